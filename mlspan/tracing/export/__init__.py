@@ -1,0 +1,1 @@
+"""Where finished spans go: one queue, and a sink for each kind of backend."""
