@@ -2,4 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import integrations, tracing
+    from .integrations import autolog
+
 __version__ = "0.1.0"
+__all__ = ["__version__", "autolog", "integrations", "tracing"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in {"integrations", "tracing"}:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name == "autolog":
+        from .integrations import autolog
+
+        return autolog
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

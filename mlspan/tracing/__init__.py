@@ -1,0 +1,99 @@
+"""Where spans go, what they may say, and spans of your own.
+
+The functions here are the public surface; the modules beside it hold what they are made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from opentelemetry import trace as _otel
+
+from . import config as _config
+from . import setup as _setup
+from .content import Redact
+from .context import run, session, tags, user, wrap
+from .manual import span, trace
+
+__all__ = [
+    "configure",
+    "current_trace_id",
+    "flush",
+    "run",
+    "session",
+    "shutdown",
+    "span",
+    "tags",
+    "trace",
+    "trace_url",
+    "user",
+    "wrap",
+]
+
+
+def configure(
+    *,
+    tracking_uri: str | None = None,
+    experiment: str | None = None,
+    run: str | None = None,
+    otlp_endpoint: str | None = None,
+    otlp_protocol: Literal["http/protobuf", "grpc"] | None = None,
+    capture_content: bool | None = None,
+    redact: Redact | None = None,
+    max_content_bytes: int | None = None,
+    sample_ratio: float | None = None,
+    durability: Literal["batch", "span"] | None = None,
+    service_name: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Set where traces go and what they may say. Optional: each setting has an environment variable and a default.
+
+    An argument counts over ``MLSPAN_<NAME>``, that over OpenTelemetry's and MLflow's own variables. A second call
+    replaces the first, whose spans are sent.
+
+    Args:
+        tracking_uri: MLflow's tracking server or database; ``"none"`` for none. Default: what MLflow itself would use.
+        experiment: name or id of the MLflow experiment; a name that is new is created.
+        run: id of an MLflow run that traces belong to when none is active.
+        otlp_endpoint: an OTLP receiver to send the same spans to. Default: ``OTEL_EXPORTER_OTLP_ENDPOINT``, if set.
+        otlp_protocol: how to speak to it; ``http/protobuf`` if nothing is said.
+        capture_content: whether messages, tool arguments and results are recorded; True if nothing is said.
+        redact: a function from text to text, or regular expressions whose matches become ``[redacted]``. It is applied
+            to all content, to the messages of exceptions and to the status of spans.
+        max_content_bytes: the most that one attribute may hold of content (1 MiB); what is longer is cut, and says so.
+        sample_ratio: the share of traces to keep, from 0 to 1, chosen by trace id.
+        durability: how much a killed process may lose: ``"batch"``, the last second or so.
+        service_name: ``service.name`` of the spans, where the application has set no TracerProvider of its own.
+        tags: tags of every trace.
+
+    Raises:
+        ValueError: a value is not one of those above.
+    """
+    _setup.start(_config.resolve(locals()))
+
+
+def flush(timeout: float = 30.0) -> bool:
+    """Wait until all that has ended is stored, at most *timeout* seconds; False if it is not."""
+    now = _setup.runtime()
+    return now is None or now.flush(timeout)
+
+
+def shutdown(timeout: float = 30.0) -> bool:
+    """End abandoned streams, :func:`flush`, and record no more until somebody calls configure or autolog."""
+    return _setup.stop(timeout)
+
+
+def current_trace_id() -> str | None:
+    """The id of the trace that the caller is in, 32 hexadecimal digits; None outside of any."""
+    context = _otel.get_current_span().get_span_context()
+    return f"{context.trace_id:032x}" if context.is_valid else None
+
+
+def trace_url(trace_id: str | None = None) -> str | None:
+    """The address of a trace in MLflow's viewer: the current trace if no id is given.
+
+    May ask the tracking server for the experiment. None outside of any trace, or where no MLflow is in use.
+    """
+    trace_id, now = trace_id or current_trace_id(), _setup.runtime()
+    return None if trace_id is None or now is None else now.trace_url(trace_id)

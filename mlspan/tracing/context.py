@@ -1,6 +1,6 @@
 """What surrounds a call: the session, user, tags and MLflow run it belongs to, and whether it may be recorded.
 
-All of it lives in one context variable, so that it follows await points by itself and threads through :func:`wrap`.
+All of it lives in context variables, so that it follows await points by itself and threads through :func:`wrap`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field, replace
 from functools import wraps
-from typing import Final, ParamSpec, TypeVar
+from types import ModuleType
+from typing import Any, Final, ParamSpec, TypeVar
+
+import opentelemetry.context as otel
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,8 +47,9 @@ class Origin:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-_NOWHERE: Final = Scope()
-_scope: ContextVar[Scope] = ContextVar("mlspan_scope", default=_NOWHERE)
+_scope: ContextVar[Scope] = ContextVar("mlspan_scope", default=Scope())  # noqa: B039  # frozen
+_started_run: ContextVar[str | None] = ContextVar("mlspan_started_run", default=None)
+_FLUENT: Final = "mlflow.tracking.fluent"
 
 
 def scope() -> Scope:
@@ -53,9 +57,116 @@ def scope() -> Scope:
 
 
 @contextmanager
-def _within(**change: object) -> Iterator[None]:
-    token = _scope.set(replace(_scope.get(), **change))  # type: ignore[arg-type]  # the four callers below give str
+def _within(change: Scope) -> Iterator[None]:
+    token = _scope.set(change)
     try:
         yield
     finally:
         _scope.reset(token)
+
+
+def session(id: str) -> Any:
+    """``with session("chat-42"):`` groups the traces of one conversation; MLflow shows them as a session."""
+    return _within(replace(_scope.get(), session=str(id)))
+
+
+def user(id: str) -> Any:
+    """``with user("ada"):`` names whom the calls inside are made for."""
+    return _within(replace(_scope.get(), user=str(id)))
+
+
+def tags(**tags: object) -> Any:
+    """``with tags(env="prod"):`` puts tags on the traces inside; inner ones add to outer ones."""
+    around = _scope.get()
+    return _within(replace(around, tags={**around.tags, **{key: str(value) for key, value in tags.items()}}))
+
+
+def run(run_id: str) -> Any:
+    """``with run(run_id):`` ties the traces inside to this MLflow run, whatever run is active."""
+    return _within(replace(_scope.get(), run_id=str(run_id)))
+
+
+def wrap(fn: Callable[P, T]) -> Callable[P, T]:
+    """*fn*, to be called in another thread with all that surrounds us here: current span, session, user, tags, run.
+
+    The result may be called many times, and by many threads at once.
+    """
+    here = copy_context()
+    if (run_id := active_run_id()) is not None:
+        here.run(_scope.set, replace(_scope.get(), run_id=run_id))
+
+    @wraps(fn)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        return here.copy().run(fn, *args, **kwargs)
+
+    return wrapped
+
+
+def suppressed() -> bool:
+    """Whether the caller stands inside OpenTelemetry's ``suppress_instrumentation``."""
+    return bool(otel.get_value(otel._SUPPRESS_INSTRUMENTATION_KEY))  # noqa: SLF001  # OTel's own instrumentations read it so
+
+
+def active_run_id() -> str | None:
+    """The MLflow run that the caller is in: the one of :func:`run`, else the one MLflow has active here.
+
+    Never imports MLflow: who has not imported it has no active run.
+    """
+    chosen = _scope.get().run_id
+    if chosen is not None:
+        return chosen
+    fluent = sys.modules.get(_FLUENT)
+    stacks = getattr(fluent, "_active_run_stack", None)
+    if stacks is None:
+        return None
+    # MLflow keeps a stack for each thread, which tasks of one event loop share: the run started in this very context
+    # is ours, as long as it is active anywhere.
+    started = _started_run.get()
+    if started is not None and any(started == run.info.run_id for runs in _all(stacks) for run in runs):
+        return started
+    own = stacks.get()
+    return str(own[-1].info.run_id) if own else None
+
+
+def _all(stacks: Any) -> list[list[Any]]:
+    return list(stacks.get_all_thread_values().values())
+
+
+def follow_runs() -> None:
+    """Note, from now on, which MLflow run is started in which context; waits for MLflow to be imported."""
+    import wrapt
+
+    wrapt.register_post_import_hook(_note_starts, _FLUENT)
+
+
+def _note_starts(fluent: ModuleType) -> None:
+    active_run: Any = getattr(fluent, "ActiveRun", None)
+    if active_run is None or hasattr(active_run.__init__, "_mlspan"):
+        return
+    init = active_run.__init__
+
+    @wraps(init)
+    def noted(self: Any, run: Any) -> None:
+        init(self, run)
+        _started_run.set(run.info.run_id)
+
+    noted._mlspan = True  # type: ignore[attr-defined]
+    active_run.__init__ = noted
+
+
+def origin(*, tracking_uri: bool = True, experiment: bool = True) -> Origin:
+    """What the caller's surroundings say of where a trace belongs; the two flags leave out what Config has fixed.
+
+    ``mlflow.set_tracking_uri`` and ``mlflow.set_experiment`` set the environment variables that are read here.
+    """
+    around, environ = _scope.get(), os.environ
+    experiment_id = environ.get("MLFLOW_EXPERIMENT_ID") if experiment else None
+    return Origin(
+        tracking_uri=(environ.get("MLFLOW_TRACKING_URI") if tracking_uri else None) or None,
+        experiment_id=experiment_id or None,
+        experiment_name=(environ.get("MLFLOW_EXPERIMENT_NAME") if experiment and not experiment_id else None) or None,
+        run_id=active_run_id(),
+        session=around.session,
+        user=around.user,
+        tags=around.tags,
+    )

@@ -1,0 +1,203 @@
+"""How an integration plugs in: a table of methods to watch, and one driver for sync, async and streams."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import wrapt
+from packaging.requirements import Requirement
+
+from .._guard import guard, log
+from ..tracing import setup
+from ..tracing.context import active_run_id, suppressed
+from ..tracing.live import NOTHING, Live
+from ..tracing.records import Observe, Record
+
+Undo = Callable[[], None]
+
+
+class Call(NamedTuple):
+    """A call of a watched method, as ``begin`` sees it."""
+
+    args: tuple[Any, ...]  # the object that the method is called on comes first
+    kwargs: Mapping[str, Any]
+    content: bool  # whether what is said is recorded; if not, begin need not read it
+    options: Mapping[str, Any]  # those of the framework alone that autolog was given
+
+
+Begin = Callable[[Call], "tuple[Record, Observe[Any]] | None"]  # None: a call of no interest
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What ``autolog`` was last asked for."""
+
+    log_traces: bool = True
+    exclusive: bool = False
+    silent: bool = False
+    any_version: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Hook:
+    """Everything that mlspan needs to know about one framework.
+
+    Args:
+        requires: the distribution and the versions that the tests have seen, as in ``"openai>=1.66,<4"``.
+        module: what an application imports.
+        install: hooks in, and returns its own undo.
+        options: names of the settings that only this framework has.
+    """
+
+    def __init__(
+        self, requires: str, module: str, install: Callable[[Hook], Undo], options: frozenset[str] = frozenset()
+    ) -> None:
+        self.requires, self.module, self.options = requires, module, options
+        self.settings = Settings()
+        self._install = install
+        self._undo: Undo | None = None
+        self._wanted = self._waiting = False
+
+    def autolog(
+        self,
+        log_traces: bool = True,
+        disable: bool = False,
+        exclusive: bool = False,
+        disable_for_unsupported_versions: bool = True,
+        silent: bool = False,
+        **options: Any,
+    ) -> None:
+        """Turn the integration on, change its settings, or turn it off. Imports nothing: it waits for the library.
+
+        Args:
+            log_traces: record spans.
+            disable: take every patch back.
+            exclusive: record nothing while the caller has an MLflow run active.
+            disable_for_unsupported_versions: stay off for a version of the library that the tests have not seen.
+            silent: write no log line about this integration.
+            options: settings that only this framework has.
+
+        Raises:
+            TypeError: an option is not one of this framework's.
+        """
+        if unknown := set(options) - self.options:
+            msg = f"autolog() of {self.module} has no option {', '.join(sorted(unknown))}"
+            raise TypeError(msg)
+        settings = Settings(log_traces, exclusive, silent, not disable_for_unsupported_versions, options)
+        self.apply(None if disable else settings)
+        if self._wanted and self._undo is None and importlib.util.find_spec(self.module) is None:
+            self._say("mlspan: %s is not installed, so there is nothing of it to trace", self.module)
+
+    def apply(self, settings: Settings | None) -> None:
+        """Turn on with these settings, or off with None."""
+        self._wanted = settings is not None
+        if settings is None:
+            self._disable()
+            return
+        self.settings = settings
+        setup.resume()
+        if self.module in sys.modules:
+            self._enable()
+        elif not self._waiting:
+            self._waiting = True
+            wrapt.register_post_import_hook(lambda _: self._enable(), self.module)
+
+    def _enable(self) -> None:
+        if self._wanted and self._undo is None and self._supported():
+            with guard(f"hooking into {self.module}"):
+                self._undo = self._install(self)
+
+    def _disable(self) -> None:
+        undo, self._undo = self._undo, None
+        if undo is not None:
+            undo()
+
+    def _supported(self) -> bool:
+        required = Requirement(self.requires)
+        version = importlib.metadata.version(required.name)
+        if required.specifier.contains(version, prereleases=True):
+            return True
+        self._say(
+            "mlspan: %s %s is outside of the tested range %s: %s",
+            required.name,
+            version,
+            required.specifier,
+            "tracing it all the same" if self.settings.any_version else "not traced; "
+            "disable_for_unsupported_versions=False traces it all the same",
+        )
+        return self.settings.any_version
+
+    def _say(self, line: str, *args: object) -> None:
+        if not self.settings.silent:
+            log.warning(line, *args)
+
+    def open(self, begin: Begin, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The Live of a call that is to be recorded, else what stands in for it."""
+        settings = self.settings
+        if suppressed() or not settings.log_traces or (settings.exclusive and active_run_id() is not None):
+            return NOTHING
+        with guard("starting a span"):
+            now = setup.runtime()
+            if now is not None and (begun := begin(Call(args, kwargs, now.policy.capture, settings.options))):
+                return Live(now, *begun)
+        return NOTHING
+
+
+def methods(begins: Mapping[str, Begin]) -> Callable[[Hook], Undo]:
+    """An ``install`` that watches methods: ``{"openai:OpenAI.request": begin}``. One that is missing costs no other."""
+
+    def install(hook: Hook) -> Undo:
+        with ExitStack() as undo:
+            for target, begin in begins.items():
+                try:
+                    undo.callback(watch(target, functools.partial(hook.open, begin)))
+                except (ImportError, AttributeError) as error:
+                    log.debug("mlspan: %s is not there to watch: %s", target, error)
+            return undo.pop_all().close
+
+    return install
+
+
+def watch(target: str, open_: Callable[[Any, Any], Any]) -> Undo:
+    """Replace ``module:Class.method`` by a watched one; return what puts the very original back.
+
+    Raises ImportError or AttributeError where there is no such method.
+    """
+    module, _, path = target.partition(":")
+    owner_path, _, name = path.rpartition(".")
+    owner = functools.reduce(getattr, owner_path.split("."), importlib.import_module(module))
+    own, fn, on = vars(owner).get(name), getattr(owner, name), [True]
+
+    if inspect.iscoroutinefunction(inspect.unwrap(fn)):
+
+        @functools.wraps(fn)
+        async def watched(*args: Any, **kwargs: Any) -> Any:
+            with open_(args, kwargs) if on else NOTHING as live:
+                return live.result(await fn(*args, **kwargs))
+    else:
+
+        @functools.wraps(fn)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            with open_(args, kwargs) if on else NOTHING as live:
+                return live.result(fn(*args, **kwargs))
+
+    def undo() -> None:
+        on.clear()  # a reference that somebody has kept falls silent too
+        if vars(owner).get(name) is not watched:
+            return  # somebody has patched over us: what they hold of us passes everything through
+        if own is None:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, own)
+
+    setattr(owner, name, watched)
+    return undo

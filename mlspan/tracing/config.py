@@ -1,0 +1,113 @@
+"""One frozen Config, resolved once: argument, then ``MLSPAN_*``, then OpenTelemetry's and MLflow's own variables."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from .._guard import log
+from .._shape import is_a
+from .content import Redact, redactor
+
+
+def _flag(text: str) -> bool:
+    try:
+        return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.strip().lower()]
+    except KeyError:
+        msg = "takes true or false"
+        raise ValueError(msg) from None
+
+
+def _mapping(text: str) -> dict[str, str]:
+    """``a=1,b=2``, as OTEL_RESOURCE_ATTRIBUTES has it."""
+    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    if any(not sep for _, sep, _ in pairs):
+        msg = "takes key=value pairs with commas between them"
+        raise ValueError(msg)
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _patterns(text: str) -> list[str]:
+    """A JSON list of regular expressions, or one expression."""
+    found = json.loads(text) if text.lstrip().startswith("[") else [text]
+    if not all(isinstance(pattern, str) for pattern in found):
+        msg = "takes a regular expression, or a JSON list of them"
+        raise ValueError(msg)
+    return list(found)
+
+
+def _genai_capture(text: str) -> bool:
+    """OpenTelemetry's own switch. We write no events, so what is meant for events only is not captured."""
+    mode = text.strip().upper()
+    if mode not in {"NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT", "TRUE", "FALSE"}:
+        log.warning("mlspan: capture mode %r is unknown: no content is captured", text)
+    return mode in {"SPAN_ONLY", "SPAN_AND_EVENT", "TRUE"}
+
+
+def setting(default: Any, **environ: Callable[[str], Any]) -> Any:
+    """A field and its environment variables, the first that is set counting, each with what reads it.
+
+    A reader raises ValueError, whose text says what the variable takes.
+    """
+    return field(default=default, metadata={"environ": environ})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The settings of :func:`mlspan.tracing.configure`, where each is described. Raises ValueError for a bad value."""
+
+    tracking_uri: str | None = setting(None, MLSPAN_TRACKING_URI=str)
+    experiment: str | None = setting(None, MLSPAN_EXPERIMENT=str)
+    run: str | None = setting(None, MLSPAN_RUN=str)
+    otlp_endpoint: str | None = setting(None, MLSPAN_OTLP_ENDPOINT=str)
+    otlp_protocol: str | None = setting(None, MLSPAN_OTLP_PROTOCOL=str)
+    capture_content: bool = setting(
+        True, MLSPAN_CAPTURE_CONTENT=_flag, OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=_genai_capture
+    )
+    redact: Redact | None = setting(None, MLSPAN_REDACT=_patterns)
+    max_content_bytes: int = setting(1024 * 1024, MLSPAN_MAX_CONTENT_BYTES=int)
+    sample_ratio: float = setting(1.0, MLSPAN_SAMPLE_RATIO=float)
+    durability: str = setting("batch", MLSPAN_DURABILITY=str)
+    service_name: str | None = setting(None, MLSPAN_SERVICE_NAME=str)
+    tags: Mapping[str, str] | None = setting(None, MLSPAN_TAGS=_mapping)
+
+    def __post_init__(self) -> None:
+        _require(self.otlp_protocol in {None, "http/protobuf", "grpc"}, 'otlp_protocol takes "http/protobuf" or "grpc"')
+        _require(is_a(self.max_content_bytes, int) and self.max_content_bytes >= 1024, "max_content_bytes: 1024 or more")
+        _require(is_a(self.sample_ratio, (int, float)) and 0 <= self.sample_ratio <= 1, "sample_ratio: from 0 to 1")
+        _require(self.durability in {"batch", "span"}, 'durability takes "batch" or "span"')
+        redactor(self.redact)
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(what)
+
+
+def resolve(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Config:
+    """The Config of *arguments*, of which None counts as not given, over *environ*.
+
+    Raises ValueError for a bad argument. A bad variable is one log line, and as if it were not set.
+    """
+    found: dict[str, Any] = {}
+    for setting_ in fields(Config):
+        given = arguments.get(setting_.name)
+        if given is not None:
+            found[setting_.name] = given
+            continue
+        for name, read in setting_.metadata["environ"].items():
+            if text := environ.get(name):
+                try:
+                    found[setting_.name] = _checked(setting_.name, read(text))
+                except ValueError as error:
+                    log.warning("mlspan: %s=%r is ignored: %s", name, text, error)
+                break
+    return Config(**found)
+
+
+def _checked(name: str, value: Any) -> Any:
+    Config(**{name: value})
+    return value

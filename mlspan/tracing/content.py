@@ -1,0 +1,184 @@
+"""What may leave the process of what was said: off, redacted, cut to size, and always valid JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, is_dataclass
+from typing import Any, TypeAlias
+
+import orjson
+
+from .._guard import tell_once
+
+Redact: TypeAlias = Callable[[str], str] | Iterable[str | re.Pattern[str]]
+REDACTED = "[redacted]"
+_FAILED = "[not recorded: the redact function failed]"
+_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+
+
+def redactor(redact: Redact | None) -> Callable[[str], str] | None:
+    """One function from text to text; of patterns, each match becomes ``[redacted]``.
+
+    Raises ValueError where a pattern is not a valid regular expression.
+    """
+    if redact is None or callable(redact):
+        return redact
+    try:
+        patterns = [re.compile(pattern) for pattern in ([redact] if isinstance(redact, str) else redact)]
+    except (re.error, TypeError) as error:
+        msg = f"redact takes a function or a list of regular expressions: {error}"
+        raise ValueError(msg) from error
+
+    def apply(text: str) -> str:
+        for pattern in patterns:
+            text = pattern.sub(REDACTED, text)
+        return text
+
+    return apply
+
+
+class Policy:
+    """How content is written: *capture* it at all, *redact* every string of it, at most *limit* bytes an attribute."""
+
+    __slots__ = ("_redact", "capture", "limit")
+
+    def __init__(self, *, capture: bool, redact: Callable[[str], str] | None, limit: int) -> None:
+        self.capture, self._redact, self.limit = capture, redact, limit
+
+    def text(self, value: str) -> str:
+        """For free text that stands outside of messages: an exception's message, a status."""
+        return _cut_text(clean(self._scrub(value)), self.limit)
+
+    def json(self, value: object) -> str:
+        """*value* as JSON text: redacted, and cut where it is longer than the limit."""
+        if self._redact is not None:
+            value = _map_text(snapshot(value), self._scrub)
+        written = to_json(value)
+        return written if len(written) <= self.limit // 4 or _size(written) <= self.limit else self._cut(value)
+
+    def string(self, value: object) -> str:
+        """Text as it is, anything else as JSON: for an attribute that the conventions define as a string."""
+        return self.text(value) if isinstance(value, str) else self.json(value)
+
+    def _scrub(self, text: str) -> str:
+        if self._redact is None:
+            return text
+        try:
+            return str(self._redact(text))
+        except Exception as error:  # noqa: BLE001  # the user's function: nothing unredacted may leave
+            tell_once("mlspan: redact raised %s; the text it was given is not recorded", type(error).__name__)
+            return _FAILED
+
+    def _cut(self, value: object) -> str:
+        """The same shape with its long strings cut, longest first, until it fits."""
+        value = _drop_bytes(snapshot(value), self.limit // 2)
+        longest = self.limit
+        while longest >= 16:
+            written = to_json(_map_text(value, lambda text: _cut_text(text, longest)))  # noqa: B023  # used at once
+            if _size(written) <= self.limit:
+                return written
+            longest //= 2
+        return self._cut_items(value)
+
+    def _cut_items(self, value: Any) -> str:
+        """Too much even with short strings: of a list keep the ends, of anything else say only how much it was."""
+        whole = len(to_json(value))
+        if isinstance(value, list):
+            keep = len(value) // 2
+            while keep:
+                first, last = value[: (keep + 1) // 2], value[len(value) - keep // 2 :]
+                written = to_json(_map_text([*first, *last], lambda text: _cut_text(text, 64)))
+                if _size(written) <= self.limit:
+                    tell_once("mlspan: content over max_content_bytes: some messages are not recorded")
+                    return written
+                keep //= 2
+            return "[]"
+        return to_json(f"[cut: all of {whole} bytes]")
+
+
+def to_json(value: object) -> str:
+    """JSON of anything at all: what JSON cannot say becomes its ``str``."""
+    try:
+        return orjson.dumps(value, default=_default, option=_OPTIONS).decode()
+    except (TypeError, ValueError, RecursionError):  # lone surrogates, integers over 64 bits, cycles
+        return json.dumps(_map_text(snapshot(value), clean), default=str, ensure_ascii=False)
+
+
+def clean(text: str) -> str:
+    """*text* as valid Unicode: a lone surrogate becomes "?", as no exporter could encode it."""
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "replace").decode() if _has_surrogate(text) else text
+
+
+def _has_surrogate(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _default(value: object) -> object:
+    """What orjson does not know: pydantic models, sets, exceptions, bytes and whatever else a caller passes around."""
+    if callable(dump := getattr(value, "model_dump", None)):
+        return dump(mode="json")
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return f"[{len(value)} bytes]"
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, (set, frozenset, tuple)):
+        return list(value)
+    return str(value)
+
+
+def snapshot(value: object, depth: int = 0) -> Any:
+    """*value* as dicts, lists and scalars of its own, so that it can be rewritten without touching the caller's."""
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    if depth > 64:
+        return "[cut: nested too deep]"
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, Mapping):
+        return {str(key): snapshot(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [snapshot(item, depth + 1) for item in value]
+    return snapshot(_default(value), depth + 1)
+
+
+def _map_text(value: Any, change: Callable[[str], str]) -> Any:
+    """*value* with every string in it changed, keys included."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {change(key): _map_text(item, change) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_map_text(item, change) for item in value]
+    return value
+
+
+def _drop_bytes(value: Any, longest: int) -> Any:
+    """Half a picture is no picture: a blob that is over *longest* loses its bytes, and says how many."""
+    if isinstance(value, list):
+        return [_drop_bytes(item, longest) for item in value]
+    if isinstance(value, dict):
+        content = value.get("content")
+        if value.get("type") == "blob" and isinstance(content, str) and len(content) > longest:
+            return {**value, "content": "", "cut": f"{len(content)} bytes of base64"}
+        return {key: _drop_bytes(item, longest) for key, item in value.items()}
+    return value
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _cut_text(text: str, limit: int) -> str:
+    size = _size(text)
+    if size <= limit:
+        return text
+    mark = f"… [cut: {size} bytes in all]"
+    return text.encode()[: max(limit - len(mark.encode()), 0)].decode(errors="ignore") + mark

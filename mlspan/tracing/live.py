@@ -1,0 +1,219 @@
+"""An operation in flight: opened once, finished once, never raises."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import traceback
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from time import perf_counter
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from opentelemetry import context as otel
+from opentelemetry.trace import Span, Status, StatusCode, set_span_in_context
+
+from .._guard import guard
+from . import semconv as sc
+from .content import clean
+from .context import scope
+from .records import HIDE, Chat, Observe, Record
+from .stream import AsyncStream, Envelope, Stream, Wire
+
+if TYPE_CHECKING:
+    from .setup import Runtime
+
+_streaming: WeakSet[Live] = WeakSet()  # what a stream that nobody has ended yet keeps open
+
+
+class Live:
+    """Use as a context manager around the caller's function, or call :meth:`finish` yourself.
+
+    The span starts here, and is current inside the ``with`` block. *parent* is another Live to stand under instead
+    of the caller's current span.
+    """
+
+    __slots__ = ("__weakref__", "_context", "_handed_over", "_observe", "_once", "_runtime", "_started", "_token")
+    __slots__ += ("_wire", "record", "span")
+
+    def __init__(
+        self, runtime: Runtime, record: Record, observe: Observe[Any] | None = None, *, parent: Live | None = None
+    ) -> None:
+        self.record, self._observe, self._runtime = record, observe, runtime
+        self._handed_over, self._wire = False, None
+        self._once = threading.Lock()  # taken by whoever finishes first, and never given back
+        self._started = perf_counter()
+        self.span: Span = runtime.tracer().start_span(
+            record.span_name,
+            context=parent._context if parent else None,
+            kind=record.kind,
+            attributes={**record.attributes("start"), **_surroundings()},
+        )
+        self._context = set_span_in_context(self.span, parent._context if parent else None)
+
+    def __enter__(self) -> Live:
+        self._token = otel.attach(self._context)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        otel.detach(self._token)
+        if error is not None or not self._handed_over:
+            self.finish(error)
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Our span is current inside the block, whose end does not end it."""
+        token = otel.attach(self._context)
+        try:
+            yield
+        finally:
+            otel.detach(token)
+
+    def result(self, value: Any) -> Any:
+        """Record *value* and return it; a stream or an unread answer comes back watched, and finishes us at its end."""
+        watched = _watched_as(type(value))
+        if watched is None:
+            self.observe(value)
+            return value
+        if watched is Envelope and (body := _body_read(value)) is not None:
+            self.wire().add(body)
+            return value
+        self.hand_over()
+        return watched(value, self)
+
+    def hand_over(self) -> None:
+        """Leaving the ``with`` block no longer ends us: somebody else will call :meth:`finish`."""
+        self._handed_over = True
+        _streaming.add(self)
+
+    def observe(self, value: Any) -> bool:
+        """Read an answer or a chunk of one into the record; False if the caller is not to see this chunk."""
+        with guard("reading an answer"):
+            record = self.record
+            if self._handed_over and isinstance(record, Chat) and record.time_to_first_chunk is None:
+                record.time_to_first_chunk = perf_counter() - self._started
+            if self._observe is not None:
+                return self._observe(record, value) is not HIDE
+        return True
+
+    def wire(self) -> Wire:
+        """What gathers an answer that the caller reads as text or bytes; it is decoded once, when we finish."""
+        if self._wire is None:
+            self._wire = Wire()
+        return self._wire
+
+    def finish(
+        self, error: BaseException | None = None, *, stream_end: Any = None, collecting: bool = False
+    ) -> None:
+        """End the span, the first time that this is called. *collecting*: by a finalizer."""
+        if not self._once.acquire(blocking=False):
+            return
+        if isinstance(error, GeneratorExit):
+            error, stream_end = None, stream_end or "closed"
+        seconds = perf_counter() - self._started
+        error_type = None if error is None else _type_name(error)
+        with guard("writing a span"):
+            self._write(error, error_type, stream_end)
+        with guard("ending a span"):
+            self.span.end()
+        with guard("recording metrics"):
+            self._runtime.instruments.record(self.record, seconds, error_type, collecting=collecting)
+
+    def _write(self, error: BaseException | None, error_type: str | None, stream_end: Any) -> None:
+        record, policy, span = self.record, self._runtime.policy, self.span
+        if self._wire is not None and self._observe is not None:
+            for chunk in self._wire.decoded():
+                self._observe(record, chunk)
+        record.stream_end = stream_end
+        record.settle()
+        if not span.is_recording():
+            return
+        if policy.capture:
+            # Content goes first: where the user's SpanLimits count attributes, the oldest are the ones to go.
+            said = {name: policy.string(value) for name, value in record.attributes("content").items()}
+            span.set_attributes(said)
+        span.set_attributes(record.attributes("end"))
+        limit = getattr(getattr(span, "_limits", None), "max_span_attributes", None)
+        if limit is not None and limit < _MANY:
+            span.set_attributes(record.attributes("start"))
+        if error is not None:
+            self._fail(error, error_type or sc.ERROR_TYPE)
+
+    def _fail(self, error: BaseException, error_type: str) -> None:
+        policy, span = self._runtime.policy, self.span
+        cancelled = isinstance(error, asyncio.CancelledError)
+        message = policy.text(str(error)) or ("cancelled" if cancelled else "")
+        stack = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        named = {"exception.type": error_type, "exception.message": message, "exception.stacktrace": policy.text(stack)}
+        span.add_event("exception", named)
+        span.set_attribute(sc.ERROR_TYPE, error_type)
+        span.set_status(Status(StatusCode.ERROR, message))
+
+
+@lru_cache(maxsize=None)
+def _watched_as(cls: type) -> type[Stream | AsyncStream | Envelope] | None:
+    """What an answer of this class is to be watched as; None if it is whole."""
+    if issubclass(cls, AsyncIterator):
+        return AsyncStream
+    if issubclass(cls, Iterator):
+        return Stream
+    # The raw responses of every SDK that Stainless generates (openai, anthropic, groq) look like this.
+    return Envelope if hasattr(cls, "parse") and hasattr(cls, "http_request") else None
+
+
+def _body_read(envelope: Any) -> bytes | None:
+    """The body of a raw response, if the client has read it already."""
+    try:
+        content = envelope.http_response.content
+    except Exception:  # noqa: BLE001  # httpx and httpx2 each have an error of their own for a body not yet read
+        return None
+    return content if isinstance(content, bytes) else None
+
+
+_MANY = 64  # more attributes than any record of ours has
+
+
+def _surroundings() -> dict[str, str]:
+    around = scope()
+    if around.session is None and around.user is None and not around.tags:
+        return {}
+    named = {sc.TAG_PREFIX + key: value for key, value in around.tags.items()}
+    if around.session is not None:
+        named[sc.SESSION_ID] = around.session
+    if around.user is not None:
+        named[sc.USER_ID] = around.user
+    return named
+
+
+def _type_name(error: BaseException) -> str:
+    """``openai.NotFoundError``; a builtin's name stands alone."""
+    cls = type(error)
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def finish_streams() -> None:
+    """End what abandoned streams still hold open: at shutdown there is no later."""
+    for live in list(_streaming):
+        live.finish(stream_end="abandoned")
+
+
+class _Nothing:
+    """Stands in for Live when there is nothing to record: every method lets the caller through."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> _Nothing:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def result(self, value: Any) -> Any:
+        return value
+
+
+NOTHING = _Nothing()

@@ -1,0 +1,205 @@
+"""Spans of the user's own: ``with span(...)`` and ``@trace``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import wraps
+from types import TracebackType
+from typing import Any, TypeVar, cast, overload
+
+from .._guard import guard
+from .content import snapshot
+from .context import suppressed
+from .live import NOTHING, Live
+from .messages import Message
+from .records import Agent, Chat, Embeddings, Record, Retrieval, Step, Tool, Workflow
+from .setup import runtime
+from .steps import Steps
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_NAMED: dict[str, tuple[type[Record], str]] = {  # kind -> record, and its field that takes the span's name
+    "agent": (Agent, "name"),
+    "chat": (Chat, "model"),
+    "chat_model": (Chat, "model"),
+    "embedding": (Embeddings, "model"),
+    "embeddings": (Embeddings, "model"),
+    "llm": (Chat, "model"),
+    "retrieval": (Retrieval, "source"),
+    "retriever": (Retrieval, "source"),
+    "tool": (Tool, "name"),
+    "workflow": (Workflow, "name"),
+}
+
+
+def _record(name: str, kind: str) -> Record:
+    found = _NAMED.get(kind.lower())
+    return Step(name=name, type=kind.lower()) if found is None else found[0](**{found[1]: name})
+
+
+class span:  # noqa: N801  # reads as the function that it is to its user
+    """``with span("look up", kind="tool") as looking: ...; looking.output = found``.
+
+    *kind* is ``tool``, ``agent``, ``workflow``, ``retrieval``, ``chat`` or ``embeddings`` (MLflow's span types are
+    understood too), for which *name* is the tool's, agent's, workflow's, data source's or model's; any other word is
+    a step of that kind. An exception that leaves the block marks the span as failed and goes on.
+    """
+
+    def __init__(
+        self, name: str, kind: str = "step", *, input: object = None, attributes: Mapping[str, Any] | None = None
+    ) -> None:
+        self.record = _record(name, kind)  # its fields may be set until the block ends
+        self.record.extra.update(attributes or {})
+        self._live: Live | None = None
+        if input is not None:
+            self.input = input
+
+    @property
+    def input(self) -> Any:
+        """What went in: anything that JSON can say; of a chat, text or messages."""
+        return getattr(self.record, "input", None)
+
+    @input.setter
+    def input(self, value: object) -> None:
+        _put(self.record, "input", value)
+
+    @property
+    def output(self) -> Any:
+        """What came out: as :attr:`input`."""
+        return getattr(self.record, "output", None)
+
+    @output.setter
+    def output(self, value: object) -> None:
+        _put(self.record, "output", value)
+
+    def __enter__(self) -> span:
+        self._live = _open(self.record)
+        if self._live is not None:
+            self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.__exit__(kind, error, trace)
+
+
+def _put(record: Record, field: str, value: object) -> None:
+    if isinstance(record, Chat):
+        value = _messages(value, "user" if field == "input" else "assistant")
+    if hasattr(record, field):  # embeddings have no output: vectors are not recorded
+        setattr(record, field, value)
+
+
+def _messages(value: object, role: str) -> list[Message]:
+    if isinstance(value, list) and all(isinstance(item, dict) and "parts" in item for item in value):
+        return value
+    message: Message = {"role": role, "parts": [{"type": "text", "content": cast("str", value)}]}
+    if not isinstance(value, str):
+        message["parts"] = [{"type": "json", "content": value}]
+    if role == "assistant":
+        message["finish_reason"] = "stop"
+    return [message]
+
+
+def _open(record: Record, observe: Any = None) -> Live | None:
+    if not suppressed():
+        with guard("starting a span"):
+            if (now := runtime()) is not None:
+                return Live(now, record, observe)
+    return None
+
+
+@overload
+def trace(fn: F) -> F: ...
+@overload
+def trace(*, name: str | None = None, kind: str = "step") -> Callable[[F], F]: ...
+def trace(fn: F | None = None, *, name: str | None = None, kind: str = "step") -> Any:
+    """Trace every call of a function: its arguments are the span's input, what it returns or yields its output.
+
+    Takes plain and async functions and generators; of a generator, the span is open until it ends or is closed.
+    """
+    if fn is None:
+        return lambda fn: _traced(fn, name or fn.__qualname__, kind)
+    return _traced(fn, name or fn.__qualname__, kind)
+
+
+def _traced(fn: F, name: str, kind: str) -> F:
+    signature = inspect.signature(fn)
+
+    def opened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        record = _record(name, kind)
+        now = runtime()
+        if now is not None and now.policy.capture:
+            with guard("reading arguments"):
+                _put(record, "input", snapshot(_arguments(signature, args, kwargs)))
+        return _open(record, _observe) or NOTHING
+
+    for is_kind, wrapper in _WRAPPERS:
+        if is_kind(fn):
+            return cast("F", wraps(fn)(wrapper(fn, opened)))
+    return cast("F", wraps(fn)(_function(fn, opened)))
+
+
+def _arguments(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    bound = dict(signature.bind(*args, **kwargs).arguments)
+    if bound and next(iter(bound)) in {"self", "cls"}:
+        del bound[next(iter(bound))]
+    return bound
+
+
+def _observe(record: Record, value: object) -> None:
+    _put(record, "output", value)
+
+
+def _function(fn: Callable[..., Any], opened: Callable[..., Any]) -> Callable[..., Any]:
+    def called(*args: Any, **kwargs: Any) -> Any:
+        with opened(args, kwargs) as live:
+            return live.result(fn(*args, **kwargs))
+
+    return called
+
+
+def _coroutine(fn: Callable[..., Any], opened: Callable[..., Any]) -> Callable[..., Any]:
+    async def awaited(*args: Any, **kwargs: Any) -> Any:
+        with opened(args, kwargs) as live:
+            return live.result(await fn(*args, **kwargs))
+
+    return awaited
+
+
+def _generator(fn: Callable[..., Any], opened: Callable[..., Any]) -> Callable[..., Any]:
+    def generated(*args: Any, **kwargs: Any) -> Any:
+        steps = Steps(fn(*args, **kwargs), opened(args, kwargs))
+        return (yield from steps)
+
+    return generated
+
+
+def _async_generator(fn: Callable[..., Any], opened: Callable[..., Any]) -> Callable[..., Any]:
+    async def generated(*args: Any, **kwargs: Any) -> Any:
+        steps = Steps(fn(*args, **kwargs), opened(args, kwargs))
+        step = steps.anext()
+        while True:
+            try:
+                item = await step
+            except StopAsyncIteration:
+                return
+            try:
+                step = steps.asend((yield item))
+            except GeneratorExit:
+                await steps.aclose()
+                raise
+            except BaseException as error:  # noqa: BLE001  # what the caller throws in is the generator's to handle
+                step = steps.athrow(error)
+
+    return generated
+
+
+_WRAPPERS: list[tuple[Callable[[Any], bool], Callable[..., Callable[..., Any]]]] = [
+    (inspect.isasyncgenfunction, _async_generator),
+    (inspect.isgeneratorfunction, _generator),
+    (inspect.iscoroutinefunction, _coroutine),
+]

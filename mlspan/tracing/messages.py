@@ -1,0 +1,210 @@
+"""What was said: messages and their parts, ready for JSON, and a draft that grows as chunks arrive.
+
+The shapes are those of the GenAI conventions' message schemas (``gen-ai-input-messages.json`` and its neighbours).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+import orjson
+
+
+class Text(TypedDict):
+    type: Literal["text"]
+    content: str
+
+
+class Reasoning(TypedDict):
+    type: Literal["reasoning"]
+    content: str
+
+
+class ToolCall(TypedDict, total=False):
+    type: Literal["tool_call"]
+    name: str
+    id: str
+    arguments: Any
+
+
+class ToolCallResponse(TypedDict, total=False):
+    type: Literal["tool_call_response"]
+    response: Any
+    id: str
+
+
+class Blob(TypedDict, total=False):
+    type: Literal["blob"]
+    modality: str
+    content: str  # base64
+    mime_type: str
+
+
+class File(TypedDict, total=False):
+    type: Literal["file"]
+    modality: str
+    file_id: str
+    mime_type: str
+
+
+class Uri(TypedDict, total=False):
+    type: Literal["uri"]
+    modality: str
+    uri: str
+    mime_type: str
+
+
+class Generic(TypedDict):
+    """A part that the conventions have no shape for: its own type, and what came with it."""
+
+    type: str
+    content: Any
+
+
+Part = Text | Reasoning | ToolCall | ToolCallResponse | Blob | File | Uri | Generic
+
+
+class Message(TypedDict, total=False):
+    role: str
+    parts: list[Part]
+    name: str
+    finish_reason: str
+
+
+class ToolDefinition(TypedDict, total=False):
+    type: str
+    name: str
+    description: str
+    parameters: Any
+
+
+def tool_call(name: str, arguments: object = None, id: str | None = None) -> ToolCall:
+    """*arguments* as the model gave them: JSON text becomes the object that it stands for, other text stays text."""
+    part: ToolCall = {"type": "tool_call", "name": name}
+    if id is not None:
+        part["id"] = id
+    if arguments is not None:
+        part["arguments"] = loads(arguments) if isinstance(arguments, str) else arguments
+    return part
+
+
+def tool_call_response(response: object, id: str | None = None) -> ToolCallResponse:
+    part: ToolCallResponse = {"type": "tool_call_response", "response": response}
+    if id is not None:
+        part["id"] = id
+    return part
+
+
+def media(modality: str, url: str) -> Blob | Uri:
+    """A data URL becomes a blob with its bytes, any other URL a reference (a ``uri`` part is never a data URL)."""
+    if not url.startswith("data:"):
+        return {"type": "uri", "modality": modality, "uri": url}
+    head, _, content = url[5:].partition(",")
+    part: Blob = {"type": "blob", "modality": modality, "content": content}
+    if mime_type := head.partition(";")[0]:
+        part["mime_type"] = mime_type
+    return part
+
+
+def loads(text: str) -> Any:
+    """The value that JSON *text* stands for, or *text* itself where it is no JSON."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+
+
+class _Call:
+    """A tool call under construction: its arguments arrive in pieces."""
+
+    __slots__ = ("id", "name", "pieces")
+
+    def __init__(self) -> None:
+        self.id: str | None = None
+        self.name: str | None = None
+        self.pieces: list[str] = []
+
+    def part(self) -> Part:
+        return tool_call(self.name or "", "".join(self.pieces) or None, self.id)
+
+
+class _Said:
+    """Text or reasoning under construction."""
+
+    __slots__ = ("kind", "pieces")
+
+    def __init__(self, kind: Literal["text", "reasoning"]) -> None:
+        self.kind, self.pieces = kind, [""]
+
+    def part(self) -> Part:
+        content = "".join(self.pieces)
+        return {"type": "text", "content": content} if self.kind == "text" else {"type": "reasoning", "content": content}
+
+
+class Choice:
+    """One answer under construction. A whole answer is a stream of one chunk; a chunk costs an append."""
+
+    __slots__ = ("_calls", "_last", "_parts", "finish_reason", "kept")
+
+    def __init__(self, *, kept: bool) -> None:
+        self.kept = kept
+        self.finish_reason: str | None = None
+        self._parts: list[_Call | _Said | Part] = []
+        self._last: _Said | None = None
+        self._calls: dict[int, _Call] = {}
+
+    def say(self, text: str, kind: Literal["text", "reasoning"] = "text") -> None:
+        if not self.kept:
+            return
+        if self._last is None or self._last.kind != kind:
+            self._last = _Said(kind)
+            self._parts.append(self._last)
+        self._last.pieces.append(text)
+
+    def call(self, slot: int, id: str | None, name: str | None, arguments: str | None) -> None:
+        """The next piece of the tool call in *slot*; its name and id come with the first piece."""
+        if not self.kept:
+            return
+        call = self._calls.get(slot)
+        if call is None:
+            call = self._calls[slot] = _Call()
+            self._parts.append(call)
+            self._last = None
+        call.id, call.name = call.id or id, call.name or name
+        if arguments:
+            call.pieces.append(arguments)
+
+    def add(self, part: Part) -> None:
+        """A part that arrives whole."""
+        if self.kept:
+            self._parts.append(part)
+            self._last = None
+
+    def message(self) -> Message:
+        parts = [part.part() if isinstance(part, (_Call, _Said)) else part for part in self._parts]
+        # The schema says tool_call where OpenAI says tool_calls, and error where no reason arrived.
+        reason = "tool_call" if self.finish_reason == "tool_calls" else self.finish_reason
+        return {"role": "assistant", "parts": parts, "finish_reason": reason or "error"}
+
+
+class Draft:
+    """The output choices of one call, under construction."""
+
+    __slots__ = ("_choices", "kept")
+
+    def __init__(self, *, kept: bool = True) -> None:
+        self.kept = kept  # False: count the choices and their finish reasons, keep nothing that was said
+        self._choices: dict[int, Choice] = {}
+
+    def choice(self, index: int = 0) -> Choice:
+        found = self._choices.get(index)
+        if found is None:
+            found = self._choices[index] = Choice(kept=self.kept)
+        return found
+
+    def messages(self) -> list[Message]:
+        return [self._choices[index].message() for index in sorted(self._choices)] if self.kept else []
+
+    def finish_reasons(self) -> list[str] | None:
+        """One per choice, "error" where none arrived; None where there is no choice at all."""
+        return [self._choices[index].finish_reason or "error" for index in sorted(self._choices)] or None

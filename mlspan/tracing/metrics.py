@@ -1,0 +1,70 @@
+"""The conventions' client metrics, through the MeterProvider that the application has set, if any."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from opentelemetry import metrics
+
+from . import semconv as sc
+from .records import Chat, ModelCall, Record
+
+_SECONDS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92]
+_TOKENS = [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864]
+
+_Measured = tuple[Record, float, "str | None"]
+
+
+class Instruments:
+    """Histograms of one meter; created once, they follow a MeterProvider that is set later."""
+
+    def __init__(self, version: str) -> None:
+        meter = metrics.get_meter("mlspan", version)
+        self._duration = meter.create_histogram(
+            sc.METRIC_OPERATION_DURATION,
+            unit="s",
+            description="GenAI operation duration.",
+            explicit_bucket_boundaries_advisory=_SECONDS,
+        )
+        self._tokens = meter.create_histogram(
+            sc.METRIC_TOKEN_USAGE,
+            unit="{token}",
+            description="Number of input and output tokens used.",
+            explicit_bucket_boundaries_advisory=_TOKENS,
+        )
+        self._first_chunk = meter.create_histogram(
+            sc.METRIC_TIME_TO_FIRST_CHUNK,
+            unit="s",
+            description="Time to receive the first chunk of a streamed answer.",
+            explicit_bucket_boundaries_advisory=_SECONDS,
+        )
+        self._late: deque[_Measured] = deque(maxlen=10_000)
+
+    def record(self, record: Record, seconds: float, error_type: str | None, *, collecting: bool = False) -> None:
+        """Measure one ended operation; *collecting*: from a finalizer, where the SDK's locks must not be touched."""
+        if not isinstance(record, ModelCall):
+            return
+        self._late.append((record, seconds, error_type))
+        if not collecting:
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """Record what finalizers have left here."""
+        while self._late:
+            try:
+                measured = self._late.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            self._write(*measured)
+
+    def _write(self, record: Record, seconds: float, error_type: str | None) -> None:
+        named: dict[str, Any] = record.attributes("start")
+        if isinstance(record, ModelCall) and record.response_model:
+            named[sc.RESPONSE_MODEL] = record.response_model
+        self._duration.record(seconds, {**named, sc.ERROR_TYPE: error_type} if error_type else named)
+        for kind in ("input", "output"):
+            if (tokens := getattr(record, f"{kind}_tokens", None)) is not None:
+                self._tokens.record(tokens, {**named, sc.TOKEN_TYPE: kind})
+        if isinstance(record, Chat) and record.time_to_first_chunk is not None:
+            self._first_chunk.record(record.time_to_first_chunk, named)

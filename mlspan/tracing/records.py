@@ -1,0 +1,200 @@
+"""One typed record per kind of operation; each field names the attribute that it becomes, once.
+
+A record holds what is known of a call: the integration's ``begin`` fills what was asked, its ``observe`` what came back.
+None means unknown, and becomes no attribute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any, ClassVar, Literal, TypeVar
+
+from opentelemetry.trace import SpanKind
+
+from . import semconv as sc
+from .messages import Draft, Message, Part, ToolDefinition
+
+R = TypeVar("R", bound="Record")
+When = Literal["start", "end", "content"]
+
+Observe = Callable[[R, Any], object]  # (record, answer or chunk of one); HIDE keeps a chunk from the caller
+HIDE = object()
+
+
+def attr(name: str, when: When = "end", default: Any = None) -> Any:
+    """A field that becomes attribute *name*: known at the span's ``start`` (samplers see it), or written at its ``end``.
+
+    ``content`` is what was said: written at the end as one JSON string, and only as far as the content policy allows.
+    """
+    return field(default=default, metadata={"attr": name, "when": when})
+
+
+@lru_cache(maxsize=None)
+def _table(cls: type[Record], when: When) -> tuple[tuple[str, ...], Callable[[Record], tuple[Any, ...]]]:
+    """The attribute names of one phase, and what reads their values from a record, in the same order."""
+    own = [f for f in fields(cls) if f.metadata.get("when") == when]
+    read = attrgetter(*(f.name for f in own)) if own else lambda record: ()
+    return tuple(f.metadata["attr"] for f in own), read if len(own) != 1 else lambda record: (read(record),)
+
+
+@dataclass(kw_only=True, slots=True)
+class Record:
+    """What every operation has. Its span ends with :attr:`stream_end` set if a stream was left early."""
+
+    kind: ClassVar[SpanKind] = SpanKind.INTERNAL
+    stream_end: Literal["closed", "abandoned"] | None = attr(sc.STREAM_END)
+    extra: dict[str, Any] = field(default_factory=dict)  # attributes of one framework only, by their full name
+
+    @property
+    def span_name(self) -> str:
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        """Fill the fields that only the end can know."""
+
+    def attributes(self, when: When) -> dict[str, Any]:
+        names, read = _table(type(self), when)
+        out = {name: value for name, value in zip(names, read(self), strict=True) if value is not None}
+        if when == "end" and self.extra:
+            out.update(self.extra)
+        return out
+
+
+@dataclass(kw_only=True, slots=True)
+class ModelCall(Record):
+    """A request to a model: what inference and embeddings share."""
+
+    kind: ClassVar[SpanKind] = SpanKind.CLIENT
+    operation: str = attr(sc.OPERATION, "start")
+    provider: str | None = attr(sc.PROVIDER, "start")
+    model: str | None = attr(sc.REQUEST_MODEL, "start")
+    server_address: str | None = attr(sc.SERVER_ADDRESS, "start")
+    server_port: int | None = attr(sc.SERVER_PORT, "start")
+    encoding_formats: list[str] | None = attr(sc.REQUEST_ENCODING_FORMATS)
+    response_model: str | None = attr(sc.RESPONSE_MODEL)
+    input_tokens: int | None = attr(sc.USAGE_INPUT_TOKENS)
+
+    @property
+    def span_name(self) -> str:
+        return f"{self.operation} {self.model}" if self.model else self.operation
+
+
+@dataclass(kw_only=True, slots=True)
+class Chat(ModelCall):
+    """One inference, retries of the client included. Token counts are those billed: input includes cached tokens,
+    output includes reasoning. Times are in seconds.
+    """
+
+    operation: str = attr(sc.OPERATION, "start", default=sc.CHAT)
+    conversation: str | None = attr(sc.CONVERSATION_ID)
+    output_type: str | None = attr(sc.OUTPUT_TYPE)
+    choice_count: int | None = attr(sc.REQUEST_CHOICE_COUNT)
+    frequency_penalty: float | None = attr(sc.REQUEST_FREQUENCY_PENALTY)
+    max_tokens: int | None = attr(sc.REQUEST_MAX_TOKENS)
+    presence_penalty: float | None = attr(sc.REQUEST_PRESENCE_PENALTY)
+    reasoning_level: str | None = attr(sc.REQUEST_REASONING_LEVEL)
+    seed: int | None = attr(sc.REQUEST_SEED)
+    stop_sequences: list[str] | None = attr(sc.REQUEST_STOP_SEQUENCES)
+    stream: bool | None = attr(sc.REQUEST_STREAM)
+    temperature: float | None = attr(sc.REQUEST_TEMPERATURE)
+    top_k: int | None = attr(sc.REQUEST_TOP_K)
+    top_p: float | None = attr(sc.REQUEST_TOP_P)
+    response_id: str | None = attr(sc.RESPONSE_ID)
+    finish_reasons: list[str] | None = attr(sc.RESPONSE_FINISH_REASONS)
+    time_to_first_chunk: float | None = attr(sc.RESPONSE_TIME_TO_FIRST_CHUNK)
+    output_tokens: int | None = attr(sc.USAGE_OUTPUT_TOKENS)
+    cache_read_tokens: int | None = attr(sc.USAGE_CACHE_READ_INPUT_TOKENS)
+    cache_write_tokens: int | None = attr(sc.USAGE_CACHE_WRITE_INPUT_TOKENS)
+    reasoning_tokens: int | None = attr(sc.USAGE_REASONING_OUTPUT_TOKENS)
+    audio_input_tokens: int | None = attr(sc.USAGE_AUDIO_INPUT_TOKENS)
+    audio_output_tokens: int | None = attr(sc.USAGE_AUDIO_OUTPUT_TOKENS)
+    system: list[Part] | None = attr(sc.SYSTEM_INSTRUCTIONS, "content")
+    input: list[Message] | None = attr(sc.INPUT_MESSAGES, "content")
+    output: list[Message] | None = attr(sc.OUTPUT_MESSAGES, "content")
+    tools: list[ToolDefinition] | None = attr(sc.TOOL_DEFINITIONS, "content")
+    draft: Draft = field(default_factory=Draft)
+
+    def settle(self) -> None:
+        self.output = self.draft.messages() or self.output
+        self.finish_reasons = self.draft.finish_reasons() or self.finish_reasons
+
+
+@dataclass(kw_only=True, slots=True)
+class Embeddings(ModelCall):
+    """Texts turned into vectors; the vectors themselves are never recorded."""
+
+    operation: str = attr(sc.OPERATION, "start", default=sc.EMBEDDINGS)
+    dimensions: int | None = attr(sc.EMBEDDINGS_DIMENSION_COUNT)
+    input: Any = attr(sc.INPUT, "content")
+
+
+@dataclass(kw_only=True, slots=True)
+class Retrieval(Record):
+    """A search in a data source. Documents are dicts with ``id`` and ``score``, and what else the source gives."""
+
+    kind: ClassVar[SpanKind] = SpanKind.CLIENT
+    operation: str = attr(sc.OPERATION, "start", default=sc.RETRIEVAL)
+    source: str | None = attr(sc.DATA_SOURCE_ID, "start")
+    provider: str | None = attr(sc.PROVIDER, "start")
+    top_k: int | None = attr(sc.RETRIEVAL_TOP_K)
+    input: Any = attr(sc.RETRIEVAL_QUERY, "content")
+    output: Any = attr(sc.RETRIEVAL_DOCUMENTS, "content")
+
+    @property
+    def span_name(self) -> str:
+        return f"{self.operation} {self.source}" if self.source else self.operation
+
+
+@dataclass(kw_only=True, slots=True)
+class Named(Record):
+    """An operation known by its own name rather than a model's."""
+
+    operation: str | None = attr(sc.OPERATION, "start")
+    name: str | None = None
+    input: Any = attr(sc.INPUT, "content")
+    output: Any = attr(sc.OUTPUT, "content")
+
+    @property
+    def span_name(self) -> str:
+        return " ".join(filter(None, (self.operation, self.name)))
+
+
+@dataclass(kw_only=True, slots=True)
+class Tool(Named):
+    operation: str = attr(sc.OPERATION, "start", default=sc.EXECUTE_TOOL)
+    name: str | None = attr(sc.TOOL_NAME, "start")
+    type: str | None = attr(sc.TOOL_TYPE, "start")
+    description: str | None = attr(sc.TOOL_DESCRIPTION)
+    call_id: str | None = attr(sc.TOOL_CALL_ID)
+    agent: str | None = attr(sc.AGENT_NAME, "start")
+    input: Any = attr(sc.TOOL_CALL_ARGUMENTS, "content")
+    output: Any = attr(sc.TOOL_CALL_RESULT, "content")
+
+
+@dataclass(kw_only=True, slots=True)
+class Agent(Named):
+    """A turn of an agent that runs in this process: a model drives its control flow."""
+
+    operation: str = attr(sc.OPERATION, "start", default=sc.INVOKE_AGENT)
+    name: str | None = attr(sc.AGENT_NAME, "start")
+    description: str | None = attr(sc.AGENT_DESCRIPTION)
+    conversation: str | None = attr(sc.CONVERSATION_ID)
+
+
+@dataclass(kw_only=True, slots=True)
+class Workflow(Named):
+    """A run whose control flow the application decides. *name* has few values: no ids in it."""
+
+    operation: str = attr(sc.OPERATION, "start", default=sc.INVOKE_WORKFLOW)
+    name: str | None = attr(sc.WORKFLOW_NAME, "start")
+    conversation: str | None = attr(sc.CONVERSATION_ID)
+
+
+@dataclass(kw_only=True, slots=True)
+class Step(Named):
+    """What has no convention: a chain, a node, a parser, or a function that the user traces. *type* says which."""
+
+    type: str = attr(sc.KIND, "start", default="step")

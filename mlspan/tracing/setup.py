@@ -1,0 +1,209 @@
+"""From a Config to spans that arrive: join the application's TracerProvider, or make one; say where traces go."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
+from .. import __version__
+from .._guard import guard, tell_once
+from . import context
+from .config import Config, resolve
+from .content import Policy, redactor
+from .export.otlp import exports_otlp, otlp_processor
+from .export.pipeline import Pipeline
+from .live import finish_streams
+from .metrics import Instruments
+
+if TYPE_CHECKING:
+    from .export.mlflow import MlflowSink
+
+
+class Tap(SpanProcessor):
+    """What stands in a TracerProvider for us. The SDK cannot take a processor back, so this one changes its targets."""
+
+    def __init__(self, targets: tuple[SpanProcessor, ...]) -> None:
+        self.targets = targets
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        for target in self.targets:
+            target.on_start(span, parent_context)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        for target in self.targets:
+            target.on_end(span)
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return all([target.force_flush(timeout_millis) for target in self.targets])
+
+    def shutdown(self) -> None:
+        """The provider ends, and we may serve others: what it gave us is sent, no more."""
+        self.force_flush(5_000)
+
+
+class Runtime:
+    """Everything that one Config means: the tracer to start spans with, the content policy, the instruments."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.policy = Policy(
+            capture=config.capture_content, redact=redactor(config.redact), limit=config.max_content_bytes
+        )
+        self.instruments = Instruments(__version__)
+        self.pipeline: Pipeline | None = None
+        if config.tracking_uri != "none":
+            self.pipeline = Pipeline(_sink(config), _origin(config), keep=_keep(config.sample_ratio))
+        self._otlp: SpanProcessor | None = None
+        self._own: TracerProvider | None = None
+        self._seen: object = None
+        self._tracer: trace.Tracer = trace.NoOpTracer()
+        self._lock = threading.RLock()
+
+    def tracer(self) -> trace.Tracer:
+        """Of the application's provider as soon as it has set one, before that of our own."""
+        current = trace.get_tracer_provider()
+        if current is not self._seen:
+            with self._lock, guard("joining the TracerProvider"):
+                self._follow(current)
+        return self._tracer
+
+    def _follow(self, current: trace.TracerProvider) -> None:
+        if isinstance(current, TracerProvider) and not _is_mlflows(current):
+            self._join(current)
+            self._tracer = current.get_tracer("mlspan", __version__)
+        elif self._seen is None:  # later, a provider that is gone is no reason to leave the one that we joined
+            if not isinstance(current, (TracerProvider, trace.ProxyTracerProvider)):
+                tell_once(
+                    "mlspan: the TracerProvider %s takes no span processor, so mlspan's spans go through a provider of "
+                    "its own; set one of opentelemetry.sdk.trace to have them in yours",
+                    type(current).__name__,
+                )
+            self._tracer = self._make().get_tracer("mlspan", __version__)
+        self._seen = current
+
+    def _make(self) -> TracerProvider:
+        config = self.config
+        resource = Resource.create({SERVICE_NAME: config.service_name} if config.service_name else None)
+        sampler = ParentBased(TraceIdRatioBased(config.sample_ratio)) if config.sample_ratio < 1 else None
+        self._own = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
+        self._join(self._own)
+        return self._own
+
+    def _join(self, provider: TracerProvider) -> None:
+        with _taps_lock:
+            tap = _taps.get(provider)
+            targets = tuple(target for target in (self.pipeline, self._otlp_for(provider)) if target is not None)
+            if tap is not None:
+                tap.targets = targets
+            else:
+                tap = _taps[provider] = Tap(targets)
+                provider.add_span_processor(tap)
+
+    def _otlp_for(self, provider: TracerProvider) -> SpanProcessor | None:
+        """Our OTLP exporter: where it was asked for, or where the environment names one that *provider* lacks."""
+        environ, endpoint = os.environ, self.config.otlp_endpoint
+        named = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+        if endpoint is None and (not named or environ.get("OTEL_TRACES_EXPORTER") == "none" or exports_otlp(provider)):
+            return None
+        if self._otlp is None:
+            self._otlp = otlp_processor(endpoint, self.config.otlp_protocol, None)
+        return self._otlp
+
+    def flush(self, timeout: float) -> bool:
+        until = time.monotonic() + timeout
+        self.instruments.catch_up()
+        sent = self.pipeline.flush(timeout) if self.pipeline else True
+        if self._otlp is not None:
+            sent = self._otlp.force_flush(max(1, int((until - time.monotonic()) * 1000))) and sent
+        return sent
+
+    def shutdown(self, timeout: float) -> bool:
+        finish_streams()
+        self.instruments.catch_up()
+        sent = self.pipeline.shutdown(timeout) if self.pipeline else True
+        if self._otlp is not None:
+            self._otlp.shutdown()
+        for tap in list(_taps.values()):
+            tap.targets = ()
+        return sent
+
+
+_taps: WeakKeyDictionary[TracerProvider, Tap] = WeakKeyDictionary()
+_taps_lock = threading.Lock()
+_runtime: Runtime | None = None
+_ended = False
+_runtime_lock = threading.RLock()
+
+
+def runtime() -> Runtime | None:
+    """What is configured now, from the environment alone if nobody has called configure; None after shutdown."""
+    if _runtime is None and not _ended:
+        with guard("reading the settings"):
+            start(resolve({}))
+    return _runtime
+
+
+def start(config: Config) -> Runtime:
+    """Make *config* the one that counts, from now on; what the last one has recorded is sent."""
+    global _runtime, _ended  # noqa: PLW0603  # one process, one configuration
+    with _runtime_lock:
+        before, _runtime, _ended = _runtime, Runtime(config), False
+        if before is None:
+            context.follow_runs()
+            atexit.register(stop, None)
+        else:
+            before.shutdown(5)
+        return _runtime
+
+
+def resume() -> None:
+    """Record again after a shutdown, when somebody calls autolog."""
+    global _ended  # noqa: PLW0603
+    _ended = False
+
+
+def stop(timeout: float | None) -> bool:
+    """Send what has been recorded and record no more; None waits as long as the sinks ask for at the process's end."""
+    global _runtime, _ended  # noqa: PLW0603
+    with _runtime_lock:
+        before, _runtime, _ended = _runtime, None, True
+    atexit.unregister(stop)
+    return before is None or before.shutdown(before.exit_grace if timeout is None else timeout)
+
+
+def _sink(config: Config) -> MlflowSink:
+    from .export.mlflow import MlflowSink
+
+    return MlflowSink(tracking_uri=config.tracking_uri, experiment=config.experiment, run=config.run)
+
+
+def _origin(config: Config) -> Any:
+    fixed: Mapping[str, str] = config.tags or {}
+    read = partial(context.origin, tracking_uri=config.tracking_uri is None, experiment=config.experiment is None)
+    return partial(read, tags=fixed) if fixed else read
+
+
+def _keep(ratio: float) -> Any:
+    """Whether a trace is sampled, by its id: the same answer as TraceIdRatioBased gives, in every process."""
+    if ratio >= 1:
+        return None
+    bound = TraceIdRatioBased(ratio).bound
+    return lambda trace_id: (trace_id & TraceIdRatioBased.TRACE_ID_LIMIT) < bound
+
+
+def _is_mlflows(provider: TracerProvider) -> bool:
+    """MLflow's own provider, which it may set as the global one; what runs through it is MLflow's to export."""
+    processors = getattr(provider._active_span_processor, "_span_processors", ())  # noqa: SLF001  # no public way
+    return any(type(processor).__module__.startswith("mlflow.") for processor in processors)

@@ -1,0 +1,90 @@
+"""A generator of the user's own, driven step by step: its span is current while its body runs, and only then."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+
+from .live import Live
+
+
+class Steps:
+    """Stands between a traced generator and its caller; ``yield from`` it, or await its asynchronous methods.
+
+    Attaching the span around each step, rather than around all of them, keeps it from leaking into whatever the
+    caller does between two steps, and lets the steps of one generator run in different tasks.
+    """
+
+    def __init__(self, own: Any, live: Any) -> None:
+        self._own = own
+        self._live: Live | None = live if isinstance(live, Live) else None
+        self._yielded: list[Any] = []
+        if self._live is not None:
+            self._live.hand_over()
+
+    def __iter__(self) -> Steps:
+        return self
+
+    def __next__(self) -> Any:
+        return self.send(None)
+
+    def send(self, value: Any) -> Any:
+        with _Step(self):
+            return self._seen(self._own.send(value))
+
+    def throw(self, error: BaseException) -> Any:
+        with _Step(self):
+            return self._seen(self._own.throw(error))
+
+    def close(self) -> None:
+        with _Step(self):
+            self._own.close()
+        self.end(stream_end="closed")
+
+    def anext(self) -> Awaitable[Any]:
+        return self.asend(None)
+
+    async def asend(self, value: Any) -> Any:
+        with _Step(self):
+            return self._seen(await self._own.asend(value))
+
+    async def athrow(self, error: BaseException) -> Any:
+        with _Step(self):
+            return self._seen(await self._own.athrow(error))
+
+    async def aclose(self) -> None:
+        with _Step(self):
+            await self._own.aclose()
+        self.end(stream_end="closed")
+
+    def _seen(self, item: Any) -> Any:
+        self._yielded.append(item)
+        return item
+
+    def end(self, error: BaseException | None = None, stream_end: Any = None) -> None:
+        live, yielded = self._live, self._yielded
+        if live is None:
+            return
+        if isinstance(error, StopIteration) and error.value is not None:
+            live.observe(error.value)
+        elif yielded:
+            live.observe("".join(yielded) if all(isinstance(item, str) for item in yielded) else yielded)
+        live.finish(None if isinstance(error, (StopIteration, StopAsyncIteration)) else error, stream_end=stream_end)
+
+
+class _Step:
+    """Around one step: our span is current, and a step that raises is the last."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+
+    def __enter__(self) -> None:
+        self._current = self._steps._live.current() if self._steps._live else None  # noqa: SLF001  # one pair
+        if self._current is not None:
+            self._current.__enter__()
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if self._current is not None:
+            self._current.__exit__(kind, error, trace)
+        if error is not None:
+            self._steps.end(error)

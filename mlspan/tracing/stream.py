@@ -1,0 +1,267 @@
+"""The caller's stream, watched: same type, same methods, plus one promise: the span ends.
+
+However a stream ends (exhausted, broken out of, closed, left by an exception, cancelled, dropped), it reaches
+``Live.finish``, which counts only once.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Protocol
+
+import orjson
+
+
+class Watcher(Protocol):
+    """What a stream needs of Live."""
+
+    def observe(self, value: Any) -> bool: ...
+    def result(self, value: Any) -> Any: ...
+    def finish(
+        self, error: BaseException | None = None, *, stream_end: Any = None, collecting: bool = False
+    ) -> None: ...
+    def wire(self) -> Wire: ...
+
+
+class _Reading:
+    """Around each read: how the read ends decides how we end."""
+
+    __slots__ = ("live",)
+
+    def __init__(self, live: Watcher) -> None:
+        self.live = live
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.live.finish(None if isinstance(error, (StopIteration, StopAsyncIteration)) else error)
+
+
+class _Watched:
+    """Passes everything on to what it watches, so that the caller cannot tell the two apart."""
+
+    __slots__ = ("__weakref__", "_mlspan_live", "_mlspan_own")
+    _mlspan_own: Any
+    _mlspan_live: Watcher
+
+    def __init__(self, own: Any, live: Watcher) -> None:
+        object.__setattr__(self, "_mlspan_own", own)
+        object.__setattr__(self, "_mlspan_live", live)
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._mlspan_own, name)
+        # A client's own helpers close the HTTP response below the stream, rather than the stream.
+        return Transport(value, self._mlspan_live) if name == "response" and hasattr(value, "close") else value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._mlspan_own, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._mlspan_own, name)
+
+    def __dir__(self) -> list[str]:
+        return dir(self._mlspan_own)
+
+    def __repr__(self) -> str:
+        return repr(self._mlspan_own)
+
+    @property  # type: ignore[misc]  # isinstance(stream, openai.Stream) stays true
+    def __class__(self) -> type:
+        return type(self._mlspan_own)
+
+    def _mlspan_left(self, error: BaseException | None = None) -> None:
+        self._mlspan_live.finish(error, stream_end=None if error else "closed")
+
+    # Closing is the same for both colours: of an async object these return the coroutine that the caller awaits.
+
+    def close(self) -> Any:
+        self._mlspan_left()
+        return self._mlspan_own.close()
+
+    def aclose(self) -> Any:
+        self._mlspan_left()
+        return self._mlspan_own.aclose()
+
+
+class Transport(_Watched):
+    """The HTTP response below a stream."""
+
+    __slots__ = ()
+
+
+class _Iterated(_Watched):
+    __slots__ = ("_mlspan_reading",)
+    _mlspan_reading: _Reading
+
+    def __init__(self, own: Any, live: Watcher) -> None:
+        super().__init__(own, live)
+        object.__setattr__(self, "_mlspan_reading", _Reading(live))
+
+    def __del__(self) -> None:
+        try:
+            live = object.__getattribute__(self, "_mlspan_live")
+        except AttributeError:  # __init__ did not get that far
+            return
+        live.finish(stream_end="abandoned", collecting=True)
+
+
+class Stream(_Iterated):
+    __slots__ = ()
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> Any:
+        while True:
+            with self._mlspan_reading:
+                chunk = next(self._mlspan_own)
+            if self._mlspan_live.observe(chunk):
+                return chunk
+
+    def __enter__(self) -> Stream:
+        self._mlspan_own.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Any:
+        self._mlspan_left(error)
+        return self._mlspan_own.__exit__(kind, error, trace)
+
+
+class AsyncStream(_Iterated):
+    __slots__ = ()
+
+    def __aiter__(self) -> AsyncStream:
+        return self
+
+    async def __anext__(self) -> Any:
+        while True:
+            with self._mlspan_reading:
+                chunk = await anext(self._mlspan_own)
+            if self._mlspan_live.observe(chunk):
+                return chunk
+
+    async def __aenter__(self) -> AsyncStream:
+        await self._mlspan_own.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Any:
+        self._mlspan_left(error)
+        return await self._mlspan_own.__aexit__(kind, error, trace)
+
+
+class Wire:
+    """An answer that its caller reads as bytes, text or lines: gathered piece by piece, decoded once at the end."""
+
+    __slots__ = ("_pieces",)
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    def add(self, piece: bytes | str, end: bytes = b"") -> None:
+        self._pieces.append((piece.encode("utf-8", "replace") if isinstance(piece, str) else bytes(piece)) + end)
+
+    def decoded(self) -> Iterator[Any]:
+        """The JSON values in it: one for each event of an event stream, else the whole body."""
+        body = b"".join(self._pieces).strip()
+        events = [line[5:] for line in body.splitlines() if line.startswith(b"data:")]
+        for event in events if events else [body]:
+            try:
+                yield orjson.loads(event)
+            except orjson.JSONDecodeError:  # "[DONE]", a body that is no JSON, an event that was cut off
+                continue
+
+
+class _Gathering:
+    """What watches a stream of raw pieces: it keeps them for the end."""
+
+    def __init__(self, live: Watcher, end: bytes) -> None:
+        self._live, self._end = live, end
+        self.finish = live.finish
+
+    def observe(self, piece: Any) -> bool:
+        self._live.wire().add(piece, self._end)
+        return True
+
+
+class Envelope(_Watched):
+    """An answer whose body the caller has yet to read, as ``with_raw_response`` and ``with_streaming_response`` give.
+
+    Each of its doors leads to the same record: a parsed answer or stream, a body, or raw pieces.
+    """
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._mlspan_own, name)
+        door = _DOORS.get(name)
+        return value if door is None or not callable(value) else _passing(value, door, self._mlspan_live)
+
+    def __enter__(self) -> Envelope:
+        return self
+
+    def __exit__(self, *exit: Any) -> Any:
+        self._mlspan_left(exit[1])
+        return self._mlspan_own.__exit__(*exit)
+
+    def __del__(self) -> None:
+        self._mlspan_live.finish(stream_end="abandoned", collecting=True)
+
+
+def _passing(method: Callable[..., Any], door: Callable[[Watcher, Any], Any], live: Watcher) -> Callable[..., Any]:
+    """*method*, with what it gives passed through *door*; an awaitable's result where it gives one."""
+
+    async def later(value: Any) -> Any:
+        with _Reading(live):
+            return door(live, await value)
+
+    def passed(*args: Any, **kwargs: Any) -> Any:
+        with _Reading(live):
+            value = method(*args, **kwargs)
+            return later(value) if inspect.isawaitable(value) else door(live, value)
+
+    return passed
+
+
+def _parsed(live: Watcher, value: Any) -> Any:
+    passed = live.result(value)
+    if passed is value:  # no stream: this was all of it
+        live.finish()
+    return passed
+
+
+def _body(live: Watcher, value: Any) -> Any:
+    if isinstance(value, (bytes, str)):
+        live.wire().add(value)
+    else:
+        live.observe(value)
+    live.finish()
+    return value
+
+
+def _pieces(live: Watcher, value: Any, end: bytes = b"") -> Any:
+    gathering = _Gathering(live, end)
+    return (AsyncStream if hasattr(value, "__anext__") else Stream)(value, gathering)
+
+
+def _lines(live: Watcher, value: Any) -> Any:
+    return _pieces(live, value, b"\n")
+
+
+_DOORS: dict[str, Callable[[Watcher, Any], Any]] = {
+    "parse": _parsed,
+    "read": _body,
+    "text": _body,
+    "json": _body,
+    "iter_bytes": _pieces,
+    "iter_text": _pieces,
+    "iter_lines": _lines,
+}
