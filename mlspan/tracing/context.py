@@ -50,6 +50,7 @@ class Origin:
 _scope: ContextVar[Scope] = ContextVar("mlspan_scope", default=Scope())  # noqa: B039  # frozen
 _started_run: ContextVar[str | None] = ContextVar("mlspan_started_run", default=None)
 _FLUENT: Final = "mlflow.tracking.fluent"
+_NO_TAGS: Final[Mapping[str, str]] = {}
 
 
 def scope() -> Scope:
@@ -154,8 +155,10 @@ def _note_starts(fluent: ModuleType) -> None:
     active_run.__init__ = noted
 
 
-def origin(*, tracking_uri: bool = True, experiment: bool = True) -> Origin:
+def origin(*, tracking_uri: bool = True, experiment: bool = True, tags: Mapping[str, str] = _NO_TAGS) -> Origin:
     """What the caller's surroundings say of where a trace belongs; the two flags leave out what Config has fixed.
+
+    *tags* are those of every trace.
 
     ``mlflow.set_tracking_uri`` and ``mlflow.set_experiment`` set the environment variables that are read here.
     """
@@ -168,5 +171,5 @@ def origin(*, tracking_uri: bool = True, experiment: bool = True) -> Origin:
         run_id=active_run_id(),
         session=around.session,
         user=around.user,
-        tags=around.tags,
+        tags={**tags, **around.tags} if tags else around.tags,
     )

@@ -6,7 +6,7 @@ import atexit
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -62,9 +62,11 @@ class Runtime:
             capture=config.capture_content, redact=redactor(config.redact), limit=config.max_content_bytes
         )
         self.instruments = Instruments(__version__)
+        self._sink = None if config.tracking_uri == "none" else _sink(config)
+        self._origin = _origin(config)
         self.pipeline: Pipeline | None = None
-        if config.tracking_uri != "none":
-            self.pipeline = Pipeline(_sink(config), _origin(config), keep=_keep(config.sample_ratio))
+        if self._sink is not None:
+            self.pipeline = Pipeline(self._sink, self._origin, keep=_keep(config.sample_ratio))
         self._otlp: SpanProcessor | None = None
         self._own: TracerProvider | None = None
         self._seen: object = None
@@ -118,8 +120,21 @@ class Runtime:
         if endpoint is None and (not named or environ.get("OTEL_TRACES_EXPORTER") == "none" or exports_otlp(provider)):
             return None
         if self._otlp is None:
-            self._otlp = otlp_processor(endpoint, self.config.otlp_protocol, None)
+            self._otlp = otlp_processor(endpoint, self.config.otlp_protocol)
         return self._otlp
+
+    def trace_url(self, trace_id: str) -> str | None:
+        if self._sink is None:
+            return None
+        from .export.mlflow import Rejected, trace_url
+        from .export.parcel import Away
+
+        try:
+            (uri, experiment_id), _ = self._sink.locate(self._origin())
+        except (Away, Rejected) as unknown:
+            tell_once("mlspan: no link to the trace: %s", unknown)
+            return None
+        return trace_url(uri, experiment_id, trace_id)
 
     def flush(self, timeout: float) -> bool:
         until = time.monotonic() + timeout
@@ -129,10 +144,11 @@ class Runtime:
             sent = self._otlp.force_flush(max(1, int((until - time.monotonic()) * 1000))) and sent
         return sent
 
-    def shutdown(self, timeout: float) -> bool:
+    def shutdown(self, timeout: float | None) -> bool:
+        """Send all, and let go of every provider; None waits as long as the sink asks for at the process's end."""
         finish_streams()
         self.instruments.catch_up()
-        sent = self.pipeline.shutdown(timeout) if self.pipeline else True
+        sent = self.pipeline.stop(timeout) if self.pipeline else True
         if self._otlp is not None:
             self._otlp.shutdown()
         for tap in list(_taps.values()):
@@ -180,7 +196,7 @@ def stop(timeout: float | None) -> bool:
     with _runtime_lock:
         before, _runtime, _ended = _runtime, None, True
     atexit.unregister(stop)
-    return before is None or before.shutdown(before.exit_grace if timeout is None else timeout)
+    return before is None or before.shutdown(timeout)
 
 
 def _sink(config: Config) -> MlflowSink:
@@ -189,10 +205,13 @@ def _sink(config: Config) -> MlflowSink:
     return MlflowSink(tracking_uri=config.tracking_uri, experiment=config.experiment, run=config.run)
 
 
-def _origin(config: Config) -> Any:
-    fixed: Mapping[str, str] = config.tags or {}
-    read = partial(context.origin, tracking_uri=config.tracking_uri is None, experiment=config.experiment is None)
-    return partial(read, tags=fixed) if fixed else read
+def _origin(config: Config) -> Callable[[], context.Origin]:
+    return partial(
+        context.origin,
+        tracking_uri=config.tracking_uri is None,
+        experiment=config.experiment is None,
+        tags=config.tags or {},
+    )
 
 
 def _keep(ratio: float) -> Any:

@@ -1,0 +1,128 @@
+"""Spans into traces: which of them are open, what belongs together, and when it may leave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
+from time import monotonic
+from typing import Final
+
+from opentelemetry.sdk.trace import ReadableSpan
+
+from ..context import Origin
+from .parcel import Parcel
+
+_Key = tuple[int, int]  # trace id, span id
+
+_FORGET_AFTER: Final = 3600.0  # seconds without any event, after which a root that never ends is given up
+_MOST_SPANS: Final = 20_000  # of one trace, before it leaves in parts
+
+
+@dataclass(slots=True)
+class _Unit:
+    """A local root and what runs below it."""
+
+    root: _Key
+    origin: Origin
+    open: set[_Key] = field(default_factory=set)
+    seen: list[_Key] = field(default_factory=list)
+    ended: list[ReadableSpan] = field(default_factory=list)
+    genai: bool = False
+    parts: int = 0
+    root_ended: float | None = None
+    touched: float = 0.0
+
+
+class Assembly:
+    """Puts spans together, one local root (no parent, or one in another process) at a time. Not for many threads.
+
+    A root with no GenAI span below it is thrown away whole; ``keep(trace_id)`` says which traces are sampled.
+    """
+
+    def __init__(self, keep: Callable[[int], bool] | None, orphan_after: float) -> None:
+        self._keep, self._orphan_after = keep, orphan_after
+        self._units: dict[_Key, _Unit] = {}  # by each of its spans
+        self._waiting: dict[_Key, _Unit] = {}  # by root: what has ended with children still open, or may never end
+
+    def started(self, span: ReadableSpan, origin: Origin) -> None:
+        key = _key(span)
+        parent = span.parent
+        above = None if parent is None or parent.is_remote else self._units.get((parent.trace_id, parent.span_id))
+        if above is None:
+            above = self._waiting[key] = _Unit(key, origin)
+        else:
+            above.origin = _filled(above.origin, origin)
+        above.open.add(key)
+        above.seen.append(key)
+        above.touched = monotonic()
+        self._units[key] = above
+
+    def ended(self, span: ReadableSpan) -> Parcel | None:
+        """The parcel that *span* completes, if it does."""
+        key = _key(span)
+        unit = self._units.get(key)
+        if unit is None:  # it started before we listened, or its root has been given up
+            unit = _Unit(key, Origin(), parts=1)
+        unit.open.discard(key)
+        unit.ended.append(span)
+        unit.genai = unit.genai or _is_genai(span)
+        unit.touched = monotonic()
+        if key == unit.root:
+            unit.root_ended = unit.touched
+        if unit.root_ended is not None and not unit.open:
+            return self._leave(unit)
+        return self._part(unit) if len(unit.ended) >= _MOST_SPANS else None
+
+    def overdue(self) -> Iterator[Parcel]:
+        """What has waited too long for a child to end, or for its root."""
+        now = monotonic()
+        for unit in list(self._waiting.values()):
+            given_up = now - unit.touched > _FORGET_AFTER
+            if given_up or (unit.root_ended is not None and now - unit.root_ended > self._orphan_after):
+                parcel = self._leave(unit) if given_up else self._part(unit)
+                if parcel is not None:
+                    yield parcel
+
+    def rest(self) -> Iterator[Parcel]:
+        """All that has ended, whatever is still open: there is no later."""
+        for unit in list(self._waiting.values()):
+            if (parcel := self._leave(unit)) is not None:
+                yield parcel
+
+    def _part(self, unit: _Unit) -> Parcel | None:
+        if not unit.ended or not unit.genai:
+            return None
+        unit.parts += 1
+        spans, unit.ended = unit.ended, []
+        return self._parcel(unit, spans, whole=False)
+
+    def _leave(self, unit: _Unit) -> Parcel | None:
+        for key in unit.seen:
+            self._units.pop(key, None)
+        self._waiting.pop(unit.root, None)
+        whole = unit.root_ended is not None and not unit.open and not unit.parts
+        return self._parcel(unit, unit.ended, whole=whole) if unit.ended and unit.genai else None
+
+    def _parcel(self, unit: _Unit, spans: list[ReadableSpan], *, whole: bool) -> Parcel | None:
+        if self._keep is not None and not self._keep(unit.root[0]):
+            return None
+        return Parcel(unit.origin, tuple(spans), unit.root[1], whole)
+
+
+def _key(span: ReadableSpan) -> _Key:
+    context = span.get_span_context()
+    assert context is not None  # noqa: S101  # the SDK gives every span one
+    return context.trace_id, context.span_id
+
+
+def _is_genai(span: ReadableSpan) -> bool:
+    return any(name.startswith(("gen_ai.", "mlspan.")) for name in span.attributes or ())
+
+
+def _filled(origin: Origin, more: Origin) -> Origin:
+    """*origin*, with what it leaves unsaid taken from *more*: a run or session that began below the root."""
+    if origin is more or origin == more:
+        return origin
+    said = {f.name: getattr(origin, f.name) or getattr(more, f.name) for f in fields(Origin)}
+    said["tags"] = {**more.tags, **origin.tags}
+    return Origin(**said)

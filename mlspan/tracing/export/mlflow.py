@@ -1,0 +1,190 @@
+"""Traces into MLflow: which store, which experiment, which run."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+from ..._guard import tell_once
+from ..context import Origin
+from .mlflow_trace import Info, Trace, trace_of
+from .parcel import Parcel, Refused
+
+
+class Rejected(Exception):  # noqa: N818  # an answer, not a mistake
+    """The store will not take what it was given. *all_of_it*: nor anything else that goes the same way."""
+
+    def __init__(self, reason: str, *, all_of_it: bool = False) -> None:
+        super().__init__(reason)
+        self.reason, self.all_of_it = reason, all_of_it
+
+
+class Store(Protocol):
+    """A tracking server or a database. Every method may raise Away or Rejected."""
+
+    exit_grace: float
+
+    def run_experiment(self, run_id: str) -> str | None:
+        """The id of the experiment that the run is in; None if there is no such run."""
+        ...
+
+    def experiment_id(self, name: str) -> str:
+        """Of the experiment of this name, which is made if it is new."""
+        ...
+
+    def check_experiment(self, experiment_id: str) -> None:
+        """Reject an experiment that does not exist or is deleted."""
+        ...
+
+    def info(self, trace_id: str) -> Info | None:
+        """What is known of a trace already."""
+        ...
+
+    def write(self, experiment_id: str, traces: Sequence[Trace]) -> None:
+        """Store them all; writing one again replaces it."""
+        ...
+
+    def close(self) -> None: ...
+
+
+_Place = tuple[str, str]  # tracking URI, experiment id
+_SERVER_PORT: Final = 5000  # where ``mlflow ui`` listens if nothing is said
+
+
+class MlflowSink:
+    """Sends parcels to the stores that their origins name.
+
+    Args:
+        tracking_uri: where an origin does not say; None: what MLflow itself would take.
+        experiment: name or id, where neither a run nor an origin says.
+        run: id of the run, where an origin does not say; None: ``MLFLOW_RUN_ID``.
+    """
+
+    def __init__(
+        self, *, tracking_uri: str | None = None, experiment: str | None = None, run: str | None = None
+    ) -> None:
+        self._uri = tracking_uri or _default_uri(Path.cwd())
+        self._experiment, self._run = experiment, run
+        self._stores: dict[str, Store] = {}
+        self._known: dict[tuple[str, str, str], str | None] = {}
+
+    @property
+    def exit_grace(self) -> float:
+        """The most seconds that a process's end may wait: long for a database, whose first use may have to make it."""
+        return 5.0 if _is_server(self._uri) else 60.0
+
+    def send(self, parcels: Sequence[Parcel]) -> list[Refused]:
+        refused: list[Refused] = []
+        places: dict[_Place, list[Trace]] = defaultdict(list)
+        for parcel in parcels:
+            try:
+                place, run_id = self.locate(parcel.origin)
+                places[place].append(trace_of(parcel, run_id))
+            except Rejected as rejected:
+                refused.append(Refused(parcel, rejected.reason))
+        for (uri, experiment_id), traces in places.items():
+            refused += self._write(self._store(uri), experiment_id, traces)
+        return refused
+
+    def _write(self, store: Store, experiment_id: str, traces: Sequence[Trace]) -> list[Refused]:
+        """Write *traces*; where the store rejects some of them, find out which, and store the others."""
+        try:
+            store.write(experiment_id, [_merged(store, trace) for trace in traces])
+        except Rejected as rejected:
+            if rejected.all_of_it or len(traces) == 1:
+                return [Refused(trace.parcel, rejected.reason) for trace in traces]
+            half = len(traces) // 2
+            return self._write(store, experiment_id, traces[:half]) + self._write(store, experiment_id, traces[half:])
+        return []
+
+    def locate(self, origin: Origin) -> tuple[_Place, str | None]:
+        """The store, the experiment and the run that a trace of this origin belongs to.
+
+        Raises Rejected where there is no such place, Away where the store cannot be asked.
+        """
+        uri = origin.tracking_uri or self._uri
+        store = self._store(uri)
+        if run_id := origin.run_id or self._run or os.environ.get("MLFLOW_RUN_ID"):
+            experiment = self._look_up("run", uri, run_id, store.run_experiment)
+            if experiment is not None:
+                return (uri, experiment), run_id
+            tell_once("mlspan: there is no run %s in %s: its traces are stored without a run", run_id, shown(uri))
+        if origin.experiment_id:
+            return (uri, self._checked(uri, origin.experiment_id)), None
+        name = origin.experiment_name or self._experiment
+        if name is None or name.isdigit():
+            return (uri, self._checked(uri, name or "0")), None
+        return (uri, self._look_up("name", uri, name, store.experiment_id) or ""), None
+
+    def _checked(self, uri: str, experiment_id: str) -> str:
+        self._look_up("id", uri, experiment_id, self._store(uri).check_experiment)
+        return experiment_id
+
+    def _look_up(self, what: str, uri: str, key: str, find: Callable[[str], str | None]) -> str | None:
+        """Ask once; what is not there now may be there later, so that is asked again."""
+        known = (what, uri, key)
+        if known not in self._known:
+            found = find(key)
+            if found is None and what == "run":
+                return None
+            self._known[known] = found
+        return self._known[known]
+
+    def _store(self, uri: str) -> Store:
+        store = self._stores.get(uri)
+        if store is None:
+            store = self._stores[uri] = _open(uri)
+        return store
+
+    def close(self) -> None:
+        for store in self._stores.values():
+            store.close()
+
+
+def trace_url(tracking_uri: str, experiment_id: str, trace_id: str) -> str:
+    """The address of a trace in MLflow's viewer; of a database, where ``mlflow ui`` would show it."""
+    base = tracking_uri.rstrip("/") if _is_server(tracking_uri) else f"http://127.0.0.1:{_SERVER_PORT}"
+    return f"{base}/#/experiments/{experiment_id}/traces?selectedEvaluationId=tr-{trace_id.removeprefix('tr-')}"
+
+
+def _merged(store: Store, trace: Trace) -> Trace:
+    before = store.info(trace.info.trace_id) if trace.merge else None
+    return trace if before is None else Trace(trace.parcel, trace.info.merged(before), trace.spans, trace.merge)
+
+
+def _open(uri: str) -> Store:
+    if _is_server(uri):
+        from .mlflow_http import Server
+
+        return Server(uri)
+    if uri.partition(":")[0].partition("+")[0] in {"sqlite", "postgresql", "mysql", "mssql"}:
+        from .mlflow_store import Database
+
+        return Database(uri)
+    if uri.startswith("databricks"):
+        msg = "traces for Databricks are not stored: mlspan writes to MLflow's tracking server and databases only"
+        raise Rejected(msg)
+    msg = f"MLflow keeps no traces in a folder ({shown(uri)}): set MLFLOW_TRACKING_URI=sqlite:///mlflow.db, or a server"
+    raise Rejected(msg)
+
+
+def _is_server(uri: str) -> bool:
+    return uri.startswith(("http://", "https://"))
+
+
+def shown(uri: str) -> str:
+    """*uri* without its user and password."""
+    scheme, sep, rest = uri.partition("://")
+    return f"{scheme}{sep}{rest.rpartition('@')[2]}" if sep else uri
+
+
+def _default_uri(folder: Path) -> str:
+    """What MLflow itself takes: the database, unless the folder holds the runs of an older MLflow."""
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        return uri
+    if any(meta.parent.name.isdigit() for meta in (folder / "mlruns").glob("*/meta.yaml")):
+        return (folder / "mlruns").as_uri()
+    return f"sqlite:///{folder / 'mlflow.db'}"

@@ -1,0 +1,160 @@
+"""The conventions' messages in the shape of OpenAI's, which MLflow's viewer shows as a chat."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+
+from ..content import to_json
+
+Json = dict[str, Any]
+
+_ROLES: Final = {"user", "assistant", "system", "tool"}  # the viewer shows no chat if there is any other
+
+
+def parsed(value: Any) -> Any:
+    """What an attribute stands for: JSON text is parsed, anything else is itself (other SDKs write structures)."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return value
+
+
+def chat_inputs(messages: Any, system: Any, tools: Any) -> Json | None:
+    """``{"messages": [...], "tools": [...]}``; None if nothing was recorded."""
+    said = [] if system is None else _messages([{"role": "system", "parts": system}])
+    said += _messages(messages)
+    if not said:
+        return None
+    inputs: Json = {"messages": said}
+    if offered := [_tool(tool) for tool in _list(tools) if isinstance(tool, dict)]:
+        inputs["tools"] = offered
+    return inputs
+
+
+def chat_outputs(messages: Any, model: Any, response_id: Any) -> Json | None:
+    """A chat completion: ``{"choices": [{"index", "message", "finish_reason"}]}``; None if nothing was recorded."""
+    choices = []
+    for index, message in enumerate(_list(messages)):
+        for said in _message(message, "assistant"):
+            reason = message.get("finish_reason") if isinstance(message, dict) else None
+            reason = "tool_calls" if reason == "tool_call" else reason
+            choices.append({"index": index, "message": said, "finish_reason": reason})
+    if not choices:
+        return None
+    named = {"object": "chat.completion", "id": response_id, "model": model, "choices": choices}
+    return {key: value for key, value in named.items() if value is not None}
+
+
+def _messages(messages: Any) -> list[Json]:
+    return [said for message in _list(messages) for said in _message(message, "user")]
+
+
+def _list(value: Any) -> list[Any]:
+    value = parsed(value)
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def _message(message: Any, role: str) -> list[Json]:
+    """One message, or several: each tool's response is a message of its own there."""
+    if not isinstance(message, dict):  # text that was cut, or that another SDK wrote
+        return [{"role": role, "content": str(message)}]
+    role = message.get("role") or role
+    role = role if role in _ROLES else "system" if role == "developer" else "user"
+    content: list[Json] = []
+    calls: list[Json] = []
+    answers: list[Json] = []
+    thought: list[str] = []
+    for part in _list(message.get("parts", message.get("content"))):
+        kind = part.get("type") if isinstance(part, dict) else "text"
+        if kind == "tool_call":
+            calls.append(_tool_call(part))
+        elif kind == "tool_call_response":
+            text = as_text(part.get("response", part.get("result")))
+            answers.append({"role": "tool", "tool_call_id": str(part.get("id") or ""), "content": text})
+        elif kind == "reasoning":
+            thought.append(str(part.get("content", "")))
+        else:
+            content.append(_content(part))
+    if answers and not content and not calls:
+        return answers
+    said: Json = {"role": role, "content": _flat(content) or ("" if calls else as_text(_flat(content)))}
+    if calls:
+        said["tool_calls"] = calls
+    if thought:
+        said["reasoning_content"] = "\n".join(thought)
+    if name := message.get("name"):
+        said["name"] = name
+    return [said, *answers]
+
+
+def _flat(content: list[Json]) -> Any:
+    """One string where there is only text: what most chats are."""
+    if all(part["type"] == "text" for part in content):
+        return "\n".join(part["text"] for part in content)
+    return content
+
+
+def _content(part: Any) -> Json:
+    if not isinstance(part, dict):
+        return {"type": "text", "text": as_text(part)}
+    kind, modality = part.get("type"), part.get("modality")
+    data = part.get("content") if kind == "blob" else None
+    mime_type = part.get("mime_type") or {"image": "image/png", "audio": "audio/wav"}.get(modality or "", "")
+    if data and modality == "image":
+        return {"type": "image_url", "image_url": {"url": f"data:{mime_type};base64,{data}"}}
+    if data and modality == "audio":
+        return {"type": "input_audio", "input_audio": {"data": data, "format": mime_type.rpartition("/")[2]}}
+    if kind == "uri" and modality == "image":
+        return {"type": "image_url", "image_url": {"url": str(part.get("uri"))}}
+    if kind == "text":
+        return {"type": "text", "text": str(part.get("content", ""))}
+    if kind in {"blob", "uri", "file"}:
+        what = part.get("uri") or part.get("file_id") or part.get("cut") or mime_type
+        return {"type": "text", "text": f"[{modality or 'file'}: {what}]"}
+    return {"type": "text", "text": to_json(part)}
+
+
+def _tool_call(part: Json) -> Json:
+    arguments = part.get("arguments")
+    function = {"name": str(part.get("name") or ""), "arguments": "{}" if arguments is None else as_text(arguments)}
+    return {"id": str(part.get("id") or ""), "type": "function", "function": function}
+
+
+def _tool(tool: Json) -> Json:
+    if "function" in tool or tool.get("type", "function") != "function":
+        return tool
+    return {"type": "function", "function": {key: value for key, value in tool.items() if key != "type"}}
+
+
+def as_text(value: Any) -> str:
+    """Text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else "" if value is None else to_json(value)
+
+
+def last_request(inputs: Any) -> str | None:
+    """What a person would call the question: the last user message of chat inputs, else the inputs as they are."""
+    if not isinstance(inputs, dict) or not isinstance(messages := inputs.get("messages"), list):
+        return as_text(inputs) or None
+    users = [message for message in messages if message.get("role") == "user"] or messages
+    return _preview(users[-1]) if users else None
+
+
+def first_answer(outputs: Any) -> str | None:
+    """What a person would call the answer: the first choice's text or tool calls, else the outputs as they are."""
+    if not isinstance(outputs, dict) or not isinstance(choices := outputs.get("choices"), list):
+        return as_text(outputs) or None
+    return _preview(choices[0]["message"]) if choices else None
+
+
+def _preview(message: Json) -> str:
+    content = message.get("content")
+    if isinstance(content, list):
+        content = " ".join(part.get("text", f"[{part['type']}]") for part in content)
+    called = [f"{call['function']['name']}({call['function']['arguments']})" for call in message.get("tool_calls", ())]
+    return " ".join(filter(None, [as_text(content), *called]))

@@ -1,0 +1,162 @@
+"""A trace in MLflow's names: what its list shows, and what ties it to a run, a session and a user."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import orjson
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import StatusCode
+
+from .. import semconv as sc
+from ..content import to_json
+from .mlflow_messages import first_answer, last_request, parsed
+from .mlflow_spans import COST, INPUTS, OUTPUTS, USAGE, translated
+from .parcel import Parcel
+
+_PREVIEW: Final = 1000  # characters
+_SESSION: Final = 250  # a longer one is refused, with all that is in the same request
+_TAG: Final = 4096
+_MS: Final = 1_000_000  # nanoseconds
+
+SOURCE_RUN: Final = "mlflow.sourceRun"
+SESSION: Final = "mlflow.trace.session"
+USER: Final = "mlflow.trace.user"
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What MLflow keeps of a trace beside its spans. Times are in milliseconds, the first since 1970."""
+
+    trace_id: str  # "tr-" and 32 hexadecimal digits
+    request_time: int
+    duration: int
+    failed: bool
+    request_preview: str | None = None
+    response_preview: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def merged(self, before: Info) -> Info:
+        """This, and what another process or an earlier parcel has written of the same trace."""
+        start = min(self.request_time, before.request_time)
+        end = max(self.request_time + self.duration, before.request_time + before.duration)
+        return replace(
+            self,
+            request_time=start,
+            duration=end - start,
+            failed=self.failed or before.failed,
+            request_preview=before.request_preview or self.request_preview,
+            response_preview=before.response_preview or self.response_preview,
+            tags={**self.tags, **before.tags},
+            metadata={**self.metadata, **before.metadata},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A parcel as MLflow takes it."""
+
+    parcel: Parcel
+    info: Info
+    spans: Sequence[ReadableSpan]
+    merge: bool  # its info may exist already, and is to be added to, not overwritten
+
+
+def trace_of(parcel: Parcel, run_id: str | None) -> Trace:
+    """*parcel* in MLflow's names, tied to *run_id* if that is given."""
+    spans = [translated(span) for span in parcel.spans if span.end_time]
+    root = next((span for span in spans if _id(span) == parcel.root_id), None)
+    top = root or min(spans, key=lambda span: span.start_time or 0)
+    start = min(span.start_time or 0 for span in spans)
+    end = max(span.end_time or 0 for span in spans)
+    request, response = _previews(root, spans)
+    info = Info(
+        trace_id=f"tr-{top.get_span_context().trace_id:032x}",  # type: ignore[union-attr]  # an ended span has one
+        request_time=start // _MS,
+        duration=(end - start) // _MS,
+        failed=top.status.status_code is StatusCode.ERROR,
+        request_preview=request,
+        response_preview=response,
+        tags=_tags(parcel, top, spans),
+        metadata=_metadata(parcel, spans, run_id),
+    )
+    return Trace(parcel, info, spans, merge=not parcel.whole or top.parent is not None)
+
+
+def _id(span: ReadableSpan) -> int:
+    context = span.get_span_context()
+    return context.span_id if context else 0
+
+
+def _previews(root: ReadableSpan | None, spans: Sequence[ReadableSpan]) -> tuple[str | None, str | None]:
+    """The question and the answer: of the root, or of the first and the last span below it that have one."""
+    ordered = sorted(spans, key=lambda span: (span is not root, span.start_time or 0))
+    asked = next(filter(None, (last_request(_json(span, INPUTS)) for span in ordered)), None)
+    below = [*ordered[:1], *reversed(ordered[1:])]
+    answered = next(filter(None, (first_answer(_json(span, OUTPUTS)) for span in below)), None)
+    return _cut(asked, _PREVIEW), _cut(answered, _PREVIEW)
+
+
+def _json(span: ReadableSpan, name: str) -> Any:
+    return parsed((span.attributes or {}).get(name))
+
+
+def _cut(text: str | None, longest: int) -> str | None:
+    return text if text is None or len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _tags(parcel: Parcel, top: ReadableSpan, spans: Sequence[ReadableSpan]) -> dict[str, str]:
+    tags = {"mlflow.traceName": top.name}
+    for span in spans:
+        for key, value in (span.attributes or {}).items():
+            if key.startswith(sc.TAG_PREFIX):
+                tags.setdefault(key[len(sc.TAG_PREFIX) :], str(value))
+    tags.update(parcel.origin.tags)
+    return {key[:250]: _cut(value, _TAG) or "" for key, value in tags.items()}
+
+
+def _metadata(parcel: Parcel, spans: Sequence[ReadableSpan], run_id: str | None) -> dict[str, str]:
+    origin = parcel.origin
+    said: dict[str, str | None] = {
+        "mlflow.trace_schema.version": "3",
+        "mlflow.source.name": os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else None,  # noqa: PTH119
+        "mlflow.source.type": "LOCAL",
+        SOURCE_RUN: run_id,
+        SESSION: _cut(origin.session or _first(spans, sc.SESSION_ID, sc.CONVERSATION_ID), _SESSION),
+        USER: _cut(origin.user or _first(spans, sc.USER_ID), _SESSION),
+    }
+    for name, total in (("mlflow.trace.tokenUsage", _total(spans, USAGE)), ("mlflow.trace.cost", _total(spans, COST))):
+        said[name] = to_json(total) if total else None
+    return {key: value for key, value in said.items() if value}
+
+
+def _first(spans: Iterable[ReadableSpan], *names: str) -> str | None:
+    found = ((span.attributes or {}).get(name) for span in spans for name in names)
+    return next((str(value) for value in found if value), None)
+
+
+def _total(spans: Sequence[ReadableSpan], name: str) -> dict[str, float]:
+    """The sum over the trace; what a span says counts for all that is below it, whose own is left out."""
+    own = {_id(span): orjson.loads(str(text)) for span in spans if (text := (span.attributes or {}).get(name))}
+    parents = {_id(span): span.parent.span_id for span in spans if span.parent is not None}
+    total: dict[str, float] = {}
+    for span_id, counts in own.items():
+        above = parents.get(span_id)
+        while above is not None and not own.get(above):
+            above = parents.get(above)
+        if above is None:
+            for key, count in counts.items():
+                total[key] = total.get(key, 0) + count
+    return total
+
+
+def settable(named: dict[str, str]) -> dict[str, str]:
+    """What a client may write back: what the store keeps for itself is left out."""
+    own = ("mlflow.artifactLocation", "mlflow.trace.infoFinalized", "mlflow.trace.spansLocation", "mlflow.trace.size")
+    own += ("mlflow.trace.tokenUsage", "mlflow.trace.cost")
+    return {key: value for key, value in named.items() if not key.startswith(own)}

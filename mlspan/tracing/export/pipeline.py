@@ -1,0 +1,236 @@
+"""From ended spans to a sink, on a thread of its own: the caller's thread only puts them on a queue."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any, Final
+
+import opentelemetry.context as otel
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+
+from ..._guard import guard, log, tell_once
+from ..context import Origin
+from .assembly import Assembly
+from .parcel import Away, Parcel, Sink
+
+_LONGEST_BACKOFF: Final = 30.0
+
+
+class _Asked:
+    """A flush that somebody waits for."""
+
+    __slots__ = ("done", "last", "sent")
+
+    def __init__(self, *, last: bool) -> None:
+        self.done, self.sent, self.last = threading.Event(), False, last
+
+
+class Pipeline(SpanProcessor):
+    """A span processor that groups spans into traces and sends them in batches.
+
+    ``on_start`` and ``on_end`` may run inside a finalizer, in the middle of our own code on the same thread: they take
+    no lock and do no I/O, and ``SimpleQueue.put`` may be re-entered. All bookkeeping is the thread's alone.
+
+    Args:
+        sink: where parcels go.
+        origin: reads the caller's surroundings; called on the caller's thread as each span starts.
+        keep: whether the trace of this id is sampled.
+        queue_spans: the most spans that may wait to be looked at; what comes on top is dropped, counted and reported.
+        store_bytes: the most content that may wait for a sink that is away; likewise.
+        interval: seconds after which a trace that has ended is sent, if no full batch comes first.
+        batch: the most traces in one call of the sink.
+        orphan_after: seconds that an ended root waits for children that are still open, such as unread streams.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        origin: Callable[[], Origin],
+        *,
+        keep: Callable[[int], bool] | None = None,
+        queue_spans: int = 50_000,
+        store_bytes: int = 256 * 1024 * 1024,
+        interval: float = 1.0,
+        batch: int = 100,
+        orphan_after: float = 30.0,
+    ) -> None:
+        self._sink, self._origin, self._keep = sink, origin, keep
+        self._queue_spans, self._store_bytes, self._interval, self._batch = queue_spans, store_bytes, interval, batch
+        self._orphan_after = orphan_after
+        self.dropped = 0  # spans lost, for whatever reason
+        self._reported = 0
+        self._stopped = False
+        self._start_lock = threading.Lock()
+        self._reset()
+        _pipelines.add(self)
+
+    def _reset(self) -> None:
+        self._queue: SimpleQueue[Any] = SimpleQueue()
+        self._assembly = Assembly(self._keep, self._orphan_after)
+        self._outbox: deque[tuple[Parcel, int]] = deque()
+        self._outbox_bytes = 0
+        self._oldest = self._retry_at = self._looked = self._told_drops = 0.0
+        self._failures = 0
+        self._thread: threading.Thread | None = None
+
+    # On the caller's thread.
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        if self._thread is None and not self._stopped:
+            self._start()
+        if self._queue.qsize() < self._queue_spans:
+            self._queue.put((span, self._origin()))
+        else:
+            self.dropped += 1
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if self._queue.qsize() < 2 * self._queue_spans:  # twice: an end that belongs to a start we have is no news
+            self._queue.put(span)
+        else:
+            self.dropped += 1
+
+    def _start(self) -> None:
+        with self._start_lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="mlspan-export", daemon=True)
+                self._thread.start()
+
+    def flush(self, timeout: float) -> bool:
+        """Whether all that had ended when this was called is stored, within *timeout* seconds."""
+        return self._ask(timeout, last=False)
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Send what has ended, wait for it at most *timeout* seconds (None: as the sink asks), and stop."""
+        if self._stopped:
+            return True
+        self._stopped = True
+        return self._ask(self._sink.exit_grace if timeout is None else timeout, last=True)
+
+    def _ask(self, timeout: float, *, last: bool) -> bool:
+        if self._thread is None or not self._thread.is_alive():
+            return not self._outbox
+        asked = _Asked(last=last)
+        self._queue.put(asked)
+        return asked.done.wait(timeout) and asked.sent
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return self.flush(timeout_millis / 1000)
+
+    def shutdown(self) -> None:
+        self.stop()
+
+    # On our own thread.
+
+    def _run(self) -> None:
+        otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # noqa: SLF001  # nobody traces our sending
+        asked = None
+        while asked is None or not asked.last:
+            try:
+                item = self._queue.get(timeout=self._patience())
+            except Empty:
+                item = None
+            asked = item if isinstance(item, _Asked) else None
+            with guard("putting traces together"):
+                self._take(item)
+            with guard("sending traces"):
+                self._send(at_once=asked is not None)
+            self._report_drops()
+            if asked is not None:
+                asked.sent = not self._outbox
+                asked.done.set()
+        with guard("closing the exporter"):
+            self._sink.close()
+
+    def _patience(self) -> float:
+        """Seconds until there is something to do even if nothing comes."""
+        if not self._outbox:
+            return min(self._orphan_after, 5.0)
+        return max(0.01, max(self._oldest + self._interval, self._retry_at) - monotonic())
+
+    def _take(self, item: Any) -> None:
+        if isinstance(item, tuple):
+            self._assembly.started(*item)
+        elif isinstance(item, _Asked):
+            if item.last:
+                for parcel in self._assembly.rest():
+                    self._post(parcel)
+        elif item is not None and (done := self._assembly.ended(item)) is not None:
+            self._post(done)
+        if item is None or monotonic() - self._looked > 1:
+            self._looked = monotonic()
+            for parcel in self._assembly.overdue():
+                self._post(parcel)
+
+    def _post(self, parcel: Parcel) -> None:
+        size = sum(len(v) for span in parcel.spans for v in (span.attributes or {}).values() if isinstance(v, str))
+        if self._outbox_bytes + size > self._store_bytes:
+            self.dropped += len(parcel.spans)
+            return
+        if not self._outbox:
+            self._oldest = monotonic()
+        self._outbox.append((parcel, size))
+        self._outbox_bytes += size
+
+    def _send(self, *, at_once: bool) -> None:
+        while self._outbox and self._is_due(at_once):
+            parcels = [parcel for parcel, _ in list(self._outbox)[: self._batch]]
+            try:
+                refused = self._sink.send(parcels)
+            except Away as away:
+                self._back_off(away)
+                return
+            except Exception as error:  # noqa: BLE001  # a sink's bug must not stop what comes after
+                tell_once("mlspan: traces are lost: %s: %s", type(error).__name__, error, error=error)
+                self.dropped += sum(len(parcel.spans) for parcel in parcels)
+            else:
+                for refusal in refused:
+                    tell_once("mlspan: %s", refusal.reason)
+                    self.dropped += len(refusal.parcel.spans)
+            self._sent(len(parcels))
+
+    def _is_due(self, at_once: bool) -> bool:  # noqa: FBT001  # ours alone
+        if at_once:
+            return True
+        now = monotonic()
+        return now >= self._retry_at and (len(self._outbox) >= self._batch or now - self._oldest >= self._interval)
+
+    def _sent(self, count: int) -> None:
+        for _ in range(count):
+            self._outbox_bytes -= self._outbox.popleft()[1]
+        if self._failures:
+            log.warning("mlspan: the trace store is back; %d traces are on their way", len(self._outbox))
+        self._failures, self._retry_at = 0, 0.0
+        self._oldest = monotonic()
+
+    def _back_off(self, away: Away) -> None:
+        if not self._failures:
+            log.warning("mlspan: %s; %d traces wait for it", away.reason, len(self._outbox))
+        self._failures += 1
+        wait = min(2.0 ** (self._failures - 1), _LONGEST_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311  # no secret
+        self._retry_at = monotonic() + (away.retry_after or wait)
+
+    def _report_drops(self) -> None:
+        if self.dropped > self._reported and monotonic() - self._told_drops > _LONGEST_BACKOFF:
+            log.warning("mlspan: %d spans are lost so far: more came than could be sent", self.dropped)
+            self._reported, self._told_drops = self.dropped, monotonic()
+
+
+_pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """What the parent has waiting is the parent's to send, and its thread has stayed there."""
+    for pipeline in list(_pipelines):
+        pipeline._start_lock = threading.Lock()  # noqa: SLF001
+        pipeline._reset()  # noqa: SLF001
+
+
+os.register_at_fork(after_in_child=_after_fork)
