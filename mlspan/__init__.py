@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ._version import __version__
+
 if TYPE_CHECKING:
     from . import integrations, tracing
     from .integrations import autolog
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "autolog", "integrations", "tracing"]
 
 

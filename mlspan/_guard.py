@@ -18,7 +18,7 @@ def tell_once(line: str, *args: object, error: BaseException | None = None) -> N
         log.warning(told, exc_info=error)
 
 
-class guard:
+class guard:  # noqa: N801  # reads as the statement that it is
     """Swallow whatever our own code raises inside the block, and say so once per place.
 
     Under ``MLSPAN_STRICT=1`` (every test run) the error escapes instead, so that a swallowed bug cannot hide behind

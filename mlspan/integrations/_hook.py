@@ -131,8 +131,9 @@ class Hook:
             required.name,
             version,
             required.specifier,
-            "tracing it all the same" if self.settings.any_version else "not traced; "
-            "disable_for_unsupported_versions=False traces it all the same",
+            "tracing it all the same"
+            if self.settings.any_version
+            else "not traced; disable_for_unsupported_versions=False traces it all the same",
         )
         return self.settings.any_version
 

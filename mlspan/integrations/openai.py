@@ -73,7 +73,9 @@ def _begin_chat(call: Call, options: Any, body: Body) -> tuple[Chat, Observe[Cha
     if (count := dig(body, "n", int)) not in {None, 1}:
         chat.choice_count = count
     stop = body.get("stop")
-    chat.stop_sequences = [stop] if isinstance(stop, str) else [s for s in items(body, "stop") if isinstance(s, str)] or None
+    chat.stop_sequences = (
+        [stop] if isinstance(stop, str) else [s for s in items(body, "stop") if isinstance(s, str)] or None
+    )
     if (tier := dig(body, "service_tier", str)) not in {None, "auto"}:
         chat.extra[sc.OPENAI_REQUEST_SERVICE_TIER] = tier
     if call.content:
@@ -83,7 +85,10 @@ def _begin_chat(call: Call, options: Any, body: Body) -> tuple[Chat, Observe[Cha
         return chat, _observe_chat
     chat.stream = True
     if call.options.get("include_usage") and dig(body, "stream_options.include_usage", bool) is None:
-        options.json_data = {**options.json_data, "stream_options": {**(body.get("stream_options") or {}), "include_usage": True}}
+        options.json_data = {
+            **options.json_data,
+            "stream_options": {**(body.get("stream_options") or {}), "include_usage": True},
+        }
         return chat, _observe_chat_and_hide_usage
     return chat, _observe_chat
 

@@ -76,7 +76,9 @@ class Config:
 
     def __post_init__(self) -> None:
         _require(self.otlp_protocol in {None, "http/protobuf", "grpc"}, 'otlp_protocol takes "http/protobuf" or "grpc"')
-        _require(is_a(self.max_content_bytes, int) and self.max_content_bytes >= 1024, "max_content_bytes: 1024 or more")
+        _require(
+            is_a(self.max_content_bytes, int) and self.max_content_bytes >= 1024, "max_content_bytes: 1024 or more"
+        )
         _require(is_a(self.sample_ratio, (int, float)) and 0 <= self.sample_ratio <= 1, "sample_ratio: from 0 to 1")
         _require(self.durability in {"batch", "span"}, 'durability takes "batch" or "span"')
         redactor(self.redact)

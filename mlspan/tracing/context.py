@@ -105,7 +105,7 @@ def wrap(fn: Callable[P, T]) -> Callable[P, T]:
 
 def suppressed() -> bool:
     """Whether the caller stands inside OpenTelemetry's ``suppress_instrumentation``."""
-    return bool(otel.get_value(otel._SUPPRESS_INSTRUMENTATION_KEY))  # noqa: SLF001  # OTel's own instrumentations read it so
+    return bool(otel.get_value(otel._SUPPRESS_INSTRUMENTATION_KEY))  # OTel's own instrumentations read it so
 
 
 def active_run_id() -> str | None:

@@ -7,7 +7,7 @@ import threading
 import traceback
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,6 @@ from opentelemetry.trace import Span, Status, StatusCode, set_span_in_context
 
 from .._guard import guard
 from . import semconv as sc
-from .content import clean
 from .context import scope
 from .records import HIDE, Chat, Observe, Record
 from .stream import AsyncStream, Envelope, Stream, Wire
@@ -36,23 +35,36 @@ class Live:
     of the caller's current span.
     """
 
-    __slots__ = ("__weakref__", "_context", "_handed_over", "_observe", "_once", "_runtime", "_started", "_token")
-    __slots__ += ("_wire", "record", "span")
+    __slots__ = (
+        "__weakref__",
+        "_context",
+        "_handed_over",
+        "_observe",
+        "_once",
+        "_runtime",
+        "_started",
+        "_token",
+        "_wire",
+        "record",
+        "span",
+    )
 
     def __init__(
         self, runtime: Runtime, record: Record, observe: Observe[Any] | None = None, *, parent: Live | None = None
     ) -> None:
         self.record, self._observe, self._runtime = record, observe, runtime
-        self._handed_over, self._wire = False, None
+        self._handed_over = False
+        self._wire: Wire | None = None
         self._once = threading.Lock()  # taken by whoever finishes first, and never given back
         self._started = perf_counter()
+        around: otel.Context | None = parent._context if parent else None
         self.span: Span = runtime.tracer().start_span(
             record.span_name,
-            context=parent._context if parent else None,
+            context=around,
             kind=record.kind,
             attributes={**record.attributes("start"), **_surroundings()},
         )
-        self._context = set_span_in_context(self.span, parent._context if parent else None)
+        self._context: otel.Context = set_span_in_context(self.span, around)
 
     def __enter__(self) -> Live:
         self._token = otel.attach(self._context)
@@ -76,7 +88,7 @@ class Live:
 
     def result(self, value: Any) -> Any:
         """Record *value* and return it; a stream or an unread answer comes back watched, and finishes us at its end."""
-        watched = _watched_as(type(value))
+        watched = _watched_as(type(value))  # type: ignore[arg-type]  # mypy: type[Any] is not hashable
         if watched is None:
             self.observe(value)
             return value
@@ -107,9 +119,7 @@ class Live:
             self._wire = Wire()
         return self._wire
 
-    def finish(
-        self, error: BaseException | None = None, *, stream_end: Any = None, collecting: bool = False
-    ) -> None:
+    def finish(self, error: BaseException | None = None, *, stream_end: Any = None, collecting: bool = False) -> None:
         """End the span, the first time that this is called. *collecting*: by a finalizer."""
         if not self._once.acquire(blocking=False):
             return
@@ -126,9 +136,11 @@ class Live:
 
     def _write(self, error: BaseException | None, error_type: str | None, stream_end: Any) -> None:
         record, policy, span = self.record, self._runtime.policy, self.span
-        if self._wire is not None and self._observe is not None:
-            for chunk in self._wire.decoded():
+        if self._observe is not None:
+            for chunk in self._wire.decoded() if self._wire is not None else ():
                 self._observe(record, chunk)
+            if isinstance(error, Exception):  # some carry the answer that they are about
+                self._observe(record, error)
         record.stream_end = stream_end
         record.settle()
         if not span.is_recording():
@@ -155,7 +167,7 @@ class Live:
         span.set_status(Status(StatusCode.ERROR, message))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _watched_as(cls: type) -> type[Stream | AsyncStream | Envelope] | None:
     """What an answer of this class is to be watched as; None if it is whole."""
     if issubclass(cls, AsyncIterator):

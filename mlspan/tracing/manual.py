@@ -35,7 +35,7 @@ _NAMED: dict[str, tuple[type[Record], str]] = {  # kind -> record, and its field
 
 def _record(name: str, kind: str) -> Record:
     found = _NAMED.get(kind.lower())
-    return Step(name=name, type=kind.lower()) if found is None else found[0](**{found[1]: name})
+    return Step(name=name, type=kind.lower()) if found is None else found[0](**{found[1]: name})  # type: ignore[arg-type]  # the table above knows
 
 
 class span:  # noqa: N801  # reads as the function that it is to its user

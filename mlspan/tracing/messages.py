@@ -138,7 +138,9 @@ class _Said:
 
     def part(self) -> Part:
         content = "".join(self.pieces)
-        return {"type": "text", "content": content} if self.kind == "text" else {"type": "reasoning", "content": content}
+        return (
+            {"type": "text", "content": content} if self.kind == "text" else {"type": "reasoning", "content": content}
+        )
 
 
 class Choice:

@@ -1,14 +1,14 @@
 """One typed record per kind of operation; each field names the attribute that it becomes, once.
 
-A record holds what is known of a call: the integration's ``begin`` fills what was asked, its ``observe`` what came back.
-None means unknown, and becomes no attribute.
+A record holds what is known of a call: the integration's ``begin`` fills what was asked, its ``observe`` what came
+back. None means unknown, and becomes no attribute.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
+from functools import cache
 from operator import attrgetter
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -25,19 +25,20 @@ HIDE = object()
 
 
 def attr(name: str, when: When = "end", default: Any = None) -> Any:
-    """A field that becomes attribute *name*: known at the span's ``start`` (samplers see it), or written at its ``end``.
+    """A field that becomes attribute *name*: known at the ``start`` (samplers see it) or at the ``end``.
 
     ``content`` is what was said: written at the end as one JSON string, and only as far as the content policy allows.
     """
     return field(default=default, metadata={"attr": name, "when": when})
 
 
-@lru_cache(maxsize=None)
+@cache
 def _table(cls: type[Record], when: When) -> tuple[tuple[str, ...], Callable[[Record], tuple[Any, ...]]]:
     """The attribute names of one phase, and what reads their values from a record, in the same order."""
     own = [f for f in fields(cls) if f.metadata.get("when") == when]
-    read = attrgetter(*(f.name for f in own)) if own else lambda record: ()
-    return tuple(f.metadata["attr"] for f in own), read if len(own) != 1 else lambda record: (read(record),)
+    # attrgetter of one name gives no tuple, so the record's own class stands in for a second and third.
+    read = attrgetter(*(f.name for f in own), "__class__", "__class__")
+    return tuple(f.metadata["attr"] for f in own), read
 
 
 @dataclass(kw_only=True, slots=True)
@@ -56,8 +57,8 @@ class Record:
         """Fill the fields that only the end can know."""
 
     def attributes(self, when: When) -> dict[str, Any]:
-        names, read = _table(type(self), when)
-        out = {name: value for name, value in zip(names, read(self), strict=True) if value is not None}
+        names, read = _table(type(self), when)  # type: ignore[arg-type]  # mypy: a slotted dataclass is not hashable
+        out = {name: value for name, value in zip(names, read(self), strict=False) if value is not None}
         if when == "end" and self.extra:
             out.update(self.extra)
         return out

@@ -89,7 +89,9 @@ SESSION_ID: Final = "session.id"
 USER_ID: Final = "user.id"
 
 # No convention yet.
-KIND: Final = "mlspan.kind"  # of a step: "chain", "node", "parser", "reranker", "guardrail", "fit", or what the user says
+KIND: Final = (
+    "mlspan.kind"  # of a step: "chain", "node", "parser", "reranker", "guardrail", "fit", or what the user says
+)
 INPUT: Final = "mlspan.input"  # JSON
 OUTPUT: Final = "mlspan.output"  # JSON
 STREAM_END: Final = "mlspan.stream.end"  # only when a stream was left early: "closed" or "abandoned"

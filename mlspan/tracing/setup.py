@@ -17,8 +17,8 @@ from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
-from .. import __version__
 from .._guard import guard, tell_once
+from .._version import __version__
 from . import context
 from .config import Config, resolve
 from .content import Policy, redactor
@@ -46,7 +46,8 @@ class Tap(SpanProcessor):
             target.on_end(span)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        return all([target.force_flush(timeout_millis) for target in self.targets])
+        sent = [target.force_flush(timeout_millis) for target in self.targets]  # each, whatever the others say
+        return all(sent)
 
     def shutdown(self) -> None:
         """The provider ends, and we may serve others: what it gave us is sent, no more."""
@@ -173,7 +174,7 @@ def runtime() -> Runtime | None:
 
 def start(config: Config) -> Runtime:
     """Make *config* the one that counts, from now on; what the last one has recorded is sent."""
-    global _runtime, _ended  # noqa: PLW0603  # one process, one configuration
+    global _runtime, _ended  # one process, one configuration
     with _runtime_lock:
         before, _runtime, _ended = _runtime, Runtime(config), False
         if before is None:
@@ -186,13 +187,13 @@ def start(config: Config) -> Runtime:
 
 def resume() -> None:
     """Record again after a shutdown, when somebody calls autolog."""
-    global _ended  # noqa: PLW0603
+    global _ended
     _ended = False
 
 
 def stop(timeout: float | None) -> bool:
     """Send what has been recorded and record no more; None waits as long as the sinks ask for at the process's end."""
-    global _runtime, _ended  # noqa: PLW0603
+    global _runtime, _ended
     with _runtime_lock:
         before, _runtime, _ended = _runtime, None, True
     atexit.unregister(stop)
@@ -224,5 +225,5 @@ def _keep(ratio: float) -> Any:
 
 def _is_mlflows(provider: TracerProvider) -> bool:
     """MLflow's own provider, which it may set as the global one; what runs through it is MLflow's to export."""
-    processors = getattr(provider._active_span_processor, "_span_processors", ())  # noqa: SLF001  # no public way
+    processors = getattr(provider._active_span_processor, "_span_processors", ())  # no public way
     return any(type(processor).__module__.startswith("mlflow.") for processor in processors)

@@ -79,7 +79,7 @@ class _Step:
         self._steps = steps
 
     def __enter__(self) -> None:
-        self._current = self._steps._live.current() if self._steps._live else None  # noqa: SLF001  # one pair
+        self._current = self._steps._live.current() if self._steps._live else None  # one pair
         if self._current is not None:
             self._current.__enter__()
 

@@ -15,13 +15,18 @@ import orjson
 
 
 class Watcher(Protocol):
-    """What a stream needs of Live."""
+    """What a stream needs of whoever watches it."""
 
     def observe(self, value: Any) -> bool: ...
-    def result(self, value: Any) -> Any: ...
     def finish(
         self, error: BaseException | None = None, *, stream_end: Any = None, collecting: bool = False
     ) -> None: ...
+
+
+class Opener(Watcher, Protocol):
+    """What an envelope needs besides: a place for what it holds."""
+
+    def result(self, value: Any) -> Any: ...
     def wire(self) -> Wire: ...
 
 
@@ -173,7 +178,7 @@ class Wire:
         """The JSON values in it: one for each event of an event stream, else the whole body."""
         body = b"".join(self._pieces).strip()
         events = [line[5:] for line in body.splitlines() if line.startswith(b"data:")]
-        for event in events if events else [body]:
+        for event in events or [body]:
             try:
                 yield orjson.loads(event)
             except orjson.JSONDecodeError:  # "[DONE]", a body that is no JSON, an event that was cut off
@@ -183,7 +188,7 @@ class Wire:
 class _Gathering:
     """What watches a stream of raw pieces: it keeps them for the end."""
 
-    def __init__(self, live: Watcher, end: bytes) -> None:
+    def __init__(self, live: Opener, end: bytes) -> None:
         self._live, self._end = live, end
         self.finish = live.finish
 
@@ -198,12 +203,41 @@ class Envelope(_Watched):
     Each of its doors leads to the same record: a parsed answer or stream, a body, or raw pieces.
     """
 
-    __slots__ = ()
+    __slots__ = ("_mlspan_opened",)
+    _mlspan_live: Opener
+    _mlspan_opened: tuple[Any, Any] | None  # what a door led to, and what watches it for the caller
+
+    def __init__(self, own: Any, live: Opener) -> None:
+        super().__init__(own, live)
+        object.__setattr__(self, "_mlspan_opened", None)
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._mlspan_own, name)
         door = _DOORS.get(name)
-        return value if door is None or not callable(value) else _passing(value, door, self._mlspan_live)
+        return value if door is None or not callable(value) else self._mlspan_passing(value, door)
+
+    def _mlspan_passing(self, method: Callable[..., Any], door: Callable[[Opener, Any], Any]) -> Callable[..., Any]:
+        """*method*, with what it gives passed through *door*; an awaitable's result where it gives one."""
+
+        async def later(value: Any) -> Any:
+            with _Reading(self._mlspan_live):
+                return self._mlspan_pass(door, await value)
+
+        def passed(*args: Any, **kwargs: Any) -> Any:
+            with _Reading(self._mlspan_live):
+                value = method(*args, **kwargs)
+                return later(value) if inspect.isawaitable(value) else self._mlspan_pass(door, value)
+
+        return passed
+
+    def _mlspan_pass(self, door: Callable[[Opener, Any], Any], value: Any) -> Any:
+        opened = self._mlspan_opened
+        if opened is not None and opened[0] is value:
+            return opened[1]  # the client caches what it has parsed, so asking twice gives one stream
+        passed = door(self._mlspan_live, value)
+        if passed is not value:
+            object.__setattr__(self, "_mlspan_opened", (value, passed))
+        return passed
 
     def __enter__(self) -> Envelope:
         return self
@@ -213,32 +247,18 @@ class Envelope(_Watched):
         return self._mlspan_own.__exit__(*exit)
 
     def __del__(self) -> None:
-        self._mlspan_live.finish(stream_end="abandoned", collecting=True)
+        if self._mlspan_opened is None:
+            self._mlspan_live.finish(stream_end="abandoned", collecting=True)
 
 
-def _passing(method: Callable[..., Any], door: Callable[[Watcher, Any], Any], live: Watcher) -> Callable[..., Any]:
-    """*method*, with what it gives passed through *door*; an awaitable's result where it gives one."""
-
-    async def later(value: Any) -> Any:
-        with _Reading(live):
-            return door(live, await value)
-
-    def passed(*args: Any, **kwargs: Any) -> Any:
-        with _Reading(live):
-            value = method(*args, **kwargs)
-            return later(value) if inspect.isawaitable(value) else door(live, value)
-
-    return passed
-
-
-def _parsed(live: Watcher, value: Any) -> Any:
+def _parsed(live: Opener, value: Any) -> Any:
     passed = live.result(value)
     if passed is value:  # no stream: this was all of it
         live.finish()
     return passed
 
 
-def _body(live: Watcher, value: Any) -> Any:
+def _body(live: Opener, value: Any) -> Any:
     if isinstance(value, (bytes, str)):
         live.wire().add(value)
     else:
@@ -247,16 +267,16 @@ def _body(live: Watcher, value: Any) -> Any:
     return value
 
 
-def _pieces(live: Watcher, value: Any, end: bytes = b"") -> Any:
+def _pieces(live: Opener, value: Any, end: bytes = b"") -> Any:
     gathering = _Gathering(live, end)
     return (AsyncStream if hasattr(value, "__anext__") else Stream)(value, gathering)
 
 
-def _lines(live: Watcher, value: Any) -> Any:
+def _lines(live: Opener, value: Any) -> Any:
     return _pieces(live, value, b"\n")
 
 
-_DOORS: dict[str, Callable[[Watcher, Any], Any]] = {
+_DOORS: dict[str, Callable[[Opener, Any], Any]] = {
     "parse": _parsed,
     "read": _body,
     "text": _body,

@@ -166,9 +166,10 @@ def _json(experiment_id: str, info: Info) -> dict[str, Any]:
 def _encoded(spans: Sequence[ReadableSpan]) -> bytes:
     """OTLP; a span of somebody else's that cannot be encoded is mended, so that it takes no other along."""
     try:
-        return encode_spans(spans).SerializeToString()
+        encoded = encode_spans(spans)
     except Exception:  # noqa: BLE001  # protobuf raises errors of many kinds
-        return encode_spans([_mended(span) for span in spans]).SerializeToString()
+        encoded = encode_spans([_mended(span) for span in spans])
+    return bytes(encoded.SerializeToString())
 
 
 def _mended(span: ReadableSpan) -> ReadableSpan:

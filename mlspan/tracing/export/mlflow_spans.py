@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 
 from .. import semconv as sc
@@ -49,7 +50,7 @@ def translated(span: ReadableSpan) -> ReadableSpan:
         name=span.name,
         context=span.get_span_context(),
         parent=span.parent,
-        resource=span.resource,
+        resource=_resource(span.resource),
         attributes={**_stripped(attributes), **_named(attributes)},
         events=span.events,
         links=span.links,
@@ -64,6 +65,15 @@ def translated(span: ReadableSpan) -> ReadableSpan:
 def _stripped(attributes: Attributes) -> Attributes:
     """Names of MLflow's that came from elsewhere are data there, and some of them corrupt a trace."""
     return {key: value for key, value in attributes.items() if not key.startswith("mlflow.trace")}
+
+
+def _resource(resource: Resource) -> Resource:
+    """MLflow shows every resource attribute as a tag of the trace: those that say nothing to a person are left out."""
+    dull = ("service.instance.id", "telemetry.")
+    named = {key: value for key, value in resource.attributes.items() if not key.startswith(dull)}
+    if str(named.get("service.name", "")).startswith("unknown_service"):
+        del named["service.name"]
+    return Resource(named)
 
 
 def _named(attributes: Attributes) -> dict[str, str]:
@@ -125,7 +135,10 @@ def _documents(found: Any) -> Any:
     return [
         {
             "page_content": item.get("content", item.get("page_content", "")),
-            "metadata": {**item.get("metadata", {}), **{k: v for k, v in item.items() if k not in (*taken, "metadata")}},
+            "metadata": {
+                **item.get("metadata", {}),
+                **{k: v for k, v in item.items() if k not in (*taken, "metadata")},
+            },
             "id": item.get("id"),
         }
         for item in found

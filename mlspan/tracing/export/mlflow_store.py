@@ -1,4 +1,4 @@
-"""MLflow's embedded store: any database that MLflow can keep its tracking data in. The one place that imports MLflow."""
+"""MLflow's embedded store: any database that MLflow keeps its tracking data in. The one place that imports it."""
 
 from __future__ import annotations
 

@@ -157,6 +157,12 @@ def _total(spans: Sequence[ReadableSpan], name: str) -> dict[str, float]:
 
 def settable(named: dict[str, str]) -> dict[str, str]:
     """What a client may write back: what the store keeps for itself is left out."""
-    own = ("mlflow.artifactLocation", "mlflow.trace.infoFinalized", "mlflow.trace.spansLocation", "mlflow.trace.size")
-    own += ("mlflow.trace.tokenUsage", "mlflow.trace.cost")
+    own = (
+        "mlflow.artifactLocation",
+        "mlflow.trace.cost",  # the store adds up what it has
+        "mlflow.trace.infoFinalized",
+        "mlflow.trace.size",
+        "mlflow.trace.spansLocation",
+        "mlflow.trace.tokenUsage",
+    )
     return {key: value for key, value in named.items() if not key.startswith(own)}

@@ -43,6 +43,6 @@ def _grpc(endpoint: str | None) -> Any:
 
 def exports_otlp(provider: TracerProvider) -> bool:
     """Whether *provider* sends its spans by OTLP already."""
-    processors = getattr(provider._active_span_processor, "_span_processors", ())  # noqa: SLF001  # no public way
+    processors = getattr(provider._active_span_processor, "_span_processors", ())  # no public way
     exporters = (getattr(processor, "span_exporter", None) for processor in processors)
     return any("OTLP" in type(exporter).__name__ for exporter in exporters)

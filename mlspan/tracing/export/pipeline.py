@@ -7,7 +7,7 @@ import random
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, Final
@@ -83,7 +83,7 @@ class Pipeline(SpanProcessor):
 
     # On the caller's thread.
 
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002  # the SDK's signature
         if self._thread is None and not self._stopped:
             self._start()
         if self._queue.qsize() < self._queue_spans:
@@ -130,7 +130,7 @@ class Pipeline(SpanProcessor):
     # On our own thread.
 
     def _run(self) -> None:
-        otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # noqa: SLF001  # nobody traces our sending
+        otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # nobody traces our sending
         asked = None
         while asked is None or not asked.last:
             try:
@@ -196,7 +196,7 @@ class Pipeline(SpanProcessor):
                     self.dropped += len(refusal.parcel.spans)
             self._sent(len(parcels))
 
-    def _is_due(self, at_once: bool) -> bool:  # noqa: FBT001  # ours alone
+    def _is_due(self, at_once: bool) -> bool:  # ours alone
         if at_once:
             return True
         now = monotonic()
@@ -229,8 +229,8 @@ _pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
 def _after_fork() -> None:
     """What the parent has waiting is the parent's to send, and its thread has stayed there."""
     for pipeline in list(_pipelines):
-        pipeline._start_lock = threading.Lock()  # noqa: SLF001
-        pipeline._reset()  # noqa: SLF001
+        pipeline._start_lock = threading.Lock()
+        pipeline._reset()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,62 @@
+# make demo and make test set up what they need; `make help` lists the rest.
+
+PYTHON ?= python3
+UV := .tools/bin/uv
+BIN := .venv/bin
+SERVERS := tests/servers/node_modules
+export UV_LINK_MODE ?= copy
+export PYTHONWARNINGS ?=
+
+.DEFAULT_GOAL := help
+
+help: ## say what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+$(UV):
+	@$(PYTHON) -m venv .tools && .tools/bin/pip install --quiet --disable-pip-version-check uv
+
+.venv/.demo: $(UV) pyproject.toml requirements.txt
+	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
+	@$(UV) pip install --quiet --python $(BIN)/python --constraint requirements.txt --editable '.[mlflow,openai]'
+	@touch $@
+
+.venv/.test: .venv/.demo
+	@$(UV) pip install --quiet --python $(BIN)/python --constraint requirements.txt --group lint --group test
+	@touch $@
+
+# A server that speaks OpenAI's API, for those who have no key, and for the tests.
+$(SERVERS)/.installed: tests/servers/package-lock.json
+	@tests/servers/install
+	@touch $@
+
+demo: .venv/.demo $(if $(OPENAI_API_KEY),,$(SERVERS)/.installed) ## one traced chat inside an MLflow run, and where to look at it
+	@$(BIN)/mlspan demo
+
+lint: .venv/.test ## ruff, mypy, import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache | tail -n 6
+
+test: lint $(SERVERS)/.installed chromium ## every check and every test
+	@$(BIN)/nox --no-error-on-external-run
+	@$(BIN)/python -m pytest
+
+chromium:
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && \
+	  apt-get install -y -qq chromium >/dev/null; } || echo "no browser: apt-get install chromium, and its tests run"
+
+format: .venv/.test ## lay the code out
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+bench: .venv/.test ## the figures of docs/performance.md
+	@$(BIN)/python benchmarks/calls.py
+
+lock: $(UV) ## write requirements.txt anew
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --extra mlflow --extra openai --group lint --group test \
+	  --no-header --no-annotate --no-emit-index-url --output-file requirements.txt pyproject.toml
+
+clean: ## remove what make has made
+	@rm -rf .venv .tools .nox $(SERVERS) dist
+
+.PHONY: help demo lint test chromium format bench lock clean

@@ -1,0 +1,107 @@
+"""Spans in memory, for tests: what ended, as one readable tree.
+
+>>> with spans() as ended:
+...     ask_the_model()
+>>> assert ended.tree() == "chat gpt-4o-mini [12 in, 5 out]"
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
+
+from .tracing import semconv as sc
+
+__all__ = ["Spans", "spans"]
+
+
+class Spans:
+    """The spans that have ended since it was made or cleared."""
+
+    def __init__(self, exporter: InMemorySpanExporter) -> None:
+        self._exporter = exporter
+
+    @property
+    def all(self) -> list[ReadableSpan]:
+        """In the order in which they started."""
+        return sorted(self._exporter.get_finished_spans(), key=lambda span: span.start_time or 0)
+
+    def one(self) -> ReadableSpan:
+        """The only span; AssertionError shows the tree if there are none or several."""
+        found = self.all
+        assert len(found) == 1, f"one span expected, not {len(found)}:\n{self.tree()}"  # noqa: S101  # it is for tests
+        return found[0]
+
+    def named(self, name: str) -> list[ReadableSpan]:
+        return [span for span in self.all if span.name == name]
+
+    def clear(self) -> None:
+        self._exporter.clear()
+
+    def tree(self, *attributes: str) -> str:
+        """A line for each span, two spaces deeper than its parent: ``name [tokens, error, stream end, attributes]``."""
+        found = self.all
+        ids = {_id(span) for span in found}
+        lines: list[str] = []
+
+        def grow(parent: int | None, depth: int) -> None:
+            for span in found:
+                above = span.parent.span_id if span.parent and span.parent.span_id in ids else None
+                if above == parent:
+                    lines.append("  " * depth + _line(span, attributes))
+                    grow(_id(span), depth + 1)
+
+        grow(None, 0)
+        return "\n".join(lines)
+
+
+def content(span: ReadableSpan, name: str) -> Any:
+    """What a content attribute stands for, as in ``content(span, "gen_ai.output.messages")``; None if absent."""
+    text = (span.attributes or {}).get(name)
+    return None if text is None else json.loads(str(text))
+
+
+@contextmanager
+def spans() -> Iterator[Spans]:
+    """Collect the spans that end inside the block.
+
+    They are taken from the global TracerProvider, which is set if there is none: OpenTelemetry lets a process do so
+    once, so that one serves all the tests of a process.
+    """
+    provider = trace.get_tracer_provider()
+    if not isinstance(provider, TracerProvider):
+        provider = TracerProvider(shutdown_on_exit=False)
+        trace.set_tracer_provider(provider)
+    exporter = InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    try:
+        yield Spans(exporter)
+    finally:
+        exporter.shutdown()
+
+
+def _id(span: ReadableSpan) -> int:
+    context = span.get_span_context()
+    return context.span_id if context else 0
+
+
+def _line(span: ReadableSpan, names: tuple[str, ...]) -> str:
+    attributes = span.attributes or {}
+    marks = []
+    given, taken = attributes.get(sc.USAGE_INPUT_TOKENS), attributes.get(sc.USAGE_OUTPUT_TOKENS)
+    if given is not None or taken is not None:
+        marks.append(f"{given or 0} in, {taken or 0} out")
+    if span.status.status_code is StatusCode.ERROR:
+        marks.append(f"ERROR {attributes.get(sc.ERROR_TYPE, '')}".rstrip())
+    if (end := attributes.get(sc.STREAM_END)) is not None:
+        marks.append(f"stream {end}")
+    marks += [f"{name}={attributes[name]}" for name in names if name in attributes]
+    return f"{span.name} [{', '.join(marks)}]" if marks else span.name

@@ -1,0 +1,27 @@
+"""Environments of their own: other versions of what we hook, and next to nothing at all."""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.default_venv_backend = "uv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = True
+
+# The lowest that the extra names, the last of 2, and the newest. Old clients pass httpx an argument it has since lost.
+OPENAI = {"lowest": ["openai==1.66.0", "httpx<0.28"], "2": ["openai==2.54.0"], "newest": ["openai>=3.54,<4"]}
+
+
+@nox.session
+@nox.parametrize("versions", list(OPENAI.values()), ids=list(OPENAI))
+def openai(session: nox.Session, versions: list[str]) -> None:
+    """The contract of chat completions, on each major version of the client."""
+    session.install("--quiet", "-e", ".", "pytest", "pytest-asyncio", "pytest-timeout", "jsonschema", *versions)
+    session.run("pytest", "tests/integrations", *session.posargs)
+
+
+@nox.session
+def bare(session: nox.Session) -> None:
+    """Without MLflow and without any framework."""
+    session.install("--quiet", "-e", ".", "pytest", "pytest-asyncio", "pytest-timeout", "jsonschema")
+    session.run("pytest", "-m", "bare", *session.posargs)

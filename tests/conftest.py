@@ -1,0 +1,172 @@
+"""Real servers, started on first use; and what every test must leave behind: nothing."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ["MLSPAN_STRICT"] = "1"
+os.environ["MLSPAN_TRACKING_URI"] = "none"  # tests that want MLflow say which
+sys.path.insert(0, str(Path(__file__).parent))
+
+import pytest
+from conventions import problems
+from opentelemetry import context as otel_context
+from opentelemetry.sdk.trace import SpanProcessor
+from servers.process import Process, free_port
+from servers.scripted import Scripted
+
+from mlspan import integrations, testing, tracing
+
+HERE = Path(__file__).parent
+
+
+class _Balance(SpanProcessor):
+    """Counts the spans that have started and not ended."""
+
+    open = 0
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        self.open += 1
+
+    def on_end(self, span: Any) -> None:
+        self.open -= 1
+
+
+@pytest.fixture(scope="session")
+def _collected() -> Iterator[tuple[testing.Spans, _Balance]]:
+    from opentelemetry import trace
+
+    balance = _Balance()
+    gc.collect()
+    gc.freeze()  # what the imports have left need not be looked at after each test
+    with testing.spans() as ended:
+        trace.get_tracer_provider().add_span_processor(balance)
+        yield ended, balance
+
+
+@pytest.fixture
+def spans(_collected: tuple[testing.Spans, _Balance], request: pytest.FixtureRequest) -> Iterator[testing.Spans]:
+    """What ends during the test; afterwards each span is held against the conventions."""
+    ended, balance = _collected
+    ended.clear()
+    balance.open = 0
+    yield ended
+    gc.collect()
+    assert balance.open == 0, "spans that never ended"
+    if request.node.get_closest_marker("any_span") is None:
+        assert [line for span in ended.all for line in problems(span)] == []
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing() -> Iterator[None]:
+    threads, context = {*threading.enumerate()}, otel_context.get_current()
+    yield
+    assert otel_context.get_current() == context, "a context that nobody has detached"
+    left = [thread for thread in threading.enumerate() if thread not in threads and not thread.daemon]
+    assert left == []
+
+
+@pytest.fixture
+def tracing_off() -> Iterator[None]:
+    """Settings of its own for a test: whatever it configures ends with it."""
+    tracing.shutdown(10)
+    yield
+    integrations.autolog(disable=True)
+    tracing.shutdown(10)
+
+
+@pytest.fixture(scope="session")
+def aimock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The base URL of an OpenAI-compatible server that we did not write; its answers are in servers/fixtures."""
+    llmock = HERE / "servers/node_modules/.bin/llmock"
+    if not llmock.exists():
+        pytest.skip("the OpenAI-compatible server is not installed: run tests/servers/install")
+    port = free_port()
+    log = tmp_path_factory.mktemp("aimock") / "log"
+    server = Process([str(llmock), "-p", str(port), "-f", str(HERE / "servers/fixtures")], port, log)
+    server.wait()
+    yield f"http://127.0.0.1:{port}/v1"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def _scripted() -> Iterator[Scripted]:
+    server = Scripted()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def scripted(_scripted: Scripted) -> Scripted:
+    """A server that answers what the test says."""
+    _scripted.clear()
+    return _scripted
+
+
+@pytest.fixture(scope="session")
+def _template_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's database, empty: making one takes seconds, so it is made once and copied."""
+    pytest.importorskip("mlflow")
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    folder = tmp_path_factory.mktemp("template")
+    store = SqlAlchemyStore(f"sqlite:///{folder}/mlflow.db", str(folder / "artifacts"))
+    store._dispose_engine()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def mlflow_store(_template_store: Path, tmp_path: Path) -> str:
+    """The tracking URI of an empty database."""
+    shutil.copy(_template_store, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(_template_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real tracking server."""
+    folder, port = tmp_path_factory.mktemp("server"), free_port()
+    shutil.copy(_template_store, folder / "mlflow.db")
+    store = f"sqlite:///{folder}/mlflow.db"
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--port", str(port)]
+    command += ["--default-artifact-root", str(folder / "artifacts"), "--workers", "1", "--host", "127.0.0.1"]
+    server = Process(command, port, folder / "log", cwd=folder)
+    server.wait()
+    yield f"http://127.0.0.1:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def phoenix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """An OTLP receiver that we did not write: ``.http`` and ``.grpc`` are its endpoints."""
+    pytest.importorskip("phoenix")
+    from types import SimpleNamespace
+
+    folder, port, grpc = tmp_path_factory.mktemp("phoenix"), free_port(), free_port()
+    env = {"PHOENIX_PORT": str(port), "PHOENIX_GRPC_PORT": str(grpc), "PHOENIX_WORKING_DIR": str(folder)}
+    env |= {"PHOENIX_HOST": "127.0.0.1", "PHOENIX_TELEMETRY_ENABLED": "false"}
+    server = Process([sys.executable, "-m", "phoenix.server.main", "serve"], port, folder / "log", env=env)
+    server.wait()
+    yield SimpleNamespace(http=f"http://127.0.0.1:{port}", grpc=f"http://127.0.0.1:{grpc}")
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium, driven by Playwright."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no browser: apt-get install chromium")
+    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with playwright.sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=chromium, args=[*options, "--disable-sync"])
+        yield found
+        found.close()

@@ -1,0 +1,196 @@
+"""OpenTelemetry's GenAI conventions (profile R of docs/design.md), to hold spans and metrics against.
+
+The tables follow ``gen-ai-spans.yaml`` and ``gen-ai-metrics.yaml`` of the conventions at 1.41, as amended since; the JSON
+schemas beside this file in ``semconv/`` are theirs, unchanged.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanKind, StatusCode
+
+_SCHEMAS = Path(__file__).parent / "semconv"
+_JSON = {
+    "gen_ai.input.messages": "input-messages",
+    "gen_ai.output.messages": "output-messages",
+    "gen_ai.system_instructions": "system-instructions",
+    "gen_ai.tool.definitions": "tool-definitions",
+    "gen_ai.retrieval.documents": "retrieval-documents",
+}
+_TYPES: dict[str, type] = {
+    **dict.fromkeys(
+        (
+            "error.type",
+            "gen_ai.agent.description",
+            "gen_ai.agent.id",
+            "gen_ai.agent.name",
+            "gen_ai.conversation.id",
+            "gen_ai.data_source.id",
+            "gen_ai.input.messages",
+            "gen_ai.operation.name",
+            "gen_ai.output.messages",
+            "gen_ai.output.type",
+            "gen_ai.provider.name",
+            "gen_ai.request.model",
+            "gen_ai.request.reasoning.level",
+            "gen_ai.response.id",
+            "gen_ai.response.model",
+            "gen_ai.retrieval.documents",
+            "gen_ai.retrieval.query.text",
+            "gen_ai.system_instructions",
+            "gen_ai.tool.call.arguments",
+            "gen_ai.tool.call.id",
+            "gen_ai.tool.call.result",
+            "gen_ai.tool.definitions",
+            "gen_ai.tool.description",
+            "gen_ai.tool.name",
+            "gen_ai.tool.type",
+            "gen_ai.workflow.name",
+            "openai.api.type",
+            "openai.request.service_tier",
+            "openai.response.service_tier",
+            "openai.response.system_fingerprint",
+            "server.address",
+            "session.id",
+            "user.id",
+        ),
+        str,
+    ),
+    **dict.fromkeys(
+        (
+            "gen_ai.embeddings.dimension.count",
+            "gen_ai.request.choice.count",
+            "gen_ai.request.max_tokens",
+            "gen_ai.request.seed",
+            "gen_ai.request.top_k",
+            "gen_ai.retrieval.top_k",
+            "gen_ai.usage.audio.input_tokens",
+            "gen_ai.usage.audio.output_tokens",
+            "gen_ai.usage.cache_read.input_tokens",
+            "gen_ai.usage.cache_write.input_tokens",
+            "gen_ai.usage.input_tokens",
+            "gen_ai.usage.output_tokens",
+            "gen_ai.usage.reasoning.output_tokens",
+            "server.port",
+        ),
+        int,
+    ),
+    **dict.fromkeys(
+        (
+            "gen_ai.request.frequency_penalty",
+            "gen_ai.request.presence_penalty",
+            "gen_ai.request.temperature",
+            "gen_ai.request.top_p",
+            "gen_ai.response.time_to_first_chunk",
+        ),
+        float,
+    ),
+    **dict.fromkeys(
+        ("gen_ai.request.encoding_formats", "gen_ai.request.stop_sequences", "gen_ai.response.finish_reasons"), tuple
+    ),
+    "gen_ai.request.stream": bool,
+}
+_VALUES = {
+    "gen_ai.output.type": {"text", "json", "image", "speech"},
+    "gen_ai.provider.name": {
+        *("openai", "azure.ai.openai", "azure.ai.inference", "anthropic", "aws.bedrock", "cohere", "deepseek"),
+        *("gcp.gemini", "gcp.gen_ai", "gcp.vertex_ai", "groq", "ibm.watsonx.ai", "mistral_ai", "moonshot_ai"),
+        *("perplexity", "x_ai"),
+    },
+    "gen_ai.tool.type": {"function", "extension", "datastore"},
+    "openai.api.type": {"chat_completions", "responses"},
+}
+_MODEL = ({SpanKind.CLIENT}, ["gen_ai.provider.name", "gen_ai.request.model"], "gen_ai.request.model")
+# operation -> kinds, what is required, and the attribute that ends the span's name
+_OPERATIONS: dict[str, tuple[set[SpanKind], list[str], str]] = {
+    "chat": _MODEL,
+    "text_completion": _MODEL,
+    "embeddings": _MODEL,
+    "retrieval": ({SpanKind.CLIENT}, [], "gen_ai.data_source.id"),
+    "execute_tool": ({SpanKind.INTERNAL}, ["gen_ai.tool.name"], "gen_ai.tool.name"),
+    "invoke_agent": ({SpanKind.INTERNAL}, [], "gen_ai.agent.name"),
+    "invoke_workflow": ({SpanKind.INTERNAL}, [], "gen_ai.workflow.name"),
+}
+
+
+def problems(span: ReadableSpan) -> list[str]:
+    """What *span* has against the conventions, a line each; a span that is not of GenAI has nothing."""
+    attributes = dict(span.attributes or {})
+    found = [line for name, value in attributes.items() for line in _about(name, value)]
+    if (operation := attributes.get("gen_ai.operation.name")) is not None:
+        found += _about_operation(span, str(operation), attributes)
+    failed = span.status.status_code is StatusCode.ERROR
+    if span.status.status_code is StatusCode.OK:
+        found.append("status is OK, which only the application may set")
+    if failed != ("error.type" in attributes) and any(name.startswith(("gen_ai.", "mlspan.")) for name in attributes):
+        found.append(f"status {span.status.status_code.name} and error.type {attributes.get('error.type')!r} disagree")
+    return [f"{span.name}: {line}" for line in found]
+
+
+def _about(name: str, value: Any) -> list[str]:
+    want = _TYPES.get(name)
+    if want is None:
+        return [f"{name} is no name of the conventions"] if name.startswith(("gen_ai.", "openai.")) else []
+    if type(value) is not want:
+        return [f"{name} is {type(value).__name__}, not {want.__name__}"]
+    if name in _VALUES and value not in _VALUES[name]:
+        return [f"{name} has no value {value!r}"]
+    return _about_json(name, value) if name in _JSON else []
+
+
+def _about_json(name: str, text: str) -> list[str]:
+    schema = json.loads((_SCHEMAS / f"gen-ai-{_JSON[name]}.json").read_text())
+    try:
+        jsonschema.validate(json.loads(text), schema)
+    except (json.JSONDecodeError, jsonschema.ValidationError) as error:
+        return [f"{name}: {str(error).splitlines()[0]}"]
+    return []
+
+
+def _about_operation(span: ReadableSpan, operation: str, attributes: dict[str, Any]) -> list[str]:
+    if operation not in _OPERATIONS:
+        return [f"unknown operation {operation}"]
+    kinds, required, subject = _OPERATIONS[operation]
+    found = [f"{name} is missing" for name in required if name not in attributes]
+    if span.kind not in kinds:
+        found.append(f"kind is {span.kind.name}")
+    name = " ".join(filter(None, (operation, attributes.get(subject))))
+    if span.name != name:
+        found.append(f"its name should be {name!r}")
+    return found
+
+
+_SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+_TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
+_METRICS = {
+    "gen_ai.client.operation.duration": ("s", _SECONDS),
+    "gen_ai.client.token.usage": ("{token}", _TOKENS),
+    "gen_ai.client.operation.time_to_first_chunk": ("s", _SECONDS),
+}
+_DIMENSIONS = {
+    *("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "gen_ai.response.model"),
+    *("server.address", "server.port", "error.type", "gen_ai.token.type"),
+}
+
+
+def metric_problems(metric: Any) -> list[str]:
+    """What a metric of ours has against the conventions: its unit, buckets and dimensions."""
+    if metric.name not in _METRICS:
+        return [f"{metric.name} is no name of the conventions"]
+    unit, bounds = _METRICS[metric.name]
+    found = [f"{metric.name}: unit {metric.unit}"] if metric.unit != unit else []
+    for point in metric.data.data_points:
+        if tuple(point.explicit_bounds) != bounds:
+            found.append(f"{metric.name}: buckets {point.explicit_bounds}")
+        found += [f"{metric.name}: dimension {name}" for name in set(point.attributes) - _DIMENSIONS]
+        found += [
+            f"{metric.name}: lacks {n}"
+            for n in ("gen_ai.operation.name", "gen_ai.provider.name")
+            if n not in point.attributes
+        ]
+    return found

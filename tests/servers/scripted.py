@@ -1,0 +1,85 @@
+"""A server that answers what a test has told it to: for what no well-behaved server ever sends."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import deque
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Event = dict[str, Any] | str  # a chunk, or the text of one
+
+
+class Scripted:
+    """Answers POSTs in the order in which ``reply`` and ``stream`` were called; the last answer repeats."""
+
+    def __init__(self) -> None:
+        self._answers: deque[Any] = deque()
+        self.requests: list[tuple[dict[str, str], Any]] = []  # headers in lower case, and the body
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                outer.requests.append(({k.lower(): v for k, v in self.headers.items()}, json.loads(body)))
+                answer = outer._answers.popleft() if len(outer._answers) > 1 else outer._answers[0]
+                try:
+                    answer(self)
+                except (BrokenPipeError, ConnectionResetError):
+                    self.close_connection = True
+
+            def log_message(self, *args: Any) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
+        self.base_url = f"http://127.0.0.1:{self._server.server_port}/v1"
+
+    def reply(self, body: Any, *, status: int = 200, delay: float = 0, headers: dict[str, str] | None = None) -> None:
+        """One whole answer: *body* as JSON."""
+
+        def answer(handler: BaseHTTPRequestHandler) -> None:
+            time.sleep(delay)
+            data = body if isinstance(body, bytes) else json.dumps(body).encode()
+            handler.send_response(status)
+            sent = {"Content-Type": "application/json", "Content-Length": str(len(data)), **(headers or {})}
+            for name, value in sent.items():
+                handler.send_header(name, value)
+            handler.end_headers()
+            handler.wfile.write(data)
+
+        self._answers.append(answer)
+
+    def stream(self, *events: Event, delay: float = 0, drop: bool = False) -> None:
+        """An event stream; *delay* seconds before each event. *drop* cuts the connection instead of ending it."""
+
+        def answer(handler: BaseHTTPRequestHandler) -> None:
+            handler.send_response(200)
+            handler.send_header("Content-Type", "text/event-stream")
+            handler.send_header("Transfer-Encoding", "chunked")
+            handler.end_headers()
+            for event in events:
+                time.sleep(delay)
+                text = event if isinstance(event, str) else json.dumps(event)
+                data = f"data: {text}\n\n".encode()
+                handler.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+                handler.wfile.flush()
+            if not drop:
+                handler.wfile.write(b"0\r\n\r\n")
+            handler.close_connection = drop
+
+        self._answers.append(answer)
+
+    def clear(self) -> None:
+        self._answers.clear()
+        self.requests.clear()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

@@ -1,0 +1,60 @@
+"""The public surface, as a user writes it: type-checked, never run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import mlspan
+from mlspan import integrations, tracing
+
+mlspan.autolog()
+mlspan.autolog(log_traces=True, disable=False, exclusive=False, disable_for_unsupported_versions=True, silent=False)
+integrations.autolog(silent=True)
+integrations.openai.autolog(log_traces=True)
+integrations.openai.autolog(log_traces=True, include_usage=True)
+
+tracing.configure(
+    tracking_uri="http://127.0.0.1:5000",
+    experiment="chat",
+    run="0123",
+    otlp_endpoint="http://127.0.0.1:4318",
+    otlp_protocol="grpc",
+    capture_content=True,
+    redact=[r"sk-\w+"],
+    max_content_bytes=65536,
+    sample_ratio=0.5,
+    durability="batch",
+    service_name="app",
+    tags={"env": "prod"},
+)
+tracing.configure(redact=str.lower)
+
+
+@tracing.trace
+def plain(a: int) -> str:
+    return str(a)
+
+
+@tracing.trace(kind="tool", name="look_up")
+async def later(a: int) -> str:
+    return str(a)
+
+
+@tracing.trace
+def several() -> Iterator[int]:
+    yield 1
+
+
+@tracing.trace
+async def several_later() -> AsyncIterator[int]:
+    yield 1
+
+
+said: str = plain(1)
+wrapped: str = tracing.wrap(plain)(2)
+with tracing.session("s"), tracing.user("u"), tracing.tags(a="b"), tracing.run("r"):
+    with tracing.span("look up", kind="tool", input={"q": 1}) as looking:
+        looking.output = [1, 2]
+ok: bool = tracing.flush(1.0) and tracing.shutdown(1.0)
+trace_id: str | None = tracing.current_trace_id()
+link: str | None = tracing.trace_url()
