@@ -1,0 +1,72 @@
+"""What works with next to nothing installed: no MLflow, no framework, no server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+def run(code: str, **env: str) -> subprocess.CompletedProcess[str]:
+    import os
+
+    keep = {k: v for k, v in os.environ.items() if not k.startswith(("MLSPAN_", "MLFLOW_", "OTEL_"))}
+    command = [sys.executable, "-W", "error", "-c", code]
+    return subprocess.run(command, env={**keep, **env}, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    """``import mlspan`` and ``autolog`` import no framework and no MLflow."""
+    code = """
+import sys, mlspan
+before = set(sys.modules)
+mlspan.autolog()
+print([name for name in ("openai", "mlflow", "pydantic", "sklearn", "grpc") if name in sys.modules])
+"""
+    done = run(code)
+    assert (done.stdout, done.stderr, done.returncode) == ("[]\n", "", 0)
+
+
+def test_tracing_alone() -> None:
+    """Spans of one's own need nothing but the core."""
+    code = """
+from mlspan import testing, tracing
+with testing.spans() as ended:
+    with tracing.span("outer"), tracing.span("look up", kind="tool"):
+        pass
+print(ended.tree())
+"""
+    done = run(code, MLSPAN_TRACKING_URI="none", MLSPAN_STRICT="1")
+    assert (done.stdout, done.stderr) == ("outer\n  execute_tool look up\n", "")
+
+
+def test_a_missing_mlflow_is_one_clear_line(tmp_path: object) -> None:
+    """Without MLflow the embedded store says in one line what to install, and the program goes on."""
+    code = """
+import sys
+sys.modules["mlflow"] = None  # as if it were not installed
+from mlspan import tracing
+for _ in range(3):
+    with tracing.span("step"):
+        pass
+print(tracing.flush(10))
+"""
+    done = run(code, MLSPAN_TRACKING_URI=f"sqlite:///{tmp_path}/mlflow.db")
+    assert done.stdout == "True\n"
+    (line,) = done.stderr.splitlines()
+    assert "pip install 'mlspan[mlflow]'" in line
+    assert "MLFLOW_TRACKING_URI" in line
+
+
+def test_an_integration_without_its_library_is_one_clear_line() -> None:
+    """Asking for a library that is not there says so; asking for all says nothing."""
+    code = """
+import importlib.util
+from mlspan import integrations
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name == "openai" else found(name, *more)
+integrations.autolog()
+integrations.openai.autolog()
+integrations.openai.autolog(silent=True)
+"""
+    done = run(code)
+    assert done.stderr == "mlspan: openai is not installed, so there is nothing of it to trace\n"
