@@ -16,7 +16,17 @@ OPENAI = {"lowest": ["openai==1.66.0", "httpx<0.28"], "2": ["openai==2.54.0"], "
 @nox.parametrize("versions", list(OPENAI.values()), ids=list(OPENAI))
 def openai(session: nox.Session, versions: list[str]) -> None:
     """The contract of chat completions, on each major version of the client."""
-    session.install("--quiet", "-e", ".", "pytest", "pytest-asyncio", "pytest-timeout", "jsonschema", "opentelemetry-instrumentation", *versions)
+    session.install(
+        "--quiet",
+        "-e",
+        ".",
+        "pytest",
+        "pytest-asyncio",
+        "pytest-timeout",
+        "jsonschema",
+        "opentelemetry-instrumentation",
+        *versions,
+    )
     session.run("pytest", "-q", "tests/integrations", *session.posargs)
 
 

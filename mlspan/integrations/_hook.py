@@ -104,7 +104,7 @@ class Hook:
             self._disable()
             return
         self.settings = settings
-        setup.resume()
+        setup.join()
         if self.module in sys.modules:
             self._enable()
         elif not self._waiting:

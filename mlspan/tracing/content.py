@@ -73,7 +73,7 @@ class Policy:
 
     def _cut(self, value: object) -> str:
         """The same shape with its long strings cut, longest first, until it fits."""
-        value = _drop_bytes(snapshot(value), self.limit // 2)
+        value = _drop_bytes(_map_text(snapshot(value), clean), self.limit // 2)
         longest = self.limit
         while longest >= 16:
             written = to_json(_map_text(value, lambda text: _cut_text(text, longest)))  # noqa: B023  # used at once

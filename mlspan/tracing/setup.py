@@ -182,13 +182,16 @@ def start(config: Config) -> Runtime:
             atexit.register(stop, None)
         else:
             before.shutdown(5)
+        _runtime.tracer()
         return _runtime
 
 
-def resume() -> None:
-    """Record again after a shutdown, when somebody calls autolog."""
+def join() -> None:
+    """Record again after a shutdown, and join the application's TracerProvider now rather than at the first call."""
     global _ended
     _ended = False
+    if (now := runtime()) is not None:
+        now.tracer()
 
 
 def stop(timeout: float | None) -> bool:

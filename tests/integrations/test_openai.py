@@ -52,7 +52,7 @@ def test_a_chat_is_one_span(client: openai.OpenAI, spans: Spans, aimock: str) ->
         model="gpt-4o-mini", messages=HELLO, temperature=0, max_tokens=50, seed=7, stop="END", user="ada"
     )
     span = spans.one()
-    port = int(aimock.rsplit(":", 1)[1].split("/")[0])
+    port = int(aimock.rsplit(":", 1)[1].split("/", maxsplit=1)[0])
     assert spans.tree() == "chat gpt-4o-mini [12 in, 5 out]"
     assert dict(span.attributes or {}) == {
         "gen_ai.operation.name": "chat",

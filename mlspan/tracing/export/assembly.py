@@ -24,6 +24,7 @@ class _Unit:
 
     root: _Key
     origin: Origin
+    above: _Key | None = None  # a parent in this process that started before we listened: its end is worth waiting for
     open: set[_Key] = field(default_factory=set)
     seen: list[_Key] = field(default_factory=list)
     ended: list[ReadableSpan] = field(default_factory=list)
@@ -49,7 +50,8 @@ class Assembly:
         parent = span.parent
         above = None if parent is None or parent.is_remote else self._units.get((parent.trace_id, parent.span_id))
         if above is None:
-            above = self._waiting[key] = _Unit(key, origin)
+            unseen = (parent.trace_id, parent.span_id) if parent is not None and not parent.is_remote else None
+            above = self._waiting[key] = _Unit(key, origin, above=unseen)
         else:
             above.origin = _filled(above.origin, origin)
         above.open.add(key)
@@ -60,18 +62,37 @@ class Assembly:
     def ended(self, span: ReadableSpan) -> Parcel | None:
         """The parcel that *span* completes, if it does."""
         key = _key(span)
-        unit = self._units.get(key)
-        if unit is None:  # it started before we listened, or its root has been given up
-            unit = _Unit(key, Origin(), parts=1)
+        unit = self._units.get(key) or self._below(span, key)
         unit.open.discard(key)
         unit.ended.append(span)
         unit.genai = unit.genai or _is_genai(span)
         unit.touched = monotonic()
         if key == unit.root:
             unit.root_ended = unit.touched
-        if unit.root_ended is not None and not unit.open:
+        if unit.root_ended is not None and not unit.open and unit.above is None:
             return self._leave(unit)
         return self._part(unit) if len(unit.ended) >= _MOST_SPANS else None
+
+    def _below(self, span: ReadableSpan, key: _Key) -> _Unit:
+        """The unit of a span whose start we have not seen: what is below it, if that waits, else its own."""
+        unit = next((unit for unit in self._waiting.values() if unit.above == key), None)
+        if unit is None:
+            return _Unit(key, Origin(), parts=1)
+        del self._waiting[unit.root]
+        parent = span.parent
+        unit.above = (parent.trace_id, parent.span_id) if parent is not None and not parent.is_remote else None
+        unit.root = key
+        unit.seen.append(key)
+        self._units[key] = self._waiting[key] = unit
+        return unit
+
+    def settled(self) -> Iterator[Parcel]:
+        """What has ended but for a parent that we have not seen start, which may never end for us."""
+        for unit in list(self._waiting.values()):
+            if unit.above is not None and unit.root_ended is not None and not unit.open:
+                unit.parts += 1
+                if (parcel := self._leave(unit)) is not None:
+                    yield parcel
 
     def overdue(self) -> Iterator[Parcel]:
         """What has waited too long for a child to end, or for its root."""

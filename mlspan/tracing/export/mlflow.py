@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
 
 from ..._guard import tell_once
 from ..context import Origin
-from .mlflow_trace import Info, Trace, trace_of
+from .mlflow_trace import Counted, Info, Trace, trace_of
 from .parcel import Parcel, Refused
 
 
@@ -41,6 +42,10 @@ class Store(Protocol):
 
     def info(self, trace_id: str) -> Info | None:
         """What is known of a trace already."""
+        ...
+
+    def counted(self, trace_id: str) -> dict[int, Counted]:
+        """The spans of a trace that are stored already, by their ids."""
         ...
 
     def write(self, experiment_id: str, traces: Sequence[Trace]) -> None:
@@ -92,7 +97,7 @@ class MlflowSink:
     def _write(self, store: Store, experiment_id: str, traces: Sequence[Trace]) -> list[Refused]:
         """Write *traces*; where the store rejects some of them, find out which, and store the others."""
         try:
-            store.write(experiment_id, [_merged(store, trace) for trace in traces])
+            store.write(experiment_id, [_summed(store, trace) for trace in traces])
         except Rejected as rejected:
             if rejected.all_of_it or len(traces) == 1:
                 return [Refused(trace.parcel, rejected.reason) for trace in traces]
@@ -150,9 +155,13 @@ def trace_url(tracking_uri: str, experiment_id: str, trace_id: str) -> str:
     return f"{base}/#/experiments/{experiment_id}/traces?selectedEvaluationId=tr-{trace_id.removeprefix('tr-')}"
 
 
-def _merged(store: Store, trace: Trace) -> Trace:
-    before = store.info(trace.info.trace_id) if trace.merge else None
-    return trace if before is None else Trace(trace.parcel, trace.info.merged(before), trace.spans, trace.merge)
+def _summed(store: Store, trace: Trace) -> Trace:
+    """*trace* with its totals, and with what is stored of it already."""
+    counted, info = trace.counted(), trace.info
+    if trace.merge and (before := store.info(info.trace_id)) is not None:
+        info = info.merged(before)
+        counted = {**store.counted(info.trace_id), **counted}
+    return replace(trace, info=info.with_totals(counted.values()))
 
 
 def _open(uri: str) -> Store:

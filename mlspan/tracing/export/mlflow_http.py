@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import os
 from collections.abc import Sequence
@@ -15,7 +16,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from ..content import clean
 from .mlflow import Rejected, shown
-from .mlflow_trace import Info, Trace, settable
+from .mlflow_spans import COST, USAGE
+from .mlflow_trace import Counted, Info, Trace, settable
 from .parcel import Away
 
 _TIMEOUT: Final = (2.0, 10.0)  # seconds to connect, and between two bytes of the answer
@@ -90,6 +92,16 @@ class Server:
             metadata=settable(found.get("trace_metadata", {})),
         )
 
+    def counted(self, trace_id: str) -> dict[int, Counted]:
+        answer = self._get("api/3.0/mlflow/traces/get", {"trace_id": trace_id, "allow_partial": "true"})
+        found = {}
+        for span in answer["trace"].get("spans", ()) if answer else ():
+            attributes = {item["key"]: _value(item.get("value", {})) for item in span.get("attributes", ())}
+            span_id, parent_id = _id(span["span_id"]), _id(span.get("parent_span_id", ""))
+            usage, cost = attributes.get(USAGE), attributes.get(COST)
+            found[span_id] = Counted.read(span_id, parent_id or None, usage, cost)
+        return found
+
     def write(self, experiment_id: str, traces: Sequence[Trace]) -> None:
         for start in range(0, len(traces), _MOST_TRACES):
             self._write(experiment_id, traces[start : start + _MOST_TRACES])
@@ -130,6 +142,20 @@ class Server:
 
     def close(self) -> None:
         self._session.close()
+
+
+def _id(text: str) -> int:
+    """A span id as protobuf's JSON has it."""
+    return int.from_bytes(base64.b64decode(text), "big")
+
+
+def _value(any_value: dict[str, Any]) -> Any:
+    """What an OTLP value stands for, as protobuf's JSON has it: numbers and structures of numbers are all we read."""
+    if "kvlist_value" in any_value:
+        return {item["key"]: _value(item.get("value", {})) for item in any_value["kvlist_value"].get("values", ())}
+    if "int_value" in any_value:
+        return int(any_value["int_value"])
+    return any_value.get("double_value", any_value.get("string_value"))
 
 
 def _why(status: int, path: str, where: str, said: str) -> str:

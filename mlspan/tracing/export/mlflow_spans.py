@@ -20,6 +20,10 @@ INPUTS: Final = "mlflow.spanInputs"
 OUTPUTS: Final = "mlflow.spanOutputs"
 USAGE: Final = "mlflow.chat.tokenUsage"
 COST: Final = "mlflow.llm.cost"
+LONGEST_SESSION: Final = 250  # a longer one is refused, with all that is in the same request
+
+# Where a span has tokens and no cost, MLflow looks for the price on the network. This is a cost to it, and not a number.
+_UNPRICED: Final = '{"input_cost": NaN, "output_cost": NaN, "total_cost": NaN}'
 
 _TYPES: Final = {
     sc.CHAT: "CHAT_MODEL",
@@ -63,8 +67,12 @@ def translated(span: ReadableSpan) -> ReadableSpan:
 
 
 def _stripped(attributes: Attributes) -> Attributes:
-    """Names of MLflow's that came from elsewhere are data there, and some of them corrupt a trace."""
-    return {key: value for key, value in attributes.items() if not key.startswith("mlflow.trace")}
+    """What harms a trace there: MLflow's own names from elsewhere, and a session id that is too long."""
+    kept = {key: value for key, value in attributes.items() if not key.startswith("mlflow.trace")}
+    for name in (sc.SESSION_ID, sc.CONVERSATION_ID):
+        if name in kept:
+            kept[name] = str(kept[name])[:LONGEST_SESSION]
+    return kept
 
 
 def _resource(resource: Resource) -> Resource:
@@ -78,6 +86,7 @@ def _resource(resource: Resource) -> Resource:
 
 def _named(attributes: Attributes) -> dict[str, str]:
     inputs, outputs, is_chat = _said(attributes)
+    usage = _usage(attributes)
     named: dict[str, Any] = {
         SPAN_TYPE: span_type(attributes),
         INPUTS: inputs,
@@ -86,12 +95,13 @@ def _named(attributes: Attributes) -> dict[str, str]:
         "mlflow.chat.tools": inputs.get("tools") if is_chat and isinstance(inputs, dict) else None,
         "mlflow.llm.model": attributes.get(sc.RESPONSE_MODEL) or attributes.get(sc.REQUEST_MODEL),
         "mlflow.llm.provider": attributes.get(sc.PROVIDER),
+        USAGE: usage,
     }
-    if (usage := _usage(attributes)) is not None:
-        named[USAGE] = usage
-        # An unknown price is an empty one: where there is none at all, MLflow looks for it on the network.
-        named[COST] = _cost(attributes, usage) or {}
-    return {key: to_json(value) for key, value in named.items() if value is not None}
+    written = {key: to_json(value) for key, value in named.items() if value is not None}
+    if usage is not None:
+        price = _cost(attributes, usage)
+        written[COST] = _UNPRICED if price is None else to_json(price)
+    return written
 
 
 def span_type(attributes: Attributes) -> str:

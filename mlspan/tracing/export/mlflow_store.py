@@ -11,7 +11,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from ..content import to_json
 from .mlflow import Rejected, shown
-from .mlflow_trace import Info, Trace, settable
+from .mlflow_spans import COST, USAGE
+from .mlflow_trace import Counted, Info, Trace, settable
 from .parcel import Away
 
 _PASSING = {"TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "REQUEST_LIMIT_EXCEEDED"}  # a database locked, or gone
@@ -100,6 +101,15 @@ class Database:
             tags=settable(found.tags),
             metadata=settable(found.trace_metadata),
         )
+
+    def counted(self, trace_id: str) -> dict[int, Counted]:
+        with self._answers("read a trace") as store:
+            spans = store.get_trace(trace_id, allow_partial=True).data.spans
+        ids = [(int(span.span_id, 16), int(span.parent_id, 16) if span.parent_id else None) for span in spans]
+        return {
+            span_id: Counted.read(span_id, parent_id, span.get_attribute(USAGE), span.get_attribute(COST))
+            for (span_id, parent_id), span in zip(ids, spans, strict=True)
+        }
 
     def write(self, experiment_id: str, traces: Sequence[Trace]) -> None:
         with self._answers("store traces") as store:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-import orjson
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
 from .. import semconv as sc
 from ..content import to_json
 from .mlflow_messages import first_answer, last_request, parsed
-from .mlflow_spans import COST, INPUTS, OUTPUTS, USAGE, translated
+from .mlflow_spans import COST, INPUTS, LONGEST_SESSION, OUTPUTS, USAGE, translated
 from .parcel import Parcel
 
 _PREVIEW: Final = 1000  # characters
-_SESSION: Final = 250  # a longer one is refused, with all that is in the same request
 _TAG: Final = 4096
 _MS: Final = 1_000_000  # nanoseconds
 
@@ -41,6 +39,15 @@ class Info:
     tags: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
 
+    def with_totals(self, counted: Iterable[Counted]) -> Info:
+        """This, with the tokens and the cost of all the spans that are *counted*."""
+        spans = list(counted)
+        totals = {
+            "mlflow.trace.tokenUsage": _total(spans, lambda span: span.usage),
+            "mlflow.trace.cost": _total(spans, lambda span: span.cost),
+        }
+        return replace(self, metadata={**self.metadata, **{key: to_json(sums) for key, sums in totals.items() if sums}})
+
     def merged(self, before: Info) -> Info:
         """This, and what another process or an earlier parcel has written of the same trace."""
         start = min(self.request_time, before.request_time)
@@ -58,6 +65,24 @@ class Info:
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """What one span adds to its trace's totals."""
+
+    span_id: int
+    parent_id: int | None
+    usage: Mapping[str, float] | None
+    cost: Mapping[str, float] | None
+
+    @classmethod
+    def read(cls, span_id: int, parent_id: int | None, usage: Any, cost: Any) -> Counted:
+        """From attributes, JSON or not; a cost that is no number is none."""
+        cost = parsed(cost)
+        cost = cost if isinstance(cost, dict) and all(value == value for value in cost.values()) else None  # noqa: PLR0124
+        usage = parsed(usage)
+        return cls(span_id, parent_id, usage if isinstance(usage, dict) else None, cost)
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """A parcel as MLflow takes it."""
 
@@ -65,6 +90,14 @@ class Trace:
     info: Info
     spans: Sequence[ReadableSpan]
     merge: bool  # its info may exist already, and is to be added to, not overwritten
+
+    def counted(self) -> dict[int, Counted]:
+        found = {}
+        for span in self.spans:
+            attributes = span.attributes or {}
+            parent_id = span.parent.span_id if span.parent else None
+            found[_id(span)] = Counted.read(_id(span), parent_id, attributes.get(USAGE), attributes.get(COST))
+        return found
 
 
 def trace_of(parcel: Parcel, run_id: str | None) -> Trace:
@@ -127,11 +160,9 @@ def _metadata(parcel: Parcel, spans: Sequence[ReadableSpan], run_id: str | None)
         "mlflow.source.name": os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else None,  # noqa: PTH119
         "mlflow.source.type": "LOCAL",
         SOURCE_RUN: run_id,
-        SESSION: _cut(origin.session or _first(spans, sc.SESSION_ID, sc.CONVERSATION_ID), _SESSION),
-        USER: _cut(origin.user or _first(spans, sc.USER_ID), _SESSION),
+        SESSION: _cut(origin.session or _first(spans, sc.SESSION_ID, sc.CONVERSATION_ID), LONGEST_SESSION),
+        USER: _cut(origin.user or _first(spans, sc.USER_ID), LONGEST_SESSION),
     }
-    for name, total in (("mlflow.trace.tokenUsage", _total(spans, USAGE)), ("mlflow.trace.cost", _total(spans, COST))):
-        said[name] = to_json(total) if total else None
     return {key: value for key, value in said.items() if value}
 
 
@@ -140,14 +171,14 @@ def _first(spans: Iterable[ReadableSpan], *names: str) -> str | None:
     return next((str(value) for value in found if value), None)
 
 
-def _total(spans: Sequence[ReadableSpan], name: str) -> dict[str, float]:
-    """The sum over the trace; what a span says counts for all that is below it, whose own is left out."""
-    own = {_id(span): orjson.loads(str(text)) for span in spans if (text := (span.attributes or {}).get(name))}
-    parents = {_id(span): span.parent.span_id for span in spans if span.parent is not None}
+def _total(spans: Sequence[Counted], of: Callable[[Counted], Mapping[str, float] | None]) -> dict[str, float]:
+    """The sum over a trace; what a span says counts for all that is below it, whose own is left out."""
+    own = {span.span_id: counts for span in spans if (counts := of(span))}
+    parents = {span.span_id: span.parent_id for span in spans}
     total: dict[str, float] = {}
     for span_id, counts in own.items():
-        above = parents.get(span_id)
-        while above is not None and not own.get(above):
+        above = parents[span_id]
+        while above is not None and above not in own:
             above = parents.get(above)
         if above is None:
             for key, count in counts.items():

@@ -6,7 +6,7 @@ import os
 import random
 import threading
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -65,7 +65,7 @@ class Pipeline(SpanProcessor):
         self._sink, self._origin, self._keep = sink, origin, keep
         self._queue_spans, self._store_bytes, self._interval, self._batch = queue_spans, store_bytes, interval, batch
         self._orphan_after = orphan_after
-        self.dropped = 0  # spans lost, for whatever reason
+        self.lost: Counter[str] = Counter()  # spans, by reason: overflow, refused, failed
         self._reported = 0
         self._stopped = False
         self._start_lock = threading.Lock()
@@ -89,13 +89,13 @@ class Pipeline(SpanProcessor):
         if self._queue.qsize() < self._queue_spans:
             self._queue.put((span, self._origin()))
         else:
-            self.dropped += 1
+            self.lost["overflow"] += 1
 
     def on_end(self, span: ReadableSpan) -> None:
         if self._queue.qsize() < 2 * self._queue_spans:  # twice: an end that belongs to a start we have is no news
             self._queue.put(span)
         else:
-            self.dropped += 1
+            self.lost["overflow"] += 1
 
     def _start(self) -> None:
         with self._start_lock:
@@ -159,9 +159,8 @@ class Pipeline(SpanProcessor):
         if isinstance(item, tuple):
             self._assembly.started(*item)
         elif isinstance(item, _Asked):
-            if item.last:
-                for parcel in self._assembly.rest():
-                    self._post(parcel)
+            for parcel in self._assembly.rest() if item.last else self._assembly.settled():
+                self._post(parcel)
         elif item is not None and (done := self._assembly.ended(item)) is not None:
             self._post(done)
         if item is None or monotonic() - self._looked > 1:
@@ -172,7 +171,7 @@ class Pipeline(SpanProcessor):
     def _post(self, parcel: Parcel) -> None:
         size = sum(len(v) for span in parcel.spans for v in (span.attributes or {}).values() if isinstance(v, str))
         if self._outbox_bytes + size > self._store_bytes:
-            self.dropped += len(parcel.spans)
+            self.lost["overflow"] += len(parcel.spans)
             return
         if not self._outbox:
             self._oldest = monotonic()
@@ -189,11 +188,11 @@ class Pipeline(SpanProcessor):
                 return
             except Exception as error:  # noqa: BLE001  # a sink's bug must not stop what comes after
                 tell_once("mlspan: traces are lost: %s: %s", type(error).__name__, error, error=error)
-                self.dropped += sum(len(parcel.spans) for parcel in parcels)
+                self.lost["failed"] += sum(len(parcel.spans) for parcel in parcels)
             else:
                 for refusal in refused:
                     tell_once("mlspan: %s", refusal.reason)
-                    self.dropped += len(refusal.parcel.spans)
+                    self.lost["refused"] += len(refusal.parcel.spans)
             self._sent(len(parcels))
 
     def _is_due(self, at_once: bool) -> bool:  # ours alone
@@ -218,9 +217,10 @@ class Pipeline(SpanProcessor):
         self._retry_at = monotonic() + (away.retry_after or wait)
 
     def _report_drops(self) -> None:
-        if self.dropped > self._reported and monotonic() - self._told_drops > _LONGEST_BACKOFF:
-            log.warning("mlspan: %d spans are lost so far: more came than could be sent", self.dropped)
-            self._reported, self._told_drops = self.dropped, monotonic()
+        lost = self.lost["overflow"]
+        if lost > self._reported and monotonic() - self._told_drops > _LONGEST_BACKOFF:
+            log.warning("mlspan: %d spans are lost so far: more came than could be sent", lost)
+            self._reported, self._told_drops = lost, monotonic()
 
 
 _pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
