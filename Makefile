@@ -29,8 +29,14 @@ $(SERVERS)/.installed: tests/servers/package-lock.json
 	@tests/servers/install
 	@touch $@
 
+# An OTLP receiver, in an environment of its own: its GraphQL and MLflow's do not agree.
+.phoenix/.installed: $(UV) tests/servers/requirements.txt
+	@test -x .phoenix/bin/python || $(UV) venv --quiet --python $(PYTHON) .phoenix
+	@$(UV) pip install --quiet --python .phoenix/bin/python --requirements tests/servers/requirements.txt
+	@touch $@
+
 demo: .venv/.demo $(if $(OPENAI_API_KEY),,$(SERVERS)/.installed) ## one traced chat inside an MLflow run, and where to look at it
-	@$(BIN)/mlspan demo
+	@$(BIN)/python examples/demo.py
 
 lint: .venv/.test ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .
@@ -38,8 +44,8 @@ lint: .venv/.test ## ruff, mypy, import-linter
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache | tail -n 6
 
-test: lint $(SERVERS)/.installed chromium ## every check and every test
-	@$(BIN)/nox --no-error-on-external-run
+test: lint $(SERVERS)/.installed .phoenix/.installed chromium ## every check and every test
+	@PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/nox
 	@$(BIN)/python -m pytest
 
 chromium:
@@ -52,11 +58,14 @@ format: .venv/.test ## lay the code out
 bench: .venv/.test ## the figures of docs/performance.md
 	@$(BIN)/python benchmarks/calls.py
 
+LOCK := --no-header --no-annotate --no-emit-index-url
 lock: $(UV) ## write requirements.txt anew
-	@$(UV) pip compile --quiet --universal --python-version 3.11 --extra mlflow --extra openai --group lint --group test \
-	  --no-header --no-annotate --no-emit-index-url --output-file requirements.txt pyproject.toml
+	@$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --extra mlflow --extra openai --group lint --group test \
+	  $(LOCK) --output-file requirements.txt pyproject.toml
+	@echo arize-phoenix | $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 $(LOCK) \
+	  --output-file tests/servers/requirements.txt -
 
 clean: ## remove what make has made
-	@rm -rf .venv .tools .nox $(SERVERS) dist
+	@rm -rf .venv .phoenix .tools .nox $(SERVERS) dist
 
 .PHONY: help demo lint test chromium format bench lock clean

@@ -9,6 +9,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = True
 
 # The lowest that the extra names, the last of 2, and the newest. Old clients pass httpx an argument it has since lost.
+TESTING = ["-e", ".", "pytest", "pytest-asyncio", "pytest-timeout", "jsonschema", "opentelemetry-instrumentation"]
 OPENAI = {"lowest": ["openai==1.66.0", "httpx<0.28"], "2": ["openai==2.54.0"], "newest": ["openai>=3.54,<4"]}
 
 
@@ -33,5 +34,5 @@ def openai(session: nox.Session, versions: list[str]) -> None:
 @nox.session
 def bare(session: nox.Session) -> None:
     """Without MLflow and without any framework."""
-    session.install("--quiet", "-e", ".", "pytest", "pytest-asyncio", "pytest-timeout", "jsonschema")
+    session.install("--quiet", *TESTING)
     session.run("pytest", "-q", "tests/test_bare.py", *session.posargs)

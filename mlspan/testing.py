@@ -103,5 +103,5 @@ def _line(span: ReadableSpan, names: tuple[str, ...]) -> str:
         marks.append(f"ERROR {attributes.get(sc.ERROR_TYPE, '')}".rstrip())
     if (end := attributes.get(sc.STREAM_END)) is not None:
         marks.append(f"stream {end}")
-    marks += [f"{name}={attributes[name]}" for name in names if name in attributes]
+    marks += [f"{name}={attributes[name]!s}" for name in names if name in attributes]
     return f"{span.name} [{', '.join(marks)}]" if marks else span.name

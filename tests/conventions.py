@@ -1,7 +1,7 @@
 """OpenTelemetry's GenAI conventions (profile R of docs/design.md), to hold spans and metrics against.
 
-The tables follow ``gen-ai-spans.yaml`` and ``gen-ai-metrics.yaml`` of the conventions at 1.41, as amended since; the JSON
-schemas beside this file in ``semconv/`` are theirs, unchanged.
+The tables follow ``gen-ai-spans.yaml`` and ``gen-ai-metrics.yaml`` of the conventions at 1.41, as amended since; the
+JSON schemas beside this file in ``semconv/`` are theirs, unchanged.
 """
 
 from __future__ import annotations

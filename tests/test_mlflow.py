@@ -54,7 +54,7 @@ def stored(**where: Any) -> list[Any]:
 
 
 def test_a_trace_is_whole(client: openai.OpenAI, place: str) -> None:
-    """Name, run, previews, tokens, cost, session, user, tags, and inputs and outputs that the viewer shows as a chat."""
+    """Name, run, previews, tokens, cost, session, user, tags; inputs and outputs that the viewer shows as a chat."""
     with mlflow.start_run() as run, tracing.session("s-1"), tracing.user("ada"), tracing.tags(env="test"):
         answer = ask(client, temperature=0.5)
     (found,) = stored()
@@ -83,7 +83,8 @@ def test_a_trace_is_whole(client: openai.OpenAI, place: str) -> None:
     assert span.inputs == {"messages": HELLO, "model": "gpt-4o-mini", "temperature": 0.5}
     message = {"role": "assistant", "content": "Hi there!"}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    assert span.outputs == {"object": "chat.completion", "id": answer.id, "model": "gpt-4o-mini", "choices": [choice]}
+    assert span.outputs == {"choices": [choice]}
+    assert span.get_attribute("gen_ai.response.id") == answer.id
     assert span.get_attribute("mlflow.message.format") == "openai"
     assert span.get_attribute("mlflow.llm.provider") == "openai"
     assert [t.info.trace_id for t in mlflow.search_traces(run_id=run.info.run_id, return_type="list")] == [
@@ -270,7 +271,7 @@ def test_hostile_content_is_stored(place: str, scripted: Any, spans: Any) -> Non
             pass
     odd, even = stored()
     (span,) = odd.data.spans
-    assert (span.inputs["n"], span.inputs["s"]) == (2**80, "?")
+    assert (span.inputs["n"], span.inputs["s"]) == (str(2**80), "?")
     assert span.inputs["long"].endswith("… [cut: 100000 bytes in all]")
     assert span.outputs == {"1": "[1 bytes]", "set": [1]}
     assert even.data.spans[0].inputs == "fine"

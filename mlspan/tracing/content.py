@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, is_dataclass
@@ -15,7 +16,9 @@ from .._guard import tell_once
 Redact: TypeAlias = Callable[[str], str] | Iterable[str | re.Pattern[str]]
 REDACTED = "[redacted]"
 _FAILED = "[not recorded: the redact function failed]"
-_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+# Strict integers: MLflow cannot give back a trace that holds one beyond 64 bits, so those take the slow path below.
+_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_STRICT_INTEGER
+_INT64 = range(-(2**63), 2**63)
 
 
 def redactor(redact: Redact | None) -> Callable[[str], str] | None:
@@ -136,8 +139,12 @@ def _default(value: object) -> object:
 
 def snapshot(value: object, depth: int = 0) -> Any:
     """*value* as dicts, lists and scalars of its own, so that it can be rewritten without touching the caller's."""
-    if value is None or isinstance(value, (str, int, float, bool)):
+    if value is None or isinstance(value, (str, bool)):
         return value
+    if isinstance(value, int):
+        return value if value in _INT64 else str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
     if depth > 64:
         return "[cut: nested too deep]"
     if is_dataclass(value) and not isinstance(value, type):

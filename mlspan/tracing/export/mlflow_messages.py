@@ -35,18 +35,15 @@ def chat_inputs(messages: Any, system: Any, tools: Any) -> Json | None:
     return inputs
 
 
-def chat_outputs(messages: Any, model: Any, response_id: Any) -> Json | None:
-    """A chat completion: ``{"choices": [{"index", "message", "finish_reason"}]}``; None if nothing was recorded."""
+def chat_outputs(messages: Any) -> Json | None:
+    """As a chat completion has them: ``{"choices": [{"index", "message", "finish_reason"}]}``; None if there are none."""
     choices = []
     for index, message in enumerate(_list(messages)):
         for said in _message(message, "assistant"):
             reason = message.get("finish_reason") if isinstance(message, dict) else None
             reason = "tool_calls" if reason == "tool_call" else reason
             choices.append({"index": index, "message": said, "finish_reason": reason})
-    if not choices:
-        return None
-    named = {"object": "chat.completion", "id": response_id, "model": model, "choices": choices}
-    return {key: value for key, value in named.items() if value is not None}
+    return {"choices": choices} if choices else None
 
 
 def _messages(messages: Any) -> list[Json]:
@@ -138,9 +135,10 @@ def as_text(value: Any) -> str:
 
 
 def last_request(inputs: Any) -> str | None:
-    """What a person would call the question: the last user message of chat inputs, else the inputs as they are."""
+    """What a person would call the question: the last user message of chat inputs, else the only argument, or all."""
     if not isinstance(inputs, dict) or not isinstance(messages := inputs.get("messages"), list):
-        return as_text(inputs) or None
+        arguments = list(inputs.values()) if isinstance(inputs, dict) else []
+        return as_text(arguments[0] if len(arguments) == 1 else inputs) or None
     users = [message for message in messages if message.get("role") == "user"] or messages
     return _preview(users[-1]) if users else None
 

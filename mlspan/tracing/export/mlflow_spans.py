@@ -22,7 +22,7 @@ USAGE: Final = "mlflow.chat.tokenUsage"
 COST: Final = "mlflow.llm.cost"
 LONGEST_SESSION: Final = 250  # a longer one is refused, with all that is in the same request
 
-# Where a span has tokens and no cost, MLflow looks for the price on the network. This is a cost to it, and not a number.
+# Where a span has tokens and no cost, MLflow looks for the price on the network. This is a cost to it, yet no number.
 _UNPRICED: Final = '{"input_cost": NaN, "output_cost": NaN, "total_cost": NaN}'
 
 _TYPES: Final = {
@@ -121,8 +121,7 @@ def _said(attributes: Attributes) -> tuple[Any, Any, bool]:
         if inputs is not None:
             model = {"model": get(sc.REQUEST_MODEL)} if get(sc.REQUEST_MODEL) else {}
             inputs |= model | {short: get(name) for name, short in _PARAMETERS.items() if get(name) is not None}
-        outputs = chat_outputs(answer, get(sc.RESPONSE_MODEL), get(sc.RESPONSE_ID))
-        return inputs, outputs, True
+        return inputs, chat_outputs(answer), True
     for asked, got in _PAIRS:
         if asked in attributes or got in attributes:
             outputs = parsed(get(got))
