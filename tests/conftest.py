@@ -83,6 +83,7 @@ def tracing_off() -> Iterator[None]:
     yield
     integrations.autolog(disable=True)
     tracing.shutdown(10)
+    tracing.configure()
 
 
 @pytest.fixture(scope="session")

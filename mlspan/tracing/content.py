@@ -15,7 +15,13 @@ from .._guard import tell_once
 
 Redact: TypeAlias = Callable[[str], str] | Iterable[str | re.Pattern[str]]
 REDACTED = "[redacted]"
-_FAILED = "[not recorded: the redact function failed]"
+_KEYS = frozenset(
+    "arguments content file_id finish_reason id mime_type modality name parts response role type uri".split()
+)
+_WORDS = frozenset(
+    "assistant audio blob developer document error file function image length reasoning stop system text tool tool_call "
+    "tool_call_response uri user video".split()
+)
 # Strict integers: MLflow cannot give back a trace that holds one beyond 64 bits, so those take the slow path below.
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_STRICT_INTEGER
 _INT64 = range(-(2**63), 2**63)
@@ -52,27 +58,26 @@ class Policy:
 
     def text(self, value: str) -> str:
         """For free text that stands outside of messages: an exception's message, a status."""
-        return _cut_text(clean(self._scrub(value)), self.limit)
+        if self._redact is not None:
+            try:
+                value = str(self._redact(value))
+            except Exception as error:  # noqa: BLE001  # as below
+                value = _not_recorded(error)
+        return _cut_text(clean(value), self.limit)
 
     def json(self, value: object) -> str:
         """*value* as JSON text: redacted, and cut where it is longer than the limit."""
         if self._redact is not None:
-            value = _map_text(snapshot(value), self._scrub)
+            try:
+                value = _redacted(snapshot(value), self._redact)
+            except Exception as error:  # noqa: BLE001  # the user's function: nothing unredacted may leave
+                value = [] if isinstance(value, list) else _not_recorded(error)
         written = to_json(value)
         return written if len(written) <= self.limit // 4 or _size(written) <= self.limit else self._cut(value)
 
     def string(self, value: object) -> str:
         """Text as it is, anything else as JSON: for an attribute that the conventions define as a string."""
         return self.text(value) if isinstance(value, str) else self.json(value)
-
-    def _scrub(self, text: str) -> str:
-        if self._redact is None:
-            return text
-        try:
-            return str(self._redact(text))
-        except Exception as error:  # noqa: BLE001  # the user's function: nothing unredacted may leave
-            tell_once("mlspan: redact raised %s; the text it was given is not recorded", type(error).__name__)
-            return _FAILED
 
     def _cut(self, value: object) -> str:
         """The same shape with its long strings cut, longest first, until it fits."""
@@ -99,6 +104,27 @@ class Policy:
                 keep //= 2
             return "[]"
         return to_json(f"[cut: all of {whole} bytes]")
+
+
+def _not_recorded(error: Exception) -> str:
+    tell_once("mlspan: redact raised %s; what it was given is not recorded", type(error).__name__)
+    return "[not recorded: the redact function failed]"
+
+
+def _redacted(value: Any, redact: Callable[[str], str]) -> Any:
+    """*value* with every string redacted, keys included; the words that the message schemas are made of stay."""
+    if isinstance(value, str):
+        return str(redact(value))
+    if isinstance(value, list):
+        return [_redacted(item, redact) for item in value]
+    if isinstance(value, dict):
+        return {
+            key if key in _KEYS else str(redact(key)): item
+            if key in _KEYS and isinstance(item, str) and item in _WORDS
+            else _redacted(item, redact)
+            for key, item in value.items()
+        }
+    return value
 
 
 def to_json(value: object) -> str:

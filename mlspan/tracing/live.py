@@ -41,6 +41,7 @@ class Live:
         "_handed_over",
         "_observe",
         "_once",
+        "_opening",
         "_runtime",
         "_started",
         "_token",
@@ -57,12 +58,13 @@ class Live:
         self._wire: Wire | None = None
         self._once = threading.Lock()  # taken by whoever finishes first, and never given back
         self._started = perf_counter()
+        self._opening = record.attributes("start")
         around: otel.Context | None = parent._context if parent else None
         self.span: Span = runtime.tracer().start_span(
             record.span_name,
             context=around,
             kind=record.kind,
-            attributes={**record.attributes("start"), **_surroundings()},
+            attributes={**self._opening, **_surroundings()},
         )
         self._context: otel.Context = set_span_in_context(self.span, around)
 
@@ -151,8 +153,8 @@ class Live:
             span.set_attributes(said)
         span.set_attributes(record.attributes("end"))
         limit = getattr(getattr(span, "_limits", None), "max_span_attributes", None)
-        if limit is not None and limit < _MANY:
-            span.set_attributes(record.attributes("start"))
+        if (opening := record.attributes("start")) != self._opening or (limit is not None and limit < _MANY):
+            span.set_attributes(opening)
         if error is not None:
             self._fail(error, error_type or sc.ERROR_TYPE)
 
