@@ -43,7 +43,7 @@ def configure(
     redact: Redact | None = None,
     max_content_bytes: int | None = None,
     sample_ratio: float | None = None,
-    durability: Literal["batch", "span"] | None = None,
+    durability: Literal["batch"] | None = None,
     service_name: str | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> None:
@@ -63,7 +63,8 @@ def configure(
             to all content, to the messages of exceptions and to the status of spans.
         max_content_bytes: the most that one attribute may hold of content (1 MiB); what is longer is cut, and says so.
         sample_ratio: the share of traces to keep, from 0 to 1, chosen by trace id.
-        durability: how much a killed process may lose: ``"batch"``, the last second or so.
+        durability: how much a killed process may lose: ``"batch"``, what ended in the last second or so, and what waits
+            for a backend that is away.
         service_name: ``service.name`` of the spans, where the application has set no TracerProvider of its own.
         tags: tags of every trace.
 

@@ -15,12 +15,15 @@ from .._guard import tell_once
 
 Redact: TypeAlias = Callable[[str], str] | Iterable[str | re.Pattern[str]]
 REDACTED = "[redacted]"
-_KEYS = frozenset(
-    "arguments content file_id finish_reason id mime_type modality name parts response role type uri".split()
+_KEYS = frozenset(  # of the message schemas, and below the words that stand under them
+    {"arguments", "content", "file_id", "finish_reason", "id", "mime_type", "modality"}
+    | {"name", "parts", "response", "role", "type", "uri"}
 )
 _WORDS = frozenset(
-    "assistant audio blob developer document error file function image length reasoning stop system text tool tool_call "
-    "tool_call_response uri user video".split()
+    {"assistant", "developer", "system", "tool", "user"}
+    | {"blob", "file", "function", "reasoning", "text", "tool_call", "tool_call_response", "uri"}
+    | {"audio", "document", "image", "video"}
+    | {"content_filter", "error", "length", "stop"}
 )
 # Strict integers: MLflow cannot give back a trace that holds one beyond 64 bits, so those take the slow path below.
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_STRICT_INTEGER

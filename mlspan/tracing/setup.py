@@ -22,7 +22,8 @@ from .._version import __version__
 from . import context
 from .config import Config, resolve
 from .content import Policy, redactor
-from .export.otlp import exports_otlp, otlp_processor
+from .export.assembly import Assembly
+from .export.otlp import OtlpSink, Singly, exports_otlp
 from .export.pipeline import Pipeline
 from .live import finish_streams
 from .metrics import Instruments
@@ -67,8 +68,8 @@ class Runtime:
         self._origin = _origin(config)
         self.pipeline: Pipeline | None = None
         if self._sink is not None:
-            self.pipeline = Pipeline(self._sink, self._origin, keep=_keep(config.sample_ratio))
-        self._otlp: SpanProcessor | None = None
+            self.pipeline = Pipeline(self._sink, self._origin, assembly=partial(Assembly, _keep(config.sample_ratio)))
+        self._otlp: Pipeline | None = None
         self._own: TracerProvider | None = None
         self._seen: object = None
         self._tracer: trace.Tracer = trace.NoOpTracer()
@@ -114,15 +115,22 @@ class Runtime:
                 tap = _taps[provider] = Tap(targets)
                 provider.add_span_processor(tap)
 
-    def _otlp_for(self, provider: TracerProvider) -> SpanProcessor | None:
+    def _otlp_for(self, provider: TracerProvider) -> Pipeline | None:
         """Our OTLP exporter: where it was asked for, or where the environment names one that *provider* lacks."""
         environ, endpoint = os.environ, self.config.otlp_endpoint
         named = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
         if endpoint is None and (not named or environ.get("OTEL_TRACES_EXPORTER") == "none" or exports_otlp(provider)):
             return None
         if self._otlp is None:
-            self._otlp = otlp_processor(endpoint, self.config.otlp_protocol)
+            sink = OtlpSink(endpoint, self.config.otlp_protocol)
+            self._otlp = Pipeline(sink, context.Origin, assembly=Singly, batch=512)
         return self._otlp
+
+    def _stop(self, timeout: float | None) -> bool:
+        """All at once, as each may have to wait for a backend that is down."""
+        asked = [(pipeline.ask(last=True), pipeline.grace(timeout)) for pipeline in self._pipelines()]
+        started = time.monotonic()
+        return all([flush.wait(grace - (time.monotonic() - started)) for flush, grace in asked])  # noqa: C419
 
     def trace_url(self, trace_id: str) -> str | None:
         if self._sink is None:
@@ -140,18 +148,17 @@ class Runtime:
     def flush(self, timeout: float) -> bool:
         until = time.monotonic() + timeout
         self.instruments.catch_up()
-        sent = self.pipeline.flush(timeout) if self.pipeline else True
-        if self._otlp is not None:
-            sent = self._otlp.force_flush(max(1, int((until - time.monotonic()) * 1000))) and sent
-        return sent
+        asked = [pipeline.ask(last=False) for pipeline in self._pipelines()]
+        return all([flush.wait(until - time.monotonic()) for flush in asked])  # noqa: C419  # each, whatever the others say
+
+    def _pipelines(self) -> list[Pipeline]:
+        return [pipeline for pipeline in (self.pipeline, self._otlp) if pipeline is not None]
 
     def shutdown(self, timeout: float | None) -> bool:
         """Send all, and let go of every provider; None waits as long as the sink asks for at the process's end."""
         finish_streams()
         self.instruments.catch_up()
-        sent = self.pipeline.stop(timeout) if self.pipeline else True
-        if self._otlp is not None:
-            self._otlp.shutdown()
+        sent = self._stop(timeout)
         for tap in list(_taps.values()):
             tap.targets = ()
         return sent

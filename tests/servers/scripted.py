@@ -13,7 +13,7 @@ Event = dict[str, Any] | str  # a chunk, or the text of one
 
 
 class Scripted:
-    """Answers POSTs in the order in which ``reply`` and ``stream`` were called; the last answer repeats."""
+    """Answers requests in the order in which ``reply`` and ``stream`` were called; the last answer repeats."""
 
     def __init__(self) -> None:
         self._answers: deque[Any] = deque()
@@ -23,9 +23,13 @@ class Scripted:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def do_GET(self) -> None:
+                self.do_POST()
+
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                outer.requests.append(({k.lower(): v for k, v in self.headers.items()}, json.loads(body)))
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                sent = json.loads(body) if self.headers.get("Content-Type") == "application/json" else body
+                outer.requests.append(({k.lower(): v for k, v in self.headers.items()}, sent))
                 answer = outer._answers.popleft() if len(outer._answers) > 1 else outer._answers[0]
                 try:
                     answer(self)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from time import monotonic
-from typing import Final
+from typing import Final, Protocol
 
 from opentelemetry.sdk.trace import ReadableSpan
 
@@ -34,13 +34,36 @@ class _Unit:
     touched: float = 0.0
 
 
+class Assembler(Protocol):
+    """Turns the starts and ends of spans into parcels; called by one thread."""
+
+    def started(self, span: ReadableSpan, origin: Origin) -> None: ...
+
+    def ended(self, span: ReadableSpan) -> Parcel | None:
+        """The parcel that *span* completes, if it does."""
+        ...
+
+    def overdue(self) -> Iterable[Parcel]:
+        """What has waited too long; asked every second or so."""
+        ...
+
+    def settled(self) -> Iterable[Parcel]:
+        """What a flush is to send of what waits."""
+        ...
+
+    def rest(self) -> Iterable[Parcel]:
+        """All that has ended, whatever is still open: there is no later."""
+        ...
+
+
 class Assembly:
     """Puts spans together, one local root (no parent, or one in another process) at a time. Not for many threads.
 
-    A root with no GenAI span below it is thrown away whole; ``keep(trace_id)`` says which traces are sampled.
+    A root with no GenAI span below it is thrown away whole; ``keep(trace_id)`` says which traces are sampled. A
+    root that has ended waits *orphan_after* seconds for children that are still open, such as unread streams.
     """
 
-    def __init__(self, keep: Callable[[int], bool] | None, orphan_after: float) -> None:
+    def __init__(self, keep: Callable[[int], bool] | None = None, orphan_after: float = 30.0) -> None:
         self._keep, self._orphan_after = keep, orphan_after
         self._units: dict[_Key, _Unit] = {}  # by each of its spans
         self._waiting: dict[_Key, _Unit] = {}  # by root: what has ended with children still open, or may never end
@@ -60,7 +83,6 @@ class Assembly:
         self._units[key] = above
 
     def ended(self, span: ReadableSpan) -> Parcel | None:
-        """The parcel that *span* completes, if it does."""
         key = _key(span)
         unit = self._units.get(key) or self._below(span, key)
         unit.open.discard(key)
@@ -95,7 +117,6 @@ class Assembly:
                     yield parcel
 
     def overdue(self) -> Iterator[Parcel]:
-        """What has waited too long for a child to end, or for its root."""
         now = monotonic()
         for unit in list(self._waiting.values()):
             given_up = now - unit.touched > _FORGET_AFTER
@@ -105,7 +126,6 @@ class Assembly:
                     yield parcel
 
     def rest(self) -> Iterator[Parcel]:
-        """All that has ended, whatever is still open: there is no later."""
         for unit in list(self._waiting.values()):
             if (parcel := self._leave(unit)) is not None:
                 yield parcel

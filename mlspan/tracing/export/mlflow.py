@@ -26,8 +26,6 @@ class Rejected(Exception):  # noqa: N818  # an answer, not a mistake
 class Store(Protocol):
     """A tracking server or a database. Every method may raise Away or Rejected."""
 
-    exit_grace: float
-
     def run_experiment(self, run_id: str) -> str | None:
         """The id of the experiment that the run is in; None if there is no such run."""
         ...
@@ -79,7 +77,7 @@ class MlflowSink:
     @property
     def exit_grace(self) -> float:
         """The most seconds that a process's end may wait: long for a database, whose first use may have to make it."""
-        return 5.0 if _is_server(self._uri) else 60.0
+        return 3.5 if _is_server(self._uri) else 60.0
 
     def send(self, parcels: Sequence[Parcel]) -> list[Refused]:
         refused: list[Refused] = []

@@ -32,8 +32,6 @@ class Server:
     ``MLFLOW_TRACKING_SERVER_CERT_PATH``, ``MLFLOW_TRACKING_CLIENT_CERT_PATH``, ``MLFLOW_WORKSPACE``.
     """
 
-    exit_grace = 5.0
-
     def __init__(self, uri: str) -> None:
         self._uri = uri.rstrip("/")
         self._session = requests.Session()

@@ -36,7 +36,7 @@ def chat_inputs(messages: Any, system: Any, tools: Any) -> Json | None:
 
 
 def chat_outputs(messages: Any) -> Json | None:
-    """As a chat completion has them: ``{"choices": [{"index", "message", "finish_reason"}]}``; None if there are none."""
+    """As a chat completion has them: ``{"choices": [{"index", "message", "finish_reason"}]}``; None if empty."""
     choices = []
     for index, message in enumerate(_list(messages)):
         for said in _message(message, "assistant"):

@@ -24,8 +24,6 @@ class Database:
     MLflow is imported by the first call, on whatever thread that is; a database that does not exist yet is made.
     """
 
-    exit_grace = 60.0
-
     def __init__(self, uri: str) -> None:
         self._uri = uri
         self._opened: Any = None

@@ -18,19 +18,27 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from ..._guard import guard, log, tell_once
 from ..context import Origin
-from .assembly import Assembly
+from .assembly import Assembler, Assembly
 from .parcel import Away, Parcel, Sink
 
 _LONGEST_BACKOFF: Final = 30.0
 
 
-class _Asked:
+class Flush:
     """A flush that somebody waits for."""
 
-    __slots__ = ("done", "last", "sent")
+    __slots__ = ("_done", "_sent", "last")
 
     def __init__(self, *, last: bool) -> None:
-        self.done, self.sent, self.last = threading.Event(), False, last
+        self._done, self._sent, self.last = threading.Event(), False, last
+
+    def wait(self, timeout: float) -> bool:
+        """Whether all was stored, within *timeout* seconds."""
+        return self._done.wait(max(timeout, 0)) and self._sent
+
+    def answer(self, *, sent: bool) -> None:
+        self._sent = sent
+        self._done.set()
 
 
 class Pipeline(SpanProcessor):
@@ -42,12 +50,11 @@ class Pipeline(SpanProcessor):
     Args:
         sink: where parcels go.
         origin: reads the caller's surroundings; called on the caller's thread as each span starts.
-        keep: whether the trace of this id is sampled.
+        assembly: what puts spans together, made anew in a forked child.
         queue_spans: the most spans that may wait to be looked at; what comes on top is dropped, counted and reported.
         store_bytes: the most content that may wait for a sink that is away; likewise.
         interval: seconds after which a trace that has ended is sent, if no full batch comes first.
         batch: the most traces in one call of the sink.
-        orphan_after: seconds that an ended root waits for children that are still open, such as unread streams.
     """
 
     def __init__(
@@ -55,16 +62,14 @@ class Pipeline(SpanProcessor):
         sink: Sink,
         origin: Callable[[], Origin],
         *,
-        keep: Callable[[int], bool] | None = None,
+        assembly: Callable[[], Assembler] = Assembly,
         queue_spans: int = 50_000,
         store_bytes: int = 256 * 1024 * 1024,
         interval: float = 1.0,
         batch: int = 100,
-        orphan_after: float = 30.0,
     ) -> None:
-        self._sink, self._origin, self._keep = sink, origin, keep
+        self._sink, self._origin, self._assemble = sink, origin, assembly
         self._queue_spans, self._store_bytes, self._interval, self._batch = queue_spans, store_bytes, interval, batch
-        self._orphan_after = orphan_after
         self.lost: Counter[str] = Counter()  # spans, by reason: overflow, refused, failed
         self._reported = 0
         self._stopped = False
@@ -74,10 +79,10 @@ class Pipeline(SpanProcessor):
 
     def _reset(self) -> None:
         self._queue: SimpleQueue[Any] = SimpleQueue()
-        self._assembly = Assembly(self._keep, self._orphan_after)
+        self._assembly = self._assemble()
         self._outbox: deque[tuple[Parcel, int]] = deque()
         self._outbox_bytes = 0
-        self._oldest = self._retry_at = self._looked = self._told_drops = 0.0
+        self._oldest = self._retry_at = self._looked = self._told_lost = 0.0
         self._failures = 0
         self._thread: threading.Thread | None = None
 
@@ -105,21 +110,24 @@ class Pipeline(SpanProcessor):
 
     def flush(self, timeout: float) -> bool:
         """Whether all that had ended when this was called is stored, within *timeout* seconds."""
-        return self._ask(timeout, last=False)
+        return self.ask(last=False).wait(timeout)
 
     def stop(self, timeout: float | None = None) -> bool:
         """Send what has ended, wait for it at most *timeout* seconds (None: as the sink asks), and stop."""
-        if self._stopped:
-            return True
-        self._stopped = True
-        return self._ask(self._sink.exit_grace if timeout is None else timeout, last=True)
+        return self.ask(last=True).wait(self.grace(timeout))
 
-    def _ask(self, timeout: float, *, last: bool) -> bool:
-        if self._thread is None or not self._thread.is_alive():
-            return not self._outbox
-        asked = _Asked(last=last)
-        self._queue.put(asked)
-        return asked.done.wait(timeout) and asked.sent
+    def grace(self, timeout: float | None) -> float:
+        return self._sink.exit_grace if timeout is None else timeout
+
+    def ask(self, *, last: bool) -> Flush:
+        """Begin a flush, or the last of them, without waiting for it."""
+        asked = Flush(last=last)
+        if self._thread is None or not self._thread.is_alive() or self._stopped:
+            asked.answer(sent=not self._outbox)
+        else:
+            self._queue.put(asked)
+        self._stopped = self._stopped or last
+        return asked
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self.flush(timeout_millis / 1000)
@@ -137,28 +145,27 @@ class Pipeline(SpanProcessor):
                 item = self._queue.get(timeout=self._patience())
             except Empty:
                 item = None
-            asked = item if isinstance(item, _Asked) else None
+            asked = item if isinstance(item, Flush) else None
             with guard("putting traces together"):
                 self._take(item)
             with guard("sending traces"):
                 self._send(at_once=asked is not None)
-            self._report_drops()
+            self._report_lost(at_once=asked is not None and asked.last)
             if asked is not None:
-                asked.sent = not self._outbox
-                asked.done.set()
+                asked.answer(sent=not self._outbox)
         with guard("closing the exporter"):
             self._sink.close()
 
     def _patience(self) -> float:
         """Seconds until there is something to do even if nothing comes."""
         if not self._outbox:
-            return min(self._orphan_after, 5.0)
+            return 5.0
         return max(0.01, max(self._oldest + self._interval, self._retry_at) - monotonic())
 
     def _take(self, item: Any) -> None:
         if isinstance(item, tuple):
             self._assembly.started(*item)
-        elif isinstance(item, _Asked):
+        elif isinstance(item, Flush):
             for parcel in self._assembly.rest() if item.last else self._assembly.settled():
                 self._post(parcel)
         elif item is not None and (done := self._assembly.ended(item)) is not None:
@@ -216,11 +223,11 @@ class Pipeline(SpanProcessor):
         wait = min(2.0 ** (self._failures - 1), _LONGEST_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311  # no secret
         self._retry_at = monotonic() + (away.retry_after or wait)
 
-    def _report_drops(self) -> None:
+    def _report_lost(self, *, at_once: bool) -> None:
         lost = self.lost["overflow"]
-        if lost > self._reported and monotonic() - self._told_drops > _LONGEST_BACKOFF:
-            log.warning("mlspan: %d spans are lost so far: more came than could be sent", lost)
-            self._reported, self._told_drops = lost, monotonic()
+        if lost > self._reported and (at_once or monotonic() - self._told_lost > _LONGEST_BACKOFF):
+            log.warning("mlspan: spans lost so far, as more came than could be sent: %d", lost)
+            self._reported, self._told_lost = lost, monotonic()
 
 
 _pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()

@@ -1,0 +1,166 @@
+"""The application's OpenTelemetry and MLflow are its own: joined, never replaced, in whatever order they are set up.
+
+Each case is a program of its own, as a process has but one global TracerProvider.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PRELUDE = """
+import json, logging, sys
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from mlspan import integrations, tracing
+exporter = InMemorySpanExporter()
+def provider():
+    made = TracerProvider()
+    made.add_span_processor(SimpleSpanProcessor(exporter))
+    return made
+def names():
+    return [span.name for span in exporter.get_finished_spans()]
+def ask():
+    import openai
+    with openai.OpenAI() as client:
+        client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "hello"}])
+def stored():
+    import mlflow
+    assert tracing.flush(60)
+    found = mlflow.search_traces(locations=["0"], return_type="list")
+    return sorted(sorted(span.name for span in t.data.spans) for t in found)
+"""
+
+
+def program(code: str, aimock: str, store: str, **env: str) -> Any:
+    """What a program prints last, as JSON; it must log nothing of ours."""
+    keep = {k: v for k, v in os.environ.items() if not k.startswith(("MLSPAN_", "MLFLOW_", "OTEL_"))}
+    env = {"OPENAI_BASE_URL": aimock, "OPENAI_API_KEY": "x", "MLFLOW_TRACKING_URI": store, "MLSPAN_STRICT": "1", **env}
+    command = [sys.executable, "-c", PRELUDE + textwrap.dedent(code)]
+    done = subprocess.run(command, env={**keep, **env}, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "mlspan" not in done.stderr, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("order", ["before", "after", "late"])
+def test_a_provider_set_in_any_order_is_joined(aimock: str, mlflow_store: str, order: str) -> None:
+    """Set before autolog, after it, or after the first call: its spans are ours and ours its, in one trace."""
+    code = {
+        "before": "mine = provider(); trace.set_tracer_provider(mine); integrations.openai.autolog()",
+        "after": "integrations.openai.autolog(); mine = provider(); trace.set_tracer_provider(mine)",
+        "late": "integrations.openai.autolog(); ask(); mine = provider(); trace.set_tracer_provider(mine)",
+    }[order]
+    code += """
+with trace.get_tracer("app").start_as_current_span("GET /chat"):
+    ask()
+assert trace.get_tracer_provider() is mine
+print(json.dumps([names(), stored()]))
+"""
+    first = [["chat gpt-4o-mini"]] if order == "late" else []
+    expected = sorted([*first, ["GET /chat", "chat gpt-4o-mini"]])
+    assert program(code, aimock, mlflow_store) == [["chat gpt-4o-mini", "GET /chat"], expected]
+
+
+def test_mlflows_own_calls_never_break_it(aimock: str, mlflow_store: str) -> None:
+    """``mlflow.set_experiment`` resets a shared provider in MLflow's unified mode; the joined one goes on."""
+    code = """
+    mine = provider()
+    trace.set_tracer_provider(mine)
+    integrations.openai.autolog()
+    import mlflow
+    mlflow.set_experiment("Default")
+    mlflow.set_tracking_uri(mlflow.get_tracking_uri())
+    ask()
+    print(json.dumps([names(), stored()]))
+    """
+    got = program(code, aimock, mlflow_store, MLFLOW_USE_DEFAULT_TRACER_PROVIDER="false")
+    assert got == [["chat gpt-4o-mini"], [["chat gpt-4o-mini"]]]
+
+
+def test_a_remote_parent(aimock: str, mlflow_store: str) -> None:
+    """A request that comes in with a traceparent: its spans are stored under the far trace's id."""
+    code = """
+    trace.set_tracer_provider(provider())
+    integrations.openai.autolog()
+    from opentelemetry import propagate
+    far = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    with trace.get_tracer("app").start_as_current_span("GET /chat", context=propagate.extract(far)):
+        ask()
+    tracing.flush(60)
+    import mlflow
+    found = mlflow.get_trace("tr-0af7651916cd43dd8448eb211c80319c")
+    print(json.dumps([sorted(span.name for span in found.data.spans), found.info.state.value]))
+    """
+    assert program(code, aimock, mlflow_store) == [["GET /chat", "chat gpt-4o-mini"], "OK"]
+
+
+def test_the_providers_shutdown_is_not_ours(aimock: str, mlflow_store: str) -> None:
+    """An application that shuts its provider down keeps the traces it had, and may set up another."""
+    code = """
+    mine = provider()
+    trace.set_tracer_provider(mine)
+    integrations.openai.autolog()
+    ask()
+    mine.shutdown()
+    print(json.dumps(stored()))
+    """
+    assert program(code, aimock, mlflow_store) == [["chat gpt-4o-mini"]]
+
+
+def test_sampled_out_traces_are_not_stored(aimock: str, mlflow_store: str) -> None:
+    """``sample_ratio=0`` keeps none, in a provider of our own or a joined one."""
+    code = """
+    tracing.configure(sample_ratio=0)
+    integrations.openai.autolog()
+    ask()
+    trace.set_tracer_provider(provider())
+    ask()
+    print(json.dumps([names(), stored()]))
+    """
+    assert program(code, aimock, mlflow_store) == [["chat gpt-4o-mini"], []]
+
+
+def test_opentelemetry_instrument_needs_no_code(aimock: str, mlflow_store: str, tmp_path: Path) -> None:
+    """``opentelemetry-instrument python app.py``: the entry point turns everything on."""
+    pytest.importorskip("opentelemetry.distro")
+    app = tmp_path / "app.py"
+    app.write_text(PRELUDE + "ask()\nprint(json.dumps(stored()))\n")
+    keep = {k: v for k, v in os.environ.items() if not k.startswith(("MLSPAN_", "MLFLOW_", "OTEL_"))}
+    env = {"OPENAI_BASE_URL": aimock, "OPENAI_API_KEY": "x", "MLFLOW_TRACKING_URI": mlflow_store}
+    env |= {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
+    command = [str(Path(sys.executable).parent / "opentelemetry-instrument"), sys.executable, str(app)]
+    done = subprocess.run(command, env={**keep, **env}, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [["chat gpt-4o-mini"]]
+
+
+def test_a_script_needs_no_flush(aimock: str, tmp_path: Path) -> None:
+    """The first lines of the README: no configuration, a new database in the working folder, one trace at exit."""
+    keep = {k: v for k, v in os.environ.items() if not k.startswith(("MLSPAN_", "MLFLOW_", "OTEL_"))}
+    env = {**keep, "OPENAI_BASE_URL": aimock, "OPENAI_API_KEY": "x"}
+    code = """
+from openai import OpenAI
+from mlspan import integrations
+integrations.openai.autolog(log_traces=True)
+OpenAI().chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "hello"}])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    (found,) = mlflow.search_traces(locations=["0"], return_type="list")
+    mlflow.set_tracking_uri(None)
+    assert found.info.response_preview == "Hi there!"

@@ -1,0 +1,317 @@
+"""The pipeline under stress: backends that are away, programs that end, forks, finalizers, and OTLP."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import pytest
+import requests
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
+
+from mlspan import tracing
+from mlspan.tracing.context import Origin
+from mlspan.tracing.export.assembly import Assembly
+from mlspan.tracing.export.parcel import Away, Parcel, Refused
+from mlspan.tracing.export.pipeline import Pipeline
+
+
+class Memory:
+    """A sink that keeps what it is sent."""
+
+    exit_grace = 5.0
+
+    def __init__(self) -> None:
+        self.parcels: list[Parcel] = []
+        self.fault: Exception | None = None
+        self.refuse = ""
+
+    def send(self, parcels: Sequence[Parcel]) -> list[Refused]:
+        if self.fault is not None:
+            raise self.fault
+        taken = [parcel for parcel in parcels if self.refuse not in names(parcel) or not self.refuse]
+        self.parcels += taken
+        return [Refused(parcel, "no such thing") for parcel in parcels if parcel not in taken]
+
+    def close(self) -> None: ...
+
+
+def names(parcel: Parcel) -> list[str]:
+    return sorted(span.name for span in parcel.spans)
+
+
+@pytest.fixture
+def sink() -> Memory:
+    return Memory()
+
+
+@pytest.fixture
+def pipeline(sink: Memory) -> Iterator[Pipeline]:
+    made = Pipeline(sink, Origin, assembly=partial(Assembly, orphan_after=0.3))
+    yield made
+    made.stop(5)
+
+
+@pytest.fixture
+def tracer(pipeline: Pipeline) -> Any:
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(pipeline)
+    return provider.get_tracer("test")
+
+
+AI = {"gen_ai.operation.name": "chat"}
+
+
+def test_a_trace_leaves_whole(tracer: Any, pipeline: Pipeline, sink: Memory) -> None:
+    """Spans leave together when the last of them has ended, also one that outlives its parent."""
+    with tracer.start_as_current_span("root"):
+        late = tracer.start_span("late", attributes=AI)
+        with tracer.start_as_current_span("child"):
+            pass
+    assert pipeline.flush(5)
+    assert sink.parcels == []
+    late.end()
+    assert pipeline.flush(5)
+    (parcel,) = sink.parcels
+    assert (names(parcel), parcel.whole) == (["child", "late", "root"], True)
+
+
+def test_a_trace_without_genai_spans_is_dropped(tracer: Any, pipeline: Pipeline, sink: Memory) -> None:
+    """What holds no GenAI span is the application's alone."""
+    with tracer.start_as_current_span("root"), tracer.start_as_current_span("child"):
+        pass
+    assert pipeline.flush(5)
+    assert sink.parcels == []
+
+
+def test_two_requests_of_one_remote_trace(tracer: Any, pipeline: Pipeline, sink: Memory) -> None:
+    """Each local root is a parcel of its own, whatever trace it belongs to."""
+    far = SpanContext(uuid.uuid4().int, 0x42, is_remote=True, trace_flags=TraceFlags(1))
+    context = set_span_in_context(NonRecordingSpan(far))
+    first = tracer.start_span("first", context=context, attributes=AI)
+    tracer.start_span("second", context=context, attributes=AI).end()
+    first.end()
+    assert pipeline.flush(5)
+    assert sorted(names(parcel)[0] for parcel in sink.parcels) == ["first", "second"]
+
+
+def test_a_child_that_never_ends_holds_nobody_up(tracer: Any, pipeline: Pipeline, sink: Memory) -> None:
+    """After a while the ended spans go without it; if it ends after all, it follows."""
+    with tracer.start_as_current_span("root", attributes=AI):
+        orphan = tracer.start_span("orphan")
+    time.sleep(0.5)
+    tracer.start_span("tick").end()
+    until = time.monotonic() + 10
+    while not sink.parcels and time.monotonic() < until:
+        tracer.start_span("tick").end()
+        pipeline.flush(5)
+        time.sleep(0.1)
+    orphan.end()
+    assert pipeline.flush(5)
+    assert [(names(parcel), parcel.whole) for parcel in sink.parcels] == [(["root"], False), (["orphan"], False)]
+
+
+def test_a_span_that_ends_in_a_finalizer(tracer: Any, pipeline: Pipeline, sink: Memory) -> None:
+    """Ending spans while the collector runs, in the middle of anything, neither hangs nor loses them."""
+
+    class Held:
+        def __init__(self) -> None:
+            self.span, self.me = tracer.start_span("held", attributes=AI), self
+
+        def __del__(self) -> None:
+            self.span.end()
+
+    gc.disable()
+    for _ in range(200):
+        Held()
+    gc.enable()
+    gc.collect()
+    assert pipeline.flush(5)
+    assert len(sink.parcels) == 200
+
+
+def test_nothing_is_lost_while_the_backend_is_away(
+    tracer: Any, pipeline: Pipeline, sink: Memory, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Traces wait, flush says so without hanging, and when the backend is back each arrives once; two log lines."""
+    sink.fault = Away("cannot reach the tracking server")
+    for _ in range(5):
+        tracer.start_span("chat", attributes=AI).end()
+    assert not pipeline.flush(5)
+    sink.fault = None
+    assert pipeline.flush(5)
+    assert len(sink.parcels) == 5
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[0] == "mlspan: cannot reach the tracking server; 5 traces wait for it"
+    assert lines[1].startswith("mlspan: the trace store is back")
+
+
+def test_a_refused_trace_takes_none_along(tracer: Any, pipeline: Pipeline, sink: Memory) -> None:
+    """What the backend will never take is counted and told; its neighbours are stored."""
+    sink.refuse = "poison"
+    for name in ("good", "poison", "good"):
+        tracer.start_span(name, attributes=AI).end()
+    assert pipeline.flush(5)
+    assert ([names(parcel) for parcel in sink.parcels], pipeline.lost["refused"]) == ([["good"], ["good"]], 1)
+
+
+def test_memory_is_bounded(sink: Memory, caplog: pytest.LogCaptureFixture) -> None:
+    """With the backend away, what is over the bound is dropped, counted and reported."""
+    sink.fault = Away("away")
+    pipeline = Pipeline(sink, Origin, store_bytes=10_000)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(pipeline)
+    for _ in range(20):
+        provider.get_tracer("t").start_span("x", attributes={**AI, "gen_ai.input.messages": "x" * 1000}).end()
+    assert not pipeline.flush(5)
+    assert pipeline.lost["overflow"] == 20 - 10_000 // 1004
+    assert not pipeline.stop(5)
+    assert caplog.messages[-1] == "mlspan: spans lost so far, as more came than could be sent: 11"
+
+
+def test_a_forked_child_sends_its_own(tmp_path: Any) -> None:
+    """After a fork the child sends what it records and nothing of its parent's, and neither hangs."""
+    code = f"""
+    import os
+    from opentelemetry.sdk.trace import TracerProvider
+    from mlspan.tracing.context import Origin
+    from mlspan.tracing.export.pipeline import Pipeline
+    class File:
+        exit_grace = 5.0
+        def send(self, parcels):
+            with open({str(tmp_path / "sent")!r}, "a") as out:
+                out.writelines(f"{{span.name}}\\n" for parcel in parcels for span in parcel.spans)
+            return []
+        def close(self): ...
+    pipeline = Pipeline(File(), Origin, interval=60)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(pipeline)
+    tracer = provider.get_tracer("t")
+    tracer.start_span("parent", attributes={{"gen_ai.operation.name": "chat"}}).end()
+    pid = os.fork()
+    tracer.start_span("child" if pid == 0 else "parent", attributes={{"gen_ai.operation.name": "chat"}}).end()
+    assert pipeline.flush(10)
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted((tmp_path / "sent").read_text().split()) == ["child", "parent", "parent"]
+
+
+@pytest.fixture(params=["refused", "hangs", "fails"])
+def bad_server(request: pytest.FixtureRequest, scripted: Any) -> Iterator[str]:
+    """A server that is not there, one that never answers, and one that answers 500."""
+    if request.param == "fails":
+        scripted.reply({"error_code": "INTERNAL_ERROR"}, status=500)
+        yield scripted.base_url.removesuffix("/v1")
+        return
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        if request.param == "hangs":
+            listener.listen(100)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("backend", ["mlflow", "otlp"])
+def test_a_backend_that_is_down_costs_nobody(bad_server: str, backend: str) -> None:
+    """With its backend down a call costs under 5 ms more, and the interpreter exits within 5 s."""
+    code = """
+    import time
+    from mlspan import tracing
+    tracing.configure()
+    with tracing.span("warm"):
+        pass
+    times = []
+    for _ in range(50):
+        started = time.perf_counter()
+        with tracing.span("x", kind="tool"):
+            pass
+        times.append(time.perf_counter() - started)
+        time.sleep(0.02)
+    print(sorted(times)[len(times) // 2] * 1000)
+    print(time.time())
+    """
+    keep = {k: v for k, v in os.environ.items() if not k.startswith(("MLSPAN_", "MLFLOW_", "OTEL_"))}
+    env = {"MLFLOW_TRACKING_URI": bad_server}
+    if backend == "otlp":
+        env = {"OTEL_EXPORTER_OTLP_ENDPOINT": bad_server, "MLSPAN_TRACKING_URI": "none"}
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, env={**keep, **env}, capture_output=True, text=True, timeout=60, check=False)
+    ended = time.time()
+    milliseconds, finished = done.stdout.split()
+    assert done.returncode == 0, done.stderr
+    assert float(milliseconds) < 5
+    assert ended - float(finished) < 5
+    if backend == "mlflow":
+        assert len([line for line in done.stderr.splitlines() if line.startswith("mlspan:")]) <= 1
+
+
+def test_a_server_without_permission_is_one_line(scripted: Any, tracing_off: None, caplog: Any) -> None:
+    """A server that answers 403 is one line that says what to check."""
+    scripted.reply({}, status=403)
+    tracing.configure(tracking_uri=scripted.base_url.removesuffix("/v1"), experiment="7")
+    for _ in range(3):
+        with tracing.span("x"):
+            pass
+    tracing.flush(10)
+    (line,) = [message for message in caplog.messages if message.startswith("mlspan")]
+    assert "answers 403: check MLFLOW_TRACKING_USERNAME" in line
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_the_same_spans_by_otlp(phoenix: Any, tracing_off: None, protocol: str, monkeypatch: Any) -> None:
+    """An OTLP receiver that we did not write has the spans, their names, parents and attributes, by either protocol."""
+    session = uuid.uuid4().hex
+    endpoint = phoenix.http if protocol == "http/protobuf" else phoenix.grpc
+    tracing.configure(otlp_endpoint=endpoint, otlp_protocol=protocol, service_name="mlspan-test")
+    with tracing.session(session), tracing.span("agent", kind="agent"), tracing.span("look up", kind="tool") as tool:
+        tool.output = "found"
+    assert tracing.flush(20)
+    found: list[Any] = []
+    until = time.monotonic() + 20
+    while len(found) < 2 and time.monotonic() < until:
+        answer = requests.get(f"{phoenix.http}/v1/projects/default/spans", timeout=10)
+        spans = answer.json().get("data", []) if answer.ok else []
+        found = [span for span in spans if span["attributes"].get("session.id") == session]
+        time.sleep(0.2)
+    tool_span, agent = sorted(found, key=lambda span: span["name"])
+    assert (tool_span["name"], agent["name"]) == ("execute_tool look up", "invoke_agent agent")
+    assert tool_span["parent_id"] == agent["context"]["span_id"]
+    assert tool_span["attributes"]["gen_ai.tool.call.result"] == "found"
+    assert not [name for span in found for name in span["attributes"] if name.startswith("mlflow.")]
+
+
+def test_threads_share_one_pipeline(tracer: Any, pipeline: Pipeline, sink: Memory) -> None:
+    """Fifty threads that record at once lose nothing."""
+
+    def work() -> None:
+        for _ in range(40):
+            with tracer.start_as_current_span("root"), tracer.start_as_current_span("chat", attributes=AI):
+                pass
+
+    threads = [threading.Thread(target=work) for _ in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert pipeline.flush(20)
+    assert [names(parcel) for parcel in sink.parcels] == [["chat", "root"]] * 2000
