@@ -24,8 +24,9 @@ CHUNKS = 200
 MESSAGES: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is the weather?"}]
 USAGE = {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17}
 HEAD = {"id": "chatcmpl-1", "created": 1, "model": "gpt-4o-mini"}
-WHOLE = {**HEAD, "object": "chat.completion", "usage": USAGE, "choices": [
-    {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Sunny, 21 degrees."}}]}  # fmt: skip
+ANSWER = {"role": "assistant", "content": "Sunny, 21 degrees."}
+CHOICE = {"index": 0, "finish_reason": "stop", "message": ANSWER}
+WHOLE = {**HEAD, "object": "chat.completion", "usage": USAGE, "choices": [CHOICE]}
 CHUNK = {**HEAD, "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "word "}}]}
 BODY = json.dumps(WHOLE).encode()
 EVENTS = (f"data: {json.dumps(CHUNK)}\n\n" * CHUNKS + "data: [DONE]\n\n").encode()
