@@ -18,6 +18,14 @@ def tell_once(line: str, *args: object, error: BaseException | None = None) -> N
         log.warning(told, exc_info=error)
 
 
+def swallow(place: str, error: BaseException) -> bool:
+    """What guard does with an error: tell it once, or answer False for it to be raised again."""
+    if not isinstance(error, Exception) or os.environ.get("MLSPAN_STRICT") == "1":
+        return False
+    tell_once("mlspan: %s failed; your call is unaffected", place, error=error)
+    return True
+
+
 class guard:  # noqa: N801  # reads as the statement that it is
     """Swallow whatever our own code raises inside the block, and say so once per place.
 
@@ -35,9 +43,4 @@ class guard:  # noqa: N801  # reads as the statement that it is
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        if error is None:
-            return False
-        if not isinstance(error, Exception) or os.environ.get("MLSPAN_STRICT") == "1":
-            return False
-        tell_once("mlspan: %s failed; your call is unaffected", self.place, error=error)
-        return True
+        return error is not None and swallow(self.place, error)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Final
 
-from .._shape import dig, get, is_a, items, take
+from .._shape import dig, get, is_a, items
 from ..tracing import semconv as sc
 from ..tracing.messages import (
     Choice,
@@ -60,24 +60,17 @@ def _begin_chat(call: Call, options: Any, body: Body) -> tuple[Chat, Observe[Cha
         provider=_provider(call.args[0], host),
         server_address=host,
         server_port=port,
-        max_tokens=dig(body, "max_completion_tokens", int) or dig(body, "max_tokens", int),
-        reasoning_level=dig(body, "reasoning_effort", str),
-        output_type=_output_type(body),
         draft=Draft(kept=call.content),
         extra={sc.OPENAI_API_TYPE: "chat_completions"},
-        **take(body, model=str, seed=int, top_k=int),
     )
-    for name in ("temperature", "top_p", "frequency_penalty", "presence_penalty"):
-        if is_a(body.get(name), (int, float)):
-            setattr(chat, name, float(body[name]))
-    if (count := dig(body, "n", int)) not in {None, 1}:
-        chat.choice_count = count
-    stop = body.get("stop")
-    chat.stop_sequences = (
-        [stop] if isinstance(stop, str) else [s for s in items(body, "stop") if isinstance(s, str)] or None
-    )
-    if (tier := dig(body, "service_tier", str)) not in {None, "auto"}:
-        chat.extra[sc.OPENAI_REQUEST_SERVICE_TIER] = tier
+    for name, value in body.items():
+        field, kind = _FIELDS.get(name, _NO_FIELD)
+        if kind is float and is_a(value, (int, float)):
+            setattr(chat, field, float(value))
+        elif kind is not float and is_a(value, kind):
+            setattr(chat, field, value)
+    if not _RARE.isdisjoint(body):
+        _begin_rare(chat, body)
     if call.content:
         chat.input = [_message(message) for message in items(body, "messages")]
         chat.tools = [_tool(tool) for tool in items(body, "tools") or items(body, "functions")] or None
@@ -85,12 +78,42 @@ def _begin_chat(call: Call, options: Any, body: Body) -> tuple[Chat, Observe[Cha
         return chat, _observe_chat
     chat.stream = True
     if call.options.get("include_usage") and dig(body, "stream_options.include_usage", bool) is None:
-        options.json_data = {
-            **options.json_data,
-            "stream_options": {**(body.get("stream_options") or {}), "include_usage": True},
-        }
+        asked = {**(body.get("stream_options") or {}), "include_usage": True}
+        options.json_data = {**options.json_data, "stream_options": asked}
         return chat, _observe_chat_and_hide_usage
     return chat, _observe_chat
+
+
+_NO_FIELD: Final = ("", ())  # nothing is an instance of no type
+_FIELDS: Final[dict[str, tuple[str, Any]]] = {  # of the request's body -> field of the record, and its type
+    "frequency_penalty": ("frequency_penalty", float),
+    "max_completion_tokens": ("max_tokens", int),
+    "max_tokens": ("max_tokens", int),
+    "model": ("model", str),
+    "presence_penalty": ("presence_penalty", float),
+    "reasoning_effort": ("reasoning_level", str),
+    "seed": ("seed", int),
+    "temperature": ("temperature", float),
+    "top_k": ("top_k", int),
+    "top_p": ("top_p", float),
+}
+_RARE: Final = frozenset({"modalities", "n", "response_format", "service_tier", "stop"})
+
+
+def _begin_rare(chat: Chat, body: Body) -> None:
+    """What needs more than a look at its type."""
+    if (count := dig(body, "n", int)) != 1:
+        chat.choice_count = count
+    stop = body.get("stop")
+    stops = [stop] if isinstance(stop, str) else [text for text in items(body, "stop") if isinstance(text, str)]
+    chat.stop_sequences = stops or None
+    if (tier := dig(body, "service_tier", str)) not in {None, "auto"}:
+        chat.extra[sc.OPENAI_REQUEST_SERVICE_TIER] = tier
+    if "audio" in items(body, "modalities"):
+        chat.output_type = "speech"
+    else:
+        kind = dig(body, "response_format.type", str)
+        chat.output_type = {"json_object": "json", "json_schema": "json", "text": "text"}.get(kind or "")
 
 
 def _observe_chat(chat: Chat, got: Any) -> None:
@@ -107,7 +130,8 @@ def _observe_chat(chat: Chat, got: Any) -> None:
     choices = get(got, "choices")
     if isinstance(choices, list):
         for choice in choices:
-            _observe_choice(chat.draft.choice(dig(choice, "index", int) or 0), choice)
+            index = get(choice, "index")
+            _observe_choice(chat.draft.choice(index if isinstance(index, int) else 0), choice)
     if (usage := get(got, "usage")) is not None:
         _observe_usage(chat, usage)
 
@@ -161,20 +185,26 @@ def _observe_audio(choice: Choice, audio: Any, *, whole: bool) -> None:
 
 
 def _observe_usage(chat: Chat, usage: Any) -> None:
-    for name, path in _USAGE.items():
-        if (count := dig(usage, path, int)) is not None:
-            setattr(chat, name, count)
+    _count(chat, usage, _USAGE)
+    if (details := get(usage, "prompt_tokens_details")) is not None:
+        _count(chat, details, _INPUT_DETAILS)
+    if (details := get(usage, "completion_tokens_details")) is not None:
+        _count(chat, details, _OUTPUT_DETAILS)
 
 
-_USAGE: Final = {
-    "input_tokens": "prompt_tokens",
-    "output_tokens": "completion_tokens",
-    "cache_read_tokens": "prompt_tokens_details.cached_tokens",
-    "cache_write_tokens": "prompt_tokens_details.cache_write_tokens",
-    "audio_input_tokens": "prompt_tokens_details.audio_tokens",
-    "reasoning_tokens": "completion_tokens_details.reasoning_tokens",
-    "audio_output_tokens": "completion_tokens_details.audio_tokens",
+def _count(chat: Chat, usage: Any, fields: dict[str, str]) -> None:
+    for name, field in fields.items():
+        if is_a(count := get(usage, name), int):
+            setattr(chat, field, count)
+
+
+_USAGE: Final = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
+_INPUT_DETAILS: Final = {
+    "cached_tokens": "cache_read_tokens",
+    "cache_write_tokens": "cache_write_tokens",
+    "audio_tokens": "audio_input_tokens",
 }
+_OUTPUT_DETAILS: Final = {"reasoning_tokens": "reasoning_tokens", "audio_tokens": "audio_output_tokens"}
 
 
 def _message(raw: Any) -> Message:
@@ -236,13 +266,6 @@ def _tool(raw: Any) -> ToolDefinition:
     if parameters := dig(function, "parameters", dict):
         tool["parameters"] = parameters
     return tool
-
-
-def _output_type(body: Body) -> str | None:
-    if "audio" in items(body, "modalities"):
-        return "speech"
-    kind = dig(body, "response_format.type", str)
-    return {"json_object": "json", "json_schema": "json", "text": "text"}.get(kind or "")
 
 
 @lru_cache(maxsize=256)
