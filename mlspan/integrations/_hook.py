@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from .._guard import guard, log
 from ..tracing import setup
 from ..tracing.context import active_run_id, suppressed
-from ..tracing.live import NOTHING, Live
+from ..tracing.live import NOTHING, go
 from ..tracing.records import Observe, Record
 
 Undo = Callable[[], None]
@@ -149,7 +149,7 @@ class Hook:
         with guard("starting a span"):
             now = setup.runtime()
             if now is not None and (begun := begin(Call(args, kwargs, now.policy.capture, settings.options))):
-                return Live(now, *begun)
+                return go(now, *begun)
         return NOTHING
 
 

@@ -18,26 +18,39 @@ from opentelemetry.trace import Span, Status, StatusCode, set_span_in_context
 
 from .._guard import guard, swallow
 from . import semconv as sc
+from .causes import link
 from .context import scope
-from .records import HIDE, Chat, Observe, Record
+from .records import HIDE, Chat, Embeddings, ModelCall, Observe, Record
 from .stream import AsyncStream, Envelope, Stream, Wire
 
 if TYPE_CHECKING:
     from .setup import Runtime
 
 _streaming: WeakSet[Live] = WeakSet()  # what a stream that nobody has ended yet keeps open
+_HOST = otel.create_key("mlspan-host")  # -> the Live of the framework's call to a model that we are inside of
+
+
+def go(runtime: Runtime, record: Record, observe: Observe[Any] | None = None, *, parent: Live | None = None) -> Live:
+    """Start an operation. *parent* is another Live to stand under instead of the caller's current span.
+
+    A request that a framework's call to a model makes is no operation of its own: one call is one span.
+    """
+    if isinstance(record, ModelCall):
+        host = otel.get_value(_HOST, parent.context if parent else None)
+        if isinstance(host, Live) and host.takes(record):
+            return Guest(host, runtime, record, observe)
+    return Live(runtime, record, observe, parent=parent)
 
 
 class Live:
     """Use as a context manager around the caller's function, or call :meth:`finish` yourself.
 
-    The span starts here, and is current inside the ``with`` block. *parent* is another Live to stand under instead
-    of the caller's current span.
+    The span starts here, and is current inside the ``with`` block.
     """
 
     __slots__ = (
         "__weakref__",
-        "_context",
+        "_guests",
         "_handed_over",
         "_observe",
         "_once",
@@ -46,6 +59,7 @@ class Live:
         "_started",
         "_token",
         "_wire",
+        "context",
         "record",
         "span",
     )
@@ -53,23 +67,29 @@ class Live:
     def __init__(
         self, runtime: Runtime, record: Record, observe: Observe[Any] | None = None, *, parent: Live | None = None
     ) -> None:
-        self.record, self._observe, self._runtime = record, observe, runtime
-        self._handed_over = False
-        self._wire: Wire | None = None
-        self._once = threading.Lock()  # taken by whoever finishes first, and never given back
-        self._started = perf_counter()
+        self._prepare(runtime, record, observe)
         self._opening = record.attributes("start")
-        around: otel.Context | None = parent._context if parent else None
+        around: otel.Context | None = parent.context if parent else None
         self.span: Span = runtime.tracer().start_span(
             record.span_name,
             context=around,
             kind=record.kind,
             attributes={**self._opening, **_surroundings()},
         )
-        self._context: otel.Context = set_span_in_context(self.span, around)
+        self.context: otel.Context = set_span_in_context(self.span, around)
+        if isinstance(record, ModelCall) and record.outer:
+            self.context = otel.set_value(_HOST, self, self.context)
+
+    def _prepare(self, runtime: Runtime, record: Record, observe: Observe[Any] | None) -> None:
+        self.record, self._observe, self._runtime = record, observe, runtime
+        self._handed_over = False
+        self._guests: list[Guest] | None = None
+        self._wire: Wire | None = None
+        self._once = threading.Lock()  # taken by whoever finishes first, and never given back
+        self._started = perf_counter()
 
     def __enter__(self) -> Live:
-        self._token = otel.attach(self._context)
+        self._token = otel.attach(self.context)
         return self
 
     def __exit__(
@@ -82,7 +102,7 @@ class Live:
     @contextmanager
     def current(self) -> Iterator[None]:
         """Our span is current inside the block, whose end does not end it."""
-        token = otel.attach(self._context)
+        token = otel.attach(self.context)
         try:
             yield
         finally:
@@ -103,15 +123,23 @@ class Live:
     def hand_over(self) -> None:
         """Leaving the ``with`` block no longer ends us: somebody else will call :meth:`finish`."""
         self._handed_over = True
+        self.outlive()
+
+    def outlive(self) -> None:
+        """Be ended by the process's end at the latest."""
         _streaming.add(self)
+
+    def first_chunk(self) -> None:
+        """Note when a streamed answer began, the first time that this is called."""
+        if isinstance(self.record, Chat) and self.record.time_to_first_chunk is None:
+            self.record.time_to_first_chunk = perf_counter() - self._started
 
     def observe(self, value: Any) -> bool:
         """Read an answer or a chunk of one into the record; False if the caller is not to see this chunk."""
-        record = self.record
-        if self._handed_over and isinstance(record, Chat) and record.time_to_first_chunk is None:
-            record.time_to_first_chunk = perf_counter() - self._started
+        if self._handed_over:
+            self.first_chunk()
         try:  # a guard by hand: chunks are many
-            return self._observe is None or self._observe(record, value) is not HIDE
+            return self._observe is None or self._observe(self.record, value) is not HIDE
         except Exception as error:
             if not swallow("reading an answer", error):
                 raise
@@ -132,14 +160,22 @@ class Live:
         seconds = perf_counter() - self._started
         error_type = None if error is None else _type_name(error)
         with guard("writing a span"):
-            self._write(error, error_type, stream_end)
+            self._read(error, stream_end)
+            self._write(error, error_type)
         with guard("ending a span"):
             self.span.end()
         with guard("recording metrics"):
             self._runtime.instruments.record(self.record, seconds, error_type, collecting=collecting)
 
-    def _write(self, error: BaseException | None, error_type: str | None, stream_end: Any) -> None:
-        record, policy, span = self.record, self._runtime.policy, self.span
+    def takes(self, record: ModelCall) -> bool:
+        """Whether *record* is a request of the call that we stand for, rather than another call inside it."""
+        if type(record) is not type(self.record) or self._once.locked():
+            return False
+        return isinstance(record, Embeddings) or all(guest.failed for guest in self._guests or ())
+
+    def _read(self, error: BaseException | None, stream_end: Any) -> None:
+        """Bring the record to its end."""
+        record = self.record
         if self._observe is not None:
             for chunk in self._wire.decoded() if self._wire is not None else ():
                 self._observe(record, chunk)
@@ -147,6 +183,14 @@ class Live:
                 self._observe(record, error)
         record.stream_end = stream_end
         record.settle()
+        if self._guests and isinstance(record, ModelCall):
+            for guest in self._guests:
+                guest.finish(stream_end=stream_end)
+            record.absorb([guest.record for guest in self._guests])
+
+    def _write(self, error: BaseException | None, error_type: str | None) -> None:
+        record, policy, span = self.record, self._runtime.policy, self.span
+        link(span, record)
         if not span.is_recording():
             return
         if policy.capture:
@@ -157,6 +201,7 @@ class Live:
         limit = getattr(getattr(span, "_limits", None), "max_span_attributes", None)
         if (opening := record.attributes("start")) != self._opening or (limit is not None and limit < _MANY):
             span.set_attributes(opening)
+            span.update_name(record.span_name)
         if error is not None:
             self._fail(error, error_type or sc.ERROR_TYPE)
 
@@ -169,6 +214,27 @@ class Live:
         span.add_event("exception", named)
         span.set_attribute(sc.ERROR_TYPE, error_type)
         span.set_status(Status(StatusCode.ERROR, message))
+
+
+class Guest(Live):
+    """A client's request below a framework's call to a model: it tells that call's record what it knows."""
+
+    __slots__ = ("failed",)
+    record: ModelCall
+
+    def __init__(self, host: Live, runtime: Runtime, record: ModelCall, observe: Observe[Any] | None) -> None:
+        self._prepare(runtime, record, observe)
+        self.failed = False
+        self.span = host.span
+        self.context = otel.set_value(_HOST, self)
+        host._guests = [*(host._guests or ()), self]
+
+    def finish(self, error: BaseException | None = None, *, stream_end: Any = None, collecting: bool = False) -> None:  # noqa: ARG002
+        if not self._once.acquire(blocking=False):
+            return
+        self.failed = error is not None and not isinstance(error, GeneratorExit)
+        with guard("reading an answer"):
+            self._read(error, stream_end)
 
 
 @cache

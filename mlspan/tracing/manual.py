@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast, overload
 from .._guard import guard
 from .content import snapshot
 from .context import suppressed
-from .live import NOTHING, Live
+from .live import NOTHING, Live, go
 from .messages import Message
 from .records import Agent, Chat, Embeddings, Record, Retrieval, Step, Tool, Workflow
 from .setup import runtime
@@ -108,7 +108,7 @@ def _open(record: Record, observe: Any = None) -> Live | None:
     if not suppressed():
         with guard("starting a span"):
             if (now := runtime()) is not None:
-                return Live(now, record, observe)
+                return go(now, record, observe)
     return None
 
 

@@ -146,10 +146,10 @@ class _Said:
 class Choice:
     """One answer under construction. A whole answer is a stream of one chunk; a chunk costs an append."""
 
-    __slots__ = ("_calls", "_last", "_parts", "finish_reason", "kept")
+    __slots__ = ("_call_ids", "_calls", "_last", "_parts", "finish_reason", "kept")
 
-    def __init__(self, *, kept: bool) -> None:
-        self.kept = kept
+    def __init__(self, *, kept: bool, call_ids: list[str]) -> None:
+        self.kept, self._call_ids = kept, call_ids
         self.finish_reason: str | None = None
         self._parts: list[_Call | _Said | Part] = []
         self._last: _Said | None = None
@@ -165,6 +165,8 @@ class Choice:
 
     def call(self, slot: int, id: str | None, name: str | None, arguments: str | None) -> None:
         """The next piece of the tool call in *slot*; its name and id come with the first piece."""
+        if id:
+            self._call_ids.append(id)
         if not self.kept:
             return
         call = self._calls.get(slot)
@@ -178,6 +180,8 @@ class Choice:
 
     def add(self, part: Part) -> None:
         """A part that arrives whole."""
+        if part["type"] == "tool_call" and (id := part.get("id")):
+            self._call_ids.append(str(id))
         if self.kept:
             self._parts.append(part)
             self._last = None
@@ -192,16 +196,17 @@ class Choice:
 class Draft:
     """The output choices of one call, under construction."""
 
-    __slots__ = ("_choices", "kept")
+    __slots__ = ("_choices", "call_ids", "kept")
 
     def __init__(self, *, kept: bool = True) -> None:
         self.kept = kept  # False: count the choices and their finish reasons, keep nothing that was said
+        self.call_ids: list[str] = []  # of the tool calls, kept or not: they tie a tool's span to this one
         self._choices: dict[int, Choice] = {}
 
     def choice(self, index: int = 0) -> Choice:
         found = self._choices.get(index)
         if found is None:
-            found = self._choices[index] = Choice(kept=self.kept)
+            found = self._choices[index] = Choice(kept=self.kept, call_ids=self.call_ids)
         return found
 
     def messages(self) -> list[Message]:

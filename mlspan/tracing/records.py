@@ -41,6 +41,15 @@ def _table(cls: type[Record], when: When) -> tuple[tuple[str, ...], Callable[[Re
     return tuple(f.metadata["attr"] for f in own), read
 
 
+@cache
+def _valued(cls: type[Record]) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(cls) if "attr" in f.metadata)
+
+
+def _values(record: Record) -> list[tuple[str, Any]]:
+    return [(name, getattr(record, name)) for name in _valued(type(record))]  # type: ignore[arg-type]  # as above
+
+
 @dataclass(kw_only=True, slots=True)
 class Record:
     """What every operation has. Its span ends with :attr:`stream_end` set if a stream was left early."""
@@ -55,6 +64,10 @@ class Record:
 
     def settle(self) -> None:
         """Fill the fields that only the end can know."""
+
+    def call_ids(self) -> list[str]:
+        """The ids of the tool calls that this asked for."""
+        return []
 
     def attributes(self, when: When) -> dict[str, Any]:
         names, read = _table(type(self), when)  # type: ignore[arg-type]  # mypy: a slotted dataclass is not hashable
@@ -77,10 +90,19 @@ class ModelCall(Record):
     encoding_formats: list[str] | None = attr(sc.REQUEST_ENCODING_FORMATS)
     response_model: str | None = attr(sc.RESPONSE_MODEL)
     input_tokens: int | None = attr(sc.USAGE_INPUT_TOKENS)
+    outer: bool = False  # a framework's: a client's hook below adds what it knows, rather than a span of its own
 
     @property
     def span_name(self) -> str:
         return f"{self.operation} {self.model}" if self.model else self.operation
+
+    def absorb(self, inner: list[ModelCall]) -> None:
+        """Take over what the client's own requests know, which is nearer to the truth; both are settled."""
+        for call in inner:
+            for name, value in _values(call):
+                if value is not None:
+                    setattr(self, name, value)
+            self.extra.update(call.extra)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -122,6 +144,9 @@ class Chat(ModelCall):
         self.output = self.draft.messages() or self.output
         self.finish_reasons = self.draft.finish_reasons() or self.finish_reasons
 
+    def call_ids(self) -> list[str]:
+        return self.draft.call_ids
+
 
 @dataclass(kw_only=True, slots=True)
 class Embeddings(ModelCall):
@@ -130,6 +155,12 @@ class Embeddings(ModelCall):
     operation: str = attr(sc.OPERATION, "start", default=sc.EMBEDDINGS)
     dimensions: int | None = attr(sc.EMBEDDINGS_DIMENSION_COUNT)
     input: Any = attr(sc.INPUT, "content")
+
+    def absorb(self, inner: list[ModelCall]) -> None:
+        said, counts = self.input, [call.input_tokens for call in inner if call.input_tokens is not None]
+        ModelCall.absorb(self, inner)
+        self.input = said or self.input  # each request has its batch of the texts alone
+        self.input_tokens = sum(counts) if counts else self.input_tokens
 
 
 @dataclass(kw_only=True, slots=True)

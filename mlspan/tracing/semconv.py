@@ -95,6 +95,7 @@ KIND: Final = (
 INPUT: Final = "mlspan.input"  # JSON
 OUTPUT: Final = "mlspan.output"  # JSON
 STREAM_END: Final = "mlspan.stream.end"  # only when a stream was left early: "closed" or "abandoned"
+LINK: Final = "mlspan.link"  # of a span link: "asked_by", "triggered_by", "resumes", "handed_off_by"
 TAG_PREFIX: Final = "mlspan.tag."  # + the key of tracing.tags(key="value")
 
 # Metrics.

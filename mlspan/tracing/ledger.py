@@ -1,0 +1,65 @@
+"""The operations of a framework that tells of starts and ends by ids of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+from opentelemetry import context as otel
+
+from .._guard import guard
+from .context import suppressed
+from .live import Live, go
+from .records import Observe, Record
+from .setup import runtime
+
+
+class Ledger:
+    """Lives by the framework's own id of the run, each open until its end is told.
+
+    A framework tells of starts and ends from whatever thread or task it likes. So the parent is the run that the
+    framework names, and the caller's current span only where it names none that is open.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[Hashable, Live] = {}
+        self._before: dict[Hashable, otel.Context] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def get(self, id: Hashable) -> Live | None:
+        return self._open.get(id)
+
+    def start(
+        self, id: Hashable, record: Record, observe: Observe[Any] | None = None, *, parent: Hashable = None
+    ) -> Live | None:
+        """Open *id*; None where nothing is to be recorded."""
+        if suppressed() or (now := runtime()) is None:
+            return None
+        live = go(now, record, observe, parent=self._open.get(parent))
+        live.outlive()
+        self._open[id] = live
+        return live
+
+    def enter(self, id: Hashable) -> None:
+        """Make the span of *id* the current one, until :meth:`leave` in the same thread and task."""
+        if (live := self._open.get(id)) is not None:
+            self._before[id] = otel.get_current()
+            otel.attach(live.context)
+
+    def leave(self, id: Hashable) -> None:
+        """Undo :meth:`enter`; in another task than that one's there is nothing to undo."""
+        before, live = self._before.pop(id, None), self._open.get(id)
+        if before is not None and live is not None and otel.get_current() is live.context:
+            otel.attach(before)
+
+    def end(self, id: Hashable, error: BaseException | None = None, *, stream_end: Any = None) -> None:
+        self.leave(id)
+        if (live := self._open.pop(id, None)) is not None:
+            live.finish(error, stream_end=stream_end)
+
+    def observe(self, id: Hashable, value: Any) -> None:
+        if (live := self._open.get(id)) is not None:
+            with guard("reading an answer"):
+                live.observe(value)
