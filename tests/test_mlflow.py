@@ -176,6 +176,32 @@ def test_a_run_of_ones_choice(client: openai.OpenAI, place: str) -> None:
     assert found.info.trace_metadata["mlflow.sourceRun"] == chosen.info.run_id
 
 
+@pytest.mark.parametrize("how", ["configure", "environment"])
+def test_a_run_that_is_named_from_outside(
+    client: openai.OpenAI, place: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``configure(run=)`` and ``MLFLOW_RUN_ID`` tie what is made outside of any run to theirs, and never end it."""
+    run_id = mlflow.MlflowClient().create_run(mlflow.tracking.fluent._active_experiment_id).info.run_id
+    if how == "configure":
+        tracing.configure(run=run_id)
+    else:
+        monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+    ask(client)
+    (found,) = stored()
+    assert found.info.request_metadata["mlflow.sourceRun"] == run_id
+    assert mlflow.get_run(run_id).info.status == "RUNNING"
+
+
+def test_exclusive_leaves_the_calls_of_an_active_run_alone(client: openai.OpenAI, place: str) -> None:
+    """With ``exclusive=True`` what happens inside the caller's own MLflow run is not recorded."""
+    integrations.openai.autolog(exclusive=True)
+    with mlflow.start_run():
+        ask(client)
+    assert stored() == []
+    ask(client)
+    assert len(stored()) == 1
+
+
 def test_an_experiment_by_name_is_made(client: openai.OpenAI, place: str) -> None:
     """``configure(experiment=...)`` counts over what MLflow has active, and makes what is new."""
     name = f"new-{uuid.uuid4().hex[:8]}"

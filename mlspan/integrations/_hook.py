@@ -7,6 +7,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -14,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import wrapt
-from packaging.requirements import Requirement
 
 from .._guard import guard, log
 from ..tracing import setup
@@ -122,15 +122,15 @@ class Hook:
             undo()
 
     def _supported(self) -> bool:
-        required = Requirement(self.requires)
-        version = importlib.metadata.version(required.name)
-        if required.specifier.contains(version, prereleases=True):
+        name, versions = re.split(r"(?=[<>=])", self.requires, maxsplit=1)
+        version = importlib.metadata.version(name)
+        if within(version, versions):
             return True
         self._say(
             "mlspan: %s %s is outside of the tested range %s: %s",
-            required.name,
+            name,
             version,
-            required.specifier,
+            versions,
             "tracing it all the same"
             if self.settings.any_version
             else "not traced; disable_for_unsupported_versions=False traces it all the same",
@@ -151,6 +151,21 @@ class Hook:
             if now is not None and (begun := begin(Call(args, kwargs, now.policy.capture, settings.options))):
                 return go(now, *begun)
         return NOTHING
+
+
+def within(version: str, versions: str) -> bool:
+    """Whether *version* lies in a range such as ``>=1.66,<4``: what of packaging.specifiers a range of ours needs,
+    without the 40 ms that importing it takes.
+    """
+
+    def release(text: str) -> tuple[int, ...]:
+        return tuple(int(part) for part in [*re.findall(r"\d+", text.partition("+")[0]), 0, 0, 0][:3])
+
+    have = release(version)
+    return all(
+        have >= release(bound[2:]) if bound.startswith(">=") else have < release(bound[1:])
+        for bound in versions.split(",")
+    )
 
 
 def methods(begins: Mapping[str, Begin]) -> Callable[[Hook], Undo]:

@@ -1,0 +1,85 @@
+"""Hooking in and out: versions, options, and originals that come back."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from mlspan.integrations._hook import Hook, methods, within
+from mlspan.testing import Spans
+from mlspan.tracing.records import Step
+
+
+class Library(ModuleType):
+    """Stands in for a framework: one class with one method."""
+
+    class Client:
+        def ask(self, question: str) -> str:
+            return question.upper()
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    found = Library("pretend")
+    monkeypatch.setitem(sys.modules, "pretend", found)
+    monkeypatch.setattr("importlib.metadata.version", lambda name: {"pretend": "2.5.1"}[name])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *_: found)
+    yield found
+    assert "ask" in vars(Library.Client)
+
+
+def hook(requires: str = "pretend>=2,<3") -> Hook:
+    return Hook(requires, "pretend", methods({"pretend:Client.ask": lambda call: (Step(name="ask"), None)}))
+
+
+def test_disabling_brings_the_very_original_back(library: Any, spans: Spans) -> None:
+    """Autolog twice patches once, disable takes the patch back, and a kept reference falls silent."""
+    original, made = library.Client.ask, hook()
+    made.autolog()
+    made.autolog()
+    kept = library.Client().ask
+    assert (kept("a"), spans.tree()) == ("A", "ask")
+    made.autolog(disable=True)
+    assert library.Client.ask is original
+    assert kept("b") == "B"
+    assert len(spans.all) == 1
+
+
+@pytest.mark.parametrize(("silent", "lines"), [(False, 1), (True, 0)])
+def test_an_untested_version_is_left_alone_and_said(
+    library: Any, spans: Spans, caplog: pytest.LogCaptureFixture, silent: bool, lines: int
+) -> None:
+    """A version that no test has seen is not traced, and one line says so and what to do, unless silent."""
+    original, made = library.Client.ask, hook("pretend>=1,<2")
+    with caplog.at_level(logging.INFO, "mlspan"):
+        made.autolog(silent=silent)
+    assert library.Client.ask is original
+    assert len(caplog.messages) == lines
+    assert all("pretend 2.5.1 is outside of the tested range >=1,<2" in line for line in caplog.messages)
+
+
+def test_an_untested_version_can_be_traced_all_the_same(library: Any, spans: Spans) -> None:
+    """``disable_for_unsupported_versions=False`` is the user's word that it will do."""
+    made = hook("pretend>=1,<2")
+    made.autolog(disable_for_unsupported_versions=False, silent=True)
+    library.Client().ask("a")
+    made.autolog(disable=True)
+    assert spans.tree() == "ask"
+
+
+def test_an_unknown_option_is_refused(library: Any) -> None:
+    with pytest.raises(TypeError, match="no option colour"):
+        hook().autolog(colour="red")
+
+
+@pytest.mark.parametrize(
+    ("version", "fits"),
+    [("1.66", True), ("1.65.9", False), ("3.99.1", True), ("4.0.0", False), ("4.0.0rc1", False), ("2.0.0rc1", True)],
+)
+def test_versions_are_compared_by_number(version: str, fits: bool) -> None:
+    assert within(version, ">=1.66.0,<4") is fits
