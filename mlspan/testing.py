@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from .tracing import semconv as sc
+from .tracing.messages import loads
 
 __all__ = ["Spans", "spans"]
 
@@ -66,7 +66,7 @@ class Spans:
 def content(span: ReadableSpan, name: str) -> Any:
     """What a content attribute stands for, as in ``content(span, "gen_ai.output.messages")``; None if absent."""
     text = (span.attributes or {}).get(name)
-    return None if text is None else json.loads(str(text))
+    return None if text is None else loads(str(text))
 
 
 @contextmanager

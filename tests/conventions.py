@@ -37,9 +37,11 @@ _TYPES: dict[str, type] = {
             "gen_ai.output.type",
             "gen_ai.provider.name",
             "gen_ai.request.model",
+            "gen_ai.request.previous_response.id",
             "gen_ai.request.reasoning.level",
             "gen_ai.response.id",
             "gen_ai.response.model",
+            "gen_ai.response.status",
             "gen_ai.retrieval.documents",
             "gen_ai.retrieval.query.text",
             "gen_ai.system_instructions",
@@ -73,7 +75,9 @@ _TYPES: dict[str, type] = {
             "gen_ai.usage.audio.output_tokens",
             "gen_ai.usage.cache_read.input_tokens",
             "gen_ai.usage.cache_write.input_tokens",
+            "gen_ai.usage.image.input_tokens",
             "gen_ai.usage.input_tokens",
+            "gen_ai.usage.text.input_tokens",
             "gen_ai.usage.output_tokens",
             "gen_ai.usage.reasoning.output_tokens",
             "server.port",
@@ -113,7 +117,10 @@ _OPERATIONS: dict[str, tuple[set[SpanKind], list[str], str]] = {
     "embeddings": _MODEL,
     "retrieval": ({SpanKind.CLIENT}, [], "gen_ai.data_source.id"),
     "execute_tool": ({SpanKind.INTERNAL}, ["gen_ai.tool.name"], "gen_ai.tool.name"),
-    "invoke_agent": ({SpanKind.INTERNAL}, [], "gen_ai.agent.name"),
+    "generate_content": ({SpanKind.CLIENT}, ["gen_ai.provider.name"], "gen_ai.request.model"),
+    "fetch_response": ({SpanKind.CLIENT}, ["gen_ai.provider.name", "gen_ai.response.id"], ""),
+    # INTERNAL runs in this process, CLIENT at a provider.
+    "invoke_agent": ({SpanKind.INTERNAL, SpanKind.CLIENT}, [], "gen_ai.agent.name"),
     "invoke_workflow": ({SpanKind.INTERNAL}, [], "gen_ai.workflow.name"),
 }
 
@@ -162,6 +169,8 @@ def _about_operation(span: ReadableSpan, operation: str, attributes: dict[str, A
     name = " ".join(filter(None, (operation, attributes.get(subject))))
     if span.name != name:
         found.append(f"its name should be {name!r}")
+    if operation == "fetch_response" and any(name.startswith("gen_ai.usage.") for name in attributes):
+        found.append("tokens are counted by whoever made the answer")
     return found
 
 

@@ -9,7 +9,7 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ class Call(NamedTuple):
     options: Mapping[str, Any]  # those of the framework alone that autolog was given
 
 
-Begin = Callable[[Call], "tuple[Record, Observe[Any]] | None"]  # None: a call of no interest
+Begin = Callable[[Call], "tuple[Record, Observe[Any] | None] | None"]  # None: a call of no interest
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,18 @@ class Hook:
         module: what an application imports.
         install: hooks in, and returns its own undo.
         options: names of the settings that only this framework has.
+        also: hooks of libraries that come with this one; they are turned on and off with it.
     """
 
     def __init__(
-        self, requires: str, module: str, install: Callable[[Hook], Undo], options: frozenset[str] = frozenset()
+        self,
+        requires: str,
+        module: str,
+        install: Callable[[Hook], Undo],
+        options: frozenset[str] = frozenset(),
+        also: tuple[Hook, ...] = (),
     ) -> None:
-        self.requires, self.module, self.options = requires, module, options
+        self.requires, self.module, self.options, self.also = requires, module, options, also
         self.settings = Settings()
         self._install = install
         self._undo: Undo | None = None
@@ -100,6 +106,8 @@ class Hook:
     def apply(self, settings: Settings | None) -> None:
         """Turn on with these settings, or off with None."""
         self._wanted = settings is not None
+        for hook in self.also:
+            hook.apply(settings)
         if settings is None:
             self._disable()
             return
@@ -172,15 +180,23 @@ def methods(begins: Mapping[str, Begin]) -> Callable[[Hook], Undo]:
     """An ``install`` that watches methods: ``{"openai:OpenAI.request": begin}``. One that is missing costs no other."""
 
     def install(hook: Hook) -> Undo:
-        with ExitStack() as undo:
-            for target, begin in begins.items():
-                try:
-                    undo.callback(watch(target, functools.partial(hook.open, begin)))
-                except (ImportError, AttributeError) as error:
-                    log.debug("mlspan: %s is not there to watch: %s", target, error)
-            return undo.pop_all().close
+        return all_there(
+            (target, functools.partial(watch, target, functools.partial(hook.open, begin)))
+            for target, begin in begins.items()
+        )
 
     return install
+
+
+def all_there(patches: Iterable[tuple[str, Callable[[], Undo]]]) -> Undo:
+    """Apply *patches*, each with the name of its target; one whose target this version lacks costs no other."""
+    with ExitStack() as undo:
+        for target, patch in patches:
+            try:
+                undo.callback(patch())
+            except (ImportError, AttributeError) as error:
+                log.debug("mlspan: %s is not there to watch: %s", target, error)
+        return undo.pop_all().close
 
 
 def watch(target: str, open_: Callable[[Any, Any], Any]) -> Undo:
@@ -188,9 +204,7 @@ def watch(target: str, open_: Callable[[Any, Any], Any]) -> Undo:
 
     Raises ImportError or AttributeError where there is no such method.
     """
-    module, _, path = target.partition(":")
-    owner_path, _, name = path.rpartition(".")
-    owner = functools.reduce(getattr, owner_path.split("."), importlib.import_module(module))
+    owner, name = _found(target)
     own, fn, on = vars(owner).get(name), getattr(owner, name), [True]
 
     if inspect.iscoroutinefunction(inspect.unwrap(fn)):
@@ -206,6 +220,38 @@ def watch(target: str, open_: Callable[[Any, Any], Any]) -> Undo:
             with open_(args, kwargs) if on else NOTHING as live:
                 return live.result(fn(*args, **kwargs))
 
+    return _replace(owner, name, own, watched, on)
+
+
+Seen = Callable[[tuple[Any, ...], dict[str, Any], Any], None]  # (arguments, keyword arguments, result)
+
+
+def tap(target: str, seen: Seen) -> Undo:
+    """Have *seen* told of the arguments and the result of each call of ``module:Class.method`` that succeeds.
+
+    Raises ImportError or AttributeError where there is no such method.
+    """
+    owner, name = _found(target)
+    own, fn, on = vars(owner).get(name), getattr(owner, name), [True]
+
+    @functools.wraps(fn)
+    def tapped(*args: Any, **kwargs: Any) -> Any:
+        result = fn(*args, **kwargs)
+        if on:
+            with guard(f"looking at {name}"):
+                seen(args, kwargs, result)
+        return result
+
+    return _replace(owner, name, own, tapped, on)
+
+
+def _found(target: str) -> tuple[Any, str]:
+    module, _, path = target.partition(":")
+    owner, _, name = path.rpartition(".")
+    return functools.reduce(getattr, filter(None, owner.split(".")), importlib.import_module(module)), name
+
+
+def _replace(owner: Any, name: str, own: Any, watched: Any, on: list[bool]) -> Undo:
     def undo() -> None:
         on.clear()  # a reference that somebody has kept falls silent too
         if vars(owner).get(name) is not watched:
@@ -215,5 +261,7 @@ def watch(target: str, open_: Callable[[Any, Any], Any]) -> Undo:
         else:
             setattr(owner, name, own)
 
+    if isinstance(owner, type):  # where the method is inherited, pickle would look for ours on the parent
+        watched.__module__, watched.__qualname__ = owner.__module__, f"{owner.__qualname__}.{name}"
     setattr(owner, name, watched)
     return undo

@@ -24,12 +24,20 @@ class Ledger:
     def __init__(self) -> None:
         self._open: dict[Hashable, Live] = {}
         self._before: dict[Hashable, otel.Context] = {}
+        self._folded: dict[Hashable, Hashable] = {}
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self._open) + len(self._before) + len(self._folded)
 
     def get(self, id: Hashable) -> Live | None:
-        return self._open.get(id)
+        """The operation of *id*, or of the nearest run above that has not been folded away."""
+        while (live := self._open.get(id)) is None and id in self._folded:
+            id = self._folded[id]
+        return live
+
+    def fold(self, id: Hashable, parent: Hashable) -> None:
+        """Give *id* no span: what is below it stands below *parent*. It is ended as any other."""
+        self._folded[id] = parent
 
     def start(
         self, id: Hashable, record: Record, observe: Observe[Any] | None = None, *, parent: Hashable = None
@@ -37,7 +45,7 @@ class Ledger:
         """Open *id*; None where nothing is to be recorded."""
         if suppressed() or (now := runtime()) is None:
             return None
-        live = go(now, record, observe, parent=self._open.get(parent))
+        live = go(now, record, observe, parent=self.get(parent))
         live.outlive()
         self._open[id] = live
         return live
@@ -56,6 +64,7 @@ class Ledger:
 
     def end(self, id: Hashable, error: BaseException | None = None, *, stream_end: Any = None) -> None:
         self.leave(id)
+        self._folded.pop(id, None)
         if (live := self._open.pop(id, None)) is not None:
             live.finish(error, stream_end=stream_end)
 

@@ -162,6 +162,7 @@ class Live:
         with guard("writing a span"):
             self._read(error, stream_end)
             self._write(error, error_type)
+            error_type = error_type or (self.record.failure and self.record.failure[0]) or None
         with guard("ending a span"):
             self.span.end()
         with guard("recording metrics"):
@@ -179,7 +180,7 @@ class Live:
         if self._observe is not None:
             for chunk in self._wire.decoded() if self._wire is not None else ():
                 self._observe(record, chunk)
-            if isinstance(error, Exception):  # some carry the answer that they are about
+            if isinstance(error, Exception) and hasattr(self._observe, "sees_errors"):
                 self._observe(record, error)
         record.stream_end = stream_end
         record.settle()
@@ -204,6 +205,9 @@ class Live:
             span.update_name(record.span_name)
         if error is not None:
             self._fail(error, error_type or sc.ERROR_TYPE)
+        elif record.failure is not None:
+            span.set_attribute(sc.ERROR_TYPE, record.failure[0])
+            span.set_status(Status(StatusCode.ERROR, policy.text(record.failure[1])))
 
     def _fail(self, error: BaseException, error_type: str) -> None:
         policy, span = self._runtime.policy, self.span

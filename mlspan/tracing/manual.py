@@ -43,14 +43,15 @@ class span:  # noqa: N801  # reads as the function that it is to its user
 
     *kind* is ``tool``, ``agent``, ``workflow``, ``retrieval``, ``chat`` or ``embeddings`` (MLflow's span types are
     understood too), for which *name* is the tool's, agent's, workflow's, data source's or model's; any other word is
-    a step of that kind. An exception that leaves the block marks the span as failed and goes on.
+    a step of that kind. A tool whose *attributes* name the call that it answers (``gen_ai.tool.call.id``) is linked
+    to the span that asked for it. An exception that leaves the block marks the span as failed and goes on.
     """
 
     def __init__(
         self, name: str, kind: str = "step", *, input: object = None, attributes: Mapping[str, Any] | None = None
     ) -> None:
         self.record = _record(name, kind)  # its fields may be set until the block ends
-        self.record.extra.update(attributes or {})
+        self.record.describe(attributes or {})
         self._live: Live | None = None
         if input is not None:
             self.input = input

@@ -6,7 +6,7 @@ back. None means unknown, and becomes no attribute.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from operator import attrgetter
@@ -22,6 +22,12 @@ When = Literal["start", "end", "content"]
 
 Observe = Callable[[R, Any], object]  # (record, answer or chunk of one); HIDE keeps a chunk from the caller
 HIDE = object()
+
+
+def sees_errors(observe: Observe[R]) -> Observe[R]:
+    """Mark an ``observe`` that is also to be given the exception of a call that failed: some carry an answer."""
+    observe.sees_errors = True  # type: ignore[attr-defined]
+    return observe
 
 
 def attr(name: str, when: When = "end", default: Any = None) -> Any:
@@ -57,10 +63,20 @@ class Record:
     kind: ClassVar[SpanKind] = SpanKind.INTERNAL
     stream_end: Literal["closed", "abandoned"] | None = attr(sc.STREAM_END)
     extra: dict[str, Any] = field(default_factory=dict)  # attributes of one framework only, by their full name
+    failure: tuple[str, str] | None = None  # error type and message, where an answer rather than an exception tells
 
     @property
     def span_name(self) -> str:
         raise NotImplementedError
+
+    def describe(self, attributes: Mapping[str, Any]) -> None:
+        """Take over *attributes* by their names: those that we have a field for, and any others."""
+        own = {f.metadata["attr"]: f.name for f in fields(self) if "attr" in f.metadata}
+        for name, value in attributes.items():
+            if name in own:
+                setattr(self, own[name], value)
+            else:
+                self.extra[name] = value
 
     def settle(self) -> None:
         """Fill the fields that only the end can know."""
@@ -113,6 +129,7 @@ class Chat(ModelCall):
 
     operation: str = attr(sc.OPERATION, "start", default=sc.CHAT)
     conversation: str | None = attr(sc.CONVERSATION_ID)
+    previous_response: str | None = attr(sc.REQUEST_PREVIOUS_RESPONSE_ID)
     output_type: str | None = attr(sc.OUTPUT_TYPE)
     choice_count: int | None = attr(sc.REQUEST_CHOICE_COUNT)
     frequency_penalty: float | None = attr(sc.REQUEST_FREQUENCY_PENALTY)
@@ -132,6 +149,8 @@ class Chat(ModelCall):
     cache_read_tokens: int | None = attr(sc.USAGE_CACHE_READ_INPUT_TOKENS)
     cache_write_tokens: int | None = attr(sc.USAGE_CACHE_WRITE_INPUT_TOKENS)
     reasoning_tokens: int | None = attr(sc.USAGE_REASONING_OUTPUT_TOKENS)
+    text_input_tokens: int | None = attr(sc.USAGE_TEXT_INPUT_TOKENS)
+    image_input_tokens: int | None = attr(sc.USAGE_IMAGE_INPUT_TOKENS)
     audio_input_tokens: int | None = attr(sc.USAGE_AUDIO_INPUT_TOKENS)
     audio_output_tokens: int | None = attr(sc.USAGE_AUDIO_OUTPUT_TOKENS)
     system: list[Part] | None = attr(sc.SYSTEM_INSTRUCTIONS, "content")
@@ -146,6 +165,30 @@ class Chat(ModelCall):
 
     def call_ids(self) -> list[str]:
         return self.draft.call_ids
+
+    def absorb(self, inner: list[ModelCall]) -> None:
+        ModelCall.absorb(self, inner)
+        for call in inner:
+            self.draft.call_ids.extend(call.call_ids())
+
+
+@dataclass(kw_only=True, slots=True)
+class Fetch(ModelCall):
+    """An answer that was made elsewhere or earlier, looked up. It counts no tokens: whoever made it has."""
+
+    operation: str = attr(sc.OPERATION, "start", default=sc.FETCH_RESPONSE)
+    response_id: str | None = attr(sc.RESPONSE_ID)
+    status: str | None = attr(sc.RESPONSE_STATUS)
+    finish_reasons: list[str] | None = attr(sc.RESPONSE_FINISH_REASONS)
+    output: list[Message] | None = attr(sc.OUTPUT_MESSAGES, "content")
+    draft: Draft = field(default_factory=Draft)
+
+    @property
+    def span_name(self) -> str:
+        return self.operation
+
+    def settle(self) -> None:
+        self.output = self.draft.messages() or self.output
 
 
 @dataclass(kw_only=True, slots=True)
@@ -223,6 +266,18 @@ class Workflow(Named):
     operation: str = attr(sc.OPERATION, "start", default=sc.INVOKE_WORKFLOW)
     name: str | None = attr(sc.WORKFLOW_NAME, "start")
     conversation: str | None = attr(sc.CONVERSATION_ID)
+
+
+@dataclass(kw_only=True, slots=True)
+class Request(Named):
+    """A request to a provider that is no call to a model, such as an upload. *type* says what it is about."""
+
+    kind: ClassVar[SpanKind] = SpanKind.CLIENT
+    type: str = attr(sc.KIND, "start", default="request")
+    provider: str | None = attr(sc.PROVIDER, "start")
+    model: str | None = attr(sc.REQUEST_MODEL, "start")
+    server_address: str | None = attr(sc.SERVER_ADDRESS, "start")
+    server_port: int | None = attr(sc.SERVER_PORT, "start")
 
 
 @dataclass(kw_only=True, slots=True)

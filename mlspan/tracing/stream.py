@@ -163,20 +163,45 @@ class AsyncStream(_Iterated):
         return await self._mlspan_own.__aexit__(kind, error, trace)
 
 
+class Size(int):
+    """What is observed of a body that is no JSON: the number of its bytes."""
+
+
+_JSON_STARTS = (
+    b"{",
+    b"[",
+    b":",
+    b"d",
+    b"e",
+    b"i",
+    b"r",
+)  # of JSON, and of event streams: data, event, id, retry, comments
+
+
 class Wire:
     """An answer that its caller reads as bytes, text or lines: gathered piece by piece, decoded once at the end."""
 
-    __slots__ = ("_pieces",)
+    __slots__ = ("_pieces", "size")
+    LIMIT = 64 * 1024 * 1024  # what is longer is counted, not kept: it is a file rather than an answer
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
+        self.size = 0
 
     def add(self, piece: bytes | str, end: bytes = b"") -> None:
-        self._pieces.append((piece.encode("utf-8", "replace") if isinstance(piece, str) else bytes(piece)) + end)
+        data = (piece.encode("utf-8", "replace") if isinstance(piece, str) else bytes(piece)) + end
+        self.size += len(data)
+        if self.size <= self.LIMIT:
+            self._pieces.append(data)
+        else:
+            self._pieces.clear()
 
     def decoded(self) -> Iterator[Any]:
-        """The JSON values in it: one for each event of an event stream, else the whole body."""
+        """The JSON values in it: one for each event of an event stream, else the whole body, else how long it was."""
         body = b"".join(self._pieces).strip()
+        if body[:1] not in _JSON_STARTS or not body:
+            yield Size(self.size)
+            return
         events = [line[5:] for line in body.splitlines() if line.startswith(b"data:")]
         for event in events or [body]:
             try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import pickle
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -26,24 +25,7 @@ TOOL: Any = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _autolog(spans: Spans) -> Iterator[None]:
-    integrations.openai.autolog(log_traces=True)
-    yield
-    integrations.openai.autolog(disable=True)
-
-
-@pytest.fixture
-def client(aimock: str) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=aimock, api_key="test", max_retries=0) as client:
-        yield client
-
-
-@pytest.fixture
-def told(scripted: Any) -> Iterator[openai.OpenAI]:
-    """A client of the server that answers what the test says."""
-    with openai.OpenAI(base_url=scripted.base_url, api_key="test", max_retries=0) as client:
-        yield client
+pytestmark = pytest.mark.usefixtures("openai_on")
 
 
 def test_a_chat_is_one_span(client: openai.OpenAI, spans: Spans, aimock: str) -> None:

@@ -9,7 +9,7 @@ from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Event = dict[str, Any] | str  # a chunk, or the text of one
+Event = dict[str, Any] | str | tuple[str, Any]  # a chunk, the text of one, or one with its name
 
 
 class Scripted:
@@ -72,8 +72,9 @@ class Scripted:
             handler.end_headers()
             for event in events:
                 time.sleep(delay)
-                text = event if isinstance(event, str) else json.dumps(event)
-                data = f"data: {text}\n\n".encode()
+                name, body = event if isinstance(event, tuple) else ("", event)
+                text = body if isinstance(body, str) else json.dumps(body)
+                data = (f"event: {name}\n" * bool(name) + f"data: {text}\n\n").encode()
                 handler.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
                 handler.wfile.flush()
             if not drop:

@@ -1,0 +1,71 @@
+"""OpenAI's client, Azure's and those of compatible servers, and OpenAI's Agents SDK.
+
+Every public method of the client funnels into ``OpenAI.request``. Watching it there takes two patches instead of
+dozens, and finds a body that is plain JSON already.
+
+Options of ``autolog``: ``include_usage=True`` asks the server for the token counts of streams too (it adds
+``stream_options.include_usage`` where the caller has not set it, and keeps the chunk that then comes to itself);
+``log_images=True`` records generated pictures themselves rather than their sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from ...tracing.records import Observe, Record
+from .._hook import Call, Hook, Undo, methods
+from . import agents, chat, media, objects, realtime, responses
+from ._read import Ask
+
+__all__ = ["HOOK", "autolog"]
+
+_ENDPOINTS: Final[dict[str, Callable[[Ask], tuple[Any, Observe[Any]]]]] = {
+    "/chat/completions": chat.begin,
+    "/completions": chat.begin_completion,
+    "/responses": responses.begin,
+    "/embeddings": media.begin_embeddings,
+    "/images/generations": media.begin_images,
+    "/images/edits": media.begin_images,
+    "/images/variations": media.begin_images,
+    "/audio/speech": media.begin_speech,
+    "/audio/transcriptions": media.begin_transcription,
+    "/audio/translations": media.begin_transcription,
+    "/moderations": media.begin_moderation,
+}
+
+
+def _begin(call: Call) -> tuple[Record, Observe[Any]] | None:
+    options = call.kwargs.get("options") or call.args[2]
+    body = options.json_data
+    if not isinstance(body, dict):
+        body = {}
+    if options.extra_json:
+        body = {**body, **options.extra_json}
+    ask = Ask(call.args[0], options, body, call.content, call.options)
+    endpoint = _ENDPOINTS.get(options.url)
+    if endpoint is not None and options.method == "post":
+        return endpoint(ask)
+    path = [word for word in options.url.partition("?")[0].split("/") if word]
+    if path[0] == "responses" and len(path) in {2, 3} and path[-1] not in {"input_items", "input_tokens", "compact"}:
+        return None if options.method == "delete" else responses.begin_fetch(ask, path[1])
+    return objects.begin(ask, path, options.method) if path[0] in objects.KINDS else None
+
+
+_watch_requests: Final = methods({"openai:OpenAI.request": _begin, "openai:AsyncOpenAI.request": _begin})
+
+
+def _install(hook: Hook) -> Undo:
+    undone = _watch_requests(hook), realtime.install(hook)
+
+    def undo() -> None:
+        for one in undone:
+            one()
+
+    return undo
+
+
+HOOK = Hook(
+    "openai>=1.66,<4", "openai", _install, options=frozenset({"include_usage", "log_images"}), also=(agents.HOOK,)
+)
+autolog = HOOK.autolog

@@ -1,0 +1,165 @@
+"""What every endpoint of OpenAI's client shares: who is called, how a body's fields are read, parts of messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+from ..._shape import dig, get, is_a, items
+from ...tracing.messages import Part, ToolDefinition, media
+from ...tracing.records import ModelCall, Record
+
+Body = Mapping[str, Any]
+
+_PROVIDERS: Final = {  # host, or the end of it -> the conventions' name
+    ".openai.azure.com": "azure.ai.openai",
+    ".cognitiveservices.azure.com": "azure.ai.openai",
+    "models.inference.ai.azure.com": "azure.ai.inference",
+    ".services.ai.azure.com": "azure.ai.inference",
+    "api.anthropic.com": "anthropic",
+    "api.cohere.ai": "cohere",
+    "api.cohere.com": "cohere",
+    "api.deepseek.com": "deepseek",
+    "generativelanguage.googleapis.com": "gcp.gemini",
+    "aiplatform.googleapis.com": "gcp.vertex_ai",
+    "api.groq.com": "groq",
+    "api.mistral.ai": "mistral_ai",
+    "api.moonshot.ai": "moonshot_ai",
+    "api.perplexity.ai": "perplexity",
+    "api.x.ai": "x_ai",
+}
+
+
+class Ask(NamedTuple):
+    """One request, as an endpoint's ``begin`` sees it."""
+
+    client: Any
+    options: Any  # the client's FinalRequestOptions
+    body: Body
+    content: bool
+    settings: Mapping[str, Any]  # autolog's own options of this framework
+
+    def server(self) -> dict[str, Any]:
+        """The fields of a record that say who is called."""
+        host, port = server(self.client.base_url)
+        return {"provider": provider(self.client, host), "server_address": host, "server_port": port}
+
+
+@lru_cache(maxsize=256)
+def server(url: Any) -> tuple[str, int | None]:
+    return url.host, url.port or {"https": 443, "http": 80, "wss": 443, "ws": 80}.get(url.scheme)
+
+
+def provider(client: Any, host: str) -> str:
+    if "Azure" in type(client).__name__:
+        return "azure.ai.openai"
+    return _provider_at(host)
+
+
+@lru_cache(maxsize=256)
+def _provider_at(host: str) -> str:
+    return next((name for end, name in _PROVIDERS.items() if host.endswith(end)), "openai")
+
+
+Fields = Mapping[str, tuple[str, Any]]  # of a body -> field of the record, and its type
+_NO_FIELD: Final = ("", ())  # nothing is an instance of no type
+
+
+def fill(record: Record, body: Body, fields: Fields) -> None:
+    """Take over what *body* says under the names of *fields*, where it has the type that the record wants."""
+    for name, value in body.items():
+        field, kind = fields.get(name, _NO_FIELD)
+        if kind is float and is_a(value, (int, float)):
+            setattr(record, field, float(value))
+        elif kind is not float and is_a(value, kind):
+            setattr(record, field, value)
+
+
+def count(call: ModelCall, usage: Any, *tables: Mapping[str, str]) -> None:
+    """Token counts: the first table's are in *usage* itself, those of the others in the object named by their "in"."""
+    if usage is None:
+        return
+    for table in tables:
+        holder = get(usage, table["in"]) if "in" in table else usage
+        if holder is None:
+            continue
+        for name, field in table.items():
+            if name != "in" and is_a(tokens := get(holder, name), int):
+                setattr(call, field, tokens)
+
+
+def part(raw: Any) -> Part:
+    """A part of a message, in the words of chat completions or of responses."""
+    if isinstance(raw, str):
+        return {"type": "text", "content": raw}
+    kind = dig(raw, "type", str) or "unknown"
+    if kind in _TEXTS and isinstance(text := get(raw, _TEXTS[kind]), str):
+        return {"type": "text", "content": text}
+    if url := dig(raw, "image_url.url", str) or dig(raw, "image_url", str):
+        return media("image", url)
+    if data := dig(raw, "input_audio.data", str):
+        mime_type = f"audio/{dig(raw, 'input_audio.format', str) or 'wav'}"
+        return {"type": "blob", "modality": "audio", "content": data, "mime_type": mime_type}
+    file = get(raw, "file") or raw
+    if file_id := dig(file, "file_id", str):
+        return {"type": "file", "modality": "image" if kind == "input_image" else "document", "file_id": file_id}
+    if data := dig(file, "file_data", str) or dig(file, "file_url", str):
+        return media("document", data)
+    return {"type": kind, "content": {key: raw[key] for key in raw if key != "type"} if isinstance(raw, dict) else raw}
+
+
+_TEXTS: Final = {
+    "text": "text",
+    "input_text": "text",
+    "output_text": "text",
+    "summary_text": "text",
+    "reasoning_text": "text",
+    "refusal": "refusal",
+}
+
+
+def tool(raw: Any) -> ToolDefinition:
+    """A tool that was offered, nested as in chat completions or flat as in responses."""
+    kind = dig(raw, "type", str) or "function"
+    function = get(raw, kind) or raw
+    offered: ToolDefinition = {"type": kind, "name": dig(function, "name", str) or kind}
+    if description := dig(function, "description", str):
+        offered["description"] = description
+    if parameters := dig(function, "parameters", dict):
+        offered["parameters"] = parameters
+    return offered
+
+
+def plain(raw: Any) -> Any:
+    """A client's object as plain data, without what is unset."""
+    dump = getattr(raw, "model_dump", None)
+    return dump(mode="json", exclude_none=True, warnings=False) if dump is not None else raw
+
+
+def tools(body: Body, *names: str) -> list[ToolDefinition] | None:
+    return [tool(raw) for name in names for raw in items(body, name)] or None
+
+
+def weight(raw: Any) -> Any:
+    """A file that is sent or comes back, by its name and size: ``{"name", "bytes"}`` as far as they are known."""
+    if isinstance(raw, (list, tuple)) and raw and not hasattr(raw, "read"):
+        named = weight(raw[1]) if len(raw) > 1 else {}
+        return {"name": raw[0], **named} if isinstance(raw[0], str) else named
+    if isinstance(raw, (bytes, bytearray)):
+        return {"bytes": len(raw)}
+    name = getattr(raw, "name", None)
+    known: dict[str, Any] = {"name": str(name).rpartition("/")[2]} if name is not None else {}
+    buffer = getattr(raw, "getbuffer", None)
+    if buffer is not None:
+        known["bytes"] = len(buffer())
+    return known
+
+
+def files(options: Any) -> dict[str, list[Any]]:
+    """What a multipart request carries besides its fields, by field name."""
+    sent = options.files if isinstance(getattr(options, "files", None), (list, tuple, dict)) else ()
+    found: dict[str, list[Any]] = {}
+    for name, raw in sent.items() if isinstance(sent, dict) else sent:
+        found.setdefault(str(name).partition("[")[0], []).append(weight(raw))
+    return found

@@ -1,0 +1,167 @@
+"""Embeddings, pictures, sounds and moderations. What is large is recorded by its size, unless asked for."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ..._shape import dig, get, is_a, items
+from ...tracing import semconv as sc
+from ...tracing.messages import Draft, Part
+from ...tracing.records import Chat, Embeddings, Observe, Request
+from ...tracing.stream import Size
+from ._read import Ask, count, files, fill, plain
+
+
+def begin_embeddings(ask: Ask) -> tuple[Embeddings, Observe[Embeddings]]:
+    """``/embeddings``: texts and counts, never the vectors."""
+    record = Embeddings(**ask.server(), model=dig(ask.body, "model", str), dimensions=dig(ask.body, "dimensions", int))
+    if encoding := dig(ask.body, "encoding_format", str):
+        record.encoding_formats = [encoding]
+    if ask.content:
+        record.input = ask.body.get("input")
+    return record, _observe_embeddings
+
+
+def _observe_embeddings(record: Embeddings, got: Any) -> None:
+    record.response_model = dig(got, "model", str) or record.response_model
+    count(record, get(got, "usage"), {"prompt_tokens": "input_tokens"})
+    if vectors := items(got, "data"):
+        vector = get(vectors[0], "embedding")
+        # In base64, four characters are three bytes, and a number has four of them.
+        record.dimensions = len(vector) * 3 // 16 if isinstance(vector, str) else len(vector) if vector else None
+
+
+def begin_images(ask: Ask) -> tuple[Chat, Observe[Chat]]:
+    """``/images/generations``, ``/images/edits``, ``/images/variations``."""
+    body = ask.body
+    record = Chat(
+        operation=sc.GENERATE_CONTENT,
+        **ask.server(),
+        model=dig(body, "model", str),
+        output_type="image",
+        draft=Draft(kept=ask.content),
+        stream=True if body.get("stream") is True else None,
+        extra={f"mlspan.image.{name}": body[name] for name in _LOOKS if isinstance(body.get(name), str)},
+    )
+    if (wanted := dig(body, "n", int)) != 1:
+        record.choice_count = wanted
+    if ask.content:
+        prompt = dig(body, "prompt", str)
+        parts: list[Part] = [{"type": "text", "content": prompt}] if prompt else []
+        parts += [{"type": name, "content": sent} for name, all_ in files(ask.options).items() for sent in all_]
+        record.input = [{"role": "user", "parts": parts}]
+    return record, _observe_images_whole if ask.settings.get("log_images") else _observe_images
+
+
+_LOOKS: Final = ("background", "output_format", "quality", "size", "style")
+
+
+def _observe_images_whole(record: Chat, got: Any) -> None:
+    _observe_images(record, got, whole=True)
+
+
+def _observe_images(record: Chat, got: Any, *, whole: bool = False) -> None:
+    kind = dig(got, "type", str)
+    if kind is not None and kind.endswith(".partial_image"):
+        return
+    mime_type = f"image/{dig(got, 'output_format', str) or 'png'}"
+    for index, picture in enumerate(items(got, "data") or ([got] if kind is not None else [])):
+        choice = record.draft.choice(index)
+        choice.finish_reason = "stop"
+        if revised := dig(picture, "revised_prompt", str):
+            choice.say(revised)
+        if url := dig(picture, "url", str):
+            choice.add({"type": "uri", "modality": "image", "uri": url})
+        elif data := dig(picture, "b64_json", str):
+            blob: Part = {"type": "blob", "modality": "image", "mime_type": mime_type, "content": data}
+            choice.add(blob if whole else {"type": "image", "content": {"mime_type": mime_type, "bytes": _bytes(data)}})
+    count(record, get(got, "usage"), _USAGE, _INPUT_DETAILS)
+
+
+_USAGE: Final = {"input_tokens": "input_tokens", "output_tokens": "output_tokens"}
+_INPUT_DETAILS: Final = {
+    "in": "input_tokens_details",
+    "text_tokens": "text_input_tokens",
+    "image_tokens": "image_input_tokens",
+}
+
+
+def _bytes(base64: str) -> int:
+    return len(base64) * 3 // 4 - base64[-2:].count("=")
+
+
+def begin_speech(ask: Ask) -> tuple[Chat, Observe[Chat]]:
+    """``/audio/speech``: text to sound."""
+    body = ask.body
+    record = Chat(operation=sc.GENERATE_CONTENT, **ask.server(), output_type="speech", draft=Draft(kept=ask.content))
+    fill(record, body, {"model": ("model", str)})
+    record.extra |= {f"mlspan.audio.{name}": body[name] for name in _SOUNDS if isinstance(body.get(name), str)}
+    if ask.content and (text := dig(body, "input", str)):
+        record.input = [{"role": "user", "parts": [{"type": "text", "content": text}]}]
+        if instructions := dig(body, "instructions", str):
+            record.system = [{"type": "text", "content": instructions}]
+    return record, _observe_speech
+
+
+_SOUNDS: Final = ("voice", "response_format", "language")
+
+
+def _observe_speech(record: Chat, got: Any) -> None:
+    body = got if isinstance(got, Size) else get(got, "content")
+    size = int(body) if isinstance(body, Size) else len(body) if isinstance(body, bytes) else None
+    if size is not None:
+        choice = record.draft.choice()
+        choice.finish_reason = "stop"
+        choice.add({"type": "audio", "content": {"bytes": size}})
+    count(record, get(got, "usage"), _USAGE)  # of the last event of a stream
+
+
+def begin_transcription(ask: Ask) -> tuple[Chat, Observe[Chat]]:
+    """``/audio/transcriptions`` and ``/audio/translations``: sound to text."""
+    body = ask.body
+    record = Chat(operation=sc.GENERATE_CONTENT, **ask.server(), output_type="text", draft=Draft(kept=ask.content))
+    fill(record, body, {"model": ("model", str), "temperature": ("temperature", float)})
+    record.stream = True if body.get("stream") in {True, "true"} else None
+    record.extra |= {f"mlspan.audio.{name}": body[name] for name in _SOUNDS if isinstance(body.get(name), str)}
+    if ask.content:
+        sent = [one for all_ in files(ask.options).values() for one in all_]
+        parts: list[Part] = [{"type": "audio", "content": one} for one in sent]
+        if prompt := dig(body, "prompt", str):
+            parts.append({"type": "text", "content": prompt})
+        record.input = [{"role": "user", "parts": parts}]
+    return record, _observe_transcription
+
+
+def _observe_transcription(record: Chat, got: Any) -> None:
+    kind, choice = dig(got, "type", str), record.draft.choice()
+    if kind == "transcript.text.delta":
+        choice.say(dig(got, "delta", str) or "")
+        return
+    if kind is None and isinstance(text := got if isinstance(got, str) else get(got, "text"), str):
+        choice.say(text)
+    choice.finish_reason = "stop"
+    if is_a(seconds := get(got, "duration"), (int, float)):
+        record.extra["mlspan.audio.seconds"] = float(seconds)
+    count(record, get(got, "usage"), _USAGE, {"in": "input_token_details", "audio_tokens": "audio_input_tokens"})
+
+
+def begin_moderation(ask: Ask) -> tuple[Request, Observe[Request]]:
+    """``/moderations``."""
+    record = Request(type="moderation", name="moderations.create", **ask.server(), model=dig(ask.body, "model", str))
+    if ask.content:
+        record.input = ask.body.get("input")
+    return record, _observe_moderation
+
+
+def _observe_moderation(record: Request, got: Any) -> None:
+    results = items(got, "results")
+    record.extra["mlspan.moderation.flagged"] = sum(1 for result in results if get(result, "flagged") is True)
+    record.output = [
+        {"flagged": get(result, "flagged"), "categories": [name for name, hit in _categories(result) if hit is True]}
+        for result in results
+    ]
+
+
+def _categories(result: Any) -> list[tuple[str, Any]]:
+    found = plain(get(result, "categories"))
+    return list(found.items()) if isinstance(found, dict) else []

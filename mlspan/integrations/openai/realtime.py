@@ -1,0 +1,174 @@
+"""Realtime sessions over a websocket: a span for the session, and below it one for each response."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+from ..._shape import dig, get, items
+from ...tracing import semconv as sc
+from ...tracing.live import Live, go
+from ...tracing.messages import Draft, Message, Part
+from ...tracing.records import Chat, Request
+from ...tracing.setup import runtime
+from .._hook import Hook, Seen, Undo, all_there, tap
+from ._read import count, provider
+from .responses import message, parts_of
+
+_MODULES: Final = ("openai.resources.realtime.realtime", "openai.resources.beta.realtime.realtime")
+_CLASSES: Final = ("RealtimeConnection", "AsyncRealtimeConnection")
+
+
+def install(hook: Hook) -> Undo:
+    """Look at what a connection sends and receives; it is opened by its constructor and ended by ``close``."""
+    seen: dict[str, Seen] = {
+        "__init__": functools.partial(_opened, hook),
+        "send": lambda args, kwargs, _: _told(args[0], "sent", get(kwargs, "event") or args[-1]),
+        "parse_event": lambda args, _, event: _told(args[0], "received", event),
+        "close": lambda args, _, __: _told(args[0], "close", None),
+    }
+    targets = {f"{module}:{cls}.{name}": see for module in _MODULES for cls in _CLASSES for name, see in seen.items()}
+    return all_there((target, functools.partial(tap, target, see)) for target, see in targets.items())
+
+
+def _opened(hook: Hook, args: tuple[Any, ...], _: Any, __: Any) -> None:
+    request = get(getattr(args[0], "_connection", None), "request")
+    headers: Any = get(request, "headers") or {}
+    url = urlsplit(f"//{headers.get('Host') or ''}{get(request, 'path') or ''}")
+    model = next(iter(parse_qs(url.query).get("model", [])), None)
+    record = Request(
+        type="realtime",
+        name="realtime.session",
+        provider=provider(None, url.hostname or ""),
+        server_address=url.hostname,
+        server_port=url.port,
+        model=model,
+    )
+    live = hook.open(lambda _call: (record, None), args, {})
+    if isinstance(live, Live):
+        live.outlive()
+        args[0]._mlspan = _Session(live, record)
+
+
+def _told(connection: Any, what: str, event: Any) -> None:
+    session = getattr(connection, "_mlspan", None)
+    if isinstance(session, _Session):
+        getattr(session, what)(event)
+
+
+class _Session:
+    """One connection: what was said since the last response is what the next one is asked."""
+
+    def __init__(self, live: Live, record: Request) -> None:
+        self.live, self.record = live, record
+        self._asked: list[Message] = []
+        self._system: list[Part] | None = None
+        self._open: dict[str, Live] = {}
+
+    def sent(self, event: Any) -> None:
+        if get(event, "type") == "conversation.item.create":
+            self._asked.append(message(get(event, "item")))
+
+    def received(self, event: Any) -> None:
+        kind = dig(event, "type", str) or ""
+        if kind in {"session.created", "session.updated"}:
+            self._described(get(event, "session"))
+        elif kind.endswith("input_audio_transcription.completed"):
+            text = dig(event, "transcript", str) or ""
+            self._asked.append({"role": "user", "parts": [{"type": "text", "content": text}]})
+        elif kind == "response.created":
+            self._begin(dig(event, "response.id", str) or "")
+        elif kind == "response.done":
+            self._done(get(event, "response"))
+        elif kind.endswith(("text.delta", "audio_transcript.delta")) and (live := self._answering(event)) is not None:
+            live.observe(event)
+            live.first_chunk()
+
+    def _answering(self, event: Any) -> Live | None:
+        return self._open.get(dig(event, "response_id", str) or "")
+
+    def _described(self, session: Any) -> None:
+        self.record.model = dig(session, "model", str) or self.record.model
+        if id := dig(session, "id", str):
+            self.record.extra[sc.CONVERSATION_ID] = id
+        if instructions := dig(session, "instructions", str):
+            self._system = [{"type": "text", "content": instructions}]
+
+    def _begin(self, id: str) -> None:
+        if (now := runtime()) is None:
+            return
+        session, kept = self.record, now.policy.capture
+        chat = Chat(
+            provider=session.provider,
+            model=session.model,
+            server_address=session.server_address,
+            server_port=session.server_port,
+            conversation=session.extra.get(sc.CONVERSATION_ID),
+            stream=True,
+            response_id=id,
+            draft=Draft(kept=kept),
+            system=self._system if kept else None,
+            input=self._asked if kept else None,
+        )
+        self._asked = []
+        self._open[id] = go(now, chat, _observe, parent=self.live)
+
+    def _done(self, response: Any) -> None:
+        id = dig(response, "id", str) or ""
+        if id not in self._open:
+            self._begin(id)
+        if (live := self._open.pop(id, None)) is not None:
+            live.observe(response)
+            live.finish()
+
+    def close(self, _: Any) -> None:
+        for live in self._open.values():
+            live.finish(stream_end="closed")
+        self._open.clear()
+        self.live.finish()
+
+    def __del__(self) -> None:
+        for live in self._open.values():
+            live.finish(stream_end="abandoned", collecting=True)
+        self.live.finish(stream_end="abandoned", collecting=True)
+
+
+def _observe(chat: Chat, got: Any) -> None:
+    """A piece of text, or the response as it ended."""
+    if isinstance(delta := get(got, "delta"), str):
+        chat.draft.choice().say(delta)
+        return
+    chat.draft = Draft(kept=chat.draft.kept)
+    choice, status = chat.draft.choice(), dig(got, "status", str)
+    for item in items(got, "output"):
+        for part in _said(item):
+            choice.add(part)
+    reason = dig(got, "status_details.reason", str)
+    if status == "completed":
+        choice.finish_reason = "tool_calls" if chat.draft.call_ids else "stop"
+    elif status == "incomplete":
+        choice.finish_reason = {"max_output_tokens": "length"}.get(reason or "", reason)
+    elif status == "cancelled":
+        chat.stream_end = "closed"
+    elif status == "failed":
+        error = dig(got, "status_details.error.code", str) or "_OTHER"
+        chat.failure = (error, dig(got, "status_details.error.message", str) or "")
+    count(chat, get(got, "usage"), _USAGE, _INPUT_DETAILS, _OUTPUT_DETAILS)
+
+
+def _said(item: Any) -> list[Part]:
+    if get(item, "type") != "message":
+        return parts_of(item, dig(item, "type", str) or "unknown")
+    texts = [dig(piece, "text", str) or dig(piece, "transcript", str) for piece in items(item, "content")]
+    return [{"type": "text", "content": text} for text in texts if text]
+
+
+_USAGE: Final = {"input_tokens": "input_tokens", "output_tokens": "output_tokens"}
+_INPUT_DETAILS: Final = {
+    "in": "input_token_details",
+    "cached_tokens": "cache_read_tokens",
+    "text_tokens": "text_input_tokens",
+    "audio_tokens": "audio_input_tokens",
+}
+_OUTPUT_DETAILS: Final = {"in": "output_token_details", "audio_tokens": "audio_output_tokens"}

@@ -1,0 +1,49 @@
+"""Clients of OpenAI's API, watched by mlspan."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from mlspan import integrations
+from mlspan.testing import Spans
+
+
+@pytest.fixture
+def openai_on(spans: Spans) -> Iterator[None]:
+    """The hook of the OpenAI client, for the length of a test."""
+    integrations.openai.autolog(log_traces=True)
+    yield
+    integrations.openai.autolog(disable=True)
+
+
+@pytest.fixture
+def client(aimock: str) -> Iterator[Any]:
+    """A client of the server that we did not write."""
+    import openai
+
+    with openai.OpenAI(base_url=aimock, api_key="test", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+def told(scripted: Any) -> Iterator[Any]:
+    """A client of the server that answers what the test says."""
+    import openai
+
+    with openai.OpenAI(base_url=scripted.base_url, api_key="test", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+def needs() -> Callable[[Any, str], None]:
+    """``needs(create, "stream")`` skips the test where this version's method does not take the argument."""
+
+    def check(method: Any, argument: str) -> None:
+        if argument not in inspect.signature(method).parameters:
+            pytest.skip(f"this version's {method.__qualname__} takes no {argument}")
+
+    return check
