@@ -30,6 +30,28 @@ def openai(session: nox.Session, versions: list[str]) -> None:
     session.run("pytest", "-q", "tests/integrations", "-k", "(openai or hook) and not load", *session.posargs)
 
 
+# Beside LangChain 1.0 the newest checkpoints do not import; numpy is for its fake embeddings.
+LANGCHAIN = {
+    "0.3": ["langchain-core<0.4", "langgraph<1", "langchain-openai<1", "openai<3", "langgraph-checkpoint-sqlite<3"],
+    "1.0": [
+        "langchain==1.0.*",
+        "langchain-core==1.0.*",
+        "langgraph==1.0.*",
+        "langchain-openai==1.0.*",
+        "openai<3",
+        "langgraph-checkpoint==3.0.*",
+    ],
+}
+
+
+@nox.session
+@nox.parametrize("versions", list(LANGCHAIN.values()), ids=list(LANGCHAIN))
+def langchain(session: nox.Session, versions: list[str]) -> None:
+    """LangChain and LangGraph at their lowest; the newest are in the environment of the main tests."""
+    session.install("--quiet", *TESTING, "numpy", *versions)
+    session.run("pytest", "-q", "tests/integrations", "-k", "langchain or langgraph", *session.posargs)
+
+
 @nox.session
 def bare(session: nox.Session) -> None:
     """Without MLflow and without any framework."""

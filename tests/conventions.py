@@ -7,6 +7,7 @@ JSON schemas beside this file in ``semconv/`` are theirs, unchanged.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -101,15 +102,11 @@ _TYPES: dict[str, type] = {
 }
 _VALUES = {
     "gen_ai.output.type": {"text", "json", "image", "speech"},
-    "gen_ai.provider.name": {
-        *("openai", "azure.ai.openai", "azure.ai.inference", "anthropic", "aws.bedrock", "cohere", "deepseek"),
-        *("gcp.gemini", "gcp.gen_ai", "gcp.vertex_ai", "groq", "ibm.watsonx.ai", "mistral_ai", "moonshot_ai"),
-        *("perplexity", "x_ai"),
-    },
     "gen_ai.tool.type": {"function", "extension", "datastore"},
     "openai.api.type": {"chat_completions", "responses"},
 }
-_MODEL = ({SpanKind.CLIENT}, ["gen_ai.provider.name", "gen_ai.request.model"], "gen_ai.request.model")
+_PROVIDER = re.compile(r"[a-z][a-z0-9_.]*")  # the list of the conventions is open
+_MODEL = ({SpanKind.CLIENT}, ["gen_ai.provider.name"], "gen_ai.request.model")
 # operation -> kinds, what is required, and the attribute that ends the span's name
 _OPERATIONS: dict[str, tuple[set[SpanKind], list[str], str]] = {
     "chat": _MODEL,
@@ -145,6 +142,8 @@ def _about(name: str, value: Any) -> list[str]:
         return [f"{name} is no name of the conventions"] if name.startswith(("gen_ai.", "openai.")) else []
     if type(value) is not want:
         return [f"{name} is {type(value).__name__}, not {want.__name__}"]
+    if name == "gen_ai.provider.name" and not _PROVIDER.fullmatch(value):
+        return [f"{name} is no name of a provider: {value!r}"]
     if name in _VALUES and value not in _VALUES[name]:
         return [f"{name} has no value {value!r}"]
     return _about_json(name, value) if name in _JSON else []
@@ -164,6 +163,8 @@ def _about_operation(span: ReadableSpan, operation: str, attributes: dict[str, A
         return [f"unknown operation {operation}"]
     kinds, required, subject = _OPERATIONS[operation]
     found = [f"{name} is missing" for name in required if name not in attributes]
+    if attributes.get("openai.api.type") and "gen_ai.request.model" not in attributes:
+        found.append("gen_ai.request.model is missing")
     if span.kind not in kinds:
         found.append(f"kind is {span.kind.name}")
     name = " ".join(filter(None, (operation, attributes.get(subject))))

@@ -7,11 +7,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from . import openai
+    from . import langchain, langgraph, openai
 
-__all__ = ["Instrumentor", "autolog", "openai"]
+__all__ = ["Instrumentor", "autolog", "langchain", "langgraph", "openai"]
 
-_NAMES: Final = ("openai",)
+_NAMES: Final = ("langchain", "langgraph", "openai")
 
 
 def autolog(

@@ -206,21 +206,25 @@ def watch(target: str, open_: Callable[[Any, Any], Any]) -> Undo:
     """
     owner, name = _found(target)
     own, fn, on = vars(owner).get(name), getattr(owner, name), [True]
+    return _put(owner, name, own, watched(fn, open_, on), on)
 
+
+def watched(fn: Any, open_: Callable[[Any, Any], Any], on: list[bool]) -> Any:
+    """*fn* with what ``open_`` gives around each call, as long as *on* is not empty."""
     if inspect.iscoroutinefunction(inspect.unwrap(fn)):
 
         @functools.wraps(fn)
-        async def watched(*args: Any, **kwargs: Any) -> Any:
+        async def around(*args: Any, **kwargs: Any) -> Any:
             with open_(args, kwargs) if on else NOTHING as live:
                 return live.result(await fn(*args, **kwargs))
     else:
 
         @functools.wraps(fn)
-        def watched(*args: Any, **kwargs: Any) -> Any:
+        def around(*args: Any, **kwargs: Any) -> Any:
             with open_(args, kwargs) if on else NOTHING as live:
                 return live.result(fn(*args, **kwargs))
 
-    return _replace(owner, name, own, watched, on)
+    return around
 
 
 Seen = Callable[[tuple[Any, ...], dict[str, Any], Any], None]  # (arguments, keyword arguments, result)
@@ -242,7 +246,16 @@ def tap(target: str, seen: Seen) -> Undo:
                 seen(args, kwargs, result)
         return result
 
-    return _replace(owner, name, own, tapped, on)
+    return _put(owner, name, own, tapped, on)
+
+
+def replace(target: str, make: Callable[[Any], Any]) -> Undo:
+    """Put ``make(original)`` in the place of ``module:Class.method`` or ``module:function``.
+
+    Raises ImportError or AttributeError where there is no such thing.
+    """
+    owner, name = _found(target)
+    return _put(owner, name, vars(owner).get(name), make(getattr(owner, name)), [True])
 
 
 def _found(target: str) -> tuple[Any, str]:
@@ -251,7 +264,7 @@ def _found(target: str) -> tuple[Any, str]:
     return functools.reduce(getattr, filter(None, owner.split(".")), importlib.import_module(module)), name
 
 
-def _replace(owner: Any, name: str, own: Any, watched: Any, on: list[bool]) -> Undo:
+def _put(owner: Any, name: str, own: Any, watched: Any, on: list[bool]) -> Undo:
     def undo() -> None:
         on.clear()  # a reference that somebody has kept falls silent too
         if vars(owner).get(name) is not watched:

@@ -18,10 +18,12 @@ class Ledger:
     """Lives by the framework's own id of the run, each open until its end is told.
 
     A framework tells of starts and ends from whatever thread or task it likes. So the parent is the run that the
-    framework names, and the caller's current span only where it names none that is open.
+    framework names; or the caller's current span, where it names none, or where the caller stands inside of that run,
+    with spans of his own in between.
     """
 
     def __init__(self) -> None:
+        self._here = otel.create_key("mlspan-run")  # -> the id of the run whose code we are inside of
         self._open: dict[Hashable, Live] = {}
         self._before: dict[Hashable, otel.Context] = {}
         self._folded: dict[Hashable, Hashable] = {}
@@ -29,11 +31,21 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._open) + len(self._before) + len(self._folded)
 
+    def __contains__(self, id: Hashable) -> bool:
+        return id in self._open
+
     def get(self, id: Hashable) -> Live | None:
         """The operation of *id*, or of the nearest run above that has not been folded away."""
-        while (live := self._open.get(id)) is None and id in self._folded:
+        return self._open.get(self._unfolded(id))
+
+    def _unfolded(self, id: Hashable) -> Hashable:
+        while id not in self._open and id in self._folded:
             id = self._folded[id]
-        return live
+        return id
+
+    def here(self) -> Hashable:
+        """The id of the run whose code the caller is inside of; None outside of any."""
+        return otel.get_value(self._here)
 
     def fold(self, id: Hashable, parent: Hashable) -> None:
         """Give *id* no span: what is below it stands below *parent*. It is ended as any other."""
@@ -45,7 +57,10 @@ class Ledger:
         """Open *id*; None where nothing is to be recorded."""
         if suppressed() or (now := runtime()) is None:
             return None
-        live = go(now, record, observe, parent=self.get(parent))
+        above = self._unfolded(parent)
+        inside = above is not None and self.here() == above
+        live = go(now, record, observe, parent=None if inside else self._open.get(above))
+        live.context = otel.set_value(self._here, id, live.context)
         live.outlive()
         self._open[id] = live
         return live
@@ -59,8 +74,15 @@ class Ledger:
     def leave(self, id: Hashable) -> None:
         """Undo :meth:`enter`; in another task than that one's there is nothing to undo."""
         before, live = self._before.pop(id, None), self._open.get(id)
-        if before is not None and live is not None and otel.get_current() is live.context:
+        if before is None or live is None:
+            return
+        if otel.get_current() is live.context:
             otel.attach(before)
+            return
+        for other, context in self._before.items():  # entered after us, and yet to leave: it leaves for us
+            if context is live.context:
+                self._before[other] = before
+                return
 
     def end(self, id: Hashable, error: BaseException | None = None, *, stream_end: Any = None) -> None:
         self.leave(id)

@@ -1,4 +1,4 @@
-"""What every endpoint of OpenAI's client shares: who is called, how a body's fields are read, parts of messages."""
+"""What every endpoint of OpenAI's client shares: who is called, how a body's fields are read."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from ..._shape import dig, get, is_a, items
-from ...tracing.messages import Part, ToolDefinition, media
+from ..._shape import get, is_a, items
+from ...tracing.messages import ToolDefinition
 from ...tracing.records import ModelCall, Record
+from .._parts import tool
 
 Body = Mapping[str, Any]
 
@@ -87,54 +88,6 @@ def count(call: ModelCall, usage: Any, *tables: Mapping[str, str]) -> None:
         for name, field in table.items():
             if name != "in" and is_a(tokens := get(holder, name), int):
                 setattr(call, field, tokens)
-
-
-def part(raw: Any) -> Part:
-    """A part of a message, in the words of chat completions or of responses."""
-    if isinstance(raw, str):
-        return {"type": "text", "content": raw}
-    kind = dig(raw, "type", str) or "unknown"
-    if kind in _TEXTS and isinstance(text := get(raw, _TEXTS[kind]), str):
-        return {"type": "text", "content": text}
-    if url := dig(raw, "image_url.url", str) or dig(raw, "image_url", str):
-        return media("image", url)
-    if data := dig(raw, "input_audio.data", str):
-        mime_type = f"audio/{dig(raw, 'input_audio.format', str) or 'wav'}"
-        return {"type": "blob", "modality": "audio", "content": data, "mime_type": mime_type}
-    file = get(raw, "file") or raw
-    if file_id := dig(file, "file_id", str):
-        return {"type": "file", "modality": "image" if kind == "input_image" else "document", "file_id": file_id}
-    if data := dig(file, "file_data", str) or dig(file, "file_url", str):
-        return media("document", data)
-    return {"type": kind, "content": {key: raw[key] for key in raw if key != "type"} if isinstance(raw, dict) else raw}
-
-
-_TEXTS: Final = {
-    "text": "text",
-    "input_text": "text",
-    "output_text": "text",
-    "summary_text": "text",
-    "reasoning_text": "text",
-    "refusal": "refusal",
-}
-
-
-def tool(raw: Any) -> ToolDefinition:
-    """A tool that was offered, nested as in chat completions or flat as in responses."""
-    kind = dig(raw, "type", str) or "function"
-    function = get(raw, kind) or raw
-    offered: ToolDefinition = {"type": kind, "name": dig(function, "name", str) or kind}
-    if description := dig(function, "description", str):
-        offered["description"] = description
-    if parameters := dig(function, "parameters", dict):
-        offered["parameters"] = parameters
-    return offered
-
-
-def plain(raw: Any) -> Any:
-    """A client's object as plain data, without what is unset."""
-    dump = getattr(raw, "model_dump", None)
-    return dump(mode="json", exclude_none=True, warnings=False) if dump is not None else raw
 
 
 def tools(body: Body, *names: str) -> list[ToolDefinition] | None:

@@ -16,8 +16,9 @@ from ...tracing.messages import Message, Part, loads
 from ...tracing.records import Agent, Chat, Named, Record, Step, Tool, Workflow
 from ...tracing.setup import runtime
 from .._hook import Hook, Undo
+from .._parts import plain
 from . import responses
-from ._read import count, plain
+from ._read import count
 
 _FOLDED: Final = {"task", "turn"}  # one for each run and each turn of an agent: they say nothing of their own
 

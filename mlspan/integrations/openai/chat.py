@@ -8,7 +8,8 @@ from ..._shape import dig, get, items
 from ...tracing import semconv as sc
 from ...tracing.messages import Choice, Draft, Message, Part, tool_call, tool_call_response
 from ...tracing.records import HIDE, Chat, Observe, sees_errors
-from ._read import Ask, Body, count, fill, part, tools
+from .._parts import part
+from ._read import Ask, Body, count, fill, tools
 
 
 def begin(ask: Ask) -> tuple[Chat, Observe[Chat]]:

@@ -9,7 +9,8 @@ from ...tracing import semconv as sc
 from ...tracing.messages import Draft, Part
 from ...tracing.records import Chat, Embeddings, Observe, Request
 from ...tracing.stream import Size
-from ._read import Ask, count, files, fill, plain
+from .._parts import plain
+from ._read import Ask, count, files, fill
 
 
 def begin_embeddings(ask: Ask) -> tuple[Embeddings, Observe[Embeddings]]:

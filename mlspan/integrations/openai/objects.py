@@ -10,7 +10,8 @@ from ...tracing import semconv as sc
 from ...tracing.messages import Draft, Part, tool_call
 from ...tracing.records import Chat, Observe, Request, Retrieval, attr
 from ...tracing.stream import Size
-from ._read import Ask, count, files, fill, plain
+from .._parts import plain
+from ._read import Ask, count, files, fill
 
 KINDS: Final = frozenset(  # the first word of a path; anything else (models, organization, ...) is not recorded
     {"assistants", "batches", "containers", "conversations", "evals", "files", "fine_tuning", "threads", "uploads"}

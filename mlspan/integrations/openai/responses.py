@@ -8,7 +8,8 @@ from ..._shape import dig, get, items
 from ...tracing import semconv as sc
 from ...tracing.messages import Choice, Draft, Message, Part, loads, tool_call, tool_call_response
 from ...tracing.records import Chat, Fetch, Observe
-from ._read import Ask, count, fill, part, plain, tools
+from .._parts import part, plain
+from ._read import Ask, count, fill, tools
 
 
 def begin(ask: Ask) -> tuple[Chat, Observe[Chat]]:

@@ -144,15 +144,22 @@ def last_request(inputs: Any) -> str | None:
 
 
 def first_answer(outputs: Any) -> str | None:
-    """What a person would call the answer: the first choice's text or tool calls, else the outputs as they are."""
+    """What a person would call the answer: the first choice or the last message, else the outputs as they are."""
+    if isinstance(outputs, dict) and "__interrupt__" not in outputs and _are_messages(outputs.get("messages")):
+        return _preview(outputs["messages"][-1])
     if not isinstance(outputs, dict) or not isinstance(choices := outputs.get("choices"), list):
         return as_text(outputs) or None
     return _preview(choices[0]["message"]) if choices else None
 
 
+def _are_messages(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) and "role" in one for one in value)
+
+
 def _preview(message: Json) -> str:
     content = message.get("content")
     if isinstance(content, list):
-        content = " ".join(part.get("text", f"[{part['type']}]") for part in content)
-    called = [f"{call['function']['name']}({call['function']['arguments']})" for call in message.get("tool_calls", ())]
+        content = " ".join(part.get("text", f"[{part.get('type')}]") for part in content if isinstance(part, dict))
+    functions = [call.get("function") or {} for call in message.get("tool_calls") or () if isinstance(call, dict)]
+    called = [f"{function.get('name')}({function.get('arguments')})" for function in functions]
     return " ".join(filter(None, [as_text(content), *called]))

@@ -1,0 +1,350 @@
+"""LangChain's callbacks, told inline, as spans: what the integrations of LangChain and LangGraph share.
+
+One handler is added to every run by LangChain's own configure hook. A runnable's code runs in a copy of the context
+that LangChain makes for it; there, and only there, its span is current: nothing has to be detached.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any, ClassVar, Final
+
+from opentelemetry import context as otel
+
+from .._guard import guard
+from .._shape import dig
+from ..tracing import semconv as sc
+from ..tracing.records import Agent, Chat, Embeddings, Observe, Record, Retrieval, Step, Tool, Workflow
+from ..tracing.setup import runtime
+from . import _langchain_read as read
+from . import _langgraph
+from ._family import watch_family
+from ._hook import Call, Hook, Settings, Undo, all_there, replace
+from ._langgraph import ledger
+
+parents: Final[dict[Any, Any]] = {}  # run -> the run above it, while it is open
+HIDDEN: Final = "langsmith:hidden"
+_OWN_TAGS: Final = ("seq:step:", "graph:step:", "map:key:", "branch:", "condition:", "retry:", "langsmith:")
+_OWN_METADATA: Final = (
+    "langgraph_",
+    "ls_",
+    "lc_",
+    "checkpoint",
+    "thread_id",
+    "run_id",
+    "run_attempt",
+    "assistant_id",
+    "graph_id",
+)
+
+
+class Handler:
+    """The methods of a BaseCallbackHandler that we want; LangChain's class is mixed in when it is there."""
+
+    run_inline = True  # in the thread and task of the run, before its code
+    hook: Hook
+    now: Any = None
+
+    def __copy__(self) -> Handler:
+        return self
+
+    def __deepcopy__(self, _: Any) -> Handler:
+        return self
+
+    def on_chain_start(self, _: Any, inputs: Any, *, run_id: Any, parent_run_id: Any = None, **more: Any) -> None:
+        with guard("starting a span"):
+            tags, metadata = more.get("tags") or (), more.get("metadata") or {}
+            if HIDDEN in tags and parent_run_id is not None:
+                ledger.fold(run_id, parent_run_id)
+                parents[run_id] = parent_run_id
+                return
+            record = _runnable(more.get("name") or "", more.get("run_type"), tags, metadata)
+            self._open(run_id, parent_run_id, record, tags, metadata, lambda: read.plain(inputs))
+
+    def on_chain_end(self, outputs: Any, *, run_id: Any, **_: Any) -> None:
+        live = ledger.get(run_id)
+        if live is not None and isinstance(live.record, Step) and live.record.type == "node":
+            live.record.extra["mlspan.langgraph.state_keys"] = read.state_keys(outputs)
+        waits = _waits.pop(run_id, None)
+        self._close(run_id, lambda: _waiting(read.plain(outputs), waits))
+
+    def on_chain_error(self, error: BaseException, *, run_id: Any, **_: Any) -> None:
+        self._fail(run_id, error)
+
+    def on_chat_model_start(
+        self, _: Any, messages: Any, *, run_id: Any, parent_run_id: Any = None, **more: Any
+    ) -> None:
+        self._model(run_id, parent_run_id, more, lambda: [read.message(one) for one in messages[0]])
+
+    def on_llm_start(self, _: Any, prompts: Any, *, run_id: Any, parent_run_id: Any = None, **more: Any) -> None:
+        self._model(run_id, parent_run_id, more, lambda: [read.message(prompts[0])], sc.TEXT_COMPLETION)
+
+    def on_llm_new_token(self, token: Any, *, run_id: Any, **_: Any) -> None:  # noqa: ARG002  # it comes by name
+        live = ledger.get(run_id)
+        if live is not None:
+            if isinstance(live.record, Chat) and live.record.time_to_first_chunk is None:
+                live.first_chunk()
+                live.record.stream = True
+            ledger.leave(run_id)  # the request has been made: what follows is the caller's
+
+    def on_llm_end(self, response: Any, *, run_id: Any, **_: Any) -> None:
+        ledger.observe(run_id, response)
+        self._close(run_id)
+
+    def on_llm_error(self, error: BaseException, *, run_id: Any, response: Any = None, **_: Any) -> None:
+        if response is not None:
+            ledger.observe(run_id, response)
+        self._fail(run_id, error)
+
+    def on_tool_start(
+        self, serialized: Any, input_str: str, *, run_id: Any, parent_run_id: Any = None, **more: Any
+    ) -> None:
+        with guard("starting a span"):
+            record = Tool(
+                name=more.get("name") or dig(serialized, "name", str) or "tool",
+                type="function",
+                description=dig(serialized, "description", str),
+                call_id=more.get("tool_call_id"),
+            )
+            asked = more.get("inputs")
+            tags, metadata = more.get("tags") or (), more.get("metadata") or {}
+            self._open(
+                run_id, parent_run_id, record, tags, metadata, lambda: input_str if asked is None else read.plain(asked)
+            )
+
+    def on_tool_end(self, output: Any, *, run_id: Any, **_: Any) -> None:
+        live = ledger.get(run_id)
+        if live is not None and isinstance(live.record, Tool):
+            live.record.call_id = live.record.call_id or dig(output, "tool_call_id", str)
+            if dig(output, "status", str) == "error":
+                live.record.failure = ("_OTHER", str(getattr(output, "content", "")))
+        self._close(run_id, lambda: read.plain(getattr(output, "content", output)))
+
+    def on_tool_error(self, error: BaseException, *, run_id: Any, **_: Any) -> None:
+        self._fail(run_id, error)
+
+    def on_retriever_start(
+        self, serialized: Any, query: str, *, run_id: Any, parent_run_id: Any = None, **more: Any
+    ) -> None:
+        with guard("starting a span"):
+            metadata = more.get("metadata") or {}
+            source = metadata.get("ls_vector_store_provider") or more.get("name") or dig(serialized, "name", str)
+            record = Retrieval(source=source)
+            self._open(run_id, parent_run_id, record, more.get("tags") or (), metadata, lambda: query)
+            ledger.enter(run_id)
+
+    def on_retriever_end(self, documents: Any, *, run_id: Any, **_: Any) -> None:
+        self._close(run_id, lambda: [read.document(one) for one in documents])
+
+    def on_retriever_error(self, error: BaseException, *, run_id: Any, **_: Any) -> None:
+        self._fail(run_id, error)
+
+    def _model(
+        self, run_id: Any, parent: Any, more: Mapping[str, Any], said: Callable[[], Any], operation: str | None = None
+    ) -> None:
+        with guard("starting a span"):
+            metadata, now = more.get("metadata") or {}, runtime()
+            kept = now is not None and now.policy.capture
+            record = read.chat(metadata, more.get("invocation_params") or {}, kept=kept)
+            record.operation = operation or record.operation
+            tags = more.get("tags") or ()
+            self._open(run_id, parent, record, tags, metadata, said, read.observe)
+            ledger.enter(run_id)
+
+    def _open(
+        self,
+        run_id: Any,
+        parent: Any,
+        record: Any,
+        tags: Sequence[str],
+        metadata: Mapping[str, Any],
+        said: Callable[[], Any],
+        observe: Any = None,
+    ) -> None:
+        if not self.hook.settings.log_traces:
+            return
+        if own := [tag for tag in tags if not tag.startswith(_OWN_TAGS)]:
+            record.extra["mlspan.langchain.tags"] = own
+        for key, value in metadata.items():
+            if not key.startswith(_OWN_METADATA) and isinstance(value, (str, bool, int, float)):
+                record.extra[f"mlspan.langchain.metadata.{key}"] = value
+        now = runtime()
+        if now is not None and now.policy.capture:
+            record.input = said()
+        if (live := ledger.start(run_id, record, observe, parent=parent)) is not None:
+            parents[run_id] = parent
+            _langgraph.started(parent, live, metadata)
+
+    def _close(self, run_id: Any, said: Callable[[], Any] | None = None) -> None:
+        with guard("ending a span"):
+            live, now = ledger.get(run_id), runtime()
+            if said is not None and live is not None and now is not None and now.policy.capture and run_id in ledger:
+                live.record.output = said()  # type: ignore[attr-defined]  # every record but a model's has one
+        parents.pop(run_id, None)
+        _langgraph.ended(run_id)
+        ledger.end(run_id)
+
+    def _fail(self, run_id: Any, error: BaseException) -> None:
+        if any(cls.__name__ == "GraphBubbleUp" for cls in type(error).__mro__):  # how LangGraph steers: no error
+            if any(cls.__name__ == "GraphInterrupt" for cls in type(error).__mro__):
+                self._interrupt(run_id, error)
+            self._close(run_id, lambda: _waiting(None, _waits.pop(run_id, None)))
+            return
+        if parents.pop(run_id, None) is None:  # a root that fails or is left early takes along what it leaves open
+            for other in [one for one in list(parents) if _root(one) == run_id]:
+                parents.pop(other, None)
+                cancelled = error if isinstance(error, asyncio.CancelledError) else None
+                ledger.end(other, cancelled, stream_end=None if cancelled else "abandoned")
+        _waits.pop(run_id, None)
+        _langgraph.ended(run_id)
+        ledger.end(run_id, error)
+
+    def _interrupt(self, run_id: Any, error: BaseException) -> None:
+        waits = [getattr(one, "value", one) for one in (error.args[0] if error.args else ())]
+        above = run_id
+        while above is not None:
+            live = ledger.get(above)
+            if live is not None:
+                live.record.extra["mlspan.interrupted"] = True
+                _waits[above] = read.plain(waits)
+            above = parents.get(above)
+
+
+_waits: Final[dict[Any, Any]] = {}  # run -> what the interrupt inside of it asks, until the run ends
+
+
+def _waiting(outputs: Any, waits: Any) -> Any:
+    """What a run gives, and what it waits for, as LangGraph tells its caller."""
+    if waits is None:
+        return outputs
+    return {**(outputs if isinstance(outputs, dict) else {}), "__interrupt__": waits}
+
+
+def _root(run_id: Any) -> Any:
+    while (above := parents.get(run_id)) is not None:
+        run_id = above
+    return run_id
+
+
+def _runnable(name: str, run_type: str | None, tags: Sequence[str], metadata: Mapping[str, Any]) -> Record:
+    """What a chain is: an agent or graph by what LangGraph says of it, else a step of its own kind."""
+    thread, whose = metadata.get("thread_id"), metadata.get("ls_integration")
+    conversation = str(thread) if thread is not None else None
+    unnamed = name == "LangGraph"  # the name of a class: the conventions want none then
+    if any(tag.startswith("graph:step:") for tag in tags):
+        return Step(type="node", name=name, extra={"mlspan.langgraph.step": metadata.get("langgraph_step")})
+    if whose == "langchain_create_agent" and (unnamed or metadata.get("lc_agent_name") == name):
+        return Agent(name=None if unnamed else name, conversation=conversation)
+    if whose in {"langgraph", "langchain_create_agent"} and (unnamed or "langgraph_node" not in metadata):
+        return Workflow(name=None if unnamed else name, conversation=conversation)
+    if name == "AgentExecutor":
+        return Agent(conversation=conversation)
+    return Step(type=run_type or "chain", name=name or "chain")
+
+
+def _within(original: Callable[..., Any]) -> Callable[..., Any]:
+    """LangChain's own setting up of the context that a run's code gets, with the run's span current in it."""
+
+    @functools.wraps(original)
+    def set_config_context(config: Any, *rest: Any) -> Any:
+        result = original(config, *rest)
+        live = ledger.get(getattr(config.get("callbacks"), "parent_run_id", None))
+        if live is not None:
+            otel.attach(live.context)
+        return result
+
+    return set_config_context
+
+
+def _restoring(original: Callable[..., Any]) -> Callable[..., Any]:
+    """An asynchronous call whose end is told in a task of its own, where nothing can be detached for the caller."""
+
+    @functools.wraps(original)
+    async def restoring(*args: Any, **kwargs: Any) -> Any:
+        before = otel.get_current()
+        try:
+            return await original(*args, **kwargs)
+        except asyncio.CancelledError as error:
+            if otel.get_current() is not before and (run_id := ledger.here()) in ledger:
+                ledger.end(run_id, error)  # of a call that is cancelled, LangChain tells no end
+                parents.pop(run_id, None)
+            raise
+        finally:
+            if otel.get_current() is not before:
+                otel.attach(before)
+
+    return restoring
+
+
+_PATCHES: Final = {
+    "langchain_core.runnables.config:_set_config_context": _within,
+    "langgraph._internal._runnable:_set_config_context": _within,
+    "langgraph.utils.runnable:_set_config_context": _within,  # of LangGraph before 0.6
+    "langchain_core.language_models.chat_models:BaseChatModel.agenerate": _restoring,
+    "langchain_core.language_models.llms:BaseLLM.agenerate": _restoring,
+    "langchain_core.retrievers:BaseRetriever.ainvoke": _restoring,
+}
+
+
+def _embedding(call: Call) -> tuple[Embeddings, Observe[Embeddings]]:
+    """``embed_documents(texts)`` or ``embed_query(text)`` of any class: LangChain tells nothing of embeddings."""
+    owner = call.args[0]
+    model = next((name for key in ("model", "model_name") if (name := dig(owner, key, str))), None)
+    name = type(owner).__name__.removesuffix("Embeddings").lower() or "unknown"
+    record = Embeddings(provider=read.PROVIDERS.get(name, name), model=model, outer=True)
+    if call.content:
+        record.input = (*call.args[1:], *call.kwargs.values())[0]
+    return record, _observe_vectors
+
+
+def _observe_vectors(record: Embeddings, vectors: Any) -> None:
+    one = vectors[0] if isinstance(vectors, list) and vectors and isinstance(vectors[0], list) else vectors
+    record.dimensions = len(one) if isinstance(one, list) else None
+
+
+def _embeddings(hook: Hook) -> Undo:
+    open_ = functools.partial(hook.open, _embedding)
+    names = ("embed_documents", "embed_query", "aembed_documents", "aembed_query")
+    return watch_family("langchain_core.embeddings:Embeddings", dict.fromkeys(names, open_))
+
+
+def _install(hook: Hook) -> Undo:
+    callbacks = importlib.import_module("langchain_core.callbacks")
+    context = importlib.import_module("langchain_core.tracers.context")
+    strict = os.environ.get("MLSPAN_STRICT") == "1"
+    handler = type("MlspanHandler", (Handler, callbacks.BaseCallbackHandler), {"hook": hook, "raise_error": strict})()
+    var: ContextVar[Any] = ContextVar("mlspan_langchain", default=handler)
+    context.register_configure_hook(var, inheritable=True)
+    entry = context._configure_hooks[-1]
+    patches = [(target, functools.partial(replace, target, made)) for target, made in _PATCHES.items()]
+    unpatch = all_there([*patches, ("embeddings", functools.partial(_embeddings, hook))])
+
+    def undo() -> None:
+        unpatch()
+        if entry in context._configure_hooks:  # there is no public way back
+            context._configure_hooks.remove(entry)
+
+    return undo
+
+
+CORE: Final = Hook("langchain-core>=0.3.60,<2", "langchain_core", _install)
+
+
+class Shared(Hook):
+    """The face of one of the two: either turns on what both share, and the last to be turned off turns it off."""
+
+    _asked: ClassVar[dict[str, Settings | None]] = {}
+
+    def __init__(self, requires: str, module: str) -> None:
+        super().__init__(requires, module, lambda _: lambda: None)
+
+    def apply(self, settings: Settings | None) -> None:
+        self._asked[self.module] = settings
+        both = next((one for one in self._asked.values() if one is not None), None)
+        for hook in (CORE, _langgraph.HOOK):
+            hook.apply(settings if settings is not None else both)

@@ -1,0 +1,274 @@
+"""LangChain's messages, results and documents in the words of the conventions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from .._shape import dig, get, is_a, items
+from ..tracing.content import to_json
+from ..tracing.messages import Draft, Message, Part, loads, tool_call, tool_call_response
+from ..tracing.records import Chat
+from ._parts import part, tool
+
+PROVIDERS: Final = {  # LangChain's name -> the conventions'
+    "azure": "azure.ai.openai",
+    "amazon_bedrock": "aws.bedrock",
+    "bedrock": "aws.bedrock",
+    "google_genai": "gcp.gemini",
+    "google_vertexai": "gcp.vertex_ai",
+    "mistral": "mistral_ai",
+    "mistralai": "mistral_ai",
+    "xai": "x_ai",
+    "moonshot": "moonshot_ai",
+}
+_ROLES: Final = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant", "function": "tool"}
+
+
+def provider(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> str:
+    """The conventions' name, or LangChain's own, or the class that LangChain tells of."""
+    name = metadata.get("ls_provider") or params.get("_type") or "unknown"
+    return PROVIDERS.get(name, str(name))
+
+
+def chat(metadata: Mapping[str, Any], params: Mapping[str, Any], *, kept: bool) -> Chat:
+    """The record of a call to a model, as far as its start says."""
+    model = metadata.get("ls_model_name") or params.get("model") or params.get("model_name")
+    record = Chat(
+        provider=provider(metadata, params),
+        model=model if isinstance(model, str) else None,
+        draft=Draft(kept=kept),
+        stream=True if params.get("stream") is True else None,
+        outer=True,
+    )
+    for name, field in _FLOATS.items():
+        value: Any = params.get(name)
+        if is_a(value, (int, float)):
+            setattr(record, field, float(value))
+    record.max_tokens = dig(params, "max_tokens", int) or dig(params, "max_completion_tokens", int)
+    record.seed, record.top_k = dig(params, "seed", int), dig(params, "top_k", int)
+    if (count := dig(params, "n", int)) != 1:
+        record.choice_count = count
+    stop = params.get("stop")
+    record.stop_sequences = [one for one in stop if isinstance(one, str)] if isinstance(stop, list) and stop else None
+    if kept:
+        offered = params.get("tools")
+        record.tools = [_tool(one) for one in offered] if isinstance(offered, list) and offered else None
+    return record
+
+
+_FLOATS: Final = {
+    "frequency_penalty": "frequency_penalty",
+    "presence_penalty": "presence_penalty",
+    "temperature": "temperature",
+    "top_p": "top_p",
+}
+
+
+def _tool(raw: Any) -> Any:
+    if isinstance(raw, Mapping) and "input_schema" in raw:  # as Anthropic has them
+        return tool({"name": raw.get("name"), "description": raw.get("description"), "parameters": raw["input_schema"]})
+    return tool(raw)
+
+
+def message(raw: Any) -> Message:
+    """One of LangChain's messages, or what stands for one in a state: a pair, a dict, a string."""
+    if isinstance(raw, str):
+        return {"role": "user", "parts": [{"type": "text", "content": raw}]}
+    kind = dig(raw, "type", str) or dig(raw, "role", str) or "user"
+    if kind == "tool":
+        return {
+            "role": "tool",
+            "parts": [tool_call_response(_flat(get(raw, "content")), dig(raw, "tool_call_id", str))],
+        }
+    said: Message = {"role": dig(raw, "role", str) or _ROLES.get(kind, kind), "parts": parts(raw)}
+    if name := dig(raw, "name", str):
+        said["name"] = name
+    return said
+
+
+def parts(raw: Any) -> list[Part]:
+    content = get(raw, "content")
+    found: list[Part] = []
+    if isinstance(content, str) and content:
+        found.append({"type": "text", "content": content})
+    elif isinstance(content, list):
+        found += [_block(block) for block in content if _is_said(block)]
+    if thought := dig(raw, "additional_kwargs.reasoning_content", str):
+        found.insert(0, {"type": "reasoning", "content": thought})
+    for call in items(raw, "tool_calls"):
+        found.append(tool_call(dig(call, "name", str) or "", get(call, "args"), dig(call, "id", str)))
+    for call in items(raw, "invalid_tool_calls"):
+        arguments = dig(call, "args", str)
+        found.append(tool_call(dig(call, "name", str) or "", arguments, dig(call, "id", str)))
+    return found
+
+
+def _is_said(block: Any) -> bool:
+    """Calls of tools stand among the blocks and beside them: once is enough."""
+    return not isinstance(block, dict) or block.get("type") not in {
+        "tool_use",
+        "function_call",
+        "tool_call",
+        "input_json_delta",
+    }
+
+
+def _block(block: Any) -> Part:
+    kind = get(block, "type")
+    if kind in {"thinking", "reasoning"}:
+        text = dig(block, "thinking", str) or dig(block, "reasoning", str) or _summary(block)
+        return {"type": "reasoning", "content": text}
+    if kind in {"image", "audio", "file"}:
+        modality = "document" if kind == "file" else kind
+        source = get(block, "source") or block
+        if url := dig(source, "url", str):
+            return {"type": "uri", "modality": modality, "uri": url}
+        if data := dig(source, "data", str) or dig(source, "base64", str):
+            mime_type = dig(source, "media_type", str) or dig(source, "mime_type", str) or ""
+            return {"type": "blob", "modality": modality, "content": data, "mime_type": mime_type}
+    return part(block)
+
+
+def _summary(block: Any) -> str:
+    return "\n".join(dig(one, "text", str) or "" for one in items(block, "summary"))
+
+
+def _flat(content: Any) -> Any:
+    if isinstance(content, list):
+        texts = [one if isinstance(one, str) else dig(one, "text", str) for one in content]
+        return "".join(text for text in texts if text is not None) if all(t is not None for t in texts) else content
+    return loads(content) if isinstance(content, str) and content[:1] in {"{", "["} else content
+
+
+def observe(record: Chat, result: Any) -> None:
+    """An LLMResult: what came of one prompt, with the usage that LangChain has read from the provider."""
+    for index, generation in enumerate((items(result, "generations") or [[]])[0]):
+        choice, said = record.draft.choice(index), get(generation, "message")
+        for piece in parts(said) if said is not None else _text(generation):
+            choice.add(piece)
+        facts = get(said, "response_metadata") or {}
+        info = get(generation, "generation_info") or {}
+        reason = _first(str, facts, info, names=("finish_reason", "stop_reason", "done_reason"))
+        choice.finish_reason = _REASONS.get(reason or "", reason) or ("tool_calls" if record.draft.call_ids else "stop")
+        record.response_model = _first(str, facts, info, names=("model_name", "model")) or record.response_model
+        record.response_id = dig(facts, "id", str) or record.response_id
+        _count(record, get(said, "usage_metadata"))
+    record.response_model = dig(result, "llm_output.model_name", str) or record.response_model
+    if record.input_tokens is None:
+        usage = get(get(result, "llm_output") or {}, "token_usage") or get(get(result, "llm_output") or {}, "usage")
+        record.input_tokens = _first(int, usage or {}, names=("prompt_tokens", "input_tokens"))
+        record.output_tokens = _first(int, usage or {}, names=("completion_tokens", "output_tokens"))
+
+
+_REASONS: Final = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "tool_use": "tool_calls",
+    "STOP": "stop",
+}
+
+
+def _text(generation: Any) -> list[Part]:
+    text = dig(generation, "text", str)
+    return [{"type": "text", "content": text}] if text else []
+
+
+def _first(want: type, *holders: Any, names: tuple[str, ...]) -> Any:
+    return next((found for holder in holders for name in names if (found := dig(holder, name, want)) is not None), None)
+
+
+def _count(record: Chat, usage: Any) -> None:
+    for path, field in _USAGE.items():
+        if (tokens := dig(usage, path, int)) is not None:
+            setattr(record, field, tokens)
+
+
+_USAGE: Final = {
+    "input_tokens": "input_tokens",
+    "output_tokens": "output_tokens",
+    "input_token_details.cache_read": "cache_read_tokens",
+    "input_token_details.cache_creation": "cache_write_tokens",
+    "input_token_details.audio": "audio_input_tokens",
+    "output_token_details.reasoning": "reasoning_tokens",
+    "output_token_details.audio": "audio_output_tokens",
+}
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """What goes into or comes out of a runnable, as small plain data: messages and documents by what they say."""
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if depth > _DEEPEST:
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _messages(one) if key == "messages" else plain(one, depth + 1) for key, one in value.items()}
+    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
+        return [plain(one, depth + 1) for one in value]
+    if isinstance(get(value, "type"), str) and hasattr(value, "response_metadata"):
+        return _said(value)
+    if hasattr(value, "page_content"):
+        return document(value)
+    messages = getattr(value, "messages", None)  # of a prompt
+    if isinstance(messages, list):
+        return [plain(one, depth + 1) for one in messages]
+    if names := _STEERING.get(type(value).__name__):  # LangGraph's Command and Send
+        told = {name: plain(getattr(value, name, None), depth + 1) for name in names}
+        return {name: one for name, one in told.items() if one not in (None, [], ())}
+    return value
+
+
+_STEERING: Final = {"Command": ("update", "goto", "resume", "graph"), "Send": ("node", "arg")}
+
+
+_DEEPEST: Final = 20
+
+
+def _messages(value: Any) -> Any:
+    """A state's messages may stand as pairs of role and text."""
+    if not isinstance(value, list):
+        return plain(value)
+    pairs = [one if isinstance(one, tuple) and len(one) == _PAIR else None for one in value]
+    return [
+        plain(one) if pair is None else {"role": pair[0], "content": pair[1]}
+        for one, pair in zip(value, pairs, strict=True)
+    ]
+
+
+_PAIR: Final = 2
+
+
+def state_keys(outputs: Any) -> list[str]:
+    """The keys of a graph's state that a node's answer changes."""
+    several = outputs if isinstance(outputs, list) else [outputs]
+    changes = [one if isinstance(one, Mapping) else get(one, "update") for one in several]
+    return sorted({str(key) for change in changes if isinstance(change, Mapping) for key in change})
+
+
+def _said(value: Any) -> dict[str, Any]:
+    kind = value.type
+    said: dict[str, Any] = {"role": _ROLES.get(kind, kind), "content": value.content}
+    if calls := getattr(value, "tool_calls", None):
+        said["tool_calls"] = [_called(call) for call in calls]
+    if call_id := getattr(value, "tool_call_id", None):
+        said["tool_call_id"] = call_id
+    return said
+
+
+def _called(call: Any) -> dict[str, Any]:
+    """As OpenAI writes calls: what viewers show as such."""
+    function = {"name": call.get("name"), "arguments": to_json(call.get("args"))}
+    return {"id": call.get("id"), "type": "function", "function": function}
+
+
+def document(value: Any) -> dict[str, Any]:
+    """A retrieved document; the score is where vector stores put it, among the metadata."""
+    metadata = get(value, "metadata") or {}
+    score = _first(float, metadata, names=("score", "relevance_score", "_score"))
+    return {
+        "id": str(get(value, "id") or metadata.get("id") or metadata.get("source") or ""),
+        "score": 1.0 if score is None else score,
+        "content": get(value, "page_content"),
+        "metadata": dict(metadata),
+    }

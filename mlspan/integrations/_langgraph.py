@@ -1,0 +1,186 @@
+"""What LangGraph's callbacks do not say: which node led to which, what a run resumes, and its checkpoints.
+
+The loop that drives a graph is watched where it commits what a task has written, and where it stores a checkpoint.
+The ids of the trace that a run was interrupted in stand in its checkpoint's metadata, so that the run that resumes
+it, in whatever process, carries a link to it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from opentelemetry.trace import SpanContext, TraceFlags
+
+from .._guard import guard
+from .._shape import get
+from ..tracing import semconv as sc
+from ..tracing.ledger import Ledger
+from ..tracing.live import NOTHING, Live
+from ..tracing.records import Agent, Named, Step, Workflow
+from ._hook import Hook, Undo, all_there, tap, watch
+
+ledger: Final = Ledger()  # of LangChain's runs, graphs and nodes among them
+TRACE: Final = "mlspan_trace"  # in a checkpoint's metadata: trace id, span id, as in a traceparent
+_LOOP: Final = "langgraph.pregel._loop:PregelLoop"
+_LOOP_BEFORE_0_6: Final = "langgraph.pregel.loop:PregelLoop"
+
+
+class _Sender(NamedTuple):
+    path: str
+    order: int
+    target: str
+    context: SpanContext
+
+
+class _Edges:
+    """One run of a graph: who wrote to which channel, so that who is triggered by it can point back."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, tuple[SpanContext, Any]] = {}  # task id -> its span, and its place in the graph
+        self._writers: dict[str, list[SpanContext]] = defaultdict(list)
+        self._read: set[str] = set()  # channels that have triggered somebody since they were written to
+        self._sent: list[_Sender] = []
+        self._sent_read = False
+
+    def wrote(self, task_id: str, writes: Any) -> None:
+        if task_id not in self.tasks:
+            return
+        context, path = self.tasks[task_id]
+        for channel, value in writes:
+            if channel == "__pregel_tasks":
+                if self._sent_read:
+                    self._sent, self._sent_read = [], False
+                place = _place(path[:3]) if isinstance(path, (tuple, list)) else str(path)
+                self._sent.append(_Sender(place, len(self._sent), str(get(value, "node")), context))
+            elif channel.startswith(("branch:", "join:")):
+                if channel in self._read:
+                    self._read.discard(channel)
+                    self._writers[channel] = []
+                self._writers[channel].append(context)
+
+    def triggered(self, triggers: Any, path: Any) -> list[SpanContext]:
+        """The spans of the nodes that led to a task with these triggers, at this place."""
+        if isinstance(path, (tuple, list)) and path and path[0] == "__pregel_push" and len(path) > 1:
+            self._sent_read = True
+            sent = sorted(self._sent, key=lambda one: (one.path, one.order))
+            index = path[1] if isinstance(path[1], int) else len(sent)
+            return [sent[index].context] if index < len(sent) else []
+        self._read.update(triggers)
+        return [context for channel in triggers for context in self._writers.get(channel, ())]
+
+
+def _place(path: Any) -> str:
+    """Places sort as LangGraph sorts them."""
+    if isinstance(path, (tuple, list)):
+        return "~" + ", ".join(_place(one) for one in path)
+    return f"{path:010d}" if isinstance(path, int) else str(path)
+
+
+_edges: Final[dict[Any, _Edges]] = {}  # run of a graph -> its edges
+
+
+def started(parent: Any, live: Live, metadata: Mapping[str, Any]) -> None:
+    """A node's run has started: link it to what triggered it."""
+    edges = _edges.get(parent)
+    if edges is None or not isinstance(live.record, Step) or live.record.type != "node":
+        return
+    task_id = str(metadata.get("langgraph_checkpoint_ns", "")).rpartition("|")[2].rpartition(":")[2]
+    path = metadata.get("langgraph_path")
+    for context in edges.triggered(metadata.get("langgraph_triggers") or (), path):
+        live.span.add_link(context, {sc.LINK: "triggered_by"})
+    edges.tasks[task_id] = (live.span.get_span_context(), path)
+
+
+def ended(run_id: Any) -> None:
+    _edges.pop(run_id, None)
+
+
+def _begun(args: Any, _kwargs: Any) -> Any:
+    """The loop has read its checkpoint and goes about its first step."""
+    loop = args[0]
+    run_id = getattr(getattr(loop, "manager", None), "run_id", None)
+    live = ledger.get(run_id)
+    if live is None or run_id not in ledger:
+        return NOTHING
+    with guard("looking at a graph"):
+        _edges[run_id] = _Edges()
+        _be_graph(live, loop)
+        thread = (get(get(loop, "config"), "configurable") or {}).get("thread_id")
+        if isinstance(live.record, (Agent, Workflow)) and live.record.conversation is None and thread is not None:
+            live.record.conversation = str(thread)
+        saved = loop.checkpoint_metadata
+        if saved.get("step", -2) > -2:  # what an empty checkpoint has
+            _event(live, "checkpoint.read", loop, saved)
+            waiting = any(write[1] == "__interrupt__" for write in loop.checkpoint_pending_writes or ())
+            if (waiting or loop.input is None) and (before := _context(saved.get(TRACE))) is not None:
+                live.span.add_link(before, {sc.LINK: "resumes"})
+    return NOTHING
+
+
+def _be_graph(live: Live, loop: Any) -> None:
+    """That a run is a graph or a prebuilt agent is known for sure only here."""
+    record, agent = live.record, get(get(loop, "nodes") or {}, "agent")
+    steps = getattr(getattr(agent, "bound", None), "steps", None) or [getattr(agent, "bound", None)]
+    prebuilt = any("create_react_agent" in getattr(getattr(step, "func", None), "__qualname__", "") for step in steps)
+    if isinstance(record, Agent) or not isinstance(record, Named):
+        return
+    cls = Agent if prebuilt else Workflow
+    if type(record) is not cls:
+        name = None if record.name == "LangGraph" else record.name
+        live.record = cls(name=name, input=record.input, extra=record.extra)
+        live.record.conversation = getattr(record, "conversation", None)
+
+
+def _stored(args: Any, _kwargs: Any) -> Any:
+    """The loop is about to store a checkpoint: our ids go into its metadata."""
+    loop = args[0]
+    run_id = getattr(getattr(loop, "manager", None), "run_id", None)
+    if run_id in ledger and (live := ledger.get(run_id)) is not None:
+        with guard("looking at a checkpoint"):
+            metadata = args[1] if len(args) > 1 else _kwargs["metadata"]
+            context = live.span.get_span_context()
+            if loop.checkpointer is not None and context.is_valid:
+                metadata[TRACE] = f"{context.trace_id:032x}-{context.span_id:016x}"
+                _event(live, "checkpoint.write", loop, metadata)
+    return NOTHING
+
+
+def _event(live: Live, name: str, loop: Any, metadata: Mapping[str, Any]) -> None:
+    told = {"step": metadata.get("step", get(loop, "step")), "source": metadata.get("source")}
+    live.span.add_event(name, {f"mlspan.langgraph.{key}": value for key, value in told.items() if value is not None})
+
+
+def _context(text: Any) -> SpanContext | None:
+    try:
+        trace_id, span_id = (int(part, 16) for part in text.split("-"))
+    except (AttributeError, ValueError):
+        return None
+    return SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+
+
+def _wrote(args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
+    edges = _edges.get(getattr(getattr(args[0], "manager", None), "run_id", None))
+    if edges is not None:
+        task_id, writes = (*args[1:], *kwargs.values())[:2]
+        edges.wrote(task_id, writes)
+
+
+def _install(_: Hook) -> Undo:
+    watched = {"_first": _begun, "_put_checkpoint": _stored}
+    return all_there(
+        [
+            *(
+                (name, functools.partial(watch, f"{loop}.{name}", open_))
+                for loop in _LOOPS
+                for name, open_ in watched.items()
+            ),
+            *((loop, functools.partial(tap, f"{loop}.put_writes", _wrote)) for loop in _LOOPS),
+        ]
+    )
+
+
+_LOOPS: Final = (_LOOP, _LOOP_BEFORE_0_6)
+HOOK: Final = Hook("langgraph>=0.6,<2", "langgraph", _install)

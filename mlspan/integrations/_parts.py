@@ -1,0 +1,56 @@
+"""Parts of messages and tools in the words that clients and frameworks share, which are mostly OpenAI's."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from .._shape import dig, get
+from ..tracing.messages import Part, ToolDefinition, media
+
+
+def part(raw: Any) -> Part:
+    """A part of a message, in the words of chat completions or of responses."""
+    if isinstance(raw, str):
+        return {"type": "text", "content": raw}
+    kind = dig(raw, "type", str) or "unknown"
+    if kind in _TEXTS and isinstance(text := get(raw, _TEXTS[kind]), str):
+        return {"type": "text", "content": text}
+    if url := dig(raw, "image_url.url", str) or dig(raw, "image_url", str):
+        return media("image", url)
+    if data := dig(raw, "input_audio.data", str):
+        mime_type = f"audio/{dig(raw, 'input_audio.format', str) or 'wav'}"
+        return {"type": "blob", "modality": "audio", "content": data, "mime_type": mime_type}
+    file = get(raw, "file") or raw
+    if file_id := dig(file, "file_id", str):
+        return {"type": "file", "modality": "image" if kind == "input_image" else "document", "file_id": file_id}
+    if data := dig(file, "file_data", str) or dig(file, "file_url", str):
+        return media("document", data)
+    return {"type": kind, "content": {key: raw[key] for key in raw if key != "type"} if isinstance(raw, dict) else raw}
+
+
+_TEXTS: Final = {
+    "text": "text",
+    "input_text": "text",
+    "output_text": "text",
+    "summary_text": "text",
+    "reasoning_text": "text",
+    "refusal": "refusal",
+}
+
+
+def tool(raw: Any) -> ToolDefinition:
+    """A tool that was offered, nested as in chat completions or flat as in responses."""
+    kind = dig(raw, "type", str) or "function"
+    function = get(raw, kind) or raw
+    offered: ToolDefinition = {"type": kind, "name": dig(function, "name", str) or kind}
+    if description := dig(function, "description", str):
+        offered["description"] = description
+    if parameters := dig(function, "parameters", dict):
+        offered["parameters"] = parameters
+    return offered
+
+
+def plain(raw: Any) -> Any:
+    """A client's object as plain data, without what is unset."""
+    dump = getattr(raw, "model_dump", None)
+    return dump(mode="json", exclude_none=True, warnings=False) if dump is not None else raw
