@@ -40,6 +40,7 @@ LANGCHAIN = {
         "langchain-openai==1.0.*",
         "openai<3",
         "langgraph-checkpoint==3.0.*",
+        "langgraph-prebuilt==1.0.1",
     ],
 }
 

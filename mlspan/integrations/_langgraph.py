@@ -122,16 +122,29 @@ def _begun(args: Any, _kwargs: Any) -> Any:
 
 def _be_graph(live: Live, loop: Any) -> None:
     """That a run is a graph or a prebuilt agent is known for sure only here."""
-    record, agent = live.record, get(get(loop, "nodes") or {}, "agent")
-    steps = getattr(getattr(agent, "bound", None), "steps", None) or [getattr(agent, "bound", None)]
-    prebuilt = any("create_react_agent" in getattr(getattr(step, "func", None), "__qualname__", "") for step in steps)
+    record = live.record
     if isinstance(record, Agent) or not isinstance(record, Named):
         return
-    cls = Agent if prebuilt else Workflow
+    cls = Agent if _is_prebuilt(get(loop, "nodes") or {}) else Workflow
     if type(record) is not cls:
         name = None if record.name == "LangGraph" else record.name
         live.record = cls(name=name, input=record.input, extra=record.extra)
         live.record.conversation = getattr(record, "conversation", None)
+
+
+def _is_prebuilt(nodes: Mapping[str, Any]) -> bool:
+    """Whether a node is a function of LangGraph's create_react_agent or LangChain's create_agent, 1.0 of which says no
+    more of itself.
+    """
+    for name in ("agent", "model"):
+        bound = getattr(nodes.get(name), "bound", None)
+        funcs = [getattr(step, "func", None) for step in getattr(bound, "steps", None) or [bound]]
+        if any(getattr(func, "__qualname__", "").startswith(_PREBUILT) for func in funcs):
+            return True
+    return False
+
+
+_PREBUILT: Final = ("create_react_agent", "create_agent")
 
 
 def _stored(args: Any, _kwargs: Any) -> Any:

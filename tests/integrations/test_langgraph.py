@@ -207,7 +207,8 @@ async def test_an_agent_is_an_agent(model: Any, spans: Spans, asynchronous: bool
     given: Any = {"messages": [("user", "weather in Paris?")]}
     got = await agent.ainvoke(given) if asynchronous else agent.invoke(given)
     assert got["messages"][-1].content == "It is sunny in Paris."
-    assert re.sub(r" \[.*?\]", "", spans.tree()) == AGENT
+    tree = re.sub(r" \[.*?\]", "", spans.tree())
+    assert re.sub(r"\n *(model_to_tools|tools_to_model)", "", tree) == AGENT  # LangGraph 1.0 tells of its edges as runs
     (run,) = spans.named("execute_tool get_weather")
     (link,) = run.links
     assert link.context.span_id == spans.named("chat gpt-4o-mini")[0].get_span_context().span_id
@@ -350,22 +351,16 @@ async def test_two_hundred_graphs_at_once_stay_apart(spans: Spans, caplog: pytes
 
 def test_ten_thousand_runs_leave_memory_flat(spans: Spans) -> None:
     """What is kept of a run goes with it."""
-    import tracemalloc
-
     graph = StateGraph(State).add_node("a", lambda _: {"seen": ["a"]}).add_edge(START, "a").compile()
 
-    def run(count: int) -> int:
-        for _ in range(count):
+    def objects_after(runs: int) -> int:
+        for n in range(runs):
             graph.invoke({"seen": []})
-        spans.clear()
+            if n % 500 == 499:
+                spans.clear()
         gc.collect()
-        return tracemalloc.get_traced_memory()[0]
+        return len(gc.get_objects())
 
-    tracemalloc.start()
-    try:
-        run(200)
-        first = run(500)
-        grown = run(1000) - first
-    finally:
-        tracemalloc.stop()
-    assert grown < 400_000, f"{grown} bytes for 1000 runs"
+    first = objects_after(1_000)
+    grown = objects_after(9_000) - first
+    assert grown < 1_000, f"{grown} objects more after 9,000 runs"

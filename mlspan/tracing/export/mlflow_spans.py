@@ -47,9 +47,11 @@ _PARAMETERS: Final = {  # shown beside the messages, under the names that OpenAI
 }
 
 
-def translated(span: ReadableSpan) -> ReadableSpan:
-    """*span* with MLflow's attributes beside its own."""
+def translated(span: ReadableSpan, *, counts: bool = True) -> ReadableSpan:
+    """*span* with MLflow's attributes beside its own; without its tokens where they do not count."""
     attributes = span.attributes or {}
+    if not counts:
+        attributes = {key: value for key, value in attributes.items() if not key.startswith("gen_ai.usage.")}
     return ReadableSpan(
         name=span.name,
         context=span.get_span_context(),

@@ -102,7 +102,9 @@ class Trace:
 
 def trace_of(parcel: Parcel, run_id: str | None) -> Trace:
     """*parcel* in MLflow's names, tied to *run_id* if that is given."""
-    spans = [translated(span) for span in parcel.spans if span.end_time]
+    ended = [span for span in parcel.spans if span.end_time]
+    calls = {_id(span) for span in ended if _is_call(span) and _is_ours(span)}
+    spans = [translated(span, counts=not _repeats(span, calls)) for span in ended]
     root = next((span for span in spans if _id(span) == parcel.root_id), None)
     top = root or min(spans, key=lambda span: span.start_time or 0)
     start = min(span.start_time or 0 for span in spans)
@@ -119,6 +121,19 @@ def trace_of(parcel: Parcel, run_id: str | None) -> Trace:
         metadata=_metadata(parcel, spans, run_id),
     )
     return Trace(parcel, info, spans, merge=not parcel.whole or top.parent is not None)
+
+
+def _is_ours(span: ReadableSpan) -> bool:
+    return span.instrumentation_scope is not None and span.instrumentation_scope.name == "mlspan"
+
+
+def _is_call(span: ReadableSpan) -> bool:
+    return (span.attributes or {}).get(sc.OPERATION) in {sc.CHAT, sc.TEXT_COMPLETION, sc.EMBEDDINGS}
+
+
+def _repeats(span: ReadableSpan, calls: set[int]) -> bool:
+    """Whether a client (Anthropic's does) tells of one of our *calls* in a span of its own: its tokens count once."""
+    return span.parent is not None and span.parent.span_id in calls and _is_call(span) and not _is_ours(span)
 
 
 def _id(span: ReadableSpan) -> int:
