@@ -44,17 +44,24 @@ def told(spans: Spans) -> Counter[str]:
     )
 
 
-def config(base_url: str, **more: Any) -> Any:
-    one = {"model": "gpt-4o-mini", "api_key": "test", "base_url": base_url, "api_type": "openai", "max_retries": 0}
-    return {"config_list": [one], "cache_seed": None, **more}
+def config(base_url: str, **entry: Any) -> Any:
+    one = {
+        "model": "gpt-4o-mini",
+        "api_key": "test",
+        "base_url": base_url,
+        "api_type": "openai",
+        "max_retries": 0,
+        **entry,
+    }
+    return {"config_list": [one], "cache_seed": None}
 
 
-def pair(base_url: str, tool: Any = get_weather) -> SimpleNamespace:
+def pair(base_url: str, tool: Any = get_weather, **more: Any) -> SimpleNamespace:
     """A user that runs tools, and an assistant that asks for them."""
     import autogen
 
     user = autogen.UserProxyAgent("user", human_input_mode="NEVER", code_execution_config=False)
-    assistant = autogen.AssistantAgent("assistant", system_message="Be brief.", llm_config=config(base_url))
+    assistant = autogen.AssistantAgent("assistant", system_message="Be brief.", llm_config=config(base_url, **more))
     autogen.register_function(tool, name="get_weather", caller=assistant, executor=user, description="The weather.")
     return SimpleNamespace(user=user, assistant=assistant)
 

@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -213,3 +214,142 @@ def test_disabled_is_as_it_was(aimock: str, spans: Spans) -> None:
     assert conversable_agent.threading is threading
     pair(aimock).assistant.generate_reply([{"role": "user", "content": "hello"}])
     assert spans.all == []
+
+
+@pytest.mark.parametrize("openai_too", [False, True])
+def test_a_stream_is_one_call(aimock: str, spans: Spans, monkeypatch: pytest.MonkeyPatch, *, openai_too: bool) -> None:
+    """AG2 reads a stream itself; its tokens are the server's, or none where this version only estimates them."""
+    monkeypatch.setattr("autogen.oai.client.count_token", lambda *_: 3, raising=False)  # it asks the network how
+    if openai_too:
+        integrations.openai.autolog(include_usage=True)
+    before = len(journal(aimock))
+    try:
+        pair(aimock, stream=True).assistant.generate_reply([{"role": "user", "content": "hello"}])
+    finally:
+        integrations.openai.autolog(disable=True)
+    asks = hasattr(autogen.OpenAIWrapper.__init__.__globals__["OpenAIClient"], "_add_streaming_usage_to_params")
+    (turn, chat) = spans.all
+    assert (turn.name, chat.name, (chat.attributes or {})["gen_ai.request.stream"]) == (
+        "invoke_agent assistant",
+        "chat gpt-4o-mini",
+        True,
+    )
+    assert content(chat, "gen_ai.output.messages")[0]["parts"] == [{"type": "text", "content": "Hi there!"}]
+    assert told(spans) == (counted(aimock, journal(aimock)[before:]) if asks or openai_too else Counter())
+    assert ("gen_ai.response.time_to_first_chunk" in (chat.attributes or {})) is openai_too
+
+
+@pytest.mark.parametrize("openai_too", [False, True])
+def test_the_second_client_answers(aimock: str, scripted: Any, spans: Spans, *, openai_too: bool) -> None:
+    """Where the first of two fails, the call is named for the one that answered."""
+    scripted.reply({"error": {"message": "no"}}, status=500)
+    first, second = (config(url)["config_list"][0] for url in (scripted.base_url, aimock))
+    wrapper = autogen.OpenAIWrapper(config_list=[{**first, "model": "gpt-5"}, second], cache_seed=None)
+    if openai_too:
+        integrations.openai.autolog()
+    try:
+        wrapper.create(messages=[{"role": "user", "content": "hello"}])
+    finally:
+        integrations.openai.autolog(disable=True)
+    assert spans.tree() == "chat gpt-4o-mini [12 in, 5 out]"
+
+
+@pytest.mark.parametrize("openai_too", [False, True])
+def test_an_answer_that_a_filter_refuses_is_paid_for(aimock: str, spans: Spans, *, openai_too: bool) -> None:
+    """The tokens of both answers are counted: in one span, or with OpenAI's hook in one below the other."""
+    one = config(aimock)["config_list"][0]
+    wrapper = autogen.OpenAIWrapper(config_list=[one, one], cache_seed=None)
+    if openai_too:
+        integrations.openai.autolog()
+    try:
+        wrapper.create(messages=[{"role": "user", "content": "hello"}], filter_func=lambda **_: False)
+    finally:
+        integrations.openai.autolog(disable=True)
+    assert told(spans) == Counter(input=24, output=10)
+
+
+def test_a_client_of_the_users_own(spans: Spans) -> None:
+    """What speaks to no provider that anybody knows of is named by its class."""
+
+    class Echo:
+        def __init__(self, config: Any, **_: Any) -> None: ...
+
+        def create(self, params: Any) -> Any:
+            message = SimpleNamespace(content=params["messages"][-1]["content"], function_call=None, tool_calls=None)
+            return SimpleNamespace(choices=[SimpleNamespace(message=message)], model="echo-1")
+
+        def message_retrieval(self, response: Any) -> list[str]:
+            return [choice.message.content for choice in response.choices]
+
+        def cost(self, response: Any) -> float:
+            return 0
+
+        @staticmethod
+        def get_usage(response: Any) -> dict[str, Any]:
+            return {}
+
+    agent = ConversableAgent("ada", llm_config={"config_list": [{"model": "echo", "model_client_cls": "Echo"}]})
+    agent.register_model_client(Echo)
+    agent.client_cache = None
+    assert agent.generate_reply([{"role": "user", "content": "well"}]) == "well"
+    assert spans.tree("gen_ai.provider.name") == "invoke_agent ada\n  chat echo [gen_ai.provider.name=echo]"
+
+
+def test_a_unified_response(aimock: str, spans: Spans) -> None:
+    """The newer clients answer in a shape of their own."""
+    pytest.importorskip("autogen.llm_clients", reason="this version has no newer clients")
+    one = {**config(aimock)["config_list"][0], "api_type": "openai_v2"}
+    one.pop("max_retries")
+    wrapper = autogen.OpenAIWrapper(config_list=[one], cache_seed=None)
+    tools = [{"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}]
+    wrapper.create(messages=[{"role": "user", "content": "weather in Paris?"}], tools=tools)
+    assert spans.tree("gen_ai.provider.name") == "chat gpt-4o-mini [5 in, 7 out, gen_ai.provider.name=openai]"
+    (asked,) = content(spans.one(), "gen_ai.output.messages")[0]["parts"]
+    assert asked == {"type": "tool_call", "id": "call_1", "name": "get_weather", "arguments": {"city": "Paris"}}
+
+
+def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch, spans: Spans) -> None:
+    """Waiting for a person is a step of its own, by whichever method the user gets the answer."""
+
+    class Polite(autogen.UserProxyAgent):  # type: ignore[misc]
+        def get_human_input(self, prompt: str, **_: Any) -> str:
+            return "yes"
+
+    Polite("user", code_execution_config=False).generate_reply([{"role": "user", "content": "May I?", "name": "ada"}])
+    assert spans.tree() == "invoke_agent user\n  human input"
+    assert content(spans.all[1], "mlspan.output") == "yes"
+
+
+@pytest.mark.filterwarnings(
+    "ignore:unclosed <socket:ResourceWarning"
+)  # AG2 0.10 looks for Docker, and leaves its socket
+def test_programs_of_other_executors(spans: Spans, tmp_path: Path) -> None:
+    """An executor of the user's, defined after autolog, and the agent's own without any."""
+    from autogen.coding import CodeExecutor, CodeResult, MarkdownCodeExtractor
+
+    class Pretend(CodeExecutor):  # type: ignore[misc]
+        code_extractor = MarkdownCodeExtractor()
+
+        def execute_code_blocks(self, code_blocks: Any) -> Any:
+            return CodeResult(exit_code=0, output="42")
+
+        def restart(self) -> None: ...
+
+    said = [{"role": "user", "content": "```sh\necho 42\n```"}]
+    for how in ({"executor": Pretend()}, {"use_docker": False, "work_dir": str(tmp_path)}):
+        ConversableAgent("coder", code_execution_config=how, human_input_mode="NEVER").generate_reply(said)
+    assert spans.tree() == (
+        "invoke_agent coder\n  execute_tool Pretend\ninvoke_agent coder\n  execute_tool ConversableAgent"
+    )
+    assert content(spans.all[1], "gen_ai.tool.call.arguments") == [{"language": "sh", "code": "echo 42"}]
+
+
+def test_nothing_of_what_is_said_leaves(aimock: str, spans: Spans, tracing_off: None) -> None:
+    """With content off the tree, its tokens and links stay."""
+    tracing.configure(capture_content=False)
+    both = pair(aimock)
+    both.user.initiate_chat(both.assistant, message="weather in Paris?", max_turns=2, silent=True)
+    assert spans.tree() == CHAT
+    said = [text for span in spans.all for text in map(str, (span.attributes or {}).values())]
+    assert [text for text in said if "Paris" in text or "sunny" in text] == []
+    assert len(spans.named("execute_tool get_weather")[0].links) == 1

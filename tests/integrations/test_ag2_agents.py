@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,10 @@ import pytest
 if importlib.util.find_spec("ag2") is None:
     pytest.skip("AG2 1.x is not installed", allow_module_level=True)
 
+from ag2 import Agent, Context
+from ag2.config import ModelProvider, OpenAIConfig
+from ag2.events import ToolCallEvent
+from ag2.testing import TestConfig
 from ag2_pairs import counted, get_weather, journal, told
 
 from mlspan import integrations, tracing
@@ -37,11 +42,14 @@ async def http() -> Any:
 
 
 def assistant(base_url: str, http: Any, *, streaming: bool = False, **more: Any) -> Any:
-    from ag2 import Agent
-    from ag2.config import OpenAIConfig
 
     options = {"api_key": "test", "max_retries": 0, "streaming": streaming, "http_client": http}
     return Agent("assistant", "Be brief.", config=OpenAIConfig("gpt-4o-mini", base_url=base_url, **options), **more)
+
+
+def model(*turns: Any) -> Any:
+    """A model that answers what the test says."""
+    return TestConfig(*turns, provider=ModelProvider.OPENAI, model="test", raise_tool_errors=False)
 
 
 TURN = """\
@@ -77,12 +85,8 @@ async def test_an_agent_with_a_tool_is_one_tree(aimock: str, http: Any, spans: S
     assert [link.context.span_id for link in tool.links] == [asked.context.span_id]
 
 
-@pytest.mark.any_span  # a scripted model has neither a provider nor a name
 async def test_agents_below_agents(spans: Spans) -> None:
     """An agent as another's tool; a tool that fails; a person who is asked."""
-    from ag2 import Agent, Context
-    from ag2.events import ToolCallEvent
-    from ag2.testing import TestConfig
 
     def divide() -> float:
         return 1 / 0
@@ -93,27 +97,26 @@ async def test_agents_below_agents(spans: Spans) -> None:
     def answer(_: Any) -> str:
         return "yes"
 
-    helper = Agent("helper", config=TestConfig("done"))
+    helper = Agent("helper", config=model("done"))
     calls = [
         ToolCallEvent("divide", arguments="{}"),
         ToolCallEvent("ask_person", arguments="{}"),
         ToolCallEvent(helper.as_tool(description="Helps.").name, arguments='{"objective": "help"}'),
     ]
-    model = TestConfig(*calls, "finished", raise_tool_errors=False)
     tools = [divide, ask_person, helper.as_tool(description="Helps.")]
-    await Agent("boss", config=model, tools=tools, hitl_hook=answer).ask("go")
+    await Agent("boss", config=model(*calls, "finished"), tools=tools, hitl_hook=answer).ask("go")
     assert spans.tree() == (
         "invoke_agent boss\n"
-        "  chat\n"
+        "  chat test\n"
         "  execute_tool divide [ERROR ZeroDivisionError]\n"
-        "  chat\n"
+        "  chat test\n"
         "  execute_tool ask_person\n"
         "    human input\n"
-        "  chat\n"
+        "  chat test\n"
         "  execute_tool task_helper\n"
         "    invoke_agent helper\n"
-        "      chat\n"
-        "  chat"
+        "      chat test\n"
+        "  chat test"
     )
 
 
@@ -151,10 +154,138 @@ async def test_a_cancelled_turn_says_so(scripted: Any, http: Any, spans: Spans, 
     assert spans.tree() == f"invoke_agent assistant [{cancelled}]\n  chat gpt-4o-mini [{cancelled}]"
 
 
+async def test_a_stream_is_one_call(aimock: str, http: Any, spans: Spans) -> None:
+    """AG2 reads a stream itself, and has asked the server for its tokens."""
+    before = len(journal(aimock))
+    await assistant(aimock, http, streaming=True, tools=[get_weather]).ask("weather in Paris?")
+    assert spans.tree() == TURN
+    assert told(spans) == counted(aimock, journal(aimock)[before:])
+    assert [(span.attributes or {})["gen_ai.request.stream"] for span in spans.named("chat gpt-4o-mini")] == [True] * 2
+
+
+async def test_turns_of_one_conversation_share_its_id(aimock: str, http: Any, spans: Spans) -> None:
+    """What goes on from a reply is the same conversation, and a new question another; the prompt is a message."""
+    agent = assistant(aimock, http)
+    reply = await agent.ask("hello")
+    await reply.ask("hello")
+    await agent.ask("hello")
+    first, second, third = [
+        (span.attributes or {})["gen_ai.conversation.id"] for span in spans.named("invoke_agent assistant")
+    ]
+    assert first == second != third
+    messages = content(spans.named("chat gpt-4o-mini")[1], "gen_ai.input.messages")
+    assert [(one["role"], one["parts"][0]["content"]) for one in messages] == [
+        ("system", "Be brief."),
+        ("user", "hello"),
+        ("assistant", "Hi there!"),
+        ("user", "hello"),
+    ]
+
+
+async def test_a_model_that_fails_fails_the_turn(scripted: Any, http: Any, spans: Spans) -> None:
+    """The error of the client is that of the call and of the turn."""
+    scripted.reply({"error": {"message": "no"}}, status=400)
+    with pytest.raises(Exception, match="no"):
+        await assistant(scripted.base_url, http).ask("hello")
+    error = "ERROR openai.BadRequestError"
+    assert spans.tree() == f"invoke_agent assistant [{error}]\n  chat gpt-4o-mini [{error}]"
+
+
+async def test_a_run_left_early_is_cancelled(scripted: Any, http: Any, spans: Spans) -> None:
+    """Whoever leaves the block of a run that goes on has cancelled it; one that has not begun leaves nothing."""
+    scripted.reply({}, delay=0.5)
+    agent = assistant(scripted.base_url, http)
+    async with agent.run("hello"):
+        pass
+    async with agent.run("hello") as run:
+        run.start()
+        await asyncio.sleep(0.3)
+    cancelled = "ERROR asyncio.exceptions.CancelledError"
+    assert spans.tree() == f"invoke_agent assistant [{cancelled}]\n  chat gpt-4o-mini [{cancelled}]"
+
+
+def test_three_threads_give_three_traces(aimock: str, spans: Spans) -> None:
+    """Each with a loop of its own."""
+    import openai
+
+    async def turn() -> None:
+        async with openai.DefaultAsyncHttpxClient() as http:
+            await assistant(aimock, http, tools=[get_weather]).ask("weather in Paris?")
+
+    threads = [threading.Thread(target=asyncio.run, args=(turn(),)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert spans.tree() == "\n".join([TURN] * 3)
+    assert sorted(Counter(span.context.trace_id for span in spans.all).values()) == [4, 4, 4]
+
+
+async def test_programs_are_tools(spans: Spans) -> None:
+    """Code that the model writes runs as a tool of the agent's."""
+    from ag2.tools import LocalEnvironment, SandboxCodeTool
+
+    call = ToolCallEvent("run_code", arguments='{"code": "print(6 * 7)", "language": "python"}')
+    coder = Agent("coder", config=model(call, "done"), tools=[SandboxCodeTool(LocalEnvironment())])
+    await coder.ask("go")
+    assert spans.tree() == "invoke_agent coder\n  chat test\n  execute_tool run_code\n  chat test"
+    assert str(content(spans.named("execute_tool run_code")[0], "gen_ai.tool.call.result")).strip() == "42"
+
+
+@pytest.mark.parametrize("within", ["caller", "nothing"])
+async def test_a_network_is_one_tree(within: str, spans: Spans) -> None:
+    """Who is told something has its turn in the trace of who told it, and links to the hand-off that led to it."""
+    network = pytest.importorskip("ag2.network")
+    from ag2.knowledge import MemoryKnowledgeStore
+
+    def ask_bob() -> Any:
+        return network.Handoff(target="bob", reason="knows better")
+
+    async def say(hub: Any) -> None:
+        ada = Agent("ada", config=model(ToolCallEvent("ask_bob", arguments="{}"), "asked"), tools=[ask_bob])
+        agents = [Agent("boss", config=model("never")), ada, Agent("bob", config=model("done"))]
+        clients = [await hub.register(agent, attach_plugin=False) for agent in agents]
+        graph = network.TransitionGraph.sequence([client.agent_id for client in clients])
+        knobs = {"graph": graph.to_dict()}
+        channel = await clients[0].open(type=network.WORKFLOW_TYPE, target=["ada", "bob"], knobs=knobs)
+        await channel.send("go")
+        for _ in range(500):
+            await asyncio.sleep(0.01)
+            if (await channel.info()).is_terminal():
+                return
+
+    hub = await network.Hub.open(MemoryKnowledgeStore())
+    try:
+        if within == "caller":
+            with tracing.session("s1"), tracing.span("caller"):
+                await say(hub)
+        else:
+            await say(hub)
+    finally:
+        await hub.close()
+    turns = [
+        "invoke_agent ada",
+        "  chat test",
+        "  execute_tool ask_bob",
+        "  chat test",
+        "invoke_agent bob",
+        "  chat test",
+    ]
+    if within == "nothing":  # nothing that they could stand below
+        assert spans.tree() == "\n".join(turns)
+        return
+    assert spans.tree("session.id").replace(" [session.id=s1]", "") == "\n".join(
+        ["caller", *(f"  {one}" for one in turns)]
+    )
+    assert all((span.attributes or {})["session.id"] == "s1" for span in spans.all)
+    (tool,), (turn,) = spans.named("execute_tool ask_bob"), spans.named("invoke_agent bob")
+    assert [(link.context.span_id, dict(link.attributes)) for link in turn.links] == [
+        (tool.context.span_id, {"mlspan.link": "handed_off_by"})
+    ]
+
+
 async def test_agents_disabled_are_as_they_were(aimock: str, http: Any, spans: Spans) -> None:
     """disable=True brings the very original back; an agent that was made before is silent."""
-    from ag2 import Agent
-
     agent = assistant(aimock, http)
     ag2.autolog(disable=True)
     assert Agent._drive_scope.__module__ == "ag2.agent"

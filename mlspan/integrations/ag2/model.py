@@ -64,10 +64,13 @@ def begin(call: Call) -> tuple[Record, Observe[Any]]:
         chat.tools = [parts.tool(one) for one in (*(asked.get("tools") or ()), *(asked.get("functions") or ()))] or None
 
     def observe(chat: Chat, got: Any) -> None:
-        answered = dig(got, "config_id", int) or 0
+        _observe(chat, got)
+        kept = (get(call.args[0], "_response_metadata") or {}).get(
+            chat.response_id
+        )  # since 0.11; before, the answer says
+        answered = dig(kept or got, "config_id", int) or 0
         if 0 < answered < len(configs):
             _name_model(chat, {**configs[answered], **call.kwargs})
-        _observe(chat, got)
 
     return chat, observe
 
@@ -111,11 +114,16 @@ def _estimates() -> bool:
 def _observe_message(chat: Chat, index: int, message: Any, reason: str | None) -> None:
     choice = chat.draft.choice(index)
     choice.finish_reason = reason
-    text = message.get_text() if hasattr(message, "get_text") else get(message, "content")
-    if isinstance(text := message if isinstance(message, str) else text, str) and text:
-        choice.say(text)
-    asked = message.get_tool_calls() if hasattr(message, "get_tool_calls") else get(message, "tool_calls")
-    for one in [*(asked or ()), get(message, "function_call")]:
+    content = message if isinstance(message, str) else get(message, "content")
+    blocks = content if isinstance(content, list) else [{"type": "text", "text": content}]
+    for block in blocks:  # a UnifiedMessage has one for each thing it says
+        if text := dig(block, "text", str):
+            choice.say(text)
+        elif text := dig(block, "reasoning", str):
+            choice.say(text, "reasoning")
+        elif dig(block, "type", str) == "tool_call":
+            choice.add(_call(block))
+    for one in [*(get(message, "tool_calls") or ()), get(message, "function_call")]:
         if one is not None:
             choice.add(_call(one))
 
