@@ -16,7 +16,7 @@ if importlib.util.find_spec("ag2") is None:
 
 from ag2 import Agent, Context
 from ag2.config import ModelProvider, OpenAIConfig
-from ag2.events import ToolCallEvent
+from ag2.events import ModelMessage, ModelResponse, ToolCallEvent, Usage
 from ag2.testing import TestConfig
 from ag2_pairs import counted, get_weather, journal, told
 
@@ -117,6 +117,23 @@ async def test_agents_below_agents(spans: Spans) -> None:
         "    invoke_agent helper\n"
         "      chat test\n"
         "  chat test"
+    )
+
+
+@pytest.mark.any_span  # neither a provider nor a model
+async def test_a_configuration_that_names_nothing(spans: Spans) -> None:
+    """Some raise where they are asked for what they have not."""
+    await Agent("boss", config=TestConfig("finished")).ask("go")
+    assert spans.tree() == "invoke_agent boss\n  chat"
+
+
+async def test_input_tokens_are_all_of_them(spans: Spans) -> None:
+    """Anthropic counts what it has cached beside the rest; the conventions count it in."""
+    usage = Usage(prompt_tokens=10, completion_tokens=4, cache_read_input_tokens=100, cache_creation_input_tokens=20)
+    answer = ModelResponse(message=ModelMessage("hi"), usage=usage, provider="anthropic", model="claude")
+    await Agent("boss", config=TestConfig(answer, provider=ModelProvider.ANTHROPIC, model="claude")).ask("go")
+    assert spans.tree("gen_ai.usage.cache_read.input_tokens") == (
+        "invoke_agent boss\n  chat claude [130 in, 4 out, gen_ai.usage.cache_read.input_tokens=100]"
     )
 
 

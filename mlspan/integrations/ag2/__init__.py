@@ -13,5 +13,6 @@ __all__ = ["HOOK", "autolog"]
 _CLASSIC: Final = Hook("ag2>=0.10,<1", "autogen", classic.install)
 _AGENTS: Final = Hook("ag2>=1.2,<2", "ag2", agents.install, also=(network.HOOK,))
 # Both are of one distribution, so only one is ever installed: the hook of that one speaks for the two.
-HOOK: Final = _AGENTS if importlib.util.find_spec("ag2") is not None else _CLASSIC
+_found: Final = importlib.util.find_spec("ag2")  # without an origin, a folder that happens to have the name
+HOOK: Final = _AGENTS if _found is not None and _found.origin else _CLASSIC
 autolog = HOOK.autolog

@@ -24,6 +24,8 @@ _PROVIDERS: Final = {
     "xai": "x_ai",
 }
 
+_APART: Final = {"anthropic", "aws.bedrock"}  # which count cached tokens beside the others; input tokens are all
+
 
 def install(hook: Hook) -> Undo:
     """Have each turn of an agent opened by us, with a middleware of ours nearest to its model and its tools."""
@@ -141,6 +143,8 @@ def _observe_chat(chat: Chat, got: Any) -> None:
         count = get(get(got, "usage"), name)
         if isinstance(count, (int, float)) and count:
             setattr(chat, field, int(count))
+    if chat.provider in _APART and chat.input_tokens is not None:
+        chat.input_tokens += (chat.cache_read_tokens or 0) + (chat.cache_write_tokens or 0)
 
 
 _USAGE: Final = {
