@@ -16,7 +16,7 @@ if importlib.util.find_spec("ag2") is None:
 
 from ag2 import Agent, Context
 from ag2.config import ModelProvider, OpenAIConfig
-from ag2.events import ModelMessage, ModelResponse, ToolCallEvent, Usage
+from ag2.events import BinaryInput, DataInput, FileIdInput, ModelMessage, ModelResponse, ToolCallEvent, UrlInput, Usage
 from ag2.testing import TestConfig
 from ag2_pairs import counted, get_weather, journal, told
 
@@ -135,6 +135,22 @@ async def test_input_tokens_are_all_of_them(spans: Spans) -> None:
     assert spans.tree("gen_ai.usage.cache_read.input_tokens") == (
         "invoke_agent boss\n  chat claude [130 in, 4 out, gen_ai.usage.cache_read.input_tokens=100]"
     )
+
+
+async def test_what_is_not_text(spans: Spans) -> None:
+    """Pictures, addresses and files of a question, in the words of the conventions."""
+    parts = [
+        BinaryInput(b"GIF89a", media_type="image/gif", kind="image"),
+        UrlInput("http://x.test/a.pdf", kind="document"),
+    ]
+    await Agent("boss", config=model("seen")).ask("look", *parts, FileIdInput("file-1"), DataInput({"a": 1}))
+    assert content(spans.all[1], "gen_ai.input.messages")[-1]["parts"] == [
+        {"type": "text", "content": "look"},
+        {"type": "blob", "modality": "image", "content": "R0lGODlh", "mime_type": "image/gif"},
+        {"type": "uri", "modality": "document", "uri": "http://x.test/a.pdf"},
+        {"type": "file", "modality": "document", "file_id": "file-1"},
+        {"type": "data", "content": {"a": 1}},
+    ]
 
 
 async def test_many_agents_in_one_loop_keep_apart(aimock: str, http: Any, spans: Spans) -> None:

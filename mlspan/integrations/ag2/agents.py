@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import importlib
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 from ..._shape import dig, get, items
 from ...tracing.content import snapshot
-from ...tracing.messages import Draft, Message, Part, ToolDefinition, loads, tool_call, tool_call_response
+from ...tracing.live import _type_name as type_name
+from ...tracing.messages import Draft, Message, Part, ToolDefinition, loads, media, tool_call, tool_call_response
 from ...tracing.records import Agent, Chat, Observe, Record, Step, Tool
 from .._hook import Call, Hook, Undo
 from .handoffs import hand_over, take_over
@@ -175,8 +177,14 @@ def _part(part: Any) -> Part:
     if isinstance(text := get(part, "content"), str):
         return {"type": "text", "content": text}
     if isinstance(url := get(part, "url"), str):
-        return {"type": "uri", "modality": "document", "uri": url}
-    return {"type": type(part).__name__, "content": snapshot(get(part, "data")) if hasattr(part, "data") else None}
+        return media("document", url)
+    if isinstance(file_id := get(part, "file_id"), str):
+        return {"type": "file", "modality": "document", "file_id": file_id}
+    if isinstance(data := get(part, "data"), bytes):
+        modality = str(get(part, "media_type")).partition("/")[0]
+        modality = modality if modality in {"audio", "image", "video"} else "document"
+        return media(modality, f"data:{get(part, 'media_type')};base64,{b64encode(data).decode()}")
+    return {"type": "data", "content": snapshot(data)}
 
 
 def _texts(parts: Any) -> Any:
@@ -203,9 +211,7 @@ def _begin_tool(call: Call) -> tuple[Record, Observe[Any]]:
     def observe(tool: Tool, got: Any) -> None:
         error = get(got, "error")
         if isinstance(error, BaseException):
-            cls = type(error)
-            named = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
-            tool.failure = (named, str(error) if call.content else "")
+            tool.failure = (type_name(error), str(error) if call.content else "")
             return
         parts = get(get(got, "result"), "parts") or ()
         for part in parts:

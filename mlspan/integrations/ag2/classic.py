@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 from opentelemetry import trace
 from opentelemetry.trace import Span
 
+from ..._guard import guard
 from ..._shape import dig, get, items
 from ...tracing.content import snapshot
 from ...tracing.live import NOTHING
@@ -36,11 +37,13 @@ _owners: Final[WeakKeyDictionary[Span, tuple[Begin, int]]] = WeakKeyDictionary()
 def _open(hook: Hook, begin: Begin, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """As ``hook.open``, but where a subclass's method calls its parent's, the two are one operation."""
     own = begin, id(args[0])
-    if _owners.get(trace.get_current_span()) == own:
-        return NOTHING
+    with guard("looking at a call"):
+        if _owners.get(trace.get_current_span()) == own:
+            return NOTHING
     live = hook.open(begin, args, kwargs)
     if live is not NOTHING:
-        _owners[live.span] = own
+        with guard("noting a call"):
+            _owners[live.span] = own
     return live
 
 
