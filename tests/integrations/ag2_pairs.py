@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import urllib.request
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
+from mlspan import integrations
 from mlspan.testing import Spans
 
 
 def get_weather(city: str) -> str:
     """The weather in a city."""
     return f"sunny in {city}"
+
+
+async def until(come: Callable[[], Any]) -> None:
+    """Wait for what another thread or task is about to do, for ten seconds."""
+    for _ in range(1000):
+        if come():
+            return
+        await asyncio.sleep(0.01)
+    raise TimeoutError
+
+
+@contextmanager
+def openai_hook(on: bool, **options: Any) -> Iterator[None]:
+    """OpenAI's hook inside the block, if it is to be *on*."""
+    if on:
+        integrations.openai.autolog(**options)
+    yield
+    integrations.openai.autolog(disable=True)
 
 
 def journal(aimock: str) -> list[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,15 +13,9 @@ autogen = pytest.importorskip("autogen", reason="AG2 0.x is not installed")  # b
 from ag2_pairs import config, pair
 
 from mlspan import tracing
-from mlspan.integrations import ag2
 from mlspan.testing import Spans, content
 
-
-@pytest.fixture(autouse=True)
-def _ag2_on(spans: Spans) -> Iterator[None]:
-    ag2.autolog(log_traces=True)
-    yield
-    ag2.autolog(disable=True)
+pytestmark = pytest.mark.usefixtures("ag2_on")
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
