@@ -36,7 +36,9 @@ def test_a_chat_with_a_tool_is_one_tree(colour: str, aimock: str, spans: Spans) 
         "weather in Paris?",
         "It is sunny in Paris.",
     )
-    assert content(turn, "mlspan.output")["tool_calls"][0]["id"] == "call_1"
+    assert content(turn, "mlspan.output") == [
+        {"type": "tool_call", "id": "call_1", "name": "get_weather", "arguments": {"city": "Paris"}}
+    ]
     assert content(asked, "gen_ai.input.messages")[0] == {
         "role": "system",
         "parts": [{"type": "text", "content": "Be brief."}],

@@ -103,12 +103,11 @@ def _begin_turn(call: Call) -> tuple[Agent, Observe[Any]]:
 
 
 def _said(message: Any) -> Any:
-    """Text, or what a message says besides."""
+    """Text, or the calls that a message asks for."""
     if not isinstance(message, Mapping):
         return message if isinstance(message, str) else None
-    if message.get("tool_calls"):
-        return snapshot({"tool_calls": message["tool_calls"]})
-    return snapshot(message.get("content"))
+    asked = message.get("tool_calls")
+    return [model.asked_call(one) for one in asked] if asked else snapshot(message.get("content"))
 
 
 def _begin_human(call: Call) -> tuple[Step, Observe[Any]]:

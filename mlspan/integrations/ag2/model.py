@@ -122,10 +122,10 @@ def _observe_message(chat: Chat, index: int, message: Any, reason: str | None) -
         elif text := dig(block, "reasoning", str):
             choice.say(text, "reasoning")
         elif dig(block, "type", str) == "tool_call":
-            choice.add(_call(block))
+            choice.add(asked_call(block))
     for one in [*(get(message, "tool_calls") or ()), get(message, "function_call")]:
         if one is not None:
-            choice.add(_call(one))
+            choice.add(asked_call(one))
 
 
 def _message(raw: Any) -> Message:
@@ -138,12 +138,12 @@ def _message(raw: Any) -> Message:
         }
     said: list[Part] = [parts.part(one) for one in (content if isinstance(content, list) else [content]) if one]
     asked = [*(get(raw, "tool_calls") or ()), get(raw, "function_call")]
-    message: Message = {"role": role, "parts": [*said, *(_call(one) for one in asked if one is not None)]}
+    message: Message = {"role": role, "parts": [*said, *(asked_call(one) for one in asked if one is not None)]}
     if name := dig(raw, "name", str):
         message["name"] = name
     return message
 
 
-def _call(raw: Any) -> Part:
+def asked_call(raw: Any) -> Part:
     function = get(raw, "function") or raw
-    return tool_call(dig(function, "name", str) or "", dig(function, "arguments", str), dig(raw, "id", str))
+    return toolasked_call(dig(function, "name", str) or "", dig(function, "arguments", str), dig(raw, "id", str))
