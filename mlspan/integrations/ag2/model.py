@@ -146,4 +146,4 @@ def _message(raw: Any) -> Message:
 
 def asked_call(raw: Any) -> Part:
     function = get(raw, "function") or raw
-    return toolasked_call(dig(function, "name", str) or "", dig(function, "arguments", str), dig(raw, "id", str))
+    return tool_call(dig(function, "name", str) or "", dig(function, "arguments", str), dig(raw, "id", str))
