@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections import Counter
 from pathlib import Path
@@ -168,6 +170,20 @@ async def test_a_cancelled_chat_says_so(scripted: Any, spans: Spans) -> None:
     assert spans.tree().startswith(
         f"invoke_workflow user to assistant [{cancelled}]\n  invoke_agent assistant [{cancelled}]\n    chat gpt-4o-mini"
     )
+
+
+def test_autolog_may_come_before_the_import() -> None:
+    """It imports nothing, and waits."""
+    code = """
+import sys
+from mlspan import integrations
+integrations.ag2.autolog()
+assert "autogen" not in sys.modules
+import autogen
+print(hasattr(autogen.ConversableAgent.generate_reply, "__wrapped__"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.strip() == "True", done.stderr
 
 
 def test_disabled_is_as_it_was(aimock: str, spans: Spans) -> None:
