@@ -84,7 +84,8 @@ def _name_model(chat: Chat, config: dict[str, Any]) -> None:
 def note_usage(args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
     """``OpenAIWrapper._update_usage``, which is told what each answer has cost: nothing where a cache has it."""
     actual = kwargs.get("actual_usage", args[1] if len(args) > 1 else None)
-    _usages.setdefault(trace.get_current_span(), []).append(actual)
+    if (span := trace.get_current_span()).get_span_context().is_valid:
+        _usages.setdefault(span, []).append(actual)
 
 
 def _observe(chat: Chat, got: Any) -> None:
