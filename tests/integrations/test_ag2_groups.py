@@ -117,7 +117,7 @@ def test_nested_chats_nest(aimock: str, spans: Spans) -> None:
 
 
 def test_a_handoff_in_a_swarm(aimock: str, spans: Spans) -> None:
-    """Swarms, which 0.11 has dropped, say it in other words."""
+    """Swarms, which later versions have not, say it in other words."""
     swarm = pytest.importorskip("autogen.agentchat.contrib.swarm_agent")
 
     def hand_over(city: str) -> Any:

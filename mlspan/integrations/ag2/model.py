@@ -65,9 +65,8 @@ def begin(call: Call) -> tuple[Record, Observe[Any]]:
 
     def observe(chat: Chat, got: Any) -> None:
         _observe(chat, got)
-        kept = (get(call.args[0], "_response_metadata") or {}).get(
-            chat.response_id
-        )  # since 0.11; before, the answer says
+        # Newer wrappers keep which client has answered; of older ones, the answer says.
+        kept = (get(call.args[0], "_response_metadata") or {}).get(chat.response_id)
         answered = dig(kept or got, "config_id", int) or 0
         if 0 < answered < len(configs):
             _name_model(chat, {**configs[answered], **call.kwargs})

@@ -75,6 +75,11 @@ CARRIES: Final = [  # each with the name of what it patches
         (_AGENT, "threading", "Thread", _Thread),  # run, run_iter, and async tools of sync agents
         (_AGENT, "functools", "partial", _partial),  # an async agent's call to its model
         ("autogen.agentchat.group.multi_agent_chat", "threading", "Thread", _Thread),  # run_group_chat
-        ("autogen.agentchat.contrib.swarm_agent", "threading", "Thread", _Thread),  # run_swarm, which 0.11 lost
+        (
+            "autogen.agentchat.contrib.swarm_agent",
+            "threading",
+            "Thread",
+            _Thread,
+        ),  # run_swarm, which later versions have not
     )
 ]
