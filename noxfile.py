@@ -53,6 +53,17 @@ def langchain(session: nox.Session, versions: list[str]) -> None:
     session.run("pytest", "-q", "tests/integrations", "-k", "langchain or langgraph", *session.posargs)
 
 
+AG2 = {"lowest": ["ag2[openai]==0.10.0"], "0.x": ["ag2[openai]<1", "mlflow"], "newest": ["ag2[openai]>=1.2,<2"]}
+
+
+@nox.session
+@nox.parametrize("versions", list(AG2.values()), ids=list(AG2))
+def ag2(session: nox.Session, versions: list[str]) -> None:
+    """The classic API at its lowest and its last, with its example, and the agents that came after it."""
+    session.install("--quiet", *TESTING, *versions)
+    session.run("pytest", "-q", "tests/integrations", "tests/test_examples.py", "-k", "ag2", *session.posargs)
+
+
 @nox.session
 def bare(session: nox.Session) -> None:
     """Without MLflow and without any framework."""

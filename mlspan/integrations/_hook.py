@@ -131,7 +131,10 @@ class Hook:
 
     def _supported(self) -> bool:
         name, versions = re.split(r"(?=[<>=])", self.requires, maxsplit=1)
-        version = importlib.metadata.version(name)
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # another distribution's module of the same name
+            return False
         if within(version, versions):
             return True
         self._say(

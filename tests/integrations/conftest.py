@@ -21,6 +21,14 @@ def openai_on(spans: Spans) -> Iterator[None]:
 
 
 @pytest.fixture
+def ag2_on(spans: Spans) -> Iterator[None]:
+    """The hook of AG2, for the length of a test."""
+    integrations.ag2.autolog(log_traces=True)
+    yield
+    integrations.ag2.autolog(disable=True)
+
+
+@pytest.fixture
 def client(aimock: str) -> Iterator[Any]:
     """A client of the server that we did not write."""
     import openai

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import sys
 from collections.abc import Iterator
@@ -70,6 +71,18 @@ def test_an_untested_version_can_be_traced_all_the_same(library: Any, spans: Spa
     library.Client().ask("a")
     made.autolog(disable=True)
     assert spans.tree() == "ask"
+
+
+def test_a_module_of_another_distribution_is_left_alone(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has only the name of the module in common is no business of ours, and its import is undisturbed."""
+    original, made = library.Client.ask, hook()
+
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", missing)
+    made.autolog()
+    assert library.Client.ask is original
 
 
 def test_an_unknown_option_is_refused(library: Any) -> None:
