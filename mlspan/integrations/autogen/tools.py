@@ -9,7 +9,7 @@ from ..._shape import dig, get, is_a, items
 from ...tracing.content import snapshot
 from ...tracing.records import Observe, Record, Retrieval, Step, Tool
 from .._hook import Call
-from .watched import argument
+from .watched import argument, tool_type
 
 
 def begin(call: Call) -> tuple[Record, Observe[Any] | None]:
@@ -55,7 +55,7 @@ def begin_workbench(call: Call) -> tuple[Record, Observe[Any]]:
 def _asked(call: Call, arguments: Any, call_id: int) -> dict[str, Any]:
     id = argument(call, call_id, "call_id")
     return {
-        "type": "extension" if ".mcp." in type(call.args[0]).__module__ else "function",
+        "type": tool_type(call.args[0]),
         "call_id": id if isinstance(id, str) and id else None,
         "input": snapshot(dict(arguments)) if call.content and isinstance(arguments, Mapping) else None,
     }

@@ -10,6 +10,7 @@ from typing import Any, Final
 from opentelemetry import context as otel
 
 from ..._guard import guard
+from ..._shape import dig
 from ...tracing.live import NOTHING, Live
 from ...tracing.live import _type_name as type_name
 from ...tracing.manual import async_generator
@@ -24,6 +25,11 @@ Begin = Callable[[Call], "tuple[Record, Observe[Any] | None]"]
 def argument(call: Call, index: int, name: str) -> Any:
     """What a method was given, by its place (0 is the object itself) or by its name."""
     return call.args[index] if len(call.args) > index else call.kwargs.get(name)
+
+
+def tool_type(owner: Any) -> str:
+    """The conventions' type of a tool: one of an MCP server runs elsewhere."""
+    return "extension" if ".mcp." in type(owner).__module__ else "function"
 
 
 def watched(fn: Any, open_: Open, on: list[bool]) -> Any:
@@ -94,12 +100,12 @@ class _Inside:
 
 
 class _Folded:
-    """Stands for a tool's own call inside of a workbench's, whose span it tells of an error."""
+    """Stands for a tool's own call inside of a workbench's, whose span it tells what it is and of an error."""
 
     def __init__(self, live: Live, tool: Any) -> None:
         self._live = live
         if isinstance(live.record, Tool):
-            live.record.description = getattr(tool, "description", None)
+            live.record.description, live.record.type = dig(tool, "description", str) or None, tool_type(tool)
 
     def __enter__(self) -> _Folded:
         return self
