@@ -262,3 +262,18 @@ async def test_nothing_that_is_said_leaves_without_leave(tracing_off: None, span
     await RoundRobinGroupChat([agent], max_turns=1).run(task="weather in Xanadu?")
     assert len(spans.all) == 4
     assert "Xanadu" not in "".join(span.to_json() for span in spans.all)
+
+
+async def test_mlflow_knows_what_a_team_costs(
+    model: Any, mlflow_store: str, tracing_off: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The team's trace has the tokens of all its calls, and their price."""
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLSPAN_TRACKING_URI", mlflow_store)
+    tracing.configure()
+    await weather_team(model).run(task="weather in Paris?")
+    assert tracing.flush(30)
+    (found,) = mlflow.MlflowClient(mlflow_store).search_traces(["0"])
+    told = {name: found.info.token_usage[f"{name}_tokens"] for name in ("input", "output")}
+    assert (found.data.spans[0].name, told) == ("invoke_workflow RoundRobinGroupChat", {"input": 46, "output": 12})
+    assert found.info.cost["total_cost"] == pytest.approx(told["input"] * 0.15e-6 + told["output"] * 0.6e-6)
