@@ -17,7 +17,7 @@ from autogen_core import CancellationToken
 from autogen_core.code_executor import CodeBlock
 from autogen_core.memory import ListMemory, Memory, MemoryContent, MemoryQueryResult, UpdateContextResult
 from autogen_core.models import ChatCompletionClient, CreateResult, RequestUsage, UserMessage
-from autogen_core.tools import FunctionTool, StaticWorkbench
+from autogen_core.tools import FunctionTool, StaticWorkbench, ToolResult
 from autogen_ext.models.cache import ChatCompletionCache
 from autogen_kit import INFO, MODEL, asks_for, get_weather, openai_model, replay
 
@@ -43,6 +43,25 @@ async def test_a_workbench_and_its_tool_are_one_call(spans: Spans) -> None:
         "execute_tool divide [ERROR ZeroDivisionError, gen_ai.tool.description=Divides.]\n"
         "  execute_tool get_weather\n"
         "execute_tool multiply [ERROR tool_error]"
+    )
+
+
+async def test_a_workbench_in_front_of_another_is_the_same_call(spans: Spans) -> None:
+    """One that passes calls on, as to check or to count them, is no second call; another tool that it asks is."""
+
+    class Front(StaticWorkbench):
+        async def call_tool(self, name: str, *args: Any, **kwargs: Any) -> ToolResult:
+            await behind.call_tool("allowed", {"what": name})
+            return await behind.call_tool(name, *args, **kwargs)
+
+    def allowed(what: str) -> bool:
+        return bool(what)
+
+    behind = StaticWorkbench([FunctionTool(get_weather, description="Looks."), FunctionTool(allowed, description="")])
+    await Front([]).call_tool("get_weather", {"city": "Rome"}, call_id="call_5")
+    assert spans.tree("gen_ai.tool.description", "gen_ai.tool.call.result") == (
+        "execute_tool get_weather [gen_ai.tool.description=Looks., gen_ai.tool.call.result=sunny in Rome]\n"
+        "  execute_tool allowed [gen_ai.tool.call.result=True]"
     )
 
 

@@ -53,9 +53,11 @@ def watched(fn: Any, open_: Open, on: list[bool]) -> Any:
         @functools.wraps(fn)
         def around(*args: Any, **kwargs: Any) -> Any:
             result = fn(*args, **kwargs)
-            if isinstance(result, AsyncIterator):
-                generator = result if isinstance(result, AsyncGenerator) else (item async for item in result)
-                return async_generator(lambda *_, **__: generator, opened, _Items)(*args, **kwargs)
+            if isinstance(result, AsyncGenerator):
+                return async_generator(lambda *_, **__: result, opened, _Items)(*args, **kwargs)
+            if isinstance(result, AsyncIterator):  # somebody's own, with methods of its own
+                with opened(args, kwargs) as live:
+                    return live.result(result)
             return awaited(result, args, kwargs) if inspect.isawaitable(result) else result
 
     return around
@@ -91,12 +93,16 @@ class _Inside:
     def is_of(self, kind: str, owner: Any) -> bool:
         return self.kind == kind and self.owner is owner
 
-    def runs(self, tool: Any, call_id: Any) -> bool:
+    def runs(self, tool: Any, asked: Call) -> bool:
         """Whether *tool* is run by us, a workbench that was asked for it; it is then no call of its own."""
-        if self.kind != "tool" or self.folded or self.call_id != call_id or not hasattr(self.owner, "call_tool"):
+        if self.kind != "tool" or self.folded or not hasattr(self.owner, "call_tool"):
             return False
-        self.folded = not hasattr(tool, "call_tool")
-        return self.folded
+        if asked.kwargs.get("call_id") != self.call_id:
+            return False
+        if hasattr(tool, "call_tool"):  # a workbench in front of another
+            return isinstance(self.live.record, Tool) and self.live.record.name == argument(asked, 1, "name")
+        self.folded = True
+        return True
 
 
 class _Folded:
@@ -125,27 +131,27 @@ def opening(hook: Hook, kind: str, begin: Begin, then: Callable[[Live, Call], No
     """
 
     def open_(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        owner, around, call_id = args[0], otel.get_value(_INSIDE), kwargs.get("call_id")
+        owner, around, call = args[0], otel.get_value(_INSIDE), Call(args, kwargs, content=True, options={})
         if isinstance(around, _Inside):
             if around.is_of(kind, owner):
-                _ask(around.live.record, begin, args, kwargs)
+                _ask(around.live.record, begin, call)
                 return NOTHING
-            if kind == "tool" and around.runs(owner, call_id):
+            if kind == "tool" and around.runs(owner, call):
                 return _Folded(around.live, owner)
         live = hook.open(begin, args, kwargs)
         if isinstance(live, Live):
-            live.context = otel.set_value(_INSIDE, _Inside(kind, owner, live, call_id), live.context)
+            live.context = otel.set_value(_INSIDE, _Inside(kind, owner, live, kwargs.get("call_id")), live.context)
             if then is not None:
                 with guard("linking a span"):
-                    then(live, Call(args, kwargs, content=False, options={}))
+                    then(live, call)
         return live
 
     return open_
 
 
-def _ask(record: Record, begin: Begin, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _ask(record: Record, begin: Begin, call: Call) -> None:
     """A memory that fills a context asks itself a question, which its span then tells."""
     if isinstance(record, Retrieval) and record.input is None:
         with guard("reading a query"):
-            asked = begin(Call(args, kwargs, content=True, options={}))[0]
+            asked, _ = begin(call)
             record.input = asked.input if isinstance(asked, Retrieval) else None
