@@ -54,7 +54,7 @@ def langchain(session: nox.Session, versions: list[str]) -> None:
 
 # mcp 2 is not what AutoGen's extension was written for; mlflow, for the example, needs docker, which wants all of it.
 AUTOGEN = {
-    "lowest": ["autogen-agentchat==0.7.1", "autogen-ext[mcp,openai]==0.7.1", "openai<2", "mcp<2"],
+    "lowest": ["autogen-agentchat==0.7.0", "autogen-ext[mcp,openai]==0.7.0", "openai<2", "mcp<2"],
     "newest": ["autogen-agentchat>=0.7,<0.8", "autogen-ext[docker,mcp,openai]>=0.7,<0.8", "mcp<2", "mlflow>=3.6,<4"],
 }
 
