@@ -7,11 +7,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from . import ag2, langchain, langgraph, openai
+    from . import ag2, autogen, langchain, langgraph, openai
 
-__all__ = ["Instrumentor", "ag2", "autolog", "langchain", "langgraph", "openai"]
+__all__ = ["Instrumentor", "ag2", "autogen", "autolog", "langchain", "langgraph", "openai"]
 
-_NAMES: Final = ("ag2", "langchain", "langgraph", "openai")
+_NAMES: Final = ("ag2", "autogen", "langchain", "langgraph", "openai")
 
 
 def autolog(

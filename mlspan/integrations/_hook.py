@@ -154,14 +154,18 @@ class Hook:
 
     def open(self, begin: Begin, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The Live of a call that is to be recorded, else what stands in for it."""
-        settings = self.settings
-        if suppressed() or not settings.log_traces or (settings.exclusive and active_run_id() is not None):
+        if not self.records():
             return NOTHING
         with guard("starting a span"):
             now = setup.runtime()
-            if now is not None and (begun := begin(Call(args, kwargs, now.policy.capture, settings.options))):
+            if now is not None and (begun := begin(Call(args, kwargs, now.policy.capture, self.settings.options))):
                 return go(now, *begun)
         return NOTHING
+
+    def records(self) -> bool:
+        """Whether a call that is made here and now is to be recorded."""
+        settings = self.settings
+        return not (suppressed() or not settings.log_traces or (settings.exclusive and active_run_id() is not None))
 
 
 def within(version: str, versions: str) -> bool:

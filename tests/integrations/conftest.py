@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -26,6 +26,24 @@ def ag2_on(spans: Spans) -> Iterator[None]:
     integrations.ag2.autolog(log_traces=True)
     yield
     integrations.ag2.autolog(disable=True)
+
+
+@pytest.fixture
+def autogen_on(spans: Spans) -> Iterator[None]:
+    """The hook of AutoGen, for the length of a test."""
+    integrations.autogen.autolog(log_traces=True)
+    yield
+    integrations.autogen.autolog(disable=True)
+
+
+@pytest.fixture
+async def model(aimock: str) -> AsyncIterator[Any]:
+    """AutoGen's client of the server that we did not write."""
+    from autogen_kit import openai_model
+
+    client = openai_model(aimock)
+    yield client
+    await client.close()
 
 
 @pytest.fixture

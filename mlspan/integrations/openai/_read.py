@@ -9,27 +9,9 @@ from typing import Any, Final, NamedTuple
 from ..._shape import get, is_a, items
 from ...tracing.messages import ToolDefinition
 from ...tracing.records import ModelCall, Record
-from .._parts import tool
+from .._parts import provider_at, tool
 
 Body = Mapping[str, Any]
-
-_PROVIDERS: Final = {  # host, or the end of it -> the conventions' name
-    ".openai.azure.com": "azure.ai.openai",
-    ".cognitiveservices.azure.com": "azure.ai.openai",
-    "models.inference.ai.azure.com": "azure.ai.inference",
-    ".services.ai.azure.com": "azure.ai.inference",
-    "api.anthropic.com": "anthropic",
-    "api.cohere.ai": "cohere",
-    "api.cohere.com": "cohere",
-    "api.deepseek.com": "deepseek",
-    "generativelanguage.googleapis.com": "gcp.gemini",
-    "aiplatform.googleapis.com": "gcp.vertex_ai",
-    "api.groq.com": "groq",
-    "api.mistral.ai": "mistral_ai",
-    "api.moonshot.ai": "moonshot_ai",
-    "api.perplexity.ai": "perplexity",
-    "api.x.ai": "x_ai",
-}
 
 
 class Ask(NamedTuple):
@@ -55,12 +37,7 @@ def server(url: Any) -> tuple[str, int | None]:
 def provider(client: Any, host: str) -> str:
     if "Azure" in type(client).__name__:
         return "azure.ai.openai"
-    return _provider_at(host)
-
-
-@lru_cache(maxsize=256)
-def _provider_at(host: str) -> str:
-    return next((name for end, name in _PROVIDERS.items() if host.endswith(end)), "openai")
+    return provider_at(host) or "openai"
 
 
 Fields = Mapping[str, tuple[str, Any]]  # of a body -> field of the record, and its type
