@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from .._shape import dig, get, is_a, items
+from .._shape import dig, get, items
 from ..tracing.messages import Draft, Message, tool_call
 from ..tracing.records import Chat, sees_errors
 from ._llama_messages import parts

@@ -22,7 +22,7 @@ from . import _llama_build as build
 from . import _llama_kinds as kinds
 from . import _llama_streams as streams
 from . import _llama_workflow as workflow
-from ._hook import Hook, Undo, all_there, tap
+from ._hook import Hook, Undo, all_there, replace, tap
 from ._llama_kinds import Begun, Seen, around, surround
 from ._llama_workflow import ledger
 
@@ -124,8 +124,7 @@ def _start(id: str, begun: Begun, kind: str, seen: Seen, turn: Any = None) -> No
 
 
 def _end(id: str, error: BaseException | None = None) -> None:
-    workflow.ended(ledger.get(id) if id in ledger else None, error)
-    ledger.end(id, error)
+    ledger.end(id, workflow.ended(ledger.get(id) if id in ledger else None, error))
 
 
 class Events:
@@ -178,11 +177,13 @@ def install(hook: Hook) -> Undo:
     root.add_span_handler(spans)
     root.add_event_handler(heard)
     waiting = "workflows.runtime.types.results:WaitingForEvent.__init__"
+    running = "workflows.workflow:Workflow.run"
     unpatch = all_there(
         [
             ("streams", streams.watch),
             ("indexes", functools.partial(build.watch, hook)),
             (waiting, functools.partial(tap, waiting, _waits)),
+            (running, functools.partial(replace, running, workflow.restoring)),
         ]
     )
 

@@ -151,6 +151,8 @@ def _tool(seen: Seen) -> Begun | None:
     name = dig(told, "name", str) or type(seen.owner).__name__
     above = seen.around
     description = dig(told, "description", str)
+    if above is not None and isinstance(above.live.record, Step) and above.live.record.type == "parser":
+        return None  # the schema of a structured prediction, which stands as a tool
     if above is not None and above.kind == "tool" and above.name == name:
         if isinstance(above.live.record, Tool):  # an adapter's, or an agent's that has said what else there is to say
             above.live.record.description = description

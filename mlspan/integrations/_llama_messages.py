@@ -67,7 +67,7 @@ def _media(kind: str, block: Any) -> Part:
 def said(value: Any) -> dict[str, Any]:
     """A message as OpenAI writes it: what viewers show as one."""
     told = message(value)
-    texts = [one["content"] for one in told["parts"] if one["type"] == "text"]
+    texts = [str(one.get("content")) for one in told["parts"] if one["type"] == "text"]
     shown: dict[str, Any] = {"role": told["role"], "content": "\n".join(texts)}
     if told["role"] == "tool":
         one: Any = told["parts"][0]

@@ -89,6 +89,8 @@ def chat(owner: Any, method: str, arguments: Mapping[str, Any], *, kept: bool) -
             setattr(record, name, float(value))
     record.max_tokens = dig(given, "max_tokens", int) or dig(owner, "max_tokens", int)
     record.seed = dig(given, "seed", int)
+    if str(dig(given, "response_format.type", str)).startswith("json"):
+        record.output_type = "json"
     stop = given.get("stop")
     record.stop_sequences = [one for one in stop if isinstance(one, str)] if isinstance(stop, list) and stop else None
     if kept:

@@ -108,7 +108,7 @@ def _taken(value: Any) -> Any:
 
 
 def _streaming(fn: Any, *_: Any) -> Callable[..., Any]:
-    """*fn*, bound as the dispatcher wants it, with the stream that it returns watched: also if we were turned off since."""
+    """*fn*, bound as the dispatcher wants it, with its stream watched, even if we were turned off since."""
     if inspect.iscoroutinefunction(fn):
 
         @functools.wraps(fn)

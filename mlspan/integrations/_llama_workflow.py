@@ -6,7 +6,11 @@ agents take turns in one run, and each turn is an operation that no call of Llam
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from typing import Any, Final
+
+from opentelemetry import context as otel
 
 from .._shape import dig, get
 from ..tracing import semconv as sc
@@ -14,7 +18,7 @@ from ..tracing.ledger import Ledger
 from ..tracing.live import Live
 from ..tracing.records import Agent, Named, Step, Tool, Workflow
 from . import _llama_read as read
-from ._llama_kinds import Begun, Seen, observe_tool, surround
+from ._llama_kinds import Begun, Seen, around, observe_tool, surround
 
 ledger: Final = Ledger()
 _MACHINERY: Final = frozenset(
@@ -29,6 +33,7 @@ class Run:
         self.owner, self.live = owner, live
         self.steps = frozenset(owner._get_steps())
         self.agent, self._count = "", 0
+        self.future: Any = None  # of a run whose failure the dispatcher does not tell
 
     @property
     def turn(self) -> Any:
@@ -40,6 +45,29 @@ class Run:
 
 
 runs: Final[dict[Any, Run]] = {}  # the Live of a run -> that run
+
+
+def restoring(original: Any) -> Any:
+    """``Workflow.run`` of llama-index-workflows before 2.14, where the dispatcher tells of a run's end but in another
+    task than the caller's: what it has attached for the run's own tasks is taken back when they have been started.
+    """
+    if not hasattr(original, "__dispatcher_span_decorated__"):
+        return original
+
+    @functools.wraps(original)
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        before = otel.get_current()
+        try:
+            handler = original.__get__(self, type(self))(*args, **kwargs)
+            above = around()
+            if above is not None and above.live in runs:
+                runs[above.live].future = handler
+            return handler
+        finally:
+            if otel.get_current() is not before:
+                otel.attach(before)
+
+    return run
 
 
 def is_agent(owner: object) -> bool:
@@ -60,7 +88,7 @@ def begin_run(seen: Seen) -> Begun:
     else:
         named = dig(owner, "_workflow_name", str) or type(owner).__name__
         record = Workflow(name=None if named == "AgentWorkflow" else named)  # which says nothing
-    memory = event.get("memory", None) if hasattr(event, "get") else given.get("memory")
+    memory = given.get("memory") if event is None else getattr(event, "memory", None)
     record.conversation = read.conversation(memory)
     if seen.kept:
         record.input = _asked(given) if is_agent(owner) or _is_team(owner) else read.plain(_own(given))
@@ -163,7 +191,13 @@ def wait(live: Live, waiter: Any) -> None:
         record.output = {"waits_for": wanted, "asks": read.plain(get(waiter, "waiter_event"))}
 
 
-def ended(live: Live | None, error: BaseException | None = None) -> None:
-    """A run has ended: so has the last turn in it."""
-    if (run := runs.pop(live, None)) is not None:
-        ledger.end(run.turn, error)
+def ended(live: Live | None, error: BaseException | None = None) -> BaseException | None:
+    """A run has ended, if *live* is one: so has the last turn in it. How it ended, as far as is known."""
+    if (run := runs.pop(live, None)) is None:
+        return error
+    if run.future is not None and run.future.done() and not run.future.cancelled():
+        error = error or run.future.exception()
+    if type(error).__name__ == "WorkflowCancelledByUser":
+        error = asyncio.CancelledError()
+    ledger.end(run.turn, error)
+    return error
