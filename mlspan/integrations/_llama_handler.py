@@ -10,9 +10,10 @@ import asyncio
 import functools
 import importlib
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any, ClassVar, Final
 
-from .._guard import guard
+from .._guard import guard, tell_once
 from .._shape import dig
 from ..tracing import semconv as sc
 from ..tracing.context import active_run_id, suppressed
@@ -99,8 +100,10 @@ def _enter(id: str, name: str, seen: Seen) -> None:
         return
     kind = kinds.kind_of(seen.owner) if seen.owner is not None else ""
     if kind == "workflow":
-        if seen.method == "run":
+        if "init_state" in seen.arguments:
             _start(id, workflow.begin_run(seen), kind, seen)
+        else:  # whose end is told elsewhere than its start, if at all
+            tell_once("mlspan: the workflows of llama-index-workflows before 2.15 are not traced, only what they call")
     elif kind in kinds.KINDS:
         if (begun := kinds.begin(kind, seen)) is not None:
             _start(id, begun, kind, seen)
@@ -164,6 +167,19 @@ def _waits(args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
         workflow.wait(above.live, waiter)
 
 
+def _carrying(original: Any) -> Any:
+    """What runs a tool that is no coroutine in a thread: before 0.14.22 it left the current span behind."""
+
+    @functools.wraps(original)
+    def sync_to_async(fn: Any) -> Any:
+        async def carried(*args: Any, **kwargs: Any) -> Any:
+            return await original(functools.partial(copy_context().run, fn))(*args, **kwargs)
+
+        return carried
+
+    return sync_to_async
+
+
 def install(hook: Hook) -> Undo:
     """Put our handlers at the root of the dispatchers, and watch what those do not tell of."""
     core = importlib.import_module("llama_index.core.instrumentation")
@@ -177,13 +193,13 @@ def install(hook: Hook) -> Undo:
     root.add_span_handler(spans)
     root.add_event_handler(heard)
     waiting = "workflows.runtime.types.results:WaitingForEvent.__init__"
-    running = "workflows.workflow:Workflow.run"
+    threads = "llama_index.core.tools.function_tool:sync_to_async"
     unpatch = all_there(
         [
             ("streams", streams.watch),
             ("indexes", functools.partial(build.watch, hook)),
             (waiting, functools.partial(tap, waiting, _waits)),
-            (running, functools.partial(replace, running, workflow.restoring)),
+            (threads, functools.partial(replace, threads, _carrying)),
         ]
     )
 

@@ -68,7 +68,7 @@ def _watch_inside(id: str, result: Any, name: str) -> None:
 
 def _chat(id: str, result: Any) -> bool:
     """A chat engine's answer is read by a thread or a task of LlamaIndex's, which writes it to the memory."""
-    if get(result, "write_response_to_history_thread") or get(result, "awrite_response_to_history_task"):
+    if result.is_writing_to_memory:
         if (live := ledger.release(id)) is not None:
             _writing[id_of(result)] = live
             if result.is_done or result.exception is not None:  # it was quicker

@@ -7,10 +7,7 @@ agents take turns in one run, and each turn is an operation that no call of Llam
 from __future__ import annotations
 
 import asyncio
-import functools
 from typing import Any, Final
-
-from opentelemetry import context as otel
 
 from .._shape import dig, get
 from ..tracing import semconv as sc
@@ -18,11 +15,11 @@ from ..tracing.ledger import Ledger
 from ..tracing.live import Live
 from ..tracing.records import Agent, Named, Step, Tool, Workflow
 from . import _llama_read as read
-from ._llama_kinds import Begun, Seen, around, observe_tool, surround
+from ._llama_kinds import Begun, Seen, observe_tool, surround
 
 ledger: Final = Ledger()
 _MACHINERY: Final = frozenset(
-    {"init_run", "setup_agent", "run_agent_step", "parse_agent_output", "call_tool", "aggregate_tool_results", "_done"}
+    {"init_run", "setup_agent", "run_agent_step", "parse_agent_output", "call_tool", "aggregate_tool_results"}
 )
 
 
@@ -33,7 +30,6 @@ class Run:
         self.owner, self.live = owner, live
         self.steps = frozenset(owner._get_steps())
         self.agent, self._count = "", 0
-        self.future: Any = None  # of a run whose failure the dispatcher does not tell
 
     @property
     def turn(self) -> Any:
@@ -47,29 +43,6 @@ class Run:
 runs: Final[dict[Any, Run]] = {}  # the Live of a run -> that run
 
 
-def restoring(original: Any) -> Any:
-    """``Workflow.run`` of llama-index-workflows before 2.14, where the dispatcher tells of a run's end but in another
-    task than the caller's: what it has attached for the run's own tasks is taken back when they have been started.
-    """
-    if not hasattr(original, "__dispatcher_span_decorated__"):
-        return original
-
-    @functools.wraps(original)
-    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        before = otel.get_current()
-        try:
-            handler = original.__get__(self, type(self))(*args, **kwargs)
-            above = around()
-            if above is not None and above.live in runs:
-                runs[above.live].future = handler
-            return handler
-        finally:
-            if otel.get_current() is not before:
-                otel.attach(before)
-
-    return run
-
-
 def is_agent(owner: object) -> bool:
     return any(cls.__name__ == "BaseWorkflowAgent" for cls in type(owner).__mro__)
 
@@ -79,24 +52,19 @@ def _is_team(owner: object) -> bool:
 
 
 def begin_run(seen: Seen) -> Begun:
-    """A run of a workflow or of an agent."""
+    """A run of a workflow or of an agent; one that goes on from a saved context has no event that starts it."""
     owner, event = seen.owner, seen.arguments.get("start_event")
-    given = read.fields(event) if event is not None else dict(seen.arguments.get("kwargs") or {})
+    given = read.fields(event) if event is not None else {}
     record: Agent | Workflow
     if is_agent(owner):
         record = Agent(name=dig(owner, "name", str), description=dig(owner, "description", str))
     else:
         named = dig(owner, "_workflow_name", str) or type(owner).__name__
         record = Workflow(name=None if named == "AgentWorkflow" else named)  # which says nothing
-    memory = given.get("memory") if event is None else getattr(event, "memory", None)
-    record.conversation = read.conversation(memory)
+    record.conversation = read.conversation(getattr(event, "memory", None))
     if seen.kept:
-        record.input = _asked(given) if is_agent(owner) or _is_team(owner) else read.plain(_own(given))
+        record.input = _asked(given) if is_agent(owner) or _is_team(owner) else given
     return record, _observe_stop
-
-
-def _own(given: dict[str, Any]) -> dict[str, Any]:
-    return {key: one for key, one in given.items() if key not in {"ctx", "memory", "self"} and one is not None}
 
 
 def _asked(given: dict[str, Any]) -> Any:
@@ -115,7 +83,7 @@ def begin_step(seen: Seen, run: Run) -> Begun | None:
     """A step of *run*; None where it is machinery of an agent."""
     event = next((one for one in seen.arguments.values() if read.is_event(one)), None)
     machinery = is_agent(run.owner) or _is_team(run.owner)
-    if seen.method != "_done" and not (machinery and seen.method in _MACHINERY):
+    if not (machinery and seen.method in _MACHINERY):
         record = Step(type="task", name=seen.method)
         if seen.kept:
             told = [one for one in seen.arguments.values() if read.is_event(one) or isinstance(one, list)]
@@ -195,8 +163,6 @@ def ended(live: Live | None, error: BaseException | None = None) -> BaseExceptio
     """A run has ended, if *live* is one: so has the last turn in it. How it ended, as far as is known."""
     if (run := runs.pop(live, None)) is None:
         return error
-    if run.future is not None and run.future.done() and not run.future.cancelled():
-        error = error or run.future.exception()
     if type(error).__name__ == "WorkflowCancelledByUser":
         error = asyncio.CancelledError()
     ledger.end(run.turn, error)

@@ -207,7 +207,7 @@ async def test_function_calling(scripted: Any, spans: Spans, llama_openai: Calla
     chat = "chat gpt-4o-mini [7 in, 3 out]"
     assert spans.tree() == f"{chat}\nexecute_tool weather\n  inside\n{chat}"
     span = spans.named("execute_tool weather")[0]
-    assert content(span, "gen_ai.tool.call.arguments") == {"city": "Rome"}
+    assert content(span, "gen_ai.tool.call.arguments") in ({"city": "Rome"}, ["Rome"])  # by name, or before by place
     assert content(span, "gen_ai.tool.call.result") == "sunny in Rome"
     assert "The weather in a city." in str((span.attributes or {})["gen_ai.tool.description"])
 

@@ -20,6 +20,7 @@ pytest.importorskip("llama_index.llms.openai")
 from llama_index.core import MockEmbedding, VectorStoreIndex
 from llama_index.core.chat_engine import SimpleChatEngine
 from llama_index.core.llms import ChatMessage, CompletionResponse, CustomLLM, LLMMetadata
+from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.query_engine import CustomQueryEngine
 from llama_index.core.schema import TextNode
 from opentelemetry import context as otel_context
@@ -127,9 +128,10 @@ def test_a_querys_stream_left_early(spans: Spans, leave: Any, end: str) -> None:
     leave(asked.query("hello").response_gen)
     gc.collect()
     tree = f"RetrieverQueryEngine [stream {end}]\n  retrieval VectorIndexRetriever\n    embeddings"
-    if leave is not _never_read:  # whose model has not been asked
-        assert content(spans.all[0], "mlspan.output") == "0 " or content(spans.all[0], "mlspan.output") == 0
+    if leave is not _never_read or len(spans.all) > 3:  # the newest ask the model when the first piece is read
         tree += "\n  text_completion slow [stream abandoned]"
+    if leave is not _never_read:
+        assert content(spans.all[0], "mlspan.output") == "0 " or content(spans.all[0], "mlspan.output") == 0
     assert spans.tree().replace("slow [stream closed]", "slow [stream abandoned]") == tree
 
 
@@ -246,18 +248,20 @@ def test_a_stream_read_in_another_thread(spans: Spans) -> None:
 
 
 async def test_a_chat_engines_stream(spans: Spans) -> None:
-    """It is read by LlamaIndex itself, so that it ends though nobody reads it; an error is told, and raised to the reader."""
-    asked = SimpleChatEngine.from_defaults(llm=Slow())
+    """LlamaIndex reads it itself, so that it ends though nobody else reads it; an error is told, and raised."""
+    memory = ChatMemoryBuffer.from_defaults()
+    asked = SimpleChatEngine.from_defaults(llm=Slow(), memory=memory)
     assert "".join(asked.stream_chat("hello").response_gen) == "0 1 2 3 4 "
     ignored = asked.stream_chat("hello")
-    ignored.write_response_to_history_thread.join()
+    while not ignored.is_done:
+        await asyncio.sleep(0.01)
     streamed = await asked.astream_chat("hello")
     await streamed.awrite_response_to_history_task
     tree = "SimpleChatEngine\n  chat slow"
     assert spans.tree() == "\n".join([tree] * 3)
     assert {content(span, "mlspan.output") for span in spans.named("SimpleChatEngine")} == {"0 1 2 3 4"}
     spans.clear()
-    failing = await SimpleChatEngine.from_defaults(llm=Slow(fails_after=1)).astream_chat("hello")
+    failing = await SimpleChatEngine.from_defaults(llm=Slow(fails_after=1), memory=memory).astream_chat("hello")
     with pytest.raises(ValueError, match="enough"):
         [piece async for piece in failing.async_response_gen()]
     assert spans.tree() == "SimpleChatEngine [ERROR ValueError]\n  chat slow [ERROR ValueError]"
@@ -297,6 +301,7 @@ class Numbered(CustomQueryEngine):
         return query_str
 
 
+@pytest.mark.any_span  # they are those of every other test, and a minute to look at
 async def test_two_hundred_at_once_stay_apart(spans: Spans) -> None:
     """In one event loop and in a thread pool, failures among them: no span below another's parent."""
     asked = Numbered(llm=Slow())
@@ -322,7 +327,7 @@ def test_memory_stays_flat(spans: Spans) -> None:
     asked, failing = Numbered(llm=Slow()), Slow(fails_after=1)
 
     def turn() -> None:
-        for _ in range(300):
+        for _ in range(100):
             asked.query("1")
             next(Slow().stream_complete("a"))
             with pytest.raises(ValueError, match="enough"):
@@ -339,7 +344,7 @@ def test_memory_stays_flat(spans: Spans) -> None:
         second = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    assert second - first < 100_000
+    assert second - first < 50_000
     assert len(ledger) == 0
 
 
