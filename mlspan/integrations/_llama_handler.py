@@ -98,12 +98,12 @@ def _enter(id: str, name: str, seen: Seen) -> None:
         elif turn is not None:
             workflow.entered(id, run)
         return
-    kind = kinds.kind_of(seen.owner) if seen.owner is not None else ""
+    kind = kinds.kind_of(seen.owner, seen.method)
     if kind == "workflow":
         if "init_state" in seen.arguments:
             _start(id, workflow.begin_run(seen), kind, seen)
         else:  # whose end is told elsewhere than its start, if at all
-            tell_once("mlspan: the workflows of llama-index-workflows before 2.15 are not traced, only what they call")
+            tell_once("mlspan: the workflows of llama-index-workflows before 2.16 are not traced, only what they call")
     elif kind in kinds.KINDS:
         if (begun := kinds.begin(kind, seen)) is not None:
             _start(id, begun, kind, seen)
@@ -148,6 +148,13 @@ def _reranks(event: Any) -> None:
         record.extra.update({key: one for key, one in told.items() if one is not None})
 
 
+def _is_said(event: Any) -> None:
+    """A piece of a chat engine's answer; before 0.14.17 the answer itself is empty until it is read."""
+    above = around()
+    if above is not None and above.kind == "chat_engine" and isinstance(above.live.record, Step):
+        kinds.observe_answer(above.live.record, event.delta)
+
+
 def _is_cancelled(event: Any) -> None:
     if event.span_id in ledger or event.span_id in workflow.steps:
         _cancelled.add(event.span_id)
@@ -156,6 +163,7 @@ def _is_cancelled(event: Any) -> None:
 _EVENTS: Final[dict[str, Callable[[Any], None]]] = {
     "ReRankStartEvent": _reranks,
     "SpanCancelledEvent": _is_cancelled,
+    "StreamChatDeltaReceivedEvent": _is_said,
 }
 
 

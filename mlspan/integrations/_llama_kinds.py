@@ -68,13 +68,15 @@ def begin(kind: str, seen: Seen) -> Begun | None:
 def _model(seen: Seen) -> Begun | None:
     if type(seen.owner).__name__ == "StructuredLLM":  # which asks another for structure
         return None
-    if seen.method in STRUCTURED:
-        return _structured(seen, get(seen.arguments, "output_cls"))
     return read.chat(seen.owner, seen.method, seen.arguments, kept=seen.kept)
 
 
+def _predicting(seen: Seen) -> Begun:
+    return _structured(seen, get(seen.arguments, "output_cls"))
+
+
 def _program(seen: Seen) -> Begun | None:
-    if seen.around is not None and seen.around.kind in _ANSWERING | {"llm", "program"}:
+    if seen.around is not None and seen.around.kind in _ANSWERING | _STRUCTURING:
         return None
     return _structured(seen, get(seen.owner, "output_cls"))
 
@@ -113,6 +115,7 @@ def _chat_engine(seen: Seen) -> Begun:
     if conversation := read.conversation(memory):
         begun[0].extra[sc.CONVERSATION_ID] = conversation
     if seen.kept and isinstance(begun[0], Named):
+        begun[0].output = Pieces() if "stream" in seen.method else None
         asked = {"role": "user", "content": read.query(seen.arguments.get("message"))}
         begun[0].input = {"messages": [*read.plain(seen.arguments.get("chat_history") or []), asked]}
     return begun
@@ -131,10 +134,10 @@ def _answering(seen: Seen, asked: Any) -> Begun:
 
 def observe_answer(record: Named, got: Any) -> None:
     """A whole answer, or a piece of its text."""
-    if isinstance(got, str) and isinstance(record.output, Pieces):
-        record.output.append(got)
-    elif not isinstance(record.output, Pieces):
+    if not isinstance(record.output, Pieces):
         record.output = read.text(got)
+    elif piece := got if isinstance(got, str) else dig(got, "delta", str):
+        record.output.append(piece)
 
 
 def _postprocessor(seen: Seen) -> Begun:
@@ -151,7 +154,7 @@ def _tool(seen: Seen) -> Begun | None:
     name = dig(told, "name", str) or type(seen.owner).__name__
     above = seen.around
     description = dig(told, "description", str)
-    if above is not None and isinstance(above.live.record, Step) and above.live.record.type == "parser":
+    if above is not None and above.kind in _STRUCTURING:
         return None  # the schema of a structured prediction, which stands as a tool
     if above is not None and above.kind == "tool" and above.name == name:
         if isinstance(above.live.record, Tool):  # an adapter's, or an agent's that has said what else there is to say
@@ -213,9 +216,11 @@ STREAMS: Final = frozenset({"stream_chat", "astream_chat", "stream_complete", "a
 STRUCTURED: Final = frozenset(
     {"structured_predict", "astructured_predict", "stream_structured_predict", "astream_structured_predict"}
 )
+_STRUCTURING: Final = frozenset({"structured", "program"})
 _ANSWERING: Final = frozenset({"query", "chat_engine", "synthesizer"})  # whose parts are told by what they call
 KINDS: Final[dict[str, tuple[frozenset[str], Callable[[Seen], Begun | None]]]] = {  # the methods, or none for all
-    "llm": (frozenset({"chat", "achat", "complete", "acomplete"}) | STREAMS | STRUCTURED, _model),
+    "llm": (frozenset({"chat", "achat", "complete", "acomplete"}) | STREAMS, _model),
+    "structured": (STRUCTURED, _predicting),
     "embedding": (frozenset(), _embedding),
     "retriever": (frozenset(), _retriever),
     "query": (frozenset({"query", "aquery"}), _query),
@@ -247,9 +252,13 @@ _BASES: Final = {  # LlamaIndex's class -> the kind of what inherits from it
 _known: Final[WeakKeyDictionary[type, str]] = WeakKeyDictionary()
 
 
-def kind_of(owner: object) -> str:
-    """The kind of an object by what its class inherits from; "own" of LlamaIndex's other classes, "" of the user's."""
-    cls = type(owner)
+def kind_of(owner: object, method: str) -> str:
+    """What a call is, by what its owner inherits from: "own" of other classes of LlamaIndex's, "" of users'."""
+    kind = _kind(type(owner)) if owner is not None else ""
+    return "structured" if kind == "llm" and method in STRUCTURED else kind
+
+
+def _kind(cls: type) -> str:
     found = _known.get(cls)
     if found is None:
         theirs = [one for one in cls.__mro__ if one.__module__.startswith(("llama_index", "workflows"))]

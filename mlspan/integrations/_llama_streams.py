@@ -17,7 +17,7 @@ from .._guard import guard
 from .._shape import get
 from ..tracing.live import Live
 from ..tracing.messages import Pieces
-from ..tracing.records import Named
+from ..tracing.records import Chat, Named
 from ..tracing.stream import AsyncStream, Stream
 from ._family import watch_family
 from ._hook import Undo
@@ -34,7 +34,7 @@ def returned(id: str, owner: object, result: Any) -> bool:
         live = ledger.release(id)
         if live is None:
             return True
-        if kind_of(owner) == "llm":
+        if isinstance(live.record, Chat) or kind_of(owner, "") == "llm":
             _unwatched[id_of(result)] = live
         else:  # of a function of the user's: it is over when nobody holds it any more
             weakref.finalize(result, _dropped, live).atexit = False
@@ -84,8 +84,8 @@ def _chat(id: str, result: Any) -> bool:
 def written(answer: Any, error: BaseException | None = None) -> None:
     """A chat engine's *answer* has been read to its end."""
     if _writing and (live := _writing.pop(id_of(answer), None)) is not None:
-        if isinstance(live.record, Named):
-            live.record.output = get(answer, "response")
+        if isinstance(live.record, Named) and live.record.output is not None:
+            live.record.output = get(answer, "response") or live.record.output
         live.finish(error)
 
 

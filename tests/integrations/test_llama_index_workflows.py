@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("llama_index.core")
 pytest.importorskip("llama_index.llms.openai")
 
-from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent, ReActAgent
+from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent, ReActAgent, base_agent
 from llama_index.core.llms import CompletionResponse, CustomLLM, LLMMetadata
 from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.workflow import (
@@ -342,6 +342,8 @@ async def test_a_react_agent(spans: Spans) -> None:
 
 async def test_a_tool_that_asks_a_person(scripted: Any, spans: Spans, llama_openai: Callable[..., Any]) -> None:
     """A tool that waits for a person is interrupted, and run again; neither the first nor the second is an error."""
+    if not hasattr(base_agent, "_get_waiting_for_event_exception"):
+        pytest.skip("this version's agents take a tool that waits for one that fails")
 
     async def confirm(ctx: Context) -> str:
         """Ask."""
