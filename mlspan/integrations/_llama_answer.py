@@ -8,6 +8,7 @@ from .._shape import dig, get, items
 from ..tracing.messages import Draft, Message, tool_call
 from ..tracing.records import Chat, sees_errors
 from ._llama_messages import parts
+from ._parts import REASONS
 
 
 class Heard(Draft):
@@ -148,15 +149,7 @@ def _reason(raw: Any) -> str | None:
     found = dig(choices[0], "finish_reason", str) if choices else None
     for path in _REASONS_AT:
         found = found or dig(raw, path, str)
-    return _REASONS.get(found or "", found)
+    return REASONS.get(found or "", found)
 
 
 _REASONS_AT: Final = ("stop_reason", "delta.stop_reason", "stopReason", "done_reason", "finish_reason")
-_REASONS: Final = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "tool_use": "tool_calls",
-    "STOP": "stop",
-    "MAX_TOKENS": "length",
-}

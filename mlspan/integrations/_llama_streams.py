@@ -28,26 +28,22 @@ _unwatched: Final[dict[int, Live]] = {}  # id() of a stream -> its Live, from th
 _writing: Final[dict[int, Live]] = {}  # id() of a chat engine's answer -> its Live, while a thread or task reads it
 
 
-def returned(id: str, owner: object, result: Any) -> bool:
+def returned(run: str, owner: object, result: Any) -> bool:
     """Whether *result* is a stream, or holds one, that will end the operation."""
     if inspect.isgenerator(result) or inspect.isasyncgen(result):
-        live = ledger.release(id)
+        live = ledger.release(run)
         if live is None:
             return True
         if isinstance(live.record, Chat) or kind_of(owner, "") == "llm":
-            _unwatched[id_of(result)] = live
+            _unwatched[id(result)] = live
         else:  # of a function of the user's: it is over when nobody holds it any more
             weakref.finalize(result, _dropped, live).atexit = False
         return True
     name = type(result).__name__
     if name in {"StreamingResponse", "AsyncStreamingResponse"} and result.response_gen is not None:
-        _watch_inside(id, result, "response_gen")
+        _watch_inside(run, result, "response_gen")
         return True
-    return name == "StreamingAgentChatResponse" and _chat(id, result)
-
-
-def id_of(value: object) -> int:
-    return id(value)
+    return name == "StreamingAgentChatResponse" and _chat(run, result)
 
 
 def _dropped(live: Live) -> None:
@@ -58,32 +54,32 @@ def _watched(value: Any, live: Live) -> Any:
     return (AsyncStream if hasattr(value, "__anext__") else Stream)(value, live, live.context)
 
 
-def _watch_inside(id: str, result: Any, name: str) -> None:
+def _watch_inside(run: str, result: Any, name: str) -> None:
     """Put the stream at *name* of *result* back, watched."""
-    if (live := ledger.release(id)) is not None:
+    if (live := ledger.release(run)) is not None:
         if isinstance(live.record, Named):
             live.record.output = Pieces()
         setattr(result, name, _watched(getattr(result, name), live))
 
 
-def _chat(id: str, result: Any) -> bool:
+def _chat(run: str, result: Any) -> bool:
     """A chat engine's answer is read by a thread or a task of LlamaIndex's, which writes it to the memory."""
     if result.is_writing_to_memory:
-        if (live := ledger.release(id)) is not None:
-            _writing[id_of(result)] = live
+        if (live := ledger.release(run)) is not None:
+            _writing[id(result)] = live
             if result.is_done or result.exception is not None:  # it was quicker
                 written(result, result.exception)
         return True
     for name in ("chat_stream", "achat_stream"):
         if get(result, name) is not None:
-            _watch_inside(id, result, name)
+            _watch_inside(run, result, name)
             return True
     return False
 
 
 def written(answer: Any, error: BaseException | None = None) -> None:
     """A chat engine's *answer* has been read to its end."""
-    if _writing and (live := _writing.pop(id_of(answer), None)) is not None:
+    if _writing and (live := _writing.pop(id(answer), None)) is not None:
         if isinstance(live.record, Named) and live.record.output is not None:
             live.record.output = get(answer, "response") or live.record.output
         live.finish(error)
@@ -101,7 +97,7 @@ def _nothing(*_: Any) -> None:
 
 def _taken(value: Any) -> Any:
     """*value*, watched if it is a stream that the call has left open."""
-    if _unwatched and (live := _unwatched.pop(id_of(value), None)) is not None:
+    if _unwatched and (live := _unwatched.pop(id(value), None)) is not None:
         with guard("watching a stream"):
             return _watched(value, live)
     return value

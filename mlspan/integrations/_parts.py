@@ -54,3 +54,13 @@ def plain(raw: Any) -> Any:
     """A client's object as plain data, without what is unset."""
     dump = getattr(raw, "model_dump", None)
     return dump(mode="json", exclude_none=True, warnings=False) if dump is not None else raw
+
+
+REASONS: Final = {  # why a model stopped, in a provider's words -> OpenAI's
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "tool_use": "tool_calls",
+    "STOP": "stop",
+    "MAX_TOKENS": "length",
+}
