@@ -52,7 +52,8 @@ def langchain(session: nox.Session, versions: list[str]) -> None:
     session.run("pytest", "-q", "tests/integrations", "-k", "langchain or langgraph", *session.posargs)
 
 
-# LlamaIndex's OpenAI package wants openai 2. Newer versions of pydantic warn of what 0.14.0 declares.
+# LlamaIndex's OpenAI package wants openai 2, its Anthropic package an older client than it says. Newer versions of
+# pydantic warn of what 0.14.0 declares.
 LLAMA_INDEX = {
     "lowest": [
         "llama-index-core==0.14.0",
@@ -61,7 +62,14 @@ LLAMA_INDEX = {
         "llama-index-embeddings-openai==0.5.1",
         "pydantic<2.12",
     ],
-    "newest": ["llama-index-core>=0.14,<0.15", "llama-index-llms-openai", "llama-index-embeddings-openai", "mlflow<4"],
+    "newest": [
+        "llama-index-core>=0.14,<0.15",
+        "llama-index-llms-openai",
+        "llama-index-llms-anthropic",
+        "llama-index-embeddings-openai",
+        "anthropic<0.75",
+        "mlflow<4",
+    ],
 }
 
 

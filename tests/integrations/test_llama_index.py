@@ -329,6 +329,23 @@ async def test_the_responses_api(aimock: str, spans: Spans, llama_openai: Callab
         assert attributes["gen_ai.provider.name"] == "openai"
 
 
+async def test_a_model_of_anthropic(aimock: str, spans: Spans) -> None:
+    """Another provider's package: its usage is told in two events of a stream, its reasons in words of its own."""
+    anthropic = pytest.importorskip("llama_index.llms.anthropic")
+    llm = anthropic.Anthropic(model="claude-3-5-haiku-latest", base_url=aimock.removesuffix("/v1"), api_key="x")
+    messages = [ChatMessage(role="user", content="hello")]
+    llm.chat(messages)
+    list(llm.stream_chat(messages))
+    assert [one async for one in await llm.astream_chat(messages)]
+    assert spans.tree() == "\n".join(["chat claude-3-5-haiku-latest [12 in, 5 out]"] * 3)
+    for span in spans.all:
+        assert (span.attributes or {})["gen_ai.provider.name"] == "anthropic"
+        assert (span.attributes or {})["gen_ai.response.finish_reasons"] == ("stop",)
+        assert content(span, "gen_ai.output.messages")[0]["parts"] == [{"type": "text", "content": "Hi there!"}]
+    llm._client.close()
+    await llm._aclient.close()
+
+
 @MODES
 async def test_embeddings(aimock: str, spans: Spans, both: bool) -> None:
     """Batched, sync and async, one span a call of LlamaIndex's; the tokens are the client's to tell."""
