@@ -49,12 +49,14 @@ def _guarded(method: Callable[..., None]) -> Callable[..., None]:
 class Spans:
     """The methods of a BaseSpanHandler that we want; LlamaIndex's class is mixed in when it is there."""
 
-    hook: ClassVar[Any]
+    hook: ClassVar[Any]  # None when turned off: what is open then has yet to be left
 
     @_guarded
     def span_enter(self, id_: str, bound_args: Any, instance: Any = None, **_: Any) -> None:
-        settings, now = self.hook.settings, runtime()
-        if now is None or not settings.log_traces or suppressed() or (settings.exclusive and active_run_id()):
+        settings, now = self.hook and self.hook.settings, runtime()
+        if now is None or settings is None or not settings.log_traces or suppressed():
+            return
+        if settings.exclusive and active_run_id() is not None:
             return
         name = id_[:-_ID_LENGTH]
         _enter(id_, name, Seen(instance, name.rpartition(".")[2], bound_args.arguments, now.policy.capture, around()))
@@ -63,6 +65,7 @@ class Spans:
     def span_exit(self, id_: str, bound_args: Any, instance: Any = None, result: Any = None, **_: Any) -> None:  # noqa: ARG002  # they come by name
         if id_ in _cancelled:
             _cancelled.discard(id_)
+            workflow.left(id_)
             _end(id_, asyncio.CancelledError())
         elif id_ not in ledger:
             workflow.left(id_, result)
@@ -213,6 +216,9 @@ def install(hook: Hook) -> Undo:
 
     def undo() -> None:
         unpatch()
+        kind.hook = None
+        if len(ledger):  # turned off in the middle of a call, which is to be left as it was entered
+            return
         root.span_handlers = [one for one in root.span_handlers if one is not spans]
         root.event_handlers = [one for one in root.event_handlers if one is not heard]
 

@@ -1,7 +1,7 @@
 """Which calls that LlamaIndex tells of are operations, and what their records say at the start and the end.
 
 LlamaIndex tells of some calls two or three times (``retrieve`` and ``_retrieve``), and of much that is its own business
-(splitters, parsers, templates). What is none of its own has no span: what is below it stands below the next above.
+(splitters, parsers, templates). What is no operation has no span: what it calls stands below the operation around it.
 """
 
 from __future__ import annotations

@@ -364,3 +364,17 @@ def test_turned_off_while_streaming(spans: Spans) -> None:
     list(stream)
     list(Slow().stream_complete("a"))
     assert spans.tree() == "text_completion slow"
+
+
+class TurnsOff(CustomQueryEngine):
+    def custom_query(self, query_str: str) -> str:
+        integrations.llama_index.autolog(disable=True)
+        return str(Slow().complete(query_str))
+
+
+def test_turned_off_in_the_middle_of_a_query(spans: Spans) -> None:
+    """What is open is left as it was entered; what begins after has no span."""
+    before = otel_context.get_current()
+    TurnsOff().query("a")
+    assert otel_context.get_current() is before
+    assert spans.tree() == "TurnsOff"

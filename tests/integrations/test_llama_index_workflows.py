@@ -29,6 +29,7 @@ from opentelemetry import context as otel_context
 from workflows.errors import WorkflowCancelledByUser
 
 from mlspan import tracing
+from mlspan.integrations import _llama_workflow
 from mlspan.testing import Spans, content
 
 MODES = pytest.mark.parametrize("llama_on", ["alone", "with openai"], indirect=True)
@@ -328,6 +329,27 @@ class Reacts(CustomLLM):
     def stream_complete(self, prompt: str, formatted: bool = False, **_: Any) -> Any:
         whole = self.complete(prompt)
         return (CompletionResponse(text=whole.text, delta=whole.text) for _ in range(1))
+
+
+class Hangs(Reacts):
+    async def astream_chat(self, messages: Any, **_: Any) -> Any:
+        await asyncio.sleep(30)
+
+
+async def test_an_agent_that_is_cancelled(spans: Spans) -> None:
+    """The run, the turn and the call in it say so, and nothing is left open."""
+    handler = AgentWorkflow(agents=[ReActAgent(name="thinker", llm=Hangs())]).run(user_msg="The weather?")
+    for _ in range(200):
+        await asyncio.sleep(0.01)
+        if len(_llama_workflow.steps):
+            break
+    await asyncio.sleep(0.05)
+    await handler.cancel_run()
+    with pytest.raises(WorkflowCancelledByUser):
+        await handler
+    assert spans.tree() == (
+        f"invoke_workflow {CANCELLED}\n  invoke_agent thinker {CANCELLED}\n    chat reacts {CANCELLED}"
+    )
 
 
 async def test_a_react_agent(spans: Spans) -> None:
