@@ -107,12 +107,17 @@ def count(record: Chat, usage: Any) -> None:
     Anthropic and Bedrock count apart; what is billed as output includes thoughts, which Gemini counts apart.
     """
     for path, field in _COUNTS.items():
-        if (tokens := dig(usage, path, int)) is not None:
-            setattr(record, field, tokens)
+        _take(record, field, dig(usage, path, int))
     for given, *cached in _APART:
         if (tokens := dig(usage, given, int)) is not None:
-            apart = [dig(usage, name, int) or 0 for name in cached]
-            setattr(record, "output_tokens" if given.startswith("candidates") else "input_tokens", tokens + sum(apart))
+            apart = sum(dig(usage, name, int) or 0 for name in cached)
+            _take(record, "output_tokens" if given.startswith("candidates") else "input_tokens", tokens + apart)
+
+
+def _take(record: Chat, field: str, tokens: int | None) -> None:
+    """The events of a stream each tell some of the counts, and of the others nothing or zero."""
+    if tokens is not None and (tokens or getattr(record, field) is None):
+        setattr(record, field, tokens)
 
 
 _COUNTS: Final = {  # path in a usage -> field of the record

@@ -112,8 +112,11 @@ def embeddings(owner: Any, arguments: Mapping[str, Any], *, kept: bool) -> tuple
 
 
 def _observe_vectors(record: Embeddings, vectors: Any) -> None:
-    one = vectors[0] if isinstance(vectors, list) and vectors and isinstance(vectors[0], list) else vectors
-    record.dimensions = len(one) if isinstance(one, list) and one else None
+    """One vector or several, of lists or arrays; a sparse one, which is a dict, has no dimension to tell."""
+    first = vectors[0] if isinstance(vectors, (list, tuple)) and vectors else None
+    vector: Any = vectors if is_a(first, (int, float)) else first
+    if hasattr(vector, "__len__") and not isinstance(vector, Mapping):
+        record.dimensions = len(vector)
 
 
 def query(raw: Any) -> Any:

@@ -267,6 +267,14 @@ def test_every_shape_of_usage(usage: Any, counts: tuple[int | None, ...]) -> Non
     assert (*told, record.reasoning_tokens) == counts
 
 
+def test_usage_that_comes_in_pieces() -> None:
+    """What an event of a stream leaves at zero does not undo what another has told."""
+    record = Chat()
+    count(record, {"input_tokens": 9, "output_tokens": 1})
+    count(record, {"input_tokens": 0, "output_tokens": 4})
+    assert (record.input_tokens, record.output_tokens) == (9, 4)
+
+
 class Answers(CustomLLM):
     """A model that answers with whatever raw answer it is given, and whose chat goes through its completion."""
 
