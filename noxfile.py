@@ -52,7 +52,7 @@ def langchain(session: nox.Session, versions: list[str]) -> None:
     session.run("pytest", "-q", "tests/integrations", "-k", "langchain or langgraph", *session.posargs)
 
 
-# LlamaIndex's OpenAI package wants openai 2, its Anthropic package an older client than it says. Newer versions of
+# LlamaIndex's OpenAI package wants openai 2, its Anthropic package a client that is not the newest. Newer versions of
 # pydantic warn of what 0.14.0 declares.
 LLAMA_INDEX = {
     "lowest": [
@@ -65,9 +65,9 @@ LLAMA_INDEX = {
     "newest": [
         "llama-index-core>=0.14,<0.15",
         "llama-index-llms-openai",
-        "llama-index-llms-anthropic",
+        "llama-index-llms-anthropic>=0.12",
         "llama-index-embeddings-openai",
-        "anthropic<0.75",
+        "anthropic>=0.75,<0.80",
         "mlflow<4",
     ],
 }

@@ -89,6 +89,8 @@ def observe(record: Chat, got: Any) -> None:
         for path in _USAGES:
             if (usage := _at(raw, path)) is not None:
                 count(record, usage)
+    if (usage := dig(got, "message.additional_kwargs.usage", dict)) is not None:  # of Anthropic's package
+        count(record, usage)
     if record.input_tokens is None and (more := get(got, "additional_kwargs")):
         count(record, more)
 
