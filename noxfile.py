@@ -79,6 +79,35 @@ def autogen(session: nox.Session, versions: list[str]) -> None:
     session.run("pytest", "-q", "tests/integrations", "tests/test_examples.py", "-k", "autogen", *session.posargs)
 
 
+# LlamaIndex's OpenAI package wants openai 2, its Anthropic package a client that is not the newest. Newer versions of
+# pydantic warn of what 0.14.0 declares.
+LLAMA_INDEX = {
+    "lowest": [
+        "llama-index-core==0.14.0",
+        "llama-index-workflows==2.16.0",
+        "llama-index-llms-openai==0.5.6",
+        "llama-index-embeddings-openai==0.5.1",
+        "pydantic<2.12",
+    ],
+    "newest": [
+        "llama-index-core>=0.14,<0.15",
+        "llama-index-llms-openai",
+        "llama-index-llms-anthropic>=0.12",
+        "llama-index-embeddings-openai",
+        "anthropic>=0.75,<0.80",
+        "mlflow<4",
+    ],
+}
+
+
+@nox.session
+@nox.parametrize("versions", list(LLAMA_INDEX.values()), ids=list(LLAMA_INDEX))
+def llama_index(session: nox.Session, versions: list[str]) -> None:
+    """LlamaIndex at its lowest and newest, and its examples, which need MLflow."""
+    session.install("--quiet", *TESTING, *versions)
+    session.run("pytest", "-q", "tests/integrations", "tests/test_examples.py", "-k", "llama", *session.posargs)
+
+
 @nox.session
 def bare(session: nox.Session) -> None:
     """Without MLflow and without any framework."""

@@ -9,7 +9,7 @@ from .._shape import dig, get, is_a, items
 from ..tracing.content import to_json
 from ..tracing.messages import Draft, Message, Part, loads, tool_call, tool_call_response
 from ..tracing.records import Chat
-from ._parts import part, tool
+from ._parts import REASONS, part, tool
 
 PROVIDERS: Final = {  # LangChain's name -> the conventions'
     "azure": "azure.ai.openai",
@@ -150,7 +150,7 @@ def observe(record: Chat, result: Any) -> None:
         facts = get(said, "response_metadata") or {}
         info = get(generation, "generation_info") or {}
         reason = _first(str, facts, info, names=("finish_reason", "stop_reason", "done_reason"))
-        choice.finish_reason = _REASONS.get(reason or "", reason) or ("tool_calls" if record.draft.call_ids else "stop")
+        choice.finish_reason = REASONS.get(reason or "", reason) or ("tool_calls" if record.draft.call_ids else "stop")
         record.response_model = _first(str, facts, info, names=("model_name", "model")) or record.response_model
         record.response_id = dig(facts, "id", str) or record.response_id
         _count(record, get(said, "usage_metadata"))
@@ -159,15 +159,6 @@ def observe(record: Chat, result: Any) -> None:
         usage = get(get(result, "llm_output") or {}, "token_usage") or get(get(result, "llm_output") or {}, "usage")
         record.input_tokens = _first(int, usage or {}, names=("prompt_tokens", "input_tokens"))
         record.output_tokens = _first(int, usage or {}, names=("completion_tokens", "output_tokens"))
-
-
-_REASONS: Final = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "tool_use": "tool_calls",
-    "STOP": "stop",
-}
 
 
 def _text(generation: Any) -> list[Part]:

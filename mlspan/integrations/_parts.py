@@ -80,3 +80,13 @@ _PROVIDERS: Final = {  # host, or the end of it -> the conventions' name
 def provider_at(host: str) -> str | None:
     """Who answers at *host*, by the conventions' name; None where that is not known."""
     return next((name for end, name in _PROVIDERS.items() if host.endswith(end)), None)
+
+
+REASONS: Final = {  # why a model stopped, in a provider's words -> OpenAI's
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "tool_use": "tool_calls",
+    "STOP": "stop",
+    "MAX_TOKENS": "length",
+}

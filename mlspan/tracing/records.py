@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from opentelemetry.trace import SpanKind
 
 from . import semconv as sc
-from .messages import Draft, Message, Part, ToolDefinition
+from .messages import Draft, Message, Part, Pieces, ToolDefinition
 
 R = TypeVar("R", bound="Record")
 When = Literal["start", "end", "content"]
@@ -235,6 +235,10 @@ class Named(Record):
     @property
     def span_name(self) -> str:
         return " ".join(filter(None, (self.operation, self.name)))
+
+    def settle(self) -> None:
+        if isinstance(self.output, Pieces):
+            self.output = "".join(self.output)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 import orjson
+from opentelemetry import context as otel
 
 
 class Watcher(Protocol):
@@ -45,6 +46,25 @@ class _Reading:
     ) -> None:
         if error is not None:
             self.live.finish(None if isinstance(error, (StopIteration, StopAsyncIteration)) else error)
+
+
+class _Inside(_Reading):
+    """A read that runs somebody's own code, rather than take what a server sends: *context* is current in it."""
+
+    __slots__ = ("_context", "_token")
+
+    def __init__(self, live: Watcher, context: otel.Context) -> None:
+        super().__init__(live)
+        self._context = context
+
+    def __enter__(self) -> None:
+        self._token = otel.attach(self._context)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        otel.detach(self._token)
+        super().__exit__(kind, error, trace)
 
 
 class _Watched:
@@ -103,9 +123,9 @@ class _Iterated(_Watched):
     __slots__ = ("_mlspan_reading",)
     _mlspan_reading: _Reading
 
-    def __init__(self, own: Any, live: Watcher) -> None:
+    def __init__(self, own: Any, live: Watcher, context: otel.Context | None = None) -> None:
         super().__init__(own, live)
-        object.__setattr__(self, "_mlspan_reading", _Reading(live))
+        object.__setattr__(self, "_mlspan_reading", _Reading(live) if context is None else _Inside(live, context))
 
     def __del__(self) -> None:
         try:
