@@ -309,7 +309,6 @@ class Numbered(CustomQueryEngine):
         return query_str
 
 
-@pytest.mark.any_span  # they are those of every other test, and a minute to look at
 async def test_two_hundred_at_once_stay_apart(spans: Spans) -> None:
     """In one event loop and in a thread pool, failures among them: no span below another's parent."""
     asked = Numbered(llm=Slow())

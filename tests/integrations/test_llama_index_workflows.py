@@ -185,7 +185,6 @@ async def test_a_person_in_the_loop(spans: Spans) -> None:
     assert spans.tree() == "\n  ".join(["invoke_workflow Waits", *["ask"] * len(asked)])
 
 
-@pytest.mark.any_span
 async def test_two_hundred_runs_at_once(spans: Spans) -> None:
     """Each is a trace of its own with its own steps."""
 
