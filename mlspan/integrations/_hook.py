@@ -18,7 +18,7 @@ import wrapt
 
 from .._guard import guard, log
 from ..tracing import setup
-from ..tracing.context import active_run_id, suppressed
+from ..tracing.context import active_run_id, suppressed, unsampled
 from ..tracing.live import NOTHING, go
 from ..tracing.records import Observe, Record
 
@@ -46,6 +46,9 @@ class Settings:
     silent: bool = False
     any_version: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+_starting = guard("starting a span")
 
 
 class Hook:
@@ -154,9 +157,11 @@ class Hook:
         settings = self.settings
         if suppressed() or not settings.log_traces or (settings.exclusive and active_run_id() is not None):
             return NOTHING
-        with guard("starting a span"):
+        with _starting:
             now = setup.runtime()
-            if now is not None and (begun := begin(Call(args, kwargs, now.policy.capture, settings.options))):
+            if now is None or (unsampled(now.tracer()) and not now.instruments.wanted()):
+                return NOTHING
+            if begun := begin(Call(args, kwargs, now.policy.capture, settings.options)):
                 return go(now, *begun)
         return NOTHING
 

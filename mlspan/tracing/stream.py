@@ -30,8 +30,13 @@ class Opener(Watcher, Protocol):
     def wire(self) -> Wire: ...
 
 
+def _end(live: Watcher, error: BaseException) -> None:
+    """How a read ends decides how we end."""
+    live.finish(None if isinstance(error, (StopIteration, StopAsyncIteration)) else error)
+
+
 class _Reading:
-    """Around each read: how the read ends decides how we end."""
+    """Around whatever opens an envelope."""
 
     __slots__ = ("live",)
 
@@ -44,7 +49,7 @@ class _Reading:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            self.live.finish(None if isinstance(error, (StopIteration, StopAsyncIteration)) else error)
+            _end(self.live, error)
 
 
 class _Watched:
@@ -100,12 +105,7 @@ class Transport(_Watched):
 
 
 class _Iterated(_Watched):
-    __slots__ = ("_mlspan_reading",)
-    _mlspan_reading: _Reading
-
-    def __init__(self, own: Any, live: Watcher) -> None:
-        super().__init__(own, live)
-        object.__setattr__(self, "_mlspan_reading", _Reading(live))
+    __slots__ = ()
 
     def __del__(self) -> None:
         try:
@@ -123,8 +123,11 @@ class Stream(_Iterated):
 
     def __next__(self) -> Any:
         while True:
-            with self._mlspan_reading:
+            try:
                 chunk = next(self._mlspan_own)
+            except BaseException as error:
+                _end(self._mlspan_live, error)
+                raise
             if self._mlspan_live.observe(chunk):
                 return chunk
 
@@ -147,8 +150,11 @@ class AsyncStream(_Iterated):
 
     async def __anext__(self) -> Any:
         while True:
-            with self._mlspan_reading:
+            try:
                 chunk = await anext(self._mlspan_own)
+            except BaseException as error:
+                _end(self._mlspan_live, error)
+                raise
             if self._mlspan_live.observe(chunk):
                 return chunk
 
