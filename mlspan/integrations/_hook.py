@@ -204,6 +204,23 @@ def all_there(patches: Iterable[tuple[str, Callable[[], Undo]]]) -> Undo:
         return undo.pop_all().close
 
 
+def when_imported(module: str, install: Callable[[], Undo]) -> Undo:
+    """*install* as soon as *module* is imported, which may be now or never, and which we never do ourselves."""
+    wanted, undone = [True], ExitStack()
+
+    def installing(_: Any) -> None:
+        if wanted:
+            with guard(f"hooking into {module}"):
+                undone.callback(install())
+
+    def undo() -> None:
+        wanted.clear()
+        undone.close()
+
+    wrapt.register_post_import_hook(installing, module)
+    return undo
+
+
 def watch(target: str, open_: Callable[[Any, Any], Any]) -> Undo:
     """Replace ``module:Class.method`` by a watched one; return what puts the very original back.
 
