@@ -58,9 +58,7 @@ def us(pair: tuple[float, float]) -> str:
 
 
 def ratio(part: tuple[float, float], whole: tuple[float, float]) -> str:
-    return " ".join(f"{a / b:.2f}" if b > 0 else "?" for a, b in [(part[0], whole[0])]) + (
-        f" ({part[1] / whole[1]:.2f})" if whole[1] > 0 else ""
-    )
+    return f"{part[0] / whole[0]:.2f} ({part[1] / whole[1]:.2f})"
 
 
 def of_the_floor(case: str, found: dict[str, Figures]) -> None:
