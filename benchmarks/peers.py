@@ -51,16 +51,20 @@ def _mlflow(provider: Any) -> None:
     from mlflow.entities import trace_location
     from mlflow.tracing import set_destination
     from mlflow.tracing.export.mlflow_v3 import MlflowV3SpanExporter
+    from mlflow.tracing.processor.base_mlflow import BaseMlflowSpanProcessor
 
     os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
     mlflow.set_tracking_uri(tempfile.mkdtemp())
     counting = provider._active_span_processor._span_processors[0]
 
-    def export(_: Any, spans: Any) -> None:  # as everybody's here, its exporting costs nothing
-        for span in spans:
-            counting.on_end(span)
+    own = BaseMlflowSpanProcessor.on_end
 
-    MlflowV3SpanExporter.export = export
+    def on_end(self: Any, span: Any) -> None:
+        counting.on_end(span)
+        own(self, span)
+
+    BaseMlflowSpanProcessor.on_end = on_end
+    MlflowV3SpanExporter.export = lambda *_: None  # as everybody's here, its exporting costs nothing
     set_destination(trace_location.MlflowExperimentLocation("0"))
     mlflow.openai.autolog()
     mlflow.langchain.autolog()
