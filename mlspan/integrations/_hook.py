@@ -18,7 +18,7 @@ import wrapt
 
 from .._guard import guard, log
 from ..tracing import setup
-from ..tracing.context import active_run_id, suppressed
+from ..tracing.context import active_run_id, suppressed, unsampled
 from ..tracing.live import NOTHING, go
 from ..tracing.records import Observe, Record
 
@@ -46,6 +46,9 @@ class Settings:
     silent: bool = False
     any_version: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+_starting = guard("starting a span")
 
 
 class Hook:
@@ -156,9 +159,11 @@ class Hook:
         """The Live of a call that is to be recorded, else what stands in for it."""
         if not self.records():
             return NOTHING
-        with guard("starting a span"):
+        with _starting:
             now = setup.runtime()
-            if now is not None and (begun := begin(Call(args, kwargs, now.policy.capture, self.settings.options))):
+            if now is None or (unsampled(now.tracer()) and not now.instruments.wanted()):
+                return NOTHING
+            if begun := begin(Call(args, kwargs, now.policy.capture, self.settings.options)):
                 return go(now, *begun)
         return NOTHING
 
@@ -204,6 +209,23 @@ def all_there(patches: Iterable[tuple[str, Callable[[], Undo]]]) -> Undo:
             except (ImportError, AttributeError) as error:
                 log.debug("mlspan: %s is not there to watch: %s", target, error)
         return undo.pop_all().close
+
+
+def when_imported(module: str, install: Callable[[], Undo]) -> Undo:
+    """*install* as soon as *module* is imported, which may be now or never, and which we never do ourselves."""
+    wanted, undone = [True], ExitStack()
+
+    def installing(_: Any) -> None:
+        if wanted:
+            with guard(f"hooking into {module}"):
+                undone.callback(install())
+
+    def undo() -> None:
+        wanted.clear()
+        undone.close()
+
+    wrapt.register_post_import_hook(installing, module)
+    return undo
 
 
 def watch(target: str, open_: Callable[[Any, Any], Any]) -> Undo:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from .._shape import dig, get, is_a, items
+from .._shape import dig, fields, get, is_a, items, whole
 from ..tracing.content import to_json
 from ..tracing.messages import Draft, Message, Part, loads, tool_call, tool_call_response
 from ..tracing.records import Chat
@@ -167,23 +167,27 @@ def _text(generation: Any) -> list[Part]:
 
 
 def _first(want: type, *holders: Any, names: tuple[str, ...]) -> Any:
-    return next((found for holder in holders for name in names if (found := dig(holder, name, want)) is not None), None)
+    known = [holder for holder in holders if holder]
+    return next((found for holder in known for name in names if (found := dig(holder, name, want)) is not None), None)
 
 
 def _count(record: Chat, usage: Any) -> None:
-    for path, field in _USAGE.items():
-        if (tokens := dig(usage, path, int)) is not None:
-            setattr(record, field, tokens)
+    known = fields(usage)
+    for holder, table in _USAGE.items():
+        if counts := fields(known.get(holder)) if holder else known:
+            for name, field in table.items():
+                if (tokens := whole(counts, name)) is not None:
+                    setattr(record, field, tokens)
 
 
-_USAGE: Final = {
-    "input_tokens": "input_tokens",
-    "output_tokens": "output_tokens",
-    "input_token_details.cache_read": "cache_read_tokens",
-    "input_token_details.cache_creation": "cache_write_tokens",
-    "input_token_details.audio": "audio_input_tokens",
-    "output_token_details.reasoning": "reasoning_tokens",
-    "output_token_details.audio": "audio_output_tokens",
+_USAGE: Final = {  # where in the usage -> name there -> field of the record
+    "": {"input_tokens": "input_tokens", "output_tokens": "output_tokens"},
+    "input_token_details": {
+        "cache_read": "cache_read_tokens",
+        "cache_creation": "cache_write_tokens",
+        "audio": "audio_input_tokens",
+    },
+    "output_token_details": {"reasoning": "reasoning_tokens", "audio": "audio_output_tokens"},
 }
 
 
