@@ -14,7 +14,7 @@ from opentelemetry.trace import StatusCode
 from .. import semconv as sc
 from ..content import to_json
 from .mlflow_messages import first_answer, last_request, parsed
-from .mlflow_spans import COST, INPUTS, LONGEST_SESSION, OUTPUTS, USAGE, translated
+from .mlflow_spans import COST, INPUTS, LONGEST_SESSION, OUTPUTS, USAGE, told, translated
 from .parcel import Parcel
 
 _PREVIEW: Final = 1000  # characters
@@ -36,6 +36,7 @@ class Info:
     failed: bool
     request_preview: str | None = None
     response_preview: str | None = None
+    client_request_id: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
 
@@ -59,6 +60,7 @@ class Info:
             failed=self.failed or before.failed,
             request_preview=before.request_preview or self.request_preview,
             response_preview=before.response_preview or self.response_preview,
+            client_request_id=before.client_request_id or self.client_request_id,
             tags={**self.tags, **before.tags},
             metadata={**self.metadata, **before.metadata},
         )
@@ -115,7 +117,7 @@ def trace_of(parcel: Parcel, run_id: str | None) -> Trace:
         failed=top.status.status_code is StatusCode.ERROR,
         request_preview=request,
         response_preview=response,
-        tags=_tags(parcel, top, spans),
+        tags=_tags(parcel, top.name, spans),
         metadata=_metadata(parcel, spans, run_id),
     )
     return Trace(parcel, info, spans, merge=not parcel.whole or top.parent is not None)
@@ -143,13 +145,15 @@ def _cut(text: str | None, longest: int) -> str | None:
     return text if text is None or len(text) <= longest else text[: longest - 1] + "…"
 
 
-def _tags(parcel: Parcel, top: ReadableSpan, spans: Sequence[ReadableSpan]) -> dict[str, str]:
-    tags = {"mlflow.traceName": top.name}
+def _tags(parcel: Parcel, name: str, spans: Sequence[ReadableSpan]) -> dict[str, str]:
+    tags = {"mlflow.traceName": name}
     for span in spans:
         for key, value in (span.attributes or {}).items():
             if key.startswith(sc.TAG_PREFIX):
                 tags.setdefault(key[len(sc.TAG_PREFIX) :], str(value))
     tags.update(parcel.origin.tags)
+    for key, value in told(parcel.spans[0].resource):
+        tags.setdefault(key, value)
     return {key[:250]: _cut(value, _TAG) or "" for key, value in tags.items()}
 
 
