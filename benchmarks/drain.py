@@ -1,11 +1,12 @@
-"""How fast traces are stored: by mlspan, by MLflow's own client, and at the least that the store takes. Ratios of one run.
+"""How fast traces are stored: by mlspan, by MLflow's own client, and at the least that the store takes.
 
     python benchmarks/drain.py [database] [server-sqlite] [server-postgres] [cpu]
 
 Every contender makes the same traces (a chat of two short messages in each span) as fast as it can, in a process of its
 own that has stored one trace already; the clock runs from the first span to the last trace stored. Who takes part takes
-turns. What counts as the floor: for a database, the store's ``log_spans`` alone, on entities made beforehand, 100
-traces a call; for a server, the very requests that mlspan sends, made beforehand, on as many connections.
+turns, and only the ratios of one run say something. What counts as the floor: for a database, the store's ``log_spans``
+alone, on entities made beforehand, 100 traces a call; for a server, the very requests that mlspan sends, made
+beforehand, on as many connections. ``SCALE=0.1`` makes a tenth of the traces.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from servers.process import Process, free_port
 
-SHAPES = {"one": (2000, 1), "fifty": (200, 50)}  # traces, and spans in each
+SCALE = float(os.environ.get("SCALE", "1"))  # of the number of traces, where there is no time
+SHAPES = {"one": (int(2000 * SCALE), 1), "fifty": (int(200 * SCALE), 50)}  # traces, and spans in each
 SHARE = {"client": 5}  # MLflow's client makes a fifth of them: its rate does not depend on it, the hour does
 ROUNDS = 3
 SECONDS = 20  # of the measurement of CPU
@@ -142,9 +144,12 @@ def replay(uri: str, experiment: str) -> Callable[[int, int], Callable[[], None]
 
     def prepare(traces: int, spans: int) -> Callable[[], None]:
         made = [trace for trace, _ in _ready(traces, spans, whole=True)]
-        flows = [flow for start in range(0, traces, 100) for flow in server.flows(experiment_id, made[start : start + 100])]
+        flows = [
+            flow for start in range(0, traces, 100) for flow in server.flows(experiment_id, made[start : start + 100])
+        ]
         waiting = [
-            [(request.path, request.body(), {**server.headers, **request.headers}) for request in flow] for flow in flows
+            [(request.path, request.body(), {**server.headers, **request.headers}) for request in flow]
+            for flow in flows
         ]
 
         def work() -> None:
@@ -184,20 +189,18 @@ def _ready(traces: int, spans: int, *, whole: bool = False) -> Iterator[tuple[An
     from mlspan.tracing.export.mlflow_trace import trace_of
     from mlspan.tracing.export.parcel import Parcel
 
+    def span(trace_id: int, span_id: int, parent_id: int | None) -> ReadableSpan:
+        here, above = (
+            SpanContext(trace_id, id, is_remote=False, trace_flags=TraceFlags(1)) if id else None
+            for id in (span_id, parent_id)
+        )
+        now = time.time_ns()
+        return ReadableSpan("chat gpt-4o-mini", here, above, Resource({}), OURS, start_time=now, end_time=now + 10**6)
+
     for _ in range(traces):
-        trace_id, root_id, now = random.getrandbits(127) + 1, random.getrandbits(63) + 1, time.time_ns()
-
-        def span(span_id: int, parent_id: int | None) -> ReadableSpan:
-            here, above = (
-                SpanContext(trace_id, id, is_remote=False, trace_flags=TraceFlags(1)) if id else None  # noqa: B023
-                for id in (span_id, parent_id)
-            )
-            return ReadableSpan(
-                "chat gpt-4o-mini", here, above, Resource({}), OURS, start_time=now, end_time=now + 10**6  # noqa: B023
-            )
-
-        found = [span(root_id, None), *(span(random.getrandbits(63) + 1, root_id) for _ in range(spans - 1))]
-        trace = trace_of(Parcel(Origin(), tuple(found), root_id, whole=True), None)
+        trace_id, root_id = random.getrandbits(127) + 1, random.getrandbits(63) + 1
+        below = [span(trace_id, random.getrandbits(63) + 1, root_id) for _ in range(spans - 1)]
+        trace = trace_of(Parcel(Origin(), (span(trace_id, root_id, None), *below), root_id, whole=True), None)
         yield (trace, None) if whole else (trace.info, trace.spans)
 
 
@@ -262,7 +265,7 @@ def _server(folder: Path, store: str) -> Iterator[str]:
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--port", str(port)]
     command += ["--default-artifact-root", str(folder / "artifacts"), "--host", "127.0.0.1"]
     server = Process(command, port, folder / "log", cwd=folder)
-    server.wait()
+    server.wait(300)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -284,15 +287,18 @@ def server_postgres(folder: Path) -> Iterator[str]:
     if who:
         shutil.chown(data, "nobody", "nogroup")
         folder.chmod(0o755)
-    quiet = {"stdout": subprocess.DEVNULL, "check": True, "cwd": "/"}
-    subprocess.run(["initdb", "-D", str(data), "-U", "mlflow", "-A", "trust"], **quiet, **who)
+
+    def run(*command: str) -> None:
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True, cwd="/", **who)
+
+    run("initdb", "-D", str(data), "-U", "mlflow", "-A", "trust")
     options = f"-p {port} -k {data} -c listen_addresses=127.0.0.1"
-    subprocess.run(["pg_ctl", "-D", str(data), "-w", "-l", str(data / "log"), "-o", options, "start"], **quiet, **who)
+    run("pg_ctl", "-D", str(data), "-w", "-l", str(data / "log"), "-o", options, "start")
     try:
-        with _server(folder, f"postgresql://mlflow@127.0.0.1:{port}/postgres") as uri:
+        with _server(folder, f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres") as uri:
             yield uri
     finally:
-        subprocess.run(["pg_ctl", "-D", str(data), "-m", "immediate", "stop"], **quiet, **who)
+        run("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
 
 
 BACKENDS: dict[str, Callable[[Path], Any]] = {
@@ -317,20 +323,21 @@ def elsewhere(role: str, uri: str, *more: object) -> float:
 
 def measure(backend: str) -> None:
     floor = "bulk" if backend == "database" else "replay"
-    for shape, (traces, spans) in SHAPES.items():
-        rates: dict[str, list[float]] = {"mlspan": [], floor: [], "client": []}
-        with tempfile.TemporaryDirectory() as folder, BACKENDS[backend](Path(folder)) as uri:
-            elsewhere("mlspan", uri, "drain", 1, 1)  # makes the database and the experiment
+    with tempfile.TemporaryDirectory() as folder, BACKENDS[backend](Path(folder)) as uri:
+        elsewhere("mlspan", uri, "drain", 1, 1)  # makes the database and the experiment
+        for shape, (traces, spans) in SHAPES.items():
+            rates: dict[str, list[float]] = {"mlspan": [], floor: [], "client": []}
             for turn in range(ROUNDS):
                 for name, found in rates.items():
                     count = traces // SHARE.get(name, 1)
                     found.append(count / elsewhere(name, uri, "drain", count, spans))
                     print(f"{backend} {shape} {turn} {name}: {found[-1]:.0f}", file=sys.stderr)
-        ours, least, theirs = (statistics.median(found) for found in rates.values())
-        print(
-            f"| {backend} | {traces} of {spans} | {ours:.0f} | {theirs:.0f} | **{ours / theirs:.1f}** | {least:.0f} | "
-            f"**{ours / least:.2f}** |"
-        )
+            ours, least, theirs = (statistics.median(found) for found in rates.values())
+            print(
+                f"| {backend} | {traces} of {spans} | {ours:.0f} | {theirs:.0f} | **{ours / theirs:.1f}** | "
+                f"{least:.0f} | **{ours / least:.2f}** |",
+                flush=True,
+            )
 
 
 def measure_cpu() -> None:
@@ -344,7 +351,9 @@ def measure_cpu() -> None:
 def main(asked: list[str]) -> None:
     backends = [name for name in asked if name in BACKENDS] or ([] if asked else list(BACKENDS))
     if backends:
-        print("| into | traces of spans | mlspan, a second | MLflow's client | of the client | the floor | of the floor |")
+        print(
+            "| into | traces of spans | mlspan, a second | MLflow's client | of the client | the floor | of the floor |"
+        )
         print("|---|---|---|---|---|---|---|")
     for backend in backends:
         measure(backend)

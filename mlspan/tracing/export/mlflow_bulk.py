@@ -1,7 +1,7 @@
 """Many new traces in one transaction: MLflow's own session, tables and translation, none of its trips per trace.
 
-``log_spans`` and ``start_trace`` take a dozen statements for every trace, so that others may write the same trace at the
-same time. A trace that the database does not have yet needs none of that: four inserts carry a whole batch of them.
+``log_spans`` and ``start_trace`` take a dozen statements for every trace, so that others may write the same one at the
+same time. Traces that the database does not have yet need none of that: four inserts carry a whole batch of them.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import Link
 
 from ..content import to_json
-from .mlflow_spans import SPAN_TYPE
+from .mlflow_spans import COST, INPUTS, OUTPUTS, SPAN_TYPE, USAGE, with_attributes
 from .mlflow_trace import Trace
 
 Row = dict[str, Any]
@@ -48,25 +49,32 @@ class Bulk:
     def __init__(self, store: Any, models: Any) -> None:
         self._store, self._models = store, models
 
-    def write(self, experiment_id: str, traces: Sequence[Trace]) -> None:
-        """Store *traces*, none of which may be in the database.
+    def write(self, experiment_id: str, traces: Sequence[Trace]) -> list[Trace]:
+        """Store *traces*, none of which may be in the database; return those that are left, as they need MLflow's sums.
 
-        Raises MlflowException where one is (another process was faster), or where a row does not fit: then nothing
-        of them is stored.
+        Raises MlflowException where one of them is there (another process was faster), or where a row does not fit:
+        then nothing is stored.
         """
         from sqlalchemy import insert
 
         experiment = self._store.get_experiment(experiment_id)
         self._store._check_experiment_is_active(experiment)
         rows: dict[str, list[Row]] = {name: [] for name in _COLUMNS}
+        left = []
         for trace in traces:
+            contents = [_content(trace.info.trace_id, span) for span in trace.spans]
+            if any(map(_adds, trace.spans, contents)):
+                left.append(trace)
+                continue
             rows["SqlTraceInfo"].append(_info_row(experiment_id, trace))
             rows["SqlTraceTag"] += self._tag_rows(experiment, trace)
             rows["SqlTraceMetadata"] += _metadata_rows(trace)
-            rows["SqlSpan"] += [_span_row(experiment_id, trace.info.trace_id, span) for span in trace.spans]
-        with self._store.ManagedSessionMaker(read_only=False) as session:
-            for name, found in rows.items():
-                session.execute(insert(getattr(self._models, name).__table__), found)
+            rows["SqlSpan"] += map(partial(_span_row, experiment_id, trace.info.trace_id), trace.spans, contents)
+        if rows["SqlSpan"]:
+            with self._store.ManagedSessionMaker(read_only=False) as session:
+                for name, found in rows.items():
+                    session.execute(insert(getattr(self._models, name).__table__), found)
+        return left
 
     def known(self, trace_ids: Sequence[str]) -> set[str]:
         """Those that the database has."""
@@ -129,12 +137,11 @@ def _pairs(trace_id: str, named: Mapping[str, str]) -> list[Row]:
     return [{"request_id": trace_id, "key": key, "value": value} for key, value in sorted(named.items())]
 
 
-def _span_row(experiment_id: str, trace_id: str, span: ReadableSpan) -> Row:
+def _span_row(experiment_id: str, trace_id: str, span: ReadableSpan, content: Row) -> Row:
     """*span* as ``log_spans`` writes it."""
     from mlflow.store.tracking.utils.trace_analytics import bounded_model_dimension, finite_float_or_none
 
-    written = _own(trace_id, span) if _is_own(span) else _foreign(trace_id, span)
-    get = written["attributes"].get
+    get = content["attributes"].get
     cost = _parsed(get("mlflow.llm.cost"))
     cost = cost if isinstance(cost, dict) else {}
     context: Any = span.get_span_context()
@@ -148,7 +155,7 @@ def _span_row(experiment_id: str, trace_id: str, span: ReadableSpan) -> Row:
         "status": span.status.status_code.name,
         "start_time_unix_nano": span.start_time,
         "end_time_unix_nano": span.end_time,
-        "content": json.dumps(written, ensure_ascii=False),
+        "content": json.dumps(content, ensure_ascii=False),
         "input_cost": finite_float_or_none(cost.get("input_cost")),
         "output_cost": finite_float_or_none(cost.get("output_cost")),
         "total_cost": finite_float_or_none(cost.get("total_cost")),
@@ -157,20 +164,25 @@ def _span_row(experiment_id: str, trace_id: str, span: ReadableSpan) -> Row:
     }
 
 
-def _is_own(span: ReadableSpan) -> bool:
-    return span.instrumentation_scope is not None and span.instrumentation_scope.name == "mlspan"
-
-
-def _foreign(trace_id: str, span: ReadableSpan) -> Row:
-    """MLflow's own reading of a span, which knows the names that a dozen other SDKs use."""
+def _content(trace_id: str, span: ReadableSpan) -> Row:
+    """What is kept of *span* as JSON."""
+    if span.instrumentation_scope is not None and span.instrumentation_scope.name == "mlspan":
+        return _own(trace_id, span)
     from mlflow.entities import Span
     from mlflow.tracing.otel.translation import translate_span_when_storing
 
+    # MLflow's own reading, which knows the names that a dozen other SDKs use.
     return dict(translate_span_when_storing(Span(entity(span, trace_id))))
 
 
+def _adds(span: ReadableSpan, content: Row) -> bool:
+    """Whether MLflow has found in somebody else's span what the trace's totals and previews are made of."""
+    before = span.attributes or {}
+    return any(name in content["attributes"] and name not in before for name in (INPUTS, OUTPUTS, USAGE, COST))
+
+
 def _own(trace_id: str, span: ReadableSpan) -> Row:
-    """The same for a span of ours: all that MLflow looks for is there already, so there is nothing to look for."""
+    """For a span of ours: all that MLflow looks for is there already, so there is nothing to look for."""
     context: Any = span.get_span_context()
     attributes = {key: _text(key, value) for key, value in (span.attributes or {}).items()}
     return {
@@ -229,16 +241,4 @@ def entity(span: ReadableSpan, trace_id: str) -> ReadableSpan:
     attributes = {
         key: value if key.startswith("mlflow.") else to_json(value) for key, value in (span.attributes or {}).items()
     }
-    return ReadableSpan(
-        name=span.name,
-        context=span.get_span_context(),
-        parent=span.parent,
-        resource=span.resource,
-        attributes={**attributes, TRACE_ID: to_json(trace_id)},
-        events=span.events,
-        links=span.links,
-        kind=span.kind,
-        status=span.status,
-        start_time=span.start_time,
-        end_time=span.end_time,
-    )
+    return with_attributes(span, {**attributes, TRACE_ID: to_json(trace_id)})

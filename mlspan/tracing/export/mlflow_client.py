@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 import requests
 import urllib3
 
-from .mlflow import Rejected, shown
+from .mlflow import Denied, Rejected, shown
 from .parcel import Away
 
 _TIMEOUT: Final = urllib3.Timeout(connect=2.0, read=30.0)  # seconds; the second between two bytes of the answer
@@ -32,11 +32,11 @@ class Answer:
         """What it means that the request to *where* was answered so."""
         status = self.status
         if status in {401, 403}:
-            return Away(_DENIED.format(where=where, status=status), retry_after=_DENIED_FOR)
-        if status in {408, 429} or status >= 500 and status != 501:
+            return Denied(_DENIED.format(where=where, status=status))
+        if status in {408, 429} or (status >= 500 and status != 501):
             return Away(f"{where} answers {status}", _seconds(self.headers.get("Retry-After")))
         if where.endswith("/v1/traces") and status in {404, 405, 501}:
-            return Away(_NO_OTLP.format(where=where, status=status), retry_after=_DENIED_FOR)
+            return Denied(_NO_OTLP.format(where=where, status=status))
         if status < 400:
             there = shown(self.headers.get("Location", "").partition("?")[0])
             return Rejected(f"{where} answers {status} and points to {there}: name that address", all_of_it=True)
@@ -52,7 +52,6 @@ _NO_OTLP: Final = (
     "{where} answers {status}: this server takes no spans. That needs MLflow 3.4 or later, on a database, and started "
     "without --gunicorn-opts or --waitress-opts"
 )
-_DENIED_FOR: Final = 60.0  # seconds until we ask again: somebody has to do something first
 
 
 class Client:
@@ -147,7 +146,7 @@ def _from_file() -> tuple[str | None, str | None]:
 
 
 def _pool(uri: str) -> tuple[str, Any]:
-    """What comes before a path, and the connections: through the proxy and with the certificates that requests finds."""
+    """What comes before a path, and the connections: by the proxy and with the certificates that requests finds."""
     environ = os.environ
     insecure = environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in {"1", "true"}
     trusted, own = environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH"), environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH")
@@ -167,7 +166,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
     def pool(self, uri: str, verify: Any, proxies: Any, cert: Any) -> tuple[str, Any]:
         asked = requests.Request("GET", uri).prepare()
         pool: Any = self.get_connection_with_tls_context(asked, verify, proxies, cert)
-        self.cert_verify(pool, uri, verify, cert)
+        self.cert_verify(pool, uri, verify, cert)  # type: ignore[no-untyped-call]
         return self.request_url(asked, proxies).rstrip("/"), pool
 
 

@@ -9,44 +9,58 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from importlib.util import find_spec
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import opentelemetry.context as otel
 import orjson
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan
 
+from ..._guard import tell_once
 from ..content import clean
+from .mlflow import Denied, Rejected, shown
 from .mlflow_client import Answer, Client
-from .mlflow import Rejected, shown
-from .mlflow_spans import COST, USAGE
+from .mlflow_spans import COST, USAGE, with_attributes
 from .mlflow_trace import Counted, Info, Trace, settable
 
 CONNECTIONS: Final = 4  # as many as the workers that a tracking server has unless it is told otherwise
 _MOST_TRACES: Final = 25  # in one request; with more than 100, MLflow answers 200 and links none of them to a run
 _MOST_SPANS: Final = 1000  # in one request, which takes the server about a second
+_PASSED_ON: Final = "mlflow-artifacts:/"  # then a path: the server itself takes the files
+_BYTES: Final = {"Content-Type": "application/octet-stream"}
 _JSON: Final = {"Content-Type": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One POST, made ready when it is sent."""
+    """One request, made ready when it is sent."""
 
     path: str
     headers: Mapping[str, str]
     spans: Sequence[ReadableSpan] = ()
     json: Any = None
+    file: bytes | None = None
+    needed: bool = True  # False: a server that will not have it has the trace all the same
+
+    @property
+    def method(self) -> str:
+        return "POST" if self.file is None else "PUT"
 
     def body(self) -> bytes:
+        if self.file is not None:
+            return self.file
         return orjson.dumps(self.json) if self.json is not None else gzip.compress(_encoded(self.spans), 1)
 
 
 class Server:
-    """A tracking server of MLflow 3.4 or later, reached as MLflow's own variables say: see :class:`.mlflow_client.Client`."""
+    """A tracking server of MLflow 3.4 or later, reached as MLflow's own variables say: see :mod:`.mlflow_client`."""
 
     def __init__(self, uri: str) -> None:
         self._client = Client(uri)
         self._uri = self._client.uri
+        self._artifacts: dict[str, str] = {}  # by experiment: where its artifacts are
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -77,6 +91,16 @@ class Server:
             msg = f"the experiment {experiment['name']!r} in {shown(self._uri)} is deleted: restore it, or name another"
             raise Rejected(msg)
         return str(experiment["experiment_id"])
+
+    def takes_files(self, experiment_id: str) -> bool:
+        """Whether we can reach where its artifacts are: through the server, or by MLflow's clients of clouds."""
+        if experiment_id not in self._artifacts:
+            found = self._get("api/2.0/mlflow/experiments/get", {"experiment_id": experiment_id})
+            self._artifacts[experiment_id] = found["experiment"].get("artifact_location", "") if found else ""
+        location = self._artifacts[experiment_id]
+        scheme = urlsplit(location).scheme
+        is_elsewhere = scheme in {"", "file"} and urlsplit(self._uri).hostname not in {"127.0.0.1", "localhost", "::1"}
+        return location.startswith(_PASSED_ON) or (not is_elsewhere and find_spec("mlflow") is not None)
 
     def info(self, trace_id: str) -> Info | None:
         answer = self._get(f"api/3.0/mlflow/traces/{trace_id}", {})
@@ -114,7 +138,7 @@ class Server:
             try:
                 while waiting:
                     for request in waiting.popleft():
-                        self._call("POST", request.path, data=request.body(), headers=request.headers)
+                        self._send(request)
             except IndexError:  # another thread was faster
                 pass
             except Exception as error:  # noqa: BLE001  # raised below, on the thread that asked
@@ -136,6 +160,14 @@ class Server:
             thread.join()
         for error in sorted(errors, key=lambda error: isinstance(error, Rejected)):
             raise error
+
+    def _send(self, request: Request) -> None:
+        try:
+            self._call(request.method, request.path, data=request.body(), headers=request.headers)
+        except (Denied, Rejected) as error:
+            if request.needed:
+                raise
+            tell_once("mlspan: %s; the traces themselves are stored", error)
 
     def flows(self, experiment_id: str, traces: Sequence[Trace]) -> Iterator[list[Request]]:
         """Requests for one connection each, to be sent in this order."""
@@ -161,7 +193,30 @@ class Server:
             for trace in traces
         ]
         import os
-        return [*infos, spans] if os.environ.get("INFO_FIRST") else [spans, *infos]
+
+        first = [*infos, spans] if os.environ.get("INFO_FIRST") else [spans, *infos]
+        prompts = [
+            Request("api/2.0/mlflow/traces/link-prompts", _JSON, json=_links(trace), needed=False)
+            for trace in traces
+            if trace.prompts
+        ]
+        return [*self._files(experiment_id, traces), *first, *prompts]
+
+    def _files(self, experiment_id: str, traces: Sequence[Trace]) -> Iterator[Request]:
+        """Uploads through the server, where it passes artifacts on; else done here, by MLflow's own clients."""
+        location = self._artifacts.get(experiment_id, "")
+        for trace in traces:
+            folder = f"{location.rstrip('/')}/traces/{trace.info.trace_id}/artifacts"
+            if not trace.attachments:
+                continue
+            if location.startswith(_PASSED_ON):
+                path = "api/2.0/mlflow-artifacts/artifacts" + folder.removeprefix(_PASSED_ON)
+                for one in trace.attachments.values():
+                    yield Request(f"{path}/attachments/{one.id}", _BYTES, file=one.content, needed=False)
+            else:
+                from .mlflow_store import upload
+
+                upload(folder, trace.attachments.values())
 
     def _get(self, path: str, params: dict[str, str]) -> Any:
         """The answer, or None where there is no such thing."""
@@ -209,6 +264,10 @@ def _json(experiment_id: str, info: Info) -> dict[str, Any]:
     }
 
 
+def _links(trace: Trace) -> dict[str, Any]:
+    return {"trace_id": trace.info.trace_id, "prompt_versions": trace.prompts}
+
+
 def _encoded(spans: Sequence[ReadableSpan]) -> bytes:
     """OTLP; a span of somebody else's that cannot be encoded is mended, so that it takes no other along."""
     try:
@@ -222,16 +281,5 @@ def _mended(span: ReadableSpan) -> ReadableSpan:
     try:
         encode_spans([span]).SerializeToString()
     except Exception:  # noqa: BLE001
-        attributes = {key: clean(str(value)) for key, value in (span.attributes or {}).items()}
-        return ReadableSpan(
-            name=clean(span.name),
-            context=span.get_span_context(),
-            parent=span.parent,
-            resource=span.resource,
-            attributes=attributes,
-            kind=span.kind,
-            status=span.status,
-            start_time=span.start_time,
-            end_time=span.end_time,
-        )
+        return with_attributes(span, {key: clean(str(value)) for key, value in (span.attributes or {}).items()})
     return span

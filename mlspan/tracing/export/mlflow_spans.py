@@ -52,12 +52,17 @@ _PARAMETERS: Final = {  # shown beside the messages, under the names that OpenAI
 def translated(span: ReadableSpan) -> ReadableSpan:
     """*span* with MLflow's attributes beside its own."""
     attributes = span.attributes or {}
+    return with_attributes(span, {**_stripped(attributes), **_named(attributes)})
+
+
+def with_attributes(span: ReadableSpan, attributes: Attributes) -> ReadableSpan:
+    """*span* with *attributes* in the place of its own, and no resource: of that, MLflow keeps the tags of a trace."""
     return ReadableSpan(
         name=span.name,
         context=span.get_span_context(),
         parent=span.parent,
-        resource=_NOTHING,  # its attributes are tags of the trace: see told
-        attributes={**_stripped(attributes), **_named(attributes)},
+        resource=_NOTHING,
+        attributes=attributes,
         events=span.events,
         links=span.links,
         kind=span.kind,

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any, Final
 
+from ..._guard import tell_once
 from .mlflow import Rejected, shown
+from .mlflow_attachments import Attachment
 from .mlflow_bulk import Bulk, bulk, entity
 from .mlflow_spans import COST, USAGE
 from .mlflow_trace import Counted, Info, Trace, settable
 from .parcel import Away
+
+ARTIFACT_LOCATION: Final = "mlflow.artifactLocation"
+
 
 class Database:
     """Writes through MLflow's own tracking store: many spans at once, then the infos of their traces.
@@ -107,35 +115,43 @@ class Database:
             for (span_id, parent_id), span in zip(ids, spans, strict=True)
         }
 
+    def takes_files(self, experiment_id: str) -> bool:  # noqa: ARG002  # wherever MLflow keeps its artifacts
+        return True
+
     def write(self, experiment_id: str, traces: Sequence[Trace]) -> None:
         with self._answers("store traces") as store:
-            rest = self._write_new(store, experiment_id, traces)
-            if not rest:
-                return
-            from mlflow.entities import Span
+            self._write(store, experiment_id, traces)
+            for trace in traces:
+                if trace.attachments:
+                    location = store.get_trace_info(trace.info.trace_id).tags[ARTIFACT_LOCATION]
+                    upload(location, trace.attachments.values())
+                if prompts := [SimpleNamespace(**prompt) for prompt in trace.prompts]:
+                    store.link_prompts_to_trace(trace.info.trace_id, prompts)
 
-            store.log_spans(
-                experiment_id, [Span(entity(span, trace.info.trace_id)) for trace in rest for span in trace.spans]
-            )
-            for trace in rest:
-                store.start_trace(_trace_info(experiment_id, trace.info))
+    def _write(self, store: Any, experiment_id: str, traces: Sequence[Trace]) -> None:
+        rest = traces if self._bulk is None else self._write_new(self._bulk, experiment_id, traces)
+        if not rest:
+            return
+        from mlflow.entities import Span
 
-    def _write_new(self, store: Any, experiment_id: str, traces: Sequence[Trace]) -> Sequence[Trace]:
+        spans = [entity(span, trace.info.trace_id) for trace in rest for span in trace.spans]
+        store.log_spans(experiment_id, [Span(span) for span in spans])
+        for trace in rest:
+            store.start_trace(_trace_info(experiment_id, trace.info))
+
+    def _write_new(self, bulk: Bulk, experiment_id: str, traces: Sequence[Trace]) -> Sequence[Trace]:
         """Write those that the database does not have, all at once; return those that are left to write."""
-        if self._bulk is None:
-            return traces
         from mlflow.exceptions import MlflowException
 
-        known = self._bulk.known([trace.info.trace_id for trace in traces])
+        known = bulk.known([trace.info.trace_id for trace in traces])
         new = {trace.info.trace_id: trace for trace in traces if trace.info.trace_id not in known}
         try:
-            if new:
-                self._bulk.write(experiment_id, list(new.values()))
+            left = bulk.write(experiment_id, list(new.values())) if new else []
         except MlflowException as error:
             if _is_away(error):
                 raise
             return traces  # somebody else was faster, or a row does not fit: the store's own methods will say
-        return [trace for trace in traces if new.get(trace.info.trace_id) is not trace]
+        return left + [trace for trace in traces if new.get(trace.info.trace_id) is not trace]
 
     def close(self) -> None:
         self._opened = None  # MLflow keeps its stores for the process
@@ -147,6 +163,21 @@ def _is_away(error: Any) -> bool:
 
     passing = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
     return error.error_code in passing or isinstance(error.__cause__, (InterfaceError, OperationalError))
+
+
+def upload(location: str, attachments: Iterable[Attachment]) -> None:
+    """Put *attachments* where the artifacts of their trace are. What cannot be put there is said, and not retried."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    try:
+        repository = get_artifact_repository(location)
+        with TemporaryDirectory() as folder:
+            for attachment in attachments:
+                file = Path(folder, attachment.id)
+                file.write_bytes(attachment.content)
+                repository.log_artifact(str(file), "attachments")
+    except Exception as error:  # noqa: BLE001  # clients of a dozen clouds
+        tell_once("mlspan: pictures and sounds of traces are not stored in %s: %s", shown(location), error)
 
 
 def _trace_info(experiment_id: str, info: Info) -> Any:
