@@ -23,6 +23,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -207,19 +209,18 @@ def _ready(traces: int, spans: int, *, whole: bool = False) -> Iterator[tuple[An
 CONTENDERS: dict[str, Callable[..., Any]] = {"mlspan": mlspan, "client": client, "bulk": bulk, "replay": replay}
 
 
-def contend(name: str, uri: str, experiment: str, traces: int, spans: int) -> float:
-    """Seconds; in this process."""
+def contend(name: str, uri: str, experiment: str, traces: int, spans: int) -> tuple[float, float]:
+    """Seconds, and seconds of CPU in this process."""
     make = CONTENDERS[name](uri, experiment)
     if name in {"bulk", "replay"}:
         make(1, spans)()
         store_all = make(traces, spans)
-        started = time.perf_counter()
-        store_all()
     else:
         make(1, spans)
-        started = time.perf_counter()
-        make(traces, spans)
-    return time.perf_counter() - started
+        store_all = partial(make, traces, spans)
+    started, before = time.perf_counter(), time.process_time()
+    store_all()
+    return time.perf_counter() - started, time.process_time() - before
 
 
 def cpu(uri: str, experiment: str, spans: int) -> float:
@@ -251,35 +252,38 @@ def cpu(uri: str, experiment: str, spans: int) -> float:
     return exporting - spent()
 
 
-# Backends.
+# Backends: each the tracking URI, and the ids of the sessions that its processes run in.
+
+Backend = Iterator[tuple[str, list[int]]]
 
 
 @contextmanager
-def database(folder: Path) -> Iterator[str]:
-    yield f"sqlite:///{folder}/mlflow.db"
+def database(folder: Path) -> Backend:
+    yield f"sqlite:///{folder}/mlflow.db", []
 
 
 @contextmanager
-def _server(folder: Path, store: str) -> Iterator[str]:
+def _server(folder: Path, store: str) -> Backend:
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--port", str(port)]
     command += ["--default-artifact-root", str(folder / "artifacts"), "--host", "127.0.0.1"]
-    server = Process(command, port, folder / "log", cwd=folder)
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # a dozen processes that look for work
+    server = Process(command, port, folder / "log", env=quiet, cwd=folder)
     server.wait(300)
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", [server._process.pid]
     finally:
         server.stop()
 
 
 @contextmanager
-def server_sqlite(folder: Path) -> Iterator[str]:
-    with _server(folder, f"sqlite:///{folder}/mlflow.db") as uri:
-        yield uri
+def server_sqlite(folder: Path) -> Backend:
+    with _server(folder, f"sqlite:///{folder}/mlflow.db") as backend:
+        yield backend
 
 
 @contextmanager
-def server_postgres(folder: Path) -> Iterator[str]:
+def server_postgres(folder: Path) -> Backend:
     """PostgreSQL refuses root: there it runs as nobody."""
     who: dict[str, Any] = {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
     data, port = folder / "data", free_port()
@@ -295,8 +299,9 @@ def server_postgres(folder: Path) -> Iterator[str]:
     options = f"-p {port} -k {data} -c listen_addresses=127.0.0.1"
     run("pg_ctl", "-D", str(data), "-w", "-l", str(data / "log"), "-o", options, "start")
     try:
-        with _server(folder, f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres") as uri:
-            yield uri
+        with _server(folder, f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres") as (uri, sessions):
+            postmaster = int((data / "postmaster.pid").read_text().splitlines()[0])
+            yield uri, [*sessions, postmaster]
     finally:
         run("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
 
@@ -311,40 +316,58 @@ BACKENDS: dict[str, Callable[[Path], Any]] = {
 # The run.
 
 
-def elsewhere(role: str, uri: str, *more: object) -> float:
+def elsewhere(role: str, uri: str, *more: object) -> tuple[float, ...]:
     """What ``drain.py role uri ...`` prints last, in a process of its own."""
     environ = {**os.environ, "MLFLOW_ASYNC_TRACE_LOGGING_MAX_QUEUE_SIZE": "100000", "MLFLOW_MODEL_CATALOG_URI": ""}
     command = [sys.executable, __file__, "--as", role, uri, *map(str, more)]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr[-3000:])
-    return float(done.stdout.split()[-1])
+    return tuple(map(float, done.stdout.splitlines()[-1].split()))
+
+
+def spent_by(root: int) -> float:
+    """Seconds of CPU that the processes of *root*'s session have taken, those that have ended included. Linux only."""
+    total = 0
+    for found in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = found.read_text().rpartition(")")[2].split()
+        except OSError:  # it has just ended
+            continue
+        if int(fields[3]) == root:
+            total += sum(map(int, fields[11:15]))
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 def measure(backend: str) -> None:
     floor = "bulk" if backend == "database" else "replay"
-    with tempfile.TemporaryDirectory() as folder, BACKENDS[backend](Path(folder)) as uri:
+    with tempfile.TemporaryDirectory() as folder, BACKENDS[backend](Path(folder)) as (uri, sessions):
         elsewhere("mlspan", uri, "drain", 1, 1)  # makes the database and the experiment
         for shape, (traces, spans) in SHAPES.items():
             rates: dict[str, list[float]] = {"mlspan": [], floor: [], "client": []}
-            for turn in range(ROUNDS):
-                for name, found in rates.items():
-                    count = traces // SHARE.get(name, 1)
-                    found.append(count / elsewhere(name, uri, "drain", count, spans))
-                    print(f"{backend} {shape} {turn} {name}: {found[-1]:.0f}", file=sys.stderr)
+            costs: dict[str, list[float]] = {"mlspan": [], floor: [], "client": []}
+            for turn, name in product(range(ROUNDS), rates):
+                count = max(traces // SHARE.get(name, 1), 2)
+                before = sum(map(spent_by, sessions))
+                taken, cpu = elsewhere(name, uri, "drain", count, spans)
+                cpu += sum(map(spent_by, sessions)) - before
+                rates[name].append(count / taken)
+                costs[name].append(cpu / count)
+                print(backend, shape, turn, name, f"{count / taken:.0f}/s, {cpu / count:.4f} s", file=sys.stderr)
             ours, least, theirs = (statistics.median(found) for found in rates.values())
+            cost, least_cost, their_cost = (1000 * statistics.median(found) for found in costs.values())
             print(
                 f"| {backend} | {traces} of {spans} | {ours:.0f} | {theirs:.0f} | **{ours / theirs:.1f}** | "
-                f"{least:.0f} | **{ours / least:.2f}** |",
+                f"{least:.0f} | **{ours / least:.2f}** | {cost:.1f} ms | {their_cost / cost:.1f} | {least_cost / cost:.2f} |",
                 flush=True,
             )
 
 
 def measure_cpu() -> None:
     for backend in ("database", "server-postgres"):
-        with tempfile.TemporaryDirectory() as folder, BACKENDS[backend](Path(folder)) as uri:
+        with tempfile.TemporaryDirectory() as folder, BACKENDS[backend](Path(folder)) as (uri, _):
             elsewhere("mlspan", uri, "drain", 1, 1)
-            shares = [f"{100 * elsewhere('cpu', uri, 'drain', spans):.1f} %" for spans in (1, 10, 50)]
+            shares = [f"{100 * elsewhere('cpu', uri, 'drain', spans)[0]:.1f} %" for spans in (1, 10, 50)]
             print(f"| {backend} | {' | '.join(shares)} |")
 
 
@@ -366,6 +389,6 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--as"]:
         role, uri, experiment, *numbers = sys.argv[2:]
         counts = [int(number) for number in numbers]
-        print(cpu(uri, experiment, *counts) if role == "cpu" else contend(role, uri, experiment, *counts))
+        print(*([cpu(uri, experiment, *counts)] if role == "cpu" else contend(role, uri, experiment, *counts)))
     else:
         main(sys.argv[1:])

@@ -182,6 +182,7 @@ class Server:
             yield self._flow(experiment_id, some)
 
     def _flow(self, experiment_id: str, traces: Sequence[Trace]) -> list[Request]:
+        """Infos first: a server that finds the trace there takes its spans, and their sums, with a third less work."""
         headers = {
             "Content-Type": "application/x-protobuf",
             "Content-Encoding": "gzip",
@@ -192,15 +193,12 @@ class Server:
             Request("api/3.0/mlflow/traces", _JSON, json={"trace": {"trace_info": _json(experiment_id, trace.info)}})
             for trace in traces
         ]
-        import os
-
-        first = [*infos, spans] if os.environ.get("INFO_FIRST") else [spans, *infos]
         prompts = [
             Request("api/2.0/mlflow/traces/link-prompts", _JSON, json=_links(trace), needed=False)
             for trace in traces
             if trace.prompts
         ]
-        return [*self._files(experiment_id, traces), *first, *prompts]
+        return [*self._files(experiment_id, traces), *infos, spans, *prompts]
 
     def _files(self, experiment_id: str, traces: Sequence[Trace]) -> Iterator[Request]:
         """Uploads through the server, where it passes artifacts on; else done here, by MLflow's own clients."""
