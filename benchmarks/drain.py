@@ -376,7 +376,7 @@ def main(asked: list[str]) -> None:
     backends = [name for name in asked if name in BACKENDS] or ([] if asked else list(BACKENDS))
     if backends:
         print(
-            "| into | traces of spans | mlspan, a second | MLflow's client | of the client | the floor | of the floor | "
+            "| into | traces of spans | mlspan/s | MLflow's client/s | of the client | the floor/s | of the floor | "
             "CPU of a trace | of the client's | of the floor's |\n" + 10 * "|---" + "|"
         )
     for backend in backends:

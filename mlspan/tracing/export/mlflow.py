@@ -195,9 +195,10 @@ def _open(uri: str) -> Store:
         from .mlflow_store import Database
 
         return Database(uri)
-    if uri.startswith("databricks"):
-        msg = "traces for Databricks are not stored: mlspan writes to MLflow's tracking server and databases only"
-        raise Rejected(msg)
+    if uri.partition(":")[0] == "databricks":
+        from .mlflow_databricks import Databricks
+
+        return Databricks(uri)
     msg = f"MLflow keeps no traces in a folder ({shown(uri)}): set MLFLOW_TRACKING_URI=sqlite:///mlflow.db, or a server"
     raise Rejected(msg)
 

@@ -91,7 +91,7 @@ class Database:
     def info(self, trace_id: str) -> Info | None:
         try:
             with self._answers("look up a trace") as store:
-                found = store.get_trace_info(trace_id)
+                found = store.gettrace_info(trace_id)
         except Rejected:
             return None
         return Info(
@@ -123,7 +123,7 @@ class Database:
             self._write(store, experiment_id, traces)
             for trace in traces:
                 if trace.attachments:
-                    location = store.get_trace_info(trace.info.trace_id).tags[ARTIFACT_LOCATION]
+                    location = store.gettrace_info(trace.info.trace_id).tags[ARTIFACT_LOCATION]
                     upload(location, trace.attachments.values())
                 if prompts := [SimpleNamespace(**prompt) for prompt in trace.prompts]:
                     store.link_prompts_to_trace(trace.info.trace_id, prompts)
@@ -137,7 +137,7 @@ class Database:
         spans = [entity(span, trace.info.trace_id) for trace in rest for span in trace.spans]
         store.log_spans(experiment_id, [Span(span) for span in spans])
         for trace in rest:
-            store.start_trace(_trace_info(experiment_id, trace.info))
+            store.start_trace(trace_info(experiment_id, trace.info))
 
     def _write_new(self, bulk: Bulk, experiment_id: str, traces: Sequence[Trace]) -> Sequence[Trace]:
         """Write those that the database does not have, all at once; return those that are left to write."""
@@ -180,7 +180,7 @@ def upload(location: str, attachments: Iterable[Attachment]) -> None:
         tell_once("mlspan: pictures and sounds of traces are not stored in %s: %s", shown(location), error)
 
 
-def _trace_info(experiment_id: str, info: Info) -> Any:
+def trace_info(experiment_id: str, info: Info) -> Any:
     from mlflow.entities import TraceInfo, TraceLocation, TraceState
 
     return TraceInfo(
