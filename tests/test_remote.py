@@ -83,7 +83,7 @@ def guarded(_template_store: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
     def ask(path: str, **body: str) -> Any:
         answer = requests.post(f"{uri}/api/{path}", json=body, auth=ADMIN, timeout=120)
-        assert answer.status_code == 200, answer.text
+        assert answer.status_code == 200 or "already exists" in answer.text, answer.text
         return answer.json()
 
     ask("2.0/mlflow/users/create", username="writer", password=SECRET)
@@ -110,7 +110,7 @@ def test_a_user_who_may_not_write_and_then_may(
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRET)
     one = parcel("chat")
     with caplog.at_level(logging.DEBUG):
-        with pytest.raises(Away, match=r"403: check MLFLOW_TRACKING_USERNAME .* may edit") as denied:
+        with pytest.raises(Away, match=r"answers 403 \(Permission denied\): check .* may edit") as denied:
             sent(guarded.uri, one, experiment=guarded.experiment)
         assert stored(guarded.uri, id_of(one), auth=ADMIN) is None
         guarded.grant("EDIT")
@@ -134,7 +134,7 @@ def test_what_is_denied_holds_up_no_other_experiment(guarded: Any, monkeypatch: 
 
 def test_who_is_not_known(guarded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """No password, or a wrong one, is one clear line too, without the password."""
-    with pytest.raises(Away, match="answers 401: check MLFLOW_TRACKING_USERNAME"):
+    with pytest.raises(Away, match=r"answers 401 .*: check MLFLOW_TRACKING_USERNAME"):
         sent(guarded.uri, experiment=guarded.experiment)
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "writer")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong-" + SECRET)
@@ -228,34 +228,33 @@ def test_a_proxy(
 ) -> None:
     """``HTTP_PROXY`` and ``HTTPS_PROXY`` are gone through, unless ``NO_PROXY`` names the server."""
     upstream, context = int(mlflow_server.rpartition(":")[2]), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("mlflow.test").configure_cert(context)
+    authority.issue_cert("localhost").configure_cert(context)
     authority.cert_pem.write_to_path(tmp_path / "authority.pem")
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(tmp_path / "authority.pem"))
     inner = Relay(upstream, context)
     proxy = Relay(inner.port if scheme == "https" else upstream)
     monkeypatch.setenv(f"{scheme.upper()}_PROXY", f"http://127.0.0.1:{proxy.port}")
-    one, uri = parcel("chat"), f"{scheme}://mlflow.test"
+    one, uri = parcel("chat"), f"{scheme}://localhost"
     if scheme == "http":
         uri = mlflow_server  # whose answers depend on the name that it is called by
         monkeypatch.setenv("NO_PROXY", "")
     assert sent(uri, one) == []
     assert stored(mlflow_server, id_of(one)) is not None
-    assert bytes(proxy.came).startswith(b"CONNECT mlflow.test:443" if scheme == "https" else b"GET http://127.0.0.1")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,mlflow.test")
+    assert bytes(proxy.came).startswith(b"CONNECT localhost:443" if scheme == "https" else b"GET http://127.0.0.1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     seen = len(proxy.came)
     if scheme == "http":
         assert sent(uri) == []
     else:
-        with pytest.raises(Away):  # no such host
+        with pytest.raises(Away):  # nobody is there
             sent(uri)
     assert len(proxy.came) == seen
     proxy.stop()
     inner.stop()
 
 
-def test_requests_are_few_and_on_the_same_connections(mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """25 traces are one request with their spans, gzip'd; every request names the workspace, and is ours."""
-    monkeypatch.setenv("MLFLOW_WORKSPACE", "team-a")
+def test_requests_are_few_and_on_the_same_connection(mlflow_server: str) -> None:
+    """25 traces are one request with their spans, gzip'd, and all go by the same connection."""
     relay = Relay(int(mlflow_server.rpartition(":")[2]))
     parcels = [parcel("chat", "tool") for _ in range(25)]
     assert sent(f"http://127.0.0.1:{relay.port}", *parcels) == []
@@ -263,36 +262,58 @@ def test_requests_are_few_and_on_the_same_connections(mlflow_server: str, monkey
     assert came.count(b"POST /v1/traces") == 1
     assert came.count(b"Content-Encoding: gzip") == 1
     assert came.count(b"POST /api/3.0/mlflow/traces ") == 25
-    assert came.count(b"X-MLFLOW-WORKSPACE: team-a") == came.count(b"User-Agent: mlspan")
+    assert relay.connections == 1
     for one in parcels:
         assert len(stored(mlflow_server, id_of(one))["spans"]) == 2
     relay.stop()
 
 
-def test_a_thousand_traces(mlflow_server: str) -> None:
+def test_more_than_one_request(mlflow_server: str) -> None:
     """More than one request's worth goes by several connections at once, and all of it arrives."""
     parcels = [parcel("chat") for _ in range(60)]
     assert sent(mlflow_server, *parcels) == []
     assert all(stored(mlflow_server, id_of(one)) is not None for one in parcels)
 
 
-# Servers that lack something.
+# Servers of other kinds.
 
 
-def test_a_server_without_otlp(_template_store: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def serve(_template_store: Path, tmp_path: Path) -> Iterator[Any]:
+    """Starts a server with the options that it is called with; its address."""
+    started: list[Process] = []
+
+    def start(*options: str) -> str:
+        port = free_port()
+        shutil.copy(_template_store, tmp_path / "mlflow.db")
+        command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db"]
+        command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", *options]
+        env = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        started.append(Process(command, port, tmp_path / "log", env=env, cwd=tmp_path))
+        started[0].wait(300)
+        return f"http://127.0.0.1:{port}"
+
+    yield start
+    started[0].stop()
+
+
+def test_a_server_without_otlp(serve: Any) -> None:
     """Under gunicorn MLflow takes no spans: that is said with what to do, and the traces are kept."""
-    port = free_port()
-    shutil.copy(_template_store, tmp_path / "mlflow.db")
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--gunicorn-opts", "--timeout 300"]
-    env = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    server = Process(command, port, tmp_path / "log", env=env, cwd=tmp_path)
-    server.wait(300)
-    try:
-        with pytest.raises(Away, match=r"takes no spans\. That needs MLflow 3\.4 or later.*without --gunicorn-opts"):
-            sent(f"http://127.0.0.1:{port}")
-    finally:
-        server.stop()
+    uri = serve("--gunicorn-opts", "--timeout 300")
+    with pytest.raises(Away, match=r"takes no spans\. That needs MLflow 3\.4 or later.*without --gunicorn-opts"):
+        sent(uri)
+
+
+def test_a_workspace(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``MLFLOW_WORKSPACE`` says whose experiments are meant: the same name is another experiment in each."""
+    uri = serve("--enable-workspaces")
+    made = requests.post(f"{uri}/api/3.0/mlflow/workspaces", json={"name": "team-a"}, timeout=60)
+    assert made.status_code < 300, made.text
+    monkeypatch.setenv("MLFLOW_WORKSPACE", "team-a")
+    one = parcel("chat")
+    assert sent(uri, one, experiment="mine") == []
+    assert stored(uri, id_of(one), headers={"X-MLFLOW-WORKSPACE": "team-a"}) is not None
+    assert stored(uri, id_of(one)) is None
 
 
 def test_another_address(scripted: Any) -> None:
@@ -379,3 +400,83 @@ def attachment(uri: str, trace: Any, reference: str) -> str:
         content = repository.download_trace_attachment(named["attachment_id"])
     assert named["size"] == len(content)
     return base64.b64encode(content).decode()
+
+
+# Databricks, whose part is played by a server that remembers what it is asked.
+
+
+@pytest.fixture
+def workspace(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """``.asked``: pairs of "METHOD path" and body; ``.tags``: those of experiment 7."""
+    import json
+    import threading
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    asked: list[tuple[str, bytes]] = []
+    tags: list[dict[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            path = self.path.partition("?")[0]
+            asked.append((f"{self.command} {path}", body))
+            answer: Any = {}
+            if path.endswith("experiments/get"):
+                answer = {"experiment": {"experiment_id": "7", "name": "/e", "lifecycle_stage": "active", "tags": tags}}
+            elif path == "/api/3.0/mlflow/traces":
+                answer = json.loads(body)
+                location = {"key": "mlflow.artifactLocation", "value": "dbfs:/databricks/mlflow-tracking/7/traces/t"}
+                answer["trace"]["trace_info"]["tags"] = {location["key"]: location["value"]}
+            elif path.endswith("/info"):
+                answer = json.loads(body)
+            data = json.dumps(answer).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_POST = do_PUT = do_GET  # noqa: N815
+
+        def log_message(self, *args: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    monkeypatch.setenv("DATABRICKS_HOST", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("DATABRICKS_TOKEN", "dapi-test")
+    monkeypatch.setenv("MLFLOW_ASYNC_TRACE_LOGGING_RETRY_TIMEOUT", "5")
+    yield SimpleNamespace(asked=asked, tags=tags)
+    server.shutdown()
+    server.server_close()
+
+
+def test_databricks_keeps_spans_in_files(workspace: Any) -> None:
+    """Of an ordinary experiment: the info, then the spans as the trace's file."""
+    import json
+
+    pytest.importorskip("databricks.sdk")
+    one = parcel("chat", "tool")
+    assert sent("databricks", one, experiment="7") == []
+    asked = dict(workspace.asked)
+    info = json.loads(asked["POST /api/3.0/mlflow/traces"])["trace"]["trace_info"]
+    assert (info["trace_id"], info["state"], info["request_preview"]) == (id_of(one), "OK", "wie geht's — ça va?")
+    (file,) = [body for what, body in workspace.asked if what.endswith("/traces.json")]
+    spans = json.loads(file)["spans"]
+    assert sorted(span["name"] for span in spans) == ["chat", "tool"]
+
+
+def test_databricks_keeps_spans_in_unity_catalog(workspace: Any) -> None:
+    """Of an experiment tied to a catalog: the spans by OTLP to its table, then the info, under the catalog's id."""
+    pytest.importorskip("databricks.sdk")
+    workspace.tags += [
+        {"key": "mlflow.experiment.databricksTraceDestinationPath", "value": "main.traces.app"},
+        {"key": "mlflow.experiment.databricksTraceSpanStorageTable", "value": "main.traces.app_spans"},
+    ]
+    one = parcel("chat")
+    assert sent("databricks", one, experiment="7") == []
+    asked = dict(workspace.asked)
+    assert b"chat" in asked["POST /api/2.0/otel/v1/traces"]
+    assert f"POST /api/4.0/mlflow/traces/main.traces.app/{id_of(one)[3:]}/info" in asked

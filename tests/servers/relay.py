@@ -11,11 +11,11 @@ class Relay:
     """Passes connections on to *host*:*port*, as bytes.
 
     *tls*: what the client has to speak here. As a proxy, it takes ``CONNECT`` and absolute addresses, and goes to
-    *port* whatever they say. *came* holds all that clients have sent.
+    *port* whatever they say. *came* holds all that clients have sent, on so many *connections*.
     """
 
     def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
-        self._to, self._tls, self.came = port, tls, bytearray()
+        self._to, self._tls, self.came, self.connections = port, tls, bytearray(), 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -26,6 +26,7 @@ class Relay:
                 near, _ = self._listener.accept()
             except OSError:  # stopped
                 return
+            self.connections += 1
             threading.Thread(target=self._serve, args=(near,), daemon=True).start()
 
     def _serve(self, near: socket.socket) -> None:

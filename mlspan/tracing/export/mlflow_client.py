@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import configparser
 import os
+import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +33,9 @@ class Answer:
     def error(self, where: str) -> Away | Rejected:
         """What it means that the request to *where* was answered so."""
         status = self.status
+        said = " ".join(self.content[:200].decode("utf-8", "replace").split())
         if status in {401, 403}:
-            return Denied(_DENIED.format(where=where, status=status))
+            return Denied(_DENIED.format(where=where, status=status, said=said[:80]))
         if status in {408, 429} or (status >= 500 and status != 501):
             return Away(f"{where} answers {status}", _seconds(self.headers.get("Retry-After")))
         if where.endswith("/v1/traces") and status in {404, 405, 501}:
@@ -40,13 +43,12 @@ class Answer:
         if status < 400:
             there = shown(self.headers.get("Location", "").partition("?")[0])
             return Rejected(f"{where} answers {status} and points to {there}: name that address", all_of_it=True)
-        said = self.content[:200].decode("utf-8", "replace")
         return Rejected(f"{where} answers {status}: {said}", all_of_it=status == 404)
 
 
 _DENIED: Final = (
-    "{where} answers {status}: check MLFLOW_TRACKING_USERNAME and _PASSWORD or _TOKEN, and that this user may edit the "
-    "experiment"
+    "{where} answers {status} ({said}): check MLFLOW_TRACKING_USERNAME and _PASSWORD or _TOKEN, and that this user "
+    "may edit the experiment"
 )
 _NO_OTLP: Final = (
     "{where} answers {status}: this server takes no spans. That needs MLflow 3.4 or later, on a database, and started "
@@ -153,6 +155,9 @@ def _pool(uri: str) -> tuple[str, Any]:
     if insecure and trusted:
         msg = "MLFLOW_TRACKING_INSECURE_TLS and MLFLOW_TRACKING_SERVER_CERT_PATH exclude each other: unset one"
         raise Rejected(msg, all_of_it=True)
+    if insecure:  # its user has said so, and a warning of urllib3's that is an error would stop us
+        unverified = re.escape(f"Unverified HTTPS request is being made to host '{urlsplit(uri).hostname}'")
+        warnings.filterwarnings("ignore", unverified, urllib3.exceptions.InsecureRequestWarning)
     found = requests.Session().merge_environment_settings(uri, {}, None, False if insecure else trusted or None, own)
     try:
         return _Adapter(pool_maxsize=8).pool(uri, found["verify"], found["proxies"], found["cert"])

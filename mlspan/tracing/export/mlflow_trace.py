@@ -137,7 +137,7 @@ def trace_of(parcel: Parcel, run_id: str | None, *, offload: bool = False) -> Tr
         failed=top.status.status_code is StatusCode.ERROR,
         request_preview=request,
         response_preview=response,
-        client_request_id=_cut(_first(spans, sc.CLIENT_REQUEST_ID), _CLIENT_REQUEST_ID),
+        client_request_id=(_first(spans, sc.CLIENT_REQUEST_ID) or "")[:_CLIENT_REQUEST_ID] or None,
         tags=_tags(parcel, top.name, spans),
         metadata=_metadata(parcel, spans, run_id),
     )
