@@ -20,7 +20,7 @@ from servers.relay import Relay
 from test_store import PNG, parcel, said, span
 
 from mlspan.tracing.context import Origin
-from mlspan.tracing.export.mlflow import MlflowSink, Rejected
+from mlspan.tracing.export.mlflow import MlflowSink, Rejected, trace_url
 from mlspan.tracing.export.mlflow_client import Client
 from mlspan.tracing.export.parcel import Away, Parcel
 
@@ -379,6 +379,20 @@ def test_all_that_a_trace_carries(kind: str, request: pytest.FixtureRequest) -> 
             assert [trace.info.trace_id for trace in search] == [id_of(one)], prompt
     finally:
         mlflow.set_tracking_uri(None)
+
+
+@pytest.mark.browser
+def test_the_viewer_shows_a_picture(browser: Any, mlflow_server: str) -> None:
+    """MLflow's own page of the trace fetches the attachment and draws it."""
+    one = picture()
+    assert sent(mlflow_server, one) == []
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    page.set_default_timeout(60_000)
+    page.goto(trace_url(mlflow_server, "0", id_of(one)))
+    page.get_by_text("What is this?").first.wait_for()
+    drawn = "() => [...document.images].some(image => image.naturalWidth === 1 && image.naturalHeight === 1)"
+    page.wait_for_function(drawn)
+    page.close()
 
 
 def attachment(uri: str, trace: Any, reference: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import random
 import sqlite3
@@ -24,7 +23,7 @@ from mlspan.tracing.export import mlflow_bulk, mlflow_store
 from mlspan.tracing.export.mlflow import MlflowSink
 from mlspan.tracing.export.parcel import Away, Parcel
 
-PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"picture" * 20).decode()
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # one pixel
 START = 1_700_000_000_000_000_000
 
 
