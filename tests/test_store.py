@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import random
-import sqlite3
+import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags
+from servers.postgres import postgres
 
 pytest.importorskip("mlflow")
 
@@ -131,30 +132,39 @@ TABLES = ("trace_info", "trace_tags", "trace_request_metadata", "spans", "entity
 
 def rows(store: str) -> dict[str, list[Any]]:
     """All that the tables of traces hold, but for what says who wrote it when."""
+    import sqlalchemy
+
     own = {"db_payload_generation", "association_id", "created_time"}
     found: dict[str, list[Any]] = {}
-    with sqlite3.connect(store.removeprefix("sqlite:///")) as connection:
-        connection.row_factory = sqlite3.Row
+    engine = sqlalchemy.create_engine(store)
+    with engine.connect() as connection:
         for table in TABLES:
-            read = [dict(row) for row in connection.execute(f"select * from {table}")]
+            read = connection.execute(sqlalchemy.text(f"select * from {table}")).mappings()
             kept = [{key: value for key, value in row.items() if key not in own} for row in read]
             for row in kept:
                 if "content" in row:
                     row["content"] = json.loads(row["content"])
+                if row.get("key") == "mlflow.artifactLocation":
+                    row["value"] = row["value"].rpartition("/traces/")[2]
             found[table] = sorted(kept, key=str)
+    engine.dispose()
     return found
 
 
-@pytest.fixture
-def two(_template_store: Path, tmp_path: Path) -> tuple[str, str]:
-    """Two empty databases that keep their artifacts in the same place."""
-    import shutil
-
-    uris = []
-    for name in ("one", "other"):
-        shutil.copy(_template_store, tmp_path / f"{name}.db")
-        uris.append(f"sqlite:///{tmp_path}/{name}.db")
-    return uris[0], uris[1]
+@pytest.fixture(params=["sqlite", "postgresql"])
+def two(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """The addresses of two databases, both empty."""
+    if request.param == "sqlite":
+        template = request.getfixturevalue("_template_store")
+        for name in ("one", "other"):
+            shutil.copy(template, tmp_path / f"{name}.db")
+        yield f"sqlite:///{tmp_path}/one.db", f"sqlite:///{tmp_path}/other.db"
+        return
+    pytest.importorskip("psycopg2")
+    if shutil.which("initdb") is None:
+        pytest.skip("no PostgreSQL: apt-get install postgresql")
+    with postgres(tmp_path) as (address, _):
+        yield f"{address}/postgres", f"{address}/template1"
 
 
 def store_in(uri: str, parcels: Sequence[Parcel], **more: Any) -> list[str]:
