@@ -26,6 +26,7 @@ from mlspan.tracing.export.parcel import Away, Parcel
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # one pixel
 START = 1_700_000_000_000_000_000
+LATER = 10**9  # nanoseconds, and the id of a span that starts so much later
 
 
 def said(role: str, text: str, *more: Any) -> str:
@@ -84,11 +85,11 @@ SPANS: dict[str, Mapping[str, Any]] = {
 
 
 def span(
-    trace_id: int, span_id: int, parent_id: int | None, name: str, attributes: Mapping[str, Any], **more: Any
+    trace_id: int, span_id: int, parent: SpanContext | int | None, name: str, attributes: Mapping[str, Any], **more: Any
 ) -> ReadableSpan:
     here, above = (
-        None if id is None else SpanContext(trace_id, id, is_remote=False, trace_flags=TraceFlags(1))
-        for id in (span_id, parent_id)
+        SpanContext(trace_id, id, is_remote=False, trace_flags=TraceFlags(1)) if isinstance(id, int) else id
+        for id in (span_id, parent)
     )
     scope = InstrumentationScope("elsewhere" if name == "someone else's" else "mlspan", "0")
     return ReadableSpan(
@@ -211,6 +212,19 @@ def test_a_trace_sent_twice_is_stored_once(mlflow_store: str) -> None:
     once = rows(mlflow_store)
     assert store_in(mlflow_store, [*parcels, *parcels]) == []
     assert rows(mlflow_store) == once
+
+
+def test_two_parts_of_a_trace_in_one_batch(mlflow_store: str) -> None:
+    """Two requests under one remote parent, sent together: one trace, from first start to last end, all tokens."""
+    trace_id = random.getrandbits(127) + 1
+    far = SpanContext(trace_id, 99, is_remote=True, trace_flags=TraceFlags(1))
+    parts = [
+        Parcel(Origin(), (span(trace_id, number, far, "chat", CHAT),), number, whole=True) for number in (1, 10**9)
+    ]
+    assert store_in(mlflow_store, parts) == []
+    (info,) = rows(mlflow_store)["trace_info"]
+    assert (info["execution_time_ms"], info["total_tokens"]) == (2000, 34)
+    assert len(rows(mlflow_store)["spans"]) == 2
 
 
 def test_another_process_was_faster(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
