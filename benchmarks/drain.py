@@ -291,7 +291,7 @@ def server_sqlite(folder: Path) -> Backend:
 
 @contextmanager
 def server_postgres(folder: Path) -> Backend:
-    with postgres(folder) as (address, process), _server(folder, f"{address}/postgres") as (uri, sessions):
+    with postgres() as (address, process), _server(folder, f"{address}/postgres") as (uri, sessions):
         yield uri, [*sessions, process]
 
 

@@ -164,7 +164,7 @@ def two(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, s
     pytest.importorskip("psycopg2")
     if shutil.which("initdb") is None:
         pytest.skip("no PostgreSQL: apt-get install postgresql")
-    with postgres(tmp_path) as (address, _):
+    with postgres() as (address, _):
         yield f"{address}/postgres", f"{address}/template1"
 
 

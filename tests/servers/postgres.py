@@ -8,30 +8,29 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from servers.process import free_port
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[tuple[str, int]]:
+def postgres() -> Iterator[tuple[str, int]]:
     """The address of its databases (one is ``/postgres``), and its process id. It refuses root: then it is nobody."""
     who: dict[str, Any] = {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
-    data, port = folder / "data", free_port()
-    data.mkdir()
-    if who:
-        shutil.chown(data, "nobody", "nogroup")
-        for above in (folder, *folder.parents[:-2]):
-            above.chmod(above.stat().st_mode | 0o055)
+    with TemporaryDirectory() as folder:  # pytest's own are closed to nobody
+        data, port = f"{folder}/data", free_port()
 
-    def run(*command: str) -> None:
-        subprocess.run(command, stdout=subprocess.DEVNULL, check=True, cwd="/", **who)
+        def run(*command: str) -> None:
+            subprocess.run(command, stdout=subprocess.DEVNULL, check=True, cwd="/", **who)
 
-    run("initdb", "-D", str(data), "-U", "mlflow", "-A", "trust")
-    options = f"-p {port} -k {data} -c listen_addresses=127.0.0.1"
-    run("pg_ctl", "-D", str(data), "-w", "-l", str(data / "log"), "-o", options, "start")
-    try:
-        process = int((data / "postmaster.pid").read_text().splitlines()[0])
-        yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}", process
-    finally:
-        run("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
+        if who:
+            shutil.chown(folder, "nobody", "nogroup")
+        run("initdb", "-D", data, "-U", "mlflow", "-A", "trust")
+        options = f"-p {port} -k {data} -c listen_addresses=127.0.0.1"
+        run("pg_ctl", "-D", data, "-w", "-l", f"{data}/log", "-o", options, "start")
+        try:
+            process = int(Path(data, "postmaster.pid").read_text().splitlines()[0])
+            yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}", process
+        finally:
+            run("pg_ctl", "-D", data, "-m", "immediate", "stop")
