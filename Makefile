@@ -57,6 +57,7 @@ format: .venv/.test ## lay the code out
 
 bench: .venv/.test ## the figures of docs/performance.md
 	@$(BIN)/python benchmarks/run.py
+	@$(BIN)/python benchmarks/drain.py
 
 LOCK := --no-header --no-annotate --no-emit-index-url
 lock: $(UV) ## write requirements.txt anew

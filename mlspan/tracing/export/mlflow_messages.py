@@ -10,6 +10,8 @@ from ..content import to_json
 
 Json = dict[str, Any]
 
+MIME_TYPES: Final = {"image": "image/png", "audio": "audio/wav"}  # by modality, where a part does not say
+ATTACHED: Final = "mlflow-attachment://"
 _ROLES: Final = {"user", "assistant", "system", "tool"}  # the viewer shows no chat if there is any other
 
 
@@ -102,11 +104,13 @@ def _content(part: Any) -> Json:
         return {"type": "text", "text": as_text(part)}
     kind, modality = part.get("type"), part.get("modality")
     data = part.get("content") if kind == "blob" else None
-    mime_type = part.get("mime_type") or {"image": "image/png", "audio": "audio/wav"}.get(modality or "", "")
+    mime_type = part.get("mime_type") or MIME_TYPES.get(modality or "", "")
     if data and modality == "image":
         return {"type": "image_url", "image_url": {"url": f"data:{mime_type};base64,{data}"}}
     if data and modality == "audio":
         return {"type": "input_audio", "input_audio": {"data": data, "format": mime_type.rpartition("/")[2]}}
+    if kind == "uri" and modality == "audio" and str(part.get("uri")).startswith(ATTACHED):
+        return {"type": "input_audio", "input_audio": {"data": part["uri"], "format": mime_type.rpartition("/")[2]}}
     if kind == "uri" and modality == "image":
         return {"type": "image_url", "image_url": {"url": str(part.get("uri"))}}
     if kind == "text":
@@ -163,3 +167,25 @@ def _preview(message: Json) -> str:
     functions = [call.get("function") or {} for call in message.get("tool_calls") or () if isinstance(call, dict)]
     called = [f"{function.get('name')}({function.get('arguments')})" for function in functions]
     return " ".join(filter(None, [as_text(content), *called]))
+
+
+def plain_request(inputs: Any) -> str | None:
+    """What MLflow takes for the question of a chat, if that is text: None of no inputs, "" where it is not simple."""
+    if inputs is None:
+        return None
+    messages = inputs.get("messages") if isinstance(inputs, dict) else None
+    users = [message for message in messages or () if message.get("role") == "user"]
+    return _plain(users[-1]) if users else ""
+
+
+def plain_answer(outputs: Any) -> str | None:
+    """The same of the answer."""
+    if outputs is None:
+        return None
+    choices = outputs.get("choices") if isinstance(outputs, dict) else None
+    return _plain(choices[0]["message"]) if choices else ""
+
+
+def _plain(message: Json) -> str:
+    content = message.get("content")
+    return content if isinstance(content, str) else ""
