@@ -5,6 +5,7 @@ The functions here are the public surface; the modules beside it hold what they 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Literal
 
@@ -43,7 +44,10 @@ def configure(
     redact: Redact | None = None,
     max_content_bytes: int | None = None,
     sample_ratio: float | None = None,
-    durability: Literal["batch"] | None = None,
+    durability: Literal["none", "batch", "span"] | None = None,
+    spool_dir: str | os.PathLike[str] | None = None,
+    spool_bytes: int | None = None,
+    spool_age: float | None = None,
     service_name: str | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> None:
@@ -63,8 +67,12 @@ def configure(
             to all content, to the messages of exceptions and to the status of spans.
         max_content_bytes: the most that one attribute may hold of content (1 MiB); what is longer is cut, and says so.
         sample_ratio: the share of traces to keep, from 0 to 1, chosen by trace id.
-        durability: how much a killed process may lose: ``"batch"``, what ended in the last second or so, and what waits
-            for a backend that is away.
+        durability: how much a killed process may lose: ``"batch"`` (the default), what ended in the last second or so;
+            ``"span"``, nothing that has ended; ``"none"``, all that was not yet sent: nothing is written to disk.
+        spool_dir: the folder in which spans wait to be sent. Default: ``$XDG_STATE_HOME/mlspan/spool``, which is
+            ``~/.local/state/mlspan/spool``.
+        spool_bytes: the most that the folder may hold (512 MiB); spans that come on top are dropped and counted.
+        spool_age: seconds after which a span that nobody has taken is dropped and counted (7 days).
         service_name: ``service.name`` of the spans, where the application has set no TracerProvider of its own.
         tags: tags of every trace.
 

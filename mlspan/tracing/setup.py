@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -22,9 +23,13 @@ from .._version import __version__
 from . import context
 from .config import Config, resolve
 from .content import Policy, redactor
+from .exits import Exits
+from .export.address import address, bare, settled
 from .export.assembly import Assembly
-from .export.otlp import OtlpSink, Singly, exports_otlp
+from .export.otlp import OtlpSink, exports_otlp
+from .export.parcel import Kind, Sink
 from .export.pipeline import Pipeline
+from .export.shelf import Keeping
 from .live import finish_streams
 from .metrics import Instruments
 
@@ -66,10 +71,7 @@ class Runtime:
         self.instruments = Instruments(__version__)
         self._sink = None if config.tracking_uri == "none" else _sink(config)
         self._origin = _origin(config)
-        self.pipeline: Pipeline | None = None
-        if self._sink is not None:
-            self.pipeline = Pipeline(self._sink, self._origin, assembly=partial(Assembly, _keep(config.sample_ratio)))
-        self._otlp: Pipeline | None = None
+        self._pipelines: dict[bool, Pipeline] = {}  # by whether it sends by OTLP too: not all providers need us to
         self._own: TracerProvider | None = None
         self._seen: object = None
         self._tracer: trace.Tracer = trace.NoOpTracer()
@@ -108,29 +110,57 @@ class Runtime:
     def _join(self, provider: TracerProvider) -> None:
         with _taps_lock:
             tap = _taps.get(provider)
-            targets = tuple(target for target in (self.pipeline, self._otlp_for(provider)) if target is not None)
+            targets = self._targets(provider)
             if tap is not None:
                 tap.targets = targets
             else:
                 tap = _taps[provider] = Tap(targets)
                 provider.add_span_processor(tap)
 
-    def _otlp_for(self, provider: TracerProvider) -> Pipeline | None:
-        """Our OTLP exporter: where it was asked for, or where the environment names one that *provider* lacks."""
-        environ, endpoint = os.environ, self.config.otlp_endpoint
+    def _targets(self, provider: TracerProvider) -> tuple[Pipeline, ...]:
+        by_otlp = self._needs_otlp(provider)
+        if self._sink is None and not by_otlp:
+            return ()
+        if by_otlp not in self._pipelines:
+            self._pipelines[by_otlp] = self._pipeline(by_otlp=by_otlp)
+        return (self._pipelines[by_otlp],)
+
+    def _needs_otlp(self, provider: TracerProvider) -> bool:
+        """Whether it was asked for, or the environment names a receiver that *provider* lacks."""
+        environ = os.environ
         named = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-        if endpoint is None and (not named or environ.get("OTEL_TRACES_EXPORTER") == "none" or exports_otlp(provider)):
-            return None
-        if self._otlp is None:
-            sink = OtlpSink(endpoint, self.config.otlp_protocol)
-            self._otlp = Pipeline(sink, context.Origin, assembly=Singly, batch=512)
-        return self._otlp
+        if self.config.otlp_endpoint is not None:
+            return True
+        return bool(named) and environ.get("OTEL_TRACES_EXPORTER") != "none" and not exports_otlp(provider)
+
+    def _pipeline(self, *, by_otlp: bool) -> Pipeline:
+        config = self.config
+        sinks: dict[Kind, tuple[Callable[[], Sink], dict[str, Any]]] = {}
+        uri = ""
+        if self._sink is not None:
+            uri = self._sink._uri
+            sinks["mlflow"] = (partial(_sink, config), {"tracking_uri": bare(settled(uri))})
+        if by_otlp:
+            otlp = OtlpSink(config.otlp_endpoint, config.otlp_protocol)
+            where = {"endpoint": bare(otlp.endpoint), "protocol": otlp.protocol}
+            sinks["otlp"] = (partial(OtlpSink, config.otlp_endpoint, config.otlp_protocol), where)
+        return Pipeline(
+            sinks,
+            self._origin,
+            keeping=keeping(config),
+            address=partial(address, uri=uri, experiment=config.experiment, run=config.run),
+            assembly=partial(Assembly, _keep(config.sample_ratio)),
+        )
 
     def _stop(self, timeout: float | None) -> bool:
         """All at once, as each may have to wait for a backend that is down."""
-        asked = [(pipeline.ask(last=True), pipeline.grace(timeout)) for pipeline in self._pipelines()]
+        pipelines = list(self._pipelines.values())
+        asked = [(pipeline.ask(last=True), pipeline.grace(timeout)) for pipeline in pipelines]
         started = time.monotonic()
-        return all([flush.wait(grace - (time.monotonic() - started)) for flush, grace in asked])  # noqa: C419
+        sent = all([flush.wait(grace - (time.monotonic() - started)) for flush, grace in asked])  # noqa: C419
+        for pipeline in pipelines:
+            pipeline.say_what_stays()
+        return sent
 
     def trace_url(self, trace_id: str) -> str | None:
         if self._sink is None:
@@ -148,11 +178,13 @@ class Runtime:
     def flush(self, timeout: float) -> bool:
         until = time.monotonic() + timeout
         self.instruments.catch_up()
-        asked = [pipeline.ask(last=False) for pipeline in self._pipelines()]
+        asked = [pipeline.ask(last=False) for pipeline in self._pipelines.values()]
         return all([flush.wait(until - time.monotonic()) for flush in asked])  # noqa: C419  # each, whatever the others say
 
-    def _pipelines(self) -> list[Pipeline]:
-        return [pipeline for pipeline in (self.pipeline, self._otlp) if pipeline is not None]
+    def save(self, timeout: float) -> bool:
+        """Whether all that has ended is on disk, within *timeout* seconds; nothing is waited for but the disk."""
+        asked = [pipeline.ask(last=False, send=False) for pipeline in self._pipelines.values()]
+        return all([flush.wait(timeout) for flush in asked])  # noqa: C419
 
     def shutdown(self, timeout: float | None) -> bool:
         """Send all, and let go of every provider; None waits as long as the sink asks for at the process's end."""
@@ -187,6 +219,7 @@ def start(config: Config) -> Runtime:
         if before is None:
             context.follow_runs()
             atexit.register(stop, None)
+            _exits.watch()
         else:
             before.shutdown(5)
         _runtime.tracer()
@@ -207,7 +240,24 @@ def stop(timeout: float | None) -> bool:
     with _runtime_lock:
         before, _runtime, _ended = _runtime, None, True
     atexit.unregister(stop)
+    _exits.leave()
     return before is None or before.shutdown(timeout)
+
+
+def _save() -> None:
+    if _runtime is not None:
+        _runtime.save(1.0)
+
+
+_exits = Exits(partial(stop, None), _save)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_exits.forked)
+
+
+def keeping(config: Config) -> Keeping:
+    """Where *config* has spans wait."""
+    folder = Path(config.spool_dir).expanduser().absolute() if config.spool_dir else None
+    return Keeping(config.durability, folder, config.spool_bytes, config.spool_age)
 
 
 def _sink(config: Config) -> MlflowSink:

@@ -1,33 +1,34 @@
-"""The same spans to any OTLP receiver, by OpenTelemetry's own exporters on a thread of ours."""
+"""The same spans to any OTLP receiver: the bytes that the spool holds, by HTTP or gRPC, on a thread of ours."""
 
 from __future__ import annotations
 
-import logging
+import gzip
 import os
-import threading
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+import requests
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.sdk.trace import TracerProvider
 
-from ..context import Origin
-from .parcel import Away, Parcel, Refused
+from ..._guard import tell_once
+from .parcel import Away, Packed, Refused
+from .wire import Unfit, cut, quieten, request
 
-_TRIES: Final = 6  # of one batch, each with the exporter's own retries, before it is given up
+_SMALLEST: Final = 4096  # bytes to which a span is cut for a receiver that finds all spans too large
+_SIGNAL: Final = "/v1/traces"
 
 
-class Singly:
-    """Stands where Assembly does: every span leaves as soon as it has ended, GenAI or not."""
+class _Rejected(Exception):  # noqa: N818  # an answer, not a mistake
+    """The receiver will not take what it was sent. *too_large*: but might take less; *keep*: but from somebody else."""
 
-    def started(self, span: ReadableSpan, origin: Origin) -> None: ...
-
-    def ended(self, span: ReadableSpan) -> Parcel | None:
-        return Parcel(Origin(), (span,), 0, whole=False)
-
-    def settled(self) -> Iterator[Parcel]:
-        return iter(())
-
-    overdue = rest = settled
+    def __init__(self, reason: str, *, too_large: bool = False, keep: bool = False) -> None:
+        super().__init__(reason)
+        self.reason, self.too_large, self.keep = reason, too_large, keep
 
 
 class OtlpSink:
@@ -38,66 +39,148 @@ class OtlpSink:
             ``/v1/traces`` is added unless it is there. None: what the environment says.
         protocol: ``http/protobuf`` or ``grpc``; None: what the environment says, else ``http/protobuf``.
 
-    Headers, certificates, compression and timeouts are those of the ``OTEL_EXPORTER_OTLP_*`` variables.
+    Headers, certificates, compression and timeouts are those of the ``OTEL_EXPORTER_OTLP_*`` variables. The stock
+    exporters try a batch again by themselves, for ten seconds and more, and do not tell an outage from a refusal.
     """
 
     exit_grace = 3.5
 
     def __init__(self, endpoint: str | None, protocol: str | None) -> None:
-        self._endpoint = endpoint
-        environ = os.environ
-        self._protocol = (
-            protocol or environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
-        )
-        self._opened: Any = None
-        self._failures = 0
+        self.protocol = protocol or _variable("PROTOCOL") or "http/protobuf"
+        self.endpoint = endpoint or _default_endpoint(self.protocol)
+        self._named = endpoint
+        self._post: Callable[[bytes], bytes] | None = None
 
-    @property
-    def _exporter(self) -> Any:
-        if self._opened is None:
-            self._opened = _grpc(self._endpoint) if self._protocol == "grpc" else _http(self._endpoint)
-        return self._opened
+    def send(self, parcels: Sequence[Packed]) -> list[Refused]:
+        """Raises Away. What is refused together is sent in halves, so that one span takes no other along."""
+        try:
+            self._export(request(parcels))
+        except _Rejected as rejected:
+            if rejected.keep:
+                return [Refused(packed, rejected.reason, keep=True) for packed in parcels]
+            if len(parcels) == 1:
+                return self._last_try(parcels[0], rejected)
+            half = len(parcels) // 2
+            return self.send(parcels[:half]) + self.send(parcels[half:])
+        return []
 
-    def send(self, parcels: Sequence[Parcel]) -> list[Refused]:
-        from opentelemetry.sdk.trace.export import SpanExportResult
+    def _last_try(self, packed: Packed, rejected: _Rejected) -> list[Refused]:
+        """One span that is too large is cut, to half and half again."""
+        size = len(packed.span) // 2
+        while rejected.too_large and size >= _SMALLEST:
+            try:
+                self._export(request([cut(packed, size)]))
+            except _Rejected as again:
+                size, rejected = size // 2, again
+            except Unfit:
+                break
+            else:
+                return []
+        return [Refused(packed, rejected.reason)]
 
-        spans = [span for parcel in parcels for span in parcel.spans]
-        if self._exporter.export(spans) is SpanExportResult.SUCCESS:
-            self._failures = 0
-            return []
-        self._failures += 1
-        where = self._endpoint or "OTEL_EXPORTER_OTLP_ENDPOINT"
-        if self._failures < _TRIES:
-            msg = f"the OTLP receiver ({where}) takes no spans"
-            raise Away(msg)
-        self._failures = 0
-        return [Refused(parcel, f"spans that the OTLP receiver ({where}) has not taken are lost") for parcel in parcels]
+    def _export(self, data: bytes) -> None:
+        if self._post is None:
+            self._post = _grpc(self._named) if self.protocol == "grpc" else _http(self.endpoint)
+        said = ExportTraceServiceResponse.FromString(self._post(data)).partial_success
+        if said.rejected_spans:  # which ones it does not say
+            tell_once("mlspan: the OTLP receiver %s has rejected spans: %s", self.endpoint, said.error_message[:200])
 
     def close(self) -> None:
-        if self._opened is not None:
-            self._opened.shutdown()
+        self._post = None
 
 
-def _http(endpoint: str | None) -> Any:
-    from opentelemetry.exporter.otlp.proto.http import trace_exporter
-
-    if endpoint is not None and not endpoint.rstrip("/").endswith("/v1/traces"):
-        endpoint = endpoint.rstrip("/") + "/v1/traces"
-    _quieten(trace_exporter.__name__)
-    return trace_exporter.OTLPSpanExporter(endpoint=endpoint)
+def _variable(name: str) -> str | None:
+    return os.environ.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}") or os.environ.get(f"OTEL_EXPORTER_OTLP_{name}")
 
 
-def _grpc(endpoint: str | None) -> Any:
+def _default_endpoint(protocol: str) -> str:
+    if exact := os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+        return exact
+    if protocol == "grpc":
+        return os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or "http://localhost:4317"
+    return (os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or "http://localhost:4318").rstrip("/") + _SIGNAL
+
+
+def _http(endpoint: str) -> Callable[[bytes], bytes]:
+    from opentelemetry.util.re import parse_env_headers
+
+    exact = endpoint == os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    url = endpoint if exact or endpoint.rstrip("/").endswith(_SIGNAL) else endpoint.rstrip("/") + _SIGNAL
+    session = requests.Session()
+    session.headers.update(parse_env_headers(_variable("HEADERS") or "", liberal=True))
+    session.headers["Content-Type"] = "application/x-protobuf"
+    session.verify = _variable("CERTIFICATE") or True
+    certificate, key = _variable("CLIENT_CERTIFICATE"), _variable("CLIENT_KEY")
+    session.cert = (certificate, key) if certificate and key else certificate
+    seconds = float(_variable("TIMEOUT") or 10)
+    patience = (min(2.0, seconds), seconds)
+    encoding = (_variable("COMPRESSION") or "").lower()
+    squeeze: Any = {"gzip": gzip.compress, "deflate": zlib.compress}.get(encoding)
+    session.headers.update({"Content-Encoding": encoding} if squeeze else {})
+
+    def post(data: bytes) -> bytes:
+        body = squeeze(data) if squeeze else data
+        try:
+            answer = session.post(url, data=body, timeout=patience, allow_redirects=False)
+        except requests.RequestException as error:
+            raise Away(f"the OTLP receiver ({url}) takes no spans ({type(error).__name__})") from error
+        _judge(url, answer)
+        return answer.content if "protobuf" in answer.headers.get("Content-Type", "") else b""
+
+    return post
+
+
+def _judge(url: str, answer: requests.Response) -> None:
+    status = answer.status_code
+    if status < 300:
+        return
+    said = f"the OTLP receiver ({url}) answers {status}"
+    if status in {408, 429} or status >= 500:
+        raise Away(said, _seconds(answer.headers.get("Retry-After")))
+    if status in {401, 403, 404, 405} or status < 400:
+        raise _Rejected(f"{said}: check its address, OTEL_EXPORTER_OTLP_HEADERS and the permissions", keep=True)
+    raise _Rejected(f"{said}: {answer.text[:200]}", too_large=status == 413)
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    try:
+        return None if retry_after is None else float(retry_after)
+    except ValueError:  # a date: our own backoff will do
+        return None
+
+
+def _grpc(endpoint: str | None) -> Callable[[bytes], bytes]:
+    """By the stock exporter's channel and headers, which it has from the environment; the tries are ours."""
+    import grpc
     from opentelemetry.exporter.otlp.proto.grpc import exporter, trace_exporter
 
-    _quieten(exporter.__name__)
-    return trace_exporter.OTLPSpanExporter(endpoint=endpoint)
+    quieten(exporter.__name__)
+    code = grpc.StatusCode
+    keep = {code.UNAUTHENTICATED, code.PERMISSION_DENIED, code.UNIMPLEMENTED, code.NOT_FOUND}
+    refuse = {code.INVALID_ARGUMENT, code.OUT_OF_RANGE, code.FAILED_PRECONDITION, code.ALREADY_EXISTS, code.INTERNAL}
+    opened: list[Any] = []
 
+    def post(data: bytes) -> bytes:
+        if not opened:
+            opened.append(trace_exporter.OTLPSpanExporter(endpoint=endpoint))
+        stock = opened[0]
+        where = f"the OTLP receiver ({stock._endpoint})"
+        try:
+            sent = ExportTraceServiceRequest.FromString(data)
+            answer = stock._client.Export(request=sent, metadata=stock._headers, timeout=min(stock._timeout, 10))
+        except grpc.RpcError as error:
+            status, details = error.code(), (error.details() or "")[:200]
+            if status is code.RESOURCE_EXHAUSTED and "larger than max" in details:
+                raise _Rejected(f"{where}: {details}", too_large=True) from error
+            if status in keep:
+                raise _Rejected(f"{where} answers {status.name}: {details}", keep=True) from error
+            if status in refuse:
+                raise _Rejected(f"{where} answers {status.name}: {details}") from error
+            opened.pop().shutdown()  # a channel that was lost is not always found again
+            raise Away(f"{where} takes no spans ({status.name})") from error
+        return bytes(answer.SerializeToString())
 
-def _quieten(name: str) -> None:
-    """The exporter logs every failed try; of ours, the pipeline says it once. Other people's are left alone."""
-    ours = threading.current_thread()
-    logging.getLogger(name).addFilter(lambda record: record.thread != ours.ident)
+    return post
 
 
 def exports_otlp(provider: TracerProvider) -> bool:
