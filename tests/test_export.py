@@ -23,9 +23,9 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_s
 from mlspan import tracing
 from mlspan.tracing.context import Origin
 from mlspan.tracing.export.assembly import Assembly
+from mlspan.tracing.export.keeping import Keeping
 from mlspan.tracing.export.parcel import Away, Parcel, Refused
 from mlspan.tracing.export.pipeline import Pipeline
-from mlspan.tracing.export.shelf import Keeping
 
 
 class Memory:

@@ -6,8 +6,8 @@ The functions here are the public surface; the modules beside it hold what they 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Literal
 
 from opentelemetry import trace as _otel
 
@@ -15,11 +15,18 @@ from . import config as _config
 from . import setup as _setup
 from .content import Redact
 from .context import run, session, tags, user, wrap
+from .destinations import keeping as _keeping
 from .manual import span, trace
+
+if TYPE_CHECKING:
+    from .export.dead import Dead
+    from .export.drain import Drained
 
 __all__ = [
     "configure",
     "current_trace_id",
+    "dead",
+    "drain",
     "flush",
     "run",
     "session",
@@ -91,6 +98,37 @@ def flush(timeout: float = 30.0) -> bool:
 def shutdown(timeout: float = 30.0) -> bool:
     """End abandoned streams, :func:`flush`, and record no more until somebody calls configure or autolog."""
     return _setup.stop(timeout)
+
+
+def drain(
+    *,
+    spool_dir: str | os.PathLike[str] | None = None,
+    tracking_uri: str | None = None,
+    timeout: float = 0.0,
+    progress: Callable[[Drained], object] | None = None,
+) -> Drained:
+    """Send what processes that are gone have left on disk: after an outage, or from a job that runs now and then.
+
+    Needs no ``configure``: each spool says where its spans go. What a process that lives has waiting is its own to
+    send. Credentials are never kept there: they come from the environment, as always.
+
+    Args:
+        spool_dir: as in :func:`configure`.
+        tracking_uri: send traces there instead of where they were meant to go.
+        timeout: seconds in which a backend that is away is asked again; 0: each is asked once.
+        progress: called with the counts so far after each batch.
+
+    Returns:
+        The counts, and what stays in the folder and why.
+    """
+    return _setup.drain(_config.resolve({"spool_dir": spool_dir}), tracking_uri, timeout, progress)
+
+
+def dead(*, spool_dir: str | os.PathLike[str] | None = None) -> list[Dead]:
+    """What was set aside as no backend takes it, each with its reason; the oldest first."""
+    from .export.dead import read
+
+    return read(_keeping(_config.resolve({"spool_dir": spool_dir})))
 
 
 def current_trace_id() -> str | None:

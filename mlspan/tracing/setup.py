@@ -8,8 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from opentelemetry import trace
@@ -23,18 +22,14 @@ from .._version import __version__
 from . import context
 from .config import Config, resolve
 from .content import Policy, redactor
+from .destinations import keeping, mlflow_sink, needs_otlp, open_sink, pipeline
 from .exits import Exits
-from .export.address import address, bare, settled
-from .export.assembly import Assembly
-from .export.otlp import OtlpSink, exports_otlp
-from .export.parcel import Kind, Sink
 from .export.pipeline import Pipeline
-from .export.shelf import Keeping
 from .live import finish_streams
 from .metrics import Instruments
 
 if TYPE_CHECKING:
-    from .export.mlflow import MlflowSink
+    from .export.drain import Drained
 
 
 class Tap(SpanProcessor):
@@ -69,7 +64,7 @@ class Runtime:
             capture=config.capture_content, redact=redactor(config.redact), limit=config.max_content_bytes
         )
         self.instruments = Instruments(__version__)
-        self._sink = None if config.tracking_uri == "none" else _sink(config)
+        self._sink = mlflow_sink(config)
         self._origin = _origin(config)
         self._pipelines: dict[bool, Pipeline] = {}  # by whether it sends by OTLP too: not all providers need us to
         self._own: TracerProvider | None = None
@@ -118,48 +113,21 @@ class Runtime:
                 provider.add_span_processor(tap)
 
     def _targets(self, provider: TracerProvider) -> tuple[Pipeline, ...]:
-        by_otlp = self._needs_otlp(provider)
+        by_otlp = needs_otlp(self.config, provider)
         if self._sink is None and not by_otlp:
             return ()
         if by_otlp not in self._pipelines:
-            self._pipelines[by_otlp] = self._pipeline(by_otlp=by_otlp)
+            self._pipelines[by_otlp] = pipeline(self.config, self._origin, self._sink, by_otlp=by_otlp)
         return (self._pipelines[by_otlp],)
-
-    def _needs_otlp(self, provider: TracerProvider) -> bool:
-        """Whether it was asked for, or the environment names a receiver that *provider* lacks."""
-        environ = os.environ
-        named = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-        if self.config.otlp_endpoint is not None:
-            return True
-        return bool(named) and environ.get("OTEL_TRACES_EXPORTER") != "none" and not exports_otlp(provider)
-
-    def _pipeline(self, *, by_otlp: bool) -> Pipeline:
-        config = self.config
-        sinks: dict[Kind, tuple[Callable[[], Sink], dict[str, Any]]] = {}
-        uri = ""
-        if self._sink is not None:
-            uri = self._sink._uri
-            sinks["mlflow"] = (partial(_sink, config), {"tracking_uri": bare(settled(uri))})
-        if by_otlp:
-            otlp = OtlpSink(config.otlp_endpoint, config.otlp_protocol)
-            where = {"endpoint": bare(otlp.endpoint), "protocol": otlp.protocol}
-            sinks["otlp"] = (partial(OtlpSink, config.otlp_endpoint, config.otlp_protocol), where)
-        return Pipeline(
-            sinks,
-            self._origin,
-            keeping=keeping(config),
-            address=partial(address, uri=uri, experiment=config.experiment, run=config.run),
-            assembly=partial(Assembly, _keep(config.sample_ratio)),
-        )
 
     def _stop(self, timeout: float | None) -> bool:
         """All at once, as each may have to wait for a backend that is down."""
         pipelines = list(self._pipelines.values())
-        asked = [(pipeline.ask(last=True), pipeline.grace(timeout)) for pipeline in pipelines]
+        asked = [(each.ask(last=True), each.grace(timeout)) for each in pipelines]
         started = time.monotonic()
         sent = all([flush.wait(grace - (time.monotonic() - started)) for flush, grace in asked])  # noqa: C419
-        for pipeline in pipelines:
-            pipeline.say_what_stays()
+        for each in pipelines:
+            each.say_what_stays()
         return sent
 
     def trace_url(self, trace_id: str) -> str | None:
@@ -178,12 +146,12 @@ class Runtime:
     def flush(self, timeout: float) -> bool:
         until = time.monotonic() + timeout
         self.instruments.catch_up()
-        asked = [pipeline.ask(last=False) for pipeline in self._pipelines.values()]
+        asked = [each.ask(last=False) for each in self._pipelines.values()]
         return all([flush.wait(until - time.monotonic()) for flush in asked])  # noqa: C419  # each, whatever the others say
 
     def save(self, timeout: float) -> bool:
         """Whether all that has ended is on disk, within *timeout* seconds; nothing is waited for but the disk."""
-        asked = [pipeline.ask(last=False, send=False) for pipeline in self._pipelines.values()]
+        asked = [each.ask(last=False, send=False) for each in self._pipelines.values()]
         return all([flush.wait(timeout) for flush in asked])  # noqa: C419
 
     def shutdown(self, timeout: float | None) -> bool:
@@ -254,16 +222,15 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_exits.forked)
 
 
-def keeping(config: Config) -> Keeping:
-    """Where *config* has spans wait."""
-    folder = Path(config.spool_dir).expanduser().absolute() if config.spool_dir else None
-    return Keeping(config.durability, folder, config.spool_bytes, config.spool_age)
+def drain(
+    config: Config, tracking_uri: str | None, timeout: float, progress: Callable[[Drained], object] | None
+) -> Drained:
+    """As :func:`mlspan.tracing.drain`; what this process itself has waiting goes first."""
+    from .export.drain import drain
 
-
-def _sink(config: Config) -> MlflowSink:
-    from .export.mlflow import MlflowSink
-
-    return MlflowSink(tracking_uri=config.tracking_uri, experiment=config.experiment, run=config.run)
+    if _runtime is not None:
+        _runtime.flush(max(timeout, 5.0))
+    return drain(keeping(config), partial(open_sink, tracking_uri=tracking_uri), timeout, progress)
 
 
 def _origin(config: Config) -> Callable[[], context.Origin]:
@@ -273,14 +240,6 @@ def _origin(config: Config) -> Callable[[], context.Origin]:
         experiment=config.experiment is None,
         tags=config.tags or {},
     )
-
-
-def _keep(ratio: float) -> Any:
-    """Whether a trace is sampled, by its id: the same answer as TraceIdRatioBased gives, in every process."""
-    if ratio >= 1:
-        return None
-    bound = TraceIdRatioBased(ratio).bound
-    return lambda trace_id: (trace_id & TraceIdRatioBased.TRACE_ID_LIMIT) < bound
 
 
 def _is_mlflows(provider: TracerProvider) -> bool:

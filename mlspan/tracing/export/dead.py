@@ -13,6 +13,7 @@ from typing import Final
 import orjson
 from opentelemetry.sdk.trace import ReadableSpan
 
+from .keeping import Keeping, default_folder
 from .parcel import Kind, Packed, Parcel
 from .spool import origin_to_json
 from .wire import Unfit, pack, request, unpack, unpack_request
@@ -77,9 +78,10 @@ class Letters:
             sizes.pop(0)
 
 
-def read(folder: Path) -> list[Dead]:
+def read(keeping: Keeping) -> list[Dead]:
     """The oldest first; a file that cannot be read is left out."""
-    return [found for path in sorted((folder / FOLDER).glob("*.json")) if (found := _read(path)) is not None]
+    folder = (keeping.folder or default_folder()) / FOLDER
+    return [found for path in sorted(folder.glob("*.json")) if (found := _read(path)) is not None]
 
 
 def _read(path: Path) -> Dead | None:

@@ -87,7 +87,7 @@ class MlflowSink:
                 place, run_id = self.locate(parcel.origin)
                 places[place].append(trace_of(parcel, run_id))
             except Rejected as rejected:
-                refused.append(Refused(parcel, rejected.reason))
+                refused.append(Refused(parcel, rejected.reason, keep=True))
         for (uri, experiment_id), traces in places.items():
             refused += self._write(self._store(uri), experiment_id, traces)
         return refused
@@ -98,7 +98,7 @@ class MlflowSink:
             store.write(experiment_id, [_summed(store, trace) for trace in traces])
         except Rejected as rejected:
             if rejected.all_of_it or len(traces) == 1:
-                return [Refused(trace.parcel, rejected.reason) for trace in traces]
+                return [Refused(trace.parcel, rejected.reason, keep=rejected.all_of_it) for trace in traces]
             half = len(traces) // 2
             return self._write(store, experiment_id, traces[:half]) + self._write(store, experiment_id, traces[half:])
         return []

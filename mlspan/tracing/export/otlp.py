@@ -1,34 +1,19 @@
-"""The same spans to any OTLP receiver: the bytes that the spool holds, by HTTP or gRPC, on a thread of ours."""
+"""The same spans to any OTLP receiver. Light: what sends is imported when there is something to send."""
 
 from __future__ import annotations
 
-import gzip
 import os
-import zlib
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
-import requests
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
 from opentelemetry.sdk.trace import TracerProvider
 
-from ..._guard import tell_once
-from .parcel import Away, Packed, Refused
-from .wire import Unfit, cut, quieten, request
+from .parcel import Packed, Refused
 
-_SMALLEST: Final = 4096  # bytes to which a span is cut for a receiver that finds all spans too large
-_SIGNAL: Final = "/v1/traces"
+if TYPE_CHECKING:
+    from .otlp_send import Sender
 
-
-class _Rejected(Exception):  # noqa: N818  # an answer, not a mistake
-    """The receiver will not take what it was sent. *too_large*: but might take less; *keep*: but from somebody else."""
-
-    def __init__(self, reason: str, *, too_large: bool = False, keep: bool = False) -> None:
-        super().__init__(reason)
-        self.reason, self.too_large, self.keep = reason, too_large, keep
+SIGNAL: Final = "/v1/traces"
 
 
 class OtlpSink:
@@ -46,50 +31,24 @@ class OtlpSink:
     exit_grace = 3.5
 
     def __init__(self, endpoint: str | None, protocol: str | None) -> None:
-        self.protocol = protocol or _variable("PROTOCOL") or "http/protobuf"
+        self.protocol = protocol or variable("PROTOCOL") or "http/protobuf"
         self.endpoint = endpoint or _default_endpoint(self.protocol)
         self._named = endpoint
-        self._post: Callable[[bytes], bytes] | None = None
+        self._sender: Sender | None = None
 
     def send(self, parcels: Sequence[Packed]) -> list[Refused]:
-        """Raises Away. What is refused together is sent in halves, so that one span takes no other along."""
-        try:
-            self._export(request(parcels))
-        except _Rejected as rejected:
-            if rejected.keep:
-                return [Refused(packed, rejected.reason, keep=True) for packed in parcels]
-            if len(parcels) == 1:
-                return self._last_try(parcels[0], rejected)
-            half = len(parcels) // 2
-            return self.send(parcels[:half]) + self.send(parcels[half:])
-        return []
+        if self._sender is None:
+            from .otlp_send import Sender
 
-    def _last_try(self, packed: Packed, rejected: _Rejected) -> list[Refused]:
-        """One span that is too large is cut, to half and half again."""
-        size = len(packed.span) // 2
-        while rejected.too_large and size >= _SMALLEST:
-            try:
-                self._export(request([cut(packed, size)]))
-            except _Rejected as again:
-                size, rejected = size // 2, again
-            except Unfit:
-                break
-            else:
-                return []
-        return [Refused(packed, rejected.reason)]
-
-    def _export(self, data: bytes) -> None:
-        if self._post is None:
-            self._post = _grpc(self._named) if self.protocol == "grpc" else _http(self.endpoint)
-        said = ExportTraceServiceResponse.FromString(self._post(data)).partial_success
-        if said.rejected_spans:  # which ones it does not say
-            tell_once("mlspan: the OTLP receiver %s has rejected spans: %s", self.endpoint, said.error_message[:200])
+            self._sender = Sender(self.endpoint, self._named, self.protocol)
+        return self._sender.send(parcels)
 
     def close(self) -> None:
-        self._post = None
+        self._sender = None
 
 
-def _variable(name: str) -> str | None:
+def variable(name: str) -> str | None:
+    """Of OpenTelemetry's, the one for traces before the one for all signals."""
     return os.environ.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}") or os.environ.get(f"OTEL_EXPORTER_OTLP_{name}")
 
 
@@ -98,89 +57,7 @@ def _default_endpoint(protocol: str) -> str:
         return exact
     if protocol == "grpc":
         return os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or "http://localhost:4317"
-    return (os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or "http://localhost:4318").rstrip("/") + _SIGNAL
-
-
-def _http(endpoint: str) -> Callable[[bytes], bytes]:
-    from opentelemetry.util.re import parse_env_headers
-
-    exact = endpoint == os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    url = endpoint if exact or endpoint.rstrip("/").endswith(_SIGNAL) else endpoint.rstrip("/") + _SIGNAL
-    session = requests.Session()
-    session.headers.update(parse_env_headers(_variable("HEADERS") or "", liberal=True))
-    session.headers["Content-Type"] = "application/x-protobuf"
-    session.verify = _variable("CERTIFICATE") or True
-    certificate, key = _variable("CLIENT_CERTIFICATE"), _variable("CLIENT_KEY")
-    session.cert = (certificate, key) if certificate and key else certificate
-    seconds = float(_variable("TIMEOUT") or 10)
-    patience = (min(2.0, seconds), seconds)
-    encoding = (_variable("COMPRESSION") or "").lower()
-    squeeze: Any = {"gzip": gzip.compress, "deflate": zlib.compress}.get(encoding)
-    session.headers.update({"Content-Encoding": encoding} if squeeze else {})
-
-    def post(data: bytes) -> bytes:
-        body = squeeze(data) if squeeze else data
-        try:
-            answer = session.post(url, data=body, timeout=patience, allow_redirects=False)
-        except requests.RequestException as error:
-            raise Away(f"the OTLP receiver ({url}) takes no spans ({type(error).__name__})") from error
-        _judge(url, answer)
-        return answer.content if "protobuf" in answer.headers.get("Content-Type", "") else b""
-
-    return post
-
-
-def _judge(url: str, answer: requests.Response) -> None:
-    status = answer.status_code
-    if status < 300:
-        return
-    said = f"the OTLP receiver ({url}) answers {status}"
-    if status in {408, 429} or status >= 500:
-        raise Away(said, _seconds(answer.headers.get("Retry-After")))
-    if status in {401, 403, 404, 405} or status < 400:
-        raise _Rejected(f"{said}: check its address, OTEL_EXPORTER_OTLP_HEADERS and the permissions", keep=True)
-    raise _Rejected(f"{said}: {answer.text[:200]}", too_large=status == 413)
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    try:
-        return None if retry_after is None else float(retry_after)
-    except ValueError:  # a date: our own backoff will do
-        return None
-
-
-def _grpc(endpoint: str | None) -> Callable[[bytes], bytes]:
-    """By the stock exporter's channel and headers, which it has from the environment; the tries are ours."""
-    import grpc
-    from opentelemetry.exporter.otlp.proto.grpc import exporter, trace_exporter
-
-    quieten(exporter.__name__)
-    code = grpc.StatusCode
-    keep = {code.UNAUTHENTICATED, code.PERMISSION_DENIED, code.UNIMPLEMENTED, code.NOT_FOUND}
-    refuse = {code.INVALID_ARGUMENT, code.OUT_OF_RANGE, code.FAILED_PRECONDITION, code.ALREADY_EXISTS, code.INTERNAL}
-    opened: list[Any] = []
-
-    def post(data: bytes) -> bytes:
-        if not opened:
-            opened.append(trace_exporter.OTLPSpanExporter(endpoint=endpoint))
-        stock = opened[0]
-        where = f"the OTLP receiver ({stock._endpoint})"
-        try:
-            sent = ExportTraceServiceRequest.FromString(data)
-            answer = stock._client.Export(request=sent, metadata=stock._headers, timeout=min(stock._timeout, 10))
-        except grpc.RpcError as error:
-            status, details = error.code(), (error.details() or "")[:200]
-            if status is code.RESOURCE_EXHAUSTED and "larger than max" in details:
-                raise _Rejected(f"{where}: {details}", too_large=True) from error
-            if status in keep:
-                raise _Rejected(f"{where} answers {status.name}: {details}", keep=True) from error
-            if status in refuse:
-                raise _Rejected(f"{where} answers {status.name}: {details}") from error
-            opened.pop().shutdown()  # a channel that was lost is not always found again
-            raise Away(f"{where} takes no spans ({status.name})") from error
-        return bytes(answer.SerializeToString())
-
-    return post
+    return (os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or "http://localhost:4318").rstrip("/") + SIGNAL
 
 
 def exports_otlp(provider: TracerProvider) -> bool:

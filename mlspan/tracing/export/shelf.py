@@ -9,7 +9,6 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
@@ -21,6 +20,7 @@ from ..context import Origin
 from .assembly import is_genai
 from .dead import Letters
 from .journal import Journal, journals, read
+from .keeping import Keeping, default_folder
 from .parcel import Kind
 from .spool import BITS, SUFFIX, Foreign, Fresh, Spool
 from .wire import unpack
@@ -29,34 +29,6 @@ ASIDE: Final = ".aside"
 _LOOK: Final = 60.0  # seconds between two looks for what others have left, for what is too old, for room on a full disk
 _NEW: Final = 10.0  # seconds that an empty file may be somebody's who has only just made it
 _MEASURE: Final = 5.0
-
-
-def default_folder() -> Path:
-    """This user's ``$XDG_STATE_HOME/mlspan/spool``, or what stands for it. Raises RuntimeError without a home."""
-    state = os.environ.get("XDG_STATE_HOME") or os.environ.get("LOCALAPPDATA")
-    return (Path(state) if state else Path.home() / ".local" / "state") / "mlspan" / "spool"
-
-
-@dataclass(frozen=True, slots=True)
-class Keeping:
-    """How spans are kept until they are sent.
-
-    Args:
-        durability: "none": in memory. "batch": on disk within the second. "span": on disk before the span has ended.
-        folder: of the spools; None: :func:`default_folder`.
-        most_bytes: of everything in the folder together; what comes on top is dropped and counted.
-        most_age: seconds, after which what nobody has taken is dropped and counted.
-        most_memory: bytes, where there is no disk to be had.
-    """
-
-    durability: str = "none"
-    folder: Path | None = None
-    most_bytes: int = 512 * 1024 * 1024
-    most_age: float = 7 * 24 * 3600.0
-    most_memory: int = 64 * 1024 * 1024
-
-
-IN_MEMORY: Final = Keeping()
 
 
 class Shelf:
@@ -189,7 +161,7 @@ class Shelf:
             set_aside(path, error)
 
     def close(self) -> int:
-        """How many spans are left, on disk or lost."""
+        """Close all spools; how many spans are left."""
         left = 0
         for spool in self.spools():
             with suppress(sqlite3.Error):
