@@ -31,7 +31,7 @@ from mlspan.tracing.export.pipeline import Pipeline
 class Memory:
     """A sink that keeps what it is sent."""
 
-    exit_grace = 5.0
+    exit_grace, local = 5.0, False
 
     def __init__(self) -> None:
         self.parcels: list[Parcel] = []
@@ -45,6 +45,7 @@ class Memory:
         self.parcels += taken
         return [Refused(parcel, "no such thing") for parcel in parcels if parcel not in taken]
 
+    def prepare(self) -> None: ...
     def close(self) -> None: ...
 
 

@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from time import monotonic
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ import opentelemetry.context as otel
 
 from ..._guard import guard, log, tell_once
 from .dead import Letters
+from .gate import IMPORTS, STORING
 from .parcel import Away, Kind, Packed, Parcel, Refused, Sink
 from .spool import Spool
 
@@ -37,6 +39,7 @@ class Delivery:
     def __init__(self, kind: Kind, sink: Sink, letters: Letters, lost: Counter[str]) -> None:
         self._kind, self._sink, self._letters, self._lost = kind, sink, letters, lost
         self._after: weakref.WeakKeyDictionary[Spool, int] = weakref.WeakKeyDictionary()
+        self._prepared = False
         self.sent = 0  # spans
         self.kept = 0  # parcels or spans that the sink has refused and that stay
         self.reasons: Counter[str] = Counter()  # why spans were refused
@@ -47,6 +50,7 @@ class Delivery:
         batch = spool.take(self._kind, after, most or _MOST[self._kind], _MOST_BYTES[self._kind])
         if batch is None:
             return False
+        self._prepare()
         refused = self._isolated(batch.items)
         self._after[spool] = batch.last
         kept = {id(refusal.parcel) for refusal in refused if refusal.keep}
@@ -56,6 +60,12 @@ class Delivery:
         self.sent += _spans(batch.items) - sum(_spans([refusal.parcel]) for refusal in refused)
         spool.done(self._kind, done)
         return True
+
+    def _prepare(self) -> None:
+        if not self._prepared:
+            self._prepared = True
+            with guard("importing what sending needs"), IMPORTS.closed():
+                self._sink.prepare()
 
     def again(self) -> None:
         """Ask once more for what was kept."""
@@ -67,7 +77,8 @@ class Delivery:
         if not items:
             return []
         try:
-            return list(self._sink.send(items))
+            with STORING.closed() if self._sink.local else nullcontext():
+                return list(self._sink.send(items))
         except Away:
             raise
         except Exception as error:  # noqa: BLE001  # a sink's bug must not stop what comes after

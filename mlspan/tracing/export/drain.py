@@ -120,7 +120,10 @@ class Redirected:
 
     def __init__(self, sink: Sink, tracking_uri: str) -> None:
         self._sink, self._uri = sink, tracking_uri
-        self.exit_grace = sink.exit_grace
+        self.exit_grace, self.local = sink.exit_grace, sink.local
+
+    def prepare(self) -> None:
+        self._sink.prepare()
 
     def send(self, parcels: Sequence[Parcel]) -> list[Refused]:
         sent = [replace(parcel, origin=replace(parcel.origin, tracking_uri=self._uri)) for parcel in parcels]

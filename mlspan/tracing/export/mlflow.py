@@ -79,6 +79,19 @@ class MlflowSink:
         """The most seconds that a process's end may wait: long for a database, whose first use may have to make it."""
         return 3.5 if _is_server(self._uri) else 60.0
 
+    @property
+    def local(self) -> bool:
+        return not _is_server(self._uri)
+
+    def prepare(self) -> None:
+        """Import what the store needs: of MLflow that takes seconds."""
+        if _is_server(self._uri):
+            from . import mlflow_http  # noqa: F401
+        else:
+            from .mlflow_store import import_mlflow
+
+            import_mlflow()
+
     def send(self, parcels: Sequence[Parcel]) -> list[Refused]:
         refused: list[Refused] = []
         places: dict[_Place, list[Trace]] = defaultdict(list)

@@ -29,12 +29,19 @@ class OtlpSink:
     """
 
     exit_grace = 3.5
+    local = False
 
     def __init__(self, endpoint: str | None, protocol: str | None) -> None:
         self.protocol = protocol or variable("PROTOCOL") or "http/protobuf"
         self.endpoint = endpoint or _default_endpoint(self.protocol)
         self._named = endpoint
         self._sender: Sender | None = None
+
+    def prepare(self) -> None:
+        from . import otlp_send
+
+        if self.protocol == "grpc":
+            otlp_send.import_grpc()
 
     def send(self, parcels: Sequence[Packed]) -> list[Refused]:
         if self._sender is None:

@@ -118,6 +118,10 @@ def _seconds(retry_after: str | None) -> float | None:
         return None
 
 
+def import_grpc() -> None:
+    from opentelemetry.exporter.otlp.proto.grpc import trace_exporter  # noqa: F401
+
+
 def _grpc(endpoint: str | None) -> Callable[[bytes], bytes]:
     """By the stock exporter's channel and headers, which it has from the environment; the tries are ours."""
     import grpc

@@ -59,6 +59,15 @@ class Sink(Protocol):
         """The most seconds that a process's end may wait for it."""
         ...
 
+    @property
+    def local(self) -> bool:
+        """Whether it writes to a database itself, which a fork must not interrupt."""
+        ...
+
+    def prepare(self) -> None:
+        """Import what sending needs; no fork happens meanwhile."""
+        ...
+
     def send(self, parcels: Sequence[Any]) -> Sequence[Refused]:
         """Store all of them; return those that are not stored. Raise Away to be asked again with all of them."""
         ...

@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from ..._guard import guard, log
 from ..context import Origin
 from .assembly import Assembly
+from .gate import IMPORTS
 from .keeping import IN_MEMORY, Keeping
 from .parcel import Kind, Sink
 
@@ -133,7 +134,8 @@ class Pipeline(SpanProcessor):
 
     def _open(self) -> Intake:
         if self._intake is None:
-            from .intake import Intake
+            with IMPORTS.closed():
+                from .intake import Intake
 
             made, keeping = self._made, self._keeping
             self._intake = Intake(made, keeping, self._address, self._assemble(), self.lost, self._interval)

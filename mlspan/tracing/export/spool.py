@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 import time
@@ -20,6 +19,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from ..._guard import tell_once
 from ..context import Origin
 from .address import bare, full
+from .gate import GATES, OPENING
 from .parcel import Kind, Packed, Parcel
 from .wire import unpack
 
@@ -90,15 +90,16 @@ class Spool:
         self._live: dict[int, Parcel] = {}  # what need not be unpacked again, by number
         self._contexts: dict[tuple[bytes, bytes], int] = {}
         self._unsaid: list[tuple[Kind, list[int]]] = []  # what was sent and could not be crossed out
-        self._db = sqlite3.connect(path or ":memory:", timeout=0, isolation_level=None, check_same_thread=False)
-        try:
-            self._open()
-        except BaseException:
-            self._db.close()
-            raise
-        ids, places = self._one("select max(id) from span"), self._one("select max(ready) from parcel")
+        with OPENING.closed():
+            self._db = sqlite3.connect(path or ":memory:", timeout=0, isolation_level=None, check_same_thread=False)
+            try:
+                self._open()
+            except BaseException:
+                self._db.close()
+                raise
+            ids, places = self._one("select max(id) from span"), self._one("select max(ready) from parcel")
+            _spools.add(self)
         self._next = count(max(ids or 0, places or 0) + 1)
-        _spools.add(self)
 
     def _open(self) -> None:
         db = self._db
@@ -314,7 +315,8 @@ class Spool:
             db.execute("update parcel set genai = 1 where number = ?", [number])
 
     def new_number(self) -> int:
-        return 1 + int(self._one("select ifnull(max(number), 0) from parcel"))
+        with self._lock:
+            return 1 + int(self._one("select ifnull(max(number), 0) from parcel"))
 
     def expire(self, before: float) -> int:
         """Delete what was stored *before* (seconds since 1970); how many spans that was."""
@@ -333,7 +335,7 @@ class Spool:
 
     def close(self) -> bool:
         """Whether it was empty, and is gone; else it is left for whoever comes next."""
-        with self._lock:
+        with OPENING.closed(), self._lock:
             _spools.discard(self)
             empty = False
             with suppress(sqlite3.Error):
@@ -381,24 +383,25 @@ def origin_of_json(said: str) -> Origin:
 
 
 _spools: weakref.WeakSet[Spool] = weakref.WeakSet()
-_held: list[threading.RLock] = []
 
 
-def _before_fork() -> None:
+class _Spools:
     """SQLite's own locks do not survive a fork in the middle of a statement; a disk that hangs holds nobody up."""
-    _held.extend(spool._lock for spool in list(_spools) if spool._lock.acquire(timeout=0.5))
+
+    def __init__(self) -> None:
+        self._held: list[Any] = []
+
+    def before(self) -> None:
+        self._held = [spool._lock for spool in list(_spools) if spool._lock.acquire(timeout=0.5)]
+
+    def in_parent(self) -> None:
+        while self._held:
+            self._held.pop().release()
+
+    def in_child(self) -> None:
+        self._held.clear()
+        for spool in list(_spools):
+            spool.abandon()
 
 
-def _after_fork_in_parent() -> None:
-    while _held:
-        _held.pop().release()
-
-
-def _after_fork_in_child() -> None:
-    _held.clear()
-    for spool in list(_spools):
-        spool.abandon()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+GATES.append(_Spools())
