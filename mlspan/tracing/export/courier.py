@@ -193,6 +193,8 @@ class Courier:
                 return
             except sqlite3.OperationalError as error:  # a full disk: what was sent is crossed out later
                 tell_once("mlspan: the spool %s cannot be written: %s", spool.path, error)
+            except sqlite3.ProgrammingError:  # closed meanwhile, as it was empty
+                continue
             except sqlite3.DatabaseError as error:
                 self._damaged(spool, error)
         if self.delivery.kept:

@@ -13,7 +13,7 @@ from .courier import Delivery
 from .dead import Letters
 from .keeping import Keeping, default_folder
 from .parcel import Away, Kind, Parcel, Refused, Sink
-from .shelf import close, left_behind, recover, set_aside
+from .shelf import left_behind, recover, set_aside
 from .spool import Spool
 
 _BETWEEN = 2.0  # seconds between two tries of a backend that is away
@@ -96,7 +96,7 @@ def drain(
     for job in jobs:
         job.sink.close()
     for spool in spools:
-        close(spool)
+        spool.close()
     return done
 
 

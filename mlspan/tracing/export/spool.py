@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import orjson
 from opentelemetry.sdk.trace import ReadableSpan
@@ -91,7 +92,8 @@ class Spool:
         self._contexts: dict[tuple[bytes, bytes], int] = {}
         self._unsaid: list[tuple[Kind, list[int]]] = []  # what was sent and could not be crossed out
         with OPENING.closed():
-            self._db = sqlite3.connect(path or ":memory:", timeout=0, isolation_level=None, check_same_thread=False)
+            name = ":memory:" if path is None else f"file:{quote(str(path))}?mode=rw"  # one that is gone stays so
+            self._db = sqlite3.connect(name, timeout=0, isolation_level=None, check_same_thread=False, uri=True)
             try:
                 self._open()
             except BaseException:
@@ -333,17 +335,19 @@ class Spool:
             self._db.execute("pragma incremental_vacuum").fetchall()
             self._db.execute("pragma wal_checkpoint(truncate)").fetchall()
 
-    def close(self) -> bool:
-        """Whether it was empty, and is gone; else it is left for whoever comes next."""
+    def close(self) -> None:
+        """Where it is empty it is deleted with all that stands beside it, else left for whoever comes next."""
         with OPENING.closed(), self._lock:
             _spools.discard(self)
             empty = False
             with suppress(sqlite3.Error):
                 empty = not self._one("select exists (select 1 from span)")
-            if empty and self.path is not None:
-                self.path.unlink(missing_ok=True)  # before the lock is given up
+                if empty and self.path is not None:
+                    self.shrink()
+            if empty and self.path is not None:  # before the lock is given up, and last what says that it is there
+                for beside in (*self.path.parent.glob(f"{self.path.name}-*"), self.path):
+                    beside.unlink(missing_ok=True)
             self._db.close()
-        return empty
 
     def abandon(self) -> None:
         """In a forked child: what is open here is the parent's, and not even to be closed."""
