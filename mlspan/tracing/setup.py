@@ -24,6 +24,7 @@ from .config import Config, resolve
 from .content import Policy, redactor
 from .destinations import keeping, mlflow_sink, needs_otlp, open_sink, pipeline
 from .exits import Exits
+from .export import tally
 from .export.pipeline import KEEPING, Pipeline
 from .live import finish_streams
 from .metrics import Instruments
@@ -64,6 +65,7 @@ class Runtime:
             capture=config.capture_content, redact=redactor(config.redact), limit=config.max_content_bytes
         )
         self.instruments = Instruments(__version__)
+        tally.observe(__version__)
         self._sink = mlflow_sink(config)
         self._origin = _origin(config)
         self._pipelines: dict[bool, Pipeline] = {}  # by whether it sends by OTLP too: not all providers need us to

@@ -56,6 +56,7 @@ def drain(
         progress: called after each batch.
     """
     folder = keeping.folder or default_folder()
+    sent: Counter[str] = Counter()
     lost: Counter[str] = Counter()
     spools, in_use = [], 0
     for path in left_behind(folder):
@@ -65,7 +66,7 @@ def drain(
         else:
             in_use += path.exists()
     jobs = [
-        _Job(spool, Delivery(kind, sink, Letters(folder), lost), sink)  # type: ignore[arg-type]  # as the spool says
+        _Job(spool, Delivery(kind, sink, Letters(folder), sent, lost), sink)  # type: ignore[arg-type]  # as the spool says
         for spool in spools
         for kind, where in spool.described().items()
         for sink in [open_sink(kind, where)]  # type: ignore[arg-type]
@@ -78,8 +79,7 @@ def drain(
             if job.away:
                 reasons[job.away] += job.spool.spans()
         stay = sum(spool.spans() for spool in spools)
-        sent = sum(job.delivery.sent for job in jobs)
-        return Drained(sent, lost["refused"], lost["expired"], stay, in_use, dict(reasons))
+        return Drained(sent.total(), lost["refused"], lost["expired"], stay, in_use, dict(reasons))
 
     def tell() -> None:
         if progress is not None:

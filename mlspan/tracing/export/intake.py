@@ -43,7 +43,8 @@ class Intake:
         keeping: on disk or in memory, and how much.
         address: fills in what an origin leaves unsaid.
         assembly: what puts spans together, where a sink takes parcels.
-        lost: counts of spans that were not stored, by reason.
+        sent: counts of spans that were taken, by the kind of the sink.
+        lost: counts of spans that were not, by reason.
         interval: seconds until what has ended is stored.
     """
 
@@ -53,6 +54,7 @@ class Intake:
         keeping: Keeping,
         address: Callable[[Origin], Origin],
         assembly: Assembly,
+        sent: Counter[str],
         lost: Counter[str],
         interval: float,
     ) -> None:
@@ -62,7 +64,7 @@ class Intake:
         self._ready: list[Parcel] = []
         self._stored_open: set[int] = set()  # numbers of parcels that are growing in the spool
         self._oldest = self._told_lost = self._looked = 0.0
-        self._reported = 0
+        self._sent, self._reported = sent, 0
         self._left: int | None = None  # spans that were not sent when the spool was closed
         self._sinks = {kind: sink for kind, (sink, _) in sinks.items()}
         self.shelf = Shelf(keeping, {kind: where for kind, (_, where) in sinks.items()}, lost)
@@ -72,7 +74,9 @@ class Intake:
         """Send what is there already, and what others have left."""
         shelf = self.shelf
         for kind, sink in self._sinks.items():
-            self.couriers.append(Courier(kind, sink, shelf.spools, shelf.letters, shelf.damaged, self._lost))
+            self.couriers.append(
+                Courier(kind, sink, shelf.spools, shelf.letters, shelf.damaged, self._sent, self._lost)
+            )
         shelf.look_around(now=True)
         self._hurry_couriers()
 

@@ -20,6 +20,7 @@ from .assembly import Assembly
 from .gate import IMPORTS
 from .keeping import IN_MEMORY, Keeping
 from .parcel import Kind, Sink
+from .tally import follow
 
 if TYPE_CHECKING:
     from .intake import Intake
@@ -31,7 +32,7 @@ _GATHER: Final = 0.1  # seconds in which spans are left to gather, so that the c
 
 
 class Flush:
-    """A flush that somebody waits for: each courier has to answer. ``kept``: all is on disk, or in the spool in memory."""
+    """A flush that somebody waits for: each courier has to answer. ``kept`` is set once the spool has it all."""
 
     __slots__ = ("_done", "_left", "_lock", "_sent", "kept", "last", "send")
 
@@ -85,9 +86,11 @@ class Pipeline(SpanProcessor):
         self._address, self._assemble = address, assembly
         self._queue_spans, self._interval = queue_spans, interval
         self.lost: Counter[str] = Counter()  # spans, by reason: overflow, refused, unfit, expired
+        self.sent: Counter[str] = Counter()  # spans, by the kind of the sink
         self._stopped = False
         self._start_lock = threading.Lock()
         self._reset()
+        follow(self.sent, self.lost, self.waiting)
         _pipelines.add(self)
 
     def _reset(self) -> None:
@@ -141,7 +144,7 @@ class Pipeline(SpanProcessor):
                 from .intake import Intake
 
             made, keeping = self._made, self._keeping
-            self._intake = Intake(made, keeping, self._address, self._assemble(), self.lost, self._interval)
+            self._intake = Intake(made, keeping, self._address, self._assemble(), self.sent, self.lost, self._interval)
         return self._intake
 
     def flush(self, timeout: float) -> bool:
@@ -257,7 +260,6 @@ def _after_fork() -> None:
         _parents.append((pipeline._intake, pipeline._made))
         pipeline._start_lock = threading.Lock()
         pipeline._reset()
-        pipeline.lost.clear()
 
 
 if hasattr(os, "register_at_fork"):

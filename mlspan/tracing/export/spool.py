@@ -179,8 +179,10 @@ class Spool:
             db.executemany("insert or replace into parcel values (?, ?, ?, ?, ?, ?)", growing + leaving)
             if dropped:
                 self._cross_out("mlflow", dropped)
+        changed = {one.number for one in fresh if one.packed.changed}
         for parcel in ready:
-            self._keep(parcel)
+            if parcel.number not in changed:
+                self._keep(parcel)
 
     def _context(self, packed: Packed) -> int:
         key = (packed.resource, packed.scope)
