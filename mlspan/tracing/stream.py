@@ -106,7 +106,7 @@ class Transport(_Watched):
 
 
 class _Iterated(_Watched):
-    """*context*, if given, is current in each read: it runs somebody's own code, rather than take what a server sends."""
+    """*context*, if given, is current in each read, which runs somebody's own code rather than take from a server."""
 
     __slots__ = ("_mlspan_context",)
     _mlspan_context: otel.Context | None

@@ -62,6 +62,7 @@ class Store(Protocol):
 
 
 _Place = tuple[str, str]  # tracking URI, experiment id
+_Asked = tuple[str, str | None, str | None, str | None]  # tracking URI, run, experiment id, experiment name
 _SERVER_PORT: Final = 5000  # where ``mlflow ui`` listens if nothing is said
 
 
@@ -87,34 +88,60 @@ class MlflowSink:
         """The most seconds that a process's end may wait: long for a database, whose first use may have to make it."""
         return 3.5 if _is_server(self._uri) else 60.0
 
+    @property
+    def local(self) -> bool:
+        return not _is_server(self._uri)
+
+    def prepare(self) -> None:
+        """Import what the store needs: of MLflow that takes seconds."""
+        if _is_server(self._uri):
+            from . import mlflow_http  # noqa: F401
+        else:
+            from .mlflow_store import import_mlflow
+
+            import_mlflow()
+
     def send(self, parcels: Sequence[Parcel]) -> list[Refused]:
         """As Sink has it. A store that is away, or an experiment that is closed to us, holds up no other."""
         refused: list[Refused] = []
         places: dict[_Place, list[Trace]] = defaultdict(list)
-        away: dict[object, Away] = {}  # by tracking URI, or by the origin that is denied
+        away: dict[str, Away] = {}  # by tracking URI
+        closed: dict[_Asked, str] = {}  # what an origin asks for, and why it may not have it
         for parcel in parcels:
             origin = parcel.origin
             uri = origin.tracking_uri or self._uri
             asked = (uri, origin.run_id, origin.experiment_id, origin.experiment_name)
-            if uri in away or asked in away:
+            if uri in away:
                 continue
             try:
-                place, run_id = self.locate(origin)
-                offload = self._store(uri).takes_files(place[1])
-                places[place].append(trace_of(parcel, run_id, offload=offload))
-            except Rejected as rejected:
-                refused.append(Refused(parcel, rejected.reason))
+                if asked not in closed:
+                    place, run_id = self.locate(origin)
+                    offload = self._store(uri).takes_files(place[1])
+                    places[place].append(trace_of(parcel, run_id, offload=offload))
+            except (Denied, Rejected) as no:
+                closed[asked] = no.reason
             except Away as error:
-                away[asked if isinstance(error, Denied) else uri] = error
+                away[uri] = error
+            if asked in closed:
+                refused.append(Refused(parcel, closed[asked], keep=True))
         for (uri, experiment_id), traces in places.items():
-            if uri not in away:
-                try:
-                    for some in _rounds(traces):
-                        refused += self._write(self._store(uri), experiment_id, some)
-                except Away as error:
-                    away[(uri, experiment_id) if isinstance(error, Denied) else uri] = error
+            try:
+                refused += [] if uri in away else self._write_all(self._store(uri), experiment_id, traces)
+            except Away as error:
+                away[uri] = error
         for first in away.values():
             raise first
+        return refused
+
+    def _write_all(self, store: Store, experiment_id: str, traces: Sequence[Trace]) -> list[Refused]:
+        refused: list[Refused] = []
+        rounds = list(_rounds(traces))
+        for number, some in enumerate(rounds):
+            try:
+                refused += self._write(store, experiment_id, some)
+            except Denied as denied:
+                left = [trace for later in rounds[number:] for trace in later]
+                return refused + [Refused(trace.parcel, denied.reason, keep=True) for trace in left]
         return refused
 
     def _write(self, store: Store, experiment_id: str, traces: Sequence[Trace]) -> list[Refused]:
@@ -123,7 +150,7 @@ class MlflowSink:
             store.write(experiment_id, [_summed(store, trace) for trace in traces])
         except Rejected as rejected:
             if rejected.all_of_it or len(traces) == 1:
-                return [Refused(trace.parcel, rejected.reason) for trace in traces]
+                return [Refused(trace.parcel, rejected.reason, keep=rejected.all_of_it) for trace in traces]
             half = len(traces) // 2
             return self._write(store, experiment_id, traces[:half]) + self._write(store, experiment_id, traces[half:])
         return []
