@@ -1,0 +1,52 @@
+"""Models that MLflow's flavor logs without an example or a signature, logged with both by MLflow's public API."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .._guard import log
+
+
+def log_with(
+    log_model: Callable[..., Any],
+    model: Any,
+    rows: Any,
+    predict: Callable[[Any], Any],
+    asked: Mapping[str, Any],
+    **more: Any,
+) -> str | None:
+    """Log *model* by *log_model* of a flavor; *rows* are its example, of which and ``predict(rows)`` the signature is.
+
+    Without rows, or where the model cannot predict from them, the model goes without, and a line says so.
+    """
+    example, signature = None, None
+    try:
+        if rows is not None and asked["log_model_signatures"]:
+            from mlflow.models import infer_signature
+
+            signature = infer_signature(rows, predict(copy.deepcopy(rows)))
+        example = rows if asked["log_input_examples"] else None
+    except Exception as error:  # noqa: BLE001  # the library's, of a model that may not predict
+        log.warning("mlspan: the model is logged without a signature: %s", error)
+    name = asked["registered_model_name"]
+    # False keeps MLflow from inferring a signature of its own from the example
+    kept = signature if signature is not None else (False if example is not None else None)
+    info = log_model(model, name="model", signature=kept, input_example=example, registered_model_name=name, **more)
+    return str(info.model_id) if getattr(info, "model_id", None) else None
+
+
+def log_data(found: tuple[Any, Any] | None) -> None:
+    """Log features and targets, arrays or frames, as what the active run was trained with."""
+    if found is None:
+        return
+    import mlflow
+    import mlflow.data  # does not come with mlflow-skinny's top
+
+    features, targets = found
+    if hasattr(features, "columns"):
+        data = mlflow.data.from_pandas(features)
+    else:
+        data = mlflow.data.from_numpy(features, targets=targets)
+    mlflow.log_input(data, context="train")
