@@ -8,27 +8,56 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from . import langchain, langgraph, lightgbm, openai, sklearn, statsmodels, xgboost
+    from . import (
+        fastai,
+        gluon,
+        keras,
+        langchain,
+        langgraph,
+        lightgbm,
+        lightning,
+        openai,
+        paddle,
+        sklearn,
+        spark,
+        statsmodels,
+        tensorflow,
+        xgboost,
+    )
 
 __all__ = [
     "Instrumentor",
     "autolog",
+    "fastai",
+    "gluon",
+    "keras",
     "langchain",
     "langgraph",
     "lightgbm",
+    "lightning",
     "openai",
+    "paddle",
     "sklearn",
+    "spark",
     "statsmodels",
+    "tensorflow",
     "xgboost",
 ]
 
 _NAMES: Final = (
+    "fastai",
+    "gluon",
+    "keras",
     "langchain",
     "langgraph",
     "lightgbm",
+    "lightning",
     "openai",
+    "paddle",
     "sklearn",
+    "spark",
     "statsmodels",
+    "tensorflow",
     "xgboost",
 )
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
+import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import wrapt
@@ -22,8 +22,10 @@ import wrapt
 from .._guard import guard
 from ..tracing.context import active_run_id
 from ._apart import keep_apart
-from ._fitting import Fit, Fitting, arguments, current, nested
+from ._fitting import Fitting, arguments, current, nested
 from ._hook import Hook, Settings, Undo, _put, all_there, tap, within
+from ._library import Epoch, Library, Seam
+from ._models import run_of
 
 DEFAULTS: Final = {  # the options of every library, beside those of Hook
     "log_input_examples": False,
@@ -34,30 +36,7 @@ DEFAULTS: Final = {  # the options of every library, beside those of Hook
     "registered_model_name": None,
 }
 
-Seam = tuple[Any, str]  # a class or module, and the name of the function there that trains
-Epoch = tuple[int | None, Mapping[str, Any]]  # its number from 0, and its metrics
-
-
-@dataclass(frozen=True, kw_only=True)
-class Library:
-    """What there is to know of one library.
-
-    ``read`` fills a record from the bound arguments of the call that trains. ``epochs`` are methods that the library
-    calls at each epoch's end, with what tells an epoch from their arguments. ``log_model`` logs the model, with a
-    signature and an example, where MLflow's flavor cannot: it is given the bound arguments, the result, and the
-    settings that were asked for, and returns the model's id. ``data`` finds features and targets, arrays or frames,
-    for a flavor that logs no datasets.
-    """
-
-    flavor: str | None
-    seams: Callable[[], Iterable[Seam]]
-    read: Callable[[Fit, Mapping[str, Any]], None]
-    epochs: Mapping[str, Callable[[tuple[Any, ...]], Epoch]] = field(default_factory=dict)
-    follow: Callable[[], Undo] | None = None  # where an epoch needs more than a method to watch
-    log_model: Callable[[Mapping[str, Any], Any, Mapping[str, Any]], str | None] | None = None
-    adds: frozenset[str] = frozenset()  # options that log_model serves
-    data: Callable[[Mapping[str, Any]], tuple[Any, Any] | None] | None = None
-    helps: bool = False  # other libraries use this one inside of their trainings, which are no trainings of their own
+_taken: dict[FitHook, list[Seam]] = {}  # what each active hook has hooked
 
 
 class FitHook(Hook):
@@ -73,7 +52,8 @@ class FitHook(Hook):
     ) -> None:
         super().__init__(requires, modules[0], _install, options | DEFAULTS.keys())
         self.name, self.modules, self.library = name, modules, library
-        self._hears = False
+        self._hears = self._first = False
+        self.logs = False  # whether there is an MLflow to log to
 
     def autolog(  # type: ignore[override]  # the options come first, in MLflow's order
         self,
@@ -109,6 +89,7 @@ class FitHook(Hook):
         Raises:
             TypeError: an option is not one of this library's.
         """
+        self._first = not disable  # asked for by name: it takes what another hook has, such as Keras below TensorFlow
         super().autolog(
             log_traces,
             disable,
@@ -134,7 +115,7 @@ class FitHook(Hook):
                 self._enable()
         if not self._hears:
             self._hears = True
-            for module in (*self.modules[1:], "mlflow", *([self.flavor] if self.flavor else [])):
+            for module in (*self.modules[1:], *self.library.needs, "mlflow", *([self.flavor] if self.flavor else [])):
                 if module not in sys.modules:
                     wrapt.register_post_import_hook(functools.partial(self._heard, module), module)
 
@@ -152,8 +133,11 @@ class FitHook(Hook):
 
     def _enable(self) -> None:
         # MLflow's flavors import their libraries: amid that there is no autolog yet. _heard comes when there is.
-        if not any(_being_imported(name) for name in ("mlflow", self.flavor)):
+        if not any(_being_imported(name) for name in ("mlflow", self.flavor, *self.library.needs)):
             super()._enable()
+
+    def _installed(self) -> bool:
+        return any(importlib.util.find_spec(module.partition(".")[0]) is not None for module in self.modules)
 
     def asked(self) -> dict[str, Any]:
         """The library's options as they now are."""
@@ -180,7 +164,9 @@ class FitHook(Hook):
         try:
             importlib.import_module("mlflow")
             autolog = importlib.import_module(self.flavor).autolog if self.flavor else None
+            self.logs = True
         except ImportError as error:
+            self.logs = False
             self._say("mlspan: trainings of %s are traced and not logged, as MLflow says: %s", self.name, error)
             return lambda: None
         takes = inspect.signature(autolog).parameters if autolog else {}
@@ -206,10 +192,21 @@ class FitHook(Hook):
             return set(self.options)
         return {*self.library.adds, *(["log_datasets"] if self.library.data else [])}
 
+    def takes(self, seams: list[Seam]) -> bool:
+        """Whether *seams* are ours to hook: ``tf.keras.Model`` and ``keras.Model`` may be one class, logged once."""
+        others = [hook for hook, theirs in _taken.items() if any(seam in theirs for seam in seams)]
+        if others and not self._first:
+            return False
+        for hook in others:
+            hook._disable()
+        _taken[self] = seams
+        return True
+
     def logs_model(self) -> bool:
-        """Whether we log the model rather than MLflow's flavor, which lacks an option that is on."""
-        asked = self.asked()
-        return bool(self.library.log_model and asked["log_models"] and any(asked[name] for name in self.library.adds))
+        """Whether we log the model, as MLflow has no flavor for it, or one that lacks an option that is on."""
+        asked, library = self.asked(), self.library
+        lacks = library.flavor is None or any(asked[name] for name in library.adds)
+        return bool(library.log_model and asked["log_models"] and lacks)
 
     def outer(self, fn: Any, on: list[bool]) -> Any:
         """*fn*, MLflow's patch, with the span's end around it."""
@@ -218,7 +215,23 @@ class FitHook(Hook):
         def watched(*args: Any, **kwargs: Any) -> Any:
             if not on or nested(self, args) or (self.settings.exclusive and active_run_id() is not None):
                 return fn(*args, **kwargs)
+            if self.library.tidy is not None:
+                with guard("reading the arguments of a training"):
+                    self.library.tidy(kwargs)
             with Fitting(self, args):
+                return fn(*args, **kwargs)
+
+        return watched
+
+    def managed(self, fn: Any, on: list[bool]) -> Any:
+        """*fn* with a run around it, for a library that MLflow has no patch for."""
+
+        @functools.wraps(fn)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            fitting = current()
+            if not on or not self.logs or fitting is None or fitting.hook is not self or fitting.opened:
+                return fn(*args, **kwargs)
+            with run_of(self.name, self.asked()["extra_tags"]):
                 return fn(*args, **kwargs)
 
         return watched
@@ -234,7 +247,7 @@ class FitHook(Hook):
             bound = arguments(fn, args, kwargs)
             with fitting.training(bound):
                 result = fn(*args, **kwargs)
-            fitting.log(bound, result)
+            fitting.conclude(bound, result)
             return result
 
         return watched
@@ -242,17 +255,27 @@ class FitHook(Hook):
 
 def _install(hook: Hook) -> Undo:
     assert isinstance(hook, FitHook)  # noqa: S101  # FitHook alone passes this function on
-    library = hook.library
+    library, seams = hook.library, list(hook.library.seams())
+    if not hook.takes(seams):
+        return lambda: None
     with ExitStack() as undo:
+        undo.callback(_taken.pop, hook)
         if library.follow is not None:
             undo.callback(library.follow())
-        for owner, name in list(library.seams()):
+        for owner, name in seams:
             undo.callback(_wrap(owner, name, hook.inner))
         undo.callback(_off(hook, hook._delegate()))
-        for owner, name in list(library.seams()):
+        if hook.flavor is None:
+            for owner, name in seams:
+                undo.callback(_wrap(owner, name, hook.managed))
+        for owner, name in seams:
             undo.callback(_wrap(owner, name, hook.outer))
         undo.callback(
-            all_there((target, functools.partial(_tell, target, read)) for target, read in library.epochs.items())
+            all_there(
+                (target, functools.partial(_tell, target, read))
+                for target, read in library.epochs.items()
+                if target.partition(":")[0].partition(".")[0] in sys.modules
+            )
         )
         return undo.pop_all().close
 

@@ -22,7 +22,7 @@ from ..tracing import setup
 from ..tracing.context import active_run_id, suppressed
 from ..tracing.live import Live, go
 from ..tracing.records import Named, attr
-from ._models import log_data
+from ._models import log_data, log_metrics, log_params
 
 if TYPE_CHECKING:
     from ._fit import FitHook
@@ -152,7 +152,7 @@ class Fitting:
             _threads[self._thread] = self._outer
         if self._live is not None:
             with guard("reading what MLflow has logged"):
-                self._conclude()
+                self._read_back()
             self._live.finish(error)
 
     @contextmanager
@@ -168,29 +168,45 @@ class Fitting:
                 yield
 
     def _open(self, bound: Mapping[str, Any]) -> None:
-        if suppressed() or not self.hook.settings.log_traces or (now := setup.runtime()) is None:
+        now = setup.runtime() if self.hook.settings.log_traces and not suppressed() else None
+        if now is None and self.hook.flavor is not None:
             return
-        record = Fit(library=self.hook.name, run_id=active_run_id())
+        self.record = record = Fit(library=self.hook.name, run_id=active_run_id())
         record.name = type(next(iter(bound.values()), None)).__name__
         with guard("reading the arguments of a training"):
             self.hook.library.read(record, bound)
-        self.record, self._live = record, go(now, record)
+        if now is not None:
+            self._live = go(now, record)
+        if self._logs and record.params is not None:
+            log_params(orjson.loads(record.params))
+
+    @property
+    def _logs(self) -> bool:
+        """Whether what MLflow's flavors log is ours to log."""
+        return self.hook.flavor is None and self.hook.logs and self.around is None and active_run_id() is not None
 
     def epoch(self, number: int | None, metrics: Mapping[str, Any]) -> None:
         """An epoch has ended: an event of the span."""
-        if self.record is None or self._live is None:
+        if self.record is None:
             return
-        self.record.epochs = (self.record.epochs or 0) + 1
+        count = self.record.epochs or 0
+        number, self.record.epochs = count if number is None else number, count + 1
         self._last = {str(name): float(value) for name, value in metrics.items() if _number(value)}
-        told = {sc.FIT_METRIC_PREFIX + name: value for name, value in self._last.items()}
-        self._live.span.add_event(
-            sc.FIT_EPOCH_EVENT, {sc.FIT_EPOCH: self.record.epochs - 1 if number is None else number, **told}
-        )
+        if self._live is not None:
+            told = {sc.FIT_METRIC_PREFIX + name: value for name, value in self._last.items()}
+            self._live.span.add_event(sc.FIT_EPOCH_EVENT, {sc.FIT_EPOCH: number, **told})
+        if self._logs:
+            log_metrics(self._last, number)
 
-    def log(self, bound: Mapping[str, Any], result: Any) -> None:
-        """Log what MLflow's flavor cannot; the run is still active."""
+    def conclude(self, bound: Mapping[str, Any], result: Any) -> None:
+        """Read the result, and log what MLflow's flavor cannot; the run is still active."""
         library, asked = self.hook.library, self.hook.asked()
-        if active_run_id() is None or self.around is not None:
+        if library.after is not None and self.record is not None:
+            with guard("reading the result of a training"):
+                found = library.after(self.record, bound, result)
+                if found and self._logs:
+                    log_metrics(found)
+        if active_run_id() is None or self.around is not None or not self.hook.logs:
             return
         if library.data is not None and asked["log_datasets"]:
             with guard("logging the training data"):
@@ -199,7 +215,7 @@ class Fitting:
             with guard("logging the model"):
                 self._model_id = library.log_model(bound, result, asked)
 
-    def _conclude(self) -> None:
+    def _read_back(self) -> None:
         """What is known at the end: of MLflow's run, or of the last epoch where the run is not this training's."""
         record = self.record
         if record is None:

@@ -1,12 +1,50 @@
-"""Models that MLflow's flavor logs without an example or a signature, logged with both by MLflow's public API."""
+"""What MLflow has no autologging for, logged by its public API: runs, models with an example and a signature, data."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
 
-from .._guard import log
+from .._guard import guard, log
+from ..tracing.context import active_run_id
+
+_LONGEST: Final = 500  # characters of a parameter's value
+
+
+@contextmanager
+def run_of(name: str, tags: Mapping[str, str] | None) -> Iterator[None]:
+    """The caller's run, or one for a training of library *name*, which ends as the training does."""
+    run = None
+    if active_run_id() is None:
+        with guard("starting a run"):
+            import mlflow
+
+            run = mlflow.start_run(tags={**(tags or {}), "mlflow.autologging": name})
+    try:
+        yield
+    except BaseException:
+        if run is not None:
+            with guard("ending a run"):
+                mlflow.end_run("FAILED")
+        raise
+    if run is not None:
+        with guard("ending a run"):
+            mlflow.end_run()
+
+
+def log_params(params: Mapping[str, Any]) -> None:
+    import mlflow
+
+    mlflow.log_params({name: str(value)[:_LONGEST] for name, value in params.items()})
+
+
+def log_metrics(metrics: Mapping[str, float], step: int | None = None) -> None:
+    import mlflow
+
+    if metrics:
+        mlflow.log_metrics(dict(metrics), step=step)
 
 
 def log_with(

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from ._fit import FitHook, Library, Seam
+from ._fit import FitHook
 from ._fitting import Fit, current
 from ._hook import Undo, replace
+from ._library import Library, Seam
 
 __all__ = ["HOOK", "autolog"]
 

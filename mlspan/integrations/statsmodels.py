@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .._shape import dig
-from ._fit import FitHook, Library, Seam
+from ._fit import FitHook
 from ._fitting import Fit
+from ._library import Library, Seam
 from ._models import log_with
 
 __all__ = ["HOOK", "autolog"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ._fit import Epoch, FitHook, Library, Seam
+from ._fit import FitHook
 from ._fitting import Fit
+from ._library import Epoch, Library, Seam
 
 __all__ = ["HOOK", "autolog"]
 
