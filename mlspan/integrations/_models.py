@@ -88,3 +88,23 @@ def log_data(found: tuple[Any, Any] | None) -> None:
     else:
         data = mlflow.data.from_numpy(features, targets=targets)
     mlflow.log_input(data, context="train")
+
+
+def first_rows(data: Any, count: int) -> tuple[Any, Any] | None:
+    """Inputs and labels of the first *count* rows of a dataset, as arrays; None where rows cannot be looked up."""
+    import numpy as np
+
+    if not hasattr(data, "__getitem__") or not hasattr(data, "__len__") or not len(data):
+        return None
+    rows = [data[number] for number in range(min(count, len(data)))]
+    columns = list(zip(*rows, strict=False)) if isinstance(rows[0], (tuple, list)) else [rows]
+    arrays = [np.asarray([_array(one) for one in column]) for column in columns[:2]]
+    return (arrays[0], arrays[1] if len(arrays) > 1 else None) if arrays[0].dtype != object else None
+
+
+def _array(tensor: Any) -> Any:
+    """Of a tensor of PyTorch's, Paddle's or MXNet's; numbers and arrays are as they are."""
+    for name in ("asnumpy", "numpy"):
+        if callable(convert := getattr(tensor, name, None)):
+            return convert()
+    return tensor

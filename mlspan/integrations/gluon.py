@@ -13,7 +13,7 @@ from ._fit import FitHook
 from ._fitting import Fit, current
 from ._hook import Undo, replace
 from ._library import Library, Seam
-from ._models import log_with
+from ._models import first_rows, log_with
 
 __all__ = ["HOOK", "autolog"]
 
@@ -48,15 +48,7 @@ def _read(fit: Fit, call: Mapping[str, Any]) -> None:
 
 def _rows(call: Mapping[str, Any], count: int) -> tuple[Any, Any] | None:
     """Inputs and labels of the first rows, as arrays; None where the data cannot be looked up by row."""
-    import numpy as np
-
-    data = getattr(call.get("train_data"), "_dataset", None)
-    if data is None or not len(data):
-        return None
-    rows = [data[number] for number in range(min(count, len(data)))]
-    columns = zip(*rows, strict=False) if isinstance(rows[0], (tuple, list)) else [rows]
-    arrays = [np.asarray([getattr(one, "asnumpy", lambda one=one: one)() for one in column]) for column in columns]
-    return arrays[0], arrays[1] if len(arrays) > 1 else None
+    return first_rows(getattr(call.get("train_data"), "_dataset", None), count)
 
 
 def _follow() -> Undo:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from . import _keras
@@ -19,13 +22,30 @@ def _seams() -> Iterator[Seam]:
     yield keras.Model, "fit"
 
 
-def _log_model(call: Mapping[str, Any], _: Any, asked: Mapping[str, Any]) -> str | None:
+def _save_model(model: Any, path: str, **more: Any) -> None:
+    """MLflow's, which wants to put the example into a folder that it has yet to make."""
     import mlflow.keras
+
+    Path(path).mkdir(exist_ok=True)
+    mlflow.keras.save_model(model, path, **{**more, "signature": more.get("signature") or None})
+
+
+def _log_model(call: Mapping[str, Any], _: Any, asked: Mapping[str, Any]) -> str | None:
+    import mlflow.models
 
     model, data = call["self"], call.get("x", ())
     rows = data[:5] if hasattr(data, "shape") else None
     options = {name: asked[name] for name in ("save_exported_model", "save_model_kwargs") if name in asked}
-    return log_with(mlflow.keras.log_model, model, rows, lambda x: model.predict(x, verbose=0), asked, **options)
+    flavor = SimpleNamespace(__name__="mlflow.keras", save_model=_save_model)
+    log = functools.partial(mlflow.models.Model.log, artifact_path=None, flavor=flavor)
+    return log_with(
+        lambda model, **more: log(model=model, **more),
+        model,
+        rows,
+        lambda x: model.predict(x, verbose=0),
+        asked,
+        **options,
+    )
 
 
 HOOK = FitHook(

@@ -9,7 +9,7 @@ from typing import Any
 from ._fit import FitHook
 from ._fitting import Fit
 from ._library import Epoch, Library, Seam
-from ._models import log_with
+from ._models import first_rows, log_with
 
 __all__ = ["HOOK", "autolog"]
 
@@ -27,20 +27,15 @@ def _read(fit: Fit, call: Mapping[str, Any]) -> None:
     fit.name = type(module).__name__
     data = call.get("train_dataloaders")
     fit.set_size(getattr(data, "dataset", data))
-    if (one := _first(data)) is not None and len(one.shape) > 1:
-        fit.features = one.shape[1]
+    if (rows := _rows(data, 1)) is not None and rows[0].ndim > 1:
+        fit.features = rows[0].shape[1]
     limits = {name: getattr(trainer, name, None) for name in ("max_epochs", "max_steps", "accumulate_grad_batches")}
     fit.set_params({**limits, **(getattr(module, "hparams", None) or {})})
 
 
-def _first(data: Any) -> Any:
-    """The inputs of the training data's first row, as a batch of one; None if that is no tensor."""
-    dataset: Any = getattr(data, "dataset", None)
-    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
-        return None
-    row = dataset[0]
-    inputs = row[0] if isinstance(row, (tuple, list)) else row
-    return inputs[None] if hasattr(inputs, "shape") else None
+def _rows(data: Any, count: int) -> tuple[Any, Any] | None:
+    """Inputs and labels of the first rows, as arrays; None where the data cannot be looked up by row."""
+    return first_rows(getattr(data, "dataset", None), count)
 
 
 def _epoch(args: tuple[Any, ...]) -> Epoch:
@@ -53,14 +48,14 @@ def _log_model(call: Mapping[str, Any], _: Any, asked: Mapping[str, Any]) -> str
     import torch
 
     module = call["model"]
-    one = _first(call.get("train_dataloaders"))
+    rows = _rows(call.get("train_dataloaders"), 5)
 
     def predict(rows: Any) -> Any:
         module.eval()
         with torch.no_grad():
             return module(torch.from_numpy(rows).to(module.device)).cpu().numpy()
 
-    return log_with(mlflow.pytorch.log_model, module, None if one is None else one.numpy(), predict, asked)
+    return log_with(mlflow.pytorch.log_model, module, None if rows is None else rows[0], predict, asked)
 
 
 HOOK = FitHook(
@@ -77,6 +72,7 @@ HOOK = FitHook(
         },
         log_model=_log_model,
         adds=frozenset({"log_input_examples"}),
+        data=lambda call: _rows(call.get("train_dataloaders"), 1000),
     ),
     frozenset(
         {

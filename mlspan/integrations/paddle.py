@@ -9,7 +9,7 @@ from .._shape import dig
 from ._fit import FitHook
 from ._fitting import Fit
 from ._library import Epoch, Library, Seam
-from ._models import log_with
+from ._models import first_rows, log_with
 
 __all__ = ["HOOK", "autolog"]
 
@@ -22,15 +22,8 @@ def _seams() -> Iterator[Seam]:
 
 def _rows(call: Mapping[str, Any], count: int) -> tuple[Any, Any] | None:
     """Inputs and labels of the first rows, as arrays; None where the data cannot be looked up by row."""
-    import numpy as np
-
-    data: Any = call.get("train_data")
-    data = getattr(data, "dataset", data)
-    if not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
-        return None
-    rows = [data[number] for number in range(min(count, len(data)))]
-    inputs, *labels = zip(*rows, strict=False) if isinstance(rows[0], (tuple, list)) else (rows,)
-    return np.asarray(inputs), np.asarray(labels[0]) if labels else None
+    data = call.get("train_data")
+    return first_rows(getattr(data, "dataset", data), count)
 
 
 def _read(fit: Fit, call: Mapping[str, Any]) -> None:

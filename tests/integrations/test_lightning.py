@@ -44,7 +44,6 @@ class TestLightning(Contract):
     library, tag, span = "lightning", "pytorch", "fit Network"
     rows, features, epochs = 6, 2, 2
     fails = ValueError
-    has_data = False  # MLflow's flavor says that it logs data, and logs none
 
     def trainer(self) -> Any:
         quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
