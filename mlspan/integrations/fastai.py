@@ -52,9 +52,9 @@ def _read(fit: Fit, call: Mapping[str, Any]) -> None:
 
 
 def _stopping(learner: Any, call: Mapping[str, Any]) -> list[Any]:
-    callbacks = call.get("cbs") or ()
-    given = callbacks if isinstance(callbacks, (list, tuple)) or hasattr(callbacks, "items") else [callbacks]
-    return [callback for callback in [*learner.cbs, *given] if type(callback).__name__ == "EarlyStoppingCallback"]
+    from fastcore.foundation import L
+
+    return [callback for callback in [*learner.cbs, *L(call.get("cbs"))] if type(callback).__name__ == "EarlyStoppingCallback"]
 
 
 def _after(_: Fit, call: Mapping[str, Any], __: Any) -> Mapping[str, float] | None:
@@ -71,6 +71,7 @@ def _follow() -> Undo:
 
 def _with_epochs(fit: Any) -> Any:
     from fastai.callback.core import Callback
+    from fastcore.foundation import L
 
     class Epochs(Callback):  # type: ignore[misc]  # fastai's
         order = 60  # after fastai's Recorder, which has the numbers
@@ -83,8 +84,7 @@ def _with_epochs(fit: Any) -> Any:
     @functools.wraps(fit)
     def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
         if current() is not None and len(args) < 4:  # cbs is the fourth
-            given = kwargs.get("cbs") or ()
-            kwargs["cbs"] = [*(given if isinstance(given, (list, tuple)) else [given]), Epochs()]
+            kwargs["cbs"] = [*L(kwargs.get("cbs")), Epochs()]
         return fit(self, *args, **kwargs)
 
     return watched

@@ -10,6 +10,7 @@ import importlib
 import json
 import logging
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
@@ -66,7 +67,7 @@ class Contract:
         monkeypatch.setenv("MLFLOW_REQUIREMENTS_INFERENCE_TIMEOUT", "1")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
         mlflow.set_tracking_uri(mlflow_server)
-        self.experiment = mlflow.set_experiment(f"{self.library} {id(spans)} {threading.get_native_id()} {_next()}")
+        self.experiment = mlflow.set_experiment(f"{self.library} {_new()}")
         yield getattr(integrations, self.library).autolog
         getattr(integrations, self.library).autolog(disable=True)
         mlflow.set_tracking_uri(None)
@@ -196,7 +197,7 @@ class Contract:
         """An example of the data with the model, tags on the run, and a version in the registry."""
         import mlflow
 
-        name = f"of-{self.library}-{_next()}"
+        name = f"of-{self.library}-{_new()}"
         autolog(log_input_examples=True, registered_model_name=name, extra_tags={"team": "blue"})
         self.train()
         run = self.run()
@@ -285,8 +286,6 @@ class Contract:
             assert [span.name for span in trace.data.spans if span.name in names] == names
 
 
-_numbers = iter(range(1_000_000))
-
-
-def _next() -> int:
-    return next(_numbers)
+def _new() -> str:
+    """A name that nothing has yet, also on a server that tests have used before."""
+    return uuid.uuid4().hex[:8]

@@ -1,0 +1,51 @@
+"""Gluon, trained for real; MLflow has no flavor for it, so all that is logged is ours. The server is another Python's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+mxnet = pytest.importorskip("mxnet", reason="MXNet is in the nox session gluon")
+
+import numpy as np
+from classic import Contract
+from mxnet import gluon
+from mxnet.gluon.contrib.estimator import Estimator
+
+X = np.array([[0.0, 1.0], [1.0, 0.0], [0.2, 0.9], [0.9, 0.3], [0.1, 0.8], [0.8, 0.1]], dtype="float32")
+Y = np.array([0, 1, 0, 1, 0, 1], dtype="float32")
+
+
+def network() -> Any:
+    made = gluon.nn.Dense(2, in_units=2)
+    made.initialize()
+    return made
+
+
+def rows() -> Any:
+    return gluon.data.DataLoader(gluon.data.ArrayDataset(X, Y), batch_size=3)
+
+
+class TestGluon(Contract):
+    library, tag, span = "gluon", "gluon", "fit Dense"
+    rows, features, epochs = 6, 2, 2
+    fails = ValueError
+
+    def estimator(self) -> Any:
+        made = network()
+        trainer = gluon.Trainer(made.collect_params(), "sgd", {"learning_rate": 0.1})
+        loss = gluon.loss.SoftmaxCrossEntropyLoss()
+        return Estimator(made, loss, train_metrics=mxnet.metric.Accuracy(), trainer=trainer)
+
+    def train(self) -> Any:
+        self.estimator().fit(rows(), epochs=2)
+
+    def fail(self) -> None:
+        self.estimator().fit("no data", epochs=2)
+
+    def seam(self) -> tuple[Any, str]:
+        return Estimator, "fit"
+
+    def check_model(self, loaded: Any) -> None:
+        assert loaded.predict(X).shape == (6, 2)
