@@ -54,7 +54,11 @@ def _read(fit: Fit, call: Mapping[str, Any]) -> None:
 def _stopping(learner: Any, call: Mapping[str, Any]) -> list[Any]:
     from fastcore.foundation import L
 
-    return [callback for callback in [*learner.cbs, *L(call.get("cbs"))] if type(callback).__name__ == "EarlyStoppingCallback"]
+    return [
+        callback
+        for callback in [*learner.cbs, *L(call.get("cbs"))]
+        if type(callback).__name__ == "EarlyStoppingCallback"
+    ]
 
 
 def _after(_: Fit, call: Mapping[str, Any], __: Any) -> Mapping[str, float] | None:
@@ -90,13 +94,25 @@ def _with_epochs(fit: Any) -> Any:
     return watched
 
 
+def _frame(learner: Any, *columns: str) -> Any:
+    """What a tabular learner trains with, of its ``x_names`` and ``y_names``; None for another kind."""
+    frame: Any = dig(learner, "dls.train.items", object)
+    if not hasattr(frame, "columns") or not hasattr(learner.dls, "x_names"):
+        return None
+    return frame[[name for column in columns for name in getattr(learner.dls, column)]]
+
+
+def _data(call: Mapping[str, Any]) -> tuple[Any, Any] | None:
+    frame = _frame(call["self"], "x_names", "y_names")
+    return None if frame is None else (frame, None)
+
+
 def _log_model(call: Mapping[str, Any], _: Any, asked: Mapping[str, Any]) -> str | None:
     import mlflow.pyfunc
 
     learner = call["self"]
-    frame = dig(learner, "dls.train.items", object)
-    names = dig(learner, "dls.x_names", object)
-    rows = frame[list(names)][:5] if names is not None and hasattr(frame, "columns") else None  # type: ignore[call-overload, index]
+    frame = _frame(learner, "x_names")
+    rows = None if frame is None else frame[:5]
 
     def predict(rows: Any) -> Any:
         with learner.no_bar(), learner.no_logging():
@@ -114,6 +130,6 @@ HOOK = FitHook(
     "fastai",
     "fastai>=2.7,<3",
     ("fastai.learner",),
-    Library(flavor=None, seams=_seams, read=_read, follow=_follow, after=_after, log_model=_log_model),
+    Library(flavor=None, seams=_seams, read=_read, follow=_follow, after=_after, log_model=_log_model, data=_data),
 )
 autolog = HOOK.autolog

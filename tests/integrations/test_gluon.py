@@ -1,4 +1,4 @@
-"""Gluon, trained for real; MLflow has no flavor for it, so all that is logged is ours. The server is another Python's."""
+"""Gluon, trained for real; MLflow has no flavor for it, so all that is logged is ours."""
 
 from __future__ import annotations
 

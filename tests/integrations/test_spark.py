@@ -65,9 +65,9 @@ class TestSpark(Contract):
         autolog(log_models=False)
         model = LinearRegression(maxIter=1)
         grid = ParamGridBuilder().addGrid(model.regParam, [0.0, 0.1]).build()
-        search(
-            estimator=model, estimatorParamMaps=grid, evaluator=RegressionEvaluator(), parallelism=2, seed=1
-        ).fit(self.data)
+        search(estimator=model, estimatorParamMaps=grid, evaluator=RegressionEvaluator(), parallelism=2, seed=1).fit(
+            self.data
+        )
         assert spans.tree() == f"fit {search.__name__}"
         parent, *children = self.runs()
         assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
@@ -75,8 +75,8 @@ class TestSpark(Contract):
 
     def test_a_pipeline_is_one_training(self, autolog: Any, spans: Spans) -> None:
         autolog(log_models=False)
-        Pipeline(
-            stages=[VectorAssembler(inputCols=["a", "b"], outputCol="features"), LinearRegression(maxIter=1)]
-        ).fit(self.plain)
+        Pipeline(stages=[VectorAssembler(inputCols=["a", "b"], outputCol="features"), LinearRegression(maxIter=1)]).fit(
+            self.plain
+        )
         assert spans.tree() == "fit Pipeline"
         assert self.run().data.params
