@@ -67,7 +67,10 @@ class Contract:
         monkeypatch.setenv("MLFLOW_REQUIREMENTS_INFERENCE_TIMEOUT", "1")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
         mlflow.set_tracking_uri(mlflow_server)
-        self.experiment = mlflow.set_experiment(f"{self.library} {_new()}")
+        # Through the server, as over a network: to a folder, MLflow logs Spark's models in a way of its own.
+        name = f"{self.library}-{_new()}"
+        made = mlflow.create_experiment(name, artifact_location=f"mlflow-artifacts:/{name}")
+        self.experiment = mlflow.set_experiment(experiment_id=made)
         yield getattr(integrations, self.library).autolog
         getattr(integrations, self.library).autolog(disable=True)
         mlflow.set_tracking_uri(None)
