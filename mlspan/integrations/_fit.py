@@ -26,6 +26,7 @@ from ._fitting import Fitting, arguments, current, nested
 from ._hook import Hook, Settings, Undo, _put, all_there, tap, within
 from ._library import Epoch, Library, Seam
 from ._models import run_of
+from ._predict import watch_predictions
 
 DEFAULTS: Final = {  # the options of every library, beside those of Hook
     "log_input_examples": False,
@@ -264,6 +265,9 @@ def _install(hook: Hook) -> Undo:
             undo.callback(library.follow())
         for owner, name in seams:
             undo.callback(_wrap(owner, name, hook.inner))
+        if library.predicts is not None:
+            for seam in library.predicts():
+                undo.callback(watch_predictions(hook, hook.name, seam))
         undo.callback(_off(hook, hook._delegate()))
         if hook.flavor is None:
             for owner, name in seams:

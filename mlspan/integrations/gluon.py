@@ -62,7 +62,8 @@ def _with_epochs(fit: Any) -> Any:
         def epoch_end(self, estimator: Any, *_: Any, **__: Any) -> None:
             if (fitting := current()) is not None:
                 metrics = [*estimator.train_metrics, *estimator.val_metrics]
-                fitting.epoch(None, dict(metric.get() for metric in metrics))
+                named = [metric.get() for metric in metrics]
+                fitting.epoch(None, {name: value for name, value in named if value == value})  # noqa: PLR0124  # no NaN
 
     @functools.wraps(fit)
     def watched(self: Any, *args: Any, **kwargs: Any) -> Any:

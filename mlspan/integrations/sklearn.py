@@ -12,13 +12,24 @@ from ._library import Library, Seam
 __all__ = ["HOOK", "autolog"]
 
 
-def _seams() -> Iterator[Seam]:
+def _estimators() -> set[type]:
     from sklearn.pipeline import Pipeline
     from sklearn.utils import all_estimators
 
-    for cls in {*(found for _, found in all_estimators()), Pipeline}:
+    return {*(found for _, found in all_estimators()), Pipeline}
+
+
+def _seams() -> Iterator[Seam]:
+    for cls in _estimators():
         for name in ("fit", "fit_transform", "fit_predict"):
             if hasattr(cls, name):
+                yield cls, name
+
+
+def _predicts() -> Iterator[Seam]:
+    for cls in _estimators():
+        for name in ("predict", "predict_proba"):
+            if name in vars(cls):
                 yield cls, name
 
 
@@ -32,7 +43,7 @@ HOOK = FitHook(
     "sklearn",
     "scikit-learn>=1.6,<2",
     ("sklearn",),
-    Library(flavor="sklearn", seams=_seams, read=_read, helps=True),
+    Library(flavor="sklearn", seams=_seams, read=_read, predicts=_predicts, helps=True),
     frozenset({"max_tuning_runs", "log_post_training_metrics", "serialization_format", "pos_label"}),
 )
 autolog = HOOK.autolog

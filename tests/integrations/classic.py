@@ -88,6 +88,10 @@ class Contract:
         return run
 
     @staticmethod
+    def predictions(spans: Spans) -> list[Any]:
+        return [span for span in spans.all if span.name.startswith("predict ")]
+
+    @staticmethod
     def model(run: Any) -> Any:
         """What MLflow has logged of a run's first model: ``.signature``, ``.saved_input_example_info``."""
         import mlflow
@@ -110,7 +114,14 @@ class Contract:
         assert bool(run.inputs.dataset_inputs) is self.has_data
         info = self.model(run)
         assert (info.signature is not None, info.saved_input_example_info) == (self.signed, None)
-        self.check_model(mlflow.pyfunc.load_model(info.model_uri))
+        integrations.pyfunc.autolog()
+        with tracing.span("app"):
+            self.check_model(mlflow.pyfunc.load_model(info.model_uri))
+        integrations.pyfunc.autolog(disable=True)
+        used = {
+            span.attributes["mlspan.model.id"]: span.attributes["mlspan.run.id"] for span in self.predictions(spans)
+        }
+        assert used == {info.model_id: run.info.run_id}
         attributes = dict(span.attributes)
         assert attributes.pop("mlspan.fit.peak_memory") > 1_000_000
         assert set(json.loads(attributes.pop("mlspan.fit.params")))
