@@ -96,10 +96,14 @@ def _with_epochs(fit: Any) -> Any:
 
 def _frame(learner: Any, *columns: str) -> Any:
     """What a tabular learner trains with, of its ``x_names`` and ``y_names``; None for another kind."""
-    frame: Any = dig(learner, "dls.train.items", object)
-    if not hasattr(frame, "columns") or not hasattr(learner.dls, "x_names"):
+    rows: Any = dig(learner, "dls.train.dataset", object)
+    if not hasattr(rows, "decode") or not hasattr(learner.dls, "x_names"):
         return None
-    return frame[[name for column in columns for name in getattr(learner.dls, column)]]
+    frame = rows.decode().items  # as the caller gave it, before it was normalised
+    frame = frame[[name for column in columns for name in getattr(learner.dls, column)]]
+    return frame.astype(
+        dict.fromkeys(frame.select_dtypes("float32").columns, "float64")
+    )  # and so is what it predicts from
 
 
 def _data(call: Mapping[str, Any]) -> tuple[Any, Any] | None:

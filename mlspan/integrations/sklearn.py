@@ -27,10 +27,14 @@ def _seams() -> Iterator[Seam]:
 
 
 def _predicts() -> Iterator[Seam]:
-    for cls in _estimators():
-        for name in ("predict", "predict_proba"):
-            if name in vars(cls):
-                yield cls, name
+    found = {
+        (owner, name)
+        for cls in _estimators()
+        for name in ("predict", "predict_proba")
+        for owner in [next((base for base in cls.__mro__ if name in vars(base)), None)]
+        if owner is not None
+    }
+    yield from found
 
 
 def _read(fit: Fit, call: Mapping[str, Any]) -> None:

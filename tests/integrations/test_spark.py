@@ -14,7 +14,7 @@ if shutil.which("java") is None:
 
 import pandas as pd
 from classic import Contract
-from pyspark.errors import IllegalArgumentException
+from pyspark.errors.exceptions.captured import IllegalArgumentException
 from pyspark.ml import Estimator, Pipeline
 from pyspark.ml.evaluation import RegressionEvaluator
 from pyspark.ml.feature import VectorAssembler
@@ -31,6 +31,7 @@ class TestSpark(Contract):
     library, tag, span = "spark", "pyspark.ml", "fit LinearRegression"
     rows, features = None, 2
     fails = IllegalArgumentException
+    has_id = False
     metrics = False  # MLflow asks no evaluation of Spark's models
 
     @pytest.fixture(autouse=True, scope="class")

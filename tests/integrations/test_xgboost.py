@@ -55,7 +55,7 @@ class TestXgboostEstimator(TestXgboost):
         return xgboost.XGBClassifier, "fit"
 
     def test_in_a_search_of_scikit_learns(self, autolog: Any, spans: Any) -> None:
-        """GridSearchCV over XGBoost's estimator: one run of scikit-learn's; each candidate's training is a span in its."""
+        """GridSearchCV over XGBoost's estimator: one run of scikit-learn's, with a span for each training."""
         from sklearn.model_selection import GridSearchCV
 
         autolog(log_models=False)
