@@ -13,8 +13,8 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, Final
 
 import wrapt
@@ -224,15 +224,30 @@ class FitHook(Hook):
 
         return watched
 
+    @contextmanager
+    def training(self, call: dict[str, Any]) -> Iterator[Fitting | None]:
+        """A training that is no call of a function, with what would be its arguments; None where this is off."""
+        exclusive = self.settings.exclusive and active_run_id() is not None
+        if self._undo is None or exclusive or nested(self, (call["self"],)):
+            yield None
+            return
+        with Fitting(self, (call["self"],)) as fitting, self._run():
+            with fitting.training(call):
+                yield fitting
+            fitting.conclude(call, None)
+
+    def _run(self) -> AbstractContextManager[None]:
+        return run_of(self.name, self.asked()["extra_tags"]) if self.logs else nullcontext()
+
     def managed(self, fn: Any, on: list[bool]) -> Any:
         """*fn* with a run around it, for a library that MLflow has no patch for."""
 
         @functools.wraps(fn)
         def watched(*args: Any, **kwargs: Any) -> Any:
             fitting = current()
-            if not on or not self.logs or fitting is None or fitting.hook is not self or fitting.opened:
+            if not on or fitting is None or fitting.hook is not self or fitting.opened:
                 return fn(*args, **kwargs)
-            with run_of(self.name, self.asked()["extra_tags"]):
+            with self._run():
                 return fn(*args, **kwargs)
 
         return watched
