@@ -13,7 +13,7 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, Final
 
@@ -23,10 +23,11 @@ from .._guard import guard
 from ..tracing.context import active_run_id
 from ._apart import keep_apart
 from ._fitting import Fitting, arguments, current, nested
-from ._hook import Hook, Settings, Undo, _put, all_there, tap, within
-from ._library import Epoch, Library, Seam
+from ._hook import Hook, Settings, Undo, all_there, within
+from ._library import Library, Seam
 from ._models import run_of
 from ._predict import watch_predictions
+from ._seams import being_imported, tell, version_of, wrap
 
 DEFAULTS: Final = {  # the options of every library, beside those of Hook
     "log_input_examples": False,
@@ -134,7 +135,7 @@ class FitHook(Hook):
 
     def _enable(self) -> None:
         # MLflow's flavors import their libraries: amid that there is no autolog yet. _heard comes when there is.
-        if not any(_being_imported(name) for name in ("mlflow", self.flavor, *self.library.needs)):
+        if not any(being_imported(name) for name in ("mlflow", self.flavor, *self.library.needs)):
             super()._enable()
 
     def _installed(self) -> bool:
@@ -146,7 +147,7 @@ class FitHook(Hook):
 
     def _supported(self) -> bool:
         name, versions = re.split(r"(?=[<>=])", self.requires, maxsplit=1)
-        version = _version(self.modules, name)
+        version = version_of(self.modules, name)
         if version is None or within(version, versions):
             return True
         self._say(
@@ -279,19 +280,19 @@ def _install(hook: Hook) -> Undo:
         if library.follow is not None:
             undo.callback(library.follow())
         for owner, name in seams:
-            undo.callback(_wrap(owner, name, hook.inner))
+            undo.callback(wrap(owner, name, hook.inner))
         if library.predicts is not None:
             for seam in library.predicts():
                 undo.callback(watch_predictions(hook, hook.name, seam))
         undo.callback(_off(hook, hook._delegate()))
         if hook.flavor is None:
             for owner, name in seams:
-                undo.callback(_wrap(owner, name, hook.managed))
+                undo.callback(wrap(owner, name, hook.managed))
         for owner, name in seams:
-            undo.callback(_wrap(owner, name, hook.outer))
+            undo.callback(wrap(owner, name, hook.outer))
         undo.callback(
             all_there(
-                (target, functools.partial(_tell, target, read))
+                (target, functools.partial(tell, target, read))
                 for target, read in library.epochs.items()
                 if target.partition(":")[0].partition(".")[0] in sys.modules
             )
@@ -305,32 +306,3 @@ def _off(hook: FitHook, undo: Undo) -> Undo:
             undo()
 
     return off
-
-
-def _tell(target: str, read: Callable[[tuple[Any, ...]], Epoch]) -> Undo:
-    def seen(args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
-        if (fitting := current()) is not None:
-            fitting.epoch(*read((*args, *kwargs.values())))
-
-    return tap(target, seen)
-
-
-def _wrap(owner: Any, name: str, make: Callable[[Any, list[bool]], Any]) -> Undo:
-    own, on = vars(owner).get(name), [True]
-    if hasattr(own, "check") and hasattr(own, "fn"):  # scikit-learn's available_if, whose function is inside
-        owner, name, own = own, "fn", own.fn
-    return _put(owner, name, own, make(getattr(owner, name), on), on)
-
-
-def _being_imported(name: str | None) -> bool:
-    return bool(getattr(getattr(sys.modules.get(name or ""), "__spec__", None), "_initializing", False))
-
-
-def _version(modules: tuple[str, ...], name: str) -> str | None:
-    for module in modules:
-        if isinstance(version := getattr(sys.modules.get(module.partition(".")[0]), "__version__", None), str):
-            return version
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:  # the library goes by another name, such as xgboost-cpu
-        return None

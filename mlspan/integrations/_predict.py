@@ -12,8 +12,9 @@ from opentelemetry.trace import SpanContext, get_current_span
 from ..tracing import semconv as sc
 from ..tracing.records import Named, attr
 from ._fitting import current, size
-from ._hook import Begin, Call, Hook, Undo, _put, watched
+from ._hook import Begin, Call, Hook, Undo, watched
 from ._origins import Origin, known
+from ._seams import wrap
 
 if TYPE_CHECKING:
     from ._library import Seam
@@ -54,13 +55,8 @@ def prediction(library: str, model: Any, data: Any, origin: Origin | None = None
 
 def watch_predictions(hook: Hook, library: str, seam: Seam) -> Undo:
     """Watch a method of trained models that predicts."""
-    owner, name = seam
-    own: Any = vars(owner).get(name)
-    on = [True]
-    if hasattr(own, "check") and hasattr(own, "fn"):  # scikit-learn's available_if, whose function is inside
-        owner, name, own = own, "fn", own.fn
     open_ = functools.partial(hook.open, _begin(library))
-    return _put(owner, name, own, watched(getattr(owner, name), open_, on), on)
+    return wrap(*seam, lambda fn, on: watched(fn, open_, on))
 
 
 def _begin(library: str) -> Begin:
