@@ -88,3 +88,26 @@ class TestSklearn(Contract):
     def test_an_unknown_option_is_refused(self) -> None:
         with pytest.raises(TypeError, match="no option colour"):
             integrations.sklearn.autolog(colour="red")
+
+    def test_an_option_that_mlflow_lacks_is_said(
+        self, autolog: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """What this MLflow's flavor does not take is said in one line, not swallowed."""
+        monkeypatch.setattr(self.hook, "options", self.hook.options | {"of_the_future"})
+        autolog(of_the_future=1)
+        (line,) = [record.message for record in caplog.records if record.name == "mlspan"]
+        assert line == "mlspan: autologging of sklearn has no option of_the_future: it changes nothing"
+
+    def test_an_untested_version_is_left_alone_and_said(
+        self, autolog: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """One line says what is off and why, where MLflow is silent; and the user may insist."""
+        original = LogisticRegression.fit
+        monkeypatch.setattr(self.hook, "requires", "scikit-learn>=0.1,<1")
+        autolog(log_models=False)
+        assert LogisticRegression.fit is original
+        (line,) = [record.message for record in caplog.records if record.name == "mlspan"]
+        assert "is outside of the tested range >=0.1,<1: its trainings are left alone" in line
+        autolog(log_models=False, disable_for_unsupported_versions=False, silent=True)
+        self.train()
+        assert self.run().data.params
