@@ -8,15 +8,17 @@ from typing import Any
 BEGAN = 1_767_225_600_000_000_000  # 2026-01-01 00:00:00 UTC, in nanoseconds
 
 
-def span(trace: int, number: int, name: str, parent: int = 0, *, at: float = 0, ms: float = 1, **more: Any) -> dict[str, Any]:
-    """One span: *at* and *ms* in milliseconds from BEGAN; ``error``, ``scope`` and attributes in *more*.
+def span(
+    trace: str, number: int, name: str, parent: int = 0, *, at: float = 0, ms: float = 1, **more: Any
+) -> dict[str, Any]:
+    """One span of the trace whose id begins with *trace*: *at* milliseconds after BEGAN, for *ms*.
 
-    The attributes' names have ``__`` for the dot.
+    *more* is ``error``, as in ``"TimeoutError: nobody answered"``, and attributes, whose names have ``__`` for the dot.
     """
     start = BEGAN + int(at * 1e6)
     error = more.pop("error", None)
     found = {
-        "traceId": f"{trace:032x}",
+        "traceId": trace.ljust(32, "0"),
         "spanId": f"{number:016x}",
         "parentSpanId": f"{parent:016x}" if parent else "",
         "name": name,

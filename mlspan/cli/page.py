@@ -41,7 +41,7 @@ def page(trace: model.Trace, known: dict[str, str]) -> str:
 <style>{_STYLE}</style>
 </head>
 <body>
-<h1>{title}<small class="{state}">{escape(trace.state)}</small></h1>
+<h1>{title} <small class="{state}">{escape(trace.state)}</small></h1>
 <dl>{"".join(_fact(key, value) for key, value in known.items())}</dl>
 <main>
 {"".join(_rows(trace))}
