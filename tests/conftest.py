@@ -16,6 +16,7 @@ os.environ["MLSPAN_STRICT"] = "1"
 os.environ["MLSPAN_TRACKING_URI"] = "none"  # tests that want MLflow say which
 sys.path.insert(0, str(Path(__file__).parent))
 
+os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # seven processes a server that no test has a use for
 os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"  # a server that fails is a finding, not something to wait for
 
 import pytest

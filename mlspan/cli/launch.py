@@ -28,7 +28,7 @@ def main() -> None:
     else:
         if Path(name).is_file():  # of a folder or a zip file, runpy itself puts it first
             _first_on_path(Path(name).resolve().parent)
-        runpy.run_path(name, run_name="__main__")
+        runpy.run_path(str(Path(name).absolute()), run_name="__main__")  # as Python has it since 3.9
 
 
 def _first_on_path(folder: Path) -> None:
