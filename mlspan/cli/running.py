@@ -84,19 +84,9 @@ def ui(
         return
     need("mlflow", "mlflow", "the viewer")
     port = _port(host, port)
-    command_ = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "ui",
-        "--backend-store-uri",
-        where.uri,
-        "--host",
-        host,
-        "--port",
-        str(port),
-    ]
-    with tempfile.TemporaryFile() as log, _started(command_, log) as server:
+    argv = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", where.uri, "--host", host]
+    argv += ["--port", str(port), "--workers", "1"]  # one person looks; four, the default, take a gigabyte
+    with tempfile.TemporaryFile() as log, _started(argv, log) as server:
         with busy("Starting MLflow"):
             _wait(server, host, port, log)
         _tell(f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}", where.experiment, browse=browse)  # noqa: S104
