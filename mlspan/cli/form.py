@@ -52,6 +52,11 @@ def count(number: float | None) -> str:
     return f"{number:,.0f}"
 
 
+def many(number: int, what: str) -> str:
+    """``1 span``, ``1,234 spans``."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 def when(ms: float, *, now: float | None = None) -> str:
     """Local time: ``16:24:01`` of today, ``24 Nov 16:24`` of this year, else ``2025-11-24``."""
     moment = datetime.fromtimestamp(ms / 1000).astimezone()

@@ -20,6 +20,7 @@ from ..tracing.context import Origin
 from ..tracing.export.assembly import _is_genai
 from ..tracing.export.mlflow import MlflowSink, Rejected
 from ..tracing.export.parcel import Away, Parcel
+from . import form
 from .common import Experiment, Failure, TrackingUri, command, err, need, out
 from .otlp_file import NeedsZstd, pieces
 from .otlp_spans import spans
@@ -205,11 +206,11 @@ def _send(sink: MlflowSink, parcels: list[Parcel], taken: Taken) -> None:
 def _report(taken: Taken, where: str) -> None:
     console = out()
     console.print(
-        f"{_many(len(taken.traces), 'trace')} ({_many(taken.spans, 'span')}) taken into {where}", soft_wrap=True
+        f"{form.many(len(taken.traces), 'trace')} ({form.many(taken.spans, 'span')}) taken into {where}", soft_wrap=True
     )
     if taken.left_out:
         console.print(
-            f"{_many(len(taken.left_out), 'trace')} without a GenAI span left out; --all takes them", soft_wrap=True
+            f"{form.many(len(taken.left_out), 'trace')} without a GenAI span left out; --all takes them", soft_wrap=True
         )
     for how_many, what in (
         (taken.unreadable, "line not readable"),
@@ -218,10 +219,6 @@ def _report(taken: Taken, where: str) -> None:
     ):
         if how_many:
             first, _, rest = what.partition(" ")
-            console.print(f"{_many(how_many, first)} {rest}", style="yellow", soft_wrap=True)
+            console.print(f"{form.many(how_many, first)} {rest}", style="yellow", soft_wrap=True)
     for reason in taken.reasons:
         console.print(f"  {reason}", style="dim", soft_wrap=True)
-
-
-def _many(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' * (number != 1)}"

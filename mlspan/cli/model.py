@@ -133,6 +133,30 @@ def read(found: Any) -> Trace:
     )
 
 
+def from_spans(trace_id: str, found: Sequence[Any]) -> Trace:
+    """A trace of which only spans are known: no tags, no experiment, and the counts of its topmost spans."""
+    spans = [_span(span) for span in found]
+    ids = {span.id for span in spans}
+    tops = sorted((span for span in spans if span.parent not in ids), key=lambda span: span.start)
+    return Trace(
+        id=trace_id,
+        name=tops[0].name if tops else "",
+        state="ERROR" if any(span.failed for span in tops) else "OK",
+        start=tops[0].start // 1_000_000 if tops else 0,
+        ms=_took(spans),
+        request="",
+        response="",
+        experiment="",
+        run=None,
+        session=None,
+        user=None,
+        tokens=None,
+        cost=None,
+        tags={},
+        spans=spans,
+    )
+
+
 def _took(spans: Sequence[Span]) -> float | None:
     """Milliseconds, which MLflow rounds; None while something is open."""
     ends = [span.end for span in spans]

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from . import form, model
 from .common import AsJson, Experiment, Failure, TrackingUri, command, note, out, write
+from .draining import SpoolDir, as_trace, letters, show_letters
 from .places import is_server, place
 from .reading import Traces
 
@@ -31,13 +32,20 @@ _NUMBERS: Final = ("took", "tokens", "cost", "spans", "at")
 
 @command
 def show(
-    trace: Annotated[str, typer.Argument(metavar="TRACE", help="Its id, the first digits of it, or: last")] = "last",
+    trace: Annotated[
+        str | None,
+        typer.Argument(metavar="TRACE", help="Its id, its first digits, or: last. [dim]Default: last.[/dim]"),
+    ] = None,
     as_json: AsJson = False,
     html: Annotated[
         Path | None,
         typer.Option("--html", metavar="FILE", help="Write a page with the timeline, which needs nothing else."),
     ] = None,
     content: Annotated[bool, typer.Option(help="Show the first line of what was asked and answered.")] = True,
+    dead: Annotated[
+        bool, typer.Option("--dead", help="Show what its backend has refused: all of it, or of TRACE.")
+    ] = False,
+    spool_dir: SpoolDir = None,
     tracking_uri: TrackingUri = None,
     experiment: Experiment = None,
 ) -> None:
@@ -47,20 +55,33 @@ def show(
 
     mlspan show · mlspan show 3fa9 · mlspan show last --html trace.html
     """
-    traces = Traces(place(tracking_uri, experiment))
-    found = traces.find(trace)
+    if dead and trace is None:
+        show_letters(letters(spool_dir, None), as_json=as_json)
+        return
+    if dead:
+        refused = letters(spool_dir, trace)
+        found = as_trace(refused, str(trace))
+        known = {"refused": "; ".join({form.one_line(one.reason) for one in refused}), "trace": found.id}
+    else:
+        traces = Traces(place(tracking_uri, experiment))
+        found = traces.find(trace or "last")
+        known = facts(found, traces)
     if html is not None:
-        from .page import page
-
-        try:
-            html.write_text(page(found, facts(found, traces)), encoding="utf-8")
-        except OSError as error:
-            raise Failure(f"cannot write {html}: {error.strerror}") from error
-        note(f"{html} has it")
+        _write_page(html, found, known)
     if as_json:
         write(model.dumps({**model.as_json(found), "spans": model.spans_as_json(found)}))
     elif html is None:
-        render(found, out(), facts(found, traces), content=content)
+        render(found, out(), known, content=content)
+
+
+def _write_page(path: Path, trace: model.Trace, known: dict[str, str]) -> None:
+    from .page import page
+
+    try:
+        path.write_text(page(trace, known), encoding="utf-8")
+    except OSError as error:
+        raise Failure(f"cannot write {path}: {error.strerror}") from error
+    note(f"{path} has it")
 
 
 def facts(trace: model.Trace, traces: Traces) -> dict[str, str]:
