@@ -17,7 +17,6 @@ from opentelemetry.sdk.trace import ReadableSpan
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from ..tracing.context import Origin
-from ..tracing.export.assembly import _is_genai
 from ..tracing.export.mlflow import MlflowSink, Rejected
 from ..tracing.export.parcel import Away, Parcel
 from . import form
@@ -91,6 +90,10 @@ def _root(of_trace: Sequence[ReadableSpan]) -> int:
     ids = {_id(span) for span in of_trace}
     tops = [span for span in of_trace if span.parent is None or span.parent.span_id not in ids] or of_trace
     return _id(min(tops, key=lambda span: (span.parent is not None, span.start_time or 0)))
+
+
+def _is_genai(span: ReadableSpan) -> bool:
+    return any(name.startswith(("gen_ai.", "mlspan.")) for name in span.attributes or ())
 
 
 def _id(span: ReadableSpan) -> int:
