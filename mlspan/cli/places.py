@@ -20,7 +20,7 @@ ARGUMENT: Final = "argument"
 DEFAULT: Final = "default"
 
 # What counts after MLSPAN_*, and is read when a trace is stored rather than when the settings are resolved.
-_LATER: Final = {
+LATER: Final = {
     "tracking_uri": ("MLFLOW_TRACKING_URI",),
     "experiment": ("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"),
     "run": ("MLFLOW_RUN_ID",),
@@ -75,7 +75,7 @@ def _one(setting: Any, config: Config, arguments: Mapping[str, Any], wrong: list
     own = next((variable for variable in setting.metadata["environ"] if os.environ.get(variable)), None)
     if own is not None and not any(line.startswith(f"{own}=") for line in wrong):
         return Setting(name, value, own)
-    for variable in _LATER.get(name, ()):
+    for variable in LATER.get(name, ()):
         if said := os.environ.get(variable):
             return Setting(name, said, variable)
     return Setting(name, value, DEFAULT)
