@@ -57,7 +57,8 @@ def lines() -> Iterator[str]:
     yield "<!-- Written by docs/reference.py from mlspan/tracing/records.py: change those. -->"
     yield ""
     yield f"What spans hold, in the names of the [OpenTelemetry GenAI conventions]({CONVENTIONS});"
-    yield "`mlspan.*` is what has no convention yet. An attribute is there only if it is known: a parameter that was not sent is not recorded."
+    yield "`mlspan.*` is what has no convention yet. An attribute is there only if it is known:"
+    yield "a parameter that was not sent is not recorded."
     yield "*start*: set when the span starts, so that samplers see it. *content*: one JSON string, subject to"
     yield "[your policy](privacy.md)."
     yield from table("On any span", ANY_SPAN, "where from")
