@@ -111,6 +111,10 @@ def settings() -> Iterator[str]:
     said = re.split(r"\n {4}(?=\w+:)", inspect.getdoc(tracing.configure).partition("Args:")[2].partition("Raises:")[0])
     about = dict(" ".join(one.split()).split(": ", 1) for one in said if ":" in one)
     yield from [
+        "---",
+        "hide: [toc]",
+        "---",
+        "",
         "# Settings",
         "",
         "<!-- Written by docs/reference.py from mlspan/tracing/config.py: change that. -->",

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 from . import canned
-from .common import Experiment, Failure, TrackingUri, busy, command, need, note, out
+from .common import Experiment, Failure, TrackingUri, busy, command, myself, need, note, out
 from .places import database_file, is_server, place
 from .reading import Traces
 from .show import facts, render
@@ -51,7 +51,9 @@ def demo(tracking_uri: TrackingUri = None, experiment: Experiment = None) -> Non
         console.print()
         note("Look at it in MLflow:")
         is_default = where.uri == place(None, None, exists=False).uri
-        console.print("mlspan ui" + ("" if is_default else f" --tracking-uri {shlex.quote(where.uri)}"), soft_wrap=True)
+        console.print(
+            f"{myself()} ui" + ("" if is_default else f" --tracking-uri {shlex.quote(where.uri)}"), soft_wrap=True
+        )
 
 
 def _record(uri: str, experiment: str | None) -> str:
