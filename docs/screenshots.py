@@ -31,12 +31,11 @@ from servers.process import Process, free_port
 SHOTS = {
     "openai_chat": "chat gpt-4o-mini",
     "openai_agents": "execute_tool get_weather",
-    "langchain_agent": "chat gpt-4o-mini",
     "langchain_rag": "retrieval Shelf",
     "langgraph_approval": "check",
-    "llama_rag": "retrieval",
-    "autogen_team": "chat gpt-4o-mini",
-    "ag2_chat": "chat gpt-4o-mini",
+    "llama_index_rag": "retrieval",
+    "autogen_team": "execute_tool",
+    "ag2_chat": "execute_tool",
 }
 
 TERMINAL = (
