@@ -53,7 +53,7 @@ class Setting:
 
 def settings(arguments: Mapping[str, Any]) -> tuple[dict[str, Setting], list[str]]:
     """Every setting, as a program started here would have it, and a line for each variable that is wrong."""
-    heard = _Listener()
+    heard = Heard()
     log.addHandler(heard)
     passes, log.propagate = log.propagate, False
     try:
@@ -90,7 +90,9 @@ def _misspelt() -> list[str]:
     return lines
 
 
-class _Listener(logging.Handler):
+class Heard(logging.Handler):
+    """Keeps what a logger says."""
+
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[str] = []
