@@ -111,7 +111,7 @@ def commands(chromium: Any, folder: Path, uri: str) -> None:
 def save(taken: bytes, path: Path) -> None:
     """As few bytes as a picture of text needs."""
     picture: Any = Image.open(io.BytesIO(taken)).convert("RGB")
-    picture.quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
     print(path.name, path.stat().st_size)
 
 
