@@ -11,6 +11,7 @@ from typing import Any
 
 from mlspan import tracing
 from mlspan.cli.places import LATER
+from mlspan.integrations import _fitting, _predict
 from mlspan.tracing import records
 from mlspan.tracing import semconv as sc
 from mlspan.tracing.config import Config
@@ -27,6 +28,8 @@ RECORDS = {  # record -> heading, and the names that its spans have
     records.Workflow: ("Workflows", "`invoke_workflow order`"),
     records.Request: ("Other requests to a provider", "`POST files`"),
     records.Step: ("Steps", "the name of the chain, node, parser or function"),
+    _fitting.Fit: ("Trainings", "`fit RandomForestClassifier`"),
+    _predict.Predict: ("Predictions", "`predict RandomForestClassifier`"),
 }
 TYPES = {"str": "string", "int": "int", "float": "double", "bool": "boolean", "list[str]": "string[]"}
 WHEN = {"start": "start", "end": "end", "content": "end, as content"}
@@ -42,12 +45,19 @@ LINKS = {
     "asked_by": "from a tool to the call to a model that asked for it",
     "triggered_by": "from a node of a graph to the nodes that led to it",
     "handed_off_by": "from an agent's turn to what handed over to it",
+    "trained_by": "from a prediction to the training that made its model",
     "resumes": "from a run that goes on to the run that waited",
 }
 METRICS = {
     sc.METRIC_OPERATION_DURATION: ("s", "how long an operation took, streams until their end"),
     sc.METRIC_TOKEN_USAGE: ("{token}", f"tokens, by `{sc.TOKEN_TYPE}`: `input` or `output`"),
     sc.METRIC_TIME_TO_FIRST_CHUNK: ("s", "until the first chunk of a stream came"),
+    "otel.sdk.exporter.span.exported": (
+        "{span}",
+        "spans that a backend has taken, or with `error.type` refused for good",
+    ),
+    "otel.sdk.processor.span.processed": ("{span}", "spans dropped before any backend was asked, by `error.type`"),
+    "otel.sdk.processor.span.queue.size": ("{span}", "spans that wait to be taken by every backend"),
 }
 
 

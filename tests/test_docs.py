@@ -20,8 +20,6 @@ from mlspan.cli.app import app
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
-# Pages that others are writing: until they are here, an empty one stands in for each.
-PENDING = {"durability", "mlflow", "classic", *(f"integrations/{name}" for name in ("llama_index", "autogen", "ag2"))}
 NEEDS = {"llama_index": "llama_index", "autogen": "autogen_agentchat", "ag2": "autogen", "classic": "sklearn"}
 
 RUN = """
@@ -109,10 +107,6 @@ def test_it_builds(tmp_path: Path) -> None:
     for folder in ("docs", "examples"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     shutil.copy(ROOT / "mkdocs.yml", tmp_path)
-    for name in PENDING:
-        page = tmp_path / f"docs/{name}.md"
-        if not page.exists():
-            page.write_text(f"# {name}\n")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", "site"],
         cwd=tmp_path,

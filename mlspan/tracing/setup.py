@@ -25,7 +25,7 @@ from .content import Policy, redactor
 from .destinations import keeping, mlflow_sink, needs_otlp, open_sink, pipeline
 from .exits import Exits
 from .export import tally
-from .export.pipeline import KEEPING, Pipeline
+from .export.pipeline import KEEPING, Flush, Pipeline
 from .live import finish_streams
 from .metrics import Instruments
 
@@ -69,6 +69,7 @@ class Runtime:
         self._sink = mlflow_sink(config)
         self._origin = _origin(config)
         self._pipelines: dict[bool, Pipeline] = {}  # by whether it sends by OTLP too: not all providers need us to
+        self._ending: list[tuple[Pipeline, Flush]] = []  # on their last errand, the last Config's included
         self._own: TracerProvider | None = None
         self._seen: object = None
         self._tracer: trace.Tracer = trace.NoOpTracer()
@@ -124,15 +125,12 @@ class Runtime:
 
     def _stop(self, timeout: float | None) -> bool:
         """All at once, as each may have to wait for a backend that is down."""
-        pipelines = list(self._pipelines.values())
-        asked = [(each.ask(last=True), each.grace(timeout)) for each in pipelines]
+        self._ending += [(each, each.ask(last=True)) for each in self._pipelines.values()]
         started = time.monotonic()
-        sent = all([flush.wait(grace - (time.monotonic() - started)) for flush, grace in asked])  # noqa: C419
-        for flush, _ in asked:
+        sent = [flush.wait(each.grace(timeout) - (time.monotonic() - started)) for each, flush in self._ending]
+        for _, flush in self._ending:
             flush.kept.wait(KEEPING)
-        for each in pipelines:
-            each.say_what_stays()
-        return sent
+        return all(sent)
 
     def trace_url(self, trace_id: str) -> str | None:
         if self._sink is None:
@@ -150,7 +148,8 @@ class Runtime:
     def flush(self, timeout: float) -> bool:
         until = time.monotonic() + timeout
         self.instruments.catch_up()
-        asked = [each.ask(last=False) for each in self._pipelines.values()]
+        asked = [flush for _, flush in self._ending]
+        asked += [each.ask(last=False) for each in self._pipelines.values()]
         return all([flush.wait(until - time.monotonic()) for flush in asked])  # noqa: C419  # each, whatever the others say
 
     def save(self, timeout: float) -> bool:
@@ -158,13 +157,21 @@ class Runtime:
         asked = [each.ask(last=False, send=False) for each in self._pipelines.values()]
         return all([flush.kept.wait(timeout) for flush in asked])  # noqa: C419
 
-    def shutdown(self, timeout: float | None) -> bool:
-        """Send all, and let go of every provider; None waits as long as the sink asks for at the process's end."""
+    def shutdown(self, timeout: float | None, *, successor: Runtime | None = None) -> bool:
+        """Send all, and let go of every provider; None waits as long as the sink asks for at the process's end.
+
+        A *successor* waits in our place for what is still on its way.
+        """
         finish_streams()
         self.instruments.catch_up()
         sent = self._stop(timeout)
         for tap in list(_taps.values()):
             tap.targets = ()
+        for each, flush in self._ending:
+            if successor is not None and not flush.done:
+                successor._ending.append((each, flush))
+            else:
+                each.say_what_stays()
         return sent
 
 
@@ -193,7 +200,7 @@ def start(config: Config) -> Runtime:
             atexit.register(stop, None)
             _exits.watch()
         else:
-            before.shutdown(5)
+            before.shutdown(5, successor=_runtime)
         _runtime.tracer()
         return _runtime
 

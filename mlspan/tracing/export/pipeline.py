@@ -44,6 +44,11 @@ class Flush:
         """Whether all was taken by its backends, within *timeout* seconds."""
         return self._done.wait(max(timeout, 0)) and self._sent
 
+    @property
+    def done(self) -> bool:
+        """Whether all have answered, whatever they said."""
+        return self._done.is_set()
+
     def expect(self, more: int) -> None:
         self._left += more
 
