@@ -101,6 +101,9 @@ INPUT: Final = "mlspan.input"  # JSON
 OUTPUT: Final = "mlspan.output"  # JSON
 STREAM_END: Final = "mlspan.stream.end"  # only when a stream was left early: "closed" or "abandoned"
 LINK: Final = "mlspan.link"  # of a span link: "asked_by", "triggered_by", "resumes", "handed_off_by"
+PROMPTS: Final = "mlspan.prompts"  # string array: "name/version" of each prompt of MLflow's registry that was used
+MODEL_ID: Final = "mlspan.model.id"  # of the MLflow LoggedModel that the trace belongs to
+CLIENT_REQUEST_ID: Final = "mlspan.client_request.id"  # what the caller's own system calls the request
 TAG_PREFIX: Final = "mlspan.tag."  # + the key of tracing.tags(key="value")
 
 # Metrics.

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from ..._guard import tell_once
 from ..context import Origin
 from .mlflow_trace import Counted, Info, Trace, trace_of
-from .parcel import Parcel, Refused
+from .parcel import Away, Parcel, Refused
 
 
 class Rejected(Exception):  # noqa: N818  # an answer, not a mistake
@@ -21,6 +21,10 @@ class Rejected(Exception):  # noqa: N818  # an answer, not a mistake
     def __init__(self, reason: str, *, all_of_it: bool = False) -> None:
         super().__init__(reason)
         self.reason, self.all_of_it = reason, all_of_it
+
+
+class Denied(Away):
+    """The store will not let us, until somebody gives us the right or starts it otherwise: worth another try then."""
 
 
 class Store(Protocol):
@@ -36,6 +40,10 @@ class Store(Protocol):
 
     def check_experiment(self, experiment_id: str) -> None:
         """Reject an experiment that does not exist or is deleted."""
+        ...
+
+    def takes_files(self, experiment_id: str) -> bool:
+        """Whether the pictures and sounds of a trace can be stored beside it."""
         ...
 
     def info(self, trace_id: str) -> Info | None:
@@ -80,16 +88,32 @@ class MlflowSink:
         return 3.5 if _is_server(self._uri) else 60.0
 
     def send(self, parcels: Sequence[Parcel]) -> list[Refused]:
+        """As Sink has it. A store that is away, or an experiment that is closed to us, holds up no other."""
         refused: list[Refused] = []
         places: dict[_Place, list[Trace]] = defaultdict(list)
+        away: dict[object, Away] = {}  # by tracking URI, or by the origin that is denied
         for parcel in parcels:
+            origin = parcel.origin
+            uri = origin.tracking_uri or self._uri
+            asked = (uri, origin.run_id, origin.experiment_id, origin.experiment_name)
+            if uri in away or asked in away:
+                continue
             try:
-                place, run_id = self.locate(parcel.origin)
-                places[place].append(trace_of(parcel, run_id))
+                place, run_id = self.locate(origin)
+                offload = self._store(uri).takes_files(place[1])
+                places[place].append(trace_of(parcel, run_id, offload=offload))
             except Rejected as rejected:
                 refused.append(Refused(parcel, rejected.reason))
+            except Away as error:
+                away[asked if isinstance(error, Denied) else uri] = error
         for (uri, experiment_id), traces in places.items():
-            refused += self._write(self._store(uri), experiment_id, traces)
+            if uri not in away:
+                try:
+                    refused += self._write(self._store(uri), experiment_id, traces)
+                except Away as error:
+                    away[(uri, experiment_id) if isinstance(error, Denied) else uri] = error
+        for first in away.values():
+            raise first
         return refused
 
     def _write(self, store: Store, experiment_id: str, traces: Sequence[Trace]) -> list[Refused]:
@@ -171,9 +195,10 @@ def _open(uri: str) -> Store:
         from .mlflow_store import Database
 
         return Database(uri)
-    if uri.startswith("databricks"):
-        msg = "traces for Databricks are not stored: mlspan writes to MLflow's tracking server and databases only"
-        raise Rejected(msg)
+    if uri.partition(":")[0] == "databricks":
+        from .mlflow_databricks import Databricks
+
+        return Databricks(uri)
     msg = f"MLflow keeps no traces in a folder ({shown(uri)}): set MLFLOW_TRACKING_URI=sqlite:///mlflow.db, or a server"
     raise Rejected(msg)
 

@@ -1,52 +1,71 @@
-"""MLflow's tracking server: spans by OTLP, many traces a request, then what OTLP cannot say of each. No MLflow here."""
+"""MLflow's tracking server: spans by OTLP, many traces a request, and what OTLP cannot say of each. No MLflow here."""
 
 from __future__ import annotations
 
 import base64
 import gzip
-import os
-from collections.abc import Sequence
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
+from importlib.util import find_spec
 from typing import Any, Final
+from urllib.parse import urlsplit
 
+import opentelemetry.context as otel
 import orjson
-import requests
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan
 
+from ..._guard import tell_once
 from ..content import clean
-from .mlflow import Rejected, shown
-from .mlflow_spans import COST, USAGE
+from .mlflow import Denied, Rejected, shown
+from .mlflow_client import Answer, Client
+from .mlflow_spans import COST, USAGE, with_attributes
 from .mlflow_trace import Counted, Info, Trace, settable
-from .parcel import Away
 
-_TIMEOUT: Final = (2.0, 10.0)  # seconds to connect, and between two bytes of the answer
-_MOST_TRACES: Final = 100  # in one request; with more, MLflow answers 200 and links none of them to a run
+CONNECTIONS: Final = 4  # as many as the workers that a tracking server has unless it is told otherwise
+_MOST_TRACES: Final = 25  # in one request; with more than 100, MLflow answers 200 and links none of them to a run
+_MOST_SPANS: Final = 1000  # in one request, which takes the server about a second
+_PASSED_ON: Final = "mlflow-artifacts:/"  # then a path: the server itself takes the files
+_BYTES: Final = {"Content-Type": "application/octet-stream"}
 _JSON: Final = {"Content-Type": "application/json"}
 
 
-class Server:
-    """A tracking server of MLflow 3.4 or later. Who we are there is said by MLflow's own environment variables.
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, made ready when it is sent."""
 
-    ``MLFLOW_TRACKING_USERNAME`` and ``_PASSWORD``, ``MLFLOW_TRACKING_TOKEN``, ``MLFLOW_TRACKING_INSECURE_TLS``,
-    ``MLFLOW_TRACKING_SERVER_CERT_PATH``, ``MLFLOW_TRACKING_CLIENT_CERT_PATH``, ``MLFLOW_WORKSPACE``.
-    """
+    path: str
+    headers: Mapping[str, str]
+    spans: Sequence[ReadableSpan] = ()
+    json: Any = None
+    file: bytes | None = None
+    needed: bool = True  # False: a server that will not have it has the trace all the same
+
+    @property
+    def method(self) -> str:
+        return "POST" if self.file is None else "PUT"
+
+    def body(self) -> bytes:
+        if self.file is not None:
+            return self.file
+        return orjson.dumps(self.json) if self.json is not None else gzip.compress(_encoded(self.spans), 1)
+
+
+class Server:
+    """A tracking server of MLflow 3.4 or later, reached as MLflow's own variables say: see :mod:`.mlflow_client`."""
 
     def __init__(self, uri: str) -> None:
-        self._uri = uri.rstrip("/")
-        self._session = requests.Session()
-        environ = os.environ
-        if user := environ.get("MLFLOW_TRACKING_USERNAME"):
-            self._session.auth = (user, environ.get("MLFLOW_TRACKING_PASSWORD", ""))
-        elif token := environ.get("MLFLOW_TRACKING_TOKEN"):
-            self._session.headers["Authorization"] = f"Bearer {token}"
-        if workspace := environ.get("MLFLOW_WORKSPACE"):
-            self._session.headers["X-MLFLOW-WORKSPACE"] = workspace
-        if environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in {"1", "true"}:
-            self._session.verify = False
-        else:
-            self._session.verify = environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True
-        self._session.cert = environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH") or None
+        self._client = Client(uri)
+        self._uri = self._client.uri
+        self._artifacts: dict[str, str] = {}  # by experiment: where its artifacts are
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Of every request."""
+        return self._client.headers
 
     def run_experiment(self, run_id: str) -> str | None:
         found = self._get("api/2.0/mlflow/runs/get", {"run_id": run_id})
@@ -73,6 +92,16 @@ class Server:
             raise Rejected(msg)
         return str(experiment["experiment_id"])
 
+    def takes_files(self, experiment_id: str) -> bool:
+        """Whether we can reach where its artifacts are: through the server, or by MLflow's clients of clouds."""
+        if experiment_id not in self._artifacts:
+            found = self._get("api/2.0/mlflow/experiments/get", {"experiment_id": experiment_id})
+            self._artifacts[experiment_id] = found["experiment"].get("artifact_location", "") if found else ""
+        location = self._artifacts[experiment_id]
+        scheme = urlsplit(location).scheme
+        is_elsewhere = scheme in {"", "file"} and urlsplit(self._uri).hostname not in {"127.0.0.1", "localhost", "::1"}
+        return location.startswith(_PASSED_ON) or (not is_elsewhere and find_spec("mlflow") is not None)
+
     def info(self, trace_id: str) -> Info | None:
         answer = self._get(f"api/3.0/mlflow/traces/{trace_id}", {})
         if answer is None:
@@ -86,6 +115,7 @@ class Server:
             failed=found.get("state") == "ERROR",
             request_preview=found.get("request_preview"),
             response_preview=found.get("response_preview"),
+            client_request_id=found.get("client_request_id"),
             tags=settable(found.get("tags", {})),
             metadata=settable(found.get("trace_metadata", {})),
         )
@@ -101,45 +131,104 @@ class Server:
         return found
 
     def write(self, experiment_id: str, traces: Sequence[Trace]) -> None:
-        for start in range(0, len(traces), _MOST_TRACES):
-            self._write(experiment_id, traces[start : start + _MOST_TRACES])
+        waiting, errors = deque(self.flows(experiment_id, traces)), []
 
-    def _write(self, experiment_id: str, traces: Sequence[Trace]) -> None:
-        spans = [span for trace in traces for span in trace.spans]
+        def work() -> None:
+            token = otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # nobody traces our sending
+            try:
+                while waiting:
+                    for request in waiting.popleft():
+                        self._send(request)
+            except IndexError:  # another thread was faster
+                pass
+            except Exception as error:  # noqa: BLE001  # raised below, on the thread that asked
+                errors.append(error)
+                waiting.clear()
+            finally:
+                otel.detach(token)
+
+        threads = []
+        for _ in range(min(len(waiting), CONNECTIONS) - 1):
+            thread = threading.Thread(target=work, name="mlspan-send", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter is ending, and starts no more of them
+                break
+            threads.append(thread)
+        work()
+        for thread in threads:
+            thread.join()
+        for error in sorted(errors, key=lambda error: isinstance(error, Rejected)):
+            raise error
+
+    def _send(self, request: Request) -> None:
+        try:
+            self._call(request.method, request.path, data=request.body(), headers=request.headers)
+        except (Denied, Rejected) as error:
+            if request.needed:
+                raise
+            tell_once("mlspan: %s; the traces themselves are stored", error)
+
+    def flows(self, experiment_id: str, traces: Sequence[Trace]) -> Iterator[list[Request]]:
+        """Requests for one connection each, to be sent in this order."""
+        some: list[Trace] = []
+        for trace in traces:
+            spans = sum(len(one.spans) for one in some) + len(trace.spans)
+            if some and (len(some) == _MOST_TRACES or spans > _MOST_SPANS):
+                yield self._flow(experiment_id, some)
+                some = []
+            some.append(trace)
+        if some:
+            yield self._flow(experiment_id, some)
+
+    def _flow(self, experiment_id: str, traces: Sequence[Trace]) -> list[Request]:
+        """Infos first: a server that finds the trace there takes its spans, and their sums, with a third less work."""
         headers = {
             "Content-Type": "application/x-protobuf",
             "Content-Encoding": "gzip",
             "x-mlflow-experiment-id": experiment_id,
         }
-        self._call("POST", "v1/traces", data=gzip.compress(_encoded(spans), 1), headers=headers)
+        spans = Request("v1/traces", headers, [span for trace in traces for span in trace.spans])
+        infos = [
+            Request("api/3.0/mlflow/traces", _JSON, json={"trace": {"trace_info": _json(experiment_id, trace.info)}})
+            for trace in traces
+        ]
+        prompts = [
+            Request("api/2.0/mlflow/traces/link-prompts", _JSON, json=_links(trace), needed=False)
+            for trace in traces
+            if trace.prompts
+        ]
+        return [*self._files(experiment_id, traces), *infos, spans, *prompts]
+
+    def _files(self, experiment_id: str, traces: Sequence[Trace]) -> Iterator[Request]:
+        """Uploads through the server, where it passes artifacts on; else done here, by MLflow's own clients."""
+        location = self._artifacts.get(experiment_id, "")
         for trace in traces:
-            body = orjson.dumps({"trace": {"trace_info": _json(experiment_id, trace.info)}})
-            self._call("POST", "api/3.0/mlflow/traces", data=body, headers=_JSON)
+            folder = f"{location.rstrip('/')}/traces/{trace.info.trace_id}/artifacts"
+            if not trace.attachments:
+                continue
+            if location.startswith(_PASSED_ON):
+                path = "api/2.0/mlflow-artifacts/artifacts" + folder.removeprefix(_PASSED_ON)
+                for one in trace.attachments.values():
+                    yield Request(f"{path}/attachments/{one.id}", _BYTES, file=one.content, needed=False)
+            else:
+                from .mlflow_store import upload
+
+                upload(folder, trace.attachments.values())
 
     def _get(self, path: str, params: dict[str, str]) -> Any:
         """The answer, or None where there is no such thing."""
         answer = self._call("GET", path, params=params, absent=True)
-        return None if answer.status_code in {400, 404} else orjson.loads(answer.content)
+        return None if answer.status in {400, 404} else orjson.loads(answer.content)
 
-    def _call(self, method: str, path: str, *, absent: bool = False, **request: Any) -> requests.Response:
-        where = f"{shown(self._uri)}/{path}"
-        try:
-            answer = self._session.request(
-                method, f"{self._uri}/{path}", timeout=_TIMEOUT, allow_redirects=False, **request
-            )
-        except requests.RequestException as error:
-            msg = f"cannot reach the tracking server {shown(self._uri)} ({type(error).__name__})"
-            raise Away(msg) from error
-        status = answer.status_code
-        if status < 300 or (absent and status in {400, 404}):
-            return answer
-        if status in {408, 429} or status >= 500:
-            msg = f"the tracking server answers {status} to {where}"
-            raise Away(msg, _seconds(answer.headers.get("Retry-After")))
-        raise Rejected(_why(status, path, where, answer.text), all_of_it=status in {401, 403, 404})
+    def _call(self, method: str, path: str, *, absent: bool = False, **request: Any) -> Answer:
+        answer = self._client.call(method, path, **request)
+        if answer.status >= 300 and not (absent and answer.status in {400, 404}):
+            raise answer.error(f"{shown(self._uri)}/{path}")
+        return answer
 
     def close(self) -> None:
-        self._session.close()
+        self._client.close()
 
 
 def _id(text: str) -> int:
@@ -156,21 +245,6 @@ def _value(any_value: dict[str, Any]) -> Any:
     return any_value.get("double_value", any_value.get("string_value"))
 
 
-def _why(status: int, path: str, where: str, said: str) -> str:
-    if status in {401, 403}:
-        return f"{where} answers {status}: check MLFLOW_TRACKING_USERNAME and _PASSWORD or _TOKEN, and the permissions"
-    if status in {404, 405} and path == "v1/traces":
-        return f"{where} does not exist: traces need MLflow 3.4 or later, started without --gunicorn-opts"
-    return f"{where} answers {status}: {said[:200]}"
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    try:
-        return None if retry_after is None else float(retry_after)
-    except ValueError:  # a date: our own backoff will do
-        return None
-
-
 def _json(experiment_id: str, info: Info) -> dict[str, Any]:
     """The body of StartTraceV3, as protobuf's JSON has it."""
     started = datetime.fromtimestamp(info.request_time / 1000, tz=timezone.utc)
@@ -182,9 +256,14 @@ def _json(experiment_id: str, info: Info) -> dict[str, Any]:
         "state": "ERROR" if info.failed else "OK",
         "request_preview": info.request_preview,
         "response_preview": info.response_preview,
+        "client_request_id": info.client_request_id,
         "trace_metadata": info.metadata,
         "tags": info.tags,
     }
+
+
+def _links(trace: Trace) -> dict[str, Any]:
+    return {"trace_id": trace.info.trace_id, "prompt_versions": trace.prompts}
 
 
 def _encoded(spans: Sequence[ReadableSpan]) -> bytes:
@@ -200,16 +279,5 @@ def _mended(span: ReadableSpan) -> ReadableSpan:
     try:
         encode_spans([span]).SerializeToString()
     except Exception:  # noqa: BLE001
-        attributes = {key: clean(str(value)) for key, value in (span.attributes or {}).items()}
-        return ReadableSpan(
-            name=clean(span.name),
-            context=span.get_span_context(),
-            parent=span.parent,
-            resource=span.resource,
-            attributes=attributes,
-            kind=span.kind,
-            status=span.status,
-            start_time=span.start_time,
-            end_time=span.end_time,
-        )
+        return with_attributes(span, {key: clean(str(value)) for key, value in (span.attributes or {}).items()})
     return span

@@ -10,6 +10,8 @@ from ..content import to_json
 
 Json = dict[str, Any]
 
+MIME_TYPES: Final = {"image": "image/png", "audio": "audio/wav"}  # by modality, where a part does not say
+ATTACHED: Final = "mlflow-attachment://"
 _ROLES: Final = {"user", "assistant", "system", "tool"}  # the viewer shows no chat if there is any other
 
 
@@ -102,11 +104,13 @@ def _content(part: Any) -> Json:
         return {"type": "text", "text": as_text(part)}
     kind, modality = part.get("type"), part.get("modality")
     data = part.get("content") if kind == "blob" else None
-    mime_type = part.get("mime_type") or {"image": "image/png", "audio": "audio/wav"}.get(modality or "", "")
+    mime_type = part.get("mime_type") or MIME_TYPES.get(modality or "", "")
     if data and modality == "image":
         return {"type": "image_url", "image_url": {"url": f"data:{mime_type};base64,{data}"}}
     if data and modality == "audio":
         return {"type": "input_audio", "input_audio": {"data": data, "format": mime_type.rpartition("/")[2]}}
+    if kind == "uri" and modality == "audio" and str(part.get("uri")).startswith(ATTACHED):
+        return {"type": "input_audio", "input_audio": {"data": part["uri"], "format": mime_type.rpartition("/")[2]}}
     if kind == "uri" and modality == "image":
         return {"type": "image_url", "image_url": {"url": str(part.get("uri"))}}
     if kind == "text":

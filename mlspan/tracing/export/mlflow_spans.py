@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from opentelemetry.sdk.resources import Resource
@@ -14,6 +14,8 @@ from .cost import Cost, cost
 from .mlflow_messages import chat_inputs, chat_outputs, parsed
 
 Attributes = Mapping[str, Any]
+
+_NOTHING: Final = Resource({})
 
 SPAN_TYPE: Final = "mlflow.spanType"
 INPUTS: Final = "mlflow.spanInputs"
@@ -52,12 +54,17 @@ def translated(span: ReadableSpan, *, counts: bool = True) -> ReadableSpan:
     attributes = span.attributes or {}
     if not counts:
         attributes = {key: value for key, value in attributes.items() if not key.startswith("gen_ai.usage.")}
+    return with_attributes(span, {**_stripped(attributes), **_named(attributes)})
+
+
+def with_attributes(span: ReadableSpan, attributes: Attributes) -> ReadableSpan:
+    """*span* with *attributes* in the place of its own, and no resource: of that, MLflow keeps the tags of a trace."""
     return ReadableSpan(
         name=span.name,
         context=span.get_span_context(),
         parent=span.parent,
-        resource=_resource(span.resource),
-        attributes={**_stripped(attributes), **_named(attributes)},
+        resource=_NOTHING,
+        attributes=attributes,
         events=span.events,
         links=span.links,
         kind=span.kind,
@@ -77,13 +84,12 @@ def _stripped(attributes: Attributes) -> Attributes:
     return kept
 
 
-def _resource(resource: Resource) -> Resource:
-    """MLflow shows every resource attribute as a tag of the trace: those that say nothing to a person are left out."""
-    dull = ("service.instance.id", "telemetry.")
-    named = {key: value for key, value in resource.attributes.items() if not key.startswith(dull)}
-    if str(named.get("service.name", "")).startswith("unknown_service"):
-        del named["service.name"]
-    return Resource(named)
+def told(resource: Resource) -> Iterator[tuple[str, str]]:
+    """The tags that MLflow makes of a resource, but for those that say nothing to a person."""
+    for key, value in resource.attributes.items():
+        dull = key.startswith(("service.instance.id", "telemetry.", "mlflow."))
+        if not dull and not (key == "service.name" and str(value).startswith("unknown_service")):
+            yield key, value if isinstance(value, str) else to_json(value)
 
 
 def _named(attributes: Attributes) -> dict[str, str]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any, Final
 
-from opentelemetry.sdk.trace import ReadableSpan
-
-from ..content import to_json
+from ..._guard import tell_once
 from .mlflow import Rejected, shown
+from .mlflow_attachments import Attachment
+from .mlflow_bulk import Bulk, bulk, entity
 from .mlflow_spans import COST, USAGE
 from .mlflow_trace import Counted, Info, Trace, settable
 from .parcel import Away
 
-_PASSING = {"TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "REQUEST_LIMIT_EXCEEDED"}  # a database locked, or gone
+ARTIFACT_LOCATION: Final = "mlflow.artifactLocation"
 
 
 class Database:
@@ -27,6 +30,7 @@ class Database:
     def __init__(self, uri: str) -> None:
         self._uri = uri
         self._opened: Any = None
+        self._bulk: Bulk | None = None
 
     @property
     def _store(self) -> Any:
@@ -36,6 +40,7 @@ class Database:
                     from mlflow.tracking._tracking_service.utils import _get_store
 
                     self._opened = _get_store(self._uri)
+                self._bulk = bulk(self._opened)
             except ImportError as error:
                 msg = (
                     f"traces for {shown(self._uri)} need MLflow ({error}): pip install 'mlspan[mlflow]', or set "
@@ -57,7 +62,7 @@ class Database:
             raise Away(msg) from error
         except MlflowException as error:
             reason = f"cannot {doing} in {shown(self._uri)}: {str(error).splitlines()[0]}"
-            raise Away(reason) if error.error_code in _PASSING else Rejected(reason) from error
+            raise Away(reason) if _is_away(error) else Rejected(reason) from error
 
     def run_experiment(self, run_id: str) -> str | None:
         try:
@@ -86,7 +91,7 @@ class Database:
     def info(self, trace_id: str) -> Info | None:
         try:
             with self._answers("look up a trace") as store:
-                found = store.get_trace_info(trace_id)
+                found = store.gettrace_info(trace_id)
         except Rejected:
             return None
         return Info(
@@ -96,6 +101,7 @@ class Database:
             failed=found.state.value == "ERROR",
             request_preview=found.request_preview,
             response_preview=found.response_preview,
+            client_request_id=found.client_request_id,
             tags=settable(found.tags),
             metadata=settable(found.trace_metadata),
         )
@@ -109,50 +115,85 @@ class Database:
             for (span_id, parent_id), span in zip(ids, spans, strict=True)
         }
 
+    def takes_files(self, experiment_id: str) -> bool:  # noqa: ARG002  # wherever MLflow keeps its artifacts
+        return True
+
     def write(self, experiment_id: str, traces: Sequence[Trace]) -> None:
         with self._answers("store traces") as store:
-            from mlflow.entities import Span, TraceInfo, TraceLocation, TraceState
-
-            store.log_spans(
-                experiment_id, [Span(_entity(span, trace.info.trace_id)) for trace in traces for span in trace.spans]
-            )
+            self._write(store, experiment_id, traces)
             for trace in traces:
-                info = trace.info
-                store.start_trace(
-                    TraceInfo(
-                        trace_id=info.trace_id,
-                        trace_location=TraceLocation.from_experiment_id(experiment_id),
-                        request_time=info.request_time,
-                        execution_duration=info.duration,
-                        state=TraceState.ERROR if info.failed else TraceState.OK,
-                        request_preview=info.request_preview,
-                        response_preview=info.response_preview,
-                        tags=dict(info.tags),
-                        trace_metadata=dict(info.metadata),
-                    )
-                )
+                if trace.attachments:
+                    location = store.gettrace_info(trace.info.trace_id).tags[ARTIFACT_LOCATION]
+                    upload(location, trace.attachments.values())
+                if prompts := [SimpleNamespace(**prompt) for prompt in trace.prompts]:
+                    store.link_prompts_to_trace(trace.info.trace_id, prompts)
+
+    def _write(self, store: Any, experiment_id: str, traces: Sequence[Trace]) -> None:
+        rest = traces if self._bulk is None else self._write_new(self._bulk, experiment_id, traces)
+        if not rest:
+            return
+        from mlflow.entities import Span
+
+        spans = [entity(span, trace.info.trace_id) for trace in rest for span in trace.spans]
+        store.log_spans(experiment_id, [Span(span) for span in spans])
+        for trace in rest:
+            store.start_trace(trace_info(experiment_id, trace.info))
+
+    def _write_new(self, bulk: Bulk, experiment_id: str, traces: Sequence[Trace]) -> Sequence[Trace]:
+        """Write those that the database does not have, all at once; return those that are left to write."""
+        from mlflow.exceptions import MlflowException
+
+        known = bulk.known([trace.info.trace_id for trace in traces])
+        new = {trace.info.trace_id: trace for trace in traces if trace.info.trace_id not in known}
+        try:
+            left = bulk.write(experiment_id, list(new.values())) if new else []
+        except MlflowException as error:
+            if _is_away(error):
+                raise
+            return traces  # somebody else was faster, or a row does not fit: the store's own methods will say
+        return left + [trace for trace in traces if new.get(trace.info.trace_id) is not trace]
 
     def close(self) -> None:
         self._opened = None  # MLflow keeps its stores for the process
 
 
-def _entity(span: ReadableSpan, trace_id: str) -> ReadableSpan:
-    """*span* as MLflow's Span wants it: every attribute JSON text, and its trace's name among them."""
-    attributes = {
-        key: value if key.startswith("mlflow.") else to_json(value) for key, value in (span.attributes or {}).items()
-    }
-    return ReadableSpan(
-        name=span.name,
-        context=span.get_span_context(),
-        parent=span.parent,
-        resource=span.resource,
-        attributes={**attributes, "mlflow.traceRequestId": to_json(trace_id)},
-        events=span.events,
-        links=span.links,
-        kind=span.kind,
-        status=span.status,
-        start_time=span.start_time,
-        end_time=span.end_time,
+def _is_away(error: Any) -> bool:
+    """Whether MLflow's error says that the database is locked, or gone, rather than that it will not have this."""
+    from sqlalchemy.exc import InterfaceError, OperationalError
+
+    passing = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
+    return error.error_code in passing or isinstance(error.__cause__, (InterfaceError, OperationalError))
+
+
+def upload(location: str, attachments: Iterable[Attachment]) -> None:
+    """Put *attachments* where the artifacts of their trace are. What cannot be put there is said, and not retried."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    try:
+        repository = get_artifact_repository(location)
+        with TemporaryDirectory() as folder:
+            for attachment in attachments:
+                file = Path(folder, attachment.id)
+                file.write_bytes(attachment.content)
+                repository.log_artifact(str(file), "attachments")
+    except Exception as error:  # noqa: BLE001  # clients of a dozen clouds
+        tell_once("mlspan: pictures and sounds of traces are not stored in %s: %s", shown(location), error)
+
+
+def trace_info(experiment_id: str, info: Info) -> Any:
+    from mlflow.entities import TraceInfo, TraceLocation, TraceState
+
+    return TraceInfo(
+        trace_id=info.trace_id,
+        trace_location=TraceLocation.from_experiment_id(experiment_id),
+        request_time=info.request_time,
+        execution_duration=info.duration,
+        state=TraceState.ERROR if info.failed else TraceState.OK,
+        request_preview=info.request_preview,
+        response_preview=info.response_preview,
+        client_request_id=info.client_request_id,
+        tags=dict(info.tags),
+        trace_metadata=dict(info.metadata),
     )
 
 

@@ -13,17 +13,21 @@ from opentelemetry.trace import StatusCode
 
 from .. import semconv as sc
 from ..content import to_json
+from .mlflow_attachments import Attachments, offloaded
 from .mlflow_messages import first_answer, last_request, parsed
-from .mlflow_spans import COST, INPUTS, LONGEST_SESSION, OUTPUTS, USAGE, translated
+from .mlflow_spans import COST, INPUTS, LONGEST_SESSION, OUTPUTS, USAGE, told, translated, with_attributes
 from .parcel import Parcel
 
 _PREVIEW: Final = 1000  # characters
 _TAG: Final = 4096
+_CLIENT_REQUEST_ID: Final = 50
 _MS: Final = 1_000_000  # nanoseconds
 
 SOURCE_RUN: Final = "mlflow.sourceRun"
 SESSION: Final = "mlflow.trace.session"
 USER: Final = "mlflow.trace.user"
+MODEL: Final = "mlflow.modelId"
+PROMPTS: Final = "mlflow.linkedPrompts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class Info:
     failed: bool
     request_preview: str | None = None
     response_preview: str | None = None
+    client_request_id: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
 
@@ -59,7 +64,8 @@ class Info:
             failed=self.failed or before.failed,
             request_preview=before.request_preview or self.request_preview,
             response_preview=before.response_preview or self.response_preview,
-            tags={**self.tags, **before.tags},
+            client_request_id=before.client_request_id or self.client_request_id,
+            tags={**self.tags, **before.tags, **_all_prompts(self, before)},
             metadata={**self.metadata, **before.metadata},
         )
 
@@ -89,7 +95,13 @@ class Trace:
     parcel: Parcel
     info: Info
     spans: Sequence[ReadableSpan]
+    attachments: Attachments
     merge: bool  # its info may exist already, and is to be added to, not overwritten
+
+    @property
+    def prompts(self) -> list[dict[str, str]]:
+        """``{"name", "version"}`` of the registry's prompts that are linked to this trace."""
+        return parsed(self.info.tags.get(PROMPTS)) or []
 
     def counted(self) -> dict[int, Counted]:
         found = {}
@@ -100,27 +112,37 @@ class Trace:
         return found
 
 
-def trace_of(parcel: Parcel, run_id: str | None) -> Trace:
-    """*parcel* in MLflow's names, tied to *run_id* if that is given."""
+def _all_prompts(*infos: Info) -> dict[str, str]:
+    lists = [parsed(info.tags[PROMPTS]) for info in infos if PROMPTS in info.tags]
+    together = {to_json(prompt): prompt for found in lists if isinstance(found, list) for prompt in found}
+    return {PROMPTS: to_json(list(together.values()))} if together else {}
+
+
+def trace_of(parcel: Parcel, run_id: str | None, *, offload: bool = False) -> Trace:
+    """*parcel* in MLflow's names, tied to *run_id* if that is given. *offload*: pictures and sounds become files."""
     ended = [span for span in parcel.spans if span.end_time]
+    root = next((span for span in ended if _id(span) == parcel.root_id), None)
+    top = root or min(ended, key=lambda span: span.start_time or 0)
+    trace_id = f"tr-{top.get_span_context().trace_id:032x}"  # type: ignore[union-attr]  # an ended span has one
+    attachments: Attachments = {}
+    if offload:
+        ended = [with_attributes(span, offloaded(span.attributes or {}, trace_id, attachments)) for span in ended]
     calls = {_id(span) for span in ended if _is_call(span) and _is_ours(span)}
     spans = [translated(span, counts=not _repeats(span, calls)) for span in ended]
-    root = next((span for span in spans if _id(span) == parcel.root_id), None)
-    top = root or min(spans, key=lambda span: span.start_time or 0)
-    start = min(span.start_time or 0 for span in spans)
-    end = max(span.end_time or 0 for span in spans)
-    request, response = _previews(root, spans)
+    start, end = min(span.start_time or 0 for span in spans), max(span.end_time or 0 for span in spans)
+    request, response = _previews(parcel.root_id, spans)
     info = Info(
-        trace_id=f"tr-{top.get_span_context().trace_id:032x}",  # type: ignore[union-attr]  # an ended span has one
+        trace_id=trace_id,
         request_time=start // _MS,
         duration=(end - start) // _MS,
         failed=top.status.status_code is StatusCode.ERROR,
         request_preview=request,
         response_preview=response,
-        tags=_tags(parcel, top, spans),
+        client_request_id=(_first(spans, sc.CLIENT_REQUEST_ID) or "")[:_CLIENT_REQUEST_ID] or None,
+        tags=_tags(parcel, top.name, spans),
         metadata=_metadata(parcel, spans, run_id),
     )
-    return Trace(parcel, info, spans, merge=not parcel.whole or top.parent is not None)
+    return Trace(parcel, info, spans, attachments, merge=not parcel.whole or top.parent is not None)
 
 
 def _is_ours(span: ReadableSpan) -> bool:
@@ -141,9 +163,9 @@ def _id(span: ReadableSpan) -> int:
     return context.span_id if context else 0
 
 
-def _previews(root: ReadableSpan | None, spans: Sequence[ReadableSpan]) -> tuple[str | None, str | None]:
+def _previews(root_id: int, spans: Sequence[ReadableSpan]) -> tuple[str | None, str | None]:
     """The question and the answer: of the root, or of the first and the last span below it that have one."""
-    ordered = sorted(spans, key=lambda span: (span is not root, span.start_time or 0))
+    ordered = sorted(spans, key=lambda span: (_id(span) != root_id, span.start_time or 0))
     asked = next(filter(None, (last_request(_json(span, INPUTS)) for span in ordered)), None)
     below = [*ordered[:1], *reversed(ordered[1:])]
     answered = next(filter(None, (first_answer(_json(span, OUTPUTS)) for span in below)), None)
@@ -158,14 +180,31 @@ def _cut(text: str | None, longest: int) -> str | None:
     return text if text is None or len(text) <= longest else text[: longest - 1] + "…"
 
 
-def _tags(parcel: Parcel, top: ReadableSpan, spans: Sequence[ReadableSpan]) -> dict[str, str]:
-    tags = {"mlflow.traceName": top.name}
+def _tags(parcel: Parcel, name: str, spans: Sequence[ReadableSpan]) -> dict[str, str]:
+    tags = {"mlflow.traceName": name}
     for span in spans:
         for key, value in (span.attributes or {}).items():
             if key.startswith(sc.TAG_PREFIX):
                 tags.setdefault(key[len(sc.TAG_PREFIX) :], str(value))
+    if prompts := _prompts(spans):
+        tags[PROMPTS] = to_json(prompts)
     tags.update(parcel.origin.tags)
+    for key, value in told(parcel.spans[0].resource):
+        tags.setdefault(key, value)
     return {key[:250]: _cut(value, _TAG) or "" for key, value in tags.items()}
+
+
+def _prompts(spans: Sequence[ReadableSpan]) -> list[dict[str, str]]:
+    """The prompts of the registry that the spans name, each once, as MLflow's tag has them."""
+    named: dict[str, None] = {}
+    for span in spans:
+        found: Any = (span.attributes or {}).get(sc.PROMPTS)
+        named.update(dict.fromkeys(str(one) for one in ([found] if isinstance(found, str) else found or ())))
+    split = (name.rpartition("/") for name in named)
+    prompts = [{"name": name, "version": version} for name, _, version in split if name and version.isdigit()]
+    while len(to_json(prompts)) > _TAG:
+        prompts.pop()
+    return prompts
 
 
 def _metadata(parcel: Parcel, spans: Sequence[ReadableSpan], run_id: str | None) -> dict[str, str]:
@@ -175,6 +214,7 @@ def _metadata(parcel: Parcel, spans: Sequence[ReadableSpan], run_id: str | None)
         "mlflow.source.name": os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else None,  # noqa: PTH119
         "mlflow.source.type": "LOCAL",
         SOURCE_RUN: run_id,
+        MODEL: _first(spans, sc.MODEL_ID) or os.environ.get("MLFLOW_ACTIVE_MODEL_ID"),
         SESSION: _cut(origin.session or _first(spans, sc.SESSION_ID, sc.CONVERSATION_ID), LONGEST_SESSION),
         USER: _cut(origin.user or _first(spans, sc.USER_ID), LONGEST_SESSION),
     }

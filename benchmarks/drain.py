@@ -1,0 +1,395 @@
+"""How fast traces are stored: by mlspan, by MLflow's own client, and at the least that the store takes.
+
+    python benchmarks/drain.py [database] [server-sqlite] [server-postgres] [cpu]
+
+Every contender makes the same traces (a chat of two short messages in each span) as fast as it can, in a process of its
+own that has stored one trace already; the clock runs from the first span to the last trace stored. Who takes part takes
+turns, and only the ratios of one run say something. What counts as the floor: for a database, the store's ``log_spans``
+alone, on entities made beforehand, 100 traces a call; for a server, the very requests that mlspan sends, made
+beforehand, on as many connections. ``SCALE=0.1`` makes a tenth of the traces.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from servers.process import Process, free_port
+
+SCALE = float(os.environ.get("SCALE", "1"))  # of the number of traces, where there is no time
+SHAPES = {"one": (int(2000 * SCALE), 1), "fifty": (int(200 * SCALE), 50)}  # traces, and spans in each
+SHARE = {"client": 5}  # MLflow's client makes a fifth of them: its rate does not depend on it, the hour does
+ROUNDS = 3
+SECONDS = 20  # of the measurement of CPU
+USAGE = {"input_tokens": 12, "output_tokens": 5, "total_tokens": 17}
+ASKED = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is the weather?"}]
+ANSWER = {"role": "assistant", "content": "Sunny, 21 degrees."}
+
+
+def _parts(message: dict[str, str], **more: str) -> dict[str, Any]:
+    return {"role": message["role"], "parts": [{"type": "text", "content": message["content"]}], **more}
+
+
+OURS = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.provider.name": "openai",
+    "gen_ai.request.model": "gpt-4o-mini",
+    "gen_ai.response.model": "gpt-4o-mini",
+    "gen_ai.response.id": "chatcmpl-1",
+    "gen_ai.response.finish_reasons": ["stop"],
+    "gen_ai.usage.input_tokens": 12,
+    "gen_ai.usage.output_tokens": 5,
+    "server.address": "127.0.0.1",
+    "server.port": 80,
+    "gen_ai.input.messages": json.dumps([_parts(message) for message in ASKED]),
+    "gen_ai.output.messages": json.dumps([_parts(ANSWER, finish_reason="stop")]),
+}
+INPUTS = {"model": "gpt-4o-mini", "messages": ASKED}
+OUTPUTS = {"id": "chatcmpl-1", "choices": [{"index": 0, "message": ANSWER, "finish_reason": "stop"}]}
+THEIRS = {"mlflow.llm.model": "gpt-4o-mini", "mlflow.chat.tokenUsage": USAGE, "mlflow.message.format": "openai"}
+
+
+# Contenders: each a function from (uri, experiment) to what makes and stores so many traces of so many spans.
+
+
+def mlspan(uri: str, experiment: str) -> Callable[[int, int], None]:
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+
+    import mlspan
+
+    trace.set_tracer_provider(TracerProvider(shutdown_on_exit=False))
+    mlspan.tracing.configure(tracking_uri=uri, experiment=experiment)
+    tracer = trace.get_tracer("mlspan")
+
+    def make(traces: int, spans: int) -> None:
+        for _ in range(traces):
+            with tracer.start_as_current_span("chat gpt-4o-mini", attributes=OURS):
+                for _ in range(spans - 1):
+                    tracer.start_span("chat gpt-4o-mini", attributes=OURS).end()
+        if not mlspan.tracing.flush(600):
+            raise RuntimeError("not all was stored")
+
+    return make
+
+
+def client(uri: str, experiment: str) -> Callable[[int, int], None]:
+    """MLflow's own, which its autologs record and export with; with a queue long enough for it to drop nothing."""
+    import mlflow
+
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment(experiment)
+
+    def span(parent: Any = None) -> Any:
+        return mlflow.start_span_no_context(
+            "Completions", "CHAT_MODEL", parent_span=parent, inputs=INPUTS, attributes=THEIRS
+        )
+
+    def make(traces: int, spans: int) -> None:
+        for _ in range(traces):
+            root = span()
+            for _ in range(spans - 1):
+                span(root).end(outputs=OUTPUTS)
+            root.end(outputs=OUTPUTS)
+        mlflow.flush_trace_async_logging()
+
+    return make
+
+
+def bulk(uri: str, experiment: str) -> Callable[[int, int], Callable[[], None]]:
+    """The floor of a database."""
+    from mlflow.entities import Span
+    from mlflow.tracking._tracking_service.utils import _get_store
+
+    from mlspan.tracing.export.mlflow_bulk import entity
+
+    store = _get_store(uri)
+    experiment_id = store.get_experiment_by_name(experiment).experiment_id
+
+    def prepare(traces: int, spans: int) -> Callable[[], None]:
+        made = [[Span(entity(span, info.trace_id)) for span in found] for info, found in _ready(traces, spans)]
+
+        def store_all() -> None:
+            for start in range(0, traces, 100):
+                store.log_spans(experiment_id, [span for found in made[start : start + 100] for span in found])
+
+        return store_all
+
+    return prepare
+
+
+def replay(uri: str, experiment: str) -> Callable[[int, int], Callable[[], None]]:
+    """The floor of a server."""
+    from http.client import HTTPConnection
+    from urllib.parse import urlsplit
+
+    from mlspan.tracing.export import mlflow_http
+
+    server = mlflow_http.Server(uri)
+    experiment_id = server.experiment_id(experiment)
+    address = urlsplit(uri).netloc
+
+    def prepare(traces: int, spans: int) -> Callable[[], None]:
+        made = [trace for trace, _ in _ready(traces, spans, whole=True)]
+        flows = [
+            flow for start in range(0, traces, 100) for flow in server.flows(experiment_id, made[start : start + 100])
+        ]
+        waiting = [
+            [(request.path, request.body(), {**server.headers, **request.headers}) for request in flow]
+            for flow in flows
+        ]
+
+        def work() -> None:
+            connection = HTTPConnection(address)
+            while waiting:
+                try:
+                    flow = waiting.pop(0)
+                except IndexError:
+                    break
+                for path, body, headers in flow:
+                    connection.request("POST", f"/{path}", body, headers)
+                    answer = connection.getresponse()
+                    answer.read()
+                    if answer.status != 200:
+                        raise RuntimeError(answer.status)
+            connection.close()
+
+        def send_all() -> None:
+            threads = [threading.Thread(target=work) for _ in range(mlflow_http.CONNECTIONS)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+        return send_all
+
+    return prepare
+
+
+def _ready(traces: int, spans: int, *, whole: bool = False) -> Iterator[tuple[Any, Any]]:
+    """Traces as mlspan's exporter has them just before it writes."""
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.trace import SpanContext, TraceFlags
+
+    from mlspan.tracing.context import Origin
+    from mlspan.tracing.export.mlflow_trace import trace_of
+    from mlspan.tracing.export.parcel import Parcel
+
+    def span(trace_id: int, span_id: int, parent_id: int | None) -> ReadableSpan:
+        here, above = (
+            SpanContext(trace_id, id, is_remote=False, trace_flags=TraceFlags(1)) if id else None
+            for id in (span_id, parent_id)
+        )
+        now = time.time_ns()
+        return ReadableSpan("chat gpt-4o-mini", here, above, Resource({}), OURS, start_time=now, end_time=now + 10**6)
+
+    for _ in range(traces):
+        trace_id, root_id = random.getrandbits(127) + 1, random.getrandbits(63) + 1
+        below = [span(trace_id, random.getrandbits(63) + 1, root_id) for _ in range(spans - 1)]
+        trace = trace_of(Parcel(Origin(), (span(trace_id, root_id, None), *below), root_id, whole=True), None)
+        yield (trace, None) if whole else (trace.info, trace.spans)
+
+
+CONTENDERS: dict[str, Callable[..., Any]] = {"mlspan": mlspan, "client": client, "bulk": bulk, "replay": replay}
+
+
+def contend(name: str, uri: str, experiment: str, traces: int, spans: int) -> tuple[float, float]:
+    """Seconds, and seconds of CPU in this process."""
+    make = CONTENDERS[name](uri, experiment)
+    if name in {"bulk", "replay"}:
+        make(1, spans)()
+        store_all = make(traces, spans)
+    else:
+        make(1, spans)
+        store_all = partial(make, traces, spans)
+    started, before = time.perf_counter(), time.process_time()
+    store_all()
+    return time.perf_counter() - started, time.process_time() - before
+
+
+def cpu(uri: str, experiment: str, spans: int) -> float:
+    """The share of one core that exporting 200 spans a second takes from this process, recording them left out."""
+    from opentelemetry import trace
+
+    make = mlspan(uri, experiment)
+    make(5, spans)
+    tracer = trace.get_tracer("mlspan")
+
+    def second() -> None:
+        for _ in range(200 // spans):
+            with tracer.start_as_current_span("chat gpt-4o-mini", attributes=OURS):
+                for _ in range(spans - 1):
+                    tracer.start_span("chat gpt-4o-mini", attributes=OURS).end()
+            time.sleep(spans / 200)
+
+    def spent() -> float:
+        before, started = time.process_time(), time.perf_counter()
+        for _ in range(SECONDS // 2):
+            second()
+        return (time.process_time() - before) / (time.perf_counter() - started)
+
+    import mlspan as sdk
+
+    exporting = spent()
+    sdk.tracing.flush(60)
+    sdk.tracing.configure(tracking_uri="none")
+    return exporting - spent()
+
+
+# Backends: each the tracking URI, and the ids of the sessions that its processes run in.
+
+Backend = Iterator[tuple[str, list[int]]]
+
+
+@contextmanager
+def database(folder: Path) -> Backend:
+    yield f"sqlite:///{folder}/mlflow.db", []
+
+
+@contextmanager
+def _server(folder: Path, store: str) -> Backend:
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--port", str(port)]
+    command += ["--default-artifact-root", str(folder / "artifacts"), "--host", "127.0.0.1"]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # a dozen processes that look for work
+    server = Process(command, port, folder / "log", env=quiet, cwd=folder)
+    server.wait(300)
+    try:
+        yield f"http://127.0.0.1:{port}", [server._process.pid]
+    finally:
+        server.stop()
+
+
+@contextmanager
+def server_sqlite(folder: Path) -> Backend:
+    with _server(folder, f"sqlite:///{folder}/mlflow.db") as backend:
+        yield backend
+
+
+@contextmanager
+def server_postgres(folder: Path) -> Backend:
+    """PostgreSQL refuses root: there it runs as nobody."""
+    who: dict[str, Any] = {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
+    data, port = folder / "data", free_port()
+    data.mkdir()
+    if who:
+        shutil.chown(data, "nobody", "nogroup")
+        folder.chmod(0o755)
+
+    def run(*command: str) -> None:
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True, cwd="/", **who)
+
+    run("initdb", "-D", str(data), "-U", "mlflow", "-A", "trust")
+    options = f"-p {port} -k {data} -c listen_addresses=127.0.0.1"
+    run("pg_ctl", "-D", str(data), "-w", "-l", str(data / "log"), "-o", options, "start")
+    try:
+        with _server(folder, f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres") as (uri, sessions):
+            postmaster = int((data / "postmaster.pid").read_text().splitlines()[0])
+            yield uri, [*sessions, postmaster]
+    finally:
+        run("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
+
+
+BACKENDS: dict[str, Callable[[Path], Any]] = {
+    "database": database,
+    "server-sqlite": server_sqlite,
+    "server-postgres": server_postgres,
+}
+
+
+# The run.
+
+
+def elsewhere(role: str, uri: str, *more: object) -> tuple[float, ...]:
+    """What ``drain.py role uri ...`` prints last, in a process of its own."""
+    environ = {**os.environ, "MLFLOW_ASYNC_TRACE_LOGGING_MAX_QUEUE_SIZE": "100000", "MLFLOW_MODEL_CATALOG_URI": ""}
+    command = [sys.executable, __file__, "--as", role, uri, *map(str, more)]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-3000:])
+    return tuple(map(float, done.stdout.splitlines()[-1].split()))
+
+
+def spent_by(root: int) -> float:
+    """Seconds of CPU that the processes of *root*'s session have taken, those that have ended included. Linux only."""
+    total = 0
+    for found in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = found.read_text().rpartition(")")[2].split()
+        except OSError:  # it has just ended
+            continue
+        if int(fields[3]) == root:
+            total += sum(map(int, fields[11:15]))
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def measure(backend: str) -> None:
+    floor = "bulk" if backend == "database" else "replay"
+    with tempfile.TemporaryDirectory() as folder, BACKENDS[backend](Path(folder)) as (uri, sessions):
+        elsewhere("mlspan", uri, "drain", 1, 1)  # makes the database and the experiment
+        for shape, (traces, spans) in SHAPES.items():
+            rates: dict[str, list[float]] = {"mlspan": [], floor: [], "client": []}
+            costs: dict[str, list[float]] = {"mlspan": [], floor: [], "client": []}
+            for turn, name in product(range(ROUNDS), rates):
+                count = max(traces // SHARE.get(name, 1), 2)
+                before = sum(map(spent_by, sessions))
+                taken, cpu = elsewhere(name, uri, "drain", count, spans)
+                cpu += sum(map(spent_by, sessions)) - before
+                rates[name].append(count / taken)
+                costs[name].append(cpu / count)
+                print(backend, shape, turn, name, f"{count / taken:.0f}/s, {cpu / count:.4f} s", file=sys.stderr)
+            ours, least, theirs = (statistics.median(found) for found in rates.values())
+            cost, least_cost, their_cost = (1000 * statistics.median(found) for found in costs.values())
+            print(
+                f"| {backend} | {traces} of {spans} | {ours:.0f} | {theirs:.0f} | **{ours / theirs:.1f}** | "
+                f"{least:.0f} | **{ours / least:.2f}** | {cost:.1f} ms | 1/{their_cost / cost:.1f} | "
+                f"1/{least_cost / cost:.2f} |",
+                flush=True,
+            )
+
+
+def measure_cpu() -> None:
+    for backend in ("database", "server-postgres"):
+        with tempfile.TemporaryDirectory() as folder, BACKENDS[backend](Path(folder)) as (uri, _):
+            elsewhere("mlspan", uri, "drain", 1, 1)
+            shares = [f"{100 * elsewhere('cpu', uri, 'drain', spans)[0]:.1f} %" for spans in (1, 10, 50)]
+            print(f"| {backend} | {' | '.join(shares)} |")
+
+
+def main(asked: list[str]) -> None:
+    backends = [name for name in asked if name in BACKENDS] or ([] if asked else list(BACKENDS))
+    if backends:
+        print(
+            "| into | traces of spans | mlspan/s | MLflow's client/s | of the client | the floor/s | of the floor | "
+            "CPU of a trace | of the client's | of the floor's |\n" + 10 * "|---" + "|"
+        )
+    for backend in backends:
+        measure(backend)
+    if "cpu" in asked or not asked:
+        print("\n| CPU of one core, 200 spans/s | traces of 1 span | of 10 | of 50 |\n|---|---|---|---|")
+        measure_cpu()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--as"]:
+        role, uri, experiment, *numbers = sys.argv[2:]
+        counts = [int(number) for number in numbers]
+        print(*([cpu(uri, experiment, *counts)] if role == "cpu" else contend(role, uri, experiment, *counts)))
+    else:
+        main(sys.argv[1:])

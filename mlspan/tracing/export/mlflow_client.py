@@ -1,0 +1,182 @@
+"""HTTP to a tracking server as MLflow itself would speak it: who we are, which proxy, which certificates."""
+
+from __future__ import annotations
+
+import base64
+import configparser
+import os
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
+
+import requests
+import urllib3
+
+from .mlflow import Denied, Rejected, shown
+from .parcel import Away
+
+_TIMEOUT: Final = urllib3.Timeout(connect=2.0, read=30.0)  # seconds; the second between two bytes of the answer
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server has said."""
+
+    status: int
+    content: bytes
+    headers: Mapping[str, str]
+
+    def error(self, where: str) -> Away | Rejected:
+        """What it means that the request to *where* was answered so."""
+        status = self.status
+        said = " ".join(self.content[:200].decode("utf-8", "replace").split())
+        if status in {401, 403}:
+            return Denied(_DENIED.format(where=where, status=status, said=said[:80]))
+        if status in {408, 429} or (status >= 500 and status != 501):
+            return Away(f"{where} answers {status}", _seconds(self.headers.get("Retry-After")))
+        if where.endswith("/v1/traces") and status in {404, 405, 501}:
+            return Denied(_NO_OTLP.format(where=where, status=status))
+        if status < 400:
+            there = shown(self.headers.get("Location", "").partition("?")[0])
+            return Rejected(f"{where} answers {status} and points to {there}: name that address", all_of_it=True)
+        return Rejected(f"{where} answers {status}: {said}", all_of_it=status == 404)
+
+
+_DENIED: Final = (
+    "{where} answers {status} ({said}): check MLFLOW_TRACKING_USERNAME and _PASSWORD or _TOKEN, and that this user "
+    "may edit the experiment"
+)
+_NO_OTLP: Final = (
+    "{where} answers {status}: this server takes no spans. That needs MLflow 3.4 or later, on a database, and started "
+    "without --gunicorn-opts or --waitress-opts"
+)
+
+
+class Client:
+    """Connections that are kept alive, for many threads.
+
+    Who we are: ``MLFLOW_TRACKING_USERNAME`` and ``_PASSWORD``, else ``MLFLOW_TRACKING_TOKEN``, else the URI's own user
+    and password, else ``~/.mlflow/credentials``. TLS: ``MLFLOW_TRACKING_INSECURE_TLS``, ``_SERVER_CERT_PATH``,
+    ``_CLIENT_CERT_PATH``, ``REQUESTS_CA_BUNDLE``. Proxies: ``HTTP_PROXY``, ``HTTPS_PROXY``, ``NO_PROXY``.
+    Workspace: ``MLFLOW_WORKSPACE``. All are read once.
+
+    Raises Rejected where they contradict each other or name what is not there.
+    """
+
+    def __init__(self, uri: str) -> None:
+        parts = urlsplit(uri.rstrip("/"))
+        self.uri = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        self.headers: dict[str, str] = {"User-Agent": "mlspan"} | _authorization(parts.username, parts.password)
+        if workspace := os.environ.get("MLFLOW_WORKSPACE"):
+            self.headers["X-MLFLOW-WORKSPACE"] = workspace
+        self._prefix, self._pool = _pool(self.uri)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        data: bytes | None = None,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """The answer, whatever it is; raises Away where there is none."""
+        url = f"{self._prefix}/{path}" + (f"?{urlencode(params)}" if params else "")
+        for again in (True, False):
+            try:
+                answer = self._pool.urlopen(
+                    method,
+                    url,
+                    body=data,
+                    headers={**self.headers, **(headers or {})},
+                    timeout=_TIMEOUT,
+                    retries=False,
+                    redirect=False,
+                    assert_same_host=False,
+                )
+            except urllib3.exceptions.ProtocolError as error:  # a connection that the server has just closed
+                if again:
+                    continue
+                raise Away(self._unreachable(error)) from error
+            except (urllib3.exceptions.HTTPError, OSError) as error:
+                raise Away(self._unreachable(error)) from error
+            return Answer(answer.status, answer.data, answer.headers)
+        raise AssertionError
+
+    def _unreachable(self, error: Exception) -> str:
+        why = type(error).__name__
+        if isinstance(error, urllib3.exceptions.SSLError):
+            why = f"{error}; MLFLOW_TRACKING_SERVER_CERT_PATH names a certificate to trust"
+        elif isinstance(error, urllib3.exceptions.ProxyError):
+            why = "the proxy refuses, or is not there"
+        return f"cannot reach the tracking server {self.uri} ({why})"
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+def _authorization(user: str | None, password: str | None) -> dict[str, str]:
+    environ = os.environ
+    named, token = environ.get("MLFLOW_TRACKING_USERNAME"), environ.get("MLFLOW_TRACKING_TOKEN")
+    if named:
+        user, password = named, environ.get("MLFLOW_TRACKING_PASSWORD")
+    elif token:
+        return {"Authorization": f"Bearer {token}"}
+    elif user:
+        user, password = unquote(user), unquote(password or "")
+    else:
+        user, password = _from_file()
+    if not user:
+        return {}
+    said = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
+    return {"Authorization": f"Basic {said}"}
+
+
+def _from_file() -> tuple[str | None, str | None]:
+    """What ``mlflow`` keeps in the user's folder."""
+    found = configparser.ConfigParser(interpolation=None)
+    try:
+        found.read(Path.home() / ".mlflow" / "credentials")
+        section = found["mlflow"]
+    except (OSError, RuntimeError, KeyError, configparser.Error):
+        return None, None
+    return section.get("mlflow_tracking_username"), section.get("mlflow_tracking_password")
+
+
+def _pool(uri: str) -> tuple[str, Any]:
+    """What comes before a path, and the connections: by the proxy and with the certificates that requests finds."""
+    environ = os.environ
+    insecure = environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in {"1", "true"}
+    trusted, own = environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH"), environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH")
+    if insecure and trusted:
+        msg = "MLFLOW_TRACKING_INSECURE_TLS and MLFLOW_TRACKING_SERVER_CERT_PATH exclude each other: unset one"
+        raise Rejected(msg, all_of_it=True)
+    if insecure:  # its user has said so, and a warning of urllib3's that is an error would stop us
+        unverified = re.escape(f"Unverified HTTPS request is being made to host '{urlsplit(uri).hostname}'")
+        warnings.filterwarnings("ignore", unverified, urllib3.exceptions.InsecureRequestWarning)
+    found = requests.Session().merge_environment_settings(uri, {}, None, False if insecure else trusted or None, own)
+    try:
+        return _Adapter(pool_maxsize=8).pool(uri, found["verify"], found["proxies"], found["cert"])
+    except (OSError, requests.RequestException) as error:  # a certificate that is not there, a proxy that is no address
+        raise Rejected(str(error), all_of_it=True) from error
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """For what requests knows of proxies and certificates, at a third of what its calls cost."""
+
+    def pool(self, uri: str, verify: Any, proxies: Any, cert: Any) -> tuple[str, Any]:
+        asked = requests.Request("GET", uri).prepare()
+        pool: Any = self.get_connection_with_tls_context(asked, verify, proxies, cert)
+        self.cert_verify(pool, uri, verify, cert)  # type: ignore[no-untyped-call]
+        return self.request_url(asked, proxies).rstrip("/"), pool
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    try:
+        return None if retry_after is None else float(retry_after)
+    except ValueError:  # a date: our own backoff will do
+        return None

@@ -1,0 +1,255 @@
+"""What the exporter leaves in MLflow's database: the same rows, whichever way it takes."""
+
+from __future__ import annotations
+
+import json
+import random
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags
+
+pytest.importorskip("mlflow")
+
+from mlspan.tracing.context import Origin
+from mlspan.tracing.export import mlflow_bulk, mlflow_store
+from mlspan.tracing.export.mlflow import MlflowSink
+from mlspan.tracing.export.parcel import Away, Parcel
+
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # one pixel
+START = 1_700_000_000_000_000_000
+
+
+def said(role: str, text: str, *more: Any) -> str:
+    return json.dumps([{"role": role, "parts": [{"type": "text", "content": text}, *more]}])
+
+
+CHAT = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.provider.name": "openai",
+    "gen_ai.request.model": "gpt-4o-mini",
+    "gen_ai.response.finish_reasons": ("stop",),
+    "gen_ai.usage.input_tokens": 12,
+    "gen_ai.usage.output_tokens": 5,
+    "gen_ai.input.messages": said("user", "wie geht's — ça va?"),
+    "gen_ai.output.messages": said("assistant", "Gut."),
+}
+SPANS: dict[str, Mapping[str, Any]] = {
+    "chat": CHAT,
+    "chat with tools": {
+        **CHAT,
+        "gen_ai.tool.definitions": json.dumps([{"type": "function", "name": "f", "parameters": {"type": "object"}}]),
+        "gen_ai.system_instructions": json.dumps([{"type": "text", "content": "Be brief."}]),
+    },
+    "chat without content": {key: value for key, value in CHAT.items() if not key.endswith("messages")},
+    "unpriced": {**CHAT, "gen_ai.request.model": "my-own"},
+    "tool": {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": "get_weather",
+        "gen_ai.tool.call.arguments": '{"city": "Paris"}',
+        "gen_ai.tool.call.result": '"sunny"',
+    },
+    "agent": {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "a", "mlspan.input": '"q"'},
+    "workflow": {"gen_ai.operation.name": "invoke_workflow", "gen_ai.workflow.name": "w"},
+    "retrieval": {
+        "gen_ai.operation.name": "retrieval",
+        "gen_ai.retrieval.query.text": "what?",
+        "gen_ai.retrieval.documents": '[{"id": "1", "content": "text", "score": 0.5}]',
+    },
+    "embeddings": {
+        "gen_ai.operation.name": "embeddings",
+        "gen_ai.request.model": "text-embedding-3-small",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.usage.input_tokens": 3,
+    },
+    "step": {"mlspan.kind": "chain", "mlspan.input": '{"a": [1, 2.5, null]}', "mlspan.output": '"{\\"b\\": 1}"'},
+    "who": {**CHAT, "session.id": "s-1", "user.id": "ada", "mlspan.tag.env": "test", "mlspan.client_request.id": "r1"},
+    "odd": {"mlspan.kind": "step", "number": 7, "flag": True, "text": "123", "json": '{"a": 1}', "list": ("a", "b")},
+    "someone else's": {
+        "openinference.span.kind": "LLM",
+        "llm.model_name": "gpt-4o-mini",
+        "input.value": "hello",
+        "output.value": "hi",
+        "llm.token_count.prompt": 1,
+    },
+}
+
+
+def span(
+    trace_id: int, span_id: int, parent_id: int | None, name: str, attributes: Mapping[str, Any], **more: Any
+) -> ReadableSpan:
+    here, above = (
+        None if id is None else SpanContext(trace_id, id, is_remote=False, trace_flags=TraceFlags(1))
+        for id in (span_id, parent_id)
+    )
+    scope = InstrumentationScope("elsewhere" if name == "someone else's" else "mlspan", "0")
+    return ReadableSpan(
+        name,
+        here,
+        above,
+        Resource({"service.name": "app", "deployment.environment.name": "test"}),
+        attributes,
+        start_time=START + span_id,
+        end_time=START + 10**9 + span_id,
+        instrumentation_scope=scope,
+        **more,
+    )
+
+
+def parcel(*named: str, origin: Origin | None = None, **more: Any) -> Parcel:
+    """A trace whose root is the first of SPANS that is *named*, the others below it."""
+    trace_id = random.getrandbits(127) + 1
+    spans = [
+        span(trace_id, number + 1, 1 if number else None, name, SPANS[name], **({} if number else more))
+        for number, name in enumerate(named)
+    ]
+    return Parcel(origin or Origin(), tuple(spans), 1, whole=True)
+
+
+def everything() -> list[Parcel]:
+    """One trace of each kind of span, one of all, one that failed, one with a link."""
+    error = Event("exception", {"exception.type": "ValueError", "exception.message": "no"}, timestamp=START + 5)
+    link = Link(SpanContext(7, 8, is_remote=False), {"mlspan.link": "asked_by"})
+    return [
+        *(parcel(name) for name in SPANS),
+        parcel(*SPANS),
+        parcel("chat", status=Status(StatusCode.ERROR, "no"), events=[error]),
+        parcel("tool", "chat", links=[link]),
+        parcel("chat", origin=Origin(session="s", user="u", tags={"service.name": "mine", "k": "v" * 5000})),
+    ]
+
+
+TABLES = ("trace_info", "trace_tags", "trace_request_metadata", "spans", "entity_associations", "assessments")
+
+
+def rows(store: str) -> dict[str, list[Any]]:
+    """All that the tables of traces hold, but for what says who wrote it when."""
+    own = {"db_payload_generation", "association_id", "created_time"}
+    found: dict[str, list[Any]] = {}
+    with sqlite3.connect(store.removeprefix("sqlite:///")) as connection:
+        connection.row_factory = sqlite3.Row
+        for table in TABLES:
+            read = [dict(row) for row in connection.execute(f"select * from {table}")]
+            kept = [{key: value for key, value in row.items() if key not in own} for row in read]
+            for row in kept:
+                if "content" in row:
+                    row["content"] = json.loads(row["content"])
+            found[table] = sorted(kept, key=str)
+    return found
+
+
+@pytest.fixture
+def two(_template_store: Path, tmp_path: Path) -> tuple[str, str]:
+    """Two empty databases that keep their artifacts in the same place."""
+    import shutil
+
+    uris = []
+    for name in ("one", "other"):
+        shutil.copy(_template_store, tmp_path / f"{name}.db")
+        uris.append(f"sqlite:///{tmp_path}/{name}.db")
+    return uris[0], uris[1]
+
+
+def store_in(uri: str, parcels: Sequence[Parcel], **more: Any) -> list[str]:
+    sink = MlflowSink(tracking_uri=uri, **more)
+    try:
+        return [refused.reason for refused in sink.send(parcels)]
+    finally:
+        sink.close()
+
+
+def by_the_stores_own_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlflow_store, "bulk", lambda store: None)
+
+
+def test_both_ways_leave_the_same_rows(two: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One transaction for a batch of new traces leaves what ``log_spans`` and ``start_trace`` leave, row by row."""
+    parcels = everything()
+    written: list[int] = []
+    write = mlflow_bulk.Bulk.write
+
+    def counting(self: Any, experiment_id: str, traces: Sequence[Any]) -> list[Any]:
+        left = write(self, experiment_id, traces)
+        written.append(len(traces) - len(left))
+        return left
+
+    monkeypatch.setattr(mlflow_bulk.Bulk, "write", counting)
+    assert store_in(two[0], parcels) == []
+    assert written == [len(parcels) - 2]  # but for those with somebody else's model call
+    by_the_stores_own_methods(monkeypatch)
+    assert store_in(two[1], parcels) == []
+    assert len(written) == 1
+    ours, theirs = rows(two[0]), rows(two[1])
+    for table in TABLES:
+        for one, other in zip(ours[table], theirs[table], strict=True):
+            assert one == other, table
+    assert len(ours["trace_info"]) == len(parcels)
+
+
+def test_a_trace_sent_twice_is_stored_once(mlflow_store: str) -> None:
+    """The second time it takes the store's own methods, and changes nothing."""
+    parcels = everything()[-4:]
+    assert store_in(mlflow_store, parcels[:2]) == []
+    assert store_in(mlflow_store, parcels) == []
+    once = rows(mlflow_store)
+    assert store_in(mlflow_store, [*parcels, *parcels]) == []
+    assert rows(mlflow_store) == once
+
+
+def test_another_process_was_faster(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a trace turns up between the look and the write, the batch is written by the store's own methods."""
+    parcels = everything()[:3]
+    assert store_in(mlflow_store, parcels[1:2]) == []
+    monkeypatch.setattr(mlflow_bulk.Bulk, "known", lambda self, ids: set())
+    assert store_in(mlflow_store, parcels) == []
+    assert len(rows(mlflow_store)["trace_info"]) == 3
+
+
+def test_an_mlflow_that_nobody_has_checked(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version, or another schema, is written by its own methods."""
+    from mlflow.tracking._tracking_service.utils import _get_store
+
+    opened = _get_store(mlflow_store)
+    assert mlflow_bulk.bulk(opened) is not None
+    with monkeypatch.context() as patch:
+        patch.setattr("mlflow.__version__", "3.99.0")
+        assert mlflow_bulk.bulk(opened) is None
+    with monkeypatch.context() as patch:
+        patch.setitem(mlflow_bulk._COLUMNS, "SqlTraceTag", {"request_id", "key", "value", "new"})
+        assert mlflow_bulk.bulk(opened) is None
+    monkeypatch.setenv("MLFLOW_SQL_TRACE_ROLLUPS_ENABLED", "true")
+    assert mlflow_bulk.bulk(opened) is None
+
+
+def test_a_locked_database_is_away(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else's long transaction is no reason to lose a trace: the batch is worth another try."""
+    sink = MlflowSink(tracking_uri=mlflow_store)
+    sink.send([parcel("chat")])
+    from sqlalchemy.exc import OperationalError
+
+    def locked(self: Any, experiment_id: str, traces: Sequence[Any]) -> Any:
+        with self._store.ManagedSessionMaker(read_only=False):
+            raise OperationalError("insert", {}, Exception("database is locked"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow_bulk.Bulk, "write", locked)
+        with pytest.raises(Away, match="database is locked"):
+            sink.send([parcel("chat")])
+    assert len(rows(mlflow_store)["trace_info"]) == 1
+
+
+def test_two_hundred_traces_a_second(mlflow_store: str) -> None:
+    """A floor far below what is measured (see docs/performance.md), so that a trip per trace cannot creep back in."""
+    sink = MlflowSink(tracking_uri=mlflow_store)
+    sink.send([parcel("chat")])
+    parcels = [parcel("chat") for _ in range(200)]
+    started = time.process_time()
+    sink.send(parcels)
+    assert time.process_time() - started < 1
