@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -19,6 +19,13 @@ from .mlflow_trace import Counted, Info, Trace, settable
 from .parcel import Away
 
 ARTIFACT_LOCATION: Final = "mlflow.artifactLocation"
+
+
+def import_mlflow() -> None:
+    """What every first call needs of it; where there is no MLflow, the call says so."""
+    with suppress(ImportError):
+        import mlflow.entities
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
 
 class Database:
