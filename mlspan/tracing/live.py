@@ -19,7 +19,7 @@ from opentelemetry.trace import Span, Status, StatusCode, set_span_in_context
 from .._guard import guard, swallow
 from . import semconv as sc
 from .causes import link
-from .context import scope
+from .context import NOWHERE, scope
 from .records import HIDE, Chat, Embeddings, ModelCall, Observe, Record
 from .stream import AsyncStream, Envelope, Stream, Wire
 
@@ -266,13 +266,17 @@ _MANY = 64  # more attributes than any record of ours has
 
 def _surroundings() -> dict[str, str]:
     around = scope()
-    if around.session is None and around.user is None and not around.tags:
+    if around is NOWHERE:
         return {}
     named = {sc.TAG_PREFIX + key: value for key, value in around.tags.items()}
     if around.session is not None:
         named[sc.SESSION_ID] = around.session
     if around.user is not None:
         named[sc.USER_ID] = around.user
+    if around.model_id is not None:
+        named[sc.MODEL_ID] = around.model_id
+    if around.request_id is not None:
+        named[sc.CLIENT_REQUEST_ID] = around.request_id
     return named
 
 

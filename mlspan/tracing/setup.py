@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
 from .._guard import guard, tell_once
 from .._version import __version__
-from . import context
+from . import context, prompts
 from .config import Config, resolve
 from .content import Policy, redactor
 from .destinations import keeping, mlflow_sink, needs_otlp, open_sink, pipeline
@@ -186,6 +186,7 @@ def start(config: Config) -> Runtime:
         before, _runtime, _ended = _runtime, Runtime(config), False
         if before is None:
             context.follow_runs()
+            prompts.follow()
             atexit.register(stop, None)
             _exits.watch()
         else:

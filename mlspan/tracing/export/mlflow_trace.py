@@ -214,7 +214,7 @@ def _metadata(parcel: Parcel, spans: Sequence[ReadableSpan], run_id: str | None)
         "mlflow.source.name": os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else None,  # noqa: PTH119
         "mlflow.source.type": "LOCAL",
         SOURCE_RUN: run_id,
-        MODEL: _first(spans, sc.MODEL_ID) or os.environ.get("MLFLOW_ACTIVE_MODEL_ID"),
+        MODEL: origin.model_id or _first(spans, sc.MODEL_ID),
         SESSION: _cut(origin.session or _first(spans, sc.SESSION_ID, sc.CONVERSATION_ID), LONGEST_SESSION),
         USER: _cut(origin.user or _first(spans, sc.USER_ID), LONGEST_SESSION),
     }
