@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -32,7 +33,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from servers.process import Process, free_port
 
 SCALE = float(os.environ.get("SCALE", "1"))  # of the number of traces, where there is no time
-SHAPES = {"one": (int(2000 * SCALE), 1), "fifty": (int(200 * SCALE), 50)}  # traces, and spans in each
+SHAPES = {  # traces, spans in each, and whether it happens in a run, which a server is told in a request of its own
+    "one": (int(2000 * SCALE), 1, False),
+    "fifty": (int(200 * SCALE), 50, False),
+    "one in a run": (int(2000 * SCALE), 1, True),
+}
 SHARE = {"client": 5}  # MLflow's client makes a fifth of them: its rate does not depend on it, the hour does
 ROUNDS = 3
 SECONDS = 20  # of the measurement of CPU
@@ -94,6 +99,8 @@ def client(uri: str, experiment: str) -> Callable[[int, int], None]:
 
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment(experiment)
+    if "MLFLOW_RUN_ID" in os.environ:
+        mlflow.start_run()
 
     def span(parent: Any = None) -> Any:
         return mlflow.start_span_no_context(
@@ -145,36 +152,35 @@ def replay(uri: str, experiment: str) -> Callable[[int, int], Callable[[], None]
     address = urlsplit(uri).netloc
 
     def prepare(traces: int, spans: int) -> Callable[[], None]:
-        made = [trace for trace, _ in _ready(traces, spans, whole=True)]
-        flows = [
-            flow for start in range(0, traces, 100) for flow in server.flows(experiment_id, made[start : start + 100])
-        ]
-        waiting = [
-            [(request.path, request.body(), {**server.headers, **request.headers}) for request in flow]
-            for flow in flows
+        server.write(experiment_id, [trace for trace, _ in _ready(1, 1, whole=True)])
+        phases = server.phases(experiment_id, [trace for trace, _ in _ready(traces, spans, whole=True)])
+        made = [
+            [(request.path, request.body(), {**server.headers, **request.headers}) for request in phase]
+            for phase in phases
         ]
 
-        def work() -> None:
+        def work(waiting: deque[Any]) -> None:
             connection = HTTPConnection(address)
             while waiting:
                 try:
-                    flow = waiting.pop(0)
+                    path, body, headers = waiting.popleft()
                 except IndexError:
                     break
-                for path, body, headers in flow:
-                    connection.request("POST", f"/{path}", body, headers)
-                    answer = connection.getresponse()
-                    answer.read()
-                    if answer.status != 200:
-                        raise RuntimeError(answer.status)
+                connection.request("POST", f"/{path}", body, headers)
+                answer = connection.getresponse()
+                answer.read()
+                if answer.status != 200:
+                    raise RuntimeError(answer.status)
             connection.close()
 
         def send_all() -> None:
-            threads = [threading.Thread(target=work) for _ in range(mlflow_http.CONNECTIONS)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            for phase in made:
+                waiting = deque(phase)
+                threads = [threading.Thread(target=work, args=(waiting,)) for _ in range(mlflow_http.CONNECTIONS)]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
 
         return send_all
 
@@ -199,10 +205,11 @@ def _ready(traces: int, spans: int, *, whole: bool = False) -> Iterator[tuple[An
         now = time.time_ns()
         return ReadableSpan("chat gpt-4o-mini", here, above, Resource({}), OURS, start_time=now, end_time=now + 10**6)
 
+    run_id = os.environ.get("MLFLOW_RUN_ID")
     for _ in range(traces):
         trace_id, root_id = random.getrandbits(127) + 1, random.getrandbits(63) + 1
         below = [span(trace_id, random.getrandbits(63) + 1, root_id) for _ in range(spans - 1)]
-        trace = trace_of(Parcel(Origin(), (span(trace_id, root_id, None), *below), root_id, whole=True), None)
+        trace = trace_of(Parcel(Origin(), (span(trace_id, root_id, None), *below), root_id, whole=True), run_id)
         yield (trace, None) if whole else (trace.info, trace.spans)
 
 
@@ -316,11 +323,23 @@ BACKENDS: dict[str, Callable[[Path], Any]] = {
 # The run.
 
 
-def elsewhere(role: str, uri: str, *more: object) -> tuple[float, ...]:
+def new_run(uri: str) -> str:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(uri)
+    return client.create_run(client.get_experiment_by_name("drain").experiment_id).info.run_id
+
+
+def elsewhere(role: str, uri: str, *more: object, **environ: str) -> tuple[float, ...]:
     """What ``drain.py role uri ...`` prints last, in a process of its own."""
-    environ = {**os.environ, "MLFLOW_ASYNC_TRACE_LOGGING_MAX_QUEUE_SIZE": "100000", "MLFLOW_MODEL_CATALOG_URI": ""}
+    environ = {
+        **os.environ,
+        **environ,
+        "MLFLOW_ASYNC_TRACE_LOGGING_MAX_QUEUE_SIZE": "100000",
+        "MLFLOW_MODEL_CATALOG_URI": "",
+    }
     command = [sys.executable, __file__, "--as", role, uri, *map(str, more)]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env={**os.environ, **fair, **environ}, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr[-3000:])
     return tuple(map(float, done.stdout.splitlines()[-1].split()))
@@ -343,23 +362,25 @@ def measure(backend: str) -> None:
     floor = "bulk" if backend == "database" else "replay"
     with tempfile.TemporaryDirectory() as folder, BACKENDS[backend](Path(folder)) as (uri, sessions):
         elsewhere("mlspan", uri, "drain", 1, 1)  # makes the database and the experiment
-        for shape, (traces, spans) in SHAPES.items():
+        run_id = new_run(uri)
+        for shape, (traces, spans, in_run) in SHAPES.items():
+            environ = {"MLFLOW_RUN_ID": run_id} if in_run else {}
             rates: dict[str, list[float]] = {"mlspan": [], floor: [], "client": []}
             costs: dict[str, list[float]] = {"mlspan": [], floor: [], "client": []}
             for turn, name in product(range(ROUNDS), rates):
                 count = max(traces // SHARE.get(name, 1), 2)
                 before = sum(map(spent_by, sessions))
-                taken, cpu = elsewhere(name, uri, "drain", count, spans)
+                taken, cpu = elsewhere(name, uri, "drain", count, spans, **environ)
                 cpu += sum(map(spent_by, sessions)) - before
                 rates[name].append(count / taken)
                 costs[name].append(cpu / count)
                 print(backend, shape, turn, name, f"{count / taken:.0f}/s, {cpu / count:.4f} s", file=sys.stderr)
             ours, least, theirs = (statistics.median(found) for found in rates.values())
             cost, least_cost, their_cost = (1000 * statistics.median(found) for found in costs.values())
+            what = f"{traces} of {spans}{', in a run' if in_run else ''}"
             print(
-                f"| {backend} | {traces} of {spans} | {ours:.0f} | {theirs:.0f} | **{ours / theirs:.1f}** | "
-                f"{least:.0f} | **{ours / least:.2f}** | {cost:.1f} ms | 1/{their_cost / cost:.1f} | "
-                f"1/{least_cost / cost:.2f} |",
+                f"| {backend} | {what} | {ours:.0f} | {theirs:.0f} | **{ours / theirs:.1f}** | {least:.0f} | "
+                f"**{ours / least:.2f}** | {cost:.1f} ms | 1/{their_cost / cost:.1f} | 1/{least_cost / cost:.2f} |",
                 flush=True,
             )
 

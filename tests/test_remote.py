@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
 import ssl
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -254,17 +257,31 @@ def test_a_proxy(
 
 
 def test_requests_are_few_and_on_the_same_connection(mlflow_server: str) -> None:
-    """25 traces are one request with their spans, gzip'd, and all go by the same connection."""
+    """25 traces are one gzip'd request; an info goes where spans cannot say it all; and the connection stays."""
     relay = Relay(int(mlflow_server.rpartition(":")[2]))
-    parcels = [parcel("chat", "tool") for _ in range(25)]
+    sent(mlflow_server)
+    origin = Origin(session="s", user="ada", tags={"env": "test"})
+    parcels = [parcel("chat", "tool", origin=origin) for _ in range(24)]
+    parcels.append(parcel("agent", "chat"))  # whose question and answer are not the root's own words
     assert sent(f"http://127.0.0.1:{relay.port}", *parcels) == []
     came = bytes(relay.came)
     assert came.count(b"POST /v1/traces") == 1
     assert came.count(b"Content-Encoding: gzip") == 1
-    assert came.count(b"POST /api/3.0/mlflow/traces ") == 25
+    assert came.count(b"POST /api/3.0/mlflow/traces ") == 1
     assert relay.connections == 1
     for one in parcels:
         assert len(stored(mlflow_server, id_of(one))["spans"]) == 2
+    info = stored(mlflow_server, id_of(parcels[0]))["trace_info"]
+    assert {key: info["tags"][key] for key in ("mlflow.traceName", "env", "service.name")} == {
+        "mlflow.traceName": "chat",
+        "env": "test",
+        "service.name": "app",
+    }
+    metadata = info["trace_metadata"]
+    assert (metadata["mlflow.trace.session"], metadata["mlflow.trace.user"]) == ("s", "ada")
+    assert json.loads(metadata["mlflow.trace.tokenUsage"])["total_tokens"] == 17
+    assert (info["request_preview"], info["response_preview"]) == ("wie geht's — ça va?", "Gut.")
+    assert (info["state"], info["execution_duration"]) == ("OK", "1s")
     relay.stop()
 
 
@@ -336,7 +353,7 @@ def picture(origin: Origin | None = None) -> Parcel:
         "gen_ai.request.model": "gpt-4o-mini",
         "gen_ai.input.messages": said("user", "What is this?", part, sound),
         "gen_ai.output.messages": said("assistant", "A picture."),
-        "mlspan.prompts": ("greeting/3", "team/farewell/1"),
+        "mlspan.prompts": ("greeting/3", "farewell/1"),
         "mlspan.model.id": "m-1",
         "mlspan.client_request.id": "r" * 60,
     }
@@ -359,7 +376,7 @@ def test_all_that_a_trace_carries(kind: str, request: pytest.FixtureRequest) -> 
     found = MlflowClient(uri).get_trace(id_of(one))
     assert found.info.client_request_id == "r" * 50
     assert found.info.trace_metadata["mlflow.modelId"] == "m-1"
-    prompts = '[{"name":"greeting","version":"3"},{"name":"team/farewell","version":"1"}]'
+    prompts = '[{"name":"greeting","version":"3"},{"name":"farewell","version":"1"}]'
     assert found.info.tags["mlflow.linkedPrompts"] == prompts
     first, second = found.data.spans
     question = first.inputs["messages"][0]["content"]
@@ -372,7 +389,7 @@ def test_all_that_a_trace_carries(kind: str, request: pytest.FixtureRequest) -> 
     assert attachment(uri, found, reference) == PNG
     mlflow.set_tracking_uri(uri)
     try:
-        for prompt in ("greeting/3", "team/farewell/1"):
+        for prompt in ("greeting/3", "farewell/1"):
             search = mlflow.search_traces(
                 locations=[experiment], filter_string=f"prompt = '{prompt}'", return_type="list"
             )
@@ -422,10 +439,6 @@ def attachment(uri: str, trace: Any, reference: str) -> str:
 @pytest.fixture
 def workspace(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """``.asked``: pairs of "METHOD path" and body; ``.tags``: those of experiment 7."""
-    import json
-    import threading
-    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
     asked: list[tuple[str, bytes]] = []
     tags: list[dict[str, str]] = []
 
@@ -469,8 +482,6 @@ def workspace(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def test_databricks_keeps_spans_in_files(workspace: Any) -> None:
     """Of an ordinary experiment: the info, then the spans as the trace's file."""
-    import json
-
     pytest.importorskip("databricks.sdk")
     one = parcel("chat", "tool")
     assert sent("databricks", one, experiment="7") == []

@@ -6,7 +6,7 @@ import base64
 import gzip
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.util import find_spec
@@ -30,6 +30,7 @@ _MOST_TRACES: Final = 25  # in one request; with more than 100, MLflow answers 2
 _MOST_SPANS: Final = 1000  # in one request, which takes the server about a second
 _PASSED_ON: Final = "mlflow-artifacts:/"  # then a path: the server itself takes the files
 _BYTES: Final = {"Content-Type": "application/octet-stream"}
+_OTLP: Final = {"Content-Type": "application/x-protobuf", "Content-Encoding": "gzip"}
 _JSON: Final = {"Content-Type": "application/json"}
 
 
@@ -60,6 +61,7 @@ class Server:
     def __init__(self, uri: str) -> None:
         self._client = Client(uri)
         self._uri = self._client.uri
+        self._takes_spans = False
         self._artifacts: dict[str, str] = {}  # by experiment: where its artifacts are
 
     @property
@@ -131,16 +133,19 @@ class Server:
         return found
 
     def write(self, experiment_id: str, traces: Sequence[Trace]) -> None:
-        waiting, errors = deque(self.flows(experiment_id, traces)), []
+        for phase in self.phases(experiment_id, traces):
+            self._all(phase)
+            self._takes_spans = self._takes_spans or any(request.spans for request in phase)
+
+    def _all(self, requests: Iterable[Request]) -> None:
+        """Send them, on several connections at once."""
+        waiting, errors = deque(requests), []
 
         def work() -> None:
             token = otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # nobody traces our sending
             try:
-                while waiting:
-                    for request in waiting.popleft():
-                        self._send(request)
-            except IndexError:  # another thread was faster
-                pass
+                while (request := _next(waiting)) is not None:
+                    self._send(request)
             except Exception as error:  # noqa: BLE001  # raised below, on the thread that asked
                 errors.append(error)
                 waiting.clear()
@@ -169,36 +174,30 @@ class Server:
                 raise
             tell_once("mlspan: %s; the traces themselves are stored", error)
 
-    def flows(self, experiment_id: str, traces: Sequence[Trace]) -> Iterator[list[Request]]:
-        """Requests for one connection each, to be sent in this order."""
-        some: list[Trace] = []
-        for trace in traces:
-            spans = sum(len(one.spans) for one in some) + len(trace.spans)
-            if some and (len(some) == _MOST_TRACES or spans > _MOST_SPANS):
-                yield self._flow(experiment_id, some)
-                some = []
-            some.append(trace)
-        if some:
-            yield self._flow(experiment_id, some)
+    def phases(self, experiment_id: str, traces: Sequence[Trace]) -> list[list[Request]]:
+        """Requests in groups, each to be answered before the next is sent.
 
-    def _flow(self, experiment_id: str, traces: Sequence[Trace]) -> list[Request]:
-        """Infos first: a server that finds the trace there takes its spans, and their sums, with a third less work."""
-        headers = {
-            "Content-Type": "application/x-protobuf",
-            "Content-Encoding": "gzip",
-            "x-mlflow-experiment-id": experiment_id,
-        }
-        spans = Request("v1/traces", headers, [span for trace in traces for span in trace.spans])
+        Infos before spans: a server that finds the trace there takes its spans, and their sums, with a third less work.
+        The other way round until it has taken spans once, so that one that never does is not left with empty traces.
+        """
+        told = {trace.info.trace_id: trace.told_by_spans() for trace in traces}
         infos = [
             Request("api/3.0/mlflow/traces", _JSON, json={"trace": {"trace_info": _json(experiment_id, trace.info)}})
             for trace in traces
+            if told[trace.info.trace_id] is None
+        ]
+        headers = {**_OTLP, "x-mlflow-experiment-id": experiment_id}
+        spans = [
+            Request("v1/traces", headers, spans=[s for one in some for s in told[one.info.trace_id] or one.spans])
+            for some in _portions(traces)
         ]
         prompts = [
             Request("api/2.0/mlflow/traces/link-prompts", _JSON, json=_links(trace), needed=False)
             for trace in traces
             if trace.prompts
         ]
-        return [*self._files(experiment_id, traces), *infos, spans, *prompts]
+        both = [infos, spans] if self._takes_spans else [spans, infos]
+        return [list(self._files(experiment_id, traces)), *both, prompts]
 
     def _files(self, experiment_id: str, traces: Sequence[Trace]) -> Iterator[Request]:
         """Uploads through the server, where it passes artifacts on; else done here, by MLflow's own clients."""
@@ -229,6 +228,27 @@ class Server:
 
     def close(self) -> None:
         self._client.close()
+
+
+def _next(waiting: deque[Request]) -> Request | None:
+    try:
+        return waiting.popleft()
+    except IndexError:
+        return None
+
+
+def _portions(traces: Sequence[Trace]) -> Iterator[list[Trace]]:
+    """*traces* in parts that are worth a request each."""
+    some: list[Trace] = []
+    spans = 0
+    for trace in traces:
+        if some and (len(some) == _MOST_TRACES or spans + len(trace.spans) > _MOST_SPANS):
+            yield some
+            some, spans = [], 0
+        some.append(trace)
+        spans += len(trace.spans)
+    if some:
+        yield some
 
 
 def _id(text: str) -> int:

@@ -167,3 +167,25 @@ def _preview(message: Json) -> str:
     functions = [call.get("function") or {} for call in message.get("tool_calls") or () if isinstance(call, dict)]
     called = [f"{function.get('name')}({function.get('arguments')})" for function in functions]
     return " ".join(filter(None, [as_text(content), *called]))
+
+
+def plain_request(inputs: Any) -> str | None:
+    """What MLflow takes for the question of a chat, if that is text: None of no inputs, "" where it is not simple."""
+    if inputs is None:
+        return None
+    messages = inputs.get("messages") if isinstance(inputs, dict) else None
+    users = [message for message in messages or () if message.get("role") == "user"]
+    return _plain(users[-1]) if users else ""
+
+
+def plain_answer(outputs: Any) -> str | None:
+    """The same of the answer."""
+    if outputs is None:
+        return None
+    choices = outputs.get("choices") if isinstance(outputs, dict) else None
+    return _plain(choices[0]["message"]) if choices else ""
+
+
+def _plain(message: Json) -> str:
+    content = message.get("content")
+    return content if isinstance(content, str) else ""

@@ -98,7 +98,7 @@ class Database:
     def info(self, trace_id: str) -> Info | None:
         try:
             with self._answers("look up a trace") as store:
-                found = store.gettrace_info(trace_id)
+                found = store.get_trace_info(trace_id)
         except Rejected:
             return None
         return Info(
@@ -130,7 +130,7 @@ class Database:
             self._write(store, experiment_id, traces)
             for trace in traces:
                 if trace.attachments:
-                    location = store.gettrace_info(trace.info.trace_id).tags[ARTIFACT_LOCATION]
+                    location = store.get_trace_info(trace.info.trace_id).tags[ARTIFACT_LOCATION]
                     upload(location, trace.attachments.values())
                 if prompts := [SimpleNamespace(**prompt) for prompt in trace.prompts]:
                     store.link_prompts_to_trace(trace.info.trace_id, prompts)

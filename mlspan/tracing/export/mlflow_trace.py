@@ -14,7 +14,7 @@ from opentelemetry.trace import StatusCode
 from .. import semconv as sc
 from ..content import to_json
 from .mlflow_attachments import Attachments, offloaded
-from .mlflow_messages import first_answer, last_request, parsed
+from .mlflow_messages import first_answer, last_request, parsed, plain_answer, plain_request
 from .mlflow_spans import COST, INPUTS, LONGEST_SESSION, OUTPUTS, USAGE, told, translated, with_attributes
 from .parcel import Parcel
 
@@ -28,6 +28,7 @@ SESSION: Final = "mlflow.trace.session"
 USER: Final = "mlflow.trace.user"
 MODEL: Final = "mlflow.modelId"
 PROMPTS: Final = "mlflow.linkedPrompts"
+_TOLD: Final = {SOURCE_RUN, MODEL}  # metadata that no span can carry
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,26 @@ class Trace:
     def prompts(self) -> list[dict[str, str]]:
         """``{"name", "version"}`` of the registry's prompts that are linked to this trace."""
         return parsed(self.info.tags.get(PROMPTS)) or []
+
+    def told_by_spans(self) -> list[ReadableSpan] | None:
+        """The spans, the root with tags, session and user, if a server then finds out the rest of the info by itself.
+
+        All but the name of the program, which is not worth a request for each trace. None where there is a run, a
+        model or a request id to be told, a trace to be added to, or a preview that is not simply what a chat says.
+        """
+        info, root = self.info, next((span for span in self.spans if _id(span) == self.parcel.root_id), None)
+        if root is None or self.merge or info.client_request_id or not _TOLD.isdisjoint(info.metadata):
+            return None
+        attributes = dict(root.attributes or {})
+        asked, answered = parsed(attributes.get(INPUTS)), parsed(attributes.get(OUTPUTS))
+        if (plain_request(asked), plain_answer(answered)) != (info.request_preview, info.response_preview):
+            return None
+        attributes |= {f"mlflow.traceTag.{key}": value for key, value in info.tags.items()}
+        for name, key in ((sc.SESSION_ID, SESSION), (sc.USER_ID, USER)):
+            if key in info.metadata:
+                attributes[name] = info.metadata[key]
+        told = with_attributes(root, attributes)
+        return [told if span is root else span for span in self.spans]
 
     def counted(self) -> dict[int, Counted]:
         found = {}
