@@ -164,18 +164,20 @@ class Intake:
 
     def _admitted(self, rows: list[Fresh], ready: list[Parcel], room: int) -> tuple[list[Fresh], list[Parcel]]:
         """What there is room for; the rest is dropped, a parcel at a time."""
-        sizes: Counter[int] = Counter()
-        for row in rows:
-            sizes[row.number] += len(row.packed.span)
-        if sizes.total() <= room:
+        if sum(len(row.packed.span) for row in rows) <= room:
             return rows, ready
+        groups: dict[int, list[Fresh]] = {}
+        for place, row in enumerate(rows):
+            groups.setdefault(row.number or -place - 1, []).append(row)
+        kept: list[Fresh] = []
         out: set[int] = set()
-        for number, size in sizes.items():
-            if size > room:
-                out.add(number)
-            else:
+        for number, group in groups.items():
+            size = sum(len(row.packed.span) for row in group)
+            if size <= room:
                 room -= size
-        kept = [row for row in rows if row.number not in out]
+                kept += group
+            else:
+                out.add(number)
         self._lost["overflow"] += len(rows) - len(kept)
         out -= self._stored_open
         return kept, [parcel for parcel in ready if parcel.number not in out]
