@@ -13,8 +13,9 @@ from opentelemetry import trace as _otel
 
 from . import config as _config
 from . import setup as _setup
+from .assess import expectation, feedback
 from .content import Redact
-from .context import run, session, tags, user, wrap
+from .context import model, request_id, run, session, tags, user, wrap
 from .destinations import keeping as _keeping
 from .manual import span, trace
 
@@ -27,7 +28,11 @@ __all__ = [
     "current_trace_id",
     "dead",
     "drain",
+    "expectation",
+    "feedback",
     "flush",
+    "model",
+    "request_id",
     "run",
     "session",
     "shutdown",

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What ``tracing.session``, ``user``, ``tags``, ``run``, ``model`` and ``request_id`` have set around the caller."""
+    """What ``tracing.session``, ``user``, ``tags`` and their like have set around the caller."""
 
     session: str | None = None
     user: str | None = None
@@ -148,7 +148,7 @@ def active_run_id() -> str | None:
 
 
 def active_model_id() -> str | None:
-    """The LoggedModel that the caller is in: the one of :func:`model`, else the one MLflow has active in this thread."""
+    """The LoggedModel that the caller is in: the one of :func:`model`, else what MLflow has active in this thread."""
     chosen = _scope.get().model_id
     if chosen is not None:
         return chosen

@@ -120,6 +120,20 @@ class Runtime:
             self._pipelines[by_otlp] = pipeline(self.config, self._origin, self._sink, by_otlp=by_otlp)
         return (self._pipelines[by_otlp],)
 
+    @property
+    def resource(self) -> Resource:
+        """Of the provider in use."""
+        self.tracer()
+        provider = self._own or self._seen
+        return provider.resource if isinstance(provider, TracerProvider) else Resource.get_empty()
+
+    def submit(self, span: ReadableSpan) -> None:
+        """A span that no tracer can start, to our own exporters."""
+        self.tracer()
+        for each in list(self._pipelines.values())[-1:]:  # the one of the provider in use
+            each.on_start(span)
+            each.on_end(span)
+
     def _stop(self, timeout: float | None) -> bool:
         """All at once, as each may have to wait for a backend that is down."""
         pipelines = list(self._pipelines.values())

@@ -10,6 +10,7 @@ from typing import Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 
+from .. import semconv as sc
 from ..context import Origin
 from .parcel import Parcel
 
@@ -54,6 +55,8 @@ class Assembly:
         key = _key(span)
         parent = span.parent
         above = None if parent is None or parent.is_remote else self._units.get((parent.trace_id, parent.span_id))
+        if sc.ASSESSMENT in (span.attributes or {}):  # of a trace that is still here: they go together
+            above = next((unit for unit in self._waiting.values() if unit.root[0] == key[0]), None)
         if above is None:
             unseen = (parent.trace_id, parent.span_id) if parent is not None and not parent.is_remote else None
             above = self._waiting[key] = Unit(next(self._numbers), key, origin, above=unseen)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
 
 from ..._guard import tell_once
 from ..context import Origin
+from .mlflow_assessments import Assessment, assessments, is_carrier
 from .mlflow_trace import Counted, Info, Trace, trace_of
 from .parcel import Away, Parcel, Refused
 
@@ -58,10 +60,15 @@ class Store(Protocol):
         """Store them all; writing one again replaces it."""
         ...
 
+    def assess(self, trace_id: str, said: Sequence[Assessment]) -> None:
+        """Store what is not stored yet. Rejects a trace that is not there."""
+        ...
+
     def close(self) -> None: ...
 
 
 _Place = tuple[str, str]  # tracking URI, experiment id
+_LATEST: Final = 3600.0  # seconds in which what is said of a trace waits for it to come
 _SERVER_PORT: Final = 5000  # where ``mlflow ui`` listens if nothing is said
 
 
@@ -104,12 +111,13 @@ class MlflowSink:
         """As Sink has it. A store that is away, or an experiment that is closed to us, holds up no other."""
         refused: list[Refused] = []
         places: dict[_Place, list[Trace]] = defaultdict(list)
+        late = [parcel for parcel in parcels if all(map(is_carrier, parcel.spans))]
         away: dict[object, Away] = {}  # by tracking URI, or by the origin that is denied
         for parcel in parcels:
             origin = parcel.origin
             uri = origin.tracking_uri or self._uri
             asked = (uri, origin.run_id, origin.experiment_id, origin.experiment_name)
-            if uri in away or asked in away:
+            if uri in away or asked in away or parcel in late:
                 continue
             try:
                 place, run_id = self.locate(origin)
@@ -125,9 +133,24 @@ class MlflowSink:
                     refused += self._write(self._store(uri), experiment_id, traces)
                 except Away as error:
                     away[(uri, experiment_id) if isinstance(error, Denied) else uri] = error
+        refused += self._assess(late, away)
         for first in away.values():
             raise first
         return refused
+
+    def _assess(self, parcels: Sequence[Parcel], away: dict[object, Away]) -> Iterator[Refused]:
+        """What is said of a trace that has gone before, or that another process has yet to send."""
+        for parcel in parcels:
+            uri, context = parcel.origin.tracking_uri or self._uri, parcel.spans[0].get_span_context()
+            if uri in away or context is None:
+                continue
+            try:
+                self._store(uri).assess(f"tr-{context.trace_id:032x}", list(assessments(parcel.spans)))
+            except Rejected as rejected:
+                age = time.time() - (parcel.spans[0].end_time or 0) / 1e9
+                yield Refused(parcel, rejected.reason, keep=rejected.all_of_it or age < _LATEST)
+            except Away as error:
+                away[uri] = error
 
     def _write(self, store: Store, experiment_id: str, traces: Sequence[Trace]) -> list[Refused]:
         """Write *traces*; where the store rejects some of them, find out which, and store the others."""
@@ -138,6 +161,12 @@ class MlflowSink:
                 return [Refused(trace.parcel, rejected.reason, keep=rejected.all_of_it) for trace in traces]
             half = len(traces) // 2
             return self._write(store, experiment_id, traces[:half]) + self._write(store, experiment_id, traces[half:])
+        for trace in traces:
+            if trace.assessments:
+                try:
+                    store.assess(trace.info.trace_id, trace.assessments)
+                except Rejected as rejected:
+                    tell_once("mlspan: %s; the trace itself is stored", rejected.reason)
         return []
 
     def locate(self, origin: Origin) -> tuple[_Place, str | None]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from ..._guard import tell_once
 from .mlflow import Rejected, shown
+from .mlflow_assessments import Assessment, to_entity
 from .mlflow_attachments import Attachment
 from .mlflow_bulk import Bulk, bulk, entity
 from .mlflow_spans import COST, USAGE
@@ -159,6 +160,14 @@ class Database:
                 raise
             return traces  # somebody else was faster, or a row does not fit: the store's own methods will say
         return left + [trace for trace in traces if new.get(trace.info.trace_id) is not trace]
+
+    def assess(self, trace_id: str, said: Sequence[Assessment]) -> None:
+        with self._answers(f"find the trace {trace_id}, of which something is said,") as store:
+            known = {one.assessment_id for one in store.get_trace_info(trace_id).assessments}
+        with self._answers("store what is said of a trace") as store:
+            for one in said:
+                if one.id not in known:
+                    store.create_assessment(to_entity(one, trace_id))
 
     def close(self) -> None:
         self._opened = None  # MLflow keeps its stores for the process

@@ -13,6 +13,7 @@ from opentelemetry.trace import StatusCode
 
 from .. import semconv as sc
 from ..content import to_json
+from .mlflow_assessments import Assessment, assessments, is_carrier
 from .mlflow_attachments import Attachments, offloaded
 from .mlflow_messages import first_answer, last_request, parsed, plain_answer, plain_request
 from .mlflow_spans import COST, INPUTS, LONGEST_SESSION, OUTPUTS, USAGE, told, translated, with_attributes
@@ -97,6 +98,7 @@ class Trace:
     info: Info
     spans: Sequence[ReadableSpan]
     attachments: Attachments
+    assessments: Sequence[Assessment]
     merge: bool  # its info may exist already, and is to be added to, not overwritten
 
     @property
@@ -141,7 +143,7 @@ def _all_prompts(*infos: Info) -> dict[str, str]:
 
 def trace_of(parcel: Parcel, run_id: str | None, *, offload: bool = False) -> Trace:
     """*parcel* in MLflow's names, tied to *run_id* if that is given. *offload*: pictures and sounds become files."""
-    ended = [span for span in parcel.spans if span.end_time]
+    ended = [span for span in parcel.spans if span.end_time and not is_carrier(span)]
     root = next((span for span in ended if _id(span) == parcel.root_id), None)
     top = root or min(ended, key=lambda span: span.start_time or 0)
     trace_id = f"tr-{top.get_span_context().trace_id:032x}"  # type: ignore[union-attr]  # an ended span has one
@@ -163,7 +165,8 @@ def trace_of(parcel: Parcel, run_id: str | None, *, offload: bool = False) -> Tr
         tags=_tags(parcel, top.name, spans),
         metadata=_metadata(parcel, spans, run_id),
     )
-    return Trace(parcel, info, spans, attachments, merge=not parcel.whole or top.parent is not None)
+    said = list(assessments(parcel.spans))
+    return Trace(parcel, info, spans, attachments, said, merge=not parcel.whole or top.parent is not None)
 
 
 def _is_ours(span: ReadableSpan) -> bool:

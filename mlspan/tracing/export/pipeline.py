@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import opentelemetry.context as otel
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from ..._guard import guard, log
 from ..context import Origin
@@ -97,7 +97,7 @@ class Pipeline(SpanProcessor):
 
     # On the caller's thread.
 
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002  # the SDK's signature
+    def on_start(self, span: ReadableSpan, parent_context: Context | None = None) -> None:  # noqa: ARG002  # the SDK's signature
         if self._thread is None and not self._stopped:
             self._start()
         if "mlflow" not in self._sinks:
