@@ -57,7 +57,6 @@ format: .venv/.test ## lay the code out
 
 bench: .venv/.test ## the figures of docs/performance.md
 	@$(BIN)/python benchmarks/calls.py
-	@$(UV) pip install --quiet --python $(BIN)/python --constraint requirements.txt psycopg2-binary
 	@$(BIN)/python benchmarks/drain.py
 
 LOCK := --no-header --no-annotate --no-emit-index-url

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import statistics
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from servers.postgres import postgres
 from servers.process import Process, free_port
 
 SCALE = float(os.environ.get("SCALE", "1"))  # of the number of traces, where there is no time
@@ -291,26 +291,8 @@ def server_sqlite(folder: Path) -> Backend:
 
 @contextmanager
 def server_postgres(folder: Path) -> Backend:
-    """PostgreSQL refuses root: there it runs as nobody."""
-    who: dict[str, Any] = {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
-    data, port = folder / "data", free_port()
-    data.mkdir()
-    if who:
-        shutil.chown(data, "nobody", "nogroup")
-        folder.chmod(0o755)
-
-    def run(*command: str) -> None:
-        subprocess.run(command, stdout=subprocess.DEVNULL, check=True, cwd="/", **who)
-
-    run("initdb", "-D", str(data), "-U", "mlflow", "-A", "trust")
-    options = f"-p {port} -k {data} -c listen_addresses=127.0.0.1"
-    run("pg_ctl", "-D", str(data), "-w", "-l", str(data / "log"), "-o", options, "start")
-    try:
-        with _server(folder, f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres") as (uri, sessions):
-            postmaster = int((data / "postmaster.pid").read_text().splitlines()[0])
-            yield uri, [*sessions, postmaster]
-    finally:
-        run("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
+    with postgres() as (address, process), _server(folder, f"{address}/postgres") as (uri, sessions):
+        yield uri, [*sessions, process]
 
 
 BACKENDS: dict[str, Callable[[Path], Any]] = {
@@ -332,12 +314,7 @@ def new_run(uri: str) -> str:
 
 def elsewhere(role: str, uri: str, *more: object, **environ: str) -> tuple[float, ...]:
     """What ``drain.py role uri ...`` prints last, in a process of its own."""
-    environ = {
-        **os.environ,
-        **environ,
-        "MLFLOW_ASYNC_TRACE_LOGGING_MAX_QUEUE_SIZE": "100000",
-        "MLFLOW_MODEL_CATALOG_URI": "",
-    }
+    fair = {"MLFLOW_ASYNC_TRACE_LOGGING_MAX_QUEUE_SIZE": "100000", "MLFLOW_MODEL_CATALOG_URI": ""}
     command = [sys.executable, __file__, "--as", role, uri, *map(str, more)]
     done = subprocess.run(command, env={**os.environ, **fair, **environ}, capture_output=True, text=True, check=False)
     if done.returncode:

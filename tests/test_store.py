@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import random
-import sqlite3
+import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags
+from servers.postgres import postgres
 
 pytest.importorskip("mlflow")
 
@@ -25,6 +26,7 @@ from mlspan.tracing.export.parcel import Away, Parcel
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # one pixel
 START = 1_700_000_000_000_000_000
+LATER = 10**9  # nanoseconds, and the id of a span that starts so much later
 
 
 def said(role: str, text: str, *more: Any) -> str:
@@ -83,11 +85,11 @@ SPANS: dict[str, Mapping[str, Any]] = {
 
 
 def span(
-    trace_id: int, span_id: int, parent_id: int | None, name: str, attributes: Mapping[str, Any], **more: Any
+    trace_id: int, span_id: int, parent: SpanContext | int | None, name: str, attributes: Mapping[str, Any], **more: Any
 ) -> ReadableSpan:
     here, above = (
-        None if id is None else SpanContext(trace_id, id, is_remote=False, trace_flags=TraceFlags(1))
-        for id in (span_id, parent_id)
+        SpanContext(trace_id, id, is_remote=False, trace_flags=TraceFlags(1)) if isinstance(id, int) else id
+        for id in (span_id, parent)
     )
     scope = InstrumentationScope("elsewhere" if name == "someone else's" else "mlspan", "0")
     return ReadableSpan(
@@ -131,30 +133,39 @@ TABLES = ("trace_info", "trace_tags", "trace_request_metadata", "spans", "entity
 
 def rows(store: str) -> dict[str, list[Any]]:
     """All that the tables of traces hold, but for what says who wrote it when."""
+    import sqlalchemy
+
     own = {"db_payload_generation", "association_id", "created_time"}
     found: dict[str, list[Any]] = {}
-    with sqlite3.connect(store.removeprefix("sqlite:///")) as connection:
-        connection.row_factory = sqlite3.Row
+    engine = sqlalchemy.create_engine(store)
+    with engine.connect() as connection:
         for table in TABLES:
-            read = [dict(row) for row in connection.execute(f"select * from {table}")]
+            read = connection.execute(sqlalchemy.text(f"select * from {table}")).mappings()
             kept = [{key: value for key, value in row.items() if key not in own} for row in read]
             for row in kept:
                 if "content" in row:
                     row["content"] = json.loads(row["content"])
+                if row.get("key") == "mlflow.artifactLocation":
+                    row["value"] = row["value"].rpartition("/traces/")[2]
             found[table] = sorted(kept, key=str)
+    engine.dispose()
     return found
 
 
-@pytest.fixture
-def two(_template_store: Path, tmp_path: Path) -> tuple[str, str]:
-    """Two empty databases that keep their artifacts in the same place."""
-    import shutil
-
-    uris = []
-    for name in ("one", "other"):
-        shutil.copy(_template_store, tmp_path / f"{name}.db")
-        uris.append(f"sqlite:///{tmp_path}/{name}.db")
-    return uris[0], uris[1]
+@pytest.fixture(params=["sqlite", "postgresql"])
+def two(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """The addresses of two databases, both empty."""
+    if request.param == "sqlite":
+        template = request.getfixturevalue("_template_store")
+        for name in ("one", "other"):
+            shutil.copy(template, tmp_path / f"{name}.db")
+        yield f"sqlite:///{tmp_path}/one.db", f"sqlite:///{tmp_path}/other.db"
+        return
+    pytest.importorskip("psycopg2")
+    if shutil.which("initdb") is None:
+        pytest.skip("no PostgreSQL: apt-get install postgresql")
+    with postgres() as (address, _):
+        yield f"{address}/postgres", f"{address}/template1"
 
 
 def store_in(uri: str, parcels: Sequence[Parcel], **more: Any) -> list[str]:
@@ -201,6 +212,19 @@ def test_a_trace_sent_twice_is_stored_once(mlflow_store: str) -> None:
     once = rows(mlflow_store)
     assert store_in(mlflow_store, [*parcels, *parcels]) == []
     assert rows(mlflow_store) == once
+
+
+def test_two_parts_of_a_trace_in_one_batch(mlflow_store: str) -> None:
+    """Two requests under one remote parent, sent together: one trace, from first start to last end, all tokens."""
+    trace_id = random.getrandbits(127) + 1
+    far = SpanContext(trace_id, 99, is_remote=True, trace_flags=TraceFlags(1))
+    parts = [
+        Parcel(Origin(), (span(trace_id, number, far, "chat", CHAT),), number, whole=True) for number in (1, 10**9)
+    ]
+    assert store_in(mlflow_store, parts) == []
+    (info,) = rows(mlflow_store)["trace_info"]
+    assert (info["execution_time_ms"], info["total_tokens"]) == (2000, 34)
+    assert len(rows(mlflow_store)["spans"]) == 2
 
 
 def test_another_process_was_faster(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:

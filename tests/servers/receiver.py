@@ -31,7 +31,7 @@ class Receiver:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                self.reply(200, EXPERIMENT)
+                self.reply(404 if "/traces" in self.path else 200, EXPERIMENT)
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))

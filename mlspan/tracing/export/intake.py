@@ -17,7 +17,7 @@ from .courier import Courier
 from .keeping import Keeping
 from .parcel import Kind, Packed, Parcel, Sink
 from .shelf import Shelf
-from .spool import BITS, Fresh
+from .spool import BITS, HELD, Fresh
 from .wire import Unfit, pack
 
 _TELL: Final = 30.0  # seconds between two lines about spans that are lost
@@ -43,8 +43,10 @@ class Intake:
         keeping: on disk or in memory, and how much.
         address: fills in what an origin leaves unsaid.
         assembly: what puts spans together, where a sink takes parcels.
-        lost: counts of spans that were not stored, by reason.
+        sent: counts of spans that were taken, by the kind of the sink.
+        lost: counts of spans that were not, by reason.
         interval: seconds until what has ended is stored.
+        held: whether OTLP gets no span before its trace is known to be kept.
     """
 
     def __init__(
@@ -53,16 +55,19 @@ class Intake:
         keeping: Keeping,
         address: Callable[[Origin], Origin],
         assembly: Assembly,
+        sent: Counter[str],
         lost: Counter[str],
         interval: float,
+        *,
+        held: bool = False,
     ) -> None:
         self._kinds, self._address, self._lost, self._interval = frozenset(sinks), address, lost, interval
-        self.assembly = assembly
+        self.assembly, self._held = assembly, held
         self._fresh: list[_Ended] = []
         self._ready: list[Parcel] = []
         self._stored_open: set[int] = set()  # numbers of parcels that are growing in the spool
         self._oldest = self._told_lost = self._looked = 0.0
-        self._reported = 0
+        self._sent, self._reported = sent, 0
         self._left: int | None = None  # spans that were not sent when the spool was closed
         self._sinks = {kind: sink for kind, (sink, _) in sinks.items()}
         self.shelf = Shelf(keeping, {kind: where for kind, (_, where) in sinks.items()}, lost)
@@ -72,7 +77,9 @@ class Intake:
         """Send what is there already, and what others have left."""
         shelf = self.shelf
         for kind, sink in self._sinks.items():
-            self.couriers.append(Courier(kind, sink, shelf.spools, shelf.letters, shelf.damaged, self._lost))
+            self.couriers.append(
+                Courier(kind, sink, shelf.spools, shelf.letters, shelf.damaged, self._sent, self._lost)
+            )
         shelf.look_around(now=True)
         self._hurry_couriers()
 
@@ -106,7 +113,8 @@ class Intake:
             packed = None
         if not self._fresh and not self._ready:
             self._oldest = monotonic()
-        number, unit, parcel = self.assembly.ended(span) if "mlflow" in self._kinds else (0, None, None)
+        together = self._held or "mlflow" in self._kinds
+        number, unit, parcel = self.assembly.ended(span) if together else (0, None, None)
         self._fresh.append(_Ended(number, unit, span, packed, place))
         if parcel is not None:
             self._ready.append(parcel)
@@ -128,33 +136,49 @@ class Intake:
         fresh, self._fresh = self._fresh, []
         ready, self._ready = self._ready, []
         dropped, self.assembly.dropped = self.assembly.dropped, []
+        sampled, self.assembly.sampled = self.assembly.sampled, {}
         shelf = self.shelf
-        if fresh or ready:
+        if fresh or ready or dropped:
             gone = set(dropped)
-            rows = self._rows([one for one in fresh if "otlp" in self._kinds or one.number not in gone], gone)
+            rows = self._rows(fresh, gone, sampled)
             rows, ready = self._admitted(rows, ready, shelf.room())
             left = {parcel.number for parcel in ready} | gone
             growing = {one.number: one.unit for one in fresh if one.unit is not None and one.number not in left}
-            opened = [(number, self._address(u.origin), u.root[1], u.genai) for number, u in growing.items()]
-            ready = [Parcel(self._address(p.origin), p.spans, p.root_id, p.whole, p.number) for p in ready]
-            shelf.add(rows, ready, opened, [number for number in dropped if number in self._stored_open])
-            self._stored_open = (self._stored_open | growing.keys()) - left
+            if "mlflow" in self._kinds:
+                opened = [(number, self._address(u.origin), u.root[1], u.genai) for number, u in growing.items()]
+                ready = [Parcel(self._address(p.origin), p.spans, p.root_id, p.whole, p.number) for p in ready]
+            else:  # they were put together only to be judged
+                opened, ready = [], []
+            stored = self._stored_open
+            known = {number: kept for number, kept in sampled.items() if self._held and number in stored}
+            shelf.add(rows, ready, opened, [number for number in dropped if number in stored], known)
+            self._stored_open = (stored | growing.keys()) - left
             self._hurry_couriers()
         shelf.look_around()
 
-    def _rows(self, fresh: list[_Ended], gone: set[int]) -> list[Fresh]:
-        """What can be stored of *fresh*; what cannot is set aside."""
+    def _rows(self, fresh: list[_Ended], gone: set[int], sampled: dict[int, bool]) -> list[Fresh]:
+        """What is to be stored of *fresh*; what cannot is set aside."""
+        bits = [self._bits(one.number, gone, sampled) for one in fresh]
+        fresh = [one for one, sinks in zip(fresh, bits, strict=True) if sinks]
         made = iter(pack([one.span for one in fresh if one.packed is None]))
-        otlp, mlflow = (BITS[kind] if kind in self._kinds else 0 for kind in ("otlp", "mlflow"))
         rows = []
-        for one in fresh:
+        for one, sinks in zip(fresh, filter(None, bits), strict=True):
             packed = next(made) if one.packed is None else one.packed
             if isinstance(packed, Packed):
                 trace = f"{one.unit.root[0]:032x}" if one.unit is not None else ""
-                rows.append(Fresh(packed, otlp | (0 if one.number in gone else mlflow), one.number, trace, one.place))
+                rows.append(Fresh(packed, sinks, one.number, trace, one.place))
             else:
                 self._set_aside(one.span, packed)
         return rows
+
+    def _bits(self, number: int, gone: set[int], sampled: dict[int, bool]) -> int:
+        """Who is to have a span of this parcel, as far as is known."""
+        mlflow = BITS["mlflow"] if "mlflow" in self._kinds and number not in gone else 0
+        if "otlp" not in self._kinds:
+            return mlflow
+        if not self._held:
+            return mlflow | BITS["otlp"]
+        return mlflow | {None: HELD, True: BITS["otlp"], False: 0}[sampled.get(number)]
 
     def _set_aside(self, span: ReadableSpan, unfit: Unfit) -> None:
         self._lost["unfit"] += 1

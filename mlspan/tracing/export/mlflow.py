@@ -130,7 +130,8 @@ class MlflowSink:
         for (uri, experiment_id), traces in places.items():
             if uri not in away:
                 try:
-                    refused += self._write(self._store(uri), experiment_id, traces)
+                    for some in _rounds(traces):
+                        refused += self._write(self._store(uri), experiment_id, some)
                 except Away as error:
                     away[(uri, experiment_id) if isinstance(error, Denied) else uri] = error
         refused += self._assess(late, away)
@@ -217,6 +218,15 @@ def trace_url(tracking_uri: str, experiment_id: str, trace_id: str) -> str:
     """The address of a trace in MLflow's viewer; of a database, where ``mlflow ui`` would show it."""
     base = tracking_uri.rstrip("/") if _is_server(tracking_uri) else f"http://127.0.0.1:{_SERVER_PORT}"
     return f"{base}/#/experiments/{experiment_id}/traces?selectedEvaluationId=tr-{trace_id.removeprefix('tr-')}"
+
+
+def _rounds(traces: Sequence[Trace]) -> Iterator[list[Trace]]:
+    """*traces* in parts that hold no trace twice: what belongs to the same one adds to what is stored of it by then."""
+    left = list(traces)
+    while left:
+        first = {trace.info.trace_id: trace for trace in reversed(left)}
+        yield [trace for trace in left if first[trace.info.trace_id] is trace]
+        left = [trace for trace in left if first[trace.info.trace_id] is not trace]
 
 
 def _summed(store: Store, trace: Trace) -> Trace:

@@ -47,8 +47,8 @@ class Answer:
 
 
 _DENIED: Final = (
-    "{where} answers {status} ({said}): check MLFLOW_TRACKING_USERNAME and _PASSWORD or _TOKEN, and that this user "
-    "may edit the experiment"
+    "{where} answers {status}: check MLFLOW_TRACKING_USERNAME and _PASSWORD or _TOKEN, and that this user may edit the "
+    "experiment ({said})"
 )
 _NO_OTLP: Final = (
     "{where} answers {status}: this server takes no spans. That needs MLflow 3.4 or later, on a database, and started "

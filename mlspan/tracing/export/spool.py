@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import orjson
 from opentelemetry.sdk.trace import ReadableSpan
@@ -26,6 +27,7 @@ from .wire import unpack
 VERSION: Final = 1
 SUFFIX: Final = ".spool"
 BITS: Final[Mapping[Kind, int]] = {"mlflow": 1, "otlp": 2}
+HELD: Final = 4  # for OTLP, once its trace is known to be kept
 _CACHED_SPANS: Final = 5_000
 _SCHEMA: Final = """
 create table meta (name text primary key, value text) without rowid;
@@ -40,6 +42,7 @@ create index span_parcel on span (parcel);
 create index span_otlp on span (id) where sinks & 2;
 """
 
+_NOTHING: Final[Mapping[int, bool]] = {}
 _CROSS_OUT: Final[Mapping[Kind, Sequence[str]]] = {
     "mlflow": (
         "delete from span where parcel in (select value from json_each(?)) and sinks = 1",
@@ -91,7 +94,8 @@ class Spool:
         self._contexts: dict[tuple[bytes, bytes], int] = {}
         self._unsaid: list[tuple[Kind, list[int]]] = []  # what was sent and could not be crossed out
         with OPENING.closed():
-            self._db = sqlite3.connect(path or ":memory:", timeout=0, isolation_level=None, check_same_thread=False)
+            name = ":memory:" if path is None else f"file:{quote(str(path))}?mode=rw"  # one that is gone stays so
+            self._db = sqlite3.connect(name, timeout=0, isolation_level=None, check_same_thread=False, uri=True)
             try:
                 self._open()
             except BaseException:
@@ -151,6 +155,7 @@ class Spool:
         ready: Sequence[Parcel] = (),
         opened: Iterable[tuple[int, Origin, int, bool]] = (),
         dropped: Sequence[int] = (),
+        sampled: Mapping[int, bool] = _NOTHING,
     ) -> None:
         """All of it or nothing.
 
@@ -158,7 +163,8 @@ class Spool:
             fresh: spans that have ended.
             ready: parcels that may be sent, whose spans are in *fresh* or have been.
             opened: number, origin, root's id and whether it holds a GenAI span, of parcels that are still growing.
-            dropped: numbers of parcels that nobody is to have.
+            dropped: numbers of parcels that no sink which takes parcels is to have.
+            sampled: by number, whether what is held of a parcel is to be sent or deleted.
         """
         now = time.time()
         with self._transaction() as db:
@@ -177,8 +183,21 @@ class Spool:
             db.executemany("insert or replace into parcel values (?, ?, ?, ?, ?, ?)", growing + leaving)
             if dropped:
                 self._cross_out("mlflow", dropped)
+            if sampled:
+                self._release([number for number, kept in sampled.items() if kept])
+                query = "delete from span where sinks & 4 and parcel in (select value from json_each(?))"
+                db.execute(query, [_json([number for number, kept in sampled.items() if not kept])])
+        changed = {one.number for one in fresh if one.packed.changed}
         for parcel in ready:
-            self._keep(parcel)
+            if parcel.number not in changed:
+                self._keep(parcel)
+
+    def _release(self, numbers: Sequence[int]) -> None:
+        """Under new ids, as couriers go on from the last one that they have seen."""
+        query = "select id from span where sinks & 4 and parcel in (select value from json_each(?)) order by id"
+        rows = self._db.execute(query, [_json(numbers)]).fetchall()
+        send = "update span set id = ?, sinks = sinks & ~4 | 2 where id = ?"
+        self._db.executemany(send, [(next(self._next), id) for (id,) in rows])
 
     def _context(self, packed: Packed) -> int:
         key = (packed.resource, packed.scope)
@@ -297,8 +316,12 @@ class Spool:
             db.execute("delete from seen where seq < ?", [before])
 
     def finish_open(self) -> None:
-        """Let everything go that its process has left unfinished; what holds no GenAI span is for OTLP alone."""
+        """Let everything go that its process has left unfinished; what holds no GenAI span is for OTLP alone.
+
+        What it had not yet judged worth keeping is kept.
+        """
         with self._transaction() as db:
+            self._release([number for (number,) in db.execute("select distinct parcel from span where sinks & 4")])
             plain = [row[0] for row in db.execute("select number from parcel where ready is null and not genai")]
             self._cross_out("mlflow", plain)
             rows = db.execute("select number from parcel where ready is null order by number").fetchall()
@@ -333,17 +356,19 @@ class Spool:
             self._db.execute("pragma incremental_vacuum").fetchall()
             self._db.execute("pragma wal_checkpoint(truncate)").fetchall()
 
-    def close(self) -> bool:
-        """Whether it was empty, and is gone; else it is left for whoever comes next."""
+    def close(self) -> None:
+        """Where it is empty it is deleted with all that stands beside it, else left for whoever comes next."""
         with OPENING.closed(), self._lock:
             _spools.discard(self)
             empty = False
             with suppress(sqlite3.Error):
                 empty = not self._one("select exists (select 1 from span)")
-            if empty and self.path is not None:
-                self.path.unlink(missing_ok=True)  # before the lock is given up
+                if empty and self.path is not None:
+                    self.shrink()
+            if empty and self.path is not None:  # before the lock is given up, and last what says that it is there
+                for beside in (*self.path.parent.glob(f"{self.path.name}-*"), self.path):
+                    beside.unlink(missing_ok=True)
             self._db.close()
-        return empty
 
     def abandon(self) -> None:
         """In a forked child: what is open here is the parent's, and not even to be closed."""

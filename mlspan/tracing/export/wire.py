@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -67,7 +68,7 @@ def _pack_alike(spans: Sequence[ReadableSpan], most: int) -> Iterator[Packed]:
     del of_resource.scope_spans[:], of_scope.spans[:]
     resource, scope = of_resource.SerializeToString(), of_scope.SerializeToString()
     for message in messages:
-        yield Packed(resource, scope, _within(message, most))
+        yield Packed(resource, scope, *_within(message, most))
 
 
 def _pack_one(span: ReadableSpan, most: int) -> Packed | Unfit:
@@ -77,7 +78,7 @@ def _pack_one(span: ReadableSpan, most: int) -> Packed | Unfit:
         except Unfit as unfit:
             return unfit
         except Exception:  # noqa: BLE001  # a span of somebody else's may hold anything
-            return next(_pack_alike([_mended(span)], most))
+            return replace(next(_pack_alike([_mended(span)], most)), changed=True)
     except Exception as error:  # noqa: BLE001
         return (
             error if isinstance(error, Unfit) else Unfit(f"a span cannot be encoded: {type(error).__name__}: {error}")
@@ -110,12 +111,12 @@ def _mended_value(value: Any) -> Any:
 
 def cut(packed: Packed, most: int) -> Packed:
     """*packed* with its longest texts cut, so that its span takes at most *most* bytes. Raises Unfit."""
-    return Packed(packed.resource, packed.scope, _within(SpanMessage.FromString(packed.span), most))
+    return Packed(packed.resource, packed.scope, *_within(SpanMessage.FromString(packed.span), most))
 
 
-def _within(message: Any, most: int) -> bytes:
-    data = bytes(message.SerializeToString())
-    longest = most
+def _within(message: Any, most: int) -> tuple[bytes, bool]:
+    """The bytes, and whether something had to be cut."""
+    data, longest = message.SerializeToString(), most
     while len(data) > most:
         longest //= 2
         if longest < _SHORTEST_CUT:
@@ -123,7 +124,7 @@ def _within(message: Any, most: int) -> bytes:
         for value in _values(message):
             _cut_value(value, longest)
         data = message.SerializeToString()
-    return data
+    return data, longest < most
 
 
 def _values(message: Any) -> Iterator[Any]:
