@@ -51,6 +51,18 @@ def redactor(redact: Redact | None) -> Callable[[str], str] | None:
     return apply
 
 
+_KEY = re.compile(  # of the providers' APIs, and what HTTP says who one is with
+    r"""\b(?:(?:sk|rk|pk|xai|pplx|nvapi|glpat)-(?=[\w-]*\d)[\w-]{16,}|(?:gsk|hf|r8|gh[pousr]|github_pat)_\w{20,}
+    |AIza[\w-]{30,}|AKIA[A-Z0-9]{16}|xox[abprs]-[\w-]{10,})|\b(?:Bearer|Basic)\ [\w.~+/=-]{16,}""",
+    re.VERBOSE,
+)
+
+
+def mask_keys(text: str) -> str:
+    """*text* without keys of well-known APIs: errors quote them, and other people's spans may hold anything."""
+    return _KEY.sub(REDACTED, text)
+
+
 class Policy:
     """How content is written: *capture* it at all, *redact* every string of it, at most *limit* bytes an attribute."""
 
@@ -66,7 +78,7 @@ class Policy:
                 value = str(self._redact(value))
             except Exception as error:  # noqa: BLE001  # as below
                 value = _not_recorded(error)
-        return _cut_text(clean(value), self.limit)
+        return _cut_text(clean(mask_keys(value)), self.limit)
 
     def json(self, value: object) -> str:
         """*value* as JSON text: redacted, and cut where it is longer than the limit."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.sdk.trace import TracerProvider
 
 from .config import Config
+from .content import redactor
 from .context import Origin
 from .export.address import address, bare, full, settled
 from .export.assembly import Assembly
@@ -57,6 +58,7 @@ def pipeline(config: Config, origin: Callable[[], Origin], mlflow: MlflowSink | 
         address=partial(address, uri=mlflow._uri if mlflow else "", experiment=config.experiment, run=config.run),
         assembly=partial(_assembly, config),
         held=config.keep is not None,
+        redact=redactor(config.redact),
     )
 
 

@@ -16,6 +16,7 @@ from .assembly import Assembly, Unit
 from .courier import Courier
 from .keeping import Keeping
 from .parcel import Kind, Packed, Parcel, Sink
+from .scrub import Scrub
 from .shelf import Shelf
 from .spool import BITS, HELD, Fresh
 from .wire import Unfit, pack
@@ -47,6 +48,7 @@ class Intake:
         lost: counts of spans that were not, by reason.
         interval: seconds until what has ended is stored.
         held: whether OTLP gets no span before its trace is known to be kept.
+        scrub: takes out what is not to be stored, let alone sent.
     """
 
     def __init__(
@@ -60,9 +62,10 @@ class Intake:
         interval: float,
         *,
         held: bool = False,
+        scrub: Scrub | None = None,
     ) -> None:
         self._kinds, self._address, self._lost, self._interval = frozenset(sinks), address, lost, interval
-        self.assembly, self._held = assembly, held
+        self.assembly, self._held, self._scrub = assembly, held, scrub or Scrub()
         self._fresh: list[_Ended] = []
         self._ready: list[Parcel] = []
         self._stored_open: set[int] = set()  # numbers of parcels that are growing in the spool
@@ -89,7 +92,8 @@ class Intake:
         if journal is None:
             return span
         try:
-            return (span, *journal.write(span, self._address(origin)))
+            span = self._scrub(span)
+            return (span, *journal.write(span, self._address(self._scrub.origin(origin))))
         except Exception as error:  # noqa: BLE001  # a full disk, mostly; said on our own thread
             return (span, error, None)
 
@@ -105,12 +109,13 @@ class Intake:
 
     def take(self, item: Any) -> None:
         if isinstance(item, tuple) and len(item) == 2:
-            self.assembly.started(*item)
+            started, origin = item
+            self.assembly.started(started, self._scrub.origin(origin))
             return
-        span, packed, place = item if isinstance(item, tuple) else (item, None, None)
+        span, packed, place = item if isinstance(item, tuple) else (self._scrub(item), None, None)
         if isinstance(packed, Exception) and not isinstance(packed, Unfit):
             tell_once("mlspan: a span could not be written down before its caller went on: %s", packed)
-            packed = None
+            span, packed = self._scrub(span), None
         if not self._fresh and not self._ready:
             self._oldest = monotonic()
         together = self._held or "mlflow" in self._kinds

@@ -92,23 +92,3 @@ def to_rest(assessment: Assessment, trace_id: str) -> dict[str, Any]:
         "valid": True,
     }
     return {"assessment": {key: one for key, one in body.items() if one is not None}}
-
-
-def to_entity(assessment: Assessment, trace_id: str) -> Any:
-    """MLflow's own."""
-    from mlflow.entities import AssessmentSource, Expectation, Feedback
-
-    more = {} if assessment.is_expectation else {"rationale": assessment.rationale}
-    made = (Expectation if assessment.is_expectation else Feedback)(
-        name=assessment.name,
-        value=assessment.value,
-        source=AssessmentSource(assessment.source_type, assessment.source_id),
-        trace_id=trace_id,
-        span_id=assessment.span_id,
-        create_time_ms=assessment.at,
-        last_update_time_ms=assessment.at,
-        metadata=dict(assessment.metadata),
-        **more,
-    )
-    made.assessment_id = assessment.id
-    return made

@@ -68,6 +68,7 @@ class Pipeline(SpanProcessor):
         address: fills in what an origin leaves unsaid, so that another process can send the trace.
         assembly: what puts spans together, made anew in a forked child.
         held: whether OTLP too waits for a trace to be whole, as it may not be kept.
+        redact: what is applied to all text before it is stored.
         queue_spans: the most spans that may wait to be looked at; what comes on top is dropped, counted and reported.
         interval: seconds after which what has ended is stored, and sent if its trace is whole.
     """
@@ -81,11 +82,13 @@ class Pipeline(SpanProcessor):
         address: Callable[[Origin], Origin] = lambda origin: origin,
         assembly: Callable[[], Assembly] = Assembly,
         held: bool = False,
+        redact: Callable[[str], str] | None = None,
         queue_spans: int = 50_000,
         interval: float = 1.0,
     ) -> None:
         self._sinks, self._origin, self._keeping = sinks, origin, keeping
         self._address, self._assemble, self._held = address, assembly, held
+        self._redact = redact
         self._queue_spans, self._interval = queue_spans, interval
         self.lost: Counter[str] = Counter()  # spans, by reason: overflow, refused, unfit, expired
         self.sent: Counter[str] = Counter()  # spans, by the kind of the sink
@@ -144,10 +147,19 @@ class Pipeline(SpanProcessor):
         if self._intake is None:
             with IMPORTS.closed():
                 from .intake import Intake
+                from .scrub import Scrub
 
             made, keeping = self._made, self._keeping
             self._intake = Intake(
-                made, keeping, self._address, self._assemble(), self.sent, self.lost, self._interval, held=self._held
+                made,
+                keeping,
+                self._address,
+                self._assemble(),
+                self.sent,
+                self.lost,
+                self._interval,
+                held=self._held,
+                scrub=Scrub(self._redact),
             )
         return self._intake
 
