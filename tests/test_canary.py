@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from servers.program import environment, run
+from servers.program import PREAMBLE, environment, run
 from servers.receiver import Receiver
 from servers.scripted import Scripted
+
+from mlspan import tracing
 
 pytest.importorskip("openai")
 
@@ -34,7 +37,8 @@ PROGRAM = """
     above = trace.Link(trace.SpanContext(7, 7, False), {"why": secret("link")})
 
     with tracing.session(secret("session")), tracing.user(secret("user")), tracing.tags(env=secret("tag")), \\
-            tracing.request_id(secret("request")), app.start_as_current_span("GET /" + secret("name"), links=[above]) as span:
+            tracing.request_id(secret("request")), \\
+            app.start_as_current_span("GET /" + secret("name"), links=[above]) as span:
         span.set_attributes({
             "http.request.header.authorization": "Bearer " + key,
             "http.request.header.x-api-key": [secret("header")],
@@ -96,17 +100,17 @@ def files(folder: Path) -> list[bytes]:
     return [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
 
 
+ANSWER = {"role": "assistant", "content": "at-answer canary-answer"}
+COMPLETION = {"id": "1", "model": "gpt-4o", "choices": [{"index": 0, "message": ANSWER, "finish_reason": "stop"}]}
+REFUSAL = {"error": {"message": f"at-refusal canary-refusal: Incorrect API key: {KEY}"}}
 EVERYWHERE = set(re.findall(r'secret\("([a-z-]+)"\)', PROGRAM))
 
 
 @pytest.mark.parametrize("durability", ["batch", "span"])
 def test_no_secret_leaves(durability: str, receiver: Receiver, scripted: Scripted, tmp_path: Path) -> None:
     """To an OTLP receiver and a tracking server that are away first, so that it waits on disk; then from there."""
-    answer = {"role": "assistant", "content": "at-answer canary-answer"}
-    scripted.reply(
-        {"id": "1", "model": "gpt-4o", "choices": [{"index": 0, "message": answer, "finish_reason": "stop"}]}
-    )
-    scripted.reply({"error": {"message": f"at-refusal canary-refusal: Incorrect API key: {KEY}"}}, status=401)
+    scripted.reply(COMPLETION)
+    scripted.reply(REFUSAL, status=401)
     env = environment(tmp_path / "spool", receiver.url, receiver.url, KEY=KEY, BASE_URL=scripted.base_url)
     receiver.mode = 503
     end = "    tracing._setup.runtime().save(5); os.kill(os.getpid(), 9)\n" if durability == "span" else ""
@@ -123,19 +127,25 @@ def test_no_secret_leaves(durability: str, receiver: Receiver, scripted: Scripte
     assert {f"at-{place}" for place in EVERYWHERE} | {"at-answer", "at-refusal"} == places(receiver) | NOWHERE
 
 
-def test_no_secret_is_stored(scripted: Scripted, mlflow_store: str, tmp_path: Path) -> None:
-    """In MLflow's own database."""
-    answer = {"role": "assistant", "content": "at-answer canary-answer"}
-    scripted.reply(
-        {"id": "1", "model": "gpt-4o", "choices": [{"index": 0, "message": answer, "finish_reason": "stop"}]}
-    )
-    scripted.reply({"error": {"message": f"at-refusal canary-refusal: Incorrect API key: {KEY}"}}, status=401)
-    env = environment(tmp_path / "spool", mlflow_store, KEY=KEY, BASE_URL=scripted.base_url)
-    done = run(PROGRAM.replace("sys.argv[1]", "'batch'"), env)
-    assert done.returncode == 0, done.stderr
+@pytest.mark.usefixtures("_collected")
+def test_no_secret_is_stored(
+    scripted: Scripted,
+    mlflow_store: str,
+    tracing_off: None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """In MLflow's own database; the program runs in this process, whose provider it has to take."""
+    scripted.reply(COMPLETION)
+    scripted.reply(REFUSAL, status=401)
+    settings = {"KEY": KEY, "BASE_URL": scripted.base_url, "MLSPAN_TRACKING_URI": mlflow_store}
+    for name, value in {**settings, "MLSPAN_SPOOL_DIR": str(tmp_path / "spool")}.items():
+        monkeypatch.setenv(name, value)
+    lines = [line for line in textwrap.dedent(PROGRAM).splitlines() if "set_tracer_provider" not in line]
+    exec(PREAMBLE + "\n".join(lines).replace("sys.argv[1]", "'batch'"), {})  # as the child of the test above
+    assert tracing.flush(120)
     with sqlite3.connect(mlflow_store.removeprefix("sqlite:///")) as database:
         rows = "\n".join(database.iterdump()).encode()
-    assert secrets(rows, done.stderr.encode(), *files(tmp_path / "spool")) == []
-    assert {f"at-{place}" for place in EVERYWHERE - {"link", "resource"}} - NOWHERE <= {
-        found.decode() for found in re.findall(rb"at-[a-z-]+[a-z]", rows)
-    }
+    assert secrets(rows, *files(tmp_path / "spool")) == []
+    came = {found.decode() for found in re.findall(rb"at-[a-z-]+[a-z]", rows)}
+    assert {f"at-{place}" for place in EVERYWHERE - {"resource"}} - NOWHERE - came == set()

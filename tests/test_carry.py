@@ -105,7 +105,7 @@ def test_feedback_after_the_trace(place: str) -> None:
 
 
 def test_feedback_goes_with_a_trace_that_is_open(place: str) -> None:
-    """By the id of a trace that has yet to end, which is what another thread has: it waits for it, and is stored once."""
+    """By the id of a trace that has yet to end, as another thread has it: it waits for it, and is stored once."""
     with tracing.span("answer", kind="workflow"):
         trace_id = tracing.current_trace_id()
         tracing.feedback("thumbs", True, trace_id=trace_id)
@@ -168,7 +168,7 @@ def test_feedback_without_content(tracing_off: None) -> None:
 
 
 def test_a_request_id_and_a_model(place: str) -> None:
-    """The caller's own id of the request, and the LoggedModel: named, or the one that MLflow has active in the thread."""
+    """The caller's own id of the request, and the LoggedModel: named, or the one that MLflow has active here."""
     named, active = (mlflow.create_external_model(name=name) for name in ("named", "active"))
     with tracing.request_id("req-7"), tracing.model(named.model_id), tracing.span("answer", kind="workflow"):
         first = tracing.current_trace_id()

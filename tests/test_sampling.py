@@ -48,7 +48,7 @@ def fail() -> None:
 
 @pytest.mark.parametrize("kinds", [{"mlflow"}, {"otlp"}, {"mlflow", "otlp"}], ids=" and ".join)
 def test_what_is_worth_keeping_is_kept_whole(kinds: set[str], receiver: Receiver, tmp_path: Path) -> None:
-    """A failure deep inside, a slow trace and a dear one come with all their spans; of another, no span comes anywhere."""
+    """A failure deep inside, a slow trace and a dear one come with all their spans; of another comes no span."""
     tracing.configure(
         tracking_uri=receiver.url if "mlflow" in kinds else "none",
         otlp_endpoint=receiver.url if "otlp" in kinds else None,
