@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from .._guard import tell_once
+from .._guard import FAILED, tell_once
 
 Redact: TypeAlias = Callable[[str], str] | Iterable[str | re.Pattern[str]]
 REDACTED = "[redacted]"
@@ -122,7 +122,7 @@ class Policy:
 
 
 def _not_recorded(error: Exception) -> str:
-    tell_once("mlspan: redact raised %s; what it was given is not recorded", type(error).__name__)
+    tell_once(FAILED + " %s; what it was given is not recorded", type(error).__name__)
     return "[not recorded: the redact function failed]"
 
 
