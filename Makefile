@@ -56,7 +56,7 @@ format: .venv/.test ## lay the code out
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
 bench: .venv/.test ## the figures of docs/performance.md
-	@$(BIN)/python benchmarks/calls.py
+	@$(BIN)/python benchmarks/run.py
 	@$(BIN)/python benchmarks/drain.py
 
 LOCK := --no-header --no-annotate --no-emit-index-url

@@ -53,6 +53,61 @@ def langchain(session: nox.Session, versions: list[str]) -> None:
     session.run("pytest", "-q", "tests/integrations", "-k", "langchain or langgraph", *session.posargs)
 
 
+AG2 = {"lowest": ["ag2[openai]==0.10.0"], "0.x": ["ag2[openai]<1", "mlflow"], "newest": ["ag2[openai]>=1.2,<2"]}
+
+
+@nox.session
+@nox.parametrize("versions", list(AG2.values()), ids=list(AG2))
+def ag2(session: nox.Session, versions: list[str]) -> None:
+    """The classic API at its lowest and its last, with its example, and the agents that came after it."""
+    session.install("--quiet", *TESTING, *versions)
+    session.run("pytest", "-q", "tests/integrations", "tests/test_examples.py", "-k", "ag2", *session.posargs)
+
+
+# mcp 2 is not what AutoGen's extension was written for; mlflow, for the example, needs docker, which wants all of it.
+AUTOGEN = {
+    "lowest": ["autogen-agentchat==0.7.0", "autogen-ext[mcp,openai]==0.7.0", "openai<2", "mcp<2"],
+    "newest": ["autogen-agentchat>=0.7,<0.8", "autogen-ext[docker,mcp,openai]>=0.7,<0.8", "mcp<2", "mlflow>=3.6,<4"],
+}
+
+
+@nox.session
+@nox.parametrize("versions", list(AUTOGEN.values()), ids=list(AUTOGEN))
+def autogen(session: nox.Session, versions: list[str]) -> None:
+    """AutoGen, whose pins the main environment does not meet, and its example."""
+    session.install("--quiet", *TESTING, *versions)
+    session.run("pytest", "-q", "tests/integrations", "tests/test_examples.py", "-k", "autogen", *session.posargs)
+
+
+# LlamaIndex's OpenAI package wants openai 2, its Anthropic package a client that is not the newest. Newer versions of
+# pydantic warn of what 0.14.0 declares.
+LLAMA_INDEX = {
+    "lowest": [
+        "llama-index-core==0.14.0",
+        "llama-index-workflows==2.16.0",
+        "llama-index-llms-openai==0.5.6",
+        "llama-index-embeddings-openai==0.5.1",
+        "pydantic<2.12",
+    ],
+    "newest": [
+        "llama-index-core>=0.14,<0.15",
+        "llama-index-llms-openai",
+        "llama-index-llms-anthropic>=0.12",
+        "llama-index-embeddings-openai",
+        "anthropic>=0.75,<0.80",
+        "mlflow<4",
+    ],
+}
+
+
+@nox.session
+@nox.parametrize("versions", list(LLAMA_INDEX.values()), ids=list(LLAMA_INDEX))
+def llama_index(session: nox.Session, versions: list[str]) -> None:
+    """LlamaIndex at its lowest and newest, and its examples, which need MLflow."""
+    session.install("--quiet", *TESTING, *versions)
+    session.run("pytest", "-q", "tests/integrations", "tests/test_examples.py", "-k", "llama", *session.posargs)
+
+
 @nox.session
 def bare(session: nox.Session) -> None:
     """Without MLflow and without any framework."""

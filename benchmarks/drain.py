@@ -313,13 +313,14 @@ def new_run(uri: str) -> str:
 
 
 def elsewhere(role: str, uri: str, *more: object, **environ: str) -> tuple[float, ...]:
-    """What ``drain.py role uri ...`` prints last, in a process of its own."""
+    """What ``drain.py --as role uri ...`` measures, in a process of its own."""
     fair = {"MLFLOW_ASYNC_TRACE_LOGGING_MAX_QUEUE_SIZE": "100000", "MLFLOW_MODEL_CATALOG_URI": ""}
     command = [sys.executable, __file__, "--as", role, uri, *map(str, more)]
     done = subprocess.run(command, env={**os.environ, **fair, **environ}, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr[-3000:])
-    return tuple(map(float, done.stdout.splitlines()[-1].split()))
+    (taken,) = [line for line in done.stdout.splitlines() if line.startswith("taken ")]  # MLflow has words of its own
+    return tuple(map(float, taken.split()[1:]))
 
 
 def spent_by(root: int) -> float:
@@ -388,6 +389,6 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--as"]:
         role, uri, experiment, *numbers = sys.argv[2:]
         counts = [int(number) for number in numbers]
-        print(*([cpu(uri, experiment, *counts)] if role == "cpu" else contend(role, uri, experiment, *counts)))
+        print("taken", *([cpu(uri, experiment, *counts)] if role == "cpu" else contend(role, uri, experiment, *counts)))
     else:
         main(sys.argv[1:])

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jsonschema
+from jsonschema.exceptions import best_match
+from jsonschema.validators import validator_for
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -150,12 +152,17 @@ def _about(name: str, value: Any) -> list[str]:
 
 
 def _about_json(name: str, text: str) -> list[str]:
-    schema = json.loads((_SCHEMAS / f"gen-ai-{_JSON[name]}.json").read_text())
     try:
-        jsonschema.validate(json.loads(text), schema)
-    except (json.JSONDecodeError, jsonschema.ValidationError) as error:
-        return [f"{name}: {str(error).splitlines()[0]}"]
-    return []
+        problem = best_match(_validator(_JSON[name]).iter_errors(json.loads(text)))
+    except json.JSONDecodeError as error:
+        return [f"{name}: {error}"]
+    return [f"{name}: {str(problem).splitlines()[0]}"] if problem is not None else []
+
+
+@cache
+def _validator(schema: str) -> Any:
+    read = json.loads((_SCHEMAS / f"gen-ai-{schema}.json").read_text())
+    return validator_for(read)(read)
 
 
 def _about_operation(span: ReadableSpan, operation: str, attributes: dict[str, Any]) -> list[str]:

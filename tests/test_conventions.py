@@ -39,7 +39,7 @@ def span(name: str = "chat m", kind: SpanKind = SpanKind.CLIENT, status: Any = N
         (span(name="m"), ["m: its name should be 'chat m'"]),
         (span(kind=SpanKind.INTERNAL), ["chat m: kind is INTERNAL"]),
         (span(gen_ai__provider__name=None), ["chat m: gen_ai.provider.name is missing"]),
-        (span(gen_ai__provider__name="mine"), ["chat m: gen_ai.provider.name has no value 'mine'"]),
+        (span(gen_ai__provider__name="My Own"), ["chat m: gen_ai.provider.name is no name of a provider: 'My Own'"]),
         (span(gen_ai__request__seed=1.5), ["chat m: gen_ai.request.seed is float, not int"]),
         (span(gen_ai__made_up=1), ["chat m: gen_ai.made_up is no name of the conventions"]),
         (span(status=StatusCode.OK), ["chat m: status is OK, which only the application may set"]),

@@ -7,11 +7,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from . import langchain, langgraph, openai
+    from . import ag2, autogen, langchain, langgraph, llama_index, openai
 
-__all__ = ["Instrumentor", "autolog", "langchain", "langgraph", "openai"]
+__all__ = ["Instrumentor", "ag2", "autogen", "autolog", "langchain", "langgraph", "llama_index", "openai"]
 
-_NAMES: Final = ("langchain", "langgraph", "openai")
+_NAMES: Final = ("ag2", "autogen", "langchain", "langgraph", "llama_index", "openai")
 
 
 def autolog(

@@ -18,7 +18,7 @@ import wrapt
 
 from .._guard import guard, log
 from ..tracing import setup
-from ..tracing.context import active_run_id, suppressed
+from ..tracing.context import active_run_id, suppressed, unsampled
 from ..tracing.live import NOTHING, go
 from ..tracing.records import Observe, Record
 
@@ -46,6 +46,9 @@ class Settings:
     silent: bool = False
     any_version: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+_starting = guard("starting a span")
 
 
 class Hook:
@@ -131,7 +134,10 @@ class Hook:
 
     def _supported(self) -> bool:
         name, versions = re.split(r"(?=[<>=])", self.requires, maxsplit=1)
-        version = importlib.metadata.version(name)
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # another distribution's module of the same name
+            return False
         if within(version, versions):
             return True
         self._say(
@@ -151,14 +157,20 @@ class Hook:
 
     def open(self, begin: Begin, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The Live of a call that is to be recorded, else what stands in for it."""
-        settings = self.settings
-        if suppressed() or not settings.log_traces or (settings.exclusive and active_run_id() is not None):
+        if not self.records():
             return NOTHING
-        with guard("starting a span"):
+        with _starting:
             now = setup.runtime()
-            if now is not None and (begun := begin(Call(args, kwargs, now.policy.capture, settings.options))):
+            if now is None or (unsampled(now.tracer()) and not now.instruments.wanted()):
+                return NOTHING
+            if begun := begin(Call(args, kwargs, now.policy.capture, self.settings.options)):
                 return go(now, *begun)
         return NOTHING
+
+    def records(self) -> bool:
+        """Whether a call that is made here and now is to be recorded."""
+        settings = self.settings
+        return not (suppressed() or not settings.log_traces or (settings.exclusive and active_run_id() is not None))
 
 
 def within(version: str, versions: str) -> bool:
@@ -197,6 +209,23 @@ def all_there(patches: Iterable[tuple[str, Callable[[], Undo]]]) -> Undo:
             except (ImportError, AttributeError) as error:
                 log.debug("mlspan: %s is not there to watch: %s", target, error)
         return undo.pop_all().close
+
+
+def when_imported(module: str, install: Callable[[], Undo]) -> Undo:
+    """*install* as soon as *module* is imported, which may be now or never, and which we never do ourselves."""
+    wanted, undone = [True], ExitStack()
+
+    def installing(_: Any) -> None:
+        if wanted:
+            with guard(f"hooking into {module}"):
+                undone.callback(install())
+
+    def undo() -> None:
+        wanted.clear()
+        undone.close()
+
+    wrapt.register_post_import_hook(installing, module)
+    return undo
 
 
 def watch(target: str, open_: Callable[[Any, Any], Any]) -> Undo:

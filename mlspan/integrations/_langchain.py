@@ -166,7 +166,7 @@ class Handler:
         said: Callable[[], Any],
         observe: Any = None,
     ) -> None:
-        if not self.hook.settings.log_traces:
+        if not self.hook.records():
             return
         if own := [tag for tag in tags if not tag.startswith(_OWN_TAGS)]:
             record.extra["mlspan.langchain.tags"] = own

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from .._shape import dig, get, is_a, items
+from .._shape import dig, fields, get, is_a, items, whole
 from ..tracing.content import to_json
 from ..tracing.messages import Draft, Message, Part, loads, tool_call, tool_call_response
 from ..tracing.records import Chat
-from ._parts import part, tool
+from ._parts import REASONS, part, tool
 
 PROVIDERS: Final = {  # LangChain's name -> the conventions'
     "azure": "azure.ai.openai",
@@ -150,7 +150,7 @@ def observe(record: Chat, result: Any) -> None:
         facts = get(said, "response_metadata") or {}
         info = get(generation, "generation_info") or {}
         reason = _first(str, facts, info, names=("finish_reason", "stop_reason", "done_reason"))
-        choice.finish_reason = _REASONS.get(reason or "", reason) or ("tool_calls" if record.draft.call_ids else "stop")
+        choice.finish_reason = REASONS.get(reason or "", reason) or ("tool_calls" if record.draft.call_ids else "stop")
         record.response_model = _first(str, facts, info, names=("model_name", "model")) or record.response_model
         record.response_id = dig(facts, "id", str) or record.response_id
         _count(record, get(said, "usage_metadata"))
@@ -161,38 +161,33 @@ def observe(record: Chat, result: Any) -> None:
         record.output_tokens = _first(int, usage or {}, names=("completion_tokens", "output_tokens"))
 
 
-_REASONS: Final = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "tool_use": "tool_calls",
-    "STOP": "stop",
-}
-
-
 def _text(generation: Any) -> list[Part]:
     text = dig(generation, "text", str)
     return [{"type": "text", "content": text}] if text else []
 
 
 def _first(want: type, *holders: Any, names: tuple[str, ...]) -> Any:
-    return next((found for holder in holders for name in names if (found := dig(holder, name, want)) is not None), None)
+    known = [holder for holder in holders if holder]
+    return next((found for holder in known for name in names if (found := dig(holder, name, want)) is not None), None)
 
 
 def _count(record: Chat, usage: Any) -> None:
-    for path, field in _USAGE.items():
-        if (tokens := dig(usage, path, int)) is not None:
-            setattr(record, field, tokens)
+    known = fields(usage)
+    for holder, table in _USAGE.items():
+        if counts := fields(known.get(holder)) if holder else known:
+            for name, field in table.items():
+                if (tokens := whole(counts, name)) is not None:
+                    setattr(record, field, tokens)
 
 
-_USAGE: Final = {
-    "input_tokens": "input_tokens",
-    "output_tokens": "output_tokens",
-    "input_token_details.cache_read": "cache_read_tokens",
-    "input_token_details.cache_creation": "cache_write_tokens",
-    "input_token_details.audio": "audio_input_tokens",
-    "output_token_details.reasoning": "reasoning_tokens",
-    "output_token_details.audio": "audio_output_tokens",
+_USAGE: Final = {  # where in the usage -> name there -> field of the record
+    "": {"input_tokens": "input_tokens", "output_tokens": "output_tokens"},
+    "input_token_details": {
+        "cache_read": "cache_read_tokens",
+        "cache_creation": "cache_write_tokens",
+        "audio": "audio_input_tokens",
+    },
+    "output_token_details": {"reasoning": "reasoning_tokens", "audio": "audio_output_tokens"},
 }
 
 

@@ -1,7 +1,8 @@
-"""Parts of messages and tools in the words that clients and frameworks share, which are mostly OpenAI's."""
+"""What clients and frameworks share: parts of messages and tools, mostly in OpenAI's words; who is at which host."""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final
 
 from .._shape import dig, get
@@ -54,3 +55,38 @@ def plain(raw: Any) -> Any:
     """A client's object as plain data, without what is unset."""
     dump = getattr(raw, "model_dump", None)
     return dump(mode="json", exclude_none=True, warnings=False) if dump is not None else raw
+
+
+_PROVIDERS: Final = {  # host, or the end of it -> the conventions' name
+    ".openai.azure.com": "azure.ai.openai",
+    ".cognitiveservices.azure.com": "azure.ai.openai",
+    "models.inference.ai.azure.com": "azure.ai.inference",
+    ".services.ai.azure.com": "azure.ai.inference",
+    "api.anthropic.com": "anthropic",
+    "api.cohere.ai": "cohere",
+    "api.cohere.com": "cohere",
+    "api.deepseek.com": "deepseek",
+    "generativelanguage.googleapis.com": "gcp.gemini",
+    "aiplatform.googleapis.com": "gcp.vertex_ai",
+    "api.groq.com": "groq",
+    "api.mistral.ai": "mistral_ai",
+    "api.moonshot.ai": "moonshot_ai",
+    "api.perplexity.ai": "perplexity",
+    "api.x.ai": "x_ai",
+}
+
+
+@lru_cache(maxsize=256)
+def provider_at(host: str) -> str | None:
+    """Who answers at *host*, by the conventions' name; None where that is not known."""
+    return next((name for end, name in _PROVIDERS.items() if host.endswith(end)), None)
+
+
+REASONS: Final = {  # why a model stopped, in a provider's words -> OpenAI's
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "tool_use": "tool_calls",
+    "STOP": "stop",
+    "MAX_TOKENS": "length",
+}

@@ -16,6 +16,8 @@ from types import ModuleType
 from typing import Any, Final, ParamSpec, TypeVar
 
 import opentelemetry.context as otel
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
+from opentelemetry.trace import Tracer, get_current_span
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -124,6 +126,18 @@ def wrap(fn: Callable[P, T]) -> Callable[P, T]:
 def suppressed() -> bool:
     """Whether the caller stands inside OpenTelemetry's ``suppress_instrumentation``."""
     return bool(otel.get_value(otel._SUPPRESS_INSTRUMENTATION_KEY))  # OTel's own instrumentations read it so
+
+
+def unsampled(tracer: Tracer) -> bool:
+    """Whether a span that started here is sure to be dropped, so that nothing about it need be read."""
+    sampler = getattr(tracer, "sampler", None)
+    if type(sampler) is not ParentBased:
+        return sampler is ALWAYS_OFF
+    parent = get_current_span().get_span_context()
+    if not parent.is_valid:
+        return getattr(sampler, "_root", None) is ALWAYS_OFF
+    below = "_remote_parent_not_sampled" if parent.is_remote else "_local_parent_not_sampled"
+    return not parent.trace_flags.sampled and getattr(sampler, below, None) is ALWAYS_OFF
 
 
 def active_run_id() -> str | None:

@@ -66,20 +66,23 @@ class Ledger:
         return live
 
     def enter(self, id: Hashable) -> None:
-        """Make the span of *id* the current one, until :meth:`leave` in the same thread and task."""
-        if (live := self._open.get(id)) is not None:
+        """Make the span of *id* the current one, until :meth:`leave` in the same thread and task.
+
+        Of one that has been folded away it is the span that stands for it.
+        """
+        if (live := self.get(id)) is not None:
             self._before[id] = otel.get_current()
             otel.attach(live.context)
 
     def leave(self, id: Hashable) -> None:
         """Undo :meth:`enter`; in another task than that one's there is nothing to undo."""
-        before, live = self._before.pop(id, None), self._open.get(id)
+        before, live = self._before.pop(id, None), self.get(id)
         if before is None or live is None:
             return
         if otel.get_current() is live.context:
             otel.attach(before)
             return
-        for other, context in self._before.items():  # entered after us, and yet to leave: it leaves for us
+        for other, context in list(self._before.items()):  # entered after us, and yet to leave: it leaves for us
             if context is live.context:
                 self._before[other] = before
                 return
@@ -89,6 +92,13 @@ class Ledger:
         self._folded.pop(id, None)
         if (live := self._open.pop(id, None)) is not None:
             live.finish(error, stream_end=stream_end)
+
+    def release(self, id: Hashable) -> Live | None:
+        """Leave *id*, which a stream or a task will end, rather than a call of :meth:`end`."""
+        self.leave(id)
+        if (live := self._open.pop(id, None)) is not None:
+            live.hand_over()
+        return live
 
     def observe(self, id: Hashable, value: Any) -> None:
         if (live := self._open.get(id)) is not None:

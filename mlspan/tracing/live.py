@@ -26,6 +26,7 @@ from .stream import AsyncStream, Envelope, Stream, Wire
 if TYPE_CHECKING:
     from .setup import Runtime
 
+_ending, _measuring = guard("ending a span"), guard("recording metrics")
 _streaming: WeakSet[Live] = WeakSet()  # what a stream that nobody has ended yet keeps open
 _HOST = otel.create_key("mlspan-host")  # -> the Live of the framework's call to a model that we are inside of
 
@@ -36,7 +37,7 @@ def go(runtime: Runtime, record: Record, observe: Observe[Any] | None = None, *,
     A request that a framework's call to a model makes is no operation of its own: one call is one span.
     """
     if isinstance(record, ModelCall):
-        host = otel.get_value(_HOST, parent.context if parent else None)
+        host = (parent.context if parent else otel.get_current()).get(_HOST)
         if isinstance(host, Live) and host.takes(record):
             return Guest(host, runtime, record, observe)
     return Live(runtime, record, observe, parent=parent)
@@ -57,6 +58,7 @@ class Live:
         "_opening",
         "_runtime",
         "_started",
+        "_streams",
         "_token",
         "_wire",
         "context",
@@ -68,13 +70,13 @@ class Live:
         self, runtime: Runtime, record: Record, observe: Observe[Any] | None = None, *, parent: Live | None = None
     ) -> None:
         self._prepare(runtime, record, observe)
-        self._opening = record.attributes("start")
-        around: otel.Context | None = parent.context if parent else None
+        self._opening = record.opening()
+        around: otel.Context = parent.context if parent else otel.get_current()
         self.span: Span = runtime.tracer().start_span(
             record.span_name,
             context=around,
             kind=record.kind,
-            attributes={**self._opening, **_surroundings()},
+            attributes=record.attributes("start") | _surroundings(),
         )
         self.context: otel.Context = set_span_in_context(self.span, around)
         if isinstance(record, ModelCall) and record.outer:
@@ -82,7 +84,7 @@ class Live:
 
     def _prepare(self, runtime: Runtime, record: Record, observe: Observe[Any] | None) -> None:
         self.record, self._observe, self._runtime = record, observe, runtime
-        self._handed_over = False
+        self._handed_over = self._streams = False
         self._guests: list[Guest] | None = None
         self._wire: Wire | None = None
         self._once = threading.Lock()  # taken by whoever finishes first, and never given back
@@ -122,7 +124,7 @@ class Live:
 
     def hand_over(self) -> None:
         """Leaving the ``with`` block no longer ends us: somebody else will call :meth:`finish`."""
-        self._handed_over = True
+        self._handed_over = self._streams = True
         self.outlive()
 
     def outlive(self) -> None:
@@ -131,12 +133,13 @@ class Live:
 
     def first_chunk(self) -> None:
         """Note when a streamed answer began, the first time that this is called."""
+        self._streams = False
         if isinstance(self.record, Chat) and self.record.time_to_first_chunk is None:
             self.record.time_to_first_chunk = perf_counter() - self._started
 
     def observe(self, value: Any) -> bool:
         """Read an answer or a chunk of one into the record; False if the caller is not to see this chunk."""
-        if self._handed_over:
+        if self._streams:
             self.first_chunk()
         try:  # a guard by hand: chunks are many
             return self._observe is None or self._observe(self.record, value) is not HIDE
@@ -159,13 +162,14 @@ class Live:
             error, stream_end = None, stream_end or "closed"
         seconds = perf_counter() - self._started
         error_type = None if error is None else _type_name(error)
-        with guard("writing a span"):
-            self._read(error, stream_end)
-            self._write(error, error_type)
+        with _ending:
+            try:
+                self._read(error, stream_end)
+                self._write(error, error_type)
+            finally:
+                self.span.end()
+        with _measuring:
             error_type = error_type or (self.record.failure and self.record.failure[0]) or None
-        with guard("ending a span"):
-            self.span.end()
-        with guard("recording metrics"):
             self._runtime.instruments.record(self.record, seconds, error_type, collecting=collecting)
 
     def takes(self, record: ModelCall) -> bool:
@@ -178,13 +182,14 @@ class Live:
         """Bring the record to its end."""
         record = self.record
         if self._observe is not None:
-            for chunk in self._wire.decoded() if self._wire is not None else ():
-                self._observe(record, chunk)
+            if self._wire is not None:
+                for chunk in self._wire.decoded():
+                    self._observe(record, chunk)
             if isinstance(error, Exception) and hasattr(self._observe, "sees_errors"):
                 self._observe(record, error)
         record.stream_end = stream_end
         record.settle()
-        if self._guests and isinstance(record, ModelCall):
+        if self._guests is not None and isinstance(record, ModelCall):
             for guest in self._guests:
                 guest.finish(stream_end=stream_end)
             record.absorb([guest.record for guest in self._guests])
@@ -194,14 +199,12 @@ class Live:
         link(span, record)
         if not span.is_recording():
             return
-        if policy.capture:
-            # Content goes first: where the user's SpanLimits count attributes, the oldest are the ones to go.
-            said = {name: policy.string(value) for name, value in record.attributes("content").items()}
-            span.set_attributes(said)
-        span.set_attributes(record.attributes("end"))
+        # Content goes first: where the user's SpanLimits count attributes, the oldest are the ones to go.
+        said = record.attributes("content") if policy.capture else {}
+        span.set_attributes({name: policy.string(value) for name, value in said.items()} | record.attributes("end"))
         limit = getattr(getattr(span, "_limits", None), "max_span_attributes", None)
-        if (opening := record.attributes("start")) != self._opening or (limit is not None and limit < _MANY):
-            span.set_attributes(opening)
+        if record.opening() != self._opening or (limit is not None and limit < _MANY):
+            span.set_attributes(record.attributes("start"))
             span.update_name(record.span_name)
         if error is not None:
             self._fail(error, error_type or sc.ERROR_TYPE)

@@ -179,9 +179,11 @@ def _generator(fn: Callable[..., Any], opened: Callable[..., Any]) -> Callable[.
     return generated
 
 
-def _async_generator(fn: Callable[..., Any], opened: Callable[..., Any]) -> Callable[..., Any]:
+def async_generator(
+    fn: Callable[..., Any], opened: Callable[..., Any], steps_of: type[Steps] = Steps
+) -> Callable[..., Any]:
     async def generated(*args: Any, **kwargs: Any) -> Any:
-        steps = Steps(fn(*args, **kwargs), opened(args, kwargs))
+        steps = steps_of(fn(*args, **kwargs), opened(args, kwargs))
         step = steps.anext()
         while True:
             try:
@@ -200,7 +202,7 @@ def _async_generator(fn: Callable[..., Any], opened: Callable[..., Any]) -> Call
 
 
 _WRAPPERS: list[tuple[Callable[[Any], bool], Callable[..., Callable[..., Any]]]] = [
-    (inspect.isasyncgenfunction, _async_generator),
+    (inspect.isasyncgenfunction, async_generator),
     (inspect.isgeneratorfunction, _generator),
     (inspect.iscoroutinefunction, _coroutine),
 ]

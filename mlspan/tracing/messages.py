@@ -114,6 +114,12 @@ def loads(text: str) -> Any:
         return text
 
 
+class Pieces(list[str]):
+    """Text that arrives piece by piece."""
+
+    __slots__ = ()
+
+
 class _Call:
     """A tool call under construction: its arguments arrive in pieces."""
 

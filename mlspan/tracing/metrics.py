@@ -20,7 +20,7 @@ class Instruments:
     """Histograms of one meter; created once, they follow a MeterProvider that is set later."""
 
     def __init__(self, version: str) -> None:
-        meter = metrics.get_meter("mlspan", version)
+        self._meter = meter = metrics.get_meter("mlspan", version)
         self._duration = meter.create_histogram(
             sc.METRIC_OPERATION_DURATION,
             unit="s",
@@ -41,9 +41,13 @@ class Instruments:
         )
         self._late: deque[_Measured] = deque(maxlen=10_000)
 
+    def wanted(self) -> bool:
+        """Whether what is recorded goes anywhere: until a MeterProvider is set, the API's meter stands for none."""
+        return getattr(self._meter, "_real_meter", self._meter) is not None  # asking for the provider is dear
+
     def record(self, record: Record, seconds: float, error_type: str | None, *, collecting: bool = False) -> None:
         """Measure one ended operation; *collecting*: from a finalizer, where the SDK's locks must not be touched."""
-        if not isinstance(record, ModelCall):
+        if not isinstance(record, ModelCall) or not self.wanted():
             return
         self._late.append((record, seconds, error_type))
         if not collecting:

@@ -10,15 +10,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from operator import attrgetter
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Final, Literal, TypeVar, get_args
 
 from opentelemetry.trace import SpanKind
 
 from . import semconv as sc
-from .messages import Draft, Message, Part, ToolDefinition
+from .messages import Draft, Message, Part, Pieces, ToolDefinition
 
 R = TypeVar("R", bound="Record")
 When = Literal["start", "end", "content"]
+_PHASES: Final[tuple[When, ...]] = get_args(When)
 
 Observe = Callable[[R, Any], object]  # (record, answer or chunk of one); HIDE keeps a chunk from the caller
 HIDE = object()
@@ -38,13 +39,19 @@ def attr(name: str, when: When = "end", default: Any = None) -> Any:
     return field(default=default, metadata={"attr": name, "when": when})
 
 
+_Table = tuple[tuple[str, ...], Callable[["Record"], tuple[Any, ...]]]
+
+
 @cache
-def _table(cls: type[Record], when: When) -> tuple[tuple[str, ...], Callable[[Record], tuple[Any, ...]]]:
-    """The attribute names of one phase, and what reads their values from a record, in the same order."""
-    own = [f for f in fields(cls) if f.metadata.get("when") == when]
-    # attrgetter of one name gives no tuple, so the record's own class stands in for a second and third.
-    read = attrgetter(*(f.name for f in own), "__class__", "__class__")
-    return tuple(f.metadata["attr"] for f in own), read
+def _tables(cls: type[Record]) -> dict[When, _Table]:
+    """The attribute names of each phase, and what reads their values from a record, in the same order."""
+    tables: dict[When, _Table] = {}
+    for when in _PHASES:
+        own = [f for f in fields(cls) if f.metadata.get("when") == when]
+        # attrgetter of one name gives no tuple, so the record's own class stands in for a second and third.
+        read = attrgetter(*(f.name for f in own), "__class__", "__class__")
+        tables[when] = tuple(f.metadata["attr"] for f in own), read
+    return tables
 
 
 @cache
@@ -85,9 +92,14 @@ class Record:
         """The ids of the tool calls that this asked for."""
         return []
 
+    def opening(self) -> tuple[Any, ...]:
+        """What stands in the attributes of the start, to be compared with at the end."""
+        return _tables(type(self))["start"][1](self)  # type: ignore[arg-type]  # as below
+
     def attributes(self, when: When) -> dict[str, Any]:
-        names, read = _table(type(self), when)  # type: ignore[arg-type]  # mypy: a slotted dataclass is not hashable
-        out = {name: value for name, value in zip(names, read(self), strict=False) if value is not None}
+        names, read = _tables(type(self))[when]  # type: ignore[arg-type]  # mypy: a slotted dataclass is not hashable
+        known = zip(names, read(self))  # noqa: B905  # the shorter ends it; saying so takes as long as all the rest
+        out = {name: value for name, value in known if value is not None}
         if when == "end" and self.extra:
             out.update(self.extra)
         return out
@@ -235,6 +247,10 @@ class Named(Record):
     @property
     def span_name(self) -> str:
         return " ".join(filter(None, (self.operation, self.name)))
+
+    def settle(self) -> None:
+        if isinstance(self.output, Pieces):
+            self.output = "".join(self.output)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 import orjson
+from opentelemetry import context as otel
 
 
 class Watcher(Protocol):
@@ -30,8 +31,13 @@ class Opener(Watcher, Protocol):
     def wire(self) -> Wire: ...
 
 
+def _end(live: Watcher, error: BaseException) -> None:
+    """How a read ends decides how we end."""
+    live.finish(None if isinstance(error, (StopIteration, StopAsyncIteration)) else error)
+
+
 class _Reading:
-    """Around each read: how the read ends decides how we end."""
+    """Around whatever opens an envelope."""
 
     __slots__ = ("live",)
 
@@ -44,7 +50,7 @@ class _Reading:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            self.live.finish(None if isinstance(error, (StopIteration, StopAsyncIteration)) else error)
+            _end(self.live, error)
 
 
 class _Watched:
@@ -100,12 +106,14 @@ class Transport(_Watched):
 
 
 class _Iterated(_Watched):
-    __slots__ = ("_mlspan_reading",)
-    _mlspan_reading: _Reading
+    """*context*, if given, is current in each read, which runs somebody's own code rather than take from a server."""
 
-    def __init__(self, own: Any, live: Watcher) -> None:
+    __slots__ = ("_mlspan_context",)
+    _mlspan_context: otel.Context | None
+
+    def __init__(self, own: Any, live: Watcher, context: otel.Context | None = None) -> None:
         super().__init__(own, live)
-        object.__setattr__(self, "_mlspan_reading", _Reading(live))
+        object.__setattr__(self, "_mlspan_context", context)
 
     def __del__(self) -> None:
         try:
@@ -123,10 +131,20 @@ class Stream(_Iterated):
 
     def __next__(self) -> Any:
         while True:
-            with self._mlspan_reading:
-                chunk = next(self._mlspan_own)
+            try:
+                chunk = next(self._mlspan_own) if self._mlspan_context is None else self._mlspan_inside()
+            except BaseException as error:
+                _end(self._mlspan_live, error)
+                raise
             if self._mlspan_live.observe(chunk):
                 return chunk
+
+    def _mlspan_inside(self) -> Any:
+        token = otel.attach(self._mlspan_context)  # type: ignore[arg-type]  # asked for where there is one
+        try:
+            return next(self._mlspan_own)
+        finally:
+            otel.detach(token)
 
     def __enter__(self) -> Stream:
         self._mlspan_own.__enter__()
@@ -147,10 +165,20 @@ class AsyncStream(_Iterated):
 
     async def __anext__(self) -> Any:
         while True:
-            with self._mlspan_reading:
-                chunk = await anext(self._mlspan_own)
+            try:
+                chunk = await (anext(self._mlspan_own) if self._mlspan_context is None else self._mlspan_inside())
+            except BaseException as error:
+                _end(self._mlspan_live, error)
+                raise
             if self._mlspan_live.observe(chunk):
                 return chunk
+
+    async def _mlspan_inside(self) -> Any:
+        token = otel.attach(self._mlspan_context)  # type: ignore[arg-type]  # as above
+        try:
+            return await anext(self._mlspan_own)
+        finally:
+            otel.detach(token)
 
     async def __aenter__(self) -> AsyncStream:
         await self._mlspan_own.__aenter__()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -18,6 +19,32 @@ def openai_on(spans: Spans) -> Iterator[None]:
     integrations.openai.autolog(log_traces=True)
     yield
     integrations.openai.autolog(disable=True)
+
+
+@pytest.fixture
+def ag2_on(spans: Spans) -> Iterator[None]:
+    """The hook of AG2, for the length of a test."""
+    integrations.ag2.autolog(log_traces=True)
+    yield
+    integrations.ag2.autolog(disable=True)
+
+
+@pytest.fixture
+def autogen_on(spans: Spans) -> Iterator[None]:
+    """The hook of AutoGen, for the length of a test."""
+    integrations.autogen.autolog(log_traces=True)
+    yield
+    integrations.autogen.autolog(disable=True)
+
+
+@pytest.fixture
+async def model(aimock: str) -> AsyncIterator[Any]:
+    """AutoGen's client of the server that we did not write."""
+    from autogen_kit import openai_model
+
+    client = openai_model(aimock)
+    yield client
+    await client.close()
 
 
 @pytest.fixture
@@ -47,3 +74,38 @@ def needs() -> Callable[[Any, str], None]:
             pytest.skip(f"this version's {method.__qualname__} takes no {argument}")
 
     return check
+
+
+@pytest.fixture
+def llama_on(spans: Spans, request: pytest.FixtureRequest) -> Iterator[None]:
+    """The hook of LlamaIndex, and that of the OpenAI client where the test's parameter says so."""
+    from mlspan.integrations import _llama_handler, _llama_streams, _llama_workflow
+
+    integrations.llama_index.autolog(log_traces=True)
+    if getattr(request, "param", None) == "with openai":
+        integrations.openai.autolog(log_traces=True, include_usage=True)
+    yield
+    integrations.llama_index.autolog(disable=True)
+    integrations.openai.autolog(disable=True)
+    gc.collect()
+    assert _llama_handler.failures == []  # LlamaIndex keeps silent about what its handlers raise
+    _llama_handler.failures.clear()
+    left = (_llama_workflow.ledger, _llama_workflow.runs, _llama_workflow.steps, _llama_handler._cancelled)
+    assert [len(one) for one in (*left, _llama_streams._unwatched, _llama_streams._writing)] == [0] * 6
+
+
+@pytest.fixture
+def both(request: pytest.FixtureRequest) -> bool:
+    return "with openai" in request.node.name
+
+
+@pytest.fixture
+async def llama_openai() -> AsyncIterator[Callable[..., Any]]:
+    """``llama_openai(base_url)``: LlamaIndex's OpenAI, or another *cls* of its package, with clients that end."""
+    import openai
+    from llama_index.llms.openai import OpenAI
+
+    with openai.DefaultHttpxClient() as client:
+        async with openai.DefaultAsyncHttpxClient() as async_client:
+            ask: Any = {"api_key": "test", "max_retries": 0, "http_client": client, "async_http_client": async_client}
+            yield lambda url, cls=OpenAI, model="gpt-4o-mini", **more: cls(model=model, api_base=url, **ask, **more)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.metadata
 import logging
 import sys
 from collections.abc import Iterator
@@ -9,8 +11,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.trace import NonRecordingSpan, SpanContext
 
-from mlspan.integrations._hook import Hook, methods, within
+from mlspan.integrations._hook import Hook, methods, when_imported, within
 from mlspan.testing import Spans
 from mlspan.tracing.records import Step
 
@@ -50,6 +54,38 @@ def test_disabling_brings_the_very_original_back(library: Any, spans: Spans) -> 
     assert len(spans.all) == 1
 
 
+def test_nothing_is_read_inside_an_unsampled_trace(library: Any, spans: Spans) -> None:
+    """Below a span that was not sampled a call is made as ever, and what is asked is not even looked at."""
+    read: list[Any] = []
+    made = Hook("pretend>=2,<3", "pretend", methods({"pretend:Client.ask": read.append}))
+    made.autolog()
+    with trace.use_span(NonRecordingSpan(SpanContext(1, 2, is_remote=True))):
+        assert library.Client().ask("a") == "A"
+    assert (read, spans.tree()) == ([], "")
+    assert library.Client().ask("b") == "B"
+    assert [call.args[1:] for call in read] == [("b",)]
+    made.autolog(disable=True)
+
+
+def test_waiting_for_a_module_can_be_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for a module is installed as it is imported, once, and not if it was taken back before."""
+    done: list[str] = []
+
+    def install() -> Any:
+        done.append("in")
+        return lambda: done.append("out")
+
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    monkeypatch.setattr("builtins.print", lambda *_: None)  # the module has something to say
+    kept, taken_back = when_imported("this", install), when_imported("this", install)
+    taken_back()
+    assert done == []
+    importlib.import_module("this")
+    assert done == ["in"]
+    kept()
+    assert done == ["in", "out"]
+
+
 @pytest.mark.parametrize(("silent", "lines"), [(False, 1), (True, 0)])
 def test_an_untested_version_is_left_alone_and_said(
     library: Any, spans: Spans, caplog: pytest.LogCaptureFixture, silent: bool, lines: int
@@ -70,6 +106,18 @@ def test_an_untested_version_can_be_traced_all_the_same(library: Any, spans: Spa
     library.Client().ask("a")
     made.autolog(disable=True)
     assert spans.tree() == "ask"
+
+
+def test_a_module_of_another_distribution_is_left_alone(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has only the name of the module in common is no business of ours, and its import is undisturbed."""
+    original, made = library.Client.ask, hook()
+
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", missing)
+    made.autolog()
+    assert library.Client.ask is original
 
 
 def test_an_unknown_option_is_refused(library: Any) -> None:

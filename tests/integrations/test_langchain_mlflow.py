@@ -71,3 +71,19 @@ def test_a_client_that_tells_of_itself_counts_once(
     assert json.loads(found.info.trace_metadata["mlflow.trace.tokenUsage"])["total_tokens"] == usage["total_tokens"]
     counted = [span.get_attribute("mlflow.chat.tokenUsage") for span in found.data.spans]
     assert [one and one["total_tokens"] for one in counted] == [usage["total_tokens"], None]
+
+
+def test_exclusive_keeps_out_of_the_callers_run(
+    mlflow_store: str, tracing_off: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ``exclusive`` nothing is recorded while the caller has a run active, and all is afterwards."""
+    monkeypatch.setenv("MLSPAN_TRACKING_URI", mlflow_store)
+    mlflow.set_tracking_uri(mlflow_store)
+    integrations.langchain.autolog(exclusive=True)
+    with mlflow.start_run():
+        get_weather.invoke({"city": "Rome"})
+    get_weather.invoke({"city": "Oslo"})
+    assert tracing.flush(30)
+    (found,) = mlflow.MlflowClient(mlflow_store).search_traces(["0"])
+    assert found.data.spans[0].inputs == {"city": "Oslo"}
+    mlflow.set_tracking_uri(None)

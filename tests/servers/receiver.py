@@ -29,9 +29,11 @@ class Receiver:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # head and body in one packet, or the client waits for an acknowledgement
 
             def do_GET(self) -> None:
-                self.reply(404 if "/traces" in self.path else 200, EXPERIMENT)
+                known = 404 if "/traces" in self.path else 200
+                self.reply(outer.mode if isinstance(outer.mode, int) else known, EXPERIMENT)
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))

@@ -36,13 +36,14 @@ _ENDPOINTS: Final[dict[str, Callable[[Ask], tuple[Any, Observe[Any]]]]] = {
 
 
 def _begin(call: Call) -> tuple[Record, Observe[Any]] | None:
-    options = call.kwargs.get("options") or call.args[2]
+    args, kwargs, content, settings = call
+    options = kwargs.get("options") or args[2]
     body = options.json_data
     if not isinstance(body, dict):
         body = {}
     if options.extra_json:
         body = {**body, **options.extra_json}
-    ask = Ask(call.args[0], options, body, call.content, call.options)
+    ask = Ask(args[0], options, body, content, settings)
     endpoint = _ENDPOINTS.get(options.url)
     if endpoint is not None and options.method == "post":
         return endpoint(ask)

@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
-from ..._shape import get, is_a, items
+from ..._shape import fields, is_a, items, whole
 from ...tracing.messages import ToolDefinition
 from ...tracing.records import ModelCall, Record
-from .._parts import tool
+from .._parts import provider_at, tool
 
 Body = Mapping[str, Any]
-
-_PROVIDERS: Final = {  # host, or the end of it -> the conventions' name
-    ".openai.azure.com": "azure.ai.openai",
-    ".cognitiveservices.azure.com": "azure.ai.openai",
-    "models.inference.ai.azure.com": "azure.ai.inference",
-    ".services.ai.azure.com": "azure.ai.inference",
-    "api.anthropic.com": "anthropic",
-    "api.cohere.ai": "cohere",
-    "api.cohere.com": "cohere",
-    "api.deepseek.com": "deepseek",
-    "generativelanguage.googleapis.com": "gcp.gemini",
-    "aiplatform.googleapis.com": "gcp.vertex_ai",
-    "api.groq.com": "groq",
-    "api.mistral.ai": "mistral_ai",
-    "api.moonshot.ai": "moonshot_ai",
-    "api.perplexity.ai": "perplexity",
-    "api.x.ai": "x_ai",
-}
 
 
 class Ask(NamedTuple):
@@ -43,11 +25,19 @@ class Ask(NamedTuple):
 
     def server(self) -> dict[str, Any]:
         """The fields of a record that say who is called."""
-        host, port = server(self.client.base_url)
-        return {"provider": provider(self.client, host), "server_address": host, "server_port": port}
+        client = self.client
+        url = fields(client).get("_base_url") or client.base_url  # its base_url imports something whenever it is asked
+        known = _servers.get(client)
+        if known is None or known[0] is not url:
+            host, port = server(url)
+            said = {"provider": provider(client, host), "server_address": host, "server_port": port}
+            known = _servers[client] = (url, said)
+        return known[1]
 
 
-@lru_cache(maxsize=256)
+_servers: Final[WeakKeyDictionary[Any, tuple[Any, dict[str, Any]]]] = WeakKeyDictionary()  # a URL is slow to compare
+
+
 def server(url: Any) -> tuple[str, int | None]:
     return url.host, url.port or {"https": 443, "http": 80, "wss": 443, "ws": 80}.get(url.scheme)
 
@@ -55,22 +45,18 @@ def server(url: Any) -> tuple[str, int | None]:
 def provider(client: Any, host: str) -> str:
     if "Azure" in type(client).__name__:
         return "azure.ai.openai"
-    return _provider_at(host)
-
-
-@lru_cache(maxsize=256)
-def _provider_at(host: str) -> str:
-    return next((name for end, name in _PROVIDERS.items() if host.endswith(end)), "openai")
+    return provider_at(host) or "openai"
 
 
 Fields = Mapping[str, tuple[str, Any]]  # of a body -> field of the record, and its type
-_NO_FIELD: Final = ("", ())  # nothing is an instance of no type
 
 
-def fill(record: Record, body: Body, fields: Fields) -> None:
-    """Take over what *body* says under the names of *fields*, where it has the type that the record wants."""
+def fill(record: Record, body: Body, wanted: Fields) -> None:
+    """Take over what *body* says under the names that are *wanted*, where it has the type that the record wants."""
     for name, value in body.items():
-        field, kind = fields.get(name, _NO_FIELD)
+        if name not in wanted:
+            continue
+        field, kind = wanted[name]
         if kind is float and is_a(value, (int, float)):
             setattr(record, field, float(value))
         elif kind is not float and is_a(value, kind):
@@ -81,17 +67,19 @@ def count(call: ModelCall, usage: Any, *tables: Mapping[str, str]) -> None:
     """Token counts: the first table's are in *usage* itself, those of the others in the object named by their "in"."""
     if usage is None:
         return
+    known = fields(usage)
     for table in tables:
-        holder = get(usage, table["in"]) if "in" in table else usage
-        if holder is None:
+        if "in" not in table:
+            counts = known
+        elif not (counts := fields(known.get(table["in"]))):
             continue
         for name, field in table.items():
-            if name != "in" and is_a(tokens := get(holder, name), int):
+            if (tokens := whole(counts, name)) is not None:
                 setattr(call, field, tokens)
 
 
 def tools(body: Body, *names: str) -> list[ToolDefinition] | None:
-    return [tool(raw) for name in names for raw in items(body, name)] or None
+    return [tool(raw) for name in names if name in body for raw in items(body, name)] or None
 
 
 def weight(raw: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..._shape import dig, get, items
+from ..._shape import dig, fields, get, items, text
 from ...tracing import semconv as sc
 from ...tracing.messages import Choice, Draft, Message, Part, tool_call, tool_call_response
 from ...tracing.records import HIDE, Chat, Observe, sees_errors
@@ -14,12 +14,12 @@ from ._read import Ask, Body, count, fill, tools
 
 def begin(ask: Ask) -> tuple[Chat, Observe[Chat]]:
     """``/chat/completions``."""
-    body = ask.body
-    chat = Chat(**ask.server(), draft=Draft(kept=ask.content), extra={sc.OPENAI_API_TYPE: "chat_completions"})
+    body, content = ask.body, ask.content
+    chat = Chat(**ask.server(), draft=Draft(kept=content), extra={sc.OPENAI_API_TYPE: "chat_completions"})
     fill(chat, body, _FIELDS)
     if not _RARE.isdisjoint(body):
         _begin_rare(chat, body)
-    if ask.content:
+    if content:
         chat.input = [_message(message) for message in items(body, "messages")]
         chat.tools = tools(body, "tools", "functions")
     return chat, _observing(ask, chat)
@@ -92,19 +92,21 @@ def _observe(chat: Chat, got: Any) -> None:
     """A ChatCompletion, one chunk of it, either of them as plain JSON, or the error that carries one."""
     if isinstance(got, BaseException):
         got = getattr(got, "completion", None)  # of LengthFinishReasonError and ContentFilterFinishReasonError
+    answer = fields(got)
     if not chat.response_id:
-        chat.response_id = dig(got, "id", str) or None
-        chat.response_model = dig(got, "model", str) or None
-        if tier := dig(got, "service_tier", str):
+        chat.response_id, chat.response_model = text(answer, "id"), text(answer, "model")
+        if tier := text(answer, "service_tier"):
             chat.extra[sc.OPENAI_RESPONSE_SERVICE_TIER] = tier
-        if fingerprint := dig(got, "system_fingerprint", str):
+        if fingerprint := text(answer, "system_fingerprint"):
             chat.extra[sc.OPENAI_RESPONSE_SYSTEM_FINGERPRINT] = fingerprint
-    choices = get(got, "choices")
+    choices = answer.get("choices")
     if isinstance(choices, list):
-        for choice in choices:
-            index = get(choice, "index")
+        for raw in choices:
+            choice = fields(raw)
+            index = choice.get("index")
             _observe_choice(chat.draft.choice(index if isinstance(index, int) else 0), choice)
-    count(chat, get(got, "usage"), _USAGE, _INPUT_DETAILS, _OUTPUT_DETAILS)
+    if (usage := answer.get("usage")) is not None:
+        count(chat, usage, _USAGE, _INPUT_DETAILS, _OUTPUT_DETAILS)
 
 
 @sees_errors
@@ -113,33 +115,35 @@ def _observe_and_hide_usage(chat: Chat, got: Any) -> object:
     return HIDE if not get(got, "choices") and get(got, "usage") is not None else None
 
 
-def _observe_choice(choice: Choice, got: Any) -> None:
-    if isinstance(reason := get(got, "finish_reason"), str):
+def _observe_choice(choice: Choice, got: Body) -> None:
+    if isinstance(reason := got.get("finish_reason"), str):
         choice.finish_reason = reason
-    if (said := get(got, "delta")) is not None:
+    if (said := got.get("delta")) is not None:
         _observe_said(choice, said, whole=False)
-    elif (said := get(got, "message")) is not None:
+    elif (said := got.get("message")) is not None:
         _observe_said(choice, said, whole=True)
-    elif isinstance(text := get(got, "text"), str):  # of a completion rather than a chat
-        choice.say(text)
+    elif isinstance(piece := got.get("text"), str):  # of a completion rather than a chat
+        choice.say(piece)
 
 
-def _observe_said(choice: Choice, said: Any, *, whole: bool) -> None:
-    # What compatible servers add (reasoning) is in pydantic's extra fields; asking for them by name is slow.
-    if more := said if isinstance(said, dict) else getattr(said, "model_extra", None):
+def _observe_said(choice: Choice, raw: Any, *, whole: bool) -> None:
+    said = fields(raw)
+    # What the client's model has no field for, as compatible servers' reasoning, is in pydantic's extra fields.
+    more = said if said is raw else getattr(raw, "model_extra", None)
+    if more:
         for name in ("reasoning_content", "reasoning"):
-            if isinstance(text := more.get(name), str) and text:
-                choice.say(text, "reasoning")
+            if thought := text(more, name):
+                choice.say(thought, "reasoning")
                 break
     for name in ("content", "refusal"):
-        if isinstance(text := get(said, name), str) and text:
-            choice.say(text)
-    if calls := get(said, "tool_calls"):
+        if piece := text(said, name):
+            choice.say(piece)
+    if calls := said.get("tool_calls"):
         for slot, call in enumerate(calls if isinstance(calls, list) else ()):
             _observe_call(choice, slot, call)
-    if called := get(said, "function_call"):
+    if called := said.get("function_call"):
         choice.call(0, None, dig(called, "name", str), dig(called, "arguments", str))
-    if audio := get(said, "audio"):
+    if audio := said.get("audio") or (more and more.get("audio")):
         _observe_audio(choice, audio, whole=whole)
 
 
@@ -176,6 +180,8 @@ _OUTPUT_DETAILS: Final = {
 
 
 def _message(raw: Any) -> Message:
+    if isinstance(raw, dict) and raw.keys() == _PLAIN and isinstance(raw["content"], str) and raw["role"] in _SPEAKERS:
+        return {"role": raw["role"], "parts": [{"type": "text", "content": raw["content"]}]}
     role, content = dig(raw, "role", str) or "user", get(raw, "content")
     if role in {"tool", "function"}:
         return {"role": "tool", "parts": [tool_call_response(_texts(content), dig(raw, "tool_call_id", str))]}
@@ -198,6 +204,10 @@ def _message(raw: Any) -> Message:
     if name := dig(raw, "name", str):
         message["name"] = name
     return message
+
+
+_PLAIN: Final = {"role", "content"}  # all that most messages have
+_SPEAKERS: Final = ("user", "assistant", "system", "developer")
 
 
 def _texts(content: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from contextlib import ExitStack
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -12,7 +13,7 @@ from ...tracing.live import Live, go
 from ...tracing.messages import Draft, Message, Part
 from ...tracing.records import Chat, Request
 from ...tracing.setup import runtime
-from .._hook import Hook, Seen, Undo, all_there, tap
+from .._hook import Hook, Seen, Undo, all_there, tap, when_imported
 from ._read import count, provider
 from .responses import message, parts_of
 
@@ -21,15 +22,25 @@ _CLASSES: Final = ("RealtimeConnection", "AsyncRealtimeConnection")
 
 
 def install(hook: Hook) -> Undo:
-    """Look at what a connection sends and receives; it is opened by its constructor and ended by ``close``."""
+    """Look at what a connection sends and receives; it is opened by its constructor and ended by ``close``.
+
+    Importing these modules takes longer than importing all the rest of the client, so we wait for somebody to do so.
+    """
     seen: dict[str, Seen] = {
         "__init__": functools.partial(_opened, hook),
         "send": lambda args, kwargs, _: _told(args[0], "sent", get(kwargs, "event") or args[-1]),
         "parse_event": lambda args, _, event: _told(args[0], "received", event),
         "close": lambda args, _, __: _told(args[0], "close", None),
     }
-    targets = {f"{module}:{cls}.{name}": see for module in _MODULES for cls in _CLASSES for name, see in seen.items()}
-    return all_there((target, functools.partial(tap, target, see)) for target, see in targets.items())
+
+    def watch(module: str) -> Undo:
+        targets = {f"{module}:{cls}.{name}": see for cls in _CLASSES for name, see in seen.items()}
+        return all_there((target, functools.partial(tap, target, see)) for target, see in targets.items())
+
+    with ExitStack() as undo:
+        for module in _MODULES:
+            undo.callback(when_imported(module, functools.partial(watch, module)))
+        return undo.pop_all().close
 
 
 def _opened(hook: Hook, args: tuple[Any, ...], _: Any, __: Any) -> None:

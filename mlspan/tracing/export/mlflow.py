@@ -69,6 +69,7 @@ class Store(Protocol):
 
 _Place = tuple[str, str]  # tracking URI, experiment id
 _LATEST: Final = 3600.0  # seconds in which what is said of a trace waits for it to come
+_Asked = tuple[str, str | None, str | None, str | None]  # tracking URI, run, experiment id, experiment name
 _SERVER_PORT: Final = 5000  # where ``mlflow ui`` listens if nothing is said
 
 
@@ -111,35 +112,47 @@ class MlflowSink:
         """As Sink has it. A store that is away, or an experiment that is closed to us, holds up no other."""
         refused: list[Refused] = []
         places: dict[_Place, list[Trace]] = defaultdict(list)
-        late = [parcel for parcel in parcels if all(map(is_carrier, parcel.spans))]
-        away: dict[object, Away] = {}  # by tracking URI, or by the origin that is denied
+        away: dict[str, Away] = {}  # by tracking URI
+        closed: dict[_Asked, str] = {}  # what an origin asks for, and why it may not have it
         for parcel in parcels:
             origin = parcel.origin
             uri = origin.tracking_uri or self._uri
             asked = (uri, origin.run_id, origin.experiment_id, origin.experiment_name)
-            if uri in away or asked in away or parcel in late:
+            if uri in away or _is_late(parcel):
                 continue
             try:
-                place, run_id = self.locate(origin)
-                offload = self._store(uri).takes_files(place[1])
-                places[place].append(trace_of(parcel, run_id, offload=offload))
-            except Rejected as rejected:
-                refused.append(Refused(parcel, rejected.reason, keep=True))
+                if asked not in closed:
+                    place, run_id = self.locate(origin)
+                    offload = self._store(uri).takes_files(place[1])
+                    places[place].append(trace_of(parcel, run_id, offload=offload))
+            except (Denied, Rejected) as no:
+                closed[asked] = no.reason
             except Away as error:
-                away[asked if isinstance(error, Denied) else uri] = error
+                away[uri] = error
+            if asked in closed:
+                refused.append(Refused(parcel, closed[asked], keep=True))
         for (uri, experiment_id), traces in places.items():
-            if uri not in away:
-                try:
-                    for some in _rounds(traces):
-                        refused += self._write(self._store(uri), experiment_id, some)
-                except Away as error:
-                    away[(uri, experiment_id) if isinstance(error, Denied) else uri] = error
-        refused += self._assess(late, away)
+            try:
+                refused += [] if uri in away else self._write_all(self._store(uri), experiment_id, traces)
+            except Away as error:
+                away[uri] = error
+        refused += self._assess([parcel for parcel in parcels if _is_late(parcel)], away)
         for first in away.values():
             raise first
         return refused
 
-    def _assess(self, parcels: Sequence[Parcel], away: dict[object, Away]) -> Iterator[Refused]:
+    def _write_all(self, store: Store, experiment_id: str, traces: Sequence[Trace]) -> list[Refused]:
+        refused: list[Refused] = []
+        rounds = list(_rounds(traces))
+        for number, some in enumerate(rounds):
+            try:
+                refused += self._write(store, experiment_id, some)
+            except Denied as denied:
+                left = [trace for later in rounds[number:] for trace in later]
+                return refused + [Refused(trace.parcel, denied.reason, keep=True) for trace in left]
+        return refused
+
+    def _assess(self, parcels: Sequence[Parcel], away: dict[str, Away]) -> Iterator[Refused]:
         """What is said of a trace that has gone before, or that another process has yet to send."""
         for parcel in parcels:
             uri, context = parcel.origin.tracking_uri or self._uri, parcel.spans[0].get_span_context()
@@ -150,6 +163,8 @@ class MlflowSink:
             except Rejected as rejected:
                 age = time.time() - (parcel.spans[0].end_time or 0) / 1e9
                 yield Refused(parcel, rejected.reason, keep=rejected.all_of_it or age < _LATEST)
+            except Denied as denied:
+                yield Refused(parcel, denied.reason, keep=True)
             except Away as error:
                 away[uri] = error
 
@@ -227,6 +242,11 @@ def _rounds(traces: Sequence[Trace]) -> Iterator[list[Trace]]:
         first = {trace.info.trace_id: trace for trace in reversed(left)}
         yield [trace for trace in left if first[trace.info.trace_id] is trace]
         left = [trace for trace in left if first[trace.info.trace_id] is not trace]
+
+
+def _is_late(parcel: Parcel) -> bool:
+    """Whether all of it is what is said of a trace that has gone before."""
+    return all(map(is_carrier, parcel.spans))
 
 
 def _summed(store: Store, trace: Trace) -> Trace:

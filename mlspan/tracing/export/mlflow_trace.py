@@ -215,7 +215,7 @@ def _tags(parcel: Parcel, name: str, spans: Sequence[ReadableSpan]) -> dict[str,
     tags.update(parcel.origin.tags)
     for key, value in told(parcel.spans[0].resource):
         tags.setdefault(key, value)
-    return {key[:250]: _cut(value, _TAG) or "" for key, value in tags.items()}
+    return settable({key[:250]: _cut(value, _TAG) or "" for key, value in tags.items()})
 
 
 def _prompts(spans: Sequence[ReadableSpan]) -> list[dict[str, str]]:

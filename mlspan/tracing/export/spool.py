@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -391,9 +391,12 @@ def _json(numbers: Sequence[int]) -> str:
     return orjson.dumps(list(numbers)).decode()
 
 
+_ORIGIN: Final = tuple(field.name for field in fields(Origin))
+
+
 def origin_to_json(origin: Origin) -> str:
     """Without credentials."""
-    said = {name: value for name, value in asdict(origin).items() if value}
+    said = {name: value for name in _ORIGIN if (value := getattr(origin, name))}
     if origin.tracking_uri:
         said["tracking_uri"] = bare(origin.tracking_uri)
     return orjson.dumps(said, default=str).decode()

@@ -1,0 +1,84 @@
+"""How things are timed: variants take turns, call by call, so that what else the machine does falls on all alike."""
+
+from __future__ import annotations
+
+import multiprocessing
+import statistics
+from collections.abc import Callable, Mapping
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from opentelemetry import context as otel
+from opentelemetry import trace
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+
+
+class Time(NamedTuple):
+    """Microseconds of one call: the median, and the lowest decile, which a loaded machine disturbs least."""
+
+    median: float
+    low: float
+
+    def over(self, other: Time, parts: int = 1) -> Time:
+        """What this adds to *other*, for each of *parts*."""
+        return Time((self.median - other.median) / parts, (self.low - other.low) / parts)
+
+
+def turns(variants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Time]:
+    """The times of each variant, over *rounds* in which each takes its turn, after some to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    for turn in range(-rounds // 10, rounds):
+        for name, run in variants.items():
+            taken = run.turn() if isinstance(run, Apart) else timed(run)
+            if turn >= 0:
+                times[name].append(taken)
+    return {name: Time(statistics.median(each), statistics.quantiles(each, n=10)[0]) for name, each in times.items()}
+
+
+def timed(run: Callable[[], object]) -> float:
+    started = perf_counter()
+    run()
+    return (perf_counter() - started) * 1e6
+
+
+class Apart:
+    """A variant in a fork of this process, made before anything is patched here: it stays as bare as it was."""
+
+    def __init__(self, run: Callable[[], object]) -> None:
+        fork = multiprocessing.get_context("fork")
+        self._here, there = fork.Pipe()
+        fork.Process(target=_serve, args=(run, there), daemon=True).start()
+
+    def turn(self) -> float:
+        self._here.send(True)
+        return float(self._here.recv())
+
+
+def _serve(run: Callable[[], object], pipe: Any) -> None:
+    while pipe.recv():
+        pipe.send(timed(run))
+
+
+class Counting(SpanProcessor):
+    """Where spans go: they are counted and forgotten. Exporting is measured elsewhere."""
+
+    ended = 0
+
+    def on_end(self, span: object) -> None:  # noqa: ARG002  # the SDK's signature
+        self.ended += 1
+
+
+def provider() -> tuple[TracerProvider, Counting]:
+    """The application's TracerProvider, set for the whole process."""
+    made, counting = TracerProvider(shutdown_on_exit=False), Counting()
+    made.add_span_processor(counting)
+    trace.set_tracer_provider(made)
+    return made, counting
+
+
+def bare_span(tracer: trace.Tracer) -> None:
+    """The least that any span costs: the SDK's own, current for a moment, with nothing on it."""
+    span = tracer.start_span("span")
+    token = otel.attach(trace.set_span_in_context(span))
+    otel.detach(token)
+    span.end()

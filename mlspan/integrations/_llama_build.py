@@ -1,0 +1,74 @@
+"""The building of indexes, which LlamaIndex's dispatcher tells nothing of but the embeddings: one operation each."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Final
+
+from .._guard import guard
+from .._shape import get
+from ..tracing.live import NOTHING, Live
+from ..tracing.records import Step
+from ._family import watch_family
+from ._hook import Call, Hook, Undo, replace, watched
+from ._llama_kinds import around, surround
+
+_BASE: Final = "llama_index.core.indices.base:BaseIndex"
+_METHODS: Final = ("build_index_from_nodes", "insert_nodes", "ainsert_nodes", "insert", "ainsert")
+
+
+def watch(hook: Hook) -> Undo:
+    """Watch what builds an index of whatever class, and what adds to one."""
+    on = [True]
+    undone = (
+        watch_family(_BASE, {name: functools.partial(_open, hook, name) for name in _METHODS}),
+        replace(f"{_BASE}.from_documents", functools.partial(_of_class, hook, on)),
+    )
+
+    def undo() -> None:
+        on.clear()
+        for one in undone:
+            one()
+
+    return undo
+
+
+def _of_class(hook: Hook, on: list[bool], original: Any) -> Any:
+    return classmethod(watched(original.__func__, functools.partial(_open, hook, "from_documents"), on))
+
+
+def _open(hook: Hook, method: str, args: Any, kwargs: Any) -> Any:
+    """The Live of a build, unless it is part of one."""
+    above = around()
+    if above is not None and above.kind in {"build", "pipeline"}:
+        return NOTHING
+    live = hook.open(functools.partial(_begin, method), args, kwargs)
+    if isinstance(live, Live):
+        with guard("starting a span"):
+            surround(live, "build", args[0])
+    return live
+
+
+def _begin(method: str, call: Call) -> tuple[Step, Callable[[Any, Any], object]]:
+    owner, *rest = call.args
+    name = owner.__name__ if isinstance(owner, type) else type(owner).__name__
+    record = Step(type="index", name=f"{'insert into' if 'insert' in method else 'build'} {name}")
+    if call.content:
+        given: Any = rest[0] if rest else next(iter(call.kwargs.values()), None)
+        what = "documents" if method in {"from_documents", "insert", "ainsert"} else "nodes"
+        record.input = {what: [_named(one) for one in given] if isinstance(given, (list, tuple)) else [_named(given)]}
+    return record, _observe
+
+
+def _named(document: Any) -> str:
+    """A document by the name of its file, or by its id."""
+    metadata = get(document, "metadata") or {}
+    return str(metadata.get("file_name") or get(document, "id_") or "")
+
+
+def _observe(record: Step, got: Any) -> None:
+    struct = getattr(got, "index_struct", got)
+    nodes = getattr(struct, "nodes_dict", None)
+    if nodes is not None:
+        record.output = {"nodes": len(nodes)}

@@ -1,0 +1,225 @@
+"""LlamaIndex's dispatcher as spans: one span handler and one event handler at its root, told in the caller's context.
+
+The dispatcher cannot watch a stream that a call returns, nor does it tell of the building of indexes: for those some
+methods are watched besides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any, ClassVar, Final
+
+from .._guard import guard, tell_once
+from .._shape import dig
+from ..tracing import semconv as sc
+from ..tracing.context import active_run_id, suppressed
+from ..tracing.records import Step
+from ..tracing.setup import runtime
+from . import _llama_build as build
+from . import _llama_kinds as kinds
+from . import _llama_streams as streams
+from . import _llama_workflow as workflow
+from ._hook import Hook, Undo, all_there, replace, tap
+from ._llama_kinds import Begun, Seen, around, surround
+from ._llama_workflow import ledger
+
+failures: Final[list[BaseException]] = []  # what our own code raised under MLSPAN_STRICT=1: the dispatcher is silent
+_cancelled: Final[set[str]] = set()  # calls that have been cancelled, and have yet to be left
+_STEERING: Final = frozenset({"WaitingForEvent", "WorkflowDone"})  # exceptions by which workflows steer: no errors
+_ID_LENGTH: Final = 37  # of the id behind a call's name, and the dash before it
+
+
+def _guarded(method: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(method)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            with guard(f"LlamaIndex's {method.__name__}"):
+                method(*args, **kwargs)
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    return guarded
+
+
+class Spans:
+    """The methods of a BaseSpanHandler that we want; LlamaIndex's class is mixed in when it is there."""
+
+    hook: ClassVar[Any]  # None when turned off: what is open then has yet to be left
+
+    @_guarded
+    def span_enter(self, id_: str, bound_args: Any, instance: Any = None, **_: Any) -> None:
+        settings, now = self.hook and self.hook.settings, runtime()
+        if now is None or settings is None or not settings.log_traces or suppressed():
+            return
+        if settings.exclusive and active_run_id() is not None:
+            return
+        name = id_[:-_ID_LENGTH]
+        _enter(id_, name, Seen(instance, name.rpartition(".")[2], bound_args.arguments, now.policy.capture, around()))
+
+    @_guarded
+    def span_exit(self, id_: str, bound_args: Any, instance: Any = None, result: Any = None, **_: Any) -> None:  # noqa: ARG002  # they come by name
+        if id_ in _cancelled:
+            _cancelled.discard(id_)
+            workflow.left(id_)
+            _end(id_, asyncio.CancelledError())
+        elif id_ not in ledger:
+            workflow.left(id_, result)
+            streams.written(instance)
+            ledger.end(id_)
+        elif not streams.returned(id_, instance, result):
+            ledger.observe(id_, result)
+            _end(id_)
+
+    @_guarded
+    def span_drop(self, id_: str, bound_args: Any, instance: Any = None, err: Any = None, **_: Any) -> None:  # noqa: ARG002  # as above
+        _cancelled.discard(id_)
+        if id_ not in ledger:
+            workflow.left(id_)
+            streams.written(instance, err)
+        _end(id_, None if type(err).__name__ in _STEERING else err)
+
+    def new_span(self, *_: Any, **__: Any) -> None: ...
+
+    def prepare_to_exit_span(self, *_: Any, **__: Any) -> None: ...
+
+    def prepare_to_drop_span(self, *_: Any, **__: Any) -> None: ...
+
+
+def _enter(id: str, name: str, seen: Seen) -> None:
+    """Start what a call is, if it is an operation. A step of an agent is none: it goes on under its agent's turn."""
+    run = workflow.runs.get(seen.around.live) if seen.around is not None else None
+    if run is not None and seen.method in run.steps and (seen.owner is None or seen.owner is run.owner):
+        turn = workflow.take_turn(seen, run)
+        begun = workflow.begin_step(seen, run)
+        if begun is not None:
+            _start(id, begun, "step", seen, turn)
+        elif turn is not None:
+            workflow.entered(id, run)
+        return
+    kind = kinds.kind_of(seen.owner, seen.method)
+    if kind == "workflow":
+        if "init_state" in seen.arguments:
+            _start(id, workflow.begin_run(seen), kind, seen)
+        else:  # whose end is told elsewhere than its start, if at all
+            tell_once("mlspan: the workflows of llama-index-workflows before 2.16 are not traced, only what they call")
+    elif kind in kinds.KINDS:
+        if (begun := kinds.begin(kind, seen)) is not None:
+            _start(id, begun, kind, seen)
+    elif not kind and not name.startswith(_FUNCTIONS):
+        _start(id, kinds.custom(seen, name), kind, seen)
+
+
+_FUNCTIONS: Final = ("run_jobs", "asyncio_")  # LlamaIndex's own, among those of no class
+
+
+def _start(id: str, begun: Begun, kind: str, seen: Seen, turn: Any = None) -> None:
+    record, observe = begun
+    live = ledger.start(id, record, observe, parent=turn)
+    if live is None:
+        return
+    if kind == "workflow":
+        workflow.runs[live] = workflow.Run(seen.owner, live)
+    name = dig(record, "name", str)
+    surround(live, "tool" if kind == "step" and not isinstance(record, Step) else kind, seen.owner, name)
+    ledger.enter(id)
+
+
+def _end(id: str, error: BaseException | None = None) -> None:
+    ledger.end(id, workflow.ended(ledger.get(id) if id in ledger else None, error))
+
+
+class Events:
+    """The method of a BaseEventHandler."""
+
+    @_guarded
+    def handle(self, event: Any, **_: Any) -> None:
+        if (seen := _EVENTS.get(type(event).__name__)) is not None:
+            seen(event)
+
+
+def _reranks(event: Any) -> None:
+    """A postprocessor says that it is a reranker."""
+    above = around()
+    if above is not None and isinstance(record := above.live.record, Step) and above.kind == "postprocessor":
+        record.type = "reranker"
+        told = {sc.REQUEST_MODEL: dig(event, "model_name", str), "mlspan.llama_index.top_n": dig(event, "top_n", int)}
+        record.extra.update({key: one for key, one in told.items() if one is not None})
+
+
+def _is_said(event: Any) -> None:
+    """A piece of a chat engine's answer; before 0.14.17 the answer itself is empty until it is read."""
+    above = around()
+    if above is not None and above.kind == "chat_engine" and isinstance(above.live.record, Step):
+        kinds.observe_answer(above.live.record, event.delta)
+
+
+def _is_cancelled(event: Any) -> None:
+    if event.span_id in ledger or event.span_id in workflow.steps:
+        _cancelled.add(event.span_id)
+
+
+_EVENTS: Final[dict[str, Callable[[Any], None]]] = {
+    "ReRankStartEvent": _reranks,
+    "SpanCancelledEvent": _is_cancelled,
+    "StreamChatDeltaReceivedEvent": _is_said,
+}
+
+
+def _waits(args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
+    """A step, or the tool that it calls, stops to wait for an event, which it will be run again with."""
+    above = around()
+    waiter = (*args[1:], *kwargs.values())[0]
+    if above is not None and above.kind in {"step", "tool"}:
+        workflow.wait(above.live, waiter)
+
+
+def _carrying(original: Any) -> Any:
+    """What runs a tool that is no coroutine in a thread: before 0.14.22 it left the current span behind."""
+
+    @functools.wraps(original)
+    def sync_to_async(fn: Any) -> Any:
+        async def carried(*args: Any, **kwargs: Any) -> Any:
+            return await original(functools.partial(copy_context().run, fn))(*args, **kwargs)
+
+        return carried
+
+    return sync_to_async
+
+
+def install(hook: Hook) -> Undo:
+    """Put our handlers at the root of the dispatchers, and watch what those do not tell of."""
+    core = importlib.import_module("llama_index.core.instrumentation")
+    handlers = importlib.import_module("llama_index.core.instrumentation.span_handlers")
+    events = importlib.import_module("llama_index.core.instrumentation.event_handlers")
+    root = core.get_dispatcher()
+    kind: Any = type("MlspanSpans", (Spans, handlers.BaseSpanHandler), {})
+    kind.hook = hook  # pydantic would take it for a field of the class
+    spans = kind()
+    heard: Any = type("MlspanEvents", (Events, events.BaseEventHandler), {})()
+    root.add_span_handler(spans)
+    root.add_event_handler(heard)
+    waiting = "workflows.runtime.types.results:WaitingForEvent.__init__"
+    threads = "llama_index.core.tools.function_tool:sync_to_async"
+    unpatch = all_there(
+        [
+            ("streams", streams.watch),
+            ("indexes", functools.partial(build.watch, hook)),
+            (waiting, functools.partial(tap, waiting, _waits)),
+            (threads, functools.partial(replace, threads, _carrying)),
+        ]
+    )
+
+    def undo() -> None:
+        unpatch()
+        kind.hook = None
+        if len(ledger):  # turned off in the middle of a call, which is to be left as it was entered
+            return
+        root.span_handlers = [one for one in root.span_handlers if one is not spans]
+        root.event_handlers = [one for one in root.event_handlers if one is not heard]
+
+    return undo

@@ -1,0 +1,149 @@
+"""The client's layer of 0.x: one call of ``OpenAIWrapper`` is one chat, whatever client is below it."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from opentelemetry import trace
+from opentelemetry.trace import Span
+
+from ..._shape import dig, get, is_a, items
+from ...tracing.messages import Draft, Message, Part, tool_call, tool_call_response
+from ...tracing.records import Chat, Observe, Record
+from .. import _parts as parts
+from .._hook import Call
+
+_PROVIDERS: Final = {  # of a configuration's api_type
+    "azure": "azure.ai.openai",
+    "bedrock": "aws.bedrock",
+    "google": "gcp.gemini",
+    "google_vertex": "gcp.vertex_ai",
+    "mistral": "mistral_ai",
+    "openai_v2": "openai",
+    "responses": "openai",
+    "responses_v2": "openai",
+    "anthropic_v2": "anthropic",
+    "bedrock_v2": "aws.bedrock",
+}
+_FIELDS: Final[dict[str, tuple[str, type]]] = {
+    "frequency_penalty": ("frequency_penalty", float),
+    "max_completion_tokens": ("max_tokens", int),
+    "max_tokens": ("max_tokens", int),
+    "presence_penalty": ("presence_penalty", float),
+    "reasoning_effort": ("reasoning_level", str),
+    "seed": ("seed", int),
+    "temperature": ("temperature", float),
+    "top_k": ("top_k", int),
+    "top_p": ("top_p", float),
+}
+_USAGE: Final = {
+    "prompt_tokens": "input_tokens",
+    "completion_tokens": "output_tokens",
+    "prompt_tokens_details.cached_tokens": "cache_read_tokens",
+    "completion_tokens_details.reasoning_tokens": "reasoning_tokens",
+}
+# The usages of the calls in flight, by their span: several where a filter has refused an answer, None where a cache
+# has answered and nothing is billed.
+_usages: Final[WeakKeyDictionary[Span, list[Any]]] = WeakKeyDictionary()
+
+
+def begin(call: Call) -> tuple[Record, Observe[Any]]:
+    """``OpenAIWrapper.create``, which asks one client after the other until one answers."""
+    configs = items(call.args[0], "_config_list") or [{}]
+    asked = {**configs[0], **call.kwargs}
+    chat = Chat(outer=True, stream=True if asked.get("stream") else None, draft=Draft(kept=call.content))
+    _name_model(chat, asked)
+    for name, (field, kind) in _FIELDS.items():
+        if is_a(value := asked.get(name), (int, float) if kind is float else kind):
+            setattr(chat, field, kind(value))
+    if call.content:
+        chat.input = [_message(message) for message in asked.get("messages") or ()]
+        chat.tools = [parts.tool(one) for one in (*(asked.get("tools") or ()), *(asked.get("functions") or ()))] or None
+
+    def observe(chat: Chat, got: Any) -> None:
+        _observe(chat, got)
+        # Newer wrappers keep which client has answered; of older ones, the answer says.
+        kept = (get(call.args[0], "_response_metadata") or {}).get(chat.response_id)
+        answered = dig(kept or got, "config_id", int) or 0
+        if 0 < answered < len(configs):
+            _name_model(chat, {**configs[answered], **call.kwargs})
+
+    return chat, observe
+
+
+def _name_model(chat: Chat, config: dict[str, Any]) -> None:
+    own = dig(config, "model_client_cls", str)  # a client of the user's
+    api = own.lower() if own is not None else dig(config, "api_type", str) or "openai"
+    chat.provider, chat.model = _PROVIDERS.get(api, api), dig(config, "model", str)
+
+
+def note_usage(args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
+    """``OpenAIWrapper._update_usage``, which is told what each answer has cost: nothing where a cache has it."""
+    actual = kwargs.get("actual_usage", args[1] if len(args) > 1 else None)
+    if (span := trace.get_current_span()).get_span_context().is_valid:
+        _usages.setdefault(span, []).append(actual)
+
+
+def _observe(chat: Chat, got: Any) -> None:
+    """A ChatCompletion, or the UnifiedResponse of the newer clients."""
+    chat.response_id, chat.response_model = dig(got, "id", str) or None, dig(got, "model", str) or None
+    for index, one in enumerate(items(got, "choices")):
+        _observe_message(chat, index, get(one, "message") or get(one, "text"), dig(one, "finish_reason", str))
+    for index, message in enumerate(items(got, "messages")):
+        _observe_message(chat, index, message, dig(got, "finish_reason", str))
+    billed = _usages.pop(trace.get_current_span(), [])
+    usages = billed if len(billed) > 1 else [] if billed == [None] else [get(got, "usage")]
+    if chat.stream and _estimates():
+        return
+    for path, field in _USAGE.items():
+        counts = [count for usage in usages if (count := dig(usage, path, int))]
+        if counts:  # 0 is what AG2 says where the server has said nothing
+            setattr(chat, field, sum(counts))
+
+
+@functools.cache
+def _estimates() -> bool:
+    """Whether this version counts the tokens of a stream itself, as it does not ask the server for them."""
+    client = getattr(importlib.import_module("autogen.oai.client"), "OpenAIClient", None)
+    return not hasattr(client, "_add_streaming_usage_to_params")
+
+
+def _observe_message(chat: Chat, index: int, message: Any, reason: str | None) -> None:
+    choice = chat.draft.choice(index)
+    choice.finish_reason = reason
+    content = message if isinstance(message, str) else get(message, "content")
+    blocks = content if isinstance(content, list) else [{"type": "text", "text": content}]
+    for block in blocks:  # a UnifiedMessage has one for each thing it says
+        if text := dig(block, "text", str):
+            choice.say(text)
+        elif text := dig(block, "reasoning", str):
+            choice.say(text, "reasoning")
+        elif dig(block, "type", str) == "tool_call":
+            choice.add(asked_call(block))
+    for one in [*(get(message, "tool_calls") or ()), get(message, "function_call")]:
+        if one is not None:
+            choice.add(asked_call(one))
+
+
+def _message(raw: Any) -> Message:
+    role, content = dig(raw, "role", str) or "user", get(raw, "content")
+    if role in {"tool", "function"}:
+        answers = items(raw, "tool_responses") or [raw]
+        return {
+            "role": "tool",
+            "parts": [tool_call_response(get(one, "content"), dig(one, "tool_call_id", str)) for one in answers],
+        }
+    said: list[Part] = [parts.part(one) for one in (content if isinstance(content, list) else [content]) if one]
+    asked = [*(get(raw, "tool_calls") or ()), get(raw, "function_call")]
+    message: Message = {"role": role, "parts": [*said, *(asked_call(one) for one in asked if one is not None)]}
+    if name := dig(raw, "name", str):
+        message["name"] = name
+    return message
+
+
+def asked_call(raw: Any) -> Part:
+    function = get(raw, "function") or raw
+    return tool_call(dig(function, "name", str) or "", dig(function, "arguments", str), dig(raw, "id", str))

@@ -1,0 +1,85 @@
+"""AutoGen 0.7: teams, agents, models, tools, memories and code, each call one span, all of a run in one tree.
+
+AutoGen has no callbacks, but a base class for each kind of thing. Every class of such a family is watched, also one
+that is defined later; of calls that one object makes to itself (``run`` to ``on_messages`` to
+``on_messages_stream``) the outermost alone is a span. AutoGen's own spans, which tell of the same turns, tools and
+messages, are kept back while ours are recorded.
+
+A handoff is a span link (``handed_off_by``) from the turn that takes over to the turn that gave. Why a team stopped
+is ``mlspan.stop_reason``.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from .._family import watch_family
+from .._hook import Hook, Undo, all_there
+from . import loop, models, tools, turns
+from .watched import Begin, opening, watched
+
+__all__ = ["HOOK", "autolog"]
+
+_Families = Mapping[str, tuple[str, Mapping[str, Begin]]]  # base class -> what it is one of, and its methods
+
+_AGENTCHAT: Final[_Families] = {
+    "autogen_agentchat.base:Team": ("team", {"run": turns.begin_team, "run_stream": turns.begin_team}),
+    "autogen_agentchat.base:ChatAgent": (
+        "agent",
+        {
+            "run": turns.begin_run,
+            "run_stream": turns.begin_run,
+            "on_messages": turns.begin_turn,
+            "on_messages_stream": turns.begin_turn,
+        },
+    ),
+}
+_CORE: Final[_Families] = {
+    "autogen_core.models:ChatCompletionClient": (
+        "model",
+        {"create": models.begin, "create_stream": models.begin_stream},
+    ),
+    "autogen_core.tools:BaseTool": ("tool", {"run_json": tools.begin, "run_json_stream": tools.begin_stream}),
+    "autogen_core.tools:Workbench": (
+        "tool",
+        {"call_tool": tools.begin_workbench, "call_tool_stream": tools.begin_workbench},
+    ),
+    "autogen_core.memory:Memory": (
+        "memory",
+        {"query": tools.begin_query, "update_context": tools.begin_recall, "add": tools.begin_remember},
+    ),
+    "autogen_core.code_executor:CodeExecutor": ("code", {"execute_code_blocks": tools.begin_code}),
+}
+
+
+def _families(hook: Hook, families: _Families) -> Iterator[tuple[str, Any]]:
+    for base, (kind, begins) in families.items():
+        then = turns.link if kind == "agent" else None
+        methods = {name: opening(hook, kind, begin, then) for name, begin in begins.items()}
+        yield base, functools.partial(watch_family, base, methods, watched)
+
+
+def _install_core(hook: Hook) -> Undo:
+    return all_there([*_families(hook, _CORE), *loop.follow(hook), *loop.keep_back(hook, loop.CORE_SPANS)])
+
+
+def _install_agentchat(hook: Hook) -> Undo:
+    return all_there([*_families(hook, _AGENTCHAT), *loop.keep_back(hook, loop.AGENTCHAT_SPANS)])
+
+
+def _install_mcp(hook: Hook) -> Undo:
+    return all_there(loop.keep_back(hook, loop.MCP_SPANS))
+
+
+HOOK = Hook(
+    "autogen-agentchat>=0.7,<0.8",
+    "autogen_agentchat",
+    _install_agentchat,
+    also=(
+        Hook("autogen-core>=0.7,<0.8", "autogen_core", _install_core),
+        Hook("autogen-ext>=0.7,<0.8", "autogen_ext.tools.mcp", _install_mcp),
+    ),
+)
+autolog = HOOK.autolog

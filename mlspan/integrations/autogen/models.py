@@ -1,0 +1,170 @@
+"""Calls to models: what AutoGen's clients are asked and what they give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ..._shape import dig, get, is_a
+from ...tracing.messages import Draft, Message, Part, ToolDefinition, tool_call, tool_call_response
+from ...tracing.records import Chat, Observe
+from .._hook import Call
+from .._parts import provider_at
+from .watched import argument
+
+_FIELDS: Final[dict[str, tuple[str, type]]] = {
+    "frequency_penalty": ("frequency_penalty", float),
+    "max_completion_tokens": ("max_tokens", int),
+    "max_tokens": ("max_tokens", int),
+    "num_predict": ("max_tokens", int),
+    "presence_penalty": ("presence_penalty", float),
+    "reasoning_effort": ("reasoning_level", str),
+    "seed": ("seed", int),
+    "temperature": ("temperature", float),
+    "top_k": ("top_k", int),
+    "top_p": ("top_p", float),
+}
+
+
+def begin(call: Call) -> tuple[Chat, Observe[Any]]:
+    """``create`` of a client of a model."""
+    client, kept = call.args[0], call.content
+    if hasattr(cached := get(client, "client"), "create_stream"):
+        client = cached  # a cache in front of the client that knows the model
+    host, port = _server(client)
+    asked = _asked(client, call.kwargs.get("extra_create_args"))
+    named = (asked.get("model"), *(get(client, name) for name in ("model", "_model", "model_name", "_model_name")))
+    chat = Chat(
+        outer=True,
+        provider=provider(client, host),
+        model=next((name for name in named if name and isinstance(name, str)), None),
+        server_address=host,
+        server_port=port,
+        draft=Draft(kept=kept),
+    )
+    for name, (field, kind) in _FIELDS.items():
+        if is_a(value := asked.get(name), (int, float) if kind is float else kind):
+            setattr(chat, field, kind(value))
+    if (stop := asked.get("stop")) is not None:
+        chat.stop_sequences = [one for one in ([stop] if isinstance(stop, str) else stop) if isinstance(one, str)]
+    if call.kwargs.get("json_output"):
+        chat.output_type = "json"
+    if kept:
+        chat.input = [_message(message) for message in argument(call, 1, "messages") or ()]
+        chat.tools = [_tool(tool) for tool in call.kwargs.get("tools") or ()] or None
+    return chat, _observe
+
+
+def begin_stream(call: Call) -> tuple[Chat, Observe[Any]]:
+    """``create_stream`` of a client of a model."""
+    chat, observe = begin(call)
+    chat.stream = True
+    return chat, observe
+
+
+def _asked(client: Any, more: Any) -> dict[str, Any]:
+    """What the client is set to ask with every call, and what this one asks besides."""
+    asked = {**(dig(client, "_create_args", dict) or {}), **(more or {})}
+    options = asked.get("options")  # where Ollama has the most of them
+    return {**options, **asked} if isinstance(options, Mapping) else asked
+
+
+def _server(client: Any) -> tuple[str | None, int | None]:
+    """Host and port that the SDK below is set to, or the HTTP client below that."""
+    sdk = get(client, "_client")
+    url = get(sdk, "base_url") or get(get(sdk, "_client"), "base_url")
+    host = dig(url, "host", str) or None
+    return host, (dig(url, "port", int) or {"https": 443, "http": 80}.get(get(url, "scheme"))) if host else None
+
+
+_PROVIDERS: Final = (  # where the client's class is from, a word of its name -> who it calls
+    ("autogen_ext.models.openai", "Azure", "azure.ai.openai"),
+    ("autogen_ext.models.anthropic", "Bedrock", "aws.bedrock"),
+    ("autogen_ext.models.openai", "", "openai"),
+    ("autogen_ext.models.azure", "", "azure.ai.inference"),
+)
+_FAMILIES: Final = {  # how a model's family begins -> who makes it
+    "claude": "anthropic",
+    "gemini": "gcp.gemini",
+    "gpt-": "openai",
+    "o1": "openai",
+    "o3": "openai",
+    "o4": "openai",
+}
+
+
+def provider(client: Any, host: str | None) -> str:
+    """The conventions' name of who *client* calls: by its class, its host, or the maker of the model it says it has.
+
+    Other clients of AutoGen's are called as their module is; "unknown" is one that says nothing of itself.
+    """
+    modules = [(cls.__module__, cls.__name__) for cls in type(client).__mro__]
+    for start, word, name in _PROVIDERS:
+        if any(module.startswith(start) and word in own for module, own in modules):
+            return (provider_at(host or "") or name) if name == "openai" else name
+    for module, _ in modules:
+        if module.startswith("autogen_ext.models."):
+            return module.split(".")[2]
+    family = dig(client, "model_info.family", str) or ""
+    return provider_at(host or "") or next(
+        (who for start, who in _FAMILIES.items() if family.startswith(start)), "unknown"
+    )
+
+
+def _observe(chat: Chat, got: Any) -> None:
+    """A CreateResult, or a piece of the text before it."""
+    if isinstance(got, str):
+        chat.draft.choice().say(got)
+        return
+    if (content := get(got, "content")) is None:
+        return
+    chat.draft = Draft(kept=chat.draft.kept)  # what arrived in pieces comes once more, whole
+    choice = chat.draft.choice()
+    reason = dig(got, "finish_reason", str)
+    choice.finish_reason = {"function_calls": "tool_calls", "unknown": None}.get(reason or "unknown", reason)
+    if thought := dig(got, "thought", str):
+        choice.say(thought, "reasoning")
+    for part in _contents(content):
+        choice.add(part)
+    if get(got, "cached") is True:
+        return  # nobody is billed for what a cache gives
+    given, taken = dig(got, "usage.prompt_tokens", int), dig(got, "usage.completion_tokens", int)
+    if given or taken:  # a server that tells no counts gives two zeros here
+        chat.input_tokens, chat.output_tokens = given, taken
+
+
+def _message(raw: Any) -> Message:
+    content, kind = get(raw, "content"), dig(raw, "type", str)
+    if kind == "FunctionExecutionResultMessage":
+        return {"role": "tool", "parts": [tool_call_response(one.content, one.call_id or None) for one in content]}
+    role = {"SystemMessage": "system", "AssistantMessage": "assistant"}.get(kind or "", "user")
+    parts = _contents(content)
+    if thought := dig(raw, "thought", str):
+        parts.insert(0, {"type": "reasoning", "content": thought})
+    message: Message = {"role": role, "parts": parts}
+    if source := dig(raw, "source", str):
+        message["name"] = source
+    return message
+
+
+def _contents(content: Any) -> list[Part]:
+    """Text, or a list of texts, images and calls of functions."""
+    return [_part(one) for one in ([content] if isinstance(content, str) else content)]
+
+
+def _part(raw: Any) -> Part:
+    if isinstance(raw, str):
+        return {"type": "text", "content": raw}
+    if hasattr(raw, "arguments"):
+        return tool_call(str(raw.name), raw.arguments, raw.id or None)
+    return {"type": "blob", "modality": "image", "mime_type": "image/png", "content": raw.to_base64()}
+
+
+def _tool(raw: Any) -> ToolDefinition:
+    schema = raw if isinstance(raw, Mapping) else raw.schema
+    tool: ToolDefinition = {"type": "function", "name": str(schema["name"])}
+    if description := dig(schema, "description", str):
+        tool["description"] = description
+    if (parameters := get(schema, "parameters")) is not None:
+        tool["parameters"] = parameters
+    return tool
