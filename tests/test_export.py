@@ -193,7 +193,8 @@ def test_a_forked_child_sends_its_own(tmp_path: Any) -> None:
     from mlspan.tracing.context import Origin
     from mlspan.tracing.export.pipeline import Pipeline
     class File:
-        exit_grace = 5.0
+        exit_grace, local = 5.0, False
+        def prepare(self): ...
         def send(self, parcels):
             with open({str(tmp_path / "sent")!r}, "a") as out:
                 out.writelines(f"{{span.name}}\\n" for parcel in parcels for span in parcel.spans)

@@ -57,10 +57,32 @@ _KEY = re.compile(  # of the providers' APIs, and what HTTP says who one is with
     re.VERBOSE,
 )
 
+_HINTS = (
+    "k-",
+    "ai-",
+    "pplx-",
+    "nvapi-",
+    "glpat-",
+    "gsk_",
+    "hf_",
+    "r8_",
+    "ghp_",
+    "gho_",
+    "ghu_",
+    "ghs_",
+    "ghr_",
+    "github_pat_",
+    "AIza",
+    "AKIA",
+    "xox",
+    "Bearer ",
+    "Basic ",
+)
+
 
 def mask_keys(text: str) -> str:
     """*text* without keys of well-known APIs: errors quote them, and other people's spans may hold anything."""
-    return _KEY.sub(REDACTED, text)
+    return _KEY.sub(REDACTED, text) if any(hint in text for hint in _HINTS) else text
 
 
 class Policy:
@@ -78,7 +100,11 @@ class Policy:
                 value = str(self._redact(value))
             except Exception as error:  # noqa: BLE001  # as below
                 value = _not_recorded(error)
-        return _cut_text(clean(mask_keys(value)), self.limit)
+        return _cut_text(clean(value), self.limit)
+
+    def error(self, value: str) -> str:
+        """For what an exception says, which may quote the key that was refused."""
+        return self.text(mask_keys(value))
 
     def json(self, value: object) -> str:
         """*value* as JSON text: redacted, and cut where it is longer than the limit."""

@@ -210,14 +210,18 @@ class Live:
             self._fail(error, error_type or sc.ERROR_TYPE)
         elif record.failure is not None:
             span.set_attribute(sc.ERROR_TYPE, record.failure[0])
-            span.set_status(Status(StatusCode.ERROR, policy.text(record.failure[1])))
+            span.set_status(Status(StatusCode.ERROR, policy.error(record.failure[1])))
 
     def _fail(self, error: BaseException, error_type: str) -> None:
         policy, span = self._runtime.policy, self.span
         cancelled = isinstance(error, asyncio.CancelledError)
-        message = policy.text(str(error)) or ("cancelled" if cancelled else "")
+        message = policy.error(str(error)) or ("cancelled" if cancelled else "")
         stack = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        named = {"exception.type": error_type, "exception.message": message, "exception.stacktrace": policy.text(stack)}
+        named = {
+            "exception.type": error_type,
+            "exception.message": message,
+            "exception.stacktrace": policy.error(stack),
+        }
         span.add_event("exception", named)
         span.set_attribute(sc.ERROR_TYPE, error_type)
         span.set_status(Status(StatusCode.ERROR, message))

@@ -21,7 +21,7 @@ from .._guard import guard, redacted, tell_once
 from .._version import __version__
 from . import context, prompts
 from .config import Config, resolve
-from .content import Policy, mask_keys, redactor
+from .content import Policy, redactor
 from .destinations import keeping, mlflow_sink, needs_otlp, open_sink, pipeline
 from .exits import Exits
 from .export import tally
@@ -64,7 +64,7 @@ class Runtime:
         self.policy = Policy(
             capture=config.capture_content, redact=redactor(config.redact), limit=config.max_content_bytes
         )
-        redacted.redact = self.policy.text if config.redact is not None else mask_keys
+        redacted.redact = self.policy.error
         self.instruments = Instruments(__version__)
         tally.observe(__version__)
         self._sink = mlflow_sink(config)

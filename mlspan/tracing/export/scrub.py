@@ -18,7 +18,7 @@ from opentelemetry.trace import Link, Status
 
 from .. import records
 from .. import semconv as sc
-from ..content import REDACTED, Policy, mask_keys
+from ..content import REDACTED, Policy, mask_keys, to_json
 from ..context import Origin
 
 _HEADER: Final = re.compile(  # of HTTP and RPC instrumentations
@@ -111,10 +111,13 @@ class Scrub:
             return mask_keys(text)
         if text.lstrip()[:1] in {"{", "["}:  # what stands in JSON is redacted string by string, and stays JSON
             try:
-                return mask_keys(self._policy.json(orjson.loads(text)))
+                said = orjson.loads(text)
             except orjson.JSONDecodeError:
                 pass
-        return self._policy.text(text)
+            else:
+                left = self._policy.json(said)
+                return mask_keys(text if left == to_json(said) else left)
+        return mask_keys(self._policy.text(text))
 
     def _event(self, event: Event) -> Event:
         attributes, name = self._attributes(event.attributes, frozenset()), self._text(event.name)
