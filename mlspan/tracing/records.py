@@ -12,7 +12,7 @@ from functools import cache
 from operator import attrgetter
 from typing import Any, ClassVar, Final, Literal, TypeVar, get_args
 
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanContext, SpanKind
 
 from . import semconv as sc
 from .messages import Draft, Message, Part, Pieces, ToolDefinition
@@ -95,6 +95,10 @@ class Record:
     def opening(self) -> tuple[Any, ...]:
         """What stands in the attributes of the start, to be compared with at the end."""
         return _tables(type(self))["start"][1](self)  # type: ignore[arg-type]  # as below
+
+    def causes(self) -> Mapping[str, SpanContext]:
+        """Spans elsewhere that led to this, each by the kind of its link."""
+        return {}
 
     def attributes(self, when: When) -> dict[str, Any]:
         names, read = _tables(type(self))[when]  # type: ignore[arg-type]  # mypy: a slotted dataclass is not hashable

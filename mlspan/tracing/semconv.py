@@ -107,9 +107,8 @@ KIND: Final = (
 INPUT: Final = "mlspan.input"  # JSON
 OUTPUT: Final = "mlspan.output"  # JSON
 STREAM_END: Final = "mlspan.stream.end"  # only when a stream was left early: "closed" or "abandoned"
-LINK: Final = "mlspan.link"  # of a span link: "asked_by", "triggered_by", "resumes", "handed_off_by"
+LINK: Final = "mlspan.link"  # of a span link: "asked_by", "triggered_by", "resumes", "handed_off_by", "trained_by"
 PROMPTS: Final = "mlspan.prompts"  # string array: "name/version" of each prompt of MLflow's registry that was used
-MODEL_ID: Final = "mlspan.model.id"  # of the MLflow LoggedModel that the trace belongs to
 CLIENT_REQUEST_ID: Final = "mlspan.client_request.id"  # what the caller's own system calls the request
 EXPECTATION_EVENT: Final = "mlspan.expectation"
 ASSESSMENT: Final = "mlspan.assessment"  # of a span that only carries such an event, which came after its own had ended
@@ -119,6 +118,25 @@ ASSESSMENT_SOURCE: Final = "mlspan.assessment.source"  # "human", "llm_judge", "
 ASSESSMENT_SOURCE_ID: Final = "mlspan.assessment.source.id"
 ASSESSMENT_METADATA: Final = "mlspan.assessment.metadata"  # JSON
 TAG_PREFIX: Final = "mlspan.tag."  # + the key of tracing.tags(key="value")
+
+# Trainings, and what ties a span to MLflow.
+RUN_ID: Final = "mlspan.run.id"  # the run of a training
+MODEL_ID: Final = (
+    "mlspan.model.id"  # of the MLflow LoggedModel that a training made, a prediction used, or a trace belongs to
+)
+FIT: Final = "fit"  # the KIND of a training
+PREDICT: Final = "predict"  # likewise, of a trained model's prediction
+FIT_LIBRARY: Final = "mlspan.fit.library"
+FIT_ESTIMATOR: Final = "mlspan.fit.estimator"
+FIT_PARAMS: Final = "mlspan.fit.params"  # JSON
+FIT_ROWS: Final = "mlspan.fit.rows"
+FIT_FEATURES: Final = "mlspan.fit.features"
+FIT_EPOCHS: Final = "mlspan.fit.epochs"  # how many there were
+FIT_METRICS: Final = "mlspan.fit.metrics"  # JSON
+FIT_PEAK_MEMORY: Final = "mlspan.fit.peak_memory"  # of the process, in bytes
+FIT_EPOCH_EVENT: Final = "epoch"
+FIT_EPOCH: Final = "mlspan.fit.epoch"  # of an event: the epoch's number, from 0
+FIT_METRIC_PREFIX: Final = "mlspan.fit.metric."  # of an event: + a metric's name
 
 # Metrics.
 METRIC_OPERATION_DURATION: Final = "gen_ai.client.operation.duration"

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from ..._guard import tell_once
 from ..context import Origin
 from .mlflow_assessments import Assessment, assessments, is_carrier
-from .mlflow_trace import Counted, Info, Trace, trace_of
+from .mlflow_trace import Counted, Info, Trace, origin_of, trace_of
 from .parcel import Away, Parcel, Refused
 
 
@@ -115,7 +115,7 @@ class MlflowSink:
         away: dict[str, Away] = {}  # by tracking URI
         closed: dict[_Asked, str] = {}  # what an origin asks for, and why it may not have it
         for parcel in parcels:
-            origin = parcel.origin
+            origin = origin_of(parcel)
             uri = origin.tracking_uri or self._uri
             asked = (uri, origin.run_id, origin.experiment_id, origin.experiment_name)
             if uri in away or _is_late(parcel):

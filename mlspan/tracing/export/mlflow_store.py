@@ -25,6 +25,7 @@ ARTIFACT_LOCATION: Final = "mlflow.artifactLocation"
 def import_mlflow() -> None:
     """What every first call needs of it; where there is no MLflow, the call says so."""
     with suppress(ImportError):
+        import mlflow  # waits for the application's own import, which that of a part would break
         import mlflow.entities
         import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
@@ -45,6 +46,7 @@ class Database:
         if self._opened is None:
             try:
                 with _quiet_migrations():
+                    import mlflow  # noqa: F401  # waits for the application's own import, which a part of it would break
                     from mlflow.tracking._tracking_service.utils import _get_store
 
                     self._opened = _get_store(self._uri)

@@ -13,6 +13,7 @@ from opentelemetry.trace import StatusCode
 
 from .. import semconv as sc
 from ..content import to_json
+from ..context import Origin
 from .mlflow_assessments import Assessment, assessments, is_carrier
 from .mlflow_attachments import Attachments, offloaded
 from .mlflow_messages import first_answer, last_request, parsed, plain_answer, plain_request
@@ -139,6 +140,15 @@ def _all_prompts(*infos: Info) -> dict[str, str]:
     lists = [parsed(info.tags[PROMPTS]) for info in infos if PROMPTS in info.tags]
     together = {to_json(prompt): prompt for found in lists if isinstance(found, list) for prompt in found}
     return {PROMPTS: to_json(list(together.values()))} if together else {}
+
+
+def origin_of(parcel: Parcel) -> Origin:
+    """Where *parcel* belongs: where its caller stood, or else to the run of a training inside of it."""
+    origin = parcel.origin
+    if origin.run_id is not None:
+        return origin
+    fits = [span for span in parcel.spans if (span.attributes or {}).get(sc.KIND) == sc.FIT]
+    return replace(origin, run_id=_first(fits, sc.RUN_ID))
 
 
 def trace_of(parcel: Parcel, run_id: str | None, *, offload: bool = False) -> Trace:

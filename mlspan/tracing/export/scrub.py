@@ -29,6 +29,7 @@ _FIXED: Final = frozenset(  # words that the conventions define, and names of mo
     {sc.OPERATION, sc.PROVIDER, sc.OUTPUT_TYPE, sc.REQUEST_MODEL, sc.RESPONSE_MODEL, sc.RESPONSE_FINISH_REASONS}
     | {sc.RESPONSE_STATUS, sc.REQUEST_REASONING_LEVEL, sc.REQUEST_ENCODING_FORMATS, sc.TOOL_TYPE, sc.OPENAI_API_TYPE}
     | {sc.KIND, sc.LINK, sc.STREAM_END, sc.ERROR_TYPE, sc.ASSESSMENT, sc.ASSESSMENT_SOURCE, sc.PROMPTS, sc.MODEL_ID}
+    | {sc.RUN_ID}
 )
 _WHOLE: Final = 2**40  # bytes: nothing is cut here
 
