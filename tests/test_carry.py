@@ -9,11 +9,16 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.sdk.trace import Event
+from test_store import START, span
 
 mlflow = pytest.importorskip("mlflow")
 
 from mlspan import testing, tracing
-from mlspan.tracing.export.parcel import Refused
+from mlspan.tracing.context import Origin
+from mlspan.tracing.export.mlflow import MlflowSink
+from mlspan.tracing.export.mlflow_assessments import assessments
+from mlspan.tracing.export.parcel import Parcel, Refused
 
 TEMPLATE = "Answer {{question}}"
 
@@ -115,8 +120,6 @@ def test_feedback_goes_with_a_trace_that_is_open(place: str) -> None:
 
 def test_feedback_is_stored_once(place: str) -> None:
     """A trace that is sent again, as after an answer that was lost, has nothing twice."""
-    from mlspan.tracing.export.mlflow import MlflowSink
-
     sent: list[Any] = []
     send = MlflowSink.send
 
@@ -135,6 +138,39 @@ def test_feedback_is_stored_once(place: str) -> None:
         found = stored(trace_id)
     assert len(sent) == 2
     assert [one[:2] for one in said(found)] == [("late", 1), ("thumbs", True)]
+
+
+@pytest.mark.parametrize(("age", "keep"), [(60, True), (7200, False)])
+def test_feedback_on_a_trace_that_is_not_there(
+    mlflow_store: str, monkeypatch: pytest.MonkeyPatch, age: int, keep: bool
+) -> None:
+    """It waits for the trace, which another process may have yet to send; after an hour it is set aside."""
+    sink = MlflowSink(tracking_uri=mlflow_store)
+    monkeypatch.setattr("mlspan.tracing.export.mlflow.time.time", lambda: START / 1e9 + 1 + age)
+    event = Event(
+        "gen_ai.evaluation.result", {"gen_ai.evaluation.name": "x", "gen_ai.evaluation.score.value": 1.0}, START
+    )
+    carrier = span(7, 1, None, "late", {"mlspan.assessment": event.name}, events=[event])
+    (refused,) = sink.send([Parcel(Origin(), (carrier,), 1, whole=True)])
+    sink.close()
+    assert (refused.keep, "there is no trace" in refused.reason or "not found" in refused.reason) == (keep, True)
+
+
+def test_what_other_sdks_say() -> None:
+    """The conventions' event of any SDK is an assessment, under an id that is the same whenever it is read."""
+    said = {
+        "gen_ai.evaluation.name": "x",
+        "gen_ai.evaluation.score.label": "pass",
+        "gen_ai.evaluation.explanation": "ok",
+    }
+    events = [Event("gen_ai.evaluation.result", said, START), Event("gen_ai.evaluation.result", {}, START)]
+    spans = [span(7, 2, 1, "someone else's", {}, events=events)]
+    (one,) = found = list(assessments(spans))
+    assert found == list(assessments(spans))
+    assert (one.name, one.value, one.rationale, one.source_type, one.span_id) == (
+        *("x", "pass", "ok"),
+        *("CODE", f"{2:016x}"),
+    )
 
 
 def test_feedback_on_nothing(tracing_off: None, caplog: pytest.LogCaptureFixture) -> None:

@@ -79,7 +79,7 @@ def configure(
         otlp_protocol: how to speak to it; ``http/protobuf`` if nothing is said.
         capture_content: whether messages, tool arguments and results are recorded; True if nothing is said.
         redact: a function from text to text, or regular expressions whose matches become ``[redacted]``. It is applied
-            to all content, to exceptions, and before anything is stored to all other text, of other libraries' spans too.
+            to all content, to exceptions, and before anything is stored to all other text, other libraries' spans too.
         max_content_bytes: the most that one attribute may hold of content (1 MiB); what is longer is cut, and says so.
         sample_ratio: the share of traces to keep, from 0 to 1, chosen by trace id.
         keep: which traces to keep once they have ended: those that failed, slow and costly ones whole, of the rest a
