@@ -4,10 +4,33 @@ from __future__ import annotations
 
 import logging
 import os
+import traceback
+from collections.abc import Callable
 from types import TracebackType
 
 log = logging.getLogger("mlspan")
 _told: set[str] = set()
+
+
+FAILED = "mlspan: redact raised"  # a line that holds no more than that, and has to be read
+
+
+class _Redacted(logging.Filter):
+    """No line of ours says what ``redact`` covers: errors quote what they were about."""
+
+    redact: Callable[[str], str] | None = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        said = record.getMessage()
+        if self.redact is not None and not said.startswith(FAILED):
+            if record.exc_info:
+                said += "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip()
+            record.msg, record.args, record.exc_info, record.exc_text = self.redact(said), None, None, None
+        return True
+
+
+redacted = _Redacted()
+log.addFilter(redacted)
 
 
 def tell_once(line: str, *args: object, error: BaseException | None = None) -> None:

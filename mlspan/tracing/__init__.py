@@ -13,9 +13,11 @@ from opentelemetry import trace as _otel
 
 from . import config as _config
 from . import setup as _setup
+from .assess import expectation, feedback
 from .content import Redact
-from .context import run, session, tags, user, wrap
+from .context import model, request_id, run, session, tags, user, wrap
 from .destinations import keeping as _keeping
+from .keep import Keep
 from .manual import span, trace
 
 if TYPE_CHECKING:
@@ -23,11 +25,16 @@ if TYPE_CHECKING:
     from .export.drain import Drained
 
 __all__ = [
+    "Keep",
     "configure",
     "current_trace_id",
     "dead",
     "drain",
+    "expectation",
+    "feedback",
     "flush",
+    "model",
+    "request_id",
     "run",
     "session",
     "shutdown",
@@ -51,6 +58,7 @@ def configure(
     redact: Redact | None = None,
     max_content_bytes: int | None = None,
     sample_ratio: float | None = None,
+    keep: Keep | None = None,
     durability: Literal["none", "batch", "span"] | None = None,
     spool_dir: str | os.PathLike[str] | None = None,
     spool_bytes: int | None = None,
@@ -71,9 +79,11 @@ def configure(
         otlp_protocol: how to speak to it; ``http/protobuf`` if nothing is said.
         capture_content: whether messages, tool arguments and results are recorded; True if nothing is said.
         redact: a function from text to text, or regular expressions whose matches become ``[redacted]``. It is applied
-            to all content, to the messages of exceptions and to the status of spans.
+            to all content, to exceptions, and before anything is stored to all other text, other libraries' spans too.
         max_content_bytes: the most that one attribute may hold of content (1 MiB); what is longer is cut, and says so.
         sample_ratio: the share of traces to keep, from 0 to 1, chosen by trace id.
+        keep: which traces to keep once they have ended: those that failed, slow and costly ones whole, of the rest a
+            share. Default: all. It is applied to what ``sample_ratio`` has left, before MLflow and ``otlp_endpoint``.
         durability: how much a killed process may lose: ``"batch"`` (the default), what ended in the last second or so;
             ``"span"``, nothing that has ended; ``"none"``, all that was not yet sent: nothing is written to disk.
         spool_dir: the folder in which spans wait to be sent. Default: ``$XDG_STATE_HOME/mlspan/spool``, which is

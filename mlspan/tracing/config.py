@@ -11,6 +11,7 @@ from typing import Any
 from .._guard import log
 from .._shape import is_a
 from .content import Redact, redactor
+from .keep import Keep
 
 
 def _flag(text: str) -> bool:
@@ -70,6 +71,7 @@ class Config:
     redact: Redact | None = setting(None, MLSPAN_REDACT=_patterns)
     max_content_bytes: int = setting(1024 * 1024, MLSPAN_MAX_CONTENT_BYTES=int)
     sample_ratio: float = setting(1.0, MLSPAN_SAMPLE_RATIO=float)
+    keep: Keep | None = setting(None, MLSPAN_KEEP=Keep.parse)
     durability: str = setting("batch", MLSPAN_DURABILITY=str)
     spool_dir: str | os.PathLike[str] | None = setting(None, MLSPAN_SPOOL_DIR=str)
     spool_bytes: int = setting(512 * 1024 * 1024, MLSPAN_SPOOL_BYTES=int)
@@ -83,6 +85,7 @@ class Config:
             is_a(self.max_content_bytes, int) and self.max_content_bytes >= 1024, "max_content_bytes: 1024 or more"
         )
         _require(is_a(self.sample_ratio, (int, float)) and 0 <= self.sample_ratio <= 1, "sample_ratio: from 0 to 1")
+        _require(is_a(self.keep, (Keep, type(None))), "keep takes a tracing.Keep")
         _require(self.durability in {"none", "batch", "span"}, 'durability takes "none", "batch" or "span"')
         _require(is_a(self.spool_bytes, int) and self.spool_bytes >= 1024 * 1024, "spool_bytes: 1 MiB or more")
         _require(is_a(self.spool_age, (int, float)) and self.spool_age > 0, "spool_age: seconds, more than 0")

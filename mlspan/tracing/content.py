@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from .._guard import tell_once
+from .._guard import FAILED, tell_once
 
 Redact: TypeAlias = Callable[[str], str] | Iterable[str | re.Pattern[str]]
 REDACTED = "[redacted]"
@@ -51,6 +51,40 @@ def redactor(redact: Redact | None) -> Callable[[str], str] | None:
     return apply
 
 
+_KEY = re.compile(  # of the providers' APIs, and what HTTP says who one is with
+    r"""\b(?:(?:sk|rk|pk|xai|pplx|nvapi|glpat)-(?=[\w-]*\d)[\w-]{16,}|(?:gsk|hf|r8|gh[pousr]|github_pat)_\w{20,}
+    |AIza[\w-]{30,}|AKIA[A-Z0-9]{16}|xox[abprs]-[\w-]{10,})|\b(?:Bearer|Basic)\ [\w.~+/=-]{16,}""",
+    re.VERBOSE,
+)
+
+_HINTS = (
+    "k-",
+    "ai-",
+    "pplx-",
+    "nvapi-",
+    "glpat-",
+    "gsk_",
+    "hf_",
+    "r8_",
+    "ghp_",
+    "gho_",
+    "ghu_",
+    "ghs_",
+    "ghr_",
+    "github_pat_",
+    "AIza",
+    "AKIA",
+    "xox",
+    "Bearer ",
+    "Basic ",
+)
+
+
+def mask_keys(text: str) -> str:
+    """*text* without keys of well-known APIs: errors quote them, and other people's spans may hold anything."""
+    return _KEY.sub(REDACTED, text) if any(hint in text for hint in _HINTS) else text
+
+
 class Policy:
     """How content is written: *capture* it at all, *redact* every string of it, at most *limit* bytes an attribute."""
 
@@ -67,6 +101,10 @@ class Policy:
             except Exception as error:  # noqa: BLE001  # as below
                 value = _not_recorded(error)
         return _cut_text(clean(value), self.limit)
+
+    def error(self, value: str) -> str:
+        """For what an exception says, which may quote the key that was refused."""
+        return self.text(mask_keys(value))
 
     def json(self, value: object) -> str:
         """*value* as JSON text: redacted, and cut where it is longer than the limit."""
@@ -110,7 +148,7 @@ class Policy:
 
 
 def _not_recorded(error: Exception) -> str:
-    tell_once("mlspan: redact raised %s; what it was given is not recorded", type(error).__name__)
+    tell_once(FAILED + " %s; what it was given is not recorded", type(error).__name__)
     return "[not recorded: the redact function failed]"
 
 

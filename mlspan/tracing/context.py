@@ -25,11 +25,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What ``tracing.session``, ``user``, ``tags`` and ``run`` have set around the caller."""
+    """What ``tracing.session``, ``user``, ``tags`` and their like have set around the caller."""
 
     session: str | None = None
     user: str | None = None
     run_id: str | None = None
+    model_id: str | None = None
+    request_id: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -44,12 +46,14 @@ class Origin:
     experiment_id: str | None = None
     experiment_name: str | None = None
     run_id: str | None = None
+    model_id: str | None = None
     session: str | None = None
     user: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-_scope: ContextVar[Scope] = ContextVar("mlspan_scope", default=Scope())  # noqa: B039  # frozen
+NOWHERE: Final = Scope()
+_scope: ContextVar[Scope] = ContextVar("mlspan_scope", default=NOWHERE)
 _started_run: ContextVar[str | None] = ContextVar("mlspan_started_run", default=None)
 _FLUENT: Final = "mlflow.tracking.fluent"
 _NO_TAGS: Final[Mapping[str, str]] = {}
@@ -89,14 +93,28 @@ def run(run_id: str) -> Any:
     return _within(replace(_scope.get(), run_id=str(run_id)))
 
 
+def model(model_id: str) -> Any:
+    """``with model(model_id):`` ties the traces inside to this LoggedModel of MLflow's, whatever model is active."""
+    return _within(replace(_scope.get(), model_id=str(model_id)))
+
+
+def request_id(id: str) -> Any:
+    """``with request_id("req-7"):`` gives the traces inside the id that the caller's own system has for the request.
+
+    MLflow keeps its first 50 characters as the trace's ``client_request_id``, by which it can be searched for.
+    """
+    return _within(replace(_scope.get(), request_id=str(id)))
+
+
 def wrap(fn: Callable[P, T]) -> Callable[P, T]:
-    """*fn*, to be called in another thread with all that surrounds us here: current span, session, user, tags, run.
+    """*fn*, to be called in another thread with all that surrounds us here: current span, session, user, run, model...
 
     The result may be called many times, and by many threads at once.
     """
     here = copy_context()
-    if (run_id := active_run_id()) is not None:
-        here.run(_scope.set, replace(_scope.get(), run_id=run_id))
+    run_id, model_id = active_run_id(), active_model_id()
+    if run_id is not None or model_id is not None:
+        here.run(_scope.set, replace(_scope.get(), run_id=run_id, model_id=model_id))
 
     @wraps(fn)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -143,6 +161,16 @@ def active_run_id() -> str | None:
     return str(own[-1].info.run_id) if own else None
 
 
+def active_model_id() -> str | None:
+    """The LoggedModel that the caller is in: the one of :func:`model`, else what MLflow has active in this thread."""
+    chosen = _scope.get().model_id
+    if chosen is not None:
+        return chosen
+    active = getattr(sys.modules.get(_FLUENT), "_ACTIVE_MODEL_CONTEXT", None)
+    found = os.environ.get("MLFLOW_ACTIVE_MODEL_ID") if active is None else active.get().model_id
+    return found or None
+
+
 def _all(stacks: Any) -> list[list[Any]]:
     return list(stacks.get_all_thread_values().values())
 
@@ -183,6 +211,7 @@ def origin(*, tracking_uri: bool = True, experiment: bool = True, tags: Mapping[
         experiment_id=experiment_id or None,
         experiment_name=(environ.get("MLFLOW_EXPERIMENT_NAME") if experiment and not experiment_id else None) or None,
         run_id=active_run_id(),
+        model_id=active_model_id(),
         session=around.session,
         user=around.user,
         tags={**tags, **around.tags} if tags else around.tags,

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 
 from .config import Config
+from .content import redactor
 from .context import Origin
 from .export.address import address, bare, full, settled
 from .export.assembly import Assembly
@@ -56,8 +56,18 @@ def pipeline(config: Config, origin: Callable[[], Origin], mlflow: MlflowSink | 
         origin,
         keeping=keeping(config),
         address=partial(address, uri=mlflow._uri if mlflow else "", experiment=config.experiment, run=config.run),
-        assembly=partial(Assembly, _keep(config.sample_ratio)),
+        assembly=partial(_assembly, config),
+        held=config.keep is not None,
+        redact=redactor(config.redact),
     )
+
+
+def _assembly(config: Config) -> Assembly:
+    if config.sample_ratio >= 1 and config.keep is None:
+        return Assembly()
+    from .export.sampling import Sampling
+
+    return Assembly(Sampling(config.sample_ratio, config.keep))
 
 
 def keeping(config: Config) -> Keeping:
@@ -75,11 +85,3 @@ def open_sink(kind: Kind, where: Mapping[str, Any], tracking_uri: str | None) ->
 
     sink = MlflowSink(tracking_uri=tracking_uri or full(where["tracking_uri"]))
     return sink if tracking_uri is None else Redirected(sink, tracking_uri)
-
-
-def _keep(ratio: float) -> Any:
-    """Whether a trace is sampled, by its id: the same answer as TraceIdRatioBased gives, in every process."""
-    if ratio >= 1:
-        return None
-    bound = TraceIdRatioBased(ratio).bound
-    return lambda trace_id: (trace_id & TraceIdRatioBased.TRACE_ID_LIMIT) < bound

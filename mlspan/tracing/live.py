@@ -19,7 +19,7 @@ from opentelemetry.trace import Span, Status, StatusCode, set_span_in_context
 from .._guard import guard, swallow
 from . import semconv as sc
 from .causes import link
-from .context import scope
+from .context import NOWHERE, scope
 from .records import HIDE, Chat, Embeddings, ModelCall, Observe, Record
 from .stream import AsyncStream, Envelope, Stream, Wire
 
@@ -210,14 +210,18 @@ class Live:
             self._fail(error, error_type or sc.ERROR_TYPE)
         elif record.failure is not None:
             span.set_attribute(sc.ERROR_TYPE, record.failure[0])
-            span.set_status(Status(StatusCode.ERROR, policy.text(record.failure[1])))
+            span.set_status(Status(StatusCode.ERROR, policy.error(record.failure[1])))
 
     def _fail(self, error: BaseException, error_type: str) -> None:
         policy, span = self._runtime.policy, self.span
         cancelled = isinstance(error, asyncio.CancelledError)
-        message = policy.text(str(error)) or ("cancelled" if cancelled else "")
+        message = policy.error(str(error)) or ("cancelled" if cancelled else "")
         stack = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        named = {"exception.type": error_type, "exception.message": message, "exception.stacktrace": policy.text(stack)}
+        named = {
+            "exception.type": error_type,
+            "exception.message": message,
+            "exception.stacktrace": policy.error(stack),
+        }
         span.add_event("exception", named)
         span.set_attribute(sc.ERROR_TYPE, error_type)
         span.set_status(Status(StatusCode.ERROR, message))
@@ -269,13 +273,17 @@ _MANY = 64  # more attributes than any record of ours has
 
 def _surroundings() -> dict[str, str]:
     around = scope()
-    if around.session is None and around.user is None and not around.tags:
+    if around is NOWHERE:
         return {}
     named = {sc.TAG_PREFIX + key: value for key, value in around.tags.items()}
     if around.session is not None:
         named[sc.SESSION_ID] = around.session
     if around.user is not None:
         named[sc.USER_ID] = around.user
+    if around.model_id is not None:
+        named[sc.MODEL_ID] = around.model_id
+    if around.request_id is not None:
+        named[sc.CLIENT_REQUEST_ID] = around.request_id
     return named
 
 

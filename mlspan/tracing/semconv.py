@@ -89,6 +89,13 @@ OPENAI_REQUEST_SERVICE_TIER: Final = "openai.request.service_tier"
 OPENAI_RESPONSE_SERVICE_TIER: Final = "openai.response.service_tier"
 OPENAI_RESPONSE_SYSTEM_FINGERPRINT: Final = "openai.response.system_fingerprint"
 
+# What is said of an answer: an event of the span that gave it.
+EVALUATION_EVENT: Final = "gen_ai.evaluation.result"
+EVALUATION_NAME: Final = "gen_ai.evaluation.name"
+EVALUATION_SCORE: Final = "gen_ai.evaluation.score.value"
+EVALUATION_LABEL: Final = "gen_ai.evaluation.score.label"
+EVALUATION_EXPLANATION: Final = "gen_ai.evaluation.explanation"
+
 # Who asked: OpenTelemetry's general names.
 SESSION_ID: Final = "session.id"
 USER_ID: Final = "user.id"
@@ -103,6 +110,13 @@ STREAM_END: Final = "mlspan.stream.end"  # only when a stream was left early: "c
 LINK: Final = "mlspan.link"  # of a span link: "asked_by", "triggered_by", "resumes", "handed_off_by", "trained_by"
 PROMPTS: Final = "mlspan.prompts"  # string array: "name/version" of each prompt of MLflow's registry that was used
 CLIENT_REQUEST_ID: Final = "mlspan.client_request.id"  # what the caller's own system calls the request
+EXPECTATION_EVENT: Final = "mlspan.expectation"
+ASSESSMENT: Final = "mlspan.assessment"  # of a span that only carries such an event, which came after its own had ended
+ASSESSMENT_NAME: Final = "mlspan.assessment.name"  # of an expectation
+ASSESSMENT_VALUE: Final = "mlspan.assessment.value"  # JSON: the type that a score has lost
+ASSESSMENT_SOURCE: Final = "mlspan.assessment.source"  # "human", "llm_judge", "code"
+ASSESSMENT_SOURCE_ID: Final = "mlspan.assessment.source.id"
+ASSESSMENT_METADATA: Final = "mlspan.assessment.metadata"  # JSON
 TAG_PREFIX: Final = "mlspan.tag."  # + the key of tracing.tags(key="value")
 
 # Trainings, and what ties a span to MLflow.

@@ -17,9 +17,9 @@ from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
-from .._guard import guard, tell_once
+from .._guard import guard, redacted, tell_once
 from .._version import __version__
-from . import context
+from . import context, prompts
 from .config import Config, resolve
 from .content import Policy, redactor
 from .destinations import keeping, mlflow_sink, needs_otlp, open_sink, pipeline
@@ -64,6 +64,7 @@ class Runtime:
         self.policy = Policy(
             capture=config.capture_content, redact=redactor(config.redact), limit=config.max_content_bytes
         )
+        redacted.redact = self.policy.error
         self.instruments = Instruments(__version__)
         tally.observe(__version__)
         self._sink = mlflow_sink(config)
@@ -122,6 +123,20 @@ class Runtime:
         if by_otlp not in self._pipelines:
             self._pipelines[by_otlp] = pipeline(self.config, self._origin, self._sink, by_otlp=by_otlp)
         return (self._pipelines[by_otlp],)
+
+    @property
+    def resource(self) -> Resource:
+        """Of the provider in use."""
+        self.tracer()
+        provider = self._own or self._seen
+        return provider.resource if isinstance(provider, TracerProvider) else Resource.get_empty()
+
+    def submit(self, span: ReadableSpan) -> None:
+        """A span that no tracer can start, to our own exporters."""
+        self.tracer()
+        for each in list(self._pipelines.values())[-1:]:  # the one of the provider in use
+            each.on_start(span)
+            each.on_end(span)
 
     def _stop(self, timeout: float | None) -> bool:
         """All at once, as each may have to wait for a backend that is down."""
@@ -197,6 +212,7 @@ def start(config: Config) -> Runtime:
         before, _runtime, _ended = _runtime, Runtime(config), False
         if before is None:
             context.follow_runs()
+            prompts.follow()
             atexit.register(stop, None)
             _exits.watch()
         else:

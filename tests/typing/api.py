@@ -40,6 +40,7 @@ tracing.configure(
     redact=[r"sk-\w+"],
     max_content_bytes=65536,
     sample_ratio=0.5,
+    keep=tracing.Keep(errors=True, slower_than=5.0, costlier_than=0.05, ratio=0.1),
     durability="batch",
     service_name="app",
     tags={"env": "prod"},
@@ -70,8 +71,13 @@ async def several_later() -> AsyncIterator[int]:
 said: str = plain(1)
 wrapped: str = tracing.wrap(plain)(2)
 with tracing.session("s"), tracing.user("u"), tracing.tags(a="b"), tracing.run("r"):
+    with tracing.model("m"), tracing.request_id("q"):
+        tracing.feedback("thumbs", True, rationale="why", source="human", source_id="ada", metadata={"page": "7"})
     with tracing.span("look up", kind="tool", input={"q": 1}) as looking:
         looking.output = [1, 2]
+    tracing.feedback("tone", "friendly", span=looking)
+tracing.feedback("length", 3, trace_id="0" * 31 + "1", span_id="0" * 15 + "1")
+tracing.expectation("answer", {"city": "Paris"}, trace_id="0" * 31 + "1")
 ok: bool = tracing.flush(1.0) and tracing.shutdown(1.0)
 trace_id: str | None = tracing.current_trace_id()
 link: str | None = tracing.trace_url()

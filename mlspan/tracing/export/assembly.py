@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import count
 from time import monotonic
@@ -10,6 +10,7 @@ from typing import Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 
+from .. import semconv as sc
 from ..context import Origin
 from .parcel import Parcel
 
@@ -32,6 +33,7 @@ class Unit:
     ended: list[ReadableSpan] = field(default_factory=list)
     genai: bool = False
     parts: int = 0
+    kept: bool | None = None  # whether it is sampled, once that is known
     root_ended: float | None = None
     touched: float = 0.0
 
@@ -39,13 +41,16 @@ class Unit:
 class Assembly:
     """Puts spans together, one local root (no parent, or one in another process) at a time. Not for many threads.
 
-    A root with no GenAI span below it is thrown away whole; ``keep(trace_id)`` says which traces are sampled. A
+    A root with no GenAI span below it is thrown away whole; ``keep(trace id, spans)`` says which traces are sampled. A
     root that has ended waits *orphan_after* seconds for children that are still open, such as unread streams.
     """
 
-    def __init__(self, keep: Callable[[int], bool] | None = None, orphan_after: float = 30.0) -> None:
+    def __init__(
+        self, keep: Callable[[int, Sequence[ReadableSpan]], bool] | None = None, orphan_after: float = 30.0
+    ) -> None:
         self._keep, self._orphan_after = keep, orphan_after
         self._numbers = count(1)
+        self.sampled: dict[int, bool] = {}  # by number, whether it is to go anywhere, until somebody empties it
         self.dropped: list[int] = []  # numbers of the parcels that nobody is to have, until somebody empties it
         self._units: dict[_Key, Unit] = {}  # by each of its spans
         self._waiting: dict[_Key, Unit] = {}  # by root: what has ended with children still open, or may never end
@@ -54,6 +59,8 @@ class Assembly:
         key = _key(span)
         parent = span.parent
         above = None if parent is None or parent.is_remote else self._units.get((parent.trace_id, parent.span_id))
+        if sc.ASSESSMENT in (span.attributes or {}):  # of a trace that is still here: they go together
+            above = next((unit for unit in self._waiting.values() if unit.root[0] == key[0]), None)
         if above is None:
             unseen = (parent.trace_id, parent.span_id) if parent is not None and not parent.is_remote else None
             above = self._waiting[key] = Unit(next(self._numbers), key, origin, above=unseen)
@@ -134,14 +141,21 @@ class Assembly:
         whole = unit.root_ended is not None and not unit.open and not unit.parts
         if unit.ended and unit.genai:
             return self._parcel(unit, unit.ended, whole=whole)
+        self._is_kept(unit, unit.ended)
         self.dropped.append(unit.number)
         return None
 
     def _parcel(self, unit: Unit, spans: list[ReadableSpan], *, whole: bool) -> Parcel | None:
-        if self._keep is not None and not self._keep(unit.root[0]):
+        if not self._is_kept(unit, spans):
             self.dropped.append(unit.number)
             return None
         return Parcel(unit.origin, tuple(spans), unit.root[1], whole, unit.number)
+
+    def _is_kept(self, unit: Unit, spans: Sequence[ReadableSpan]) -> bool:
+        if unit.kept is None:
+            unit.kept = self._keep is None or bool(spans and self._keep(unit.root[0], spans))
+        self.sampled[unit.number] = unit.kept
+        return unit.kept
 
 
 def _key(span: ReadableSpan) -> _Key:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
+
+from .. import semconv as sc
 
 _PROVIDERS: Final = {  # the conventions' name -> genai-prices' where they differ
     "aws.bedrock": "aws",
@@ -16,8 +19,30 @@ _PROVIDERS: Final = {  # the conventions' name -> genai-prices' where they diffe
     "moonshot_ai": "moonshotai",
     "x_ai": "x-ai",
 }
+_COUNTS: Final = (
+    sc.USAGE_INPUT_TOKENS,
+    sc.USAGE_OUTPUT_TOKENS,
+    sc.USAGE_CACHE_READ_INPUT_TOKENS,
+    sc.USAGE_CACHE_WRITE_INPUT_TOKENS,
+)
 
 Cost = dict[str, float]
+
+
+def price(attributes: Mapping[str, Any]) -> Cost | None:
+    """Of a span with these attributes; None if it names no tokens, or no model whose price is known."""
+    counts = (attributes.get(name) for name in _COUNTS)
+    given, taken, read, written = (count if isinstance(count, int) else None for count in counts)
+    if given is None and taken is None:
+        return None
+    provider = attributes.get(sc.PROVIDER)
+    for model in (attributes.get(sc.RESPONSE_MODEL), attributes.get(sc.REQUEST_MODEL)):
+        if isinstance(model, str):
+            named = provider if isinstance(provider, str) else None
+            found = cost(named, model, given or 0, taken or 0, read or 0, written or 0)
+            if found is not None:
+                return found
+    return None
 
 
 @lru_cache(maxsize=4096)

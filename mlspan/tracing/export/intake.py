@@ -16,8 +16,9 @@ from .assembly import Assembly, Unit
 from .courier import Courier
 from .keeping import Keeping
 from .parcel import Kind, Packed, Parcel, Sink
+from .scrub import Scrub
 from .shelf import Shelf
-from .spool import BITS, Fresh
+from .spool import BITS, HELD, Fresh
 from .wire import Unfit, pack
 
 _TELL: Final = 30.0  # seconds between two lines about spans that are lost
@@ -46,6 +47,8 @@ class Intake:
         sent: counts of spans that were taken, by the kind of the sink.
         lost: counts of spans that were not, by reason.
         interval: seconds until what has ended is stored.
+        held: whether OTLP gets no span before its trace is known to be kept.
+        scrub: takes out what is not to be stored, let alone sent.
     """
 
     def __init__(
@@ -57,9 +60,12 @@ class Intake:
         sent: Counter[str],
         lost: Counter[str],
         interval: float,
+        *,
+        held: bool = False,
+        scrub: Scrub | None = None,
     ) -> None:
         self._kinds, self._address, self._lost, self._interval = frozenset(sinks), address, lost, interval
-        self.assembly = assembly
+        self.assembly, self._held, self._scrub = assembly, held, scrub or Scrub()
         self._fresh: list[_Ended] = []
         self._ready: list[Parcel] = []
         self._stored_open: set[int] = set()  # numbers of parcels that are growing in the spool
@@ -86,7 +92,8 @@ class Intake:
         if journal is None:
             return span
         try:
-            return (span, *journal.write(span, self._address(origin)))
+            span = self._scrub(span)
+            return (span, *journal.write(span, self._address(self._scrub.origin(origin))))
         except Exception as error:  # noqa: BLE001  # a full disk, mostly; said on our own thread
             return (span, error, None)
 
@@ -102,15 +109,17 @@ class Intake:
 
     def take(self, item: Any) -> None:
         if isinstance(item, tuple) and len(item) == 2:
-            self.assembly.started(*item)
+            started, origin = item
+            self.assembly.started(started, self._scrub.origin(origin))
             return
-        span, packed, place = item if isinstance(item, tuple) else (item, None, None)
+        span, packed, place = item if isinstance(item, tuple) else (self._scrub(item), None, None)
         if isinstance(packed, Exception) and not isinstance(packed, Unfit):
             tell_once("mlspan: a span could not be written down before its caller went on: %s", packed)
-            packed = None
+            span, packed = self._scrub(span), None
         if not self._fresh and not self._ready:
             self._oldest = monotonic()
-        number, unit, parcel = self.assembly.ended(span) if "mlflow" in self._kinds else (0, None, None)
+        together = self._held or "mlflow" in self._kinds
+        number, unit, parcel = self.assembly.ended(span) if together else (0, None, None)
         self._fresh.append(_Ended(number, unit, span, packed, place))
         if parcel is not None:
             self._ready.append(parcel)
@@ -132,33 +141,49 @@ class Intake:
         fresh, self._fresh = self._fresh, []
         ready, self._ready = self._ready, []
         dropped, self.assembly.dropped = self.assembly.dropped, []
+        sampled, self.assembly.sampled = self.assembly.sampled, {}
         shelf = self.shelf
-        if fresh or ready:
+        if fresh or ready or dropped:
             gone = set(dropped)
-            rows = self._rows([one for one in fresh if "otlp" in self._kinds or one.number not in gone], gone)
+            rows = self._rows(fresh, gone, sampled)
             rows, ready = self._admitted(rows, ready, shelf.room())
             left = {parcel.number for parcel in ready} | gone
             growing = {one.number: one.unit for one in fresh if one.unit is not None and one.number not in left}
-            opened = [(number, self._address(u.origin), u.root[1], u.genai) for number, u in growing.items()]
-            ready = [Parcel(self._address(p.origin), p.spans, p.root_id, p.whole, p.number) for p in ready]
-            shelf.add(rows, ready, opened, [number for number in dropped if number in self._stored_open])
-            self._stored_open = (self._stored_open | growing.keys()) - left
+            if "mlflow" in self._kinds:
+                opened = [(number, self._address(u.origin), u.root[1], u.genai) for number, u in growing.items()]
+                ready = [Parcel(self._address(p.origin), p.spans, p.root_id, p.whole, p.number) for p in ready]
+            else:  # they were put together only to be judged
+                opened, ready = [], []
+            stored = self._stored_open
+            known = {number: kept for number, kept in sampled.items() if self._held and number in stored}
+            shelf.add(rows, ready, opened, [number for number in dropped if number in stored], known)
+            self._stored_open = (stored | growing.keys()) - left
             self._hurry_couriers()
         shelf.look_around()
 
-    def _rows(self, fresh: list[_Ended], gone: set[int]) -> list[Fresh]:
-        """What can be stored of *fresh*; what cannot is set aside."""
+    def _rows(self, fresh: list[_Ended], gone: set[int], sampled: dict[int, bool]) -> list[Fresh]:
+        """What is to be stored of *fresh*; what cannot is set aside."""
+        bits = [self._bits(one.number, gone, sampled) for one in fresh]
+        fresh = [one for one, sinks in zip(fresh, bits, strict=True) if sinks]
         made = iter(pack([one.span for one in fresh if one.packed is None]))
-        otlp, mlflow = (BITS[kind] if kind in self._kinds else 0 for kind in ("otlp", "mlflow"))
         rows = []
-        for one in fresh:
+        for one, sinks in zip(fresh, filter(None, bits), strict=True):
             packed = next(made) if one.packed is None else one.packed
             if isinstance(packed, Packed):
                 trace = f"{one.unit.root[0]:032x}" if one.unit is not None else ""
-                rows.append(Fresh(packed, otlp | (0 if one.number in gone else mlflow), one.number, trace, one.place))
+                rows.append(Fresh(packed, sinks, one.number, trace, one.place))
             else:
                 self._set_aside(one.span, packed)
         return rows
+
+    def _bits(self, number: int, gone: set[int], sampled: dict[int, bool]) -> int:
+        """Who is to have a span of this parcel, as far as is known."""
+        mlflow = BITS["mlflow"] if "mlflow" in self._kinds and number not in gone else 0
+        if "otlp" not in self._kinds:
+            return mlflow
+        if not self._held:
+            return mlflow | BITS["otlp"]
+        return mlflow | {None: HELD, True: BITS["otlp"], False: 0}[sampled.get(number)]
 
     def _set_aside(self, span: ReadableSpan, unfit: Unfit) -> None:
         self._lost["unfit"] += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Final, Protocol
 
 from ..._guard import tell_once
 from ..context import Origin
+from .mlflow_assessments import Assessment, assessments, is_carrier
 from .mlflow_trace import Counted, Info, Trace, origin_of, trace_of
 from .parcel import Away, Parcel, Refused
 
@@ -58,10 +60,15 @@ class Store(Protocol):
         """Store them all; writing one again replaces it."""
         ...
 
+    def assess(self, trace_id: str, said: Sequence[Assessment]) -> None:
+        """Store what is not stored yet. Rejects a trace that is not there."""
+        ...
+
     def close(self) -> None: ...
 
 
 _Place = tuple[str, str]  # tracking URI, experiment id
+_LATEST: Final = 3600.0  # seconds in which what is said of a trace waits for it to come
 _Asked = tuple[str, str | None, str | None, str | None]  # tracking URI, run, experiment id, experiment name
 _SERVER_PORT: Final = 5000  # where ``mlflow ui`` listens if nothing is said
 
@@ -111,7 +118,7 @@ class MlflowSink:
             origin = origin_of(parcel)
             uri = origin.tracking_uri or self._uri
             asked = (uri, origin.run_id, origin.experiment_id, origin.experiment_name)
-            if uri in away:
+            if uri in away or _is_late(parcel):
                 continue
             try:
                 if asked not in closed:
@@ -129,6 +136,7 @@ class MlflowSink:
                 refused += [] if uri in away else self._write_all(self._store(uri), experiment_id, traces)
             except Away as error:
                 away[uri] = error
+        refused += self._assess([parcel for parcel in parcels if _is_late(parcel)], away)
         for first in away.values():
             raise first
         return refused
@@ -144,6 +152,22 @@ class MlflowSink:
                 return refused + [Refused(trace.parcel, denied.reason, keep=True) for trace in left]
         return refused
 
+    def _assess(self, parcels: Sequence[Parcel], away: dict[str, Away]) -> Iterator[Refused]:
+        """What is said of a trace that has gone before, or that another process has yet to send."""
+        for parcel in parcels:
+            uri, context = parcel.origin.tracking_uri or self._uri, parcel.spans[0].get_span_context()
+            if uri in away or context is None:
+                continue
+            try:
+                self._store(uri).assess(f"tr-{context.trace_id:032x}", list(assessments(parcel.spans)))
+            except Rejected as rejected:
+                age = time.time() - (parcel.spans[0].end_time or 0) / 1e9
+                yield Refused(parcel, rejected.reason, keep=rejected.all_of_it or age < _LATEST)
+            except Denied as denied:
+                yield Refused(parcel, denied.reason, keep=True)
+            except Away as error:
+                away[uri] = error
+
     def _write(self, store: Store, experiment_id: str, traces: Sequence[Trace]) -> list[Refused]:
         """Write *traces*; where the store rejects some of them, find out which, and store the others."""
         try:
@@ -153,6 +177,12 @@ class MlflowSink:
                 return [Refused(trace.parcel, rejected.reason, keep=rejected.all_of_it) for trace in traces]
             half = len(traces) // 2
             return self._write(store, experiment_id, traces[:half]) + self._write(store, experiment_id, traces[half:])
+        for trace in traces:
+            if trace.assessments:
+                try:
+                    store.assess(trace.info.trace_id, trace.assessments)
+                except Rejected as rejected:
+                    tell_once("mlspan: %s; the trace itself is stored", rejected.reason)
         return []
 
     def locate(self, origin: Origin) -> tuple[_Place, str | None]:
@@ -212,6 +242,11 @@ def _rounds(traces: Sequence[Trace]) -> Iterator[list[Trace]]:
         first = {trace.info.trace_id: trace for trace in reversed(left)}
         yield [trace for trace in left if first[trace.info.trace_id] is trace]
         left = [trace for trace in left if first[trace.info.trace_id] is not trace]
+
+
+def _is_late(parcel: Parcel) -> bool:
+    """Whether all of it is what is said of a trace that has gone before."""
+    return all(map(is_carrier, parcel.spans))
 
 
 def _summed(store: Store, trace: Trace) -> Trace:

@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from ..._guard import tell_once
 from ..content import clean
 from .mlflow import Denied, Rejected, shown
+from .mlflow_assessments import Assessment, to_rest
 from .mlflow_client import Answer, Client
 from .mlflow_spans import COST, USAGE, with_attributes
 from .mlflow_trace import Counted, Info, Trace, settable
@@ -214,6 +215,17 @@ class Server:
                 from .mlflow_store import upload
 
                 upload(folder, trace.attachments.values())
+
+    def assess(self, trace_id: str, said: Sequence[Assessment]) -> None:
+        path = f"api/3.0/mlflow/traces/{trace_id}"
+        answer = self._get(path, {})
+        if answer is None:
+            raise Rejected(f"there is no trace {trace_id} in {shown(self._uri)}, of which something is said")
+        known = {one.get("assessment_id") for one in answer["trace"]["trace_info"].get("assessments", ())}
+        for one in said:
+            if one.id not in known:
+                body = orjson.dumps(to_rest(one, trace_id))
+                self._call("POST", f"{path}/assessments", data=body, headers=_JSON)
 
     def _get(self, path: str, params: dict[str, str]) -> Any:
         """The answer, or None where there is no such thing."""

@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from .. import semconv as sc
 from ..content import to_json
-from .cost import Cost, cost
+from .cost import price
 from .mlflow_messages import chat_inputs, chat_outputs, parsed
 
 Attributes = Mapping[str, Any]
@@ -107,8 +107,8 @@ def _named(attributes: Attributes) -> dict[str, str]:
     }
     written = {key: to_json(value) for key, value in named.items() if value is not None}
     if usage is not None:
-        price = _cost(attributes, usage)
-        written[COST] = _UNPRICED if price is None else to_json(price)
+        known = price(attributes)
+        written[COST] = _UNPRICED if known is None else to_json(known)
     return written
 
 
@@ -177,20 +177,3 @@ def _usage(attributes: Attributes) -> dict[str, int] | None:
         if isinstance(count := attributes.get(name), int):
             usage[short] = count
     return usage
-
-
-def _cost(attributes: Attributes, usage: dict[str, int]) -> Cost | None:
-    for model in (attributes.get(sc.RESPONSE_MODEL), attributes.get(sc.REQUEST_MODEL)):
-        if isinstance(model, str):
-            provider = attributes.get(sc.PROVIDER)
-            found = cost(
-                provider if isinstance(provider, str) else None,
-                model,
-                usage["input_tokens"],
-                usage["output_tokens"],
-                usage.get("cache_read_input_tokens", 0),
-                usage.get("cache_creation_input_tokens", 0),
-            )
-            if found is not None:
-                return found
-    return None

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from ..._guard import tell_once
 from .mlflow import Rejected, shown
+from .mlflow_assessments import Assessment
 from .mlflow_attachments import Attachment
 from .mlflow_bulk import Bulk, bulk, entity
 from .mlflow_spans import COST, USAGE
@@ -162,6 +163,14 @@ class Database:
             return traces  # somebody else was faster, or a row does not fit: the store's own methods will say
         return left + [trace for trace in traces if new.get(trace.info.trace_id) is not trace]
 
+    def assess(self, trace_id: str, said: Sequence[Assessment]) -> None:
+        with self._answers(f"find the trace {trace_id}, of which something is said,") as store:
+            known = {one.assessment_id for one in store.get_trace_info(trace_id).assessments}
+        with self._answers("store what is said of a trace") as store:
+            for one in said:
+                if one.id not in known:
+                    store.create_assessment(assessment_of(one, trace_id))
+
     def close(self) -> None:
         self._opened = None  # MLflow keeps its stores for the process
 
@@ -204,6 +213,26 @@ def trace_info(experiment_id: str, info: Info) -> Any:
         tags=dict(info.tags),
         trace_metadata=dict(info.metadata),
     )
+
+
+def assessment_of(assessment: Assessment, trace_id: str) -> Any:
+    """MLflow's own, of ours."""
+    from mlflow.entities import AssessmentSource, Expectation, Feedback
+
+    more = {} if assessment.is_expectation else {"rationale": assessment.rationale}
+    made = (Expectation if assessment.is_expectation else Feedback)(
+        name=assessment.name,
+        value=assessment.value,
+        source=AssessmentSource(assessment.source_type, assessment.source_id),
+        trace_id=trace_id,
+        span_id=assessment.span_id,
+        create_time_ms=assessment.at,
+        last_update_time_ms=assessment.at,
+        metadata=dict(assessment.metadata),
+        **more,
+    )
+    made.assessment_id = assessment.id
+    return made
 
 
 @contextmanager

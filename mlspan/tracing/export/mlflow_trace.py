@@ -14,6 +14,7 @@ from opentelemetry.trace import StatusCode
 from .. import semconv as sc
 from ..content import to_json
 from ..context import Origin
+from .mlflow_assessments import Assessment, assessments, is_carrier
 from .mlflow_attachments import Attachments, offloaded
 from .mlflow_messages import first_answer, last_request, parsed, plain_answer, plain_request
 from .mlflow_spans import COST, INPUTS, LONGEST_SESSION, OUTPUTS, USAGE, told, translated, with_attributes
@@ -98,6 +99,7 @@ class Trace:
     info: Info
     spans: Sequence[ReadableSpan]
     attachments: Attachments
+    assessments: Sequence[Assessment]
     merge: bool  # its info may exist already, and is to be added to, not overwritten
 
     @property
@@ -151,7 +153,7 @@ def origin_of(parcel: Parcel) -> Origin:
 
 def trace_of(parcel: Parcel, run_id: str | None, *, offload: bool = False) -> Trace:
     """*parcel* in MLflow's names, tied to *run_id* if that is given. *offload*: pictures and sounds become files."""
-    ended = [span for span in parcel.spans if span.end_time]
+    ended = [span for span in parcel.spans if span.end_time and not is_carrier(span)]
     root = next((span for span in ended if _id(span) == parcel.root_id), None)
     top = root or min(ended, key=lambda span: span.start_time or 0)
     trace_id = f"tr-{top.get_span_context().trace_id:032x}"  # type: ignore[union-attr]  # an ended span has one
@@ -173,7 +175,8 @@ def trace_of(parcel: Parcel, run_id: str | None, *, offload: bool = False) -> Tr
         tags=_tags(parcel, top.name, spans),
         metadata=_metadata(parcel, spans, run_id),
     )
-    return Trace(parcel, info, spans, attachments, merge=not parcel.whole or top.parent is not None)
+    said = list(assessments(parcel.spans))
+    return Trace(parcel, info, spans, attachments, said, merge=not parcel.whole or top.parent is not None)
 
 
 def _is_ours(span: ReadableSpan) -> bool:
@@ -245,7 +248,7 @@ def _metadata(parcel: Parcel, spans: Sequence[ReadableSpan], run_id: str | None)
         "mlflow.source.name": os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else None,  # noqa: PTH119
         "mlflow.source.type": "LOCAL",
         SOURCE_RUN: run_id,
-        MODEL: _first(spans, sc.MODEL_ID) or os.environ.get("MLFLOW_ACTIVE_MODEL_ID"),
+        MODEL: origin.model_id or _first(spans, sc.MODEL_ID),
         SESSION: _cut(origin.session or _first(spans, sc.SESSION_ID, sc.CONVERSATION_ID), LONGEST_SESSION),
         USER: _cut(origin.user or _first(spans, sc.USER_ID), LONGEST_SESSION),
     }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import opentelemetry.context as otel
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from ..._guard import guard, log
 from ..context import Origin
@@ -72,6 +72,8 @@ class Pipeline(SpanProcessor):
         keeping: on disk or in memory, and how much.
         address: fills in what an origin leaves unsaid, so that another process can send the trace.
         assembly: what puts spans together, made anew in a forked child.
+        held: whether OTLP too waits for a trace to be whole, as it may not be kept.
+        redact: what is applied to all text before it is stored.
         queue_spans: the most spans that may wait to be looked at; what comes on top is dropped, counted and reported.
         interval: seconds after which what has ended is stored, and sent if its trace is whole.
     """
@@ -84,11 +86,14 @@ class Pipeline(SpanProcessor):
         keeping: Keeping = IN_MEMORY,
         address: Callable[[Origin], Origin] = lambda origin: origin,
         assembly: Callable[[], Assembly] = Assembly,
+        held: bool = False,
+        redact: Callable[[str], str] | None = None,
         queue_spans: int = 50_000,
         interval: float = 1.0,
     ) -> None:
         self._sinks, self._origin, self._keeping = sinks, origin, keeping
-        self._address, self._assemble = address, assembly
+        self._address, self._assemble, self._held = address, assembly, held
+        self._redact = redact
         self._queue_spans, self._interval = queue_spans, interval
         self.lost: Counter[str] = Counter()  # spans, by reason: overflow, refused, unfit, expired
         self.sent: Counter[str] = Counter()  # spans, by the kind of the sink
@@ -108,10 +113,10 @@ class Pipeline(SpanProcessor):
 
     # On the caller's thread.
 
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002  # the SDK's signature
+    def on_start(self, span: ReadableSpan, parent_context: Context | None = None) -> None:  # noqa: ARG002  # the SDK's signature
         if self._thread is None and not self._stopped:
             self._start()
-        if "mlflow" not in self._sinks:
+        if "mlflow" not in self._sinks and not self._held:
             return
         if self._queue.qsize() < self._queue_spans:
             origin = self._origin()
@@ -147,9 +152,20 @@ class Pipeline(SpanProcessor):
         if self._intake is None:
             with IMPORTS.closed():
                 from .intake import Intake
+                from .scrub import Scrub
 
             made, keeping = self._made, self._keeping
-            self._intake = Intake(made, keeping, self._address, self._assemble(), self.sent, self.lost, self._interval)
+            self._intake = Intake(
+                made,
+                keeping,
+                self._address,
+                self._assemble(),
+                self.sent,
+                self.lost,
+                self._interval,
+                held=self._held,
+                scrub=Scrub(self._redact),
+            )
         return self._intake
 
     def flush(self, timeout: float) -> bool:

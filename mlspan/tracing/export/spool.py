@@ -27,6 +27,7 @@ from .wire import unpack
 VERSION: Final = 1
 SUFFIX: Final = ".spool"
 BITS: Final[Mapping[Kind, int]] = {"mlflow": 1, "otlp": 2}
+HELD: Final = 4  # for OTLP, once its trace is known to be kept
 _CACHED_SPANS: Final = 5_000
 _SCHEMA: Final = """
 create table meta (name text primary key, value text) without rowid;
@@ -41,6 +42,7 @@ create index span_parcel on span (parcel);
 create index span_otlp on span (id) where sinks & 2;
 """
 
+_NOTHING: Final[Mapping[int, bool]] = {}
 _CROSS_OUT: Final[Mapping[Kind, Sequence[str]]] = {
     "mlflow": (
         "delete from span where parcel in (select value from json_each(?)) and sinks = 1",
@@ -153,6 +155,7 @@ class Spool:
         ready: Sequence[Parcel] = (),
         opened: Iterable[tuple[int, Origin, int, bool]] = (),
         dropped: Sequence[int] = (),
+        sampled: Mapping[int, bool] = _NOTHING,
     ) -> None:
         """All of it or nothing.
 
@@ -160,7 +163,8 @@ class Spool:
             fresh: spans that have ended.
             ready: parcels that may be sent, whose spans are in *fresh* or have been.
             opened: number, origin, root's id and whether it holds a GenAI span, of parcels that are still growing.
-            dropped: numbers of parcels that nobody is to have.
+            dropped: numbers of parcels that no sink which takes parcels is to have.
+            sampled: by number, whether what is held of a parcel is to be sent or deleted.
         """
         now = time.time()
         with self._transaction() as db:
@@ -179,10 +183,21 @@ class Spool:
             db.executemany("insert or replace into parcel values (?, ?, ?, ?, ?, ?)", growing + leaving)
             if dropped:
                 self._cross_out("mlflow", dropped)
+            if sampled:
+                self._release([number for number, kept in sampled.items() if kept])
+                query = "delete from span where sinks & 4 and parcel in (select value from json_each(?))"
+                db.execute(query, [_json([number for number, kept in sampled.items() if not kept])])
         changed = {one.number for one in fresh if one.packed.changed}
         for parcel in ready:
             if parcel.number not in changed:
                 self._keep(parcel)
+
+    def _release(self, numbers: Sequence[int]) -> None:
+        """Under new ids, as couriers go on from the last one that they have seen."""
+        query = "select id from span where sinks & 4 and parcel in (select value from json_each(?)) order by id"
+        rows = self._db.execute(query, [_json(numbers)]).fetchall()
+        send = "update span set id = ?, sinks = sinks & ~4 | 2 where id = ?"
+        self._db.executemany(send, [(next(self._next), id) for (id,) in rows])
 
     def _context(self, packed: Packed) -> int:
         key = (packed.resource, packed.scope)
@@ -301,8 +316,12 @@ class Spool:
             db.execute("delete from seen where seq < ?", [before])
 
     def finish_open(self) -> None:
-        """Let everything go that its process has left unfinished; what holds no GenAI span is for OTLP alone."""
+        """Let everything go that its process has left unfinished; what holds no GenAI span is for OTLP alone.
+
+        What it had not yet judged worth keeping is kept.
+        """
         with self._transaction() as db:
+            self._release([number for (number,) in db.execute("select distinct parcel from span where sinks & 4")])
             plain = [row[0] for row in db.execute("select number from parcel where ready is null and not genai")]
             self._cross_out("mlflow", plain)
             rows = db.execute("select number from parcel where ready is null order by number").fetchall()

@@ -1,0 +1,94 @@
+"""Feedback and expectations in MLflow's names: assessments of a trace that it has already."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Final
+
+from opentelemetry.sdk.trace import Event, ReadableSpan
+
+from .. import semconv as sc
+from ..content import to_json
+from .mlflow_messages import parsed
+
+_NAME: Final = 250  # characters
+_MS: Final = 1_000_000  # nanoseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What is said of a trace, or of one span of it."""
+
+    id: str  # the same whenever it is read, so that sending it twice stores it once
+    name: str
+    value: Any
+    is_expectation: bool
+    rationale: str | None
+    source_type: str
+    source_id: str
+    span_id: str | None  # None: of the trace as a whole
+    at: int  # milliseconds since 1970
+    metadata: Mapping[str, str]
+
+
+def is_carrier(span: ReadableSpan) -> bool:
+    """Whether *span* is only there for the assessment in it, and no part of its trace."""
+    return sc.ASSESSMENT in (span.attributes or {})
+
+
+def assessments(spans: Sequence[ReadableSpan]) -> Iterator[Assessment]:
+    """All that the events of *spans* say; other SDKs write ``gen_ai.evaluation.result`` too."""
+    for span in spans:
+        for number, event in enumerate(span.events):
+            if event.name in {sc.EVALUATION_EVENT, sc.EXPECTATION_EVENT}:
+                found = _read(span, number, event)
+                if found.name and found.value is not None:
+                    yield found
+
+
+def _read(span: ReadableSpan, number: int, event: Event) -> Assessment:
+    said: Mapping[str, Any] = event.attributes or {}
+    is_expectation = event.name == sc.EXPECTATION_EVENT
+    value = parsed(said.get(sc.ASSESSMENT_VALUE))
+    if value is None:
+        value = said.get(sc.EVALUATION_SCORE, said.get(sc.EVALUATION_LABEL))
+    context: Any = span.get_span_context()
+    metadata = parsed(said.get(sc.ASSESSMENT_METADATA))
+    told = f"{context.trace_id:x} {context.span_id:x} {number} {event.timestamp}"
+    return Assessment(
+        id="a-" + hashlib.blake2b(told.encode(), digest_size=16).hexdigest(),
+        name=str(said.get(sc.ASSESSMENT_NAME if is_expectation else sc.EVALUATION_NAME) or "")[:_NAME],
+        value=value,
+        is_expectation=is_expectation,
+        rationale=said.get(sc.EVALUATION_EXPLANATION),
+        source_type=str(said.get(sc.ASSESSMENT_SOURCE) or "code").upper(),
+        source_id=str(said.get(sc.ASSESSMENT_SOURCE_ID) or "default")[:_NAME],
+        span_id=f"{span.parent.span_id if is_carrier(span) else context.span_id:016x}" if span.parent else None,
+        at=event.timestamp // _MS,
+        metadata={str(key): str(one) for key, one in metadata.items()} if isinstance(metadata, dict) else {},
+    )
+
+
+def to_rest(assessment: Assessment, trace_id: str) -> dict[str, Any]:
+    """The body of CreateAssessment, as protobuf's JSON has it."""
+    at = datetime.fromtimestamp(assessment.at / 1000, tz=timezone.utc).isoformat(timespec="milliseconds")
+    value: dict[str, Any] = {"value": assessment.value}
+    if assessment.is_expectation and isinstance(assessment.value, (list, dict)):
+        value = {"serialized_value": {"value": to_json(assessment.value), "serialization_format": "JSON_FORMAT"}}
+    body = {
+        "assessment_id": assessment.id,
+        "assessment_name": assessment.name,
+        "trace_id": trace_id,
+        "span_id": assessment.span_id,
+        "source": {"source_type": assessment.source_type, "source_id": assessment.source_id},
+        "create_time": at.replace("+00:00", "Z"),
+        "last_update_time": at.replace("+00:00", "Z"),
+        "expectation" if assessment.is_expectation else "feedback": value,
+        "rationale": assessment.rationale,
+        "metadata": dict(assessment.metadata),
+        "valid": True,
+    }
+    return {"assessment": {key: one for key, one in body.items() if one is not None}}

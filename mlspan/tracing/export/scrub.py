@@ -1,0 +1,146 @@
+"""What no exporter is to see: what ``redact`` covers, wherever it stands, and the keys of APIs in any case.
+
+What our own spans say was redacted when they ended, so that every exporter of the application has it so. Here come
+the rest of them, other people's spans, the resource, and what the caller's surroundings say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, replace
+from typing import Any, Final
+
+import orjson
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.trace import Link, Status
+
+from .. import records
+from .. import semconv as sc
+from ..content import REDACTED, Policy, mask_keys, to_json
+from ..context import Origin
+
+_HEADER: Final = re.compile(  # of HTTP and RPC instrumentations
+    r"\.(?:header|metadata)\.(?:(?:proxy[-_])?authorization|(?:set[-_])?cookie|.*api[-_]?key|.*token|.*secret)$",
+    re.IGNORECASE,
+)
+_FIXED: Final = frozenset(  # words that the conventions define, and names of models, by which prices are found
+    {sc.OPERATION, sc.PROVIDER, sc.OUTPUT_TYPE, sc.REQUEST_MODEL, sc.RESPONSE_MODEL, sc.RESPONSE_FINISH_REASONS}
+    | {sc.RESPONSE_STATUS, sc.REQUEST_REASONING_LEVEL, sc.REQUEST_ENCODING_FORMATS, sc.TOOL_TYPE, sc.OPENAI_API_TYPE}
+    | {sc.KIND, sc.LINK, sc.STREAM_END, sc.ERROR_TYPE, sc.ASSESSMENT, sc.ASSESSMENT_SOURCE, sc.PROMPTS, sc.MODEL_ID}
+    | {sc.RUN_ID}
+)
+_WHOLE: Final = 2**40  # bytes: nothing is cut here
+
+
+def _content() -> frozenset[str]:
+    """The attributes of our records that were redacted when they were written."""
+    kinds = [kind for kind in vars(records).values() if isinstance(kind, type) and issubclass(kind, records.Record)]
+    found = (f.metadata for kind in kinds for f in fields(kind) if f.metadata.get("when") == "content")
+    return frozenset(metadata["attr"] for metadata in found)
+
+
+_CONTENT: Final = _content()
+
+
+class Scrub:
+    """Callable with an ended span: the same span, or one with what is to stay here replaced."""
+
+    def __init__(self, redact: Callable[[str], str] | None = None) -> None:
+        self._policy = None if redact is None else Policy(capture=True, redact=redact, limit=_WHOLE)
+        self._resources: dict[int, tuple[Resource, Resource]] = {}  # by id, with the original, so that it stays its own
+
+    def __call__(self, span: ReadableSpan) -> ReadableSpan:
+        ours = span.instrumentation_scope is not None and span.instrumentation_scope.name == "mlspan"
+        attributes = self._attributes(span.attributes, _CONTENT if ours else frozenset())
+        events, links = list(map(self._event, span.events)), list(map(self._link, span.links))
+        status, resource, name = self._status(span.status), self._resource(span.resource), self._text(span.name)
+        same = attributes is span.attributes and status is span.status and resource is span.resource
+        if same and name == span.name and _same(events, span.events) and _same(links, span.links):
+            return span
+        return ReadableSpan(
+            name=name,
+            context=span.get_span_context(),
+            parent=span.parent,
+            resource=resource,
+            attributes=attributes,
+            events=events,
+            links=links,
+            kind=span.kind,
+            status=status,
+            start_time=span.start_time,
+            end_time=span.end_time,
+            instrumentation_scope=span.instrumentation_scope,
+        )
+
+    def origin(self, origin: Origin) -> Origin:
+        if not (origin.session or origin.user or origin.tags):
+            return origin
+        return replace(
+            origin,
+            session=origin.session and self._text(origin.session),
+            user=origin.user and self._text(origin.user),
+            tags=self._attributes(origin.tags, frozenset()) or {},
+        )
+
+    def _attributes(self, attributes: Mapping[str, Any] | None, done: frozenset[str]) -> Mapping[str, Any] | None:
+        """*attributes* itself where there is nothing to hide."""
+        changed = {}
+        for name, value in (attributes or {}).items():
+            if name not in done and name not in _FIXED:
+                left = REDACTED if _HEADER.search(name) else self._value(value)
+                if left != value:
+                    changed[name] = left
+        return {**(attributes or {}), **changed} if changed else attributes
+
+    def _value(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._text(value)
+        if isinstance(value, (list, tuple)):
+            return type(value)(map(self._value, value))
+        if isinstance(value, Mapping):
+            return {name: self._value(item) for name, item in value.items()}
+        if isinstance(value, bytes):
+            text = value.decode(errors="replace")
+            left = self._text(text)
+            return value if left == text else left
+        return value
+
+    def _text(self, text: str) -> str:
+        if self._policy is None:
+            return mask_keys(text)
+        if text.lstrip()[:1] in {"{", "["}:  # what stands in JSON is redacted string by string, and stays JSON
+            try:
+                said = orjson.loads(text)
+            except orjson.JSONDecodeError:
+                pass
+            else:
+                left = self._policy.json(said)
+                return mask_keys(text if left == to_json(said) else left)
+        return mask_keys(self._policy.text(text))
+
+    def _event(self, event: Event) -> Event:
+        attributes, name = self._attributes(event.attributes, frozenset()), self._text(event.name)
+        if attributes is event.attributes and name == event.name:
+            return event
+        return Event(name, attributes, event.timestamp)
+
+    def _link(self, link: Link) -> Link:
+        attributes = self._attributes(link.attributes, frozenset())
+        return link if attributes is link.attributes else Link(link.context, attributes)
+
+    def _status(self, status: Status) -> Status:
+        said = status.description
+        return status if said is None or (left := self._text(said)) == said else Status(status.status_code, left)
+
+    def _resource(self, resource: Resource) -> Resource:
+        if id(resource) not in self._resources:
+            left = self._attributes(resource.attributes, frozenset())
+            mine = resource if left is resource.attributes else Resource(left or {}, resource.schema_url)
+            self._resources[id(resource)] = resource, mine
+        return self._resources[id(resource)][1]
+
+
+def _same(some: Iterable[object], others: Iterable[object]) -> bool:
+    return all(one is other for one, other in zip(some, others, strict=True))
