@@ -140,6 +140,9 @@ class Pipeline(SpanProcessor):
         return span if intake is None else intake.written(span, origin or Origin())
 
     def _start(self) -> None:
+        # MLflow imports it, on our thread and perhaps in the process's last moments: then it is too late for it.
+        import concurrent.futures.thread  # noqa: F401
+
         with self._start_lock:
             if self._thread is None:
                 if self._keeping.durability == "span":
