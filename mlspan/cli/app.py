@@ -1,0 +1,47 @@
+"""The commands, put together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from . import demo, doctor, draining, importing, listing, running, show, stats
+from .common import write
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Traces of LLM programs: record them, read them, see what they cost.",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        write(f"mlspan {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
+
+
+_TAKES_THE_REST = {"allow_interspersed_args": False}
+
+app.command("demo", rich_help_panel="Record")(demo.demo)
+app.command("run", rich_help_panel="Record", context_settings=_TAKES_THE_REST)(running.run)
+app.command("import", rich_help_panel="Record")(importing.import_)
+app.command("drain", rich_help_panel="Record")(draining.drain)
+app.command("doctor", rich_help_panel="Record")(doctor.doctor)
+app.command("list", rich_help_panel="Read")(listing.list_)
+app.command("show", rich_help_panel="Read")(show.show)
+app.command("tail", rich_help_panel="Read")(listing.tail)
+app.command("stats", rich_help_panel="Read")(stats.stats)
+app.command("ui", rich_help_panel="Read")(running.ui)

@@ -1,0 +1,117 @@
+"""``mlspan demo``: a chat that calls a tool, as one trace of an MLflow run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
+
+from . import canned
+from .common import Experiment, Failure, TrackingUri, busy, command, need, note, out
+from .places import database_file, is_server, place
+from .reading import Traces
+from .show import facts, render
+
+QUESTION: Final = "What is the weather in Paris?"
+MODEL: Final = "gpt-4o-mini"
+_TOOLS: Final[Any] = [
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "description": "The weather in a city.",
+            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        },
+    }
+]
+
+
+@command
+def demo(tracking_uri: TrackingUri = None, experiment: Experiment = None) -> None:
+    """Record a trace and show it.
+
+    A chat that calls a tool, inside an MLflow run, stored where a program's traces would go from here.
+
+    Against OpenAI if OPENAI_API_KEY is set, or the server that OPENAI_BASE_URL names; else with answers of its own.
+    """
+    need("mlflow", "mlflow", "the demo")
+    need("openai", "openai", "the demo")
+    where = place(tracking_uri, experiment, exists=False)
+    file = database_file(where.uri)
+    is_new = file is not None and not file.exists()
+    with busy("Preparing MLflow" + (" (a new database takes some seconds)" if is_new else "")):
+        trace_id = _record(where.uri, experiment)
+    traces = Traces(where)
+    trace, console = traces.whole(trace_id), out()
+    render(trace, console, facts(trace, traces))
+    if not is_server(where.uri):
+        console.print()
+        note("Look at it in MLflow:")
+        is_default = where.uri == place(None, None, exists=False).uri
+        console.print("mlspan ui" + ("" if is_default else f" --tracking-uri {shlex.quote(where.uri)}"), soft_wrap=True)
+
+
+def _record(uri: str, experiment: str | None) -> str:
+    """Run the chat; the id of its trace."""
+    import logging
+
+    import mlflow
+
+    from .. import integrations, tracing
+    from ..tracing.export.mlflow_store import _quiet_migrations
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    mlflow.set_tracking_uri(uri)
+    with _quiet_migrations():
+        if experiment is not None:
+            mlflow.set_experiment(**{"experiment_id" if experiment.isdigit() else "experiment_name": experiment})
+        tracing.configure(tracking_uri=uri, experiment=experiment)
+        integrations.openai.autolog(include_usage=True)
+        with mlflow.start_run(run_name="mlspan demo"), tracing.session("demo"), tracing.user("ada"), _model() as client:
+            trace_id = _ask(client)
+    if not tracing.shutdown(60):
+        raise Failure("the trace was not stored: mlspan doctor says more")
+    integrations.openai.autolog(disable=True)
+    return trace_id
+
+
+def _ask(client: Any) -> str:
+    """A question, the tool that its answer needs, and the answer, read as a stream."""
+    from .. import tracing
+
+    @tracing.trace(name="get_weather", kind="tool")
+    def get_weather(city: str) -> str:
+        return f"sunny in {city}, 21 degrees"
+
+    with tracing.span("weather assistant", kind="agent", input=QUESTION) as agent:
+        messages: Any = [
+            {"role": "system", "content": "Answer in one sentence."},
+            {"role": "user", "content": QUESTION},
+        ]
+        asked = client.chat.completions.create(model=MODEL, messages=messages, tools=_TOOLS).choices[0].message
+        messages.append(asked)
+        for call in asked.tool_calls or []:
+            found = get_weather(**json.loads(call.function.arguments))
+            messages.append({"role": "tool", "tool_call_id": call.id, "content": found})
+        parts = client.chat.completions.create(model=MODEL, messages=messages, stream=True)
+        agent.output = "".join(part.choices[0].delta.content or "" for part in parts if part.choices)
+        return f"tr-{tracing.current_trace_id()}"
+
+
+@contextmanager
+def _model() -> Iterator[Any]:
+    """A client of whatever there is to ask; says which."""
+    import openai
+
+    key, base = os.environ.get("OPENAI_API_KEY"), os.environ.get("OPENAI_BASE_URL")
+    note(f"asking {base or 'OpenAI'}" if key or base else "no OPENAI_API_KEY is set: the answers are canned")
+    with ExitStack() as stack:
+        url = None if key or base else stack.enter_context(canned.server())
+        client = stack.enter_context(openai.OpenAI(base_url=base or url, api_key=key or "none"))
+        try:
+            yield client
+        except openai.OpenAIError as error:
+            raise Failure(f"the model did not answer ({type(error).__name__}): {str(error).splitlines()[0]}") from error

@@ -1,0 +1,193 @@
+"""``mlspan doctor``: what is set, what is installed, and whether traces arrive."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from .. import __version__
+from . import form, model
+from .common import AsJson, Experiment, TrackingUri, busy, command, out, write
+from .places import Setting, settings
+from .probes import Check, mlflow_store, otlp
+
+_MLFLOW: Final = ">=3.6,<4"  # as the extra has it
+
+
+@dataclass(frozen=True)
+class Library:
+    """What an integration is for. *version* is None where it is not installed."""
+
+    integration: str
+    name: str
+    version: str | None
+    tested: str
+    well: bool
+
+
+@command
+def doctor(
+    tracking_uri: TrackingUri = None,
+    experiment: Experiment = None,
+    try_: Annotated[
+        bool, typer.Option("--write/--no-write", help="Store a trace to see whether that works, and remove it again.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Check settings, libraries, and whether traces arrive.
+
+    Exit code 1 if something is wrong.
+
+    Nothing is asked of any model. A database or an experiment that is not there yet is not made.
+    """
+    found, wrong = settings({"tracking_uri": tracking_uri, "experiment": experiment})
+    libraries, broken = _libraries()
+    with busy("Trying the places that traces go to"):
+        checks = [*mlflow_store(found, write=try_), *otlp(found)]
+    problems = [*wrong, *_environment(), *broken, *_unsupported(libraries), *_mlflow_version()]
+    problems += [check.says for check in checks if not check.well]
+    if as_json:
+        write(model.dumps(_json(found, libraries, checks, problems)))
+    else:
+        _render(out(), found, libraries, checks, problems)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _libraries() -> tuple[list[Library], list[str]]:
+    """What each integration is for, and a line for each integration that cannot be imported."""
+    from .. import integrations
+
+    found: list[Library] = []
+    broken: list[str] = []
+    for name in integrations._NAMES:
+        try:
+            hook = importlib.import_module(f"{integrations.__name__}.{name}").HOOK
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is what is wrong
+            broken.append(
+                f"the integration {name} cannot be imported ({type(error).__name__}: {error}): reinstall mlspan"
+            )
+            continue
+        found += _of_hook(name, hook)
+    return found, broken
+
+
+def _of_hook(name: str, hook: Any) -> Iterator[Library]:
+    from ..integrations._hook import within
+
+    library, tested = re.split(r"(?=[<>=])", hook.requires, maxsplit=1)
+    version = _version(library)
+    yield Library(name, library, version, tested, version is None or within(version, tested))
+    for other in hook.also:
+        yield from _of_hook(name, other)
+
+
+def _version(library: str) -> str | None:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _unsupported(libraries: list[Library]) -> Iterator[str]:
+    for library in libraries:
+        if not library.well:
+            yield (
+                f"{library.name} {library.version} is outside of the tested range {library.tested} and is not traced: "
+                "install one inside, or call autolog(disable_for_unsupported_versions=False)"
+            )
+
+
+def _mlflow_version() -> Iterator[str]:
+    from ..integrations._hook import within
+
+    version = _version("mlflow") or _version("mlflow-skinny")
+    if version is not None and not within(version, _MLFLOW):
+        yield f"MLflow {version} is outside of the supported range {_MLFLOW}: pip install 'mlspan[mlflow]'"
+
+
+def _environment() -> Iterator[str]:
+    """Variables of OpenTelemetry's that take traces away, or their content."""
+    environ = os.environ
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        yield "OTEL_SDK_DISABLED=true turns all tracing off: unset it"
+    if environ.get("OTEL_TRACES_SAMPLER", "").strip() in {"always_off", "parentbased_always_off"}:
+        yield f"OTEL_TRACES_SAMPLER={environ['OTEL_TRACES_SAMPLER']} records no trace: unset it"
+    for name in ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT"):
+        if environ.get(name, "").isdigit():
+            yield (
+                f"{name}={environ[name]} cuts messages in the middle of their JSON: unset it, and set "
+                "MLSPAN_MAX_CONTENT_BYTES"
+            )
+    for name in ("OTEL_ATTRIBUTE_COUNT_LIMIT", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"):
+        if environ.get(name, "").isdigit() and int(environ[name]) < 64:
+            yield f"{name}={environ[name]} drops attributes of spans: set 64 or more, or unset it"
+
+
+def _json(
+    found: dict[str, Setting], libraries: list[Library], checks: list[Check], problems: list[str]
+) -> dict[str, Any]:
+    return {
+        "mlspan": __version__,
+        "python": platform.python_version(),
+        "settings": {name: {"value": setting.shown, "source": setting.source} for name, setting in found.items()},
+        "libraries": [asdict(library) for library in libraries],
+        "checks": [asdict(check) for check in checks],
+        "problems": problems,
+    }
+
+
+def _render(
+    console: Console, found: dict[str, Setting], libraries: list[Library], checks: list[Check], problems: list[str]
+) -> None:
+    good, bad = ("+", "x") if console.options.ascii_only else ("✓", "✗")
+    versions = {name: _version(name) for name in ("mlflow", "opentelemetry-sdk")}
+    about = [f"mlspan {__version__}", f"Python {platform.python_version()}"]
+    about += [f"{name} {version or 'not installed'}" for name, version in versions.items()]
+    for said in form.flowed(about, ", ", console.width):
+        console.print(Text(said, style="bold"))
+    console.print("\nSettings", style="bold")
+    for line in _settings(found, console.width):
+        console.print(line, soft_wrap=True)
+    console.print("\nIntegrations", style="bold")
+    for library in libraries:
+        console.print(_library(library, good, bad))
+    console.print("\nTried", style="bold")
+    for check in checks:
+        line = Text(f"  {good if check.well else bad} ", "green" if check.well else "red").append(check.name, "bold")
+        console.print(line.append(f": {check.says}" if check.well else ": see below"), soft_wrap=True)
+    console.print()
+    if not problems:
+        console.print(f"{good} nothing is wrong", style="green")
+        return
+    console.print(f"{len(problems)} problem{'s' * (len(problems) != 1)}", style="bold red")
+    for problem in problems:
+        console.print(f"  {bad} {problem}", style="red", soft_wrap=True)
+
+
+def _library(library: Library, good: str, bad: str) -> Text:
+    tested = f"  (tested: {library.tested})"
+    if library.version is None:
+        return Text(f"  - {library.name} is not installed{tested}", "dim")
+    mark = Text(f"  {good} ", "green") if library.well else Text(f"  {bad} ", "red")
+    return mark.append(f"{library.name} {library.version}", "").append(tested, "dim")
+
+
+def _settings(found: dict[str, Setting], width: int) -> Iterator[Text]:
+    """A line for each; those that somebody has set stand out."""
+    name = max(map(len, found)) + 2
+    for setting in found.values():
+        line = Text(f"  {setting.name:<{name}}", "dim" if setting.source == "default" else "")
+        value = form.fit(form.one_line(setting.shown), max(20, width - name - len(setting.source) - 8))
+        line.append(value, "dim" if setting.source == "default" else "bold")
+        yield line.append(f"  ({setting.source})", "dim" if setting.source == "default" else "cyan")

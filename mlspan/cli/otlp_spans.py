@@ -1,0 +1,86 @@
+"""OTLP spans as the SDK's own, which the exporters take."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import Any, Final
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+from ..tracing.content import to_json
+from .dialects import translated
+
+_KINDS: Final = dict(enumerate((SpanKind.INTERNAL, *SpanKind), start=0))  # OTLP counts from 1; 0 is: not said
+_STATUS: Final = {1: StatusCode.OK, 2: StatusCode.ERROR}
+
+
+def spans(traces: Any) -> Iterator[ReadableSpan | None]:
+    """Every span of a ``TracesData``; None for one without ids, or that has not ended."""
+    for of_resource in traces.resource_spans:
+        resource = Resource(attributes(of_resource.resource.attributes))
+        for of_scope in of_resource.scope_spans:
+            scope = InstrumentationScope(of_scope.scope.name or "unknown", of_scope.scope.version or None)
+            for span in of_scope.spans:
+                yield _span(span, resource, scope)
+
+
+def _span(span: Any, resource: Resource, scope: InstrumentationScope) -> ReadableSpan | None:
+    context = _context(span.trace_id, span.span_id)
+    if context is None or not span.end_time_unix_nano:
+        return None
+    events = [Event(event.name, attributes(event.attributes), event.time_unix_nano) for event in span.events]
+    links = [
+        Link(linked, attributes(link.attributes))
+        for link in span.links
+        if (linked := _context(link.trace_id, link.span_id)) is not None
+    ]
+    status = _STATUS.get(span.status.code, StatusCode.UNSET)
+    said = span.status.message or None
+    return ReadableSpan(
+        name=span.name,
+        context=context,
+        parent=_context(span.trace_id, span.parent_span_id),
+        resource=resource,
+        attributes=translated(attributes(span.attributes), events),
+        events=events,
+        links=links,
+        kind=_KINDS.get(span.kind, SpanKind.INTERNAL),
+        status=Status(status, said if status is StatusCode.ERROR else None),
+        start_time=span.start_time_unix_nano or span.end_time_unix_nano,
+        end_time=max(span.end_time_unix_nano, span.start_time_unix_nano),
+        instrumentation_scope=scope,
+    )
+
+
+def _context(trace_id: bytes, span_id: bytes) -> SpanContext | None:
+    context = SpanContext(int.from_bytes(trace_id, "big"), int.from_bytes(span_id, "big"), False, TraceFlags(1))
+    return context if context.is_valid else None
+
+
+def attributes(pairs: Any) -> dict[str, Any]:
+    """What a span of the SDK can hold: structures become JSON text, as our own messages are."""
+    return {pair.key: _attribute(value(pair.value)) for pair in pairs}
+
+
+def _attribute(found: Any) -> Any:
+    if isinstance(found, list):
+        kinds = {type(item) for item in found}
+        return tuple(found) if len(kinds) <= 1 and kinds <= {str, bool, int, float} else to_json(found)
+    return to_json(found) if found is None or isinstance(found, dict) else found
+
+
+def value(any_value: Any) -> Any:
+    """An OTLP value as Python has it; bytes as base64."""
+    kind = any_value.WhichOneof("value")
+    if kind is None:
+        return None
+    found = getattr(any_value, kind)
+    if kind == "array_value":
+        return [value(item) for item in found.values]
+    if kind == "kvlist_value":
+        return {pair.key: value(pair.value) for pair in found.values}
+    return base64.b64encode(found).decode() if kind == "bytes_value" else found

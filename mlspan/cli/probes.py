@@ -1,0 +1,206 @@
+"""What ``mlspan doctor`` tries for real: the store of traces, and the OTLP receiver."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanContext, TraceFlags
+
+from ..tracing import semconv as sc
+from ..tracing.context import Origin
+from ..tracing.export.mlflow import MlflowSink, Rejected, shown
+from ..tracing.export.parcel import Away, Parcel
+from .places import Setting, database_file, is_server
+
+_PROBE: Final = "mlspan doctor"
+_OTLP_SECONDS: Final = 5
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was tried, and what came of it. Where *well* is False, *says* is one line with what to do."""
+
+    name: str
+    well: bool
+    says: str
+
+
+def mlflow_store(found: Mapping[str, Setting], *, write: bool) -> Iterator[Check]:
+    """Whether the store answers, the experiment is there, and a trace can be written; that trace is removed again."""
+    uri = found["tracking_uri"].value
+    if uri == "none":
+        yield Check("MLflow", well=True, says=f"off: {found['tracking_uri'].source} says so")
+        return
+    file = database_file(uri)
+    if file is not None and not file.exists():
+        yield _new_database(file)
+        return
+    try:
+        with _muted():
+            yield from _tried(uri, found["experiment"].value, found["run"].value, write=write)
+    except (Away, Rejected) as error:
+        yield Check("MLflow", well=False, says=f"{error}{_advice(str(error), uri)}")
+    except Exception as error:
+        if not type(error).__module__.startswith(("mlflow.", "sqlalchemy.")):
+            raise
+        from .places import Place
+        from .reading import _why
+
+        yield Check("MLflow", well=False, says=_why(str(error), Place(uri, None)))
+
+
+def _new_database(file: Any) -> Check:
+    folder = file.absolute().parent
+    if not os.access(folder, os.W_OK):
+        return Check(
+            "MLflow", well=False, says=f"cannot make {file}: make the folder {folder}, or its permissions, right"
+        )
+    return Check("MLflow", well=True, says=f"{file} does not exist yet: the first trace makes it")
+
+
+def _tried(uri: str, experiment: str | None, run: str | None, *, write: bool) -> Iterator[Check]:
+    sink = MlflowSink(tracking_uri=uri, experiment=experiment, run=run)
+    store: Any = sink._store(uri)
+    try:
+        name = experiment or "0"
+        if not name.isdigit() and not _named(store, uri, name):
+            yield Check("MLflow", well=True, says=f"{shown(uri)} answers")
+            yield Check("experiment", well=True, says=f"{name!r} is new: the first trace makes it")
+            return
+        (_, experiment_id), run_id = sink.locate(Origin())
+        yield Check("MLflow", well=True, says=f"{shown(uri)} answers")
+        if run and not run_id:
+            yield Check("run", well=False, says=f"there is no run {run}: unset it, or traces are stored without a run")
+        yield Check("experiment", well=True, says=f"{experiment or 'Default'} (id {experiment_id})")
+        if write:
+            yield _written(sink, store, uri, experiment_id)
+    finally:
+        sink.close()
+
+
+def _named(store: Any, uri: str, name: str) -> bool:
+    """Whether there is an experiment of this name; one that is missing is not made."""
+    if is_server(uri):
+        return store._get("api/2.0/mlflow/experiments/get-by-name", {"experiment_name": name}) is not None
+    return store._store.get_experiment_by_name(name) is not None
+
+
+def _written(sink: MlflowSink, store: Any, uri: str, experiment_id: str) -> Check:
+    span, began = _span(), time.perf_counter()
+    context = span.get_span_context()
+    refused = sink.send([Parcel(Origin(), (span,), context.span_id if context else 0, whole=True)])
+    if refused:
+        return Check("write", well=False, says=f"{refused[0].reason}{_advice(refused[0].reason, uri)}")
+    took = (time.perf_counter() - began) * 1000
+    trace_id = f"tr-{context.trace_id if context else 0:032x}"
+    if is_server(uri):
+        body = {"experiment_id": experiment_id, "request_ids": [trace_id]}
+        store._call("POST", "api/2.0/mlflow/traces/delete-traces", json=body)
+    else:
+        store._store.delete_traces(experiment_id, trace_ids=[trace_id])
+    return Check("write", well=True, says=f"a trace was stored in {took:.0f} ms, and removed again")
+
+
+def _span() -> ReadableSpan:
+    context = SpanContext(secrets.randbits(128) or 1, secrets.randbits(64) or 1, False, TraceFlags(1))
+    now = time.time_ns()
+    attributes = {sc.KIND: "probe"}
+    return ReadableSpan(_PROBE, context, None, Resource({}), attributes, start_time=now - 1_000_000, end_time=now)
+
+
+def _advice(said: str, uri: str) -> str:
+    if "cannot reach" in said:
+        return ": start it (mlflow server), or set MLFLOW_TRACKING_URI to where it is"
+    if "out-of-date database schema" in said:
+        return f": save a copy of it, then run: mlflow db upgrade {shown(uri)}"
+    if "locked" in said or "readonly" in said:
+        return ": end what holds it, or make the file writable"
+    return (
+        "" if ":" in said.partition("://")[2] else ": set MLFLOW_TRACKING_URI or MLSPAN_EXPERIMENT to one that is there"
+    )
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    """What is told here is no log line besides."""
+    loggers = [logging.getLogger(name) for name in ("mlspan", "mlflow", "alembic", "urllib3")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def otlp(found: Mapping[str, Setting]) -> Iterator[Check]:
+    """Whether the OTLP receiver accepts a request, which holds no span. Nothing where none is set."""
+    endpoint, protocol = found["otlp_endpoint"], found["otlp_protocol"].value or "http/protobuf"
+    if endpoint.value is None:
+        return
+    if endpoint.source.startswith("OTEL_") and os.environ.get("OTEL_TRACES_EXPORTER") == "none":
+        yield Check("OTLP", well=True, says="off: OTEL_TRACES_EXPORTER=none")
+        return
+    where = f"{shown(endpoint.value)} ({protocol})"
+    own = None if endpoint.source.startswith("OTEL_") else endpoint.value
+    said = _Said()
+    logger = logging.getLogger("opentelemetry.exporter.otlp")
+    logger.addHandler(said)
+    passes, logger.propagate = logger.propagate, False
+    exporter: Any = None
+    try:
+        from opentelemetry.sdk.trace.export import SpanExportResult
+
+        exporter = _exporter(own, protocol)
+        taken = exporter.export([]) is SpanExportResult.SUCCESS
+    except Exception as error:  # noqa: BLE001  # a bad address, certificate or header: each raises its own
+        said.lines.append(f"{type(error).__name__}: {error}")
+        taken = False
+    finally:
+        if exporter is not None:
+            exporter.shutdown()
+        logger.removeHandler(said)
+        logger.propagate = passes
+    if taken:
+        yield Check("OTLP", well=True, says=f"{where} accepts requests")
+    else:
+        why = _reason(said.lines)
+        hint = "start the receiver, or set OTEL_EXPORTER_OTLP_ENDPOINT and _PROTOCOL (4318 is HTTP, 4317 is gRPC)"
+        yield Check("OTLP", well=False, says=f"{where} takes no spans ({why}): {hint}")
+
+
+def _reason(lines: list[str]) -> str:
+    if any("refused" in line.lower() or "UNAVAILABLE" in line for line in lines):
+        return "nothing answers there"
+    return lines[0].splitlines()[0][:200] if lines else "no reason was given"
+
+
+def _exporter(endpoint: str | None, protocol: str) -> Any:
+    if protocol == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc
+
+        return Grpc(endpoint=endpoint, timeout=_OTLP_SECONDS)
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Http
+
+    if endpoint is not None and not endpoint.rstrip("/").endswith("/v1/traces"):
+        endpoint = endpoint.rstrip("/") + "/v1/traces"
+    return Http(endpoint=endpoint, timeout=_OTLP_SECONDS)
+
+
+class _Said(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())

@@ -1,0 +1,170 @@
+"""``mlspan run`` and ``mlspan ui``: other programs, started with what is set here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, Final
+
+import typer
+
+from .common import Experiment, Failure, TrackingUri, busy, command, need, note, write
+from .places import is_server, place
+
+_STARTS_WITHIN: Final = 120.0  # seconds; the first start makes or upgrades a database
+_ENDS_WITHIN: Final = 10.0
+
+
+@command
+def run(
+    script: Annotated[str, typer.Argument(metavar="SCRIPT", help="A Python file; with -m, the name of a module.")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="ARGS", help="What the script gets: all that follows.")
+    ] = None,
+    module: Annotated[bool, typer.Option("-m", help="SCRIPT is a module, as python -m has it.")] = False,
+    tracking_uri: TrackingUri = None,
+    experiment: Experiment = None,
+) -> None:
+    """Run a Python program with tracing on.
+
+    Nothing in it has to change, and its exit code is kept.
+
+    mlspan run app.py --its own --options · mlspan run -m package.module
+    """
+    if not module and not Path(script).exists():
+        raise typer.BadParameter(f"there is no file {script}", param_hint="SCRIPT")
+    environ = _environ(tracking_uri, experiment)
+    kind = "module" if module else "script"
+    argv = [sys.executable, "-m", "mlspan.cli.launch", kind, script, *(arguments or [])]
+    sys.stdout.flush()
+    if os.name == "posix":
+        os.execve(sys.executable, argv, environ)  # noqa: S606  # the user's own program, in our place: signals reach it
+    raise typer.Exit(subprocess.run(argv, env=environ, check=False).returncode)  # noqa: S603
+
+
+def _environ(tracking_uri: str | None, experiment: str | None) -> dict[str, str]:
+    """For us and for MLflow, so that a run which the program starts is in the place where its traces are."""
+    environ = dict(os.environ)
+    if tracking_uri is not None:
+        environ["MLSPAN_TRACKING_URI"] = tracking_uri
+        if tracking_uri != "none":
+            environ["MLFLOW_TRACKING_URI"] = tracking_uri
+    if experiment is not None:
+        for name in ("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
+            environ.pop(name, None)
+        environ["MLSPAN_EXPERIMENT"] = experiment
+        environ["MLFLOW_EXPERIMENT_ID" if experiment.isdigit() else "MLFLOW_EXPERIMENT_NAME"] = experiment
+    return environ
+
+
+@command
+def ui(
+    port: Annotated[
+        int | None, typer.Option("--port", "-p", min=1, max=65535, help="Default: 5000, or one that is free.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
+    browse: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+    tracking_uri: TrackingUri = None,
+    experiment: Experiment = None,
+) -> None:
+    """Start MLflow's viewer on the store that traces go to, and print its address. Ctrl-C ends it."""
+    where = place(tracking_uri, experiment)
+    if is_server(where.uri):
+        _tell(where.uri.rstrip("/"), where.experiment, browse=browse)
+        return
+    need("mlflow", "mlflow", "the viewer")
+    port = _port(host, port)
+    argv = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", where.uri, "--host", host]
+    argv += ["--port", str(port), "--workers", "1"]  # one person looks; four, the default, take a gigabyte
+    with tempfile.TemporaryFile() as log, _started(argv, log) as server:
+        with busy("Starting MLflow"):
+            _wait(server, host, port, log)
+        _tell(f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}", where.experiment, browse=browse)  # noqa: S104
+        note(f"showing {where.shown}; Ctrl-C ends it")
+        try:
+            code = server.wait()
+        except KeyboardInterrupt:
+            return
+        raise Failure(f"mlflow ui ended with {code}: {_said(log)}")
+
+
+def _tell(address: str, experiment: str | None, *, browse: bool) -> None:
+    address += f"/#/experiments/{experiment}/traces" if experiment and experiment.isdigit() else ""
+    write(address)
+    if browse:
+        webbrowser.open(address)
+
+
+def _port(host: str, wanted: int | None) -> int:
+    """The port that was asked for, or 5000, or one that is free. Raises Failure where the first is taken."""
+    for port in (wanted,) if wanted else (5000, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+                return int(probe.getsockname()[1])
+            except OSError as error:
+                refused = error
+    raise Failure(f"cannot listen on {host}:{wanted}: {refused.strerror}; give another --port")
+
+
+@contextmanager
+def _started(argv: list[str], log: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A process with all that it starts, ended together: MLflow's server has workers of its own."""
+    server = subprocess.Popen(  # noqa: S603
+        argv, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=os.name == "posix"
+    )
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield server
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        _end(server, signal.SIGTERM)
+        try:
+            server.wait(_ENDS_WITHIN)
+        except subprocess.TimeoutExpired:
+            _end(server, getattr(signal, "SIGKILL", signal.SIGTERM))
+            server.wait()
+
+
+def _interrupt(_: int, __: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _end(server: subprocess.Popen[bytes], how: int) -> None:
+    try:
+        if os.name == "posix":
+            os.killpg(server.pid, how)
+        else:
+            server.terminate()
+    except ProcessLookupError:
+        pass
+
+
+def _wait(server: subprocess.Popen[bytes], host: str, port: int, log: Any) -> None:
+    until = time.monotonic() + _STARTS_WITHIN
+    while time.monotonic() < until:
+        if server.poll() is not None:
+            raise Failure(f"mlflow ui did not start: {_said(log)}")
+        with socket.socket() as probe:
+            if probe.connect_ex((host, port)) == 0:
+                return
+        time.sleep(0.1)
+    raise Failure(f"mlflow ui did not answer on {host}:{port} within {_STARTS_WITHIN:.0f} s: {_said(log)}")
+
+
+def _said(log: Any) -> str:
+    """The last line that says what went wrong."""
+    log.seek(0)
+    lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "it did not say why"
