@@ -74,7 +74,8 @@ def _leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     assert otel_context.get_current() == context, "a context that nobody has detached"
     left = [thread for thread in threading.enumerate() if thread not in threads and not thread.daemon]
-    assert left == [] or request.node.get_closest_marker("browser"), left  # Playwright keeps one for the session
+    keeps = any(request.node.get_closest_marker(name) for name in ("browser", "trains"))  # Playwright and MLflow do
+    assert left == [] or keeps, left
 
 
 @pytest.fixture
@@ -135,12 +136,17 @@ def mlflow_store(_template_store: Path, tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(_template_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a real tracking server."""
+def mlflow_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real tracking server: MLSPAN_TEST_SERVER, or one that runs under MLSPAN_SERVER_PYTHON or ours."""
+    if (running := os.environ.get("MLSPAN_TEST_SERVER")) is not None:
+        yield running
+        return
     folder, port = tmp_path_factory.mktemp("server"), free_port()
-    shutil.copy(_template_store, folder / "mlflow.db")
+    python = os.environ.get("MLSPAN_SERVER_PYTHON")
+    if python is None:
+        shutil.copy(request.getfixturevalue("_template_store"), folder / "mlflow.db")
     store = f"sqlite:///{folder}/mlflow.db"
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--port", str(port)]
+    command = [python or sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--port", str(port)]
     command += ["--default-artifact-root", str(folder / "artifacts"), "--workers", "1", "--host", "127.0.0.1"]
     server = Process(command, port, folder / "log", cwd=folder)
     server.wait()

@@ -100,8 +100,12 @@ class Hook:
             raise TypeError(msg)
         settings = Settings(log_traces, exclusive, silent, not disable_for_unsupported_versions, options)
         self.apply(None if disable else settings)
-        if self._wanted and self._undo is None and importlib.util.find_spec(self.module) is None:
+        if self._wanted and self._undo is None and not self._installed():
             self._say("mlspan: %s is not installed, so there is nothing of it to trace", self.module)
+
+    def _installed(self) -> bool:
+        """Asked of the package alone: to look for a module below it would import it."""
+        return importlib.util.find_spec(self.module.partition(".")[0]) is not None
 
     def apply(self, settings: Settings | None) -> None:
         """Turn on with these settings, or off with None."""

@@ -103,6 +103,22 @@ STREAM_END: Final = "mlspan.stream.end"  # only when a stream was left early: "c
 LINK: Final = "mlspan.link"  # of a span link: "asked_by", "triggered_by", "resumes", "handed_off_by"
 TAG_PREFIX: Final = "mlspan.tag."  # + the key of tracing.tags(key="value")
 
+# Trainings, and what ties a span to MLflow.
+RUN_ID: Final = "mlspan.run.id"  # the run of a training
+MODEL_ID: Final = "mlspan.model.id"  # the logged model that a training made, or that a prediction used
+FIT: Final = "fit"  # the KIND of a training
+FIT_LIBRARY: Final = "mlspan.fit.library"
+FIT_ESTIMATOR: Final = "mlspan.fit.estimator"
+FIT_PARAMS: Final = "mlspan.fit.params"  # JSON
+FIT_ROWS: Final = "mlspan.fit.rows"
+FIT_FEATURES: Final = "mlspan.fit.features"
+FIT_EPOCHS: Final = "mlspan.fit.epochs"  # how many there were
+FIT_METRICS: Final = "mlspan.fit.metrics"  # JSON
+FIT_PEAK_MEMORY: Final = "mlspan.fit.peak_memory"  # of the process, in bytes
+FIT_EPOCH_EVENT: Final = "epoch"
+FIT_EPOCH: Final = "mlspan.fit.epoch"  # of an event: the epoch's number, from 0
+FIT_METRIC_PREFIX: Final = "mlspan.fit.metric."  # of an event: + a metric's name
+
 # Metrics.
 METRIC_OPERATION_DURATION: Final = "gen_ai.client.operation.duration"
 METRIC_TOKEN_USAGE: Final = "gen_ai.client.token.usage"

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+pytest.register_assert_rewrite("classic")
+
 from mlspan import integrations
 from mlspan.testing import Spans
 

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from ..._guard import tell_once
 from ..context import Origin
-from .mlflow_trace import Counted, Info, Trace, trace_of
+from .mlflow_trace import Counted, Info, Trace, origin_of, trace_of
 from .parcel import Parcel, Refused
 
 
@@ -84,7 +84,7 @@ class MlflowSink:
         places: dict[_Place, list[Trace]] = defaultdict(list)
         for parcel in parcels:
             try:
-                place, run_id = self.locate(parcel.origin)
+                place, run_id = self.locate(origin_of(parcel))
                 places[place].append(trace_of(parcel, run_id))
             except Rejected as rejected:
                 refused.append(Refused(parcel, rejected.reason))

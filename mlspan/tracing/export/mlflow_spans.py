@@ -135,6 +135,7 @@ _PAIRS: Final = [
     (sc.TOOL_CALL_ARGUMENTS, sc.TOOL_CALL_RESULT),
     (sc.RETRIEVAL_QUERY, sc.RETRIEVAL_DOCUMENTS),
     (sc.INPUT, sc.OUTPUT),
+    (sc.FIT_PARAMS, sc.FIT_METRICS),
 ]
 
 

@@ -13,6 +13,7 @@ from opentelemetry.trace import StatusCode
 
 from .. import semconv as sc
 from ..content import to_json
+from ..context import Origin
 from .mlflow_messages import first_answer, last_request, parsed
 from .mlflow_spans import COST, INPUTS, LONGEST_SESSION, OUTPUTS, USAGE, translated
 from .parcel import Parcel
@@ -22,6 +23,7 @@ _TAG: Final = 4096
 _MS: Final = 1_000_000  # nanoseconds
 
 SOURCE_RUN: Final = "mlflow.sourceRun"
+MODEL: Final = "mlflow.modelId"
 SESSION: Final = "mlflow.trace.session"
 USER: Final = "mlflow.trace.user"
 
@@ -100,6 +102,15 @@ class Trace:
         return found
 
 
+def origin_of(parcel: Parcel) -> Origin:
+    """Where *parcel* belongs: where its caller stood, or else to the run of a training inside of it."""
+    origin = parcel.origin
+    if origin.run_id is not None:
+        return origin
+    fits = [span for span in parcel.spans if (span.attributes or {}).get(sc.KIND) == sc.FIT]
+    return replace(origin, run_id=_first(fits, sc.RUN_ID))
+
+
 def trace_of(parcel: Parcel, run_id: str | None) -> Trace:
     """*parcel* in MLflow's names, tied to *run_id* if that is given."""
     ended = [span for span in parcel.spans if span.end_time]
@@ -175,6 +186,7 @@ def _metadata(parcel: Parcel, spans: Sequence[ReadableSpan], run_id: str | None)
         "mlflow.source.name": os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else None,  # noqa: PTH119
         "mlflow.source.type": "LOCAL",
         SOURCE_RUN: run_id,
+        MODEL: _first(spans, sc.MODEL_ID),
         SESSION: _cut(origin.session or _first(spans, sc.SESSION_ID, sc.CONVERSATION_ID), LONGEST_SESSION),
         USER: _cut(origin.user or _first(spans, sc.USER_ID), LONGEST_SESSION),
     }

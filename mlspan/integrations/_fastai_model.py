@@ -1,0 +1,26 @@
+"""A fastai learner as a pyfunc. MLflow keeps this file with the model, which then needs no mlspan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlflow
+import numpy as np
+
+
+class Learner(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow's
+    """Predicts from a frame, or a list of whatever the learner was trained on; an array of floats a row."""
+
+    def load_context(self, context: Any) -> None:
+        from fastai.learner import load_learner
+
+        self.learner = load_learner(context.artifacts["learner"])
+
+    def predict(self, _: Any, rows: Any, params: Any = None) -> Any:  # noqa: ARG002  # MLflow's signature
+        data = self.learner.dls.test_dl(rows if hasattr(rows, "columns") else list(rows))
+        with self.learner.no_bar(), self.learner.no_logging():
+            predicted, _labels = self.learner.get_preds(dl=data)
+        return np.asarray(predicted)
+
+
+mlflow.models.set_model(Learner())

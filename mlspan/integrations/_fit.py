@@ -1,0 +1,317 @@
+"""Training as a span, and as an MLflow run by MLflow's own autologging: what the classic libraries share.
+
+A library's ``fit`` is wrapped twice. Inside of MLflow's patch, where MLflow's run is active, the span starts, so that
+the trace belongs to that run; outside of it, where MLflow has logged model and metrics, the span ends and says both.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any, Final
+
+import wrapt
+
+from .._guard import guard
+from ..tracing.context import active_run_id
+from ._apart import keep_apart
+from ._fitting import Fitting, arguments, current, nested
+from ._hook import Hook, Settings, Undo, _put, all_there, tap, within
+from ._library import Epoch, Library, Seam
+from ._models import run_of
+
+DEFAULTS: Final = {  # the options of every library, beside those of Hook
+    "log_input_examples": False,
+    "log_model_signatures": True,
+    "log_models": True,
+    "log_datasets": True,
+    "extra_tags": None,
+    "registered_model_name": None,
+}
+
+_taken: dict[FitHook, list[Seam]] = {}  # what each active hook has hooked
+
+
+class FitHook(Hook):
+    """A Hook whose library trains. It may be imported under several names: *modules*. *name* is ours for it."""
+
+    def __init__(
+        self,
+        name: str,
+        requires: str,
+        modules: tuple[str, ...],
+        library: Library,
+        options: frozenset[str] = frozenset(),
+    ) -> None:
+        super().__init__(requires, modules[0], _install, options | DEFAULTS.keys())
+        self.name, self.modules, self.library = name, modules, library
+        self._hears = self._first = False
+        self.logs = False  # whether there is an MLflow to log to
+
+    def autolog(  # type: ignore[override]  # the options come first, in MLflow's order
+        self,
+        log_input_examples: bool = False,
+        log_model_signatures: bool = True,
+        log_models: bool = True,
+        log_datasets: bool = True,
+        disable: bool = False,
+        exclusive: bool = False,
+        disable_for_unsupported_versions: bool = True,
+        silent: bool = False,
+        registered_model_name: str | None = None,
+        extra_tags: Mapping[str, str] | None = None,
+        log_traces: bool = True,
+        **options: Any,
+    ) -> None:
+        """Log every training to MLflow, and trace it; change how; or stop. Imports nothing: it waits for the library.
+
+        Args:
+            log_input_examples: log a few rows of the training data with the model.
+            log_model_signatures: log the model's signature with it.
+            log_models: log the trained model.
+            log_datasets: log what the model was trained with as the run's inputs.
+            disable: take every patch back, MLflow's too.
+            exclusive: log and record nothing while the caller has an MLflow run active.
+            disable_for_unsupported_versions: stay off for a version of the library that the tests have not seen.
+            silent: write no log line about this integration, and have MLflow write none.
+            registered_model_name: register each trained model under this name.
+            extra_tags: tags of the runs that are started for trainings.
+            log_traces: record a span for each training.
+            options: those of MLflow's autolog for this library alone.
+
+        Raises:
+            TypeError: an option is not one of this library's.
+        """
+        self._first = not disable  # asked for by name: it takes what another hook has, such as Keras below TensorFlow
+        super().autolog(
+            log_traces,
+            disable,
+            exclusive,
+            disable_for_unsupported_versions,
+            silent,
+            log_input_examples=log_input_examples,
+            log_model_signatures=log_model_signatures,
+            log_models=log_models,
+            log_datasets=log_datasets,
+            extra_tags=extra_tags,
+            registered_model_name=registered_model_name,
+            **options,
+        )
+
+    def apply(self, settings: Settings | None) -> None:
+        self._disable()  # MLflow's patches hold their options: others need others
+        super().apply(settings)
+        if settings is None:
+            return
+        for module in self.modules[1:]:
+            if module in sys.modules:
+                self._enable()
+        if not self._hears:
+            self._hears = True
+            for module in (*self.modules[1:], *self.library.needs, "mlflow", *([self.flavor] if self.flavor else [])):
+                if module not in sys.modules:
+                    wrapt.register_post_import_hook(functools.partial(self._heard, module), module)
+
+    @property
+    def flavor(self) -> str | None:
+        """The module of MLflow's that logs this library."""
+        return f"mlflow.{self.library.flavor}" if self.library.flavor else None
+
+    def _heard(self, module: str, _: object) -> None:
+        """A module has been imported that may change what there is to hook."""
+        if module in self.modules:
+            self._disable()
+        if any(name in sys.modules for name in self.modules):
+            self._enable()
+
+    def _enable(self) -> None:
+        # MLflow's flavors import their libraries: amid that there is no autolog yet. _heard comes when there is.
+        if not any(_being_imported(name) for name in ("mlflow", self.flavor, *self.library.needs)):
+            super()._enable()
+
+    def _installed(self) -> bool:
+        return any(importlib.util.find_spec(module.partition(".")[0]) is not None for module in self.modules)
+
+    def asked(self) -> dict[str, Any]:
+        """The library's options as they now are."""
+        return {**DEFAULTS, **self.settings.options}
+
+    def _supported(self) -> bool:
+        name, versions = re.split(r"(?=[<>=])", self.requires, maxsplit=1)
+        version = _version(self.modules, name)
+        if version is None or within(version, versions):
+            return True
+        self._say(
+            "mlspan: %s %s is outside of the tested range %s: %s",
+            name,
+            version,
+            versions,
+            "its trainings are logged and traced all the same"
+            if self.settings.any_version
+            else "its trainings are left alone; disable_for_unsupported_versions=False logs and traces them anyway",
+        )
+        return self.settings.any_version
+
+    def _delegate(self) -> Undo:
+        """Turn on MLflow's autologging for the library."""
+        try:
+            importlib.import_module("mlflow")
+            autolog = importlib.import_module(self.flavor).autolog if self.flavor else None
+            self.logs = True
+        except ImportError as error:
+            self.logs = False
+            self._say("mlspan: trainings of %s are traced and not logged, as MLflow says: %s", self.name, error)
+            return lambda: None
+        takes = inspect.signature(autolog).parameters if autolog else {}
+        asked = self.asked()
+        if ignored := sorted(self._wanted_options(asked) - takes.keys() - self._ours()):
+            self._say("mlspan: autologging of %s has no option %s: it changes nothing", self.name, ", ".join(ignored))
+        if autolog is None:
+            return lambda: None
+        if self.logs_model():
+            asked["log_models"] = False
+        asked["extra_tags"] = dict(asked["extra_tags"] or {}) or None  # MLflow takes what it may change
+        given = {**asked, "exclusive": self.settings.exclusive, "silent": self.settings.silent}
+        autolog(**{name: value for name, value in given.items() if name in takes})
+        keep_apart()
+        return functools.partial(autolog, disable=True)
+
+    def _wanted_options(self, asked: Mapping[str, Any]) -> set[str]:
+        return {name for name, value in asked.items() if name not in DEFAULTS or value != DEFAULTS[name]}
+
+    def _ours(self) -> set[str]:
+        """The options that are served here rather than by MLflow's flavor."""
+        if self.flavor is None:
+            return set(self.options)
+        return {*self.library.adds, *(["log_datasets"] if self.library.data else [])}
+
+    def takes(self, seams: list[Seam]) -> bool:
+        """Whether *seams* are ours to hook: ``tf.keras.Model`` and ``keras.Model`` may be one class, logged once."""
+        others = [hook for hook, theirs in _taken.items() if any(seam in theirs for seam in seams)]
+        if others and not self._first:
+            return False
+        for hook in others:
+            hook._disable()
+        _taken[self] = seams
+        return True
+
+    def logs_model(self) -> bool:
+        """Whether we log the model, as MLflow has no flavor for it, or one that lacks an option that is on."""
+        asked, library = self.asked(), self.library
+        lacks = library.flavor is None or any(asked[name] for name in library.adds)
+        return bool(library.log_model and asked["log_models"] and lacks)
+
+    def outer(self, fn: Any, on: list[bool]) -> Any:
+        """*fn*, MLflow's patch, with the span's end around it."""
+
+        @functools.wraps(fn)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            if not on or nested(self, args) or (self.settings.exclusive and active_run_id() is not None):
+                return fn(*args, **kwargs)
+            if self.library.tidy is not None:
+                with guard("reading the arguments of a training"):
+                    self.library.tidy(kwargs)
+            with Fitting(self, args):
+                return fn(*args, **kwargs)
+
+        return watched
+
+    def managed(self, fn: Any, on: list[bool]) -> Any:
+        """*fn* with a run around it, for a library that MLflow has no patch for."""
+
+        @functools.wraps(fn)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            fitting = current()
+            if not on or not self.logs or fitting is None or fitting.hook is not self or fitting.opened:
+                return fn(*args, **kwargs)
+            with run_of(self.name, self.asked()["extra_tags"]):
+                return fn(*args, **kwargs)
+
+        return watched
+
+    def inner(self, fn: Any, on: list[bool]) -> Any:
+        """*fn*, the library's own, with the span's start around it."""
+
+        @functools.wraps(fn)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            fitting = current()
+            if not on or fitting is None or fitting.hook is not self or fitting.opened:
+                return fn(*args, **kwargs)
+            bound = arguments(fn, args, kwargs)
+            with fitting.training(bound):
+                result = fn(*args, **kwargs)
+            fitting.conclude(bound, result)
+            return result
+
+        return watched
+
+
+def _install(hook: Hook) -> Undo:
+    assert isinstance(hook, FitHook)  # noqa: S101  # FitHook alone passes this function on
+    library, seams = hook.library, list(hook.library.seams())
+    if not hook.takes(seams):
+        return lambda: None
+    with ExitStack() as undo:
+        undo.callback(_taken.pop, hook)
+        if library.follow is not None:
+            undo.callback(library.follow())
+        for owner, name in seams:
+            undo.callback(_wrap(owner, name, hook.inner))
+        undo.callback(_off(hook, hook._delegate()))
+        if hook.flavor is None:
+            for owner, name in seams:
+                undo.callback(_wrap(owner, name, hook.managed))
+        for owner, name in seams:
+            undo.callback(_wrap(owner, name, hook.outer))
+        undo.callback(
+            all_there(
+                (target, functools.partial(_tell, target, read))
+                for target, read in library.epochs.items()
+                if target.partition(":")[0].partition(".")[0] in sys.modules
+            )
+        )
+        return undo.pop_all().close
+
+
+def _off(hook: FitHook, undo: Undo) -> Undo:
+    def off() -> None:
+        with guard(f"turning off MLflow's autologging of {hook.module}"):
+            undo()
+
+    return off
+
+
+def _tell(target: str, read: Callable[[tuple[Any, ...]], Epoch]) -> Undo:
+    def seen(args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
+        if (fitting := current()) is not None:
+            fitting.epoch(*read((*args, *kwargs.values())))
+
+    return tap(target, seen)
+
+
+def _wrap(owner: Any, name: str, make: Callable[[Any, list[bool]], Any]) -> Undo:
+    own, on = vars(owner).get(name), [True]
+    if hasattr(own, "check") and hasattr(own, "fn"):  # scikit-learn's available_if, whose function is inside
+        owner, name, own = own, "fn", own.fn
+    return _put(owner, name, own, make(getattr(owner, name), on), on)
+
+
+def _being_imported(name: str | None) -> bool:
+    return bool(getattr(getattr(sys.modules.get(name or ""), "__spec__", None), "_initializing", False))
+
+
+def _version(modules: tuple[str, ...], name: str) -> str | None:
+    for module in modules:
+        if isinstance(version := getattr(sys.modules.get(module.partition(".")[0]), "__version__", None), str):
+            return version
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:  # the library goes by another name, such as xgboost-cpu
+        return None

@@ -1,0 +1,272 @@
+"""One training in flight: its span, and what MLflow has logged of it."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from dataclasses import dataclass
+from numbers import Real
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from .._guard import guard
+from .._shape import dig
+from ..tracing import semconv as sc
+from ..tracing import setup
+from ..tracing.context import active_run_id, suppressed
+from ..tracing.live import Live, go
+from ..tracing.records import Named, attr
+from ._models import log_data, log_metrics, log_params
+
+if TYPE_CHECKING:
+    from ._fit import FitHook
+
+_LONGEST = 500  # characters of one parameter's text: MLflow keeps as many
+
+
+@dataclass(kw_only=True, slots=True)
+class Fit(Named):
+    """A training. *params* and *metrics* are JSON objects; *peak_memory* is the process's, in bytes, at its end."""
+
+    type: str = attr(sc.KIND, "start", default=sc.FIT)
+    library: str | None = attr(sc.FIT_LIBRARY, "start")
+    name: str | None = attr(sc.FIT_ESTIMATOR, "start")
+    params: str | None = attr(sc.FIT_PARAMS)
+    rows: int | None = attr(sc.FIT_ROWS)
+    features: int | None = attr(sc.FIT_FEATURES)
+    epochs: int | None = attr(sc.FIT_EPOCHS)
+    metrics: str | None = attr(sc.FIT_METRICS)
+    peak_memory: int | None = attr(sc.FIT_PEAK_MEMORY)
+    run_id: str | None = attr(sc.RUN_ID, "start")
+    model_id: str | None = attr(sc.MODEL_ID)
+
+    @property
+    def span_name(self) -> str:
+        return f"fit {self.name}" if self.name else "fit"
+
+    def set_params(self, params: Mapping[str, Any]) -> None:
+        """Numbers and truth values as they are, all else as text."""
+        if not params:
+            return
+        plain = {str(name): _plain(value) for name, value in params.items()}
+        self.params = orjson.dumps(plain, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+    def set_size(self, data: Any) -> None:
+        """Rows and features of an array, a frame, a matrix of XGBoost's, or whatever has a length."""
+        with guard("measuring the training data"):
+            shape = getattr(data, "shape", None)
+            if isinstance(shape, tuple) and shape and all(isinstance(side, int) for side in shape):
+                self.rows = shape[0]
+                self.features = shape[1] if len(shape) > 1 else None
+            elif callable(getattr(data, "num_row", None)):
+                self.rows, self.features = data.num_row(), data.num_col()
+            elif hasattr(data, "__len__"):
+                self.rows = len(data)
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) < 2**53):
+        return value
+    return str(value)[:_LONGEST]
+
+
+_fitting: ContextVar[Fitting | None] = ContextVar("mlspan_fitting", default=None)
+_threads: dict[threading.Thread, Fitting] = {}  # who trains where, for the threads that a training starts
+_elsewhere = threading.local()
+
+
+def current() -> Fitting | None:
+    """The training that the caller is in; that of the thread that started ours, where that thread says which it was."""
+    own = _fitting.get()
+    if own is not None or not _threads:
+        return own
+    # The threads of joblib and of Spark's searches know their parent (multiprocessing.dummy), not its context.
+    return _threads.get(getattr(threading.current_thread(), "_parent", None))  # type: ignore[arg-type]
+
+
+def state() -> dict[str, Any]:
+    """What is kept for the training that the caller is in and all inside of it; for its thread, outside of any."""
+    fitting = current()
+    return _elsewhere.__dict__ if fitting is None else fitting.state
+
+
+def nested(hook: FitHook, args: tuple[Any, ...]) -> bool:
+    """Whether a training that *hook* sees begin is a part of one that it is told of already."""
+    fitting = current()
+    if fitting is not None and hook.library.helps:
+        return True
+    while fitting is not None:
+        if fitting.hook is hook or (args and fitting.subject is args[0]):
+            return True
+        fitting = fitting.around
+    return False
+
+
+def arguments(fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments by name; those that do not fit are the library's to complain of."""
+    try:
+        return dict(inspect.signature(fn).bind_partial(*args, **kwargs).arguments)
+    except (TypeError, ValueError):
+        return dict(kwargs)
+
+
+class Fitting:
+    """Use as a context manager around MLflow's patch of a function that trains."""
+
+    def __init__(self, hook: FitHook, args: tuple[Any, ...]) -> None:
+        self.hook, self.subject = hook, args[0] if args else None
+        self.around = current()
+        self.state: dict[str, Any] = state()
+        self.opened = False
+        self.record: Fit | None = None
+        self._live: Live | None = None
+        self._before: Any = None  # the caller's run as it was, where one is active
+        self._token: Token[Fitting | None] | None = None
+        self._model_id: str | None = None
+        self._last: Mapping[str, float] = {}
+
+    def __enter__(self) -> Fitting:
+        if self.around is None and self.hook.settings.log_traces:
+            with guard("looking at the active run"):
+                self._before = _run(active_run_id())
+        self._token = _fitting.set(self)
+        self._thread = threading.current_thread()
+        self._outer = _threads.get(self._thread)
+        _threads[self._thread] = self
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._token is not None:
+            _fitting.reset(self._token)
+        if self._outer is None:
+            _threads.pop(self._thread, None)
+        else:
+            _threads[self._thread] = self._outer
+        if self._live is not None:
+            with guard("reading what MLflow has logged"):
+                self._read_back()
+            self._live.finish(error)
+
+    @contextmanager
+    def training(self, bound: Mapping[str, Any]) -> Iterator[None]:
+        """The library's own code runs inside: the span starts here, and is current."""
+        self.opened = True
+        with guard("starting a span"):
+            self._open(bound)
+        if self._live is None:
+            yield
+        else:
+            with self._live.current():
+                yield
+
+    def _open(self, bound: Mapping[str, Any]) -> None:
+        now = setup.runtime() if self.hook.settings.log_traces and not suppressed() else None
+        if now is None and self.hook.flavor is not None:
+            return
+        self.record = record = Fit(library=self.hook.name, run_id=active_run_id())
+        record.name = type(next(iter(bound.values()), None)).__name__
+        with guard("reading the arguments of a training"):
+            self.hook.library.read(record, bound)
+        if now is not None:
+            self._live = go(now, record)
+        if self._logs and record.params is not None:
+            log_params(orjson.loads(record.params))
+
+    @property
+    def _logs(self) -> bool:
+        """Whether what MLflow's flavors log is ours to log."""
+        return self.hook.flavor is None and self.hook.logs and self.around is None and active_run_id() is not None
+
+    def epoch(self, number: int | None, metrics: Mapping[str, Any]) -> None:
+        """An epoch has ended: an event of the span."""
+        if self.record is None:
+            return
+        count = self.record.epochs or 0
+        number, self.record.epochs = count if number is None else number, count + 1
+        self._last = {str(name): float(value) for name, value in metrics.items() if _number(value)}
+        if self._live is not None:
+            told = {sc.FIT_METRIC_PREFIX + name: value for name, value in self._last.items()}
+            self._live.span.add_event(sc.FIT_EPOCH_EVENT, {sc.FIT_EPOCH: number, **told})
+        if self._logs:
+            log_metrics(self._last, number)
+
+    def conclude(self, bound: Mapping[str, Any], result: Any) -> None:
+        """Read the result, and log what MLflow's flavor cannot; the run is still active."""
+        library, asked = self.hook.library, self.hook.asked()
+        if library.after is not None and self.record is not None:
+            with guard("reading the result of a training"):
+                found = library.after(self.record, bound, result)
+                if found and self._logs:
+                    log_metrics(found)
+        if active_run_id() is None or self.around is not None or not self.hook.logs:
+            return
+        if library.data is not None and asked["log_datasets"]:
+            with guard("logging the training data"):
+                log_data(library.data(bound))
+        if library.log_model is not None and self.hook.logs_model():
+            with guard("logging the model"):
+                self._model_id = library.log_model(bound, result, asked)
+
+    def _read_back(self) -> None:
+        """What is known at the end: of MLflow's run, or of the last epoch where the run is not this training's."""
+        record = self.record
+        if record is None:
+            return
+        record.peak_memory = _peak_memory()
+        metrics = self._last
+        if self.around is None and (run := _run(record.run_id)) is not None:
+            metrics = self._read_run(record, run) or metrics
+        if metrics:
+            record.metrics = orjson.dumps({name: metrics[name] for name in sorted(metrics)}).decode()
+
+    def _read_run(self, record: Fit, run: Any) -> Mapping[str, float]:
+        import mlflow
+
+        if record.params is None and run.data.params:
+            record.set_params(run.data.params)
+        known = set(_outputs(self._before)) if self._before else set()
+        new = [model for model in _outputs(run) if model not in known]
+        record.model_id = self._model_id or (new[0] if new else None)
+        if self._before is None:
+            return run.data.metrics  # type: ignore[no-any-return]
+        # The caller's run holds what others have logged, too.
+        if record.model_id and (of_model := mlflow.get_logged_model(record.model_id).metrics):
+            return {metric.key: metric.value for metric in of_model}
+        before = self._before.data.metrics
+        return {name: value for name, value in run.data.metrics.items() if before.get(name) != value}
+
+
+def _number(value: Any) -> bool:
+    if isinstance(value, Real):
+        return not isinstance(value, bool)
+    return callable(getattr(value, "__float__", None)) and getattr(value, "size", 1) in {0, 1}
+
+
+def _outputs(run: Any) -> list[str]:
+    return [output.model_id for output in dig(run, "outputs.model_outputs", list) or []]
+
+
+def _run(run_id: str | None) -> Any:
+    """The run as MLflow has it now; None where there is none."""
+    if run_id is None or "mlflow" not in sys.modules:
+        return None
+    import mlflow
+
+    return mlflow.MlflowClient().get_run(run_id)
+
+
+def _peak_memory() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,26 @@
+"""A Gluon network as a pyfunc. MLflow keeps this file with the model, which then needs no mlspan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlflow
+import numpy as np
+
+
+class Network(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow's
+    """Predicts from an array or a frame of numbers; an array."""
+
+    def load_context(self, context: Any) -> None:
+        from mxnet import gluon
+
+        artifacts = context.artifacts
+        self.network = gluon.SymbolBlock.imports(artifacts["symbol"], ["data"], artifacts["params"])
+
+    def predict(self, _: Any, rows: Any, params: Any = None) -> Any:  # noqa: ARG002  # MLflow's signature
+        import mxnet
+
+        return self.network(mxnet.nd.array(np.asarray(rows))).asnumpy()
+
+
+mlflow.models.set_model(Network())

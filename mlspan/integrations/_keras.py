@@ -1,0 +1,43 @@
+"""What Keras and TensorFlow share: from TensorFlow 2.16 on, ``tf.keras`` is Keras 3."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .._shape import dig
+from ._fitting import Fit
+from ._library import Epoch
+
+EPOCHS = "keras.callbacks:CallbackList.on_epoch_end"
+OPTIONS = frozenset({"log_every_epoch", "log_every_n_steps"})
+
+
+def read(fit: Fit, call: Mapping[str, Any]) -> None:
+    model, data = call["self"], call.get("x")
+    fit.set_size(data)
+    if fit.rows is not None and fit.features is None:
+        fit.rows = None  # the length of a Dataset counts batches
+    optimizer = getattr(model, "optimizer", None)
+    asked = {name: call.get(name) for name in ("epochs", "batch_size", "validation_split") if name in call}
+    rate = dig(optimizer, "learning_rate", object)
+    fit.set_params(
+        {
+            "epochs": 1,
+            **asked,
+            "optimizer": type(optimizer).__name__,
+            "loss": getattr(model, "loss", None),
+            **({"learning_rate": float(rate)} if hasattr(rate, "__float__") else {}),
+        }
+    )
+
+
+def epoch(args: tuple[Any, ...]) -> Epoch:
+    """Of ``on_epoch_end(self, epoch, logs)``."""
+    return args[1], args[2] if len(args) > 2 and args[2] else {}
+
+
+def tidy(kwargs: dict[str, Any]) -> None:
+    """MLflow adds a callback of its own to the caller's list, and then refuses the next training that is given it."""
+    if "callbacks" in kwargs and isinstance(kwargs["callbacks"], (list, tuple, type(None))):
+        kwargs["callbacks"] = list(kwargs["callbacks"] or ())

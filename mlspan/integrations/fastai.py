@@ -1,0 +1,119 @@
+"""fastai, which MLflow has no flavor for any more: runs, epochs, early stopping and a pyfunc model are logged here."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from .._shape import dig
+from ._fit import FitHook
+from ._fitting import Fit, current
+from ._hook import Undo, replace
+from ._library import Library, Seam
+from ._models import log_with
+
+__all__ = ["HOOK", "autolog"]
+
+_METHODS: Final = ("fit", "fit_one_cycle", "fit_flat_cos", "fit_sgdr", "fine_tune")
+_MODEL: Final = Path(__file__).with_name("_fastai_model.py")
+
+
+def _seams() -> Iterator[Seam]:
+    import fastai.callback.schedule  # noqa: F401  # gives Learner all but the first
+    from fastai.learner import Learner
+
+    for name in _METHODS:
+        if hasattr(Learner, name):
+            yield Learner, name
+
+
+def _read(fit: Fit, call: Mapping[str, Any]) -> None:
+    learner = call["self"]
+    fit.name = type(learner.model).__name__
+    data = dig(learner, "dls.train.dataset", object)
+    fit.set_size(data)
+    if (names := dig(learner, "dls.x_names", object)) is not None:
+        fit.features = len(names)  # type: ignore[arg-type]  # a list of fastai's
+    asked = {name: value for name, value in call.items() if isinstance(value, (int, float))}
+    known = {
+        "opt_func": dig(learner, "opt_func.__name__", str) or str(learner.opt_func),
+        "loss_func": type(learner.loss_func).__name__,
+        "learning_rate": learner.lr,
+        "batch_size": dig(learner, "dls.train.bs", int),
+        "callbacks": ", ".join(type(callback).__name__ for callback in learner.cbs),
+    }
+    for stopping in _stopping(learner, call):
+        known |= {f"early_stopping_{name}": getattr(stopping, name) for name in ("monitor", "patience", "min_delta")}
+    fit.set_params({**known, **asked})
+
+
+def _stopping(learner: Any, call: Mapping[str, Any]) -> list[Any]:
+    callbacks = call.get("cbs") or ()
+    given = callbacks if isinstance(callbacks, (list, tuple)) or hasattr(callbacks, "items") else [callbacks]
+    return [callback for callback in [*learner.cbs, *given] if type(callback).__name__ == "EarlyStoppingCallback"]
+
+
+def _after(_: Fit, call: Mapping[str, Any], __: Any) -> Mapping[str, float] | None:
+    """Where early stopping has stopped, and how good the best epoch was."""
+    for stopping in _stopping(call["self"], call):
+        if stopping.wait >= stopping.patience:
+            return {"stopped_epoch": float(call["self"].epoch), "best_value": float(stopping.best)}
+    return None
+
+
+def _follow() -> Undo:
+    return replace("fastai.learner:Learner.fit", _with_epochs)
+
+
+def _with_epochs(fit: Any) -> Any:
+    from fastai.callback.core import Callback
+
+    class Epochs(Callback):  # type: ignore[misc]  # fastai's
+        order = 60  # after fastai's Recorder, which has the numbers
+
+        def after_epoch(self) -> None:
+            fitting, recorder = current(), self.learn.recorder
+            if fitting is not None and recorder.values:
+                fitting.epoch(None, dict(zip(recorder.metric_names[1:], recorder.values[-1], strict=False)))
+
+    @functools.wraps(fit)
+    def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if current() is not None and len(args) < 4:  # cbs is the fourth
+            given = kwargs.get("cbs") or ()
+            kwargs["cbs"] = [*(given if isinstance(given, (list, tuple)) else [given]), Epochs()]
+        return fit(self, *args, **kwargs)
+
+    return watched
+
+
+def _log_model(call: Mapping[str, Any], _: Any, asked: Mapping[str, Any]) -> str | None:
+    import mlflow.pyfunc
+
+    learner = call["self"]
+    frame = dig(learner, "dls.train.items", object)
+    names = dig(learner, "dls.x_names", object)
+    rows = frame[list(names)][:5] if names is not None and hasattr(frame, "columns") else None  # type: ignore[call-overload, index]
+
+    def predict(rows: Any) -> Any:
+        with learner.no_bar(), learner.no_logging():
+            return learner.get_preds(dl=learner.dls.test_dl(rows))[0].numpy()
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "learner.pkl")
+        learner.export(path)
+        needs = [f"{name}=={importlib.metadata.version(name)}" for name in ("fastai", "torch")]
+        log = functools.partial(mlflow.pyfunc.log_model, pip_requirements=needs, artifacts={"learner": str(path)})
+        return log_with(lambda model, **more: log(python_model=str(model), **more), _MODEL, rows, predict, asked)
+
+
+HOOK = FitHook(
+    "fastai",
+    "fastai>=2.7,<3",
+    ("fastai.learner",),
+    Library(flavor=None, seams=_seams, read=_read, follow=_follow, after=_after, log_model=_log_model),
+)
+autolog = HOOK.autolog

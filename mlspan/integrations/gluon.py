@@ -1,0 +1,120 @@
+"""Gluon (MXNet), which MLflow has no flavor for any more: what it logged, and more, is logged here."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from .._shape import dig
+from ._fit import FitHook
+from ._fitting import Fit, current
+from ._hook import Undo, replace
+from ._library import Library, Seam
+from ._models import first_rows, log_with
+
+__all__ = ["HOOK", "autolog"]
+
+_ESTIMATOR: Final = "mxnet.gluon.contrib.estimator.estimator"
+_MODEL: Final = Path(__file__).with_name("_gluon_model.py")
+
+
+def _seams() -> Iterator[Seam]:
+    from mxnet.gluon.contrib.estimator.estimator import Estimator
+
+    yield Estimator, "fit"
+
+
+def _read(fit: Fit, call: Mapping[str, Any]) -> None:
+    estimator, data = call["self"], call.get("train_data")
+    fit.name = type(estimator.net).__name__
+    dataset = getattr(data, "_dataset", None)
+    fit.set_size(dataset)
+    if (rows := _rows(call, 1)) is not None and rows[0].ndim == 2:
+        fit.features = rows[0].shape[1]
+    trainer = estimator.trainer
+    fit.set_params(
+        {
+            **{name: call[name] for name in ("epochs", "batches") if call.get(name) is not None},
+            "optimizer": type(dig(trainer, "_optimizer", object)).__name__,
+            "learning_rate": dig(trainer, "learning_rate", float),
+            "loss": type(estimator.loss).__name__,
+            "batch_size": dig(data, "_batch_sampler._batch_size", int),
+        }
+    )
+
+
+def _rows(call: Mapping[str, Any], count: int) -> tuple[Any, Any] | None:
+    """Inputs and labels of the first rows, as arrays; None where the data cannot be looked up by row."""
+    return first_rows(getattr(call.get("train_data"), "_dataset", None), count)
+
+
+def _follow() -> Undo:
+    return replace(f"{_ESTIMATOR}:Estimator.fit", _with_epochs)
+
+
+def _with_epochs(fit: Any) -> Any:
+    from mxnet.gluon.contrib.estimator import EpochEnd
+
+    class Epochs(EpochEnd):  # type: ignore[misc]  # MXNet's
+        def epoch_end(self, estimator: Any, *_: Any, **__: Any) -> None:
+            if (fitting := current()) is not None:
+                metrics = [*estimator.train_metrics, *estimator.val_metrics]
+                fitting.epoch(None, dict(metric.get() for metric in metrics))
+
+    @functools.wraps(fit)
+    def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if current() is not None and len(args) < 4:  # event_handlers is the fourth
+            given = kwargs.get("event_handlers") or ()
+            kwargs["event_handlers"] = [*(given if isinstance(given, (list, tuple)) else [given]), Epochs()]
+        return fit(self, *args, **kwargs)
+
+    return watched
+
+
+def _log_model(call: Mapping[str, Any], _: Any, asked: Mapping[str, Any]) -> str | None:
+    return log_network(call["self"].net, _rows(call, 5), asked)
+
+
+def log_network(network: Any, rows: tuple[Any, Any] | None, asked: Mapping[str, Any]) -> str | None:
+    """Log a HybridBlock: its symbol and its parameters, which is what Gluon itself exports."""
+    import mlflow.pyfunc
+    import mxnet
+
+    def predict(inputs: Any) -> Any:
+        return network(mxnet.nd.array(inputs)).asnumpy()
+
+    with tempfile.TemporaryDirectory() as folder:
+        symbol, params = str(Path(folder, "network-symbol.json")), str(Path(folder, "network.params"))
+        graph = network(mxnet.sym.var("data"))
+        graph.save(symbol)
+        auxiliary = set(graph.list_auxiliary_states())
+        named = network.collect_params().items()
+        mxnet.nd.save(
+            params, {f"{'aux' if name in auxiliary else 'arg'}:{name}": value.data() for name, value in named}
+        )
+        log = functools.partial(
+            mlflow.pyfunc.log_model,
+            pip_requirements=[f"mxnet=={mxnet.__version__}", "numpy<1.24"],
+            artifacts={"symbol": symbol, "params": params},
+        )
+        inputs = None if rows is None else rows[0]
+        return log_with(lambda model, **more: log(python_model=str(model), **more), _MODEL, inputs, predict, asked)
+
+
+HOOK = FitHook(
+    "gluon",
+    "mxnet>=1.9,<2",
+    (_ESTIMATOR,),
+    Library(
+        flavor=None,
+        seams=_seams,
+        read=_read,
+        follow=_follow,
+        log_model=_log_model,
+        data=lambda call: _rows(call, 1000),
+    ),
+)
+autolog = HOOK.autolog

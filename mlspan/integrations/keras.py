@@ -1,0 +1,66 @@
+"""Keras 3, on whichever backend."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from . import _keras
+from ._fit import FitHook
+from ._library import Library, Seam
+from ._models import log_with
+
+__all__ = ["HOOK", "autolog"]
+
+
+def _seams() -> Iterator[Seam]:
+    import keras
+
+    yield keras.Model, "fit"
+
+
+def _save_model(model: Any, path: str, **more: Any) -> None:
+    """MLflow's, which wants to put the example into a folder that it has yet to make."""
+    import mlflow.keras
+
+    Path(path).mkdir(exist_ok=True)
+    mlflow.keras.save_model(model, path, **{**more, "signature": more.get("signature") or None})
+
+
+def _log_model(call: Mapping[str, Any], _: Any, asked: Mapping[str, Any]) -> str | None:
+    import mlflow.models
+
+    model, data = call["self"], call.get("x", ())
+    rows = data[:5] if hasattr(data, "shape") else None
+    options = {name: asked[name] for name in ("save_exported_model", "save_model_kwargs") if name in asked}
+    flavor = SimpleNamespace(__name__="mlflow.keras", save_model=_save_model)
+    log = functools.partial(mlflow.models.Model.log, artifact_path=None, flavor=flavor)
+    return log_with(
+        lambda model, **more: log(model=model, **more),
+        model,
+        rows,
+        lambda x: model.predict(x, verbose=0),
+        asked,
+        **options,
+    )
+
+
+HOOK = FitHook(
+    "keras",
+    "keras>=3.4,<4",
+    ("keras",),
+    Library(
+        flavor="keras",
+        seams=_seams,
+        read=_keras.read,
+        epochs={_keras.EPOCHS: _keras.epoch},
+        log_model=_log_model,
+        adds=frozenset({"log_input_examples"}),  # MLflow's flavor takes it, and does nothing with it
+        tidy=_keras.tidy,
+    ),
+    _keras.OPTIONS | {"save_exported_model", "save_model_kwargs"},
+)
+autolog = HOOK.autolog

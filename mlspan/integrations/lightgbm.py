@@ -1,0 +1,68 @@
+"""LightGBM: ``lightgbm.train`` and the estimators of its scikit-learn API."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from ._fit import FitHook
+from ._fitting import Fit, current
+from ._hook import Undo, replace
+from ._library import Library, Seam
+
+__all__ = ["HOOK", "autolog"]
+
+
+def _seams() -> Iterator[Seam]:
+    import lightgbm
+    from lightgbm import sklearn
+
+    yield lightgbm, "train"
+    for cls in vars(sklearn).values():
+        if isinstance(cls, type) and issubclass(cls, sklearn.LGBMModel):
+            yield cls, "fit"
+
+
+def _read(fit: Fit, call: Mapping[str, Any]) -> None:
+    if "train_set" in call:
+        fit.name = "Booster"
+        fit.set_size(call["train_set"].data)
+        fit.set_params({**call.get("params", {}), "num_boost_round": call.get("num_boost_round", 100)})
+    else:
+        fit.set_size(call.get("X"))
+        fit.set_params(call["self"].get_params())
+
+
+def _epoch(env: Any) -> None:
+    """LightGBM calls its callbacks after each iteration; it has no list of them to watch."""
+    if (fitting := current()) is not None:
+        results = env.evaluation_result_list or []
+        fitting.epoch(env.iteration, {f"{data}-{name}": value for data, name, value, *_ in results})
+
+
+def _with_epochs(train: Any) -> Any:
+    signature = inspect.signature(train)
+
+    @functools.wraps(train)
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        if current() is not None and len(args) < list(signature.parameters).index("callbacks"):
+            kwargs = {**kwargs, "callbacks": [*(kwargs.get("callbacks") or ()), _epoch]}
+        return train(*args, **kwargs)
+
+    return watched
+
+
+def _follow() -> Undo:
+    with ExitStack() as undo:
+        for target in ("lightgbm:train", "lightgbm.sklearn:train"):
+            undo.callback(replace(target, _with_epochs))
+        return undo.pop_all().close
+
+
+HOOK = FitHook(
+    "lightgbm", "lightgbm>=4.3,<5", ("lightgbm",), Library(flavor="lightgbm", seams=_seams, read=_read, follow=_follow)
+)
+autolog = HOOK.autolog

@@ -1,0 +1,90 @@
+"""PyTorch Lightning, under both of its names."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ._fit import FitHook
+from ._fitting import Fit
+from ._library import Epoch, Library, Seam
+from ._models import first_rows, log_with
+
+__all__ = ["HOOK", "autolog"]
+
+_MODULES = ("lightning", "pytorch_lightning")
+
+
+def _seams() -> Iterator[Seam]:
+    for module in _MODULES:
+        if module in sys.modules:
+            yield sys.modules[module].Trainer, "fit"
+
+
+def _read(fit: Fit, call: Mapping[str, Any]) -> None:
+    trainer, module = call["self"], call.get("model")
+    fit.name = type(module).__name__
+    data = call.get("train_dataloaders")
+    fit.set_size(getattr(data, "dataset", data))
+    if (rows := _rows(data, 1)) is not None and rows[0].ndim > 1:
+        fit.features = rows[0].shape[1]
+    limits = {name: getattr(trainer, name, None) for name in ("max_epochs", "max_steps", "accumulate_grad_batches")}
+    fit.set_params({**limits, **(getattr(module, "hparams", None) or {})})
+
+
+def _rows(data: Any, count: int) -> tuple[Any, Any] | None:
+    """Inputs and labels of the first rows, as arrays; None where the data cannot be looked up by row."""
+    return first_rows(getattr(data, "dataset", None), count)
+
+
+def _epoch(args: tuple[Any, ...]) -> Epoch:
+    """Of ``Trainer.fit``'s loop: ``on_advance_end(self)``, after an epoch of training and its validation."""
+    return None, dict(args[0].trainer.callback_metrics)
+
+
+def _log_model(call: Mapping[str, Any], _: Any, asked: Mapping[str, Any]) -> str | None:
+    import mlflow.pytorch
+    import torch
+
+    module = call["model"]
+    rows = _rows(call.get("train_dataloaders"), 5)
+
+    def predict(rows: Any) -> Any:
+        module.eval()
+        with torch.no_grad():
+            return module(torch.from_numpy(rows).to(module.device)).cpu().numpy()
+
+    return log_with(mlflow.pytorch.log_model, module, None if rows is None else rows[0], predict, asked)
+
+
+HOOK = FitHook(
+    "lightning",
+    "lightning>=2.4,<3",
+    _MODULES,
+    Library(
+        flavor="pytorch",
+        seams=_seams,
+        read=_read,
+        epochs={
+            f"{module}.loops.fit_loop:_FitLoop.on_advance_end": _epoch
+            for module in ("lightning.pytorch", "pytorch_lightning")
+        },
+        log_model=_log_model,
+        adds=frozenset({"log_input_examples"}),
+        data=lambda call: _rows(call.get("train_dataloaders"), 1000),
+    ),
+    frozenset(
+        {
+            "log_every_n_epoch",
+            "log_every_n_step",
+            "checkpoint",
+            "checkpoint_monitor",
+            "checkpoint_mode",
+            "checkpoint_save_best_only",
+            "checkpoint_save_weights_only",
+            "checkpoint_save_freq",
+        }
+    ),
+)
+autolog = HOOK.autolog

@@ -1,0 +1,76 @@
+"""PaddlePaddle's high-level API: ``paddle.Model.fit``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .._shape import dig
+from ._fit import FitHook
+from ._fitting import Fit
+from ._library import Epoch, Library, Seam
+from ._models import first_rows, log_with
+
+__all__ = ["HOOK", "autolog"]
+
+
+def _seams() -> Iterator[Seam]:
+    import paddle
+
+    yield paddle.Model, "fit"
+
+
+def _rows(call: Mapping[str, Any], count: int) -> tuple[Any, Any] | None:
+    """Inputs and labels of the first rows, as arrays; None where the data cannot be looked up by row."""
+    data = call.get("train_data")
+    return first_rows(getattr(data, "dataset", data), count)
+
+
+def _read(fit: Fit, call: Mapping[str, Any]) -> None:
+    model, data = call["self"], call.get("train_data")
+    fit.name = type(model.network).__name__
+    fit.set_size(getattr(data, "dataset", data))
+    if (rows := _rows(call, 1)) is not None and rows[0].ndim == 2:
+        fit.features = rows[0].shape[1]
+    asked = {name: call.get(name, 1) for name in ("epochs", "batch_size")}
+    optimizer = getattr(model, "_optimizer", None)
+    fit.set_params(
+        {**asked, "optimizer": type(optimizer).__name__, "learning_rate": dig(optimizer, "_learning_rate", float)}
+    )
+
+
+def _epoch(args: tuple[Any, ...]) -> Epoch:
+    """Of ``on_epoch_end(self, epoch, logs)``; a loss is a list of one."""
+    logs = args[2] if len(args) > 2 and args[2] else {}
+    return args[1], {name: value[0] if isinstance(value, list) and value else value for name, value in logs.items()}
+
+
+def _log_model(call: Mapping[str, Any], _: Any, asked: Mapping[str, Any]) -> str | None:
+    import mlflow.paddle
+    import paddle
+
+    model, rows = call["self"], _rows(call, 5)
+
+    def predict(inputs: Any) -> Any:
+        model.network.eval()
+        return model.network(paddle.to_tensor(inputs)).numpy()
+
+    return log_with(mlflow.paddle.log_model, model, None if rows is None else rows[0], predict, asked)
+
+
+HOOK = FitHook(
+    "paddle",
+    "paddlepaddle>=3,<4",
+    ("paddle",),
+    Library(
+        flavor="paddle",
+        seams=_seams,
+        read=_read,
+        epochs={"paddle.hapi.callbacks:CallbackList.on_epoch_end": _epoch},
+        log_model=_log_model,
+        adds=frozenset({"log_input_examples", "log_model_signatures"}),
+        data=lambda call: _rows(call, 1000),
+    ),
+    frozenset({"log_every_n_epoch"}),
+)
+autolog = HOOK.autolog

@@ -1,0 +1,38 @@
+"""scikit-learn: every estimator's fit, with pipelines and searches as one training each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ._fit import FitHook
+from ._fitting import Fit
+from ._library import Library, Seam
+
+__all__ = ["HOOK", "autolog"]
+
+
+def _seams() -> Iterator[Seam]:
+    from sklearn.pipeline import Pipeline
+    from sklearn.utils import all_estimators
+
+    for cls in {*(found for _, found in all_estimators()), Pipeline}:
+        for name in ("fit", "fit_transform", "fit_predict"):
+            if hasattr(cls, name):
+                yield cls, name
+
+
+def _read(fit: Fit, call: Mapping[str, Any]) -> None:
+    estimator, data, *_ = *call.values(), None
+    fit.set_size(data)
+    fit.set_params(estimator.get_params(deep=False))
+
+
+HOOK = FitHook(
+    "sklearn",
+    "scikit-learn>=1.6,<2",
+    ("sklearn",),
+    Library(flavor="sklearn", seams=_seams, read=_read, helps=True),
+    frozenset({"max_tuning_runs", "log_post_training_metrics", "serialization_format", "pos_label"}),
+)
+autolog = HOOK.autolog

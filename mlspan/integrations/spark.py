@@ -1,0 +1,40 @@
+"""Spark MLlib: every Estimator's fit, with pipelines and searches as one training each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .._shape import dig
+from ._fit import FitHook
+from ._fitting import Fit
+from ._library import Library, Seam
+
+__all__ = ["HOOK", "autolog"]
+
+
+def _seams() -> Iterator[Seam]:
+    from pyspark.ml import Estimator
+
+    yield Estimator, "fit"
+
+
+def _read(fit: Fit, call: Mapping[str, Any]) -> None:
+    """The rows are not counted: that would be a job of its own, over all the data."""
+    estimator = call["self"]
+    params = {param.name: estimator.getOrDefault(param) for param in estimator.params if estimator.isDefined(param)}
+    fit.set_params(params)
+
+
+def _after(fit: Fit, _: Mapping[str, Any], model: Any) -> None:
+    fit.features = dig(model, "numFeatures", int)
+
+
+HOOK = FitHook(
+    "spark",
+    "pyspark>=3.5,<5",
+    ("pyspark.ml",),
+    Library(flavor="pyspark.ml", seams=_seams, read=_read, after=_after),
+    frozenset({"log_post_training_metrics", "log_model_allowlist"}),
+)
+autolog = HOOK.autolog

@@ -1,0 +1,44 @@
+"""TensorFlow's Keras. Where that is Keras 3 and its hook is on, one training is logged once, by the hook of Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from . import _keras
+from ._fit import FitHook
+from ._library import Library, Seam
+
+__all__ = ["HOOK", "autolog"]
+
+
+def _seams() -> Iterator[Seam]:
+    import tensorflow as tf
+
+    yield tf.keras.Model, "fit"
+
+
+HOOK = FitHook(
+    "tensorflow",
+    "tensorflow>=2.16,<3",
+    ("tensorflow",),
+    Library(
+        flavor="tensorflow",
+        seams=_seams,
+        read=_keras.read,
+        epochs={_keras.EPOCHS: _keras.epoch},
+        tidy=_keras.tidy,
+        needs=("keras",),
+    ),
+    _keras.OPTIONS
+    | {
+        "saved_model_kwargs",
+        "keras_model_kwargs",
+        "checkpoint",
+        "checkpoint_monitor",
+        "checkpoint_mode",
+        "checkpoint_save_best_only",
+        "checkpoint_save_weights_only",
+        "checkpoint_save_freq",
+    },
+)
+autolog = HOOK.autolog

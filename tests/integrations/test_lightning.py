@@ -1,0 +1,68 @@
+"""PyTorch Lightning, trained for real under each of its names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is in the nox session lightning")
+lightning = pytest.importorskip("lightning", reason="Lightning is in the nox session lightning")
+
+import numpy as np
+from classic import Contract
+
+X = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.2, 0.9], [0.9, 0.3], [0.1, 0.8], [0.8, 0.1]])
+Y = torch.tensor([[0.0], [1.0], [0.0], [1.0], [0.0], [1.0]])
+
+
+def network(base: Any) -> Any:
+    class Network(base):
+        def __init__(self) -> None:
+            super().__init__()
+            self.save_hyperparameters({"hidden": 1})
+            self.layer = torch.nn.Linear(2, 1)
+
+        def forward(self, x: Any) -> Any:
+            return self.layer(x)
+
+        def training_step(self, batch: Any, _: Any) -> Any:
+            loss = torch.nn.functional.mse_loss(self(batch[0]), batch[1])
+            self.log("train_loss", loss)
+            return loss
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    return Network
+
+
+Network = network(lightning.LightningModule)
+
+
+class TestLightning(Contract):
+    library, tag, span = "lightning", "pytorch", "fit Network"
+    rows, features, epochs = 6, 2, 2
+    fails = ValueError
+
+    def trainer(self) -> Any:
+        quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+        return lightning.Trainer(max_epochs=2, accelerator="cpu", enable_checkpointing=False, **quiet)
+
+    def train(self) -> Any:
+        data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, Y), batch_size=3)
+        self.trainer().fit(Network(), data)
+
+    def fail(self) -> None:
+        def broken(self: Any, batch: Any, _: Any) -> Any:
+            raise ValueError("the user's")
+
+        model = Network()
+        model.training_step = broken.__get__(model)
+        self.trainer().fit(model, torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, Y)))
+
+    def seam(self) -> tuple[Any, str]:
+        return lightning.Trainer, "fit"
+
+    def check_model(self, loaded: Any) -> None:
+        assert np.asarray(loaded.predict(X.numpy())).shape == (6, 1)
