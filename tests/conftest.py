@@ -6,6 +6,7 @@ import gc
 import os
 import shutil
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 os.environ["MLSPAN_STRICT"] = "1"
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="mlspan-state-")  # where spools are kept, of programs as well
 os.environ["MLSPAN_TRACKING_URI"] = "none"  # tests that want MLflow say which
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -44,7 +44,9 @@ def test_which_value_counts(arguments: Any, environ: Any, name: str, value: Any)
         ({"max_content_bytes": 3}, "max_content_bytes: 1024 or more"),
         ({"sample_ratio": 2}, "sample_ratio: from 0 to 1"),
         ({"sample_ratio": True}, "sample_ratio: from 0 to 1"),
-        ({"durability": "span"}, 'durability takes "batch"; "span" needs the spool, which is yet to come'),
+        ({"durability": "safe"}, 'durability takes "none", "batch" or "span"'),
+        ({"spool_bytes": 1000}, "spool_bytes: 1 MiB or more"),
+        ({"spool_age": 0}, "spool_age: seconds, more than 0"),
     ],
 )
 def test_a_bad_argument_is_refused_at_once(arguments: Any, said: str) -> None:

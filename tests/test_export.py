@@ -23,6 +23,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_s
 from mlspan import tracing
 from mlspan.tracing.context import Origin
 from mlspan.tracing.export.assembly import Assembly
+from mlspan.tracing.export.keeping import Keeping
 from mlspan.tracing.export.parcel import Away, Parcel, Refused
 from mlspan.tracing.export.pipeline import Pipeline
 
@@ -30,7 +31,7 @@ from mlspan.tracing.export.pipeline import Pipeline
 class Memory:
     """A sink that keeps what it is sent."""
 
-    exit_grace = 5.0
+    exit_grace, local = 5.0, False
 
     def __init__(self) -> None:
         self.parcels: list[Parcel] = []
@@ -44,6 +45,7 @@ class Memory:
         self.parcels += taken
         return [Refused(parcel, "no such thing") for parcel in parcels if parcel not in taken]
 
+    def prepare(self) -> None: ...
     def close(self) -> None: ...
 
 
@@ -58,7 +60,7 @@ def sink() -> Memory:
 
 @pytest.fixture
 def pipeline(sink: Memory) -> Iterator[Pipeline]:
-    made = Pipeline(sink, Origin, assembly=partial(Assembly, orphan_after=0.3))
+    made = Pipeline({"mlflow": (lambda: sink, {})}, Origin, assembly=partial(Assembly, orphan_after=0.3))
     yield made
     made.stop(5)
 
@@ -167,17 +169,20 @@ def test_a_refused_trace_takes_none_along(tracer: Any, pipeline: Pipeline, sink:
 
 
 def test_memory_is_bounded(sink: Memory, caplog: pytest.LogCaptureFixture) -> None:
-    """With the backend away, what is over the bound is dropped, counted and reported."""
+    """With the backend away, what is over the bound is dropped, counted and reported; the rest is sent later."""
     sink.fault = Away("away")
-    pipeline = Pipeline(sink, Origin, store_bytes=10_000)
+    pipeline = Pipeline({"mlflow": (lambda: sink, {})}, Origin, keeping=Keeping(most_memory=1024 * 1024))
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(pipeline)
-    for _ in range(20):
-        provider.get_tracer("t").start_span("x", attributes={**AI, "gen_ai.input.messages": "x" * 1000}).end()
+    for _ in range(40):
+        provider.get_tracer("t").start_span("x", attributes={**AI, "gen_ai.input.messages": "x" * 100_000}).end()
     assert not pipeline.flush(5)
-    assert pipeline.lost["overflow"] == 20 - 10_000 // 1004
-    assert not pipeline.stop(5)
-    assert caplog.messages[-1] == "mlspan: spans lost so far, as more came than could be sent: 11"
+    lost = pipeline.lost["overflow"]
+    assert 30 <= lost < 40
+    sink.fault = None
+    assert pipeline.stop(5)
+    assert len(sink.parcels) == 40 - lost
+    assert f"mlspan: spans lost so far, as more came than could be kept: {lost}" in caplog.messages
 
 
 def test_a_forked_child_sends_its_own(tmp_path: Any) -> None:
@@ -194,7 +199,7 @@ def test_a_forked_child_sends_its_own(tmp_path: Any) -> None:
                 out.writelines(f"{{span.name}}\\n" for parcel in parcels for span in parcel.spans)
             return []
         def close(self): ...
-    pipeline = Pipeline(File(), Origin, interval=60)
+    pipeline = Pipeline({{"mlflow": (File, {{}})}}, Origin, interval=60)
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(pipeline)
     tracer = provider.get_tracer("t")
@@ -262,7 +267,8 @@ def test_a_backend_that_is_down_costs_nobody(bad_server: str, backend: str) -> N
     assert float(milliseconds) < 5
     assert ended - float(finished) < 5
     if backend == "mlflow":
-        assert len([line for line in done.stderr.splitlines() if line.startswith("mlspan:")]) <= 1
+        lines = [line for line in done.stderr.splitlines() if line.startswith("mlspan:")]
+        assert [line for line in lines if "stay in" not in line][1:] == []
 
 
 def test_a_server_without_permission_is_one_line(scripted: Any, tracing_off: None, caplog: Any) -> None:

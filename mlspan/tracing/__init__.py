@@ -5,8 +5,9 @@ The functions here are the public surface; the modules beside it hold what they 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Literal
 
 from opentelemetry import trace as _otel
 
@@ -14,11 +15,18 @@ from . import config as _config
 from . import setup as _setup
 from .content import Redact
 from .context import run, session, tags, user, wrap
+from .destinations import keeping as _keeping
 from .manual import span, trace
+
+if TYPE_CHECKING:
+    from .export.dead import Dead
+    from .export.drain import Drained
 
 __all__ = [
     "configure",
     "current_trace_id",
+    "dead",
+    "drain",
     "flush",
     "run",
     "session",
@@ -43,7 +51,10 @@ def configure(
     redact: Redact | None = None,
     max_content_bytes: int | None = None,
     sample_ratio: float | None = None,
-    durability: Literal["batch"] | None = None,
+    durability: Literal["none", "batch", "span"] | None = None,
+    spool_dir: str | os.PathLike[str] | None = None,
+    spool_bytes: int | None = None,
+    spool_age: float | None = None,
     service_name: str | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> None:
@@ -63,8 +74,12 @@ def configure(
             to all content, to the messages of exceptions and to the status of spans.
         max_content_bytes: the most that one attribute may hold of content (1 MiB); what is longer is cut, and says so.
         sample_ratio: the share of traces to keep, from 0 to 1, chosen by trace id.
-        durability: how much a killed process may lose: ``"batch"``, what ended in the last second or so, and what waits
-            for a backend that is away.
+        durability: how much a killed process may lose: ``"batch"`` (the default), what ended in the last second or so;
+            ``"span"``, nothing that has ended; ``"none"``, all that was not yet sent: nothing is written to disk.
+        spool_dir: the folder in which spans wait to be sent. Default: ``$XDG_STATE_HOME/mlspan/spool``, which is
+            ``~/.local/state/mlspan/spool``.
+        spool_bytes: the most that the folder may hold (512 MiB); spans that come on top are dropped and counted.
+        spool_age: seconds after which a span that nobody has taken is dropped and counted (7 days).
         service_name: ``service.name`` of the spans, where the application has set no TracerProvider of its own.
         tags: tags of every trace.
 
@@ -83,6 +98,37 @@ def flush(timeout: float = 30.0) -> bool:
 def shutdown(timeout: float = 30.0) -> bool:
     """End abandoned streams, :func:`flush`, and record no more until somebody calls configure or autolog."""
     return _setup.stop(timeout)
+
+
+def drain(
+    *,
+    spool_dir: str | os.PathLike[str] | None = None,
+    tracking_uri: str | None = None,
+    timeout: float = 0.0,
+    progress: Callable[[Drained], object] | None = None,
+) -> Drained:
+    """Send what processes that are gone have left on disk: after an outage, or from a job that runs now and then.
+
+    Needs no ``configure``: each spool says where its spans go. What a process that lives has waiting is its own to
+    send. Credentials are never kept there: they come from the environment, as always.
+
+    Args:
+        spool_dir: as in :func:`configure`.
+        tracking_uri: send traces there instead of where they were meant to go.
+        timeout: seconds in which a backend that is away is asked again; 0: each is asked once.
+        progress: called with the counts so far after each batch.
+
+    Returns:
+        The counts, and what stays in the folder and why.
+    """
+    return _setup.drain(_config.resolve({"spool_dir": spool_dir}), tracking_uri, timeout, progress)
+
+
+def dead(*, spool_dir: str | os.PathLike[str] | None = None) -> list[Dead]:
+    """What was set aside as no backend takes it, each with its reason; the oldest first."""
+    from .export.dead import read
+
+    return read(_keeping(_config.resolve({"spool_dir": spool_dir})))
 
 
 def current_trace_id() -> str | None:

@@ -71,6 +71,9 @@ class Config:
     max_content_bytes: int = setting(1024 * 1024, MLSPAN_MAX_CONTENT_BYTES=int)
     sample_ratio: float = setting(1.0, MLSPAN_SAMPLE_RATIO=float)
     durability: str = setting("batch", MLSPAN_DURABILITY=str)
+    spool_dir: str | os.PathLike[str] | None = setting(None, MLSPAN_SPOOL_DIR=str)
+    spool_bytes: int = setting(512 * 1024 * 1024, MLSPAN_SPOOL_BYTES=int)
+    spool_age: float = setting(7 * 24 * 3600.0, MLSPAN_SPOOL_AGE=float)
     service_name: str | None = setting(None, MLSPAN_SERVICE_NAME=str)
     tags: Mapping[str, str] | None = setting(None, MLSPAN_TAGS=_mapping)
 
@@ -80,7 +83,9 @@ class Config:
             is_a(self.max_content_bytes, int) and self.max_content_bytes >= 1024, "max_content_bytes: 1024 or more"
         )
         _require(is_a(self.sample_ratio, (int, float)) and 0 <= self.sample_ratio <= 1, "sample_ratio: from 0 to 1")
-        _require(self.durability == "batch", 'durability takes "batch"; "span" needs the spool, which is yet to come')
+        _require(self.durability in {"none", "batch", "span"}, 'durability takes "none", "batch" or "span"')
+        _require(is_a(self.spool_bytes, int) and self.spool_bytes >= 1024 * 1024, "spool_bytes: 1 MiB or more")
+        _require(is_a(self.spool_age, (int, float)) and self.spool_age > 0, "spool_age: seconds, more than 0")
         redactor(self.redact)
 
 

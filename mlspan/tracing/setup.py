@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from opentelemetry import trace
@@ -22,14 +22,14 @@ from .._version import __version__
 from . import context
 from .config import Config, resolve
 from .content import Policy, redactor
-from .export.assembly import Assembly
-from .export.otlp import OtlpSink, Singly, exports_otlp
+from .destinations import keeping, mlflow_sink, needs_otlp, open_sink, pipeline
+from .exits import Exits
 from .export.pipeline import Pipeline
 from .live import finish_streams
 from .metrics import Instruments
 
 if TYPE_CHECKING:
-    from .export.mlflow import MlflowSink
+    from .export.drain import Drained
 
 
 class Tap(SpanProcessor):
@@ -64,12 +64,9 @@ class Runtime:
             capture=config.capture_content, redact=redactor(config.redact), limit=config.max_content_bytes
         )
         self.instruments = Instruments(__version__)
-        self._sink = None if config.tracking_uri == "none" else _sink(config)
+        self._sink = mlflow_sink(config)
         self._origin = _origin(config)
-        self.pipeline: Pipeline | None = None
-        if self._sink is not None:
-            self.pipeline = Pipeline(self._sink, self._origin, assembly=partial(Assembly, _keep(config.sample_ratio)))
-        self._otlp: Pipeline | None = None
+        self._pipelines: dict[bool, Pipeline] = {}  # by whether it sends by OTLP too: not all providers need us to
         self._own: TracerProvider | None = None
         self._seen: object = None
         self._tracer: trace.Tracer = trace.NoOpTracer()
@@ -108,29 +105,30 @@ class Runtime:
     def _join(self, provider: TracerProvider) -> None:
         with _taps_lock:
             tap = _taps.get(provider)
-            targets = tuple(target for target in (self.pipeline, self._otlp_for(provider)) if target is not None)
+            targets = self._targets(provider)
             if tap is not None:
                 tap.targets = targets
             else:
                 tap = _taps[provider] = Tap(targets)
                 provider.add_span_processor(tap)
 
-    def _otlp_for(self, provider: TracerProvider) -> Pipeline | None:
-        """Our OTLP exporter: where it was asked for, or where the environment names one that *provider* lacks."""
-        environ, endpoint = os.environ, self.config.otlp_endpoint
-        named = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-        if endpoint is None and (not named or environ.get("OTEL_TRACES_EXPORTER") == "none" or exports_otlp(provider)):
-            return None
-        if self._otlp is None:
-            sink = OtlpSink(endpoint, self.config.otlp_protocol)
-            self._otlp = Pipeline(sink, context.Origin, assembly=Singly, batch=512)
-        return self._otlp
+    def _targets(self, provider: TracerProvider) -> tuple[Pipeline, ...]:
+        by_otlp = needs_otlp(self.config, provider)
+        if self._sink is None and not by_otlp:
+            return ()
+        if by_otlp not in self._pipelines:
+            self._pipelines[by_otlp] = pipeline(self.config, self._origin, self._sink, by_otlp=by_otlp)
+        return (self._pipelines[by_otlp],)
 
     def _stop(self, timeout: float | None) -> bool:
         """All at once, as each may have to wait for a backend that is down."""
-        asked = [(pipeline.ask(last=True), pipeline.grace(timeout)) for pipeline in self._pipelines()]
+        pipelines = list(self._pipelines.values())
+        asked = [(each.ask(last=True), each.grace(timeout)) for each in pipelines]
         started = time.monotonic()
-        return all([flush.wait(grace - (time.monotonic() - started)) for flush, grace in asked])  # noqa: C419
+        sent = all([flush.wait(grace - (time.monotonic() - started)) for flush, grace in asked])  # noqa: C419
+        for each in pipelines:
+            each.say_what_stays()
+        return sent
 
     def trace_url(self, trace_id: str) -> str | None:
         if self._sink is None:
@@ -148,11 +146,13 @@ class Runtime:
     def flush(self, timeout: float) -> bool:
         until = time.monotonic() + timeout
         self.instruments.catch_up()
-        asked = [pipeline.ask(last=False) for pipeline in self._pipelines()]
+        asked = [each.ask(last=False) for each in self._pipelines.values()]
         return all([flush.wait(until - time.monotonic()) for flush in asked])  # noqa: C419  # each, whatever the others say
 
-    def _pipelines(self) -> list[Pipeline]:
-        return [pipeline for pipeline in (self.pipeline, self._otlp) if pipeline is not None]
+    def save(self, timeout: float) -> bool:
+        """Whether all that has ended is on disk, within *timeout* seconds; nothing is waited for but the disk."""
+        asked = [each.ask(last=False, send=False) for each in self._pipelines.values()]
+        return all([flush.wait(timeout) for flush in asked])  # noqa: C419
 
     def shutdown(self, timeout: float | None) -> bool:
         """Send all, and let go of every provider; None waits as long as the sink asks for at the process's end."""
@@ -187,6 +187,7 @@ def start(config: Config) -> Runtime:
         if before is None:
             context.follow_runs()
             atexit.register(stop, None)
+            _exits.watch()
         else:
             before.shutdown(5)
         _runtime.tracer()
@@ -207,13 +208,29 @@ def stop(timeout: float | None) -> bool:
     with _runtime_lock:
         before, _runtime, _ended = _runtime, None, True
     atexit.unregister(stop)
+    _exits.leave()
     return before is None or before.shutdown(timeout)
 
 
-def _sink(config: Config) -> MlflowSink:
-    from .export.mlflow import MlflowSink
+def _save() -> None:
+    if _runtime is not None:
+        _runtime.save(1.0)
 
-    return MlflowSink(tracking_uri=config.tracking_uri, experiment=config.experiment, run=config.run)
+
+_exits = Exits(partial(stop, None), _save)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_exits.forked)
+
+
+def drain(
+    config: Config, tracking_uri: str | None, timeout: float, progress: Callable[[Drained], object] | None
+) -> Drained:
+    """As :func:`mlspan.tracing.drain`; what this process itself has waiting goes first."""
+    from .export.drain import drain
+
+    if _runtime is not None:
+        _runtime.flush(max(timeout, 5.0))
+    return drain(keeping(config), partial(open_sink, tracking_uri=tracking_uri), timeout, progress)
 
 
 def _origin(config: Config) -> Callable[[], context.Origin]:
@@ -223,14 +240,6 @@ def _origin(config: Config) -> Callable[[], context.Origin]:
         experiment=config.experiment is None,
         tags=config.tags or {},
     )
-
-
-def _keep(ratio: float) -> Any:
-    """Whether a trace is sampled, by its id: the same answer as TraceIdRatioBased gives, in every process."""
-    if ratio >= 1:
-        return None
-    bound = TraceIdRatioBased(ratio).bound
-    return lambda trace_id: (trace_id & TraceIdRatioBased.TRACE_ID_LIMIT) < bound
 
 
 def _is_mlflows(provider: TracerProvider) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
+from itertools import count
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 
@@ -19,9 +20,10 @@ _MOST_SPANS: Final = 20_000  # of one trace, before it leaves in parts
 
 
 @dataclass(slots=True)
-class _Unit:
+class Unit:
     """A local root and what runs below it."""
 
+    number: int  # of the parcel that it is going to be; another one after each part
     root: _Key
     origin: Origin
     above: _Key | None = None  # a parent in this process that started before we listened: its end is worth waiting for
@@ -34,28 +36,6 @@ class _Unit:
     touched: float = 0.0
 
 
-class Assembler(Protocol):
-    """Turns the starts and ends of spans into parcels; called by one thread."""
-
-    def started(self, span: ReadableSpan, origin: Origin) -> None: ...
-
-    def ended(self, span: ReadableSpan) -> Parcel | None:
-        """The parcel that *span* completes, if it does."""
-        ...
-
-    def overdue(self) -> Iterable[Parcel]:
-        """What has waited too long; asked every second or so."""
-        ...
-
-    def settled(self) -> Iterable[Parcel]:
-        """What a flush is to send of what waits."""
-        ...
-
-    def rest(self) -> Iterable[Parcel]:
-        """All that has ended, whatever is still open: there is no later."""
-        ...
-
-
 class Assembly:
     """Puts spans together, one local root (no parent, or one in another process) at a time. Not for many threads.
 
@@ -65,8 +45,10 @@ class Assembly:
 
     def __init__(self, keep: Callable[[int], bool] | None = None, orphan_after: float = 30.0) -> None:
         self._keep, self._orphan_after = keep, orphan_after
-        self._units: dict[_Key, _Unit] = {}  # by each of its spans
-        self._waiting: dict[_Key, _Unit] = {}  # by root: what has ended with children still open, or may never end
+        self._numbers = count(1)
+        self.dropped: list[int] = []  # numbers of the parcels that nobody is to have, until somebody empties it
+        self._units: dict[_Key, Unit] = {}  # by each of its spans
+        self._waiting: dict[_Key, Unit] = {}  # by root: what has ended with children still open, or may never end
 
     def started(self, span: ReadableSpan, origin: Origin) -> None:
         key = _key(span)
@@ -74,7 +56,7 @@ class Assembly:
         above = None if parent is None or parent.is_remote else self._units.get((parent.trace_id, parent.span_id))
         if above is None:
             unseen = (parent.trace_id, parent.span_id) if parent is not None and not parent.is_remote else None
-            above = self._waiting[key] = _Unit(key, origin, above=unseen)
+            above = self._waiting[key] = Unit(next(self._numbers), key, origin, above=unseen)
         else:
             above.origin = _filled(above.origin, origin)
         above.open.add(key)
@@ -82,24 +64,26 @@ class Assembly:
         above.touched = monotonic()
         self._units[key] = above
 
-    def ended(self, span: ReadableSpan) -> Parcel | None:
+    def ended(self, span: ReadableSpan) -> tuple[int, Unit, Parcel | None]:
+        """The number of the parcel that *span* belongs to, what it is part of, and the parcel that it completes."""
         key = _key(span)
         unit = self._units.get(key) or self._below(span, key)
         unit.open.discard(key)
         unit.ended.append(span)
-        unit.genai = unit.genai or _is_genai(span)
+        unit.genai = unit.genai or is_genai(span)
         unit.touched = monotonic()
         if key == unit.root:
             unit.root_ended = unit.touched
+        number = unit.number
         if unit.root_ended is not None and not unit.open and unit.above is None:
-            return self._leave(unit)
-        return self._part(unit) if len(unit.ended) >= _MOST_SPANS else None
+            return number, unit, self._leave(unit)
+        return number, unit, self._part(unit) if len(unit.ended) >= _MOST_SPANS else None
 
-    def _below(self, span: ReadableSpan, key: _Key) -> _Unit:
+    def _below(self, span: ReadableSpan, key: _Key) -> Unit:
         """The unit of a span whose start we have not seen: what is below it, if that waits, else its own."""
         unit = next((unit for unit in self._waiting.values() if unit.above == key), None)
         if unit is None:
-            return _Unit(key, Origin(), parts=1)
+            return Unit(next(self._numbers), key, Origin(), parts=1)
         del self._waiting[unit.root]
         parent = span.parent
         unit.above = (parent.trace_id, parent.span_id) if parent is not None and not parent.is_remote else None
@@ -107,6 +91,10 @@ class Assembly:
         unit.seen.append(key)
         self._units[key] = self._waiting[key] = unit
         return unit
+
+    def growing(self) -> Iterator[Unit]:
+        """What has ended in part."""
+        return (unit for unit in self._waiting.values() if unit.ended)
 
     def settled(self) -> Iterator[Parcel]:
         """What has ended but for a parent that we have not seen start, which may never end for us."""
@@ -130,24 +118,30 @@ class Assembly:
             if (parcel := self._leave(unit)) is not None:
                 yield parcel
 
-    def _part(self, unit: _Unit) -> Parcel | None:
+    def _part(self, unit: Unit) -> Parcel | None:
         if not unit.ended or not unit.genai:
             return None
         unit.parts += 1
         spans, unit.ended = unit.ended, []
-        return self._parcel(unit, spans, whole=False)
+        parcel = self._parcel(unit, spans, whole=False)
+        unit.number = next(self._numbers)
+        return parcel
 
-    def _leave(self, unit: _Unit) -> Parcel | None:
+    def _leave(self, unit: Unit) -> Parcel | None:
         for key in unit.seen:
             self._units.pop(key, None)
         self._waiting.pop(unit.root, None)
         whole = unit.root_ended is not None and not unit.open and not unit.parts
-        return self._parcel(unit, unit.ended, whole=whole) if unit.ended and unit.genai else None
+        if unit.ended and unit.genai:
+            return self._parcel(unit, unit.ended, whole=whole)
+        self.dropped.append(unit.number)
+        return None
 
-    def _parcel(self, unit: _Unit, spans: list[ReadableSpan], *, whole: bool) -> Parcel | None:
+    def _parcel(self, unit: Unit, spans: list[ReadableSpan], *, whole: bool) -> Parcel | None:
         if self._keep is not None and not self._keep(unit.root[0]):
+            self.dropped.append(unit.number)
             return None
-        return Parcel(unit.origin, tuple(spans), unit.root[1], whole)
+        return Parcel(unit.origin, tuple(spans), unit.root[1], whole, unit.number)
 
 
 def _key(span: ReadableSpan) -> _Key:
@@ -156,7 +150,7 @@ def _key(span: ReadableSpan) -> _Key:
     return context.trace_id, context.span_id
 
 
-def _is_genai(span: ReadableSpan) -> bool:
+def is_genai(span: ReadableSpan) -> bool:
     return any(name.startswith(("gen_ai.", "mlspan.")) for name in span.attributes or ())
 
 

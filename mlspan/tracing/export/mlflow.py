@@ -79,6 +79,19 @@ class MlflowSink:
         """The most seconds that a process's end may wait: long for a database, whose first use may have to make it."""
         return 3.5 if _is_server(self._uri) else 60.0
 
+    @property
+    def local(self) -> bool:
+        return not _is_server(self._uri)
+
+    def prepare(self) -> None:
+        """Import what the store needs: of MLflow that takes seconds."""
+        if _is_server(self._uri):
+            from . import mlflow_http  # noqa: F401
+        else:
+            from .mlflow_store import import_mlflow
+
+            import_mlflow()
+
     def send(self, parcels: Sequence[Parcel]) -> list[Refused]:
         refused: list[Refused] = []
         places: dict[_Place, list[Trace]] = defaultdict(list)
@@ -87,7 +100,7 @@ class MlflowSink:
                 place, run_id = self.locate(origin_of(parcel))
                 places[place].append(trace_of(parcel, run_id))
             except Rejected as rejected:
-                refused.append(Refused(parcel, rejected.reason))
+                refused.append(Refused(parcel, rejected.reason, keep=True))
         for (uri, experiment_id), traces in places.items():
             refused += self._write(self._store(uri), experiment_id, traces)
         return refused
@@ -98,7 +111,7 @@ class MlflowSink:
             store.write(experiment_id, [_summed(store, trace) for trace in traces])
         except Rejected as rejected:
             if rejected.all_of_it or len(traces) == 1:
-                return [Refused(trace.parcel, rejected.reason) for trace in traces]
+                return [Refused(trace.parcel, rejected.reason, keep=rejected.all_of_it) for trace in traces]
             half = len(traces) // 2
             return self._write(store, experiment_id, traces[:half]) + self._write(store, experiment_id, traces[half:])
         return []

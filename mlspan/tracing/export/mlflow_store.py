@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -16,6 +16,13 @@ from .mlflow_trace import Counted, Info, Trace, settable
 from .parcel import Away
 
 _PASSING = {"TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "REQUEST_LIMIT_EXCEEDED"}  # a database locked, or gone
+
+
+def import_mlflow() -> None:
+    """What every first call needs of it; where there is no MLflow, the call says so."""
+    with suppress(ImportError):
+        import mlflow.entities
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
 
 class Database:

@@ -1,33 +1,19 @@
-"""The same spans to any OTLP receiver, by OpenTelemetry's own exporters on a thread of ours."""
+"""The same spans to any OTLP receiver. Light: what sends is imported when there is something to send."""
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 
-from ..context import Origin
-from .parcel import Away, Parcel, Refused
+from .parcel import Packed, Refused
 
-_TRIES: Final = 6  # of one batch, each with the exporter's own retries, before it is given up
+if TYPE_CHECKING:
+    from .otlp_send import Sender
 
-
-class Singly:
-    """Stands where Assembly does: every span leaves as soon as it has ended, GenAI or not."""
-
-    def started(self, span: ReadableSpan, origin: Origin) -> None: ...
-
-    def ended(self, span: ReadableSpan) -> Parcel | None:
-        return Parcel(Origin(), (span,), 0, whole=False)
-
-    def settled(self) -> Iterator[Parcel]:
-        return iter(())
-
-    overdue = rest = settled
+SIGNAL: Final = "/v1/traces"
 
 
 class OtlpSink:
@@ -38,66 +24,47 @@ class OtlpSink:
             ``/v1/traces`` is added unless it is there. None: what the environment says.
         protocol: ``http/protobuf`` or ``grpc``; None: what the environment says, else ``http/protobuf``.
 
-    Headers, certificates, compression and timeouts are those of the ``OTEL_EXPORTER_OTLP_*`` variables.
+    Headers, certificates, compression and timeouts are those of the ``OTEL_EXPORTER_OTLP_*`` variables. The stock
+    exporters try a batch again by themselves, for ten seconds and more, and do not tell an outage from a refusal.
     """
 
     exit_grace = 3.5
+    local = False
 
     def __init__(self, endpoint: str | None, protocol: str | None) -> None:
-        self._endpoint = endpoint
-        environ = os.environ
-        self._protocol = (
-            protocol or environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
-        )
-        self._opened: Any = None
-        self._failures = 0
+        self.protocol = protocol or variable("PROTOCOL") or "http/protobuf"
+        self.endpoint = endpoint or _default_endpoint(self.protocol)
+        self._named = endpoint
+        self._sender: Sender | None = None
 
-    @property
-    def _exporter(self) -> Any:
-        if self._opened is None:
-            self._opened = _grpc(self._endpoint) if self._protocol == "grpc" else _http(self._endpoint)
-        return self._opened
+    def prepare(self) -> None:
+        from . import otlp_send
 
-    def send(self, parcels: Sequence[Parcel]) -> list[Refused]:
-        from opentelemetry.sdk.trace.export import SpanExportResult
+        if self.protocol == "grpc":
+            otlp_send.import_grpc()
 
-        spans = [span for parcel in parcels for span in parcel.spans]
-        if self._exporter.export(spans) is SpanExportResult.SUCCESS:
-            self._failures = 0
-            return []
-        self._failures += 1
-        where = self._endpoint or "OTEL_EXPORTER_OTLP_ENDPOINT"
-        if self._failures < _TRIES:
-            msg = f"the OTLP receiver ({where}) takes no spans"
-            raise Away(msg)
-        self._failures = 0
-        return [Refused(parcel, f"spans that the OTLP receiver ({where}) has not taken are lost") for parcel in parcels]
+    def send(self, parcels: Sequence[Packed]) -> list[Refused]:
+        if self._sender is None:
+            from .otlp_send import Sender
+
+            self._sender = Sender(self.endpoint, self._named, self.protocol)
+        return self._sender.send(parcels)
 
     def close(self) -> None:
-        if self._opened is not None:
-            self._opened.shutdown()
+        self._sender = None
 
 
-def _http(endpoint: str | None) -> Any:
-    from opentelemetry.exporter.otlp.proto.http import trace_exporter
-
-    if endpoint is not None and not endpoint.rstrip("/").endswith("/v1/traces"):
-        endpoint = endpoint.rstrip("/") + "/v1/traces"
-    _quieten(trace_exporter.__name__)
-    return trace_exporter.OTLPSpanExporter(endpoint=endpoint)
+def variable(name: str) -> str | None:
+    """Of OpenTelemetry's, the one for traces before the one for all signals."""
+    return os.environ.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}") or os.environ.get(f"OTEL_EXPORTER_OTLP_{name}")
 
 
-def _grpc(endpoint: str | None) -> Any:
-    from opentelemetry.exporter.otlp.proto.grpc import exporter, trace_exporter
-
-    _quieten(exporter.__name__)
-    return trace_exporter.OTLPSpanExporter(endpoint=endpoint)
-
-
-def _quieten(name: str) -> None:
-    """The exporter logs every failed try; of ours, the pipeline says it once. Other people's are left alone."""
-    ours = threading.current_thread()
-    logging.getLogger(name).addFilter(lambda record: record.thread != ours.ident)
+def _default_endpoint(protocol: str) -> str:
+    if exact := os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+        return exact
+    if protocol == "grpc":
+        return os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or "http://localhost:4317"
+    return (os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or "http://localhost:4318").rstrip("/") + SIGNAL
 
 
 def exports_otlp(provider: TracerProvider) -> bool:

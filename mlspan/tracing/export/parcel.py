@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
     from ..context import Origin
+
+Kind = Literal["mlflow", "otlp"]  # of a sink: mlflow takes parcels, otlp takes packed spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +22,25 @@ class Parcel:
     spans: Sequence[ReadableSpan]
     root_id: int  # of the span whose parent is absent, or in another process; it may have gone in an earlier parcel
     whole: bool  # False where more of the same root's spans may follow, or came before
+    number: int = 0  # of its own in its process
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """One span as OTLP's messages, each without what the next one holds."""
+
+    resource: bytes  # a ResourceSpans
+    scope: bytes  # a ScopeSpans
+    span: bytes  # a Span
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A parcel that its backend will never take."""
+    """What its backend will not take. *keep*: not from us, not now; it stays for a later process or drain."""
 
-    parcel: Parcel
+    parcel: Parcel | Packed
     reason: str  # one line, for a person
+    keep: bool = False
 
 
 class Away(Exception):  # noqa: N818  # a state of the backend, not a mistake
@@ -39,15 +52,24 @@ class Away(Exception):  # noqa: N818  # a state of the backend, not a mistake
 
 
 class Sink(Protocol):
-    """Takes parcels on the pipeline's own thread; sending one twice must be the same as sending it once."""
+    """Takes parcels, or packed spans, on a thread of its own; sending one twice must be the same as sending it once."""
 
     @property
     def exit_grace(self) -> float:
         """The most seconds that a process's end may wait for it."""
         ...
 
-    def send(self, parcels: Sequence[Parcel]) -> Sequence[Refused]:
-        """Store every parcel; return those that can never be stored. Raise Away to be asked again with all of them."""
+    @property
+    def local(self) -> bool:
+        """Whether it writes to a database itself, which a fork must not interrupt."""
+        ...
+
+    def prepare(self) -> None:
+        """Import what sending needs; no fork happens meanwhile."""
+        ...
+
+    def send(self, parcels: Sequence[Any]) -> Sequence[Refused]:
+        """Store all of them; return those that are not stored. Raise Away to be asked again with all of them."""
         ...
 
     def close(self) -> None:

@@ -1,77 +1,87 @@
-"""From ended spans to a sink, on a thread of its own: the caller's thread only puts them on a queue."""
+"""From ended spans to the spool, on a thread of its own: the caller's thread only puts them on a queue."""
 
 from __future__ import annotations
 
 import os
-import random
 import threading
 import weakref
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from time import monotonic
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import opentelemetry.context as otel
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
-from ..._guard import guard, log, tell_once
+from ..._guard import guard, log
 from ..context import Origin
-from .assembly import Assembler, Assembly
-from .parcel import Away, Parcel, Sink
+from .assembly import Assembly
+from .gate import IMPORTS
+from .keeping import IN_MEMORY, Keeping
+from .parcel import Kind, Sink
 
-_LONGEST_BACKOFF: Final = 30.0
+if TYPE_CHECKING:
+    from .intake import Intake
+
+_GATHER: Final = 0.1  # seconds in which spans are left to gather, so that the caller's thread is not disturbed for each
 
 
 class Flush:
-    """A flush that somebody waits for."""
+    """A flush that somebody waits for: *parts* of it have to be answered."""
 
-    __slots__ = ("_done", "_sent", "last")
+    __slots__ = ("_done", "_left", "_lock", "_sent", "last", "send")
 
-    def __init__(self, *, last: bool) -> None:
-        self._done, self._sent, self.last = threading.Event(), False, last
+    def __init__(self, *, last: bool, send: bool) -> None:
+        self._done, self._sent, self.last, self.send = threading.Event(), True, last, send
+        self._left, self._lock = 1, threading.Lock()
 
     def wait(self, timeout: float) -> bool:
         """Whether all was stored, within *timeout* seconds."""
         return self._done.wait(max(timeout, 0)) and self._sent
 
-    def answer(self, *, sent: bool) -> None:
-        self._sent = sent
-        self._done.set()
+    def expect(self, more: int) -> None:
+        self._left += more
+
+    def answer(self, sent: bool) -> None:
+        with self._lock:
+            self._sent = self._sent and sent
+            self._left -= 1
+            if self._left <= 0:
+                self._done.set()
 
 
 class Pipeline(SpanProcessor):
-    """A span processor that groups spans into traces and sends them in batches.
+    """A span processor that groups spans into traces, stores them, and has them sent.
 
     ``on_start`` and ``on_end`` may run inside a finalizer, in the middle of our own code on the same thread: they take
-    no lock and do no I/O, and ``SimpleQueue.put`` may be re-entered. All bookkeeping is the thread's alone.
+    no lock, and ``SimpleQueue.put`` may be re-entered. All bookkeeping is the thread's alone.
 
     Args:
-        sink: where parcels go.
+        sinks: by kind, what makes one, and where it goes (no credentials).
         origin: reads the caller's surroundings; called on the caller's thread as each span starts.
+        keeping: on disk or in memory, and how much.
+        address: fills in what an origin leaves unsaid, so that another process can send the trace.
         assembly: what puts spans together, made anew in a forked child.
         queue_spans: the most spans that may wait to be looked at; what comes on top is dropped, counted and reported.
-        store_bytes: the most content that may wait for a sink that is away; likewise.
-        interval: seconds after which a trace that has ended is sent, if no full batch comes first.
-        batch: the most traces in one call of the sink.
+        interval: seconds after which what has ended is stored, and sent if its trace is whole.
     """
 
     def __init__(
         self,
-        sink: Sink,
+        sinks: dict[Kind, tuple[Callable[[], Sink], dict[str, Any]]],
         origin: Callable[[], Origin],
         *,
-        assembly: Callable[[], Assembler] = Assembly,
+        keeping: Keeping = IN_MEMORY,
+        address: Callable[[Origin], Origin] = lambda origin: origin,
+        assembly: Callable[[], Assembly] = Assembly,
         queue_spans: int = 50_000,
-        store_bytes: int = 256 * 1024 * 1024,
         interval: float = 1.0,
-        batch: int = 100,
     ) -> None:
-        self._sink, self._origin, self._assemble = sink, origin, assembly
-        self._queue_spans, self._store_bytes, self._interval, self._batch = queue_spans, store_bytes, interval, batch
-        self.lost: Counter[str] = Counter()  # spans, by reason: overflow, refused, failed
-        self._reported = 0
+        self._sinks, self._origin, self._keeping = sinks, origin, keeping
+        self._address, self._assemble = address, assembly
+        self._queue_spans, self._interval = queue_spans, interval
+        self.lost: Counter[str] = Counter()  # spans, by reason: overflow, refused, unfit, expired
         self._stopped = False
         self._start_lock = threading.Lock()
         self._reset()
@@ -79,11 +89,10 @@ class Pipeline(SpanProcessor):
 
     def _reset(self) -> None:
         self._queue: SimpleQueue[Any] = SimpleQueue()
-        self._assembly = self._assemble()
-        self._outbox: deque[tuple[Parcel, int]] = deque()
-        self._outbox_bytes = 0
-        self._oldest = self._retry_at = self._looked = self._told_lost = 0.0
-        self._failures = 0
+        self._hurry = threading.Event()
+        self._origins: dict[int, Origin] = {}  # of open spans, for the journal
+        self._made = {kind: (make(), where) for kind, (make, where) in self._sinks.items()}
+        self._intake: Intake | None = None
         self._thread: threading.Thread | None = None
 
     # On the caller's thread.
@@ -91,43 +100,81 @@ class Pipeline(SpanProcessor):
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002  # the SDK's signature
         if self._thread is None and not self._stopped:
             self._start()
+        if "mlflow" not in self._sinks:
+            return
         if self._queue.qsize() < self._queue_spans:
-            self._queue.put((span, self._origin()))
+            origin = self._origin()
+            if self._keeping.durability == "span" and len(self._origins) < 2 * self._queue_spans:
+                self._origins[_span_id(span)] = origin
+            self._queue.put((span, origin))
         else:
             self.lost["overflow"] += 1
 
     def on_end(self, span: ReadableSpan) -> None:
-        if self._queue.qsize() < 2 * self._queue_spans:  # twice: an end that belongs to a start we have is no news
-            self._queue.put(span)
-        else:
+        if self._queue.qsize() >= 2 * self._queue_spans:  # twice: an end that belongs to a start we have is no news
             self.lost["overflow"] += 1
+        elif self._keeping.durability == "span":
+            self._queue.put(self._written(span))
+        else:
+            self._queue.put(span)
+
+    def _written(self, span: ReadableSpan) -> Any:
+        """*span* as it is to be taken from the queue, once it is on disk."""
+        origin, intake = self._origins.pop(_span_id(span), None), self._intake
+        return span if intake is None else intake.written(span, origin or Origin())
 
     def _start(self) -> None:
         with self._start_lock:
             if self._thread is None:
+                if self._keeping.durability == "span":
+                    with guard("opening the spool"):
+                        self._open()
                 self._thread = threading.Thread(target=self._run, name="mlspan-export", daemon=True)
                 self._thread.start()
+
+    def _open(self) -> Intake:
+        if self._intake is None:
+            with IMPORTS.closed():
+                from .intake import Intake
+
+            made, keeping = self._made, self._keeping
+            self._intake = Intake(made, keeping, self._address, self._assemble(), self.lost, self._interval)
+        return self._intake
 
     def flush(self, timeout: float) -> bool:
         """Whether all that had ended when this was called is stored, within *timeout* seconds."""
         return self.ask(last=False).wait(timeout)
 
     def stop(self, timeout: float | None = None) -> bool:
-        """Send what has ended, wait for it at most *timeout* seconds (None: as the sink asks), and stop."""
+        """Send what has ended, wait for it at most *timeout* seconds (None: as the sinks ask), and stop."""
         return self.ask(last=True).wait(self.grace(timeout))
 
     def grace(self, timeout: float | None) -> float:
-        return self._sink.exit_grace if timeout is None else timeout
+        if timeout is not None:
+            return timeout
+        return max((sink.exit_grace for sink, _ in self._made.values()), default=0)
 
-    def ask(self, *, last: bool) -> Flush:
-        """Begin a flush, or the last of them, without waiting for it."""
-        asked = Flush(last=last)
+    def ask(self, *, last: bool, send: bool = True) -> Flush:
+        """Begin a flush, or the last of them, without waiting for it. Without *send* it only brings all to the disk."""
+        asked = Flush(last=last, send=send)
         if self._thread is None or not self._thread.is_alive() or self._stopped:
-            asked.answer(sent=not self._outbox)
+            asked.answer(sent=self._thread is None or not self.waiting())
         else:
             self._queue.put(asked)
+            self._hurry.set()
         self._stopped = self._stopped or last
         return asked
+
+    def waiting(self) -> int:
+        """How many spans are stored and not yet sent everywhere."""
+        return self._intake.waiting() if self._intake is not None else 0
+
+    def say_what_stays(self) -> None:
+        """At the end, one line for what has not been sent."""
+        if self._intake is not None and (left := self._intake.waiting()):
+            shelf = self._intake.shelf
+            where = f"stay in {shelf.folder}, for the next process or `mlspan drain`" if shelf.on_disk else "are lost"
+            log.warning("mlspan: %d spans could not be sent and %s", left, where)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self.flush(timeout_millis / 1000)
@@ -139,105 +186,71 @@ class Pipeline(SpanProcessor):
 
     def _run(self) -> None:
         otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # nobody traces our sending
-        asked = None
+        intake = self._open()
+        with guard("looking for what others have left"):
+            intake.begin()
+        asked: Flush | None = None
         while asked is None or not asked.last:
-            try:
-                item = self._queue.get(timeout=self._patience())
-            except Empty:
-                item = None
-            asked = item if isinstance(item, Flush) else None
+            asked = None
             with guard("putting traces together"):
-                self._take(item)
-            with guard("sending traces"):
-                self._send(at_once=asked is not None)
-            self._report_lost(at_once=asked is not None and asked.last)
+                asked = self._gather(intake)
+            with guard("storing traces"):
+                if asked is not None or intake.is_due():
+                    intake.commit()
+            intake.report_lost(at_once=asked is not None and asked.last)
             if asked is not None:
-                asked.answer(sent=not self._outbox)
-        with guard("closing the exporter"):
-            self._sink.close()
+                self._pass_on(asked, intake)
 
-    def _patience(self) -> float:
-        """Seconds until there is something to do even if nothing comes."""
-        if not self._outbox:
-            return 5.0
-        return max(0.01, max(self._oldest + self._interval, self._retry_at) - monotonic())
+    def _gather(self, intake: Intake) -> Flush | None:
+        """Look at what has come; return a flush that somebody asks for as soon as it has come."""
+        item = self._next(intake.patience())
+        while item is not None and not isinstance(item, Flush):
+            intake.take(item)
+            item = self._next(0)
+        if not isinstance(item, Flush):
+            intake.look()
+            if intake.gathering():
+                self._hurry.wait(_GATHER)
+            return None
+        assembly = intake.assembly
+        intake.look(assembly.rest() if item.last else assembly.settled() if item.send else ())
+        self._hurry.clear()
+        return item
 
-    def _take(self, item: Any) -> None:
-        if isinstance(item, tuple):
-            self._assembly.started(*item)
-        elif isinstance(item, Flush):
-            for parcel in self._assembly.rest() if item.last else self._assembly.settled():
-                self._post(parcel)
-        elif item is not None and (done := self._assembly.ended(item)) is not None:
-            self._post(done)
-        if item is None or monotonic() - self._looked > 1:
-            self._looked = monotonic()
-            for parcel in self._assembly.overdue():
-                self._post(parcel)
+    def _next(self, timeout: float) -> Any:
+        try:
+            return self._queue.get(timeout=timeout) if timeout else self._queue.get_nowait()
+        except Empty:
+            return None
 
-    def _post(self, parcel: Parcel) -> None:
-        size = sum(len(v) for span in parcel.spans for v in (span.attributes or {}).values() if isinstance(v, str))
-        if self._outbox_bytes + size > self._store_bytes:
-            self.lost["overflow"] += len(parcel.spans)
-            return
-        if not self._outbox:
-            self._oldest = monotonic()
-        self._outbox.append((parcel, size))
-        self._outbox_bytes += size
+    def _pass_on(self, asked: Flush, intake: Intake) -> None:
+        couriers = intake.couriers if asked.send else []
+        asked.expect(len(couriers))
+        for courier in couriers:
+            courier.ask(asked.answer, last=asked.last)
+        if asked.last:
+            with guard("closing the spool"):
+                intake.close()
+        asked.answer(sent=True)
 
-    def _send(self, *, at_once: bool) -> None:
-        while self._outbox and self._is_due(at_once):
-            parcels = [parcel for parcel, _ in list(self._outbox)[: self._batch]]
-            try:
-                refused = self._sink.send(parcels)
-            except Away as away:
-                self._back_off(away)
-                return
-            except Exception as error:  # noqa: BLE001  # a sink's bug must not stop what comes after
-                tell_once("mlspan: traces are lost: %s: %s", type(error).__name__, error, error=error)
-                self.lost["failed"] += sum(len(parcel.spans) for parcel in parcels)
-            else:
-                for refusal in refused:
-                    tell_once("mlspan: %s", refusal.reason)
-                    self.lost["refused"] += len(refusal.parcel.spans)
-            self._sent(len(parcels))
 
-    def _is_due(self, at_once: bool) -> bool:  # ours alone
-        if at_once:
-            return True
-        now = monotonic()
-        return now >= self._retry_at and (len(self._outbox) >= self._batch or now - self._oldest >= self._interval)
-
-    def _sent(self, count: int) -> None:
-        for _ in range(count):
-            self._outbox_bytes -= self._outbox.popleft()[1]
-        if self._failures:
-            log.warning("mlspan: the trace store is back; %d traces are on their way", len(self._outbox))
-        self._failures, self._retry_at = 0, 0.0
-        self._oldest = monotonic()
-
-    def _back_off(self, away: Away) -> None:
-        if not self._failures:
-            log.warning("mlspan: %s; %d traces wait for it", away.reason, len(self._outbox))
-        self._failures += 1
-        wait = min(2.0 ** (self._failures - 1), _LONGEST_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311  # no secret
-        self._retry_at = monotonic() + (away.retry_after or wait)
-
-    def _report_lost(self, *, at_once: bool) -> None:
-        lost = self.lost["overflow"]
-        if lost > self._reported and (at_once or monotonic() - self._told_lost > _LONGEST_BACKOFF):
-            log.warning("mlspan: spans lost so far, as more came than could be sent: %d", lost)
-            self._reported, self._told_lost = lost, monotonic()
+def _span_id(span: ReadableSpan) -> int:
+    context = span.get_span_context()
+    return context.span_id if context else 0
 
 
 _pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
+_parents: list[Any] = []  # in a forked child: what is the parent's is not even given back
 
 
 def _after_fork() -> None:
-    """What the parent has waiting is the parent's to send, and its thread has stayed there."""
+    """What the parent has waiting is the parent's to send, and its threads have stayed there."""
     for pipeline in list(_pipelines):
+        _parents.append((pipeline._intake, pipeline._made))
         pipeline._start_lock = threading.Lock()
         pipeline._reset()
+        pipeline.lost.clear()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,50 @@
+"""Where a trace is to go, said so that another process can send it there, and without credentials."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from ..context import Origin
+
+_USER: Final = re.compile(r"^([a-zA-Z][\w+.-]*://)[^/?#]*@")
+_SECRET: Final = re.compile(r"([?&])[^=&]*(?:password|passwd|secret|token|key)[^=&]*=[^&#]*", re.IGNORECASE)
+_SQLITE: Final = re.compile(r"^(sqlite(?:\+\w+)?:///)([^/:?][^?]*)")
+_full: dict[str, str] = {}  # what this process knows with credentials, by what is left without
+
+
+def bare(uri: str) -> str:
+    """*uri* without user and password; :func:`full` gives back what this process has seen of them."""
+    left = _SECRET.sub(r"\1", _USER.sub(r"\1", uri)).rstrip("?&")
+    if left != uri:
+        _full[left] = uri
+    return left
+
+
+def full(uri: str) -> str:
+    """*uri* with the credentials that this process knows for it, from its settings or ``MLFLOW_TRACKING_URI``."""
+    if uri not in _full and (named := os.environ.get("MLFLOW_TRACKING_URI")):
+        bare(settled(named))
+    return _full.get(uri, uri)
+
+
+def settled(uri: str) -> str:
+    """*uri* with the path of a database made absolute, as another process may stand elsewhere."""
+    if (relative := _SQLITE.match(uri)) is None or relative[2] == ":memory:":
+        return uri
+    return f"{relative[1]}{Path(relative[2]).absolute()}{uri[relative.end() :]}"
+
+
+def address(origin: Origin, uri: str, experiment: str | None, run: str | None) -> Origin:
+    """*origin* with what it leaves unsaid filled in: the settings of this process are not those of another."""
+    named = origin.experiment_id or origin.experiment_name or experiment
+    return replace(
+        origin,
+        tracking_uri=settled(origin.tracking_uri or uri),
+        experiment_id=origin.experiment_id or (None if named else "0"),
+        experiment_name=origin.experiment_name or (None if origin.experiment_id else experiment),
+        run_id=origin.run_id or run or os.environ.get("MLFLOW_RUN_ID"),
+    )

@@ -1,0 +1,134 @@
+"""Send what processes that are gone have left, from a process that may have nothing else to do."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .courier import Delivery
+from .dead import Letters
+from .keeping import Keeping, default_folder
+from .parcel import Away, Kind, Parcel, Refused, Sink
+from .shelf import close, left_behind, recover, set_aside
+from .spool import Spool
+
+_BETWEEN = 2.0  # seconds between two tries of a backend that is away
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What a drain has done so far. Counts are of spans, each counted once for every backend that it was for."""
+
+    sent: int = 0
+    refused: int = 0  # set aside: `dead()` has them
+    expired: int = 0  # older than the age bound
+    stay: int = 0  # still in the folder, for the reasons below
+    in_use: int = 0  # spools whose processes live; what is in them is theirs to send
+    reasons: Mapping[str, int] = field(default_factory=dict)  # why spans were refused or stay, and how many
+
+
+@dataclass(slots=True)
+class _Job:
+    """One spool and one of the sinks that it owes spans to."""
+
+    spool: Spool
+    delivery: Delivery
+    sink: Sink
+    away: str = ""
+
+
+def drain(
+    keeping: Keeping,
+    open_sink: Callable[[Kind, Mapping[str, Any]], Sink],
+    timeout: float,
+    progress: Callable[[Drained], object] | None,
+) -> Drained:
+    """Send from every spool of a process that is gone.
+
+    Args:
+        keeping: the folder and its bounds.
+        open_sink: makes a sink of what a spool says of it.
+        timeout: seconds in which a backend that is away is asked again; 0: each is asked once.
+        progress: called after each batch.
+    """
+    folder = keeping.folder or default_folder()
+    lost: Counter[str] = Counter()
+    spools, in_use = [], 0
+    for path in left_behind(folder):
+        if (spool := recover(path)) is not None:
+            lost["expired"] += spool.expire(time.time() - keeping.most_age)
+            spools.append(spool)
+        else:
+            in_use += path.exists()
+    jobs = [
+        _Job(spool, Delivery(kind, sink, Letters(folder), lost), sink)  # type: ignore[arg-type]  # as the spool says
+        for spool in spools
+        for kind, where in spool.described().items()
+        for sink in [open_sink(kind, where)]  # type: ignore[arg-type]
+    ]
+
+    def so_far() -> Drained:
+        reasons: Counter[str] = Counter()
+        for job in jobs:
+            reasons.update(job.delivery.reasons)
+            if job.away:
+                reasons[job.away] += job.spool.spans()
+        stay = sum(spool.spans() for spool in spools)
+        sent = sum(job.delivery.sent for job in jobs)
+        return Drained(sent, lost["refused"], lost["expired"], stay, in_use, dict(reasons))
+
+    def tell() -> None:
+        if progress is not None:
+            progress(so_far())
+
+    until = time.monotonic() + timeout
+    left = list(jobs)
+    while left:
+        left = [job for job in left if not _done(job, tell)]
+        if not left or time.monotonic() >= until:
+            break
+        time.sleep(min(_BETWEEN, max(until - time.monotonic(), 0)))
+    done = so_far()
+    for job in jobs:
+        job.sink.close()
+    for spool in spools:
+        close(spool)
+    return done
+
+
+def _done(job: _Job, progress: Callable[[], object]) -> bool:
+    """Whether there is nothing more to try; False where the backend is away."""
+    job.away = ""
+    try:
+        while job.delivery.step(job.spool):
+            progress()
+    except Away as away:
+        job.away = away.reason
+        return False
+    except sqlite3.DatabaseError as error:
+        if job.spool.path is not None and not isinstance(error, sqlite3.OperationalError):
+            set_aside(job.spool.path, error)
+    return True
+
+
+class Redirected:
+    """A sink that sends every parcel to another tracking server or database than it was meant for."""
+
+    def __init__(self, sink: Sink, tracking_uri: str) -> None:
+        self._sink, self._uri = sink, tracking_uri
+        self.exit_grace, self.local = sink.exit_grace, sink.local
+
+    def prepare(self) -> None:
+        self._sink.prepare()
+
+    def send(self, parcels: Sequence[Parcel]) -> list[Refused]:
+        sent = [replace(parcel, origin=replace(parcel.origin, tracking_uri=self._uri)) for parcel in parcels]
+        meant = {id(new): old for new, old in zip(sent, parcels, strict=True)}
+        return [replace(refusal, parcel=meant[id(refusal.parcel)]) for refusal in self._sink.send(sent)]
+
+    def close(self) -> None:
+        self._sink.close()

@@ -1,0 +1,206 @@
+"""Ended spans into the spool: put together, packed, stored, and the couriers told. On the pipeline's own thread."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Final
+
+from opentelemetry.sdk.trace import ReadableSpan
+
+from ..._guard import guard, log, tell_once
+from ..context import Origin
+from .assembly import Assembly, Unit
+from .courier import Courier
+from .keeping import Keeping
+from .parcel import Kind, Packed, Parcel, Sink
+from .shelf import Shelf
+from .spool import BITS, Fresh
+from .wire import Unfit, pack
+
+_TELL: Final = 30.0  # seconds between two lines about spans that are lost
+_BATCH: Final = 500  # spans that are stored at once even before the interval is over
+
+
+@dataclass(slots=True)
+class _Ended:
+    """A span that has ended and is not yet stored."""
+
+    number: int  # of its parcel
+    unit: Unit | None
+    span: ReadableSpan
+    packed: Packed | Unfit | None  # what the journal has made of it
+    place: int | None  # in the journal
+
+
+class Intake:
+    """What a pipeline does with spans once they are off the caller's thread. Only ``written`` is for other threads.
+
+    Args:
+        sinks: by kind, each with where it goes (no credentials).
+        keeping: on disk or in memory, and how much.
+        address: fills in what an origin leaves unsaid.
+        assembly: what puts spans together, where a sink takes parcels.
+        lost: counts of spans that were not stored, by reason.
+        interval: seconds until what has ended is stored.
+    """
+
+    def __init__(
+        self,
+        sinks: dict[Kind, tuple[Sink, dict[str, Any]]],
+        keeping: Keeping,
+        address: Callable[[Origin], Origin],
+        assembly: Assembly,
+        lost: Counter[str],
+        interval: float,
+    ) -> None:
+        self._kinds, self._address, self._lost, self._interval = frozenset(sinks), address, lost, interval
+        self.assembly = assembly
+        self._fresh: list[_Ended] = []
+        self._ready: list[Parcel] = []
+        self._stored_open: set[int] = set()  # numbers of parcels that are growing in the spool
+        self._oldest = self._told_lost = self._looked = 0.0
+        self._reported = 0
+        self._left: int | None = None  # spans that were not sent when the spool was closed
+        self._sinks = {kind: sink for kind, (sink, _) in sinks.items()}
+        self.shelf = Shelf(keeping, {kind: where for kind, (_, where) in sinks.items()}, lost)
+        self.couriers: list[Courier] = []
+
+    def begin(self) -> None:
+        """Send what is there already, and what others have left."""
+        shelf = self.shelf
+        for kind, sink in self._sinks.items():
+            self.couriers.append(Courier(kind, sink, shelf.spools, shelf.letters, shelf.damaged, self._lost))
+        shelf.look_around(now=True)
+        self._hurry_couriers()
+
+    def written(self, span: ReadableSpan, origin: Origin) -> Any:
+        """*span* with what the journal has made of it, to be taken; alone, where there is no journal."""
+        journal = self.shelf.journal
+        if journal is None:
+            return span
+        try:
+            return (span, *journal.write(span, self._address(origin)))
+        except Exception as error:  # noqa: BLE001  # a full disk, mostly; said on our own thread
+            return (span, error, None)
+
+    def patience(self) -> float:
+        """Seconds until there is something to do even if nothing comes."""
+        if not self._fresh and not self._ready:
+            return 5.0
+        return max(0.01, self._oldest + self._interval - monotonic())
+
+    def gathering(self) -> bool:
+        """Whether more may come before it is worth storing."""
+        return 0 < len(self._fresh) < _BATCH
+
+    def take(self, item: Any) -> None:
+        if isinstance(item, tuple) and len(item) == 2:
+            self.assembly.started(*item)
+            return
+        span, packed, place = item if isinstance(item, tuple) else (item, None, None)
+        if isinstance(packed, Exception) and not isinstance(packed, Unfit):
+            tell_once("mlspan: a span could not be written down before its caller went on: %s", packed)
+            packed = None
+        if not self._fresh and not self._ready:
+            self._oldest = monotonic()
+        number, unit, parcel = self.assembly.ended(span) if "mlflow" in self._kinds else (0, None, None)
+        self._fresh.append(_Ended(number, unit, span, packed, place))
+        if parcel is not None:
+            self._ready.append(parcel)
+
+    def look(self, parcels: Iterable[Parcel] = ()) -> None:
+        """Take what has waited too long, and *parcels*, which a flush sends before their time."""
+        if monotonic() - self._looked > 1:
+            self._looked = monotonic()
+            self._ready += self.assembly.overdue()
+        self._ready += parcels
+
+    def is_due(self) -> bool:
+        if len(self._fresh) >= _BATCH:
+            return True
+        return bool(self._fresh or self._ready) and monotonic() - self._oldest >= self._interval
+
+    def commit(self) -> None:
+        """Store what has ended, and let the couriers know."""
+        fresh, self._fresh = self._fresh, []
+        ready, self._ready = self._ready, []
+        dropped, self.assembly.dropped = self.assembly.dropped, []
+        shelf = self.shelf
+        if fresh or ready:
+            gone = set(dropped)
+            rows = self._rows([one for one in fresh if "otlp" in self._kinds or one.number not in gone], gone)
+            rows, ready = self._admitted(rows, ready, shelf.room())
+            left = {parcel.number for parcel in ready} | gone
+            growing = {one.number: one.unit for one in fresh if one.unit is not None and one.number not in left}
+            opened = [(number, self._address(u.origin), u.root[1], u.genai) for number, u in growing.items()]
+            ready = [Parcel(self._address(p.origin), p.spans, p.root_id, p.whole, p.number) for p in ready]
+            shelf.add(rows, ready, opened, [number for number in dropped if number in self._stored_open])
+            self._stored_open = (self._stored_open | growing.keys()) - left
+            self._hurry_couriers()
+        shelf.look_around()
+
+    def _rows(self, fresh: list[_Ended], gone: set[int]) -> list[Fresh]:
+        """What can be stored of *fresh*; what cannot is set aside."""
+        made = iter(pack([one.span for one in fresh if one.packed is None]))
+        otlp, mlflow = (BITS[kind] if kind in self._kinds else 0 for kind in ("otlp", "mlflow"))
+        rows = []
+        for one in fresh:
+            packed = next(made) if one.packed is None else one.packed
+            if isinstance(packed, Packed):
+                trace = f"{one.unit.root[0]:032x}" if one.unit is not None else ""
+                rows.append(Fresh(packed, otlp | (0 if one.number in gone else mlflow), one.number, trace, one.place))
+            else:
+                self._set_aside(one.span, packed)
+        return rows
+
+    def _set_aside(self, span: ReadableSpan, unfit: Unfit) -> None:
+        self._lost["unfit"] += 1
+        tell_once("mlspan: %s; it is left out, the rest of its trace is not", unfit)
+        with guard("setting a span aside"):
+            self.shelf.letters.put(next(iter(self._kinds)), str(unfit), span)
+
+    def _admitted(self, rows: list[Fresh], ready: list[Parcel], room: int) -> tuple[list[Fresh], list[Parcel]]:
+        """What there is room for; the rest is dropped, a parcel at a time."""
+        sizes: Counter[int] = Counter()
+        for row in rows:
+            sizes[row.number] += len(row.packed.span)
+        if sizes.total() <= room:
+            return rows, ready
+        out: set[int] = set()
+        for number, size in sizes.items():
+            if size > room:
+                out.add(number)
+            else:
+                room -= size
+        kept = [row for row in rows if row.number not in out]
+        self._lost["overflow"] += len(rows) - len(kept)
+        out -= self._stored_open
+        return kept, [parcel for parcel in ready if parcel.number not in out]
+
+    def _hurry_couriers(self) -> None:
+        for courier in self.couriers:
+            courier.hurry()
+
+    def close(self) -> None:
+        """Once the couriers have done what they can."""
+        for courier in self.couriers:
+            courier.finished.wait()
+        self._left = self.shelf.close()
+
+    def waiting(self) -> int:
+        """How many spans are stored and not yet sent everywhere."""
+        if self._left is not None:
+            return self._left
+        try:
+            return sum(spool.spans() for spool in self.shelf.spools())
+        except Exception:  # noqa: BLE001  # closed, full, torn: nobody can count them now
+            return 0
+
+    def report_lost(self, *, at_once: bool) -> None:
+        lost = self._lost["overflow"]
+        if lost > self._reported and (at_once or monotonic() - self._told_lost > _TELL):
+            log.warning("mlspan: spans lost so far, as more came than could be kept: %d", lost)
+            self._reported, self._told_lost = lost, monotonic()

@@ -1,0 +1,407 @@
+"""The queue on disk: one SQLite file for each process, which holds a lock on it for as long as it lives."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from opentelemetry.sdk.trace import ReadableSpan
+
+from ..._guard import tell_once
+from ..context import Origin
+from .address import bare, full
+from .gate import GATES, OPENING
+from .parcel import Kind, Packed, Parcel
+from .wire import unpack
+
+VERSION: Final = 1
+SUFFIX: Final = ".spool"
+BITS: Final[Mapping[Kind, int]] = {"mlflow": 1, "otlp": 2}
+_CACHED_SPANS: Final = 5_000
+_SCHEMA: Final = """
+create table meta (name text primary key, value text) without rowid;
+create table context (id integer primary key, resource blob, scope blob, unique (resource, scope));
+create table parcel (number integer primary key, ready integer, origin text, root text, whole integer, genai integer);
+create table span (
+    id integer primary key, parcel integer, context integer, sinks integer, stored real, data blob, trace text
+);
+create table seen (seq integer primary key);
+create index parcel_ready on parcel (ready);
+create index span_parcel on span (parcel);
+create index span_otlp on span (id) where sinks & 2;
+"""
+
+_CROSS_OUT: Final[Mapping[Kind, Sequence[str]]] = {
+    "mlflow": (
+        "delete from span where parcel in (select value from json_each(?)) and sinks = 1",
+        "update span set sinks = sinks & ~1 where parcel in (select value from json_each(?))",
+        "delete from parcel where number in (select value from json_each(?))",
+    ),
+    "otlp": (
+        "delete from span where id in (select value from json_each(?)) and sinks = 2",
+        "update span set sinks = sinks & ~2 where id in (select value from json_each(?))",
+    ),
+}
+
+
+class Foreign(Exception):  # noqa: N818  # a state of the file
+    """A spool of another version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A span that has ended, and what it is part of."""
+
+    packed: Packed
+    sinks: int  # the bits of those that are to have it
+    number: int = 0  # of its parcel; 0 where no sink takes parcels
+    trace: str = ""
+    seq: int | None = None  # its place in the journal, if it stands there already
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a sink is to be sent, and how to say that it has been."""
+
+    items: Sequence[Parcel] | Sequence[Packed]
+    keys: Sequence[int]
+    last: int  # where the next batch begins
+
+
+class Spool:
+    """Spans and parcels, each until every sink that is to have it has taken it. For any number of threads.
+
+    All of them raise sqlite3.Error: a disk that is full, a file that is torn. ``Spool(None)`` is in memory.
+    """
+
+    def __init__(self, path: Path | None, *, cached_spans: int = _CACHED_SPANS) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        self._cached_spans, self._cached = cached_spans, 0
+        self._live: dict[int, Parcel] = {}  # what need not be unpacked again, by number
+        self._contexts: dict[tuple[bytes, bytes], int] = {}
+        self._unsaid: list[tuple[Kind, list[int]]] = []  # what was sent and could not be crossed out
+        with OPENING.closed():
+            self._db = sqlite3.connect(path or ":memory:", timeout=0, isolation_level=None, check_same_thread=False)
+            try:
+                self._open()
+            except BaseException:
+                self._db.close()
+                raise
+            ids, places = self._one("select max(id) from span"), self._one("select max(ready) from parcel")
+            _spools.add(self)
+        self._next = count(max(ids or 0, places or 0) + 1)
+
+    def _open(self) -> None:
+        db = self._db
+        db.execute("pragma locking_mode = exclusive")
+        db.execute("pragma auto_vacuum = incremental")
+        db.execute("pragma journal_mode = wal")
+        db.execute("pragma synchronous = normal")
+        db.execute("begin immediate")  # from here to our end nobody else can open it
+        version = self._one("pragma user_version")
+        if version == 0:
+            for statement in filter(str.strip, _SCHEMA.split(";")):
+                db.execute(statement)
+            db.execute(f"pragma user_version = {VERSION}")
+        db.execute("commit")
+        if version not in {0, VERSION}:
+            raise Foreign(f"it is of version {version}, not {VERSION}")
+
+    def _one(self, query: str, *values: Any) -> Any:
+        return self._db.execute(query, values).fetchone()[0]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._db.execute("begin immediate")
+            try:
+                yield self._db
+                self._db.execute("commit")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    self._db.execute("rollback")
+                self._contexts.clear()
+                raise
+
+    # What goes in.
+
+    def describe(self, sinks: Mapping[str, Mapping[str, Any]]) -> None:
+        """Note where the spans are to go, for whoever finds the file."""
+        with self._transaction() as db:
+            db.execute("insert or replace into meta values ('sinks', ?)", [orjson.dumps(dict(sinks)).decode()])
+
+    def described(self) -> dict[str, dict[str, Any]]:
+        with self._lock:
+            row = self._db.execute("select value from meta where name = 'sinks'").fetchone()
+        return dict(orjson.loads(row[0])) if row else {}
+
+    def add(
+        self,
+        fresh: Sequence[Fresh],
+        ready: Sequence[Parcel] = (),
+        opened: Iterable[tuple[int, Origin, int, bool]] = (),
+        dropped: Sequence[int] = (),
+    ) -> None:
+        """All of it or nothing.
+
+        Args:
+            fresh: spans that have ended.
+            ready: parcels that may be sent, whose spans are in *fresh* or have been.
+            opened: number, origin, root's id and whether it holds a GenAI span, of parcels that are still growing.
+            dropped: numbers of parcels that nobody is to have.
+        """
+        now = time.time()
+        with self._transaction() as db:
+            rows = [
+                (next(self._next), one.number, self._context(one.packed), one.sinks, now, one.packed.span, one.trace)
+                for one in fresh
+            ]
+            db.executemany("insert into span values (?, ?, ?, ?, ?, ?, ?)", rows)
+            db.executemany("insert or ignore into seen values (?)", [(f.seq,) for f in fresh if f.seq is not None])
+            growing: list[tuple[Any, ...]] = [
+                (number, None, origin_to_json(origin), f"{root:x}", 0, genai) for number, origin, root, genai in opened
+            ]
+            leaving = [
+                (p.number, next(self._next), origin_to_json(p.origin), f"{p.root_id:x}", p.whole, True) for p in ready
+            ]
+            db.executemany("insert or replace into parcel values (?, ?, ?, ?, ?, ?)", growing + leaving)
+            if dropped:
+                self._cross_out("mlflow", dropped)
+        for parcel in ready:
+            self._keep(parcel)
+
+    def _context(self, packed: Packed) -> int:
+        key = (packed.resource, packed.scope)
+        found = self._contexts.get(key)
+        if found is None:
+            self._db.execute("insert or ignore into context (resource, scope) values (?, ?)", key)
+            found = self._contexts[key] = self._one("select id from context where resource = ? and scope = ?", *key)
+        return found
+
+    def _keep(self, parcel: Parcel) -> None:
+        with self._lock:
+            if self._cached + len(parcel.spans) <= self._cached_spans:
+                self._live[parcel.number] = parcel
+                self._cached += len(parcel.spans)
+
+    def _forget(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            if (parcel := self._live.pop(number, None)) is not None:
+                self._cached -= len(parcel.spans)
+
+    # What goes out.
+
+    def take(self, kind: Kind, after: int, most: int, most_bytes: int) -> Batch | None:
+        """The next things for the sinks of this *kind*, at least one of them; None if there are none *after* that."""
+        with self._lock:
+            return self._parcels(after, most, most_bytes) if kind == "mlflow" else self._spans(after, most, most_bytes)
+
+    def _parcels(self, after: int, most: int, most_bytes: int) -> Batch | None:
+        query = "select ready, number, origin, root, whole from parcel where ready > ? order by ready limit ?"
+        rows = self._db.execute(query, (after, most)).fetchall()
+        found = self._loaded([row[1] for row in rows if row[1] not in self._live])
+        parcels: list[Parcel] = []
+        last = size = 0
+        for ready, number, origin, root, whole in rows:
+            packed = found.get(number, [])
+            size += sum(len(one.span) for one in packed)
+            if parcels and size > most_bytes:
+                break
+            last = ready
+            spans = tuple(_unpacked(packed))
+            known = self._live.get(number)
+            parcels.append(known or Parcel(origin_of_json(origin), spans, int(root, 16), bool(whole), number))
+        if empty := [parcel.number for parcel in parcels if not parcel.spans]:
+            self.done("mlflow", empty)
+        parcels = [parcel for parcel in parcels if parcel.spans]
+        return Batch(parcels, [parcel.number for parcel in parcels], last) if rows else None
+
+    def _loaded(self, numbers: Sequence[int]) -> dict[int, list[Packed]]:
+        if not numbers:
+            return {}
+        query = """select span.parcel, resource, scope, data from span join context on context.id = span.context
+            where span.parcel in (select value from json_each(?)) and sinks & 1 order by span.id"""
+        found: dict[int, list[Packed]] = {}
+        for number, *packed in self._db.execute(query, [_json(numbers)]):
+            found.setdefault(number, []).append(Packed(*packed))
+        return found
+
+    def _spans(self, after: int, most: int, most_bytes: int) -> Batch | None:
+        query = """select span.id, resource, scope, data from span join context on context.id = span.context
+            where sinks & 2 and span.id > ? order by span.id limit ?"""
+        keys: list[int] = []
+        items: list[Packed] = []
+        size = 0
+        for key, *packed in self._db.execute(query, (after, most)):
+            size += len(packed[2])
+            if items and size > most_bytes:
+                break
+            keys.append(key)
+            items.append(Packed(*packed))
+        return Batch(items, keys, keys[-1]) if keys else None
+
+    def done(self, kind: Kind, keys: Sequence[int]) -> None:
+        """What these *keys* stand for need not be sent to the sinks of this *kind* again."""
+        with self._lock:
+            self._forget(keys if kind == "mlflow" else ())
+            self._unsaid.append((kind, list(keys)))
+            with self._transaction():
+                for one in self._unsaid:
+                    self._cross_out(*one)
+            self._unsaid.clear()
+
+    def _cross_out(self, kind: Kind, keys: Sequence[int]) -> None:
+        numbers = _json(keys)
+        for statement in _CROSS_OUT[kind]:
+            self._db.execute(statement, [numbers])
+
+    # What there is.
+
+    def waiting(self, kind: Kind) -> int:
+        """How many parcels, or spans, wait for the sinks of this *kind*."""
+        parcels, spans = (
+            "select count(*) from parcel where ready is not null",
+            "select count(*) from span where sinks & 2",
+        )
+        with self._lock:
+            return int(self._one(parcels if kind == "mlflow" else spans))
+
+    def spans(self) -> int:
+        """How many spans there are."""
+        with self._lock:
+            return int(self._one("select count(*) from span"))
+
+    def used(self) -> int:
+        """Bytes."""
+        with self._lock:
+            pages = self._one("pragma page_count") - self._one("pragma freelist_count")
+            return int(pages * self._one("pragma page_size"))
+
+    def seen(self) -> set[int]:
+        """The places in the journal of what is or was here."""
+        with self._lock:
+            return {row[0] for row in self._db.execute("select seq from seen")}
+
+    def forget_seen(self, before: int) -> None:
+        with self._transaction() as db:
+            db.execute("delete from seen where seq < ?", [before])
+
+    def finish_open(self) -> None:
+        """Let everything go that its process has left unfinished; what holds no GenAI span is for OTLP alone."""
+        with self._transaction() as db:
+            plain = [row[0] for row in db.execute("select number from parcel where ready is null and not genai")]
+            self._cross_out("mlflow", plain)
+            rows = db.execute("select number from parcel where ready is null order by number").fetchall()
+            db.executemany("update parcel set ready = ? where number = ?", [(next(self._next), n) for (n,) in rows])
+
+    def open_parcels(self) -> dict[str, int]:
+        """The number of a parcel that is still growing, by its trace."""
+        query = "select trace, parcel from span join parcel on number = parcel where ready is null"
+        with self._lock:
+            return dict(self._db.execute(query).fetchall())
+
+    def mark_genai(self, number: int) -> None:
+        with self._transaction() as db:
+            db.execute("update parcel set genai = 1 where number = ?", [number])
+
+    def new_number(self) -> int:
+        with self._lock:
+            return 1 + int(self._one("select ifnull(max(number), 0) from parcel"))
+
+    def expire(self, before: float) -> int:
+        """Delete what was stored *before* (seconds since 1970); how many spans that was."""
+        with self._transaction() as db:
+            gone = db.execute("delete from span where stored < ?", [before]).rowcount
+            if gone:
+                db.execute("delete from parcel where number not in (select parcel from span)")
+                self._forget(list(self._live))
+        return int(gone)
+
+    def shrink(self) -> None:
+        """Give the disk back what is not used."""
+        with self._lock:
+            self._db.execute("pragma incremental_vacuum").fetchall()
+            self._db.execute("pragma wal_checkpoint(truncate)").fetchall()
+
+    def close(self) -> bool:
+        """Whether it was empty, and is gone; else it is left for whoever comes next."""
+        with OPENING.closed(), self._lock:
+            _spools.discard(self)
+            empty = False
+            with suppress(sqlite3.Error):
+                empty = not self._one("select exists (select 1 from span)")
+            if empty and self.path is not None:
+                self.path.unlink(missing_ok=True)  # before the lock is given up
+            self._db.close()
+        return empty
+
+    def abandon(self) -> None:
+        """In a forked child: what is open here is the parent's, and not even to be closed."""
+        import ctypes
+
+        _spools.discard(self)
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._db))
+        self._lock = threading.RLock()
+
+
+def _unpacked(packed: Sequence[Packed]) -> Iterator[ReadableSpan]:
+    for one in packed:
+        try:
+            yield unpack(one)
+        except Exception as error:  # noqa: BLE001  # protobuf's own; what a torn page holds may be anything
+            tell_once("mlspan: a span in the spool cannot be read and is lost: %s", error)
+
+
+def _json(numbers: Sequence[int]) -> str:
+    return orjson.dumps(list(numbers)).decode()
+
+
+def origin_to_json(origin: Origin) -> str:
+    """Without credentials."""
+    said = {name: value for name, value in asdict(origin).items() if value}
+    if origin.tracking_uri:
+        said["tracking_uri"] = bare(origin.tracking_uri)
+    return orjson.dumps(said, default=str).decode()
+
+
+def origin_of_json(said: str) -> Origin:
+    """With the credentials that this process knows."""
+    found = orjson.loads(said)
+    if "tracking_uri" in found:
+        found["tracking_uri"] = full(found["tracking_uri"])
+    return Origin(**found)
+
+
+_spools: weakref.WeakSet[Spool] = weakref.WeakSet()
+
+
+class _Spools:
+    """SQLite's own locks do not survive a fork in the middle of a statement; a disk that hangs holds nobody up."""
+
+    def __init__(self) -> None:
+        self._held: list[Any] = []
+
+    def before(self) -> None:
+        self._held = [spool._lock for spool in list(_spools) if spool._lock.acquire(timeout=0.5)]
+
+    def in_parent(self) -> None:
+        while self._held:
+            self._held.pop().release()
+
+    def in_child(self) -> None:
+        self._held.clear()
+        for spool in list(_spools):
+            spool.abandon()
+
+
+GATES.append(_Spools())

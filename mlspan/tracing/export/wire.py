@@ -1,0 +1,242 @@
+"""Spans as OTLP bytes and back: what the spool keeps, and what an OTLP receiver is sent as it is."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, TracesData
+from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+
+from ..content import clean
+from .parcel import Packed
+
+SPAN_BYTES: Final = 16 * 1024 * 1024  # the most that one span may take; its longest texts are cut until it does
+_SHORTEST_CUT: Final = 64
+_INT64: Final = range(-(2**63), 2**63)
+_REMOTE: Final = 0x200  # in the flags of a span whose parent is in another process
+
+_ENCODER: Final = "opentelemetry.exporter.otlp.proto.common._internal"
+
+
+def quieten(name: str) -> None:
+    """What *name* logs on a thread of ours is said by us, once. Other people's are left alone."""
+    logging.getLogger(name).addFilter(_not_ours)
+
+
+def _not_ours(record: logging.LogRecord) -> bool:
+    return not (record.threadName or "").startswith("mlspan-")
+
+
+quieten(_ENCODER)  # it logs a stack for each attribute that it cannot encode
+
+
+class Unfit(Exception):  # noqa: N818  # an answer, not a mistake
+    """A span that no bytes can be made of, and why."""
+
+
+def pack(spans: Sequence[ReadableSpan], most: int = SPAN_BYTES) -> list[Packed | Unfit]:
+    """Each of *spans* as OTLP, in their order; one that cannot be is an Unfit, and takes no other along."""
+    places: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for place, span in enumerate(spans):
+        places[id(span.resource), id(span.instrumentation_scope)].append(place)
+    packed: dict[int, Packed | Unfit] = {}
+    for alike in places.values():
+        try:
+            packed |= zip(alike, _pack_alike([spans[place] for place in alike], most), strict=True)
+        except Exception:  # noqa: BLE001  # protobuf raises errors of many kinds: find out which of them it is
+            packed |= {place: _pack_one(spans[place], most) for place in alike}
+    return [packed[place] for place in range(len(spans))]
+
+
+def _pack_alike(spans: Sequence[ReadableSpan], most: int) -> Iterator[Packed]:
+    """Of spans with one resource and one scope."""
+    (of_resource,) = encode_spans(spans).resource_spans
+    (of_scope,) = of_resource.scope_spans
+    messages = list(of_scope.spans)
+    if any(len(m.attributes) != len(span.attributes or ()) for m, span in zip(messages, spans, strict=True)):
+        raise ValueError("the encoder has left out an attribute")
+    del of_resource.scope_spans[:], of_scope.spans[:]
+    resource, scope = of_resource.SerializeToString(), of_scope.SerializeToString()
+    for message in messages:
+        yield Packed(resource, scope, _within(message, most))
+
+
+def _pack_one(span: ReadableSpan, most: int) -> Packed | Unfit:
+    try:
+        try:
+            return next(_pack_alike([span], most))
+        except Unfit as unfit:
+            return unfit
+        except Exception:  # noqa: BLE001  # a span of somebody else's may hold anything
+            return next(_pack_alike([_mended(span)], most))
+    except Exception as error:  # noqa: BLE001
+        return (
+            error if isinstance(error, Unfit) else Unfit(f"a span cannot be encoded: {type(error).__name__}: {error}")
+        )
+
+
+def _mended(span: ReadableSpan) -> ReadableSpan:
+    """*span* with what OTLP cannot say as text, and without events and links."""
+    attributes = {clean(str(key)): _mended_value(value) for key, value in (span.attributes or {}).items()}
+    status = span.status
+    return ReadableSpan(
+        name=clean(str(span.name)),
+        context=span.get_span_context(),
+        parent=span.parent,
+        resource=span.resource,
+        attributes=attributes,
+        kind=span.kind,
+        status=Status(status.status_code, clean(str(status.description)) if status.description else None),
+        start_time=span.start_time,
+        end_time=span.end_time,
+        instrumentation_scope=span.instrumentation_scope,
+    )
+
+
+def _mended_value(value: Any) -> Any:
+    if isinstance(value, (bool, float)) or (isinstance(value, int) and value in _INT64):
+        return value
+    return clean(value if isinstance(value, str) else str(value))
+
+
+def cut(packed: Packed, most: int) -> Packed:
+    """*packed* with its longest texts cut, so that its span takes at most *most* bytes. Raises Unfit."""
+    return Packed(packed.resource, packed.scope, _within(SpanMessage.FromString(packed.span), most))
+
+
+def _within(message: Any, most: int) -> bytes:
+    data = bytes(message.SerializeToString())
+    longest = most
+    while len(data) > most:
+        longest //= 2
+        if longest < _SHORTEST_CUT:
+            raise Unfit(f"a span of {len(data)} bytes, of which {most} may be sent")
+        for value in _values(message):
+            _cut_value(value, longest)
+        data = message.SerializeToString()
+    return data
+
+
+def _values(message: Any) -> Iterator[Any]:
+    """Every AnyValue of a span, whatever it is nested in."""
+    left = [pair.value for part in (message, *message.events, *message.links) for pair in part.attributes]
+    while left:
+        value = left.pop()
+        yield value
+        if value.HasField("array_value"):
+            left += value.array_value.values
+        elif value.HasField("kvlist_value"):
+            left += [pair.value for pair in value.kvlist_value.values]
+
+
+def _cut_value(value: Any, longest: int) -> None:
+    if value.HasField("string_value") and len(value.string_value) > longest:
+        text = value.string_value
+        value.string_value = f"{text[: longest // 2]}… [cut: {len(text)} characters in all]"
+    elif value.HasField("bytes_value") and len(value.bytes_value) > longest:
+        value.string_value = f"[cut: {len(value.bytes_value)} bytes]"
+
+
+def request(spans: Iterable[Packed]) -> bytes:
+    """An ExportTraceServiceRequest of *spans*, which is also what a TracesData is; nothing is encoded again."""
+    tree: dict[bytes, dict[bytes, list[bytes]]] = defaultdict(lambda: defaultdict(list))
+    for packed in spans:
+        tree[packed.resource][packed.scope].append(packed.span)
+
+    def scopes(below: dict[bytes, list[bytes]]) -> bytes:
+        return b"".join(
+            _field(2, scope + b"".join(_field(2, span) for span in spans)) for scope, spans in below.items()
+        )
+
+    return b"".join(_field(1, resource + scopes(below)) for resource, below in tree.items())
+
+
+def _field(number: int, data: bytes) -> bytes:
+    """Protobuf: a message within a message. One may be put after the fields that another has already."""
+    size, length = len(data), bytearray([number << 3 | 2])
+    while size > 127:
+        length.append(size & 127 | 128)
+        size >>= 7
+    length.append(size)
+    return bytes(length) + data
+
+
+def unpack_request(data: bytes) -> Iterator[Packed]:
+    """The spans of what :func:`request` has made, or anybody else. Raises DecodeError."""
+    for of_resource in TracesData.FromString(data).resource_spans:
+        scopes = list(of_resource.scope_spans)
+        del of_resource.scope_spans[:]
+        resource = of_resource.SerializeToString()
+        for of_scope in scopes:
+            messages = list(of_scope.spans)
+            del of_scope.spans[:]
+            scope = of_scope.SerializeToString()
+            for message in messages:
+                yield Packed(resource, scope, message.SerializeToString())
+
+
+def unpack(packed: Packed) -> ReadableSpan:
+    """The span that was packed."""
+    message = SpanMessage.FromString(packed.span)
+    trace_id = int.from_bytes(message.trace_id, "big")
+    parent_id, remote = int.from_bytes(message.parent_span_id, "big"), bool(message.flags & _REMOTE)
+    sampled = TraceFlags(TraceFlags.SAMPLED)
+    state = TraceState.from_header([message.trace_state]) if message.trace_state else None
+    span_id = int.from_bytes(message.span_id, "big")
+    own = SpanContext(trace_id, span_id, is_remote=False, trace_flags=sampled, trace_state=state)
+    return ReadableSpan(
+        name=message.name,
+        context=own,
+        parent=SpanContext(trace_id, parent_id, is_remote=remote, trace_flags=sampled) if parent_id else None,
+        resource=_resource(packed.resource),
+        attributes=_attributes(message.attributes),
+        events=[Event(e.name, _attributes(e.attributes), e.time_unix_nano) for e in message.events],
+        links=[_link(link) for link in message.links],
+        kind=SpanKind(max(message.kind - 1, 0)),
+        status=Status(StatusCode(message.status.code), message.status.message or None),
+        start_time=message.start_time_unix_nano,
+        end_time=message.end_time_unix_nano,
+        instrumentation_scope=_scope(packed.scope),
+    )
+
+
+def _link(link: Any) -> Link:
+    ids = int.from_bytes(link.trace_id, "big"), int.from_bytes(link.span_id, "big")
+    return Link(SpanContext(*ids, is_remote=bool(link.flags & _REMOTE)), _attributes(link.attributes))
+
+
+@lru_cache(maxsize=64)
+def _resource(data: bytes) -> Resource:
+    message = ResourceSpans.FromString(data)
+    return Resource(_attributes(message.resource.attributes), message.schema_url or None)
+
+
+@lru_cache(maxsize=256)
+def _scope(data: bytes) -> InstrumentationScope:
+    message = ScopeSpans.FromString(data)
+    scope = message.scope
+    return InstrumentationScope(
+        scope.name, scope.version or None, message.schema_url or None, _attributes(scope.attributes)
+    )
+
+
+def _attributes(pairs: Any) -> dict[str, Any]:
+    return {pair.key: _plain(pair.value) for pair in pairs}
+
+
+def _plain(value: Any) -> Any:
+    kind = value.WhichOneof("value")
+    if kind == "array_value":
+        return tuple(_plain(item) for item in value.array_value.values)
+    if kind == "kvlist_value":
+        return _attributes(value.kvlist_value.values)
+    return None if kind is None else getattr(value, kind)
