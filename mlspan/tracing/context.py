@@ -29,6 +29,7 @@ class Scope:
     user: str | None = None
     run_id: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    around_run: str | None = None  # active where a task was sent from; one that is active here counts over it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,14 +120,14 @@ def active_run_id() -> str | None:
     fluent = sys.modules.get(_FLUENT)
     stacks = getattr(fluent, "_active_run_stack", None)
     if stacks is None:
-        return None
+        return _scope.get().around_run
     # MLflow keeps a stack for each thread, which tasks of one event loop share: the run started in this very context
     # is ours, as long as it is active anywhere.
     started = _started_run.get()
     if started is not None and any(started == run.info.run_id for runs in _all(stacks) for run in runs):
         return started
     own = stacks.get()
-    return str(own[-1].info.run_id) if own else None
+    return str(own[-1].info.run_id) if own else _scope.get().around_run
 
 
 def _all(stacks: Any) -> list[list[Any]]:

@@ -79,7 +79,8 @@ class Counted:
     def read(cls, span_id: int, parent_id: int | None, usage: Any, cost: Any) -> Counted:
         """From attributes, JSON or not; a cost that is no number is none."""
         cost = parsed(cost)
-        cost = cost if isinstance(cost, dict) and all(value == value for value in cost.values()) else None  # noqa: PLR0124
+        priced = isinstance(cost, dict) and all(isinstance(v, (int, float)) and v == v for v in cost.values())  # noqa: PLR0124
+        cost = cost if priced else None  # a server may write NaN as text
         usage = parsed(usage)
         return cls(span_id, parent_id, usage if isinstance(usage, dict) else None, cost)
 

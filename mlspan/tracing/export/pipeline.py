@@ -82,6 +82,7 @@ class Pipeline(SpanProcessor):
         self._address, self._assemble = address, assembly
         self._queue_spans, self._interval = queue_spans, interval
         self.lost: Counter[str] = Counter()  # spans, by reason: overflow, refused, unfit, expired
+        self.ends = 0  # of spans, more or less: for those who ask whether there was any
         self._stopped = False
         self._start_lock = threading.Lock()
         self._reset()
@@ -111,6 +112,7 @@ class Pipeline(SpanProcessor):
             self.lost["overflow"] += 1
 
     def on_end(self, span: ReadableSpan) -> None:
+        self.ends += 1
         if self._queue.qsize() >= 2 * self._queue_spans:  # twice: an end that belongs to a start we have is no news
             self.lost["overflow"] += 1
         elif self._keeping.durability == "span":
