@@ -13,6 +13,7 @@ import orjson
 from .._guard import guard
 
 _PACKAGE: Final = __name__.rpartition(".")[0]
+_FLAGS: Final = ("log_traces", "exclusive", "silent", "any_version")
 _PLAIN: Final = (str, int, float, bool, type(None), dict, list, tuple)
 
 
@@ -45,7 +46,7 @@ def _asked() -> Iterator[tuple[str, dict[str, Any]]]:
             yield (
                 name,
                 {
-                    "settings": [settings.log_traces, settings.exclusive, settings.silent, settings.any_version],
+                    "settings": [getattr(settings, flag) for flag in _FLAGS],
                     "options": {key: value for key, value in settings.options.items() if isinstance(value, _PLAIN)},
                     "trains": hasattr(hook, "library"),
                 },
@@ -84,7 +85,7 @@ def _take_over(hooks: Mapping[str, Any]) -> None:
             continue
         _taken[name] = said
         hook = importlib.import_module(f"{_PACKAGE}.{name}").HOOK
-        settings = Settings(*said["settings"], said["options"])
+        settings = Settings(**dict(zip(_FLAGS, said["settings"], strict=True)), options=said["options"])
         if not hook._wanted or hook.settings != settings:
             hook.apply(settings)
 

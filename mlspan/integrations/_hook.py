@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import wrapt
 
-from .._guard import guard, log
-from ..tracing import setup
+from .._guard import guard, log, tell_once
+from ..tracing import policy, setup
 from ..tracing.context import active_run_id, suppressed
 from ..tracing.live import NOTHING, go
 from ..tracing.records import Observe, Record
@@ -108,7 +108,8 @@ class Hook:
         return importlib.util.find_spec(self.module.partition(".")[0]) is not None
 
     def apply(self, settings: Settings | None) -> None:
-        """Turn on with these settings, or off with None."""
+        """Turn on with these settings, or off with None. What the policy keeps off stays off, and says so."""
+        settings = None if settings is not None and self._kept_off(settings) else settings
         self._wanted = settings is not None
         for hook in self.also:
             hook.apply(settings)
@@ -122,6 +123,16 @@ class Hook:
         elif not self._waiting:
             self._waiting = True
             wrapt.register_post_import_hook(lambda _: self._enable(), self.module)
+
+    def _kept_off(self, settings: Settings) -> bool:
+        """Whether the policy turns this integration off."""
+        off = policy.current().off
+        if not off:
+            return False
+        name = next((n for n, module in _modules() if getattr(module, "HOOK", None) is self), None)
+        if (file := policy.current().turned_off(name)) is not None and not settings.silent:
+            tell_once("mlspan: the policy %s keeps autolog of %s off", file, name or self.module)
+        return file is not None
 
     def _enable(self) -> None:
         if self._wanted and self._undo is None and self._supported():
@@ -170,6 +181,13 @@ class Hook:
         """Whether a call that is made here and now is to be recorded."""
         settings = self.settings
         return not (suppressed() or not settings.log_traces or (settings.exclusive and active_run_id() is not None))
+
+
+def _modules() -> list[tuple[str, Any]]:
+    """The integrations that are imported, by the names that a policy has for them."""
+    package = __name__.rpartition(".")[0] + "."
+    ours = [name for name in sys.modules if name.startswith(package)]
+    return [(name.removeprefix(package), sys.modules[name]) for name in ours]
 
 
 def within(version: str, versions: str) -> bool:

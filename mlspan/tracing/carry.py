@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, fields
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -98,7 +97,6 @@ def _around(carried: Mapping[str, Any]) -> Iterator[None]:
         otel.detach(token)
 
 
-@cache
 def _settings(config: Config) -> dict[str, Any]:
     """What of *config* is not the default."""
     given = {f.name: getattr(config, f.name) for f in fields(Config) if f.name not in _OF_THIS_MACHINE}
@@ -116,7 +114,8 @@ _DEFAULT: Final = Config()
 def _redaction(redact: Any) -> dict[str, Any]:
     """A function travels by its name. What has none leaves no content to redact: none is recorded over there."""
     if not callable(redact):
-        return {"redact": [getattr(pattern, "pattern", pattern) for pattern in redact]}
+        patterns = [redact] if isinstance(redact, str) else redact
+        return {"redact": [getattr(pattern, "pattern", pattern) for pattern in patterns]}
     name, module = getattr(redact, "__qualname__", ""), getattr(redact, "__module__", "") or ""
     if name.isidentifier() and module != "__main__" and getattr(sys.modules.get(module), name, None) is redact:
         return {"redact_by": f"{module}:{name}"}
@@ -233,4 +232,3 @@ _followed = False
 def _register(registry: Any) -> None:
     with guard("registering the parent of runs"):
         registry._run_context_provider_registry.register(_Parent)
-

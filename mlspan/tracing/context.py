@@ -17,6 +17,8 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 import opentelemetry.context as otel
 
+from .._guard import guard
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -50,6 +52,7 @@ class Origin:
 
 _scope: ContextVar[Scope] = ContextVar("mlspan_scope", default=Scope())  # noqa: B039  # frozen
 _started_run: ContextVar[str | None] = ContextVar("mlspan_started_run", default=None)
+_hearers: list[Callable[[Any], object]] = []  # who is told of each run that MLflow makes active
 _FLUENT: Final = "mlflow.tracking.fluent"
 _NO_TAGS: Final[Mapping[str, str]] = {}
 
@@ -141,6 +144,13 @@ def follow_runs() -> None:
     wrapt.register_post_import_hook(_note_starts, _FLUENT)
 
 
+def hear_runs(hearer: Callable[[Any], object]) -> Callable[[], None]:
+    """Have *hearer* told of each run that MLflow makes active, until what this returns is called."""
+    follow_runs()
+    _hearers.append(hearer)
+    return lambda: _hearers.remove(hearer)
+
+
 def _note_starts(fluent: ModuleType) -> None:
     active_run: Any = getattr(fluent, "ActiveRun", None)
     if active_run is None or hasattr(active_run.__init__, "_mlspan"):
@@ -151,6 +161,9 @@ def _note_starts(fluent: ModuleType) -> None:
     def noted(self: Any, run: Any) -> None:
         init(self, run)
         _started_run.set(run.info.run_id)
+        for hearer in tuple(_hearers):
+            with guard("telling of a run"):
+                hearer(run)
 
     noted._mlspan = True  # type: ignore[attr-defined]
     active_run.__init__ = noted

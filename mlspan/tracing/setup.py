@@ -112,13 +112,25 @@ class Runtime:
                 tap = _taps[provider] = Tap(targets)
                 provider.add_span_processor(tap)
 
-    def _targets(self, provider: TracerProvider) -> tuple[Pipeline, ...]:
+    def _targets(self, provider: TracerProvider) -> tuple[SpanProcessor, ...]:
         by_otlp = needs_otlp(self.config, provider)
         if self._sink is None and not by_otlp:
-            return ()
+            return tuple(_listeners)
         if by_otlp not in self._pipelines:
             self._pipelines[by_otlp] = pipeline(self.config, self._origin, self._sink, by_otlp=by_otlp)
-        return (self._pipelines[by_otlp],)
+        return (self._pipelines[by_otlp], *_listeners)
+
+    def rejoin(self) -> None:
+        """The listeners have changed."""
+        for provider in list(_taps):
+            self._join(provider)
+
+    def run_url(self, experiment_id: str, run_id: str) -> str | None:
+        """The page of a run, which is in MLflow's own store."""
+        from .export.mlflow import run_url
+
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or (self._sink._uri if self._sink is not None else None)
+        return None if uri is None else run_url(uri, experiment_id, run_id)
 
     def _stop(self, timeout: float | None) -> bool:
         """All at once, as each may have to wait for a backend that is down."""
@@ -129,6 +141,17 @@ class Runtime:
         for each in pipelines:
             each.say_what_stays()
         return sent
+
+    def likely_url(self, trace_id: str) -> str | None:
+        """The page of a trace, without asking anybody; None where only the experiment's name is known."""
+        if self._sink is None:
+            return None
+        from .export.address import address
+        from .export.mlflow import trace_url
+
+        to = address(self._origin(), self._sink._uri, self.config.experiment, None)
+        experiment = to.experiment_id or to.experiment_name or ""
+        return trace_url(str(to.tracking_uri), experiment, trace_id) if experiment.isdigit() else None
 
     def trace_url(self, trace_id: str) -> str | None:
         if self._sink is None:
@@ -186,6 +209,23 @@ def runtime() -> Runtime | None:
         with guard("reading the settings"):
             start(resolve({}))
     return _runtime
+
+
+def listen(processor: SpanProcessor) -> Callable[[], None]:
+    """Tell *processor* of spans as well, until what this returns is called. It must be quick, and wait for nothing."""
+
+    def undo() -> None:
+        _listeners.remove(processor)
+        if _runtime is not None:
+            _runtime.rejoin()
+
+    _listeners.append(processor)
+    if (now := runtime()) is not None:
+        now.rejoin()
+    return undo
+
+
+_listeners: list[SpanProcessor] = []
 
 
 def start(config: Config) -> Runtime:

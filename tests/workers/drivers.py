@@ -1,4 +1,4 @@
-"""The driver of a test, in a process of its own: ``python drivers.py NAME``. It knows nothing of tracing but ``around``.
+"""The driver of a test, in a process of its own: ``python drivers.py NAME``.
 
 Prints, as JSON, the trace and the run that its tasks are to be in, and what they returned.
 """

@@ -186,4 +186,3 @@ def test_celery(driver: Driver) -> None:
     assert said["pid"] not in said["result"]
     assert driver.tree == CALL + "\n  chat gpt-x"
     driver.check_surroundings()
-

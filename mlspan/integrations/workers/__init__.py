@@ -1,4 +1,4 @@
-"""Tasks that other processes run: each is told what surrounds its caller, so that what it records joins the caller's trace.
+"""Tasks that other processes run: each is told what surrounds its caller, so that what it records joins that trace.
 
 One module for each framework; ``integrations.autolog()`` turns all of them on. They record nothing of their own.
 """
@@ -31,4 +31,3 @@ def __getattr__(name: str) -> ModuleType:
         return importlib.import_module(f"{__name__}.{name}")
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)
-

@@ -1,6 +1,6 @@
 """Celery: a task's message carries what surrounds its sender, in a header, by Celery's own signals.
 
-The worker needs the signals, too: an application whose module calls ``autolog``, or ``mlspan run -m celery ... worker``.
+The worker needs the signals, too: of an application that calls ``autolog``, or by ``mlspan run -m celery ... worker``.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def _carrying(function: Any) -> Any:
     at = next((i for i, one in enumerate(named) if one.kind is inspect.Parameter.VAR_KEYWORD), len(named))
     said = signature.replace(parameters=[*named[:at], ours, *named[at:]])
     inspect.unwrap(function).__signature__ = said  # where Ray looks for it
-    around.__signature__ = said  # type: ignore[attr-defined]
+    around.__signature__ = said
     return around
 
 

@@ -166,6 +166,12 @@ def trace_url(tracking_uri: str, experiment_id: str, trace_id: str) -> str:
     return f"{base}/#/experiments/{experiment_id}/traces?selectedEvaluationId=tr-{trace_id.removeprefix('tr-')}"
 
 
+def run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str:
+    """The address of a run's page."""
+    base = tracking_uri.rstrip("/") if _is_server(tracking_uri) else f"http://127.0.0.1:{_SERVER_PORT}"
+    return f"{base}/#/experiments/{experiment_id}/runs/{run_id}"
+
+
 def _summed(store: Store, trace: Trace) -> Trace:
     """*trace* with its totals, and with what is stored of it already."""
     counted, info = trace.counted(), trace.info
