@@ -24,7 +24,7 @@ $(UV):
 	@$(UV) pip install --quiet --python $(BIN)/python --constraint requirements.txt --group lint --group test
 	@touch $@
 
-# A server that speaks OpenAI's API, for those who have no key, and for the tests.
+# A server that speaks OpenAI's API, for the tests.
 $(SERVERS)/.installed: tests/servers/package-lock.json
 	@tests/servers/install
 	@touch $@
@@ -35,8 +35,8 @@ $(SERVERS)/.installed: tests/servers/package-lock.json
 	@$(UV) pip install --quiet --python .phoenix/bin/python --requirements tests/servers/requirements.txt
 	@touch $@
 
-demo: .venv/.demo $(if $(OPENAI_API_KEY),,$(SERVERS)/.installed) ## one traced chat inside an MLflow run, and where to look at it
-	@$(BIN)/python examples/demo.py
+demo: .venv/.demo ## one traced chat inside an MLflow run, and where to look at it
+	@$(BIN)/mlspan demo
 
 lint: .venv/.test ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .
@@ -58,6 +58,9 @@ format: .venv/.test ## lay the code out
 bench: .venv/.test ## the figures of docs/performance.md
 	@$(BIN)/python benchmarks/calls.py
 
+docs: .venv/.test ## the site, in site/
+	@$(BIN)/mkdocs build --strict
+
 LOCK := --no-header --no-annotate --no-emit-index-url
 lock: $(UV) ## write requirements.txt anew
 	@$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --extra mlflow --extra openai --group lint --group test \
@@ -66,6 +69,6 @@ lock: $(UV) ## write requirements.txt anew
 	  --output-file tests/servers/requirements.txt -
 
 clean: ## remove what make has made
-	@rm -rf .venv .phoenix .tools .nox $(SERVERS) dist
+	@rm -rf .venv .phoenix .tools .nox $(SERVERS) dist site
 
-.PHONY: help demo lint test chromium format bench lock clean
+.PHONY: help demo lint test chromium format bench docs lock clean

@@ -80,15 +80,15 @@ def test_demo(mlspan: Mlspan, tmp_path: Path) -> None:
     """Without a key, a server or a database: a trace in the folder's own store, shown, and where to look at it."""
     pytest.importorskip("mlflow")
     pytest.importorskip("openai")
-    done = mlspan("demo")
+    done = mlspan("demo", MLSPAN_EXPERIMENT="first steps")
     assert done.returncode == 0, done.stderr
     names = re.findall(r"^[ │├└─]*((?:invoke_agent|chat|execute_tool) \S+(?: \S+)?)", done.stdout, re.MULTILINE)
     tree = ["chat gpt-4o-mini", "execute_tool get_weather", "chat gpt-4o-mini"]
     assert [name.partition("  ")[0].split(" █")[0].strip() for name in names][-3:] == tree
     assert "run mlspan demo · session demo · user ada" in done.stdout
-    assert done.stdout.endswith("\nmlspan ui\n")
+    assert re.search(r"\n(\S*/)?mlspan ui\n$", done.stdout)
     assert done.stderr == "no OPENAI_API_KEY is set: the answers are canned\nLook at it in MLflow:\n"
-    (trace,) = json.loads(mlspan("list", "--json").stdout)
+    (trace,) = json.loads(mlspan("list", "--json", "-e", "first steps").stdout)
     assert (trace["status"], trace["session"], trace["tokens"]["total"]) == ("OK", "demo", 235)
 
 

@@ -164,3 +164,20 @@ OpenAI().chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user",
     (found,) = mlflow.search_traces(locations=["0"], return_type="list")
     mlflow.set_tracking_uri(None)
     assert found.info.response_preview == "Hi there!"
+
+
+@pytest.mark.parametrize("delay", [0.05, 0.3, 0.8])
+def test_the_application_imports_mlflow_while_we_do(delay: float, tmp_path: Path) -> None:
+    """The exporter's thread needs MLflow just when the program imports it: neither gets half a module."""
+    code = f"""
+import threading
+from mlspan.tracing.export.mlflow_store import Database
+opened = threading.Timer({delay}, lambda: Database("sqlite:///{tmp_path}/mlflow.db")._store)
+opened.start()
+import mlflow
+opened.join()
+print("fine")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=150, check=False)
+    assert (done.returncode, done.stdout) == (0, "fine\n"), done.stderr
+    assert "Error" not in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,3 +44,24 @@ def test_it_runs(path: Path, aimock: str, tmp_path: Path) -> None:
     assert "mlspan" not in done.stderr, done.stderr
     found = mlflow.MlflowClient(store).search_traces(["0", "1", "2"], max_results=10)
     assert found, "no trace"
+
+
+def test_the_notebook_runs(aimock: str, mlflow_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every cell, in a kernel of its own: three traces, the agent's tied to its run; the last call keeps its words."""
+    mlflow = pytest.importorskip("mlflow")
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    for name in [name for name in os.environ if name.startswith(("MLSPAN_", "MLFLOW_", "OTEL_"))]:
+        monkeypatch.delenv(name)
+    env = {"MLFLOW_TRACKING_URI": mlflow_store, "OPENAI_BASE_URL": aimock, "OPENAI_API_KEY": "test"}
+    for name, value in {**env, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}.items():
+        monkeypatch.setenv(name, value)
+    notebook = nbformat.read(EXAMPLES / "tour.ipynb", as_version=4)
+    nbclient.NotebookClient(notebook, timeout=150, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    said = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", ()))
+    assert "It is sunny in Paris." in said
+    assert "invoke_agent weather agent  OK" in re.sub(r"\x1b\[[\d;]*m", "", said)  # in colour, as in a terminal
+    client = mlflow.MlflowClient(mlflow_store)
+    traces = client.search_traces([client.get_experiment_by_name("tour").experiment_id], order_by=["timestamp_ms ASC"])
+    assert [len(trace.data.spans) for trace in traces] == [1, 4, 1]
+    assert traces[1].info.trace_metadata["mlflow.trace.session"] == "tour-1"
+    assert traces[2].data.spans[0].inputs is None

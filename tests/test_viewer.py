@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import runpy
 import uuid
 from collections.abc import Iterator
@@ -68,5 +67,3 @@ def test_the_page_of_a_trace(page: Any, trace: Any) -> None:
     places = [chat.find(found) for found in bubbles]
     assert -1 not in places
     assert places == sorted(places)
-    if folder := os.environ.get("MLSPAN_SCREENSHOTS"):
-        page.screenshot(path=f"{folder}/trace.png", clip={"x": 0, "y": 0, "width": 980, "height": 700})

@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Final, ParamSpec, TypeVar
 
 import typer
@@ -99,6 +101,14 @@ def need(module: str, extra: str, why: str) -> None:
     """Raises Failure where *module* is not installed."""
     if importlib.util.find_spec(module) is None:
         raise Failure(f"{why} needs {module}: pip install 'mlspan[{extra}]'")
+
+
+def myself() -> str:
+    """What a person types to call this command again: its path where the shell would not find it."""
+    here = Path(sys.executable).parent / "mlspan"
+    if shutil.which("mlspan") is not None or not here.exists():
+        return "mlspan"
+    return os.path.relpath(here) if here.is_relative_to(Path.cwd()) else str(here)
 
 
 def write(text: str) -> None:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 from . import canned
-from .common import Experiment, Failure, TrackingUri, busy, command, need, note, out
+from .common import Experiment, Failure, TrackingUri, busy, command, myself, need, note, out
 from .places import database_file, is_server, place
 from .reading import Traces
 from .show import facts, render
@@ -43,7 +43,7 @@ def demo(tracking_uri: TrackingUri = None, experiment: Experiment = None) -> Non
     file = database_file(where.uri)
     is_new = file is not None and not file.exists()
     with busy("Preparing MLflow" + (" (a new database takes some seconds)" if is_new else "")):
-        trace_id = _record(where.uri, experiment)
+        trace_id = _record(where.uri, where.experiment)
     traces = Traces(where)
     trace, console = traces.whole(trace_id), out()
     render(trace, console, facts(trace, traces))
@@ -51,7 +51,8 @@ def demo(tracking_uri: TrackingUri = None, experiment: Experiment = None) -> Non
         console.print()
         note("Look at it in MLflow:")
         is_default = where.uri == place(None, None, exists=False).uri
-        console.print("mlspan ui" + ("" if is_default else f" --tracking-uri {shlex.quote(where.uri)}"), soft_wrap=True)
+        given = "" if is_default else f" --tracking-uri {shlex.quote(where.uri)}"
+        console.print(f"{myself()} ui{given}", soft_wrap=True)
 
 
 def _record(uri: str, experiment: str | None) -> str:
@@ -64,6 +65,7 @@ def _record(uri: str, experiment: str | None) -> str:
     from ..tracing.export.mlflow_store import _quiet_migrations
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     mlflow.set_tracking_uri(uri)
     with _quiet_migrations():
         if experiment is not None:

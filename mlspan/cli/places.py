@@ -20,7 +20,7 @@ ARGUMENT: Final = "argument"
 DEFAULT: Final = "default"
 
 # What counts after MLSPAN_*, and is read when a trace is stored rather than when the settings are resolved.
-_LATER: Final = {
+LATER: Final = {
     "tracking_uri": ("MLFLOW_TRACKING_URI",),
     "experiment": ("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"),
     "run": ("MLFLOW_RUN_ID",),
@@ -53,7 +53,7 @@ class Setting:
 
 def settings(arguments: Mapping[str, Any]) -> tuple[dict[str, Setting], list[str]]:
     """Every setting, as a program started here would have it, and a line for each variable that is wrong."""
-    heard = _Listener()
+    heard = Heard()
     log.addHandler(heard)
     passes, log.propagate = log.propagate, False
     try:
@@ -75,7 +75,7 @@ def _one(setting: Any, config: Config, arguments: Mapping[str, Any], wrong: list
     own = next((variable for variable in setting.metadata["environ"] if os.environ.get(variable)), None)
     if own is not None and not any(line.startswith(f"{own}=") for line in wrong):
         return Setting(name, value, own)
-    for variable in _LATER.get(name, ()):
+    for variable in LATER.get(name, ()):
         if said := os.environ.get(variable):
             return Setting(name, said, variable)
     return Setting(name, value, DEFAULT)
@@ -90,7 +90,9 @@ def _misspelt() -> list[str]:
     return lines
 
 
-class _Listener(logging.Handler):
+class Heard(logging.Handler):
+    """Keeps what a logger says."""
+
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[str] = []

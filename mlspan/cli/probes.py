@@ -19,7 +19,7 @@ from ..tracing import semconv as sc
 from ..tracing.context import Origin
 from ..tracing.export.mlflow import MlflowSink, Rejected, shown
 from ..tracing.export.parcel import Away, Parcel
-from .places import Setting, database_file, is_server
+from .places import Heard, Setting, database_file, is_server
 
 _PROBE: Final = "mlspan doctor"
 _OTLP_SECONDS: Final = 5
@@ -153,7 +153,7 @@ def otlp(found: Mapping[str, Setting]) -> Iterator[Check]:
         return
     where = f"{shown(endpoint.value)} ({protocol})"
     own = None if endpoint.source.startswith("OTEL_") else endpoint.value
-    said = _Said()
+    said = Heard()
     logger = logging.getLogger("opentelemetry.exporter.otlp")
     logger.addHandler(said)
     passes, logger.propagate = logger.propagate, False
@@ -195,12 +195,3 @@ def _exporter(endpoint: str | None, protocol: str) -> Any:
     if endpoint is not None and not endpoint.rstrip("/").endswith("/v1/traces"):
         endpoint = endpoint.rstrip("/") + "/v1/traces"
     return Http(endpoint=endpoint, timeout=_OTLP_SECONDS)
-
-
-class _Said(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())

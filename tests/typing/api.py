@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import mlspan
-from mlspan import integrations, tracing
+from mlspan import integrations, testing, tracing
 
 mlspan.autolog()
 mlspan.autolog(log_traces=True, disable=False, exclusive=False, disable_for_unsupported_versions=True, silent=False)
 integrations.autolog(silent=True)
 integrations.openai.autolog(log_traces=True)
-integrations.openai.autolog(log_traces=True, include_usage=True)
+integrations.openai.autolog(log_traces=True, include_usage=True, log_images=False)
+integrations.langchain.autolog(exclusive=True)
+integrations.langgraph.autolog(disable=True)
+version: str = mlspan.__version__
 
 tracing.configure(
     tracking_uri="http://127.0.0.1:5000",
@@ -58,3 +61,19 @@ with tracing.session("s"), tracing.user("u"), tracing.tags(a="b"), tracing.run("
 ok: bool = tracing.flush(1.0) and tracing.shutdown(1.0)
 trace_id: str | None = tracing.current_trace_id()
 link: str | None = tracing.trace_url()
+with testing.spans() as ended:
+    tree: str = ended.tree("gen_ai.request.model")
+    names: list[str] = [span.name for span in ended.all]
+    first: object = testing.content(ended.one(), "gen_ai.output.messages")
+
+
+class Weather:
+    @tracing.trace(kind="tool")
+    def ask(self, city: str, *, days: int = 1) -> list[str]:
+        return [city] * days
+
+
+forecast: list[str] = Weather().ask("Paris", days=2)
+Weather().ask(1)  # type: ignore[arg-type]  # the decorator keeps what the function takes
+tracing.configure(durability="never")  # type: ignore[arg-type]
+tracing.configure(otlp_protocol="http")  # type: ignore[arg-type]

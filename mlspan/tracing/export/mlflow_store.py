@@ -40,6 +40,7 @@ class Database:
         if self._opened is None:
             try:
                 with _quiet_migrations():
+                    import mlflow  # noqa: F401  # waits for the application's own import, which a part of it would break
                     from mlflow.tracking._tracking_service.utils import _get_store
 
                     self._opened = _get_store(self._uri)

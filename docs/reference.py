@@ -1,0 +1,152 @@
+"""Write the pages that the code itself knows: ``python docs/reference.py``. MkDocs does so before each build."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mlspan import tracing
+from mlspan.cli.places import LATER
+from mlspan.tracing import records
+from mlspan.tracing import semconv as sc
+from mlspan.tracing.config import Config
+
+CONVENTIONS = "https://github.com/open-telemetry/semantic-conventions-genai"
+
+RECORDS = {  # record -> heading, and the names that its spans have
+    records.Chat: ("Calls to a model", "`chat gpt-4o-mini`, `text_completion …`, `generate_content …`"),
+    records.Embeddings: ("Embeddings", "`embeddings text-embedding-3-small`"),
+    records.Fetch: ("Answers fetched later", "`fetch_response`"),
+    records.Retrieval: ("Retrieval", "`retrieval docs`"),
+    records.Tool: ("Tools", "`execute_tool get_weather`"),
+    records.Agent: ("Agents", "`invoke_agent assistant`"),
+    records.Workflow: ("Workflows", "`invoke_workflow order`"),
+    records.Request: ("Other requests to a provider", "`POST files`"),
+    records.Step: ("Steps", "the name of the chain, node, parser or function"),
+}
+TYPES = {"str": "string", "int": "int", "float": "double", "bool": "boolean", "list[str]": "string[]"}
+WHEN = {"start": "start", "end": "end", "content": "end, as content"}
+
+ANY_SPAN = {
+    sc.ERROR_TYPE: ("string", "the type of the exception, or the provider's error code"),
+    sc.SESSION_ID: ("string", "`tracing.session()`"),
+    sc.USER_ID: ("string", "`tracing.user()`"),
+    sc.TAG_PREFIX + "<key>": ("string", "`tracing.tags(key=…)`; becomes a tag of the trace in MLflow"),
+    sc.STREAM_END: ("string", "`closed` or `abandoned`: the stream was left before its end"),
+}
+LINKS = {
+    "asked_by": "from a tool to the call to a model that asked for it",
+    "triggered_by": "from a node of a graph to the nodes that led to it",
+    "handed_off_by": "from an agent's turn to what handed over to it",
+    "resumes": "from a run that goes on to the run that waited",
+}
+METRICS = {
+    sc.METRIC_OPERATION_DURATION: ("s", "how long an operation took, streams until their end"),
+    sc.METRIC_TOKEN_USAGE: ("{token}", f"tokens, by `{sc.TOKEN_TYPE}`: `input` or `output`"),
+    sc.METRIC_TIME_TO_FIRST_CHUNK: ("s", "until the first chunk of a stream came"),
+}
+
+
+def lines() -> Iterator[str]:
+    yield "# Attributes"
+    yield ""
+    yield "<!-- Written by docs/reference.py from mlspan/tracing/records.py: change those. -->"
+    yield ""
+    yield f"What spans hold, in the names of the [OpenTelemetry GenAI conventions]({CONVENTIONS});"
+    yield "`mlspan.*` is what has no convention yet. An attribute is there only if it is known:"
+    yield "a parameter that was not sent is not recorded."
+    yield "*start*: set when the span starts, so that samplers see it. *content*: one JSON string, subject to"
+    yield "[your policy](privacy.md)."
+    yield from table("On any span", ANY_SPAN, "where from")
+    for record, (heading, names) in RECORDS.items():
+        yield from section(record, heading, names)
+    yield from [
+        "",
+        "## Links",
+        "",
+        f"Each link says in `{sc.LINK}` what it is.",
+        "",
+        "| value | from, to |",
+        "|---|---|",
+    ]
+    yield from (f"| `{value}` | {said} |" for value, said in LINKS.items())
+    yield from table("Metrics", METRICS, "what it measures", of="metric", second="unit")
+    yield ""
+    yield "They go through the MeterProvider that your application has set; without one nothing is measured."
+
+
+def section(record: type[Any], heading: str, names: str) -> Iterator[str]:
+    about = " ".join((inspect.getdoc(record) or "").split())
+    if about.startswith(f"{record.__name__}("):  # a dataclass without words of its own
+        about = ""
+    yield from ["", f"## {heading}", ""]
+    if about:
+        yield from [about, ""]
+    yield from [
+        f"Span names: {names}. Kind: `{record.kind.name}`.",
+        "",
+        "| attribute | type | set at |",
+        "|---|---|---|",
+    ]
+    for field in dataclasses.fields(record):
+        if "attr" in field.metadata and field.metadata["attr"] != sc.STREAM_END:
+            name, when = field.metadata["attr"], field.metadata["when"]
+            kind = str(field.type).replace(" | None", "")
+            yield f"| `{name}` | {'JSON' if when == 'content' else TYPES.get(kind, kind)} | {WHEN[when]} |"
+
+
+def table(
+    heading: str, rows: dict[str, tuple[str, str]], third: str, of: str = "attribute", second: str = "type"
+) -> Iterator[str]:
+    yield from ["", f"## {heading}", "", f"| {of} | {second} | {third} |", "|---|---|---|"]
+    yield from (f"| `{name}` | {kind} | {said} |" for name, (kind, said) in rows.items())
+
+
+def settings() -> Iterator[str]:
+    """A row for each field of Config, in the words of ``tracing.configure``."""
+    said = re.split(r"\n {4}(?=\w+:)", inspect.getdoc(tracing.configure).partition("Args:")[2].partition("Raises:")[0])
+    about = dict(" ".join(one.split()).split(": ", 1) for one in said if ":" in one)
+    yield from [
+        "---",
+        "hide: [toc]",
+        "---",
+        "",
+        "# Settings",
+        "",
+        "<!-- Written by docs/reference.py from mlspan/tracing/config.py: change that. -->",
+        "",
+    ]
+    yield "Each is an argument of `tracing.configure()` and an environment variable. An argument counts over a variable"
+    yield "of mlspan's, that over OpenTelemetry's and MLflow's own. `mlspan doctor` prints what is set, and by whom."
+    yield from ["", "| setting | variables | default | what it does |", "|---|---|---|---|"]
+    for field in dataclasses.fields(Config):
+        names = [*field.metadata["environ"], *LATER.get(field.name, ())]
+        default = "" if field.default is None else f"`{field.default}`"
+        what = about.get(field.name, "").replace("``", "`").replace("|", "\\|")
+        yield f"| `{field.name}` | {'<br>'.join(f'`{name}`' for name in names)} | {default} | {what} |"
+    yield from ["", "Switches that are variables only:", "", "| variable | what it does |", "|---|---|"]
+    yield "| `OTEL_SDK_DISABLED=true` | no span is recorded |"
+    yield "| `MLSPAN_STRICT=1` | what mlspan would swallow of its own errors is raised: for tests |"
+
+
+PAGES = {"attributes.md": lines, "settings.md": settings}
+
+
+def page(name: str) -> str:
+    return "\n".join(PAGES[name]()) + "\n"
+
+
+def write() -> None:
+    """Bring the pages up to date, and leave alone those that are."""
+    for name in PAGES:
+        path = Path(__file__).parent / name
+        if not path.exists() or path.read_text(encoding="utf-8") != page(name):
+            path.write_text(page(name), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()

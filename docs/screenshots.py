@@ -1,0 +1,119 @@
+"""Make the pictures of the docs: run the examples against real servers, and photograph MLflow's viewer.
+
+    python docs/screenshots.py [EXAMPLE ...]
+
+Needs Chromium and ``tests/servers/install``. The pictures go to ``docs/images``.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from mlflow import MlflowClient
+from PIL import Image
+from playwright.sync_api import sync_playwright
+from rich.console import Console
+from rich.terminal_theme import MONOKAI
+from rich.text import Text
+from servers.process import Process, free_port
+
+# Example -> the span to open, as it is named in the tree.
+SHOTS = {
+    "openai_chat": "chat gpt-4o-mini",
+    "openai_agents": "execute_tool get_weather",
+    "langchain_rag": "retrieval Shelf",
+    "langgraph_approval": "check",
+    "llama_index_rag": "retrieval",
+    "autogen_team": "execute_tool",
+    "ag2_chat": "execute_tool",
+}
+
+TERMINAL = (
+    '<meta charset="utf-8"><body style="margin: 0; padding: 16px; width: max-content; background: {background}; '
+    'color: {foreground}"><pre style="margin: 0; font: 14px/17px \'DejaVu Sans Mono\', monospace">{code}</pre>'
+)
+
+
+def main(wanted: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as name, sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        folder, port, api = Path(name), free_port(), free_port()
+        llmock = ROOT / "tests/servers/node_modules/.bin/llmock"
+        model = Process(
+            [str(llmock), "-p", str(api), "-f", str(ROOT / "tests/servers/fixtures")], api, folder / "model.log"
+        )
+        command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+        command += ["--port", str(port), "--workers", "1", "--default-artifact-root", str(folder)]
+        server = Process(command, port, folder / "server.log", cwd=folder)
+        try:
+            model.wait()
+            server.wait(300)
+            uri = f"http://127.0.0.1:{port}"
+            for example in wanted:
+                viewer(chromium, example, uri, f"http://127.0.0.1:{api}/v1")
+            commands(chromium, folder, uri)
+        finally:
+            server.stop()
+            model.stop()
+            chromium.close()
+
+
+def viewer(chromium: Any, example: str, uri: str, api: str) -> None:
+    """Run an example, and photograph its newest trace."""
+    client = MlflowClient(uri)
+    experiment = client.create_experiment(example)
+    env = {**os.environ, "MLFLOW_TRACKING_URI": uri, "MLFLOW_EXPERIMENT_ID": experiment}
+    env |= {"OPENAI_BASE_URL": api, "OPENAI_API_KEY": "none"}
+    subprocess.run([sys.executable, str(ROOT / f"examples/{example}.py")], env=env, check=True)
+    trace = client.search_traces(locations=[experiment], max_results=1)[0]
+    page = chromium.new_page(viewport={"width": 1400, "height": 900})
+    page.set_default_timeout(60_000)
+    page.goto(f"{uri}/#/experiments/{experiment}/traces?selectedEvaluationId={trace.info.trace_id}")
+    page.get_by_text(SHOTS[example]).first.click()
+    page.wait_for_timeout(2500)
+    save(page.screenshot(clip={"x": 0, "y": 0, "width": 980, "height": 620}), ROOT / f"docs/images/{example}.png")
+    page.close()
+
+
+def commands(chromium: Any, folder: Path, uri: str) -> None:
+    """``mlspan show``, ``stats`` and ``show --html`` of a demo."""
+    env = {**os.environ, "MLFLOW_TRACKING_URI": uri, "COLUMNS": "100", "FORCE_COLOR": "1", "MLSPAN_EXPERIMENT": "demo"}
+    mlspan = [sys.executable, "-m", "mlspan.cli"]
+    for _ in range(3):
+        subprocess.run([*mlspan, "demo"], env=env, check=True, capture_output=True)
+    for name in ("show", "stats"):
+        said = subprocess.run([*mlspan, name], env=env, check=True, capture_output=True, text=True).stdout
+        console = Console(record=True, width=100, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+        console.print(Text.from_ansi(f"$ mlspan {name}\n" + said), soft_wrap=True)
+        (folder / "page.html").write_text(console.export_html(theme=MONOKAI, inline_styles=True, code_format=TERMINAL))
+        page = chromium.new_page(viewport={"width": 900, "height": 100})
+        page.goto(f"file://{folder}/page.html")
+        save(page.locator("body").screenshot(), ROOT / f"docs/images/{name}.png")
+        page.close()
+    subprocess.run([*mlspan, "show", "--html", f"{folder}/page.html"], env=env, check=True, capture_output=True)
+    page = chromium.new_page(viewport={"width": 980, "height": 560}, color_scheme="light")
+    page.goto(f"file://{folder}/page.html")
+    page.locator("summary").nth(1).click()
+    save(page.screenshot(), ROOT / "docs/images/page.png")
+    page.close()
+
+
+def save(taken: bytes, path: Path) -> None:
+    """As few bytes as a picture of text needs."""
+    picture: Any = Image.open(io.BytesIO(taken)).convert("RGB")
+    picture.quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
+    print(path.name, path.stat().st_size)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or [name for name in SHOTS if (ROOT / f"examples/{name}.py").exists()])
