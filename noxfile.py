@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import nox
 
 nox.options.default_venv_backend = "uv"
@@ -84,3 +86,42 @@ def bare(session: nox.Session) -> None:
     """Without MLflow and without any framework."""
     session.install("--quiet", *TESTING)
     session.run("pytest", "-q", "tests/test_bare.py", *session.posargs)
+
+
+# The classic libraries, each trained for real against a tracking server. scipy and pandas are what MLflow's skinny
+# package lacks for signatures. A torch of this version may lie on the machine as a wheel for the CPU, which pip takes
+# by itself (PIP_FIND_LINKS); else it is the registry's.
+MLFLOW = "mlflow==3.17.*"
+CLASSIC = {
+    "classic": [
+        MLFLOW,
+        "scikit-learn==1.9.*",
+        "xgboost-cpu==3.2.*",
+        "lightgbm==4.7.*",
+        "statsmodels==0.15.*",
+        "optuna",
+    ],
+    "spark": [MLFLOW, "pyspark==4.2.*", "pandas<3"],
+    "tensorflow": [MLFLOW, "tensorflow-cpu==2.21.*", "keras==3.15.*", "tensorboard"],
+    "lightning": [MLFLOW, "lightning==2.6.*", "pytorch-lightning==2.6.*"],
+    "fastai": [MLFLOW, "fastai==2.8.*"],
+    "paddle": [MLFLOW, "paddlepaddle==3.3.*", "setuptools<81"],
+    "gluon": ["mlflow-skinny==3.17.*", "mxnet==1.9.1", "numpy<1.24", "pandas<2", "scipy<1.12"],
+}
+TESTS = {"classic": ["sklearn", "xgboost", "lightgbm", "statsmodels", "optuna"], "tensorflow": ["keras"]}
+
+
+def trains(session: nox.Session) -> None:
+    name = session.name
+    if name in {"lightning", "fastai"}:
+        session.run("python", "-m", "ensurepip", silent=True)
+        session.run("python", "-m", "pip", "install", "--quiet", "torch==2.13.0", silent=True)
+    session.install("--quiet", *TESTING, *CLASSIC[name])
+    # MLflow's skinny package has no server: it is the one of the environment that nox runs in.
+    env = {"MLSPAN_SERVER_PYTHON": sys.executable} if name == "gluon" else {}
+    tests = [f"tests/integrations/test_{library}.py" for library in TESTS.get(name, [name])]
+    session.run("pytest", "-q", *tests, "tests/test_examples.py", "-m", "trains", *session.posargs, env=env)
+
+
+for name in CLASSIC:
+    nox.session(trains, name=name)

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,32 +19,74 @@ NEEDS = {  # what an example imports that the environment of the tests may lack
     "llama": "llama_index",
     "autogen": "autogen_agentchat",
     "ag2": "autogen",
-    "sklearn": "sklearn",
-    "xgboost": "xgboost",
+}
+TRAINS = {  # likewise; each runs in its library's own nox session
+    "fastai": "fastai",
+    "gluon": "mxnet",
+    "keras": "keras",
     "lightgbm": "lightgbm",
+    "lightning": "lightning",
+    "optuna": "optuna",
+    "paddle": "paddle",
+    "sklearn": "sklearn",
+    "spark": "pyspark",
     "statsmodels": "statsmodels",
+    "tensorflow": "tensorflow",
+    "xgboost": "xgboost",
 }
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
-def test_it_runs(path: Path, aimock: str, tmp_path: Path) -> None:
-    """It ends well, prints something, warns of nothing of ours, and there is a trace."""
-    mlflow = pytest.importorskip("mlflow")
-    needed = NEEDS.get(path.stem.partition("_")[0])
-    if needed and importlib.util.find_spec(needed) is None:
-        pytest.skip(f"{needed} is not installed here")
+def library(path: Path) -> str:
+    return path.stem.partition("_")[0]
+
+
+def run(path: Path, tmp_path: Path, **env: str) -> str:
+    """Run an example; it ends well, prints something, and warns of nothing of ours. What it has printed as errors."""
     keep = {k: v for k, v in os.environ.items() if not k.startswith(("MLSPAN_", "MLFLOW_", "OTEL_"))}
-    env = {**keep, "OPENAI_BASE_URL": aimock, "OPENAI_API_KEY": "test", "MLSPAN_STRICT": "1"}
-    store = f"sqlite:///{tmp_path}/mlflow.db"
-    env |= {"MLFLOW_TRACKING_URI": store}
+    env = {**keep, "MLSPAN_STRICT": "1", "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", **env}
     done = subprocess.run(
         [sys.executable, str(path)], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=170, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
-    assert "mlspan" not in done.stderr, done.stderr
-    found = mlflow.MlflowClient(store).search_traces(["0", "1", "2"], max_results=10)
-    assert found, "no trace"
+    assert "mlspan:" not in done.stderr, done.stderr
+    return env["MLFLOW_TRACKING_URI"]
+
+
+def skip_without(needed: str | None) -> Any:
+    if needed and importlib.util.find_spec(needed) is None:
+        pytest.skip(f"{needed} is not installed here")
+    return pytest.importorskip("mlflow")
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in sorted(EXAMPLES.glob("*.py")) if library(p) not in TRAINS], ids=lambda path: path.stem
+)
+def test_it_runs(path: Path, aimock: str, tmp_path: Path) -> None:
+    """It ends well, prints something, warns of nothing of ours, and there is a trace."""
+    mlflow = skip_without(NEEDS.get(library(path)))
+    store = run(path, tmp_path, OPENAI_BASE_URL=aimock, OPENAI_API_KEY="test")
+    assert mlflow.MlflowClient(store).search_traces(["0", "1", "2"], max_results=10), "no trace"
+
+
+@pytest.mark.trains
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "path", [p for p in sorted(EXAMPLES.glob("*.py")) if library(p) in TRAINS], ids=lambda path: path.stem
+)
+def test_it_trains(path: Path, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Likewise, and there is a run that finished, to which a trace belongs."""
+    mlflow = skip_without(TRAINS[library(path)])
+    server = {}
+    if os.environ.get("MLSPAN_SERVER_PYTHON"):  # no MLflow that has a database is here
+        server["MLFLOW_TRACKING_URI"] = request.getfixturevalue("mlflow_server")
+    store = run(path, tmp_path, MLFLOW_REQUIREMENTS_INFERENCE_TIMEOUT="1", **server)
+    client = mlflow.MlflowClient(store)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments)
+    traces = client.search_traces(experiments, max_results=20)
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert {trace.info.trace_metadata.get("mlflow.sourceRun") for trace in traces} & {run.info.run_id for run in runs}
 
 
 def test_the_notebook_runs(aimock: str, mlflow_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, Final
 
 import wrapt
@@ -23,9 +23,11 @@ from .._guard import guard
 from ..tracing.context import active_run_id
 from ._apart import keep_apart
 from ._fitting import Fitting, arguments, current, nested
-from ._hook import Hook, Settings, Undo, _put, all_there, tap, within
-from ._library import Epoch, Library, Seam
+from ._hook import Hook, Settings, Undo, all_there, within
+from ._library import Library, Seam
 from ._models import run_of
+from ._predict import watch_predictions
+from ._seams import being_imported, tell, version_of, wrap
 
 DEFAULTS: Final = {  # the options of every library, beside those of Hook
     "log_input_examples": False,
@@ -133,7 +135,7 @@ class FitHook(Hook):
 
     def _enable(self) -> None:
         # MLflow's flavors import their libraries: amid that there is no autolog yet. _heard comes when there is.
-        if not any(_being_imported(name) for name in ("mlflow", self.flavor, *self.library.needs)):
+        if not any(being_imported(name) for name in ("mlflow", self.flavor, *self.library.needs)):
             super()._enable()
 
     def _installed(self) -> bool:
@@ -145,7 +147,7 @@ class FitHook(Hook):
 
     def _supported(self) -> bool:
         name, versions = re.split(r"(?=[<>=])", self.requires, maxsplit=1)
-        version = _version(self.modules, name)
+        version = version_of(self.modules, name)
         if version is None or within(version, versions):
             return True
         self._say(
@@ -223,15 +225,30 @@ class FitHook(Hook):
 
         return watched
 
+    @contextmanager
+    def training(self, call: dict[str, Any]) -> Iterator[Fitting | None]:
+        """A training that is no call of a function, with what would be its arguments; None where this is off."""
+        exclusive = self.settings.exclusive and active_run_id() is not None
+        if self._undo is None or exclusive or nested(self, (call["self"],)):
+            yield None
+            return
+        with Fitting(self, (call["self"],)) as fitting, self._run():
+            with fitting.training(call):
+                yield fitting
+            fitting.conclude(call, None)
+
+    def _run(self) -> AbstractContextManager[None]:
+        return run_of(self.name, self.asked()["extra_tags"]) if self.logs else nullcontext()
+
     def managed(self, fn: Any, on: list[bool]) -> Any:
         """*fn* with a run around it, for a library that MLflow has no patch for."""
 
         @functools.wraps(fn)
         def watched(*args: Any, **kwargs: Any) -> Any:
             fitting = current()
-            if not on or not self.logs or fitting is None or fitting.hook is not self or fitting.opened:
+            if not on or fitting is None or fitting.hook is not self or fitting.opened:
                 return fn(*args, **kwargs)
-            with run_of(self.name, self.asked()["extra_tags"]):
+            with self._run():
                 return fn(*args, **kwargs)
 
         return watched
@@ -263,16 +280,19 @@ def _install(hook: Hook) -> Undo:
         if library.follow is not None:
             undo.callback(library.follow())
         for owner, name in seams:
-            undo.callback(_wrap(owner, name, hook.inner))
+            undo.callback(wrap(owner, name, hook.inner))
+        if library.predicts is not None:
+            for seam in library.predicts():
+                undo.callback(watch_predictions(hook, hook.name, seam))
         undo.callback(_off(hook, hook._delegate()))
         if hook.flavor is None:
             for owner, name in seams:
-                undo.callback(_wrap(owner, name, hook.managed))
+                undo.callback(wrap(owner, name, hook.managed))
         for owner, name in seams:
-            undo.callback(_wrap(owner, name, hook.outer))
+            undo.callback(wrap(owner, name, hook.outer))
         undo.callback(
             all_there(
-                (target, functools.partial(_tell, target, read))
+                (target, functools.partial(tell, target, read))
                 for target, read in library.epochs.items()
                 if target.partition(":")[0].partition(".")[0] in sys.modules
             )
@@ -286,32 +306,3 @@ def _off(hook: FitHook, undo: Undo) -> Undo:
             undo()
 
     return off
-
-
-def _tell(target: str, read: Callable[[tuple[Any, ...]], Epoch]) -> Undo:
-    def seen(args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
-        if (fitting := current()) is not None:
-            fitting.epoch(*read((*args, *kwargs.values())))
-
-    return tap(target, seen)
-
-
-def _wrap(owner: Any, name: str, make: Callable[[Any, list[bool]], Any]) -> Undo:
-    own, on = vars(owner).get(name), [True]
-    if hasattr(own, "check") and hasattr(own, "fn"):  # scikit-learn's available_if, whose function is inside
-        owner, name, own = own, "fn", own.fn
-    return _put(owner, name, own, make(getattr(owner, name), on), on)
-
-
-def _being_imported(name: str | None) -> bool:
-    return bool(getattr(getattr(sys.modules.get(name or ""), "__spec__", None), "_initializing", False))
-
-
-def _version(modules: tuple[str, ...], name: str) -> str | None:
-    for module in modules:
-        if isinstance(version := getattr(sys.modules.get(module.partition(".")[0]), "__version__", None), str):
-            return version
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:  # the library goes by another name, such as xgboost-cpu
-        return None

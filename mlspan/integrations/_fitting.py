@@ -23,6 +23,7 @@ from ..tracing.context import active_run_id, suppressed
 from ..tracing.live import Live, go
 from ..tracing.records import Named, attr
 from ._models import log_data, log_metrics, log_params
+from ._origins import Origin, remember
 
 if TYPE_CHECKING:
     from ._fit import FitHook
@@ -58,16 +59,18 @@ class Fit(Named):
         self.params = orjson.dumps(plain, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
     def set_size(self, data: Any) -> None:
-        """Rows and features of an array, a frame, a matrix of XGBoost's, or whatever has a length."""
         with guard("measuring the training data"):
-            shape = getattr(data, "shape", None)
-            if isinstance(shape, tuple) and shape and all(isinstance(side, int) for side in shape):
-                self.rows = shape[0]
-                self.features = shape[1] if len(shape) > 1 else None
-            elif callable(getattr(data, "num_row", None)):
-                self.rows, self.features = data.num_row(), data.num_col()
-            elif hasattr(data, "__len__"):
-                self.rows = len(data)
+            self.rows, self.features = size(data)
+
+
+def size(data: Any) -> tuple[int | None, int | None]:
+    """Rows and features of an array, a frame, a matrix of XGBoost's, or whatever has a length."""
+    shape = getattr(data, "shape", None)
+    if isinstance(shape, tuple) and shape and all(isinstance(side, int) for side in shape):
+        return shape[0], shape[1] if len(shape) > 1 else None
+    if callable(getattr(data, "num_row", None)):
+        return data.num_row(), data.num_col()
+    return (len(data) if hasattr(data, "__len__") else None), None
 
 
 def _plain(value: Any) -> Any:
@@ -130,6 +133,7 @@ class Fitting:
         self._token: Token[Fitting | None] | None = None
         self._model_id: str | None = None
         self._last: Mapping[str, float] = {}
+        self._result: Any = None
 
     def __enter__(self) -> Fitting:
         if self.around is None and self.hook.settings.log_traces:
@@ -154,6 +158,17 @@ class Fitting:
             with guard("reading what MLflow has logged"):
                 self._read_back()
             self._live.finish(error)
+            self._remember()
+
+    def _remember(self) -> None:
+        """Know the models by where they come from, for when they predict."""
+        record, live = self.record, self._live
+        if record is None or live is None:
+            return
+        origin = Origin(record.model_id, record.run_id, live.span.get_span_context())
+        with guard("remembering a model"):
+            for model in (self.subject, self._result, getattr(self._result, "_results", None)):  # statsmodels wraps
+                remember(model, origin)
 
     @contextmanager
     def training(self, bound: Mapping[str, Any]) -> Iterator[None]:
@@ -201,6 +216,7 @@ class Fitting:
     def conclude(self, bound: Mapping[str, Any], result: Any) -> None:
         """Read the result, and log what MLflow's flavor cannot; the run is still active."""
         library, asked = self.hook.library, self.hook.asked()
+        self._result = result
         if library.after is not None and self.record is not None:
             with guard("reading the result of a training"):
                 found = library.after(self.record, bound, result)

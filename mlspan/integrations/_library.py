@@ -36,4 +36,5 @@ class Library:
     after: After | None = None  # reads what only the end of a training tells
     tidy: Callable[[dict[str, Any]], None] | None = None  # keyword arguments as MLflow's patch needs them
     needs: tuple[str, ...] = ()  # modules whose import must not be under way when the seams are looked for
+    predicts: Callable[[], Iterable[Seam]] | None = None  # methods of trained models that predict
     helps: bool = False  # other libraries use this one inside of their trainings, which are no trainings of their own

@@ -52,9 +52,13 @@ def _read(fit: Fit, call: Mapping[str, Any]) -> None:
 
 
 def _stopping(learner: Any, call: Mapping[str, Any]) -> list[Any]:
-    callbacks = call.get("cbs") or ()
-    given = callbacks if isinstance(callbacks, (list, tuple)) or hasattr(callbacks, "items") else [callbacks]
-    return [callback for callback in [*learner.cbs, *given] if type(callback).__name__ == "EarlyStoppingCallback"]
+    from fastcore.foundation import L
+
+    return [
+        callback
+        for callback in [*learner.cbs, *L(call.get("cbs"))]
+        if type(callback).__name__ == "EarlyStoppingCallback"
+    ]
 
 
 def _after(_: Fit, call: Mapping[str, Any], __: Any) -> Mapping[str, float] | None:
@@ -71,6 +75,7 @@ def _follow() -> Undo:
 
 def _with_epochs(fit: Any) -> Any:
     from fastai.callback.core import Callback
+    from fastcore.foundation import L
 
     class Epochs(Callback):  # type: ignore[misc]  # fastai's
         order = 60  # after fastai's Recorder, which has the numbers
@@ -83,20 +88,35 @@ def _with_epochs(fit: Any) -> Any:
     @functools.wraps(fit)
     def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
         if current() is not None and len(args) < 4:  # cbs is the fourth
-            given = kwargs.get("cbs") or ()
-            kwargs["cbs"] = [*(given if isinstance(given, (list, tuple)) else [given]), Epochs()]
+            kwargs["cbs"] = [*L(kwargs.get("cbs")), Epochs()]
         return fit(self, *args, **kwargs)
 
     return watched
+
+
+def _frame(learner: Any, *columns: str) -> Any:
+    """What a tabular learner trains with, of its ``x_names`` and ``y_names``; None for another kind."""
+    rows: Any = dig(learner, "dls.train.dataset", object)
+    if not hasattr(rows, "decode") or not hasattr(learner.dls, "x_names"):
+        return None
+    frame = rows.decode().items  # as the caller gave it, before it was normalised
+    frame = frame[[name for column in columns for name in getattr(learner.dls, column)]]
+    return frame.astype(
+        dict.fromkeys(frame.select_dtypes("float32").columns, "float64")
+    )  # and so is what it predicts from
+
+
+def _data(call: Mapping[str, Any]) -> tuple[Any, Any] | None:
+    frame = _frame(call["self"], "x_names", "y_names")
+    return None if frame is None else (frame, None)
 
 
 def _log_model(call: Mapping[str, Any], _: Any, asked: Mapping[str, Any]) -> str | None:
     import mlflow.pyfunc
 
     learner = call["self"]
-    frame = dig(learner, "dls.train.items", object)
-    names = dig(learner, "dls.x_names", object)
-    rows = frame[list(names)][:5] if names is not None and hasattr(frame, "columns") else None  # type: ignore[call-overload, index]
+    frame = _frame(learner, "x_names")
+    rows = None if frame is None else frame[:5]
 
     def predict(rows: Any) -> Any:
         with learner.no_bar(), learner.no_logging():
@@ -114,6 +134,6 @@ HOOK = FitHook(
     "fastai",
     "fastai>=2.7,<3",
     ("fastai.learner",),
-    Library(flavor=None, seams=_seams, read=_read, follow=_follow, after=_after, log_model=_log_model),
+    Library(flavor=None, seams=_seams, read=_read, follow=_follow, after=_after, log_model=_log_model, data=_data),
 )
 autolog = HOOK.autolog

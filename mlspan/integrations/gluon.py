@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
+from .._guard import guard
 from .._shape import dig
 from ._fit import FitHook
-from ._fitting import Fit, current
+from ._fitting import Fit, Fitting, current
 from ._hook import Undo, replace
 from ._library import Library, Seam
 from ._models import first_rows, log_with
 
-__all__ = ["HOOK", "autolog"]
+__all__ = ["HOOK", "autolog", "training"]
 
 _ESTIMATOR: Final = "mxnet.gluon.contrib.estimator.estimator"
 _MODEL: Final = Path(__file__).with_name("_gluon_model.py")
@@ -37,7 +41,7 @@ def _read(fit: Fit, call: Mapping[str, Any]) -> None:
     trainer = estimator.trainer
     fit.set_params(
         {
-            **{name: call[name] for name in ("epochs", "batches") if call.get(name) is not None},
+            **{name: value for name, value in call.items() if isinstance(value, (str, int, float))},
             "optimizer": type(dig(trainer, "_optimizer", object)).__name__,
             "learning_rate": dig(trainer, "learning_rate", float),
             "loss": type(estimator.loss).__name__,
@@ -62,7 +66,8 @@ def _with_epochs(fit: Any) -> Any:
         def epoch_end(self, estimator: Any, *_: Any, **__: Any) -> None:
             if (fitting := current()) is not None:
                 metrics = [*estimator.train_metrics, *estimator.val_metrics]
-                fitting.epoch(None, dict(metric.get() for metric in metrics))
+                named = [metric.get() for metric in metrics]
+                fitting.epoch(None, {name: value for name, value in named if value == value})  # noqa: PLR0124  # no NaN
 
     @functools.wraps(fit)
     def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -118,3 +123,35 @@ HOOK = FitHook(
     ),
 )
 autolog = HOOK.autolog
+
+
+class Loop:
+    """A training that is written as a loop."""
+
+    def __init__(self, fitting: Fitting | None) -> None:
+        self._fitting = fitting
+
+    def epoch(self, **metrics: float) -> None:
+        """An epoch has ended, with these metrics."""
+        if self._fitting is not None:
+            with guard("noting an epoch"):
+                self._fitting.epoch(None, metrics)
+
+
+@contextmanager
+def training(network: Any, trainer: Any, *, data: Any = None, loss: Any = None, **params: Any) -> Iterator[Loop]:
+    """``with training(network, trainer) as fit:`` around a plain loop over ``gluon.Trainer``, which has no other seam.
+
+    The block is logged and traced as ``Estimator.fit`` is, as far as :func:`autolog` is on.
+
+    Args:
+        network: what is trained; it is logged as the model if it is a HybridBlock.
+        trainer: the ``gluon.Trainer``.
+        data: the DataLoader that the loop reads: its size, an example, a signature and the run's inputs.
+        loss: the loss function.
+        params: further parameters of the run.
+    """
+    importlib.import_module(_ESTIMATOR)  # if autolog is on, now is when it takes hold
+    call = {"self": SimpleNamespace(net=network, trainer=trainer, loss=loss), "train_data": data, **params}
+    with HOOK.training(call) as fitting:
+        yield Loop(fitting)

@@ -22,6 +22,12 @@ def _seams() -> Iterator[Seam]:
     yield keras.Model, "fit"
 
 
+def _predicts() -> Iterator[Seam]:
+    import keras
+
+    yield keras.Model, "predict"
+
+
 def _save_model(model: Any, path: str, **more: Any) -> None:
     """MLflow's, which wants to put the example into a folder that it has yet to make."""
     import mlflow.keras
@@ -56,6 +62,7 @@ HOOK = FitHook(
         flavor="keras",
         seams=_seams,
         read=_keras.read,
+        predicts=_predicts,
         epochs={_keras.EPOCHS: _keras.epoch},
         log_model=_log_model,
         adds=frozenset({"log_input_examples"}),  # MLflow's flavor takes it, and does nothing with it

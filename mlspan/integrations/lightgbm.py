@@ -26,6 +26,15 @@ def _seams() -> Iterator[Seam]:
             yield cls, "fit"
 
 
+def _predicts() -> Iterator[Seam]:
+    import lightgbm
+
+    yield lightgbm.Booster, "predict"
+    for cls in vars(lightgbm.sklearn).values():
+        if isinstance(cls, type) and issubclass(cls, lightgbm.LGBMModel):
+            yield from ((cls, name) for name in ("predict", "predict_proba") if name in vars(cls))
+
+
 def _read(fit: Fit, call: Mapping[str, Any]) -> None:
     if "train_set" in call:
         fit.name = "Booster"
@@ -63,6 +72,9 @@ def _follow() -> Undo:
 
 
 HOOK = FitHook(
-    "lightgbm", "lightgbm>=4.3,<5", ("lightgbm",), Library(flavor="lightgbm", seams=_seams, read=_read, follow=_follow)
+    "lightgbm",
+    "lightgbm>=4.3,<5",
+    ("lightgbm",),
+    Library(flavor="lightgbm", seams=_seams, read=_read, follow=_follow, predicts=_predicts),
 )
 autolog = HOOK.autolog

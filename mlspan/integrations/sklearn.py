@@ -12,14 +12,29 @@ from ._library import Library, Seam
 __all__ = ["HOOK", "autolog"]
 
 
-def _seams() -> Iterator[Seam]:
+def _estimators() -> set[type]:
     from sklearn.pipeline import Pipeline
     from sklearn.utils import all_estimators
 
-    for cls in {*(found for _, found in all_estimators()), Pipeline}:
+    return {*(found for _, found in all_estimators()), Pipeline}
+
+
+def _seams() -> Iterator[Seam]:
+    for cls in _estimators():
         for name in ("fit", "fit_transform", "fit_predict"):
             if hasattr(cls, name):
                 yield cls, name
+
+
+def _predicts() -> Iterator[Seam]:
+    found = {
+        (owner, name)
+        for cls in _estimators()
+        for name in ("predict", "predict_proba")
+        for owner in [next((base for base in cls.__mro__ if name in vars(base)), None)]
+        if owner is not None
+    }
+    yield from found
 
 
 def _read(fit: Fit, call: Mapping[str, Any]) -> None:
@@ -32,7 +47,7 @@ HOOK = FitHook(
     "sklearn",
     "scikit-learn>=1.6,<2",
     ("sklearn",),
-    Library(flavor="sklearn", seams=_seams, read=_read, helps=True),
+    Library(flavor="sklearn", seams=_seams, read=_read, predicts=_predicts, helps=True),
     frozenset({"max_tuning_runs", "log_post_training_metrics", "serialization_format", "pos_label"}),
 )
 autolog = HOOK.autolog

@@ -38,6 +38,12 @@ def _data(call: Mapping[str, Any]) -> tuple[Any, Any] | None:
     return (model.endog, None) if exog is None else (exog, model.endog)
 
 
+def _predicts() -> Iterator[Seam]:
+    from statsmodels.base.model import Results
+
+    yield Results, "predict"
+
+
 def _exog(model: Any) -> Any:
     """What the model was made of, as the caller gave it: an array or a frame."""
     exog = dig(model, "data.orig_exog", object)
@@ -60,6 +66,7 @@ HOOK = FitHook(
         flavor="statsmodels",
         seams=_seams,
         read=_read,
+        predicts=_predicts,
         log_model=_log_model,
         data=_data,
         adds=frozenset({"log_input_examples", "log_model_signatures"}),

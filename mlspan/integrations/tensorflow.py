@@ -17,6 +17,12 @@ def _seams() -> Iterator[Seam]:
     yield tf.keras.Model, "fit"
 
 
+def _predicts() -> Iterator[Seam]:
+    import tensorflow as tf
+
+    yield tf.keras.Model, "predict"
+
+
 HOOK = FitHook(
     "tensorflow",
     "tensorflow>=2.16,<3",
@@ -25,6 +31,7 @@ HOOK = FitHook(
         flavor="tensorflow",
         seams=_seams,
         read=_keras.read,
+        predicts=_predicts,
         epochs={_keras.EPOCHS: _keras.epoch},
         tidy=_keras.tidy,
         needs=("keras",),

@@ -22,6 +22,15 @@ def _seams() -> Iterator[Seam]:
             yield cls, "fit"
 
 
+def _predicts() -> Iterator[Seam]:
+    import xgboost
+
+    yield xgboost.Booster, "predict"
+    for cls in vars(xgboost.sklearn).values():
+        if isinstance(cls, type) and issubclass(cls, xgboost.sklearn.XGBModel):
+            yield from ((cls, name) for name in ("predict", "predict_proba") if name in vars(cls))
+
+
 def _read(fit: Fit, call: Mapping[str, Any]) -> None:
     if "dtrain" in call:
         fit.name = "Booster"
@@ -46,6 +55,7 @@ HOOK = FitHook(
         flavor="xgboost",
         seams=_seams,
         read=_read,
+        predicts=_predicts,
         epochs={"xgboost.callback:CallbackContainer.after_iteration": _epoch},
     ),
     frozenset({"importance_types", "model_format"}),

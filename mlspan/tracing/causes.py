@@ -19,6 +19,8 @@ def link(span: Span, record: Record) -> None:
 
     Ids are looked for in the tool's own trace first: servers that count their calls from one repeat them.
     """
+    for why, context in record.causes().items():
+        span.add_link(context, {sc.LINK: why})
     if isinstance(record, Tool):
         if record.call_id is not None:
             here = _asked.get((span.get_span_context().trace_id, record.call_id)) or _asked.get((0, record.call_id))

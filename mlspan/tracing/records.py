@@ -12,7 +12,7 @@ from functools import cache
 from operator import attrgetter
 from typing import Any, ClassVar, Literal, TypeVar
 
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanContext, SpanKind
 
 from . import semconv as sc
 from .messages import Draft, Message, Part, ToolDefinition
@@ -84,6 +84,10 @@ class Record:
     def call_ids(self) -> list[str]:
         """The ids of the tool calls that this asked for."""
         return []
+
+    def causes(self) -> Mapping[str, SpanContext]:
+        """Spans elsewhere that led to this, each by the kind of its link."""
+        return {}
 
     def attributes(self, when: When) -> dict[str, Any]:
         names, read = _table(type(self), when)  # type: ignore[arg-type]  # mypy: a slotted dataclass is not hashable

@@ -100,13 +100,14 @@ KIND: Final = (
 INPUT: Final = "mlspan.input"  # JSON
 OUTPUT: Final = "mlspan.output"  # JSON
 STREAM_END: Final = "mlspan.stream.end"  # only when a stream was left early: "closed" or "abandoned"
-LINK: Final = "mlspan.link"  # of a span link: "asked_by", "triggered_by", "resumes", "handed_off_by"
+LINK: Final = "mlspan.link"  # of a span link: "asked_by", "triggered_by", "resumes", "handed_off_by", "trained_by"
 TAG_PREFIX: Final = "mlspan.tag."  # + the key of tracing.tags(key="value")
 
 # Trainings, and what ties a span to MLflow.
 RUN_ID: Final = "mlspan.run.id"  # the run of a training
 MODEL_ID: Final = "mlspan.model.id"  # the logged model that a training made, or that a prediction used
 FIT: Final = "fit"  # the KIND of a training
+PREDICT: Final = "predict"  # likewise, of a trained model's prediction
 FIT_LIBRARY: Final = "mlspan.fit.library"
 FIT_ESTIMATOR: Final = "mlspan.fit.estimator"
 FIT_PARAMS: Final = "mlspan.fit.params"  # JSON

@@ -29,26 +29,23 @@ class TestPaddle(Contract):
     rows, features, epochs = 6, 2, 2
     fails = ValueError
 
-    def model(self) -> Any:
+    def made(self) -> Any:
         made = paddle.Model(Network(), inputs=[paddle.static.InputSpec([None, 2], "float32", "x")])
         made.prepare(paddle.optimizer.SGD(0.1, parameters=made.parameters()), paddle.nn.MSELoss())
         return made
 
     def train(self) -> Any:
         data = paddle.io.TensorDataset([paddle.to_tensor(X), paddle.to_tensor(Y)])
-        return self.model().fit(data, batch_size=3, epochs=2, verbose=0)
+        return self.made().fit(data, batch_size=3, epochs=2, verbose=0)
 
     def fail(self) -> None:
-        class Broken(paddle.io.Dataset):
-            def __len__(self) -> int:
-                return 6
+        model = self.made()
 
-            def __getitem__(self, number: int) -> Any:
-                if number > 4:
-                    raise ValueError("the user's")
-                return X[number], Y[number]
+        def broken(*_: Any) -> Any:
+            raise ValueError("the user's")
 
-        self.model().fit(Broken(), batch_size=1, epochs=1, verbose=0, shuffle=False)
+        model.network.forward = broken
+        model.fit(paddle.io.TensorDataset([paddle.to_tensor(X), paddle.to_tensor(Y)]), verbose=0)
 
     def seam(self) -> tuple[Any, str]:
         return paddle.Model, "fit"

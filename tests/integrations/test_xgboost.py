@@ -11,6 +11,8 @@ xgboost = pytest.importorskip("xgboost", reason="XGBoost is in the nox session c
 import numpy as np
 from classic import Contract
 
+from mlspan import integrations
+
 X = np.array([[0.0, 1.0], [1.0, 0.0], [0.2, 0.9], [0.9, 0.3], [0.1, 0.8], [0.8, 0.1]])
 Y = np.array([0, 1, 0, 1, 0, 1])
 PARAMS = {"objective": "binary:logistic", "min_child_weight": 0, "nthread": 1}
@@ -51,3 +53,17 @@ class TestXgboostEstimator(TestXgboost):
 
     def seam(self) -> tuple[Any, str]:
         return xgboost.XGBClassifier, "fit"
+
+    def test_in_a_search_of_scikit_learns(self, autolog: Any, spans: Any) -> None:
+        """GridSearchCV over XGBoost's estimator: one run of scikit-learn's, with a span for each training."""
+        from sklearn.model_selection import GridSearchCV
+
+        autolog(log_models=False)
+        integrations.sklearn.autolog(log_models=False)
+        search = GridSearchCV(xgboost.XGBClassifier(n_estimators=1, n_jobs=1), {"max_depth": [1, 2]}, cv=2, refit=False)
+        search.fit(X, Y)
+        integrations.sklearn.autolog(disable=True)
+        assert spans.tree() == "fit GridSearchCV" + "\n  fit XGBClassifier" * 4
+        parents = [run.data.tags.get("mlflow.parentRunId") for run in self.runs()]
+        assert parents[0] is None
+        assert parents[1:] == [self.runs()[0].info.run_id] * 2

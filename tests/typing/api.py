@@ -10,6 +10,20 @@ from mlspan import integrations, testing, tracing
 mlspan.autolog()
 mlspan.autolog(log_traces=True, disable=False, exclusive=False, disable_for_unsupported_versions=True, silent=False)
 integrations.autolog(silent=True)
+integrations.autolog(
+    log_input_examples=False,
+    log_model_signatures=True,
+    log_models=True,
+    disable=False,
+    exclusive=False,
+    disable_for_unsupported_versions=True,
+    silent=False,
+    log_datasets=True,
+    log_traces=True,
+    extra_tags={"team": "blue"},
+    registered_model_name="model",
+)
+integrations.xgboost.autolog(log_input_examples=True, model_format="json")
 integrations.openai.autolog(log_traces=True)
 integrations.openai.autolog(log_traces=True, include_usage=True, log_images=False)
 integrations.langchain.autolog(exclusive=True)

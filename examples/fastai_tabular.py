@@ -1,0 +1,29 @@
+"""fastai, which MLflow no longer logs: parameters, the metrics of each epoch, a pyfunc model, and a span."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pandas as pd
+import torch
+
+with contextlib.suppress(RuntimeError):  # a torchvision without its operators, as beside a PyTorch for the CPU
+    operators = torch.library.Library("torchvision", "DEF")
+    operators.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+from fastai.tabular.all import RegressionBlock, TabularDataLoaders, tabular_learner
+
+from mlspan import integrations
+
+integrations.fastai.autolog(log_input_examples=True)
+
+if __name__ == "__main__":
+    rows = pd.DataFrame({"size": [40.0, 55.0, 62.0, 80.0, 95.0, 110.0] * 4})
+    rows["price"] = 2 * rows["size"]
+    data = TabularDataLoaders.from_df(
+        rows, y_names="price", cont_names=["size"], y_block=RegressionBlock(), bs=8, valid_idx=[0, 1, 2], num_workers=0
+    )
+    learner = tabular_learner(data, layers=[4])
+    with learner.no_bar():
+        learner.fit_one_cycle(2)
+    print(learner.recorder.values)

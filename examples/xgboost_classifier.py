@@ -1,0 +1,18 @@
+"""XGBoost's scikit-learn API: parameters, the metric of each round, the model with an example, and a span."""
+
+from __future__ import annotations
+
+from sklearn.datasets import load_breast_cancer
+from sklearn.model_selection import train_test_split
+from xgboost import XGBClassifier
+
+from mlspan import integrations
+
+integrations.xgboost.autolog(log_input_examples=True, model_format="json")
+
+if __name__ == "__main__":
+    X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
+    model = XGBClassifier(n_estimators=10, eval_metric="logloss")
+    model.fit(X_train, y_train, eval_set=[(X_test, y_test)], verbose=False)
+    print("accuracy", model.score(X_test, y_test))

@@ -1,0 +1,68 @@
+"""A prediction inside of a trace: a span that says which logged model made it, and which run trained that model."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.trace import SpanContext, get_current_span
+
+from ..tracing import semconv as sc
+from ..tracing.records import Named, attr
+from ._fitting import current, size
+from ._hook import Begin, Call, Hook, Undo, watched
+from ._origins import Origin, known
+from ._seams import wrap
+
+if TYPE_CHECKING:
+    from ._library import Seam
+
+
+@dataclass(kw_only=True, slots=True)
+class Predict(Named):
+    """A call of a trained model."""
+
+    type: str = attr(sc.KIND, "start", default=sc.PREDICT)
+    name: str | None = attr(sc.FIT_ESTIMATOR, "start")
+    library: str | None = attr(sc.FIT_LIBRARY, "start")
+    rows: int | None = attr(sc.FIT_ROWS, "start")
+    run_id: str | None = attr(sc.RUN_ID, "start")
+    model_id: str | None = attr(sc.MODEL_ID, "start")
+    trained: SpanContext | None = None
+
+    @property
+    def span_name(self) -> str:
+        return f"predict {self.name}"
+
+    def causes(self) -> Mapping[str, SpanContext]:
+        return {} if self.trained is None else {"trained_by": self.trained}
+
+
+def prediction(library: str, model: Any, data: Any, origin: Origin | None = None) -> Predict | None:
+    """The record of a prediction; None where no trace is under way, or where it is a part of a training or another."""
+    around = get_current_span()
+    if not around.is_recording() or current() is not None:
+        return None
+    if (getattr(around, "attributes", None) or {}).get(sc.KIND) == sc.PREDICT:
+        return None
+    origin = origin or known(model)
+    record = Predict(library=library, name=type(model).__name__, run_id=origin.run_id, model_id=origin.model_id)
+    record.rows, record.trained = size(data)[0], origin.span
+    return record
+
+
+def watch_predictions(hook: Hook, library: str, seam: Seam) -> Undo:
+    """Watch a method of trained models that predicts."""
+    open_ = functools.partial(hook.open, _begin(library))
+    return wrap(*seam, lambda fn, on: watched(fn, open_, on))
+
+
+def _begin(library: str) -> Begin:
+    def begin(call: Call) -> tuple[Any, None] | None:
+        data = call.args[1] if len(call.args) > 1 else next(iter(call.kwargs.values()), None)
+        record = prediction(library, call.args[0], data)
+        return None if record is None else (record, None)
+
+    return begin

@@ -1,0 +1,46 @@
+"""Where a library that trains is hooked: its functions, its epochs, its version."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from ._fitting import current
+from ._hook import Undo, _put, tap
+from ._library import Epoch
+
+
+def wrap(owner: Any, name: str, make: Callable[[Any, list[bool]], Any]) -> Undo:
+    """Put ``make(function, on)`` in the function's place; what it makes falls silent when *on* is emptied."""
+    own: Any = vars(owner).get(name)
+    on = [True]
+    if hasattr(own, "check") and hasattr(own, "fn"):  # scikit-learn's available_if, whose function is inside
+        owner, name, own = own, "fn", own.fn
+    return _put(owner, name, own, make(getattr(owner, name), on), on)
+
+
+def tell(target: str, read: Callable[[tuple[Any, ...]], Epoch]) -> Undo:
+    """Tell the training that is under way of each epoch: what *read* makes of the arguments of *target*."""
+
+    def seen(args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
+        if (fitting := current()) is not None:
+            fitting.epoch(*read((*args, *kwargs.values())))
+
+    return tap(target, seen)
+
+
+def being_imported(name: str | None) -> bool:
+    return bool(getattr(getattr(sys.modules.get(name or ""), "__spec__", None), "_initializing", False))
+
+
+def version_of(modules: tuple[str, ...], name: str) -> str | None:
+    """Of the first of *modules* that is imported and says it, else of the distribution *name*."""
+    for module in modules:
+        if isinstance(version := getattr(sys.modules.get(module.partition(".")[0]), "__version__", None), str):
+            return version
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:  # the library goes by another name, such as xgboost-cpu
+        return None

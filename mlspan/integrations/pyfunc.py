@@ -1,0 +1,30 @@
+"""MLflow's loaded models: what predicts inside of a trace says which logged model it is, and which run trained it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._shape import dig
+from ..tracing.records import Record
+from ._hook import Call, Hook, methods
+from ._origins import Origin
+from ._predict import prediction
+
+__all__ = ["HOOK", "autolog"]
+
+
+def _begin(call: Call) -> tuple[Record, None] | None:
+    model = call.args[0]
+    data: Any = call.args[1] if len(call.args) > 1 else call.kwargs.get("data")
+    origin = Origin(dig(model, "model_id", str), dig(model, "metadata.run_id", str))
+    record = prediction("pyfunc", model, data, origin)
+    if record is None:
+        return None
+    flavors = dig(model, "metadata.flavors", dict) or {}
+    loader = (flavors.get("python_function") or {}).get("loader_module", "")
+    record.name = str(loader).removeprefix("mlflow.") or record.name
+    return record, None
+
+
+HOOK = Hook("mlflow-skinny>=3.6,<4", "mlflow.pyfunc", methods({"mlflow.pyfunc:PyFuncModel.predict": _begin}))
+autolog = HOOK.autolog
