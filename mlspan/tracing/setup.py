@@ -24,7 +24,8 @@ from .config import Config, resolve
 from .content import Policy, redactor
 from .destinations import keeping, mlflow_sink, needs_otlp, open_sink, pipeline
 from .exits import Exits
-from .export.pipeline import Pipeline
+from .export import tally
+from .export.pipeline import KEEPING, Pipeline
 from .live import finish_streams
 from .metrics import Instruments
 
@@ -64,6 +65,7 @@ class Runtime:
             capture=config.capture_content, redact=redactor(config.redact), limit=config.max_content_bytes
         )
         self.instruments = Instruments(__version__)
+        tally.observe(__version__)
         self._sink = mlflow_sink(config)
         self._origin = _origin(config)
         self._pipelines: dict[bool, Pipeline] = {}  # by whether it sends by OTLP too: not all providers need us to
@@ -138,6 +140,8 @@ class Runtime:
         asked = [(each.ask(last=True), each.grace(timeout)) for each in pipelines]
         started = time.monotonic()
         sent = all([flush.wait(grace - (time.monotonic() - started)) for flush, grace in asked])  # noqa: C419
+        for flush, _ in asked:
+            flush.kept.wait(KEEPING)
         for each in pipelines:
             each.say_what_stays()
         return sent
@@ -184,7 +188,7 @@ class Runtime:
     def save(self, timeout: float) -> bool:
         """Whether all that has ended is on disk, within *timeout* seconds; nothing is waited for but the disk."""
         asked = [each.ask(last=False, send=False) for each in self._pipelines.values()]
-        return all([flush.wait(timeout) for flush in asked])  # noqa: C419
+        return all([flush.kept.wait(timeout) for flush in asked])  # noqa: C419
 
     def shutdown(self, timeout: float | None) -> bool:
         """Send all, and let go of every provider; None waits as long as the sink asks for at the process's end."""

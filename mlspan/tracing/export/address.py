@@ -11,14 +11,16 @@ from typing import Final
 from ..context import Origin
 
 _USER: Final = re.compile(r"^([a-zA-Z][\w+.-]*://)[^/?#]*@")
-_SECRET: Final = re.compile(r"([?&])[^=&]*(?:password|passwd|secret|token|key)[^=&]*=[^&#]*", re.IGNORECASE)
+_SECRET: Final = re.compile(r"password|passwd|secret|token|key", re.IGNORECASE)  # in the name of a query's parameter
 _SQLITE: Final = re.compile(r"^(sqlite(?:\+\w+)?:///)([^/:?][^?]*)")
 _full: dict[str, str] = {}  # what this process knows with credentials, by what is left without
 
 
 def bare(uri: str) -> str:
     """*uri* without user and password; :func:`full` gives back what this process has seen of them."""
-    left = _SECRET.sub(r"\1", _USER.sub(r"\1", uri)).rstrip("?&")
+    left, question, query = _USER.sub(r"\1", uri).partition("?")
+    shown = [part for part in query.split("&") if not _SECRET.search(part.partition("=")[0])]
+    left += question + "&".join(shown) if any(shown) else ""
     if left != uri:
         _full[left] = uri
     return left

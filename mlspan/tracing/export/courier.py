@@ -18,10 +18,12 @@ from ..._guard import guard, log, tell_once
 from .dead import Letters
 from .gate import IMPORTS, STORING
 from .parcel import Away, Kind, Packed, Parcel, Refused, Sink
-from .spool import Spool
+from .spool import Batch, Spool
 
 _LONGEST_BACKOFF: Final = 30.0
 _LONGEST_WAIT: Final = 300.0  # seconds that a server's Retry-After is heeded; and until what was kept is asked again
+_STUCK: Final = 3  # failures in a row after which a quick one may be the fault of what is sent
+_QUICK: Final = 2.0  # seconds
 _MOST: Final[dict[Kind, int]] = {"mlflow": 100, "otlp": 512}  # in one call of the sink
 _MOST_BYTES: Final[dict[Kind, int]] = {"mlflow": 16 * 1024 * 1024, "otlp": 3 * 1024 * 1024}  # gRPC receivers take 4 MiB
 
@@ -33,14 +35,14 @@ class Delivery:
         kind: of the sink.
         sink: where it goes.
         letters: where what will never be taken is set aside.
-        lost: counts of spans that were not stored, by reason.
+        sent: counts of spans that were taken, by kind.
+        lost: counts of spans that were not, by reason.
     """
 
-    def __init__(self, kind: Kind, sink: Sink, letters: Letters, lost: Counter[str]) -> None:
-        self._kind, self._sink, self._letters, self._lost = kind, sink, letters, lost
+    def __init__(self, kind: Kind, sink: Sink, letters: Letters, sent: Counter[str], lost: Counter[str]) -> None:
+        self._kind, self._sink, self._letters, self._sent, self._lost = kind, sink, letters, sent, lost
         self._after: weakref.WeakKeyDictionary[Spool, int] = weakref.WeakKeyDictionary()
         self._prepared = False
-        self.sent = 0  # spans
         self.kept = 0  # parcels or spans that the sink has refused and that stay
         self.reasons: Counter[str] = Counter()  # why spans were refused
 
@@ -51,14 +53,53 @@ class Delivery:
         if batch is None:
             return False
         self._prepare()
-        refused = self._isolated(batch.items)
+        self._settle(spool, batch, self._isolated(batch.items))
+        return True
+
+    def _settle(self, spool: Spool, batch: Batch, refused: Sequence[Refused]) -> None:
         self._after[spool] = batch.last
         kept = {id(refusal.parcel) for refusal in refused if refusal.keep}
         done = [key for item, key in zip(batch.items, batch.keys, strict=True) if id(item) not in kept]
         for refusal in refused:
             self._refuse(refusal)
-        self.sent += _spans(batch.items) - sum(_spans([refusal.parcel]) for refusal in refused)
+        self._sent[self._kind] += _spans(batch.items) - sum(_spans([refusal.parcel]) for refusal in refused)
         spool.done(self._kind, done)
+
+    def probe(self, spool: Spool) -> bool:
+        """Where a batch fails again and again: find the ones that make it fail, if the backend takes the others.
+
+        Servers answer 500 to what they cannot digest. False if it takes nothing at all, and so is away.
+        """
+        batch = spool.take(self._kind, self._after.get(spool, 0), _MOST[self._kind], _MOST_BYTES[self._kind])
+        if batch is None or len(batch.items) < 2:
+            return False
+        refused: list[Refused] = []
+        first, *rest = batch.items
+        *middle, last = rest
+        for good, others in ((first, rest), (last, [first, *middle])):
+            try:
+                refused += self._isolated([good])
+            except Away:
+                continue
+            if not self._search(others, refused) and not self._search([good], []):
+                return False  # it went away meanwhile
+            self._settle(spool, batch, refused)
+            return True
+        return False
+
+    def _search(self, items: Sequence[Any], refused: list[Refused]) -> bool:
+        """Send *items*, in halves where they fail; those that fail alone are *refused*. Whether the last one passed."""
+        if not items:
+            return True
+        try:
+            refused += self._isolated(items)
+        except Away as away:
+            if len(items) == 1:
+                refused.append(Refused(items[0], away.reason))
+                return False
+            half = len(items) // 2
+            self._search(items[:half], refused)
+            return self._search(items[half:], refused)
         return True
 
     def _prepare(self) -> None:
@@ -115,7 +156,7 @@ class Courier:
         spools: those to send from, the oldest first.
         letters: see Delivery.
         damaged: told of a spool that cannot be read.
-        lost: see Delivery.
+        sent, lost: see Delivery.
     """
 
     def __init__(
@@ -125,11 +166,12 @@ class Courier:
         spools: Callable[[], Sequence[Spool]],
         letters: Letters,
         damaged: Callable[[Spool, Exception], None],
+        sent: Counter[str],
         lost: Counter[str],
     ) -> None:
         self.kind, self._spools, self._damaged = kind, spools, damaged
         self._sink = sink
-        self.delivery = Delivery(kind, sink, letters, lost)
+        self.delivery = Delivery(kind, sink, letters, sent, lost)
         self._asked: deque[tuple[Callable[[bool], None], bool]] = deque()
         self._wake = threading.Event()
         self._things = "traces" if kind == "mlflow" else "spans"
@@ -186,17 +228,30 @@ class Courier:
             return
         for spool in self._spools():
             try:
-                while self.delivery.step(spool):
-                    self._is_back()
+                self._empty(spool)
             except Away as away:
                 self._back_off(away)
                 return
             except sqlite3.OperationalError as error:  # a full disk: what was sent is crossed out later
                 tell_once("mlspan: the spool %s cannot be written: %s", spool.path, error)
+            except sqlite3.ProgrammingError:  # closed meanwhile, as it was empty
+                continue
             except sqlite3.DatabaseError as error:
                 self._damaged(spool, error)
         if self.delivery.kept:
             self._again_at = self._again_at or monotonic() + _LONGEST_WAIT
+
+    def _empty(self, spool: Spool) -> None:
+        while True:
+            began = monotonic()
+            try:
+                if not self.delivery.step(spool):
+                    return
+            except Away as away:
+                answers = away.retry_after is None and monotonic() - began < _QUICK
+                if self._failures < _STUCK or not answers or not self.delivery.probe(spool):
+                    raise
+            self._is_back()
 
     def _is_back(self) -> None:
         if self._failures:

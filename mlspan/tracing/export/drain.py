@@ -13,7 +13,7 @@ from .courier import Delivery
 from .dead import Letters
 from .keeping import Keeping, default_folder
 from .parcel import Away, Kind, Parcel, Refused, Sink
-from .shelf import close, left_behind, recover, set_aside
+from .shelf import left_behind, recover, set_aside
 from .spool import Spool
 
 _BETWEEN = 2.0  # seconds between two tries of a backend that is away
@@ -56,6 +56,7 @@ def drain(
         progress: called after each batch.
     """
     folder = keeping.folder or default_folder()
+    sent: Counter[str] = Counter()
     lost: Counter[str] = Counter()
     spools, in_use = [], 0
     for path in left_behind(folder):
@@ -65,7 +66,7 @@ def drain(
         else:
             in_use += path.exists()
     jobs = [
-        _Job(spool, Delivery(kind, sink, Letters(folder), lost), sink)  # type: ignore[arg-type]  # as the spool says
+        _Job(spool, Delivery(kind, sink, Letters(folder), sent, lost), sink)  # type: ignore[arg-type]  # as the spool says
         for spool in spools
         for kind, where in spool.described().items()
         for sink in [open_sink(kind, where)]  # type: ignore[arg-type]
@@ -78,8 +79,7 @@ def drain(
             if job.away:
                 reasons[job.away] += job.spool.spans()
         stay = sum(spool.spans() for spool in spools)
-        sent = sum(job.delivery.sent for job in jobs)
-        return Drained(sent, lost["refused"], lost["expired"], stay, in_use, dict(reasons))
+        return Drained(sent.total(), lost["refused"], lost["expired"], stay, in_use, dict(reasons))
 
     def tell() -> None:
         if progress is not None:
@@ -96,7 +96,7 @@ def drain(
     for job in jobs:
         job.sink.close()
     for spool in spools:
-        close(spool)
+        spool.close()
     return done
 
 

@@ -43,7 +43,8 @@ class Intake:
         keeping: on disk or in memory, and how much.
         address: fills in what an origin leaves unsaid.
         assembly: what puts spans together, where a sink takes parcels.
-        lost: counts of spans that were not stored, by reason.
+        sent: counts of spans that were taken, by the kind of the sink.
+        lost: counts of spans that were not, by reason.
         interval: seconds until what has ended is stored.
     """
 
@@ -53,6 +54,7 @@ class Intake:
         keeping: Keeping,
         address: Callable[[Origin], Origin],
         assembly: Assembly,
+        sent: Counter[str],
         lost: Counter[str],
         interval: float,
     ) -> None:
@@ -62,7 +64,7 @@ class Intake:
         self._ready: list[Parcel] = []
         self._stored_open: set[int] = set()  # numbers of parcels that are growing in the spool
         self._oldest = self._told_lost = self._looked = 0.0
-        self._reported = 0
+        self._sent, self._reported = sent, 0
         self._left: int | None = None  # spans that were not sent when the spool was closed
         self._sinks = {kind: sink for kind, (sink, _) in sinks.items()}
         self.shelf = Shelf(keeping, {kind: where for kind, (_, where) in sinks.items()}, lost)
@@ -72,7 +74,9 @@ class Intake:
         """Send what is there already, and what others have left."""
         shelf = self.shelf
         for kind, sink in self._sinks.items():
-            self.couriers.append(Courier(kind, sink, shelf.spools, shelf.letters, shelf.damaged, self._lost))
+            self.couriers.append(
+                Courier(kind, sink, shelf.spools, shelf.letters, shelf.damaged, self._sent, self._lost)
+            )
         shelf.look_around(now=True)
         self._hurry_couriers()
 
@@ -164,18 +168,20 @@ class Intake:
 
     def _admitted(self, rows: list[Fresh], ready: list[Parcel], room: int) -> tuple[list[Fresh], list[Parcel]]:
         """What there is room for; the rest is dropped, a parcel at a time."""
-        sizes: Counter[int] = Counter()
-        for row in rows:
-            sizes[row.number] += len(row.packed.span)
-        if sizes.total() <= room:
+        if sum(len(row.packed.span) for row in rows) <= room:
             return rows, ready
+        groups: dict[int, list[Fresh]] = {}
+        for place, row in enumerate(rows):
+            groups.setdefault(row.number or -place - 1, []).append(row)
+        kept: list[Fresh] = []
         out: set[int] = set()
-        for number, size in sizes.items():
-            if size > room:
-                out.add(number)
-            else:
+        for number, group in groups.items():
+            size = sum(len(row.packed.span) for row in group)
+            if size <= room:
                 room -= size
-        kept = [row for row in rows if row.number not in out]
+                kept += group
+            else:
+                out.add(number)
         self._lost["overflow"] += len(rows) - len(kept)
         out -= self._stored_open
         return kept, [parcel for parcel in ready if parcel.number not in out]

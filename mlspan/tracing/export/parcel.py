@@ -32,6 +32,7 @@ class Packed:
     resource: bytes  # a ResourceSpans
     scope: bytes  # a ScopeSpans
     span: bytes  # a Span
+    changed: bool = False  # where the span itself could not be said, or was too large
 
 
 @dataclass(frozen=True, slots=True)

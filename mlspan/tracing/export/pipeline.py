@@ -20,24 +20,28 @@ from .assembly import Assembly
 from .gate import IMPORTS
 from .keeping import IN_MEMORY, Keeping
 from .parcel import Kind, Sink
+from .tally import follow
 
 if TYPE_CHECKING:
     from .intake import Intake
 
+KEEPING: Final = (
+    20.0  # seconds that a process's end waits for the disk alone, on a machine that is busy or has just begun
+)
 _GATHER: Final = 0.1  # seconds in which spans are left to gather, so that the caller's thread is not disturbed for each
 
 
 class Flush:
-    """A flush that somebody waits for: *parts* of it have to be answered."""
+    """A flush that somebody waits for: each courier has to answer. ``kept`` is set once the spool has it all."""
 
-    __slots__ = ("_done", "_left", "_lock", "_sent", "last", "send")
+    __slots__ = ("_done", "_left", "_lock", "_sent", "kept", "last", "send")
 
     def __init__(self, *, last: bool, send: bool) -> None:
         self._done, self._sent, self.last, self.send = threading.Event(), True, last, send
-        self._left, self._lock = 1, threading.Lock()
+        self._left, self._lock, self.kept = 1, threading.Lock(), threading.Event()
 
     def wait(self, timeout: float) -> bool:
-        """Whether all was stored, within *timeout* seconds."""
+        """Whether all was taken by its backends, within *timeout* seconds."""
         return self._done.wait(max(timeout, 0)) and self._sent
 
     def expect(self, more: int) -> None:
@@ -83,9 +87,11 @@ class Pipeline(SpanProcessor):
         self._queue_spans, self._interval = queue_spans, interval
         self.lost: Counter[str] = Counter()  # spans, by reason: overflow, refused, unfit, expired
         self.ends = 0  # of spans, more or less: for those who ask whether there was any
+        self.sent: Counter[str] = Counter()  # spans, by the kind of the sink
         self._stopped = False
         self._start_lock = threading.Lock()
         self._reset()
+        follow(self.sent, self.lost, self.waiting)
         _pipelines.add(self)
 
     def _reset(self) -> None:
@@ -140,7 +146,7 @@ class Pipeline(SpanProcessor):
                 from .intake import Intake
 
             made, keeping = self._made, self._keeping
-            self._intake = Intake(made, keeping, self._address, self._assemble(), self.lost, self._interval)
+            self._intake = Intake(made, keeping, self._address, self._assemble(), self.sent, self.lost, self._interval)
         return self._intake
 
     def flush(self, timeout: float) -> bool:
@@ -149,7 +155,10 @@ class Pipeline(SpanProcessor):
 
     def stop(self, timeout: float | None = None) -> bool:
         """Send what has ended, wait for it at most *timeout* seconds (None: as the sinks ask), and stop."""
-        return self.ask(last=True).wait(self.grace(timeout))
+        asked = self.ask(last=True)
+        sent = asked.wait(self.grace(timeout))
+        asked.kept.wait(KEEPING)
+        return sent
 
     def grace(self, timeout: float | None) -> float:
         if timeout is not None:
@@ -161,6 +170,7 @@ class Pipeline(SpanProcessor):
         asked = Flush(last=last, send=send)
         if self._thread is None or not self._thread.is_alive() or self._stopped:
             asked.answer(sent=self._thread is None or not self.waiting())
+            asked.kept.set()
         else:
             self._queue.put(asked)
             self._hurry.set()
@@ -201,6 +211,7 @@ class Pipeline(SpanProcessor):
                     intake.commit()
             intake.report_lost(at_once=asked is not None and asked.last)
             if asked is not None:
+                asked.kept.set()
                 self._pass_on(asked, intake)
 
     def _gather(self, intake: Intake) -> Flush | None:
@@ -251,7 +262,6 @@ def _after_fork() -> None:
         _parents.append((pipeline._intake, pipeline._made))
         pipeline._start_lock = threading.Lock()
         pipeline._reset()
-        pipeline.lost.clear()
 
 
 if hasattr(os, "register_at_fork"):

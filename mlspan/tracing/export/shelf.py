@@ -131,7 +131,7 @@ class Shelf:
             if found is not None and found.described() == self._sinks:
                 self._adopted = (found, *self._adopted)
             elif found is not None:
-                close(found)
+                found.close()
         if not self.on_disk and not now:
             self._return_to_disk()
 
@@ -147,7 +147,7 @@ class Shelf:
             with suppress(sqlite3.Error):
                 if not spool.spans():
                     self._adopted = tuple(one for one in self._adopted if one is not spool)
-                    close(spool)
+                    spool.close()
 
     def damaged(self, spool: Spool, error: Exception) -> None:
         """Set aside a spool that can no longer be read."""
@@ -168,15 +168,8 @@ class Shelf:
                 left += spool.spans()
             if spool is self._own and self.journal is not None:
                 self.journal.close()
-            close(spool)
+            spool.close()
         return left
-
-
-def close(spool: Spool) -> None:
-    """Close *spool*; what is empty goes with all that stands beside it."""
-    if spool.close() and spool.path is not None:
-        for path in (*journals(spool.path), *spool.path.parent.glob(f"{spool.path.name}-*")):
-            path.unlink(missing_ok=True)
 
 
 def create(folder: Path) -> Spool:
@@ -201,7 +194,7 @@ def recover(path: Path) -> Spool | None:
     try:
         spool = Spool(path)
     except sqlite3.OperationalError as error:
-        if "locked" not in str(error):
+        if path.exists() and "locked" not in str(error):
             tell_once("mlspan: cannot open the spool %s: %s", path, error)
         return None
     except (sqlite3.DatabaseError, Foreign) as error:

@@ -8,10 +8,11 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import orjson
 from opentelemetry.sdk.trace import ReadableSpan
@@ -91,7 +92,8 @@ class Spool:
         self._contexts: dict[tuple[bytes, bytes], int] = {}
         self._unsaid: list[tuple[Kind, list[int]]] = []  # what was sent and could not be crossed out
         with OPENING.closed():
-            self._db = sqlite3.connect(path or ":memory:", timeout=0, isolation_level=None, check_same_thread=False)
+            name = ":memory:" if path is None else f"file:{quote(str(path))}?mode=rw"  # one that is gone stays so
+            self._db = sqlite3.connect(name, timeout=0, isolation_level=None, check_same_thread=False, uri=True)
             try:
                 self._open()
             except BaseException:
@@ -177,8 +179,10 @@ class Spool:
             db.executemany("insert or replace into parcel values (?, ?, ?, ?, ?, ?)", growing + leaving)
             if dropped:
                 self._cross_out("mlflow", dropped)
+        changed = {one.number for one in fresh if one.packed.changed}
         for parcel in ready:
-            self._keep(parcel)
+            if parcel.number not in changed:
+                self._keep(parcel)
 
     def _context(self, packed: Packed) -> int:
         key = (packed.resource, packed.scope)
@@ -333,17 +337,19 @@ class Spool:
             self._db.execute("pragma incremental_vacuum").fetchall()
             self._db.execute("pragma wal_checkpoint(truncate)").fetchall()
 
-    def close(self) -> bool:
-        """Whether it was empty, and is gone; else it is left for whoever comes next."""
+    def close(self) -> None:
+        """Where it is empty it is deleted with all that stands beside it, else left for whoever comes next."""
         with OPENING.closed(), self._lock:
             _spools.discard(self)
             empty = False
             with suppress(sqlite3.Error):
                 empty = not self._one("select exists (select 1 from span)")
-            if empty and self.path is not None:
-                self.path.unlink(missing_ok=True)  # before the lock is given up
+                if empty and self.path is not None:
+                    self.shrink()
+            if empty and self.path is not None:  # before the lock is given up, and last what says that it is there
+                for beside in (*self.path.parent.glob(f"{self.path.name}-*"), self.path):
+                    beside.unlink(missing_ok=True)
             self._db.close()
-        return empty
 
     def abandon(self) -> None:
         """In a forked child: what is open here is the parent's, and not even to be closed."""
@@ -366,9 +372,12 @@ def _json(numbers: Sequence[int]) -> str:
     return orjson.dumps(list(numbers)).decode()
 
 
+_ORIGIN: Final = tuple(field.name for field in fields(Origin))
+
+
 def origin_to_json(origin: Origin) -> str:
     """Without credentials."""
-    said = {name: value for name, value in asdict(origin).items() if value}
+    said = {name: value for name in _ORIGIN if (value := getattr(origin, name))}
     if origin.tracking_uri:
         said["tracking_uri"] = bare(origin.tracking_uri)
     return orjson.dumps(said, default=str).decode()

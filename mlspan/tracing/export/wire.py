@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
 
+from opentelemetry.exporter.otlp.proto.common._internal import trace_encoder
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, TracesData
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
@@ -24,6 +26,9 @@ _SHORTEST_CUT: Final = 64
 _INT64: Final = range(-(2**63), 2**63)
 _REMOTE: Final = 0x200  # in the flags of a span whose parent is in another process
 
+_MOST_CONTEXTS: Final = 256
+_contexts: dict[tuple[int, int], tuple[bytes, bytes, Any, Any]] = {}  # by identity of the two that stand last
+_encode_span: Any = getattr(trace_encoder, "_encode_span", None)
 _ENCODER: Final = "opentelemetry.exporter.otlp.proto.common._internal"
 
 
@@ -45,43 +50,47 @@ class Unfit(Exception):  # noqa: N818  # an answer, not a mistake
 
 def pack(spans: Sequence[ReadableSpan], most: int = SPAN_BYTES) -> list[Packed | Unfit]:
     """Each of *spans* as OTLP, in their order; one that cannot be is an Unfit, and takes no other along."""
-    places: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for place, span in enumerate(spans):
-        places[id(span.resource), id(span.instrumentation_scope)].append(place)
-    packed: dict[int, Packed | Unfit] = {}
-    for alike in places.values():
-        try:
-            packed |= zip(alike, _pack_alike([spans[place] for place in alike], most), strict=True)
-        except Exception:  # noqa: BLE001  # protobuf raises errors of many kinds: find out which of them it is
-            packed |= {place: _pack_one(spans[place], most) for place in alike}
-    return [packed[place] for place in range(len(spans))]
-
-
-def _pack_alike(spans: Sequence[ReadableSpan], most: int) -> Iterator[Packed]:
-    """Of spans with one resource and one scope."""
-    (of_resource,) = encode_spans(spans).resource_spans
-    (of_scope,) = of_resource.scope_spans
-    messages = list(of_scope.spans)
-    if any(len(m.attributes) != len(span.attributes or ()) for m, span in zip(messages, spans, strict=True)):
-        raise ValueError("the encoder has left out an attribute")
-    del of_resource.scope_spans[:], of_scope.spans[:]
-    resource, scope = of_resource.SerializeToString(), of_scope.SerializeToString()
-    for message in messages:
-        yield Packed(resource, scope, _within(message, most))
+    return [_pack_one(span, most) for span in spans]
 
 
 def _pack_one(span: ReadableSpan, most: int) -> Packed | Unfit:
     try:
         try:
-            return next(_pack_alike([span], most))
+            return _packed(span, most)
         except Unfit as unfit:
             return unfit
         except Exception:  # noqa: BLE001  # a span of somebody else's may hold anything
-            return next(_pack_alike([_mended(span)], most))
+            return replace(_packed(_mended(span), most), changed=True)
     except Exception as error:  # noqa: BLE001
-        return (
-            error if isinstance(error, Unfit) else Unfit(f"a span cannot be encoded: {type(error).__name__}: {error}")
-        )
+        return error if isinstance(error, Unfit) else Unfit(f"a span cannot be encoded ({type(error).__name__})")
+
+
+def _packed(span: ReadableSpan, most: int) -> Packed:
+    message = _message(span)
+    if len(message.attributes) != len(span.attributes or ()):
+        raise ValueError("the encoder has left out an attribute")
+    return Packed(*_context(span), *_within(message, most))
+
+
+def _message(span: ReadableSpan) -> Any:
+    """The public encoder makes resource and scope anew for each call, which takes longer than the span."""
+    return _encode_span(span) if _encode_span else encode_spans([span]).resource_spans[0].scope_spans[0].spans[0]
+
+
+def _context(span: ReadableSpan) -> tuple[bytes, bytes]:
+    """Resource and scope; spans share them, so each pair is encoded once."""
+    resource, scope = span.resource, span.instrumentation_scope
+    found = _contexts.get((id(resource), id(scope)))
+    if found is None:
+        bare = ReadableSpan("", span.get_span_context(), resource=resource, instrumentation_scope=scope)
+        (of_resource,) = encode_spans([bare]).resource_spans
+        (of_scope,) = of_resource.scope_spans
+        del of_resource.scope_spans[:], of_scope.spans[:]
+        if len(_contexts) > _MOST_CONTEXTS:
+            _contexts.clear()
+        found = (of_resource.SerializeToString(), of_scope.SerializeToString(), resource, scope)
+        _contexts[id(resource), id(scope)] = found
+    return found[0], found[1]
 
 
 def _mended(span: ReadableSpan) -> ReadableSpan:
@@ -110,12 +119,12 @@ def _mended_value(value: Any) -> Any:
 
 def cut(packed: Packed, most: int) -> Packed:
     """*packed* with its longest texts cut, so that its span takes at most *most* bytes. Raises Unfit."""
-    return Packed(packed.resource, packed.scope, _within(SpanMessage.FromString(packed.span), most))
+    return Packed(packed.resource, packed.scope, *_within(SpanMessage.FromString(packed.span), most))
 
 
-def _within(message: Any, most: int) -> bytes:
-    data = bytes(message.SerializeToString())
-    longest = most
+def _within(message: Any, most: int) -> tuple[bytes, bool]:
+    """The bytes, and whether something had to be cut."""
+    data, longest = message.SerializeToString(), most
     while len(data) > most:
         longest //= 2
         if longest < _SHORTEST_CUT:
@@ -123,7 +132,7 @@ def _within(message: Any, most: int) -> bytes:
         for value in _values(message):
             _cut_value(value, longest)
         data = message.SerializeToString()
-    return data
+    return data, longest < most
 
 
 def _values(message: Any) -> Iterator[Any]:

@@ -1,0 +1,91 @@
+"""A receiver that fails as it is told: MLflow's tracking server and an OTLP receiver in one."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+import time
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+EXPERIMENT = b'{"experiment": {"experiment_id": "0", "name": "Default", "lifecycle_stage": "active"}}'
+
+
+class Receiver:
+    """``mode`` is "ok", "hang", "slow" or a status, with ``retry_after``; ``poison`` is refused with ``refusal``."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.mode: str | int = "ok"
+        self.retry_after: str | None = None
+        self.poison, self.refusal = "", 400
+        self.otlp: Counter[str] = Counter()  # how often each span has arrived, by name
+        self.mlflow: Counter[str] = Counter()
+        self.bodies: list[bytes] = []
+        self.requests: list[float] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            wbufsize = -1  # head and body in one packet, or the client waits for an acknowledgement
+
+            def do_GET(self) -> None:
+                known = 404 if "/traces" in self.path else 200
+                self.reply(outer.mode if isinstance(outer.mode, int) else known, EXPERIMENT)
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                if self.headers.get("Content-Encoding") == "gzip":
+                    body = gzip.decompress(body)
+                outer.bodies.append(body)
+                outer.requests.append(time.monotonic())
+                self.reply(*outer._judge(self.path, dict(self.headers.items()), body))
+
+            def reply(self, status: int, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                if outer.retry_after and status == 429:
+                    self.send_header("Retry-After", outer.retry_after)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args: Any) -> None: ...
+
+        class Quiet(ThreadingHTTPServer):
+            def handle_error(self, *_: Any) -> None: ...  # clients that are killed hang up
+
+        self._server = Quiet(("127.0.0.1", port), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
+        self.port = self._server.server_port
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def _judge(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
+        if self.mode == "hang":
+            time.sleep(30)
+        if self.mode == "slow":
+            time.sleep(0.5)
+        if isinstance(self.mode, int):
+            return self.mode, b""
+        if path != "/v1/traces":
+            return 200, b"{}"
+        sent = ExportTraceServiceRequest.FromString(body)
+        names = [s.name for r in sent.resource_spans for scope in r.scope_spans for s in scope.spans]
+        if self.poison and self.poison in names:
+            return self.refusal, b"poison"
+        taken = self.mlflow if any(key.lower().startswith("x-mlflow") for key in headers) else self.otlp
+        taken.update(names)
+        return 200, b""
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def once(count: int, prefix: str = "execute_tool ") -> dict[str, int]:
+    """What a receiver has taken if each of *count* spans has arrived once."""
+    return {f"{prefix}{number}": 1 for number in range(count)}

@@ -1,0 +1,181 @@
+"""The queue on disk itself, the journal in front of it, and draining into a real MLflow."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from servers.program import environment, run
+from servers.receiver import Receiver, once
+
+from mlspan import tracing
+from mlspan.tracing import setup
+from mlspan.tracing.context import Origin
+from mlspan.tracing.export.address import address, bare, full
+from mlspan.tracing.export.journal import Journal, journals, read
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    return tmp_path / "spool"
+
+
+def test_a_drain_into_mlflow(receiver: Receiver, spool: Path, mlflow_store: str) -> None:
+    """What a server could not take goes into a database instead, with run, session, user and tags, and once."""
+    mlflow = pytest.importorskip("mlflow")
+    client = mlflow.MlflowClient(mlflow_store)
+    experiment = client.create_experiment("spooled")
+    run_id = client.create_run(experiment).info.run_id
+    receiver.mode = 500
+    code = f"""
+    with tracing.session("s-1"), tracing.user("ada"), tracing.tags(env="test"), tracing.run({run_id!r}):
+        with tracing.span("agent", kind="agent"), tracing.span("look up", kind="tool") as tool:
+            tool.output = "found"
+        time.sleep(2)
+        with tracing.span("cut off"):
+            work(0, 3)
+            time.sleep(2)
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    env = environment(spool, receiver.url, MLSPAN_EXPERIMENT="spooled")
+    assert run(code, env).returncode == -signal.SIGKILL
+    seen: list[tracing.Drained] = []
+    done = tracing.drain(spool_dir=spool, tracking_uri=mlflow_store, progress=seen.append)
+    assert (done.sent, done.stay, done.refused) == (5, 0, 0)
+    assert seen[-1].sent == 5
+    traces = client.search_traces([experiment])
+    assert sorted((t.info.tags["mlflow.traceName"], len(t.data.spans)) for t in traces) == [
+        ("execute_tool 0", 3),
+        ("invoke_agent agent", 2),
+    ]
+    for trace in traces:
+        assert trace.info.trace_metadata["mlflow.sourceRun"] == run_id
+        assert trace.info.trace_metadata["mlflow.trace.session"] == "s-1"
+        assert trace.info.trace_metadata["mlflow.trace.user"] == "ada"
+        assert trace.info.tags["env"] == "test"
+
+
+def test_a_trace_that_outlives_its_memory(receiver: Receiver, spool: Path, tracing_off: None) -> None:
+    """With more waiting than is kept at hand, the rest is read back from the disk, and all arrives once."""
+    receiver.mode = 500
+    tracing.configure(tracking_uri=receiver.url, spool_dir=spool)
+    for number in range(0, 6_000, 20):
+        with tracing.span("root"):
+            for below in range(number, number + 20):
+                with tracing.span(str(below), kind="tool"):
+                    pass
+    assert not tracing.flush(30)
+    receiver.mode = "ok"
+    assert tracing.flush(60)
+    assert receiver.mlflow == {**once(6_000), "root": 300}
+
+
+def test_nothing_grows(receiver: Receiver, spool: Path, tracing_off: None) -> None:
+    """After thousands of traces, failed ones and ones that nobody wants among them, every table is empty."""
+    tracing.configure(tracking_uri="none", otlp_endpoint=receiver.url, spool_dir=spool)
+    for number in range(3_000):
+        try:
+            with tracing.span(str(number), kind="tool"):
+                if number % 3 == 0:
+                    raise ValueError("bad")
+        except ValueError:
+            pass
+        if number % 1_000 == 999:
+            assert tracing.flush(30)
+    (pipeline,) = setup.runtime()._pipelines.values()
+    intake = pipeline._intake
+    (own,) = intake.shelf.spools()
+    assert (own.spans(), own._live, own._cached, intake._fresh, intake._ready, intake._stored_open) == (
+        0,
+        {},
+        0,
+        [],
+        [],
+        set(),
+    )
+    assert (intake.assembly._units, intake.assembly._waiting, pipeline._origins) == ({}, {}, {})
+    assert own.used() < 1024 * 1024
+    assert receiver.otlp.total() == 3_000
+
+
+@pytest.mark.parametrize("durability", ["batch", "span", "none"])
+def test_finalizers_and_threads(receiver: Receiver, spool: Path, tracing_off: None, durability: Any) -> None:
+    """Spans that end while the collector runs, in the middle of anything, on many threads at once: none is lost."""
+    tracing.configure(tracking_uri=receiver.url, otlp_endpoint=receiver.url, spool_dir=spool, durability=durability)
+
+    class Held:
+        def __init__(self, number: int) -> None:
+            self.span, self.me = tracing.span(str(number), kind="tool"), self
+            self.span.__enter__()
+            self.span.__exit__(None, None, None)
+
+        def __del__(self) -> None:
+            with tracing.span("in a finalizer", kind="tool"):
+                pass
+
+    def work(start: int) -> None:
+        for number in range(start, start + 20):
+            Held(number)
+
+    threads = [threading.Thread(target=work, args=(start,)) for start in range(0, 200, 20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    gc.collect()
+    assert tracing.flush(60)
+    assert receiver.otlp == {**once(200), "execute_tool in a finalizer": 200}
+    assert receiver.mlflow == receiver.otlp
+    assert spool.exists() == (durability != "none")
+
+
+def test_a_torn_journal(tmp_path: Path) -> None:
+    """A record that was cut off, or spoilt, is passed over; those before and after it are read."""
+    tracer = TracerProvider(shutdown_on_exit=False).get_tracer("t")
+    journal = Journal(tmp_path / "x.spool")
+    sizes = []
+    for number in range(4):
+        span = tracer.start_span(str(number), attributes={"text": "x" * 100})
+        span.end()
+        journal.write(span._readable_span(), Origin(session=f"s-{number}", tracking_uri="http://u:p@h"))
+        sizes.append(journals(tmp_path / "x.spool")[0].stat().st_size)
+    journal.close()
+    (path,) = journals(tmp_path / "x.spool")
+    data = bytearray(path.read_bytes())
+    assert b"u:p" not in data
+    data[sizes[0] + 60] ^= 0xFF
+    path.write_bytes(data[:-10])
+    found = [(place, origin.session) for place, origin, _ in read(path)]
+    assert found == [(1, "s-0"), (3, "s-2")]
+
+
+def test_addresses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A destination is whole for another process, and holds no credentials; this process still knows them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    filled = address(Origin(), "sqlite:///mlflow.db", None, None)
+    assert filled == Origin(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", experiment_id="0")
+    assert address(Origin(experiment_name="a", run_id="r"), "http://h", "b", "s") == Origin(
+        tracking_uri="http://h", experiment_name="a", run_id="r"
+    )
+    assert address(Origin(), "http://h", "b", "s").experiment_name == "b"
+    for uri, left in {
+        "https://ada:pa@ss@h:1/x": "https://h:1/x",
+        "postgresql+psycopg2://u:p@h/db?password=x&sslmode=require": "postgresql+psycopg2://h/db?sslmode=require",
+        "http://h?api_key=1": "http://h",
+        "sqlite:////a/b@c.db": "sqlite:////a/b@c.db",
+    }.items():
+        assert (bare(uri), full(left)) == (left, uri)
