@@ -109,7 +109,7 @@ class Hook:
 
     def apply(self, settings: Settings | None) -> None:
         """Turn on with these settings, or off with None. What the policy keeps off stays off, and says so."""
-        settings = None if settings is not None and self._kept_off(settings) else settings
+        settings = self._allowed(settings)
         self._wanted = settings is not None
         for hook in self.also:
             hook.apply(settings)
@@ -124,15 +124,17 @@ class Hook:
             self._waiting = True
             wrapt.register_post_import_hook(lambda _: self._enable(), self.module)
 
-    def _kept_off(self, settings: Settings) -> bool:
-        """Whether the policy turns this integration off."""
-        off = policy.current().off
-        if not off:
-            return False
-        name = next((n for n, module in _modules() if getattr(module, "HOOK", None) is self), None)
-        if (file := policy.current().turned_off(name)) is not None and not settings.silent:
+    def _allowed(self, settings: Settings | None) -> Settings | None:
+        """*settings*, or None where the policy keeps this integration off."""
+        rules = policy.current()
+        if settings is None or not rules.off:
+            return settings
+        name = next((name for name, module in _modules() if getattr(module, "HOOK", None) is self), None)
+        if (file := rules.turned_off(name)) is None:
+            return settings
+        if not settings.silent:
             tell_once("mlspan: the policy %s keeps autolog of %s off", file, name or self.module)
-        return file is not None
+        return None
 
     def _enable(self) -> None:
         if self._wanted and self._undo is None and self._supported():

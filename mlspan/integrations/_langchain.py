@@ -344,6 +344,8 @@ class Shared(Hook):
         super().__init__(requires, module, lambda _: lambda: None)
 
     def apply(self, settings: Settings | None) -> None:
+        settings = self._allowed(settings)
+        self._wanted, self.settings = settings is not None, settings or self.settings
         self._asked[self.module] = settings
         both = next((one for one in self._asked.values() if one is not None), None)
         for hook in (CORE, _langgraph.HOOK):

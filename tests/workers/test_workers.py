@@ -39,6 +39,7 @@ class Driver:
             "MLSPAN_TRACKING_URI": server,
             "MLFLOW_TRACKING_URI": server,
             "MLSPAN_STRICT": "1",
+            "PYTHONPATH": str(HERE),
             "TEST_RUN": self.run,
             "TEST_BROKER": str(folder),
             "RAY_USAGE_STATS_ENABLED": "0",
@@ -175,7 +176,7 @@ def test_spark(driver: Driver) -> None:
 def test_celery(driver: Driver) -> None:
     """Calls in a worker that ``mlspan run`` has started, with nothing of ours in the application."""
     command = [sys.executable, "-m", "mlspan.cli", "run", "-m", "celery", "-A", "celery_app", "worker", "-c", "1"]
-    env = driver.env | {"MLSPAN_TRACKING_URI": "none", "PYTHONPATH": str(HERE)}
+    env = driver.env | {"MLSPAN_TRACKING_URI": "none"}
     with (driver.folder / "worker.log").open("w") as log:
         worker = subprocess.Popen([*command, "--without-gossip"], env=env, stdout=log, stderr=log, cwd=HERE)
     try:
