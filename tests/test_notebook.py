@@ -96,7 +96,8 @@ def test_every_session(env: dict[str, str], tmp_path: Path) -> None:
     assert mlspan("notebook", "enable").startswith("on: ")
     assert mlspan("notebook", "status").startswith("on: ")
     outputs = notebook([IMPORTS, ASK, "%load_ext mlspan", ASK, "1", "%unload_ext mlspan\n" + ASK], tmp_path)
-    assert [len(said) for said in outputs] == [0, 1, 0, 1, 1, 0]
+    assert [len(said) for said in outputs] == [0, 1, 1, 1, 1, 0]
+    assert outputs[2][0].text.startswith("The mlspan extension is already loaded")
     shown = outputs[1][0]
     assert shown.output_type == "display_data"
     assert TRACE.match(shown.data["text/plain"]), shown.data["text/plain"]
