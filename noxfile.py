@@ -81,6 +81,16 @@ def autogen(session: nox.Session, versions: list[str]) -> None:
     session.run("pytest", "-q", "tests/integrations", "tests/test_examples.py", "-k", "autogen", *session.posargs)
 
 
+WORKERS = ["celery>=5.7,<6", "distributed>=2026.8", "joblib>=1.6,<2", "pyspark>=4.2,<5", "ray>=2.60,<3", "pandas<3"]
+
+
+@nox.session
+def workers(session: nox.Session) -> None:
+    """Tasks in other processes: Spark, Ray, Dask, joblib, multiprocessing and Celery, with workers of their own."""
+    session.install("--quiet", *TESTING, *WORKERS, "mlflow>=3.6,<4", "openai>=3,<4", "scikit-learn")
+    session.run("pytest", "-q", "tests/workers", *session.posargs)
+
+
 @nox.session
 def bare(session: nox.Session) -> None:
     """Without MLflow and without any framework."""
