@@ -140,14 +140,14 @@ _BOX: Final = (
     "padding:4px 0 4px 12px;margin:6px 0;max-width:60em"
 )
 _QUIET: Final = "opacity:.65"
-_RED: Final = "color:#d1353f"
+_RED: Final = "color:#e5484d"  # to be read on white and on black
 _MONO: Final = "font:12px/1.55 ui-monospace,Menlo,Consolas,monospace"
 
 
 def _html(item: Item) -> str:
     name = escape(item.name)
     if item.url:
-        name = f'<a href="{escape(item.url)}" target="_blank" rel="noopener">{name}</a>'
+        name = f'<a href="{escape(item.url)}" style="color:inherit" target="_blank" rel="noopener">{name}</a>'
     style = f' style="{_RED}"' if item.failed else ""
     head = f'<span style="{_QUIET}">{item.kind}</span> <b{style}>{name}</b>'
     head += f' <span style="{_QUIET}">{escape(item.facts)}</span>'

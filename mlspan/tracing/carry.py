@@ -18,6 +18,7 @@ from typing import Any, Final
 import opentelemetry.context as otel
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from .._guard import guard, tell_once
@@ -47,6 +48,8 @@ def capture(*, near: bool = False) -> dict[str, Any] | None:
         return None
     headers: dict[str, str] = {}
     _PROPAGATOR.inject(headers)
+    if (at := get_current_span().get_span_context()).is_valid:
+        context.share(at.trace_id)
     around = asdict(context.scope())
     around["around_run"] = context.active_run_id() or around["around_run"]
     settings = _settings(now.config)

@@ -107,6 +107,22 @@ def wrap(fn: Callable[P, T]) -> Callable[P, T]:
     return wrapped
 
 
+_shared: dict[int, None] = {}
+_MOST_SHARED: Final = 10_000
+
+
+def share(trace_id: int) -> None:
+    """Note that other processes record spans of this trace: what they have stored of it is added to, not replaced."""
+    _shared[trace_id] = None
+    while len(_shared) > _MOST_SHARED:
+        _shared.pop(next(iter(_shared)), None)
+
+
+def is_shared(trace_id: int) -> bool:
+    """Whether :func:`share` was told of this trace in this process."""
+    return trace_id in _shared
+
+
 def suppressed() -> bool:
     """Whether the caller stands inside OpenTelemetry's ``suppress_instrumentation``."""
     return bool(otel.get_value(otel._SUPPRESS_INSTRUMENTATION_KEY))  # OTel's own instrumentations read it so

@@ -43,6 +43,7 @@ def process_spawn() -> list[int]:
 def _process(method: str) -> list[int]:
     import multiprocessing
 
+    tasks.ask("zero")
     child = multiprocessing.get_context(method).Process(target=tasks.ask, args=("one",))
     child.start()
     child.join()

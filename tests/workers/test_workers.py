@@ -84,6 +84,8 @@ class Driver:
         assert (said["mlflow.trace.session"], said["mlflow.trace.user"]) == ("s-1", "ada")
         assert said["mlflow.sourceRun"] == self.run
         assert self.trace.info.tags["team"] == "blue"
+        calls = sum(span.name == "chat gpt-x" for span in self.trace.data.spans)
+        assert json.loads(said["mlflow.trace.tokenUsage"])["total_tokens"] == 4 * calls
 
 
 @pytest.fixture
@@ -107,9 +109,9 @@ def test_pool(driver: Driver, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["process_fork", "process_spawn"])
 def test_process(driver: Driver, name: str) -> None:
-    """So are those of a process of one's own."""
+    """So are those of a process of one's own, beside one that the caller makes itself."""
     assert driver(name)["result"] == [0]
-    assert driver.tree == CALL
+    assert driver.tree == CALL + "\n  chat gpt-x"
     driver.check_surroundings()
 
 

@@ -1,4 +1,4 @@
-"""Spark: its Python workers run ``_spark_worker`` in the place of ``pyspark.worker``, by a setting of SparkConf's.
+"""Spark: its Python workers are forked by ``_spark_daemon`` in the place of ``pyspark.daemon``, by SparkConf.
 
 What surrounds an action is a local property of its job, which Spark itself hands on to each task. Executors on other
 machines need mlspan installed, or Python would not start there: for them it is ``autolog(cluster=True)``.
@@ -16,10 +16,10 @@ from typing import Any, Final
 from ..._guard import guard, tell_once
 from .._carry import capture
 from .._hook import Hook, Undo, all_there, replace
-from ._spark_worker import PROPERTY
+from ._spark_daemon import PROPERTY
 
-_SETTING: Final = "spark.python.worker.module"
-_WORKER: Final = f"{__package__}._spark_worker"
+_SETTING: Final = "spark.python.daemon.module"
+_DAEMON: Final = f"{__package__}._spark_daemon"
 
 # What makes Spark run a job, by class; the rest of a class's actions call one of these.
 _ACTIONS: Final = {
@@ -58,7 +58,7 @@ def _initializing(hook: Hook) -> Any:
 def _set(hook: Hook, jconf: Any) -> None:
     master = jconf.get("spark.master", "")
     if master.startswith("local") or hook.settings.options.get("cluster"):
-        jconf.setIfMissing(_SETTING, _WORKER)
+        jconf.setIfMissing(_SETTING, _DAEMON)
     else:
         tell_once(
             "mlspan: the Python workers of %s are not traced; where mlspan is installed on its executors, "
@@ -100,7 +100,7 @@ def _install(hook: Hook) -> Undo:
     if importlib.util.find_spec("pyspark.sql.classic") is None:  # before Spark 4
         moved = (("pyspark.sql.classic.", "pyspark.sql."), ("pyspark.core.", "pyspark."))
         targets = {functools.reduce(lambda at, names: at.replace(*names), moved, at): m for at, m in targets.items()}
-    if os.name == "posix":  # elsewhere Spark has no daemon, and starts the module by itself
+    if os.name == "posix":  # elsewhere Spark has no daemon
         targets["pyspark.context:SparkContext._initialize_context"] = _initializing(hook)
     return all_there((target, functools.partial(replace, target, make)) for target, make in targets.items())
 

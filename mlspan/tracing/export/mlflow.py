@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -108,7 +108,7 @@ class MlflowSink:
     def _write(self, store: Store, experiment_id: str, traces: Sequence[Trace]) -> list[Refused]:
         """Write *traces*; where the store rejects some of them, find out which, and store the others."""
         try:
-            store.write(experiment_id, [_summed(store, trace) for trace in traces])
+            store.write(experiment_id, _summed(store, traces))
         except Rejected as rejected:
             if rejected.all_of_it or len(traces) == 1:
                 return [Refused(trace.parcel, rejected.reason, keep=rejected.all_of_it) for trace in traces]
@@ -172,13 +172,20 @@ def run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str:
     return f"{base}/#/experiments/{experiment_id}/runs/{run_id}"
 
 
-def _summed(store: Store, trace: Trace) -> Trace:
-    """*trace* with its totals, and with what is stored of it already."""
-    counted, info = trace.counted(), trace.info
-    if trace.merge and (before := store.info(info.trace_id)) is not None:
-        info = info.merged(before)
-        counted = {**store.counted(info.trace_id), **counted}
-    return replace(trace, info=info.with_totals(counted.values()))
+def _summed(store: Store, traces: Sequence[Trace]) -> list[Trace]:
+    """*traces* with their totals, and with what is stored already or comes along of the same trace."""
+    known: dict[str, tuple[Info, Mapping[int, Counted]]] = {}
+    summed = []
+    for trace in traces:
+        counted, info, id = trace.counted(), trace.info, trace.info.trace_id
+        if id not in known and trace.merge and (stored := store.info(id)) is not None:
+            known[id] = stored, store.counted(id)
+        if id in known:
+            info = info.merged(known[id][0])
+            counted = {**known[id][1], **counted}
+        known[id] = info, counted
+        summed.append(replace(trace, info=info.with_totals(counted.values())))
+    return summed
 
 
 def _open(uri: str) -> Store:

@@ -13,7 +13,7 @@ from opentelemetry.trace import StatusCode
 
 from .. import semconv as sc
 from ..content import to_json
-from ..context import Origin
+from ..context import Origin, is_shared
 from .mlflow_messages import first_answer, last_request, parsed
 from .mlflow_spans import COST, INPUTS, LONGEST_SESSION, OUTPUTS, USAGE, translated
 from .parcel import Parcel
@@ -132,7 +132,8 @@ def trace_of(parcel: Parcel, run_id: str | None) -> Trace:
         tags=_tags(parcel, top, spans),
         metadata=_metadata(parcel, spans, run_id),
     )
-    return Trace(parcel, info, spans, merge=not parcel.whole or top.parent is not None)
+    merge = not parcel.whole or top.parent is not None or is_shared(top.get_span_context().trace_id)  # type: ignore[union-attr]
+    return Trace(parcel, info, spans, merge)
 
 
 def _is_ours(span: ReadableSpan) -> bool:
