@@ -133,7 +133,7 @@ def main() -> None:
 
     if os.environ.get("TEST_CONFIGURE"):
         tracing.configure(**json.loads(os.environ["TEST_CONFIGURE"]))
-    integrations.autolog(silent=True, log_models=False)
+    integrations.autolog(silent=not os.environ.get("LOUD"), log_models=False)
     run_id = os.environ["TEST_RUN"]
     with tracing.session("s-1"), tracing.user("ada"), tracing.tags(team="blue"):
         if sys.argv[1] in {"joblib_fit", "search"}:

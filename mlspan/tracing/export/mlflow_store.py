@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan
 
 from ..content import to_json
+from .address import settled
 from .mlflow import Rejected, shown
 from .mlflow_spans import COST, USAGE
 from .mlflow_trace import Counted, Info, Trace, settable
@@ -23,6 +28,20 @@ def import_mlflow() -> None:
     with suppress(ImportError):
         import mlflow.entities
         import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """One process of this user at a time: two that make the same database at once leave it half made, for good."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    name = hashlib.sha256(settled(uri).encode()).hexdigest()[:24]
+    with Path(tempfile.gettempdir(), f"mlspan-{os.getuid()}-{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # closing gives it back
+        yield
 
 
 class Database:
@@ -39,7 +58,7 @@ class Database:
     def _store(self) -> Any:
         if self._opened is None:
             try:
-                with _quiet_migrations():
+                with _quiet_migrations(), _alone(self._uri):
                     import mlflow  # noqa: F401  # waits for the application's own import, which a part of it would break
                     from mlflow.tracking._tracking_service.utils import _get_store
 
