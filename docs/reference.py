@@ -121,8 +121,8 @@ def settings() -> Iterator[str]:
         "",
     ]
     yield "Each is an argument of `tracing.configure()` and an environment variable. An argument counts over the"
-    yield "[policy](administration.md), that over a variable of mlspan's, that over OpenTelemetry's and MLflow's own. What the policy"
-    yield "locks counts over all. `mlspan doctor` prints what is set, and by whom."
+    yield "[policy](administration.md), that over a variable of mlspan's, that over OpenTelemetry's and MLflow's own."
+    yield "What the policy locks counts over all. `mlspan doctor` prints what is set, and by whom."
     yield from ["", "| setting | variables | default | what it does |", "|---|---|---|---|"]
     for field in dataclasses.fields(Config):
         names = [*field.metadata["environ"], *LATER.get(field.name, ())]

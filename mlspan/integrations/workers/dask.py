@@ -62,5 +62,5 @@ def _install(_: Hook) -> Undo:
     return undo
 
 
-HOOK: Final = Hook("distributed>=2025.1", "distributed", _install)
+HOOK: Final = Hook("distributed>=2025.1,<2027", "distributed", _install)
 autolog = HOOK.autolog

@@ -143,7 +143,7 @@ def _calling_method(fn: Any) -> Any:
 
 
 HOOK: Final = Hook(
-    "ray>=2.40,<3",
+    "ray>=2.60,<3",
     "ray",
     replacing(
         {

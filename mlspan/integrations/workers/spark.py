@@ -7,7 +7,6 @@ machines need mlspan installed, or Python would not start there: for them it is 
 from __future__ import annotations
 
 import functools
-import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,13 +96,10 @@ def _property() -> Iterator[None]:
 
 def _install(hook: Hook) -> Undo:
     targets = {f"{owner}.{name}": _acting for owner, names in _ACTIONS.items() for name in names}
-    if importlib.util.find_spec("pyspark.sql.classic") is None:  # before Spark 4
-        moved = (("pyspark.sql.classic.", "pyspark.sql."), ("pyspark.core.", "pyspark."))
-        targets = {functools.reduce(lambda at, names: at.replace(*names), moved, at): m for at, m in targets.items()}
     if os.name == "posix":  # elsewhere Spark has no daemon
         targets["pyspark.context:SparkContext._initialize_context"] = _initializing(hook)
     return all_there((target, functools.partial(replace, target, make)) for target, make in targets.items())
 
 
-HOOK: Final = Hook("pyspark>=3.5,<5", "pyspark.sql", _install, options=frozenset({"cluster"}))
+HOOK: Final = Hook("pyspark>=4.2,<5", "pyspark.sql", _install, options=frozenset({"cluster"}))
 autolog = HOOK.autolog
