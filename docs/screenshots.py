@@ -23,7 +23,7 @@ from mlflow import MlflowClient
 from PIL import Image
 from playwright.sync_api import sync_playwright
 from rich.console import Console
-from rich.terminal_theme import MONOKAI
+from rich.terminal_theme import SVG_EXPORT_THEME
 from rich.text import Text
 from servers.process import Process, free_port
 
@@ -95,7 +95,9 @@ def commands(chromium: Any, folder: Path, uri: str) -> None:
         said = subprocess.run([*mlspan, name], env=env, check=True, capture_output=True, text=True).stdout
         console = Console(record=True, width=100, file=io.StringIO(), force_terminal=True, color_system="truecolor")
         console.print(Text.from_ansi(f"$ mlspan {name}\n" + said), soft_wrap=True)
-        (folder / "page.html").write_text(console.export_html(theme=MONOKAI, inline_styles=True, code_format=TERMINAL))
+        (folder / "page.html").write_text(
+            console.export_html(theme=SVG_EXPORT_THEME, inline_styles=True, code_format=TERMINAL)
+        )
         page = chromium.new_page(viewport={"width": 900, "height": 100})
         page.goto(f"file://{folder}/page.html")
         save(page.locator("body").screenshot(), ROOT / f"docs/images/{name}.png")
@@ -111,7 +113,7 @@ def commands(chromium: Any, folder: Path, uri: str) -> None:
 def save(taken: bytes, path: Path) -> None:
     """As few bytes as a picture of text needs."""
     picture: Any = Image.open(io.BytesIO(taken)).convert("RGB")
-    picture.quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
     print(path.name, path.stat().st_size)
 
 

@@ -164,11 +164,11 @@ def test_doctor_finds_what_is_wrong(mlspan: Mlspan) -> None:
     done = mlspan("doctor", "--json", MLFLOW_TRACKING_URI=nobody, OTEL_EXPORTER_OTLP_ENDPOINT=nobody, **environ)
     assert done.returncode == 1
     problems = json.loads(done.stdout)["problems"]
-    assert [re.split(r" is |=|: ", problem)[0] for problem in problems] == [
+    assert [re.split(r" is |=|: | \(\w+Error\)", problem)[0] for problem in problems] == [
         "MLSPAN_SAMPLE_RATIO",
         "MLSPAN_REDACTT",
         "OTEL_SDK_DISABLED",
-        f"cannot reach the tracking server {nobody} (ConnectionError)",
+        f"cannot reach the tracking server {nobody}",
         f"{nobody} (http/protobuf) takes no spans (nothing answers there)",
     ]
     assert "did you mean MLSPAN_REDACT?" in problems[1]

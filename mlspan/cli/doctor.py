@@ -184,7 +184,7 @@ def _render(
         console.print(_library(library, good, bad))
     console.print("\nTried", style="bold")
     for check in checks:
-        line = Text(f"  {good if check.well else bad} ", "green" if check.well else "red").append(check.name, "bold")
+        line = _mark(good if check.well else bad, well=check.well).append(check.name, "bold")
         console.print(line.append(f": {check.says}" if check.well else ": see below"), soft_wrap=True)
     console.print()
     if not problems:
@@ -199,12 +199,16 @@ def _library(library: Library, good: str, bad: str) -> Text:
     tested = f"  (tested: {library.tested})"
     if library.version is None:
         return Text(f"  - {library.name} is not installed{tested}", "dim")
-    mark = Text(f"  {good} ", "green") if library.well else Text(f"  {bad} ", "red")
+    mark = _mark(good if library.well else bad, well=library.well)
     module = f" ({library.module})" if library.name == "python" else ""
-    line = mark.append(f"{library.name} {library.version}{module}", "").append(tested, "dim")
+    line = mark.append(f"{library.name} {library.version}{module}").append(tested, "dim")
     if library.off is not None:
         line.append(f"  off: {library.off}", "yellow")
     return line.append(f"  {library.hooked}", "cyan") if library.hooked else line
+
+
+def _mark(sign: str, *, well: bool) -> Text:
+    return Text("  ").append(f"{sign} ", "green" if well else "red")
 
 
 def _settings(found: dict[str, Setting], width: int) -> Iterator[Text]:

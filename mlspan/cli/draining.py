@@ -91,7 +91,7 @@ def show_letters(found: list[Any], *, as_json: bool) -> None:
     elif not found:
         note("nothing was set aside")
     for one in () if as_json else found:
-        line = Text(one.trace_id[:12], "cyan").append(f"  {form.when(one.at * 1000)}  ", "dim")
+        line = Text().append(one.trace_id[:12], "cyan").append(f"  {form.when(one.at * 1000)}  ", "dim")
         line.append(form.one_line(one.name), "bold").append(f"  for {one.sink}", "dim")
         console.print(line, no_wrap=True, overflow="crop")
         console.print(f"  {form.one_line(one.reason)}", style="red", soft_wrap=True)

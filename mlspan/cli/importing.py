@@ -54,7 +54,7 @@ class Gathered:
     def __init__(self, store: Callable[[list[Parcel]], None], taken: Taken, *, everything: bool) -> None:
         self._store, self._taken, self._everything = store, taken, everything
         self._spans: dict[int, list[ReadableSpan]] = {}  # the trace that was touched last stands last
-        self._held = 0
+        self.held = 0
 
     def add(self, span: ReadableSpan) -> None:
         context = span.get_span_context()
@@ -62,8 +62,8 @@ class Gathered:
         of_trace = self._spans.pop(trace_id, [])
         of_trace.append(span)
         self._spans[trace_id] = of_trace
-        self._held += 1
-        if self._held >= _MOST_HELD:
+        self.held += 1
+        if self.held >= _MOST_HELD:
             self._send(len(self._spans) // 2 or 1)
 
     def finish(self) -> None:
@@ -74,7 +74,7 @@ class Gathered:
         parcels: list[Parcel] = []
         for trace_id in list(self._spans)[:how_many]:
             of_trace = self._spans.pop(trace_id)
-            self._held -= len(of_trace)
+            self.held -= len(of_trace)
             known = trace_id in self._taken.traces
             if known or self._everything or any(_is_genai(span) for span in of_trace):
                 parcels.append(Parcel(Origin(), of_trace, _root(of_trace), whole=False))
@@ -158,11 +158,12 @@ def _take(data: IO[bytes], sink: MlflowSink, taken: Taken, *, everything: bool) 
     console = err()
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         reading = progress.add_task("reading", total=max(size, 1))
-        storing = progress.add_task("storing", total=None, visible=False)
+        storing = progress.add_task("storing", total=None, visible=False)  # how many is known when all is read
 
         def store(parcels: list[Parcel]) -> None:
             _send(sink, parcels, taken)
-            progress.update(storing, visible=True, description=f"stored {taken.spans:,} spans")
+            said = f"stored {taken.spans:,} spans"
+            progress.update(storing, visible=True, completed=taken.spans, description=said)
 
         gathered = Gathered(store, taken, everything=everything)
         try:
@@ -180,6 +181,7 @@ def _take(data: IO[bytes], sink: MlflowSink, taken: Taken, *, everything: bool) 
         except NeedsZstd:
             raise Failure("the file is compressed by zstd: pip install zstandard, or decompress it first") from None
         progress.update(reading, completed=size)
+        progress.update(storing, visible=True, total=taken.spans + gathered.held)
         gathered.finish()
 
 

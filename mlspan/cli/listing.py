@@ -145,7 +145,7 @@ class Listing:
         return Text(f"{line}  asked", style="dim")
 
     def line(self, trace: model.Trace) -> Text:
-        line = Text(trace.id.removeprefix("tr-")[: self._digits], style="cyan")
+        line = Text().append(trace.id.removeprefix("tr-")[: self._digits], "cyan")
         line.append(f"  {form.when(trace.start):<{self._at}} ", "dim")
         mark, style = _MARKS.get(trace.state, ("?", "yellow"))
         line.append(f" {mark[1] if self._ascii else mark[0]} ", style)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+import orjson
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, TraceFlags
@@ -103,8 +104,9 @@ def _written(sink: MlflowSink, store: Any, uri: str, experiment_id: str) -> Chec
     took = (time.perf_counter() - began) * 1000
     trace_id = f"tr-{context.trace_id if context else 0:032x}"
     if is_server(uri):
-        body = {"experiment_id": experiment_id, "request_ids": [trace_id]}
-        store._call("POST", "api/2.0/mlflow/traces/delete-traces", json=body)
+        body = orjson.dumps({"experiment_id": experiment_id, "request_ids": [trace_id]})
+        headers = {"Content-Type": "application/json"}
+        store._call("POST", "api/2.0/mlflow/traces/delete-traces", data=body, headers=headers)
     else:
         store._store.delete_traces(experiment_id, trace_ids=[trace_id])
     return Check("write", well=True, says=f"a trace was stored in {took:.0f} ms, and removed again")

@@ -151,7 +151,7 @@ def lines(trace: model.Trace, width: int, *, content: bool = True, ascii_only: b
     whole = max(1, max(span.end or span.start for span, _ in rows) - begin)
     for (span, (guide, below)), figures in zip(rows, cells, strict=True):
         style = "red" if span.failed else _STYLES.get(span.kind, "")
-        line = Text(guide, style="dim")
+        line = Text().append(guide, "dim")
         line.append(form.fit(form.one_line(span.name), name - cell_len(guide), ascii_only=ascii_only), style or "bold")
         line.append(" " * max(1, name + 1 - line.cell_len))
         length = ((span.end or begin + whole) - span.start) / whole
@@ -177,7 +177,7 @@ def _said(span: model.Span, *, ascii_only: bool) -> str:
 
 
 def _under(guide: str, text: str, style: str, width: int, *, ascii_only: bool) -> Text:
-    return Text(guide, style="dim").append(form.fit(text, width - cell_len(guide), ascii_only=ascii_only), style)
+    return Text().append(guide, "dim").append(form.fit(text, width - cell_len(guide), ascii_only=ascii_only), style)
 
 
 def _cells(span: model.Span, *, narrow: bool, ascii_only: bool) -> tuple[str, str, str]:

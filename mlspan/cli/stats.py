@@ -265,7 +265,7 @@ def _table(of: str, rows: list[Row], width: int, *, ascii_only: bool) -> Iterabl
     yield Text(header, style="bold")
     for index, row in enumerate(rows):
         said = form.fit(form.one_line(row.name), name, ascii_only=ascii_only)
-        line = Text(said + " " * (name - cell_len(said)), style="cyan")
+        line = Text().append(said + " " * (name - cell_len(said)), "cyan")
         for (_, cells, _, style), w, kept in zip(columns, wide, keep, strict=True):
             if kept:
                 line.append(
@@ -304,7 +304,7 @@ def _chart(rows: list[Row], by: Metric, width: int, *, ascii_only: bool, most: i
     longest = ordered[0].metric(by)
     yield Text(f"{by}", style="dim")
     for row, said, shown in zip(ordered, names, figures, strict=False):
-        line = Text(said + " " * (name - cell_len(said)) + "  ", style="cyan")
+        line = Text().append(said + " " * (name - cell_len(said)) + "  ", "cyan")
         line.append(
             form.bar(row.metric(by) / longest, min(room, 60), ascii_only=ascii_only),
             "red" if by == "errors" else "blue",
