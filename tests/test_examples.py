@@ -80,9 +80,10 @@ def test_it_trains(path: Path, request: pytest.FixtureRequest, tmp_path: Path) -
     server = {}
     if os.environ.get("MLSPAN_SERVER_PYTHON"):  # no MLflow that has a database is here
         server["MLFLOW_TRACKING_URI"] = request.getfixturevalue("mlflow_server")
-    store = run(path, tmp_path, MLFLOW_REQUIREMENTS_INFERENCE_TIMEOUT="1", **server)
+    named = {"MLFLOW_REQUIREMENTS_INFERENCE_TIMEOUT": "1", "MLFLOW_EXPERIMENT_NAME": path.stem}
+    store = run(path, tmp_path, **named, **server)
     client = mlflow.MlflowClient(store)
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    experiments = [client.get_experiment_by_name(path.stem).experiment_id]
     runs = client.search_runs(experiments)
     traces = client.search_traces(experiments, max_results=20)
     assert {run.info.status for run in runs} == {"FINISHED"}

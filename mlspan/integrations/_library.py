@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from ._fitting import Fit
 from ._hook import Undo
+
+CHECKPOINTS: Final = frozenset(  # options of TensorFlow's flavor and of PyTorch's
+    {
+        "checkpoint",
+        "checkpoint_monitor",
+        "checkpoint_mode",
+        "checkpoint_save_best_only",
+        "checkpoint_save_weights_only",
+        "checkpoint_save_freq",
+    }
+)
 
 After = Callable[[Fit, Mapping[str, Any], Any], "Mapping[str, float] | None"]  # (record, arguments, result) -> metrics
 Seam = tuple[Any, str]  # a class or module, and the name of the function there that trains

@@ -8,7 +8,7 @@ from typing import Any
 
 from ._fit import FitHook
 from ._fitting import Fit
-from ._library import Epoch, Library, Seam
+from ._library import CHECKPOINTS, Epoch, Library, Seam
 from ._models import first_rows, log_with
 
 __all__ = ["HOOK", "autolog"]
@@ -74,17 +74,6 @@ HOOK = FitHook(
         adds=frozenset({"log_input_examples"}),
         data=lambda call: _rows(call.get("train_dataloaders"), 1000),
     ),
-    frozenset(
-        {
-            "log_every_n_epoch",
-            "log_every_n_step",
-            "checkpoint",
-            "checkpoint_monitor",
-            "checkpoint_mode",
-            "checkpoint_save_best_only",
-            "checkpoint_save_weights_only",
-            "checkpoint_save_freq",
-        }
-    ),
+    CHECKPOINTS | {"log_every_n_epoch", "log_every_n_step"},
 )
 autolog = HOOK.autolog

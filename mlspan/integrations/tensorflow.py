@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from . import _keras
 from ._fit import FitHook
-from ._library import Library, Seam
+from ._library import CHECKPOINTS, Library, Seam
 
 __all__ = ["HOOK", "autolog"]
 
@@ -36,16 +36,6 @@ HOOK = FitHook(
         tidy=_keras.tidy,
         needs=("keras",),
     ),
-    _keras.OPTIONS
-    | {
-        "saved_model_kwargs",
-        "keras_model_kwargs",
-        "checkpoint",
-        "checkpoint_monitor",
-        "checkpoint_mode",
-        "checkpoint_save_best_only",
-        "checkpoint_save_weights_only",
-        "checkpoint_save_freq",
-    },
+    _keras.OPTIONS | CHECKPOINTS | {"saved_model_kwargs", "keras_model_kwargs"},
 )
 autolog = HOOK.autolog
