@@ -154,6 +154,23 @@ def test_no_receiver_beside_the_locked_one(write: Write, monkeypatch: pytest.Mon
     assert now._pipelines == {}
 
 
+def test_the_doctor_sees_hooks() -> None:
+    """With ``--hooks`` each library that is installed is imported, and autolog hooks into all of them."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("MLSPAN_", "OTEL_", "MLFLOW_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "mlspan.cli", "doctor", "--hooks", "--json", "--no-write"],
+        env=env | {"MLSPAN_TRACKING_URI": "none"},
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+    said = json.loads(done.stdout)
+    assert [line for line in said["problems"] if "hook" in line] == []
+    seen = {one["module"]: one["hooked"] for one in said["libraries"]}
+    assert seen["multiprocessing.process"] == "hooked"
+
+
 def test_the_doctor_says_who(tmp_path: Path) -> None:
     """Each setting with the file that sets or locks it, and what the policy keeps off."""
     file = tmp_path / "p.toml"

@@ -50,13 +50,13 @@ def main() -> None:
     found = {}
     for _, hook in hooks():
         try:
-            importlib.import_module(hook.module)
+            importlib.import_module(hook.real.module)
         except ModuleNotFoundError:
             continue
         except Exception as error:  # noqa: BLE001  # a library that is broken here is what somebody wants to know
             found[hook.module] = f"{type(error).__name__}: {error}".splitlines()[0]
             continue
-        found[hook.module] = "hooked" if hook._undo is not None else "not hooked"
+        found[hook.module] = "hooked" if hook.real.hooked else "not hooked"
     sys.stdout.write("\n" + json.dumps(found) + "\n")
 
 

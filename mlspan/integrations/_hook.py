@@ -107,6 +107,16 @@ class Hook:
         """Asked of the package alone: to look for a module below it would import it."""
         return importlib.util.find_spec(self.module.partition(".")[0]) is not None
 
+    @property
+    def real(self) -> Hook:
+        """What does the hooking: some hooks are but the face of another."""
+        return self
+
+    @property
+    def hooked(self) -> bool:
+        """Whether the patches are in place: not before the library is imported."""
+        return self._undo is not None
+
     def apply(self, settings: Settings | None) -> None:
         """Turn on with these settings, or off with None. What the policy keeps off stays off, and says so."""
         settings = self._allowed(settings)
