@@ -111,6 +111,21 @@ def llama_index(session: nox.Session, versions: list[str]) -> None:
     session.run("pytest", "-q", "tests/integrations", "tests/test_examples.py", "-k", "llama", *session.posargs)
 
 
+WORKERS = {
+    "newest": ["celery>=5.7,<6", "distributed>=2026.8", "joblib>=1.6,<2", "pyspark==4.2.*", "ray>=2.60,<3", "pandas<3"],
+    "lowest": ["celery==5.4.0", "distributed==2025.1.0", "joblib==1.4.2"],
+}
+
+
+@nox.session
+@nox.parametrize("versions", list(WORKERS.values()), ids=list(WORKERS))
+def workers(session: nox.Session, versions: list[str]) -> None:
+    """Tasks in other processes: Spark, Ray, Dask, joblib, multiprocessing and Celery, with workers of their own."""
+    session.install("--quiet", *TESTING, *versions, "mlflow>=3.6,<4", "openai>=3,<4", "scikit-learn")
+    which = ["-k", "test_joblib or dask or celery"] if "joblib==1.4.2" in versions else []
+    session.run("pytest", "-q", "tests/workers", *which, *session.posargs)
+
+
 @nox.session
 def bare(session: nox.Session) -> None:
     """Without MLflow and without any framework."""

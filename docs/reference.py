@@ -130,8 +130,9 @@ def settings() -> Iterator[str]:
         "<!-- Written by docs/reference.py from mlspan/tracing/config.py: change that. -->",
         "",
     ]
-    yield "Each is an argument of `tracing.configure()` and an environment variable. An argument counts over a variable"
-    yield "of mlspan's, that over OpenTelemetry's and MLflow's own. `mlspan doctor` prints what is set, and by whom."
+    yield "Each is an argument of `tracing.configure()` and an environment variable. An argument counts over the"
+    yield "[policy](administration.md), that over a variable of mlspan's, that over OpenTelemetry's and MLflow's own."
+    yield "What the policy locks counts over all. `mlspan doctor` prints what is set, and by whom."
     yield from ["", "| setting | variables | default | what it does |", "|---|---|---|---|"]
     for field in dataclasses.fields(Config):
         names = [*field.metadata["environ"], *LATER.get(field.name, ())]
@@ -140,6 +141,7 @@ def settings() -> Iterator[str]:
         yield f"| `{field.name}` | {'<br>'.join(f'`{name}`' for name in names)} | {default} | {what} |"
     yield from ["", "Switches that are variables only:", "", "| variable | what it does |", "|---|---|"]
     yield "| `OTEL_SDK_DISABLED=true` | no span is recorded |"
+    yield "| `MLSPAN_POLICY=FILE` | one more [policy](administration.md), read after the machine's and the user's |"
     yield "| `MLSPAN_STRICT=1` | what mlspan would swallow of its own errors is raised: for tests |"
 
 

@@ -14,6 +14,20 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "autolog", "integrations", "tracing"]
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext mlspan``: autolog, and after each cell what it has recorded."""
+    from .notebook import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """``%unload_ext mlspan``."""
+    from .notebook import unload
+
+    unload(shell)
+
+
 def __getattr__(name: str) -> Any:
     if name in {"integrations", "tracing"}:
         return importlib.import_module(f"{__name__}.{name}")

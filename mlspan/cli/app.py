@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import demo, doctor, draining, importing, listing, running, show, stats
+from . import demo, doctor, draining, importing, listing, notebooks, running, show, stats
 from .common import write
 
 app = typer.Typer(
@@ -38,6 +38,7 @@ _TAKES_THE_REST = {"allow_interspersed_args": False}
 app.command("demo", rich_help_panel="Record")(demo.demo)
 app.command("run", rich_help_panel="Record", context_settings=_TAKES_THE_REST)(running.run)
 app.command("import", rich_help_panel="Record")(importing.import_)
+app.add_typer(notebooks.app, name="notebook", rich_help_panel="Record")
 app.command("drain", rich_help_panel="Record")(draining.drain)
 app.command("doctor", rich_help_panel="Record")(doctor.doctor)
 app.command("list", rich_help_panel="Read")(listing.list_)

@@ -8,7 +8,7 @@ import os
 import platform
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Final
 
 import typer
@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.text import Text
 
 from .. import __version__
-from . import form, model
+from ..tracing import policy
+from . import form, hooked, model
 from .common import AsJson, Experiment, TrackingUri, busy, command, out, write
 from .places import Setting, settings
 from .probes import Check, mlflow_store, otlp
@@ -33,6 +34,9 @@ class Library:
     version: str | None
     tested: str
     well: bool
+    module: str
+    off: str | None  # the policy's file that keeps it off
+    hooked: str | None = None  # what came of hooking in, where that was tried
 
 
 @command
@@ -42,6 +46,9 @@ def doctor(
     try_: Annotated[
         bool, typer.Option("--write/--no-write", help="Store a trace to see whether that works, and remove it again.")
     ] = True,
+    hooks: Annotated[
+        bool, typer.Option("--hooks", help="Import each library to see that autolog hooks in. Takes its time.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check settings, libraries, and whether traces arrive.
@@ -52,6 +59,11 @@ def doctor(
     """
     found, wrong = settings({"tracking_uri": tracking_uri, "experiment": experiment})
     libraries, broken = _libraries()
+    if hooks:
+        with busy("Importing what is installed"):
+            seen = hooked.look()
+        libraries = [replace(library, hooked=seen.get(library.module)) for library in libraries]
+        broken += _unhooked(libraries)
     with busy("Trying the places that traces go to"):
         checks = [*mlflow_store(found, write=try_), *otlp(found)]
     problems = [*wrong, *_environment(), *broken, *_unsupported(libraries), *_mlflow_version()]
@@ -66,13 +78,11 @@ def doctor(
 
 def _libraries() -> tuple[list[Library], list[str]]:
     """What each integration is for, and a line for each integration that cannot be imported."""
-    from .. import integrations
-
     found: list[Library] = []
     broken: list[str] = []
-    for name in integrations._NAMES:
+    for name in hooked.names():
         try:
-            hook = importlib.import_module(f"{integrations.__name__}.{name}").HOOK
+            hook = importlib.import_module(f"mlspan.integrations.{name}").HOOK
         except Exception as error:  # noqa: BLE001  # whatever it is, it is what is wrong
             broken.append(
                 f"the integration {name} cannot be imported ({type(error).__name__}: {error}): reinstall mlspan"
@@ -87,12 +97,16 @@ def _of_hook(name: str, hook: Any) -> Iterator[Library]:
 
     library, tested = re.split(r"(?=[<>=])", hook.requires, maxsplit=1)
     version = _version(library)
-    yield Library(name, library, version, tested, version is None or within(version, tested))
+    off = policy.current().turned_off(name)
+    well = version is None or within(version, tested)
+    yield Library(name, library, version, tested, well, hook.module, str(off) if off else None)
     for other in hook.also:
         yield from _of_hook(name, other)
 
 
 def _version(library: str) -> str | None:
+    if library == "python":
+        return platform.python_version()
     try:
         return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
@@ -106,6 +120,12 @@ def _unsupported(libraries: list[Library]) -> Iterator[str]:
                 f"{library.name} {library.version} is outside of the tested range {library.tested} and is not traced: "
                 "install one inside, or call autolog(disable_for_unsupported_versions=False)"
             )
+
+
+def _unhooked(libraries: list[Library]) -> Iterator[str]:
+    for library in libraries:
+        if library.version is not None and library.well and library.off is None and library.hooked != "hooked":
+            yield f"autolog does not hook into {library.module}: {library.hooked or 'it cannot be imported'}"
 
 
 def _mlflow_version() -> Iterator[str]:
@@ -180,7 +200,11 @@ def _library(library: Library, good: str, bad: str) -> Text:
     if library.version is None:
         return Text(f"  - {library.name} is not installed{tested}", "dim")
     mark = _mark(good if library.well else bad, well=library.well)
-    return mark.append(f"{library.name} {library.version}").append(tested, "dim")
+    module = f" ({library.module})" if library.name == "python" else ""
+    line = mark.append(f"{library.name} {library.version}{module}").append(tested, "dim")
+    if library.off is not None:
+        line.append(f"  off: {library.off}", "yellow")
+    return line.append(f"  {library.hooked}", "cyan") if library.hooked else line
 
 
 def _mark(sign: str, *, well: bool) -> Text:

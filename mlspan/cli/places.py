@@ -12,6 +12,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from .._guard import log
+from ..tracing import policy
 from ..tracing.config import Config, resolve
 from ..tracing.export.mlflow import _default_uri, _is_server, shown
 from .common import Failure
@@ -28,14 +29,17 @@ LATER: Final = {
     "otlp_protocol": ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"),
     "service_name": ("OTEL_SERVICE_NAME",),
 }
-_OURS: Final = {name for setting in fields(Config) for name in setting.metadata["environ"]} | {"MLSPAN_STRICT"}
+_OURS: Final = {name for setting in fields(Config) for name in setting.metadata["environ"]} | {
+    "MLSPAN_POLICY",
+    "MLSPAN_STRICT",
+}
 
 
 @dataclass(frozen=True)
 class Setting:
     name: str
     value: Any
-    source: str  # "argument", the name of a variable, or "default"
+    source: str  # "argument", a policy's file, the name of a variable, or "default"
 
     @property
     def shown(self) -> str:
@@ -70,8 +74,13 @@ def settings(arguments: Mapping[str, Any]) -> tuple[dict[str, Setting], list[str
 
 def _one(setting: Any, config: Config, arguments: Mapping[str, Any], wrong: list[str]) -> Setting:
     name, value = setting.name, getattr(config, setting.name)
+    rules = policy.current()
+    if name in rules.locked:
+        return Setting(name, value, f"locked by {rules.locked[name]}")
     if arguments.get(name) is not None:
         return Setting(name, value, ARGUMENT)
+    if name in rules.settings:
+        return Setting(name, value, str(rules.settings[name][1]))
     own = next((variable for variable in setting.metadata["environ"] if os.environ.get(variable)), None)
     if own is not None and not any(line.startswith(f"{own}=") for line in wrong):
         return Setting(name, value, own)

@@ -150,6 +150,9 @@ def otlp(found: Mapping[str, Setting]) -> Iterator[Check]:
     endpoint, protocol = found["otlp_endpoint"], found["otlp_protocol"].value or "http/protobuf"
     if endpoint.value is None:
         return
+    if endpoint.value == "none":
+        yield Check("OTLP", well=True, says=f"off: {endpoint.source} says so")
+        return
     if endpoint.source.startswith("OTEL_") and os.environ.get("OTEL_TRACES_EXPORTER") == "none":
         yield Check("OTLP", well=True, says="off: OTEL_TRACES_EXPORTER=none")
         return

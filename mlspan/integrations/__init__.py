@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         spark,
         statsmodels,
         tensorflow,
+        workers,
         xgboost,
     )
 
@@ -49,6 +50,7 @@ __all__ = [
     "spark",
     "statsmodels",
     "tensorflow",
+    "workers",
     "xgboost",
 ]
 
@@ -86,6 +88,7 @@ def autolog(
     log_traces: bool = True,
     extra_tags: Mapping[str, str] | None = None,
     registered_model_name: str | None = None,
+    workers: bool = True,
 ) -> None:
     """Turn on every integration whose library is imported already, or will be; import none of them.
 
@@ -104,7 +107,10 @@ def autolog(
         log_traces: record spans.
         extra_tags: tags of the runs that are started for trainings.
         registered_model_name: register each trained model under this name.
+        workers: have what other processes do for the caller (Spark, Ray, Dask, joblib, multiprocessing, Celery) join
+            the caller's trace and run.
     """
+    from . import workers as _workers
     from ._hook import Settings
 
     training = {
@@ -120,6 +126,7 @@ def autolog(
         options = {option: value for option, value in training.items() if option in hook.options}
         settings = Settings(log_traces, exclusive, silent, not disable_for_unsupported_versions, options)
         hook.apply(None if disable else settings)
+    _workers.autolog(disable or not workers, silent, disable_for_unsupported_versions)
 
 
 class Instrumentor:
@@ -133,7 +140,7 @@ class Instrumentor:
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name in _NAMES:
+    if name in _NAMES or name == "workers":
         return importlib.import_module(f"{__name__}.{name}")
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)

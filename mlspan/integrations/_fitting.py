@@ -6,7 +6,7 @@ import inspect
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from numbers import Real
@@ -102,7 +102,7 @@ def state() -> dict[str, Any]:
 def nested(hook: FitHook, args: tuple[Any, ...]) -> bool:
     """Whether a training that *hook* sees begin is a part of one that it is told of already."""
     fitting = current()
-    if fitting is not None and hook.library.helps:
+    if fitting is not None and (hook.library.helps or fitting.hook is None):
         return True
     while fitting is not None:
         if fitting.hook is hook or (args and fitting.subject is args[0]):
@@ -286,3 +286,28 @@ def _peak_memory() -> int | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+class _Elsewhere:
+    """Stands for a training in another process, which this one does a part of."""
+
+    around = hook = subject = record = None
+    opened = True
+
+    def __init__(self) -> None:
+        self.state: dict[str, Any] = {}
+
+    def epoch(self, number: int | None, metrics: Mapping[str, Any]) -> None: ...
+
+
+@contextmanager
+def elsewhere() -> Iterator[None]:
+    """Inside, a training is a part of one in another process: no span, and no run of MLflow's."""
+    token = _fitting.set(_Elsewhere())  # type: ignore[arg-type]  # all that is read of it
+    try:
+        with ExitStack() as undo:
+            if (autologging := sys.modules.get("mlflow.utils.autologging_utils")) is not None:
+                undo.enter_context(autologging.disable_autologging())
+            yield
+    finally:
+        _fitting.reset(token)

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import wrapt
 
-from .._guard import guard, log
-from ..tracing import setup
+from .._guard import guard, log, tell_once
+from ..tracing import policy, setup
 from ..tracing.context import active_run_id, suppressed, unsampled
 from ..tracing.live import NOTHING, go
 from ..tracing.records import Observe, Record
@@ -110,8 +110,19 @@ class Hook:
         """Asked of the package alone: to look for a module below it would import it."""
         return importlib.util.find_spec(self.module.partition(".")[0]) is not None
 
+    @property
+    def real(self) -> Hook:
+        """What does the hooking: some hooks are but the face of another."""
+        return self
+
+    @property
+    def hooked(self) -> bool:
+        """Whether the patches are in place: not before the library is imported."""
+        return self._undo is not None
+
     def apply(self, settings: Settings | None) -> None:
-        """Turn on with these settings, or off with None."""
+        """Turn on with these settings, or off with None. What the policy keeps off stays off, and says so."""
+        settings = self._allowed(settings)
         self._wanted = settings is not None
         for hook in self.also:
             hook.apply(settings)
@@ -125,6 +136,18 @@ class Hook:
         elif not self._waiting:
             self._waiting = True
             wrapt.register_post_import_hook(lambda _: self._enable(), self.module)
+
+    def _allowed(self, settings: Settings | None) -> Settings | None:
+        """*settings*, or None where the policy keeps this integration off."""
+        rules = policy.current()
+        if settings is None or not rules.off:
+            return settings
+        name = next((name for name, module in _modules() if getattr(module, "HOOK", None) is self), None)
+        if (file := rules.turned_off(name)) is None:
+            return settings
+        if not settings.silent:
+            tell_once("mlspan: the policy %s keeps autolog of %s off", file, name or self.module)
+        return None
 
     def _enable(self) -> None:
         if self._wanted and self._undo is None and self._supported():
@@ -175,6 +198,13 @@ class Hook:
         """Whether a call that is made here and now is to be recorded."""
         settings = self.settings
         return not (suppressed() or not settings.log_traces or (settings.exclusive and active_run_id() is not None))
+
+
+def _modules() -> list[tuple[str, Any]]:
+    """The integrations that are imported, by the names that a policy has for them."""
+    package = __name__.rpartition(".")[0] + "."
+    ours = [name for name in sys.modules if name.startswith(package)]
+    return [(name.removeprefix(package), sys.modules[name]) for name in ours]
 
 
 def within(version: str, versions: str) -> bool:

@@ -343,7 +343,13 @@ class Shared(Hook):
     def __init__(self, requires: str, module: str) -> None:
         super().__init__(requires, module, lambda _: lambda: None)
 
+    @property
+    def real(self) -> Hook:
+        return CORE if self.module == CORE.module else _langgraph.HOOK
+
     def apply(self, settings: Settings | None) -> None:
+        settings = self._allowed(settings)
+        self._wanted, self.settings = settings is not None, settings or self.settings
         self._asked[self.module] = settings
         both = next((one for one in self._asked.values() if one is not None), None)
         for hook in (CORE, _langgraph.HOOK):

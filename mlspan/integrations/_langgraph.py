@@ -196,4 +196,4 @@ def _install(_: Hook) -> Undo:
 
 
 _LOOPS: Final = (_LOOP, _LOOP_BEFORE_0_6)
-HOOK: Final = Hook("langgraph>=0.6,<2", "langgraph", _install)
+HOOK: Final = Hook("langgraph>=0.6,<2", "langgraph.pregel", _install)  # langgraph itself is a namespace: no module

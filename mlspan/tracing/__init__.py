@@ -68,8 +68,9 @@ def configure(
 ) -> None:
     """Set where traces go and what they may say. Optional: each setting has an environment variable and a default.
 
-    An argument counts over ``MLSPAN_<NAME>``, that over OpenTelemetry's and MLflow's own variables. A second call
-    replaces the first, whose spans are sent.
+    An argument counts over the policy of whoever runs the machine, that over ``MLSPAN_<NAME>``, that over
+    OpenTelemetry's and MLflow's own variables; what the policy locks counts over all. A second call replaces the
+    first, whose spans are sent.
 
     Args:
         tracking_uri: MLflow's tracking server or database; ``"none"`` for none. Default: what MLflow itself would use.

@@ -1,4 +1,4 @@
-"""One frozen Config, resolved once: argument, then ``MLSPAN_*``, then OpenTelemetry's and MLflow's own variables."""
+"""One frozen Config, resolved once: argument, policy, ``MLSPAN_*``, then OpenTelemetry's and MLflow's variables."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from .._guard import log
+from .._guard import log, tell_once
 from .._shape import is_a
+from . import policy as _policy
 from .content import Redact, redactor
 from .keep import Keep
 
@@ -98,15 +99,24 @@ def _require(holds: bool, what: str) -> None:
 
 
 def resolve(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Config:
-    """The Config of *arguments*, of which None counts as not given, over *environ*.
+    """The Config of *arguments*, of which None counts as not given, over the policy, over *environ*.
 
-    Raises ValueError for a bad argument. A bad variable is one log line, and as if it were not set.
+    Raises ValueError for a bad argument. A bad variable is one log line, and as if it were not set. What the policy
+    locks counts over all, and one line says so to who wants it looser.
     """
     found: dict[str, Any] = {}
+    policy = _policy.current()
     for setting_ in fields(Config):
         given = arguments.get(setting_.name)
         if given is not None:
-            found[setting_.name] = given
+            found[setting_.name] = _checked(setting_.name, given)
+        if setting_.name in policy.settings:
+            said, file = policy.settings[setting_.name]
+            if setting_.name in policy.locked:
+                found[setting_.name] = _held(setting_.name, said, given, file)
+            else:
+                found.setdefault(setting_.name, said)
+        if setting_.name in found:
             continue
         for name, read in setting_.metadata["environ"].items():
             if text := environ.get(name):
@@ -116,6 +126,37 @@ def resolve(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.enviro
                     log.warning("mlspan: %s=%r is ignored: %s", name, text, error)
                 break
     return Config(**found)
+
+
+def _held(name: str, locked: Any, given: Any, file: Any) -> Any:
+    """What the policy has locked, or what is tighter; content may be kept in, redacted more and cut shorter."""
+    if given is None:
+        return locked
+    if name == "redact":
+        return _both(locked, given)
+    if name == "capture_content":
+        held = locked and given
+    else:
+        held = min(locked, given) if name == "max_content_bytes" else locked
+    if held != given:
+        tell_once("mlspan: %s=%r is locked by the policy %s: %r does not count", name, locked, file, given)
+    return held
+
+
+def _both(first: Redact, then: Redact) -> Redact:
+    """Both, in this order; expressions stay expressions, so that they can go to workers."""
+    if not callable(first) and not callable(then):
+        return [*([first] if isinstance(first, str) else first), *([then] if isinstance(then, str) else then)]
+    one, other = redactor(first), redactor(then)
+    return lambda text: other(one(text))  # type: ignore[misc]  # neither is None
+
+
+def check(settings: Mapping[str, Any]) -> None:
+    """Raises ValueError where *settings*, by name, are none of Config's, or have values that it does not take."""
+    known = {setting_.name for setting_ in fields(Config)}
+    if unknown := settings.keys() - known:
+        raise ValueError(f"no such setting: {', '.join(sorted(unknown))}")
+    Config(**settings)
 
 
 def _checked(name: str, value: Any) -> Any:

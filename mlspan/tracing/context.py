@@ -19,6 +19,8 @@ import opentelemetry.context as otel
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import Tracer, get_current_span
 
+from .._guard import guard
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -33,6 +35,7 @@ class Scope:
     model_id: str | None = None
     request_id: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    around_run: str | None = None  # active where a task was sent from; one that is active here counts over it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,7 @@ class Origin:
 NOWHERE: Final = Scope()
 _scope: ContextVar[Scope] = ContextVar("mlspan_scope", default=NOWHERE)
 _started_run: ContextVar[str | None] = ContextVar("mlspan_started_run", default=None)
+_hearers: list[Callable[[Any], object]] = []  # who is told of each run that MLflow makes active
 _FLUENT: Final = "mlflow.tracking.fluent"
 _NO_TAGS: Final[Mapping[str, str]] = {}
 
@@ -123,6 +127,22 @@ def wrap(fn: Callable[P, T]) -> Callable[P, T]:
     return wrapped
 
 
+_shared: dict[int, None] = {}
+_MOST_SHARED: Final = 10_000
+
+
+def share(trace_id: int) -> None:
+    """Note that other processes record spans of this trace: what they have stored of it is added to, not replaced."""
+    _shared[trace_id] = None
+    while len(_shared) > _MOST_SHARED:
+        _shared.pop(next(iter(_shared)), None)
+
+
+def is_shared(trace_id: int) -> bool:
+    """Whether :func:`share` was told of this trace in this process."""
+    return trace_id in _shared
+
+
 def suppressed() -> bool:
     """Whether the caller stands inside OpenTelemetry's ``suppress_instrumentation``."""
     return bool(otel.get_value(otel._SUPPRESS_INSTRUMENTATION_KEY))  # OTel's own instrumentations read it so
@@ -151,14 +171,14 @@ def active_run_id() -> str | None:
     fluent = sys.modules.get(_FLUENT)
     stacks = getattr(fluent, "_active_run_stack", None)
     if stacks is None:
-        return None
+        return _scope.get().around_run
     # MLflow keeps a stack for each thread, which tasks of one event loop share: the run started in this very context
     # is ours, as long as it is active anywhere.
     started = _started_run.get()
     if started is not None and any(started == run.info.run_id for runs in _all(stacks) for run in runs):
         return started
     own = stacks.get()
-    return str(own[-1].info.run_id) if own else None
+    return str(own[-1].info.run_id) if own else _scope.get().around_run
 
 
 def active_model_id() -> str | None:
@@ -182,6 +202,13 @@ def follow_runs() -> None:
     wrapt.register_post_import_hook(_note_starts, _FLUENT)
 
 
+def hear_runs(hearer: Callable[[Any], object]) -> Callable[[], None]:
+    """Have *hearer* told of each run that MLflow makes active, until what this returns is called."""
+    follow_runs()
+    _hearers.append(hearer)
+    return lambda: _hearers.remove(hearer)
+
+
 def _note_starts(fluent: ModuleType) -> None:
     active_run: Any = getattr(fluent, "ActiveRun", None)
     if active_run is None or hasattr(active_run.__init__, "_mlspan"):
@@ -192,6 +219,9 @@ def _note_starts(fluent: ModuleType) -> None:
     def noted(self: Any, run: Any) -> None:
         init(self, run)
         _started_run.set(run.info.run_id)
+        for hearer in tuple(_hearers):
+            with guard("telling of a run"):
+                hearer(run)
 
     noted._mlspan = True  # type: ignore[attr-defined]
     active_run.__init__ = noted

@@ -38,7 +38,7 @@ def needs_otlp(config: Config, provider: TracerProvider) -> bool:
     environ = os.environ
     named = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
     if config.otlp_endpoint is not None:
-        return True
+        return config.otlp_endpoint != "none"
     return bool(named) and environ.get("OTEL_TRACES_EXPORTER") != "none" and not exports_otlp(provider)
 
 

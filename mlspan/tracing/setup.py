@@ -116,13 +116,25 @@ class Runtime:
                 tap = _taps[provider] = Tap(targets)
                 provider.add_span_processor(tap)
 
-    def _targets(self, provider: TracerProvider) -> tuple[Pipeline, ...]:
+    def _targets(self, provider: TracerProvider) -> tuple[SpanProcessor, ...]:
         by_otlp = needs_otlp(self.config, provider)
         if self._sink is None and not by_otlp:
-            return ()
+            return tuple(_listeners)
         if by_otlp not in self._pipelines:
             self._pipelines[by_otlp] = pipeline(self.config, self._origin, self._sink, by_otlp=by_otlp)
-        return (self._pipelines[by_otlp],)
+        return (self._pipelines[by_otlp], *_listeners)
+
+    def rejoin(self) -> None:
+        """The listeners have changed."""
+        for provider in list(_taps):
+            self._join(provider)
+
+    def run_url(self, experiment_id: str, run_id: str) -> str | None:
+        """The page of a run, which is in MLflow's own store."""
+        from .export.mlflow import run_url
+
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or (self._sink._uri if self._sink is not None else None)
+        return None if uri is None else run_url(uri, experiment_id, run_id)
 
     @property
     def resource(self) -> Resource:
@@ -147,6 +159,17 @@ class Runtime:
             flush.kept.wait(KEEPING)
         return all(sent)
 
+    def likely_url(self, trace_id: str) -> str | None:
+        """The page of a trace, without asking anybody; None where only the experiment's name is known."""
+        if self._sink is None:
+            return None
+        from .export.address import address
+        from .export.mlflow import trace_url
+
+        to = address(self._origin(), self._sink._uri, self.config.experiment, None)
+        experiment = to.experiment_id or to.experiment_name or ""
+        return trace_url(str(to.tracking_uri), experiment, trace_id) if experiment.isdigit() else None
+
     def trace_url(self, trace_id: str) -> str | None:
         if self._sink is None:
             return None
@@ -166,6 +189,15 @@ class Runtime:
         asked = [flush for _, flush in self._ending]
         asked += [each.ask(last=False) for each in self._pipelines.values()]
         return all([flush.wait(until - time.monotonic()) for flush in asked])  # noqa: C419  # each, whatever the others say
+
+    def ends(self) -> int:
+        """A number that is another one after a span has ended."""
+        return sum(each.ends for each in self._pipelines.values())
+
+    def hurry(self) -> None:
+        """Begin to send all that has ended, and wait for nothing."""
+        for each in self._pipelines.values():
+            each.ask(last=False)
 
     def save(self, timeout: float) -> bool:
         """Whether all that has ended is on disk, within *timeout* seconds; nothing is waited for but the disk."""
@@ -203,6 +235,23 @@ def runtime() -> Runtime | None:
         with guard("reading the settings"):
             start(resolve({}))
     return _runtime
+
+
+def listen(processor: SpanProcessor) -> Callable[[], None]:
+    """Tell *processor* of spans as well, until what this returns is called. It must be quick, and wait for nothing."""
+
+    def undo() -> None:
+        _listeners.remove(processor)
+        if _runtime is not None:
+            _runtime.rejoin()
+
+    _listeners.append(processor)
+    if (now := runtime()) is not None:
+        now.rejoin()
+    return undo
+
+
+_listeners: list[SpanProcessor] = []
 
 
 def start(config: Config) -> Runtime:

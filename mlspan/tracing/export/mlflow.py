@@ -235,6 +235,12 @@ def trace_url(tracking_uri: str, experiment_id: str, trace_id: str) -> str:
     return f"{base}/#/experiments/{experiment_id}/traces?selectedEvaluationId=tr-{trace_id.removeprefix('tr-')}"
 
 
+def run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str:
+    """The address of a run's page."""
+    base = tracking_uri.rstrip("/") if _is_server(tracking_uri) else f"http://127.0.0.1:{_SERVER_PORT}"
+    return f"{base}/#/experiments/{experiment_id}/runs/{run_id}"
+
+
 def _rounds(traces: Sequence[Trace]) -> Iterator[list[Trace]]:
     """*traces* in parts that hold no trace twice: what belongs to the same one adds to what is stored of it by then."""
     left = list(traces)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from ..._guard import tell_once
+from .address import settled
 from .mlflow import Rejected, shown
 from .mlflow_assessments import Assessment
 from .mlflow_attachments import Attachment
@@ -30,6 +34,20 @@ def import_mlflow() -> None:
         import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
 
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """One process of this user at a time: two that make the same database at once leave it half made, for good."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    name = hashlib.sha256(settled(uri).encode()).hexdigest()[:24]
+    with Path(tempfile.gettempdir(), f"mlspan-{os.getuid()}-{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # closing gives it back
+        yield
+
+
 class Database:
     """Writes through MLflow's own tracking store: many spans at once, then the infos of their traces.
 
@@ -45,7 +63,7 @@ class Database:
     def _store(self) -> Any:
         if self._opened is None:
             try:
-                with _quiet_migrations():
+                with _quiet_migrations(), _alone(self._uri):
                     import mlflow  # noqa: F401  # waits for the application's own import, which a part of it would break
                     from mlflow.tracking._tracking_service.utils import _get_store
 

@@ -13,7 +13,7 @@ from opentelemetry.trace import StatusCode
 
 from .. import semconv as sc
 from ..content import to_json
-from ..context import Origin
+from ..context import Origin, is_shared
 from .mlflow_assessments import Assessment, assessments, is_carrier
 from .mlflow_attachments import Attachments, offloaded
 from .mlflow_messages import first_answer, last_request, parsed, plain_answer, plain_request
@@ -86,7 +86,8 @@ class Counted:
     def read(cls, span_id: int, parent_id: int | None, usage: Any, cost: Any) -> Counted:
         """From attributes, JSON or not; a cost that is no number is none."""
         cost = parsed(cost)
-        cost = cost if isinstance(cost, dict) and all(value == value for value in cost.values()) else None  # noqa: PLR0124
+        priced = isinstance(cost, dict) and all(isinstance(v, (int, float)) and v == v for v in cost.values())  # noqa: PLR0124
+        cost = cost if priced else None  # a server may write NaN as text
         usage = parsed(usage)
         return cls(span_id, parent_id, usage if isinstance(usage, dict) else None, cost)
 
@@ -176,7 +177,8 @@ def trace_of(parcel: Parcel, run_id: str | None, *, offload: bool = False) -> Tr
         metadata=_metadata(parcel, spans, run_id),
     )
     said = list(assessments(parcel.spans))
-    return Trace(parcel, info, spans, attachments, said, merge=not parcel.whole or top.parent is not None)
+    merge = not parcel.whole or top.parent is not None or is_shared(top.get_span_context().trace_id)  # type: ignore[union-attr]  # likewise
+    return Trace(parcel, info, spans, attachments, said, merge)
 
 
 def _is_ours(span: ReadableSpan) -> bool:

@@ -96,6 +96,7 @@ class Pipeline(SpanProcessor):
         self._redact = redact
         self._queue_spans, self._interval = queue_spans, interval
         self.lost: Counter[str] = Counter()  # spans, by reason: overflow, refused, unfit, expired
+        self.ends = 0  # of spans, more or less: for those who ask whether there was any
         self.sent: Counter[str] = Counter()  # spans, by the kind of the sink
         self._stopped = False
         self._start_lock = threading.Lock()
@@ -127,6 +128,7 @@ class Pipeline(SpanProcessor):
             self.lost["overflow"] += 1
 
     def on_end(self, span: ReadableSpan) -> None:
+        self.ends += 1
         if self._queue.qsize() >= 2 * self._queue_spans:  # twice: an end that belongs to a start we have is no news
             self.lost["overflow"] += 1
         elif self._keeping.durability == "span":

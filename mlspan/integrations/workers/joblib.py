@@ -1,0 +1,21 @@
+"""joblib: the batches of tasks that ``Parallel`` gives to the processes of loky, its default backend.
+
+Its other backends run on pools of multiprocessing's and on Dask's client, which have hooks of their own.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .._hook import Hook
+from ._seams import replacing, submitting
+
+HOOK: Final = Hook(
+    "joblib>=1.4,<2",
+    "joblib",
+    replacing({"joblib.externals.loky.process_executor:ProcessPoolExecutor.submit": submitting(1)}),
+    also=(
+        Hook("loky>=3.4,<4", "loky", replacing({"loky.process_executor:ProcessPoolExecutor.submit": submitting(1)})),
+    ),
+)
+autolog = HOOK.autolog

@@ -1,0 +1,64 @@
+"""The standard library's processes: ``multiprocessing``'s, its pools, and ``concurrent.futures``' process pools.
+
+A task carries what surrounds it in the place of its function, which is pickled with it or forked. Threads of
+``multiprocessing.pool.ThreadPool`` are told, too.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Final
+
+from ..._guard import guard
+from .._carry import capture, restored
+from ._seams import StdlibHook, replacing, submitting
+
+_STDLIB: Final = "python>=3.10"
+
+
+class _Run:
+    """In the place of a process's ``run``, as long as it is being started."""
+
+    def __init__(self, process: Any, carried: str) -> None:
+        self.process, self.carried = process, carried
+
+    def __call__(self) -> None:
+        with restored(self.carried):
+            type(self.process).run(self.process)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Run, (self.process, self.carried)
+
+
+def _starting(fn: Any) -> Any:
+    @functools.wraps(fn)
+    def start(self: Any, *args: Any, **kwargs: Any) -> Any:
+        carried = None if "run" in vars(self) else capture(near=True)
+        if carried is None:
+            return fn(self, *args, **kwargs)
+        self.run = _Run(self, carried)
+        try:
+            return fn(self, *args, **kwargs)
+        finally:
+            with guard("starting a process"):
+                vars(self).pop("run", None)
+
+    return start
+
+
+_POOL: Final = [f"multiprocessing.pool:Pool.{name}" for name in ("apply_async", "_map_async", "imap", "imap_unordered")]
+
+HOOK: Final = StdlibHook(
+    _STDLIB,
+    "multiprocessing.process",
+    replacing({"multiprocessing.process:BaseProcess.start": _starting}),
+    also=(
+        StdlibHook(_STDLIB, "multiprocessing.pool", replacing(dict.fromkeys(_POOL, submitting(1)))),
+        StdlibHook(
+            _STDLIB,
+            "concurrent.futures.process",
+            replacing({"concurrent.futures.process:ProcessPoolExecutor.submit": submitting(1)}),
+        ),
+    ),
+)
+autolog = HOOK.autolog

@@ -1,0 +1,105 @@
+"""Spark: its Python workers are forked by ``_spark_daemon`` in the place of ``pyspark.daemon``, by SparkConf.
+
+What surrounds an action is a local property of its job, which Spark itself hands on to each task. Executors on other
+machines need mlspan installed, or Python would not start there: for them it is ``autolog(cluster=True)``.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from ..._guard import guard, tell_once
+from .._carry import capture
+from .._hook import Hook, Undo, all_there, replace
+from ._spark_daemon import PROPERTY
+
+_SETTING: Final = "spark.python.daemon.module"
+_DAEMON: Final = f"{__package__}._spark_daemon"
+
+# What makes Spark run a job, by class; the rest of a class's actions call one of these.
+_ACTIONS: Final = {
+    "pyspark.core.context:SparkContext": ("runJob",),
+    "pyspark.core.rdd:RDD": ("collect", "saveAsTextFile", "saveAsPickleFile", "toLocalIterator"),
+    "pyspark.sql.classic.dataframe:DataFrame": (
+        "collect",
+        "count",
+        "_show_string",
+        "isEmpty",
+        "toPandas",
+        "toArrow",
+        "toLocalIterator",
+        "checkpoint",
+        "localCheckpoint",
+        "foreach",
+        "foreachPartition",
+    ),
+    "pyspark.sql.readwriter:DataFrameWriter": ("save", "saveAsTable", "insertInto", "parquet", "csv", "json", "text"),
+}
+
+
+def _initializing(hook: Hook) -> Any:
+    def make(fn: Any) -> Any:
+        @functools.wraps(fn)
+        def initialize(self: Any, jconf: Any) -> Any:
+            with guard("setting up the workers of Spark"):
+                _set(hook, jconf)
+            return fn(self, jconf)
+
+        return initialize
+
+    return make
+
+
+def _set(hook: Hook, jconf: Any) -> None:
+    master = jconf.get("spark.master", "")
+    if master.startswith("local") or hook.settings.options.get("cluster"):
+        jconf.setIfMissing(_SETTING, _DAEMON)
+    else:
+        tell_once(
+            "mlspan: the Python workers of %s are not traced; where mlspan is installed on its executors, "
+            "integrations.workers.spark.autolog(cluster=True) traces them",
+            master,
+        )
+
+
+def _acting(fn: Any) -> Any:
+    @functools.wraps(fn)
+    def act(*args: Any, **kwargs: Any) -> Any:
+        with _property():
+            return fn(*args, **kwargs)
+
+    return act
+
+
+@contextmanager
+def _property() -> Iterator[None]:
+    """What surrounds us, as a property of the jobs that start inside."""
+    from pyspark import SparkContext
+
+    context: Any = None
+    with guard("telling Spark what surrounds an action"):
+        active = SparkContext._active_spark_context
+        if active is not None and active.getLocalProperty(PROPERTY) is None and (carried := capture()) is not None:
+            context = active
+            context.setLocalProperty(PROPERTY, carried)
+    try:
+        yield
+    finally:
+        if context is not None:
+            with guard("telling Spark what surrounds an action"):
+                context.setLocalProperty(PROPERTY, None)
+
+
+def _install(hook: Hook) -> Undo:
+    targets = {f"{owner}.{name}": _acting for owner, names in _ACTIONS.items() for name in names}
+    if os.name == "posix":  # elsewhere Spark has no daemon
+        targets["pyspark.context:SparkContext._initialize_context"] = _initializing(hook)
+    return all_there((target, functools.partial(replace, target, make)) for target, make in targets.items())
+
+
+HOOK: Final = Hook("pyspark>=4.2,<5", "pyspark.sql", _install, options=frozenset({"cluster"}))
+autolog = HOOK.autolog

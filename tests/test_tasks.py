@@ -1,0 +1,142 @@
+"""What goes along with a task, and how it is put back: the parts that need no other process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.pool import Pool, ThreadPool
+from typing import Any
+
+import pytest
+
+from mlspan import integrations, tracing
+from mlspan.integrations import _carry
+from mlspan.testing import Spans
+from mlspan.tracing import carry, context
+from mlspan.tracing.setup import runtime
+
+
+@pytest.fixture(autouse=True)
+def _mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where MLflow logs is set in a worker, which these tests stand for."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+
+
+def hide(text: str) -> str:
+    return text.replace("ada", "A.")
+
+
+def _elsewhere(carried: Any) -> Any:
+    """*carried*, as another process sees it."""
+    return {**carried, "process": "another"}
+
+
+def test_surroundings(spans: Spans) -> None:
+    """Span, session, user, tags and run are put back around a task, and are gone after it."""
+    with tracing.session("s"), tracing.user("ada"), tracing.tags(team="blue"), tracing.run("r"), tracing.span("job"):
+        carried = _elsewhere(carry.capture())
+    with carry.restored(carried):
+        scope = context.scope()
+        assert (scope.session, scope.user, scope.tags, scope.run_id) == ("s", "ada", {"team": "blue"}, "r")
+        with tracing.span("task"):
+            pass
+    assert context.scope() == context.Scope()
+    assert spans.tree() == "job\n  task"
+
+
+def test_a_task_that_fails(spans: Spans) -> None:
+    """Its exception comes out as it is, a StopIteration as well, and the caller's span is no longer current."""
+    carried = _carry.capture()
+    assert carried is not None
+    for error in (ValueError("no"), StopIteration("no"), KeyboardInterrupt()):
+
+        def fail(error: BaseException = error) -> None:
+            raise error
+
+        with pytest.raises(type(error)) as raised:
+            _carry.Task(fail, carried)()
+        assert raised.value is error
+
+
+def test_a_task_is_pickled_as_its_function() -> None:
+    """By reference, with what surrounds it."""
+    again = pickle.loads(pickle.dumps(_carry.Task(hide, "{}")))
+    assert (again.fn, again.carried) == (hide, "{}")
+
+
+@pytest.mark.parametrize(
+    ("redact", "said"),
+    [
+        ([r"sk-\w+"], {"redact": [r"sk-\w+"]}),
+        (r"sk-\w+", {"redact": [r"sk-\w+"]}),
+        (hide, {"redact_by": f"{__name__}:hide"}),
+        (lambda text: text, {"capture_content": False}),
+    ],
+)
+def test_redaction_goes_along(tracing_off: None, redact: Any, said: Any) -> None:
+    """Expressions as they are, a function by its name; where that cannot be, no content is recorded over there."""
+    tracing.configure(redact=redact, tracking_uri="none")
+    carried = carry.capture()
+    assert carried is not None
+    assert {k: v for k, v in carried["settings"].items() if k != "tracking_uri"} == said
+
+
+def test_settings_are_taken_over(tracing_off: None) -> None:
+    """In another process, which nobody has configured; a function is found by its name."""
+    tracing.configure(redact=hide, max_content_bytes=2048, tracking_uri="none")
+    carried = _elsewhere(carry.capture())
+    tracing.shutdown()
+    with carry.restored(carried):
+        now = runtime()
+        assert now is not None
+        assert (now.config.redact, now.config.max_content_bytes) == (hide, 2048)
+
+
+def test_what_a_process_has_configured_stays(tracing_off: None) -> None:
+    """A worker whose own code calls ``configure`` keeps its settings."""
+    tracing.configure(max_content_bytes=2048, tracking_uri="none")
+    carried = _elsewhere(carry.capture())
+    tracing.configure(max_content_bytes=4096, tracking_uri="none")
+    with carry.restored(carried):
+        now = runtime()
+        assert now is not None
+        assert now.config.max_content_bytes == 4096
+
+
+def test_no_credentials_go_along(tracing_off: None) -> None:
+    """Neither user nor password of a store, unless to a process that this one starts."""
+    tracing.configure(tracking_uri="https://ada:secret@host/mlflow")
+    assert "secret" not in str(carry.capture())
+    assert "secret" in str(carry.capture(near=True))
+
+
+def test_the_run_that_is_around() -> None:
+    """A run that a task itself has active counts over the one of its caller."""
+    with context._within(context.Scope(around_run="outer")):
+        assert context.active_run_id() == "outer"
+        with tracing.run("inner"):
+            assert context.active_run_id() == "inner"
+
+
+def test_taken_back() -> None:
+    """``disable=True`` brings the originals back, ``workers=False`` never takes them."""
+    names = [(multiprocessing.process.BaseProcess, "start"), (Pool, "apply_async"), (ProcessPoolExecutor, "submit")]
+    before = [vars(owner)[name] for owner, name in names]
+    integrations.workers.autolog(silent=True)
+    assert not any(vars(owner)[name] is one for (owner, name), one in zip(names, before, strict=True))
+    integrations.workers.autolog(disable=True)
+    integrations.workers.multiprocessing.autolog(disable=True)
+    assert [vars(owner)[name] for owner, name in names] == before
+
+
+def test_threads_of_a_pool(spans: Spans) -> None:
+    """ThreadPool's threads are told, too, and take over no settings."""
+    integrations.workers.multiprocessing.autolog()
+    try:
+        with ThreadPool(1) as pool, tracing.span("job"):
+            pool.map(tracing.trace(name="task")(hide), ["ada"])
+        pool.join()
+    finally:
+        integrations.workers.multiprocessing.autolog(disable=True)
+    assert spans.tree() == "job\n  task"
