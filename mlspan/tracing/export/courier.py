@@ -186,7 +186,7 @@ class Courier:
         self._wake.set()
 
     def ask(self, answer: Callable[[bool], None], *, last: bool) -> None:
-        """Send all there is, then *answer* whether it was taken."""
+        """Send all there is, then *answer* whether what is ours of it was taken."""
         self._asked.append((answer, last))
         self._wake.set()
 
@@ -200,7 +200,7 @@ class Courier:
             with guard("sending traces"):
                 self._deliver(at_once=bool(asked))
             for answer, last in asked:  # noqa: B007  # the last one is the last
-                answer(not self._waiting())
+                answer(not self._waiting(inherited=False))
         with guard("closing the exporter"):
             self._sink.close()
         self.finished.set()
@@ -210,9 +210,11 @@ class Courier:
         until = [at for at in (self._retry_at, self._again_at) if at]
         return max(0.01, min(until) - monotonic()) if until else None
 
-    def _waiting(self) -> int:
+    def _waiting(self, *, inherited: bool = True) -> int:
         waiting = 0
         for spool in self._spools():
+            if spool.inherited and not inherited:
+                continue
             try:
                 waiting += spool.waiting(self.kind)
             except sqlite3.Error:

@@ -203,6 +203,7 @@ def recover(path: Path) -> Spool | None:
     try:
         _take_over_journal(spool, path)
         spool.finish_open()
+        spool.inherited = True
     except sqlite3.DatabaseError as error:
         spool.close()
         if not isinstance(error, sqlite3.OperationalError):

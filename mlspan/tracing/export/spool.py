@@ -88,6 +88,7 @@ class Spool:
 
     def __init__(self, path: Path | None, *, cached_spans: int = _CACHED_SPANS) -> None:
         self.path = path
+        self.inherited = False  # left by another process, or under other settings
         self._lock = threading.RLock()
         self._cached_spans, self._cached = cached_spans, 0
         self._live: dict[int, Parcel] = {}  # what need not be unpacked again, by number
