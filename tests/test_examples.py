@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,8 @@ def test_it_runs(path: Path, aimock: str, tmp_path: Path) -> None:
 def test_it_trains(path: Path, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """Likewise, and there is a run that finished, to which a trace belongs."""
     mlflow = skip_without(TRAINS[library(path)])
+    if library(path) == "spark" and shutil.which("java") is None:
+        pytest.skip("Spark needs Java")
     server = {}
     if os.environ.get("MLSPAN_SERVER_PYTHON"):  # no MLflow that has a database is here
         server["MLFLOW_TRACKING_URI"] = request.getfixturevalue("mlflow_server")
