@@ -78,7 +78,7 @@ class TestLightning(Contract):
         self.train()
         self.train(older)
         assert spans.tree("mlspan.fit.rows", "mlspan.fit.epochs") == "\n".join(
-            ["fit Network [mlspan.fit.rows=6 mlspan.fit.epochs=2]"] * 2
+            ["fit Network [mlspan.fit.rows=6, mlspan.fit.epochs=2]"] * 2
         )
         one, other = self.runs()
         assert [span.attributes["mlspan.run.id"] for span in spans.all] == [one.info.run_id, other.info.run_id]
