@@ -137,6 +137,7 @@ def bare(session: nox.Session) -> None:
 # package lacks for signatures. A torch of this version may lie on the machine as a wheel for the CPU, which pip takes
 # by itself (PIP_FIND_LINKS); else it is the registry's.
 MLFLOW = "mlflow==3.17.*"
+TORCH = "torch==2.13.0"
 CLASSIC = {
     "classic": [
         MLFLOW,
@@ -148,8 +149,8 @@ CLASSIC = {
     ],
     "spark": [MLFLOW, "pyspark==4.2.*", "pandas<3"],
     "tensorflow": [MLFLOW, "tensorflow-cpu==2.21.*", "keras==3.15.*", "tensorboard"],
-    "lightning": [MLFLOW, "lightning==2.6.*", "pytorch-lightning==2.6.*"],
-    "fastai": [MLFLOW, "fastai==2.8.*"],
+    "lightning": [MLFLOW, TORCH, "lightning==2.6.*", "pytorch-lightning==2.6.*"],
+    "fastai": [MLFLOW, TORCH, "torchvision==0.28.*", "fastai==2.8.*"],  # another torchvision has torch replaced
     "paddle": [MLFLOW, "paddlepaddle==3.3.*", "setuptools<81"],
     "gluon": ["mlflow-skinny==3.17.*", "mxnet==1.9.1", "numpy<1.24", "pandas<2", "scipy<1.12"],
 }
@@ -158,13 +159,14 @@ TESTS = {"classic": ["sklearn", "xgboost", "lightgbm", "statsmodels", "optuna"],
 
 def trains(session: nox.Session) -> None:
     name = session.name
+    session.install("--quiet", *TESTING)  # by itself, as only what is not ours may be missing
     try:
-        if name in {"lightning", "fastai"}:
+        if TORCH in CLASSIC[name]:
             session.install("--quiet", "pip")
-            session.run("python", "-m", "pip", "install", "--quiet", "torch==2.13.0", silent=True)
+            session.run("python", "-m", "pip", "install", "--quiet", TORCH, silent=True)
         session.install("--quiet", *TESTING, *CLASSIC[name])
-    except CommandFailed as failed:
-        session.skip(f"the packages of {name} cannot be installed here: {failed.reason}")
+    except CommandFailed:
+        session.skip(f"{', '.join(CLASSIC[name])} cannot be installed here, for the reason above")
     # MLflow's skinny package has no server: it is the one of the environment that nox runs in.
     env = {"MLSPAN_SERVER_PYTHON": sys.executable} if name == "gluon" else {}
     tests = [f"tests/integrations/test_{library}.py" for library in TESTS.get(name, [name])]

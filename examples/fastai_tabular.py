@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import pandas as pd
-import torch
-
-with contextlib.suppress(RuntimeError):  # a torchvision without its operators, as beside a PyTorch for the CPU
-    operators = torch.library.Library("torchvision", "DEF")
-    operators.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-
 from fastai.tabular.all import RegressionBlock, TabularDataLoaders, tabular_learner
 
 from mlspan import integrations

@@ -6,12 +6,7 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is in the nox session fastai")
 pytest.importorskip("fastai", reason="fastai is in the nox session fastai")
-
-# fastai imports torchvision, whose operators the CPU's PyTorch of this environment lacks.
-_operators = torch.library.Library("torchvision", "DEF")
-_operators.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 import pandas as pd
 from classic import Contract

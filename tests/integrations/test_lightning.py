@@ -12,6 +12,8 @@ lightning = pytest.importorskip("lightning", reason="Lightning is in the nox ses
 import numpy as np
 from classic import Contract
 
+from mlspan.testing import Spans
+
 X = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.2, 0.9], [0.9, 0.3], [0.1, 0.8], [0.8, 0.1]])
 Y = torch.tensor([[0.0], [1.0], [0.0], [1.0], [0.0], [1.0]])
 
@@ -45,13 +47,14 @@ class TestLightning(Contract):
     rows, features, epochs = 6, 2, 2
     fails = ValueError
 
-    def trainer(self) -> Any:
+    def trainer(self, under: Any = lightning) -> Any:
         quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-        return lightning.Trainer(max_epochs=2, accelerator="cpu", enable_checkpointing=False, **quiet)
+        return under.Trainer(max_epochs=2, accelerator="cpu", enable_checkpointing=False, **quiet)
 
-    def train(self) -> Any:
+    def train(self, under: Any = lightning) -> Any:
         data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, Y), batch_size=3)
-        self.trainer().fit(Network(), data)
+        made = Network if under is lightning else network(under.LightningModule)
+        self.trainer(under).fit(made(), data)
 
     def fail(self) -> None:
         def broken(self: Any, batch: Any, _: Any) -> Any:
@@ -66,3 +69,20 @@ class TestLightning(Contract):
 
     def check_model(self, loaded: Any) -> None:
         assert np.asarray(loaded.predict(X.numpy())).shape == (6, 1)
+
+    def test_under_its_older_name(self, autolog: Any, spans: Spans) -> None:
+        """``pytorch_lightning``, whose classes are others, is hooked as well: the same run, and the same span."""
+        older = pytest.importorskip("pytorch_lightning")
+        original = older.Trainer.fit
+        autolog(log_models=False)
+        self.train()
+        self.train(older)
+        assert spans.tree("mlspan.fit.rows", "mlspan.fit.epochs") == "\n".join(
+            ["fit Network [mlspan.fit.rows=6, mlspan.fit.epochs=2]"] * 2
+        )
+        one, other = self.runs()
+        assert [span.attributes["mlspan.run.id"] for span in spans.all] == [one.info.run_id, other.info.run_id]
+        assert other.data.tags["mlflow.autologging"] == "pytorch"
+        assert (set(one.data.params), set(one.data.metrics)) == (set(other.data.params), set(other.data.metrics))
+        autolog(disable=True)
+        assert older.Trainer.fit is original

@@ -22,7 +22,7 @@ class TestOptuna:
     library = "sklearn"
 
     def test_trials_are_nested_runs(self, autolog: Any, spans: Spans) -> None:
-        """The training of a trial is logged in the trial's run, and is a span of the study's trace."""
+        """The training of a trial is logged in the trial's run; both it and its score are in the study's trace."""
         import mlflow
         from sklearn.linear_model import LogisticRegression
         from test_sklearn import X, Y
@@ -34,8 +34,9 @@ class TestOptuna:
         autolog(log_models=False)
         with mlflow.start_run(), tracing.span("study"):
             optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).optimize(objective, n_trials=2)
-        assert spans.tree() == "study" + "\n  fit LogisticRegression" * 2
+        assert spans.tree() == "study" + "\n  fit LogisticRegression\n  predict LogisticRegression" * 2
         study, *trials = self.runs()
         assert [run.data.tags["mlflow.parentRunId"] for run in trials] == [study.info.run_id] * 2
-        assert [span.attributes["mlspan.run.id"] for span in spans.all[1:]] == [run.info.run_id for run in trials]
+        one, other = [run.info.run_id for run in trials]
+        assert [span.attributes["mlspan.run.id"] for span in spans.all[1:]] == [one, one, other, other]
         assert all(run.data.params["C"] for run in trials)
