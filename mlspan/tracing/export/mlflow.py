@@ -7,12 +7,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ..._guard import tell_once
 from ..context import Origin
-from .mlflow_trace import Counted, Info, Trace, origin_of, trace_of
 from .parcel import Away, Parcel, Refused
+
+if TYPE_CHECKING:
+    from .mlflow_trace import Counted, Info, Trace
 
 
 class Rejected(Exception):  # noqa: N818  # an answer, not a mistake
@@ -94,6 +96,8 @@ class MlflowSink:
 
     def prepare(self) -> None:
         """Import what the store needs: of MLflow that takes seconds."""
+        from . import mlflow_trace  # noqa: F401
+
         if _is_server(self._uri):
             from . import mlflow_http  # noqa: F401
         else:
@@ -103,6 +107,8 @@ class MlflowSink:
 
     def send(self, parcels: Sequence[Parcel]) -> list[Refused]:
         """As Sink has it. A store that is away, or an experiment that is closed to us, holds up no other."""
+        from .mlflow_trace import origin_of, trace_of  # on the exporter's thread, rather than as we are turned on
+
         refused: list[Refused] = []
         places: dict[_Place, list[Trace]] = defaultdict(list)
         away: dict[str, Away] = {}  # by tracking URI
