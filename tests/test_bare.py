@@ -59,7 +59,7 @@ metrics.set_meter_provider(MeterProvider([reader]))
 ask("late")
 [scope] = reader.get_metrics_data().resource_metrics[0].scope_metrics
 for metric in scope.metrics:
-    if metric.name.startswith("gen_ai."):
+    if metric.name.startswith("gen_ai."):  # beside them stand the SDK's own, of what waits
         print(metric.name, [point.attributes["gen_ai.request.model"] for point in metric.data.data_points])
 """
     done = run(code, MLSPAN_TRACKING_URI="none", MLSPAN_STRICT="1")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
-from .._shape import dig, fields, get, is_a, items, whole
+from .._shape import dig, fields, get, is_a, items, text, whole
 from ..tracing.content import to_json
 from ..tracing.messages import Draft, Message, Part, loads, tool_call, tool_call_response
 from ..tracing.records import Chat
@@ -75,30 +76,32 @@ def message(raw: Any) -> Message:
     """One of LangChain's messages, or what stands for one in a state: a pair, a dict, a string."""
     if isinstance(raw, str):
         return {"role": "user", "parts": [{"type": "text", "content": raw}]}
-    kind = dig(raw, "type", str) or dig(raw, "role", str) or "user"
+    known = fields(raw)
+    kind = text(known, "type") or text(known, "role") or "user"
     if kind == "tool":
         return {
             "role": "tool",
-            "parts": [tool_call_response(_flat(get(raw, "content")), dig(raw, "tool_call_id", str))],
+            "parts": [tool_call_response(_flat(known.get("content")), text(known, "tool_call_id"))],
         }
-    said: Message = {"role": dig(raw, "role", str) or _ROLES.get(kind, kind), "parts": parts(raw)}
-    if name := dig(raw, "name", str):
+    said: Message = {"role": text(known, "role") or _ROLES.get(kind, kind), "parts": parts(raw)}
+    if name := text(known, "name"):
         said["name"] = name
     return said
 
 
 def parts(raw: Any) -> list[Part]:
-    content = get(raw, "content")
+    known = fields(raw)
+    content = known.get("content")
     found: list[Part] = []
     if isinstance(content, str) and content:
         found.append({"type": "text", "content": content})
     elif isinstance(content, list):
         found += [_block(block) for block in content if _is_said(block)]
-    if thought := dig(raw, "additional_kwargs.reasoning_content", str):
+    if thought := text(fields(known.get("additional_kwargs")), "reasoning_content"):
         found.insert(0, {"type": "reasoning", "content": thought})
-    for call in items(raw, "tool_calls"):
+    for call in items(known, "tool_calls"):
         found.append(tool_call(dig(call, "name", str) or "", get(call, "args"), dig(call, "id", str)))
-    for call in items(raw, "invalid_tool_calls"):
+    for call in items(known, "invalid_tool_calls"):
         arguments = dig(call, "args", str)
         found.append(tool_call(dig(call, "name", str) or "", arguments, dig(call, "id", str)))
     return found
@@ -117,8 +120,8 @@ def _is_said(block: Any) -> bool:
 def _block(block: Any) -> Part:
     kind = get(block, "type")
     if kind in {"thinking", "reasoning"}:
-        text = dig(block, "thinking", str) or dig(block, "reasoning", str) or _summary(block)
-        return {"type": "reasoning", "content": text}
+        thought = dig(block, "thinking", str) or dig(block, "reasoning", str) or _summary(block)
+        return {"type": "reasoning", "content": thought}
     if kind in {"image", "audio", "file"}:
         modality = "document" if kind == "file" else kind
         source = get(block, "source") or block
@@ -137,7 +140,7 @@ def _summary(block: Any) -> str:
 def _flat(content: Any) -> Any:
     if isinstance(content, list):
         texts = [one if isinstance(one, str) else dig(one, "text", str) for one in content]
-        return "".join(text for text in texts if text is not None) if all(t is not None for t in texts) else content
+        return "".join(one for one in texts if one is not None) if all(t is not None for t in texts) else content
     return loads(content) if isinstance(content, str) and content[:1] in {"{", "["} else content
 
 
@@ -162,8 +165,8 @@ def observe(record: Chat, result: Any) -> None:
 
 
 def _text(generation: Any) -> list[Part]:
-    text = dig(generation, "text", str)
-    return [{"type": "text", "content": text}] if text else []
+    said = text(fields(generation), "text")
+    return [{"type": "text", "content": said}] if said else []
 
 
 def _first(want: type, *holders: Any, names: tuple[str, ...]) -> Any:
@@ -197,7 +200,9 @@ def plain(value: Any, depth: int = 0) -> Any:
         return value
     if depth > _DEEPEST:
         return str(value)
-    if isinstance(value, Mapping):
+    if (form := _form(type(value))) is not None:  # type: ignore[arg-type]  # mypy: type[Any] is not hashable
+        return form(value)
+    if isinstance(value, (dict, Mapping)):  # to ask Mapping takes several times as long
         return {str(key): _messages(one) if key == "messages" else plain(one, depth + 1) for key, one in value.items()}
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
         return [plain(one, depth + 1) for one in value]
@@ -212,6 +217,15 @@ def plain(value: Any, depth: int = 0) -> Any:
         told = {name: plain(getattr(value, name, None), depth + 1) for name in names}
         return {name: one for name, one in told.items() if one not in (None, [], ())}
     return value
+
+
+@lru_cache(maxsize=1000)
+def _form(cls: type) -> Callable[[Any], Any] | None:
+    """What writes an object of LangChain's own class. Others are asked for what they have, one by one: of a pydantic
+    model, a field that it lacks takes longer to ask for than all the rest takes.
+    """
+    own = [base.__name__ for base in cls.__mro__ if base.__module__.startswith("langchain_core.")]
+    return next((_FORMS[name] for name in own if name in _FORMS), None)
 
 
 _STEERING: Final = {"Command": ("update", "goto", "resume", "graph"), "Send": ("node", "arg")}
@@ -237,18 +251,22 @@ _PAIR: Final = 2
 def state_keys(outputs: Any) -> list[str]:
     """The keys of a graph's state that a node's answer changes."""
     several = outputs if isinstance(outputs, list) else [outputs]
-    changes = [one if isinstance(one, Mapping) else get(one, "update") for one in several]
-    return sorted({str(key) for change in changes if isinstance(change, Mapping) for key in change})
+    changes = [one if isinstance(one, (dict, Mapping)) else get(one, "update") for one in several]
+    return sorted({str(key) for change in changes if isinstance(change, (dict, Mapping)) for key in change})
 
 
 def _said(value: Any) -> dict[str, Any]:
-    kind = value.type
+    kind, known = value.type, fields(value)
     said: dict[str, Any] = {"role": _ROLES.get(kind, kind), "content": value.content}
-    if calls := getattr(value, "tool_calls", None):
+    if calls := known.get("tool_calls"):
         said["tool_calls"] = [_called(call) for call in calls]
-    if call_id := getattr(value, "tool_call_id", None):
+    if call_id := known.get("tool_call_id"):
         said["tool_call_id"] = call_id
     return said
+
+
+def _prompt(value: Any) -> list[Any]:
+    return [plain(one) for one in value.messages]
 
 
 def _called(call: Any) -> dict[str, Any]:
@@ -267,3 +285,10 @@ def document(value: Any) -> dict[str, Any]:
         "content": get(value, "page_content"),
         "metadata": dict(metadata),
     }
+
+
+_FORMS: Final[dict[str, Callable[[Any], Any]]] = {
+    "BaseMessage": _said,
+    "ChatPromptValue": _prompt,
+    "Document": document,
+}

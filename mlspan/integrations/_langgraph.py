@@ -95,15 +95,16 @@ def started(parent: Any, live: Live, metadata: Mapping[str, Any]) -> None:
 
 
 def ended(run_id: Any) -> None:
-    _edges.pop(run_id, None)
+    if _edges:
+        _edges.pop(run_id, None)
 
 
 def _begun(args: Any, _kwargs: Any) -> Any:
     """The loop has read its checkpoint and goes about its first step."""
     loop = args[0]
     run_id = getattr(getattr(loop, "manager", None), "run_id", None)
-    live = ledger.get(run_id)
-    if live is None or run_id not in ledger:
+    live = ledger.own(run_id)
+    if live is None:
         return NOTHING
     with guard("looking at a graph"):
         _edges[run_id] = _Edges()
@@ -150,12 +151,14 @@ _PREBUILT: Final = ("create_react_agent", "create_agent")
 def _stored(args: Any, _kwargs: Any) -> Any:
     """The loop is about to store a checkpoint: our ids go into its metadata."""
     loop = args[0]
+    if getattr(loop, "checkpointer", None) is None:
+        return NOTHING
     run_id = getattr(getattr(loop, "manager", None), "run_id", None)
-    if run_id in ledger and (live := ledger.get(run_id)) is not None:
+    if (live := ledger.own(run_id)) is not None:
         with guard("looking at a checkpoint"):
             metadata = args[1] if len(args) > 1 else _kwargs["metadata"]
             context = live.span.get_span_context()
-            if loop.checkpointer is not None and context.is_valid:
+            if context.is_valid:
                 metadata[TRACE] = f"{context.trace_id:032x}-{context.span_id:016x}"
                 _event(live, "checkpoint.write", loop, metadata)
     return NOTHING

@@ -16,10 +16,11 @@ from types import ModuleType
 from typing import Any, Final, ParamSpec, TypeVar
 
 import opentelemetry.context as otel
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.trace import Tracer, get_current_span
 
 from .._guard import guard
+from . import semconv as sc
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -65,6 +66,23 @@ _NO_TAGS: Final[Mapping[str, str]] = {}
 
 def scope() -> Scope:
     return _scope.get()
+
+
+def surroundings() -> dict[str, str]:
+    """The attributes that every span has of what surrounds it."""
+    around = _scope.get()
+    if around is NOWHERE:
+        return {}
+    named = {sc.TAG_PREFIX + key: value for key, value in around.tags.items()}
+    if around.session is not None:
+        named[sc.SESSION_ID] = around.session
+    if around.user is not None:
+        named[sc.USER_ID] = around.user
+    if around.model_id is not None:
+        named[sc.MODEL_ID] = around.model_id
+    if around.request_id is not None:
+        named[sc.CLIENT_REQUEST_ID] = around.request_id
+    return named
 
 
 @contextmanager
@@ -152,12 +170,17 @@ def unsampled(tracer: Tracer) -> bool:
     """Whether a span that started here is sure to be dropped, so that nothing about it need be read."""
     sampler = getattr(tracer, "sampler", None)
     if type(sampler) is not ParentBased:
-        return sampler is ALWAYS_OFF
+        return _drops_all(sampler)
     parent = get_current_span().get_span_context()
     if not parent.is_valid:
-        return getattr(sampler, "_root", None) is ALWAYS_OFF
+        return _drops_all(getattr(sampler, "_root", None))
     below = "_remote_parent_not_sampled" if parent.is_remote else "_local_parent_not_sampled"
     return not parent.trace_flags.sampled and getattr(sampler, below, None) is ALWAYS_OFF
+
+
+def _drops_all(sampler: Sampler | None) -> bool:
+    """A larger ratio is drawn by the id of the trace, which there is none of before there is a span."""
+    return sampler is ALWAYS_OFF or (type(sampler) is TraceIdRatioBased and sampler.bound == 0)
 
 
 def active_run_id() -> str | None:

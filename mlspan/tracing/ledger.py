@@ -36,11 +36,17 @@ class Ledger:
 
     def get(self, id: Hashable) -> Live | None:
         """The operation of *id*, or of the nearest run above that has not been folded away."""
-        return self._open.get(self._unfolded(id))
+        live = self._open.get(id)
+        return live if live is not None or not self._folded else self._open.get(self._unfolded(id))
+
+    def own(self, id: Hashable) -> Live | None:
+        """The operation of *id* itself; None where it has been folded away."""
+        return self._open.get(id)
 
     def _unfolded(self, id: Hashable) -> Hashable:
-        while id not in self._open and id in self._folded:
-            id = self._folded[id]
+        if self._folded:  # to ask a dict for a UUID runs Python code: it is not asked in vain
+            while id not in self._open and id in self._folded:
+                id = self._folded[id]
         return id
 
     def here(self) -> Hashable:
@@ -76,8 +82,8 @@ class Ledger:
 
     def leave(self, id: Hashable) -> None:
         """Undo :meth:`enter`; in another task than that one's there is nothing to undo."""
-        before, live = self._before.pop(id, None), self.get(id)
-        if before is None or live is None:
+        before = self._before.pop(id, None) if self._before else None
+        if before is None or (live := self.get(id)) is None:
             return
         if otel.get_current() is live.context:
             otel.attach(before)
@@ -89,7 +95,8 @@ class Ledger:
 
     def end(self, id: Hashable, error: BaseException | None = None, *, stream_end: Any = None) -> None:
         self.leave(id)
-        self._folded.pop(id, None)
+        if self._folded:
+            self._folded.pop(id, None)
         if (live := self._open.pop(id, None)) is not None:
             live.finish(error, stream_end=stream_end)
 

@@ -19,9 +19,10 @@ from opentelemetry.trace import Span, Status, StatusCode, set_span_in_context
 from .._guard import guard, swallow
 from . import semconv as sc
 from .causes import link
-from .context import NOWHERE, scope
+from .context import surroundings
+from .envelope import Envelope, Wire
 from .records import HIDE, Chat, Embeddings, ModelCall, Observe, Record
-from .stream import AsyncStream, Envelope, Stream, Wire
+from .stream import AsyncStream, Stream
 
 if TYPE_CHECKING:
     from .setup import Runtime
@@ -76,7 +77,7 @@ class Live:
             record.span_name,
             context=around,
             kind=record.kind,
-            attributes=record.attributes("start") | _surroundings(),
+            attributes=record.attributes("start") | surroundings(),
         )
         self.context: otel.Context = set_span_in_context(self.span, around)
         if isinstance(record, ModelCall) and record.outer:
@@ -269,22 +270,6 @@ def _body_read(envelope: Any) -> bytes | None:
 
 
 _MANY = 64  # more attributes than any record of ours has
-
-
-def _surroundings() -> dict[str, str]:
-    around = scope()
-    if around is NOWHERE:
-        return {}
-    named = {sc.TAG_PREFIX + key: value for key, value in around.tags.items()}
-    if around.session is not None:
-        named[sc.SESSION_ID] = around.session
-    if around.user is not None:
-        named[sc.USER_ID] = around.user
-    if around.model_id is not None:
-        named[sc.MODEL_ID] = around.model_id
-    if around.request_id is not None:
-        named[sc.CLIENT_REQUEST_ID] = around.request_id
-    return named
 
 
 def _type_name(error: BaseException) -> str:

@@ -6,12 +6,9 @@ However a stream ends (exhausted, broken out of, closed, left by an exception, c
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Protocol
 
-import orjson
 from opentelemetry import context as otel
 
 
@@ -24,36 +21,12 @@ class Watcher(Protocol):
     ) -> None: ...
 
 
-class Opener(Watcher, Protocol):
-    """What an envelope needs besides: a place for what it holds."""
-
-    def result(self, value: Any) -> Any: ...
-    def wire(self) -> Wire: ...
-
-
-def _end(live: Watcher, error: BaseException) -> None:
+def end(live: Watcher, error: BaseException) -> None:
     """How a read ends decides how we end."""
     live.finish(None if isinstance(error, (StopIteration, StopAsyncIteration)) else error)
 
 
-class _Reading:
-    """Around whatever opens an envelope."""
-
-    __slots__ = ("live",)
-
-    def __init__(self, live: Watcher) -> None:
-        self.live = live
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None:
-            _end(self.live, error)
-
-
-class _Watched:
+class Watched:
     """Passes everything on to what it watches, so that the caller cannot tell the two apart."""
 
     __slots__ = ("__weakref__", "_mlspan_live", "_mlspan_own")
@@ -99,13 +72,13 @@ class _Watched:
         return self._mlspan_own.aclose()
 
 
-class Transport(_Watched):
+class Transport(Watched):
     """The HTTP response below a stream."""
 
     __slots__ = ()
 
 
-class _Iterated(_Watched):
+class _Iterated(Watched):
     """*context*, if given, is current in each read, which runs somebody's own code rather than take from a server."""
 
     __slots__ = ("_mlspan_context",)
@@ -134,7 +107,7 @@ class Stream(_Iterated):
             try:
                 chunk = next(self._mlspan_own) if self._mlspan_context is None else self._mlspan_inside()
             except BaseException as error:
-                _end(self._mlspan_live, error)
+                end(self._mlspan_live, error)
                 raise
             if self._mlspan_live.observe(chunk):
                 return chunk
@@ -168,7 +141,7 @@ class AsyncStream(_Iterated):
             try:
                 chunk = await (anext(self._mlspan_own) if self._mlspan_context is None else self._mlspan_inside())
             except BaseException as error:
-                _end(self._mlspan_live, error)
+                end(self._mlspan_live, error)
                 raise
             if self._mlspan_live.observe(chunk):
                 return chunk
@@ -189,152 +162,3 @@ class AsyncStream(_Iterated):
     ) -> Any:
         self._mlspan_left(error)
         return await self._mlspan_own.__aexit__(kind, error, trace)
-
-
-class Size(int):
-    """What is observed of a body that is no JSON: the number of its bytes."""
-
-
-_JSON_STARTS = (
-    b"{",
-    b"[",
-    b":",
-    b"d",
-    b"e",
-    b"i",
-    b"r",
-)  # of JSON, and of event streams: data, event, id, retry, comments
-
-
-class Wire:
-    """An answer that its caller reads as bytes, text or lines: gathered piece by piece, decoded once at the end."""
-
-    __slots__ = ("_pieces", "size")
-    LIMIT = 64 * 1024 * 1024  # what is longer is counted, not kept: it is a file rather than an answer
-
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-        self.size = 0
-
-    def add(self, piece: bytes | str, end: bytes = b"") -> None:
-        data = (piece.encode("utf-8", "replace") if isinstance(piece, str) else bytes(piece)) + end
-        self.size += len(data)
-        if self.size <= self.LIMIT:
-            self._pieces.append(data)
-        else:
-            self._pieces.clear()
-
-    def decoded(self) -> Iterator[Any]:
-        """The JSON values in it: one for each event of an event stream, else the whole body, else how long it was."""
-        body = b"".join(self._pieces).strip()
-        if body[:1] not in _JSON_STARTS or not body:
-            yield Size(self.size)
-            return
-        events = [line[5:] for line in body.splitlines() if line.startswith(b"data:")]
-        for event in events or [body]:
-            try:
-                yield orjson.loads(event)
-            except orjson.JSONDecodeError:  # "[DONE]", a body that is no JSON, an event that was cut off
-                continue
-
-
-class _Gathering:
-    """What watches a stream of raw pieces: it keeps them for the end."""
-
-    def __init__(self, live: Opener, end: bytes) -> None:
-        self._live, self._end = live, end
-        self.finish = live.finish
-
-    def observe(self, piece: Any) -> bool:
-        self._live.wire().add(piece, self._end)
-        return True
-
-
-class Envelope(_Watched):
-    """An answer whose body the caller has yet to read, as ``with_raw_response`` and ``with_streaming_response`` give.
-
-    Each of its doors leads to the same record: a parsed answer or stream, a body, or raw pieces.
-    """
-
-    __slots__ = ("_mlspan_opened",)
-    _mlspan_live: Opener
-    _mlspan_opened: tuple[Any, Any] | None  # what a door led to, and what watches it for the caller
-
-    def __init__(self, own: Any, live: Opener) -> None:
-        super().__init__(own, live)
-        object.__setattr__(self, "_mlspan_opened", None)
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self._mlspan_own, name)
-        door = _DOORS.get(name)
-        return value if door is None or not callable(value) else self._mlspan_passing(value, door)
-
-    def _mlspan_passing(self, method: Callable[..., Any], door: Callable[[Opener, Any], Any]) -> Callable[..., Any]:
-        """*method*, with what it gives passed through *door*; an awaitable's result where it gives one."""
-
-        async def later(value: Any) -> Any:
-            with _Reading(self._mlspan_live):
-                return self._mlspan_pass(door, await value)
-
-        def passed(*args: Any, **kwargs: Any) -> Any:
-            with _Reading(self._mlspan_live):
-                value = method(*args, **kwargs)
-                return later(value) if inspect.isawaitable(value) else self._mlspan_pass(door, value)
-
-        return passed
-
-    def _mlspan_pass(self, door: Callable[[Opener, Any], Any], value: Any) -> Any:
-        opened = self._mlspan_opened
-        if opened is not None and opened[0] is value:
-            return opened[1]  # the client caches what it has parsed, so asking twice gives one stream
-        passed = door(self._mlspan_live, value)
-        if passed is not value:
-            object.__setattr__(self, "_mlspan_opened", (value, passed))
-        return passed
-
-    def __enter__(self) -> Envelope:
-        return self
-
-    def __exit__(self, *exit: Any) -> Any:
-        self._mlspan_left(exit[1])
-        return self._mlspan_own.__exit__(*exit)
-
-    def __del__(self) -> None:
-        if self._mlspan_opened is None:
-            self._mlspan_live.finish(stream_end="abandoned", collecting=True)
-
-
-def _parsed(live: Opener, value: Any) -> Any:
-    passed = live.result(value)
-    if passed is value:  # no stream: this was all of it
-        live.finish()
-    return passed
-
-
-def _body(live: Opener, value: Any) -> Any:
-    if isinstance(value, (bytes, str)):
-        live.wire().add(value)
-    else:
-        live.observe(value)
-    live.finish()
-    return value
-
-
-def _pieces(live: Opener, value: Any, end: bytes = b"") -> Any:
-    gathering = _Gathering(live, end)
-    return (AsyncStream if hasattr(value, "__anext__") else Stream)(value, gathering)
-
-
-def _lines(live: Opener, value: Any) -> Any:
-    return _pieces(live, value, b"\n")
-
-
-_DOORS: dict[str, Callable[[Opener, Any], Any]] = {
-    "parse": _parsed,
-    "read": _body,
-    "text": _body,
-    "json": _body,
-    "iter_bytes": _pieces,
-    "iter_text": _pieces,
-    "iter_lines": _lines,
-}

@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 from mlspan.integrations._hook import Hook, methods, when_imported, within
 from mlspan.testing import Spans
+from mlspan.tracing.context import unsampled
 from mlspan.tracing.records import Step
 
 
@@ -65,6 +68,24 @@ def test_nothing_is_read_inside_an_unsampled_trace(library: Any, spans: Spans) -
     assert library.Client().ask("b") == "B"
     assert [call.args[1:] for call in read] == [("b",)]
     made.autolog(disable=True)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "dropped"),
+    [
+        (ALWAYS_OFF, True),
+        (ParentBased(ALWAYS_OFF), True),
+        (TraceIdRatioBased(0.0), True),
+        (ParentBased(TraceIdRatioBased(0.0)), True),
+        (ParentBased(TraceIdRatioBased(0.5)), False),
+        (ALWAYS_ON, False),
+    ],
+    ids=lambda it: it.get_description() if isinstance(it, Sampler) else str(it),
+)
+def test_a_root_that_no_id_saves_is_known_as_such(sampler: Sampler, dropped: bool) -> None:
+    """Where all traces are dropped, that is known before a call is read; where a trace's id decides, it is not."""
+    with trace.use_span(trace.INVALID_SPAN):
+        assert unsampled(TracerProvider(sampler=sampler, shutdown_on_exit=False).get_tracer("web")) is dropped
 
 
 def test_waiting_for_a_module_can_be_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:

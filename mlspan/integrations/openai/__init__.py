@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from ...tracing.records import Observe, Record
 from .._hook import Call, Hook, Undo, methods
-from . import agents, chat, media, objects, realtime, responses
+from . import chat, media, objects, realtime, responses
 from ._read import Ask
 
 __all__ = ["HOOK", "autolog"]
@@ -66,7 +66,12 @@ def _install(hook: Hook) -> Undo:
     return undo
 
 
-HOOK = Hook(
-    "openai>=1.66,<4", "openai", _install, options=frozenset({"include_usage", "log_images"}), also=(agents.HOOK,)
-)
+def _install_agents(hook: Hook) -> Undo:
+    from . import agents  # the Agents SDK is there: most programs have the client alone
+
+    return agents.install(hook)
+
+
+AGENTS: Final = Hook("openai-agents>=0.2,<1", "agents", _install_agents)
+HOOK = Hook("openai>=1.66,<4", "openai", _install, options=frozenset({"include_usage", "log_images"}), also=(AGENTS,))
 autolog = HOOK.autolog

@@ -181,7 +181,7 @@ def _text(messages: list[Message] | None, role: str) -> str | None:
     return None
 
 
-def _install(hook: Hook) -> Undo:
+def install(hook: Hook) -> Undo:
     import agents
 
     processor: Any = Processor(hook)
@@ -194,6 +194,3 @@ def _install(hook: Hook) -> Undo:
             several.set_processors([other for other in several._processors if other is not processor])
 
     return undo
-
-
-HOOK: Final = Hook("openai-agents>=0.2,<1", "agents", _install)

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from ..._shape import dig, get, is_a, items
 from ...tracing import semconv as sc
+from ...tracing.envelope import Size
 from ...tracing.messages import Draft, Part
 from ...tracing.records import Chat, Embeddings, Observe, Request
-from ...tracing.stream import Size
 from .._parts import plain
 from ._read import Ask, count, files, fill
 

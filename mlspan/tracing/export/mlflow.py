@@ -8,13 +8,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ..._guard import tell_once
 from ..context import Origin
-from .mlflow_assessments import Assessment, assessments, is_carrier
-from .mlflow_trace import Counted, Info, Trace, origin_of, trace_of
 from .parcel import Away, Parcel, Refused
+
+if TYPE_CHECKING:
+    from .mlflow_assessments import Assessment
+    from .mlflow_trace import Counted, Info, Trace
 
 
 class Rejected(Exception):  # noqa: N818  # an answer, not a mistake
@@ -101,6 +103,8 @@ class MlflowSink:
 
     def prepare(self) -> None:
         """Import what the store needs: of MLflow that takes seconds."""
+        from . import mlflow_trace  # noqa: F401
+
         if _is_server(self._uri):
             from . import mlflow_http  # noqa: F401
         else:
@@ -110,6 +114,8 @@ class MlflowSink:
 
     def send(self, parcels: Sequence[Parcel]) -> list[Refused]:
         """As Sink has it. A store that is away, or an experiment that is closed to us, holds up no other."""
+        from .mlflow_trace import origin_of, trace_of  # on the exporter's thread, rather than as we are turned on
+
         refused: list[Refused] = []
         places: dict[_Place, list[Trace]] = defaultdict(list)
         away: dict[str, Away] = {}  # by tracking URI
@@ -154,6 +160,8 @@ class MlflowSink:
 
     def _assess(self, parcels: Sequence[Parcel], away: dict[str, Away]) -> Iterator[Refused]:
         """What is said of a trace that has gone before, or that another process has yet to send."""
+        from .mlflow_assessments import assessments
+
         for parcel in parcels:
             uri, context = parcel.origin.tracking_uri or self._uri, parcel.spans[0].get_span_context()
             if uri in away or context is None:
@@ -252,6 +260,8 @@ def _rounds(traces: Sequence[Trace]) -> Iterator[list[Trace]]:
 
 def _is_late(parcel: Parcel) -> bool:
     """Whether all of it is what is said of a trace that has gone before."""
+    from .mlflow_assessments import is_carrier
+
     return all(map(is_carrier, parcel.spans))
 
 
