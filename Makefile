@@ -4,6 +4,7 @@ PYTHON ?= python3
 UV := .tools/bin/uv
 BIN := .venv/bin
 SERVERS := tests/servers/node_modules
+NOX := PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/nox
 export UV_LINK_MODE ?= copy
 export PYTHONWARNINGS ?=
 
@@ -45,7 +46,9 @@ lint: .venv/.test ## ruff, mypy, import-linter
 	@$(BIN)/lint-imports --no-cache | tail -n 6
 
 test: lint $(SERVERS)/.installed .phoenix/.installed chromium ## every check and every test
-	@PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/nox
+	@mkdir -p .nox; $(NOX) --tags trains >.nox/trains.log 2>&1 & trains=$$!; \
+	  $(NOX) --tags calls; called=$$?; \
+	  wait $$trains; trained=$$?; cat .nox/trains.log; exit $$((called + trained))
 	@$(BIN)/python -m pytest
 
 chromium:

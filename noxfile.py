@@ -1,4 +1,7 @@
-"""Environments of their own: other versions of what we hook, and next to nothing at all."""
+"""Environments of their own: other versions of what we hook, and next to nothing at all.
+
+``make test`` runs the two tags side by side, one for each of two cores: ``calls``, and ``trains``, which takes longer.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ TESTING = [
 OPENAI = {"lowest": ["openai==1.66.0", "httpx<0.28"], "2": ["openai==2.54.0"], "newest": ["openai>=3.54,<4"]}
 
 
-@nox.session
+@nox.session(tags=["calls"])
 @nox.parametrize("versions", list(OPENAI.values()), ids=list(OPENAI))
 def openai(session: nox.Session, versions: list[str]) -> None:
     """The contract of chat completions, on each major version of the client."""
@@ -48,7 +51,7 @@ LANGCHAIN = {
 }
 
 
-@nox.session
+@nox.session(tags=["calls"])
 @nox.parametrize("versions", list(LANGCHAIN.values()), ids=list(LANGCHAIN))
 def langchain(session: nox.Session, versions: list[str]) -> None:
     """LangChain and LangGraph at their lowest; the newest are in the environment of the main tests."""
@@ -59,7 +62,7 @@ def langchain(session: nox.Session, versions: list[str]) -> None:
 AG2 = {"lowest": ["ag2[openai]==0.10.0"], "0.x": ["ag2[openai]<1", "mlflow"], "newest": ["ag2[openai]>=1.2,<2"]}
 
 
-@nox.session
+@nox.session(tags=["calls"])
 @nox.parametrize("versions", list(AG2.values()), ids=list(AG2))
 def ag2(session: nox.Session, versions: list[str]) -> None:
     """The classic API at its lowest and its last, with its example, and the agents that came after it."""
@@ -74,7 +77,7 @@ AUTOGEN = {
 }
 
 
-@nox.session
+@nox.session(tags=["calls"])
 @nox.parametrize("versions", list(AUTOGEN.values()), ids=list(AUTOGEN))
 def autogen(session: nox.Session, versions: list[str]) -> None:
     """AutoGen, whose pins the main environment does not meet, and its example."""
@@ -103,7 +106,7 @@ LLAMA_INDEX = {
 }
 
 
-@nox.session
+@nox.session(tags=["calls"])
 @nox.parametrize("versions", list(LLAMA_INDEX.values()), ids=list(LLAMA_INDEX))
 def llama_index(session: nox.Session, versions: list[str]) -> None:
     """LlamaIndex at its lowest and newest, and its examples, which need MLflow."""
@@ -117,7 +120,7 @@ WORKERS = {
 }
 
 
-@nox.session
+@nox.session(tags=["trains"])
 @nox.parametrize("versions", list(WORKERS.values()), ids=list(WORKERS))
 def workers(session: nox.Session, versions: list[str]) -> None:
     """Tasks in other processes: Spark, Ray, Dask, joblib, multiprocessing and Celery, with workers of their own."""
@@ -126,7 +129,7 @@ def workers(session: nox.Session, versions: list[str]) -> None:
     session.run("pytest", "-q", "tests/workers", *which, *session.posargs)
 
 
-@nox.session
+@nox.session(tags=["calls"])
 def bare(session: nox.Session) -> None:
     """Without MLflow and without any framework."""
     session.install("--quiet", *TESTING)
@@ -175,4 +178,4 @@ def trains(session: nox.Session) -> None:
 
 
 for name in CLASSIC:
-    nox.session(trains, name=name)
+    nox.session(trains, name=name, tags=["trains"])

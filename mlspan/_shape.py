@@ -18,7 +18,13 @@ def fields(obj: object) -> Mapping[str, Any]:
     """What *obj*, a dict or a client's model, was made of, by name: many names are looked up in one dict for less
     than :func:`get` takes, above all those that a model lacks.
     """
-    return obj if isinstance(obj, dict) else getattr(obj, "__dict__", _NOTHING)
+    if isinstance(obj, dict):
+        return obj
+    known: Mapping[str, Any] = getattr(obj, "__dict__", _NOTHING)
+    more = getattr(
+        obj, "__pydantic_extra__", None
+    )  # what the server says and this version of the client has no field for
+    return {**known, **more} if more else known
 
 
 _NOTHING: Mapping[str, Any] = {}
