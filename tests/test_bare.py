@@ -105,16 +105,17 @@ integrations.openai.autolog(silent=True)
 
 
 def test_importing_is_quick() -> None:
-    """``import mlspan`` adds at most 60 ms to a process that has the OTel SDK loaded; autolog little more."""
+    """``import mlspan`` takes next to nothing, and turning it on about what importing the OTel SDK takes, which is 0.1 s."""
     code = """
-import opentelemetry.sdk.trace, opentelemetry.sdk.trace.export
 from time import process_time  # of this process: what else the machine does is no matter
+begun = process_time()
+import opentelemetry.sdk.trace, opentelemetry.sdk.trace.export
 started = process_time()
 import mlspan
 imported = process_time()
 mlspan.integrations.openai.autolog(silent=True)
-print((imported - started) * 1e3, (process_time() - imported) * 1e3)
+print((imported - started) / (started - begun), (process_time() - imported) / (started - begun))
 """
     times = [[float(part) for part in run(code).stdout.split()] for _ in range(5)]
-    assert min(time[0] for time in times) < 60, times
-    assert min(time[1] for time in times) < 120, times  # half of it measured; machines that run tests are busy
+    assert min(time[0] for time in times) < 0.05, times
+    assert min(time[1] for time in times) < 1.5, times  # 0.8 to 1 measured, by what else is installed
