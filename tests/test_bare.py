@@ -105,7 +105,7 @@ integrations.openai.autolog(silent=True)
 
 
 def test_importing_is_quick() -> None:
-    """``import mlspan`` takes next to nothing, and turning it on about what importing the OTel SDK takes, which is 0.1 s."""
+    """``import mlspan`` takes next to nothing, and turning it on about what importing the OTel SDK takes: 0.1 s."""
     code = """
 from time import process_time  # of this process: what else the machine does is no matter
 begun = process_time()
