@@ -16,6 +16,9 @@ from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from mlspan import integrations, tracing
+from mlspan.tracing.live import go
+from mlspan.tracing.records import Tool
+from mlspan.tracing.setup import runtime
 
 HELLO: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}]
 
@@ -239,6 +242,17 @@ def test_a_failure_is_shown_as_one(place: str, scripted: Any) -> None:
     assert (found.info.state.value, span.status.status_code) == ("ERROR", "ERROR")
     (event,) = span.events
     assert event.attributes["exception.type"] == "openai.BadRequestError"
+
+
+def test_a_failure_that_no_exception_tells_of(place: str) -> None:
+    """A tool whose framework turned its error into an answer: MLflow's viewer marks what has an exception's event."""
+    with go(runtime(), Tool(name="look_up")) as live:
+        live.record.failure = ("LookupError", "no such city")
+    (found,) = stored()
+    (span,) = found.data.spans
+    (event,) = span.events
+    assert (span.status.status_code, event.name) == ("ERROR", "exception")
+    assert event.attributes == {"exception.type": "LookupError", "exception.message": "no such city"}
 
 
 def test_only_traces_with_genai_spans_are_stored(client: openai.OpenAI, place: str, spans: Any) -> None:

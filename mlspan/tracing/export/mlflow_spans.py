@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.trace import StatusCode
 
 from .. import semconv as sc
 from ..content import to_json
@@ -65,7 +66,7 @@ def with_attributes(span: ReadableSpan, attributes: Attributes) -> ReadableSpan:
         parent=span.parent,
         resource=_NOTHING,
         attributes=attributes,
-        events=span.events,
+        events=_events(span),
         links=span.links,
         kind=span.kind,
         status=span.status,
@@ -73,6 +74,18 @@ def with_attributes(span: ReadableSpan, attributes: Attributes) -> ReadableSpan:
         end_time=span.end_time,
         instrumentation_scope=span.instrumentation_scope,
     )
+
+
+def _events(span: ReadableSpan) -> Sequence[Event]:
+    """Those of *span*, and for a failure that no exception tells of, one: by that alone the viewer shows a failure."""
+    if span.status.status_code is not StatusCode.ERROR or any(event.name == "exception" for event in span.events):
+        return span.events
+    attributes = span.attributes or {}
+    said = {
+        "exception.type": str(attributes.get(sc.ERROR_TYPE, "_OTHER")),
+        "exception.message": span.status.description or "",
+    }
+    return [*span.events, Event("exception", said, span.end_time)]
 
 
 def _stripped(attributes: Attributes) -> Attributes:
