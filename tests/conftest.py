@@ -26,6 +26,7 @@ from conventions import problems
 from opentelemetry import context as otel_context
 from opentelemetry.sdk.trace import SpanProcessor
 from servers.process import Process, free_port
+from servers.receiver import Receiver
 from servers.scripted import Scripted
 
 from mlspan import integrations, testing, tracing
@@ -169,6 +170,19 @@ def phoenix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     server.wait()
     yield SimpleNamespace(http=f"http://127.0.0.1:{port}", grpc=f"http://127.0.0.1:{grpc}")
     server.stop()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A backend for MLflow's and OTLP's requests that fails as it is told to."""
+    made = Receiver()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    return tmp_path / "spool"
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sqlite3
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -79,13 +78,6 @@ PROGRAM = """
     tracing.feedback("late", secret("late"), trace_id=trace_id)
 """
 NOWHERE = {"at-log", "at-header"}  # only in a line of the log; covered as a whole
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    made = Receiver()
-    yield made
-    made.stop()
 
 
 def places(receiver: Receiver) -> set[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,6 @@ from servers.receiver import Receiver, once
 from mlspan import tracing
 from mlspan.tracing.export import tally
 from mlspan.tracing.export.wire import SPAN_BYTES, pack, request, unpack, unpack_request
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    made = Receiver()
-    yield made
-    made.stop()
 
 
 @pytest.fixture

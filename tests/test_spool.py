@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,6 @@ from mlspan.tracing import setup
 from mlspan.tracing.context import Origin
 from mlspan.tracing.export.address import address, bare, full
 from mlspan.tracing.export.journal import Journal, journals, read
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    made = Receiver()
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Path:
-    return tmp_path / "spool"
 
 
 def test_a_drain_into_mlflow(receiver: Receiver, spool: Path, mlflow_store: str) -> None:

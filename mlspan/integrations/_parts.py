@@ -1,7 +1,10 @@
-"""What clients and frameworks share: parts of messages and tools, mostly in OpenAI's words; who is at which host."""
+"""What clients and frameworks share: parts of messages and tools, mostly in OpenAI's words; who is at which host;
+a request's parameters.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -81,6 +84,18 @@ def provider_at(host: str) -> str | None:
     """Who answers at *host*, by the conventions' name; None where that is not known."""
     return next((name for end, name in _PROVIDERS.items() if host.endswith(end)), None)
 
+
+PARAMETERS: Final[Mapping[str, tuple[str, type]]] = {  # of a request -> field of Chat, and its type
+    "frequency_penalty": ("frequency_penalty", float),
+    "max_completion_tokens": ("max_tokens", int),
+    "max_tokens": ("max_tokens", int),
+    "presence_penalty": ("presence_penalty", float),
+    "reasoning_effort": ("reasoning_level", str),
+    "seed": ("seed", int),
+    "temperature": ("temperature", float),
+    "top_k": ("top_k", int),
+    "top_p": ("top_p", float),
+}
 
 REASONS: Final = {  # why a model stopped, in a provider's words -> OpenAI's
     "end_turn": "stop",

@@ -28,17 +28,6 @@ _PROVIDERS: Final = {  # of a configuration's api_type
     "anthropic_v2": "anthropic",
     "bedrock_v2": "aws.bedrock",
 }
-_FIELDS: Final[dict[str, tuple[str, type]]] = {
-    "frequency_penalty": ("frequency_penalty", float),
-    "max_completion_tokens": ("max_tokens", int),
-    "max_tokens": ("max_tokens", int),
-    "presence_penalty": ("presence_penalty", float),
-    "reasoning_effort": ("reasoning_level", str),
-    "seed": ("seed", int),
-    "temperature": ("temperature", float),
-    "top_k": ("top_k", int),
-    "top_p": ("top_p", float),
-}
 _USAGE: Final = {
     "prompt_tokens": "input_tokens",
     "completion_tokens": "output_tokens",
@@ -56,7 +45,7 @@ def begin(call: Call) -> tuple[Record, Observe[Any]]:
     asked = {**configs[0], **call.kwargs}
     chat = Chat(outer=True, stream=True if asked.get("stream") else None, draft=Draft(kept=call.content))
     _name_model(chat, asked)
-    for name, (field, kind) in _FIELDS.items():
+    for name, (field, kind) in parts.PARAMETERS.items():
         if is_a(value := asked.get(name), (int, float) if kind is float else kind):
             setattr(chat, field, kind(value))
     if call.content:

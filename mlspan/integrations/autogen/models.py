@@ -9,21 +9,10 @@ from ..._shape import dig, get, is_a
 from ...tracing.messages import Draft, Message, Part, ToolDefinition, tool_call, tool_call_response
 from ...tracing.records import Chat, Observe
 from .._hook import Call
-from .._parts import provider_at
+from .._parts import PARAMETERS, provider_at
 from .watched import argument
 
-_FIELDS: Final[dict[str, tuple[str, type]]] = {
-    "frequency_penalty": ("frequency_penalty", float),
-    "max_completion_tokens": ("max_tokens", int),
-    "max_tokens": ("max_tokens", int),
-    "num_predict": ("max_tokens", int),
-    "presence_penalty": ("presence_penalty", float),
-    "reasoning_effort": ("reasoning_level", str),
-    "seed": ("seed", int),
-    "temperature": ("temperature", float),
-    "top_k": ("top_k", int),
-    "top_p": ("top_p", float),
-}
+_FIELDS: Final = {**PARAMETERS, "num_predict": ("max_tokens", int)}
 
 
 def begin(call: Call) -> tuple[Chat, Observe[Any]]:

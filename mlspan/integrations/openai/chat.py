@@ -8,7 +8,7 @@ from ..._shape import dig, fields, get, items, text
 from ...tracing import semconv as sc
 from ...tracing.messages import Choice, Draft, Message, Part, tool_call, tool_call_response
 from ...tracing.records import HIDE, Chat, Observe, sees_errors
-from .._parts import part
+from .._parts import PARAMETERS, part
 from ._read import Ask, Body, count, fill, tools
 
 
@@ -56,18 +56,7 @@ def _observing(ask: Ask, chat: Chat) -> Observe[Chat]:
     return _observe
 
 
-_FIELDS: Final[dict[str, tuple[str, Any]]] = {  # of the request's body -> field of the record, and its type
-    "frequency_penalty": ("frequency_penalty", float),
-    "max_completion_tokens": ("max_tokens", int),
-    "max_tokens": ("max_tokens", int),
-    "model": ("model", str),
-    "presence_penalty": ("presence_penalty", float),
-    "reasoning_effort": ("reasoning_level", str),
-    "seed": ("seed", int),
-    "temperature": ("temperature", float),
-    "top_k": ("top_k", int),
-    "top_p": ("top_p", float),
-}
+_FIELDS: Final = {**PARAMETERS, "model": ("model", str)}  # of the request's body -> field of the record, and its type
 _RARE: Final = frozenset({"modalities", "n", "response_format", "service_tier", "stop"})
 
 
