@@ -46,6 +46,11 @@ class _Balance(SpanProcessor):
         self.open -= 1
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those with a browser come last: Playwright leaves an event loop running in our thread."""
+    items.sort(key=lambda item: "browser" in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def _collected() -> Iterator[tuple[testing.Spans, _Balance]]:
     from opentelemetry import trace
