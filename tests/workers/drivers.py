@@ -5,6 +5,7 @@ Prints, as JSON, the trace and the run that its tasks are to be in, and what the
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import sys
@@ -150,4 +151,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    faulthandler.dump_traceback_later(140, exit=True)  # one that hangs says where
     main()
+    faulthandler.cancel_dump_traceback_later()
