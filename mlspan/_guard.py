@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 log = logging.getLogger("mlspan")
@@ -67,3 +68,17 @@ class guard:  # noqa: N801  # reads as the statement that it is
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         return error is not None and swallow(self.place, error)
+
+
+@contextmanager
+def quiet(level: int, *names: str) -> Iterator[None]:
+    """Have the loggers of these *names* tell nothing below *level* inside the block."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(level)
+    try:
+        yield
+    finally:
+        for logger, before in zip(loggers, levels, strict=True):
+            logger.setLevel(before)

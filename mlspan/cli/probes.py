@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, TraceFlags
 
+from .._guard import quiet
 from ..tracing import semconv as sc
 from ..tracing.context import Origin
 from ..tracing.export.mlflow import MlflowSink, Rejected, shown
@@ -131,18 +132,9 @@ def _advice(said: str, uri: str) -> str:
     )
 
 
-@contextmanager
-def _muted() -> Iterator[None]:
+def _muted() -> AbstractContextManager[None]:
     """What is told here is no log line besides."""
-    loggers = [logging.getLogger(name) for name in ("mlspan", "mlflow", "alembic", "urllib3")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    return quiet(logging.CRITICAL, "mlspan", "mlflow", "alembic", "urllib3")
 
 
 def otlp(found: Mapping[str, Setting]) -> Iterator[Check]:

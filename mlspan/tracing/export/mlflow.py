@@ -237,16 +237,19 @@ class MlflowSink:
             store.close()
 
 
+def _page(tracking_uri: str, experiment_id: str) -> str:
+    base = tracking_uri.rstrip("/") if _is_server(tracking_uri) else f"http://127.0.0.1:{_SERVER_PORT}"
+    return f"{base}/#/experiments/{experiment_id}"
+
+
 def trace_url(tracking_uri: str, experiment_id: str, trace_id: str) -> str:
     """The address of a trace in MLflow's viewer; of a database, where ``mlflow ui`` would show it."""
-    base = tracking_uri.rstrip("/") if _is_server(tracking_uri) else f"http://127.0.0.1:{_SERVER_PORT}"
-    return f"{base}/#/experiments/{experiment_id}/traces?selectedEvaluationId=tr-{trace_id.removeprefix('tr-')}"
+    return f"{_page(tracking_uri, experiment_id)}/traces?selectedEvaluationId=tr-{trace_id.removeprefix('tr-')}"
 
 
 def run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str:
     """The address of a run's page."""
-    base = tracking_uri.rstrip("/") if _is_server(tracking_uri) else f"http://127.0.0.1:{_SERVER_PORT}"
-    return f"{base}/#/experiments/{experiment_id}/runs/{run_id}"
+    return f"{_page(tracking_uri, experiment_id)}/runs/{run_id}"
 
 
 def _rounds(traces: Sequence[Trace]) -> Iterator[list[Trace]]:

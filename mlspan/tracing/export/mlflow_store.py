@@ -7,13 +7,13 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any, Final
 
-from ..._guard import tell_once
+from ..._guard import quiet, tell_once
 from .address import settled
 from .mlflow import Rejected, shown
 from .mlflow_assessments import Assessment
@@ -253,15 +253,6 @@ def assessment_of(assessment: Assessment, trace_id: str) -> Any:
     return made
 
 
-@contextmanager
-def _quiet_migrations() -> Iterator[None]:
+def _quiet_migrations() -> AbstractContextManager[None]:
     """Making a database is 40 lines of log that nobody asked for."""
-    loggers = [logging.getLogger(name) for name in ("alembic", "mlflow.store.db.utils")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    return quiet(logging.WARNING, "alembic", "mlflow.store.db.utils")
