@@ -7,6 +7,7 @@ SERVERS := tests/servers/node_modules
 NOX := PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/nox
 export UV_LINK_MODE ?= copy
 export PYTHONWARNINGS ?=
+unexport PYTHONDONTWRITEBYTECODE # the tests start hundreds of processes: what one has compiled, the next need not
 
 .DEFAULT_GOAL := help
 
