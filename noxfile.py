@@ -36,6 +36,15 @@ def openai(session: nox.Session, versions: list[str]) -> None:
     session.run("pytest", "-q", "tests/integrations", "-k", "(openai or hook) and not load", *session.posargs)
 
 
+@nox.session(tags=["calls"])
+@nox.parametrize("version", ["1.30", "1.36"])
+def sdk(session: nox.Session, version: str) -> None:
+    """Spans as older SDKs make them; the newest is in the environment of the main tests."""
+    opentelemetry = [f"opentelemetry-{name}=={version}.*" for name in ("sdk", "exporter-otlp")]
+    session.install("--quiet", *TESTING, "rich", *opentelemetry)
+    session.run("pytest", "-q", "tests/test_spans.py", *session.posargs)
+
+
 # Beside LangChain 1.0 the newest checkpoints do not import; numpy is for its fake embeddings.
 LANGCHAIN = {
     "0.3": ["langchain-core<0.4", "langgraph<1", "langchain-openai<1", "openai<3", "langgraph-checkpoint-sqlite<3"],

@@ -90,9 +90,7 @@ def lines() -> Iterator[str]:
 
 
 def section(record: type[Any], heading: str, names: str) -> Iterator[str]:
-    about = " ".join((inspect.getdoc(record) or "").split())
-    if about.startswith(f"{record.__name__}("):  # a dataclass without words of its own
-        about = ""
+    about = " ".join((record.__doc__ or "").split())
     yield from ["", f"## {heading}", ""]
     if about:
         yield from [about, ""]
@@ -102,10 +100,10 @@ def section(record: type[Any], heading: str, names: str) -> Iterator[str]:
         "| attribute | type | set at |",
         "|---|---|---|",
     ]
-    for field in dataclasses.fields(record):
-        if "attr" in field.metadata and field.metadata["attr"] != sc.STREAM_END:
-            name, when = field.metadata["attr"], field.metadata["when"]
-            kind = str(field.type).replace(" | None", "")
+    types = {name: kind for cls in reversed(record.__mro__) for name, kind in inspect.get_annotations(cls).items()}
+    for field, (name, when, _) in record.attrs.items():
+        if name != sc.STREAM_END:
+            kind = str(types[field]).replace(" | None", "")
             yield f"| `{name}` | {'JSON' if when == 'content' else TYPES.get(kind, kind)} | {WHEN[when]} |"
 
 

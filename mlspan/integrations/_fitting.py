@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
 from numbers import Real
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 _LONGEST = 500  # characters of one parameter's text: MLflow keeps as many
 
 
-@dataclass(kw_only=True, slots=True)
 class Fit(Named):
     """A training. *params* and *metrics* are JSON objects; *peak_memory* is the process's, in bytes, at its end."""
 

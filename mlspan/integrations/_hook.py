@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import wrapt
+from opentelemetry.context import get_current
 
-from .._guard import guard, log, tell_once
+from .._guard import guard, log, swallow, tell_once
 from ..tracing import policy, setup
-from ..tracing.context import active_run_id, suppressed, unsampled
-from ..tracing.live import NOTHING, go
+from ..tracing.context import active_run_id, suppressed
+from ..tracing.live import NOTHING, Dropped, go
 from ..tracing.records import Observe, Record
 
 Undo = Callable[[], None]
@@ -46,9 +47,6 @@ class Settings:
     silent: bool = False
     any_version: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
-
-
-_starting = guard("starting a span")
 
 
 class Hook:
@@ -186,12 +184,17 @@ class Hook:
         """The Live of a call that is to be recorded, else what stands in for it."""
         if not self.records():
             return NOTHING
-        with _starting:
-            now = setup.runtime()
-            if now is None or (unsampled(now.tracer()) and not now.instruments.wanted()):
+        try:  # a guard by hand: this is run for each call
+            if (now := setup.runtime()) is None:
                 return NOTHING
+            draw = now.starter().draw(get_current())
+            if draw.sampled is False and not now.instruments.wanted():
+                return NOTHING if draw.parent else Dropped(draw.dropped())
             if begun := begin(Call(args, kwargs, now.policy.capture, self.settings.options)):
-                return go(now, *begun)
+                return go(now, *begun, draw=draw)
+        except Exception as error:
+            if not swallow("starting a span", error):
+                raise
         return NOTHING
 
     def records(self) -> bool:

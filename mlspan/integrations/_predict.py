@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import SpanContext, get_current_span
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from ._library import Seam
 
 
-@dataclass(kw_only=True, slots=True)
 class Predict(Named):
     """A call of a trained model."""
 

@@ -16,8 +16,6 @@ from types import ModuleType
 from typing import Any, Final, ParamSpec, TypeVar
 
 import opentelemetry.context as otel
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, TraceIdRatioBased
-from opentelemetry.trace import Tracer, get_current_span
 
 from .._guard import guard
 from . import semconv as sc
@@ -164,23 +162,6 @@ def is_shared(trace_id: int) -> bool:
 def suppressed() -> bool:
     """Whether the caller stands inside OpenTelemetry's ``suppress_instrumentation``."""
     return bool(otel.get_value(otel._SUPPRESS_INSTRUMENTATION_KEY))  # OTel's own instrumentations read it so
-
-
-def unsampled(tracer: Tracer) -> bool:
-    """Whether a span that started here is sure to be dropped, so that nothing about it need be read."""
-    sampler = getattr(tracer, "sampler", None)
-    if type(sampler) is not ParentBased:
-        return _drops_all(sampler)
-    parent = get_current_span().get_span_context()
-    if not parent.is_valid:
-        return _drops_all(getattr(sampler, "_root", None))
-    below = "_remote_parent_not_sampled" if parent.is_remote else "_local_parent_not_sampled"
-    return not parent.trace_flags.sampled and getattr(sampler, below, None) is ALWAYS_OFF
-
-
-def _drops_all(sampler: Sampler | None) -> bool:
-    """A larger ratio is drawn by the id of the trace, which there is none of before there is a span."""
-    return sampler is ALWAYS_OFF or (type(sampler) is TraceIdRatioBased and sampler.bound == 0)
 
 
 def active_run_id() -> str | None:

@@ -22,26 +22,35 @@ from .causes import link
 from .context import surroundings
 from .envelope import Envelope, Wire
 from .records import HIDE, Chat, Embeddings, ModelCall, Observe, Record
+from .spans import Draw
 from .stream import AsyncStream, Stream
 
 if TYPE_CHECKING:
     from .setup import Runtime
 
-_ending, _measuring = guard("ending a span"), guard("recording metrics")
 _streaming: WeakSet[Live] = WeakSet()  # what a stream that nobody has ended yet keeps open
 _HOST = otel.create_key("mlspan-host")  # -> the Live of the framework's call to a model that we are inside of
 
 
-def go(runtime: Runtime, record: Record, observe: Observe[Any] | None = None, *, parent: Live | None = None) -> Live:
+def go(
+    runtime: Runtime,
+    record: Record,
+    observe: Observe[Any] | None = None,
+    *,
+    parent: Live | None = None,
+    draw: Draw | None = None,
+) -> Live:
     """Start an operation. *parent* is another Live to stand under instead of the caller's current span.
 
+    *draw* is what the caller has decided of its span, if that is there already.
     A request that a framework's call to a model makes is no operation of its own: one call is one span.
     """
     if isinstance(record, ModelCall):
-        host = (parent.context if parent else otel.get_current()).get(_HOST)
+        around: otel.Context = draw.around if draw else parent.context if parent else otel.get_current()
+        host = around.get(_HOST)
         if isinstance(host, Live) and host.takes(record):
             return Guest(host, runtime, record, observe)
-    return Live(runtime, record, observe, parent=parent)
+    return Live(runtime, record, observe, parent=parent, draw=draw)
 
 
 class Live:
@@ -68,18 +77,20 @@ class Live:
     )
 
     def __init__(
-        self, runtime: Runtime, record: Record, observe: Observe[Any] | None = None, *, parent: Live | None = None
+        self,
+        runtime: Runtime,
+        record: Record,
+        observe: Observe[Any] | None = None,
+        *,
+        parent: Live | None = None,
+        draw: Draw | None = None,
     ) -> None:
         self._prepare(runtime, record, observe)
-        self._opening = record.opening()
-        around: otel.Context = parent.context if parent else otel.get_current()
-        self.span: Span = runtime.tracer().start_span(
-            record.span_name,
-            context=around,
-            kind=record.kind,
-            attributes=record.attributes("start") | surroundings(),
-        )
-        self.context: otel.Context = set_span_in_context(self.span, around)
+        self._opening = record.attributes("start")
+        if draw is None:
+            draw = runtime.starter().draw(parent.context if parent else otel.get_current())
+        self.span: Span = draw.start(record.span_name, record.kind, {**self._opening, **surroundings()})
+        self.context: otel.Context = set_span_in_context(self.span, draw.around)
         if isinstance(record, ModelCall) and record.outer:
             self.context = otel.set_value(_HOST, self, self.context)
 
@@ -163,15 +174,18 @@ class Live:
             error, stream_end = None, stream_end or "closed"
         seconds = perf_counter() - self._started
         error_type = None if error is None else _type_name(error)
-        with _ending:
+        try:  # guards by hand: this is run for each call
             try:
                 self._read(error, stream_end)
                 self._write(error, error_type)
             finally:
                 self.span.end()
-        with _measuring:
-            error_type = error_type or (self.record.failure and self.record.failure[0]) or None
-            self._runtime.instruments.record(self.record, seconds, error_type, collecting=collecting)
+            if isinstance(self.record, ModelCall) and self._runtime.instruments.wanted():
+                error_type = error_type or (self.record.failure and self.record.failure[0]) or None
+                self._runtime.instruments.record(self.record, seconds, error_type, collecting=collecting)
+        except Exception as wrong:
+            if not swallow("ending a span", wrong):
+                raise
 
     def takes(self, record: ModelCall) -> bool:
         """Whether *record* is a request of the call that we stand for, rather than another call inside it."""
@@ -200,12 +214,13 @@ class Live:
         link(span, record)
         if not span.is_recording():
             return
+        said = record.phases()
         # Content goes first: where the user's SpanLimits count attributes, the oldest are the ones to go.
-        said = record.attributes("content") if policy.capture else {}
-        span.set_attributes({name: policy.string(value) for name, value in said.items()} | record.attributes("end"))
+        content = {name: policy.string(value) for name, value in said["content"].items()} if policy.capture else {}
+        span.set_attributes(content | said["end"])
         limit = getattr(getattr(span, "_limits", None), "max_span_attributes", None)
-        if record.opening() != self._opening or (limit is not None and limit < _MANY):
-            span.set_attributes(record.attributes("start"))
+        if said["start"] != self._opening or (limit is not None and limit < _MANY):
+            span.set_attributes(said["start"])
             span.update_name(record.span_name)
         if error is not None:
             self._fail(error, error_type or sc.ERROR_TYPE)
@@ -299,3 +314,19 @@ class _Nothing:
 
 
 NOTHING = _Nothing()
+
+
+class Dropped(_Nothing):
+    """Stands in for Live at the root of a trace that the sampler has dropped, which what is below has to know."""
+
+    __slots__ = ("_context", "_token")
+
+    def __init__(self, span: Span) -> None:
+        self._context = set_span_in_context(span)
+
+    def __enter__(self) -> Dropped:
+        self._token = otel.attach(self._context)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        otel.detach(self._token)

@@ -134,40 +134,38 @@ class _Call:
         return tool_call(self.name or "", "".join(self.pieces) or None, self.id)
 
 
-class _Said:
-    """Text or reasoning under construction."""
-
-    __slots__ = ("kind", "pieces")
-
-    def __init__(self, kind: Literal["text", "reasoning"]) -> None:
-        self.kind, self.pieces = kind, [""]
-
-    def part(self) -> Part:
-        content = "".join(self.pieces)
-        return (
-            {"type": "text", "content": content} if self.kind == "text" else {"type": "reasoning", "content": content}
-        )
-
-
 class Choice:
     """One answer under construction. A whole answer is a stream of one chunk; a chunk costs an append."""
 
-    __slots__ = ("_call_ids", "_calls", "_last", "_parts", "finish_reason", "kept")
+    __slots__ = ("_call_ids", "_calls", "_parts", "_pieces", "_saying", "finish_reason", "kept")
 
     def __init__(self, *, kept: bool, call_ids: list[str]) -> None:
         self.kept, self._call_ids = kept, call_ids
         self.finish_reason: str | None = None
-        self._parts: list[_Call | _Said | Part] = []
-        self._last: _Said | None = None
+        self._parts: list[Any] = []
         self._calls: dict[int, _Call] = {}
+        self._saying: str | None = None  # the type of the last part, if that is text that may go on
+        self._pieces: list[str] = []  # of it
 
     def say(self, text: str, kind: Literal["text", "reasoning"] = "text") -> None:
         if not self.kept:
             return
-        if self._last is None or self._last.kind != kind:
-            self._last = _Said(kind)
-            self._parts.append(self._last)
-        self._last.pieces.append(text)
+        if self._saying == kind:
+            self._pieces.append(text)
+            return
+        self._join()
+        self._saying, self._pieces = kind, [text]
+        self._parts.append({"type": kind, "content": text})
+
+    def _join(self) -> None:
+        """Put the text that has come in pieces into its part."""
+        if len(self._pieces) > 1:
+            self._parts[-1]["content"] = "".join(self._pieces)
+            self._pieces = [self._parts[-1]["content"]]
+
+    def _close(self) -> None:
+        self._join()
+        self._saying, self._pieces = None, []
 
     def call(self, slot: int, id: str | None, name: str | None, arguments: str | None) -> None:
         """The next piece of the tool call in *slot*; its name and id come with the first piece."""
@@ -177,9 +175,9 @@ class Choice:
             return
         call = self._calls.get(slot)
         if call is None:
+            self._close()
             call = self._calls[slot] = _Call()
             self._parts.append(call)
-            self._last = None
         call.id, call.name = call.id or id, call.name or name
         if arguments:
             call.pieces.append(arguments)
@@ -189,11 +187,14 @@ class Choice:
         if part["type"] == "tool_call" and (id := part.get("id")):
             self._call_ids.append(str(id))
         if self.kept:
+            self._close()
             self._parts.append(part)
-            self._last = None
 
     def message(self) -> Message:
-        parts = [part.part() if isinstance(part, (_Call, _Said)) else part for part in self._parts]
+        if self._pieces:
+            self._join()
+        calls = self._calls
+        parts = [part.part() if isinstance(part, _Call) else part for part in self._parts] if calls else [*self._parts]
         # The schema says tool_call where OpenAI says tool_calls, and error where no reason arrived.
         reason = "tool_call" if self.finish_reason == "tool_calls" else self.finish_reason
         return {"role": "assistant", "parts": parts, "finish_reason": reason or "error"}

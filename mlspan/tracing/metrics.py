@@ -8,12 +8,12 @@ from typing import Any
 from opentelemetry import metrics
 
 from . import semconv as sc
-from .records import Chat, ModelCall, Record
+from .records import Chat, ModelCall
 
 _SECONDS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92]
 _TOKENS = [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864]
 
-_Measured = tuple[Record, float, "str | None"]
+_Measured = tuple[ModelCall, float, "str | None"]
 
 
 class Instruments:
@@ -45,10 +45,8 @@ class Instruments:
         """Whether what is recorded goes anywhere: until a MeterProvider is set, the API's meter stands for none."""
         return getattr(self._meter, "_real_meter", self._meter) is not None  # asking for the provider is dear
 
-    def record(self, record: Record, seconds: float, error_type: str | None, *, collecting: bool = False) -> None:
+    def record(self, record: ModelCall, seconds: float, error_type: str | None, *, collecting: bool = False) -> None:
         """Measure one ended operation; *collecting*: from a finalizer, where the SDK's locks must not be touched."""
-        if not isinstance(record, ModelCall) or not self.wanted():
-            return
         self._late.append((record, seconds, error_type))
         if not collecting:
             self.catch_up()
@@ -62,9 +60,9 @@ class Instruments:
                 return
             self._write(*measured)
 
-    def _write(self, record: Record, seconds: float, error_type: str | None) -> None:
+    def _write(self, record: ModelCall, seconds: float, error_type: str | None) -> None:
         named: dict[str, Any] = record.attributes("start")
-        if isinstance(record, ModelCall) and record.response_model:
+        if record.response_model:
             named[sc.RESPONSE_MODEL] = record.response_model
         self._duration.record(seconds, {**named, sc.ERROR_TYPE: error_type} if error_type else named)
         for kind in ("input", "output"):

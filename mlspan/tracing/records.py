@@ -7,19 +7,16 @@ back. None means unknown, and becomes no attribute.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from functools import cache
-from operator import attrgetter
-from typing import Any, ClassVar, Final, Literal, TypeVar, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 from opentelemetry.trace import SpanContext, SpanKind
+from typing_extensions import dataclass_transform
 
 from . import semconv as sc
 from .messages import Draft, Message, Part, Pieces, ToolDefinition
 
 R = TypeVar("R", bound="Record")
 When = Literal["start", "end", "content"]
-_PHASES: Final[tuple[When, ...]] = get_args(When)
 
 Observe = Callable[[R, Any], object]  # (record, answer or chunk of one); HIDE keeps a chunk from the caller
 HIDE = object()
@@ -31,45 +28,66 @@ def sees_errors(observe: Observe[R]) -> Observe[R]:
     return observe
 
 
+class Attr(NamedTuple):
+    """A field that becomes an attribute."""
+
+    name: str
+    when: When
+    default: Any
+
+
 def attr(name: str, when: When = "end", default: Any = None) -> Any:
     """A field that becomes attribute *name*: known at the ``start`` (samplers see it) or at the ``end``.
 
     ``content`` is what was said: written at the end as one JSON string, and only as far as the content policy allows.
     """
-    return field(default=default, metadata={"attr": name, "when": when})
+    return Attr(name, when, default)
 
 
-_Table = tuple[tuple[str, ...], Callable[["Record"], tuple[Any, ...]]]
+class _New(NamedTuple):
+    make: Callable[[], Any]
 
 
-@cache
-def _tables(cls: type[Record]) -> dict[When, _Table]:
-    """The attribute names of each phase, and what reads their values from a record, in the same order."""
-    tables: dict[When, _Table] = {}
-    for when in _PHASES:
-        own = [f for f in fields(cls) if f.metadata.get("when") == when]
-        # attrgetter of one name gives no tuple, so the record's own class stands in for a second and third.
-        read = attrgetter(*(f.name for f in own), "__class__", "__class__")
-        tables[when] = tuple(f.metadata["attr"] for f in own), read
-    return tables
+def new(make: Callable[[], Any]) -> Any:
+    """A field that is what *make* gives, made for each record that does not say otherwise."""
+    return _New(make)
 
 
-@cache
-def _valued(cls: type[Record]) -> tuple[str, ...]:
-    return tuple(f.name for f in fields(cls) if "attr" in f.metadata)
+@dataclass_transform(kw_only_default=True)
+class Fields:
+    """As a dataclass to write and to read; what nobody has set takes no time and no room, as most of a call is not."""
+
+    attrs: ClassVar[Mapping[str, Attr]] = {}  # by field
+    _given: ClassVar[Mapping[str, Any]] = {}  # what is set from the first: defaults that become attributes
+    _makers: ClassVar[Mapping[str, Callable[[], Any]]] = {}
+
+    def __init__(self, **known: Any) -> None:
+        for field, make in self._makers.items():
+            if field not in known:
+                known[field] = make()
+        self.__dict__ = {**self._given, **known}
+
+    def __init_subclass__(cls) -> None:
+        attrs, makers = dict(cls.attrs), dict(cls._makers)
+        for field, value in list(vars(cls).items()):
+            if isinstance(value, Attr):
+                attrs[field] = value
+                setattr(cls, field, value.default)
+            elif isinstance(value, _New):
+                makers[field] = value.make
+        cls.attrs, cls._makers = attrs, makers
+        cls._given = {field: one.default for field, one in attrs.items() if one.default is not None}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
 
-def _values(record: Record) -> list[tuple[str, Any]]:
-    return [(name, getattr(record, name)) for name in _valued(type(record))]  # type: ignore[arg-type]  # as above
-
-
-@dataclass(kw_only=True, slots=True)
-class Record:
+class Record(Fields):
     """What every operation has. Its span ends with :attr:`stream_end` set if a stream was left early."""
 
     kind: ClassVar[SpanKind] = SpanKind.INTERNAL
     stream_end: Literal["closed", "abandoned"] | None = attr(sc.STREAM_END)
-    extra: dict[str, Any] = field(default_factory=dict)  # attributes of one framework only, by their full name
+    extra: dict[str, Any] = new(dict)  # attributes of one framework only, by their full name
     failure: tuple[str, str] | None = None  # error type and message, where an answer rather than an exception tells
 
     @property
@@ -78,7 +96,7 @@ class Record:
 
     def describe(self, attributes: Mapping[str, Any]) -> None:
         """Take over *attributes* by their names: those that we have a field for, and any others."""
-        own = {f.metadata["attr"]: f.name for f in fields(self) if "attr" in f.metadata}
+        own = {one.name: field for field, one in self.attrs.items()}
         for name, value in attributes.items():
             if name in own:
                 setattr(self, own[name], value)
@@ -92,24 +110,26 @@ class Record:
         """The ids of the tool calls that this asked for."""
         return []
 
-    def opening(self) -> tuple[Any, ...]:
-        """What stands in the attributes of the start, to be compared with at the end."""
-        return _tables(type(self))["start"][1](self)  # type: ignore[arg-type]  # as below
-
     def causes(self) -> Mapping[str, SpanContext]:
         """Spans elsewhere that led to this, each by the kind of its link."""
         return {}
 
     def attributes(self, when: When) -> dict[str, Any]:
-        names, read = _tables(type(self))[when]  # type: ignore[arg-type]  # mypy: a slotted dataclass is not hashable
-        known = zip(names, read(self))  # noqa: B905  # the shorter ends it; saying so takes as long as all the rest
-        out = {name: value for name, value in known if value is not None}
-        if when == "end" and self.extra:
-            out.update(self.extra)
-        return out
+        return self.phases()[when]
+
+    def phases(self) -> dict[When, dict[str, Any]]:
+        """The attributes of each phase."""
+        found: dict[When, dict[str, Any]] = {"start": {}, "content": {}, "end": {}}
+        attrs = self.attrs
+        for field, value in vars(self).items():
+            if value is not None and field in attrs:
+                name, when, _ = attrs[field]
+                found[when][name] = value
+        if self.extra:
+            found["end"].update(self.extra)
+        return found
 
 
-@dataclass(kw_only=True, slots=True)
 class ModelCall(Record):
     """A request to a model: what inference and embeddings share."""
 
@@ -131,13 +151,12 @@ class ModelCall(Record):
     def absorb(self, inner: list[ModelCall]) -> None:
         """Take over what the client's own requests know, which is nearer to the truth; both are settled."""
         for call in inner:
-            for name, value in _values(call):
-                if value is not None:
+            for name, value in vars(call).items():
+                if name in self.attrs and value is not None:
                     setattr(self, name, value)
             self.extra.update(call.extra)
 
 
-@dataclass(kw_only=True, slots=True)
 class Chat(ModelCall):
     """One inference, retries of the client included. Token counts are those billed: input includes cached tokens,
     output includes reasoning. Times are in seconds.
@@ -173,7 +192,7 @@ class Chat(ModelCall):
     input: list[Message] | None = attr(sc.INPUT_MESSAGES, "content")
     output: list[Message] | None = attr(sc.OUTPUT_MESSAGES, "content")
     tools: list[ToolDefinition] | None = attr(sc.TOOL_DEFINITIONS, "content")
-    draft: Draft = field(default_factory=Draft)
+    draft: Draft = new(Draft)
 
     def settle(self) -> None:
         self.output = self.draft.messages() or self.output
@@ -188,7 +207,6 @@ class Chat(ModelCall):
             self.draft.call_ids.extend(call.call_ids())
 
 
-@dataclass(kw_only=True, slots=True)
 class Fetch(ModelCall):
     """An answer that was made elsewhere or earlier, looked up. It counts no tokens: whoever made it has."""
 
@@ -197,7 +215,7 @@ class Fetch(ModelCall):
     status: str | None = attr(sc.RESPONSE_STATUS)
     finish_reasons: list[str] | None = attr(sc.RESPONSE_FINISH_REASONS)
     output: list[Message] | None = attr(sc.OUTPUT_MESSAGES, "content")
-    draft: Draft = field(default_factory=Draft)
+    draft: Draft = new(Draft)
 
     @property
     def span_name(self) -> str:
@@ -207,7 +225,6 @@ class Fetch(ModelCall):
         self.output = self.draft.messages() or self.output
 
 
-@dataclass(kw_only=True, slots=True)
 class Embeddings(ModelCall):
     """Texts turned into vectors; the vectors themselves are never recorded."""
 
@@ -222,7 +239,6 @@ class Embeddings(ModelCall):
         self.input_tokens = sum(counts) if counts else self.input_tokens
 
 
-@dataclass(kw_only=True, slots=True)
 class Retrieval(Record):
     """A search in a data source. Documents are dicts with ``id`` and ``score``, and what else the source gives."""
 
@@ -239,7 +255,6 @@ class Retrieval(Record):
         return f"{self.operation} {self.source}" if self.source else self.operation
 
 
-@dataclass(kw_only=True, slots=True)
 class Named(Record):
     """An operation known by its own name rather than a model's."""
 
@@ -257,7 +272,6 @@ class Named(Record):
             self.output = "".join(self.output)
 
 
-@dataclass(kw_only=True, slots=True)
 class Tool(Named):
     operation: str = attr(sc.OPERATION, "start", default=sc.EXECUTE_TOOL)
     name: str | None = attr(sc.TOOL_NAME, "start")
@@ -269,7 +283,6 @@ class Tool(Named):
     output: Any = attr(sc.TOOL_CALL_RESULT, "content")
 
 
-@dataclass(kw_only=True, slots=True)
 class Agent(Named):
     """A turn of an agent that runs in this process: a model drives its control flow."""
 
@@ -279,7 +292,6 @@ class Agent(Named):
     conversation: str | None = attr(sc.CONVERSATION_ID)
 
 
-@dataclass(kw_only=True, slots=True)
 class Workflow(Named):
     """A run whose control flow the application decides. *name* has few values: no ids in it."""
 
@@ -288,7 +300,6 @@ class Workflow(Named):
     conversation: str | None = attr(sc.CONVERSATION_ID)
 
 
-@dataclass(kw_only=True, slots=True)
 class Request(Named):
     """A request to a provider that is no call to a model, such as an upload. *type* says what it is about."""
 
@@ -300,7 +311,6 @@ class Request(Named):
     server_port: int | None = attr(sc.SERVER_PORT, "start")
 
 
-@dataclass(kw_only=True, slots=True)
 class Step(Named):
     """What has no convention: a chain, a node, a parser, or a function that the user traces. *type* says which."""
 

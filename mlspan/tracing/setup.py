@@ -28,6 +28,7 @@ from .export import tally
 from .export.pipeline import KEEPING, Flush, Pipeline
 from .live import finish_streams
 from .metrics import Instruments
+from .spans import Starter
 
 if TYPE_CHECKING:
     from .export.drain import Drained
@@ -73,21 +74,26 @@ class Runtime:
         self._ending: list[tuple[Pipeline, Flush]] = []  # on their last errand, the last Config's included
         self._own: TracerProvider | None = None
         self._seen: object = None
-        self._tracer: trace.Tracer = trace.NoOpTracer()
+        self._starter = Starter(trace.NoOpTracer())
         self._lock = threading.RLock()
 
     def tracer(self) -> trace.Tracer:
         """Of the application's provider as soon as it has set one, before that of our own."""
+        tracer: trace.Tracer = self.starter().tracer
+        return tracer
+
+    def starter(self) -> Starter:
+        """What starts the spans of :meth:`tracer`."""
         current = trace.get_tracer_provider()
         if current is not self._seen:
             with self._lock, guard("joining the TracerProvider"):
                 self._follow(current)
-        return self._tracer
+        return self._starter
 
     def _follow(self, current: trace.TracerProvider) -> None:
         if isinstance(current, TracerProvider) and not _is_mlflows(current):
             self._join(current)
-            self._tracer = current.get_tracer("mlspan", __version__)
+            self._starter = Starter(current.get_tracer("mlspan", __version__))
         elif self._seen is None:  # later, a provider that is gone is no reason to leave the one that we joined
             if not isinstance(current, (TracerProvider, trace.ProxyTracerProvider)):
                 tell_once(
@@ -95,7 +101,7 @@ class Runtime:
                     "its own; set one of opentelemetry.sdk.trace to have them in yours",
                     type(current).__name__,
                 )
-            self._tracer = self._make().get_tracer("mlspan", __version__)
+            self._starter = Starter(self._make().get_tracer("mlspan", __version__))
         self._seen = current
 
     def _make(self) -> TracerProvider:

@@ -12,13 +12,12 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
-from mlspan.integrations._hook import Hook, methods, when_imported, within
+from mlspan.integrations._hook import Call, Hook, methods, when_imported, within
 from mlspan.testing import Spans
-from mlspan.tracing.context import unsampled
+from mlspan.tracing import setup
 from mlspan.tracing.records import Step
 
 
@@ -70,22 +69,32 @@ def test_nothing_is_read_inside_an_unsampled_trace(library: Any, spans: Spans) -
     made.autolog(disable=True)
 
 
-@pytest.mark.parametrize(
-    ("sampler", "dropped"),
-    [
-        (ALWAYS_OFF, True),
-        (ParentBased(ALWAYS_OFF), True),
-        (TraceIdRatioBased(0.0), True),
-        (ParentBased(TraceIdRatioBased(0.0)), True),
-        (ParentBased(TraceIdRatioBased(0.5)), False),
-        (ALWAYS_ON, False),
-    ],
-    ids=lambda it: it.get_description() if isinstance(it, Sampler) else str(it),
-)
-def test_a_root_that_no_id_saves_is_known_as_such(sampler: Sampler, dropped: bool) -> None:
-    """Where all traces are dropped, that is known before a call is read; where a trace's id decides, it is not."""
-    with trace.use_span(trace.INVALID_SPAN):
-        assert unsampled(TracerProvider(sampler=sampler, shutdown_on_exit=False).get_tracer("web")) is dropped
+def test_a_root_that_the_ratio_drops_is_not_read(library: Any, spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the traces are kept, each whole; of the others nothing is read, and what is below them is dropped too."""
+    read: list[Any] = []
+
+    def begin(call: Call) -> tuple[Step, None]:
+        read.append(call)
+        return Step(name="ask"), None
+
+    def ask(self: Any, question: str) -> str:
+        if question != "inner":
+            self.ask("inner")
+        return question
+
+    runtime = setup.runtime()
+    assert runtime is not None
+    monkeypatch.setattr(runtime.starter().tracer, "sampler", ParentBased(TraceIdRatioBased(0.5)))
+    monkeypatch.setattr(library.Client, "ask", ask)
+    made = Hook("pretend>=2,<3", "pretend", methods({"pretend:Client.ask": begin}))
+    made.autolog()
+    for _ in range(400):
+        assert library.Client().ask("outer") == "outer"
+    made.autolog(disable=True)
+    roots = [span for span in spans.all if span.parent is None]
+    assert 140 < len(roots) < 260
+    assert len(read) == len(spans.all) == 2 * len(roots)
+    assert spans.tree() == "\n".join(["ask\n  ask"] * len(roots))
 
 
 def test_waiting_for_a_module_can_be_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:

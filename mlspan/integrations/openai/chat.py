@@ -21,8 +21,9 @@ def begin(ask: Ask) -> tuple[Chat, Observe[Chat]]:
         _begin_rare(chat, body)
     if content:
         chat.input = [_message(message) for message in items(body, "messages")]
-        chat.tools = tools(body, "tools", "functions")
-    return chat, _observing(ask, chat)
+        if not _TOOLS.isdisjoint(body):
+            chat.tools = tools(body, "tools", "functions")
+    return chat, _observe if body.get("stream") is not True else _observing(ask, chat)
 
 
 def begin_completion(ask: Ask) -> tuple[Chat, Observe[Chat]]:
@@ -57,6 +58,7 @@ def _observing(ask: Ask, chat: Chat) -> Observe[Chat]:
 
 
 _FIELDS: Final = {**PARAMETERS, "model": ("model", str)}  # of the request's body -> field of the record, and its type
+_TOOLS: Final = frozenset({"tools", "functions"})
 _RARE: Final = frozenset({"modalities", "n", "response_format", "service_tier", "stop"})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 from ..._shape import dig, get, is_a, items
@@ -125,7 +124,6 @@ def _observe_search(record: Retrieval, got: Any) -> None:
         ]
 
 
-@dataclass(kw_only=True, slots=True)
 class _Run(Chat):
     """A run of an assistant: an agent that the provider hosts."""
 

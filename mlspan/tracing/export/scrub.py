@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
@@ -37,8 +37,7 @@ _WHOLE: Final = 2**40  # bytes: nothing is cut here
 def _content() -> frozenset[str]:
     """The attributes of our records that were redacted when they were written."""
     kinds = [kind for kind in vars(records).values() if isinstance(kind, type) and issubclass(kind, records.Record)]
-    found = (f.metadata for kind in kinds for f in fields(kind) if f.metadata.get("when") == "content")
-    return frozenset(metadata["attr"] for metadata in found)
+    return frozenset(one.name for kind in kinds for one in kind.attrs.values() if one.when == "content")
 
 
 _CONTENT: Final = _content()

@@ -1,0 +1,191 @@
+"""Spans of OpenTelemetry's SDK, made and written with half the work.
+
+A :class:`LeanSpan` is the SDK's own span, with the same fields; what it leaves out is cleaning attributes that are
+clean, and lists for events and links that most spans have none of. Where the SDK has fields that are not known here, or
+the tracer, the sampler or a limit is none of the usual ones, the tracer starts a span of the SDK's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from threading import Lock, RLock
+from time import time_ns
+from typing import Any, Final, NamedTuple
+
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.context import Context
+from opentelemetry.sdk import trace as sdk
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, StaticSampler, TraceIdRatioBased
+from opentelemetry.sdk.util import BoundedList
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, Tracer, get_current_span
+
+_Fields = dict[str, Any]
+
+_PLAIN: Final = frozenset({str, int, float, bool})  # what the SDK takes as it is
+_RANDOM: Final = 2  # of a trace whose id is random, where the SDK knows of that
+_FLAGS: Final = {flags: TraceFlags(flags) for flags in range(4)}
+_LATER: Final = {"_events": "max_events", "_links": "max_links"}  # made when one is added -> the limit of how many
+_OF_ALL: Final = {  # fields that all spans of a tracer share
+    *("_sampler", "_trace_config", "_record_exception", "_set_status_on_exception", "_span_processor", "_limits"),
+    *("_instrumentation_info", "_instrumentation_scope", "_status", "_end_time", "_record_end_metrics"),
+}
+_OWN: Final = {"_name", "_context", "_kind", "_parent", "_resource", "_start_time", "_lock", "_attributes"}
+_OF_ATTRIBUTES: Final = {"_dict", "_extended_attributes", "maxlen", "dropped", "max_value_len", "_lock", "_immutable"}
+_new: Final = object.__new__
+
+
+class LeanSpan(sdk._Span):
+    """Made by :class:`Starter` alone."""
+
+    _attributes: Any
+    _resource: Any
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _LATER:
+            raise AttributeError(name)
+        made = self.__dict__[name] = BoundedList(getattr(self._limits, _LATER[name]))
+        return made
+
+    def set_attributes(self, attributes: Mapping[str, Any]) -> None:
+        bounded = self._attributes
+        clean = _clean(attributes)
+        if clean is None or _overflows(vars(bounded), clean):
+            super().set_attributes(attributes)
+            return
+        with self._lock:
+            if self._end_time is None:
+                bounded._dict.update(clean)
+
+    def _readable_span(self) -> LeanSpan:
+        """What processors are told of at the end. The SDK makes a copy; nothing can change us any more either."""
+        return self
+
+
+def _clean(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """*attributes* as the SDK would keep them; None where it has to look at a value more closely."""
+    kinds = list(map(type, attributes.values()))
+    if _PLAIN.issuperset(kinds):
+        return attributes
+    clean = dict(attributes)
+    for name, kind in zip(attributes, kinds):  # noqa: B905  # as long, and saying so takes as long as all the rest
+        if kind not in _PLAIN:
+            value = attributes[name]
+            if kind not in {list, tuple} or len(kinds_in := set(map(type, value))) > 1 or not kinds_in <= _PLAIN:
+                return None
+            clean[name] = tuple(value)
+    return clean
+
+
+def _overflows(bounded: Mapping[str, Any], more: Mapping[str, Any]) -> bool:
+    return bounded["maxlen"] is not None and len(bounded["_dict"]) + len(more) > bounded["maxlen"]
+
+
+class Draw(NamedTuple):
+    """What is decided of a span before anything is read for it."""
+
+    starter: Starter
+    around: Context  # where it is to stand
+    sampled: bool | None  # None: that is for the SDK to say when the span starts
+    parent: SpanContext | None = None
+    trace_id: int = 0
+    flags: int = 0  # those of the trace that are passed on
+
+    def start(self, name: str, kind: SpanKind, attributes: dict[str, Any]) -> Span:
+        """The span, as ``Tracer.start_span`` starts it; *attributes* are given away."""
+        starter, around, sampled, parent, _, _ = self
+        tracer, of_attributes = starter.tracer, starter.of_attributes
+        if sampled is None or (clean := _clean(attributes)) is None or _overflows(of_attributes, clean):
+            return tracer.start_span(name, around, kind, attributes)  # type: ignore[no-any-return]
+        if not sampled:
+            return self.dropped()
+        metrics, span, bounded = starter.metrics, _new(LeanSpan), _new(BoundedAttributes)
+        bounded.__dict__ = {**of_attributes, "_dict": clean, "_lock": starter.lock()}
+        span.__dict__ = {
+            **starter.of_all,
+            "_name": name,
+            "_context": self._context(),
+            "_kind": kind,
+            "_parent": parent,
+            "_resource": tracer.resource,
+            "_lock": Lock(),
+            "_attributes": bounded,
+            "_record_end_metrics": metrics and metrics.start_span(parent, Decision.RECORD_AND_SAMPLE),
+            "_start_time": time_ns(),
+        }
+        tracer.span_processor.on_start(span, parent_context=around)
+        return span
+
+    def dropped(self) -> Span:
+        """What stands for a span that is not recorded."""
+        if self.starter.metrics is not None:
+            self.starter.metrics.start_span(self.parent, Decision.DROP)
+        return NonRecordingSpan(self._context())
+
+    def _context(self) -> SpanContext:
+        starter, _, sampled, parent, trace_id, flags = self
+        span_id, state = starter.tracer.id_generator.generate_span_id(), None if parent is None else parent.trace_state
+        return SpanContext(trace_id, span_id, False, _FLAGS[flags | bool(sampled)], state)  # is_remote
+
+
+class Starter:
+    """Starts the spans of one tracer."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer: Any = tracer
+        self.of_all, self.of_attributes = _templates(tracer)
+        # The SDK's attributes once had locks that may be taken twice.
+        self.lock: Any = Lock if isinstance(self.of_attributes.get("_lock"), type(Lock())) else RLock
+        self.metrics: Any = getattr(tracer, "_tracer_metrics", None)
+        self._is_random: Any = getattr(getattr(tracer, "id_generator", None), "is_trace_id_random", None)
+        self._passed_on = 0 if self._is_random is None else _RANDOM
+        self._is_enabled: Callable[[], bool] | None = getattr(tracer, "_is_enabled", None)
+
+    def draw(self, around: Context) -> Draw:
+        """Decide whether a span below that of *around* is recorded."""
+        if not self.of_all or (self._is_enabled is not None and not self._is_enabled()):
+            return Draw(self, around, sampled=None)
+        tracer, parent = self.tracer, get_current_span(around).get_span_context()
+        if parent.is_valid:
+            sampled, flags = _is_sampled(tracer.sampler, parent, parent.trace_id), parent.trace_flags & self._passed_on
+            return Draw(self, around, sampled, parent, parent.trace_id, flags)
+        trace_id = tracer.id_generator.generate_trace_id()
+        flags = self._passed_on and self._is_random() << 1
+        return Draw(self, around, _is_sampled(tracer.sampler, None, trace_id), None, trace_id, flags)
+
+
+def _is_sampled(sampler: Sampler | None, parent: SpanContext | None, trace_id: int) -> bool | None:
+    """What one of the SDK's own samplers decides; None of any other."""
+    if type(sampler) is ParentBased:
+        if parent is None:
+            sampler = sampler._root
+        elif parent.is_remote:
+            sampler = sampler._remote_parent_sampled if parent.trace_flags & 1 else sampler._remote_parent_not_sampled
+        else:
+            sampler = sampler._local_parent_sampled if parent.trace_flags & 1 else sampler._local_parent_not_sampled
+    if type(sampler) is StaticSampler:
+        decision = sampler._decision
+        return None if decision is Decision.RECORD_ONLY else decision is Decision.RECORD_AND_SAMPLE
+    if type(sampler) is TraceIdRatioBased:
+        return trace_id & sampler.TRACE_ID_LIMIT < sampler.bound
+    return None
+
+
+def _templates(tracer: Any) -> tuple[_Fields, _Fields]:
+    """What all spans of *tracer* share, and all their attributes; nothing where a span has a field not known here."""
+    if type(tracer) is not sdk.Tracer:
+        return {}, {}
+    probe = sdk._Span(
+        "",
+        SpanContext(1, 1, is_remote=False),
+        sampler=tracer.sampler,
+        resource=tracer.resource,
+        span_processor=tracer.span_processor,
+        instrumentation_info=tracer.instrumentation_info,
+        limits=tracer._span_limits,
+        instrumentation_scope=tracer._instrumentation_scope,
+    )
+    fields, of_attributes = vars(probe), vars(probe._attributes)
+    known = fields.keys() <= _OF_ALL | _OWN | _LATER.keys() and of_attributes.keys() <= _OF_ATTRIBUTES
+    if not known or of_attributes["max_value_len"] is not None or fields.keys() < _OWN:
+        return {}, {}
+    return {name: fields[name] for name in fields.keys() & _OF_ALL}, of_attributes
