@@ -18,7 +18,7 @@ from ..tracing.setup import runtime
 from . import _langchain_read as read
 from . import _langgraph
 from ._hook import Hook
-from ._langgraph import ledger
+from ._langgraph import ledger, number
 
 parents: Final[dict[Any, Any]] = {}  # run -> the run above it, while it is open
 HIDDEN: Final = "langsmith:hidden"
@@ -36,6 +36,9 @@ _OWN_METADATA: Final = (
 )
 
 
+_starting, _ending = guard("starting a span"), guard("ending a span")
+
+
 class Handler:
     """The methods of a BaseCallbackHandler that we want; LangChain's class is mixed in when it is there."""
 
@@ -50,20 +53,22 @@ class Handler:
         return self
 
     def on_chain_start(self, _: Any, inputs: Any, *, run_id: Any, parent_run_id: Any = None, **more: Any) -> None:
-        with guard("starting a span"):
+        with _starting:
             tags, metadata = more.get("tags") or (), more.get("metadata") or {}
             if HIDDEN in tags and parent_run_id is not None:
-                ledger.fold(run_id, parent_run_id)
-                parents[run_id] = parent_run_id
+                id, parent = number(run_id), number(parent_run_id)
+                ledger.fold(id, parent)
+                parents[id] = parent
                 return
             record = _runnable(more.get("name") or "", more.get("run_type"), tags, metadata)
             self._open(run_id, parent_run_id, record, tags, metadata, lambda: read.plain(inputs))
 
     def on_chain_end(self, outputs: Any, *, run_id: Any, **_: Any) -> None:
-        live = ledger.own(run_id)
+        id = number(run_id)
+        live = ledger.own(id)
         if live is not None and isinstance(live.record, Step) and live.record.type == "node":
             live.record.extra["mlspan.langgraph.state_keys"] = read.state_keys(outputs)
-        waits = _waits.pop(run_id, None) if _waits else None
+        waits = _waits.pop(id, None) if _waits else None
         self._close(run_id, lambda: _waiting(read.plain(outputs), waits))
 
     def on_chain_error(self, error: BaseException, *, run_id: Any, **_: Any) -> None:
@@ -78,26 +83,27 @@ class Handler:
         self._model(run_id, parent_run_id, more, lambda: [read.message(prompts[0])], sc.TEXT_COMPLETION)
 
     def on_llm_new_token(self, token: Any, *, run_id: Any, **_: Any) -> None:  # noqa: ARG002  # it comes by name
-        live = ledger.get(run_id)
+        id = number(run_id)
+        live = ledger.get(id)
         if live is not None:
             if isinstance(live.record, Chat) and live.record.time_to_first_chunk is None:
                 live.first_chunk()
                 live.record.stream = True
-            ledger.leave(run_id)  # the request has been made: what follows is the caller's
+            ledger.leave(id)  # the request has been made: what follows is the caller's
 
     def on_llm_end(self, response: Any, *, run_id: Any, **_: Any) -> None:
-        ledger.observe(run_id, response)
+        ledger.observe(number(run_id), response)
         self._close(run_id)
 
     def on_llm_error(self, error: BaseException, *, run_id: Any, response: Any = None, **_: Any) -> None:
         if response is not None:
-            ledger.observe(run_id, response)
+            ledger.observe(number(run_id), response)
         self._fail(run_id, error)
 
     def on_tool_start(
         self, serialized: Any, input_str: str, *, run_id: Any, parent_run_id: Any = None, **more: Any
     ) -> None:
-        with guard("starting a span"):
+        with _starting:
             record = Tool(
                 name=more.get("name") or dig(serialized, "name", str) or "tool",
                 type="function",
@@ -111,7 +117,7 @@ class Handler:
             )
 
     def on_tool_end(self, output: Any, *, run_id: Any, **_: Any) -> None:
-        live = ledger.get(run_id)
+        live = ledger.get(number(run_id))
         if live is not None and isinstance(live.record, Tool):
             live.record.call_id = live.record.call_id or dig(output, "tool_call_id", str)
             if dig(output, "status", str) == "error":
@@ -124,12 +130,12 @@ class Handler:
     def on_retriever_start(
         self, serialized: Any, query: str, *, run_id: Any, parent_run_id: Any = None, **more: Any
     ) -> None:
-        with guard("starting a span"):
+        with _starting:
             metadata = more.get("metadata") or {}
             source = metadata.get("ls_vector_store_provider") or more.get("name") or dig(serialized, "name", str)
             record = Retrieval(source=source)
             self._open(run_id, parent_run_id, record, more.get("tags") or (), metadata, lambda: query)
-            ledger.enter(run_id)
+            ledger.enter(number(run_id))
 
     def on_retriever_end(self, documents: Any, *, run_id: Any, **_: Any) -> None:
         self._close(run_id, lambda: [read.document(one) for one in documents])
@@ -140,14 +146,14 @@ class Handler:
     def _model(
         self, run_id: Any, parent: Any, more: Mapping[str, Any], said: Callable[[], Any], operation: str | None = None
     ) -> None:
-        with guard("starting a span"):
+        with _starting:
             metadata, now = more.get("metadata") or {}, runtime()
             kept = now is not None and now.policy.capture
             record = read.chat(metadata, more.get("invocation_params") or {}, kept=kept)
             record.operation = operation or record.operation
             tags = more.get("tags") or ()
             self._open(run_id, parent, record, tags, metadata, said, read.observe)
-            ledger.enter(run_id)
+            ledger.enter(number(run_id))
 
     def _open(
         self,
@@ -169,37 +175,40 @@ class Handler:
         now = runtime()
         if now is not None and now.policy.capture:
             record.input = said()
-        if (live := ledger.start(run_id, record, observe, parent=parent)) is not None:
-            parents[run_id] = parent
+        id, parent = number(run_id), number(parent)
+        if (live := ledger.start(id, record, observe, parent=parent)) is not None:
+            parents[id] = parent
             _langgraph.started(parent, live, metadata)
 
     def _close(self, run_id: Any, said: Callable[[], Any] | None = None) -> None:
-        with guard("ending a span"):
-            live, now = ledger.own(run_id), runtime()
+        id = number(run_id)
+        with _ending:
+            live, now = ledger.own(id), runtime()
             if said is not None and live is not None and now is not None and now.policy.capture:
                 live.record.output = said()  # type: ignore[attr-defined]  # every record but a model's has one
-        parents.pop(run_id, None)
-        _langgraph.ended(run_id)
-        ledger.end(run_id)
+        parents.pop(id, None)
+        _langgraph.ended(id)
+        ledger.end(id)
 
     def _fail(self, run_id: Any, error: BaseException) -> None:
+        id = number(run_id)
         if any(cls.__name__ == "GraphBubbleUp" for cls in type(error).__mro__):  # how LangGraph steers: no error
             if any(cls.__name__ == "GraphInterrupt" for cls in type(error).__mro__):
-                self._interrupt(run_id, error)
-            self._close(run_id, lambda: _waiting(None, _waits.pop(run_id, None)))
+                self._interrupt(id, error)
+            self._close(run_id, lambda: _waiting(None, _waits.pop(id, None)))
             return
-        if parents.pop(run_id, None) is None:  # a root that fails or is left early takes along what it leaves open
-            for other in [one for one in list(parents) if _root(one) == run_id]:
+        if parents.pop(id, None) is None:  # a root that fails or is left early takes along what it leaves open
+            for other in [one for one in list(parents) if _root(one) == id]:
                 parents.pop(other, None)
                 cancelled = error if isinstance(error, asyncio.CancelledError) else None
                 ledger.end(other, cancelled, stream_end=None if cancelled else "abandoned")
-        _waits.pop(run_id, None)
-        _langgraph.ended(run_id)
-        ledger.end(run_id, error)
+        _waits.pop(id, None)
+        _langgraph.ended(id)
+        ledger.end(id, error)
 
-    def _interrupt(self, run_id: Any, error: BaseException) -> None:
+    def _interrupt(self, id: Any, error: BaseException) -> None:
         waits = [getattr(one, "value", one) for one in (error.args[0] if error.args else ())]
-        above = run_id
+        above = id
         while above is not None:
             live = ledger.get(above)
             if live is not None:
@@ -218,10 +227,10 @@ def _waiting(outputs: Any, waits: Any) -> Any:
     return {**(outputs if isinstance(outputs, dict) else {}), "__interrupt__": waits}
 
 
-def _root(run_id: Any) -> Any:
-    while (above := parents.get(run_id)) is not None:
-        run_id = above
-    return run_id
+def _root(id: Any) -> Any:
+    while (above := parents.get(id)) is not None:
+        id = above
+    return id
 
 
 def _runnable(name: str, run_type: str | None, tags: Sequence[str], metadata: Mapping[str, Any]) -> Record:

@@ -19,7 +19,7 @@ from . import _langgraph
 from ._family import watch_family
 from ._hook import Call, Hook, Settings, Undo, all_there, replace
 from ._langchain import Handler, parents
-from ._langgraph import ledger
+from ._langgraph import ledger, number
 
 
 def _within(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -28,7 +28,7 @@ def _within(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def set_config_context(config: Any, *rest: Any) -> Any:
         result = original(config, *rest)
-        live = ledger.get(getattr(config.get("callbacks"), "parent_run_id", None))
+        live = ledger.get(number(getattr(config.get("callbacks"), "parent_run_id", None)))
         if live is not None:
             otel.attach(live.context)
         return result

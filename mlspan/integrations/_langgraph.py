@@ -23,6 +23,13 @@ from ..tracing.records import Agent, Named, Step, Workflow
 from ._hook import Hook, Undo, all_there, tap, watch
 
 ledger: Final = Ledger()  # of LangChain's runs, graphs and nodes among them
+
+
+def number(run_id: Any) -> Any:
+    """What a run is known by here: of a UUID its number, as a UUID's own hash is Python code."""
+    return getattr(run_id, "int", run_id)
+
+
 TRACE: Final = "mlspan_trace"  # in a checkpoint's metadata: trace id, span id, as in a traceparent
 _LOOP: Final = "langgraph.pregel._loop:PregelLoop"
 _LOOP_BEFORE_0_6: Final = "langgraph.pregel.loop:PregelLoop"
@@ -99,10 +106,14 @@ def ended(run_id: Any) -> None:
         _edges.pop(run_id, None)
 
 
+def _run(loop: Any) -> Any:
+    return number(getattr(getattr(loop, "manager", None), "run_id", None))
+
+
 def _begun(args: Any, _kwargs: Any) -> Any:
     """The loop has read its checkpoint and goes about its first step."""
     loop = args[0]
-    run_id = getattr(getattr(loop, "manager", None), "run_id", None)
+    run_id = _run(loop)
     live = ledger.own(run_id)
     if live is None:
         return NOTHING
@@ -153,7 +164,7 @@ def _stored(args: Any, _kwargs: Any) -> Any:
     loop = args[0]
     if getattr(loop, "checkpointer", None) is None:
         return NOTHING
-    run_id = getattr(getattr(loop, "manager", None), "run_id", None)
+    run_id = _run(loop)
     if (live := ledger.own(run_id)) is not None:
         with guard("looking at a checkpoint"):
             metadata = args[1] if len(args) > 1 else _kwargs["metadata"]
@@ -178,7 +189,7 @@ def _context(text: Any) -> SpanContext | None:
 
 
 def _wrote(args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
-    edges = _edges.get(getattr(getattr(args[0], "manager", None), "run_id", None))
+    edges = _edges.get(_run(args[0]))
     if edges is not None:
         task_id, writes = (*args[1:], *kwargs.values())[:2]
         edges.wrote(task_id, writes)

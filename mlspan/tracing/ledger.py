@@ -13,6 +13,8 @@ from .live import Live, go
 from .records import Observe, Record
 from .setup import runtime
 
+_reading = guard("reading an answer")
+
 
 class Ledger:
     """Lives by the framework's own id of the run, each open until its end is told.
@@ -37,16 +39,15 @@ class Ledger:
     def get(self, id: Hashable) -> Live | None:
         """The operation of *id*, or of the nearest run above that has not been folded away."""
         live = self._open.get(id)
-        return live if live is not None or not self._folded else self._open.get(self._unfolded(id))
+        return self._open.get(self._unfolded(id)) if live is None and self._folded else live
 
     def own(self, id: Hashable) -> Live | None:
         """The operation of *id* itself; None where it has been folded away."""
         return self._open.get(id)
 
     def _unfolded(self, id: Hashable) -> Hashable:
-        if self._folded:  # to ask a dict for a UUID runs Python code: it is not asked in vain
-            while id not in self._open and id in self._folded:
-                id = self._folded[id]
+        while id not in self._open and id in self._folded:
+            id = self._folded[id]
         return id
 
     def here(self) -> Hashable:
@@ -109,5 +110,5 @@ class Ledger:
 
     def observe(self, id: Hashable, value: Any) -> None:
         if (live := self._open.get(id)) is not None:
-            with guard("reading an answer"):
+            with _reading:
                 live.observe(value)

@@ -11,7 +11,7 @@ from functools import cache
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from weakref import ref
 
 from opentelemetry import context as otel
 from opentelemetry.trace import Span, Status, StatusCode, set_span_in_context
@@ -28,7 +28,7 @@ from .stream import AsyncStream, Stream
 if TYPE_CHECKING:
     from .setup import Runtime
 
-_streaming: WeakSet[Live] = WeakSet()  # what a stream that nobody has ended yet keeps open
+_outliving: dict[int, ref[Live]] = {}  # by id(): what nobody has ended yet, though its call is over
 _HOST = otel.create_key("mlspan-host")  # -> the Live of the framework's call to a model that we are inside of
 
 
@@ -86,7 +86,7 @@ class Live:
         draw: Draw | None = None,
     ) -> None:
         self._prepare(runtime, record, observe)
-        self._opening = record.attributes("start")
+        self._opening = record.opening()
         if draw is None:
             draw = runtime.starter().draw(parent.context if parent else otel.get_current())
         self.span: Span = draw.start(record.span_name, record.kind, {**self._opening, **surroundings()})
@@ -141,7 +141,7 @@ class Live:
 
     def outlive(self) -> None:
         """Be ended by the process's end at the latest."""
-        _streaming.add(self)
+        _outliving[id(self)] = ref(self)
 
     def first_chunk(self) -> None:
         """Note when a streamed answer began, the first time that this is called."""
@@ -170,6 +170,7 @@ class Live:
         """End the span, the first time that this is called. *collecting*: by a finalizer."""
         if not self._once.acquire(blocking=False):
             return
+        _outliving.pop(id(self), None)
         if isinstance(error, GeneratorExit):
             error, stream_end = None, stream_end or "closed"
         seconds = perf_counter() - self._started
@@ -214,13 +215,14 @@ class Live:
         link(span, record)
         if not span.is_recording():
             return
-        said = record.phases()
+        content, others = record.closing()
+        said = {name: policy.string(value) for name, value in content.items()} if policy.capture else {}
         # Content goes first: where the user's SpanLimits count attributes, the oldest are the ones to go.
-        content = {name: policy.string(value) for name, value in said["content"].items()} if policy.capture else {}
-        span.set_attributes(content | said["end"])
+        span.set_attributes(said | others)
         limit = getattr(getattr(span, "_limits", None), "max_span_attributes", None)
-        if said["start"] != self._opening or (limit is not None and limit < _MANY):
-            span.set_attributes(said["start"])
+        opening = record.opening()
+        if opening != self._opening or (limit is not None and limit < _MANY):
+            span.set_attributes(opening)
             span.update_name(record.span_name)
         if error is not None:
             self._fail(error, error_type or sc.ERROR_TYPE)
@@ -295,8 +297,9 @@ def _type_name(error: BaseException) -> str:
 
 def finish_streams() -> None:
     """End what abandoned streams still hold open: at shutdown there is no later."""
-    for live in list(_streaming):
-        live.finish(stream_end="abandoned")
+    for known in list(_outliving.values()):
+        if (live := known()) is not None:
+            live.finish(stream_end="abandoned")
 
 
 class _Nothing:

@@ -61,7 +61,7 @@ class Instruments:
             self._write(*measured)
 
     def _write(self, record: ModelCall, seconds: float, error_type: str | None) -> None:
-        named: dict[str, Any] = record.attributes("start")
+        named: dict[str, Any] = record.opening()
         if record.response_model:
             named[sc.RESPONSE_MODEL] = record.response_model
         self._duration.record(seconds, {**named, sc.ERROR_TYPE: error_type} if error_type else named)

@@ -58,6 +58,7 @@ class Fields:
     """As a dataclass to write and to read; what nobody has set takes no time and no room, as most of a call is not."""
 
     attrs: ClassVar[Mapping[str, Attr]] = {}  # by field
+    _starts: ClassVar[tuple[tuple[str, str], ...]] = ()  # field and name of each attribute of the start
     _given: ClassVar[Mapping[str, Any]] = {}  # what is set from the first: defaults that become attributes
     _makers: ClassVar[Mapping[str, Callable[[], Any]]] = {}
 
@@ -76,6 +77,7 @@ class Fields:
             elif isinstance(value, _New):
                 makers[field] = value.make
         cls.attrs, cls._makers = attrs, makers
+        cls._starts = tuple((field, one.name) for field, one in attrs.items() if one.when == "start")
         cls._given = {field: one.default for field, one in attrs.items() if one.default is not None}
 
     def __repr__(self) -> str:
@@ -114,20 +116,25 @@ class Record(Fields):
         """Spans elsewhere that led to this, each by the kind of its link."""
         return {}
 
-    def attributes(self, when: When) -> dict[str, Any]:
-        return self.phases()[when]
+    def opening(self) -> dict[str, Any]:
+        """The attributes of the start."""
+        own = vars(self)
+        return {name: value for field, name in self._starts if (value := own.get(field)) is not None}
 
-    def phases(self) -> dict[When, dict[str, Any]]:
-        """The attributes of each phase."""
-        found: dict[When, dict[str, Any]] = {"start": {}, "content": {}, "end": {}}
+    def closing(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The attributes of the end: those that are content, and the others."""
+        content: dict[str, Any] = {}
+        others: dict[str, Any] = {}
         attrs = self.attrs
         for field, value in vars(self).items():
             if value is not None and field in attrs:
                 name, when, _ = attrs[field]
-                found[when][name] = value
-        if self.extra:
-            found["end"].update(self.extra)
-        return found
+                if when == "end":
+                    others[name] = value
+                elif when == "content":
+                    content[name] = value
+        others.update(self.extra)
+        return content, others
 
 
 class ModelCall(Record):

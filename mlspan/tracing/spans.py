@@ -68,7 +68,9 @@ def _clean(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
         return attributes
     clean = dict(attributes)
     for name, kind in zip(attributes, kinds):  # noqa: B905  # as long, and saying so takes as long as all the rest
-        if kind not in _PLAIN:
+        if issubclass(kind, str) and kind is not str:
+            clean[name] = str.__str__(attributes[name])
+        elif kind not in _PLAIN:
             value = attributes[name]
             if kind not in {list, tuple} or len(kinds_in := set(map(type, value))) > 1 or not kinds_in <= _PLAIN:
                 return None
