@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import wrapt
-from opentelemetry.context import get_current
+from opentelemetry.context import Context, get_current
 
 from .._guard import guard, log, swallow, tell_once
 from ..tracing import policy, setup
@@ -182,12 +182,13 @@ class Hook:
 
     def open(self, begin: Begin, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The Live of a call that is to be recorded, else what stands in for it."""
-        if not self.records():
+        around = get_current()
+        if not self.records(around):
             return NOTHING
         try:  # a guard by hand: this is run for each call
             if (now := setup.runtime()) is None:
                 return NOTHING
-            draw = now.starter().draw(get_current())
+            draw = now.starter().draw(around)
             if draw.sampled is False and not now.instruments.wanted():
                 return NOTHING if draw.parent else Dropped(draw.dropped())
             if begun := begin(Call(args, kwargs, now.policy.capture, self.settings.options)):
@@ -197,10 +198,12 @@ class Hook:
                 raise
         return NOTHING
 
-    def records(self) -> bool:
-        """Whether a call that is made here and now is to be recorded."""
+    def records(self, around: Context | None = None) -> bool:
+        """Whether a call that is made here and now, or *around*, is to be recorded."""
         settings = self.settings
-        return not (suppressed() or not settings.log_traces or (settings.exclusive and active_run_id() is not None))
+        return not (
+            suppressed(around) or not settings.log_traces or (settings.exclusive and active_run_id() is not None)
+        )
 
 
 def _modules() -> list[tuple[str, Any]]:

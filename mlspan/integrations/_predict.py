@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from opentelemetry.trace import SpanContext, get_current_span
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 class Predict(Named):
     """A call of a trained model."""
 
+    linked: ClassVar[bool] = True
     type: str = attr(sc.KIND, "start", default=sc.PREDICT)
     name: str | None = attr(sc.FIT_ESTIMATOR, "start")
     library: str | None = attr(sc.FIT_LIBRARY, "start")

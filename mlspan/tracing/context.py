@@ -159,9 +159,11 @@ def is_shared(trace_id: int) -> bool:
     return trace_id in _shared
 
 
-def suppressed() -> bool:
-    """Whether the caller stands inside OpenTelemetry's ``suppress_instrumentation``."""
-    return bool(otel.get_value(otel._SUPPRESS_INSTRUMENTATION_KEY))  # OTel's own instrumentations read it so
+def suppressed(around: otel.Context | None = None) -> bool:
+    """Whether the caller, or who stands *around*, is inside OpenTelemetry's ``suppress_instrumentation``."""
+    if around is None:
+        around = otel.get_current()
+    return bool(around.get(otel._SUPPRESS_INSTRUMENTATION_KEY))  # OTel's own instrumentations read it so
 
 
 def active_run_id() -> str | None:

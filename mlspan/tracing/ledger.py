@@ -62,12 +62,13 @@ class Ledger:
         self, id: Hashable, record: Record, observe: Observe[Any] | None = None, *, parent: Hashable = None
     ) -> Live | None:
         """Open *id*; None where nothing is to be recorded."""
-        if suppressed() or (now := runtime()) is None:
+        around = otel.get_current()
+        if suppressed(around) or (now := runtime()) is None:
             return None
-        above = self._unfolded(parent)
-        inside = above is not None and self.here() == above
-        live = go(now, record, observe, parent=None if inside else self._open.get(above))
-        live.context = otel.set_value(self._here, id, live.context)
+        if parent is not None and around.get(self._here) != (above := self._unfolded(parent)):
+            host = self._open.get(above)
+            around = around if host is None else host.context
+        live = go(now, record, observe, draw=now.starter().draw(around), marks={self._here: id})
         live.outlive()
         self._open[id] = live
         return live

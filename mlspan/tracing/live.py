@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import traceback
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from time import perf_counter
@@ -22,13 +22,14 @@ from .causes import link
 from .context import surroundings
 from .envelope import Envelope, Wire
 from .records import HIDE, Chat, Embeddings, ModelCall, Observe, Record
-from .spans import Draw
+from .spans import SPAN, Draw
 from .stream import AsyncStream, Stream
 
 if TYPE_CHECKING:
     from .setup import Runtime
 
 _outliving: dict[int, ref[Live]] = {}  # by id(): what nobody has ended yet, though its call is over
+_UNMARKED: Mapping[str, object] = {}
 _HOST = otel.create_key("mlspan-host")  # -> the Live of the framework's call to a model that we are inside of
 
 
@@ -37,20 +38,27 @@ def go(
     record: Record,
     observe: Observe[Any] | None = None,
     *,
-    parent: Live | None = None,
     draw: Draw | None = None,
+    marks: Mapping[str, object] = _UNMARKED,
 ) -> Live:
-    """Start an operation. *parent* is another Live to stand under instead of the caller's current span.
+    """Start an operation.
 
-    *draw* is what the caller has decided of its span, if that is there already.
     A request that a framework's call to a model makes is no operation of its own: one call is one span.
+
+    Args:
+        runtime: what is configured.
+        record: what is known of it.
+        observe: reads its answer, or each chunk of it, into the record.
+        draw: what is decided of its span already; it stands below that of the caller if nobody says otherwise.
+        marks: what its context is to hold besides the span, by OpenTelemetry's keys of a context.
     """
+    if draw is None:
+        draw = runtime.starter().draw(otel.get_current())
     if isinstance(record, ModelCall):
-        around: otel.Context = draw.around if draw else parent.context if parent else otel.get_current()
-        host = around.get(_HOST)
+        host = draw.around.get(_HOST)
         if isinstance(host, Live) and host.takes(record):
             return Guest(host, runtime, record, observe)
-    return Live(runtime, record, observe, parent=parent, draw=draw)
+    return Live(runtime, record, observe, draw, marks)
 
 
 class Live:
@@ -77,20 +85,12 @@ class Live:
     )
 
     def __init__(
-        self,
-        runtime: Runtime,
-        record: Record,
-        observe: Observe[Any] | None = None,
-        *,
-        parent: Live | None = None,
-        draw: Draw | None = None,
+        self, runtime: Runtime, record: Record, observe: Observe[Any] | None, draw: Draw, marks: Mapping[str, object]
     ) -> None:
         self._prepare(runtime, record, observe)
         self._opening = record.opening()
-        if draw is None:
-            draw = runtime.starter().draw(parent.context if parent else otel.get_current())
         self.span: Span = draw.start(record.span_name, record.kind, {**self._opening, **surroundings()})
-        self.context: otel.Context = set_span_in_context(self.span, draw.around)
+        self.context = otel.Context({**draw.around, SPAN: self.span, **marks})
         if isinstance(record, ModelCall) and record.outer:
             self.context = otel.set_value(_HOST, self, self.context)
 
@@ -212,7 +212,8 @@ class Live:
 
     def _write(self, error: BaseException | None, error_type: str | None) -> None:
         record, policy, span = self.record, self._runtime.policy, self.span
-        link(span, record)
+        if record.linked:
+            link(span, record)
         if not span.is_recording():
             return
         content, others = record.closing()

@@ -88,6 +88,7 @@ class Record(Fields):
     """What every operation has. Its span ends with :attr:`stream_end` set if a stream was left early."""
 
     kind: ClassVar[SpanKind] = SpanKind.INTERNAL
+    linked: ClassVar[bool] = True  # whether one of its kind may have asked for, or been asked for by, another
     stream_end: Literal["closed", "abandoned"] | None = attr(sc.STREAM_END)
     extra: dict[str, Any] = new(dict)  # attributes of one framework only, by their full name
     failure: tuple[str, str] | None = None  # error type and message, where an answer rather than an exception tells
@@ -265,6 +266,7 @@ class Retrieval(Record):
 class Named(Record):
     """An operation known by its own name rather than a model's."""
 
+    linked: ClassVar[bool] = False
     operation: str | None = attr(sc.OPERATION, "start")
     name: str | None = None
     input: Any = attr(sc.INPUT, "content")
@@ -280,6 +282,7 @@ class Named(Record):
 
 
 class Tool(Named):
+    linked: ClassVar[bool] = True
     operation: str = attr(sc.OPERATION, "start", default=sc.EXECUTE_TOOL)
     name: str | None = attr(sc.TOOL_NAME, "start")
     type: str | None = attr(sc.TOOL_TYPE, "start")

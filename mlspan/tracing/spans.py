@@ -8,6 +8,7 @@ the tracer, the sampler or a limit is none of the usual ones, the tracer starts 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import inf
 from threading import Lock, RLock
 from time import time_ns
 from typing import Any, Final, NamedTuple
@@ -15,11 +16,23 @@ from typing import Any, Final, NamedTuple
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.sdk import trace as sdk
-from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, StaticSampler, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, ParentBased, Sampler, StaticSampler, TraceIdRatioBased
 from opentelemetry.sdk.util import BoundedList
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, Tracer, get_current_span
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    TraceFlags,
+    Tracer,
+    set_span_in_context,
+)
 
 _Fields = dict[str, Any]
+
+(SPAN,) = set_span_in_context(INVALID_SPAN, Context())  # under which a context holds its span
 
 _PLAIN: Final = frozenset({str, int, float, bool})  # what the SDK takes as it is
 _RANDOM: Final = 2  # of a trace whose id is random, where the SDK knows of that
@@ -49,12 +62,21 @@ class LeanSpan(sdk._Span):
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         bounded = self._attributes
         clean = _clean(attributes)
-        if clean is None or _overflows(vars(bounded), clean):
+        room = bounded.maxlen
+        if clean is None or (room is not None and len(bounded._dict) + len(clean) > room):
             super().set_attributes(attributes)
             return
         with self._lock:
             if self._end_time is None:
                 bounded._dict.update(clean)
+
+    def add_link(self, context: SpanContext, attributes: Mapping[str, Any] | None = None) -> None:
+        limits, clean = self._limits, _clean(attributes or {})
+        room, longest = limits.max_link_attributes, limits.max_attribute_length
+        if clean and longest is None and (room is None or len(clean) <= room):
+            self._add_link(Link(context, clean))
+        else:
+            super().add_link(context, attributes)
 
     def _readable_span(self) -> LeanSpan:
         """What processors are told of at the end. The SDK makes a copy; nothing can change us any more either."""
@@ -78,10 +100,6 @@ def _clean(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return clean
 
 
-def _overflows(bounded: Mapping[str, Any], more: Mapping[str, Any]) -> bool:
-    return bounded["maxlen"] is not None and len(bounded["_dict"]) + len(more) > bounded["maxlen"]
-
-
 class Draw(NamedTuple):
     """What is decided of a span before anything is read for it."""
 
@@ -96,7 +114,7 @@ class Draw(NamedTuple):
         """The span, as ``Tracer.start_span`` starts it; *attributes* are given away."""
         starter, around, sampled, parent, _, _ = self
         tracer, of_attributes = starter.tracer, starter.of_attributes
-        if sampled is None or (clean := _clean(attributes)) is None or _overflows(of_attributes, clean):
+        if sampled is None or len(attributes) > starter.room or (clean := _clean(attributes)) is None:
             return tracer.start_span(name, around, kind, attributes)  # type: ignore[no-any-return]
         if not sampled:
             return self.dropped()
@@ -135,9 +153,14 @@ class Starter:
     def __init__(self, tracer: Tracer) -> None:
         self.tracer: Any = tracer
         self.of_all, self.of_attributes = _templates(tracer)
+        most = self.of_attributes.get("maxlen")
+        self.room = inf if most is None else most  # for attributes
         # The SDK's attributes once had locks that may be taken twice.
         self.lock: Any = Lock if isinstance(self.of_attributes.get("_lock"), type(Lock())) else RLock
         self.metrics: Any = getattr(tracer, "_tracer_metrics", None)
+        sampler = getattr(tracer, "sampler", None)  # below, if it records whatever stands below what is recorded
+        follows = type(sampler) is ParentBased and sampler._local_parent_sampled is ALWAYS_ON
+        self._follower: Any = sampler if follows else self
         self._is_random: Any = getattr(getattr(tracer, "id_generator", None), "is_trace_id_random", None)
         self._passed_on = 0 if self._is_random is None else _RANDOM
         self._is_enabled: Callable[[], bool] | None = getattr(tracer, "_is_enabled", None)
@@ -146,10 +169,13 @@ class Starter:
         """Decide whether a span below that of *around* is recorded."""
         if not self.of_all or (self._is_enabled is not None and not self._is_enabled()):
             return Draw(self, around, sampled=None)
-        tracer, parent = self.tracer, get_current_span(around).get_span_context()
-        if parent.is_valid:
-            sampled, flags = _is_sampled(tracer.sampler, parent, parent.trace_id), parent.trace_flags & self._passed_on
-            return Draw(self, around, sampled, parent, parent.trace_id, flags)
+        tracer, above = self.tracer, around.get(SPAN)
+        parent = above.get_span_context() if isinstance(above, Span) else None
+        if parent is not None and parent.is_valid:
+            trace_id, sampler = parent.trace_id, tracer.sampler
+            follows = type(above) is LeanSpan and sampler is self._follower
+            sampled = follows or _is_sampled(sampler, parent, trace_id)
+            return Draw(self, around, sampled, parent, trace_id, parent.trace_flags & self._passed_on)
         trace_id = tracer.id_generator.generate_trace_id()
         flags = self._passed_on and self._is_random() << 1
         return Draw(self, around, _is_sampled(tracer.sampler, None, trace_id), None, trace_id, flags)

@@ -123,7 +123,7 @@ class _Session:
             input=self._asked if kept else None,
         )
         self._asked = []
-        self._open[id] = go(now, chat, _observe, parent=self.live)
+        self._open[id] = go(now, chat, _observe, draw=now.starter().draw(self.live.context))
 
     def _done(self, response: Any) -> None:
         id = dig(response, "id", str) or ""
