@@ -56,8 +56,7 @@ class LeanSpan(sdk._Span):
     def __getattr__(self, name: str) -> Any:
         if name not in _LATER:
             raise AttributeError(name)
-        made = self.__dict__[name] = BoundedList(getattr(self._limits, _LATER[name]))
-        return made
+        return self.__dict__.setdefault(name, BoundedList(getattr(self._limits, _LATER[name])))
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         bounded = self._attributes
@@ -74,7 +73,7 @@ class LeanSpan(sdk._Span):
         limits, clean = self._limits, _clean(attributes or {})
         room, longest = limits.max_link_attributes, limits.max_attribute_length
         if clean and longest is None and (room is None or len(clean) <= room):
-            self._add_link(Link(context, clean))
+            self._add_link(Link(context, dict(clean)))
         else:
             super().add_link(context, attributes)
 
