@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from .._guard import guard
@@ -169,8 +170,8 @@ class Handler:
             return
         if own := [tag for tag in tags if not tag.startswith(_OWN_TAGS)]:
             record.extra["mlspan.langchain.tags"] = own
-        for key, value in metadata.items():
-            if not key.startswith(_OWN_METADATA) and isinstance(value, (str, bool, int, float)):
+        for key in _users(tuple(metadata)):
+            if isinstance(value := metadata[key], (str, bool, int, float)):
                 record.extra[f"mlspan.langchain.metadata.{key}"] = value
         now = runtime()
         if now is not None and now.policy.capture:
@@ -220,6 +221,12 @@ class Handler:
 _waits: Final[dict[Any, Any]] = {}  # run -> what the interrupt inside of it asks, until the run ends
 
 
+@lru_cache(maxsize=1000)
+def _users(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of a run's metadata that LangChain and LangGraph have not put there."""
+    return tuple(key for key in keys if not key.startswith(_OWN_METADATA))
+
+
 def _waiting(outputs: Any, waits: Any) -> Any:
     """What a run gives, and what it waits for, as LangGraph tells its caller."""
     if waits is None:
@@ -238,7 +245,7 @@ def _runnable(name: str, run_type: str | None, tags: Sequence[str], metadata: Ma
     thread, whose = metadata.get("thread_id"), metadata.get("ls_integration")
     conversation = str(thread) if thread is not None else None
     unnamed = name == "LangGraph"  # the name of a class: the conventions want none then
-    if any(tag.startswith("graph:step:") for tag in tags):
+    if "langgraph_step" in metadata and any(tag.startswith("graph:step:") for tag in tags):
         return Step(type="node", name=name, extra={"mlspan.langgraph.step": metadata.get("langgraph_step")})
     if whose == "langchain_create_agent" and (unnamed or metadata.get("lc_agent_name") == name):
         return Agent(name=None if unnamed else name, conversation=conversation)
