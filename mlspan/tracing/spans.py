@@ -8,7 +8,9 @@ the tracer, the sampler or a limit is none of the usual ones, the tracer starts 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import compress
 from math import inf
+from operator import not_
 from threading import Lock, RLock
 from time import time_ns
 from typing import Any, Final, NamedTuple
@@ -84,18 +86,18 @@ class LeanSpan(sdk._Span):
 
 def _clean(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """*attributes* as the SDK would keep them; None where it has to look at a value more closely."""
-    kinds = list(map(type, attributes.values()))
-    if _PLAIN.issuperset(kinds):
+    odd = list(compress(attributes, map(not_, map(_PLAIN.__contains__, map(type, attributes.values())))))
+    if not odd:
         return attributes
     clean = dict(attributes)
-    for name, kind in zip(attributes, kinds):  # noqa: B905  # as long, and saying so takes as long as all the rest
-        if issubclass(kind, str) and kind is not str:
-            clean[name] = str.__str__(attributes[name])
-        elif kind not in _PLAIN:
-            value = attributes[name]
-            if kind not in {list, tuple} or len(kinds_in := set(map(type, value))) > 1 or not kinds_in <= _PLAIN:
-                return None
+    for name in odd:
+        value = attributes[name]
+        if isinstance(value, str):
+            clean[name] = str.__str__(value)
+        elif type(value) in {list, tuple} and len(kinds := set(map(type, value))) <= 1 and kinds <= _PLAIN:
             clean[name] = tuple(value)
+        else:
+            return None
     return clean
 
 
