@@ -7,7 +7,7 @@ the tracer, the sampler or a limit is none of the usual ones, the tracer starts 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import compress
 from math import inf
 from operator import not_
@@ -54,11 +54,29 @@ class LeanSpan(sdk._Span):
 
     _attributes: Any
     _resource: Any
+    _events: Any
+    _links: Any
 
     def __getattr__(self, name: str) -> Any:
         if name not in _LATER:
             raise AttributeError(name)
         return self.__dict__.setdefault(name, BoundedList(getattr(self._limits, _LATER[name])))
+
+    @property
+    def events(self) -> Sequence[sdk.Event]:
+        return tuple(self.__dict__.get("_events", ()))
+
+    @property
+    def links(self) -> Sequence[Link]:
+        return tuple(self.__dict__.get("_links", ()))
+
+    @property
+    def dropped_events(self) -> int:
+        return self._events.dropped if "_events" in self.__dict__ else 0
+
+    @property
+    def dropped_links(self) -> int:
+        return self._links.dropped if "_links" in self.__dict__ else 0
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         bounded = self._attributes
