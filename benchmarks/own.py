@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import resource
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from time import perf_counter
+from time import sleep
 from typing import Any
 
 from cases import CASES, Setting, bare_client, call, client
@@ -59,32 +61,45 @@ def not_recorded(setting: Setting) -> dict[str, Time]:
 
 
 def threads(setting: Setting) -> dict[str, Time]:
-    """Calls per second of 64 threads, each behind a wait of 0.4 s as a network would have: ours beside the bare."""
+    """What 64 threads at once keep of a bare client's throughput, and what being at once costs them.
+
+    Behind a wait of 0.1 s, as a network has one, the processor is free for a part of the time. Without one the lock of
+    the interpreter is always taken: what 64 threads then take more than one after the other, beside what the bare
+    client's do, is due to our locks.
+    """
     bare = bare_client()
     setting["turn_on"]()
-    watched = client()
+    clients = {"bare": bare, "watched": client()}
+    waiting = turns({name: partial(_crowd, each, 8, 64, 0.1) for name, each in clients.items()}, 6)
+    both = itertools.product((1, 64), clients.items())
+    took = turns({f"{name} {size}": partial(_crowd, each, 10, size) for size, (name, each) in both}, 16)
 
-    def throughput(client: Any) -> float:
-        def work() -> None:
-            for _ in range(8):
-                pause.wait(0.4)  # nobody sets it
-                call(client)
+    def over(one: Time, other: Time) -> Time:
+        return Time(one.median / other.median, one.low / other.low)
 
-        pause = threading.Event()
-        crowd = [threading.Thread(target=work) for _ in range(64)]
-        started = perf_counter()
+    return {
+        "throughput behind a wait, of the bare client's": over(waiting["bare"], waiting["watched"]),
+        "time at once to one after the other, of the bare client's": over(
+            over(took["watched 64"], took["watched 1"]), over(took["bare 64"], took["bare 1"])
+        ),
+    }
+
+
+def _crowd(client: Any, calls: int, at_once: int, wait: float = 0) -> None:
+    """64 threads, each with so many calls."""
+
+    def work() -> None:
+        for _ in range(calls):
+            if wait:
+                sleep(wait)
+            call(client)
+
+    for _ in range(0, 64, at_once):
+        crowd = [threading.Thread(target=work) for _ in range(at_once)]
         for one in crowd:
             one.start()
         for one in crowd:
             one.join()
-        return 64 * 8 / (perf_counter() - started)
-
-    rates: dict[str, list[float]] = {"bare": [], "watched": []}
-    for _ in range(5):
-        for name, of in (("bare", bare), ("watched", watched)):
-            rates[name].append(throughput(of))
-    best = {name: max(rate) for name, rate in rates.items()}
-    return {"calls a second": Time(best["watched"], best["bare"])}
 
 
 def memory(setting: Setting) -> dict[str, Time]:
