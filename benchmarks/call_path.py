@@ -42,7 +42,9 @@ def stacks(seconds: float) -> Counter[tuple[str, ...]]:
         out = Path(place) / "stacks"
         record = [spy, "record", "--rate", "1000", "--format", "raw", "--full-filenames", "--output", out, "--"]
         command = [*record, sys.executable, __file__, "--loop", str(seconds)]
-        subprocess.run(command, check=True, capture_output=True)
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(done.stderr)  # where a container forbids looking at other processes
         found: Counter[tuple[str, ...]] = Counter()
         for line in out.read_text().splitlines():
             stack, _, count = line.rpartition(" ")

@@ -46,6 +46,7 @@ CHOICE = {"index": 0, "finish_reason": "stop", "logprobs": None, "message": ANSW
 WHOLE = {**HEAD, "object": "chat.completion", "usage": USAGE, "choices": [CHOICE]}
 SAID = {"index": 0, "delta": {"content": "word "}, "logprobs": None, "finish_reason": None}
 CHUNK = {**HEAD, "object": "chat.completion.chunk", "usage": None, "choices": [SAID]}
+LAST = {**CHUNK, "choices": [{**SAID, "delta": {}, "finish_reason": "stop"}]}
 BODY = json.dumps(WHOLE).encode()
 
 
@@ -156,8 +157,8 @@ def chat_async(setting: Setting) -> dict[str, Time]:
 
 
 def stream(setting: Setting) -> dict[str, Time]:
-    """What each chunk adds: by the difference between a stream of 200 and one of one."""
-    chunks = [ChatCompletionChunk.model_validate(CHUNK) for _ in range(CHUNKS)]
+    """What each chunk adds: by the difference between a stream of 200 and one of two."""
+    chunks = [ChatCompletionChunk.model_validate(each) for each in [CHUNK] * (CHUNKS - 1) + [LAST]]
     few: list[Any] = []
 
     def request(client: Any, cast_to: Any, _: Any, *, stream_cls: Any = None, **_more: Any) -> Any:
@@ -177,10 +178,10 @@ def stream(setting: Setting) -> dict[str, Time]:
     _expect_spans(setting, lambda: read(watched))
     variants = {"bare": lambda: read(bare), "watched": lambda: read(watched)}
     whole = turns(variants, setting["rounds"])
-    few.append(chunks[0])
-    one = turns(variants, setting["rounds"])
-    of_call = one["watched"].over(one["bare"])
-    return {"chunk": whole["watched"].over(whole["bare"]).over(of_call, CHUNKS - 1)}
+    few.extend(chunks[-2:])
+    two = turns(variants, setting["rounds"])
+    of_call = two["watched"].over(two["bare"])
+    return {"chunk": whole["watched"].over(whole["bare"]).over(of_call, CHUNKS - len(few))}
 
 
 def langchain(setting: Setting) -> dict[str, Time]:

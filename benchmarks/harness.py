@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import random
 import statistics
 from collections.abc import Callable, Mapping
 from time import perf_counter
@@ -25,10 +26,15 @@ class Time(NamedTuple):
 
 
 def turns(variants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Time]:
-    """The times of each variant, over *rounds* in which each takes its turn, after some to warm up."""
+    """The times of each variant, over *rounds* in which each takes its turn, after some to warm up.
+
+    In an order that changes, as whoever comes after a heavy one finds the processor's caches without its own.
+    """
     times: dict[str, list[float]] = {name: [] for name in variants}
+    order, dice = list(variants.items()), random.Random(0)
     for turn in range(-rounds // 10, rounds):
-        for name, run in variants.items():
+        dice.shuffle(order)
+        for name, run in order:
             taken = run.turn() if isinstance(run, Apart) else timed(run)
             if turn >= 0:
                 times[name].append(taken)

@@ -72,7 +72,7 @@ def threads(setting: Setting) -> dict[str, Time]:
     clients = {"bare": bare, "watched": client()}
     waiting = turns({name: partial(_crowd, each, 8, 64, 0.1) for name, each in clients.items()}, 6)
     both = itertools.product((1, 64), clients.items())
-    took = turns({f"{name} {size}": partial(_crowd, each, 10, size) for size, (name, each) in both}, 16)
+    took = turns({f"{name} {size}": partial(_crowd, each, 5, size) for size, (name, each) in both}, 30)
 
     def over(one: Time, other: Time) -> Time:
         return Time(one.median / other.median, one.low / other.low)

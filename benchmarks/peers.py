@@ -121,7 +121,7 @@ PEERS = {
     "mlspan": Peer("mlspan", (), _mlspan),  # in the environment that we are in
     "otel": Peer(
         "OpenTelemetry GenAI",
-        ("opentelemetry-instrumentation-genai-openai", "opentelemetry-instrumentation-genai-langchain"),
+        ("opentelemetry-instrumentation-genai-openai", "opentelemetry-instrumentation-genai-langchain", "langchain"),
         _genai("openai:OpenAIInstrumentor", "langchain:LangChainInstrumentor"),
     ),
     "openinference": Peer(

@@ -29,6 +29,11 @@ class Failed(Exception):  # noqa: N818  # what it says stands in the table
 Figures = dict[str, tuple[float, float]]  # by name: the median and the lowest decile
 
 
+def who(key: str) -> str:
+    """Whose a peer's key is, without the framework that has an environment of its own."""
+    return key.partition("-")[0]
+
+
 @functools.cache
 def python(key: str, peer: Peer) -> str:
     """The interpreter of a peer's environment, which is made, or made new, first."""
@@ -128,10 +133,10 @@ def main() -> None:
     cases = list(dict.fromkeys(case for peer in PEERS.values() for case in peer.cases))
     said.add_argument("cases", nargs="*", help=", ".join([*cases, *OWN]))
     said.add_argument("--rounds", type=int, default=600)
-    said.add_argument("--peers", help="who, with commas between: " + ", ".join(PEERS))
+    said.add_argument("--peers", help="who, with commas between: " + ", ".join(dict.fromkeys(map(who, PEERS))))
     options = said.parse_args()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process compiles all that it imports
-    peers = {key: PEERS[key] for key in (options.peers or ",".join(PEERS)).split(",")}
+    peers = {key: peer for key, peer in PEERS.items() if not options.peers or who(key) in options.peers.split(",")}
     wanted = options.cases or [*cases, *OWN]
     print("Microseconds: the median, and in brackets the lowest decile.")
     for case in wanted:
