@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from statistics import median
 from time import sleep
 from typing import Any
 
@@ -23,14 +24,17 @@ from mlspan import integrations, tracing
 
 
 def content_off(setting: Setting) -> dict[str, Time]:
-    """Content on and off, taking turns: what each adds to the bare call."""
+    """Content on and off, six blocks of calls each by turns: what each adds to the bare call."""
     bare = bare_client()
     setting["turn_on"]()
     watched = client()
-    on = turns({"bare": lambda: call(bare), "watched": lambda: call(watched)}, setting["rounds"])
-    tracing.configure(tracking_uri="none", capture_content=False)
-    off = turns({"bare": lambda: call(bare), "watched": lambda: call(watched)}, setting["rounds"])
-    return {"on": on["watched"].over(on["bare"]), "off": off["watched"].over(off["bare"])}
+    found: dict[str, list[Time]] = {"on": [], "off": []}
+    for block in range(12):
+        kept = block % 2 == 0
+        tracing.configure(tracking_uri="none", capture_content=kept)
+        times = turns({"bare": lambda: call(bare), "watched": lambda: call(watched)}, setting["rounds"] // 4)
+        found["on" if kept else "off"].append(times["watched"].over(times["bare"]))
+    return {name: Time(*map(median, zip(*added, strict=True))) for name, added in found.items()}
 
 
 def not_recorded(setting: Setting) -> dict[str, Time]:
