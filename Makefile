@@ -62,6 +62,7 @@ format: .venv/.test ## lay the code out
 bench: .venv/.test ## the figures of docs/performance.md
 	@$(BIN)/python benchmarks/run.py
 	@$(BIN)/python benchmarks/drain.py
+	@$(BIN)/python benchmarks/call_path.py
 
 docs: .venv/.test ## the site, in site/
 	@$(BIN)/mkdocs build --strict

@@ -6,11 +6,12 @@ import asyncio
 import itertools
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, TypedDict
 
 import openai
 from harness import Apart, Counting, Time, bare_span, turns
-from openai.types.chat import ChatCompletionChunk
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from opentelemetry import trace
 
 try:  # what the client speaks HTTP with
@@ -20,12 +21,32 @@ except ImportError:
 
 CHUNKS = 200
 MESSAGES: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is the weather?"}]
-USAGE = {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17}
-HEAD = {"id": "chatcmpl-1", "created": 1, "model": "gpt-4o-mini"}
-ANSWER = {"role": "assistant", "content": "Sunny, 21 degrees."}
-CHOICE = {"index": 0, "finish_reason": "stop", "message": ANSWER}
+# An answer as OpenAI's API gives it, whole: some of those measured here raise, and catch, where a part is missing.
+USAGE = {
+    "prompt_tokens": 12,
+    "completion_tokens": 5,
+    "total_tokens": 17,
+    "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+    "completion_tokens_details": {
+        "reasoning_tokens": 0,
+        "audio_tokens": 0,
+        "accepted_prediction_tokens": 0,
+        "rejected_prediction_tokens": 0,
+    },
+}
+HEAD = {
+    "id": "chatcmpl-1",
+    "created": 1,
+    "model": "gpt-4o-mini-2024-07-18",
+    "service_tier": "default",
+    "system_fingerprint": "fp_1",
+}
+ANSWER = {"role": "assistant", "content": "Sunny, 21 degrees.", "refusal": None, "annotations": []}
+CHOICE = {"index": 0, "finish_reason": "stop", "logprobs": None, "message": ANSWER}
 WHOLE = {**HEAD, "object": "chat.completion", "usage": USAGE, "choices": [CHOICE]}
-CHUNK = {**HEAD, "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "word "}}]}
+SAID = {"index": 0, "delta": {"content": "word "}, "logprobs": None, "finish_reason": None}
+CHUNK = {**HEAD, "object": "chat.completion.chunk", "usage": None, "choices": [SAID]}
+LAST = {**CHUNK, "choices": [{**SAID, "delta": {}, "finish_reason": "stop"}]}
 BODY = json.dumps(WHOLE).encode()
 
 
@@ -85,15 +106,34 @@ def describe(span: trace.Span, got: Any) -> None:
     span.set_attribute("gen_ai.response.id", got.id)
     span.set_attribute("gen_ai.response.model", got.model)
     span.set_attribute("gen_ai.response.finish_reasons", [choice.finish_reason])
-    span.set_attribute("gen_ai.usage.input_tokens", got.usage.prompt_tokens if got.usage else 0)
-    span.set_attribute("gen_ai.usage.output_tokens", got.usage.completion_tokens if got.usage else 0)
+    span.set_attribute("openai.response.service_tier", got.service_tier)
+    span.set_attribute("openai.response.system_fingerprint", got.system_fingerprint)
+    span.set_attribute("gen_ai.usage.input_tokens", got.usage.prompt_tokens)
+    span.set_attribute("gen_ai.usage.output_tokens", got.usage.completion_tokens)
+    span.set_attribute("gen_ai.usage.cache_read.input_tokens", got.usage.prompt_tokens_details.cached_tokens)
+    span.set_attribute("gen_ai.usage.audio.input_tokens", got.usage.prompt_tokens_details.audio_tokens)
+    span.set_attribute("gen_ai.usage.reasoning.output_tokens", got.usage.completion_tokens_details.reasoning_tokens)
+    span.set_attribute("gen_ai.usage.audio.output_tokens", got.usage.completion_tokens_details.audio_tokens)
     span.set_attribute("gen_ai.input.messages", json.dumps(asked))
     span.set_attribute("gen_ai.output.messages", json.dumps([{**said, "finish_reason": choice.finish_reason}]))
 
 
-def added(times: dict[str, Time]) -> dict[str, Time]:
+def _of_the_floor(setting: Setting, variants: dict[str, Callable[[], object]]) -> dict[str, Time]:
+    """What a span by hand and what being watched adds; ours has to be the very span that was written by hand."""
+    _expect_spans(setting, variants["watched"])
+    ours = setting["counting"].last
+    _expect_spans(setting, variants["hand"])
+    if ours.instrumentation_scope.name.startswith("mlspan"):
+        assert _told(ours) == _told(setting["counting"].last), "not the span that the floor is"
+    times = turns(variants, setting["rounds"])
     bare = times["bare"]
     return {"bare": bare, "floor": times["hand"].over(bare), "added": times["watched"].over(bare)}
+
+
+def _told(span: Any) -> dict[str, Any]:
+    """All that a span says, but for where JSON has spaces."""
+    said = {name: json.loads(value) if name.endswith(".messages") else value for name, value in span.attributes.items()}
+    return {**said, "name": span.name, "kind": span.kind, "status": span.status.status_code, "events": span.events}
 
 
 def chat(setting: Setting) -> dict[str, Time]:
@@ -101,8 +141,7 @@ def chat(setting: Setting) -> dict[str, Time]:
     setting["turn_on"]()
     watched, tracer = client(), setting["tracer"]
     variants = {"bare": lambda: call(bare), "hand": lambda: by_hand(bare, tracer), "watched": lambda: call(watched)}
-    _expect_spans(setting, variants["watched"])
-    return added(turns(variants, setting["rounds"]))
+    return _of_the_floor(setting, variants)
 
 
 def chat_async(setting: Setting) -> dict[str, Time]:
@@ -114,13 +153,12 @@ def chat_async(setting: Setting) -> dict[str, Time]:
         "hand": lambda: loop.run_until_complete(by_hand_async(bare, setting["tracer"])),
         "watched": lambda: loop.run_until_complete(call(watched)),
     }
-    _expect_spans(setting, variants["watched"])
-    return added(turns(variants, setting["rounds"]))
+    return _of_the_floor(setting, variants)
 
 
 def stream(setting: Setting) -> dict[str, Time]:
-    """What each chunk adds: by the difference between a stream of 200 and one of one."""
-    chunks = [ChatCompletionChunk.model_validate(CHUNK) for _ in range(CHUNKS)]
+    """What each chunk adds: by the difference between a stream of 200 and one of two."""
+    chunks = [ChatCompletionChunk.model_validate(each) for each in [CHUNK] * (CHUNKS - 1) + [LAST]]
     few: list[Any] = []
 
     def request(client: Any, cast_to: Any, _: Any, *, stream_cls: Any = None, **_more: Any) -> Any:
@@ -140,10 +178,10 @@ def stream(setting: Setting) -> dict[str, Time]:
     _expect_spans(setting, lambda: read(watched))
     variants = {"bare": lambda: read(bare), "watched": lambda: read(watched)}
     whole = turns(variants, setting["rounds"])
-    few.append(chunks[0])
-    one = turns(variants, setting["rounds"])
-    of_call = one["watched"].over(one["bare"])
-    return {"chunk": whole["watched"].over(whole["bare"]).over(of_call, CHUNKS - 1)}
+    few.extend(chunks[-2:])
+    two = turns(variants, setting["rounds"])
+    of_call = two["watched"].over(two["bare"])
+    return {"chunk": whole["watched"].over(whole["bare"]).over(of_call, CHUNKS - len(few))}
 
 
 def langchain(setting: Setting) -> dict[str, Time]:
@@ -180,8 +218,58 @@ def langgraph(setting: Setting) -> dict[str, Time]:
     return _spans_each(setting, graph, lambda made: made.invoke({"question": "What is the weather?"}))
 
 
+def llama_index(setting: Setting) -> dict[str, Time]:
+    """A question to an index in memory: a query, a retrieval, an embedding and a completion."""
+
+    from llama_index.core import Document, MockEmbedding, VectorStoreIndex
+    from llama_index.core.llms import MockLLM
+
+    def engine() -> Any:
+        shelf = [Document(text="Cats purr."), Document(text="Dogs bark.")]
+        index = VectorStoreIndex.from_documents(shelf, embed_model=MockEmbedding(embed_dim=8))
+        return index.as_query_engine(llm=MockLLM(max_tokens=3))
+
+    return _spans_each(setting, engine, lambda made: made.query("What do cats do?"))
+
+
+def autogen(setting: Setting) -> dict[str, Time]:
+    """An agent that asks a tool, and a model twice: AutoGen's model of OpenAI, over a client that answers at once."""
+
+    from autogen_agentchat.agents import AssistantAgent
+    from autogen_core import CancellationToken
+    from autogen_ext.models.openai import BaseOpenAIChatCompletionClient
+
+    asked = {"type": "function", "id": "call_1", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}
+    asks = {"index": 0, "finish_reason": "tool_calls", "message": {**ANSWER, "content": None, "tool_calls": [asked]}}
+    answers = [ChatCompletion.model_validate({**WHOLE, "choices": [choice]}) for choice in (asks, CHOICE)]
+    capabilities = {"vision": False, "function_calling": True, "json_output": True, "structured_output": True}
+
+    async def weather(city: str) -> str:  # one that is no coroutine runs in a thread, which no fork takes along
+        """The weather in a city."""
+        return f"Sunny in {city}."
+
+    def agent() -> Any:
+        turn = itertools.cycle(answers)
+
+        async def create(**_: Any) -> Any:
+            return next(turn)
+
+        client = SimpleNamespace(chat=SimpleNamespace(completions=SimpleNamespace(create=create)))
+        model = BaseOpenAIChatCompletionClient(
+            client, create_args={"model": HEAD["model"]}, model_info={**capabilities, "family": "gpt-4o"}
+        )
+        made = AssistantAgent("scout", model, tools=[weather], reflect_on_tool_use=True)
+        return made, asyncio.new_event_loop()
+
+    async def ask(agent: Any) -> None:
+        await agent.on_reset(CancellationToken())  # each run is the first
+        await agent.run(task="What is the weather in Oslo?")
+
+    return _spans_each(setting, agent, lambda made: made[1].run_until_complete(ask(made[0])))
+
+
 def _spans_each(setting: Setting, make: Callable[[], Any], run: Callable[[Any], object]) -> dict[str, Time]:
-    """What each span adds to a run, beside the least that any span costs."""
+    """What a run adds, and what that is for each of its spans, beside the least that any span costs."""
     bare = make()
     run(bare)
     apart = Apart(lambda: run(bare))
@@ -190,7 +278,9 @@ def _spans_each(setting: Setting, make: Callable[[], Any], run: Callable[[Any], 
     spans = _expect_spans(setting, lambda: run(watched))
     times = turns({"bare": apart, "watched": lambda: run(watched)}, setting["rounds"])
     least = turns({"span": lambda: bare_span(setting["tracer"])}, 2000)["span"]
-    return {"span": times["watched"].over(times["bare"], spans), "least": least, "spans": Time(spans, spans)}
+    adds = times["watched"].over(times["bare"])
+    each = times["watched"].over(times["bare"], spans)
+    return {"bare": times["bare"], "adds": adds, "spans": Time(spans, spans), "each": each, "least": least}
 
 
 def _expect_spans(setting: Setting, run: Callable[[], object]) -> int:
@@ -209,4 +299,6 @@ CASES: dict[str, Callable[[Setting], dict[str, Time]]] = {
     "stream": stream,
     "langchain": langchain,
     "langgraph": langgraph,
+    "llama_index": llama_index,
+    "autogen": autogen,
 }

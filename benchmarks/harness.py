@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import random
 import statistics
 from collections.abc import Callable, Mapping
 from time import perf_counter
@@ -25,10 +26,15 @@ class Time(NamedTuple):
 
 
 def turns(variants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Time]:
-    """The times of each variant, over *rounds* in which each takes its turn, after some to warm up."""
+    """The times of each variant, over *rounds* in which each takes its turn, after some to warm up.
+
+    In an order that changes, as whoever comes after a heavy one finds the processor's caches without its own.
+    """
     times: dict[str, list[float]] = {name: [] for name in variants}
+    order, dice = list(variants.items()), random.Random(0)
     for turn in range(-rounds // 10, rounds):
-        for name, run in variants.items():
+        dice.shuffle(order)
+        for name, run in order:
             taken = run.turn() if isinstance(run, Apart) else timed(run)
             if turn >= 0:
                 times[name].append(taken)
@@ -63,16 +69,17 @@ class Counting(SpanProcessor):
     """Where spans go: they are counted and forgotten. Exporting is measured elsewhere."""
 
     ended = 0
+    last: Any = None
 
-    def on_end(self, span: object) -> None:  # noqa: ARG002  # the SDK's signature
+    def on_end(self, span: object) -> None:
         self.ended += 1
+        self.last = span
 
 
 def provider() -> tuple[TracerProvider, Counting]:
-    """The application's TracerProvider, set for the whole process."""
+    """The application's TracerProvider, which turning on sets: before that, a framework's own spans are none."""
     made, counting = TracerProvider(shutdown_on_exit=False), Counting()
     made.add_span_processor(counting)
-    trace.set_tracer_provider(made)
     return made, counting
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import resource
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from time import perf_counter
+from statistics import median
+from time import sleep
 from typing import Any
 
 from cases import CASES, Setting, bare_client, call, client
@@ -21,14 +24,17 @@ from mlspan import integrations, tracing
 
 
 def content_off(setting: Setting) -> dict[str, Time]:
-    """Content on and off, taking turns: what each adds to the bare call."""
+    """Content on and off, six blocks of calls each by turns: what each adds to the bare call."""
     bare = bare_client()
     setting["turn_on"]()
     watched = client()
-    on = turns({"bare": lambda: call(bare), "watched": lambda: call(watched)}, setting["rounds"])
-    tracing.configure(tracking_uri="none", capture_content=False)
-    off = turns({"bare": lambda: call(bare), "watched": lambda: call(watched)}, setting["rounds"])
-    return {"on": on["watched"].over(on["bare"]), "off": off["watched"].over(off["bare"])}
+    found: dict[str, list[Time]] = {"on": [], "off": []}
+    for block in range(12):
+        kept = block % 2 == 0
+        tracing.configure(tracking_uri="none", capture_content=kept)
+        times = turns({"bare": lambda: call(bare), "watched": lambda: call(watched)}, setting["rounds"] // 4)
+        found["on" if kept else "off"].append(times["watched"].over(times["bare"]))
+    return {name: Time(*map(median, zip(*added, strict=True))) for name, added in found.items()}
 
 
 def not_recorded(setting: Setting) -> dict[str, Time]:
@@ -59,32 +65,45 @@ def not_recorded(setting: Setting) -> dict[str, Time]:
 
 
 def threads(setting: Setting) -> dict[str, Time]:
-    """Calls per second of 64 threads, each behind a wait of 0.4 s as a network would have: ours beside the bare."""
+    """What 64 threads at once keep of a bare client's throughput, and what being at once costs them.
+
+    Behind a wait of 0.1 s, as a network has one, the processor is free for a part of the time. Without one the lock of
+    the interpreter is always taken: what 64 threads then take more than one after the other, beside what the bare
+    client's do, is due to our locks.
+    """
     bare = bare_client()
     setting["turn_on"]()
-    watched = client()
+    clients = {"bare": bare, "watched": client()}
+    waiting = turns({name: partial(_crowd, each, 8, 64, 0.1) for name, each in clients.items()}, 6)
+    both = itertools.product((1, 64), clients.items())
+    took = turns({f"{name} {size}": partial(_crowd, each, 5, size) for size, (name, each) in both}, 30)
 
-    def throughput(client: Any) -> float:
-        def work() -> None:
-            for _ in range(8):
-                pause.wait(0.4)  # nobody sets it
-                call(client)
+    def over(one: Time, other: Time) -> Time:
+        return Time(one.median / other.median, one.low / other.low)
 
-        pause = threading.Event()
-        crowd = [threading.Thread(target=work) for _ in range(64)]
-        started = perf_counter()
+    return {
+        "throughput behind a wait, of the bare client's": over(waiting["bare"], waiting["watched"]),
+        "time at once to one after the other, of the bare client's": over(
+            over(took["watched 64"], took["watched 1"]), over(took["bare 64"], took["bare 1"])
+        ),
+    }
+
+
+def _crowd(client: Any, calls: int, at_once: int, wait: float = 0) -> None:
+    """64 threads, each with so many calls."""
+
+    def work() -> None:
+        for _ in range(calls):
+            if wait:
+                sleep(wait)
+            call(client)
+
+    for _ in range(0, 64, at_once):
+        crowd = [threading.Thread(target=work) for _ in range(at_once)]
         for one in crowd:
             one.start()
         for one in crowd:
             one.join()
-        return 64 * 8 / (perf_counter() - started)
-
-    rates: dict[str, list[float]] = {"bare": [], "watched": []}
-    for _ in range(5):
-        for name, of in (("bare", bare), ("watched", watched)):
-            rates[name].append(throughput(of))
-    best = {name: max(rate) for name, rate in rates.items()}
-    return {"calls a second": Time(best["watched"], best["bare"])}
 
 
 def memory(setting: Setting) -> dict[str, Time]:

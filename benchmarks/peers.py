@@ -1,4 +1,7 @@
-"""What we are measured against, each in an environment of its own, at the newest versions there are."""
+"""What we are measured against, each in an environment of its own, at the newest versions there are.
+
+Each is turned on as its documentation says, content included; its spans go to the processor that counts them.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,16 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from opentelemetry import trace
 
-def _mlspan(_: Any) -> None:
+
+def _mlspan(provider: Any) -> None:
     from mlspan import integrations, tracing
 
+    trace.set_tracer_provider(provider)
     tracing.configure(tracking_uri="none")
     integrations.autolog()
 
@@ -20,7 +27,8 @@ def _mlspan(_: Any) -> None:
 def _instrumentors(*paths: str) -> Callable[[Any], None]:
     """``module:Class`` of OpenTelemetry instrumentors, which find the global provider themselves."""
 
-    def turn_on(_: Any) -> None:
+    def turn_on(provider: Any) -> None:
+        trace.set_tracer_provider(provider)
         for path in paths:
             module, _, name = path.partition(":")
             getattr(importlib.import_module(module), name)().instrument()
@@ -28,46 +36,76 @@ def _instrumentors(*paths: str) -> Callable[[Any], None]:
     return turn_on
 
 
-def _genai(provider: Any) -> None:
-    os.environ["OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"] = "SPAN_ONLY"
-    os.environ["OTEL_SEMCONV_STABILITY_OPT_IN"] = "gen_ai_latest_experimental"
-    _instrumentors(
-        "opentelemetry.instrumentation.genai.openai:OpenAIInstrumentor",
-        "opentelemetry.instrumentation.genai.langchain:LangChainInstrumentor",
-    )(provider)
+def _genai(*paths: str) -> Callable[[Any], None]:
+    instrument = _instrumentors(*(f"opentelemetry.instrumentation.genai.{path}" for path in paths))
+
+    def turn_on(provider: Any) -> None:
+        os.environ["OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"] = "SPAN_ONLY"
+        os.environ["OTEL_SEMCONV_STABILITY_OPT_IN"] = "gen_ai_latest_experimental"
+        instrument(provider)
+
+    return turn_on
 
 
 def _logfire(provider: Any) -> None:
     import logfire
 
-    logfire.configure(send_to_logfire=False, console=False, inspect_arguments=False)
-    for processor in provider._active_span_processor._span_processors:
-        logfire.DEFAULT_LOGFIRE_INSTANCE.config.get_tracer_provider().add_span_processor(processor)
+    counting = provider._active_span_processor._span_processors
+    logfire.configure(
+        send_to_logfire=False, console=False, inspect_arguments=False, additional_span_processors=[*counting]
+    )
     logfire.instrument_openai()
 
 
-def _mlflow(provider: Any) -> None:
-    import mlflow
-    from mlflow.entities import trace_location
-    from mlflow.tracing import set_destination
-    from mlflow.tracing.export.mlflow_v3 import MlflowV3SpanExporter
-    from mlflow.tracing.processor.base_mlflow import BaseMlflowSpanProcessor
+def _llama_index(provider: Any) -> None:
+    """LlamaIndex's own, which always adds a processor with an exporter: as everybody's here, it costs nothing."""
+    from llama_index.observability.otel import LlamaIndexOpenTelemetry
 
-    os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
-    mlflow.set_tracking_uri(tempfile.mkdtemp())
-    counting = provider._active_span_processor._span_processors[0]
+    counting = provider._active_span_processor._span_processors
+    LlamaIndexOpenTelemetry(tracer_provider=provider).start_registering()
+    provider._active_span_processor._span_processors = counting
 
-    own = BaseMlflowSpanProcessor.on_end
 
-    def on_end(self: Any, span: Any) -> None:
-        counting.on_end(span)
-        own(self, span)
+def _mlflow(*flavors: str) -> Callable[[Any], None]:
+    """MLflow, whose spans go to a provider of its own, through a processor of its own, to the counting one as well."""
 
-    BaseMlflowSpanProcessor.on_end = on_end
-    MlflowV3SpanExporter.export = lambda *_: None  # as everybody's here, its exporting costs nothing
-    set_destination(trace_location.MlflowExperimentLocation("0"))
-    mlflow.openai.autolog()
-    mlflow.langchain.autolog()
+    def turn_on(provider: Any) -> None:
+        import mlflow
+        from mlflow.entities import trace_location
+        from mlflow.tracing import set_destination
+        from mlflow.tracing.export.mlflow_v3 import MlflowV3SpanExporter
+        from mlflow.tracing.processor.base_mlflow import BaseMlflowSpanProcessor
+
+        os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
+        mlflow.set_tracking_uri(tempfile.mkdtemp())
+        counting = provider._active_span_processor._span_processors[0]
+
+        own = BaseMlflowSpanProcessor.on_end
+
+        def on_end(self: Any, span: Any) -> None:
+            counting.on_end(span)
+            own(self, span)
+
+        BaseMlflowSpanProcessor.on_end = on_end
+        MlflowV3SpanExporter.export = lambda *_: None  # as everybody's here, its exporting costs nothing
+        set_destination(trace_location.MlflowExperimentLocation("0"))
+        for flavor in flavors:
+            importlib.import_module(f"mlflow.{flavor}").autolog()
+
+    return turn_on
+
+
+CALLS = ("chat", "stream", "async", "langchain", "langgraph")
+# What an environment has besides, at the newest versions that we support.
+CLIENTS = ("openai", "opentelemetry-sdk", "langchain-core", "langgraph")
+LLAMA_INDEX = (  # the last as OpenLLMetry's does not import where no model has a package
+    "opentelemetry-sdk",
+    "llama-index-core>=0.14,<0.15",
+    "llama-index-workflows>=2.16,<3",
+    "llama-index-llms-openai",
+)
+AUTOGEN = ("opentelemetry-sdk", "autogen-agentchat>=0.7,<0.8", "autogen-ext[openai]>=0.7,<0.8")
+OURSELVES = ("--editable", str(Path(__file__).parent.parent))
 
 
 @dataclass(frozen=True)
@@ -75,16 +113,16 @@ class Peer:
     name: str
     packages: tuple[str, ...]
     turn_on: Callable[[Any], None]
-    cases: tuple[str, ...] = ("chat", "stream", "async", "langchain", "langgraph")
+    cases: tuple[str, ...] = CALLS
+    beside: tuple[str, ...] = CLIENTS
 
 
 PEERS = {
-    "mlspan": Peer("mlspan", (), _mlspan),
+    "mlspan": Peer("mlspan", (), _mlspan),  # in the environment that we are in
     "otel": Peer(
         "OpenTelemetry GenAI",
-        ("opentelemetry-instrumentation-genai-openai", "opentelemetry-instrumentation-genai-langchain"),
-        _genai,
-        cases=("chat", "stream", "async"),  # of LangChain it records the models of some providers only
+        ("opentelemetry-instrumentation-genai-openai", "opentelemetry-instrumentation-genai-langchain", "langchain"),
+        _genai("openai:OpenAIInstrumentor", "langchain:LangChainInstrumentor"),
     ),
     "openinference": Peer(
         "OpenInference",
@@ -102,7 +140,45 @@ PEERS = {
             "opentelemetry.instrumentation.langchain:LangchainInstrumentor",
         ),
     ),
-    "logfire": Peer("Logfire", ("logfire",), _logfire, cases=("chat", "stream", "async")),
-    "mlflow": Peer("MLflow autolog", ("mlflow", "langchain"), _mlflow),
+    "logfire": Peer("Logfire", ("logfire",), _logfire, ("chat", "stream", "async")),
+    "mlflow": Peer("MLflow autolog", ("mlflow", "langchain"), _mlflow("openai", "langchain")),
+    # Frameworks whose pins do not agree with those above, nor with one another: ourselves in their environments too.
+    "mlspan-llama_index": Peer("mlspan", OURSELVES, _mlspan, ("llama_index",), LLAMA_INDEX),
+    "otel-llama_index": Peer(
+        "OpenTelemetry GenAI",
+        ("opentelemetry-instrumentation-genai-llama-index",),
+        _genai("llama_index:LlamaIndexInstrumentor"),
+        ("llama_index",),
+        LLAMA_INDEX,
+    ),
+    "openinference-llama_index": Peer(
+        "OpenInference",
+        ("openinference-instrumentation-llama-index",),
+        _instrumentors("openinference.instrumentation.llama_index:LlamaIndexInstrumentor"),
+        ("llama_index",),
+        LLAMA_INDEX,
+    ),
+    "openllmetry-llama_index": Peer(
+        "OpenLLMetry",
+        ("opentelemetry-instrumentation-llamaindex",),
+        _instrumentors("opentelemetry.instrumentation.llamaindex:LlamaIndexInstrumentor"),
+        ("llama_index",),
+        LLAMA_INDEX,
+    ),
+    "mlflow-llama_index": Peer("MLflow autolog", ("mlflow",), _mlflow("llama_index"), ("llama_index",), LLAMA_INDEX),
+    "llama_index": Peer(
+        "LlamaIndex's own", ("llama-index-observability-otel",), _llama_index, ("llama_index",), LLAMA_INDEX
+    ),
+    "mlspan-autogen": Peer("mlspan", OURSELVES, _mlspan, ("autogen",), AUTOGEN),
+    "openinference-autogen": Peer(
+        "OpenInference",
+        ("openinference-instrumentation-autogen-agentchat",),
+        _instrumentors("openinference.instrumentation.autogen_agentchat:AutogenAgentChatInstrumentor"),
+        ("autogen",),
+        AUTOGEN,
+    ),
+    "mlflow-autogen": Peer("MLflow autolog", ("mlflow",), _mlflow("autogen"), ("autogen",), AUTOGEN),
+    "autogen": Peer(  # of agents and tools, without content; whoever sets a provider gets them
+        "AutoGen's own", ("autogen-core",), trace.set_tracer_provider, ("autogen",), AUTOGEN
+    ),
 }
-CLIENTS = ("openai", "opentelemetry-sdk", "langchain-core", "langgraph")  # what every environment has besides

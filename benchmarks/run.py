@@ -6,40 +6,60 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from peers import CLIENTS, PEERS, Peer
+from peers import PEERS, Peer
 from startup import startup
 
 HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("MLSPAN_BENCH", HERE.parent / ".bench"))
 UV = HERE.parent / ".tools/bin/uv"
 OWN = ("content", "not recorded", "threads", "memory", "startup")
+
+
+class Failed(Exception):  # noqa: N818  # what it says stands in the table
+    """Why somebody could not be measured."""
+
+
 Figures = dict[str, tuple[float, float]]  # by name: the median and the lowest decile
 
 
+def who(key: str) -> str:
+    """Whose a peer's key is, without the framework that has an environment of its own."""
+    return key.partition("-")[0]
+
+
+@functools.cache
 def python(key: str, peer: Peer) -> str:
     """The interpreter of a peer's environment, which is made, or made new, first."""
     if not peer.packages:
         return sys.executable
     place = CACHE / key
     if not (place / "bin/python").exists():
-        subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, place], check=True)
-    install = [UV, "pip", "install", "--quiet", "--upgrade", "--python", place / "bin/python"]
-    subprocess.run([*install, *CLIENTS, *peer.packages], check=True)
+        _uv("venv", "--python", sys.executable, place)
+    _uv("pip", "install", "--upgrade", "--python", place / "bin/python", *peer.beside, *peer.packages)
     return str(place / "bin/python")
 
 
-def measure(interpreter: str, key: str, case: str, rounds: int) -> Figures | None:
-    command = [interpreter, str(HERE / "worker.py"), key, case, str(rounds)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+def _uv(*arguments: str | Path) -> None:
+    done = subprocess.run([UV, *arguments, "--quiet"], check=False, capture_output=True, text=True)
     if done.returncode:
-        print(f"{key} {case}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
-        return None
+        raise Failed(f"cannot be installed: {' '.join(done.stderr.split())[-200:]}")
+
+
+def measure(interpreter: str, key: str, case: str, rounds: int) -> Figures:
+    command = [interpreter, str(HERE / "worker.py"), key, case, str(rounds)]
+    try:
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    except subprocess.TimeoutExpired:
+        raise Failed("no end after two minutes") from None
+    if done.returncode:
+        raise Failed(done.stderr.strip().splitlines()[-1])
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
@@ -61,33 +81,34 @@ def ratio(part: tuple[float, float], whole: tuple[float, float]) -> str:
     return f"{part[0] / whole[0]:.2f} ({part[1] / whole[1]:.2f})"
 
 
-def of_the_floor(case: str, found: dict[str, Figures]) -> None:
-    table(f"{case}", "bare call", "span by hand adds", "adds", "of the floor")
-    for key, figures in found.items():
-        row(
-            PEERS[key].name,
-            us(figures["bare"]),
-            us(figures["floor"]),
-            us(figures["added"]),
-            ratio(figures["added"], figures["floor"]),
-        )
+def of_the_floor(found: Figures) -> list[str]:
+    return [us(found["bare"]), us(found["floor"]), us(found["added"]), ratio(found["added"], found["floor"])]
 
 
-def each_chunk(case: str, found: dict[str, Figures]) -> None:
-    table(case, "adds for each chunk")
-    for key, figures in found.items():
-        row(PEERS[key].name, us(figures["chunk"]))
+def each_chunk(found: Figures) -> list[str]:
+    return [us(found["chunk"])]
 
 
-def each_span(case: str, found: dict[str, Figures]) -> None:
-    table(case, "spans", "adds for each", "of a bare span of the SDK")
-    for key, figures in found.items():
-        row(
-            PEERS[key].name, f"{figures['spans'][0]:.0f}", us(figures["span"]), ratio(figures["span"], figures["least"])
-        )
+def each_span(found: Figures) -> list[str]:
+    counted = f"{found['spans'][0]:.0f}"
+    return [us(found["bare"]), us(found["adds"]), counted, us(found["each"]), ratio(found["each"], found["least"])]
 
 
-SHOW = {"chat": of_the_floor, "async": of_the_floor, "stream": each_chunk}  # the others by each_span
+FLOOR = (("bare call", "span by hand adds", "adds", "of the floor"), of_the_floor)
+SPANS = (("bare run", "a run adds", "spans", "for each", "of a bare span of the SDK"), each_span)
+TABLES = {"chat": FLOOR, "async": FLOOR, "stream": (("adds for each chunk",), each_chunk)}  # the others are SPANS
+
+
+def compare(case: str, peers: dict[str, Peer], rounds: int) -> None:
+    """The table of a case: who was measured, or why not."""
+    heads, cells = TABLES.get(case, SPANS)
+    table(case, *heads)
+    for key, peer in peers.items():
+        if case in peer.cases:
+            try:
+                row(peer.name, *cells(measure(python(key, peer), key, case, rounds)))
+            except Failed as why:
+                row(peer.name, why, *[""] * (len(heads) - 1))
 
 
 def own(case: str, rounds: int) -> None:
@@ -98,10 +119,9 @@ def own(case: str, rounds: int) -> None:
             f"{found['milliseconds']:.0f} ms (best {found['best']:.0f}), {found['megabytes']:.1f} MB",
         )
         return
-    figures = measure(sys.executable, "mlspan", case, rounds) or {}
-    for name, pair in figures.items():
+    for name, pair in measure(sys.executable, "mlspan", case, rounds).items():
         if case == "threads":
-            row("64 threads, of the bare client's throughput", f"{pair[0] / pair[1]:.3f}")
+            row(f"64 threads: {name}", f"{pair[0]:.3f} ({pair[1]:.3f})")
         elif case == "memory":
             row("left by 10,000 calls", f"{pair[0]:.0f} objects, {pair[1]:.2f} MB")
         else:
@@ -110,28 +130,22 @@ def own(case: str, rounds: int) -> None:
 
 def main() -> None:
     said = argparse.ArgumentParser(description=__doc__)
-    said.add_argument("cases", nargs="*", help=", ".join([*PEERS["mlspan"].cases, *OWN]))
-    said.add_argument("--rounds", type=int, default=400)
-    said.add_argument("--peers", default=",".join(PEERS), help="who, with commas between")
+    cases = list(dict.fromkeys(case for peer in PEERS.values() for case in peer.cases))
+    said.add_argument("cases", nargs="*", help=", ".join([*cases, *OWN]))
+    said.add_argument("--rounds", type=int, default=600)
+    said.add_argument("--peers", help="who, with commas between: " + ", ".join(dict.fromkeys(map(who, PEERS))))
     options = said.parse_args()
-    peers = {key: PEERS[key] for key in options.peers.split(",")}
-    pythons = {key: python(key, peer) for key, peer in peers.items()}
-    wanted = options.cases or [*PEERS["mlspan"].cases, *OWN]
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process compiles all that it imports
+    peers = {key: peer for key, peer in PEERS.items() if not options.peers or who(key) in options.peers.split(",")}
+    wanted = options.cases or [*cases, *OWN]
     print("Microseconds: the median, and in brackets the lowest decile.")
     for case in wanted:
-        if case in OWN:
-            continue
-        found = {
-            key: figures
-            for key, peer in peers.items()
-            if case in peer.cases and (figures := measure(pythons[key], key, case, options.rounds)) is not None
-        }
-        SHOW.get(case, each_span)(case, found)
-    if "mlspan" in peers and any(case in OWN for case in wanted):
+        if case not in OWN:
+            compare(case, peers, options.rounds)
+    if alone := [case for case in wanted if case in OWN]:
         table("mlspan alone", "")
-        for case in wanted:
-            if case in OWN:
-                own(case, options.rounds)
+        for case in alone:
+            own(case, options.rounds)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,60 @@
+"""``make bench`` runs: a few rounds, so that it does not rot. What it finds is for docs/performance.md."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+NUMBERS = r"-?[\d.]+ \(-?[\d.]+\)"
+
+
+@pytest.fixture(autouse=True)
+def _main_environment() -> None:
+    pytest.importorskip("openai")
+    pytest.importorskip("langchain_core")
+
+
+def test_a_table_for_each_case() -> None:
+    """We are in every table; the span by hand says what ours says, which the cases themselves see to."""
+    command = [sys.executable, BENCHMARKS / "run.py", "--rounds", "10", "--peers", "mlspan"]
+    cases = ["chat", "async", "stream", "langchain", "not recorded"]
+    done = subprocess.run([*command, *cases], capture_output=True, text=True, timeout=120, check=True)
+    tables = dict(zip(cases, done.stdout.split("\n\n")[1:], strict=True))
+    for case, count in {"chat": 4, "async": 4, "stream": 1}.items():
+        assert re.search(rf"^\| mlspan( \| {NUMBERS}){{{count}}} \|$", tables[case], re.MULTILINE), tables[case]
+    spans = rf"^\| mlspan \| {NUMBERS} \| {NUMBERS} \| 5 \| {NUMBERS} \| {NUMBERS} \|$"
+    assert re.search(spans, tables["langchain"], re.MULTILINE), tables["langchain"]
+    assert re.findall(rf"^\| not recorded: (.*) \| {NUMBERS} us \|$", tables["not recorded"], re.MULTILINE) == [
+        "inside an unsampled trace",
+        "suppressed",
+        "log_traces=False",
+        "disable=True",
+    ]
+
+
+def test_who_cannot_be_measured_is_in_the_table(tmp_path: Path) -> None:
+    """With the reason, where the numbers would be."""
+    code = """
+import run
+run.compare("chat", {"none": run.Peer("Nobody", ("./no-such-folder",), None, ("chat",))}, 10)
+run.compare("nothing", {"mlspan": run.Peer("Unknown", (), None, ("nothing",))}, 10)
+"""
+    env = {**os.environ, "PYTHONPATH": str(BENCHMARKS), "MLSPAN_BENCH": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=True)
+    assert re.search(r"^\| Nobody \| cannot be installed: .+ \|  \|  \|  \|$", done.stdout, re.MULTILINE), done.stdout
+    assert "| Unknown | KeyError: 'nothing' |  |  |  |  |\n" in done.stdout
+
+
+def test_turning_on_is_quick() -> None:
+    """Importing us and ``autolog`` stay within 12 MB; within 60 ms where the machine has nothing else to do."""
+    found = runpy.run_path(str(BENCHMARKS / "startup.py"))["startup"](5)
+    assert found["megabytes"] < 12
+    assert found["best"] < 120
