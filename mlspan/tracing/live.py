@@ -217,9 +217,12 @@ class Live:
         if not span.is_recording():
             return
         content, others = record.closing()
-        said = {name: policy.string(value) for name, value in content.items()} if policy.capture else {}
-        # Content goes first: where the user's SpanLimits count attributes, the oldest are the ones to go.
-        span.set_attributes(said | others)
+        said: dict[str, Any] = {}
+        if policy.capture:
+            for name, value in content.items():
+                said[name] = policy.string(value)
+        said.update(others)  # content goes first: where SpanLimits count attributes, the oldest are the ones to go
+        span.set_attributes(said)
         limit = getattr(getattr(span, "_limits", None), "max_span_attributes", None)
         opening = record.opening()
         if opening != self._opening or (limit is not None and limit < _MANY):

@@ -5,6 +5,7 @@ The shapes are those of the GenAI conventions' message schemas (``gen-ai-input-m
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal, TypedDict
 
 import orjson
@@ -190,6 +191,9 @@ class Choice:
             self._close()
             self._parts.append(part)
 
+    def reason(self) -> str:
+        return self.finish_reason or "error"
+
     def message(self) -> Message:
         if self._pieces:
             self._join()
@@ -217,8 +221,11 @@ class Draft:
         return found
 
     def messages(self) -> list[Message]:
-        return [self._choices[index].message() for index in sorted(self._choices)] if self.kept else []
+        return list(map(Choice.message, self._in_order())) if self.kept else []
 
     def finish_reasons(self) -> list[str] | None:
         """One per choice, "error" where none arrived; None where there is no choice at all."""
-        return [self._choices[index].finish_reason or "error" for index in sorted(self._choices)] or None
+        return list(map(Choice.reason, self._in_order())) or None
+
+    def _in_order(self) -> Iterable[Choice]:
+        return map(self._choices.__getitem__, sorted(self._choices))

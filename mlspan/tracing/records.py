@@ -119,8 +119,11 @@ class Record(Fields):
 
     def opening(self) -> dict[str, Any]:
         """The attributes of the start."""
-        own = vars(self)
-        return {name: value for field, name in self._starts if (value := own.get(field)) is not None}
+        own, said = vars(self), {}
+        for field, name in self._starts:
+            if (value := own.get(field)) is not None:
+                said[name] = value
+        return said
 
     def closing(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The attributes of the end: those that are content, and the others."""

@@ -46,6 +46,7 @@ _OF_ALL: Final = {  # fields that all spans of a tracer share
 }
 _OWN: Final = {"_name", "_context", "_kind", "_parent", "_resource", "_start_time", "_lock", "_attributes"}
 _OF_ATTRIBUTES: Final = {"_dict", "_extended_attributes", "maxlen", "dropped", "max_value_len", "_lock", "_immutable"}
+_NONE: Final[Mapping[str, Any]] = {}
 _new: Final = object.__new__
 
 
@@ -79,21 +80,20 @@ class LeanSpan(sdk._Span):
         return self._links.dropped if "_links" in self.__dict__ else 0
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
-        bounded = self._attributes
-        clean = _clean(attributes)
-        room = bounded.maxlen
-        if clean is None or (room is not None and len(bounded._dict) + len(clean) > room):
+        bounded, mended = self._attributes, _mended(attributes)
+        if mended is None or (bounded.maxlen is not None and len(bounded._dict) + len(attributes) > bounded.maxlen):
             super().set_attributes(attributes)
             return
         with self._lock:
             if self._end_time is None:
-                bounded._dict.update(clean)
+                bounded._dict.update(attributes)
+                bounded._dict.update(mended)
 
     def add_link(self, context: SpanContext, attributes: Mapping[str, Any] | None = None) -> None:
-        limits, clean = self._limits, _clean(attributes or {})
-        room, longest = limits.max_link_attributes, limits.max_attribute_length
-        if clean and longest is None and (room is None or len(clean) <= room):
-            self._add_link(Link(context, dict(clean)))
+        room, longest = self._limits.max_link_attributes, self._limits.max_attribute_length
+        fits = attributes and longest is None and (room is None or len(attributes) <= room)
+        if attributes and fits and (mended := _mended(attributes)) is not None:
+            self._add_link(Link(context, {**attributes, **mended}))
         else:
             super().add_link(context, attributes)
 
@@ -102,21 +102,21 @@ class LeanSpan(sdk._Span):
         return self
 
 
-def _clean(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """*attributes* as the SDK would keep them; None where it has to look at a value more closely."""
+def _mended(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Those of *attributes* that the SDK keeps in another form, in that; None where it has to look at one itself."""
     odd = list(compress(attributes, map(not_, map(_PLAIN.__contains__, map(type, attributes.values())))))
     if not odd:
-        return attributes
-    clean = dict(attributes)
+        return _NONE
+    mended: dict[str, Any] = {}
     for name in odd:
         value = attributes[name]
         if isinstance(value, str):
-            clean[name] = str.__str__(value)
+            mended[name] = str.__str__(value)
         elif type(value) in {list, tuple} and len(kinds := set(map(type, value))) <= 1 and kinds <= _PLAIN:
-            clean[name] = tuple(value)
+            mended[name] = tuple(value)
         else:
             return None
-    return clean
+    return mended
 
 
 class Draw(NamedTuple):
@@ -133,12 +133,13 @@ class Draw(NamedTuple):
         """The span, as ``Tracer.start_span`` starts it; *attributes* are given away."""
         starter, around, sampled, parent, _, _ = self
         tracer, of_attributes = starter.tracer, starter.of_attributes
-        if sampled is None or len(attributes) > starter.room or (clean := _clean(attributes)) is None:
+        if sampled is None or len(attributes) > starter.room or (mended := _mended(attributes)) is None:
             return tracer.start_span(name, around, kind, attributes)  # type: ignore[no-any-return]
         if not sampled:
             return self.dropped()
+        attributes.update(mended)
         metrics, span, bounded = starter.metrics, _new(LeanSpan), _new(BoundedAttributes)
-        bounded.__dict__ = {**of_attributes, "_dict": clean, "_lock": starter.lock()}
+        bounded.__dict__ = {**of_attributes, "_dict": attributes, "_lock": starter.lock()}
         span.__dict__ = {
             **starter.of_all,
             "_name": name,

@@ -20,7 +20,8 @@ def begin(ask: Ask) -> tuple[Chat, Observe[Chat]]:
     if not _RARE.isdisjoint(body):
         _begin_rare(chat, body)
     if content:
-        chat.input = [_message(message) for message in items(body, "messages")]
+        messages = body.get("messages")
+        chat.input = list(map(_message, messages)) if isinstance(messages, list) else []
         if not _TOOLS.isdisjoint(body):
             chat.tools = tools(body, "tools", "functions")
     return chat, _observe if body.get("stream") is not True else _observing(ask, chat)
