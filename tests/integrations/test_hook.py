@@ -18,6 +18,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext
 from mlspan.integrations._hook import Call, Hook, methods, when_imported, within
 from mlspan.testing import Spans
 from mlspan.tracing import setup
+from mlspan.tracing.metrics import Instruments
 from mlspan.tracing.records import Step
 
 
@@ -56,6 +57,13 @@ def test_disabling_brings_the_very_original_back(library: Any, spans: Spans) -> 
     assert len(spans.all) == 1
 
 
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No MeterProvider, which another test may have set: what is not sampled is measured all the same."""
+    monkeypatch.setattr(Instruments, "wanted", lambda _: False)
+
+
+@pytest.mark.usefixtures("unmeasured")
 def test_nothing_is_read_inside_an_unsampled_trace(library: Any, spans: Spans) -> None:
     """Below a span that was not sampled a call is made as ever, and what is asked is not even looked at."""
     read: list[Any] = []
@@ -69,6 +77,7 @@ def test_nothing_is_read_inside_an_unsampled_trace(library: Any, spans: Spans) -
     made.autolog(disable=True)
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_root_that_the_ratio_drops_is_not_read(library: Any, spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of the traces are kept, each whole; of the others nothing is read, and what is below them is dropped too."""
     read: list[Any] = []
