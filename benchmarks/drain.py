@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,7 @@ def replay(uri: str, experiment: str) -> Callable[[int, int], Callable[[], None]
     from urllib.parse import urlsplit
 
     from mlspan.tracing.export import mlflow_http
+    from mlspan.tracing.export.mlflow_write import portions
 
     server = mlflow_http.Server(uri)
     experiment_id = server.experiment_id(experiment)
@@ -153,9 +154,11 @@ def replay(uri: str, experiment: str) -> Callable[[int, int], Callable[[], None]
 
     def prepare(traces: int, spans: int) -> Callable[[], None]:
         server.write(experiment_id, [trace for trace, _ in _ready(1, 1, whole=True)])
-        phases = server.phases(experiment_id, [trace for trace, _ in _ready(traces, spans, whole=True)])
+        ready = [trace for trace, _ in _ready(traces, spans, whole=True)]
+        some = portions(ready, server.most_traces, server.most_spans)
+        phases = zip(*(server.phases(experiment_id, portion) for portion in some), strict=True)
         made = [
-            [(request.path, request.body(), {**server.headers, **request.headers}) for request in phase]
+            [(request.path, request.body(), {**server.headers, **request.headers}) for request in chain(*phase)]
             for phase in phases
         ]
 
