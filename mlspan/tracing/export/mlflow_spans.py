@@ -50,9 +50,8 @@ _PARAMETERS: Final = {  # shown beside the messages, under the names that OpenAI
 }
 
 
-def translated(span: ReadableSpan, *, counts: bool = True) -> ReadableSpan:
-    """*span* with MLflow's attributes beside its own; without its tokens where they do not count."""
-    attributes = span.attributes or {}
+def translated(span: ReadableSpan, attributes: Attributes, *, counts: bool = True) -> ReadableSpan:
+    """*span* with MLflow's attributes beside *attributes*; without its tokens where they do not count."""
     if not counts:
         attributes = {key: value for key, value in attributes.items() if not key.startswith("gen_ai.usage.")}
     return with_attributes(span, {**_stripped(attributes), **_named(attributes)})

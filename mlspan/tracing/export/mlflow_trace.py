@@ -17,7 +17,7 @@ from ..context import Origin, is_shared
 from .mlflow_assessments import Assessment, assessments, is_carrier
 from .mlflow_attachments import Attachments, offloaded
 from .mlflow_messages import first_answer, last_request, parsed, plain_answer, plain_request
-from .mlflow_spans import COST, INPUTS, LONGEST_SESSION, OUTPUTS, USAGE, told, translated, with_attributes
+from .mlflow_spans import COST, INPUTS, LONGEST_SESSION, OUTPUTS, USAGE, Attributes, told, translated, with_attributes
 from .parcel import Parcel
 
 _PREVIEW: Final = 1000  # characters
@@ -159,10 +159,15 @@ def trace_of(parcel: Parcel, run_id: str | None, *, offload: bool = False) -> Tr
     top = root or min(ended, key=lambda span: span.start_time or 0)
     trace_id = f"tr-{top.get_span_context().trace_id:032x}"  # type: ignore[union-attr]  # an ended span has one
     attachments: Attachments = {}
+    said: list[Attributes] = [dict(span.attributes or {}) for span in ended]  # the SDK's own mapping is slow to read
     if offload:
-        ended = [with_attributes(span, offloaded(span.attributes or {}, trace_id, attachments)) for span in ended]
-    calls = {_id(span) for span in ended if _is_call(span) and _is_ours(span)}
-    spans = [translated(span, counts=not _repeats(span, calls)) for span in ended]
+        said = [offloaded(attributes, trace_id, attachments) for attributes in said]
+    each = list(zip(ended, said, strict=True))
+    calls = {_id(span) for span, attributes in each if _is_call(attributes) and _is_ours(span)}
+    spans = [
+        translated(span, attributes, counts=not (_is_call(attributes) and _repeats(span, calls)))
+        for span, attributes in each
+    ]
     start, end = min(span.start_time or 0 for span in spans), max(span.end_time or 0 for span in spans)
     request, response = _previews(parcel.root_id, spans)
     info = Info(
@@ -176,22 +181,21 @@ def trace_of(parcel: Parcel, run_id: str | None, *, offload: bool = False) -> Tr
         tags=_tags(parcel, top.name, spans),
         metadata=_metadata(parcel, spans, run_id),
     )
-    said = list(assessments(parcel.spans))
     merge = not parcel.whole or top.parent is not None or is_shared(top.get_span_context().trace_id)  # type: ignore[union-attr]  # likewise
-    return Trace(parcel, info, spans, attachments, said, merge)
+    return Trace(parcel, info, spans, attachments, list(assessments(parcel.spans)), merge)
 
 
 def _is_ours(span: ReadableSpan) -> bool:
     return span.instrumentation_scope is not None and span.instrumentation_scope.name == "mlspan"
 
 
-def _is_call(span: ReadableSpan) -> bool:
-    return (span.attributes or {}).get(sc.OPERATION) in {sc.CHAT, sc.TEXT_COMPLETION, sc.EMBEDDINGS}
+def _is_call(attributes: Attributes) -> bool:
+    return attributes.get(sc.OPERATION) in {sc.CHAT, sc.TEXT_COMPLETION, sc.EMBEDDINGS}
 
 
 def _repeats(span: ReadableSpan, calls: set[int]) -> bool:
     """Whether a client (Anthropic's does) tells of one of our *calls* in a span of its own: its tokens count once."""
-    return span.parent is not None and span.parent.span_id in calls and _is_call(span) and not _is_ours(span)
+    return span.parent is not None and span.parent.span_id in calls and not _is_ours(span)
 
 
 def _id(span: ReadableSpan) -> int:

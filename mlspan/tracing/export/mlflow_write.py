@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -36,12 +37,15 @@ def write_all(store: Store, experiment_id: str, parcels: Sequence[Addressed]) ->
     """Store them all; what the store rejects, or may not be given now, is returned. Raises Away."""
     refused: list[Refused] = []
     denied: list[Denied] = []
+    translating = threading.Lock()
 
     def write(some: Sequence[Addressed]) -> None:
-        """Put in MLflow's names here, where others are sending meanwhile, and not before."""
+        """Put in MLflow's names where others are sending meanwhile; one at a time, so that the first is soon away."""
         if not denied:
+            with translating:
+                traces = [one.trace() for one in some]
             try:
-                refused.extend(_write(store, experiment_id, [one.trace() for one in some]))
+                refused.extend(_write(store, experiment_id, traces))
             except Denied as error:
                 denied.append(error)
         if denied:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -32,6 +33,11 @@ _FIXED: Final = frozenset(  # words that the conventions define, and names of mo
     | {sc.RUN_ID}
 )
 _WHOLE: Final = 2**40  # bytes: nothing is cut here
+
+
+@lru_cache(maxsize=4096)
+def _is_secret(name: str) -> bool:
+    return _HEADER.search(name) is not None
 
 
 def _content() -> frozenset[str]:
@@ -87,12 +93,13 @@ class Scrub:
     def _attributes(self, attributes: Mapping[str, Any] | None, done: frozenset[str]) -> Mapping[str, Any] | None:
         """*attributes* itself where there is nothing to hide."""
         changed = {}
-        for name, value in (attributes or {}).items():
+        said = dict(attributes or {})  # the SDK's own mapping is slow to read
+        for name, value in said.items():
             if name not in done and name not in _FIXED:
-                left = REDACTED if _HEADER.search(name) else self._value(value)
+                left = REDACTED if _is_secret(name) else self._value(value)
                 if left != value:
                     changed[name] = left
-        return {**(attributes or {}), **changed} if changed else attributes
+        return said | changed if changed else attributes
 
     def _value(self, value: Any) -> Any:
         if isinstance(value, str):
