@@ -54,6 +54,11 @@ def encoded(span: ReadableSpan) -> bytes:
     return b"".join(parts)
 
 
+def extended(span: bytes, attributes: Mapping[str, Any], events: Iterable[Event]) -> bytes:
+    """*span* with more of both: what may be repeated in protobuf may stand anywhere in a message."""
+    return b"".join((span, *_attributes(b"\x4a", attributes), *map(_event, events)))
+
+
 def field(tag: bytes, data: bytes) -> bytes:
     """A field of wire type 2."""
     return tag + _length(len(data)) + data

@@ -12,17 +12,17 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import orjson
-from opentelemetry.sdk.trace import ReadableSpan
 
 from ..._guard import tell_once
 from .crew import Crew
+from .encode import extended
 from .mlflow import Denied, Rejected, shown
 from .mlflow_assessments import Assessment, to_rest
 from .mlflow_client import Answer, Client
-from .mlflow_spans import COST, USAGE
+from .mlflow_spans import COST, USAGE, Told
 from .mlflow_trace import Counted, Info, Trace, settable
 from .parcel import Packed
-from .wire import pack, request
+from .wire import Unfit, context, pack, request
 
 CONNECTIONS: Final = 4  # as many as the workers that a tracking server has unless it is told otherwise
 _ANY_SIZE: Final = 2**40  # bytes: what was too large was cut before it was stored
@@ -38,7 +38,7 @@ class Request:
 
     path: str
     headers: Mapping[str, str]
-    spans: Sequence[ReadableSpan] = ()
+    spans: Sequence[Told] = ()
     json: Any = None
     file: bytes | None = None
     needed: bool = True  # False: a server that will not have it has the trace all the same
@@ -247,6 +247,12 @@ def _links(trace: Trace) -> dict[str, Any]:
     return {"trace_id": trace.info.trace_id, "prompt_versions": trace.prompts}
 
 
-def _encoded(spans: Sequence[ReadableSpan]) -> bytes:
+def _encoded(spans: Sequence[Told]) -> bytes:
     """OTLP; what cannot be encoded was set aside before it was stored."""
-    return request([packed for packed in pack(spans, _ANY_SIZE) if isinstance(packed, Packed)])
+    return request([packed for packed in map(_packed, spans) if isinstance(packed, Packed)])
+
+
+def _packed(span: Told) -> Packed | Unfit:
+    if span.stored is None:
+        return pack([span], _ANY_SIZE)[0]
+    return Packed(*context(span), extended(span.stored, *span.added))

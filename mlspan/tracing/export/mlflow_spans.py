@@ -50,16 +50,30 @@ _PARAMETERS: Final = {  # shown beside the messages, under the names that OpenAI
 }
 
 
-def translated(span: ReadableSpan, attributes: Attributes, *, counts: bool = True) -> ReadableSpan:
-    """*span* with MLflow's attributes beside *attributes*; without its tokens where they do not count."""
+class Told(ReadableSpan):
+    """A span in MLflow's names: what is *stored* of it as OTLP, if that is not None, and what is *added* to that."""
+
+    stored: bytes | None = None
+    added: tuple[Attributes, Sequence[Event]] = ({}, ())
+
+
+def translated(span: ReadableSpan, attributes: Attributes, *, counts: bool = True, stored: bytes | None = None) -> Told:
+    """*span* with MLflow's attributes beside *attributes*; without its tokens where they do not count.
+
+    *stored*: its OTLP, where that is known and *attributes* are its own.
+    """
     if not counts:
         attributes = {key: value for key, value in attributes.items() if not key.startswith("gen_ai.usage.")}
-    return with_attributes(span, {**_stripped(attributes), **_named(attributes)})
+    kept, named = _stripped(attributes), _named(attributes)
+    translation = with_attributes(span, {**kept, **named})
+    if counts and kept is attributes:
+        translation.stored, translation.added = stored, (named, translation.events[len(span.events) :])
+    return translation
 
 
-def with_attributes(span: ReadableSpan, attributes: Attributes) -> ReadableSpan:
+def with_attributes(span: ReadableSpan, attributes: Attributes) -> Told:
     """*span* with *attributes* in the place of its own, and no resource: of that, MLflow keeps the tags of a trace."""
-    return ReadableSpan(
+    return Told(
         name=span.name,
         context=span.get_span_context(),
         parent=span.parent,
@@ -88,12 +102,19 @@ def _events(span: ReadableSpan) -> Sequence[Event]:
 
 
 def _stripped(attributes: Attributes) -> Attributes:
-    """What harms a trace there: MLflow's own names from elsewhere, and a session id that is too long."""
-    kept = {key: value for key, value in attributes.items() if not key.startswith("mlflow.trace")}
-    for name in (sc.SESSION_ID, sc.CONVERSATION_ID):
-        if name in kept:
-            kept[name] = str(kept[name])[:LONGEST_SESSION]
-    return kept
+    """*attributes* without what harms a trace there: MLflow's own names, a session id that is too long."""
+    cut = {
+        name: str(attributes[name])[:LONGEST_SESSION]
+        for name in (sc.SESSION_ID, sc.CONVERSATION_ID)
+        if name in attributes
+    }
+    if all(attributes[name] == text for name, text in cut.items()) and not any(map(_is_mlflows, attributes)):
+        return attributes
+    return {key: value for key, value in attributes.items() if not key.startswith("mlflow.trace")} | cut
+
+
+def _is_mlflows(name: str) -> bool:
+    return name.startswith("mlflow.")
 
 
 def told(resource: Resource) -> Iterator[tuple[str, str]]:

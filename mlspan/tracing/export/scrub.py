@@ -51,7 +51,11 @@ _CONTENT: Final = _content()
 
 
 class Scrub:
-    """Callable with an ended span: the same span, or one with what is to stay here replaced."""
+    """Callable with an ended span: the same with what is to stay here replaced, and its attributes in a plain dict.
+
+    The SDK's own mappings and lists, each with a lock, are slow to read, and what waits is looked at by the garbage
+    collector. They alone know how much the SDK has dropped: a span that has lost something stays as it is.
+    """
 
     def __init__(self, redact: Callable[[str], str] | None = None) -> None:
         self._policy = None if redact is None else Policy(capture=True, redact=redact, limit=_WHOLE)
@@ -59,12 +63,14 @@ class Scrub:
 
     def __call__(self, span: ReadableSpan) -> ReadableSpan:
         ours = span.instrumentation_scope is not None and span.instrumentation_scope.name == "mlspan"
-        attributes = self._attributes(span.attributes, _CONTENT if ours else frozenset())
-        events, links = list(map(self._event, span.events)), list(map(self._link, span.links))
+        said = dict(span.attributes or {})
+        attributes = self._attributes(said, _CONTENT if ours else frozenset())
+        events, links = tuple(map(self._event, span.events)), tuple(map(self._link, span.links))
         status, resource, name = self._status(span.status), self._resource(span.resource), self._text(span.name)
-        same = attributes is span.attributes and status is span.status and resource is span.resource
-        if same and name == span.name and _same(events, span.events) and _same(links, span.links):
-            return span
+        if span.dropped_attributes or span.dropped_events or span.dropped_links:
+            same = attributes is said and status is span.status and resource is span.resource
+            if same and name == span.name and _same(events, span.events) and _same(links, span.links):
+                return span
         return ReadableSpan(
             name=name,
             context=span.get_span_context(),
@@ -93,13 +99,12 @@ class Scrub:
     def _attributes(self, attributes: Mapping[str, Any] | None, done: frozenset[str]) -> Mapping[str, Any] | None:
         """*attributes* itself where there is nothing to hide."""
         changed = {}
-        said = dict(attributes or {})  # the SDK's own mapping is slow to read
-        for name, value in said.items():
+        for name, value in (attributes or {}).items():
             if name not in done and name not in _FIXED:
                 left = REDACTED if _is_secret(name) else self._value(value)
                 if left != value:
                     changed[name] = left
-        return said | changed if changed else attributes
+        return {**(attributes or {}), **changed} if changed else attributes
 
     def _value(self, value: Any) -> Any:
         if isinstance(value, str):

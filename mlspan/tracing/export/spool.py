@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -189,9 +189,13 @@ class Spool:
                 query = "delete from span where sinks & 4 and parcel in (select value from json_each(?))"
                 db.execute(query, [_json([number for number, kept in sampled.items() if not kept])])
         changed = {one.number for one in fresh if one.packed.changed}
+        stored: dict[int, list[bytes]] = {}
+        for one in fresh:
+            stored.setdefault(one.number, []).append(one.packed.span)
         for parcel in ready:
             if parcel.number not in changed:
-                self._keep(parcel)
+                data = stored.get(parcel.number, ())
+                self._keep(replace(parcel, stored=data) if len(data) == len(parcel.spans) else parcel)
 
     def _release(self, numbers: Sequence[int]) -> None:
         """Under new ids, as couriers go on from the last one that they have seen."""
@@ -239,8 +243,9 @@ class Spool:
                 break
             last = ready
             spans = tuple(_unpacked(packed))
+            data = [one.span for one in packed] if len(spans) == len(packed) else ()
             known = self._live.get(number)
-            parcels.append(known or Parcel(origin_of_json(origin), spans, int(root, 16), bool(whole), number))
+            parcels.append(known or Parcel(origin_of_json(origin), spans, int(root, 16), bool(whole), number, data))
         if empty := [parcel.number for parcel in parcels if not parcel.spans]:
             self.done("mlflow", empty)
         parcels = [parcel for parcel in parcels if parcel.spans]

@@ -73,10 +73,10 @@ def _packed(span: ReadableSpan, most: int) -> Packed:
         said = _by_sdk(span)
         if len(said.attributes) != len(span.attributes or ()):
             raise ValueError("the encoder has left out an attribute") from None
-        return Packed(*_context(span), *_within(said, most))
+        return Packed(*context(span), *_within(said, most))
     if len(data) > most:
-        return Packed(*_context(span), *_within(SpanMessage.FromString(data), most))
-    return Packed(*_context(span), data)
+        return Packed(*context(span), *_within(SpanMessage.FromString(data), most))
+    return Packed(*context(span), data)
 
 
 def _by_sdk(span: ReadableSpan) -> Any:
@@ -84,7 +84,7 @@ def _by_sdk(span: ReadableSpan) -> Any:
     return _encode_span(span) if _encode_span else encode_spans([span]).resource_spans[0].scope_spans[0].spans[0]
 
 
-def _context(span: ReadableSpan) -> tuple[bytes, bytes]:
+def context(span: ReadableSpan) -> tuple[bytes, bytes]:
     """Resource and scope; spans share them, so each pair is encoded once."""
     resource, scope = span.resource, span.instrumentation_scope
     found = _contexts.get((id(resource), id(scope)))
