@@ -155,8 +155,7 @@ def replay(uri: str, experiment: str) -> Callable[[int, int], Callable[[], None]
     def prepare(traces: int, spans: int) -> Callable[[], None]:
         server.write(experiment_id, [trace for trace, _ in _ready(1, 1, whole=True)])
         ready = [trace for trace, _ in _ready(traces, spans, whole=True)]
-        some = portions(ready, server.most_traces, server.most_spans)
-        phases = zip(*(server.phases(experiment_id, portion) for portion in some), strict=True)
+        phases = zip(*(server.phases(experiment_id, some) for some in portions(ready, server)), strict=True)
         made = [
             [(request.path, request.body(), {**server.headers, **request.headers}) for request in chain(*phase)]
             for phase in phases

@@ -19,6 +19,7 @@ class Crew:
     """So many threads at most, those that ask included; who is free helps whoever asks, from inside of work too."""
 
     def __init__(self, most: int) -> None:
+        self.most = most
         self._free = threading.Semaphore(most - 1)
 
     def each(self, work: Callable[[Item], None], items: Iterable[Item]) -> None:

@@ -52,7 +52,7 @@ def write_all(store: Store, experiment_id: str, parcels: Sequence[Addressed]) ->
             refused.extend(Refused(one.parcel, denied[0].reason, keep=True) for one in some)
 
     for some in _rounds(parcels):
-        store.crew.each(write, portions(some, store.most_traces, store.most_spans))
+        store.crew.each(write, portions(some, store))
     return refused
 
 
@@ -83,19 +83,20 @@ def _rounds(parcels: Sequence[Addressed]) -> Iterator[list[Addressed]]:
         left = [one for one in left if first[one.trace_id] is not one]
 
 
-def portions(traces: Sequence[_T], most_traces: int, most_spans: int) -> Iterator[list[_T]]:
-    """*traces* in parts that are worth a writing each; a trace that is larger is one by itself."""
-    some: list[_T] = []
-    spans = 0
-    for trace in traces:
-        size = len(trace.parcel.spans)
-        if some and (len(some) == most_traces or spans + size > most_spans):
-            yield some
-            some, spans = [], 0
-        some.append(trace)
-        spans += size
-    if some:
-        yield some
+def portions(traces: Sequence[_T], store: Store) -> Iterator[Sequence[_T]]:
+    """*traces* in parts that are worth a writing each; more than one, and as many for each of those who write."""
+    whole = store.most_traces * store.most_spans
+    weights = [max(len(trace.parcel.spans) * store.most_traces, store.most_spans) for trace in traces]
+    in_all = sum(weights)
+    parts = -(-in_all // whole)
+    if parts > 1:
+        parts += -parts % store.crew.most
+    begin = part = so_far = 0
+    for end, weight in enumerate(weights, 1):
+        so_far += weight
+        if (reached := so_far * parts // in_all) > part:
+            yield traces[begin:end]
+            begin, part = end, reached
 
 
 def _summed(store: Store, trace: Trace) -> Trace:
