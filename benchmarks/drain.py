@@ -369,8 +369,11 @@ def measure_cpu() -> None:
     for backend in ("database", "server-postgres"):
         with tempfile.TemporaryDirectory() as folder, BACKENDS[backend](Path(folder)) as (uri, _):
             elsewhere("mlspan", uri, "drain", 1, 1)
-            shares = [f"{100 * elsewhere('cpu', uri, 'drain', spans)[0]:.1f} %" for spans in (1, 10, 50)]
-            print(f"| {backend} | {' | '.join(shares)} |")
+            print(f"| {backend} |", end="", flush=True)
+            for spans in (1, 10, 50):
+                (share,) = elsewhere("cpu", uri, "drain", spans)
+                print(f" {100 * share:.1f} % |", end="", flush=True)
+            print(flush=True)
 
 
 def main(asked: list[str]) -> None:
@@ -383,7 +386,7 @@ def main(asked: list[str]) -> None:
     for backend in backends:
         measure(backend)
     if "cpu" in asked or not asked:
-        print("\n| CPU of one core, 200 spans/s | traces of 1 span | of 10 | of 50 |\n|---|---|---|---|")
+        print("\n| CPU of one core, 200 spans/s | traces of 1 span | of 10 | of 50 |\n|---|---|---|---|", flush=True)
         measure_cpu()
 
 

@@ -103,9 +103,9 @@ class Intake:
             return 5.0
         return max(0.01, self._oldest + self._interval - monotonic())
 
-    def gathering(self, coming: int) -> bool:
-        """Whether more may come before it is worth storing; *coming* are starts and ends of spans."""
-        return bool(self._fresh) and len(self._fresh) + coming // 2 < _BATCH
+    def gathering(self) -> bool:
+        """Whether more may come before it is worth storing."""
+        return bool(self._fresh) and not self.is_full()
 
     def is_full(self) -> bool:
         """Whether there is enough to store, and to send while more is coming."""

@@ -29,7 +29,6 @@ KEEPING: Final = (
     20.0  # seconds that a process's end waits for the disk alone, on a machine that is busy or has just begun
 )
 _GATHER: Final = 0.1  # seconds in which spans are left to gather, so that the caller's thread is not disturbed for each
-_LOOKS: Final = 5  # at how many there are meanwhile
 
 
 class Flush:
@@ -247,18 +246,13 @@ class Pipeline(SpanProcessor):
             item = None if intake.is_full() else self._next(0)
         if not isinstance(item, Flush):
             intake.look()
-            self._let_gather(intake)
+            if intake.gathering():
+                self._hurry.wait(_GATHER)
             return None
         assembly = intake.assembly
         intake.look(assembly.rest() if item.last else assembly.settled() if item.send else ())
         self._hurry.clear()
         return item
-
-    def _let_gather(self, intake: Intake) -> None:
-        """Wait for more, unless enough to store has come."""
-        for _ in range(_LOOKS):
-            if not intake.gathering(self._queue.qsize()) or self._hurry.wait(_GATHER / _LOOKS):
-                return
 
     def _next(self, timeout: float) -> Any:
         try:
