@@ -55,6 +55,7 @@ class Told(ReadableSpan):
 
     stored: bytes | None = None
     added: tuple[Attributes, Sequence[Event]] = ({}, ())
+    counts: tuple[Attributes, Attributes | None] | None = None  # tokens and cost, where we have found some
 
 
 def translated(span: ReadableSpan, attributes: Attributes, *, counts: bool = True, stored: bytes | None = None) -> Told:
@@ -64,8 +65,12 @@ def translated(span: ReadableSpan, attributes: Attributes, *, counts: bool = Tru
     """
     if not counts:
         attributes = {key: value for key, value in attributes.items() if not key.startswith("gen_ai.usage.")}
-    kept, named = _stripped(attributes), _named(attributes)
+    usage = _usage(attributes)
+    cost = None if usage is None else price(attributes)
+    kept, named = _stripped(attributes), _named(attributes, usage, cost)
     translation = with_attributes(span, {**kept, **named})
+    if usage is not None:
+        translation.counts = usage, cost
     if counts and kept is attributes:
         translation.stored, translation.added = stored, (named, translation.events[len(span.events) :])
     return translation
@@ -125,9 +130,8 @@ def told(resource: Resource) -> Iterator[tuple[str, str]]:
             yield key, value if isinstance(value, str) else to_json(value)
 
 
-def _named(attributes: Attributes) -> dict[str, str]:
+def _named(attributes: Attributes, usage: Attributes | None, cost: Attributes | None) -> dict[str, str]:
     inputs, outputs, is_chat = _said(attributes)
-    usage = _usage(attributes)
     named: dict[str, Any] = {
         SPAN_TYPE: span_type(attributes),
         INPUTS: inputs,
@@ -140,8 +144,7 @@ def _named(attributes: Attributes) -> dict[str, str]:
     }
     written = {key: to_json(value) for key, value in named.items() if value is not None}
     if usage is not None:
-        known = price(attributes)
-        written[COST] = _UNPRICED if known is None else to_json(known)
+        written[COST] = _UNPRICED if cost is None else to_json(cost)
     return written
 
 

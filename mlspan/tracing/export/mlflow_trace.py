@@ -133,7 +133,8 @@ class Trace:
         for span in self.spans:
             attributes = span.attributes or {}
             parent_id = span.parent.span_id if span.parent else None
-            found[_id(span)] = Counted.read(_id(span), parent_id, attributes.get(USAGE), attributes.get(COST))
+            usage, cost = span.counts or (attributes.get(USAGE), attributes.get(COST))
+            found[_id(span)] = Counted.read(_id(span), parent_id, usage, cost)
         return found
 
 
