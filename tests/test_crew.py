@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanContext, TraceFlags
 
+from mlspan.tracing.context import Origin
 from mlspan.tracing.export.crew import Crew
-from mlspan.tracing.export.mlflow_write import portions
-from mlspan.tracing.export.parcel import Away
+from mlspan.tracing.export.mlflow import Denied
+from mlspan.tracing.export.mlflow_trace import Trace
+from mlspan.tracing.export.mlflow_write import Addressed, portions, write_all
+from mlspan.tracing.export.parcel import Away, Parcel
 
 
 def test_as_many_at_once_as_there_are_hands() -> None:
@@ -85,3 +93,27 @@ def test_a_batch_is_shared_evenly(sizes: list[int], shared: list[int]) -> None:
     found = list(portions(traces, store))
     assert [len(some) for some in found] == shared
     assert [trace for some in found for trace in some] == traces
+
+
+def test_a_right_that_is_taken_away_meanwhile() -> None:
+    """What is stored by the time that the store denies the rest is not sent again; nothing more is tried then."""
+    together, asked = threading.Barrier(2), []
+
+    def write(_: str, traces: Sequence[Trace]) -> None:
+        asked.append(traces[0].parcel)
+        together.wait(10)
+        if traces[0].parcel is parcels[0]:
+            raise Denied("not you")
+        time.sleep(0.5)  # in which the other one is told
+
+    parcels = [Parcel(Origin(), (span(number),), 1, whole=True) for number in range(1, 5)]
+    store: Any = SimpleNamespace(most_traces=1, most_spans=1000, crew=Crew(2), write=write)
+    refused = write_all(store, "0", [Addressed(parcel, None, offload=False) for parcel in parcels])
+    assert sorted(asked, key=parcels.index) == parcels[:2]
+    assert [one.parcel for one in refused] == [parcels[0], *parcels[2:]]
+    assert all(one.keep and one.reason == "not you" for one in refused)
+
+
+def span(trace_id: int) -> ReadableSpan:
+    context = SpanContext(trace_id, 1, is_remote=False, trace_flags=TraceFlags(1))
+    return ReadableSpan("chat", context, resource=Resource({}), start_time=1, end_time=2)

@@ -19,9 +19,7 @@ _FOUR: Final = struct.Struct("<I").pack
 _DOUBLE: Final = struct.Struct("<d").pack
 _INT64: Final = 2**63
 _MOST_KEYS: Final = 4096
-_keys: dict[
-    str, bytes
-] = {}  # what stands before the value of an attribute, by its name: there are few of them, said often
+_keys: dict[str, bytes] = {}  # what stands before the value of an attribute, by its name: names are few
 
 _PARENT_KNOWN, _PARENT_REMOTE = 0x100, 0x200  # flags
 

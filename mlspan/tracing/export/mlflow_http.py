@@ -248,11 +248,14 @@ def _links(trace: Trace) -> dict[str, Any]:
 
 
 def _encoded(spans: Sequence[Told]) -> bytes:
-    """OTLP; what cannot be encoded was set aside before it was stored."""
-    return request([packed for packed in map(_packed, spans) if isinstance(packed, Packed)])
+    return request(map(_packed, spans))
 
 
-def _packed(span: Told) -> Packed | Unfit:
-    if span.stored is None:
-        return pack([span], _ANY_SIZE)[0]
-    return Packed(*context(span), extended(span.stored, *span.added))
+def _packed(span: Told) -> Packed:
+    """Raises Unfit, though what cannot be encoded was set aside before it was stored."""
+    if span.stored is not None:
+        return Packed(*context(span), extended(span.stored, *span.added))
+    (packed,) = pack([span], _ANY_SIZE)
+    if isinstance(packed, Unfit):
+        raise packed
+    return packed

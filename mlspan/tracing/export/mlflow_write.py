@@ -48,8 +48,9 @@ def write_all(store: Store, experiment_id: str, parcels: Sequence[Addressed]) ->
                 refused.extend(_write(store, experiment_id, traces))
             except Denied as error:
                 denied.append(error)
-        if denied:
-            refused.extend(Refused(one.parcel, denied[0].reason, keep=True) for one in some)
+            else:
+                return
+        refused.extend(Refused(one.parcel, denied[0].reason, keep=True) for one in some)
 
     for some in _rounds(parcels):
         store.crew.each(write, portions(some, store))
