@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,7 @@ def replay(uri: str, experiment: str) -> Callable[[int, int], Callable[[], None]
     from urllib.parse import urlsplit
 
     from mlspan.tracing.export import mlflow_http
+    from mlspan.tracing.export.mlflow_write import portions
 
     server = mlflow_http.Server(uri)
     experiment_id = server.experiment_id(experiment)
@@ -153,9 +154,10 @@ def replay(uri: str, experiment: str) -> Callable[[int, int], Callable[[], None]
 
     def prepare(traces: int, spans: int) -> Callable[[], None]:
         server.write(experiment_id, [trace for trace, _ in _ready(1, 1, whole=True)])
-        phases = server.phases(experiment_id, [trace for trace, _ in _ready(traces, spans, whole=True)])
+        ready = [trace for trace, _ in _ready(traces, spans, whole=True)]
+        phases = zip(*(server.phases(experiment_id, some) for some in portions(ready, server)), strict=True)
         made = [
-            [(request.path, request.body(), {**server.headers, **request.headers}) for request in phase]
+            [(request.path, request.body(), {**server.headers, **request.headers}) for request in chain(*phase)]
             for phase in phases
         ]
 
@@ -367,8 +369,11 @@ def measure_cpu() -> None:
     for backend in ("database", "server-postgres"):
         with tempfile.TemporaryDirectory() as folder, BACKENDS[backend](Path(folder)) as (uri, _):
             elsewhere("mlspan", uri, "drain", 1, 1)
-            shares = [f"{100 * elsewhere('cpu', uri, 'drain', spans)[0]:.1f} %" for spans in (1, 10, 50)]
-            print(f"| {backend} | {' | '.join(shares)} |")
+            print(f"| {backend} |", end="", flush=True)
+            for spans in (1, 10, 50):
+                (share,) = elsewhere("cpu", uri, "drain", spans)
+                print(f" {100 * share:.1f} % |", end="", flush=True)
+            print(flush=True)
 
 
 def main(asked: list[str]) -> None:
@@ -381,7 +386,7 @@ def main(asked: list[str]) -> None:
     for backend in backends:
         measure(backend)
     if "cpu" in asked or not asked:
-        print("\n| CPU of one core, 200 spans/s | traces of 1 span | of 10 | of 50 |\n|---|---|---|---|")
+        print("\n| CPU of one core, 200 spans/s | traces of 1 span | of 10 | of 50 |\n|---|---|---|---|", flush=True)
         measure_cpu()
 
 

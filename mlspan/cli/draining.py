@@ -120,7 +120,7 @@ def as_trace(found: list[Any], begins: str) -> model.Trace:
 
 def _readable(span: Any) -> Any:
     """A span of OpenTelemetry's SDK as MLflow would give it back."""
-    there = translated(span)
+    there = translated(span, span.attributes or {})
     said = {key: parsed(value) for key, value in (there.attributes or {}).items()}
     return SimpleNamespace(
         span_id=f"{span.context.span_id:016x}",

@@ -57,6 +57,7 @@ _KEY = re.compile(  # of the providers' APIs, and what HTTP says who one is with
     re.VERBOSE,
 )
 
+_SHORTEST_KEY = len("xoxa-") + 10
 _HINTS = (
     "k-",
     "ai-",
@@ -82,7 +83,11 @@ _HINTS = (
 
 def mask_keys(text: str) -> str:
     """*text* without keys of well-known APIs: errors quote them, and other people's spans may hold anything."""
-    return _KEY.sub(REDACTED, text) if any(hint in text for hint in _HINTS) else text
+    if len(text) >= _SHORTEST_KEY:
+        for hint in _HINTS:
+            if hint in text:
+                return _KEY.sub(REDACTED, text)
+    return text
 
 
 class Policy:

@@ -24,7 +24,7 @@ _LONGEST_BACKOFF: Final = 30.0
 _LONGEST_WAIT: Final = 300.0  # seconds that a server's Retry-After is heeded; and until what was kept is asked again
 _STUCK: Final = 3  # failures in a row after which a quick one may be the fault of what is sent
 _QUICK: Final = 2.0  # seconds
-_MOST: Final[dict[Kind, int]] = {"mlflow": 100, "otlp": 512}  # in one call of the sink
+_MOST: Final[dict[Kind, int]] = {"mlflow": 400, "otlp": 512}  # in one call of the sink
 _MOST_BYTES: Final[dict[Kind, int]] = {"mlflow": 16 * 1024 * 1024, "otlp": 3 * 1024 * 1024}  # gRPC receivers take 4 MiB
 
 

@@ -105,7 +105,11 @@ class Intake:
 
     def gathering(self) -> bool:
         """Whether more may come before it is worth storing."""
-        return 0 < len(self._fresh) < _BATCH
+        return bool(self._fresh) and not self.is_full()
+
+    def is_full(self) -> bool:
+        """Whether there is enough to store, and to send while more is coming."""
+        return len(self._fresh) >= _BATCH
 
     def take(self, item: Any) -> None:
         if isinstance(item, tuple) and len(item) == 2:
@@ -132,7 +136,7 @@ class Intake:
         self._ready += parcels
 
     def is_due(self) -> bool:
-        if len(self._fresh) >= _BATCH:
+        if self.is_full():
             return True
         return bool(self._fresh or self._ready) and monotonic() - self._oldest >= self._interval
 

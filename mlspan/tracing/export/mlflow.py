@@ -6,12 +6,12 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..._guard import tell_once
 from ..context import Origin
+from .crew import Crew
 from .parcel import Away, Parcel, Refused
 
 if TYPE_CHECKING:
@@ -32,7 +32,14 @@ class Denied(Away):
 
 
 class Store(Protocol):
-    """A tracking server or a database. Every method may raise Away or Rejected."""
+    """A tracking server or a database. Every method may raise Away or Rejected.
+
+    At most *most_traces* and about *most_spans* are worth one writing; the *crew* says how many may go on at once.
+    """
+
+    most_traces: int
+    most_spans: int
+    crew: Crew
 
     def run_experiment(self, run_id: str) -> str | None:
         """The id of the experiment that the run is in; None if there is no such run."""
@@ -103,7 +110,7 @@ class MlflowSink:
 
     def prepare(self) -> None:
         """Import what the store needs: of MLflow that takes seconds."""
-        from . import mlflow_trace  # noqa: F401
+        from . import mlflow_write  # noqa: F401
 
         if _is_server(self._uri):
             from . import mlflow_http  # noqa: F401
@@ -114,10 +121,11 @@ class MlflowSink:
 
     def send(self, parcels: Sequence[Parcel]) -> list[Refused]:
         """As Sink has it. A store that is away, or an experiment that is closed to us, holds up no other."""
-        from .mlflow_trace import origin_of, trace_of  # on the exporter's thread, rather than as we are turned on
+        from .mlflow_trace import origin_of  # on the exporter's thread, rather than as we are turned on
+        from .mlflow_write import Addressed, write_all
 
         refused: list[Refused] = []
-        places: dict[_Place, list[Trace]] = defaultdict(list)
+        places: dict[_Place, list[Addressed]] = defaultdict(list)
         away: dict[str, Away] = {}  # by tracking URI
         closed: dict[_Asked, str] = {}  # what an origin asks for, and why it may not have it
         for parcel in parcels:
@@ -130,32 +138,21 @@ class MlflowSink:
                 if asked not in closed:
                     place, run_id = self.locate(origin)
                     offload = self._store(uri).takes_files(place[1])
-                    places[place].append(trace_of(parcel, run_id, offload=offload))
+                    places[place].append(Addressed(parcel, run_id, offload))
             except (Denied, Rejected) as no:
                 closed[asked] = no.reason
             except Away as error:
                 away[uri] = error
             if asked in closed:
                 refused.append(Refused(parcel, closed[asked], keep=True))
-        for (uri, experiment_id), traces in places.items():
+        for (uri, experiment_id), found in places.items():
             try:
-                refused += [] if uri in away else self._write_all(self._store(uri), experiment_id, traces)
+                refused += [] if uri in away else write_all(self._store(uri), experiment_id, found)
             except Away as error:
                 away[uri] = error
         refused += self._assess([parcel for parcel in parcels if _is_late(parcel)], away)
         for first in away.values():
             raise first
-        return refused
-
-    def _write_all(self, store: Store, experiment_id: str, traces: Sequence[Trace]) -> list[Refused]:
-        refused: list[Refused] = []
-        rounds = list(_rounds(traces))
-        for number, some in enumerate(rounds):
-            try:
-                refused += self._write(store, experiment_id, some)
-            except Denied as denied:
-                left = [trace for later in rounds[number:] for trace in later]
-                return refused + [Refused(trace.parcel, denied.reason, keep=True) for trace in left]
         return refused
 
     def _assess(self, parcels: Sequence[Parcel], away: dict[str, Away]) -> Iterator[Refused]:
@@ -175,23 +172,6 @@ class MlflowSink:
                 yield Refused(parcel, denied.reason, keep=True)
             except Away as error:
                 away[uri] = error
-
-    def _write(self, store: Store, experiment_id: str, traces: Sequence[Trace]) -> list[Refused]:
-        """Write *traces*; where the store rejects some of them, find out which, and store the others."""
-        try:
-            store.write(experiment_id, [_summed(store, trace) for trace in traces])
-        except Rejected as rejected:
-            if rejected.all_of_it or len(traces) == 1:
-                return [Refused(trace.parcel, rejected.reason, keep=rejected.all_of_it) for trace in traces]
-            half = len(traces) // 2
-            return self._write(store, experiment_id, traces[:half]) + self._write(store, experiment_id, traces[half:])
-        for trace in traces:
-            if trace.assessments:
-                try:
-                    store.assess(trace.info.trace_id, trace.assessments)
-                except Rejected as rejected:
-                    tell_once("mlspan: %s; the trace itself is stored", rejected.reason)
-        return []
 
     def locate(self, origin: Origin) -> tuple[_Place, str | None]:
         """The store, the experiment and the run that a trace of this origin belongs to.
@@ -252,29 +232,11 @@ def run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str:
     return f"{_page(tracking_uri, experiment_id)}/runs/{run_id}"
 
 
-def _rounds(traces: Sequence[Trace]) -> Iterator[list[Trace]]:
-    """*traces* in parts that hold no trace twice: what belongs to the same one adds to what is stored of it by then."""
-    left = list(traces)
-    while left:
-        first = {trace.info.trace_id: trace for trace in reversed(left)}
-        yield [trace for trace in left if first[trace.info.trace_id] is trace]
-        left = [trace for trace in left if first[trace.info.trace_id] is not trace]
-
-
 def _is_late(parcel: Parcel) -> bool:
     """Whether all of it is what is said of a trace that has gone before."""
     from .mlflow_assessments import is_carrier
 
     return all(map(is_carrier, parcel.spans))
-
-
-def _summed(store: Store, trace: Trace) -> Trace:
-    """*trace* with its totals, and with what is stored of it already."""
-    counted, info = trace.counted(), trace.info
-    if trace.merge and (before := store.info(info.trace_id)) is not None:
-        info = info.merged(before)
-        counted = {**store.counted(info.trace_id), **counted}
-    return replace(trace, info=info.with_totals(counted.values()))
 
 
 def _open(uri: str) -> Store:

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import base64
 import gzip
-import threading
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.util import find_spec
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import opentelemetry.context as otel
 import orjson
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.sdk.trace import ReadableSpan
 
 from ..._guard import tell_once
-from ..content import clean
+from .crew import Crew
+from .encode import extended
 from .mlflow import Denied, Rejected, shown
 from .mlflow_assessments import Assessment, to_rest
 from .mlflow_client import Answer, Client
-from .mlflow_spans import COST, USAGE, with_attributes
+from .mlflow_spans import COST, USAGE, Told
 from .mlflow_trace import Counted, Info, Trace, settable
+from .parcel import Packed
+from .wire import Unfit, context, pack, request
 
 CONNECTIONS: Final = 4  # as many as the workers that a tracking server has unless it is told otherwise
-_MOST_TRACES: Final = 25  # in one request; with more than 100, MLflow answers 200 and links none of them to a run
-_MOST_SPANS: Final = 1000  # in one request, which takes the server about a second
+_ANY_SIZE: Final = 2**40  # bytes: what was too large was cut before it was stored
 _PASSED_ON: Final = "mlflow-artifacts:/"  # then a path: the server itself takes the files
 _BYTES: Final = {"Content-Type": "application/octet-stream"}
 _OTLP: Final = {"Content-Type": "application/x-protobuf", "Content-Encoding": "gzip"}
@@ -41,7 +38,7 @@ class Request:
 
     path: str
     headers: Mapping[str, str]
-    spans: Sequence[ReadableSpan] = ()
+    spans: Sequence[Told] = ()
     json: Any = None
     file: bytes | None = None
     needed: bool = True  # False: a server that will not have it has the trace all the same
@@ -59,7 +56,11 @@ class Request:
 class Server:
     """A tracking server of MLflow 3.4 or later, reached as MLflow's own variables say: see :mod:`.mlflow_client`."""
 
+    most_traces = 25  # in one request; with more than 100, MLflow answers 200 and links none of them to a run
+    most_spans = 1000  # in one request, which takes the server about a second
+
     def __init__(self, uri: str) -> None:
+        self.crew = Crew(CONNECTIONS)
         self._client = Client(uri)
         self._uri = self._client.uri
         self._takes_spans = False
@@ -135,37 +136,8 @@ class Server:
 
     def write(self, experiment_id: str, traces: Sequence[Trace]) -> None:
         for phase in self.phases(experiment_id, traces):
-            self._all(phase)
+            self.crew.each(self._send, phase)
             self._takes_spans = self._takes_spans or any(request.spans for request in phase)
-
-    def _all(self, requests: Iterable[Request]) -> None:
-        """Send them, on several connections at once."""
-        waiting, errors = deque(requests), []
-
-        def work() -> None:
-            token = otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # nobody traces our sending
-            try:
-                while (request := _next(waiting)) is not None:
-                    self._send(request)
-            except Exception as error:  # noqa: BLE001  # raised below, on the thread that asked
-                errors.append(error)
-                waiting.clear()
-            finally:
-                otel.detach(token)
-
-        threads = []
-        for _ in range(min(len(waiting), CONNECTIONS) - 1):
-            thread = threading.Thread(target=work, name="mlspan-send", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:  # the interpreter is ending, and starts no more of them
-                break
-            threads.append(thread)
-        work()
-        for thread in threads:
-            thread.join()
-        for error in sorted(errors, key=lambda error: isinstance(error, Rejected)):
-            raise error
 
     def _send(self, request: Request) -> None:
         try:
@@ -188,10 +160,8 @@ class Server:
             if told[trace.info.trace_id] is None
         ]
         headers = {**_OTLP, "x-mlflow-experiment-id": experiment_id}
-        spans = [
-            Request("v1/traces", headers, spans=[s for one in some for s in told[one.info.trace_id] or one.spans])
-            for some in _portions(traces)
-        ]
+        told_or_not = [span for trace in traces for span in told[trace.info.trace_id] or trace.spans]
+        spans = [Request("v1/traces", headers, spans=told_or_not)]
         prompts = [
             Request("api/2.0/mlflow/traces/link-prompts", _JSON, json=_links(trace), needed=False)
             for trace in traces
@@ -242,27 +212,6 @@ class Server:
         self._client.close()
 
 
-def _next(waiting: deque[Request]) -> Request | None:
-    try:
-        return waiting.popleft()
-    except IndexError:
-        return None
-
-
-def _portions(traces: Sequence[Trace]) -> Iterator[list[Trace]]:
-    """*traces* in parts that are worth a request each."""
-    some: list[Trace] = []
-    spans = 0
-    for trace in traces:
-        if some and (len(some) == _MOST_TRACES or spans + len(trace.spans) > _MOST_SPANS):
-            yield some
-            some, spans = [], 0
-        some.append(trace)
-        spans += len(trace.spans)
-    if some:
-        yield some
-
-
 def _id(text: str) -> int:
     """A span id as protobuf's JSON has it."""
     return int.from_bytes(base64.b64decode(text), "big")
@@ -298,18 +247,15 @@ def _links(trace: Trace) -> dict[str, Any]:
     return {"trace_id": trace.info.trace_id, "prompt_versions": trace.prompts}
 
 
-def _encoded(spans: Sequence[ReadableSpan]) -> bytes:
-    """OTLP; a span of somebody else's that cannot be encoded is mended, so that it takes no other along."""
-    try:
-        encoded = encode_spans(spans)
-    except Exception:  # noqa: BLE001  # protobuf raises errors of many kinds
-        encoded = encode_spans([_mended(span) for span in spans])
-    return bytes(encoded.SerializeToString())
+def _encoded(spans: Sequence[Told]) -> bytes:
+    return request(map(_packed, spans))
 
 
-def _mended(span: ReadableSpan) -> ReadableSpan:
-    try:
-        encode_spans([span]).SerializeToString()
-    except Exception:  # noqa: BLE001
-        return with_attributes(span, {key: clean(str(value)) for key, value in (span.attributes or {}).items()})
-    return span
+def _packed(span: Told) -> Packed:
+    """Raises Unfit, though what cannot be encoded was set aside before it was stored."""
+    if span.stored is not None:
+        return Packed(*context(span), extended(span.stored, *span.added))
+    (packed,) = pack([span], _ANY_SIZE)
+    if isinstance(packed, Unfit):
+        raise packed
+    return packed

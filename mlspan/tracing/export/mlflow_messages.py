@@ -65,11 +65,14 @@ def _message(message: Any, role: str) -> list[Json]:
         return [{"role": role, "content": str(message)}]
     role = message.get("role") or role
     role = role if role in _ROLES else "system" if role == "developer" else "user"
+    parts = _list(message.get("parts", message.get("content")))
+    if len(parts) == 1 and isinstance(parts[0], dict) and parts[0].get("type") == "text" and not message.get("name"):
+        return [{"role": role, "content": str(parts[0].get("content", ""))}]  # what most of them are
     content: list[Json] = []
     calls: list[Json] = []
     answers: list[Json] = []
     thought: list[str] = []
-    for part in _list(message.get("parts", message.get("content"))):
+    for part in parts:
         kind = part.get("type") if isinstance(part, dict) else "text"
         if kind == "tool_call":
             calls.append(_tool_call(part))

@@ -50,17 +50,35 @@ _PARAMETERS: Final = {  # shown beside the messages, under the names that OpenAI
 }
 
 
-def translated(span: ReadableSpan, *, counts: bool = True) -> ReadableSpan:
-    """*span* with MLflow's attributes beside its own; without its tokens where they do not count."""
-    attributes = span.attributes or {}
+class Told(ReadableSpan):
+    """A span in MLflow's names: what is *stored* of it as OTLP, if that is not None, and what is *added* to that."""
+
+    stored: bytes | None = None
+    added: tuple[Attributes, Sequence[Event]] = ({}, ())
+    counts: tuple[Attributes, Attributes | None] | None = None  # tokens and cost, where we have found some
+
+
+def translated(span: ReadableSpan, attributes: Attributes, *, counts: bool = True, stored: bytes | None = None) -> Told:
+    """*span* with MLflow's attributes beside *attributes*; without its tokens where they do not count.
+
+    *stored*: its OTLP, where that is known and *attributes* are its own.
+    """
     if not counts:
         attributes = {key: value for key, value in attributes.items() if not key.startswith("gen_ai.usage.")}
-    return with_attributes(span, {**_stripped(attributes), **_named(attributes)})
+    usage = _usage(attributes)
+    cost = None if usage is None else price(attributes)
+    kept, named = _stripped(attributes), _named(attributes, usage, cost)
+    translation = with_attributes(span, {**kept, **named})
+    if usage is not None:
+        translation.counts = usage, cost
+    if counts and kept is attributes:
+        translation.stored, translation.added = stored, (named, translation.events[len(span.events) :])
+    return translation
 
 
-def with_attributes(span: ReadableSpan, attributes: Attributes) -> ReadableSpan:
+def with_attributes(span: ReadableSpan, attributes: Attributes) -> Told:
     """*span* with *attributes* in the place of its own, and no resource: of that, MLflow keeps the tags of a trace."""
-    return ReadableSpan(
+    return Told(
         name=span.name,
         context=span.get_span_context(),
         parent=span.parent,
@@ -89,12 +107,19 @@ def _events(span: ReadableSpan) -> Sequence[Event]:
 
 
 def _stripped(attributes: Attributes) -> Attributes:
-    """What harms a trace there: MLflow's own names from elsewhere, and a session id that is too long."""
-    kept = {key: value for key, value in attributes.items() if not key.startswith("mlflow.trace")}
-    for name in (sc.SESSION_ID, sc.CONVERSATION_ID):
-        if name in kept:
-            kept[name] = str(kept[name])[:LONGEST_SESSION]
-    return kept
+    """*attributes* without what harms a trace there: MLflow's own names, a session id that is too long."""
+    cut = {
+        name: str(attributes[name])[:LONGEST_SESSION]
+        for name in (sc.SESSION_ID, sc.CONVERSATION_ID)
+        if name in attributes
+    }
+    if all(attributes[name] == text for name, text in cut.items()) and not any(map(_is_mlflows, attributes)):
+        return attributes
+    return {key: value for key, value in attributes.items() if not key.startswith("mlflow.trace")} | cut
+
+
+def _is_mlflows(name: str) -> bool:
+    return name.startswith("mlflow.")
 
 
 def told(resource: Resource) -> Iterator[tuple[str, str]]:
@@ -105,9 +130,8 @@ def told(resource: Resource) -> Iterator[tuple[str, str]]:
             yield key, value if isinstance(value, str) else to_json(value)
 
 
-def _named(attributes: Attributes) -> dict[str, str]:
+def _named(attributes: Attributes, usage: Attributes | None, cost: Attributes | None) -> dict[str, str]:
     inputs, outputs, is_chat = _said(attributes)
-    usage = _usage(attributes)
     named: dict[str, Any] = {
         SPAN_TYPE: span_type(attributes),
         INPUTS: inputs,
@@ -120,8 +144,7 @@ def _named(attributes: Attributes) -> dict[str, str]:
     }
     written = {key: to_json(value) for key, value in named.items() if value is not None}
     if usage is not None:
-        known = price(attributes)
-        written[COST] = _UNPRICED if known is None else to_json(known)
+        written[COST] = _UNPRICED if cost is None else to_json(cost)
     return written
 
 

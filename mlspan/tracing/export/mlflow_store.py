@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from ..._guard import quiet, tell_once
 from .address import settled
+from .crew import Crew
 from .mlflow import Rejected, shown
 from .mlflow_assessments import Assessment
 from .mlflow_attachments import Attachment
@@ -54,7 +55,11 @@ class Database:
     MLflow is imported by the first call, on whatever thread that is; a database that does not exist yet is made.
     """
 
+    most_traces = 100  # in one transaction
+    most_spans = 100_000
+
     def __init__(self, uri: str) -> None:
+        self.crew = Crew(1)
         self._uri = uri
         self._opened: Any = None
         self._bulk: Bulk | None = None

@@ -17,7 +17,7 @@ from ..context import Origin, is_shared
 from .mlflow_assessments import Assessment, assessments, is_carrier
 from .mlflow_attachments import Attachments, offloaded
 from .mlflow_messages import first_answer, last_request, parsed, plain_answer, plain_request
-from .mlflow_spans import COST, INPUTS, LONGEST_SESSION, OUTPUTS, USAGE, told, translated, with_attributes
+from .mlflow_spans import COST, INPUTS, LONGEST_SESSION, OUTPUTS, USAGE, Told, told, translated, with_attributes
 from .parcel import Parcel
 
 _PREVIEW: Final = 1000  # characters
@@ -98,7 +98,7 @@ class Trace:
 
     parcel: Parcel
     info: Info
-    spans: Sequence[ReadableSpan]
+    spans: Sequence[Told]
     attachments: Attachments
     assessments: Sequence[Assessment]
     merge: bool  # its info may exist already, and is to be added to, not overwritten
@@ -108,7 +108,7 @@ class Trace:
         """``{"name", "version"}`` of the registry's prompts that are linked to this trace."""
         return parsed(self.info.tags.get(PROMPTS)) or []
 
-    def told_by_spans(self) -> list[ReadableSpan] | None:
+    def told_by_spans(self) -> list[Told] | None:
         """The spans, the root with tags, session and user, if a server then finds out the rest of the info by itself.
 
         All but the name of the program, which is not worth a request for each trace. None where there is a run, a
@@ -133,7 +133,8 @@ class Trace:
         for span in self.spans:
             attributes = span.attributes or {}
             parent_id = span.parent.span_id if span.parent else None
-            found[_id(span)] = Counted.read(_id(span), parent_id, attributes.get(USAGE), attributes.get(COST))
+            usage, cost = span.counts or (attributes.get(USAGE), attributes.get(COST))
+            found[_id(span)] = Counted.read(_id(span), parent_id, usage, cost)
         return found
 
 
@@ -159,10 +160,14 @@ def trace_of(parcel: Parcel, run_id: str | None, *, offload: bool = False) -> Tr
     top = root or min(ended, key=lambda span: span.start_time or 0)
     trace_id = f"tr-{top.get_span_context().trace_id:032x}"  # type: ignore[union-attr]  # an ended span has one
     attachments: Attachments = {}
-    if offload:
-        ended = [with_attributes(span, offloaded(span.attributes or {}, trace_id, attachments)) for span in ended]
+    stored = {_id(span): data for span, data in zip(parcel.spans, parcel.stored)}  # noqa: B905  # all or nothing
     calls = {_id(span) for span in ended if _is_call(span) and _is_ours(span)}
-    spans = [translated(span, counts=not _repeats(span, calls)) for span in ended]
+    spans = []
+    for span in ended:
+        own = span.attributes or {}
+        kept = offloaded(own, trace_id, attachments) if offload else own
+        data = stored.get(_id(span)) if kept is own else None
+        spans.append(translated(span, kept, counts=not _repeats(span, calls), stored=data))
     start, end = min(span.start_time or 0 for span in spans), max(span.end_time or 0 for span in spans)
     request, response = _previews(parcel.root_id, spans)
     info = Info(
@@ -176,9 +181,8 @@ def trace_of(parcel: Parcel, run_id: str | None, *, offload: bool = False) -> Tr
         tags=_tags(parcel, top.name, spans),
         metadata=_metadata(parcel, spans, run_id),
     )
-    said = list(assessments(parcel.spans))
     merge = not parcel.whole or top.parent is not None or is_shared(top.get_span_context().trace_id)  # type: ignore[union-attr]  # likewise
-    return Trace(parcel, info, spans, attachments, said, merge)
+    return Trace(parcel, info, spans, attachments, list(assessments(parcel.spans)), merge)
 
 
 def _is_ours(span: ReadableSpan) -> bool:
@@ -191,7 +195,7 @@ def _is_call(span: ReadableSpan) -> bool:
 
 def _repeats(span: ReadableSpan, calls: set[int]) -> bool:
     """Whether a client (Anthropic's does) tells of one of our *calls* in a span of its own: its tokens count once."""
-    return span.parent is not None and span.parent.span_id in calls and _is_call(span) and not _is_ours(span)
+    return span.parent is not None and span.parent.span_id in calls and not _is_ours(span) and _is_call(span)
 
 
 def _id(span: ReadableSpan) -> int:
@@ -219,9 +223,10 @@ def _cut(text: str | None, longest: int) -> str | None:
 def _tags(parcel: Parcel, name: str, spans: Sequence[ReadableSpan]) -> dict[str, str]:
     tags = {"mlflow.traceName": name}
     for span in spans:
-        for key, value in (span.attributes or {}).items():
+        attributes = span.attributes or {}
+        for key in attributes:
             if key.startswith(sc.TAG_PREFIX):
-                tags.setdefault(key[len(sc.TAG_PREFIX) :], str(value))
+                tags.setdefault(key[len(sc.TAG_PREFIX) :], str(attributes[key]))
     if prompts := _prompts(spans):
         tags[PROMPTS] = to_json(prompts)
     tags.update(parcel.origin.tags)

@@ -23,6 +23,7 @@ class Parcel:
     root_id: int  # of the span whose parent is absent, or in another process; it may have gone in an earlier parcel
     whole: bool  # False where more of the same root's spans may follow, or came before
     number: int = 0  # of its own in its process
+    stored: Sequence[bytes] = ()  # each of its spans as OTLP, in the same order; empty where that is not at hand
 
 
 @dataclass(frozen=True, slots=True)

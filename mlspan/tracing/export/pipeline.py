@@ -239,11 +239,11 @@ class Pipeline(SpanProcessor):
                 self._pass_on(asked, intake)
 
     def _gather(self, intake: Intake) -> Flush | None:
-        """Look at what has come; return a flush that somebody asks for as soon as it has come."""
+        """Look at what has come, if no more than is stored at once; return a flush that is asked for when it comes."""
         item = self._next(intake.patience())
         while item is not None and not isinstance(item, Flush):
             intake.take(item)
-            item = self._next(0)
+            item = None if intake.is_full() else self._next(0)
         if not isinstance(item, Flush):
             intake.look()
             if intake.gathering():

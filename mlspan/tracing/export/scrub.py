@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -34,6 +35,11 @@ _FIXED: Final = frozenset(  # words that the conventions define, and names of mo
 _WHOLE: Final = 2**40  # bytes: nothing is cut here
 
 
+@lru_cache(maxsize=4096)
+def _is_secret(name: str) -> bool:
+    return _HEADER.search(name) is not None
+
+
 def _content() -> frozenset[str]:
     """The attributes of our records that were redacted when they were written."""
     kinds = [kind for kind in vars(records).values() if isinstance(kind, type) and issubclass(kind, records.Record)]
@@ -44,7 +50,11 @@ _CONTENT: Final = _content()
 
 
 class Scrub:
-    """Callable with an ended span: the same span, or one with what is to stay here replaced."""
+    """Callable with an ended span: the same with what is to stay here replaced, and its attributes in a plain dict.
+
+    The SDK's own mappings and lists, each with a lock, are slow to read, and what waits is looked at by the garbage
+    collector. They alone know how much the SDK has dropped: a span that has lost something stays as it is.
+    """
 
     def __init__(self, redact: Callable[[str], str] | None = None) -> None:
         self._policy = None if redact is None else Policy(capture=True, redact=redact, limit=_WHOLE)
@@ -52,12 +62,14 @@ class Scrub:
 
     def __call__(self, span: ReadableSpan) -> ReadableSpan:
         ours = span.instrumentation_scope is not None and span.instrumentation_scope.name == "mlspan"
-        attributes = self._attributes(span.attributes, _CONTENT if ours else frozenset())
-        events, links = list(map(self._event, span.events)), list(map(self._link, span.links))
+        said = dict(span.attributes or {})
+        attributes = self._attributes(said, _CONTENT if ours else frozenset())
+        events, links = tuple(map(self._event, span.events)), tuple(map(self._link, span.links))
         status, resource, name = self._status(span.status), self._resource(span.resource), self._text(span.name)
-        same = attributes is span.attributes and status is span.status and resource is span.resource
-        if same and name == span.name and _same(events, span.events) and _same(links, span.links):
-            return span
+        if span.dropped_attributes or span.dropped_events or span.dropped_links:
+            same = attributes is said and status is span.status and resource is span.resource
+            if same and name == span.name and _same(events, span.events) and _same(links, span.links):
+                return span
         return ReadableSpan(
             name=name,
             context=span.get_span_context(),
@@ -88,7 +100,7 @@ class Scrub:
         changed = {}
         for name, value in (attributes or {}).items():
             if name not in done and name not in _FIXED:
-                left = REDACTED if _HEADER.search(name) else self._value(value)
+                left = REDACTED if _is_secret(name) else self._value(value)
                 if left != value:
                     changed[name] = left
         return {**(attributes or {}), **changed} if changed else attributes

@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +28,8 @@ VERSION: Final = 1
 SUFFIX: Final = ".spool"
 BITS: Final[Mapping[Kind, int]] = {"mlflow": 1, "otlp": 2}
 HELD: Final = 4  # for OTLP, once its trace is known to be kept
-_CACHED_SPANS: Final = 5_000
+_CACHED_SPANS: Final = 10_000
+_CACHED_BYTES: Final = 16 * 1024 * 1024  # of their OTLP
 _SCHEMA: Final = """
 create table meta (name text primary key, value text) without rowid;
 create table context (id integer primary key, resource blob, scope blob, unique (resource, scope));
@@ -90,8 +91,8 @@ class Spool:
         self.path = path
         self.inherited = False  # left by another process, or under other settings
         self._lock = threading.RLock()
-        self._cached_spans, self._cached = cached_spans, 0
-        self._live: dict[int, Parcel] = {}  # what need not be unpacked again, by number
+        self._cached_spans, self._cached, self._cached_bytes = cached_spans, 0, 0
+        self._live: dict[int, tuple[Parcel, int]] = {}  # what need not be unpacked again, and its bytes, by number
         self._contexts: dict[tuple[bytes, bytes], int] = {}
         self._unsaid: list[tuple[Kind, list[int]]] = []  # what was sent and could not be crossed out
         with OPENING.closed():
@@ -189,9 +190,14 @@ class Spool:
                 query = "delete from span where sinks & 4 and parcel in (select value from json_each(?))"
                 db.execute(query, [_json([number for number, kept in sampled.items() if not kept])])
         changed = {one.number for one in fresh if one.packed.changed}
+        stored: dict[int, list[bytes]] = {}
+        for one in fresh:
+            stored.setdefault(one.number, []).append(one.packed.span)
         for parcel in ready:
             if parcel.number not in changed:
-                self._keep(parcel)
+                data = stored.get(parcel.number, [])
+                whole = len(data) == len(parcel.spans)
+                self._keep(replace(parcel, stored=data) if whole else parcel, sum(map(len, data)))
 
     def _release(self, numbers: Sequence[int]) -> None:
         """Under new ids, as couriers go on from the last one that they have seen."""
@@ -208,16 +214,19 @@ class Spool:
             found = self._contexts[key] = self._one("select id from context where resource = ? and scope = ?", *key)
         return found
 
-    def _keep(self, parcel: Parcel) -> None:
+    def _keep(self, parcel: Parcel, size: int) -> None:
         with self._lock:
-            if self._cached + len(parcel.spans) <= self._cached_spans:
-                self._live[parcel.number] = parcel
-                self._cached += len(parcel.spans)
+            spans, in_all = self._cached + len(parcel.spans), self._cached_bytes + size
+            if spans <= self._cached_spans and in_all <= _CACHED_BYTES:
+                self._live[parcel.number] = parcel, size
+                self._cached, self._cached_bytes = spans, in_all
 
     def _forget(self, numbers: Iterable[int]) -> None:
         for number in numbers:
-            if (parcel := self._live.pop(number, None)) is not None:
+            if (found := self._live.pop(number, None)) is not None:
+                parcel, size = found
                 self._cached -= len(parcel.spans)
+                self._cached_bytes -= size
 
     # What goes out.
 
@@ -229,22 +238,32 @@ class Spool:
     def _parcels(self, after: int, most: int, most_bytes: int) -> Batch | None:
         query = "select ready, number, origin, root, whole from parcel where ready > ? order by ready limit ?"
         rows = self._db.execute(query, (after, most)).fetchall()
+        rows = rows[: self._fitting([row[1] for row in rows], most_bytes)]
         found = self._loaded([row[1] for row in rows if row[1] not in self._live])
         parcels: list[Parcel] = []
-        last = size = 0
-        for ready, number, origin, root, whole in rows:
+        last = 0
+        for last, number, origin, root, whole in rows:  # noqa: B007  # the last one is the last
             packed = found.get(number, [])
-            size += sum(len(one.span) for one in packed)
-            if parcels and size > most_bytes:
-                break
-            last = ready
             spans = tuple(_unpacked(packed))
-            known = self._live.get(number)
-            parcels.append(known or Parcel(origin_of_json(origin), spans, int(root, 16), bool(whole), number))
+            data = [one.span for one in packed] if len(spans) == len(packed) else ()
+            known, _ = self._live.get(number, (None, 0))
+            parcels.append(known or Parcel(origin_of_json(origin), spans, int(root, 16), bool(whole), number, data))
         if empty := [parcel.number for parcel in parcels if not parcel.spans]:
             self.done("mlflow", empty)
         parcels = [parcel for parcel in parcels if parcel.spans]
         return Batch(parcels, [parcel.number for parcel in parcels], last) if rows else None
+
+    def _fitting(self, numbers: Sequence[int], most_bytes: int) -> int:
+        """How many of these parcels, from the first on and at least one, take no more than that together."""
+        query = "select parcel, sum(length(data)) from span where parcel in (select value from json_each(?)) group by 1"
+        sizes = dict(self._db.execute(query, [_json([number for number in numbers if number not in self._live])]))
+        size = 0
+        for place, number in enumerate(numbers):
+            _, known = self._live.get(number, (None, 0))
+            size += known or sizes.get(number, 0)
+            if place and size > most_bytes:
+                return place
+        return len(numbers)
 
     def _loaded(self, numbers: Sequence[int]) -> dict[int, list[Packed]]:
         if not numbers:

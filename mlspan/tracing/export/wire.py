@@ -19,6 +19,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from ..content import clean
+from .encode import encoded, field
 from .parcel import Packed
 
 SPAN_BYTES: Final = 16 * 1024 * 1024  # the most that one span may take; its longest texts are cut until it does
@@ -66,18 +67,24 @@ def _pack_one(span: ReadableSpan, most: int) -> Packed | Unfit:
 
 
 def _packed(span: ReadableSpan, most: int) -> Packed:
-    message = _message(span)
-    if len(message.attributes) != len(span.attributes or ()):
-        raise ValueError("the encoder has left out an attribute")
-    return Packed(*_context(span), *_within(message, most))
+    try:
+        data = encoded(span)
+    except Exception:  # noqa: BLE001  # what is odd is the SDK's to judge
+        said = _by_sdk(span)
+        if len(said.attributes) != len(span.attributes or ()):
+            raise ValueError("the encoder has left out an attribute") from None
+        return Packed(*context(span), *_within(said, most))
+    if len(data) > most:
+        return Packed(*context(span), *_within(SpanMessage.FromString(data), most))
+    return Packed(*context(span), data)
 
 
-def _message(span: ReadableSpan) -> Any:
+def _by_sdk(span: ReadableSpan) -> Any:
     """The public encoder makes resource and scope anew for each call, which takes longer than the span."""
     return _encode_span(span) if _encode_span else encode_spans([span]).resource_spans[0].scope_spans[0].spans[0]
 
 
-def _context(span: ReadableSpan) -> tuple[bytes, bytes]:
+def context(span: ReadableSpan) -> tuple[bytes, bytes]:
     """Resource and scope; spans share them, so each pair is encoded once."""
     resource, scope = span.resource, span.instrumentation_scope
     found = _contexts.get((id(resource), id(scope)))
@@ -163,20 +170,10 @@ def request(spans: Iterable[Packed]) -> bytes:
 
     def scopes(below: dict[bytes, list[bytes]]) -> bytes:
         return b"".join(
-            _field(2, scope + b"".join(_field(2, span) for span in spans)) for scope, spans in below.items()
+            field(b"\x12", scope + b"".join([field(b"\x12", span) for span in spans])) for scope, spans in below.items()
         )
 
-    return b"".join(_field(1, resource + scopes(below)) for resource, below in tree.items())
-
-
-def _field(number: int, data: bytes) -> bytes:
-    """Protobuf: a message within a message. One may be put after the fields that another has already."""
-    size, length = len(data), bytearray([number << 3 | 2])
-    while size > 127:
-        length.append(size & 127 | 128)
-        size >>= 7
-    length.append(size)
-    return bytes(length) + data
+    return b"".join(field(b"\x0a", resource + scopes(below)) for resource, below in tree.items())
 
 
 def unpack_request(data: bytes) -> Iterator[Packed]:

@@ -1,0 +1,109 @@
+"""Traces into one store: a few at a time, so many times at once, and by halves where it rejects some of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from ..._guard import tell_once
+from .mlflow import Denied, Rejected, Store
+from .mlflow_trace import Trace, trace_of
+from .parcel import Parcel, Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Addressed:
+    """A parcel whose experiment is known."""
+
+    parcel: Parcel
+    run_id: str | None
+    offload: bool  # whether pictures and sounds become files
+
+    @property
+    def trace_id(self) -> int:
+        context = self.parcel.spans[0].get_span_context()
+        return context.trace_id if context else 0
+
+    def trace(self) -> Trace:
+        return trace_of(self.parcel, self.run_id, offload=self.offload)
+
+
+_T = TypeVar("_T", Addressed, Trace)
+
+
+def write_all(store: Store, experiment_id: str, parcels: Sequence[Addressed]) -> list[Refused]:
+    """Store them all; what the store rejects, or may not be given now, is returned. Raises Away."""
+    refused: list[Refused] = []
+    denied: list[Denied] = []
+    translating = threading.Lock()
+
+    def write(some: Sequence[Addressed]) -> None:
+        """Put in MLflow's names where others are sending meanwhile; one at a time, so that the first is soon away."""
+        if not denied:
+            with translating:
+                traces = [one.trace() for one in some]
+            try:
+                refused.extend(_write(store, experiment_id, traces))
+            except Denied as error:
+                denied.append(error)
+            else:
+                return
+        refused.extend(Refused(one.parcel, denied[0].reason, keep=True) for one in some)
+
+    for some in _rounds(parcels):
+        store.crew.each(write, portions(some, store))
+    return refused
+
+
+def _write(store: Store, experiment_id: str, traces: Sequence[Trace]) -> list[Refused]:
+    """Write *traces*; where the store rejects some of them, find out which, and store the others."""
+    try:
+        store.write(experiment_id, [_summed(store, trace) for trace in traces])
+    except Rejected as rejected:
+        if rejected.all_of_it or len(traces) == 1:
+            return [Refused(trace.parcel, rejected.reason, keep=rejected.all_of_it) for trace in traces]
+        half = len(traces) // 2
+        return _write(store, experiment_id, traces[:half]) + _write(store, experiment_id, traces[half:])
+    for trace in traces:
+        if trace.assessments:
+            try:
+                store.assess(trace.info.trace_id, trace.assessments)
+            except Rejected as rejected:
+                tell_once("mlspan: %s; the trace itself is stored", rejected.reason)
+    return []
+
+
+def _rounds(parcels: Sequence[Addressed]) -> Iterator[list[Addressed]]:
+    """*parcels* in parts that hold no trace twice: what belongs to the same one adds to what is stored by then."""
+    left = list(parcels)
+    while left:
+        first = {one.trace_id: one for one in reversed(left)}
+        yield [one for one in left if first[one.trace_id] is one]
+        left = [one for one in left if first[one.trace_id] is not one]
+
+
+def portions(traces: Sequence[_T], store: Store) -> Iterator[Sequence[_T]]:
+    """*traces* in parts that are worth a writing each; more than one, and as many for each of those who write."""
+    whole = store.most_traces * store.most_spans
+    weights = [max(len(trace.parcel.spans) * store.most_traces, store.most_spans) for trace in traces]
+    in_all = sum(weights)
+    parts = -(-in_all // whole)
+    if parts > 1:
+        parts += -parts % store.crew.most
+    begin = part = so_far = 0
+    for end, weight in enumerate(weights, 1):
+        so_far += weight
+        if (reached := so_far * parts // in_all) > part:
+            yield traces[begin:end]
+            begin, part = end, reached
+
+
+def _summed(store: Store, trace: Trace) -> Trace:
+    """*trace* with its totals, and with what is stored of it already."""
+    counted, info = trace.counted(), trace.info
+    if trace.merge and (before := store.info(info.trace_id)) is not None:
+        info = info.merged(before)
+        counted = {**store.counted(info.trace_id), **counted}
+    return replace(trace, info=info.with_totals(counted.values()))
