@@ -43,6 +43,7 @@ create index span_parcel on span (parcel);
 create index span_otlp on span (id) where sinks & 2;
 """
 
+_ROWS: Final = 100  # in one statement; SQLite before 3.32 takes 999 values
 _NOTHING: Final[Mapping[int, bool]] = {}
 _CROSS_OUT: Final[Mapping[Kind, Sequence[str]]] = {
     "mlflow": (
@@ -174,7 +175,7 @@ class Spool:
                 (next(self._next), one.number, self._context(one.packed), one.sinks, now, one.packed.span, one.trace)
                 for one in fresh
             ]
-            db.executemany("insert into span values (?, ?, ?, ?, ?, ?, ?)", rows)
+            _insert(db, "insert into span values", rows)
             db.executemany("insert or ignore into seen values (?)", [(f.seq,) for f in fresh if f.seq is not None])
             growing: list[tuple[Any, ...]] = [
                 (number, None, origin_to_json(origin), f"{root:x}", 0, genai) for number, origin, root, genai in opened
@@ -182,7 +183,7 @@ class Spool:
             leaving = [
                 (p.number, next(self._next), origin_to_json(p.origin), f"{p.root_id:x}", p.whole, True) for p in ready
             ]
-            db.executemany("insert or replace into parcel values (?, ?, ?, ?, ?, ?)", growing + leaving)
+            _insert(db, "insert or replace into parcel values", growing + leaving)
             if dropped:
                 self._cross_out("mlflow", dropped)
             if sampled:
@@ -397,6 +398,14 @@ class Spool:
         _spools.discard(self)
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._db))
         self._lock = threading.RLock()
+
+
+def _insert(db: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Many rows a statement: after each one this thread has to wait for its turn, where others compute."""
+    for begin in range(0, len(rows), _ROWS):
+        some = rows[begin : begin + _ROWS]
+        one = f"({', '.join('?' * len(some[0]))})"
+        db.execute(f"{into} {', '.join([one] * len(some))}", [value for row in some for value in row])
 
 
 def _unpacked(packed: Sequence[Packed]) -> Iterator[ReadableSpan]:
