@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import wraps
 from types import ModuleType
 from typing import Any, Final, ParamSpec, TypeVar
@@ -54,6 +54,8 @@ class Origin:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
+_ORIGIN: Final = tuple(one.name for one in fields(Origin))
+_last: tuple[Any, Origin] = (None, Origin())  # what the last one said, and it
 NOWHERE: Final = Scope()
 _scope: ContextVar[Scope] = ContextVar("mlspan_scope", default=NOWHERE)
 _started_run: ContextVar[str | None] = ContextVar("mlspan_started_run", default=None)
@@ -240,15 +242,21 @@ def origin(*, tracking_uri: bool = True, experiment: bool = True, tags: Mapping[
 
     ``mlflow.set_tracking_uri`` and ``mlflow.set_experiment`` set the environment variables that are read here.
     """
+    global _last  # most spans start where the one before did; making another Origin takes as long as all the rest
     around, environ = _scope.get(), os.environ
-    experiment_id = environ.get("MLFLOW_EXPERIMENT_ID") if experiment else None
-    return Origin(
-        tracking_uri=(environ.get("MLFLOW_TRACKING_URI") if tracking_uri else None) or None,
-        experiment_id=experiment_id or None,
-        experiment_name=(environ.get("MLFLOW_EXPERIMENT_NAME") if experiment and not experiment_id else None) or None,
-        run_id=active_run_id(),
-        model_id=active_model_id(),
-        session=around.session,
-        user=around.user,
-        tags={**tags, **around.tags} if tags else around.tags,
+    experiment_id = (environ.get("MLFLOW_EXPERIMENT_ID") if experiment else None) or None
+    said = (
+        (environ.get("MLFLOW_TRACKING_URI") if tracking_uri else None) or None,
+        experiment_id,
+        (environ.get("MLFLOW_EXPERIMENT_NAME") if experiment and not experiment_id else None) or None,
+        active_run_id(),
+        active_model_id(),
+        around.session,
+        around.user,
+        {**tags, **around.tags} if tags else around.tags,
     )
+    known, found = _last
+    if said != known:
+        found = Origin(**dict(zip(_ORIGIN, said, strict=True)))  # type: ignore[arg-type]  # in the order of its fields
+        _last = said, found
+    return found

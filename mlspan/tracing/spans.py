@@ -18,7 +18,15 @@ from typing import Any, Final, NamedTuple
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.sdk import trace as sdk
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, ParentBased, Sampler, StaticSampler, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    ALWAYS_ON,
+    Decision,
+    ParentBased,
+    Sampler,
+    StaticSampler,
+    TraceIdRatioBased,
+)
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import (
     INVALID_SPAN,
@@ -178,9 +186,8 @@ class Starter:
         # The SDK's attributes once had locks that may be taken twice.
         self.lock: Any = Lock if isinstance(self.of_attributes.get("_lock"), type(Lock())) else RLock
         self.metrics: Any = getattr(tracer, "_tracer_metrics", None)
-        sampler = getattr(tracer, "sampler", None)  # below, if it records whatever stands below what is recorded
-        follows = type(sampler) is ParentBased and sampler._local_parent_sampled is ALWAYS_ON
-        self._follower: Any = sampler if follows else self
+        sampler = getattr(tracer, "sampler", None)
+        self._usual: Any = sampler if _follows(sampler) else self
         self._is_random: Any = getattr(getattr(tracer, "id_generator", None), "is_trace_id_random", None)
         self._passed_on = 0 if self._is_random is None else _RANDOM
         self._is_enabled: Callable[[], bool] | None = getattr(tracer, "_is_enabled", None)
@@ -193,12 +200,23 @@ class Starter:
         parent = above.get_span_context() if isinstance(above, Span) else None
         if parent is not None and parent.is_valid:
             trace_id, sampler = parent.trace_id, tracer.sampler
-            follows = type(above) is LeanSpan and sampler is self._follower
-            sampled = follows or _is_sampled(sampler, parent, trace_id)
+            sampled: bool | None
+            if sampler is not self._usual:
+                sampled = _is_sampled(sampler, parent, trace_id)
+            else:
+                sampled = type(above) is LeanSpan or bool(parent.trace_flags & 1)
             return Draw(self, around, sampled, parent, trace_id, parent.trace_flags & self._passed_on)
         trace_id = tracer.id_generator.generate_trace_id()
         flags = self._passed_on and self._is_random() << 1
         return Draw(self, around, _is_sampled(tracer.sampler, None, trace_id), None, trace_id, flags)
+
+
+def _follows(sampler: Sampler | None) -> bool:
+    """Whether what stands below another span is always sampled as that is."""
+    if type(sampler) is not ParentBased:
+        return False
+    sampled = sampler._local_parent_sampled is sampler._remote_parent_sampled is ALWAYS_ON
+    return sampled and sampler._local_parent_not_sampled is sampler._remote_parent_not_sampled is ALWAYS_OFF
 
 
 def _is_sampled(sampler: Sampler | None, parent: SpanContext | None, trace_id: int) -> bool | None:
