@@ -7,13 +7,20 @@ back. None means unknown, and becomes no attribute.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 from opentelemetry.trace import SpanContext, SpanKind
-from typing_extensions import dataclass_transform
 
 from . import semconv as sc
 from .messages import Draft, Message, Part, Pieces, ToolDefinition
+
+if TYPE_CHECKING:
+    from typing_extensions import dataclass_transform
+else:  # Python 3.10 has none, and only type checkers look at it
+
+    def dataclass_transform(**_: object) -> Callable[[type], type]:
+        return lambda cls: cls
+
 
 R = TypeVar("R", bound="Record")
 When = Literal["start", "end", "content"]
