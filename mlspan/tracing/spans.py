@@ -197,18 +197,14 @@ class Starter:
         if not self.of_all or (self._is_enabled is not None and not self._is_enabled()):
             return Draw(self, around, sampled=None)
         tracer, above = self.tracer, around.get(SPAN)
-        parent = above.get_span_context() if isinstance(above, Span) else None
+        parent: SpanContext | None = None if above is None else above.get_span_context()  # type: ignore[attr-defined]
         if parent is not None and parent.is_valid:
-            trace_id, sampler = parent.trace_id, tracer.sampler
-            sampled: bool | None
-            if sampler is not self._usual:
-                sampled = _is_sampled(sampler, parent, trace_id)
-            else:
-                sampled = type(above) is LeanSpan or bool(parent.trace_flags & 1)
-            return Draw(self, around, sampled, parent, trace_id, parent.trace_flags & self._passed_on)
+            trace_id, flags, sampler = parent.trace_id, parent.trace_flags, tracer.sampler
+            sampled = bool(flags & 1) if sampler is self._usual else _is_sampled(sampler, parent, trace_id)
+            return Draw(self, around, sampled, parent, trace_id, flags & self._passed_on)
         trace_id = tracer.id_generator.generate_trace_id()
-        flags = self._passed_on and self._is_random() << 1
-        return Draw(self, around, _is_sampled(tracer.sampler, None, trace_id), None, trace_id, flags)
+        random = self._passed_on and self._is_random() << 1
+        return Draw(self, around, _is_sampled(tracer.sampler, None, trace_id), None, trace_id, random)
 
 
 def _follows(sampler: Sampler | None) -> bool:
