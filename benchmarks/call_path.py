@@ -70,9 +70,8 @@ def place(frame: str) -> tuple[str, str] | None:
 
 def main(seconds: float) -> None:
     whole: Counter[str] = Counter()  # samples of each package's own functions
-    ours: Counter[str] = (
-        Counter()
-    )  # of these, what we have caused: below a function of ours, and not back in the client
+    # Of these, what we have caused: below a function of ours, and not back in the client.
+    ours: Counter[str] = Counter()
     functions: Counter[str] = Counter()  # and by function
     for stack, count in stacks(seconds).items():
         known = [at for at in map(place, stack) if at]

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from types import ModuleType
 from typing import Any, Final, ParamSpec, TypeVar
@@ -54,8 +54,7 @@ class Origin:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-_ORIGIN: Final = tuple(one.name for one in fields(Origin))
-_last: tuple[Any, Origin] = (None, Origin())  # what the last one said, and it
+_last: tuple[dict[str, Any], Origin] = ({}, Origin())  # what the last one said, and it
 NOWHERE: Final = Scope()
 _scope: ContextVar[Scope] = ContextVar("mlspan_scope", default=NOWHERE)
 _started_run: ContextVar[str | None] = ContextVar("mlspan_started_run", default=None)
@@ -245,18 +244,19 @@ def origin(*, tracking_uri: bool = True, experiment: bool = True, tags: Mapping[
     global _last  # most spans start where the one before did; making another Origin takes as long as all the rest
     around, environ = _scope.get(), os.environ
     experiment_id = (environ.get("MLFLOW_EXPERIMENT_ID") if experiment else None) or None
-    said = (
-        (environ.get("MLFLOW_TRACKING_URI") if tracking_uri else None) or None,
-        experiment_id,
-        (environ.get("MLFLOW_EXPERIMENT_NAME") if experiment and not experiment_id else None) or None,
-        active_run_id(),
-        active_model_id(),
-        around.session,
-        around.user,
-        {**tags, **around.tags} if tags else around.tags,
-    )
+    by_name = experiment and not experiment_id
+    said: dict[str, Any] = {
+        "tracking_uri": (environ.get("MLFLOW_TRACKING_URI") if tracking_uri else None) or None,
+        "experiment_id": experiment_id,
+        "experiment_name": (environ.get("MLFLOW_EXPERIMENT_NAME") if by_name else None) or None,
+        "run_id": active_run_id(),
+        "model_id": active_model_id(),
+        "session": around.session,
+        "user": around.user,
+        "tags": {**tags, **around.tags} if tags else around.tags,
+    }
     known, found = _last
     if said != known:
-        found = Origin(**dict(zip(_ORIGIN, said, strict=True)))  # type: ignore[arg-type]  # in the order of its fields
+        found = Origin(**said)
         _last = said, found
     return found

@@ -90,9 +90,10 @@ class Live:
         self._prepare(runtime, record, observe)
         self._opening = record.opening()
         self.span: Span = draw.start(record.span_name, record.kind, {**self._opening, **surroundings()})
-        self.context = otel.Context({**draw.around, SPAN: self.span, **marks})
+        around: dict[str, object] = {**draw.around, SPAN: self.span, **marks}
         if isinstance(record, ModelCall) and record.outer:
-            self.context = otel.set_value(_HOST, self, self.context)
+            around[_HOST] = self
+        self.context = otel.Context(around)
 
     def _prepare(self, runtime: Runtime, record: Record, observe: Observe[Any] | None) -> None:
         self.record, self._observe, self._runtime = record, observe, runtime

@@ -195,13 +195,13 @@ class Choice:
         return self.finish_reason or "error"
 
     def message(self) -> Message:
-        if self._pieces:
-            self._join()
+        self._join()
         calls = self._calls
         parts = [part.part() if isinstance(part, _Call) else part for part in self._parts] if calls else [*self._parts]
         # The schema says tool_call where OpenAI says tool_calls, and error where no reason arrived.
-        reason = "tool_call" if self.finish_reason == "tool_calls" else self.finish_reason
-        return {"role": "assistant", "parts": parts, "finish_reason": reason or "error"}
+        reason = self.reason()
+        reason = "tool_call" if reason == "tool_calls" else reason
+        return {"role": "assistant", "parts": parts, "finish_reason": reason}
 
 
 class Draft:

@@ -247,7 +247,7 @@ def _templates(tracer: Any) -> tuple[_Fields, _Fields]:
         instrumentation_scope=tracer._instrumentation_scope,
     )
     fields, of_attributes = vars(probe), vars(probe._attributes)
-    known = fields.keys() <= _OF_ALL | _OWN | _LATER.keys() and of_attributes.keys() <= _OF_ATTRIBUTES
-    if not known or of_attributes["max_value_len"] is not None or fields.keys() < _OWN:
+    known = _OWN <= fields.keys() <= _OF_ALL | _OWN | _LATER.keys() and of_attributes.keys() <= _OF_ATTRIBUTES
+    if not known or of_attributes["max_value_len"] is not None:
         return {}, {}
     return {name: fields[name] for name in fields.keys() & _OF_ALL}, of_attributes

@@ -20,11 +20,9 @@ def begin(ask: Ask) -> tuple[Chat, Observe[Chat]]:
     if not _RARE.isdisjoint(body):
         _begin_rare(chat, body)
     if content:
-        messages = body.get("messages")
-        chat.input = list(map(_message, messages)) if isinstance(messages, list) else []
-        if not _TOOLS.isdisjoint(body):
-            chat.tools = tools(body, "tools", "functions")
-    return chat, _observe if body.get("stream") is not True else _observing(ask, chat)
+        chat.input = list(map(_message, items(body, "messages")))
+        chat.tools = tools(body, "tools", "functions")
+    return chat, _observing(ask, chat)
 
 
 def begin_completion(ask: Ask) -> tuple[Chat, Observe[Chat]]:
@@ -59,7 +57,6 @@ def _observing(ask: Ask, chat: Chat) -> Observe[Chat]:
 
 
 _FIELDS: Final = {**PARAMETERS, "model": ("model", str)}  # of the request's body -> field of the record, and its type
-_TOOLS: Final = frozenset({"tools", "functions"})
 _RARE: Final = frozenset({"modalities", "n", "response_format", "service_tier", "stop"})
 
 
