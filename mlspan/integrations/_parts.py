@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from .._shape import dig, get
+from .._shape import dig, get, is_a
 from ..tracing.messages import Part, ToolDefinition, media
+from ..tracing.records import Chat
 
 
 def part(raw: Any) -> Part:
@@ -96,6 +97,14 @@ PARAMETERS: Final[Mapping[str, tuple[str, type]]] = {  # of a request -> field o
     "top_k": ("top_k", int),
     "top_p": ("top_p", float),
 }
+
+
+def set_parameters(chat: Chat, asked: Mapping[str, Any], wanted: Mapping[str, tuple[str, type]] = PARAMETERS) -> None:
+    """Take over from *asked* what is *wanted*, where it has the type; of two names of one field, the later counts."""
+    for name, (field, kind) in wanted.items():
+        if is_a(value := asked.get(name), (int, float) if kind is float else kind):
+            setattr(chat, field, kind(value))
+
 
 REASONS: Final = {  # why a model stopped, in a provider's words -> OpenAI's
     "end_turn": "stop",

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from opentelemetry import trace
 from opentelemetry.trace import Span
 
-from ..._shape import dig, get, is_a, items
+from ..._shape import dig, get, items
 from ...tracing.messages import Draft, Message, Part, tool_call, tool_call_response
 from ...tracing.records import Chat, Observe, Record
 from .. import _parts as parts
@@ -45,9 +45,7 @@ def begin(call: Call) -> tuple[Record, Observe[Any]]:
     asked = {**configs[0], **call.kwargs}
     chat = Chat(outer=True, stream=True if asked.get("stream") else None, draft=Draft(kept=call.content))
     _name_model(chat, asked)
-    for name, (field, kind) in parts.PARAMETERS.items():
-        if is_a(value := asked.get(name), (int, float) if kind is float else kind):
-            setattr(chat, field, kind(value))
+    parts.set_parameters(chat, asked)
     if call.content:
         chat.input = [_message(message) for message in asked.get("messages") or ()]
         chat.tools = [parts.tool(one) for one in (*(asked.get("tools") or ()), *(asked.get("functions") or ()))] or None

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ..._shape import dig, get, is_a
+from ..._shape import dig, get
 from ...tracing.messages import Draft, Message, Part, ToolDefinition, tool_call, tool_call_response
 from ...tracing.records import Chat, Observe
 from .._hook import Call
-from .._parts import PARAMETERS, provider_at
+from .._parts import PARAMETERS, provider_at, set_parameters
 from .watched import argument
 
 _FIELDS: Final = {**PARAMETERS, "num_predict": ("max_tokens", int)}
@@ -31,9 +31,7 @@ def begin(call: Call) -> tuple[Chat, Observe[Any]]:
         server_port=port,
         draft=Draft(kept=kept),
     )
-    for name, (field, kind) in _FIELDS.items():
-        if is_a(value := asked.get(name), (int, float) if kind is float else kind):
-            setattr(chat, field, kind(value))
+    set_parameters(chat, asked, _FIELDS)
     if (stop := asked.get("stop")) is not None:
         chat.stop_sequences = [one for one in ([stop] if isinstance(stop, str) else stop) if isinstance(one, str)]
     if call.kwargs.get("json_output"):
