@@ -5,7 +5,6 @@ UV := .tools/bin/uv
 BIN := .venv/bin
 SERVERS := tests/servers/node_modules
 NOX := PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/nox
-export UV_LINK_MODE ?= copy
 export PYTHONWARNINGS ?=
 unexport PYTHONDONTWRITEBYTECODE # the tests start hundreds of processes: what one has compiled, the next need not
 

@@ -73,20 +73,29 @@ THEIRS = {"mlflow.llm.model": "gpt-4o-mini", "mlflow.chat.tokenUsage": USAGE, "m
 
 
 def mlspan(uri: str, experiment: str) -> Callable[[int, int], None]:
+    """Spans as our integrations make them, and the pipeline that they go through."""
     from opentelemetry import trace
+    from opentelemetry.context import Context
     from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.trace import SpanKind, set_span_in_context
 
     import mlspan
+    from mlspan.tracing.spans import Starter
 
     trace.set_tracer_provider(TracerProvider(shutdown_on_exit=False))
     mlspan.tracing.configure(tracking_uri=uri, experiment=experiment)
-    tracer = trace.get_tracer("mlspan")
+    starter = Starter(trace.get_tracer("mlspan"))
+
+    def span(around: Context) -> Any:
+        return starter.draw(around).start("chat gpt-4o-mini", SpanKind.CLIENT, dict(OURS))
 
     def make(traces: int, spans: int) -> None:
         for _ in range(traces):
-            with tracer.start_as_current_span("chat gpt-4o-mini", attributes=OURS):
-                for _ in range(spans - 1):
-                    tracer.start_span("chat gpt-4o-mini", attributes=OURS).end()
+            root = span(Context())
+            inside = set_span_in_context(root, Context())
+            for _ in range(spans - 1):
+                span(inside).end()
+            root.end()
         if not mlspan.tracing.flush(600):
             raise RuntimeError("not all was stored")
 
@@ -146,6 +155,7 @@ def replay(uri: str, experiment: str) -> Callable[[int, int], Callable[[], None]
     from urllib.parse import urlsplit
 
     from mlspan.tracing.export import mlflow_http
+    from mlspan.tracing.export.mlflow import CONNECTIONS
     from mlspan.tracing.export.mlflow_write import portions
 
     server = mlflow_http.Server(uri)
@@ -178,7 +188,7 @@ def replay(uri: str, experiment: str) -> Callable[[int, int], Callable[[], None]
         def send_all() -> None:
             for phase in made:
                 waiting = deque(phase)
-                threads = [threading.Thread(target=work, args=(waiting,)) for _ in range(mlflow_http.CONNECTIONS)]
+                threads = [threading.Thread(target=work, args=(waiting,)) for _ in range(CONNECTIONS)]
                 for thread in threads:
                     thread.start()
                 for thread in threads:

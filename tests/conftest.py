@@ -82,6 +82,9 @@ def _leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     assert otel_context.get_current() == context, "a context that nobody has detached"
     left = [thread for thread in threading.enumerate() if thread not in threads and not thread.daemon]
+    for thread in left:  # AnyIO tells its workers to stop when the loop ends, and waits for none
+        thread.join(2)
+    left = [thread for thread in left if thread.is_alive()]
     keeps = any(request.node.get_closest_marker(name) for name in ("browser", "trains"))  # Playwright and MLflow do
     assert left == [] or keeps, left
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +15,15 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from mlspan.tracing.context import Origin
+from mlspan.tracing.export.courier import Delivery
 from mlspan.tracing.export.crew import Crew
+from mlspan.tracing.export.lanes import Lanes
 from mlspan.tracing.export.mlflow import Denied
 from mlspan.tracing.export.mlflow_trace import Trace
 from mlspan.tracing.export.mlflow_write import Addressed, portions, write_all
-from mlspan.tracing.export.parcel import Away, Parcel
+from mlspan.tracing.export.parcel import Away, Packed, Parcel
+from mlspan.tracing.export.spool import Fresh, Spool
+from mlspan.tracing.export.wire import pack
 
 
 def test_as_many_at_once_as_there_are_hands() -> None:
@@ -33,7 +38,9 @@ def test_as_many_at_once_as_there_are_hands() -> None:
     Crew(3).each(work, range(4))
     assert len(threads) == 3
     assert threading.current_thread() in threads
-    assert not any(thread.is_alive() for thread in threads - {threading.current_thread()})
+    for thread in threads - {threading.current_thread()}:
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def test_work_within_work() -> None:
@@ -64,6 +71,117 @@ def test_an_error_ends_it() -> None:
     with pytest.raises(Away):
         Crew(2).each(work, range(10))
     assert sorted(begun) == [0, 1]
+
+
+def test_who_is_free_helps_others() -> None:
+    """What one thread has asked for is worked on by hands that another one's work has left."""
+    crew, begun, threads = Crew(2), threading.Event(), set()
+
+    def long(item: int) -> None:
+        begun.set()
+        time.sleep(0.3 * item)
+
+    def short(_: int) -> None:
+        threads.add(threading.current_thread())
+        time.sleep(0.05)
+
+    other = threading.Thread(target=crew.each, args=(long, [1, 0.5]))
+    other.start()
+    assert begun.wait(10)
+    crew.each(short, range(20))
+    other.join(10)
+    assert len(threads) == 2
+
+
+def test_what_comes_meanwhile_need_not_wait() -> None:
+    """What is there to take while a batch is on its way goes beside it; the end is when nothing is on its way."""
+    lanes, waiting, both, sent = Lanes(2), deque(["first"]), threading.Barrier(2), []
+
+    def send(batch: str) -> None:
+        if batch == "first":
+            waiting.append("second")
+            lanes.more()
+        both.wait(10)
+        sent.append(batch)
+
+    lanes.empty(lambda: waiting.popleft() if waiting else None, send)
+    assert sorted(sent) == ["first", "second"]
+
+
+def test_a_failure_ends_the_taking() -> None:
+    """It is raised once all is over; nothing is taken after it, and the next time it is as if nothing had been."""
+    lanes, waiting, sent = Lanes(3), deque(range(10)), []
+
+    def send(batch: int) -> None:
+        if batch == 0:
+            raise Away("gone")
+        time.sleep(0.2)
+        sent.append(batch)
+
+    def take() -> int | None:
+        return waiting.popleft() if waiting else None
+
+    with pytest.raises(Away):
+        lanes.empty(take, send)
+    assert sent == sorted(sent)
+    assert len(sent) <= 2
+    lanes.empty(take, send)
+    assert sorted([*sent, 0]) == list(range(10))
+
+
+def test_parts_of_a_trace_go_one_after_the_other() -> None:
+    """Storing one adds to what is stored of the trace, so a batch waits for another that has any of its traces."""
+    spool = Spool(None)
+    sent: list[list[int]] = []
+
+    def send(parcels: Sequence[Parcel]) -> list[Any]:
+        assert delivery.take(spool) is None  # while the first part is under way
+        sent.append([parcel.number for parcel in parcels])
+        return []
+
+    sink: Any = SimpleNamespace(send=send, prepare=lambda: None, local=False)
+    letters: Any = None
+    delivery = Delivery("mlflow", sink, letters, Counter(), Counter())
+    for number in (1, 2):
+        parcel = Parcel(Origin(), (span(7),), 1, whole=False, number=number)
+        spool.add([Fresh(one, 1, number) for one in pack(parcel.spans) if isinstance(one, Packed)], [parcel])
+        if number == 1:
+            first = delivery.take(spool)
+    assert first is not None
+    delivery.send(spool, first)
+    assert delivery.step(spool)
+    assert sent == [[1], [2]]
+    spool.close()
+
+
+def test_what_could_not_be_sent_is_taken_again() -> None:
+    """Also where a later batch was taken, and stored, meanwhile."""
+    spool, away = Spool(None), [Away("gone")]
+
+    def send(parcels: Sequence[Parcel]) -> list[Any]:
+        if away and parcels[0].number == 1:
+            raise away.pop()
+        return []
+
+    sink: Any = SimpleNamespace(send=send, prepare=lambda: None, local=False)
+    letters: Any = None
+    delivery = Delivery("mlflow", sink, letters, Counter(), Counter())
+    taken = []
+    for number in (1, 2):
+        parcel = Parcel(Origin(), (span(number),), 1, whole=True, number=number)
+        spool.add([Fresh(one, 1, number) for one in pack(parcel.spans) if isinstance(one, Packed)], [parcel])
+        taken.append(delivery.take(spool))
+    first, second = taken
+    assert first is not None
+    assert second is not None
+    with pytest.raises(Away):
+        delivery.send(spool, first)
+    delivery.send(spool, second)
+    assert spool.waiting("mlflow") == 1
+    assert delivery.step(spool)
+    assert not delivery.step(spool)
+    assert spool.waiting("mlflow") == 0
+    spool.close()
 
 
 def test_one_hand_works_in_order() -> None:

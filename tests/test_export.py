@@ -31,7 +31,7 @@ from mlspan.tracing.export.pipeline import Pipeline
 class Memory:
     """A sink that keeps what it is sent."""
 
-    exit_grace, local = 5.0, False
+    exit_grace, local, at_once = 5.0, False, 1
 
     def __init__(self) -> None:
         self.parcels: list[Parcel] = []
@@ -193,7 +193,7 @@ def test_a_forked_child_sends_its_own(tmp_path: Any) -> None:
     from mlspan.tracing.context import Origin
     from mlspan.tracing.export.pipeline import Pipeline
     class File:
-        exit_grace, local = 5.0, False
+        exit_grace, local, at_once = 5.0, False, 1
         def prepare(self): ...
         def send(self, parcels):
             with open({str(tmp_path / "sent")!r}, "a") as out:

@@ -60,6 +60,7 @@ _scope: ContextVar[Scope] = ContextVar("mlspan_scope", default=NOWHERE)
 _started_run: ContextVar[str | None] = ContextVar("mlspan_started_run", default=None)
 _hearers: list[Callable[[Any], object]] = []  # who is told of each run that MLflow makes active
 _FLUENT: Final = "mlflow.tracking.fluent"
+_KEYS: Final[dict[str, Any]] = {}  # names of environment variables, as the interpreter holds them
 _NO_TAGS: Final[Mapping[str, str]] = {}
 
 
@@ -194,8 +195,22 @@ def active_model_id() -> str | None:
     if chosen is not None:
         return chosen
     active = getattr(sys.modules.get(_FLUENT), "_ACTIVE_MODEL_CONTEXT", None)
-    found = os.environ.get("MLFLOW_ACTIVE_MODEL_ID") if active is None else active.get().model_id
+    found = _set("MLFLOW_ACTIVE_MODEL_ID") if active is None else active.get().model_id
     return found or None
+
+
+def _set(name: str) -> str | None:
+    """An environment variable, None where it is empty. ``os.environ.get`` raises and catches what is not there."""
+    held = getattr(os.environ, "_data", None)
+    if isinstance(held, dict) and (_KEYS.get(name) or _key(name)) not in held:
+        return None
+    return os.environ.get(name) or None
+
+
+def _key(name: str) -> Any:
+    encode = getattr(os.environ, "encodekey", str)
+    found = _KEYS[name] = encode(name)
+    return found
 
 
 def _all(stacks: Any) -> list[list[Any]]:
@@ -242,13 +257,13 @@ def origin(*, tracking_uri: bool = True, experiment: bool = True, tags: Mapping[
     ``mlflow.set_tracking_uri`` and ``mlflow.set_experiment`` set the environment variables that are read here.
     """
     global _last  # most spans start where the one before did; making another Origin takes as long as all the rest
-    around, environ = _scope.get(), os.environ
-    experiment_id = (environ.get("MLFLOW_EXPERIMENT_ID") if experiment else None) or None
+    around = _scope.get()
+    experiment_id = _set("MLFLOW_EXPERIMENT_ID") if experiment else None
     by_name = experiment and not experiment_id
     said: dict[str, Any] = {
-        "tracking_uri": (environ.get("MLFLOW_TRACKING_URI") if tracking_uri else None) or None,
+        "tracking_uri": _set("MLFLOW_TRACKING_URI") if tracking_uri else None,
         "experiment_id": experiment_id,
-        "experiment_name": (environ.get("MLFLOW_EXPERIMENT_NAME") if by_name else None) or None,
+        "experiment_name": _set("MLFLOW_EXPERIMENT_NAME") if by_name else None,
         "run_id": active_run_id(),
         "model_id": active_model_id(),
         "session": around.session,

@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from .. import semconv as sc
 from ..context import Origin
 from .parcel import Parcel
+from .still import said
 
 _Key = tuple[int, int]  # trace id, span id
 
@@ -59,7 +60,7 @@ class Assembly:
         key = _key(span)
         parent = span.parent
         above = None if parent is None or parent.is_remote else self._units.get((parent.trace_id, parent.span_id))
-        if sc.ASSESSMENT in (span.attributes or {}):  # of a trace that is still here: they go together
+        if sc.ASSESSMENT in said(span):  # of a trace that is still here: they go together
             above = next((unit for unit in self._waiting.values() if unit.root[0] == key[0]), None)
         if above is None:
             unseen = (parent.trace_id, parent.span_id) if parent is not None and not parent.is_remote else None
@@ -165,13 +166,13 @@ def _key(span: ReadableSpan) -> _Key:
 
 
 def is_genai(span: ReadableSpan) -> bool:
-    return any(name.startswith(("gen_ai.", "mlspan.")) for name in span.attributes or ())
+    return any(name.startswith(("gen_ai.", "mlspan.")) for name in said(span))
 
 
 def _filled(origin: Origin, more: Origin) -> Origin:
     """*origin*, with what it leaves unsaid taken from *more*: a run or session that began below the root."""
     if origin is more or origin == more:
         return origin
-    said = {f.name: getattr(origin, f.name) or getattr(more, f.name) for f in fields(Origin)}
-    said["tags"] = {**more.tags, **origin.tags}
-    return Origin(**said)
+    filled = {f.name: getattr(origin, f.name) or getattr(more, f.name) for f in fields(Origin)}
+    filled["tags"] = {**more.tags, **origin.tags}
+    return Origin(**filled)

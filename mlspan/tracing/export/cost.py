@@ -31,8 +31,9 @@ Cost = dict[str, float]
 
 def price(attributes: Mapping[str, Any]) -> Cost | None:
     """Of a span with these attributes; None if it names no tokens, or no model whose price is known."""
-    counts = (attributes.get(name) for name in _COUNTS)
-    given, taken, read, written = (count if isinstance(count, int) else None for count in counts)
+    given, taken, read, written = [
+        count if isinstance(count := attributes.get(name), int) else None for name in _COUNTS
+    ]
     if given is None and taken is None:
         return None
     provider = attributes.get(sc.PROVIDER)

@@ -9,6 +9,7 @@ import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ import opentelemetry.context as otel
 from ..._guard import guard, log, tell_once
 from .dead import Letters
 from .gate import IMPORTS, STORING
+from .lanes import Lanes
 from .parcel import Away, Kind, Packed, Parcel, Refused, Sink
 from .spool import Batch, Spool
 
@@ -26,6 +28,15 @@ _STUCK: Final = 3  # failures in a row after which a quick one may be the fault 
 _QUICK: Final = 2.0  # seconds
 _MOST: Final[dict[Kind, int]] = {"mlflow": 400, "otlp": 512}  # in one call of the sink
 _MOST_BYTES: Final[dict[Kind, int]] = {"mlflow": 16 * 1024 * 1024, "otlp": 3 * 1024 * 1024}  # gRPC receivers take 4 MiB
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A batch on its way."""
+
+    batch: Batch
+    after: int  # where it begins
+    traces: set[int]
 
 
 class Delivery:
@@ -42,22 +53,50 @@ class Delivery:
     def __init__(self, kind: Kind, sink: Sink, letters: Letters, sent: Counter[str], lost: Counter[str]) -> None:
         self._kind, self._sink, self._letters, self._sent, self._lost = kind, sink, letters, sent, lost
         self._after: weakref.WeakKeyDictionary[Spool, int] = weakref.WeakKeyDictionary()
+        self._under_way: set[int] = set()  # traces of which something is being sent
+        self._lock = threading.Lock()
         self._prepared = False
         self.kept = 0  # parcels or spans that the sink has refused and that stay
         self.reasons: Counter[str] = Counter()  # why spans were refused
 
-    def step(self, spool: Spool, most: int | None = None) -> bool:
+    def step(self, spool: Spool) -> bool:
         """Send one batch; False if there is none. Raises Away and sqlite3.Error."""
-        after = self._after.get(spool, 0)
-        batch = spool.take(self._kind, after, most or _MOST[self._kind], _MOST_BYTES[self._kind])
-        if batch is None:
-            return False
-        self._prepare()
-        self._settle(spool, batch, self._isolated(batch.items))
-        return True
+        taken = self.take(spool)
+        if taken is not None:
+            self.send(spool, taken)
+        return taken is not None
+
+    def take(self, spool: Spool) -> Taken | None:
+        """The next batch, if there is one, and nothing that is being sent is of the same traces."""
+        with self._lock:
+            after = self._after.get(spool, 0)
+            batch = spool.take(self._kind, after, _MOST[self._kind], _MOST_BYTES[self._kind])
+            traces = set() if batch is None else _traces(batch.items)
+            if batch is None or not self._under_way.isdisjoint(traces):
+                return None
+            self._after[spool] = batch.last
+            self._under_way |= traces
+        return Taken(batch, after, traces)
+
+    def send(self, spool: Spool, taken: Taken) -> None:
+        """Send what was taken, and cross it out; where nothing can be sent now, it is what is taken next."""
+        try:
+            self._prepare()
+            refused = self._isolated(taken.batch.items)
+        except BaseException:
+            with self._lock:
+                self._after[spool] = min(taken.after, self._after.get(spool, 0))
+            raise
+        finally:
+            with self._lock:
+                self._under_way -= taken.traces
+        self._settle(spool, taken.batch, refused)
 
     def _settle(self, spool: Spool, batch: Batch, refused: Sequence[Refused]) -> None:
-        self._after[spool] = batch.last
+        with self._lock:
+            self._note(spool, batch, refused)
+
+    def _note(self, spool: Spool, batch: Batch, refused: Sequence[Refused]) -> None:
         kept = {id(refusal.parcel) for refusal in refused if refusal.keep}
         done = [key for item, key in zip(batch.items, batch.keys, strict=True) if id(item) not in kept]
         for refusal in refused:
@@ -83,6 +122,7 @@ class Delivery:
                 continue
             if not self._search(others, refused) and not self._search([good], []):
                 return False  # it went away meanwhile
+            self._after[spool] = batch.last
             self._settle(spool, batch, refused)
             return True
         return False
@@ -143,6 +183,11 @@ class Delivery:
             tell_once("mlspan: what was refused cannot be set aside: %s", error)
 
 
+def _traces(items: Sequence[Parcel | Packed]) -> set[int]:
+    contexts = [item.spans[0].get_span_context() for item in items if isinstance(item, Parcel)]
+    return {context.trace_id for context in contexts if context is not None}
+
+
 def _spans(items: Sequence[Parcel | Packed]) -> int:
     return sum(len(item.spans) if isinstance(item, Parcel) else 1 for item in items)
 
@@ -174,6 +219,7 @@ class Courier:
         self.delivery = Delivery(kind, sink, letters, sent, lost)
         self._asked: deque[tuple[Callable[[bool], None], bool]] = deque()
         self._wake = threading.Event()
+        self._lanes = Lanes(sink.at_once)
         self._things = "traces" if kind == "mlflow" else "spans"
         self._failures = 0
         self._retry_at = self._again_at = 0.0
@@ -184,6 +230,7 @@ class Courier:
     def hurry(self) -> None:
         """There is something to send."""
         self._wake.set()
+        self._lanes.more()
 
     def ask(self, answer: Callable[[bool], None], *, last: bool) -> None:
         """Send all there is, then *answer* whether what is ours of it was taken."""
@@ -244,6 +291,10 @@ class Courier:
             self._again_at = self._again_at or monotonic() + _LONGEST_WAIT
 
     def _empty(self, spool: Spool) -> None:
+        """Send all that is there; batch by batch, where the last try has failed."""
+        if not self._failures:
+            self._lanes.empty(lambda: self.delivery.take(spool), lambda taken: self.delivery.send(spool, taken))
+            return
         while True:
             began = monotonic()
             try:

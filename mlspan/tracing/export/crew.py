@@ -1,10 +1,10 @@
-"""A few threads that share what one of them is asked to do."""
+"""A few threads that share what some of them are asked to do."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
 import opentelemetry.context as otel
@@ -15,55 +15,87 @@ Item = TypeVar("Item")
 _END: Final[Any] = object()
 
 
+class _Job:
+    """What one thread has asked for: *work* with each of some items."""
+
+    def __init__(self, work: Callable[[Any], None], items: Iterable[Any]) -> None:
+        self._work = work
+        self.waiting: deque[Any] = deque(items)
+        self._running = 0
+        self._turn = threading.Condition()
+        self.errors: list[Exception] = []
+
+    def run(self) -> bool:
+        """Work with the next item; False if there is none."""
+        with self._turn:
+            if not self.waiting:
+                return False
+            item = self.waiting.popleft()
+            self._running += 1
+        try:
+            self._work(item)
+        except Exception as error:  # noqa: BLE001  # raised on the thread that asked
+            self.errors.append(error)
+            self.waiting.clear()
+        finally:
+            with self._turn:
+                self._running -= 1
+                self._turn.notify_all()
+        return True
+
+    def wait(self) -> None:
+        """Until nobody works with any of the items."""
+        with self._turn:
+            while self._running:
+                self._turn.wait()
+
+
 class Crew:
-    """So many threads at most, those that ask included; who is free helps whoever asks, from inside of work too."""
+    """A thread that asks works itself; *most* less one help, whoever asks and from inside of work too."""
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._free = threading.Semaphore(most - 1)
+        self._jobs: list[_Job] = []
+        self._helping = 0
+        self._lock = threading.Lock()
 
     def each(self, work: Callable[[Item], None], items: Iterable[Item]) -> None:
         """*work* with each of *items*, begun in their order. After an error, which is raised, nothing more is begun."""
-        waiting: deque[Item] = deque(items)
-        errors: list[Exception] = []
+        job = _Job(work, items)
+        with self._lock:
+            self._jobs.append(job)
+        self._call(len(job.waiting) - 1)
+        while job.run():
+            pass
+        with self._lock:
+            self._jobs.remove(job)
+        job.wait()
+        if job.errors:
+            raise min(job.errors, key=lambda error: not isinstance(error, Away))
 
-        def run() -> None:
+    def _call(self, wanted: int) -> None:
+        """Begin to help, with so many threads at most."""
+        for _ in range(wanted):
+            with self._lock:
+                if self._helping >= self.most - 1:
+                    return
+                self._helping += 1
             try:
-                while (item := _next(waiting)) is not _END:
-                    work(item)
-            except Exception as error:  # noqa: BLE001  # raised below, on the thread that asked
-                errors.append(error)
-                waiting.clear()
-
-        def help_out() -> None:
-            otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # nobody traces our sending
-            try:
-                run()
-            finally:
-                self._free.release()
-
-        threads = list(self._started(help_out, len(waiting) - 1))
-        run()
-        for thread in threads:
-            thread.join()
-        if errors:
-            raise min(errors, key=lambda error: not isinstance(error, Away))
-
-    def _started(self, work: Callable[[], None], most: int) -> Iterator[threading.Thread]:
-        for _ in range(most):
-            if not self._free.acquire(blocking=False):
-                return
-            thread = threading.Thread(target=work, name="mlspan-send", daemon=True)
-            try:
-                thread.start()
+                threading.Thread(target=self._help, name="mlspan-send", daemon=True).start()
             except RuntimeError:  # the interpreter is ending, and starts no more of them
-                self._free.release()
+                self._left()
                 return
-            yield thread
 
+    def _help(self) -> None:
+        otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # nobody traces our sending
+        while True:
+            with self._lock:
+                job = next((job for job in self._jobs if job.waiting), None)
+                if job is None:
+                    self._helping -= 1
+                    return
+            job.run()
 
-def _next(waiting: deque[Any]) -> Any:
-    try:
-        return waiting.popleft()
-    except IndexError:
-        return _END
+    def _left(self) -> None:
+        with self._lock:
+            self._helping -= 1

@@ -76,6 +76,7 @@ class Store(Protocol):
     def close(self) -> None: ...
 
 
+CONNECTIONS: Final = 4  # to a tracking server: as many as the workers that it has unless it is told otherwise
 _Place = tuple[str, str]  # tracking URI, experiment id
 _LATEST: Final = 3600.0  # seconds in which what is said of a trace waits for it to come
 _Asked = tuple[str, str | None, str | None, str | None]  # tracking URI, run, experiment id, experiment name
@@ -107,6 +108,10 @@ class MlflowSink:
     @property
     def local(self) -> bool:
         return not _is_server(self._uri)
+
+    @property
+    def at_once(self) -> int:
+        return 1 if self.local else CONNECTIONS
 
     def prepare(self) -> None:
         """Import what the store needs: of MLflow that takes seconds."""

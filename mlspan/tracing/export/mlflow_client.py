@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 import requests
 import urllib3
 
-from .mlflow import Denied, Rejected, shown
+from .mlflow import CONNECTIONS, Denied, Rejected, shown
 from .parcel import Away
 
 _TIMEOUT: Final = urllib3.Timeout(connect=2.0, read=30.0)  # seconds; the second between two bytes of the answer
@@ -160,7 +160,9 @@ def _pool(uri: str) -> tuple[str, Any]:
         warnings.filterwarnings("ignore", unverified, urllib3.exceptions.InsecureRequestWarning)
     found = requests.Session().merge_environment_settings(uri, {}, None, False if insecure else trusted or None, own)
     try:
-        return _Adapter(pool_maxsize=8).pool(uri, found["verify"], found["proxies"], found["cert"])
+        return _Adapter(pool_maxsize=CONNECTIONS, pool_block=True).pool(
+            uri, found["verify"], found["proxies"], found["cert"]
+        )
     except (OSError, requests.RequestException) as error:  # a certificate that is not there, a proxy that is no address
         raise Rejected(str(error), all_of_it=True) from error
 

@@ -16,7 +16,7 @@ import orjson
 from ..._guard import tell_once
 from .crew import Crew
 from .encode import extended
-from .mlflow import Denied, Rejected, shown
+from .mlflow import CONNECTIONS, Denied, Rejected, shown
 from .mlflow_assessments import Assessment, to_rest
 from .mlflow_client import Answer, Client
 from .mlflow_spans import COST, USAGE, Told
@@ -24,7 +24,6 @@ from .mlflow_trace import Counted, Info, Trace, settable
 from .parcel import Packed
 from .wire import Unfit, context, pack, request
 
-CONNECTIONS: Final = 4  # as many as the workers that a tracking server has unless it is told otherwise
 _ANY_SIZE: Final = 2**40  # bytes: what was too large was cut before it was stored
 _PASSED_ON: Final = "mlflow-artifacts:/"  # then a path: the server itself takes the files
 _BYTES: Final = {"Content-Type": "application/octet-stream"}

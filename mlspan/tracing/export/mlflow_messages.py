@@ -53,7 +53,7 @@ def _messages(messages: Any) -> list[Json]:
 
 
 def _list(value: Any) -> list[Any]:
-    value = parsed(value)
+    value = value if type(value) is list else parsed(value)
     if value is None:
         return []
     return value if isinstance(value, list) else [value]
@@ -65,7 +65,7 @@ def _message(message: Any, role: str) -> list[Json]:
         return [{"role": role, "content": str(message)}]
     role = message.get("role") or role
     role = role if role in _ROLES else "system" if role == "developer" else "user"
-    parts = _list(message.get("parts", message.get("content")))
+    parts = _list(message["parts"] if "parts" in message else message.get("content"))
     if len(parts) == 1 and isinstance(parts[0], dict) and parts[0].get("type") == "text" and not message.get("name"):
         return [{"role": role, "content": str(parts[0].get("content", ""))}]  # what most of them are
     content: list[Json] = []

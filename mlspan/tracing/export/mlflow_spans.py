@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from opentelemetry.sdk.resources import Resource
@@ -13,16 +14,16 @@ from .. import semconv as sc
 from ..content import to_json
 from .cost import price
 from .mlflow_messages import chat_inputs, chat_outputs, parsed
+from .still import NOTHING, Still
 
 Attributes = Mapping[str, Any]
-
-_NOTHING: Final = Resource({})
 
 SPAN_TYPE: Final = "mlflow.spanType"
 INPUTS: Final = "mlflow.spanInputs"
 OUTPUTS: Final = "mlflow.spanOutputs"
 USAGE: Final = "mlflow.chat.tokenUsage"
 COST: Final = "mlflow.llm.cost"
+_WORD: Final = 64  # characters: words that come again are shorter
 LONGEST_SESSION: Final = 250  # a longer one is refused, with all that is in the same request
 
 # Where a span has tokens and no cost, MLflow looks for the price on the network. This is a cost to it, yet no number.
@@ -50,7 +51,7 @@ _PARAMETERS: Final = {  # shown beside the messages, under the names that OpenAI
 }
 
 
-class Told(ReadableSpan):
+class Told(Still):
     """A span in MLflow's names: what is *stored* of it as OTLP, if that is not None, and what is *added* to that."""
 
     stored: bytes | None = None
@@ -78,32 +79,20 @@ def translated(span: ReadableSpan, attributes: Attributes, *, counts: bool = Tru
 
 def with_attributes(span: ReadableSpan, attributes: Attributes) -> Told:
     """*span* with *attributes* in the place of its own, and no resource: of that, MLflow keeps the tags of a trace."""
-    return Told(
-        name=span.name,
-        context=span.get_span_context(),
-        parent=span.parent,
-        resource=_NOTHING,
-        attributes=attributes,
-        events=_events(span),
-        links=span.links,
-        kind=span.kind,
-        status=span.status,
-        start_time=span.start_time,
-        end_time=span.end_time,
-        instrumentation_scope=span.instrumentation_scope,
-    )
+    said = {"_attributes": attributes, "_events": _events(span), "_links": span.links, "_resource": NOTHING}
+    return Told.of(span, **said, stored=None, counts=None)
 
 
-def _events(span: ReadableSpan) -> Sequence[Event]:
+def _events(span: ReadableSpan) -> tuple[Event, ...]:
     """Those of *span*, and for a failure that no exception tells of, one: by that alone the viewer shows a failure."""
     if span.status.status_code is not StatusCode.ERROR or any(event.name == "exception" for event in span.events):
-        return span.events
+        return tuple(span.events)
     attributes = span.attributes or {}
     said = {
         "exception.type": str(attributes.get(sc.ERROR_TYPE, "_OTHER")),
         "exception.message": span.status.description or "",
     }
-    return [*span.events, Event("exception", said, span.end_time)]
+    return (*span.events, Event("exception", said, span.end_time))
 
 
 def _stripped(attributes: Attributes) -> Attributes:
@@ -113,13 +102,9 @@ def _stripped(attributes: Attributes) -> Attributes:
         for name in (sc.SESSION_ID, sc.CONVERSATION_ID)
         if name in attributes
     }
-    if all(attributes[name] == text for name, text in cut.items()) and not any(map(_is_mlflows, attributes)):
+    if "mlflow." not in "\n".join(attributes) and all(attributes[name] == text for name, text in cut.items()):
         return attributes
     return {key: value for key, value in attributes.items() if not key.startswith("mlflow.trace")} | cut
-
-
-def _is_mlflows(name: str) -> bool:
-    return name.startswith("mlflow.")
 
 
 def told(resource: Resource) -> Iterator[tuple[str, str]]:
@@ -128,6 +113,11 @@ def told(resource: Resource) -> Iterator[tuple[str, str]]:
         dull = key.startswith(("service.instance.id", "telemetry.", "mlflow."))
         if not dull and not (key == "service.name" and str(value).startswith("unknown_service")):
             yield key, value if isinstance(value, str) else to_json(value)
+
+
+@lru_cache(maxsize=1024)
+def _quoted(text: str) -> str:
+    return to_json(text)
 
 
 def _named(attributes: Attributes, usage: Attributes | None, cost: Attributes | None) -> dict[str, str]:
@@ -142,7 +132,11 @@ def _named(attributes: Attributes, usage: Attributes | None, cost: Attributes | 
         "mlflow.llm.provider": attributes.get(sc.PROVIDER),
         USAGE: usage,
     }
-    written = {key: to_json(value) for key, value in named.items() if value is not None}
+    written = {
+        key: _quoted(value) if type(value) is str and len(value) < _WORD else to_json(value)
+        for key, value in named.items()
+        if value is not None
+    }
     if usage is not None:
         written[COST] = _UNPRICED if cost is None else to_json(cost)
     return written
@@ -164,7 +158,7 @@ def _said(attributes: Attributes) -> tuple[Any, Any, bool]:
         inputs = chat_inputs(messages, get(sc.SYSTEM_INSTRUCTIONS), get(sc.TOOL_DEFINITIONS))
         if inputs is not None:
             model = {"model": get(sc.REQUEST_MODEL)} if get(sc.REQUEST_MODEL) else {}
-            inputs |= model | {short: get(name) for name, short in _PARAMETERS.items() if get(name) is not None}
+            inputs |= model | {short: it for name, short in _PARAMETERS.items() if (it := get(name)) is not None}
         return inputs, chat_outputs(answer), True
     for asked, got in _PAIRS:
         if asked in attributes or got in attributes:

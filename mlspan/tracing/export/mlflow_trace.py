@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
@@ -17,7 +17,18 @@ from ..context import Origin, is_shared
 from .mlflow_assessments import Assessment, assessments, is_carrier
 from .mlflow_attachments import Attachments, offloaded
 from .mlflow_messages import first_answer, last_request, parsed, plain_answer, plain_request
-from .mlflow_spans import COST, INPUTS, LONGEST_SESSION, OUTPUTS, USAGE, Told, told, translated, with_attributes
+from .mlflow_spans import (
+    COST,
+    INPUTS,
+    LONGEST_SESSION,
+    OUTPUTS,
+    USAGE,
+    Attributes,
+    Told,
+    told,
+    translated,
+    with_attributes,
+)
 from .parcel import Parcel
 
 _PREVIEW: Final = 1000  # characters
@@ -73,8 +84,7 @@ class Info:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
+class Counted(NamedTuple):
     """What one span adds to its trace's totals."""
 
     span_id: int
@@ -150,7 +160,7 @@ def origin_of(parcel: Parcel) -> Origin:
     if origin.run_id is not None:
         return origin
     fits = [span for span in parcel.spans if (span.attributes or {}).get(sc.KIND) == sc.FIT]
-    return replace(origin, run_id=_first(fits, sc.RUN_ID))
+    return replace(origin, run_id=_first(_together(fits), sc.RUN_ID))
 
 
 def trace_of(parcel: Parcel, run_id: str | None, *, offload: bool = False) -> Trace:
@@ -170,6 +180,7 @@ def trace_of(parcel: Parcel, run_id: str | None, *, offload: bool = False) -> Tr
         spans.append(translated(span, kept, counts=not _repeats(span, calls), stored=data))
     start, end = min(span.start_time or 0 for span in spans), max(span.end_time or 0 for span in spans)
     request, response = _previews(parcel.root_id, spans)
+    named = _together(spans)
     info = Info(
         trace_id=trace_id,
         request_time=start // _MS,
@@ -177,9 +188,9 @@ def trace_of(parcel: Parcel, run_id: str | None, *, offload: bool = False) -> Tr
         failed=top.status.status_code is StatusCode.ERROR,
         request_preview=request,
         response_preview=response,
-        client_request_id=(_first(spans, sc.CLIENT_REQUEST_ID) or "")[:_CLIENT_REQUEST_ID] or None,
-        tags=_tags(parcel, top.name, spans),
-        metadata=_metadata(parcel, spans, run_id),
+        client_request_id=(_first(named, sc.CLIENT_REQUEST_ID) or "")[:_CLIENT_REQUEST_ID] or None,
+        tags=_tags(parcel, top.name, spans, named),
+        metadata=_metadata(parcel, named, run_id),
     )
     merge = not parcel.whole or top.parent is not None or is_shared(top.get_span_context().trace_id)  # type: ignore[union-attr]  # likewise
     return Trace(parcel, info, spans, attachments, list(assessments(parcel.spans)), merge)
@@ -220,14 +231,20 @@ def _cut(text: str | None, longest: int) -> str | None:
     return text if text is None or len(text) <= longest else text[: longest - 1] + "…"
 
 
-def _tags(parcel: Parcel, name: str, spans: Sequence[ReadableSpan]) -> dict[str, str]:
+def _together(spans: Sequence[ReadableSpan]) -> Attributes:
+    """All attributes that *spans* have, each as the first of them has it."""
+    named: dict[str, Any] = {}
+    for span in reversed(spans):
+        named.update(span.attributes or {})
+    return named
+
+
+def _tags(parcel: Parcel, name: str, spans: Sequence[ReadableSpan], named: Attributes) -> dict[str, str]:
     tags = {"mlflow.traceName": name}
-    for span in spans:
-        attributes = span.attributes or {}
-        for key in attributes:
-            if key.startswith(sc.TAG_PREFIX):
-                tags.setdefault(key[len(sc.TAG_PREFIX) :], str(attributes[key]))
-    if prompts := _prompts(spans):
+    for key, value in named.items():
+        if key.startswith(sc.TAG_PREFIX):
+            tags.setdefault(key[len(sc.TAG_PREFIX) :], str(value))
+    if sc.PROMPTS in named and (prompts := _prompts(spans)):
         tags[PROMPTS] = to_json(prompts)
     tags.update(parcel.origin.tags)
     for key, value in told(parcel.spans[0].resource):
@@ -248,23 +265,22 @@ def _prompts(spans: Sequence[ReadableSpan]) -> list[dict[str, str]]:
     return prompts
 
 
-def _metadata(parcel: Parcel, spans: Sequence[ReadableSpan], run_id: str | None) -> dict[str, str]:
+def _metadata(parcel: Parcel, named: Attributes, run_id: str | None) -> dict[str, str]:
     origin = parcel.origin
     said: dict[str, str | None] = {
         "mlflow.trace_schema.version": "3",
         "mlflow.source.name": os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else None,  # noqa: PTH119
         "mlflow.source.type": "LOCAL",
         SOURCE_RUN: run_id,
-        MODEL: origin.model_id or _first(spans, sc.MODEL_ID),
-        SESSION: _cut(origin.session or _first(spans, sc.SESSION_ID, sc.CONVERSATION_ID), LONGEST_SESSION),
-        USER: _cut(origin.user or _first(spans, sc.USER_ID), LONGEST_SESSION),
+        MODEL: origin.model_id or _first(named, sc.MODEL_ID),
+        SESSION: _cut(origin.session or _first(named, sc.SESSION_ID, sc.CONVERSATION_ID), LONGEST_SESSION),
+        USER: _cut(origin.user or _first(named, sc.USER_ID), LONGEST_SESSION),
     }
     return {key: value for key, value in said.items() if value}
 
 
-def _first(spans: Iterable[ReadableSpan], *names: str) -> str | None:
-    found = ((span.attributes or {}).get(name) for span in spans for name in names)
-    return next((str(value) for value in found if value), None)
+def _first(named: Attributes, *names: str) -> str | None:
+    return next((str(value) for value in map(named.get, names) if value), None)
 
 
 def _total(spans: Sequence[Counted], of: Callable[[Counted], Mapping[str, float] | None]) -> dict[str, float]:

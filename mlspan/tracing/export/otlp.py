@@ -30,6 +30,7 @@ class OtlpSink:
 
     exit_grace = 3.5
     local = False
+    at_once = 1
 
     def __init__(self, endpoint: str | None, protocol: str | None) -> None:
         self.protocol = protocol or variable("PROTOCOL") or "http/protobuf"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -26,8 +26,7 @@ class Parcel:
     stored: Sequence[bytes] = ()  # each of its spans as OTLP, in the same order; empty where that is not at hand
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
+class Packed(NamedTuple):
     """One span as OTLP's messages, each without what the next one holds."""
 
     resource: bytes  # a ResourceSpans
@@ -64,6 +63,11 @@ class Sink(Protocol):
     @property
     def local(self) -> bool:
         """Whether it writes to a database itself, which a fork must not interrupt."""
+        ...
+
+    @property
+    def at_once(self) -> int:
+        """How many times it may be sending at once, never parts of the same trace."""
         ...
 
     def prepare(self) -> None:

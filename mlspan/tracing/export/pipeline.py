@@ -29,6 +29,8 @@ KEEPING: Final = (
     20.0  # seconds that a process's end waits for the disk alone, on a machine that is busy or has just begun
 )
 _GATHER: Final = 0.1  # seconds in which spans are left to gather, so that the caller's thread is not disturbed for each
+_LOOKS: Final = 5  # meanwhile, for whether _MANY starts and ends wait already
+_MANY: Final = 1000
 
 
 class Flush:
@@ -247,12 +249,18 @@ class Pipeline(SpanProcessor):
         if not isinstance(item, Flush):
             intake.look()
             if intake.gathering():
-                self._hurry.wait(_GATHER)
+                self._wait()
             return None
         assembly = intake.assembly
         intake.look(assembly.rest() if item.last else assembly.settled() if item.send else ())
         self._hurry.clear()
         return item
+
+    def _wait(self) -> None:
+        """Let more come, unless there is enough of it already: where an application does little else."""
+        for _ in range(_LOOKS):
+            if self._hurry.wait(_GATHER / _LOOKS) or self._queue.qsize() > _MANY:
+                return
 
     def _next(self, timeout: float) -> Any:
         try:

@@ -21,6 +21,7 @@ from .. import records
 from .. import semconv as sc
 from ..content import REDACTED, Policy, mask_keys, to_json
 from ..context import Origin
+from .still import Still, said
 
 _HEADER: Final = re.compile(  # of HTTP and RPC instrumentations
     r"\.(?:header|metadata)\.(?:(?:proxy[-_])?authorization|(?:set[-_])?cookie|.*api[-_]?key|.*token|.*secret)$",
@@ -47,13 +48,14 @@ def _content() -> frozenset[str]:
 
 
 _CONTENT: Final = _content()
+_OURS: Final = _FIXED | _CONTENT
+_NUMBERS: Final = (int, float, bool)
 
 
 class Scrub:
-    """Callable with an ended span: the same with what is to stay here replaced, and its attributes in a plain dict.
+    """Callable with an ended span: the same as a :class:`Still`, with what is to stay here replaced.
 
-    The SDK's own mappings and lists, each with a lock, are slow to read, and what waits is looked at by the garbage
-    collector. They alone know how much the SDK has dropped: a span that has lost something stays as it is.
+    Only the SDK's own mappings and lists know how much it has dropped: a span that has lost something stays as it is.
     """
 
     def __init__(self, redact: Callable[[str], str] | None = None) -> None:
@@ -62,27 +64,22 @@ class Scrub:
 
     def __call__(self, span: ReadableSpan) -> ReadableSpan:
         ours = span.instrumentation_scope is not None and span.instrumentation_scope.name == "mlspan"
-        said = dict(span.attributes or {})
-        attributes = self._attributes(said, _CONTENT if ours else frozenset())
+        own = dict(said(span))
+        attributes = self._attributes(own, _OURS if ours else _FIXED)
         events, links = tuple(map(self._event, span.events)), tuple(map(self._link, span.links))
         status, resource, name = self._status(span.status), self._resource(span.resource), self._text(span.name)
-        if span.dropped_attributes or span.dropped_events or span.dropped_links:
-            same = attributes is said and status is span.status and resource is span.resource
+        if _has_lost(span):
+            same = attributes is own and status is span.status and resource is span.resource
             if same and name == span.name and _same(events, span.events) and _same(links, span.links):
                 return span
-        return ReadableSpan(
-            name=name,
-            context=span.get_span_context(),
-            parent=span.parent,
-            resource=resource,
-            attributes=attributes,
-            events=events,
-            links=links,
-            kind=span.kind,
-            status=status,
-            start_time=span.start_time,
-            end_time=span.end_time,
-            instrumentation_scope=span.instrumentation_scope,
+        return Still.of(
+            span,
+            _name=name,
+            _resource=resource,
+            _attributes=attributes,
+            _events=events,
+            _links=links,
+            _status=status,
         )
 
     def origin(self, origin: Origin) -> Origin:
@@ -92,15 +89,17 @@ class Scrub:
             origin,
             session=origin.session and self._text(origin.session),
             user=origin.user and self._text(origin.user),
-            tags=self._attributes(origin.tags, frozenset()) or {},
+            tags=self._attributes(origin.tags) or {},
         )
 
-    def _attributes(self, attributes: Mapping[str, Any] | None, done: frozenset[str]) -> Mapping[str, Any] | None:
-        """*attributes* itself where there is nothing to hide."""
+    def _attributes(
+        self, attributes: Mapping[str, Any] | None, done: frozenset[str] = _FIXED
+    ) -> Mapping[str, Any] | None:
+        """*attributes* itself where there is nothing to hide in any but those that are *done*."""
         changed = {}
         for name, value in (attributes or {}).items():
-            if name not in done and name not in _FIXED:
-                left = REDACTED if _is_secret(name) else self._value(value)
+            if name not in done:
+                left = REDACTED if _is_secret(name) else value if type(value) in _NUMBERS else self._value(value)
                 if left != value:
                     changed[name] = left
         return {**(attributes or {}), **changed} if changed else attributes
@@ -123,34 +122,39 @@ class Scrub:
             return mask_keys(text)
         if text.lstrip()[:1] in {"{", "["}:  # what stands in JSON is redacted string by string, and stays JSON
             try:
-                said = orjson.loads(text)
+                value = orjson.loads(text)
             except orjson.JSONDecodeError:
                 pass
             else:
-                left = self._policy.json(said)
-                return mask_keys(text if left == to_json(said) else left)
+                left = self._policy.json(value)
+                return mask_keys(text if left == to_json(value) else left)
         return mask_keys(self._policy.text(text))
 
     def _event(self, event: Event) -> Event:
-        attributes, name = self._attributes(event.attributes, frozenset()), self._text(event.name)
+        attributes, name = self._attributes(event.attributes), self._text(event.name)
         if attributes is event.attributes and name == event.name:
             return event
         return Event(name, attributes, event.timestamp)
 
     def _link(self, link: Link) -> Link:
-        attributes = self._attributes(link.attributes, frozenset())
+        attributes = self._attributes(link.attributes)
         return link if attributes is link.attributes else Link(link.context, attributes)
 
     def _status(self, status: Status) -> Status:
-        said = status.description
-        return status if said is None or (left := self._text(said)) == said else Status(status.status_code, left)
+        why = status.description
+        return status if why is None or (left := self._text(why)) == why else Status(status.status_code, left)
 
     def _resource(self, resource: Resource) -> Resource:
         if id(resource) not in self._resources:
-            left = self._attributes(resource.attributes, frozenset())
+            left = self._attributes(resource.attributes)
             mine = resource if left is resource.attributes else Resource(left or {}, resource.schema_url)
             self._resources[id(resource)] = resource, mine
         return self._resources[id(resource)][1]
+
+
+def _has_lost(span: ReadableSpan) -> bool:
+    held = map(vars(span).get, ("_attributes", "_events", "_links"))
+    return any(getattr(one, "dropped", 0) for one in held)
 
 
 def _same(some: Iterable[object], others: Iterable[object]) -> bool:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 import orjson
@@ -43,8 +43,11 @@ create index span_parcel on span (parcel);
 create index span_otlp on span (id) where sinks & 2;
 """
 
-_ROWS: Final = 100  # in one statement; SQLite before 3.32 takes 999 values
+_ROWS: Final = 100 if sqlite3.sqlite_version_info < (3, 32) else 1000  # in one statement, by the values that it takes
 _NOTHING: Final[Mapping[int, bool]] = {}
+# As one row, since after each row, too, this thread has to wait for its turn.
+_READY: Final = """select json_group_array(json_array(ready, number, origin, root, whole))
+    from (select * from parcel where ready > ? order by ready limit ?)"""
 _CROSS_OUT: Final[Mapping[Kind, Sequence[str]]] = {
     "mlflow": (
         "delete from span where parcel in (select value from json_each(?)) and sinks = 1",
@@ -62,8 +65,7 @@ class Foreign(Exception):  # noqa: N818  # a state of the file
     """A spool of another version."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fresh:
+class Fresh(NamedTuple):
     """A span that has ended, and what it is part of."""
 
     packed: Packed
@@ -176,7 +178,8 @@ class Spool:
                 for one in fresh
             ]
             _insert(db, "insert into span values", rows)
-            db.executemany("insert or ignore into seen values (?)", [(f.seq,) for f in fresh if f.seq is not None])
+            if seen := [(one.seq,) for one in fresh if one.seq is not None]:
+                db.executemany("insert or ignore into seen values (?)", seen)
             growing: list[tuple[Any, ...]] = [
                 (number, None, origin_to_json(origin), f"{root:x}", 0, genai) for number, origin, root, genai in opened
             ]
@@ -237,8 +240,7 @@ class Spool:
             return self._parcels(after, most, most_bytes) if kind == "mlflow" else self._spans(after, most, most_bytes)
 
     def _parcels(self, after: int, most: int, most_bytes: int) -> Batch | None:
-        query = "select ready, number, origin, root, whole from parcel where ready > ? order by ready limit ?"
-        rows = self._db.execute(query, (after, most)).fetchall()
+        rows = orjson.loads(self._one(_READY, after, most))
         rows = rows[: self._fitting([row[1] for row in rows], most_bytes)]
         found = self._loaded([row[1] for row in rows if row[1] not in self._live])
         parcels: list[Parcel] = []
@@ -256,8 +258,9 @@ class Spool:
 
     def _fitting(self, numbers: Sequence[int], most_bytes: int) -> int:
         """How many of these parcels, from the first on and at least one, take no more than that together."""
+        unknown = [number for number in numbers if number not in self._live]
         query = "select parcel, sum(length(data)) from span where parcel in (select value from json_each(?)) group by 1"
-        sizes = dict(self._db.execute(query, [_json([number for number in numbers if number not in self._live])]))
+        sizes = dict(self._db.execute(query, [_json(unknown)])) if unknown else {}
         size = 0
         for place, number in enumerate(numbers):
             _, known = self._live.get(number, (None, 0))

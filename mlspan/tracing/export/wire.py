@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -21,6 +20,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 from ..content import clean
 from .encode import encoded, field
 from .parcel import Packed
+from .still import Still
 
 SPAN_BYTES: Final = 16 * 1024 * 1024  # the most that one span may take; its longest texts are cut until it does
 _SHORTEST_CUT: Final = 64
@@ -61,7 +61,7 @@ def _pack_one(span: ReadableSpan, most: int) -> Packed | Unfit:
         except Unfit as unfit:
             return unfit
         except Exception:  # noqa: BLE001  # a span of somebody else's may hold anything
-            return replace(_packed(_mended(span), most), changed=True)
+            return _packed(_mended(span), most)._replace(changed=True)
     except Exception as error:  # noqa: BLE001
         return error if isinstance(error, Unfit) else Unfit(f"a span cannot be encoded ({type(error).__name__})")
 
@@ -199,14 +199,14 @@ def unpack(packed: Packed) -> ReadableSpan:
     state = TraceState.from_header([message.trace_state]) if message.trace_state else None
     span_id = int.from_bytes(message.span_id, "big")
     own = SpanContext(trace_id, span_id, is_remote=False, trace_flags=sampled, trace_state=state)
-    return ReadableSpan(
+    return Still(
         name=message.name,
         context=own,
         parent=SpanContext(trace_id, parent_id, is_remote=remote, trace_flags=sampled) if parent_id else None,
         resource=_resource(packed.resource),
         attributes=_attributes(message.attributes),
-        events=[Event(e.name, _attributes(e.attributes), e.time_unix_nano) for e in message.events],
-        links=[_link(link) for link in message.links],
+        events=tuple(Event(e.name, _attributes(e.attributes), e.time_unix_nano) for e in message.events),
+        links=tuple(map(_link, message.links)),
         kind=SpanKind(max(message.kind - 1, 0)),
         status=Status(StatusCode(message.status.code), message.status.message or None),
         start_time=message.start_time_unix_nano,
