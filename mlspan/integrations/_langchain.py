@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from .._guard import guard
+from opentelemetry.context import get_current
+
+from .._guard import guard, swallow
 from .._shape import dig
 from ..tracing import semconv as sc
 from ..tracing.records import Agent, Chat, Record, Retrieval, Step, Tool, Workflow
@@ -19,7 +21,7 @@ from ..tracing.setup import runtime
 from . import _langchain_read as read
 from . import _langgraph
 from ._hook import Hook
-from ._langgraph import ledger, number
+from ._langgraph import edges, ledger, number
 
 parents: Final[dict[Any, Any]] = {}  # run -> the run above it, while it is open
 HIDDEN: Final = "langsmith:hidden"
@@ -37,13 +39,15 @@ _OWN_METADATA: Final = (
 )
 
 
-_starting, _ending = guard("starting a span"), guard("ending a span")
+_NONE: Final[Mapping[str, Any]] = {}
+_starting = guard("starting a span")
 
 
 class Handler:
     """The methods of a BaseCallbackHandler that we want; LangChain's class is mixed in when it is there."""
 
     run_inline = True  # in the thread and task of the run, before its code
+    ignore_llm = ignore_chat_model = ignore_chain = ignore_retriever = False  # each a property there
     hook: Hook
     now: Any = None
 
@@ -53,24 +57,41 @@ class Handler:
     def __deepcopy__(self, _: Any) -> Handler:
         return self
 
-    def on_chain_start(self, _: Any, inputs: Any, *, run_id: Any, parent_run_id: Any = None, **more: Any) -> None:
-        with _starting:
-            tags, metadata = more.get("tags") or (), more.get("metadata") or {}
-            if HIDDEN in tags and parent_run_id is not None:
-                id, parent = number(run_id), number(parent_run_id)
+    def on_chain_start(
+        self,
+        _: Any,
+        inputs: Any,
+        *,
+        run_id: Any,
+        parent_run_id: Any = None,
+        tags: Any = None,
+        metadata: Any = None,
+        run_type: str | None = None,
+        name: str | None = None,
+        **_more: Any,
+    ) -> None:
+        try:  # a guard by hand: this is run for each run
+            tags, metadata = tags or (), metadata or _NONE
+            id, parent = number(run_id), number(parent_run_id)
+            if HIDDEN in tags and parent is not None:
                 ledger.fold(id, parent)
                 parents[id] = parent
                 return
-            record = _runnable(more.get("name") or "", more.get("run_type"), tags, metadata)
-            self._open(run_id, parent_run_id, record, tags, metadata, lambda: read.plain(inputs))
+            record = _runnable(name or "", run_type, tags, metadata)
+            self._open(id, parent, record, tags, metadata, inputs, read.plain)
+        except Exception as error:
+            if not swallow("starting a span", error):
+                raise
 
     def on_chain_end(self, outputs: Any, *, run_id: Any, **_: Any) -> None:
         id = number(run_id)
         live = ledger.own(id)
-        if live is not None and isinstance(live.record, Step) and live.record.type == "node":
-            live.record.extra["mlspan.langgraph.state_keys"] = read.state_keys(outputs)
-        waits = _waits.pop(id, None) if _waits else None
-        self._close(run_id, lambda: _waiting(read.plain(outputs), waits))
+        if live is not None and type(record := live.record) is Step and record.type == "node":
+            record.extra["mlspan.langgraph.state_keys"] = read.state_keys(outputs)
+        if _waits and (waits := _waits.pop(id, None)) is not None:
+            self._close(id, outputs, lambda given: _waiting(read.plain(given), waits))
+        else:
+            self._close(id, outputs, read.plain)
 
     def on_chain_error(self, error: BaseException, *, run_id: Any, **_: Any) -> None:
         self._fail(run_id, error)
@@ -78,10 +99,10 @@ class Handler:
     def on_chat_model_start(
         self, _: Any, messages: Any, *, run_id: Any, parent_run_id: Any = None, **more: Any
     ) -> None:
-        self._model(run_id, parent_run_id, more, lambda: [read.message(one) for one in messages[0]])
+        self._model(run_id, parent_run_id, more, messages[0], read.messages)
 
     def on_llm_start(self, _: Any, prompts: Any, *, run_id: Any, parent_run_id: Any = None, **more: Any) -> None:
-        self._model(run_id, parent_run_id, more, lambda: [read.message(prompts[0])], sc.TEXT_COMPLETION)
+        self._model(run_id, parent_run_id, more, prompts[:1], read.messages, sc.TEXT_COMPLETION)
 
     def on_llm_new_token(self, token: Any, *, run_id: Any, **_: Any) -> None:  # noqa: ARG002  # it comes by name
         id = number(run_id)
@@ -93,8 +114,9 @@ class Handler:
             ledger.leave(id)  # the request has been made: what follows is the caller's
 
     def on_llm_end(self, response: Any, *, run_id: Any, **_: Any) -> None:
-        ledger.observe(number(run_id), response)
-        self._close(run_id)
+        id = number(run_id)
+        ledger.observe(id, response)
+        self._close(id)
 
     def on_llm_error(self, error: BaseException, *, run_id: Any, response: Any = None, **_: Any) -> None:
         if response is not None:
@@ -113,17 +135,17 @@ class Handler:
             )
             asked = more.get("inputs")
             tags, metadata = more.get("tags") or (), more.get("metadata") or {}
-            self._open(
-                run_id, parent_run_id, record, tags, metadata, lambda: input_str if asked is None else read.plain(asked)
-            )
+            said = input_str if asked is None else asked
+            self._open(number(run_id), number(parent_run_id), record, tags, metadata, said, read.plain)
 
     def on_tool_end(self, output: Any, *, run_id: Any, **_: Any) -> None:
-        live = ledger.get(number(run_id))
+        id = number(run_id)
+        live = ledger.get(id)
         if live is not None and isinstance(live.record, Tool):
             live.record.call_id = live.record.call_id or dig(output, "tool_call_id", str)
             if dig(output, "status", str) == "error":
                 live.record.failure = ("_OTHER", str(getattr(output, "content", "")))
-        self._close(run_id, lambda: read.plain(getattr(output, "content", output)))
+        self._close(id, getattr(output, "content", output), read.plain)
 
     def on_tool_error(self, error: BaseException, *, run_id: Any, **_: Any) -> None:
         self._fail(run_id, error)
@@ -135,17 +157,24 @@ class Handler:
             metadata = more.get("metadata") or {}
             source = metadata.get("ls_vector_store_provider") or more.get("name") or dig(serialized, "name", str)
             record = Retrieval(source=source)
-            self._open(run_id, parent_run_id, record, more.get("tags") or (), metadata, lambda: query)
-            ledger.enter(number(run_id))
+            id = number(run_id)
+            self._open(id, number(parent_run_id), record, more.get("tags") or (), metadata, query, read.plain)
+            ledger.enter(id)
 
     def on_retriever_end(self, documents: Any, *, run_id: Any, **_: Any) -> None:
-        self._close(run_id, lambda: [read.document(one) for one in documents])
+        self._close(number(run_id), documents, lambda found: [read.document(one) for one in found])
 
     def on_retriever_error(self, error: BaseException, *, run_id: Any, **_: Any) -> None:
         self._fail(run_id, error)
 
     def _model(
-        self, run_id: Any, parent: Any, more: Mapping[str, Any], said: Callable[[], Any], operation: str | None = None
+        self,
+        run_id: Any,
+        parent: Any,
+        more: Mapping[str, Any],
+        said: Any,
+        form: Callable[[Any], Any],
+        operation: str | None = None,
     ) -> None:
         with _starting:
             metadata, now = more.get("metadata") or {}, runtime()
@@ -153,42 +182,49 @@ class Handler:
             record = read.chat(metadata, more.get("invocation_params") or {}, kept=kept)
             record.operation = operation or record.operation
             tags = more.get("tags") or ()
-            self._open(run_id, parent, record, tags, metadata, said, read.observe)
-            ledger.enter(number(run_id))
+            id = number(run_id)
+            self._open(id, number(parent), record, tags, metadata, said, form, read.observe)
+            ledger.enter(id)
 
     def _open(
         self,
-        run_id: Any,
+        id: Any,
         parent: Any,
         record: Any,
         tags: Sequence[str],
         metadata: Mapping[str, Any],
-        said: Callable[[], Any],
+        said: Any,
+        form: Callable[[Any], Any],
         observe: Any = None,
     ) -> None:
-        if not self.hook.records():
+        """Start a run's span; what is *said* to it is recorded in the *form* that this gives it."""
+        around = get_current()
+        if not self.hook.records(around):
             return
-        if own := [tag for tag in tags if not tag.startswith(_OWN_TAGS)]:
-            record.extra["mlspan.langchain.tags"] = own
-        for key in _users(tuple(metadata)):
-            if isinstance(value := metadata[key], (str, bool, int, float)):
-                record.extra[f"mlspan.langchain.metadata.{key}"] = value
+        if tags and (own := _users_tags(tuple(tags))):
+            record.extra["mlspan.langchain.tags"] = [*own]
+        if metadata:
+            for key in _users(tuple(metadata)):
+                if isinstance(value := metadata[key], (str, bool, int, float)):
+                    record.extra[f"mlspan.langchain.metadata.{key}"] = value
         now = runtime()
         if now is not None and now.policy.capture:
-            record.input = said()
-        id, parent = number(run_id), number(parent)
-        if (live := ledger.start(id, record, observe, parent=parent)) is not None:
+            record.input = form(said)
+        if (live := ledger.start(id, record, observe, parent=parent, around=around)) is not None:
             parents[id] = parent
             _langgraph.started(parent, live, metadata)
 
-    def _close(self, run_id: Any, said: Callable[[], Any] | None = None) -> None:
-        id = number(run_id)
-        with _ending:
+    def _close(self, id: Any, said: Any = None, form: Callable[[Any], Any] | None = None) -> None:
+        try:  # likewise
             live, now = ledger.own(id), runtime()
-            if said is not None and live is not None and now is not None and now.policy.capture:
-                live.record.output = said()  # type: ignore[attr-defined]  # every record but a model's has one
+            if form is not None and live is not None and now is not None and now.policy.capture:
+                live.record.output = form(said)  # type: ignore[attr-defined]  # every record but a model's has one
+        except Exception as error:
+            if not swallow("ending a span", error):
+                raise
         parents.pop(id, None)
-        _langgraph.ended(id)
+        if edges:
+            edges.pop(id, None)
         ledger.end(id)
 
     def _fail(self, run_id: Any, error: BaseException) -> None:
@@ -196,7 +232,7 @@ class Handler:
         if any(cls.__name__ == "GraphBubbleUp" for cls in type(error).__mro__):  # how LangGraph steers: no error
             if any(cls.__name__ == "GraphInterrupt" for cls in type(error).__mro__):
                 self._interrupt(id, error)
-            self._close(run_id, lambda: _waiting(None, _waits.pop(id, None)))
+            self._close(id, _waits.pop(id, None), lambda waits: _waiting(None, waits))
             return
         if parents.pop(id, None) is None:  # a root that fails or is left early takes along what it leaves open
             for other in [one for one in list(parents) if _root(one) == id]:
@@ -204,7 +240,7 @@ class Handler:
                 cancelled = error if isinstance(error, asyncio.CancelledError) else None
                 ledger.end(other, cancelled, stream_end=None if cancelled else "abandoned")
         _waits.pop(id, None)
-        _langgraph.ended(id)
+        edges.pop(id, None)
         ledger.end(id, error)
 
     def _interrupt(self, id: Any, error: BaseException) -> None:
@@ -219,6 +255,12 @@ class Handler:
 
 
 _waits: Final[dict[Any, Any]] = {}  # run -> what the interrupt inside of it asks, until the run ends
+
+
+@lru_cache(maxsize=1000)
+def _users_tags(tags: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that LangChain and LangGraph have not put there."""
+    return tuple(tag for tag in tags if not tag.startswith(_OWN_TAGS))
 
 
 @lru_cache(maxsize=1000)
@@ -240,12 +282,17 @@ def _root(id: Any) -> Any:
     return id
 
 
+@lru_cache(maxsize=1000)
+def _is_node(tags: tuple[str, ...]) -> bool:
+    return any(tag.startswith("graph:step:") for tag in tags)
+
+
 def _runnable(name: str, run_type: str | None, tags: Sequence[str], metadata: Mapping[str, Any]) -> Record:
     """What a chain is: an agent or graph by what LangGraph says of it, else a step of its own kind."""
     thread, whose = metadata.get("thread_id"), metadata.get("ls_integration")
     conversation = str(thread) if thread is not None else None
     unnamed = name == "LangGraph"  # the name of a class: the conventions want none then
-    if "langgraph_step" in metadata and any(tag.startswith("graph:step:") for tag in tags):
+    if "langgraph_step" in metadata and _is_node(tuple(tags)):
         return Step(type="node", name=name, extra={"mlspan.langgraph.step": metadata.get("langgraph_step")})
     if whose == "langchain_create_agent" and (unnamed or metadata.get("lc_agent_name") == name):
         return Agent(name=None if unnamed else name, conversation=conversation)

@@ -42,27 +42,30 @@ def chat(metadata: Mapping[str, Any], params: Mapping[str, Any], *, kept: bool) 
         stream=True if params.get("stream") is True else None,
         outer=True,
     )
-    for name, field in _FLOATS.items():
-        value: Any = params.get(name)
-        if is_a(value, (int, float)):
-            setattr(record, field, float(value))
-    record.max_tokens = dig(params, "max_tokens", int) or dig(params, "max_completion_tokens", int)
-    record.seed, record.top_k = dig(params, "seed", int), dig(params, "top_k", int)
-    if (count := dig(params, "n", int)) != 1:
-        record.choice_count = count
+    for name in _FLOATS & params.keys():
+        if is_a(value := params[name], (int, float)):
+            setattr(record, name, float(value))
+    for name, field in _INTEGERS.items():
+        if name in params and (count := whole(params, name)) is not None:
+            setattr(record, field, count)
+    if record.choice_count == 1:  # what every call has
+        record.choice_count = None
     stop = params.get("stop")
-    record.stop_sequences = [one for one in stop if isinstance(one, str)] if isinstance(stop, list) and stop else None
-    if kept:
-        offered = params.get("tools")
-        record.tools = [_tool(one) for one in offered] if isinstance(offered, list) and offered else None
+    if isinstance(stop, list) and stop:
+        record.stop_sequences = [one for one in stop if isinstance(one, str)]
+    offered = params.get("tools")
+    if kept and isinstance(offered, list) and offered:
+        record.tools = [_tool(one) for one in offered]
     return record
 
 
-_FLOATS: Final = {
-    "frequency_penalty": "frequency_penalty",
-    "presence_penalty": "presence_penalty",
-    "temperature": "temperature",
-    "top_p": "top_p",
+_FLOATS: Final = frozenset({"frequency_penalty", "presence_penalty", "temperature", "top_p"})
+_INTEGERS: Final = {  # the last that is there counts
+    "max_completion_tokens": "max_tokens",
+    "max_tokens": "max_tokens",
+    "seed": "seed",
+    "top_k": "top_k",
+    "n": "choice_count",
 }
 
 
@@ -89,6 +92,10 @@ def message(raw: Any) -> Message:
     return said
 
 
+def messages(raw: Any) -> list[Message]:
+    return [message(one) for one in raw]
+
+
 def parts(raw: Any) -> list[Part]:
     known = fields(raw)
     content = known.get("content")
@@ -97,11 +104,11 @@ def parts(raw: Any) -> list[Part]:
         found.append({"type": "text", "content": content})
     elif isinstance(content, list):
         found += [_block(block) for block in content if _is_said(block)]
-    if thought := text(fields(known.get("additional_kwargs")), "reasoning_content"):
+    if (more := known.get("additional_kwargs")) and (thought := text(fields(more), "reasoning_content")):
         found.insert(0, {"type": "reasoning", "content": thought})
-    for call in items(known, "tool_calls"):
+    for call in known.get("tool_calls") or ():
         found.append(tool_call(dig(call, "name", str) or "", get(call, "args"), dig(call, "id", str)))
-    for call in items(known, "invalid_tool_calls"):
+    for call in known.get("invalid_tool_calls") or ():
         arguments = dig(call, "args", str)
         found.append(tool_call(dig(call, "name", str) or "", arguments, dig(call, "id", str)))
     return found
@@ -146,22 +153,29 @@ def _flat(content: Any) -> Any:
 
 def observe(record: Chat, result: Any) -> None:
     """An LLMResult: what came of one prompt, with the usage that LangChain has read from the provider."""
-    for index, generation in enumerate((items(result, "generations") or [[]])[0]):
-        choice, said = record.draft.choice(index), get(generation, "message")
+    answer = fields(result)
+    for index, generation in enumerate((items(answer, "generations") or [[]])[0]):
+        known = fields(generation)
+        choice, said = record.draft.choice(index), known.get("message")
+        told = fields(said)
         for piece in parts(said) if said is not None else _text(generation):
             choice.add(piece)
-        facts = get(said, "response_metadata") or {}
-        info = get(generation, "generation_info") or {}
+        facts, info = told.get("response_metadata"), known.get("generation_info")
         reason = _first(str, facts, info, names=("finish_reason", "stop_reason", "done_reason"))
         choice.finish_reason = REASONS.get(reason or "", reason) or ("tool_calls" if record.draft.call_ids else "stop")
-        record.response_model = _first(str, facts, info, names=("model_name", "model")) or record.response_model
-        record.response_id = dig(facts, "id", str) or record.response_id
-        _count(record, get(said, "usage_metadata"))
-    record.response_model = dig(result, "llm_output.model_name", str) or record.response_model
-    if record.input_tokens is None:
-        usage = get(get(result, "llm_output") or {}, "token_usage") or get(get(result, "llm_output") or {}, "usage")
-        record.input_tokens = _first(int, usage or {}, names=("prompt_tokens", "input_tokens"))
-        record.output_tokens = _first(int, usage or {}, names=("completion_tokens", "output_tokens"))
+        if (model := _first(str, facts, info, names=("model_name", "model"))) is not None:
+            record.response_model = model
+        if facts and (id := dig(facts, "id", str)):
+            record.response_id = id
+        if usage := told.get("usage_metadata"):
+            _count(record, usage)
+    if not (output := answer.get("llm_output")):
+        return
+    if model := dig(output, "model_name", str):
+        record.response_model = model
+    if record.input_tokens is None and (usage := get(output, "token_usage") or get(output, "usage")):
+        record.input_tokens = _first(int, usage, names=("prompt_tokens", "input_tokens"))
+        record.output_tokens = _first(int, usage, names=("completion_tokens", "output_tokens"))
 
 
 def _text(generation: Any) -> list[Part]:
@@ -170,8 +184,11 @@ def _text(generation: Any) -> list[Part]:
 
 
 def _first(want: type, *holders: Any, names: tuple[str, ...]) -> Any:
-    known = [holder for holder in holders if holder]
-    return next((found for holder in known for name in names if (found := dig(holder, name, want)) is not None), None)
+    for holder in holders:
+        for name in names if holder else ():
+            if (found := dig(holder, name, want)) is not None:
+                return found
+    return None
 
 
 def _count(record: Chat, usage: Any) -> None:
@@ -196,10 +213,15 @@ _USAGE: Final = {  # where in the usage -> name there -> field of the record
 
 def plain(value: Any, depth: int = 0) -> Any:
     """What goes into or comes out of a runnable, as small plain data: messages and documents by what they say."""
-    if value is None or isinstance(value, (str, int, float)):
+    if type(value) in _SCALARS or isinstance(value, (str, int, float)):
         return value
     if depth > _DEEPEST:
         return str(value)
+    if type(value) is dict and "messages" not in value:  # most are
+        said = {}
+        for key, one in value.items():
+            said[str(key)] = one if type(one) in _SCALARS else plain(one, depth + 1)
+        return said
     if (form := _form(type(value))) is not None:  # type: ignore[arg-type]  # mypy: type[Any] is not hashable
         return form(value)
     if isinstance(value, (dict, Mapping)):  # to ask Mapping takes several times as long
@@ -228,6 +250,7 @@ def _form(cls: type) -> Callable[[Any], Any] | None:
     return next((_FORMS[name] for name in own if name in _FORMS), None)
 
 
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _STEERING: Final = {"Command": ("update", "goto", "resume", "graph"), "Send": ("node", "arg")}
 
 

@@ -18,9 +18,9 @@ from .._guard import guard
 from .._shape import get
 from ..tracing import semconv as sc
 from ..tracing.ledger import Ledger
-from ..tracing.live import NOTHING, Live
+from ..tracing.live import Live
 from ..tracing.records import Agent, Named, Step, Workflow
-from ._hook import Hook, Undo, all_there, tap, watch
+from ._hook import Hook, Undo, all_there, replace
 
 ledger: Final = Ledger()  # of LangChain's runs, graphs and nodes among them
 
@@ -86,39 +86,43 @@ def _place(path: Any) -> str:
     return f"{path:010d}" if isinstance(path, int) else str(path)
 
 
-_edges: Final[dict[Any, _Edges]] = {}  # run of a graph -> its edges
+_looking: Final = guard("looking at a graph")
+edges: Final[dict[Any, _Edges]] = {}  # run of a graph, while it is open -> its edges
 
 
 def started(parent: Any, live: Live, metadata: Mapping[str, Any]) -> None:
     """A node's run has started: link it to what triggered it."""
-    edges = _edges.get(parent)
-    if edges is None or not isinstance(live.record, Step) or live.record.type != "node":
+    if not edges or (known := edges.get(parent)) is None:
+        return
+    if type(live.record) is not Step or live.record.type != "node":
         return
     task_id = str(metadata.get("langgraph_checkpoint_ns", "")).rpartition("|")[2].rpartition(":")[2]
     path = metadata.get("langgraph_path")
-    for context in edges.triggered(metadata.get("langgraph_triggers") or (), path):
+    for context in known.triggered(metadata.get("langgraph_triggers") or (), path):
         live.span.add_link(context, {sc.LINK: "triggered_by"})
-    edges.tasks[task_id] = (live.span.get_span_context(), path)
-
-
-def ended(run_id: Any) -> None:
-    if _edges:
-        _edges.pop(run_id, None)
+    known.tasks[task_id] = (live.span.get_span_context(), path)
 
 
 def _run(loop: Any) -> Any:
     return number(getattr(getattr(loop, "manager", None), "run_id", None))
 
 
-def _begun(args: Any, _kwargs: Any) -> Any:
+def _beginning(original: Any) -> Any:
     """The loop has read its checkpoint and goes about its first step."""
-    loop = args[0]
-    run_id = _run(loop)
-    live = ledger.own(run_id)
-    if live is None:
-        return NOTHING
-    with guard("looking at a graph"):
-        _edges[run_id] = _Edges()
+
+    @functools.wraps(original)
+    def _first(loop: Any, *args: Any, **kwargs: Any) -> Any:
+        run_id = _run(loop)
+        if (live := ledger.own(run_id)) is not None:
+            _begun(loop, run_id, live)
+        return original(loop, *args, **kwargs)
+
+    return _first
+
+
+def _begun(loop: Any, run_id: Any, live: Live) -> None:
+    with _looking:
+        edges[run_id] = _Edges()
         _be_graph(live, loop)
         thread = (get(get(loop, "config"), "configurable") or {}).get("thread_id")
         if isinstance(live.record, (Agent, Workflow)) and live.record.conversation is None and thread is not None:
@@ -129,7 +133,6 @@ def _begun(args: Any, _kwargs: Any) -> Any:
             waiting = any(write[1] == "__interrupt__" for write in loop.checkpoint_pending_writes or ())
             if (waiting or loop.input is None) and (before := _context(saved.get(TRACE))) is not None:
                 live.span.add_link(before, {sc.LINK: "resumes"})
-    return NOTHING
 
 
 def _be_graph(live: Live, loop: Any) -> None:
@@ -159,20 +162,25 @@ def _is_prebuilt(nodes: Mapping[str, Any]) -> bool:
 _PREBUILT: Final = ("create_react_agent", "create_agent")
 
 
-def _stored(args: Any, _kwargs: Any) -> Any:
-    """The loop is about to store a checkpoint: our ids go into its metadata."""
-    loop = args[0]
-    if getattr(loop, "checkpointer", None) is None:
-        return NOTHING
-    run_id = _run(loop)
-    if (live := ledger.own(run_id)) is not None:
-        with guard("looking at a checkpoint"):
-            metadata = args[1] if len(args) > 1 else _kwargs["metadata"]
+def _storing(original: Any) -> Any:
+    """The loop is about to store a checkpoint, if it has anywhere to store it: our ids go into its metadata."""
+
+    @functools.wraps(original)
+    def _put_checkpoint(loop: Any, metadata: Any, *more: Any, **kwargs: Any) -> Any:
+        if getattr(loop, "checkpointer", None) is not None:
+            _mark(loop, metadata)
+        return original(loop, metadata, *more, **kwargs)
+
+    return _put_checkpoint
+
+
+def _mark(loop: Any, metadata: Any) -> None:
+    if (live := ledger.own(_run(loop))) is not None:
+        with _looking:
             context = live.span.get_span_context()
             if context.is_valid:
                 metadata[TRACE] = f"{context.trace_id:032x}-{context.span_id:016x}"
                 _event(live, "checkpoint.write", loop, metadata)
-    return NOTHING
 
 
 def _event(live: Live, name: str, loop: Any, metadata: Mapping[str, Any]) -> None:
@@ -188,25 +196,24 @@ def _context(text: Any) -> SpanContext | None:
     return SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
 
 
-def _wrote(args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
-    edges = _edges.get(_run(args[0]))
-    if edges is not None:
-        task_id, writes = (*args[1:], *kwargs.values())[:2]
-        edges.wrote(task_id, writes)
+def _writing(original: Any) -> Any:
+    """A task has written to channels, by which others are triggered."""
+
+    @functools.wraps(original)
+    def put_writes(loop: Any, task_id: Any, writes: Any, *more: Any, **kwargs: Any) -> Any:
+        result = original(loop, task_id, writes, *more, **kwargs)
+        if edges and (known := edges.get(_run(loop))) is not None:
+            with _looking:
+                known.wrote(task_id, writes)
+        return result
+
+    return put_writes
 
 
 def _install(_: Hook) -> Undo:
-    watched = {"_first": _begun, "_put_checkpoint": _stored}
-    return all_there(
-        [
-            *(
-                (name, functools.partial(watch, f"{loop}.{name}", open_))
-                for loop in _LOOPS
-                for name, open_ in watched.items()
-            ),
-            *((loop, functools.partial(tap, f"{loop}.put_writes", _wrote)) for loop in _LOOPS),
-        ]
-    )
+    patches = {"_first": _beginning, "_put_checkpoint": _storing, "put_writes": _writing}
+    targets = [(f"{loop}.{name}", made) for loop in _LOOPS for name, made in patches.items()]
+    return all_there((target, functools.partial(replace, target, made)) for target, made in targets)
 
 
 _LOOPS: Final = (_LOOP, _LOOP_BEFORE_0_6)

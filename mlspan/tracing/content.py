@@ -100,6 +100,8 @@ class Policy:
 
     def text(self, value: str) -> str:
         """For free text that stands outside of messages: an exception's message, a status."""
+        if self._redact is None and len(value) < self.limit and value.isascii():
+            return str(value)
         if self._redact is not None:
             try:
                 value = str(self._redact(value))
@@ -123,7 +125,11 @@ class Policy:
 
     def string(self, value: object) -> str:
         """Text as it is, anything else as JSON: for an attribute that the conventions define as a string."""
-        return self.text(value) if isinstance(value, str) else self.json(value)
+        if isinstance(value, str):
+            return self.text(value)
+        if self._redact is None and len(written := to_json(value)) <= self.limit // 4:
+            return written
+        return self.json(value)
 
     def _cut(self, value: object) -> str:
         """The same shape with its long strings cut, longest first, until it fits."""

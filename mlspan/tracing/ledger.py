@@ -9,7 +9,7 @@ from opentelemetry import context as otel
 
 from .._guard import guard
 from .context import suppressed
-from .live import Live, go
+from .live import Live, go, keepers
 from .records import Observe, Record
 from .setup import runtime
 
@@ -29,6 +29,7 @@ class Ledger:
         self._open: dict[Hashable, Live] = {}
         self._before: dict[Hashable, otel.Context] = {}
         self._folded: dict[Hashable, Hashable] = {}
+        keepers.append(self._open.values)
 
     def __len__(self) -> int:
         return len(self._open) + len(self._before) + len(self._folded)
@@ -59,18 +60,34 @@ class Ledger:
         self._folded[id] = parent
 
     def start(
-        self, id: Hashable, record: Record, observe: Observe[Any] | None = None, *, parent: Hashable = None
+        self,
+        id: Hashable,
+        record: Record,
+        observe: Observe[Any] | None = None,
+        *,
+        parent: Hashable = None,
+        around: otel.Context | None = None,
     ) -> Live | None:
-        """Open *id*; None where nothing is to be recorded."""
-        around = otel.get_current()
-        if suppressed(around) or (now := runtime()) is None:
+        """Open *id*; None where nothing is to be recorded.
+
+        Args:
+            id: the framework's own.
+            record: what is known of it.
+            observe: reads its answer into the record.
+            parent: the id of the run that it is part of.
+            around: the caller's context, where whoever asks has looked already, and nothing in it is against it.
+        """
+        if around is None:
+            around = otel.get_current()
+            if suppressed(around):
+                return None
+        if (now := runtime()) is None:
             return None
-        if parent is not None and around.get(self._here) != (above := self._unfolded(parent)):
-            host = self._open.get(above)
-            around = around if host is None else host.context
-        live = go(now, record, observe, draw=now.starter().draw(around), marks={self._here: id})
-        live.outlive()
-        self._open[id] = live
+        if parent is not None:
+            above = self._unfolded(parent) if self._folded else parent
+            if around.get(self._here) != above and (host := self._open.get(above)) is not None:
+                around = host.context
+        live = self._open[id] = go(now, record, observe, draw=now.starter().draw(around), marks={self._here: id})
         return live
 
     def enter(self, id: Hashable) -> None:
@@ -96,7 +113,8 @@ class Ledger:
                 return
 
     def end(self, id: Hashable, error: BaseException | None = None, *, stream_end: Any = None) -> None:
-        self.leave(id)
+        if self._before:
+            self.leave(id)
         if self._folded:
             self._folded.pop(id, None)
         if (live := self._open.pop(id, None)) is not None:

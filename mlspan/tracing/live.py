@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import traceback
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from itertools import chain
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
 from opentelemetry import context as otel
@@ -19,7 +20,7 @@ from opentelemetry.trace import Span, Status, StatusCode, set_span_in_context
 from .._guard import guard, swallow
 from . import semconv as sc
 from .causes import link
-from .context import surroundings
+from .context import NOWHERE, scope, surroundings
 from .envelope import Envelope, Wire
 from .records import HIDE, Chat, Embeddings, ModelCall, Observe, Record
 from .spans import SPAN, Draw
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .setup import Runtime
 
 _outliving: dict[int, ref[Live]] = {}  # by id(): what nobody has ended yet, though its call is over
+keepers: Final[list[Callable[[], Iterable[Live]]]] = []  # who holds others of which that is so
 _UNMARKED: Mapping[str, object] = {}
 _HOST = otel.create_key("mlspan-host")  # -> the Live of the framework's call to a model that we are inside of
 
@@ -88,12 +90,13 @@ class Live:
         self, runtime: Runtime, record: Record, observe: Observe[Any] | None, draw: Draw, marks: Mapping[str, object]
     ) -> None:
         self._prepare(runtime, record, observe)
-        self._opening = record.opening()
-        self.span: Span = draw.start(record.span_name, record.kind, {**self._opening, **surroundings()})
-        around: dict[str, object] = {**draw.around, SPAN: self.span, **marks}
+        self._opening = opening = record.opening()
+        attributes = opening.copy() if scope() is NOWHERE else {**opening, **surroundings()}
+        self.span: Span = draw.start(record.span_name, record.kind, attributes)
+        around: dict[str, object] = {SPAN: self.span, **marks}
         if isinstance(record, ModelCall) and record.outer:
             around[_HOST] = self
-        self.context = otel.Context(around)
+        self.context = otel.Context(draw.around, **around)
 
     def _prepare(self, runtime: Runtime, record: Record, observe: Observe[Any] | None) -> None:
         self.record, self._observe, self._runtime = record, observe, runtime
@@ -136,12 +139,11 @@ class Live:
         return watched(value, self)
 
     def hand_over(self) -> None:
-        """Leaving the ``with`` block no longer ends us: somebody else will call :meth:`finish`."""
-        self._handed_over = self._streams = True
-        self.outlive()
+        """Leaving the ``with`` block no longer ends us: somebody else will call :meth:`finish`.
 
-    def outlive(self) -> None:
-        """Be ended by the process's end at the latest."""
+        The process's end will, at the latest.
+        """
+        self._handed_over = self._streams = True
         _outliving[id(self)] = ref(self)
 
     def first_chunk(self) -> None:
@@ -169,9 +171,10 @@ class Live:
 
     def finish(self, error: BaseException | None = None, *, stream_end: Any = None, collecting: bool = False) -> None:
         """End the span, the first time that this is called. *collecting*: by a finalizer."""
-        if not self._once.acquire(blocking=False):
+        if not self._once.acquire(False):  # by its name it takes twice as long
             return
-        _outliving.pop(id(self), None)
+        if self._handed_over:
+            _outliving.pop(id(self), None)
         if isinstance(error, GeneratorExit):
             error, stream_end = None, stream_end or "closed"
         seconds = perf_counter() - self._started
@@ -204,7 +207,8 @@ class Live:
                     self._observe(record, chunk)
             if isinstance(error, Exception) and hasattr(self._observe, "sees_errors"):
                 self._observe(record, error)
-        record.stream_end = stream_end
+        if stream_end is not None:
+            record.stream_end = stream_end
         record.settle()
         if self._guests is not None and isinstance(record, ModelCall):
             for guest in self._guests:
@@ -217,7 +221,7 @@ class Live:
             link(span, record)
         if not span.is_recording():
             return
-        content, others = record.closing()
+        content, others, opening = record.closing()
         said: dict[str, Any] = {}
         if policy.capture:
             for name, value in content.items():
@@ -225,7 +229,6 @@ class Live:
         said.update(others)  # content goes first: where SpanLimits count attributes, the oldest are the ones to go
         span.set_attributes(said)
         limit = getattr(getattr(span, "_limits", None), "max_span_attributes", None)
-        opening = record.opening()
         if opening != self._opening or (limit is not None and limit < _MANY):
             span.set_attributes(opening)
             span.update_name(record.span_name)
@@ -264,7 +267,7 @@ class Guest(Live):
         host._guests = [*(host._guests or ()), self]
 
     def finish(self, error: BaseException | None = None, *, stream_end: Any = None, collecting: bool = False) -> None:  # noqa: ARG002
-        if not self._once.acquire(blocking=False):
+        if not self._once.acquire(False):  # by its name it takes twice as long
             return
         self.failed = error is not None and not isinstance(error, GeneratorExit)
         with guard("reading an answer"):
@@ -302,9 +305,9 @@ def _type_name(error: BaseException) -> str:
 
 def finish_streams() -> None:
     """End what abandoned streams still hold open: at shutdown there is no later."""
-    for known in list(_outliving.values()):
-        if (live := known()) is not None:
-            live.finish(stream_end="abandoned")
+    known = [live for one in list(_outliving.values()) if (live := one()) is not None]
+    for live in [*known, *chain.from_iterable(map(list, (held() for held in list(keepers))))]:
+        live.finish(stream_end="abandoned")
 
 
 class _Nothing:

@@ -51,12 +51,22 @@ def attr(name: str, when: When = "end", default: Any = None) -> Any:
     return Attr(name, when, default)
 
 
-class _New(NamedTuple):
-    make: Callable[[], Any]
+class _New:
+    """Found where a record has nothing under its name: what is made then is the record's own."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+
+    def __set_name__(self, _: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, record: Any, _: type | None = None) -> Any:
+        made = vars(record)[self._name] = self._make()
+        return made
 
 
 def new(make: Callable[[], Any]) -> Any:
-    """A field that is what *make* gives, made for each record that does not say otherwise."""
+    """A field that is what *make* gives, made when it is first asked for if nobody has set it."""
     return _New(make)
 
 
@@ -67,23 +77,17 @@ class Fields:
     attrs: ClassVar[Mapping[str, Attr]] = {}  # by field
     _starts: ClassVar[tuple[tuple[str, str], ...]] = ()  # field and name of each attribute of the start
     _given: ClassVar[Mapping[str, Any]] = {}  # what is set from the first: defaults that become attributes
-    _makers: ClassVar[Mapping[str, Callable[[], Any]]] = {}
 
     def __init__(self, **known: Any) -> None:
-        for field, make in self._makers.items():
-            if field not in known:
-                known[field] = make()
         self.__dict__ = {**self._given, **known}
 
     def __init_subclass__(cls) -> None:
-        attrs, makers = dict(cls.attrs), dict(cls._makers)
+        attrs = dict(cls.attrs)
         for field, value in list(vars(cls).items()):
             if isinstance(value, Attr):
                 attrs[field] = value
                 setattr(cls, field, value.default)
-            elif isinstance(value, _New):
-                makers[field] = value.make
-        cls.attrs, cls._makers = attrs, makers
+        cls.attrs = attrs
         cls._starts = tuple((field, one.name) for field, one in attrs.items() if one.when == "start")
         cls._given = {field: one.default for field, one in attrs.items() if one.default is not None}
 
@@ -132,20 +136,20 @@ class Record(Fields):
                 said[name] = value
         return said
 
-    def closing(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The attributes of the end: those that are content, and the others."""
+    def closing(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """The attributes of the end: those that are content, the others, and those of the start as they are now."""
         content: dict[str, Any] = {}
         others: dict[str, Any] = {}
-        attrs = self.attrs
-        for field, value in vars(self).items():
+        starts: dict[str, Any] = {}
+        by_time = {"content": content, "end": others, "start": starts}
+        attrs, own = self.attrs, vars(self)
+        for field, value in own.items():
             if value is not None and field in attrs:
                 name, when, _ = attrs[field]
-                if when == "end":
-                    others[name] = value
-                elif when == "content":
-                    content[name] = value
-        others.update(self.extra)
-        return content, others
+                by_time[when][name] = value
+        if "extra" in own:
+            others.update(self.extra)
+        return content, others, starts
 
 
 class ModelCall(Record):

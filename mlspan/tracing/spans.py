@@ -8,9 +8,11 @@ the tracer, the sampler or a limit is none of the usual ones, the tracer starts 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import compress
 from math import inf
-from operator import not_
+from operator import attrgetter, not_
+from random import getrandbits
 from threading import Lock, RLock
 from time import time_ns
 from typing import Any, Final, NamedTuple
@@ -18,6 +20,7 @@ from typing import Any, Final, NamedTuple
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.sdk import trace as sdk
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import (
     ALWAYS_OFF,
     ALWAYS_ON,
@@ -37,6 +40,7 @@ from opentelemetry.trace import (
     SpanKind,
     TraceFlags,
     Tracer,
+    TraceState,
     set_span_in_context,
 )
 
@@ -56,10 +60,13 @@ _OWN: Final = {"_name", "_context", "_kind", "_parent", "_resource", "_start_tim
 _OF_ATTRIBUTES: Final = {"_dict", "_extended_attributes", "maxlen", "dropped", "max_value_len", "_lock", "_immutable"}
 _NONE: Final[Mapping[str, Any]] = {}
 _new: Final = object.__new__
+_new_tuple: Final = tuple.__new__
+_NO_STATE: Final = TraceState.get_default()
+_IS_VALID: Final = 5  # in a SpanContext, which is a tuple
 
 
 class LeanSpan(sdk._Span):
-    """Made by :class:`Starter` alone."""
+    """Made by :class:`Starter` alone, of a class of each tracer's own."""
 
     _attributes: Any
     _resource: Any
@@ -101,9 +108,11 @@ class LeanSpan(sdk._Span):
         room, longest = self._limits.max_link_attributes, self._limits.max_attribute_length
         fits = attributes and longest is None and (room is None or len(attributes) <= room)
         if attributes and fits and (mended := _mended(attributes)) is not None:
-            self._add_link(Link(context, {**attributes, **mended}))
-        else:
-            super().add_link(context, attributes)
+            with self._lock:
+                if self._end_time is None:
+                    self._links.append(Link(context, {**attributes, **mended}))
+                    return
+        super().add_link(context, attributes)
 
     def _readable_span(self) -> LeanSpan:
         """What processors are told of at the end. The SDK makes a copy; nothing can change us any more either."""
@@ -136,30 +145,25 @@ class Draw(NamedTuple):
     parent: SpanContext | None = None
     trace_id: int = 0
     flags: int = 0  # those of the trace that are passed on
+    state: TraceState = _NO_STATE
 
     def start(self, name: str, kind: SpanKind, attributes: dict[str, Any]) -> Span:
         """The span, as ``Tracer.start_span`` starts it; *attributes* are given away."""
-        starter, around, sampled, parent, _, _ = self
-        tracer, of_attributes = starter.tracer, starter.of_attributes
+        starter, around, sampled, parent, *_ = self
+        tracer = starter.tracer
         if sampled is None or len(attributes) > starter.room or (mended := _mended(attributes)) is None:
             return tracer.start_span(name, around, kind, attributes)  # type: ignore[no-any-return]
         if not sampled:
             return self.dropped()
         attributes.update(mended)
-        metrics, span, bounded = starter.metrics, _new(LeanSpan), _new(BoundedAttributes)
-        bounded.__dict__ = {**of_attributes, "_dict": attributes, "_lock": starter.lock()}
-        span.__dict__ = {
-            **starter.of_all,
-            "_name": name,
-            "_context": self._context(),
-            "_kind": kind,
-            "_parent": parent,
-            "_resource": tracer.resource,
-            "_lock": Lock(),
-            "_attributes": bounded,
-            "_record_end_metrics": metrics and metrics.start_span(parent, Decision.RECORD_AND_SAMPLE),
-            "_start_time": time_ns(),
-        }
+        metrics, bounded = starter.metrics, _new(starter.attributes_class)
+        span: LeanSpan = _new(starter.span_class)
+        bounded._dict, bounded._lock = attributes, starter.lock()
+        span._name, span._context, span._kind, span._parent = name, self._context(), kind, parent
+        span._resource, span._lock, span._attributes = tracer.resource, Lock(), bounded
+        if metrics is not None:
+            span._record_end_metrics = metrics.start_span(parent, Decision.RECORD_AND_SAMPLE)
+        span._start_time = time_ns()
         tracer.span_processor.on_start(span, parent_context=around)
         return span
 
@@ -170,9 +174,10 @@ class Draw(NamedTuple):
         return NonRecordingSpan(self._context())
 
     def _context(self) -> SpanContext:
-        starter, _, sampled, parent, trace_id, flags = self
-        span_id, state = starter.tracer.id_generator.generate_span_id(), None if parent is None else parent.trace_state
-        return SpanContext(trace_id, span_id, False, _FLAGS[flags | bool(sampled)], state)  # is_remote
+        """As SpanContext's own constructor, which checks what we have made ourselves, would make it."""
+        starter, _, sampled, _, trace_id, flags, state = self
+        span_id = starter.span_id() or starter.tracer.id_generator.generate_span_id()
+        return _new_tuple(SpanContext, (trace_id, span_id, False, _FLAGS[flags | bool(sampled)], state, True))
 
 
 class Starter:
@@ -180,28 +185,45 @@ class Starter:
 
     def __init__(self, tracer: Tracer) -> None:
         self.tracer: Any = tracer
-        self.of_all, self.of_attributes = _templates(tracer)
-        most = self.of_attributes.get("maxlen")
+        of_all, of_attributes = _templates(tracer)
+        self._known = bool(of_all)
+        # What all spans share stands in their class.
+        self.span_class: Any = type(LeanSpan.__name__, (LeanSpan,), of_all)
+        self.attributes_class: Any = type(BoundedAttributes.__name__, (BoundedAttributes,), of_attributes)
+        most = of_attributes.get("maxlen")
         self.room = inf if most is None else most  # for attributes
         # The SDK's attributes once had locks that may be taken twice.
-        self.lock: Any = Lock if isinstance(self.of_attributes.get("_lock"), type(Lock())) else RLock
-        self.metrics: Any = getattr(tracer, "_tracer_metrics", None)
+        self.lock: Any = Lock if isinstance(of_attributes.get("_lock"), type(Lock())) else RLock
+        metrics = getattr(tracer, "_tracer_metrics", None)
+        self.metrics: Any = None if type(metrics).__name__.startswith("NoOp") else metrics
         sampler = getattr(tracer, "sampler", None)
+        generator = getattr(tracer, "id_generator", None)
+        own = type(generator) is RandomIdGenerator
+        self.span_id: Callable[[], int] = (
+            partial(getrandbits, 64) if own else getattr(generator, "generate_span_id", int)
+        )
         self._usual: Any = sampler if _follows(sampler) else self
-        self._is_random: Any = getattr(getattr(tracer, "id_generator", None), "is_trace_id_random", None)
+        self._is_random: Any = getattr(generator, "is_trace_id_random", None)
         self._passed_on = 0 if self._is_random is None else _RANDOM
-        self._is_enabled: Callable[[], bool] | None = getattr(tracer, "_is_enabled", None)
+        self._is_on: Callable[[Any], bool] | None = None  # SDKs that can turn a tracer off
+        if hasattr(tracer, "_tracer_config"):
+            self._is_on = attrgetter("_tracer_config.is_enabled")
 
     def draw(self, around: Context) -> Draw:
         """Decide whether a span below that of *around* is recorded."""
-        if not self.of_all or (self._is_enabled is not None and not self._is_enabled()):
+        tracer: Any = self.tracer
+        if not self._known or (self._is_on is not None and not self._is_on(tracer)):
             return Draw(self, around, sampled=None)
-        tracer, above = self.tracer, around.get(SPAN)
-        parent: SpanContext | None = None if above is None else above.get_span_context()  # type: ignore[attr-defined]
-        if parent is not None and parent.is_valid:
-            trace_id, flags, sampler = parent.trace_id, parent.trace_flags, tracer.sampler
+        above: Any = around.get(SPAN)
+        if type(above) is self.span_class:
+            parent = above._context
+        else:
+            parent = None if above is None else above.get_span_context()
+        if parent is not None and parent[_IS_VALID]:
+            trace_id, _, _, flags, state, _ = parent  # by its properties, each is a call
+            sampler = tracer.sampler
             sampled = bool(flags & 1) if sampler is self._usual else _is_sampled(sampler, parent, trace_id)
-            return Draw(self, around, sampled, parent, trace_id, flags & self._passed_on)
+            return _new_tuple(Draw, (self, around, sampled, parent, trace_id, flags & self._passed_on, state))
         trace_id = tracer.id_generator.generate_trace_id()
         random = self._passed_on and self._is_random() << 1
         return Draw(self, around, _is_sampled(tracer.sampler, None, trace_id), None, trace_id, random)
@@ -247,6 +269,9 @@ def _templates(tracer: Any) -> tuple[_Fields, _Fields]:
         instrumentation_scope=tracer._instrumentation_scope,
     )
     fields, of_attributes = vars(probe), vars(probe._attributes)
+    as_tuple = (1, 1, False, TraceFlags.DEFAULT, _NO_STATE, True)
+    if tuple(probe._context) != as_tuple:  # type: ignore[arg-type]  # it has one
+        return {}, {}
     known = _OWN <= fields.keys() <= _OF_ALL | _OWN | _LATER.keys() and of_attributes.keys() <= _OF_ATTRIBUTES
     if not known or of_attributes["max_value_len"] is not None:
         return {}, {}

@@ -40,7 +40,7 @@ def _autolog(spans: Spans) -> Iterator[None]:
     yield
     integrations.langgraph.autolog(disable=True)
     gc.collect()
-    assert (len(_langgraph.ledger), _langgraph._edges) == (0, {})
+    assert (len(_langgraph.ledger), _langgraph.edges) == (0, {})
 
 
 def node(name: str) -> Any:

@@ -58,7 +58,7 @@ def _opened(hook: Hook, args: tuple[Any, ...], _: Any, __: Any) -> None:
     )
     live = hook.open(lambda _call: (record, None), args, {})
     if isinstance(live, Live):
-        live.outlive()
+        live.hand_over()
         args[0]._mlspan = _Session(live, record)
 
 

@@ -153,7 +153,7 @@ class Scrub:
 
 
 def _has_lost(span: ReadableSpan) -> bool:
-    held = map(vars(span).get, ("_attributes", "_events", "_links"))
+    held = (span._attributes, *map(vars(span).get, ("_events", "_links")))
     return any(getattr(one, "dropped", 0) for one in held)
 
 

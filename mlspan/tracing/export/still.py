@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 
@@ -15,8 +14,8 @@ if TYPE_CHECKING:
 
 NOTHING: Final = Resource({})
 _NONE: Final[Mapping[str, Any]] = {}
-_FIELDS: Final = vars(ReadableSpan("", resource=NOTHING))
-_DEFAULTS: Final = tuple(_FIELDS.values())
+_FIELDS: Final = tuple(vars(ReadableSpan("", resource=NOTHING)).keys() - {"_events", "_links"})
+_fields: Final = attrgetter(*_FIELDS)
 
 
 class Still(ReadableSpan):
@@ -29,15 +28,14 @@ class Still(ReadableSpan):
 
     @classmethod
     def of(cls, span: ReadableSpan, **changed: Any) -> Self:
-        """*span* as one of these, with fields *changed*: their names, an underscore before each."""
-        made, fields = object.__new__(cls), vars(span)
-        if not isinstance(span, Still):
-            fields = dict(zip(_FIELDS, map(fields.get, _FIELDS, _DEFAULTS)))  # noqa: B905  # of one length
+        """*span* as one of these, with fields *changed*, events and links among them; their names begin with "_"."""
+        made = object.__new__(cls)
+        fields = vars(span) if isinstance(span, Still) else dict(zip(_FIELDS, _fields(span)))  # noqa: B905  # of one length
         made.__dict__ = {**fields, **changed}
         return made
 
 
 def said(span: ReadableSpan) -> Mapping[str, Any]:
     """The attributes of *span*, which are not to be changed."""
-    held = span._attributes
-    return held._dict if type(held) is BoundedAttributes else held or _NONE
+    held: Any = span._attributes
+    return held if type(held) is dict else getattr(held, "_dict", held) or _NONE
