@@ -16,6 +16,7 @@ from opentelemetry.context import get_current
 from .._guard import guard, swallow
 from .._shape import dig
 from ..tracing import semconv as sc
+from ..tracing.live import Live
 from ..tracing.records import Agent, Chat, Record, Retrieval, Step, Tool, Workflow
 from ..tracing.setup import runtime
 from . import _langchain_read as read
@@ -89,9 +90,9 @@ class Handler:
         if live is not None and type(record := live.record) is Step and record.type == "node":
             record.extra["mlspan.langgraph.state_keys"] = read.state_keys(outputs)
         if _waits and (waits := _waits.pop(id, None)) is not None:
-            self._close(id, outputs, lambda given: _waiting(read.plain(given), waits))
+            self._close(id, live, outputs, lambda given: _waiting(read.plain(given), waits))
         else:
-            self._close(id, outputs, read.plain)
+            self._close(id, live, outputs, read.plain)
 
     def on_chain_error(self, error: BaseException, *, run_id: Any, **_: Any) -> None:
         self._fail(run_id, error)
@@ -116,7 +117,7 @@ class Handler:
     def on_llm_end(self, response: Any, *, run_id: Any, **_: Any) -> None:
         id = number(run_id)
         ledger.observe(id, response)
-        self._close(id)
+        self._close(id, ledger.own(id))
 
     def on_llm_error(self, error: BaseException, *, run_id: Any, response: Any = None, **_: Any) -> None:
         if response is not None:
@@ -145,7 +146,7 @@ class Handler:
             live.record.call_id = live.record.call_id or dig(output, "tool_call_id", str)
             if dig(output, "status", str) == "error":
                 live.record.failure = ("_OTHER", str(getattr(output, "content", "")))
-        self._close(id, getattr(output, "content", output), read.plain)
+        self._close(id, ledger.own(id), getattr(output, "content", output), read.plain)
 
     def on_tool_error(self, error: BaseException, *, run_id: Any, **_: Any) -> None:
         self._fail(run_id, error)
@@ -162,7 +163,8 @@ class Handler:
             ledger.enter(id)
 
     def on_retriever_end(self, documents: Any, *, run_id: Any, **_: Any) -> None:
-        self._close(number(run_id), documents, lambda found: [read.document(one) for one in found])
+        id = number(run_id)
+        self._close(id, ledger.own(id), documents, lambda found: [read.document(one) for one in found])
 
     def on_retriever_error(self, error: BaseException, *, run_id: Any, **_: Any) -> None:
         self._fail(run_id, error)
@@ -214,9 +216,10 @@ class Handler:
             parents[id] = parent
             _langgraph.started(parent, live, metadata)
 
-    def _close(self, id: Any, said: Any = None, form: Callable[[Any], Any] | None = None) -> None:
+    def _close(self, id: Any, live: Live | None, said: Any = None, form: Callable[[Any], Any] | None = None) -> None:
+        """End a run's span, if it has one of its own; what is *said* by it is recorded in that *form*."""
         try:  # likewise
-            live, now = ledger.own(id), runtime()
+            now = runtime()
             if form is not None and live is not None and now is not None and now.policy.capture:
                 live.record.output = form(said)  # type: ignore[attr-defined]  # every record but a model's has one
         except Exception as error:
@@ -232,7 +235,7 @@ class Handler:
         if any(cls.__name__ == "GraphBubbleUp" for cls in type(error).__mro__):  # how LangGraph steers: no error
             if any(cls.__name__ == "GraphInterrupt" for cls in type(error).__mro__):
                 self._interrupt(id, error)
-            self._close(id, _waits.pop(id, None), lambda waits: _waiting(None, waits))
+            self._close(id, ledger.own(id), _waits.pop(id, None), lambda waits: _waiting(None, waits))
             return
         if parents.pop(id, None) is None:  # a root that fails or is left early takes along what it leaves open
             for other in [one for one in list(parents) if _root(one) == id]:

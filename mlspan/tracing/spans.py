@@ -7,7 +7,7 @@ the tracer, the sampler or a limit is none of the usual ones, the tracer starts 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import compress
 from math import inf
@@ -51,7 +51,6 @@ _Fields = dict[str, Any]
 _PLAIN: Final = frozenset({str, int, float, bool})  # what the SDK takes as it is
 _RANDOM: Final = 2  # of a trace whose id is random, where the SDK knows of that
 _FLAGS: Final = {flags: TraceFlags(flags) for flags in range(4)}
-_LATER: Final = {"_events": "max_events", "_links": "max_links"}  # made when one is added -> the limit of how many
 _OF_ALL: Final = {  # fields that all spans of a tracer share
     *("_sampler", "_trace_config", "_record_exception", "_set_status_on_exception", "_span_processor", "_limits"),
     *("_instrumentation_info", "_instrumentation_scope", "_status", "_end_time", "_record_end_metrics"),
@@ -70,29 +69,26 @@ class LeanSpan(sdk._Span):
 
     _attributes: Any
     _resource: Any
-    _events: Any
-    _links: Any
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in _LATER:
-            raise AttributeError(name)
-        return self.__dict__.setdefault(name, BoundedList(getattr(self._limits, _LATER[name])))
-
-    @property
-    def events(self) -> Sequence[sdk.Event]:
-        return tuple(self.__dict__.get("_events", ()))
-
-    @property
-    def links(self) -> Sequence[Link]:
-        return tuple(self.__dict__.get("_links", ()))
+    _events: Any = ()  # a list of the SDK's from the first one on
+    _links: Any = ()  # likewise from the first one on that may be too much
 
     @property
     def dropped_events(self) -> int:
-        return self._events.dropped if "_events" in self.__dict__ else 0
+        return getattr(self._events, "dropped", 0)
 
     @property
     def dropped_links(self) -> int:
-        return self._links.dropped if "_links" in self.__dict__ else 0
+        return getattr(self._links, "dropped", 0)
+
+    def _add_event(self, event: Any) -> None:
+        if type(self._events) is tuple:
+            self._events = BoundedList(self._limits.max_events)
+        super()._add_event(event)
+
+    def _add_link(self, link: Link) -> None:
+        if type(self._links) is tuple:
+            self._links = BoundedList.from_seq(self._limits.max_links, self._links)
+        super()._add_link(link)
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         bounded, mended = self._attributes, _mended(attributes)
@@ -105,14 +101,19 @@ class LeanSpan(sdk._Span):
                 bounded._dict.update(mended)
 
     def add_link(self, context: SpanContext, attributes: Mapping[str, Any] | None = None) -> None:
-        room, longest = self._limits.max_link_attributes, self._limits.max_attribute_length
-        fits = attributes and longest is None and (room is None or len(attributes) <= room)
-        if attributes and fits and (mended := _mended(attributes)) is not None:
+        if attributes and self._takes_link(attributes) and (mended := _mended(attributes)) is not None:
             with self._lock:
-                if self._end_time is None:
-                    self._links.append(Link(context, {**attributes, **mended}))
+                if self._end_time is None and type(self._links) is tuple:
+                    self._links = (*self._links, Link(context, {**attributes, **mended}))
                     return
         super().add_link(context, attributes)
+
+    def _takes_link(self, attributes: Mapping[str, Any]) -> bool:
+        """Whether one more link, with these, is none too many."""
+        limits = self._limits
+        room, most = limits.max_link_attributes, limits.max_links
+        fits = limits.max_attribute_length is None and (room is None or len(attributes) <= room)
+        return fits and (most is None or len(self._links) < most)
 
     def _readable_span(self) -> LeanSpan:
         """What processors are told of at the end. The SDK makes a copy; nothing can change us any more either."""
@@ -272,7 +273,7 @@ def _templates(tracer: Any) -> tuple[_Fields, _Fields]:
     as_tuple = (1, 1, False, TraceFlags.DEFAULT, _NO_STATE, True)
     if tuple(probe._context) != as_tuple:  # type: ignore[arg-type]  # it has one
         return {}, {}
-    known = _OWN <= fields.keys() <= _OF_ALL | _OWN | _LATER.keys() and of_attributes.keys() <= _OF_ATTRIBUTES
+    known = _OWN <= fields.keys() <= _OF_ALL | _OWN | {"_events", "_links"} and of_attributes.keys() <= _OF_ATTRIBUTES
     if not known or of_attributes["max_value_len"] is not None:
         return {}, {}
     return {name: fields[name] for name in fields.keys() & _OF_ALL}, of_attributes

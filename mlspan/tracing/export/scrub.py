@@ -153,8 +153,7 @@ class Scrub:
 
 
 def _has_lost(span: ReadableSpan) -> bool:
-    held = (span._attributes, *map(vars(span).get, ("_events", "_links")))
-    return any(getattr(one, "dropped", 0) for one in held)
+    return any(getattr(held, "dropped", 0) for held in (span._attributes, span._events, span._links))
 
 
 def _same(some: Iterable[object], others: Iterable[object]) -> bool:
