@@ -201,9 +201,9 @@ class Hook:
     def records(self, around: Context | None = None) -> bool:
         """Whether a call that is made here and now, or *around*, is to be recorded."""
         settings = self.settings
-        return not (
-            suppressed(around) or not settings.log_traces or (settings.exclusive and active_run_id() is not None)
-        )
+        if not settings.log_traces or suppressed(around):
+            return False
+        return not settings.exclusive or active_run_id() is None
 
 
 def _modules() -> list[tuple[str, Any]]:

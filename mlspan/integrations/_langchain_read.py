@@ -273,6 +273,8 @@ _PAIR: Final = 2
 
 def state_keys(outputs: Any) -> list[str]:
     """The keys of a graph's state that a node's answer changes."""
+    if type(outputs) is dict:
+        return sorted(map(str, outputs))
     several = outputs if isinstance(outputs, list) else [outputs]
     changes = [one if isinstance(one, (dict, Mapping)) else get(one, "update") for one in several]
     return sorted({str(key) for change in changes if isinstance(change, (dict, Mapping)) for key in change})

@@ -60,12 +60,12 @@ _scope: ContextVar[Scope] = ContextVar("mlspan_scope", default=NOWHERE)
 _started_run: ContextVar[str | None] = ContextVar("mlspan_started_run", default=None)
 _hearers: list[Callable[[Any], object]] = []  # who is told of each run that MLflow makes active
 _FLUENT: Final = "mlflow.tracking.fluent"
+_SUPPRESSED: Final = otel._SUPPRESS_INSTRUMENTATION_KEY  # as OTel's own instrumentations do
 _KEYS: Final[dict[str, Any]] = {}  # names of environment variables, as the interpreter holds them
 _NO_TAGS: Final[Mapping[str, str]] = {}
 
 
-def scope() -> Scope:
-    return _scope.get()
+scope: Final = _scope.get  # what is around the caller
 
 
 def surroundings() -> dict[str, str]:
@@ -165,7 +165,7 @@ def suppressed(around: otel.Context | None = None) -> bool:
     """Whether the caller, or who stands *around*, is inside OpenTelemetry's ``suppress_instrumentation``."""
     if around is None:
         around = otel.get_current()
-    return bool(around.get(otel._SUPPRESS_INSTRUMENTATION_KEY))  # OTel's own instrumentations read it so
+    return bool(around.get(_SUPPRESSED))
 
 
 def active_run_id() -> str | None:

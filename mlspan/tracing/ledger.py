@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from opentelemetry import context as otel
@@ -29,6 +29,7 @@ class Ledger:
         self._open: dict[Hashable, Live] = {}
         self._before: dict[Hashable, otel.Context] = {}
         self._folded: dict[Hashable, Hashable] = {}
+        self.own: Callable[[Hashable], Live | None] = self._open.get  # the operation of an id, if it is not folded away
         keepers.append(self._open.values)
 
     def __len__(self) -> int:
@@ -41,10 +42,6 @@ class Ledger:
         """The operation of *id*, or of the nearest run above that has not been folded away."""
         live = self._open.get(id)
         return self._open.get(self._unfolded(id)) if live is None and self._folded else live
-
-    def own(self, id: Hashable) -> Live | None:
-        """The operation of *id* itself; None where it has been folded away."""
-        return self._open.get(id)
 
     def _unfolded(self, id: Hashable) -> Hashable:
         while id not in self._open and id in self._folded:

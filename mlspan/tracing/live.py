@@ -93,10 +93,10 @@ class Live:
         self._opening = opening = record.opening()
         attributes = opening.copy() if scope() is NOWHERE else {**opening, **surroundings()}
         self.span: Span = draw.start(record.span_name, record.kind, attributes)
-        around: dict[str, object] = {SPAN: self.span, **marks}
+        around: dict[str, object] = {**draw.around, SPAN: self.span, **marks}
         if isinstance(record, ModelCall) and record.outer:
             around[_HOST] = self
-        self.context = otel.Context(draw.around, **around)
+        self.context = otel.Context(around)
 
     def _prepare(self, runtime: Runtime, record: Record, observe: Observe[Any] | None) -> None:
         self.record, self._observe, self._runtime = record, observe, runtime
@@ -221,12 +221,7 @@ class Live:
             link(span, record)
         if not span.is_recording():
             return
-        content, others, opening = record.closing()
-        said: dict[str, Any] = {}
-        if policy.capture:
-            for name, value in content.items():
-                said[name] = policy.string(value)
-        said.update(others)  # content goes first: where SpanLimits count attributes, the oldest are the ones to go
+        said, opening = record.closing(policy.string if policy.capture else None)
         span.set_attributes(said)
         limit = getattr(getattr(span, "_limits", None), "max_span_attributes", None)
         if opening != self._opening or (limit is not None and limit < _MANY):

@@ -136,20 +136,29 @@ class Record(Fields):
                 said[name] = value
         return said
 
-    def closing(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """The attributes of the end: those that are content, the others, and those of the start as they are now."""
-        content: dict[str, Any] = {}
+    def closing(self, write: Callable[[Any], str] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The attributes of the end, and those of the start as they are now.
+
+        *write* makes the text of what is content; None leaves it out. Content comes first: where SpanLimits count
+        attributes, the oldest are the ones to go.
+        """
+        said: dict[str, Any] = {}
         others: dict[str, Any] = {}
         starts: dict[str, Any] = {}
-        by_time = {"content": content, "end": others, "start": starts}
         attrs, own = self.attrs, vars(self)
         for field, value in own.items():
             if value is not None and field in attrs:
                 name, when, _ = attrs[field]
-                by_time[when][name] = value
+                if when == "end":
+                    others[name] = value
+                elif when == "start":
+                    starts[name] = value
+                elif write is not None:
+                    said[name] = write(value)
         if "extra" in own:
             others.update(self.extra)
-        return content, others, starts
+        said.update(others)
+        return said, starts
 
 
 class ModelCall(Record):

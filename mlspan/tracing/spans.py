@@ -122,9 +122,9 @@ class LeanSpan(sdk._Span):
 
 def _mended(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Those of *attributes* that the SDK keeps in another form, in that; None where it has to look at one itself."""
-    odd = list(compress(attributes, map(not_, map(_PLAIN.__contains__, map(type, attributes.values())))))
-    if not odd:
+    if _PLAIN.issuperset(map(type, attributes.values())):
         return _NONE
+    odd = compress(attributes, map(not_, map(_PLAIN.__contains__, map(type, attributes.values()))))
     mended: dict[str, Any] = {}
     for name in odd:
         value = attributes[name]
