@@ -188,7 +188,8 @@ def replay(uri: str, experiment: str) -> Callable[[int, int], Callable[[], None]
         def send_all() -> None:
             for phase in made:
                 waiting = deque(phase)
-                threads = [threading.Thread(target=work, args=(waiting,)) for _ in range(CONNECTIONS)]
+                most = server.crew.most if phase and phase[0][0] == mlflow_http.SPANS else CONNECTIONS
+                threads = [threading.Thread(target=work, args=(waiting,)) for _ in range(most)]
                 for thread in threads:
                     thread.start()
                 for thread in threads:

@@ -7,11 +7,13 @@ import sqlite3
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
-from servers.program import environment, run, start
+from servers.process import Process, free_port
+from servers.program import PREAMBLE, environment, run, start
 from servers.receiver import Receiver, once
 
 from mlspan import tracing
@@ -160,6 +162,40 @@ def test_fork(receiver: Receiver, spool: Path, how: str) -> None:
     assert "Traceback" not in done.stderr
     tracing.drain(spool_dir=spool)  # what a busy machine has kept the children from sending within their grace
     assert (receiver.otlp, receiver.mlflow) == (once(50), once(50))
+    assert left(spool) == []
+
+
+SERVED = f"""{PREAMBLE}
+work(0, 1)
+
+def app(environ, respond):
+    number = int(environ["PATH_INFO"][1:])
+    work(number, number + 1)
+    respond("200 OK", [("Content-Length", "0")])
+    return []
+"""
+
+
+@pytest.mark.parametrize("how", [[], ["--preload"], ["--preload", "--worker-class=gthread", "--threads=4"]], ids=str)
+def test_gunicorn(receiver: Receiver, spool: Path, tmp_path: Path, how: list[str]) -> None:
+    """A server that forks, set up before its workers are there or in each, which are replaced after a few requests."""
+    pytest.importorskip("gunicorn")
+    (tmp_path / "served.py").write_text(SERVED)
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", "served:app", f"--bind=127.0.0.1:{port}", "--workers=2"]
+    env = environment(spool, receiver.url, receiver.url)
+    server = Process([*command, "--max-requests=7", *how], port, tmp_path / "log", env=env, cwd=tmp_path)
+    try:
+        server.wait()
+        for number in range(1, 41):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/{number}", timeout=30).close()
+    finally:
+        server.stop()
+    tracing.drain(spool_dir=spool)
+    starts = [sent.pop("execute_tool 0") for sent in (receiver.otlp, receiver.mlflow)]
+    assert receiver.otlp == receiver.mlflow == {f"execute_tool {number}": 1 for number in range(1, 41)}
+    assert starts[0] == starts[1]
+    assert starts[0] == 1 if how else starts[0] > 2
     assert left(spool) == []
 
 

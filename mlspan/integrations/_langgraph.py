@@ -124,9 +124,10 @@ def _begun(loop: Any, run_id: Any, live: Live) -> None:
     with _looking:
         edges[run_id] = _Edges()
         _be_graph(live, loop)
-        thread = (get(get(loop, "config"), "configurable") or {}).get("thread_id")
-        if isinstance(live.record, (Agent, Workflow)) and live.record.conversation is None and thread is not None:
-            live.record.conversation = str(thread)
+        record = live.record
+        if isinstance(record, (Agent, Workflow)) and record.conversation is None:
+            thread = (get(get(loop, "config"), "configurable") or {}).get("thread_id")
+            record.conversation = None if thread is None else str(thread)
         saved = loop.checkpoint_metadata
         if saved.get("step", -2) > -2:  # what an empty checkpoint has
             _event(live, "checkpoint.read", loop, saved)
@@ -152,7 +153,9 @@ def _is_prebuilt(nodes: Mapping[str, Any]) -> bool:
     more of itself.
     """
     for name in ("agent", "model"):
-        bound = getattr(nodes.get(name), "bound", None)
+        if name not in nodes:
+            continue
+        bound = getattr(nodes[name], "bound", None)
         funcs = [getattr(step, "func", None) for step in getattr(bound, "steps", None) or [bound]]
         if any(getattr(func, "__qualname__", "").startswith(_PREBUILT) for func in funcs):
             return True

@@ -61,6 +61,8 @@ class _New:
         self._name = name
 
     def __get__(self, record: Any, _: type | None = None) -> Any:
+        if record is None:
+            return self
         made = vars(record)[self._name] = self._make()
         return made
 

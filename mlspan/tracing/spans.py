@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import compress
 from math import inf
-from operator import attrgetter, not_
+from operator import attrgetter, methodcaller, not_
 from random import getrandbits
 from threading import Lock, RLock
 from time import time_ns
@@ -206,9 +206,10 @@ class Starter:
         self._usual: Any = sampler if _follows(sampler) else self
         self._is_random: Any = getattr(generator, "is_trace_id_random", None)
         self._passed_on = 0 if self._is_random is None else _RANDOM
-        self._is_on: Callable[[Any], bool] | None = None  # SDKs that can turn a tracer off
-        if hasattr(tracer, "_tracer_config"):
-            self._is_on = attrgetter("_tracer_config.is_enabled")
+        self._is_on: Callable[[Any], bool] | None = None
+        if hasattr(tracer, "_is_enabled"):  # an SDK that can turn a tracer off
+            read = hasattr(tracer, "_tracer_config")  # for less than to call it takes
+            self._is_on = attrgetter("_tracer_config.is_enabled") if read else methodcaller("_is_enabled")
 
     def draw(self, around: Context) -> Draw:
         """Decide whether a span below that of *around* is recorded."""

@@ -76,7 +76,8 @@ class Store(Protocol):
     def close(self) -> None: ...
 
 
-CONNECTIONS: Final = 4  # to a tracking server: as many as the workers that it has unless it is told otherwise
+WRITERS: Final = 4  # of spans to a tracking server: as many as the workers that it has unless it is told otherwise
+CONNECTIONS: Final = 10  # to it, which requests that are many and small may fill: as many as MLflow's own client has
 _Place = tuple[str, str]  # tracking URI, experiment id
 _LATEST: Final = 3600.0  # seconds in which what is said of a trace waits for it to come
 _Asked = tuple[str, str | None, str | None, str | None]  # tracking URI, run, experiment id, experiment name
@@ -111,7 +112,7 @@ class MlflowSink:
 
     @property
     def at_once(self) -> int:
-        return 1 if self.local else CONNECTIONS
+        return 1 if self.local else WRITERS
 
     def prepare(self) -> None:
         """Import what the store needs: of MLflow that takes seconds."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import gzip
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.util import find_spec
@@ -16,7 +18,7 @@ import orjson
 from ..._guard import tell_once
 from .crew import Crew
 from .encode import extended
-from .mlflow import CONNECTIONS, Denied, Rejected, shown
+from .mlflow import CONNECTIONS, WRITERS, Denied, Rejected, shown
 from .mlflow_assessments import Assessment, to_rest
 from .mlflow_client import Answer, Client
 from .mlflow_spans import COST, USAGE, Told
@@ -24,6 +26,7 @@ from .mlflow_trace import Counted, Info, Trace, settable
 from .parcel import Packed
 from .wire import Unfit, context, pack, request
 
+SPANS: Final = "v1/traces"  # the path that takes them
 _ANY_SIZE: Final = 2**40  # bytes: what was too large was cut before it was stored
 _PASSED_ON: Final = "mlflow-artifacts:/"  # then a path: the server itself takes the files
 _BYTES: Final = {"Content-Type": "application/octet-stream"}
@@ -59,7 +62,9 @@ class Server:
     most_spans = 1000  # in one request, which takes the server about a second
 
     def __init__(self, uri: str) -> None:
-        self.crew = Crew(CONNECTIONS)
+        self.crew = Crew(WRITERS)
+        self._senders = Crew(CONNECTIONS)
+        self._writing = threading.Semaphore(WRITERS)
         self._client = Client(uri)
         self._uri = self._client.uri
         self._takes_spans = False
@@ -135,12 +140,14 @@ class Server:
 
     def write(self, experiment_id: str, traces: Sequence[Trace]) -> None:
         for phase in self.phases(experiment_id, traces):
-            self.crew.each(self._send, phase)
+            self._senders.each(self._send, phase)
             self._takes_spans = self._takes_spans or any(request.spans for request in phase)
 
     def _send(self, request: Request) -> None:
+        body = request.body()
         try:
-            self._call(request.method, request.path, data=request.body(), headers=request.headers)
+            with self._writing if request.spans else nullcontext():
+                self._call(request.method, request.path, data=body, headers=request.headers)
         except (Denied, Rejected) as error:
             if request.needed:
                 raise
@@ -160,7 +167,7 @@ class Server:
         ]
         headers = {**_OTLP, "x-mlflow-experiment-id": experiment_id}
         told_or_not = [span for trace in traces for span in told[trace.info.trace_id] or trace.spans]
-        spans = [Request("v1/traces", headers, spans=told_or_not)]
+        spans = [Request(SPANS, headers, spans=told_or_not)]
         prompts = [
             Request("api/2.0/mlflow/traces/link-prompts", _JSON, json=_links(trace), needed=False)
             for trace in traces
