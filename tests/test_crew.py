@@ -15,8 +15,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from mlspan.tracing.context import Origin
-from mlspan.tracing.export.courier import Delivery
 from mlspan.tracing.export.crew import Crew
+from mlspan.tracing.export.delivery import Delivery
 from mlspan.tracing.export.lanes import Lanes
 from mlspan.tracing.export.mlflow import Denied
 from mlspan.tracing.export.mlflow_trace import Trace

@@ -1,195 +1,28 @@
-"""From the spools to one sink, on a thread of its own: what was taken is crossed out, the rest is asked again later."""
+"""From the spools to one sink, on a thread of its own; a sink that is away is asked again later."""
 
 from __future__ import annotations
 
 import random
 import sqlite3
 import threading
-import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 import opentelemetry.context as otel
 
 from ..._guard import guard, log, tell_once
 from .dead import Letters
-from .gate import IMPORTS, STORING
+from .delivery import Delivery
 from .lanes import Lanes
-from .parcel import Away, Kind, Packed, Parcel, Refused, Sink
-from .spool import Batch, Spool
+from .parcel import Away, Kind, Sink
+from .spool import Spool
 
 _LONGEST_BACKOFF: Final = 30.0
 _LONGEST_WAIT: Final = 300.0  # seconds that a server's Retry-After is heeded; and until what was kept is asked again
 _STUCK: Final = 3  # failures in a row after which a quick one may be the fault of what is sent
 _QUICK: Final = 2.0  # seconds
-_MOST: Final[dict[Kind, int]] = {"mlflow": 400, "otlp": 512}  # in one call of the sink
-_MOST_BYTES: Final[dict[Kind, int]] = {"mlflow": 16 * 1024 * 1024, "otlp": 3 * 1024 * 1024}  # gRPC receivers take 4 MiB
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """A batch on its way."""
-
-    batch: Batch
-    after: int  # where it begins
-    traces: set[int]
-
-
-class Delivery:
-    """Hands what a spool holds to a sink, batch by batch.
-
-    Args:
-        kind: of the sink.
-        sink: where it goes.
-        letters: where what will never be taken is set aside.
-        sent: counts of spans that were taken, by kind.
-        lost: counts of spans that were not, by reason.
-    """
-
-    def __init__(self, kind: Kind, sink: Sink, letters: Letters, sent: Counter[str], lost: Counter[str]) -> None:
-        self._kind, self._sink, self._letters, self._sent, self._lost = kind, sink, letters, sent, lost
-        self._after: weakref.WeakKeyDictionary[Spool, int] = weakref.WeakKeyDictionary()
-        self._under_way: set[int] = set()  # traces of which something is being sent
-        self._lock = threading.Lock()
-        self._prepared = False
-        self.kept = 0  # parcels or spans that the sink has refused and that stay
-        self.reasons: Counter[str] = Counter()  # why spans were refused
-
-    def step(self, spool: Spool) -> bool:
-        """Send one batch; False if there is none. Raises Away and sqlite3.Error."""
-        taken = self.take(spool)
-        if taken is not None:
-            self.send(spool, taken)
-        return taken is not None
-
-    def take(self, spool: Spool) -> Taken | None:
-        """The next batch, if there is one, and nothing that is being sent is of the same traces."""
-        with self._lock:
-            after = self._after.get(spool, 0)
-            batch = spool.take(self._kind, after, _MOST[self._kind], _MOST_BYTES[self._kind])
-            traces = set() if batch is None else _traces(batch.items)
-            if batch is None or not self._under_way.isdisjoint(traces):
-                return None
-            self._after[spool] = batch.last
-            self._under_way |= traces
-        return Taken(batch, after, traces)
-
-    def send(self, spool: Spool, taken: Taken) -> None:
-        """Send what was taken, and cross it out; where nothing can be sent now, it is what is taken next."""
-        try:
-            self._prepare()
-            refused = self._isolated(taken.batch.items)
-        except BaseException:
-            with self._lock:
-                self._after[spool] = min(taken.after, self._after.get(spool, 0))
-            raise
-        finally:
-            with self._lock:
-                self._under_way -= taken.traces
-        self._settle(spool, taken.batch, refused)
-
-    def _settle(self, spool: Spool, batch: Batch, refused: Sequence[Refused]) -> None:
-        with self._lock:
-            self._note(spool, batch, refused)
-
-    def _note(self, spool: Spool, batch: Batch, refused: Sequence[Refused]) -> None:
-        kept = {id(refusal.parcel) for refusal in refused if refusal.keep}
-        done = [key for item, key in zip(batch.items, batch.keys, strict=True) if id(item) not in kept]
-        for refusal in refused:
-            self._refuse(refusal)
-        self._sent[self._kind] += _spans(batch.items) - sum(_spans([refusal.parcel]) for refusal in refused)
-        spool.done(self._kind, done)
-
-    def probe(self, spool: Spool) -> bool:
-        """Where a batch fails again and again: find the ones that make it fail, if the backend takes the others.
-
-        Servers answer 500 to what they cannot digest. False if it takes nothing at all, and so is away.
-        """
-        batch = spool.take(self._kind, self._after.get(spool, 0), _MOST[self._kind], _MOST_BYTES[self._kind])
-        if batch is None or len(batch.items) < 2:
-            return False
-        refused: list[Refused] = []
-        first, *rest = batch.items
-        *middle, last = rest
-        for good, others in ((first, rest), (last, [first, *middle])):
-            try:
-                refused += self._isolated([good])
-            except Away:
-                continue
-            if not self._search(others, refused) and not self._search([good], []):
-                return False  # it went away meanwhile
-            self._after[spool] = batch.last
-            self._settle(spool, batch, refused)
-            return True
-        return False
-
-    def _search(self, items: Sequence[Any], refused: list[Refused]) -> bool:
-        """Send *items*, in halves where they fail; those that fail alone are *refused*. Whether the last one passed."""
-        if not items:
-            return True
-        try:
-            refused += self._isolated(items)
-        except Away as away:
-            if len(items) == 1:
-                refused.append(Refused(items[0], away.reason))
-                return False
-            half = len(items) // 2
-            self._search(items[:half], refused)
-            return self._search(items[half:], refused)
-        return True
-
-    def _prepare(self) -> None:
-        if not self._prepared:
-            self._prepared = True
-            with guard("importing what sending needs"), IMPORTS.closed():
-                self._sink.prepare()
-
-    def again(self) -> None:
-        """Ask once more for what was kept."""
-        self._after.clear()
-        self.kept = 0
-
-    def _isolated(self, items: Sequence[Any]) -> list[Refused]:
-        """Send *items*; an error of the sink's own is the fault of one of them, which is found and set aside."""
-        if not items:
-            return []
-        try:
-            with STORING.closed() if self._sink.local else nullcontext():
-                return list(self._sink.send(items))
-        except Away:
-            raise
-        except Exception as error:  # noqa: BLE001  # a sink's bug must not stop what comes after
-            if len(items) == 1:
-                tell_once("mlspan: a trace cannot be sent: %s: %s", type(error).__name__, error, error=error)
-                return [Refused(items[0], f"{type(error).__name__}: {error}")]
-            half = len(items) // 2
-            return self._isolated(items[:half]) + self._isolated(items[half:])
-
-    def _refuse(self, refusal: Refused) -> None:
-        self.reasons[refusal.reason] += _spans([refusal.parcel])
-        if refusal.keep:
-            tell_once("mlspan: %s; what it has not taken is kept", refusal.reason)
-            self.kept += 1
-            return
-        tell_once("mlspan: %s", refusal.reason)
-        self._lost["refused"] += _spans([refusal.parcel])
-        try:
-            self._letters.put(self._kind, refusal.reason, refusal.parcel)
-        except OSError as error:
-            tell_once("mlspan: what was refused cannot be set aside: %s", error)
-
-
-def _traces(items: Sequence[Parcel | Packed]) -> set[int]:
-    contexts = [item.spans[0].get_span_context() for item in items if isinstance(item, Parcel)]
-    return {context.trace_id for context in contexts if context is not None}
-
-
-def _spans(items: Sequence[Parcel | Packed]) -> int:
-    return sum(len(item.spans) if isinstance(item, Parcel) else 1 for item in items)
 
 
 class Courier:

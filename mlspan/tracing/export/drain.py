@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .courier import Delivery
 from .dead import Letters
+from .delivery import Delivery
 from .keeping import Keeping, default_folder
 from .parcel import Away, Kind, Parcel, Refused, Sink
 from .shelf import left_behind, recover, set_aside
