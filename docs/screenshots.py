@@ -2,7 +2,8 @@
 
     python docs/screenshots.py [EXAMPLE ...]
 
-Needs Chromium and ``tests/servers/install``. The pictures go to ``docs/images``.
+Needs Chromium, ``tests/servers/install`` and, for what the main environment has not, nox's environments. The pictures go
+to ``docs/images``.
 """
 
 from __future__ import annotations
@@ -36,6 +37,13 @@ SHOTS = {
     "llama_index_rag": "retrieval",
     "autogen_team": "execute_tool",
     "ag2_chat": "execute_tool",
+    "sklearn_search": "fit GridSearchCV",
+}
+NOX = {  # example -> the session in whose environment it runs
+    "llama_index_rag": "llama_index-newest",
+    "autogen_team": "autogen-newest",
+    "ag2_chat": "ag2-0-x",
+    "sklearn_search": "classic",
 }
 
 TERMINAL = (
@@ -74,7 +82,8 @@ def viewer(chromium: Any, example: str, uri: str, api: str) -> None:
     experiment = client.create_experiment(example)
     env = {**os.environ, "MLFLOW_TRACKING_URI": uri, "MLFLOW_EXPERIMENT_ID": experiment}
     env |= {"OPENAI_BASE_URL": api, "OPENAI_API_KEY": "none"}
-    subprocess.run([sys.executable, str(ROOT / f"examples/{example}.py")], env=env, check=True)
+    python = ROOT / ".nox" / NOX[example] / "bin/python" if example in NOX else sys.executable
+    subprocess.run([str(python), str(ROOT / f"examples/{example}.py")], env=env, check=True)
     trace = client.search_traces(locations=[experiment], max_results=1)[0]
     page = chromium.new_page(viewport={"width": 1400, "height": 900})
     page.set_default_timeout(60_000)

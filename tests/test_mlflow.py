@@ -53,7 +53,7 @@ def ask(client: openai.OpenAI, text: str = "hello", **more: Any) -> Any:
 def stored(**where: Any) -> list[Any]:
     assert tracing.flush(30)
     found = mlflow.search_traces(return_type="list", **where)
-    return sorted(found, key=lambda trace: trace.info.request_time)
+    return sorted(found, key=lambda trace: min(span.start_time_ns for span in trace.data.spans))
 
 
 def test_a_trace_is_whole(client: openai.OpenAI, place: str) -> None:

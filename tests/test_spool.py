@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from servers.receiver import Receiver, once
 
 from mlspan import tracing
 from mlspan.tracing import setup
-from mlspan.tracing.context import Origin
+from mlspan.tracing.context import Origin, suppressed
 from mlspan.tracing.export.address import address, bare, full
 from mlspan.tracing.export.journal import Journal, journals, read
 
@@ -104,7 +105,7 @@ def test_finalizers_and_threads(receiver: Receiver, spool: Path, tracing_off: No
 
     What the collector finalizes on a thread of ours is suppressed there, as all that such a thread does.
     """
-    finalized_by: list[str] = []
+    finalized: list[tuple[str, bool]] = []  # by which thread, and whether nothing is recorded there
     tracing.configure(tracking_uri=receiver.url, otlp_endpoint=receiver.url, spool_dir=spool, durability=durability)
 
     class Held:
@@ -114,9 +115,9 @@ def test_finalizers_and_threads(receiver: Receiver, spool: Path, tracing_off: No
             self.span.__exit__(None, None, None)
 
         def __del__(self) -> None:
-            finalized_by.append(threading.current_thread().name)
             with tracing.span("in a finalizer", kind="tool"):
                 pass
+            finalized.append((threading.current_thread().name, suppressed()))
 
     def work(start: int) -> None:
         for number in range(start, start + 20):
@@ -127,10 +128,14 @@ def test_finalizers_and_threads(receiver: Receiver, spool: Path, tracing_off: No
         thread.start()
     for thread in threads:
         thread.join()
-    gc.collect()
+    while len(finalized) < 200:  # a collection does nothing while another thread is still at one
+        gc.collect()
+        time.sleep(0.01)
     assert tracing.flush(60)
-    told = sum(not name.startswith("mlspan-") for name in finalized_by)
-    assert (len(finalized_by), receiver.otlp) == (200, {**once(200), "execute_tool in a finalizer": told})
+    told = sum(not ours for _, ours in finalized)
+    assert (len(finalized), receiver.otlp) == (200, {**once(200), "execute_tool in a finalizer": told})
+    applications = [ours for name, ours in finalized if name == "MainThread" or name.endswith("(work)")]
+    assert not any(applications)  # and a thread of ours that is ending has no name any more
     assert receiver.mlflow == receiver.otlp
     assert spool.exists() == (durability != "none")
 
