@@ -2,8 +2,8 @@
 
     python docs/screenshots.py [EXAMPLE ...]
 
-Needs Chromium, ``tests/servers/install`` and, for what the main environment has not, nox's environments. The pictures go
-to ``docs/images``.
+Needs Chromium, ``tests/servers/install`` and, for what the main environment has not, nox's environments. The pictures
+go to ``docs/images``.
 """
 
 from __future__ import annotations
