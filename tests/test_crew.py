@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from mlspan.tracing.context import Origin
+from mlspan.tracing.export import mlflow
 from mlspan.tracing.export.crew import Crew
 from mlspan.tracing.export.delivery import Delivery
 from mlspan.tracing.export.lanes import Lanes
@@ -182,6 +183,37 @@ def test_what_could_not_be_sent_is_taken_again() -> None:
     assert not delivery.step(spool)
     assert spool.waiting("mlflow") == 0
     spool.close()
+
+
+def test_two_batches_make_one_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches that are the first for a store, side by side, open it once and ask it once for an experiment."""
+    asked: list[str] = []
+
+    def find(name: str) -> str:
+        time.sleep(0.2)
+        asked.append(name)
+        return "1"
+
+    def open_(uri: str) -> Any:
+        asked.append(uri)
+        return SimpleNamespace(
+            most_traces=1,
+            most_spans=1000,
+            crew=Crew(1),
+            write=lambda *_: None,
+            experiment_id=find,
+            takes_files=lambda _: False,
+        )
+
+    monkeypatch.setattr(mlflow, "_open", open_)
+    sink = mlflow.MlflowSink(tracking_uri="http://127.0.0.1:1", experiment="new")
+    parcels = [Parcel(Origin(), (span(number),), 1, whole=True) for number in range(1, 5)]
+    threads = [threading.Thread(target=sink.send, args=([parcel],)) for parcel in parcels]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert asked == ["http://127.0.0.1:1", "new"]
 
 
 def test_one_hand_works_in_order() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -98,6 +99,7 @@ class MlflowSink:
     ) -> None:
         self._uri = tracking_uri or _default_uri(Path.cwd())
         self._experiment, self._run = experiment, run
+        self._locating = threading.Lock()  # several batches may be the first for one store, or one experiment
         self._stores: dict[str, Store] = {}
         self._known: dict[tuple[str, str, str], str | None] = {}
 
@@ -142,8 +144,9 @@ class MlflowSink:
                 continue
             try:
                 if asked not in closed:
-                    place, run_id = self.locate(origin)
-                    offload = self._store(uri).takes_files(place[1])
+                    with self._locating:
+                        place, run_id = self.locate(origin)
+                        offload = self._store(uri).takes_files(place[1])
                     places[place].append(Addressed(parcel, run_id, offload))
             except (Denied, Rejected) as no:
                 closed[asked] = no.reason
