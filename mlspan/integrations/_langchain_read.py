@@ -48,8 +48,8 @@ def chat(metadata: Mapping[str, Any], params: Mapping[str, Any], *, kept: bool) 
     for name, field in _INTEGERS.items():
         if name in params and (count := whole(params, name)) is not None:
             setattr(record, field, count)
-    if record.choice_count == 1:  # what every call has
-        record.choice_count = None
+    if "n" in params and (count := whole(params, "n")) != 1:
+        record.choice_count = count
     stop = params.get("stop")
     if isinstance(stop, list) and stop:
         record.stop_sequences = [one for one in stop if isinstance(one, str)]
@@ -65,7 +65,6 @@ _INTEGERS: Final = {  # the last that is there counts
     "max_tokens": "max_tokens",
     "seed": "seed",
     "top_k": "top_k",
-    "n": "choice_count",
 }
 
 
@@ -106,9 +105,9 @@ def parts(raw: Any) -> list[Part]:
         found += [_block(block) for block in content if _is_said(block)]
     if (more := known.get("additional_kwargs")) and (thought := text(fields(more), "reasoning_content")):
         found.insert(0, {"type": "reasoning", "content": thought})
-    for call in known.get("tool_calls") or ():
+    for call in items(known, "tool_calls"):
         found.append(tool_call(dig(call, "name", str) or "", get(call, "args"), dig(call, "id", str)))
-    for call in known.get("invalid_tool_calls") or ():
+    for call in items(known, "invalid_tool_calls"):
         arguments = dig(call, "args", str)
         found.append(tool_call(dig(call, "name", str) or "", arguments, dig(call, "id", str)))
     return found
@@ -217,15 +216,14 @@ def plain(value: Any, depth: int = 0) -> Any:
         return value
     if depth > _DEEPEST:
         return str(value)
-    if type(value) is dict and "messages" not in value:  # most are
-        said = {}
-        for key, one in value.items():
-            said[str(key)] = one if type(one) in _SCALARS else plain(one, depth + 1)
-        return said
     if (form := _form(type(value))) is not None:  # type: ignore[arg-type]  # mypy: type[Any] is not hashable
         return form(value)
     if isinstance(value, (dict, Mapping)):  # to ask Mapping takes several times as long
-        return {str(key): _messages(one) if key == "messages" else plain(one, depth + 1) for key, one in value.items()}
+        said = {}
+        for key, one in value.items():
+            plainly = type(one) in _SCALARS
+            said[str(key)] = one if plainly else _messages(one) if key == "messages" else plain(one, depth + 1)
+        return said
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
         return [plain(one, depth + 1) for one in value]
     if isinstance(get(value, "type"), str) and hasattr(value, "response_metadata"):

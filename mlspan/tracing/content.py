@@ -125,11 +125,7 @@ class Policy:
 
     def string(self, value: object) -> str:
         """Text as it is, anything else as JSON: for an attribute that the conventions define as a string."""
-        if isinstance(value, str):
-            return self.text(value)
-        if self._redact is None and len(written := to_json(value)) <= self.limit // 4:
-            return written
-        return self.json(value)
+        return self.text(value) if isinstance(value, str) else self.json(value)
 
     def _cut(self, value: object) -> str:
         """The same shape with its long strings cut, longest first, until it fits."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field, replace
-from functools import wraps
+from functools import cache, wraps
 from types import ModuleType
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -61,7 +61,6 @@ _started_run: ContextVar[str | None] = ContextVar("mlspan_started_run", default=
 _hearers: list[Callable[[Any], object]] = []  # who is told of each run that MLflow makes active
 _FLUENT: Final = "mlflow.tracking.fluent"
 _SUPPRESSED: Final = otel._SUPPRESS_INSTRUMENTATION_KEY  # as OTel's own instrumentations do
-_KEYS: Final[dict[str, Any]] = {}  # names of environment variables, as the interpreter holds them
 _NO_TAGS: Final[Mapping[str, str]] = {}
 
 
@@ -195,22 +194,20 @@ def active_model_id() -> str | None:
     if chosen is not None:
         return chosen
     active = getattr(sys.modules.get(_FLUENT), "_ACTIVE_MODEL_CONTEXT", None)
-    found = _set("MLFLOW_ACTIVE_MODEL_ID") if active is None else active.get().model_id
+    found = _variable("MLFLOW_ACTIVE_MODEL_ID") if active is None else active.get().model_id
     return found or None
 
 
-def _set(name: str) -> str | None:
+def _variable(name: str) -> str | None:
     """An environment variable, None where it is empty. ``os.environ.get`` raises and catches what is not there."""
     held = getattr(os.environ, "_data", None)
-    if isinstance(held, dict) and (_KEYS.get(name) or _key(name)) not in held:
-        return None
-    return os.environ.get(name) or None
+    return None if isinstance(held, dict) and _key(name) not in held else os.environ.get(name) or None
 
 
+@cache
 def _key(name: str) -> Any:
-    encode = getattr(os.environ, "encodekey", str)
-    found = _KEYS[name] = encode(name)
-    return found
+    """*name* as the interpreter holds it."""
+    return getattr(os.environ, "encodekey", str)(name)
 
 
 def _all(stacks: Any) -> list[list[Any]]:
@@ -258,12 +255,12 @@ def origin(*, tracking_uri: bool = True, experiment: bool = True, tags: Mapping[
     """
     global _last  # most spans start where the one before did; making another Origin takes as long as all the rest
     around = _scope.get()
-    experiment_id = _set("MLFLOW_EXPERIMENT_ID") if experiment else None
+    experiment_id = _variable("MLFLOW_EXPERIMENT_ID") if experiment else None
     by_name = experiment and not experiment_id
     said: dict[str, Any] = {
-        "tracking_uri": _set("MLFLOW_TRACKING_URI") if tracking_uri else None,
+        "tracking_uri": _variable("MLFLOW_TRACKING_URI") if tracking_uri else None,
         "experiment_id": experiment_id,
-        "experiment_name": _set("MLFLOW_EXPERIMENT_NAME") if by_name else None,
+        "experiment_name": _variable("MLFLOW_EXPERIMENT_NAME") if by_name else None,
         "run_id": active_run_id(),
         "model_id": active_model_id(),
         "session": around.session,

@@ -83,16 +83,13 @@ class Delivery:
         self._settle(spool, taken.batch, refused)
 
     def _settle(self, spool: Spool, batch: Batch, refused: Sequence[Refused]) -> None:
-        with self._lock:
-            self._note(spool, batch, refused)
-
-    def _note(self, spool: Spool, batch: Batch, refused: Sequence[Refused]) -> None:
         kept = {id(refusal.parcel) for refusal in refused if refusal.keep}
         done = [key for item, key in zip(batch.items, batch.keys, strict=True) if id(item) not in kept]
-        for refusal in refused:
-            self._refuse(refusal)
-        self._sent[self._kind] += _spans(batch.items) - sum(_spans([refusal.parcel]) for refusal in refused)
-        spool.done(self._kind, done)
+        with self._lock:
+            for refusal in refused:
+                self._refuse(refusal)
+            self._sent[self._kind] += _spans(batch.items) - sum(_spans([refusal.parcel]) for refusal in refused)
+            spool.done(self._kind, done)
 
     def probe(self, spool: Spool) -> bool:
         """Where a batch fails again and again: find the ones that make it fail, if the backend takes the others.
