@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import signal
-import threading
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -16,7 +12,7 @@ from servers.receiver import Receiver, once
 
 from mlspan import tracing
 from mlspan.tracing import setup
-from mlspan.tracing.context import Origin, suppressed
+from mlspan.tracing.context import Origin
 from mlspan.tracing.export.address import address, bare, full
 from mlspan.tracing.export.journal import Journal, journals, read
 
@@ -97,47 +93,6 @@ def test_nothing_grows(receiver: Receiver, spool: Path, tracing_off: None) -> No
     assert (intake.assembly._units, intake.assembly._waiting, pipeline._origins) == ({}, {}, {})
     assert own.used() < 1024 * 1024
     assert receiver.otlp.total() == 3_000
-
-
-@pytest.mark.parametrize("durability", ["batch", "span", "none"])
-def test_finalizers_and_threads(receiver: Receiver, spool: Path, tracing_off: None, durability: Any) -> None:
-    """Spans that end while the collector runs, in the middle of anything, on many threads at once: none is lost.
-
-    What the collector finalizes on a thread of ours is suppressed there, as all that such a thread does.
-    """
-    finalized: list[tuple[str, bool]] = []  # by which thread, and whether nothing is recorded there
-    tracing.configure(tracking_uri=receiver.url, otlp_endpoint=receiver.url, spool_dir=spool, durability=durability)
-
-    class Held:
-        def __init__(self, number: int) -> None:
-            self.span, self.me = tracing.span(str(number), kind="tool"), self
-            self.span.__enter__()
-            self.span.__exit__(None, None, None)
-
-        def __del__(self) -> None:
-            with tracing.span("in a finalizer", kind="tool"):
-                pass
-            finalized.append((threading.current_thread().name, suppressed()))
-
-    def work(start: int) -> None:
-        for number in range(start, start + 20):
-            Held(number)
-
-    threads = [threading.Thread(target=work, args=(start,)) for start in range(0, 200, 20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    while len(finalized) < 200:  # a collection does nothing while another thread is still at one
-        gc.collect()
-        time.sleep(0.01)
-    assert tracing.flush(60)
-    told = sum(not ours for _, ours in finalized)
-    assert (len(finalized), receiver.otlp) == (200, {**once(200), "execute_tool in a finalizer": told})
-    applications = [ours for name, ours in finalized if name == "MainThread" or name.endswith("(work)")]
-    assert not any(applications)  # and a thread of ours that is ending has no name any more
-    assert receiver.mlflow == receiver.otlp
-    assert spool.exists() == (durability != "none")
 
 
 def test_a_torn_journal(tmp_path: Path) -> None:

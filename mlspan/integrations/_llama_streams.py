@@ -18,7 +18,7 @@ from .._shape import get
 from ..tracing.live import Live
 from ..tracing.messages import Pieces
 from ..tracing.records import Chat, Named
-from ..tracing.stream import AsyncStream, Stream
+from ..tracing.stream import AsyncStream, Stream, drop
 from ._family import watch_family
 from ._hook import Undo
 from ._llama_kinds import STREAMS, STRUCTURED, kind_of
@@ -37,17 +37,13 @@ def returned(run: str, owner: object, result: Any) -> bool:
         if isinstance(live.record, Chat) or kind_of(owner, "") == "llm":
             _unwatched[id(result)] = live
         else:  # of a function of the user's: it is over when nobody holds it any more
-            weakref.finalize(result, _dropped, live).atexit = False
+            weakref.finalize(result, drop, live).atexit = False
         return True
     name = type(result).__name__
     if name in {"StreamingResponse", "AsyncStreamingResponse"} and result.response_gen is not None:
         _watch_inside(run, result, "response_gen")
         return True
     return name == "StreamingAgentChatResponse" and _chat(run, result)
-
-
-def _dropped(live: Live) -> None:
-    live.finish(collecting=True)
 
 
 def _watched(value: Any, live: Live) -> Any:

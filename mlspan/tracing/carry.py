@@ -92,12 +92,13 @@ def restored(carried: Mapping[str, Any], *, wait: bool = True) -> Iterator[None]
 
 @contextmanager
 def _around(carried: Mapping[str, Any]) -> Iterator[None]:
-    token = otel.attach(_PROPAGATOR.extract(carried["headers"], otel.Context()))
+    above = _PROPAGATOR.extract(carried["headers"], otel.Context())
+    token = otel.attach(above)
     try:
         with context._within(context.Scope(**carried["scope"])):
             yield
     finally:
-        otel.detach(token)
+        context.detach(token, above)
 
 
 def _settings(config: Config) -> dict[str, Any]:

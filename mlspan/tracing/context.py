@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar, Token, copy_context
 from dataclasses import dataclass, field, replace
 from functools import cache, wraps
 from types import ModuleType
@@ -62,6 +62,7 @@ _hearers: list[Callable[[Any], object]] = []  # who is told of each run that MLf
 _FLUENT: Final = "mlflow.tracking.fluent"
 _SUPPRESSED: Final = otel._SUPPRESS_INSTRUMENTATION_KEY  # as OTel's own instrumentations do
 _NO_TAGS: Final[Mapping[str, str]] = {}
+_EMPTY: Final = otel.Context()
 
 
 scope: Final = _scope.get  # what is around the caller
@@ -91,6 +92,23 @@ def _within(change: Scope) -> Iterator[None]:
         yield
     finally:
         _scope.reset(token)
+        _forget(token, change, NOWHERE)
+
+
+def detach(token: Token[otel.Context], attached: otel.Context) -> None:
+    """``otel.detach(token)``, after which *attached* is not what is current, whatever a finalizer did meanwhile."""
+    otel.detach(token)
+    _forget(token, attached, _EMPTY)
+
+
+def _forget(token: Token[T], gone: T, nothing: T) -> None:
+    """See that *token*'s variable, which has been reset, holds *gone* no more, but *nothing* if it held nothing before.
+
+    Up to Python 3.11 the garbage collector may run inside of ``ContextVar.reset``. If a finalizer reads the variable
+    there, what it read stays in the variable's cache, to be returned as long as nothing is set, and is not even owned.
+    """
+    if token.old_value is Token.MISSING and token.var.get(nothing) is gone:
+        token.var.set(nothing)
 
 
 def session(id: str) -> Any:

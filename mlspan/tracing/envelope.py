@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from .stream import AsyncStream, Stream, Watched, Watcher, end
+from .stream import AsyncStream, Stream, Watched, Watcher, drop, end
 
 
 class Opener(Watcher, Protocol):
@@ -146,7 +146,7 @@ class Envelope(Watched):
 
     def __del__(self) -> None:
         if self._mlspan_opened is None:
-            self._mlspan_live.finish(stream_end="abandoned", collecting=True)
+            drop(self._mlspan_live, stream_end="abandoned")
 
 
 def _parsed(live: Opener, value: Any) -> Any:

@@ -20,7 +20,7 @@ from opentelemetry.trace import Span, Status, StatusCode, set_span_in_context
 from .._guard import guard, swallow
 from . import semconv as sc
 from .causes import link
-from .context import NOWHERE, scope, surroundings
+from .context import NOWHERE, detach, scope, surroundings
 from .envelope import Envelope, Wire
 from .records import HIDE, Chat, Embeddings, ModelCall, Observe, Record
 from .spans import SPAN, Draw
@@ -113,7 +113,7 @@ class Live:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        otel.detach(self._token)
+        detach(self._token, self.context)
         if error is not None or not self._handed_over:
             self.finish(error)
 
@@ -124,7 +124,7 @@ class Live:
         try:
             yield
         finally:
-            otel.detach(token)
+            detach(token, self.context)
 
     def result(self, value: Any) -> Any:
         """Record *value* and return it; a stream or an unread answer comes back watched, and finishes us at its end."""
@@ -335,4 +335,4 @@ class Dropped(_Nothing):
         return self
 
     def __exit__(self, *_: object) -> None:
-        otel.detach(self._token)
+        detach(self._token, self._context)

@@ -12,7 +12,7 @@ from typing import Any, Final
 from opentelemetry import context as otel
 
 from ...tracing.context import _within as within
-from ...tracing.context import active_run_id, scope
+from ...tracing.context import active_run_id, detach, scope
 from .._hook import Undo
 
 
@@ -29,7 +29,7 @@ def _carried(fn: Callable[..., Any]) -> Callable[..., Any]:
             with within(around):
                 return fn(*args, **kwargs)
         finally:
-            otel.detach(token)
+            detach(token, context)
 
     return carried
 
