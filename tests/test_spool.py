@@ -82,7 +82,7 @@ def test_nothing_grows(receiver: Receiver, spool: Path, tracing_off: None) -> No
     (pipeline,) = setup.runtime()._pipelines.values()
     intake = pipeline._intake
     (own,) = intake.shelf.spools()
-    assert (own.spans(), own._live, own._cached, intake._fresh, intake._ready, intake._stored_open) == (
+    assert (own.spans(), own._recent._held, own._recent._spans, intake._fresh, intake._ready, intake._stored_open) == (
         0,
         {},
         0,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Final
+
+import orjson
 
 from ..context import Origin
 
@@ -50,3 +52,22 @@ def address(origin: Origin, uri: str, experiment: str | None, run: str | None) -
         experiment_name=origin.experiment_name or (None if origin.experiment_id else experiment),
         run_id=origin.run_id or run or os.environ.get("MLFLOW_RUN_ID"),
     )
+
+
+_ORIGIN: Final = tuple(field.name for field in fields(Origin))
+
+
+def origin_to_json(origin: Origin) -> str:
+    """Without credentials."""
+    said = {name: value for name in _ORIGIN if (value := getattr(origin, name))}
+    if origin.tracking_uri:
+        said["tracking_uri"] = bare(origin.tracking_uri)
+    return orjson.dumps(said, default=str).decode()
+
+
+def origin_of_json(said: str) -> Origin:
+    """With the credentials that this process knows."""
+    found = orjson.loads(said)
+    if "tracking_uri" in found:
+        found["tracking_uri"] = full(found["tracking_uri"])
+    return Origin(**found)

@@ -22,7 +22,8 @@ from .dead import Letters
 from .journal import Journal, journals, read
 from .keeping import Keeping, default_folder
 from .parcel import Kind
-from .spool import BITS, SUFFIX, Foreign, Fresh, Spool
+from .spool import BITS, Fresh, Spool
+from .spool_file import SUFFIX, Foreign
 from .wire import unpack
 
 ASIDE: Final = ".aside"

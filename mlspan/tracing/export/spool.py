@@ -8,42 +8,25 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from urllib.parse import quote
 
 import orjson
 from opentelemetry.sdk.trace import ReadableSpan
 
 from ..._guard import tell_once
 from ..context import Origin
-from .address import bare, full
+from .address import origin_of_json, origin_to_json
 from .gate import GATES, OPENING
 from .parcel import Kind, Packed, Parcel
+from .recent import Recent
+from .spool_file import as_json, connect, insert
 from .wire import unpack
 
-VERSION: Final = 1
-SUFFIX: Final = ".spool"
 BITS: Final[Mapping[Kind, int]] = {"mlflow": 1, "otlp": 2}
 HELD: Final = 4  # for OTLP, once its trace is known to be kept
-_CACHED_SPANS: Final = 10_000
-_CACHED_BYTES: Final = 16 * 1024 * 1024  # of their OTLP
-_SCHEMA: Final = """
-create table meta (name text primary key, value text) without rowid;
-create table context (id integer primary key, resource blob, scope blob, unique (resource, scope));
-create table parcel (number integer primary key, ready integer, origin text, root text, whole integer, genai integer);
-create table span (
-    id integer primary key, parcel integer, context integer, sinks integer, stored real, data blob, trace text
-);
-create table seen (seq integer primary key);
-create index parcel_ready on parcel (ready);
-create index span_parcel on span (parcel);
-create index span_otlp on span (id) where sinks & 2;
-"""
-
-_ROWS: Final = 100 if sqlite3.sqlite_version_info < (3, 32) else 1000  # in one statement, by the values that it takes
 _NOTHING: Final[Mapping[int, bool]] = {}
 # As one row, since after each row, too, this thread has to wait for its turn.
 _READY: Final = """select json_group_array(json_array(ready, number, origin, root, whole))
@@ -59,10 +42,6 @@ _CROSS_OUT: Final[Mapping[Kind, Sequence[str]]] = {
         "update span set sinks = sinks & ~2 where id in (select value from json_each(?))",
     ),
 }
-
-
-class Foreign(Exception):  # noqa: N818  # a state of the file
-    """A spool of another version."""
 
 
 class Fresh(NamedTuple):
@@ -90,41 +69,18 @@ class Spool:
     All of them raise sqlite3.Error: a disk that is full, a file that is torn. ``Spool(None)`` is in memory.
     """
 
-    def __init__(self, path: Path | None, *, cached_spans: int = _CACHED_SPANS) -> None:
+    def __init__(self, path: Path | None, *, cached_spans: int = 10_000) -> None:
         self.path = path
         self.inherited = False  # left by another process, or under other settings
         self._lock = threading.RLock()
-        self._cached_spans, self._cached, self._cached_bytes = cached_spans, 0, 0
-        self._live: dict[int, tuple[Parcel, int]] = {}  # what need not be unpacked again, and its bytes, by number
+        self._recent = Recent(cached_spans)
         self._contexts: dict[tuple[bytes, bytes], int] = {}
         self._unsaid: list[tuple[Kind, list[int]]] = []  # what was sent and could not be crossed out
         with OPENING.closed():
-            name = ":memory:" if path is None else f"file:{quote(str(path))}?mode=rw"  # one that is gone stays so
-            self._db = sqlite3.connect(name, timeout=0, isolation_level=None, check_same_thread=False, uri=True)
-            try:
-                self._open()
-            except BaseException:
-                self._db.close()
-                raise
+            self._db = connect(path)
             ids, places = self._one("select max(id) from span"), self._one("select max(ready) from parcel")
             _spools.add(self)
         self._next = count(max(ids or 0, places or 0) + 1)
-
-    def _open(self) -> None:
-        db = self._db
-        db.execute("pragma locking_mode = exclusive")
-        db.execute("pragma auto_vacuum = incremental")
-        db.execute("pragma journal_mode = wal")
-        db.execute("pragma synchronous = normal")
-        db.execute("begin immediate")  # from here to our end nobody else can open it
-        version = self._one("pragma user_version")
-        if version == 0:
-            for statement in filter(str.strip, _SCHEMA.split(";")):
-                db.execute(statement)
-            db.execute(f"pragma user_version = {VERSION}")
-        db.execute("commit")
-        if version not in {0, VERSION}:
-            raise Foreign(f"it is of version {version}, not {VERSION}")
 
     def _one(self, query: str, *values: Any) -> Any:
         return self._db.execute(query, values).fetchone()[0]
@@ -177,7 +133,7 @@ class Spool:
                 (next(self._next), one.number, self._context(one.packed), one.sinks, now, one.packed.span, one.trace)
                 for one in fresh
             ]
-            _insert(db, "insert into span values", rows)
+            insert(db, "insert into span values", rows)
             if seen := [(one.seq,) for one in fresh if one.seq is not None]:
                 db.executemany("insert or ignore into seen values (?)", seen)
             growing: list[tuple[Any, ...]] = [
@@ -186,13 +142,13 @@ class Spool:
             leaving = [
                 (p.number, next(self._next), origin_to_json(p.origin), f"{p.root_id:x}", p.whole, True) for p in ready
             ]
-            _insert(db, "insert or replace into parcel values", growing + leaving)
+            insert(db, "insert or replace into parcel values", growing + leaving)
             if dropped:
                 self._cross_out("mlflow", dropped)
             if sampled:
                 self._release([number for number, kept in sampled.items() if kept])
                 query = "delete from span where sinks & 4 and parcel in (select value from json_each(?))"
-                db.execute(query, [_json([number for number, kept in sampled.items() if not kept])])
+                db.execute(query, [as_json([number for number, kept in sampled.items() if not kept])])
         changed = {one.number for one in fresh if one.packed.changed}
         stored: dict[int, list[bytes]] = {}
         for one in fresh:
@@ -201,12 +157,13 @@ class Spool:
             if parcel.number not in changed:
                 data = stored.get(parcel.number, [])
                 whole = len(data) == len(parcel.spans)
-                self._keep(replace(parcel, stored=data) if whole else parcel, sum(map(len, data)))
+                with self._lock:
+                    self._recent.keep(replace(parcel, stored=data) if whole else parcel, sum(map(len, data)))
 
     def _release(self, numbers: Sequence[int]) -> None:
         """Under new ids, as couriers go on from the last one that they have seen."""
         query = "select id from span where sinks & 4 and parcel in (select value from json_each(?)) order by id"
-        rows = self._db.execute(query, [_json(numbers)]).fetchall()
+        rows = self._db.execute(query, [as_json(numbers)]).fetchall()
         send = "update span set id = ?, sinks = sinks & ~4 | 2 where id = ?"
         self._db.executemany(send, [(next(self._next), id) for (id,) in rows])
 
@@ -218,20 +175,6 @@ class Spool:
             found = self._contexts[key] = self._one("select id from context where resource = ? and scope = ?", *key)
         return found
 
-    def _keep(self, parcel: Parcel, size: int) -> None:
-        with self._lock:
-            spans, in_all = self._cached + len(parcel.spans), self._cached_bytes + size
-            if spans <= self._cached_spans and in_all <= _CACHED_BYTES:
-                self._live[parcel.number] = parcel, size
-                self._cached, self._cached_bytes = spans, in_all
-
-    def _forget(self, numbers: Iterable[int]) -> None:
-        for number in numbers:
-            if (found := self._live.pop(number, None)) is not None:
-                parcel, size = found
-                self._cached -= len(parcel.spans)
-                self._cached_bytes -= size
-
     # What goes out.
 
     def take(self, kind: Kind, after: int, most: int, most_bytes: int) -> Batch | None:
@@ -242,15 +185,16 @@ class Spool:
     def _parcels(self, after: int, most: int, most_bytes: int) -> Batch | None:
         rows = orjson.loads(self._one(_READY, after, most))
         rows = rows[: self._fitting([row[1] for row in rows], most_bytes)]
-        found = self._loaded([row[1] for row in rows if row[1] not in self._live])
+        found = self._loaded([row[1] for row in rows if row[1] not in self._recent])
         parcels: list[Parcel] = []
         last = 0
         for last, number, origin, root, whole in rows:  # noqa: B007  # the last one is the last
-            packed = found.get(number, [])
-            spans = tuple(_unpacked(packed))
-            data = [one.span for one in packed] if len(spans) == len(packed) else ()
-            known, _ = self._live.get(number, (None, 0))
-            parcels.append(known or Parcel(origin_of_json(origin), spans, int(root, 16), bool(whole), number, data))
+            if (parcel := self._recent.parcel(number)) is None:
+                packed = found.get(number, [])
+                spans = tuple(_unpacked(packed))
+                data = [one.span for one in packed] if len(spans) == len(packed) else ()
+                parcel = Parcel(origin_of_json(origin), spans, int(root, 16), bool(whole), number, data)
+            parcels.append(parcel)
         if empty := [parcel.number for parcel in parcels if not parcel.spans]:
             self.done("mlflow", empty)
         parcels = [parcel for parcel in parcels if parcel.spans]
@@ -258,13 +202,12 @@ class Spool:
 
     def _fitting(self, numbers: Sequence[int], most_bytes: int) -> int:
         """How many of these parcels, from the first on and at least one, take no more than that together."""
-        unknown = [number for number in numbers if number not in self._live]
+        unknown = [number for number in numbers if number not in self._recent]
         query = "select parcel, sum(length(data)) from span where parcel in (select value from json_each(?)) group by 1"
-        sizes = dict(self._db.execute(query, [_json(unknown)])) if unknown else {}
+        sizes = dict(self._db.execute(query, [as_json(unknown)])) if unknown else {}
         size = 0
         for place, number in enumerate(numbers):
-            _, known = self._live.get(number, (None, 0))
-            size += known or sizes.get(number, 0)
+            size += self._recent.size(number) or sizes.get(number, 0)
             if place and size > most_bytes:
                 return place
         return len(numbers)
@@ -275,7 +218,7 @@ class Spool:
         query = """select span.parcel, resource, scope, data from span join context on context.id = span.context
             where span.parcel in (select value from json_each(?)) and sinks & 1 order by span.id"""
         found: dict[int, list[Packed]] = {}
-        for number, *packed in self._db.execute(query, [_json(numbers)]):
+        for number, *packed in self._db.execute(query, [as_json(numbers)]):
             found.setdefault(number, []).append(Packed(*packed))
         return found
 
@@ -296,7 +239,7 @@ class Spool:
     def done(self, kind: Kind, keys: Sequence[int]) -> None:
         """What these *keys* stand for need not be sent to the sinks of this *kind* again."""
         with self._lock:
-            self._forget(keys if kind == "mlflow" else ())
+            self._recent.forget(keys if kind == "mlflow" else ())
             self._unsaid.append((kind, list(keys)))
             with self._transaction():
                 for one in self._unsaid:
@@ -304,7 +247,7 @@ class Spool:
             self._unsaid.clear()
 
     def _cross_out(self, kind: Kind, keys: Sequence[int]) -> None:
-        numbers = _json(keys)
+        numbers = as_json(keys)
         for statement in _CROSS_OUT[kind]:
             self._db.execute(statement, [numbers])
 
@@ -371,7 +314,7 @@ class Spool:
             gone = db.execute("delete from span where stored < ?", [before]).rowcount
             if gone:
                 db.execute("delete from parcel where number not in (select parcel from span)")
-                self._forget(list(self._live))
+                self._recent.clear()
         return int(gone)
 
     def shrink(self) -> None:
@@ -403,43 +346,12 @@ class Spool:
         self._lock = threading.RLock()
 
 
-def _insert(db: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Many rows a statement: after each one this thread has to wait for its turn, where others compute."""
-    for begin in range(0, len(rows), _ROWS):
-        some = rows[begin : begin + _ROWS]
-        one = f"({', '.join('?' * len(some[0]))})"
-        db.execute(f"{into} {', '.join([one] * len(some))}", [value for row in some for value in row])
-
-
 def _unpacked(packed: Sequence[Packed]) -> Iterator[ReadableSpan]:
     for one in packed:
         try:
             yield unpack(one)
         except Exception as error:  # noqa: BLE001  # protobuf's own; what a torn page holds may be anything
             tell_once("mlspan: a span in the spool cannot be read and is lost: %s", error)
-
-
-def _json(numbers: Sequence[int]) -> str:
-    return orjson.dumps(list(numbers)).decode()
-
-
-_ORIGIN: Final = tuple(field.name for field in fields(Origin))
-
-
-def origin_to_json(origin: Origin) -> str:
-    """Without credentials."""
-    said = {name: value for name in _ORIGIN if (value := getattr(origin, name))}
-    if origin.tracking_uri:
-        said["tracking_uri"] = bare(origin.tracking_uri)
-    return orjson.dumps(said, default=str).decode()
-
-
-def origin_of_json(said: str) -> Origin:
-    """With the credentials that this process knows."""
-    found = orjson.loads(said)
-    if "tracking_uri" in found:
-        found["tracking_uri"] = full(found["tracking_uri"])
-    return Origin(**found)
 
 
 _spools: weakref.WeakSet[Spool] = weakref.WeakSet()

@@ -1,0 +1,49 @@
+"""Parcels of this very process, which need not be read and unpacked again while there is room for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from .parcel import Parcel
+
+_MOST_BYTES: Final = 16 * 1024 * 1024  # of their spans as OTLP
+
+
+class Recent:
+    """A spool's, by their numbers; the spool's lock is to be held by whoever calls."""
+
+    def __init__(self, most_spans: int) -> None:
+        self._most_spans = most_spans
+        self._held: dict[int, tuple[Parcel, int]] = {}
+        self._spans = self._bytes = 0
+
+    def keep(self, parcel: Parcel, size: int) -> None:
+        """Where there is room for it. *size*: bytes."""
+        spans, in_all = self._spans + len(parcel.spans), self._bytes + size
+        if spans <= self._most_spans and in_all <= _MOST_BYTES:
+            self._held[parcel.number] = parcel, size
+            self._spans, self._bytes = spans, in_all
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._held
+
+    def parcel(self, number: int) -> Parcel | None:
+        found = self._held.get(number)
+        return found and found[0]
+
+    def size(self, number: int) -> int:
+        """Bytes; 0 of one that is not here."""
+        found = self._held.get(number)
+        return found[1] if found else 0
+
+    def forget(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            if (found := self._held.pop(number, None)) is not None:
+                parcel, size = found
+                self._spans -= len(parcel.spans)
+                self._bytes -= size
+
+    def clear(self) -> None:
+        self._held.clear()
+        self._spans = self._bytes = 0
