@@ -9,6 +9,7 @@ import importlib
 import os
 import tempfile
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,24 @@ def _logfire(provider: Any) -> None:
         send_to_logfire=False, console=False, inspect_arguments=False, additional_span_processors=[*counting]
     )
     logfire.instrument_openai()
+
+
+def _langfuse(provider: Any) -> None:
+    """Langfuse's client of OpenAI's, and its handler for LangChain, which is handed to every run.
+
+    Its own processor leaves: as everybody's here, its exporting costs nothing.
+    """
+    from langchain_core.tracers.context import register_configure_hook
+    from langfuse import Langfuse
+    from langfuse.langchain import CallbackHandler
+
+    counting = provider._active_span_processor._span_processors
+    Langfuse(public_key="pk", secret_key="sk", base_url="http://127.0.0.1", tracer_provider=provider)
+    provider._active_span_processor._span_processors = counting
+    importlib.import_module("langfuse.openai")
+    handler: ContextVar[Any] = ContextVar("langfuse")
+    handler.set(CallbackHandler())
+    register_configure_hook(handler, inheritable=True)
 
 
 def _llama_index(provider: Any) -> None:
@@ -141,6 +160,7 @@ PEERS = {
         ),
     ),
     "logfire": Peer("Logfire", ("logfire",), _logfire, ("chat", "stream", "async")),
+    "langfuse": Peer("Langfuse", ("langfuse", "langchain"), _langfuse),
     "mlflow": Peer("MLflow autolog", ("mlflow", "langchain"), _mlflow("openai", "langchain")),
     # Frameworks whose pins do not agree with those above, nor with one another: ourselves in their environments too.
     "mlspan-llama_index": Peer("mlspan", OURSELVES, _mlspan, ("llama_index",), LLAMA_INDEX),

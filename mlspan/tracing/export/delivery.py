@@ -59,14 +59,18 @@ class Delivery:
     def take(self, spool: Spool) -> Taken | None:
         """The next batch, if there is one, and nothing that is being sent is of the same traces."""
         with self._lock:
-            after = self._after.get(spool, 0)
-            batch = spool.take(self._kind, after, _MOST[self._kind], _MOST_BYTES[self._kind])
+            after, batch = self._ahead(spool)
             traces = set() if batch is None else _traces(batch.items)
             if batch is None or not self._under_way.isdisjoint(traces):
                 return None
             self._after[spool] = batch.last
             self._under_way |= traces
         return Taken(batch, after, traces)
+
+    def _ahead(self, spool: Spool) -> tuple[int, Batch | None]:
+        """What is next, and where that begins."""
+        after = self._after.get(spool, 0)
+        return after, spool.take(self._kind, after, _MOST[self._kind], _MOST_BYTES[self._kind])
 
     def send(self, spool: Spool, taken: Taken) -> None:
         """Send what was taken, and cross it out; where nothing can be sent now, it is what is taken next."""
@@ -96,7 +100,7 @@ class Delivery:
 
         Servers answer 500 to what they cannot digest. False if it takes nothing at all, and so is away.
         """
-        batch = spool.take(self._kind, self._after.get(spool, 0), _MOST[self._kind], _MOST_BYTES[self._kind])
+        _, batch = self._ahead(spool)
         if batch is None or len(batch.items) < 2:
             return False
         refused: list[Refused] = []
