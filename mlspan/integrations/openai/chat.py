@@ -79,6 +79,8 @@ def _begin_rare(chat: Chat, body: Body) -> None:
 @sees_errors
 def _observe(chat: Chat, got: Any) -> None:
     """A ChatCompletion, one chunk of it, either of them as plain JSON, or the error that carries one."""
+    if chat.response_id and _goes_on(chat.draft, got):
+        return
     if isinstance(got, BaseException):
         got = getattr(got, "completion", None)  # of LengthFinishReasonError and ContentFilterFinishReasonError
     answer = fields(got)
@@ -101,7 +103,25 @@ def _observe(chat: Chat, got: Any) -> None:
 @sees_errors
 def _observe_and_hide_usage(chat: Chat, got: Any) -> object:
     _observe(chat, got)
-    return HIDE if not get(got, "choices") and get(got, "usage") is not None else None
+    return HIDE if get(got, "usage") is not None and not get(got, "choices") else None
+
+
+def _goes_on(draft: Draft, got: Any) -> bool:
+    """Whether *got* is a chunk of text and nothing else, as nearly all are: those are read here, in half the time."""
+    try:
+        (choice,) = got.choices
+        delta = choice.delta
+        if delta.__pydantic_fields_set__ != _TEXT or delta.__pydantic_extra__ or choice.finish_reason or got.usage:
+            return False
+        if isinstance(delta.content, str) and isinstance(choice.index, int):
+            draft.choice(choice.index).say(delta.content)
+            return True
+    except (AttributeError, TypeError, ValueError):  # no chunk, or one of another shape
+        pass
+    return False
+
+
+_TEXT: Final = {"content"}
 
 
 def _observe_choice(choice: Choice, got: Body) -> None:
@@ -118,7 +138,7 @@ def _observe_choice(choice: Choice, got: Body) -> None:
 def _observe_said(choice: Choice, raw: Any, *, whole: bool) -> None:
     said = fields(raw)
     # What the client's model has no field for, as compatible servers' reasoning, is in pydantic's extra fields.
-    more = said if said is raw else getattr(raw, "model_extra", None)
+    more = said if said is raw else getattr(raw, "__pydantic_extra__", None)
     if more:
         for name in ("reasoning_content", "reasoning"):
             if thought := text(more, name):
