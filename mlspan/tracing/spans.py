@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import compress
 from math import inf
-from operator import attrgetter, methodcaller, not_
+from operator import attrgetter, methodcaller
 from random import getrandbits
 from threading import Lock, RLock
 from time import time_ns
@@ -122,19 +121,22 @@ class LeanSpan(sdk._Span):
 
 def _mended(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Those of *attributes* that the SDK keeps in another form, in that; None where it has to look at one itself."""
-    if _PLAIN.issuperset(map(type, attributes.values())):
-        return _NONE
-    odd = compress(attributes, map(not_, map(_PLAIN.__contains__, map(type, attributes.values()))))
-    mended: dict[str, Any] = {}
-    for name in odd:
-        value = attributes[name]
-        if isinstance(value, str):
-            mended[name] = str.__str__(value)
-        elif type(value) in {list, tuple} and len(kinds := set(map(type, value))) <= 1 and kinds <= _PLAIN:
-            mended[name] = tuple(value)
+    mended: dict[str, Any] | None = None
+    for name, value in attributes.items():
+        if (kind := type(value)) in _PLAIN:
+            continue
+        if kind is list or kind is tuple:
+            if len(kinds := set(map(type, value))) > 1 or not kinds <= _PLAIN:
+                return None
+            form: Any = tuple(value)
+        elif isinstance(value, str):
+            form = str.__str__(value)
         else:
             return None
-    return mended
+        if mended is None:
+            mended = {}
+        mended[name] = form
+    return _NONE if mended is None else mended
 
 
 class Draw(NamedTuple):
