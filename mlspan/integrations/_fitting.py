@@ -19,8 +19,9 @@ from .._shape import dig
 from ..tracing import semconv as sc
 from ..tracing import setup
 from ..tracing.context import active_run_id, suppressed
+from ..tracing.fields import attr
 from ..tracing.live import Live, go
-from ..tracing.records import Named, attr
+from ..tracing.records import Named
 from ._models import log_data, log_metrics, log_params
 from ._origins import Origin, remember
 

@@ -20,7 +20,8 @@ from opentelemetry.context import Context, get_current
 from .._guard import guard, log, swallow, tell_once
 from ..tracing import policy, setup
 from ..tracing.context import active_run_id, suppressed
-from ..tracing.live import NOTHING, Dropped, go
+from ..tracing.live import go
+from ..tracing.nothing import NOTHING, Dropped
 from ..tracing.records import Observe, Record
 
 Undo = Callable[[], None]

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from .._guard import guard
 from .._shape import get
-from ..tracing.live import NOTHING, Live
+from ..tracing.live import Live
+from ..tracing.nothing import NOTHING
 from ..tracing.records import Step
 from ._family import watch_family
 from ._hook import Call, Hook, Undo, replace, watched

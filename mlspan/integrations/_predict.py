@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from opentelemetry.trace import SpanContext, get_current_span
 
 from ..tracing import semconv as sc
-from ..tracing.records import Named, attr
+from ..tracing.fields import attr
+from ..tracing.records import Named
 from ._fitting import current, size
 from ._hook import Begin, Call, Hook, Undo, watched
 from ._origins import Origin, known

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import cache
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -183,3 +184,23 @@ _DOORS: dict[str, Callable[[Opener, Any], Any]] = {
     "iter_text": _pieces,
     "iter_lines": _lines,
 }
+
+
+@cache
+def watched_as(cls: type) -> type[Stream | AsyncStream | Envelope] | None:
+    """What an answer of this class is to be watched as; None if it is whole."""
+    if issubclass(cls, AsyncIterator):
+        return AsyncStream
+    if issubclass(cls, Iterator):
+        return Stream
+    # The raw responses of every SDK that Stainless generates (openai, anthropic, groq) look like this.
+    return Envelope if hasattr(cls, "parse") and hasattr(cls, "http_request") else None
+
+
+def body_read(envelope: Any) -> bytes | None:
+    """The body of a raw response, if the client has read it already."""
+    try:
+        content = envelope.http_response.content
+    except Exception:  # noqa: BLE001  # httpx and httpx2 each have an error of their own for a body not yet read
+        return None
+    return content if isinstance(content, bytes) else None

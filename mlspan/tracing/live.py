@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from itertools import chain
 from time import perf_counter
 from types import TracebackType
@@ -15,16 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
 from opentelemetry import context as otel
-from opentelemetry.trace import Span, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import Span, Status, StatusCode
 
 from .._guard import guard, swallow
 from . import semconv as sc
 from .causes import link
 from .context import NOWHERE, detach, scope, surroundings
-from .envelope import Envelope, Wire
+from .envelope import Envelope, Wire, body_read, watched_as
 from .records import HIDE, Chat, Embeddings, ModelCall, Observe, Record
 from .spans import SPAN, Draw
-from .stream import AsyncStream, Stream
 
 if TYPE_CHECKING:
     from .setup import Runtime
@@ -128,11 +126,11 @@ class Live:
 
     def result(self, value: Any) -> Any:
         """Record *value* and return it; a stream or an unread answer comes back watched, and finishes us at its end."""
-        watched = _watched_as(type(value))  # type: ignore[arg-type]  # mypy: type[Any] is not hashable
+        watched = watched_as(type(value))  # type: ignore[arg-type]  # mypy: type[Any] is not hashable
         if watched is None:
             self.observe(value)
             return value
-        if watched is Envelope and (body := _body_read(value)) is not None:
+        if watched is Envelope and (body := body_read(value)) is not None:
             self.wire().add(body)
             return value
         self.hand_over()
@@ -269,26 +267,6 @@ class Guest(Live):
             self._read(error, stream_end)
 
 
-@cache
-def _watched_as(cls: type) -> type[Stream | AsyncStream | Envelope] | None:
-    """What an answer of this class is to be watched as; None if it is whole."""
-    if issubclass(cls, AsyncIterator):
-        return AsyncStream
-    if issubclass(cls, Iterator):
-        return Stream
-    # The raw responses of every SDK that Stainless generates (openai, anthropic, groq) look like this.
-    return Envelope if hasattr(cls, "parse") and hasattr(cls, "http_request") else None
-
-
-def _body_read(envelope: Any) -> bytes | None:
-    """The body of a raw response, if the client has read it already."""
-    try:
-        content = envelope.http_response.content
-    except Exception:  # noqa: BLE001  # httpx and httpx2 each have an error of their own for a body not yet read
-        return None
-    return content if isinstance(content, bytes) else None
-
-
 _MANY = 64  # more attributes than any record of ours has
 
 
@@ -303,36 +281,3 @@ def finish_streams() -> None:
     known = [live for one in list(_outliving.values()) if (live := one()) is not None]
     for live in [*known, *chain.from_iterable(map(list, (held() for held in list(keepers))))]:
         live.finish(stream_end="abandoned")
-
-
-class _Nothing:
-    """Stands in for Live when there is nothing to record: every method lets the caller through."""
-
-    __slots__ = ()
-
-    def __enter__(self) -> _Nothing:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def result(self, value: Any) -> Any:
-        return value
-
-
-NOTHING = _Nothing()
-
-
-class Dropped(_Nothing):
-    """Stands in for Live at the root of a trace that the sampler has dropped, which what is below has to know."""
-
-    __slots__ = ("_context", "_token")
-
-    def __init__(self, span: Span) -> None:
-        self._context = set_span_in_context(span)
-
-    def __enter__(self) -> Dropped:
-        self._token = otel.attach(self._context)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        detach(self._token, self._context)

@@ -11,8 +11,9 @@ from typing import Any, TypeVar, cast, overload
 from .._guard import guard
 from .content import snapshot
 from .context import suppressed
-from .live import NOTHING, Live, go
+from .live import Live, go
 from .messages import Message
+from .nothing import NOTHING
 from .records import Agent, Chat, Embeddings, Record, Retrieval, Step, Tool, Workflow
 from .setup import runtime
 from .steps import Steps

@@ -13,8 +13,8 @@ from opentelemetry.trace import Span
 from ..._guard import guard
 from ..._shape import dig, get, items
 from ...tracing.content import snapshot
-from ...tracing.live import NOTHING
 from ...tracing.messages import loads
+from ...tracing.nothing import NOTHING
 from ...tracing.records import Agent, Observe, Step, Tool, Workflow
 from .._family import watch_family
 from .._hook import Begin, Call, Hook, Undo, all_there, methods, tap

@@ -11,9 +11,10 @@ from opentelemetry import context as otel
 
 from ..._guard import guard
 from ..._shape import dig
-from ...tracing.live import NOTHING, Live
+from ...tracing.live import Live
 from ...tracing.live import _type_name as type_name
 from ...tracing.manual import async_generator
+from ...tracing.nothing import NOTHING
 from ...tracing.records import Observe, Record, Retrieval, Tool
 from ...tracing.steps import Steps
 from .._family import Open

@@ -7,8 +7,9 @@ from typing import Any, Final
 from ..._shape import dig, get, is_a, items
 from ...tracing import semconv as sc
 from ...tracing.envelope import Size
+from ...tracing.fields import attr
 from ...tracing.messages import Draft, Part, tool_call
-from ...tracing.records import Chat, Observe, Request, Retrieval, attr
+from ...tracing.records import Chat, Observe, Request, Retrieval
 from .._parts import plain
 from ._read import Ask, count, files, fill
 
