@@ -9,7 +9,7 @@ from typing import Any
 from weakref import WeakSet
 
 from .._guard import guard
-from ._hook import Undo, watched
+from ._patch import Undo, watched
 
 Open = Callable[[Any, Any], Any]  # (arguments, keyword arguments) -> a Live, or what stands in for one
 Wrap = Callable[[Any, Open, list[bool]], Any]  # (function, open, on while it is not empty) -> the watched function

@@ -23,9 +23,10 @@ from .._guard import guard
 from ..tracing.context import active_run_id
 from ._apart import keep_apart
 from ._fitting import Fitting, arguments, current, nested
-from ._hook import Hook, Settings, Undo, all_there, within
+from ._hook import Hook, Settings, within
 from ._library import Library, Seam
 from ._models import run_of
+from ._patch import Undo, all_there
 from ._predict import watch_predictions
 from ._seams import being_imported, tell, version_of, wrap
 

@@ -17,9 +17,10 @@ from ..tracing.records import Embeddings, Observe
 from . import _langchain_read as read
 from . import _langgraph
 from ._family import watch_family
-from ._hook import Call, Hook, Settings, Undo, all_there, replace
+from ._hook import Call, Hook, Settings
 from ._langchain import Handler, parents
 from ._langgraph import ledger, number
+from ._patch import Undo, all_there, replace
 
 
 def _within(original: Callable[..., Any]) -> Callable[..., Any]:

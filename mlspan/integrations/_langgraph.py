@@ -20,7 +20,8 @@ from ..tracing import semconv as sc
 from ..tracing.ledger import Ledger
 from ..tracing.live import Live
 from ..tracing.records import Agent, Named, Step, Workflow
-from ._hook import Hook, Undo, all_there, replace
+from ._hook import Hook
+from ._patch import Undo, all_there, replace
 
 ledger: Final = Ledger()  # of LangChain's runs, graphs and nodes among them
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ._fitting import Fit
-from ._hook import Undo
+from ._patch import Undo
 
 CHECKPOINTS: Final = frozenset(  # options of TensorFlow's flavor and of PyTorch's
     {

@@ -12,8 +12,9 @@ from ..tracing.live import Live
 from ..tracing.nothing import NOTHING
 from ..tracing.records import Step
 from ._family import watch_family
-from ._hook import Call, Hook, Undo, replace, watched
+from ._hook import Call, Hook
 from ._llama_kinds import around, surround
+from ._patch import Undo, replace, watched
 
 _BASE: Final = "llama_index.core.indices.base:BaseIndex"
 _METHODS: Final = ("build_index_from_nodes", "insert_nodes", "ainsert_nodes", "insert", "ainsert")

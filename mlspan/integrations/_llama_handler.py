@@ -23,9 +23,10 @@ from . import _llama_build as build
 from . import _llama_kinds as kinds
 from . import _llama_streams as streams
 from . import _llama_workflow as workflow
-from ._hook import Hook, Undo, all_there, replace, tap
+from ._hook import Hook
 from ._llama_kinds import Begun, Seen, around, surround
 from ._llama_workflow import ledger
+from ._patch import Undo, all_there, replace, tap
 
 failures: Final[list[BaseException]] = []  # what our own code raised under MLSPAN_STRICT=1: the dispatcher is silent
 _cancelled: Final[set[str]] = set()  # calls that have been cancelled, and have yet to be left

@@ -20,9 +20,9 @@ from ..tracing.messages import Pieces
 from ..tracing.records import Chat, Named
 from ..tracing.stream import AsyncStream, Stream, drop
 from ._family import watch_family
-from ._hook import Undo
 from ._llama_kinds import STREAMS, STRUCTURED, kind_of
 from ._llama_workflow import ledger
+from ._patch import Undo
 
 _unwatched: Final[dict[int, Live]] = {}  # id() of a stream -> its Live, from the call's end until the caller has it
 _writing: Final[dict[int, Live]] = {}  # id() of a chat engine's answer -> its Live, while a thread or task reads it

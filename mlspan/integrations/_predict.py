@@ -12,8 +12,9 @@ from ..tracing import semconv as sc
 from ..tracing.fields import attr
 from ..tracing.records import Named
 from ._fitting import current, size
-from ._hook import Begin, Call, Hook, Undo, watched
+from ._hook import Begin, Call, Hook
 from ._origins import Origin, known
+from ._patch import Undo, watched
 from ._seams import wrap
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ._fitting import current
-from ._hook import Undo, _put, tap
 from ._library import Epoch
+from ._patch import Undo, put, tap
 
 
 def wrap(owner: Any, name: str, make: Callable[[Any, list[bool]], Any]) -> Undo:
@@ -18,7 +18,7 @@ def wrap(owner: Any, name: str, make: Callable[[Any, list[bool]], Any]) -> Undo:
     on = [True]
     if hasattr(own, "check") and hasattr(own, "fn"):  # scikit-learn's available_if, whose function is inside
         owner, name, own = own, "fn", own.fn
-    return _put(owner, name, own, make(getattr(owner, name), on), on)
+    return put(owner, name, own, make(getattr(owner, name), on), on)
 
 
 def tell(target: str, read: Callable[[tuple[Any, ...]], Epoch]) -> Undo:

@@ -12,9 +12,9 @@ from typing import Any, Final
 from .._shape import dig
 from ._fit import FitHook
 from ._fitting import Fit, current
-from ._hook import Undo, replace
 from ._library import Library, Seam
 from ._models import log_with
+from ._patch import Undo, replace
 
 __all__ = ["HOOK", "autolog"]
 

@@ -15,9 +15,9 @@ from .._guard import guard
 from .._shape import dig
 from ._fit import FitHook
 from ._fitting import Fit, Fitting, current
-from ._hook import Undo, replace
 from ._library import Library, Seam
 from ._models import first_rows, log_with
+from ._patch import Undo, replace
 
 __all__ = ["HOOK", "autolog", "training"]
 

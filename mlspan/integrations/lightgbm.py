@@ -10,8 +10,8 @@ from typing import Any
 
 from ._fit import FitHook
 from ._fitting import Fit, current
-from ._hook import Undo, replace
 from ._library import Library, Seam
+from ._patch import Undo, replace
 
 __all__ = ["HOOK", "autolog"]
 

@@ -17,7 +17,8 @@ from ...tracing.messages import loads
 from ...tracing.nothing import NOTHING
 from ...tracing.records import Agent, Observe, Step, Tool, Workflow
 from .._family import watch_family
-from .._hook import Begin, Call, Hook, Undo, all_there, methods, tap
+from .._hook import Begin, Call, Hook, methods
+from .._patch import Undo, all_there, tap
 from . import model
 from .handoffs import hand_over, take_over
 from .threads import CARRIES

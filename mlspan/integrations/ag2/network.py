@@ -17,7 +17,8 @@ from ..._guard import guard
 from ..._shape import dig
 from ...tracing.context import Scope, scope, suppressed
 from ...tracing.context import _within as within
-from .._hook import Hook, Undo, all_there, replace
+from .._hook import Hook
+from .._patch import Undo, all_there, replace
 
 _KEPT: Final = 1000
 _W3C: Final = TraceContextTextMapPropagator()

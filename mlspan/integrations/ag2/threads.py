@@ -13,7 +13,7 @@ from opentelemetry import context as otel
 
 from ...tracing.context import _within as within
 from ...tracing.context import active_run_id, detach, scope
-from .._hook import Undo
+from .._patch import Undo
 
 
 def _carried(fn: Callable[..., Any]) -> Callable[..., Any]:

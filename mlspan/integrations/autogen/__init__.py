@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from .._family import watch_family
-from .._hook import Hook, Undo, all_there
+from .._hook import Hook
+from .._patch import Undo, all_there
 from . import loop, models, tools, turns
 from .watched import Begin, opening, watched
 

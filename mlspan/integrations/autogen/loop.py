@@ -12,7 +12,8 @@ from opentelemetry import trace
 
 from ...tracing.context import _within as within
 from ...tracing.context import scope
-from .._hook import Hook, Undo, replace, tap, watch
+from .._hook import Hook
+from .._patch import Undo, replace, tap, watch
 
 _RUNTIME: Final = "autogen_core._single_threaded_agent_runtime"
 _Patches = Iterator[tuple[str, Callable[[], Undo]]]

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ...tracing.records import Observe, Record
-from .._hook import Call, Hook, Undo, methods
+from .._hook import Call, Hook, methods
+from .._patch import Undo
 from . import chat, media, objects, realtime, responses
 from ._read import Ask
 

@@ -15,8 +15,9 @@ from ...tracing.live import Live
 from ...tracing.messages import Message, Part, loads
 from ...tracing.records import Agent, Chat, Named, Record, Step, Tool, Workflow
 from ...tracing.setup import runtime
-from .._hook import Hook, Undo
+from .._hook import Hook
 from .._parts import plain
+from .._patch import Undo
 from . import responses
 from ._read import count
 

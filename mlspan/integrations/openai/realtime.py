@@ -13,7 +13,8 @@ from ...tracing.live import Live, go
 from ...tracing.messages import Draft, Message, Part
 from ...tracing.records import Chat, Request
 from ...tracing.setup import runtime
-from .._hook import Hook, Seen, Undo, all_there, tap, when_imported
+from .._hook import Hook
+from .._patch import Seen, Undo, all_there, tap, when_imported
 from ._read import count, provider
 from .responses import message, parts_of
 

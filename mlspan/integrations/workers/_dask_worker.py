@@ -10,7 +10,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 
 from ..._guard import guard
 from .._carry import restored
-from .._hook import Undo, all_there, replace
+from .._patch import Undo, all_there, replace
 
 NAME: Final = "mlspan"  # of the annotation and of the plugin
 _carried: ContextVar[str | None] = ContextVar("mlspan_dask_task", default=None)

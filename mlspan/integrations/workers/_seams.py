@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .._carry import task
-from .._hook import Hook, Undo, all_there, replace
+from .._hook import Hook
+from .._patch import Undo, all_there, replace
 
 Make = Callable[[Any], Any]  # the original -> what stands in its place
 

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from ..._guard import guard
 from .._carry import capture, restored
-from .._hook import Hook, Undo
+from .._hook import Hook
+from .._patch import Undo
 
 _HEADER: Final = "mlspan"
 _running: dict[str, ExitStack] = {}  # by task id

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from ..._guard import tell_once
 from .._carry import capture
-from .._hook import Hook, Undo, all_there, replace
+from .._hook import Hook
+from .._patch import Undo, all_there, replace
 
 _NAME: Final = "mlspan"  # of the annotation
 

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from ..._guard import guard, tell_once
 from .._carry import capture
-from .._hook import Hook, Undo, all_there, replace
+from .._hook import Hook
+from .._patch import Undo, all_there, replace
 from ._spark_daemon import PROPERTY
 
 _SETTING: Final = "spark.python.daemon.module"
