@@ -328,3 +328,33 @@ def test_odd_chunks(client: openai.OpenAI, scripted: Any, spans: Spans, events: 
     scripted.clear()
     scripted.stream(*events)
     assert with_us == [got.to_dict(warnings=False) for got in start(client)]
+
+
+def test_pieces_of_text_among_others(client: openai.OpenAI, scripted: Any, spans: Spans) -> None:
+    """Chunks of text alone are read apart from those that bring more: each piece lands where it belongs, in order."""
+    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    deltas: list[tuple[int, dict[str, Any]]] = [
+        (0, {"role": "assistant", "content": "", "refusal": None}),
+        (0, {"content": "a"}),
+        (1, {"content": "x"}),
+        (0, {"content": "b", "reasoning_content": "hm"}),
+        (0, {"content": "c"}),
+        (0, {"content": ""}),
+        (1, {"content": "y"}),
+        (2, {"content": ""}),
+        (2, {"tool_calls": [call]}),
+        (2, {"content": ""}),
+    ]
+    events = [chunk() | {"choices": [{"index": index, "delta": delta}]} for index, delta in deltas]
+    scripted.stream(*events, "[DONE]")
+    assert len(list(start(client, n=3))) == len(deltas)
+    answers = content(spans.one(), "gen_ai.output.messages")
+    assert [answer["parts"] for answer in answers] == [
+        [text("a"), {"type": "reasoning", "content": "hm"}, text("bc")],
+        [text("xy")],
+        [{"type": "tool_call", "id": "call_1", "name": "f", "arguments": {}}],
+    ]
+
+
+def text(said: str) -> dict[str, str]:
+    return {"type": "text", "content": said}

@@ -113,8 +113,8 @@ def _goes_on(draft: Draft, got: Any) -> bool:
         delta = choice.delta
         if delta.__pydantic_fields_set__ != _TEXT or delta.__pydantic_extra__ or choice.finish_reason or got.usage:
             return False
-        if isinstance(delta.content, str) and isinstance(choice.index, int):
-            draft.choice(choice.index).say(delta.content)
+        if (piece := delta.content) and isinstance(piece, str) and isinstance(choice.index, int):
+            draft.choice(choice.index).say(piece)
             return True
     except (AttributeError, TypeError, ValueError):  # no chunk, or one of another shape
         pass
