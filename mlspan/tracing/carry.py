@@ -93,12 +93,8 @@ def restored(carried: Mapping[str, Any], *, wait: bool = True) -> Iterator[None]
 @contextmanager
 def _around(carried: Mapping[str, Any]) -> Iterator[None]:
     above = _PROPAGATOR.extract(carried["headers"], otel.Context())
-    token = otel.attach(above)
-    try:
-        with context._within(context.Scope(**carried["scope"])):
-            yield
-    finally:
-        context.detach(token, above)
+    with context.attached(above), context._within(context.Scope(**carried["scope"])):
+        yield
 
 
 def _settings(config: Config) -> dict[str, Any]:

@@ -95,6 +95,16 @@ def _within(change: Scope) -> Iterator[None]:
         _forget(token, change, NOWHERE)
 
 
+@contextmanager
+def attached(around: otel.Context) -> Iterator[None]:
+    """*around* is OpenTelemetry's current context inside the block."""
+    token = otel.attach(around)
+    try:
+        yield
+    finally:
+        detach(token, around)
+
+
 def detach(token: Token[otel.Context], attached: otel.Context) -> None:
     """``otel.detach(token)``, after which *attached* is not what is current, whatever a finalizer did meanwhile."""
     otel.detach(token)

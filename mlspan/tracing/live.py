@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from itertools import chain
 from time import perf_counter
 from types import TracebackType
@@ -19,7 +19,7 @@ from opentelemetry.trace import Span, Status, StatusCode
 from .._guard import guard, swallow
 from . import semconv as sc
 from .causes import link
-from .context import NOWHERE, detach, scope, surroundings
+from .context import NOWHERE, attached, detach, scope, surroundings
 from .envelope import Envelope, Wire, body_read, watched_as
 from .records import HIDE, Chat, Embeddings, ModelCall, Observe, Record
 from .spans import SPAN, Draw
@@ -115,14 +115,9 @@ class Live:
         if error is not None or not self._handed_over:
             self.finish(error)
 
-    @contextmanager
-    def current(self) -> Iterator[None]:
+    def current(self) -> AbstractContextManager[None]:
         """Our span is current inside the block, whose end does not end it."""
-        token = otel.attach(self.context)
-        try:
-            yield
-        finally:
-            detach(token, self.context)
+        return attached(self.context)
 
     def result(self, value: Any) -> Any:
         """Record *value* and return it; a stream or an unread answer comes back watched, and finishes us at its end."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 from opentelemetry import context as otel
 
 from ...tracing.context import _within as within
-from ...tracing.context import active_run_id, detach, scope
+from ...tracing.context import active_run_id, attached, scope
 from .._patch import Undo
 
 
@@ -24,12 +24,8 @@ def _carried(fn: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(fn)
     def carried(*args: Any, **kwargs: Any) -> Any:
-        token = otel.attach(context)
-        try:
-            with within(around):
-                return fn(*args, **kwargs)
-        finally:
-            detach(token, context)
+        with attached(context), within(around):
+            return fn(*args, **kwargs)
 
     return carried
 

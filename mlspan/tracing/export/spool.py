@@ -153,11 +153,11 @@ class Spool:
         stored: dict[int, list[bytes]] = {}
         for one in fresh:
             stored.setdefault(one.number, []).append(one.packed.span)
-        for parcel in ready:
-            if parcel.number not in changed:
-                data = stored.get(parcel.number, [])
-                whole = len(data) == len(parcel.spans)
-                with self._lock:
+        with self._lock:
+            for parcel in ready:
+                if parcel.number not in changed:
+                    data = stored.get(parcel.number, [])
+                    whole = len(data) == len(parcel.spans)
                     self._recent.keep(replace(parcel, stored=data) if whole else parcel, sum(map(len, data)))
 
     def _release(self, numbers: Sequence[int]) -> None:
