@@ -1,6 +1,6 @@
-"""Where spans go, what they may say, and spans of your own.
+"""Configure where traces go and what they may contain, and record spans of your own.
 
-The functions here are the public surface; the modules beside it hold what they are made of.
+The functions listed in ``__all__`` are the public interface. The modules in this package implement them.
 """
 
 from __future__ import annotations
@@ -66,48 +66,53 @@ def configure(
     service_name: str | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Set where traces go and what they may say. Optional: each setting has an environment variable and a default.
+    """Set where traces go and what they may contain. Every setting has a default and an environment variable.
 
-    An argument counts over the policy of whoever runs the machine, that over ``MLSPAN_<NAME>``, that over
-    OpenTelemetry's and MLflow's own variables; what the policy locks counts over all. A second call replaces the
-    first, whose spans are sent.
+    An argument overrides the policy file of the machine's administrator. The policy overrides ``MLSPAN_<NAME>``, which
+    overrides OpenTelemetry's and MLflow's own variables. A setting that the policy locks overrides everything. A second
+    call replaces the settings of the first; spans that were already recorded are still sent.
 
     Args:
-        tracking_uri: MLflow's tracking server or database; ``"none"`` for none. Default: what MLflow itself would use.
-        experiment: name or id of the MLflow experiment; a name that is new is created.
-        run: id of an MLflow run that traces belong to when none is active.
-        otlp_endpoint: an OTLP receiver to send the same spans to. Default: ``OTEL_EXPORTER_OTLP_ENDPOINT``, if set.
-        otlp_protocol: how to speak to it; ``http/protobuf`` if nothing is said.
-        capture_content: whether messages, tool arguments and results are recorded; True if nothing is said.
+        tracking_uri: MLflow's tracking server or database; ``"none"`` turns MLflow off. Default: what MLflow itself
+            would use.
+        experiment: name or id of the MLflow experiment; it is created if the name is new.
+        run: id of the MLflow run that traces belong to when no run is active.
+        otlp_endpoint: an OTLP receiver that gets the same spans. Default: ``OTEL_EXPORTER_OTLP_ENDPOINT``, if set.
+        otlp_protocol: the protocol of that receiver. Default: ``http/protobuf``.
+        capture_content: whether to record messages, tool arguments and results. Default: True.
         redact: a function from text to text, or regular expressions whose matches become ``[redacted]``. It is applied
-            to all content, to exceptions, and before anything is stored to all other text, other libraries' spans too.
-        max_content_bytes: the most that one attribute may hold of content (1 MiB); what is longer is cut, and says so.
-        sample_ratio: the share of traces to keep, from 0 to 1, chosen by trace id.
-        keep: which traces to keep once they have ended: those that failed, slow and costly ones whole, of the rest a
-            share. Default: all. It is applied to what ``sample_ratio`` has left, before MLflow and ``otlp_endpoint``.
-        durability: how much a killed process may lose: ``"batch"`` (the default), what ended in the last second or so;
-            ``"span"``, nothing that has ended; ``"none"``, all that was not yet sent: nothing is written to disk.
+            to all content and exceptions, and, before anything is stored, to all other text, including the spans of
+            other libraries.
+        max_content_bytes: the most bytes of content in one attribute (1 MiB). Longer content is cut and marked as cut.
+        sample_ratio: the share of traces to record, from 0 to 1, chosen by trace id.
+        keep: which traces to keep once they have ended: failed, slow and costly ones whole, and a share of the rest.
+            Default: all. It applies to the traces that ``sample_ratio`` has left, for MLflow and ``otlp_endpoint``.
+        durability: how much a killed process may lose. ``"batch"`` (the default): what ended in the last second or so.
+            ``"span"``: nothing that has ended. ``"none"``: all that was not sent yet; nothing is written to disk.
         spool_dir: the folder in which spans wait to be sent. Default: ``$XDG_STATE_HOME/mlspan/spool``, which is
             ``~/.local/state/mlspan/spool``.
-        spool_bytes: the most that the folder may hold (512 MiB); spans that come on top are dropped and counted.
-        spool_age: seconds after which a span that nobody has taken is dropped and counted (7 days).
-        service_name: ``service.name`` of the spans, where the application has set no TracerProvider of its own.
+        spool_bytes: the most bytes that the folder may hold (512 MiB). Spans beyond that are dropped and counted.
+        spool_age: seconds after which a span that was not delivered is dropped and counted (7 days).
+        service_name: ``service.name`` of the spans, if the application has set no TracerProvider of its own.
         tags: tags of every trace.
 
     Raises:
-        ValueError: a value is not one of those above.
+        ValueError: an argument has a value that its setting does not take.
     """
     _setup.start(_config.resolve(locals()))
 
 
 def flush(timeout: float = 30.0) -> bool:
-    """Wait until all that has ended is stored, at most *timeout* seconds; False if it is not."""
+    """Wait until all ended spans are stored by every backend.
+
+    Return False if that takes more than *timeout* seconds.
+    """
     now = _setup.runtime()
     return now is None or now.flush(timeout)
 
 
 def shutdown(timeout: float = 30.0) -> bool:
-    """End abandoned streams, :func:`flush`, and record no more until somebody calls configure or autolog."""
+    """End abandoned streams, :func:`flush`, and stop recording until the next call of configure or autolog."""
     return _setup.stop(timeout)
 
 
@@ -118,15 +123,15 @@ def drain(
     timeout: float = 0.0,
     progress: Callable[[Drained], object] | None = None,
 ) -> Drained:
-    """Send what processes that are gone have left on disk: after an outage, or from a job that runs now and then.
+    """Send the spans that ended processes have left on disk, for example after an outage or from a periodic job.
 
-    Needs no ``configure``: each spool says where its spans go. What a process that lives has waiting is its own to
-    send. Credentials are never kept there: they come from the environment, as always.
+    No ``configure`` is needed: each spool says where its spans go. The spool of a process that is still running is left
+    to that process. Credentials are never stored on disk; they come from the environment.
 
     Args:
         spool_dir: as in :func:`configure`.
-        tracking_uri: send traces there instead of where they were meant to go.
-        timeout: seconds in which a backend that is away is asked again; 0: each is asked once.
+        tracking_uri: send the traces there instead of to their original destination.
+        timeout: seconds during which an unavailable backend is retried; 0 tries each backend once.
         progress: called with the counts so far after each batch.
 
     Returns:
@@ -136,22 +141,22 @@ def drain(
 
 
 def dead(*, spool_dir: str | os.PathLike[str] | None = None) -> list[Dead]:
-    """What was set aside as no backend takes it, each with its reason; the oldest first."""
+    """Return the spans that were set aside because no backend accepts them, each with its reason, oldest first."""
     from .export.dead import read
 
     return read(_keeping(_config.resolve({"spool_dir": spool_dir})))
 
 
 def current_trace_id() -> str | None:
-    """The id of the trace that the caller is in, 32 hexadecimal digits; None outside of any."""
+    """Return the id of the caller's trace, 32 hexadecimal digits, or None outside of any trace."""
     context = _otel.get_current_span().get_span_context()
     return f"{context.trace_id:032x}" if context.is_valid else None
 
 
 def trace_url(trace_id: str | None = None) -> str | None:
-    """The address of a trace in MLflow's viewer: the current trace if no id is given.
+    """Return the address of a trace in MLflow's viewer. Default: the current trace.
 
-    May ask the tracking server for the experiment. None outside of any trace, or where no MLflow is in use.
+    This may ask the tracking server for the experiment. Return None outside of any trace, or if MLflow is not in use.
     """
     trace_id, now = trace_id or current_trace_id(), _setup.runtime()
     return None if trace_id is None or now is None else now.trace_url(trace_id)

@@ -1,6 +1,4 @@
-"""What surrounds a call here, as text, and put back around a task in another process: the caller's span, session, user,
-tags and run, and where traces go.
-"""
+"""Propagation: the caller's span, session, user, tags, run and settings as text, restored around a task elsewhere."""
 
 from __future__ import annotations
 
@@ -27,48 +25,53 @@ from .config import Config, resolve
 
 _PROPAGATOR: Final = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
 _VARIABLES: Final = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
-_OF_THIS_MACHINE: Final = {"redact", "spool_dir"}  # settings that another machine cannot take as they are
-_FLUSH_WITHIN: Final = 3.0  # seconds that a task's end may wait for a backend
-_ASK_AGAIN_AFTER: Final = 30.0  # seconds without waiting for a backend that was away
+_OF_THIS_MACHINE: Final = {"redact", "spool_dir"}  # settings that mean nothing on another machine
+_FLUSH_WITHIN: Final = 3.0  # seconds that the end of a task may wait for the backend
+_ASK_AGAIN_AFTER: Final = 30.0  # seconds during which an unavailable backend is not waited for
 
-_process = secrets.token_hex(8)  # of this process, whatever its id: ids repeat
+_process = secrets.token_hex(8)  # identifies this process; process ids repeat
 _away_until = 0.0
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: globals().__setitem__("_process", secrets.token_hex(8)))
 
 
 def capture(*, near: bool = False) -> dict[str, Any] | None:
-    """What surrounds the caller, ready for JSON; None after a shutdown.
+    """Return what a task has to know of its caller, ready for JSON; None after a shutdown.
 
-    *near*: for a process that this one starts, which may know the credentials in an address. A store elsewhere is to
-    find them in its own ``MLFLOW_TRACKING_URI``.
+    Args:
+        near: for a process that this one starts, which may see the credentials in an address. Other processes find
+            credentials in their own ``MLFLOW_TRACKING_URI``.
     """
     now = setup.runtime()
     if now is None:
         return None
     headers: dict[str, str] = {}
     _PROPAGATOR.inject(headers)
-    if (at := get_current_span().get_span_context()).is_valid:
-        context.share(at.trace_id)
-    around = asdict(context.scope())
-    around["around_run"] = context.active_run_id() or around["around_run"]
+    if (caller := get_current_span().get_span_context()).is_valid:
+        context.share(caller.trace_id)
+    scope = asdict(context.scope())
+    scope["around_run"] = context.active_run_id() or scope["around_run"]
     settings = _settings(now.config)
     variables = _variables(now.config)
     if not near:
         settings, variables = _bare(settings), _bare(variables)
-    return {"process": _process, "headers": headers, "scope": around, "settings": settings, "variables": variables}
+    return {"process": _process, "headers": headers, "scope": scope, "settings": settings, "variables": variables}
 
 
 def is_here(carried: Mapping[str, Any]) -> bool:
-    """Whether this is the process that captured."""
+    """Return whether *carried* was captured in this process."""
     return bool(carried["process"] == _process)
 
 
 @contextmanager
 def restored(carried: Mapping[str, Any], *, wait: bool = True) -> Iterator[None]:
-    """Run a task inside: what :func:`capture` saw surrounds it, and what it has recorded is stored when it ends.
+    """Run a task inside the block with its caller's context, and store the spans that it has recorded at the end.
 
-    In the process that captured, only the surroundings are put back.
+    In the process that captured, only the context is restored.
+
+    Args:
+        carried: what :func:`capture_context` returned.
+        wait: whether the end of the block waits for the backend.
     """
     if is_here(carried):
         with _around(carried):
@@ -92,14 +95,15 @@ def restored(carried: Mapping[str, Any], *, wait: bool = True) -> Iterator[None]
 
 @contextmanager
 def _around(carried: Mapping[str, Any]) -> Iterator[None]:
-    above = _PROPAGATOR.extract(carried["headers"], otel.Context())
-    with context.attached(above), context._within(context.Scope(**carried["scope"])):
+    """Make the carried span context, baggage and call scope current inside the block."""
+    caller_context = _PROPAGATOR.extract(carried["headers"], otel.Context())
+    with context.attached(caller_context), context._within(context.Scope(**carried["scope"])):
         yield
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """What of *config* is not the default."""
-    given = {f.name: getattr(config, f.name) for f in fields(Config) if f.name not in _OF_THIS_MACHINE}
+    """Return the settings of *config* that differ from the defaults, in a form that JSON can hold."""
+    given = {field.name: getattr(config, field.name) for field in fields(Config) if field.name not in _OF_THIS_MACHINE}
     changed = {name: value for name, value in given.items() if value != getattr(_DEFAULT, name)}
     if config.redact is not None:
         changed |= _redaction(config.redact)
@@ -112,7 +116,10 @@ _DEFAULT: Final = Config()
 
 
 def _redaction(redact: Any) -> dict[str, Any]:
-    """A function travels by its name. What has none leaves no content to redact: none is recorded over there."""
+    """Return the settings that carry *redact* to another process.
+
+    A function travels as its importable name. If it has none, content cannot be redacted there, so none is recorded.
+    """
     if not callable(redact):
         patterns = [redact] if isinstance(redact, str) else redact
         return {"redact": [getattr(pattern, "pattern", pattern) for pattern in patterns]}
@@ -127,45 +134,47 @@ def _redaction(redact: Any) -> dict[str, Any]:
 
 
 def _variables(config: Config) -> dict[str, str]:
-    """Where MLflow logs from here, for the runs that a task starts."""
+    """Return MLflow's environment variables for the runs that a task starts."""
     from .export.mlflow import _default_uri
 
-    said = {name: value for name in _VARIABLES if (value := os.environ.get(name))}
-    if "MLFLOW_TRACKING_URI" not in said and config.tracking_uri not in {None, "none"}:
-        said["MLFLOW_TRACKING_URI"] = str(config.tracking_uri)
-    said["MLFLOW_TRACKING_URI"] = _settled(said.get("MLFLOW_TRACKING_URI") or _default_uri(Path.cwd()))
-    return said
+    variables = {name: value for name in _VARIABLES if (value := os.environ.get(name))}
+    if "MLFLOW_TRACKING_URI" not in variables and config.tracking_uri not in {None, "none"}:
+        variables["MLFLOW_TRACKING_URI"] = str(config.tracking_uri)
+    variables["MLFLOW_TRACKING_URI"] = _settled(variables.get("MLFLOW_TRACKING_URI") or _default_uri(Path.cwd()))
+    return variables
 
 
 def _settled(uri: str) -> str:
+    """Return *uri* with the path of a database made absolute."""
     from .export.address import settled
 
     return settled(uri)
 
 
-def _bare(said: dict[str, Any]) -> dict[str, Any]:
+def _bare(values: dict[str, Any]) -> dict[str, Any]:
+    """Return *values* with the credentials removed from each tracking URI."""
     from .export.address import bare
 
-    return {name: bare(value) if name.lower().endswith("tracking_uri") else value for name, value in said.items()}
+    return {name: bare(value) if name.lower().endswith("tracking_uri") else value for name, value in values.items()}
 
 
 def _configure(carried: Mapping[str, Any]) -> None:
-    """Take the settings over, unless this process's own code has made its own."""
+    """Apply the carried settings, unless this process's own code has set its own."""
     from .export.address import bare, full
 
     for name, value in carried["variables"].items():
-        said = full(value) if name == "MLFLOW_TRACKING_URI" else value
-        if os.environ.get(name) not in {said, value}:
-            os.environ[name] = said
+        own_value = full(value) if name == "MLFLOW_TRACKING_URI" else value
+        if os.environ.get(name) not in {own_value, value}:
+            os.environ[name] = own_value
             if name == "MLFLOW_TRACKING_URI" and (mlflow := sys.modules.get("mlflow")) is not None:
-                mlflow.set_tracking_uri(said)
+                mlflow.set_tracking_uri(own_value)
     now, settings = setup.runtime(), dict(carried["settings"])
     if now is not None and _bare(_settings(now.config)) == _bare(settings):
         return
     if now is not None and now.config not in _ours and now.config != resolve({}):
         return
-    if (by := settings.pop("redact_by", None)) is not None:
-        settings["redact"] = _named(by)
+    if (redactor_name := settings.pop("redact_by", None)) is not None:
+        settings["redact"] = _named(redactor_name)
         settings["capture_content"] = settings["redact"] is not None and settings.get("capture_content", True)
     if (uri := settings.get("tracking_uri")) is not None and uri != "none":
         settings["tracking_uri"] = full(bare(uri)) if bare(uri) == uri else uri
@@ -175,10 +184,11 @@ def _configure(carried: Mapping[str, Any]) -> None:
     setup.start(config)
 
 
-_ours: list[Config] = []  # what was carried here, rather than set by this process's own code
+_ours: list[Config] = []  # configurations that came with a task, not from this process's code
 
 
 def _named(name: str) -> Any:
+    """Import the redact function *name*, written ``module:function``. Return None and warn once if that fails."""
     import importlib
 
     module, _, function = name.partition(":")
@@ -190,7 +200,10 @@ def _named(name: str) -> Any:
 
 
 def _store(now: setup.Runtime | None, ends: int, *, wait: bool) -> None:
-    """Wait for the backend, not long, and not again soon if it is away: then the disk has it."""
+    """Send the spans of a task, and wait at most 3 seconds for the backend.
+
+    If the backend was unavailable, spans are only written to disk for the next 30 seconds.
+    """
     global _away_until
     if now is None or now.ends() == ends:
         return
@@ -208,7 +221,7 @@ _parent_run: ContextVar[str | None] = ContextVar("mlspan_parent_run", default=No
 
 
 class _Parent:
-    """For MLflow's registry of run contexts: a run that a task starts is a child of the caller's."""
+    """A provider in MLflow's registry of run contexts: a run that a task starts becomes a child of the caller's run."""
 
     def in_context(self) -> bool:
         return _parent_run.get() is not None
@@ -218,6 +231,7 @@ class _Parent:
 
 
 def _follow_parent() -> None:
+    """Register the parent provider, once, as soon as MLflow is imported."""
     global _followed
     if not _followed:
         import wrapt

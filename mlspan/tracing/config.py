@@ -1,4 +1,4 @@
-"""One frozen Config, resolved once: argument, policy, ``MLSPAN_*``, then OpenTelemetry's and MLflow's variables."""
+"""Configuration: one frozen Config, resolved from arguments, policy and environment variables."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from .keep import Keep
 
 
 def _flag(text: str) -> bool:
+    """Parse a boolean. Raise ValueError if *text* is none of true, false, yes, no, 1 and 0."""
     try:
         return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.strip().lower()]
     except KeyError:
@@ -24,16 +25,16 @@ def _flag(text: str) -> bool:
 
 
 def _mapping(text: str) -> dict[str, str]:
-    """``a=1,b=2``, as OTEL_RESOURCE_ATTRIBUTES has it."""
+    """Parse ``a=1,b=2``, the format of OTEL_RESOURCE_ATTRIBUTES. Raise ValueError for anything else."""
     pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
-    if any(not sep for _, sep, _ in pairs):
+    if any(not separator for _, separator, _ in pairs):
         msg = "takes key=value pairs with commas between them"
         raise ValueError(msg)
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def _patterns(text: str) -> list[str]:
-    """A JSON list of regular expressions, or one expression."""
+    """Parse a JSON list of regular expressions, or a single expression. Raise ValueError for other JSON."""
     found = json.loads(text) if text.lstrip().startswith("[") else [text]
     if not all(isinstance(pattern, str) for pattern in found):
         msg = "takes a regular expression, or a JSON list of them"
@@ -42,7 +43,7 @@ def _patterns(text: str) -> list[str]:
 
 
 def _genai_capture(text: str) -> bool:
-    """OpenTelemetry's own switch. We write no events, so what is meant for events only is not captured."""
+    """Parse OpenTelemetry's own switch. We write no events, so a mode that asks for events only captures nothing."""
     mode = text.strip().upper()
     if mode not in {"NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT", "TRUE", "FALSE"}:
         log.warning("mlspan: capture mode %r is unknown: no content is captured", text)
@@ -50,16 +51,18 @@ def _genai_capture(text: str) -> bool:
 
 
 def setting(default: Any, **environ: Callable[[str], Any]) -> Any:
-    """A field and its environment variables, the first that is set counting, each with what reads it.
+    """Return a dataclass field with its environment variables; the first variable that is set is used.
 
-    A reader raises ValueError, whose text says what the variable takes.
+    Args:
+        default: the value if nothing is set.
+        environ: a parser for each variable. It raises ValueError with a text that says what the variable takes.
     """
     return field(default=default, metadata={"environ": environ})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The settings of :func:`mlspan.tracing.configure`, where each is described. Raises ValueError for a bad value."""
+    """The settings of :func:`mlspan.tracing.configure`, which describes each. Raises ValueError for a bad value."""
 
     tracking_uri: str | None = setting(None, MLSPAN_TRACKING_URI=str)
     experiment: str | None = setting(None, MLSPAN_EXPERIMENT=str)
@@ -94,57 +97,67 @@ class Config:
 
 
 def _require(holds: bool, what: str) -> None:
+    """Raise ValueError with the message *what* unless *holds* is true."""
     if not holds:
         raise ValueError(what)
 
 
 def resolve(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Config:
-    """The Config of *arguments*, of which None counts as not given, over the policy, over *environ*.
+    """Return the Config of *arguments* over the policy over *environ*; an argument that is None counts as not given.
 
-    Raises ValueError for a bad argument. A bad variable is one log line, and as if it were not set. What the policy
-    locks counts over all, and one line says so to who wants it looser.
+    A bad variable is logged and ignored. A setting that the policy locks overrides everything; a caller who asks for a
+    looser value gets one log line.
+
+    Raises:
+        ValueError: an argument is bad.
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     policy = _policy.current()
     for setting_ in fields(Config):
         given = arguments.get(setting_.name)
         if given is not None:
-            found[setting_.name] = _checked(setting_.name, given)
+            values[setting_.name] = _checked(setting_.name, given)
         if setting_.name in policy.settings:
-            said, file = policy.settings[setting_.name]
+            policy_value, file = policy.settings[setting_.name]
             if setting_.name in policy.locked:
-                found[setting_.name] = _held(setting_.name, said, given, file)
+                values[setting_.name] = _held(setting_.name, policy_value, given, file)
             else:
-                found.setdefault(setting_.name, said)
-        if setting_.name in found:
+                values.setdefault(setting_.name, policy_value)
+        if setting_.name in values:
             continue
         for name, read in setting_.metadata["environ"].items():
             if text := environ.get(name):
                 try:
-                    found[setting_.name] = _checked(setting_.name, read(text))
+                    values[setting_.name] = _checked(setting_.name, read(text))
                 except ValueError as error:
                     log.warning("mlspan: %s=%r is ignored: %s", name, text, error)
                 break
-    return Config(**found)
+    return Config(**values)
 
 
 def _held(name: str, locked: Any, given: Any, file: Any) -> Any:
-    """What the policy has locked, or what is tighter; content may be kept in, redacted more and cut shorter."""
+    """Return the value that the policy has locked, or a stricter one that was given.
+
+    Stricter means: less content captured, more redacted, content cut shorter.
+    """
     if given is None:
         return locked
     if name == "redact":
         return _both(locked, given)
     if name == "capture_content":
-        held = locked and given
+        allowed = locked and given
     else:
-        held = min(locked, given) if name == "max_content_bytes" else locked
-    if held != given:
+        allowed = min(locked, given) if name == "max_content_bytes" else locked
+    if allowed != given:
         tell_once("mlspan: %s=%r is locked by the policy %s: %r does not count", name, locked, file, given)
-    return held
+    return allowed
 
 
 def _both(first: Redact, then: Redact) -> Redact:
-    """Both, in this order; expressions stay expressions, so that they can go to workers."""
+    """Return both redactions, applied in this order.
+
+    Expressions stay expressions, so that they can be sent to workers.
+    """
     if not callable(first) and not callable(then):
         return [*([first] if isinstance(first, str) else first), *([then] if isinstance(then, str) else then)]
     one, other = redactor(first), redactor(then)
@@ -152,7 +165,7 @@ def _both(first: Redact, then: Redact) -> Redact:
 
 
 def check(settings: Mapping[str, Any]) -> None:
-    """Raises ValueError where *settings*, by name, are none of Config's, or have values that it does not take."""
+    """Raise ValueError if *settings*, by name, has an unknown name or a value that its setting does not take."""
     known = {setting_.name for setting_ in fields(Config)}
     if unknown := settings.keys() - known:
         raise ValueError(f"no such setting: {', '.join(sorted(unknown))}")
@@ -160,5 +173,6 @@ def check(settings: Mapping[str, Any]) -> None:
 
 
 def _checked(name: str, value: Any) -> Any:
+    """Return *value*. Raise ValueError if the setting *name* does not take it."""
     Config(**{name: value})
     return value

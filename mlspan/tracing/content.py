@@ -1,4 +1,4 @@
-"""What may leave the process of what was said: off, redacted, cut to size, and always valid JSON."""
+"""The content policy: whether content is recorded, redacted and cut to size, and how it becomes valid JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .._guard import FAILED, tell_once
 
 Redact: TypeAlias = Callable[[str], str] | Iterable[str | re.Pattern[str]]
 REDACTED = "[redacted]"
-_KEYS = frozenset(  # of the message schemas, and below the words that stand under them
+_KEYS = frozenset(  # keys of the message schemas; below, the fixed words that stand under them
     {"arguments", "content", "file_id", "finish_reason", "id", "mime_type", "modality"}
     | {"name", "parts", "response", "role", "type", "uri"}
 )
@@ -25,15 +25,16 @@ _WORDS = frozenset(
     | {"audio", "document", "image", "video"}
     | {"content_filter", "error", "length", "stop"}
 )
-# Strict integers: MLflow cannot give back a trace that holds one beyond 64 bits, so those take the slow path below.
+# Strict integers: MLflow cannot return a trace that holds an integer beyond 64 bits, so those take the slow path below.
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_STRICT_INTEGER
 _INT64 = range(-(2**63), 2**63)
 
 
 def redactor(redact: Redact | None) -> Callable[[str], str] | None:
-    """One function from text to text; of patterns, each match becomes ``[redacted]``.
+    """Return *redact* as one function from text to text; each match of a pattern becomes ``[redacted]``.
 
-    Raises ValueError where a pattern is not a valid regular expression.
+    Raises:
+        ValueError: a pattern is not a valid regular expression.
     """
     if redact is None or callable(redact):
         return redact
@@ -51,7 +52,7 @@ def redactor(redact: Redact | None) -> Callable[[str], str] | None:
     return apply
 
 
-_KEY = re.compile(  # of the providers' APIs, and what HTTP says who one is with
+_KEY = re.compile(  # API keys of the providers, and HTTP's credentials
     r"""\b(?:(?:sk|rk|pk|xai|pplx|nvapi|glpat)-(?=[\w-]*\d)[\w-]{16,}|(?:gsk|hf|r8|gh[pousr]|github_pat)_\w{20,}
     |AIza[\w-]{30,}|AKIA[A-Z0-9]{16}|xox[abprs]-[\w-]{10,})|\b(?:Bearer|Basic)\ [\w.~+/=-]{16,}""",
     re.VERBOSE,
@@ -82,7 +83,7 @@ _HINTS = (
 
 
 def mask_keys(text: str) -> str:
-    """*text* without keys of well-known APIs: errors quote them, and other people's spans may hold anything."""
+    """Return *text* without keys of well-known APIs: error messages quote them, and foreign spans may hold anything."""
     if len(text) >= _SHORTEST_KEY:
         for hint in _HINTS:
             if hint in text:
@@ -91,7 +92,13 @@ def mask_keys(text: str) -> str:
 
 
 class Policy:
-    """How content is written: *capture* it at all, *redact* every string of it, at most *limit* bytes an attribute."""
+    """The rules by which content is written to attributes.
+
+    Args:
+        capture: whether content is recorded at all.
+        redact: a function that is applied to every string.
+        limit: the most bytes of one attribute.
+    """
 
     __slots__ = ("_redact", "capture", "limit")
 
@@ -99,36 +106,36 @@ class Policy:
         self.capture, self._redact, self.limit = capture, redact, limit
 
     def text(self, value: str) -> str:
-        """For free text that stands outside of messages: an exception's message, a status."""
+        """Return text that is not part of a message, such as a status, redacted and cut to the limit."""
         if self._redact is None and len(value) < self.limit and value.isascii():
             return str(value)
         if self._redact is not None:
             try:
                 value = str(self._redact(value))
-            except Exception as error:  # noqa: BLE001  # as below
+            except Exception as error:  # noqa: BLE001  # as in write_json
                 value = _not_recorded(error)
         return _cut_text(clean(value), self.limit)
 
     def error(self, value: str) -> str:
-        """For what an exception says, which may quote the key that was refused."""
+        """Return the text of an exception, redacted and cut; it may quote the API key that was refused."""
         return self.text(mask_keys(value))
 
     def json(self, value: object) -> str:
-        """*value* as JSON text: redacted, and cut where it is longer than the limit."""
+        """Return *value* as JSON, redacted, and cut if it is longer than the limit."""
         if self._redact is not None:
             try:
                 value = _redacted(snapshot(value), self._redact)
-            except Exception as error:  # noqa: BLE001  # the user's function: nothing unredacted may leave
+            except Exception as error:  # noqa: BLE001  # the user's function failed: nothing unredacted may leave
                 value = [] if isinstance(value, list) else _not_recorded(error)
         written = to_json(value)
         return written if len(written) <= self.limit // 4 or _size(written) <= self.limit else self._cut(value)
 
     def string(self, value: object) -> str:
-        """Text as it is, anything else as JSON: for an attribute that the conventions define as a string."""
+        """Return text as it is and anything else as JSON, for an attribute that the conventions define as a string."""
         return self.text(value) if isinstance(value, str) else self.json(value)
 
     def _cut(self, value: object) -> str:
-        """The same shape with its long strings cut, longest first, until it fits."""
+        """Return JSON of the same shape that fits the limit: the longest strings are cut first."""
         value = _drop_bytes(_map_text(snapshot(value), clean), self.limit // 2)
         longest = self.limit
         while longest >= 16:
@@ -139,7 +146,10 @@ class Policy:
         return self._cut_items(value)
 
     def _cut_items(self, value: Any) -> str:
-        """Too much even with short strings: of a list keep the ends, of anything else say only how much it was."""
+        """Return JSON of a value that is too large even with short strings.
+
+        A list keeps its first and last items. Anything else is replaced by its size.
+        """
         whole = len(to_json(value))
         if isinstance(value, list):
             keep = len(value) // 2
@@ -155,12 +165,13 @@ class Policy:
 
 
 def _not_recorded(error: Exception) -> str:
+    """Warn once that the redact function failed, and return the text that replaces the content."""
     tell_once(FAILED + " %s; what it was given is not recorded", type(error).__name__)
     return "[not recorded: the redact function failed]"
 
 
 def _redacted(value: Any, redact: Callable[[str], str]) -> Any:
-    """*value* with every string redacted, keys included; the words that the message schemas are made of stay."""
+    """Return *value* with every string redacted, keys included; the words of the message schemas stay."""
     if isinstance(value, str):
         return str(redact(value))
     if isinstance(value, list):
@@ -176,7 +187,7 @@ def _redacted(value: Any, redact: Callable[[str], str]) -> Any:
 
 
 def to_json(value: object) -> str:
-    """JSON of anything at all: what JSON cannot say becomes its ``str``."""
+    """Return JSON of any value. What JSON cannot represent becomes its ``str``."""
     try:
         return orjson.dumps(value, default=_default, option=_OPTIONS).decode()
     except (TypeError, ValueError, RecursionError):  # lone surrogates, integers over 64 bits, cycles
@@ -184,7 +195,7 @@ def to_json(value: object) -> str:
 
 
 def clean(text: str) -> str:
-    """*text* as valid Unicode: a lone surrogate becomes "?", as no exporter could encode it."""
+    """Return *text* as valid Unicode: a lone surrogate, which no exporter can encode, becomes "?"."""
     if text.isascii():
         return text
     return text.encode("utf-8", "replace").decode() if _has_surrogate(text) else text
@@ -199,7 +210,7 @@ def _has_surrogate(text: str) -> bool:
 
 
 def _default(value: object) -> object:
-    """What orjson does not know: pydantic models, sets, exceptions, bytes and whatever else a caller passes around."""
+    """Convert a value that orjson does not know: a pydantic model, set, exception, bytes or any other object."""
     if callable(dump := getattr(value, "model_dump", None)):
         return dump(mode="json")
     if isinstance(value, (bytes, bytearray, memoryview)):
@@ -212,7 +223,10 @@ def _default(value: object) -> object:
 
 
 def snapshot(value: object, depth: int = 0) -> Any:
-    """*value* as dicts, lists and scalars of its own, so that it can be rewritten without touching the caller's."""
+    """Return *value* as new dicts, lists and scalars, so that rewriting it does not touch the caller's objects.
+
+    Integers beyond 64 bits become text, non-finite floats None, and values below 64 levels a mark.
+    """
     if value is None or isinstance(value, (str, bool)):
         return value
     if isinstance(value, int):
@@ -231,7 +245,7 @@ def snapshot(value: object, depth: int = 0) -> Any:
 
 
 def _map_text(value: Any, change: Callable[[str], str]) -> Any:
-    """*value* with every string in it changed, keys included."""
+    """Return *value* with *change* applied to every string, keys included."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):
@@ -242,7 +256,7 @@ def _map_text(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def _drop_bytes(value: Any, longest: int) -> Any:
-    """Half a picture is no picture: a blob that is over *longest* loses its bytes, and says how many."""
+    """Return *value* with the bytes of each blob over *longest* removed and counted: half a picture is useless."""
     if isinstance(value, list):
         return [_drop_bytes(item, longest) for item in value]
     if isinstance(value, dict):
@@ -254,10 +268,12 @@ def _drop_bytes(value: Any, longest: int) -> Any:
 
 
 def _size(text: str) -> int:
+    """Return the size of *text* in bytes of UTF-8."""
     return len(text) if text.isascii() else len(text.encode())
 
 
 def _cut_text(text: str, limit: int) -> str:
+    """Return *text* cut to *limit* bytes of UTF-8, with a mark that gives the full size."""
     size = _size(text)
     if size <= limit:
         return text

@@ -1,4 +1,4 @@
-"""From a Config to where spans go: sinks, how spans are kept until they are there, and the pipeline between."""
+"""Destinations: the sinks, the spool settings and the pipeline that a Config asks for."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def mlflow_sink(config: Config) -> MlflowSink | None:
-    """None where *config* wants no MLflow."""
+    """Return the sink for MLflow, or None if *config* turns MLflow off."""
     if config.tracking_uri == "none":
         return None
     from .export.mlflow import MlflowSink
@@ -34,23 +34,30 @@ def mlflow_sink(config: Config) -> MlflowSink | None:
 
 
 def needs_otlp(config: Config, provider: TracerProvider) -> bool:
-    """Whether it was asked for, or the environment names a receiver that *provider* lacks."""
+    """Return whether an OTLP sink was asked for, or the environment names a receiver that *provider* does not serve."""
     environ = os.environ
-    named = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    endpoint = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
     if config.otlp_endpoint is not None:
         return config.otlp_endpoint != "none"
-    return bool(named) and environ.get("OTEL_TRACES_EXPORTER") != "none" and not exports_otlp(provider)
+    return bool(endpoint) and environ.get("OTEL_TRACES_EXPORTER") != "none" and not exports_otlp(provider)
 
 
 def pipeline(config: Config, origin: Callable[[], Origin], mlflow: MlflowSink | None, *, by_otlp: bool) -> Pipeline:
-    """What spans of a provider go through. *mlflow* says where to; the pipeline has a sink of its own."""
+    """Return the pipeline for the spans of one provider.
+
+    Args:
+        config: the settings.
+        origin: returns the caller's destination and labels when a trace starts.
+        mlflow: a sink that says where MLflow is; the pipeline makes sinks of its own.
+        by_otlp: whether spans are also sent by OTLP.
+    """
     sinks: dict[Kind, tuple[Callable[[], Any], dict[str, Any]]] = {}
     if mlflow is not None:
         sinks["mlflow"] = (partial(mlflow_sink, config), {"tracking_uri": bare(settled(mlflow._uri))})
     if by_otlp:
         make = partial(OtlpSink, config.otlp_endpoint, config.otlp_protocol)
-        said = make()
-        sinks["otlp"] = (make, {"endpoint": bare(said.endpoint), "protocol": said.protocol})
+        example = make()
+        sinks["otlp"] = (make, {"endpoint": bare(example.endpoint), "protocol": example.protocol})
     return Pipeline(
         sinks,
         origin,
@@ -63,6 +70,7 @@ def pipeline(config: Config, origin: Callable[[], Origin], mlflow: MlflowSink | 
 
 
 def _assembly(config: Config) -> Assembly:
+    """Return what puts traces together, with tail sampling if *config* asks for it."""
     if config.sample_ratio >= 1 and config.keep is None:
         return Assembly()
     from .export.sampling import Sampling
@@ -71,13 +79,19 @@ def _assembly(config: Config) -> Assembly:
 
 
 def keeping(config: Config) -> Keeping:
-    """Where *config* has spans wait, and how many."""
+    """Return where spans wait to be sent, how many, and for how long."""
     folder = Path(config.spool_dir).expanduser().absolute() if config.spool_dir else None
     return Keeping(config.durability, folder, config.spool_bytes, config.spool_age)  # type: ignore[arg-type]  # checked
 
 
 def open_sink(kind: Kind, where: Mapping[str, Any], tracking_uri: str | None) -> Sink:
-    """Of what a spool says; *tracking_uri*: for traces that are to go elsewhere."""
+    """Return the sink that a spool describes.
+
+    Args:
+        kind: the kind of sink.
+        where: its address, as stored in the spool.
+        tracking_uri: a tracking server or database that replaces the stored one.
+    """
     if kind == "otlp":
         return OtlpSink(full(where["endpoint"]), where["protocol"])
     from .export.drain import Redirected

@@ -1,4 +1,4 @@
-"""An answer whose body the caller has yet to read: whichever way he reads it, we see it."""
+"""Raw responses: answers whose body the caller has yet to read, recorded however the caller reads them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from .stream import AsyncStream, Stream, Watched, Watcher, drop, end
 
 
 class Opener(Watcher, Protocol):
-    """What an envelope needs besides: a place for what it holds."""
+    """A stream observer that can also take a whole answer and collect a raw body."""
 
     def result(self, value: Any) -> Any: ...
     def wire(self) -> Wire: ...
 
 
 class _Reading:
-    """Around whatever opens an envelope."""
+    """A context manager that ends the operation if reading the raw response fails inside the block."""
 
     __slots__ = ("live",)
 
-    def __init__(self, live: Watcher) -> None:
-        self.live = live
+    def __init__(self, observer: Watcher) -> None:
+        self.live = observer
 
     def __enter__(self) -> None: ...
 
@@ -38,7 +38,7 @@ class _Reading:
 
 
 class Size(int):
-    """What is observed of a body that is no JSON: the number of its bytes."""
+    """The number of bytes of a body that is not JSON; it is observed in place of the body."""
 
 
 _JSON_STARTS = (
@@ -49,20 +49,21 @@ _JSON_STARTS = (
     b"e",
     b"i",
     b"r",
-)  # of JSON, and of event streams: data, event, id, retry, comments
+)  # first bytes of JSON and of event streams: data, event, id, retry, comments
 
 
 class Wire:
-    """An answer that its caller reads as bytes, text or lines: gathered piece by piece, decoded once at the end."""
+    """A body that the caller reads as bytes, text or lines: collected piece by piece, decoded once at the end."""
 
     __slots__ = ("_pieces", "size")
-    LIMIT = 64 * 1024 * 1024  # what is longer is counted, not kept: it is a file rather than an answer
+    LIMIT = 64 * 1024 * 1024  # bytes; a longer body is a file rather than an answer, so it is counted and not kept
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
         self.size = 0
 
     def add(self, piece: bytes | str, end: bytes = b"") -> None:
+        """Add a piece of the body, followed by *end*."""
         data = (piece.encode("utf-8", "replace") if isinstance(piece, str) else bytes(piece)) + end
         self.size += len(data)
         if self.size <= self.LIMIT:
@@ -71,7 +72,10 @@ class Wire:
             self._pieces.clear()
 
     def decoded(self) -> Iterator[Any]:
-        """The JSON values in it: one for each event of an event stream, else the whole body, else how long it was."""
+        """Yield the JSON values of the body: one for each event of an event stream, else the whole body.
+
+        If the body is no JSON, or was too long to keep, yield its size.
+        """
         body = b"".join(self._pieces).strip()
         if body[:1] not in _JSON_STARTS or not body:
             yield Size(self.size)
@@ -80,16 +84,16 @@ class Wire:
         for event in events or [body]:
             try:
                 yield orjson.loads(event)
-            except orjson.JSONDecodeError:  # "[DONE]", a body that is no JSON, an event that was cut off
+            except orjson.JSONDecodeError:  # "[DONE]", a body that is not JSON, or an event that was cut off
                 continue
 
 
 class _Gathering:
-    """What watches a stream of raw pieces: it keeps them for the end."""
+    """An observer of a stream of raw pieces, which collects them until the end."""
 
-    def __init__(self, live: Opener, end: bytes) -> None:
-        self._live, self._end = live, end
-        self.finish = live.finish
+    def __init__(self, observer: Opener, end: bytes) -> None:
+        self._live, self._end = observer, end
+        self.finish = observer.finish
 
     def observe(self, piece: Any) -> bool:
         self._live.wire().add(piece, self._end)
@@ -97,46 +101,47 @@ class _Gathering:
 
 
 class Envelope(Watched):
-    """An answer whose body the caller has yet to read, as ``with_raw_response`` and ``with_streaming_response`` give.
+    """A proxy of the raw response that ``with_raw_response`` and ``with_streaming_response`` return.
 
-    Each of its doors leads to the same record: a parsed answer or stream, a body, or raw pieces.
+    Every method that reads the body (parsed answer or stream, body, raw pieces) fills the same record.
     """
 
     __slots__ = ("_mlspan_opened",)
     _mlspan_live: Opener
-    _mlspan_opened: tuple[Any, Any] | None  # what a door led to, and what watches it for the caller
+    _mlspan_opened: tuple[Any, Any] | None  # the last value read, and its proxy
 
-    def __init__(self, own: Any, live: Opener) -> None:
-        super().__init__(own, live)
+    def __init__(self, own: Any, observer: Opener) -> None:
+        super().__init__(own, observer)
         object.__setattr__(self, "_mlspan_opened", None)
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._mlspan_own, name)
-        door = _DOORS.get(name)
-        return value if door is None or not callable(value) else self._mlspan_passing(value, door)
+        handler = _DOORS.get(name)
+        return value if handler is None or not callable(value) else self._mlspan_passing(value, handler)
 
-    def _mlspan_passing(self, method: Callable[..., Any], door: Callable[[Opener, Any], Any]) -> Callable[..., Any]:
-        """*method*, with what it gives passed through *door*; an awaitable's result where it gives one."""
+    def _mlspan_passing(self, method: Callable[..., Any], handler: Callable[[Opener, Any], Any]) -> Callable[..., Any]:
+        """Return *method* with its result, or the result of the awaitable that it returns, passed through *handler*."""
 
         async def later(value: Any) -> Any:
             with _Reading(self._mlspan_live):
-                return self._mlspan_pass(door, await value)
+                return self._mlspan_pass(handler, await value)
 
         def passed(*args: Any, **kwargs: Any) -> Any:
             with _Reading(self._mlspan_live):
                 value = method(*args, **kwargs)
-                return later(value) if inspect.isawaitable(value) else self._mlspan_pass(door, value)
+                return later(value) if inspect.isawaitable(value) else self._mlspan_pass(handler, value)
 
         return passed
 
-    def _mlspan_pass(self, door: Callable[[Opener, Any], Any], value: Any) -> Any:
+    def _mlspan_pass(self, handler: Callable[[Opener, Any], Any], value: Any) -> Any:
+        """Return *value* passed through *handler*; a value that was passed before gives the same object again."""
         opened = self._mlspan_opened
         if opened is not None and opened[0] is value:
-            return opened[1]  # the client caches what it has parsed, so asking twice gives one stream
-        passed = door(self._mlspan_live, value)
-        if passed is not value:
-            object.__setattr__(self, "_mlspan_opened", (value, passed))
-        return passed
+            return opened[1]  # the client caches what it has parsed, so parsing twice gives one stream
+        wrapped = handler(self._mlspan_live, value)
+        if wrapped is not value:
+            object.__setattr__(self, "_mlspan_opened", (value, wrapped))
+        return wrapped
 
     def __enter__(self) -> Envelope:
         return self
@@ -150,29 +155,33 @@ class Envelope(Watched):
             drop(self._mlspan_live, stream_end="abandoned")
 
 
-def _parsed(live: Opener, value: Any) -> Any:
-    passed = live.result(value)
-    if passed is value:  # no stream: this was all of it
-        live.finish()
-    return passed
+def _parsed(observer: Opener, value: Any) -> Any:
+    """Record a parsed answer, which ends the operation unless it is a stream."""
+    wrapped = observer.result(value)
+    if wrapped is value:  # not a stream: the answer is complete
+        observer.finish()
+    return wrapped
 
 
-def _body(live: Opener, value: Any) -> Any:
+def _body(observer: Opener, value: Any) -> Any:
+    """Record a body that was read whole, and end the operation."""
     if isinstance(value, (bytes, str)):
-        live.wire().add(value)
+        observer.wire().add(value)
     else:
-        live.observe(value)
-    live.finish()
+        observer.observe(value)
+    observer.finish()
     return value
 
 
-def _pieces(live: Opener, value: Any, end: bytes = b"") -> Any:
-    gathering = _Gathering(live, end)
-    return (AsyncStream if hasattr(value, "__anext__") else Stream)(value, gathering)
+def _pieces(observer: Opener, value: Any, end: bytes = b"") -> Any:
+    """Return a proxy of an iterator of raw pieces, which collects them for the record."""
+    collector = _Gathering(observer, end)
+    return (AsyncStream if hasattr(value, "__anext__") else Stream)(value, collector)
 
 
-def _lines(live: Opener, value: Any) -> Any:
-    return _pieces(live, value, b"\n")
+def _lines(observer: Opener, value: Any) -> Any:
+    """Return a proxy of an iterator of lines, whose ends were removed by the client."""
+    return _pieces(observer, value, b"\n")
 
 
 _DOORS: dict[str, Callable[[Opener, Any], Any]] = {
@@ -188,17 +197,17 @@ _DOORS: dict[str, Callable[[Opener, Any], Any]] = {
 
 @cache
 def watched_as(cls: type) -> type[Stream | AsyncStream | Envelope] | None:
-    """What an answer of this class is to be watched as; None if it is whole."""
+    """Return the proxy class for an answer of class *cls*, or None if the answer is whole."""
     if issubclass(cls, AsyncIterator):
         return AsyncStream
     if issubclass(cls, Iterator):
         return Stream
-    # The raw responses of every SDK that Stainless generates (openai, anthropic, groq) look like this.
+    # Raw responses of every SDK that Stainless generates (openai, anthropic, groq) have both.
     return Envelope if hasattr(cls, "parse") and hasattr(cls, "http_request") else None
 
 
 def body_read(envelope: Any) -> bytes | None:
-    """The body of a raw response, if the client has read it already."""
+    """Return the body of a raw response if the client has read it already, else None."""
     try:
         content = envelope.http_response.content
     except Exception:  # noqa: BLE001  # httpx and httpx2 each have an error of their own for a body not yet read

@@ -1,4 +1,4 @@
-"""Ways in which a process ends that ``atexit`` does not see: SIGTERM, and the children of multiprocessing."""
+"""Shutdown: ends of a process that ``atexit`` does not see, which are SIGTERM and multiprocessing's children."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any, Final
 
 from .._guard import guard
 
-_UTILITIES: Final = ("multiprocessing.util", "billiard.util")  # Celery has its own
+_UTILITIES: Final = ("multiprocessing.util", "billiard.util")  # billiard is Celery's fork of multiprocessing
 
 
 class Exits:
-    """Watches them once ``watch`` is called, in the main thread, and until ``leave``.
+    """A watcher of these ends, from :meth:`start_watching`, called in the main thread, to :meth:`stop_watching`.
 
     Args:
-        stop: sends what there is, and records no more.
-        save: stores what there is; quick, as the application goes on.
+        stop: sends all recorded spans and stops recording.
+        save: stores all recorded spans; it must be quick, because the application goes on.
     """
 
     def __init__(self, stop: Callable[[], Any], save: Callable[[], Any]) -> None:
@@ -29,17 +29,21 @@ class Exits:
         self._watching = False
 
     def watch(self) -> None:
+        """Install the handler of SIGTERM and the finalizer of a child process."""
         self._watching = True
         if threading.current_thread() is not threading.main_thread():
             return
-        before = signal.getsignal(signal.SIGTERM)
-        if before == signal.SIG_DFL or (callable(before) and before != self._on_signal):
-            self._before = before
+        previous = signal.getsignal(signal.SIGTERM)
+        if previous == signal.SIG_DFL or (callable(previous) and previous != self._on_signal):
+            self._before = previous
             signal.signal(signal.SIGTERM, self._on_signal)
         self._finish_as_child()
 
     def leave(self) -> None:
-        """A handler that somebody has put over ours stays, and may call ours, which then only passes on."""
+        """Remove our handler of SIGTERM.
+
+        If another handler has replaced ours, it stays. It may still call ours, which then only passes the signal on.
+        """
         self._watching = False
         on_main = threading.current_thread() is threading.main_thread()
         if on_main and self._before is not None and signal.getsignal(signal.SIGTERM) == self._on_signal:
@@ -47,27 +51,32 @@ class Exits:
             self._before = None
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        before = self._before
+        """Store or send all spans, then do what the previous handler does."""
+        previous = self._before
         if self._watching:
             with guard("storing traces at a signal"):
-                self._save() if callable(before) else self._stop()
-        if callable(before):
-            before(number, frame)
+                self._save() if callable(previous) else self._stop()
+        if callable(previous):
+            previous(number, frame)
         else:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
     def _finish_as_child(self) -> None:
-        """A child of multiprocessing that is no fork of ours ends without atexit, but not without its finalizers."""
+        """Register a finalizer in a spawned child of multiprocessing, which runs its finalizers but not ``atexit``."""
         multiprocessing = sys.modules.get("multiprocessing")
         if multiprocessing is not None and multiprocessing.parent_process() is not None:
             self._finalize("multiprocessing.util")
 
     def _finalize(self, name: str) -> None:
+        """Register :attr:`_stop` as a finalizer with the multiprocessing utilities *name*."""
         sys.modules[name].Finalize(None, self._stop, exitpriority=100)
 
     def forked(self) -> None:
-        """In a forked child: multiprocessing's clear their finalizers, then call what is registered here."""
+        """Register the finalizers again in a forked child.
+
+        Multiprocessing clears a child's finalizers, then calls what is registered here.
+        """
         for name in _UTILITIES:
             if self._watching and (utility := sys.modules.get(name)) is not None:
                 utility.register_after_fork(self, lambda _, name=name: self._finalize(name))

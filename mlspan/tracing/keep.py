@@ -1,4 +1,4 @@
-"""Which traces are worth keeping once they have ended."""
+"""Tail sampling: the rule that decides which traces to keep once they have ended."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Keep:
-    """For ``tracing.configure(keep=...)``: a trace is kept whole if any of these says so, else it is dropped whole.
+    """The rule for ``tracing.configure(keep=...)``. A trace is kept whole if any condition holds, else dropped whole.
 
     Args:
-        errors: it holds a span that failed.
-        slower_than: it took more seconds, from its first start to its last end.
-        costlier_than: its model calls cost more US dollars together, by the prices that MLflow is sent as well. A model
-            whose price is not known costs nothing here.
-        ratio: the share, from 0 to 1, of all other traces, chosen by trace id: every process chooses the same.
+        errors: the trace has a span that failed.
+        slower_than: the trace took more seconds, from its first start to its last end.
+        costlier_than: its model calls cost more US dollars together, by the prices that are also sent to MLflow. A
+            model whose price is unknown costs nothing here.
+        ratio: the share of all other traces, from 0 to 1, chosen by trace id, so that every process chooses the same.
 
     Raises:
         ValueError: a value is out of its range.
@@ -37,17 +37,21 @@ class Keep:
 
     @classmethod
     def parse(cls, text: str) -> Keep:
-        """Of ``errors,slower=5,cost=0.05,ratio=0.1``, each of them optional. Raises ValueError."""
-        said: dict[str, float | bool] = {"errors": False}
+        """Return the rule that *text* writes as ``errors,slower=5,cost=0.05,ratio=0.1``, each part optional.
+
+        Raises:
+            ValueError: *text* is not of that form.
+        """
+        values: dict[str, float | bool] = {"errors": False}
         for part in filter(None, (part.strip() for part in text.split(","))):
-            name, sep, value = (word.strip() for word in part.partition("="))
+            name, separator, value = (word.strip() for word in part.partition("="))
             if part == "errors":
-                said["errors"] = True
-            elif sep and name in _SHORT:
-                said[_SHORT[name]] = _number(value)
+                values["errors"] = True
+            elif separator and name in _SHORT:
+                values[_SHORT[name]] = _number(value)
             else:
                 raise ValueError(_TAKES)
-        return cls(**said)  # type: ignore[arg-type]  # checked there
+        return cls(**values)  # type: ignore[arg-type]  # checked there
 
 
 _SHORT = {"slower": "slower_than", "cost": "costlier_than", "ratio": "ratio"}
@@ -55,6 +59,7 @@ _TAKES = "takes any of errors, slower=SECONDS, cost=DOLLARS and ratio=SHARE, wit
 
 
 def _number(text: str) -> float:
+    """Return the number that *text* writes. Raise ValueError with the syntax of a rule if it is none."""
     try:
         return float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The operations of a framework that tells of starts and ends by ids of its own."""
+"""The run registry: open operations of a framework that reports starts and ends under run ids of its own."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _reading = guard("reading an answer")
 
 
 class Ledger:
-    """Lives by the framework's own id of the run, each open until its end is told.
+    """Open operations by the framework's run id, each open until its end is reported.
 
-    A framework tells of starts and ends from whatever thread or task it likes. So the parent is the run that the
-    framework names; or the caller's current span, where it names none, or where the caller stands inside of that run,
-    with spans of his own in between.
+    A framework reports starts and ends from any thread or task. The parent of a run is the run that the framework names.
+    It is the caller's current span instead if the framework names none, or if the caller is inside that run, possibly
+    with spans of its own in between.
     """
 
     def __init__(self) -> None:
@@ -39,21 +39,22 @@ class Ledger:
         return id in self._open
 
     def get(self, id: Hashable) -> Live | None:
-        """The operation of *id*, or of the nearest run above that has not been folded away."""
+        """Return the operation of *id*, or of the nearest run above it that has a span; None if there is none."""
         live = self._open.get(id)
         return self._open.get(self._unfolded(id)) if live is None and self._folded else live
 
     def _unfolded(self, id: Hashable) -> Hashable:
+        """Return *id*, or the nearest id above it that has not been folded."""
         while id not in self._open and id in self._folded:
             id = self._folded[id]
         return id
 
     def here(self) -> Hashable:
-        """The id of the run whose code the caller is inside of; None outside of any."""
+        """Return the id of the run whose code the caller is inside, or None outside of any run."""
         return otel.get_value(self._here)
 
     def fold(self, id: Hashable, parent: Hashable) -> None:
-        """Give *id* no span: what is below it stands below *parent*. It is ended as any other."""
+        """Give the run *id* no span: runs below it get *parent* as their parent. It is ended like any other run."""
         self._folded[id] = parent
 
     def start(
@@ -65,14 +66,14 @@ class Ledger:
         parent: Hashable = None,
         around: otel.Context | None = None,
     ) -> Live | None:
-        """Open *id*; None where nothing is to be recorded.
+        """Start the operation of the run *id*. Return None if nothing is recorded.
 
         Args:
-            id: the framework's own.
-            record: what is known of it.
-            observe: reads its answer into the record.
-            parent: the id of the run that it is part of.
-            around: the caller's context, where whoever asks has looked already, and nothing in it is against it.
+            id: the framework's id of the run.
+            record: the facts known at the start.
+            observe: reads the answer into the record.
+            parent: the id of the run that this one is part of.
+            around: the caller's context, if it was read already and does not suppress recording.
         """
         if around is None:
             around = otel.get_current()
@@ -88,16 +89,16 @@ class Ledger:
         return live
 
     def enter(self, id: Hashable) -> None:
-        """Make the span of *id* the current one, until :meth:`leave` in the same thread and task.
+        """Make the span of the run *id* current until :meth:`leave_run` in the same thread and task.
 
-        Of one that has been folded away it is the span that stands for it.
+        For a folded run, that is the span of the nearest run above it.
         """
         if (live := self.get(id)) is not None:
             self._before[id] = otel.get_current()
             otel.attach(live.context)
 
     def leave(self, id: Hashable) -> None:
-        """Undo :meth:`enter`; in another task than that one's there is nothing to undo."""
+        """Undo :meth:`enter_run`. In another task than that of :meth:`enter_run` this does nothing."""
         before = self._before.pop(id, None) if self._before else None
         if before is None or (live := self.get(id)) is None:
             return
@@ -110,6 +111,7 @@ class Ledger:
                 return
 
     def end(self, id: Hashable, error: BaseException | None = None, *, stream_end: Any = None) -> None:
+        """Leave the run *id* and end its operation."""
         if self._before:
             self.leave(id)
         if self._folded:
@@ -118,13 +120,14 @@ class Ledger:
             live.finish(error, stream_end=stream_end)
 
     def release(self, id: Hashable) -> Live | None:
-        """Leave *id*, which a stream or a task will end, rather than a call of :meth:`end`."""
+        """Leave the run *id* and return its operation, which a stream or task will end instead of :meth:`end_run`."""
         self.leave(id)
         if (live := self._open.pop(id, None)) is not None:
             live.hand_over()
         return live
 
     def observe(self, id: Hashable, value: Any) -> None:
+        """Read an answer, or a chunk of one, into the record of the run *id*."""
         if (live := self._open.get(id)) is not None:
             with _reading:
                 live.observe(value)

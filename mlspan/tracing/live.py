@@ -1,4 +1,4 @@
-"""An operation in flight: opened once, finished once, never raises."""
+"""Operations: one call in flight, with its record and its span. An operation is finished once and never raises."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ def go(
     draw: Draw | None = None,
     marks: Mapping[str, object] = _UNMARKED,
 ) -> Live:
-    """Start an operation.
+    """Start the operation of *record*.
 
-    A request that a framework's call to a model makes is no operation of its own: one call is one span.
+    A request made inside a framework's call to a model is part of that call: it becomes an inner call, without a span.
 
     Args:
-        runtime: what is configured.
-        record: what is known of it.
-        observe: reads its answer, or each chunk of it, into the record.
-        draw: what is decided of its span already; it stands below that of the caller if nobody says otherwise.
-        marks: what its context is to hold besides the span, by OpenTelemetry's keys of a context.
+        runtime: the runtime that records it.
+        record: the facts known at the start.
+        observe: reads the answer, or each chunk of it, into the record.
+        draw: the sampling decision, if it was made already. Default: decided here, below the caller's current span.
+        marks: values that the operation's context holds besides the span, by context key.
     """
     if draw is None:
         draw = runtime.starter().draw(otel.get_current())
@@ -62,9 +62,10 @@ def go(
 
 
 class Live:
-    """Use as a context manager around the caller's function, or call :meth:`finish` yourself.
+    """One call that is being recorded.
 
-    The span starts here, and is current inside the ``with`` block.
+    Use it as a context manager around the caller's function, or call :meth:`finish`. The span starts with the object and
+    is current inside the ``with`` block.
     """
 
     __slots__ = (
@@ -97,6 +98,7 @@ class Live:
         self.context = otel.Context(around)
 
     def _prepare(self, runtime: Runtime, record: Record, observe: Observe[Any] | None) -> None:
+        """Set the fields that operations and inner calls share."""
         self.record, self._observe, self._runtime = record, observe, runtime
         self._handed_over = self._streams = False
         self._guests: list[Guest] | None = None
@@ -116,11 +118,14 @@ class Live:
             self.finish(error)
 
     def current(self) -> AbstractContextManager[None]:
-        """Our span is current inside the block, whose end does not end it."""
+        """Make the span current inside the block, whose end does not end the span."""
         return attached(self.context)
 
     def result(self, value: Any) -> Any:
-        """Record *value* and return it; a stream or an unread answer comes back watched, and finishes us at its end."""
+        """Record the answer *value* and return it.
+
+        A stream or an unread response is returned as a proxy, which finishes the operation when it ends.
+        """
         watched = watched_as(type(value))  # type: ignore[arg-type]  # mypy: type[Any] is not hashable
         if watched is None:
             self.observe(value)
@@ -132,21 +137,21 @@ class Live:
         return watched(value, self)
 
     def hand_over(self) -> None:
-        """Leaving the ``with`` block no longer ends us: somebody else will call :meth:`finish`.
+        """Keep the operation open after the ``with`` block: somebody else will call :meth:`finish`.
 
-        The process's end will, at the latest.
+        The end of the process will, at the latest.
         """
         self._handed_over = self._streams = True
         _outliving[id(self)] = ref(self)
 
     def first_chunk(self) -> None:
-        """Note when a streamed answer began, the first time that this is called."""
+        """Record the time to the first chunk of a streamed answer, in seconds, on the first call."""
         self._streams = False
         if isinstance(self.record, Chat) and self.record.time_to_first_chunk is None:
             self.record.time_to_first_chunk = perf_counter() - self._started
 
     def observe(self, value: Any) -> bool:
-        """Read an answer or a chunk of one into the record; False if the caller is not to see this chunk."""
+        """Read an answer, or a chunk of one, into the record. Return False if the chunk is to be hidden from the caller."""
         if self._streams:
             self.first_chunk()
         try:  # a guard by hand: chunks are many
@@ -157,13 +162,19 @@ class Live:
             return True
 
     def wire(self) -> Wire:
-        """What gathers an answer that the caller reads as text or bytes; it is decoded once, when we finish."""
+        """Return the buffer for an answer that the caller reads as text or bytes. It is decoded once, at the end."""
         if self._wire is None:
             self._wire = Wire()
         return self._wire
 
     def finish(self, error: BaseException | None = None, *, stream_end: Any = None, collecting: bool = False) -> None:
-        """End the span, the first time that this is called. *collecting*: by a finalizer."""
+        """End the operation and its span on the first call; later calls do nothing.
+
+        Args:
+            error: the exception that ended the call.
+            stream_end: how a stream was left early, ``closed`` or ``abandoned``.
+            collecting: True in a finalizer, which may not take the SDK's locks.
+        """
         if not self._once.acquire(False):  # by its name it takes twice as long
             return
         if self._handed_over:
@@ -186,13 +197,13 @@ class Live:
                 raise
 
     def takes(self, record: ModelCall) -> bool:
-        """Whether *record* is a request of the call that we stand for, rather than another call inside it."""
+        """Return whether *record* is a request of this very call, rather than another call made inside it."""
         if type(record) is not type(self.record) or self._once.locked():
             return False
         return isinstance(record, Embeddings) or all(guest.failed for guest in self._guests or ())
 
     def _read(self, error: BaseException | None, stream_end: Any) -> None:
-        """Bring the record to its end."""
+        """Complete the record: decode a raw body, note how the stream ended, and merge the inner calls."""
         record = self.record
         if self._observe is not None:
             if self._wire is not None:
@@ -209,6 +220,7 @@ class Live:
             record.absorb([guest.record for guest in self._guests])
 
     def _write(self, error: BaseException | None, error_type: str | None) -> None:
+        """Write the links, attributes and status of the record to the span."""
         record, policy, span = self.record, self._runtime.policy, self.span
         if record.linked:
             link(span, record)
@@ -227,6 +239,7 @@ class Live:
             span.set_status(Status(StatusCode.ERROR, policy.error(record.failure[1])))
 
     def _fail(self, error: BaseException, error_type: str) -> None:
+        """Write an exception to the span, as an event and as its status."""
         policy, span = self._runtime.policy, self.span
         cancelled = isinstance(error, asyncio.CancelledError)
         message = policy.error(str(error)) or ("cancelled" if cancelled else "")
@@ -242,7 +255,7 @@ class Live:
 
 
 class Guest(Live):
-    """A client's request below a framework's call to a model: it tells that call's record what it knows."""
+    """A client's request inside a framework's call to a model. It has a record but no span; the outer call merges it."""
 
     __slots__ = ("failed",)
     record: ModelCall
@@ -255,6 +268,7 @@ class Guest(Live):
         host._guests = [*(host._guests or ()), self]
 
     def finish(self, error: BaseException | None = None, *, stream_end: Any = None, collecting: bool = False) -> None:  # noqa: ARG002
+        """Complete the record, on the first call; the outer call merges it when it finishes."""
         if not self._once.acquire(False):  # by its name it takes twice as long
             return
         self.failed = error is not None and not isinstance(error, GeneratorExit)
@@ -266,13 +280,13 @@ _MANY = 64  # more attributes than any record of ours has
 
 
 def _type_name(error: BaseException) -> str:
-    """``openai.NotFoundError``; a builtin's name stands alone."""
+    """Return the qualified name of an exception's class, such as ``openai.NotFoundError``; builtins have no module."""
     cls = type(error)
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def finish_streams() -> None:
-    """End what abandoned streams still hold open: at shutdown there is no later."""
+    """Finish the operations that abandoned streams and registries still hold open, at shutdown."""
     known = [live for one in list(_outliving.values()) if (live := one()) is not None]
     for live in [*known, *chain.from_iterable(map(list, (held() for held in list(keepers))))]:
         live.finish(stream_end="abandoned")

@@ -1,4 +1,4 @@
-"""Spans of the user's own: ``with span(...)`` and ``@trace``."""
+"""Manual tracing: spans of the user's own, by ``with span(...)`` and ``@trace``."""
 
 from __future__ import annotations
 
@@ -35,17 +35,18 @@ _NAMED: dict[str, tuple[type[Record], str]] = {  # kind -> record, and its field
 
 
 def _record(name: str, kind: str) -> Record:
+    """Return a record for *kind*; an unknown kind becomes a step."""
     found = _NAMED.get(kind.lower())
     return Step(name=name, type=kind.lower()) if found is None else found[0](**{found[1]: name})  # type: ignore[arg-type]  # the table above knows
 
 
 class span:  # noqa: N801  # reads as the function that it is to its user
-    """``with span("look up", kind="tool") as looking: ...; looking.output = found``.
+    """Record a block of code: ``with span("look up", kind="tool") as looking: ...; looking.output = found``.
 
-    *kind* is ``tool``, ``agent``, ``workflow``, ``retrieval``, ``chat`` or ``embeddings`` (MLflow's span types are
-    understood too), for which *name* is the tool's, agent's, workflow's, data source's or model's; any other word is
-    a step of that kind. A tool whose *attributes* name the call that it answers (``gen_ai.tool.call.id``) is linked
-    to the span that asked for it. An exception that leaves the block marks the span as failed and goes on.
+    *kind* is ``tool``, ``agent``, ``workflow``, ``retrieval``, ``chat`` or ``embeddings``; MLflow's span types are
+    understood too. *name* is then the name of the tool, agent, workflow, data source or model. Any other word is a step
+    of that kind. A tool whose *attributes* name the call that it answers (``gen_ai.tool.call.id``) is linked to the span
+    that requested it. An exception that leaves the block marks the span as failed and is raised as usual.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class span:  # noqa: N801  # reads as the function that it is to its user
 
     @property
     def input(self) -> Any:
-        """What went in: anything that JSON can say; of a chat, text or messages."""
+        """The input: anything that JSON can represent; for a chat, text or messages."""
         return getattr(self.record, "input", None)
 
     @input.setter
@@ -68,7 +69,7 @@ class span:  # noqa: N801  # reads as the function that it is to its user
 
     @property
     def output(self) -> Any:
-        """What came out: as :attr:`input`."""
+        """The output, in the same forms as :attr:`input`."""
         return getattr(self.record, "output", None)
 
     @output.setter
@@ -89,6 +90,7 @@ class span:  # noqa: N801  # reads as the function that it is to its user
 
 
 def _put(record: Record, field: str, value: object) -> None:
+    """Set a field of *record*, if its class has it; for a chat, the value becomes messages."""
     if isinstance(record, Chat):
         value = _messages(value, "user" if field == "input" else "assistant")
     if hasattr(record, field):  # embeddings have no output: vectors are not recorded
@@ -96,6 +98,7 @@ def _put(record: Record, field: str, value: object) -> None:
 
 
 def _messages(value: object, role: str) -> list[Message]:
+    """Return *value* as messages: it may be messages already, text, or any other value."""
     if isinstance(value, list) and all(isinstance(item, dict) and "parts" in item for item in value):
         return value
     message: Message = {"role": role, "parts": [{"type": "text", "content": cast("str", value)}]}
@@ -107,6 +110,7 @@ def _messages(value: object, role: str) -> list[Message]:
 
 
 def _open(record: Record, observe: Any = None) -> Live | None:
+    """Start the operation of *record*. Return None if nothing is recorded."""
     if not suppressed():
         with guard("starting a span"):
             if (now := runtime()) is not None:
@@ -129,6 +133,7 @@ def trace(fn: F | None = None, *, name: str | None = None, kind: str = "step") -
 
 
 def _traced(fn: F, name: str, kind: str) -> F:
+    """Return *fn* with a span around each call."""
     signature = inspect.signature(fn)
 
     def opened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -146,6 +151,7 @@ def _traced(fn: F, name: str, kind: str) -> F:
 
 
 def _arguments(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call by parameter name, without ``self`` or ``cls``."""
     bound = dict(signature.bind(*args, **kwargs).arguments)
     if bound and next(iter(bound)) in {"self", "cls"}:
         del bound[next(iter(bound))]
@@ -153,6 +159,7 @@ def _arguments(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict
 
 
 def _observe(record: Record, value: object) -> None:
+    """Record what a traced function returned or yielded."""
     _put(record, "output", value)
 
 
@@ -183,6 +190,14 @@ def _generator(fn: Callable[..., Any], opened: Callable[..., Any]) -> Callable[.
 def async_generator(
     fn: Callable[..., Any], opened: Callable[..., Any], steps_of: type[Steps] = Steps
 ) -> Callable[..., Any]:
+    """Return the async generator function *fn* with an operation around each of its generators.
+
+    Args:
+        fn: the function.
+        opened: starts the operation, from the arguments and the keyword arguments.
+        steps_of: the class that drives the generator.
+    """
+
     async def generated(*args: Any, **kwargs: Any) -> Any:
         steps = steps_of(fn(*args, **kwargs), opened(args, kwargs))
         step = steps.anext()

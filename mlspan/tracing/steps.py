@@ -1,4 +1,4 @@
-"""A generator of the user's own, driven step by step: its span is current while its body runs, and only then."""
+"""Traced generators: the span of a generator is current while the generator's body runs, and only then."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from .live import Live
 
 
 class Steps:
-    """Stands between a traced generator and its caller; ``yield from`` it, or await its asynchronous methods.
+    """A driver between a traced generator and its caller. ``yield from`` it, or await its asynchronous methods.
 
-    Attaching the span around each step, rather than around all of them, keeps it from leaking into whatever the
-    caller does between two steps, and lets the steps of one generator run in different tasks.
+    The span is attached around each step rather than around all of them. So it does not leak into the caller's code
+    between two steps, and the steps of one generator may run in different tasks.
     """
 
     def __init__(self, own: Any, live: Any) -> None:
@@ -58,10 +58,12 @@ class Steps:
         self.end(stream_end="closed")
 
     def _seen(self, item: Any) -> Any:
+        """Keep *item* for the record and return it."""
         self._yielded.append(item)
         return item
 
     def end(self, error: BaseException | None = None, stream_end: Any = None) -> None:
+        """Record what the generator returned, else what it yielded, and finish the operation."""
         live, yielded = self._live, self._yielded
         if live is None:
             return
@@ -73,7 +75,7 @@ class Steps:
 
 
 class _Step:
-    """Around one step: our span is current, and a step that raises is the last."""
+    """A context manager around one step: the span is current inside, and an exception ends the generator."""
 
     def __init__(self, steps: Steps) -> None:
         self._steps = steps

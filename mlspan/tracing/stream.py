@@ -1,7 +1,7 @@
-"""The caller's stream, watched: same type, same methods, plus one promise: the span ends.
+"""Stream proxies: they look like the client's own stream and make sure that the operation is finished.
 
-However a stream ends (exhausted, broken out of, closed, left by an exception, cancelled, dropped), it reaches
-``Live.finish``, which counts only once.
+A stream may be exhausted, broken out of, closed, left by an exception, cancelled or dropped. Each of these ends calls
+``Operation.finish``, which counts only once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .context import detach
 
 
 class Watcher(Protocol):
-    """What a stream needs of whoever watches it."""
+    """An observer of a stream: it reads the chunks and learns of the end. Operations are observers."""
 
     def observe(self, value: Any) -> bool: ...
     def finish(
@@ -25,21 +25,21 @@ class Watcher(Protocol):
 
 
 def end(live: Watcher, error: BaseException) -> None:
-    """How a read ends decides how we end."""
+    """Finish after a read that raised *error*: exhaustion is a normal end, any other exception is an error."""
     live.finish(None if isinstance(error, (StopIteration, StopAsyncIteration)) else error)
 
 
 def drop(live: Watcher, *, stream_end: str | None = None) -> None:
-    """Finish from a finalizer, and change no context variable of who is at work where it runs.
+    """Finish in a finalizer without changing a context variable of the code that happens to run.
 
-    Up to Python 3.11 that may be somebody in the middle of ``ContextVar.set``, who would read freed memory:
+    Up to Python 3.11 that code may be in the middle of ``ContextVar.set``, and would then read freed memory:
     https://github.com/python/cpython/issues/148891.
     """
     copy_context().run(live.finish, stream_end=stream_end, collecting=True)
 
 
 class Watched:
-    """Passes everything on to what it watches, so that the caller cannot tell the two apart."""
+    """A proxy that passes everything on to the client's own object, so that the caller cannot tell the two apart."""
 
     __slots__ = ("__weakref__", "_mlspan_live", "_mlspan_own")
     _mlspan_own: Any
@@ -71,6 +71,7 @@ class Watched:
         return type(self._mlspan_own)
 
     def _mlspan_left(self, error: BaseException | None = None) -> None:
+        """Finish because the caller has closed the object, or left its block with *error*."""
         self._mlspan_live.finish(error, stream_end=None if error else "closed")
 
     # Closing is the same for both colours: of an async object these return the coroutine that the caller awaits.
@@ -85,13 +86,16 @@ class Watched:
 
 
 class Transport(Watched):
-    """The HTTP response below a stream."""
+    """A proxy of the HTTP response below a stream."""
 
     __slots__ = ()
 
 
 class _Iterated(Watched):
-    """*context*, if given, is current in each read, which runs somebody's own code rather than take from a server."""
+    """A proxy of an iterator.
+
+    *context*, if given, is current in each read. It is for iterators that run user code rather than read from a server.
+    """
 
     __slots__ = ("_mlspan_context",)
     _mlspan_context: otel.Context | None
@@ -109,6 +113,8 @@ class _Iterated(Watched):
 
 
 class Stream(_Iterated):
+    """A proxy of a synchronous stream."""
+
     __slots__ = ()
 
     def __iter__(self) -> Stream:
@@ -125,6 +131,7 @@ class Stream(_Iterated):
                 return chunk
 
     def _mlspan_inside(self) -> Any:
+        """Return the next chunk, read inside the given context."""
         token = otel.attach(self._mlspan_context)  # type: ignore[arg-type]  # asked for where there is one
         try:
             return next(self._mlspan_own)
@@ -143,6 +150,8 @@ class Stream(_Iterated):
 
 
 class AsyncStream(_Iterated):
+    """A proxy of an asynchronous stream."""
+
     __slots__ = ()
 
     def __aiter__(self) -> AsyncStream:
@@ -159,6 +168,7 @@ class AsyncStream(_Iterated):
                 return chunk
 
     async def _mlspan_inside(self) -> Any:
+        """Return the next chunk, read inside the given context."""
         token = otel.attach(self._mlspan_context)  # type: ignore[arg-type]  # as above
         try:
             return await anext(self._mlspan_own)
