@@ -19,17 +19,17 @@ _reading = guard("reading an answer")
 class Ledger:
     """Open operations by the framework's run id, each open until its end is reported.
 
-    A framework reports starts and ends from any thread or task. The parent of a run is the run that the framework names.
-    It is the caller's current span instead if the framework names none, or if the caller is inside that run, possibly
-    with spans of its own in between.
+    A framework reports starts and ends from any thread or task. The parent of a run is the run that the framework
+    names. It is the caller's current span instead if the framework names none, or if the caller is inside that run,
+    possibly with spans of its own in between.
     """
 
     def __init__(self) -> None:
-        self._here = otel.create_key("mlspan-run")  # -> the id of the run whose code we are inside of
+        self._here = otel.create_key("mlspan-run")  # the id of the run that a context is inside
         self._open: dict[Hashable, Live] = {}
         self._before: dict[Hashable, otel.Context] = {}
         self._folded: dict[Hashable, Hashable] = {}
-        self.own: Callable[[Hashable], Live | None] = self._open.get  # the operation of an id, if it is not folded away
+        self.own: Callable[[Hashable], Live | None] = self._open.get  # the operation of an id that is not folded
         keepers.append(self._open.values)
 
     def __len__(self) -> int:
@@ -40,8 +40,8 @@ class Ledger:
 
     def get(self, id: Hashable) -> Live | None:
         """Return the operation of *id*, or of the nearest run above it that has a span; None if there is none."""
-        live = self._open.get(id)
-        return self._open.get(self._unfolded(id)) if live is None and self._folded else live
+        operation = self._open.get(id)
+        return self._open.get(self._unfolded(id)) if operation is None and self._folded else operation
 
     def _unfolded(self, id: Hashable) -> Hashable:
         """Return *id*, or the nearest id above it that has not been folded."""
@@ -82,32 +82,32 @@ class Ledger:
         if (now := runtime()) is None:
             return None
         if parent is not None:
-            above = self._unfolded(parent) if self._folded else parent
-            if around.get(self._here) != above and (host := self._open.get(above)) is not None:
-                around = host.context
-        live = self._open[id] = go(now, record, observe, draw=now.starter().draw(around), marks={self._here: id})
-        return live
+            parent_id = self._unfolded(parent) if self._folded else parent
+            if around.get(self._here) != parent_id and (parent_operation := self._open.get(parent_id)) is not None:
+                around = parent_operation.context
+        operation = self._open[id] = go(now, record, observe, draw=now.starter().draw(around), marks={self._here: id})
+        return operation
 
     def enter(self, id: Hashable) -> None:
         """Make the span of the run *id* current until :meth:`leave_run` in the same thread and task.
 
         For a folded run, that is the span of the nearest run above it.
         """
-        if (live := self.get(id)) is not None:
+        if (operation := self.get(id)) is not None:
             self._before[id] = otel.get_current()
-            otel.attach(live.context)
+            otel.attach(operation.context)
 
     def leave(self, id: Hashable) -> None:
         """Undo :meth:`enter_run`. In another task than that of :meth:`enter_run` this does nothing."""
-        before = self._before.pop(id, None) if self._before else None
-        if before is None or (live := self.get(id)) is None:
+        previous = self._before.pop(id, None) if self._before else None
+        if previous is None or (operation := self.get(id)) is None:
             return
-        if otel.get_current() is live.context:
-            otel.attach(before)
+        if otel.get_current() is operation.context:
+            otel.attach(previous)
             return
-        for other, context in list(self._before.items()):  # entered after us, and yet to leave: it leaves for us
-            if context is live.context:
-                self._before[other] = before
+        for other, context in list(self._before.items()):  # a run entered later is still entered: it will leave for us
+            if context is operation.context:
+                self._before[other] = previous
                 return
 
     def end(self, id: Hashable, error: BaseException | None = None, *, stream_end: Any = None) -> None:
@@ -116,18 +116,18 @@ class Ledger:
             self.leave(id)
         if self._folded:
             self._folded.pop(id, None)
-        if (live := self._open.pop(id, None)) is not None:
-            live.finish(error, stream_end=stream_end)
+        if (operation := self._open.pop(id, None)) is not None:
+            operation.finish(error, stream_end=stream_end)
 
     def release(self, id: Hashable) -> Live | None:
         """Leave the run *id* and return its operation, which a stream or task will end instead of :meth:`end_run`."""
         self.leave(id)
-        if (live := self._open.pop(id, None)) is not None:
-            live.hand_over()
-        return live
+        if (operation := self._open.pop(id, None)) is not None:
+            operation.hand_over()
+        return operation
 
     def observe(self, id: Hashable, value: Any) -> None:
         """Read an answer, or a chunk of one, into the record of the run *id*."""
-        if (live := self._open.get(id)) is not None:
+        if (operation := self._open.get(id)) is not None:
             with _reading:
-                live.observe(value)
+                operation.observe(value)

@@ -27,10 +27,10 @@ from .spans import SPAN, Draw
 if TYPE_CHECKING:
     from .setup import Runtime
 
-_outliving: dict[int, ref[Live]] = {}  # by id(): what nobody has ended yet, though its call is over
-keepers: Final[list[Callable[[], Iterable[Live]]]] = []  # who holds others of which that is so
+_outliving: dict[int, ref[Live]] = {}  # by id(): operations that are open although their call has returned
+keepers: Final[list[Callable[[], Iterable[Live]]]] = []  # each lists more such operations
 _UNMARKED: Mapping[str, object] = {}
-_HOST = otel.create_key("mlspan-host")  # -> the Live of the framework's call to a model that we are inside of
+_HOST = otel.create_key("mlspan-host")  # the operation of the framework's model call that a context is inside
 
 
 def go(
@@ -55,17 +55,17 @@ def go(
     if draw is None:
         draw = runtime.starter().draw(otel.get_current())
     if isinstance(record, ModelCall):
-        host = draw.around.get(_HOST)
-        if isinstance(host, Live) and host.takes(record):
-            return Guest(host, runtime, record, observe)
+        outer_call = draw.around.get(_HOST)
+        if isinstance(outer_call, Live) and outer_call.takes(record):
+            return Guest(outer_call, runtime, record, observe)
     return Live(runtime, record, observe, draw, marks)
 
 
 class Live:
     """One call that is being recorded.
 
-    Use it as a context manager around the caller's function, or call :meth:`finish`. The span starts with the object and
-    is current inside the ``with`` block.
+    Use it as a context manager around the caller's function, or call :meth:`finish`. The span starts when the object is
+    made and is current inside the ``with`` block.
     """
 
     __slots__ = (
@@ -89,13 +89,13 @@ class Live:
         self, runtime: Runtime, record: Record, observe: Observe[Any] | None, draw: Draw, marks: Mapping[str, object]
     ) -> None:
         self._prepare(runtime, record, observe)
-        self._opening = opening = record.opening()
-        attributes = opening.copy() if scope() is NOWHERE else {**opening, **surroundings()}
+        self._opening = start_attributes = record.opening()
+        attributes = start_attributes.copy() if scope() is NOWHERE else {**start_attributes, **surroundings()}
         self.span: Span = draw.start(record.span_name, record.kind, attributes)
-        around: dict[str, object] = {**draw.around, SPAN: self.span, **marks}
+        context_values: dict[str, object] = {**draw.around, SPAN: self.span, **marks}
         if isinstance(record, ModelCall) and record.outer:
-            around[_HOST] = self
-        self.context = otel.Context(around)
+            context_values[_HOST] = self
+        self.context = otel.Context(context_values)
 
     def _prepare(self, runtime: Runtime, record: Record, observe: Observe[Any] | None) -> None:
         """Set the fields that operations and inner calls share."""
@@ -103,7 +103,7 @@ class Live:
         self._handed_over = self._streams = False
         self._guests: list[Guest] | None = None
         self._wire: Wire | None = None
-        self._once = threading.Lock()  # taken by whoever finishes first, and never given back
+        self._once = threading.Lock()  # the first to finish takes it and never releases it
         self._started = perf_counter()
 
     def __enter__(self) -> Live:
@@ -126,15 +126,15 @@ class Live:
 
         A stream or an unread response is returned as a proxy, which finishes the operation when it ends.
         """
-        watched = watched_as(type(value))  # type: ignore[arg-type]  # mypy: type[Any] is not hashable
-        if watched is None:
+        proxy_class = watched_as(type(value))  # type: ignore[arg-type]  # mypy: type[Any] is not hashable
+        if proxy_class is None:
             self.observe(value)
             return value
-        if watched is Envelope and (body := body_read(value)) is not None:
+        if proxy_class is Envelope and (body := body_read(value)) is not None:
             self.wire().add(body)
             return value
         self.hand_over()
-        return watched(value, self)
+        return proxy_class(value, self)
 
     def hand_over(self) -> None:
         """Keep the operation open after the ``with`` block: somebody else will call :meth:`finish`.
@@ -151,10 +151,10 @@ class Live:
             self.record.time_to_first_chunk = perf_counter() - self._started
 
     def observe(self, value: Any) -> bool:
-        """Read an answer, or a chunk of one, into the record. Return False if the chunk is to be hidden from the caller."""
+        """Read an answer, or a chunk of one, into the record. Return False if the caller may not see the chunk."""
         if self._streams:
             self.first_chunk()
-        try:  # a guard by hand: chunks are many
+        try:  # not guard(): there are many chunks, and a context manager costs more
             return self._observe is None or self._observe(self.record, value) is not HIDE
         except Exception as error:
             if not swallow("reading an answer", error):
@@ -175,15 +175,15 @@ class Live:
             stream_end: how a stream was left early, ``closed`` or ``abandoned``.
             collecting: True in a finalizer, which may not take the SDK's locks.
         """
-        if not self._once.acquire(False):  # by its name it takes twice as long
+        if not self._once.acquire(False):  # a keyword argument would take twice as long
             return
         if self._handed_over:
             _outliving.pop(id(self), None)
-        if isinstance(error, GeneratorExit):
+        if isinstance(error, GeneratorExit):  # the caller has closed the generator around the stream
             error, stream_end = None, stream_end or "closed"
         seconds = perf_counter() - self._started
         error_type = None if error is None else _type_name(error)
-        try:  # guards by hand: this is run for each call
+        try:  # not guard(): this runs for each call
             try:
                 self._read(error, stream_end)
                 self._write(error, error_type)
@@ -192,15 +192,15 @@ class Live:
             if isinstance(self.record, ModelCall) and self._runtime.instruments.wanted():
                 error_type = error_type or (self.record.failure and self.record.failure[0]) or None
                 self._runtime.instruments.record(self.record, seconds, error_type, collecting=collecting)
-        except Exception as wrong:
-            if not swallow("ending a span", wrong):
+        except Exception as internal_error:
+            if not swallow("ending a span", internal_error):
                 raise
 
     def takes(self, record: ModelCall) -> bool:
         """Return whether *record* is a request of this very call, rather than another call made inside it."""
         if type(record) is not type(self.record) or self._once.locked():
             return False
-        return isinstance(record, Embeddings) or all(guest.failed for guest in self._guests or ())
+        return isinstance(record, Embeddings) or all(inner_call.failed for inner_call in self._guests or ())
 
     def _read(self, error: BaseException | None, stream_end: Any) -> None:
         """Complete the record: decode a raw body, note how the stream ended, and merge the inner calls."""
@@ -215,9 +215,9 @@ class Live:
             record.stream_end = stream_end
         record.settle()
         if self._guests is not None and isinstance(record, ModelCall):
-            for guest in self._guests:
-                guest.finish(stream_end=stream_end)
-            record.absorb([guest.record for guest in self._guests])
+            for inner_call in self._guests:
+                inner_call.finish(stream_end=stream_end)
+            record.absorb([inner_call.record for inner_call in self._guests])
 
     def _write(self, error: BaseException | None, error_type: str | None) -> None:
         """Write the links, attributes and status of the record to the span."""
@@ -226,11 +226,11 @@ class Live:
             link(span, record)
         if not span.is_recording():
             return
-        said, opening = record.closing(policy.string if policy.capture else None)
-        span.set_attributes(said)
+        attributes, start_attributes = record.closing(policy.string if policy.capture else None)
+        span.set_attributes(attributes)
         limit = getattr(getattr(span, "_limits", None), "max_span_attributes", None)
-        if opening != self._opening or (limit is not None and limit < _MANY):
-            span.set_attributes(opening)
+        if start_attributes != self._opening or (limit is not None and limit < _MANY):
+            span.set_attributes(start_attributes)
             span.update_name(record.span_name)
         if error is not None:
             self._fail(error, error_type or sc.ERROR_TYPE)
@@ -244,32 +244,32 @@ class Live:
         cancelled = isinstance(error, asyncio.CancelledError)
         message = policy.error(str(error)) or ("cancelled" if cancelled else "")
         stack = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        named = {
+        event_attributes = {
             "exception.type": error_type,
             "exception.message": message,
             "exception.stacktrace": policy.error(stack),
         }
-        span.add_event("exception", named)
+        span.add_event("exception", event_attributes)
         span.set_attribute(sc.ERROR_TYPE, error_type)
         span.set_status(Status(StatusCode.ERROR, message))
 
 
 class Guest(Live):
-    """A client's request inside a framework's call to a model. It has a record but no span; the outer call merges it."""
+    """A client's request inside a framework's call to a model: a record without a span, which the outer call merges."""
 
     __slots__ = ("failed",)
     record: ModelCall
 
-    def __init__(self, host: Live, runtime: Runtime, record: ModelCall, observe: Observe[Any] | None) -> None:
+    def __init__(self, outer_call: Live, runtime: Runtime, record: ModelCall, observe: Observe[Any] | None) -> None:
         self._prepare(runtime, record, observe)
         self.failed = False
-        self.span = host.span
+        self.span = outer_call.span
         self.context = otel.set_value(_HOST, self)
-        host._guests = [*(host._guests or ()), self]
+        outer_call._guests = [*(outer_call._guests or ()), self]
 
     def finish(self, error: BaseException | None = None, *, stream_end: Any = None, collecting: bool = False) -> None:  # noqa: ARG002
         """Complete the record, on the first call; the outer call merges it when it finishes."""
-        if not self._once.acquire(False):  # by its name it takes twice as long
+        if not self._once.acquire(False):  # a keyword argument would take twice as long
             return
         self.failed = error is not None and not isinstance(error, GeneratorExit)
         with guard("reading an answer"):
@@ -280,13 +280,14 @@ _MANY = 64  # more attributes than any record of ours has
 
 
 def _type_name(error: BaseException) -> str:
-    """Return the qualified name of an exception's class, such as ``openai.NotFoundError``; builtins have no module."""
+    """Return the qualified name of an exception's class, such as ``openai.NotFoundError``, or a builtin's bare name."""
     cls = type(error)
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def finish_streams() -> None:
     """Finish the operations that abandoned streams and registries still hold open, at shutdown."""
-    known = [live for one in list(_outliving.values()) if (live := one()) is not None]
-    for live in [*known, *chain.from_iterable(map(list, (held() for held in list(keepers))))]:
-        live.finish(stream_end="abandoned")
+    handed_over = [operation for reference in list(_outliving.values()) if (operation := reference()) is not None]
+    others = chain.from_iterable(map(list, (source() for source in list(keepers))))
+    for operation in [*handed_over, *others]:
+        operation.finish(stream_end="abandoned")

@@ -20,7 +20,7 @@ from .steps import Steps
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_NAMED: dict[str, tuple[type[Record], str]] = {  # kind -> record, and its field that takes the span's name
+_NAMED: dict[str, tuple[type[Record], str]] = {  # kind -> record, and its field for the span's name
     "agent": (Agent, "name"),
     "chat": (Chat, "model"),
     "chat_model": (Chat, "model"),
@@ -36,17 +36,17 @@ _NAMED: dict[str, tuple[type[Record], str]] = {  # kind -> record, and its field
 
 def _record(name: str, kind: str) -> Record:
     """Return a record for *kind*; an unknown kind becomes a step."""
-    found = _NAMED.get(kind.lower())
-    return Step(name=name, type=kind.lower()) if found is None else found[0](**{found[1]: name})  # type: ignore[arg-type]  # the table above knows
+    entry = _NAMED.get(kind.lower())
+    return Step(name=name, type=kind.lower()) if entry is None else entry[0](**{entry[1]: name})  # type: ignore[arg-type]  # the table has fields of that class
 
 
-class span:  # noqa: N801  # reads as the function that it is to its user
+class span:  # noqa: N801  # users read it as a function
     """Record a block of code: ``with span("look up", kind="tool") as looking: ...; looking.output = found``.
 
     *kind* is ``tool``, ``agent``, ``workflow``, ``retrieval``, ``chat`` or ``embeddings``; MLflow's span types are
     understood too. *name* is then the name of the tool, agent, workflow, data source or model. Any other word is a step
-    of that kind. A tool whose *attributes* name the call that it answers (``gen_ai.tool.call.id``) is linked to the span
-    that requested it. An exception that leaves the block marks the span as failed and is raised as usual.
+    of that kind. A tool whose *attributes* name the call that it answers (``gen_ai.tool.call.id``) is linked to the
+    span that requested it. An exception that leaves the block marks the span as failed and is raised as usual.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class span:  # noqa: N801  # reads as the function that it is to its user
 
     @property
     def input(self) -> Any:
-        """The input: anything that JSON can represent; for a chat, text or messages."""
+        """Return the input: anything that JSON can represent; for a chat, text or messages."""
         return getattr(self.record, "input", None)
 
     @input.setter
@@ -69,7 +69,7 @@ class span:  # noqa: N801  # reads as the function that it is to its user
 
     @property
     def output(self) -> Any:
-        """The output, in the same forms as :attr:`input`."""
+        """Return the output, in the same forms as :attr:`input`."""
         return getattr(self.record, "output", None)
 
     @output.setter
@@ -123,9 +123,10 @@ def trace(fn: F) -> F: ...
 @overload
 def trace(*, name: str | None = None, kind: str = "step") -> Callable[[F], F]: ...
 def trace(fn: F | None = None, *, name: str | None = None, kind: str = "step") -> Any:
-    """Trace every call of a function: its arguments are the span's input, what it returns or yields its output.
+    """Trace every call of a function. Its arguments are the span's input, what it returns or yields the output.
 
-    Takes plain and async functions and generators; of a generator, the span is open until it ends or is closed.
+    The function may be plain, async, a generator or an async generator. The span of a generator is open until the
+    generator ends or is closed.
     """
     if fn is None:
         return lambda fn: _traced(fn, name or fn.__qualname__, kind)
@@ -163,43 +164,43 @@ def _observe(record: Record, value: object) -> None:
     _put(record, "output", value)
 
 
-def _function(fn: Callable[..., Any], opened: Callable[..., Any]) -> Callable[..., Any]:
+def _function(fn: Callable[..., Any], start_call: Callable[..., Any]) -> Callable[..., Any]:
     def called(*args: Any, **kwargs: Any) -> Any:
-        with opened(args, kwargs) as live:
-            return live.result(fn(*args, **kwargs))
+        with start_call(args, kwargs) as operation:
+            return operation.result(fn(*args, **kwargs))
 
     return called
 
 
-def _coroutine(fn: Callable[..., Any], opened: Callable[..., Any]) -> Callable[..., Any]:
+def _coroutine(fn: Callable[..., Any], start_call: Callable[..., Any]) -> Callable[..., Any]:
     async def awaited(*args: Any, **kwargs: Any) -> Any:
-        with opened(args, kwargs) as live:
-            return live.result(await fn(*args, **kwargs))
+        with start_call(args, kwargs) as operation:
+            return operation.result(await fn(*args, **kwargs))
 
     return awaited
 
 
-def _generator(fn: Callable[..., Any], opened: Callable[..., Any]) -> Callable[..., Any]:
+def _generator(fn: Callable[..., Any], start_call: Callable[..., Any]) -> Callable[..., Any]:
     def generated(*args: Any, **kwargs: Any) -> Any:
-        steps = Steps(fn(*args, **kwargs), opened(args, kwargs))
+        steps = Steps(fn(*args, **kwargs), start_call(args, kwargs))
         return (yield from steps)
 
     return generated
 
 
 def async_generator(
-    fn: Callable[..., Any], opened: Callable[..., Any], steps_of: type[Steps] = Steps
+    fn: Callable[..., Any], start_call: Callable[..., Any], steps_of: type[Steps] = Steps
 ) -> Callable[..., Any]:
     """Return the async generator function *fn* with an operation around each of its generators.
 
     Args:
         fn: the function.
-        opened: starts the operation, from the arguments and the keyword arguments.
+        start_call: starts the operation, from the arguments and the keyword arguments.
         steps_of: the class that drives the generator.
     """
 
     async def generated(*args: Any, **kwargs: Any) -> Any:
-        steps = steps_of(fn(*args, **kwargs), opened(args, kwargs))
+        steps = steps_of(fn(*args, **kwargs), start_call(args, kwargs))
         step = steps.anext()
         while True:
             try:
@@ -211,7 +212,7 @@ def async_generator(
             except GeneratorExit:
                 await steps.aclose()
                 raise
-            except BaseException as error:  # noqa: BLE001  # what the caller throws in is the generator's to handle
+            except BaseException as error:  # noqa: BLE001  # the generator handles what the caller throws in
                 step = steps.athrow(error)
 
     return generated

@@ -1,4 +1,4 @@
-"""What was said: messages and their parts, ready for JSON, and a draft that grows as chunks arrive.
+"""Messages and their parts, ready for JSON, and drafts of them that grow as chunks arrive.
 
 The shapes are those of the GenAI conventions' message schemas (``gen-ai-input-messages.json`` and its neighbours).
 """
@@ -12,16 +12,22 @@ import orjson
 
 
 class Text(TypedDict):
+    """Text that was said."""
+
     type: Literal["text"]
     content: str
 
 
 class Reasoning(TypedDict):
+    """The model's reasoning as text."""
+
     type: Literal["reasoning"]
     content: str
 
 
 class ToolCall(TypedDict, total=False):
+    """A tool call that the model requests."""
+
     type: Literal["tool_call"]
     name: str
     id: str
@@ -29,12 +35,16 @@ class ToolCall(TypedDict, total=False):
 
 
 class ToolCallResponse(TypedDict, total=False):
+    """The result of a tool call."""
+
     type: Literal["tool_call_response"]
     response: Any
     id: str
 
 
 class Blob(TypedDict, total=False):
+    """Data inside the message, such as a picture, in base64."""
+
     type: Literal["blob"]
     modality: str
     content: str  # base64
@@ -42,6 +52,8 @@ class Blob(TypedDict, total=False):
 
 
 class File(TypedDict, total=False):
+    """A file that the provider stores, by its id."""
+
     type: Literal["file"]
     modality: str
     file_id: str
@@ -49,6 +61,8 @@ class File(TypedDict, total=False):
 
 
 class Uri(TypedDict, total=False):
+    """Data elsewhere, by its address; never a data URL."""
+
     type: Literal["uri"]
     modality: str
     uri: str
@@ -56,7 +70,7 @@ class Uri(TypedDict, total=False):
 
 
 class Generic(TypedDict):
-    """A part that the conventions have no shape for: its own type, and what came with it."""
+    """A part that the conventions have no shape for: its own type and its content."""
 
     type: str
     content: Any
@@ -66,6 +80,8 @@ Part = Text | Reasoning | ToolCall | ToolCallResponse | Blob | File | Uri | Gene
 
 
 class Message(TypedDict, total=False):
+    """One message: a role and its parts."""
+
     role: str
     parts: list[Part]
     name: str
@@ -73,6 +89,8 @@ class Message(TypedDict, total=False):
 
 
 class ToolDefinition(TypedDict, total=False):
+    """The definition of a tool that the model may call; *parameters* is a JSON schema."""
+
     type: str
     name: str
     description: str
@@ -80,7 +98,7 @@ class ToolDefinition(TypedDict, total=False):
 
 
 def tool_call(name: str, arguments: object = None, id: str | None = None) -> ToolCall:
-    """*arguments* as the model gave them: JSON text becomes the object that it stands for, other text stays text."""
+    """Return a tool call part. *arguments* in JSON become the object that they describe; other text stays text."""
     part: ToolCall = {"type": "tool_call", "name": name}
     if id is not None:
         part["id"] = id
@@ -90,6 +108,7 @@ def tool_call(name: str, arguments: object = None, id: str | None = None) -> Too
 
 
 def tool_call_response(response: object, id: str | None = None) -> ToolCallResponse:
+    """Return the part for the result of a tool call."""
     part: ToolCallResponse = {"type": "tool_call_response", "response": response}
     if id is not None:
         part["id"] = id
@@ -97,7 +116,7 @@ def tool_call_response(response: object, id: str | None = None) -> ToolCallRespo
 
 
 def media(modality: str, url: str) -> Blob | Uri:
-    """A data URL becomes a blob with its bytes, any other URL a reference (a ``uri`` part is never a data URL)."""
+    """Return a blob for a data URL, and a reference for any other URL."""
     if not url.startswith("data:"):
         return {"type": "uri", "modality": modality, "uri": url}
     head, _, content = url[5:].partition(",")
@@ -108,7 +127,7 @@ def media(modality: str, url: str) -> Blob | Uri:
 
 
 def loads(text: str) -> Any:
-    """The value that JSON *text* stands for, or *text* itself where it is no JSON."""
+    """Return the value that the JSON *text* describes, or *text* itself if it is not JSON."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -116,13 +135,13 @@ def loads(text: str) -> Any:
 
 
 class Pieces(list[str]):
-    """Text that arrives piece by piece."""
+    """Text that arrives in pieces; a record joins them when it is complete."""
 
     __slots__ = ()
 
 
 class _Call:
-    """A tool call under construction: its arguments arrive in pieces."""
+    """A tool call under construction, whose arguments arrive in pieces."""
 
     __slots__ = ("id", "name", "pieces")
 
@@ -132,6 +151,7 @@ class _Call:
         self.pieces: list[str] = []
 
     def part(self) -> Part:
+        """Return the tool call so far."""
         return tool_call(self.name or "", "".join(self.pieces) or None, self.id)
 
 
@@ -145,10 +165,11 @@ class Choice:
         self.finish_reason: str | None = None
         self._parts: list[Any] = []
         self._calls: dict[int, _Call] = {}
-        self._saying: str | None = None  # the type of the last part, if that is text that may go on
-        self._pieces: list[str] = []  # of it
+        self._saying: str | None = None  # the type of the last part, if more text may follow
+        self._pieces: list[str] = []  # the pieces of that part
 
     def say(self, text: str, kind: Literal["text", "reasoning"] = "text") -> None:
+        """Add a piece of text or reasoning; pieces of the same kind become one part."""
         if not self.kept:
             return
         if self._saying == kind:
@@ -159,17 +180,18 @@ class Choice:
         self._parts.append({"type": kind, "content": text})
 
     def _join(self) -> None:
-        """Put the text that has come in pieces into its part."""
+        """Join the pieces of the open text into its part."""
         if len(self._pieces) > 1:
             self._parts[-1]["content"] = "".join(self._pieces)
             self._pieces = [self._parts[-1]["content"]]
 
     def _close(self) -> None:
+        """Join the open text; the next piece starts a part of its own."""
         self._join()
         self._saying, self._pieces = None, []
 
     def call(self, slot: int, id: str | None, name: str | None, arguments: str | None) -> None:
-        """The next piece of the tool call in *slot*; its name and id come with the first piece."""
+        """Add a piece of the tool call in *slot*. The first piece brings the call's name and id."""
         if id:
             self._call_ids.append(id)
         if not self.kept:
@@ -184,7 +206,7 @@ class Choice:
             call.pieces.append(arguments)
 
     def add(self, part: Part) -> None:
-        """A part that arrives whole."""
+        """Add a part that arrives whole."""
         if part["type"] == "tool_call" and (id := part.get("id")):
             self._call_ids.append(str(id))
         if self.kept:
@@ -192,39 +214,47 @@ class Choice:
             self._parts.append(part)
 
     def reason(self) -> str:
+        """Return the finish reason, or "error" if none has arrived."""
         return self.finish_reason or "error"
 
     def message(self) -> Message:
+        """Return the answer as a message."""
         self._join()
         calls = self._calls
         parts = [part.part() if isinstance(part, _Call) else part for part in self._parts] if calls else [*self._parts]
-        # The schema says tool_call where OpenAI says tool_calls, and error where no reason arrived.
+        # The message schema has tool_call for OpenAI's tool_calls.
         reason = self.reason()
         reason = "tool_call" if reason == "tool_calls" else reason
         return {"role": "assistant", "parts": parts, "finish_reason": reason}
 
 
 class Draft:
-    """The output choices of one call, under construction."""
+    """The output of one call under construction: a draft of each choice, by index.
+
+    Args:
+        kept: False to count the choices and their finish reasons only, and to keep no content.
+    """
 
     __slots__ = ("_choices", "call_ids", "kept")
 
     def __init__(self, *, kept: bool = True) -> None:
-        self.kept = kept  # False: count the choices and their finish reasons, keep nothing that was said
-        self.call_ids: list[str] = []  # of the tool calls, kept or not: they tie a tool's span to this one
+        self.kept = kept  # whether content is kept
+        self.call_ids: list[str] = []  # of tool calls, even if content is not kept: tools' spans are linked by them
         self._choices: dict[int, Choice] = {}
 
     def choice(self, index: int = 0) -> Choice:
-        found = self._choices.get(index)
-        if found is None:
-            found = self._choices[index] = Choice(kept=self.kept, call_ids=self.call_ids)
-        return found
+        """Return the draft of the choice *index*, a new one on first use."""
+        draft = self._choices.get(index)
+        if draft is None:
+            draft = self._choices[index] = Choice(kept=self.kept, call_ids=self.call_ids)
+        return draft
 
     def messages(self) -> list[Message]:
+        """Return one message per choice, in order of index; none if content is not kept."""
         return list(map(Choice.message, self._in_order())) if self.kept else []
 
     def finish_reasons(self) -> list[str] | None:
-        """One per choice, "error" where none arrived; None where there is no choice at all."""
+        """Return one finish reason per choice, "error" if none arrived; None if there is no choice at all."""
         return list(map(Choice.reason, self._in_order())) or None
 
     def _in_order(self) -> Iterable[Choice]:

@@ -1,4 +1,4 @@
-"""The conventions' client metrics, through the MeterProvider that the application has set, if any."""
+"""Metrics: the conventions' client metrics, recorded by the MeterProvider that the application has set, if any."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Measured = tuple[ModelCall, float, "str | None"]
 
 
 class Instruments:
-    """Histograms of one meter; created once, they follow a MeterProvider that is set later."""
+    """The histograms of one meter. They are created once and follow a MeterProvider that is set later."""
 
     def __init__(self, version: str) -> None:
         self._meter = meter = metrics.get_meter("mlspan", version)
@@ -42,31 +42,39 @@ class Instruments:
         self._late: deque[_Measured] = deque(maxlen=10_000)
 
     def wanted(self) -> bool:
-        """Whether what is recorded goes anywhere: until a MeterProvider is set, the API's meter stands for none."""
-        return getattr(self._meter, "_real_meter", self._meter) is not None  # asking for the provider is dear
+        """Return whether the application has set a MeterProvider. Without one, measurements go nowhere."""
+        return getattr(self._meter, "_real_meter", self._meter) is not None  # get_meter_provider() is slow
 
     def record(self, record: ModelCall, seconds: float, error_type: str | None, *, collecting: bool = False) -> None:
-        """Measure one ended operation; *collecting*: from a finalizer, where the SDK's locks must not be touched."""
+        """Measure one call that has ended.
+
+        Args:
+            record: the call's record.
+            seconds: the duration of the call.
+            error_type: the type of its error, if it failed.
+            collecting: True in a finalizer, where the SDK's locks may not be taken; the call is then measured later.
+        """
         self._late.append((record, seconds, error_type))
         if not collecting:
             self.catch_up()
 
     def catch_up(self) -> None:
-        """Record what finalizers have left here."""
+        """Measure the calls that have ended in finalizers."""
         while self._late:
             try:
                 measured = self._late.popleft()
-            except IndexError:  # another thread was quicker
+            except IndexError:  # another thread has taken it
                 return
             self._write(*measured)
 
     def _write(self, record: ModelCall, seconds: float, error_type: str | None) -> None:
-        named: dict[str, Any] = record.opening()
+        """Write the duration, the token counts and the time to the first chunk of one call."""
+        attributes: dict[str, Any] = record.opening()
         if record.response_model:
-            named[sc.RESPONSE_MODEL] = record.response_model
-        self._duration.record(seconds, {**named, sc.ERROR_TYPE: error_type} if error_type else named)
+            attributes[sc.RESPONSE_MODEL] = record.response_model
+        self._duration.record(seconds, {**attributes, sc.ERROR_TYPE: error_type} if error_type else attributes)
         for kind in ("input", "output"):
             if (tokens := getattr(record, f"{kind}_tokens", None)) is not None:
-                self._tokens.record(tokens, {**named, sc.TOKEN_TYPE: kind})
+                self._tokens.record(tokens, {**attributes, sc.TOKEN_TYPE: kind})
         if isinstance(record, Chat) and record.time_to_first_chunk is not None:
-            self._first_chunk.record(record.time_to_first_chunk, named)
+            self._first_chunk.record(record.time_to_first_chunk, attributes)

@@ -1,4 +1,4 @@
-"""What stands in for a Live where nothing is to be recorded."""
+"""No-op operations, which stand in for an operation if nothing is recorded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .context import detach
 
 
 class Nothing:
-    """Every method lets the caller through."""
+    """An operation without record and span: every method lets the caller through."""
 
     __slots__ = ()
 
@@ -21,6 +21,7 @@ class Nothing:
     def __exit__(self, *_: object) -> None: ...
 
     def result(self, value: Any) -> Any:
+        """Return *value* as it is."""
         return value
 
 
@@ -28,7 +29,10 @@ NOTHING = Nothing()
 
 
 class Dropped(Nothing):
-    """At the root of a trace that the sampler has dropped, which what is below has to know."""
+    """A no-op operation at the root of a trace that the sampler has dropped.
+
+    Its span is current inside the block, so that calls below know that they are not sampled either.
+    """
 
     __slots__ = ("_context", "_token")
 

@@ -1,4 +1,4 @@
-"""Prompts of MLflow's registry: one that is loaded inside a span is linked to its trace."""
+"""Prompts of MLflow's registry: a prompt that is loaded inside a span is linked to that span's trace."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _CLIENT: Final = "mlflow.tracking.client"
 
 
 def follow() -> None:
-    """Note, from now on, which prompt is loaded inside which span; waits for MLflow to be imported."""
+    """Track, from now on, which prompt is loaded inside which span. This waits until MLflow is imported."""
     import wrapt
 
     wrapt.register_post_import_hook(_note_loads, _CLIENT)
 
 
 def _note_loads(client: ModuleType) -> None:
-    """Every way to load a prompt ends in this method: ``mlflow.genai.load_prompt`` and its older name do."""
-    cls: Any = getattr(client, "MlflowClient", None)
-    load = getattr(cls, "load_prompt", None)
+    """Patch ``MlflowClient.load_prompt``, which every way to load a prompt ends in. Without it, no prompt is linked."""
+    client_class: Any = getattr(client, "MlflowClient", None)
+    load = getattr(client_class, "load_prompt", None)
     if load is None or hasattr(load, "_mlspan"):
         return
 
@@ -36,14 +36,15 @@ def _note_loads(client: ModuleType) -> None:
         return prompt
 
     noted._mlspan = True  # type: ignore[attr-defined]
-    cls.load_prompt = noted
+    client_class.load_prompt = noted
 
 
 def _link(prompt: Any) -> None:
+    """Add *prompt* to the prompts of the current span, once."""
     span = trace.get_current_span()
     if prompt is None or not span.is_recording():
         return
-    before = (getattr(span, "attributes", None) or {}).get(sc.PROMPTS) or ()
-    named = f"{prompt.name}/{prompt.version}"
-    if named not in before:
-        span.set_attribute(sc.PROMPTS, [*before, named])
+    names = (getattr(span, "attributes", None) or {}).get(sc.PROMPTS) or ()
+    name = f"{prompt.name}/{prompt.version}"
+    if name not in names:
+        span.set_attribute(sc.PROMPTS, [*names, name])

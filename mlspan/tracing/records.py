@@ -1,7 +1,7 @@
-"""One typed record per kind of operation; each field names the attribute that it becomes, once.
+"""Records: one typed class per kind of operation, each field of which names its span attribute.
 
-A record holds what is known of a call: the integration's ``begin`` fills what was asked, its ``observe`` what came
-back. None means unknown, and becomes no attribute.
+A record holds the known facts of a call. The integration's ``begin`` fills in the request, its ``observe`` the
+response. None means unknown, and becomes no attribute.
 """
 
 from __future__ import annotations
@@ -17,68 +17,71 @@ from .messages import Draft, Message, Part, Pieces, ToolDefinition
 
 R = TypeVar("R", bound="Record")
 
-Observe = Callable[[R, Any], object]  # (record, answer or chunk of one); HIDE keeps a chunk from the caller
+Observe = Callable[[R, Any], object]  # (record, answer or chunk); returns HIDE_CHUNK to hide the chunk from the caller
 HIDE = object()
 
 
 def sees_errors(observe: Observe[R]) -> Observe[R]:
-    """Mark an ``observe`` that is also to be given the exception of a call that failed: some carry an answer."""
+    """Mark *observe* as also taking the exception of a failed call, because some exceptions carry an answer."""
     observe.sees_errors = True  # type: ignore[attr-defined]
     return observe
 
 
 class Record(Fields):
-    """What every operation has. Its span ends with :attr:`stream_end` set if a stream was left early."""
+    """The fields of every operation. :attr:`stream_end` is set if a stream was left early."""
 
     kind: ClassVar[SpanKind] = SpanKind.INTERNAL
-    linked: ClassVar[bool] = True  # whether one of its kind may have asked for, or been asked for by, another
+    linked: ClassVar[bool] = True  # whether such an operation may request tool calls, or have links
     stream_end: Literal["closed", "abandoned"] | None = attr(sc.STREAM_END)
-    extra: dict[str, Any] = new(dict)  # attributes of one framework only, by their full name
-    failure: tuple[str, str] | None = None  # error type and message, where an answer rather than an exception tells
+    extra: dict[str, Any] = new(dict)  # attributes of a single framework, by their full name
+    failure: tuple[str, str] | None = None  # error type and message, if the answer itself reports a failure
 
     @property
     def span_name(self) -> str:
+        """The name of the span, made from the fields known so far."""
         raise NotImplementedError
 
     def describe(self, attributes: Mapping[str, Any]) -> None:
-        """Take over *attributes* by their names: those that we have a field for, and any others."""
-        own = {one.name: field for field, one in self.attrs.items()}
+        """Set *attributes* by their full names: in the field that has the name, else in :attr:`extra`."""
+        fields = {attribute.name: field for field, attribute in self.attrs.items()}
         for name, value in attributes.items():
-            if name in own:
-                setattr(self, own[name], value)
+            if name in fields:
+                setattr(self, fields[name], value)
             else:
                 self.extra[name] = value
 
     def settle(self) -> None:
-        """Fill the fields that only the end can know."""
+        """Fill in the fields that are only known at the end."""
 
     def call_ids(self) -> list[str]:
-        """The ids of the tool calls that this asked for."""
+        """Return the ids of the tool calls that this operation requested."""
         return []
 
     def causes(self) -> Mapping[str, SpanContext]:
-        """Spans elsewhere that led to this, each by the kind of its link."""
+        """Return spans elsewhere that caused this operation, by the kind of link."""
         return {}
 
     def opening(self) -> dict[str, Any]:
-        """The attributes of the start."""
-        own, said = vars(self), {}
+        """Return the attributes that are written when the span starts."""
+        values, attributes = vars(self), {}
         for field, name in self._starts:
-            if (value := own.get(field)) is not None:
-                said[name] = value
-        return said
+            if (value := values.get(field)) is not None:
+                attributes[name] = value
+        return attributes
 
     def closing(self, write: Callable[[Any], str] | None) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The attributes of the end, and those of the start as they are now.
+        """Return the attributes written at the end, and the current values of those written at the start.
 
-        *write* makes the text of what is content; None leaves it out. Content comes first: where SpanLimits count
-        attributes, the oldest are the ones to go.
+        Content comes first: if SpanLimits limit the number of attributes, the oldest are dropped.
+
+        Args:
+            write: makes the text of a content field; None leaves content out.
         """
-        said: dict[str, Any] = {}
+        content: dict[str, Any] = {}
         others: dict[str, Any] = {}
         starts: dict[str, Any] = {}
-        attrs, own = self.attrs, vars(self)
-        for field, value in own.items():
+        attrs, values = self.attrs, vars(self)
+        for field, value in values.items():
             if value is not None and field in attrs:
                 name, when, _ = attrs[field]
                 if when == "end":
@@ -86,15 +89,15 @@ class Record(Fields):
                 elif when == "start":
                     starts[name] = value
                 elif write is not None:
-                    said[name] = write(value)
-        if "extra" in own:
+                    content[name] = write(value)
+        if "extra" in values:
             others.update(self.extra)
-        said.update(others)
-        return said, starts
+        content.update(others)
+        return content, starts
 
 
 class ModelCall(Record):
-    """A request to a model: what inference and embeddings share."""
+    """A request to a model: the fields that inference and embeddings share."""
 
     kind: ClassVar[SpanKind] = SpanKind.CLIENT
     operation: str = attr(sc.OPERATION, "start")
@@ -105,14 +108,14 @@ class ModelCall(Record):
     encoding_formats: list[str] | None = attr(sc.REQUEST_ENCODING_FORMATS)
     response_model: str | None = attr(sc.RESPONSE_MODEL)
     input_tokens: int | None = attr(sc.USAGE_INPUT_TOKENS)
-    outer: bool = False  # a framework's: a client's hook below adds what it knows, rather than a span of its own
+    outer: bool = False  # a framework's call: the client's request inside becomes an inner call, without a span
 
     @property
     def span_name(self) -> str:
         return f"{self.operation} {self.model}" if self.model else self.operation
 
     def absorb(self, inner: list[ModelCall]) -> None:
-        """Take over what the client's own requests know, which is nearer to the truth; both are settled."""
+        """Take over the fields of the client's own requests, which are closer to the truth. Both sides are complete."""
         for call in inner:
             for name, value in vars(call).items():
                 if name in self.attrs and value is not None:
@@ -121,7 +124,7 @@ class ModelCall(Record):
 
 
 class Chat(ModelCall):
-    """One inference, retries of the client included. Token counts are those billed: input includes cached tokens,
+    """One inference, including the client's retries. Token counts are those billed: input includes cached tokens,
     output includes reasoning. Times are in seconds.
     """
 
@@ -171,7 +174,10 @@ class Chat(ModelCall):
 
 
 class Fetch(ModelCall):
-    """An answer that was made elsewhere or earlier, looked up. It counts no tokens: whoever made it has."""
+    """An answer that was produced elsewhere or earlier and is fetched.
+
+    It has no token counts: the call that produced it has them.
+    """
 
     operation: str = attr(sc.OPERATION, "start", default=sc.FETCH_RESPONSE)
     response_id: str | None = attr(sc.RESPONSE_ID)
@@ -189,21 +195,22 @@ class Fetch(ModelCall):
 
 
 class Embeddings(ModelCall):
-    """Texts turned into vectors; the vectors themselves are never recorded."""
+    """Texts turned into vectors. The vectors are never recorded."""
 
     operation: str = attr(sc.OPERATION, "start", default=sc.EMBEDDINGS)
     dimensions: int | None = attr(sc.EMBEDDINGS_DIMENSION_COUNT)
     input: Any = attr(sc.INPUT, "content")
 
     def absorb(self, inner: list[ModelCall]) -> None:
-        said, counts = self.input, [call.input_tokens for call in inner if call.input_tokens is not None]
+        """Take over the fields of the client's requests; each embeds a batch of the texts, so tokens are added up."""
+        own_input, counts = self.input, [call.input_tokens for call in inner if call.input_tokens is not None]
         ModelCall.absorb(self, inner)
-        self.input = said or self.input  # each request has its batch of the texts alone
+        self.input = own_input or self.input  # a single request has only its batch of the texts
         self.input_tokens = sum(counts) if counts else self.input_tokens
 
 
 class Retrieval(Record):
-    """A search in a data source. Documents are dicts with ``id`` and ``score``, and what else the source gives."""
+    """A search in a data source. Documents are dicts with ``id``, ``score`` and whatever else the source returns."""
 
     kind: ClassVar[SpanKind] = SpanKind.CLIENT
     operation: str = attr(sc.OPERATION, "start", default=sc.RETRIEVAL)
@@ -219,7 +226,7 @@ class Retrieval(Record):
 
 
 class Named(Record):
-    """An operation known by its own name rather than a model's."""
+    """An operation with a name of its own, rather than a model's."""
 
     linked: ClassVar[bool] = False
     operation: str | None = attr(sc.OPERATION, "start")
@@ -237,6 +244,8 @@ class Named(Record):
 
 
 class Tool(Named):
+    """A call of a tool."""
+
     linked: ClassVar[bool] = True
     operation: str = attr(sc.OPERATION, "start", default=sc.EXECUTE_TOOL)
     name: str | None = attr(sc.TOOL_NAME, "start")
@@ -258,7 +267,7 @@ class Agent(Named):
 
 
 class Workflow(Named):
-    """A run whose control flow the application decides. *name* has few values: no ids in it."""
+    """A run whose control flow the application decides. *name* must have few values, so it contains no ids."""
 
     operation: str = attr(sc.OPERATION, "start", default=sc.INVOKE_WORKFLOW)
     name: str | None = attr(sc.WORKFLOW_NAME, "start")
@@ -266,7 +275,7 @@ class Workflow(Named):
 
 
 class Request(Named):
-    """A request to a provider that is no call to a model, such as an upload. *type* says what it is about."""
+    """A request to a provider that is no call to a model, such as an upload. *type* is what it is about."""
 
     kind: ClassVar[SpanKind] = SpanKind.CLIENT
     type: str = attr(sc.KIND, "start", default="request")
@@ -277,6 +286,6 @@ class Request(Named):
 
 
 class Step(Named):
-    """What has no convention: a chain, a node, a parser, or a function that the user traces. *type* says which."""
+    """An operation without a convention: a chain, node, parser, or traced function. *type* is its kind."""
 
     type: str = attr(sc.KIND, "start", default="step")

@@ -1,4 +1,4 @@
-"""From a Config to spans that arrive: join the application's TracerProvider, or make one; say where traces go."""
+"""The runtime: what one Config means for this process. It joins the application's TracerProvider or makes its own."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 
 
 class Tap(SpanProcessor):
-    """What stands in a TracerProvider for us. The SDK cannot take a processor back, so this one changes its targets."""
+    """The one processor that we add to a TracerProvider. It forwards spans to targets that can change.
+
+    The SDK cannot remove a processor, so ours stays and its targets are replaced.
+    """
 
     def __init__(self, targets: tuple[SpanProcessor, ...]) -> None:
         self.targets = targets
@@ -49,16 +52,16 @@ class Tap(SpanProcessor):
             target.on_end(span)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        sent = [target.force_flush(timeout_millis) for target in self.targets]  # each, whatever the others say
+        sent = [target.force_flush(timeout_millis) for target in self.targets]  # all, even after a failure
         return all(sent)
 
     def shutdown(self) -> None:
-        """The provider ends, and we may serve others: what it gave us is sent, no more."""
+        """Send what this provider has given us, and nothing more: the targets may serve other providers."""
         self.force_flush(5_000)
 
 
 class Runtime:
-    """Everything that one Config means: the tracer to start spans with, the content policy, the instruments."""
+    """Everything that one Config means: the tracer, the content policy, the pipelines and the metrics."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -70,20 +73,20 @@ class Runtime:
         tally.observe(__version__)
         self._sink = mlflow_sink(config)
         self._origin = _origin(config)
-        self._pipelines: dict[bool, Pipeline] = {}  # by whether it sends by OTLP too: not all providers need us to
-        self._ending: list[tuple[Pipeline, Flush]] = []  # on their last errand, the last Config's included
+        self._pipelines: dict[bool, Pipeline] = {}  # by whether it sends by OTLP too: some providers do so themselves
+        self._ending: list[tuple[Pipeline, Flush]] = []  # of this Config and earlier ones, still sending
         self._own: TracerProvider | None = None
         self._seen: object = None
         self._starter = Starter(trace.NoOpTracer())
         self._lock = threading.RLock()
 
     def tracer(self) -> trace.Tracer:
-        """Of the application's provider as soon as it has set one, before that of our own."""
+        """Return the tracer of the application's provider, or of our own as long as the application has set none."""
         tracer: trace.Tracer = self.starter().tracer
         return tracer
 
     def starter(self) -> Starter:
-        """What starts the spans of :meth:`tracer`."""
+        """Return the starter of the spans of :meth:`get_tracer`."""
         current = trace.get_tracer_provider()
         if current is not self._seen:
             with self._lock, guard("joining the TracerProvider"):
@@ -91,10 +94,11 @@ class Runtime:
         return self._starter
 
     def _follow(self, current: trace.TracerProvider) -> None:
+        """Use *current* as the provider if it is one of the SDK and not MLflow's, else make our own."""
         if isinstance(current, TracerProvider) and not _is_mlflows(current):
             self._join(current)
             self._starter = Starter(current.get_tracer("mlspan", __version__))
-        elif self._seen is None:  # later, a provider that is gone is no reason to leave the one that we joined
+        elif self._seen is None:  # if the provider is unset later, the one that we joined is kept
             if not isinstance(current, (TracerProvider, trace.ProxyTracerProvider)):
                 tell_once(
                     "mlspan: the TracerProvider %s takes no span processor, so mlspan's spans go through a provider of "
@@ -105,6 +109,7 @@ class Runtime:
         self._seen = current
 
     def _make(self) -> TracerProvider:
+        """Make and join a private provider, which never becomes the global one."""
         config = self.config
         resource = Resource.create({SERVICE_NAME: config.service_name} if config.service_name else None)
         sampler = ParentBased(TraceIdRatioBased(config.sample_ratio)) if config.sample_ratio < 1 else None
@@ -113,6 +118,7 @@ class Runtime:
         return self._own
 
     def _join(self, provider: TracerProvider) -> None:
+        """Send the spans of *provider* to our targets, by the processor that it already has or a new one."""
         with _taps_lock:
             tap = _taps.get(provider)
             targets = self._targets(provider)
@@ -123,6 +129,7 @@ class Runtime:
                 provider.add_span_processor(tap)
 
     def _targets(self, provider: TracerProvider) -> tuple[SpanProcessor, ...]:
+        """Return the processors for the spans of *provider*: all listeners, and a pipeline if spans are to be sent."""
         by_otlp = needs_otlp(self.config, provider)
         if self._sink is None and not by_otlp:
             return tuple(_listeners)
@@ -131,12 +138,12 @@ class Runtime:
         return (self._pipelines[by_otlp], *_listeners)
 
     def rejoin(self) -> None:
-        """The listeners have changed."""
+        """Set the targets of every provider again, after the listeners have changed."""
         for provider in list(_taps):
             self._join(provider)
 
     def run_url(self, experiment_id: str, run_id: str) -> str | None:
-        """The page of a run, which is in MLflow's own store."""
+        """Return the page of a run in MLflow's own store; None if the store is unknown."""
         from .export.mlflow import run_url
 
         uri = os.environ.get("MLFLOW_TRACKING_URI") or (self._sink._uri if self._sink is not None else None)
@@ -144,20 +151,20 @@ class Runtime:
 
     @property
     def resource(self) -> Resource:
-        """Of the provider in use."""
+        """Return the resource of the provider in use."""
         self.tracer()
         provider = self._own or self._seen
         return provider.resource if isinstance(provider, TracerProvider) else Resource.get_empty()
 
     def submit(self, span: ReadableSpan) -> None:
-        """A span that no tracer can start, to our own exporters."""
+        """Send an ended span that no tracer can start to our own exporters."""
         self.tracer()
-        for each in list(self._pipelines.values())[-1:]:  # the one of the provider in use
+        for each in list(self._pipelines.values())[-1:]:  # that of the provider in use
             each.on_start(span)
             each.on_end(span)
 
     def _stop(self, timeout: float | None) -> bool:
-        """All at once, as each may have to wait for a backend that is down."""
+        """Stop all pipelines at once, as each may have to wait for a backend. Return whether all was sent."""
         self._ending += [(each, each.ask(last=True)) for each in self._pipelines.values()]
         started = time.monotonic()
         sent = [flush.wait(each.grace(timeout) - (time.monotonic() - started)) for each, flush in self._ending]
@@ -166,17 +173,18 @@ class Runtime:
         return all(sent)
 
     def likely_url(self, trace_id: str) -> str | None:
-        """The page of a trace, without asking anybody; None where only the experiment's name is known."""
+        """Return the page of a trace without asking a server; None if only the experiment's name is known."""
         if self._sink is None:
             return None
         from .export.address import address
         from .export.mlflow import trace_url
 
-        to = address(self._origin(), self._sink._uri, self.config.experiment, None)
-        experiment = to.experiment_id or to.experiment_name or ""
-        return trace_url(str(to.tracking_uri), experiment, trace_id) if experiment.isdigit() else None
+        destination = address(self._origin(), self._sink._uri, self.config.experiment, None)
+        experiment = destination.experiment_id or destination.experiment_name or ""
+        return trace_url(str(destination.tracking_uri), experiment, trace_id) if experiment.isdigit() else None
 
     def trace_url(self, trace_id: str) -> str | None:
+        """Return the page of a trace, or None if it cannot be found or MLflow is off. This may ask the server."""
         if self._sink is None:
             return None
         from .export.mlflow import Rejected, trace_url
@@ -190,30 +198,33 @@ class Runtime:
         return trace_url(uri, experiment_id, trace_id)
 
     def flush(self, timeout: float) -> bool:
+        """Send all ended spans. Return whether every backend has them within *timeout* seconds."""
         until = time.monotonic() + timeout
         self.instruments.catch_up()
         asked = [flush for _, flush in self._ending]
         asked += [each.ask(last=False) for each in self._pipelines.values()]
-        return all([flush.wait(until - time.monotonic()) for flush in asked])  # noqa: C419  # each, whatever the others say
+        return all([flush.wait(until - time.monotonic()) for flush in asked])  # noqa: C419  # wait for all, even after a failure
 
     def ends(self) -> int:
-        """A number that is another one after a span has ended."""
+        """Return a count that changes whenever a span has ended."""
         return sum(each.ends for each in self._pipelines.values())
 
     def hurry(self) -> None:
-        """Begin to send all that has ended, and wait for nothing."""
+        """Start to send all ended spans, without waiting."""
         for each in self._pipelines.values():
             each.ask(last=False)
 
     def save(self, timeout: float) -> bool:
-        """Whether all that has ended is on disk, within *timeout* seconds; nothing is waited for but the disk."""
+        """Write all ended spans to disk without sending them. Return whether that took at most *timeout* seconds."""
         asked = [each.ask(last=False, send=False) for each in self._pipelines.values()]
         return all([flush.kept.wait(timeout) for flush in asked])  # noqa: C419
 
     def shutdown(self, timeout: float | None, *, successor: Runtime | None = None) -> bool:
-        """Send all, and let go of every provider; None waits as long as the sink asks for at the process's end.
+        """Send all spans and leave every provider. Return whether all was sent.
 
-        A *successor* waits in our place for what is still on its way.
+        Args:
+            timeout: seconds to wait; None waits as long as the sinks ask for at the end of the process.
+            successor: a runtime that takes over what is still being sent.
         """
         finish_streams()
         self.instruments.catch_up()
@@ -236,7 +247,7 @@ _runtime_lock = threading.RLock()
 
 
 def runtime() -> Runtime | None:
-    """What is configured now, from the environment alone if nobody has called configure; None after shutdown."""
+    """Return the runtime in use, made from the environment if nobody has called configure; None after shutdown."""
     if _runtime is None and not _ended:
         with guard("reading the settings"):
             start(resolve({}))
@@ -244,7 +255,10 @@ def runtime() -> Runtime | None:
 
 
 def listen(processor: SpanProcessor) -> Callable[[], None]:
-    """Tell *processor* of spans as well, until what this returns is called. It must be quick, and wait for nothing."""
+    """Give all spans to *processor* too, until the returned function is called.
+
+    *processor* must be quick and wait for nothing.
+    """
 
     def undo() -> None:
         _listeners.remove(processor)
@@ -261,17 +275,17 @@ _listeners: list[SpanProcessor] = []
 
 
 def start(config: Config) -> Runtime:
-    """Make *config* the one that counts, from now on; what the last one has recorded is sent."""
-    global _runtime, _ended  # one process, one configuration
+    """Make a runtime of *config* the one in use; what the previous one has recorded is sent."""
+    global _runtime, _ended  # a process has one configuration
     with _runtime_lock:
-        before, _runtime, _ended = _runtime, Runtime(config), False
-        if before is None:
+        previous, _runtime, _ended = _runtime, Runtime(config), False
+        if previous is None:
             context.follow_runs()
             prompts.follow()
             atexit.register(stop, None)
             _exits.watch()
         else:
-            before.shutdown(5, successor=_runtime)
+            previous.shutdown(5, successor=_runtime)
         _runtime.tracer()
         return _runtime
 
@@ -285,16 +299,20 @@ def join() -> None:
 
 
 def stop(timeout: float | None) -> bool:
-    """Send what has been recorded and record no more; None waits as long as the sinks ask for at the process's end."""
+    """Send what has been recorded and record no more. Return whether all was sent.
+
+    A *timeout* of None waits as long as the sinks ask for at the end of the process.
+    """
     global _runtime, _ended
     with _runtime_lock:
-        before, _runtime, _ended = _runtime, None, True
+        previous, _runtime, _ended = _runtime, None, True
     atexit.unregister(stop)
     _exits.leave()
-    return before is None or before.shutdown(timeout)
+    return previous is None or previous.shutdown(timeout)
 
 
 def _save() -> None:
+    """Write all ended spans to disk, within a second."""
     if _runtime is not None:
         _runtime.save(1.0)
 
@@ -307,7 +325,7 @@ if hasattr(os, "register_at_fork"):
 def drain(
     config: Config, tracking_uri: str | None, timeout: float, progress: Callable[[Drained], object] | None
 ) -> Drained:
-    """As :func:`mlspan.tracing.drain`; what this process itself has waiting goes first."""
+    """Drain the spools, as :func:`mlspan.tracing.drain` describes, after sending what this process has waiting."""
     from .export.drain import drain
 
     if _runtime is not None:
@@ -316,6 +334,7 @@ def drain(
 
 
 def _origin(config: Config) -> Callable[[], context.Origin]:
+    """Return a function that reads what the caller's context says and *config* does not set."""
     return partial(
         context.origin,
         tracking_uri=config.tracking_uri is None,
@@ -325,6 +344,9 @@ def _origin(config: Config) -> Callable[[], context.Origin]:
 
 
 def _is_mlflows(provider: TracerProvider) -> bool:
-    """MLflow's own provider, which it may set as the global one; what runs through it is MLflow's to export."""
-    processors = getattr(provider._active_span_processor, "_span_processors", ())  # no public way
+    """Return whether *provider* is MLflow's own, which it may set as the global one; MLflow exports those spans itself.
+
+    If the private fields are missing, no provider counts as MLflow's.
+    """
+    processors = getattr(provider._active_span_processor, "_span_processors", ())  # there is no public way
     return any(type(processor).__module__.startswith("mlflow.") for processor in processors)

@@ -1,8 +1,8 @@
-"""Spans of OpenTelemetry's SDK, made and written with half the work.
+"""Fast spans: spans of OpenTelemetry's SDK that are made and written with half the SDK's work.
 
-A :class:`LeanSpan` is the SDK's own span, with the same fields; what it leaves out is cleaning attributes that are
-clean, and lists for events and links that most spans have none of. Where the SDK has fields that are not known here, or
-the tracer, the sampler or a limit is none of the usual ones, the tracer starts a span of the SDK's own.
+A :class:`FastSpan` is the SDK's own span with the same fields. It does not clean attributes that are clean, and has no
+lists for events and links, which most spans lack. The tracer starts a span of the SDK's own instead if the SDK has
+fields that are not known here, or if the tracer, the sampler or a limit is an unusual one.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ from opentelemetry.trace import (
 
 _Fields = dict[str, Any]
 
-(SPAN,) = set_span_in_context(INVALID_SPAN, Context())  # under which a context holds its span
+(SPAN,) = set_span_in_context(INVALID_SPAN, Context())  # the key under which a context holds its span
 
-_PLAIN: Final = frozenset({str, int, float, bool})  # what the SDK takes as it is
-_RANDOM: Final = 2  # of a trace whose id is random, where the SDK knows of that
+_PLAIN: Final = frozenset({str, int, float, bool})  # types that the SDK stores as they are
+_RANDOM: Final = 2  # the trace flag for a random trace id, in SDKs that have it
 _FLAGS: Final = {flags: TraceFlags(flags) for flags in range(4)}
-_OF_ALL: Final = {  # fields that all spans of a tracer share
+_OF_ALL: Final = {  # fields whose value all spans of a tracer share
     *("_sampler", "_trace_config", "_record_exception", "_set_status_on_exception", "_span_processor", "_limits"),
     *("_instrumentation_info", "_instrumentation_scope", "_status", "_end_time", "_record_end_metrics"),
 }
@@ -60,16 +60,16 @@ _NONE: Final[Mapping[str, Any]] = {}
 _new: Final = object.__new__
 _new_tuple: Final = tuple.__new__
 _NO_STATE: Final = TraceState.get_default()
-_IS_VALID: Final = 5  # in a SpanContext, which is a tuple
+_IS_VALID: Final = 5  # index in a SpanContext, which is a tuple
 
 
 class LeanSpan(sdk._Span):
-    """Made by :class:`Starter` alone, of a class of each tracer's own."""
+    """The SDK's span with less work. Only :class:`SpanStarter` makes it, from a class of each tracer's own."""
 
     _attributes: Any
     _resource: Any
-    _events: Any = ()  # a list of the SDK's from the first one on
-    _links: Any = ()  # likewise from the first one on that may be too much
+    _events: Any = ()  # the SDK's list after the first event
+    _links: Any = ()  # the SDK's list after the first link that may exceed a limit
 
     @property
     def dropped_events(self) -> int:
@@ -90,75 +90,78 @@ class LeanSpan(sdk._Span):
         super()._add_link(link)
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
-        bounded, mended = self._attributes, _mended(attributes)
-        if mended is None or (bounded.maxlen is not None and len(bounded._dict) + len(attributes) > bounded.maxlen):
+        bounded, converted = self._attributes, _mended(attributes)
+        if converted is None or (bounded.maxlen is not None and len(bounded._dict) + len(attributes) > bounded.maxlen):
             super().set_attributes(attributes)
             return
         with self._lock:
             if self._end_time is None:
                 bounded._dict.update(attributes)
-                bounded._dict.update(mended)
+                bounded._dict.update(converted)
 
     def add_link(self, context: SpanContext, attributes: Mapping[str, Any] | None = None) -> None:
-        if attributes and self._takes_link(attributes) and (mended := _mended(attributes)) is not None:
+        if attributes and self._takes_link(attributes) and (converted := _mended(attributes)) is not None:
             with self._lock:
                 if self._end_time is None and type(self._links) is tuple:
-                    self._links = (*self._links, Link(context, {**attributes, **mended}))
+                    self._links = (*self._links, Link(context, {**attributes, **converted}))
                     return
         super().add_link(context, attributes)
 
     def _takes_link(self, attributes: Mapping[str, Any]) -> bool:
-        """Whether one more link, with these, is none too many."""
+        """Return whether one more link with these attributes is within all limits."""
         limits = self._limits
         room, most = limits.max_link_attributes, limits.max_links
         fits = limits.max_attribute_length is None and (room is None or len(attributes) <= room)
         return fits and (most is None or len(self._links) < most)
 
     def _readable_span(self) -> LeanSpan:
-        """What processors are told of at the end. The SDK makes a copy; nothing can change us any more either."""
+        """Return the span itself for the processors. The SDK makes a copy, but an ended span cannot change any more."""
         return self
 
 
 def _mended(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Those of *attributes* that the SDK keeps in another form, in that; None where it has to look at one itself."""
-    mended: dict[str, Any] | None = None
+    """Return the converted values of those *attributes* that the SDK stores in another form.
+
+    Return None if the SDK itself has to look at one of them.
+    """
+    converted: dict[str, Any] | None = None
     for name, value in attributes.items():
         if (kind := type(value)) in _PLAIN:
             continue
         if kind is list or kind is tuple:
             if len(kinds := set(map(type, value))) > 1 or not kinds <= _PLAIN:
                 return None
-            form: Any = tuple(value)
+            converted_value: Any = tuple(value)
         elif isinstance(value, str):
-            form = str.__str__(value)
+            converted_value = str.__str__(value)
         else:
             return None
-        if mended is None:
-            mended = {}
-        mended[name] = form
-    return _NONE if mended is None else mended
+        if converted is None:
+            converted = {}
+        converted[name] = converted_value
+    return _NONE if converted is None else converted
 
 
 class Draw(NamedTuple):
-    """What is decided of a span before anything is read for it."""
+    """The sampling decision for a span, made before anything is read for it."""
 
     starter: Starter
-    around: Context  # where it is to stand
-    sampled: bool | None  # None: that is for the SDK to say when the span starts
+    around: Context  # the context of the new span
+    sampled: bool | None  # None: the SDK decides when the span starts
     parent: SpanContext | None = None
     trace_id: int = 0
-    flags: int = 0  # those of the trace that are passed on
+    flags: int = 0  # trace flags that are passed on from the parent
     state: TraceState = _NO_STATE
 
     def start(self, name: str, kind: SpanKind, attributes: dict[str, Any]) -> Span:
-        """The span, as ``Tracer.start_span`` starts it; *attributes* are given away."""
+        """Start the span, as ``Tracer.start_span`` does. *attributes* become the span's own dict."""
         starter, around, sampled, parent, *_ = self
         tracer = starter.tracer
-        if sampled is None or len(attributes) > starter.room or (mended := _mended(attributes)) is None:
+        if sampled is None or len(attributes) > starter.room or (converted := _mended(attributes)) is None:
             return tracer.start_span(name, around, kind, attributes)  # type: ignore[no-any-return]
         if not sampled:
             return self.dropped()
-        attributes.update(mended)
+        attributes.update(converted)
         metrics, bounded = starter.metrics, _new(starter.attributes_class)
         span: LeanSpan = _new(starter.span_class)
         bounded._dict, bounded._lock = attributes, starter.lock()
@@ -171,32 +174,32 @@ class Draw(NamedTuple):
         return span
 
     def dropped(self) -> Span:
-        """What stands for a span that is not recorded."""
+        """Return the span that stands for one that is not recorded."""
         if self.starter.metrics is not None:
             self.starter.metrics.start_span(self.parent, Decision.DROP)
         return NonRecordingSpan(self._context())
 
     def _context(self) -> SpanContext:
-        """As SpanContext's own constructor, which checks what we have made ourselves, would make it."""
+        """Return the new span's context. SpanContext's own constructor would check the values that are made here."""
         starter, _, sampled, _, trace_id, flags, state = self
         span_id = starter.span_id() or starter.tracer.id_generator.generate_span_id()
         return _new_tuple(SpanContext, (trace_id, span_id, False, _FLAGS[flags | bool(sampled)], state, True))
 
 
 class Starter:
-    """Starts the spans of one tracer."""
+    """The starter of one tracer's spans."""
 
     def __init__(self, tracer: Tracer) -> None:
         self.tracer: Any = tracer
-        of_all, of_attributes = _templates(tracer)
-        self._known = bool(of_all)
-        # What all spans share stands in their class.
-        self.span_class: Any = type(LeanSpan.__name__, (LeanSpan,), of_all)
-        self.attributes_class: Any = type(BoundedAttributes.__name__, (BoundedAttributes,), of_attributes)
-        most = of_attributes.get("maxlen")
-        self.room = inf if most is None else most  # for attributes
-        # The SDK's attributes once had locks that may be taken twice.
-        self.lock: Any = Lock if isinstance(of_attributes.get("_lock"), type(Lock())) else RLock
+        shared_fields, attributes_fields = _templates(tracer)
+        self._known = bool(shared_fields)
+        # Values that all spans share are attributes of their class.
+        self.span_class: Any = type(LeanSpan.__name__, (LeanSpan,), shared_fields)
+        self.attributes_class: Any = type(BoundedAttributes.__name__, (BoundedAttributes,), attributes_fields)
+        max_attributes = attributes_fields.get("maxlen")
+        self.room = inf if max_attributes is None else max_attributes  # per span
+        # Attributes of older SDKs have reentrant locks.
+        self.lock: Any = Lock if isinstance(attributes_fields.get("_lock"), type(Lock())) else RLock
         metrics = getattr(tracer, "_tracer_metrics", None)
         self.metrics: Any = None if type(metrics).__name__.startswith("NoOp") else metrics
         sampler = getattr(tracer, "sampler", None)
@@ -209,22 +212,22 @@ class Starter:
         self._is_random: Any = getattr(generator, "is_trace_id_random", None)
         self._passed_on = 0 if self._is_random is None else _RANDOM
         self._is_on: Callable[[Any], bool] | None = None
-        if hasattr(tracer, "_is_enabled"):  # an SDK that can turn a tracer off
-            read = hasattr(tracer, "_tracer_config")  # for less than to call it takes
+        if hasattr(tracer, "_is_enabled"):  # newer SDKs can turn a tracer off
+            read = hasattr(tracer, "_tracer_config")  # reading the field is cheaper than the call
             self._is_on = attrgetter("_tracer_config.is_enabled") if read else methodcaller("_is_enabled")
 
     def draw(self, around: Context) -> Draw:
-        """Decide whether a span below that of *around* is recorded."""
+        """Decide whether a span below the span of *around* is recorded."""
         tracer: Any = self.tracer
         if not self._known or (self._is_on is not None and not self._is_on(tracer)):
             return Draw(self, around, sampled=None)
-        above: Any = around.get(SPAN)
-        if type(above) is self.span_class:
-            parent = above._context
+        current_span: Any = around.get(SPAN)
+        if type(current_span) is self.span_class:
+            parent = current_span._context
         else:
-            parent = None if above is None else above.get_span_context()
+            parent = None if current_span is None else current_span.get_span_context()
         if parent is not None and parent[_IS_VALID]:
-            trace_id, _, _, flags, state, _ = parent  # by its properties, each is a call
+            trace_id, _, _, flags, state, _ = parent  # each property would be a call
             sampler = tracer.sampler
             sampled = bool(flags & 1) if sampler is self._usual else _is_sampled(sampler, parent, trace_id)
             return _new_tuple(Draw, (self, around, sampled, parent, trace_id, flags & self._passed_on, state))
@@ -234,7 +237,7 @@ class Starter:
 
 
 def _follows(sampler: Sampler | None) -> bool:
-    """Whether what stands below another span is always sampled as that is."""
+    """Return whether a span below another one is always sampled as that one is."""
     if type(sampler) is not ParentBased:
         return False
     sampled = sampler._local_parent_sampled is sampler._remote_parent_sampled is ALWAYS_ON
@@ -242,7 +245,7 @@ def _follows(sampler: Sampler | None) -> bool:
 
 
 def _is_sampled(sampler: Sampler | None, parent: SpanContext | None, trace_id: int) -> bool | None:
-    """What one of the SDK's own samplers decides; None of any other."""
+    """Return the decision of one of the SDK's own samplers, and None for any other sampler or decision."""
     if type(sampler) is ParentBased:
         if parent is None:
             sampler = sampler._root
@@ -259,7 +262,10 @@ def _is_sampled(sampler: Sampler | None, parent: SpanContext | None, trace_id: i
 
 
 def _templates(tracer: Any) -> tuple[_Fields, _Fields]:
-    """What all spans of *tracer* share, and all their attributes; nothing where a span has a field not known here."""
+    """Return the fields that all spans of *tracer* share, and those that all their attributes share.
+
+    Both are empty if spans have a field that is not known here.
+    """
     if type(tracer) is not sdk.Tracer:
         return {}, {}
     probe = sdk._Span(
@@ -272,11 +278,13 @@ def _templates(tracer: Any) -> tuple[_Fields, _Fields]:
         limits=tracer._span_limits,
         instrumentation_scope=tracer._instrumentation_scope,
     )
-    fields, of_attributes = vars(probe), vars(probe._attributes)
+    fields, attributes_fields = vars(probe), vars(probe._attributes)
     as_tuple = (1, 1, False, TraceFlags.DEFAULT, _NO_STATE, True)
     if tuple(probe._context) != as_tuple:  # type: ignore[arg-type]  # it has one
         return {}, {}
-    known = _OWN <= fields.keys() <= _OF_ALL | _OWN | {"_events", "_links"} and of_attributes.keys() <= _OF_ATTRIBUTES
-    if not known or of_attributes["max_value_len"] is not None:
+    known = (
+        _OWN <= fields.keys() <= _OF_ALL | _OWN | {"_events", "_links"} and attributes_fields.keys() <= _OF_ATTRIBUTES
+    )
+    if not known or attributes_fields["max_value_len"] is not None:
         return {}, {}
-    return {name: fields[name] for name in fields.keys() & _OF_ALL}, of_attributes
+    return {name: fields[name] for name in fields.keys() & _OF_ALL}, attributes_fields

@@ -15,9 +15,9 @@ class Steps:
     between two steps, and the steps of one generator may run in different tasks.
     """
 
-    def __init__(self, own: Any, live: Any) -> None:
+    def __init__(self, own: Any, operation: Any) -> None:
         self._own = own
-        self._live: Live | None = live if isinstance(live, Live) else None
+        self._live: Live | None = operation if isinstance(operation, Live) else None
         self._yielded: list[Any] = []
         if self._live is not None:
             self._live.hand_over()
@@ -64,14 +64,16 @@ class Steps:
 
     def end(self, error: BaseException | None = None, stream_end: Any = None) -> None:
         """Record what the generator returned, else what it yielded, and finish the operation."""
-        live, yielded = self._live, self._yielded
-        if live is None:
+        operation, yielded = self._live, self._yielded
+        if operation is None:
             return
         if isinstance(error, StopIteration) and error.value is not None:
-            live.observe(error.value)
+            operation.observe(error.value)
         elif yielded:
-            live.observe("".join(yielded) if all(isinstance(item, str) for item in yielded) else yielded)
-        live.finish(None if isinstance(error, (StopIteration, StopAsyncIteration)) else error, stream_end=stream_end)
+            operation.observe("".join(yielded) if all(isinstance(item, str) for item in yielded) else yielded)
+        operation.finish(
+            None if isinstance(error, (StopIteration, StopAsyncIteration)) else error, stream_end=stream_end
+        )
 
 
 class _Step:
@@ -81,7 +83,7 @@ class _Step:
         self._steps = steps
 
     def __enter__(self) -> None:
-        self._current = self._steps._live.current() if self._steps._live else None  # one pair
+        self._current = self._steps._live.current() if self._steps._live else None  # entered and left as a pair
         if self._current is not None:
             self._current.__enter__()
 

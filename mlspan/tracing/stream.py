@@ -24,18 +24,18 @@ class Watcher(Protocol):
     ) -> None: ...
 
 
-def end(live: Watcher, error: BaseException) -> None:
+def end(observer: Watcher, error: BaseException) -> None:
     """Finish after a read that raised *error*: exhaustion is a normal end, any other exception is an error."""
-    live.finish(None if isinstance(error, (StopIteration, StopAsyncIteration)) else error)
+    observer.finish(None if isinstance(error, (StopIteration, StopAsyncIteration)) else error)
 
 
-def drop(live: Watcher, *, stream_end: str | None = None) -> None:
+def drop(observer: Watcher, *, stream_end: str | None = None) -> None:
     """Finish in a finalizer without changing a context variable of the code that happens to run.
 
     Up to Python 3.11 that code may be in the middle of ``ContextVar.set``, and would then read freed memory:
     https://github.com/python/cpython/issues/148891.
     """
-    copy_context().run(live.finish, stream_end=stream_end, collecting=True)
+    copy_context().run(observer.finish, stream_end=stream_end, collecting=True)
 
 
 class Watched:
@@ -45,9 +45,9 @@ class Watched:
     _mlspan_own: Any
     _mlspan_live: Watcher
 
-    def __init__(self, own: Any, live: Watcher) -> None:
+    def __init__(self, own: Any, observer: Watcher) -> None:
         object.__setattr__(self, "_mlspan_own", own)
-        object.__setattr__(self, "_mlspan_live", live)
+        object.__setattr__(self, "_mlspan_live", observer)
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._mlspan_own, name)
@@ -74,7 +74,7 @@ class Watched:
         """Finish because the caller has closed the object, or left its block with *error*."""
         self._mlspan_live.finish(error, stream_end=None if error else "closed")
 
-    # Closing is the same for both colours: of an async object these return the coroutine that the caller awaits.
+    # Sync and async objects close in the same way: for an async object these return the coroutine that is awaited.
 
     def close(self) -> Any:
         self._mlspan_left()
@@ -100,16 +100,16 @@ class _Iterated(Watched):
     __slots__ = ("_mlspan_context",)
     _mlspan_context: otel.Context | None
 
-    def __init__(self, own: Any, live: Watcher, context: otel.Context | None = None) -> None:
-        super().__init__(own, live)
+    def __init__(self, own: Any, observer: Watcher, context: otel.Context | None = None) -> None:
+        super().__init__(own, observer)
         object.__setattr__(self, "_mlspan_context", context)
 
     def __del__(self) -> None:
         try:
-            live = object.__getattribute__(self, "_mlspan_live")
-        except AttributeError:  # __init__ did not get that far
+            observer = object.__getattribute__(self, "_mlspan_live")
+        except AttributeError:  # __init__ has failed before setting it
             return
-        drop(live, stream_end="abandoned")
+        drop(observer, stream_end="abandoned")
 
 
 class Stream(_Iterated):
@@ -132,7 +132,7 @@ class Stream(_Iterated):
 
     def _mlspan_inside(self) -> Any:
         """Return the next chunk, read inside the given context."""
-        token = otel.attach(self._mlspan_context)  # type: ignore[arg-type]  # asked for where there is one
+        token = otel.attach(self._mlspan_context)  # type: ignore[arg-type]  # only called if there is a context
         try:
             return next(self._mlspan_own)
         finally:
