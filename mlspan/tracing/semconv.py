@@ -1,8 +1,8 @@
-"""Every attribute and metric name that mlspan emits, once.
+"""Names of all attributes, events and metrics that mlspan emits, each once.
 
-Names follow the OpenTelemetry GenAI conventions (profile R of ``docs/design.md``: what is released). Where the
-``opentelemetry-semantic-conventions`` package lags behind them, the string stands here with the change it follows.
-``mlspan.*`` names cover what has no convention yet.
+Names follow the OpenTelemetry GenAI conventions (profile R of ``docs/design.md``: what is released). If the
+``opentelemetry-semantic-conventions`` package is behind, the string stands here with the change that it follows.
+``mlspan.*`` names are for what has no convention yet.
 """
 
 from typing import Final
@@ -19,7 +19,7 @@ CREATE_AGENT: Final = "create_agent"
 INVOKE_WORKFLOW: Final = "invoke_workflow"
 FETCH_RESPONSE: Final = "fetch_response"
 
-# What is called, and where.
+# The operation and its server.
 OPERATION: Final = "gen_ai.operation.name"
 PROVIDER: Final = "gen_ai.provider.name"
 CONVERSATION_ID: Final = "gen_ai.conversation.id"
@@ -28,7 +28,7 @@ SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
 ERROR_TYPE: Final = "error.type"
 
-# What was asked.
+# The request.
 REQUEST_MODEL: Final = "gen_ai.request.model"
 REQUEST_CHOICE_COUNT: Final = "gen_ai.request.choice.count"
 REQUEST_ENCODING_FORMATS: Final = "gen_ai.request.encoding_formats"
@@ -44,7 +44,7 @@ REQUEST_TEMPERATURE: Final = "gen_ai.request.temperature"
 REQUEST_TOP_K: Final = "gen_ai.request.top_k"
 REQUEST_TOP_P: Final = "gen_ai.request.top_p"
 
-# What came back.
+# The response.
 RESPONSE_ID: Final = "gen_ai.response.id"
 RESPONSE_MODEL: Final = "gen_ai.response.model"
 RESPONSE_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
@@ -61,7 +61,7 @@ USAGE_AUDIO_INPUT_TOKENS: Final = "gen_ai.usage.audio.input_tokens"
 USAGE_AUDIO_OUTPUT_TOKENS: Final = "gen_ai.usage.audio.output_tokens"
 EMBEDDINGS_DIMENSION_COUNT: Final = "gen_ai.embeddings.dimension.count"
 
-# What was said: each one JSON string.
+# Messages: each attribute is one JSON string.
 INPUT_MESSAGES: Final = "gen_ai.input.messages"
 OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
 SYSTEM_INSTRUCTIONS: Final = "gen_ai.system_instructions"
@@ -83,43 +83,43 @@ RETRIEVAL_QUERY: Final = "gen_ai.retrieval.query.text"
 RETRIEVAL_DOCUMENTS: Final = "gen_ai.retrieval.documents"
 RETRIEVAL_TOP_K: Final = "gen_ai.retrieval.top_k"  # was request.top_k
 
-# OpenAI's own refinement of the conventions.
+# The conventions' additions for OpenAI.
 OPENAI_API_TYPE: Final = "openai.api.type"
 OPENAI_REQUEST_SERVICE_TIER: Final = "openai.request.service_tier"
 OPENAI_RESPONSE_SERVICE_TIER: Final = "openai.response.service_tier"
 OPENAI_RESPONSE_SYSTEM_FINGERPRINT: Final = "openai.response.system_fingerprint"
 
-# What is said of an answer: an event of the span that gave it.
+# Evaluations of an answer: an event of the span that produced it.
 EVALUATION_EVENT: Final = "gen_ai.evaluation.result"
 EVALUATION_NAME: Final = "gen_ai.evaluation.name"
 EVALUATION_SCORE: Final = "gen_ai.evaluation.score.value"
 EVALUATION_LABEL: Final = "gen_ai.evaluation.score.label"
 EVALUATION_EXPLANATION: Final = "gen_ai.evaluation.explanation"
 
-# Who asked: OpenTelemetry's general names.
+# The caller: OpenTelemetry's general names.
 SESSION_ID: Final = "session.id"
 USER_ID: Final = "user.id"
 
-# No convention yet.
+# Names without a convention.
 KIND: Final = (
-    "mlspan.kind"  # of a step: "chain", "node", "parser", "reranker", "guardrail", "fit", or what the user says
+    "mlspan.kind"  # of a step: "chain", "node", "parser", "reranker", "guardrail", "fit", or the user's own word
 )
 INPUT: Final = "mlspan.input"  # JSON
 OUTPUT: Final = "mlspan.output"  # JSON
-STREAM_END: Final = "mlspan.stream.end"  # only when a stream was left early: "closed" or "abandoned"
+STREAM_END: Final = "mlspan.stream.end"  # only if a stream was left early: "closed" or "abandoned"
 LINK: Final = "mlspan.link"  # of a span link: "asked_by", "triggered_by", "resumes", "handed_off_by", "trained_by"
 PROMPTS: Final = "mlspan.prompts"  # string array: "name/version" of each prompt of MLflow's registry that was used
-CLIENT_REQUEST_ID: Final = "mlspan.client_request.id"  # what the caller's own system calls the request
+CLIENT_REQUEST_ID: Final = "mlspan.client_request.id"  # the id that the caller's own system has for the request
 EXPECTATION_EVENT: Final = "mlspan.expectation"
-ASSESSMENT: Final = "mlspan.assessment"  # of a span that only carries such an event, which came after its own had ended
+ASSESSMENT: Final = "mlspan.assessment"  # of a span that only carries an event for another span, which had already ended
 ASSESSMENT_NAME: Final = "mlspan.assessment.name"  # of an expectation
-ASSESSMENT_VALUE: Final = "mlspan.assessment.value"  # JSON: the type that a score has lost
+ASSESSMENT_VALUE: Final = "mlspan.assessment.value"  # JSON: keeps the type, which the score does not
 ASSESSMENT_SOURCE: Final = "mlspan.assessment.source"  # "human", "llm_judge", "code"
 ASSESSMENT_SOURCE_ID: Final = "mlspan.assessment.source.id"
 ASSESSMENT_METADATA: Final = "mlspan.assessment.metadata"  # JSON
 TAG_PREFIX: Final = "mlspan.tag."  # + the key of tracing.tags(key="value")
 
-# Trainings, and what ties a span to MLflow.
+# Trainings, and the link from a span to MLflow.
 RUN_ID: Final = "mlspan.run.id"  # the run of a training
 MODEL_ID: Final = (
     "mlspan.model.id"  # of the MLflow LoggedModel that a training made, a prediction used, or a trace belongs to
@@ -131,7 +131,7 @@ FIT_ESTIMATOR: Final = "mlspan.fit.estimator"
 FIT_PARAMS: Final = "mlspan.fit.params"  # JSON
 FIT_ROWS: Final = "mlspan.fit.rows"
 FIT_FEATURES: Final = "mlspan.fit.features"
-FIT_EPOCHS: Final = "mlspan.fit.epochs"  # how many there were
+FIT_EPOCHS: Final = "mlspan.fit.epochs"  # the number of epochs
 FIT_METRICS: Final = "mlspan.fit.metrics"  # JSON
 FIT_PEAK_MEMORY: Final = "mlspan.fit.peak_memory"  # of the process, in bytes
 FIT_EPOCH_EVENT: Final = "epoch"
