@@ -112,7 +112,7 @@ class Policy:
         if self._redact is not None:
             try:
                 value = str(self._redact(value))
-            except Exception as error:  # noqa: BLE001  # as in write_json
+            except Exception as error:  # noqa: BLE001  # as in render_json
                 value = _not_recorded(error)
         return _cut_text(clean(value), self.limit)
 
