@@ -120,7 +120,10 @@ class Ledger:
             operation.finish(error, stream_end=stream_end)
 
     def release(self, id: Hashable) -> Live | None:
-        """Leave the run *id* and return its operation, which a stream or task will end instead of :meth:`end_operation`."""
+        """Leave the run *id* and return its operation.
+
+        A stream or a task will end that, rather than :meth:`end_operation`.
+        """
         self.leave(id)
         if (operation := self._open.pop(id, None)) is not None:
             operation.hand_over()
