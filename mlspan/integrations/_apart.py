@@ -1,7 +1,8 @@
-"""MLflow keeps the state of its autologging for the whole process; here each training has its own.
+"""Isolation of MLflow's autologging state: one state for each training instead of one for the process.
 
-As it is, what trains in one thread is not logged while another thread trains, one failure turns the logging of all
-others off, and two that overlap can leave post-training metrics off for good. MLflow says so: "not thread-safe".
+MLflow documents its autologging as not thread-safe. While one thread trains, it does not log the training of another
+thread. One failure turns off the logging of all others. Two trainings that overlap can leave post-training metrics
+turned off for good.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ _SAFETY: Final = "mlflow.utils.autologging_utils.safety"
 
 
 def keep_apart() -> None:
-    """Do so for what is imported of MLflow by now, once; what this version lacks is left alone."""
+    """Give each training its own state, for every MLflow module that is imported by now.
+
+    Calling it again changes nothing. A name that this version of MLflow lacks is skipped.
+    """
     _of_class(_SAFETY, "_AutologgingSessionManager", "_session", None)
     _of_class("mlflow.statsmodels", "AutologHelpers", "should_autolog", default=True)
     for module, session in (
@@ -25,7 +29,7 @@ def keep_apart() -> None:
     ):
         stack_of = getattr(sys.modules.get(module), session, None)
         if isinstance(getattr(stack_of, "_session_stack", None), list):
-            stack_of._session_stack = _Stack(session)  # type: ignore[union-attr]  # it has one
+            stack_of._session_stack = _Stack(session)  # type: ignore[union-attr]  # the test above has found it
         manager = type(getattr(sys.modules.get(module), "_AUTOLOGGING_METRICS_MANAGER", None))
         if manager.__module__ == module:
             name = "_log_post_training_metrics_enabled"
@@ -44,11 +48,11 @@ def _own(key: str, default: Any) -> property:
 
 
 class _Stack(UserList[Any]):
-    """A list that is another one for each training."""
+    """A list whose items are separate for each training."""
 
     def __init__(self, key: str) -> None:
         self._key = key
 
     @property
-    def data(self) -> list[Any]:  # type: ignore[override]  # where UserList has an attribute
+    def data(self) -> list[Any]:  # type: ignore[override]  # a plain attribute in UserList
         return state().setdefault(self._key, [])  # type: ignore[no-any-return]

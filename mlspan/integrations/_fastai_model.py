@@ -1,4 +1,4 @@
-"""A fastai learner as a pyfunc. MLflow keeps this file with the model, which then needs no mlspan."""
+"""A fastai learner as an MLflow pyfunc model. MLflow stores this file with the model, which then needs no mlspan."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import numpy as np
 
 
 class Learner(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow's
-    """Predicts from a frame, or a list of whatever the learner was trained on; an array of floats a row."""
+    """A pyfunc model that predicts an array of floats for each row.
+
+    The input is a data frame, or a list of items of the kind that the learner was trained on.
+    """
 
     def load_context(self, context: Any) -> None:
         from fastai.learner import load_learner

@@ -1,7 +1,8 @@
-"""Training as a span, and as an MLflow run by MLflow's own autologging: what the classic libraries share.
+"""The hook of a library that trains models: each training becomes a span and, by MLflow's autologging, an MLflow run.
 
-A library's ``fit`` is wrapped twice. Inside of MLflow's patch, where MLflow's run is active, the span starts, so that
-the trace belongs to that run; outside of it, where MLflow has logged model and metrics, the span ends and says both.
+A training function such as ``fit`` is wrapped twice, inside and outside of MLflow's own patch. The inner wrapper starts
+the span: MLflow's run is active there, so the trace belongs to that run. The outer wrapper ends the span: MLflow has
+logged the model and the metrics by then, so the span can carry both.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from ._patch import Undo, all_there
 from ._predict import watch_predictions
 from ._seams import being_imported, tell, version_of, wrap
 
-DEFAULTS: Final = {  # the options of every library, beside those of Hook
+DEFAULTS: Final = {  # options that every library has, in addition to those of Hook
     "log_input_examples": False,
     "log_model_signatures": True,
     "log_models": True,
@@ -39,11 +40,19 @@ DEFAULTS: Final = {  # the options of every library, beside those of Hook
     "registered_model_name": None,
 }
 
-_taken: dict[FitHook, list[Seam]] = {}  # what each active hook has hooked
+_taken: dict[FitHook, list[Seam]] = {}  # the patch points that each active hook has claimed
 
 
 class FitHook(Hook):
-    """A Hook whose library trains. It may be imported under several names: *modules*. *name* is ours for it."""
+    """A hook for a library that trains models.
+
+    Args:
+        name: mlspan's name for the library, such as ``sklearn``; spans and runs carry it.
+        requires: the distribution and the tested versions, such as ``"scikit-learn>=1.6,<2"``.
+        modules: the module names under which the library may be imported.
+        library: the description of the library.
+        options: names of the settings that only this library has.
+    """
 
     def __init__(
         self,
@@ -56,7 +65,7 @@ class FitHook(Hook):
         super().__init__(requires, modules[0], _install, options | DEFAULTS.keys())
         self.name, self.modules, self.library = name, modules, library
         self._hears = self._first = False
-        self.logs = False  # whether there is an MLflow to log to
+        self.logs = False  # True once MLflow and its flavor have been imported
 
     def autolog(  # type: ignore[override]  # the options come first, in MLflow's order
         self,
@@ -73,26 +82,29 @@ class FitHook(Hook):
         log_traces: bool = True,
         **options: Any,
     ) -> None:
-        """Log every training to MLflow, and trace it; change how; or stop. Imports nothing: it waits for the library.
+        """Turn logging and tracing of trainings on, change its settings, or turn it off.
+
+        Import nothing: the patches are made when the application imports the library.
 
         Args:
             log_input_examples: log a few rows of the training data with the model.
             log_model_signatures: log the model's signature with it.
             log_models: log the trained model.
-            log_datasets: log what the model was trained with as the run's inputs.
-            disable: take every patch back, MLflow's too.
+            log_datasets: log the training data as inputs of the run.
+            disable: undo every patch, including MLflow's.
             exclusive: log and record nothing while the caller has an MLflow run active.
-            disable_for_unsupported_versions: stay off for a version of the library that the tests have not seen.
-            silent: write no log line about this integration, and have MLflow write none.
+            disable_for_unsupported_versions: stay off if the installed version of the library is untested.
+            silent: write no log lines about this integration, and tell MLflow to write none.
             registered_model_name: register each trained model under this name.
             extra_tags: tags of the runs that are started for trainings.
             log_traces: record a span for each training.
-            options: those of MLflow's autolog for this library alone.
+            options: the options that MLflow's autolog has for this library only.
 
         Raises:
-            TypeError: an option is not one of this library's.
+            TypeError: the library has no such option.
         """
-        self._first = not disable  # asked for by name: it takes what another hook has, such as Keras below TensorFlow
+        # The user named this library, so it may take patch points from another hook, as TensorFlow does from Keras.
+        self._first = not disable
         super().autolog(
             log_traces,
             disable,
@@ -109,7 +121,7 @@ class FitHook(Hook):
         )
 
     def apply(self, settings: Settings | None) -> None:
-        self._disable()  # MLflow's patches hold their options: others need others
+        self._disable()  # MLflow's patches keep the options they were made with, so new options need new patches
         super().apply(settings)
         if settings is None:
             return
@@ -124,18 +136,18 @@ class FitHook(Hook):
 
     @property
     def flavor(self) -> str | None:
-        """The module of MLflow's that logs this library."""
+        """Return the name of the MLflow module that logs this library, or None if MLflow has none."""
         return f"mlflow.{self.library.flavor}" if self.library.flavor else None
 
     def _heard(self, module: str, _: object) -> None:
-        """A module has been imported that may change what there is to hook."""
+        """Patch again, because *module* has just been imported and may bring new patch points."""
         if module in self.modules:
             self._disable()
         if any(name in sys.modules for name in self.modules):
             self._enable()
 
     def _enable(self) -> None:
-        # MLflow's flavors import their libraries: amid that there is no autolog yet. _heard comes when there is.
+        # An MLflow flavor that is still being imported has no autolog yet. _on_import runs again when it has.
         if not any(being_imported(name) for name in ("mlflow", self.flavor, *self.library.needs)):
             super()._enable()
 
@@ -143,7 +155,7 @@ class FitHook(Hook):
         return any(importlib.util.find_spec(module.partition(".")[0]) is not None for module in self.modules)
 
     def asked(self) -> dict[str, Any]:
-        """The library's options as they now are."""
+        """Return the current options of the library, with defaults for those that the user has not set."""
         return {**DEFAULTS, **self.settings.options}
 
     def _supported(self) -> bool:
@@ -163,7 +175,7 @@ class FitHook(Hook):
         return self.settings.any_version
 
     def _delegate(self) -> Undo:
-        """Turn on MLflow's autologging for the library."""
+        """Turn on MLflow's autologging for the library, if MLflow is installed and has one."""
         try:
             importlib.import_module("mlflow")
             autolog = importlib.import_module(self.flavor).autolog if self.flavor else None
@@ -180,7 +192,7 @@ class FitHook(Hook):
             return lambda: None
         if self.logs_model():
             asked["log_models"] = False
-        asked["extra_tags"] = dict(asked["extra_tags"] or {}) or None  # MLflow takes what it may change
+        asked["extra_tags"] = dict(asked["extra_tags"] or {}) or None  # a copy: MLflow changes the dict it is given
         given = {**asked, "exclusive": self.settings.exclusive, "silent": self.settings.silent}
         autolog(**{name: value for name, value in given.items() if name in takes})
         keep_apart()
@@ -190,13 +202,17 @@ class FitHook(Hook):
         return {name for name, value in asked.items() if name not in DEFAULTS or value != DEFAULTS[name]}
 
     def _ours(self) -> set[str]:
-        """The options that are served here rather than by MLflow's flavor."""
+        """Return the names of the options that mlspan serves rather than MLflow's flavor."""
         if self.flavor is None:
             return set(self.options)
         return {*self.library.adds, *(["log_datasets"] if self.library.data else [])}
 
     def takes(self, seams: list[Seam]) -> bool:
-        """Whether *seams* are ours to hook: ``tf.keras.Model`` and ``keras.Model`` may be one class, logged once."""
+        """Claim the patch points *seams* for this hook; return False if another hook keeps them.
+
+        Two libraries may share a class, such as ``tf.keras.Model`` and ``keras.Model``. One training must be logged
+        only once, so only one hook patches that class.
+        """
         others = [hook for hook, theirs in _taken.items() if any(seam in theirs for seam in seams)]
         if others and not self._first:
             return False
@@ -206,13 +222,13 @@ class FitHook(Hook):
         return True
 
     def logs_model(self) -> bool:
-        """Whether we log the model, as MLflow has no flavor for it, or one that lacks an option that is on."""
+        """Return True if mlspan logs the model: MLflow has no flavor for it, or the flavor lacks a requested option."""
         asked, library = self.asked(), self.library
         lacks = library.flavor is None or any(asked[name] for name in library.adds)
         return bool(library.log_model and asked["log_models"] and lacks)
 
     def outer(self, fn: Any, on: list[bool]) -> Any:
-        """*fn*, MLflow's patch, with the span's end around it."""
+        """Wrap *fn*, which is MLflow's patch, so that the span ends after MLflow has logged the training."""
 
         @functools.wraps(fn)
         def watched(*args: Any, **kwargs: Any) -> Any:
@@ -228,7 +244,14 @@ class FitHook(Hook):
 
     @contextmanager
     def training(self, call: dict[str, Any]) -> Iterator[Fitting | None]:
-        """A training that is no call of a function, with what would be its arguments; None where this is off."""
+        """Trace and log a training that is a block of code rather than a function call.
+
+        Args:
+            call: the arguments that a training function would have been given, by name.
+
+        Yields:
+            The training, or None if it is not recorded.
+        """
         exclusive = self.settings.exclusive and active_run_id() is not None
         if self._undo is None or exclusive or nested(self, (call["self"],)):
             yield None
@@ -242,7 +265,7 @@ class FitHook(Hook):
         return run_of(self.name, self.asked()["extra_tags"]) if self.logs else nullcontext()
 
     def managed(self, fn: Any, on: list[bool]) -> Any:
-        """*fn* with a run around it, for a library that MLflow has no patch for."""
+        """Wrap *fn* in an MLflow run, for a library that MLflow does not patch."""
 
         @functools.wraps(fn)
         def watched(*args: Any, **kwargs: Any) -> Any:
@@ -255,7 +278,7 @@ class FitHook(Hook):
         return watched
 
     def inner(self, fn: Any, on: list[bool]) -> Any:
-        """*fn*, the library's own, with the span's start around it."""
+        """Wrap *fn*, the library's own function, so that the span starts inside of MLflow's patch."""
 
         @functools.wraps(fn)
         def watched(*args: Any, **kwargs: Any) -> Any:
@@ -272,7 +295,7 @@ class FitHook(Hook):
 
 
 def _install(hook: Hook) -> Undo:
-    assert isinstance(hook, FitHook)  # noqa: S101  # FitHook alone passes this function on
+    assert isinstance(hook, FitHook)  # noqa: S101  # only TrainingHook passes this function on
     library, seams = hook.library, list(hook.library.seams())
     if not hook.takes(seams):
         return lambda: None

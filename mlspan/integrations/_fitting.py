@@ -1,4 +1,4 @@
-"""One training in flight: its span, and what MLflow has logged of it."""
+"""A training that is running: its span, its place among other trainings, and the results that MLflow has logged."""
 
 from __future__ import annotations
 
@@ -28,11 +28,15 @@ from ._origins import Origin, remember
 if TYPE_CHECKING:
     from ._fit import FitHook
 
-_LONGEST = 500  # characters of one parameter's text: MLflow keeps as many
+_LONGEST = 500  # characters of one parameter's value, which is MLflow's own limit
 
 
 class Fit(Named):
-    """A training. *params* and *metrics* are JSON objects; *peak_memory* is the process's, in bytes, at its end."""
+    """The record of a training.
+
+    ``params`` and ``metrics`` are JSON objects. ``peak_memory`` is the peak of the whole process, in bytes, read when
+    the training ends. ``rows`` and ``features`` are the size of the training data.
+    """
 
     type: str = attr(sc.KIND, "start", default=sc.FIT)
     library: str | None = attr(sc.FIT_LIBRARY, "start")
@@ -51,7 +55,7 @@ class Fit(Named):
         return f"fit {self.name}" if self.name else "fit"
 
     def set_params(self, params: Mapping[str, Any]) -> None:
-        """Numbers and truth values as they are, all else as text."""
+        """Set the parameters: numbers, booleans and None unchanged, everything else as text."""
         if not params:
             return
         plain = {str(name): _plain(value) for name, value in params.items()}
@@ -63,7 +67,10 @@ class Fit(Named):
 
 
 def size(data: Any) -> tuple[int | None, int | None]:
-    """Rows and features of an array, a frame, a matrix of XGBoost's, or whatever has a length."""
+    """Return the numbers of rows and features of *data*, each None if unknown.
+
+    *data* may be an array, a data frame, an XGBoost matrix, or anything that has a length.
+    """
     shape = getattr(data, "shape", None)
     if isinstance(shape, tuple) and shape and all(isinstance(side, int) for side in shape):
         return shape[0], shape[1] if len(shape) > 1 else None
@@ -79,27 +86,34 @@ def _plain(value: Any) -> Any:
 
 
 _fitting: ContextVar[Fitting | None] = ContextVar("mlspan_fitting", default=None)
-_threads: dict[threading.Thread, Fitting] = {}  # who trains where, for the threads that a training starts
+_threads: dict[threading.Thread, Fitting] = {}  # the innermost training of each thread, for threads that it starts
 _elsewhere = threading.local()
 
 
 def current() -> Fitting | None:
-    """The training that the caller is in; that of the thread that started ours, where that thread says which it was."""
+    """Return the training that the caller runs in, or None.
+
+    In a thread that has none of its own, return the training of the parent thread if the parent is known.
+    """
     own = _fitting.get()
     if own is not None or not _threads:
         return own
-    # The threads of joblib and of Spark's searches know their parent (multiprocessing.dummy), not its context.
+    # The threads of joblib and of Spark's searches come from multiprocessing.dummy. They keep a reference to the thread
+    # that started them, but do not inherit its context variables.
     return _threads.get(getattr(threading.current_thread(), "_parent", None))  # type: ignore[arg-type]
 
 
 def state() -> dict[str, Any]:
-    """What is kept for the training that the caller is in and all inside of it; for its thread, outside of any."""
+    """Return the state of MLflow's autologging for the current training; outside of trainings, for the thread.
+
+    A training shares its state with the trainings inside of it.
+    """
     fitting = current()
     return _elsewhere.__dict__ if fitting is None else fitting.state
 
 
 def nested(hook: FitHook, args: tuple[Any, ...]) -> bool:
-    """Whether a training that *hook* sees begin is a part of one that it is told of already."""
+    """Return True if a training that *hook* sees begin is part of a training that is recorded already."""
     fitting = current()
     if fitting is not None and (hook.library.helps or fitting.hook is None):
         return True
@@ -111,7 +125,10 @@ def nested(hook: FitHook, args: tuple[Any, ...]) -> bool:
 
 
 def arguments(fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments by name; those that do not fit are the library's to complain of."""
+    """Return the arguments by parameter name.
+
+    If they do not fit the signature, return *kwargs* only: the library itself will raise the error.
+    """
     try:
         return dict(inspect.signature(fn).bind_partial(*args, **kwargs).arguments)
     except (TypeError, ValueError):
@@ -119,7 +136,7 @@ def arguments(fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict
 
 
 class Fitting:
-    """Use as a context manager around MLflow's patch of a function that trains."""
+    """A training that is running; a context manager around MLflow's patch of the training function."""
 
     def __init__(self, hook: FitHook, args: tuple[Any, ...]) -> None:
         self.hook, self.subject = hook, args[0] if args else None
@@ -128,7 +145,7 @@ class Fitting:
         self.opened = False
         self.record: Fit | None = None
         self._live: Live | None = None
-        self._before: Any = None  # the caller's run as it was, where one is active
+        self._before: Any = None  # the caller's MLflow run as it was before the training, if one was active
         self._token: Token[Fitting | None] | None = None
         self._model_id: str | None = None
         self._last: Mapping[str, float] = {}
@@ -160,18 +177,19 @@ class Fitting:
             self._remember()
 
     def _remember(self) -> None:
-        """Know the models by where they come from, for when they predict."""
+        """Remember the lineage of the trained models, so that their predictions can be linked to this training."""
         record, live = self.record, self._live
         if record is None or live is None:
             return
         origin = Origin(record.model_id, record.run_id, live.span.get_span_context())
         with guard("remembering a model"):
-            for model in (self.subject, self._result, getattr(self._result, "_results", None)):  # statsmodels wraps
+            # statsmodels wraps its results, and either may predict.
+            for model in (self.subject, self._result, getattr(self._result, "_results", None)):
                 remember(model, origin)
 
     @contextmanager
     def training(self, bound: Mapping[str, Any]) -> Iterator[None]:
-        """The library's own code runs inside: the span starts here, and is current."""
+        """Start the span and make it current while the library's own code runs inside."""
         self.opened = True
         with guard("starting a span"):
             self._open(bound)
@@ -196,11 +214,16 @@ class Fitting:
 
     @property
     def _logs(self) -> bool:
-        """Whether what MLflow's flavors log is ours to log."""
+        """Return True if mlspan must log parameters and metrics, because MLflow has no flavor for the library."""
         return self.hook.flavor is None and self.hook.logs and self.around is None and active_run_id() is not None
 
     def epoch(self, number: int | None, metrics: Mapping[str, Any]) -> None:
-        """An epoch has ended: an event of the span."""
+        """Record the end of an epoch as an event of the span.
+
+        Args:
+            number: the number of the epoch, from 0; None continues the count.
+            metrics: values by name; those that are not numbers are left out.
+        """
         if self.record is None:
             return
         count = self.record.epochs or 0
@@ -213,7 +236,7 @@ class Fitting:
             log_metrics(self._last, number)
 
     def conclude(self, bound: Mapping[str, Any], result: Any) -> None:
-        """Read the result, and log what MLflow's flavor cannot; the run is still active."""
+        """Read the result, and log the data and the model if MLflow's flavor does not. The run is still active."""
         library, asked = self.hook.library, self.hook.asked()
         self._result = result
         if library.after is not None and self.record is not None:
@@ -231,7 +254,10 @@ class Fitting:
                 self._model_id = library.log_model(bound, result, asked)
 
     def _read_back(self) -> None:
-        """What is known at the end: of MLflow's run, or of the last epoch where the run is not this training's."""
+        """Read metrics and model id back from MLflow's run.
+
+        If the run belongs to an outer training, take the metrics from the last epoch.
+        """
         record = self.record
         if record is None:
             return
@@ -252,7 +278,7 @@ class Fitting:
         record.model_id = self._model_id or (new[0] if new else None)
         if self._before is None:
             return run.data.metrics  # type: ignore[no-any-return]
-        # The caller's run holds what others have logged, too.
+        # The caller's run may also hold metrics that this training did not log.
         if record.model_id and (of_model := mlflow.get_logged_model(record.model_id).metrics):
             return {metric.key: metric.value for metric in of_model}
         before = self._before.data.metrics
@@ -270,7 +296,7 @@ def _outputs(run: Any) -> list[str]:
 
 
 def _run(run_id: str | None) -> Any:
-    """The run as MLflow has it now; None where there is none."""
+    """Return the run as MLflow has stored it, or None without a run id or without MLflow."""
     if run_id is None or "mlflow" not in sys.modules:
         return None
     import mlflow
@@ -288,7 +314,7 @@ def _peak_memory() -> int | None:
 
 
 class _Elsewhere:
-    """Stands for a training in another process, which this one does a part of."""
+    """Stand-in for a training of another process, of which this process runs a part."""
 
     around = hook = subject = record = None
     opened = True
@@ -301,8 +327,8 @@ class _Elsewhere:
 
 @contextmanager
 def elsewhere() -> Iterator[None]:
-    """Inside, a training is a part of one in another process: no span, and no run of MLflow's."""
-    token = _fitting.set(_Elsewhere())  # type: ignore[arg-type]  # all that is read of it
+    """Treat trainings inside the block as parts of a training in another process: no spans and no MLflow runs."""
+    token = _fitting.set(_Elsewhere())  # type: ignore[arg-type]  # it has every attribute that is read
     try:
         with ExitStack() as undo:
             if (autologging := sys.modules.get("mlflow.utils.autologging_utils")) is not None:

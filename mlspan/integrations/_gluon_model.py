@@ -1,4 +1,4 @@
-"""A Gluon network as a pyfunc. MLflow keeps this file with the model, which then needs no mlspan."""
+"""A Gluon network as an MLflow pyfunc model. MLflow stores this file with the model, which then needs no mlspan."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Network(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow's
-    """Predicts from an array or a frame of numbers; an array."""
+    """A pyfunc model that predicts an array from an array or a data frame of numbers."""
 
     def load_context(self, context: Any) -> None:
         from mxnet import gluon

@@ -1,4 +1,4 @@
-"""What Keras and TensorFlow share: from TensorFlow 2.16 on, ``tf.keras`` is Keras 3."""
+"""Code that the hooks of Keras and TensorFlow share: from TensorFlow 2.16 on, ``tf.keras`` is Keras 3."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ OPTIONS = frozenset({"log_every_epoch", "log_every_n_steps"})
 
 
 def read(fit: Fit, call: Mapping[str, Any]) -> None:
+    """Fill the record from the bound arguments of ``Model.fit``."""
     model, data = call["self"], call.get("x")
     fit.set_size(data)
     if fit.rows is not None and fit.features is None:
-        fit.rows = None  # the length of a Dataset counts batches
+        fit.rows = None  # the length of a tf.data.Dataset is its number of batches
     optimizer = getattr(model, "optimizer", None)
     asked = {name: call.get(name) for name in ("epochs", "batch_size", "validation_split") if name in call}
     rate = dig(optimizer, "learning_rate", object)
@@ -33,11 +34,14 @@ def read(fit: Fit, call: Mapping[str, Any]) -> None:
 
 
 def epoch(args: tuple[Any, ...]) -> Epoch:
-    """Of ``on_epoch_end(self, epoch, logs)``."""
+    """Read an epoch from the arguments of ``on_epoch_end(self, epoch, logs)``."""
     return args[1], args[2] if len(args) > 2 and args[2] else {}
 
 
 def tidy(kwargs: dict[str, Any]) -> None:
-    """MLflow adds a callback of its own to the caller's list, and then refuses the next training that is given it."""
+    """Replace ``callbacks`` by a copy.
+
+    MLflow adds a callback of its own to the caller's list, and then refuses the next training that gets that list.
+    """
     if "callbacks" in kwargs and isinstance(kwargs["callbacks"], (list, tuple, type(None))):
         kwargs["callbacks"] = list(kwargs["callbacks"] or ())

@@ -1,4 +1,4 @@
-"""What there is to know of a library that trains."""
+"""The description of a library that trains models: its training functions, and how to read their arguments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 from ._fitting import Fit
 from ._patch import Undo
 
-CHECKPOINTS: Final = frozenset(  # options of TensorFlow's flavor and of PyTorch's
+CHECKPOINTS: Final = frozenset(  # options of MLflow's flavors for TensorFlow and PyTorch
     {
         "checkpoint",
         "checkpoint_monitor",
@@ -21,31 +21,33 @@ CHECKPOINTS: Final = frozenset(  # options of TensorFlow's flavor and of PyTorch
 )
 
 After = Callable[[Fit, Mapping[str, Any], Any], "Mapping[str, float] | None"]  # (record, arguments, result) -> metrics
-Seam = tuple[Any, str]  # a class or module, and the name of the function there that trains
-Epoch = tuple[int | None, Mapping[str, Any]]  # its number from 0, and its metrics
+Seam = tuple[Any, str]  # a class or module, and the name of a function in it
+Epoch = tuple[int | None, Mapping[str, Any]]  # the number of an epoch from 0 (None: the next), and its metrics
 
 
 @dataclass(frozen=True, kw_only=True)
 class Library:
-    """What there is to know of one library.
+    """The description of one library.
 
-    ``read`` fills a record from the bound arguments of the call that trains. ``epochs`` are methods that the library
-    calls at each epoch's end, with what tells an epoch from their arguments. ``log_model`` logs the model, with a
-    signature and an example, where MLflow's flavor cannot: it is given the bound arguments, the result, and the
-    settings that were asked for, and returns the model's id. ``data`` finds features and targets, arrays or frames,
-    for a flavor that logs no datasets.
+    ``flavor`` is MLflow's module for the library, below ``mlflow.``; None if MLflow has none.
+    ``find_training_functions`` lists the functions to patch. ``read_arguments`` fills a record from the bound arguments
+    of a training function. ``epoch_methods`` are methods that the library calls at the end of each epoch, as
+    ``module:Class.method``, each with a function that reads the epoch from the arguments. ``log_model`` logs the model
+    with a signature and an example where MLflow's flavor cannot: it takes the bound arguments, the result and the
+    options, and returns the id of the model. ``read_data`` returns features and targets, as arrays or data frames, for
+    a flavor that logs no datasets.
     """
 
     flavor: str | None
     seams: Callable[[], Iterable[Seam]]
     read: Callable[[Fit, Mapping[str, Any]], None]
     epochs: Mapping[str, Callable[[tuple[Any, ...]], Epoch]] = field(default_factory=dict)
-    follow: Callable[[], Undo] | None = None  # where an epoch needs more than a method to watch
+    follow: Callable[[], Undo] | None = None  # reports epochs where watching a method is not enough
     log_model: Callable[[Mapping[str, Any], Any, Mapping[str, Any]], str | None] | None = None
-    adds: frozenset[str] = frozenset()  # options that log_model serves
+    adds: frozenset[str] = frozenset()  # options that log_model serves and MLflow's flavor lacks
     data: Callable[[Mapping[str, Any]], tuple[Any, Any] | None] | None = None
-    after: After | None = None  # reads what only the end of a training tells
-    tidy: Callable[[dict[str, Any]], None] | None = None  # keyword arguments as MLflow's patch needs them
-    needs: tuple[str, ...] = ()  # modules whose import must not be under way when the seams are looked for
+    after: After | None = None  # reads what is known only after the training
+    tidy: Callable[[dict[str, Any]], None] | None = None  # changes keyword arguments that MLflow's patch cannot take
+    needs: tuple[str, ...] = ()  # modules that must be fully imported before the patch points are looked up
     predicts: Callable[[], Iterable[Seam]] | None = None  # methods of trained models that predict
-    helps: bool = False  # other libraries use this one inside of their trainings, which are no trainings of their own
+    helps: bool = False  # other libraries call this one inside of their trainings; such calls are not recorded

@@ -1,4 +1,4 @@
-"""What MLflow has no autologging for, logged by its public API: runs, models with an example and a signature, data."""
+"""Logging through MLflow's public API, for libraries that MLflow's autologging does not cover or covers in part."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ from typing import Any, Final
 from .._guard import guard, log
 from ..tracing.context import active_run_id
 
-_LONGEST: Final = 500  # characters of a parameter's value
+_LONGEST: Final = 500  # characters of a parameter's value, which is MLflow's own limit
 
 
 @contextmanager
 def run_of(name: str, tags: Mapping[str, str] | None) -> Iterator[None]:
-    """The caller's run, or one for a training of library *name*, which ends as the training does."""
+    """Run the block inside an MLflow run: the active one, or a new one that ends with the block.
+
+    Args:
+        name: mlspan's name for the library, which becomes the tag ``mlflow.autologging``.
+        tags: further tags of a new run.
+    """
     run = None
     if active_run_id() is None:
         with guard("starting a run"):
@@ -35,12 +40,14 @@ def run_of(name: str, tags: Mapping[str, str] | None) -> Iterator[None]:
 
 
 def log_params(params: Mapping[str, Any]) -> None:
+    """Log *params* to the active run, as text."""
     import mlflow
 
     mlflow.log_params({name: str(value)[:_LONGEST] for name, value in params.items()})
 
 
 def log_metrics(metrics: Mapping[str, float], step: int | None = None) -> None:
+    """Log *metrics* to the active run; *step* is the number of the epoch."""
     import mlflow
 
     if metrics:
@@ -55,9 +62,17 @@ def log_with(
     asked: Mapping[str, Any],
     **more: Any,
 ) -> str | None:
-    """Log *model* by *log_model* of a flavor; *rows* are its example, of which and ``predict(rows)`` the signature is.
+    """Log *model* with an input example and a signature; return the id of the logged model.
 
-    Without rows, or where the model cannot predict from them, the model goes without, and a line says so.
+    Without rows, the model has neither. If it cannot predict from them, a warning says so.
+
+    Args:
+        log_model: ``log_model`` of an MLflow flavor.
+        model: the model, as *log_model* takes it.
+        rows: a few rows of the training data: the input example, and the inputs of the signature.
+        predict: returns the model's outputs for rows, for the signature.
+        asked: the options of the hook.
+        more: further arguments of *log_model*.
     """
     example, signature = None, None
     try:
@@ -66,7 +81,7 @@ def log_with(
 
             signature = infer_signature(rows, predict(copy.deepcopy(rows)))
         example = rows if asked["log_input_examples"] else None
-    except Exception as error:  # noqa: BLE001  # the library's, of a model that may not predict
+    except Exception as error:  # noqa: BLE001  # the library may raise anything from a model that cannot predict
         log.warning("mlspan: the model is logged without a signature: %s", error)
     name = asked["registered_model_name"]
     # False keeps MLflow from inferring a signature of its own from the example
@@ -76,11 +91,15 @@ def log_with(
 
 
 def log_data(found: tuple[Any, Any] | None) -> None:
-    """Log features and targets, arrays or frames, as what the active run was trained with."""
+    """Log the training data as an input of the active run.
+
+    Args:
+        found: features and targets, as arrays or data frames; None logs nothing.
+    """
     if found is None:
         return
     import mlflow
-    import mlflow.data  # does not come with mlflow-skinny's top
+    import mlflow.data  # mlflow-skinny does not import it with mlflow
 
     features, targets = found
     if hasattr(features, "columns"):
@@ -91,7 +110,10 @@ def log_data(found: tuple[Any, Any] | None) -> None:
 
 
 def first_rows(data: Any, count: int) -> tuple[Any, Any] | None:
-    """Inputs and labels of the first *count* rows of a dataset, as arrays; None where rows cannot be looked up."""
+    """Return inputs and labels of the first *count* rows of a dataset, as arrays.
+
+    Labels are None if the rows have none. Return None if the dataset cannot be indexed by row number.
+    """
     import numpy as np
 
     if not hasattr(data, "__getitem__") or not hasattr(data, "__len__") or not len(data):
@@ -103,7 +125,7 @@ def first_rows(data: Any, count: int) -> tuple[Any, Any] | None:
 
 
 def _array(tensor: Any) -> Any:
-    """Of a tensor of PyTorch's, Paddle's or MXNet's; numbers and arrays are as they are."""
+    """Return a tensor of PyTorch, Paddle or MXNet as an array, and any other value unchanged."""
     for name in ("asnumpy", "numpy"):
         if callable(convert := getattr(tensor, name, None)):
             return convert()

@@ -1,4 +1,4 @@
-"""Which logged model, and which training, a model in memory comes from."""
+"""Lineage of models in memory: the logged model, the run and the training that each comes from."""
 
 from __future__ import annotations
 
@@ -11,18 +11,24 @@ from opentelemetry.trace import SpanContext
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a model comes from: a logged model, the run that trained it, and that training's span in this process."""
+    """The lineage of a model: the logged model, the run that trained it, and the span of that training.
+
+    ``span`` is None if the model was trained in another process.
+    """
 
     model_id: str | None
     run_id: str | None
     span: SpanContext | None = None
 
 
-_origins: dict[int, Origin] = {}  # by the id of a model that lives
+_origins: dict[int, Origin] = {}  # by id() of each live model
 
 
 def remember(model: Any, origin: Origin) -> None:
-    """Know *model*, until it is collected, as what came from there; what takes no weak reference is not known."""
+    """Keep the lineage of *model* until the model is garbage-collected.
+
+    A model that does not support weak references is not kept.
+    """
     try:
         weakref.finalize(model, _origins.pop, id(model), None).atexit = False
     except TypeError:
@@ -31,5 +37,5 @@ def remember(model: Any, origin: Origin) -> None:
 
 
 def known(model: Any) -> Origin:
-    """Where *model* comes from, as far as is known."""
+    """Return the lineage of *model*; all of its fields are None if it is unknown."""
     return _origins.get(id(model)) or Origin(None, None)

@@ -1,4 +1,7 @@
-"""A prediction inside of a trace: a span that says which logged model made it, and which run trained that model."""
+"""Predictions of trained models, recorded inside of a trace only.
+
+The span of a prediction carries the logged model and the run that trained it, and links to the training's span.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Predict(Named):
-    """A call of a trained model."""
+    """The record of one prediction: a call of a trained model."""
 
     linked: ClassVar[bool] = True
     type: str = attr(sc.KIND, "start", default=sc.PREDICT)
@@ -42,7 +45,16 @@ class Predict(Named):
 
 
 def prediction(library: str, model: Any, data: Any, origin: Origin | None = None) -> Predict | None:
-    """The record of a prediction; None where no trace is under way, or where it is a part of a training or another."""
+    """Return the record of a prediction, or None if it is not to be recorded.
+
+    A prediction is recorded inside of a trace, but not inside of a training or of another prediction.
+
+    Args:
+        library: mlspan's name for the library.
+        model: the model that predicts.
+        data: its input, of which the number of rows is recorded.
+        origin: the lineage of the model; None looks it up.
+    """
     around = get_current_span()
     if not around.is_recording() or current() is not None:
         return None
@@ -55,7 +67,13 @@ def prediction(library: str, model: Any, data: Any, origin: Origin | None = None
 
 
 def watch_predictions(hook: Hook, library: str, seam: Seam) -> Undo:
-    """Watch a method of trained models that predicts."""
+    """Record a span for each call of the prediction method *seam*; return the undo.
+
+    Args:
+        hook: the hook whose settings apply.
+        library: mlspan's name for the library.
+        seam: a class and the name of its prediction method.
+    """
     open_ = functools.partial(hook.open, _begin(library))
     return wrap(*seam, lambda fn, on: watched(fn, open_, on))
 
