@@ -1,4 +1,7 @@
-"""What surrounds a call and what autolog was asked for, carried along with a task to the process that runs it."""
+"""Task context: trace, session, run and autolog settings of a caller, sent with a task to the process that runs it.
+
+The modules in ``workers`` decide how the context travels; this one captures it as text and restores it.
+"""
 
 from __future__ import annotations
 
@@ -18,25 +21,29 @@ _PLAIN: Final = (str, int, float, bool, type(None), dict, list, tuple)
 
 
 def capture(*, near: bool = False) -> str | None:
-    """As text, what is to be around a task; None where nothing is recorded. *near*: see :func:`tracing.carry.capture`.
+    """Return the caller's context as JSON text, or None after a shutdown or an error.
 
-    Within a training, the autologging of trainings stays behind: what a search fits in its workers is part of it.
+    Inside of a training, the hooks of training libraries are left out: the fits that a search runs in its workers are
+    parts of that training.
+
+    Args:
+        near: the task goes to a process that this one starts, which may be told the credentials in addresses.
     """
     with guard("reading what surrounds a task"):
         from ..tracing import carry
         from ._fitting import current
 
-        if (around := carry.capture(near=near)) is None:
+        if (context := carry.capture(near=near)) is None:
             return None
         fitting = current() is not None
-        around["hooks"] = {name: said for name, said in _asked() if not (fitting and said["trains"])}
-        around["fitting"] = fitting
-        return orjson.dumps(around, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        context["hooks"] = {name: settings for name, settings in _asked() if not (fitting and settings["trains"])}
+        context["fitting"] = fitting
+        return orjson.dumps(context, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     return None
 
 
 def _asked() -> Iterator[tuple[str, dict[str, Any]]]:
-    """The integrations that are on, and with what settings."""
+    """Yield the name and the settings of each integration that is turned on."""
     from . import _NAMES
 
     for name in _NAMES:
@@ -55,9 +62,11 @@ def _asked() -> Iterator[tuple[str, dict[str, Any]]]:
 
 @contextmanager
 def restored(text: str | None, *, wait: bool = True) -> Iterator[None]:
-    """Run a task inside: what :func:`capture` saw surrounds it, and what it recorded is stored when it ends.
+    """Restore a captured context around the block, and send the spans of the block when it ends.
 
-    *wait*: at the end, until it is stored, a few seconds at most; a task of an event loop does not.
+    Args:
+        text: the captured context; None changes nothing.
+        wait: at the end, wait a few seconds at most until the spans are stored. A task on an event loop must not wait.
     """
     with ExitStack() as undo:
         with guard("restoring what surrounds a task"):
@@ -74,24 +83,28 @@ def restored(text: str | None, *, wait: bool = True) -> Iterator[None]:
         yield
 
 
-_taken: dict[str, Any] = {}  # what was last asked of each integration from elsewhere
+_taken: dict[str, Any] = {}  # the settings that each integration last received with a task, by its name
 
 
 def _take_over(hooks: Mapping[str, Any]) -> None:
+    """Turn the integrations on with the settings of the process that sent the task."""
     from ._hook import Settings
 
-    for name, said in hooks.items():
-        if _taken.get(name) == said:
+    for name, sent in hooks.items():
+        if _taken.get(name) == sent:
             continue
-        _taken[name] = said
+        _taken[name] = sent
         hook = importlib.import_module(f"{_PACKAGE}.{name}").HOOK
-        settings = Settings(**dict(zip(_FLAGS, said["settings"], strict=True)), options=said["options"])
+        settings = Settings(**dict(zip(_FLAGS, sent["settings"], strict=True)), options=sent["options"])
         if not hook._wanted or hook.settings != settings:
             hook.apply(settings)
 
 
 class Task:
-    """*fn*, to be called in another process with all that surrounds us here. Pickled as *fn* itself would be."""
+    """A function together with the context of its caller, which is restored around each call.
+
+    It can be pickled if the function can.
+    """
 
     __slots__ = ("__weakref__", "carried", "fn")
 
@@ -107,6 +120,6 @@ class Task:
 
 
 def task(fn: Any, *, near: bool = True) -> Any:
-    """*fn* with what surrounds us here; as it is, where nothing is recorded."""
+    """Return *fn* as a :class:`Task` with the current context; return *fn* itself if there is no context."""
     carried = capture(near=near)
     return fn if carried is None or isinstance(fn, Task) else Task(fn, carried)

@@ -20,12 +20,12 @@ def read(fit: Fit, call: Mapping[str, Any]) -> None:
     if fit.rows is not None and fit.features is None:
         fit.rows = None  # the length of a tf.data.Dataset is its number of batches
     optimizer = getattr(model, "optimizer", None)
-    asked = {name: call.get(name) for name in ("epochs", "batch_size", "validation_split") if name in call}
+    arguments = {name: call.get(name) for name in ("epochs", "batch_size", "validation_split") if name in call}
     rate = dig(optimizer, "learning_rate", object)
     fit.set_params(
         {
             "epochs": 1,
-            **asked,
+            **arguments,
             "optimizer": type(optimizer).__name__,
             "loss": getattr(model, "loss", None),
             **({"learning_rate": float(rate)} if hasattr(rate, "__float__") else {}),

@@ -59,8 +59,8 @@ def log_with(
     model: Any,
     rows: Any,
     predict: Callable[[Any], Any],
-    asked: Mapping[str, Any],
-    **more: Any,
+    options: Mapping[str, Any],
+    **arguments: Any,
 ) -> str | None:
     """Log *model* with an input example and a signature; return the id of the logged model.
 
@@ -71,22 +71,24 @@ def log_with(
         model: the model, as *log_model* takes it.
         rows: a few rows of the training data: the input example, and the inputs of the signature.
         predict: returns the model's outputs for rows, for the signature.
-        asked: the options of the hook.
-        more: further arguments of *log_model*.
+        options: the options of the hook.
+        arguments: further arguments of *log_model*.
     """
     example, signature = None, None
     try:
-        if rows is not None and asked["log_model_signatures"]:
+        if rows is not None and options["log_model_signatures"]:
             from mlflow.models import infer_signature
 
             signature = infer_signature(rows, predict(copy.deepcopy(rows)))
-        example = rows if asked["log_input_examples"] else None
+        example = rows if options["log_input_examples"] else None
     except Exception as error:  # noqa: BLE001  # the library may raise anything from a model that cannot predict
         log.warning("mlspan: the model is logged without a signature: %s", error)
-    name = asked["registered_model_name"]
+    name = options["registered_model_name"]
     # False keeps MLflow from inferring a signature of its own from the example
     kept = signature if signature is not None else (False if example is not None else None)
-    info = log_model(model, name="model", signature=kept, input_example=example, registered_model_name=name, **more)
+    info = log_model(
+        model, name="model", signature=kept, input_example=example, registered_model_name=name, **arguments
+    )
     return str(info.model_id) if getattr(info, "model_id", None) else None
 
 

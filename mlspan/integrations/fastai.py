@@ -1,4 +1,4 @@
-"""fastai, which MLflow has no flavor for any more: runs, epochs, early stopping and a pyfunc model are logged here."""
+"""fastai. MLflow has dropped its flavor for it, so runs, epochs, early stopping and a pyfunc model are logged here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MODEL: Final = Path(__file__).with_name("_fastai_model.py")
 
 
 def _seams() -> Iterator[Seam]:
-    import fastai.callback.schedule  # noqa: F401  # gives Learner all but the first
+    import fastai.callback.schedule  # noqa: F401  # adds all of these methods but fit to Learner
     from fastai.learner import Learner
 
     for name in _METHODS:
@@ -38,8 +38,8 @@ def _read(fit: Fit, call: Mapping[str, Any]) -> None:
     fit.set_size(data)
     if (names := dig(learner, "dls.x_names", object)) is not None:
         fit.features = len(names)  # type: ignore[arg-type]  # a list of fastai's
-    asked = {name: value for name, value in call.items() if isinstance(value, (int, float))}
-    known = {
+    arguments = {name: value for name, value in call.items() if isinstance(value, (int, float))}
+    params = {
         "opt_func": dig(learner, "opt_func.__name__", str) or str(learner.opt_func),
         "loss_func": type(learner.loss_func).__name__,
         "learning_rate": learner.lr,
@@ -47,11 +47,12 @@ def _read(fit: Fit, call: Mapping[str, Any]) -> None:
         "callbacks": ", ".join(type(callback).__name__ for callback in learner.cbs),
     }
     for stopping in _stopping(learner, call):
-        known |= {f"early_stopping_{name}": getattr(stopping, name) for name in ("monitor", "patience", "min_delta")}
-    fit.set_params({**known, **asked})
+        params |= {f"early_stopping_{name}": getattr(stopping, name) for name in ("monitor", "patience", "min_delta")}
+    fit.set_params({**params, **arguments})
 
 
 def _stopping(learner: Any, call: Mapping[str, Any]) -> list[Any]:
+    """Return the callbacks for early stopping, of the learner and of this call."""
     from fastcore.foundation import L
 
     return [
@@ -62,7 +63,7 @@ def _stopping(learner: Any, call: Mapping[str, Any]) -> list[Any]:
 
 
 def _after(_: Fit, call: Mapping[str, Any], __: Any) -> Mapping[str, float] | None:
-    """Where early stopping has stopped, and how good the best epoch was."""
+    """Return the epoch at which early stopping stopped and the best value; None if it did not stop the training."""
     for stopping in _stopping(call["self"], call):
         if stopping.wait >= stopping.patience:
             return {"stopped_epoch": float(call["self"].epoch), "best_value": float(stopping.best)}
@@ -78,7 +79,7 @@ def _with_epochs(fit: Any) -> Any:
     from fastcore.foundation import L
 
     class Epochs(Callback):  # type: ignore[misc]  # fastai's
-        order = 60  # after fastai's Recorder, which has the numbers
+        order = 60  # runs after fastai's Recorder, which computes the metrics
 
         def after_epoch(self) -> None:
             fitting, recorder = current(), self.learn.recorder
@@ -86,24 +87,28 @@ def _with_epochs(fit: Any) -> Any:
                 fitting.epoch(None, dict(zip(recorder.metric_names[1:], recorder.values[-1], strict=False)))
 
     @functools.wraps(fit)
-    def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def fit_with_callback(self: Any, *args: Any, **kwargs: Any) -> Any:
         if current() is not None and len(args) < 4:  # cbs is the fourth
             kwargs["cbs"] = [*L(kwargs.get("cbs")), Epochs()]
         return fit(self, *args, **kwargs)
 
-    return watched
+    return fit_with_callback
 
 
 def _frame(learner: Any, *columns: str) -> Any:
-    """What a tabular learner trains with, of its ``x_names`` and ``y_names``; None for another kind."""
+    """Return the training data of a tabular learner as a data frame; None for any other learner.
+
+    Args:
+        learner: a fastai learner.
+        columns: ``"x_names"``, ``"y_names"``, or both: the attributes of ``learner.dls`` that name the columns.
+    """
     rows: Any = dig(learner, "dls.train.dataset", object)
     if not hasattr(rows, "decode") or not hasattr(learner.dls, "x_names"):
         return None
-    frame = rows.decode().items  # as the caller gave it, before it was normalised
+    frame = rows.decode().items  # the values from before fastai normalised them
     frame = frame[[name for column in columns for name in getattr(learner.dls, column)]]
-    return frame.astype(
-        dict.fromkeys(frame.select_dtypes("float32").columns, "float64")
-    )  # and so is what it predicts from
+    # fastai has cast the columns to float32; what callers predict from is float64.
+    return frame.astype(dict.fromkeys(frame.select_dtypes("float32").columns, "float64"))
 
 
 def _data(call: Mapping[str, Any]) -> tuple[Any, Any] | None:
@@ -111,14 +116,14 @@ def _data(call: Mapping[str, Any]) -> tuple[Any, Any] | None:
     return None if frame is None else (frame, None)
 
 
-def _log_model(call: Mapping[str, Any], _: Any, asked: Mapping[str, Any]) -> str | None:
+def _log_model(call: Mapping[str, Any], _: Any, options: Mapping[str, Any]) -> str | None:
     import mlflow.pyfunc
 
     learner = call["self"]
     frame = _frame(learner, "x_names")
     rows = None if frame is None else frame[:5]
 
-    def predict(rows: Any) -> Any:
+    def predict_frame(rows: Any) -> Any:
         with learner.no_bar(), learner.no_logging():
             return learner.get_preds(dl=learner.dls.test_dl(rows))[0].numpy()
 
@@ -127,7 +132,9 @@ def _log_model(call: Mapping[str, Any], _: Any, asked: Mapping[str, Any]) -> str
         learner.export(path)
         needs = [f"{name}=={importlib.metadata.version(name)}" for name in ("fastai", "torch")]
         log = functools.partial(mlflow.pyfunc.log_model, pip_requirements=needs, artifacts={"learner": str(path)})
-        return log_with(lambda model, **more: log(python_model=str(model), **more), _MODEL, rows, predict, asked)
+        return log_with(
+            lambda model, **more: log(python_model=str(model), **more), _MODEL, rows, predict_frame, options
+        )
 
 
 HOOK = FitHook(

@@ -1,4 +1,4 @@
-"""Gluon (MXNet), which MLflow has no flavor for any more: what it logged, and more, is logged here."""
+"""Gluon (MXNet). MLflow has dropped its flavor for it, so runs, epochs and a pyfunc model are logged here."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _read(fit: Fit, call: Mapping[str, Any]) -> None:
 
 
 def _rows(call: Mapping[str, Any], count: int) -> tuple[Any, Any] | None:
-    """Inputs and labels of the first rows, as arrays; None where the data cannot be looked up by row."""
+    """Return inputs and labels of the first *count* rows, as arrays; None if rows cannot be indexed."""
     return first_rows(getattr(call.get("train_data"), "_dataset", None), count)
 
 
@@ -70,25 +70,34 @@ def _with_epochs(fit: Any) -> Any:
                 fitting.epoch(None, {name: value for name, value in named if value == value})  # noqa: PLR0124  # no NaN
 
     @functools.wraps(fit)
-    def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def fit_with_handler(self: Any, *args: Any, **kwargs: Any) -> Any:
         if current() is not None and len(args) < 4:  # event_handlers is the fourth
             given = kwargs.get("event_handlers") or ()
             kwargs["event_handlers"] = [*(given if isinstance(given, (list, tuple)) else [given]), Epochs()]
         return fit(self, *args, **kwargs)
 
-    return watched
+    return fit_with_handler
 
 
-def _log_model(call: Mapping[str, Any], _: Any, asked: Mapping[str, Any]) -> str | None:
-    return log_network(call["self"].net, _rows(call, 5), asked)
+def _log_model(call: Mapping[str, Any], _: Any, options: Mapping[str, Any]) -> str | None:
+    return log_network(call["self"].net, _rows(call, 5), options)
 
 
-def log_network(network: Any, rows: tuple[Any, Any] | None, asked: Mapping[str, Any]) -> str | None:
-    """Log a HybridBlock: its symbol and its parameters, which is what Gluon itself exports."""
+def log_network(network: Any, rows: tuple[Any, Any] | None, options: Mapping[str, Any]) -> str | None:
+    """Log a HybridBlock as its symbol and its parameters, the format that Gluon itself exports.
+
+    Args:
+        network: the HybridBlock.
+        rows: inputs and labels of a few rows, for the input example and the signature; None logs neither.
+        options: the options of the hook.
+
+    Returns:
+        The id of the logged model, or None if MLflow gave it none.
+    """
     import mlflow.pyfunc
     import mxnet
 
-    def predict(inputs: Any) -> Any:
+    def predict_array(inputs: Any) -> Any:
         return network(mxnet.nd.array(inputs)).asnumpy()
 
     with tempfile.TemporaryDirectory() as folder:
@@ -106,7 +115,9 @@ def log_network(network: Any, rows: tuple[Any, Any] | None, asked: Mapping[str, 
             artifacts={"symbol": symbol, "params": params},
         )
         inputs = None if rows is None else rows[0]
-        return log_with(lambda model, **more: log(python_model=str(model), **more), _MODEL, inputs, predict, asked)
+        return log_with(
+            lambda model, **more: log(python_model=str(model), **more), _MODEL, inputs, predict_array, options
+        )
 
 
 HOOK = FitHook(
@@ -126,13 +137,13 @@ autolog = HOOK.autolog
 
 
 class Loop:
-    """A training that is written as a loop."""
+    """A training that is written as a plain loop; :func:`training` yields it."""
 
     def __init__(self, fitting: Fitting | None) -> None:
         self._fitting = fitting
 
     def epoch(self, **metrics: float) -> None:
-        """An epoch has ended, with these metrics."""
+        """Record the end of an epoch and its metrics."""
         if self._fitting is not None:
             with guard("noting an epoch"):
                 self._fitting.epoch(None, metrics)
@@ -140,18 +151,22 @@ class Loop:
 
 @contextmanager
 def training(network: Any, trainer: Any, *, data: Any = None, loss: Any = None, **params: Any) -> Iterator[Loop]:
-    """``with training(network, trainer) as fit:`` around a plain loop over ``gluon.Trainer``, which has no other seam.
+    """Log and trace a plain loop over ``gluon.Trainer``: ``with training(network, trainer) as fit:``.
 
-    The block is logged and traced as ``Estimator.fit`` is, as far as :func:`autolog` is on.
+    A plain loop calls no function that could be patched. The block is recorded like a call of ``Estimator.fit``, with
+    the settings of :func:`autolog`; nothing is recorded if that is off.
 
     Args:
-        network: what is trained; it is logged as the model if it is a HybridBlock.
+        network: the network to train; it is logged as the model if it is a HybridBlock.
         trainer: the ``gluon.Trainer``.
-        data: the DataLoader that the loop reads: its size, an example, a signature and the run's inputs.
+        data: the DataLoader of the loop. It gives the size, the input example, the signature and the run's inputs.
         loss: the loss function.
         params: further parameters of the run.
+
+    Yields:
+        A :class:`Loop`, whose ``epoch`` records the end of an epoch.
     """
-    importlib.import_module(_ESTIMATOR)  # if autolog is on, now is when it takes hold
+    importlib.import_module(_ESTIMATOR)  # a hook that waits for this import makes its patches now
     call = {"self": SimpleNamespace(net=network, trainer=trainer, loss=loss), "train_data": data, **params}
     with HOOK.training(call) as fitting:
         yield Loop(fitting)

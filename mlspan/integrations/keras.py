@@ -1,4 +1,4 @@
-"""Keras 3, on whichever backend."""
+"""Keras 3, on any backend."""
 
 from __future__ import annotations
 
@@ -29,19 +29,22 @@ def _predicts() -> Iterator[Seam]:
 
 
 def _save_model(model: Any, path: str, **more: Any) -> None:
-    """MLflow's, which wants to put the example into a folder that it has yet to make."""
+    """Save the model by MLflow's ``save_model``, in a folder made here.
+
+    MLflow writes the input example into the folder before it creates the folder.
+    """
     import mlflow.keras
 
     Path(path).mkdir(exist_ok=True)
     mlflow.keras.save_model(model, path, **{**more, "signature": more.get("signature") or None})
 
 
-def _log_model(call: Mapping[str, Any], _: Any, asked: Mapping[str, Any]) -> str | None:
+def _log_model(call: Mapping[str, Any], _: Any, options: Mapping[str, Any]) -> str | None:
     import mlflow.models
 
     model, data = call["self"], call.get("x", ())
     rows = data[:5] if hasattr(data, "shape") else None
-    options = {name: asked[name] for name in ("save_exported_model", "save_model_kwargs") if name in asked}
+    flavor_options = {name: options[name] for name in ("save_exported_model", "save_model_kwargs") if name in options}
     flavor = SimpleNamespace(__name__="mlflow.keras", save_model=_save_model)
     log = functools.partial(mlflow.models.Model.log, artifact_path=None, flavor=flavor)
     return log_with(
@@ -49,8 +52,8 @@ def _log_model(call: Mapping[str, Any], _: Any, asked: Mapping[str, Any]) -> str
         model,
         rows,
         lambda x: model.predict(x, verbose=0),
-        asked,
-        **options,
+        options,
+        **flavor_options,
     )
 
 
@@ -65,7 +68,7 @@ HOOK = FitHook(
         predicts=_predicts,
         epochs={_keras.EPOCHS: _keras.epoch},
         log_model=_log_model,
-        adds=frozenset({"log_input_examples"}),  # MLflow's flavor takes it, and does nothing with it
+        adds=frozenset({"log_input_examples"}),  # MLflow's flavor accepts the option and ignores it
         tidy=_keras.tidy,
     ),
     _keras.OPTIONS | {"save_exported_model", "save_model_kwargs"},

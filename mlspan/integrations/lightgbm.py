@@ -46,22 +46,23 @@ def _read(fit: Fit, call: Mapping[str, Any]) -> None:
 
 
 def _epoch(env: Any) -> None:
-    """LightGBM calls its callbacks after each iteration; it has no list of them to watch."""
+    """Report a boosting round to the current training; a callback that LightGBM calls after each round."""
     if (fitting := current()) is not None:
         results = env.evaluation_result_list or []
         fitting.epoch(env.iteration, {f"{data}-{name}": value for data, name, value, *_ in results})
 
 
 def _with_epochs(train: Any) -> Any:
+    """Wrap *train* to pass a callback, because LightGBM has no list of callbacks whose method could be watched."""
     signature = inspect.signature(train)
 
     @functools.wraps(train)
-    def watched(*args: Any, **kwargs: Any) -> Any:
+    def train_with_callback(*args: Any, **kwargs: Any) -> Any:
         if current() is not None and len(args) < list(signature.parameters).index("callbacks"):
             kwargs = {**kwargs, "callbacks": [*(kwargs.get("callbacks") or ()), _epoch]}
         return train(*args, **kwargs)
 
-    return watched
+    return train_with_callback
 
 
 def _follow() -> Undo:

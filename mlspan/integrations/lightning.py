@@ -1,4 +1,4 @@
-"""PyTorch Lightning, under both of its names."""
+"""PyTorch Lightning, under its two module names ``lightning`` and ``pytorch_lightning``."""
 
 from __future__ import annotations
 
@@ -34,28 +34,31 @@ def _read(fit: Fit, call: Mapping[str, Any]) -> None:
 
 
 def _rows(data: Any, count: int) -> tuple[Any, Any] | None:
-    """Inputs and labels of the first rows, as arrays; None where the data cannot be looked up by row."""
+    """Return inputs and labels of the first *count* rows, as arrays; None if rows cannot be indexed."""
     return first_rows(getattr(data, "dataset", None), count)
 
 
 def _epoch(args: tuple[Any, ...]) -> Epoch:
-    """Of ``Trainer.fit``'s loop: ``on_advance_end(self)``, after an epoch of training and its validation."""
+    """Read an epoch from the arguments of ``_FitLoop.on_advance_end(self)``.
+
+    Lightning calls it after each epoch of training and its validation.
+    """
     return None, dict(args[0].trainer.callback_metrics)
 
 
-def _log_model(call: Mapping[str, Any], _: Any, asked: Mapping[str, Any]) -> str | None:
+def _log_model(call: Mapping[str, Any], _: Any, options: Mapping[str, Any]) -> str | None:
     import mlflow.pytorch
     import torch
 
     module = call["model"]
     rows = _rows(call.get("train_dataloaders"), 5)
 
-    def predict(rows: Any) -> Any:
+    def predict_batch(rows: Any) -> Any:
         module.eval()
         with torch.no_grad():
             return module(torch.from_numpy(rows).to(module.device)).cpu().numpy()
 
-    return log_with(mlflow.pytorch.log_model, module, None if rows is None else rows[0], predict, asked)
+    return log_with(mlflow.pytorch.log_model, module, None if rows is None else rows[0], predict_batch, options)
 
 
 HOOK = FitHook(

@@ -21,7 +21,7 @@ def _seams() -> Iterator[Seam]:
 
 
 def _rows(call: Mapping[str, Any], count: int) -> tuple[Any, Any] | None:
-    """Inputs and labels of the first rows, as arrays; None where the data cannot be looked up by row."""
+    """Return inputs and labels of the first *count* rows, as arrays; None if rows cannot be indexed."""
     data = call.get("train_data")
     return first_rows(getattr(data, "dataset", data), count)
 
@@ -32,30 +32,30 @@ def _read(fit: Fit, call: Mapping[str, Any]) -> None:
     fit.set_size(getattr(data, "dataset", data))
     if (rows := _rows(call, 1)) is not None and rows[0].ndim == 2:
         fit.features = rows[0].shape[1]
-    asked = {name: call.get(name, 1) for name in ("epochs", "batch_size")}
+    arguments = {name: call.get(name, 1) for name in ("epochs", "batch_size")}
     optimizer = getattr(model, "_optimizer", None)
     fit.set_params(
-        {**asked, "optimizer": type(optimizer).__name__, "learning_rate": dig(optimizer, "_learning_rate", float)}
+        {**arguments, "optimizer": type(optimizer).__name__, "learning_rate": dig(optimizer, "_learning_rate", float)}
     )
 
 
 def _epoch(args: tuple[Any, ...]) -> Epoch:
-    """Of ``on_epoch_end(self, epoch, logs)``; a loss is a list of one."""
+    """Read an epoch from the arguments of ``on_epoch_end(self, epoch, logs)``. A loss is a list of one value."""
     logs = args[2] if len(args) > 2 and args[2] else {}
     return args[1], {name: value[0] if isinstance(value, list) and value else value for name, value in logs.items()}
 
 
-def _log_model(call: Mapping[str, Any], _: Any, asked: Mapping[str, Any]) -> str | None:
+def _log_model(call: Mapping[str, Any], _: Any, options: Mapping[str, Any]) -> str | None:
     import mlflow.paddle
     import paddle
 
     model, rows = call["self"], _rows(call, 5)
 
-    def predict(inputs: Any) -> Any:
+    def predict_inputs(inputs: Any) -> Any:
         model.network.eval()
         return model.network(paddle.to_tensor(inputs)).numpy()
 
-    return log_with(mlflow.paddle.log_model, model, None if rows is None else rows[0], predict, asked)
+    return log_with(mlflow.paddle.log_model, model, None if rows is None else rows[0], predict_inputs, options)
 
 
 HOOK = FitHook(

@@ -1,4 +1,4 @@
-"""MLflow's loaded models: what predicts inside of a trace says which logged model it is, and which run trained it."""
+"""Predictions of MLflow's loaded models (pyfunc), with the logged model and the run that trained it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""scikit-learn: every estimator's fit, with pipelines and searches as one training each."""
+"""scikit-learn: the fit of every estimator. A pipeline or a search is recorded as one training."""
 
 from __future__ import annotations
 

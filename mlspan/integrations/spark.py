@@ -1,4 +1,4 @@
-"""Spark MLlib: every Estimator's fit, with pipelines and searches as one training each."""
+"""Spark MLlib: the fit of every Estimator. A pipeline or a search is recorded as one training."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ def _seams() -> Iterator[Seam]:
 
 
 def _read(fit: Fit, call: Mapping[str, Any]) -> None:
-    """The rows are not counted: that would be a job of its own, over all the data."""
+    """Fill the record from the estimator; leave the rows uncounted, as that would be a job over all the data."""
     estimator = call["self"]
     params = {param.name: estimator.getOrDefault(param) for param in estimator.params if estimator.isDefined(param)}
     fit.set_params(params)
 
 
 def _after(fit: Fit, _: Mapping[str, Any], model: Any) -> None:
+    """Read the number of features, which only the fitted model knows."""
     fit.features = dig(model, "numFeatures", int)
 
 

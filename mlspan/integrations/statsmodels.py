@@ -15,7 +15,7 @@ __all__ = ["HOOK", "autolog"]
 
 
 def _seams() -> Iterator[Seam]:
-    import statsmodels.api  # noqa: F401  # brings in the models
+    import statsmodels.api  # noqa: F401  # imports the modules that define the models
     from statsmodels.base.model import Model
 
     found = [Model]
@@ -45,17 +45,17 @@ def _predicts() -> Iterator[Seam]:
 
 
 def _exog(model: Any) -> Any:
-    """What the model was made of, as the caller gave it: an array or a frame."""
+    """Return the regressors as the caller gave them, an array or a data frame; None if the model has none."""
     exog = dig(model, "data.orig_exog", object)
     return getattr(model, "exog", None) if exog is None else exog
 
 
-def _log_model(call: Mapping[str, Any], result: Any, asked: Mapping[str, Any]) -> str | None:
+def _log_model(call: Mapping[str, Any], result: Any, options: Mapping[str, Any]) -> str | None:
     import mlflow.statsmodels
 
     exog = _exog(call["self"])
     rows = None if exog is None else exog[:5]
-    return log_with(mlflow.statsmodels.log_model, result, rows, result.predict, asked)
+    return log_with(mlflow.statsmodels.log_model, result, rows, result.predict, options)
 
 
 HOOK = FitHook(

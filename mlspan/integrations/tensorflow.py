@@ -1,4 +1,4 @@
-"""TensorFlow's Keras. Where that is Keras 3 and its hook is on, one training is logged once, by the hook of Keras."""
+"""TensorFlow: ``tf.keras``. If that is Keras 3 and the hook of Keras is on too, only the hook of Keras logs."""
 
 from __future__ import annotations
 

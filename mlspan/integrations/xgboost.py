@@ -42,7 +42,10 @@ def _read(fit: Fit, call: Mapping[str, Any]) -> None:
 
 
 def _epoch(args: tuple[Any, ...]) -> Epoch:
-    """Of ``after_iteration(self, model, epoch, dtrain, evals)``; the history holds one list for each metric."""
+    """Read a boosting round from the arguments of ``after_iteration(self, model, epoch, dtrain, evals)``.
+
+    ``self.history`` is ``{data: {metric: [value of each round]}}``.
+    """
     history = args[0].history
     return args[2], {f"{data}-{name}": values[-1] for data, of in history.items() for name, values in of.items()}
 
