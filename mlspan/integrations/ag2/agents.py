@@ -1,4 +1,4 @@
-"""The agents of AG2 1.x, by its own middleware: turns, calls to models, tools, and what is asked of people."""
+"""The agents of AG2 1.x, recorded by a middleware: turns, model calls, tool calls and requests for human input."""
 
 from __future__ import annotations
 
@@ -27,69 +27,78 @@ _PROVIDERS: Final = {
     "xai": "x_ai",
 }
 
-_APART: Final = {"anthropic", "aws.bedrock"}  # which count cached tokens beside the others; input tokens are all
+# These providers leave cached tokens out of their input tokens; in the conventions, input tokens include them.
+_APART: Final = {"anthropic", "aws.bedrock"}
 
 
 def install(hook: Hook) -> Undo:
-    """Have each turn of an agent opened by us, with a middleware of ours nearest to its model and its tools."""
+    """Record each turn of an agent, and add a middleware that records its model and tool calls; return the undo.
+
+    AG2's ``Agent._drive_scope`` is private. If it is gone, a KeyError says so and nothing is patched.
+    """
     agents: Any = importlib.import_module("ag2.agent").Agent
     own, on = vars(agents)["_drive_scope"], [True]
     middleware = _middleware(hook, importlib.import_module("ag2.middleware").BaseMiddleware)
 
     @functools.wraps(own)
     @asynccontextmanager
-    async def scope(self: Any, event: Any, **kwargs: Any) -> AsyncIterator[Any]:
+    async def open_scope(self: Any, event: Any, **kwargs: Any) -> AsyncIterator[Any]:
         if on:
             ours = functools.partial(middleware, agent=self, client=kwargs.get("client"))
             kwargs["additional_middleware"] = (*kwargs.get("additional_middleware", ()), ours)
         async with own(self, event, **kwargs) as drive:
             yield _driven(hook, (self, event, kwargs.get("context")), drive) if on else drive
 
-    def undo() -> None:
+    def restore_drive_scope() -> None:
         on.clear()
-        if vars(agents).get("_drive_scope") is scope:
+        if vars(agents).get("_drive_scope") is open_scope:
             agents._drive_scope = own
 
-    agents._drive_scope = scope
-    return undo
+    agents._drive_scope = open_scope
+    return restore_drive_scope
 
 
 def _driven(hook: Hook, turn: tuple[Any, ...], drive: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
-    async def driven() -> Any:
-        with hook.open(_begin_turn, turn, {}) as live:
-            return live.result(await drive())
+    """Wrap *drive*, which runs a turn, in the span of that turn."""
 
-    return driven
+    async def run_turn() -> Any:
+        with hook.open(_begin_turn, turn, {}) as operation:
+            return operation.result(await drive())
+
+    return run_turn
 
 
 def _middleware(hook: Hook, base: type) -> type:
-    """A class of middleware; nearest to model and tool, so that each attempt of a retry is a call."""
+    """Return a middleware class that records model calls, tool calls and human input.
 
-    class Watching(base):  # type: ignore[misc]
+    It runs inside of the caller's middleware, so each attempt of a retry is a call of its own.
+    """
+
+    class TracingMiddleware(base):  # type: ignore[misc]
         def __init__(self, event: Any, context: Any, agent: Any, client: Any) -> None:
             super().__init__(event, context)
             self._asked = agent, client
 
         async def on_llm_call(self, call_next: Any, events: Any, context: Any) -> Any:
             offered = (get(call_next, "keywords") or {}).get("tools") or ()
-            with hook.open(_begin_chat, (*self._asked, events, context, offered), {}) as live:
-                return live.result(await call_next(events, context))
+            with hook.open(_begin_chat, (*self._asked, events, context, offered), {}) as operation:
+                return operation.result(await call_next(events, context))
 
         async def on_tool_execution(self, call_next: Any, event: Any, context: Any) -> Any:
-            with hook.open(_begin_tool, (event,), {}) as live:
-                return live.result(await call_next(event, context))
+            with hook.open(_begin_tool, (event,), {}) as operation:
+                return operation.result(await call_next(event, context))
 
         async def on_human_input(self, call_next: Any, event: Any, context: Any) -> Any:
-            with hook.open(_begin_human, (event,), {}) as live:
-                return live.result(await call_next(event, context))
+            with hook.open(_begin_human, (event,), {}) as operation:
+                return operation.result(await call_next(event, context))
 
-    return Watching
+    return TracingMiddleware
 
 
 def _begin_turn(call: Call) -> tuple[Record, Observe[Any]]:
-    own, event, context = call.args
-    stream = get(get(context, "stream"), "id")  # what later turns of this conversation share
-    turn = Agent(name=dig(own, "name", str), conversation=None if stream is None else str(stream))
+    agent, event, context = call.args
+    stream = get(get(context, "stream"), "id")  # all turns of a conversation share it
+    turn = Agent(name=dig(agent, "name", str), conversation=None if stream is None else str(stream))
     if call.content:
         turn.input = _texts(get(event, "parts"))
 
@@ -109,14 +118,14 @@ def _begin_chat(call: Call) -> tuple[Record, Observe[Any]]:
     chat.stream = dig(options, "stream", bool) or None
     if call.content:
         system: list[Part] = [{"type": "text", "content": text} for text in get(context, "prompt") or ()]
-        said: list[Message] = [{"role": "system", "parts": system}] if system else []
-        chat.input = [*said, *(message for event in events for message in _messages(event))]
+        instructions: list[Message] = [{"role": "system", "parts": system}] if system else []
+        chat.input = [*instructions, *(message for event in events for message in _messages(event))]
         chat.tools = [_tool(tool) for tool in offered if get(tool, "function") is not None] or None
     return chat, _observe_chat
 
 
 def _of(config: Any, name: str) -> str | None:
-    with suppress(NotImplementedError):  # what a configuration says that has none, as those for tests do
+    with suppress(NotImplementedError):  # configurations for tests raise it
         return dig(config, name, str)
     return None
 
@@ -128,12 +137,12 @@ def _provider(config: Any) -> str | None:
 
 
 def _named(provider: Any) -> str | None:
-    named = str(getattr(provider, "value", provider) or "") or None
-    return _PROVIDERS.get(named, named) if named else None
+    name = str(getattr(provider, "value", provider) or "") or None
+    return _PROVIDERS.get(name, name) if name else None
 
 
 def _observe_chat(chat: Chat, got: Any) -> None:
-    """A ModelResponse."""
+    """Read the ``ModelResponse`` *got* into the record."""
     chat.provider = _named(get(got, "provider")) or chat.provider
     chat.response_model, chat.response_id = dig(got, "model", str), dig(got, "response_id", str)
     choice = chat.draft.choice()
@@ -160,15 +169,15 @@ _USAGE: Final = {
 
 
 def _messages(event: Any) -> list[Message]:
-    """What an event of the history tells the model."""
-    kind = type(event).__name__
-    if kind in {"ModelRequest", "DrainedModelRequest"}:
+    """Convert an event of the history to the messages that the model receives, in the form of the conventions."""
+    event_type = type(event).__name__
+    if event_type in {"ModelRequest", "DrainedModelRequest"}:
         return [{"role": "user", "parts": [_part(part) for part in event.parts]}]
-    if kind == "ModelResponse":
-        said: list[Part] = [{"type": "text", "content": event.content}] if event.content else []
-        asked = [tool_call(call.name, call.arguments, call.id) for call in items(event, "tool_calls.calls")]
-        return [{"role": "assistant", "parts": [*said, *asked]}]
-    if kind == "ToolResultsEvent":
+    if event_type == "ModelResponse":
+        texts: list[Part] = [{"type": "text", "content": event.content}] if event.content else []
+        tool_calls = [tool_call(call.name, call.arguments, call.id) for call in items(event, "tool_calls.calls")]
+        return [{"role": "assistant", "parts": [*texts, *tool_calls]}]
+    if event_type == "ToolResultsEvent":
         answers = [tool_call_response(_texts(one.result.parts), one.parent_id) for one in event.results]
         return [{"role": "tool", "parts": [*answers]}]
     return []
@@ -189,9 +198,9 @@ def _part(part: Any) -> Part:
 
 
 def _texts(parts: Any) -> Any:
-    """One text as it is, several things as a list."""
-    said = [_part(part).get("content") for part in parts or ()]
-    return said[0] if len(said) == 1 else said or None
+    """Return the content of the parts: one part's content itself, several as a list, None if there are none."""
+    contents = [_part(part).get("content") for part in parts or ()]
+    return contents[0] if len(contents) == 1 else contents or None
 
 
 def _tool(raw: Any) -> ToolDefinition:

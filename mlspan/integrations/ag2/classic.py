@@ -1,4 +1,4 @@
-"""The classic API of 0.x: a chat is a workflow, a reply an agent's turn, and a tool or a program what an agent runs."""
+"""The classic API of AG2 0.x: chats are workflows, replies are agent turns, and functions and code are tool calls."""
 
 from __future__ import annotations
 
@@ -32,27 +32,31 @@ def _name(agent: Any) -> str:
     return dig(agent, "name", str) or type(agent).__name__
 
 
-_owners: Final[WeakKeyDictionary[Span, tuple[Begin, int]]] = WeakKeyDictionary()  # of the spans that _open has opened
+# span -> the begin function and the id() of the object of the call that opened it
+_owners: Final[WeakKeyDictionary[Span, tuple[Begin, int]]] = WeakKeyDictionary()
 
 
 def _open(hook: Hook, begin: Begin, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """As ``hook.open``, but where a subclass's method calls its parent's, the two are one operation."""
-    own = begin, id(args[0])
+    """Start an operation as the hook does, unless a subclass's method calls its parent's: those two are one operation.
+
+    Return the operation, or a no-op.
+    """
+    method = begin, id(args[0])
     with guard("looking at a call"):
-        if _owners.get(trace.get_current_span()) == own:
+        if _owners.get(trace.get_current_span()) == method:
             return NOTHING
-    live = hook.open(begin, args, kwargs)
-    if live is not NOTHING:
+    operation = hook.open(begin, args, kwargs)
+    if operation is not NOTHING:
         with guard("noting a call"):
-            _owners[live.span] = own
-    return live
+            _owners[operation.span] = method
+    return operation
 
 
 # Chats and turns.
 
 
 def _begin_chat(call: Call) -> tuple[Workflow, Observe[Any]]:
-    """``initiate_chat`` and its asynchronous twin."""
+    """Begin a call of ``initiate_chat`` or ``a_initiate_chat``."""
     chat = Workflow(name=f"{_name(call.args[0])} to {_name(argument(call, 1, 'recipient'))}")
     if call.content:
         chat.input = _said(argument(call, 8, "message"))
@@ -67,12 +71,12 @@ def _begin_chat(call: Call) -> tuple[Workflow, Observe[Any]]:
 
 
 def _begin_chats(call: Call) -> tuple[Workflow, Observe[Any]]:
-    """``initiate_chats`` of an agent: a queue of chats, which have a span each."""
+    """Begin a call of an agent's ``initiate_chats``: a queue of chats, each of which has a span of its own."""
     return Workflow(name=f"chats of {_name(call.args[0])}"), _observe_chats if call.content else _ignore
 
 
 def _begin_queue(call: Call) -> tuple[Workflow, Observe[Any]]:
-    """``initiate_chats`` alone, where each chat names its sender."""
+    """Begin a call of the module's function ``initiate_chats``, where each chat names its sender."""
     senders = {_name(get(one, "sender")) for one in argument(call, 0, "chat_queue") or ()}
     name = f"chats of {senders.pop()}" if len(senders) == 1 else "chats"
     return Workflow(name=name), _observe_chats if call.content else _ignore
@@ -86,12 +90,12 @@ def _ignore(_record: Workflow, _got: Any) -> None: ...
 
 
 def _begin_turn(call: Call) -> tuple[Agent, Observe[Any]]:
-    """``generate_reply`` and its asynchronous twin."""
-    own = call.args[0]
-    turn = Agent(name=_name(own), description=dig(own, "description", str) or None)
+    """Begin a call of ``generate_reply`` or ``a_generate_reply``: a turn of an agent."""
+    agent = call.args[0]
+    turn = Agent(name=_name(agent), description=dig(agent, "description", str) or None)
     messages = argument(call, 1, "messages")
     if messages is None and (sender := argument(call, 2, "sender")) is not None:
-        messages = (get(own, "chat_messages") or {}).get(sender)
+        messages = (get(agent, "chat_messages") or {}).get(sender)
     if call.content and messages:
         turn.input = _said(messages[-1])
 
@@ -104,15 +108,15 @@ def _begin_turn(call: Call) -> tuple[Agent, Observe[Any]]:
 
 
 def _said(message: Any) -> Any:
-    """Text, or the calls that a message asks for."""
+    """Return the tool calls that a message requests, else its content; a string is its own content."""
     if not isinstance(message, Mapping):
         return message if isinstance(message, str) else None
-    asked = message.get("tool_calls")
-    return [model.asked_call(one) for one in asked] if asked else snapshot(message.get("content"))
+    tool_calls = message.get("tool_calls")
+    return [model.asked_call(one) for one in tool_calls] if tool_calls else snapshot(message.get("content"))
 
 
 def _begin_human(call: Call) -> tuple[Step, Observe[Any]]:
-    """``get_human_input`` and its asynchronous twin: a person is asked, and waited for."""
+    """Begin a call of ``get_human_input`` or ``a_get_human_input``, which waits for a person's answer."""
     step = Step(type="human_input", name="human input")
     if call.content:
         step.input = argument(call, 1, "prompt")
@@ -127,14 +131,14 @@ def _begin_human(call: Call) -> tuple[Step, Observe[Any]]:
 
 
 def _begin_function(call: Call) -> tuple[Tool, Observe[Any]]:
-    """``execute_function`` and its asynchronous twin, which turn an error into an answer."""
-    asked, id = argument(call, 1, "func_call"), argument(call, 2, "call_id")
-    name = dig(asked, "name", str) or "unknown"
+    """Begin a call of ``execute_function`` or ``a_execute_function``, which report an error in their answer."""
+    function_call, id = argument(call, 1, "func_call"), argument(call, 2, "call_id")
+    name = dig(function_call, "name", str) or "unknown"
     tool = Tool(
         name=name, type="function", agent=_name(call.args[0]), call_id=id if id and isinstance(id, str) else None
     )
     if call.content:
-        tool.input = loads(dig(asked, "arguments", str) or "{}")
+        tool.input = loads(dig(function_call, "arguments", str) or "{}")
 
     def observe(tool: Tool, got: Any) -> None:
         succeeded, content = got[0], get(got[1], "content")
@@ -150,9 +154,10 @@ def _begin_function(call: Call) -> tuple[Tool, Observe[Any]]:
 
 
 def _result(content: Any) -> dict[str, str] | None:
-    """Where a tool answers with AG2's own words: what it says and the agent that it hands over to, as far as it does.
+    """Return message and target of a tool's answer if it is one of AG2's own objects, else None.
 
-    It answers with an agent, a target, or a result that has one; those of swarms have other names for the same.
+    The answer may be an agent, a target, or a result with a target; swarms have names of their own for these. The
+    target is the name of the agent that takes over; a key without a value is left out.
     """
     if hasattr(content, "generate_reply"):
         return {"target": _name(content)}
@@ -166,7 +171,7 @@ def _result(content: Any) -> dict[str, str] | None:
 
 
 def _begin_code(call: Call) -> tuple[Tool, Observe[Any]]:
-    """``execute_code_blocks`` of an executor, or of an agent that has none."""
+    """Begin a call of ``execute_code_blocks``, of a code executor or of an agent without one."""
     tool = Tool(name=type(call.args[0]).__name__, type="extension")
     if call.content:
         blocks = argument(call, 1, "code_blocks") or ()
@@ -183,7 +188,7 @@ def _begin_code(call: Call) -> tuple[Tool, Observe[Any]]:
     return tool, observe
 
 
-# What is watched.
+# The watched methods.
 
 _BOTH: Final = {
     "initiate_chat": _begin_chat,
@@ -196,10 +201,10 @@ _AGENT: Final = {f"{prefix}{name}": begin for prefix in ("", "a_") for name, beg
 _ALONE: Final = {
     "autogen.oai.client:OpenAIWrapper.create": model.begin,
     "autogen.agentchat.conversable_agent:ConversableAgent.execute_code_blocks": _begin_code,
-    # These two say of no base class that they are executors.
+    # These two executors do not inherit from CodeExecutor.
     "autogen.coding.jupyter:EmbeddedIPythonCodeExecutor.execute_code_blocks": _begin_code,
     "autogen.coding:DaytonaCodeExecutor.execute_code_blocks": _begin_code,
-    # Alone, they are bound by name wherever they are imported from: these are the documented places.
+    # Module functions can be watched only under the names from which applications import them: the documented ones.
     "autogen:initiate_chats": _begin_queue,
     "autogen:a_initiate_chats": _begin_queue,
     "autogen.agentchat:initiate_chats": _begin_queue,
@@ -217,8 +222,8 @@ def install(hook: Hook) -> Undo:
         [
             ("agents", lambda: _family(hook, "autogen.agentchat.conversable_agent:ConversableAgent", _AGENT)),
             ("executors", lambda: _family(hook, "autogen.coding.base:CodeExecutor", executors)),
-            ("what belongs to no family", lambda: methods(_ALONE)(hook)),
-            ("what a call has cost", lambda: tap("autogen.oai.client:OpenAIWrapper._update_usage", model.note_usage)),
+            ("single methods", lambda: methods(_ALONE)(hook)),
+            ("usage of model calls", lambda: tap("autogen.oai.client:OpenAIWrapper._update_usage", model.note_usage)),
             *CARRIES,
         ]
     )

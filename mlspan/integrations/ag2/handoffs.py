@@ -1,4 +1,4 @@
-"""Who has handed over to whom: a turn that a tool has led to is linked to that tool's span."""
+"""Handoffs: the turn of an agent is linked to the span of the tool call that handed over to that agent."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from opentelemetry.trace import SpanContext
 
 from ...tracing import semconv as sc
 
-_KEPT: Final = 1000  # hand-offs to agents that have had no turn yet
-_waiting: Final[OrderedDict[tuple[int, str], SpanContext]] = OrderedDict()  # trace and agent -> the tool's span
+_KEPT: Final = 1000  # at most as many handoffs to agents that have not had their turn yet
+_waiting: Final[OrderedDict[tuple[int, str], SpanContext]] = OrderedDict()  # (trace id, agent) -> the tool's span
 
 
 def hand_over(agent: str) -> None:
-    """The current span, a tool's, hands over to *agent*."""
+    """Record that the current span, of a tool call, hands over to *agent*."""
     here = trace.get_current_span().get_span_context()
     _waiting[here.trace_id, agent] = here
     while len(_waiting) > _KEPT:
         try:
             _waiting.popitem(last=False)
-        except KeyError:  # another thread was quicker
+        except KeyError:  # another thread has removed the last one
             return
 
 
 def take_over(agent: str | None) -> None:
-    """The current span, a turn of *agent*'s, is linked to what has handed over to it since its last turn."""
+    """Link the current span, a turn of *agent*, to the tool call that last handed over to that agent."""
     if not _waiting or agent is None:
         return
     span = trace.get_current_span()

@@ -1,4 +1,4 @@
-"""The client's layer of 0.x: one call of ``OpenAIWrapper`` is one chat, whatever client is below it."""
+"""The model calls of AG2 0.x: one call of ``OpenAIWrapper.create`` is one chat, whatever client it uses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...tracing.records import Chat, Observe, Record
 from .. import _parts as parts
 from .._hook import Call
 
-_PROVIDERS: Final = {  # of a configuration's api_type
+_PROVIDERS: Final = {  # api_type of a configuration -> the conventions' name of the provider
     "azure": "azure.ai.openai",
     "bedrock": "aws.bedrock",
     "google": "gcp.gemini",
@@ -34,27 +34,29 @@ _USAGE: Final = {
     "prompt_tokens_details.cached_tokens": "cache_read_tokens",
     "completion_tokens_details.reasoning_tokens": "reasoning_tokens",
 }
-# The usages of the calls in flight, by their span: several where a filter has refused an answer, None where a cache
-# has answered and nothing is billed.
+# The usages of the running calls, by span. A call has several if a filter has refused an answer. A usage is None if a
+# cache has answered, so that nothing is billed.
 _usages: Final[WeakKeyDictionary[Span, list[Any]]] = WeakKeyDictionary()
 
 
 def begin(call: Call) -> tuple[Record, Observe[Any]]:
-    """``OpenAIWrapper.create``, which asks one client after the other until one answers."""
+    """Begin a call of ``OpenAIWrapper.create``, which tries its clients in turn until one answers."""
     configs = items(call.args[0], "_config_list") or [{}]
-    asked = {**configs[0], **call.kwargs}
-    chat = Chat(outer=True, stream=True if asked.get("stream") else None, draft=Draft(kept=call.content))
-    _name_model(chat, asked)
-    parts.set_parameters(chat, asked)
+    request = {**configs[0], **call.kwargs}
+    chat = Chat(outer=True, stream=True if request.get("stream") else None, draft=Draft(kept=call.content))
+    _name_model(chat, request)
+    parts.set_parameters(chat, request)
     if call.content:
-        chat.input = [_message(message) for message in asked.get("messages") or ()]
-        chat.tools = [parts.tool(one) for one in (*(asked.get("tools") or ()), *(asked.get("functions") or ()))] or None
+        chat.input = [_message(message) for message in request.get("messages") or ()]
+        chat.tools = [
+            parts.tool(one) for one in (*(request.get("tools") or ()), *(request.get("functions") or ()))
+        ] or None
 
     def observe(chat: Chat, got: Any) -> None:
         _observe(chat, got)
-        # Newer wrappers keep which client has answered; of older ones, the answer says.
-        kept = (get(call.args[0], "_response_metadata") or {}).get(chat.response_id)
-        answered = dig(kept or got, "config_id", int) or 0
+        # Newer wrappers remember which client has answered; older ones write it into the answer.
+        metadata = (get(call.args[0], "_response_metadata") or {}).get(chat.response_id)
+        answered = dig(metadata or got, "config_id", int) or 0
         if 0 < answered < len(configs):
             _name_model(chat, {**configs[answered], **call.kwargs})
 
@@ -62,20 +64,20 @@ def begin(call: Call) -> tuple[Record, Observe[Any]]:
 
 
 def _name_model(chat: Chat, config: dict[str, Any]) -> None:
-    own = dig(config, "model_client_cls", str)  # a client of the user's
-    api = own.lower() if own is not None else dig(config, "api_type", str) or "openai"
+    client_class = dig(config, "model_client_cls", str)  # a client class of the application's client_class
+    api = client_class.lower() if client_class is not None else dig(config, "api_type", str) or "openai"
     chat.provider, chat.model = _PROVIDERS.get(api, api), dig(config, "model", str)
 
 
 def note_usage(args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
-    """``OpenAIWrapper._update_usage``, which is told what each answer has cost: nothing where a cache has it."""
+    """Note the usage that ``OpenAIWrapper._update_usage`` receives for each answer; None if a cache has answered."""
     actual = kwargs.get("actual_usage", args[1] if len(args) > 1 else None)
     if (span := trace.get_current_span()).get_span_context().is_valid:
         _usages.setdefault(span, []).append(actual)
 
 
 def _observe(chat: Chat, got: Any) -> None:
-    """A ChatCompletion, or the UnifiedResponse of the newer clients."""
+    """Read an answer into the record: a ChatCompletion, or the UnifiedResponse of newer clients."""
     chat.response_id, chat.response_model = dig(got, "id", str) or None, dig(got, "model", str) or None
     for index, one in enumerate(items(got, "choices")):
         _observe_message(chat, index, get(one, "message") or get(one, "text"), dig(one, "finish_reason", str))
@@ -87,13 +89,13 @@ def _observe(chat: Chat, got: Any) -> None:
         return
     for path, field in _USAGE.items():
         counts = [count for usage in usages if (count := dig(usage, path, int))]
-        if counts:  # 0 is what AG2 says where the server has said nothing
+        if counts:  # AG2 writes 0 if the server has sent no count
             setattr(chat, field, sum(counts))
 
 
 @functools.cache
 def _estimates() -> bool:
-    """Whether this version counts the tokens of a stream itself, as it does not ask the server for them."""
+    """Return True if this version of AG2 estimates the tokens of a stream instead of asking the server for them."""
     client = getattr(importlib.import_module("autogen.oai.client"), "OpenAIClient", None)
     return not hasattr(client, "_add_streaming_usage_to_params")
 
@@ -103,7 +105,7 @@ def _observe_message(chat: Chat, index: int, message: Any, reason: str | None) -
     choice.finish_reason = reason
     content = message if isinstance(message, str) else get(message, "content")
     blocks = content if isinstance(content, list) else [{"type": "text", "text": content}]
-    for block in blocks:  # a UnifiedMessage has one for each thing it says
+    for block in blocks:  # a UnifiedMessage has a block for each text, reasoning and tool call
         if text := dig(block, "text", str):
             choice.say(text)
         elif text := dig(block, "reasoning", str):
@@ -124,13 +126,14 @@ def _message(raw: Any) -> Message:
             "parts": [tool_call_response(get(one, "content"), dig(one, "tool_call_id", str)) for one in answers],
         }
     said: list[Part] = [parts.part(one) for one in (content if isinstance(content, list) else [content]) if one]
-    asked = [*(get(raw, "tool_calls") or ()), get(raw, "function_call")]
-    message: Message = {"role": role, "parts": [*said, *(asked_call(one) for one in asked if one is not None)]}
+    calls = [*(get(raw, "tool_calls") or ()), get(raw, "function_call")]
+    message: Message = {"role": role, "parts": [*said, *(asked_call(one) for one in calls if one is not None)]}
     if name := dig(raw, "name", str):
         message["name"] = name
     return message
 
 
 def asked_call(raw: Any) -> Part:
+    """Convert a tool call or a function call of OpenAI's format to a message part of the conventions."""
     function = get(raw, "function") or raw
     return tool_call(dig(function, "name", str) or "", dig(function, "arguments", str), dig(raw, "id", str))

@@ -1,6 +1,7 @@
-"""The network of AG2 1.x: an agent that is told something has its turn in the trace of whoever told it.
+"""The network of AG2 1.x: an agent that receives an envelope has its turn in the trace of the sender.
 
-Envelopes have a field for a W3C traceparent, which only AG2's own telemetry fills; where it does not, we do.
+An envelope has a field for a W3C traceparent, which only AG2's own telemetry fills in. If that is off, mlspan fills in
+the field.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from .._patch import Undo, all_there, replace
 
 _KEPT: Final = 1000
 _W3C: Final = TraceContextTextMapPropagator()
-_here: Final[OrderedDict[str, tuple[otel.Context, Scope]]] = OrderedDict()  # what surrounded a post of this process
+# traceparent -> the context of a post of this process, which holds more than a traceparent can say
+_here: Final[OrderedDict[str, tuple[otel.Context, Scope]]] = OrderedDict()
 
 
 def _stamp(envelope: Any) -> None:
-    """Let *envelope* say where it was posted."""
+    """Write the traceparent of the current span into *envelope*, unless it has one."""
     carrier: dict[str, str] = {}
     _W3C.inject(carrier)
     parent = carrier.get("traceparent")
@@ -39,7 +41,7 @@ def _stamp(envelope: Any) -> None:
 
 
 def _surroundings(envelope: Any) -> tuple[otel.Context, Scope] | None:
-    """What surrounded whoever posted *envelope*, here or in another process."""
+    """Return the context of the post of *envelope*, in this or another process; None if it has no traceparent."""
     if (parent := dig(envelope, "trace_id", str)) is None:
         return None
     return _here.get(parent) or (_W3C.extract({"traceparent": parent}, otel.get_current()), scope())
@@ -48,19 +50,19 @@ def _surroundings(envelope: Any) -> tuple[otel.Context, Scope] | None:
 def _install(hook: Hook) -> Undo:
     on = [True]
 
-    def post(own: Any) -> Any:
+    def wrap_post(own: Any) -> Any:
         @functools.wraps(own)
-        async def posted(self: Any, envelope: Any, *args: Any, **kwargs: Any) -> Any:
+        async def post_envelope(self: Any, envelope: Any, *args: Any, **kwargs: Any) -> Any:
             if on and hook.settings.log_traces:
                 with guard("looking at an envelope"):
                     _stamp(envelope)
             return await own(self, envelope, *args, **kwargs)
 
-        return posted
+        return post_envelope
 
-    def receive(own: Any) -> Any:
+    def wrap_receive(own: Any) -> Any:
         @functools.wraps(own)
-        async def received(self: Any, envelope: Any, *args: Any, **kwargs: Any) -> Any:
+        async def receive_envelope(self: Any, envelope: Any, *args: Any, **kwargs: Any) -> Any:
             with ExitStack() as stack:
                 if on and hook.settings.log_traces:
                     with guard("looking at an envelope"):
@@ -69,21 +71,21 @@ def _install(hook: Hook) -> Undo:
                             stack.enter_context(within(around[1]))
                 return await own(self, envelope, *args, **kwargs)
 
-        return received
+        return receive_envelope
 
     client = "ag2.network.client"
     undo = all_there(
         [
-            ("post_envelope", lambda: replace(f"{client}.hub_client:HubClient.post_envelope", post)),
-            ("receive", lambda: replace(f"{client}.agent_client:AgentClient.receive", receive)),
+            ("post_envelope", lambda: replace(f"{client}.hub_client:HubClient.post_envelope", wrap_post)),
+            ("receive", lambda: replace(f"{client}.agent_client:AgentClient.receive", wrap_receive)),
         ]
     )
 
-    def off() -> None:
+    def remove_patches() -> None:
         on.clear()
         undo()
 
-    return off
+    return remove_patches
 
 
-HOOK: Final = Hook("ag2>=1.2,<2", "ag2.network.client", _install)  # which nobody need import who has no network
+HOOK: Final = Hook("ag2>=1.2,<2", "ag2.network.client", _install)  # imported only by applications that use a network

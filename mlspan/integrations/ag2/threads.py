@@ -1,4 +1,4 @@
-"""AG2 0.x runs much in threads of its own: what surrounds the caller goes along."""
+"""The threads of AG2 0.x: the caller's context is carried into each thread that AG2 starts."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ from .._patch import Undo
 
 
 def _carried(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """*fn*, with what surrounds us here: unlike ``wrap``, without AG2's own context variables, which it sets itself."""
+    """Wrap *fn* to run in the current span and scope.
+
+    Other context variables are left alone, unlike with ``tracing.wrap``: AG2 sets its own in each thread.
+    """
     context, around, run_id = otel.get_current(), scope(), active_run_id()
     if run_id is not None:
         around = replace(around, run_id=run_id)
 
     @functools.wraps(fn)
-    def carried(*args: Any, **kwargs: Any) -> Any:
+    def call_in_context(*args: Any, **kwargs: Any) -> Any:
         with attached(context), within(around):
             return fn(*args, **kwargs)
 
-    return carried
+    return call_in_context
 
 
 class _Thread(threading.Thread):
@@ -40,7 +43,7 @@ def _partial(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
 
 
 class _With:
-    """A module as AG2 sees it, with one name that stands for something else."""
+    """A proxy of a module in which one name has another value."""
 
     def __init__(self, own: Any, name: str, value: Any) -> None:
         self._own = own
@@ -51,21 +54,24 @@ class _With:
 
 
 def _carry(module: str, used: str, name: str, value: Any) -> Undo:
-    """Have *module*, which uses the module *used*, find *value* there under *name*."""
-    user: Any = importlib.import_module(module)
-    own = getattr(user, used)
+    """Make *module* find *value* as *name* of the module that it has imported as *used*; return the restore_module.
+
+    Only *module* sees the value; the imported module itself is unchanged.
+    """
+    importer: Any = importlib.import_module(module)
+    own = getattr(importer, used)
     stand_in = _With(own, name, value)
 
-    def undo() -> None:
-        if getattr(user, used) is stand_in:
-            setattr(user, used, own)
+    def restore_module() -> None:
+        if getattr(importer, used) is stand_in:
+            setattr(importer, used, own)
 
-    setattr(user, used, stand_in)
-    return undo
+    setattr(importer, used, stand_in)
+    return restore_module
 
 
 _AGENT: Final = "autogen.agentchat.conversable_agent"
-CARRIES: Final = [  # each with the name of what it patches
+CARRIES: Final = [  # (description of the target, function that patches it)
     (f"the {name} of {module}", functools.partial(_carry, module, used, name, value))
     for module, used, name, value in (
         (_AGENT, "threading", "Thread", _Thread),  # run, run_iter, and async tools of sync agents
@@ -76,6 +82,6 @@ CARRIES: Final = [  # each with the name of what it patches
             "threading",
             "Thread",
             _Thread,
-        ),  # run_swarm, which later versions have not
+        ),  # run_swarm, which later versions lack
     )
 ]

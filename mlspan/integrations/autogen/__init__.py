@@ -1,12 +1,12 @@
-"""AutoGen 0.7: teams, agents, models, tools, memories and code, each call one span, all of a run in one tree.
+"""AutoGen 0.7: teams, agents, models, tools, memories and code executors. Each call is a span, each run one trace.
 
-AutoGen has no callbacks, but a base class for each kind of thing. Every class of such a family is watched, also one
-that is defined later; of calls that one object makes to itself (``run`` to ``on_messages`` to
-``on_messages_stream``) the outermost alone is a span. AutoGen's own spans, which tell of the same turns, tools and
-messages, are kept back while ours are recorded.
+AutoGen has no callbacks, but it has a base class for each type of component. All subclasses of these are watched,
+including classes that are defined later. If an object calls itself (``run`` calls ``on_messages``, which calls
+``on_messages_stream``), only the outermost call is a span. AutoGen's own spans of the same turns, tools and messages
+are suppressed while mlspan records.
 
-A handoff is a span link (``handed_off_by``) from the turn that takes over to the turn that gave. Why a team stopped
-is ``mlspan.stop_reason``.
+A handoff is a span link (``handed_off_by``) from the turn that takes over to the turn that handed over. The attribute
+``mlspan.stop_reason`` says why a team stopped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .watched import Begin, opening, watched
 
 __all__ = ["HOOK", "autolog"]
 
-_Families = Mapping[str, tuple[str, Mapping[str, Begin]]]  # base class -> what it is one of, and its methods
+_Families = Mapping[str, tuple[str, Mapping[str, Begin]]]  # base class -> (its family, {method: begin})
 
 _AGENTCHAT: Final[_Families] = {
     "autogen_agentchat.base:Team": ("team", {"run": turns.begin_team, "run_stream": turns.begin_team}),

@@ -1,4 +1,4 @@
-"""AutoGen's message loop, across which a message carries its sender's surroundings, and the spans that it opens."""
+"""AutoGen's message loop: a message carries the context of its sender, and the loop's own spans are suppressed."""
 
 from __future__ import annotations
 
@@ -20,19 +20,22 @@ _Patches = Iterator[tuple[str, Callable[[], Undo]]]
 
 
 def follow(hook: Hook) -> _Patches:
-    """Have whoever handles a message stand where its sender stood, rather than where the loop was started."""
+    """Yield patches that handle each message in the context of its sender rather than in that of the loop.
 
-    def carry(_args: Any, _kwargs: Any, envelope: Any) -> None:
+    AutoGen's runtime module is private; a patch whose target is gone is skipped.
+    """
+
+    def attach_context(_args: Any, _kwargs: Any, envelope: Any) -> None:
         if hook.settings.log_traces:
             envelope._mlspan_from = (otel.get_current(), scope())
 
-    yield "the envelope of a message", lambda: tap(f"{_RUNTIME}:get_telemetry_envelope_metadata", carry)
+    yield "the envelope of a message", lambda: tap(f"{_RUNTIME}:get_telemetry_envelope_metadata", attach_context)
     for name in ("_process_send", "_process_publish"):
         yield name, functools.partial(watch, f"{_RUNTIME}:SingleThreadedAgentRuntime.{name}", _Delivery)
 
 
 class _Delivery:
-    """Around the handling of a message."""
+    """A context manager around the handling of a message, which restores the context of the message's sender."""
 
     def __init__(self, args: Any, kwargs: Any) -> None:
         self._message = next(iter((*args[1:], *kwargs.values())), None)
@@ -53,7 +56,8 @@ class _Delivery:
         return value
 
 
-# Where AutoGen opens spans of its own for what we record. A span that an application opens by the same helpers stays.
+# The places where AutoGen opens spans of its own for operations that mlspan records. The helpers are replaced there
+# only, so an application that uses the same helpers keeps its spans.
 CORE_SPANS: Final = ("autogen_core.tools._base:trace_tool_span", "autogen_core._telemetry:TraceHelper.trace_block")
 AGENTCHAT_SPANS: Final = (
     "autogen_agentchat.agents._base_chat_agent:trace_create_agent_span",
@@ -61,22 +65,27 @@ AGENTCHAT_SPANS: Final = (
     "autogen_agentchat.teams._group_chat._chat_agent_container:trace_invoke_agent_span",
 )
 MCP_SPANS: Final = ("autogen_ext.tools.mcp._workbench:trace_tool_span",)
-_HERE: Final = "SingleThreadedAgentRuntime"  # what crosses processes is told by AutoGen alone
+_HERE: Final = "SingleThreadedAgentRuntime"  # mlspan does not record messages of the distributed runtime
 
 
 def keep_back(hook: Hook, helpers: tuple[str, ...]) -> _Patches:
-    """Have AutoGen's *helpers* open no span while we record the same turn, tool or message."""
+    """Yield patches that stop AutoGen's *helpers* from opening a span while mlspan records the same operation.
 
-    def is_ours(args: tuple[Any, ...]) -> bool:
+    Args:
+        hook: the hook whose settings decide if mlspan records.
+        helpers: the functions that open spans, as ``module:function`` or ``module:Class.method``.
+    """
+
+    def is_recorded(args: tuple[Any, ...]) -> bool:
         config = getattr(args[0], "instrumentation_builder_config", None) if args else None
         return hook.records() and (config is None or config.name == _HERE)
 
-    def quieter(own: Any) -> Any:
+    def wrap_helper(own: Any) -> Any:
         @functools.wraps(own)
-        def helper(*args: Any, **kwargs: Any) -> Any:
-            return nullcontext(trace.INVALID_SPAN) if is_ours(args) else own(*args, **kwargs)
+        def open_span(*args: Any, **kwargs: Any) -> Any:
+            return nullcontext(trace.INVALID_SPAN) if is_recorded(args) else own(*args, **kwargs)
 
-        return helper
+        return open_span
 
     for target in helpers:
-        yield target, functools.partial(replace, target, quieter)
+        yield target, functools.partial(replace, target, wrap_helper)

@@ -1,4 +1,4 @@
-"""Calls to models: what AutoGen's clients are asked and what they give."""
+"""Model calls of AutoGen's clients: requests and results, converted to the conventions' form."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _FIELDS: Final = {**PARAMETERS, "num_predict": ("max_tokens", int)}
 
 
 def begin(call: Call) -> tuple[Chat, Observe[Any]]:
-    """``create`` of a client of a model."""
+    """Begin a call of ``create`` of a model client."""
     client, kept = call.args[0], call.content
     if hasattr(cached := get(client, "client"), "create_stream"):
-        client = cached  # a cache in front of the client that knows the model
+        client = cached  # the outer client is a cache; the inner one knows the model
     host, port = _server(client)
     asked = _asked(client, call.kwargs.get("extra_create_args"))
     named = (asked.get("model"), *(get(client, name) for name in ("model", "_model", "model_name", "_model_name")))
@@ -43,34 +43,34 @@ def begin(call: Call) -> tuple[Chat, Observe[Any]]:
 
 
 def begin_stream(call: Call) -> tuple[Chat, Observe[Any]]:
-    """``create_stream`` of a client of a model."""
+    """Begin a call of ``create_stream`` of a model client."""
     chat, observe = begin(call)
     chat.stream = True
     return chat, observe
 
 
 def _asked(client: Any, more: Any) -> dict[str, Any]:
-    """What the client is set to ask with every call, and what this one asks besides."""
+    """Return the request parameters: those of the client, overridden by those of this call."""
     asked = {**(dig(client, "_create_args", dict) or {}), **(more or {})}
-    options = asked.get("options")  # where Ollama has the most of them
+    options = asked.get("options")  # Ollama's client keeps most parameters in here
     return {**options, **asked} if isinstance(options, Mapping) else asked
 
 
 def _server(client: Any) -> tuple[str | None, int | None]:
-    """Host and port that the SDK below is set to, or the HTTP client below that."""
+    """Return host and port of the provider's SDK, or of the HTTP client below it; None if they are unknown."""
     sdk = get(client, "_client")
     url = get(sdk, "base_url") or get(get(sdk, "_client"), "base_url")
     host = dig(url, "host", str) or None
     return host, (dig(url, "port", int) or {"https": 443, "http": 80}.get(get(url, "scheme"))) if host else None
 
 
-_PROVIDERS: Final = (  # where the client's class is from, a word of its name -> who it calls
+_PROVIDERS: Final = (  # (module of the client's class, a word in the class's name, provider)
     ("autogen_ext.models.openai", "Azure", "azure.ai.openai"),
     ("autogen_ext.models.anthropic", "Bedrock", "aws.bedrock"),
     ("autogen_ext.models.openai", "", "openai"),
     ("autogen_ext.models.azure", "", "azure.ai.inference"),
 )
-_FAMILIES: Final = {  # how a model's family begins -> who makes it
+_FAMILIES: Final = {  # start of a model family's name -> provider
     "claude": "anthropic",
     "gemini": "gcp.gemini",
     "gpt-": "openai",
@@ -81,9 +81,10 @@ _FAMILIES: Final = {  # how a model's family begins -> who makes it
 
 
 def provider(client: Any, host: str | None) -> str:
-    """The conventions' name of who *client* calls: by its class, its host, or the maker of the model it says it has.
+    """Return the conventions' name of the provider that *client* calls, or "unknown".
 
-    Other clients of AutoGen's are called as their module is; "unknown" is one that says nothing of itself.
+    The client's class decides, then its host, then the family of its model. Any other client of AutoGen's own is named
+    after its module.
     """
     modules = [(cls.__module__, cls.__name__) for cls in type(client).__mro__]
     for start, word, name in _PROVIDERS:
@@ -99,13 +100,13 @@ def provider(client: Any, host: str | None) -> str:
 
 
 def _observe(chat: Chat, got: Any) -> None:
-    """A CreateResult, or a piece of the text before it."""
+    """Read a CreateResult into the record, or one of the text chunks that precede it in a stream."""
     if isinstance(got, str):
         chat.draft.choice().say(got)
         return
     if (content := get(got, "content")) is None:
         return
-    chat.draft = Draft(kept=chat.draft.kept)  # what arrived in pieces comes once more, whole
+    chat.draft = Draft(kept=chat.draft.kept)  # the result repeats the text of all chunks
     choice = chat.draft.choice()
     reason = dig(got, "finish_reason", str)
     choice.finish_reason = {"function_calls": "tool_calls", "unknown": None}.get(reason or "unknown", reason)
@@ -114,9 +115,9 @@ def _observe(chat: Chat, got: Any) -> None:
     for part in _contents(content):
         choice.add(part)
     if get(got, "cached") is True:
-        return  # nobody is billed for what a cache gives
+        return  # an answer from a cache is not billed
     given, taken = dig(got, "usage.prompt_tokens", int), dig(got, "usage.completion_tokens", int)
-    if given or taken:  # a server that tells no counts gives two zeros here
+    if given or taken:  # both are 0 if the server has sent no counts
         chat.input_tokens, chat.output_tokens = given, taken
 
 
@@ -135,7 +136,7 @@ def _message(raw: Any) -> Message:
 
 
 def _contents(content: Any) -> list[Part]:
-    """Text, or a list of texts, images and calls of functions."""
+    """Convert a message's content to parts: a text, or a list of texts, images and function calls."""
     return [_part(one) for one in ([content] if isinstance(content, str) else content)]
 
 

@@ -1,4 +1,4 @@
-"""Tools, workbenches, code and memory."""
+"""Calls of AutoGen's tools, workbenches, code executors and memories."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .watched import argument, tool_type
 
 
 def begin(call: Call) -> tuple[Record, Observe[Any] | None]:
-    """``run_json`` of a tool."""
+    """Begin a call of ``run_json`` of a tool."""
     own = call.args[0]
     described = dig(own, "description", str) or None
     tool = Tool(name=dig(own, "name", str), description=described, **_asked(call, argument(call, 1, "args"), 3))
@@ -25,7 +25,7 @@ def begin(call: Call) -> tuple[Record, Observe[Any] | None]:
 
 
 def begin_stream(call: Call) -> tuple[Record, Observe[Any] | None]:
-    """``run_json_stream``: events, and what the tool returns as the last of them."""
+    """Begin a call of ``run_json_stream``, which yields events and, last, the tool's return value."""
     tool, observe = begin(call)
     kind = call.args[0].return_type()
 
@@ -37,12 +37,12 @@ def begin_stream(call: Call) -> tuple[Record, Observe[Any] | None]:
 
 
 def begin_workbench(call: Call) -> tuple[Record, Observe[Any]]:
-    """``call_tool`` of a workbench, whose tool may run elsewhere, as those of an MCP server do."""
+    """Begin a call of ``call_tool`` of a workbench, whose tool may run on an MCP server."""
     tool = Tool(name=argument(call, 1, "name"), **_asked(call, argument(call, 2, "arguments"), 4))
 
     def observe(tool: Tool, got: Any) -> None:
         if not hasattr(got, "to_text") or not hasattr(got, "is_error"):
-            return  # an event of a tool that streams
+            return  # an event of a streaming tool
         text = got.to_text(replace_image="[image]")
         if call.content:
             tool.output = text
@@ -62,7 +62,7 @@ def _asked(call: Call, arguments: Any, call_id: int) -> dict[str, Any]:
 
 
 def begin_code(call: Call) -> tuple[Record, Observe[Any]]:
-    """``execute_code_blocks``. A program that ends with another code than 0 has failed."""
+    """Begin a call of ``execute_code_blocks``. An exit code other than 0 is a failure."""
     tool = Tool(name=type(call.args[0]).__name__, type="extension")
     if call.content:
         blocks = argument(call, 1, "code_blocks") or ()
@@ -78,12 +78,12 @@ def begin_code(call: Call) -> tuple[Record, Observe[Any]]:
 
 
 def begin_query(call: Call) -> tuple[Record, Observe[Any]]:
-    """``query`` of a memory."""
+    """Begin a call of ``query`` of a memory."""
     return _begin_retrieval(call, argument(call, 1, "query"))
 
 
 def begin_recall(call: Call) -> tuple[Record, Observe[Any]]:
-    """``update_context`` of a memory, which puts into a model's context what it finds to fit."""
+    """Begin a call of ``update_context`` of a memory, which adds matching entries to a model's context."""
     return _begin_retrieval(call, None)
 
 
@@ -108,12 +108,14 @@ def _document(index: int, raw: Any) -> dict[str, Any]:
         "content": content if isinstance(content, (str, dict)) else None,
     }
     score: Any = metadata.get("score")
-    document["score"] = float(score) if is_a(score, (int, float)) else 1.0  # a memory that ranks nothing gives it all
+    document["score"] = (
+        float(score) if is_a(score, (int, float)) else 1.0
+    )  # memories without a ranking return every entry
     return document
 
 
 def begin_remember(call: Call) -> tuple[Record, Observe[Any] | None]:
-    """``add`` of a memory."""
+    """Begin a call of ``add`` of a memory."""
     memory = call.args[0]
     step = Step(type="memory", name=f"add to {dig(memory, 'name', str) or type(memory).__name__}")
     if call.content:

@@ -1,4 +1,4 @@
-"""Runs of teams and turns of agents, and who hands over to whom."""
+"""Runs of AutoGen's teams, turns of its agents, and the handoffs between agents."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STOP_REASON: Final = "mlspan.stop_reason"
 
 
 def begin_team(call: Call) -> tuple[Record, Observe[Any]]:
-    """``run`` and ``run_stream`` of a team."""
+    """Begin a call of ``run`` or ``run_stream`` of a team."""
     team = Workflow(name=dig(call.args[0], "name", str) or type(call.args[0]).__name__)
     if call.content:
         team.input = said(call.kwargs.get("task"))
@@ -28,12 +28,12 @@ def begin_team(call: Call) -> tuple[Record, Observe[Any]]:
 
 
 def begin_run(call: Call) -> tuple[Record, Observe[Any]]:
-    """``run`` and ``run_stream`` of an agent."""
+    """Begin a call of ``run`` or ``run_stream`` of an agent."""
     return _begin(call, call.kwargs.get("task"))
 
 
 def begin_turn(call: Call) -> tuple[Record, Observe[Any]]:
-    """``on_messages`` and ``on_messages_stream`` of an agent."""
+    """Begin a call of ``on_messages`` or ``on_messages_stream`` of an agent."""
     return _begin(call, argument(call, 1, "messages"))
 
 
@@ -54,12 +54,12 @@ def _begin(call: Call, task: Any) -> tuple[Record, Observe[Any]]:
     return agent, observe_turn
 
 
-_handoffs: OrderedDict[str, SpanContext] = OrderedDict()  # id of the message -> the turn that said it
+_handoffs: OrderedDict[str, SpanContext] = OrderedDict()  # id of a handoff message -> the turn that sent it
 _KEPT: Final = 10_000
 
 
 def link(live: Live, call: Call) -> None:
-    """Point from a turn to those that have handed over to it."""
+    """Link a turn to the turns that have handed over to its agent."""
     for message in _several(call.kwargs.get("task", argument(call, 1, "messages"))):
         giver = _handoffs.get(dig(message, "id", str) or "")
         if giver is not None and dig(message, "target", str) == get(call.args[0], "name"):
@@ -71,7 +71,7 @@ def _several(messages: Any) -> Sequence[Any]:
 
 
 def _observing(call: Call) -> Observe[Any]:
-    """An ``observe`` of what a run gives: a TaskResult, a Response, or the events before it."""
+    """Return an ``observe`` for the results of a run: a TaskResult, a Response, or the events before it."""
 
     def observe(record: Any, got: Any) -> None:
         messages = _several(get(got, "messages"))
@@ -85,7 +85,10 @@ def _observing(call: Call) -> Observe[Any]:
 
 
 def said(task: Any) -> Any:
-    """A task or messages as JSON can say them: text alone, or a list of who said what."""
+    """Return a task or messages in a form that JSON can hold.
+
+    That is the content of a single message, or ``[{"source": ..., "content": ...}]`` for several.
+    """
     if task is None or isinstance(task, str):
         return task
     if not isinstance(task, (list, tuple)):
