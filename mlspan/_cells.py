@@ -1,4 +1,4 @@
-"""What a cell has recorded, as text for a terminal and as HTML for a notebook."""
+"""The summary of a notebook cell: its MLflow runs and its traces, as text for a terminal and HTML for a notebook."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from opentelemetry.trace import StatusCode
 from .tracing import semconv as sc
 from .tracing.export.assembly import is_genai
 
-MOST_SPANS: Final = 5_000  # of a trace that are kept
-_MOST_LINES: Final = 12  # of a trace that are shown
-_MOST_TRACES: Final = 5  # of a cell that are shown with their tree
-_LONGEST: Final = 60  # characters of a name
+MOST_SPANS: Final = 5_000  # spans that are kept of one trace
+_MOST_LINES: Final = 12  # spans that are shown of one trace
+_MOST_TRACES: Final = 5  # traces of a cell that are shown with their spans
+_LONGEST: Final = 60  # characters that are shown of a span's name
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
+    """One span of a trace, as it is shown; ``depth`` is 0 for a root."""
+
     depth: int
     name: str
     took: str
@@ -30,7 +32,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A run or a trace."""
+    """A run or a trace, as it is shown. The first line is its root; ``more`` counts the lines that are left out."""
 
     kind: str
     name: str
@@ -43,6 +45,8 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Told:
+    """The summary of one cell."""
+
     items: Sequence[Item]
 
     def text(self) -> str:
@@ -53,7 +57,13 @@ class Told:
 
 
 def told(runs: Sequence[Any], traces: Sequence[Sequence[ReadableSpan]], urls: Mapping[str, str]) -> Told:
-    """What there is to say of *runs* (MLflow's) and *traces* (spans that have ended); *urls* are known by their ids."""
+    """Return the summary of a cell.
+
+    Args:
+        runs: MLflow's runs.
+        traces: the ended spans of each trace.
+        urls: URLs in MLflow's UI, by run id and by trace id (32 hex digits).
+    """
     items = [Item("run", str(run.info.run_name or run.info.run_id), "", urls.get(run.info.run_id)) for run in runs]
     for number, spans in enumerate(traces):
         items.append(_trace(spans, urls, tree=number < _MOST_TRACES))
@@ -81,7 +91,7 @@ def _trace(spans: Sequence[ReadableSpan], urls: Mapping[str, str], *, tree: bool
 
 
 def _grown(spans: Sequence[ReadableSpan]) -> Iterator[Line]:
-    """From the top down."""
+    """Yield a line for each span, parents before their children, siblings by start time."""
     ids = {_id(span): span for span in spans}
     below: dict[int | None, list[ReadableSpan]] = {}
     for span in sorted(spans, key=lambda span: span.start_time or 0):
@@ -140,7 +150,7 @@ _BOX: Final = (
     "padding:4px 0 4px 12px;margin:6px 0;max-width:60em"
 )
 _QUIET: Final = "opacity:.65"
-_RED: Final = "color:#e5484d"  # to be read on white and on black
+_RED: Final = "color:#e5484d"  # readable on white and on black
 _MONO: Final = "font:12px/1.55 ui-monospace,Menlo,Consolas,monospace"
 
 
@@ -162,5 +172,5 @@ def _html(item: Item) -> str:
 def _row(line: Line) -> str:
     style = f";{_RED}" if line.failed else ""
     marks = f" · {escape(line.marks)}" if line.marks else ""
-    said = f'{escape(line.name)} <span style="{_QUIET}">{line.took}{marks}</span>'
-    return f'<div style="padding-left:{1.5 * line.depth}em{style}">{said}</div>'
+    html = f'{escape(line.name)} <span style="{_QUIET}">{line.took}{marks}</span>'
+    return f'<div style="padding-left:{1.5 * line.depth}em{style}">{html}</div>'

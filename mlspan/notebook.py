@@ -1,6 +1,6 @@
-"""``%load_ext mlspan``: autolog in IPython and Jupyter, and after each cell what it has recorded: runs, traces, links.
+"""The IPython and Jupyter extension, ``%load_ext mlspan``: autolog, and a summary of runs and traces after each cell.
 
-Loading it twice, or beside ``mlspan notebook enable``, is the same as loading it once.
+Loading it twice, or in addition to ``mlspan notebook enable``, has no further effect.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from ._guard import guard
 from .tracing import context, setup
 from .tracing.export.assembly import is_genai
 
-_LINKS_WITHIN: Final = 2.0  # seconds that a cell's end may wait for the experiment's id; without it there is no link
+_LINKS_WITHIN: Final = 2.0  # seconds that the summary waits for the experiment's id, without which there are no links
 
 
 class Collector(SpanProcessor):
-    """Gathers what ends, by trace, and tells a trace when its root has ended; each once."""
+    """A span processor that collects ended spans by trace, and gives out each trace once its local roots have ended."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a span may end in a finalizer, in the middle of our own code
+        self._lock = threading.RLock()  # reentrant: a finalizer may end a span while this thread holds the lock
         self._spans: dict[int, list[ReadableSpan]] = {}
         self._whole: list[int] = []
         self._runs: dict[str, Any] = {}
-        self._open: dict[int, int] = {}  # local roots that have not ended, by trace
+        self._open: dict[int, int] = {}  # trace id -> number of local roots that have not ended
 
     def on_start(self, span: Any, parent_context: Any = None) -> None:  # noqa: ARG002  # the SDK's signature
         if _is_root(span):
@@ -48,18 +48,22 @@ class Collector(SpanProcessor):
                     self._whole.append(trace_id)
 
     def run(self, run: Any) -> None:
-        """MLflow has made *run* active."""
+        """Add a run that MLflow has made active."""
         with self._lock:
             self._runs[run.info.run_id] = run
 
     def take(self) -> tuple[list[Any], list[list[ReadableSpan]]]:
-        """The runs and the whole traces since the last call."""
+        """Return and forget the runs and the finished traces since the last call, GenAI traces only.
+
+        Returns:
+            MLflow's runs, and a list of spans for each trace.
+        """
         with self._lock:
             runs, self._runs = list(self._runs.values()), {}
             whole, self._whole = self._whole, []
             traces = [self._spans.pop(trace_id, []) for trace_id in whole]
             for trace_id in [one for one in self._spans if one not in self._open]:
-                del self._spans[trace_id]  # of traces that have been told
+                del self._spans[trace_id]  # late spans of traces that were returned before
         return runs, [spans for spans in traces if any(map(is_genai, spans))]
 
 
@@ -73,7 +77,7 @@ def _is_root(span: ReadableSpan) -> bool:
 
 
 class Extension:
-    """What is loaded into one IPython shell."""
+    """The mlspan extension of one IPython shell."""
 
     def __init__(self, shell: Any) -> None:
         self._shell, self._collector = shell, Collector()
@@ -97,21 +101,21 @@ class Extension:
                 self._show(_cells.told(runs, traces, _addresses(runs, traces)))
 
     def _show(self, told: _cells.Told) -> None:
-        if hasattr(self._shell, "kernel"):  # Jupyter; its HTML has a text for front ends without
+        if hasattr(self._shell, "kernel"):  # Jupyter; front ends without HTML show the text
             from IPython.display import display
 
             display({"text/html": told.html(), "text/plain": told.text()}, raw=True)
         else:
-            print(told.text())  # noqa: T201  # a terminal
+            print(told.text())  # noqa: T201  # IPython in a terminal
 
 
 def _addresses(runs: list[Any], traces: list[list[ReadableSpan]]) -> dict[str, str]:
-    """The pages of runs and traces in MLflow's viewer, by id, as far as they are known in time."""
+    """Return the URLs of runs and traces in MLflow's UI, by id; one that is not found in time is left out."""
     now, found = setup.runtime(), {}
     if now is None:
         return {}
 
-    def look() -> None:
+    def look_up_urls() -> None:
         for run in runs:
             if (url := now.run_url(run.info.experiment_id, run.info.run_id)) is not None:
                 found[run.info.run_id] = url
@@ -120,23 +124,23 @@ def _addresses(runs: list[Any], traces: list[list[ReadableSpan]]) -> dict[str, s
             if (url := now.likely_url(trace_id) or now.trace_url(trace_id)) is not None:
                 found[trace_id] = url
 
-    seeker = threading.Thread(target=context.wrap(look), daemon=True, name="mlspan-links")
-    seeker.start()
-    seeker.join(_LINKS_WITHIN)
+    thread = threading.Thread(target=context.wrap(look_up_urls), daemon=True, name="mlspan-links")
+    thread.start()
+    thread.join(_LINKS_WITHIN)
     return dict(found)
 
 
-_loaded: dict[int, Extension] = {}  # by shell
+_loaded: dict[int, Extension] = {}  # by id() of the shell
 
 
 def load(shell: Any) -> None:
-    """What ``%load_ext mlspan`` calls."""
+    """Load the extension into *shell*; IPython calls this for ``%load_ext mlspan``."""
     if id(shell) not in _loaded:
         extension = _loaded[id(shell)] = Extension(shell)
         extension.load()
 
 
 def unload(shell: Any) -> None:
-    """What ``%unload_ext mlspan`` calls."""
+    """Unload the extension from *shell*; IPython calls this for ``%unload_ext mlspan``."""
     if (extension := _loaded.pop(id(shell), None)) is not None:
         extension.unload()

@@ -1,4 +1,4 @@
-"""Spans in memory, for tests: what ended, as one readable tree.
+"""Helpers for tests: spans are collected in memory and shown as one readable tree.
 
 >>> with spans() as ended:
 ...     ask_the_model()
@@ -24,47 +24,64 @@ __all__ = ["Spans", "spans"]
 
 
 class Spans:
-    """The spans that have ended since it was made or cleared."""
+    """The spans that have ended since this object was made or cleared."""
 
     def __init__(self, exporter: InMemorySpanExporter) -> None:
         self._exporter = exporter
 
     @property
     def all(self) -> list[ReadableSpan]:
-        """In the order in which they started."""
+        """Return all ended spans, in the order in which they started."""
         return sorted(self._exporter.get_finished_spans(), key=lambda span: span.start_time or 0)
 
     def one(self) -> ReadableSpan:
-        """The only span; AssertionError shows the tree if there are none or several."""
+        """Return the only span.
+
+        Raises:
+            AssertionError: there are none or several; the message shows the tree.
+        """
         found = self.all
-        assert len(found) == 1, f"one span expected, not {len(found)}:\n{self.tree()}"  # noqa: S101  # it is for tests
+        assert len(found) == 1, f"one span expected, not {len(found)}:\n{self.tree()}"  # noqa: S101  # this module is for tests
         return found[0]
 
     def named(self, name: str) -> list[ReadableSpan]:
+        """Return the spans with this name, in the order in which they started."""
         return [span for span in self.all if span.name == name]
 
     def clear(self) -> None:
+        """Forget the spans that have ended."""
         self._exporter.clear()
 
     def tree(self, *attributes: str) -> str:
-        """A line for each span, two spaces deeper than its parent: ``name [tokens, error, stream end, attributes]``."""
+        """Return a line for each span, indented by two spaces more than its parent.
+
+        A line reads ``name [tokens, error, stream end, attributes]``; what a span does not have is left out.
+
+        Args:
+            attributes: names of further span attributes to show.
+        """
         found = self.all
         ids = {_id(span) for span in found}
         lines: list[str] = []
 
-        def grow(parent: int | None, depth: int) -> None:
+        def add_children(parent: int | None, depth: int) -> None:
             for span in found:
                 above = span.parent.span_id if span.parent and span.parent.span_id in ids else None
                 if above == parent:
                     lines.append("  " * depth + _line(span, attributes))
-                    grow(_id(span), depth + 1)
+                    add_children(_id(span), depth + 1)
 
-        grow(None, 0)
+        add_children(None, 0)
         return "\n".join(lines)
 
 
 def content(span: ReadableSpan, name: str) -> Any:
-    """What a content attribute stands for, as in ``content(span, "gen_ai.output.messages")``; None if absent."""
+    """Return the value of a content attribute, decoded from JSON; None if the span lacks the attribute.
+
+    Args:
+        span: a span that has ended.
+        name: the attribute, such as ``"gen_ai.output.messages"``.
+    """
     text = (span.attributes or {}).get(name)
     return None if text is None else loads(str(text))
 
@@ -73,8 +90,11 @@ def content(span: ReadableSpan, name: str) -> Any:
 def spans() -> Iterator[Spans]:
     """Collect the spans that end inside the block.
 
-    They are taken from the global TracerProvider, which is set if there is none: OpenTelemetry lets a process do so
-    once, so that one serves all the tests of a process.
+    They come from the global TracerProvider, which is set if there is none. OpenTelemetry allows a process to set it
+    only once, so all tests of a process share one provider.
+
+    Yields:
+        The collected spans.
     """
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):

@@ -1,6 +1,7 @@
-"""Tasks that other processes run: each is told what surrounds its caller, so that what it records joins that trace.
+"""Tasks that other processes run: each runs in the context of its caller, so that its spans join the caller's trace.
 
-One module for each framework; ``integrations.autolog()`` turns all of them on. They record nothing of their own.
+There is one module for each framework; ``integrations.autolog()`` turns all of them on. They record no spans of their
+own.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ _NAMES: Final = ("celery", "dask", "joblib", "multiprocessing", "ray", "spark")
 
 
 def autolog(disable: bool = False, silent: bool = False, disable_for_unsupported_versions: bool = True) -> None:
-    """Carry what surrounds a task to its worker, for every framework here; with *disable*, for none."""
+    """Turn on the context of tasks for every framework of this package, or off with *disable*.
+
+    Args:
+        disable: undo every patch.
+        silent: write no log lines about these integrations.
+        disable_for_unsupported_versions: leave out a framework whose installed version is untested.
+    """
     from .._hook import Settings
 
     settings = Settings(silent=silent, any_version=not disable_for_unsupported_versions)

@@ -1,4 +1,4 @@
-"""What a client sends to each of Dask's workers: a plugin that puts around a task what its annotation says."""
+"""The plugin that a Dask client sends to each worker. It runs each task in the context that its annotation carries."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from ..._guard import guard
 from .._carry import restored
 from .._patch import Undo, all_there, replace
 
-NAME: Final = "mlspan"  # of the annotation and of the plugin
+NAME: Final = "mlspan"  # the name of the annotation and of the plugin
 _carried: ContextVar[str | None] = ContextVar("mlspan_dask_task", default=None)
 
 
 class Plugin(WorkerPlugin):  # type: ignore[misc]  # Any, where distributed is not installed
-    """On a worker: puts around each task what its annotation says. Stays when a client goes; it costs nothing then."""
+    """A worker plugin that restores the context of each task.
+
+    It stays on the worker after the client has gone, and then does nothing.
+    """
 
     name, idempotent = NAME, True
 
     def setup(self, worker: Any) -> None:  # noqa: ARG002  # distributed's signature
-        """Called by the worker. Many workers of one process share what is patched."""
+        """Patch the worker's module, once for all workers of a process. The worker calls this."""
         global _undo
         if _undo is None:
             _undo = all_there(
@@ -36,7 +39,7 @@ _undo: Undo | None = None
 
 
 def _executing(fn: Any) -> Any:
-    """Around ``Worker.execute``, which runs a task in a copy of its own context."""
+    """Wrap ``Worker.execute`` to set the task's context; it runs each task in a copy of its own context variables."""
 
     @functools.wraps(fn)
     async def execute(self: Any, key: Any, **kwargs: Any) -> Any:
@@ -50,20 +53,20 @@ def _executing(fn: Any) -> Any:
 
 def _running(fn: Any) -> Any:
     @functools.wraps(fn)
-    def run(*args: Any, **kwargs: Any) -> Any:
+    def run_task(*args: Any, **kwargs: Any) -> Any:
         with restored(_carried.get()):
             return fn(*args, **kwargs)
 
-    return run
+    return run_task
 
 
 def _running_async(fn: Any) -> Any:
     @functools.wraps(fn)
-    async def run(*args: Any, **kwargs: Any) -> Any:
+    async def run_task(*args: Any, **kwargs: Any) -> Any:
         with restored(_carried.get(), wait=False):
             return await fn(*args, **kwargs)
 
-    return run
+    return run_task
 
 
 _ON_WORKERS: Final = {

@@ -1,4 +1,4 @@
-"""How a hook puts what surrounds a task into the place of the task's function."""
+"""Patches of the methods that submit a task: the task's function is replaced by one that restores the context."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ from .._carry import task
 from .._hook import Hook
 from .._patch import Undo, all_there, replace
 
-Make = Callable[[Any], Any]  # the original -> what stands in its place
+Make = Callable[[Any], Any]  # the original function -> its replacement
 
 
 class StdlibHook(Hook):
-    """Of a module that comes with Python, in whatever version."""
+    """A hook for a module of Python's standard library, which has no version of its own to check."""
 
     def _supported(self) -> bool:
         return True
 
 
 def submitting(place: int) -> Make:
-    """For a method whose argument number *place*, named ``func`` or ``fn``, is the task's function."""
+    """Return a wrapper for a method that submits a task.
 
-    def make(fn: Any) -> Any:
+    Args:
+        place: the position of the task's function among the arguments; its name is ``func`` or ``fn``.
+    """
+
+    def make_wrapper(fn: Any) -> Any:
         @functools.wraps(fn)
         def submit(*args: Any, **kwargs: Any) -> Any:
             if len(args) > place:
@@ -34,11 +38,15 @@ def submitting(place: int) -> Make:
 
         return submit
 
-    return make
+    return make_wrapper
 
 
 def replacing(targets: Mapping[str, Make]) -> Callable[[Hook], Undo]:
-    """An ``install`` that puts ``make(original)`` in the place of each target."""
+    """Return an ``install`` function that replaces each target by ``make(original)``.
+
+    Args:
+        targets: ``{"module:Class.method": make}``. A target that this version lacks is skipped.
+    """
 
     def install(_: Hook) -> Undo:
         return all_there((target, functools.partial(replace, target, make)) for target, make in targets.items())

@@ -1,5 +1,6 @@
-"""``python -m`` of this is what forks the Python workers of Spark: ``pyspark.daemon``, whose workers put around each
-task what surrounded the driver's action.
+"""The process that forks Spark's Python workers: ``pyspark.daemon`` with workers that restore the context of a task.
+
+Spark runs it by ``python -m``. The context of a task is that of the driver's action.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ PROPERTY: Final = "mlspan.carried"
 
 
 def main() -> None:
-    """Serve Spark, as ``pyspark.daemon`` does, until it ends."""
+    """Run ``pyspark.daemon`` until Spark ends it."""
     import pyspark.daemon
 
     pyspark.daemon.worker = _working(pyspark.daemon.worker)
@@ -22,7 +23,7 @@ def main() -> None:
 
 
 def _working(fn: Any) -> Any:
-    """Around what a fork of the daemon's runs: the worker's module is imported there, as pyspark does it."""
+    """Wrap the function that each forked worker runs. ``pyspark.worker`` is imported in the fork, as pyspark does."""
 
     @functools.wraps(fn)
     def worker(*args: Any, **kwargs: Any) -> Any:
@@ -38,26 +39,28 @@ def _working(fn: Any) -> Any:
 
 
 def _reading(read: Any) -> Any:
-    """Around what reads a task's function: the function comes back first of four."""
+    """Wrap a function that reads a task. It returns four values, of which the first is the task's function."""
 
     @functools.wraps(read)
-    def reading(*args: Any, **kwargs: Any) -> Any:
+    def read_task(*args: Any, **kwargs: Any) -> Any:
         found = read(*args, **kwargs)
         return (_around(found[0]), *found[1:]) if isinstance(found, tuple) and len(found) == 4 else found
 
-    return reading
+    return read_task
 
 
 def _around(fn: Any) -> Any:
+    """Wrap a task's function, a generator, to restore the context that is a local property of the task."""
+
     @functools.wraps(fn)
-    def around(*args: Any, **kwargs: Any) -> Any:
+    def run_task(*args: Any, **kwargs: Any) -> Any:
         from pyspark import TaskContext
 
         task = TaskContext.get()
         with restored(task.getLocalProperty(PROPERTY) if task is not None else None):
             yield from fn(*args, **kwargs) or ()
 
-    return around
+    return run_task
 
 
 if __name__ == "__main__":

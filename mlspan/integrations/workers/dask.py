@@ -1,4 +1,4 @@
-"""Dask: a graph is sent with an annotation that says what surrounds its sender; a plugin on each worker reads it."""
+"""Dask: a graph is sent with an annotation that holds the context of its sender; a plugin on each worker reads it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .._carry import capture
 from .._hook import Hook
 from .._patch import Undo, all_there, replace
 
-_NAME: Final = "mlspan"  # of the annotation
+_NAME: Final = "mlspan"  # the name of the annotation
 
 
 def _sending(fn: Any) -> Any:
     @functools.wraps(fn)
-    def send(*args: Any, **kwargs: Any) -> Any:
+    def send_graph(*args: Any, **kwargs: Any) -> Any:
         import dask
 
         with ExitStack() as around:
@@ -25,23 +25,27 @@ def _sending(fn: Any) -> Any:
                 around.enter_context(dask.annotate(**{_NAME: carried}))
             return fn(*args, **kwargs)
 
-    return send
+    return send_graph
 
 
 def _starting(fn: Any) -> Any:
     @functools.wraps(fn)
-    async def start(self: Any, *args: Any, **kwargs: Any) -> Any:
+    async def start_client(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = await fn(self, *args, **kwargs)
         try:
             await _register(self)
-        except Exception as error:  # noqa: BLE001  # workers that lack mlspan: they run their tasks all the same
+        except Exception as error:  # noqa: BLE001  # a worker without mlspan still runs its tasks
             tell_once("mlspan: the workers of Dask are not traced: %s", error)
         return result
 
-    return start
+    return start_client
 
 
 def _register(client: Any) -> Any:
+    """Send the plugin to the workers of *client*.
+
+    ``Client._register_worker_plugin`` is private; without it, a warning says that the workers are not traced.
+    """
     from ._dask_worker import NAME, Plugin
 
     return client._register_worker_plugin(Plugin(), name=NAME, idempotent=True)

@@ -1,6 +1,6 @@
-"""joblib: the batches of tasks that ``Parallel`` gives to the processes of loky, its default backend.
+"""joblib: the batches of tasks that ``Parallel`` submits to the processes of loky, its default backend.
 
-Its other backends run on pools of multiprocessing's and on Dask's client, which have hooks of their own.
+Its other backends use pools of ``multiprocessing`` and Dask's client, which have hooks of their own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The standard library's processes: ``multiprocessing``'s, its pools, and ``concurrent.futures``' process pools.
+"""Processes of the standard library: ``multiprocessing``, its pools, and the process pools of ``concurrent.futures``.
 
-A task carries what surrounds it in the place of its function, which is pickled with it or forked. Threads of
-``multiprocessing.pool.ThreadPool`` are told, too.
+The task's function is replaced by a callable that holds the function and the context, and is pickled or forked with
+both. Tasks of ``multiprocessing.pool.ThreadPool`` get the context in the same way.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _STDLIB: Final = "python>=3.10"
 
 
 class _Run:
-    """In the place of a process's ``run``, as long as it is being started."""
+    """The replacement of a process's ``run`` method while the process is being started."""
 
     def __init__(self, process: Any, carried: str) -> None:
         self.process, self.carried = process, carried
@@ -32,7 +32,7 @@ class _Run:
 
 def _starting(fn: Any) -> Any:
     @functools.wraps(fn)
-    def start(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def start_process(self: Any, *args: Any, **kwargs: Any) -> Any:
         carried = None if "run" in vars(self) else capture(near=True)
         if carried is None:
             return fn(self, *args, **kwargs)
@@ -43,7 +43,7 @@ def _starting(fn: Any) -> Any:
             with guard("starting a process"):
                 vars(self).pop("run", None)
 
-    return start
+    return start_process
 
 
 _POOL: Final = [f"multiprocessing.pool:Pool.{name}" for name in ("apply_async", "_map_async", "imap", "imap_unordered")]

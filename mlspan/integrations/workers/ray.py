@@ -1,7 +1,8 @@
-"""Ray: a call of a remote function or of an actor's method has one more argument, which says what surrounds its caller.
+"""Ray: calls of remote functions and of actors' methods get an extra argument that holds the context of the caller.
 
-That is how Ray's own tracing does it, at the same two places. What a worker is sent imports mlspan if it is there, and
-runs the function as it is if not. Functions that Ray has exported before, and Ray's client, are left alone.
+Ray's own tracing does the same in the same two places. The wrapper that a worker receives imports mlspan; if that is
+not installed there, it calls the function without a context. Functions that Ray has exported before, and calls through
+Ray's client, are left alone.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _ARGUMENT: Final = "_mlspan"
 
 
 def _injecting(fn: Any) -> Any:
-    """Around Ray's ``_inject_tracing_into_function``."""
+    """Wrap Ray's ``_inject_tracing_into_function``, which prepares each remote function."""
 
     @functools.wraps(fn)
     def inject(function: Any) -> Any:
@@ -32,7 +33,7 @@ def _injecting(fn: Any) -> Any:
 
 
 def _injecting_class(fn: Any) -> Any:
-    """Around Ray's ``_inject_tracing_into_class``."""
+    """Wrap Ray's ``_inject_tracing_into_class``, which prepares the methods of each actor class."""
 
     @functools.wraps(fn)
     def inject(cls: Any) -> Any:
@@ -48,22 +49,29 @@ def _injecting_class(fn: Any) -> Any:
 
 
 def _carrying(function: Any) -> Any:
-    """*function* with our argument. Pickled by value, so the worker needs nothing of ours: it imports what it can."""
+    """Return *function* with the extra argument.
+
+    Ray pickles the wrapper by value, so a worker without mlspan can load it.
+    """
     signature = inspect.signature(function)
     if _ARGUMENT in signature.parameters:
         return function
     around = _around(function)
     functools.update_wrapper(around, function)
-    ours = inspect.Parameter(_ARGUMENT, inspect.Parameter.KEYWORD_ONLY, default=None)
-    named = list(signature.parameters.values())
-    at = next((i for i, one in enumerate(named) if one.kind is inspect.Parameter.VAR_KEYWORD), len(named))
-    said = signature.replace(parameters=[*named[:at], ours, *named[at:]])
-    inspect.unwrap(function).__signature__ = said  # where Ray looks for it
-    around.__signature__ = said
+    extra = inspect.Parameter(_ARGUMENT, inspect.Parameter.KEYWORD_ONLY, default=None)
+    existing = list(signature.parameters.values())
+    at = next((i for i, one in enumerate(existing) if one.kind is inspect.Parameter.VAR_KEYWORD), len(existing))
+    extended = signature.replace(parameters=[*existing[:at], extra, *existing[at:]])
+    inspect.unwrap(function).__signature__ = extended  # Ray reads the signature from here
+    around.__signature__ = extended
     return around
 
 
 def _around(function: Any) -> Any:
+    """Return a wrapper of *function* that takes the extra argument and restores the context.
+
+    It may be a function, a coroutine function or a generator function.
+    """
     if inspect.iscoroutinefunction(function):
 
         async def call_async(*args: Any, _mlspan: Any = None, **kwargs: Any) -> Any:
@@ -77,7 +85,7 @@ def _around(function: Any) -> Any:
         return call_async
     if inspect.isgeneratorfunction(function):
 
-        def generate(*args: Any, _mlspan: Any = None, **kwargs: Any) -> Any:
+        def call_generator(*args: Any, _mlspan: Any = None, **kwargs: Any) -> Any:
             try:
                 from mlspan.integrations._carry import restored
             except ImportError:
@@ -86,9 +94,9 @@ def _around(function: Any) -> Any:
             with restored(_mlspan):
                 yield from function(*args, **kwargs)
 
-        return generate
+        return call_generator
 
-    def call(*args: Any, _mlspan: Any = None, **kwargs: Any) -> Any:
+    def call_function(*args: Any, _mlspan: Any = None, **kwargs: Any) -> Any:
         try:
             from mlspan.integrations._carry import restored
         except ImportError:
@@ -96,11 +104,11 @@ def _around(function: Any) -> Any:
         with restored(_mlspan):
             return function(*args, **kwargs)
 
-    return call
+    return call_function
 
 
 def _told(kwargs: Any) -> Any:
-    """The keyword arguments of a call, with ours."""
+    """Return the keyword arguments of a call with the context added, unless the call goes through Ray's client."""
     with guard("calling a remote function"):
         from ray._private.client_mode_hook import client_mode_should_convert
 
@@ -135,11 +143,13 @@ def _creating(fn: Any) -> Any:
 
 def _calling_method(fn: Any) -> Any:
     @functools.wraps(fn)
-    def call(self: Any, method_name: str, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
+    def call_method(
+        self: Any, method_name: str, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any
+    ) -> Any:
         known = self._ray_method_signatures.get(method_name)
         return fn(self, method_name, args, _told(kwargs) if _takes(known) else kwargs, *rest, **options)
 
-    return call
+    return call_method
 
 
 HOOK: Final = Hook(

@@ -1,7 +1,7 @@
-"""Spark: its Python workers are forked by ``_spark_daemon`` in the place of ``pyspark.daemon``, by SparkConf.
+"""Spark: a setting of SparkConf replaces ``pyspark.daemon``, which forks the Python workers, by ``_spark_daemon``.
 
-What surrounds an action is a local property of its job, which Spark itself hands on to each task. Executors on other
-machines need mlspan installed, or Python would not start there: for them it is ``autolog(cluster=True)``.
+The context of an action is a local property of its job, which Spark passes on to each task. On other machines the
+executors need mlspan, or their Python workers would not start; ``autolog(cluster=True)`` says that they have it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ._spark_daemon import PROPERTY
 _SETTING: Final = "spark.python.daemon.module"
 _DAEMON: Final = f"{__package__}._spark_daemon"
 
-# What makes Spark run a job, by class; the rest of a class's actions call one of these.
+# The methods that make Spark run a job, by class. All other actions of a class call one of these.
 _ACTIONS: Final = {
     "pyspark.core.context:SparkContext": ("runJob",),
     "pyspark.core.rdd:RDD": ("collect", "saveAsTextFile", "saveAsPickleFile", "toLocalIterator"),
@@ -43,7 +43,7 @@ _ACTIONS: Final = {
 
 
 def _initializing(hook: Hook) -> Any:
-    def make(fn: Any) -> Any:
+    def make_wrapper(fn: Any) -> Any:
         @functools.wraps(fn)
         def initialize(self: Any, jconf: Any) -> Any:
             with guard("setting up the workers of Spark"):
@@ -52,7 +52,7 @@ def _initializing(hook: Hook) -> Any:
 
         return initialize
 
-    return make
+    return make_wrapper
 
 
 def _set(hook: Hook, jconf: Any) -> None:
@@ -78,7 +78,7 @@ def _acting(fn: Any) -> Any:
 
 @contextmanager
 def _property() -> Iterator[None]:
-    """What surrounds us, as a property of the jobs that start inside."""
+    """Set the current context as a local property of the Spark jobs that start inside the block."""
     from pyspark import SparkContext
 
     context: Any = None
@@ -97,7 +97,7 @@ def _property() -> Iterator[None]:
 
 def _install(hook: Hook) -> Undo:
     targets = {f"{owner}.{name}": _acting for owner, names in _ACTIONS.items() for name in names}
-    if os.name == "posix":  # elsewhere Spark has no daemon
+    if os.name == "posix":  # Spark uses a daemon on POSIX only
         targets["pyspark.context:SparkContext._initialize_context"] = _initializing(hook)
     return all_there((target, functools.partial(replace, target, make)) for target, make in targets.items())
 
