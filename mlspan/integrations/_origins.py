@@ -24,7 +24,7 @@ class Origin:
 _origins: dict[int, Origin] = {}  # by id() of each live model
 
 
-def remember(model: Any, origin: Origin) -> None:
+def remember(model: Any, lineage: Origin) -> None:
     """Keep the lineage of *model* until the model is garbage-collected.
 
     A model that does not support weak references is not kept.
@@ -33,7 +33,7 @@ def remember(model: Any, origin: Origin) -> None:
         weakref.finalize(model, _origins.pop, id(model), None).atexit = False
     except TypeError:
         return
-    _origins[id(model)] = origin
+    _origins[id(model)] = lineage
 
 
 def known(model: Any) -> Origin:

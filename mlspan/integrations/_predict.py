@@ -44,7 +44,7 @@ class Predict(Named):
         return {} if self.trained is None else {"trained_by": self.trained}
 
 
-def prediction(library: str, model: Any, data: Any, origin: Origin | None = None) -> Predict | None:
+def prediction(library: str, model: Any, data: Any, lineage: Origin | None = None) -> Predict | None:
     """Return the record of a prediction, or None if it is not to be recorded.
 
     A prediction is recorded inside of a trace, but not inside of a training or of another prediction.
@@ -53,29 +53,29 @@ def prediction(library: str, model: Any, data: Any, origin: Origin | None = None
         library: mlspan's name for the library.
         model: the model that predicts.
         data: its input, of which the number of rows is recorded.
-        origin: the lineage of the model; None looks it up.
+        lineage: where the model comes from; None looks it up.
     """
     around = get_current_span()
     if not around.is_recording() or current() is not None:
         return None
     if (getattr(around, "attributes", None) or {}).get(sc.KIND) == sc.PREDICT:
         return None
-    origin = origin or known(model)
-    record = Predict(library=library, name=type(model).__name__, run_id=origin.run_id, model_id=origin.model_id)
-    record.rows, record.trained = size(data)[0], origin.span
+    lineage = lineage or known(model)
+    record = Predict(library=library, name=type(model).__name__, run_id=lineage.run_id, model_id=lineage.model_id)
+    record.rows, record.trained = size(data)[0], lineage.span
     return record
 
 
-def watch_predictions(hook: Hook, library: str, seam: Seam) -> Undo:
-    """Record a span for each call of the prediction method *seam*; return the undo.
+def watch_predictions(hook: Hook, library: str, method: Seam) -> Undo:
+    """Record a span for each call of the prediction method *method*; return the undo.
 
     Args:
         hook: the hook whose settings apply.
         library: mlspan's name for the library.
-        seam: a class and the name of its prediction method.
+        method: a class and the name of its prediction method.
     """
     open_ = functools.partial(hook.open, _begin(library))
-    return wrap(*seam, lambda fn, on: watched(fn, open_, on))
+    return wrap(*method, lambda fn, on: watched(fn, open_, on))
 
 
 def _begin(library: str) -> Begin:

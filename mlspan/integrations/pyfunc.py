@@ -16,8 +16,8 @@ __all__ = ["HOOK", "autolog"]
 def _begin(call: Call) -> tuple[Record, None] | None:
     model = call.args[0]
     data: Any = call.args[1] if len(call.args) > 1 else call.kwargs.get("data")
-    origin = Origin(dig(model, "model_id", str), dig(model, "metadata.run_id", str))
-    record = prediction("pyfunc", model, data, origin)
+    lineage = Origin(dig(model, "model_id", str), dig(model, "metadata.run_id", str))
+    record = prediction("pyfunc", model, data, lineage)
     if record is None:
         return None
     flavors = dig(model, "metadata.flavors", dict) or {}
