@@ -15,14 +15,14 @@ __all__ = ["__version__", "autolog", "integrations", "tracing"]
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """``%load_ext mlspan``: autolog, and after each cell what it has recorded."""
+    """Turn autolog on for ``%load_ext mlspan``, and show after each cell what the cell has recorded."""
     from .notebook import load
 
     load(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
-    """``%unload_ext mlspan``."""
+    """Stop showing cells for ``%unload_ext mlspan``."""
     from .notebook import unload
 
     unload(shell)

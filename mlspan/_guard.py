@@ -1,4 +1,4 @@
-"""Keep our bugs out of the caller's program."""
+"""Guards: blocks that keep the errors of our own code out of the caller's program, and log each of them once."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from types import TracebackType
 log = logging.getLogger("mlspan")
 _told: set[str] = set()
 
-
-FAILED = "mlspan: redact raised"  # a line that holds no more than that, and has to be read
+FAILED = "mlspan: redact raised"  # starts a line that holds no user text, so the filter below lets it through
 
 
 class _Redacted(logging.Filter):
-    """No line of ours says what ``redact`` covers: errors quote what they were about."""
+    """Logging filter that passes every line of ours through the user's ``redact``, as errors quote user data."""
 
     redact: Callable[[str], str] | None = None
 
     def filter(self, record: logging.LogRecord) -> bool:
-        said = record.getMessage()
-        if self.redact is not None and not said.startswith(FAILED):
+        """Replace the message and the traceback of *record* by redacted text; let every record through."""
+        line = record.getMessage()
+        if self.redact is not None and not line.startswith(FAILED):
             if record.exc_info:
-                said += "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip()
-            record.msg, record.args, record.exc_info, record.exc_text = self.redact(said), None, None, None
+                line += "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip()
+            record.msg, record.args, record.exc_info, record.exc_text = self.redact(line), None, None, None
         return True
 
 
@@ -35,26 +35,38 @@ log.addFilter(redacted)
 
 
 def tell_once(line: str, *args: object, error: BaseException | None = None) -> None:
-    """Log *line* as a warning the first time that it is told in this process; *args* fill it as logging does."""
-    told = line % args if args else line
-    if told not in _told:
-        _told.add(told)
-        log.warning(told, exc_info=error)
+    """Log *line* as a warning, once per process; *args* fill its placeholders as in ``logging``.
+
+    Lines count as the same if they are equal after *args* are filled in. *error* adds its traceback.
+    """
+    filled = line % args if args else line
+    if filled not in _told:
+        _told.add(filled)
+        log.warning(filled, exc_info=error)
 
 
 def swallow(place: str, error: BaseException) -> bool:
-    """What guard does with an error: tell it once, or answer False for it to be raised again."""
+    """Log *error* once and return True, or return False if the caller has to let it escape.
+
+    Errors escape that are no ``Exception`` (a keyboard interrupt, a cancellation), and all errors under
+    ``MLSPAN_STRICT=1``. *place* says in the log line what failed, such as ``"starting a span"``.
+    """
     if not isinstance(error, Exception) or os.environ.get("MLSPAN_STRICT") == "1":
         return False
     tell_once("mlspan: %s failed; your call is unaffected", place, error=error)
     return True
 
 
-class guard:  # noqa: N801  # reads as the statement that it is
-    """Swallow whatever our own code raises inside the block, and say so once per place.
+class guard:  # noqa: N801  # it is used as a statement: with guard("starting a span"):
+    """Context manager that swallows any ``Exception`` raised inside its block, and logs it once per place.
 
-    Under ``MLSPAN_STRICT=1`` (every test run) the error escapes instead, so that a swallowed bug cannot hide behind
-    a green suite. What is not an ``Exception`` (a keyboard interrupt, a cancellation) always escapes.
+    Under ``MLSPAN_STRICT=1`` (every test run) the error escapes instead, so that a test suite cannot be green while
+    our code fails. Errors that are no ``Exception`` (a keyboard interrupt, a cancellation) always escape.
+
+    Only our own code belongs inside the block, never the user's function. An instance may be used many times.
+
+    Args:
+        place: what the block does, for the log line: ``"starting a span"``.
     """
 
     __slots__ = ("place",)
@@ -72,7 +84,7 @@ class guard:  # noqa: N801  # reads as the statement that it is
 
 @contextmanager
 def quiet(level: int, *names: str) -> Iterator[None]:
-    """Have the loggers of these *names* tell nothing below *level* inside the block."""
+    """Raise the loggers called *names* to *level* inside the block, and restore their levels at its end."""
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

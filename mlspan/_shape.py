@@ -1,4 +1,8 @@
-"""Read foreign objects without trusting their shape."""
+"""Readers of foreign objects, dicts or instances: each checks the type of a value, and raises nothing if it is missing.
+
+Clients and frameworks change the shape of their objects between versions, so a value that is absent or of another type
+is read as None.
+"""
 
 from __future__ import annotations
 
@@ -10,40 +14,44 @@ _INT64 = range(-(2**63), 2**63)  # what an OpenTelemetry attribute can hold
 
 
 def get(obj: object, name: str) -> Any:
-    """What *obj*, a dict or an object, has under *name*; None if nothing."""
+    """Return item *name* of a dict or attribute *name* of any other object; None if there is none."""
     return obj.get(name) if isinstance(obj, dict) else getattr(obj, name, None)
 
 
 def fields(obj: object) -> Mapping[str, Any]:
-    """What *obj*, a dict or a client's model, was made of, by name: many names are looked up in one dict for less
-    than :func:`get` takes, above all those that a model lacks.
+    """Return the fields of *obj*, a dict or a client's model, by name.
+
+    The mapping includes pydantic's extra fields: those that a server sends and this version of the client does not
+    declare. Looking up many names in it is faster than :func:`get_field`, most of all for names that a model lacks.
     """
     if isinstance(obj, dict):
         return obj
     known: Mapping[str, Any] = getattr(obj, "__dict__", _NOTHING)
-    more = getattr(
-        obj, "__pydantic_extra__", None
-    )  # what the server says and this version of the client has no field for
-    return {**known, **more} if more else known
+    extra = getattr(obj, "__pydantic_extra__", None)
+    return {**known, **extra} if extra else known
 
 
 _NOTHING: Mapping[str, Any] = {}
 
 
 def text(known: Mapping[str, Any], name: str) -> str | None:
-    """The text under *name*, if there is any."""
+    """Return the string under *name*; None if it is missing, empty or no string."""
     found = known.get(name)
     return found if isinstance(found, str) and found else None
 
 
 def whole(known: Mapping[str, Any], name: str) -> int | None:
-    """The integer under *name*, if it is one that an attribute can hold."""
+    """Return the integer under *name*; None if it is missing, a bool, or does not fit into 64 bits."""
     found = known.get(name)
     return found if isinstance(found, int) and found is not True and found is not False and found in _INT64 else None
 
 
 def dig(obj: object, path: str, want: type[T]) -> T | None:
-    """``dig(r, "usage.prompt_tokens", int)``: the value at *path*, or None if it is absent or of another type."""
+    """Return the value at a dotted *path*, or None if it is absent or not of type *want*.
+
+    ``get_nested(response, "usage.prompt_tokens", int)`` reads dicts and objects alike, step by step. Types are
+    compared as :func:`is_a` does.
+    """
     if "." in path:
         *above, path = path.split(".")
         for name in above:
@@ -53,12 +61,15 @@ def dig(obj: object, path: str, want: type[T]) -> T | None:
 
 
 def is_a(value: object, want: type | tuple[type, ...]) -> bool:
-    """As isinstance, but True is no integer, and neither is a number that no attribute can hold."""
+    """Return whether *value* is of type *want*, where bools are no integers and integers fit into 64 bits.
+
+    An OpenTelemetry attribute holds integers of 64 bits, signed; a larger one counts as no integer.
+    """
     if not isinstance(value, int):
         return isinstance(value, want)
     return isinstance(value, want) and (value in _INT64 if not isinstance(value, bool) else want is bool)
 
 
 def items(obj: object, path: str) -> list[Any]:
-    """The list at *path*, or an empty one."""
+    """Return the list at a dotted *path*, or an empty list."""
     return dig(obj, path, list) or []

@@ -1,4 +1,7 @@
-"""One module for each framework. ``integrations.openai.autolog()`` turns one on, ``integrations.autolog()`` all."""
+"""Integrations, one module for each framework.
+
+``integrations.openai.autolog()`` turns one on, ``integrations.autolog()`` turns all of them on.
+"""
 
 from __future__ import annotations
 
@@ -130,12 +133,14 @@ def autolog(
 
 
 class Instrumentor:
-    """For ``opentelemetry-instrument python app.py``, which finds us through an entry point."""
+    """Entry point for ``opentelemetry-instrument python app.py``."""
 
     def instrument(self, **_: Any) -> None:
+        """Turn on every integration."""
         autolog()
 
     def uninstrument(self, **_: Any) -> None:
+        """Turn off every integration."""
         autolog(disable=True)
 
 
