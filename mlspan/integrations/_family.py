@@ -1,4 +1,7 @@
-"""Watching a method of a class and of whatever inherits from it, whenever it is defined."""
+"""Subclass tracing: trace methods of a class and of all its subclasses, those that are defined later included.
+
+For frameworks whose users and plugins override the method that is to be traced.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,30 @@ from weakref import WeakSet
 from .._guard import guard
 from ._patch import Undo, watched
 
-Open = Callable[[Any, Any], Any]  # (arguments, keyword arguments) -> a Live, or what stands in for one
-Wrap = Callable[[Any, Open, list[bool]], Any]  # (function, open, on while it is not empty) -> the watched function
+# Starts the operation of a call, given its arguments and keyword arguments; returns it, or a stand-in for it.
+Open = Callable[[Any, Any], Any]
+# Returns the traced function, given the original, the starter of operations, and a list that is emptied to turn it off.
+Wrap = Callable[[Any, Open, list[bool]], Any]
 
 
 def watch_family(base: str, methods: Mapping[str, Open], wrap: Wrap = watched) -> Undo:
-    """Watch *methods* of the class ``module:Class`` and of all its subclasses, those of the future included.
+    """Trace *methods* of a class and of all its subclasses, those that are defined later included.
 
-    *wrap* makes the watched function; what it makes falls silent when the list it is given is emptied.
+    A method is traced in each class of the family that defines it. A method that comes from a class outside of the
+    family, a mixin, is traced in the subclass that inherits it. A method that calls the one it overrides makes two
+    calls that are both traced: the functions in *methods* decide what to do with the inner one.
 
-    Raises ImportError or AttributeError where there is no such class.
+    Args:
+        base: the class, as ``module:Class``; the module is imported.
+        methods: by a method's name, the function that starts the operation of a call.
+        wrap: makes the traced function out of the original; it has to pass calls through once its list is empty.
+
+    Returns:
+        The function that puts the originals back.
+
+    Raises:
+        ImportError: there is no such module.
+        AttributeError: there is no such class, or it defines ``__init_subclass__`` itself.
     """
     module, _, name = base.partition(":")
     root: Any = getattr(importlib.import_module(module), name)
@@ -31,6 +48,8 @@ def watch_family(base: str, methods: Mapping[str, Open], wrap: Wrap = watched) -
 
 
 class _Family:
+    """The classes below one root that have traced methods, and how to put their originals back."""
+
     def __init__(self, root: Any, methods: Mapping[str, Open], wrap: Wrap) -> None:
         self._root, self._methods, self._wrap = root, methods, wrap
         self._members: WeakSet[type] = WeakSet()
@@ -41,11 +60,13 @@ class _Family:
         root.__init_subclass__ = classmethod(self._welcome)
 
     def newcomer(self, cls: type) -> None:
+        """Patch a subclass that has just been defined."""
         if self._on:
             with guard(f"watching {cls.__name__}"):
                 self._join(cls)
 
     def _join(self, cls: type) -> None:
+        """Replace those of the methods in *cls* that are to be traced there."""
         self._members.add(cls)
         for method, open_ in self._methods.items():
             owner = next((one for one in cls.__mro__ if method in vars(one)), None)
@@ -58,11 +79,12 @@ class _Family:
                 setattr(cls, method, made)
 
     def _is_to_be_watched_in(self, cls: type, owner: type) -> bool:
-        # What a mixin brings has no class in the family to be watched in, so it is watched in this one.
-        is_protocol = vars(owner).get("_is_protocol") is True  # one only says what methods look like
+        """Return whether a method that *cls* has from *owner* is traced in *cls*: its own, or that of a mixin."""
+        is_protocol = vars(owner).get("_is_protocol") is True  # a protocol declares methods without defining them
         return owner is cls or not (issubclass(owner, self._root) or is_protocol)
 
     def leave(self) -> None:
+        """Put every original back, and no longer patch new subclasses."""
         self._on.clear()
         for cls in self._members:
             for method in self._methods:
@@ -78,14 +100,17 @@ class _Family:
 
 
 def _welcome(family: _Family, root: Any) -> Any:
-    def welcome(cls: Any, /, **kwargs: Any) -> None:
+    """Return the ``__init_subclass__`` of *root* that patches each new subclass."""
+
+    def init_subclass(cls: Any, /, **kwargs: Any) -> None:
         super(root, cls).__init_subclass__(**kwargs)
         family.newcomer(cls)
 
-    return welcome
+    return init_subclass
 
 
 def _descendants(root: type) -> Iterator[type]:
+    """Yield *root* and all its subclasses, parents first."""
     yield root
     children: list[type] = root.__subclasses__()
     for cls in children:

@@ -1,4 +1,20 @@
-"""How an integration plugs in: a table of methods to watch, and one driver for sync, async and streams."""
+"""Hook: an integration of one library, which installs its patches when the library is imported and removes them again.
+
+An integration is a table of methods to trace, each with a ``begin`` that turns a call into a record::
+
+    def begin(call: Call) -> tuple[Record, Observe]:
+        return Chat(provider="tinyllm", model=call.kwargs.get("model")), observe
+
+    def observe(chat: Chat, answer: Any) -> None:
+        chat.draft.get_choice().add_text(answer["text"])
+
+    HOOK = Hook("tinyllm>=1,<3", "tinyllm", trace_methods({"tinyllm:Client.ask": begin}))
+    autolog = HOOK.autolog
+
+The hook checks the version of the library, the settings and the administrator's policy. It starts and ends the spans,
+for functions and coroutines, for whole answers and streams, and keeps errors of ``begin`` and ``observe`` out of the
+caller's program.
+"""
 
 from __future__ import annotations
 
@@ -25,20 +41,37 @@ from ._patch import Undo, all_there, watch
 
 
 class Call(NamedTuple):
-    """A call of a watched method, as ``begin`` sees it."""
+    """A call of a traced method, as ``begin`` reads it.
 
-    args: tuple[Any, ...]  # the object that the method is called on comes first
+    Attributes:
+        args: the positional arguments; the object that the method is called on comes first.
+        kwargs: the keyword arguments.
+        capture_content: whether messages and other content are recorded. If not, ``begin`` need not read them.
+        options: the options of ``autolog`` that only this integration has, as far as the caller has set them.
+    """
+
+    args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    content: bool  # whether what is said is recorded; if not, begin need not read it
-    options: Mapping[str, Any]  # those of the framework alone that autolog was given
+    content: bool
+    options: Mapping[str, Any]
 
 
-Begin = Callable[[Call], "tuple[Record, Observe[Any] | None] | None"]  # None: a call of no interest
+# Reads a call into a record, with the function that reads the answer into it (None if there is nothing to read).
+# Returns None for a call that is not to be recorded.
+Begin = Callable[[Call], "tuple[Record, Observe[Any] | None] | None"]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What ``autolog`` was last asked for."""
+    """The arguments of the last call of ``autolog``.
+
+    Attributes:
+        log_traces: record spans.
+        exclusive: record nothing while the caller has an MLflow run active.
+        silent: write no log line about the integration.
+        any_version: trace versions of the library that the tests have not seen, too.
+        options: options that only this integration has.
+    """
 
     log_traces: bool = True
     exclusive: bool = False
@@ -48,14 +81,17 @@ class Settings:
 
 
 class Hook:
-    """Everything that mlspan needs to know about one framework.
+    """An integration of one library.
+
+    Nothing is imported and nothing is patched until :meth:`autolog` has been called and the library is imported.
 
     Args:
-        requires: the distribution and the versions that the tests have seen, as in ``"openai>=1.66,<4"``.
-        module: what an application imports.
-        install: hooks in, and returns its own undo.
-        options: names of the settings that only this framework has.
-        also: hooks of libraries that come with this one; they are turned on and off with it.
+        requires: the distribution and the versions that the tests have seen, such as ``"openai>=1.66,<4"``.
+        module: the module whose import installs the patches.
+        install: installs the patches and returns the function that removes them; see :func:`trace_methods`. It is
+            given this hook.
+        options: names of the options of ``autolog`` that only this integration has.
+        also: hooks of libraries that belong to this one; they are turned on and off with it.
     """
 
     def __init__(
@@ -81,7 +117,9 @@ class Hook:
         silent: bool = False,
         **options: Any,
     ) -> None:
-        """Turn the integration on, change its settings, or turn it off. Imports nothing: it waits for the library.
+        """Turn the integration on, change its settings, or turn it off.
+
+        Import nothing: if the library is not imported yet, the patches are installed when it is.
 
         Args:
             log_traces: record spans.
@@ -89,10 +127,10 @@ class Hook:
             exclusive: record nothing while the caller has an MLflow run active.
             disable_for_unsupported_versions: stay off for a version of the library that the tests have not seen.
             silent: write no log line about this integration.
-            options: settings that only this framework has.
+            options: options that only this integration has.
 
         Raises:
-            TypeError: an option is not one of this framework's.
+            TypeError: the integration has no such option.
         """
         if unknown := set(options) - self.options:
             msg = f"autolog() of {self.module} has no option {', '.join(sorted(unknown))}"
@@ -103,21 +141,24 @@ class Hook:
             self._say("mlspan: %s is not installed, so there is nothing of it to trace", self.module)
 
     def _installed(self) -> bool:
-        """Asked of the package alone: to look for a module below it would import it."""
+        """Return whether the top-level package is installed; searching for a module below it would import it."""
         return importlib.util.find_spec(self.module.partition(".")[0]) is not None
 
     @property
     def real(self) -> Hook:
-        """What does the hooking: some hooks are but the face of another."""
+        """Return the hook that installs the patches: this one, or the one that this one stands for."""
         return self
 
     @property
     def hooked(self) -> bool:
-        """Whether the patches are in place: not before the library is imported."""
+        """Return whether the patches are in place, which is never so before the library is imported."""
         return self._undo is not None
 
     def apply(self, settings: Settings | None) -> None:
-        """Turn on with these settings, or off with None. What the policy keeps off stays off, and says so."""
+        """Turn the integration on with these *settings*, or off with None.
+
+        An integration that the administrator's policy keeps off stays off, and a warning names the policy.
+        """
         settings = self._allowed(settings)
         self._wanted = settings is not None
         for hook in self.also:
@@ -134,7 +175,7 @@ class Hook:
             wrapt.register_post_import_hook(lambda _: self._enable(), self.module)
 
     def _allowed(self, settings: Settings | None) -> Settings | None:
-        """*settings*, or None where the policy keeps this integration off."""
+        """Return *settings*, or None if the administrator's policy keeps this integration off."""
         rules = policy.current()
         if settings is None or not rules.off:
             return settings
@@ -146,16 +187,22 @@ class Hook:
         return None
 
     def _enable(self) -> None:
+        """Install the patches if the integration is on, not installed yet, and the library's version is supported."""
         if self._wanted and self._undo is None and self._supported():
             with guard(f"hooking into {self.module}"):
                 self._undo = self._install(self)
 
     def _disable(self) -> None:
+        """Remove the patches, if they are installed."""
         undo, self._undo = self._undo, None
         if undo is not None:
             undo()
 
     def _supported(self) -> bool:
+        """Return whether the installed version is one to trace, and warn about a version outside of the tested range.
+
+        A module of the same name from another distribution is not supported.
+        """
         name, versions = re.split(r"(?=[<>=])", self.requires, maxsplit=1)
         try:
             version = importlib.metadata.version(name)
@@ -175,15 +222,25 @@ class Hook:
         return self.settings.any_version
 
     def _say(self, line: str, *args: object) -> None:
+        """Log *line* as a warning, unless the integration is silent."""
         if not self.settings.silent:
             log.warning(line, *args)
 
     def open(self, begin: Begin, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The Live of a call that is to be recorded, else what stands in for it."""
+        """Start the operation of a call and return it, to be used as a context manager around the call.
+
+        Return a stand-in with the same methods if the call is not recorded: tracing is off or suppressed, the trace
+        is not sampled, *begin* returns None, or *begin* fails, which is logged once and does not reach the caller.
+
+        Args:
+            begin: reads the call into a record.
+            args: the positional arguments, the object that the method is called on first.
+            kwargs: the keyword arguments.
+        """
         around = get_current()
         if not self.records(around):
             return NOTHING
-        try:  # a guard by hand: this is run for each call
+        try:  # not guard(): this runs for each call, and entering a context manager would cost more
             if (now := setup.runtime()) is None:
                 return NOTHING
             draw = now.starter().draw(around)
@@ -197,7 +254,10 @@ class Hook:
         return NOTHING
 
     def records(self, around: Context | None = None) -> bool:
-        """Whether a call that is made here and now, or *around*, is to be recorded."""
+        """Return whether a call made now is to be recorded; *around* is its OpenTelemetry context, if not the current.
+
+        It is not if spans are off, tracing is suppressed, or ``exclusive`` is set and an MLflow run is active.
+        """
         settings = self.settings
         if not settings.log_traces or suppressed(around):
             return False
@@ -205,29 +265,35 @@ class Hook:
 
 
 def _modules() -> list[tuple[str, Any]]:
-    """The integrations that are imported, by the names that a policy has for them."""
+    """Return the integrations imported so far, as pairs of the name that a policy uses for one, and its module."""
     package = __name__.rpartition(".")[0] + "."
     ours = [name for name in sys.modules if name.startswith(package)]
     return [(name.removeprefix(package), sys.modules[name]) for name in ours]
 
 
 def within(version: str, versions: str) -> bool:
-    """Whether *version* lies in a range such as ``>=1.66,<4``: what of packaging.specifiers a range of ours needs,
-    without the 40 ms that importing it takes.
+    """Return whether *version* lies in the range *versions*, such as ``>=1.66,<4``.
+
+    The first three numbers of a version are compared. ``packaging.specifiers`` would do the same, but takes 40 ms to
+    import.
     """
 
-    def release(text: str) -> tuple[int, ...]:
+    def parse_release(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in [*re.findall(r"\d+", text.partition("+")[0]), 0, 0, 0][:3])
 
-    have = release(version)
+    have = parse_release(version)
     return all(
-        have >= release(bound[2:]) if bound.startswith(">=") else have < release(bound[1:])
+        have >= parse_release(bound[2:]) if bound.startswith(">=") else have < parse_release(bound[1:])
         for bound in versions.split(",")
     )
 
 
 def methods(begins: Mapping[str, Begin]) -> Callable[[Hook], Undo]:
-    """An ``install`` that watches methods: ``{"openai:OpenAI.request": begin}``. One that is missing costs no other."""
+    """Return the ``install`` of a hook that traces methods, such as ``{"openai:OpenAI.request": begin}``.
+
+    Each key is ``module:Class.method`` or ``module:function``. A method that the installed version of the library
+    lacks is left out; the others are traced all the same.
+    """
 
     def install(hook: Hook) -> Undo:
         return all_there(

@@ -1,5 +1,7 @@
-"""What clients and frameworks share: parts of messages and tools, mostly in OpenAI's words; who is at which host;
-a request's parameters.
+"""OpenAI's message format, as many clients and frameworks use it: readers of message parts, tools and parameters.
+
+They return the message parts and tool definitions of the GenAI semantic conventions. Besides, providers are found by
+their host names.
 """
 
 from __future__ import annotations
@@ -14,7 +16,10 @@ from ..tracing.records import Chat
 
 
 def part(raw: Any) -> Part:
-    """A part of a message, in the words of chat completions or of responses."""
+    """Read a part of a message as chat completions or the Responses API write it: text, a picture, a sound or a file.
+
+    A part of an unknown type keeps its type, with its other fields as the content.
+    """
     if isinstance(raw, str):
         return {"type": "text", "content": raw}
     kind = dig(raw, "type", str) or "unknown"
@@ -44,7 +49,7 @@ _TEXTS: Final = {
 
 
 def tool(raw: Any) -> ToolDefinition:
-    """A tool that was offered, nested as in chat completions or flat as in responses."""
+    """Read the definition of a tool, nested as in chat completions or flat as in the Responses API."""
     kind = dig(raw, "type", str) or "function"
     function = get(raw, kind) or raw
     offered: ToolDefinition = {"type": kind, "name": dig(function, "name", str) or kind}
@@ -56,12 +61,12 @@ def tool(raw: Any) -> ToolDefinition:
 
 
 def plain(raw: Any) -> Any:
-    """A client's object as plain data, without what is unset."""
+    """Return a pydantic model as plain data without its None values, and any other object as it is."""
     dump = getattr(raw, "model_dump", None)
     return dump(mode="json", exclude_none=True, warnings=False) if dump is not None else raw
 
 
-_PROVIDERS: Final = {  # host, or the end of it -> the conventions' name
+_PROVIDERS: Final = {  # host name or its end -> value of gen_ai.provider.name
     ".openai.azure.com": "azure.ai.openai",
     ".cognitiveservices.azure.com": "azure.ai.openai",
     "models.inference.ai.azure.com": "azure.ai.inference",
@@ -82,11 +87,11 @@ _PROVIDERS: Final = {  # host, or the end of it -> the conventions' name
 
 @lru_cache(maxsize=256)
 def provider_at(host: str) -> str | None:
-    """Who answers at *host*, by the conventions' name; None where that is not known."""
+    """Return the provider at *host*, as the conventions' ``gen_ai.provider.name``; None if the host is not known."""
     return next((name for end, name in _PROVIDERS.items() if host.endswith(end)), None)
 
 
-PARAMETERS: Final[Mapping[str, tuple[str, type]]] = {  # of a request -> field of Chat, and its type
+PARAMETERS: Final[Mapping[str, tuple[str, type]]] = {  # parameter of a request -> field of Chat, and its type
     "frequency_penalty": ("frequency_penalty", float),
     "max_completion_tokens": ("max_tokens", int),
     "max_tokens": ("max_tokens", int),
@@ -100,13 +105,20 @@ PARAMETERS: Final[Mapping[str, tuple[str, type]]] = {  # of a request -> field o
 
 
 def set_parameters(chat: Chat, asked: Mapping[str, Any], wanted: Mapping[str, tuple[str, type]] = PARAMETERS) -> None:
-    """Take over from *asked* what is *wanted*, where it has the type; of two names of one field, the later counts."""
+    """Copy the parameters of a request into the fields of *chat*; a value of another type is left out.
+
+    Args:
+        chat: the record.
+        asked: the parameters of the request.
+        wanted: by a parameter's name, the field and its type. Integers are accepted for floats. If two parameters
+            stand for one field, the later one in *wanted* counts.
+    """
     for name, (field, kind) in wanted.items():
         if is_a(value := asked.get(name), (int, float) if kind is float else kind):
             setattr(chat, field, kind(value))
 
 
-REASONS: Final = {  # why a model stopped, in a provider's words -> OpenAI's
+REASONS: Final = {  # finish reason of another provider -> finish reason of OpenAI
     "end_turn": "stop",
     "stop_sequence": "stop",
     "max_tokens": "length",

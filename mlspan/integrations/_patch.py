@@ -1,4 +1,11 @@
-"""Functions of other libraries, replaced, and put back as they were."""
+"""Patching: replace functions of other libraries, and put the very originals back.
+
+Every function here that patches returns an ``Undo``, which removes the patch. A target is named as text:
+``"module:Class.method"`` or ``"module:function"``.
+
+After its undo, a traced or observed function only passes calls through, even where somebody has kept a reference to
+it. If another library has patched the same function since, that patch stays in place.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +21,17 @@ import wrapt
 from .._guard import guard, log
 from ..tracing.nothing import NOTHING
 
-Undo = Callable[[], None]
+Undo = Callable[[], None]  # removes what has been installed, and leaves nothing behind
 
 
 def all_there(patches: Iterable[tuple[str, Callable[[], Undo]]]) -> Undo:
-    """Apply *patches*, each with the name of its target; one whose target this version lacks costs no other."""
+    """Apply *patches*, and return the function that removes them all.
+
+    A patch whose target the installed version of the library lacks is left out, with a line in the debug log.
+
+    Args:
+        patches: pairs of the target's name, for the log, and a function that applies the patch and returns its undo.
+    """
     with ExitStack() as undo:
         for target, patch in patches:
             try:
@@ -29,26 +42,39 @@ def all_there(patches: Iterable[tuple[str, Callable[[], Undo]]]) -> Undo:
 
 
 def when_imported(module: str, install: Callable[[], Undo]) -> Undo:
-    """*install* as soon as *module* is imported, which may be now or never, and which we never do ourselves."""
-    wanted, undone = [True], ExitStack()
+    """Call *install* when *module* is imported, at once if it already is; never import it.
 
-    def installing(_: Any) -> None:
+    The returned function removes what *install* has installed, or cancels it if the module has not been imported.
+    """
+    wanted, installed = [True], ExitStack()
+
+    def install_if_wanted(_: Any) -> None:
         if wanted:
             with guard(f"hooking into {module}"):
-                undone.callback(install())
+                installed.callback(install())
 
     def undo() -> None:
         wanted.clear()
-        undone.close()
+        installed.close()
 
-    wrapt.register_post_import_hook(installing, module)
+    wrapt.register_post_import_hook(install_if_wanted, module)
     return undo
 
 
 def watch(target: str, open_: Callable[[Any, Any], Any]) -> Undo:
-    """Replace ``module:Class.method`` by a watched one; return what puts the very original back.
+    """Trace each call of a method or function: start an operation, make the call, and record its result.
 
-    Raises ImportError or AttributeError where there is no such method.
+    Args:
+        target: ``module:Class.method`` or ``module:function``, plain or a coroutine function.
+        open_: starts the operation of a call, given its arguments and keyword arguments; see
+            :meth:`Hook.start_operation`.
+
+    Returns:
+        The function that puts the original back.
+
+    Raises:
+        ImportError: there is no such module.
+        AttributeError: there is no such class, method or function.
     """
     owner, name = _found(target)
     own, fn, on = vars(owner).get(name), getattr(owner, name), [True]
@@ -56,71 +82,103 @@ def watch(target: str, open_: Callable[[Any, Any], Any]) -> Undo:
 
 
 def watched(fn: Any, open_: Callable[[Any, Any], Any], on: list[bool]) -> Any:
-    """*fn* with what ``open_`` gives around each call, as long as *on* is not empty."""
+    """Return a wrapper of *fn* that traces each call; the wrapper of a coroutine function is a coroutine function.
+
+    Args:
+        fn: the function to wrap.
+        open_: starts the operation of a call, given its arguments and keyword arguments.
+        on: a list that is emptied to turn tracing off; the wrapper then only calls *fn*.
+    """
     if inspect.iscoroutinefunction(inspect.unwrap(fn)):
 
         @functools.wraps(fn)
-        async def around(*args: Any, **kwargs: Any) -> Any:
-            with open_(args, kwargs) if on else NOTHING as live:
-                return live.result(await fn(*args, **kwargs))
+        async def call_traced(*args: Any, **kwargs: Any) -> Any:
+            with open_(args, kwargs) if on else NOTHING as operation:
+                return operation.result(await fn(*args, **kwargs))
     else:
 
         @functools.wraps(fn)
-        def around(*args: Any, **kwargs: Any) -> Any:
-            with open_(args, kwargs) if on else NOTHING as live:
-                return live.result(fn(*args, **kwargs))
+        def call_traced(*args: Any, **kwargs: Any) -> Any:
+            with open_(args, kwargs) if on else NOTHING as operation:
+                return operation.result(fn(*args, **kwargs))
 
-    return around
+    return call_traced
 
 
-Seen = Callable[[tuple[Any, ...], dict[str, Any], Any], None]  # (arguments, keyword arguments, result)
+Seen = Callable[[tuple[Any, ...], dict[str, Any], Any], None]  # given (arguments, keyword arguments, result)
 
 
 def tap(target: str, seen: Seen) -> Undo:
-    """Have *seen* told of the arguments and the result of each call of ``module:Class.method`` that succeeds.
+    """Call *seen* after each call of a method or function that succeeds, with its arguments and its result.
 
-    Raises ImportError or AttributeError where there is no such method.
+    No span is started. Errors of *seen* are logged and reach nobody. The result of a coroutine function is the
+    coroutine, which has not run yet.
+
+    Returns:
+        The function that puts the original back.
+
+    Raises:
+        ImportError: there is no such module.
+        AttributeError: there is no such class, method or function.
     """
     owner, name = _found(target)
     own, fn, on = vars(owner).get(name), getattr(owner, name), [True]
 
     @functools.wraps(fn)
-    def tapped(*args: Any, **kwargs: Any) -> Any:
+    def call_and_report(*args: Any, **kwargs: Any) -> Any:
         result = fn(*args, **kwargs)
         if on:
             with guard(f"looking at {name}"):
                 seen(args, kwargs, result)
         return result
 
-    return put(owner, name, own, tapped, on)
+    return put(owner, name, own, call_and_report, on)
 
 
 def replace(target: str, make: Callable[[Any], Any]) -> Undo:
-    """Put ``make(original)`` in the place of ``module:Class.method`` or ``module:function``.
+    """Put ``make(original)`` in the place of a method or function.
 
-    Raises ImportError or AttributeError where there is no such thing.
+    The replacement is not told when it is removed: a reference that somebody has kept goes on working as it did.
+
+    Returns:
+        The function that puts the original back.
+
+    Raises:
+        ImportError: there is no such module.
+        AttributeError: there is no such class, method or function.
     """
     owner, name = _found(target)
     return put(owner, name, vars(owner).get(name), make(getattr(owner, name)), [True])
 
 
 def _found(target: str) -> tuple[Any, str]:
+    """Return the class or module that *target* belongs to, and the name it has there; the module is imported."""
     module, _, path = target.partition(":")
     owner, _, name = path.rpartition(".")
     return functools.reduce(getattr, filter(None, owner.split(".")), importlib.import_module(module)), name
 
 
-def put(owner: Any, name: str, own: Any, watched: Any, on: list[bool]) -> Undo:
+def put(owner: Any, name: str, own: Any, replacement: Any, on: list[bool]) -> Undo:
+    """Set attribute *name* of *owner* to *replacement*, and return the function that restores the original.
+
+    Args:
+        owner: a class or a module.
+        name: the attribute.
+        own: the entry of *owner* itself under *name*; None if the attribute is inherited, and is inherited again later.
+        replacement: the function that takes its place.
+        on: a list that the undo empties, so that a replacement which looks at it does nothing more.
+    """
+
     def undo() -> None:
         on.clear()  # a reference that somebody has kept falls silent too
-        if vars(owner).get(name) is not watched:
-            return  # somebody has patched over us: what they hold of us passes everything through
+        if vars(owner).get(name) is not replacement:
+            return  # somebody has patched over us, and their patch still calls ours, which now passes calls through
         if own is None:
             delattr(owner, name)
         else:
             setattr(owner, name, own)
 
-    if isinstance(owner, type):  # where the method is inherited, pickle would look for ours on the parent
-        watched.__module__, watched.__qualname__ = owner.__module__, f"{owner.__qualname__}.{name}"
-    setattr(owner, name, watched)
+    if isinstance(owner, type):  # else pickle would look for an inherited method's replacement on the parent class
+        replacement.__module__, replacement.__qualname__ = owner.__module__, f"{owner.__qualname__}.{name}"
+    setattr(owner, name, replacement)
     return undo
