@@ -1,11 +1,13 @@
-"""OpenAI's client, Azure's and those of compatible servers, and OpenAI's Agents SDK.
+"""OpenAI's Python client, also for Azure and compatible servers, and OpenAI's Agents SDK.
 
-Every public method of the client funnels into ``OpenAI.request``. Watching it there takes two patches instead of
-dozens, and finds a body that is plain JSON already.
+Every public method of the client calls ``OpenAI.request`` or its async twin, with a body that is plain JSON already.
+So two patches trace the whole client, and the request's path selects the ``begin`` of its endpoint.
 
-Options of ``autolog``: ``include_usage=True`` asks the server for the token counts of streams too (it adds
-``stream_options.include_usage`` where the caller has not set it, and keeps the chunk that then comes to itself);
-``log_images=True`` records generated pictures themselves rather than their sizes.
+Options of ``autolog``:
+
+- ``include_usage=True`` asks the server for the token counts of streams. It adds ``stream_options.include_usage``
+  where the caller has not set it, and hides the additional chunk from the caller.
+- ``log_images=True`` records generated pictures themselves rather than their sizes.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ _ENDPOINTS: Final[dict[str, Callable[[Ask], tuple[Any, Observe[Any]]]]] = {
 
 
 def _begin(call: Call) -> tuple[Record, Observe[Any]] | None:
+    """Select the endpoint by method and path, and begin its record; None for a request that is not recorded."""
     args, kwargs, content, settings = call
     options = kwargs.get("options") or args[2]
     body = options.json_data
@@ -58,17 +61,17 @@ _watch_requests: Final = methods({"openai:OpenAI.request": _begin, "openai:Async
 
 
 def _install(hook: Hook) -> Undo:
-    undone = _watch_requests(hook), realtime.install(hook)
+    undos = _watch_requests(hook), realtime.install(hook)
 
     def undo() -> None:
-        for one in undone:
-            one()
+        for undo_one in undos:
+            undo_one()
 
     return undo
 
 
 def _install_agents(hook: Hook) -> Undo:
-    from . import agents  # the Agents SDK is there: most programs have the client alone
+    from . import agents  # imported only when the Agents SDK is: most programs have the client alone
 
     return agents.install(hook)
 

@@ -1,4 +1,4 @@
-"""OpenAI's Agents SDK, through its tracing processors: ours stands beside the user's, never instead of them."""
+"""OpenAI's Agents SDK, by a tracing processor that is added to those the user has."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ from .._patch import Undo
 from . import responses
 from ._read import count
 
-_FOLDED: Final = {"task", "turn"}  # one for each run and each turn of an agent: they say nothing of their own
+_FOLDED: Final = {"task", "turn"}  # types of SDK spans that add nothing to the agent's own span, and get none here
 
 
 class Processor:
-    """What the SDK tells of the starts and ends of its traces and spans, inline, where they happen."""
+    """Tracing processor of the Agents SDK that turns its traces and spans into operations.
+
+    The SDK calls it in the thread and task of the traced code, so that a started span can be made current.
+    """
 
     def __init__(self, hook: Hook) -> None:
         self.on = True
         self._hook, self._ledger = hook, Ledger()
-        self._asked: dict[tuple[str, str, str], str] = {}  # trace, tool, arguments -> id of the call
+        self._asked: dict[tuple[str, str, str], str] = {}  # (trace id, tool name, arguments) -> tool call id
         self._lock = threading.Lock()
 
     def on_trace_start(self, trace: Any) -> None:
@@ -70,6 +73,7 @@ class Processor:
     def force_flush(self) -> None: ...
 
     def _read(self, span: Any, live: Live) -> None:
+        """Read an SDK span that has ended into the record of its operation."""
         now, record, data = runtime(), live.record, span.span_data
         if (error := span.error) is not None:
             record.failure = (str(get(get(error, "data") or {}, "error_type") or "_OTHER"), str(get(error, "message")))
@@ -88,6 +92,7 @@ class Processor:
                 record.input, record.output = loads(asked) if asked else None, snapshot(data.output)
 
     def _read_chat(self, span: Any, chat: Chat, *, kept: bool) -> None:
+        """Read a call to a model; *kept* says whether content is recorded."""
         data = span.span_data
         if data.type == "response" and data.response is not None:
             responses.observe(chat, data.response)
@@ -99,7 +104,7 @@ class Processor:
         elif data.type == "generation":
             _read_generation(chat, data, kept=kept)
             for message in data.output or ():
-                for item in items(message, "output"):  # streamed, the SDK tells of chats in the words of responses
+                for item in items(message, "output"):  # the SDK reports a streamed chat in the Responses API's format
                     self._ask(span, item)
                 for call in get(message, "tool_calls") or ():
                     self._ask(span, {"call_id": get(call, "id"), **(plain(get(call, "function")) or {})})
@@ -107,13 +112,14 @@ class Processor:
             self._tell_above(span, chat)
 
     def _ask(self, span: Any, item: Any) -> None:
+        """Remember the id of a tool call, as the span of the tool itself has none."""
         call_id, name, arguments = (dig(item, key, str) for key in ("call_id", "name", "arguments"))
         if call_id and name:
             with self._lock:
                 self._asked[span.trace_id, name, arguments or ""] = call_id
 
     def _tell_above(self, span: Any, chat: Chat) -> None:
-        """What an agent and a run are asked and answer is what their first and last calls to a model are."""
+        """Give the agent and the run above a call their input, from the first call, and output, from the last."""
         said = chat.draft.messages()
         for id in (span.parent_id, span.trace_id):
             above = self._ledger.get(id)
@@ -128,6 +134,7 @@ class Processor:
 
 
 def _record(data: Any) -> Record | None:
+    """Return the record of an SDK span by the type of its data."""
     kind = data.type
     if kind == "agent":
         return Agent(name=data.name)
@@ -167,13 +174,14 @@ def _read_generation(chat: Chat, data: Any, *, kept: bool) -> None:
 
 
 def _said(message: Any) -> Message:
+    """Read a message of a generation; content that is no string becomes text."""
     content = get(message, "content")
     part: Part = {"type": "text", "content": content if isinstance(content, str) else str(content or "")}
     return {"role": dig(message, "role", str) or "user", "parts": [part]}
 
 
 def _text(messages: list[Message] | None, role: str) -> str | None:
-    """The last thing that *role* has said."""
+    """Return the text of the last message from *role* that has any."""
     for message in reversed(messages or ()):
         if message.get("role") == role:
             texts = [str(part.get("content", "")) for part in message["parts"] if part["type"] == "text"]
@@ -183,6 +191,10 @@ def _text(messages: list[Message] | None, role: str) -> str | None:
 
 
 def install(hook: Hook) -> Undo:
+    """Add our tracing processor to the SDK's, and return the function that removes it.
+
+    The SDK has no public way to remove one. If its private list of processors is gone, ours stays and does nothing.
+    """
     import agents
 
     processor: Any = Processor(hook)
@@ -190,7 +202,7 @@ def install(hook: Hook) -> Undo:
 
     def undo() -> None:
         processor.on = False
-        several = getattr(agents.tracing.get_trace_provider(), "_multi_processor", None)  # no public way back
+        several = getattr(agents.tracing.get_trace_provider(), "_multi_processor", None)
         if several is not None and hasattr(several, "set_processors"):
             several.set_processors([other for other in several._processors if other is not processor])
 

@@ -1,4 +1,4 @@
-"""Chat completions and the completions before them: create, parse, stream, raw."""
+"""Endpoints for chat completions and for legacy completions: requests, whole answers and chunks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ._read import Ask, Body, count, fill, tools
 
 
 def begin(ask: Ask) -> tuple[Chat, Observe[Chat]]:
-    """``/chat/completions``."""
+    """Begin the record of ``POST /chat/completions``."""
     body, content = ask.body, ask.content
     chat = Chat(**ask.server(), draft=Draft(kept=content), extra={sc.OPENAI_API_TYPE: "chat_completions"})
     fill(chat, body, _FIELDS)
@@ -26,7 +26,7 @@ def begin(ask: Ask) -> tuple[Chat, Observe[Chat]]:
 
 
 def begin_completion(ask: Ask) -> tuple[Chat, Observe[Chat]]:
-    """``/completions``: text in, text out."""
+    """Begin the record of ``POST /completions``, whose prompts are text or token ids."""
     chat = Chat(operation=sc.TEXT_COMPLETION, **ask.server(), draft=Draft(kept=ask.content))
     fill(chat, ask.body, _FIELDS)
     if not _RARE.isdisjoint(ask.body):
@@ -39,12 +39,14 @@ def begin_completion(ask: Ask) -> tuple[Chat, Observe[Chat]]:
 
 
 def _prompt(raw: Any) -> Part:
+    """Read a prompt of a completion: text, or a list of token ids."""
     if isinstance(raw, str):
         return {"type": "text", "content": raw}
-    return {"type": "tokens", "content": raw}  # a prompt may be given as the model's own numbers
+    return {"type": "tokens", "content": raw}
 
 
 def _observing(ask: Ask, chat: Chat) -> Observe[Chat]:
+    """Return the observer of the answer; with ``include_usage``, ask for the usage of a stream and hide its chunk."""
     body, options = ask.body, ask.options
     if body.get("stream") is not True:
         return _observe
@@ -56,12 +58,12 @@ def _observing(ask: Ask, chat: Chat) -> Observe[Chat]:
     return _observe
 
 
-_FIELDS: Final = {**PARAMETERS, "model": ("model", str)}  # of the request's body -> field of the record, and its type
+_FIELDS: Final = {**PARAMETERS, "model": ("model", str)}  # field of the body -> field of the record, and its type
 _RARE: Final = frozenset({"modalities", "n", "response_format", "service_tier", "stop"})
 
 
 def _begin_rare(chat: Chat, body: Body) -> None:
-    """What needs more than a look at its type."""
+    """Read the parameters that have to be converted; most requests have none of them."""
     if (count := dig(body, "n", int)) != 1:
         chat.choice_count = count
     stop = body.get("stop")
@@ -78,7 +80,7 @@ def _begin_rare(chat: Chat, body: Body) -> None:
 
 @sees_errors
 def _observe(chat: Chat, got: Any) -> None:
-    """A ChatCompletion, one chunk of it, either of them as plain JSON, or the error that carries one."""
+    """Read a ChatCompletion, a chunk of one, either of them as plain JSON, or an error that carries one."""
     if chat.response_id and _goes_on(chat.draft, got):
         return
     if isinstance(got, BaseException):
@@ -102,12 +104,16 @@ def _observe(chat: Chat, got: Any) -> None:
 
 @sees_errors
 def _observe_and_hide_usage(chat: Chat, got: Any) -> object:
+    """Read a chunk, and hide from the caller the one that holds nothing but the usage."""
     _observe(chat, got)
     return HIDE if get(got, "usage") is not None and not get(got, "choices") else None
 
 
 def _goes_on(draft: Draft, got: Any) -> bool:
-    """Whether *got* is a chunk of text and nothing else, as nearly all are: those are read here, in half the time."""
+    """Append a chunk that holds text and nothing else, as nearly all do; return False for any other.
+
+    This takes half the time that reading such a chunk field by field takes.
+    """
     try:
         (choice,) = got.choices
         delta = choice.delta
@@ -116,7 +122,7 @@ def _goes_on(draft: Draft, got: Any) -> bool:
         if (piece := delta.content) and isinstance(piece, str) and isinstance(choice.index, int):
             draft.choice(choice.index).say(piece)
             return True
-    except (AttributeError, TypeError, ValueError):  # no chunk, or one of another shape
+    except (AttributeError, TypeError, ValueError):  # it is no chunk, or has another shape
         pass
     return False
 
@@ -125,19 +131,21 @@ _TEXT: Final = {"content"}
 
 
 def _observe_choice(choice: Choice, got: Body) -> None:
+    """Read one choice of an answer or of a chunk."""
     if isinstance(reason := got.get("finish_reason"), str):
         choice.finish_reason = reason
     if (said := got.get("delta")) is not None:
         _observe_said(choice, said, whole=False)
     elif (said := got.get("message")) is not None:
         _observe_said(choice, said, whole=True)
-    elif isinstance(piece := got.get("text"), str):  # of a completion rather than a chat
+    elif isinstance(piece := got.get("text"), str):  # a legacy completion
         choice.say(piece)
 
 
 def _observe_said(choice: Choice, raw: Any, *, whole: bool) -> None:
+    """Read a message, or with *whole* False a chunk of one: text, reasoning, tool calls and sound."""
     said = fields(raw)
-    # What the client's model has no field for, as compatible servers' reasoning, is in pydantic's extra fields.
+    # Reasoning of compatible servers stands in pydantic's extra fields, as the client's model declares no such field.
     more = said if said is raw else getattr(raw, "__pydantic_extra__", None)
     if more:
         for name in ("reasoning_content", "reasoning"):
@@ -157,6 +165,7 @@ def _observe_said(choice: Choice, raw: Any, *, whole: bool) -> None:
 
 
 def _observe_call(choice: Choice, slot: int, call: Any) -> None:
+    """Read a tool call or a piece of one; *slot* is its place in the list, for those that have no index."""
     function = get(call, "function") or get(call, "custom")
     index = dig(call, "index", int)
     choice.call(
@@ -168,9 +177,10 @@ def _observe_call(choice: Choice, slot: int, call: Any) -> None:
 
 
 def _observe_audio(choice: Choice, audio: Any, *, whole: bool) -> None:
+    """Read the transcript of a sound, and with *whole* the sound itself."""
     if transcript := dig(audio, "transcript", str):
         choice.say(transcript)
-    if whole and (data := dig(audio, "data", str)):  # the bytes of a stream come in pieces that are no audio alone
+    if whole and (data := dig(audio, "data", str)):  # a chunk's piece of a sound cannot be played by itself
         choice.add({"type": "blob", "modality": "audio", "content": data})
 
 
@@ -189,6 +199,7 @@ _OUTPUT_DETAILS: Final = {
 
 
 def _message(raw: Any) -> Message:
+    """Read a message of a request, as a dict or a client's model."""
     if isinstance(raw, dict) and raw.keys() == _PLAIN and isinstance(raw["content"], str) and raw["role"] in _SPEAKERS:
         return {"role": raw["role"], "parts": [{"type": "text", "content": raw["content"]}]}
     role, content = dig(raw, "role", str) or "user", get(raw, "content")
@@ -215,12 +226,12 @@ def _message(raw: Any) -> Message:
     return message
 
 
-_PLAIN: Final = {"role", "content"}  # all that most messages have
+_PLAIN: Final = {"role", "content"}  # most messages have no other keys
 _SPEAKERS: Final = ("user", "assistant", "system", "developer")
 
 
 def _texts(content: Any) -> Any:
-    """A tool's answer: text, also where it comes as a list of text parts."""
+    """Join the text parts of a tool's answer; return any other content as it is."""
     if isinstance(content, list) and all(isinstance(dig(part, "text", str), str) for part in content):
         return "".join(part["text"] for part in content)
     return content

@@ -1,4 +1,8 @@
-"""Embeddings, pictures, sounds and moderations. What is large is recorded by its size, unless asked for."""
+"""Endpoints for embeddings, pictures, sounds and moderations.
+
+Vectors are never recorded. Pictures and sounds are recorded by their sizes; ``log_images=True`` records generated
+pictures themselves.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from ._read import Ask, count, files, fill
 
 
 def begin_embeddings(ask: Ask) -> tuple[Embeddings, Observe[Embeddings]]:
-    """``/embeddings``: texts and counts, never the vectors."""
+    """Begin the record of ``POST /embeddings``."""
     record = Embeddings(**ask.server(), model=dig(ask.body, "model", str), dimensions=dig(ask.body, "dimensions", int))
     if encoding := dig(ask.body, "encoding_format", str):
         record.encoding_formats = [encoding]
@@ -28,12 +32,12 @@ def _observe_embeddings(record: Embeddings, got: Any) -> None:
     count(record, get(got, "usage"), {"prompt_tokens": "input_tokens"})
     if vectors := items(got, "data"):
         vector = get(vectors[0], "embedding")
-        # In base64, four characters are three bytes, and a number has four of them.
+        # Four characters of base64 are three bytes, and a number takes four bytes.
         record.dimensions = len(vector) * 3 // 16 if isinstance(vector, str) else len(vector) if vector else None
 
 
 def begin_images(ask: Ask) -> tuple[Chat, Observe[Chat]]:
-    """``/images/generations``, ``/images/edits``, ``/images/variations``."""
+    """Begin the record of ``POST /images/generations``, ``/images/edits`` or ``/images/variations``."""
     body = ask.body
     record = Chat(
         operation=sc.GENERATE_CONTENT,
@@ -58,10 +62,12 @@ _LOOKS: Final = ("background", "output_format", "quality", "size", "style")
 
 
 def _observe_images_whole(record: Chat, got: Any) -> None:
+    """Read generated pictures, and record them themselves."""
     _observe_images(record, got, whole=True)
 
 
 def _observe_images(record: Chat, got: Any, *, whole: bool = False) -> None:
+    """Read generated pictures or an event of their stream; without *whole*, record their sizes alone."""
     kind = dig(got, "type", str)
     if kind is not None and kind.endswith(".partial_image"):
         return
@@ -88,11 +94,12 @@ _INPUT_DETAILS: Final = {
 
 
 def _bytes(base64: str) -> int:
+    """Return the number of bytes that a base64 text encodes."""
     return len(base64) * 3 // 4 - base64[-2:].count("=")
 
 
 def begin_speech(ask: Ask) -> tuple[Chat, Observe[Chat]]:
-    """``/audio/speech``: text to sound."""
+    """Begin the record of ``POST /audio/speech``, which turns text into sound."""
     body = ask.body
     record = Chat(operation=sc.GENERATE_CONTENT, **ask.server(), output_type="speech", draft=Draft(kept=ask.content))
     fill(record, body, {"model": ("model", str)})
@@ -108,17 +115,18 @@ _SOUNDS: Final = ("voice", "response_format", "language")
 
 
 def _observe_speech(record: Chat, got: Any) -> None:
+    """Read the size of a sound, or an event of its stream."""
     body = got if isinstance(got, Size) else get(got, "content")
     size = int(body) if isinstance(body, Size) else len(body) if isinstance(body, bytes) else None
     if size is not None:
         choice = record.draft.choice()
         choice.finish_reason = "stop"
         choice.add({"type": "audio", "content": {"bytes": size}})
-    count(record, get(got, "usage"), _USAGE)  # of the last event of a stream
+    count(record, get(got, "usage"), _USAGE)  # the last event of a stream has it
 
 
 def begin_transcription(ask: Ask) -> tuple[Chat, Observe[Chat]]:
-    """``/audio/transcriptions`` and ``/audio/translations``: sound to text."""
+    """Begin the record of ``POST /audio/transcriptions`` or ``/audio/translations``, which turn sound into text."""
     body = ask.body
     record = Chat(operation=sc.GENERATE_CONTENT, **ask.server(), output_type="text", draft=Draft(kept=ask.content))
     fill(record, body, {"model": ("model", str), "temperature": ("temperature", float)})
@@ -134,6 +142,7 @@ def begin_transcription(ask: Ask) -> tuple[Chat, Observe[Chat]]:
 
 
 def _observe_transcription(record: Chat, got: Any) -> None:
+    """Read a transcript as an object or as plain text, or an event of its stream."""
     kind, choice = dig(got, "type", str), record.draft.choice()
     if kind == "transcript.text.delta":
         choice.say(dig(got, "delta", str) or "")
@@ -147,7 +156,7 @@ def _observe_transcription(record: Chat, got: Any) -> None:
 
 
 def begin_moderation(ask: Ask) -> tuple[Request, Observe[Request]]:
-    """``/moderations``."""
+    """Begin the record of ``POST /moderations``."""
     record = Request(type="moderation", name="moderations.create", **ask.server(), model=dig(ask.body, "model", str))
     if ask.content:
         record.input = ask.body.get("input")
@@ -155,6 +164,7 @@ def begin_moderation(ask: Ask) -> tuple[Request, Observe[Request]]:
 
 
 def _observe_moderation(record: Request, got: Any) -> None:
+    """Read for each input whether it was flagged, and for which categories."""
     results = items(got, "results")
     record.extra["mlspan.moderation.flagged"] = sum(1 for result in results if get(result, "flagged") is True)
     record.output = [
@@ -164,5 +174,6 @@ def _observe_moderation(record: Request, got: Any) -> None:
 
 
 def _categories(result: Any) -> list[tuple[str, Any]]:
+    """Return the categories of a moderation, each with whether it applies."""
     found = plain(get(result, "categories"))
     return list(found.items()) if isinstance(found, dict) else []
