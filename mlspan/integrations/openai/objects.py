@@ -1,4 +1,8 @@
-"""Files, batches, vector stores, fine-tuning, evals, threads and the like: one span a request, with ids and counts."""
+"""Endpoints for stored objects: files, batches, vector stores, fine-tuning, evals, threads and the like.
+
+One request is one span, with ids and counts. Two are more than that: a search in a vector store is a retrieval, and a
+run of an assistant is an agent.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +17,17 @@ from ...tracing.records import Chat, Observe, Request, Retrieval
 from .._parts import plain
 from ._read import Ask, count, files, fill
 
-KINDS: Final = frozenset(  # the first word of a path; anything else (models, organization, ...) is not recorded
+KINDS: Final = frozenset(  # first segments of the paths that are recorded; models, organization and others are not
     {"assistants", "batches", "containers", "conversations", "evals", "files", "fine_tuning", "threads", "uploads"}
     | {"vector_stores", "videos"}
 )
-_ACTIONS: Final = frozenset(  # last words of a path that say themselves what is done
+_ACTIONS: Final = frozenset(  # last segments of a path that are verbs themselves
     {"cancel", "complete", "content", "pause", "remix", "resume", "search", "submit_tool_outputs"}
 )
 _WORDS: Final = (
     KINDS
     | _ACTIONS
-    | frozenset(  # of the paths; what is none of them is an id
+    | frozenset(  # all fixed segments of the paths; any other segment is an id
         {
             "alpha",
             "characters",
@@ -43,7 +47,7 @@ _VERBS: Final = {"get": "retrieve", "post": "create", "delete": "delete", "put":
 
 
 def begin(ask: Ask, path: list[str], method: str) -> tuple[Any, Observe[Any]]:
-    """*path* is the request's, in its words: ``["vector_stores", "vs_1", "files"]``."""
+    """Begin the record of a request; *path* is split into segments: ``["vector_stores", "vs_1", "files"]``."""
     if path[0] == "vector_stores" and path[-1] == "search":
         return _begin_search(ask, path[1])
     if path[0] == "threads" and path[-1] in {"runs", "submit_tool_outputs"} and method == "post":
@@ -58,7 +62,7 @@ def begin(ask: Ask, path: list[str], method: str) -> tuple[Any, Observe[Any]]:
 
 
 def name(path: list[str], method: str) -> str:
-    """``vector_stores.files.create``: the words of the path without its ids, and what is done."""
+    """Return the request's name, such as ``vector_stores.files.create``: the path without its ids, and a verb."""
     words = [word for word in path if not _is_id(word)]
     if words[-1] in _ACTIONS:
         return ".".join(words)
@@ -67,6 +71,7 @@ def name(path: list[str], method: str) -> str:
 
 
 def ids(path: list[str]) -> list[str]:
+    """Return the ids in *path*."""
     return [word for word in path if _is_id(word)]
 
 
@@ -78,6 +83,7 @@ _COUNTS: Final = ("file_counts", "request_counts", "result_counts")
 
 
 def _observe(record: Request, got: Any) -> None:
+    """Read the ids, the status, the size and the counts of an object, a list of objects, or a downloaded file."""
     extra = record.extra
     if isinstance(got, Size):
         extra["mlspan.response.bytes"] = int(got)
@@ -99,6 +105,7 @@ def _observe(record: Request, got: Any) -> None:
 
 
 def _begin_search(ask: Ask, store: str) -> tuple[Retrieval, Observe[Retrieval]]:
+    """Begin the record of ``POST /vector_stores/{id}/search``."""
     server = ask.server()
     record = Retrieval(source=store, provider=server.pop("provider"), top_k=dig(ask.body, "max_num_results", int))
     record.extra.update({sc.SERVER_ADDRESS: server["server_address"], sc.SERVER_PORT: server["server_port"]})
@@ -113,6 +120,7 @@ def _observe_nothing(_record: Any, _got: Any) -> None: ...
 
 
 def _observe_search(record: Retrieval, got: Any) -> None:
+    """Read the found pieces of documents, with their scores."""
     if found := items(got, "data"):
         record.output = [
             {
@@ -126,16 +134,17 @@ def _observe_search(record: Retrieval, got: Any) -> None:
 
 
 class _Run(Chat):
-    """A run of an assistant: an agent that the provider hosts."""
+    """A run of an assistant, which is an agent that the provider hosts."""
 
     operation: str = attr(sc.OPERATION, "start", default=sc.INVOKE_AGENT)
 
     @property
     def span_name(self) -> str:
-        return self.operation  # the conventions put the agent's name here, and the API tells its id alone
+        return self.operation  # the conventions add the agent's name, but the API gives only its id
 
 
 def _begin_run(ask: Ask, path: list[str]) -> tuple[Chat, Observe[Chat]]:
+    """Begin the record of ``POST /threads/{id}/runs``, or of a run that goes on with the outputs of tools."""
     record = _Run(**ask.server(), draft=Draft(kept=ask.content))
     fill(record, ask.body, {"model": ("model", str), "temperature": ("temperature", float), "top_p": ("top_p", float)})
     record.conversation = next((word for word in path if _is_id(word)), None)
@@ -148,7 +157,7 @@ def _begin_run(ask: Ask, path: list[str]) -> tuple[Chat, Observe[Chat]]:
 
 
 def _observe_run(record: Chat, got: Any) -> None:
-    """A Run, or one event of its stream."""
+    """Read a Run, or one event of its stream."""
     event, data = dig(got, "event", str), get(got, "data") if dig(got, "event", str) else got
     if event == "thread.message.delta":
         for piece in items(data, "delta.content"):

@@ -1,8 +1,9 @@
-"""Realtime sessions over a websocket: a span for the session, and below it one for each response."""
+"""Realtime sessions over a websocket: one span for the session, and below it one for each response."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
@@ -23,28 +24,30 @@ _CLASSES: Final = ("RealtimeConnection", "AsyncRealtimeConnection")
 
 
 def install(hook: Hook) -> Undo:
-    """Look at what a connection sends and receives; it is opened by its constructor and ended by ``close``.
+    """Observe the events that connections send and receive.
 
-    Importing these modules takes longer than importing all the rest of the client, so we wait for somebody to do so.
+    A session starts with the connection's constructor and ends with ``close``. Importing the modules of connections
+    takes longer than importing the rest of the client, so the patches wait until the application imports them.
     """
-    seen: dict[str, Seen] = {
+    callbacks: dict[str, Seen] = {
         "__init__": functools.partial(_opened, hook),
-        "send": lambda args, kwargs, _: _told(args[0], "sent", get(kwargs, "event") or args[-1]),
-        "parse_event": lambda args, _, event: _told(args[0], "received", event),
-        "close": lambda args, _, __: _told(args[0], "close", None),
+        "send": lambda args, kwargs, _: _told(args[0], _Session.sent, get(kwargs, "event") or args[-1]),
+        "parse_event": lambda args, _, event: _told(args[0], _Session.received, event),
+        "close": lambda args, _, __: _told(args[0], _Session.close, None),
     }
 
-    def watch(module: str) -> Undo:
-        targets = {f"{module}:{cls}.{name}": see for cls in _CLASSES for name, see in seen.items()}
-        return all_there((target, functools.partial(tap, target, see)) for target, see in targets.items())
+    def observe_connections(module: str) -> Undo:
+        targets = {f"{module}:{cls}.{name}": callback for cls in _CLASSES for name, callback in callbacks.items()}
+        return all_there((target, functools.partial(tap, target, callback)) for target, callback in targets.items())
 
     with ExitStack() as undo:
         for module in _MODULES:
-            undo.callback(when_imported(module, functools.partial(watch, module)))
+            undo.callback(when_imported(module, functools.partial(observe_connections, module)))
         return undo.pop_all().close
 
 
 def _opened(hook: Hook, args: tuple[Any, ...], _: Any, __: Any) -> None:
+    """Start the span of a session when its connection has been constructed."""
     request = get(getattr(args[0], "_connection", None), "request")
     headers: Any = get(request, "headers") or {}
     url = urlsplit(f"//{headers.get('Host') or ''}{get(request, 'path') or ''}")
@@ -63,26 +66,29 @@ def _opened(hook: Hook, args: tuple[Any, ...], _: Any, __: Any) -> None:
         args[0]._mlspan = _Session(live, record)
 
 
-def _told(connection: Any, what: str, event: Any) -> None:
+def _told(connection: Any, handle: Callable[[_Session, Any], None], event: Any) -> None:
+    """Call *handle* with the session of *connection*, if it is recorded, and the event."""
     session = getattr(connection, "_mlspan", None)
     if isinstance(session, _Session):
-        getattr(session, what)(event)
+        handle(session, event)
 
 
 class _Session:
-    """One connection: what was said since the last response is what the next one is asked."""
+    """One connection, its open responses, and the messages since the last response, which are the next one's input."""
 
     def __init__(self, live: Live, record: Request) -> None:
         self.live, self.record = live, record
         self._asked: list[Message] = []
         self._system: list[Part] | None = None
-        self._open: dict[str, Live] = {}
+        self._open: dict[str, Live] = {}  # by the id of the response
 
     def sent(self, event: Any) -> None:
+        """Note a message that the client adds to the conversation."""
         if get(event, "type") == "conversation.item.create":
             self._asked.append(message(get(event, "item")))
 
     def received(self, event: Any) -> None:
+        """Read an event of the server: the session's description, a transcript, or a piece of a response."""
         kind = dig(event, "type", str) or ""
         if kind in {"session.created", "session.updated"}:
             self._described(get(event, "session"))
@@ -98,9 +104,11 @@ class _Session:
             live.first_chunk()
 
     def _answering(self, event: Any) -> Live | None:
+        """Return the open response that *event* belongs to."""
         return self._open.get(dig(event, "response_id", str) or "")
 
     def _described(self, session: Any) -> None:
+        """Read the model, the id and the instructions of the session."""
         self.record.model = dig(session, "model", str) or self.record.model
         if id := dig(session, "id", str):
             self.record.extra[sc.CONVERSATION_ID] = id
@@ -108,6 +116,7 @@ class _Session:
             self._system = [{"type": "text", "content": instructions}]
 
     def _begin(self, id: str) -> None:
+        """Start the span of a response, below the session's; the messages gathered so far are its input."""
         if (now := runtime()) is None:
             return
         session, kept = self.record, now.policy.capture
@@ -127,6 +136,7 @@ class _Session:
         self._open[id] = go(now, chat, _observe, draw=now.starter().draw(self.live.context))
 
     def _done(self, response: Any) -> None:
+        """Finish the span of a response; start it first if its start was not seen."""
         id = dig(response, "id", str) or ""
         if id not in self._open:
             self._begin(id)
@@ -135,6 +145,7 @@ class _Session:
             live.finish()
 
     def close(self, _: Any) -> None:
+        """Finish the session and its open responses."""
         for live in self._open.values():
             live.finish(stream_end="closed")
         self._open.clear()
@@ -147,7 +158,7 @@ class _Session:
 
 
 def _observe(chat: Chat, got: Any) -> None:
-    """A piece of text, or the response as it ended."""
+    """Read a piece of text, or a response that has ended, which replaces the pieces."""
     if isinstance(delta := get(got, "delta"), str):
         chat.draft.choice().say(delta)
         return
@@ -170,6 +181,7 @@ def _observe(chat: Chat, got: Any) -> None:
 
 
 def _said(item: Any) -> list[Part]:
+    """Read an item of a response's output; sounds are read by their transcripts."""
     if get(item, "type") != "message":
         return parts_of(item, dig(item, "type", str) or "unknown")
     texts = [dig(piece, "text", str) or dig(piece, "transcript", str) for piece in items(item, "content")]

@@ -1,4 +1,7 @@
-"""The Responses API: create, parse, stream, in the background; what is fetched later counts no token again."""
+"""Endpoints of the Responses API: whole answers, streams, and answers that are made in the background.
+
+An answer that is fetched later counts no tokens, as the request that made it has counted them.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from ._read import Ask, count, fill, tools
 
 
 def begin(ask: Ask) -> tuple[Chat, Observe[Chat]]:
-    """``POST /responses``."""
+    """Begin the record of ``POST /responses``."""
     body = ask.body
     chat = Chat(
         **ask.server(),
@@ -46,11 +49,12 @@ _FIELDS: Final[dict[str, tuple[str, Any]]] = {
 
 
 def begin_fetch(ask: Ask, response_id: str) -> tuple[Fetch, Observe[Fetch]]:
-    """``GET /responses/{id}``, also as a stream, and ``POST /responses/{id}/cancel``."""
+    """Begin the record of ``GET /responses/{id}``, also as a stream, or of ``POST /responses/{id}/cancel``."""
     return Fetch(**ask.server(), response_id=response_id, draft=Draft(kept=ask.content)), _observe_fetch
 
 
 def _observe_fetch(fetch: Fetch, got: Any) -> None:
+    """Read a fetched Response, or an event of its stream that holds one."""
     response = get(got, "response") or got
     if status := dig(response, "status", str):
         fetch.status = status
@@ -61,7 +65,7 @@ def _observe_fetch(fetch: Fetch, got: Any) -> None:
 
 
 def observe(chat: Chat, got: Any) -> None:
-    """A Response, one event of its stream, or either of them as plain JSON."""
+    """Read a Response, one event of its stream, or either of them as plain JSON."""
     kind = dig(got, "type", str)
     if kind is None or kind == "response.create":
         _observe_whole(chat, got)
@@ -69,7 +73,7 @@ def observe(chat: Chat, got: Any) -> None:
         _observe_whole(chat, response)
     elif said := _SAID.get(kind):
         if isinstance(text := get(got, "delta"), str):
-            chat.draft.choice().say(text, said)  # type: ignore[arg-type]  # the table knows both words
+            chat.draft.choice().say(text, said)  # type: ignore[arg-type]  # the table holds nothing but part types
     elif kind in _ARGUMENTS:
         chat.draft.choice().call(dig(got, "output_index", int) or 0, None, None, dig(got, "delta", str))
     elif kind == "response.output_item.added":
@@ -95,7 +99,7 @@ _TOLD_IN_PIECES: Final = {"message", "reasoning", "function_call", "custom_tool_
 
 
 def _observe_whole(chat: Chat, response: Any) -> None:
-    """The response as it now stands: once it is finished, it is the whole truth."""
+    """Read a response in its present state; one that has ended replaces what was read of its events."""
     chat.response_id = dig(response, "id", str) or chat.response_id
     chat.response_model = dig(response, "model", str) or chat.response_model
     if tier := dig(response, "service_tier", str):
@@ -106,7 +110,7 @@ def _observe_whole(chat: Chat, response: Any) -> None:
     if status in {"completed", "incomplete", "failed", "cancelled"}:
         chat.draft = _drafted(items(response, "output"), status, response, kept=chat.draft.kept)
     elif status is not None:
-        chat.extra[sc.RESPONSE_STATUS] = status  # queued or in progress: an answer is yet to be fetched
+        chat.extra[sc.RESPONSE_STATUS] = status  # queued or in progress: the answer has to be fetched later
     if status is not None and status not in {"queued", "in_progress"}:
         chat.extra.pop(sc.RESPONSE_STATUS, None)
     if (error := get(response, "error")) is not None:
@@ -124,6 +128,7 @@ _OUTPUT_DETAILS: Final = {"in": "output_tokens_details", "reasoning_tokens": "re
 
 
 def _drafted(output: list[Any], status: str, response: Any, *, kept: bool) -> Draft:
+    """Return the output of an ended response as a draft, with its finish reason."""
     draft = Draft(kept=kept)
     choice = draft.choice()
     for item in output:
@@ -137,6 +142,7 @@ def _drafted(output: list[Any], status: str, response: Any, *, kept: bool) -> Dr
 
 
 def _add(choice: Choice, item: Any) -> None:
+    """Add an item of a response's output to *choice*."""
     kind = dig(item, "type", str)
     if kind == "message":
         for raw in items(item, "content"):
@@ -147,12 +153,12 @@ def _add(choice: Choice, item: Any) -> None:
 
 
 def parts_of(item: Any, kind: str) -> list[Part]:
-    """What an item other than a message says, whether it came out of a model or goes into one."""
+    """Return the message parts of an item that is no message, of a request's input or of a response's output."""
     id = dig(item, "call_id", str) or dig(item, "id", str)
     if kind in {"function_call", "custom_tool_call"}:
         arguments = dig(item, "arguments", str) or dig(item, "input", str)
         return [tool_call(dig(item, "name", str) or "", arguments, id)]
-    if kind.endswith("_output"):  # of a function, a custom tool, a computer, a shell: the caller has run it
+    if kind.endswith("_output"):  # of a tool that the caller has run: a function, a custom tool, a computer, a shell
         return [tool_call_response(_output(get(item, "output")), id)]
     if kind == "reasoning":
         texts = [dig(raw, "text", str) for raw in [*items(item, "content"), *items(item, "summary")]]
@@ -171,7 +177,7 @@ _BY_CALLER: Final = {  # built-in tools that the caller runs
     "shell_call": "shell",
     "apply_patch_call": "apply_patch",
 }
-_BY_SERVER: Final = {  # built-in tools that the provider runs: what it was asked, and what it gave
+_BY_SERVER: Final = {  # built-in tools that the provider runs -> name, fields of the call, fields of its result
     "web_search_call": ("web_search", ("action", "status"), ()),
     "file_search_call": ("file_search", ("queries", "status"), ("results",)),
     "code_interpreter_call": ("code_interpreter", ("code", "container_id", "status"), ("outputs",)),
@@ -184,6 +190,7 @@ _BY_SERVER: Final = {  # built-in tools that the provider runs: what it was aske
 
 
 def _by_server(item: Any, kind: str, id: str | None) -> list[Part]:
+    """Return the call of a tool that the provider has run, and its result; an item of an unknown type as it is."""
     if kind not in _BY_SERVER:
         raw = plain(item)
         return [
@@ -194,7 +201,7 @@ def _by_server(item: Any, kind: str, id: str | None) -> list[Part]:
     call["server_tool_call"] = {"type": kind, **_named(item, asked)}
     answer = _named(item, given)
     if isinstance(picture := answer.get("result"), str):
-        answer["result"] = {"base64_bytes": len(picture)}  # by its size: pictures are large
+        answer["result"] = {"base64_bytes": len(picture)}  # the size alone: pictures are large
     parts = [call]
     if answer:
         parts.append({"type": "server_tool_call_response", "server_tool_call_response": {"type": kind, **answer}})
@@ -205,6 +212,7 @@ def _by_server(item: Any, kind: str, id: str | None) -> list[Part]:
 
 
 def _named(item: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return those of the fields called *names* that *item* has, as plain data; arguments are parsed as JSON."""
     found = {name: get(item, name) for name in names}
     read = {
         name: [plain(one) for one in value] if isinstance(value, list) else plain(value)
@@ -217,7 +225,7 @@ def _named(item: Any, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _output(output: Any) -> Any:
-    """What a tool gave: text, or parts."""
+    """Return a tool's output: a list of text parts is joined, anything else becomes plain data."""
     if isinstance(output, list):
         texts = [dig(one, "text", str) for one in output]
         return "".join(texts) if all(isinstance(text, str) for text in texts) else [plain(one) for one in output]  # type: ignore[arg-type]  # all are text
@@ -225,12 +233,14 @@ def _output(output: Any) -> Any:
 
 
 def messages(given: Any) -> list[Message]:
+    """Read the input of a request: a text, or a list of messages and other items."""
     if isinstance(given, str):
         return [{"role": "user", "parts": [{"type": "text", "content": given}]}]
     return [message(item) for item in given] if isinstance(given, list) else []
 
 
 def message(item: Any) -> Message:
+    """Read an item of a request's input as a message."""
     kind, role, content = dig(item, "type", str), dig(item, "role", str), get(item, "content")
     if role is None or kind not in {None, "message"}:
         role = "tool" if (kind or "").endswith("_output") else "assistant"
