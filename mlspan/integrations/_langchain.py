@@ -1,7 +1,8 @@
-"""LangChain's callbacks, told inline, as spans: what the integrations of LangChain and LangGraph share.
+"""Callback handler that turns LangChain's runs into operations, for LangChain and LangGraph.
 
-One handler is added to every run by LangChain's own configure hook. A runnable's code runs in a copy of the context
-that LangChain makes for it; there, and only there, its span is current: nothing has to be detached.
+LangChain's configure hook adds the handler to every run, and calls it in the thread and task of the run. A runnable's
+code runs in a copy of the context that LangChain makes for it. Its span is made current in that copy alone
+(``_langchain_hook.py``), so that nothing has to be detached.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from . import _langgraph
 from ._hook import Hook
 from ._langgraph import edges, ledger, number
 
-parents: Final[dict[Any, Any]] = {}  # run -> the run above it, while it is open
+parents: Final[dict[Any, Any]] = {}  # open run -> the run above it
 HIDDEN: Final = "langsmith:hidden"
 _OWN_TAGS: Final = ("seq:step:", "graph:step:", "map:key:", "branch:", "condition:", "retry:", "langsmith:")
 _OWN_METADATA: Final = (
@@ -45,10 +46,10 @@ _starting = guard("starting a span")
 
 
 class Handler:
-    """The methods of a BaseCallbackHandler that we want; LangChain's class is mixed in when it is there."""
+    """The methods of LangChain's ``BaseCallbackHandler`` that are used; that class is mixed in once it is imported."""
 
-    run_inline = True  # in the thread and task of the run, before its code
-    ignore_llm = ignore_chat_model = ignore_chain = ignore_retriever = False  # each a property there
+    run_inline = True  # have asynchronous runs call us in their own thread and task, before their code
+    ignore_llm = ignore_chat_model = ignore_chain = ignore_retriever = False  # properties in LangChain's class
     hook: Hook
     now: Any = None
 
@@ -71,7 +72,7 @@ class Handler:
         name: str | None = None,
         **_more: Any,
     ) -> None:
-        try:  # a guard by hand: this is run for each run
+        try:  # not guard(): this runs for each run, and entering a context manager would cost more
             tags, metadata = tags or (), metadata or _NONE
             id, parent = number(run_id), number(parent_run_id)
             if HIDDEN in tags and parent is not None:
@@ -105,14 +106,14 @@ class Handler:
     def on_llm_start(self, _: Any, prompts: Any, *, run_id: Any, parent_run_id: Any = None, **more: Any) -> None:
         self._model(run_id, parent_run_id, more, prompts[:1], read.messages, sc.TEXT_COMPLETION)
 
-    def on_llm_new_token(self, token: Any, *, run_id: Any, **_: Any) -> None:  # noqa: ARG002  # it comes by name
+    def on_llm_new_token(self, token: Any, *, run_id: Any, **_: Any) -> None:  # noqa: ARG002  # passed by name
         id = number(run_id)
         live = ledger.get(id)
         if live is not None:
             if isinstance(live.record, Chat) and live.record.time_to_first_chunk is None:
                 live.first_chunk()
                 live.record.stream = True
-            ledger.leave(id)  # the request has been made: what follows is the caller's
+            ledger.leave(id)  # the request has been made, and the code that runs next is the caller's
 
     def on_llm_end(self, response: Any, *, run_id: Any, **_: Any) -> None:
         id = number(run_id)
@@ -178,6 +179,16 @@ class Handler:
         form: Callable[[Any], Any],
         operation: str | None = None,
     ) -> None:
+        """Start the operation of a call to a model, and make its span current.
+
+        Args:
+            run_id: the run's id.
+            parent: the id of the run above it.
+            more: LangChain's further arguments: metadata, tags, parameters of the request.
+            said: the messages or prompts.
+            form: turns them into the messages of the record.
+            operation: the operation's name, if it is not chat.
+        """
         with _starting:
             metadata, now = more.get("metadata") or {}, runtime()
             kept = now is not None and now.policy.capture
@@ -199,7 +210,18 @@ class Handler:
         form: Callable[[Any], Any],
         observe: Any = None,
     ) -> None:
-        """Start a run's span; what is *said* to it is recorded in the *form* that this gives it."""
+        """Start the operation of a run, unless it is not to be recorded.
+
+        Args:
+            id: the run's key.
+            parent: the key of the run above it.
+            record: what is known of the run.
+            tags: the run's tags; those of the user are recorded.
+            metadata: the run's metadata; those of the user are recorded.
+            said: the run's input.
+            form: turns the input into what is recorded.
+            observe: reads the run's result into the record.
+        """
         around = get_current()
         if not self.hook.records(around):
             return
@@ -217,11 +239,18 @@ class Handler:
             _langgraph.started(parent, live, metadata)
 
     def _close(self, id: Any, live: Live | None, said: Any = None, form: Callable[[Any], Any] | None = None) -> None:
-        """End a run's span, if it has one of its own; what is *said* by it is recorded in that *form*."""
-        try:  # likewise
+        """End the operation of a run, if it has one of its own, after recording its output.
+
+        Args:
+            id: the run's key.
+            live: the run's operation.
+            said: the run's output.
+            form: turns the output into what is recorded; None if the record has its output already.
+        """
+        try:  # not guard(), as above
             now = runtime()
             if form is not None and live is not None and now is not None and now.policy.capture:
-                live.record.output = form(said)  # type: ignore[attr-defined]  # every record but a model's has one
+                live.record.output = form(said)  # type: ignore[attr-defined]  # all records but a model call's have one
         except Exception as error:
             if not swallow("ending a span", error):
                 raise
@@ -231,13 +260,17 @@ class Handler:
         ledger.end(id)
 
     def _fail(self, run_id: Any, error: BaseException) -> None:
+        """End the operation of a run that has raised; LangGraph's control exceptions are no failure.
+
+        A root that fails ends the runs that it leaves open, as LangChain reports no end for them.
+        """
         id = number(run_id)
-        if any(cls.__name__ == "GraphBubbleUp" for cls in type(error).__mro__):  # how LangGraph steers: no error
+        if any(cls.__name__ == "GraphBubbleUp" for cls in type(error).__mro__):  # LangGraph's control flow
             if any(cls.__name__ == "GraphInterrupt" for cls in type(error).__mro__):
                 self._interrupt(id, error)
             self._close(id, ledger.own(id), _waits.pop(id, None), lambda waits: _waiting(None, waits))
             return
-        if parents.pop(id, None) is None:  # a root that fails or is left early takes along what it leaves open
+        if parents.pop(id, None) is None:
             for other in [one for one in list(parents) if _root(one) == id]:
                 parents.pop(other, None)
                 cancelled = error if isinstance(error, asyncio.CancelledError) else None
@@ -247,6 +280,7 @@ class Handler:
         ledger.end(id, error)
 
     def _interrupt(self, id: Any, error: BaseException) -> None:
+        """Mark a run and all runs above it as interrupted, and keep the values that the interrupt asks for."""
         waits = [getattr(one, "value", one) for one in (error.args[0] if error.args else ())]
         above = id
         while above is not None:
@@ -257,29 +291,30 @@ class Handler:
             above = parents.get(above)
 
 
-_waits: Final[dict[Any, Any]] = {}  # run -> what the interrupt inside of it asks, until the run ends
+_waits: Final[dict[Any, Any]] = {}  # open run -> the values that an interrupt inside of it asks for
 
 
 @lru_cache(maxsize=1000)
 def _users_tags(tags: tuple[str, ...]) -> tuple[str, ...]:
-    """Those that LangChain and LangGraph have not put there."""
+    """Return the tags that neither LangChain nor LangGraph has added."""
     return tuple(tag for tag in tags if not tag.startswith(_OWN_TAGS))
 
 
 @lru_cache(maxsize=1000)
 def _users(keys: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of a run's metadata that LangChain and LangGraph have not put there."""
+    """Return the keys of a run's metadata that neither LangChain nor LangGraph has added."""
     return tuple(key for key in keys if not key.startswith(_OWN_METADATA))
 
 
 def _waiting(outputs: Any, waits: Any) -> Any:
-    """What a run gives, and what it waits for, as LangGraph tells its caller."""
+    """Return a run's outputs with the pending interrupts under ``__interrupt__``, as LangGraph returns them."""
     if waits is None:
         return outputs
     return {**(outputs if isinstance(outputs, dict) else {}), "__interrupt__": waits}
 
 
 def _root(id: Any) -> Any:
+    """Return the topmost open run above *id*, or *id* itself."""
     while (above := parents.get(id)) is not None:
         id = above
     return id
@@ -287,14 +322,18 @@ def _root(id: Any) -> Any:
 
 @lru_cache(maxsize=1000)
 def _is_node(tags: tuple[str, ...]) -> bool:
+    """Return whether a run with these tags is a node of a graph."""
     return any(tag.startswith("graph:step:") for tag in tags)
 
 
 def _runnable(name: str, run_type: str | None, tags: Sequence[str], metadata: Mapping[str, Any]) -> Record:
-    """What a chain is: an agent or graph by what LangGraph says of it, else a step of its own kind."""
+    """Return the record of a runnable: a node, an agent or a workflow by its metadata, else a step.
+
+    The metadata are those that LangGraph and LangChain's ``create_agent`` add. *run_type* is the type of a step.
+    """
     thread, whose = metadata.get("thread_id"), metadata.get("ls_integration")
     conversation = str(thread) if thread is not None else None
-    unnamed = name == "LangGraph"  # the name of a class: the conventions want none then
+    unnamed = name == "LangGraph"  # the name of a class, in place of which the conventions want none
     if "langgraph_step" in metadata and _is_node(tuple(tags)):
         return Step(type="node", name=name, extra={"mlspan.langgraph.step": metadata.get("langgraph_step")})
     if whose == "langchain_create_agent" and (unnamed or metadata.get("lc_agent_name") == name):

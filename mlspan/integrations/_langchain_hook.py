@@ -1,4 +1,4 @@
-"""Where LangChain and LangGraph are hooked: the handler's way in, the contexts of runs, and embeddings."""
+"""Hook of LangChain and LangGraph: it adds the callback handler, and patches the contexts of runs and embeddings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ from ._patch import Undo, all_there, replace
 
 
 def _within(original: Callable[..., Any]) -> Callable[..., Any]:
-    """LangChain's own setting up of the context that a run's code gets, with the run's span current in it."""
+    """Wrap LangChain's ``_set_config_context``, so that a run's span is current in the context of the run's code.
+
+    The context is a copy that LangChain makes for the run, so nothing has to be detached. If LangChain has no such
+    function, spans that user code starts inside of a run stand below the caller's span instead.
+    """
 
     @functools.wraps(original)
     def set_config_context(config: Any, *rest: Any) -> Any:
@@ -38,23 +42,26 @@ def _within(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _restoring(original: Callable[..., Any]) -> Callable[..., Any]:
-    """An asynchronous call whose end is told in a task of its own, where nothing can be detached for the caller."""
+    """Wrap an asynchronous method, so that the caller's OpenTelemetry context is current again after the call.
+
+    LangChain reports the end of such a call in a task of its own, where nothing can be detached for the caller.
+    """
 
     @functools.wraps(original)
-    async def restoring(*args: Any, **kwargs: Any) -> Any:
+    async def call_and_restore(*args: Any, **kwargs: Any) -> Any:
         before = otel.get_current()
         try:
             return await original(*args, **kwargs)
         except asyncio.CancelledError as error:
             if otel.get_current() is not before and (run_id := ledger.here()) in ledger:
-                ledger.end(run_id, error)  # of a call that is cancelled, LangChain tells no end
+                ledger.end(run_id, error)  # LangChain reports no end of a call that is cancelled
                 parents.pop(run_id, None)
             raise
         finally:
             if otel.get_current() is not before:
                 otel.attach(before)
 
-    return restoring
+    return call_and_restore
 
 
 _PATCHES: Final = {
@@ -68,7 +75,7 @@ _PATCHES: Final = {
 
 
 def _embedding(call: Call) -> tuple[Embeddings, Observe[Embeddings]]:
-    """``embed_documents(texts)`` or ``embed_query(text)`` of any class: LangChain tells nothing of embeddings."""
+    """Begin the record of ``embed_documents(texts)`` or ``embed_query(text)``, for which LangChain has no callbacks."""
     owner = call.args[0]
     model = next((name for key in ("model", "model_name") if (name := dig(owner, key, str))), None)
     name = type(owner).__name__.removesuffix("Embeddings").lower() or "unknown"
@@ -79,17 +86,20 @@ def _embedding(call: Call) -> tuple[Embeddings, Observe[Embeddings]]:
 
 
 def _observe_vectors(record: Embeddings, vectors: Any) -> None:
+    """Read the number of dimensions of one vector or several."""
     one = vectors[0] if isinstance(vectors, list) and vectors and isinstance(vectors[0], list) else vectors
     record.dimensions = len(one) if isinstance(one, list) else None
 
 
 def _embeddings(hook: Hook) -> Undo:
+    """Trace the methods of all classes of embeddings."""
     open_ = functools.partial(hook.open, _embedding)
     names = ("embed_documents", "embed_query", "aembed_documents", "aembed_query")
     return watch_family("langchain_core.embeddings:Embeddings", dict.fromkeys(names, open_))
 
 
 def _install(hook: Hook) -> Undo:
+    """Add the callback handler to every run, and apply the patches."""
     callbacks = importlib.import_module("langchain_core.callbacks")
     context = importlib.import_module("langchain_core.tracers.context")
     strict = os.environ.get("MLSPAN_STRICT") == "1"
@@ -102,7 +112,7 @@ def _install(hook: Hook) -> Undo:
 
     def undo() -> None:
         unpatch()
-        if entry in context._configure_hooks:  # there is no public way back
+        if entry in context._configure_hooks:  # LangChain has no public way to unregister a hook
             context._configure_hooks.remove(entry)
 
     return undo
@@ -112,7 +122,10 @@ CORE: Final = Hook("langchain-core>=0.3.60,<2", "langchain_core", _install)
 
 
 class Shared(Hook):
-    """The face of one of the two: either turns on what both share, and the last to be turned off turns it off."""
+    """The hook of LangChain or of LangGraph, which share their patches.
+
+    Turning on either installs the patches of both. They are removed when both have been turned off.
+    """
 
     _asked: ClassVar[dict[str, Settings | None]] = {}
 
@@ -121,9 +134,11 @@ class Shared(Hook):
 
     @property
     def real(self) -> Hook:
+        """Return the hook that holds the patches of this library."""
         return CORE if self.module == CORE.module else _langgraph.HOOK
 
     def apply(self, settings: Settings | None) -> None:
+        """Turn the patches of both libraries on, or off unless the other face still wants them."""
         settings = self._allowed(settings)
         self._wanted, self.settings = settings is not None, settings or self.settings
         self._asked[self.module] = settings

@@ -1,4 +1,4 @@
-"""LangChain's messages, results and documents in the words of the conventions."""
+"""Readers of LangChain's messages, results and documents, which return records and message parts of the conventions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..tracing.messages import Draft, Message, Part, loads, tool_call, tool_call
 from ..tracing.records import Chat
 from ._parts import REASONS, part, tool
 
-PROVIDERS: Final = {  # LangChain's name -> the conventions'
+PROVIDERS: Final = {  # LangChain's name -> value of gen_ai.provider.name
     "azure": "azure.ai.openai",
     "amazon_bedrock": "aws.bedrock",
     "bedrock": "aws.bedrock",
@@ -27,13 +27,19 @@ _ROLES: Final = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistan
 
 
 def provider(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> str:
-    """The conventions' name, or LangChain's own, or the class that LangChain tells of."""
+    """Return the conventions' name of the provider, else LangChain's own, else ``unknown``."""
     name = metadata.get("ls_provider") or params.get("_type") or "unknown"
     return PROVIDERS.get(name, str(name))
 
 
 def chat(metadata: Mapping[str, Any], params: Mapping[str, Any], *, kept: bool) -> Chat:
-    """The record of a call to a model, as far as its start says."""
+    """Return the record of a call to a model, as it is known at its start.
+
+    Args:
+        metadata: the run's metadata, with LangChain's ``ls_`` entries.
+        params: the parameters of the request, as the integration package names them.
+        kept: whether content is recorded.
+    """
     model = metadata.get("ls_model_name") or params.get("model") or params.get("model_name")
     record = Chat(
         provider=provider(metadata, params),
@@ -60,7 +66,7 @@ def chat(metadata: Mapping[str, Any], params: Mapping[str, Any], *, kept: bool) 
 
 
 _FLOATS: Final = frozenset({"frequency_penalty", "presence_penalty", "temperature", "top_p"})
-_INTEGERS: Final = {  # the last that is there counts
+_INTEGERS: Final = {  # parameter -> field of the record; the last one that is set counts
     "max_completion_tokens": "max_tokens",
     "max_tokens": "max_tokens",
     "seed": "seed",
@@ -69,13 +75,14 @@ _INTEGERS: Final = {  # the last that is there counts
 
 
 def _tool(raw: Any) -> Any:
-    if isinstance(raw, Mapping) and "input_schema" in raw:  # as Anthropic has them
+    """Read the definition of a tool in OpenAI's format or Anthropic's."""
+    if isinstance(raw, Mapping) and "input_schema" in raw:  # Anthropic's
         return tool({"name": raw.get("name"), "description": raw.get("description"), "parameters": raw["input_schema"]})
     return tool(raw)
 
 
 def message(raw: Any) -> Message:
-    """One of LangChain's messages, or what stands for one in a state: a pair, a dict, a string."""
+    """Read one of LangChain's messages, or a dict or a text in place of one."""
     if isinstance(raw, str):
         return {"role": "user", "parts": [{"type": "text", "content": raw}]}
     known = fields(raw)
@@ -92,10 +99,12 @@ def message(raw: Any) -> Message:
 
 
 def messages(raw: Any) -> list[Message]:
+    """Read LangChain's messages."""
     return [message(one) for one in raw]
 
 
 def parts(raw: Any) -> list[Part]:
+    """Read the parts of a message: reasoning, text and media, and tool calls, valid or not."""
     known = fields(raw)
     content = known.get("content")
     found: list[Part] = []
@@ -114,7 +123,7 @@ def parts(raw: Any) -> list[Part]:
 
 
 def _is_said(block: Any) -> bool:
-    """Calls of tools stand among the blocks and beside them: once is enough."""
+    """Return whether a content block is read; tool calls are not, as the message lists them besides."""
     return not isinstance(block, dict) or block.get("type") not in {
         "tool_use",
         "function_call",
@@ -124,6 +133,7 @@ def _is_said(block: Any) -> bool:
 
 
 def _block(block: Any) -> Part:
+    """Read a content block of LangChain, Anthropic or OpenAI."""
     kind = get(block, "type")
     if kind in {"thinking", "reasoning"}:
         thought = dig(block, "thinking", str) or dig(block, "reasoning", str) or _summary(block)
@@ -140,10 +150,12 @@ def _block(block: Any) -> Part:
 
 
 def _summary(block: Any) -> str:
+    """Return the summary of a block of reasoning, one paragraph a line."""
     return "\n".join(dig(one, "text", str) or "" for one in items(block, "summary"))
 
 
 def _flat(content: Any) -> Any:
+    """Return a tool's answer: texts of a list joined, JSON parsed, anything else as it is."""
     if isinstance(content, list):
         texts = [one if isinstance(one, str) else dig(one, "text", str) for one in content]
         return "".join(one for one in texts if one is not None) if all(t is not None for t in texts) else content
@@ -151,7 +163,7 @@ def _flat(content: Any) -> Any:
 
 
 def observe(record: Chat, result: Any) -> None:
-    """An LLMResult: what came of one prompt, with the usage that LangChain has read from the provider."""
+    """Read an LLMResult: the answers to its first prompt, and the usage as LangChain has read it from the provider."""
     answer = fields(result)
     for index, generation in enumerate((items(answer, "generations") or [[]])[0]):
         known = fields(generation)
@@ -178,11 +190,13 @@ def observe(record: Chat, result: Any) -> None:
 
 
 def _text(generation: Any) -> list[Part]:
+    """Read the text of a generation that has no message."""
     said = text(fields(generation), "text")
     return [{"type": "text", "content": said}] if said else []
 
 
 def _first(want: type, *holders: Any, names: tuple[str, ...]) -> Any:
+    """Return the first value of type *want* under any of *names* in any of *holders*; None if there is none."""
     for holder in holders:
         for name in names if holder else ():
             if (found := dig(holder, name, want)) is not None:
@@ -191,6 +205,7 @@ def _first(want: type, *holders: Any, names: tuple[str, ...]) -> Any:
 
 
 def _count(record: Chat, usage: Any) -> None:
+    """Read the token counts of LangChain's ``UsageMetadata``."""
     known = fields(usage)
     for holder, table in _USAGE.items():
         if counts := fields(known.get(holder)) if holder else known:
@@ -199,7 +214,7 @@ def _count(record: Chat, usage: Any) -> None:
                     setattr(record, field, tokens)
 
 
-_USAGE: Final = {  # where in the usage -> name there -> field of the record
+_USAGE: Final = {  # field of the usage that holds the counts ("": itself) -> name of a count -> field of the record
     "": {"input_tokens": "input_tokens", "output_tokens": "output_tokens"},
     "input_token_details": {
         "cache_read": "cache_read_tokens",
@@ -211,14 +226,18 @@ _USAGE: Final = {  # where in the usage -> name there -> field of the record
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """What goes into or comes out of a runnable, as small plain data: messages and documents by what they say."""
+    """Return the input or output of a runnable as small plain data, for JSON.
+
+    Messages become OpenAI's dicts of role and content, documents their text and metadata, LangGraph's commands their
+    fields. Values nested deeper than 20 levels become text, and objects of other classes stay as they are.
+    """
     if type(value) in _SCALARS or isinstance(value, (str, int, float)):
         return value
     if depth > _DEEPEST:
         return str(value)
     if (form := _form(type(value))) is not None:  # type: ignore[arg-type]  # mypy: type[Any] is not hashable
         return form(value)
-    if isinstance(value, (dict, Mapping)):  # to ask Mapping takes several times as long
+    if isinstance(value, (dict, Mapping)):  # dict first, as a check against Mapping takes several times as long
         said = {}
         for key, one in value.items():
             plainly = type(one) in _SCALARS
@@ -230,7 +249,7 @@ def plain(value: Any, depth: int = 0) -> Any:
         return _said(value)
     if hasattr(value, "page_content"):
         return document(value)
-    messages = getattr(value, "messages", None)  # of a prompt
+    messages = getattr(value, "messages", None)  # a prompt has them
     if isinstance(messages, list):
         return [plain(one, depth + 1) for one in messages]
     if names := _STEERING.get(type(value).__name__):  # LangGraph's Command and Send
@@ -241,8 +260,10 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 @lru_cache(maxsize=1000)
 def _form(cls: type) -> Callable[[Any], Any] | None:
-    """What writes an object of LangChain's own class. Others are asked for what they have, one by one: of a pydantic
-    model, a field that it lacks takes longer to ask for than all the rest takes.
+    """Return the formatter for objects of one of LangChain's classes; None for any other class.
+
+    Knowing it by the class avoids probing each object: on a pydantic model, the lookup of an attribute that it lacks
+    takes longer than all the rest.
     """
     own = [base.__name__ for base in cls.__mro__ if base.__module__.startswith("langchain_core.")]
     return next((_FORMS[name] for name in own if name in _FORMS), None)
@@ -256,7 +277,7 @@ _DEEPEST: Final = 20
 
 
 def _messages(value: Any) -> Any:
-    """A state's messages may stand as pairs of role and text."""
+    """Simplify the messages of a state, some of which may be pairs of role and text."""
     if not isinstance(value, list):
         return plain(value)
     pairs = [one if isinstance(one, tuple) and len(one) == _PAIR else None for one in value]
@@ -270,7 +291,7 @@ _PAIR: Final = 2
 
 
 def state_keys(outputs: Any) -> list[str]:
-    """The keys of a graph's state that a node's answer changes."""
+    """Return the keys of a graph's state that a node's outputs change, sorted."""
     if type(outputs) is dict:
         return sorted(map(str, outputs))
     several = outputs if isinstance(outputs, list) else [outputs]
@@ -279,6 +300,7 @@ def state_keys(outputs: Any) -> list[str]:
 
 
 def _said(value: Any) -> dict[str, Any]:
+    """Return a message as OpenAI writes it, which viewers know how to show."""
     kind, known = value.type, fields(value)
     said: dict[str, Any] = {"role": _ROLES.get(kind, kind), "content": value.content}
     if calls := known.get("tool_calls"):
@@ -289,17 +311,21 @@ def _said(value: Any) -> dict[str, Any]:
 
 
 def _prompt(value: Any) -> list[Any]:
+    """Return the messages of a prompt value."""
     return [plain(one) for one in value.messages]
 
 
 def _called(call: Any) -> dict[str, Any]:
-    """As OpenAI writes calls: what viewers show as such."""
+    """Return a tool call as OpenAI writes it, which viewers know how to show."""
     function = {"name": call.get("name"), "arguments": to_json(call.get("args"))}
     return {"id": call.get("id"), "type": "function", "function": function}
 
 
 def document(value: Any) -> dict[str, Any]:
-    """A retrieved document; the score is where vector stores put it, among the metadata."""
+    """Return a retrieved document as a dict of id, score, content and metadata.
+
+    Vector stores put the score into the metadata. A document without one gets 1.0, as the conventions require a score.
+    """
     metadata = get(value, "metadata") or {}
     score = _first(float, metadata, names=("score", "relevance_score", "_score"))
     return {

@@ -116,7 +116,8 @@ def _begin_search(ask: Ask, store: str) -> tuple[Retrieval, Observe[Retrieval]]:
     return record, _observe_nothing
 
 
-def _observe_nothing(_record: Any, _got: Any) -> None: ...
+def _observe_nothing(_record: Any, _got: Any) -> None:
+    """Read nothing: all that a search returns is content."""
 
 
 def _observe_search(record: Retrieval, got: Any) -> None:
