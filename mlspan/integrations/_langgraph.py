@@ -1,8 +1,11 @@
-"""What LangGraph's callbacks do not say: which node led to which, what a run resumes, and its checkpoints.
+"""Graphs of LangGraph: links from node to node, links from a resumed run to the interrupted one, checkpoint events.
 
-The loop that drives a graph is watched where it commits what a task has written, and where it stores a checkpoint.
-The ids of the trace that a run was interrupted in stand in its checkpoint's metadata, so that the run that resumes
-it, in whatever process, carries a link to it.
+LangGraph's callbacks do not report these. So the loop that drives a graph, ``PregelLoop``, is patched where it takes
+its first step, where it commits the writes of a task, and where it stores a checkpoint. The ids of an interrupted run's
+span are put into the metadata of its checkpoint. The run that resumes it, in the same process or another, finds them
+there and links to it.
+
+If LangGraph lacks one of these private methods, links and events are missing; the spans are still recorded.
 """
 
 from __future__ import annotations
@@ -23,20 +26,22 @@ from ..tracing.records import Agent, Named, Step, Workflow
 from ._hook import Hook
 from ._patch import Undo, all_there, replace
 
-ledger: Final = Ledger()  # of LangChain's runs, graphs and nodes among them
+ledger: Final = Ledger()  # all open runs of LangChain, graphs and nodes included
 
 
 def number(run_id: Any) -> Any:
-    """What a run is known by here: of a UUID its number, as a UUID's own hash is Python code."""
+    """Return the key of a run: the UUID's integer, as the hash of a UUID is computed in slow Python code."""
     return getattr(run_id, "int", run_id)
 
 
-TRACE: Final = "mlspan_trace"  # in a checkpoint's metadata: trace id, span id, as in a traceparent
+TRACE: Final = "mlspan_trace"  # key in a checkpoint's metadata; its value is "<trace id>-<span id>" in hex
 _LOOP: Final = "langgraph.pregel._loop:PregelLoop"
 _LOOP_BEFORE_0_6: Final = "langgraph.pregel.loop:PregelLoop"
 
 
 class _Sender(NamedTuple):
+    """A task that a node has sent with ``Send``, and the span of the node that sent it."""
+
     path: str
     order: int
     target: str
@@ -44,16 +49,17 @@ class _Sender(NamedTuple):
 
 
 class _Edges:
-    """One run of a graph: who wrote to which channel, so that who is triggered by it can point back."""
+    """The channels of one graph run, with the spans that wrote to them, from which later nodes get their links."""
 
     def __init__(self) -> None:
-        self.tasks: dict[str, tuple[SpanContext, Any]] = {}  # task id -> its span, and its place in the graph
-        self._writers: dict[str, list[SpanContext]] = defaultdict(list)
-        self._read: set[str] = set()  # channels that have triggered somebody since they were written to
+        self.tasks: dict[str, tuple[SpanContext, Any]] = {}  # task id -> its span, and its path in the graph
+        self._writers: dict[str, list[SpanContext]] = defaultdict(list)  # by channel
+        self._read: set[str] = set()  # channels that have triggered a task since they were last written to
         self._sent: list[_Sender] = []
         self._sent_read = False
 
     def wrote(self, task_id: str, writes: Any) -> None:
+        """Note the *writes* of a task, pairs of channel and value."""
         if task_id not in self.tasks:
             return
         context, path = self.tasks[task_id]
@@ -70,7 +76,7 @@ class _Edges:
                 self._writers[channel].append(context)
 
     def triggered(self, triggers: Any, path: Any) -> list[SpanContext]:
-        """The spans of the nodes that led to a task with these triggers, at this place."""
+        """Return the spans of the nodes that led to a task, given its trigger channels and its path."""
         if isinstance(path, (tuple, list)) and path and path[0] == "__pregel_push" and len(path) > 1:
             self._sent_read = True
             sent = sorted(self._sent, key=lambda one: (one.path, one.order))
@@ -81,18 +87,24 @@ class _Edges:
 
 
 def _place(path: Any) -> str:
-    """Places sort as LangGraph sorts them."""
+    """Return a path as text that sorts in the order in which LangGraph sorts paths."""
     if isinstance(path, (tuple, list)):
         return "~" + ", ".join(_place(one) for one in path)
     return f"{path:010d}" if isinstance(path, int) else str(path)
 
 
 _looking: Final = guard("looking at a graph")
-edges: Final[dict[Any, _Edges]] = {}  # run of a graph, while it is open -> its edges
+edges: Final[dict[Any, _Edges]] = {}  # open run of a graph -> its edges
 
 
 def started(parent: Any, live: Live, metadata: Mapping[str, Any]) -> None:
-    """A node's run has started: link it to what triggered it."""
+    """Link a node's run, which has just started, to the nodes that triggered it.
+
+    Args:
+        parent: the key of the graph's run.
+        live: the operation of the node.
+        metadata: the metadata of the node's run, with LangGraph's ``langgraph_`` entries.
+    """
     if not edges or (known := edges.get(parent)) is None:
         return
     if type(live.record) is not Step or live.record.type != "node":
@@ -105,23 +117,25 @@ def started(parent: Any, live: Live, metadata: Mapping[str, Any]) -> None:
 
 
 def _run(loop: Any) -> Any:
+    """Return the key of the run that *loop* drives; None if it has none."""
     return number(getattr(getattr(loop, "manager", None), "run_id", None))
 
 
 def _beginning(original: Any) -> Any:
-    """The loop has read its checkpoint and goes about its first step."""
+    """Wrap ``PregelLoop._first``, which runs when the loop has read its checkpoint and takes its first step."""
 
     @functools.wraps(original)
-    def _first(loop: Any, *args: Any, **kwargs: Any) -> Any:
+    def first_step(loop: Any, *args: Any, **kwargs: Any) -> Any:
         run_id = _run(loop)
         if (live := ledger.own(run_id)) is not None:
             _begun(loop, run_id, live)
         return original(loop, *args, **kwargs)
 
-    return _first
+    return first_step
 
 
 def _begun(loop: Any, run_id: Any, live: Live) -> None:
+    """Make the run's record that of a graph, and link it to the interrupted run that it resumes, if any."""
     with _looking:
         edges[run_id] = _Edges()
         _be_graph(live, loop)
@@ -130,7 +144,7 @@ def _begun(loop: Any, run_id: Any, live: Live) -> None:
             thread = (get(get(loop, "config"), "configurable") or {}).get("thread_id")
             record.conversation = None if thread is None else str(thread)
         saved = loop.checkpoint_metadata
-        if saved.get("step", -2) > -2:  # what an empty checkpoint has
+        if saved.get("step", -2) > -2:  # the step of an empty checkpoint
             _event(live, "checkpoint.read", loop, saved)
             waiting = any(write[1] == "__interrupt__" for write in loop.checkpoint_pending_writes or ())
             if (waiting or loop.input is None) and (before := _context(saved.get(TRACE))) is not None:
@@ -138,7 +152,7 @@ def _begun(loop: Any, run_id: Any, live: Live) -> None:
 
 
 def _be_graph(live: Live, loop: Any) -> None:
-    """That a run is a graph or a prebuilt agent is known for sure only here."""
+    """Replace a run's record by that of an agent or a workflow, as only the loop knows for sure that it is a graph."""
     record = live.record
     if isinstance(record, Agent) or not isinstance(record, Named):
         return
@@ -150,8 +164,10 @@ def _be_graph(live: Live, loop: Any) -> None:
 
 
 def _is_prebuilt(nodes: Mapping[str, Any]) -> bool:
-    """Whether a node is a function of LangGraph's create_react_agent or LangChain's create_agent, 1.0 of which says no
-    more of itself.
+    """Return whether a graph is a prebuilt agent.
+
+    One of its nodes is then a function of LangGraph's ``create_react_agent`` or of LangChain's ``create_agent``, which
+    in 1.0 has no other mark.
     """
     for name in ("agent", "model"):
         if name not in nodes:
@@ -167,7 +183,7 @@ _PREBUILT: Final = ("create_react_agent", "create_agent")
 
 
 def _storing(original: Any) -> Any:
-    """The loop is about to store a checkpoint, if it has anywhere to store it: our ids go into its metadata."""
+    """Wrap ``PregelLoop._put_checkpoint``, to put our ids into the metadata of a checkpoint before it is stored."""
 
     @functools.wraps(original)
     def _put_checkpoint(loop: Any, metadata: Any, *more: Any, **kwargs: Any) -> Any:
@@ -179,6 +195,7 @@ def _storing(original: Any) -> Any:
 
 
 def _mark(loop: Any, metadata: Any) -> None:
+    """Put the ids of the run's span into a checkpoint's *metadata*, and note the checkpoint as an event."""
     if (live := ledger.own(_run(loop))) is not None:
         with _looking:
             context = live.span.get_span_context()
@@ -188,11 +205,13 @@ def _mark(loop: Any, metadata: Any) -> None:
 
 
 def _event(live: Live, name: str, loop: Any, metadata: Mapping[str, Any]) -> None:
-    told = {"step": metadata.get("step", get(loop, "step")), "source": metadata.get("source")}
-    live.span.add_event(name, {f"mlspan.langgraph.{key}": value for key, value in told.items() if value is not None})
+    """Add an event about a checkpoint to the run's span, with the step and the source of the checkpoint."""
+    found = {"step": metadata.get("step", get(loop, "step")), "source": metadata.get("source")}
+    live.span.add_event(name, {f"mlspan.langgraph.{key}": value for key, value in found.items() if value is not None})
 
 
 def _context(text: Any) -> SpanContext | None:
+    """Parse ``<trace id>-<span id>`` as it stands in a checkpoint's metadata; None if it is no such text."""
     try:
         trace_id, span_id = (int(part, 16) for part in text.split("-"))
     except (AttributeError, ValueError):
@@ -201,7 +220,7 @@ def _context(text: Any) -> SpanContext | None:
 
 
 def _writing(original: Any) -> Any:
-    """A task has written to channels, by which others are triggered."""
+    """Wrap ``PregelLoop.put_writes``, to note which channels a task has written to, as they trigger other tasks."""
 
     @functools.wraps(original)
     def put_writes(loop: Any, task_id: Any, writes: Any, *more: Any, **kwargs: Any) -> Any:
@@ -215,10 +234,11 @@ def _writing(original: Any) -> Any:
 
 
 def _install(_: Hook) -> Undo:
+    """Patch the loop at its path in this version of LangGraph."""
     patches = {"_first": _beginning, "_put_checkpoint": _storing, "put_writes": _writing}
     targets = [(f"{loop}.{name}", made) for loop in _LOOPS for name, made in patches.items()]
     return all_there((target, functools.partial(replace, target, made)) for target, made in targets)
 
 
 _LOOPS: Final = (_LOOP, _LOOP_BEFORE_0_6)
-HOOK: Final = Hook("langgraph>=0.6,<2", "langgraph.pregel", _install)  # langgraph itself is a namespace: no module
+HOOK: Final = Hook("langgraph>=0.6,<2", "langgraph.pregel", _install)  # langgraph itself is a namespace package

@@ -1,4 +1,4 @@
-"""An answer of a model as LlamaIndex gives it: whole, or as chunks each of which holds all that came before."""
+"""Answers of models as LlamaIndex returns them: whole, or as chunks each of which holds all text so far."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ._parts import REASONS
 
 
 class Heard(Draft):
-    """What has been heard of an answer; it is put into words once, at the end."""
+    """Draft of a model's answer that keeps the last chunk, and reads it once, when the span ends."""
 
     __slots__ = ("_calls", "_deltas", "_failed", "_last", "_reason", "_record", "_told")
 
@@ -20,11 +20,12 @@ class Heard(Draft):
         super().__init__(kept=kept)
         self._record, self._last, self._told = record, None, False
         self._deltas: list[str] = []
-        self._calls: dict[Any, Any] = {}  # id -> block: the Responses API gives each of them once
+        self._calls: dict[Any, Any] = {}  # id -> block of a tool call; the Responses API sends each block only once
         self._reason: str | None = None
         self._failed = False
 
     def hear(self, got: Any) -> None:
+        """Take a whole answer, or a chunk of one."""
         self._last = got
         if (delta := get(got, "delta")) and isinstance(delta, str):
             self._deltas.append(delta)
@@ -34,6 +35,7 @@ class Heard(Draft):
         self._reason = _reason(get(got, "raw")) or self._reason
 
     def fail(self) -> None:
+        """Note that the call has failed, so that an answer cut short gets no finish reason."""
         self._failed = True
 
     def messages(self) -> list[Message]:
@@ -45,6 +47,7 @@ class Heard(Draft):
         return super().finish_reasons()
 
     def _tell(self) -> None:
+        """Write the answer into the draft's only choice, the first time that this is called."""
         if self._told or self._last is None:
             return
         self._told = True
@@ -62,7 +65,7 @@ class Heard(Draft):
         texts = [one["content"] for one in found if one["type"] == "text"] if said is not None else []
         whole = "\n".join(texts) if said is not None else dig(self._last, "text", str) or ""
         pieces = "".join(self._deltas)
-        if answer := max(whole, pieces, key=len):  # chunks hold all that came before, or only what is new
+        if answer := max(whole, pieces, key=len):  # the last chunk holds the whole text, or only its own piece
             choice.say(answer)
         for one in calls:
             choice.add(one)
@@ -72,7 +75,7 @@ class Heard(Draft):
 
 @sees_errors
 def observe(record: Chat, got: Any) -> None:
-    """A ChatResponse, a CompletionResponse, or a chunk of one."""
+    """Read a ChatResponse, a CompletionResponse, or a chunk of one; note that a call has failed."""
     heard = record.draft
     if isinstance(got, BaseException):
         if isinstance(heard, Heard):
@@ -82,14 +85,14 @@ def observe(record: Chat, got: Any) -> None:
         heard.hear(got)
     raw = get(got, "raw")
     if raw is not None:
-        answer = get(raw, "response") or raw  # of the Responses API's last event
+        answer = get(raw, "response") or raw  # the Responses API's last event holds the response
         record.response_id = dig(answer, "id", str) or dig(raw, "message.id", str) or record.response_id
         named = dig(answer, "model", str) or dig(answer, "model_version", str) or dig(raw, "message.model", str)
         record.response_model = named or record.response_model
         for path in _USAGES:
             if (usage := _at(raw, path)) is not None:
                 count(record, usage)
-    if (usage := dig(got, "message.additional_kwargs.usage", dict)) is not None:  # of Anthropic's package
+    if (usage := dig(got, "message.additional_kwargs.usage", dict)) is not None:  # Anthropic's package puts it there
         count(record, usage)
     if record.input_tokens is None and (more := get(got, "additional_kwargs")):
         count(record, more)
@@ -99,14 +102,17 @@ _USAGES: Final = (("usage",), ("response", "usage"), ("message", "usage"), ("usa
 
 
 def _at(raw: Any, path: tuple[str, ...]) -> Any:
+    """Return the value at *path* in a provider's answer; None if there is none."""
     for name in path:
         raw = get(raw, name)
     return raw
 
 
 def count(record: Chat, usage: Any) -> None:
-    """Token counts in the words of whoever made them. What is billed as input includes what came from a cache, which
-    Anthropic and Bedrock count apart; what is billed as output includes thoughts, which Gemini counts apart.
+    """Read token counts under the names of any provider: OpenAI, Anthropic, Bedrock or Gemini.
+
+    The record's input tokens include cached ones, which Anthropic and Bedrock count separately. Its output tokens
+    include thoughts, which Gemini counts separately.
     """
     for path, field in _COUNTS.items():
         _take(record, field, dig(usage, path, int))
@@ -117,7 +123,10 @@ def count(record: Chat, usage: Any) -> None:
 
 
 def _take(record: Chat, field: str, tokens: int | None) -> None:
-    """The events of a stream each tell some of the counts, and of the others nothing or zero."""
+    """Set a token count, unless it is missing, or zero while the record has one.
+
+    Each event of a stream holds some of the counts, and leaves the others out or at zero.
+    """
     if tokens is not None and (tokens or getattr(record, field) is None):
         setattr(record, field, tokens)
 
@@ -149,7 +158,7 @@ _APART: Final = (
 
 
 def _reason(raw: Any) -> str | None:
-    """Why the model stopped, from whatever says it."""
+    """Return the finish reason of a provider's answer, in OpenAI's terms where there is one."""
     if raw is None:
         return None
     choices = items(raw, "choices")

@@ -1,4 +1,7 @@
-"""The building of indexes, which LlamaIndex's dispatcher tells nothing of but the embeddings: one operation each."""
+"""Index building: one operation for each index that is built or added to.
+
+LlamaIndex's dispatcher reports only the embeddings that are made for it.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ _METHODS: Final = ("build_index_from_nodes", "insert_nodes", "ainsert_nodes", "i
 
 
 def watch(hook: Hook) -> Undo:
-    """Watch what builds an index of whatever class, and what adds to one."""
+    """Trace the methods of all index classes that build an index or add to one."""
     on = [True]
     undone = (
         watch_family(_BASE, {name: functools.partial(_open, hook, name) for name in _METHODS}),
@@ -37,11 +40,12 @@ def watch(hook: Hook) -> Undo:
 
 
 def _of_class(hook: Hook, on: list[bool], original: Any) -> Any:
+    """Return a traced ``from_documents``, which is a class method."""
     return classmethod(watched(original.__func__, functools.partial(_open, hook, "from_documents"), on))
 
 
 def _open(hook: Hook, method: str, args: Any, kwargs: Any) -> Any:
-    """The Live of a build, unless it is part of one."""
+    """Start the operation of a build; return a no-op for one that is part of another build or of a pipeline."""
     above = around()
     if above is not None and above.kind in {"build", "pipeline"}:
         return NOTHING
@@ -53,6 +57,7 @@ def _open(hook: Hook, method: str, args: Any, kwargs: Any) -> Any:
 
 
 def _begin(method: str, call: Call) -> tuple[Step, Callable[[Any, Any], object]]:
+    """Begin the record of a build: the class of the index, and the names of its documents or nodes."""
     owner, *rest = call.args
     name = owner.__name__ if isinstance(owner, type) else type(owner).__name__
     record = Step(type="index", name=f"{'insert into' if 'insert' in method else 'build'} {name}")
@@ -64,12 +69,13 @@ def _begin(method: str, call: Call) -> tuple[Step, Callable[[Any, Any], object]]
 
 
 def _named(document: Any) -> str:
-    """A document by the name of its file, or by its id."""
+    """Return the file name of a document, or its id."""
     metadata = get(document, "metadata") or {}
     return str(metadata.get("file_name") or get(document, "id_") or "")
 
 
 def _observe(record: Step, got: Any) -> None:
+    """Read the number of nodes of an index."""
     struct = getattr(got, "index_struct", got)
     nodes = getattr(struct, "nodes_dict", None)
     if nodes is not None:

@@ -1,4 +1,4 @@
-"""LlamaIndex's messages, and the blocks that they are made of, in the words of the conventions."""
+"""Readers of LlamaIndex's messages and their blocks, which return message parts of the conventions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ROLES: Final = {"chatbot": "assistant", "function": "tool", "model": "assistant
 
 
 def message(raw: Any) -> Message:
-    """A ChatMessage, or the text of a prompt."""
+    """Read a ChatMessage, or the text of a prompt."""
     role = get(raw, "role")
     named = str(getattr(role, "value", role) or "user")
     known = _ROLES.get(named, named)
@@ -24,7 +24,10 @@ def message(raw: Any) -> Message:
 
 
 def parts(raw: Any) -> list[Part]:
-    """The parts of a ChatMessage; its calls of tools stand among its blocks, or where older clients put them."""
+    """Read the parts of a ChatMessage.
+
+    Tool calls are read from its blocks, and from ``additional_kwargs``, where older integration packages put them.
+    """
     found = [one for block in items(raw, "blocks") if (one := _part(block)) is not None]
     called = {one.get("id") for one in found if one["type"] == "tool_call"}
     for call in items(raw, "additional_kwargs.tool_calls"):
@@ -37,6 +40,7 @@ def parts(raw: Any) -> list[Part]:
 
 
 def _part(block: Any) -> Part | None:
+    """Read a block; None for one that is empty or marks a point for the cache."""
     kind = dig(block, "block_type", str)
     if kind == "text":
         return {"type": "text", "content": text} if (text := dig(block, "text", str)) else None
@@ -49,13 +53,14 @@ def _part(block: Any) -> Part | None:
     return None if kind == "cache" else {"type": kind or "unknown", "content": block}
 
 
-_MEDIA: Final = {"image": "image", "audio": "audio", "video": "video", "document": "data"}  # -> where the bytes are
+_MEDIA: Final = {"image": "image", "audio": "audio", "video": "video", "document": "data"}  # type -> field of the bytes
 
 
 def _media(kind: str, block: Any) -> Part:
+    """Read a block of media: its bytes in base64, its URL or its path."""
     mime = dig(block, f"{kind}_mimetype", str)
     data = get(block, _MEDIA[kind])
-    if isinstance(data, bytes):  # which are base64 already in all of them but documents that were read from a file
+    if isinstance(data, bytes):  # base64 already, unless it is a document that was read from a file
         text = data.decode("ascii", "ignore") if data.isascii() else base64.b64encode(data).decode()
         whole: Part = {"type": "blob", "modality": kind, "content": text}
         return {**whole, "mime_type": mime} if mime else whole  # type: ignore[return-value]  # mypy: of a blob
@@ -65,7 +70,7 @@ def _media(kind: str, block: Any) -> Part:
 
 
 def said(value: Any) -> dict[str, Any]:
-    """A message as OpenAI writes it: what viewers show as one."""
+    """Return a message as OpenAI writes it, which viewers know how to show."""
     told = message(value)
     texts = [str(one.get("content")) for one in told["parts"] if one["type"] == "text"]
     shown: dict[str, Any] = {"role": told["role"], "content": "\n".join(texts)}
@@ -78,5 +83,6 @@ def said(value: Any) -> dict[str, Any]:
 
 
 def _called(call: Any) -> dict[str, Any]:
+    """Return a tool call as OpenAI writes it; *call* is a message part."""
     function = {"name": call["name"], "arguments": to_json(call.get("arguments") or {})}
     return {"id": call.get("id") or "", "type": "function", "function": function}

@@ -1,4 +1,4 @@
-"""LlamaIndex's messages, answers, nodes and events in the words of the conventions."""
+"""Readers of LlamaIndex's models, requests, nodes and events, which return records and plain data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ._llama_answer import Heard, observe
 from ._llama_messages import message, said
 from ._parts import tool
 
-_PROVIDERS: Final = {  # the name of LlamaIndex's package -> the conventions'
+_PROVIDERS: Final = {  # name of LlamaIndex's package -> value of gen_ai.provider.name
     "azure_inference": "azure.ai.inference",
     "azure_openai": "azure.ai.openai",
     "bedrock": "aws.bedrock",
@@ -32,7 +32,10 @@ _FLOATS: Final = ("temperature", "top_p", "frequency_penalty", "presence_penalty
 
 
 def provider(owner: object) -> str:
-    """By the package that the class comes from: the user's own subclass of OpenAI's is OpenAI's still."""
+    """Return the provider of a model by the LlamaIndex package that its class, or a parent of it, comes from.
+
+    A model of the user's own is named after its class.
+    """
     for cls in type(owner).__mro__:
         package, _, rest = cls.__module__.removeprefix("llama_index.").partition(".")
         if package in {"llms", "embeddings", "multi_modal_llms"} and cls.__module__.startswith("llama_index."):
@@ -43,34 +46,44 @@ def provider(owner: object) -> str:
 
 
 def model(owner: Any) -> str | None:
+    """Return the name of a model; None if it has none."""
     for name in ("model", "model_name", "deployment_name"):
         if (found := dig(owner, name, str)) and found != "unknown":
             return found
-    with suppress(Exception):  # a property that looks the model up in a table, and fails where it is not in there
+    with suppress(Exception):  # the property looks the model up in a table, and raises if it is not in there
         found = dig(owner, "metadata.model_name", str)
         return found if found != "unknown" else None
     return None
 
 
 def _is_chat(owner: Any) -> bool:
+    """Return whether a model chats, rather than completes texts; True if it does not say."""
     with suppress(Exception):  # as above
         return owner.metadata.is_chat_model is True
     return True
 
 
 def _server(owner: Any) -> dict[str, Any]:
+    """Return the record's fields ``server_address`` and ``server_port``, as far as the model knows its URL."""
     url = dig(owner, "api_base", str) or dig(owner, "base_url", str) or dig(owner, "azure_endpoint", str)
     parts = urlsplit(url or "")
     if not parts.hostname:
         return {}
-    with suppress(ValueError):  # a port that is no number
+    with suppress(ValueError):  # the port is no number
         port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
         return {"server_address": parts.hostname, "server_port": port}
     return {"server_address": parts.hostname}
 
 
 def chat(owner: Any, method: str, arguments: Mapping[str, Any], *, kept: bool) -> tuple[Chat, Observe[Chat]]:
-    """A call of ``chat``, ``complete`` or one of their kin."""
+    """Begin the record of a call of ``chat``, ``complete`` or one of their asynchronous and streaming variants.
+
+    Args:
+        owner: the model.
+        method: the name of the method.
+        arguments: the arguments of the call by name.
+        kept: whether content is recorded.
+    """
     given = {**arguments, **(arguments.get("kwargs") or {})}
     messages = given.get("messages")
     is_chat = messages is not None or _is_chat(owner)
@@ -103,6 +116,7 @@ def chat(owner: Any, method: str, arguments: Mapping[str, Any], *, kept: bool) -
 
 
 def embeddings(owner: Any, arguments: Mapping[str, Any], *, kept: bool) -> tuple[Embeddings, Observe[Embeddings]]:
+    """Begin the record of a call of an embedding model."""
     record = Embeddings(provider=provider(owner), model=model(owner), outer=True, **_server(owner))
     if kept:
         record.input = next(
@@ -112,7 +126,10 @@ def embeddings(owner: Any, arguments: Mapping[str, Any], *, kept: bool) -> tuple
 
 
 def _observe_vectors(record: Embeddings, vectors: Any) -> None:
-    """One vector or several, of lists or arrays; a sparse one, which is a dict, has no dimension to tell."""
+    """Read the number of dimensions of one vector or several, lists or arrays.
+
+    A sparse vector is a dict, and has no number of dimensions.
+    """
     first = vectors[0] if isinstance(vectors, (list, tuple)) and vectors else None
     vector: Any = vectors if is_a(first, (int, float)) else first
     if hasattr(vector, "__len__") and not isinstance(vector, Mapping):
@@ -120,12 +137,15 @@ def _observe_vectors(record: Embeddings, vectors: Any) -> None:
 
 
 def query(raw: Any) -> Any:
-    """What a query, a QueryBundle or a message asks."""
+    """Return the text of a query, a QueryBundle or a message; any other object as plain data."""
     return raw if isinstance(raw, str) else dig(raw, "query_str", str) or dig(raw, "content", str) or plain(raw)
 
 
 def document(raw: Any) -> dict[str, Any]:
-    """A NodeWithScore, or a node: the scores of some retrievers are unknown."""
+    """Return a NodeWithScore or a node as a dict of id, score, content and metadata.
+
+    A node without a score gets 1.0, as the conventions require a score.
+    """
     node, score = get(raw, "node") or raw, get(raw, "score")
     content = getattr(node, "text", None)
     if content is None and callable(read := getattr(node, "get_content", None)):
@@ -139,11 +159,16 @@ def document(raw: Any) -> dict[str, Any]:
 
 
 def documents(raw: Any) -> list[dict[str, Any]]:
+    """Return a list of nodes as dicts; an empty list if *raw* is no list."""
     return [document(one) for one in raw] if isinstance(raw, list) else []
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """What goes into or comes out of a step, as small plain data: events by their fields, messages by what they say."""
+    """Return the input or output of a step as small plain data, for JSON.
+
+    Events become dicts of their fields, messages OpenAI's dicts of role and content, nodes dicts of text and metadata.
+    Values nested deeper than 20 levels become text, and objects of other classes stay as they are.
+    """
     if value is None or isinstance(value, (str, int, float)):
         return value
     if depth > _DEEPEST:
@@ -165,33 +190,37 @@ _DEEPEST: Final = 20
 
 
 def is_event(value: object) -> bool:
+    """Return whether *value* is an event of a workflow."""
     return any(cls.__name__ == "Event" and cls.__module__.startswith("workflows") for cls in type(value).__mro__)
 
 
-_UNTOLD: Final = frozenset({"ctx", "memory", "raw"})  # machinery
+_UNTOLD: Final = frozenset({"ctx", "memory", "raw"})  # fields of events that hold LlamaIndex's own objects
 
 
 def fields(event: Any, depth: int = 0) -> dict[str, Any]:
-    """The fields of an event, those that its class does not declare included."""
+    """Return the fields of an event as plain data, declared or not; empty ones and internal objects are left out."""
     own = {name: getattr(event, name, None) for name in type(event).model_fields if not name.startswith("_")}
     extra = getattr(event, "_data", None)
-    told = {**own, **(extra if isinstance(extra, dict) else {})}
-    if type(event).__name__ == "StopEvent" and "result" not in told:
-        told["result"] = getattr(event, "result", None)
-    return {k: plain(v, depth + 1) for k, v in told.items() if k not in _UNTOLD and v is not None and v != []}
+    found = {**own, **(extra if isinstance(extra, dict) else {})}
+    if type(event).__name__ == "StopEvent" and "result" not in found:
+        found["result"] = getattr(event, "result", None)
+    return {k: plain(v, depth + 1) for k, v in found.items() if k not in _UNTOLD and v is not None and v != []}
 
 
 def conversation(memory: Any) -> str | None:
-    """The id under which a memory keeps its messages, unless it is the one that all memories share."""
+    """Return the id under which a memory keeps its messages; None if it is LlamaIndex's default, which all share."""
     key = dig(memory, "session_id", str) or dig(memory, "chat_store_key", str)
     return key if key != "chat_history" else None
 
 
 def text(raw: Any) -> Any:
-    """The text of an answer, of whatever kind; never of a stream, which reading would use up."""
+    """Return the text of an answer of any class, or the answer as plain data.
+
+    Only strings are read: reading a stream would take its chunks from the caller.
+    """
     for path in ("response", "message.content", "content", "text"):
         if (found := dig(raw, path, str)) is not None:
             return found
-    if hasattr(answer := get(raw, "response"), "blocks"):  # of an agent
+    if hasattr(answer := get(raw, "response"), "blocks"):  # an agent's answer holds a message
         return dig(answer, "content", str)
     return loads(raw) if isinstance(raw, str) and raw[:1] in {"{", "["} else plain(raw)
