@@ -1,7 +1,8 @@
-"""LlamaIndex's dispatcher as spans: one span handler and one event handler at its root, told in the caller's context.
+"""Span handler and event handler of LlamaIndex's dispatcher, which turn its calls into operations.
 
-The dispatcher cannot watch a stream that a call returns, nor does it tell of the building of indexes: for those some
-methods are watched besides.
+They are added to the root dispatcher, and called in the thread and task of the traced code. The dispatcher does not
+report the end of a stream that a call returns, nor the building of indexes: for those, methods are patched
+(``_llama_streams.py``, ``_llama_build.py``).
 """
 
 from __future__ import annotations
@@ -28,15 +29,17 @@ from ._llama_kinds import Begun, Seen, around, surround
 from ._llama_workflow import ledger
 from ._patch import Undo, all_there, replace, tap
 
-failures: Final[list[BaseException]] = []  # what our own code raised under MLSPAN_STRICT=1: the dispatcher is silent
-_cancelled: Final[set[str]] = set()  # calls that have been cancelled, and have yet to be left
-_STEERING: Final = frozenset({"WaitingForEvent", "WorkflowDone"})  # exceptions by which workflows steer: no errors
-_ID_LENGTH: Final = 37  # of the id behind a call's name, and the dash before it
+failures: Final[list[BaseException]] = []  # errors of ours under MLSPAN_STRICT=1, which the dispatcher would hide
+_cancelled: Final[set[str]] = set()  # ids of calls that have been cancelled, and whose exit is still to be reported
+_STEERING: Final = frozenset({"WaitingForEvent", "WorkflowDone"})  # exceptions that control workflows: no failures
+_ID_LENGTH: Final = 37  # length of the dash and the UUID that follow a call's name
 
 
 def _guarded(method: Callable[..., None]) -> Callable[..., None]:
+    """Return *method* with a guard around it; errors that escape the guard are kept in ``handler_failures``."""
+
     @functools.wraps(method)
-    def guarded(*args: Any, **kwargs: Any) -> None:
+    def call_guarded(*args: Any, **kwargs: Any) -> None:
         try:
             with guard(f"LlamaIndex's {method.__name__}"):
                 method(*args, **kwargs)
@@ -44,13 +47,13 @@ def _guarded(method: Callable[..., None]) -> Callable[..., None]:
             failures.append(error)
             raise
 
-    return guarded
+    return call_guarded
 
 
 class Spans:
-    """The methods of a BaseSpanHandler that we want; LlamaIndex's class is mixed in when it is there."""
+    """The methods of LlamaIndex's ``BaseSpanHandler`` that are used; that class is mixed in once it is imported."""
 
-    hook: ClassVar[Any]  # None when turned off: what is open then has yet to be left
+    hook: ClassVar[Any]  # None when turned off; calls that are open then are still ended
 
     @_guarded
     def span_enter(self, id_: str, bound_args: Any, instance: Any = None, **_: Any) -> None:
@@ -63,7 +66,7 @@ class Spans:
         _enter(id_, name, Seen(instance, name.rpartition(".")[2], bound_args.arguments, now.policy.capture, around()))
 
     @_guarded
-    def span_exit(self, id_: str, bound_args: Any, instance: Any = None, result: Any = None, **_: Any) -> None:  # noqa: ARG002  # they come by name
+    def span_exit(self, id_: str, bound_args: Any, instance: Any = None, result: Any = None, **_: Any) -> None:  # noqa: ARG002  # passed by name
         if id_ in _cancelled:
             _cancelled.discard(id_)
             workflow.left(id_)
@@ -92,7 +95,10 @@ class Spans:
 
 
 def _enter(id: str, name: str, seen: Seen) -> None:
-    """Start what a call is, if it is an operation. A step of an agent is none: it goes on under its agent's turn."""
+    """Start the operation of a call, if it is one.
+
+    A step of an agent that is machinery has none: the operations inside of it stand below the agent's turn.
+    """
     run = workflow.runs.get(seen.around.live) if seen.around is not None else None
     if run is not None and seen.method in run.steps and (seen.owner is None or seen.owner is run.owner):
         turn = workflow.take_turn(seen, run)
@@ -106,7 +112,7 @@ def _enter(id: str, name: str, seen: Seen) -> None:
     if kind == "workflow":
         if "init_state" in seen.arguments:
             _start(id, workflow.begin_run(seen), kind, seen)
-        else:  # whose end is told elsewhere than its start, if at all
+        else:  # older versions report the end of a run elsewhere than its start, or not at all
             tell_once("mlspan: the workflows of llama-index-workflows before 2.16 are not traced, only what they call")
     elif kind in kinds.KINDS:
         if (begun := kinds.begin(kind, seen)) is not None:
@@ -115,10 +121,11 @@ def _enter(id: str, name: str, seen: Seen) -> None:
         _start(id, kinds.custom(seen, name), kind, seen)
 
 
-_FUNCTIONS: Final = ("run_jobs", "asyncio_")  # LlamaIndex's own, among those of no class
+_FUNCTIONS: Final = ("run_jobs", "asyncio_")  # starts of the names of LlamaIndex's own functions
 
 
 def _start(id: str, begun: Begun, kind: str, seen: Seen, turn: Any = None) -> None:
+    """Start the operation of a call, and make its span current; *turn* is the key of the agent's turn above it."""
     record, observe = begun
     live = ledger.start(id, record, observe, parent=turn)
     if live is None:
@@ -131,11 +138,12 @@ def _start(id: str, begun: Begun, kind: str, seen: Seen, turn: Any = None) -> No
 
 
 def _end(id: str, error: BaseException | None = None) -> None:
+    """End the operation of a call, if it has one, and the run of a workflow that it stands for."""
     ledger.end(id, workflow.ended(ledger.get(id) if id in ledger else None, error))
 
 
 class Events:
-    """The method of a BaseEventHandler."""
+    """The method of LlamaIndex's ``BaseEventHandler``; that class is mixed in once it is imported."""
 
     @_guarded
     def handle(self, event: Any, **_: Any) -> None:
@@ -144,22 +152,23 @@ class Events:
 
 
 def _reranks(event: Any) -> None:
-    """A postprocessor says that it is a reranker."""
+    """Mark a postprocessor as a reranker, with its model and the number of nodes that it keeps."""
     above = around()
     if above is not None and isinstance(record := above.live.record, Step) and above.kind == "postprocessor":
         record.type = "reranker"
-        told = {sc.REQUEST_MODEL: dig(event, "model_name", str), "mlspan.llama_index.top_n": dig(event, "top_n", int)}
-        record.extra.update({key: one for key, one in told.items() if one is not None})
+        found = {sc.REQUEST_MODEL: dig(event, "model_name", str), "mlspan.llama_index.top_n": dig(event, "top_n", int)}
+        record.extra.update({key: one for key, one in found.items() if one is not None})
 
 
 def _is_said(event: Any) -> None:
-    """A piece of a chat engine's answer; before 0.14.17 the answer itself is empty until it is read."""
+    """Read a piece of a chat engine's answer; before 0.14.17, the answer itself is empty until the caller reads it."""
     above = around()
     if above is not None and above.kind == "chat_engine" and isinstance(above.live.record, Step):
         kinds.observe_answer(above.live.record, event.delta)
 
 
 def _is_cancelled(event: Any) -> None:
+    """Note that a call has been cancelled; its exit is reported next."""
     if event.span_id in ledger or event.span_id in workflow.steps:
         _cancelled.add(event.span_id)
 
@@ -172,7 +181,7 @@ _EVENTS: Final[dict[str, Callable[[Any], None]]] = {
 
 
 def _waits(args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
-    """A step, or the tool that it calls, stops to wait for an event, which it will be run again with."""
+    """Note that a step, or the tool it calls, waits for an event; LlamaIndex runs it again once the event comes."""
     above = around()
     waiter = (*args[1:], *kwargs.values())[0]
     if above is not None and above.kind in {"step", "tool"}:
@@ -180,26 +189,29 @@ def _waits(args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
 
 
 def _carrying(original: Any) -> Any:
-    """What runs a tool that is no coroutine in a thread: before 0.14.22 it left the current span behind."""
+    """Wrap ``sync_to_async``, which runs a plain function as a tool in a thread, to keep the current span there.
+
+    Versions before 0.14.22 start the thread without the caller's context.
+    """
 
     @functools.wraps(original)
     def sync_to_async(fn: Any) -> Any:
-        async def carried(*args: Any, **kwargs: Any) -> Any:
+        async def run_in_context(*args: Any, **kwargs: Any) -> Any:
             return await original(functools.partial(copy_context().run, fn))(*args, **kwargs)
 
-        return carried
+        return run_in_context
 
     return sync_to_async
 
 
 def install(hook: Hook) -> Undo:
-    """Put our handlers at the root of the dispatchers, and watch what those do not tell of."""
+    """Add the handlers to the root dispatcher, and patch the methods for streams, indexes, waiting and threads."""
     core = importlib.import_module("llama_index.core.instrumentation")
     handlers = importlib.import_module("llama_index.core.instrumentation.span_handlers")
     events = importlib.import_module("llama_index.core.instrumentation.event_handlers")
     root = core.get_dispatcher()
     kind: Any = type("MlspanSpans", (Spans, handlers.BaseSpanHandler), {})
-    kind.hook = hook  # pydantic would take it for a field of the class
+    kind.hook = hook  # set afterwards, as pydantic would make a field of it
     spans = kind()
     heard: Any = type("MlspanEvents", (Events, events.BaseEventHandler), {})()
     root.add_span_handler(spans)
@@ -218,7 +230,7 @@ def install(hook: Hook) -> Undo:
     def undo() -> None:
         unpatch()
         kind.hook = None
-        if len(ledger):  # turned off in the middle of a call, which is to be left as it was entered
+        if len(ledger):  # turned off in the middle of a call: the handlers stay, so that its end is still reported
             return
         root.span_handlers = [one for one in root.span_handlers if one is not spans]
         root.event_handlers = [one for one in root.event_handlers if one is not heard]

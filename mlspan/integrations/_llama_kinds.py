@@ -1,7 +1,7 @@
-"""Which calls that LlamaIndex tells of are operations, and what their records say at the start and the end.
+"""Operations of LlamaIndex: the calls its dispatcher reports that become spans, and the record of each.
 
-LlamaIndex tells of some calls two or three times (``retrieve`` and ``_retrieve``), and of much that is its own business
-(splitters, parsers, templates). What is no operation has no span: what it calls stands below the operation around it.
+The dispatcher reports some calls two or three times (``retrieve`` and ``_retrieve``), and many that are of no interest
+(splitters, parsers, templates). Such a call has no span: the operations inside of it stand below the one around it.
 """
 
 from __future__ import annotations
@@ -21,41 +21,61 @@ from . import _llama_read as read
 
 
 class Around(NamedTuple):
-    """The operation whose code the caller is inside of."""
+    """The call whose code is running, as the context holds it.
+
+    Attributes:
+        call_type: a key of ``CALL_TYPES``, or ``workflow``, ``agent``, ``step`` or ``build``.
+        owner_id: the ``id()`` of the object that it was called on.
+        name: the name of a tool or an agent.
+        operation: the operation of the call.
+    """
 
     kind: str
-    owner: int  # the id() of the object that it was called on
+    owner: int
     name: str | None
     live: Live
 
 
 class Seen(NamedTuple):
-    """A call that LlamaIndex tells of."""
+    """A call that LlamaIndex's dispatcher reports.
 
-    owner: Any  # the object that it is called on
+    Attributes:
+        owner: the object that it is called on; None for a function.
+        method: the name of the method or function.
+        arguments: the arguments by name.
+        capture_content: whether messages and other content are recorded.
+        enclosing: the call inside of which it is made.
+    """
+
+    owner: Any
     method: str
     arguments: Mapping[str, Any]
-    kept: bool  # whether what is said is recorded
+    kept: bool
     around: Around | None
 
 
-Begun = tuple[Record, "Observe[Any] | None"]
+Begun = tuple[Record, "Observe[Any] | None"]  # the record of a call, and the function that reads its result
 
 _AROUND: Final = otel.create_key("mlspan-llama-index")
 
 
 def around() -> Around | None:
+    """Return the call whose code is running; None outside of any."""
     found = otel.get_value(_AROUND)
     return found if isinstance(found, Around) else None
 
 
 def surround(live: Live, kind: str, owner: object, name: str | None = None) -> None:
-    """Have what runs inside of *live* know what it is inside of."""
+    """Put a call into the context of its operation, where the calls inside of it find it."""
     live.context = otel.set_value(_AROUND, Around(kind, id(owner), name, live), live.context)
 
 
 def begin(kind: str, seen: Seen) -> Begun | None:
-    """The record of an operation; None for a call that is part of the one around it, or LlamaIndex's own business."""
+    """Begin the record of a call; None if it has no span of its own.
+
+    That is so for a method that is not listed in ``CALL_TYPES``, for a call inside another call of the same object, and
+    where the type's own function returns None.
+    """
     methods, open_ = KINDS[kind]
     if methods and seen.method not in methods:
         return None
@@ -66,22 +86,26 @@ def begin(kind: str, seen: Seen) -> Begun | None:
 
 
 def _model(seen: Seen) -> Begun | None:
-    if type(seen.owner).__name__ == "StructuredLLM":  # which asks another for structure
+    """Begin a call of a model; a StructuredLLM is none, as it calls another model."""
+    if type(seen.owner).__name__ == "StructuredLLM":
         return None
     return read.chat(seen.owner, seen.method, seen.arguments, kept=seen.kept)
 
 
 def _predicting(seen: Seen) -> Begun:
+    """Begin a structured prediction of a model."""
     return _structured(seen, get(seen.arguments, "output_cls"))
 
 
 def _program(seen: Seen) -> Begun | None:
+    """Begin a structured prediction of a program, unless it is part of an answer or of another prediction."""
     if seen.around is not None and seen.around.kind in _ANSWERING | _STRUCTURING:
         return None
     return _structured(seen, get(seen.owner, "output_cls"))
 
 
 def _structured(seen: Seen, wanted: Any) -> Begun:
+    """Return the record of a structured prediction; *wanted* is the class of its result."""
     record = Step(type="parser", name=f"structured_predict {getattr(wanted, '__name__', '')}".strip())
     if seen.kept:
         given = seen.arguments.get("prompt_args") or seen.arguments.get("kwds") or seen.arguments.get("kwargs")
@@ -90,10 +114,12 @@ def _structured(seen: Seen, wanted: Any) -> Begun:
 
 
 def _embedding(seen: Seen) -> Begun | None:
+    """Begin a call of an embedding model; ``__call__`` is none, as it embeds nodes by the other methods."""
     return read.embeddings(seen.owner, seen.arguments, kept=seen.kept) if seen.method != "__call__" else None
 
 
 def _retriever(seen: Seen) -> Begun:
+    """Begin a retrieval."""
     record = Retrieval(source=type(seen.owner).__name__)
     top_k = dig(seen.owner, "similarity_top_k", int) or dig(seen.owner, "_similarity_top_k", int)
     record.top_k = top_k
@@ -106,10 +132,12 @@ def _retriever(seen: Seen) -> Begun:
 
 
 def _query(seen: Seen) -> Begun:
+    """Begin a query of a query engine."""
     return _answering(seen, read.query(next(iter(seen.arguments.values()), None)) if seen.kept else None)
 
 
 def _chat_engine(seen: Seen) -> Begun:
+    """Begin a message to a chat engine, with the conversation's id and the chat so far."""
     begun = _answering(seen, None)
     memory = getattr(seen.owner, "_memory", None) or getattr(seen.owner, "memory", None)
     if conversation := read.conversation(memory):
@@ -122,6 +150,7 @@ def _chat_engine(seen: Seen) -> Begun:
 
 
 def _synthesizer(seen: Seen) -> Begun | None:
+    """Begin a call of a response synthesizer, unless it is part of an engine's answer."""
     if seen.around is not None and seen.around.kind in _ANSWERING:
         return None
     asked = seen.arguments.get("query") or seen.arguments.get("query_str")
@@ -129,11 +158,12 @@ def _synthesizer(seen: Seen) -> Begun | None:
 
 
 def _answering(seen: Seen, asked: Any) -> Begun:
+    """Return the record of an engine or synthesizer that answers *asked*."""
     return Step(type="chain", name=type(seen.owner).__name__, input=asked), observe_answer
 
 
 def observe_answer(record: Named, got: Any) -> None:
-    """A whole answer, or a piece of its text."""
+    """Read a whole answer, or a piece of its text."""
     if not isinstance(record.output, Pieces):
         record.output = read.text(got)
     elif piece := got if isinstance(got, str) else dig(got, "delta", str):
@@ -141,6 +171,7 @@ def observe_answer(record: Named, got: Any) -> None:
 
 
 def _postprocessor(seen: Seen) -> Begun:
+    """Begin a call of a node postprocessor; a reranker is known by its class's name or by its event."""
     name = type(seen.owner).__name__
     record = Step(type="reranker" if "rerank" in name.lower() else "postprocessor", name=name)
     if seen.kept:
@@ -150,14 +181,15 @@ def _postprocessor(seen: Seen) -> Begun:
 
 
 def _tool(seen: Seen) -> Begun | None:
-    told = get(seen.owner, "metadata")
-    name = dig(told, "name", str) or type(seen.owner).__name__
+    """Begin a call of a tool, unless it is the same call as the one around it, or the schema of a prediction."""
+    metadata = get(seen.owner, "metadata")
+    name = dig(metadata, "name", str) or type(seen.owner).__name__
     above = seen.around
-    description = dig(told, "description", str)
+    description = dig(metadata, "description", str)
     if above is not None and above.kind in _STRUCTURING:
-        return None  # the schema of a structured prediction, which stands as a tool
+        return None
     if above is not None and above.kind == "tool" and above.name == name:
-        if isinstance(above.live.record, Tool):  # an adapter's, or an agent's that has said what else there is to say
+        if isinstance(above.live.record, Tool):  # an adapter's or an agent's, which lacks nothing but the description
             above.live.record.description = description
         return None
     record = Tool(name=name, type="function", description=description)
@@ -168,7 +200,7 @@ def _tool(seen: Seen) -> Begun | None:
 
 
 def observe_tool(record: Tool, got: Any) -> None:
-    """A ToolOutput, which may say that the tool has failed."""
+    """Read a ToolOutput, and whether the tool has failed."""
     said = dig(got, "content", str)
     record.output = said if said is not None else read.plain(got)
     if get(got, "is_error") is True:
@@ -178,6 +210,7 @@ def observe_tool(record: Tool, got: Any) -> None:
 
 
 def _extractor(seen: Seen) -> Begun:
+    """Begin a call of a metadata extractor."""
     record = Step(type="extractor", name=type(seen.owner).__name__)
     if seen.kept:
         record.input = {"nodes": len(seen.arguments.get("nodes") or ())}
@@ -185,6 +218,7 @@ def _extractor(seen: Seen) -> Begun:
 
 
 def _pipeline(seen: Seen) -> Begun:
+    """Begin a run of an ingestion pipeline."""
     record = Step(type="index", name=type(seen.owner).__name__)
     if seen.kept:
         given = seen.arguments.get("documents") or seen.arguments.get("nodes") or ()
@@ -193,19 +227,22 @@ def _pipeline(seen: Seen) -> Begun:
 
 
 def _observe_count(record: Step, got: Any) -> None:
+    """Read the number of nodes."""
     record.output = {"nodes": len(got)} if hasattr(got, "__len__") else None
 
 
 def _observe_documents(record: Any, got: Any) -> None:
+    """Read a list of nodes."""
     record.output = read.documents(got)
 
 
 def _observe_value(record: Named, got: Any) -> None:
+    """Read a result as plain data."""
     record.output = read.plain(got)
 
 
 def custom(seen: Seen, name: str) -> Begun:
-    """A function or method of the user's own that carries LlamaIndex's decorator."""
+    """Begin a call of a user's function or method that has LlamaIndex's decorator."""
     record = Step(name=name.rpartition("<locals>.")[2])
     if seen.kept:
         record.input = read.plain({key: one for key, one in seen.arguments.items() if key != "self"})
@@ -217,8 +254,9 @@ STRUCTURED: Final = frozenset(
     {"structured_predict", "astructured_predict", "stream_structured_predict", "astream_structured_predict"}
 )
 _STRUCTURING: Final = frozenset({"structured", "program"})
-_ANSWERING: Final = frozenset({"query", "chat_engine", "synthesizer"})  # whose parts are told by what they call
-KINDS: Final[dict[str, tuple[frozenset[str], Callable[[Seen], Begun | None]]]] = {  # the methods, or none for all
+_ANSWERING: Final = frozenset({"query", "chat_engine", "synthesizer"})  # synthesizers and programs inside have no span
+# Type of call -> its methods (an empty set for all), and the function that begins the record.
+KINDS: Final[dict[str, tuple[frozenset[str], Callable[[Seen], Begun | None]]]] = {
     "llm": (frozenset({"chat", "achat", "complete", "acomplete"}) | STREAMS, _model),
     "structured": (STRUCTURED, _predicting),
     "embedding": (frozenset(), _embedding),
@@ -232,7 +270,7 @@ KINDS: Final[dict[str, tuple[frozenset[str], Callable[[Seen], Begun | None]]]] =
     "extractor": (frozenset(), _extractor),
     "pipeline": (frozenset({"run", "arun"}), _pipeline),
 }
-_BASES: Final = {  # LlamaIndex's class -> the kind of what inherits from it
+_BASES: Final = {  # LlamaIndex's base class -> type of the calls of its subclasses
     "BaseLLM": "llm",
     "MultiModalLLM": "llm",
     "BaseEmbedding": "embedding",
@@ -253,12 +291,16 @@ _known: Final[WeakKeyDictionary[type, str]] = WeakKeyDictionary()
 
 
 def kind_of(owner: object, method: str) -> str:
-    """What a call is, by what its owner inherits from: "own" of other classes of LlamaIndex's, "" of users'."""
+    """Return the type of a call by the classes that its owner inherits from.
+
+    ``own`` stands for other classes of LlamaIndex, and an empty text for functions and classes of the user.
+    """
     kind = _kind(type(owner)) if owner is not None else ""
     return "structured" if kind == "llm" and method in STRUCTURED else kind
 
 
 def _kind(cls: type) -> str:
+    """Return the type of calls of objects of *cls*, as in :func:`find_call_type`."""
     found = _known.get(cls)
     if found is None:
         theirs = [one for one in cls.__mro__ if one.__module__.startswith(("llama_index", "workflows"))]

@@ -1,8 +1,8 @@
-"""Streams that LlamaIndex's calls return: each ends its span however it ends.
+"""Streams that LlamaIndex's calls return, wrapped so that the end of the stream ends the call's operation.
 
-Of the models' the dispatcher tells no end that could be relied on, and they make their request with the first read,
-outside of the call: the methods that return them are watched, and every read is inside of the call's span. The streams
-of queries and chat engines lie in the answer, where they are put back watched.
+A model's stream makes its request with the first read, after the call has returned, and the dispatcher does not report
+its end reliably. So the methods that return such streams are patched to return a wrapper, and the call's span is
+current during every read. The streams of query and chat engines are fields of an answer, and are replaced there.
 """
 
 from __future__ import annotations
@@ -24,19 +24,25 @@ from ._llama_kinds import STREAMS, STRUCTURED, kind_of
 from ._llama_workflow import ledger
 from ._patch import Undo
 
-_unwatched: Final[dict[int, Live]] = {}  # id() of a stream -> its Live, from the call's end until the caller has it
-_writing: Final[dict[int, Live]] = {}  # id() of a chat engine's answer -> its Live, while a thread or task reads it
+_unwatched: Final[dict[int, Live]] = {}  # id() of a stream -> its operation, from the call's end until it is wrapped
+_writing: Final[dict[int, Live]] = {}  # id() of a chat engine's answer -> its operation, while LlamaIndex reads it
 
 
 def returned(run: str, owner: object, result: Any) -> bool:
-    """Whether *result* is a stream, or holds one, that will end the operation."""
+    """Leave the end of a call's operation to the stream that it returns; return False if it returns none.
+
+    Args:
+        run: the id of the call.
+        owner: the object that it was called on.
+        result: the result, which may be a stream or hold one.
+    """
     if inspect.isgenerator(result) or inspect.isasyncgen(result):
         live = ledger.release(run)
         if live is None:
             return True
         if isinstance(live.record, Chat) or kind_of(owner, "") == "llm":
             _unwatched[id(result)] = live
-        else:  # of a function of the user's: it is over when nobody holds it any more
+        else:  # a user's function, whose generator is not wrapped: its operation ends when the generator is freed
             weakref.finalize(result, drop, live).atexit = False
         return True
     name = type(result).__name__
@@ -47,11 +53,12 @@ def returned(run: str, owner: object, result: Any) -> bool:
 
 
 def _watched(value: Any, live: Live) -> Any:
+    """Return a wrapper of a stream that ends the operation, and has its span current during every read."""
     return (AsyncStream if hasattr(value, "__anext__") else Stream)(value, live, live.context)
 
 
 def _watch_inside(run: str, result: Any, name: str) -> None:
-    """Put the stream at *name* of *result* back, watched."""
+    """Replace the stream in field *name* of *result* by a wrapper, which ends the operation of the call."""
     if (live := ledger.release(run)) is not None:
         if isinstance(live.record, Named):
             live.record.output = Pieces()
@@ -59,11 +66,14 @@ def _watch_inside(run: str, result: Any, name: str) -> None:
 
 
 def _chat(run: str, result: Any) -> bool:
-    """A chat engine's answer is read by a thread or a task of LlamaIndex's, which writes it to the memory."""
+    """Leave the end of the operation to a chat engine's streaming answer; return False if it holds no stream.
+
+    An answer that LlamaIndex writes to its memory is read by a thread or task of LlamaIndex, whose end is reported.
+    """
     if result.is_writing_to_memory:
         if (live := ledger.release(run)) is not None:
             _writing[id(result)] = live
-            if result.is_done or result.exception is not None:  # it was quicker
+            if result.is_done or result.exception is not None:  # the thread or task has ended already
                 written(result, result.exception)
         return True
     for name in ("chat_stream", "achat_stream"):
@@ -74,7 +84,7 @@ def _chat(run: str, result: Any) -> bool:
 
 
 def written(answer: Any, error: BaseException | None = None) -> None:
-    """A chat engine's *answer* has been read to its end."""
+    """Finish the operation of a chat engine's *answer*, which LlamaIndex has read to its end or until an *error*."""
     if _writing and (live := _writing.pop(id(answer), None)) is not None:
         if isinstance(live.record, Named) and live.record.output is not None:
             live.record.output = get(answer, "response") or live.record.output
@@ -82,17 +92,17 @@ def written(answer: Any, error: BaseException | None = None) -> None:
 
 
 def watch() -> Undo:
-    """Watch the methods of models that return streams."""
+    """Patch the methods of models that return streams, so that they return wrapped ones."""
     names = sorted(STREAMS | STRUCTURED)
     return watch_family("llama_index.core.base.llms.base:BaseLLM", dict.fromkeys(names, _nothing), _streaming)
 
 
 def _nothing(*_: Any) -> None:
-    """The dispatcher has opened the call."""
+    """Start nothing: the dispatcher's report of the call has started its operation."""
 
 
 def _taken(value: Any) -> Any:
-    """*value*, watched if it is a stream that the call has left open."""
+    """Return *value*, wrapped if it is a stream of a call whose operation is still open."""
     if _unwatched and (live := _unwatched.pop(id(value), None)) is not None:
         with guard("watching a stream"):
             return _watched(value, live)
@@ -100,16 +110,20 @@ def _taken(value: Any) -> Any:
 
 
 def _streaming(fn: Any, *_: Any) -> Callable[..., Any]:
-    """*fn*, bound as the dispatcher wants it, with its stream watched, even if we were turned off since."""
+    """Return a method that calls *fn* and wraps the stream that it returns.
+
+    It works on after the integration has been turned off, for calls that were open then. *fn* is bound to the object,
+    as the dispatcher's decorator reads the object from the bound method.
+    """
     if inspect.iscoroutinefunction(fn):
 
         @functools.wraps(fn)
-        async def around(self: Any, *args: Any, **kwargs: Any) -> Any:
+        async def call_method(self: Any, *args: Any, **kwargs: Any) -> Any:
             return _taken(await fn.__get__(self, type(self))(*args, **kwargs))
     else:
 
         @functools.wraps(fn)
-        def around(self: Any, *args: Any, **kwargs: Any) -> Any:
+        def call_method(self: Any, *args: Any, **kwargs: Any) -> Any:
             return _taken(fn.__get__(self, type(self))(*args, **kwargs))
 
-    return around
+    return call_method

@@ -1,7 +1,8 @@
-"""Workflows and agents: a run, its steps, and whose turn it is.
+"""Workflows and agents of LlamaIndex: their runs, their steps, and the turns of several agents in one run.
 
-An agent is a workflow whose steps are machinery: of those only the calls of tools are told. In an AgentWorkflow several
-agents take turns in one run, and each turn is an operation that no call of LlamaIndex's stands for.
+An agent is a workflow whose steps are LlamaIndex's own machinery; only its tool calls are recorded. In an
+``AgentWorkflow`` several agents take turns in one run. Each turn is an operation, though no single call of LlamaIndex
+stands for it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _MACHINERY: Final = frozenset(
 
 
 class Run:
-    """One run of a workflow; of an AgentWorkflow it knows whose turn it is."""
+    """One run of a workflow. In a run of an ``AgentWorkflow``, *agent* is the name of the agent whose turn it is."""
 
     def __init__(self, owner: Any, live: Live) -> None:
         self.owner, self.live = owner, live
@@ -33,26 +34,32 @@ class Run:
 
     @property
     def turn(self) -> Any:
-        """The ledger's key of the turn."""
+        """Return the id of the current turn in the registry of open calls."""
         return (self.live, self._count)
 
     def next(self, agent: str) -> None:
+        """Give the turn to *agent*."""
         self.agent, self._count = agent, self._count + 1
 
 
-runs: Final[dict[Any, Run]] = {}  # the Live of a run -> that run
+runs: Final[dict[Any, Run]] = {}  # operation of a run -> that run
 
 
 def is_agent(owner: object) -> bool:
+    """Return whether a workflow is a single agent."""
     return any(cls.__name__ == "BaseWorkflowAgent" for cls in type(owner).__mro__)
 
 
 def _is_team(owner: object) -> bool:
+    """Return whether a workflow is an ``AgentWorkflow``, in which several agents take turns."""
     return any(cls.__name__ == "AgentWorkflow" for cls in type(owner).__mro__)
 
 
 def begin_run(seen: Seen) -> Begun:
-    """A run of a workflow or of an agent; one that goes on from a saved context has no event that starts it."""
+    """Begin the record of a run of a workflow or an agent.
+
+    A run that goes on from a saved context has no start event, and so no input.
+    """
     owner, event = seen.owner, seen.arguments.get("start_event")
     given = read.fields(event) if event is not None else {}
     record: Agent | Workflow
@@ -60,7 +67,7 @@ def begin_run(seen: Seen) -> Begun:
         record = Agent(name=dig(owner, "name", str), description=dig(owner, "description", str))
     else:
         named = dig(owner, "_workflow_name", str) or type(owner).__name__
-        record = Workflow(name=None if named == "AgentWorkflow" else named)  # which says nothing
+        record = Workflow(name=None if named == "AgentWorkflow" else named)  # LlamaIndex's own class name says nothing
     record.conversation = read.conversation(getattr(event, "memory", None))
     if seen.kept:
         record.input = _asked(given) if is_agent(owner) or _is_team(owner) else given
@@ -68,26 +75,30 @@ def begin_run(seen: Seen) -> Begun:
 
 
 def _asked(given: dict[str, Any]) -> Any:
-    """What an agent is asked, as the messages of a chat."""
+    """Return the input of an agent as the messages of a chat."""
     asked = given.get("user_msg")
     last = [{"role": "user", "content": asked}] if isinstance(asked, str) else [asked] if asked is not None else []
     return {"messages": read.plain([*(given.get("chat_history") or []), *last])}
 
 
 def _observe_stop(record: Named, got: Any) -> None:
+    """Read the result of a run, out of its ``StopEvent`` or by itself."""
     result = get(got, "result") if type(got).__name__ == "StopEvent" else got
     record.output = read.text(result)
 
 
 def begin_step(seen: Seen, run: Run) -> Begun | None:
-    """A step of *run*; None where it is machinery of an agent."""
+    """Begin the record of a step of *run*: a task, or the tool that an agent calls.
+
+    Return None for any other step of an agent, which is LlamaIndex's machinery.
+    """
     event = next((one for one in seen.arguments.values() if read.is_event(one)), None)
-    machinery = is_agent(run.owner) or _is_team(run.owner)
-    if not (machinery and seen.method in _MACHINERY):
+    has_agents = is_agent(run.owner) or _is_team(run.owner)
+    if not (has_agents and seen.method in _MACHINERY):
         record = Step(type="task", name=seen.method)
         if seen.kept:
-            told = [one for one in seen.arguments.values() if read.is_event(one) or isinstance(one, list)]
-            record.input = read.plain(told[0] if len(told) == 1 else told)
+            events = [one for one in seen.arguments.values() if read.is_event(one) or isinstance(one, list)]
+            record.input = read.plain(events[0] if len(events) == 1 else events)
         return record, _observe_event
     if seen.method != "call_tool" or event is None:
         return None
@@ -99,19 +110,21 @@ def begin_step(seen: Seen, run: Run) -> Begun | None:
 
 
 def _observe_event(record: Step, got: Any) -> None:
-    if got is not None:  # a step that waits gives nothing, and has said what for
+    """Read the event that a step returns; a step that waits returns None, and has its output already."""
+    if got is not None:
         record.output = read.plain(got)
 
 
 def _observe_call(record: Tool, got: Any) -> None:
+    """Read the tool's output out of the event that an agent's step returns."""
     if (output := get(got, "tool_output")) is not None:
         observe_tool(record, output)
 
 
 def take_turn(seen: Seen, run: Run) -> Any:
-    """The ledger's key of the turn that a step of an AgentWorkflow belongs to; None in any other workflow.
+    """Return the id of the turn that a step of an ``AgentWorkflow`` belongs to; None if it belongs to none.
 
-    The step that sets an agent up opens its turn, and ends the one before, which has handed over to it.
+    The step that sets an agent up starts its turn, ends the turn before, and links the new turn to it.
     """
     if not _is_team(run.owner):
         return None
@@ -132,18 +145,21 @@ def take_turn(seen: Seen, run: Run) -> Any:
     return run.turn if run.turn in ledger else None
 
 
-steps: Final[dict[str, Run]] = {}  # the steps that have no span of their own -> their run
+steps: Final[dict[str, Run]] = {}  # id of a step that has no span of its own -> its run
 
 
 def entered(id: str, run: Run) -> None:
-    """A step goes on under the turn of an agent."""
+    """Make the span of the agent's turn current in a step that has no span of its own."""
     steps[id] = run
     ledger.fold(id, run.turn)
     ledger.enter(id)
 
 
 def left(id: str, result: Any = None) -> None:
-    """It has given *result*: what an agent says is the output of its turn, as long as it is the last."""
+    """Forget a step that has no span of its own, and record an agent's answer as the output of its turn.
+
+    A later answer in the same turn replaces it.
+    """
     run = steps.pop(id, None)
     live = ledger.get(run.turn) if run is not None else None
     if live is not None and type(result).__name__ == "AgentOutput" and isinstance(live.record, Named):
@@ -151,7 +167,7 @@ def left(id: str, result: Any = None) -> None:
 
 
 def wait(live: Live, waiter: Any) -> None:
-    """A step, or a tool inside of one, waits for an event to go on."""
+    """Mark a step, or a tool inside of one, as interrupted, with the event that it waits for."""
     record = live.record
     record.extra["mlspan.interrupted"] = True
     if isinstance(record, Named):
@@ -160,7 +176,10 @@ def wait(live: Live, waiter: Any) -> None:
 
 
 def ended(live: Live | None, error: BaseException | None = None) -> BaseException | None:
-    """A run has ended, if *live* is one: so has the last turn in it. How it ended, as far as is known."""
+    """End the last turn of a run that has ended, if *live* is the operation of one.
+
+    Return the error of the run; a run that the user has cancelled ends with a ``CancelledError``.
+    """
     if (run := runs.pop(live, None)) is None:
         return error
     if type(error).__name__ == "WorkflowCancelledByUser":
