@@ -68,13 +68,13 @@ class _Family:
     def _join(self, cls: type) -> None:
         """Replace those of the methods in *cls* that are to be traced there."""
         self._members.add(cls)
-        for method, open_ in self._methods.items():
+        for method, start in self._methods.items():
             owner = next((one for one in cls.__mro__ if method in vars(one)), None)
             if owner is None or not self._is_to_be_watched_in(cls, owner):
                 continue
             fn = vars(owner)[method]
             if inspect.isfunction(fn) and getattr(fn, "_mlspan_on", None) is not self._on:
-                made = self._wrap(fn, open_, self._on)
+                made = self._wrap(fn, start, self._on)
                 made._mlspan_on, made._mlspan_own = self._on, owner is cls
                 setattr(cls, method, made)
 

@@ -237,17 +237,17 @@ class Hook:
             args: the positional arguments, the object that the method is called on first.
             kwargs: the keyword arguments.
         """
-        around = get_current()
-        if not self.records(around):
+        context = get_current()
+        if not self.records(context):
             return NOTHING
         try:  # not guard(): this runs for each call, and entering a context manager would cost more
             if (now := setup.runtime()) is None:
                 return NOTHING
-            draw = now.starter().draw(around)
-            if draw.sampled is False and not now.instruments.wanted():
-                return NOTHING if draw.parent else Dropped(draw.dropped())
+            sampling = now.starter().draw(context)
+            if sampling.sampled is False and not now.instruments.wanted():
+                return NOTHING if sampling.parent else Dropped(sampling.dropped())
             if begun := begin(Call(args, kwargs, now.policy.capture, self.settings.options)):
-                return go(now, *begun, draw=draw)
+                return go(now, *begun, draw=sampling)
         except Exception as error:
             if not swallow("starting a span", error):
                 raise

@@ -87,13 +87,13 @@ class Handler:
 
     def on_chain_end(self, outputs: Any, *, run_id: Any, **_: Any) -> None:
         id = number(run_id)
-        live = ledger.own(id)
-        if live is not None and type(record := live.record) is Step and record.type == "node":
+        operation = ledger.own(id)
+        if operation is not None and type(record := operation.record) is Step and record.type == "node":
             record.extra["mlspan.langgraph.state_keys"] = read.state_keys(outputs)
         if _waits and (waits := _waits.pop(id, None)) is not None:
-            self._close(id, live, outputs, lambda given: _waiting(read.plain(given), waits))
+            self._close(id, operation, outputs, lambda given: _waiting(read.plain(given), waits))
         else:
-            self._close(id, live, outputs, read.plain)
+            self._close(id, operation, outputs, read.plain)
 
     def on_chain_error(self, error: BaseException, *, run_id: Any, **_: Any) -> None:
         self._fail(run_id, error)
@@ -108,11 +108,11 @@ class Handler:
 
     def on_llm_new_token(self, token: Any, *, run_id: Any, **_: Any) -> None:  # noqa: ARG002  # passed by name
         id = number(run_id)
-        live = ledger.get(id)
-        if live is not None:
-            if isinstance(live.record, Chat) and live.record.time_to_first_chunk is None:
-                live.first_chunk()
-                live.record.stream = True
+        operation = ledger.get(id)
+        if operation is not None:
+            if isinstance(operation.record, Chat) and operation.record.time_to_first_chunk is None:
+                operation.first_chunk()
+                operation.record.stream = True
             ledger.leave(id)  # the request has been made, and the code that runs next is the caller's
 
     def on_llm_end(self, response: Any, *, run_id: Any, **_: Any) -> None:
@@ -137,16 +137,16 @@ class Handler:
             )
             asked = more.get("inputs")
             tags, metadata = more.get("tags") or (), more.get("metadata") or {}
-            said = input_str if asked is None else asked
-            self._open(number(run_id), number(parent_run_id), record, tags, metadata, said, read.plain)
+            value = input_str if asked is None else asked
+            self._open(number(run_id), number(parent_run_id), record, tags, metadata, value, read.plain)
 
     def on_tool_end(self, output: Any, *, run_id: Any, **_: Any) -> None:
         id = number(run_id)
-        live = ledger.get(id)
-        if live is not None and isinstance(live.record, Tool):
-            live.record.call_id = live.record.call_id or dig(output, "tool_call_id", str)
+        operation = ledger.get(id)
+        if operation is not None and isinstance(operation.record, Tool):
+            operation.record.call_id = operation.record.call_id or dig(output, "tool_call_id", str)
             if dig(output, "status", str) == "error":
-                live.record.failure = ("_OTHER", str(getattr(output, "content", "")))
+                operation.record.failure = ("_OTHER", str(getattr(output, "content", "")))
         self._close(id, ledger.own(id), getattr(output, "content", output), read.plain)
 
     def on_tool_error(self, error: BaseException, *, run_id: Any, **_: Any) -> None:
@@ -175,9 +175,9 @@ class Handler:
         run_id: Any,
         parent: Any,
         more: Mapping[str, Any],
-        said: Any,
-        form: Callable[[Any], Any],
-        operation: str | None = None,
+        value: Any,
+        convert: Callable[[Any], Any],
+        operation_name: str | None = None,
     ) -> None:
         """Start the operation of a call to a model, and make its span current.
 
@@ -185,18 +185,18 @@ class Handler:
             run_id: the run's id.
             parent: the id of the run above it.
             more: LangChain's further arguments: metadata, tags, parameters of the request.
-            said: the messages or prompts.
-            form: turns them into the messages of the record.
-            operation: the operation's name, if it is not chat.
+            value: the messages or prompts.
+            convert: turns them into the messages of the record.
+            operation_name: the operation's name, if it is not chat.
         """
         with _starting:
             metadata, now = more.get("metadata") or {}, runtime()
-            kept = now is not None and now.policy.capture
-            record = read.chat(metadata, more.get("invocation_params") or {}, kept=kept)
-            record.operation = operation or record.operation
+            capture_content = now is not None and now.policy.capture
+            record = read.chat(metadata, more.get("invocation_params") or {}, capture_content=capture_content)
+            record.operation = operation_name or record.operation
             tags = more.get("tags") or ()
             id = number(run_id)
-            self._open(id, number(parent), record, tags, metadata, said, form, read.observe)
+            self._open(id, number(parent), record, tags, metadata, value, convert, read.observe)
             ledger.enter(id)
 
     def _open(
@@ -206,8 +206,8 @@ class Handler:
         record: Any,
         tags: Sequence[str],
         metadata: Mapping[str, Any],
-        said: Any,
-        form: Callable[[Any], Any],
+        value: Any,
+        convert: Callable[[Any], Any],
         observe: Any = None,
     ) -> None:
         """Start the operation of a run, unless it is not to be recorded.
@@ -218,8 +218,8 @@ class Handler:
             record: what is known of the run.
             tags: the run's tags; those of the user are recorded.
             metadata: the run's metadata; those of the user are recorded.
-            said: the run's input.
-            form: turns the input into what is recorded.
+            value: the run's input.
+            convert: turns the input into what is recorded.
             observe: reads the run's result into the record.
         """
         around = get_current()
@@ -229,28 +229,30 @@ class Handler:
             record.extra["mlspan.langchain.tags"] = [*own]
         if metadata:
             for key in _users(tuple(metadata)):
-                if isinstance(value := metadata[key], (str, bool, int, float)):
-                    record.extra[f"mlspan.langchain.metadata.{key}"] = value
+                if isinstance(entry := metadata[key], (str, bool, int, float)):
+                    record.extra[f"mlspan.langchain.metadata.{key}"] = entry
         now = runtime()
         if now is not None and now.policy.capture:
-            record.input = form(said)
-        if (live := ledger.start(id, record, observe, parent=parent, around=around)) is not None:
+            record.input = convert(value)
+        if (operation := ledger.start(id, record, observe, parent=parent, around=around)) is not None:
             parents[id] = parent
-            _langgraph.started(parent, live, metadata)
+            _langgraph.started(parent, operation, metadata)
 
-    def _close(self, id: Any, live: Live | None, said: Any = None, form: Callable[[Any], Any] | None = None) -> None:
+    def _close(
+        self, id: Any, operation: Live | None, value: Any = None, convert: Callable[[Any], Any] | None = None
+    ) -> None:
         """End the operation of a run, if it has one of its own, after recording its output.
 
         Args:
             id: the run's key.
-            live: the run's operation.
-            said: the run's output.
-            form: turns the output into what is recorded; None if the record has its output already.
+            operation: the run's operation.
+            value: the run's output.
+            convert: turns the output into what is recorded; None if the record has its output already.
         """
         try:  # not guard(), as above
             now = runtime()
-            if form is not None and live is not None and now is not None and now.policy.capture:
-                live.record.output = form(said)  # type: ignore[attr-defined]  # all records but a model call's have one
+            if convert is not None and operation is not None and now is not None and now.policy.capture:
+                operation.record.output = convert(value)  # type: ignore[attr-defined]  # all records but a model call's have one
         except Exception as error:
             if not swallow("ending a span", error):
                 raise
@@ -284,9 +286,9 @@ class Handler:
         waits = [getattr(one, "value", one) for one in (error.args[0] if error.args else ())]
         above = id
         while above is not None:
-            live = ledger.get(above)
-            if live is not None:
-                live.record.extra["mlspan.interrupted"] = True
+            operation = ledger.get(above)
+            if operation is not None:
+                operation.record.extra["mlspan.interrupted"] = True
                 _waits[above] = read.plain(waits)
             above = parents.get(above)
 

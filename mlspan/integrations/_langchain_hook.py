@@ -33,9 +33,9 @@ def _within(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def set_config_context(config: Any, *rest: Any) -> Any:
         result = original(config, *rest)
-        live = ledger.get(number(getattr(config.get("callbacks"), "parent_run_id", None)))
-        if live is not None:
-            otel.attach(live.context)
+        operation = ledger.get(number(getattr(config.get("callbacks"), "parent_run_id", None)))
+        if operation is not None:
+            otel.attach(operation.context)
         return result
 
     return set_config_context

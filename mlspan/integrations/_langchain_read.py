@@ -32,19 +32,19 @@ def provider(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> str:
     return PROVIDERS.get(name, str(name))
 
 
-def chat(metadata: Mapping[str, Any], params: Mapping[str, Any], *, kept: bool) -> Chat:
+def chat(metadata: Mapping[str, Any], params: Mapping[str, Any], *, capture_content: bool) -> Chat:
     """Return the record of a call to a model, as it is known at its start.
 
     Args:
         metadata: the run's metadata, with LangChain's ``ls_`` entries.
         params: the parameters of the request, as the integration package names them.
-        kept: whether content is recorded.
+        capture_content: whether content is recorded.
     """
     model = metadata.get("ls_model_name") or params.get("model") or params.get("model_name")
     record = Chat(
         provider=provider(metadata, params),
         model=model if isinstance(model, str) else None,
-        draft=Draft(kept=kept),
+        draft=Draft(kept=capture_content),
         stream=True if params.get("stream") is True else None,
         outer=True,
     )
@@ -60,7 +60,7 @@ def chat(metadata: Mapping[str, Any], params: Mapping[str, Any], *, kept: bool) 
     if isinstance(stop, list) and stop:
         record.stop_sequences = [one for one in stop if isinstance(one, str)]
     offered = params.get("tools")
-    if kept and isinstance(offered, list) and offered:
+    if capture_content and isinstance(offered, list) and offered:
         record.tools = [_tool(one) for one in offered]
     return record
 

@@ -97,23 +97,23 @@ _looking: Final = guard("looking at a graph")
 edges: Final[dict[Any, _Edges]] = {}  # open run of a graph -> its edges
 
 
-def started(parent: Any, live: Live, metadata: Mapping[str, Any]) -> None:
+def started(parent: Any, operation: Live, metadata: Mapping[str, Any]) -> None:
     """Link a node's run, which has just started, to the nodes that triggered it.
 
     Args:
         parent: the key of the graph's run.
-        live: the operation of the node.
+        operation: the operation of the node.
         metadata: the metadata of the node's run, with LangGraph's ``langgraph_`` entries.
     """
     if not edges or (known := edges.get(parent)) is None:
         return
-    if type(live.record) is not Step or live.record.type != "node":
+    if type(operation.record) is not Step or operation.record.type != "node":
         return
     task_id = str(metadata.get("langgraph_checkpoint_ns", "")).rpartition("|")[2].rpartition(":")[2]
     path = metadata.get("langgraph_path")
     for context in known.triggered(metadata.get("langgraph_triggers") or (), path):
-        live.span.add_link(context, {sc.LINK: "triggered_by"})
-    known.tasks[task_id] = (live.span.get_span_context(), path)
+        operation.span.add_link(context, {sc.LINK: "triggered_by"})
+    known.tasks[task_id] = (operation.span.get_span_context(), path)
 
 
 def _run(loop: Any) -> Any:
@@ -127,40 +127,40 @@ def _beginning(original: Any) -> Any:
     @functools.wraps(original)
     def first_step(loop: Any, *args: Any, **kwargs: Any) -> Any:
         run_id = _run(loop)
-        if (live := ledger.own(run_id)) is not None:
-            _begun(loop, run_id, live)
+        if (operation := ledger.own(run_id)) is not None:
+            _begun(loop, run_id, operation)
         return original(loop, *args, **kwargs)
 
     return first_step
 
 
-def _begun(loop: Any, run_id: Any, live: Live) -> None:
+def _begun(loop: Any, run_id: Any, operation: Live) -> None:
     """Make the run's record that of a graph, and link it to the interrupted run that it resumes, if any."""
     with _looking:
         edges[run_id] = _Edges()
-        _be_graph(live, loop)
-        record = live.record
+        _be_graph(operation, loop)
+        record = operation.record
         if isinstance(record, (Agent, Workflow)) and record.conversation is None:
             thread = (get(get(loop, "config"), "configurable") or {}).get("thread_id")
             record.conversation = None if thread is None else str(thread)
         saved = loop.checkpoint_metadata
         if saved.get("step", -2) > -2:  # the step of an empty checkpoint
-            _event(live, "checkpoint.read", loop, saved)
+            _event(operation, "checkpoint.read", loop, saved)
             waiting = any(write[1] == "__interrupt__" for write in loop.checkpoint_pending_writes or ())
             if (waiting or loop.input is None) and (before := _context(saved.get(TRACE))) is not None:
-                live.span.add_link(before, {sc.LINK: "resumes"})
+                operation.span.add_link(before, {sc.LINK: "resumes"})
 
 
-def _be_graph(live: Live, loop: Any) -> None:
+def _be_graph(operation: Live, loop: Any) -> None:
     """Replace a run's record by that of an agent or a workflow, as only the loop knows for sure that it is a graph."""
-    record = live.record
+    record = operation.record
     if isinstance(record, Agent) or not isinstance(record, Named):
         return
     cls = Agent if _is_prebuilt(get(loop, "nodes") or {}) else Workflow
     if type(record) is not cls:
         name = None if record.name == "LangGraph" else record.name
-        live.record = cls(name=name, input=record.input, extra=record.extra)
-        live.record.conversation = getattr(record, "conversation", None)
+        operation.record = cls(name=name, input=record.input, extra=record.extra)
+        operation.record.conversation = getattr(record, "conversation", None)
 
 
 def _is_prebuilt(nodes: Mapping[str, Any]) -> bool:
@@ -196,18 +196,20 @@ def _storing(original: Any) -> Any:
 
 def _mark(loop: Any, metadata: Any) -> None:
     """Put the ids of the run's span into a checkpoint's *metadata*, and note the checkpoint as an event."""
-    if (live := ledger.own(_run(loop))) is not None:
+    if (operation := ledger.own(_run(loop))) is not None:
         with _looking:
-            context = live.span.get_span_context()
+            context = operation.span.get_span_context()
             if context.is_valid:
                 metadata[TRACE] = f"{context.trace_id:032x}-{context.span_id:016x}"
-                _event(live, "checkpoint.write", loop, metadata)
+                _event(operation, "checkpoint.write", loop, metadata)
 
 
-def _event(live: Live, name: str, loop: Any, metadata: Mapping[str, Any]) -> None:
+def _event(operation: Live, name: str, loop: Any, metadata: Mapping[str, Any]) -> None:
     """Add an event about a checkpoint to the run's span, with the step and the source of the checkpoint."""
     found = {"step": metadata.get("step", get(loop, "step")), "source": metadata.get("source")}
-    live.span.add_event(name, {f"mlspan.langgraph.{key}": value for key, value in found.items() if value is not None})
+    operation.span.add_event(
+        name, {f"mlspan.langgraph.{key}": value for key, value in found.items() if value is not None}
+    )
 
 
 def _context(text: Any) -> SpanContext | None:

@@ -16,8 +16,8 @@ class Heard(Draft):
 
     __slots__ = ("_calls", "_deltas", "_failed", "_last", "_reason", "_record", "_told")
 
-    def __init__(self, record: Chat, *, kept: bool) -> None:
-        super().__init__(kept=kept)
+    def __init__(self, record: Chat, *, capture_content: bool) -> None:
+        super().__init__(kept=capture_content)
         self._record, self._last, self._told = record, None, False
         self._deltas: list[str] = []
         self._calls: dict[Any, Any] = {}  # id -> block of a tool call; the Responses API sends each block only once

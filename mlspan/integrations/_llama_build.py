@@ -49,11 +49,11 @@ def _open(hook: Hook, method: str, args: Any, kwargs: Any) -> Any:
     above = around()
     if above is not None and above.kind in {"build", "pipeline"}:
         return NOTHING
-    live = hook.open(functools.partial(_begin, method), args, kwargs)
-    if isinstance(live, Live):
+    operation = hook.open(functools.partial(_begin, method), args, kwargs)
+    if isinstance(operation, Live):
         with guard("starting a span"):
-            surround(live, "build", args[0])
-    return live
+            surround(operation, "build", args[0])
+    return operation
 
 
 def _begin(method: str, call: Call) -> tuple[Step, Callable[[Any, Any], object]]:

@@ -127,13 +127,13 @@ _FUNCTIONS: Final = ("run_jobs", "asyncio_")  # starts of the names of LlamaInde
 def _start(id: str, begun: Begun, kind: str, seen: Seen, turn: Any = None) -> None:
     """Start the operation of a call, and make its span current; *turn* is the key of the agent's turn above it."""
     record, observe = begun
-    live = ledger.start(id, record, observe, parent=turn)
-    if live is None:
+    operation = ledger.start(id, record, observe, parent=turn)
+    if operation is None:
         return
     if kind == "workflow":
-        workflow.runs[live] = workflow.Run(seen.owner, live)
+        workflow.runs[operation] = workflow.Run(seen.owner, operation)
     name = dig(record, "name", str)
-    surround(live, "tool" if kind == "step" and not isinstance(record, Step) else kind, seen.owner, name)
+    surround(operation, "tool" if kind == "step" and not isinstance(record, Step) else kind, seen.owner, name)
     ledger.enter(id)
 
 

@@ -65,9 +65,9 @@ def around() -> Around | None:
     return found if isinstance(found, Around) else None
 
 
-def surround(live: Live, kind: str, owner: object, name: str | None = None) -> None:
+def surround(operation: Live, kind: str, owner: object, name: str | None = None) -> None:
     """Put a call into the context of its operation, where the calls inside of it find it."""
-    live.context = otel.set_value(_AROUND, Around(kind, id(owner), name, live), live.context)
+    operation.context = otel.set_value(_AROUND, Around(kind, id(owner), name, operation), operation.context)
 
 
 def begin(kind: str, seen: Seen) -> Begun | None:
@@ -89,7 +89,7 @@ def _model(seen: Seen) -> Begun | None:
     """Begin a call of a model; a StructuredLLM is none, as it calls another model."""
     if type(seen.owner).__name__ == "StructuredLLM":
         return None
-    return read.chat(seen.owner, seen.method, seen.arguments, kept=seen.kept)
+    return read.chat(seen.owner, seen.method, seen.arguments, capture_content=seen.kept)
 
 
 def _predicting(seen: Seen) -> Begun:
@@ -115,7 +115,7 @@ def _structured(seen: Seen, wanted: Any) -> Begun:
 
 def _embedding(seen: Seen) -> Begun | None:
     """Begin a call of an embedding model; ``__call__`` is none, as it embeds nodes by the other methods."""
-    return read.embeddings(seen.owner, seen.arguments, kept=seen.kept) if seen.method != "__call__" else None
+    return read.embeddings(seen.owner, seen.arguments, capture_content=seen.kept) if seen.method != "__call__" else None
 
 
 def _retriever(seen: Seen) -> Begun:

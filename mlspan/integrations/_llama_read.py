@@ -75,14 +75,14 @@ def _server(owner: Any) -> dict[str, Any]:
     return {"server_address": parts.hostname}
 
 
-def chat(owner: Any, method: str, arguments: Mapping[str, Any], *, kept: bool) -> tuple[Chat, Observe[Chat]]:
+def chat(owner: Any, method: str, arguments: Mapping[str, Any], *, capture_content: bool) -> tuple[Chat, Observe[Chat]]:
     """Begin the record of a call of ``chat``, ``complete`` or one of their asynchronous and streaming variants.
 
     Args:
         owner: the model.
         method: the name of the method.
         arguments: the arguments of the call by name.
-        kept: whether content is recorded.
+        capture_content: whether content is recorded.
     """
     given = {**arguments, **(arguments.get("kwargs") or {})}
     messages = given.get("messages")
@@ -95,7 +95,7 @@ def chat(owner: Any, method: str, arguments: Mapping[str, Any], *, kept: bool) -
         outer=True,
         **_server(owner),
     )
-    record.draft = Heard(record, kept=kept)
+    record.draft = Heard(record, capture_content=capture_content)
     for name in _FLOATS:
         value = given[name] if name in given else get(owner, name)
         if is_a(value, (int, float)):
@@ -106,7 +106,7 @@ def chat(owner: Any, method: str, arguments: Mapping[str, Any], *, kept: bool) -
         record.output_type = "json"
     stop = given.get("stop")
     record.stop_sequences = [one for one in stop if isinstance(one, str)] if isinstance(stop, list) and stop else None
-    if kept:
+    if capture_content:
         prompt = given.get("prompt") or (arguments.get("args") or ("",))[0]
         asked = messages if messages is not None else [prompt]
         record.input = [message(one) for one in asked] if isinstance(asked, (list, tuple)) else None
@@ -115,10 +115,12 @@ def chat(owner: Any, method: str, arguments: Mapping[str, Any], *, kept: bool) -
     return record, observe
 
 
-def embeddings(owner: Any, arguments: Mapping[str, Any], *, kept: bool) -> tuple[Embeddings, Observe[Embeddings]]:
+def embeddings(
+    owner: Any, arguments: Mapping[str, Any], *, capture_content: bool
+) -> tuple[Embeddings, Observe[Embeddings]]:
     """Begin the record of a call of an embedding model."""
     record = Embeddings(provider=provider(owner), model=model(owner), outer=True, **_server(owner))
-    if kept:
+    if capture_content:
         record.input = next(
             (arguments[name] for name in ("texts", "queries", "text", "query") if name in arguments), None
         )

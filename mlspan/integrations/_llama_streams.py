@@ -37,13 +37,13 @@ def returned(run: str, owner: object, result: Any) -> bool:
         result: the result, which may be a stream or hold one.
     """
     if inspect.isgenerator(result) or inspect.isasyncgen(result):
-        live = ledger.release(run)
-        if live is None:
+        operation = ledger.release(run)
+        if operation is None:
             return True
-        if isinstance(live.record, Chat) or kind_of(owner, "") == "llm":
-            _unwatched[id(result)] = live
+        if isinstance(operation.record, Chat) or kind_of(owner, "") == "llm":
+            _unwatched[id(result)] = operation
         else:  # a user's function, whose generator is not wrapped: its operation ends when the generator is freed
-            weakref.finalize(result, drop, live).atexit = False
+            weakref.finalize(result, drop, operation).atexit = False
         return True
     name = type(result).__name__
     if name in {"StreamingResponse", "AsyncStreamingResponse"} and result.response_gen is not None:
@@ -52,17 +52,17 @@ def returned(run: str, owner: object, result: Any) -> bool:
     return name == "StreamingAgentChatResponse" and _chat(run, result)
 
 
-def _watched(value: Any, live: Live) -> Any:
+def _watched(value: Any, operation: Live) -> Any:
     """Return a wrapper of a stream that ends the operation, and has its span current during every read."""
-    return (AsyncStream if hasattr(value, "__anext__") else Stream)(value, live, live.context)
+    return (AsyncStream if hasattr(value, "__anext__") else Stream)(value, operation, operation.context)
 
 
 def _watch_inside(run: str, result: Any, name: str) -> None:
     """Replace the stream in field *name* of *result* by a wrapper, which ends the operation of the call."""
-    if (live := ledger.release(run)) is not None:
-        if isinstance(live.record, Named):
-            live.record.output = Pieces()
-        setattr(result, name, _watched(getattr(result, name), live))
+    if (operation := ledger.release(run)) is not None:
+        if isinstance(operation.record, Named):
+            operation.record.output = Pieces()
+        setattr(result, name, _watched(getattr(result, name), operation))
 
 
 def _chat(run: str, result: Any) -> bool:
@@ -71,8 +71,8 @@ def _chat(run: str, result: Any) -> bool:
     An answer that LlamaIndex writes to its memory is read by a thread or task of LlamaIndex, whose end is reported.
     """
     if result.is_writing_to_memory:
-        if (live := ledger.release(run)) is not None:
-            _writing[id(result)] = live
+        if (operation := ledger.release(run)) is not None:
+            _writing[id(result)] = operation
             if result.is_done or result.exception is not None:  # the thread or task has ended already
                 written(result, result.exception)
         return True
@@ -85,10 +85,10 @@ def _chat(run: str, result: Any) -> bool:
 
 def written(answer: Any, error: BaseException | None = None) -> None:
     """Finish the operation of a chat engine's *answer*, which LlamaIndex has read to its end or until an *error*."""
-    if _writing and (live := _writing.pop(id(answer), None)) is not None:
-        if isinstance(live.record, Named) and live.record.output is not None:
-            live.record.output = get(answer, "response") or live.record.output
-        live.finish(error)
+    if _writing and (operation := _writing.pop(id(answer), None)) is not None:
+        if isinstance(operation.record, Named) and operation.record.output is not None:
+            operation.record.output = get(answer, "response") or operation.record.output
+        operation.finish(error)
 
 
 def watch() -> Undo:
@@ -103,9 +103,9 @@ def _nothing(*_: Any) -> None:
 
 def _taken(value: Any) -> Any:
     """Return *value*, wrapped if it is a stream of a call whose operation is still open."""
-    if _unwatched and (live := _unwatched.pop(id(value), None)) is not None:
+    if _unwatched and (operation := _unwatched.pop(id(value), None)) is not None:
         with guard("watching a stream"):
-            return _watched(value, live)
+            return _watched(value, operation)
     return value
 
 

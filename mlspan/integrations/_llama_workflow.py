@@ -27,8 +27,8 @@ _MACHINERY: Final = frozenset(
 class Run:
     """One run of a workflow. In a run of an ``AgentWorkflow``, *agent* is the name of the agent whose turn it is."""
 
-    def __init__(self, owner: Any, live: Live) -> None:
-        self.owner, self.live = owner, live
+    def __init__(self, owner: Any, operation: Live) -> None:
+        self.owner, self.live = owner, operation
         self.steps = frozenset(owner._get_steps())
         self.agent, self._count = "", 0
 
@@ -137,11 +137,11 @@ def take_turn(seen: Seen, run: Run) -> Any:
         record = Agent(name=name, description=dig(get(get(run.owner, "agents") or {}, name), "description", str))
         if seen.kept:
             record.input = {"messages": read.plain(get(event, "input"))}
-        live = ledger.start(run.turn, record)
-        if live is not None:
-            surround(live, "agent", run.owner, name)
+        operation = ledger.start(run.turn, record)
+        if operation is not None:
+            surround(operation, "agent", run.owner, name)
             if before is not None:
-                live.span.add_link(before.span.get_span_context(), {sc.LINK: "handed_off_by"})
+                operation.span.add_link(before.span.get_span_context(), {sc.LINK: "handed_off_by"})
     return run.turn if run.turn in ledger else None
 
 
@@ -161,26 +161,26 @@ def left(id: str, result: Any = None) -> None:
     A later answer in the same turn replaces it.
     """
     run = steps.pop(id, None)
-    live = ledger.get(run.turn) if run is not None else None
-    if live is not None and type(result).__name__ == "AgentOutput" and isinstance(live.record, Named):
-        live.record.output = dig(result, "response.content", str)
+    operation = ledger.get(run.turn) if run is not None else None
+    if operation is not None and type(result).__name__ == "AgentOutput" and isinstance(operation.record, Named):
+        operation.record.output = dig(result, "response.content", str)
 
 
-def wait(live: Live, waiter: Any) -> None:
+def wait(operation: Live, waiter: Any) -> None:
     """Mark a step, or a tool inside of one, as interrupted, with the event that it waits for."""
-    record = live.record
+    record = operation.record
     record.extra["mlspan.interrupted"] = True
     if isinstance(record, Named):
         wanted = getattr(get(waiter, "event_type"), "__name__", None)
         record.output = {"waits_for": wanted, "asks": read.plain(get(waiter, "waiter_event"))}
 
 
-def ended(live: Live | None, error: BaseException | None = None) -> BaseException | None:
-    """End the last turn of a run that has ended, if *live* is the operation of one.
+def ended(operation: Live | None, error: BaseException | None = None) -> BaseException | None:
+    """End the last turn of a run that has ended, if *operation* is that of a run.
 
-    Return the error of the run; a run that the user has cancelled ends with a ``CancelledError``.
+    Return the error of the operation; that of a run which the user has cancelled is a ``CancelledError``.
     """
-    if (run := runs.pop(live, None)) is None:
+    if (run := runs.pop(operation, None)) is None:
         return error
     if type(error).__name__ == "WorkflowCancelledByUser":
         error = asyncio.CancelledError()

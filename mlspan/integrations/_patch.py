@@ -61,12 +61,12 @@ def when_imported(module: str, install: Callable[[], Undo]) -> Undo:
     return undo
 
 
-def watch(target: str, open_: Callable[[Any, Any], Any]) -> Undo:
+def watch(target: str, start: Callable[[Any, Any], Any]) -> Undo:
     """Trace each call of a method or function: start an operation, make the call, and record its result.
 
     Args:
         target: ``module:Class.method`` or ``module:function``, plain or a coroutine function.
-        open_: starts the operation of a call, given its arguments and keyword arguments; see
+        start: starts the operation of a call, given its arguments and keyword arguments; see
             :meth:`Hook.start_operation`.
 
     Returns:
@@ -77,29 +77,29 @@ def watch(target: str, open_: Callable[[Any, Any], Any]) -> Undo:
         AttributeError: there is no such class, method or function.
     """
     owner, name = _found(target)
-    own, fn, on = vars(owner).get(name), getattr(owner, name), [True]
-    return put(owner, name, own, watched(fn, open_, on), on)
+    original, fn, enabled = vars(owner).get(name), getattr(owner, name), [True]
+    return put(owner, name, original, watched(fn, start, enabled), enabled)
 
 
-def watched(fn: Any, open_: Callable[[Any, Any], Any], on: list[bool]) -> Any:
+def watched(fn: Any, start: Callable[[Any, Any], Any], enabled: list[bool]) -> Any:
     """Return a wrapper of *fn* that traces each call; the wrapper of a coroutine function is a coroutine function.
 
     Args:
         fn: the function to wrap.
-        open_: starts the operation of a call, given its arguments and keyword arguments.
-        on: a list that is emptied to turn tracing off; the wrapper then only calls *fn*.
+        start: starts the operation of a call, given its arguments and keyword arguments.
+        enabled: a list that is emptied to turn tracing off; the wrapper then only calls *fn*.
     """
     if inspect.iscoroutinefunction(inspect.unwrap(fn)):
 
         @functools.wraps(fn)
         async def call_traced(*args: Any, **kwargs: Any) -> Any:
-            with open_(args, kwargs) if on else NOTHING as operation:
+            with start(args, kwargs) if enabled else NOTHING as operation:
                 return operation.result(await fn(*args, **kwargs))
     else:
 
         @functools.wraps(fn)
         def call_traced(*args: Any, **kwargs: Any) -> Any:
-            with open_(args, kwargs) if on else NOTHING as operation:
+            with start(args, kwargs) if enabled else NOTHING as operation:
                 return operation.result(fn(*args, **kwargs))
 
     return call_traced
@@ -108,10 +108,10 @@ def watched(fn: Any, open_: Callable[[Any, Any], Any], on: list[bool]) -> Any:
 Seen = Callable[[tuple[Any, ...], dict[str, Any], Any], None]  # given (arguments, keyword arguments, result)
 
 
-def tap(target: str, seen: Seen) -> Undo:
-    """Call *seen* after each call of a method or function that succeeds, with its arguments and its result.
+def tap(target: str, callback: Seen) -> Undo:
+    """Call *callback* after each call of a method or function that succeeds, with its arguments and its result.
 
-    No span is started. Errors of *seen* are logged and reach nobody. The result of a coroutine function is the
+    No span is started. Errors of *callback* are logged and reach nobody. The result of a coroutine function is the
     coroutine, which has not run yet.
 
     Returns:
@@ -122,17 +122,17 @@ def tap(target: str, seen: Seen) -> Undo:
         AttributeError: there is no such class, method or function.
     """
     owner, name = _found(target)
-    own, fn, on = vars(owner).get(name), getattr(owner, name), [True]
+    original, fn, enabled = vars(owner).get(name), getattr(owner, name), [True]
 
     @functools.wraps(fn)
     def call_and_report(*args: Any, **kwargs: Any) -> Any:
         result = fn(*args, **kwargs)
-        if on:
+        if enabled:
             with guard(f"looking at {name}"):
-                seen(args, kwargs, result)
+                callback(args, kwargs, result)
         return result
 
-    return put(owner, name, own, call_and_report, on)
+    return put(owner, name, original, call_and_report, enabled)
 
 
 def replace(target: str, make: Callable[[Any], Any]) -> Undo:
@@ -158,25 +158,25 @@ def _found(target: str) -> tuple[Any, str]:
     return functools.reduce(getattr, filter(None, owner.split(".")), importlib.import_module(module)), name
 
 
-def put(owner: Any, name: str, own: Any, replacement: Any, on: list[bool]) -> Undo:
+def put(owner: Any, name: str, original: Any, replacement: Any, enabled: list[bool]) -> Undo:
     """Set attribute *name* of *owner* to *replacement*, and return the function that restores the original.
 
     Args:
         owner: a class or a module.
         name: the attribute.
-        own: the entry of *owner* itself under *name*; None if the attribute is inherited, and is inherited again later.
+        original: the entry that *owner* itself has under *name*; None if it inherits the attribute, and is to do so again.
         replacement: the function that takes its place.
-        on: a list that the undo empties, so that a replacement which looks at it does nothing more.
+        enabled: a list that the undo empties, so that a replacement which looks at it does nothing more.
     """
 
     def undo() -> None:
-        on.clear()  # a reference that somebody has kept falls silent too
+        enabled.clear()  # a reference that somebody has kept falls silent too
         if vars(owner).get(name) is not replacement:
             return  # somebody has patched over us, and their patch still calls ours, which now passes calls through
-        if own is None:
+        if original is None:
             delattr(owner, name)
         else:
-            setattr(owner, name, own)
+            setattr(owner, name, original)
 
     if isinstance(owner, type):  # else pickle would look for an inherited method's replacement on the parent class
         replacement.__module__, replacement.__qualname__ = owner.__module__, f"{owner.__qualname__}.{name}"

@@ -63,52 +63,52 @@ class Processor:
 
     def on_span_end(self, span: Any) -> None:
         with guard("ending a span"):
-            live = self._ledger.get(span.span_id)
-            if live is not None and span.span_data.type not in _FOLDED:
-                self._read(span, live)
+            operation = self._ledger.get(span.span_id)
+            if operation is not None and span.span_data.type not in _FOLDED:
+                self._read(span, operation)
         self._ledger.end(span.span_id)
 
     def shutdown(self) -> None: ...
 
     def force_flush(self) -> None: ...
 
-    def _read(self, span: Any, live: Live) -> None:
+    def _read(self, span: Any, operation: Live) -> None:
         """Read an SDK span that has ended into the record of its operation."""
-        now, record, data = runtime(), live.record, span.span_data
+        now, record, data = runtime(), operation.record, span.span_data
         if (error := span.error) is not None:
             record.failure = (str(get(get(error, "data") or {}, "error_type") or "_OTHER"), str(get(error, "message")))
-        kept = now is not None and now.policy.capture
+        capture_content = now is not None and now.policy.capture
         if data.type == "guardrail":
             record.extra["mlspan.guardrail.triggered"] = bool(data.triggered)
         if data.type == "handoff" and isinstance(record, Step):
             record.output = {"from": data.from_agent, "to": data.to_agent}
         if isinstance(record, Chat):
-            self._read_chat(span, record, kept=kept)
+            self._read_chat(span, record, capture_content=capture_content)
         elif isinstance(record, Tool):
             asked = data.input if isinstance(data.input, str) else ""
             with self._lock:
                 record.call_id = self._asked.pop((span.trace_id, data.name, asked), None)
-            if kept:
+            if capture_content:
                 record.input, record.output = loads(asked) if asked else None, snapshot(data.output)
 
-    def _read_chat(self, span: Any, chat: Chat, *, kept: bool) -> None:
-        """Read a call to a model; *kept* says whether content is recorded."""
+    def _read_chat(self, span: Any, chat: Chat, *, capture_content: bool) -> None:
+        """Read a call to a model; *capture_content* says whether content is recorded."""
         data = span.span_data
         if data.type == "response" and data.response is not None:
             responses.observe(chat, data.response)
             chat.model = chat.model or chat.response_model
-            if kept:
+            if capture_content:
                 chat.input = responses.messages(data.input)
             for item in items(data.response, "output"):
                 self._ask(span, item)
         elif data.type == "generation":
-            _read_generation(chat, data, kept=kept)
+            _read_generation(chat, data, capture_content=capture_content)
             for message in data.output or ():
                 for item in items(message, "output"):  # the SDK reports a streamed chat in the Responses API's format
                     self._ask(span, item)
                 for call in get(message, "tool_calls") or ():
                     self._ask(span, {"call_id": get(call, "id"), **(plain(get(call, "function")) or {})})
-        if kept:
+        if capture_content:
             self._tell_above(span, chat)
 
     def _ask(self, span: Any, item: Any) -> None:
@@ -155,10 +155,10 @@ def _record(data: Any) -> Record | None:
     return Step(type=kind, name=str(get(data, "name") or kind))
 
 
-def _read_generation(chat: Chat, data: Any, *, kept: bool) -> None:
+def _read_generation(chat: Chat, data: Any, *, capture_content: bool) -> None:
     usage = data.usage if isinstance(data.usage, Mapping) else {}
     count(chat, usage, {"input_tokens": "input_tokens", "output_tokens": "output_tokens"})
-    if kept:
+    if capture_content:
         chat.input = [_said(message) for message in data.input or ()]
     for index, message in enumerate(data.output or ()):
         if get(message, "object") == "response":

@@ -60,10 +60,10 @@ def _opened(hook: Hook, args: tuple[Any, ...], _: Any, __: Any) -> None:
         server_port=url.port,
         model=model,
     )
-    live = hook.open(lambda _call: (record, None), args, {})
-    if isinstance(live, Live):
-        live.hand_over()
-        args[0]._mlspan = _Session(live, record)
+    operation = hook.open(lambda _call: (record, None), args, {})
+    if isinstance(operation, Live):
+        operation.hand_over()
+        args[0]._mlspan = _Session(operation, record)
 
 
 def _told(connection: Any, handle: Callable[[_Session, Any], None], event: Any) -> None:
@@ -76,8 +76,8 @@ def _told(connection: Any, handle: Callable[[_Session, Any], None], event: Any) 
 class _Session:
     """One connection, its open responses, and the messages since the last response, which are the next one's input."""
 
-    def __init__(self, live: Live, record: Request) -> None:
-        self.live, self.record = live, record
+    def __init__(self, operation: Live, record: Request) -> None:
+        self.live, self.record = operation, record
         self._asked: list[Message] = []
         self._system: list[Part] | None = None
         self._open: dict[str, Live] = {}  # by the id of the response
@@ -99,9 +99,9 @@ class _Session:
             self._begin(dig(event, "response.id", str) or "")
         elif kind == "response.done":
             self._done(get(event, "response"))
-        elif kind.endswith(("text.delta", "audio_transcript.delta")) and (live := self._answering(event)) is not None:
-            live.observe(event)
-            live.first_chunk()
+        elif kind.endswith(("text.delta", "audio_transcript.delta")) and (operation := self._answering(event)):
+            operation.observe(event)
+            operation.first_chunk()
 
     def _answering(self, event: Any) -> Live | None:
         """Return the open response that *event* belongs to."""
@@ -119,7 +119,7 @@ class _Session:
         """Start the span of a response, below the session's; the messages gathered so far are its input."""
         if (now := runtime()) is None:
             return
-        session, kept = self.record, now.policy.capture
+        session, capture_content = self.record, now.policy.capture
         chat = Chat(
             provider=session.provider,
             model=session.model,
@@ -128,9 +128,9 @@ class _Session:
             conversation=session.extra.get(sc.CONVERSATION_ID),
             stream=True,
             response_id=id,
-            draft=Draft(kept=kept),
-            system=self._system if kept else None,
-            input=self._asked if kept else None,
+            draft=Draft(kept=capture_content),
+            system=self._system if capture_content else None,
+            input=self._asked if capture_content else None,
         )
         self._asked = []
         self._open[id] = go(now, chat, _observe, draw=now.starter().draw(self.live.context))
@@ -140,20 +140,20 @@ class _Session:
         id = dig(response, "id", str) or ""
         if id not in self._open:
             self._begin(id)
-        if (live := self._open.pop(id, None)) is not None:
-            live.observe(response)
-            live.finish()
+        if (operation := self._open.pop(id, None)) is not None:
+            operation.observe(response)
+            operation.finish()
 
     def close(self, _: Any) -> None:
         """Finish the session and its open responses."""
-        for live in self._open.values():
-            live.finish(stream_end="closed")
+        for operation in self._open.values():
+            operation.finish(stream_end="closed")
         self._open.clear()
         self.live.finish()
 
     def __del__(self) -> None:
-        for live in self._open.values():
-            live.finish(stream_end="abandoned", collecting=True)
+        for operation in self._open.values():
+            operation.finish(stream_end="abandoned", collecting=True)
         self.live.finish(stream_end="abandoned", collecting=True)
 
 

@@ -60,7 +60,7 @@ def _observe_fetch(fetch: Fetch, got: Any) -> None:
         fetch.status = status
         fetch.response_model = dig(response, "model", str)
         if output := items(response, "output"):
-            fetch.draft = _drafted(output, status, response, kept=fetch.draft.kept)
+            fetch.draft = _drafted(output, status, response, capture_content=fetch.draft.kept)
             fetch.finish_reasons = fetch.draft.finish_reasons()
 
 
@@ -108,7 +108,7 @@ def _observe_whole(chat: Chat, response: Any) -> None:
         chat.conversation = dig(response, "conversation.id", str)
     status = dig(response, "status", str)
     if status in {"completed", "incomplete", "failed", "cancelled"}:
-        chat.draft = _drafted(items(response, "output"), status, response, kept=chat.draft.kept)
+        chat.draft = _drafted(items(response, "output"), status, response, capture_content=chat.draft.kept)
     elif status is not None:
         chat.extra[sc.RESPONSE_STATUS] = status  # queued or in progress: the answer has to be fetched later
     if status is not None and status not in {"queued", "in_progress"}:
@@ -127,9 +127,9 @@ _INPUT_DETAILS: Final = {
 _OUTPUT_DETAILS: Final = {"in": "output_tokens_details", "reasoning_tokens": "reasoning_tokens"}
 
 
-def _drafted(output: list[Any], status: str, response: Any, *, kept: bool) -> Draft:
+def _drafted(output: list[Any], status: str, response: Any, *, capture_content: bool) -> Draft:
     """Return the output of an ended response as a draft, with its finish reason."""
-    draft = Draft(kept=kept)
+    draft = Draft(kept=capture_content)
     choice = draft.choice()
     for item in output:
         _add(choice, item)
