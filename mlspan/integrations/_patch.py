@@ -164,7 +164,7 @@ def put(owner: Any, name: str, original: Any, replacement: Any, enabled: list[bo
     Args:
         owner: a class or a module.
         name: the attribute.
-        original: the entry that *owner* itself has under *name*; None if it inherits the attribute, and is to do so again.
+        original: the entry that *owner* itself has under *name*; None to let it inherit the attribute again.
         replacement: the function that takes its place.
         enabled: a list that the undo empties, so that a replacement which looks at it does nothing more.
     """
