@@ -32,7 +32,7 @@ class Heard(Draft):
         for block in items(get(got, "message"), "blocks"):
             if get(block, "block_type") == "tool_call":
                 self._calls[get(block, "tool_call_id") or len(self._calls)] = block
-        self._reason = _reason(get(got, "raw")) or self._reason
+        self._reason = _read_finish_reason(get(got, "raw")) or self._reason
 
     def fail(self) -> None:
         """Note that the call has failed, so that an answer cut short gets no finish reason."""
@@ -157,7 +157,7 @@ _APART: Final = (
 )
 
 
-def _reason(raw: Any) -> str | None:
+def _read_finish_reason(raw: Any) -> str | None:
     """Return the finish reason of a provider's answer, in OpenAI's terms where there is one."""
     if raw is None:
         return None

@@ -159,7 +159,7 @@ def parts_of(item: Any, kind: str) -> list[Part]:
         arguments = dig(item, "arguments", str) or dig(item, "input", str)
         return [tool_call(dig(item, "name", str) or "", arguments, id)]
     if kind.endswith("_output"):  # of a tool that the caller has run: a function, a custom tool, a computer, a shell
-        return [tool_call_response(_output(get(item, "output")), id)]
+        return [tool_call_response(_read_tool_output(get(item, "output")), id)]
     if kind == "reasoning":
         texts = [dig(raw, "text", str) for raw in [*items(item, "content"), *items(item, "summary")]]
         return [{"type": "reasoning", "content": text} for text in texts if text]
@@ -224,7 +224,7 @@ def _named(item: Any, names: tuple[str, ...]) -> dict[str, Any]:
     return read
 
 
-def _output(output: Any) -> Any:
+def _read_tool_output(output: Any) -> Any:
     """Return a tool's output: a list of text parts is joined, anything else becomes plain data."""
     if isinstance(output, list):
         texts = [dig(one, "text", str) for one in output]
