@@ -1,1 +1,1 @@
-"""Where finished spans go: one queue, and a sink for each kind of backend."""
+"""The export of ended spans: one queue on disk or in memory, and one sender for each kind of backend."""

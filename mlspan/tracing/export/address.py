@@ -1,4 +1,4 @@
-"""Where a trace is to go, said so that another process can send it there, and without credentials."""
+"""The destination of a trace in a form that another process can use, without credentials."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ import orjson
 from ..context import Origin
 
 _USER: Final = re.compile(r"^([a-zA-Z][\w+.-]*://)[^/?#]*@")
-_SECRET: Final = re.compile(r"password|passwd|secret|token|key", re.IGNORECASE)  # in the name of a query's parameter
+_SECRET: Final = re.compile(r"password|passwd|secret|token|key", re.IGNORECASE)  # in the name of a query parameter
 _SQLITE: Final = re.compile(r"^(sqlite(?:\+\w+)?:///)([^/:?][^?]*)")
-_full: dict[str, str] = {}  # what this process knows with credentials, by what is left without
+_full: dict[str, str] = {}  # URIs with credentials, by the same URI without them
 
 
 def bare(uri: str) -> str:
-    """*uri* without user and password; :func:`full` gives back what this process has seen of them."""
+    """Return *uri* without credentials. :func:`restore_credentials` adds those that this process has seen again.
+
+    Removed are the user, the password, and query parameters with names such as ``token``.
+    """
     left, question, query = _USER.sub(r"\1", uri).partition("?")
     shown = [part for part in query.split("&") if not _SECRET.search(part.partition("=")[0])]
     left += question + "&".join(shown) if any(shown) else ""
@@ -29,21 +32,21 @@ def bare(uri: str) -> str:
 
 
 def full(uri: str) -> str:
-    """*uri* with the credentials that this process knows for it, from its settings or ``MLFLOW_TRACKING_URI``."""
+    """Return *uri* with the credentials that this process knows, from its settings or ``MLFLOW_TRACKING_URI``."""
     if uri not in _full and (named := os.environ.get("MLFLOW_TRACKING_URI")):
         bare(settled(named))
     return _full.get(uri, uri)
 
 
 def settled(uri: str) -> str:
-    """*uri* with the path of a database made absolute, as another process may stand elsewhere."""
+    """Return *uri* with the path of a SQLite file made absolute for other working directories."""
     if (relative := _SQLITE.match(uri)) is None or relative[2] == ":memory:":
         return uri
     return f"{relative[1]}{Path(relative[2]).absolute()}{uri[relative.end() :]}"
 
 
 def address(origin: Origin, uri: str, experiment: str | None, run: str | None) -> Origin:
-    """*origin* with what it leaves unsaid filled in: the settings of this process are not those of another."""
+    """Return *origin* with its gaps filled from the settings of this process, as another process has other settings."""
     named = origin.experiment_id or origin.experiment_name or experiment
     return replace(
         origin,
@@ -58,7 +61,7 @@ _ORIGIN: Final = tuple(field.name for field in fields(Origin))
 
 
 def origin_to_json(origin: Origin) -> str:
-    """Without credentials."""
+    """Return *origin* as JSON, without credentials."""
     said = {name: value for name in _ORIGIN if (value := getattr(origin, name))}
     if origin.tracking_uri:
         said["tracking_uri"] = bare(origin.tracking_uri)
@@ -66,7 +69,7 @@ def origin_to_json(origin: Origin) -> str:
 
 
 def origin_of_json(said: str) -> Origin:
-    """With the credentials that this process knows."""
+    """Return the origin that *said* describes, with the credentials that this process knows."""
     found = orjson.loads(said)
     if "tracking_uri" in found:
         found["tracking_uri"] = full(found["tracking_uri"])

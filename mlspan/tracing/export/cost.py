@@ -1,4 +1,4 @@
-"""What a call cost, by genai-prices: a table that ships with the package, so nothing is asked of the network."""
+"""The cost of model calls, from the price table of the genai-prices package. Nothing is read from the network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from .. import semconv as sc
 
-_PROVIDERS: Final = {  # the conventions' name -> genai-prices' where they differ
+_PROVIDERS: Final = {  # provider names of the GenAI conventions -> those of genai-prices, where they differ
     "aws.bedrock": "aws",
     "azure.ai.inference": "azure",
     "azure.ai.openai": "azure",
@@ -30,7 +30,7 @@ Cost = dict[str, float]
 
 
 def price(attributes: Mapping[str, Any]) -> Cost | None:
-    """Of a span with these attributes; None if it names no tokens, or no model whose price is known."""
+    """Return the cost of a span with these attributes; None if it has no tokens or no model with a known price."""
     given, taken, read, written = [
         count if isinstance(count := attributes.get(name), int) else None for name in _COUNTS
     ]
@@ -50,9 +50,9 @@ def price(attributes: Mapping[str, Any]) -> Cost | None:
 def cost(
     provider: str | None, model: str, input_tokens: int, output_tokens: int, cache_read: int, cache_write: int
 ) -> Cost | None:
-    """US dollars as ``input_cost``, ``output_cost`` and ``total_cost``; None if the model's price is not known.
+    """Return US dollars as ``input_cost``, ``output_cost`` and ``total_cost``; None if the model's price is unknown.
 
-    *input_tokens* includes the cached ones, as the conventions have it.
+    *input_tokens* includes the cached tokens, as in the GenAI conventions.
     """
     from genai_prices import Usage, calc_price
 
@@ -64,7 +64,7 @@ def cost(
     )
     try:
         price = calc_price(usage, model, provider_id=_PROVIDERS.get(provider or "", provider))
-    except (LookupError, ValueError):  # no such model or provider; counts that cannot be
+    except (LookupError, ValueError):  # an unknown model or provider, or impossible counts
         return None
     return {
         "input_cost": float(price.input_price or 0),

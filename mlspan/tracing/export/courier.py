@@ -1,4 +1,4 @@
-"""From the spools to one sink, on a thread of its own; a sink that is away is asked again later."""
+"""The sender: a thread that sends from the spools to one sink, and tries an unavailable backend again later."""
 
 from __future__ import annotations
 
@@ -19,22 +19,24 @@ from .lanes import Lanes
 from .parcel import Away, Kind, Sink
 from .spool import Spool
 
-_LONGEST_BACKOFF: Final = 30.0
-_LONGEST_WAIT: Final = 300.0  # seconds that a server's Retry-After is heeded; and until what was kept is asked again
-_STUCK: Final = 3  # failures in a row after which a quick one may be the fault of what is sent
+_LONGEST_BACKOFF: Final = 30.0  # seconds
+_LONGEST_WAIT: Final = (
+    300.0  # seconds: the longest Retry-After that is obeyed, and the time until kept items are tried again
+)
+_STUCK: Final = 3  # failures in a row after which a quick failure may be caused by one of the items
 _QUICK: Final = 2.0  # seconds
 
 
 class Courier:
-    """A thread with a Delivery. ``hurry`` and ``ask`` are for other threads.
+    """A thread that sends batches to one sink. Other threads may call ``notify_new_batch`` and ``request_flush``.
 
     Args:
-        kind: of the sink.
-        sink: where it goes.
-        spools: those to send from, the oldest first.
-        letters: see Delivery.
-        damaged: told of a spool that cannot be read.
-        sent, lost: see Delivery.
+        kind: the kind of the sink.
+        sink: the destination.
+        spools: returns the spools to send from, the oldest first.
+        letters: see BatchSender.
+        damaged: called with a spool that cannot be read, and the error.
+        sent, lost: see BatchSender.
     """
 
     def __init__(
@@ -61,17 +63,17 @@ class Courier:
         self._thread.start()
 
     def hurry(self) -> None:
-        """There is something to send."""
+        """Wake the thread, as there is something to send."""
         self._wake.set()
         self._lanes.more()
 
     def ask(self, answer: Callable[[bool], None], *, last: bool) -> None:
-        """Send all there is, then *answer* whether what is ours of it was taken."""
+        """Send everything, then call *answer* with True if the backend has taken all spans of this process."""
         self._asked.append((answer, last))
         self._wake.set()
 
     def _run(self) -> None:
-        otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # nobody traces our sending
+        otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # others must not trace our sending
         last = False
         while not last:
             self._wake.wait(self._patience())
@@ -86,11 +88,12 @@ class Courier:
         self.finished.set()
 
     def _patience(self) -> float | None:
-        """Seconds until there is something to do even if nobody says so."""
+        """Return the seconds until the next retry; None if there is none."""
         until = [at for at in (self._retry_at, self._again_at) if at]
         return max(0.01, min(until) - monotonic()) if until else None
 
     def _waiting(self, *, inherited: bool = True) -> int:
+        """Return the number of segments or spans that are ready for this sink in all spools."""
         waiting = 0
         for spool in self._spools():
             if spool.inherited and not inherited:
@@ -102,6 +105,7 @@ class Courier:
         return waiting
 
     def _deliver(self, *, at_once: bool) -> None:
+        """Send from every spool. With *at_once*, ignore the backoff and retry kept items."""
         now = monotonic()
         if self._again_at and (at_once or now >= self._again_at):
             self.delivery.again()
@@ -114,9 +118,9 @@ class Courier:
             except Away as away:
                 self._back_off(away)
                 return
-            except sqlite3.OperationalError as error:  # a full disk: what was sent is crossed out later
+            except sqlite3.OperationalError as error:  # a full disk: sent items are deleted from the spool later
                 tell_once("mlspan: the spool %s cannot be written: %s", spool.path, error)
-            except sqlite3.ProgrammingError:  # closed meanwhile, as it was empty
+            except sqlite3.ProgrammingError:  # the spool was empty and has been closed meanwhile
                 continue
             except sqlite3.DatabaseError as error:
                 self._damaged(spool, error)
@@ -124,7 +128,7 @@ class Courier:
             self._again_at = self._again_at or monotonic() + _LONGEST_WAIT
 
     def _empty(self, spool: Spool) -> None:
-        """Send all that is there; batch by batch, where the last try has failed."""
+        """Send everything in *spool*. After a failure, send one batch at a time until one succeeds."""
         if not self._failures:
             self._lanes.empty(lambda: self.delivery.take(spool), lambda taken: self.delivery.send(spool, taken))
             return
@@ -140,13 +144,15 @@ class Courier:
             self._is_back()
 
     def _is_back(self) -> None:
+        """Reset the backoff and log that the backend is available again."""
         if self._failures:
             log.warning("mlspan: the trace store is back; %d %s are on their way", self._waiting(), self._things)
         self._failures, self._retry_at = 0, 0.0
 
     def _back_off(self, away: Away) -> None:
+        """Schedule the next retry by exponential backoff with jitter, or by the server's Retry-After."""
         if not self._failures:
             log.warning("mlspan: %s; %d %s wait for it", away.reason, self._waiting(), self._things)
         self._failures += 1
-        wait = min(2.0 ** (self._failures - 1), _LONGEST_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311  # no secret
+        wait = min(2.0 ** (self._failures - 1), _LONGEST_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311  # jitter needs no secure randomness
         self._retry_at = monotonic() + (wait if away.retry_after is None else min(away.retry_after, _LONGEST_WAIT))

@@ -1,4 +1,4 @@
-"""A few threads that share what some of them are asked to do."""
+"""A thread pool in which the calling thread works too, and which may be used from inside its own work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _END: Final[Any] = object()
 
 
 class _Job:
-    """What one thread has asked for: *work* with each of some items."""
+    """A call of ``run_each``: one function and the items to call it with."""
 
     def __init__(self, work: Callable[[Any], None], items: Iterable[Any]) -> None:
         self._work = work
@@ -26,7 +26,7 @@ class _Job:
         self.errors: list[Exception] = []
 
     def run(self) -> bool:
-        """Work with the next item; False if there is none."""
+        """Call the function with the next item; return False if there is none."""
         with self._turn:
             if not self.waiting:
                 return False
@@ -34,7 +34,7 @@ class _Job:
             self._running += 1
         try:
             self._work(item)
-        except Exception as error:  # noqa: BLE001  # raised on the thread that asked
+        except Exception as error:  # noqa: BLE001  # raised later on the calling thread
             self.errors.append(error)
             self.waiting.clear()
         finally:
@@ -44,14 +44,14 @@ class _Job:
         return True
 
     def wait(self) -> None:
-        """Until nobody works with any of the items."""
+        """Wait until no thread is working on any of the items."""
         with self._turn:
             while self._running:
                 self._turn.wait()
 
 
 class Crew:
-    """A thread that asks works itself; *most* less one help, whoever asks and from inside of work too."""
+    """A pool of *most* threads, the calling one included. Helper threads end when there is no work."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -60,7 +60,10 @@ class Crew:
         self._lock = threading.Lock()
 
     def each(self, work: Callable[[Item], None], items: Iterable[Item]) -> None:
-        """*work* with each of *items*, begun in their order. After an error, which is raised, nothing more is begun."""
+        """Call *work* with each of *items*, started in order.
+
+        After an error nothing more is started, and the error is raised; of several, a BackendUnavailable comes first.
+        """
         job = _Job(work, items)
         with self._lock:
             self._jobs.append(job)
@@ -74,7 +77,7 @@ class Crew:
             raise min(job.errors, key=lambda error: not isinstance(error, Away))
 
     def _call(self, wanted: int) -> None:
-        """Begin to help, with so many threads at most."""
+        """Start up to *wanted* helper threads, within the limit of the pool."""
         for _ in range(wanted):
             with self._lock:
                 if self._helping >= self.most - 1:
@@ -82,12 +85,12 @@ class Crew:
                 self._helping += 1
             try:
                 threading.Thread(target=self._help, name="mlspan-send", daemon=True).start()
-            except RuntimeError:  # the interpreter is ending, and starts no more of them
+            except RuntimeError:  # the interpreter is shutting down and starts no more threads
                 self._left()
                 return
 
     def _help(self) -> None:
-        otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # nobody traces our sending
+        otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # others must not trace our sending
         while True:
             with self._lock:
                 job = next((job for job in self._jobs if job.waiting), None)

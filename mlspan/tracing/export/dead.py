@@ -1,4 +1,4 @@
-"""What was set aside: what no backend will take, one file each, with the reason."""
+"""Dead letters: items that no backend will take, one JSON file each, with the reason."""
 
 from __future__ import annotations
 
@@ -25,29 +25,33 @@ _MOST_BYTES: Final = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """A trace, a part of one or a span that its backend has refused."""
+    """A trace, a part of one, or a span that its backend has refused."""
 
     at: float  # seconds since 1970
     sink: str  # mlflow or otlp
     reason: str
     trace_id: str  # 32 hexadecimal digits
-    name: str  # of the first span
-    origin: dict[str, object]  # experiment, run, session and so on, where they are known
-    otlp: bytes  # a TracesData: any OTLP tool reads it
+    name: str  # name of the first span
+    origin: dict[str, object]  # experiment, run, session and so on, as far as known
+    otlp: bytes  # an OTLP TracesData message, which any OTLP tool can read
     path: Path
 
     def spans(self) -> list[ReadableSpan]:
+        """Return the spans of the letter."""
         return [unpack(packed) for packed in unpack_request(self.otlp)]
 
 
 class Letters:
-    """Writes them. Bounded in number and bytes: the oldest go first. Without a folder nothing is kept."""
+    """Writes dead letters.
+
+    Their number and bytes are limited: the oldest are deleted. Without a folder nothing is kept.
+    """
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = None if folder is None else folder / FOLDER
 
     def put(self, kind: Kind, reason: str, item: Parcel | Packed | ReadableSpan) -> None:
-        """Raises OSError."""
+        """Write one letter. Raise OSError."""
         if self._folder is None:
             return
         spans = [unpack(item)] if isinstance(item, Packed) else [item] if isinstance(item, ReadableSpan) else item.spans
@@ -70,7 +74,8 @@ class Letters:
         self._bound()
 
     def _bound(self) -> None:
-        assert self._folder is not None  # noqa: S101  # for mypy
+        """Delete the oldest letters while there are too many of them."""
+        assert self._folder is not None  # noqa: S101  # narrows the type for mypy
         files = sorted(self._folder.glob("*.json"))
         sizes = [path.stat().st_size for path in files]
         while files and (len(files) > _MOST_FILES or sum(sizes) > _MOST_BYTES):
@@ -79,12 +84,13 @@ class Letters:
 
 
 def read(keeping: Keeping) -> list[Dead]:
-    """The oldest first; a file that cannot be read is left out."""
+    """Return all dead letters, the oldest first. Files that cannot be read are left out."""
     folder = (keeping.folder or default_folder()) / FOLDER
     return [found for path in sorted(folder.glob("*.json")) if (found := _read(path)) is not None]
 
 
 def _read(path: Path) -> Dead | None:
+    """Return the letter in the file, or None if it cannot be read."""
     try:
         said = orjson.loads(path.read_bytes())
         return Dead(**{**said, "otlp": base64.b64decode(said["otlp"])}, path=path)

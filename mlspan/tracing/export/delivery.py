@@ -1,4 +1,7 @@
-"""Batches from a spool to a sink: what was taken is crossed out, what no sink will take is found and set aside."""
+"""The batch sender: it sends one batch from a spool, deletes what the sink has taken, and isolates poison items.
+
+A *poison item* is one that the backend can never take and that makes its whole batch fail.
+"""
 
 from __future__ import annotations
 
@@ -16,48 +19,51 @@ from .gate import IMPORTS, STORING
 from .parcel import Away, Kind, Packed, Parcel, Refused, Sink
 from .spool import Batch, Spool
 
-_MOST: Final[dict[Kind, int]] = {"mlflow": 400, "otlp": 512}  # in one call of the sink
-_MOST_BYTES: Final[dict[Kind, int]] = {"mlflow": 16 * 1024 * 1024, "otlp": 3 * 1024 * 1024}  # gRPC receivers take 4 MiB
+_MOST: Final[dict[Kind, int]] = {"mlflow": 400, "otlp": 512}  # items in one call of the sink
+_MOST_BYTES: Final[dict[Kind, int]] = {
+    "mlflow": 16 * 1024 * 1024,
+    "otlp": 3 * 1024 * 1024,
+}  # gRPC receivers take 4 MiB by default
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A batch on its way."""
+    """A batch that is being sent."""
 
     batch: Batch
-    after: int  # where it begins
+    after: int  # the spool id after which the batch begins
     traces: set[int]
 
 
 class Delivery:
-    """Hands what a spool holds to a sink, batch by batch.
+    """Sends the contents of a spool to a sink, batch by batch.
 
     Args:
-        kind: of the sink.
-        sink: where it goes.
-        letters: where what will never be taken is set aside.
-        sent: counts of spans that were taken, by kind.
-        lost: counts of spans that were not, by reason.
+        kind: the kind of the sink.
+        sink: the destination.
+        letters: stores items that no backend will ever take.
+        sent: counts the spans that were taken, by kind.
+        lost: counts the spans that were lost, by reason.
     """
 
     def __init__(self, kind: Kind, sink: Sink, letters: Letters, sent: Counter[str], lost: Counter[str]) -> None:
         self._kind, self._sink, self._letters, self._sent, self._lost = kind, sink, letters, sent, lost
         self._after: weakref.WeakKeyDictionary[Spool, int] = weakref.WeakKeyDictionary()
-        self._under_way: set[int] = set()  # traces of which something is being sent
+        self._under_way: set[int] = set()  # ids of the traces that are being sent
         self._lock = threading.Lock()
         self._prepared = False
-        self.kept = 0  # parcels or spans that the sink has refused and that stay
-        self.reasons: Counter[str] = Counter()  # why spans were refused
+        self.kept = 0  # refused segments or spans that stay in the spool
+        self.reasons: Counter[str] = Counter()  # number of refused spans by reason
 
     def step(self, spool: Spool) -> bool:
-        """Send one batch; False if there is none. Raises Away and sqlite3.Error."""
+        """Send one batch; return False if there is none. Raise BackendUnavailable and sqlite3.Error."""
         taken = self.take(spool)
         if taken is not None:
             self.send(spool, taken)
         return taken is not None
 
     def take(self, spool: Spool) -> Taken | None:
-        """The next batch, if there is one, and nothing that is being sent is of the same traces."""
+        """Return the next batch, or None if there is none or a part of one of its traces is being sent."""
         with self._lock:
             after, batch = self._ahead(spool)
             traces = set() if batch is None else _traces(batch.items)
@@ -68,12 +74,12 @@ class Delivery:
         return Taken(batch, after, traces)
 
     def _ahead(self, spool: Spool) -> tuple[int, Batch | None]:
-        """What is next, and where that begins."""
+        """Return the id after which the next batch begins, and the batch."""
         after = self._after.get(spool, 0)
         return after, spool.take(self._kind, after, _MOST[self._kind], _MOST_BYTES[self._kind])
 
     def send(self, spool: Spool, taken: Taken) -> None:
-        """Send what was taken, and cross it out; where nothing can be sent now, it is what is taken next."""
+        """Send a batch and delete it from the spool. If nothing can be sent now, it is the next batch again."""
         try:
             self._prepare()
             refused = self._isolated(taken.batch.items)
@@ -87,6 +93,7 @@ class Delivery:
         self._settle(spool, taken.batch, refused)
 
     def _settle(self, spool: Spool, batch: Batch, refused: Sequence[Refused]) -> None:
+        """Delete a sent batch from the spool, except for refused items that are kept, and count it."""
         kept = {id(refusal.parcel) for refusal in refused if refusal.keep}
         done = [key for item, key in zip(batch.items, batch.keys, strict=True) if id(item) not in kept]
         with self._lock:
@@ -96,9 +103,10 @@ class Delivery:
             spool.done(self._kind, done)
 
     def probe(self, spool: Spool) -> bool:
-        """Where a batch fails again and again: find the ones that make it fail, if the backend takes the others.
+        """Find the items that make a batch fail, if the backend takes the others. Return False if it takes nothing.
 
-        Servers answer 500 to what they cannot digest. False if it takes nothing at all, and so is away.
+        Servers answer 500 to items that they cannot process, as they do in an outage. One item is sent alone first; if
+        that succeeds, the backend is available and the batch holds poison.
         """
         _, batch = self._ahead(spool)
         if batch is None or len(batch.items) < 2:
@@ -112,14 +120,17 @@ class Delivery:
             except Away:
                 continue
             if not self._search(others, refused) and not self._search([good], []):
-                return False  # it went away meanwhile
+                return False  # the backend has become unavailable meanwhile
             self._after[spool] = batch.last
             self._settle(spool, batch, refused)
             return True
         return False
 
     def _search(self, items: Sequence[Any], refused: list[Refused]) -> bool:
-        """Send *items*, in halves where they fail; those that fail alone are *refused*. Whether the last one passed."""
+        """Send *items*, in halves if they fail, and add those that fail alone to *refused*.
+
+        Return True if the last one passed.
+        """
         if not items:
             return True
         try:
@@ -134,18 +145,22 @@ class Delivery:
         return True
 
     def _prepare(self) -> None:
+        """Prepare the sink once, with forks delayed."""
         if not self._prepared:
             self._prepared = True
             with guard("importing what sending needs"), IMPORTS.closed():
                 self._sink.prepare()
 
     def again(self) -> None:
-        """Ask once more for what was kept."""
+        """Start from the beginning of each spool, so that kept items are tried again."""
         self._after.clear()
         self.kept = 0
 
     def _isolated(self, items: Sequence[Any]) -> list[Refused]:
-        """Send *items*; an error of the sink's own is the fault of one of them, which is found and set aside."""
+        """Send *items* and return the refused ones.
+
+        After an error other than BackendUnavailable, send halves to find the cause.
+        """
         if not items:
             return []
         try:
@@ -153,7 +168,7 @@ class Delivery:
                 return list(self._sink.send(items))
         except Away:
             raise
-        except Exception as error:  # noqa: BLE001  # a sink's bug must not stop what comes after
+        except Exception as error:  # noqa: BLE001  # a bug in a sink must not stop later batches
             if len(items) == 1:
                 tell_once("mlspan: a trace cannot be sent: %s: %s", type(error).__name__, error, error=error)
                 return [Refused(items[0], f"{type(error).__name__}: {error}")]
@@ -161,6 +176,7 @@ class Delivery:
             return self._isolated(items[:half]) + self._isolated(items[half:])
 
     def _refuse(self, refusal: Refused) -> None:
+        """Count and log a refusal. The item becomes a dead letter unless it is kept in the spool."""
         self.reasons[refusal.reason] += _spans([refusal.parcel])
         if refusal.keep:
             tell_once("mlspan: %s; what it has not taken is kept", refusal.reason)

@@ -1,4 +1,4 @@
-"""Send what processes that are gone have left, from a process that may have nothing else to do."""
+"""The drain: it sends what ended processes have left in their spools, from any process."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from .parcel import Away, Kind, Parcel, Refused, Sink
 from .shelf import left_behind, recover, set_aside
 from .spool import Spool
 
-_BETWEEN = 2.0  # seconds between two tries of a backend that is away
+_BETWEEN = 2.0  # seconds between two tries of an unavailable backend
 
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """What a drain has done so far. Counts are of spans, each counted once for every backend that it was for."""
+    """The result of a drain so far. Counts are of spans, each counted once per backend."""
 
     sent: int = 0
-    refused: int = 0  # set aside: `dead()` has them
-    expired: int = 0  # older than the age bound
+    refused: int = 0  # now dead letters, which `dead()` returns
+    expired: int = 0  # deleted, as they were older than the age limit
     stay: int = 0  # still in the folder, for the reasons below
-    in_use: int = 0  # spools whose processes live; what is in them is theirs to send
+    in_use: int = 0  # spools of running processes, which send them themselves
     reasons: Mapping[str, int] = field(default_factory=dict)  # why spans were refused or stay, and how many
 
 
 @dataclass(slots=True)
 class _Job:
-    """One spool and one of the sinks that it owes spans to."""
+    """One spool and one of the sinks that its spans are meant for."""
 
     spool: Spool
     delivery: Delivery
@@ -47,13 +47,13 @@ def drain(
     timeout: float,
     progress: Callable[[Drained], object] | None,
 ) -> Drained:
-    """Send from every spool of a process that is gone.
+    """Send from every spool whose process has ended, and return the result.
 
     Args:
-        keeping: the folder and its bounds.
-        open_sink: makes a sink of what a spool says of it.
-        timeout: seconds in which a backend that is away is asked again; 0: each is asked once.
-        progress: called after each batch.
+        keeping: the folder and its limits.
+        open_sink: makes a sink from the kind and the description in a spool.
+        timeout: seconds during which an unavailable backend is tried again; 0: each is tried once.
+        progress: called after each batch with the result so far.
     """
     folder = keeping.folder or default_folder()
     sent: Counter[str] = Counter()
@@ -66,7 +66,7 @@ def drain(
         else:
             in_use += path.exists()
     jobs = [
-        _Job(spool, Delivery(kind, sink, Letters(folder), sent, lost), sink)  # type: ignore[arg-type]  # as the spool says
+        _Job(spool, Delivery(kind, sink, Letters(folder), sent, lost), sink)  # type: ignore[arg-type]  # the spool names valid kinds
         for spool in spools
         for kind, where in spool.described().items()
         for sink in [open_sink(kind, where)]  # type: ignore[arg-type]
@@ -101,7 +101,7 @@ def drain(
 
 
 def _done(job: _Job, progress: Callable[[], object]) -> bool:
-    """Whether there is nothing more to try; False where the backend is away."""
+    """Send all batches of a job. Return False if the backend is unavailable and the job has to be tried again."""
     job.away = ""
     try:
         while job.delivery.step(job.spool):
@@ -116,7 +116,7 @@ def _done(job: _Job, progress: Callable[[], object]) -> bool:
 
 
 class Redirected:
-    """A sink that sends every parcel to another tracking server or database than it was meant for."""
+    """A sink that sends every trace segment to another tracking server or database than its origin names."""
 
     def __init__(self, sink: Sink, tracking_uri: str) -> None:
         self._sink, self._uri = sink, tracking_uri

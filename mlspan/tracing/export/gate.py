@@ -1,4 +1,8 @@
-"""What a fork must not cut in two: the child would be left with half of a module, or with SQLite's own locks taken."""
+"""Fork safety: a fork waits until imports and SQLite calls in progress have ended.
+
+A child that is forked in the middle of an import keeps half of a module. One that is forked inside SQLite inherits
+locks that are never released.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from typing import Any, Final
 
 
 class Gate:
-    """A fork waits for the blocks of ``closed`` to end, *longest* seconds at most."""
+    """A lock that delays forks. A fork waits at most *longest* seconds for the blocks of ``delay_forks`` to end."""
 
     def __init__(self, longest: float) -> None:
         self._longest = longest
@@ -19,26 +23,30 @@ class Gate:
 
     @contextmanager
     def closed(self) -> Iterator[None]:
+        """Delay forks, and other blocks under the same lock, until the block ends."""
         with self._lock:
             yield
 
     def before(self) -> None:
+        """Take the lock before a fork, or give up after the time limit."""
         self._held = self._lock.acquire(timeout=self._longest)
 
     def in_parent(self) -> None:
+        """Release the lock in the parent."""
         if self._held:
             self._lock.release()
 
     def in_child(self) -> None:
+        """Replace the lock in the child, as its owner may be a thread that does not exist there."""
         self._lock = threading.RLock()
 
 
-IMPORTS: Final = Gate(15.0)  # MLflow takes a few seconds, on a busy machine
-OPENING: Final = Gate(1.0)  # of spools
-STORING: Final = Gate(2.0)  # of one batch in a database
+IMPORTS: Final = Gate(15.0)  # seconds; importing MLflow takes a few on a busy machine
+OPENING: Final = Gate(1.0)  # seconds, for opening a spool
+STORING: Final = Gate(2.0)  # seconds, for writing one batch to a database
 
-# What else has to hold still, with the methods of a Gate. A list of ours, as Python runs only those hooks that were
-# registered when the fork began, and the import that it waits for may bring more.
+# Everything that a fork waits for, with the methods of a ForkLock. This is our own list because Python runs only
+# the hooks registered when the fork began, and the import that the fork waits for may register more.
 GATES: Final[list[Any]] = [IMPORTS, OPENING, STORING]
 
 

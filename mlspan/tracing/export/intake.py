@@ -1,4 +1,7 @@
-"""Ended spans into the spool: put together, packed, stored, and the couriers told. On the pipeline's own thread."""
+"""The export worker: it groups ended spans into traces, redacts, encodes and stores them, and notifies the senders.
+
+All of it runs on the processor's thread.
+"""
 
 from __future__ import annotations
 
@@ -21,34 +24,34 @@ from .shelf import Shelf
 from .spool import BITS, HELD, Fresh
 from .wire import Unfit, pack
 
-_TELL: Final = 30.0  # seconds between two lines about spans that are lost
-_BATCH: Final = 500  # spans that are stored at once even before the interval is over
+_TELL: Final = 30.0  # seconds between two log lines about lost spans
+_BATCH: Final = 500  # spans that are stored at once, even before the interval is over
 
 
 @dataclass(slots=True)
 class _Ended:
-    """A span that has ended and is not yet stored."""
+    """A span that has ended and is not stored yet."""
 
-    number: int  # of its parcel
+    number: int  # number of the segment that it belongs to
     unit: Unit | None
     span: ReadableSpan
-    packed: Packed | Unfit | None  # what the journal has made of it
-    place: int | None  # in the journal
+    packed: Packed | Unfit | None  # as the write-ahead log has encoded it; None without a log
+    place: int | None  # position in the write-ahead log
 
 
 class Intake:
-    """What a pipeline does with spans once they are off the caller's thread. Only ``written`` is for other threads.
+    """Processes spans once they have left the caller's thread. Other threads may only call ``write_ahead``.
 
     Args:
-        sinks: by kind, each with where it goes (no credentials).
-        keeping: on disk or in memory, and how much.
-        address: fills in what an origin leaves unsaid.
-        assembly: what puts spans together, where a sink takes parcels.
-        sent: counts of spans that were taken, by the kind of the sink.
-        lost: counts of spans that were not, by reason.
-        interval: seconds until what has ended is stored.
-        held: whether OTLP gets no span before its trace is known to be kept.
-        scrub: takes out what is not to be stored, let alone sent.
+        sinks: by kind, the sink and the description of its destination (no credentials).
+        keeping: durability, folder and limits of the spool.
+        address: completes an origin.
+        assembly: the trace assembler, used if a sink takes trace segments.
+        sent: counts the spans that were taken, by the kind of the sink.
+        lost: counts the spans that were lost, by reason.
+        interval: seconds until ended spans are stored.
+        held: True if OTLP gets no span before its trace is sampled.
+        scrub: redacts spans before they are stored.
     """
 
     def __init__(
@@ -68,16 +71,16 @@ class Intake:
         self.assembly, self._held, self._scrub = assembly, held, scrub or Scrub()
         self._fresh: list[_Ended] = []
         self._ready: list[Parcel] = []
-        self._stored_open: set[int] = set()  # numbers of parcels that are growing in the spool
+        self._stored_open: set[int] = set()  # numbers of incomplete segments in the spool
         self._oldest = self._told_lost = self._looked = 0.0
         self._sent, self._reported = sent, 0
-        self._left: int | None = None  # spans that were not sent when the spool was closed
+        self._left: int | None = None  # spans that were unsent when the spool was closed
         self._sinks = {kind: sink for kind, (sink, _) in sinks.items()}
         self.shelf = Shelf(keeping, {kind: where for kind, (_, where) in sinks.items()}, lost)
         self.couriers: list[Courier] = []
 
     def begin(self) -> None:
-        """Send what is there already, and what others have left."""
+        """Start one sender for each sink, adopt the spools of ended processes, and send what is stored."""
         shelf = self.shelf
         for kind, sink in self._sinks.items():
             self.couriers.append(
@@ -87,31 +90,35 @@ class Intake:
         self._hurry_couriers()
 
     def written(self, span: ReadableSpan, origin: Origin) -> Any:
-        """*span* with what the journal has made of it, to be taken; alone, where there is no journal."""
+        """Append *span* to the write-ahead log and return the queue item. Without a log, return *span*.
+
+        The item is (span, encoded span or error, position in the log).
+        """
         journal = self.shelf.journal
         if journal is None:
             return span
         try:
             span = self._scrub(span)
             return (span, *journal.write(span, self._address(self._scrub.origin(origin))))
-        except Exception as error:  # noqa: BLE001  # a full disk, mostly; said on our own thread
+        except Exception as error:  # noqa: BLE001  # mostly a full disk; logged on the worker's thread
             return (span, error, None)
 
     def patience(self) -> float:
-        """Seconds until there is something to do even if nothing comes."""
+        """Return the seconds until there is work, even if no span arrives."""
         if not self._fresh and not self._ready:
             return 5.0
         return max(0.01, self._oldest + self._interval - monotonic())
 
     def gathering(self) -> bool:
-        """Whether more may come before it is worth storing."""
+        """Return True if it is better to wait for more spans before storing."""
         return bool(self._fresh) and not self.is_full()
 
     def is_full(self) -> bool:
-        """Whether there is enough to store, and to send while more is coming."""
+        """Return True if there are enough spans to store and send now, while more arrive."""
         return len(self._fresh) >= _BATCH
 
     def take(self, item: Any) -> None:
+        """Process one queue item: a started span with its origin, or an ended span."""
         if isinstance(item, tuple) and len(item) == 2:
             started, origin = item
             self.assembly.started(started, self._scrub.origin(origin))
@@ -129,19 +136,20 @@ class Intake:
             self._ready.append(parcel)
 
     def look(self, parcels: Iterable[Parcel] = ()) -> None:
-        """Take what has waited too long, and *parcels*, which a flush sends before their time."""
+        """Add overdue segments, and *parcels* that a flush sends early, to those that are ready."""
         if monotonic() - self._looked > 1:
             self._looked = monotonic()
             self._ready += self.assembly.overdue()
         self._ready += parcels
 
     def is_due(self) -> bool:
+        """Return True if spans should be stored now: there are many, or the oldest has waited for the interval."""
         if self.is_full():
             return True
         return bool(self._fresh or self._ready) and monotonic() - self._oldest >= self._interval
 
     def commit(self) -> None:
-        """Store what has ended, and let the couriers know."""
+        """Store ended spans and ready segments in one transaction, and notify the senders."""
         fresh, self._fresh = self._fresh, []
         ready, self._ready = self._ready, []
         dropped, self.assembly.dropped = self.assembly.dropped, []
@@ -156,7 +164,7 @@ class Intake:
             if "mlflow" in self._kinds:
                 opened = [(number, self._address(u.origin), u.root[1], u.genai) for number, u in growing.items()]
                 ready = [Parcel(self._address(p.origin), p.spans, p.root_id, p.whole, p.number) for p in ready]
-            else:  # they were put together only to be judged
+            else:  # the segments were only built for sampling
                 opened, ready = [], []
             stored = self._stored_open
             known = {number: kept for number, kept in sampled.items() if self._held and number in stored}
@@ -166,7 +174,7 @@ class Intake:
         shelf.look_around()
 
     def _rows(self, fresh: list[_Ended], gone: set[int], sampled: dict[int, bool]) -> list[Fresh]:
-        """What is to be stored of *fresh*; what cannot is set aside."""
+        """Encode ended spans and return their spool rows. Spans that cannot be encoded are set aside."""
         bits = [self._bits(one.number, gone, sampled) for one in fresh]
         fresh = [one for one, sinks in zip(fresh, bits, strict=True) if sinks]
         made = iter(pack([one.span for one in fresh if one.packed is None]))
@@ -181,7 +189,7 @@ class Intake:
         return rows
 
     def _bits(self, number: int, gone: set[int], sampled: dict[int, bool]) -> int:
-        """Who is to have a span of this parcel, as far as is known."""
+        """Return the bits of the sinks that are to get a span of this segment, as far as sampling has decided."""
         mlflow = BITS["mlflow"] if "mlflow" in self._kinds and number not in gone else 0
         if "otlp" not in self._kinds:
             return mlflow
@@ -190,13 +198,17 @@ class Intake:
         return mlflow | {None: HELD, True: BITS["otlp"], False: 0}[sampled.get(number)]
 
     def _set_aside(self, span: ReadableSpan, unfit: Unfit) -> None:
+        """Count a span that cannot be encoded, and write it to the dead letters."""
         self._lost["unfit"] += 1
         tell_once("mlspan: %s; it is left out, the rest of its trace is not", unfit)
         with guard("setting a span aside"):
             self.shelf.letters.put(next(iter(self._kinds)), str(unfit), span)
 
     def _admitted(self, rows: list[Fresh], ready: list[Parcel], room: int) -> tuple[list[Fresh], list[Parcel]]:
-        """What there is room for; the rest is dropped, a parcel at a time."""
+        """Return the rows and segments that fit into *room* bytes.
+
+        Further ones are dropped, a whole segment at a time.
+        """
         if sum(len(row.packed.span) for row in rows) <= room:
             return rows, ready
         groups: dict[int, list[Fresh]] = {}
@@ -220,21 +232,22 @@ class Intake:
             courier.hurry()
 
     def close(self) -> None:
-        """Once the couriers have done what they can."""
+        """Wait for the senders to finish, then close the spools."""
         for courier in self.couriers:
             courier.finished.wait()
         self._left = self.shelf.close()
 
     def waiting(self) -> int:
-        """How many spans are stored and not yet sent everywhere."""
+        """Return the number of stored spans that have not been sent to every backend."""
         if self._left is not None:
             return self._left
         try:
             return sum(spool.spans() for spool in self.shelf.spools())
-        except Exception:  # noqa: BLE001  # closed, full, torn: nobody can count them now
+        except Exception:  # noqa: BLE001  # the spool is closed, full or damaged, so it cannot be counted
             return 0
 
     def report_lost(self, *, at_once: bool) -> None:
+        """Log how many spans were dropped, at most once in 30 seconds unless *at_once*."""
         lost = self._lost["overflow"]
         if lost > self._reported and (at_once or monotonic() - self._told_lost > _TELL):
             log.warning("mlspan: spans lost so far, as more came than could be kept: %d", lost)

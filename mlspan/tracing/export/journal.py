@@ -1,7 +1,7 @@
-"""What ``durability="span"`` adds: each span is on disk before the caller goes on, by one write to the end of a file.
+"""The write-ahead log of ``durability="span"``: each span is in a file before the caller goes on.
 
-Spans may end in a finalizer, in the middle of anything, so no lock may be taken and no database touched there. The
-spool takes the spans over within a second or so; a journal is read only where a process was killed in between.
+Spans may end in a finalizer, where no lock may be taken and no database used, so a span is appended by one write. The
+spool stores the span within a second or so; a log is only read after a process was killed in between.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .address import origin_of_json, origin_to_json
 from .parcel import Packed
 from .wire import Unfit, pack, request, unpack_request
 
-_MARK: Final = b"\xf5mls"  # no UTF-8 text holds its first byte
-_HEAD: Final = struct.Struct("<4sIIIQ")  # mark, checksum of the rest, bytes of origin and of spans, place
+_MARK: Final = b"\xf5mls"  # its first byte occurs in no UTF-8 text
+_HEAD: Final = struct.Struct("<4sIIIQ")  # mark, checksum of the rest, bytes of the origin, bytes of the spans, position
 _ROTATE: Final = 4 * 1024 * 1024
-_LINGER: Final = 5.0  # seconds that a file is kept after the last write to it: a thread may still be at it
+_LINGER: Final = 5.0  # seconds that a full file is kept, as a thread may still write to it
 
 
 class Journal:
-    """Files beside a spool, one of them in use. ``write`` may be called by any thread, finalizers included."""
+    """Log files beside a spool, one of them in use. Any thread may call ``append_span``, also from a finalizer."""
 
     def __init__(self, spool: Path) -> None:
         self._spool = spool
@@ -43,26 +43,32 @@ class Journal:
         self._file = open(self._path, "ab", buffering=0, opener=lambda p, flags: os.open(p, flags, 0o600))  # noqa: SIM115
 
     def write(self, span: ReadableSpan, origin: Origin) -> tuple[Packed | Unfit, int | None]:
-        """Returns the span as it was written, and its place. Raises OSError."""
+        """Append *span* to the log. Return the encoded span and its position. Raise OSError.
+
+        A span that cannot be encoded is returned as an UnencodableSpan without a position.
+        """
         (packed,) = pack([span])
         if isinstance(packed, Unfit):
             return packed, None
         place, said, data = next(self._places), origin_to_json(origin).encode(), request([packed])
         head = _HEAD.pack(_MARK, zlib.crc32(data, zlib.crc32(said)), len(said), len(data), place)
         record = head + said + data
-        written = self._file.write(record)  # the file object: after a rotation, who holds it may still write to it
+        written = self._file.write(record)  # a thread that has read self._file before a rotation may still write to it
         if written != len(record):
             raise OSError(f"{written} of {len(record)} bytes written")
         return packed, place
 
     def rotate(self) -> None:
-        """Begin a new file where the last one is large; called when what was written so far is in the spool."""
+        """Start a new file if the current one is large. Called when the spool holds everything written so far."""
         if self._file.tell() > _ROTATE:
             self._old.append((self._path, next(self._places), monotonic()))
             self._open()
 
     def retire(self) -> int:
-        """Delete what is no longer needed; the place before which nothing is."""
+        """Delete files that are no longer needed.
+
+        Return the position before which none is needed; 0 if nothing was deleted.
+        """
         before = 0
         while self._old and monotonic() - self._old[0][2] > _LINGER:
             path, before, _ = self._old.pop(0)
@@ -74,11 +80,12 @@ class Journal:
 
 
 def journals(spool: Path) -> list[Path]:
+    """Return the log files of a spool."""
     return sorted(spool.parent.glob(f"{spool.name}-j*"))
 
 
 def read(path: Path) -> Iterator[tuple[int, Origin, Packed]]:
-    """Place, origin and span of each record that is whole; what is torn is passed over."""
+    """Yield position, origin and span of each intact record. Torn records are skipped."""
     data = path.read_bytes()
     at = data.find(_MARK)
     while at >= 0 and at + _HEAD.size <= len(data):

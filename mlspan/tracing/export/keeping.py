@@ -1,4 +1,7 @@
-"""How long spans are kept, where, and how many; light, as the settings are read when the application starts."""
+"""Settings of the spool: how durable spans are, in which folder, and how many.
+
+Imports little, as every start needs it.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ from typing import Final, Literal
 
 @dataclass(frozen=True, slots=True)
 class Keeping:
-    """How spans are kept until they are sent.
+    """The way spans are stored until they are sent.
 
     Args:
-        durability: "none": in memory. "batch": on disk within the second. "span": on disk before the span has ended.
-        folder: of the spools; None: :func:`default_folder`.
-        most_bytes: of everything in the folder together; what comes on top is dropped and counted.
-        most_age: seconds, after which what nobody has taken is dropped and counted.
-        most_memory: bytes, where there is no disk to be had.
+        durability: "none": in memory. "batch": on disk within a second. "span": on disk before the span has ended.
+        folder: the folder of the spools; None: :func:`default_folder`.
+        most_bytes: the most bytes of all files in the folder; further spans are dropped and counted.
+        most_age: seconds after which unsent spans are dropped and counted.
+        most_memory: the most bytes if spans are stored in memory.
     """
 
     durability: Literal["none", "batch", "span"] = "none"
@@ -31,6 +34,6 @@ IN_MEMORY: Final = Keeping()
 
 
 def default_folder() -> Path:
-    """This user's ``$XDG_STATE_HOME/mlspan/spool``, or what stands for it. Raises RuntimeError without a home."""
+    """Return ``$XDG_STATE_HOME/mlspan/spool`` or its equivalent. Raise RuntimeError if there is no home directory."""
     state = os.environ.get("XDG_STATE_HOME") or os.environ.get("LOCALAPPDATA")
     return (Path(state) if state else Path.home() / ".local" / "state") / "mlspan" / "spool"

@@ -1,4 +1,4 @@
-"""Batches on their way side by side: what becomes ready meanwhile need not wait for the end of what went before."""
+"""A concurrency limit for batches: a new batch is sent while earlier ones are still on their way."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Batch = TypeVar("Batch")
 
 
 class Lanes:
-    """So many batches at once at most. ``more`` is for other threads."""
+    """Sends at most *most* batches at once. Other threads may call ``notify_new_batch``."""
 
     def __init__(self, most: int) -> None:
         self._most, self._crew = most, Crew(most)
@@ -21,14 +21,15 @@ class Lanes:
         self._failed = False
 
     def more(self) -> None:
-        """There is something to take."""
+        """Wake the threads that wait for a batch."""
         with self._turn:
             self._turn.notify_all()
 
     def empty(self, take: Callable[[], Batch | None], send: Callable[[Batch], None]) -> None:
-        """*send* what there is to *take*, until there is nothing and nothing is on its way.
+        """Call *send* with each batch from *take* until there is none and all have been sent.
 
-        After an error, which is raised once all have ended, nothing more is taken. *take* runs on one thread at a time.
+        *take* runs on one thread at a time. After an error no further batch is taken; the error is raised when all
+        running calls have ended.
         """
         self._failed = False
         self._crew.each(lambda _: self._one(take, send), range(self._most))
@@ -44,6 +45,10 @@ class Lanes:
                 self._ended()
 
     def _next(self, take: Callable[[], Batch | None]) -> Batch | None:
+        """Return the next batch, waiting while others are on their way.
+
+        None if there is none left or a send has failed.
+        """
         with self._turn:
             while not self._failed:
                 if (batch := take()) is not None:

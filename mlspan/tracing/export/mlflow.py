@@ -1,4 +1,4 @@
-"""Traces into MLflow: which store, which experiment, which run."""
+"""The MLflow sink: it finds the store, experiment and run of each trace segment and writes to them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from .mlflow_trace import Counted, Info, Trace
 
 
-class Rejected(Exception):  # noqa: N818  # an answer, not a mistake
-    """The store will not take what it was given. *all_of_it*: nor anything else that goes the same way."""
+class Rejected(Exception):  # noqa: N818  # an answer, not an error in the program
+    """The store refuses what it was given.
+
+    *all_of_it*: it would refuse everything else with the same destination too.
+    """
 
     def __init__(self, reason: str, *, all_of_it: bool = False) -> None:
         super().__init__(reason)
@@ -29,13 +32,13 @@ class Rejected(Exception):  # noqa: N818  # an answer, not a mistake
 
 
 class Denied(Away):
-    """The store will not let us, until somebody gives us the right or starts it otherwise: worth another try then."""
+    """The store does not permit the request. It may do so later, when somebody changes a permission or its settings."""
 
 
 class Store(Protocol):
-    """A tracking server or a database. Every method may raise Away or Rejected.
+    """A tracking server or a database. Every method may raise BackendUnavailable or StoreRejected.
 
-    At most *most_traces* and about *most_spans* are worth one writing; the *crew* says how many may go on at once.
+    One write takes at most *most_traces* traces and about *most_spans* spans. The thread pool limits concurrent writes.
     """
 
     most_traces: int
@@ -43,55 +46,55 @@ class Store(Protocol):
     crew: Crew
 
     def run_experiment(self, run_id: str) -> str | None:
-        """The id of the experiment that the run is in; None if there is no such run."""
+        """Return the id of the run's experiment; None if there is no such run."""
         ...
 
     def experiment_id(self, name: str) -> str:
-        """Of the experiment of this name, which is made if it is new."""
+        """Return the id of the experiment of this name. A missing one is created."""
         ...
 
     def check_experiment(self, experiment_id: str) -> None:
-        """Reject an experiment that does not exist or is deleted."""
+        """Raise StoreRejected if the experiment does not exist or is deleted."""
         ...
 
     def takes_files(self, experiment_id: str) -> bool:
-        """Whether the pictures and sounds of a trace can be stored beside it."""
+        """Return True if attachments of traces (pictures, sounds) can be stored in this experiment."""
         ...
 
     def info(self, trace_id: str) -> Info | None:
-        """What is known of a trace already."""
+        """Return what the store knows of a trace; None if it does not have it."""
         ...
 
     def counted(self, trace_id: str) -> dict[int, Counted]:
-        """The spans of a trace that are stored already, by their ids."""
+        """Return tokens and cost of the spans that are stored of a trace, by span id."""
         ...
 
     def write(self, experiment_id: str, traces: Sequence[Trace]) -> None:
-        """Store them all; writing one again replaces it."""
+        """Store all traces. Writing a trace again replaces it."""
         ...
 
     def assess(self, trace_id: str, said: Sequence[Assessment]) -> None:
-        """Store what is not stored yet. Rejects a trace that is not there."""
+        """Store those assessments that are new. Raise StoreRejected if there is no such trace."""
         ...
 
     def close(self) -> None: ...
 
 
-WRITERS: Final = 4  # of spans to a tracking server: as many as the workers that it has unless it is told otherwise
-CONNECTIONS: Final = 10  # to it, which requests that are many and small may fill: as many as MLflow's own client has
+WRITERS: Final = 4  # requests with spans to a tracking server at once: as many as its workers by default
+CONNECTIONS: Final = 10  # connections to a tracking server, for many small requests: as many as MLflow's client has
 _Place = tuple[str, str]  # tracking URI, experiment id
-_LATEST: Final = 3600.0  # seconds in which what is said of a trace waits for it to come
+_LATEST: Final = 3600.0  # seconds that an assessment waits for its trace to arrive
 _Asked = tuple[str, str | None, str | None, str | None]  # tracking URI, run, experiment id, experiment name
-_SERVER_PORT: Final = 5000  # where ``mlflow ui`` listens if nothing is said
+_SERVER_PORT: Final = 5000  # the default port of ``mlflow ui``
 
 
 class MlflowSink:
-    """Sends parcels to the stores that their origins name.
+    """Sends trace segments to the stores that their origins name.
 
     Args:
-        tracking_uri: where an origin does not say; None: what MLflow itself would take.
-        experiment: name or id, where neither a run nor an origin says.
-        run: id of the run, where an origin does not say; None: ``MLFLOW_RUN_ID``.
+        tracking_uri: used if an origin names none; None: MLflow's own default.
+        experiment: name or id, used if neither a run nor an origin names one.
+        run: id of the run, used if an origin names none; None: ``MLFLOW_RUN_ID``.
     """
 
     def __init__(
@@ -99,13 +102,13 @@ class MlflowSink:
     ) -> None:
         self._uri = tracking_uri or _default_uri(Path.cwd())
         self._experiment, self._run = experiment, run
-        self._locating = threading.Lock()  # several batches may be the first for one store, or one experiment
+        self._locating = threading.Lock()  # several batches at once may need the same new store or experiment
         self._stores: dict[str, Store] = {}
         self._known: dict[tuple[str, str, str], str | None] = {}
 
     @property
     def exit_grace(self) -> float:
-        """The most seconds that a process's end may wait: long for a database, whose first use may have to make it."""
+        """Return the most seconds that the end of the process may wait: more for a database, which may be new."""
         return 3.5 if _is_server(self._uri) else 60.0
 
     @property
@@ -117,7 +120,7 @@ class MlflowSink:
         return 1 if self.local else WRITERS
 
     def prepare(self) -> None:
-        """Import what the store needs: of MLflow that takes seconds."""
+        """Import what the store needs. Importing MLflow takes seconds."""
         from . import mlflow_write  # noqa: F401
 
         if _is_server(self._uri):
@@ -128,14 +131,14 @@ class MlflowSink:
             import_mlflow()
 
     def send(self, parcels: Sequence[Parcel]) -> list[Refused]:
-        """As Sink has it. A store that is away, or an experiment that is closed to us, holds up no other."""
-        from .mlflow_trace import origin_of  # on the exporter's thread, rather than as we are turned on
+        """Send as ``Sink.send`` does. An unavailable store or a refused experiment delays no others."""
+        from .mlflow_trace import origin_of  # imported on the sender's thread, as the start must be fast
         from .mlflow_write import Addressed, write_all
 
         refused: list[Refused] = []
         places: dict[_Place, list[Addressed]] = defaultdict(list)
         away: dict[str, Away] = {}  # by tracking URI
-        closed: dict[_Asked, str] = {}  # what an origin asks for, and why it may not have it
+        closed: dict[_Asked, str] = {}  # why the destination of an origin is refused
         for parcel in parcels:
             origin = origin_of(parcel)
             uri = origin.tracking_uri or self._uri
@@ -165,7 +168,7 @@ class MlflowSink:
         return refused
 
     def _assess(self, parcels: Sequence[Parcel], away: dict[str, Away]) -> Iterator[Refused]:
-        """What is said of a trace that has gone before, or that another process has yet to send."""
+        """Send feedback on traces that were sent before, or that another process has yet to send. Yield refusals."""
         from .mlflow_assessments import assessments
 
         for parcel in parcels:
@@ -183,9 +186,9 @@ class MlflowSink:
                 away[uri] = error
 
     def locate(self, origin: Origin) -> tuple[_Place, str | None]:
-        """The store, the experiment and the run that a trace of this origin belongs to.
+        """Return the store's URI, the experiment's id and the run's id for traces of this origin.
 
-        Raises Rejected where there is no such place, Away where the store cannot be asked.
+        Raises StoreRejected if there is no such place, BackendUnavailable if the store does not answer.
         """
         uri = origin.tracking_uri or self._uri
         store = self._store(uri)
@@ -202,11 +205,12 @@ class MlflowSink:
         return (uri, self._look_up("name", uri, name, store.experiment_id) or ""), None
 
     def _checked(self, uri: str, experiment_id: str) -> str:
+        """Return *experiment_id* if the experiment exists and is active, else raise StoreRejected."""
         self._look_up("id", uri, experiment_id, self._store(uri).check_experiment)
         return experiment_id
 
     def _look_up(self, what: str, uri: str, key: str, find: Callable[[str], str | None]) -> str | None:
-        """Ask once; what is not there now may be there later, so that is asked again."""
+        """Return the result of *find* and remember it. A missing run is looked up again the next time."""
         known = (what, uri, key)
         if known not in self._known:
             found = find(key)
@@ -232,17 +236,17 @@ def _page(tracking_uri: str, experiment_id: str) -> str:
 
 
 def trace_url(tracking_uri: str, experiment_id: str, trace_id: str) -> str:
-    """The address of a trace in MLflow's viewer; of a database, where ``mlflow ui`` would show it."""
+    """Return the address of a trace in MLflow's viewer; for a database, in the one that ``mlflow ui`` would start."""
     return f"{_page(tracking_uri, experiment_id)}/traces?selectedEvaluationId=tr-{trace_id.removeprefix('tr-')}"
 
 
 def run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str:
-    """The address of a run's page."""
+    """Return the address of a run's page."""
     return f"{_page(tracking_uri, experiment_id)}/runs/{run_id}"
 
 
 def _is_late(parcel: Parcel) -> bool:
-    """Whether all of it is what is said of a trace that has gone before."""
+    """Return True if a segment holds nothing but feedback on a trace that was sent before."""
     from .mlflow_assessments import is_carrier
 
     return all(map(is_carrier, parcel.spans))
@@ -270,13 +274,13 @@ def _is_server(uri: str) -> bool:
 
 
 def shown(uri: str) -> str:
-    """*uri* without its user and password."""
+    """Return *uri* without its user and password."""
     scheme, sep, rest = uri.partition("://")
     return f"{scheme}{sep}{rest.rpartition('@')[2]}" if sep else uri
 
 
 def _default_uri(folder: Path) -> str:
-    """What MLflow itself takes: the database, unless the folder holds the runs of an older MLflow."""
+    """Return the tracking URI that MLflow would use: a database, unless the folder holds runs of an older MLflow."""
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         return uri
     if any(meta.parent.name.isdigit() for meta in (folder / "mlruns").glob("*/meta.yaml")):

@@ -1,4 +1,4 @@
-"""Feedback and expectations in MLflow's names: assessments of a trace that it has already."""
+"""Feedback and expectations as MLflow's assessments of a stored trace."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ _MS: Final = 1_000_000  # nanoseconds
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """What is said of a trace, or of one span of it."""
+    """Feedback or an expectation about a trace, or about one of its spans."""
 
-    id: str  # the same whenever it is read, so that sending it twice stores it once
+    id: str  # derived from the event's place, so that sending it twice stores it once
     name: str
     value: Any
     is_expectation: bool
     rationale: str | None
     source_type: str
     source_id: str
-    span_id: str | None  # None: of the trace as a whole
+    span_id: str | None  # None: about the trace as a whole
     at: int  # milliseconds since 1970
     metadata: Mapping[str, str]
 
 
 def is_carrier(span: ReadableSpan) -> bool:
-    """Whether *span* is only there for the assessment in it, and no part of its trace."""
+    """Return True if *span* only carries an assessment and is no part of the trace itself."""
     return sc.ASSESSMENT in (span.attributes or {})
 
 
 def assessments(spans: Sequence[ReadableSpan]) -> Iterator[Assessment]:
-    """All that the events of *spans* say; other SDKs write ``gen_ai.evaluation.result`` too."""
+    """Yield the assessments in the events of *spans*. Other SDKs write ``gen_ai.evaluation.result`` events too."""
     for span in spans:
         for number, event in enumerate(span.events):
             if event.name in {sc.EVALUATION_EVENT, sc.EXPECTATION_EVENT}:
@@ -73,7 +73,7 @@ def _read(span: ReadableSpan, number: int, event: Event) -> Assessment:
 
 
 def to_rest(assessment: Assessment, trace_id: str) -> dict[str, Any]:
-    """The body of CreateAssessment, as protobuf's JSON has it."""
+    """Return the body of MLflow's CreateAssessment, in the JSON form of protobuf."""
     at = datetime.fromtimestamp(assessment.at / 1000, tz=timezone.utc).isoformat(timespec="milliseconds")
     value: dict[str, Any] = {"value": assessment.value}
     if assessment.is_expectation and isinstance(assessment.value, (list, dict)):

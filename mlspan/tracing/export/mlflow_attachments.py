@@ -1,4 +1,4 @@
-"""Pictures and sounds out of a span and into MLflow's attachments: files of the trace, which its viewer fetches."""
+"""Attachments: pictures and sounds of a span, stored as files of the trace that MLflow's viewer loads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ _DATA_URI: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w=.+-]+)*;base64,(
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file of a trace. Its id is made of its content, so that what a conversation repeats is stored once."""
+    """A file of a trace.
+
+    Its id is a hash of the content, so that a picture repeated in a conversation is stored once.
+    """
 
     id: str
     content: bytes
@@ -35,7 +38,7 @@ Attachments = dict[str, Attachment]  # by id
 
 
 def offloaded(attributes: Mapping[str, Any], trace_id: str, into: Attachments) -> Mapping[str, Any]:
-    """*attributes* with a reference in the place of every base64 blob and data URI; the bytes are put *into*."""
+    """Return *attributes* with a reference for every base64 blob and data URI. The files are added to *into*."""
     changed: dict[str, Any] = {}
     for name in _CONTENT:
         text = attributes.get(name)
@@ -66,7 +69,7 @@ def _without(value: Any, trace_id: str, into: Attachments) -> Any:
 
 
 def _stored(data: str, mime_type: str, trace_id: str, into: Attachments) -> str | None:
-    """The reference to what *data* is the base64 of; None if it is none."""
+    """Decode base64 *data*, add the file to *into* and return its reference. Return None if it is not base64."""
     try:
         content = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):

@@ -1,7 +1,7 @@
-"""Many new traces in one transaction: MLflow's own session, tables and translation, none of its trips per trace.
+"""Bulk insert: many new traces in one transaction, with MLflow's own session, tables and translation.
 
-``log_spans`` and ``start_trace`` take a dozen statements for every trace, so that others may write the same one at the
-same time. Traces that the database does not have yet need none of that: four inserts carry a whole batch of them.
+``log_spans`` and ``start_trace`` need a dozen statements for each trace, as others may write the same trace at once.
+For traces that the database does not have, four inserts for the whole batch are enough.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Row = dict[str, Any]
 TRACE_ID: Final = "mlflow.traceRequestId"
 _QUOTED: Final = '"'
 _OPENING: Final = ("{", "[", '"')
-_CHECKED: Final = {(3, 17)}  # the versions whose rows the tests have compared with those of the store's own methods
-_DIALECTS: Final = {"sqlite", "postgresql", "mysql"}  # SQL Server's text columns need an encoding of their own
+_CHECKED: Final = {(3, 17)}  # MLflow versions whose rows the tests have compared with those of its own methods
+_DIALECTS: Final = {"sqlite", "postgresql", "mysql"}  # text columns of SQL Server need a special encoding
 _COLUMNS: Final = {
     "SqlTraceInfo": {
         *("request_id", "experiment_id", "timestamp_ms", "execution_time_ms", "status", "client_request_id"),
@@ -44,16 +44,18 @@ _COLUMNS: Final = {
 
 
 class Bulk:
-    """Writes new traces for a store; made by :func:`bulk`."""
+    """Writes new traces for a store. Made by :func:`make_bulk_insert`."""
 
     def __init__(self, store: Any, models: Any) -> None:
         self._store, self._models = store, models
 
     def write(self, experiment_id: str, traces: Sequence[Trace]) -> list[Trace]:
-        """Store *traces*, none of which may be in the database; return those that are left, as they need MLflow's sums.
+        """Store *traces*, none of which may be in the database.
 
-        Raises MlflowException where one of them is there (another process was faster), or where a row does not fit:
-        then nothing is stored.
+        Return those left to MLflow, which must compute their totals.
+
+        Raises MlflowException if one of them is in the database (another process was faster), or if a row does not fit.
+        Nothing is stored then.
         """
         from sqlalchemy import insert
 
@@ -77,7 +79,7 @@ class Bulk:
         return left
 
     def known(self, trace_ids: Sequence[str]) -> set[str]:
-        """Those that the database has."""
+        """Return those trace ids that the database has."""
         column = self._models.SqlTraceInfo.request_id
         with self._store.ManagedSessionMaker() as session:
             return {found for (found,) in session.query(column).filter(column.in_(trace_ids))}
@@ -91,7 +93,10 @@ class Bulk:
 
 
 def bulk(store: Any) -> Bulk | None:
-    """None where this MLflow or this database is not one that we know to the row: its own methods do it, slower."""
+    """Return a bulk insert, or None if this MLflow version or database is not verified.
+
+    MLflow's own methods then write.
+    """
     import mlflow
     from mlflow.store.tracking.dbmodels import models
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -101,7 +106,7 @@ def bulk(store: Any) -> Bulk | None:
     from mlflow.store.tracking.utils.sql_trace_rollups import rollups_enabled
 
     if type(store) is not SqlAlchemyStore or store.db_type not in _DIALECTS or rollups_enabled():
-        return None  # a store with workspaces, or one that keeps sums of what is written
+        return None  # a store with workspaces, or one that maintains totals
     tables = {name: {column.name for column in getattr(models, name).__table__.columns} for name in _COLUMNS}
     return Bulk(store, models) if tables == _COLUMNS else None
 
@@ -120,7 +125,7 @@ def _info_row(experiment_id: str, trace: Trace) -> Row:
         "client_request_id": info.client_request_id,
         "request_preview": info.request_preview,
         "response_preview": info.response_preview,
-        "db_payload_generation": 1,  # as the first writing of spans leaves it
+        "db_payload_generation": 1,  # the value after the first write of spans
         "trace_name": validate_trace_name(info.tags.get("mlflow.traceName")),
         **analytics_columns_from_metadata(dict(info.metadata)),
     }
@@ -138,7 +143,7 @@ def _pairs(trace_id: str, named: Mapping[str, str]) -> list[Row]:
 
 
 def _span_row(experiment_id: str, trace_id: str, span: ReadableSpan, content: Row) -> Row:
-    """*span* as ``log_spans`` writes it."""
+    """Return the row of *span*, as MLflow's ``log_spans`` writes it."""
     from mlflow.store.tracking.utils.trace_analytics import bounded_model_dimension, finite_float_or_none
 
     get = content["attributes"].get
@@ -165,24 +170,24 @@ def _span_row(experiment_id: str, trace_id: str, span: ReadableSpan, content: Ro
 
 
 def _content(trace_id: str, span: ReadableSpan) -> Row:
-    """What is kept of *span* as JSON."""
+    """Return the JSON object that MLflow stores for *span*."""
     if span.instrumentation_scope is not None and span.instrumentation_scope.name == "mlspan":
         return _own(trace_id, span)
     from mlflow.entities import Span
     from mlflow.tracing.otel.translation import translate_span_when_storing
 
-    # MLflow's own reading, which knows the names that a dozen other SDKs use.
+    # MLflow's translation knows the attribute names of a dozen other SDKs.
     return dict(translate_span_when_storing(Span(entity(span, trace_id))))
 
 
 def _adds(span: ReadableSpan, content: Row) -> bool:
-    """Whether MLflow has found in somebody else's span what the trace's totals and previews are made of."""
+    """Return True if MLflow has found inputs, outputs, tokens or cost in another library's span."""
     before = span.attributes or {}
     return any(name in content["attributes"] and name not in before for name in (INPUTS, OUTPUTS, USAGE, COST))
 
 
 def _own(trace_id: str, span: ReadableSpan) -> Row:
-    """For a span of ours: all that MLflow looks for is there already, so there is nothing to look for."""
+    """Return the JSON object of one of our own spans. It already holds all attributes that MLflow would derive."""
     context: Any = span.get_span_context()
     attributes = {key: _text(key, value) for key, value in (span.attributes or {}).items()}
     return {
@@ -214,7 +219,10 @@ def _link(link: Link) -> Row:
 
 
 def _text(key: str, value: Any) -> str:
-    """JSON of an attribute. Of text that is JSON itself (an object, a list, a string): that, as MLflow has it."""
+    """Return an attribute as JSON text.
+
+    Text that is JSON itself (an object, a list, a string) is kept, as MLflow does.
+    """
     if key.startswith("mlflow."):
         text = str(value)
         value = _parsed(text) if text.startswith(_QUOTED) else None
@@ -225,7 +233,7 @@ def _text(key: str, value: Any) -> str:
 
 
 def _parsed(text: Any) -> Any:
-    """JSON text as what it says; anything else as itself."""
+    """Return the value of JSON text; anything else unchanged."""
     try:
         return json.loads(text)
     except (TypeError, ValueError):
@@ -237,7 +245,7 @@ def _base64(id: int, length: int) -> str:
 
 
 def entity(span: ReadableSpan, trace_id: str) -> ReadableSpan:
-    """*span* as MLflow's Span wants it: every attribute JSON text, and its trace's name among them."""
+    """Return *span* as MLflow's Span class needs it: each attribute as JSON text, with the trace's id among them."""
     attributes = {
         key: value if key.startswith("mlflow.") else to_json(value) for key, value in (span.attributes or {}).items()
     }

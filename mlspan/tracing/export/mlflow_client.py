@@ -1,4 +1,4 @@
-"""HTTP to a tracking server as MLflow itself would speak it: who we are, which proxy, which certificates."""
+"""HTTP to a tracking server, with the same credentials, proxies and certificates as MLflow's own client."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ import urllib3
 from .mlflow import CONNECTIONS, Denied, Rejected, shown
 from .parcel import Away
 
-_TIMEOUT: Final = urllib3.Timeout(connect=2.0, read=30.0)  # seconds; the second between two bytes of the answer
+_TIMEOUT: Final = urllib3.Timeout(
+    connect=2.0, read=30.0
+)  # seconds; *read* limits the time between two bytes of the answer
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server has said."""
+    """The answer of a server."""
 
     status: int
     content: bytes
     headers: Mapping[str, str]
 
     def error(self, where: str) -> Away | Rejected:
-        """What it means that the request to *where* was answered so."""
+        """Return the exception for an answer without success from *where*."""
         status = self.status
         said = " ".join(self.content[:200].decode("utf-8", "replace").split())
         if status in {401, 403}:
@@ -57,14 +59,14 @@ _NO_OTLP: Final = (
 
 
 class Client:
-    """Connections that are kept alive, for many threads.
+    """Keep-alive connections for many threads.
 
-    Who we are: ``MLFLOW_TRACKING_USERNAME`` and ``_PASSWORD``, else ``MLFLOW_TRACKING_TOKEN``, else the URI's own user
-    and password, else ``~/.mlflow/credentials``. TLS: ``MLFLOW_TRACKING_INSECURE_TLS``, ``_SERVER_CERT_PATH``,
-    ``_CLIENT_CERT_PATH``, ``REQUESTS_CA_BUNDLE``. Proxies: ``HTTP_PROXY``, ``HTTPS_PROXY``, ``NO_PROXY``.
-    Workspace: ``MLFLOW_WORKSPACE``. All are read once.
+    Credentials, the first that is set: ``MLFLOW_TRACKING_USERNAME`` and ``_PASSWORD``, ``MLFLOW_TRACKING_TOKEN``, the
+    URI's user and password, ``~/.mlflow/credentials``. TLS: ``MLFLOW_TRACKING_INSECURE_TLS``, ``_SERVER_CERT_PATH``,
+    ``_CLIENT_CERT_PATH``, ``REQUESTS_CA_BUNDLE``. Proxies: ``HTTP_PROXY``, ``HTTPS_PROXY``, ``NO_PROXY``. Workspace:
+    ``MLFLOW_WORKSPACE``. All are read once.
 
-    Raises Rejected where they contradict each other or name what is not there.
+    Raises StoreRejected if the settings contradict each other or name something that does not exist.
     """
 
     def __init__(self, uri: str) -> None:
@@ -84,7 +86,7 @@ class Client:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """The answer, whatever it is; raises Away where there is none."""
+        """Send a request and return the answer, whatever its status. Raise BackendUnavailable without an answer."""
         url = f"{self._prefix}/{path}" + (f"?{urlencode(params)}" if params else "")
         for again in (True, False):
             try:
@@ -98,7 +100,7 @@ class Client:
                     redirect=False,
                     assert_same_host=False,
                 )
-            except urllib3.exceptions.ProtocolError as error:  # a connection that the server has just closed
+            except urllib3.exceptions.ProtocolError as error:  # the server has just closed an idle connection
                 if again:
                     continue
                 raise Away(self._unreachable(error)) from error
@@ -137,7 +139,7 @@ def _authorization(user: str | None, password: str | None) -> dict[str, str]:
 
 
 def _from_file() -> tuple[str | None, str | None]:
-    """What ``mlflow`` keeps in the user's folder."""
+    """Return user and password from the file that ``mlflow`` keeps in the user's home."""
     found = configparser.ConfigParser(interpolation=None)
     try:
         found.read(Path.home() / ".mlflow" / "credentials")
@@ -148,14 +150,14 @@ def _from_file() -> tuple[str | None, str | None]:
 
 
 def _pool(uri: str) -> tuple[str, Any]:
-    """What comes before a path, and the connections: by the proxy and with the certificates that requests finds."""
+    """Return the prefix for paths and the connection pool, with the proxy and certificates that requests chooses."""
     environ = os.environ
     insecure = environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in {"1", "true"}
     trusted, own = environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH"), environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH")
     if insecure and trusted:
         msg = "MLFLOW_TRACKING_INSECURE_TLS and MLFLOW_TRACKING_SERVER_CERT_PATH exclude each other: unset one"
         raise Rejected(msg, all_of_it=True)
-    if insecure:  # its user has said so, and a warning of urllib3's that is an error would stop us
+    if insecure:  # the user has chosen this, and urllib3's warning would stop us where warnings are errors
         unverified = re.escape(f"Unverified HTTPS request is being made to host '{urlsplit(uri).hostname}'")
         warnings.filterwarnings("ignore", unverified, urllib3.exceptions.InsecureRequestWarning)
     found = requests.Session().merge_environment_settings(uri, {}, None, False if insecure else trusted or None, own)
@@ -163,14 +165,18 @@ def _pool(uri: str) -> tuple[str, Any]:
         return _Adapter(pool_maxsize=CONNECTIONS, pool_block=True).pool(
             uri, found["verify"], found["proxies"], found["cert"]
         )
-    except (OSError, requests.RequestException) as error:  # a certificate that is not there, a proxy that is no address
+    except (OSError, requests.RequestException) as error:  # a missing certificate, or a proxy without a valid address
         raise Rejected(str(error), all_of_it=True) from error
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
-    """For what requests knows of proxies and certificates, at a third of what its calls cost."""
+    """Finds proxies and certificates as requests does.
+
+    Calls go to urllib3's pool, at a third of the cost of requests' own.
+    """
 
     def pool(self, uri: str, verify: Any, proxies: Any, cert: Any) -> tuple[str, Any]:
+        """Return the prefix for paths and the urllib3 pool."""
         asked = requests.Request("GET", uri).prepare()
         pool: Any = self.get_connection_with_tls_context(asked, verify, proxies, cert)
         self.cert_verify(pool, uri, verify, cert)  # type: ignore[no-untyped-call]
@@ -178,7 +184,8 @@ class _Adapter(requests.adapters.HTTPAdapter):
 
 
 def _seconds(retry_after: str | None) -> float | None:
+    """Return the seconds of a ``Retry-After`` header; None without one or for a date."""
     try:
         return None if retry_after is None else float(retry_after)
-    except ValueError:  # a date: our own backoff will do
+    except ValueError:  # a date: our own backoff is used
         return None

@@ -1,6 +1,6 @@
-"""MLflow on Databricks: which requests those are and who we are there is MLflow's own client's business.
+"""The store on Databricks. MLflow's own client chooses the requests and the credentials.
 
-Not run against Databricks itself: the tests hold the requests against what MLflow 3.17 sends (see docs/mlflow.md).
+It has not run against Databricks itself: the tests compare the requests with those of MLflow 3.17 (see docs/mlflow.md).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .mlflow_trace import Trace
 
 
 class Databricks(Database):
-    """``databricks`` or ``databricks://PROFILE``, where spans are files, or rows of tables in Unity Catalog."""
+    """``databricks`` or ``databricks://PROFILE``. Spans are stored as files, or as table rows in Unity Catalog."""
 
     def takes_files(self, experiment_id: str) -> bool:  # noqa: ARG002  # pictures stay in the spans
         return False

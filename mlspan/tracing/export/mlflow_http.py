@@ -1,4 +1,4 @@
-"""MLflow's tracking server: spans by OTLP, many traces a request, and what OTLP cannot say of each. No MLflow here."""
+"""The store on MLflow's tracking server, without importing MLflow: spans by OTLP, the rest by MLflow's REST API."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from .mlflow_trace import Counted, Info, Trace, settable
 from .parcel import Packed
 from .wire import Unfit, context, pack, request
 
-SPANS: Final = "v1/traces"  # the path that takes them
-_ANY_SIZE: Final = 2**40  # bytes: what was too large was cut before it was stored
-_PASSED_ON: Final = "mlflow-artifacts:/"  # then a path: the server itself takes the files
+SPANS: Final = "v1/traces"  # the path for OTLP
+_ANY_SIZE: Final = 2**40  # bytes: spans were cut to size before they were stored
+_PASSED_ON: Final = "mlflow-artifacts:/"  # followed by a path: the server itself stores the files
 _BYTES: Final = {"Content-Type": "application/octet-stream"}
 _OTLP: Final = {"Content-Type": "application/x-protobuf", "Content-Encoding": "gzip"}
 _JSON: Final = {"Content-Type": "application/json"}
@@ -36,14 +36,14 @@ _JSON: Final = {"Content-Type": "application/json"}
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request, made ready when it is sent."""
+    """One request. Its body is encoded when it is sent."""
 
     path: str
     headers: Mapping[str, str]
     spans: Sequence[Told] = ()
     json: Any = None
     file: bytes | None = None
-    needed: bool = True  # False: a server that will not have it has the trace all the same
+    needed: bool = True  # False: if the server refuses the request, the trace is stored all the same
 
     @property
     def method(self) -> str:
@@ -56,9 +56,9 @@ class Request:
 
 
 class Server:
-    """A tracking server of MLflow 3.4 or later, reached as MLflow's own variables say: see :mod:`.mlflow_client`."""
+    """A tracking server of MLflow 3.4 or later. See :class:`HttpClient` for the variables that it obeys."""
 
-    most_traces = 25  # in one request; with more than 100, MLflow answers 200 and links none of them to a run
+    most_traces = 25  # in one request; above 100 MLflow answers 200 but links none of them to a run
     most_spans = 1000  # in one request, which takes the server about a second
 
     def __init__(self, uri: str) -> None:
@@ -68,11 +68,11 @@ class Server:
         self._client = Client(uri)
         self._uri = self._client.uri
         self._takes_spans = False
-        self._artifacts: dict[str, str] = {}  # by experiment: where its artifacts are
+        self._artifacts: dict[str, str] = {}  # artifact location by experiment id
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Of every request."""
+        """Return the headers of every request."""
         return self._client.headers
 
     def run_experiment(self, run_id: str) -> str | None:
@@ -95,13 +95,14 @@ class Server:
         self._active(found["experiment"])
 
     def _active(self, experiment: dict[str, Any]) -> str:
+        """Return the id of an active experiment. Raise StoreRejected for a deleted one."""
         if experiment.get("lifecycle_stage", "active") != "active":
             msg = f"the experiment {experiment['name']!r} in {shown(self._uri)} is deleted: restore it, or name another"
             raise Rejected(msg)
         return str(experiment["experiment_id"])
 
     def takes_files(self, experiment_id: str) -> bool:
-        """Whether we can reach where its artifacts are: through the server, or by MLflow's clients of clouds."""
+        """Return True if the artifact location can be reached: through the server, or by MLflow's storage clients."""
         if experiment_id not in self._artifacts:
             found = self._get("api/2.0/mlflow/experiments/get", {"experiment_id": experiment_id})
             self._artifacts[experiment_id] = found["experiment"].get("artifact_location", "") if found else ""
@@ -154,10 +155,11 @@ class Server:
             tell_once("mlspan: %s; the traces themselves are stored", error)
 
     def phases(self, experiment_id: str, traces: Sequence[Trace]) -> list[list[Request]]:
-        """Requests in groups, each to be answered before the next is sent.
+        """Return groups of requests. All requests of a group are answered before the next group is sent.
 
-        Infos before spans: a server that finds the trace there takes its spans, and their sums, with a third less work.
-        The other way round until it has taken spans once, so that one that never does is not left with empty traces.
+        Summaries go before spans: a server that knows the trace stores its spans and totals with a third less work.
+        Until the server has accepted spans once, spans go first, so that a server without OTLP support is not left with
+        empty traces.
         """
         told = {trace.info.trace_id: trace.told_by_spans() for trace in traces}
         infos = [
@@ -177,7 +179,7 @@ class Server:
         return [list(self._files(experiment_id, traces)), *both, prompts]
 
     def _files(self, experiment_id: str, traces: Sequence[Trace]) -> Iterator[Request]:
-        """Uploads through the server, where it passes artifacts on; else done here, by MLflow's own clients."""
+        """Yield uploads through a server that proxies artifacts. Otherwise upload here, with MLflow's clients."""
         location = self._artifacts.get(experiment_id, "")
         for trace in traces:
             folder = f"{location.rstrip('/')}/traces/{trace.info.trace_id}/artifacts"
@@ -204,11 +206,12 @@ class Server:
                 self._call("POST", f"{path}/assessments", data=body, headers=_JSON)
 
     def _get(self, path: str, params: dict[str, str]) -> Any:
-        """The answer, or None where there is no such thing."""
+        """Return the parsed answer, or None for a missing object."""
         answer = self._call("GET", path, params=params, absent=True)
         return None if answer.status in {400, 404} else orjson.loads(answer.content)
 
     def _call(self, method: str, path: str, *, absent: bool = False, **request: Any) -> Answer:
+        """Send a request and raise the exception for a failure. With *absent*, 400 and 404 count as an answer."""
         answer = self._client.call(method, path, **request)
         if answer.status >= 300 and not (absent and answer.status in {400, 404}):
             raise answer.error(f"{shown(self._uri)}/{path}")
@@ -219,12 +222,12 @@ class Server:
 
 
 def _id(text: str) -> int:
-    """A span id as protobuf's JSON has it."""
+    """Return the span id in protobuf's JSON form (base64) as an integer."""
     return int.from_bytes(base64.b64decode(text), "big")
 
 
 def _value(any_value: dict[str, Any]) -> Any:
-    """What an OTLP value stands for, as protobuf's JSON has it: numbers and structures of numbers are all we read."""
+    """Return an OTLP value from protobuf's JSON form. Only numbers, text and nested structures are needed here."""
     if "kvlist_value" in any_value:
         return {item["key"]: _value(item.get("value", {})) for item in any_value["kvlist_value"].get("values", ())}
     if "int_value" in any_value:
@@ -233,7 +236,7 @@ def _value(any_value: dict[str, Any]) -> Any:
 
 
 def _json(experiment_id: str, info: Info) -> dict[str, Any]:
-    """The body of StartTraceV3, as protobuf's JSON has it."""
+    """Return the body of MLflow's StartTraceV3 in protobuf's JSON form."""
     started = datetime.fromtimestamp(info.request_time / 1000, tz=timezone.utc)
     return {
         "trace_id": info.trace_id,
@@ -258,7 +261,7 @@ def _encoded(spans: Sequence[Told]) -> bytes:
 
 
 def _packed(span: Told) -> Packed:
-    """Raises Unfit, though what cannot be encoded was set aside before it was stored."""
+    """Encode a translated span. Raise UnencodableSpan, although such spans were set aside before they were stored."""
     if span.stored is not None:
         return Packed(*context(span), extended(span.stored, *span.added))
     (packed,) = pack([span], _ANY_SIZE)

@@ -1,4 +1,4 @@
-"""The conventions' messages in the shape of OpenAI's, which MLflow's viewer shows as a chat."""
+"""Messages of the GenAI conventions in the form of OpenAI's, which MLflow's viewer shows as a chat."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ..content import to_json
 
 Json = dict[str, Any]
 
-MIME_TYPES: Final = {"image": "image/png", "audio": "audio/wav"}  # by modality, where a part does not say
+MIME_TYPES: Final = {"image": "image/png", "audio": "audio/wav"}  # by modality, for parts without a type
 ATTACHED: Final = "mlflow-attachment://"
-_ROLES: Final = {"user", "assistant", "system", "tool"}  # the viewer shows no chat if there is any other
+_ROLES: Final = {"user", "assistant", "system", "tool"}  # with any other role the viewer shows no chat
 
 
 def parsed(value: Any) -> Any:
-    """What an attribute stands for: JSON text is parsed, anything else is itself (other SDKs write structures)."""
+    """Return the value of an attribute: JSON text is parsed, the structures of other SDKs are returned."""
     if not isinstance(value, str):
         return value
     try:
@@ -26,7 +26,7 @@ def parsed(value: Any) -> Any:
 
 
 def chat_inputs(messages: Any, system: Any, tools: Any) -> Json | None:
-    """``{"messages": [...], "tools": [...]}``; None if nothing was recorded."""
+    """Return ``{"messages": [...], "tools": [...]}``; None if nothing was recorded."""
     said = [] if system is None else _messages([{"role": "system", "parts": system}])
     said += _messages(messages)
     if not said:
@@ -38,7 +38,7 @@ def chat_inputs(messages: Any, system: Any, tools: Any) -> Json | None:
 
 
 def chat_outputs(messages: Any) -> Json | None:
-    """As a chat completion has them: ``{"choices": [{"index", "message", "finish_reason"}]}``; None if empty."""
+    """Return ``{"choices": [{"index", "message", "finish_reason"}]}`` as in a chat completion; None if empty."""
     choices = []
     for index, message in enumerate(_list(messages)):
         for said in _message(message, "assistant"):
@@ -60,14 +60,14 @@ def _list(value: Any) -> list[Any]:
 
 
 def _message(message: Any, role: str) -> list[Json]:
-    """One message, or several: each tool's response is a message of its own there."""
-    if not isinstance(message, dict):  # text that was cut, or that another SDK wrote
+    """Return one message, or several: in OpenAI's form each tool response is a message of its own."""
+    if not isinstance(message, dict):  # text that was cut, or written by another SDK
         return [{"role": role, "content": str(message)}]
     role = message.get("role") or role
     role = role if role in _ROLES else "system" if role == "developer" else "user"
     parts = _list(message["parts"] if "parts" in message else message.get("content"))
     if len(parts) == 1 and isinstance(parts[0], dict) and parts[0].get("type") == "text" and not message.get("name"):
-        return [{"role": role, "content": str(parts[0].get("content", ""))}]  # what most of them are
+        return [{"role": role, "content": str(parts[0].get("content", ""))}]  # the common case, without the work below
     content: list[Json] = []
     calls: list[Json] = []
     answers: list[Json] = []
@@ -96,7 +96,7 @@ def _message(message: Any, role: str) -> list[Json]:
 
 
 def _flat(content: list[Json]) -> Any:
-    """One string where there is only text: what most chats are."""
+    """Return one string if all parts are text, as in most chats; else the parts."""
     if all(part["type"] == "text" for part in content):
         return "\n".join(part["text"] for part in content)
     return content
@@ -137,12 +137,12 @@ def _tool(tool: Json) -> Json:
 
 
 def as_text(value: Any) -> str:
-    """Text as it is, anything else as JSON."""
+    """Return text unchanged, anything else as JSON."""
     return value if isinstance(value, str) else "" if value is None else to_json(value)
 
 
 def last_request(inputs: Any) -> str | None:
-    """What a person would call the question: the last user message of chat inputs, else the only argument, or all."""
+    """Return the text of the question: the last user message, else the only argument, else all inputs."""
     if not isinstance(inputs, dict) or not isinstance(messages := inputs.get("messages"), list):
         arguments = list(inputs.values()) if isinstance(inputs, dict) else []
         return as_text(arguments[0] if len(arguments) == 1 else inputs) or None
@@ -151,7 +151,7 @@ def last_request(inputs: Any) -> str | None:
 
 
 def first_answer(outputs: Any) -> str | None:
-    """What a person would call the answer: the first choice or the last message, else the outputs as they are."""
+    """Return the text of the answer: the first choice or the last message, else all outputs."""
     if isinstance(outputs, dict) and "__interrupt__" not in outputs and _are_messages(outputs.get("messages")):
         return _preview(outputs["messages"][-1])
     if not isinstance(outputs, dict) or not isinstance(choices := outputs.get("choices"), list):
@@ -173,7 +173,10 @@ def _preview(message: Json) -> str:
 
 
 def plain_request(inputs: Any) -> str | None:
-    """What MLflow takes for the question of a chat, if that is text: None of no inputs, "" where it is not simple."""
+    """Return the preview that MLflow's server would make of the request, if it is plain text.
+
+    None without inputs; "" if it is not plain text.
+    """
     if inputs is None:
         return None
     messages = inputs.get("messages") if isinstance(inputs, dict) else None
@@ -182,7 +185,7 @@ def plain_request(inputs: Any) -> str | None:
 
 
 def plain_answer(outputs: Any) -> str | None:
-    """The same of the answer."""
+    """Return the preview that MLflow's server would make of the answer, as for the request."""
     if outputs is None:
         return None
     choices = outputs.get("choices") if isinstance(outputs, dict) else None

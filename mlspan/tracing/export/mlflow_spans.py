@@ -1,4 +1,4 @@
-"""A span in MLflow's names: its type, inputs, outputs, model, tokens and cost."""
+"""Translation of one span to MLflow's attribute names: type, inputs, outputs, model, tokens and cost."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ INPUTS: Final = "mlflow.spanInputs"
 OUTPUTS: Final = "mlflow.spanOutputs"
 USAGE: Final = "mlflow.chat.tokenUsage"
 COST: Final = "mlflow.llm.cost"
-_WORD: Final = 64  # characters: words that come again are shorter
-LONGEST_SESSION: Final = 250  # a longer one is refused, with all that is in the same request
+_WORD: Final = 64  # characters: longer texts are rarely repeated
+LONGEST_SESSION: Final = 250  # characters; a server refuses a longer one with the whole request
 
-# Where a span has tokens and no cost, MLflow looks for the price on the network. This is a cost to it, yet no number.
+# For a span with tokens and no cost, MLflow looks up prices on the network. It accepts this as a cost without a number.
 _UNPRICED: Final = '{"input_cost": NaN, "output_cost": NaN, "total_cost": NaN}'
 
 _TYPES: Final = {
@@ -41,7 +41,7 @@ _TYPES: Final = {
     sc.INVOKE_WORKFLOW: "WORKFLOW",
     sc.FETCH_RESPONSE: "LLM",
 }
-_PARAMETERS: Final = {  # shown beside the messages, under the names that OpenAI gives them
+_PARAMETERS: Final = {  # shown beside the messages, under OpenAI's names
     sc.REQUEST_TEMPERATURE: "temperature",
     sc.REQUEST_TOP_P: "top_p",
     sc.REQUEST_MAX_TOKENS: "max_tokens",
@@ -52,17 +52,20 @@ _PARAMETERS: Final = {  # shown beside the messages, under the names that OpenAI
 
 
 class Told(Still):
-    """A span in MLflow's names: what is *stored* of it as OTLP, if that is not None, and what is *added* to that."""
+    """A translated span.
+
+    *stored* is its OTLP form or None; *added* holds the attributes and events to append to that.
+    """
 
     stored: bytes | None = None
     added: tuple[Attributes, Sequence[Event]] = ({}, ())
-    counts: tuple[Attributes, Attributes | None] | None = None  # tokens and cost, where we have found some
+    counts: tuple[Attributes, Attributes | None] | None = None  # tokens and cost, if known
 
 
 def translated(span: ReadableSpan, attributes: Attributes, *, counts: bool = True, stored: bytes | None = None) -> Told:
-    """*span* with MLflow's attributes beside *attributes*; without its tokens where they do not count.
+    """Return *span* translated, with MLflow's attributes beside *attributes*. Without *counts* its tokens are removed.
 
-    *stored*: its OTLP, where that is known and *attributes* are its own.
+    *stored* is the span's OTLP form, given if *attributes* are the span's own.
     """
     if not counts:
         attributes = {key: value for key, value in attributes.items() if not key.startswith("gen_ai.usage.")}
@@ -78,13 +81,16 @@ def translated(span: ReadableSpan, attributes: Attributes, *, counts: bool = Tru
 
 
 def with_attributes(span: ReadableSpan, attributes: Attributes) -> Told:
-    """*span* with *attributes* in the place of its own, and no resource: of that, MLflow keeps the tags of a trace."""
+    """Return *span* with other *attributes* and without its resource, which MLflow keeps in the trace's tags."""
     said = {"_attributes": attributes, "_events": _events(span), "_links": span.links, "_resource": NOTHING}
     return Told.of(span, **said, stored=None, counts=None)
 
 
 def _events(span: ReadableSpan) -> tuple[Event, ...]:
-    """Those of *span*, and for a failure that no exception tells of, one: by that alone the viewer shows a failure."""
+    """Return the events of *span*.
+
+    A failure without an exception event gets one, as the viewer marks failures by it.
+    """
     if span.status.status_code is not StatusCode.ERROR or any(event.name == "exception" for event in span.events):
         return tuple(span.events)
     attributes = span.attributes or {}
@@ -96,7 +102,7 @@ def _events(span: ReadableSpan) -> tuple[Event, ...]:
 
 
 def _stripped(attributes: Attributes) -> Attributes:
-    """*attributes* without what harms a trace there: MLflow's own names, a session id that is too long."""
+    """Return *attributes* without MLflow's own trace attributes and with session ids cut, as others damage a trace."""
     cut = {
         name: str(attributes[name])[:LONGEST_SESSION]
         for name in (sc.SESSION_ID, sc.CONVERSATION_ID)
@@ -108,7 +114,7 @@ def _stripped(attributes: Attributes) -> Attributes:
 
 
 def told(resource: Resource) -> Iterator[tuple[str, str]]:
-    """The tags that MLflow makes of a resource, but for those that say nothing to a person."""
+    """Yield the tags that MLflow makes of a resource, except for those that tell a person nothing."""
     for key, value in resource.attributes.items():
         dull = key.startswith(("service.instance.id", "telemetry.", "mlflow."))
         if not dull and not (key == "service.name" and str(value).startswith("unknown_service")):
@@ -151,7 +157,7 @@ def span_type(attributes: Attributes) -> str:
 
 
 def _said(attributes: Attributes) -> tuple[Any, Any, bool]:
-    """Inputs, outputs, and whether they are a chat."""
+    """Return inputs, outputs, and True if they are a chat."""
     get = attributes.get
     messages, answer = get(sc.INPUT_MESSAGES), get(sc.OUTPUT_MESSAGES)
     if messages is not None or answer is not None:
@@ -176,7 +182,7 @@ _PAIRS: Final = [
 
 
 def _documents(found: Any) -> Any:
-    """What the viewer shows as documents: ``page_content``, ``metadata`` and ``id``."""
+    """Return documents in the form that the viewer shows: ``page_content``, ``metadata`` and ``id``."""
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
         return found
     taken = ("id", "content", "page_content")
@@ -194,7 +200,7 @@ def _documents(found: Any) -> Any:
 
 
 def _usage(attributes: Attributes) -> dict[str, int] | None:
-    """MLflow's token counts: input includes what was read from the cache."""
+    """Return MLflow's token counts. Input tokens include those read from the cache."""
     given, taken = attributes.get(sc.USAGE_INPUT_TOKENS), attributes.get(sc.USAGE_OUTPUT_TOKENS)
     if not isinstance(given, int) and not isinstance(taken, int):
         return None

@@ -1,4 +1,4 @@
-"""MLflow's embedded store: any database that MLflow keeps its tracking data in. The one place that imports it."""
+"""The store in a database, through MLflow's own tracking store. Only this module and its helpers import MLflow."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ ARTIFACT_LOCATION: Final = "mlflow.artifactLocation"
 
 
 def import_mlflow() -> None:
-    """What every first call needs of it; where there is no MLflow, the call says so."""
+    """Import what the first call needs of MLflow. If MLflow is missing, that call reports it."""
     with suppress(ImportError):
-        import mlflow  # waits for the application's own import, which that of a part would break
+        import mlflow  # waits for an import in the application, which importing a submodule first would break
         import mlflow.entities
         import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
 
 @contextmanager
 def _alone(uri: str) -> Iterator[None]:
-    """One process of this user at a time: two that make the same database at once leave it half made, for good."""
+    """Lock a database against other processes of this user, as two that create it at once leave it broken for good."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -45,14 +45,14 @@ def _alone(uri: str) -> Iterator[None]:
         return
     name = hashlib.sha256(settled(uri).encode()).hexdigest()[:24]
     with Path(tempfile.gettempdir(), f"mlspan-{os.getuid()}-{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # closing gives it back
+        fcntl.flock(lock, fcntl.LOCK_EX)  # closing the file releases the lock
         yield
 
 
 class Database:
-    """Writes through MLflow's own tracking store: many spans at once, then the infos of their traces.
+    """Writes through MLflow's own tracking store: many spans at once, then the summaries of their traces.
 
-    MLflow is imported by the first call, on whatever thread that is; a database that does not exist yet is made.
+    The first call imports MLflow, on whatever thread it runs. A missing database is created.
     """
 
     most_traces = 100  # in one transaction
@@ -66,10 +66,11 @@ class Database:
 
     @property
     def _store(self) -> Any:
+        """Return MLflow's tracking store. Raise StoreRejected if MLflow is not installed."""
         if self._opened is None:
             try:
                 with _quiet_migrations(), _alone(self._uri):
-                    import mlflow  # noqa: F401  # waits for the application's own import, which a part of it would break
+                    import mlflow  # noqa: F401  # waits for an import in the application, see import_mlflow
                     from mlflow.tracking._tracking_service.utils import _get_store
 
                     self._opened = _get_store(self._uri)
@@ -84,6 +85,7 @@ class Database:
 
     @contextmanager
     def _answers(self, doing: str) -> Iterator[Any]:
+        """Yield the tracking store, and raise MLflow's errors as BackendUnavailable or StoreRejected."""
         store = self._store
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import OperationalError
@@ -148,7 +150,7 @@ class Database:
             for (span_id, parent_id), span in zip(ids, spans, strict=True)
         }
 
-    def takes_files(self, experiment_id: str) -> bool:  # noqa: ARG002  # wherever MLflow keeps its artifacts
+    def takes_files(self, experiment_id: str) -> bool:  # noqa: ARG002  # MLflow's own clients store them
         return True
 
     def write(self, experiment_id: str, traces: Sequence[Trace]) -> None:
@@ -173,7 +175,10 @@ class Database:
             store.start_trace(trace_info(experiment_id, trace.info))
 
     def _write_new(self, bulk: Bulk, experiment_id: str, traces: Sequence[Trace]) -> Sequence[Trace]:
-        """Write those that the database does not have, all at once; return those that are left to write."""
+        """Insert the traces that the database does not have, in one transaction.
+
+        Return those that are left to write.
+        """
         from mlflow.exceptions import MlflowException
 
         known = bulk.known([trace.info.trace_id for trace in traces])
@@ -183,7 +188,7 @@ class Database:
         except MlflowException as error:
             if _is_away(error):
                 raise
-            return traces  # somebody else was faster, or a row does not fit: the store's own methods will say
+            return traces  # another process was faster, or a row does not fit: MLflow's own methods report it
         return left + [trace for trace in traces if new.get(trace.info.trace_id) is not trace]
 
     def assess(self, trace_id: str, said: Sequence[Assessment]) -> None:
@@ -195,11 +200,11 @@ class Database:
                     store.create_assessment(assessment_of(one, trace_id))
 
     def close(self) -> None:
-        self._opened = None  # MLflow keeps its stores for the process
+        self._opened = None  # MLflow keeps its stores until the process ends
 
 
 def _is_away(error: Any) -> bool:
-    """Whether MLflow's error says that the database is locked, or gone, rather than that it will not have this."""
+    """Return True if an MLflow error means that the database is locked or gone, not that it refuses the data."""
     from sqlalchemy.exc import InterfaceError, OperationalError
 
     passing = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
@@ -207,7 +212,7 @@ def _is_away(error: Any) -> bool:
 
 
 def upload(location: str, attachments: Iterable[Attachment]) -> None:
-    """Put *attachments* where the artifacts of their trace are. What cannot be put there is said, and not retried."""
+    """Put *attachments* at the trace's artifact location. A failure is logged once and not retried."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     try:
@@ -217,7 +222,7 @@ def upload(location: str, attachments: Iterable[Attachment]) -> None:
                 file = Path(folder, attachment.id)
                 file.write_bytes(attachment.content)
                 repository.log_artifact(str(file), "attachments")
-    except Exception as error:  # noqa: BLE001  # clients of a dozen clouds
+    except Exception as error:  # noqa: BLE001  # clients of a dozen clouds raise all kinds of errors
         tell_once("mlspan: pictures and sounds of traces are not stored in %s: %s", shown(location), error)
 
 
@@ -239,7 +244,7 @@ def trace_info(experiment_id: str, info: Info) -> Any:
 
 
 def assessment_of(assessment: Assessment, trace_id: str) -> Any:
-    """MLflow's own, of ours."""
+    """Return MLflow's Feedback or Expectation for an assessment."""
     from mlflow.entities import AssessmentSource, Expectation, Feedback
 
     more = {} if assessment.is_expectation else {"rationale": assessment.rationale}
@@ -259,5 +264,5 @@ def assessment_of(assessment: Assessment, trace_id: str) -> Any:
 
 
 def _quiet_migrations() -> AbstractContextManager[None]:
-    """Making a database is 40 lines of log that nobody asked for."""
+    """Silence the 40 log lines that creating a database writes."""
     return quiet(logging.WARNING, "alembic", "mlflow.store.db.utils")

@@ -1,4 +1,4 @@
-"""A trace in MLflow's names: what its list shows, and what ties it to a run, a session and a user."""
+"""Translation of a trace segment to MLflow: its summary in the list of traces, its run, session and user."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ SESSION: Final = "mlflow.trace.session"
 USER: Final = "mlflow.trace.user"
 MODEL: Final = "mlflow.modelId"
 PROMPTS: Final = "mlflow.linkedPrompts"
-_TOLD: Final = {SOURCE_RUN, MODEL}  # metadata that no span can carry
+_TOLD: Final = {SOURCE_RUN, MODEL}  # metadata that no span attribute can carry
 
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What MLflow keeps of a trace beside its spans. Times are in milliseconds, the first since 1970."""
+    """The data that MLflow keeps of a trace beside its spans. Times are in milliseconds, the first since 1970."""
 
     trace_id: str  # "tr-" and 32 hexadecimal digits
     request_time: int
@@ -59,7 +59,7 @@ class Info:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def with_totals(self, counted: Iterable[Counted]) -> Info:
-        """This, with the tokens and the cost of all the spans that are *counted*."""
+        """Return this summary with the sum of tokens and cost of all spans in *counted*."""
         spans = list(counted)
         totals = {
             "mlflow.trace.tokenUsage": _total(spans, lambda span: span.usage),
@@ -68,7 +68,7 @@ class Info:
         return replace(self, metadata={**self.metadata, **{key: to_json(sums) for key, sums in totals.items() if sums}})
 
     def merged(self, before: Info) -> Info:
-        """This, and what another process or an earlier parcel has written of the same trace."""
+        """Return this summary merged with *before*, which another process or an earlier segment has stored."""
         start = min(self.request_time, before.request_time)
         end = max(self.request_time + self.duration, before.request_time + before.duration)
         return replace(
@@ -85,7 +85,7 @@ class Info:
 
 
 class Counted(NamedTuple):
-    """What one span adds to its trace's totals."""
+    """Tokens and cost of one span, which count towards the totals of its trace."""
 
     span_id: int
     parent_id: int | None
@@ -94,7 +94,7 @@ class Counted(NamedTuple):
 
     @classmethod
     def read(cls, span_id: int, parent_id: int | None, usage: Any, cost: Any) -> Counted:
-        """From attributes, JSON or not; a cost that is no number is none."""
+        """Return the totals in a span's attributes, JSON text or not. A cost that is not a number is None."""
         cost = parsed(cost)
         priced = isinstance(cost, dict) and all(isinstance(v, (int, float)) and v == v for v in cost.values())  # noqa: PLR0124
         cost = cost if priced else None  # a server may write NaN as text
@@ -104,25 +104,25 @@ class Counted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A parcel as MLflow takes it."""
+    """A trace segment translated for MLflow."""
 
     parcel: Parcel
     info: Info
     spans: Sequence[Told]
     attachments: Attachments
     assessments: Sequence[Assessment]
-    merge: bool  # its info may exist already, and is to be added to, not overwritten
+    merge: bool  # True if a stored summary must be added to, not overwritten
 
     @property
     def prompts(self) -> list[dict[str, str]]:
-        """``{"name", "version"}`` of the registry's prompts that are linked to this trace."""
+        """Return ``{"name", "version"}`` of each registered prompt that is linked to this trace."""
         return parsed(self.info.tags.get(PROMPTS)) or []
 
     def told_by_spans(self) -> list[Told] | None:
-        """The spans, the root with tags, session and user, if a server then finds out the rest of the info by itself.
+        """Return the spans, with tags, session and user on the root, if the server can derive the rest of the summary.
 
-        All but the name of the program, which is not worth a request for each trace. None where there is a run, a
-        model or a request id to be told, a trace to be added to, or a preview that is not simply what a chat says.
+        The program's name is then lost, which is not worth a request for each trace. Returns None if there is a run, a
+        model or a request id to store, a stored trace to add to, or a preview that the server would not derive.
         """
         info, root = self.info, next((span for span in self.spans if _id(span) == self.parcel.root_id), None)
         if root is None or self.merge or info.client_request_id or not _TOLD.isdisjoint(info.metadata):
@@ -139,6 +139,7 @@ class Trace:
         return [told if span is root else span for span in self.spans]
 
     def counted(self) -> dict[int, Counted]:
+        """Return tokens and cost of the spans by span id."""
         found = {}
         for span in self.spans:
             attributes = span.attributes or {}
@@ -155,7 +156,7 @@ def _all_prompts(*infos: Info) -> dict[str, str]:
 
 
 def origin_of(parcel: Parcel) -> Origin:
-    """Where *parcel* belongs: where its caller stood, or else to the run of a training inside of it."""
+    """Return the origin of a segment. If it names no run, the run of a training inside the segment is used."""
     origin = parcel.origin
     if origin.run_id is not None:
         return origin
@@ -164,13 +165,13 @@ def origin_of(parcel: Parcel) -> Origin:
 
 
 def trace_of(parcel: Parcel, run_id: str | None, *, offload: bool = False) -> Trace:
-    """*parcel* in MLflow's names, tied to *run_id* if that is given. *offload*: pictures and sounds become files."""
+    """Translate a segment for MLflow, linked to *run_id* if given. With *offload*, pictures and sounds become files."""
     ended = [span for span in parcel.spans if span.end_time and not is_carrier(span)]
     root = next((span for span in ended if _id(span) == parcel.root_id), None)
     top = root or min(ended, key=lambda span: span.start_time or 0)
-    trace_id = f"tr-{top.get_span_context().trace_id:032x}"  # type: ignore[union-attr]  # an ended span has one
+    trace_id = f"tr-{top.get_span_context().trace_id:032x}"  # type: ignore[union-attr]  # an ended span has a context
     attachments: Attachments = {}
-    stored = {_id(span): data for span, data in zip(parcel.spans, parcel.stored)}  # noqa: B905  # all or nothing
+    stored = {_id(span): data for span, data in zip(parcel.spans, parcel.stored)}  # noqa: B905  # stored holds all spans or none
     calls = {_id(span) for span in ended if _is_call(span) and _is_ours(span)}
     spans = []
     for span in ended:
@@ -205,7 +206,10 @@ def _is_call(span: ReadableSpan) -> bool:
 
 
 def _repeats(span: ReadableSpan, calls: set[int]) -> bool:
-    """Whether a client (Anthropic's does) tells of one of our *calls* in a span of its own: its tokens count once."""
+    """Return True if a client's own span repeats one of our *calls* (Anthropic's client does so).
+
+    Its tokens are not counted.
+    """
     return span.parent is not None and span.parent.span_id in calls and not _is_ours(span) and _is_call(span)
 
 
@@ -215,7 +219,7 @@ def _id(span: ReadableSpan) -> int:
 
 
 def _previews(root_id: int, spans: Sequence[ReadableSpan]) -> tuple[str | None, str | None]:
-    """The question and the answer: of the root, or of the first and the last span below it that have one."""
+    """Return question and answer: those of the root, else of the first and the last span below it that have one."""
     ordered = sorted(spans, key=lambda span: (_id(span) != root_id, span.start_time or 0))
     asked = next(filter(None, (last_request(_json(span, INPUTS)) for span in ordered)), None)
     below = [*ordered[:1], *reversed(ordered[1:])]
@@ -232,7 +236,7 @@ def _cut(text: str | None, longest: int) -> str | None:
 
 
 def _together(spans: Sequence[ReadableSpan]) -> Attributes:
-    """All attributes that *spans* have, each as the first of them has it."""
+    """Return the attributes of all *spans*, each with the value that the first span gives it."""
     named: dict[str, Any] = {}
     for span in reversed(spans):
         named.update(span.attributes or {})
@@ -253,7 +257,7 @@ def _tags(parcel: Parcel, name: str, spans: Sequence[ReadableSpan], named: Attri
 
 
 def _prompts(spans: Sequence[ReadableSpan]) -> list[dict[str, str]]:
-    """The prompts of the registry that the spans name, each once, as MLflow's tag has them."""
+    """Return the registered prompts that the spans name, each once, in the form of MLflow's tag."""
     named: dict[str, None] = {}
     for span in spans:
         found: Any = (span.attributes or {}).get(sc.PROMPTS)
@@ -284,7 +288,7 @@ def _first(named: Attributes, *names: str) -> str | None:
 
 
 def _total(spans: Sequence[Counted], of: Callable[[Counted], Mapping[str, float] | None]) -> dict[str, float]:
-    """The sum over a trace; what a span says counts for all that is below it, whose own is left out."""
+    """Return the sum over a trace. A span's count includes everything below it, whose own counts are left out."""
     own = {span.span_id: counts for span in spans if (counts := of(span))}
     parents = {span.span_id: span.parent_id for span in spans}
     total: dict[str, float] = {}
@@ -299,10 +303,10 @@ def _total(spans: Sequence[Counted], of: Callable[[Counted], Mapping[str, float]
 
 
 def settable(named: dict[str, str]) -> dict[str, str]:
-    """What a client may write back: what the store keeps for itself is left out."""
+    """Return *named* without the keys that only the store may write."""
     own = (
         "mlflow.artifactLocation",
-        "mlflow.trace.cost",  # the store adds up what it has
+        "mlflow.trace.cost",  # the store computes it
         "mlflow.trace.infoFinalized",
         "mlflow.trace.size",
         "mlflow.trace.spansLocation",

@@ -1,4 +1,4 @@
-"""Traces into one store: a few at a time, so many times at once, and by halves where it rejects some of them."""
+"""Batches for one store: segments are translated and written in portions, several at once, and halved if rejected."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .parcel import Parcel, Refused
 
 @dataclass(frozen=True, slots=True)
 class Addressed:
-    """A parcel whose experiment is known."""
+    """A trace segment whose experiment and run are known."""
 
     parcel: Parcel
     run_id: str | None
-    offload: bool  # whether pictures and sounds become files
+    offload: bool  # True if pictures and sounds become files
 
     @property
     def trace_id(self) -> int:
@@ -34,13 +34,16 @@ _T = TypeVar("_T", Addressed, Trace)
 
 
 def write_all(store: Store, experiment_id: str, parcels: Sequence[Addressed]) -> list[Refused]:
-    """Store them all; what the store rejects, or may not be given now, is returned. Raises Away."""
+    """Store all segments and return those that the store rejects or denies. Raise BackendUnavailable."""
     refused: list[Refused] = []
     denied: list[Denied] = []
     translating = threading.Lock()
 
     def write(some: Sequence[Addressed]) -> None:
-        """Put in MLflow's names where others are sending meanwhile; one at a time, so that the first is soon away."""
+        """Translate and write a portion.
+
+        Only one thread translates at a time, so that the first portion is sent soon.
+        """
         if not denied:
             with translating:
                 traces = [one.trace() for one in some]
@@ -58,7 +61,7 @@ def write_all(store: Store, experiment_id: str, parcels: Sequence[Addressed]) ->
 
 
 def _write(store: Store, experiment_id: str, traces: Sequence[Trace]) -> list[Refused]:
-    """Write *traces*; where the store rejects some of them, find out which, and store the others."""
+    """Write *traces*. If the store rejects them, write halves, to find the rejected ones and store the others."""
     try:
         store.write(experiment_id, [_summed(store, trace) for trace in traces])
     except Rejected as rejected:
@@ -76,7 +79,7 @@ def _write(store: Store, experiment_id: str, traces: Sequence[Trace]) -> list[Re
 
 
 def _rounds(parcels: Sequence[Addressed]) -> Iterator[list[Addressed]]:
-    """*parcels* in parts that hold no trace twice: what belongs to the same one adds to what is stored by then."""
+    """Yield *parcels* in parts with no trace twice, as a later segment of a trace adds to what is stored by then."""
     left = list(parcels)
     while left:
         first = {one.trace_id: one for one in reversed(left)}
@@ -85,7 +88,10 @@ def _rounds(parcels: Sequence[Addressed]) -> Iterator[list[Addressed]]:
 
 
 def portions(traces: Sequence[_T], store: Store) -> Iterator[Sequence[_T]]:
-    """*traces* in parts that are worth a writing each; more than one, and as many for each of those who write."""
+    """Yield *traces* in portions for one write each.
+
+    If there are several, their number is a multiple of the writers'.
+    """
     whole = store.most_traces * store.most_spans
     weights = [max(len(trace.parcel.spans) * store.most_traces, store.most_spans) for trace in traces]
     in_all = sum(weights)
@@ -101,7 +107,7 @@ def portions(traces: Sequence[_T], store: Store) -> Iterator[Sequence[_T]]:
 
 
 def _summed(store: Store, trace: Trace) -> Trace:
-    """*trace* with its totals, and with what is stored of it already."""
+    """Return *trace* with its totals, and merged with what the store has of it."""
     counted, info = trace.counted(), trace.info
     if trace.merge and (before := store.info(info.trace_id)) is not None:
         info = info.merged(before)

@@ -1,4 +1,7 @@
-"""The same spans to any OTLP receiver. Light: what sends is imported when there is something to send."""
+"""The OTLP sink and its environment variables.
+
+It imports little; the client is imported when there is something to send.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,13 @@ class OtlpSink:
     """Sends spans by OTLP.
 
     Args:
-        endpoint: as ``OTEL_EXPORTER_OTLP_ENDPOINT`` has it: for HTTP the receiver's base address, to which
-            ``/v1/traces`` is added unless it is there. None: what the environment says.
-        protocol: ``http/protobuf`` or ``grpc``; None: what the environment says, else ``http/protobuf``.
+        endpoint: as in ``OTEL_EXPORTER_OTLP_ENDPOINT``: for HTTP the receiver's base address, to which ``/v1/traces``
+            is added unless it ends so. None: from the environment.
+        protocol: ``http/protobuf`` or ``grpc``. None: from the environment, else ``http/protobuf``.
 
-    Headers, certificates, compression and timeouts are those of the ``OTEL_EXPORTER_OTLP_*`` variables. The stock
-    exporters try a batch again by themselves, for ten seconds and more, and do not tell an outage from a refusal.
+    Headers, certificates, compression and timeouts come from the ``OTEL_EXPORTER_OTLP_*`` variables. The stock
+    exporters are not used, as they retry by themselves for ten seconds and more and do not distinguish an outage from a
+    refusal.
     """
 
     exit_grace = 3.5
@@ -56,7 +60,7 @@ class OtlpSink:
 
 
 def variable(name: str) -> str | None:
-    """Of OpenTelemetry's, the one for traces before the one for all signals."""
+    """Return an OTLP variable of OpenTelemetry: the one for traces, else the one for all signals."""
     return os.environ.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}") or os.environ.get(f"OTEL_EXPORTER_OTLP_{name}")
 
 
@@ -69,7 +73,7 @@ def _default_endpoint(protocol: str) -> str:
 
 
 def exports_otlp(provider: TracerProvider) -> bool:
-    """Whether *provider* sends its spans by OTLP already."""
+    """Return True if *provider* already sends its spans by OTLP."""
     processors = getattr(provider._active_span_processor, "_span_processors", ())
     exporters = (getattr(processor, "span_exporter", None) for processor in processors)
     return any("OTLP" in type(exporter).__name__ for exporter in exporters)

@@ -1,4 +1,4 @@
-"""The bytes that the spool holds, to an OTLP receiver by HTTP or gRPC."""
+"""The OTLP client: it sends encoded spans from the spool to a receiver by HTTP or gRPC."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ from .otlp import SIGNAL, variable
 from .parcel import Away, Packed, Refused
 from .wire import Unfit, cut, quieten, request
 
-_SMALLEST: Final = 4096  # bytes to which a span is cut for a receiver that finds all spans too large
+_SMALLEST: Final = 4096  # bytes: the smallest size to which a span is cut for a receiver that finds it too large
 
 
-class _Rejected(Exception):  # noqa: N818  # an answer, not a mistake
-    """The receiver will not take what it was sent. *too_large*: but might take less; *keep*: but from somebody else."""
+class _Rejected(Exception):  # noqa: N818  # an answer, not an error in the program
+    """The receiver refuses a request.
+
+    *too_large*: it might take a smaller one; *keep*: it might accept other credentials.
+    """
 
     def __init__(self, reason: str, *, too_large: bool = False, keep: bool = False) -> None:
         super().__init__(reason)
@@ -31,14 +34,17 @@ class _Rejected(Exception):  # noqa: N818  # an answer, not a mistake
 
 
 class Sender:
-    """Sends to *endpoint*; *named* is what the settings say, of which gRPC's own exporter makes what it needs."""
+    """Sends to *endpoint*. *named* is the endpoint as the user has set it, which the stock gRPC exporter interprets."""
 
     def __init__(self, endpoint: str, named: str | None, protocol: str) -> None:
         self._endpoint = endpoint
         self._post = _grpc(named) if protocol == "grpc" else _http(endpoint)
 
     def send(self, parcels: Sequence[Packed]) -> list[Refused]:
-        """Raises Away. What is refused together is sent in halves, so that one span takes no other along."""
+        """Send all spans and return the refused ones. Raise BackendUnavailable.
+
+        A refused request is sent in halves, so that one span causes no loss of others.
+        """
         try:
             self._export(request(parcels))
         except _Rejected as rejected:
@@ -51,7 +57,7 @@ class Sender:
         return []
 
     def _last_try(self, packed: Packed, rejected: _Rejected) -> list[Refused]:
-        """One span that is too large is cut, to half and half again."""
+        """Send one span that is too large, cut to half its size and again to half."""
         size = len(packed.span) // 2
         while rejected.too_large and size >= _SMALLEST:
             try:
@@ -65,12 +71,14 @@ class Sender:
         return [Refused(packed, rejected.reason)]
 
     def _export(self, data: bytes) -> None:
+        """Send one request. If the receiver reports rejected spans, log it once."""
         said = ExportTraceServiceResponse.FromString(self._post(data)).partial_success
-        if said.rejected_spans:  # which ones it does not say
+        if said.rejected_spans:  # the receiver does not say which ones
             tell_once("mlspan: the OTLP receiver %s has rejected spans: %s", self._endpoint, said.error_message[:200])
 
 
 def _http(endpoint: str) -> Callable[[bytes], bytes]:
+    """Return a function that posts a request body and returns the receiver's answer."""
     from opentelemetry.util.re import parse_env_headers
 
     exact = endpoint == os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -100,6 +108,7 @@ def _http(endpoint: str) -> Callable[[bytes], bytes]:
 
 
 def _judge(url: str, answer: requests.Response) -> None:
+    """Raise BackendUnavailable or _ReceiverRejected, as the status demands."""
     status = answer.status_code
     if status < 300:
         return
@@ -112,9 +121,10 @@ def _judge(url: str, answer: requests.Response) -> None:
 
 
 def _seconds(retry_after: str | None) -> float | None:
+    """Return the seconds of a ``Retry-After`` header; None without one or for a date."""
     try:
         return None if retry_after is None else float(retry_after)
-    except ValueError:  # a date: our own backoff will do
+    except ValueError:  # a date: our own backoff is used
         return None
 
 
@@ -123,7 +133,10 @@ def import_grpc() -> None:
 
 
 def _grpc(endpoint: str | None) -> Callable[[bytes], bytes]:
-    """By the stock exporter's channel and headers, which it has from the environment; the tries are ours."""
+    """Return a function that sends a request through the channel and headers of the stock exporter.
+
+    The exporter reads them from the environment. Retries are our own.
+    """
     import grpc
     from opentelemetry.exporter.otlp.proto.grpc import exporter, trace_exporter
 
@@ -149,7 +162,7 @@ def _grpc(endpoint: str | None) -> Callable[[bytes], bytes]:
                 raise _Rejected(f"{where} answers {status.name}: {details}", keep=True) from error
             if status in refuse:
                 raise _Rejected(f"{where} answers {status.name}: {details}") from error
-            opened.pop().shutdown()  # a channel that was lost is not always found again
+            opened.pop().shutdown()  # a lost channel does not always reconnect
             raise Away(f"{where} takes no spans ({status.name})") from error
         return bytes(answer.SerializeToString())
 

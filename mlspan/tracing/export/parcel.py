@@ -1,4 +1,7 @@
-"""What passes from the pipeline to a sink, and what a sink may answer."""
+"""Types that pass between the export processor and a sink: a trace segment, an encoded span, and a sink's answers.
+
+A *trace segment* is the set of spans of one local root (a span whose parent is absent or in another process).
+"""
 
 from __future__ import annotations
 
@@ -11,41 +14,47 @@ if TYPE_CHECKING:
 
     from ..context import Origin
 
-Kind = Literal["mlflow", "otlp"]  # of a sink: mlflow takes parcels, otlp takes packed spans
+Kind = Literal["mlflow", "otlp"]  # the mlflow sink takes trace segments, the otlp sink takes encoded spans
 
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """The spans of one local root, itself included, that ended in this process."""
+    """The spans of one local root that ended in this process, the root included."""
 
     origin: Origin
     spans: Sequence[ReadableSpan]
-    root_id: int  # of the span whose parent is absent, or in another process; it may have gone in an earlier parcel
-    whole: bool  # False where more of the same root's spans may follow, or came before
-    number: int = 0  # of its own in its process
-    stored: Sequence[bytes] = ()  # each of its spans as OTLP, in the same order; empty where that is not at hand
+    root_id: int  # the id of the local root's span, which may have been sent in an earlier segment
+    whole: bool  # False if further spans of the same root were sent before or may follow
+    number: int = 0  # unique within the process
+    stored: Sequence[bytes] = ()  # the spans as OTLP bytes, in the same order; empty if they are not in memory
 
 
 class Packed(NamedTuple):
-    """One span as OTLP's messages, each without what the next one holds."""
+    """One span as three OTLP messages, none of which contains the next."""
 
     resource: bytes  # a ResourceSpans
     scope: bytes  # a ScopeSpans
     span: bytes  # a Span
-    changed: bool = False  # where the span itself could not be said, or was too large
+    changed: bool = False  # True if the span could not be encoded as it was, or was too large and has been cut
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """What its backend will not take. *keep*: not from us, not now; it stays for a later process or drain."""
+    """An item that the backend refuses.
+
+    With *keep*, it stays in the spool for a later process or for ``mlspan drain``.
+    """
 
     parcel: Parcel | Packed
-    reason: str  # one line, for a person
+    reason: str  # one line for a person to read
     keep: bool = False
 
 
 class Away(Exception):  # noqa: N818  # a state of the backend, not a mistake
-    """The backend cannot take anything now; the same parcels are worth another try after *retry_after* seconds."""
+    """The backend cannot take anything at present.
+
+    The caller may send the same items again after *retry_after* seconds.
+    """
 
     def __init__(self, reason: str, retry_after: float | None = None) -> None:
         super().__init__(reason)
@@ -53,31 +62,39 @@ class Away(Exception):  # noqa: N818  # a state of the backend, not a mistake
 
 
 class Sink(Protocol):
-    """Takes parcels, or packed spans, on a thread of its own; sending one twice must be the same as sending it once."""
+    """A destination for trace segments or encoded spans.
+
+    Sending an item twice must have the same effect as sending it once.
+
+    Sinks run on threads of mlspan's own, never on a caller's.
+    """
 
     @property
     def exit_grace(self) -> float:
-        """The most seconds that a process's end may wait for it."""
+        """Return the most seconds that the end of the process may wait for this sink."""
         ...
 
     @property
     def local(self) -> bool:
-        """Whether it writes to a database itself, which a fork must not interrupt."""
+        """Return True if the sink writes to a database in this process, which a fork must not interrupt."""
         ...
 
     @property
     def at_once(self) -> int:
-        """How many times it may be sending at once, never parts of the same trace."""
+        """Return how many calls of ``send`` may run at once. Parts of one trace are never sent at once."""
         ...
 
     def prepare(self) -> None:
-        """Import what sending needs; no fork happens meanwhile."""
+        """Import what sending needs. Forks are delayed while this runs."""
         ...
 
     def send(self, parcels: Sequence[Any]) -> Sequence[Refused]:
-        """Store all of them; return those that are not stored. Raise Away to be asked again with all of them."""
+        """Store all items and return those that were refused.
+
+        Raise BackendUnavailable to be called again with all of them.
+        """
         ...
 
     def close(self) -> None:
-        """Give back connections; nothing is sent after it."""
+        """Close the connections. Nothing is sent afterwards."""
         ...

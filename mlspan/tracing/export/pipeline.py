@@ -1,4 +1,7 @@
-"""From ended spans to the spool, on a thread of its own: the caller's thread only puts them on a queue."""
+"""The span processor: it takes ended spans from the caller's threads and hands them to the export worker's thread.
+
+A caller's thread only puts spans on a queue.
+"""
 
 from __future__ import annotations
 
@@ -25,16 +28,18 @@ from .tally import follow
 if TYPE_CHECKING:
     from .intake import Intake
 
-KEEPING: Final = (
-    20.0  # seconds that a process's end waits for the disk alone, on a machine that is busy or has just begun
+KEEPING: Final = 20.0  # seconds that the end of the process waits for the disk alone; a busy machine can take that long
+_GATHER: Final = (
+    0.1  # seconds in which spans gather, so that the worker does not interrupt the caller's thread for each one
 )
-_GATHER: Final = 0.1  # seconds in which spans are left to gather, so that the caller's thread is not disturbed for each
-_LOOKS: Final = 5  # meanwhile, for whether _MANY starts and ends wait already
+_LOOKS: Final = (
+    5  # checks within _GATHER_SECONDS; the worker goes on early if more than _GATHER_EVENTS starts and ends wait
+)
 _MANY: Final = 1000
 
 
 class Flush:
-    """A flush that somebody waits for: each courier has to answer. ``kept`` is set once the spool has it all."""
+    """A flush that a caller waits for. Every sender has to answer. ``kept`` is set once the spool holds all spans."""
 
     __slots__ = ("_done", "_left", "_lock", "_sent", "kept", "last", "send")
 
@@ -43,18 +48,20 @@ class Flush:
         self._left, self._lock, self.kept = 1, threading.Lock(), threading.Event()
 
     def wait(self, timeout: float) -> bool:
-        """Whether all was taken by its backends, within *timeout* seconds."""
+        """Wait at most *timeout* seconds; return True if the backends have taken everything."""
         return self._done.wait(max(timeout, 0)) and self._sent
 
     @property
     def done(self) -> bool:
-        """Whether all have answered, whatever they said."""
+        """Return True if all senders have answered, with success or not."""
         return self._done.is_set()
 
     def expect(self, more: int) -> None:
+        """Wait for *more* additional answers."""
         self._left += more
 
     def answer(self, sent: bool) -> None:
+        """Record one answer: True if everything was sent."""
         with self._lock:
             self._sent = self._sent and sent
             self._left -= 1
@@ -63,21 +70,21 @@ class Flush:
 
 
 class Pipeline(SpanProcessor):
-    """A span processor that groups spans into traces, stores them, and has them sent.
+    """A span processor that groups spans into traces, stores them and has them sent.
 
-    ``on_start`` and ``on_end`` may run inside a finalizer, in the middle of our own code on the same thread: they take
-    no lock, and ``SimpleQueue.put`` may be re-entered. All bookkeeping is the thread's alone.
+    ``on_start`` and ``on_end`` may run inside a finalizer, in the middle of our own code on the same thread. They
+    therefore take no lock; ``SimpleQueue.put`` may be re-entered. All other state belongs to the worker's thread.
 
     Args:
-        sinks: by kind, what makes one, and where it goes (no credentials).
-        origin: reads the caller's surroundings; called on the caller's thread as each span starts.
-        keeping: on disk or in memory, and how much.
-        address: fills in what an origin leaves unsaid, so that another process can send the trace.
-        assembly: what puts spans together, made anew in a forked child.
-        held: whether OTLP too waits for a trace to be whole, as it may not be kept.
-        redact: what is applied to all text before it is stored.
-        queue_spans: the most spans that may wait to be looked at; what comes on top is dropped, counted and reported.
-        interval: seconds after which what has ended is stored, and sent if its trace is whole.
+        sinks: by kind, a function that makes the sink, and the description of its destination (no credentials).
+        origin: reads the caller's context; called on the caller's thread as each span starts.
+        keeping: durability, folder and limits of the spool.
+        address: completes an origin, so that another process can send the trace to the same place.
+        assembly: makes the trace assembler; called again in a forked child.
+        held: True if OTLP spans also wait until their trace is complete, because it may be sampled out.
+        redact: applied to all text before it is stored.
+        queue_spans: the most spans that may wait in the queue; further ones are dropped, counted and reported.
+        interval: seconds after which ended spans are stored; complete traces are then sent.
     """
 
     def __init__(
@@ -97,9 +104,9 @@ class Pipeline(SpanProcessor):
         self._address, self._assemble, self._held = address, assembly, held
         self._redact = redact
         self._queue_spans, self._interval = queue_spans, interval
-        self.lost: Counter[str] = Counter()  # spans, by reason: overflow, refused, unfit, expired
-        self.ends = 0  # of spans, more or less: for those who ask whether there was any
-        self.sent: Counter[str] = Counter()  # spans, by the kind of the sink
+        self.lost: Counter[str] = Counter()  # number of spans by reason: overflow, refused, unfit, expired
+        self.ends = 0  # ended spans; approximate, as threads count without a lock
+        self.sent: Counter[str] = Counter()  # number of spans by the kind of the sink
         self._stopped = False
         self._start_lock = threading.Lock()
         self._reset()
@@ -109,12 +116,12 @@ class Pipeline(SpanProcessor):
     def _reset(self) -> None:
         self._queue: SimpleQueue[Any] = SimpleQueue()
         self._hurry = threading.Event()
-        self._origins: dict[int, Origin] = {}  # of open spans, for the journal
+        self._origins: dict[int, Origin] = {}  # by span id, for the write-ahead log
         self._made = {kind: (make(), where) for kind, (make, where) in self._sinks.items()}
         self._intake: Intake | None = None
         self._thread: threading.Thread | None = None
 
-    # On the caller's thread.
+    # The following run on the caller's thread.
 
     def on_start(self, span: ReadableSpan, parent_context: Context | None = None) -> None:  # noqa: ARG002  # the SDK's signature
         if self._thread is None and not self._stopped:
@@ -131,7 +138,7 @@ class Pipeline(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         self.ends += 1
-        if self._queue.qsize() >= 2 * self._queue_spans:  # twice: an end that belongs to a start we have is no news
+        if self._queue.qsize() >= 2 * self._queue_spans:  # twice: an end whose start is queued costs little
             self.lost["overflow"] += 1
         elif self._keeping.durability == "span":
             self._queue.put(self._written(span))
@@ -139,12 +146,12 @@ class Pipeline(SpanProcessor):
             self._queue.put(span)
 
     def _written(self, span: ReadableSpan) -> Any:
-        """*span* as it is to be taken from the queue, once it is on disk."""
+        """Write *span* to the write-ahead log and return the item for the queue."""
         origin, intake = self._origins.pop(_span_id(span), None), self._intake
         return span if intake is None else intake.written(span, origin or Origin())
 
     def _start(self) -> None:
-        # MLflow imports it, on our thread and perhaps in the process's last moments: then it is too late for it.
+        # MLflow imports this module on our thread. Python refuses that import while the interpreter is shutting down.
         import concurrent.futures.thread  # noqa: F401
 
         with self._start_lock:
@@ -176,23 +183,27 @@ class Pipeline(SpanProcessor):
         return self._intake
 
     def flush(self, timeout: float) -> bool:
-        """Whether all that had ended when this was called is stored, within *timeout* seconds."""
+        """Store and send all spans that have ended; return True if that succeeded within *timeout* seconds."""
         return self.ask(last=False).wait(timeout)
 
     def stop(self, timeout: float | None = None) -> bool:
-        """Send what has ended, wait for it at most *timeout* seconds (None: as the sinks ask), and stop."""
+        """Send what has ended, wait at most *timeout* seconds (None: as long as the sinks ask for), and stop."""
         asked = self.ask(last=True)
         sent = asked.wait(self.grace(timeout))
         asked.kept.wait(KEEPING)
         return sent
 
     def grace(self, timeout: float | None) -> float:
+        """Return *timeout*, or the longest ``exit_grace`` of the sinks if it is None. In seconds."""
         if timeout is not None:
             return timeout
         return max((sink.exit_grace for sink, _ in self._made.values()), default=0)
 
     def ask(self, *, last: bool, send: bool = True) -> Flush:
-        """Begin a flush, or the last of them, without waiting for it. Without *send* it only brings all to the disk."""
+        """Begin a flush without waiting for it.
+
+        With *last* the worker then stops; without *send* spans are only stored.
+        """
         asked = Flush(last=last, send=send)
         if self._thread is None or not self._thread.is_alive() or self._stopped:
             asked.answer(sent=self._thread is None or not self.waiting())
@@ -204,11 +215,11 @@ class Pipeline(SpanProcessor):
         return asked
 
     def waiting(self) -> int:
-        """How many spans are stored and not yet sent everywhere."""
+        """Return the number of stored spans that have not been sent to every backend."""
         return self._intake.waiting() if self._intake is not None else 0
 
     def say_what_stays(self) -> None:
-        """At the end, one line for what has not been sent."""
+        """Log one line about the spans that have not been sent when the process ends."""
         if self._intake is not None and (left := self._intake.waiting()):
             shelf = self._intake.shelf
             where = f"stay in {shelf.folder}, for the next process or `mlspan drain`" if shelf.on_disk else "are lost"
@@ -220,10 +231,10 @@ class Pipeline(SpanProcessor):
     def shutdown(self) -> None:
         self.stop()
 
-    # On our own thread.
+    # The following run on the worker's thread.
 
     def _run(self) -> None:
-        otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # nobody traces our sending
+        otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # others must not trace our sending
         intake = self._open()
         with guard("looking for what others have left"):
             intake.begin()
@@ -241,7 +252,10 @@ class Pipeline(SpanProcessor):
                 self._pass_on(asked, intake)
 
     def _gather(self, intake: Intake) -> Flush | None:
-        """Look at what has come, if no more than is stored at once; return a flush that is asked for when it comes."""
+        """Process the items in the queue, at most as many as are stored at once.
+
+        Return a flush request if one is met.
+        """
         item = self._next(intake.patience())
         while item is not None and not isinstance(item, Flush):
             intake.take(item)
@@ -257,7 +271,7 @@ class Pipeline(SpanProcessor):
         return item
 
     def _wait(self) -> None:
-        """Let more come, unless there is enough of it already: where an application does little else."""
+        """Wait for more spans to arrive, unless many wait already."""
         for _ in range(_LOOKS):
             if self._hurry.wait(_GATHER / _LOOKS) or self._queue.qsize() > _MANY:
                 return
@@ -285,11 +299,11 @@ def _span_id(span: ReadableSpan) -> int:
 
 
 _pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
-_parents: list[Any] = []  # in a forked child: what is the parent's is not even given back
+_parents: list[Any] = []  # in a forked child: the parent's objects are kept, so that none of them is closed
 
 
 def _after_fork() -> None:
-    """What the parent has waiting is the parent's to send, and its threads have stayed there."""
+    """Give the child a new queue and no thread. The parent sends the spans that were waiting."""
     for pipeline in list(_pipelines):
         _parents.append((pipeline._intake, pipeline._made))
         pipeline._start_lock = threading.Lock()

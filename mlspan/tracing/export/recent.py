@@ -1,4 +1,4 @@
-"""Parcels of this very process, which need not be read and unpacked again while there is room for them."""
+"""A cache of trace segments of this process, which spares the sender to read and decode them from the spool."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Final
 
 from .parcel import Parcel
 
-_MOST_BYTES: Final = 16 * 1024 * 1024  # of their spans as OTLP
+_MOST_BYTES: Final = 16 * 1024 * 1024  # bytes of all cached spans as OTLP
 
 
 class Recent:
-    """A spool's, by their numbers; the spool's lock is to be held by whoever calls."""
+    """The cached segments of one spool, by number. The caller holds the spool's lock."""
 
     def __init__(self, most_spans: int) -> None:
         self._most_spans = most_spans
@@ -19,7 +19,7 @@ class Recent:
         self._spans = self._bytes = 0
 
     def keep(self, parcel: Parcel, size: int) -> None:
-        """Where there is room for it. *size*: bytes."""
+        """Add a segment of *size* bytes if there is room."""
         spans, in_all = self._spans + len(parcel.spans), self._bytes + size
         if spans <= self._most_spans and in_all <= _MOST_BYTES:
             self._held[parcel.number] = parcel, size
@@ -29,11 +29,12 @@ class Recent:
         return number in self._held
 
     def parcel(self, number: int) -> Parcel | None:
+        """Return a segment, or None if it is not cached."""
         found = self._held.get(number)
         return found and found[0]
 
     def size(self, number: int) -> int:
-        """Bytes; 0 of one that is not here."""
+        """Return the bytes of a segment; 0 if it is not cached."""
         found = self._held.get(number)
         return found[1] if found else 0
 

@@ -1,4 +1,4 @@
-"""Which traces leave the process: a share by trace id, and what is worth keeping once it has ended."""
+"""Tail sampling: a ratio by trace id, and a rule that keeps ended traces worth keeping, such as failed or slow ones."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from .. import semconv as sc
 from ..keep import Keep
 from .cost import price
 
-_REMEMBERED = 10_000  # traces
+_REMEMBERED = 10_000  # trace ids
 
 
 class Sampling:
-    """Says of what has ended of a trace in this process whether it is kept. For one thread.
+    """Decides if the ended spans of a trace are kept. Not thread-safe.
 
-    What was kept once is kept on: another request under the same remote parent, spans that come late.
+    Once a trace is kept, its later spans are kept too: other requests under the same remote parent, and spans that end
+    late.
     """
 
     def __init__(self, ratio: float, keep: Keep | None) -> None:
         self._ratio, self._keep = ratio, keep
-        self._kept: dict[int, None] = {}  # the latest, by trace id
+        self._kept: dict[int, None] = {}  # ids of the latest kept traces
 
     def __call__(self, trace_id: int, spans: Sequence[ReadableSpan]) -> bool:
         if not _chosen(trace_id, self._ratio):
@@ -39,17 +40,18 @@ class Sampling:
 
 
 def _chosen(trace_id: int, ratio: float) -> bool:
-    """The same answer as TraceIdRatioBased gives, in every process."""
+    """Return True if a trace id is in the ratio, as TraceIdRatioBased decides in every process."""
     return ratio >= 1 or (trace_id & TraceIdRatioBased.TRACE_ID_LIMIT) < TraceIdRatioBased(ratio).bound
 
 
 def _worth(keep: Keep, trace_id: int, spans: Sequence[ReadableSpan]) -> bool:
+    """Return True if the rule keeps the trace: by its ratio, an error, feedback, its duration or its cost."""
     if _chosen(trace_id, keep.ratio):
         return True
     if keep.errors and any(span.status.status_code is StatusCode.ERROR for span in spans):
         return True
     if all(sc.ASSESSMENT in (span.attributes or {}) for span in spans):
-        return True  # of a trace that another process may have kept
+        return True  # feedback on a trace that another process may have kept
     if keep.slower_than is not None:
         first, last = min(span.start_time or 0 for span in spans), max(span.end_time or 0 for span in spans)
         if last - first > keep.slower_than * 1e9:
@@ -58,7 +60,10 @@ def _worth(keep: Keep, trace_id: int, spans: Sequence[ReadableSpan]) -> bool:
 
 
 def _cost(spans: Sequence[ReadableSpan]) -> float:
-    """Of all model calls; one below another that has a price (a client's own span) is the same call."""
+    """Return the cost of all model calls in US dollars.
+
+    A priced span below another priced one (a client's own span) describes the same call and is not counted.
+    """
     priced, parents = {}, {}
     for span in spans:
         context = span.get_span_context()

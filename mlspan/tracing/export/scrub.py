@@ -1,7 +1,7 @@
-"""What no exporter is to see: what ``redact`` covers, wherever it stands, and the keys of APIs in any case.
+"""Redaction on the export side: ``redact`` is applied to all text, and API keys are always masked.
 
-What our own spans say was redacted when they ended, so that every exporter of the application has it so. Here come
-the rest of them, other people's spans, the resource, and what the caller's surroundings say.
+Content of our own spans was redacted when they ended, so that every exporter of the application sees it redacted. This
+module covers the rest: other libraries' spans, resources, and the origin.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from ..content import REDACTED, Policy, mask_keys, to_json
 from ..context import Origin
 from .still import Still, said
 
-_HEADER: Final = re.compile(  # of HTTP and RPC instrumentations
+_HEADER: Final = re.compile(  # headers that HTTP and RPC instrumentations record
     r"\.(?:header|metadata)\.(?:(?:proxy[-_])?authorization|(?:set[-_])?cookie|.*api[-_]?key|.*token|.*secret)$",
     re.IGNORECASE,
 )
-_FIXED: Final = frozenset(  # words that the conventions define, and names of models, by which prices are found
+_FIXED: Final = frozenset(  # fixed words of the conventions, and model names, which prices depend on
     {sc.OPERATION, sc.PROVIDER, sc.OUTPUT_TYPE, sc.REQUEST_MODEL, sc.RESPONSE_MODEL, sc.RESPONSE_FINISH_REASONS}
     | {sc.RESPONSE_STATUS, sc.REQUEST_REASONING_LEVEL, sc.REQUEST_ENCODING_FORMATS, sc.TOOL_TYPE, sc.OPENAI_API_TYPE}
     | {sc.KIND, sc.LINK, sc.STREAM_END, sc.ERROR_TYPE, sc.ASSESSMENT, sc.ASSESSMENT_SOURCE, sc.PROMPTS, sc.MODEL_ID}
     | {sc.RUN_ID}
 )
-_WHOLE: Final = 2**40  # bytes: nothing is cut here
+_WHOLE: Final = 2**40  # bytes: text is not cut here
 
 
 @lru_cache(maxsize=4096)
@@ -42,7 +42,7 @@ def _is_secret(name: str) -> bool:
 
 
 def _content() -> frozenset[str]:
-    """The attributes of our records that were redacted when they were written."""
+    """Return the attributes of our records that were redacted when the span ended."""
     kinds = [kind for kind in vars(records).values() if isinstance(kind, type) and issubclass(kind, records.Record)]
     return frozenset(one.name for kind in kinds for one in kind.attrs.values() if one.when == "content")
 
@@ -53,14 +53,17 @@ _NUMBERS: Final = (int, float, bool)
 
 
 class Scrub:
-    """Callable with an ended span: the same as a :class:`Still`, with what is to stay here replaced.
+    """A callable that returns an ended span as a FrozenSpan with secrets replaced.
 
-    Only the SDK's own mappings and lists know how much it has dropped: a span that has lost something stays as it is.
+    A span that has dropped attributes, events or links is returned unchanged if nothing has to be redacted, because
+    only the SDK's own containers know how many were dropped.
     """
 
     def __init__(self, redact: Callable[[str], str] | None = None) -> None:
         self._policy = None if redact is None else Policy(capture=True, redact=redact, limit=_WHOLE)
-        self._resources: dict[int, tuple[Resource, Resource]] = {}  # by id, with the original, so that it stays its own
+        self._resources: dict[
+            int, tuple[Resource, Resource]
+        ] = {}  # by id of the original, which is kept so that its id stays unique
 
     def __call__(self, span: ReadableSpan) -> ReadableSpan:
         ours = span.instrumentation_scope is not None and span.instrumentation_scope.name == "mlspan"
@@ -95,7 +98,7 @@ class Scrub:
     def _attributes(
         self, attributes: Mapping[str, Any] | None, done: frozenset[str] = _FIXED
     ) -> Mapping[str, Any] | None:
-        """*attributes* itself where there is nothing to hide in any but those that are *done*."""
+        """Return *attributes* with values redacted, except those in *done*; the same object if nothing changes."""
         changed = {}
         for name, value in (attributes or {}).items():
             if name not in done:
@@ -120,7 +123,7 @@ class Scrub:
     def _text(self, text: str) -> str:
         if self._policy is None:
             return mask_keys(text)
-        if text.lstrip()[:1] in {"{", "["}:  # what stands in JSON is redacted string by string, and stays JSON
+        if text.lstrip()[:1] in {"{", "["}:  # each string inside JSON is redacted, so that the result is JSON
             try:
                 value = orjson.loads(text)
             except orjson.JSONDecodeError:
@@ -153,8 +156,10 @@ class Scrub:
 
 
 def _has_lost(span: ReadableSpan) -> bool:
+    """Return True if the span has dropped attributes, events or links."""
     return any(getattr(held, "dropped", 0) for held in (span._attributes, span._events, span._links))
 
 
 def _same(some: Iterable[object], others: Iterable[object]) -> bool:
+    """Return True if both sequences hold the same objects."""
     return all(one is other for one, other in zip(some, others, strict=True))

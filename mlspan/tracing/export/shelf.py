@@ -1,4 +1,4 @@
-"""The folder of spools: one's own, those that a process which is gone has left, and what cannot be read."""
+"""The spool directory: the spool of this process, spools of ended processes, and damaged files that were set aside."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ from .spool_file import SUFFIX, Foreign
 from .wire import unpack
 
 ASIDE: Final = ".aside"
-_LOOK: Final = 60.0  # seconds between two looks for what others have left, for what is too old, for room on a full disk
-_NEW: Final = 10.0  # seconds that an empty file may be somebody's who has only just made it
-_MEASURE: Final = 5.0
+_LOOK: Final = 60.0  # seconds between two scans for spools of ended processes, expired spans and a usable disk
+_NEW: Final = 10.0  # seconds during which an empty file may belong to a process that has just created it
+_MEASURE: Final = 5.0  # seconds between two measurements of the other files
 
 
 class Shelf:
-    """The spools that this process sends from. Only ``spools`` and ``letters`` are for other threads than the one.
+    """The spools that this process sends from. Other threads may only use ``list_spools`` and the dead letters.
 
     Args:
-        keeping: on disk or not, and how much.
-        sinks: where spans go, by kind, without credentials. What others have left for the same places is adopted.
-        lost: where what is dropped is counted.
+        keeping: durability, folder and limits.
+        sinks: descriptions of the destinations by kind, without credentials. Spools of ended processes with the same
+            destinations are adopted.
+        lost: counts dropped spans.
     """
 
     def __init__(self, keeping: Keeping, sinks: Mapping[Kind, Mapping[str, Any]], lost: Counter[str]) -> None:
@@ -57,7 +58,7 @@ class Shelf:
         if self._folder is not None:
             try:
                 own = create(self._folder)
-                own.describe(self._sinks)  # type: ignore[arg-type]  # a Kind is a string
+                own.describe(self._sinks)  # type: ignore[arg-type]  # a SinkKind is a string
             except (OSError, sqlite3.Error) as error:
                 _fell_back(self._folder, error)
             else:
@@ -73,16 +74,16 @@ class Shelf:
         return self._folder
 
     def describe(self) -> None:
-        """After a change of the sinks."""
+        """Write the description of the sinks to the spool again, after they have changed."""
         with suppress(sqlite3.Error):
             self._own.describe(self._sinks)  # type: ignore[arg-type]
 
     def spools(self) -> tuple[Spool, ...]:
-        """Those that others have left, then our own."""
+        """Return the adopted spools, then the spool of this process."""
         return (*self._adopted, self._own)
 
     def room(self) -> int:
-        """Bytes that may still be stored."""
+        """Return the bytes that may still be stored."""
         if not self.on_disk:
             return self._keeping.most_memory - self._own.used()
         if monotonic() - self._measured > _MEASURE or not self._others:
@@ -100,14 +101,14 @@ class Shelf:
         return total
 
     def add(self, *what: Any) -> None:
-        """As Spool.add; where the disk is full or gone, in memory from now on."""
+        """Add spans as ``Spool.add_spans`` does. If the disk is full or gone, continue in memory."""
         try:
             self._own.add(*what)
         except sqlite3.Error as error:
             if not self.on_disk:
                 raise
             _fell_back(self._folder, error)
-            self._adopted = (*self._adopted, self._own)  # what is in it can still be sent
+            self._adopted = (*self._adopted, self._own)  # its spans can still be sent
             self._own, self.journal = Spool(None), None
             self._looked = monotonic()
             self._own.add(*what)
@@ -118,7 +119,10 @@ class Shelf:
                     self._own.forget_seen(before)
 
     def look_around(self, *, now: bool = False) -> None:
-        """Adopt what others have left, drop what is too old, let go of what is done, try the disk again."""
+        """Adopt spools of ended processes, drop expired spans, close empty spools, and try a failed disk again.
+
+        It runs at most once a minute unless *now*.
+        """
         self._let_go()
         if self._folder is None or (not now and monotonic() - self._looked < _LOOK):
             return
@@ -151,7 +155,7 @@ class Shelf:
                     spool.close()
 
     def damaged(self, spool: Spool, error: Exception) -> None:
-        """Set aside a spool that can no longer be read."""
+        """Set aside a spool that can no longer be read, and replace it if it is our own."""
         if spool is self._own:
             self._own, self.journal = self._open(), None
         self._adopted = tuple(one for one in self._adopted if one is not spool)
@@ -162,7 +166,7 @@ class Shelf:
             set_aside(path, error)
 
     def close(self) -> int:
-        """Close all spools; how many spans are left."""
+        """Close all spools; return the number of spans left in them."""
         left = 0
         for spool in self.spools():
             with suppress(sqlite3.Error):
@@ -174,15 +178,15 @@ class Shelf:
 
 
 def create(folder: Path) -> Spool:
-    """A new spool in *folder*, for this user alone. Raises OSError and sqlite3.Error."""
+    """Create a spool in *folder* that only this user can read. Raise OSError and sqlite3.Error."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}{SUFFIX}"
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # SQLite's other files take its mode over
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # SQLite gives its other files the same mode
     return Spool(path)
 
 
 def left_behind(folder: Path) -> Iterator[Path]:
-    """The spools in *folder*, whether their owners live or not; not those that are being made."""
+    """Yield the paths of all spools in *folder*, except those being created. Their owners may be running."""
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         with suppress(OSError):
             stat = path.stat()
@@ -191,7 +195,7 @@ def left_behind(folder: Path) -> Iterator[Path]:
 
 
 def recover(path: Path) -> Spool | None:
-    """The spool of a process that is gone, ready to be sent from; None: its owner lives, or it was set aside."""
+    """Open the spool of an ended process for sending. Return None if its owner is running or it was set aside."""
     try:
         spool = Spool(path)
     except sqlite3.OperationalError as error:
@@ -214,7 +218,7 @@ def recover(path: Path) -> Spool | None:
 
 
 def _take_over_journal(spool: Spool, path: Path) -> None:
-    """What was written down and not yet stored when its process ended."""
+    """Store the spans that the write-ahead log holds and the spool does not."""
     seen, growing, bits = spool.seen(), spool.open_parcels(), sum(BITS.get(kind, 0) for kind in spool.described())  # type: ignore[call-overload]
     number = spool.new_number()
     fresh: list[Fresh] = []
@@ -239,12 +243,13 @@ def _take_over_journal(spool: Spool, path: Path) -> None:
 
 
 def _ids(span: ReadableSpan) -> str:
+    """Return the trace id as 32 hexadecimal digits."""
     context = span.get_span_context()
     return f"{context.trace_id:032x}" if context else ""
 
 
 def set_aside(path: Path, error: Exception) -> None:
-    """Out of the way, with a line; for a person to look at."""
+    """Rename a damaged spool, so that a person can look at it, and log a warning."""
     aside = path.with_name(path.name + ASIDE)
     with suppress(OSError):
         for extra in ("-wal", "-shm"):
@@ -255,6 +260,7 @@ def set_aside(path: Path, error: Exception) -> None:
 
 
 def _folder(keeping: Keeping) -> Path | None:
+    """Return the folder of the spools; None if spans are kept in memory."""
     if keeping.durability == "none":
         return None
     try:
@@ -270,4 +276,5 @@ def _fell_back(folder: Path | None, error: Exception) -> None:
 
 
 def aside(folder: Path) -> Sequence[Path]:
+    """Return the damaged spools in *folder* that were set aside."""
     return sorted(folder.glob(f"*{SUFFIX}{ASIDE}"))

@@ -1,4 +1,4 @@
-"""The queue on disk: one SQLite file for each process, which holds a lock on it for as long as it lives."""
+"""The spool: a queue of spans in one SQLite file for each process, which its owner keeps locked while it runs."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from .spool_file import as_json, connect, insert
 from .wire import unpack
 
 BITS: Final[Mapping[Kind, int]] = {"mlflow": 1, "otlp": 2}
-HELD: Final = 4  # for OTLP, once its trace is known to be kept
+HELD: Final = 4  # held back from OTLP until its trace is sampled
 _NOTHING: Final[Mapping[int, bool]] = {}
-# As one row, since after each row, too, this thread has to wait for its turn.
+# One JSON row, because the thread gives up the interpreter's lock for every row that it reads.
 _READY: Final = """select json_group_array(json_array(ready, number, origin, root, whole))
     from (select * from parcel where ready > ? order by ready limit ?)"""
 _CROSS_OUT: Final[Mapping[Kind, Sequence[str]]] = {
@@ -45,28 +45,29 @@ _CROSS_OUT: Final[Mapping[Kind, Sequence[str]]] = {
 
 
 class Fresh(NamedTuple):
-    """A span that has ended, and what it is part of."""
+    """A span that has ended, and its segment."""
 
     packed: Packed
-    sinks: int  # the bits of those that are to have it
-    number: int = 0  # of its parcel; 0 where no sink takes parcels
+    sinks: int  # bits of the sinks that still have to take it
+    number: int = 0  # number of its segment; 0 if no sink takes segments
     trace: str = ""
-    seq: int | None = None  # its place in the journal, if it stands there already
+    seq: int | None = None  # its position in the write-ahead log, if it is there
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a sink is to be sent, and how to say that it has been."""
+    """Items to send, and the keys that delete them once they are sent."""
 
     items: Sequence[Parcel] | Sequence[Packed]
     keys: Sequence[int]
-    last: int  # where the next batch begins
+    last: int  # the id after which the next batch begins
 
 
 class Spool:
-    """Spans and parcels, each until every sink that is to have it has taken it. For any number of threads.
+    """Spans and trace segments, each stored until every sink has taken it. Thread-safe.
 
-    All of them raise sqlite3.Error: a disk that is full, a file that is torn. ``Spool(None)`` is in memory.
+    All methods raise sqlite3.Error, for example if the disk is full or the file damaged. ``Spool(None)`` is in memory.
+    The tables call a segment ``parcel``: that is the format of files on disk.
     """
 
     def __init__(self, path: Path | None, *, cached_spans: int = 10_000) -> None:
@@ -75,7 +76,7 @@ class Spool:
         self._lock = threading.RLock()
         self._recent = Recent(cached_spans)
         self._contexts: dict[tuple[bytes, bytes], int] = {}
-        self._unsaid: list[tuple[Kind, list[int]]] = []  # what was sent and could not be crossed out
+        self._unsaid: list[tuple[Kind, list[int]]] = []  # sent items that could not be deleted yet
         with OPENING.closed():
             self._db = connect(path)
             ids, places = self._one("select max(id) from span"), self._one("select max(ready) from parcel")
@@ -98,14 +99,15 @@ class Spool:
                 self._contexts.clear()
                 raise
 
-    # What goes in.
+    # Writing.
 
     def describe(self, sinks: Mapping[str, Mapping[str, Any]]) -> None:
-        """Note where the spans are to go, for whoever finds the file."""
+        """Store the destinations of the spans by kind, for the process that may find the file."""
         with self._transaction() as db:
             db.execute("insert or replace into meta values ('sinks', ?)", [orjson.dumps(dict(sinks)).decode()])
 
     def described(self) -> dict[str, dict[str, Any]]:
+        """Return the stored destinations of the spans by kind."""
         with self._lock:
             row = self._db.execute("select value from meta where name = 'sinks'").fetchone()
         return dict(orjson.loads(row[0])) if row else {}
@@ -118,14 +120,14 @@ class Spool:
         dropped: Sequence[int] = (),
         sampled: Mapping[int, bool] = _NOTHING,
     ) -> None:
-        """All of it or nothing.
+        """Store everything in one transaction.
 
         Args:
             fresh: spans that have ended.
-            ready: parcels that may be sent, whose spans are in *fresh* or have been.
-            opened: number, origin, root's id and whether it holds a GenAI span, of parcels that are still growing.
-            dropped: numbers of parcels that no sink which takes parcels is to have.
-            sampled: by number, whether what is held of a parcel is to be sent or deleted.
+            ready: segments that may be sent. Their spans are in *fresh* or were stored before.
+            opened: number, origin, id of the root and "has a GenAI span" of segments that are not complete.
+            dropped: numbers of segments that no sink for segments is to get.
+            sampled: by number, True if the held spans of a segment are to be sent, False if they are to be deleted.
         """
         now = time.time()
         with self._transaction() as db:
@@ -161,7 +163,7 @@ class Spool:
                     self._recent.keep(replace(parcel, stored=data) if whole else parcel, sum(map(len, data)))
 
     def _release(self, numbers: Sequence[int]) -> None:
-        """Under new ids, as couriers go on from the last one that they have seen."""
+        """Hand held spans to OTLP under new ids, because senders continue from the last id that they have seen."""
         query = "select id from span where sinks & 4 and parcel in (select value from json_each(?)) order by id"
         rows = self._db.execute(query, [as_json(numbers)]).fetchall()
         send = "update span set id = ?, sinks = sinks & ~4 | 2 where id = ?"
@@ -175,10 +177,10 @@ class Spool:
             found = self._contexts[key] = self._one("select id from context where resource = ? and scope = ?", *key)
         return found
 
-    # What goes out.
+    # Reading and deleting.
 
     def take(self, kind: Kind, after: int, most: int, most_bytes: int) -> Batch | None:
-        """The next things for the sinks of this *kind*, at least one of them; None if there are none *after* that."""
+        """Return the next items for the sinks of this *kind* after that id, at least one; None if there are none."""
         with self._lock:
             return self._parcels(after, most, most_bytes) if kind == "mlflow" else self._spans(after, most, most_bytes)
 
@@ -188,7 +190,7 @@ class Spool:
         found = self._loaded([row[1] for row in rows if row[1] not in self._recent])
         parcels: list[Parcel] = []
         last = 0
-        for last, number, origin, root, whole in rows:  # noqa: B007  # the last one is the last
+        for last, number, origin, root, whole in rows:  # noqa: B007  # its last value is used below
             if (parcel := self._recent.parcel(number)) is None:
                 packed = found.get(number, [])
                 spans = tuple(_unpacked(packed))
@@ -201,7 +203,7 @@ class Spool:
         return Batch(parcels, [parcel.number for parcel in parcels], last) if rows else None
 
     def _fitting(self, numbers: Sequence[int], most_bytes: int) -> int:
-        """How many of these parcels, from the first on and at least one, take no more than that together."""
+        """Return how many of these segments, from the first on and at least one, fit into *most_bytes*."""
         unknown = [number for number in numbers if number not in self._recent]
         query = "select parcel, sum(length(data)) from span where parcel in (select value from json_each(?)) group by 1"
         sizes = dict(self._db.execute(query, [as_json(unknown)])) if unknown else {}
@@ -237,7 +239,7 @@ class Spool:
         return Batch(items, keys, keys[-1]) if keys else None
 
     def done(self, kind: Kind, keys: Sequence[int]) -> None:
-        """What these *keys* stand for need not be sent to the sinks of this *kind* again."""
+        """Mark these items as sent to the sinks of this *kind*, and delete them once every sink has taken them."""
         with self._lock:
             self._recent.forget(keys if kind == "mlflow" else ())
             self._unsaid.append((kind, list(keys)))
@@ -251,10 +253,10 @@ class Spool:
         for statement in _CROSS_OUT[kind]:
             self._db.execute(statement, [numbers])
 
-    # What there is.
+    # Counting and maintenance.
 
     def waiting(self, kind: Kind) -> int:
-        """How many parcels, or spans, wait for the sinks of this *kind*."""
+        """Return the number of segments or spans that are ready for the sinks of this *kind*."""
         parcels, spans = (
             "select count(*) from parcel where ready is not null",
             "select count(*) from span where sinks & 2",
@@ -263,18 +265,18 @@ class Spool:
             return int(self._one(parcels if kind == "mlflow" else spans))
 
     def spans(self) -> int:
-        """How many spans there are."""
+        """Return the number of spans."""
         with self._lock:
             return int(self._one("select count(*) from span"))
 
     def used(self) -> int:
-        """Bytes."""
+        """Return the bytes in use."""
         with self._lock:
             pages = self._one("pragma page_count") - self._one("pragma freelist_count")
             return int(pages * self._one("pragma page_size"))
 
     def seen(self) -> set[int]:
-        """The places in the journal of what is or was here."""
+        """Return the positions in the write-ahead log of the spans that are or were here."""
         with self._lock:
             return {row[0] for row in self._db.execute("select seq from seen")}
 
@@ -283,9 +285,9 @@ class Spool:
             db.execute("delete from seen where seq < ?", [before])
 
     def finish_open(self) -> None:
-        """Let everything go that its process has left unfinished; what holds no GenAI span is for OTLP alone.
+        """Make all incomplete segments of an ended process ready. Those without a GenAI span are left to OTLP alone.
 
-        What it had not yet judged worth keeping is kept.
+        Spans that were not sampled yet are kept.
         """
         with self._transaction() as db:
             self._release([number for (number,) in db.execute("select distinct parcel from span where sinks & 4")])
@@ -295,7 +297,7 @@ class Spool:
             db.executemany("update parcel set ready = ? where number = ?", [(next(self._next), n) for (n,) in rows])
 
     def open_parcels(self) -> dict[str, int]:
-        """The number of a parcel that is still growing, by its trace."""
+        """Return the number of each incomplete segment by its trace id."""
         query = "select trace, parcel from span join parcel on number = parcel where ready is null"
         with self._lock:
             return dict(self._db.execute(query).fetchall())
@@ -309,7 +311,7 @@ class Spool:
             return 1 + int(self._one("select ifnull(max(number), 0) from parcel"))
 
     def expire(self, before: float) -> int:
-        """Delete what was stored *before* (seconds since 1970); how many spans that was."""
+        """Delete spans stored *before* that time (seconds since 1970); return their number."""
         with self._transaction() as db:
             gone = db.execute("delete from span where stored < ?", [before]).rowcount
             if gone:
@@ -318,13 +320,13 @@ class Spool:
         return int(gone)
 
     def shrink(self) -> None:
-        """Give the disk back what is not used."""
+        """Give unused space back to the disk."""
         with self._lock:
             self._db.execute("pragma incremental_vacuum").fetchall()
             self._db.execute("pragma wal_checkpoint(truncate)").fetchall()
 
     def close(self) -> None:
-        """Where it is empty it is deleted with all that stands beside it, else left for whoever comes next."""
+        """Close the file. An empty spool is deleted with all files beside it; another is left for a later process."""
         with OPENING.closed(), self._lock:
             _spools.discard(self)
             empty = False
@@ -332,13 +334,13 @@ class Spool:
                 empty = not self._one("select exists (select 1 from span)")
                 if empty and self.path is not None:
                     self.shrink()
-            if empty and self.path is not None:  # before the lock is given up, and last what says that it is there
+            if empty and self.path is not None:  # while the lock is held; the spool's own file is deleted last
                 for beside in (*self.path.parent.glob(f"{self.path.name}-*"), self.path):
                     beside.unlink(missing_ok=True)
             self._db.close()
 
     def abandon(self) -> None:
-        """In a forked child: what is open here is the parent's, and not even to be closed."""
+        """Forget the connection in a forked child without closing it, as it belongs to the parent."""
         import ctypes
 
         _spools.discard(self)
@@ -350,7 +352,7 @@ def _unpacked(packed: Sequence[Packed]) -> Iterator[ReadableSpan]:
     for one in packed:
         try:
             yield unpack(one)
-        except Exception as error:  # noqa: BLE001  # protobuf's own; what a torn page holds may be anything
+        except Exception as error:  # noqa: BLE001  # protobuf's errors; a damaged page may hold anything
             tell_once("mlspan: a span in the spool cannot be read and is lost: %s", error)
 
 
@@ -358,7 +360,10 @@ _spools: weakref.WeakSet[Spool] = weakref.WeakSet()
 
 
 class _Spools:
-    """SQLite's own locks do not survive a fork in the middle of a statement; a disk that hangs holds nobody up."""
+    """Makes a fork wait for statements in progress, as SQLite's locks do not survive one.
+
+    Waits at most 0.5 s for each spool.
+    """
 
     def __init__(self) -> None:
         self._held: list[Any] = []

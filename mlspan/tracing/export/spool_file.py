@@ -1,4 +1,4 @@
-"""A spool's file: what its tables are, and how it is opened."""
+"""The file of a spool: its schema, and how it is opened."""
 
 from __future__ import annotations
 
@@ -25,19 +25,23 @@ create index span_parcel on span (parcel);
 create index span_otlp on span (id) where sinks & 2;
 """
 
-_ROWS: Final = 100 if sqlite3.sqlite_version_info < (3, 32) else 1000  # in one statement, by the values that it takes
+_ROWS: Final = (
+    100 if sqlite3.sqlite_version_info < (3, 32) else 1000
+)  # rows in one statement; SQLite limits the number of values
 
 
-class Foreign(Exception):  # noqa: N818  # a state of the file
-    """A spool of another version."""
+class Foreign(Exception):  # noqa: N818  # a state of the file, not an error in the program
+    """The spool was written by another version of mlspan."""
 
 
 def connect(path: Path | None) -> sqlite3.Connection:
-    """The file at *path*, which nobody else can open until its end. None is a spool in memory.
+    """Open the file at *path* with an exclusive lock that lasts until it is closed. None opens a database in memory.
 
-    Raises Foreign, and sqlite3.Error: one that is held, is torn or is gone.
+    Raises UnknownSchemaVersion, and sqlite3.Error if the file is locked, damaged or missing.
     """
-    name = ":memory:" if path is None else f"file:{quote(str(path))}?mode=rw"  # one that is gone stays so
+    name = (
+        ":memory:" if path is None else f"file:{quote(str(path))}?mode=rw"
+    )  # rw: a file that was deleted is not created again
     db = sqlite3.connect(name, timeout=0, isolation_level=None, check_same_thread=False, uri=True)
     try:
         _open(db)
@@ -64,7 +68,7 @@ def _open(db: sqlite3.Connection) -> None:
 
 
 def insert(db: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Many rows a statement: after each one this thread has to wait for its turn, where others compute."""
+    """Insert many rows in one statement, as the thread gives up the interpreter's lock after each statement."""
     for begin in range(0, len(rows), _ROWS):
         some = rows[begin : begin + _ROWS]
         one = f"({', '.join('?' * len(some[0]))})"
@@ -72,5 +76,5 @@ def insert(db: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]]) -
 
 
 def as_json(numbers: Sequence[int]) -> str:
-    """For ``json_each``: any number of values as one."""
+    """Return the numbers as one value for SQLite's ``json_each``."""
     return orjson.dumps(list(numbers)).decode()

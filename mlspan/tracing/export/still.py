@@ -1,4 +1,7 @@
-"""Ended spans that are quick to read: the SDK's own wrap what they hold anew each time, and ask for a lock."""
+"""Frozen spans: ended spans that are quick to read.
+
+The SDK's own wrap their contents and take a lock on each read.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ _fields: Final = attrgetter(*_FIELDS)
 
 
 class Still(ReadableSpan):
-    """A span that nothing changes any more, with its attributes in a plain dict."""
+    """An ended span with its attributes in a plain dict. Nothing changes it any more."""
 
     attributes = property(attrgetter("_attributes"))
     events = property(attrgetter("_events"))
@@ -28,14 +31,17 @@ class Still(ReadableSpan):
 
     @classmethod
     def of(cls, span: ReadableSpan, **changed: Any) -> Self:
-        """*span* as one of these, with fields *changed*, events and links among them; their names begin with "_"."""
+        """Return *span* as a frozen span, with the instance fields in *changed* replaced.
+
+        Their names begin with "_".
+        """
         made = object.__new__(cls)
-        fields = vars(span) if isinstance(span, Still) else dict(zip(_FIELDS, _fields(span)))  # noqa: B905  # of one length
+        fields = vars(span) if isinstance(span, Still) else dict(zip(_FIELDS, _fields(span)))  # noqa: B905  # both have the same length
         made.__dict__ = {**fields, **changed}
         return made
 
 
 def said(span: ReadableSpan) -> Mapping[str, Any]:
-    """The attributes of *span*, which are not to be changed."""
+    """Return the attributes of *span* without copying them. The caller must not change them."""
     held: Any = span._attributes
     return held if type(held) is dict else getattr(held, "_dict", held) or _NONE

@@ -1,6 +1,6 @@
-"""What became of spans, as OpenTelemetry's own metrics of an SDK, through the application's MeterProvider, if any.
+"""Metrics about mlspan itself: counts of exported, refused and dropped spans, and the length of the queue.
 
-Names and attributes are those of the semantic conventions for SDK metrics.
+They go to the application's MeterProvider, under the names of the semantic conventions for SDK metrics.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _ERROR: Final = "error.type"
 
 
 def follow(sent: Counter[str], lost: Counter[str], waiting: Callable[[], int]) -> None:
-    """Count, from now on and for the life of the process, what these say: by sink, by reason, and at the moment."""
+    """Observe these for the life of the process: *sent* by sink, *lost* by reason, and the number of waiting spans."""
     _counts.append((sent, lost, waiting))
 
 
 def observe(version: str) -> None:
-    """Make the instruments, the first time; they follow a MeterProvider that is set later."""
+    """Create the instruments once. They follow a MeterProvider that is set later."""
     global _observed
     if _observed:
         return

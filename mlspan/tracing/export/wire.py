@@ -1,4 +1,4 @@
-"""Spans as OTLP bytes and back: what the spool keeps, and what an OTLP receiver is sent as it is."""
+"""The OTLP codec: spans to bytes and back. The spool stores these bytes, and an OTLP receiver gets them unchanged."""
 
 from __future__ import annotations
 
@@ -22,19 +22,21 @@ from .encode import encoded, field
 from .parcel import Packed
 from .still import Still
 
-SPAN_BYTES: Final = 16 * 1024 * 1024  # the most that one span may take; its longest texts are cut until it does
+SPAN_BYTES: Final = 16 * 1024 * 1024  # the most bytes of one span; the longest texts are cut until it fits
 _SHORTEST_CUT: Final = 64
 _INT64: Final = range(-(2**63), 2**63)
-_REMOTE: Final = 0x200  # in the flags of a span whose parent is in another process
+_REMOTE: Final = 0x200  # in Span.flags: the parent is in another process
 
 _MOST_CONTEXTS: Final = 256
-_contexts: dict[tuple[int, int], tuple[bytes, bytes, Any, Any]] = {}  # by identity of the two that stand last
+_contexts: dict[
+    tuple[int, int], tuple[bytes, bytes, Any, Any]
+] = {}  # by the ids of resource and scope, which are the last two values
 _encode_span: Any = getattr(trace_encoder, "_encode_span", None)
 _ENCODER: Final = "opentelemetry.exporter.otlp.proto.common._internal"
 
 
 def quieten(name: str) -> None:
-    """What *name* logs on a thread of ours is said by us, once. Other people's are left alone."""
+    """Drop log records of logger *name* that come from our own threads; mlspan reports these problems itself, once."""
     logging.getLogger(name).addFilter(_not_ours)
 
 
@@ -42,15 +44,15 @@ def _not_ours(record: logging.LogRecord) -> bool:
     return not (record.threadName or "").startswith("mlspan-")
 
 
-quieten(_ENCODER)  # it logs a stack for each attribute that it cannot encode
+quieten(_ENCODER)  # it logs a stack trace for each attribute that it cannot encode
 
 
-class Unfit(Exception):  # noqa: N818  # an answer, not a mistake
-    """A span that no bytes can be made of, and why."""
+class Unfit(Exception):  # noqa: N818  # a result, not an error in the program
+    """A span that cannot be encoded, and the reason."""
 
 
 def pack(spans: Sequence[ReadableSpan], most: int = SPAN_BYTES) -> list[Packed | Unfit]:
-    """Each of *spans* as OTLP, in their order; one that cannot be is an Unfit, and takes no other along."""
+    """Return each span as OTLP, in order; an UnencodableSpan stands for one that cannot be encoded."""
     return [_pack_one(span, most) for span in spans]
 
 
@@ -60,7 +62,7 @@ def _pack_one(span: ReadableSpan, most: int) -> Packed | Unfit:
             return _packed(span, most)
         except Unfit as unfit:
             return unfit
-        except Exception:  # noqa: BLE001  # a span of somebody else's may hold anything
+        except Exception:  # noqa: BLE001  # a span of another library may hold anything
             return _packed(_mended(span), most)._replace(changed=True)
     except Exception as error:  # noqa: BLE001
         return error if isinstance(error, Unfit) else Unfit(f"a span cannot be encoded ({type(error).__name__})")
@@ -69,7 +71,7 @@ def _pack_one(span: ReadableSpan, most: int) -> Packed | Unfit:
 def _packed(span: ReadableSpan, most: int) -> Packed:
     try:
         data = encoded(span)
-    except Exception:  # noqa: BLE001  # what is odd is the SDK's to judge
+    except Exception:  # noqa: BLE001  # the SDK's encoder handles unusual spans
         said = _by_sdk(span)
         if len(said.attributes) != len(span.attributes or ()):
             raise ValueError("the encoder has left out an attribute") from None
@@ -80,12 +82,15 @@ def _packed(span: ReadableSpan, most: int) -> Packed:
 
 
 def _by_sdk(span: ReadableSpan) -> Any:
-    """The public encoder makes resource and scope anew for each call, which takes longer than the span."""
+    """Encode with the SDK's function for one span.
+
+    The public one encodes resource and scope each time, which costs more.
+    """
     return _encode_span(span) if _encode_span else encode_spans([span]).resource_spans[0].scope_spans[0].spans[0]
 
 
 def context(span: ReadableSpan) -> tuple[bytes, bytes]:
-    """Resource and scope; spans share them, so each pair is encoded once."""
+    """Return resource and scope as OTLP. Spans share them, so each pair is encoded once."""
     resource, scope = span.resource, span.instrumentation_scope
     found = _contexts.get((id(resource), id(scope)))
     if found is None:
@@ -101,7 +106,7 @@ def context(span: ReadableSpan) -> tuple[bytes, bytes]:
 
 
 def _mended(span: ReadableSpan) -> ReadableSpan:
-    """*span* with what OTLP cannot say as text, and without events and links."""
+    """Return *span* with everything that OTLP cannot hold as text, and without events and links."""
     attributes = {clean(str(key)): _mended_value(value) for key, value in (span.attributes or {}).items()}
     status = span.status
     return ReadableSpan(
@@ -125,12 +130,15 @@ def _mended_value(value: Any) -> Any:
 
 
 def cut(packed: Packed, most: int) -> Packed:
-    """*packed* with its longest texts cut, so that its span takes at most *most* bytes. Raises Unfit."""
+    """Return *packed* with its longest texts cut, so that its span has at most *most* bytes. Raise UnencodableSpan."""
     return Packed(packed.resource, packed.scope, *_within(SpanMessage.FromString(packed.span), most))
 
 
 def _within(message: Any, most: int) -> tuple[bytes, bool]:
-    """The bytes, and whether something had to be cut."""
+    """Return the bytes of a message, and True if something was cut.
+
+    Raise UnencodableSpan if it cannot be made to fit.
+    """
     data, longest = message.SerializeToString(), most
     while len(data) > most:
         longest //= 2
@@ -143,7 +151,7 @@ def _within(message: Any, most: int) -> tuple[bytes, bool]:
 
 
 def _values(message: Any) -> Iterator[Any]:
-    """Every AnyValue of a span, whatever it is nested in."""
+    """Yield every AnyValue of a span, including nested ones."""
     left = [pair.value for part in (message, *message.events, *message.links) for pair in part.attributes]
     while left:
         value = left.pop()
@@ -163,7 +171,7 @@ def _cut_value(value: Any, longest: int) -> None:
 
 
 def request(spans: Iterable[Packed]) -> bytes:
-    """An ExportTraceServiceRequest of *spans*, which is also what a TracesData is; nothing is encoded again."""
+    """Return an ExportTraceServiceRequest (the same bytes as a TracesData) of *spans*, without encoding them again."""
     tree: dict[bytes, dict[bytes, list[bytes]]] = defaultdict(lambda: defaultdict(list))
     for packed in spans:
         tree[packed.resource][packed.scope].append(packed.span)
@@ -177,7 +185,7 @@ def request(spans: Iterable[Packed]) -> bytes:
 
 
 def unpack_request(data: bytes) -> Iterator[Packed]:
-    """The spans of what :func:`request` has made, or anybody else. Raises DecodeError."""
+    """Yield the encoded spans of a request or TracesData. Raise DecodeError."""
     for of_resource in TracesData.FromString(data).resource_spans:
         scopes = list(of_resource.scope_spans)
         del of_resource.scope_spans[:]
@@ -191,7 +199,7 @@ def unpack_request(data: bytes) -> Iterator[Packed]:
 
 
 def unpack(packed: Packed) -> ReadableSpan:
-    """The span that was packed."""
+    """Return the span that an encoded span holds."""
     message = SpanMessage.FromString(packed.span)
     trace_id = int.from_bytes(message.trace_id, "big")
     parent_id, remote = int.from_bytes(message.parent_span_id, "big"), bool(message.flags & _REMOTE)
