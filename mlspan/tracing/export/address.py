@@ -23,12 +23,12 @@ def bare(uri: str) -> str:
 
     Removed are the user, the password, and query parameters with names such as ``token``.
     """
-    left, question, query = _USER.sub(r"\1", uri).partition("?")
+    remaining, question, query = _USER.sub(r"\1", uri).partition("?")
     shown = [part for part in query.split("&") if not _SECRET.search(part.partition("=")[0])]
-    left += question + "&".join(shown) if any(shown) else ""
-    if left != uri:
-        _full[left] = uri
-    return left
+    remaining += question + "&".join(shown) if any(shown) else ""
+    if remaining != uri:
+        _full[remaining] = uri
+    return remaining
 
 
 def full(uri: str) -> str:
@@ -62,15 +62,15 @@ _ORIGIN: Final = tuple(field.name for field in fields(Origin))
 
 def origin_to_json(origin: Origin) -> str:
     """Return *origin* as JSON, without credentials."""
-    said = {name: value for name in _ORIGIN if (value := getattr(origin, name))}
+    fields_set = {name: value for name in _ORIGIN if (value := getattr(origin, name))}
     if origin.tracking_uri:
-        said["tracking_uri"] = bare(origin.tracking_uri)
-    return orjson.dumps(said, default=str).decode()
+        fields_set["tracking_uri"] = bare(origin.tracking_uri)
+    return orjson.dumps(fields_set, default=str).decode()
 
 
-def origin_of_json(said: str) -> Origin:
-    """Return the origin that *said* describes, with the credentials that this process knows."""
-    found = orjson.loads(said)
-    if "tracking_uri" in found:
-        found["tracking_uri"] = full(found["tracking_uri"])
-    return Origin(**found)
+def origin_of_json(text: str) -> Origin:
+    """Return the origin that *text* describes, with the credentials that this process knows."""
+    values = orjson.loads(text)
+    if "tracking_uri" in values:
+        values["tracking_uri"] = full(values["tracking_uri"])
+    return Origin(**values)

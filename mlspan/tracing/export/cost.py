@@ -31,16 +31,16 @@ Cost = dict[str, float]
 
 def price(attributes: Mapping[str, Any]) -> Cost | None:
     """Return the cost of a span with these attributes; None if it has no tokens or no model with a known price."""
-    given, taken, read, written = [
+    input_tokens, output_tokens, cache_read, cache_write = [
         count if isinstance(count := attributes.get(name), int) else None for name in _COUNTS
     ]
-    if given is None and taken is None:
+    if input_tokens is None and output_tokens is None:
         return None
     provider = attributes.get(sc.PROVIDER)
     for model in (attributes.get(sc.RESPONSE_MODEL), attributes.get(sc.REQUEST_MODEL)):
         if isinstance(model, str):
             named = provider if isinstance(provider, str) else None
-            found = cost(named, model, given or 0, taken or 0, read or 0, written or 0)
+            found = cost(named, model, input_tokens or 0, output_tokens or 0, cache_read or 0, cache_write or 0)
             if found is not None:
                 return found
     return None

@@ -92,7 +92,7 @@ def read(keeping: Keeping) -> list[Dead]:
 def _read(path: Path) -> Dead | None:
     """Return the letter in the file, or None if it cannot be read."""
     try:
-        said = orjson.loads(path.read_bytes())
-        return Dead(**{**said, "otlp": base64.b64decode(said["otlp"])}, path=path)
+        letter = orjson.loads(path.read_bytes())
+        return Dead(**{**letter, "otlp": base64.b64decode(letter["otlp"])}, path=path)
     except (OSError, ValueError, KeyError, TypeError):
         return None

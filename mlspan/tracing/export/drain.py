@@ -72,7 +72,7 @@ def drain(
         for sink in [open_sink(kind, where)]  # type: ignore[arg-type]
     ]
 
-    def so_far() -> Drained:
+    def count_so_far() -> Drained:
         reasons: Counter[str] = Counter()
         for job in jobs:
             reasons.update(job.delivery.reasons)
@@ -81,18 +81,18 @@ def drain(
         stay = sum(spool.spans() for spool in spools)
         return Drained(sent.total(), lost["refused"], lost["expired"], stay, in_use, dict(reasons))
 
-    def tell() -> None:
+    def report_progress() -> None:
         if progress is not None:
-            progress(so_far())
+            progress(count_so_far())
 
     until = time.monotonic() + timeout
-    left = list(jobs)
-    while left:
-        left = [job for job in left if not _done(job, tell)]
-        if not left or time.monotonic() >= until:
+    unfinished = list(jobs)
+    while unfinished:
+        unfinished = [job for job in unfinished if not _done(job, report_progress)]
+        if not unfinished or time.monotonic() >= until:
             break
         time.sleep(min(_BETWEEN, max(until - time.monotonic(), 0)))
-    done = so_far()
+    done = count_so_far()
     for job in jobs:
         job.sink.close()
     for spool in spools:

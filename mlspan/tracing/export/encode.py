@@ -45,9 +45,9 @@ def encoded(span: ReadableSpan) -> bytes:
     parts += map(_link, span.links)
     parts.append(_count(b"\x70", span.dropped_links))
     if status is not None:
-        said = _text(b"\x12", status.description or "")
+        message = _text(b"\x12", status.description or "")
         code = status.status_code.value
-        parts.append(field(b"\x7a", said + b"\x18" + _LENGTHS[code] if code else said))
+        parts.append(field(b"\x7a", message + b"\x18" + _LENGTHS[code] if code else message))
     parts += (b"\x85\x01", _flags(parent))
     return b"".join(parts)
 
@@ -100,9 +100,9 @@ def _pairs(tag: bytes, pairs: Iterable[tuple[str, Any]]) -> list[bytes]:
             outer = _LENGTHS[size]
             parts += (tag, _length(len(named) + len(outer) + size), named, outer, b"\x0a", length, data)
         else:
-            said = _value(value)
-            outer = _length(len(said))
-            parts += (tag, _length(len(named) + len(outer) + len(said)), named, outer, said)
+            encoded_value = _value(value)
+            outer = _length(len(encoded_value))
+            parts += (tag, _length(len(named) + len(outer) + len(encoded_value)), named, outer, encoded_value)
     return parts
 
 
@@ -155,12 +155,12 @@ def _length(size: int) -> bytes:
 
 
 def _varint(number: int) -> bytes:
-    said = bytearray()
+    varint = bytearray()
     while number > 127:
-        said.append(number & 127 | 128)
+        varint.append(number & 127 | 128)
         number >>= 7
-    said.append(number)
-    return bytes(said)
+    varint.append(number)
+    return bytes(varint)
 
 
 _SHORT: Final = 450  # characters; at most four bytes each in UTF-8

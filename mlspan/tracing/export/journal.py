@@ -50,9 +50,9 @@ class Journal:
         (packed,) = pack([span])
         if isinstance(packed, Unfit):
             return packed, None
-        place, said, data = next(self._places), origin_to_json(origin).encode(), request([packed])
-        head = _HEAD.pack(_MARK, zlib.crc32(data, zlib.crc32(said)), len(said), len(data), place)
-        record = head + said + data
+        place, origin_json, data = next(self._places), origin_to_json(origin).encode(), request([packed])
+        head = _HEAD.pack(_MARK, zlib.crc32(data, zlib.crc32(origin_json)), len(origin_json), len(data), place)
+        record = head + origin_json + data
         written = self._file.write(record)  # a thread that has read self._file before a rotation may still write to it
         if written != len(record):
             raise OSError(f"{written} of {len(record)} bytes written")
@@ -89,12 +89,12 @@ def read(path: Path) -> Iterator[tuple[int, Origin, Packed]]:
     data = path.read_bytes()
     at = data.find(_MARK)
     while at >= 0 and at + _HEAD.size <= len(data):
-        _, checksum, said, size, place = _HEAD.unpack_from(data, at)
+        _, checksum, origin_size, size, place = _HEAD.unpack_from(data, at)
         begin = at + _HEAD.size
-        record = data[begin : begin + said + size]
-        if len(record) == said + size and zlib.crc32(record) == checksum:
-            for packed in unpack_request(record[said:]):
-                yield place, origin_of_json(record[:said].decode()), packed
+        record = data[begin : begin + origin_size + size]
+        if len(record) == origin_size + size and zlib.crc32(record) == checksum:
+            for packed in unpack_request(record[origin_size:]):
+                yield place, origin_of_json(record[:origin_size].decode()), packed
             begin += len(record)
         else:
             begin = at + 1

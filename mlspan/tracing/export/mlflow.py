@@ -73,7 +73,7 @@ class Store(Protocol):
         """Store all traces. Writing a trace again replaces it."""
         ...
 
-    def assess(self, trace_id: str, said: Sequence[Assessment]) -> None:
+    def assess(self, trace_id: str, assessments: Sequence[Assessment]) -> None:
         """Store those assessments that are new. Raise StoreRejected if there is no such trace."""
         ...
 
@@ -137,43 +137,43 @@ class MlflowSink:
 
         refused: list[Refused] = []
         places: dict[_Place, list[Addressed]] = defaultdict(list)
-        away: dict[str, Away] = {}  # by tracking URI
-        closed: dict[_Asked, str] = {}  # why the destination of an origin is refused
+        unavailable: dict[str, Away] = {}  # by tracking URI
+        refused_origins: dict[_Asked, str] = {}  # why the destination of an origin is refused
         for parcel in parcels:
             origin = origin_of(parcel)
             uri = origin.tracking_uri or self._uri
-            asked = (uri, origin.run_id, origin.experiment_id, origin.experiment_name)
-            if uri in away or _is_late(parcel):
+            origin_key = (uri, origin.run_id, origin.experiment_id, origin.experiment_name)
+            if uri in unavailable or _is_late(parcel):
                 continue
             try:
-                if asked not in closed:
+                if origin_key not in refused_origins:
                     with self._locating:
                         place, run_id = self.locate(origin)
                         offload = self._store(uri).takes_files(place[1])
                     places[place].append(Addressed(parcel, run_id, offload))
-            except (Denied, Rejected) as no:
-                closed[asked] = no.reason
+            except (Denied, Rejected) as refusal:
+                refused_origins[origin_key] = refusal.reason
             except Away as error:
-                away[uri] = error
-            if asked in closed:
-                refused.append(Refused(parcel, closed[asked], keep=True))
+                unavailable[uri] = error
+            if origin_key in refused_origins:
+                refused.append(Refused(parcel, refused_origins[origin_key], keep=True))
         for (uri, experiment_id), found in places.items():
             try:
-                refused += [] if uri in away else write_all(self._store(uri), experiment_id, found)
+                refused += [] if uri in unavailable else write_all(self._store(uri), experiment_id, found)
             except Away as error:
-                away[uri] = error
-        refused += self._assess([parcel for parcel in parcels if _is_late(parcel)], away)
-        for first in away.values():
+                unavailable[uri] = error
+        refused += self._assess([parcel for parcel in parcels if _is_late(parcel)], unavailable)
+        for first in unavailable.values():
             raise first
         return refused
 
-    def _assess(self, parcels: Sequence[Parcel], away: dict[str, Away]) -> Iterator[Refused]:
+    def _assess(self, parcels: Sequence[Parcel], unavailable: dict[str, Away]) -> Iterator[Refused]:
         """Send feedback on traces that were sent before, or that another process has yet to send. Yield refusals."""
         from .mlflow_assessments import assessments
 
         for parcel in parcels:
             uri, context = parcel.origin.tracking_uri or self._uri, parcel.spans[0].get_span_context()
-            if uri in away or context is None:
+            if uri in unavailable or context is None:
                 continue
             try:
                 self._store(uri).assess(f"tr-{context.trace_id:032x}", list(assessments(parcel.spans)))
@@ -183,7 +183,7 @@ class MlflowSink:
             except Denied as denied:
                 yield Refused(parcel, denied.reason, keep=True)
             except Away as error:
-                away[uri] = error
+                unavailable[uri] = error
 
     def locate(self, origin: Origin) -> tuple[_Place, str | None]:
         """Return the store's URI, the experiment's id and the run's id for traces of this origin.

@@ -50,22 +50,22 @@ def assessments(spans: Sequence[ReadableSpan]) -> Iterator[Assessment]:
 
 
 def _read(span: ReadableSpan, number: int, event: Event) -> Assessment:
-    said: Mapping[str, Any] = event.attributes or {}
+    attributes: Mapping[str, Any] = event.attributes or {}
     is_expectation = event.name == sc.EXPECTATION_EVENT
-    value = parsed(said.get(sc.ASSESSMENT_VALUE))
+    value = parsed(attributes.get(sc.ASSESSMENT_VALUE))
     if value is None:
-        value = said.get(sc.EVALUATION_SCORE, said.get(sc.EVALUATION_LABEL))
+        value = attributes.get(sc.EVALUATION_SCORE, attributes.get(sc.EVALUATION_LABEL))
     context: Any = span.get_span_context()
-    metadata = parsed(said.get(sc.ASSESSMENT_METADATA))
-    told = f"{context.trace_id:x} {context.span_id:x} {number} {event.timestamp}"
+    metadata = parsed(attributes.get(sc.ASSESSMENT_METADATA))
+    place = f"{context.trace_id:x} {context.span_id:x} {number} {event.timestamp}"
     return Assessment(
-        id="a-" + hashlib.blake2b(told.encode(), digest_size=16).hexdigest(),
-        name=str(said.get(sc.ASSESSMENT_NAME if is_expectation else sc.EVALUATION_NAME) or "")[:_NAME],
+        id="a-" + hashlib.blake2b(place.encode(), digest_size=16).hexdigest(),
+        name=str(attributes.get(sc.ASSESSMENT_NAME if is_expectation else sc.EVALUATION_NAME) or "")[:_NAME],
         value=value,
         is_expectation=is_expectation,
-        rationale=said.get(sc.EVALUATION_EXPLANATION),
-        source_type=str(said.get(sc.ASSESSMENT_SOURCE) or "code").upper(),
-        source_id=str(said.get(sc.ASSESSMENT_SOURCE_ID) or "default")[:_NAME],
+        rationale=attributes.get(sc.EVALUATION_EXPLANATION),
+        source_type=str(attributes.get(sc.ASSESSMENT_SOURCE) or "code").upper(),
+        source_id=str(attributes.get(sc.ASSESSMENT_SOURCE_ID) or "default")[:_NAME],
         span_id=f"{span.parent.span_id if is_carrier(span) else context.span_id:016x}" if span.parent else None,
         at=event.timestamp // _MS,
         metadata={str(key): str(one) for key, one in metadata.items()} if isinstance(metadata, dict) else {},

@@ -76,5 +76,5 @@ def _stored(data: str, mime_type: str, trace_id: str, into: Attachments) -> str 
         return None
     id = str(uuid.uuid5(uuid.NAMESPACE_OID, trace_id + hashlib.sha256(content).hexdigest()))
     into[id] = Attachment(id, content)
-    said = {"content_type": mime_type, "trace_id": trace_id, "size": len(content)}
-    return f"mlflow-attachment://{id}?{urlencode(said)}"
+    query = {"content_type": mime_type, "trace_id": trace_id, "size": len(content)}
+    return f"mlflow-attachment://{id}?{urlencode(query)}"

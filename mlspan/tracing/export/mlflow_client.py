@@ -35,22 +35,22 @@ class Answer:
     def error(self, where: str) -> Away | Rejected:
         """Return the exception for an answer without success from *where*."""
         status = self.status
-        said = " ".join(self.content[:200].decode("utf-8", "replace").split())
+        message = " ".join(self.content[:200].decode("utf-8", "replace").split())
         if status in {401, 403}:
-            return Denied(_DENIED.format(where=where, status=status, said=said[:80]))
+            return Denied(_DENIED.format(where=where, status=status, message=message[:80]))
         if status in {408, 429} or (status >= 500 and status != 501):
             return Away(f"{where} answers {status}", _seconds(self.headers.get("Retry-After")))
         if where.endswith("/v1/traces") and status in {404, 405, 501}:
             return Denied(_NO_OTLP.format(where=where, status=status))
         if status < 400:
-            there = shown(self.headers.get("Location", "").partition("?")[0])
-            return Rejected(f"{where} answers {status} and points to {there}: name that address", all_of_it=True)
-        return Rejected(f"{where} answers {status}: {said}", all_of_it=status == 404)
+            target = shown(self.headers.get("Location", "").partition("?")[0])
+            return Rejected(f"{where} answers {status} and points to {target}: name that address", all_of_it=True)
+        return Rejected(f"{where} answers {status}: {message}", all_of_it=status == 404)
 
 
 _DENIED: Final = (
     "{where} answers {status}: check MLFLOW_TRACKING_USERNAME and _PASSWORD or _TOKEN, and that this user may edit the "
-    "experiment ({said})"
+    "experiment ({message})"
 )
 _NO_OTLP: Final = (
     "{where} answers {status}: this server takes no spans. That needs MLflow 3.4 or later, on a database, and started "
@@ -123,9 +123,9 @@ class Client:
 
 def _authorization(user: str | None, password: str | None) -> dict[str, str]:
     environ = os.environ
-    named, token = environ.get("MLFLOW_TRACKING_USERNAME"), environ.get("MLFLOW_TRACKING_TOKEN")
-    if named:
-        user, password = named, environ.get("MLFLOW_TRACKING_PASSWORD")
+    user_variable, token = environ.get("MLFLOW_TRACKING_USERNAME"), environ.get("MLFLOW_TRACKING_TOKEN")
+    if user_variable:
+        user, password = user_variable, environ.get("MLFLOW_TRACKING_PASSWORD")
     elif token:
         return {"Authorization": f"Bearer {token}"}
     elif user:
@@ -134,8 +134,8 @@ def _authorization(user: str | None, password: str | None) -> dict[str, str]:
         user, password = _from_file()
     if not user:
         return {}
-    said = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
-    return {"Authorization": f"Basic {said}"}
+    credentials = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
+    return {"Authorization": f"Basic {credentials}"}
 
 
 def _from_file() -> tuple[str | None, str | None]:

@@ -161,15 +161,15 @@ class Server:
         Until the server has accepted spans once, spans go first, so that a server without OTLP support is not left with
         empty traces.
         """
-        told = {trace.info.trace_id: trace.told_by_spans() for trace in traces}
+        with_summary = {trace.info.trace_id: trace.told_by_spans() for trace in traces}
         infos = [
             Request("api/3.0/mlflow/traces", _JSON, json={"trace": {"trace_info": _json(experiment_id, trace.info)}})
             for trace in traces
-            if told[trace.info.trace_id] is None
+            if with_summary[trace.info.trace_id] is None
         ]
         headers = {**_OTLP, "x-mlflow-experiment-id": experiment_id}
-        told_or_not = [span for trace in traces for span in told[trace.info.trace_id] or trace.spans]
-        spans = [Request(SPANS, headers, spans=told_or_not)]
+        translated_spans = [span for trace in traces for span in with_summary[trace.info.trace_id] or trace.spans]
+        spans = [Request(SPANS, headers, spans=translated_spans)]
         prompts = [
             Request("api/2.0/mlflow/traces/link-prompts", _JSON, json=_links(trace), needed=False)
             for trace in traces
@@ -194,15 +194,15 @@ class Server:
 
                 upload(folder, trace.attachments.values())
 
-    def assess(self, trace_id: str, said: Sequence[Assessment]) -> None:
+    def assess(self, trace_id: str, assessments: Sequence[Assessment]) -> None:
         path = f"api/3.0/mlflow/traces/{trace_id}"
         answer = self._get(path, {})
         if answer is None:
-            raise Rejected(f"there is no trace {trace_id} in {shown(self._uri)}, of which something is said")
-        known = {one.get("assessment_id") for one in answer["trace"]["trace_info"].get("assessments", ())}
-        for one in said:
-            if one.id not in known:
-                body = orjson.dumps(to_rest(one, trace_id))
+            raise Rejected(f"there is no trace {trace_id} in {shown(self._uri)} for these assessments")
+        known = {assessment.get("assessment_id") for assessment in answer["trace"]["trace_info"].get("assessments", ())}
+        for assessment in assessments:
+            if assessment.id not in known:
+                body = orjson.dumps(to_rest(assessment, trace_id))
                 self._call("POST", f"{path}/assessments", data=body, headers=_JSON)
 
     def _get(self, path: str, params: dict[str, str]) -> Any:

@@ -27,11 +27,11 @@ def parsed(value: Any) -> Any:
 
 def chat_inputs(messages: Any, system: Any, tools: Any) -> Json | None:
     """Return ``{"messages": [...], "tools": [...]}``; None if nothing was recorded."""
-    said = [] if system is None else _messages([{"role": "system", "parts": system}])
-    said += _messages(messages)
-    if not said:
+    converted = [] if system is None else _messages([{"role": "system", "parts": system}])
+    converted += _messages(messages)
+    if not converted:
         return None
-    inputs: Json = {"messages": said}
+    inputs: Json = {"messages": converted}
     if offered := [_tool(tool) for tool in _list(tools) if isinstance(tool, dict)]:
         inputs["tools"] = offered
     return inputs
@@ -41,15 +41,15 @@ def chat_outputs(messages: Any) -> Json | None:
     """Return ``{"choices": [{"index", "message", "finish_reason"}]}`` as in a chat completion; None if empty."""
     choices = []
     for index, message in enumerate(_list(messages)):
-        for said in _message(message, "assistant"):
+        for converted in _message(message, "assistant"):
             reason = message.get("finish_reason") if isinstance(message, dict) else None
             reason = "tool_calls" if reason == "tool_call" else reason
-            choices.append({"index": index, "message": said, "finish_reason": reason})
+            choices.append({"index": index, "message": converted, "finish_reason": reason})
     return {"choices": choices} if choices else None
 
 
 def _messages(messages: Any) -> list[Json]:
-    return [said for message in _list(messages) for said in _message(message, "user")]
+    return [converted for message in _list(messages) for converted in _message(message, "user")]
 
 
 def _list(value: Any) -> list[Any]:
@@ -71,7 +71,7 @@ def _message(message: Any, role: str) -> list[Json]:
     content: list[Json] = []
     calls: list[Json] = []
     answers: list[Json] = []
-    thought: list[str] = []
+    reasoning: list[str] = []
     for part in parts:
         kind = part.get("type") if isinstance(part, dict) else "text"
         if kind == "tool_call":
@@ -80,19 +80,19 @@ def _message(message: Any, role: str) -> list[Json]:
             text = as_text(part.get("response", part.get("result")))
             answers.append({"role": "tool", "tool_call_id": str(part.get("id") or ""), "content": text})
         elif kind == "reasoning":
-            thought.append(str(part.get("content", "")))
+            reasoning.append(str(part.get("content", "")))
         else:
             content.append(_content(part))
     if answers and not content and not calls:
         return answers
-    said: Json = {"role": role, "content": _flat(content) or ("" if calls else as_text(_flat(content)))}
+    converted: Json = {"role": role, "content": _flat(content) or ("" if calls else as_text(_flat(content)))}
     if calls:
-        said["tool_calls"] = calls
-    if thought:
-        said["reasoning_content"] = "\n".join(thought)
+        converted["tool_calls"] = calls
+    if reasoning:
+        converted["reasoning_content"] = "\n".join(reasoning)
     if name := message.get("name"):
-        said["name"] = name
-    return [said, *answers]
+        converted["name"] = name
+    return [converted, *answers]
 
 
 def _flat(content: list[Json]) -> Any:

@@ -82,8 +82,8 @@ def translated(span: ReadableSpan, attributes: Attributes, *, counts: bool = Tru
 
 def with_attributes(span: ReadableSpan, attributes: Attributes) -> Told:
     """Return *span* with other *attributes* and without its resource, which MLflow keeps in the trace's tags."""
-    said = {"_attributes": attributes, "_events": _events(span), "_links": span.links, "_resource": NOTHING}
-    return Told.of(span, **said, stored=None, counts=None)
+    changed = {"_attributes": attributes, "_events": _events(span), "_links": span.links, "_resource": NOTHING}
+    return Told.of(span, **changed, stored=None, counts=None)
 
 
 def _events(span: ReadableSpan) -> tuple[Event, ...]:
@@ -94,11 +94,11 @@ def _events(span: ReadableSpan) -> tuple[Event, ...]:
     if span.status.status_code is not StatusCode.ERROR or any(event.name == "exception" for event in span.events):
         return tuple(span.events)
     attributes = span.attributes or {}
-    said = {
+    exception = {
         "exception.type": str(attributes.get(sc.ERROR_TYPE, "_OTHER")),
         "exception.message": span.status.description or "",
     }
-    return (*span.events, Event("exception", said, span.end_time))
+    return (*span.events, Event("exception", exception, span.end_time))
 
 
 def _stripped(attributes: Attributes) -> Attributes:
@@ -116,8 +116,8 @@ def _stripped(attributes: Attributes) -> Attributes:
 def told(resource: Resource) -> Iterator[tuple[str, str]]:
     """Yield the tags that MLflow makes of a resource, except for those that tell a person nothing."""
     for key, value in resource.attributes.items():
-        dull = key.startswith(("service.instance.id", "telemetry.", "mlflow."))
-        if not dull and not (key == "service.name" and str(value).startswith("unknown_service")):
+        is_dull = key.startswith(("service.instance.id", "telemetry.", "mlflow."))
+        if not is_dull and not (key == "service.name" and str(value).startswith("unknown_service")):
             yield key, value if isinstance(value, str) else to_json(value)
 
 
@@ -201,11 +201,11 @@ def _documents(found: Any) -> Any:
 
 def _usage(attributes: Attributes) -> dict[str, int] | None:
     """Return MLflow's token counts. Input tokens include those read from the cache."""
-    given, taken = attributes.get(sc.USAGE_INPUT_TOKENS), attributes.get(sc.USAGE_OUTPUT_TOKENS)
-    if not isinstance(given, int) and not isinstance(taken, int):
+    input_tokens, output_tokens = attributes.get(sc.USAGE_INPUT_TOKENS), attributes.get(sc.USAGE_OUTPUT_TOKENS)
+    if not isinstance(input_tokens, int) and not isinstance(output_tokens, int):
         return None
-    given, taken = given or 0, taken or 0
-    usage = {"input_tokens": given, "output_tokens": taken, "total_tokens": given + taken}
+    input_tokens, output_tokens = input_tokens or 0, output_tokens or 0
+    usage = {"input_tokens": input_tokens, "output_tokens": output_tokens, "total_tokens": input_tokens + output_tokens}
     for name, short in (
         (sc.USAGE_CACHE_READ_INPUT_TOKENS, "cache_read_input_tokens"),
         (sc.USAGE_CACHE_WRITE_INPUT_TOKENS, "cache_creation_input_tokens"),

@@ -191,13 +191,13 @@ class Database:
             return traces  # another process was faster, or a row does not fit: MLflow's own methods report it
         return left + [trace for trace in traces if new.get(trace.info.trace_id) is not trace]
 
-    def assess(self, trace_id: str, said: Sequence[Assessment]) -> None:
-        with self._answers(f"find the trace {trace_id}, of which something is said,") as store:
-            known = {one.assessment_id for one in store.get_trace_info(trace_id).assessments}
-        with self._answers("store what is said of a trace") as store:
-            for one in said:
-                if one.id not in known:
-                    store.create_assessment(assessment_of(one, trace_id))
+    def assess(self, trace_id: str, assessments: Sequence[Assessment]) -> None:
+        with self._answers(f"find the trace {trace_id} of an assessment") as store:
+            known = {assessment.assessment_id for assessment in store.get_trace_info(trace_id).assessments}
+        with self._answers("store assessments of a trace") as store:
+            for assessment in assessments:
+                if assessment.id not in known:
+                    store.create_assessment(assessment_of(assessment, trace_id))
 
     def close(self) -> None:
         self._opened = None  # MLflow keeps its stores until the process ends

@@ -135,8 +135,8 @@ class Trace:
         for name, key in ((sc.SESSION_ID, SESSION), (sc.USER_ID, USER)):
             if key in info.metadata:
                 attributes[name] = info.metadata[key]
-        told = with_attributes(root, attributes)
-        return [told if span is root else span for span in self.spans]
+        new_root = with_attributes(root, attributes)
+        return [new_root if span is root else span for span in self.spans]
 
     def counted(self) -> dict[int, Counted]:
         """Return tokens and cost of the spans by span id."""
@@ -271,7 +271,7 @@ def _prompts(spans: Sequence[ReadableSpan]) -> list[dict[str, str]]:
 
 def _metadata(parcel: Parcel, named: Attributes, run_id: str | None) -> dict[str, str]:
     origin = parcel.origin
-    said: dict[str, str | None] = {
+    metadata: dict[str, str | None] = {
         "mlflow.trace_schema.version": "3",
         "mlflow.source.name": os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else None,  # noqa: PTH119
         "mlflow.source.type": "LOCAL",
@@ -280,7 +280,7 @@ def _metadata(parcel: Parcel, named: Attributes, run_id: str | None) -> dict[str
         SESSION: _cut(origin.session or _first(named, sc.SESSION_ID, sc.CONVERSATION_ID), LONGEST_SESSION),
         USER: _cut(origin.user or _first(named, sc.USER_ID), LONGEST_SESSION),
     }
-    return {key: value for key, value in said.items() if value}
+    return {key: value for key, value in metadata.items() if value}
 
 
 def _first(named: Attributes, *names: str) -> str | None:

@@ -39,24 +39,24 @@ def write_all(store: Store, experiment_id: str, parcels: Sequence[Addressed]) ->
     denied: list[Denied] = []
     translating = threading.Lock()
 
-    def write(some: Sequence[Addressed]) -> None:
+    def write_portion(portion: Sequence[Addressed]) -> None:
         """Translate and write a portion.
 
         Only one thread translates at a time, so that the first portion is sent soon.
         """
         if not denied:
             with translating:
-                traces = [one.trace() for one in some]
+                traces = [one.trace() for one in portion]
             try:
                 refused.extend(_write(store, experiment_id, traces))
             except Denied as error:
                 denied.append(error)
             else:
                 return
-        refused.extend(Refused(one.parcel, denied[0].reason, keep=True) for one in some)
+        refused.extend(Refused(one.parcel, denied[0].reason, keep=True) for one in portion)
 
-    for some in _rounds(parcels):
-        store.crew.each(write, portions(some, store))
+    for distinct in _rounds(parcels):
+        store.crew.each(write_portion, portions(distinct, store))
     return refused
 
 
@@ -80,11 +80,11 @@ def _write(store: Store, experiment_id: str, traces: Sequence[Trace]) -> list[Re
 
 def _rounds(parcels: Sequence[Addressed]) -> Iterator[list[Addressed]]:
     """Yield *parcels* in parts with no trace twice, as a later segment of a trace adds to what is stored by then."""
-    left = list(parcels)
-    while left:
-        first = {one.trace_id: one for one in reversed(left)}
-        yield [one for one in left if first[one.trace_id] is one]
-        left = [one for one in left if first[one.trace_id] is not one]
+    remaining = list(parcels)
+    while remaining:
+        first = {one.trace_id: one for one in reversed(remaining)}
+        yield [one for one in remaining if first[one.trace_id] is one]
+        remaining = [one for one in remaining if first[one.trace_id] is not one]
 
 
 def portions(traces: Sequence[_T], store: Store) -> Iterator[Sequence[_T]]:

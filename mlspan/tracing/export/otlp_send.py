@@ -72,9 +72,13 @@ class Sender:
 
     def _export(self, data: bytes) -> None:
         """Send one request. If the receiver reports rejected spans, log it once."""
-        said = ExportTraceServiceResponse.FromString(self._post(data)).partial_success
-        if said.rejected_spans:  # the receiver does not say which ones
-            tell_once("mlspan: the OTLP receiver %s has rejected spans: %s", self._endpoint, said.error_message[:200])
+        partial_success = ExportTraceServiceResponse.FromString(self._post(data)).partial_success
+        if partial_success.rejected_spans:  # the receiver does not say which ones
+            tell_once(
+                "mlspan: the OTLP receiver %s has rejected spans: %s",
+                self._endpoint,
+                partial_success.error_message[:200],
+            )
 
 
 def _http(endpoint: str) -> Callable[[bytes], bytes]:
@@ -95,7 +99,7 @@ def _http(endpoint: str) -> Callable[[bytes], bytes]:
     squeeze: Any = {"gzip": gzip.compress, "deflate": zlib.compress}.get(encoding)
     session.headers.update({"Content-Encoding": encoding} if squeeze else {})
 
-    def post(data: bytes) -> bytes:
+    def post_http(data: bytes) -> bytes:
         body = squeeze(data) if squeeze else data
         try:
             answer = session.post(url, data=body, timeout=patience, allow_redirects=False)
@@ -104,7 +108,7 @@ def _http(endpoint: str) -> Callable[[bytes], bytes]:
         _judge(url, answer)
         return answer.content if "protobuf" in answer.headers.get("Content-Type", "") else b""
 
-    return post
+    return post_http
 
 
 def _judge(url: str, answer: requests.Response) -> None:
@@ -112,12 +116,12 @@ def _judge(url: str, answer: requests.Response) -> None:
     status = answer.status_code
     if status < 300:
         return
-    said = f"the OTLP receiver ({url}) answers {status}"
+    message = f"the OTLP receiver ({url}) answers {status}"
     if status in {408, 429} or status >= 500:
-        raise Away(said, _seconds(answer.headers.get("Retry-After")))
+        raise Away(message, _seconds(answer.headers.get("Retry-After")))
     if status in {401, 403, 404, 405} or status < 400:
-        raise _Rejected(f"{said}: check its address, OTEL_EXPORTER_OTLP_HEADERS and the permissions", keep=True)
-    raise _Rejected(f"{said}: {answer.text[:200]}", too_large=status == 413)
+        raise _Rejected(f"{message}: check its address, OTEL_EXPORTER_OTLP_HEADERS and the permissions", keep=True)
+    raise _Rejected(f"{message}: {answer.text[:200]}", too_large=status == 413)
 
 
 def _seconds(retry_after: str | None) -> float | None:
@@ -146,7 +150,7 @@ def _grpc(endpoint: str | None) -> Callable[[bytes], bytes]:
     refuse = {code.INVALID_ARGUMENT, code.OUT_OF_RANGE, code.FAILED_PRECONDITION, code.ALREADY_EXISTS, code.INTERNAL}
     opened: list[Any] = []
 
-    def post(data: bytes) -> bytes:
+    def post_grpc(data: bytes) -> bytes:
         if not opened:
             opened.append(trace_exporter.OTLPSpanExporter(endpoint=endpoint))
         stock = opened[0]
@@ -166,4 +170,4 @@ def _grpc(endpoint: str | None) -> Callable[[bytes], bytes]:
             raise Away(f"{where} takes no spans ({status.name})") from error
         return bytes(answer.SerializeToString())
 
-    return post
+    return post_grpc

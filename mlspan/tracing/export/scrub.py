@@ -102,9 +102,9 @@ class Scrub:
         changed = {}
         for name, value in (attributes or {}).items():
             if name not in done:
-                left = REDACTED if _is_secret(name) else value if type(value) in _NUMBERS else self._value(value)
-                if left != value:
-                    changed[name] = left
+                redacted = REDACTED if _is_secret(name) else value if type(value) in _NUMBERS else self._value(value)
+                if redacted != value:
+                    changed[name] = redacted
         return {**(attributes or {}), **changed} if changed else attributes
 
     def _value(self, value: Any) -> Any:
@@ -116,8 +116,8 @@ class Scrub:
             return {name: self._value(item) for name, item in value.items()}
         if isinstance(value, bytes):
             text = value.decode(errors="replace")
-            left = self._text(text)
-            return value if left == text else left
+            redacted = self._text(text)
+            return value if redacted == text else redacted
         return value
 
     def _text(self, text: str) -> str:
@@ -129,8 +129,8 @@ class Scrub:
             except orjson.JSONDecodeError:
                 pass
             else:
-                left = self._policy.json(value)
-                return mask_keys(text if left == to_json(value) else left)
+                redacted = self._policy.json(value)
+                return mask_keys(text if redacted == to_json(value) else redacted)
         return mask_keys(self._policy.text(text))
 
     def _event(self, event: Event) -> Event:
@@ -144,14 +144,18 @@ class Scrub:
         return link if attributes is link.attributes else Link(link.context, attributes)
 
     def _status(self, status: Status) -> Status:
-        why = status.description
-        return status if why is None or (left := self._text(why)) == why else Status(status.status_code, left)
+        description = status.description
+        return (
+            status
+            if description is None or (redacted := self._text(description)) == description
+            else Status(status.status_code, redacted)
+        )
 
     def _resource(self, resource: Resource) -> Resource:
         if id(resource) not in self._resources:
-            left = self._attributes(resource.attributes)
-            mine = resource if left is resource.attributes else Resource(left or {}, resource.schema_url)
-            self._resources[id(resource)] = resource, mine
+            redacted = self._attributes(resource.attributes)
+            own = resource if redacted is resource.attributes else Resource(redacted or {}, resource.schema_url)
+            self._resources[id(resource)] = resource, own
         return self._resources[id(resource)][1]
 
 

@@ -72,10 +72,10 @@ def _packed(span: ReadableSpan, most: int) -> Packed:
     try:
         data = encoded(span)
     except Exception:  # noqa: BLE001  # the SDK's encoder handles unusual spans
-        said = _by_sdk(span)
-        if len(said.attributes) != len(span.attributes or ()):
+        message = _by_sdk(span)
+        if len(message.attributes) != len(span.attributes or ()):
             raise ValueError("the encoder has left out an attribute") from None
-        return Packed(*context(span), *_within(said, most))
+        return Packed(*context(span), *_within(message, most))
     if len(data) > most:
         return Packed(*context(span), *_within(SpanMessage.FromString(data), most))
     return Packed(*context(span), data)
@@ -176,12 +176,12 @@ def request(spans: Iterable[Packed]) -> bytes:
     for packed in spans:
         tree[packed.resource][packed.scope].append(packed.span)
 
-    def scopes(below: dict[bytes, list[bytes]]) -> bytes:
+    def encode_scopes(below: dict[bytes, list[bytes]]) -> bytes:
         return b"".join(
             field(b"\x12", scope + b"".join([field(b"\x12", span) for span in spans])) for scope, spans in below.items()
         )
 
-    return b"".join(field(b"\x0a", resource + scopes(below)) for resource, below in tree.items())
+    return b"".join(field(b"\x0a", resource + encode_scopes(below)) for resource, below in tree.items())
 
 
 def unpack_request(data: bytes) -> Iterator[Packed]:
