@@ -73,6 +73,7 @@ class Courier:
         self._wake.set()
 
     def _run(self) -> None:
+        """Send whenever there is something to send, until the last flush request is answered; then close the sink."""
         otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # others must not trace our sending
         last = False
         while not last:

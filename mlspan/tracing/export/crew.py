@@ -90,6 +90,7 @@ class Crew:
                 return
 
     def _help(self) -> None:
+        """Work for any caller of ``run_each`` until there is nothing left to start."""
         otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # others must not trace our sending
         while True:
             with self._lock:

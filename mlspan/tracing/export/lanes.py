@@ -35,6 +35,7 @@ class Lanes:
         self._crew.each(lambda _: self._one(take, send), range(self._most))
 
     def _one(self, take: Callable[[], Batch | None], send: Callable[[Batch], None]) -> None:
+        """Send one batch after another until none is left."""
         while (batch := self._next(take)) is not None:
             try:
                 send(batch)

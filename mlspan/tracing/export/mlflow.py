@@ -253,6 +253,7 @@ def _is_late(parcel: Parcel) -> bool:
 
 
 def _open(uri: str) -> Store:
+    """Return the store for a tracking URI. Raise StoreRejected for a folder, in which MLflow keeps no traces."""
     if _is_server(uri):
         from .mlflow_http import Server
 

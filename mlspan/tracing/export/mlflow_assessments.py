@@ -50,6 +50,7 @@ def assessments(spans: Sequence[ReadableSpan]) -> Iterator[Assessment]:
 
 
 def _read(span: ReadableSpan, number: int, event: Event) -> Assessment:
+    """Return the assessment in the event with this *number* in the span."""
     attributes: Mapping[str, Any] = event.attributes or {}
     is_expectation = event.name == sc.EXPECTATION_EVENT
     value = parsed(attributes.get(sc.ASSESSMENT_VALUE))

@@ -51,6 +51,7 @@ def offloaded(attributes: Mapping[str, Any], trace_id: str, into: Attachments) -
 
 
 def _without(value: Any, trace_id: str, into: Attachments) -> Any:
+    """Return *value* with a reference for each blob and data URI, at any depth. The files are added to *into*."""
     if isinstance(value, str):
         found = _DATA_URI.fullmatch(value) if value.startswith("data:") else None
         return (_stored(found[2], found[1], trace_id, into) or value) if found else value

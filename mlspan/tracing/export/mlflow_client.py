@@ -122,6 +122,7 @@ class Client:
 
 
 def _authorization(user: str | None, password: str | None) -> dict[str, str]:
+    """Return the Authorization header from the first credentials found; empty without any."""
     environ = os.environ
     user_variable, token = environ.get("MLFLOW_TRACKING_USERNAME"), environ.get("MLFLOW_TRACKING_TOKEN")
     if user_variable:

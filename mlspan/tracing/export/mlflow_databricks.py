@@ -20,6 +20,7 @@ class Databricks(Database):
         return False
 
     def _write(self, store: Any, experiment_id: str, traces: Sequence[Trace]) -> None:
+        """Write traces one by one: spans to Unity Catalog if the experiment is linked to it, else to a file."""
         from mlflow.tracing.client import TracingClient
 
         client = TracingClient(self._uri)

@@ -103,6 +103,7 @@ def _flat(content: list[Json]) -> Any:
 
 
 def _content(part: Any) -> Json:
+    """Return one part of a message as OpenAI's content part. Parts without an equivalent become text."""
     if not isinstance(part, dict):
         return {"type": "text", "text": as_text(part)}
     kind, modality = part.get("type"), part.get("modality")

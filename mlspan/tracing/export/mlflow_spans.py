@@ -127,6 +127,7 @@ def _quoted(text: str) -> str:
 
 
 def _named(attributes: Attributes, usage: Attributes | None, cost: Attributes | None) -> dict[str, str]:
+    """Return MLflow's attributes for a span, each as JSON text."""
     inputs, outputs, is_chat = _said(attributes)
     named: dict[str, Any] = {
         SPAN_TYPE: span_type(attributes),
@@ -149,6 +150,7 @@ def _named(attributes: Attributes, usage: Attributes | None, cost: Attributes | 
 
 
 def span_type(attributes: Attributes) -> str:
+    """Return MLflow's span type, such as CHAT_MODEL; UNKNOWN for a plain step."""
     operation = attributes.get(sc.OPERATION)
     if operation is not None:
         return _TYPES.get(str(operation), str(operation).upper())

@@ -164,6 +164,7 @@ class Database:
                     store.link_prompts_to_trace(trace.info.trace_id, prompts)
 
     def _write(self, store: Any, experiment_id: str, traces: Sequence[Trace]) -> None:
+        """Write new traces by bulk insert if possible, and the rest by MLflow's own methods."""
         rest = traces if self._bulk is None else self._write_new(self._bulk, experiment_id, traces)
         if not rest:
             return
@@ -227,6 +228,7 @@ def upload(location: str, attachments: Iterable[Attachment]) -> None:
 
 
 def trace_info(experiment_id: str, info: Info) -> Any:
+    """Return MLflow's TraceInfo for a summary."""
     from mlflow.entities import TraceInfo, TraceLocation, TraceState
 
     return TraceInfo(

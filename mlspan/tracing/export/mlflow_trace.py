@@ -244,6 +244,7 @@ def _together(spans: Sequence[ReadableSpan]) -> Attributes:
 
 
 def _tags(parcel: Parcel, name: str, spans: Sequence[ReadableSpan], named: Attributes) -> dict[str, str]:
+    """Return the trace's tags: from span attributes, the origin and the resource, cut to MLflow's limits."""
     tags = {"mlflow.traceName": name}
     for key, value in named.items():
         if key.startswith(sc.TAG_PREFIX):
@@ -270,6 +271,7 @@ def _prompts(spans: Sequence[ReadableSpan]) -> list[dict[str, str]]:
 
 
 def _metadata(parcel: Parcel, named: Attributes, run_id: str | None) -> dict[str, str]:
+    """Return the trace's metadata: source, run, model, session and user."""
     origin = parcel.origin
     metadata: dict[str, str | None] = {
         "mlflow.trace_schema.version": "3",

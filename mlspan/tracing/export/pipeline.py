@@ -124,6 +124,7 @@ class Pipeline(SpanProcessor):
     # The following run on the caller's thread.
 
     def on_start(self, span: ReadableSpan, parent_context: Context | None = None) -> None:  # noqa: ARG002  # the SDK's signature
+        """Queue a started span with its origin, unless all spans go to OTLP at once."""
         if self._thread is None and not self._stopped:
             self._start()
         if "mlflow" not in self._sinks and not self._held:
@@ -137,6 +138,7 @@ class Pipeline(SpanProcessor):
             self.lost["overflow"] += 1
 
     def on_end(self, span: ReadableSpan) -> None:
+        """Queue an ended span. With ``durability="span"`` it is written to the write-ahead log first."""
         self.ends += 1
         if self._queue.qsize() >= 2 * self._queue_spans:  # twice: an end whose start is queued costs little
             self.lost["overflow"] += 1
@@ -152,6 +154,7 @@ class Pipeline(SpanProcessor):
 
     def _start(self) -> None:
         # MLflow imports this module on our thread. Python refuses that import while the interpreter is shutting down.
+        """Start the worker's thread once."""
         import concurrent.futures.thread  # noqa: F401
 
         with self._start_lock:
@@ -163,6 +166,7 @@ class Pipeline(SpanProcessor):
                 self._thread.start()
 
     def _open(self) -> Intake:
+        """Create the export worker once, with forks delayed during its imports."""
         if self._intake is None:
             with IMPORTS.closed():
                 from .intake import Intake
@@ -234,6 +238,7 @@ class Pipeline(SpanProcessor):
     # The following run on the worker's thread.
 
     def _run(self) -> None:
+        """Process the queue until the last flush request."""
         otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # others must not trace our sending
         intake = self._open()
         with guard("looking for what others have left"):
@@ -283,6 +288,7 @@ class Pipeline(SpanProcessor):
             return None
 
     def _pass_on(self, asked: Flush, intake: Intake) -> None:
+        """Pass a flush request to every sender. With the last one, close the spool."""
         couriers = intake.couriers if asked.send else []
         asked.expect(len(couriers))
         for courier in couriers:

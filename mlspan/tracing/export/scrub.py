@@ -86,6 +86,7 @@ class Scrub:
         )
 
     def origin(self, origin: Origin) -> Origin:
+        """Return *origin* with session, user and tags redacted."""
         if not (origin.session or origin.user or origin.tags):
             return origin
         return replace(
@@ -121,6 +122,7 @@ class Scrub:
         return value
 
     def _text(self, text: str) -> str:
+        """Return *text* with API keys masked and ``redact`` applied; text that is JSON stays JSON."""
         if self._policy is None:
             return mask_keys(text)
         if text.lstrip()[:1] in {"{", "["}:  # each string inside JSON is redacted, so that the result is JSON

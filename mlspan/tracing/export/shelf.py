@@ -55,6 +55,7 @@ class Shelf:
             self.journal = Journal(self._own.path)
 
     def _open(self) -> Spool:
+        """Create a spool on disk; if that fails, return one in memory and log a warning."""
         if self._folder is not None:
             try:
                 own = create(self._folder)

@@ -88,6 +88,7 @@ class Spool:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Run the block in a transaction under the lock; roll back if it raises."""
         with self._lock:
             self._db.execute("begin immediate")
             try:
@@ -185,6 +186,7 @@ class Spool:
             return self._parcels(after, most, most_bytes) if kind == "mlflow" else self._spans(after, most, most_bytes)
 
     def _parcels(self, after: int, most: int, most_bytes: int) -> Batch | None:
+        """Return the next batch of segments, from the cache or decoded from the file."""
         rows = orjson.loads(self._one(_READY, after, most))
         rows = rows[: self._fitting([row[1] for row in rows], most_bytes)]
         found = self._loaded([row[1] for row in rows if row[1] not in self._recent])
@@ -215,6 +217,7 @@ class Spool:
         return len(numbers)
 
     def _loaded(self, numbers: Sequence[int]) -> dict[int, list[Packed]]:
+        """Return the encoded spans of these segments by segment number."""
         if not numbers:
             return {}
         query = """select span.parcel, resource, scope, data from span join context on context.id = span.context
@@ -225,6 +228,7 @@ class Spool:
         return found
 
     def _spans(self, after: int, most: int, most_bytes: int) -> Batch | None:
+        """Return the next batch of encoded spans for OTLP."""
         query = """select span.id, resource, scope, data from span join context on context.id = span.context
             where sinks & 2 and span.id > ? order by span.id limit ?"""
         keys: list[int] = []

@@ -52,6 +52,7 @@ def connect(path: Path | None) -> sqlite3.Connection:
 
 
 def _open(db: sqlite3.Connection) -> None:
+    """Lock the file and create the tables if it is new. Raise UnknownSchemaVersion."""
     db.execute("pragma locking_mode = exclusive")
     db.execute("pragma auto_vacuum = incremental")
     db.execute("pragma journal_mode = wal")

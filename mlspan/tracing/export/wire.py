@@ -57,6 +57,7 @@ def pack(spans: Sequence[ReadableSpan], most: int = SPAN_BYTES) -> list[Packed |
 
 
 def _pack_one(span: ReadableSpan, most: int) -> Packed | Unfit:
+    """Encode a span; if that fails, encode it with its odd values as text; if that fails too, return the reason."""
     try:
         try:
             return _packed(span, most)
@@ -69,6 +70,7 @@ def _pack_one(span: ReadableSpan, most: int) -> Packed | Unfit:
 
 
 def _packed(span: ReadableSpan, most: int) -> Packed:
+    """Encode a span with our own encoder, else with the SDK's, and cut it to at most *most* bytes."""
     try:
         data = encoded(span)
     except Exception:  # noqa: BLE001  # the SDK's encoder handles unusual spans
