@@ -20,9 +20,7 @@ from .parcel import Away, Kind, Sink
 from .spool import Spool
 
 _LONGEST_BACKOFF: Final = 30.0  # seconds
-_LONGEST_WAIT: Final = (
-    300.0  # seconds: the longest Retry-After that is obeyed, and the time until kept items are tried again
-)
+_LONGEST_WAIT: Final = 300.0  # seconds: the longest Retry-After obeyed, and the wait until kept items are retried
 _STUCK: Final = 3  # failures in a row after which a quick failure may be caused by one of the items
 _QUICK: Final = 2.0  # seconds
 

@@ -20,10 +20,8 @@ from .parcel import Away, Kind, Packed, Parcel, Refused, Sink
 from .spool import Batch, Spool
 
 _MOST: Final[dict[Kind, int]] = {"mlflow": 400, "otlp": 512}  # items in one call of the sink
-_MOST_BYTES: Final[dict[Kind, int]] = {
-    "mlflow": 16 * 1024 * 1024,
-    "otlp": 3 * 1024 * 1024,
-}  # gRPC receivers take 4 MiB by default
+# gRPC receivers take 4 MiB by default.
+_MOST_BYTES: Final[dict[Kind, int]] = {"mlflow": 16 * 1024 * 1024, "otlp": 3 * 1024 * 1024}
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ class Keeping:
     Args:
         durability: "none": in memory. "batch": on disk within a second. "span": on disk before the span has ended.
         folder: the folder of the spools; None: :func:`default_folder`.
-        most_bytes: the most bytes of all files in the folder; further spans are dropped and counted.
-        most_age: seconds after which unsent spans are dropped and counted.
-        most_memory: the most bytes if spans are stored in memory.
+        max_bytes: the most bytes of all files in the folder; further spans are dropped and counted.
+        max_age: seconds after which unsent spans are dropped and counted.
+        max_memory_bytes: the most bytes if spans are stored in memory.
     """
 
     durability: Literal["none", "batch", "span"] = "none"

@@ -19,9 +19,8 @@ import urllib3
 from .mlflow import CONNECTIONS, Denied, Rejected, shown
 from .parcel import Away
 
-_TIMEOUT: Final = urllib3.Timeout(
-    connect=2.0, read=30.0
-)  # seconds; *read* limits the time between two bytes of the answer
+# Seconds; *read* limits the time between two bytes of the answer.
+_TIMEOUT: Final = urllib3.Timeout(connect=2.0, read=30.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,13 +28,12 @@ from .tally import follow
 if TYPE_CHECKING:
     from .intake import Intake
 
-KEEPING: Final = 20.0  # seconds that the end of the process waits for the disk alone; a busy machine can take that long
-_GATHER: Final = (
-    0.1  # seconds in which spans gather, so that the worker does not interrupt the caller's thread for each one
-)
-_LOOKS: Final = (
-    5  # checks within _GATHER_SECONDS; the worker goes on early if more than _GATHER_EVENTS starts and ends wait
-)
+# Seconds that the end of the process waits for the disk alone. A busy machine can take that long.
+KEEPING: Final = 20.0
+# Spans gather for some seconds, so that the worker does not interrupt the caller's thread for each one. It checks
+# several times in between, and goes on early if many starts and ends wait.
+_GATHER: Final = 0.1  # seconds
+_LOOKS: Final = 5
 _MANY: Final = 1000
 
 

@@ -25,9 +25,8 @@ create index span_parcel on span (parcel);
 create index span_otlp on span (id) where sinks & 2;
 """
 
-_ROWS: Final = (
-    100 if sqlite3.sqlite_version_info < (3, 32) else 1000
-)  # rows in one statement; SQLite limits the number of values
+# Rows in one statement. SQLite limits the number of values.
+_ROWS: Final = 100 if sqlite3.sqlite_version_info < (3, 32) else 1000
 
 
 class Foreign(Exception):  # noqa: N818  # a state of the file, not an error in the program
@@ -39,9 +38,8 @@ def connect(path: Path | None) -> sqlite3.Connection:
 
     Raises UnknownSchemaVersion, and sqlite3.Error if the file is locked, damaged or missing.
     """
-    name = (
-        ":memory:" if path is None else f"file:{quote(str(path))}?mode=rw"
-    )  # rw: a file that was deleted is not created again
+    # rw: a file that was deleted is not created again
+    name = ":memory:" if path is None else f"file:{quote(str(path))}?mode=rw"
     db = sqlite3.connect(name, timeout=0, isolation_level=None, check_same_thread=False, uri=True)
     try:
         _open(db)

@@ -28,9 +28,8 @@ _INT64: Final = range(-(2**63), 2**63)
 _REMOTE: Final = 0x200  # in Span.flags: the parent is in another process
 
 _MOST_CONTEXTS: Final = 256
-_contexts: dict[
-    tuple[int, int], tuple[bytes, bytes, Any, Any]
-] = {}  # by the ids of resource and scope, which are the last two values
+# By the ids of resource and scope. The two objects stand last in the value, which keeps their ids unique.
+_contexts: dict[tuple[int, int], tuple[bytes, bytes, Any, Any]] = {}
 _encode_span: Any = getattr(trace_encoder, "_encode_span", None)
 _ENCODER: Final = "opentelemetry.exporter.otlp.proto.common._internal"
 
