@@ -13,7 +13,7 @@ import orjson
 from ..context import Origin
 
 _USER: Final = re.compile(r"^([a-zA-Z][\w+.-]*://)[^/?#]*@")
-_SECRET: Final = re.compile(r"password|passwd|secret|token|key", re.IGNORECASE)  # in the name of a query parameter
+_SECRET: Final = re.compile(r"password|passwd|secret|token|key", re.IGNORECASE)  # query parameters
 _SQLITE: Final = re.compile(r"^(sqlite(?:\+\w+)?:///)([^/:?][^?]*)")
 _full: dict[str, str] = {}  # URIs with credentials, by the same URI without them
 

@@ -19,7 +19,7 @@ _FOUR: Final = struct.Struct("<I").pack
 _DOUBLE: Final = struct.Struct("<d").pack
 _INT64: Final = 2**63
 _MOST_KEYS: Final = 4096
-_keys: dict[str, bytes] = {}  # the encoded key and value tag of an attribute by its name; a program uses few names
+_keys: dict[str, bytes] = {}  # encoded key and value tag by attribute name, of which there are few
 
 _PARENT_KNOWN, _PARENT_REMOTE = 0x100, 0x200  # bits of Span.flags
 

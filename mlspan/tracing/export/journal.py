@@ -23,7 +23,7 @@ from .parcel import Packed
 from .wire import Unfit, pack, request, unpack_request
 
 _MARK: Final = b"\xf5mls"  # its first byte occurs in no UTF-8 text
-_HEAD: Final = struct.Struct("<4sIIIQ")  # mark, checksum of the rest, bytes of the origin, bytes of the spans, position
+_HEAD: Final = struct.Struct("<4sIIIQ")  # mark, checksum of the rest, sizes of origin and spans, position
 _ROTATE: Final = 4 * 1024 * 1024
 _LINGER: Final = 5.0  # seconds that a full file is kept, as a thread may still write to it
 

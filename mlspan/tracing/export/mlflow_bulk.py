@@ -24,7 +24,7 @@ Row = dict[str, Any]
 TRACE_ID: Final = "mlflow.traceRequestId"
 _QUOTED: Final = '"'
 _OPENING: Final = ("{", "[", '"')
-_CHECKED: Final = {(3, 17)}  # MLflow versions whose rows the tests have compared with those of its own methods
+_CHECKED: Final = {(3, 17)}  # MLflow versions whose rows the tests have compared with its own
 _DIALECTS: Final = {"sqlite", "postgresql", "mysql"}  # text columns of SQL Server need a special encoding
 _COLUMNS: Final = {
     "SqlTraceInfo": {

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # Seconds that the end of the process waits for the disk alone. A busy machine can take that long.
 KEEPING: Final = 20.0
-# Spans gather for some seconds, so that the worker does not interrupt the caller's thread for each one. It checks
+# Spans gather for a moment, so that the worker does not interrupt the caller's thread for each one. It checks
 # several times in between, and goes on early if many starts and ends wait.
 _GATHER: Final = 0.1  # seconds
 _LOOKS: Final = 5
