@@ -42,7 +42,7 @@ def stacks(seconds: float) -> Counter[tuple[str, ...]]:
         out = Path(place) / "stacks"
         record = [spy, "record", "--rate", "1000", "--format", "raw", "--full-filenames", "--output", out, "--"]
         command = [*record, sys.executable, __file__, "--loop", str(seconds)]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
         if done.returncode:
             sys.exit(done.stderr)  # where a container forbids looking at other processes
         found: Counter[tuple[str, ...]] = Counter()

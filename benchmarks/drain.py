@@ -193,7 +193,7 @@ def replay(uri: str, experiment: str) -> Callable[[int, int], Callable[[], None]
                 for thread in threads:
                     thread.start()
                 for thread in threads:
-                    thread.join()
+                    thread.join(600)
 
         return send_all
 
@@ -329,7 +329,8 @@ def elsewhere(role: str, uri: str, *more: object, **environ: str) -> tuple[float
     """What ``drain.py --as role uri ...`` measures, in a process of its own."""
     fair = {"MLFLOW_ASYNC_TRACE_LOGGING_MAX_QUEUE_SIZE": "100000", "MLFLOW_MODEL_CATALOG_URI": ""}
     command = [sys.executable, __file__, "--as", role, uri, *map(str, more)]
-    done = subprocess.run(command, env={**os.environ, **fair, **environ}, capture_output=True, text=True, check=False)
+    env = {**os.environ, **fair, **environ}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=1800)
     if done.returncode:
         raise RuntimeError(done.stderr[-3000:])
     (taken,) = [line for line in done.stdout.splitlines() if line.startswith("taken ")]  # MLflow has words of its own

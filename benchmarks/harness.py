@@ -57,11 +57,13 @@ class Apart:
 
     def turn(self) -> float:
         self._here.send(True)
+        if not self._here.poll(600):
+            raise TimeoutError("a variant has not answered for ten minutes")
         return float(self._here.recv())
 
 
 def _serve(run: Callable[[], object], pipe: Any) -> None:
-    while pipe.recv():
+    while pipe.poll(600) and pipe.recv():
         pipe.send(timed(run))
 
 

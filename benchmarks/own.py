@@ -103,7 +103,7 @@ def _crowd(client: Any, calls: int, at_once: int, wait: float = 0) -> None:
         for one in crowd:
             one.start()
         for one in crowd:
-            one.join()
+            one.join(600)
 
 
 def memory(setting: Setting) -> dict[str, Time]:

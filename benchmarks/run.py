@@ -47,7 +47,7 @@ def python(key: str, peer: Peer) -> str:
 
 
 def _uv(*arguments: str | Path) -> None:
-    done = subprocess.run([UV, *arguments, "--quiet"], check=False, capture_output=True, text=True)
+    done = subprocess.run([UV, *arguments, "--quiet"], check=False, capture_output=True, text=True, timeout=900)
     if done.returncode:
         raise Failed(f"cannot be installed: {' '.join(done.stderr.split())[-200:]}")
 

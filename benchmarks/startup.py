@@ -37,7 +37,7 @@ def startup(times: int = 11) -> dict[str, float]:
         env.pop("PYTHONDONTWRITEBYTECODE", None)
         for turn in range(times + 1):
             command = [sys.executable, "-c", CODE]
-            done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+            done = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=120)
             milliseconds, megabytes, mlflow = done.stdout.split()
             assert mlflow == "False", "MLflow was imported"
             if turn > 0:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -13,6 +15,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # a shell's background job, and all that it starts, hear no Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["MLSPAN_STRICT"] = "1"
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="mlspan-state-")  # where spools are kept, of programs as well
 os.environ["MLSPAN_TRACKING_URI"] = "none"  # tests that want MLflow say which
@@ -44,6 +50,19 @@ class _Balance(SpanProcessor):
 
     def on_end(self, span: Any) -> None:
         self.open -= 1
+
+
+_STDERR = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_STDERR] = os.dup(2)  # at the end, 2 may be where pytest has captured
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """A thread that a test has left waiting would hold up the interpreter's exit for ever."""
+    seconds = float(config.getini("faulthandler_timeout"))
+    faulthandler.dump_traceback_later(seconds, exit=True, file=config.stash[_STDERR])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -108,7 +127,7 @@ def aimock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     log = tmp_path_factory.mktemp("aimock") / "log"
     server = Process([str(llmock), "-p", str(port), "-f", str(HERE / "servers/fixtures")], port, log)
-    server.wait()
+    server.wait(90)
     yield f"http://127.0.0.1:{port}/v1"
     server.stop()
 
@@ -160,7 +179,7 @@ def mlflow_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     command = [python or sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--port", str(port)]
     command += ["--default-artifact-root", str(folder / "artifacts"), "--workers", "1", "--host", "127.0.0.1"]
     server = Process(command, port, folder / "log", cwd=folder)
-    server.wait()
+    server.wait(90)
     yield f"http://127.0.0.1:{port}"
     server.stop()
 
@@ -175,7 +194,7 @@ def phoenix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     env = {"PHOENIX_PORT": str(port), "PHOENIX_GRPC_PORT": str(grpc), "PHOENIX_WORKING_DIR": str(folder)}
     env |= {"PHOENIX_HOST": "127.0.0.1", "PHOENIX_TELEMETRY_ENABLED": "false"}
     server = Process([str(python), "-m", "phoenix.server.main", "serve"], port, folder / "log", env=env)
-    server.wait()
+    server.wait(90)
     yield SimpleNamespace(http=f"http://127.0.0.1:{port}", grpc=f"http://127.0.0.1:{grpc}")
     server.stop()
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from otlp_lines import BEGAN, lines, said, span
+from servers.process import BoundedPopen
 from typer.testing import CliRunner, Result
 
 from mlspan.cli.app import app
@@ -158,7 +159,11 @@ def test_show_in_ascii(mlspan: Mlspan) -> None:
     """A terminal that knows no box drawing gets none."""
     env = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     done = subprocess.run(
-        [sys.executable, "-m", "mlspan.cli", "show", "a1"], env={**os.environ, **env}, capture_output=True, check=True
+        [sys.executable, "-m", "mlspan.cli", "show", "a1"],
+        env={**os.environ, **env},
+        capture_output=True,
+        check=True,
+        timeout=60,
     )
     assert done.stdout.decode("ascii") == ASCII
 
@@ -259,13 +264,15 @@ def test_tail(known: Path, tmp_path: Path) -> None:
     shutil.copy(known, tmp_path / "mlflow.db")
     env = {**os.environ, "MLSPAN_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
     argv = [sys.executable, "-m", "mlspan.cli"]
-    with subprocess.Popen([*argv, "tail", "--json"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as tail:
+    with BoundedPopen([*argv, "tail", "--json"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as tail:
         assert tail.stdout is not None
         assert tail.stderr is not None
         assert b"waiting for traces" in tail.stderr.readline()
         now = (time.time_ns() - BEGAN) / 1e6
         (tmp_path / "new.jsonl").write_text(lines(span("c3", 9, "invoke_agent new", at=now, **AGENT)))
-        subprocess.run([*argv, "import", "new.jsonl"], cwd=tmp_path, env=env, check=True, capture_output=True)
+        subprocess.run(
+            [*argv, "import", "new.jsonl"], cwd=tmp_path, env=env, check=True, capture_output=True, timeout=60
+        )
         assert json.loads(tail.stdout.readline())["name"] == "invoke_agent new"
         time.sleep(2.5)
         tail.send_signal(signal.SIGINT)

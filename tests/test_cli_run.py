@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from servers.process import free_port
+from servers.process import BoundedPopen, free_port
 from typer.testing import CliRunner
 
 from mlspan.cli import form
@@ -62,7 +62,9 @@ def test_starting_is_quick(mlspan: Mlspan, tmp_path: Path) -> None:
     (tmp_path / "loaded.py").write_text(
         "import sys\nfrom mlspan.cli import app\nprint([n for n in ('mlflow', 'openai', 'numpy') if n in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "loaded.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "loaded.py"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+    )
     assert done.stdout == "[]\n"
 
 
@@ -192,16 +194,16 @@ def test_ui(mlflow_store: str) -> None:
     """MLflow's viewer on the store, its address on standard output; ended with all that it has started."""
     port = free_port()
     argv = [sys.executable, "-m", "mlspan.cli", "ui", "--port", str(port), "--tracking-uri", mlflow_store]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as viewer:
+    with BoundedPopen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as viewer:
         assert viewer.stdout is not None
         address = viewer.stdout.readline().strip()
         assert address == f"http://127.0.0.1:{port}"
-        with urllib.request.urlopen(address) as answer:
+        with urllib.request.urlopen(address, timeout=30) as answer:
             assert b"<title>MLflow</title>" in answer.read()
         viewer.send_signal(signal.SIGINT)
         assert viewer.wait(30) == 0
     with pytest.raises(OSError, match="refused"):
-        urllib.request.urlopen(address)
+        urllib.request.urlopen(address, timeout=30)
 
 
 def test_nothing_stored_yet(tmp_path: Path) -> None:

@@ -319,6 +319,6 @@ def test_threads_share_one_pipeline(tracer: Any, pipeline: Pipeline, sink: Memor
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(30)
     assert pipeline.flush(20)
     assert [names(parcel) for parcel in sink.parcels] == [["chat", "root"]] * 2000

@@ -123,7 +123,7 @@ def test_finalizers_and_threads(receiver: Receiver, spool: Path, tracing_off: No
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(30)
     while len(finalized) < 200:  # a collection does nothing while another thread is still at one
         gc.collect()
         time.sleep(0.01)

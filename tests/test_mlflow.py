@@ -120,16 +120,16 @@ def test_each_thread_has_its_own_run(client: openai.OpenAI, place: str) -> None:
 
     def work(name: str) -> None:
         with mlflow.start_run() as run:
-            together.wait()
+            together.wait(30)
             runs[name] = run.info.run_id
             ask(client, f"hello from {name}")
-            together.wait()
+            together.wait(30)
 
     threads = [threading.Thread(target=work, args=(name,)) for name in "abc"]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(30)
     found = {t.info.request_preview[-1]: t.info.trace_metadata["mlflow.sourceRun"] for t in stored()}
     assert found == runs
 
@@ -141,11 +141,11 @@ async def test_each_task_has_its_own_run(aimock: str, place: str) -> None:
     async def work(client: openai.AsyncOpenAI, name: str) -> None:
         run = mlflow.start_run(nested=True)
         runs[name] = run.info.run_id
-        await started.wait()
+        await asyncio.wait_for(started.wait(), 30)
         await client.chat.completions.create(
             model="gpt-4o-mini", messages=[{"role": "user", "content": f"hello from {name}"}]
         )
-        await started.wait()
+        await asyncio.wait_for(started.wait(), 30)
 
     async with openai.AsyncOpenAI(base_url=aimock, api_key="test") as client:
         await asyncio.gather(*(asyncio.create_task(work(client, name)) for name in "abc"))
@@ -160,7 +160,7 @@ def test_wrap_carries_everything_into_a_thread(client: openai.OpenAI, place: str
     with mlflow.start_run() as run, tracing.session("s-2"), tracing.span("outer"):
         thread = threading.Thread(target=tracing.wrap(ask), args=(client,))
         thread.start()
-        thread.join()
+        thread.join(30)
     (found,) = stored()
     assert len(found.data.spans) == 2
     assert found.info.trace_metadata["mlflow.sourceRun"] == run.info.run_id

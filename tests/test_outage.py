@@ -161,7 +161,10 @@ def test_a_disk_that_is_full(receiver: Receiver, tmp_path: Path, durability: str
     """One line says so; what no longer fits is in memory, and all of it arrives when the backend is back."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], check=False).returncode:
+    if (
+        os.geteuid()
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], check=False, timeout=30).returncode
+    ):
         pytest.skip("no small disk can be mounted here")
     receiver.mode = 500
     (tmp_path / "code").write_text("")
@@ -188,7 +191,7 @@ def test_a_disk_that_is_full(receiver: Receiver, tmp_path: Path, durability: str
         lines = [line for line in err.splitlines() if "cannot be kept" in line]
         assert len(lines) == 1, err
     finally:
-        subprocess.run(["umount", disk], check=True)
+        subprocess.run(["umount", disk], check=True, timeout=30)
 
 
 def test_the_folder_has_a_bound(receiver: Receiver, spool: Path) -> None:

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers.process import Process, free_port
+from servers.process import BoundedPopen, Process, free_port
 from servers.program import PREAMBLE, environment, run, start
 from servers.receiver import Receiver, once
 
 from mlspan import tracing
 
 
-def until(said: str, process: subprocess.Popen[str]) -> None:
+def until(said: str, process: BoundedPopen) -> None:
     assert process.stdout.readline() == said + "\n", process.stderr.read()
 
 
@@ -186,7 +186,7 @@ def test_gunicorn(receiver: Receiver, spool: Path, tmp_path: Path, how: list[str
     env = environment(spool, receiver.url, receiver.url)
     server = Process([*command, "--max-requests=7", *how], port, tmp_path / "log", env=env, cwd=tmp_path)
     try:
-        server.wait()
+        server.wait(90)
         for number in range(1, 41):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/{number}", timeout=30).close()
     finally:

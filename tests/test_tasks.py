@@ -136,7 +136,6 @@ def test_threads_of_a_pool(spans: Spans) -> None:
     try:
         with ThreadPool(1) as pool, tracing.span("job"):
             pool.map(tracing.trace(name="task")(hide), ["ada"])
-        pool.join()
     finally:
         integrations.workers.multiprocessing.autolog(disable=True)
     assert spans.tree() == "job\n  task"

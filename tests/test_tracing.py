@@ -253,7 +253,7 @@ def test_many_threads_leave_no_trace_of_each_other(spans: Spans) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(30)
     assert sorted(spans.tree().split("\n")) == sorted(
         [f"root {n}" for n in range(20)] + [f"  child {n}" for n in range(20)]
     )

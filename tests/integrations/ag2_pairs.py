@@ -39,7 +39,7 @@ def openai_hook(on: bool, **options: Any) -> Iterator[None]:
 
 
 def journal(aimock: str) -> list[Any]:
-    with urllib.request.urlopen(aimock.replace("/v1", "/__aimock/journal")) as answer:
+    with urllib.request.urlopen(aimock.replace("/v1", "/__aimock/journal"), timeout=30) as answer:
         return [one for one in json.load(answer) if one["path"] == "/v1/chat/completions"]
 
 
@@ -50,7 +50,7 @@ def counted(aimock: str, requests: list[Any]) -> Counter[str]:
         body = {name: one["body"][name] for name in ("model", "messages", "tools") if name in one["body"]}
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{aimock}/chat/completions", json.dumps(body).encode(), headers)
-        with urllib.request.urlopen(request) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             usage = json.load(answer)["usage"]
         total += Counter(input=usage["prompt_tokens"], output=usage["completion_tokens"])
     return total

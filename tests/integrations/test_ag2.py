@@ -65,7 +65,7 @@ def test_three_threads_give_three_traces(aimock: str, spans: Spans) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(30)
     assert spans.tree() == "\n".join([CHAT] * 3)
     assert sorted(Counter(span.context.trace_id for span in spans.all).values()) == [7, 7, 7]
 

@@ -153,7 +153,7 @@ async def test_many_agents_in_one_loop_keep_apart(aimock: str, http: Any, spans:
                 await agent.ask("hello")
             else:
                 async with agent.run("hello") as run:
-                    await run.result()
+                    await asyncio.wait_for(run.result(), 30)
 
     await asyncio.gather(*map(turn, range(20)))
     assert sorted(spans.tree("session.id").split("\n")) == sorted(
@@ -239,7 +239,7 @@ def test_three_threads_give_three_traces(aimock: str, spans: Spans) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(30)
     assert spans.tree() == "\n".join([TURN] * 3)
     assert sorted(Counter(span.context.trace_id for span in spans.all).values()) == [4, 4, 4]
 

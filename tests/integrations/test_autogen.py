@@ -132,7 +132,7 @@ async def weather(model: Any) -> None:
 
 
 def journal(aimock: str) -> list[Any]:
-    with urllib.request.urlopen(aimock.replace("/v1", "/__aimock/journal")) as answer:
+    with urllib.request.urlopen(aimock.replace("/v1", "/__aimock/journal"), timeout=30) as answer:
         return [one for one in json.load(answer) if one["path"] == "/v1/chat/completions"]
 
 
@@ -142,7 +142,7 @@ def usage(aimock: str, body: dict[str, Any]) -> dict[str, int]:
     request = urllib.request.Request(
         f"{aimock}/chat/completions", json.dumps(plain).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request) as answer:
+    with urllib.request.urlopen(request, timeout=30) as answer:
         told = json.load(answer)["usage"]
     return {name: told[name] for name in ("prompt_tokens", "completion_tokens")}
 

@@ -167,7 +167,7 @@ async def test_a_cancelled_tool_says_so(spans: Spans) -> None:
     started, token = asyncio.Event(), CancellationToken()
     agent = AssistantAgent("ada", replay(asks_for("wait")), tools=[wait])
     run = asyncio.create_task(agent.run(task="hello", cancellation_token=token))
-    await started.wait()
+    await asyncio.wait_for(started.wait(), 30)
     token.cancel()
     await asyncio.sleep(0.05)
     run.cancel()
@@ -190,7 +190,7 @@ async def test_a_cancelled_team_says_so(spans: Spans) -> None:
 
     started, token = asyncio.Event(), CancellationToken()
     run = asyncio.create_task(RoundRobinGroupChat([Waiting()]).run(task="hello", cancellation_token=token))
-    await started.wait()
+    await asyncio.wait_for(started.wait(), 30)
     token.cancel()
     with pytest.raises(asyncio.CancelledError):
         await run

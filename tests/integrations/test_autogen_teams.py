@@ -183,7 +183,7 @@ def test_teams_in_threads_keep_apart(spans: Spans) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(30)
     names: dict[int, set[str]] = {}
     for span in spans.all:
         names.setdefault(span.context.trace_id, set()).add(span.name)

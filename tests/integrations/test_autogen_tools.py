@@ -179,7 +179,7 @@ async def test_tools_side_by_side_are_linked_to_one_answer(model: Any, spans: Sp
 
     async def get_weather(city: str) -> str:
         if met is not None:
-            await met.wait()
+            await asyncio.wait_for(met.wait(), 30)
         return f"sunny in {city}"
 
     await AssistantAgent("scout", model, tools=[get_weather]).run(task="both cities")

@@ -364,7 +364,7 @@ def test_it_goes_with_the_thread_it_is_asked_in(spans: Spans) -> None:
     with tracing.span("main"):
         thread = threading.Thread(target=lambda: RunnableLambda(lambda x: x, name="alone").invoke(1))
         thread.start()
-        thread.join()
+        thread.join(30)
     assert spans.tree() == "main\nalone"
 
 

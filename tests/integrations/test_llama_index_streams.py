@@ -196,7 +196,7 @@ async def test_a_cancelled_stream(spans: Spans) -> None:
             reading.set()
 
     task = asyncio.create_task(read())
-    await reading.wait()
+    await asyncio.wait_for(reading.wait(), 30)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -243,7 +243,7 @@ def test_a_stream_read_in_another_thread(spans: Spans) -> None:
 
     thread = threading.Thread(target=read)
     thread.start()
-    thread.join()
+    thread.join(30)
     assert left == [{}]
     assert spans.tree() == "text_completion slow"
 

@@ -27,7 +27,7 @@ FAILING: Any = {**ASK, "messages": [{"role": "user", "content": "there is no suc
 
 def journal(aimock: str) -> int:
     """How many requests the server has seen."""
-    with urllib.request.urlopen(aimock.replace("/v1", "/__aimock/journal")) as answer:
+    with urllib.request.urlopen(aimock.replace("/v1", "/__aimock/journal"), timeout=30) as answer:
         entries = json.load(answer)
     return len(entries if isinstance(entries, list) else entries["entries"])
 

@@ -215,7 +215,7 @@ async def test_a_cancelled_task(aclient: openai.AsyncOpenAI, scripted: Any, span
                 seen.set()
 
     task = asyncio.create_task(read())
-    await seen.wait()
+    await asyncio.wait_for(seen.wait(), 30)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -293,7 +293,7 @@ def test_a_stream_read_in_another_thread(client: openai.OpenAI, scripted: Any, s
     scripted.stream(*WHOLE)
     thread = threading.Thread(target=list, args=(start(client),))
     thread.start()
-    thread.join()
+    thread.join(30)
     assert (spans.tree(), said(spans)) == ("chat m [12 in, 5 out]", "One two.")
 
 

@@ -22,7 +22,7 @@ def postgres() -> Iterator[tuple[str, int]]:
         data, port = f"{folder}/data", free_port()
 
         def run(*command: str) -> None:
-            subprocess.run(command, stdout=subprocess.DEVNULL, check=True, cwd="/", **who)
+            subprocess.run(command, stdout=subprocess.DEVNULL, check=True, cwd="/", timeout=60, **who)
 
         if who:
             shutil.chown(folder, "nobody", "nogroup")

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,32 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+class BoundedPopen(subprocess.Popen[Any]):
+    """A process that its ``with`` block ends: at once after an exception, else when its *patience* is over."""
+
+    patience = 60.0  # seconds
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        if kind is not None:
+            self.kill()
+        for pipe in filter(None, (self.stdin, self.stdout, self.stderr)):
+            with suppress(OSError):  # what was not read by a process that is gone
+                pipe.close()
+        try:
+            self.wait(self.patience)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self.wait(10)
+            raise
+
+
 class Process:
     """Started at once; usable when its port answers. Its output is in *log*."""
 
     def __init__(self, command: list[str], port: int, log: Path, *, env: dict[str, str] | None = None, **options: Any):
         self.port, self._log = port, log
         with log.open("wb") as out:
-            self._process = subprocess.Popen(
+            self._process = BoundedPopen(
                 command,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -52,4 +72,4 @@ class Process:
                 self._process.wait(10)
             except subprocess.TimeoutExpired:
                 os.killpg(self._process.pid, signal.SIGKILL)
-                self._process.wait()
+                self._process.wait(10)

@@ -9,6 +9,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from servers.process import BoundedPopen
+
 PREAMBLE = """
 import os, signal, sys, time
 from mlspan import tracing
@@ -26,10 +28,10 @@ def environment(spool: Path, mlflow: str | None = None, otlp: str | None = None,
     return {**kept, **named, **({"OTEL_EXPORTER_OTLP_ENDPOINT": otlp} if otlp else {}), **more}
 
 
-def start(code: str, env: dict[str, str], **options: Any) -> subprocess.Popen[str]:
+def start(code: str, env: dict[str, str], **options: Any) -> BoundedPopen:
     program = PREAMBLE + textwrap.dedent(code)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, "-W", "ignore", "-c", program], env=env, **pipes, **options)
+    return BoundedPopen([sys.executable, "-W", "ignore", "-c", program], env=env, **pipes, **options)
 
 
 def run(code: str, env: dict[str, str], timeout: float = 60) -> subprocess.CompletedProcess[str]:

@@ -83,7 +83,7 @@ class Receiver:
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join()
+        self._thread.join(10)
 
 
 def once(count: int, prefix: str = "execute_tool ") -> dict[str, int]:

@@ -37,7 +37,7 @@ class Relay:
                 back = threading.Thread(target=self._copy, args=(far, near), daemon=True)
                 back.start()
                 self._forward(near, far)
-                back.join()
+                back.join(60)
         except OSError:  # a client that will not have our certificate, or has none
             near.close()
 

@@ -47,7 +47,7 @@ def _process(method: str) -> list[int]:
     tasks.ask("zero")
     child = multiprocessing.get_context(method).Process(target=tasks.ask, args=("one",))
     child.start()
-    child.join()
+    child.join(60)
     return [child.exitcode or 0]
 
 
@@ -56,7 +56,7 @@ def futures() -> list[object]:
 
     with ProcessPoolExecutor(1) as pool:
         calls = [pool.submit(tasks.ask, "one"), pool.submit(tasks.fail, "two")]
-        return [repr(call.exception()) for call in calls]
+        return [repr(call.exception(60)) for call in calls]
 
 
 def joblib() -> list[int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servers.process import BoundedPopen
 
 HERE = Path(__file__).parent
 ANSWER = {
@@ -180,7 +181,7 @@ def test_celery(driver: Driver) -> None:
     command = [sys.executable, "-m", "mlspan.cli", "run", "-m", "celery", "-A", "celery_app", "worker", "-c", "1"]
     env = driver.env | {"MLSPAN_TRACKING_URI": "none"}
     with (driver.folder / "worker.log").open("w") as log:
-        worker = subprocess.Popen([*command, "--without-gossip"], env=env, stdout=log, stderr=log, cwd=HERE)
+        worker = BoundedPopen([*command, "--without-gossip"], env=env, stdout=log, stderr=log, cwd=HERE)
     try:
         said = driver("celery")
     finally:
