@@ -161,7 +161,7 @@ def test_the_last_resort(code: str, tmp_path: Path) -> None:
     """A wait that outlives pytest's timeout ends with the process, and says where it stood."""
     hangs = tmp_path / "test_hangs.py"
     hangs.write_text(textwrap.dedent(code))
-    limits = ["--timeout=1", "-o", "faulthandler_timeout=5", "-p", "conftest"]
+    limits = ["--timeout=3", "-o", "faulthandler_timeout=5", "-p", "conftest"]
     done = run_pytest(hangs, *limits)
     assert done.returncode != 0
     assert "Timeout" in done.stderr, done.stdout + done.stderr
