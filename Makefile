@@ -4,8 +4,10 @@ PYTHON ?= python3
 UV := .tools/bin/uv
 BIN := .venv/bin
 SERVERS := tests/servers/node_modules
-NOX := PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/nox
+NOX := PATH="$$PWD/.tools/bin:$$PATH" $(BIN)/nox
 export PYTHONWARNINGS ?=
+# Its news of other versions would hide our own warnings.
+export NO_MKDOCS_2_WARNING := true
 unexport PYTHONDONTWRITEBYTECODE # the tests start hundreds of processes: what one has compiled, the next need not
 
 .DEFAULT_GOAL := help
@@ -43,7 +45,7 @@ lint: .venv/.test ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-cache | tail -n 6
+	@$(BIN)/lint-imports --no-cache
 
 test: lint $(SERVERS)/.installed .phoenix/.installed chromium ## every check and every test
 	@mkdir -p .nox; $(NOX) --tags trains >.nox/trains.log 2>&1 & trains=$$!; \

@@ -114,7 +114,7 @@ def test_a_process_does_not_outlive_its_block() -> None:
     command = [sys.executable, "-c", "import time; time.sleep(600)"]
     with pytest.raises(ZeroDivisionError), BoundedPopen(command) as failed:
         raise ZeroDivisionError
-    assert failed.returncode == -signal.SIGKILL
+    assert failed.returncode == -signal.SIGTERM
     with pytest.raises(subprocess.TimeoutExpired), BoundedPopen(command) as stuck:
         stuck.patience = 0.1
     assert stuck.returncode == -signal.SIGKILL

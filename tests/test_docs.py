@@ -90,6 +90,56 @@ def test_every_command_is_one(page: Path) -> None:
         assert [option for option in used if option not in known] == [], (named(page), name)
 
 
+@pytest.mark.parametrize(
+    ("page", "old", "new"),
+    [
+        ("mkdocs.yml", "Feedback: feedback.md", "Feedback: nowhere.md"),
+        ("mkdocs.yml", "      - Feedback: feedback.md\n", ""),
+        ("docs/spans.md", "\n## ", "\n[dead](nowhere.md)\n\n## "),
+        ("docs/spans.md", "\n## ", "\n[dead](otlp.md#nowhere)\n\n## "),
+        ("examples/openai_chat.py", '"""', '"""See [dead](nowhere.md). '),
+    ],
+    ids=["a page that is not there", "a page that is in no menu", "a dead link", "a dead anchor", "in an example"],
+)
+def test_what_is_broken_does_not_build(site: Path, page: str, old: str, new: str) -> None:
+    """``make docs`` fails, and says which page."""
+    text = (site / page).read_text(encoding="utf-8")
+    assert old in text
+    (site / page).write_text(text.replace(old, new, 1), encoding="utf-8")
+    done = build(site)
+    assert done.returncode != 0
+    assert "nowhere" in done.stderr or "feedback.md" in done.stderr
+
+
+@pytest.mark.parametrize("broken", ["ruff", "mypy", "lint-imports"])
+def test_lint_fails_with_each_of_its_tools(broken: str, tmp_path: Path) -> None:
+    """No pipe and no list of commands hides the exit code of one."""
+    for name in ("ruff", "mypy", "lint-imports"):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {name}\nexit {int(name == broken)}\n")
+        (tmp_path / name).chmod(0o755)
+    command = ["make", "-f", ROOT / "Makefile", "-o", ".venv/.test", "lint", f"BIN={tmp_path}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert broken in done.stdout.split()
+    assert done.returncode != 0
+
+
+def test_a_broken_contract_is_seen(tmp_path: Path) -> None:
+    """An import that runs upwards fails the lint of imports."""
+    tool = Path(sys.executable).parent / "lint-imports"
+    if not tool.exists():
+        pytest.skip("import-linter is not installed here")
+    shutil.copytree(ROOT / "mlspan", tmp_path / "mlspan", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with (tmp_path / "mlspan/_version.py").open("a") as file:
+        file.write("\nimport mlspan.cli\n")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [tool, "--no-cache"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode != 0
+    assert "mlspan._version -> mlspan.cli" in done.stdout
+
+
 def test_what_the_code_says_is_current() -> None:
     """``python docs/reference.py`` has been run since the records or the settings have changed."""
     sys.path.insert(0, str(DOCS))
@@ -101,22 +151,28 @@ def test_what_the_code_says_is_current() -> None:
         assert (DOCS / name).read_text(encoding="utf-8") == reference.page(name), f"python docs/reference.py: {name}"
 
 
-def test_it_builds(tmp_path: Path) -> None:
-    """Without a warning: every link, anchor and page of the navigation is there."""
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A copy of all that the site is made of, to break."""
     pytest.importorskip("mkdocs")
     for folder in ("docs", "examples"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     shutil.copy(ROOT / "mkdocs.yml", tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", "site"],
-        cwd=tmp_path,
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "true"},
-        capture_output=True,
-        text=True,
-        timeout=170,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    return tmp_path
+
+
+def build(site: Path) -> subprocess.CompletedProcess[str]:
+    """Run ``make docs`` in *site*, with the tools of this environment."""
+    command = ["make", "-o", ".venv/.test", "docs", f"BIN={Path(sys.executable).parent}"]
+    return subprocess.run(command, cwd=site, capture_output=True, text=True, timeout=170, check=False)
+
+
+def test_it_builds(site: Path) -> None:
+    """Without a warning: every link, anchor and page of the navigation is there."""
+    tmp_path, done = site, build(site)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
     assert (tmp_path / "site/examples/openai_chat/index.html").exists()
     html = [page.read_text(encoding="utf-8") for page in (tmp_path / "site").rglob("*.html")]
     assert [found for text in html for found in re.findall(r'(?:src|href)="(https?://[^"]+\.(?:js|css))"', text)] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from typing import Annotated, Final, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
+
+from .._extras import tell_install
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -100,15 +103,15 @@ def busy(what: str) -> Iterator[None]:
 def need(module: str, extra: str, why: str) -> None:
     """Raises Failure where *module* is not installed."""
     if importlib.util.find_spec(module) is None:
-        raise Failure(f"{why} needs {module}: pip install 'mlspan[{extra}]'")
+        raise Failure(f"{why} needs {module}: {tell_install(extra)}")
 
 
 def myself() -> str:
     """What a person types to call this command again: its path where the shell would not find it."""
-    here = Path(sys.executable).parent / "mlspan"
-    if shutil.which("mlspan") is not None or not here.exists():
+    here, found = Path(sys.executable).parent / "mlspan", shutil.which("mlspan")
+    if not here.exists() or (found is not None and here.samefile(found)):
         return "mlspan"
-    return os.path.relpath(here) if here.is_relative_to(Path.cwd()) else str(here)
+    return shlex.quote(os.path.relpath(here) if here.is_relative_to(Path.cwd()) else str(here))
 
 
 def write(text: str) -> None:

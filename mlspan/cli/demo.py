@@ -47,12 +47,12 @@ def demo(tracking_uri: TrackingUri = None, experiment: Experiment = None) -> Non
     traces = Traces(where)
     trace, console = traces.whole(trace_id), out()
     render(trace, console, facts(trace, traces))
-    if not is_server(where.uri):
-        console.print()
-        note("Look at it in MLflow:")
-        is_default = where.uri == place(None, None, exists=False).uri
-        given = "" if is_default else f" --tracking-uri {shlex.quote(where.uri)}"
-        console.print(f"{myself()} ui{given}", soft_wrap=True)
+    console.print()
+    note("Show it again:" if is_server(where.uri) else "Look at it in MLflow:")
+    is_default = where.uri == place(None, None, exists=False).uri
+    given = "" if is_default else f" --tracking-uri {shlex.quote(where.uri)}"
+    again = f"show {trace_id}" if is_server(where.uri) else "ui"
+    console.print(f"{myself()} {again}{given}", soft_wrap=True)
 
 
 def _record(uri: str, experiment: str | None) -> str:

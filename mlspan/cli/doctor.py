@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from .. import __version__
+from .._extras import tell_install
 from ..tracing import policy
 from . import form, hooked, model
 from .common import AsJson, Experiment, TrackingUri, busy, command, out, write
@@ -133,7 +134,7 @@ def _mlflow_version() -> Iterator[str]:
 
     version = _version("mlflow") or _version("mlflow-skinny")
     if version is not None and not within(version, _MLFLOW):
-        yield f"MLflow {version} is outside of the supported range {_MLFLOW}: pip install 'mlspan[mlflow]'"
+        yield f"MLflow {version} is outside of the supported range {_MLFLOW}: {tell_install('mlflow')}"
 
 
 def _environment() -> Iterator[str]:

@@ -25,16 +25,17 @@ class BoundedPopen(subprocess.Popen[Any]):
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         if kind is not None:
-            self.kill()
+            self.terminate()  # what it has started, it can end
         for pipe in filter(None, (self.stdin, self.stdout, self.stderr)):
             with suppress(OSError):  # what was not read by a process that is gone
                 pipe.close()
         try:
-            self.wait(self.patience)
+            self.wait(self.patience if kind is None else 10)
         except subprocess.TimeoutExpired:
             self.kill()
             self.wait(10)
-            raise
+            if kind is None:
+                raise
 
 
 class Process:

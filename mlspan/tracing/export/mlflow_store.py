@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any, Final
 
+from ..._extras import tell_install
 from ..._guard import quiet, tell_once
 from .address import settled
 from .crew import Crew
@@ -77,7 +78,7 @@ class Database:
                 self._bulk = bulk(self._opened)
             except ImportError as error:
                 msg = (
-                    f"traces for {shown(self._uri)} need MLflow ({error}): pip install 'mlspan[mlflow]', or set "
+                    f"traces for {shown(self._uri)} need MLflow ({error}): {tell_install('mlflow')}, or set "
                     "MLFLOW_TRACKING_URI to a tracking server"
                 )
                 raise Rejected(msg, all_of_it=True) from error
