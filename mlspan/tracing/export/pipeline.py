@@ -17,10 +17,12 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from ..._guard import guard, log
 from ..context import Origin
 from .assembly import Assembly
+from .flush import Flush
 from .gate import IMPORTS
 from .keeping import IN_MEMORY, Keeping
 from .parcel import Kind, Sink
 from .tally import follow
+from .threads import start
 
 if TYPE_CHECKING:
     from .intake import Intake
@@ -31,35 +33,6 @@ KEEPING: Final = (
 _GATHER: Final = 0.1  # seconds in which spans are left to gather, so that the caller's thread is not disturbed for each
 _LOOKS: Final = 5  # meanwhile, for whether _MANY starts and ends wait already
 _MANY: Final = 1000
-
-
-class Flush:
-    """A flush that somebody waits for: each courier has to answer. ``kept`` is set once the spool has it all."""
-
-    __slots__ = ("_done", "_left", "_lock", "_sent", "kept", "last", "send")
-
-    def __init__(self, *, last: bool, send: bool) -> None:
-        self._done, self._sent, self.last, self.send = threading.Event(), True, last, send
-        self._left, self._lock, self.kept = 1, threading.Lock(), threading.Event()
-
-    def wait(self, timeout: float) -> bool:
-        """Whether all was taken by its backends, within *timeout* seconds."""
-        return self._done.wait(max(timeout, 0)) and self._sent
-
-    @property
-    def done(self) -> bool:
-        """Whether all have answered, whatever they said."""
-        return self._done.is_set()
-
-    def expect(self, more: int) -> None:
-        self._left += more
-
-    def answer(self, sent: bool) -> None:
-        with self._lock:
-            self._sent = self._sent and sent
-            self._left -= 1
-            if self._left <= 0:
-                self._done.set()
 
 
 class Pipeline(SpanProcessor):
@@ -113,6 +86,8 @@ class Pipeline(SpanProcessor):
         self._made = {kind: (make(), where) for kind, (make, where) in self._sinks.items()}
         self._intake: Intake | None = None
         self._thread: threading.Thread | None = None
+        self._couriers: dict[Kind, threading.Thread] = {}
+        self._begun = threading.Event()
 
     # On the caller's thread.
 
@@ -144,16 +119,20 @@ class Pipeline(SpanProcessor):
         return span if intake is None else intake.written(span, origin or Origin())
 
     def _start(self) -> None:
-        # MLflow imports it, on our thread and perhaps in the process's last moments: then it is too late for it.
-        import concurrent.futures.thread  # noqa: F401
-
-        with self._start_lock:
+        if not self._start_lock.acquire(blocking=False):
+            return  # another thread is about to
+        try:
             if self._thread is None:
                 if self._keeping.durability == "span":
                     with guard("opening the spool"):
                         self._open()
-                self._thread = threading.Thread(target=self._run, name="mlspan-export", daemon=True)
-                self._thread.start()
+                # All of them now: once the interpreter is ending it may be too late for more.
+                for kind in () if self._begun.is_set() else self._made.keys() - self._couriers.keys():
+                    if (thread := start(f"mlspan-{kind}", self._carry, kind)) is not None:
+                        self._couriers[kind] = thread
+                self._thread = start("mlspan-export", self._run)
+        finally:
+            self._start_lock.release()
 
     def _open(self) -> Intake:
         if self._intake is None:
@@ -194,12 +173,13 @@ class Pipeline(SpanProcessor):
     def ask(self, *, last: bool, send: bool = True) -> Flush:
         """Begin a flush, or the last of them, without waiting for it. Without *send* it only brings all to the disk."""
         asked = Flush(last=last, send=send)
-        if self._thread is None or not self._thread.is_alive() or self._stopped:
-            asked.answer(sent=self._thread is None or not self.waiting())
-            asked.kept.set()
+        if self._stopped or not (self._is_served() or self._queue.qsize() or self._begun.is_set()):
+            asked.give_up(sent=not self.waiting())
         else:
             self._queue.put(asked)
             self._hurry.set()
+            if not self._is_served():
+                self._serve(asked)
         self._stopped = self._stopped or last
         return asked
 
@@ -220,25 +200,63 @@ class Pipeline(SpanProcessor):
     def shutdown(self) -> None:
         self.stop()
 
-    # On our own thread.
+    def _serve(self, asked: Flush) -> None:
+        """Do here what our thread would do, as none could be started."""
+        token = otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # nobody traces our sending
+        try:
+            with self._start_lock, guard("sending traces"):
+                if self._is_served():  # started meanwhile
+                    return
+                intake = self._begin()
+                while not asked.kept.is_set():
+                    self._round(intake)
+        finally:
+            otel.detach(token)
+            if not self._is_served():
+                asked.give_up(sent=False)
+
+    def _is_served(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    # On our own threads.
+
+    def _carry(self, kind: Kind) -> None:
+        self._begun.wait()
+        for courier in self._intake.couriers if self._intake is not None else ():
+            if courier.kind == kind:
+                courier.run()
 
     def _run(self) -> None:
         otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # nobody traces our sending
-        intake = self._open()
-        with guard("looking for what others have left"):
-            intake.begin()
+        intake = self._begin()
+        while (asked := self._round(intake)) is None or not asked.last:
+            pass
+
+    def _begin(self) -> Intake:
+        """Open what is to be opened, once, and let the couriers go."""
+        try:
+            intake = self._open()
+            if not self._begun.is_set():
+                with guard("looking for what others have left"):
+                    intake.begin(self._couriers)
+        finally:
+            self._begun.set()
+        return intake
+
+    def _round(self, intake: Intake) -> Flush | None:
+        """Wait for what comes, and store it; return the flush that was asked for, once it has been passed on."""
         asked: Flush | None = None
-        while asked is None or not asked.last:
-            asked = None
-            with guard("putting traces together"):
-                asked = self._gather(intake)
-            with guard("storing traces"):
-                if asked is not None or intake.is_due():
-                    intake.commit()
-            intake.report_lost(at_once=asked is not None and asked.last)
-            if asked is not None:
-                asked.kept.set()
-                self._pass_on(asked, intake)
+        with guard("putting traces together"):
+            asked = self._gather(intake)
+        with guard("storing traces"):
+            if asked is not None or intake.is_due():
+                intake.commit()
+        intake.report_lost(at_once=asked is not None and asked.last)
+        if asked is not None:
+            asked.kept.set()
+            self._pass_on(asked, intake)
+        intake.turn()
+        return asked
 
     def _gather(self, intake: Intake) -> Flush | None:
         """Look at what has come, if no more than is stored at once; return a flush that is asked for when it comes."""
@@ -273,6 +291,7 @@ class Pipeline(SpanProcessor):
         asked.expect(len(couriers))
         for courier in couriers:
             courier.ask(asked.answer, last=asked.last)
+        intake.turn()
         if asked.last:
             with guard("closing the spool"):
                 intake.close()
