@@ -29,6 +29,7 @@ from ._models import run_of
 from ._patch import Undo, all_there
 from ._predict import watch_predictions
 from ._seams import being_imported, tell, version_of, wrap
+from ._waiting import Waiting
 
 DEFAULTS: Final = {  # the options of every library, beside those of Hook
     "log_input_examples": False,
@@ -56,6 +57,8 @@ class FitHook(Hook):
         super().__init__(requires, modules[0], _install, options | DEFAULTS.keys())
         self.name, self.modules, self.library = name, modules, library
         self._hears = self._first = False
+        flavor = [self.flavor] if self.flavor else []
+        self._entry = Waiting(("mlflow", *flavor), library.seams, self._enable)
         self.logs = False  # whether there is an MLflow to log to
 
     def autolog(  # type: ignore[override]  # the options come first, in MLflow's order
@@ -135,9 +138,13 @@ class FitHook(Hook):
             self._enable()
 
     def _enable(self) -> None:
-        # MLflow's flavors import their libraries: amid that there is no autolog yet. _heard comes when there is.
-        if not any(being_imported(name) for name in ("mlflow", self.flavor, *self.library.needs)):
-            super()._enable()
+        # MLflow's flavors import their libraries: amid that there is no autolog yet, and the first training waits for it.
+        if self._wanted and self._undo is None and not any(map(being_imported, self.library.needs)):
+            self._entry.hook_in(super()._enable)
+
+    def _disable(self) -> None:
+        self._entry.let_go()
+        super()._disable()
 
     def _installed(self) -> bool:
         return any(importlib.util.find_spec(module.partition(".")[0]) is not None for module in self.modules)
@@ -229,6 +236,7 @@ class FitHook(Hook):
     @contextmanager
     def training(self, call: dict[str, Any]) -> Iterator[Fitting | None]:
         """A training that is no call of a function, with what would be its arguments; None where this is off."""
+        self._entry.wait()
         exclusive = self.settings.exclusive and active_run_id() is not None
         if self._undo is None or exclusive or nested(self, (call["self"],)):
             yield None
