@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -92,7 +91,7 @@ def stored(folder: Path) -> Counter[str]:
 
 
 def try_all(tmp_path: Path, programs: dict[str, Program], attempt: Any) -> None:
-    """Run *attempt* with each program, a folder and a receiver of its own, two at a time; fail with all that was wrong."""
+    """Run *attempt* with each program, a folder and a receiver, two at a time; fail with all that was wrong."""
 
     def one(item: tuple[int, Program]) -> list[str]:
         folder, receiver = tmp_path / str(item[0]), Receiver()
@@ -110,10 +109,10 @@ def try_all(tmp_path: Path, programs: dict[str, Program], attempt: Any) -> None:
 
 
 @pytest.fixture
-def model(scripted: Any) -> Iterator[dict[str, str]]:
+def model(scripted: Any) -> dict[str, str]:
     """What leads the OpenAI client to a server of ours."""
     scripted.reply(ANSWER)
-    yield {"OPENAI_BASE_URL": scripted.base_url, "OPENAI_API_KEY": "test"}
+    return {"OPENAI_BASE_URL": scripted.base_url, "OPENAI_API_KEY": "test"}
 
 
 def test_with_mlflow(python: tuple[str, Path], wheel: Path, model: dict[str, str], tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ class FitHook(Hook):
             self._enable()
 
     def _enable(self) -> None:
-        # MLflow's flavors import their libraries: amid that there is no autolog yet, and the first training waits for it.
+        # MLflow's flavors import their libraries: amid that there is no autolog yet; the first training waits for it.
         if self._wanted and self._undo is None and not any(map(being_imported, self.library.needs)):
             self._entry.hook_in(super()._enable)
 

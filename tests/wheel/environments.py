@@ -19,7 +19,7 @@ _HALF: Final = "__pycache__"
 
 
 def find_python(version: str) -> Path | None:
-    """Return an interpreter of this *version* such as ``"3.12"``, of pyenv or on the path, that can make environments."""
+    """Return an interpreter of this *version* such as ``"3.12"`` that makes environments, of pyenv or on the path."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
     here = [Path(sys.executable)] if version == f"{sys.version_info[0]}.{sys.version_info[1]}" else []
     on_path = shutil.which(f"python{version}")
@@ -57,7 +57,7 @@ def install(python: Path, version: str, wheel: Path, extras: str, *more: str, by
         _make(python, folder, by_pip=by_pip)
         _install(mine, f"{wheel}[{extras}]" if extras else str(wheel), *more, by_pip=by_pip)
         needs.write_text(wanted)
-    elif (holds := folder / ".holds").read_text() != str(wheel):
+    elif (folder / ".holds").read_text() != str(wheel):
         _install(mine, "--no-deps", "--force-reinstall", str(wheel), by_pip=by_pip)
     (folder / ".holds").write_text(str(wheel))
     return mine

@@ -20,7 +20,7 @@ class Program:
 
 
 _SPAN: Final = 'from mlspan import tracing\nwith tracing.span("x", kind="tool"):\n    pass\n'
-_CHILD: Final = f"""
+_CHILD: Final = """
 import multiprocessing
 from mlspan import tracing
 
@@ -31,7 +31,7 @@ def work():
 if __name__ == "__main__":
     with tracing.span("x", kind="tool"):
         pass
-    child = multiprocessing.get_context("{{method}}").Process(target=work)
+    child = multiprocessing.get_context("{method}").Process(target=work)
     child.start()
     child.join()
 """

@@ -1,4 +1,4 @@
-"""Threads, where they can be had: Python 3.12 starts none once its main thread has ended, a full machine none at all."""
+"""Threads, where there are any: Python 3.12 starts none once its main thread has ended, a full machine none at all."""
 
 from __future__ import annotations
 
