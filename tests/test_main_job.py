@@ -54,7 +54,7 @@ def test_a_chat_with_a_tool_in_a_run(
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
     try:
-        tracing.configure(spool_dir=tmp_path / "spool")
+        tracing.configure(tracking_uri=uri, spool_dir=tmp_path / "spool")
         integrations.openai.autolog()
         mlflow.set_experiment("main job")
         with mlflow.start_run() as run, openai.OpenAI(base_url=scripted.base_url, api_key="test") as client:
