@@ -117,7 +117,7 @@ def model(scripted: Any) -> dict[str, str]:
 
 def test_with_mlflow(python: tuple[str, Path], wheel: Path, model: dict[str, str], tmp_path: Path) -> None:
     """README's program as the first thing ever, then a span in a program that ends in each way: all of it arrives."""
-    mine = install(python[1], python[0], wheel, "mlflow,openai", "ipykernel")
+    mine = install(python[1], python[0], wheel, "mlflow,openai")
     first = tmp_path / "first"
     first.mkdir()
     receiver = Receiver()
