@@ -123,6 +123,18 @@ def llama_index(session: nox.Session, versions: list[str]) -> None:
     session.run("pytest", "-q", "tests/integrations", "tests/test_examples.py", "-k", "llama", *session.posargs)
 
 
+# MLflow 3.6 takes the next SQLAlchemy, and then does not import beside it.
+MLFLOWS = {"lowest": ["mlflow==3.6.0", "sqlalchemy<2.1"], "newest": ["mlflow>=3.17,<4"]}
+
+
+@nox.session(tags=["calls"])
+@nox.parametrize("versions", list(MLFLOWS.values()), ids=list(MLFLOWS))
+def mlflow(session: nox.Session, versions: list[str]) -> None:
+    """A traced chat in a run, read back from the oldest and newest MLflow of the extra: a database, a server."""
+    session.install("--quiet", *TESTING, *versions, "openai>=3,<4")
+    session.run("pytest", "-q", "tests/test_main_job.py", *session.posargs)
+
+
 WORKERS = {
     "newest": ["celery>=5.7,<6", "distributed>=2026.8", "joblib>=1.6,<2", "pyspark==4.2.*", "ray>=2.60,<3", "pandas<3"],
     "lowest": ["celery==5.4.0", "distributed==2025.1.0", "joblib==1.4.2"],

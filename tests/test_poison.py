@@ -50,6 +50,16 @@ def test_a_refused_span_is_set_aside(receiver: Receiver, configured: Path, refus
     assert f"{span.context.trace_id:032x}" == dead[0].trace_id
 
 
+def test_a_server_that_reads_no_gzip(receiver: Receiver, configured: Path) -> None:
+    """What it refuses as gzip is sent once as it is, and so is all that follows; where it reads gzip, nothing is."""
+    receiver.reads_gzip = False
+    for name in ("0", "1", "2"):
+        work(name)
+        assert tracing.flush(20)
+    assert (receiver.mlflow, receiver.gzipped) == (once(3), 1)
+    assert list(tracing.dead(spool_dir=configured)) == []
+
+
 def test_a_span_that_makes_the_server_fail(
     receiver: Receiver, configured: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,6 +30,7 @@ from ._models import run_of
 from ._patch import Undo, all_there
 from ._predict import watch_predictions
 from ._seams import being_imported, tell, version_of, wrap
+from ._waiting import Waiting
 
 DEFAULTS: Final = {  # options that every library has, in addition to those of Hook
     "log_input_examples": False,
@@ -65,7 +66,9 @@ class FitHook(Hook):
         super().__init__(requires, modules[0], _install, options | DEFAULTS.keys())
         self.name, self.modules, self.library = name, modules, library
         self._hears = self._first = False
-        self.logs = False  # True once MLflow and its flavor have been imported
+        flavor = [self.flavor] if self.flavor else []
+        self._entry = Waiting(("mlflow", *flavor), library.seams, self._enable)
+        self.logs = False  # whether there is an MLflow to log to
 
     def autolog(  # type: ignore[override]  # the options come first, in MLflow's order
         self,
@@ -147,9 +150,13 @@ class FitHook(Hook):
             self._enable()
 
     def _enable(self) -> None:
-        # An MLflow flavor that is still being imported has no autolog yet. _on_import runs again when it has.
-        if not any(being_imported(name) for name in ("mlflow", self.flavor, *self.library.needs)):
-            super()._enable()
+        # MLflow's flavors import their libraries: amid that there is no autolog yet; the first training waits for it.
+        if self._wanted and self._undo is None and not any(map(being_imported, self.library.needs)):
+            self._entry.hook_in(super()._enable)
+
+    def _disable(self) -> None:
+        self._entry.let_go()
+        super()._disable()
 
     def _installed(self) -> bool:
         return any(importlib.util.find_spec(module.partition(".")[0]) is not None for module in self.modules)
@@ -244,14 +251,8 @@ class FitHook(Hook):
 
     @contextmanager
     def training(self, call: dict[str, Any]) -> Iterator[Fitting | None]:
-        """Trace and log a training that is a block of code rather than a function call.
-
-        Args:
-            call: the arguments that a training function would have been given, by name.
-
-        Yields:
-            The training, or None if it is not recorded.
-        """
+        """A training that is no call of a function, with what would be its arguments; None where this is off."""
+        self._entry.wait()
         exclusive = self.settings.exclusive and active_run_id() is not None
         if self._undo is None or exclusive or nested(self, (call["self"],)):
             yield None

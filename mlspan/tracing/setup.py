@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
@@ -25,9 +25,11 @@ from .content import Policy, redactor
 from .destinations import keeping, mlflow_sink, needs_otlp, open_sink, pipeline
 from .exits import Exits
 from .export import tally
-from .export.pipeline import KEEPING, Flush, Pipeline
+from .export.flush import Flush
+from .export.pipeline import KEEPING, Pipeline
 from .live import finish_streams
 from .metrics import Instruments
+from .resource import describe_program
 from .spans import Starter
 
 if TYPE_CHECKING:
@@ -111,7 +113,7 @@ class Runtime:
     def _make(self) -> TracerProvider:
         """Make and join a private provider, which never becomes the global one."""
         config = self.config
-        resource = Resource.create({SERVICE_NAME: config.service_name} if config.service_name else None)
+        resource = describe_program(config.service_name)
         sampler = ParentBased(TraceIdRatioBased(config.sample_ratio)) if config.sample_ratio < 1 else None
         self._own = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
         self._join(self._own)

@@ -9,6 +9,7 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 EXPERIMENT = b'{"experiment": {"experiment_id": "0", "name": "Default", "lifecycle_stage": "active"}}'
@@ -21,6 +22,8 @@ class Receiver:
         self.mode: str | int = "ok"
         self.retry_after: str | None = None
         self.poison, self.refusal = "", 400
+        self.reads_gzip = True
+        self.gzipped = 0  # requests
         self.otlp: Counter[str] = Counter()  # how often each span has arrived, by name
         self.mlflow: Counter[str] = Counter()
         self.bodies: list[bytes] = []
@@ -38,7 +41,8 @@ class Receiver:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 if self.headers.get("Content-Encoding") == "gzip":
-                    body = gzip.decompress(body)
+                    outer.gzipped += 1
+                    body = gzip.decompress(body) if outer.reads_gzip else body
                 outer.bodies.append(body)
                 outer.requests.append(time.monotonic())
                 self.reply(*outer._judge(self.path, dict(self.headers.items()), body))
@@ -72,7 +76,10 @@ class Receiver:
             return self.mode, b""
         if path != "/v1/traces":
             return 200, b"{}"
-        sent = ExportTraceServiceRequest.FromString(body)
+        try:
+            sent = ExportTraceServiceRequest.FromString(body)
+        except DecodeError:
+            return 400, b"Invalid OpenTelemetry protobuf format"
         names = [s.name for r in sent.resource_spans for scope in r.scope_spans for s in scope.spans]
         if self.poison and self.poison in names:
             return self.refusal, b"poison"

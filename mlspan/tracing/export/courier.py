@@ -1,4 +1,4 @@
-"""The sender: a thread that sends from the spools to one sink, and tries an unavailable backend again later."""
+"""From the spools to one sink, on a thread for it alone; a sink that is away is asked again later."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ _QUICK: Final = 2.0  # seconds
 
 
 class Courier:
-    """A thread that sends batches to one sink. Other threads may call ``notify_new_batch`` and ``request_flush``.
+    """A Delivery, and when it is time for it. ``hurry`` and ``ask`` are for other threads.
+
+    ``run`` is for a thread that does nothing else. Where there is none, ``turn`` is called now and then instead.
 
     Args:
         kind: the kind of the sink.
@@ -57,8 +59,6 @@ class Courier:
         self._failures = 0
         self._retry_at = self._again_at = 0.0
         self.finished = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"mlspan-{kind}", daemon=True)
-        self._thread.start()
 
     def hurry(self) -> None:
         """Wake the thread, as there is something to send."""
@@ -70,21 +70,25 @@ class Courier:
         self._asked.append((answer, last))
         self._wake.set()
 
-    def _run(self) -> None:
-        """Send whenever there is something to send, until the last flush request is answered; then close the sink."""
-        otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # others must not trace our sending
-        last = False
-        while not last:
+    def run(self) -> None:
+        """Send, until somebody asks for the last time."""
+        otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # nobody traces our sending
+        while not self.finished.is_set():
             self._wake.wait(self._patience())
-            self._wake.clear()
-            asked = [self._asked.popleft() for _ in range(len(self._asked))]
-            with guard("sending traces"):
-                self._deliver(at_once=bool(asked))
-            for answer, last in asked:  # noqa: B007  # the last one is the last
-                answer(not self._waiting(inherited=False))
-        with guard("closing the exporter"):
-            self._sink.close()
-        self.finished.set()
+            self.turn()
+
+    def turn(self) -> None:
+        """Send what there is, and answer those who have asked."""
+        self._wake.clear()
+        asked = [self._asked.popleft() for _ in range(len(self._asked))]
+        with guard("sending traces"):
+            self._deliver(at_once=bool(asked))
+        for answer, last in asked:
+            answer(not self._waiting(inherited=False))
+            if last:
+                with guard("closing the exporter"):
+                    self._sink.close()
+                self.finished.set()
 
     def _patience(self) -> float | None:
         """Return the seconds until the next retry; None if there is none."""

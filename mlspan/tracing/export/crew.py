@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 import opentelemetry.context as otel
 
 from .parcel import Away
+from .threads import start
 
 Item = TypeVar("Item")
 _END: Final[Any] = object()
@@ -83,9 +84,7 @@ class Crew:
                 if self._helping >= self.most - 1:
                     return
                 self._helping += 1
-            try:
-                threading.Thread(target=self._help, name="mlspan-send", daemon=True).start()
-            except RuntimeError:  # the interpreter is shutting down and starts no more threads
+            if start("mlspan-send", self._help) is None:
                 self._left()
                 return
 

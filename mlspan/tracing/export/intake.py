@@ -6,7 +6,7 @@ All of it runs on the processor's thread.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
@@ -78,16 +78,23 @@ class Intake:
         self._sinks = {kind: sink for kind, (sink, _) in sinks.items()}
         self.shelf = Shelf(keeping, {kind: where for kind, (_, where) in sinks.items()}, lost)
         self.couriers: list[Courier] = []
+        self._idle: list[Courier] = []  # those without a thread
 
-    def begin(self) -> None:
-        """Start one sender for each sink, adopt the spools of ended processes, and send what is stored."""
+    def begin(self, served: Container[Kind]) -> None:
+        """Send what is there already, and what others have left; couriers of the kinds *served* have a thread."""
         shelf = self.shelf
         for kind, sink in self._sinks.items():
-            self.couriers.append(
-                Courier(kind, sink, shelf.spools, shelf.letters, shelf.damaged, self._sent, self._lost)
-            )
+            courier = Courier(kind, sink, shelf.spools, shelf.letters, shelf.damaged, self._sent, self._lost)
+            self.couriers.append(courier)
+            if kind not in served:
+                self._idle.append(courier)
         shelf.look_around(now=True)
         self._hurry_couriers()
+
+    def turn(self) -> None:
+        """Send what no thread sends."""
+        for courier in self._idle:
+            courier.turn()
 
     def written(self, span: ReadableSpan, origin: Origin) -> Any:
         """Append *span* to the write-ahead log and return the queue item. Without a log, return *span*.

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -30,7 +31,8 @@ SPANS: Final = "v1/traces"  # the path for OTLP
 _ANY_SIZE: Final = 2**40  # bytes: spans were cut to size before they were stored
 _PASSED_ON: Final = "mlflow-artifacts:/"  # followed by a path: the server itself stores the files
 _BYTES: Final = {"Content-Type": "application/octet-stream"}
-_OTLP: Final = {"Content-Type": "application/x-protobuf", "Content-Encoding": "gzip"}
+_OTLP: Final = {"Content-Type": "application/x-protobuf"}
+_GZIP: Final = {"Content-Encoding": "gzip"}
 _JSON: Final = {"Content-Type": "application/json"}
 
 
@@ -52,7 +54,7 @@ class Request:
     def body(self) -> bytes:
         if self.file is not None:
             return self.file
-        return orjson.dumps(self.json) if self.json is not None else gzip.compress(_encoded(self.spans), 1)
+        return orjson.dumps(self.json) if self.json is not None else _encoded(self.spans)
 
 
 class Server:
@@ -68,7 +70,8 @@ class Server:
         self._client = Client(uri)
         self._uri = self._client.uri
         self._takes_spans = False
-        self._artifacts: dict[str, str] = {}  # artifact location by experiment id
+        self._reads_gzip: bool | None = None  # until it has taken spans
+        self._artifacts: dict[str, str] = {}  # by experiment: where its artifacts are
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -148,11 +151,27 @@ class Server:
         body = request.body()
         try:
             with self._writing if request.spans else nullcontext():
-                self._call(request.method, request.path, data=body, headers=request.headers)
+                self._post(request, body)
         except (Denied, Rejected) as error:
             if request.needed:
                 raise
             tell_once("mlspan: %s; the traces themselves are stored", error)
+
+    def _post(self, request: Request, body: bytes) -> None:
+        """Send *body*, spans as gzip unless this server is one of those that cannot read it: MLflow 3.6 is."""
+        send = partial(self._call, request.method, request.path)
+        if not request.spans or self._reads_gzip is False:
+            send(data=body, headers=request.headers)
+            return
+        try:
+            send(data=gzip.compress(body, 1), headers={**request.headers, **_GZIP})
+        except Rejected:
+            if self._reads_gzip:
+                raise
+            send(data=body, headers=request.headers)
+            self._reads_gzip = False
+        else:
+            self._reads_gzip = True
 
     def phases(self, experiment_id: str, traces: Sequence[Trace]) -> list[list[Request]]:
         """Return groups of requests. All requests of a group are answered before the next group is sent.

@@ -20,10 +20,12 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from ..._guard import guard, log
 from ..context import Origin
 from .assembly import Assembly
+from .flush import Flush
 from .gate import IMPORTS
 from .keeping import IN_MEMORY, Keeping
 from .parcel import Kind, Sink
 from .tally import follow
+from .threads import start
 
 if TYPE_CHECKING:
     from .intake import Intake
@@ -35,37 +37,6 @@ KEEPING: Final = 20.0
 _GATHER: Final = 0.1  # seconds
 _LOOKS: Final = 5
 _MANY: Final = 1000
-
-
-class Flush:
-    """A flush that a caller waits for. Every sender has to answer. ``kept`` is set once the spool holds all spans."""
-
-    __slots__ = ("_done", "_left", "_lock", "_sent", "kept", "last", "send")
-
-    def __init__(self, *, last: bool, send: bool) -> None:
-        self._done, self._sent, self.last, self.send = threading.Event(), True, last, send
-        self._left, self._lock, self.kept = 1, threading.Lock(), threading.Event()
-
-    def wait(self, timeout: float) -> bool:
-        """Wait at most *timeout* seconds; return True if the backends have taken everything."""
-        return self._done.wait(max(timeout, 0)) and self._sent
-
-    @property
-    def done(self) -> bool:
-        """Return True if all senders have answered, with success or not."""
-        return self._done.is_set()
-
-    def expect(self, more: int) -> None:
-        """Wait for *more* additional answers."""
-        self._left += more
-
-    def answer(self, sent: bool) -> None:
-        """Record one answer: True if everything was sent."""
-        with self._lock:
-            self._sent = self._sent and sent
-            self._left -= 1
-            if self._left <= 0:
-                self._done.set()
 
 
 class Pipeline(SpanProcessor):
@@ -119,6 +90,8 @@ class Pipeline(SpanProcessor):
         self._made = {kind: (make(), where) for kind, (make, where) in self._sinks.items()}
         self._intake: Intake | None = None
         self._thread: threading.Thread | None = None
+        self._couriers: dict[Kind, threading.Thread] = {}
+        self._begun = threading.Event()
 
     # The following run on the caller's thread.
 
@@ -152,17 +125,20 @@ class Pipeline(SpanProcessor):
         return span if intake is None else intake.written(span, origin or Origin())
 
     def _start(self) -> None:
-        # MLflow imports this module on our thread. Python refuses that import while the interpreter is shutting down.
-        """Start the worker's thread once."""
-        import concurrent.futures.thread  # noqa: F401
-
-        with self._start_lock:
+        if not self._start_lock.acquire(blocking=False):
+            return  # another thread is about to
+        try:
             if self._thread is None:
                 if self._keeping.durability == "span":
                     with guard("opening the spool"):
                         self._open()
-                self._thread = threading.Thread(target=self._run, name="mlspan-export", daemon=True)
-                self._thread.start()
+                # All of them now: once the interpreter is ending it may be too late for more.
+                for kind in () if self._begun.is_set() else self._made.keys() - self._couriers.keys():
+                    if (thread := start(f"mlspan-{kind}", self._carry, kind)) is not None:
+                        self._couriers[kind] = thread
+                self._thread = start("mlspan-export", self._run)
+        finally:
+            self._start_lock.release()
 
     def _open(self) -> Intake:
         """Create the export worker once, with forks delayed during its imports."""
@@ -208,12 +184,13 @@ class Pipeline(SpanProcessor):
         With *last* the worker then stops; without *send* spans are only stored.
         """
         asked = Flush(last=last, send=send)
-        if self._thread is None or not self._thread.is_alive() or self._stopped:
-            asked.answer(sent=self._thread is None or not self.waiting())
-            asked.kept.set()
+        if self._stopped or not (self._is_served() or self._queue.qsize() or self._begun.is_set()):
+            asked.give_up(sent=not self.waiting())
         else:
             self._queue.put(asked)
             self._hurry.set()
+            if not self._is_served():
+                self._serve(asked)
         self._stopped = self._stopped or last
         return asked
 
@@ -234,26 +211,63 @@ class Pipeline(SpanProcessor):
     def shutdown(self) -> None:
         self.stop()
 
-    # The following run on the worker's thread.
+    def _serve(self, asked: Flush) -> None:
+        """Do here what our thread would do, as none could be started."""
+        token = otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # nobody traces our sending
+        try:
+            with self._start_lock, guard("sending traces"):
+                if self._is_served():  # started meanwhile
+                    return
+                intake = self._begin()
+                while not asked.kept.is_set():
+                    self._round(intake)
+        finally:
+            otel.detach(token)
+            if not self._is_served():
+                asked.give_up(sent=False)
+
+    def _is_served(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    # On our own threads.
+
+    def _carry(self, kind: Kind) -> None:
+        self._begun.wait()
+        for courier in self._intake.couriers if self._intake is not None else ():
+            if courier.kind == kind:
+                courier.run()
 
     def _run(self) -> None:
-        """Process the queue until the last flush request."""
-        otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # others must not trace our sending
-        intake = self._open()
-        with guard("looking for what others have left"):
-            intake.begin()
+        otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # nobody traces our sending
+        intake = self._begin()
+        while (asked := self._round(intake)) is None or not asked.last:
+            pass
+
+    def _begin(self) -> Intake:
+        """Open what is to be opened, once, and let the couriers go."""
+        try:
+            intake = self._open()
+            if not self._begun.is_set():
+                with guard("looking for what others have left"):
+                    intake.begin(self._couriers)
+        finally:
+            self._begun.set()
+        return intake
+
+    def _round(self, intake: Intake) -> Flush | None:
+        """Wait for what comes, and store it; return the flush that was asked for, once it has been passed on."""
         asked: Flush | None = None
-        while asked is None or not asked.last:
-            asked = None
-            with guard("putting traces together"):
-                asked = self._gather(intake)
-            with guard("storing traces"):
-                if asked is not None or intake.is_due():
-                    intake.commit()
-            intake.report_lost(at_once=asked is not None and asked.last)
-            if asked is not None:
-                asked.kept.set()
-                self._pass_on(asked, intake)
+        with guard("putting traces together"):
+            asked = self._gather(intake)
+        with guard("storing traces"):
+            if asked is not None or intake.is_due():
+                intake.commit()
+        intake.report_lost(at_once=asked is not None and asked.last)
+        if asked is not None:
+            asked.kept.set()
+            self._pass_on(asked, intake)
+        intake.turn()
+        return asked
 
     def _gather(self, intake: Intake) -> Flush | None:
         """Process the items in the queue, at most as many as are stored at once.
@@ -292,6 +306,7 @@ class Pipeline(SpanProcessor):
         asked.expect(len(couriers))
         for courier in couriers:
             courier.ask(asked.answer, last=asked.last)
+        intake.turn()
         if asked.last:
             with guard("closing the spool"):
                 intake.close()

@@ -1,0 +1,148 @@
+"""The wheel, installed beside nothing of ours, on each Python that is here: what a new user does first."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers.receiver import Receiver
+from wheel.environments import PYTHONS, ROOT, build_wheel, find_python, install
+from wheel.programs import ENDINGS, Program, read_first_program
+
+pytestmark = pytest.mark.timeout(900)  # the first run installs MLflow for each Python
+
+README = Program(read_first_program(ROOT / "README.md"), spans=("chat gpt-4o-mini",))
+ANSWER = {
+    "id": "c-1",
+    "object": "chat.completion",
+    "created": 0,
+    "model": "gpt-4o-mini",
+    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}],
+    "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
+}
+OURS = ("MLSPAN_", "MLFLOW_", "OTEL_", "PYTHON", "PYTEST_", "COVERAGE", "VIRTUAL_ENV", "CI")  # a new user's has none
+
+
+@pytest.fixture(params=PYTHONS)
+def python(request: pytest.FixtureRequest) -> tuple[str, Path]:
+    """A version, and an interpreter of it."""
+    if (found := find_python(request.param)) is None:
+        pytest.skip(f"Python {request.param} is not on this machine")
+    return request.param, found
+
+
+@pytest.fixture
+def wheel(python: tuple[str, Path]) -> Path:
+    return build_wheel(python[1])
+
+
+def surround(folder: Path, receiver: Receiver, **more: str) -> dict[str, str]:
+    """A new user's environment, whose network ends at this machine."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    nowhere = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9")
+    mine = {"XDG_STATE_HOME": str(folder / "state"), "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
+    return {**kept, **nowhere, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", **mine, **more}
+
+
+def run(python: Path, program: Program, folder: Path, env: dict[str, str]) -> tuple[int, str]:
+    """Run *program* in *folder*; return its status and what it has written to stderr."""
+    script = folder / "app.py"
+    script.write_text(program.code)
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([python, str(script)], cwd=folder, env=env, **pipes) as process:
+        try:
+            if program.told:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "ready\n"
+                process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=120)
+        except BaseException:
+            process.kill()
+            raise
+    return process.returncode, said
+
+
+def judge(program: Program, status: int, said: str, *arrived: Counter[str]) -> list[str]:
+    """Return what is wrong, a line each."""
+    wrong = [] if status == program.status else [f"exit code {status}"]
+    own = said.startswith("Traceback") and said.count("Traceback") == 1 and "mlspan: " not in said
+    if said and not (program.error and own and said.endswith(program.error)):
+        wrong.append(said)
+    if program.error and not said.endswith(program.error):
+        wrong.append("no traceback of its own")
+    wanted = dict.fromkeys(program.spans, 1)
+    return wrong + [f"arrived: {dict(found)}" for found in arrived if found != wanted]
+
+
+def stored(folder: Path) -> Counter[str]:
+    """Count the spans in MLflow's database, by name."""
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        rows = database.execute("select name from spans").fetchall()
+    database.close()
+    return Counter(name for (name,) in rows)
+
+
+def try_all(tmp_path: Path, programs: dict[str, Program], attempt: Any) -> None:
+    """Run *attempt* with each program, a folder and a receiver, two at a time; fail with all that was wrong."""
+
+    def one(item: tuple[int, Program]) -> list[str]:
+        folder, receiver = tmp_path / str(item[0]), Receiver()
+        folder.mkdir()
+        try:
+            return attempt(item[1], folder, receiver)  # type: ignore[no-any-return]
+        finally:
+            receiver.stop()
+
+    with ThreadPoolExecutor(2) as pool:
+        found = pool.map(one, enumerate(programs.values()))
+        lines = [f"{name}: {line}" for name, wrong in zip(programs, found, strict=True) for line in wrong]
+    if lines:
+        pytest.fail("\n".join(lines), pytrace=False)
+
+
+@pytest.fixture
+def model(scripted: Any) -> dict[str, str]:
+    """What leads the OpenAI client to a server of ours."""
+    scripted.reply(ANSWER)
+    return {"OPENAI_BASE_URL": scripted.base_url, "OPENAI_API_KEY": "test"}
+
+
+def test_with_mlflow(python: tuple[str, Path], wheel: Path, model: dict[str, str], tmp_path: Path) -> None:
+    """README's program as the first thing ever, then a span in a program that ends in each way: all of it arrives."""
+    mine = install(python[1], python[0], wheel, "mlflow,openai")
+    first = tmp_path / "first"
+    first.mkdir()
+    receiver = Receiver()
+    status, said = run(mine, README, first, surround(first, receiver, **model))
+    receiver.stop()
+    assert judge(README, status, said, stored(first), receiver.otlp) == []
+    with sqlite3.connect(first / "mlflow.db") as database:  # making one takes seconds: it is made once
+        for table in ("spans", "trace_tags", "trace_request_metadata", "trace_info"):
+            database.execute(f"delete from {table}")
+    database.close()
+
+    def attempt(program: Program, folder: Path, receiver: Receiver) -> list[str]:
+        shutil.copy(first / "mlflow.db", folder)
+        said = run(mine, program, folder, surround(folder, receiver))
+        return judge(program, *said, stored(folder), receiver.otlp)
+
+    try_all(tmp_path, ENDINGS, attempt)
+
+
+def test_bare(python: tuple[str, Path], wheel: Path, tmp_path: Path) -> None:
+    """Without MLflow and any framework, installed by pip itself: to a tracking server, and to an OTLP receiver."""
+    mine = install(python[1], python[0], wheel, "", by_pip=True)
+
+    def attempt(program: Program, folder: Path, receiver: Receiver) -> list[str]:
+        said = run(mine, program, folder, surround(folder, receiver, MLFLOW_TRACKING_URI=receiver.url))
+        return judge(program, *said, receiver.mlflow, receiver.otlp)
+
+    try_all(tmp_path, ENDINGS, attempt)

@@ -1,0 +1,73 @@
+"""Programs as a user would write them, and the ways in which they end. Nobody flushes, unless that is the point."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Program:
+    """*code*, the *status* that it is to end with, and the *spans* that are to arrive. *told*: it is sent SIGTERM."""
+
+    code: str
+    spans: tuple[str, ...] = ("execute_tool x",)
+    status: int = 0
+    told: bool = False
+    error: str = ""  # how the only traceback ends
+
+
+_SPAN: Final = 'from mlspan import tracing\nwith tracing.span("x", kind="tool"):\n    pass\n'
+_CHILD: Final = """
+import multiprocessing
+from mlspan import tracing
+
+def work():
+    with tracing.span("child", kind="tool"):
+        pass
+
+if __name__ == "__main__":
+    with tracing.span("x", kind="tool"):
+        pass
+    child = multiprocessing.get_context("{method}").Process(target=work)
+    child.start()
+    child.join()
+"""
+_BOTH: Final = ("execute_tool child", "execute_tool x")
+ENDINGS: Final = {
+    "as it comes": Program(_SPAN),
+    "SIGTERM": Program(_SPAN + "import time\nprint('ready', flush=True)\ntime.sleep(60)\n", status=-15, told=True),
+    "SIGTERM at once": Program(_SPAN + "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n", status=-15),
+    "sys.exit": Program(_SPAN + "import sys\nsys.exit(3)\n", status=3),
+    "exception": Program(_SPAN + "raise ValueError('mine')\n", status=1, error="ValueError: mine\n"),
+    "exception inside": Program(
+        _SPAN.replace("pass", "raise ValueError('mine')"), status=1, error="ValueError: mine\n"
+    ),
+    "forked child": Program(_CHILD.format(method="fork"), spans=_BOTH),
+    "spawned child": Program(_CHILD.format(method="spawn"), spans=_BOTH),
+    "flush in an atexit handler": Program(
+        _SPAN + "import atexit, sys\natexit.register(lambda: print('sent', tracing.flush(), flush=True))\n"
+    ),
+    "flush in an atexit handler that was first": Program(
+        "import atexit\nfrom mlspan import tracing\natexit.register(lambda: tracing.flush())\n" + _SPAN
+    ),
+    "first span in an atexit handler": Program(
+        "import atexit\nfrom mlspan import tracing\n"
+        "def late():\n    with tracing.span('x', kind='tool'):\n        pass\n    print('sent', tracing.flush())\n"
+        "atexit.register(late)\n"
+    ),
+    "another thread's": Program(
+        "import threading\nfrom mlspan import tracing\n"
+        "def work():\n    with tracing.span('x', kind='tool'):\n        pass\n"
+        "threading.Thread(target=work).start()\n"
+    ),
+}
+
+
+def read_first_program(readme: Path) -> str:
+    """Return the first program of a page."""
+    found = re.search(r"^```python\n(.*?)^```", readme.read_text(), re.MULTILINE | re.DOTALL)
+    assert found
+    return found[1]
