@@ -14,21 +14,34 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
 import wrapt
 
-from .._guard import guard
+from .._guard import guard, tell_once
 from ..tracing.context import active_run_id
 from ._apart import keep_apart
-from ._fitting import Fitting, arguments, current, nested
+from ._fitting import Fitting, nested
 from ._hook import Hook, Settings, within
+from ._layers import Layers
 from ._library import Library, Seam
+from ._mlflow_autolog import (
+    Asked,
+    calling,
+    follow,
+    is_late,
+    leaves_out,
+    read_asked,
+    read_on,
+    say_unfollowed,
+    unfollow,
+)
 from ._models import run_of
-from ._patch import Undo, all_there
-from ._predict import watch_predictions
-from ._seams import being_imported, tell, version_of, wrap
+from ._named import noting_names
+from ._patch import Undo
+from ._seams import being_imported, version_of
+from ._wishes import Wishes
 
 DEFAULTS: Final = {  # the options of every library, beside those of Hook
     "log_input_examples": False,
@@ -55,9 +68,12 @@ class FitHook(Hook):
     ) -> None:
         super().__init__(requires, modules[0], _install, options | DEFAULTS.keys())
         self.name, self.modules, self.library = name, modules, library
-        self._hears = self._first = False
+        self._hears = self._first = self._left_to_mlflow = False
+        self._wishes = Wishes()
+        self._layers: Layers | None = None
         self.logs = False  # whether there is an MLflow to log to
 
+    @noting_names
     def autolog(  # type: ignore[override]  # the options come first, in MLflow's order
         self,
         log_input_examples: bool = False,
@@ -109,10 +125,19 @@ class FitHook(Hook):
         )
 
     def apply(self, settings: Settings | None) -> None:
+        wishes, heard = self._wishes, self._wishes.heard
+        if self._undo is None:
+            heard, wishes.by_name = read_on(self.integration)
         self._disable()  # MLflow's patches hold their options: others need others
-        super().apply(settings)
         if settings is None:
+            self._wishes = Wishes()
+            unfollow(self)
+            super().apply(None)
             return
+        wishes.ask(settings, heard)
+        super().apply(wishes.combine(self.options))
+        if self._wanted:
+            self._follow()
         for module in self.modules[1:]:
             if module in sys.modules:
                 self._enable()
@@ -127,8 +152,15 @@ class FitHook(Hook):
         """The module of MLflow's that logs this library."""
         return f"mlflow.{self.library.flavor}" if self.library.flavor else None
 
+    @property
+    def integration(self) -> str | None:
+        """MLflow's name for the library."""
+        return self.library.flavor
+
     def _heard(self, module: str, _: object) -> None:
         """A module has been imported that may change what there is to hook."""
+        if self._wanted and module == "mlflow":
+            self._follow()
         if module in self.modules:
             self._disable()
         if any(name in sys.modules for name in self.modules):
@@ -136,8 +168,81 @@ class FitHook(Hook):
 
     def _enable(self) -> None:
         # MLflow's flavors import their libraries: amid that there is no autolog yet. _heard comes when there is.
-        if not any(being_imported(name) for name in ("mlflow", self.flavor, *self.library.needs)):
-            super()._enable()
+        if self._wishes.off or any(being_imported(name) for name in ("mlflow", self.flavor, *self.library.needs)):
+            return
+        super()._enable()
+        if self._undo is not None and not self.hooked:
+            tell_once("mlspan: trainings of %s are not traced: something else has replaced what trains", self.name)
+
+    @property
+    def hooked(self) -> bool:
+        return self._undo is not None and (self._layers is None or self._layers.in_place)
+
+    @property
+    def state(self) -> str:
+        if self._wishes.off:
+            return "turned off by MLflow's autolog(disable=True)"
+        return super().state if self._undo is None or self.hooked else "replaced by something else"
+
+    def lay(self, seams: list[Seam]) -> Undo:
+        """Put our layers in place, MLflow's patches being away; return what takes both away."""
+        layers = Layers(self, seams)
+        layers.lay()
+        self._layers = layers
+        return self._lift
+
+    def _lift(self) -> None:
+        layers, self._layers = self._layers, None
+        _taken.pop(self, None)
+        if layers is not None:
+            layers.lift_top()
+            self.turn_mlflow_off()
+            layers.lift()
+
+    def turn_mlflow_off(self) -> None:
+        """Take the patches away that MLflow's autologging of the library has in place."""
+        flavor = sys.modules.get(self.flavor or "")
+        if flavor is None or (read_asked(self.integration) or {}).get("disable"):
+            return
+        with guard(f"turning off MLflow's autologging of {self.module}"), calling():
+            flavor.autolog(disable=True)
+
+    def cover(self, owner: Any, name: str) -> None:
+        if self._layers is not None:
+            self._layers.cover(owner, name)
+
+    def hear_general(self, asked: Asked) -> None:
+        if not self._wanted or leaves_out(asked, self.integration):
+            return
+        if self._wishes.by_name and not asked.get("disable"):
+            return  # MLflow's rule
+        self._wishes.hear(asked, by_name=False)
+        self._disable()
+        self.settings = self._wishes.combine(self.options)
+        if any(module in sys.modules for module in self.modules):
+            self._enable()
+
+    @contextmanager
+    def hear_own(self, asked: Asked) -> Iterator[None]:
+        layers, was_off = self._layers, self._wishes.off
+        if not self._wanted or (layers is None and is_late(asked)):
+            yield
+            return
+        if layers is not None:
+            layers.lift_top()
+        yield
+        self._wishes.hear(asked, by_name=True)
+        self.settings = self._wishes.combine(self.options)
+        self._left_to_mlflow = True
+        if layers is not None:
+            layers.lift()
+        if self._wishes.off:
+            self._undo = self._layers = None
+            _taken.pop(self, None)
+        elif layers is not None:
+            layers.lay()
+        elif was_off and any(module in sys.modules for module in self.modules):
+            self._undo = self.take()
 
     def _installed(self) -> bool:
         return any(importlib.util.find_spec(module.partition(".")[0]) is not None for module in self.modules)
@@ -162,8 +267,8 @@ class FitHook(Hook):
         )
         return self.settings.any_version
 
-    def _delegate(self) -> Undo:
-        """Turn on MLflow's autologging for the library."""
+    def delegate(self) -> None:
+        """Turn on MLflow's autologging for the library, between our layers."""
         try:
             importlib.import_module("mlflow")
             autolog = importlib.import_module(self.flavor).autolog if self.flavor else None
@@ -171,23 +276,32 @@ class FitHook(Hook):
         except ImportError as error:
             self.logs = False
             self._say("mlspan: trainings of %s are traced and not logged, as MLflow says: %s", self.name, error)
-            return lambda: None
+            return
         takes = inspect.signature(autolog).parameters if autolog else {}
-        asked = self.asked()
-        if ignored := sorted(self._wanted_options(asked) - takes.keys() - self._ours()):
+        if ignored := sorted(self._wanted_options() - takes.keys() - self._ours()):
             self._say("mlspan: autologging of %s has no option %s: it changes nothing", self.name, ", ".join(ignored))
+        self._follow()
         if autolog is None:
-            return lambda: None
+            return
+        self._left_to_mlflow = False
+        asked = self.asked()
         if self.logs_model():
             asked["log_models"] = False
         asked["extra_tags"] = dict(asked["extra_tags"] or {}) or None  # MLflow takes what it may change
         given = {**asked, "exclusive": self.settings.exclusive, "silent": self.settings.silent}
-        autolog(**{name: value for name, value in given.items() if name in takes})
+        with calling():
+            autolog(**{name: value for name, value in given.items() if name in takes})
         keep_apart()
-        return functools.partial(autolog, disable=True)
+        if self._layers is not None:
+            self._layers.cover_all()
 
-    def _wanted_options(self, asked: Mapping[str, Any]) -> set[str]:
-        return {name for name, value in asked.items() if name not in DEFAULTS or value != DEFAULTS[name]}
+    def _follow(self) -> None:
+        if not follow(self) and not self.settings.silent:
+            say_unfollowed(self.name)
+
+    def _wanted_options(self) -> set[str]:
+        options = self._wishes.asked.options.items()
+        return {name for name, value in options if name not in DEFAULTS or value != DEFAULTS[name]}
 
     def _ours(self) -> set[str]:
         """The options that are served here rather than by MLflow's flavor."""
@@ -195,36 +309,23 @@ class FitHook(Hook):
             return set(self.options)
         return {*self.library.adds, *(["log_datasets"] if self.library.data else [])}
 
-    def takes(self, seams: list[Seam]) -> bool:
-        """Whether *seams* are ours to hook: ``tf.keras.Model`` and ``keras.Model`` may be one class, logged once."""
+    def take(self) -> Undo | None:
+        """Lay our layers, unless another hook has them: ``tf.keras.Model`` and ``keras.Model`` may be one class."""
+        seams = list(self.library.seams())
         others = [hook for hook, theirs in _taken.items() if any(seam in theirs for seam in seams)]
         if others and not self._first:
-            return False
+            return None
         for hook in others:
             hook._disable()
+        undo = self.lay(seams)
         _taken[self] = seams
-        return True
+        return undo
 
     def logs_model(self) -> bool:
         """Whether we log the model, as MLflow has no flavor for it, or one that lacks an option that is on."""
         asked, library = self.asked(), self.library
         lacks = library.flavor is None or any(asked[name] for name in library.adds)
-        return bool(library.log_model and asked["log_models"] and lacks)
-
-    def outer(self, fn: Any, on: list[bool]) -> Any:
-        """*fn*, MLflow's patch, with the span's end around it."""
-
-        @functools.wraps(fn)
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            if not on or nested(self, args) or (self.settings.exclusive and active_run_id() is not None):
-                return fn(*args, **kwargs)
-            if self.library.tidy is not None:
-                with guard("reading the arguments of a training"):
-                    self.library.tidy(kwargs)
-            with Fitting(self, args):
-                return fn(*args, **kwargs)
-
-        return watched
+        return bool(library.log_model and asked["log_models"] and lacks and not self._left_to_mlflow)
 
     @contextmanager
     def training(self, call: dict[str, Any]) -> Iterator[Fitting | None]:
@@ -233,77 +334,24 @@ class FitHook(Hook):
         if self._undo is None or exclusive or nested(self, (call["self"],)):
             yield None
             return
-        with Fitting(self, (call["self"],)) as fitting, self._run():
+        with Fitting(self, (call["self"],)) as fitting, self.run():
             with fitting.training(call):
                 yield fitting
             fitting.conclude(call, None)
 
-    def _run(self) -> AbstractContextManager[None]:
+    def run(self) -> AbstractContextManager[None]:
         return run_of(self.name, self.asked()["extra_tags"]) if self.logs else nullcontext()
-
-    def managed(self, fn: Any, on: list[bool]) -> Any:
-        """*fn* with a run around it, for a library that MLflow has no patch for."""
-
-        @functools.wraps(fn)
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            fitting = current()
-            if not on or fitting is None or fitting.hook is not self or fitting.opened:
-                return fn(*args, **kwargs)
-            with self._run():
-                return fn(*args, **kwargs)
-
-        return watched
-
-    def inner(self, fn: Any, on: list[bool]) -> Any:
-        """*fn*, the library's own, with the span's start around it."""
-
-        @functools.wraps(fn)
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            fitting = current()
-            if not on or fitting is None or fitting.hook is not self or fitting.opened:
-                return fn(*args, **kwargs)
-            bound = arguments(fn, args, kwargs)
-            with fitting.training(bound):
-                result = fn(*args, **kwargs)
-            fitting.conclude(bound, result)
-            return result
-
-        return watched
 
 
 def _install(hook: Hook) -> Undo:
     assert isinstance(hook, FitHook)  # noqa: S101  # FitHook alone passes this function on
-    library, seams = hook.library, list(hook.library.seams())
-    if not hook.takes(seams):
+    hook.turn_mlflow_off()  # what it has put in place before us would be below our layers, and go with them
+    undo = hook.take()
+    if undo is None:
         return lambda: None
-    with ExitStack() as undo:
-        undo.callback(_taken.pop, hook)
-        if library.follow is not None:
-            undo.callback(library.follow())
-        for owner, name in seams:
-            undo.callback(wrap(owner, name, hook.inner))
-        if library.predicts is not None:
-            for seam in library.predicts():
-                undo.callback(watch_predictions(hook, hook.name, seam))
-        undo.callback(_off(hook, hook._delegate()))
-        if hook.flavor is None:
-            for owner, name in seams:
-                undo.callback(wrap(owner, name, hook.managed))
-        for owner, name in seams:
-            undo.callback(wrap(owner, name, hook.outer))
-        undo.callback(
-            all_there(
-                (target, functools.partial(tell, target, read))
-                for target, read in library.epochs.items()
-                if target.partition(":")[0].partition(".")[0] in sys.modules
-            )
-        )
-        return undo.pop_all().close
-
-
-def _off(hook: FitHook, undo: Undo) -> Undo:
-    def off() -> None:
-        with guard(f"turning off MLflow's autologging of {hook.module}"):
-            undo()
-
-    return off
+    try:
+        hook.delegate()
+    except BaseException:
+        undo()
+        raise
+    return undo
