@@ -10,10 +10,10 @@ from ..tracing.context import active_run_id
 from ._fitting import Fitting, arguments, current, nested
 
 if TYPE_CHECKING:
-    from ._fit import FitHook
+    from ._training_hook import TrainingHook
 
 
-def outer(hook: FitHook, fn: Any, on: list[bool]) -> Any:
+def outer(hook: TrainingHook, fn: Any, on: list[bool]) -> Any:
     """Return *fn*, MLflow's patch, with the span's end around it."""
 
     @functools.wraps(fn)
@@ -29,7 +29,7 @@ def outer(hook: FitHook, fn: Any, on: list[bool]) -> Any:
     return watched
 
 
-def managed(hook: FitHook, fn: Any, on: list[bool]) -> Any:
+def managed(hook: TrainingHook, fn: Any, on: list[bool]) -> Any:
     """Return *fn* with a run around it, for a library that MLflow has no patch for."""
 
     @functools.wraps(fn)
@@ -43,7 +43,7 @@ def managed(hook: FitHook, fn: Any, on: list[bool]) -> Any:
     return watched
 
 
-def inner(hook: FitHook, fn: Any, on: list[bool]) -> Any:
+def inner(hook: TrainingHook, fn: Any, on: list[bool]) -> Any:
     """Return *fn*, the library's own, with the span's start around it."""
 
     @functools.wraps(fn)

@@ -18,13 +18,13 @@ from ._predict import watch_predictions
 from ._seams import find_seam, tell, wrap
 
 if TYPE_CHECKING:
-    from ._fit import FitHook
+    from ._training_hook import TrainingHook
 
 
 class Layers:
     """Those of one hook: ``lay`` them while MLflow's patch is away, ``lift_top`` before it goes, ``lift`` after."""
 
-    def __init__(self, hook: FitHook, seams: list[Seam]) -> None:
+    def __init__(self, hook: TrainingHook, seams: list[Seam]) -> None:
         self._hook = hook
         self._seams = seams
         self._places: dict[tuple[int, str], Seam] = {}

@@ -26,6 +26,8 @@ NAMES: Final[dict[str, tuple[str, str]]] = {  # what we need of MLflow: a module
 }
 GENERAL: Final = "mlflow"  # the name under which MLflow keeps what mlflow.autolog() was called with
 
+GLOBALLY: Final = "globally_configured"  # a mark on what a library's autolog() was called with by mlflow.autolog()
+
 Asked = Mapping[str, Any]  # what an autolog() of MLflow's was called with, defaults included
 
 
@@ -99,7 +101,13 @@ def read_on(integration: str | None) -> tuple[Asked, bool]:
     asked = general if own is None else own
     if asked is None or asked.get("disable") or (own is None and leaves_out(asked, integration)):
         return {}, False
-    return asked, own is not None and not own.get("globally_configured")
+    return asked, own is not None and not own.get(GLOBALLY)
+
+
+def give_back(integration: str | None) -> None:
+    """Have ``mlflow.autolog()`` heeded again for a library that we have turned off, as if nobody had by its name."""
+    if isinstance(asked := read_asked(integration), dict):
+        asked[GLOBALLY] = True
 
 
 def leaves_out(asked: Asked, integration: str | None) -> bool:
