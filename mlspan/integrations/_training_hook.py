@@ -111,7 +111,8 @@ class TrainingHook(Hook):
     @contextmanager
     def hear_own(self, asked: Asked) -> Iterator[None]:
         layers, was_off = self._layers, self._wishes.off
-        if not self._wanted or (layers is None and is_late(asked)):
+        late = layers is None and is_late(asked) and (not was_off or asked.get("disable"))  # heard when it was made
+        if late or not self._wanted:
             yield
             return
         if layers is not None:

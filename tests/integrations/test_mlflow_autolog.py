@@ -152,6 +152,7 @@ ORDERS: Final = {
     "off-first": [("way-off", None), ("ours", BOTH)],
     "off-twice": [("ours", None), ("way-off", None), ("way-off", NONE), ("way", None), ("way", BOTH)],
     "ours-off": [("way", None), ("ours", BOTH), ("ours-off", NONE), ("way", MLFLOW_ALONE), ("way-off", NONE)],
+    "by-name": [("ours", None), ("mlflow", None), ("flavor-off", NONE), ("flavor", BOTH), ("way-off", NONE)],
     "all": [("way", None), ("all", BOTH), ("way-off", NONE), ("all", BOTH), ("way", BOTH)],
 }
 
