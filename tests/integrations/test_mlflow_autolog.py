@@ -29,9 +29,9 @@ Y: Final = np.array([0, 1, 0, 1, 0, 1])
 
 
 def train_sklearn() -> None:
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.linear_model import LinearRegression
 
-    LogisticRegression().fit(X, Y)
+    LinearRegression().fit(X, Y)  # of a classifier MLflow draws pictures, which takes a second
 
 
 def train_xgboost() -> None:
