@@ -37,7 +37,7 @@ def _with_its_own(hook: Any) -> Iterator[Any]:
 
 
 def look() -> Mapping[str, str]:
-    """By module: ``hooked``, ``not hooked``, or why it cannot be imported. What is not installed is left out."""
+    """By module: ``hooked``, or why it is not. What is not installed is left out."""
     done = subprocess.run(  # noqa: S603  # ourselves
         [sys.executable, "-m", __name__], capture_output=True, text=True, timeout=_WITHIN, check=False
     )
@@ -56,7 +56,7 @@ def main() -> None:
         except Exception as error:  # noqa: BLE001  # a library that is broken here is what somebody wants to know
             found[hook.module] = f"{type(error).__name__}: {error}".splitlines()[0]
             continue
-        found[hook.module] = "hooked" if hook.real.hooked else "not hooked"
+        found[hook.module] = hook.real.state
     sys.stdout.write("\n" + json.dumps(found) + "\n")
 
 

@@ -26,7 +26,7 @@ from ._models import log_data, log_metrics, log_params
 from ._origins import Origin, remember
 
 if TYPE_CHECKING:
-    from ._fit import FitHook
+    from ._training_hook import TrainingHook
 
 _LONGEST = 500  # characters of one parameter's value, which is MLflow's own limit
 
@@ -112,8 +112,8 @@ def state() -> dict[str, Any]:
     return _elsewhere.__dict__ if fitting is None else fitting.state
 
 
-def nested(hook: FitHook, args: tuple[Any, ...]) -> bool:
-    """Return True if a training that *hook* sees begin is part of a training that is recorded already."""
+def nested(hook: TrainingHook, args: tuple[Any, ...]) -> bool:
+    """Whether a training that *hook* sees begin is a part of one that it is told of already."""
     fitting = current()
     if fitting is not None and (hook.library.helps or fitting.hook is None):
         return True
@@ -138,7 +138,7 @@ def arguments(fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict
 class Fitting:
     """A training that is running; a context manager around MLflow's patch of the training function."""
 
-    def __init__(self, hook: FitHook, args: tuple[Any, ...]) -> None:
+    def __init__(self, hook: TrainingHook, args: tuple[Any, ...]) -> None:
         self.hook, self.subject = hook, args[0] if args else None
         self.around = current()
         self.state: dict[str, Any] = state()

@@ -37,6 +37,7 @@ from ..tracing.context import active_run_id, suppressed
 from ..tracing.live import go
 from ..tracing.nothing import NOTHING, Dropped
 from ..tracing.records import Observe, Record
+from ._named import read_named
 from ._patch import Undo, all_there, watch
 
 
@@ -78,6 +79,7 @@ class Settings:
     silent: bool = False
     any_version: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    named: frozenset[str] | None = field(default=None, compare=False)  # the arguments that were given; None: all
 
 
 class Hook:
@@ -135,7 +137,7 @@ class Hook:
         if unknown := set(options) - self.options:
             msg = f"autolog() of {self.module} has no option {', '.join(sorted(unknown))}"
             raise TypeError(msg)
-        settings = Settings(log_traces, exclusive, silent, not disable_for_unsupported_versions, options)
+        settings = Settings(log_traces, exclusive, silent, not disable_for_unsupported_versions, options, read_named())
         self.apply(None if disable else settings)
         if self._wanted and self._undo is None and not self._installed():
             self._say("mlspan: %s is not installed, so there is nothing of it to trace", self.module)
@@ -153,6 +155,11 @@ class Hook:
     def hooked(self) -> bool:
         """Return whether the patches are in place, which is never so before the library is imported."""
         return self._undo is not None
+
+    @property
+    def state(self) -> str:
+        """``hooked``, or in a few words why not."""
+        return "hooked" if self.hooked else "not hooked"
 
     def apply(self, settings: Settings | None) -> None:
         """Turn the integration on with these *settings*, or off with None.

@@ -11,20 +11,22 @@ from collections.abc import Callable
 from typing import Any
 
 from ._fitting import current
-from ._library import Epoch
+from ._library import Epoch, Seam
 from ._patch import Undo, put, tap
 
 
 def wrap(owner: Any, name: str, make: Callable[[Any, list[bool]], Any]) -> Undo:
-    """Replace a function by ``make(function, on)``; return the undo.
-
-    The undo empties the list *on*. A wrapper that somebody still holds a reference to then passes calls through.
-    """
-    own: Any = vars(owner).get(name)
+    """Put ``make(function, on)`` in the function's place; what it makes falls silent when *on* is emptied."""
+    owner, name = find_seam((owner, name))
     on = [True]
-    if hasattr(own, "check") and hasattr(own, "fn"):  # scikit-learn's available_if keeps the function inside
-        owner, name, own = own, "fn", own.fn
-    return put(owner, name, own, make(getattr(owner, name), on), on)
+    return put(owner, name, vars(owner).get(name), make(getattr(owner, name), on), on)
+
+
+def find_seam(seam: Seam) -> Seam:
+    """Return where the function itself stands: it may be inside of a descriptor, scikit-learn's ``available_if``."""
+    owner, name = seam
+    own: Any = vars(owner).get(name)
+    return (own, "fn") if hasattr(own, "check") and hasattr(own, "fn") else seam
 
 
 def tell(target: str, read: Callable[[tuple[Any, ...]], Epoch]) -> Undo:
