@@ -120,12 +120,20 @@ class FitHook(TrainingHook):
             self._enable()
 
     def _enable(self) -> None:
-        # MLflow's flavors import their libraries: amid that there is no autolog yet. _heard comes when there is.
-        if self._wishes.off or any(being_imported(name) for name in ("mlflow", self.flavor, *self.library.needs)):
+        # MLflow's flavors import their libraries: amid that there is no autolog yet; the first training waits for it.
+        if self._wishes.off or not self._wanted or self._undo is not None:
             return
+        if not any(map(being_imported, self.library.needs)):
+            self._entry.hook_in(self._install_layers)
+
+    def _install_layers(self) -> None:
         super()._enable()
         if self._undo is not None and not self.hooked:
             tell_once("mlspan: trainings of %s are not traced: something else has replaced what trains", self.name)
+
+    def _disable(self) -> None:
+        self._entry.let_go()
+        super()._disable()
 
     def _installed(self) -> bool:
         return any(importlib.util.find_spec(module.partition(".")[0]) is not None for module in self.modules)

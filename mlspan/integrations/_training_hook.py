@@ -17,6 +17,7 @@ from ._library import Library, Seam
 from ._mlflow_autolog import Asked, calling, follow, give_back, is_late, leaves_out, read_asked, say_unfollowed
 from ._models import run_of
 from ._patch import Undo
+from ._waiting import Waiting
 from ._wishes import Wishes
 
 DEFAULTS: Final = {  # the options of every library, beside those of Hook
@@ -47,6 +48,8 @@ class TrainingHook(Hook):
         self._hears = self._first = self._left_to_mlflow = False
         self._wishes = Wishes()
         self._layers: Layers | None = None
+        flavor = [self.flavor] if self.flavor else []
+        self._entry = Waiting(("mlflow", *flavor), library.seams, self._enable)
         self.logs = False  # whether there is an MLflow to log to
 
     @property
