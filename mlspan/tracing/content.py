@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 import orjson
 
 from .._guard import FAILED, tell_once
-from .foreign import clean
+from .foreign import as_text, clean
 from .values import KEEP, OPTIONS, KeptDict, KeptList, bounded, cut_text, is_plain, is_tree, snapshot
 
-__all__ = ["REDACTED", "Policy", "Redact", "clean", "mask_keys", "redactor", "snapshot", "to_json"]
+__all__ = ["REDACTED", "Policy", "Redact", "as_text", "clean", "mask_keys", "redactor", "snapshot", "to_json"]
 
 Redact: TypeAlias = Callable[[str], str] | Iterable[str | re.Pattern[str]]
 REDACTED = "[redacted]"
@@ -134,9 +134,11 @@ class Policy:
                 kept = bounded(value, room, text=self._redact)
             except Exception as error:  # noqa: BLE001  # the user's function: nothing unredacted may leave
                 kept = [] if isinstance(value, list) else _not_recorded(error)
+            if type(kept) is not list and isinstance(value, list):
+                kept = []  # of messages, nothing else may stand there
             written = _dumped(kept)
             if len(written) <= self.limit:
-                if type(value) is list and len(kept) < len(value):
+                if isinstance(value, list) and len(kept) < len(value):
                     tell_once("mlspan: content over max_content_bytes: some messages are not recorded")
                 return written.decode()
             room = min(room * self.limit // len(written), room * 3 // 4) - 2

@@ -19,6 +19,7 @@ import opentelemetry.context as otel
 
 from .._guard import guard
 from . import semconv as sc
+from .foreign import as_text
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -121,38 +122,48 @@ def _forget(token: Token[T], gone: T, nothing: T) -> None:
         token.var.set(nothing)
 
 
-def session(id: str) -> Any:
-    """``with session("chat-42"):`` groups the traces of one conversation; MLflow shows them as a session."""
-    return _within(replace(_scope.get(), session=str(id)))
+def _text(value: Any) -> str | None:
+    """Return *value* as text that can be stored; None is none."""
+    return None if value is None else as_text(value)
 
 
-def user(id: str) -> Any:
+def session(id: str | None) -> Any:
+    """``with session("chat-42"):`` groups the traces of one conversation; MLflow shows them as a session.
+
+    ``session(None)`` is none, whatever there is around it; so with :func:`user` and the others.
+    """
+    return _within(replace(_scope.get(), session=_text(id)))
+
+
+def user(id: str | None) -> Any:
     """``with user("ada"):`` names whom the calls inside are made for."""
-    return _within(replace(_scope.get(), user=str(id)))
+    return _within(replace(_scope.get(), user=_text(id)))
 
 
 def tags(**tags: object) -> Any:
     """``with tags(env="prod"):`` puts tags on the traces inside; inner ones add to outer ones."""
     around = _scope.get()
-    return _within(replace(around, tags={**around.tags, **{key: str(value) for key, value in tags.items()}}))
+    return _within(
+        replace(around, tags={**around.tags, **{as_text(key): as_text(value) for key, value in tags.items()}})
+    )
 
 
-def run(run_id: str) -> Any:
+def run(run_id: str | None) -> Any:
     """``with run(run_id):`` ties the traces inside to this MLflow run, whatever run is active."""
-    return _within(replace(_scope.get(), run_id=str(run_id)))
+    return _within(replace(_scope.get(), run_id=_text(run_id)))
 
 
-def model(model_id: str) -> Any:
+def model(model_id: str | None) -> Any:
     """``with model(model_id):`` ties the traces inside to this LoggedModel of MLflow's, whatever model is active."""
-    return _within(replace(_scope.get(), model_id=str(model_id)))
+    return _within(replace(_scope.get(), model_id=_text(model_id)))
 
 
-def request_id(id: str) -> Any:
+def request_id(id: str | None) -> Any:
     """``with request_id("req-7"):`` gives the traces inside the id that the caller's own system has for the request.
 
     MLflow keeps its first 50 characters as the trace's ``client_request_id``, by which it can be searched for.
     """
-    return _within(replace(_scope.get(), request_id=str(id)))
+    return _within(replace(_scope.get(), request_id=_text(id)))
 
 
 def wrap(fn: Callable[P, T]) -> Callable[P, T]:

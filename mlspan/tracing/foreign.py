@@ -1,23 +1,24 @@
 """What may be asked of an object that we know nothing of, and what stands for it where it does not answer.
 
-Nothing is called but what its class says of itself on purpose: ``model_dump``, ``tolist``, ``isoformat``, ``__str__``. All
-is looked up on the class, past any ``__getattr__``, so that a mock is never called.
+Nothing is called but what its class says of itself on purpose: ``model_dump``, ``tolist``, ``isoformat``, ``__str__``.
+All is looked up on the class, past any ``__getattr__``, so that a mock is never called.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
 from datetime import date, time
 from enum import Enum
 from itertools import islice
-from types import FunctionType
+from types import FunctionType, MethodDescriptorType, WrapperDescriptorType
 from typing import Any, Final
 
 _ARRAY: Final = 1000  # numbers: the largest array that is written number by number
-_CODE: Final = (FunctionType, type(object.__str__), type(str.join))  # methods of Python, slots and methods of C
+_CODE: Final = (FunctionType, WrapperDescriptorType, MethodDescriptorType)  # methods of Python, slots and methods of C
 _BUILTIN: Final = (list, tuple, set, frozenset, deque)
 _LONGEST_INTEGER: Final = 4000  # bits: beyond that, Python may refuse to write one in decimal
 
@@ -47,7 +48,7 @@ def as_text(value: Any) -> str:
 
 
 def simplified(value: Any, most: int) -> Any:
-    """Return *value* one step nearer to JSON: what it holds, as dicts and lists of at most *most* items, or its text."""
+    """Return *value* one step nearer to JSON: its text, or what it holds, at most *most* items of it."""
     cls = type(value)
     try:
         return _simplified(value, cls, most)
@@ -64,6 +65,19 @@ def _simplified(value: Any, cls: type, most: int) -> Any:
         return scalar
     if issubclass(cls, (bytes, bytearray, memoryview)):
         return f"[{memoryview(value).nbytes} bytes]"
+    if issubclass(cls, (date, time)):
+        return value.isoformat()
+    if (held := _held(value, cls, most)) is not None:
+        return held
+    if _has(cls, "model_dump"):
+        return _dumped(value)
+    if all(_has(cls, name) for name in ("tolist", "shape", "dtype")):
+        return _array(value, cls)
+    return _described(value, cls)
+
+
+def _held(value: Any, cls: type, most: int) -> Any:
+    """Return the items of a container; of Python's own, past what a subclass makes of them. None of anything else."""
     if issubclass(cls, dict):
         return dict(_text_keys(islice(dict.items(value), most)))
     for base in _BUILTIN:
@@ -71,17 +85,9 @@ def _simplified(value: Any, cls: type, most: int) -> Any:
             return list(islice(base.__iter__(value), most))
     if is_dataclass(cls):
         return {one.name: _field(value, one.name) for one in fields(cls)}
-    if _has(cls, "model_dump"):
-        return _dumped(value)
-    if all(_has(cls, name) for name in ("tolist", "shape", "dtype")):
-        return _array(value, cls)
     if issubclass(cls, Mapping):
         return dict(_text_keys(islice(value.items(), most)))
-    if issubclass(cls, Set):
-        return list(islice(value, most))
-    if issubclass(cls, (date, time)):
-        return value.isoformat()
-    return _described(value, cls)
+    return list(islice(value, most)) if issubclass(cls, AbstractSet) else None
 
 
 def _scalar(value: Any, cls: type) -> Any:
@@ -126,7 +132,7 @@ def _array(value: Any, cls: type) -> Any:
 def _described(value: Any, cls: type) -> str:
     """Return its ``str`` or ``repr``, if one of them is code rather than, say, a mock's; else its type's name."""
     for name in ("__str__", "__repr__"):
-        own = _found(cls, name)
+        own = find_on_class(cls, name)
         if own is not vars(object)[name] and isinstance(own, _CODE):
             said = own(value)
             return str.__str__(said) if isinstance(said, str) else _named(cls)
@@ -137,10 +143,10 @@ def _named(cls: type) -> str:
     return f"<{type.__dict__['__name__'].__get__(cls)} object>"
 
 
-def _found(cls: type, name: str) -> Any:
+def find_on_class(cls: type, name: str) -> Any:
     """Return what *cls* or a class that it inherits from defines under *name*."""
     return next((vars(base)[name] for base in type.__dict__["__mro__"].__get__(cls) if name in vars(base)), None)
 
 
 def _has(cls: type, name: str) -> bool:
-    return _found(cls, name) is not None
+    return find_on_class(cls, name) is not None

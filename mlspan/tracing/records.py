@@ -68,12 +68,8 @@ class Record(Fields):
                 said[name] = value
         return said
 
-    def closing(self, write: Callable[[Any], str] | None) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The attributes of the end, and those of the start as they are now.
-
-        *write* makes the text of what is content; None leaves it out. Content comes first: where SpanLimits count
-        attributes, the oldest are the ones to go.
-        """
+    def closing(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """Return content that is yet to be written, other attributes of the end, those of the start as they are now."""
         said: dict[str, Any] = {}
         others: dict[str, Any] = {}
         starts: dict[str, Any] = {}
@@ -85,12 +81,11 @@ class Record(Fields):
                     others[name] = value
                 elif when == "start":
                     starts[name] = value
-                elif write is not None:
-                    said[name] = write(value)
+                else:
+                    said[name] = value
         if "extra" in own:
             others.update(self.extra)
-        said.update(others)
-        return said, starts
+        return said, others, starts
 
 
 class ModelCall(Record):

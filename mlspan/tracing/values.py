@@ -175,9 +175,9 @@ class _Walk:
             return CYCLE, len(CYCLE)
         self._above.add(id(value))
         try:
-            if cls is dict:
+            if cls is dict or cls is KeptDict:
                 return self._mapping(value, room, depth)
-            if cls is list or cls is tuple:
+            if cls is list or cls is tuple or cls is KeptList:
                 return self._sequence(value, room, depth)
             # Foreign: one step nearer to JSON, and no deeper, as what it is made of may point back to it.
             return self.copy(simplified(value, room), room, depth + 1)
@@ -261,7 +261,7 @@ class _Walk:
         return made, size
 
     def _head(self, items: Any, room: int, depth: int, *, pairs: bool = False) -> tuple[list[Any], int]:
-        """Copy *items*, or (key, value) *pairs*, until the room is used up; the plain ones among them many at a time."""
+        """Copy *items*, or (key, value) *pairs*, until the room is used up; plain ones many at a time."""
         made: list[Any] = []
         size, place, step = 2, 0, min(64, len(items))
         while place < len(items) and size < room:
@@ -285,12 +285,12 @@ class _Walk:
 
 
 def _as_dict(pairs: list[tuple[Any, Any]]) -> dict[str, Any] | None:
-    """Return *pairs* as a dict; None where a key is no plain string, as another one may be hashed by code of its own."""
+    """Return *pairs* as a dict; None where a key is no string: others may have code of their own."""
     return dict(pairs) if all(type(key) is str for key, _ in pairs) else None
 
 
 def _without_bytes(pairs: list[tuple[Any, Any]], room: int) -> Iterator[tuple[Any, Any]]:
-    """Yield the pairs of a blob: half a picture is no picture, so one that is too large loses its bytes, and says so."""
+    """Yield the pairs of a blob. Half a picture is no picture: one that is too large loses its bytes."""
     for key, value in pairs:
         if key == "content" and type(value) is str and len(value) > room // 2:
             yield key, ""
