@@ -133,7 +133,8 @@ class Policy:
             try:
                 kept = bounded(value, room, text=self._redact)
             except Exception as error:  # noqa: BLE001  # the user's function: nothing unredacted may leave
-                kept = [] if isinstance(value, list) else _not_recorded(error)
+                kept = _not_recorded(error)
+                value = [] if isinstance(value, list) else kept
             if type(kept) is not list and isinstance(value, list):
                 kept = []  # of messages, nothing else may stand there
             written = _dumped(kept)

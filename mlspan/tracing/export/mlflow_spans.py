@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
-from opentelemetry.trace import StatusCode
+from opentelemetry.trace import Status, StatusCode
 
+from ..._guard import swallow, tell_once
 from .. import semconv as sc
-from ..content import to_json
+from ..content import clean, to_json
 from .cost import price
 from .mlflow_messages import chat_inputs, chat_outputs, parsed
 from .still import NOTHING, Still
@@ -23,6 +25,8 @@ INPUTS: Final = "mlflow.spanInputs"
 OUTPUTS: Final = "mlflow.spanOutputs"
 USAGE: Final = "mlflow.chat.tokenUsage"
 COST: Final = "mlflow.llm.cost"
+UNREADABLE: Final = "mlspan.unreadable"  # names of the attributes that could not be put in MLflow's names
+_NUMBERS: Final = frozenset({int, float, bool})
 _WORD: Final = 64  # characters: words that come again are shorter
 LONGEST_SESSION: Final = 250  # a longer one is refused, with all that is in the same request
 
@@ -64,35 +68,84 @@ def translated(span: ReadableSpan, attributes: Attributes, *, counts: bool = Tru
 
     *stored*: its OTLP, where that is known and *attributes* are its own.
     """
+    name, own = storable(span.name), attributes
+    attributes = _storable_values(attributes)
     if not counts:
         attributes = {key: value for key, value in attributes.items() if not key.startswith("gen_ai.usage.")}
     usage = _usage(attributes)
     cost = None if usage is None else price(attributes)
     kept, named = _stripped(attributes), _named(attributes, usage, cost)
     translation = with_attributes(span, {**kept, **named})
+    translation._name = name
     if usage is not None:
         translation.counts = usage, cost
-    if counts and kept is attributes:
+    if counts and kept is own and name == span.name:
         translation.stored, translation.added = stored, (named, translation.events[len(span.events) :])
     return translation
 
 
 def with_attributes(span: ReadableSpan, attributes: Attributes) -> Told:
     """*span* with *attributes* in the place of its own, and no resource: of that, MLflow keeps the tags of a trace."""
-    said = {"_attributes": attributes, "_events": _events(span), "_links": span.links, "_resource": NOTHING}
+    said: dict[str, Any] = {"_attributes": attributes, "_events": _events(span), "_links": span.links}
+    said |= {"_resource": NOTHING, "_status": _status(span.status)}
     return Told.of(span, **said, stored=None, counts=None)
+
+
+def storable(text: str) -> str:
+    """Return *text* as every database of MLflow's takes it: PostgreSQL's have no NUL, and none has half a character."""
+    if "\0" in text:
+        tell_once("mlspan: MLflow's databases may have no NUL characters: they are stored as \u2400")
+        text = text.replace("\0", "\u2400")
+    return clean(text)
+
+
+_NUL_IN_JSON: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+
+
+def _storable_value(value: Any) -> Any:
+    if isinstance(value, str):
+        if "\\u0000" in value and value.startswith(("{", "[", '"')):
+            value = _NUL_IN_JSON.sub(lambda found: found[1] + storable("\0"), value)
+        return storable(value)
+    return tuple(map(_storable_value, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _storable_values(attributes: Attributes) -> Attributes:
+    """Return *attributes* itself where there is nothing to mend."""
+    mended = {}
+    for name, value in attributes.items():
+        kind = type(value)
+        if (kind is str and value.isascii() and "\0" not in value and "\\u0000" not in value) or kind in _NUMBERS:
+            continue
+        if (form := _storable_value(value)) != value:
+            mended[name] = form
+    if not mended and "\0" not in "".join(attributes):
+        return attributes
+    return {storable(name): mended.get(name, value) for name, value in attributes.items()}
+
+
+def _status(status: Status) -> Status:
+    why = status.description
+    return status if not why or (left := storable(why)) == why else Status(status.status_code, left)
 
 
 def _events(span: ReadableSpan) -> tuple[Event, ...]:
     """Those of *span*, and for a failure that no exception tells of, one: by that alone the viewer shows a failure."""
-    if span.status.status_code is not StatusCode.ERROR or any(event.name == "exception" for event in span.events):
-        return tuple(span.events)
+    events = tuple(map(_storable_event, span.events))
+    if span.status.status_code is not StatusCode.ERROR or any(event.name == "exception" for event in events):
+        return events
     attributes = span.attributes or {}
     said = {
-        "exception.type": str(attributes.get(sc.ERROR_TYPE, "_OTHER")),
-        "exception.message": span.status.description or "",
+        "exception.type": storable(str(attributes.get(sc.ERROR_TYPE, "_OTHER"))),
+        "exception.message": storable(span.status.description or ""),
     }
-    return (*span.events, Event("exception", said, span.end_time))
+    return (*events, Event("exception", said, span.end_time))
+
+
+def _storable_event(event: Event) -> Event:
+    name, own = storable(event.name), event.attributes or {}
+    attributes = _storable_values(own)
+    return event if name == event.name and attributes is own else Event(name, attributes, event.timestamp)
 
 
 def _stripped(attributes: Attributes) -> Attributes:
@@ -150,8 +203,24 @@ def span_type(attributes: Attributes) -> str:
     return "UNKNOWN" if kind == "step" else kind.upper()
 
 
+def bare(span: ReadableSpan, attributes: Attributes, error: Exception) -> Told:
+    """Return *span* with as much as can be said of one whose translation has failed, and what has failed."""
+    kept = {name: value for name, value in attributes.items() if not name.startswith("mlflow.")}
+    said = f"{type(error).__name__}: the rest of this span's attributes is as it was recorded"
+    return with_attributes(span, {**kept, SPAN_TYPE: to_json("UNKNOWN"), UNREADABLE: said})
+
+
 def _said(attributes: Attributes) -> tuple[Any, Any, bool]:
-    """Inputs, outputs, and whether they are a chat."""
+    """Return inputs, outputs, and whether they are a chat; the attributes as they are where reading them fails."""
+    try:
+        return _read(attributes)
+    except Exception as error:
+        if not swallow("reading a span's content for MLflow", error):
+            raise
+        return attributes.get(sc.INPUT_MESSAGES), attributes.get(sc.OUTPUT_MESSAGES), False
+
+
+def _read(attributes: Attributes) -> tuple[Any, Any, bool]:
     get = attributes.get
     messages, answer = get(sc.INPUT_MESSAGES), get(sc.OUTPUT_MESSAGES)
     if messages is not None or answer is not None:
@@ -184,7 +253,7 @@ def _documents(found: Any) -> Any:
         {
             "page_content": item.get("content", item.get("page_content", "")),
             "metadata": {
-                **item.get("metadata", {}),
+                **(known if isinstance(known := item.get("metadata"), dict) else {}),
                 **{k: v for k, v in item.items() if k not in (*taken, "metadata")},
             },
             "id": item.get("id"),
