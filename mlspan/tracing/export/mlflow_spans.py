@@ -25,7 +25,7 @@ INPUTS: Final = "mlflow.spanInputs"
 OUTPUTS: Final = "mlflow.spanOutputs"
 USAGE: Final = "mlflow.chat.tokenUsage"
 COST: Final = "mlflow.llm.cost"
-UNREADABLE: Final = "mlspan.unreadable"  # names of the attributes that could not be put in MLflow's names
+UNREADABLE: Final = "mlspan.unreadable"  # what of a span could not be put in MLflow's names, and why
 _NUMBERS: Final = frozenset({int, float, bool})
 _WORD: Final = 64  # characters: words that come again are shorter
 LONGEST_SESSION: Final = 250  # a longer one is refused, with all that is in the same request
@@ -174,7 +174,7 @@ def _quoted(text: str) -> str:
 
 
 def _named(attributes: Attributes, usage: Attributes | None, cost: Attributes | None) -> dict[str, str]:
-    inputs, outputs, is_chat = _said(attributes)
+    inputs, outputs, is_chat, unreadable = _said(attributes)
     named: dict[str, Any] = {
         SPAN_TYPE: span_type(attributes),
         INPUTS: inputs,
@@ -184,6 +184,7 @@ def _named(attributes: Attributes, usage: Attributes | None, cost: Attributes | 
         "mlflow.llm.model": attributes.get(sc.RESPONSE_MODEL) or attributes.get(sc.REQUEST_MODEL),
         "mlflow.llm.provider": attributes.get(sc.PROVIDER),
         USAGE: usage,
+        UNREADABLE: unreadable,
     }
     written = {
         key: _quoted(value) if type(value) is str and len(value) < _WORD else to_json(value)
@@ -206,18 +207,19 @@ def span_type(attributes: Attributes) -> str:
 def bare(span: ReadableSpan, attributes: Attributes, error: Exception) -> Told:
     """Return *span* with as much as can be said of one whose translation has failed, and what has failed."""
     kept = {name: value for name, value in attributes.items() if not name.startswith("mlflow.")}
-    said = f"{type(error).__name__}: the rest of this span's attributes is as it was recorded"
-    return with_attributes(span, {**kept, SPAN_TYPE: to_json("UNKNOWN"), UNREADABLE: said})
+    why = to_json(f"all but what was recorded ({type(error).__name__})")
+    return with_attributes(span, {**kept, SPAN_TYPE: to_json("UNKNOWN"), UNREADABLE: why})
 
 
-def _said(attributes: Attributes) -> tuple[Any, Any, bool]:
-    """Return inputs, outputs, and whether they are a chat; the attributes as they are where reading them fails."""
+def _said(attributes: Attributes) -> tuple[Any, Any, bool, str | None]:
+    """Return inputs, outputs, whether they are a chat, and what of them could not be read: that is as recorded."""
     try:
-        return _read(attributes)
+        return *_read(attributes), None
     except Exception as error:
         if not swallow("reading a span's content for MLflow", error):
             raise
-        return attributes.get(sc.INPUT_MESSAGES), attributes.get(sc.OUTPUT_MESSAGES), False
+        asked, answered = attributes.get(sc.INPUT_MESSAGES), attributes.get(sc.OUTPUT_MESSAGES)
+        return asked, answered, False, f"inputs and outputs ({type(error).__name__})"
 
 
 def _read(attributes: Attributes) -> tuple[Any, Any, bool]:
