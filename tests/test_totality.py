@@ -45,9 +45,46 @@ FUZZ = settings(
 )
 
 WORDS = st.sampled_from(
-    ["messages", "choices", "message", "content", "tool_calls", "usage", "role", "parts", "type", "text", "function"]
-    + ["arguments", "name", "id", "prompt_tokens", "completion_tokens", "total_tokens", "delta", "index", "metadata"]
-    + ["user", "assistant", "tool", "image_url", "url", "blob", "uri", "modality", "image", "finish_reason", "\0", ""]
+    [
+        *(
+            "messages",
+            "choices",
+            "message",
+            "content",
+            "tool_calls",
+            "usage",
+            "role",
+            "parts",
+            "type",
+            "text",
+            "function",
+        ),
+        *(
+            "arguments",
+            "name",
+            "id",
+            "prompt_tokens",
+            "completion_tokens",
+            "total_tokens",
+            "delta",
+            "index",
+            "metadata",
+        ),
+        *(
+            "user",
+            "assistant",
+            "tool",
+            "image_url",
+            "url",
+            "blob",
+            "uri",
+            "modality",
+            "image",
+            "finish_reason",
+            "\0",
+            "",
+        ),
+    ]
 )
 TEXT = st.text(st.characters(exclude_categories=()), max_size=12) | WORDS | st.just("nul \0 in it \ud800")
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXT
@@ -65,8 +102,8 @@ JSON = nested(SCALARS)
 
 
 def _foreign() -> list[Callable[[], Any]]:
-    import numpy
-    import pandas
+    import numpy as np
+    import pandas as pd
     import pydantic
 
     class Person(pydantic.BaseModel):
@@ -76,12 +113,12 @@ def _foreign() -> list[Callable[[], Any]]:
     return [
         *(lambda: Person, lambda: Person(name=object()), lambda: Person(name=b"\xff", messages=[None])),
         *(
-            lambda: numpy.arange(4),
-            lambda: numpy.float32("nan"),
-            lambda: numpy.array([object()]),
-            lambda: numpy.int64(3),
+            lambda: np.arange(4),
+            lambda: np.float32("nan"),
+            lambda: np.array([object()]),
+            lambda: np.int64(3),
         ),
-        *(lambda: pandas.DataFrame({"a": [1]}), lambda: pandas.NaT, lambda: pandas.Series(["\0"])),
+        *(lambda: pd.DataFrame({"a": [1]}), lambda: pd.NaT, lambda: pd.Series(["\0"])),
     ]
 
 
@@ -180,7 +217,7 @@ def _seen(client: Any, *, stream: bool) -> Any:
     try:
         got = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}], stream=stream)
         return [repr(chunk) for chunk in got] if stream else repr(got)
-    except Exception as error:  # noqa: BLE001  # the client's, for an answer that is none
+    except Exception as error:  # the client's, for an answer that is none
         return type(error), str(error)
 
 

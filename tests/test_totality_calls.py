@@ -1,4 +1,4 @@
-"""The program sees what it sees without us: whatever is traced, passed, returned or raised, its span ends and says so."""
+"""The program sees what it sees without us: whatever is traced, passed, returned or raised, its span says so."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_name_is_text(spans: Spans) -> None:
 
 def test_none_is_no_session(spans: Spans) -> None:
     """``session(None)`` is no session, inside of another one too; so with the others."""
-    with tracing.session("outer"), tracing.user("ada"):  # noqa: SIM117  # one inside the other is what is asked
+    with tracing.session("outer"), tracing.user("ada"):  # one inside the other is what is asked
         with tracing.session(None), tracing.user(None), tracing.request_id(None), tracing.tags(n=1):  # type: ignore[arg-type]
             with tracing.span("work"):
                 pass
@@ -202,7 +202,7 @@ def test_a_stream_can_be_copied() -> None:
     """Copying a watched stream does what copying the stream itself does."""
 
     class Watcher:
-        def observe(self, value: Any) -> bool:  # noqa: ARG002  # as Live has it
+        def observe(self, value: Any) -> bool:  # as Live has it
             return True
 
         def finish(self, *args: Any, **more: Any) -> None: ...
@@ -390,7 +390,7 @@ def test_decorating_never_raises(spans: Spans) -> None:
 def test_a_mock_as_an_argument_is_not_called(spans: Spans) -> None:
     """What a traced function is given is only looked at."""
     mock = MagicMock()
-    trace(lambda client: None)(mock)  # noqa: ARG005  # it is passed, not used
+    trace(lambda client: None)(mock)  # it is passed, not used
     with tracing.span("work", input=mock) as work:
         work.output = mock
     assert mock.mock_calls == []

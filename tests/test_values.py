@@ -13,8 +13,7 @@ from unittest.mock import AsyncMock, MagicMock, Mock
 
 import pytest
 
-from mlspan.tracing.content import Policy, to_json
-from mlspan.tracing.content import snapshot
+from mlspan.tracing.content import Policy, snapshot, to_json
 
 LIMIT = 1024 * 1024
 POLICY = Policy(capture=True, redact=None, limit=LIMIT)
@@ -112,16 +111,18 @@ class Raising:
 
 
 class Strange(str):
+    __slots__ = ()
+
     def __str__(self) -> str:
         raise Odd
 
     def __len__(self) -> int:
-        return -5
+        return -5  # noqa: PLE0303  # on purpose
 
 
 class NotText:
     def __str__(self) -> Any:
-        return 5
+        return 5  # noqa: PLE0307  # on purpose
 
 
 class Color(enum.Enum):
