@@ -16,9 +16,10 @@ from . import setup as _setup
 from .assess import expectation, feedback
 from .content import Redact
 from .context import model, request_id, run, session, tags, user, wrap
+from .decorate import trace
 from .destinations import keeping as _keeping
 from .keep import Keep
-from .manual import span, trace
+from .manual import span
 
 if TYPE_CHECKING:
     from .export.dead import Dead

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, is_dataclass
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import orjson
 
 from .._guard import FAILED, tell_once
+from .foreign import as_text, clean
+from .values import KEEP, OPTIONS, KeptDict, KeptList, bounded, cut_text, is_plain, is_tree, snapshot
+
+__all__ = ["REDACTED", "Policy", "Redact", "as_text", "clean", "mask_keys", "redactor", "snapshot", "to_json"]
 
 Redact: TypeAlias = Callable[[str], str] | Iterable[str | re.Pattern[str]]
 REDACTED = "[redacted]"
-_KEYS = frozenset(  # keys of the message schemas; below, the fixed words that stand under them
-    {"arguments", "content", "file_id", "finish_reason", "id", "mime_type", "modality"}
-    | {"name", "parts", "response", "role", "type", "uri"}
-)
-_WORDS = frozenset(
-    {"assistant", "developer", "system", "tool", "user"}
-    | {"blob", "file", "function", "reasoning", "text", "tool_call", "tool_call_response", "uri"}
-    | {"audio", "document", "image", "video"}
-    | {"content_filter", "error", "length", "stop"}
-)
-# Strict integers: MLflow cannot return a trace that holds an integer beyond 64 bits, so those take the slow path below.
-_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_STRICT_INTEGER
-_INT64 = range(-(2**63), 2**63)
+_FIRST = 64 * 1024  # bytes: what is no larger is looked through as if it were a tree
+_TREE = 64 * 1024 * 1024  # bytes of text in a value that somebody may want whole
+_TRIES = 5  # to make a value fit whose escapes take room as well
 
 
 def redactor(redact: Redact | None) -> Callable[[str], str] | None:
@@ -105,8 +96,14 @@ class Policy:
     def __init__(self, *, capture: bool, redact: Callable[[str], str] | None, limit: int) -> None:
         self.capture, self._redact, self.limit = capture, redact, limit
 
+    def within(self, limit: int | None) -> Policy:
+        """Return this, with at most *limit* bytes an attribute: what OpenTelemetry's own limit leaves of one."""
+        if limit is None or limit >= self.limit:
+            return self
+        return Policy(capture=self.capture, redact=self._redact, limit=limit)
+
     def text(self, value: str) -> str:
-        """Return text that is not part of a message, such as a status, redacted and cut to the limit."""
+        """Return free text that stands outside of messages, such as an exception's message, as it may be written."""
         if self._redact is None and len(value) < self.limit and value.isascii():
             return str(value)
         if self._redact is not None:
@@ -114,54 +111,50 @@ class Policy:
                 value = str(self._redact(value))
             except Exception as error:  # noqa: BLE001  # as in render_json
                 value = _not_recorded(error)
-        return _cut_text(clean(value), self.limit)
+        return cut_text(clean(value), self.limit)
 
     def error(self, value: str) -> str:
         """Return the text of an exception, redacted and cut; it may quote the API key that was refused."""
         return self.text(mask_keys(value))
 
     def json(self, value: object) -> str:
-        """Return *value* as JSON, redacted, and cut if it is longer than the limit."""
-        if self._redact is not None:
+        """Return *value* as JSON text: redacted, and cut where it is longer than the limit."""
+        if self._redact is None and (type(value) in _KEPT or is_plain(value, self.limit)):
             try:
-                value = _redacted(snapshot(value), self._redact)
-            except Exception as error:  # noqa: BLE001  # the user's function failed: nothing unredacted may leave
-                value = [] if isinstance(value, list) else _not_recorded(error)
-        written = to_json(value)
-        return written if len(written) <= self.limit // 4 or _size(written) <= self.limit else self._cut(value)
+                written = orjson.dumps(value, option=OPTIONS)
+            except (TypeError, ValueError, RecursionError):  # lone surrogates, integers over 64 bits, too many levels
+                pass
+            else:
+                if len(written) <= self.limit:
+                    return written.decode()
+        return self._bounded(value)
 
     def string(self, value: object) -> str:
         """Return text as it is and anything else as JSON, for an attribute that the conventions define as a string."""
         return self.text(value) if isinstance(value, str) else self.json(value)
 
-    def _cut(self, value: object) -> str:
-        """Return JSON of the same shape that fits the limit: the longest strings are cut first."""
-        value = _drop_bytes(_map_text(snapshot(value), clean), self.limit // 2)
-        longest = self.limit
-        while longest >= 16:
-            written = to_json(_map_text(value, lambda text: _cut_text(text, longest)))  # noqa: B023  # used at once
-            if _size(written) <= self.limit:
-                return written
-            longest //= 2
-        return self._cut_items(value)
-
-    def _cut_items(self, value: Any) -> str:
-        """Return JSON of a value that is too large even with short strings.
-
-        A list keeps its first and last items. Anything else is replaced by its size.
-        """
-        whole = len(to_json(value))
-        if isinstance(value, list):
-            keep = len(value) // 2
-            while keep:
-                first, last = value[: (keep + 1) // 2], value[len(value) - keep // 2 :]
-                written = to_json(_map_text([*first, *last], lambda text: _cut_text(text, 64)))
-                if _size(written) <= self.limit:
+    def _bounded(self, value: object) -> str:
+        """Return as much of *value* as there is room for. Escapes take some as well, so the text has the last word."""
+        room = self.limit
+        for _ in range(_TRIES):
+            try:
+                kept = bounded(value, room, text=self._redact)
+            except Exception as error:  # noqa: BLE001  # the user's function: nothing unredacted may leave
+                kept = _not_recorded(error)
+                value = [] if isinstance(value, list) else kept
+            if type(kept) is not list and isinstance(value, list):
+                kept = []  # of messages, nothing else may stand there
+            written = _dumped(kept)
+            if len(written) <= self.limit:
+                if isinstance(value, list) and len(kept) < len(value):
                     tell_once("mlspan: content over max_content_bytes: some messages are not recorded")
-                    return written
-                keep //= 2
-            return "[]"
-        return to_json(f"[cut: all of {whole} bytes]")
+                return written.decode()
+            room = min(room * self.limit // len(written), room * 3 // 4) - 2
+        return "[]" if isinstance(value, list) else '""' if self.limit < len(_ALL) else f'"{_ALL}"'
+
+
+_KEPT = (KeptDict, KeptList)
+_ALL = "[cut: all of it]"
 
 
 def _not_recorded(error: Exception) -> str:
@@ -170,112 +163,19 @@ def _not_recorded(error: Exception) -> str:
     return "[not recorded: the redact function failed]"
 
 
-def _redacted(value: Any, redact: Callable[[str], str]) -> Any:
-    """Return *value* with every string redacted, keys included; the words of the message schemas stay."""
-    if isinstance(value, str):
-        return str(redact(value))
-    if isinstance(value, list):
-        return [_redacted(item, redact) for item in value]
-    if isinstance(value, dict):
-        return {
-            key if key in _KEYS else str(redact(key)): item
-            if key in _KEYS and isinstance(item, str) and item in _WORDS
-            else _redacted(item, redact)
-            for key, item in value.items()
-        }
-    return value
-
-
-def to_json(value: object) -> str:
-    """Return JSON of any value. What JSON cannot represent becomes its ``str``."""
+def to_json(value: Any) -> str:
+    """Return JSON of anything at all: what JSON cannot say becomes its ``str``, what has no end is cut."""
     try:
-        return orjson.dumps(value, default=_default, option=_OPTIONS).decode()
-    except (TypeError, ValueError, RecursionError):  # lone surrogates, integers over 64 bits, cycles
-        return json.dumps(_map_text(snapshot(value), clean), default=str, ensure_ascii=False)
+        if is_plain(value, _FIRST) or is_tree(value, _TREE):
+            return orjson.dumps(value, option=OPTIONS).decode()
+    except (TypeError, ValueError, RecursionError):  # lone surrogates, integers over 64 bits, too many levels
+        pass
+    return _dumped(bounded(value, 2 * KEEP)).decode()
 
 
-def clean(text: str) -> str:
-    """Return *text* as valid Unicode: a lone surrogate, which no exporter can encode, becomes "?"."""
-    if text.isascii():
-        return text
-    return text.encode("utf-8", "replace").decode() if _has_surrogate(text) else text
-
-
-def _has_surrogate(text: str) -> bool:
+def _dumped(kept: Any) -> bytes:
+    """Return the JSON of a bounded copy. The parts of it that were shared with the caller's value may be too deep."""
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
-
-
-def _default(value: object) -> object:
-    """Convert a value that orjson does not know: a pydantic model, set, exception, bytes or any other object."""
-    if callable(dump := getattr(value, "model_dump", None)):
-        return dump(mode="json")
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return f"[{len(value)} bytes]"
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, (set, frozenset, tuple)):
-        return list(value)
-    return str(value)
-
-
-def snapshot(value: object, depth: int = 0) -> Any:
-    """Return *value* as new dicts, lists and scalars, so that rewriting it does not touch the caller's objects.
-
-    Integers beyond 64 bits become text, non-finite floats None, and values below 64 levels a mark.
-    """
-    if value is None or isinstance(value, (str, bool)):
-        return value
-    if isinstance(value, int):
-        return value if value in _INT64 else str(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if depth > 64:
-        return "[cut: nested too deep]"
-    if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
-    if isinstance(value, Mapping):
-        return {str(key): snapshot(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [snapshot(item, depth + 1) for item in value]
-    return snapshot(_default(value), depth + 1)
-
-
-def _map_text(value: Any, change: Callable[[str], str]) -> Any:
-    """Return *value* with *change* applied to every string, keys included."""
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, dict):
-        return {change(key): _map_text(item, change) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_map_text(item, change) for item in value]
-    return value
-
-
-def _drop_bytes(value: Any, longest: int) -> Any:
-    """Return *value* with the bytes of each blob over *longest* removed and counted: half a picture is useless."""
-    if isinstance(value, list):
-        return [_drop_bytes(item, longest) for item in value]
-    if isinstance(value, dict):
-        content = value.get("content")
-        if value.get("type") == "blob" and isinstance(content, str) and len(content) > longest:
-            return {**value, "content": "", "cut": f"{len(content)} bytes of base64"}
-        return {key: _drop_bytes(item, longest) for key, item in value.items()}
-    return value
-
-
-def _size(text: str) -> int:
-    """Return the size of *text* in bytes of UTF-8."""
-    return len(text) if text.isascii() else len(text.encode())
-
-
-def _cut_text(text: str, limit: int) -> str:
-    """Return *text* cut to *limit* bytes of UTF-8, with a mark that gives the full size."""
-    size = _size(text)
-    if size <= limit:
-        return text
-    mark = f"… [cut: {size} bytes in all]"
-    return text.encode()[: max(limit - len(mark.encode()), 0)].decode(errors="ignore") + mark
+        return orjson.dumps(kept, option=OPTIONS)
+    except (TypeError, ValueError, RecursionError):
+        return orjson.dumps(bounded(kept, 2**40, text=clean))

@@ -19,6 +19,7 @@ import opentelemetry.context as otel
 
 from .._guard import guard
 from . import semconv as sc
+from .foreign import as_text
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -122,38 +123,48 @@ def _forget(token: Token[T], gone: T, nothing: T) -> None:
         token.var.set(nothing)
 
 
-def session(id: str) -> Any:
-    """Group the traces inside as one conversation: ``with session("chat-42"):``. MLflow shows them as a session."""
-    return _within(replace(_scope.get(), session=str(id)))
+def _text(value: Any) -> str | None:
+    """Return *value* as text that can be stored; None is none."""
+    return None if value is None else as_text(value)
 
 
-def user(id: str) -> Any:
-    """Name the user for whom the calls inside are made: ``with user("ada"):``."""
-    return _within(replace(_scope.get(), user=str(id)))
+def session(id: str | None) -> Any:
+    """``with session("chat-42"):`` groups the traces of one conversation; MLflow shows them as a session.
+
+    ``session(None)`` is none, whatever there is around it; so with :func:`user` and the others.
+    """
+    return _within(replace(_scope.get(), session=_text(id)))
+
+
+def user(id: str | None) -> Any:
+    """``with user("ada"):`` names whom the calls inside are made for."""
+    return _within(replace(_scope.get(), user=_text(id)))
 
 
 def tags(**tags: object) -> Any:
-    """Add tags to the traces inside: ``with tags(env="prod"):``. Inner tags are added to outer ones."""
-    call_scope = _scope.get()
-    return _within(replace(call_scope, tags={**call_scope.tags, **{key: str(value) for key, value in tags.items()}}))
+    """``with tags(env="prod"):`` puts tags on the traces inside; inner ones add to outer ones."""
+    around = _scope.get()
+    return _within(
+        replace(around, tags={**around.tags, **{as_text(key): as_text(value) for key, value in tags.items()}})
+    )
 
 
-def run(run_id: str) -> Any:
-    """Tie the traces inside to this MLflow run, whatever run is active: ``with run(run_id):``."""
-    return _within(replace(_scope.get(), run_id=str(run_id)))
+def run(run_id: str | None) -> Any:
+    """``with run(run_id):`` ties the traces inside to this MLflow run, whatever run is active."""
+    return _within(replace(_scope.get(), run_id=_text(run_id)))
 
 
-def model(model_id: str) -> Any:
-    """Tie the traces inside to this LoggedModel of MLflow, whatever model is active: ``with model(model_id):``."""
-    return _within(replace(_scope.get(), model_id=str(model_id)))
+def model(model_id: str | None) -> Any:
+    """``with model(model_id):`` ties the traces inside to this LoggedModel of MLflow's, whatever model is active."""
+    return _within(replace(_scope.get(), model_id=_text(model_id)))
 
 
-def request_id(id: str) -> Any:
-    """Give the traces inside the id that the caller's own system has for the request: ``with request_id("req-7"):``.
+def request_id(id: str | None) -> Any:
+    """``with request_id("req-7"):`` gives the traces inside the id that the caller's own system has for the request.
 
     MLflow keeps the first 50 characters as the trace's ``client_request_id`` and can search for it.
     """
-    return _within(replace(_scope.get(), request_id=str(id)))
+    return _within(replace(_scope.get(), request_id=_text(id)))
 
 
 def wrap(fn: Callable[P, T]) -> Callable[P, T]:

@@ -19,6 +19,7 @@ from opentelemetry.trace import Span, Status, StatusCode
 from .._guard import guard, swallow
 from . import semconv as sc
 from .causes import link
+from .content import clean
 from .context import NOWHERE, attached, detach, scope, surroundings
 from .envelope import Envelope, Wire, body_read, watched_as
 from .records import HIDE, Chat, Embeddings, ModelCall, Observe, Record
@@ -186,9 +187,11 @@ class Live:
         try:  # not guard(): this runs for each call
             try:
                 self._read(error, stream_end)
-                self._write(error, error_type)
             finally:
-                self.span.end()
+                try:
+                    self._write(error, error_type)
+                finally:
+                    self.span.end()
             if isinstance(self.record, ModelCall) and self._runtime.instruments.wanted():
                 error_type = error_type or (self.record.failure and self.record.failure[0]) or None
                 self._runtime.instruments.record(self.record, seconds, error_type, collecting=collecting)
@@ -226,32 +229,67 @@ class Live:
             link(span, record)
         if not span.is_recording():
             return
-        attributes, start_attributes = record.closing(policy.string if policy.capture else None)
-        span.set_attributes(attributes)
-        limit = getattr(getattr(span, "_limits", None), "max_span_attributes", None)
-        if start_attributes != self._opening or (limit is not None and limit < _MANY):
-            span.set_attributes(start_attributes)
-            span.update_name(record.span_name)
         if error is not None:
             self._fail(error, error_type or sc.ERROR_TYPE)
         elif record.failure is not None:
             span.set_attribute(sc.ERROR_TYPE, record.failure[0])
             span.set_status(Status(StatusCode.ERROR, policy.error(record.failure[1])))
+        content, others, opening = record.closing()
+        limits = getattr(span, "_limits", None)
+        said: dict[str, Any] = {}
+        try:
+            if policy.capture:
+                self._write_content(content, said, getattr(limits, "max_span_attribute_length", None))
+        finally:  # content comes first: where SpanLimits count attributes, the oldest are the ones to go
+            said.update(others)
+            span.set_attributes(said)
+            most = getattr(limits, "max_span_attributes", None)
+            if opening != self._opening or (most is not None and most < _MANY):
+                span.set_attributes(opening)
+                span.update_name(record.span_name)
+
+    def _write_content(self, content: dict[str, Any], said: dict[str, Any], longest: int | None) -> None:
+        """Write each attribute by itself: one that cannot be written takes no other along."""
+        policy = self._runtime.policy if longest is None else self._runtime.policy.within(longest)
+        wrong: Exception | None = None
+        for name, value in content.items():
+            try:
+                said[name] = policy.string(value)
+            except Exception as error:  # noqa: BLE001  # told below
+                wrong = error
+        if wrong is not None and not swallow("writing content", wrong):
+            raise wrong
 
     def _fail(self, error: BaseException, error_type: str) -> None:
         """Write an exception to the span, as an event and as its status."""
         policy, span = self._runtime.policy, self.span
+        span.set_attribute(sc.ERROR_TYPE, error_type)
+        span.set_status(Status(StatusCode.ERROR))
         cancelled = isinstance(error, asyncio.CancelledError)
-        message = policy.error(str(error)) or ("cancelled" if cancelled else "")
-        stack = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        event_attributes = {
+        message = policy.error(_message(error)) or ("cancelled" if cancelled else "")
+        named = {
             "exception.type": error_type,
             "exception.message": message,
-            "exception.stacktrace": policy.error(stack),
+            "exception.stacktrace": policy.error(_stack(error)),
         }
-        span.add_event("exception", event_attributes)
-        span.set_attribute(sc.ERROR_TYPE, error_type)
+        span.add_event("exception", named)
         span.set_status(Status(StatusCode.ERROR, message))
+
+
+def _message(error: BaseException) -> str:
+    """Return what *error* says; nothing where saying it raises."""
+    try:
+        return clean(str(error))
+    except Exception:  # noqa: BLE001  # it is somebody else's code
+        return ""
+
+
+def _stack(error: BaseException) -> str:
+    """Return the stack of *error*, without what it says where saying it raises."""
+    try:
+        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    except Exception:  # noqa: BLE001  # as above
+        return "".join(traceback.format_tb(error.__traceback__))
 
 
 class Guest(Live):

@@ -69,15 +69,9 @@ class Record(Fields):
                 attributes[name] = value
         return attributes
 
-    def closing(self, write: Callable[[Any], str] | None) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the attributes written at the end, and the current values of those written at the start.
-
-        Content comes first: if SpanLimits limit the number of attributes, the oldest are dropped.
-
-        Args:
-            write: makes the text of a content field; None leaves content out.
-        """
-        content: dict[str, Any] = {}
+    def closing(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """Return content that is yet to be written, other attributes of the end, those of the start as they are now."""
+        said: dict[str, Any] = {}
         others: dict[str, Any] = {}
         starts: dict[str, Any] = {}
         attrs, values = self.attrs, vars(self)
@@ -88,12 +82,11 @@ class Record(Fields):
                     others[name] = value
                 elif when == "start":
                     starts[name] = value
-                elif write is not None:
-                    content[name] = write(value)
-        if "extra" in values:
+                else:
+                    said[name] = value
+        if "extra" in own:
             others.update(self.extra)
-        content.update(others)
-        return content, starts
+        return said, others, starts
 
 
 class ModelCall(Record):

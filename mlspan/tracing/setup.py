@@ -21,7 +21,7 @@ from .._guard import guard, redacted, tell_once
 from .._version import __version__
 from . import context, prompts
 from .config import Config, resolve
-from .content import Policy, redactor
+from .content import Policy, as_text, redactor
 from .destinations import keeping, mlflow_sink, needs_otlp, open_sink, pipeline
 from .exits import Exits
 from .export import tally
@@ -341,7 +341,7 @@ def _origin(config: Config) -> Callable[[], context.Origin]:
         context.origin,
         tracking_uri=config.tracking_uri is None,
         experiment=config.experiment is None,
-        tags=config.tags or {},
+        tags={as_text(key): as_text(value) for key, value in (config.tags or {}).items()},
     )
 
 

@@ -6,6 +6,7 @@ A stream may be exhausted, broken out of, closed, left by an exception, cancelle
 
 from __future__ import annotations
 
+import copy
 from contextvars import copy_context
 from types import TracebackType
 from typing import Any, Protocol
@@ -50,6 +51,8 @@ class Watched:
         object.__setattr__(self, "_mlspan_live", observer)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_mlspan_"):  # one that was made past __init__ has none
+            raise AttributeError(name)
         value = getattr(self._mlspan_own, name)
         # A client's own helpers close the HTTP response below the stream, rather than the stream.
         return Transport(value, self._mlspan_live) if name == "response" and hasattr(value, "close") else value
@@ -69,6 +72,17 @@ class Watched:
     @property  # type: ignore[misc]  # isinstance(stream, openai.Stream) stays true
     def __class__(self) -> type:
         return type(self._mlspan_own)
+
+    # Copying is for what is watched to do: the copy is the caller's own.
+
+    def __copy__(self) -> Any:
+        return copy.copy(self._mlspan_own)
+
+    def __deepcopy__(self, known: dict[int, Any]) -> Any:
+        return copy.deepcopy(self._mlspan_own, known)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self._mlspan_own.__reduce_ex__(protocol)
 
     def _mlspan_left(self, error: BaseException | None = None) -> None:
         """Finish because the caller has closed the object, or left its block with *error*."""
@@ -147,6 +161,31 @@ class Stream(_Iterated):
     ) -> Any:
         self._mlspan_left(error)
         return self._mlspan_own.__exit__(kind, error, trace)
+
+
+class Generated(Stream):
+    """A generator: what is sent or thrown into it is a read as well."""
+
+    __slots__ = ()
+
+    def send(self, value: Any) -> Any:
+        return self._mlspan_read(lambda: self._mlspan_own.send(value))
+
+    def throw(self, *error: Any) -> Any:
+        return self._mlspan_read(lambda: self._mlspan_own.throw(*error))
+
+    def _mlspan_read(self, read: Any) -> Any:
+        token = otel.attach(self._mlspan_context) if self._mlspan_context is not None else None
+        try:
+            item = read()
+        except BaseException as error:
+            end(self._mlspan_live, error)
+            raise
+        finally:
+            if token is not None:
+                detach(token, self._mlspan_context)  # type: ignore[arg-type]  # as above
+        self._mlspan_live.observe(item)
+        return item
 
 
 class AsyncStream(_Iterated):

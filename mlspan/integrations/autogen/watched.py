@@ -11,9 +11,9 @@ from opentelemetry import context as otel
 
 from ..._guard import guard
 from ..._shape import dig
+from ...tracing.decorate import async_generator
 from ...tracing.live import Live
 from ...tracing.live import _type_name as type_name
-from ...tracing.manual import async_generator
 from ...tracing.nothing import NOTHING
 from ...tracing.records import Observe, Record, Retrieval, Tool
 from ...tracing.steps import Steps

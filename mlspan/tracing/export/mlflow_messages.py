@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import orjson
 
@@ -41,8 +41,8 @@ def chat_outputs(messages: Any) -> Json | None:
     """Return ``{"choices": [{"index", "message", "finish_reason"}]}`` as in a chat completion; None if empty."""
     choices = []
     for index, message in enumerate(_list(messages)):
-        for converted in _message(message, "assistant"):
-            reason = message.get("finish_reason") if isinstance(message, dict) else None
+        for said in _message(message, "assistant"):
+            reason = _word(message, "finish_reason") if isinstance(message, dict) else None
             reason = "tool_calls" if reason == "tool_call" else reason
             choices.append({"index": index, "message": converted, "finish_reason": reason})
     return {"choices": choices} if choices else None
@@ -56,18 +56,18 @@ def _list(value: Any) -> list[Any]:
     value = value if type(value) is list else parsed(value)
     if value is None:
         return []
-    return value if isinstance(value, list) else [value]
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _message(message: Any, role: str) -> list[Json]:
-    """Return one message, or several: in OpenAI's form each tool response is a message of its own."""
-    if not isinstance(message, dict):  # text that was cut, or written by another SDK
-        return [{"role": role, "content": str(message)}]
-    role = message.get("role") or role
+    """One message, or several: each tool's response is a message of its own there."""
+    if not isinstance(message, dict):  # text that was cut, or that another SDK wrote
+        return [{"role": role, "content": as_text(message)}]
+    role = _word(message, "role") or role
     role = role if role in _ROLES else "system" if role == "developer" else "user"
     parts = _list(message["parts"] if "parts" in message else message.get("content"))
     if len(parts) == 1 and isinstance(parts[0], dict) and parts[0].get("type") == "text" and not message.get("name"):
-        return [{"role": role, "content": str(parts[0].get("content", ""))}]  # the common case, without the work below
+        return [{"role": role, "content": as_text(parts[0].get("content"))}]  # what most of them are
     content: list[Json] = []
     calls: list[Json] = []
     answers: list[Json] = []
@@ -78,21 +78,27 @@ def _message(message: Any, role: str) -> list[Json]:
             calls.append(_tool_call(part))
         elif kind == "tool_call_response":
             text = as_text(part.get("response", part.get("result")))
-            answers.append({"role": "tool", "tool_call_id": str(part.get("id") or ""), "content": text})
+            answers.append({"role": "tool", "tool_call_id": as_text(part.get("id")), "content": text})
         elif kind == "reasoning":
-            reasoning.append(str(part.get("content", "")))
+            thought.append(as_text(part.get("content")))
         else:
             content.append(_content(part))
     if answers and not content and not calls:
         return answers
     converted: Json = {"role": role, "content": _flat(content) or ("" if calls else as_text(_flat(content)))}
     if calls:
-        converted["tool_calls"] = calls
-    if reasoning:
-        converted["reasoning_content"] = "\n".join(reasoning)
-    if name := message.get("name"):
-        converted["name"] = name
-    return [converted, *answers]
+        said["tool_calls"] = calls
+    if thought:
+        said["reasoning_content"] = "\n".join(thought)
+    if name := _word(message, "name"):
+        said["name"] = name
+    return [said, *answers]
+
+
+def _word(known: Json, name: str) -> str | None:
+    """Return the text under *name*, if it is text."""
+    found = known.get(name)
+    return found if isinstance(found, str) else None
 
 
 def _flat(content: list[Json]) -> Any:
@@ -106,19 +112,22 @@ def _content(part: Any) -> Json:
     """Return one part of a message as OpenAI's content part. Parts without an equivalent become text."""
     if not isinstance(part, dict):
         return {"type": "text", "text": as_text(part)}
-    kind, modality = part.get("type"), part.get("modality")
-    data = part.get("content") if kind == "blob" else None
-    mime_type = part.get("mime_type") or MIME_TYPES.get(modality or "", "")
+    kind, modality = _word(part, "type"), _word(part, "modality")
+    data = _word(part, "content") if kind == "blob" else None
+    mime_type = _word(part, "mime_type") or MIME_TYPES.get(modality or "", "")
     if data and modality == "image":
         return {"type": "image_url", "image_url": {"url": f"data:{mime_type};base64,{data}"}}
     if data and modality == "audio":
         return {"type": "input_audio", "input_audio": {"data": data, "format": mime_type.rpartition("/")[2]}}
     if kind == "uri" and modality == "audio" and str(part.get("uri")).startswith(ATTACHED):
-        return {"type": "input_audio", "input_audio": {"data": part["uri"], "format": mime_type.rpartition("/")[2]}}
+        return {
+            "type": "input_audio",
+            "input_audio": {"data": str(part["uri"]), "format": mime_type.rpartition("/")[2]},
+        }
     if kind == "uri" and modality == "image":
         return {"type": "image_url", "image_url": {"url": str(part.get("uri"))}}
     if kind == "text":
-        return {"type": "text", "text": str(part.get("content", ""))}
+        return {"type": "text", "text": as_text(part.get("content"))}
     if kind in {"blob", "uri", "file"}:
         what = part.get("uri") or part.get("file_id") or part.get("cut") or mime_type
         return {"type": "text", "text": f"[{modality or 'file'}: {what}]"}
@@ -127,8 +136,8 @@ def _content(part: Any) -> Json:
 
 def _tool_call(part: Json) -> Json:
     arguments = part.get("arguments")
-    function = {"name": str(part.get("name") or ""), "arguments": "{}" if arguments is None else as_text(arguments)}
-    return {"id": str(part.get("id") or ""), "type": "function", "function": function}
+    function = {"name": as_text(part.get("name")), "arguments": "{}" if arguments is None else as_text(arguments)}
+    return {"id": as_text(part.get("id")), "type": "function", "function": function}
 
 
 def _tool(tool: Json) -> Json:
@@ -143,54 +152,68 @@ def as_text(value: Any) -> str:
 
 
 def last_request(inputs: Any) -> str | None:
-    """Return the text of the question: the last user message, else the only argument, else all inputs."""
-    if not isinstance(inputs, dict) or not isinstance(messages := inputs.get("messages"), list):
-        arguments = list(inputs.values()) if isinstance(inputs, dict) else []
-        return as_text(arguments[0] if len(arguments) == 1 else inputs) or None
-    users = [message for message in messages if message.get("role") == "user"] or messages
-    return _preview(users[-1]) if users else None
+    """Return what a person would call the question: the last user message of a chat, else the only argument, or all."""
+    messages = inputs.get("messages") if isinstance(inputs, dict) else None
+    if _are_messages(messages):
+        users = [message for message in messages if message["role"] == "user"] or messages
+        return _preview(users[-1])
+    arguments = list(inputs.values()) if isinstance(inputs, dict) else []
+    return as_text(arguments[0] if len(arguments) == 1 else inputs) or None
 
 
 def first_answer(outputs: Any) -> str | None:
-    """Return the text of the answer: the first choice or the last message, else all outputs."""
-    if isinstance(outputs, dict) and "__interrupt__" not in outputs and _are_messages(outputs.get("messages")):
-        return _preview(outputs["messages"][-1])
-    if not isinstance(outputs, dict) or not isinstance(choices := outputs.get("choices"), list):
-        return as_text(outputs) or None
-    return _preview(choices[0]["message"]) if choices else None
+    """Return what a person would call the answer: the first choice or the last message, else all of the outputs."""
+    if isinstance(outputs, dict):
+        if "__interrupt__" not in outputs and _are_messages(outputs.get("messages")):
+            return _preview(outputs["messages"][-1])
+        if (message := _first_choice(outputs)) is not None:
+            return _preview(message)
+    return as_text(outputs) or None
 
 
-def _are_messages(value: Any) -> bool:
+def _first_choice(outputs: Any) -> Json | None:
+    """Return the message of the first choice of a chat completion; None where it is not one."""
+    choices = outputs.get("choices") if isinstance(outputs, dict) else None
+    first = choices[0] if isinstance(choices, list) and choices else None
+    message = first.get("message") if isinstance(first, dict) else None
+    return message if isinstance(message, dict) else None
+
+
+def _are_messages(value: Any) -> TypeGuard[list[Json]]:
     return isinstance(value, list) and bool(value) and all(isinstance(one, dict) and "role" in one for one in value)
 
 
 def _preview(message: Json) -> str:
     content = message.get("content")
     if isinstance(content, list):
-        content = " ".join(part.get("text", f"[{part.get('type')}]") for part in content if isinstance(part, dict))
-    functions = [call.get("function") or {} for call in message.get("tool_calls") or () if isinstance(call, dict)]
-    called = [f"{function.get('name')}({function.get('arguments')})" for function in functions]
-    return " ".join(filter(None, [as_text(content), *called]))
+        content = " ".join(_shown(part) for part in content if isinstance(part, dict))
+    calls = message.get("tool_calls")
+    named = [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    functions = [function for function in named if isinstance(function, dict)]
+    called = [f"{as_text(each.get('name'))}({as_text(each.get('arguments'))})" for each in functions]
+    return " ".join(filter(None, [as_text(content), *called])) or as_text(message)
+
+
+def _shown(part: Json) -> str:
+    text = part.get("text")
+    return text if isinstance(text, str) else f"[{as_text(part.get('type'))}]"
 
 
 def plain_request(inputs: Any) -> str | None:
-    """Return the preview that MLflow's server would make of the request, if it is plain text.
-
-    None without inputs; "" if it is not plain text.
-    """
+    """Return what MLflow takes for the question of a chat: None of no inputs, "" where that is not simply text."""
     if inputs is None:
         return None
     messages = inputs.get("messages") if isinstance(inputs, dict) else None
-    users = [message for message in messages or () if message.get("role") == "user"]
+    users = [message for message in messages if message["role"] == "user"] if _are_messages(messages) else []
     return _plain(users[-1]) if users else ""
 
 
 def plain_answer(outputs: Any) -> str | None:
-    """Return the preview that MLflow's server would make of the answer, as for the request."""
+    """Return the same of the answer."""
     if outputs is None:
         return None
-    choices = outputs.get("choices") if isinstance(outputs, dict) else None
-    return _plain(choices[0]["message"]) if choices else ""
+    message = _first_choice(outputs)
+    return "" if message is None else _plain(message)
 
 
 def _plain(message: Json) -> str:

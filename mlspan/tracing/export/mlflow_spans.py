@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
-from opentelemetry.trace import StatusCode
+from opentelemetry.trace import Status, StatusCode
 
+from ..._guard import swallow, tell_once
 from .. import semconv as sc
-from ..content import to_json
+from ..content import clean, to_json
 from .cost import price
 from .mlflow_messages import chat_inputs, chat_outputs, parsed
 from .still import NOTHING, Still
@@ -23,8 +25,10 @@ INPUTS: Final = "mlflow.spanInputs"
 OUTPUTS: Final = "mlflow.spanOutputs"
 USAGE: Final = "mlflow.chat.tokenUsage"
 COST: Final = "mlflow.llm.cost"
-_WORD: Final = 64  # characters: longer texts are rarely repeated
-LONGEST_SESSION: Final = 250  # characters; a server refuses a longer one with the whole request
+UNREADABLE: Final = "mlspan.unreadable"  # what of a span could not be put in MLflow's names, and why
+_NUMBERS: Final = frozenset({int, float, bool})
+_WORD: Final = 64  # characters: words that come again are shorter
+LONGEST_SESSION: Final = 250  # a longer one is refused, with all that is in the same request
 
 # For a span with tokens and no cost, MLflow looks up prices on the network. It accepts this as a cost without a number.
 _UNPRICED: Final = '{"input_cost": NaN, "output_cost": NaN, "total_cost": NaN}'
@@ -67,38 +71,84 @@ def translated(span: ReadableSpan, attributes: Attributes, *, counts: bool = Tru
 
     *stored* is the span's OTLP form, given if *attributes* are the span's own.
     """
+    name, own = storable(span.name), attributes
+    attributes = _storable_values(attributes)
     if not counts:
         attributes = {key: value for key, value in attributes.items() if not key.startswith("gen_ai.usage.")}
     usage = _usage(attributes)
     cost = None if usage is None else price(attributes)
     kept, named = _stripped(attributes), _named(attributes, usage, cost)
     translation = with_attributes(span, {**kept, **named})
+    translation._name = name
     if usage is not None:
         translation.counts = usage, cost
-    if counts and kept is attributes:
+    if counts and kept is own and name == span.name:
         translation.stored, translation.added = stored, (named, translation.events[len(span.events) :])
     return translation
 
 
 def with_attributes(span: ReadableSpan, attributes: Attributes) -> Told:
-    """Return *span* with other *attributes* and without its resource, which MLflow keeps in the trace's tags."""
-    changed = {"_attributes": attributes, "_events": _events(span), "_links": span.links, "_resource": NOTHING}
-    return Told.of(span, **changed, stored=None, counts=None)
+    """*span* with *attributes* in the place of its own, and no resource: of that, MLflow keeps the tags of a trace."""
+    said: dict[str, Any] = {"_attributes": attributes, "_events": _events(span), "_links": span.links}
+    said |= {"_resource": NOTHING, "_status": _status(span.status)}
+    return Told.of(span, **said, stored=None, counts=None)
+
+
+def storable(text: str) -> str:
+    """Return *text* as every database of MLflow's takes it: PostgreSQL's have no NUL, and none has half a character."""
+    if "\0" in text:
+        tell_once("mlspan: MLflow's databases may have no NUL characters: they are stored as \u2400")
+        text = text.replace("\0", "\u2400")
+    return clean(text)
+
+
+_NUL_IN_JSON: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+
+
+def _storable_value(value: Any) -> Any:
+    if isinstance(value, str):
+        if "\\u0000" in value and value.startswith(("{", "[", '"')):
+            value = _NUL_IN_JSON.sub(lambda found: found[1] + storable("\0"), value)
+        return storable(value)
+    return tuple(map(_storable_value, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _storable_values(attributes: Attributes) -> Attributes:
+    """Return *attributes* itself where there is nothing to mend."""
+    mended = {}
+    for name, value in attributes.items():
+        kind = type(value)
+        if (kind is str and value.isascii() and "\0" not in value and "\\u0000" not in value) or kind in _NUMBERS:
+            continue
+        if (form := _storable_value(value)) != value:
+            mended[name] = form
+    if not mended and "\0" not in "".join(attributes):
+        return attributes
+    return {storable(name): mended.get(name, value) for name, value in attributes.items()}
+
+
+def _status(status: Status) -> Status:
+    why = status.description
+    return status if not why or (left := storable(why)) == why else Status(status.status_code, left)
 
 
 def _events(span: ReadableSpan) -> tuple[Event, ...]:
-    """Return the events of *span*.
-
-    A failure without an exception event gets one, as the viewer marks failures by it.
-    """
-    if span.status.status_code is not StatusCode.ERROR or any(event.name == "exception" for event in span.events):
-        return tuple(span.events)
+    """Those of *span*, and for a failure that no exception tells of, one: by that alone the viewer shows a failure."""
+    events = tuple(map(_storable_event, span.events))
+    if span.status.status_code is not StatusCode.ERROR or any(event.name == "exception" for event in events):
+        return events
     attributes = span.attributes or {}
-    exception = {
-        "exception.type": str(attributes.get(sc.ERROR_TYPE, "_OTHER")),
-        "exception.message": span.status.description or "",
+    said = {
+        "exception.type": storable(str(attributes.get(sc.ERROR_TYPE, "_OTHER"))),
+        "exception.message": storable(span.status.description or ""),
     }
-    return (*span.events, Event("exception", exception, span.end_time))
+    return (*events, Event("exception", said, span.end_time))
+
+
+def _storable_event(event: Event) -> Event:
+    name, own = storable(event.name), event.attributes or {}
+    attributes = _storable_values(own)
+    return event if name == event.name and attributes is own else Event(name, attributes, event.timestamp)
 
 
 def _stripped(attributes: Attributes) -> Attributes:
@@ -127,8 +177,7 @@ def _quoted(text: str) -> str:
 
 
 def _named(attributes: Attributes, usage: Attributes | None, cost: Attributes | None) -> dict[str, str]:
-    """Return MLflow's attributes for a span, each as JSON text."""
-    inputs, outputs, is_chat = _said(attributes)
+    inputs, outputs, is_chat, unreadable = _said(attributes)
     named: dict[str, Any] = {
         SPAN_TYPE: span_type(attributes),
         INPUTS: inputs,
@@ -138,6 +187,7 @@ def _named(attributes: Attributes, usage: Attributes | None, cost: Attributes | 
         "mlflow.llm.model": attributes.get(sc.RESPONSE_MODEL) or attributes.get(sc.REQUEST_MODEL),
         "mlflow.llm.provider": attributes.get(sc.PROVIDER),
         USAGE: usage,
+        UNREADABLE: unreadable,
     }
     written = {
         key: _quoted(value) if type(value) is str and len(value) < _WORD else to_json(value)
@@ -158,8 +208,25 @@ def span_type(attributes: Attributes) -> str:
     return "UNKNOWN" if kind == "step" else kind.upper()
 
 
-def _said(attributes: Attributes) -> tuple[Any, Any, bool]:
-    """Return inputs, outputs, and True if they are a chat."""
+def bare(span: ReadableSpan, attributes: Attributes, error: Exception) -> Told:
+    """Return *span* with as much as can be said of one whose translation has failed, and what has failed."""
+    kept = {name: value for name, value in attributes.items() if not name.startswith("mlflow.")}
+    why = to_json(f"all but what was recorded ({type(error).__name__})")
+    return with_attributes(span, {**kept, SPAN_TYPE: to_json("UNKNOWN"), UNREADABLE: why})
+
+
+def _said(attributes: Attributes) -> tuple[Any, Any, bool, str | None]:
+    """Return inputs, outputs, whether they are a chat, and what of them could not be read: that is as recorded."""
+    try:
+        return *_read(attributes), None
+    except Exception as error:
+        if not swallow("reading a span's content for MLflow", error):
+            raise
+        asked, answered = attributes.get(sc.INPUT_MESSAGES), attributes.get(sc.OUTPUT_MESSAGES)
+        return asked, answered, False, f"inputs and outputs ({type(error).__name__})"
+
+
+def _read(attributes: Attributes) -> tuple[Any, Any, bool]:
     get = attributes.get
     messages, answer = get(sc.INPUT_MESSAGES), get(sc.OUTPUT_MESSAGES)
     if messages is not None or answer is not None:
@@ -192,7 +259,7 @@ def _documents(found: Any) -> Any:
         {
             "page_content": item.get("content", item.get("page_content", "")),
             "metadata": {
-                **item.get("metadata", {}),
+                **(known if isinstance(known := item.get("metadata"), dict) else {}),
                 **{k: v for k, v in item.items() if k not in (*taken, "metadata")},
             },
             "id": item.get("id"),

@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
+from ..._guard import swallow
+from ..._shape import is_a
 from .. import semconv as sc
 from ..content import to_json
 from ..context import Origin, is_shared
@@ -25,6 +27,8 @@ from .mlflow_spans import (
     USAGE,
     Attributes,
     Told,
+    bare,
+    storable,
     told,
     translated,
     with_attributes,
@@ -99,7 +103,8 @@ class Counted(NamedTuple):
         priced = isinstance(cost, dict) and all(isinstance(v, (int, float)) and v == v for v in cost.values())  # noqa: PLR0124
         cost = cost if priced else None  # a server may write NaN as text
         usage = parsed(usage)
-        return cls(span_id, parent_id, usage if isinstance(usage, dict) else None, cost)
+        counted = isinstance(usage, dict) and all(is_a(count, (int, float)) for count in usage.values())
+        return cls(span_id, parent_id, usage if counted else None, cost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +180,8 @@ def trace_of(parcel: Parcel, run_id: str | None, *, offload: bool = False) -> Tr
     calls = {_id(span) for span in ended if _is_call(span) and _is_ours(span)}
     spans = []
     for span in ended:
-        own = span.attributes or {}
-        kept = offloaded(own, trace_id, attachments) if offload else own
-        data = stored.get(_id(span)) if kept is own else None
-        spans.append(translated(span, kept, counts=not _repeats(span, calls), stored=data))
+        data = stored.get(_id(span))
+        spans.append(_translated(span, trace_id, attachments if offload else None, not _repeats(span, calls), data))
     start, end = min(span.start_time or 0 for span in spans), max(span.end_time or 0 for span in spans)
     request, response = _previews(parcel.root_id, spans)
     named = _together(spans)
@@ -195,6 +198,20 @@ def trace_of(parcel: Parcel, run_id: str | None, *, offload: bool = False) -> Tr
     )
     merge = not parcel.whole or top.parent is not None or is_shared(top.get_span_context().trace_id)  # type: ignore[union-attr]  # likewise
     return Trace(parcel, info, spans, attachments, list(assessments(parcel.spans)), merge)
+
+
+def _translated(
+    span: ReadableSpan, trace_id: str, attachments: Attachments | None, counts: bool, data: bytes | None
+) -> Told:
+    """Return *span* in MLflow's names; one that cannot be put into them costs its trace no more than that."""
+    own = span.attributes or {}
+    try:
+        kept = own if attachments is None else offloaded(own, trace_id, attachments)
+        return translated(span, kept, counts=counts, stored=data if kept is own else None)
+    except Exception as error:
+        if not swallow("putting a span in MLflow's names", error):
+            raise
+        return bare(span, own, error)
 
 
 def _is_ours(span: ReadableSpan) -> bool:
@@ -219,12 +236,24 @@ def _id(span: ReadableSpan) -> int:
 
 
 def _previews(root_id: int, spans: Sequence[ReadableSpan]) -> tuple[str | None, str | None]:
-    """Return question and answer: those of the root, else of the first and the last span below it that have one."""
+    """Return the question and the answer: of the root, or of the first and the last span below it that have one.
+
+    They are there to be looked at: no trace is lost for them.
+    """
+    try:
+        return _question_and_answer(root_id, spans)
+    except Exception as error:
+        if not swallow("reading what a trace asks and answers", error):
+            raise
+        return None, None
+
+
+def _question_and_answer(root_id: int, spans: Sequence[ReadableSpan]) -> tuple[str | None, str | None]:
     ordered = sorted(spans, key=lambda span: (_id(span) != root_id, span.start_time or 0))
     asked = next(filter(None, (last_request(_json(span, INPUTS)) for span in ordered)), None)
     below = [*ordered[:1], *reversed(ordered[1:])]
     answered = next(filter(None, (first_answer(_json(span, OUTPUTS)) for span in below)), None)
-    return _cut(asked, _PREVIEW), _cut(answered, _PREVIEW)
+    return _cut(asked and storable(asked), _PREVIEW), _cut(answered and storable(answered), _PREVIEW)
 
 
 def _json(span: ReadableSpan, name: str) -> Any:
@@ -254,7 +283,7 @@ def _tags(parcel: Parcel, name: str, spans: Sequence[ReadableSpan], named: Attri
     tags.update(parcel.origin.tags)
     for key, value in told(parcel.spans[0].resource):
         tags.setdefault(key, value)
-    return settable({key[:250]: _cut(value, _TAG) or "" for key, value in tags.items()})
+    return settable({storable(key)[:250]: _cut(storable(value), _TAG) or "" for key, value in tags.items()})
 
 
 def _prompts(spans: Sequence[ReadableSpan]) -> list[dict[str, str]]:
@@ -282,7 +311,7 @@ def _metadata(parcel: Parcel, named: Attributes, run_id: str | None) -> dict[str
         SESSION: _cut(origin.session or _first(named, sc.SESSION_ID, sc.CONVERSATION_ID), LONGEST_SESSION),
         USER: _cut(origin.user or _first(named, sc.USER_ID), LONGEST_SESSION),
     }
-    return {key: value for key, value in metadata.items() if value}
+    return {key: storable(value) for key, value in said.items() if value}
 
 
 def _first(named: Attributes, *names: str) -> str | None:

@@ -107,21 +107,27 @@ def context(span: ReadableSpan) -> tuple[bytes, bytes]:
 
 
 def _mended(span: ReadableSpan) -> ReadableSpan:
-    """Return *span* with everything that OTLP cannot hold as text, and without events and links."""
-    attributes = {clean(str(key)): _mended_value(value) for key, value in (span.attributes or {}).items()}
+    """*span* with what OTLP cannot say as text."""
     status = span.status
+    events = [Event(clean(str(one.name)), _mended_values(one.attributes), one.timestamp) for one in span.events]
     return ReadableSpan(
         name=clean(str(span.name)),
         context=span.get_span_context(),
         parent=span.parent,
         resource=span.resource,
-        attributes=attributes,
+        attributes=_mended_values(span.attributes),
+        events=events,
+        links=[Link(one.context, _mended_values(one.attributes)) for one in span.links],
         kind=span.kind,
         status=Status(status.status_code, clean(str(status.description)) if status.description else None),
         start_time=span.start_time,
         end_time=span.end_time,
         instrumentation_scope=span.instrumentation_scope,
     )
+
+
+def _mended_values(attributes: Any) -> dict[str, Any]:
+    return {clean(str(key)): _mended_value(value) for key, value in (attributes or {}).items()}
 
 
 def _mended_value(value: Any) -> Any:
