@@ -71,7 +71,7 @@ class Record(Fields):
 
     def closing(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Return content that is yet to be written, other attributes of the end, those of the start as they are now."""
-        said: dict[str, Any] = {}
+        content: dict[str, Any] = {}
         others: dict[str, Any] = {}
         starts: dict[str, Any] = {}
         attrs, values = self.attrs, vars(self)
@@ -83,10 +83,10 @@ class Record(Fields):
                 elif when == "start":
                     starts[name] = value
                 else:
-                    said[name] = value
-        if "extra" in own:
+                    content[name] = value
+        if "extra" in values:
             others.update(self.extra)
-        return said, others, starts
+        return content, others, starts
 
 
 class ModelCall(Record):

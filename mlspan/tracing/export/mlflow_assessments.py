@@ -58,17 +58,17 @@ def _read(span: ReadableSpan, number: int, event: Event) -> Assessment:
     if value is None:
         value = attributes.get(sc.EVALUATION_SCORE, attributes.get(sc.EVALUATION_LABEL))
     context: Any = span.get_span_context()
-    metadata, rationale = parsed(said.get(sc.ASSESSMENT_METADATA)), said.get(sc.EVALUATION_EXPLANATION)
+    metadata, rationale = parsed(attributes.get(sc.ASSESSMENT_METADATA)), attributes.get(sc.EVALUATION_EXPLANATION)
     metadata = metadata if isinstance(metadata, dict) else {}
     told = f"{context.trace_id:x} {context.span_id:x} {number} {event.timestamp}"
     return Assessment(
         id="a-" + hashlib.blake2b(told.encode(), digest_size=16).hexdigest(),
-        name=storable(str(said.get(sc.ASSESSMENT_NAME if is_expectation else sc.EVALUATION_NAME) or ""))[:_NAME],
+        name=storable(str(attributes.get(sc.ASSESSMENT_NAME if is_expectation else sc.EVALUATION_NAME) or ""))[:_NAME],
         value=storable(value) if isinstance(value, str) else value,
         is_expectation=is_expectation,
         rationale=None if rationale is None else storable(str(rationale)),
-        source_type=str(said.get(sc.ASSESSMENT_SOURCE) or "code").upper(),
-        source_id=storable(str(said.get(sc.ASSESSMENT_SOURCE_ID) or "default"))[:_NAME],
+        source_type=str(attributes.get(sc.ASSESSMENT_SOURCE) or "code").upper(),
+        source_id=storable(str(attributes.get(sc.ASSESSMENT_SOURCE_ID) or "default"))[:_NAME],
         span_id=f"{span.parent.span_id if is_carrier(span) else context.span_id:016x}" if span.parent else None,
         at=event.timestamp // _MS,
         metadata={storable(str(key)): storable(str(one)) for key, one in metadata.items()}

@@ -41,7 +41,7 @@ def chat_outputs(messages: Any) -> Json | None:
     """Return ``{"choices": [{"index", "message", "finish_reason"}]}`` as in a chat completion; None if empty."""
     choices = []
     for index, message in enumerate(_list(messages)):
-        for said in _message(message, "assistant"):
+        for converted in _message(message, "assistant"):
             reason = _word(message, "finish_reason") if isinstance(message, dict) else None
             reason = "tool_calls" if reason == "tool_call" else reason
             choices.append({"index": index, "message": converted, "finish_reason": reason})
@@ -80,19 +80,19 @@ def _message(message: Any, role: str) -> list[Json]:
             text = as_text(part.get("response", part.get("result")))
             answers.append({"role": "tool", "tool_call_id": as_text(part.get("id")), "content": text})
         elif kind == "reasoning":
-            thought.append(as_text(part.get("content")))
+            reasoning.append(as_text(part.get("content")))
         else:
             content.append(_content(part))
     if answers and not content and not calls:
         return answers
     converted: Json = {"role": role, "content": _flat(content) or ("" if calls else as_text(_flat(content)))}
     if calls:
-        said["tool_calls"] = calls
-    if thought:
-        said["reasoning_content"] = "\n".join(thought)
+        converted["tool_calls"] = calls
+    if reasoning:
+        converted["reasoning_content"] = "\n".join(reasoning)
     if name := _word(message, "name"):
-        said["name"] = name
-    return [said, *answers]
+        converted["name"] = name
+    return [converted, *answers]
 
 
 def _word(known: Json, name: str) -> str | None:

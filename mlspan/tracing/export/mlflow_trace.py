@@ -311,7 +311,7 @@ def _metadata(parcel: Parcel, named: Attributes, run_id: str | None) -> dict[str
         SESSION: _cut(origin.session or _first(named, sc.SESSION_ID, sc.CONVERSATION_ID), LONGEST_SESSION),
         USER: _cut(origin.user or _first(named, sc.USER_ID), LONGEST_SESSION),
     }
-    return {key: storable(value) for key, value in said.items() if value}
+    return {key: storable(value) for key, value in metadata.items() if value}
 
 
 def _first(named: Attributes, *names: str) -> str | None:
