@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
-from . import _cells, integrations
+from . import _notebook_summary, integrations
 from ._guard import guard
 from .tracing import context, setup
 from .tracing.export.assembly import is_genai
@@ -39,7 +39,7 @@ class Collector(SpanProcessor):
         with self._lock:
             trace_id = _ids(span)[0]
             spans = self._spans.setdefault(trace_id, [])
-            if len(spans) < _cells.MOST_SPANS:
+            if len(spans) < _notebook_summary.MOST_SPANS:
                 spans.append(span)
             if _is_root(span):
                 self._open[trace_id] = self._open.get(trace_id, 1) - 1
@@ -98,9 +98,9 @@ class Extension:
         with guard("showing what a cell has recorded"):
             runs, traces = self._collector.take()
             if runs or traces:
-                self._show(_cells.told(runs, traces, _addresses(runs, traces)))
+                self._show(_notebook_summary.told(runs, traces, _addresses(runs, traces)))
 
-    def _show(self, told: _cells.Told) -> None:
+    def _show(self, told: _notebook_summary.Told) -> None:
         if hasattr(self._shell, "kernel"):  # Jupyter; front ends without HTML show the text
             from IPython.display import display
 
