@@ -94,7 +94,7 @@ def _libraries() -> tuple[list[Library], list[str]]:
 
 
 def _of_hook(name: str, hook: Any) -> Iterator[Library]:
-    from ..integrations._hook import within
+    from ..hooks.hook import within
 
     library, tested = re.split(r"(?=[<>=])", hook.requires, maxsplit=1)
     version = _version(library)
@@ -130,7 +130,7 @@ def _unhooked(libraries: list[Library]) -> Iterator[str]:
 
 
 def _mlflow_version() -> Iterator[str]:
-    from ..integrations._hook import within
+    from ..hooks.hook import within
 
     version = _version("mlflow") or _version("mlflow-skinny")
     if version is not None and not within(version, _MLFLOW):

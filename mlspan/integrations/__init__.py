@@ -116,8 +116,8 @@ def autolog(
         workers: have what other processes do for the caller (Spark, Ray, Dask, joblib, multiprocessing, Celery) join
             the caller's trace and run.
     """
+    from ..hooks.hook import Settings
     from . import workers as _workers
-    from ._hook import Settings
 
     training = {
         "log_input_examples": log_input_examples,

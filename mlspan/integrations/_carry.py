@@ -88,7 +88,7 @@ _taken: dict[str, Any] = {}  # the settings that each integration last received 
 
 def _take_over(hooks: Mapping[str, Any]) -> None:
     """Turn the integrations on with the settings of the process that sent the task."""
-    from ._hook import Settings
+    from ..hooks.hook import Settings
 
     for name, sent in hooks.items():
         if _taken.get(name) == sent:

@@ -20,9 +20,9 @@ from typing import Any
 import wrapt
 
 from .._guard import tell_once
+from ..hooks.hook import Settings, within
 from ..tracing.context import active_run_id
 from ._fitting import Fitting, nested
-from ._hook import Settings, within
 from ._mlflow_autolog import read_on, unfollow
 from ._named import noting_names
 from ._seams import being_imported, version_of

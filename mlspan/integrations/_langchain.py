@@ -16,13 +16,13 @@ from opentelemetry.context import get_current
 
 from .._guard import guard, swallow
 from .._shape import dig
+from ..hooks.hook import Hook
 from ..tracing import semconv as sc
 from ..tracing.live import Live
 from ..tracing.records import Agent, Chat, Record, Retrieval, Step, Tool, Workflow
 from ..tracing.setup import runtime
 from . import _langchain_read as read
 from . import _langgraph
-from ._hook import Hook
 from ._langgraph import edges, ledger, number
 
 parents: Final[dict[Any, Any]] = {}  # open run -> the run above it

@@ -13,14 +13,14 @@ from typing import Any, ClassVar, Final
 from opentelemetry import context as otel
 
 from .._shape import dig
+from ..hooks.hook import Call, Hook, Settings
+from ..hooks.patching import Undo, all_there, replace
+from ..hooks.subclasses import watch_family
 from ..tracing.records import Embeddings, Observe
 from . import _langchain_read as read
 from . import _langgraph
-from ._family import watch_family
-from ._hook import Call, Hook, Settings
 from ._langchain import Handler, parents
 from ._langgraph import ledger, number
-from ._patch import Undo, all_there, replace
 
 
 def _within(original: Callable[..., Any]) -> Callable[..., Any]:

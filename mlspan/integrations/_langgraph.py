@@ -19,12 +19,12 @@ from opentelemetry.trace import SpanContext, TraceFlags
 
 from .._guard import guard
 from .._shape import get
+from ..hooks.hook import Hook
+from ..hooks.patching import Undo, all_there, replace
+from ..hooks.run_registry import Ledger
 from ..tracing import semconv as sc
-from ..tracing.ledger import Ledger
 from ..tracing.live import Live
 from ..tracing.records import Agent, Named, Step, Workflow
-from ._hook import Hook
-from ._patch import Undo, all_there, replace
 
 ledger: Final = Ledger()  # all open runs of LangChain, graphs and nodes included
 

@@ -11,9 +11,9 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from ..hooks.patching import all_there
 from ._around import inner, managed, outer
 from ._library import Seam
-from ._patch import all_there
 from ._predict import watch_predictions
 from ._seams import find_seam, tell, wrap
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from .._shape import dig, get, items
+from ..hooks.openai_format import REASONS
 from ..tracing.messages import Draft, Message, tool_call
 from ..tracing.records import Chat, sees_errors
 from ._llama_messages import parts
-from ._parts import REASONS
 
 
 class Heard(Draft):

@@ -16,6 +16,8 @@ from typing import Any, ClassVar, Final
 
 from .._guard import guard, tell_once
 from .._shape import dig
+from ..hooks.hook import Hook
+from ..hooks.patching import Undo, all_there, replace, tap
 from ..tracing import semconv as sc
 from ..tracing.context import active_run_id, suppressed
 from ..tracing.records import Step
@@ -24,10 +26,8 @@ from . import _llama_build as build
 from . import _llama_kinds as kinds
 from . import _llama_streams as streams
 from . import _llama_workflow as workflow
-from ._hook import Hook
 from ._llama_kinds import Begun, Seen, around, surround
 from ._llama_workflow import ledger
-from ._patch import Undo, all_there, replace, tap
 
 failures: Final[list[BaseException]] = []  # errors of ours under MLSPAN_STRICT=1, which the dispatcher would hide
 _cancelled: Final[set[str]] = set()  # ids of calls that have been cancelled, and whose exit is still to be reported

@@ -11,8 +11,8 @@ import asyncio
 from typing import Any, Final
 
 from .._shape import dig, get
+from ..hooks.run_registry import Ledger
 from ..tracing import semconv as sc
-from ..tracing.ledger import Ledger
 from ..tracing.live import Live
 from ..tracing.records import Agent, Named, Step, Tool, Workflow
 from . import _llama_read as read

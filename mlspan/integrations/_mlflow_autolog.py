@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Final, Protocol
 
 from .._guard import guard, tell_once
-from ._patch import replace
+from ..hooks.patching import replace
 
 UTILITIES: Final = "mlflow.utils.autologging_utils"
 NAMES: Final[dict[str, tuple[str, str]]] = {  # what we need of MLflow: a module, and the name there

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from opentelemetry.trace import SpanContext, get_current_span
 
+from ..hooks.hook import Begin, Call, Hook
+from ..hooks.patching import Undo, watched
 from ..tracing import semconv as sc
 from ..tracing.fields import attr
 from ..tracing.records import Named
 from ._fitting import current, size
-from ._hook import Begin, Call, Hook
 from ._origins import Origin, known
-from ._patch import Undo, watched
 from ._seams import wrap
 
 if TYPE_CHECKING:

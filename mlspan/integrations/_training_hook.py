@@ -10,13 +10,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
 from .._guard import guard
+from ..hooks.hook import Hook
+from ..hooks.patching import Undo
 from ._apart import keep_apart
-from ._hook import Hook
 from ._layers import Layers
 from ._library import Library, Seam
 from ._mlflow_autolog import Asked, calling, follow, give_back, is_late, leaves_out, read_asked, say_unfollowed
 from ._models import run_of
-from ._patch import Undo
 from ._waiting import Waiting
 from ._wishes import Wishes
 

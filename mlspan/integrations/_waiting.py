@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from typing import Any
 
 from .._guard import guard
+from ..hooks.patching import Undo
 from ._library import Seam
-from ._patch import Undo
 from ._seams import being_imported, wrap
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from .._shape import dig
+from ..hooks.patching import Undo, replace
 from ._fit import FitHook
 from ._fitting import Fit, current
 from ._library import Library, Seam
 from ._models import log_with
-from ._patch import Undo, replace
 
 __all__ = ["HOOK", "autolog"]
 

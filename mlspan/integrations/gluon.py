@@ -13,11 +13,11 @@ from typing import Any, Final
 
 from .._guard import guard
 from .._shape import dig
+from ..hooks.patching import Undo, replace
 from ._fit import FitHook
 from ._fitting import Fit, Fitting, current
 from ._library import Library, Seam
 from ._models import first_rows, log_with
-from ._patch import Undo, replace
 
 __all__ = ["HOOK", "autolog", "training"]
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
+from ..hooks.patching import Undo, replace
 from ._fit import FitHook
 from ._fitting import Fit, current
 from ._library import Library, Seam
-from ._patch import Undo, replace
 
 __all__ = ["HOOK", "autolog"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._hook import Hook
+from ..hooks.hook import Hook
 from ._llama_handler import install
 
 __all__ = ["HOOK", "autolog"]

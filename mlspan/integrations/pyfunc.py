@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from .._shape import dig
+from ..hooks.hook import Call, Hook, methods
 from ..tracing.records import Record
-from ._hook import Call, Hook, methods
 from ._origins import Origin
 from ._predict import prediction
 

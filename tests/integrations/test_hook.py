@@ -15,8 +15,8 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
-from mlspan.integrations._hook import Call, Hook, methods, within
-from mlspan.integrations._patch import when_imported
+from mlspan.hooks.hook import Call, Hook, methods, within
+from mlspan.hooks.patching import when_imported
 from mlspan.testing import Spans
 from mlspan.tracing import setup
 from mlspan.tracing.metrics import Instruments

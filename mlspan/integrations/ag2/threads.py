@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from opentelemetry import context as otel
 
+from ...hooks.patching import Undo
 from ...tracing.context import _within as within
 from ...tracing.context import active_run_id, attached, scope
-from .._patch import Undo
 
 
 def _carried(fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -15,9 +15,9 @@ import functools
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from .._family import watch_family
-from .._hook import Hook
-from .._patch import Undo, all_there
+from ...hooks.hook import Hook
+from ...hooks.patching import Undo, all_there
+from ...hooks.subclasses import watch_family
 from . import loop, models, tools, turns
 from .watched import Begin, opening, watched
 

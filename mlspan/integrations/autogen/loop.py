@@ -10,10 +10,10 @@ from typing import Any, Final
 from opentelemetry import context as otel
 from opentelemetry import trace
 
+from ...hooks.hook import Hook
+from ...hooks.patching import Undo, replace, tap, watch
 from ...tracing.context import _within as within
 from ...tracing.context import scope
-from .._hook import Hook
-from .._patch import Undo, replace, tap, watch
 
 _RUNTIME: Final = "autogen_core._single_threaded_agent_runtime"
 _Patches = Iterator[tuple[str, Callable[[], Undo]]]

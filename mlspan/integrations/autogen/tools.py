@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..._shape import dig, get, is_a, items
+from ...hooks.hook import Call
 from ...tracing.content import snapshot
 from ...tracing.records import Observe, Record, Retrieval, Step, Tool
-from .._hook import Call
 from .watched import argument, tool_type
 
 

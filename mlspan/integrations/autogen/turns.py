@@ -10,10 +10,10 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanContext
 
 from ..._shape import dig, get
+from ...hooks.hook import Call
 from ...tracing import semconv as sc
 from ...tracing.live import Live
 from ...tracing.records import Agent, Observe, Record, Workflow
-from .._hook import Call
 from .watched import argument
 
 _STOP_REASON: Final = "mlspan.stop_reason"

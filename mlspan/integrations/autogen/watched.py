@@ -11,14 +11,14 @@ from opentelemetry import context as otel
 
 from ..._guard import guard
 from ..._shape import dig
+from ...hooks.hook import Call, Hook
+from ...hooks.subclasses import Open
 from ...tracing.decorate import async_generator
 from ...tracing.live import Live
 from ...tracing.live import _type_name as type_name
 from ...tracing.nothing import NOTHING
 from ...tracing.records import Observe, Record, Retrieval, Tool
 from ...tracing.steps import Steps
-from .._family import Open
-from .._hook import Call, Hook
 
 Begin = Callable[[Call], "tuple[Record, Observe[Any] | None]"]
 

@@ -8,16 +8,16 @@ from typing import Any, Final
 
 from ..._guard import guard
 from ..._shape import dig, get, items
+from ...hooks.hook import Hook
+from ...hooks.openai_format import plain
+from ...hooks.patching import Undo
+from ...hooks.run_registry import Ledger
 from ...tracing import semconv as sc
 from ...tracing.content import snapshot
-from ...tracing.ledger import Ledger
 from ...tracing.live import Live
 from ...tracing.messages import Message, Part, loads
 from ...tracing.records import Agent, Chat, Named, Record, Step, Tool, Workflow
 from ...tracing.setup import runtime
-from .._hook import Hook
-from .._parts import plain
-from .._patch import Undo
 from . import responses
 from ._read import count
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..._shape import dig, get, is_a, items
+from ...hooks.openai_format import plain
 from ...tracing import semconv as sc
 from ...tracing.envelope import Size
 from ...tracing.messages import Draft, Part
 from ...tracing.records import Chat, Embeddings, Observe, Request
-from .._parts import plain
 from ._read import Ask, count, files, fill
 
 

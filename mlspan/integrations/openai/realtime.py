@@ -9,13 +9,13 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from ..._shape import dig, get, items
+from ...hooks.hook import Hook
+from ...hooks.patching import Seen, Undo, all_there, tap, when_imported
 from ...tracing import semconv as sc
 from ...tracing.live import Live, go
 from ...tracing.messages import Draft, Message, Part
 from ...tracing.records import Chat, Request
 from ...tracing.setup import runtime
-from .._hook import Hook
-from .._patch import Seen, Undo, all_there, tap, when_imported
 from ._read import count, provider
 from .responses import message, parts_of
 

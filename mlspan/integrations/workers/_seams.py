@@ -6,9 +6,9 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ...hooks.hook import Hook
+from ...hooks.patching import Undo, all_there, replace
 from .._carry import task
-from .._hook import Hook
-from .._patch import Undo, all_there, replace
 
 Make = Callable[[Any], Any]  # the original function -> its replacement
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .._hook import Hook
+from ...hooks.hook import Hook
 from ._seams import replacing, submitting
 
 HOOK: Final = Hook(

@@ -12,8 +12,8 @@ import inspect
 from typing import Any, Final
 
 from ..._guard import guard
+from ...hooks.hook import Hook
 from .._carry import capture
-from .._hook import Hook
 from ._seams import replacing
 
 _ARGUMENT: Final = "_mlspan"

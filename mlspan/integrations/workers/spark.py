@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from ..._guard import guard, tell_once
+from ...hooks.hook import Hook
+from ...hooks.patching import Undo, all_there, replace
 from .._carry import capture
-from .._hook import Hook
-from .._patch import Undo, all_there, replace
 from ._spark_daemon import PROPERTY
 
 _SETTING: Final = "spark.python.daemon.module"

@@ -8,10 +8,10 @@ from typing import Any
 from opentelemetry import context as otel
 
 from .._guard import guard
-from .context import suppressed
-from .live import Live, go, keepers
-from .records import Observe, Record
-from .setup import runtime
+from ..tracing.context import suppressed
+from ..tracing.live import Live, go, keepers
+from ..tracing.records import Observe, Record
+from ..tracing.setup import runtime
 
 _reading = guard("reading an answer")
 

@@ -32,13 +32,13 @@ import wrapt
 from opentelemetry.context import Context, get_current
 
 from .._guard import guard, log, swallow, tell_once
+from ..integrations._named import read_named
 from ..tracing import policy, setup
 from ..tracing.context import active_run_id, suppressed
 from ..tracing.live import go
 from ..tracing.nothing import NOTHING, Dropped
 from ..tracing.records import Observe, Record
-from ._named import read_named
-from ._patch import Undo, all_there, watch
+from .patching import Undo, all_there, watch
 
 
 class Call(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any
 from weakref import WeakSet
 
 from .._guard import guard
-from ._patch import Undo, watched
+from .patching import Undo, watched
 
 # Starts the operation of a call, given its arguments and keyword arguments; returns it, or a stand-in for it.
 Open = Callable[[Any, Any], Any]
