@@ -11,7 +11,7 @@ from typing import Any
 
 from mlspan import tracing
 from mlspan.cli.places import LATER
-from mlspan.integrations import _fitting, _predict
+from mlspan.integrations._training import predictions, training
 from mlspan.tracing import records
 from mlspan.tracing import semconv as sc
 from mlspan.tracing.config import Config
@@ -28,8 +28,8 @@ RECORDS = {  # record -> heading, and the names that its spans have
     records.Workflow: ("Workflows", "`invoke_workflow order`"),
     records.Request: ("Other requests to a provider", "`POST files`"),
     records.Step: ("Steps", "the name of the chain, node, parser or function"),
-    _fitting.Fit: ("Trainings", "`fit RandomForestClassifier`"),
-    _predict.Predict: ("Predictions", "`predict RandomForestClassifier`"),
+    training.Fit: ("Trainings", "`fit RandomForestClassifier`"),
+    predictions.Predict: ("Predictions", "`predict RandomForestClassifier`"),
 }
 TYPES = {"str": "string", "int": "int", "float": "double", "bool": "boolean", "list[str]": "string[]"}
 WHEN = {"start": "start", "end": "end", "content": "end, as content"}

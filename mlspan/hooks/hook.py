@@ -32,7 +32,7 @@ import wrapt
 from opentelemetry.context import Context, get_current
 
 from .._guard import guard, log, swallow, tell_once
-from ..integrations._named import read_named
+from ..integrations._training.named_arguments import read_named
 from ..tracing import policy, setup
 from ..tracing.context import active_run_id, suppressed
 from ..tracing.live import go

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from ._named import noting_names, read_named
+from ._training.named_arguments import noting_names, read_named
 
 if TYPE_CHECKING:
     from . import (

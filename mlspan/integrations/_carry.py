@@ -31,7 +31,7 @@ def capture(*, near: bool = False) -> str | None:
     """
     with guard("reading what surrounds a task"):
         from ..tracing import carry
-        from ._fitting import current
+        from ._training.training import current
 
         if (context := carry.capture(near=near)) is None:
             return None
@@ -72,7 +72,7 @@ def restored(text: str | None, *, wait: bool = True) -> Iterator[None]:
         with guard("restoring what surrounds a task"):
             if text is not None:
                 from ..tracing import carry
-                from ._fitting import elsewhere
+                from ._training.training import elsewhere
 
                 around = orjson.loads(text)
                 undo.enter_context(carry.restored(around, wait=wait))

@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from .._shape import dig
 from ..hooks.patching import Undo, replace
-from ._fit import FitHook
-from ._fitting import Fit, current
-from ._library import Library, Seam
-from ._models import log_with
+from ._training.hook import FitHook
+from ._training.library import Library, Seam
+from ._training.mlflow_logging import log_with
+from ._training.record import Fit
+from ._training.training import current
 
 __all__ = ["HOOK", "autolog"]
 

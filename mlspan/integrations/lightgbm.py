@@ -9,9 +9,10 @@ from contextlib import ExitStack
 from typing import Any
 
 from ..hooks.patching import Undo, replace
-from ._fit import FitHook
-from ._fitting import Fit, current
-from ._library import Library, Seam
+from ._training.hook import FitHook
+from ._training.library import Library, Seam
+from ._training.record import Fit
+from ._training.training import current
 
 __all__ = ["HOOK", "autolog"]
 

@@ -7,8 +7,8 @@ from typing import Any
 from .._shape import dig
 from ..hooks.hook import Call, Hook, methods
 from ..tracing.records import Record
-from ._origins import Origin
-from ._predict import prediction
+from ._training.lineage import Origin
+from ._training.predictions import prediction
 
 __all__ = ["HOOK", "autolog"]
 

@@ -319,9 +319,9 @@ def test_an_mlflow_without_the_names(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, gone: str
 ) -> None:
     """Where MLflow lacks what we follow it by, one line says so, and MLflow first, ours after works all the same."""
-    from mlspan.integrations import _mlflow_autolog
+    from mlspan.integrations._training import mlflow_autolog
 
-    monkeypatch.setitem(_mlflow_autolog.NAMES, gone, (_mlflow_autolog.NAMES[gone][0], "no_longer_there"))
+    monkeypatch.setitem(mlflow_autolog.NAMES, gone, (mlflow_autolog.NAMES[gone][0], "no_longer_there"))
     monkeypatch.setattr("mlspan._guard._told", set())
     bench.call("flavor")
     bench.call("ours")

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from .._guard import guard, log
-from ..tracing.context import active_run_id
+from ..._guard import guard, log
+from ...tracing.context import active_run_id
 
 _LONGEST: Final = 500  # characters of a parameter's value, which is MLflow's own limit
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ..hooks.patching import Undo
-from ._fitting import Fit
+from ...hooks.patching import Undo
+from .record import Fit
 
 CHECKPOINTS: Final = frozenset(  # options of MLflow's flavors for TensorFlow and PyTorch
     {

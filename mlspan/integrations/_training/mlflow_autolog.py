@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Final, Protocol
 
-from .._guard import guard, tell_once
-from ..hooks.patching import replace
+from ..._guard import guard, tell_once
+from ...hooks.patching import replace
 
 UTILITIES: Final = "mlflow.utils.autologging_utils"
 NAMES: Final[dict[str, tuple[str, str]]] = {  # what we need of MLflow: a module, and the name there

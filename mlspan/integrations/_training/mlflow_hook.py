@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
-from .._guard import guard
-from ..hooks.hook import Hook
-from ..hooks.patching import Undo
-from ._apart import keep_apart
-from ._layers import Layers
-from ._library import Library, Seam
-from ._mlflow_autolog import Asked, calling, follow, give_back, is_late, leaves_out, read_asked, say_unfollowed
-from ._models import run_of
-from ._waiting import Waiting
-from ._wishes import Wishes
+from ..._guard import guard
+from ...hooks.hook import Hook
+from ...hooks.patching import Undo
+from .autolog_state import keep_apart
+from .deferred_install import Waiting
+from .layers import Layers
+from .library import Library, Seam
+from .mlflow_autolog import Asked, calling, follow, give_back, is_late, leaves_out, read_asked, say_unfollowed
+from .mlflow_logging import run_of
+from .requested_options import Wishes
 
 DEFAULTS: Final = {  # the options of every library, beside those of Hook
     "log_input_examples": False,

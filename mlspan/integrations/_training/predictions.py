@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from opentelemetry.trace import SpanContext, get_current_span
 
-from ..hooks.hook import Begin, Call, Hook
-from ..hooks.patching import Undo, watched
-from ..tracing import semconv as sc
-from ..tracing.fields import attr
-from ..tracing.records import Named
-from ._fitting import current, size
-from ._origins import Origin, known
-from ._seams import wrap
+from ...hooks.hook import Begin, Call, Hook
+from ...hooks.patching import Undo, watched
+from ...tracing import semconv as sc
+from ...tracing.fields import attr
+from ...tracing.records import Named
+from .lineage import Origin, known
+from .patch_points import wrap
+from .record import size
+from .training import current
 
 if TYPE_CHECKING:
-    from ._library import Seam
+    from .library import Seam
 
 
 class Predict(Named):

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any
 
-from .._guard import guard
-from ..hooks.patching import Undo
-from ._library import Seam
-from ._seams import being_imported, wrap
+from ..._guard import guard
+from ...hooks.patching import Undo
+from .library import Seam
+from .patch_points import being_imported, wrap
 
 
 class Waiting:

@@ -11,14 +11,14 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from ..hooks.patching import all_there
-from ._around import inner, managed, outer
-from ._library import Seam
-from ._predict import watch_predictions
-from ._seams import find_seam, tell, wrap
+from ...hooks.patching import all_there
+from .library import Seam
+from .patch_points import find_seam, tell, wrap
+from .predictions import watch_predictions
+from .wrappers import inner, managed, outer
 
 if TYPE_CHECKING:
-    from ._training_hook import TrainingHook
+    from .mlflow_hook import TrainingHook
 
 
 class Layers:

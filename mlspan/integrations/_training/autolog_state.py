@@ -11,7 +11,7 @@ import sys
 from collections import UserList
 from typing import Any, Final
 
-from ._fitting import state
+from .training import state
 
 _SAFETY: Final = "mlflow.utils.autologging_utils.safety"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .._shape import dig
-from ._fitting import Fit
-from ._library import Epoch
+from ..._shape import dig
+from .library import Epoch
+from .record import Fit
 
 EPOCHS = "keras.callbacks:CallbackList.on_epoch_end"
 OPTIONS = frozenset({"log_every_epoch", "log_every_n_steps"})

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from .._guard import guard
-from ..tracing.context import active_run_id
-from ._fitting import Fitting, arguments, current, nested
+from ..._guard import guard
+from ...tracing.context import active_run_id
+from .training import Fitting, arguments, current, nested
 
 if TYPE_CHECKING:
-    from ._training_hook import TrainingHook
+    from .mlflow_hook import TrainingHook
 
 
 def outer(hook: TrainingHook, fn: Any, on: list[bool]) -> Any:

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ..hooks.patching import Undo, put, tap
-from ._fitting import current
-from ._library import Epoch, Seam
+from ...hooks.patching import Undo, put, tap
+from .library import Epoch, Seam
+from .training import current
 
 
 def wrap(owner: Any, name: str, make: Callable[[Any, list[bool]], Any]) -> Undo:

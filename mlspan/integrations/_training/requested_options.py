@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..hooks.hook import Settings
+from ...hooks.hook import Settings
 
 
 @dataclass

@@ -19,15 +19,15 @@ from typing import Any
 
 import wrapt
 
-from .._guard import tell_once
-from ..hooks.hook import Settings, within
-from ..tracing.context import active_run_id
-from ._fitting import Fitting, nested
-from ._mlflow_autolog import read_on, unfollow
-from ._named import noting_names
-from ._seams import being_imported, version_of
-from ._training_hook import TrainingHook
-from ._wishes import Wishes
+from ..._guard import tell_once
+from ...hooks.hook import Settings, within
+from ...tracing.context import active_run_id
+from .mlflow_autolog import read_on, unfollow
+from .mlflow_hook import TrainingHook
+from .named_arguments import noting_names
+from .patch_points import being_imported, version_of
+from .requested_options import Wishes
+from .training import Fitting, nested
 
 
 class FitHook(TrainingHook):
