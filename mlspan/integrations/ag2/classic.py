@@ -21,7 +21,7 @@ from ...tracing.nothing import NOTHING
 from ...tracing.records import Agent, Observe, Step, Tool, Workflow
 from . import model
 from .handoffs import hand_over, take_over
-from .threads import CARRIES
+from .thread_context import CARRIES
 
 
 def argument(call: Call, index: int, name: str) -> Any:
