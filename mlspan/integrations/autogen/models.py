@@ -10,7 +10,7 @@ from ...hooks.hook import Call
 from ...hooks.openai_format import PARAMETERS, provider_at, set_parameters
 from ...tracing.messages import Draft, Message, Part, ToolDefinition, tool_call, tool_call_response
 from ...tracing.records import Chat, Observe
-from .watched import argument
+from .wrappers import argument
 
 _FIELDS: Final = {**PARAMETERS, "num_predict": ("max_tokens", int)}
 

@@ -9,7 +9,7 @@ from ..._shape import dig, get, is_a, items
 from ...hooks.hook import Call
 from ...tracing.content import snapshot
 from ...tracing.records import Observe, Record, Retrieval, Step, Tool
-from .watched import argument, tool_type
+from .wrappers import argument, tool_type
 
 
 def begin(call: Call) -> tuple[Record, Observe[Any] | None]:

@@ -14,7 +14,7 @@ from ...hooks.hook import Call
 from ...tracing import semconv as sc
 from ...tracing.live import Live
 from ...tracing.records import Agent, Observe, Record, Workflow
-from .watched import argument
+from .wrappers import argument
 
 _STOP_REASON: Final = "mlspan.stop_reason"
 
