@@ -14,16 +14,16 @@ from typing import Any, Final
 
 from opentelemetry.context import get_current
 
-from .._guard import guard, swallow
-from .._shape import dig
-from ..hooks.hook import Hook
-from ..tracing import semconv as sc
-from ..tracing.live import Live
-from ..tracing.records import Agent, Chat, Record, Retrieval, Step, Tool, Workflow
-from ..tracing.setup import runtime
-from . import _langchain_read as read
-from . import _langgraph
-from ._langgraph import edges, ledger, number
+from ..._guard import guard, swallow
+from ..._shape import dig
+from ...hooks.hook import Hook
+from ...tracing import semconv as sc
+from ...tracing.live import Live
+from ...tracing.records import Agent, Chat, Record, Retrieval, Step, Tool, Workflow
+from ...tracing.setup import runtime
+from . import graphs
+from . import messages as read
+from .graphs import edges, ledger, number
 
 parents: Final[dict[Any, Any]] = {}  # open run -> the run above it
 HIDDEN: Final = "langsmith:hidden"
@@ -236,7 +236,7 @@ class Handler:
             record.input = convert(value)
         if (operation := ledger.start(id, record, observe, parent=parent, around=around)) is not None:
             parents[id] = parent
-            _langgraph.started(parent, operation, metadata)
+            graphs.started(parent, operation, metadata)
 
     def _close(
         self, id: Any, operation: Live | None, value: Any = None, convert: Callable[[Any], Any] | None = None

@@ -12,15 +12,15 @@ from typing import Any, ClassVar, Final
 
 from opentelemetry import context as otel
 
-from .._shape import dig
-from ..hooks.hook import Call, Hook, Settings
-from ..hooks.patching import Undo, all_there, replace
-from ..hooks.subclasses import watch_family
-from ..tracing.records import Embeddings, Observe
-from . import _langchain_read as read
-from . import _langgraph
-from ._langchain import Handler, parents
-from ._langgraph import ledger, number
+from ..._shape import dig
+from ...hooks.hook import Call, Hook, Settings
+from ...hooks.patching import Undo, all_there, replace
+from ...hooks.subclasses import watch_family
+from ...tracing.records import Embeddings, Observe
+from . import graphs
+from . import messages as read
+from .callbacks import Handler, parents
+from .graphs import ledger, number
 
 
 def _within(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -135,7 +135,7 @@ class Shared(Hook):
     @property
     def real(self) -> Hook:
         """Return the hook that holds the patches of this library."""
-        return CORE if self.module == CORE.module else _langgraph.HOOK
+        return CORE if self.module == CORE.module else graphs.HOOK
 
     def apply(self, settings: Settings | None) -> None:
         """Turn the patches of both libraries on, or off unless the other face still wants them."""
@@ -143,5 +143,5 @@ class Shared(Hook):
         self._wanted, self.settings = settings is not None, settings or self.settings
         self._asked[self.module] = settings
         both = next((one for one in self._asked.values() if one is not None), None)
-        for hook in (CORE, _langgraph.HOOK):
+        for hook in (CORE, graphs.HOOK):
             hook.apply(settings if settings is not None else both)
