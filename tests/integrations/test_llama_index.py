@@ -30,7 +30,7 @@ from opentelemetry import context as otel_context
 from pydantic import BaseModel
 
 from mlspan import integrations, tracing
-from mlspan.integrations._llama_answer import count
+from mlspan.integrations.llama_index.responses import count
 from mlspan.testing import Spans, content
 from mlspan.tracing.records import Chat
 

@@ -9,15 +9,15 @@ import functools
 from collections.abc import Callable
 from typing import Any, Final
 
-from .._guard import guard
-from .._shape import get
-from ..hooks.hook import Call, Hook
-from ..hooks.patching import Undo, replace, watched
-from ..hooks.subclasses import watch_family
-from ..tracing.live import Live
-from ..tracing.nothing import NOTHING
-from ..tracing.records import Step
-from ._llama_kinds import around, surround
+from ..._guard import guard
+from ..._shape import get
+from ...hooks.hook import Call, Hook
+from ...hooks.patching import Undo, replace, watched
+from ...hooks.subclasses import watch_family
+from ...tracing.live import Live
+from ...tracing.nothing import NOTHING
+from ...tracing.records import Step
+from .operations import around, surround
 
 _BASE: Final = "llama_index.core.indices.base:BaseIndex"
 _METHODS: Final = ("build_index_from_nodes", "insert_nodes", "ainsert_nodes", "insert", "ainsert")

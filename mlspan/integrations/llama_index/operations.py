@@ -12,12 +12,12 @@ from weakref import WeakKeyDictionary
 
 from opentelemetry import context as otel
 
-from .._shape import dig, get
-from ..tracing import semconv as sc
-from ..tracing.live import Live
-from ..tracing.messages import Pieces
-from ..tracing.records import Named, Observe, Record, Retrieval, Step, Tool
-from . import _llama_read as read
+from ..._shape import dig, get
+from ...tracing import semconv as sc
+from ...tracing.live import Live
+from ...tracing.messages import Pieces
+from ...tracing.records import Named, Observe, Record, Retrieval, Step, Tool
+from . import requests as read
 
 
 class Around(NamedTuple):

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from .._shape import dig, get
-from ..hooks.run_registry import Ledger
-from ..tracing import semconv as sc
-from ..tracing.live import Live
-from ..tracing.records import Agent, Named, Step, Tool, Workflow
-from . import _llama_read as read
-from ._llama_kinds import Begun, Seen, observe_tool, surround
+from ..._shape import dig, get
+from ...hooks.run_registry import Ledger
+from ...tracing import semconv as sc
+from ...tracing.live import Live
+from ...tracing.records import Agent, Named, Step, Tool, Workflow
+from . import requests as read
+from .operations import Begun, Seen, observe_tool, surround
 
 ledger: Final = Ledger()
 _MACHINERY: Final = frozenset(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..hooks.hook import Hook
-from ._llama_handler import install
+from ...hooks.hook import Hook
+from .handlers import install
 
 __all__ = ["HOOK", "autolog"]
 

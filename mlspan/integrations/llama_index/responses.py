@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from .._shape import dig, get, items
-from ..hooks.openai_format import REASONS
-from ..tracing.messages import Draft, Message, tool_call
-from ..tracing.records import Chat, sees_errors
-from ._llama_messages import parts
+from ..._shape import dig, get, items
+from ...hooks.openai_format import REASONS
+from ...tracing.messages import Draft, Message, tool_call
+from ...tracing.records import Chat, sees_errors
+from .messages import parts
 
 
 class Heard(Draft):

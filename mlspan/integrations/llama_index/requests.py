@@ -7,13 +7,13 @@ from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from .._shape import dig, get, is_a
-from ..hooks.openai_format import tool
-from ..tracing import semconv as sc
-from ..tracing.messages import loads
-from ..tracing.records import Chat, Embeddings, Observe
-from ._llama_answer import Heard, observe
-from ._llama_messages import message, said
+from ..._shape import dig, get, is_a
+from ...hooks.openai_format import tool
+from ...tracing import semconv as sc
+from ...tracing.messages import loads
+from ...tracing.records import Chat, Embeddings, Observe
+from .messages import message, said
+from .responses import Heard, observe
 
 _PROVIDERS: Final = {  # name of LlamaIndex's package -> value of gen_ai.provider.name
     "azure_inference": "azure.ai.inference",

@@ -13,16 +13,16 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
-from .._guard import guard
-from .._shape import get
-from ..hooks.patching import Undo
-from ..hooks.subclasses import watch_family
-from ..tracing.live import Live
-from ..tracing.messages import Pieces
-from ..tracing.records import Chat, Named
-from ..tracing.stream import AsyncStream, Stream, drop
-from ._llama_kinds import STREAMS, STRUCTURED, kind_of
-from ._llama_workflow import ledger
+from ..._guard import guard
+from ..._shape import get
+from ...hooks.patching import Undo
+from ...hooks.subclasses import watch_family
+from ...tracing.live import Live
+from ...tracing.messages import Pieces
+from ...tracing.records import Chat, Named
+from ...tracing.stream import AsyncStream, Stream, drop
+from .operations import STREAMS, STRUCTURED, kind_of
+from .workflows import ledger
 
 _unwatched: Final[dict[int, Live]] = {}  # id() of a stream -> its operation, from the call's end until it is wrapped
 _writing: Final[dict[int, Live]] = {}  # id() of a chat engine's answer -> its operation, while LlamaIndex reads it

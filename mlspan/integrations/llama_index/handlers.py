@@ -14,20 +14,20 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any, ClassVar, Final
 
-from .._guard import guard, tell_once
-from .._shape import dig
-from ..hooks.hook import Hook
-from ..hooks.patching import Undo, all_there, replace, tap
-from ..tracing import semconv as sc
-from ..tracing.context import active_run_id, suppressed
-from ..tracing.records import Step
-from ..tracing.setup import runtime
-from . import _llama_build as build
-from . import _llama_kinds as kinds
-from . import _llama_streams as streams
-from . import _llama_workflow as workflow
-from ._llama_kinds import Begun, Seen, around, surround
-from ._llama_workflow import ledger
+from ..._guard import guard, tell_once
+from ..._shape import dig
+from ...hooks.hook import Hook
+from ...hooks.patching import Undo, all_there, replace, tap
+from ...tracing import semconv as sc
+from ...tracing.context import active_run_id, suppressed
+from ...tracing.records import Step
+from ...tracing.setup import runtime
+from . import index_building as build
+from . import operations as kinds
+from . import streams
+from . import workflows as workflow
+from .operations import Begun, Seen, around, surround
+from .workflows import ledger
 
 failures: Final[list[BaseException]] = []  # errors of ours under MLSPAN_STRICT=1, which the dispatcher would hide
 _cancelled: Final[set[str]] = set()  # ids of calls that have been cancelled, and whose exit is still to be reported
