@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mlspan import integrations, tracing
-from mlspan.integrations import _carry
+from mlspan.integrations.workers import _task
 from mlspan.testing import Spans
 from mlspan.tracing import carry, context
 from mlspan.tracing.setup import runtime
@@ -47,7 +47,7 @@ def test_surroundings(spans: Spans) -> None:
 
 def test_a_task_that_fails(spans: Spans) -> None:
     """Its exception comes out as it is, a StopIteration as well, and the caller's span is no longer current."""
-    carried = _carry.capture()
+    carried = _task.capture()
     assert carried is not None
     for error in (ValueError("no"), StopIteration("no"), KeyboardInterrupt()):
 
@@ -55,13 +55,13 @@ def test_a_task_that_fails(spans: Spans) -> None:
             raise error
 
         with pytest.raises(type(error)) as raised:
-            _carry.Task(fail, carried)()
+            _task.Task(fail, carried)()
         assert raised.value is error
 
 
 def test_a_task_is_pickled_as_its_function() -> None:
     """By reference, with what surrounds it."""
-    again = pickle.loads(pickle.dumps(_carry.Task(hide, "{}")))
+    again = pickle.loads(pickle.dumps(_task.Task(hide, "{}")))
     assert (again.fn, again.carried) == (hide, "{}")
 
 

@@ -10,7 +10,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 
 from ..._guard import guard
 from ...hooks.patching import Undo, all_there, replace
-from .._carry import restored
+from ._task import restored
 
 NAME: Final = "mlspan"  # the name of the annotation and of the plugin
 _carried: ContextVar[str | None] = ContextVar("mlspan_dask_task", default=None)

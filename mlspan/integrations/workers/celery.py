@@ -11,7 +11,7 @@ from typing import Any, Final
 from ..._guard import guard
 from ...hooks.hook import Hook
 from ...hooks.patching import Undo
-from .._carry import capture, restored
+from ._task import capture, restored
 
 _HEADER: Final = "mlspan"
 _running: dict[str, ExitStack] = {}  # by task id

@@ -10,7 +10,7 @@ from typing import Any, Final
 from ..._guard import tell_once
 from ...hooks.hook import Hook
 from ...hooks.patching import Undo, all_there, replace
-from .._carry import capture
+from ._task import capture
 
 _NAME: Final = "mlspan"  # the name of the annotation
 

@@ -15,8 +15,8 @@ from typing import Any, Final
 from ..._guard import guard, tell_once
 from ...hooks.hook import Hook
 from ...hooks.patching import Undo, all_there, replace
-from .._carry import capture
 from ._spark_daemon import PROPERTY
+from ._task import capture
 
 _SETTING: Final = "spark.python.daemon.module"
 _DAEMON: Final = f"{__package__}._spark_daemon"

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...hooks.hook import Hook
 from ...hooks.patching import Undo, all_there, replace
-from .._carry import task
+from ._task import task
 
 Make = Callable[[Any], Any]  # the original function -> its replacement
 

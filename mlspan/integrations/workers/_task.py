@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from .._guard import guard
+from ..._guard import guard
 
 _PACKAGE: Final = __name__.rpartition(".")[0]
 _FLAGS: Final = ("log_traces", "exclusive", "silent", "any_version")
@@ -30,8 +30,8 @@ def capture(*, near: bool = False) -> str | None:
         near: the task goes to a process that this one starts, which may be told the credentials in addresses.
     """
     with guard("reading what surrounds a task"):
-        from ..tracing import carry
-        from ._training.training import current
+        from ...tracing import carry
+        from .._training.training import current
 
         if (context := carry.capture(near=near)) is None:
             return None
@@ -44,7 +44,7 @@ def capture(*, near: bool = False) -> str | None:
 
 def _asked() -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the name and the settings of each integration that is turned on."""
-    from . import _NAMES
+    from .. import _NAMES
 
     for name in _NAMES:
         hook = getattr(sys.modules.get(f"{_PACKAGE}.{name}"), "HOOK", None)
@@ -71,8 +71,8 @@ def restored(text: str | None, *, wait: bool = True) -> Iterator[None]:
     with ExitStack() as undo:
         with guard("restoring what surrounds a task"):
             if text is not None:
-                from ..tracing import carry
-                from ._training.training import elsewhere
+                from ...tracing import carry
+                from .._training.training import elsewhere
 
                 around = orjson.loads(text)
                 undo.enter_context(carry.restored(around, wait=wait))
@@ -88,7 +88,7 @@ _taken: dict[str, Any] = {}  # the settings that each integration last received 
 
 def _take_over(hooks: Mapping[str, Any]) -> None:
     """Turn the integrations on with the settings of the process that sent the task."""
-    from ..hooks.hook import Settings
+    from ...hooks.hook import Settings
 
     for name, sent in hooks.items():
         if _taken.get(name) == sent:
