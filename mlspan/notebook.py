@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from . import _notebook_summary, integrations
 from ._guard import guard
-from .tracing import context, setup
+from .tracing import context, runtime
 from .tracing.export.assembly import is_genai
 
 _LINKS_WITHIN: Final = 2.0  # seconds that the summary waits for the experiment's id, without which there are no links
@@ -85,7 +85,7 @@ class Extension:
 
     def load(self) -> None:
         integrations.autolog(silent=True)
-        self._undo = [setup.listen(self._collector), context.hear_runs(self._collector.run)]
+        self._undo = [runtime.listen(self._collector), context.hear_runs(self._collector.run)]
         self._shell.events.register("post_run_cell", self._after)
 
     def unload(self) -> None:
@@ -111,7 +111,7 @@ class Extension:
 
 def _addresses(runs: list[Any], traces: list[list[ReadableSpan]]) -> dict[str, str]:
     """Return the URLs of runs and traces in MLflow's UI, by id; one that is not found in time is left out."""
-    now, found = setup.runtime(), {}
+    now, found = runtime.runtime(), {}
     if now is None:
         return {}
 

@@ -49,7 +49,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from mlspan.tracing.live import go
 from mlspan.tracing.records import Chat
-from mlspan.tracing.setup import runtime
+from mlspan.tracing.runtime import runtime
 
 def ask(model):
     with go(runtime(), Chat(provider="openai", model=model, input_tokens=3)):

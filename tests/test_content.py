@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from mlspan import tracing
 from mlspan.testing import Spans, content
-from mlspan.tracing import setup
+from mlspan.tracing import runtime
 from mlspan.tracing.content import Policy, redactor, to_json
 from mlspan.tracing.spans import Starter
 
@@ -138,8 +138,8 @@ def test_core_attributes_survive_any_limit(spans: Spans, aimock: str) -> None:
     exporter = InMemorySpanExporter()
     provider = TracerProvider(span_limits=SpanLimits(max_span_attributes=6), shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    now = setup.start(setup.resolve({}))
-    now._starter, now._seen = Starter(provider.get_tracer("app")), setup.trace.get_tracer_provider()
+    now = runtime.start(runtime.resolve({}))
+    now._starter, now._seen = Starter(provider.get_tracer("app")), runtime.trace.get_tracer_provider()
     integration.autolog()
     with openai.OpenAI(base_url=aimock, api_key="test") as client:
         client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "hello"}], seed=1)

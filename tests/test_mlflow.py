@@ -18,7 +18,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_s
 from mlspan import integrations, tracing
 from mlspan.tracing.live import go
 from mlspan.tracing.records import Tool
-from mlspan.tracing.setup import runtime
+from mlspan.tracing.runtime import runtime
 
 HELLO: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}]
 

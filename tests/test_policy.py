@@ -15,7 +15,7 @@ import pytest
 from mlspan import _guard, integrations, tracing
 from mlspan.testing import Spans, content
 from mlspan.tracing import policy
-from mlspan.tracing import setup as _setup
+from mlspan.tracing import runtime as _setup
 from mlspan.tracing.config import resolve
 
 Write = Callable[..., Path]

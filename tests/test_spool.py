@@ -11,7 +11,7 @@ from servers.program import environment, run
 from servers.receiver import Receiver, once
 
 from mlspan import tracing
-from mlspan.tracing import setup
+from mlspan.tracing import runtime
 from mlspan.tracing.context import Origin
 from mlspan.tracing.export.address import address, bare, full
 from mlspan.tracing.export.journal import Journal, journals, read
@@ -79,7 +79,7 @@ def test_nothing_grows(receiver: Receiver, spool: Path, tracing_off: None) -> No
             pass
         if number % 1_000 == 999:
             assert tracing.flush(30)
-    (pipeline,) = setup.runtime()._pipelines.values()
+    (pipeline,) = runtime.runtime()._pipelines.values()
     intake = pipeline._intake
     (own,) = intake.shelf.spools()
     assert (own.spans(), own._recent._held, own._recent._spans, intake._fresh, intake._ready, intake._stored_open) == (

@@ -13,8 +13,8 @@ import pytest
 from mlspan import integrations, tracing
 from mlspan.integrations.workers import _task
 from mlspan.testing import Spans
-from mlspan.tracing import carry, context
-from mlspan.tracing.setup import runtime
+from mlspan.tracing import context, propagation
+from mlspan.tracing.runtime import runtime
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +35,8 @@ def _elsewhere(carried: Any) -> Any:
 def test_surroundings(spans: Spans) -> None:
     """Span, session, user, tags and run are put back around a task, and are gone after it."""
     with tracing.session("s"), tracing.user("ada"), tracing.tags(team="blue"), tracing.run("r"), tracing.span("job"):
-        carried = _elsewhere(carry.capture())
-    with carry.restored(carried):
+        carried = _elsewhere(propagation.capture())
+    with propagation.restored(carried):
         scope = context.scope()
         assert (scope.session, scope.user, scope.tags, scope.run_id) == ("s", "ada", {"team": "blue"}, "r")
         with tracing.span("task"):
@@ -77,7 +77,7 @@ def test_a_task_is_pickled_as_its_function() -> None:
 def test_redaction_goes_along(tracing_off: None, redact: Any, said: Any) -> None:
     """Expressions as they are, a function by its name; where that cannot be, no content is recorded over there."""
     tracing.configure(redact=redact, tracking_uri="none")
-    carried = carry.capture()
+    carried = propagation.capture()
     assert carried is not None
     assert {k: v for k, v in carried["settings"].items() if k != "tracking_uri"} == said
 
@@ -85,9 +85,9 @@ def test_redaction_goes_along(tracing_off: None, redact: Any, said: Any) -> None
 def test_settings_are_taken_over(tracing_off: None) -> None:
     """In another process, which nobody has configured; a function is found by its name."""
     tracing.configure(redact=hide, max_content_bytes=2048, tracking_uri="none")
-    carried = _elsewhere(carry.capture())
+    carried = _elsewhere(propagation.capture())
     tracing.shutdown()
-    with carry.restored(carried):
+    with propagation.restored(carried):
         now = runtime()
         assert now is not None
         assert (now.config.redact, now.config.max_content_bytes) == (hide, 2048)
@@ -96,9 +96,9 @@ def test_settings_are_taken_over(tracing_off: None) -> None:
 def test_what_a_process_has_configured_stays(tracing_off: None) -> None:
     """A worker whose own code calls ``configure`` keeps its settings."""
     tracing.configure(max_content_bytes=2048, tracking_uri="none")
-    carried = _elsewhere(carry.capture())
+    carried = _elsewhere(propagation.capture())
     tracing.configure(max_content_bytes=4096, tracking_uri="none")
-    with carry.restored(carried):
+    with propagation.restored(carried):
         now = runtime()
         assert now is not None
         assert now.config.max_content_bytes == 4096
@@ -107,8 +107,8 @@ def test_what_a_process_has_configured_stays(tracing_off: None) -> None:
 def test_no_credentials_go_along(tracing_off: None) -> None:
     """Neither user nor password of a store, unless to a process that this one starts."""
     tracing.configure(tracking_uri="https://ada:secret@host/mlflow")
-    assert "secret" not in str(carry.capture())
-    assert "secret" in str(carry.capture(near=True))
+    assert "secret" not in str(propagation.capture())
+    assert "secret" in str(propagation.capture(near=True))
 
 
 def test_the_run_that_is_around() -> None:

@@ -26,7 +26,7 @@ from servers.scripted import Scripted
 from test_values import HOSTILE
 
 from mlspan import integrations, tracing
-from mlspan.tracing import setup
+from mlspan.tracing import runtime
 
 openai = pytest.importorskip("openai")
 pytest.importorskip("mlflow")
@@ -305,7 +305,7 @@ def arrived(
 def test_every_trace_arrives(arrived: Callable[[str], list[tuple[Any, ...]]], scripted: Scripted) -> None:
     """Its spans, their tree, their status and their tokens, whatever values were in it."""
     ended = Ended()
-    undo = setup.listen(ended)
+    undo = runtime.listen(ended)
     try:
         with ExitStack() as stack:
             bare, watched = (openai.OpenAI(base_url=scripted.base_url, api_key="k", max_retries=0) for _ in range(2))

@@ -18,7 +18,7 @@ from opentelemetry.trace import StatusCode
 
 from mlspan import tracing
 from mlspan.testing import Spans
-from mlspan.tracing import setup
+from mlspan.tracing import runtime
 from mlspan.tracing.spans import Starter
 from mlspan.tracing.stream import Stream
 
@@ -47,7 +47,7 @@ def test_an_exception_without_text_is_an_error(spans: Spans) -> None:
 def test_content_that_cannot_be_written_takes_nothing_along(spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where writing one content attribute fails, status, tokens, model and the other one are there."""
     monkeypatch.setenv("MLSPAN_STRICT", "0")
-    policy = setup.runtime().policy  # type: ignore[union-attr]  # nothing is shut down
+    policy = runtime.runtime().policy  # type: ignore[union-attr]  # nothing is shut down
     own = type(policy).string
 
     def failing(self: Any, value: object) -> str:
@@ -126,8 +126,8 @@ def test_opentelemetrys_limit_leaves_json(longest: int, tracing_off: None) -> No
     exporter = InMemorySpanExporter()
     provider = TracerProvider(span_limits=SpanLimits(max_span_attribute_length=longest), shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    now = setup.start(setup.resolve({}))
-    now._starter, now._seen = Starter(provider.get_tracer("app")), setup.trace.get_tracer_provider()
+    now = runtime.start(runtime.resolve({}))
+    now._starter, now._seen = Starter(provider.get_tracer("app")), runtime.trace.get_tracer_provider()
     with tracing.span("m", kind="chat", input='say "ä"' * 5000) as chat:
         chat.output = [
             {"role": "assistant", "parts": [{"type": "text", "content": "b" * 9000}], "finish_reason": "stop"}

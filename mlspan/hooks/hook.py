@@ -33,7 +33,7 @@ from opentelemetry.context import Context, get_current
 
 from .._guard import guard, log, swallow, tell_once
 from ..integrations._training.named_arguments import read_named
-from ..tracing import policy, setup
+from ..tracing import policy, runtime
 from ..tracing.context import active_run_id, suppressed
 from ..tracing.live import go
 from ..tracing.nothing import NOTHING, Dropped
@@ -174,7 +174,7 @@ class Hook:
             self._disable()
             return
         self.settings = settings
-        setup.join()
+        runtime.join()
         if self.module in sys.modules:
             self._enable()
         elif not self._waiting:
@@ -248,7 +248,7 @@ class Hook:
         if not self.records(context):
             return NOTHING
         try:  # not guard(): this runs for each call, and entering a context manager would cost more
-            if (now := setup.runtime()) is None:
+            if (now := runtime.runtime()) is None:
                 return NOTHING
             sampling = now.starter().draw(context)
             if sampling.sampled is False and not now.instruments.wanted():

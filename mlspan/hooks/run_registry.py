@@ -11,7 +11,7 @@ from .._guard import guard
 from ..tracing.context import suppressed
 from ..tracing.live import Live, go, keepers
 from ..tracing.records import Observe, Record
-from ..tracing.setup import runtime
+from ..tracing.runtime import runtime
 
 _reading = guard("reading an answer")
 

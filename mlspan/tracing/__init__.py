@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Literal
 from opentelemetry import trace as _otel
 
 from . import config as _config
-from . import setup as _setup
-from .assess import expectation, feedback
+from . import runtime as _setup
 from .content import Redact
 from .context import model, request_id, run, session, tags, user, wrap
-from .decorate import trace
+from .decorator import trace
 from .destinations import keeping as _keeping
+from .feedback import expectation, feedback
 from .keep import Keep
 from .manual import span
 

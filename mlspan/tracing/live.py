@@ -26,7 +26,7 @@ from .records import HIDE, Chat, Embeddings, ModelCall, Observe, Record
 from .spans import SPAN, Draw
 
 if TYPE_CHECKING:
-    from .setup import Runtime
+    from .runtime import Runtime
 
 _outliving: dict[int, ref[Live]] = {}  # by id(): operations that are open although their call has returned
 keepers: Final[list[Callable[[], Iterable[Live]]]] = []  # each lists more such operations

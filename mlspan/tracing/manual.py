@@ -12,7 +12,7 @@ from .context import suppressed
 from .live import Live, go
 from .messages import Message
 from .records import Agent, Chat, Embeddings, Record, Retrieval, Step, Tool, Workflow
-from .setup import runtime
+from .runtime import runtime
 
 _NAMED: dict[str, tuple[type[Record], str]] = {  # kind -> record, and its field for the span's name
     "agent": (Agent, "name"),

@@ -18,7 +18,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext
 from mlspan.hooks.hook import Call, Hook, methods, within
 from mlspan.hooks.patching import when_imported
 from mlspan.testing import Spans
-from mlspan.tracing import setup
+from mlspan.tracing import runtime
 from mlspan.tracing.metrics import Instruments
 from mlspan.tracing.records import Step
 
@@ -92,7 +92,7 @@ def test_a_root_that_the_ratio_drops_is_not_read(library: Any, spans: Spans, mon
             self.ask("inner")
         return question
 
-    runtime = setup.runtime()
+    runtime = runtime.runtime()
     assert runtime is not None
     monkeypatch.setattr(runtime.starter().tracer, "sampler", ParentBased(TraceIdRatioBased(0.5)))
     monkeypatch.setattr(library.Client, "ask", ask)

@@ -16,8 +16,8 @@ import orjson
 
 from ..._guard import guard
 from ..._shape import dig
+from ...tracing import runtime
 from ...tracing import semconv as sc
-from ...tracing import setup
 from ...tracing.context import active_run_id, suppressed
 from ...tracing.live import Live, go
 from .lineage import Origin, remember
@@ -143,7 +143,7 @@ class Fitting:
                 yield
 
     def _open(self, bound: Mapping[str, Any]) -> None:
-        now = setup.runtime() if self.hook.settings.log_traces and not suppressed() else None
+        now = runtime.runtime() if self.hook.settings.log_traces and not suppressed() else None
         if now is None and self.hook.flavor is not None:
             return
         self.record = record = Fit(library=self.hook.name, run_id=active_run_id())

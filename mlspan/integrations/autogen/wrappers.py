@@ -13,7 +13,7 @@ from ..._guard import guard
 from ..._shape import dig
 from ...hooks.hook import Call, Hook
 from ...hooks.subclasses import Open
-from ...tracing.decorate import async_generator
+from ...tracing.decorator import async_generator
 from ...tracing.live import Live
 from ...tracing.live import _type_name as type_name
 from ...tracing.nothing import NOTHING

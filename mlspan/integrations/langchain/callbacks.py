@@ -20,7 +20,7 @@ from ...hooks.hook import Hook
 from ...tracing import semconv as sc
 from ...tracing.live import Live
 from ...tracing.records import Agent, Chat, Record, Retrieval, Step, Tool, Workflow
-from ...tracing.setup import runtime
+from ...tracing.runtime import runtime
 from . import graphs
 from . import messages as read
 from .graphs import edges, ledger, number

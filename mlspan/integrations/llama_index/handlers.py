@@ -21,7 +21,7 @@ from ...hooks.patching import Undo, all_there, replace, tap
 from ...tracing import semconv as sc
 from ...tracing.context import active_run_id, suppressed
 from ...tracing.records import Step
-from ...tracing.setup import runtime
+from ...tracing.runtime import runtime
 from . import index_building as build
 from . import operations as kinds
 from . import streams

@@ -17,7 +17,7 @@ from ...tracing.content import snapshot
 from ...tracing.live import Live
 from ...tracing.messages import Message, Part, loads
 from ...tracing.records import Agent, Chat, Named, Record, Step, Tool, Workflow
-from ...tracing.setup import runtime
+from ...tracing.runtime import runtime
 from . import responses
 from ._read import count
 

@@ -15,7 +15,7 @@ from ...tracing import semconv as sc
 from ...tracing.live import Live, go
 from ...tracing.messages import Draft, Message, Part
 from ...tracing.records import Chat, Request
-from ...tracing.setup import runtime
+from ...tracing.runtime import runtime
 from ._read import count, provider
 from .responses import message, parts_of
 

@@ -30,10 +30,10 @@ def capture(*, near: bool = False) -> str | None:
         near: the task goes to a process that this one starts, which may be told the credentials in addresses.
     """
     with guard("reading what surrounds a task"):
-        from ...tracing import carry
+        from ...tracing import propagation
         from .._training.training import current
 
-        if (context := carry.capture(near=near)) is None:
+        if (context := propagation.capture(near=near)) is None:
             return None
         fitting = current() is not None
         context["hooks"] = {name: settings for name, settings in _asked() if not (fitting and settings["trains"])}
@@ -71,12 +71,12 @@ def restored(text: str | None, *, wait: bool = True) -> Iterator[None]:
     with ExitStack() as undo:
         with guard("restoring what surrounds a task"):
             if text is not None:
-                from ...tracing import carry
+                from ...tracing import propagation
                 from .._training.training import elsewhere
 
                 around = orjson.loads(text)
-                undo.enter_context(carry.restored(around, wait=wait))
-                if not carry.is_here(around):
+                undo.enter_context(propagation.restored(around, wait=wait))
+                if not propagation.is_here(around):
                     _take_over(around["hooks"])
                     if around["fitting"]:
                         undo.enter_context(elsewhere())

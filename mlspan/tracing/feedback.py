@@ -18,7 +18,7 @@ from . import semconv as sc
 from .content import Policy, snapshot, to_json
 from .context import suppressed
 from .manual import span as own_span
-from .setup import Runtime, runtime
+from .runtime import Runtime, runtime
 
 Source = Literal["human", "llm_judge", "code"]
 

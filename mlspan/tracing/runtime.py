@@ -23,13 +23,13 @@ from . import context, prompts
 from .config import Config, resolve
 from .content import Policy, as_text, redactor
 from .destinations import keeping, mlflow_sink, needs_otlp, open_sink, pipeline
-from .exits import Exits
 from .export import tally
 from .export.flush import Flush
 from .export.pipeline import KEEPING, Pipeline
 from .live import finish_streams
 from .metrics import Instruments
 from .resource import describe_program
+from .shutdown import Exits
 from .spans import Starter
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from .._guard import guard, tell_once
-from . import context, setup
+from . import context, runtime
 from .config import Config, resolve
 
 _PROPAGATOR: Final = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
@@ -42,7 +42,7 @@ def capture(*, near: bool = False) -> dict[str, Any] | None:
         near: for a process that this one starts, which may see the credentials in an address. Other processes find
             credentials in their own ``MLFLOW_TRACKING_URI``.
     """
-    now = setup.runtime()
+    now = runtime.runtime()
     if now is None:
         return None
     headers: dict[str, str] = {}
@@ -81,7 +81,7 @@ def restored(carried: Mapping[str, Any], *, wait: bool = True) -> Iterator[None]
     with guard("taking over the settings of a task"):
         _configure(carried)
         _follow_parent()
-        now = setup.runtime()
+        now = runtime.runtime()
         ends = now.ends() if now is not None else 0
     token = _parent_run.set(carried["scope"]["around_run"])
     try:
@@ -168,7 +168,7 @@ def _configure(carried: Mapping[str, Any]) -> None:
             os.environ[name] = own_value
             if name == "MLFLOW_TRACKING_URI" and (mlflow := sys.modules.get("mlflow")) is not None:
                 mlflow.set_tracking_uri(own_value)
-    now, settings = setup.runtime(), dict(carried["settings"])
+    now, settings = runtime.runtime(), dict(carried["settings"])
     if now is not None and _bare(_settings(now.config)) == _bare(settings):
         return
     if now is not None and now.config not in _ours and now.config != resolve({}):
@@ -181,7 +181,7 @@ def _configure(carried: Mapping[str, Any]) -> None:
     config = resolve(settings)
     _ours.append(config)
     del _ours[:-2]
-    setup.start(config)
+    runtime.start(config)
 
 
 _ours: list[Config] = []  # configurations that came with a task, not from this process's code
@@ -199,7 +199,7 @@ def _named(name: str) -> Any:
         return None
 
 
-def _store(now: setup.Runtime | None, ends: int, *, wait: bool) -> None:
+def _store(now: runtime.Runtime | None, ends: int, *, wait: bool) -> None:
     """Send the spans of a task, and wait at most 3 seconds for the backend.
 
     If the backend was unavailable, spans are only written to disk for the next 30 seconds.

@@ -17,7 +17,7 @@ from .live import Live
 from .manual import begin, put, record_of
 from .nothing import NOTHING
 from .records import Record
-from .setup import runtime
+from .runtime import runtime
 from .steps import Steps
 from .stream import AsyncStream, Generated, Stream
 
