@@ -208,7 +208,7 @@ def _ready(traces: int, spans: int, *, whole: bool = False) -> Iterator[tuple[An
 
     from mlspan.tracing.context import Origin
     from mlspan.tracing.export.mlflow_trace import trace_of
-    from mlspan.tracing.export.parcel import Parcel
+    from mlspan.tracing.export.types import Parcel
 
     def span(trace_id: int, span_id: int, parent_id: int | None) -> ReadableSpan:
         here, above = (

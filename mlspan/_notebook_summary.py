@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
 from .tracing import semconv as sc
-from .tracing.export.assembly import is_genai
+from .tracing.export.trace_assembler import is_genai
 
 MOST_SPANS: Final = 5_000  # spans that are kept of one trace
 _MOST_LINES: Final = 12  # spans that are shown of one trace

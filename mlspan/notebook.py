@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from . import _notebook_summary, integrations
 from ._guard import guard
 from .tracing import context, runtime
-from .tracing.export.assembly import is_genai
+from .tracing.export.trace_assembler import is_genai
 
 _LINKS_WITHIN: Final = 2.0  # seconds that the summary waits for the experiment's id, without which there are no links
 

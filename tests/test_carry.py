@@ -18,7 +18,7 @@ from mlspan import testing, tracing
 from mlspan.tracing.context import Origin
 from mlspan.tracing.export.mlflow import MlflowSink
 from mlspan.tracing.export.mlflow_assessments import assessments
-from mlspan.tracing.export.parcel import Parcel, Refused
+from mlspan.tracing.export.types import Parcel, Refused
 
 TEMPLATE = "Answer {{question}}"
 

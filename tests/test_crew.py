@@ -22,8 +22,8 @@ from mlspan.tracing.export.lanes import Lanes
 from mlspan.tracing.export.mlflow import Denied
 from mlspan.tracing.export.mlflow_trace import Trace
 from mlspan.tracing.export.mlflow_write import Addressed, portions, write_all
-from mlspan.tracing.export.parcel import Away, Packed, Parcel
 from mlspan.tracing.export.spool import Fresh, Spool
+from mlspan.tracing.export.types import Away, Packed, Parcel
 from mlspan.tracing.export.wire import pack
 
 

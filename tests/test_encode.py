@@ -19,7 +19,7 @@ from opentelemetry.util.types import Attributes
 from mlspan.tracing.context import Origin
 from mlspan.tracing.export.encode import encoded, extended
 from mlspan.tracing.export.mlflow_trace import trace_of
-from mlspan.tracing.export.parcel import Packed, Parcel
+from mlspan.tracing.export.types import Packed, Parcel
 from mlspan.tracing.export.wire import pack, unpack
 
 NOW = 1_700_000_000_123_456_789

@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 from mlspan.tracing.context import Origin
 from mlspan.tracing.export import mlflow_spans, mlflow_trace
 from mlspan.tracing.export.mlflow_trace import Trace, trace_of
-from mlspan.tracing.export.parcel import Parcel
+from mlspan.tracing.export.types import Parcel
 
 START = 1_700_000_000_000_000_000
 

@@ -26,7 +26,7 @@ from test_store import PNG, parcel, said, span
 from mlspan.tracing.context import Origin
 from mlspan.tracing.export.mlflow import MlflowSink, Rejected, trace_url
 from mlspan.tracing.export.mlflow_client import Client
-from mlspan.tracing.export.parcel import Away, Parcel
+from mlspan.tracing.export.types import Away, Parcel
 
 pytest.importorskip("mlflow")
 

@@ -13,7 +13,7 @@ from servers.receiver import Receiver, once
 from mlspan import tracing
 from mlspan.tracing import runtime
 from mlspan.tracing.context import Origin
-from mlspan.tracing.export.address import address, bare, full
+from mlspan.tracing.export.destination import address, bare, full
 from mlspan.tracing.export.journal import Journal, journals, read
 
 

@@ -22,7 +22,7 @@ pytest.importorskip("mlflow")
 from mlspan.tracing.context import Origin
 from mlspan.tracing.export import mlflow_bulk, mlflow_store
 from mlspan.tracing.export.mlflow import MlflowSink
-from mlspan.tracing.export.parcel import Away, Parcel
+from mlspan.tracing.export.types import Away, Parcel
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # one pixel
 START = 1_700_000_000_000_000_000

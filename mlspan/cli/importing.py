@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from ..tracing.context import Origin
 from ..tracing.export.mlflow import MlflowSink, Rejected
-from ..tracing.export.parcel import Away, Parcel
+from ..tracing.export.types import Away, Parcel
 from . import form
 from .common import Experiment, Failure, TrackingUri, command, err, need, out
 from .otlp_file import NeedsZstd, pieces

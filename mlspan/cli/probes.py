@@ -20,7 +20,7 @@ from .._guard import quiet
 from ..tracing import semconv as sc
 from ..tracing.context import Origin
 from ..tracing.export.mlflow import MlflowSink, Rejected, shown
-from ..tracing.export.parcel import Away, Parcel
+from ..tracing.export.types import Away, Parcel
 from .places import Heard, Setting, database_file, is_server
 
 _PROBE: Final = "mlspan doctor"

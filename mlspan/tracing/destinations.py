@@ -13,12 +13,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from .config import Config
 from .content import redactor
 from .context import Origin
-from .export.address import address, bare, full, settled
-from .export.assembly import Assembly
+from .export.destination import address, bare, full, settled
 from .export.keeping import Keeping
 from .export.otlp import OtlpSink, exports_otlp
-from .export.parcel import Kind, Sink
-from .export.pipeline import Pipeline
+from .export.processor import Pipeline
+from .export.trace_assembler import Assembly
+from .export.types import Kind, Sink
 
 if TYPE_CHECKING:
     from .export.mlflow import MlflowSink
@@ -73,7 +73,7 @@ def _assembly(config: Config) -> Assembly:
     """Return what puts traces together, with tail sampling if *config* asks for it."""
     if config.sample_ratio >= 1 and config.keep is None:
         return Assembly()
-    from .export.sampling import Sampling
+    from .export.tail_sampling import Sampling
 
     return Assembly(Sampling(config.sample_ratio, config.keep))
 

@@ -146,21 +146,21 @@ def _variables(config: Config) -> dict[str, str]:
 
 def _settled(uri: str) -> str:
     """Return *uri* with the path of a database made absolute."""
-    from .export.address import settled
+    from .export.destination import settled
 
     return settled(uri)
 
 
 def _bare(values: dict[str, Any]) -> dict[str, Any]:
     """Return *values* with the credentials removed from each tracking URI."""
-    from .export.address import bare
+    from .export.destination import bare
 
     return {name: bare(value) if name.lower().endswith("tracking_uri") else value for name, value in values.items()}
 
 
 def _configure(carried: Mapping[str, Any]) -> None:
     """Apply the carried settings, unless this process's own code has set its own."""
-    from .export.address import bare, full
+    from .export.destination import bare, full
 
     for name, value in carried["variables"].items():
         own_value = full(value) if name == "MLFLOW_TRACKING_URI" else value

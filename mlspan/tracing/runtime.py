@@ -23,9 +23,9 @@ from . import context, prompts
 from .config import Config, resolve
 from .content import Policy, as_text, redactor
 from .destinations import keeping, mlflow_sink, needs_otlp, open_sink, pipeline
-from .export import tally
-from .export.flush import Flush
-from .export.pipeline import KEEPING, Pipeline
+from .export import self_metrics
+from .export.flush_request import Flush
+from .export.processor import KEEPING, Pipeline
 from .live import finish_streams
 from .metrics import Instruments
 from .resource import describe_program
@@ -72,7 +72,7 @@ class Runtime:
         )
         redacted.redact = self.policy.error
         self.instruments = Instruments(__version__)
-        tally.observe(__version__)
+        self_metrics.observe(__version__)
         self._sink = mlflow_sink(config)
         self._origin = _origin(config)
         self._pipelines: dict[bool, Pipeline] = {}  # by whether it sends by OTLP too: some providers do so themselves
@@ -178,7 +178,7 @@ class Runtime:
         """Return the page of a trace without asking a server; None if only the experiment's name is known."""
         if self._sink is None:
             return None
-        from .export.address import address
+        from .export.destination import address
         from .export.mlflow import trace_url
 
         destination = address(self._origin(), self._sink._uri, self.config.experiment, None)
@@ -190,7 +190,7 @@ class Runtime:
         if self._sink is None:
             return None
         from .export.mlflow import Rejected, trace_url
-        from .export.parcel import Away
+        from .export.types import Away
 
         try:
             (uri, experiment_id), _ = self._sink.locate(self._origin())

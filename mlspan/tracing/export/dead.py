@@ -13,9 +13,9 @@ from typing import Final
 import orjson
 from opentelemetry.sdk.trace import ReadableSpan
 
-from .address import origin_to_json
+from .destination import origin_to_json
 from .keeping import Keeping, default_folder
-from .parcel import Kind, Packed, Parcel
+from .types import Kind, Packed, Parcel
 from .wire import Unfit, pack, request, unpack, unpack_request
 
 FOLDER: Final = "dead"

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from ..._guard import guard, tell_once
 from .dead import Letters
-from .gate import IMPORTS, STORING
-from .parcel import Away, Kind, Packed, Parcel, Refused, Sink
+from .fork_safety import IMPORTS, STORING
 from .spool import Batch, Spool
+from .types import Away, Kind, Packed, Parcel, Refused, Sink
 
 _MOST: Final[dict[Kind, int]] = {"mlflow": 400, "otlp": 512}  # items in one call of the sink
 # gRPC receivers take 4 MiB by default.

@@ -12,9 +12,9 @@ from typing import Any
 from .dead import Letters
 from .delivery import Delivery
 from .keeping import Keeping, default_folder
-from .parcel import Away, Kind, Parcel, Refused, Sink
 from .shelf import left_behind, recover, set_aside
 from .spool import Spool
+from .types import Away, Kind, Parcel, Refused, Sink
 
 _BETWEEN = 2.0  # seconds between two tries of an unavailable backend
 

@@ -18,8 +18,8 @@ from typing import Final
 from opentelemetry.sdk.trace import ReadableSpan
 
 from ..context import Origin
-from .address import origin_of_json, origin_to_json
-from .parcel import Packed
+from .destination import origin_of_json, origin_to_json
+from .types import Packed
 from .wire import Unfit, pack, request, unpack_request
 
 _MARK: Final = b"\xf5mls"  # its first byte occurs in no UTF-8 text

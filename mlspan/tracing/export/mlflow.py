@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from ..._guard import tell_once
 from ..context import Origin
 from .crew import Crew
-from .parcel import Away, Parcel, Refused
+from .types import Away, Parcel, Refused
 
 if TYPE_CHECKING:
     from .mlflow_assessments import Assessment

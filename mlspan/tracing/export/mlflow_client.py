@@ -17,7 +17,7 @@ import requests
 import urllib3
 
 from .mlflow import CONNECTIONS, Denied, Rejected, shown
-from .parcel import Away
+from .types import Away
 
 # Seconds; *read* limits the time between two bytes of the answer.
 _TIMEOUT: Final = urllib3.Timeout(connect=2.0, read=30.0)

@@ -24,7 +24,7 @@ from .mlflow_assessments import Assessment, to_rest
 from .mlflow_client import Answer, Client
 from .mlflow_spans import COST, USAGE, Told
 from .mlflow_trace import Counted, Info, Trace, settable
-from .parcel import Packed
+from .types import Packed
 from .wire import Unfit, context, pack, request
 
 SPANS: Final = "v1/traces"  # the path for OTLP

@@ -15,15 +15,15 @@ from typing import Any, Final
 
 from ..._extras import tell_install
 from ..._guard import quiet, tell_once
-from .address import settled
 from .crew import Crew
+from .destination import settled
 from .mlflow import Rejected, shown
 from .mlflow_assessments import Assessment
 from .mlflow_attachments import Attachment
 from .mlflow_bulk import Bulk, bulk, entity
 from .mlflow_spans import COST, USAGE
 from .mlflow_trace import Counted, Info, Trace, settable
-from .parcel import Away
+from .types import Away
 
 ARTIFACT_LOCATION: Final = "mlflow.artifactLocation"
 

@@ -33,7 +33,7 @@ from .mlflow_spans import (
     translated,
     with_attributes,
 )
-from .parcel import Parcel
+from .types import Parcel
 
 _PREVIEW: Final = 1000  # characters
 _TAG: Final = 4096

@@ -10,7 +10,7 @@ from typing import TypeVar
 from ..._guard import tell_once
 from .mlflow import Denied, Rejected, Store
 from .mlflow_trace import Trace, trace_of
-from .parcel import Parcel, Refused
+from .types import Parcel, Refused
 
 
 @dataclass(frozen=True, slots=True)

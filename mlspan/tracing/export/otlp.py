@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from opentelemetry.sdk.trace import TracerProvider
 
-from .parcel import Packed, Refused
+from .types import Packed, Refused
 
 if TYPE_CHECKING:
     from .otlp_send import Sender

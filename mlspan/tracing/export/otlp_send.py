@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from ..._guard import tell_once
 from .otlp import SIGNAL, variable
-from .parcel import Away, Packed, Refused
+from .types import Away, Packed, Refused
 from .wire import Unfit, cut, quieten, request
 
 _SMALLEST: Final = 4096  # bytes: the smallest size to which a span is cut for a receiver that finds it too large

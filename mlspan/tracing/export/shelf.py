@@ -17,13 +17,13 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from ..._guard import log, tell_once
 from ..context import Origin
-from .assembly import is_genai
 from .dead import Letters
 from .journal import Journal, journals, read
 from .keeping import Keeping, default_folder
-from .parcel import Kind
 from .spool import BITS, Fresh, Spool
 from .spool_file import SUFFIX, Foreign
+from .trace_assembler import is_genai
+from .types import Kind
 from .wire import unpack
 
 ASIDE: Final = ".aside"

@@ -18,11 +18,11 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from ..._guard import tell_once
 from ..context import Origin
-from .address import origin_of_json, origin_to_json
-from .gate import GATES, OPENING
-from .parcel import Kind, Packed, Parcel
+from .destination import origin_of_json, origin_to_json
+from .fork_safety import GATES, OPENING
 from .recent import Recent
 from .spool_file import as_json, connect, insert
+from .types import Kind, Packed, Parcel
 from .wire import unpack
 
 BITS: Final[Mapping[Kind, int]] = {"mlflow": 1, "otlp": 2}

@@ -19,8 +19,8 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from ..content import clean
 from .encode import encoded, field
-from .parcel import Packed
 from .still import Still
+from .types import Packed
 
 SPAN_BYTES: Final = 16 * 1024 * 1024  # the most bytes of one span; the longest texts are cut until it fits
 _SHORTEST_CUT: Final = 64

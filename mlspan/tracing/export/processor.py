@@ -19,16 +19,16 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from ..._guard import guard, log
 from ..context import Origin
-from .assembly import Assembly
-from .flush import Flush
-from .gate import IMPORTS
+from .flush_request import Flush
+from .fork_safety import IMPORTS
 from .keeping import IN_MEMORY, Keeping
-from .parcel import Kind, Sink
-from .tally import follow
+from .self_metrics import follow
 from .threads import start
+from .trace_assembler import Assembly
+from .types import Kind, Sink
 
 if TYPE_CHECKING:
-    from .intake import Intake
+    from .worker import Intake
 
 # Seconds that the end of the process waits for the disk alone. A busy machine can take that long.
 KEEPING: Final = 20.0
@@ -144,8 +144,8 @@ class Pipeline(SpanProcessor):
         """Create the export worker once, with forks delayed during its imports."""
         if self._intake is None:
             with IMPORTS.closed():
-                from .intake import Intake
-                from .scrub import Scrub
+                from .redaction import Scrub
+                from .worker import Intake
 
             made, keeping = self._made, self._keeping
             self._intake = Intake(

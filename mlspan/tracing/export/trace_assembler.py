@@ -12,8 +12,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from .. import semconv as sc
 from ..context import Origin
-from .parcel import Parcel
 from .still import said
+from .types import Parcel
 
 _Key = tuple[int, int]  # trace id, span id
 

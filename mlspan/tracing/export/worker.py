@@ -15,13 +15,13 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from ..._guard import guard, log, tell_once
 from ..context import Origin
-from .assembly import Assembly, Unit
 from .courier import Courier
 from .keeping import Keeping
-from .parcel import Kind, Packed, Parcel, Sink
-from .scrub import Scrub
+from .redaction import Scrub
 from .shelf import Shelf
 from .spool import BITS, HELD, Fresh
+from .trace_assembler import Assembly, Unit
+from .types import Kind, Packed, Parcel, Sink
 from .wire import Unfit, pack
 
 _TELL: Final = 30.0  # seconds between two log lines about lost spans
