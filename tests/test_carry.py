@@ -16,8 +16,8 @@ mlflow = pytest.importorskip("mlflow")
 
 from mlspan import testing, tracing
 from mlspan.tracing.context import Origin
-from mlspan.tracing.export.mlflow import MlflowSink
-from mlspan.tracing.export.mlflow_assessments import assessments
+from mlspan.tracing.export.mlflow.assessments import assessments
+from mlspan.tracing.export.mlflow.sink import MlflowSink
 from mlspan.tracing.export.types import Parcel, Refused
 
 TEMPLATE = "Answer {{question}}"

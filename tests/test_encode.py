@@ -18,7 +18,7 @@ from opentelemetry.util.types import Attributes
 
 from mlspan.tracing.context import Origin
 from mlspan.tracing.export.encode import encoded, extended
-from mlspan.tracing.export.mlflow_trace import trace_of
+from mlspan.tracing.export.mlflow.traces import trace_of
 from mlspan.tracing.export.types import Packed, Parcel
 from mlspan.tracing.export.wire import pack, unpack
 

@@ -11,8 +11,8 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 
 from mlspan.tracing.context import Origin
-from mlspan.tracing.export import mlflow_spans, mlflow_trace
-from mlspan.tracing.export.mlflow_trace import Trace, trace_of
+from mlspan.tracing.export.mlflow import spans, traces
+from mlspan.tracing.export.mlflow.traces import Trace, trace_of
 from mlspan.tracing.export.types import Parcel
 
 START = 1_700_000_000_000_000_000
@@ -123,7 +123,7 @@ def test_documents_of_any_shape_are_kept(found: Any) -> None:
 @pytest.mark.parametrize("usage", [{"input_tokens": "many"}, {"input_tokens": None}, "none", [1]])
 def test_counts_that_are_no_numbers_count_for_nothing(usage: Any) -> None:
     """What another process has written as a trace's tokens is added only where it is a number."""
-    counted = mlflow_trace.Counted.read(1, None, usage, None)
+    counted = traces.Counted.read(1, None, usage, None)
     assert "mlflow.trace.tokenUsage" not in stored({}).info.with_totals([counted]).metadata
 
 
@@ -136,15 +136,15 @@ def test_what_fails_costs_no_more_than_itself(monkeypatch: pytest.MonkeyPatch) -
 
     attributes = {"gen_ai.operation.name": "chat", "gen_ai.input.messages": "[]", "gen_ai.usage.input_tokens": 3}
     with monkeypatch.context() as patch:
-        patch.setattr(mlflow_trace, "last_request", failing)
+        patch.setattr(traces, "last_request", failing)
         assert stored(attributes).info.request_preview is None
     with monkeypatch.context() as patch:
-        patch.setattr(mlflow_spans, "chat_inputs", failing)
+        patch.setattr(spans, "chat_inputs", failing)
         (span,) = stored(attributes).spans
         assert "mlflow.chat.tokenUsage" in (span.attributes or {})
         assert (span.attributes or {})["mlspan.unreadable"]
     with monkeypatch.context() as patch:
-        patch.setattr(mlflow_trace, "translated", failing)
+        patch.setattr(traces, "translated", failing)
         assert len(stored(attributes, attributes).spans) == 2
 
 

@@ -20,8 +20,8 @@ from servers.postgres import postgres
 pytest.importorskip("mlflow")
 
 from mlspan.tracing.context import Origin
-from mlspan.tracing.export import mlflow_bulk, mlflow_store
-from mlspan.tracing.export.mlflow import MlflowSink
+from mlspan.tracing.export.mlflow import bulk_insert, database
+from mlspan.tracing.export.mlflow.sink import MlflowSink
 from mlspan.tracing.export.types import Away, Parcel
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # one pixel
@@ -177,21 +177,21 @@ def store_in(uri: str, parcels: Sequence[Parcel], **more: Any) -> list[str]:
 
 
 def by_the_stores_own_methods(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mlflow_store, "bulk", lambda store: None)
+    monkeypatch.setattr(database, "bulk", lambda store: None)
 
 
 def test_both_ways_leave_the_same_rows(two: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """One transaction for a batch of new traces leaves what ``log_spans`` and ``start_trace`` leave, row by row."""
     parcels = everything()
     written: list[int] = []
-    write = mlflow_bulk.Bulk.write
+    write = bulk_insert.Bulk.write
 
     def counting(self: Any, experiment_id: str, traces: Sequence[Any]) -> list[Any]:
         left = write(self, experiment_id, traces)
         written.append(len(traces) - len(left))
         return left
 
-    monkeypatch.setattr(mlflow_bulk.Bulk, "write", counting)
+    monkeypatch.setattr(bulk_insert.Bulk, "write", counting)
     assert store_in(two[0], parcels) == []
     assert written == [len(parcels) - 2]  # but for those with somebody else's model call
     by_the_stores_own_methods(monkeypatch)
@@ -207,11 +207,11 @@ def test_both_ways_leave_the_same_rows(two: tuple[str, str], monkeypatch: pytest
 def test_a_trace_sent_twice_is_stored_once(mlflow_store: str) -> None:
     """The second time it takes the store's own methods, and changes nothing."""
     parcels = everything()[-4:]
-    assert store_in(mlflow_store, parcels[:2]) == []
-    assert store_in(mlflow_store, parcels) == []
-    once = rows(mlflow_store)
-    assert store_in(mlflow_store, [*parcels, *parcels]) == []
-    assert rows(mlflow_store) == once
+    assert store_in(database, parcels[:2]) == []
+    assert store_in(database, parcels) == []
+    once = rows(database)
+    assert store_in(database, [*parcels, *parcels]) == []
+    assert rows(database) == once
 
 
 def test_two_parts_of_a_trace_in_one_batch(mlflow_store: str) -> None:
@@ -221,40 +221,40 @@ def test_two_parts_of_a_trace_in_one_batch(mlflow_store: str) -> None:
     parts = [
         Parcel(Origin(), (span(trace_id, number, far, "chat", CHAT),), number, whole=True) for number in (1, 10**9)
     ]
-    assert store_in(mlflow_store, parts) == []
-    (info,) = rows(mlflow_store)["trace_info"]
+    assert store_in(database, parts) == []
+    (info,) = rows(database)["trace_info"]
     assert (info["execution_time_ms"], info["total_tokens"]) == (2000, 34)
-    assert len(rows(mlflow_store)["spans"]) == 2
+    assert len(rows(database)["spans"]) == 2
 
 
 def test_another_process_was_faster(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a trace turns up between the look and the write, the batch is written by the store's own methods."""
     parcels = everything()[:3]
-    assert store_in(mlflow_store, parcels[1:2]) == []
-    monkeypatch.setattr(mlflow_bulk.Bulk, "known", lambda self, ids: set())
-    assert store_in(mlflow_store, parcels) == []
-    assert len(rows(mlflow_store)["trace_info"]) == 3
+    assert store_in(database, parcels[1:2]) == []
+    monkeypatch.setattr(bulk_insert.Bulk, "known", lambda self, ids: set())
+    assert store_in(database, parcels) == []
+    assert len(rows(database)["trace_info"]) == 3
 
 
 def test_an_mlflow_that_nobody_has_checked(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another version, or another schema, is written by its own methods."""
     from mlflow.tracking._tracking_service.utils import _get_store
 
-    opened = _get_store(mlflow_store)
-    assert mlflow_bulk.bulk(opened) is not None
+    opened = _get_store(database)
+    assert bulk_insert.bulk(opened) is not None
     with monkeypatch.context() as patch:
         patch.setattr("mlflow.__version__", "3.99.0")
-        assert mlflow_bulk.bulk(opened) is None
+        assert bulk_insert.bulk(opened) is None
     with monkeypatch.context() as patch:
-        patch.setitem(mlflow_bulk._COLUMNS, "SqlTraceTag", {"request_id", "key", "value", "new"})
-        assert mlflow_bulk.bulk(opened) is None
+        patch.setitem(bulk_insert._COLUMNS, "SqlTraceTag", {"request_id", "key", "value", "new"})
+        assert bulk_insert.bulk(opened) is None
     monkeypatch.setenv("MLFLOW_SQL_TRACE_ROLLUPS_ENABLED", "true")
-    assert mlflow_bulk.bulk(opened) is None
+    assert bulk_insert.bulk(opened) is None
 
 
 def test_a_locked_database_is_away(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody else's long transaction is no reason to lose a trace: the batch is worth another try."""
-    sink = MlflowSink(tracking_uri=mlflow_store)
+    sink = MlflowSink(tracking_uri=database)
     sink.send([parcel("chat")])
     from sqlalchemy.exc import OperationalError
 
@@ -263,15 +263,15 @@ def test_a_locked_database_is_away(mlflow_store: str, monkeypatch: pytest.Monkey
             raise OperationalError("insert", {}, Exception("database is locked"))
 
     with monkeypatch.context() as patch:
-        patch.setattr(mlflow_bulk.Bulk, "write", locked)
+        patch.setattr(bulk_insert.Bulk, "write", locked)
         with pytest.raises(Away, match="database is locked"):
             sink.send([parcel("chat")])
-    assert len(rows(mlflow_store)["trace_info"]) == 1
+    assert len(rows(database)["trace_info"]) == 1
 
 
 def test_two_hundred_traces_a_second(mlflow_store: str) -> None:
     """A floor far below what is measured (see docs/performance.md), so that a trip per trace cannot creep back in."""
-    sink = MlflowSink(tracking_uri=mlflow_store)
+    sink = MlflowSink(tracking_uri=database)
     sink.send([parcel("chat")])
     parcels = [parcel("chat") for _ in range(200)]
     started = time.process_time()

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import Event
 from .._shape import dig, get, is_a
 from ..tracing import semconv as sc
 from ..tracing.content import to_json
-from ..tracing.export.mlflow_messages import parsed
+from ..tracing.export.mlflow.messages import parsed
 
 Json = dict[str, Any]
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from .._guard import log
 from ..tracing import policy
 from ..tracing.config import Config, resolve
-from ..tracing.export.mlflow import _default_uri, _is_server, shown
+from ..tracing.export.mlflow.store import _default_uri, _is_server, shown
 from .common import Failure
 
 ARGUMENT: Final = "argument"

@@ -19,7 +19,8 @@ from opentelemetry.trace import SpanContext, TraceFlags
 from .._guard import quiet
 from ..tracing import semconv as sc
 from ..tracing.context import Origin
-from ..tracing.export.mlflow import MlflowSink, Rejected, shown
+from ..tracing.export.mlflow.sink import MlflowSink
+from ..tracing.export.mlflow.store import Rejected, shown
 from ..tracing.export.types import Away, Parcel
 from .places import Heard, Setting, database_file, is_server
 

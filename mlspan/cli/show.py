@@ -86,7 +86,7 @@ def _write_page(path: Path, trace: model.Trace, known: dict[str, str]) -> None:
 
 def facts(trace: model.Trace, traces: Traces) -> dict[str, str]:
     """What is known of a trace beside its spans: only what there is."""
-    from ..tracing.export.mlflow import trace_url
+    from ..tracing.export.mlflow.sink import trace_url
 
     tokens, uri = trace.tokens, traces.place.uri
     said = {

@@ -21,14 +21,14 @@ from .export.trace_assembler import Assembly
 from .export.types import Kind, Sink
 
 if TYPE_CHECKING:
-    from .export.mlflow import MlflowSink
+    from .export.mlflow.sink import MlflowSink
 
 
 def mlflow_sink(config: Config) -> MlflowSink | None:
     """Return the sink for MLflow, or None if *config* turns MLflow off."""
     if config.tracking_uri == "none":
         return None
-    from .export.mlflow import MlflowSink
+    from .export.mlflow.sink import MlflowSink
 
     return MlflowSink(tracking_uri=config.tracking_uri, experiment=config.experiment, run=config.run)
 
@@ -95,7 +95,7 @@ def open_sink(kind: Kind, where: Mapping[str, Any], tracking_uri: str | None) ->
     if kind == "otlp":
         return OtlpSink(full(where["endpoint"]), where["protocol"])
     from .export.drain import Redirected
-    from .export.mlflow import MlflowSink
+    from .export.mlflow.sink import MlflowSink
 
     sink = MlflowSink(tracking_uri=tracking_uri or full(where["tracking_uri"]))
     return sink if tracking_uri is None else Redirected(sink, tracking_uri)

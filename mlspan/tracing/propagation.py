@@ -135,7 +135,7 @@ def _redaction(redact: Any) -> dict[str, Any]:
 
 def _variables(config: Config) -> dict[str, str]:
     """Return MLflow's environment variables for the runs that a task starts."""
-    from .export.mlflow import _default_uri
+    from .export.mlflow.store import _default_uri
 
     variables = {name: value for name in _VARIABLES if (value := os.environ.get(name))}
     if "MLFLOW_TRACKING_URI" not in variables and config.tracking_uri not in {None, "none"}:

@@ -146,7 +146,7 @@ class Runtime:
 
     def run_url(self, experiment_id: str, run_id: str) -> str | None:
         """Return the page of a run in MLflow's own store; None if the store is unknown."""
-        from .export.mlflow import run_url
+        from .export.mlflow.sink import run_url
 
         uri = os.environ.get("MLFLOW_TRACKING_URI") or (self._sink._uri if self._sink is not None else None)
         return None if uri is None else run_url(uri, experiment_id, run_id)
@@ -179,7 +179,7 @@ class Runtime:
         if self._sink is None:
             return None
         from .export.destination import address
-        from .export.mlflow import trace_url
+        from .export.mlflow.sink import trace_url
 
         destination = address(self._origin(), self._sink._uri, self.config.experiment, None)
         experiment = destination.experiment_id or destination.experiment_name or ""
@@ -189,7 +189,8 @@ class Runtime:
         """Return the page of a trace, or None if it cannot be found or MLflow is off. This may ask the server."""
         if self._sink is None:
             return None
-        from .export.mlflow import Rejected, trace_url
+        from .export.mlflow.sink import trace_url
+        from .export.mlflow.store import Rejected
         from .export.types import Away
 
         try:

@@ -16,16 +16,16 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from ..._guard import tell_once
-from .crew import Crew
-from .encode import extended
-from .mlflow import CONNECTIONS, WRITERS, Denied, Rejected, shown
-from .mlflow_assessments import Assessment, to_rest
-from .mlflow_client import Answer, Client
-from .mlflow_spans import COST, USAGE, Told
-from .mlflow_trace import Counted, Info, Trace, settable
-from .types import Packed
-from .wire import Unfit, context, pack, request
+from ...._guard import tell_once
+from ..crew import Crew
+from ..encode import extended
+from ..types import Packed
+from ..wire import Unfit, context, pack, request
+from .assessments import Assessment, to_rest
+from .http import Answer, Client
+from .spans import COST, USAGE, Told
+from .store import CONNECTIONS, WRITERS, Denied, Rejected, shown
+from .traces import Counted, Info, Trace, settable
 
 SPANS: Final = "v1/traces"  # the path for OTLP
 _ANY_SIZE: Final = 2**40  # bytes: spans were cut to size before they were stored
@@ -209,7 +209,7 @@ class Server:
                 for one in trace.attachments.values():
                     yield Request(f"{path}/attachments/{one.id}", _BYTES, file=one.content, needed=False)
             else:
-                from .mlflow_store import upload
+                from .database import upload
 
                 upload(folder, trace.attachments.values())
 

@@ -11,15 +11,16 @@ from typing import Any, Final, NamedTuple
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
-from ..._guard import swallow
-from ..._shape import is_a
-from .. import semconv as sc
-from ..content import to_json
-from ..context import Origin, is_shared
-from .mlflow_assessments import Assessment, assessments, is_carrier
-from .mlflow_attachments import Attachments, offloaded
-from .mlflow_messages import first_answer, last_request, parsed, plain_answer, plain_request
-from .mlflow_spans import (
+from ...._guard import swallow
+from ...._shape import is_a
+from ... import semconv as sc
+from ...content import to_json
+from ...context import Origin, is_shared
+from ..types import Parcel
+from .assessments import Assessment, assessments, is_carrier
+from .attachments import Attachments, offloaded
+from .messages import first_answer, last_request, parsed, plain_answer, plain_request
+from .spans import (
     COST,
     INPUTS,
     LONGEST_SESSION,
@@ -33,7 +34,6 @@ from .mlflow_spans import (
     translated,
     with_attributes,
 )
-from .types import Parcel
 
 _PREVIEW: Final = 1000  # characters
 _TAG: Final = 4096

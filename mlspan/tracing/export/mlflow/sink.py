@@ -8,80 +8,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final
 
-from ..._guard import tell_once
-from ..context import Origin
-from .crew import Crew
-from .types import Away, Parcel, Refused
+from ...._guard import tell_once
+from ...context import Origin
+from ..types import Away, Parcel, Refused
+from .store import WRITERS, Denied, Rejected, Store, _default_uri, _is_server, shown
 
-if TYPE_CHECKING:
-    from .mlflow_assessments import Assessment
-    from .mlflow_trace import Counted, Info, Trace
-
-
-class Rejected(Exception):  # noqa: N818  # an answer, not an error in the program
-    """The store refuses what it was given.
-
-    *all_of_it*: it would refuse everything else with the same destination too.
-    """
-
-    def __init__(self, reason: str, *, all_of_it: bool = False) -> None:
-        super().__init__(reason)
-        self.reason, self.all_of_it = reason, all_of_it
-
-
-class Denied(Away):
-    """The store does not permit the request. It may do so later, when somebody changes a permission or its settings."""
-
-
-class Store(Protocol):
-    """A tracking server or a database. Every method may raise BackendUnavailable or StoreRejected.
-
-    One write takes at most *most_traces* traces and about *most_spans* spans. The thread pool limits concurrent writes.
-    """
-
-    most_traces: int
-    most_spans: int
-    crew: Crew
-
-    def run_experiment(self, run_id: str) -> str | None:
-        """Return the id of the run's experiment; None if there is no such run."""
-        ...
-
-    def experiment_id(self, name: str) -> str:
-        """Return the id of the experiment of this name. A missing one is created."""
-        ...
-
-    def check_experiment(self, experiment_id: str) -> None:
-        """Raise StoreRejected if the experiment does not exist or is deleted."""
-        ...
-
-    def takes_files(self, experiment_id: str) -> bool:
-        """Return True if attachments of traces (pictures, sounds) can be stored in this experiment."""
-        ...
-
-    def info(self, trace_id: str) -> Info | None:
-        """Return what the store knows of a trace; None if it does not have it."""
-        ...
-
-    def counted(self, trace_id: str) -> dict[int, Counted]:
-        """Return tokens and cost of the spans that are stored of a trace, by span id."""
-        ...
-
-    def write(self, experiment_id: str, traces: Sequence[Trace]) -> None:
-        """Store all traces. Writing a trace again replaces it."""
-        ...
-
-    def assess(self, trace_id: str, assessments: Sequence[Assessment]) -> None:
-        """Store those assessments that are new. Raise StoreRejected if there is no such trace."""
-        ...
-
-    def close(self) -> None: ...
-
-
-WRITERS: Final = 4  # requests with spans to a tracking server at once: as many as its workers by default
-CONNECTIONS: Final = 10  # connections to a tracking server, for many small requests: as many as MLflow's client has
 _Place = tuple[str, str]  # tracking URI, experiment id
 _LATEST: Final = 3600.0  # seconds that an assessment waits for its trace to arrive
 _Asked = tuple[str, str | None, str | None, str | None]  # tracking URI, run, experiment id, experiment name
@@ -121,19 +54,19 @@ class MlflowSink:
 
     def prepare(self) -> None:
         """Import what the store needs. Importing MLflow takes seconds."""
-        from . import mlflow_write  # noqa: F401
+        from . import batches  # noqa: F401
 
         if _is_server(self._uri):
-            from . import mlflow_http  # noqa: F401
+            from . import server  # noqa: F401
         else:
-            from .mlflow_store import import_mlflow
+            from .database import import_mlflow
 
             import_mlflow()
 
     def send(self, parcels: Sequence[Parcel]) -> list[Refused]:
         """Send as ``Sink.send`` does. An unavailable store or a refused experiment delays no others."""
-        from .mlflow_trace import origin_of  # imported on the sender's thread, as the start must be fast
-        from .mlflow_write import Addressed, write_all
+        from .batches import Addressed, write_all
+        from .traces import origin_of  # imported on the sender's thread, as the start must be fast
 
         refused: list[Refused] = []
         places: dict[_Place, list[Addressed]] = defaultdict(list)
@@ -169,7 +102,7 @@ class MlflowSink:
 
     def _assess(self, parcels: Sequence[Parcel], unavailable: dict[str, Away]) -> Iterator[Refused]:
         """Send feedback on traces that were sent before, or that another process has yet to send. Yield refusals."""
-        from .mlflow_assessments import assessments
+        from .assessments import assessments
 
         for parcel in parcels:
             uri, context = parcel.origin.tracking_uri or self._uri, parcel.spans[0].get_span_context()
@@ -247,7 +180,7 @@ def run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str:
 
 def _is_late(parcel: Parcel) -> bool:
     """Return True if a segment holds nothing but feedback on a trace that was sent before."""
-    from .mlflow_assessments import is_carrier
+    from .assessments import is_carrier
 
     return all(map(is_carrier, parcel.spans))
 
@@ -255,35 +188,16 @@ def _is_late(parcel: Parcel) -> bool:
 def _open(uri: str) -> Store:
     """Return the store for a tracking URI. Raise StoreRejected for a folder, in which MLflow keeps no traces."""
     if _is_server(uri):
-        from .mlflow_http import Server
+        from .server import Server
 
         return Server(uri)
     if uri.partition(":")[0].partition("+")[0] in {"sqlite", "postgresql", "mysql", "mssql"}:
-        from .mlflow_store import Database
+        from .database import Database
 
         return Database(uri)
     if uri.partition(":")[0] == "databricks":
-        from .mlflow_databricks import Databricks
+        from .databricks import Databricks
 
         return Databricks(uri)
     msg = f"MLflow keeps no traces in a folder ({shown(uri)}): set MLFLOW_TRACKING_URI=sqlite:///mlflow.db, or a server"
     raise Rejected(msg)
-
-
-def _is_server(uri: str) -> bool:
-    return uri.startswith(("http://", "https://"))
-
-
-def shown(uri: str) -> str:
-    """Return *uri* without its user and password."""
-    scheme, sep, rest = uri.partition("://")
-    return f"{scheme}{sep}{rest.rpartition('@')[2]}" if sep else uri
-
-
-def _default_uri(folder: Path) -> str:
-    """Return the tracking URI that MLflow would use: a database, unless the folder holds runs of an older MLflow."""
-    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
-        return uri
-    if any(meta.parent.name.isdigit() for meta in (folder / "mlruns").glob("*/meta.yaml")):
-        return (folder / "mlruns").as_uri()
-    return f"sqlite:///{folder / 'mlflow.db'}"

@@ -13,17 +13,17 @@ from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any, Final
 
-from ..._extras import tell_install
-from ..._guard import quiet, tell_once
-from .crew import Crew
-from .destination import settled
-from .mlflow import Rejected, shown
-from .mlflow_assessments import Assessment
-from .mlflow_attachments import Attachment
-from .mlflow_bulk import Bulk, bulk, entity
-from .mlflow_spans import COST, USAGE
-from .mlflow_trace import Counted, Info, Trace, settable
-from .types import Away
+from ...._extras import tell_install
+from ...._guard import quiet, tell_once
+from ..crew import Crew
+from ..destination import settled
+from ..types import Away
+from .assessments import Assessment
+from .attachments import Attachment
+from .bulk_insert import Bulk, bulk, entity
+from .spans import COST, USAGE
+from .store import Rejected, shown
+from .traces import Counted, Info, Trace, settable
 
 ARTIFACT_LOCATION: Final = "mlflow.artifactLocation"
 

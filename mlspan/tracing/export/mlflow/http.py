@@ -16,8 +16,8 @@ from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 import requests
 import urllib3
 
-from .mlflow import CONNECTIONS, Denied, Rejected, shown
-from .types import Away
+from ..types import Away
+from .store import CONNECTIONS, Denied, Rejected, shown
 
 # Seconds; *read* limits the time between two bytes of the answer.
 _TIMEOUT: Final = urllib3.Timeout(connect=2.0, read=30.0)

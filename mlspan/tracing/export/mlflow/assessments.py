@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from opentelemetry.sdk.trace import Event, ReadableSpan
 
-from .. import semconv as sc
-from ..content import to_json
-from .mlflow_messages import parsed
-from .mlflow_spans import storable
+from ... import semconv as sc
+from ...content import to_json
+from .messages import parsed
+from .spans import storable
 
 _NAME: Final = 250  # characters
 _MS: Final = 1_000_000  # nanoseconds

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from ..._guard import tell_once
-from .mlflow import Denied, Rejected, Store
-from .mlflow_trace import Trace, trace_of
-from .types import Parcel, Refused
+from ...._guard import tell_once
+from ..types import Parcel, Refused
+from .store import Denied, Rejected, Store
+from .traces import Trace, trace_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .mlflow_bulk import entity
-from .mlflow_store import Database, trace_info
-from .mlflow_trace import Trace
+from .bulk_insert import entity
+from .database import Database, trace_info
+from .traces import Trace
 
 
 class Databricks(Database):

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from .. import semconv as sc
-from ..content import to_json
-from .mlflow_messages import MIME_TYPES, parsed
+from ... import semconv as sc
+from ...content import to_json
+from .messages import MIME_TYPES, parsed
 
 _CONTENT: Final = (
     *(sc.INPUT_MESSAGES, sc.OUTPUT_MESSAGES, sc.SYSTEM_INSTRUCTIONS, sc.INPUT, sc.OUTPUT),

@@ -15,9 +15,9 @@ from typing import Any, Final
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import Link
 
-from ..content import to_json
-from .mlflow_spans import COST, INPUTS, OUTPUTS, SPAN_TYPE, USAGE, with_attributes
-from .mlflow_trace import Trace
+from ...content import to_json
+from .spans import COST, INPUTS, OUTPUTS, SPAN_TYPE, USAGE, with_attributes
+from .traces import Trace
 
 Row = dict[str, Any]
 

@@ -11,12 +11,12 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Status, StatusCode
 
-from ..._guard import swallow, tell_once
-from .. import semconv as sc
-from ..content import clean, to_json
-from .cost import price
-from .mlflow_messages import chat_inputs, chat_outputs, parsed
-from .still import NOTHING, Still
+from ...._guard import swallow, tell_once
+from ... import semconv as sc
+from ...content import clean, to_json
+from ..cost import price
+from ..still import NOTHING, Still
+from .messages import chat_inputs, chat_outputs, parsed
 
 Attributes = Mapping[str, Any]
 
