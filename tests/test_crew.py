@@ -22,9 +22,9 @@ from mlspan.tracing.export.mlflow import sink
 from mlspan.tracing.export.mlflow.batches import Addressed, portions, write_all
 from mlspan.tracing.export.mlflow.store import Denied
 from mlspan.tracing.export.mlflow.traces import Trace
+from mlspan.tracing.export.otlp.codec import pack
 from mlspan.tracing.export.spool import Fresh, Spool
 from mlspan.tracing.export.types import Away, Packed, Parcel
-from mlspan.tracing.export.wire import pack
 
 
 def test_as_many_at_once_as_there_are_hands() -> None:

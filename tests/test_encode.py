@@ -17,10 +17,10 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 from opentelemetry.util.types import Attributes
 
 from mlspan.tracing.context import Origin
-from mlspan.tracing.export.encode import encoded, extended
 from mlspan.tracing.export.mlflow.traces import trace_of
+from mlspan.tracing.export.otlp.codec import pack, unpack
+from mlspan.tracing.export.otlp.encoder import encoded, extended
 from mlspan.tracing.export.types import Packed, Parcel
-from mlspan.tracing.export.wire import pack, unpack
 
 NOW = 1_700_000_000_123_456_789
 

@@ -16,7 +16,7 @@ from servers.receiver import Receiver, once
 
 from mlspan import tracing
 from mlspan.tracing.export import self_metrics
-from mlspan.tracing.export.wire import SPAN_BYTES, pack, request, unpack, unpack_request
+from mlspan.tracing.export.otlp.codec import SPAN_BYTES, pack, request, unpack, unpack_request
 
 
 @pytest.fixture

@@ -21,12 +21,12 @@ from test_store import SPANS, parcel, span
 from mlspan import tracing
 from mlspan.tracing import config
 from mlspan.tracing.context import Origin
+from mlspan.tracing.export.otlp.codec import pack
 from mlspan.tracing.export.processor import Pipeline
 from mlspan.tracing.export.shelf import create
 from mlspan.tracing.export.spool import HELD, Fresh
 from mlspan.tracing.export.tail_sampling import Sampling
 from mlspan.tracing.export.trace_assembler import Assembly
-from mlspan.tracing.export.wire import pack
 from mlspan.tracing.keep import Keep
 
 DEAR = {"gen_ai.provider.name": "openai", "gen_ai.usage.input_tokens": 100_000, "gen_ai.usage.output_tokens": 10}

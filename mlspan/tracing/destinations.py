@@ -15,7 +15,8 @@ from .content import redactor
 from .context import Origin
 from .export.destination import address, bare, full, settled
 from .export.keeping import Keeping
-from .export.otlp import OtlpSink, exports_otlp
+from .export.otlp.environment import exports_otlp
+from .export.otlp.sink import OtlpSink
 from .export.processor import Pipeline
 from .export.trace_assembler import Assembly
 from .export.types import Kind, Sink

@@ -15,8 +15,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from .destination import origin_to_json
 from .keeping import Keeping, default_folder
+from .otlp.codec import Unfit, pack, request, unpack, unpack_request
 from .types import Kind, Packed, Parcel
-from .wire import Unfit, pack, request, unpack, unpack_request
 
 FOLDER: Final = "dead"
 _MOST_FILES: Final = 1_000

@@ -20,11 +20,11 @@ from ..context import Origin
 from .dead import Letters
 from .journal import Journal, journals, read
 from .keeping import Keeping, default_folder
+from .otlp.codec import unpack
 from .spool import BITS, Fresh, Spool
 from .spool_file import SUFFIX, Foreign
 from .trace_assembler import is_genai
 from .types import Kind
-from .wire import unpack
 
 ASIDE: Final = ".aside"
 _LOOK: Final = 60.0  # seconds between two scans for spools of ended processes, expired spans and a usable disk

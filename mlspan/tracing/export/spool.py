@@ -20,10 +20,10 @@ from ..._guard import tell_once
 from ..context import Origin
 from .destination import origin_of_json, origin_to_json
 from .fork_safety import GATES, OPENING
+from .otlp.codec import unpack
 from .recent import Recent
 from .spool_file import as_json, connect, insert
 from .types import Kind, Packed, Parcel
-from .wire import unpack
 
 BITS: Final[Mapping[Kind, int]] = {"mlflow": 1, "otlp": 2}
 HELD: Final = 4  # held back from OTLP until its trace is sampled

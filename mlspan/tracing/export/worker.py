@@ -17,12 +17,12 @@ from ..._guard import guard, log, tell_once
 from ..context import Origin
 from .courier import Courier
 from .keeping import Keeping
+from .otlp.codec import Unfit, pack
 from .redaction import Scrub
 from .shelf import Shelf
 from .spool import BITS, HELD, Fresh
 from .trace_assembler import Assembly, Unit
 from .types import Kind, Packed, Parcel, Sink
-from .wire import Unfit, pack
 
 _TELL: Final = 30.0  # seconds between two log lines about lost spans
 _BATCH: Final = 500  # spans that are stored at once, even before the interval is over

@@ -18,9 +18,9 @@ import orjson
 
 from ...._guard import tell_once
 from ..crew import Crew
-from ..encode import extended
+from ..otlp.codec import Unfit, context, pack, request
+from ..otlp.encoder import extended
 from ..types import Packed
-from ..wire import Unfit, context, pack, request
 from .assessments import Assessment, to_rest
 from .http import Answer, Client
 from .spans import COST, USAGE, Told

@@ -17,10 +17,10 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
-from ..content import clean
-from .encode import encoded, field
-from .still import Still
-from .types import Packed
+from ...content import clean
+from ..still import Still
+from ..types import Packed
+from .encoder import encoded, field
 
 SPAN_BYTES: Final = 16 * 1024 * 1024  # the most bytes of one span; the longest texts are cut until it fits
 _SHORTEST_CUT: Final = 64

@@ -14,10 +14,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from ..._guard import tell_once
-from .otlp import SIGNAL, variable
-from .types import Away, Packed, Refused
-from .wire import Unfit, cut, quieten, request
+from ...._guard import tell_once
+from ..types import Away, Packed, Refused
+from .codec import Unfit, cut, quieten, request
+from .environment import SIGNAL, variable
 
 _SMALLEST: Final = 4096  # bytes: the smallest size to which a span is cut for a receiver that finds it too large
 
