@@ -15,14 +15,14 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from mlspan.tracing.context import Origin
-from mlspan.tracing.export.crew import Crew
-from mlspan.tracing.export.delivery import Delivery
-from mlspan.tracing.export.lanes import Lanes
 from mlspan.tracing.export.mlflow import sink
 from mlspan.tracing.export.mlflow.batches import Addressed, portions, write_all
 from mlspan.tracing.export.mlflow.store import Denied
 from mlspan.tracing.export.mlflow.traces import Trace
 from mlspan.tracing.export.otlp.codec import pack
+from mlspan.tracing.export.sending.batch import Delivery
+from mlspan.tracing.export.sending.concurrency import Lanes
+from mlspan.tracing.export.sending.thread_pool import Crew
 from mlspan.tracing.export.spool import Fresh, Spool
 from mlspan.tracing.export.types import Away, Packed, Parcel
 

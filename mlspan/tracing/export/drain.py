@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .dead import Letters
-from .delivery import Delivery
 from .keeping import Keeping, default_folder
+from .sending.batch import Delivery
 from .shelf import left_behind, recover, set_aside
 from .spool import Spool
 from .types import Away, Kind, Parcel, Refused, Sink

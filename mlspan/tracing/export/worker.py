@@ -15,10 +15,10 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from ..._guard import guard, log, tell_once
 from ..context import Origin
-from .courier import Courier
 from .keeping import Keeping
 from .otlp.codec import Unfit, pack
 from .redaction import Scrub
+from .sending.sender import Courier
 from .shelf import Shelf
 from .spool import BITS, HELD, Fresh
 from .trace_assembler import Assembly, Unit

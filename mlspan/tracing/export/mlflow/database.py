@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from ...._extras import tell_install
 from ...._guard import quiet, tell_once
-from ..crew import Crew
 from ..destination import settled
+from ..sending.thread_pool import Crew
 from ..types import Away
 from .assessments import Assessment
 from .attachments import Attachment

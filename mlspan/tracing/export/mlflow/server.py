@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 import orjson
 
 from ...._guard import tell_once
-from ..crew import Crew
 from ..otlp.codec import Unfit, context, pack, request
 from ..otlp.encoder import extended
+from ..sending.thread_pool import Crew
 from ..types import Packed
 from .assessments import Assessment, to_rest
 from .http import Answer, Client

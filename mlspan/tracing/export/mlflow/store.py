@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from ..crew import Crew
+from ..sending.thread_pool import Crew
 from ..types import Away
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from typing import Final
 
 import opentelemetry.context as otel
 
-from ..._guard import guard, log, tell_once
-from .dead import Letters
-from .delivery import Delivery
-from .lanes import Lanes
-from .spool import Spool
-from .types import Away, Kind, Sink
+from ...._guard import guard, log, tell_once
+from ..dead import Letters
+from ..spool import Spool
+from ..types import Away, Kind, Sink
+from .batch import Delivery
+from .concurrency import Lanes
 
 _LONGEST_BACKOFF: Final = 30.0  # seconds
 _LONGEST_WAIT: Final = 300.0  # seconds: the longest Retry-After obeyed, and the wait until kept items are retried

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from .crew import Crew
+from .thread_pool import Crew
 
 Batch = TypeVar("Batch")
 

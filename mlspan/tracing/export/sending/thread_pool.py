@@ -9,8 +9,8 @@ from typing import Any, Final, TypeVar
 
 import opentelemetry.context as otel
 
-from .threads import start
-from .types import Away
+from ..threads import start
+from ..types import Away
 
 Item = TypeVar("Item")
 _END: Final[Any] = object()

@@ -13,11 +13,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ..._guard import guard, tell_once
-from .dead import Letters
-from .fork_safety import IMPORTS, STORING
-from .spool import Batch, Spool
-from .types import Away, Kind, Packed, Parcel, Refused, Sink
+from ...._guard import guard, tell_once
+from ..dead import Letters
+from ..fork_safety import IMPORTS, STORING
+from ..spool import Batch, Spool
+from ..types import Away, Kind, Packed, Parcel, Refused, Sink
 
 _MOST: Final[dict[Kind, int]] = {"mlflow": 400, "otlp": 512}  # items in one call of the sink
 # gRPC receivers take 4 MiB by default.
