@@ -23,7 +23,7 @@ from mlspan.tracing.export.otlp.codec import pack
 from mlspan.tracing.export.sending.batch import Delivery
 from mlspan.tracing.export.sending.concurrency import Lanes
 from mlspan.tracing.export.sending.thread_pool import Crew
-from mlspan.tracing.export.spool import Fresh, Spool
+from mlspan.tracing.export.spool.queue import Fresh, Spool
 from mlspan.tracing.export.types import Away, Packed, Parcel
 
 

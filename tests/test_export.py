@@ -22,8 +22,8 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_s
 
 from mlspan import tracing
 from mlspan.tracing.context import Origin
-from mlspan.tracing.export.keeping import Keeping
 from mlspan.tracing.export.processor import Pipeline
+from mlspan.tracing.export.spool.limits import Keeping
 from mlspan.tracing.export.trace_assembler import Assembly
 from mlspan.tracing.export.types import Away, Parcel, Refused
 

@@ -23,8 +23,8 @@ from mlspan.tracing import config
 from mlspan.tracing.context import Origin
 from mlspan.tracing.export.otlp.codec import pack
 from mlspan.tracing.export.processor import Pipeline
-from mlspan.tracing.export.shelf import create
-from mlspan.tracing.export.spool import HELD, Fresh
+from mlspan.tracing.export.spool.directory import create
+from mlspan.tracing.export.spool.queue import HELD, Fresh
 from mlspan.tracing.export.tail_sampling import Sampling
 from mlspan.tracing.export.trace_assembler import Assembly
 from mlspan.tracing.keep import Keep

@@ -14,7 +14,7 @@ from mlspan import tracing
 from mlspan.tracing import runtime
 from mlspan.tracing.context import Origin
 from mlspan.tracing.export.destination import address, bare, full
-from mlspan.tracing.export.journal import Journal, journals, read
+from mlspan.tracing.export.spool.write_ahead import Journal, journals, read
 
 
 def test_a_drain_into_mlflow(receiver: Receiver, spool: Path, mlflow_store: str) -> None:

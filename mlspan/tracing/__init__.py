@@ -22,8 +22,8 @@ from .keep import Keep
 from .manual import span
 
 if TYPE_CHECKING:
-    from .export.dead import Dead
-    from .export.drain import Drained
+    from .export.spool.dead_letters import Dead
+    from .export.spool.drain import Drained
 
 __all__ = [
     "Keep",
@@ -143,7 +143,7 @@ def drain(
 
 def dead(*, spool_dir: str | os.PathLike[str] | None = None) -> list[Dead]:
     """Return the spans that were set aside because no backend accepts them, each with its reason, oldest first."""
-    from .export.dead import read
+    from .export.spool.dead_letters import read
 
     return read(_keeping(_config.resolve({"spool_dir": spool_dir})))
 

@@ -14,10 +14,10 @@ from .config import Config
 from .content import redactor
 from .context import Origin
 from .export.destination import address, bare, full, settled
-from .export.keeping import Keeping
 from .export.otlp.environment import exports_otlp
 from .export.otlp.sink import OtlpSink
 from .export.processor import Pipeline
+from .export.spool.limits import Keeping
 from .export.trace_assembler import Assembly
 from .export.types import Kind, Sink
 
@@ -95,8 +95,8 @@ def open_sink(kind: Kind, where: Mapping[str, Any], tracking_uri: str | None) ->
     """
     if kind == "otlp":
         return OtlpSink(full(where["endpoint"]), where["protocol"])
-    from .export.drain import Redirected
     from .export.mlflow.sink import MlflowSink
+    from .export.spool.drain import Redirected
 
     sink = MlflowSink(tracking_uri=tracking_uri or full(where["tracking_uri"]))
     return sink if tracking_uri is None else Redirected(sink, tracking_uri)

@@ -33,7 +33,7 @@ from .shutdown import Exits
 from .spans import Starter
 
 if TYPE_CHECKING:
-    from .export.drain import Drained
+    from .export.spool.drain import Drained
 
 
 class Tap(SpanProcessor):
@@ -329,7 +329,7 @@ def drain(
     config: Config, tracking_uri: str | None, timeout: float, progress: Callable[[Drained], object] | None
 ) -> Drained:
     """Drain the spools, as :func:`mlspan.tracing.drain` describes, after sending what this process has waiting."""
-    from .export.drain import drain
+    from .export.spool.drain import drain
 
     if _runtime is not None:
         _runtime.flush(max(timeout, 5.0))

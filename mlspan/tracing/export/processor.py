@@ -21,8 +21,8 @@ from ..._guard import guard, log
 from ..context import Origin
 from .flush_request import Flush
 from .fork_safety import IMPORTS
-from .keeping import IN_MEMORY, Keeping
 from .self_metrics import follow
+from .spool.limits import IN_MEMORY, Keeping
 from .threads import start
 from .trace_assembler import Assembly
 from .types import Kind, Sink

@@ -15,12 +15,12 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from ..._guard import guard, log, tell_once
 from ..context import Origin
-from .keeping import Keeping
 from .otlp.codec import Unfit, pack
 from .redaction import Scrub
 from .sending.sender import Courier
-from .shelf import Shelf
-from .spool import BITS, HELD, Fresh
+from .spool.directory import Shelf
+from .spool.limits import Keeping
+from .spool.queue import BITS, HELD, Fresh
 from .trace_assembler import Assembly, Unit
 from .types import Kind, Packed, Parcel, Sink
 

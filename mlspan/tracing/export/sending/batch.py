@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ...._guard import guard, tell_once
-from ..dead import Letters
 from ..fork_safety import IMPORTS, STORING
-from ..spool import Batch, Spool
+from ..spool.dead_letters import Letters
+from ..spool.queue import Batch, Spool
 from ..types import Away, Kind, Packed, Parcel, Refused, Sink
 
 _MOST: Final[dict[Kind, int]] = {"mlflow": 400, "otlp": 512}  # items in one call of the sink

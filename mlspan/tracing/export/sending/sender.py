@@ -13,8 +13,8 @@ from typing import Final
 import opentelemetry.context as otel
 
 from ...._guard import guard, log, tell_once
-from ..dead import Letters
-from ..spool import Spool
+from ..spool.dead_letters import Letters
+from ..spool.queue import Spool
 from ..types import Away, Kind, Sink
 from .batch import Delivery
 from .concurrency import Lanes

@@ -15,16 +15,16 @@ from typing import Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 
-from ..._guard import log, tell_once
-from ..context import Origin
-from .dead import Letters
-from .journal import Journal, journals, read
-from .keeping import Keeping, default_folder
-from .otlp.codec import unpack
-from .spool import BITS, Fresh, Spool
-from .spool_file import SUFFIX, Foreign
-from .trace_assembler import is_genai
-from .types import Kind
+from ...._guard import log, tell_once
+from ...context import Origin
+from ..otlp.codec import unpack
+from ..trace_assembler import is_genai
+from ..types import Kind
+from .dead_letters import Letters
+from .limits import Keeping, default_folder
+from .queue import BITS, Fresh, Spool
+from .schema import SUFFIX, Foreign
+from .write_ahead import Journal, journals, read
 
 ASIDE: Final = ".aside"
 _LOOK: Final = 60.0  # seconds between two scans for spools of ended processes, expired spans and a usable disk

@@ -17,10 +17,10 @@ from typing import Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 
-from ..context import Origin
-from .destination import origin_of_json, origin_to_json
-from .otlp.codec import Unfit, pack, request, unpack_request
-from .types import Packed
+from ...context import Origin
+from ..destination import origin_of_json, origin_to_json
+from ..otlp.codec import Unfit, pack, request, unpack_request
+from ..types import Packed
 
 _MARK: Final = b"\xf5mls"  # its first byte occurs in no UTF-8 text
 _HEAD: Final = struct.Struct("<4sIIIQ")  # mark, checksum of the rest, sizes of origin and spans, position

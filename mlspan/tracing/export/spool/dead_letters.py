@@ -13,10 +13,10 @@ from typing import Final
 import orjson
 from opentelemetry.sdk.trace import ReadableSpan
 
-from .destination import origin_to_json
-from .keeping import Keeping, default_folder
-from .otlp.codec import Unfit, pack, request, unpack, unpack_request
-from .types import Kind, Packed, Parcel
+from ..destination import origin_to_json
+from ..otlp.codec import Unfit, pack, request, unpack, unpack_request
+from ..types import Kind, Packed, Parcel
+from .limits import Keeping, default_folder
 
 FOLDER: Final = "dead"
 _MOST_FILES: Final = 1_000

@@ -16,14 +16,14 @@ from typing import Any, Final, NamedTuple
 import orjson
 from opentelemetry.sdk.trace import ReadableSpan
 
-from ..._guard import tell_once
-from ..context import Origin
-from .destination import origin_of_json, origin_to_json
-from .fork_safety import GATES, OPENING
-from .otlp.codec import unpack
-from .recent import Recent
-from .spool_file import as_json, connect, insert
-from .types import Kind, Packed, Parcel
+from ...._guard import tell_once
+from ...context import Origin
+from ..destination import origin_of_json, origin_to_json
+from ..fork_safety import GATES, OPENING
+from ..otlp.codec import unpack
+from ..types import Kind, Packed, Parcel
+from .cache import Recent
+from .schema import as_json, connect, insert
 
 BITS: Final[Mapping[Kind, int]] = {"mlflow": 1, "otlp": 2}
 HELD: Final = 4  # held back from OTLP until its trace is sampled

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from .types import Parcel
+from ..types import Parcel
 
 _MOST_BYTES: Final = 16 * 1024 * 1024  # bytes of all cached spans as OTLP
 

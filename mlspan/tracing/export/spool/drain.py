@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .dead import Letters
-from .keeping import Keeping, default_folder
-from .sending.batch import Delivery
-from .shelf import left_behind, recover, set_aside
-from .spool import Spool
-from .types import Away, Kind, Parcel, Refused, Sink
+from ..sending.batch import Delivery
+from ..types import Away, Kind, Parcel, Refused, Sink
+from .dead_letters import Letters
+from .directory import left_behind, recover, set_aside
+from .limits import Keeping, default_folder
+from .queue import Spool
 
 _BETWEEN = 2.0  # seconds between two tries of an unavailable backend
 
