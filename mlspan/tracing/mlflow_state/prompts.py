@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from opentelemetry import trace
 
-from .._guard import guard
-from . import semconv as sc
+from ..._guard import guard
+from .. import semconv as sc
 
 _CLIENT: Final = "mlflow.tracking.client"
 
