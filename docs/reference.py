@@ -12,9 +12,9 @@ from typing import Any
 from mlspan import tracing
 from mlspan.cli.places import LATER
 from mlspan.integrations._training import predictions, training
-from mlspan.tracing import records
-from mlspan.tracing import semconv as sc
 from mlspan.tracing.config import Config
+from mlspan.tracing.operations import records
+from mlspan.tracing.operations import semconv as sc
 
 CONVENTIONS = "https://github.com/open-telemetry/semantic-conventions-genai"
 
@@ -64,7 +64,7 @@ METRICS = {
 def lines() -> Iterator[str]:
     yield "# Attributes"
     yield ""
-    yield "<!-- Written by docs/reference.py from mlspan/tracing/records.py: change those. -->"
+    yield "<!-- Written by docs/reference.py from mlspan/tracing/operations/records.py: change those. -->"
     yield ""
     yield f"What spans hold, in the names of the [OpenTelemetry GenAI conventions]({CONVENTIONS});"
     yield "`mlspan.*` is what has no convention yet. An attribute is there only if it is known:"

@@ -10,8 +10,8 @@ from typing import Any, Final
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
-from .tracing import semconv as sc
 from .tracing.export.trace_assembler import is_genai
+from .tracing.operations import semconv as sc
 
 MOST_SPANS: Final = 5_000  # spans that are kept of one trace
 _MOST_LINES: Final = 12  # spans that are shown of one trace

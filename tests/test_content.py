@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from mlspan import tracing
 from mlspan.testing import Spans, content
 from mlspan.tracing import runtime
-from mlspan.tracing.content import Policy, redactor, to_json
+from mlspan.tracing.operations.content import Policy, redactor, to_json
 from mlspan.tracing.spans import Starter
 
 SECRET = "sk-canary-123"

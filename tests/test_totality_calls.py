@@ -19,8 +19,8 @@ from opentelemetry.trace import StatusCode
 from mlspan import tracing
 from mlspan.testing import Spans
 from mlspan.tracing import runtime
+from mlspan.tracing.operations.stream import Stream
 from mlspan.tracing.spans import Starter
-from mlspan.tracing.stream import Stream
 
 trace = tracing.trace
 

@@ -13,7 +13,7 @@ from unittest.mock import AsyncMock, MagicMock, Mock
 
 import pytest
 
-from mlspan.tracing.content import Policy, snapshot, to_json
+from mlspan.tracing.operations.content import Policy, snapshot, to_json
 
 LIMIT = 1024 * 1024
 POLICY = Policy(capture=True, redact=None, limit=LIMIT)

@@ -35,9 +35,9 @@ from .._guard import guard, log, swallow, tell_once
 from ..integrations._training.named_arguments import read_named
 from ..tracing import policy, runtime
 from ..tracing.context import active_run_id, suppressed
-from ..tracing.live import go
-from ..tracing.nothing import NOTHING, Dropped
-from ..tracing.records import Observe, Record
+from ..tracing.operations.noop import NOTHING, Dropped
+from ..tracing.operations.operation import go
+from ..tracing.operations.records import Observe, Record
 from .patching import Undo, all_there, watch
 
 

@@ -11,8 +11,8 @@ from functools import lru_cache
 from typing import Any, Final
 
 from .._shape import dig, get, is_a
-from ..tracing.messages import Part, ToolDefinition, media
-from ..tracing.records import Chat
+from ..tracing.operations.messages import Part, ToolDefinition, media
+from ..tracing.operations.records import Chat
 
 
 def part(raw: Any) -> Part:

@@ -19,7 +19,7 @@ from typing import Any
 import wrapt
 
 from .._guard import guard, log
-from ..tracing.nothing import NOTHING
+from ..tracing.operations.noop import NOTHING
 
 Undo = Callable[[], None]  # removes what has been installed, and leaves nothing behind
 

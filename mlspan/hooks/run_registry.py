@@ -9,8 +9,8 @@ from opentelemetry import context as otel
 
 from .._guard import guard
 from ..tracing.context import suppressed
-from ..tracing.live import Live, go, keepers
-from ..tracing.records import Observe, Record
+from ..tracing.operations.operation import Live, go, keepers
+from ..tracing.operations.records import Observe, Record
 from ..tracing.runtime import runtime
 
 _reading = guard("reading an answer")

@@ -6,7 +6,7 @@ from typing import Any
 
 from .._shape import dig
 from ..hooks.hook import Call, Hook, methods
-from ..tracing.records import Record
+from ..tracing.operations.records import Record
 from ._training.lineage import Origin
 from ._training.predictions import prediction
 

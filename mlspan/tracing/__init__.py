@@ -13,13 +13,13 @@ from opentelemetry import trace as _otel
 
 from . import config as _config
 from . import runtime as _setup
-from .content import Redact
 from .context import model, request_id, run, session, tags, user, wrap
 from .decorator import trace
 from .destinations import keeping as _keeping
 from .feedback import expectation, feedback
 from .keep import Keep
 from .manual import span
+from .operations.content import Redact
 
 if TYPE_CHECKING:
     from .export.spool.dead_letters import Dead

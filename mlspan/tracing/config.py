@@ -11,8 +11,8 @@ from typing import Any
 from .._guard import log, tell_once
 from .._shape import is_a
 from . import policy as _policy
-from .content import Redact, redactor
 from .keep import Keep
+from .operations.content import Redact, redactor
 
 
 def _flag(text: str) -> bool:

@@ -18,8 +18,8 @@ from typing import Any, Final, ParamSpec, TypeVar
 import opentelemetry.context as otel
 
 from .._guard import guard
-from . import semconv as sc
-from .foreign import as_text
+from .operations import semconv as sc
+from .operations.foreign_objects import as_text
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -11,15 +11,15 @@ from types import BuiltinFunctionType, FunctionType, MethodType, MethodWrapperTy
 from typing import Any, Final, TypeVar, overload
 
 from .._guard import guard, tell_once
-from .content import as_text, snapshot
-from .foreign import find_on_class
-from .live import Live
 from .manual import begin, put, record_of
-from .nothing import NOTHING
-from .records import Record
+from .operations.content import as_text, snapshot
+from .operations.foreign_objects import find_on_class
+from .operations.generators import Steps
+from .operations.noop import NOTHING
+from .operations.operation import Live
+from .operations.records import Record
+from .operations.stream import AsyncStream, Generated, Stream
 from .runtime import runtime
-from .steps import Steps
-from .stream import AsyncStream, Generated, Stream
 
 F = TypeVar("F", bound=Callable[..., Any])
 _PLAIN: Final = (FunctionType, MethodType, BuiltinFunctionType, MethodWrapperType)

@@ -14,10 +14,10 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, TraceFlags,
 
 from .._guard import guard, tell_once
 from .._version import __version__
-from . import semconv as sc
-from .content import Policy, snapshot, to_json
 from .context import suppressed
 from .manual import span as own_span
+from .operations import semconv as sc
+from .operations.content import Policy, snapshot, to_json
 from .runtime import Runtime, runtime
 
 Source = Literal["human", "llm_judge", "code"]

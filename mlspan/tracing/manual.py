@@ -7,11 +7,11 @@ from types import TracebackType
 from typing import Any, cast
 
 from .._guard import guard
-from .content import as_text, snapshot
 from .context import suppressed
-from .live import Live, go
-from .messages import Message
-from .records import Agent, Chat, Embeddings, Record, Retrieval, Step, Tool, Workflow
+from .operations.content import as_text, snapshot
+from .operations.messages import Message
+from .operations.operation import Live, go
+from .operations.records import Agent, Chat, Embeddings, Record, Retrieval, Step, Tool, Workflow
 from .runtime import runtime
 
 _NAMED: dict[str, tuple[type[Record], str]] = {  # kind -> record, and its field for the span's name

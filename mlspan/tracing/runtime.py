@@ -21,14 +21,14 @@ from .._guard import guard, redacted, tell_once
 from .._version import __version__
 from . import context
 from .config import Config, resolve
-from .content import Policy, as_text, redactor
 from .destinations import keeping, mlflow_sink, needs_otlp, open_sink, pipeline
 from .export import self_metrics
 from .export.flush_request import Flush
 from .export.processor import KEEPING, Pipeline
-from .live import finish_streams
-from .metrics import Instruments
 from .mlflow_state import prompts
+from .operations.content import Policy, as_text, redactor
+from .operations.metrics import Instruments
+from .operations.operation import finish_streams
 from .resource import describe_program
 from .shutdown import Exits
 from .spans import Starter

@@ -19,8 +19,8 @@ from mlspan.hooks.hook import Call, Hook, methods, within
 from mlspan.hooks.patching import when_imported
 from mlspan.testing import Spans
 from mlspan.tracing import runtime
-from mlspan.tracing.metrics import Instruments
-from mlspan.tracing.records import Step
+from mlspan.tracing.operations.metrics import Instruments
+from mlspan.tracing.operations.records import Step
 
 
 class Library(ModuleType):

@@ -13,9 +13,9 @@ from opentelemetry.trace import SpanContext, get_current_span
 
 from ...hooks.hook import Begin, Call, Hook
 from ...hooks.patching import Undo, watched
-from ...tracing import semconv as sc
-from ...tracing.fields import attr
-from ...tracing.records import Named
+from ...tracing.operations import semconv as sc
+from ...tracing.operations.fields import attr
+from ...tracing.operations.records import Named
 from .lineage import Origin, known
 from .patch_points import wrap
 from .record import size

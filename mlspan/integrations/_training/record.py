@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 
 from ..._guard import guard
-from ...tracing import semconv as sc
-from ...tracing.fields import attr
-from ...tracing.records import Named
+from ...tracing.operations import semconv as sc
+from ...tracing.operations.fields import attr
+from ...tracing.operations.records import Named
 
 _LONGEST = 500  # characters of one parameter's value, which is MLflow's own limit
 

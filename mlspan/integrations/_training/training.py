@@ -17,9 +17,9 @@ import orjson
 from ..._guard import guard
 from ..._shape import dig
 from ...tracing import runtime
-from ...tracing import semconv as sc
 from ...tracing.context import active_run_id, suppressed
-from ...tracing.live import Live, go
+from ...tracing.operations import semconv as sc
+from ...tracing.operations.operation import Live, go
 from .lineage import Origin, remember
 from .mlflow_logging import log_data, log_metrics, log_params
 from .record import Fit

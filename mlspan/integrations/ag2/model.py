@@ -13,8 +13,8 @@ from opentelemetry.trace import Span
 from ..._shape import dig, get, items
 from ...hooks import openai_format as parts
 from ...hooks.hook import Call
-from ...tracing.messages import Draft, Message, Part, tool_call, tool_call_response
-from ...tracing.records import Chat, Observe, Record
+from ...tracing.operations.messages import Draft, Message, Part, tool_call, tool_call_response
+from ...tracing.operations.records import Chat, Observe, Record
 
 _PROVIDERS: Final = {  # api_type of a configuration -> the conventions' name of the provider
     "azure": "azure.ai.openai",

@@ -11,9 +11,9 @@ from opentelemetry.trace import SpanContext
 
 from ..._shape import dig, get
 from ...hooks.hook import Call
-from ...tracing import semconv as sc
-from ...tracing.live import Live
-from ...tracing.records import Agent, Observe, Record, Workflow
+from ...tracing.operations import semconv as sc
+from ...tracing.operations.operation import Live
+from ...tracing.operations.records import Agent, Observe, Record, Workflow
 from .wrappers import argument
 
 _STOP_REASON: Final = "mlspan.stop_reason"

@@ -7,8 +7,8 @@ from typing import Any
 
 from ..._shape import dig, get, is_a, items
 from ...hooks.hook import Call
-from ...tracing.content import snapshot
-from ...tracing.records import Observe, Record, Retrieval, Step, Tool
+from ...tracing.operations.content import snapshot
+from ...tracing.operations.records import Observe, Record, Retrieval, Step, Tool
 from .wrappers import argument, tool_type
 
 

@@ -14,11 +14,11 @@ from ..._shape import dig
 from ...hooks.hook import Call, Hook
 from ...hooks.subclasses import Open
 from ...tracing.decorator import async_generator
-from ...tracing.live import Live
-from ...tracing.live import _type_name as type_name
-from ...tracing.nothing import NOTHING
-from ...tracing.records import Observe, Record, Retrieval, Tool
-from ...tracing.steps import Steps
+from ...tracing.operations.generators import Steps
+from ...tracing.operations.noop import NOTHING
+from ...tracing.operations.operation import Live
+from ...tracing.operations.operation import _type_name as type_name
+from ...tracing.operations.records import Observe, Record, Retrieval, Tool
 
 Begin = Callable[[Call], "tuple[Record, Observe[Any] | None]"]
 

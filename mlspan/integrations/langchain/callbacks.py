@@ -17,9 +17,9 @@ from opentelemetry.context import get_current
 from ..._guard import guard, swallow
 from ..._shape import dig
 from ...hooks.hook import Hook
-from ...tracing import semconv as sc
-from ...tracing.live import Live
-from ...tracing.records import Agent, Chat, Record, Retrieval, Step, Tool, Workflow
+from ...tracing.operations import semconv as sc
+from ...tracing.operations.operation import Live
+from ...tracing.operations.records import Agent, Chat, Record, Retrieval, Step, Tool, Workflow
 from ...tracing.runtime import runtime
 from . import graphs
 from . import messages as read

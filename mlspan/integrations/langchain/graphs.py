@@ -22,9 +22,9 @@ from ..._shape import get
 from ...hooks.hook import Hook
 from ...hooks.patching import Undo, all_there, replace
 from ...hooks.run_registry import Ledger
-from ...tracing import semconv as sc
-from ...tracing.live import Live
-from ...tracing.records import Agent, Named, Step, Workflow
+from ...tracing.operations import semconv as sc
+from ...tracing.operations.operation import Live
+from ...tracing.operations.records import Agent, Named, Step, Workflow
 
 ledger: Final = Ledger()  # all open runs of LangChain, graphs and nodes included
 

@@ -16,7 +16,7 @@ from ..._shape import dig
 from ...hooks.hook import Call, Hook, Settings
 from ...hooks.patching import Undo, all_there, replace
 from ...hooks.subclasses import watch_family
-from ...tracing.records import Embeddings, Observe
+from ...tracing.operations.records import Embeddings, Observe
 from . import graphs
 from . import messages as read
 from .callbacks import Handler, parents

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from ..._shape import dig, fields, get, is_a, items, text, whole
 from ...hooks.openai_format import REASONS, part, tool
-from ...tracing.content import to_json
-from ...tracing.messages import Draft, Message, Part, loads, tool_call, tool_call_response
-from ...tracing.records import Chat
+from ...tracing.operations.content import to_json
+from ...tracing.operations.messages import Draft, Message, Part, loads, tool_call, tool_call_response
+from ...tracing.operations.records import Chat
 
 PROVIDERS: Final = {  # LangChain's name -> value of gen_ai.provider.name
     "azure": "azure.ai.openai",

@@ -18,9 +18,9 @@ from ..._guard import guard, tell_once
 from ..._shape import dig
 from ...hooks.hook import Hook
 from ...hooks.patching import Undo, all_there, replace, tap
-from ...tracing import semconv as sc
 from ...tracing.context import active_run_id, suppressed
-from ...tracing.records import Step
+from ...tracing.operations import semconv as sc
+from ...tracing.operations.records import Step
 from ...tracing.runtime import runtime
 from . import index_building as build
 from . import operations as kinds

@@ -14,9 +14,9 @@ from ..._shape import get
 from ...hooks.hook import Call, Hook
 from ...hooks.patching import Undo, replace, watched
 from ...hooks.subclasses import watch_family
-from ...tracing.live import Live
-from ...tracing.nothing import NOTHING
-from ...tracing.records import Step
+from ...tracing.operations.noop import NOTHING
+from ...tracing.operations.operation import Live
+from ...tracing.operations.records import Step
 from .operations import around, surround
 
 _BASE: Final = "llama_index.core.indices.base:BaseIndex"

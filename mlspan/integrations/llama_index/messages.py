@@ -6,8 +6,8 @@ import base64
 from typing import Any, Final
 
 from ..._shape import dig, get, items
-from ...tracing.content import to_json
-from ...tracing.messages import Message, Part, media, tool_call, tool_call_response
+from ...tracing.operations.content import to_json
+from ...tracing.operations.messages import Message, Part, media, tool_call, tool_call_response
 
 _ROLES: Final = {"chatbot": "assistant", "function": "tool", "model": "assistant"}
 

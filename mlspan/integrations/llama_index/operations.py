@@ -13,10 +13,10 @@ from weakref import WeakKeyDictionary
 from opentelemetry import context as otel
 
 from ..._shape import dig, get
-from ...tracing import semconv as sc
-from ...tracing.live import Live
-from ...tracing.messages import Pieces
-from ...tracing.records import Named, Observe, Record, Retrieval, Step, Tool
+from ...tracing.operations import semconv as sc
+from ...tracing.operations.messages import Pieces
+from ...tracing.operations.operation import Live
+from ...tracing.operations.records import Named, Observe, Record, Retrieval, Step, Tool
 from . import requests as read
 
 

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 from ..._shape import dig, get, is_a
 from ...hooks.openai_format import tool
-from ...tracing import semconv as sc
-from ...tracing.messages import loads
-from ...tracing.records import Chat, Embeddings, Observe
+from ...tracing.operations import semconv as sc
+from ...tracing.operations.messages import loads
+from ...tracing.operations.records import Chat, Embeddings, Observe
 from .messages import message, said
 from .responses import Heard, observe
 

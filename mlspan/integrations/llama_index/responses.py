@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from ..._shape import dig, get, items
 from ...hooks.openai_format import REASONS
-from ...tracing.messages import Draft, Message, tool_call
-from ...tracing.records import Chat, sees_errors
+from ...tracing.operations.messages import Draft, Message, tool_call
+from ...tracing.operations.records import Chat, sees_errors
 from .messages import parts
 
 

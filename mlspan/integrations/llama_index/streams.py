@@ -17,10 +17,10 @@ from ..._guard import guard
 from ..._shape import get
 from ...hooks.patching import Undo
 from ...hooks.subclasses import watch_family
-from ...tracing.live import Live
-from ...tracing.messages import Pieces
-from ...tracing.records import Chat, Named
-from ...tracing.stream import AsyncStream, Stream, drop
+from ...tracing.operations.messages import Pieces
+from ...tracing.operations.operation import Live
+from ...tracing.operations.records import Chat, Named
+from ...tracing.operations.stream import AsyncStream, Stream, drop
 from .operations import STREAMS, STRUCTURED, kind_of
 from .workflows import ledger
 

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from ..._shape import dig, get
 from ...hooks.run_registry import Ledger
-from ...tracing import semconv as sc
-from ...tracing.live import Live
-from ...tracing.records import Agent, Named, Step, Tool, Workflow
+from ...tracing.operations import semconv as sc
+from ...tracing.operations.operation import Live
+from ...tracing.operations.records import Agent, Named, Step, Tool, Workflow
 from . import requests as read
 from .operations import Begun, Seen, observe_tool, surround
 

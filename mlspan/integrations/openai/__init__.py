@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from ...hooks.hook import Call, Hook, methods
 from ...hooks.patching import Undo
-from ...tracing.records import Observe, Record
+from ...tracing.operations.records import Observe, Record
 from . import chat, media, objects, realtime, responses
 from ._read import Ask
 

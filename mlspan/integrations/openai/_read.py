@@ -8,8 +8,8 @@ from weakref import WeakKeyDictionary
 
 from ..._shape import fields, is_a, items, whole
 from ...hooks.openai_format import provider_at, tool
-from ...tracing.messages import ToolDefinition
-from ...tracing.records import ModelCall, Record
+from ...tracing.operations.messages import ToolDefinition
+from ...tracing.operations.records import ModelCall, Record
 
 Body = Mapping[str, Any]
 

@@ -12,11 +12,11 @@ from ...hooks.hook import Hook
 from ...hooks.openai_format import plain
 from ...hooks.patching import Undo
 from ...hooks.run_registry import Ledger
-from ...tracing import semconv as sc
-from ...tracing.content import snapshot
-from ...tracing.live import Live
-from ...tracing.messages import Message, Part, loads
-from ...tracing.records import Agent, Chat, Named, Record, Step, Tool, Workflow
+from ...tracing.operations import semconv as sc
+from ...tracing.operations.content import snapshot
+from ...tracing.operations.messages import Message, Part, loads
+from ...tracing.operations.operation import Live
+from ...tracing.operations.records import Agent, Chat, Named, Record, Step, Tool, Workflow
 from ...tracing.runtime import runtime
 from . import responses
 from ._read import count

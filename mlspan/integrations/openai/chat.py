@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from ..._shape import dig, fields, get, items, text
 from ...hooks.openai_format import PARAMETERS, part
-from ...tracing import semconv as sc
-from ...tracing.messages import Choice, Draft, Message, Part, tool_call, tool_call_response
-from ...tracing.records import HIDE, Chat, Observe, sees_errors
+from ...tracing.operations import semconv as sc
+from ...tracing.operations.messages import Choice, Draft, Message, Part, tool_call, tool_call_response
+from ...tracing.operations.records import HIDE, Chat, Observe, sees_errors
 from ._read import Ask, Body, count, fill, tools
 
 

@@ -17,10 +17,10 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link, Status
 
-from .. import records
-from .. import semconv as sc
-from ..content import REDACTED, Policy, mask_keys, to_json
 from ..context import Origin
+from ..operations import records
+from ..operations import semconv as sc
+from ..operations.content import REDACTED, Policy, mask_keys, to_json
 from .still import Still, said
 
 _HEADER: Final = re.compile(  # headers that HTTP and RPC instrumentations record

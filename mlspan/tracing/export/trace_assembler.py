@@ -10,8 +10,8 @@ from typing import Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 
-from .. import semconv as sc
 from ..context import Origin
+from ..operations import semconv as sc
 from .still import said
 from .types import Parcel
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from opentelemetry import trace
 
 from ..._guard import guard
-from .. import semconv as sc
+from ..operations import semconv as sc
 
 _CLIENT: Final = "mlflow.tracking.client"
 

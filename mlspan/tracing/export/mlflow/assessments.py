@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from opentelemetry.sdk.trace import Event, ReadableSpan
 
-from ... import semconv as sc
-from ...content import to_json
+from ...operations import semconv as sc
+from ...operations.content import to_json
 from .messages import parsed
 from .spans import storable
 

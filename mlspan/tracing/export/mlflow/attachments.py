@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from ... import semconv as sc
-from ...content import to_json
+from ...operations import semconv as sc
+from ...operations.content import to_json
 from .messages import MIME_TYPES, parsed
 
 _CONTENT: Final = (

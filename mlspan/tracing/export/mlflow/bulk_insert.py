@@ -15,7 +15,7 @@ from typing import Any, Final
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import Link
 
-from ...content import to_json
+from ...operations.content import to_json
 from .spans import COST, INPUTS, OUTPUTS, SPAN_TYPE, USAGE, with_attributes
 from .traces import Trace
 

@@ -6,7 +6,7 @@ from typing import Any, Final, TypeGuard
 
 import orjson
 
-from ...content import to_json
+from ...operations.content import to_json
 
 Json = dict[str, Any]
 

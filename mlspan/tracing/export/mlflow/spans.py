@@ -12,8 +12,8 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Status, StatusCode
 
 from ...._guard import swallow, tell_once
-from ... import semconv as sc
-from ...content import clean, to_json
+from ...operations import semconv as sc
+from ...operations.content import clean, to_json
 from ..cost import price
 from ..still import NOTHING, Still
 from .messages import chat_inputs, chat_outputs, parsed

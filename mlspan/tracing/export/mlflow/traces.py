@@ -13,9 +13,9 @@ from opentelemetry.trace import StatusCode
 
 from ...._guard import swallow
 from ...._shape import is_a
-from ... import semconv as sc
-from ...content import to_json
 from ...context import Origin, is_shared
+from ...operations import semconv as sc
+from ...operations.content import to_json
 from ..types import Parcel
 from .assessments import Assessment, assessments, is_carrier
 from .attachments import Attachments, offloaded

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Any
 
-from .live import Live
+from .operation import Live
 
 
 class Steps:

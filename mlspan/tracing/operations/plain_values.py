@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from .foreign import as_text, clean, simplified
+from .foreign_objects import as_text, clean, simplified
 
 CYCLE: Final = "[contains itself]"
 TOO_DEEP: Final = "[cut: nested too deep]"

@@ -16,17 +16,17 @@ from weakref import ref
 from opentelemetry import context as otel
 from opentelemetry.trace import Span, Status, StatusCode
 
-from .._guard import guard, swallow
+from ..._guard import guard, swallow
+from ..context import NOWHERE, attached, detach, scope, surroundings
+from ..spans import SPAN, Draw
 from . import semconv as sc
-from .causes import link
 from .content import clean
-from .context import NOWHERE, attached, detach, scope, surroundings
-from .envelope import Envelope, Wire, body_read, watched_as
+from .links import link
+from .raw_response import Envelope, Wire, body_read, watched_as
 from .records import HIDE, Chat, Embeddings, ModelCall, Observe, Record
-from .spans import SPAN, Draw
 
 if TYPE_CHECKING:
-    from .runtime import Runtime
+    from ..runtime import Runtime
 
 _outliving: dict[int, ref[Live]] = {}  # by id(): operations that are open although their call has returned
 keepers: Final[list[Callable[[], Iterable[Live]]]] = []  # each lists more such operations

@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from .._guard import FAILED, tell_once
-from .foreign import as_text, clean
-from .values import KEEP, OPTIONS, KeptDict, KeptList, bounded, cut_text, is_plain, is_tree, snapshot
+from ..._guard import FAILED, tell_once
+from .foreign_objects import as_text, clean
+from .plain_values import KEEP, OPTIONS, KeptDict, KeptList, bounded, cut_text, is_plain, is_tree, snapshot
 
 __all__ = ["REDACTED", "Policy", "Redact", "as_text", "clean", "mask_keys", "redactor", "snapshot", "to_json"]
 
