@@ -80,7 +80,7 @@ def mlspan(uri: str, experiment: str) -> Callable[[int, int], None]:
     from opentelemetry.trace import SpanKind, set_span_in_context
 
     import mlspan
-    from mlspan.tracing.spans import Starter
+    from mlspan.tracing.otel.fast_span import Starter
 
     trace.set_tracer_provider(TracerProvider(shutdown_on_exit=False))
     mlspan.tracing.configure(tracking_uri=uri, experiment=experiment)

@@ -16,7 +16,7 @@ from mlspan import tracing
 from mlspan.testing import Spans, content
 from mlspan.tracing import runtime
 from mlspan.tracing.operations.content import Policy, redactor, to_json
-from mlspan.tracing.spans import Starter
+from mlspan.tracing.otel.fast_span import Starter
 
 SECRET = "sk-canary-123"
 

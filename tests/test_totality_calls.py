@@ -20,7 +20,7 @@ from mlspan import tracing
 from mlspan.testing import Spans
 from mlspan.tracing import runtime
 from mlspan.tracing.operations.stream import Stream
-from mlspan.tracing.spans import Starter
+from mlspan.tracing.otel.fast_span import Starter
 
 trace = tracing.trace
 

@@ -29,9 +29,9 @@ from .mlflow_state import prompts
 from .operations.content import Policy, as_text, redactor
 from .operations.metrics import Instruments
 from .operations.operation import finish_streams
-from .resource import describe_program
+from .otel.fast_span import Starter
+from .otel.resource import describe_program
 from .shutdown import Exits
-from .spans import Starter
 
 if TYPE_CHECKING:
     from .export.spool.drain import Drained

@@ -21,7 +21,7 @@ from ..context import Origin
 from ..operations import records
 from ..operations import semconv as sc
 from ..operations.content import REDACTED, Policy, mask_keys, to_json
-from .still import Still, said
+from ..otel.frozen_span import Still, said
 
 _HEADER: Final = re.compile(  # headers that HTTP and RPC instrumentations record
     r"\.(?:header|metadata)\.(?:(?:proxy[-_])?authorization|(?:set[-_])?cookie|.*api[-_]?key|.*token|.*secret)$",

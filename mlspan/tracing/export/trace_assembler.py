@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from ..context import Origin
 from ..operations import semconv as sc
-from .still import said
+from ..otel.frozen_span import said
 from .types import Parcel
 
 _Key = tuple[int, int]  # trace id, span id

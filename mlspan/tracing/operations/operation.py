@@ -18,7 +18,7 @@ from opentelemetry.trace import Span, Status, StatusCode
 
 from ..._guard import guard, swallow
 from ..context import NOWHERE, attached, detach, scope, surroundings
-from ..spans import SPAN, Draw
+from ..otel.fast_span import SPAN, Draw
 from . import semconv as sc
 from .content import clean
 from .links import link

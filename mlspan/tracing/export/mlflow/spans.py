@@ -14,8 +14,8 @@ from opentelemetry.trace import Status, StatusCode
 from ...._guard import swallow, tell_once
 from ...operations import semconv as sc
 from ...operations.content import clean, to_json
+from ...otel.frozen_span import NOTHING, Still
 from ..cost import price
-from ..still import NOTHING, Still
 from .messages import chat_inputs, chat_outputs, parsed
 
 Attributes = Mapping[str, Any]

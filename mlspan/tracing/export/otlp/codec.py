@@ -18,7 +18,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from ...operations.content import clean
-from ..still import Still
+from ...otel.frozen_span import Still
 from ..types import Packed
 from .encoder import encoded, field
 
