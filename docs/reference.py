@@ -12,9 +12,9 @@ from typing import Any
 from mlspan import tracing
 from mlspan.cli.places import LATER
 from mlspan.integrations._training import predictions, training
-from mlspan.tracing.config import Config
 from mlspan.tracing.operations import records
 from mlspan.tracing.operations import semconv as sc
+from mlspan.tracing.settings.config import Config
 
 CONVENTIONS = "https://github.com/open-telemetry/semantic-conventions-genai"
 
@@ -125,7 +125,7 @@ def settings() -> Iterator[str]:
         "",
         "# Settings",
         "",
-        "<!-- Written by docs/reference.py from mlspan/tracing/config.py: change that. -->",
+        "<!-- Written by docs/reference.py from mlspan/tracing/settings/config.py: change that. -->",
         "",
     ]
     yield "Each is an argument of `tracing.configure()` and an environment variable. An argument counts over the"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mlspan import tracing
-from mlspan.tracing.config import Config, resolve
+from mlspan.tracing.settings.config import Config, resolve
 
 
 @pytest.mark.parametrize(

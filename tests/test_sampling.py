@@ -19,7 +19,6 @@ from test_export import AI, Memory, names
 from test_store import SPANS, parcel, span
 
 from mlspan import tracing
-from mlspan.tracing import config
 from mlspan.tracing.context import Origin
 from mlspan.tracing.export.otlp.codec import pack
 from mlspan.tracing.export.processor import Pipeline
@@ -27,7 +26,8 @@ from mlspan.tracing.export.spool.directory import create
 from mlspan.tracing.export.spool.queue import HELD, Fresh
 from mlspan.tracing.export.tail_sampling import Sampling
 from mlspan.tracing.export.trace_assembler import Assembly
-from mlspan.tracing.keep import Keep
+from mlspan.tracing.settings import config
+from mlspan.tracing.settings.keep_rule import Keep
 
 DEAR = {"gen_ai.provider.name": "openai", "gen_ai.usage.input_tokens": 100_000, "gen_ai.usage.output_tokens": 10}
 

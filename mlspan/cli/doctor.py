@@ -17,7 +17,7 @@ from rich.text import Text
 
 from .. import __version__
 from .._extras import tell_install
-from ..tracing import policy
+from ..tracing.settings import admin_policy
 from . import form, hooked, model
 from .common import AsJson, Experiment, TrackingUri, busy, command, out, write
 from .places import Setting, settings
@@ -98,7 +98,7 @@ def _of_hook(name: str, hook: Any) -> Iterator[Library]:
 
     library, tested = re.split(r"(?=[<>=])", hook.requires, maxsplit=1)
     version = _version(library)
-    off = policy.current().turned_off(name)
+    off = admin_policy.current().turned_off(name)
     well = version is None or within(version, tested)
     yield Library(name, library, version, tested, well, hook.module, str(off) if off else None)
     for other in hook.also:

@@ -33,11 +33,12 @@ from opentelemetry.context import Context, get_current
 
 from .._guard import guard, log, swallow, tell_once
 from ..integrations._training.named_arguments import read_named
-from ..tracing import policy, runtime
+from ..tracing import runtime
 from ..tracing.context import active_run_id, suppressed
 from ..tracing.operations.noop import NOTHING, Dropped
 from ..tracing.operations.operation import go
 from ..tracing.operations.records import Observe, Record
+from ..tracing.settings import admin_policy
 from .patching import Undo, all_there, watch
 
 
@@ -183,7 +184,7 @@ class Hook:
 
     def _allowed(self, settings: Settings | None) -> Settings | None:
         """Return *settings*, or None if the administrator's policy keeps this integration off."""
-        rules = policy.current()
+        rules = admin_policy.current()
         if settings is None or not rules.off:
             return settings
         name = next((name for name, module in _modules() if getattr(module, "HOOK", None) is self), None)

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Literal
 
 from opentelemetry import trace as _otel
 
-from . import config as _config
 from . import runtime as _setup
 from .context import model, request_id, run, session, tags, user, wrap
 from .decorator import trace
 from .destinations import keeping as _keeping
 from .feedback import expectation, feedback
-from .keep import Keep
 from .manual import span
 from .operations.content import Redact
+from .settings import config as _config
+from .settings.keep_rule import Keep
 
 if TYPE_CHECKING:
     from .export.spool.dead_letters import Dead

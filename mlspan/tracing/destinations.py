@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.trace import TracerProvider
 
-from .config import Config
 from .context import Origin
 from .export.destination import address, bare, full, settled
 from .export.otlp.environment import exports_otlp
@@ -20,6 +19,7 @@ from .export.spool.limits import Keeping
 from .export.trace_assembler import Assembly
 from .export.types import Kind, Sink
 from .operations.content import redactor
+from .settings.config import Config
 
 if TYPE_CHECKING:
     from .export.mlflow.sink import MlflowSink

@@ -20,7 +20,6 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from .._guard import guard, redacted, tell_once
 from .._version import __version__
 from . import context
-from .config import Config, resolve
 from .destinations import keeping, mlflow_sink, needs_otlp, open_sink, pipeline
 from .export import self_metrics
 from .export.flush_request import Flush
@@ -31,6 +30,7 @@ from .operations.metrics import Instruments
 from .operations.operation import finish_streams
 from .otel.fast_span import Starter
 from .otel.resource import describe_program
+from .settings.config import Config, resolve
 from .shutdown import Exits
 
 if TYPE_CHECKING:

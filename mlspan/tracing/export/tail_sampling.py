@@ -8,8 +8,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 from opentelemetry.trace import StatusCode
 
-from ..keep import Keep
 from ..operations import semconv as sc
+from ..settings.keep_rule import Keep
 from .cost import price
 
 _REMEMBERED = 10_000  # trace ids

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from .._guard import log, tell_once
-from .._shape import is_a
-from . import policy as _policy
-from .keep import Keep
-from .operations.content import Redact, redactor
+from ..._guard import log, tell_once
+from ..._shape import is_a
+from ..operations.content import Redact, redactor
+from . import admin_policy as _policy
+from .keep_rule import Keep
 
 
 def _flag(text: str) -> bool:
