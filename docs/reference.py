@@ -11,7 +11,8 @@ from typing import Any
 
 from mlspan import tracing
 from mlspan.cli.places import LATER
-from mlspan.integrations._training import predictions, training
+from mlspan.integrations._training import predictions
+from mlspan.integrations._training.record import Fit
 from mlspan.tracing.operations import records
 from mlspan.tracing.operations import semconv as sc
 from mlspan.tracing.settings.config import Config
@@ -28,7 +29,7 @@ RECORDS = {  # record -> heading, and the names that its spans have
     records.Workflow: ("Workflows", "`invoke_workflow order`"),
     records.Request: ("Other requests to a provider", "`POST files`"),
     records.Step: ("Steps", "the name of the chain, node, parser or function"),
-    training.Fit: ("Trainings", "`fit RandomForestClassifier`"),
+    Fit: ("Trainings", "`fit RandomForestClassifier`"),
     predictions.Predict: ("Predictions", "`predict RandomForestClassifier`"),
 }
 TYPES = {"str": "string", "int": "int", "float": "double", "bool": "boolean", "list[str]": "string[]"}

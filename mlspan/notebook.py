@@ -15,6 +15,7 @@ from . import _notebook_summary, integrations
 from ._guard import guard
 from .tracing import context, runtime
 from .tracing.export.trace_assembler import is_genai
+from .tracing.mlflow_state.runs import hear_runs
 
 _LINKS_WITHIN: Final = 2.0  # seconds that the summary waits for the experiment's id, without which there are no links
 
@@ -85,7 +86,7 @@ class Extension:
 
     def load(self) -> None:
         integrations.autolog(silent=True)
-        self._undo = [runtime.listen(self._collector), context.hear_runs(self._collector.run)]
+        self._undo = [runtime.listen(self._collector), hear_runs(self._collector.run)]
         self._shell.events.register("post_run_cell", self._after)
 
     def unload(self) -> None:

@@ -14,7 +14,6 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, TraceFlags
 
-from mlspan.tracing.context import Origin
 from mlspan.tracing.export.mlflow import sink
 from mlspan.tracing.export.mlflow.batches import Addressed, portions, write_all
 from mlspan.tracing.export.mlflow.store import Denied
@@ -25,6 +24,7 @@ from mlspan.tracing.export.sending.concurrency import Lanes
 from mlspan.tracing.export.sending.thread_pool import Crew
 from mlspan.tracing.export.spool.queue import Fresh, Spool
 from mlspan.tracing.export.types import Away, Packed, Parcel
+from mlspan.tracing.operations.call_context import Origin
 
 
 def test_as_many_at_once_as_there_are_hands() -> None:
@@ -206,9 +206,9 @@ def test_two_batches_make_one_experiment(monkeypatch: pytest.MonkeyPatch) -> Non
         )
 
     monkeypatch.setattr(sink, "_open", open_)
-    sink = sink.MlflowSink(tracking_uri="http://127.0.0.1:1", experiment="new")
+    to = sink.MlflowSink(tracking_uri="http://127.0.0.1:1", experiment="new")
     parcels = [Parcel(Origin(), (span(number),), 1, whole=True) for number in range(1, 5)]
-    threads = [threading.Thread(target=sink.send, args=([parcel],)) for parcel in parcels]
+    threads = [threading.Thread(target=to.send, args=([parcel],)) for parcel in parcels]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -21,11 +21,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from mlspan import tracing
-from mlspan.tracing.context import Origin
 from mlspan.tracing.export.processor import Pipeline
 from mlspan.tracing.export.spool.limits import Keeping
 from mlspan.tracing.export.trace_assembler import Assembly
 from mlspan.tracing.export.types import Away, Parcel, Refused
+from mlspan.tracing.operations.call_context import Origin
 
 
 class Memory:

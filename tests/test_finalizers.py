@@ -15,7 +15,7 @@ import pytest
 from servers.receiver import Receiver, once
 
 from mlspan import tracing
-from mlspan.tracing.context import suppressed
+from mlspan.tracing.operations.call_context import suppressed
 
 PROGRAM = '''
 import contextvars, gc, sys

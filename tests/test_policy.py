@@ -16,7 +16,7 @@ from mlspan import _guard, integrations, tracing
 from mlspan.testing import Spans, content
 from mlspan.tracing import runtime as _setup
 from mlspan.tracing.settings import admin_policy
-from mlspan.tracing.settings.config import resolve
+from mlspan.tracing.settings.resolution import resolve
 
 Write = Callable[..., Path]
 

@@ -10,10 +10,11 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 
-from mlspan.tracing.context import Origin
-from mlspan.tracing.export.mlflow import spans, traces
+from mlspan.tracing.export.mlflow import spans as span_translation
+from mlspan.tracing.export.mlflow import traces
 from mlspan.tracing.export.mlflow.traces import Trace, trace_of
 from mlspan.tracing.export.types import Parcel
+from mlspan.tracing.operations.call_context import Origin
 
 START = 1_700_000_000_000_000_000
 
@@ -139,7 +140,7 @@ def test_what_fails_costs_no_more_than_itself(monkeypatch: pytest.MonkeyPatch) -
         patch.setattr(traces, "last_request", failing)
         assert stored(attributes).info.request_preview is None
     with monkeypatch.context() as patch:
-        patch.setattr(spans, "chat_inputs", failing)
+        patch.setattr(span_translation, "chat_inputs", failing)
         (span,) = stored(attributes).spans
         assert "mlflow.chat.tokenUsage" in (span.attributes or {})
         assert (span.attributes or {})["mlspan.unreadable"]

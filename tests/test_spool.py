@@ -12,9 +12,9 @@ from servers.receiver import Receiver, once
 
 from mlspan import tracing
 from mlspan.tracing import runtime
-from mlspan.tracing.context import Origin
 from mlspan.tracing.export.destination import address, bare, full
 from mlspan.tracing.export.spool.write_ahead import Journal, journals, read
+from mlspan.tracing.operations.call_context import Origin
 
 
 def test_a_drain_into_mlflow(receiver: Receiver, spool: Path, mlflow_store: str) -> None:

@@ -19,10 +19,10 @@ from servers.postgres import postgres
 
 pytest.importorskip("mlflow")
 
-from mlspan.tracing.context import Origin
 from mlspan.tracing.export.mlflow import bulk_insert, database
 from mlspan.tracing.export.mlflow.sink import MlflowSink
 from mlspan.tracing.export.types import Away, Parcel
+from mlspan.tracing.operations.call_context import Origin
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # one pixel
 START = 1_700_000_000_000_000_000
@@ -207,11 +207,11 @@ def test_both_ways_leave_the_same_rows(two: tuple[str, str], monkeypatch: pytest
 def test_a_trace_sent_twice_is_stored_once(mlflow_store: str) -> None:
     """The second time it takes the store's own methods, and changes nothing."""
     parcels = everything()[-4:]
-    assert store_in(database, parcels[:2]) == []
-    assert store_in(database, parcels) == []
-    once = rows(database)
-    assert store_in(database, [*parcels, *parcels]) == []
-    assert rows(database) == once
+    assert store_in(mlflow_store, parcels[:2]) == []
+    assert store_in(mlflow_store, parcels) == []
+    once = rows(mlflow_store)
+    assert store_in(mlflow_store, [*parcels, *parcels]) == []
+    assert rows(mlflow_store) == once
 
 
 def test_two_parts_of_a_trace_in_one_batch(mlflow_store: str) -> None:
@@ -221,26 +221,26 @@ def test_two_parts_of_a_trace_in_one_batch(mlflow_store: str) -> None:
     parts = [
         Parcel(Origin(), (span(trace_id, number, far, "chat", CHAT),), number, whole=True) for number in (1, 10**9)
     ]
-    assert store_in(database, parts) == []
-    (info,) = rows(database)["trace_info"]
+    assert store_in(mlflow_store, parts) == []
+    (info,) = rows(mlflow_store)["trace_info"]
     assert (info["execution_time_ms"], info["total_tokens"]) == (2000, 34)
-    assert len(rows(database)["spans"]) == 2
+    assert len(rows(mlflow_store)["spans"]) == 2
 
 
 def test_another_process_was_faster(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a trace turns up between the look and the write, the batch is written by the store's own methods."""
     parcels = everything()[:3]
-    assert store_in(database, parcels[1:2]) == []
+    assert store_in(mlflow_store, parcels[1:2]) == []
     monkeypatch.setattr(bulk_insert.Bulk, "known", lambda self, ids: set())
-    assert store_in(database, parcels) == []
-    assert len(rows(database)["trace_info"]) == 3
+    assert store_in(mlflow_store, parcels) == []
+    assert len(rows(mlflow_store)["trace_info"]) == 3
 
 
 def test_an_mlflow_that_nobody_has_checked(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another version, or another schema, is written by its own methods."""
     from mlflow.tracking._tracking_service.utils import _get_store
 
-    opened = _get_store(database)
+    opened = _get_store(mlflow_store)
     assert bulk_insert.bulk(opened) is not None
     with monkeypatch.context() as patch:
         patch.setattr("mlflow.__version__", "3.99.0")
@@ -254,7 +254,7 @@ def test_an_mlflow_that_nobody_has_checked(mlflow_store: str, monkeypatch: pytes
 
 def test_a_locked_database_is_away(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody else's long transaction is no reason to lose a trace: the batch is worth another try."""
-    sink = MlflowSink(tracking_uri=database)
+    sink = MlflowSink(tracking_uri=mlflow_store)
     sink.send([parcel("chat")])
     from sqlalchemy.exc import OperationalError
 
@@ -266,12 +266,12 @@ def test_a_locked_database_is_away(mlflow_store: str, monkeypatch: pytest.Monkey
         patch.setattr(bulk_insert.Bulk, "write", locked)
         with pytest.raises(Away, match="database is locked"):
             sink.send([parcel("chat")])
-    assert len(rows(database)["trace_info"]) == 1
+    assert len(rows(mlflow_store)["trace_info"]) == 1
 
 
 def test_two_hundred_traces_a_second(mlflow_store: str) -> None:
     """A floor far below what is measured (see docs/performance.md), so that a trip per trace cannot creep back in."""
-    sink = MlflowSink(tracking_uri=database)
+    sink = MlflowSink(tracking_uri=mlflow_store)
     sink.send([parcel("chat")])
     parcels = [parcel("chat") for _ in range(200)]
     started = time.process_time()

@@ -13,7 +13,9 @@ import pytest
 from mlspan import integrations, tracing
 from mlspan.integrations.workers import _task
 from mlspan.testing import Spans
-from mlspan.tracing import context, propagation
+from mlspan.tracing import propagation
+from mlspan.tracing.mlflow_state.runs import active_run_id
+from mlspan.tracing.operations import call_context
 from mlspan.tracing.runtime import runtime
 
 
@@ -37,11 +39,11 @@ def test_surroundings(spans: Spans) -> None:
     with tracing.session("s"), tracing.user("ada"), tracing.tags(team="blue"), tracing.run("r"), tracing.span("job"):
         carried = _elsewhere(propagation.capture())
     with propagation.restored(carried):
-        scope = context.scope()
+        scope = call_context.scope()
         assert (scope.session, scope.user, scope.tags, scope.run_id) == ("s", "ada", {"team": "blue"}, "r")
         with tracing.span("task"):
             pass
-    assert context.scope() == context.Scope()
+    assert call_context.scope() == call_context.Scope()
     assert spans.tree() == "job\n  task"
 
 
@@ -113,10 +115,10 @@ def test_no_credentials_go_along(tracing_off: None) -> None:
 
 def test_the_run_that_is_around() -> None:
     """A run that a task itself has active counts over the one of its caller."""
-    with context._within(context.Scope(around_run="outer")):
-        assert context.active_run_id() == "outer"
+    with call_context._within(call_context.Scope(around_run="outer")):
+        assert active_run_id() == "outer"
         with tracing.run("inner"):
-            assert context.active_run_id() == "inner"
+            assert active_run_id() == "inner"
 
 
 def test_taken_back() -> None:

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from .._guard import log
 from ..tracing.export.mlflow.store import _default_uri, _is_server, shown
 from ..tracing.settings import admin_policy
-from ..tracing.settings.config import Config, resolve
+from ..tracing.settings.config import Config
+from ..tracing.settings.resolution import resolve
 from .common import Failure
 
 ARGUMENT: Final = "argument"

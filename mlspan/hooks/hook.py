@@ -34,7 +34,8 @@ from opentelemetry.context import Context, get_current
 from .._guard import guard, log, swallow, tell_once
 from ..integrations._training.named_arguments import read_named
 from ..tracing import runtime
-from ..tracing.context import active_run_id, suppressed
+from ..tracing.mlflow_state.runs import active_run_id
+from ..tracing.operations.call_context import suppressed
 from ..tracing.operations.noop import NOTHING, Dropped
 from ..tracing.operations.operation import go
 from ..tracing.operations.records import Observe, Record
@@ -274,7 +275,7 @@ class Hook:
 
 def _modules() -> list[tuple[str, Any]]:
     """Return the integrations imported so far, as pairs of the name that a policy uses for one, and its module."""
-    package = __name__.rpartition(".")[0] + "."
+    package = "mlspan.integrations."
     ours = [name for name in sys.modules if name.startswith(package)]
     return [(name.removeprefix(package), sys.modules[name]) for name in ours]
 

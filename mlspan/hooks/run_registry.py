@@ -8,7 +8,7 @@ from typing import Any
 from opentelemetry import context as otel
 
 from .._guard import guard
-from ..tracing.context import suppressed
+from ..tracing.operations.call_context import suppressed
 from ..tracing.operations.operation import Live, go, keepers
 from ..tracing.operations.records import Observe, Record
 from ..tracing.runtime import runtime

@@ -20,7 +20,7 @@ from ._training.training import current
 __all__ = ["HOOK", "autolog"]
 
 _METHODS: Final = ("fit", "fit_one_cycle", "fit_flat_cos", "fit_sgdr", "fine_tune")
-_MODEL: Final = Path(__file__).with_name("_fastai_model.py")
+_MODEL: Final = Path(__file__).with_name("_training") / "pyfunc_fastai.py"
 
 
 def _seams() -> Iterator[Seam]:

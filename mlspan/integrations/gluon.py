@@ -23,7 +23,7 @@ from ._training.training import Fitting, current
 __all__ = ["HOOK", "autolog", "training"]
 
 _ESTIMATOR: Final = "mxnet.gluon.contrib.estimator.estimator"
-_MODEL: Final = Path(__file__).with_name("_gluon_model.py")
+_MODEL: Final = Path(__file__).with_name("_training") / "pyfunc_gluon.py"
 
 
 def _seams() -> Iterator[Seam]:

@@ -18,8 +18,8 @@ from .destinations import keeping as _keeping
 from .feedback import expectation, feedback
 from .manual import span
 from .operations.content import Redact
-from .settings import config as _config
 from .settings.keep_rule import Keep
+from .settings.resolution import resolve as _resolve
 
 if TYPE_CHECKING:
     from .export.spool.dead_letters import Dead
@@ -100,7 +100,7 @@ def configure(
     Raises:
         ValueError: an argument has a value that its setting does not take.
     """
-    _setup.start(_config.resolve(locals()))
+    _setup.start(_resolve(locals()))
 
 
 def flush(timeout: float = 30.0) -> bool:
@@ -138,14 +138,14 @@ def drain(
     Returns:
         The counts, and what stays in the folder and why.
     """
-    return _setup.drain(_config.resolve({"spool_dir": spool_dir}), tracking_uri, timeout, progress)
+    return _setup.drain(_resolve({"spool_dir": spool_dir}), tracking_uri, timeout, progress)
 
 
 def dead(*, spool_dir: str | os.PathLike[str] | None = None) -> list[Dead]:
     """Return the spans that were set aside because no backend accepts them, each with its reason, oldest first."""
     from .export.spool.dead_letters import read
 
-    return read(_keeping(_config.resolve({"spool_dir": spool_dir})))
+    return read(_keeping(_resolve({"spool_dir": spool_dir})))
 
 
 def current_trace_id() -> str | None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.trace import TracerProvider
 
-from .context import Origin
 from .export.destination import address, bare, full, settled
 from .export.otlp.environment import exports_otlp
 from .export.otlp.sink import OtlpSink
@@ -18,6 +17,7 @@ from .export.processor import Pipeline
 from .export.spool.limits import Keeping
 from .export.trace_assembler import Assembly
 from .export.types import Kind, Sink
+from .operations.call_context import Origin
 from .operations.content import redactor
 from .settings.config import Config
 

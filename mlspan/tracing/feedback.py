@@ -14,9 +14,9 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, TraceFlags,
 
 from .._guard import guard, tell_once
 from .._version import __version__
-from .context import suppressed
 from .manual import span as own_span
 from .operations import semconv as sc
+from .operations.call_context import suppressed
 from .operations.content import Policy, snapshot, to_json
 from .runtime import Runtime, runtime
 

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, cast
 
 from .._guard import guard
-from .context import suppressed
+from .operations.call_context import suppressed
 from .operations.content import as_text, snapshot
 from .operations.messages import Message
 from .operations.operation import Live, go

@@ -20,8 +20,11 @@ from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from .._guard import guard, tell_once
-from . import context, runtime
-from .settings.config import Config, resolve
+from . import runtime
+from .mlflow_state.runs import active_run_id
+from .operations import call_context
+from .settings.config import Config
+from .settings.resolution import resolve
 
 _PROPAGATOR: Final = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
 _VARIABLES: Final = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
@@ -48,9 +51,9 @@ def capture(*, near: bool = False) -> dict[str, Any] | None:
     headers: dict[str, str] = {}
     _PROPAGATOR.inject(headers)
     if (caller := get_current_span().get_span_context()).is_valid:
-        context.share(caller.trace_id)
-    scope = asdict(context.scope())
-    scope["around_run"] = context.active_run_id() or scope["around_run"]
+        call_context.share(caller.trace_id)
+    scope = asdict(call_context.scope())
+    scope["around_run"] = active_run_id() or scope["around_run"]
     settings = _settings(now.config)
     variables = _variables(now.config)
     if not near:
@@ -97,7 +100,7 @@ def restored(carried: Mapping[str, Any], *, wait: bool = True) -> Iterator[None]
 def _around(carried: Mapping[str, Any]) -> Iterator[None]:
     """Make the carried span context, baggage and call scope current inside the block."""
     caller_context = _PROPAGATOR.extract(carried["headers"], otel.Context())
-    with context.attached(caller_context), context._within(context.Scope(**carried["scope"])):
+    with call_context.attached(caller_context), call_context._within(call_context.Scope(**carried["scope"])):
         yield
 
 

@@ -12,55 +12,30 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from opentelemetry import trace
-from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
 from .._guard import guard, redacted, tell_once
 from .._version import __version__
-from . import context
 from .destinations import keeping, mlflow_sink, needs_otlp, open_sink, pipeline
 from .export import self_metrics
 from .export.flush_request import Flush
 from .export.processor import KEEPING, Pipeline
-from .mlflow_state import prompts
+from .mlflow_state import prompts, runs
+from .operations.call_context import Origin
 from .operations.content import Policy, as_text, redactor
 from .operations.metrics import Instruments
 from .operations.operation import finish_streams
 from .otel.fast_span import Starter
+from .otel.provider import Tap, _is_mlflows
 from .otel.resource import describe_program
-from .settings.config import Config, resolve
+from .settings.config import Config
+from .settings.resolution import resolve
 from .shutdown import Exits
 
 if TYPE_CHECKING:
     from .export.spool.drain import Drained
-
-
-class Tap(SpanProcessor):
-    """The one processor that we add to a TracerProvider. It forwards spans to targets that can change.
-
-    The SDK cannot remove a processor, so ours stays and its targets are replaced.
-    """
-
-    def __init__(self, targets: tuple[SpanProcessor, ...]) -> None:
-        self.targets = targets
-
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        for target in self.targets:
-            target.on_start(span, parent_context)
-
-    def on_end(self, span: ReadableSpan) -> None:
-        for target in self.targets:
-            target.on_end(span)
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        sent = [target.force_flush(timeout_millis) for target in self.targets]  # all, even after a failure
-        return all(sent)
-
-    def shutdown(self) -> None:
-        """Send what this provider has given us, and nothing more: the targets may serve other providers."""
-        self.force_flush(5_000)
 
 
 class Runtime:
@@ -284,7 +259,7 @@ def start(config: Config) -> Runtime:
     with _runtime_lock:
         previous, _runtime, _ended = _runtime, Runtime(config), False
         if previous is None:
-            context.follow_runs()
+            runs.follow_runs()
             prompts.follow()
             atexit.register(stop, None)
             _exits.watch()
@@ -337,20 +312,11 @@ def drain(
     return drain(keeping(config), partial(open_sink, tracking_uri=tracking_uri), timeout, progress)
 
 
-def _origin(config: Config) -> Callable[[], context.Origin]:
+def _origin(config: Config) -> Callable[[], Origin]:
     """Return a function that reads what the caller's context says and *config* does not set."""
     return partial(
-        context.origin,
+        runs.origin,
         tracking_uri=config.tracking_uri is None,
         experiment=config.experiment is None,
         tags={as_text(key): as_text(value) for key, value in (config.tags or {}).items()},
     )
-
-
-def _is_mlflows(provider: TracerProvider) -> bool:
-    """Return whether *provider* is MLflow's own, which it may set as the global one; MLflow exports those spans itself.
-
-    If the private fields are missing, no provider counts as MLflow's.
-    """
-    processors = getattr(provider._active_span_processor, "_span_processors", ())  # there is no public way
-    return any(type(processor).__module__.startswith("mlflow.") for processor in processors)

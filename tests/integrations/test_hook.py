@@ -92,9 +92,9 @@ def test_a_root_that_the_ratio_drops_is_not_read(library: Any, spans: Spans, mon
             self.ask("inner")
         return question
 
-    runtime = runtime.runtime()
-    assert runtime is not None
-    monkeypatch.setattr(runtime.starter().tracer, "sampler", ParentBased(TraceIdRatioBased(0.5)))
+    running = runtime.runtime()
+    assert running is not None
+    monkeypatch.setattr(running.starter().tracer, "sampler", ParentBased(TraceIdRatioBased(0.5)))
     monkeypatch.setattr(library.Client, "ask", ask)
     made = Hook("pretend>=2,<3", "pretend", methods({"pretend:Client.ask": begin}))
     made.autolog()

@@ -21,7 +21,7 @@ import wrapt
 
 from ..._guard import tell_once
 from ...hooks.hook import Settings, within
-from ...tracing.context import active_run_id
+from ...tracing.mlflow_state.runs import active_run_id
 from .mlflow_autolog import read_on, unfollow
 from .mlflow_hook import TrainingHook
 from .named_arguments import noting_names

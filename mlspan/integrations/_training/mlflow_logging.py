@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from ..._guard import guard, log
-from ...tracing.context import active_run_id
+from ...tracing.mlflow_state.runs import active_run_id
 
 _LONGEST: Final = 500  # characters of a parameter's value, which is MLflow's own limit
 

@@ -17,8 +17,9 @@ import orjson
 from ..._guard import guard
 from ..._shape import dig
 from ...tracing import runtime
-from ...tracing.context import active_run_id, suppressed
+from ...tracing.mlflow_state.runs import active_run_id
 from ...tracing.operations import semconv as sc
+from ...tracing.operations.call_context import suppressed
 from ...tracing.operations.operation import Live, go
 from .lineage import Origin, remember
 from .mlflow_logging import log_data, log_metrics, log_params

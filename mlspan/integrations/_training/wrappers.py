@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from ..._guard import guard
-from ...tracing.context import active_run_id
+from ...tracing.mlflow_state.runs import active_run_id
 from .training import Fitting, arguments, current, nested
 
 if TYPE_CHECKING:

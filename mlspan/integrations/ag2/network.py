@@ -18,8 +18,8 @@ from ..._guard import guard
 from ..._shape import dig
 from ...hooks.hook import Hook
 from ...hooks.patching import Undo, all_there, replace
-from ...tracing.context import Scope, scope, suppressed
-from ...tracing.context import _within as within
+from ...tracing.operations.call_context import Scope, scope, suppressed
+from ...tracing.operations.call_context import _within as within
 
 _KEPT: Final = 1000
 _W3C: Final = TraceContextTextMapPropagator()

@@ -12,8 +12,9 @@ from typing import Any, Final
 from opentelemetry import context as otel
 
 from ...hooks.patching import Undo
-from ...tracing.context import _within as within
-from ...tracing.context import active_run_id, attached, scope
+from ...tracing.mlflow_state.runs import active_run_id
+from ...tracing.operations.call_context import _within as within
+from ...tracing.operations.call_context import attached, scope
 
 
 def _carried(fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,8 +12,8 @@ from opentelemetry import trace
 
 from ...hooks.hook import Hook
 from ...hooks.patching import Undo, replace, tap, watch
-from ...tracing.context import _within as within
-from ...tracing.context import scope
+from ...tracing.operations.call_context import _within as within
+from ...tracing.operations.call_context import scope
 
 _RUNTIME: Final = "autogen_core._single_threaded_agent_runtime"
 _Patches = Iterator[tuple[str, Callable[[], Undo]]]

@@ -18,8 +18,9 @@ from ..._guard import guard, tell_once
 from ..._shape import dig
 from ...hooks.hook import Hook
 from ...hooks.patching import Undo, all_there, replace, tap
-from ...tracing.context import active_run_id, suppressed
+from ...tracing.mlflow_state.runs import active_run_id
 from ...tracing.operations import semconv as sc
+from ...tracing.operations.call_context import suppressed
 from ...tracing.operations.records import Step
 from ...tracing.runtime import runtime
 from . import index_building as build

@@ -15,7 +15,7 @@ import orjson
 
 from ..._guard import guard
 
-_PACKAGE: Final = __name__.rpartition(".")[0]
+_PACKAGE: Final = "mlspan.integrations"
 _FLAGS: Final = ("log_traces", "exclusive", "silent", "any_version")
 _PLAIN: Final = (str, int, float, bool, type(None), dict, list, tuple)
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import orjson
 
-from ..context import Origin
+from ..operations.call_context import Origin
 
 _USER: Final = re.compile(r"^([a-zA-Z][\w+.-]*://)[^/?#]*@")
 _SECRET: Final = re.compile(r"password|passwd|secret|token|key", re.IGNORECASE)  # query parameters

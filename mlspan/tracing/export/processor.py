@@ -18,7 +18,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from ..._guard import guard, log
-from ..context import Origin
+from ..operations.call_context import Origin
 from .flush_request import Flush
 from .fork_safety import IMPORTS
 from .self_metrics import follow

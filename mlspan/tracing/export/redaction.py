@@ -17,9 +17,9 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link, Status
 
-from ..context import Origin
 from ..operations import records
 from ..operations import semconv as sc
+from ..operations.call_context import Origin
 from ..operations.content import REDACTED, Policy, mask_keys, to_json
 from ..otel.frozen_span import Still, said
 

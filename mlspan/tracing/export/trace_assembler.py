@@ -10,8 +10,8 @@ from typing import Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 
-from ..context import Origin
 from ..operations import semconv as sc
+from ..operations.call_context import Origin
 from ..otel.frozen_span import said
 from .types import Parcel
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
-    from ..context import Origin
+    from ..operations.call_context import Origin
 
 Kind = Literal["mlflow", "otlp"]  # the mlflow sink takes trace segments, the otlp sink takes encoded spans
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from opentelemetry.sdk.trace import ReadableSpan
 
 from ..._guard import guard, log, tell_once
-from ..context import Origin
+from ..operations.call_context import Origin
 from .otlp.codec import Unfit, pack
 from .redaction import Scrub
 from .sending.sender import Courier

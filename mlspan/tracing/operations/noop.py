@@ -7,7 +7,7 @@ from typing import Any
 from opentelemetry import context as otel
 from opentelemetry.trace import Span, set_span_in_context
 
-from ..context import detach
+from .call_context import detach
 
 
 class Nothing:

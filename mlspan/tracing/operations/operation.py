@@ -17,9 +17,9 @@ from opentelemetry import context as otel
 from opentelemetry.trace import Span, Status, StatusCode
 
 from ..._guard import guard, swallow
-from ..context import NOWHERE, attached, detach, scope, surroundings
 from ..otel.fast_span import SPAN, Draw
 from . import semconv as sc
+from .call_context import NOWHERE, attached, detach, scope, surroundings
 from .content import clean
 from .links import link
 from .raw_response import Envelope, Wire, body_read, watched_as

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from opentelemetry import context as otel
 
-from ..context import detach
+from .call_context import detach
 
 
 class Watcher(Protocol):

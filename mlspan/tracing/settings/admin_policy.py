@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..._guard import tell_once
+from .config import check
 
 SYSTEM: Final = (
     Path(os.environ.get("PROGRAMDATA", r"C:\ProgramData"), "mlspan", "policy.toml")
@@ -110,8 +111,6 @@ def _parsed(file: Path) -> dict[str, Any]:
             raise ValueError(  # noqa: TRY004  # the file is wrong, not a type in the program
                 f"{name!r} is none of [settings], locked = [...] and [autolog]"
             )
-    from .config import check
-
     settings = contents.get("settings", {})
     check(settings)
     if missing := [name for name in contents.get("locked", []) if name not in settings]:

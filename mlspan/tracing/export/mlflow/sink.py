@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ...._guard import tell_once
-from ...context import Origin
+from ...operations.call_context import Origin
 from ..types import Away, Parcel, Refused
 from .store import WRITERS, Denied, Rejected, Store, _default_uri, _is_server, shown
 

@@ -13,8 +13,8 @@ from opentelemetry.trace import StatusCode
 
 from ...._guard import swallow
 from ...._shape import is_a
-from ...context import Origin, is_shared
 from ...operations import semconv as sc
+from ...operations.call_context import Origin, is_shared
 from ...operations.content import to_json
 from ..types import Parcel
 from .assessments import Assessment, assessments, is_carrier

@@ -16,7 +16,7 @@ from typing import Any, Final
 from opentelemetry.sdk.trace import ReadableSpan
 
 from ...._guard import log, tell_once
-from ...context import Origin
+from ...operations.call_context import Origin
 from ..otlp.codec import unpack
 from ..trace_assembler import is_genai
 from ..types import Kind

@@ -17,7 +17,7 @@ import orjson
 from opentelemetry.sdk.trace import ReadableSpan
 
 from ...._guard import tell_once
-from ...context import Origin
+from ...operations.call_context import Origin
 from ..destination import origin_of_json, origin_to_json
 from ..fork_safety import GATES, OPENING
 from ..otlp.codec import unpack

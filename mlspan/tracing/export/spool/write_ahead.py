@@ -17,7 +17,7 @@ from typing import Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 
-from ...context import Origin
+from ...operations.call_context import Origin
 from ..destination import origin_of_json, origin_to_json
 from ..otlp.codec import Unfit, pack, request, unpack_request
 from ..types import Packed
