@@ -80,14 +80,14 @@ def mlspan(uri: str, experiment: str) -> Callable[[int, int], None]:
     from opentelemetry.trace import SpanKind, set_span_in_context
 
     import mlspan
-    from mlspan.tracing.otel.fast_span import Starter
+    from mlspan.tracing.otel.fast_span import SpanStarter
 
     trace.set_tracer_provider(TracerProvider(shutdown_on_exit=False))
     mlspan.tracing.configure(tracking_uri=uri, experiment=experiment)
-    starter = Starter(trace.get_tracer("mlspan"))
+    starter = SpanStarter(trace.get_tracer("mlspan"))
 
     def span(around: Context) -> Any:
-        return starter.draw(around).start("chat gpt-4o-mini", SpanKind.CLIENT, dict(OURS))
+        return starter.decide_sampling(around).start_span("chat gpt-4o-mini", SpanKind.CLIENT, dict(OURS))
 
     def make(traces: int, spans: int) -> None:
         for _ in range(traces):
@@ -132,13 +132,16 @@ def bulk(uri: str, experiment: str) -> Callable[[int, int], Callable[[], None]]:
     from mlflow.entities import Span
     from mlflow.tracking._tracking_service.utils import _get_store
 
-    from mlspan.tracing.export.mlflow.bulk_insert import entity
+    from mlspan.tracing.export.mlflow.bulk_insert import prepare_for_mlflow_span
 
     store = _get_store(uri)
     experiment_id = store.get_experiment_by_name(experiment).experiment_id
 
     def prepare(traces: int, spans: int) -> Callable[[], None]:
-        made = [[Span(entity(span, info.trace_id)) for span in found] for info, found in _ready(traces, spans)]
+        made = [
+            [Span(prepare_for_mlflow_span(span, info.trace_id)) for span in found]
+            for info, found in _ready(traces, spans)
+        ]
 
         def store_all() -> None:
             for start in range(0, traces, 100):
@@ -155,17 +158,17 @@ def replay(uri: str, experiment: str) -> Callable[[int, int], Callable[[], None]
     from urllib.parse import urlsplit
 
     from mlspan.tracing.export.mlflow import server as tracking
-    from mlspan.tracing.export.mlflow.batches import portions
-    from mlspan.tracing.export.mlflow.store import CONNECTIONS
+    from mlspan.tracing.export.mlflow.batches import split_portions
+    from mlspan.tracing.export.mlflow.store import MAX_CONNECTIONS
 
-    server = tracking.Server(uri)
-    experiment_id = server.experiment_id(experiment)
+    server = tracking.ServerStore(uri)
+    experiment_id = server.find_or_create_experiment(experiment)
     address = urlsplit(uri).netloc
 
     def prepare(traces: int, spans: int) -> Callable[[], None]:
-        server.write(experiment_id, [trace for trace, _ in _ready(1, 1, whole=True)])
+        server.write_traces(experiment_id, [trace for trace, _ in _ready(1, 1, whole=True)])
         ready = [trace for trace, _ in _ready(traces, spans, whole=True)]
-        phases = zip(*(server.phases(experiment_id, some) for some in portions(ready, server)), strict=True)
+        phases = zip(*(server.build_phases(experiment_id, some) for some in split_portions(ready, server)), strict=True)
         made = [
             [(request.path, request.body(), {**server.headers, **request.headers}) for request in chain(*phase)]
             for phase in phases
@@ -188,7 +191,7 @@ def replay(uri: str, experiment: str) -> Callable[[int, int], Callable[[], None]
         def send_all() -> None:
             for phase in made:
                 waiting = deque(phase)
-                most = server.crew.most if phase and phase[0][0] == tracking.SPANS else CONNECTIONS
+                most = server.thread_pool.most if phase and phase[0][0] == tracking.SPANS_PATH else MAX_CONNECTIONS
                 threads = [threading.Thread(target=work, args=(waiting,)) for _ in range(most)]
                 for thread in threads:
                     thread.start()
@@ -206,9 +209,9 @@ def _ready(traces: int, spans: int, *, whole: bool = False) -> Iterator[tuple[An
     from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.trace import SpanContext, TraceFlags
 
-    from mlspan.tracing.export.mlflow.traces import trace_of
-    from mlspan.tracing.export.types import Parcel
-    from mlspan.tracing.operations.call_context import Origin
+    from mlspan.tracing.export.mlflow.traces import translate_segment
+    from mlspan.tracing.export.types import TraceSegment
+    from mlspan.tracing.operations.call_context import TraceOrigin
 
     def span(trace_id: int, span_id: int, parent_id: int | None) -> ReadableSpan:
         here, above = (
@@ -222,8 +225,10 @@ def _ready(traces: int, spans: int, *, whole: bool = False) -> Iterator[tuple[An
     for _ in range(traces):
         trace_id, root_id = random.getrandbits(127) + 1, random.getrandbits(63) + 1
         below = [span(trace_id, random.getrandbits(63) + 1, root_id) for _ in range(spans - 1)]
-        trace = trace_of(Parcel(Origin(), (span(trace_id, root_id, None), *below), root_id, whole=True), run_id)
-        yield (trace, None) if whole else (trace.info, trace.spans)
+        trace = translate_segment(
+            TraceSegment(TraceOrigin(), (span(trace_id, root_id, None), *below), root_id, whole=True), run_id
+        )
+        yield (trace, None) if whole else (trace.summary, trace.spans)
 
 
 CONTENDERS: dict[str, Callable[..., Any]] = {"mlspan": mlspan, "client": client, "bulk": bulk, "replay": replay}

@@ -12,7 +12,7 @@ from typing import Any
 from mlspan import tracing
 from mlspan.cli.places import LATER
 from mlspan.integrations._training import predictions
-from mlspan.integrations._training.record import Fit
+from mlspan.integrations._training.record import TrainingRecord
 from mlspan.tracing.operations import records
 from mlspan.tracing.operations import semconv as sc
 from mlspan.tracing.settings.config import Config
@@ -27,10 +27,10 @@ RECORDS = {  # record -> heading, and the names that its spans have
     records.Tool: ("Tools", "`execute_tool get_weather`"),
     records.Agent: ("Agents", "`invoke_agent assistant`"),
     records.Workflow: ("Workflows", "`invoke_workflow order`"),
-    records.Request: ("Other requests to a provider", "`POST files`"),
+    records.ProviderRequest: ("Other requests to a provider", "`POST files`"),
     records.Step: ("Steps", "the name of the chain, node, parser or function"),
-    Fit: ("Trainings", "`fit RandomForestClassifier`"),
-    predictions.Predict: ("Predictions", "`predict RandomForestClassifier`"),
+    TrainingRecord: ("Trainings", "`fit RandomForestClassifier`"),
+    predictions.PredictionRecord: ("Predictions", "`predict RandomForestClassifier`"),
 }
 TYPES = {"str": "string", "int": "int", "float": "double", "bool": "boolean", "list[str]": "string[]"}
 WHEN = {"start": "start", "end": "end", "content": "end, as content"}

@@ -16,16 +16,16 @@ __all__ = ["__version__", "autolog", "integrations", "tracing"]
 
 def load_ipython_extension(shell: Any) -> None:
     """Turn autolog on for ``%load_ext mlspan``, and show after each cell what the cell has recorded."""
-    from .notebook import load
+    from .notebook import load_extension
 
-    load(shell)
+    load_extension(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
     """Stop showing cells for ``%unload_ext mlspan``."""
-    from .notebook import unload
+    from .notebook import unload_extension
 
-    unload(shell)
+    unload_extension(shell)
 
 
 def __getattr__(name: str) -> Any:

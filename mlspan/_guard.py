@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from types import TracebackType
 
 log = logging.getLogger("mlspan")
-_told: set[str] = set()
+_logged_lines: set[str] = set()
 
-FAILED = "mlspan: redact raised"  # starts a line that holds no user text, so the filter below lets it through
+REDACTION_FAILED = "mlspan: redact raised"  # starts a line that holds no user text, so the filter below lets it through
 
 
-class _Redacted(logging.Filter):
+class _RedactionFilter(logging.Filter):
     """Logging filter that passes every line of ours through the user's ``redact``, as errors quote user data."""
 
     redact: Callable[[str], str] | None = None
@@ -23,29 +23,29 @@ class _Redacted(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Replace the message and the traceback of *record* by redacted text; let every record through."""
         line = record.getMessage()
-        if self.redact is not None and not line.startswith(FAILED):
+        if self.redact is not None and not line.startswith(REDACTION_FAILED):
             if record.exc_info:
                 line += "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip()
             record.msg, record.args, record.exc_info, record.exc_text = self.redact(line), None, None, None
         return True
 
 
-redacted = _Redacted()
-log.addFilter(redacted)
+redaction_filter = _RedactionFilter()
+log.addFilter(redaction_filter)
 
 
-def tell_once(line: str, *args: object, error: BaseException | None = None) -> None:
+def warn_once(line: str, *args: object, error: BaseException | None = None) -> None:
     """Log *line* as a warning, once per process; *args* fill its placeholders as in ``logging``.
 
     Lines count as the same if they are equal after *args* are filled in. *error* adds its traceback.
     """
     filled = line % args if args else line
-    if filled not in _told:
-        _told.add(filled)
+    if filled not in _logged_lines:
+        _logged_lines.add(filled)
         log.warning(filled, exc_info=error)
 
 
-def swallow(place: str, error: BaseException) -> bool:
+def swallow_error(place: str, error: BaseException) -> bool:
     """Log *error* once and return True, or return False if the caller has to let it escape.
 
     Errors escape that are no ``Exception`` (a keyboard interrupt, a cancellation), and all errors under
@@ -53,7 +53,7 @@ def swallow(place: str, error: BaseException) -> bool:
     """
     if not isinstance(error, Exception) or os.environ.get("MLSPAN_STRICT") == "1":
         return False
-    tell_once("mlspan: %s failed; your call is unaffected", place, error=error)
+    warn_once("mlspan: %s failed; your call is unaffected", place, error=error)
     return True
 
 
@@ -79,11 +79,11 @@ class guard:  # noqa: N801  # it is used as a statement: with guard("starting a 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        return error is not None and swallow(self.place, error)
+        return error is not None and swallow_error(self.place, error)
 
 
 @contextmanager
-def quiet(level: int, *names: str) -> Iterator[None]:
+def quiet_loggers(level: int, *names: str) -> Iterator[None]:
     """Raise the loggers called *names* to *level* inside the block, and restore their levels at its end."""
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]

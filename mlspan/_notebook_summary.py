@@ -13,50 +13,52 @@ from opentelemetry.trace import StatusCode
 from .tracing.export.trace_assembler import is_genai
 from .tracing.operations import semconv as sc
 
-MOST_SPANS: Final = 5_000  # spans that are kept of one trace
-_MOST_LINES: Final = 12  # spans that are shown of one trace
-_MOST_TRACES: Final = 5  # traces of a cell that are shown with their spans
-_LONGEST: Final = 60  # characters that are shown of a span's name
+MAX_SPANS: Final = 5_000  # spans that are kept of one trace
+_MAX_LINES: Final = 12  # spans that are shown of one trace
+_MAX_TREES: Final = 5  # traces of a cell that are shown with their spans
+_MAX_NAME_CHARS: Final = 60  # characters that are shown of a span's name
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class SpanLine:
     """One span of a trace, as it is shown; ``depth`` is 0 for a root."""
 
     depth: int
     name: str
-    took: str
-    marks: str
+    duration: str
+    notes: str
     failed: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class SummaryItem:
     """A run or a trace, as it is shown. The first line is its root; ``more`` counts the lines that are left out."""
 
-    kind: str
+    label: str
     name: str
-    facts: str
+    details: str
     url: str | None
     failed: bool = False
-    lines: Sequence[Line] = field(default=())
-    more: int = 0
+    lines: Sequence[SpanLine] = field(default=())
+    hidden_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class CellSummary:
     """The summary of one cell."""
 
-    items: Sequence[Item]
+    items: Sequence[SummaryItem]
 
-    def text(self) -> str:
-        return "\n".join(line for item in self.items for line in _text(item))
+    def render_text(self) -> str:
+        return "\n".join(line for item in self.items for line in _render_item_text(item))
 
-    def html(self) -> str:
-        return f'<div style="{_BOX}">{"".join(map(_html, self.items))}</div>'
+    def render_html(self) -> str:
+        return f'<div style="{_BOX_STYLE}">{"".join(map(_render_item_html, self.items))}</div>'
 
 
-def told(runs: Sequence[Any], traces: Sequence[Sequence[ReadableSpan]], urls: Mapping[str, str]) -> Told:
+def summarize_cell(
+    runs: Sequence[Any], traces: Sequence[Sequence[ReadableSpan]], urls: Mapping[str, str]
+) -> CellSummary:
     """Return the summary of a cell.
 
     Args:
@@ -64,22 +66,24 @@ def told(runs: Sequence[Any], traces: Sequence[Sequence[ReadableSpan]], urls: Ma
         traces: the ended spans of each trace.
         urls: URLs in MLflow's UI, by run id and by trace id (32 hex digits).
     """
-    items = [Item("run", str(run.info.run_name or run.info.run_id), "", urls.get(run.info.run_id)) for run in runs]
+    items = [
+        SummaryItem("run", str(run.info.run_name or run.info.run_id), "", urls.get(run.info.run_id)) for run in runs
+    ]
     for number, spans in enumerate(traces):
-        items.append(_trace(spans, urls, tree=number < _MOST_TRACES))
-    return Told(items)
+        items.append(_summarize_trace(spans, urls, tree=number < _MAX_TREES))
+    return CellSummary(items)
 
 
-def _trace(spans: Sequence[ReadableSpan], urls: Mapping[str, str], *, tree: bool) -> Item:
-    lines = list(_grown(spans))
+def _summarize_trace(spans: Sequence[ReadableSpan], urls: Mapping[str, str], *, tree: bool) -> SummaryItem:
+    lines = list(_walk_tree(spans))
     calls = [span for span in spans if (span.attributes or {}).get(sc.USAGE_INPUT_TOKENS) is not None]
-    given = sum(_number(span, sc.USAGE_INPUT_TOKENS) for span in calls)
-    taken = sum(_number(span, sc.USAGE_OUTPUT_TOKENS) for span in calls)
-    facts = [lines[0].took, f"{len(spans)} span{'s' * (len(spans) != 1)}"]
+    given = sum(_read_token_count(span, sc.USAGE_INPUT_TOKENS) for span in calls)
+    taken = sum(_read_token_count(span, sc.USAGE_OUTPUT_TOKENS) for span in calls)
+    facts = [lines[0].duration, f"{len(spans)} span{'s' * (len(spans) != 1)}"]
     facts += [f"{given} in, {taken} out"] if calls else []
     at = spans[0].get_span_context()
-    shown = lines[:_MOST_LINES] if tree and len(lines) > 1 else ()
-    return Item(
+    shown = lines[:_MAX_LINES] if tree and len(lines) > 1 else ()
+    return SummaryItem(
         "trace",
         lines[0].name,
         " · ".join(facts),
@@ -90,9 +94,9 @@ def _trace(spans: Sequence[ReadableSpan], urls: Mapping[str, str], *, tree: bool
     )
 
 
-def _grown(spans: Sequence[ReadableSpan]) -> Iterator[Line]:
+def _walk_tree(spans: Sequence[ReadableSpan]) -> Iterator[SpanLine]:
     """Yield a line for each span, parents before their children, siblings by start time."""
-    ids = {_id(span): span for span in spans}
+    ids = {_read_span_id(span): span for span in spans}
     below: dict[int | None, list[ReadableSpan]] = {}
     for span in sorted(spans, key=lambda span: span.start_time or 0):
         above = span.parent.span_id if span.parent and span.parent.span_id in ids else None
@@ -100,77 +104,78 @@ def _grown(spans: Sequence[ReadableSpan]) -> Iterator[Line]:
     waiting = [(span, 0) for span in reversed(below.get(None, []))]
     while waiting:
         span, depth = waiting.pop()
-        yield _line(span, depth)
-        waiting += [(child, depth + 1) for child in reversed(below.get(_id(span), []))]
+        yield _summarize_span(span, depth)
+        waiting += [(child, depth + 1) for child in reversed(below.get(_read_span_id(span), []))]
 
 
-def _line(span: ReadableSpan, depth: int) -> Line:
+def _summarize_span(span: ReadableSpan, depth: int) -> SpanLine:
     failed = span.status.status_code is StatusCode.ERROR
     marks = []
     if is_genai(span) and (span.attributes or {}).get(sc.USAGE_INPUT_TOKENS) is not None:
-        marks.append(f"{_number(span, sc.USAGE_INPUT_TOKENS)} in, {_number(span, sc.USAGE_OUTPUT_TOKENS)} out")
+        taken, made = (_read_token_count(span, name) for name in (sc.USAGE_INPUT_TOKENS, sc.USAGE_OUTPUT_TOKENS))
+        marks.append(f"{taken} in, {made} out")
     if failed:
         marks.append(str((span.attributes or {}).get(sc.ERROR_TYPE) or "error"))
     name = "".join(char if char.isprintable() else " " for char in span.name)
-    name = name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
-    return Line(depth, name, _took(span), ", ".join(marks), failed)
+    name = name if len(name) <= _MAX_NAME_CHARS else name[: _MAX_NAME_CHARS - 1] + "…"
+    return SpanLine(depth, name, _format_duration(span), ", ".join(marks), failed)
 
 
-def _id(span: ReadableSpan) -> int:
+def _read_span_id(span: ReadableSpan) -> int:
     at = span.get_span_context()
     return at.span_id if at else 0
 
 
-def _number(span: ReadableSpan, name: str) -> int:
+def _read_token_count(span: ReadableSpan, name: str) -> int:
     value = (span.attributes or {}).get(name)
     return value if isinstance(value, int) else 0
 
 
-def _took(span: ReadableSpan) -> str:
+def _format_duration(span: ReadableSpan) -> str:
     ms = ((span.end_time or 0) - (span.start_time or 0)) / 1e6
     if ms < 999.5:
         return f"{ms:.0f} ms"
     return f"{ms / 1000:.2f} s" if ms < 60_000 else f"{ms / 60_000:.1f} min"
 
 
-def _text(item: Item) -> Iterator[str]:
-    facts = f"  {item.facts}" if item.facts else ""
-    yield f"mlspan {item.kind}: {item.name}{facts}{'  FAILED' if item.failed else ''}"
+def _render_item_text(item: SummaryItem) -> Iterator[str]:
+    facts = f"  {item.details}" if item.details else ""
+    yield f"mlspan {item.label}: {item.name}{facts}{'  FAILED' if item.failed else ''}"
     for line in item.lines[1:]:
-        marks = f"  {line.marks}" if line.marks else ""
-        yield f"  {'  ' * line.depth}{line.name}  {line.took}{marks}"
-    if item.more:
-        yield f"    … {item.more} more"
+        marks = f"  {line.notes}" if line.notes else ""
+        yield f"  {'  ' * line.depth}{line.name}  {line.duration}{marks}"
+    if item.hidden_count:
+        yield f"    … {item.hidden_count} more"
     if item.url:
         yield f"  {item.url}"
 
 
-_BOX: Final = (
+_BOX_STYLE: Final = (
     "font:13px/1.5 system-ui,sans-serif;border-left:3px solid #7c5cff;"
     "padding:4px 0 4px 12px;margin:6px 0;max-width:60em"
 )
-_QUIET: Final = "opacity:.65"
-_RED: Final = "color:#e5484d"  # readable on white and on black
-_MONO: Final = "font:12px/1.55 ui-monospace,Menlo,Consolas,monospace"
+_MUTED_STYLE: Final = "opacity:.65"
+_ERROR_STYLE: Final = "color:#e5484d"  # readable on white and on black
+_MONOSPACE_STYLE: Final = "font:12px/1.55 ui-monospace,Menlo,Consolas,monospace"
 
 
-def _html(item: Item) -> str:
+def _render_item_html(item: SummaryItem) -> str:
     name = escape(item.name)
     if item.url:
         name = f'<a href="{escape(item.url)}" style="color:inherit" target="_blank" rel="noopener">{name}</a>'
-    style = f' style="{_RED}"' if item.failed else ""
-    head = f'<span style="{_QUIET}">{item.kind}</span> <b{style}>{name}</b>'
-    head += f' <span style="{_QUIET}">{escape(item.facts)}</span>'
+    style = f' style="{_ERROR_STYLE}"' if item.failed else ""
+    head = f'<span style="{_MUTED_STYLE}">{item.label}</span> <b{style}>{name}</b>'
+    head += f' <span style="{_MUTED_STYLE}">{escape(item.details)}</span>'
     if not item.lines:
         return f"<div>{head}</div>"
-    rows = "".join(map(_row, item.lines[1:]))
-    if item.more:
-        rows += f'<div style="{_QUIET};padding-left:1.5em">… {item.more} more</div>'
-    return f'<details open><summary>{head}</summary><div style="{_MONO}">{rows}</div></details>'
+    rows = "".join(map(_render_line_html, item.lines[1:]))
+    if item.hidden_count:
+        rows += f'<div style="{_MUTED_STYLE};padding-left:1.5em">… {item.hidden_count} more</div>'
+    return f'<details open><summary>{head}</summary><div style="{_MONOSPACE_STYLE}">{rows}</div></details>'
 
 
-def _row(line: Line) -> str:
-    style = f";{_RED}" if line.failed else ""
-    marks = f" · {escape(line.marks)}" if line.marks else ""
-    html = f'{escape(line.name)} <span style="{_QUIET}">{line.took}{marks}</span>'
+def _render_line_html(line: SpanLine) -> str:
+    style = f";{_ERROR_STYLE}" if line.failed else ""
+    marks = f" · {escape(line.notes)}" if line.notes else ""
+    html = f'{escape(line.name)} <span style="{_MUTED_STYLE}">{line.duration}{marks}</span>'
     return f'<div style="padding-left:{1.5 * line.depth}em{style}">{html}</div>'

@@ -13,12 +13,12 @@ T = TypeVar("T")
 _INT64 = range(-(2**63), 2**63)  # what an OpenTelemetry attribute can hold
 
 
-def get(obj: object, name: str) -> Any:
+def get_field(obj: object, name: str) -> Any:
     """Return item *name* of a dict or attribute *name* of any other object; None if there is none."""
     return obj.get(name) if isinstance(obj, dict) else getattr(obj, name, None)
 
 
-def fields(obj: object) -> Mapping[str, Any]:
+def get_fields(obj: object) -> Mapping[str, Any]:
     """Return the fields of *obj*, a dict or a client's model, by name.
 
     The mapping includes pydantic's extra fields: those that a server sends and this version of the client does not
@@ -26,27 +26,27 @@ def fields(obj: object) -> Mapping[str, Any]:
     """
     if isinstance(obj, dict):
         return obj
-    known: Mapping[str, Any] = getattr(obj, "__dict__", _NOTHING)
+    known: Mapping[str, Any] = getattr(obj, "__dict__", _NO_FIELDS)
     extra = getattr(obj, "__pydantic_extra__", None)
     return {**known, **extra} if extra else known
 
 
-_NOTHING: Mapping[str, Any] = {}
+_NO_FIELDS: Mapping[str, Any] = {}
 
 
-def text(known: Mapping[str, Any], name: str) -> str | None:
+def get_text(known: Mapping[str, Any], name: str) -> str | None:
     """Return the string under *name*; None if it is missing, empty or no string."""
     found = known.get(name)
     return found if isinstance(found, str) and found else None
 
 
-def whole(known: Mapping[str, Any], name: str) -> int | None:
+def get_integer(known: Mapping[str, Any], name: str) -> int | None:
     """Return the integer under *name*; None if it is missing, a bool, or does not fit into 64 bits."""
     found = known.get(name)
     return found if isinstance(found, int) and found is not True and found is not False and found in _INT64 else None
 
 
-def dig(obj: object, path: str, want: type[T]) -> T | None:
+def get_nested(obj: object, path: str, want: type[T]) -> T | None:
     """Return the value at a dotted *path*, or None if it is absent or not of type *want*.
 
     ``get_nested(response, "usage.prompt_tokens", int)`` reads dicts and objects alike, step by step. Types are
@@ -55,7 +55,7 @@ def dig(obj: object, path: str, want: type[T]) -> T | None:
     if "." in path:
         *above, path = path.split(".")
         for name in above:
-            obj = get(obj, name)
+            obj = get_field(obj, name)
     found = obj.get(path) if isinstance(obj, dict) else getattr(obj, path, None)
     return found if isinstance(found, want) and (want is str or is_a(found, want)) else None
 
@@ -70,6 +70,6 @@ def is_a(value: object, want: type | tuple[type, ...]) -> bool:
     return isinstance(value, want) and (value in _INT64 if not isinstance(value, bool) else want is bool)
 
 
-def items(obj: object, path: str) -> list[Any]:
+def get_list(obj: object, path: str) -> list[Any]:
     """Return the list at a dotted *path*, or an empty list."""
-    return dig(obj, path, list) or []
+    return get_nested(obj, path, list) or []

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from .tracing.operations import semconv as sc
-from .tracing.operations.messages import loads
+from .tracing.operations.messages import parse_json
 
 __all__ = ["Spans", "spans"]
 
@@ -61,15 +61,15 @@ class Spans:
             attributes: names of further span attributes to show.
         """
         found = self.all
-        ids = {_id(span) for span in found}
+        ids = {_read_span_id(span) for span in found}
         lines: list[str] = []
 
         def add_children(parent: int | None, depth: int) -> None:
             for span in found:
                 above = span.parent.span_id if span.parent and span.parent.span_id in ids else None
                 if above == parent:
-                    lines.append("  " * depth + _line(span, attributes))
-                    add_children(_id(span), depth + 1)
+                    lines.append("  " * depth + _format_span(span, attributes))
+                    add_children(_read_span_id(span), depth + 1)
 
         add_children(None, 0)
         return "\n".join(lines)
@@ -83,7 +83,7 @@ def content(span: ReadableSpan, name: str) -> Any:
         name: the attribute, such as ``"gen_ai.output.messages"``.
     """
     text = (span.attributes or {}).get(name)
-    return None if text is None else loads(str(text))
+    return None if text is None else parse_json(str(text))
 
 
 @contextmanager
@@ -108,12 +108,12 @@ def spans() -> Iterator[Spans]:
         exporter.shutdown()
 
 
-def _id(span: ReadableSpan) -> int:
+def _read_span_id(span: ReadableSpan) -> int:
     context = span.get_span_context()
     return context.span_id if context else 0
 
 
-def _line(span: ReadableSpan, names: tuple[str, ...]) -> str:
+def _format_span(span: ReadableSpan, names: tuple[str, ...]) -> str:
     attributes = span.attributes or {}
     marks = []
     given, taken = attributes.get(sc.USAGE_INPUT_TOKENS), attributes.get(sc.USAGE_OUTPUT_TOKENS)

@@ -15,10 +15,10 @@ from test_store import START, span
 mlflow = pytest.importorskip("mlflow")
 
 from mlspan import testing, tracing
-from mlspan.tracing.export.mlflow.assessments import assessments
+from mlspan.tracing.export.mlflow.assessments import read_assessments
 from mlspan.tracing.export.mlflow.sink import MlflowSink
-from mlspan.tracing.export.types import Parcel, Refused
-from mlspan.tracing.operations.call_context import Origin
+from mlspan.tracing.export.types import Refusal, TraceSegment
+from mlspan.tracing.operations.call_context import TraceOrigin
 
 TEMPLATE = "Answer {{question}}"
 
@@ -123,7 +123,7 @@ def test_feedback_is_stored_once(place: str) -> None:
     sent: list[Any] = []
     send = MlflowSink.send
 
-    def twice(self: MlflowSink, parcels: Any) -> list[Refused]:
+    def twice(self: MlflowSink, parcels: Any) -> list[Refusal]:
         sent.extend(parcels)
         send(self, parcels)
         return send(self, parcels)
@@ -151,7 +151,7 @@ def test_feedback_on_a_trace_that_is_not_there(
         "gen_ai.evaluation.result", {"gen_ai.evaluation.name": "x", "gen_ai.evaluation.score.value": 1.0}, START
     )
     carrier = span(7, 1, None, "late", {"mlspan.assessment": event.name}, events=[event])
-    (refused,) = sink.send([Parcel(Origin(), (carrier,), 1, whole=True)])
+    (refused,) = sink.send([TraceSegment(TraceOrigin(), (carrier,), 1, whole=True)])
     sink.close()
     assert (refused.keep, "there is no trace" in refused.reason or "not found" in refused.reason) == (keep, True)
 
@@ -165,8 +165,8 @@ def test_what_other_sdks_say() -> None:
     }
     events = [Event("gen_ai.evaluation.result", said, START), Event("gen_ai.evaluation.result", {}, START)]
     spans = [span(7, 2, 1, "someone else's", {}, events=events)]
-    (one,) = found = list(assessments(spans))
-    assert found == list(assessments(spans))
+    (one,) = found = list(read_assessments(spans))
+    assert found == list(read_assessments(spans))
     assert (one.name, one.value, one.rationale, one.source_type, one.span_id) == (
         *("x", "pass", "ok"),
         *("CODE", f"{2:016x}"),

@@ -59,12 +59,12 @@ def test_drain(left: Path, mlflow_store: str) -> None:
 
 def test_show_dead(tmp_path: Path) -> None:
     """What was refused, each with why; of one, the tree that nobody has taken."""
-    from mlspan.tracing.export.spool.dead_letters import Letters
+    from mlspan.tracing.export.spool.dead_letters import DeadLetters
 
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("test")
     with tracer.start_as_current_span("chat m", attributes={"gen_ai.operation.name": "chat"}) as span:
         span.set_status(Status(StatusCode.ERROR, "cut off"))
-    Letters(tmp_path).put("mlflow", "the session id is too long", span)  # type: ignore[arg-type]
+    DeadLetters(tmp_path).write_letter("mlflow", "the session id is too long", span)  # type: ignore[arg-type]
     trace_id = f"{span.get_span_context().trace_id:032x}"
     listed = CliRunner().invoke(app, ["show", "--dead", "--spool-dir", str(tmp_path)])
     first, second, third = listed.stdout.splitlines()

@@ -8,7 +8,7 @@ import pytest
 
 from mlspan import tracing
 from mlspan.tracing.settings.config import Config
-from mlspan.tracing.settings.resolution import resolve
+from mlspan.tracing.settings.resolution import resolve_config
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ from mlspan.tracing.settings.resolution import resolve
 )
 def test_which_value_counts(arguments: Any, environ: Any, name: str, value: Any) -> None:
     """Argument, then our variable, then OpenTelemetry's, then the default."""
-    assert getattr(resolve(arguments, environ), name) == value
+    assert getattr(resolve_config(arguments, environ), name) == value
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,6 @@ def test_a_bad_argument_is_refused_at_once(arguments: Any, said: str) -> None:
 )
 def test_a_bad_variable_is_one_line_and_ignored(name: str, text: str, caplog: pytest.LogCaptureFixture) -> None:
     """A variable that cannot be read is as if it were not set, and one line says so."""
-    assert resolve({}, {name: text}) == Config()
+    assert resolve_config({}, {name: text}) == Config()
     (line,) = caplog.messages
     assert line.startswith(f"mlspan: {name}={text!r} is ignored: ")

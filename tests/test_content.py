@@ -15,8 +15,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from mlspan import tracing
 from mlspan.testing import Spans, content
 from mlspan.tracing import runtime
-from mlspan.tracing.operations.content import Policy, redactor, to_json
-from mlspan.tracing.otel.fast_span import Starter
+from mlspan.tracing.operations.content import ContentPolicy, make_redactor, to_json
+from mlspan.tracing.otel.fast_span import SpanStarter
 
 SECRET = "sk-canary-123"
 
@@ -77,8 +77,8 @@ def test_a_large_picture_loses_its_bytes_not_its_message() -> None:
     """Half a picture is no picture: the blob stays, says how large it was, and the text beside it is whole."""
     blob = {"type": "blob", "modality": "image", "mime_type": "image/png", "content": "A" * 20_000_000}
     message = {"role": "user", "parts": [{"type": "text", "content": "What is this?"}, blob]}
-    policy = Policy(capture=True, redact=None, limit=1024 * 1024)
-    assert json.loads(policy.json([message])) == [
+    policy = ContentPolicy(capture=True, redact=None, limit=1024 * 1024)
+    assert json.loads(policy.render_json([message])) == [
         {
             "role": "user",
             "parts": [
@@ -91,11 +91,11 @@ def test_a_large_picture_loses_its_bytes_not_its_message() -> None:
 
 def test_five_thousand_messages_keep_their_ends() -> None:
     """Too many messages for the limit: the first and the last stay, as valid JSON."""
-    policy = Policy(capture=True, redact=None, limit=4096)
+    policy = ContentPolicy(capture=True, redact=None, limit=4096)
     messages = [{"role": "user", "parts": [{"type": "text", "content": f"message {n}"}]} for n in range(5000)]
-    kept = json.loads(policy.json(messages))
+    kept = json.loads(policy.render_json(messages))
     assert (kept[0], kept[-1]) == (messages[0], messages[-1])
-    assert len(policy.json(messages)) <= 4096
+    assert len(policy.render_json(messages)) <= 4096
 
 
 @dataclass
@@ -138,8 +138,11 @@ def test_core_attributes_survive_any_limit(spans: Spans, aimock: str) -> None:
     exporter = InMemorySpanExporter()
     provider = TracerProvider(span_limits=SpanLimits(max_span_attributes=6), shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    now = runtime.start(runtime.resolve({}))
-    now._starter, now._seen = Starter(provider.get_tracer("app")), runtime.trace.get_tracer_provider()
+    now = runtime.start_runtime(runtime.resolve_config({}))
+    now._span_starter, now._followed_provider = (
+        SpanStarter(provider.get_tracer("app")),
+        runtime.trace.get_tracer_provider(),
+    )
     integration.autolog()
     with openai.OpenAI(base_url=aimock, api_key="test") as client:
         client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "hello"}], seed=1)
@@ -152,4 +155,4 @@ def test_a_bad_pattern_is_said_at_once() -> None:
     """A pattern that is no regular expression is refused by configure, in one line."""
     with pytest.raises(ValueError, match="redact takes a function or a list of regular expressions"):
         tracing.configure(redact=["("])
-    assert redactor(None) is None
+    assert make_redactor(None) is None

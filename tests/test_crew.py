@@ -15,16 +15,16 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from mlspan.tracing.export.mlflow import sink
-from mlspan.tracing.export.mlflow.batches import Addressed, portions, write_all
-from mlspan.tracing.export.mlflow.store import Denied
-from mlspan.tracing.export.mlflow.traces import Trace
-from mlspan.tracing.export.otlp.codec import pack
-from mlspan.tracing.export.sending.batch import Delivery
-from mlspan.tracing.export.sending.concurrency import Lanes
-from mlspan.tracing.export.sending.thread_pool import Crew
-from mlspan.tracing.export.spool.queue import Fresh, Spool
-from mlspan.tracing.export.types import Away, Packed, Parcel
-from mlspan.tracing.operations.call_context import Origin
+from mlspan.tracing.export.mlflow.batches import LocatedSegment, split_portions, write_segments
+from mlspan.tracing.export.mlflow.store import StoreDenied
+from mlspan.tracing.export.mlflow.traces import TranslatedTrace
+from mlspan.tracing.export.otlp.codec import encode_each_span
+from mlspan.tracing.export.sending.batch import BatchSender
+from mlspan.tracing.export.sending.concurrency import ConcurrencyLimit
+from mlspan.tracing.export.sending.thread_pool import ThreadPool
+from mlspan.tracing.export.spool.queue import Spool, SpoolRow
+from mlspan.tracing.export.types import BackendUnavailable, EncodedSpan, TraceSegment
+from mlspan.tracing.operations.call_context import TraceOrigin
 
 
 def test_as_many_at_once_as_there_are_hands() -> None:
@@ -36,7 +36,7 @@ def test_as_many_at_once_as_there_are_hands() -> None:
         if item < 3:
             together.wait(10)
 
-    Crew(3).each(work, range(4))
+    ThreadPool(3).run_each(work, range(4))
     assert len(threads) == 3
     assert threading.current_thread() in threads
     for thread in threads - {threading.current_thread()}:
@@ -46,7 +46,7 @@ def test_as_many_at_once_as_there_are_hands() -> None:
 
 def test_work_within_work() -> None:
     """Who is free helps from inside of work too, and nobody waits for hands that are all busy."""
-    crew, seen = Crew(2), set()
+    crew, seen = ThreadPool(2), set()
     lock = threading.Lock()
 
     def inner(item: tuple[int, int]) -> None:
@@ -54,9 +54,9 @@ def test_work_within_work() -> None:
             seen.add(item)
 
     def outer(item: int) -> None:
-        crew.each(inner, [(item, number) for number in range(5)])
+        crew.run_each(inner, [(item, number) for number in range(5)])
 
-    crew.each(outer, range(4))
+    crew.run_each(outer, range(4))
     assert len(seen) == 20
 
 
@@ -67,16 +67,16 @@ def test_an_error_ends_it() -> None:
     def work(item: int) -> None:
         begun.append(item)
         together.wait(10)
-        raise ValueError(item) if item == 0 else Away("gone")
+        raise ValueError(item) if item == 0 else BackendUnavailable("gone")
 
-    with pytest.raises(Away):
-        Crew(2).each(work, range(10))
+    with pytest.raises(BackendUnavailable):
+        ThreadPool(2).run_each(work, range(10))
     assert sorted(begun) == [0, 1]
 
 
 def test_who_is_free_helps_others() -> None:
     """What one thread has asked for is worked on by hands that another one's work has left."""
-    crew, begun, threads = Crew(2), threading.Event(), set()
+    crew, begun, threads = ThreadPool(2), threading.Event(), set()
 
     def long(item: int) -> None:
         begun.set()
@@ -86,47 +86,47 @@ def test_who_is_free_helps_others() -> None:
         threads.add(threading.current_thread())
         time.sleep(0.05)
 
-    other = threading.Thread(target=crew.each, args=(long, [1, 0.5]))
+    other = threading.Thread(target=crew.run_each, args=(long, [1, 0.5]))
     other.start()
     assert begun.wait(10)
-    crew.each(short, range(20))
+    crew.run_each(short, range(20))
     other.join(10)
     assert len(threads) == 2
 
 
 def test_what_comes_meanwhile_need_not_wait() -> None:
     """What is there to take while a batch is on its way goes beside it; the end is when nothing is on its way."""
-    lanes, waiting, both, sent = Lanes(2), deque(["first"]), threading.Barrier(2), []
+    lanes, waiting, both, sent = ConcurrencyLimit(2), deque(["first"]), threading.Barrier(2), []
 
     def send(batch: str) -> None:
         if batch == "first":
             waiting.append("second")
-            lanes.more()
+            lanes.notify_new_batch()
         both.wait(10)
         sent.append(batch)
 
-    lanes.empty(lambda: waiting.popleft() if waiting else None, send)
+    lanes.send_all(lambda: waiting.popleft() if waiting else None, send)
     assert sorted(sent) == ["first", "second"]
 
 
 def test_a_failure_ends_the_taking() -> None:
     """It is raised once all is over; nothing is taken after it, and the next time it is as if nothing had been."""
-    lanes, waiting, sent = Lanes(3), deque(range(10)), []
+    lanes, waiting, sent = ConcurrencyLimit(3), deque(range(10)), []
 
     def send(batch: int) -> None:
         if batch == 0:
-            raise Away("gone")
+            raise BackendUnavailable("gone")
         time.sleep(0.2)
         sent.append(batch)
 
     def take() -> int | None:
         return waiting.popleft() if waiting else None
 
-    with pytest.raises(Away):
-        lanes.empty(take, send)
+    with pytest.raises(BackendUnavailable):
+        lanes.send_all(take, send)
     assert sent == sorted(sent)
     assert len(sent) <= 2
-    lanes.empty(take, send)
+    lanes.send_all(take, send)
     assert sorted([*sent, 0]) == list(range(10))
 
 
@@ -135,53 +135,59 @@ def test_parts_of_a_trace_go_one_after_the_other() -> None:
     spool = Spool(None)
     sent: list[list[int]] = []
 
-    def send(parcels: Sequence[Parcel]) -> list[Any]:
-        assert delivery.take(spool) is None  # while the first part is under way
+    def send(parcels: Sequence[TraceSegment]) -> list[Any]:
+        assert delivery.take_batch(spool) is None  # while the first part is under way
         sent.append([parcel.number for parcel in parcels])
         return []
 
     sink: Any = SimpleNamespace(send=send, prepare=lambda: None, local=False)
     letters: Any = None
-    delivery = Delivery("mlflow", sink, letters, Counter(), Counter())
+    delivery = BatchSender("mlflow", sink, letters, Counter(), Counter())
     for number in (1, 2):
-        parcel = Parcel(Origin(), (span(7),), 1, whole=False, number=number)
-        spool.add([Fresh(one, 1, number) for one in pack(parcel.spans) if isinstance(one, Packed)], [parcel])
+        parcel = TraceSegment(TraceOrigin(), (span(7),), 1, whole=False, number=number)
+        spool.add_spans(
+            [SpoolRow(one, 1, number) for one in encode_each_span(parcel.spans) if isinstance(one, EncodedSpan)],
+            [parcel],
+        )
         if number == 1:
-            first = delivery.take(spool)
+            first = delivery.take_batch(spool)
     assert first is not None
-    delivery.send(spool, first)
-    assert delivery.step(spool)
+    delivery.send_batch(spool, first)
+    assert delivery.send_next_batch(spool)
     assert sent == [[1], [2]]
     spool.close()
 
 
 def test_what_could_not_be_sent_is_taken_again() -> None:
     """Also where a later batch was taken, and stored, meanwhile."""
-    spool, away = Spool(None), [Away("gone")]
+    spool, away = Spool(None), [BackendUnavailable("gone")]
 
-    def send(parcels: Sequence[Parcel]) -> list[Any]:
+    def send(parcels: Sequence[TraceSegment]) -> list[Any]:
         if away and parcels[0].number == 1:
             raise away.pop()
         return []
 
     sink: Any = SimpleNamespace(send=send, prepare=lambda: None, local=False)
     letters: Any = None
-    delivery = Delivery("mlflow", sink, letters, Counter(), Counter())
+    delivery = BatchSender("mlflow", sink, letters, Counter(), Counter())
     taken = []
     for number in (1, 2):
-        parcel = Parcel(Origin(), (span(number),), 1, whole=True, number=number)
-        spool.add([Fresh(one, 1, number) for one in pack(parcel.spans) if isinstance(one, Packed)], [parcel])
-        taken.append(delivery.take(spool))
+        parcel = TraceSegment(TraceOrigin(), (span(number),), 1, whole=True, number=number)
+        spool.add_spans(
+            [SpoolRow(one, 1, number) for one in encode_each_span(parcel.spans) if isinstance(one, EncodedSpan)],
+            [parcel],
+        )
+        taken.append(delivery.take_batch(spool))
     first, second = taken
     assert first is not None
     assert second is not None
-    with pytest.raises(Away):
-        delivery.send(spool, first)
-    delivery.send(spool, second)
-    assert spool.waiting("mlflow") == 1
-    assert delivery.step(spool)
-    assert not delivery.step(spool)
-    assert spool.waiting("mlflow") == 0
+    with pytest.raises(BackendUnavailable):
+        delivery.send_batch(spool, first)
+    delivery.send_batch(spool, second)
+    assert spool.count_ready("mlflow") == 1
+    assert delivery.send_next_batch(spool)
+    assert not delivery.send_next_batch(spool)
+    assert spool.count_ready("mlflow") == 0
     spool.close()
 
 
@@ -199,15 +205,15 @@ def test_two_batches_make_one_experiment(monkeypatch: pytest.MonkeyPatch) -> Non
         return SimpleNamespace(
             most_traces=1,
             most_spans=1000,
-            crew=Crew(1),
-            write=lambda *_: None,
-            experiment_id=find,
-            takes_files=lambda _: False,
+            thread_pool=ThreadPool(1),
+            write_traces=lambda *_: None,
+            find_or_create_experiment=find,
+            accepts_attachments=lambda _: False,
         )
 
-    monkeypatch.setattr(sink, "_open", open_)
+    monkeypatch.setattr(sink, "_open_store", open_)
     to = sink.MlflowSink(tracking_uri="http://127.0.0.1:1", experiment="new")
-    parcels = [Parcel(Origin(), (span(number),), 1, whole=True) for number in range(1, 5)]
+    parcels = [TraceSegment(TraceOrigin(), (span(number),), 1, whole=True) for number in range(1, 5)]
     threads = [threading.Thread(target=to.send, args=([parcel],)) for parcel in parcels]
     for thread in threads:
         thread.start()
@@ -219,7 +225,7 @@ def test_two_batches_make_one_experiment(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_one_hand_works_in_order() -> None:
     """A crew of one is the thread that asks, one item after the other."""
     seen: list[Any] = []
-    Crew(1).each(lambda item: seen.append((item, threading.current_thread())), range(3))
+    ThreadPool(1).run_each(lambda item: seen.append((item, threading.current_thread())), range(3))
     assert seen == [(item, threading.current_thread()) for item in range(3)]
 
 
@@ -238,9 +244,9 @@ def test_one_hand_works_in_order() -> None:
 )
 def test_a_batch_is_shared_evenly(sizes: list[int], shared: list[int]) -> None:
     """At most 25 traces and about 1000 spans a request, and as many requests for each of four connections."""
-    store: Any = SimpleNamespace(most_traces=25, most_spans=1000, crew=SimpleNamespace(most=4))
+    store: Any = SimpleNamespace(most_traces=25, most_spans=1000, thread_pool=SimpleNamespace(most=4))
     traces: list[Any] = [SimpleNamespace(parcel=SimpleNamespace(spans=range(size))) for size in sizes]
-    found = list(portions(traces, store))
+    found = list(split_portions(traces, store))
     assert [len(some) for some in found] == shared
     assert [trace for some in found for trace in some] == traces
 
@@ -249,18 +255,20 @@ def test_a_right_that_is_taken_away_meanwhile() -> None:
     """What is stored by the time that the store denies the rest is not sent again; nothing more is tried then."""
     together, asked = threading.Barrier(2), []
 
-    def write(_: str, traces: Sequence[Trace]) -> None:
-        asked.append(traces[0].parcel)
+    def write(_: str, traces: Sequence[TranslatedTrace]) -> None:
+        asked.append(traces[0].segment)
         together.wait(10)
-        if traces[0].parcel is parcels[0]:
-            raise Denied("not you")
+        if traces[0].segment is parcels[0]:
+            raise StoreDenied("not you")
         time.sleep(0.5)  # in which the other one is told
 
-    parcels = [Parcel(Origin(), (span(number),), 1, whole=True) for number in range(1, 5)]
-    store: Any = SimpleNamespace(most_traces=1, most_spans=1000, crew=Crew(2), write=write)
-    refused = write_all(store, "0", [Addressed(parcel, None, offload=False) for parcel in parcels])
+    parcels = [TraceSegment(TraceOrigin(), (span(number),), 1, whole=True) for number in range(1, 5)]
+    store: Any = SimpleNamespace(most_traces=1, most_spans=1000, thread_pool=ThreadPool(2), write_traces=write)
+    refused = write_segments(
+        store, "0", [LocatedSegment(parcel, None, extracts_attachments=False) for parcel in parcels]
+    )
     assert sorted(asked, key=parcels.index) == parcels[:2]
-    assert [one.parcel for one in refused] == [parcels[0], *parcels[2:]]
+    assert [one.item for one in refused] == [parcels[0], *parcels[2:]]
     assert all(one.keep and one.reason == "not you" for one in refused)
 
 

@@ -16,11 +16,11 @@ from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits, TracerProvi
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 from opentelemetry.util.types import Attributes
 
-from mlspan.tracing.export.mlflow.traces import trace_of
-from mlspan.tracing.export.otlp.codec import pack, unpack
-from mlspan.tracing.export.otlp.encoder import encoded, extended
-from mlspan.tracing.export.types import Packed, Parcel
-from mlspan.tracing.operations.call_context import Origin
+from mlspan.tracing.export.mlflow.traces import translate_segment
+from mlspan.tracing.export.otlp.codec import decode_span, encode_each_span
+from mlspan.tracing.export.otlp.encoder import encode_span, extend_encoded_span
+from mlspan.tracing.export.types import EncodedSpan, TraceSegment
+from mlspan.tracing.operations.call_context import TraceOrigin
 
 NOW = 1_700_000_000_123_456_789
 
@@ -57,7 +57,7 @@ def test_values_of_every_type(value: Any) -> None:
     said = {"": value, "k": value, "é" * 200: value}
     events, links = [Event("e", said, NOW), Event("", None, NOW)], [Link(context(9, is_remote=True), said)]
     one = span(said, events=events, links=links)
-    assert encoded(one) == by_sdk(one).SerializeToString()
+    assert encode_span(one) == by_sdk(one).SerializeToString()
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_values_of_every_type(value: Any) -> None:
 def test_everything_else_of_a_span(more: dict[str, Any]) -> None:
     """Kind, status, parent, flags, state, times and links are the bytes that the SDK's encoder makes of them."""
     one = span({"a": 1}, **more)
-    assert encoded(one) == by_sdk(one).SerializeToString()
+    assert encode_span(one) == by_sdk(one).SerializeToString()
 
 
 def test_what_the_sdk_has_dropped_is_counted() -> None:
@@ -92,7 +92,7 @@ def test_what_the_sdk_has_dropped_is_counted() -> None:
     live.end()
     one = live._readable_span()
     assert one.dropped_events == 199
-    assert encoded(one) == by_sdk(one).SerializeToString()
+    assert encode_span(one) == by_sdk(one).SerializeToString()
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_what_cannot_be_said_is_left_to_the_sdk(spoil: Callable[[Any], None]) ->
     one = span({"fine": 1})
     spoil(one)
     with pytest.raises((AttributeError, OverflowError, TypeError, ValueError, struct.error)):
-        encoded(one)
+        encode_span(one)
 
 
 MESSAGES = '[{"role": "user", "parts": [{"type": "text", "content": "hi"}]}]'
@@ -134,13 +134,13 @@ CHAT: dict[str, Any] = {"gen_ai.operation.name": "chat", "gen_ai.input.messages"
 def test_what_mlflow_is_sent(attributes: dict[str, Any], more: dict[str, Any], is_extended: bool) -> None:
     """The bytes of the spool with MLflow's attributes after them say what the translated span says, encoded whole."""
     one = span(attributes, **more)
-    (packed,) = pack([one])
-    assert isinstance(packed, Packed)
-    trace = trace_of(Parcel(Origin(), (one,), 7, whole=True, stored=[packed.span]), None)
+    (packed,) = encode_each_span([one])
+    assert isinstance(packed, EncodedSpan)
+    trace = translate_segment(TraceSegment(TraceOrigin(), (one,), 7, whole=True, stored=[packed.span]), None)
     (told,) = trace.spans
     assert (told.stored is not None) == is_extended
     if told.stored is not None:
-        came = unpack(Packed(packed.resource, packed.scope, extended(told.stored, *told.added)))
+        came = decode_span(EncodedSpan(packed.resource, packed.scope, extend_encoded_span(told.stored, *told.added)))
         assert came.attributes == told.attributes
         assert by_sdk(came) == by_sdk(told)
 
@@ -158,4 +158,4 @@ def test_spans_are_encoded_quickly() -> None:
             taken.append(time.perf_counter() - began)
         return min(taken)
 
-    assert least(encoded) < least(lambda one: by_sdk(one).SerializeToString())
+    assert least(encode_span) < least(lambda one: by_sdk(one).SerializeToString())

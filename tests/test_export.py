@@ -21,11 +21,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from mlspan import tracing
-from mlspan.tracing.export.processor import Pipeline
-from mlspan.tracing.export.spool.limits import Keeping
-from mlspan.tracing.export.trace_assembler import Assembly
-from mlspan.tracing.export.types import Away, Parcel, Refused
-from mlspan.tracing.operations.call_context import Origin
+from mlspan.tracing.export.processor import ExportProcessor
+from mlspan.tracing.export.spool.limits import SpoolSettings
+from mlspan.tracing.export.trace_assembler import TraceAssembler
+from mlspan.tracing.export.types import BackendUnavailable, Refusal, TraceSegment
+from mlspan.tracing.operations.call_context import TraceOrigin
 
 
 class Memory:
@@ -34,22 +34,22 @@ class Memory:
     exit_grace, local, at_once = 5.0, False, 1
 
     def __init__(self) -> None:
-        self.parcels: list[Parcel] = []
+        self.parcels: list[TraceSegment] = []
         self.fault: Exception | None = None
         self.refuse = ""
 
-    def send(self, parcels: Sequence[Parcel]) -> list[Refused]:
+    def send(self, parcels: Sequence[TraceSegment]) -> list[Refusal]:
         if self.fault is not None:
             raise self.fault
         taken = [parcel for parcel in parcels if self.refuse not in names(parcel) or not self.refuse]
         self.parcels += taken
-        return [Refused(parcel, "no such thing") for parcel in parcels if parcel not in taken]
+        return [Refusal(parcel, "no such thing") for parcel in parcels if parcel not in taken]
 
     def prepare(self) -> None: ...
     def close(self) -> None: ...
 
 
-def names(parcel: Parcel) -> list[str]:
+def names(parcel: TraceSegment) -> list[str]:
     return sorted(span.name for span in parcel.spans)
 
 
@@ -59,14 +59,16 @@ def sink() -> Memory:
 
 
 @pytest.fixture
-def pipeline(sink: Memory) -> Iterator[Pipeline]:
-    made = Pipeline({"mlflow": (lambda: sink, {})}, Origin, assembly=partial(Assembly, orphan_after=0.3))
+def pipeline(sink: Memory) -> Iterator[ExportProcessor]:
+    made = ExportProcessor(
+        {"mlflow": (lambda: sink, {})}, TraceOrigin, assembly=partial(TraceAssembler, orphan_after=0.3)
+    )
     yield made
     made.stop(5)
 
 
 @pytest.fixture
-def tracer(pipeline: Pipeline) -> Any:
+def tracer(pipeline: ExportProcessor) -> Any:
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(pipeline)
     return provider.get_tracer("test")
@@ -75,7 +77,7 @@ def tracer(pipeline: Pipeline) -> Any:
 AI = {"gen_ai.operation.name": "chat"}
 
 
-def test_a_trace_leaves_whole(tracer: Any, pipeline: Pipeline, sink: Memory) -> None:
+def test_a_trace_leaves_whole(tracer: Any, pipeline: ExportProcessor, sink: Memory) -> None:
     """Spans leave together when the last of them has ended, also one that outlives its parent."""
     with tracer.start_as_current_span("root"):
         late = tracer.start_span("late", attributes=AI)
@@ -89,7 +91,7 @@ def test_a_trace_leaves_whole(tracer: Any, pipeline: Pipeline, sink: Memory) -> 
     assert (names(parcel), parcel.whole) == (["child", "late", "root"], True)
 
 
-def test_a_trace_without_genai_spans_is_dropped(tracer: Any, pipeline: Pipeline, sink: Memory) -> None:
+def test_a_trace_without_genai_spans_is_dropped(tracer: Any, pipeline: ExportProcessor, sink: Memory) -> None:
     """What holds no GenAI span is the application's alone."""
     with tracer.start_as_current_span("root"), tracer.start_as_current_span("child"):
         pass
@@ -97,7 +99,7 @@ def test_a_trace_without_genai_spans_is_dropped(tracer: Any, pipeline: Pipeline,
     assert sink.parcels == []
 
 
-def test_two_requests_of_one_remote_trace(tracer: Any, pipeline: Pipeline, sink: Memory) -> None:
+def test_two_requests_of_one_remote_trace(tracer: Any, pipeline: ExportProcessor, sink: Memory) -> None:
     """Each local root is a parcel of its own, whatever trace it belongs to."""
     far = SpanContext(uuid.uuid4().int, 0x42, is_remote=True, trace_flags=TraceFlags(1))
     context = set_span_in_context(NonRecordingSpan(far))
@@ -108,7 +110,7 @@ def test_two_requests_of_one_remote_trace(tracer: Any, pipeline: Pipeline, sink:
     assert sorted(names(parcel)[0] for parcel in sink.parcels) == ["first", "second"]
 
 
-def test_a_child_that_never_ends_holds_nobody_up(tracer: Any, pipeline: Pipeline, sink: Memory) -> None:
+def test_a_child_that_never_ends_holds_nobody_up(tracer: Any, pipeline: ExportProcessor, sink: Memory) -> None:
     """After a while the ended spans go without it; if it ends after all, it follows."""
     with tracer.start_as_current_span("root", attributes=AI):
         orphan = tracer.start_span("orphan")
@@ -124,7 +126,7 @@ def test_a_child_that_never_ends_holds_nobody_up(tracer: Any, pipeline: Pipeline
     assert [(names(parcel), parcel.whole) for parcel in sink.parcels] == [(["root"], False), (["orphan"], False)]
 
 
-def test_a_span_that_ends_in_a_finalizer(tracer: Any, pipeline: Pipeline, sink: Memory) -> None:
+def test_a_span_that_ends_in_a_finalizer(tracer: Any, pipeline: ExportProcessor, sink: Memory) -> None:
     """Ending spans while the collector runs, in the middle of anything, neither hangs nor loses them."""
 
     class Held:
@@ -144,10 +146,10 @@ def test_a_span_that_ends_in_a_finalizer(tracer: Any, pipeline: Pipeline, sink: 
 
 
 def test_nothing_is_lost_while_the_backend_is_away(
-    tracer: Any, pipeline: Pipeline, sink: Memory, caplog: pytest.LogCaptureFixture
+    tracer: Any, pipeline: ExportProcessor, sink: Memory, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Traces wait, flush says so without hanging, and when the backend is back each arrives once; two log lines."""
-    sink.fault = Away("cannot reach the tracking server")
+    sink.fault = BackendUnavailable("cannot reach the tracking server")
     for _ in range(5):
         tracer.start_span("chat", attributes=AI).end()
     assert not pipeline.flush(5)
@@ -159,7 +161,7 @@ def test_nothing_is_lost_while_the_backend_is_away(
     assert lines[1].startswith("mlspan: the trace store is back")
 
 
-def test_a_refused_trace_takes_none_along(tracer: Any, pipeline: Pipeline, sink: Memory) -> None:
+def test_a_refused_trace_takes_none_along(tracer: Any, pipeline: ExportProcessor, sink: Memory) -> None:
     """What the backend will never take is counted and told; its neighbours are stored."""
     sink.refuse = "poison"
     for name in ("good", "poison", "good"):
@@ -170,8 +172,10 @@ def test_a_refused_trace_takes_none_along(tracer: Any, pipeline: Pipeline, sink:
 
 def test_memory_is_bounded(sink: Memory, caplog: pytest.LogCaptureFixture) -> None:
     """With the backend away, what is over the bound is dropped, counted and reported; the rest is sent later."""
-    sink.fault = Away("away")
-    pipeline = Pipeline({"mlflow": (lambda: sink, {})}, Origin, keeping=Keeping(most_memory=1024 * 1024))
+    sink.fault = BackendUnavailable("away")
+    pipeline = ExportProcessor(
+        {"mlflow": (lambda: sink, {})}, TraceOrigin, keeping=SpoolSettings(max_memory_bytes=1024 * 1024)
+    )
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(pipeline)
     for _ in range(40):
@@ -307,7 +311,7 @@ def test_the_same_spans_by_otlp(phoenix: Any, tracing_off: None, protocol: str, 
     assert not [name for span in found for name in span["attributes"] if name.startswith("mlflow.")]
 
 
-def test_threads_share_one_pipeline(tracer: Any, pipeline: Pipeline, sink: Memory) -> None:
+def test_threads_share_one_pipeline(tracer: Any, pipeline: ExportProcessor, sink: Memory) -> None:
     """Fifty threads that record at once lose nothing."""
 
     def work() -> None:

@@ -15,7 +15,7 @@ import pytest
 from servers.receiver import Receiver, once
 
 from mlspan import tracing
-from mlspan.tracing.operations.call_context import suppressed
+from mlspan.tracing.operations.call_context import is_suppressed
 
 PROGRAM = '''
 import contextvars, gc, sys
@@ -113,7 +113,7 @@ def test_finalizers_and_threads(receiver: Receiver, spool: Path, tracing_off: No
         def __del__(self) -> None:
             with tracing.span("in a finalizer", kind="tool"):
                 pass
-            finalized.append(suppressed())
+            finalized.append(is_suppressed())
 
     def work(start: int) -> None:
         for number in range(start, start + 20):

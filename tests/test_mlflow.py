@@ -16,9 +16,9 @@ from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from mlspan import integrations, tracing
-from mlspan.tracing.operations.operation import go
+from mlspan.tracing.operations.operation import start_operation
 from mlspan.tracing.operations.records import Tool
-from mlspan.tracing.runtime import runtime
+from mlspan.tracing.runtime import get_runtime
 
 HELLO: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}]
 
@@ -246,7 +246,7 @@ def test_a_failure_is_shown_as_one(place: str, scripted: Any) -> None:
 
 def test_a_failure_that_no_exception_tells_of(place: str) -> None:
     """A tool whose framework turned its error into an answer: MLflow's viewer marks what has an exception's event."""
-    with go(runtime(), Tool(name="look_up")) as live:
+    with start_operation(get_runtime(), Tool(name="look_up")) as live:
         live.record.failure = ("LookupError", "no such city")
     (found,) = stored()
     (span,) = found.data.spans

@@ -113,12 +113,12 @@ def test_without_anything_to_show() -> None:
     """An application's own spans alone are no news."""
     from opentelemetry.sdk.trace import TracerProvider
 
-    from mlspan.notebook import Collector
+    from mlspan.notebook import CellCollector
 
-    provider, collector = TracerProvider(shutdown_on_exit=False), Collector()
+    provider, collector = TracerProvider(shutdown_on_exit=False), CellCollector()
     provider.add_span_processor(collector)
     with provider.get_tracer("app").start_as_current_span("GET /"):
         pass
-    assert collector.take() == ([], [])
+    assert collector.take_finished() == ([], [])
     assert collector._spans == {}
-    assert collector._open == {}
+    assert collector._open_roots == {}

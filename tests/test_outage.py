@@ -29,7 +29,7 @@ print(time.time())
 """
 
 
-def drained(spool: Path, **more: object) -> tracing.Drained:
+def drained(spool: Path, **more: object) -> tracing.DrainResult:
     return tracing.drain(spool_dir=spool, **more)
 
 

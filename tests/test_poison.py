@@ -16,7 +16,13 @@ from servers.receiver import Receiver, once
 
 from mlspan import tracing
 from mlspan.tracing.export import self_metrics
-from mlspan.tracing.export.otlp.codec import SPAN_BYTES, pack, request, unpack, unpack_request
+from mlspan.tracing.export.otlp.codec import (
+    MAX_SPAN_BYTES,
+    build_export_request,
+    decode_span,
+    encode_each_span,
+    split_export_request,
+)
 
 
 @pytest.fixture
@@ -105,13 +111,13 @@ def test_a_picture_of_20_mb(receiver: Receiver, configured: Path) -> None:
     assert tracing.flush(30)
     assert receiver.otlp == {**once(3), "big": 1}
     assert receiver.mlflow == {**once(3), "big": 1}
-    assert max(map(len, receiver.bodies)) < SPAN_BYTES
+    assert max(map(len, receiver.bodies)) < MAX_SPAN_BYTES
     (big,) = [
-        unpack(packed).attributes
+        decode_span(packed).attributes
         for body in receiver.bodies
         if b"mlflow.spanType" not in body and b'"trace_info"' not in body
-        for packed in unpack_request(body)
-        if unpack(packed).name == "big"
+        for packed in split_export_request(body)
+        if decode_span(packed).name == "big"
     ]
     assert big["gen_ai.x"].endswith("… [cut: 20000000 characters in all]")
     assert big["y"] == 1
@@ -128,10 +134,10 @@ def test_spans_of_any_kind_come_back_as_they_were() -> None:
         child.record_exception(ValueError("bad"))
         child.end()
     ended = [child._readable_span(), parent._readable_span()]
-    packed = pack(ended)
-    assert [unpack(one).to_json() for one in packed] == [span.to_json() for span in ended]
-    assert [unpack(one).instrumentation_scope for one in packed] == [span.instrumentation_scope for span in ended]
-    assert list(unpack_request(request(packed))) == packed
+    packed = encode_each_span(ended)
+    assert [decode_span(one).to_json() for one in packed] == [span.to_json() for span in ended]
+    assert [decode_span(one).instrumentation_scope for one in packed] == [span.instrumentation_scope for span in ended]
+    assert list(split_export_request(build_export_request(packed))) == packed
 
 
 def test_what_otlp_cannot_say(caplog: pytest.LogCaptureFixture) -> None:
@@ -142,20 +148,20 @@ def test_what_otlp_cannot_say(caplog: pytest.LogCaptureFixture) -> None:
         span.end()
     bad: Any = odd._readable_span()
     bad._attributes = {"surrogate": "\ud800", "huge": 2**70, "object": {1: 2}, "fine": 1}
-    packed = pack([bad, fine._readable_span()])
-    assert unpack(packed[0]).attributes == {"surrogate": "?", "huge": str(2**70), "object": "{1: 2}", "fine": 1}
-    assert unpack(packed[1]).name == "fine"
-    assert len(packed[0].span) < SPAN_BYTES
+    packed = encode_each_span([bad, fine._readable_span()])
+    assert decode_span(packed[0]).attributes == {"surrogate": "?", "huge": str(2**70), "object": "{1: 2}", "fine": 1}
+    assert decode_span(packed[1]).name == "fine"
+    assert len(packed[0].span) < MAX_SPAN_BYTES
 
 
 def test_counts_as_metrics(receiver: Receiver, configured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was taken, refused and waits can be read from the application's own MeterProvider."""
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], shutdown_on_exit=False)
-    monkeypatch.setattr(self_metrics, "_observed", False)
-    monkeypatch.setattr(self_metrics, "_counts", self_metrics._counts[-1:])
+    monkeypatch.setattr(self_metrics, "_has_instruments", False)
+    monkeypatch.setattr(self_metrics, "_counters", self_metrics._counters[-1:])
     monkeypatch.setattr(self_metrics.metrics, "get_meter", provider.get_meter)
-    self_metrics.observe("1")
+    self_metrics.create_instruments("1")
     receiver.poison = "execute_tool poison"
     work("0", "poison", "1")
     assert tracing.flush(20)

@@ -16,7 +16,7 @@ from mlspan import _guard, integrations, tracing
 from mlspan.testing import Spans, content
 from mlspan.tracing import runtime as _setup
 from mlspan.tracing.settings import admin_policy
-from mlspan.tracing.settings.resolution import resolve
+from mlspan.tracing.settings.resolution import resolve_config
 
 Write = Callable[..., Path]
 
@@ -29,25 +29,25 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.delenv("MLSPAN_POLICY", raising=False)
     (tmp_path / "mlspan").mkdir()
-    monkeypatch.setattr(_guard, "_told", set())
+    monkeypatch.setattr(_guard, "_logged_lines", set())
 
     def put(**files: str) -> Path:
         for name, text in files.items():
             places[name].write_text(text)
             if name == "env":
                 monkeypatch.setenv("MLSPAN_POLICY", str(places["env"]))
-        admin_policy._read.cache_clear()
+        admin_policy._read_files.cache_clear()
         return places[next(iter(files))]
 
     yield put
-    admin_policy._read.cache_clear()
+    admin_policy._read_files.cache_clear()
 
 
 def test_order(write: Write) -> None:
     """An argument counts over the policy, that over the environment; a later file over an earlier one."""
     write(system="[settings]\nexperiment = 'a'\nmax_content_bytes = 2048\nservice_name = 's'", user="")
     write(user="[settings]\nexperiment = 'b'", env="[settings]\nservice_name = 't'")
-    found = resolve({"max_content_bytes": 4096}, {"MLSPAN_EXPERIMENT": "c", "MLSPAN_MAX_CONTENT_BYTES": "1024"})
+    found = resolve_config({"max_content_bytes": 4096}, {"MLSPAN_EXPERIMENT": "c", "MLSPAN_MAX_CONTENT_BYTES": "1024"})
     assert (found.experiment, found.max_content_bytes, found.service_name) == ("b", 4096, "t")
 
 
@@ -56,9 +56,9 @@ def test_locked(write: Write, caplog: pytest.LogCaptureFixture) -> None:
     file = write(system="locked = ['tracking_uri']\n[settings]\ntracking_uri = 'https://a'")
     write(env="[settings]\ntracking_uri = 'https://b'")
     with caplog.at_level(logging.WARNING, "mlspan"):
-        assert resolve({}, {"MLSPAN_TRACKING_URI": "https://c"}).tracking_uri == "https://a"
+        assert resolve_config({}, {"MLSPAN_TRACKING_URI": "https://c"}).tracking_uri == "https://a"
         for _ in range(2):
-            assert resolve({"tracking_uri": "https://d"}, {}).tracking_uri == "https://a"
+            assert resolve_config({"tracking_uri": "https://d"}, {}).tracking_uri == "https://a"
     said = f"mlspan: tracking_uri='https://a' is locked by the policy {file}: 'https://d' does not count"
     assert caplog.messages == [said]
 
@@ -79,7 +79,7 @@ def test_content_may_be_kept_tighter(
 ) -> None:
     """A program may record less than a lock lets it, not more; what it redacts comes on top."""
     write(system=f"locked = ['{name}']\n[settings]\n{name} = {json.dumps(locked)}")
-    assert getattr(resolve({name: given}, {}), name) == held
+    assert getattr(resolve_config({name: given}, {}), name) == held
     assert len(caplog.messages) == lines
 
 
@@ -108,14 +108,14 @@ def test_redaction_by_both(write: Write, tracing_off: None, spans: Spans) -> Non
 def test_a_broken_file_keeps_content_in(write: Write, caplog: pytest.LogCaptureFixture, text: str, why: str) -> None:
     """What it may have locked is not known, so no content is recorded until it is mended; one line says why."""
     file = write(system=text)
-    assert resolve({"capture_content": True}, {}).capture_content is False
+    assert resolve_config({"capture_content": True}, {}).capture_content is False
     assert caplog.messages[0] == f"mlspan: the policy {file} cannot be read, so no content is recorded: {why}"
 
 
 def test_a_policy_that_is_named_must_be_there(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that MLSPAN_POLICY names and that is missing is no policy that is met."""
     monkeypatch.setenv("MLSPAN_POLICY", "/nowhere.toml")
-    assert resolve({}, {}).capture_content is False
+    assert resolve_config({}, {}).capture_content is False
 
 
 def test_one_integration_off(write: Write, caplog: pytest.LogCaptureFixture, spans: Spans) -> None:
@@ -136,7 +136,7 @@ def test_all_off(write: Write, spans: Spans) -> None:
     """With ``enabled = false`` nothing is hooked, whoever asks; a later file cannot turn it on again."""
     write(system="[autolog]\nenabled = false", user="[autolog]\nenabled = true")
     integrations.autolog(silent=True)
-    hooks = [getattr(integrations, name).HOOK for name in integrations._NAMES]
+    hooks = [getattr(integrations, name).HOOK for name in integrations._INTEGRATION_NAMES]
     assert not any(hook._wanted for hook in hooks)
 
 
@@ -149,7 +149,7 @@ def test_no_receiver_beside_the_locked_one(write: Write, monkeypatch: pytest.Mon
     tracing.configure(otlp_endpoint="http://127.0.0.1:8", tracking_uri="http://127.0.0.1:7")
     with tracing.span("a"):
         pass
-    now = _setup.runtime()
+    now = _setup.get_runtime()
     assert now is not None
     assert now._pipelines == {}
 

@@ -12,14 +12,14 @@ from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 
 from mlspan.tracing.export.mlflow import spans as span_translation
 from mlspan.tracing.export.mlflow import traces
-from mlspan.tracing.export.mlflow.traces import Trace, trace_of
-from mlspan.tracing.export.types import Parcel
-from mlspan.tracing.operations.call_context import Origin
+from mlspan.tracing.export.mlflow.traces import TranslatedTrace, translate_segment
+from mlspan.tracing.export.types import TraceSegment
+from mlspan.tracing.operations.call_context import TraceOrigin
 
 START = 1_700_000_000_000_000_000
 
 
-def stored(*attributes: dict[str, Any], name: str = "root", origin: Origin | None = None) -> Trace:
+def stored(*attributes: dict[str, Any], name: str = "root", origin: TraceOrigin | None = None) -> TranslatedTrace:
     """A trace whose root has the first *attributes*; the others are below it."""
     spans = []
     for number, own in enumerate(attributes, 1):
@@ -36,7 +36,7 @@ def stored(*attributes: dict[str, Any], name: str = "root", origin: Origin | Non
             instrumentation_scope=InstrumentationScope("mlspan"),
         )
         spans.append(span)
-    return trace_of(Parcel(origin or Origin(), spans, root_id=1, whole=True), None, offload=True)
+    return translate_segment(TraceSegment(origin or TraceOrigin(), spans, root_id=1, whole=True), None, offload=True)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def stored(*attributes: dict[str, Any], name: str = "root", origin: Origin | Non
 )
 def test_an_unknown_question_is_shown_as_text(asked: Any, shown: str | None) -> None:
     """Whatever a traced function takes as ``messages``, the trace says what it was."""
-    preview = stored({"mlspan.kind": "step", "mlspan.input": json.dumps(asked)}).info.request_preview
+    preview = stored({"mlspan.kind": "step", "mlspan.input": json.dumps(asked)}).summary.request_preview
     assert preview == shown or (shown is None and preview)
 
 
@@ -76,8 +76,8 @@ def test_an_unknown_question_is_shown_as_text(asked: Any, shown: str | None) -> 
 def test_an_unknown_answer_is_shown_as_text(answered: Any, shown: str | None) -> None:
     """Whatever a traced function returns as ``choices``, the trace says what it was; no server is misled by it."""
     trace = stored({"mlspan.kind": "step", "mlspan.output": json.dumps(answered)})
-    assert trace.info.response_preview == shown or (shown is None and trace.info.response_preview)
-    trace.told_by_spans()
+    assert trace.summary.response_preview == shown or (shown is None and trace.summary.response_preview)
+    trace.spans_with_summary()
 
 
 PART = [
@@ -111,7 +111,7 @@ def test_a_part_of_any_shape_is_shown(part: Any) -> None:
             attributes[name] = json.dumps(messages)
         trace = stored(attributes)
         assert (trace.spans[0].attributes or {})["mlflow.spanType"] == '"CHAT_MODEL"'
-        trace.told_by_spans()
+        trace.spans_with_summary()
 
 
 @pytest.mark.parametrize("found", [[{"metadata": 5}], [{"metadata": None, "content": 1}], [{}], {"a": 1}, 5])
@@ -124,8 +124,8 @@ def test_documents_of_any_shape_are_kept(found: Any) -> None:
 @pytest.mark.parametrize("usage", [{"input_tokens": "many"}, {"input_tokens": None}, "none", [1]])
 def test_counts_that_are_no_numbers_count_for_nothing(usage: Any) -> None:
     """What another process has written as a trace's tokens is added only where it is a number."""
-    counted = traces.Counted.read(1, None, usage, None)
-    assert "mlflow.trace.tokenUsage" not in stored({}).info.with_totals([counted]).metadata
+    counted = traces.SpanTotals.from_attributes(1, None, usage, None)
+    assert "mlflow.trace.tokenUsage" not in stored({}).summary.with_totals([counted]).metadata
 
 
 def test_what_fails_costs_no_more_than_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,22 +137,22 @@ def test_what_fails_costs_no_more_than_itself(monkeypatch: pytest.MonkeyPatch) -
 
     attributes = {"gen_ai.operation.name": "chat", "gen_ai.input.messages": "[]", "gen_ai.usage.input_tokens": 3}
     with monkeypatch.context() as patch:
-        patch.setattr(traces, "last_request", failing)
-        assert stored(attributes).info.request_preview is None
+        patch.setattr(traces, "preview_request", failing)
+        assert stored(attributes).summary.request_preview is None
     with monkeypatch.context() as patch:
-        patch.setattr(span_translation, "chat_inputs", failing)
+        patch.setattr(span_translation, "make_chat_inputs", failing)
         (span,) = stored(attributes).spans
         assert "mlflow.chat.tokenUsage" in (span.attributes or {})
         assert (span.attributes or {})["mlspan.unreadable"]
     with monkeypatch.context() as patch:
-        patch.setattr(traces, "translated", failing)
+        patch.setattr(traces, "translate_span", failing)
         assert len(stored(attributes, attributes).spans) == 2
 
 
 def test_every_text_is_storable() -> None:
     """No NUL and no half of a character in what MLflow keeps in columns of their own."""
     bad = "a\0b"
-    origin = Origin(session=bad, user=bad, tags={bad: bad})
+    origin = TraceOrigin(session=bad, user=bad, tags={bad: bad})
     attributes = {
         "mlspan.kind": bad,
         "mlspan.input": json.dumps(bad),
@@ -163,11 +163,16 @@ def test_every_text_is_storable() -> None:
         "mlspan.output": json.dumps({"choices": [{"message": {"content": bad + "\\u0000"}}]}),
     }
     trace = stored(attributes, name=bad, origin=origin)
-    texts = [trace.info.request_preview, trace.info.response_preview, trace.spans[0].name, *trace.info.tags.values()]
-    texts += [*trace.info.tags, *trace.info.metadata.values()]
+    texts = [
+        trace.summary.request_preview,
+        trace.summary.response_preview,
+        trace.spans[0].name,
+        *trace.summary.tags.values(),
+    ]
+    texts += [*trace.summary.tags, *trace.summary.metadata.values()]
     for value in (trace.spans[0].attributes or {}).values():
         texts += [value] if isinstance(value, str) else list(value)
     assert not [text for text in texts if "\0" in text]
-    assert trace.info.metadata["mlflow.trace.session"] == "a␀b"
+    assert trace.summary.metadata["mlflow.trace.session"] == "a␀b"
     outputs = json.loads((trace.spans[0].attributes or {})["mlflow.spanOutputs"])
     assert outputs["choices"][0]["message"]["content"] == "a␀b\\u0000"

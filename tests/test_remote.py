@@ -23,11 +23,11 @@ from servers.process import Process, free_port
 from servers.relay import Relay
 from test_store import PNG, parcel, said, span
 
-from mlspan.tracing.export.mlflow.http import Client
+from mlspan.tracing.export.mlflow.http import HttpClient
 from mlspan.tracing.export.mlflow.sink import MlflowSink, trace_url
-from mlspan.tracing.export.mlflow.store import Rejected
-from mlspan.tracing.export.types import Away, Parcel
-from mlspan.tracing.operations.call_context import Origin
+from mlspan.tracing.export.mlflow.store import StoreRejected
+from mlspan.tracing.export.types import BackendUnavailable, TraceSegment
+from mlspan.tracing.operations.call_context import TraceOrigin
 
 pytest.importorskip("mlflow")
 
@@ -44,7 +44,7 @@ def _nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
 
 
-def sent(uri: str, *parcels: Parcel, **more: Any) -> list[str]:
+def sent(uri: str, *parcels: TraceSegment, **more: Any) -> list[str]:
     """What was refused, and why; all of it is kept."""
     sink = MlflowSink(tracking_uri=uri, **more)
     try:
@@ -62,7 +62,7 @@ def stored(uri: str, trace_id: str, **more: Any) -> Any:
     return answer.json()["trace"] if answer.status_code == 200 else None
 
 
-def id_of(one: Parcel) -> str:
+def id_of(one: TraceSegment) -> str:
     return f"tr-{one.spans[0].get_span_context().trace_id:032x}"
 
 
@@ -131,8 +131,8 @@ def test_what_is_denied_holds_up_no_other_experiment(guarded: Any, monkeypatch: 
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "writer")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRET)
     guarded.grant("EDIT")
-    closed = parcel("chat", origin=Origin(experiment_id="0"))
-    opened = parcel("chat", origin=Origin(experiment_id=guarded.experiment))
+    closed = parcel("chat", origin=TraceOrigin(experiment_id="0"))
+    opened = parcel("chat", origin=TraceOrigin(experiment_id=guarded.experiment))
     (denied,) = sent(guarded.uri, closed, opened)
     assert "403" in denied
     assert stored(guarded.uri, id_of(closed), auth=ADMIN) is None
@@ -154,14 +154,14 @@ def test_who_we_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Variables first, then the address's own user, then the file that MLflow keeps; a token is a bearer's."""
 
     def said_by(uri: str) -> str | None:
-        return Client(uri).headers.get("Authorization")
+        return HttpClient(uri).headers.get("Authorization")
 
     assert said_by("http://127.0.0.1:1") is None
     (tmp_path / ".mlflow").mkdir()
     (tmp_path / ".mlflow/credentials").write_text("[mlflow]\nmlflow_tracking_username=f\nmlflow_tracking_password=p%")
     assert said_by("http://127.0.0.1:1") == "Basic ZjpwJQ=="
     assert said_by("http://u:p%40@127.0.0.1:1") == "Basic dTpwQA=="
-    assert Client("http://u:p%40@127.0.0.1:1").uri == "http://127.0.0.1:1"
+    assert HttpClient("http://u:p%40@127.0.0.1:1").uri == "http://127.0.0.1:1"
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "t")
     assert said_by("http://u:p@127.0.0.1:1") == "Bearer t"
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "u")
@@ -199,11 +199,11 @@ def tls(request: pytest.FixtureRequest, authority: Any, mlflow_server: str, tmp_
 def test_tls(tls: Any, mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A certificate of a company's own is trusted when it is named, and so are we where the server asks who we are."""
     one = parcel("chat")
-    with pytest.raises(Away, match="MLFLOW_TRACKING_SERVER_CERT_PATH names a certificate to trust"):
+    with pytest.raises(BackendUnavailable, match="MLFLOW_TRACKING_SERVER_CERT_PATH names a certificate to trust"):
         sent(tls.uri, one)
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", tls.authority)
     if tls.asks:
-        with pytest.raises(Away):
+        with pytest.raises(BackendUnavailable):
             sent(tls.uri, one)
         monkeypatch.setenv("MLFLOW_TRACKING_CLIENT_CERT_PATH", tls.client)
     assert sent(tls.uri, one) == []
@@ -218,15 +218,15 @@ def test_tls_that_nobody_checks(tls: Any, mlflow_server: str, monkeypatch: pytes
     assert sent(tls.uri, one) == []
     assert stored(mlflow_server, id_of(one)) is not None
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", tls.authority)
-    with pytest.raises(Rejected, match="exclude each other"):
-        Client(tls.uri)
+    with pytest.raises(StoreRejected, match="exclude each other"):
+        HttpClient(tls.uri)
 
 
 def test_a_certificate_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong path is said as what it is."""
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", "/nowhere.pem")
-    with pytest.raises(Rejected, match=r"/nowhere\.pem"):
-        Client("https://127.0.0.1:1")
+    with pytest.raises(StoreRejected, match=r"/nowhere\.pem"):
+        HttpClient("https://127.0.0.1:1")
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -253,7 +253,7 @@ def test_a_proxy(
     if scheme == "http":
         assert sent(uri) == []
     else:
-        with pytest.raises(Away):  # nobody is there
+        with pytest.raises(BackendUnavailable):  # nobody is there
             sent(uri)
     assert len(proxy.came) == seen
     proxy.stop()
@@ -264,7 +264,7 @@ def test_requests_are_few_and_on_the_same_connection(mlflow_server: str) -> None
     """25 traces are one gzip'd request; an info goes where spans cannot say it all; and the connection stays."""
     relay = Relay(int(mlflow_server.rpartition(":")[2]))
     sent(mlflow_server)
-    origin = Origin(session="s", user="ada", tags={"env": "test"})
+    origin = TraceOrigin(session="s", user="ada", tags={"env": "test"})
     parcels = [parcel("chat", "tool", origin=origin) for _ in range(24)]
     parcels.append(parcel("agent", "chat"))  # whose question and answer are not the root's own words
     assert sent(f"http://127.0.0.1:{relay.port}", *parcels) == []
@@ -348,7 +348,7 @@ def test_another_address(scripted: Any) -> None:
 # What a trace can carry.
 
 
-def picture(origin: Origin | None = None) -> Parcel:
+def picture(origin: TraceOrigin | None = None) -> TraceSegment:
     """A chat about a picture, whose second call repeats it."""
     part = {"type": "blob", "modality": "image", "mime_type": "image/png", "content": PNG}
     sound = {"type": "blob", "modality": "audio", "mime_type": "audio/wav", "content": PNG[:40]}
@@ -363,7 +363,7 @@ def picture(origin: Origin | None = None) -> Parcel:
     }
     trace_id = uuid.uuid4().int
     spans = tuple(span(trace_id, number, 1 if number > 1 else None, "chat", attributes) for number in (1, 2))
-    return Parcel(origin or Origin(), spans, 1, whole=True)
+    return TraceSegment(origin or TraceOrigin(), spans, 1, whole=True)
 
 
 @pytest.mark.parametrize("kind", ["embedded", "server"])
@@ -374,7 +374,7 @@ def test_all_that_a_trace_carries(kind: str, request: pytest.FixtureRequest) -> 
 
     uri = request.getfixturevalue("mlflow_store" if kind == "embedded" else "mlflow_server")
     experiment = MlflowClient(uri).create_experiment(f"carries-{uuid.uuid4().hex[:8]}")
-    one = picture(Origin(experiment_id=experiment))
+    one = picture(TraceOrigin(experiment_id=experiment))
     assert sent(uri, one) == []
     assert sent(uri, one) == []
     found = MlflowClient(uri).get_trace(id_of(one))

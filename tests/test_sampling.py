@@ -19,15 +19,15 @@ from test_export import AI, Memory, names
 from test_store import SPANS, parcel, span
 
 from mlspan import tracing
-from mlspan.tracing.export.otlp.codec import pack
-from mlspan.tracing.export.processor import Pipeline
-from mlspan.tracing.export.spool.directory import create
-from mlspan.tracing.export.spool.queue import HELD, Fresh
-from mlspan.tracing.export.tail_sampling import Sampling
-from mlspan.tracing.export.trace_assembler import Assembly
-from mlspan.tracing.operations.call_context import Origin
+from mlspan.tracing.export.otlp.codec import encode_each_span
+from mlspan.tracing.export.processor import ExportProcessor
+from mlspan.tracing.export.spool.directory import create_spool
+from mlspan.tracing.export.spool.queue import HELD_BIT, SpoolRow
+from mlspan.tracing.export.tail_sampling import TailSampler
+from mlspan.tracing.export.trace_assembler import TraceAssembler
+from mlspan.tracing.operations.call_context import TraceOrigin
 from mlspan.tracing.settings.keep_rule import Keep
-from mlspan.tracing.settings.resolution import resolve
+from mlspan.tracing.settings.resolution import resolve_config
 
 DEAR = {"gen_ai.provider.name": "openai", "gen_ai.usage.input_tokens": 100_000, "gen_ai.usage.output_tokens": 10}
 
@@ -79,7 +79,7 @@ def test_the_application_s_own_traces_are_judged_too(receiver: Receiver, tmp_pat
     """What holds no GenAI span goes by OTLP alone, by the same rule, and not before the trace has ended."""
     tracing.configure(tracking_uri=receiver.url, otlp_endpoint=receiver.url, keep=Keep(), spool_dir=tmp_path)
     tracing.span("opens our provider").__enter__().__exit__(None, None, None)
-    own = tracing._setup.runtime()._own  # type: ignore[union-attr]
+    own = tracing._setup.get_runtime()._own_provider  # type: ignore[union-attr]
     tracer = (own or trace.get_tracer_provider()).get_tracer("app")  # of ours, unless another test has set one
     for name, failed in (("GET /fine", False), ("GET /broken", True)):
         with tracer.start_as_current_span(name) as root, tracer.start_as_current_span(f"{name} query"):
@@ -92,7 +92,7 @@ def test_the_application_s_own_traces_are_judged_too(receiver: Receiver, tmp_pat
 
 def test_a_share_is_the_same_in_every_process() -> None:
     """It is chosen as OpenTelemetry's own sampler chooses, so that all parts of a trace are kept or dropped alike."""
-    sampling, stock = Sampling(1.0, Keep(ratio=0.3)), TraceIdRatioBased(0.3)
+    sampling, stock = TailSampler(1.0, Keep(ratio=0.3)), TraceIdRatioBased(0.3)
     ids = [random.getrandbits(128) for _ in range(500)]
     kept = {id for id in ids if sampling(id, parcel("chat").spans)}
     assert kept == {id for id in ids if stock.should_sample(None, id, "x").decision is Decision.RECORD_AND_SAMPLE}
@@ -101,23 +101,23 @@ def test_a_share_is_the_same_in_every_process() -> None:
 
 def test_the_head_comes_first() -> None:
     """What ``sample_ratio`` leaves out is out, failed or not."""
-    assert not Sampling(0.0, Keep(ratio=1.0))(7, parcel("chat").spans)
+    assert not TailSampler(0.0, Keep(ratio=1.0))(7, parcel("chat").spans)
 
 
 def test_a_call_that_two_tell_of_costs_once() -> None:
     """A framework's span and the client's own below it are one call."""
     attributes = {**SPANS["chat"], **DEAR}
     spans = [span(1, 1, None, "a", attributes), span(1, 2, 1, "b", attributes)]  # 0.015 dollars, once
-    assert Sampling(1.0, Keep(costlier_than=0.01))(1, spans)
-    assert not Sampling(1.0, Keep(costlier_than=0.02))(1, spans)
+    assert TailSampler(1.0, Keep(costlier_than=0.01))(1, spans)
+    assert not TailSampler(1.0, Keep(costlier_than=0.02))(1, spans)
 
 
-def through(keep: Keep, **more: Any) -> tuple[Memory, Pipeline, Any]:
+def through(keep: Keep, **more: Any) -> tuple[Memory, ExportProcessor, Any]:
     from opentelemetry.sdk.trace import TracerProvider
 
     sink = Memory()
-    sampled = partial(Assembly, Sampling(1.0, keep), **more)
-    pipeline = Pipeline({"mlflow": (lambda: sink, {})}, Origin, assembly=sampled)
+    sampled = partial(TraceAssembler, TailSampler(1.0, keep), **more)
+    pipeline = ExportProcessor({"mlflow": (lambda: sink, {})}, TraceOrigin, assembly=sampled)
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(pipeline)
     return sink, pipeline, provider.get_tracer("test")
@@ -155,18 +155,20 @@ def test_spans_that_come_late(fails: bool) -> None:
 
 def test_what_a_killed_process_had_not_judged_is_kept(tmp_path: Path) -> None:
     """Nobody can tell any more, and nothing is lost that might have been kept."""
-    spool = create(tmp_path)
-    (packed,) = pack([span(1, 1, None, "chat", SPANS["chat"])])
-    spool.add([Fresh(packed, HELD, 1, "01"), Fresh(packed, HELD, 2, "02"), Fresh(packed, HELD, 3, "03")])  # type: ignore[arg-type]
-    assert spool.take("otlp", 0, 9, 10**6) is None
-    spool.add([], sampled={1: True, 2: False})
-    batch = spool.take("otlp", 0, 9, 10**6)
+    spool = create_spool(tmp_path)
+    (packed,) = encode_each_span([span(1, 1, None, "chat", SPANS["chat"])])
+    spool.add_spans(
+        [SpoolRow(packed, HELD_BIT, 1, "01"), SpoolRow(packed, HELD_BIT, 2, "02"), SpoolRow(packed, HELD_BIT, 3, "03")]
+    )  # type: ignore[arg-type]
+    assert spool.read_batch("otlp", 0, 9, 10**6) is None
+    spool.add_spans([], sampled={1: True, 2: False})
+    batch = spool.read_batch("otlp", 0, 9, 10**6)
     assert batch is not None
     assert len(batch.items) == 1
-    spool.finish_open()
-    later = spool.take("otlp", batch.last, 9, 10**6)
+    spool.release_open_segments()
+    later = spool.read_batch("otlp", batch.last_id, 9, 10**6)
     assert later is not None
-    assert (len(later.items), spool.spans()) == (1, 2)
+    assert (len(later.items), spool.count_spans()) == (1, 2)
     spool.close()
 
 
@@ -182,7 +184,7 @@ def test_what_a_killed_process_had_not_judged_is_kept(tmp_path: Path) -> None:
 )
 def test_the_variable(text: str, keep: Keep | None, caplog: pytest.LogCaptureFixture) -> None:
     """``MLSPAN_KEEP`` names what keeps a trace; one that cannot be read is a line in the log, and all are kept."""
-    assert resolve({}, {"MLSPAN_KEEP": text}).keep == keep
+    assert resolve_config({}, {"MLSPAN_KEEP": text}).keep == keep
     assert Counter(record.levelname for record in caplog.records) == ({} if keep else {"WARNING": 1})
 
 

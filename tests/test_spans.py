@@ -31,7 +31,7 @@ from opentelemetry.trace import (
     TraceState,
 )
 
-from mlspan.tracing.otel.fast_span import LeanSpan, Starter
+from mlspan.tracing.otel.fast_span import FastSpan, SpanStarter
 
 START: dict[str, Any] = {"gen_ai.operation.name": "chat", "server.port": 80}
 MORE: dict[str, Any] = {"temperature": 0.5, "stream": True, "reasons": ["stop", "length"], "server.port": 81}
@@ -127,7 +127,7 @@ def test_a_span_is_as_the_sdk_makes_it(
     provider = TracerProvider(resource=Resource({"a": 1}), span_limits=limits, shutdown_on_exit=False)
     provider.add_span_processor(seen)
     tracer = provider.get_tracer("mlspan", "1")
-    ours = Starter(tracer).draw(around).start("chat", SpanKind.CLIENT, dict(attributes))
+    ours = SpanStarter(tracer).decide_sampling(around).start_span("chat", SpanKind.CLIENT, dict(attributes))
     theirs = tracer.start_span("chat", around, SpanKind.CLIENT, dict(attributes))
     for span in (ours, theirs):
         change(span)
@@ -141,8 +141,8 @@ def test_a_span_is_as_the_sdk_makes_it(
 def test_most_spans_are_lean() -> None:
     """With what the SDK installed here has, and its usual settings, the quick way is taken."""
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("mlspan")
-    span = Starter(tracer).draw(otel.Context()).start("chat", SpanKind.CLIENT, dict(START))
-    assert isinstance(span, LeanSpan)
+    span = SpanStarter(tracer).decide_sampling(otel.Context()).start_span("chat", SpanKind.CLIENT, dict(START))
+    assert isinstance(span, FastSpan)
     span.end()
     assert not {"_events", "_links"} & vars(span).keys()
 
@@ -163,9 +163,9 @@ def test_a_sampler_of_somebody_elses_is_asked() -> None:
     seen = Seen()
     provider = TracerProvider(sampler=Odd(), shutdown_on_exit=False)
     provider.add_span_processor(seen)
-    draw = Starter(provider.get_tracer("mlspan")).draw(otel.Context())
+    draw = SpanStarter(provider.get_tracer("mlspan")).decide_sampling(otel.Context())
     assert draw.sampled is None
-    draw.start("chat", SpanKind.CLIENT, dict(START)).end()
+    draw.start_span("chat", SpanKind.CLIENT, dict(START)).end()
     assert dict(seen.ended[0].attributes or {}) == {**START, "sampler": "odd"}
 
 
@@ -183,7 +183,7 @@ def test_a_sampler_of_somebody_elses_is_asked() -> None:
 def test_what_is_drawn_is_what_the_sampler_says(sampler: Sampler, flags: int | None, remote: bool) -> None:
     """For roots and below parents of all kinds, trace by trace."""
     tracer = TracerProvider(sampler=sampler, shutdown_on_exit=False).get_tracer("mlspan")
-    starter, dice = Starter(tracer), random.Random(1)
+    starter, dice = SpanStarter(tracer), random.Random(1)
     for _ in range(50):
         trace_id = dice.getrandbits(128)
         starter.tracer.id_generator.generate_trace_id = lambda trace_id=trace_id: trace_id
@@ -191,9 +191,9 @@ def test_what_is_drawn_is_what_the_sampler_says(sampler: Sampler, flags: int | N
         if flags is not None:
             parent = SpanContext(trace_id, 5, is_remote=remote, trace_flags=TraceFlags(flags))
             around = trace.set_span_in_context(NonRecordingSpan(parent), around)
-        ours, theirs = starter.draw(around), tracer.start_span("chat", around)
+        ours, theirs = starter.decide_sampling(around), tracer.start_span("chat", around)
         assert ours.sampled is theirs.is_recording()
-        started = ours.start("chat", SpanKind.CLIENT, {})
+        started = ours.start_span("chat", SpanKind.CLIENT, {})
         for span in (started, theirs):
             assert span.get_span_context().trace_id == trace_id
             assert span.get_span_context().trace_flags == theirs.get_span_context().trace_flags

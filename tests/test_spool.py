@@ -12,9 +12,9 @@ from servers.receiver import Receiver, once
 
 from mlspan import tracing
 from mlspan.tracing import runtime
-from mlspan.tracing.export.destination import address, bare, full
-from mlspan.tracing.export.spool.write_ahead import Journal, journals, read
-from mlspan.tracing.operations.call_context import Origin
+from mlspan.tracing.export.destination import fill_destination, restore_credentials, strip_credentials
+from mlspan.tracing.export.spool.write_ahead import WriteAheadLog, find_logs, read_log
+from mlspan.tracing.operations.call_context import TraceOrigin
 
 
 def test_a_drain_into_mlflow(receiver: Receiver, spool: Path, mlflow_store: str) -> None:
@@ -36,7 +36,7 @@ def test_a_drain_into_mlflow(receiver: Receiver, spool: Path, mlflow_store: str)
     """
     env = environment(spool, receiver.url, MLSPAN_EXPERIMENT="spooled")
     assert run(code, env).returncode == -signal.SIGKILL
-    seen: list[tracing.Drained] = []
+    seen: list[tracing.DrainResult] = []
     done = tracing.drain(spool_dir=spool, tracking_uri=mlflow_store, progress=seen.append)
     assert (done.sent, done.stay, done.refused) == (5, 0, 0)
     assert seen[-1].sent == 5
@@ -79,10 +79,17 @@ def test_nothing_grows(receiver: Receiver, spool: Path, tracing_off: None) -> No
             pass
         if number % 1_000 == 999:
             assert tracing.flush(30)
-    (pipeline,) = runtime.runtime()._pipelines.values()
+    (pipeline,) = runtime.get_runtime()._pipelines.values()
     intake = pipeline._intake
-    (own,) = intake.shelf.spools()
-    assert (own.spans(), own._recent._held, own._recent._spans, intake._fresh, intake._ready, intake._stored_open) == (
+    (own,) = intake.shelf.list_spools()
+    assert (
+        own.count_spans(),
+        own._recent._held,
+        own._recent._spans,
+        intake._fresh,
+        intake._ready,
+        intake._stored_open,
+    ) == (
         0,
         {},
         0,
@@ -91,27 +98,27 @@ def test_nothing_grows(receiver: Receiver, spool: Path, tracing_off: None) -> No
         set(),
     )
     assert (intake.assembly._units, intake.assembly._waiting, pipeline._origins) == ({}, {}, {})
-    assert own.used() < 1024 * 1024
+    assert own.count_used_bytes() < 1024 * 1024
     assert receiver.otlp.total() == 3_000
 
 
 def test_a_torn_journal(tmp_path: Path) -> None:
     """A record that was cut off, or spoilt, is passed over; those before and after it are read."""
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("t")
-    journal = Journal(tmp_path / "x.spool")
+    journal = WriteAheadLog(tmp_path / "x.spool")
     sizes = []
     for number in range(4):
         span = tracer.start_span(str(number), attributes={"text": "x" * 100})
         span.end()
-        journal.write(span._readable_span(), Origin(session=f"s-{number}", tracking_uri="http://u:p@h"))
-        sizes.append(journals(tmp_path / "x.spool")[0].stat().st_size)
+        journal.append_span(span._readable_span(), TraceOrigin(session=f"s-{number}", tracking_uri="http://u:p@h"))
+        sizes.append(find_logs(tmp_path / "x.spool")[0].stat().st_size)
     journal.close()
-    (path,) = journals(tmp_path / "x.spool")
+    (path,) = find_logs(tmp_path / "x.spool")
     data = bytearray(path.read_bytes())
     assert b"u:p" not in data
     data[sizes[0] + 60] ^= 0xFF
     path.write_bytes(data[:-10])
-    found = [(place, origin.session) for place, origin, _ in read(path)]
+    found = [(place, origin.session) for place, origin, _ in read_log(path)]
     assert found == [(1, "s-0"), (3, "s-2")]
 
 
@@ -119,16 +126,16 @@ def test_addresses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A destination is whole for another process, and holds no credentials; this process still knows them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-    filled = address(Origin(), "sqlite:///mlflow.db", None, None)
-    assert filled == Origin(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", experiment_id="0")
-    assert address(Origin(experiment_name="a", run_id="r"), "http://h", "b", "s") == Origin(
+    filled = fill_destination(TraceOrigin(), "sqlite:///mlflow.db", None, None)
+    assert filled == TraceOrigin(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", experiment_id="0")
+    assert fill_destination(TraceOrigin(experiment_name="a", run_id="r"), "http://h", "b", "s") == TraceOrigin(
         tracking_uri="http://h", experiment_name="a", run_id="r"
     )
-    assert address(Origin(), "http://h", "b", "s").experiment_name == "b"
+    assert fill_destination(TraceOrigin(), "http://h", "b", "s").experiment_name == "b"
     for uri, left in {
         "https://ada:pa@ss@h:1/x": "https://h:1/x",
         "postgresql+psycopg2://u:p@h/db?password=x&sslmode=require": "postgresql+psycopg2://h/db?sslmode=require",
         "http://h?api_key=1": "http://h",
         "sqlite:////a/b@c.db": "sqlite:////a/b@c.db",
     }.items():
-        assert (bare(uri), full(left)) == (left, uri)
+        assert (strip_credentials(uri), restore_credentials(left)) == (left, uri)

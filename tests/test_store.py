@@ -21,8 +21,8 @@ pytest.importorskip("mlflow")
 
 from mlspan.tracing.export.mlflow import bulk_insert, database
 from mlspan.tracing.export.mlflow.sink import MlflowSink
-from mlspan.tracing.export.types import Away, Parcel
-from mlspan.tracing.operations.call_context import Origin
+from mlspan.tracing.export.types import BackendUnavailable, TraceSegment
+from mlspan.tracing.operations.call_context import TraceOrigin
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # one pixel
 START = 1_700_000_000_000_000_000
@@ -105,17 +105,17 @@ def span(
     )
 
 
-def parcel(*named: str, origin: Origin | None = None, **more: Any) -> Parcel:
+def parcel(*named: str, origin: TraceOrigin | None = None, **more: Any) -> TraceSegment:
     """A trace whose root is the first of SPANS that is *named*, the others below it."""
     trace_id = random.getrandbits(127) + 1
     spans = [
         span(trace_id, number + 1, 1 if number else None, name, SPANS[name], **({} if number else more))
         for number, name in enumerate(named)
     ]
-    return Parcel(origin or Origin(), tuple(spans), 1, whole=True)
+    return TraceSegment(origin or TraceOrigin(), tuple(spans), 1, whole=True)
 
 
-def everything() -> list[Parcel]:
+def everything() -> list[TraceSegment]:
     """One trace of each kind of span, one of all, one that failed, one with a link."""
     error = Event("exception", {"exception.type": "ValueError", "exception.message": "no"}, timestamp=START + 5)
     link = Link(SpanContext(7, 8, is_remote=False), {"mlspan.link": "asked_by"})
@@ -124,7 +124,7 @@ def everything() -> list[Parcel]:
         parcel(*SPANS),
         parcel("chat", status=Status(StatusCode.ERROR, "no"), events=[error]),
         parcel("tool", "chat", links=[link]),
-        parcel("chat", origin=Origin(session="s", user="u", tags={"service.name": "mine", "k": "v" * 5000})),
+        parcel("chat", origin=TraceOrigin(session="s", user="u", tags={"service.name": "mine", "k": "v" * 5000})),
     ]
 
 
@@ -168,7 +168,7 @@ def two(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, s
         yield f"{address}/postgres", f"{address}/template1"
 
 
-def store_in(uri: str, parcels: Sequence[Parcel], **more: Any) -> list[str]:
+def store_in(uri: str, parcels: Sequence[TraceSegment], **more: Any) -> list[str]:
     sink = MlflowSink(tracking_uri=uri, **more)
     try:
         return [refused.reason for refused in sink.send(parcels)]
@@ -177,21 +177,21 @@ def store_in(uri: str, parcels: Sequence[Parcel], **more: Any) -> list[str]:
 
 
 def by_the_stores_own_methods(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "bulk", lambda store: None)
+    monkeypatch.setattr(database, "make_bulk_insert", lambda store: None)
 
 
 def test_both_ways_leave_the_same_rows(two: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """One transaction for a batch of new traces leaves what ``log_spans`` and ``start_trace`` leave, row by row."""
     parcels = everything()
     written: list[int] = []
-    write = bulk_insert.Bulk.write
+    write = bulk_insert.BulkInsert.insert_traces
 
     def counting(self: Any, experiment_id: str, traces: Sequence[Any]) -> list[Any]:
         left = write(self, experiment_id, traces)
         written.append(len(traces) - len(left))
         return left
 
-    monkeypatch.setattr(bulk_insert.Bulk, "write", counting)
+    monkeypatch.setattr(bulk_insert.BulkInsert, "insert_traces", counting)
     assert store_in(two[0], parcels) == []
     assert written == [len(parcels) - 2]  # but for those with somebody else's model call
     by_the_stores_own_methods(monkeypatch)
@@ -219,7 +219,8 @@ def test_two_parts_of_a_trace_in_one_batch(mlflow_store: str) -> None:
     trace_id = random.getrandbits(127) + 1
     far = SpanContext(trace_id, 99, is_remote=True, trace_flags=TraceFlags(1))
     parts = [
-        Parcel(Origin(), (span(trace_id, number, far, "chat", CHAT),), number, whole=True) for number in (1, 10**9)
+        TraceSegment(TraceOrigin(), (span(trace_id, number, far, "chat", CHAT),), number, whole=True)
+        for number in (1, 10**9)
     ]
     assert store_in(mlflow_store, parts) == []
     (info,) = rows(mlflow_store)["trace_info"]
@@ -231,7 +232,7 @@ def test_another_process_was_faster(mlflow_store: str, monkeypatch: pytest.Monke
     """Where a trace turns up between the look and the write, the batch is written by the store's own methods."""
     parcels = everything()[:3]
     assert store_in(mlflow_store, parcels[1:2]) == []
-    monkeypatch.setattr(bulk_insert.Bulk, "known", lambda self, ids: set())
+    monkeypatch.setattr(bulk_insert.BulkInsert, "find_stored", lambda self, ids: set())
     assert store_in(mlflow_store, parcels) == []
     assert len(rows(mlflow_store)["trace_info"]) == 3
 
@@ -241,15 +242,15 @@ def test_an_mlflow_that_nobody_has_checked(mlflow_store: str, monkeypatch: pytes
     from mlflow.tracking._tracking_service.utils import _get_store
 
     opened = _get_store(mlflow_store)
-    assert bulk_insert.bulk(opened) is not None
+    assert bulk_insert.make_bulk_insert(opened) is not None
     with monkeypatch.context() as patch:
         patch.setattr("mlflow.__version__", "3.99.0")
-        assert bulk_insert.bulk(opened) is None
+        assert bulk_insert.make_bulk_insert(opened) is None
     with monkeypatch.context() as patch:
         patch.setitem(bulk_insert._COLUMNS, "SqlTraceTag", {"request_id", "key", "value", "new"})
-        assert bulk_insert.bulk(opened) is None
+        assert bulk_insert.make_bulk_insert(opened) is None
     monkeypatch.setenv("MLFLOW_SQL_TRACE_ROLLUPS_ENABLED", "true")
-    assert bulk_insert.bulk(opened) is None
+    assert bulk_insert.make_bulk_insert(opened) is None
 
 
 def test_a_locked_database_is_away(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,8 +264,8 @@ def test_a_locked_database_is_away(mlflow_store: str, monkeypatch: pytest.Monkey
             raise OperationalError("insert", {}, Exception("database is locked"))
 
     with monkeypatch.context() as patch:
-        patch.setattr(bulk_insert.Bulk, "write", locked)
-        with pytest.raises(Away, match="database is locked"):
+        patch.setattr(bulk_insert.BulkInsert, "insert_traces", locked)
+        with pytest.raises(BackendUnavailable, match="database is locked"):
             sink.send([parcel("chat")])
     assert len(rows(mlflow_store)["trace_info"]) == 1
 

@@ -14,9 +14,9 @@ from mlspan import integrations, tracing
 from mlspan.integrations.workers import _task
 from mlspan.testing import Spans
 from mlspan.tracing import propagation
-from mlspan.tracing.mlflow_state.runs import active_run_id
+from mlspan.tracing.mlflow_state.runs import get_active_run_id
 from mlspan.tracing.operations import call_context
-from mlspan.tracing.runtime import runtime
+from mlspan.tracing.runtime import get_runtime
 
 
 @pytest.fixture(autouse=True)
@@ -37,19 +37,19 @@ def _elsewhere(carried: Any) -> Any:
 def test_surroundings(spans: Spans) -> None:
     """Span, session, user, tags and run are put back around a task, and are gone after it."""
     with tracing.session("s"), tracing.user("ada"), tracing.tags(team="blue"), tracing.run("r"), tracing.span("job"):
-        carried = _elsewhere(propagation.capture())
-    with propagation.restored(carried):
-        scope = call_context.scope()
+        carried = _elsewhere(propagation.capture_context())
+    with propagation.restore_context(carried):
+        scope = call_context.get_call_scope()
         assert (scope.session, scope.user, scope.tags, scope.run_id) == ("s", "ada", {"team": "blue"}, "r")
         with tracing.span("task"):
             pass
-    assert call_context.scope() == call_context.Scope()
+    assert call_context.get_call_scope() == call_context.CallScope()
     assert spans.tree() == "job\n  task"
 
 
 def test_a_task_that_fails(spans: Spans) -> None:
     """Its exception comes out as it is, a StopIteration as well, and the caller's span is no longer current."""
-    carried = _task.capture()
+    carried = _task.capture_task_context()
     assert carried is not None
     for error in (ValueError("no"), StopIteration("no"), KeyboardInterrupt()):
 
@@ -79,7 +79,7 @@ def test_a_task_is_pickled_as_its_function() -> None:
 def test_redaction_goes_along(tracing_off: None, redact: Any, said: Any) -> None:
     """Expressions as they are, a function by its name; where that cannot be, no content is recorded over there."""
     tracing.configure(redact=redact, tracking_uri="none")
-    carried = propagation.capture()
+    carried = propagation.capture_context()
     assert carried is not None
     assert {k: v for k, v in carried["settings"].items() if k != "tracking_uri"} == said
 
@@ -87,10 +87,10 @@ def test_redaction_goes_along(tracing_off: None, redact: Any, said: Any) -> None
 def test_settings_are_taken_over(tracing_off: None) -> None:
     """In another process, which nobody has configured; a function is found by its name."""
     tracing.configure(redact=hide, max_content_bytes=2048, tracking_uri="none")
-    carried = _elsewhere(propagation.capture())
+    carried = _elsewhere(propagation.capture_context())
     tracing.shutdown()
-    with propagation.restored(carried):
-        now = runtime()
+    with propagation.restore_context(carried):
+        now = get_runtime()
         assert now is not None
         assert (now.config.redact, now.config.max_content_bytes) == (hide, 2048)
 
@@ -98,10 +98,10 @@ def test_settings_are_taken_over(tracing_off: None) -> None:
 def test_what_a_process_has_configured_stays(tracing_off: None) -> None:
     """A worker whose own code calls ``configure`` keeps its settings."""
     tracing.configure(max_content_bytes=2048, tracking_uri="none")
-    carried = _elsewhere(propagation.capture())
+    carried = _elsewhere(propagation.capture_context())
     tracing.configure(max_content_bytes=4096, tracking_uri="none")
-    with propagation.restored(carried):
-        now = runtime()
+    with propagation.restore_context(carried):
+        now = get_runtime()
         assert now is not None
         assert now.config.max_content_bytes == 4096
 
@@ -109,16 +109,16 @@ def test_what_a_process_has_configured_stays(tracing_off: None) -> None:
 def test_no_credentials_go_along(tracing_off: None) -> None:
     """Neither user nor password of a store, unless to a process that this one starts."""
     tracing.configure(tracking_uri="https://ada:secret@host/mlflow")
-    assert "secret" not in str(propagation.capture())
-    assert "secret" in str(propagation.capture(near=True))
+    assert "secret" not in str(propagation.capture_context())
+    assert "secret" in str(propagation.capture_context(near=True))
 
 
 def test_the_run_that_is_around() -> None:
     """A run that a task itself has active counts over the one of its caller."""
-    with call_context._within(call_context.Scope(around_run="outer")):
-        assert active_run_id() == "outer"
+    with call_context.use_scope(call_context.CallScope(around_run="outer")):
+        assert get_active_run_id() == "outer"
         with tracing.run("inner"):
-            assert active_run_id() == "inner"
+            assert get_active_run_id() == "inner"
 
 
 def test_taken_back() -> None:

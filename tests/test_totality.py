@@ -305,7 +305,7 @@ def arrived(
 def test_every_trace_arrives(arrived: Callable[[str], list[tuple[Any, ...]]], scripted: Scripted) -> None:
     """Its spans, their tree, their status and their tokens, whatever values were in it."""
     ended = Ended()
-    undo = runtime.listen(ended)
+    undo = runtime.add_listener(ended)
     try:
         with ExitStack() as stack:
             bare, watched = (openai.OpenAI(base_url=scripted.base_url, api_key="k", max_retries=0) for _ in range(2))

@@ -20,7 +20,7 @@ from mlspan import tracing
 from mlspan.testing import Spans
 from mlspan.tracing import runtime
 from mlspan.tracing.operations.stream import Stream
-from mlspan.tracing.otel.fast_span import Starter
+from mlspan.tracing.otel.fast_span import SpanStarter
 
 trace = tracing.trace
 
@@ -47,15 +47,15 @@ def test_an_exception_without_text_is_an_error(spans: Spans) -> None:
 def test_content_that_cannot_be_written_takes_nothing_along(spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where writing one content attribute fails, status, tokens, model and the other one are there."""
     monkeypatch.setenv("MLSPAN_STRICT", "0")
-    policy = runtime.runtime().policy  # type: ignore[union-attr]  # nothing is shut down
-    own = type(policy).string
+    policy = runtime.get_runtime().policy  # type: ignore[union-attr]  # nothing is shut down
+    own = type(policy).render_string
 
     def failing(self: Any, value: object) -> str:
         if "bad" in str(value):
             raise RuntimeError("cannot be written")
         return own(self, value)
 
-    monkeypatch.setattr(type(policy), "string", failing)
+    monkeypatch.setattr(type(policy), "write_string", failing)
     with pytest.raises(KeyError), tracing.span("m", kind="chat", input="fine") as chat:
         chat.record.input_tokens, chat.output = 7, "bad"
         raise KeyError("key")
@@ -126,8 +126,11 @@ def test_opentelemetrys_limit_leaves_json(longest: int, tracing_off: None) -> No
     exporter = InMemorySpanExporter()
     provider = TracerProvider(span_limits=SpanLimits(max_span_attribute_length=longest), shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    now = runtime.start(runtime.resolve({}))
-    now._starter, now._seen = Starter(provider.get_tracer("app")), runtime.trace.get_tracer_provider()
+    now = runtime.start_runtime(runtime.resolve_config({}))
+    now._span_starter, now._followed_provider = (
+        SpanStarter(provider.get_tracer("app")),
+        runtime.trace.get_tracer_provider(),
+    )
     with tracing.span("m", kind="chat", input='say "ä"' * 5000) as chat:
         chat.output = [
             {"role": "assistant", "parts": [{"type": "text", "content": "b" * 9000}], "finish_reason": "stop"}
@@ -364,7 +367,7 @@ def test_what_cannot_be_traced_comes_back(thing: Any, caplog: pytest.LogCaptureF
     """One line, and the very object."""
     from mlspan import _guard
 
-    _guard._told.clear()
+    _guard._logged_lines.clear()
     if thing is not None:
         assert trace(thing) is thing
     assert trace(name="x")(thing) is thing

@@ -209,7 +209,7 @@ def test_wrap_crosses_threads(spans: Spans) -> None:
 def test_ids_of_the_current_trace(spans: Spans) -> None:
     """The trace id is that of the span around, and None outside."""
     with tracing.span("x") as span:
-        assert tracing.current_trace_id() == f"{span._live.span.get_span_context().trace_id:032x}"
+        assert tracing.current_trace_id() == f"{span._operation.span.get_span_context().trace_id:032x}"
     assert tracing.current_trace_id() is None
 
 

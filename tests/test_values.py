@@ -13,10 +13,10 @@ from unittest.mock import AsyncMock, MagicMock, Mock
 
 import pytest
 
-from mlspan.tracing.operations.content import Policy, snapshot, to_json
+from mlspan.tracing.operations.content import ContentPolicy, to_json, to_plain_data
 
 LIMIT = 1024 * 1024
-POLICY = Policy(capture=True, redact=None, limit=LIMIT)
+POLICY = ContentPolicy(capture=True, redact=None, limit=LIMIT)
 
 
 def family() -> dict[str, Any]:
@@ -43,7 +43,7 @@ def quoted() -> list[Any]:
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("make", [family, doubled, quoted])
-@pytest.mark.parametrize("write", [to_json, POLICY.json, lambda value: to_json(snapshot(value))])
+@pytest.mark.parametrize("write", [to_json, POLICY.render_json, lambda value: to_json(to_plain_data(value))])
 def test_what_never_ends_is_cut_at_once(make: Callable[[], Any], write: Callable[[Any], str]) -> None:
     """A value that contains itself, or one part again and again, is bounded work, whatever writes it."""
     started = time.process_time()
@@ -68,7 +68,7 @@ def test_a_shared_value_is_no_cycle() -> None:
     """One dict in two places is written twice."""
     shared = {"a": [1]}
     assert json.loads(to_json([shared, shared])) == [shared, shared]
-    assert snapshot([shared, shared, object]) == [shared, shared, "<object class>"]
+    assert to_plain_data([shared, shared, object]) == [shared, shared, "<object class>"]
 
 
 class Odd(Exception):  # noqa: N818  # raised on purpose
@@ -158,7 +158,7 @@ HOSTILE: list[Callable[[], Any]] = [
 
 
 @pytest.mark.parametrize("make", HOSTILE)
-@pytest.mark.parametrize("write", [to_json, POLICY.json, lambda value: to_json(snapshot(value))])
+@pytest.mark.parametrize("write", [to_json, POLICY.render_json, lambda value: to_json(to_plain_data(value))])
 def test_one_bad_value_takes_no_other_along(make: Callable[[], Any], write: Callable[[Any], str]) -> None:
     """Whatever a value is, it becomes JSON, and what stands beside it stays."""
     said = json.loads(write({"question": "why?", "bad": make(), "list": [make(), 1]}))
@@ -204,7 +204,7 @@ def test_a_mock_is_not_called(make: Callable[[], Any]) -> None:
     """A mock that is written records no call, of a magic method neither."""
     mock = make()
     to_json({"client": mock})
-    POLICY.json(snapshot([mock]))
+    POLICY.render_json(to_plain_data([mock]))
     assert mock.mock_calls == mock.method_calls == []
 
 
@@ -214,7 +214,7 @@ def test_numpy_arrays_are_written_whole_only_where_they_are_small() -> None:
     assert json.loads(to_json({"v": numpy.arange(3), "n": numpy.float64(0.5)})) == {"v": [0, 1, 2], "n": 0.5}
     large = numpy.zeros((5000, 5000))
     started = time.process_time()
-    said = json.loads(POLICY.json({"q": "why?", "a": large, "s": snapshot(large)}))
+    said = json.loads(POLICY.render_json({"q": "why?", "a": large, "s": to_plain_data(large)}))
     assert time.process_time() - started < 0.2
     assert said["q"] == "why?"
     assert "(5000, 5000)" in said["a"]
@@ -227,7 +227,7 @@ def test_frames_are_not_walked_whole() -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"a": range(1_000_000)})
     started = time.process_time()
-    said = json.loads(POLICY.json(snapshot({"frame": frame, "column": frame["a"]})))
+    said = json.loads(POLICY.render_json(to_plain_data({"frame": frame, "column": frame["a"]})))
     assert time.process_time() - started < 1
     assert "1000000" in said["frame"]
     assert len(said["column"]) < 10_000
@@ -248,7 +248,7 @@ def test_the_short_question_beside_a_huge_argument_stays(make: Callable[[], Any]
     took, dumped = [], []
     for _ in range(5):
         started = time.process_time()
-        written = POLICY.string(snapshot(given))
+        written = POLICY.render_string(to_plain_data(given))
         took.append(time.process_time() - started)
         kept = json.loads(written)
         started = time.process_time()
@@ -265,8 +265,8 @@ def test_the_short_question_beside_a_huge_argument_stays(make: Callable[[], Any]
 
 def test_what_is_cut_says_so() -> None:
     """A list and a dict that are cut say how much there was."""
-    policy = Policy(capture=True, redact=None, limit=2048)
-    said = json.loads(policy.json({"list": list(range(5000)), "dict": {str(n): n for n in range(5000)}}))
+    policy = ContentPolicy(capture=True, redact=None, limit=2048)
+    said = json.loads(policy.render_json({"list": list(range(5000)), "dict": {str(n): n for n in range(5000)}}))
     assert said["list"][:3] == [0, 1, 2]
     assert said["list"][-1].startswith("[cut: ")
     assert "5000" in said["list"][-1]
@@ -290,23 +290,23 @@ def test_what_is_cut_says_so() -> None:
 )
 def test_whatever_the_limit_it_is_valid_json(value: Any, limit: int) -> None:
     """However little room there is, what is written is JSON, and fits."""
-    written = Policy(capture=True, redact=None, limit=limit).json(value)
+    written = ContentPolicy(capture=True, redact=None, limit=limit).render_json(value)
     json.loads(written)
     assert len(written.encode()) <= limit
 
 
 def test_a_secret_that_stands_on_the_edge_is_redacted() -> None:
     """Text is redacted before it is cut, in a snapshot too: half of a secret is no match."""
-    policy = Policy(capture=True, redact=lambda text: text.replace("s3cr3t" * 20, "[redacted]"), limit=1024)
+    policy = ContentPolicy(capture=True, redact=lambda text: text.replace("s3cr3t" * 20, "[redacted]"), limit=1024)
     for before in range(0, 1024, 16):
         given = {"a": "x" * before + "s3cr3t" * 20 + "y" * 5000, "b": [1] * 5000}
-        assert "s3cr" not in policy.json(snapshot(given))
+        assert "s3cr" not in policy.render_json(to_plain_data(given))
 
 
 def test_a_snapshot_is_of_its_time() -> None:
     """What is changed later is not seen, however it is nested."""
     given = {"list": [1, {"a": [2]}], "odd": [object], "set": {3}}
-    before = snapshot(given)
+    before = to_plain_data(given)
     given["list"][1]["a"].append(9)
     given["odd"].append(5)
     given["new"] = 1

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from opentelemetry.sdk.trace import Event
 
-from .._shape import dig, get, is_a
-from ..tracing.export.mlflow.messages import parsed
+from .._shape import get_field, get_nested, is_a
+from ..tracing.export.mlflow.messages import parse_attribute
 from ..tracing.operations import semconv as sc
 from ..tracing.operations.content import to_json
 
@@ -96,8 +96,8 @@ def _renamed(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _parameters(found: Mapping[str, Any]) -> Json:
     """What OpenInference keeps as one JSON text: of a call that failed, the model is nowhere else."""
-    said = parsed(found.get("llm.invocation_parameters"))
-    return {ours: said[name] for name, ours in _PARAMETERS.items() if is_a(get(said, name), (str, int, float))}
+    said = parse_attribute(found.get("llm.invocation_parameters"))
+    return {ours: said[name] for name, ours in _PARAMETERS.items() if is_a(get_field(said, name), (str, int, float))}
 
 
 def _put_operation(found: Json) -> None:
@@ -158,10 +158,10 @@ def _message(message: Json, role: str) -> Json:
     """One message of either dialect, flattened or an event's, as the conventions have it."""
     message = {**message, **message.get("message", {})} if isinstance(message.get("message"), dict) else message
     role = str(message.get("role") or role)
-    content, parts = parsed(message.get("content")), []
-    texts = [dig(part, "message_content.text", str) for part in _ordered(message.get("contents"))]
+    content, parts = parse_attribute(message.get("content")), []
+    texts = [get_nested(part, "message_content.text", str) for part in _ordered(message.get("contents"))]
     if isinstance(content, list):
-        texts += [get(part, "text") if isinstance(part, dict) else str(part) for part in content]
+        texts += [get_field(part, "text") if isinstance(part, dict) else str(part) for part in content]
     elif message.get("content") is not None:
         texts.append(str(message["content"]))
     call_id = message.get("tool_call_id") or (message.get("id") if role == "tool" else None)
@@ -169,7 +169,7 @@ def _message(message: Json, role: str) -> Json:
         parts.append({"type": "tool_call_response", "id": str(call_id), "response": "\n".join(filter(None, texts))})
     else:
         parts += [{"type": "text", "content": text} for text in texts if text]
-    calls = parsed(message.get("tool_calls"))
+    calls = parse_attribute(message.get("tool_calls"))
     for call in calls if isinstance(calls, list) else _ordered(calls):
         parts.append(_call(call if isinstance(call, dict) else {}))
     reason = message.get("finish_reason")
@@ -179,8 +179,8 @@ def _message(message: Json, role: str) -> Json:
 def _call(call: Json) -> Json:
     call = call.get("tool_call", call) if isinstance(call.get("tool_call", call), dict) else call
     function = call.get("function", call)
-    name, arguments = get(function, "name"), get(function, "arguments")
-    return {"type": "tool_call", "id": call.get("id"), "name": str(name or ""), "arguments": parsed(arguments)}
+    name, arguments = get_field(function, "name"), get_field(function, "arguments")
+    return {"type": "tool_call", "id": call.get("id"), "name": str(name or ""), "arguments": parse_attribute(arguments)}
 
 
 def _of_events(events: Sequence[Event]) -> Json:
@@ -194,13 +194,13 @@ def _of_events(events: Sequence[Event]) -> Json:
             found.update({key: value for key, value in said.items() if key.startswith("gen_ai.")})
         elif event.name in {"gen_ai.content.prompt", "gen_ai.content.completion"}:
             of, role = (asked, "user") if event.name.endswith("prompt") else (answered, "assistant")
-            whole = parsed(said.get("gen_ai.prompt", said.get("gen_ai.completion")))
+            whole = parse_attribute(said.get("gen_ai.prompt", said.get("gen_ai.completion")))
             of += [
                 _message(message if isinstance(message, dict) else {"content": message}, role)
                 for message in (whole if isinstance(whole, list) else [whole])
             ]
         elif match := _ROLE_EVENTS.fullmatch(event.name):
-            message = {**said, "message": parsed(said.get("message"))}
+            message = {**said, "message": parse_attribute(said.get("message"))}
             (asked if match[1] else answered).append(_message(message, match[1] or "assistant"))
     if asked:
         found.setdefault(sc.INPUT_MESSAGES, to_json(asked))

@@ -94,12 +94,12 @@ def _libraries() -> tuple[list[Library], list[str]]:
 
 
 def _of_hook(name: str, hook: Any) -> Iterator[Library]:
-    from ..hooks.hook import within
+    from ..hooks.hook import is_version_in_range
 
     library, tested = re.split(r"(?=[<>=])", hook.requires, maxsplit=1)
     version = _version(library)
-    off = admin_policy.current().turned_off(name)
-    well = version is None or within(version, tested)
+    off = admin_policy.load_policy().find_disabling_file(name)
+    well = version is None or is_version_in_range(version, tested)
     yield Library(name, library, version, tested, well, hook.module, str(off) if off else None)
     for other in hook.also:
         yield from _of_hook(name, other)
@@ -130,10 +130,10 @@ def _unhooked(libraries: list[Library]) -> Iterator[str]:
 
 
 def _mlflow_version() -> Iterator[str]:
-    from ..hooks.hook import within
+    from ..hooks.hook import is_version_in_range
 
     version = _version("mlflow") or _version("mlflow-skinny")
-    if version is not None and not within(version, _MLFLOW):
+    if version is not None and not is_version_in_range(version, _MLFLOW):
         yield f"MLflow {version} is outside of the supported range {_MLFLOW}: {tell_install('mlflow')}"
 
 

@@ -11,8 +11,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.text import Text
 
 from .. import tracing
-from ..tracing.export.mlflow.messages import parsed
-from ..tracing.export.mlflow.spans import INPUTS, OUTPUTS, SPAN_TYPE, translated
+from ..tracing.export.mlflow.messages import parse_attribute
+from ..tracing.export.mlflow.spans import INPUTS, OUTPUTS, SPAN_TYPE, translate_span
 from . import form, model
 from .common import AsJson, Failure, TrackingUri, command, err, note, out, write
 
@@ -120,8 +120,8 @@ def as_trace(found: list[Any], begins: str) -> model.Trace:
 
 def _readable(span: Any) -> Any:
     """A span of OpenTelemetry's SDK as MLflow would give it back."""
-    there = translated(span, span.attributes or {})
-    said = {key: parsed(value) for key, value in (there.attributes or {}).items()}
+    there = translate_span(span, span.attributes or {})
+    said = {key: parse_attribute(value) for key, value in (there.attributes or {}).items()}
     return SimpleNamespace(
         span_id=f"{span.context.span_id:016x}",
         parent_id=f"{span.parent.span_id:016x}" if span.parent else None,

@@ -27,7 +27,7 @@ def hooks() -> Iterator[tuple[str, Any]]:
 def names() -> list[str]:
     from ..integrations import workers
 
-    return [*integrations._NAMES, *(f"workers.{name}" for name in workers._NAMES)]
+    return [*integrations._INTEGRATION_NAMES, *(f"workers.{name}" for name in workers._NAMES)]
 
 
 def _with_its_own(hook: Any) -> Iterator[Any]:
@@ -50,13 +50,13 @@ def main() -> None:
     found = {}
     for _, hook in hooks():
         try:
-            importlib.import_module(hook.real.module)
+            importlib.import_module(hook.backing_hook.module)
         except ModuleNotFoundError:
             continue
         except Exception as error:  # noqa: BLE001  # a library that is broken here is what somebody wants to know
             found[hook.module] = f"{type(error).__name__}: {error}".splitlines()[0]
             continue
-        found[hook.module] = hook.real.state
+        found[hook.module] = hook.backing_hook.state
     sys.stdout.write("\n" + json.dumps(found) + "\n")
 
 

@@ -17,9 +17,9 @@ from opentelemetry.sdk.trace import ReadableSpan
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from ..tracing.export.mlflow.sink import MlflowSink
-from ..tracing.export.mlflow.store import Rejected
-from ..tracing.export.types import Away, Parcel
-from ..tracing.operations.call_context import Origin
+from ..tracing.export.mlflow.store import StoreRejected
+from ..tracing.export.types import BackendUnavailable, TraceSegment
+from ..tracing.operations.call_context import TraceOrigin
 from . import form
 from .common import Experiment, Failure, TrackingUri, command, err, need, out
 from .otlp_file import NeedsZstd, pieces
@@ -52,7 +52,7 @@ class Taken:
 class Gathered:
     """The spans of a file by trace, wherever in it they stand."""
 
-    def __init__(self, store: Callable[[list[Parcel]], None], taken: Taken, *, everything: bool) -> None:
+    def __init__(self, store: Callable[[list[TraceSegment]], None], taken: Taken, *, everything: bool) -> None:
         self._store, self._taken, self._everything = store, taken, everything
         self._spans: dict[int, list[ReadableSpan]] = {}  # the trace that was touched last stands last
         self.held = 0
@@ -72,13 +72,13 @@ class Gathered:
             self._send(_BATCH)
 
     def _send(self, how_many: int) -> None:
-        parcels: list[Parcel] = []
+        parcels: list[TraceSegment] = []
         for trace_id in list(self._spans)[:how_many]:
             of_trace = self._spans.pop(trace_id)
             self.held -= len(of_trace)
             known = trace_id in self._taken.traces
             if known or self._everything or any(_is_genai(span) for span in of_trace):
-                parcels.append(Parcel(Origin(), of_trace, _root(of_trace), whole=False))
+                parcels.append(TraceSegment(TraceOrigin(), of_trace, _root(of_trace), whole=False))
                 self._taken.left_out.discard(trace_id)
             else:
                 self._taken.left_out.add(trace_id)
@@ -161,7 +161,7 @@ def _take(data: IO[bytes], sink: MlflowSink, taken: Taken, *, everything: bool) 
         reading = progress.add_task("reading", total=max(size, 1))
         storing = progress.add_task("storing", total=None, visible=False)  # how many is known when all is read
 
-        def store(parcels: list[Parcel]) -> None:
+        def store(parcels: list[TraceSegment]) -> None:
             _send(sink, parcels, taken)
             said = f"stored {taken.spans:,} spans"
             progress.update(storing, visible=True, completed=taken.spans, description=said)
@@ -186,14 +186,14 @@ def _take(data: IO[bytes], sink: MlflowSink, taken: Taken, *, everything: bool) 
         gathered.finish()
 
 
-def _send(sink: MlflowSink, parcels: list[Parcel], taken: Taken) -> None:
+def _send(sink: MlflowSink, parcels: list[TraceSegment], taken: Taken) -> None:
     for attempt in range(_TRIES):
         try:
             refused = sink.send(parcels)
             break
-        except Rejected as rejected:
+        except StoreRejected as rejected:
             raise Failure(str(rejected)) from rejected
-        except Away as away:
+        except BackendUnavailable as away:
             if attempt == _TRIES - 1 or not taken.traces:  # who has never answered will not
                 raise Failure(
                     f"{away.reason}; {len(taken.traces)} traces are stored, and taking the file again adds the rest"
@@ -202,7 +202,7 @@ def _send(sink: MlflowSink, parcels: list[Parcel], taken: Taken) -> None:
     taken.refused += len(refused)
     for one in refused:
         taken.tell(one.reason)
-    lost = {id(one.parcel) for one in refused}
+    lost = {id(one.item) for one in refused}
     for parcel in parcels:
         if id(parcel) not in lost and (context := parcel.spans[0].get_span_context()):
             taken.traces.add(context.trace_id)

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from .._shape import dig, get, is_a, items
-from ..tracing.export.mlflow.messages import as_text, first_answer, last_request, parsed
-from ..tracing.export.mlflow.spans import COST, USAGE
-from ..tracing.export.mlflow.traces import SESSION, SOURCE_RUN, USER
+from .._shape import get_field, get_list, get_nested, is_a
+from ..tracing.export.mlflow.messages import as_text, parse_attribute, preview_answer, preview_request
+from ..tracing.export.mlflow.spans import COST, TOKEN_USAGE
+from ..tracing.export.mlflow.traces import SESSION_KEY, SOURCE_RUN_KEY, USER_KEY
 from ..tracing.operations import semconv as sc
 from .form import one_line
 
@@ -27,8 +27,8 @@ class Tokens:
 
     @classmethod
     def read(cls, usage: Any) -> Tokens | None:
-        usage = parsed(usage)
-        given, taken, total = (dig(usage, f"{name}_tokens", int) for name in ("input", "output", "total"))
+        usage = parse_attribute(usage)
+        given, taken, total = (get_nested(usage, f"{name}_tokens", int) for name in ("input", "output", "total"))
         if given is None and taken is None and total is None:
             return None
         return cls(given or 0, taken or 0, total if total is not None else (given or 0) + (taken or 0))
@@ -64,7 +64,7 @@ class Span:
     @cached_property
     def said(self) -> tuple[str, str]:
         """The first line of what was asked, and of what came back."""
-        return one_line(_gist(last_request, self.inputs)), one_line(_gist(first_answer, self.outputs))
+        return one_line(_gist(preview_request, self.inputs)), one_line(_gist(preview_answer, self.outputs))
 
 
 @dataclass(frozen=True)
@@ -111,21 +111,21 @@ class Trace:
 
 def read(found: Any) -> Trace:
     """A ``mlflow.entities.Trace`` or TraceInfo."""
-    info = get(found, "info") or found
-    metadata, tags = get(info, "trace_metadata") or {}, get(info, "tags") or {}
-    spans = [_span(span) for span in items(found, "data.spans")]
+    info = get_field(found, "info") or found
+    metadata, tags = get_field(info, "trace_metadata") or {}, get_field(info, "tags") or {}
+    spans = [_span(span) for span in get_list(found, "data.spans")]
     return Trace(
         id=str(info.trace_id),
         name=tags.get("mlflow.traceName") or next((span.name for span in spans if span.parent is None), ""),
         state=str(getattr(info.state, "value", info.state)),
         start=int(info.request_time),
         ms=_took(spans) if spans else info.execution_duration,
-        request=get(info, "request_preview") or "",
-        response=get(info, "response_preview") or "",
-        experiment=str(get(info, "experiment_id") or ""),
-        run=metadata.get(SOURCE_RUN),
-        session=metadata.get(SESSION),
-        user=metadata.get(USER),
+        request=get_field(info, "request_preview") or "",
+        response=get_field(info, "response_preview") or "",
+        experiment=str(get_field(info, "experiment_id") or ""),
+        run=metadata.get(SOURCE_RUN_KEY),
+        session=metadata.get(SESSION_KEY),
+        user=metadata.get(USER_KEY),
         tokens=Tokens.read(metadata.get("mlflow.trace.tokenUsage")),
         cost=_dollars(metadata.get("mlflow.trace.cost")),
         tags={key: value for key, value in tags.items() if not key.startswith("mlflow.")},
@@ -167,7 +167,7 @@ def _span(span: Any) -> Span:
     attributes = dict(span.attributes or {})
     status = getattr(span.status, "status_code", None)
     failed = getattr(status, "value", status) == "ERROR"
-    usage = Tokens.read(attributes.get(USAGE)) or _genai_tokens(attributes)
+    usage = Tokens.read(attributes.get(TOKEN_USAGE)) or _genai_tokens(attributes)
     return Span(
         id=span.span_id,
         parent=span.parent_id or None,
@@ -192,15 +192,15 @@ def _genai_tokens(attributes: dict[str, Any]) -> Tokens | None:
 
 def _dollars(cost: Any) -> float | None:
     """A cost that is no number is how the exporter writes one that is not known."""
-    total: Any = get(parsed(cost), "total_cost")
+    total: Any = get_field(parse_attribute(cost), "total_cost")
     return float(total) if is_a(total, (int, float)) and not math.isnan(total) else None
 
 
 def _error(span: Any, attributes: dict[str, Any]) -> str:
-    said = dig(span, "status.description", str)
-    for event in items(span, "events"):
-        if get(event, "name") == "exception":
-            about = get(event, "attributes") or {}
+    said = get_nested(span, "status.description", str)
+    for event in get_list(span, "events"):
+        if get_field(event, "name") == "exception":
+            about = get_field(event, "attributes") or {}
             kind, message = str(about.get("exception.type", "")), str(about.get("exception.message", ""))
             said = (
                 said if said and said not in message else f"{kind.rpartition('.')[2]}: {message}" if kind else message

@@ -7,7 +7,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any, Final
 
-from .._shape import dig
+from .._shape import get_nested
 from ..tracing.export.mlflow.messages import as_text
 from . import form, model
 
@@ -130,7 +130,7 @@ def _message(message: dict[str, Any]) -> str:
 
 
 def _call(call: Any) -> str:
-    name, arguments = dig(call, "function.name", str), dig(call, "function.arguments", str)
+    name, arguments = get_nested(call, "function.name", str), get_nested(call, "function.arguments", str)
     return model.dumps(call) if name is None else f"{name}({arguments or ''})"
 
 

@@ -12,10 +12,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from .._guard import log
-from ..tracing.export.mlflow.store import _default_uri, _is_server, shown
+from ..tracing.export.mlflow.store import default_tracking_uri, hide_user_info, is_server_uri
 from ..tracing.settings import admin_policy
 from ..tracing.settings.config import Config
-from ..tracing.settings.resolution import resolve
+from ..tracing.settings.resolution import resolve_config
 from .common import Failure
 
 ARGUMENT: Final = "argument"
@@ -48,7 +48,7 @@ class Setting:
         if self.value is None:
             return "-"
         if isinstance(self.value, str) and "://" in self.value:
-            return shown(self.value)
+            return hide_user_info(self.value)
         return (
             ", ".join(f"{key}={value}" for key, value in self.value.items())
             if isinstance(self.value, dict)
@@ -62,20 +62,20 @@ def settings(arguments: Mapping[str, Any]) -> tuple[dict[str, Setting], list[str
     log.addHandler(heard)
     passes, log.propagate = log.propagate, False
     try:
-        config = resolve(arguments)
+        config = resolve_config(arguments)
     finally:
         log.removeHandler(heard)
         log.propagate = passes
     wrong = [line.removeprefix("mlspan: ") for line in heard.lines]
     found = {setting.name: _one(setting, config, arguments, wrong) for setting in fields(Config)}
     if found["tracking_uri"].value is None:
-        found["tracking_uri"] = Setting("tracking_uri", _default_uri(Path.cwd()), DEFAULT)
+        found["tracking_uri"] = Setting("tracking_uri", default_tracking_uri(Path.cwd()), DEFAULT)
     return found, wrong + _misspelt()
 
 
 def _one(setting: Any, config: Config, arguments: Mapping[str, Any], wrong: list[str]) -> Setting:
     name, value = setting.name, getattr(config, setting.name)
-    rules = admin_policy.current()
+    rules = admin_policy.load_policy()
     if name in rules.locked:
         return Setting(name, value, f"locked by {rules.locked[name]}")
     if arguments.get(name) is not None:
@@ -120,7 +120,7 @@ class Place:
 
     @property
     def shown(self) -> str:
-        return shown(self.uri)
+        return hide_user_info(self.uri)
 
 
 def place(tracking_uri: str | None, experiment: str | None, *, exists: bool = True) -> Place:
@@ -150,7 +150,7 @@ def database_file(uri: str) -> Path | None:
 
 
 def is_server(uri: str) -> bool:
-    return _is_server(uri)
+    return is_server_uri(uri)
 
 
 def host(uri: str) -> str:

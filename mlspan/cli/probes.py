@@ -16,12 +16,12 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, TraceFlags
 
-from .._guard import quiet
+from .._guard import quiet_loggers
 from ..tracing.export.mlflow.sink import MlflowSink
-from ..tracing.export.mlflow.store import Rejected, shown
-from ..tracing.export.types import Away, Parcel
+from ..tracing.export.mlflow.store import StoreRejected, hide_user_info
+from ..tracing.export.types import BackendUnavailable, TraceSegment
 from ..tracing.operations import semconv as sc
-from ..tracing.operations.call_context import Origin
+from ..tracing.operations.call_context import TraceOrigin
 from .places import Heard, Setting, database_file, is_server
 
 _PROBE: Final = "mlspan doctor"
@@ -50,7 +50,7 @@ def mlflow_store(found: Mapping[str, Setting], *, write: bool) -> Iterator[Check
     try:
         with _muted():
             yield from _tried(uri, found["experiment"].value, found["run"].value, write=write)
-    except (Away, Rejected) as error:
+    except (BackendUnavailable, StoreRejected) as error:
         yield Check("MLflow", well=False, says=f"{error}{_advice(str(error), uri)}")
     except Exception as error:
         if not type(error).__module__.startswith(("mlflow.", "sqlalchemy.")):
@@ -72,15 +72,15 @@ def _new_database(file: Any) -> Check:
 
 def _tried(uri: str, experiment: str | None, run: str | None, *, write: bool) -> Iterator[Check]:
     sink = MlflowSink(tracking_uri=uri, experiment=experiment, run=run)
-    store: Any = sink._store(uri)
+    store: Any = sink._find_store(uri)
     try:
         name = experiment or "0"
         if not name.isdigit() and not _named(store, uri, name):
-            yield Check("MLflow", well=True, says=f"{shown(uri)} answers")
+            yield Check("MLflow", well=True, says=f"{hide_user_info(uri)} answers")
             yield Check("experiment", well=True, says=f"{name!r} is new: the first trace makes it")
             return
-        (_, experiment_id), run_id = sink.locate(Origin())
-        yield Check("MLflow", well=True, says=f"{shown(uri)} answers")
+        (_, experiment_id), run_id = sink.find_destination(TraceOrigin())
+        yield Check("MLflow", well=True, says=f"{hide_user_info(uri)} answers")
         if run and not run_id:
             yield Check("run", well=False, says=f"there is no run {run}: unset it, or traces are stored without a run")
         yield Check("experiment", well=True, says=f"{experiment or 'Default'} (id {experiment_id})")
@@ -100,7 +100,7 @@ def _named(store: Any, uri: str, name: str) -> bool:
 def _written(sink: MlflowSink, store: Any, uri: str, experiment_id: str) -> Check:
     span, began = _span(), time.perf_counter()
     context = span.get_span_context()
-    refused = sink.send([Parcel(Origin(), (span,), context.span_id if context else 0, whole=True)])
+    refused = sink.send([TraceSegment(TraceOrigin(), (span,), context.span_id if context else 0, whole=True)])
     if refused:
         return Check("write", well=False, says=f"{refused[0].reason}{_advice(refused[0].reason, uri)}")
     took = (time.perf_counter() - began) * 1000
@@ -125,7 +125,7 @@ def _advice(said: str, uri: str) -> str:
     if "cannot reach" in said:
         return ": start it (mlflow server), or set MLFLOW_TRACKING_URI to where it is"
     if "out-of-date database schema" in said:
-        return f": save a copy of it, then run: mlflow db upgrade {shown(uri)}"
+        return f": save a copy of it, then run: mlflow db upgrade {hide_user_info(uri)}"
     if "locked" in said or "readonly" in said:
         return ": end what holds it, or make the file writable"
     return (
@@ -135,7 +135,7 @@ def _advice(said: str, uri: str) -> str:
 
 def _muted() -> AbstractContextManager[None]:
     """What is told here is no log line besides."""
-    return quiet(logging.CRITICAL, "mlspan", "mlflow", "alembic", "urllib3")
+    return quiet_loggers(logging.CRITICAL, "mlspan", "mlflow", "alembic", "urllib3")
 
 
 def otlp(found: Mapping[str, Setting]) -> Iterator[Check]:
@@ -149,7 +149,7 @@ def otlp(found: Mapping[str, Setting]) -> Iterator[Check]:
     if endpoint.source.startswith("OTEL_") and os.environ.get("OTEL_TRACES_EXPORTER") == "none":
         yield Check("OTLP", well=True, says="off: OTEL_TRACES_EXPORTER=none")
         return
-    where = f"{shown(endpoint.value)} ({protocol})"
+    where = f"{hide_user_info(endpoint.value)} ({protocol})"
     own = None if endpoint.source.startswith("OTEL_") else endpoint.value
     said = Heard()
     logger = logging.getLogger("opentelemetry.exporter.otlp")

@@ -31,16 +31,16 @@ from typing import Any, NamedTuple
 import wrapt
 from opentelemetry.context import Context, get_current
 
-from .._guard import guard, log, swallow, tell_once
+from .._guard import guard, log, swallow_error, warn_once
 from ..integrations._training.named_arguments import read_named
 from ..tracing import runtime
-from ..tracing.mlflow_state.runs import active_run_id
-from ..tracing.operations.call_context import suppressed
-from ..tracing.operations.noop import NOTHING, Dropped
-from ..tracing.operations.operation import go
+from ..tracing.mlflow_state.runs import get_active_run_id
+from ..tracing.operations.call_context import is_suppressed
+from ..tracing.operations.noop import NOOP_OPERATION, UnsampledOperation
+from ..tracing.operations.operation import start_operation
 from ..tracing.operations.records import Observe, Record
 from ..tracing.settings import admin_policy
-from .patching import Undo, all_there, watch
+from .patching import Undo, apply_patches, trace_method
 
 
 class Call(NamedTuple):
@@ -55,7 +55,7 @@ class Call(NamedTuple):
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    content: bool
+    capture_content: bool
     options: Mapping[str, Any]
 
 
@@ -65,7 +65,7 @@ Begin = Callable[[Call], "tuple[Record, Observe[Any] | None] | None"]
 
 
 @dataclass(frozen=True)
-class Settings:
+class AutologSettings:
     """The arguments of the last call of ``autolog``.
 
     Attributes:
@@ -107,7 +107,7 @@ class Hook:
         also: tuple[Hook, ...] = (),
     ) -> None:
         self.requires, self.module, self.options, self.also = requires, module, options, also
-        self.settings = Settings()
+        self.settings = AutologSettings()
         self._install = install
         self._undo: Undo | None = None
         self._wanted = self._waiting = False
@@ -139,75 +139,79 @@ class Hook:
         if unknown := set(options) - self.options:
             msg = f"autolog() of {self.module} has no option {', '.join(sorted(unknown))}"
             raise TypeError(msg)
-        settings = Settings(log_traces, exclusive, silent, not disable_for_unsupported_versions, options, read_named())
-        self.apply(None if disable else settings)
-        if self._wanted and self._undo is None and not self._installed():
-            self._say("mlspan: %s is not installed, so there is nothing of it to trace", self.module)
+        settings = AutologSettings(
+            log_traces, exclusive, silent, not disable_for_unsupported_versions, options, read_named()
+        )
+        self.apply_settings(None if disable else settings)
+        if self._wanted and self._undo is None and not self._is_library_available():
+            self._log_warning("mlspan: %s is not installed, so there is nothing of it to trace", self.module)
 
-    def _installed(self) -> bool:
+    def _is_library_available(self) -> bool:
         """Return whether the top-level package is installed; searching for a module below it would import it."""
         return importlib.util.find_spec(self.module.partition(".")[0]) is not None
 
     @property
-    def real(self) -> Hook:
+    def backing_hook(self) -> Hook:
         """Return the hook that installs the patches: this one, or the one that this one stands for."""
         return self
 
     @property
-    def hooked(self) -> bool:
+    def is_installed(self) -> bool:
         """Return whether the patches are in place, which is never so before the library is imported."""
         return self._undo is not None
 
     @property
     def state(self) -> str:
         """``hooked``, or in a few words why not."""
-        return "hooked" if self.hooked else "not hooked"
+        return "hooked" if self.is_installed else "not hooked"
 
-    def apply(self, settings: Settings | None) -> None:
+    def apply_settings(self, settings: AutologSettings | None) -> None:
         """Turn the integration on with these *settings*, or off with None.
 
         An integration that the administrator's policy keeps off stays off, and a warning names the policy.
         """
-        settings = self._allowed(settings)
+        settings = self._apply_policy(settings)
         self._wanted = settings is not None
         for hook in self.also:
-            hook.apply(settings)
+            hook.apply_settings(settings)
         if settings is None:
-            self._disable()
+            self._remove_patches()
             return
         self.settings = settings
-        runtime.join()
+        runtime.resume_recording()
         if self.module in sys.modules:
-            self._enable()
+            self._install_if_wanted()
         elif not self._waiting:
             self._waiting = True
-            wrapt.register_post_import_hook(lambda _: self._enable(), self.module)
+            wrapt.register_post_import_hook(lambda _: self._install_if_wanted(), self.module)
 
-    def _allowed(self, settings: Settings | None) -> Settings | None:
+    def _apply_policy(self, settings: AutologSettings | None) -> AutologSettings | None:
         """Return *settings*, or None if the administrator's policy keeps this integration off."""
-        rules = admin_policy.current()
-        if settings is None or not rules.off:
+        rules = admin_policy.load_policy()
+        if settings is None or not rules.disabled:
             return settings
-        name = next((name for name, module in _modules() if getattr(module, "HOOK", None) is self), None)
-        if (file := rules.turned_off(name)) is None:
+        name = next(
+            (name for name, module in _list_imported_integrations() if getattr(module, "HOOK", None) is self), None
+        )
+        if (file := rules.find_disabling_file(name)) is None:
             return settings
         if not settings.silent:
-            tell_once("mlspan: the policy %s keeps autolog of %s off", file, name or self.module)
+            warn_once("mlspan: the policy %s keeps autolog of %s off", file, name or self.module)
         return None
 
-    def _enable(self) -> None:
+    def _install_if_wanted(self) -> None:
         """Install the patches if the integration is on, not installed yet, and the library's version is supported."""
-        if self._wanted and self._undo is None and self._supported():
+        if self._wanted and self._undo is None and self._is_version_supported():
             with guard(f"hooking into {self.module}"):
                 self._undo = self._install(self)
 
-    def _disable(self) -> None:
+    def _remove_patches(self) -> None:
         """Remove the patches, if they are installed."""
         undo, self._undo = self._undo, None
         if undo is not None:
             undo()
 
-    def _supported(self) -> bool:
+    def _is_version_supported(self) -> bool:
         """Return whether the installed version is one to trace, and warn about a version outside of the tested range.
 
         A module of the same name from another distribution is not supported.
@@ -217,9 +221,9 @@ class Hook:
             version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:  # another distribution's module of the same name
             return False
-        if within(version, versions):
+        if is_version_in_range(version, versions):
             return True
-        self._say(
+        self._log_warning(
             "mlspan: %s %s is outside of the tested range %s: %s",
             name,
             version,
@@ -230,12 +234,12 @@ class Hook:
         )
         return self.settings.any_version
 
-    def _say(self, line: str, *args: object) -> None:
+    def _log_warning(self, line: str, *args: object) -> None:
         """Log *line* as a warning, unless the integration is silent."""
         if not self.settings.silent:
             log.warning(line, *args)
 
-    def open(self, begin: Begin, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def start_operation(self, begin: Begin, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Start the operation of a call and return it, to be used as a context manager around the call.
 
         Return a stand-in with the same methods if the call is not recorded: tracing is off or suppressed, the trace
@@ -247,40 +251,40 @@ class Hook:
             kwargs: the keyword arguments.
         """
         context = get_current()
-        if not self.records(context):
-            return NOTHING
+        if not self.should_record(context):
+            return NOOP_OPERATION
         try:  # not guard(): this runs for each call, and entering a context manager would cost more
-            if (now := runtime.runtime()) is None:
-                return NOTHING
-            sampling = now.starter().draw(context)
-            if sampling.sampled is False and not now.instruments.wanted():
-                return NOTHING if sampling.parent else Dropped(sampling.dropped())
+            if (now := runtime.get_runtime()) is None:
+                return NOOP_OPERATION
+            sampling = now.get_span_starter().decide_sampling(context)
+            if sampling.sampled is False and not now.instruments.has_meter_provider():
+                return NOOP_OPERATION if sampling.parent else UnsampledOperation(sampling.make_unrecorded_span())
             if begun := begin(Call(args, kwargs, now.policy.capture, self.settings.options)):
-                return go(now, *begun, draw=sampling)
+                return start_operation(now, *begun, draw=sampling)
         except Exception as error:
-            if not swallow("starting a span", error):
+            if not swallow_error("starting a span", error):
                 raise
-        return NOTHING
+        return NOOP_OPERATION
 
-    def records(self, around: Context | None = None) -> bool:
+    def should_record(self, around: Context | None = None) -> bool:
         """Return whether a call made now is to be recorded; *around* is its OpenTelemetry context, if not the current.
 
         It is not if spans are off, tracing is suppressed, or ``exclusive`` is set and an MLflow run is active.
         """
         settings = self.settings
-        if not settings.log_traces or suppressed(around):
+        if not settings.log_traces or is_suppressed(around):
             return False
-        return not settings.exclusive or active_run_id() is None
+        return not settings.exclusive or get_active_run_id() is None
 
 
-def _modules() -> list[tuple[str, Any]]:
+def _list_imported_integrations() -> list[tuple[str, Any]]:
     """Return the integrations imported so far, as pairs of the name that a policy uses for one, and its module."""
     package = "mlspan.integrations."
     ours = [name for name in sys.modules if name.startswith(package)]
     return [(name.removeprefix(package), sys.modules[name]) for name in ours]
 
 
-def within(version: str, versions: str) -> bool:
+def is_version_in_range(version: str, versions: str) -> bool:
     """Return whether *version* lies in the range *versions*, such as ``>=1.66,<4``.
 
     The first three numbers of a version are compared. ``packaging.specifiers`` would do the same, but takes 40 ms to
@@ -297,7 +301,7 @@ def within(version: str, versions: str) -> bool:
     )
 
 
-def methods(begins: Mapping[str, Begin]) -> Callable[[Hook], Undo]:
+def trace_methods(begins: Mapping[str, Begin]) -> Callable[[Hook], Undo]:
     """Return the ``install`` of a hook that traces methods, such as ``{"openai:OpenAI.request": begin}``.
 
     Each key is ``module:Class.method`` or ``module:function``. A method that the installed version of the library
@@ -305,8 +309,8 @@ def methods(begins: Mapping[str, Begin]) -> Callable[[Hook], Undo]:
     """
 
     def install(hook: Hook) -> Undo:
-        return all_there(
-            (target, functools.partial(watch, target, functools.partial(hook.open, begin)))
+        return apply_patches(
+            (target, functools.partial(trace_method, target, functools.partial(hook.start_operation, begin)))
             for target, begin in begins.items()
         )
 

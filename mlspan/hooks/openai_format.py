@@ -10,35 +10,35 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from .._shape import dig, get, is_a
-from ..tracing.operations.messages import Part, ToolDefinition, media
+from .._shape import get_field, get_nested, is_a
+from ..tracing.operations.messages import Part, ToolDefinition, make_media_part
 from ..tracing.operations.records import Chat
 
 
-def part(raw: Any) -> Part:
+def read_openai_part(raw: Any) -> Part:
     """Read a part of a message as chat completions or the Responses API write it: text, a picture, a sound or a file.
 
     A part of an unknown type keeps its type, with its other fields as the content.
     """
     if isinstance(raw, str):
         return {"type": "text", "content": raw}
-    kind = dig(raw, "type", str) or "unknown"
-    if kind in _TEXTS and isinstance(text := get(raw, _TEXTS[kind]), str):
+    kind = get_nested(raw, "type", str) or "unknown"
+    if kind in _TEXT_FIELDS and isinstance(text := get_field(raw, _TEXT_FIELDS[kind]), str):
         return {"type": "text", "content": text}
-    if url := dig(raw, "image_url.url", str) or dig(raw, "image_url", str):
-        return media("image", url)
-    if data := dig(raw, "input_audio.data", str):
-        mime_type = f"audio/{dig(raw, 'input_audio.format', str) or 'wav'}"
+    if url := get_nested(raw, "image_url.url", str) or get_nested(raw, "image_url", str):
+        return make_media_part("image", url)
+    if data := get_nested(raw, "input_audio.data", str):
+        mime_type = f"audio/{get_nested(raw, 'input_audio.format', str) or 'wav'}"
         return {"type": "blob", "modality": "audio", "content": data, "mime_type": mime_type}
-    file = get(raw, "file") or raw
-    if file_id := dig(file, "file_id", str):
+    file = get_field(raw, "file") or raw
+    if file_id := get_nested(file, "file_id", str):
         return {"type": "file", "modality": "image" if kind == "input_image" else "document", "file_id": file_id}
-    if data := dig(file, "file_data", str) or dig(file, "file_url", str):
-        return media("document", data)
+    if data := get_nested(file, "file_data", str) or get_nested(file, "file_url", str):
+        return make_media_part("document", data)
     return {"type": kind, "content": {key: raw[key] for key in raw if key != "type"} if isinstance(raw, dict) else raw}
 
 
-_TEXTS: Final = {
+_TEXT_FIELDS: Final = {
     "text": "text",
     "input_text": "text",
     "output_text": "text",
@@ -48,25 +48,25 @@ _TEXTS: Final = {
 }
 
 
-def tool(raw: Any) -> ToolDefinition:
+def read_openai_tool(raw: Any) -> ToolDefinition:
     """Read the definition of a tool, nested as in chat completions or flat as in the Responses API."""
-    kind = dig(raw, "type", str) or "function"
-    function = get(raw, kind) or raw
-    offered: ToolDefinition = {"type": kind, "name": dig(function, "name", str) or kind}
-    if description := dig(function, "description", str):
+    kind = get_nested(raw, "type", str) or "function"
+    function = get_field(raw, kind) or raw
+    offered: ToolDefinition = {"type": kind, "name": get_nested(function, "name", str) or kind}
+    if description := get_nested(function, "description", str):
         offered["description"] = description
-    if parameters := dig(function, "parameters", dict):
+    if parameters := get_nested(function, "parameters", dict):
         offered["parameters"] = parameters
     return offered
 
 
-def plain(raw: Any) -> Any:
+def dump_model(raw: Any) -> Any:
     """Return a pydantic model as plain data without its None values, and any other object as it is."""
     dump = getattr(raw, "model_dump", None)
     return dump(mode="json", exclude_none=True, warnings=False) if dump is not None else raw
 
 
-_PROVIDERS: Final = {  # host name or its end -> value of gen_ai.provider.name
+_PROVIDERS_BY_HOST: Final = {  # host name or its end -> value of gen_ai.provider.name
     ".openai.azure.com": "azure.ai.openai",
     ".cognitiveservices.azure.com": "azure.ai.openai",
     "models.inference.ai.azure.com": "azure.ai.inference",
@@ -86,12 +86,12 @@ _PROVIDERS: Final = {  # host name or its end -> value of gen_ai.provider.name
 
 
 @lru_cache(maxsize=256)
-def provider_at(host: str) -> str | None:
+def find_provider_by_host(host: str) -> str | None:
     """Return the provider at *host*, as the conventions' ``gen_ai.provider.name``; None if the host is not known."""
-    return next((name for end, name in _PROVIDERS.items() if host.endswith(end)), None)
+    return next((name for end, name in _PROVIDERS_BY_HOST.items() if host.endswith(end)), None)
 
 
-PARAMETERS: Final[Mapping[str, tuple[str, type]]] = {  # parameter of a request -> field of Chat, and its type
+REQUEST_PARAMETERS: Final[Mapping[str, tuple[str, type]]] = {  # parameter of a request -> field of Chat, and its type
     "frequency_penalty": ("frequency_penalty", float),
     "max_completion_tokens": ("max_tokens", int),
     "max_tokens": ("max_tokens", int),
@@ -104,7 +104,9 @@ PARAMETERS: Final[Mapping[str, tuple[str, type]]] = {  # parameter of a request 
 }
 
 
-def set_parameters(chat: Chat, asked: Mapping[str, Any], wanted: Mapping[str, tuple[str, type]] = PARAMETERS) -> None:
+def set_parameters(
+    chat: Chat, asked: Mapping[str, Any], wanted: Mapping[str, tuple[str, type]] = REQUEST_PARAMETERS
+) -> None:
     """Copy the parameters of a request into the fields of *chat*; a value of another type is left out.
 
     Args:
@@ -118,7 +120,7 @@ def set_parameters(chat: Chat, asked: Mapping[str, Any], wanted: Mapping[str, tu
             setattr(chat, field, kind(value))
 
 
-REASONS: Final = {  # finish reason of another provider -> finish reason of OpenAI
+FINISH_REASONS: Final = {  # finish reason of another provider -> finish reason of OpenAI
     "end_turn": "stop",
     "stop_sequence": "stop",
     "max_tokens": "length",

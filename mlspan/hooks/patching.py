@@ -19,12 +19,12 @@ from typing import Any
 import wrapt
 
 from .._guard import guard, log
-from ..tracing.operations.noop import NOTHING
+from ..tracing.operations.noop import NOOP_OPERATION
 
 Undo = Callable[[], None]  # removes what has been installed, and leaves nothing behind
 
 
-def all_there(patches: Iterable[tuple[str, Callable[[], Undo]]]) -> Undo:
+def apply_patches(patches: Iterable[tuple[str, Callable[[], Undo]]]) -> Undo:
     """Apply *patches*, and return the function that removes them all.
 
     A patch whose target the installed version of the library lacks is left out, with a line in the debug log.
@@ -41,7 +41,7 @@ def all_there(patches: Iterable[tuple[str, Callable[[], Undo]]]) -> Undo:
         return undo.pop_all().close
 
 
-def when_imported(module: str, install: Callable[[], Undo]) -> Undo:
+def install_when_imported(module: str, install: Callable[[], Undo]) -> Undo:
     """Call *install* when *module* is imported, at once if it already is; never import it.
 
     The returned function removes what *install* has installed, or cancels it if the module has not been imported.
@@ -61,7 +61,7 @@ def when_imported(module: str, install: Callable[[], Undo]) -> Undo:
     return undo
 
 
-def watch(target: str, start: Callable[[Any, Any], Any]) -> Undo:
+def trace_method(target: str, start: Callable[[Any, Any], Any]) -> Undo:
     """Trace each call of a method or function: start an operation, make the call, and record its result.
 
     Args:
@@ -76,12 +76,12 @@ def watch(target: str, start: Callable[[Any, Any], Any]) -> Undo:
         ImportError: there is no such module.
         AttributeError: there is no such class, method or function.
     """
-    owner, name = _found(target)
+    owner, name = _resolve_target(target)
     original, fn, enabled = vars(owner).get(name), getattr(owner, name), [True]
-    return put(owner, name, original, watched(fn, start, enabled), enabled)
+    return replace_attribute(owner, name, original, trace_function(fn, start, enabled), enabled)
 
 
-def watched(fn: Any, start: Callable[[Any, Any], Any], enabled: list[bool]) -> Any:
+def trace_function(fn: Any, start: Callable[[Any, Any], Any], enabled: list[bool]) -> Any:
     """Return a wrapper of *fn* that traces each call; the wrapper of a coroutine function is a coroutine function.
 
     Args:
@@ -93,22 +93,22 @@ def watched(fn: Any, start: Callable[[Any, Any], Any], enabled: list[bool]) -> A
 
         @functools.wraps(fn)
         async def call_traced(*args: Any, **kwargs: Any) -> Any:
-            with start(args, kwargs) if enabled else NOTHING as operation:
-                return operation.result(await fn(*args, **kwargs))
+            with start(args, kwargs) if enabled else NOOP_OPERATION as operation:
+                return operation.record_result(await fn(*args, **kwargs))
     else:
 
         @functools.wraps(fn)
         def call_traced(*args: Any, **kwargs: Any) -> Any:
-            with start(args, kwargs) if enabled else NOTHING as operation:
-                return operation.result(fn(*args, **kwargs))
+            with start(args, kwargs) if enabled else NOOP_OPERATION as operation:
+                return operation.record_result(fn(*args, **kwargs))
 
     return call_traced
 
 
-Seen = Callable[[tuple[Any, ...], dict[str, Any], Any], None]  # given (arguments, keyword arguments, result)
+ResultCallback = Callable[[tuple[Any, ...], dict[str, Any], Any], None]  # given (arguments, keyword arguments, result)
 
 
-def tap(target: str, callback: Seen) -> Undo:
+def observe_method(target: str, callback: ResultCallback) -> Undo:
     """Call *callback* after each call of a method or function that succeeds, with its arguments and its result.
 
     No span is started. Errors of *callback* are logged and reach nobody. The result of a coroutine function is the
@@ -121,7 +121,7 @@ def tap(target: str, callback: Seen) -> Undo:
         ImportError: there is no such module.
         AttributeError: there is no such class, method or function.
     """
-    owner, name = _found(target)
+    owner, name = _resolve_target(target)
     original, fn, enabled = vars(owner).get(name), getattr(owner, name), [True]
 
     @functools.wraps(fn)
@@ -132,10 +132,10 @@ def tap(target: str, callback: Seen) -> Undo:
                 callback(args, kwargs, result)
         return result
 
-    return put(owner, name, original, call_and_report, enabled)
+    return replace_attribute(owner, name, original, call_and_report, enabled)
 
 
-def replace(target: str, make: Callable[[Any], Any]) -> Undo:
+def replace_function(target: str, make: Callable[[Any], Any]) -> Undo:
     """Put ``make(original)`` in the place of a method or function.
 
     The replacement is not told when it is removed: a reference that somebody has kept goes on working as it did.
@@ -147,18 +147,18 @@ def replace(target: str, make: Callable[[Any], Any]) -> Undo:
         ImportError: there is no such module.
         AttributeError: there is no such class, method or function.
     """
-    owner, name = _found(target)
-    return put(owner, name, vars(owner).get(name), make(getattr(owner, name)), [True])
+    owner, name = _resolve_target(target)
+    return replace_attribute(owner, name, vars(owner).get(name), make(getattr(owner, name)), [True])
 
 
-def _found(target: str) -> tuple[Any, str]:
+def _resolve_target(target: str) -> tuple[Any, str]:
     """Return the class or module that *target* belongs to, and the name it has there; the module is imported."""
     module, _, path = target.partition(":")
     owner, _, name = path.rpartition(".")
     return functools.reduce(getattr, filter(None, owner.split(".")), importlib.import_module(module)), name
 
 
-def put(owner: Any, name: str, original: Any, replacement: Any, enabled: list[bool]) -> Undo:
+def replace_attribute(owner: Any, name: str, original: Any, replacement: Any, enabled: list[bool]) -> Undo:
     """Set attribute *name* of *owner* to *replacement*, and return the function that restores the original.
 
     Args:

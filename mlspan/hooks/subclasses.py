@@ -12,15 +12,17 @@ from typing import Any
 from weakref import WeakSet
 
 from .._guard import guard
-from .patching import Undo, watched
+from .patching import Undo, trace_function
 
 # Starts the operation of a call, given its arguments and keyword arguments; returns it, or a stand-in for it.
-Open = Callable[[Any, Any], Any]
+OperationStarter = Callable[[Any, Any], Any]
 # Returns the traced function, given the original, the starter of operations, and a list that is emptied to turn it off.
-Wrap = Callable[[Any, Open, list[bool]], Any]
+FunctionWrapper = Callable[[Any, OperationStarter, list[bool]], Any]
 
 
-def watch_family(base: str, methods: Mapping[str, Open], wrap: Wrap = watched) -> Undo:
+def trace_subclasses(
+    base: str, methods: Mapping[str, OperationStarter], wrap: FunctionWrapper = trace_function
+) -> Undo:
     """Trace *methods* of a class and of all its subclasses, those that are defined later included.
 
     A method is traced in each class of the family that defines it. A method that comes from a class outside of the
@@ -44,33 +46,33 @@ def watch_family(base: str, methods: Mapping[str, Open], wrap: Wrap = watched) -
     if "__init_subclass__" in vars(root):
         msg = f"{base} has an __init_subclass__ of its own"
         raise AttributeError(msg)
-    return _Family(root, methods, wrap).leave
+    return _SubclassTracer(root, methods, wrap).remove_patches
 
 
-class _Family:
+class _SubclassTracer:
     """The classes below one root that have traced methods, and how to put their originals back."""
 
-    def __init__(self, root: Any, methods: Mapping[str, Open], wrap: Wrap) -> None:
+    def __init__(self, root: Any, methods: Mapping[str, OperationStarter], wrap: FunctionWrapper) -> None:
         self._root, self._methods, self._wrap = root, methods, wrap
         self._members: WeakSet[type] = WeakSet()
         self._on = [True]
-        for cls in _descendants(root):
-            self._join(cls)
-        self._welcome = _welcome(self, root)
+        for cls in _walk_subclasses(root):
+            self._patch_class(cls)
+        self._welcome = _make_subclass_hook(self, root)
         root.__init_subclass__ = classmethod(self._welcome)
 
-    def newcomer(self, cls: type) -> None:
+    def add_subclass(self, cls: type) -> None:
         """Patch a subclass that has just been defined."""
         if self._on:
             with guard(f"watching {cls.__name__}"):
-                self._join(cls)
+                self._patch_class(cls)
 
-    def _join(self, cls: type) -> None:
+    def _patch_class(self, cls: type) -> None:
         """Replace those of the methods in *cls* that are to be traced there."""
         self._members.add(cls)
         for method, start in self._methods.items():
             owner = next((one for one in cls.__mro__ if method in vars(one)), None)
-            if owner is None or not self._is_to_be_watched_in(cls, owner):
+            if owner is None or not self._should_patch(cls, owner):
                 continue
             fn = vars(owner)[method]
             if inspect.isfunction(fn) and getattr(fn, "_mlspan_on", None) is not self._on:
@@ -78,12 +80,12 @@ class _Family:
                 made._mlspan_on, made._mlspan_own = self._on, owner is cls
                 setattr(cls, method, made)
 
-    def _is_to_be_watched_in(self, cls: type, owner: type) -> bool:
+    def _should_patch(self, cls: type, owner: type) -> bool:
         """Return whether a method that *cls* has from *owner* is traced in *cls*: its own, or that of a mixin."""
         is_protocol = vars(owner).get("_is_protocol") is True  # a protocol declares methods without defining them
         return owner is cls or not (issubclass(owner, self._root) or is_protocol)
 
-    def leave(self) -> None:
+    def remove_patches(self) -> None:
         """Put every original back, and no longer patch new subclasses."""
         self._on.clear()
         for cls in self._members:
@@ -99,19 +101,19 @@ class _Family:
             del self._root.__init_subclass__
 
 
-def _welcome(family: _Family, root: Any) -> Any:
+def _make_subclass_hook(family: _SubclassTracer, root: Any) -> Any:
     """Return the ``__init_subclass__`` of *root* that patches each new subclass."""
 
     def init_subclass(cls: Any, /, **kwargs: Any) -> None:
         super(root, cls).__init_subclass__(**kwargs)
-        family.newcomer(cls)
+        family.add_subclass(cls)
 
     return init_subclass
 
 
-def _descendants(root: type) -> Iterator[type]:
+def _walk_subclasses(root: type) -> Iterator[type]:
     """Yield *root* and all its subclasses, parents first."""
     yield root
     children: list[type] = root.__subclasses__()
     for cls in children:
-        yield from _descendants(cls)
+        yield from _walk_subclasses(cls)

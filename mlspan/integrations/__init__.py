@@ -59,7 +59,7 @@ __all__ = [
     "xgboost",
 ]
 
-_NAMES: Final = (
+_INTEGRATION_NAMES: Final = (
     "ag2",
     "autogen",
     "fastai",
@@ -116,7 +116,7 @@ def autolog(
         workers: have what other processes do for the caller (Spark, Ray, Dask, joblib, multiprocessing, Celery) join
             the caller's trace and run.
     """
-    from ..hooks.hook import Settings
+    from ..hooks.hook import AutologSettings
     from . import workers as _workers
 
     training = {
@@ -127,11 +127,13 @@ def autolog(
         "extra_tags": extra_tags,
         "registered_model_name": registered_model_name,
     }
-    for name in _NAMES:
+    for name in _INTEGRATION_NAMES:
         hook = importlib.import_module(f"{__name__}.{name}").HOOK
         options = {option: value for option, value in training.items() if option in hook.options}
-        settings = Settings(log_traces, exclusive, silent, not disable_for_unsupported_versions, options, read_named())
-        hook.apply(None if disable else settings)
+        settings = AutologSettings(
+            log_traces, exclusive, silent, not disable_for_unsupported_versions, options, read_named()
+        )
+        hook.apply_settings(None if disable else settings)
     _workers.autolog(disable or not workers, silent, disable_for_unsupported_versions)
 
 
@@ -148,7 +150,7 @@ class Instrumentor:
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name in _NAMES or name == "workers":
+    if name in _INTEGRATION_NAMES or name == "workers":
         return importlib.import_module(f"{__name__}.{name}")
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)

@@ -9,50 +9,50 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from .._shape import dig
-from ..hooks.patching import Undo, replace
-from ._training.hook import FitHook
-from ._training.library import Library, Seam
-from ._training.mlflow_logging import log_with
-from ._training.record import Fit
-from ._training.training import current
+from .._shape import get_nested
+from ..hooks.patching import Undo, replace_function
+from ._training.hook import TrainingHook
+from ._training.library import PatchPoint, TrainingLibrary
+from ._training.mlflow_logging import log_model_with_example
+from ._training.record import TrainingRecord
+from ._training.training import current_training
 
 __all__ = ["HOOK", "autolog"]
 
-_METHODS: Final = ("fit", "fit_one_cycle", "fit_flat_cos", "fit_sgdr", "fine_tune")
-_MODEL: Final = Path(__file__).with_name("_training") / "pyfunc_fastai.py"
+_TRAINING_METHODS: Final = ("fit", "fit_one_cycle", "fit_flat_cos", "fit_sgdr", "fine_tune")
+_PYFUNC_FILE: Final = Path(__file__).with_name("_training") / "pyfunc_fastai.py"
 
 
-def _seams() -> Iterator[Seam]:
+def _find_training_functions() -> Iterator[PatchPoint]:
     import fastai.callback.schedule  # noqa: F401  # adds all of these methods but fit to Learner
     from fastai.learner import Learner
 
-    for name in _METHODS:
+    for name in _TRAINING_METHODS:
         if hasattr(Learner, name):
             yield Learner, name
 
 
-def _read(fit: Fit, call: Mapping[str, Any]) -> None:
+def _read_training(fit: TrainingRecord, call: Mapping[str, Any]) -> None:
     learner = call["self"]
     fit.name = type(learner.model).__name__
-    data = dig(learner, "dls.train.dataset", object)
+    data = get_nested(learner, "dls.train.dataset", object)
     fit.set_size(data)
-    if (names := dig(learner, "dls.x_names", object)) is not None:
+    if (names := get_nested(learner, "dls.x_names", object)) is not None:
         fit.features = len(names)  # type: ignore[arg-type]  # a list of fastai's
     arguments = {name: value for name, value in call.items() if isinstance(value, (int, float))}
     params = {
-        "opt_func": dig(learner, "opt_func.__name__", str) or str(learner.opt_func),
+        "opt_func": get_nested(learner, "opt_func.__name__", str) or str(learner.opt_func),
         "loss_func": type(learner.loss_func).__name__,
         "learning_rate": learner.lr,
-        "batch_size": dig(learner, "dls.train.bs", int),
+        "batch_size": get_nested(learner, "dls.train.bs", int),
         "callbacks": ", ".join(type(callback).__name__ for callback in learner.cbs),
     }
-    for stopping in _stopping(learner, call):
+    for stopping in _find_early_stopping(learner, call):
         params |= {f"early_stopping_{name}": getattr(stopping, name) for name in ("monitor", "patience", "min_delta")}
     fit.set_params({**params, **arguments})
 
 
-def _stopping(learner: Any, call: Mapping[str, Any]) -> list[Any]:
+def _find_early_stopping(learner: Any, call: Mapping[str, Any]) -> list[Any]:
     """Return the callbacks for early stopping, of the learner and of this call."""
     from fastcore.foundation import L
 
@@ -63,19 +63,19 @@ def _stopping(learner: Any, call: Mapping[str, Any]) -> list[Any]:
     ]
 
 
-def _after(_: Fit, call: Mapping[str, Any], __: Any) -> Mapping[str, float] | None:
+def _read_early_stopping(_: TrainingRecord, call: Mapping[str, Any], __: Any) -> Mapping[str, float] | None:
     """Return the epoch at which early stopping stopped and the best value; None if it did not stop the training."""
-    for stopping in _stopping(call["self"], call):
+    for stopping in _find_early_stopping(call["self"], call):
         if stopping.wait >= stopping.patience:
             return {"stopped_epoch": float(call["self"].epoch), "best_value": float(stopping.best)}
     return None
 
 
-def _follow() -> Undo:
-    return replace("fastai.learner:Learner.fit", _with_epochs)
+def _patch_learner() -> Undo:
+    return replace_function("fastai.learner:Learner.fit", _add_epoch_callback)
 
 
-def _with_epochs(fit: Any) -> Any:
+def _add_epoch_callback(fit: Any) -> Any:
     from fastai.callback.core import Callback
     from fastcore.foundation import L
 
@@ -83,27 +83,27 @@ def _with_epochs(fit: Any) -> Any:
         order = 60  # runs after fastai's Recorder, which computes the metrics
 
         def after_epoch(self) -> None:
-            fitting, recorder = current(), self.learn.recorder
+            fitting, recorder = current_training(), self.learn.recorder
             if fitting is not None and recorder.values:
-                fitting.epoch(None, dict(zip(recorder.metric_names[1:], recorder.values[-1], strict=False)))
+                fitting.end_epoch(None, dict(zip(recorder.metric_names[1:], recorder.values[-1], strict=False)))
 
     @functools.wraps(fit)
     def fit_with_callback(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if current() is not None and len(args) < 4:  # cbs is the fourth
+        if current_training() is not None and len(args) < 4:  # cbs is the fourth
             kwargs["cbs"] = [*L(kwargs.get("cbs")), Epochs()]
         return fit(self, *args, **kwargs)
 
     return fit_with_callback
 
 
-def _frame(learner: Any, *columns: str) -> Any:
+def _read_frame(learner: Any, *columns: str) -> Any:
     """Return the training data of a tabular learner as a data frame; None for any other learner.
 
     Args:
         learner: a fastai learner.
         columns: ``"x_names"``, ``"y_names"``, or both: the attributes of ``learner.dls`` that name the columns.
     """
-    rows: Any = dig(learner, "dls.train.dataset", object)
+    rows: Any = get_nested(learner, "dls.train.dataset", object)
     if not hasattr(rows, "decode") or not hasattr(learner.dls, "x_names"):
         return None
     frame = rows.decode().items  # the values from before fastai normalised them
@@ -112,8 +112,8 @@ def _frame(learner: Any, *columns: str) -> Any:
     return frame.astype(dict.fromkeys(frame.select_dtypes("float32").columns, "float64"))
 
 
-def _data(call: Mapping[str, Any]) -> tuple[Any, Any] | None:
-    frame = _frame(call["self"], "x_names", "y_names")
+def _read_training_frame(call: Mapping[str, Any]) -> tuple[Any, Any] | None:
+    frame = _read_frame(call["self"], "x_names", "y_names")
     return None if frame is None else (frame, None)
 
 
@@ -121,7 +121,7 @@ def _log_model(call: Mapping[str, Any], _: Any, options: Mapping[str, Any]) -> s
     import mlflow.pyfunc
 
     learner = call["self"]
-    frame = _frame(learner, "x_names")
+    frame = _read_frame(learner, "x_names")
     rows = None if frame is None else frame[:5]
 
     def predict_frame(rows: Any) -> Any:
@@ -133,15 +133,23 @@ def _log_model(call: Mapping[str, Any], _: Any, options: Mapping[str, Any]) -> s
         learner.export(path)
         needs = [f"{name}=={importlib.metadata.version(name)}" for name in ("fastai", "torch")]
         log = functools.partial(mlflow.pyfunc.log_model, pip_requirements=needs, artifacts={"learner": str(path)})
-        return log_with(
-            lambda model, **more: log(python_model=str(model), **more), _MODEL, rows, predict_frame, options
+        return log_model_with_example(
+            lambda model, **more: log(python_model=str(model), **more), _PYFUNC_FILE, rows, predict_frame, options
         )
 
 
-HOOK = FitHook(
+HOOK = TrainingHook(
     "fastai",
     "fastai>=2.7,<3",
     ("fastai.learner",),
-    Library(flavor=None, seams=_seams, read=_read, follow=_follow, after=_after, log_model=_log_model, data=_data),
+    TrainingLibrary(
+        flavor=None,
+        find_training_functions=_find_training_functions,
+        read_arguments=_read_training,
+        patch_epochs=_patch_learner,
+        read_result=_read_early_stopping,
+        log_model=_log_model,
+        read_data=_read_training_frame,
+    ),
 )
 autolog = HOOK.autolog

@@ -12,67 +12,67 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from .._guard import guard
-from .._shape import dig
-from ..hooks.patching import Undo, replace
-from ._training.hook import FitHook
-from ._training.library import Library, Seam
-from ._training.mlflow_logging import first_rows, log_with
-from ._training.record import Fit
-from ._training.training import Fitting, current
+from .._shape import get_nested
+from ..hooks.patching import Undo, replace_function
+from ._training.hook import TrainingHook
+from ._training.library import PatchPoint, TrainingLibrary
+from ._training.mlflow_logging import log_model_with_example, read_first_rows
+from ._training.record import TrainingRecord
+from ._training.training import ActiveTraining, current_training
 
 __all__ = ["HOOK", "autolog", "training"]
 
-_ESTIMATOR: Final = "mxnet.gluon.contrib.estimator.estimator"
-_MODEL: Final = Path(__file__).with_name("_training") / "pyfunc_gluon.py"
+_ESTIMATOR_MODULE: Final = "mxnet.gluon.contrib.estimator.estimator"
+_PYFUNC_FILE: Final = Path(__file__).with_name("_training") / "pyfunc_gluon.py"
 
 
-def _seams() -> Iterator[Seam]:
+def _find_training_functions() -> Iterator[PatchPoint]:
     from mxnet.gluon.contrib.estimator.estimator import Estimator
 
     yield Estimator, "fit"
 
 
-def _read(fit: Fit, call: Mapping[str, Any]) -> None:
+def _read_training(fit: TrainingRecord, call: Mapping[str, Any]) -> None:
     estimator, data = call["self"], call.get("train_data")
     fit.name = type(estimator.net).__name__
     dataset = getattr(data, "_dataset", None)
     fit.set_size(dataset)
-    if (rows := _rows(call, 1)) is not None and rows[0].ndim == 2:
+    if (rows := _read_dataset_rows(call, 1)) is not None and rows[0].ndim == 2:
         fit.features = rows[0].shape[1]
     trainer = estimator.trainer
     fit.set_params(
         {
             **{name: value for name, value in call.items() if isinstance(value, (str, int, float))},
-            "optimizer": type(dig(trainer, "_optimizer", object)).__name__,
-            "learning_rate": dig(trainer, "learning_rate", float),
+            "optimizer": type(get_nested(trainer, "_optimizer", object)).__name__,
+            "learning_rate": get_nested(trainer, "learning_rate", float),
             "loss": type(estimator.loss).__name__,
-            "batch_size": dig(data, "_batch_sampler._batch_size", int),
+            "batch_size": get_nested(data, "_batch_sampler._batch_size", int),
         }
     )
 
 
-def _rows(call: Mapping[str, Any], count: int) -> tuple[Any, Any] | None:
+def _read_dataset_rows(call: Mapping[str, Any], count: int) -> tuple[Any, Any] | None:
     """Return inputs and labels of the first *count* rows, as arrays; None if rows cannot be indexed."""
-    return first_rows(getattr(call.get("train_data"), "_dataset", None), count)
+    return read_first_rows(getattr(call.get("train_data"), "_dataset", None), count)
 
 
-def _follow() -> Undo:
-    return replace(f"{_ESTIMATOR}:Estimator.fit", _with_epochs)
+def _patch_estimator() -> Undo:
+    return replace_function(f"{_ESTIMATOR_MODULE}:Estimator.fit", _add_epoch_handler)
 
 
-def _with_epochs(fit: Any) -> Any:
+def _add_epoch_handler(fit: Any) -> Any:
     from mxnet.gluon.contrib.estimator import EpochEnd
 
     class Epochs(EpochEnd):  # type: ignore[misc]  # MXNet's
         def epoch_end(self, estimator: Any, *_: Any, **__: Any) -> None:
-            if (fitting := current()) is not None:
+            if (fitting := current_training()) is not None:
                 metrics = [*estimator.train_metrics, *estimator.val_metrics]
                 named = [metric.get() for metric in metrics]
-                fitting.epoch(None, {name: value for name, value in named if value == value})  # noqa: PLR0124  # no NaN
+                fitting.end_epoch(None, {name: value for name, value in named if value == value})  # noqa: PLR0124  # no NaN
 
     @functools.wraps(fit)
     def fit_with_handler(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if current() is not None and len(args) < 4:  # event_handlers is the fourth
+        if current_training() is not None and len(args) < 4:  # event_handlers is the fourth
             given = kwargs.get("event_handlers") or ()
             kwargs["event_handlers"] = [*(given if isinstance(given, (list, tuple)) else [given]), Epochs()]
         return fit(self, *args, **kwargs)
@@ -81,7 +81,7 @@ def _with_epochs(fit: Any) -> Any:
 
 
 def _log_model(call: Mapping[str, Any], _: Any, options: Mapping[str, Any]) -> str | None:
-    return log_network(call["self"].net, _rows(call, 5), options)
+    return log_network(call["self"].net, _read_dataset_rows(call, 5), options)
 
 
 def log_network(network: Any, rows: tuple[Any, Any] | None, options: Mapping[str, Any]) -> str | None:
@@ -116,22 +116,22 @@ def log_network(network: Any, rows: tuple[Any, Any] | None, options: Mapping[str
             artifacts={"symbol": symbol, "params": params},
         )
         inputs = None if rows is None else rows[0]
-        return log_with(
-            lambda model, **more: log(python_model=str(model), **more), _MODEL, inputs, predict_array, options
+        return log_model_with_example(
+            lambda model, **more: log(python_model=str(model), **more), _PYFUNC_FILE, inputs, predict_array, options
         )
 
 
-HOOK = FitHook(
+HOOK = TrainingHook(
     "gluon",
     "mxnet>=1.9,<2",
-    (_ESTIMATOR,),
-    Library(
+    (_ESTIMATOR_MODULE,),
+    TrainingLibrary(
         flavor=None,
-        seams=_seams,
-        read=_read,
-        follow=_follow,
+        find_training_functions=_find_training_functions,
+        read_arguments=_read_training,
+        patch_epochs=_patch_estimator,
         log_model=_log_model,
-        data=lambda call: _rows(call, 1000),
+        read_data=lambda call: _read_dataset_rows(call, 1000),
     ),
 )
 autolog = HOOK.autolog
@@ -140,14 +140,14 @@ autolog = HOOK.autolog
 class Loop:
     """A training that is written as a plain loop; :func:`training` yields it."""
 
-    def __init__(self, fitting: Fitting | None) -> None:
-        self._fitting = fitting
+    def __init__(self, fitting: ActiveTraining | None) -> None:
+        self._training = fitting
 
     def epoch(self, **metrics: float) -> None:
         """Record the end of an epoch and its metrics."""
-        if self._fitting is not None:
+        if self._training is not None:
             with guard("noting an epoch"):
-                self._fitting.epoch(None, metrics)
+                self._training.end_epoch(None, metrics)
 
 
 @contextmanager
@@ -167,7 +167,7 @@ def training(network: Any, trainer: Any, *, data: Any = None, loss: Any = None, 
     Yields:
         A :class:`Loop`, whose ``epoch`` records the end of an epoch.
     """
-    importlib.import_module(_ESTIMATOR)  # a hook that waits for this import makes its patches now
+    importlib.import_module(_ESTIMATOR_MODULE)  # a hook that waits for this import makes its patches now
     call = {"self": SimpleNamespace(net=network, trainer=trainer, loss=loss), "train_data": data, **params}
-    with HOOK.training(call) as fitting:
+    with HOOK.trace_training(call) as fitting:
         yield Loop(fitting)

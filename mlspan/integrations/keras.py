@@ -9,20 +9,20 @@ from types import SimpleNamespace
 from typing import Any
 
 from ._training import keras_common
-from ._training.hook import FitHook
-from ._training.library import Library, Seam
-from ._training.mlflow_logging import log_with
+from ._training.hook import TrainingHook
+from ._training.library import PatchPoint, TrainingLibrary
+from ._training.mlflow_logging import log_model_with_example
 
 __all__ = ["HOOK", "autolog"]
 
 
-def _seams() -> Iterator[Seam]:
+def _find_training_functions() -> Iterator[PatchPoint]:
     import keras
 
     yield keras.Model, "fit"
 
 
-def _predicts() -> Iterator[Seam]:
+def _find_prediction_methods() -> Iterator[PatchPoint]:
     import keras
 
     yield keras.Model, "predict"
@@ -47,7 +47,7 @@ def _log_model(call: Mapping[str, Any], _: Any, options: Mapping[str, Any]) -> s
     flavor_options = {name: options[name] for name in ("save_exported_model", "save_model_kwargs") if name in options}
     flavor = SimpleNamespace(__name__="mlflow.keras", save_model=_save_model)
     log = functools.partial(mlflow.models.Model.log, artifact_path=None, flavor=flavor)
-    return log_with(
+    return log_model_with_example(
         lambda model, **more: log(model=model, **more),
         model,
         rows,
@@ -57,20 +57,20 @@ def _log_model(call: Mapping[str, Any], _: Any, options: Mapping[str, Any]) -> s
     )
 
 
-HOOK = FitHook(
+HOOK = TrainingHook(
     "keras",
     "keras>=3.4,<4",
     ("keras",),
-    Library(
+    TrainingLibrary(
         flavor="keras",
-        seams=_seams,
-        read=keras_common.read,
-        predicts=_predicts,
-        epochs={keras_common.EPOCHS: keras_common.epoch},
+        find_training_functions=_find_training_functions,
+        read_arguments=keras_common.read_keras_training,
+        find_prediction_methods=_find_prediction_methods,
+        epoch_methods={keras_common.EPOCH_METHOD: keras_common.read_keras_epoch},
         log_model=_log_model,
-        adds=frozenset({"log_input_examples"}),  # MLflow's flavor accepts the option and ignores it
-        tidy=keras_common.tidy,
+        added_options=frozenset({"log_input_examples"}),  # MLflow's flavor accepts the option and ignores it
+        adjust_arguments=keras_common.copy_callbacks,
     ),
-    keras_common.OPTIONS | {"save_exported_model", "save_model_kwargs"},
+    keras_common.KERAS_OPTIONS | {"save_exported_model", "save_model_kwargs"},
 )
 autolog = HOOK.autolog

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .langchain.hook import Shared
+from .langchain.hook import SharedHook
 
 __all__ = ["HOOK", "autolog"]
 
-HOOK = Shared("langgraph>=0.6,<2", "langgraph")
+HOOK = SharedHook("langgraph>=0.6,<2", "langgraph")
 autolog = HOOK.autolog

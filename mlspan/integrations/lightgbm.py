@@ -8,16 +8,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from ..hooks.patching import Undo, replace
-from ._training.hook import FitHook
-from ._training.library import Library, Seam
-from ._training.record import Fit
-from ._training.training import current
+from ..hooks.patching import Undo, replace_function
+from ._training.hook import TrainingHook
+from ._training.library import PatchPoint, TrainingLibrary
+from ._training.record import TrainingRecord
+from ._training.training import current_training
 
 __all__ = ["HOOK", "autolog"]
 
 
-def _seams() -> Iterator[Seam]:
+def _find_training_functions() -> Iterator[PatchPoint]:
     import lightgbm
     from lightgbm import sklearn
 
@@ -27,7 +27,7 @@ def _seams() -> Iterator[Seam]:
             yield cls, "fit"
 
 
-def _predicts() -> Iterator[Seam]:
+def _find_prediction_methods() -> Iterator[PatchPoint]:
     import lightgbm
 
     yield lightgbm.Booster, "predict"
@@ -36,7 +36,7 @@ def _predicts() -> Iterator[Seam]:
             yield from ((cls, name) for name in ("predict", "predict_proba") if name in vars(cls))
 
 
-def _read(fit: Fit, call: Mapping[str, Any]) -> None:
+def _read_training(fit: TrainingRecord, call: Mapping[str, Any]) -> None:
     if "train_set" in call:
         fit.name = "Booster"
         fit.set_size(call["train_set"].data)
@@ -46,37 +46,43 @@ def _read(fit: Fit, call: Mapping[str, Any]) -> None:
         fit.set_params(call["self"].get_params())
 
 
-def _epoch(env: Any) -> None:
+def _report_boosting_round(env: Any) -> None:
     """Report a boosting round to the current training; a callback that LightGBM calls after each round."""
-    if (fitting := current()) is not None:
+    if (fitting := current_training()) is not None:
         results = env.evaluation_result_list or []
-        fitting.epoch(env.iteration, {f"{data}-{name}": value for data, name, value, *_ in results})
+        fitting.end_epoch(env.iteration, {f"{data}-{name}": value for data, name, value, *_ in results})
 
 
-def _with_epochs(train: Any) -> Any:
+def _add_round_callback(train: Any) -> Any:
     """Wrap *train* to pass a callback, because LightGBM has no list of callbacks whose method could be watched."""
     signature = inspect.signature(train)
 
     @functools.wraps(train)
     def train_with_callback(*args: Any, **kwargs: Any) -> Any:
-        if current() is not None and len(args) < list(signature.parameters).index("callbacks"):
-            kwargs = {**kwargs, "callbacks": [*(kwargs.get("callbacks") or ()), _epoch]}
+        if current_training() is not None and len(args) < list(signature.parameters).index("callbacks"):
+            kwargs = {**kwargs, "callbacks": [*(kwargs.get("callbacks") or ()), _report_boosting_round]}
         return train(*args, **kwargs)
 
     return train_with_callback
 
 
-def _follow() -> Undo:
+def _patch_train() -> Undo:
     with ExitStack() as undo:
         for target in ("lightgbm:train", "lightgbm.sklearn:train"):
-            undo.callback(replace(target, _with_epochs))
+            undo.callback(replace_function(target, _add_round_callback))
         return undo.pop_all().close
 
 
-HOOK = FitHook(
+HOOK = TrainingHook(
     "lightgbm",
     "lightgbm>=4.3,<5",
     ("lightgbm",),
-    Library(flavor="lightgbm", seams=_seams, read=_read, follow=_follow, predicts=_predicts),
+    TrainingLibrary(
+        flavor="lightgbm",
+        find_training_functions=_find_training_functions,
+        read_arguments=_read_training,
+        patch_epochs=_patch_train,
+        find_prediction_methods=_find_prediction_methods,
+    ),
 )
 autolog = HOOK.autolog

@@ -5,41 +5,45 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .._shape import dig
-from ._training.hook import FitHook
-from ._training.library import Epoch, Library, Seam
-from ._training.mlflow_logging import first_rows, log_with
-from ._training.record import Fit
+from .._shape import get_nested
+from ._training.hook import TrainingHook
+from ._training.library import EpochResult, PatchPoint, TrainingLibrary
+from ._training.mlflow_logging import log_model_with_example, read_first_rows
+from ._training.record import TrainingRecord
 
 __all__ = ["HOOK", "autolog"]
 
 
-def _seams() -> Iterator[Seam]:
+def _find_training_functions() -> Iterator[PatchPoint]:
     import paddle
 
     yield paddle.Model, "fit"
 
 
-def _rows(call: Mapping[str, Any], count: int) -> tuple[Any, Any] | None:
+def _read_train_data_rows(call: Mapping[str, Any], count: int) -> tuple[Any, Any] | None:
     """Return inputs and labels of the first *count* rows, as arrays; None if rows cannot be indexed."""
     data = call.get("train_data")
-    return first_rows(getattr(data, "dataset", data), count)
+    return read_first_rows(getattr(data, "dataset", data), count)
 
 
-def _read(fit: Fit, call: Mapping[str, Any]) -> None:
+def _read_training(fit: TrainingRecord, call: Mapping[str, Any]) -> None:
     model, data = call["self"], call.get("train_data")
     fit.name = type(model.network).__name__
     fit.set_size(getattr(data, "dataset", data))
-    if (rows := _rows(call, 1)) is not None and rows[0].ndim == 2:
+    if (rows := _read_train_data_rows(call, 1)) is not None and rows[0].ndim == 2:
         fit.features = rows[0].shape[1]
     arguments = {name: call.get(name, 1) for name in ("epochs", "batch_size")}
     optimizer = getattr(model, "_optimizer", None)
     fit.set_params(
-        {**arguments, "optimizer": type(optimizer).__name__, "learning_rate": dig(optimizer, "_learning_rate", float)}
+        {
+            **arguments,
+            "optimizer": type(optimizer).__name__,
+            "learning_rate": get_nested(optimizer, "_learning_rate", float),
+        }
     )
 
 
-def _epoch(args: tuple[Any, ...]) -> Epoch:
+def _read_epoch_logs(args: tuple[Any, ...]) -> EpochResult:
     """Read an epoch from the arguments of ``on_epoch_end(self, epoch, logs)``. A loss is a list of one value."""
     logs = args[2] if len(args) > 2 and args[2] else {}
     return args[1], {name: value[0] if isinstance(value, list) and value else value for name, value in logs.items()}
@@ -49,27 +53,29 @@ def _log_model(call: Mapping[str, Any], _: Any, options: Mapping[str, Any]) -> s
     import mlflow.paddle
     import paddle
 
-    model, rows = call["self"], _rows(call, 5)
+    model, rows = call["self"], _read_train_data_rows(call, 5)
 
     def predict_inputs(inputs: Any) -> Any:
         model.network.eval()
         return model.network(paddle.to_tensor(inputs)).numpy()
 
-    return log_with(mlflow.paddle.log_model, model, None if rows is None else rows[0], predict_inputs, options)
+    return log_model_with_example(
+        mlflow.paddle.log_model, model, None if rows is None else rows[0], predict_inputs, options
+    )
 
 
-HOOK = FitHook(
+HOOK = TrainingHook(
     "paddle",
     "paddlepaddle>=3,<4",
     ("paddle",),
-    Library(
+    TrainingLibrary(
         flavor="paddle",
-        seams=_seams,
-        read=_read,
-        epochs={"paddle.hapi.callbacks:CallbackList.on_epoch_end": _epoch},
+        find_training_functions=_find_training_functions,
+        read_arguments=_read_training,
+        epoch_methods={"paddle.hapi.callbacks:CallbackList.on_epoch_end": _read_epoch_logs},
         log_model=_log_model,
-        adds=frozenset({"log_input_examples", "log_model_signatures"}),
-        data=lambda call: _rows(call, 1000),
+        added_options=frozenset({"log_input_examples", "log_model_signatures"}),
+        read_data=lambda call: _read_train_data_rows(call, 1000),
     ),
     frozenset({"log_every_n_epoch"}),
 )

@@ -5,37 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ._training import keras_common
-from ._training.hook import FitHook
-from ._training.library import CHECKPOINTS, Library, Seam
+from ._training.hook import TrainingHook
+from ._training.library import CHECKPOINT_OPTIONS, PatchPoint, TrainingLibrary
 
 __all__ = ["HOOK", "autolog"]
 
 
-def _seams() -> Iterator[Seam]:
+def _find_training_functions() -> Iterator[PatchPoint]:
     import tensorflow as tf
 
     yield tf.keras.Model, "fit"
 
 
-def _predicts() -> Iterator[Seam]:
+def _find_prediction_methods() -> Iterator[PatchPoint]:
     import tensorflow as tf
 
     yield tf.keras.Model, "predict"
 
 
-HOOK = FitHook(
+HOOK = TrainingHook(
     "tensorflow",
     "tensorflow>=2.16,<3",
     ("tensorflow",),
-    Library(
+    TrainingLibrary(
         flavor="tensorflow",
-        seams=_seams,
-        read=keras_common.read,
-        predicts=_predicts,
-        epochs={keras_common.EPOCHS: keras_common.epoch},
-        tidy=keras_common.tidy,
-        needs=("keras",),
+        find_training_functions=_find_training_functions,
+        read_arguments=keras_common.read_keras_training,
+        find_prediction_methods=_find_prediction_methods,
+        epoch_methods={keras_common.EPOCH_METHOD: keras_common.read_keras_epoch},
+        adjust_arguments=keras_common.copy_callbacks,
+        required_modules=("keras",),
     ),
-    keras_common.OPTIONS | CHECKPOINTS | {"saved_model_kwargs", "keras_model_kwargs"},
+    keras_common.KERAS_OPTIONS | CHECKPOINT_OPTIONS | {"saved_model_kwargs", "keras_model_kwargs"},
 )
 autolog = HOOK.autolog

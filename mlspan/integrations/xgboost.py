@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ._training.hook import FitHook
-from ._training.library import Epoch, Library, Seam
-from ._training.record import Fit
+from ._training.hook import TrainingHook
+from ._training.library import EpochResult, PatchPoint, TrainingLibrary
+from ._training.record import TrainingRecord
 
 __all__ = ["HOOK", "autolog"]
 
 
-def _seams() -> Iterator[Seam]:
+def _find_training_functions() -> Iterator[PatchPoint]:
     import xgboost
     from xgboost import sklearn
 
@@ -22,7 +22,7 @@ def _seams() -> Iterator[Seam]:
             yield cls, "fit"
 
 
-def _predicts() -> Iterator[Seam]:
+def _find_prediction_methods() -> Iterator[PatchPoint]:
     import xgboost
 
     yield xgboost.Booster, "predict"
@@ -31,7 +31,7 @@ def _predicts() -> Iterator[Seam]:
             yield from ((cls, name) for name in ("predict", "predict_proba") if name in vars(cls))
 
 
-def _read(fit: Fit, call: Mapping[str, Any]) -> None:
+def _read_training(fit: TrainingRecord, call: Mapping[str, Any]) -> None:
     if "dtrain" in call:
         fit.name = "Booster"
         fit.set_size(call["dtrain"])
@@ -41,7 +41,7 @@ def _read(fit: Fit, call: Mapping[str, Any]) -> None:
         fit.set_params({name: value for name, value in call["self"].get_params().items() if value is not None})
 
 
-def _epoch(args: tuple[Any, ...]) -> Epoch:
+def _read_boosting_round(args: tuple[Any, ...]) -> EpochResult:
     """Read a boosting round from the arguments of ``after_iteration(self, model, epoch, dtrain, evals)``.
 
     ``self.history`` is ``{data: {metric: [value of each round]}}``.
@@ -50,16 +50,16 @@ def _epoch(args: tuple[Any, ...]) -> Epoch:
     return args[2], {f"{data}-{name}": values[-1] for data, of in history.items() for name, values in of.items()}
 
 
-HOOK = FitHook(
+HOOK = TrainingHook(
     "xgboost",
     "xgboost>=2.1,<4",
     ("xgboost",),
-    Library(
+    TrainingLibrary(
         flavor="xgboost",
-        seams=_seams,
-        read=_read,
-        predicts=_predicts,
-        epochs={"xgboost.callback:CallbackContainer.after_iteration": _epoch},
+        find_training_functions=_find_training_functions,
+        read_arguments=_read_training,
+        find_prediction_methods=_find_prediction_methods,
+        epoch_methods={"xgboost.callback:CallbackContainer.after_iteration": _read_boosting_round},
     ),
     frozenset({"importance_types", "model_format"}),
 )

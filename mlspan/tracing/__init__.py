@@ -14,16 +14,16 @@ from opentelemetry import trace as _otel
 from . import runtime as _setup
 from .context import model, request_id, run, session, tags, user, wrap
 from .decorator import trace
-from .destinations import keeping as _keeping
+from .destinations import make_spool_settings as _keeping
 from .feedback import expectation, feedback
 from .manual import span
 from .operations.content import Redact
 from .settings.keep_rule import Keep
-from .settings.resolution import resolve as _resolve
+from .settings.resolution import resolve_config as _resolve
 
 if TYPE_CHECKING:
-    from .export.spool.dead_letters import Dead
-    from .export.spool.drain import Drained
+    from .export.spool.dead_letters import DeadLetter
+    from .export.spool.drain import DrainResult
 
 __all__ = [
     "Keep",
@@ -100,7 +100,7 @@ def configure(
     Raises:
         ValueError: an argument has a value that its setting does not take.
     """
-    _setup.start(_resolve(locals()))
+    _setup.start_runtime(_resolve(locals()))
 
 
 def flush(timeout: float = 30.0) -> bool:
@@ -108,13 +108,13 @@ def flush(timeout: float = 30.0) -> bool:
 
     Return False if that takes more than *timeout* seconds.
     """
-    now = _setup.runtime()
+    now = _setup.get_runtime()
     return now is None or now.flush(timeout)
 
 
 def shutdown(timeout: float = 30.0) -> bool:
     """End abandoned streams, :func:`flush`, and stop recording until the next call of configure or autolog."""
-    return _setup.stop(timeout)
+    return _setup.stop_runtime(timeout)
 
 
 def drain(
@@ -122,8 +122,8 @@ def drain(
     spool_dir: str | os.PathLike[str] | None = None,
     tracking_uri: str | None = None,
     timeout: float = 0.0,
-    progress: Callable[[Drained], object] | None = None,
-) -> Drained:
+    progress: Callable[[DrainResult], object] | None = None,
+) -> DrainResult:
     """Send the spans that ended processes have left on disk, for example after an outage or from a periodic job.
 
     No ``configure`` is needed: each spool says where its spans go. The spool of a process that is still running is left
@@ -138,14 +138,14 @@ def drain(
     Returns:
         The counts, and what stays in the folder and why.
     """
-    return _setup.drain(_resolve({"spool_dir": spool_dir}), tracking_uri, timeout, progress)
+    return _setup.drain_spools(_resolve({"spool_dir": spool_dir}), tracking_uri, timeout, progress)
 
 
-def dead(*, spool_dir: str | os.PathLike[str] | None = None) -> list[Dead]:
+def dead(*, spool_dir: str | os.PathLike[str] | None = None) -> list[DeadLetter]:
     """Return the spans that were set aside because no backend accepts them, each with its reason, oldest first."""
-    from .export.spool.dead_letters import read
+    from .export.spool.dead_letters import read_dead_letters
 
-    return read(_keeping(_resolve({"spool_dir": spool_dir})))
+    return read_dead_letters(_keeping(_resolve({"spool_dir": spool_dir})))
 
 
 def current_trace_id() -> str | None:
@@ -159,5 +159,5 @@ def trace_url(trace_id: str | None = None) -> str | None:
 
     This may ask the tracking server for the experiment. Return None outside of any trace, or if MLflow is not in use.
     """
-    trace_id, now = trace_id or current_trace_id(), _setup.runtime()
-    return None if trace_id is None or now is None else now.trace_url(trace_id)
+    trace_id, now = trace_id or current_trace_id(), _setup.get_runtime()
+    return None if trace_id is None or now is None else now.find_trace_url(trace_id)

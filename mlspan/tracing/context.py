@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from .mlflow_state.runs import active_model_id, active_run_id
-from .operations.call_context import _scope, _within
+from .mlflow_state.runs import get_active_model_id, get_active_run_id
+from .operations.call_context import _call_scope, use_scope
 from .operations.foreign_objects import as_text
 
 P = ParamSpec("P")
@@ -26,30 +26,30 @@ def session(id: str | None) -> Any:
 
     ``session(None)`` is none, whatever there is around it; so with :func:`user` and the others.
     """
-    return _within(replace(_scope.get(), session=_text(id)))
+    return use_scope(replace(_call_scope.get(), session=_text(id)))
 
 
 def user(id: str | None) -> Any:
     """``with user("ada"):`` names whom the calls inside are made for."""
-    return _within(replace(_scope.get(), user=_text(id)))
+    return use_scope(replace(_call_scope.get(), user=_text(id)))
 
 
 def tags(**tags: object) -> Any:
     """``with tags(env="prod"):`` puts tags on the traces inside; inner ones add to outer ones."""
-    around = _scope.get()
-    return _within(
+    around = _call_scope.get()
+    return use_scope(
         replace(around, tags={**around.tags, **{as_text(key): as_text(value) for key, value in tags.items()}})
     )
 
 
 def run(run_id: str | None) -> Any:
     """``with run(run_id):`` ties the traces inside to this MLflow run, whatever run is active."""
-    return _within(replace(_scope.get(), run_id=_text(run_id)))
+    return use_scope(replace(_call_scope.get(), run_id=_text(run_id)))
 
 
 def model(model_id: str | None) -> Any:
     """``with model(model_id):`` ties the traces inside to this LoggedModel of MLflow's, whatever model is active."""
-    return _within(replace(_scope.get(), model_id=_text(model_id)))
+    return use_scope(replace(_call_scope.get(), model_id=_text(model_id)))
 
 
 def request_id(id: str | None) -> Any:
@@ -57,7 +57,7 @@ def request_id(id: str | None) -> Any:
 
     MLflow keeps the first 50 characters as the trace's ``client_request_id`` and can search for it.
     """
-    return _within(replace(_scope.get(), request_id=_text(id)))
+    return use_scope(replace(_call_scope.get(), request_id=_text(id)))
 
 
 def wrap(fn: Callable[P, T]) -> Callable[P, T]:
@@ -66,12 +66,12 @@ def wrap(fn: Callable[P, T]) -> Callable[P, T]:
     The result may be called many times, and by many threads at once.
     """
     here = copy_context()
-    run_id, model_id = active_run_id(), active_model_id()
+    run_id, model_id = get_active_run_id(), get_active_model_id()
     if run_id is not None or model_id is not None:
-        here.run(_scope.set, replace(_scope.get(), run_id=run_id, model_id=model_id))
+        here.run(_call_scope.set, replace(_call_scope.get(), run_id=run_id, model_id=model_id))
 
     @wraps(fn)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+    def call_in_context(*args: P.args, **kwargs: P.kwargs) -> T:
         return here.copy().run(fn, *args, **kwargs)
 
-    return wrapped
+    return call_in_context

@@ -10,16 +10,16 @@ from functools import wraps
 from types import BuiltinFunctionType, FunctionType, MethodType, MethodWrapperType
 from typing import Any, Final, TypeVar, overload
 
-from .._guard import guard, tell_once
+from .._guard import guard, warn_once
 from .manual import begin, put, record_of
-from .operations.content import as_text, snapshot
+from .operations.content import as_text, to_plain_data
 from .operations.foreign_objects import find_on_class
-from .operations.generators import Steps
-from .operations.noop import NOTHING
-from .operations.operation import Live
+from .operations.generators import TracedGenerator
+from .operations.noop import NOOP_OPERATION
+from .operations.operation import Operation
 from .operations.records import Record
 from .operations.stream import AsyncStream, Generated, Stream
-from .runtime import runtime
+from .runtime import get_runtime
 
 F = TypeVar("F", bound=Callable[..., Any])
 _PLAIN: Final = (FunctionType, MethodType, BuiltinFunctionType, MethodWrapperType)
@@ -39,26 +39,26 @@ def trace(fn: Any = None, *, name: str | None = None, kind: str = "step") -> Any
     the log.
     """
     if fn is None:
-        return lambda fn: _traced(fn, name, kind)
+        return lambda fn: _wrap_function(fn, name, kind)
     if type(fn) is str:  # @trace("name")
-        return lambda traced: _traced(traced, fn, kind)
-    return _traced(fn, name, kind)
+        return lambda traced: _wrap_function(traced, fn, kind)
+    return _wrap_function(fn, name, kind)
 
 
-def _traced(fn: Any, name: str | None, kind: str) -> Any:
+def _wrap_function(fn: Any, name: str | None, kind: str) -> Any:
     """Return *fn* traced, or *fn* itself: decorating never raises."""
     try:
         for cls, rebuilt in _DESCRIPTORS:
             if type(fn) is cls:
-                return rebuilt(fn, lambda inner: _traced(inner, name, kind))
+                return rebuilt(fn, lambda inner: _wrap_function(inner, name, kind))
         if isinstance(fn, type):
             return _class(fn, name, kind)
         if callable(fn):
             return _called(fn, name, kind)
     except Exception as error:  # noqa: BLE001  # whatever an object makes of being asked
-        tell_once("mlspan: cannot trace %s (%s): it is as it was", as_text(fn), type(error).__name__)
+        warn_once("mlspan: cannot trace %s (%s): it is as it was", as_text(fn), type(error).__name__)
         return fn
-    tell_once("mlspan: cannot trace %s, which nothing can call: it is as it was", as_text(fn))
+    warn_once("mlspan: cannot trace %s, which nothing can call: it is as it was", as_text(fn))
     return fn
 
 
@@ -66,9 +66,9 @@ def _class(cls: type, name: str | None, kind: str) -> type:
     """Trace the calls of the instances of *cls*, which stays itself."""
     own = vars(cls).get("__call__")
     if own is None:
-        tell_once("mlspan: cannot trace the class %s, whose instances nothing can call", as_text(cls))
+        warn_once("mlspan: cannot trace the class %s, whose instances nothing can call", as_text(cls))
     else:
-        type.__setattr__(cls, "__call__", _traced(own, name or cls.__qualname__, kind))
+        type.__setattr__(cls, "__call__", _wrap_function(own, name or cls.__qualname__, kind))
     return cls
 
 
@@ -96,7 +96,7 @@ def _called(fn: Any, name: str | None, kind: str) -> Any:
         code = code.func
     if not isinstance(code, _PLAIN):
         code = find_on_class(type(code), "__call__")
-    wrapper = next((wrapper for is_kind, wrapper in _WRAPPERS if is_kind(code)), _function)
+    wrapper = next((wrapper for is_kind, wrapper in _WRAPPERS if is_kind(code)), _wrap_plain_function)
     if type(fn) is FunctionType:
         return wraps(fn)(wrapper(fn, opened))
     return _in_place_of(fn, opened, wrapper)
@@ -137,16 +137,18 @@ def _opener(fn: Any, name: str, kind: str) -> Callable[[tuple[Any, ...], dict[st
 
     def opened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         record = record_of(name, kind)
-        now = runtime()
+        now = get_runtime()
         if now is not None and now.policy.capture:
             with guard("reading arguments"):
-                put(record, "input", snapshot(_arguments(signature, args, kwargs)))
-        return begin(record, _observe) or NOTHING
+                put(record, "input", to_plain_data(_bind_arguments(signature, args, kwargs)))
+        return begin(record, _observe_output) or NOOP_OPERATION
 
     return opened
 
 
-def _arguments(signature: inspect.Signature | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+def _bind_arguments(
+    signature: inspect.Signature | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
     """Return the arguments by name; by place where there are no names, or where they do not fit."""
     try:
         bound = None if signature is None else dict(signature.bind(*args, **kwargs).arguments)
@@ -159,13 +161,13 @@ def _arguments(signature: inspect.Signature | None, args: tuple[Any, ...], kwarg
     return bound
 
 
-def _observe(record: Record, value: object) -> None:
+def _observe_output(record: Record, value: object) -> None:
     put(record, "output", value)
 
 
 def _result(live: Any, value: Any) -> Any:
     """Record what was returned. A generator, or a stream that we watch already, is gathered as its caller reads it."""
-    if not isinstance(live, Live):
+    if not isinstance(live, Operation):
         return value
     watched = _WATCHED.get(type(value))
     if watched is None:
@@ -180,7 +182,7 @@ class _Gathered:
 
     __slots__ = ("_live", "_seen")
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: Operation) -> None:
         self._live = live
         self._seen: list[Any] = []
 
@@ -213,34 +215,34 @@ _WATCHED: Final[dict[type, type[Stream | AsyncStream]]] = {
 }
 
 
-def _function(fn: Callable[..., Any], opened: Callable[..., Any]) -> Callable[..., Any]:
-    def called(*args: Any, **kwargs: Any) -> Any:
+def _wrap_plain_function(fn: Callable[..., Any], opened: Callable[..., Any]) -> Callable[..., Any]:
+    def call_traced(*args: Any, **kwargs: Any) -> Any:
         with opened(args, kwargs) as live:
             return _result(live, fn(*args, **kwargs))
 
-    return called
+    return call_traced
 
 
-def _coroutine(fn: Callable[..., Any], opened: Callable[..., Any]) -> Callable[..., Any]:
-    async def awaited(*args: Any, **kwargs: Any) -> Any:
+def _wrap_coroutine(fn: Callable[..., Any], opened: Callable[..., Any]) -> Callable[..., Any]:
+    async def await_traced(*args: Any, **kwargs: Any) -> Any:
         with opened(args, kwargs) as live:
             return _result(live, await fn(*args, **kwargs))
 
-    return awaited
+    return await_traced
 
 
-def _generator(fn: Callable[..., Any], opened: Callable[..., Any]) -> Callable[..., Any]:
-    def generated(*args: Any, **kwargs: Any) -> Any:
-        steps = Steps(fn(*args, **kwargs), opened(args, kwargs))
+def _wrap_generator(fn: Callable[..., Any], opened: Callable[..., Any]) -> Callable[..., Any]:
+    def iterate_traced(*args: Any, **kwargs: Any) -> Any:
+        steps = TracedGenerator(fn(*args, **kwargs), opened(args, kwargs))
         return (yield from steps)
 
-    return generated
+    return iterate_traced
 
 
-def async_generator(
-    fn: Callable[..., Any], opened: Callable[..., Any], steps_of: type[Steps] = Steps
+def wrap_async_generator(
+    fn: Callable[..., Any], opened: Callable[..., Any], steps_of: type[TracedGenerator] = TracedGenerator
 ) -> Callable[..., Any]:
-    async def generated(*args: Any, **kwargs: Any) -> Any:
+    async def iterate_traced(*args: Any, **kwargs: Any) -> Any:
         steps = steps_of(fn(*args, **kwargs), opened(args, kwargs))
         step = steps.anext()
         while True:
@@ -256,11 +258,11 @@ def async_generator(
             except BaseException as error:  # noqa: BLE001  # what the caller throws in is the generator's to handle
                 step = steps.athrow(error)
 
-    return generated
+    return iterate_traced
 
 
 _WRAPPERS: list[tuple[Callable[[Any], bool], Callable[..., Callable[..., Any]]]] = [
-    (inspect.isasyncgenfunction, async_generator),
-    (inspect.isgeneratorfunction, _generator),
-    (inspect.iscoroutinefunction, _coroutine),
+    (inspect.isasyncgenfunction, wrap_async_generator),
+    (inspect.isgeneratorfunction, _wrap_generator),
+    (inspect.iscoroutinefunction, _wrap_coroutine),
 ]

@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.trace import TracerProvider
 
-from .export.destination import address, bare, full, settled
+from .export.destination import fill_destination, make_database_path_absolute, restore_credentials, strip_credentials
 from .export.otlp.environment import exports_otlp
 from .export.otlp.sink import OtlpSink
-from .export.processor import Pipeline
-from .export.spool.limits import Keeping
-from .export.trace_assembler import Assembly
-from .export.types import Kind, Sink
-from .operations.call_context import Origin
-from .operations.content import redactor
+from .export.processor import ExportProcessor
+from .export.spool.limits import SpoolSettings
+from .export.trace_assembler import TraceAssembler
+from .export.types import Sink, SinkKind
+from .operations.call_context import TraceOrigin
+from .operations.content import make_redactor
 from .settings.config import Config
 
 if TYPE_CHECKING:
     from .export.mlflow.sink import MlflowSink
 
 
-def mlflow_sink(config: Config) -> MlflowSink | None:
+def make_mlflow_sink(config: Config) -> MlflowSink | None:
     """Return the sink for MLflow, or None if *config* turns MLflow off."""
     if config.tracking_uri == "none":
         return None
@@ -43,7 +43,9 @@ def needs_otlp(config: Config, provider: TracerProvider) -> bool:
     return bool(endpoint) and environ.get("OTEL_TRACES_EXPORTER") != "none" and not exports_otlp(provider)
 
 
-def pipeline(config: Config, origin: Callable[[], Origin], mlflow: MlflowSink | None, *, by_otlp: bool) -> Pipeline:
+def make_export_pipeline(
+    config: Config, origin: Callable[[], TraceOrigin], mlflow: MlflowSink | None, *, by_otlp: bool
+) -> ExportProcessor:
     """Return the pipeline for the spans of one provider.
 
     Args:
@@ -52,40 +54,45 @@ def pipeline(config: Config, origin: Callable[[], Origin], mlflow: MlflowSink | 
         mlflow: a sink that says where MLflow is; the pipeline makes sinks of its own.
         by_otlp: whether spans are also sent by OTLP.
     """
-    sinks: dict[Kind, tuple[Callable[[], Any], dict[str, Any]]] = {}
+    sinks: dict[SinkKind, tuple[Callable[[], Any], dict[str, Any]]] = {}
     if mlflow is not None:
-        sinks["mlflow"] = (partial(mlflow_sink, config), {"tracking_uri": bare(settled(mlflow._uri))})
+        sinks["mlflow"] = (
+            partial(make_mlflow_sink, config),
+            {"tracking_uri": strip_credentials(make_database_path_absolute(mlflow._uri))},
+        )
     if by_otlp:
         make = partial(OtlpSink, config.otlp_endpoint, config.otlp_protocol)
         example = make()
-        sinks["otlp"] = (make, {"endpoint": bare(example.endpoint), "protocol": example.protocol})
-    return Pipeline(
+        sinks["otlp"] = (make, {"endpoint": strip_credentials(example.endpoint), "protocol": example.protocol})
+    return ExportProcessor(
         sinks,
         origin,
-        keeping=keeping(config),
-        address=partial(address, uri=mlflow._uri if mlflow else "", experiment=config.experiment, run=config.run),
-        assembly=partial(_assembly, config),
+        keeping=make_spool_settings(config),
+        address=partial(
+            fill_destination, uri=mlflow._uri if mlflow else "", experiment=config.experiment, run=config.run
+        ),
+        assembly=partial(_make_assembler, config),
         held=config.keep is not None,
-        redact=redactor(config.redact),
+        redact=make_redactor(config.redact),
     )
 
 
-def _assembly(config: Config) -> Assembly:
+def _make_assembler(config: Config) -> TraceAssembler:
     """Return what puts traces together, with tail sampling if *config* asks for it."""
     if config.sample_ratio >= 1 and config.keep is None:
-        return Assembly()
-    from .export.tail_sampling import Sampling
+        return TraceAssembler()
+    from .export.tail_sampling import TailSampler
 
-    return Assembly(Sampling(config.sample_ratio, config.keep))
+    return TraceAssembler(TailSampler(config.sample_ratio, config.keep))
 
 
-def keeping(config: Config) -> Keeping:
+def make_spool_settings(config: Config) -> SpoolSettings:
     """Return where spans wait to be sent, how many, and for how long."""
     folder = Path(config.spool_dir).expanduser().absolute() if config.spool_dir else None
-    return Keeping(config.durability, folder, config.spool_bytes, config.spool_age)  # type: ignore[arg-type]  # checked
+    return SpoolSettings(config.durability, folder, config.spool_bytes, config.spool_age)  # type: ignore[arg-type]  # checked
 
 
-def open_sink(kind: Kind, where: Mapping[str, Any], tracking_uri: str | None) -> Sink:
+def open_sink(kind: SinkKind, where: Mapping[str, Any], tracking_uri: str | None) -> Sink:
     """Return the sink that a spool describes.
 
     Args:
@@ -94,9 +101,9 @@ def open_sink(kind: Kind, where: Mapping[str, Any], tracking_uri: str | None) ->
         tracking_uri: a tracking server or database that replaces the stored one.
     """
     if kind == "otlp":
-        return OtlpSink(full(where["endpoint"]), where["protocol"])
+        return OtlpSink(restore_credentials(where["endpoint"]), where["protocol"])
     from .export.mlflow.sink import MlflowSink
-    from .export.spool.drain import Redirected
+    from .export.spool.drain import RedirectingSink
 
-    sink = MlflowSink(tracking_uri=tracking_uri or full(where["tracking_uri"]))
-    return sink if tracking_uri is None else Redirected(sink, tracking_uri)
+    sink = MlflowSink(tracking_uri=tracking_uri or restore_credentials(where["tracking_uri"]))
+    return sink if tracking_uri is None else RedirectingSink(sink, tracking_uri)

@@ -12,18 +12,18 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, TraceFlags, set_span_in_context
 
-from .._guard import guard, tell_once
+from .._guard import guard, warn_once
 from .._version import __version__
 from .manual import span as own_span
 from .operations import semconv as sc
-from .operations.call_context import suppressed
-from .operations.content import Policy, snapshot, to_json
-from .runtime import Runtime, runtime
+from .operations.call_context import is_suppressed
+from .operations.content import ContentPolicy, to_json, to_plain_data
+from .runtime import Runtime, get_runtime
 
-Source = Literal["human", "llm_judge", "code"]
+EvaluationSource = Literal["human", "llm_judge", "code"]
 
-_SOURCES: Final = ("human", "llm_judge", "code")
-_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+_EVALUATION_SOURCES: Final = ("human", "llm_judge", "code")
+_SAMPLED_FLAGS: Final = TraceFlags(TraceFlags.SAMPLED)
 
 
 def feedback(
@@ -31,7 +31,7 @@ def feedback(
     value: Any,
     *,
     rationale: str | None = None,
-    source: Source = "code",
+    source: EvaluationSource = "code",
     source_id: str | None = None,
     metadata: Mapping[str, str] | None = None,
     trace_id: str | None = None,
@@ -58,15 +58,17 @@ def feedback(
     Raises:
         ValueError: the value is missing, the source is none of the three, or an id is malformed.
     """
-    _require(value is not None, "feedback needs a value")
-    _assess(sc.EVALUATION_EVENT, name, value, rationale, source, source_id, metadata, _target(trace_id, span_id, span))
+    _raise_unless(value is not None, "feedback needs a value")
+    _record_assessment(
+        sc.EVALUATION_EVENT, name, value, rationale, source, source_id, metadata, _find_target(trace_id, span_id, span)
+    )
 
 
 def expectation(
     name: str,
     value: Any,
     *,
-    source: Source = "human",
+    source: EvaluationSource = "human",
     source_id: str | None = None,
     metadata: Mapping[str, str] | None = None,
     trace_id: str | None = None,
@@ -78,43 +80,50 @@ def expectation(
     An expectation is content: nothing is recorded if ``capture_content`` is off. The conventions have no name for it,
     so its event is ``mlspan.expectation``.
     """
-    _require(value is not None, "an expectation needs a value")
-    _assess(sc.EXPECTATION_EVENT, name, value, None, source, source_id, metadata, _target(trace_id, span_id, span))
+    _raise_unless(value is not None, "an expectation needs a value")
+    _record_assessment(
+        sc.EXPECTATION_EVENT, name, value, None, source, source_id, metadata, _find_target(trace_id, span_id, span)
+    )
 
 
-def _require(holds: bool, what: str) -> None:
+def _raise_unless(holds: bool, what: str) -> None:
     """Raise ValueError with the message *what* unless *holds* is true."""
     if not holds:
         raise ValueError(what)
 
 
-def _target(trace_id: str | None, span_id: str | None, span: own_span | Span | None) -> Span | tuple[int, int] | None:
+def _find_target(
+    trace_id: str | None, span_id: str | None, span: own_span | Span | None
+) -> Span | tuple[int, int] | None:
     """Return the span that is meant, or the ids (trace, span) if it is not at hand; None if there is none.
 
     A span id of 0 stands for the trace as a whole.
     """
     if span is not None:
-        return (span._live.span if span._live is not None else None) if isinstance(span, own_span) else span
+        return (span._operation.span if span._operation is not None else None) if isinstance(span, own_span) else span
     current = trace.get_current_span()
     current_context = current.get_span_context()
     if trace_id is None:
-        _require(span_id is None, "span_id: its trace_id is needed too")
+        _raise_unless(span_id is None, "span_id: its trace_id is needed too")
         return current if current_context.is_valid else None
-    ids = _id(trace_id.removeprefix("tr-"), 32, "trace_id"), _id(span_id, 16, "span_id") if span_id else 0
+    ids = (
+        _parse_hex_id(trace_id.removeprefix("tr-"), 32, "trace_id"),
+        _parse_hex_id(span_id, 16, "span_id") if span_id else 0,
+    )
     return current if ids == (current_context.trace_id, current_context.span_id) else ids
 
 
-def _id(text: str, digits: int, name: str) -> int:
+def _parse_hex_id(text: str, digits: int, name: str) -> int:
     """Return the integer that *text* writes in hexadecimal. Raise ValueError if it has not exactly *digits* digits."""
     try:
         number = int(text, 16) if len(text) == digits else 0
     except ValueError:
         number = 0
-    _require(number > 0, f"{name}: {digits} hexadecimal digits, not {text!r}")
+    _raise_unless(number > 0, f"{name}: {digits} hexadecimal digits, not {text!r}")
     return number
 
 
-def _assess(
+def _record_assessment(
     event: str,
     name: str,
     value: Any,
@@ -125,45 +134,51 @@ def _assess(
     target: Span | tuple[int, int] | None,
 ) -> None:
     """Record one assessment of *target* as an event named *event*. Raise ValueError for an unknown *source*."""
-    _require(source in _SOURCES, f"source takes one of {', '.join(_SOURCES)}, not {source!r}")
-    if suppressed() or (now := runtime()) is None:
+    _raise_unless(
+        source in _EVALUATION_SOURCES, f"source takes one of {', '.join(_EVALUATION_SOURCES)}, not {source!r}"
+    )
+    if is_suppressed() or (now := get_runtime()) is None:
         return
     if target is None:
-        tell_once("mlspan: %s %r is of no trace: none is current, and no trace_id was given", event, name)
+        warn_once("mlspan: %s %r is of no trace: none is current, and no trace_id was given", event, name)
         return
     with guard("recording an assessment"):
         policy = now.policy
         is_feedback = event == sc.EVALUATION_EVENT
-        attributes = _scored(policy, name, value, rationale) if is_feedback else _expected(policy, name, value)
+        attributes = (
+            _build_evaluation_attributes(policy, name, value, rationale)
+            if is_feedback
+            else _build_expectation_attributes(policy, name, value)
+        )
         attributes[sc.ASSESSMENT_SOURCE] = source
-        attributes[sc.ASSESSMENT_SOURCE_ID] = policy.text(source_id) if source_id else None
-        attributes[sc.ASSESSMENT_METADATA] = policy.json(dict(metadata)) if metadata else None
+        attributes[sc.ASSESSMENT_SOURCE_ID] = policy.render_text(source_id) if source_id else None
+        attributes[sc.ASSESSMENT_METADATA] = policy.render_json(dict(metadata)) if metadata else None
         if policy.capture or is_feedback:
-            _record(now, event, {key: item for key, item in attributes.items() if item is not None}, target)
+            _attach_event(now, event, {key: item for key, item in attributes.items() if item is not None}, target)
 
 
-def _scored(policy: Policy, name: str, value: Any, rationale: str | None) -> dict[str, Any]:
+def _build_evaluation_attributes(policy: ContentPolicy, name: str, value: Any, rationale: str | None) -> dict[str, Any]:
     """Return the attributes of an evaluation event.
 
     The conventions have no place for lists and lose the value's type, so ``mlspan.assessment.value`` holds it as JSON.
     """
     number = float(value) if isinstance(value, (bool, int, float)) else None
-    label = to_json(value) if isinstance(value, bool) else policy.text(value) if isinstance(value, str) else None
+    label = to_json(value) if isinstance(value, bool) else policy.render_text(value) if isinstance(value, str) else None
     return {
-        sc.EVALUATION_NAME: policy.text(name),
+        sc.EVALUATION_NAME: policy.render_text(name),
         sc.EVALUATION_SCORE: number,
         sc.EVALUATION_LABEL: label,
-        sc.EVALUATION_EXPLANATION: policy.text(rationale) if rationale and policy.capture else None,
-        sc.ASSESSMENT_VALUE: policy.json(snapshot(value)),
+        sc.EVALUATION_EXPLANATION: policy.render_text(rationale) if rationale and policy.capture else None,
+        sc.ASSESSMENT_VALUE: policy.render_json(to_plain_data(value)),
     }
 
 
-def _expected(policy: Policy, name: str, value: Any) -> dict[str, Any]:
+def _build_expectation_attributes(policy: ContentPolicy, name: str, value: Any) -> dict[str, Any]:
     """Return the attributes of an expectation event."""
-    return {sc.ASSESSMENT_NAME: policy.text(name), sc.ASSESSMENT_VALUE: policy.json(snapshot(value))}
+    return {sc.ASSESSMENT_NAME: policy.render_text(name), sc.ASSESSMENT_VALUE: policy.render_json(to_plain_data(value))}
 
 
-def _record(now: Runtime, event: str, attributes: Mapping[str, Any], target: Span | tuple[int, int]) -> None:
+def _attach_event(now: Runtime, event: str, attributes: Mapping[str, Any], target: Span | tuple[int, int]) -> None:
     """Add the event to *target* if that is still open, else send it in a span of its own."""
     if isinstance(target, Span):
         if target.is_recording():
@@ -173,10 +188,10 @@ def _record(now: Runtime, event: str, attributes: Mapping[str, Any], target: Spa
         if not ids.trace_flags.sampled:
             return
         target = ids.trace_id, ids.span_id
-    _send(now, event, attributes, *target)
+    _emit_event_span(now, event, attributes, *target)
 
 
-def _send(now: Runtime, event: str, attributes: Mapping[str, Any], trace_id: int, span_id: int) -> None:
+def _emit_event_span(now: Runtime, event: str, attributes: Mapping[str, Any], trace_id: int, span_id: int) -> None:
     """Send the event in a span of its own, of no duration, below the span that it is about.
 
     A tracer cannot start a span in a trace without a parent. If only the trace is known, the span goes to our own
@@ -184,22 +199,24 @@ def _send(now: Runtime, event: str, attributes: Mapping[str, Any], trace_id: int
     """
     now_ns = time.time_ns()
     if not span_id:
-        now.submit(_alone(now, event, attributes, trace_id, now_ns))
+        now.submit_span(_build_parentless_span(now, event, attributes, trace_id, now_ns))
         return
-    parent = NonRecordingSpan(SpanContext(trace_id, span_id, is_remote=True, trace_flags=_SAMPLED))
-    span = now.tracer().start_span(
+    parent = NonRecordingSpan(SpanContext(trace_id, span_id, is_remote=True, trace_flags=_SAMPLED_FLAGS))
+    span = now.get_tracer().start_span(
         event, set_span_in_context(parent), attributes={sc.ASSESSMENT: event}, start_time=now_ns
     )
     span.add_event(event, attributes, now_ns)
     span.end(now_ns)
 
 
-def _alone(now: Runtime, event: str, attributes: Mapping[str, Any], trace_id: int, time_ns: int) -> ReadableSpan:
+def _build_parentless_span(
+    now: Runtime, event: str, attributes: Mapping[str, Any], trace_id: int, time_ns: int
+) -> ReadableSpan:
     """Return an ended span that has the given trace id and no parent, and carries the event."""
     span_id = RandomIdGenerator().generate_span_id()
     return ReadableSpan(
         event,
-        SpanContext(trace_id, span_id, is_remote=False, trace_flags=_SAMPLED),
+        SpanContext(trace_id, span_id, is_remote=False, trace_flags=_SAMPLED_FLAGS),
         resource=now.resource,
         attributes={sc.ASSESSMENT: event},
         events=[Event(event, attributes, time_ns)],

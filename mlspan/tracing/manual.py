@@ -7,14 +7,14 @@ from types import TracebackType
 from typing import Any, cast
 
 from .._guard import guard
-from .operations.call_context import suppressed
-from .operations.content import as_text, snapshot
+from .operations.call_context import is_suppressed
+from .operations.content import as_text, to_plain_data
 from .operations.messages import Message
-from .operations.operation import Live, go
+from .operations.operation import Operation, start_operation
 from .operations.records import Agent, Chat, Embeddings, Record, Retrieval, Step, Tool, Workflow
-from .runtime import runtime
+from .runtime import get_runtime
 
-_NAMED: dict[str, tuple[type[Record], str]] = {  # kind -> record, and its field for the span's name
+_RECORD_TYPES: dict[str, tuple[type[Record], str]] = {  # kind -> record, and its field for the span's name
     "agent": (Agent, "name"),
     "chat": (Chat, "model"),
     "chat_model": (Chat, "model"),
@@ -31,7 +31,7 @@ _NAMED: dict[str, tuple[type[Record], str]] = {  # kind -> record, and its field
 def record_of(name: Any, kind: Any) -> Record:
     """Return the record of a span of this kind; what is no text becomes the text of it."""
     name, kind = as_text(name), "step" if kind is None else as_text(kind).lower()
-    found = _NAMED.get(kind)
+    found = _RECORD_TYPES.get(kind)
     return Step(name=name, type=kind) if found is None else found[0](**{found[1]: name})
 
 
@@ -48,8 +48,8 @@ class span:  # noqa: N801  # users read it as a function
         self, name: str, kind: str = "step", *, input: object = None, attributes: Mapping[str, Any] | None = None
     ) -> None:
         self.record = record_of(name, kind)  # its fields may be set until the block ends
-        self.record.describe(attributes or {})
-        self._live: Live | None = None
+        self.record.apply_attributes(attributes or {})
+        self._operation: Operation | None = None
         self._given: tuple[Any, Any] | None = None  # the caller's own input, and what is recorded of it
         if input is not None:
             self.input = input
@@ -63,7 +63,7 @@ class span:  # noqa: N801  # users read it as a function
     @input.setter
     def input(self, value: object) -> None:
         with guard("reading a span's input"):
-            put(self.record, "input", snapshot(value))
+            put(self.record, "input", to_plain_data(value))
             self._given = value, getattr(self.record, "input", None)
 
     @property
@@ -76,27 +76,27 @@ class span:  # noqa: N801  # users read it as a function
         put(self.record, "output", value)
 
     def __enter__(self) -> span:
-        self._live = begin(self.record)
-        if self._live is not None:
-            self._live.__enter__()
+        self._operation = begin(self.record)
+        if self._operation is not None:
+            self._operation.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._live is not None:
-            self._live.__exit__(kind, error, trace)
+        if self._operation is not None:
+            self._operation.__exit__(kind, error, trace)
 
 
 def put(record: Record, field: str, value: object) -> None:
     """Set the *field* of a record, ``input`` or ``output``, if it has one."""
     if isinstance(record, Chat):
-        value = _messages(value, "user" if field == "input" else "assistant")
+        value = _to_messages(value, "user" if field == "input" else "assistant")
     if hasattr(record, field):  # embeddings have no output: vectors are not recorded
         setattr(record, field, value)
 
 
-def _messages(value: object, role: str) -> list[Message]:
+def _to_messages(value: object, role: str) -> list[Message]:
     """Return *value* as messages: it may be messages already, text, or any other value."""
     if isinstance(value, list) and all(isinstance(item, dict) and "parts" in item for item in value):
         return value
@@ -108,10 +108,10 @@ def _messages(value: object, role: str) -> list[Message]:
     return [message]
 
 
-def begin(record: Record, observe: Any = None) -> Live | None:
+def begin(record: Record, observe: Any = None) -> Operation | None:
     """Start the operation of *record*; return None where nothing is to be recorded."""
-    if not suppressed():
+    if not is_suppressed():
         with guard("starting a span"):
-            if (now := runtime()) is not None:
-                return go(now, record, observe)
+            if (now := get_runtime()) is not None:
+                return start_operation(now, record, observe)
     return None

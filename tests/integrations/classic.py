@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import pytest
 
 from mlspan import integrations, tracing
-from mlspan.integrations._training.hook import FitHook
+from mlspan.integrations._training.hook import TrainingHook
 from mlspan.testing import Spans
 
 
@@ -55,7 +55,7 @@ class Contract:
     # What the tests share.
 
     @property
-    def hook(self) -> FitHook:
+    def hook(self) -> TrainingHook:
         return importlib.import_module(f"mlspan.integrations.{self.library}").HOOK
 
     @pytest.fixture
@@ -248,7 +248,7 @@ class Contract:
         monkeypatch.setenv("MLSPAN_STRICT", "0")
         changed = dataclasses.replace(self.hook.library, read=broken)
         monkeypatch.setattr(self.hook, "library", changed)
-        monkeypatch.setattr("mlspan.integrations._training.training._run", broken)
+        monkeypatch.setattr("mlspan.integrations._training.training._fetch_run", broken)
         autolog(log_models=False)
         self.train()
         logged_by_mlflow = self.hook.flavor is not None
@@ -262,7 +262,7 @@ class Contract:
 
     def test_two_threads_train_at_once(self, autolog: Any, spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
         """Each has a run of its own, with all that one alone would have, and a span; the next one too."""
-        both, read = threading.Barrier(2), self.hook.library.read
+        both, read = threading.Barrier(2), self.hook.library.read_arguments
 
         def together(*args: Any) -> None:
             both.wait(60)

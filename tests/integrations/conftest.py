@@ -90,10 +90,10 @@ def llama_on(spans: Spans, request: pytest.FixtureRequest) -> Iterator[None]:
     integrations.llama_index.autolog(disable=True)
     integrations.openai.autolog(disable=True)
     gc.collect()
-    assert handlers.failures == []  # LlamaIndex keeps silent about what its handlers raise
-    handlers.failures.clear()
-    left = (workflows.ledger, workflows.runs, workflows.steps, handlers._cancelled)
-    assert [len(one) for one in (*left, streams._unwatched, streams._writing)] == [0] * 6
+    assert handlers.handler_failures == []  # LlamaIndex keeps silent about what its handlers raise
+    handlers.handler_failures.clear()
+    left = (workflows.dispatched_calls, workflows.workflow_runs, workflows.spanless_steps, handlers._cancelled_calls)
+    assert [len(one) for one in (*left, streams._returned_streams, streams._unread_chat_answers)] == [0] * 6
 
 
 @pytest.fixture

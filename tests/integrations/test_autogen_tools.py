@@ -297,7 +297,7 @@ def test_who_is_called_is_told_by_the_host(options: dict[str, Any], provider: st
     from autogen_ext.models.openai import OpenAIChatCompletionClient
 
     client = OpenAIChatCompletionClient(**{"model": MODEL, "api_key": "test", **options})
-    chat, _ = models.begin(Call((client, []), {}, content=True, options={}))
+    chat, _ = models.begin_model_call(Call((client, []), {}, capture_content=True, options={}))
     assert chat.provider == provider
 
 

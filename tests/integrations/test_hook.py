@@ -15,8 +15,8 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
-from mlspan.hooks.hook import Call, Hook, methods, within
-from mlspan.hooks.patching import when_imported
+from mlspan.hooks.hook import Call, Hook, is_version_in_range, trace_methods
+from mlspan.hooks.patching import install_when_imported
 from mlspan.testing import Spans
 from mlspan.tracing import runtime
 from mlspan.tracing.operations.metrics import Instruments
@@ -42,7 +42,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def hook(requires: str = "pretend>=2,<3") -> Hook:
-    return Hook(requires, "pretend", methods({"pretend:Client.ask": lambda call: (Step(name="ask"), None)}))
+    return Hook(requires, "pretend", trace_methods({"pretend:Client.ask": lambda call: (Step(name="ask"), None)}))
 
 
 def test_disabling_brings_the_very_original_back(library: Any, spans: Spans) -> None:
@@ -61,14 +61,14 @@ def test_disabling_brings_the_very_original_back(library: Any, spans: Spans) -> 
 @pytest.fixture
 def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
     """No MeterProvider, which another test may have set: what is not sampled is measured all the same."""
-    monkeypatch.setattr(Instruments, "wanted", lambda _: False)
+    monkeypatch.setattr(Instruments, "has_meter_provider", lambda _: False)
 
 
 @pytest.mark.usefixtures("unmeasured")
 def test_nothing_is_read_inside_an_unsampled_trace(library: Any, spans: Spans) -> None:
     """Below a span that was not sampled a call is made as ever, and what is asked is not even looked at."""
     read: list[Any] = []
-    made = Hook("pretend>=2,<3", "pretend", methods({"pretend:Client.ask": read.append}))
+    made = Hook("pretend>=2,<3", "pretend", trace_methods({"pretend:Client.ask": read.append}))
     made.autolog()
     with trace.use_span(NonRecordingSpan(SpanContext(1, 2, is_remote=True))):
         assert library.Client().ask("a") == "A"
@@ -92,11 +92,11 @@ def test_a_root_that_the_ratio_drops_is_not_read(library: Any, spans: Spans, mon
             self.ask("inner")
         return question
 
-    running = runtime.runtime()
+    running = runtime.get_runtime()
     assert running is not None
-    monkeypatch.setattr(running.starter().tracer, "sampler", ParentBased(TraceIdRatioBased(0.5)))
+    monkeypatch.setattr(running.get_span_starter().tracer, "sampler", ParentBased(TraceIdRatioBased(0.5)))
     monkeypatch.setattr(library.Client, "ask", ask)
-    made = Hook("pretend>=2,<3", "pretend", methods({"pretend:Client.ask": begin}))
+    made = Hook("pretend>=2,<3", "pretend", trace_methods({"pretend:Client.ask": begin}))
     made.autolog()
     for _ in range(400):
         assert library.Client().ask("outer") == "outer"
@@ -117,7 +117,7 @@ def test_waiting_for_a_module_can_be_taken_back(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.delitem(sys.modules, "this", raising=False)
     monkeypatch.setattr("builtins.print", lambda *_: None)  # the module has something to say
-    kept, taken_back = when_imported("this", install), when_imported("this", install)
+    kept, taken_back = install_when_imported("this", install), install_when_imported("this", install)
     taken_back()
     assert done == []
     importlib.import_module("this")
@@ -170,4 +170,4 @@ def test_an_unknown_option_is_refused(library: Any) -> None:
     [("1.66", True), ("1.65.9", False), ("3.99.1", True), ("4.0.0", False), ("4.0.0rc1", False), ("2.0.0rc1", True)],
 )
 def test_versions_are_compared_by_number(version: str, fits: bool) -> None:
-    assert within(version, ">=1.66.0,<4") is fits
+    assert is_version_in_range(version, ">=1.66.0,<4") is fits

@@ -27,7 +27,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 
 from mlspan import integrations, tracing
-from mlspan.integrations.langchain.graphs import ledger
+from mlspan.integrations.langchain.graphs import langchain_runs
 from mlspan.testing import Spans, content
 
 HELLO = {"q": "hello"}
@@ -48,7 +48,7 @@ def _autolog(request: pytest.FixtureRequest, spans: Spans) -> Iterator[None]:
     integrations.langchain.autolog(disable=True)
     integrations.openai.autolog(disable=True)
     gc.collect()
-    assert len(ledger) == 0
+    assert len(langchain_runs) == 0
 
 
 @pytest.fixture
@@ -356,7 +356,7 @@ async def test_two_hundred_at_once_stay_apart(spans: Spans) -> None:
     for tree in trees:
         (n,) = set(re.findall(r"(?:run|own) (\d+)", tree))
         assert re.sub(r" \[.*?\]", "", tree) == f"run {n}\n  first\n  second\n    own {n}"
-    assert len(ledger) == 0
+    assert len(langchain_runs) == 0
 
 
 def test_it_goes_with_the_thread_it_is_asked_in(spans: Spans) -> None:

@@ -30,7 +30,7 @@ from opentelemetry import context as otel_context
 from pydantic import BaseModel
 
 from mlspan import integrations, tracing
-from mlspan.integrations.llama_index.responses import count
+from mlspan.integrations.llama_index.responses import read_provider_usage
 from mlspan.testing import Spans, content
 from mlspan.tracing.operations.records import Chat
 
@@ -263,7 +263,7 @@ USAGES: list[tuple[Any, tuple[int | None, ...]]] = [  # -> input, output, cached
 def test_every_shape_of_usage(usage: Any, counts: tuple[int | None, ...]) -> None:
     """OpenAI's chats and responses, Anthropic, Bedrock, Gemini, objects and dicts: input includes what was cached."""
     record = Chat()
-    count(record, usage)
+    read_provider_usage(record, usage)
     told = (record.input_tokens, record.output_tokens, record.cache_read_tokens, record.cache_write_tokens)
     assert (*told, record.reasoning_tokens) == counts
 
@@ -271,8 +271,8 @@ def test_every_shape_of_usage(usage: Any, counts: tuple[int | None, ...]) -> Non
 def test_usage_that_comes_in_pieces() -> None:
     """What an event of a stream leaves at zero does not undo what another has told."""
     record = Chat()
-    count(record, {"input_tokens": 9, "output_tokens": 1})
-    count(record, {"input_tokens": 0, "output_tokens": 4})
+    read_provider_usage(record, {"input_tokens": 9, "output_tokens": 1})
+    read_provider_usage(record, {"input_tokens": 0, "output_tokens": 4})
     assert (record.input_tokens, record.output_tokens) == (9, 4)
 
 

@@ -28,7 +28,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 
 from mlspan import integrations, tracing
-from mlspan.integrations.llama_index.workflows import ledger
+from mlspan.integrations.llama_index.workflows import dispatched_calls
 from mlspan.testing import Spans, content
 
 MODES = pytest.mark.parametrize("llama_on", ["alone", "with openai"], indirect=True)
@@ -326,7 +326,7 @@ async def test_two_hundred_at_once_stay_apart(spans: Spans) -> None:
         below = [span for span in spans.all if span.context.trace_id == root.context.trace_id]
         asked_for = content(root, "mlspan.input")
         assert [span.name for span in below] == ["Numbered", f"own {asked_for}", "text_completion slow"]
-    assert len(ledger) == 0
+    assert len(dispatched_calls) == 0
 
 
 def test_memory_stays_flat(spans: Spans) -> None:
@@ -352,7 +352,7 @@ def test_memory_stays_flat(spans: Spans) -> None:
     finally:
         tracemalloc.stop()
     assert second - first < 50_000
-    assert len(ledger) == 0
+    assert len(dispatched_calls) == 0
 
 
 def test_turned_off_while_streaming(spans: Spans) -> None:

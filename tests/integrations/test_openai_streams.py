@@ -285,7 +285,7 @@ def test_chunks_leave_the_callers_context_alone(client: openai.OpenAI, scripted:
     scripted.stream(*WHOLE)
     with tracing.span("outer") as outer:
         current = {trace.get_current_span() for _ in start(client)}
-        assert current == {outer._live.span}
+        assert current == {outer._operation.span}
 
 
 def test_a_stream_read_in_another_thread(client: openai.OpenAI, scripted: Any, spans: Spans) -> None:

@@ -11,43 +11,46 @@ import sys
 from collections import UserList
 from typing import Any, Final
 
-from .training import state
+from .training import read_training_state
 
-_SAFETY: Final = "mlflow.utils.autologging_utils.safety"
+_SAFETY_MODULE: Final = "mlflow.utils.autologging_utils.safety"
 
 
-def keep_apart() -> None:
+def isolate_autolog_state() -> None:
     """Give each training its own state, for every MLflow module that is imported by now.
 
     Calling it again changes nothing. A name that this version of MLflow lacks is skipped.
     """
-    _of_class(_SAFETY, "_AutologgingSessionManager", "_session", None)
-    _of_class("mlflow.statsmodels", "AutologHelpers", "should_autolog", default=True)
+    _isolate_class_attribute(_SAFETY_MODULE, "_AutologgingSessionManager", "_session", None)
+    _isolate_class_attribute("mlflow.statsmodels", "AutologHelpers", "should_autolog", default=True)
     for module, session in (
         ("mlflow.sklearn", "_SklearnTrainingSession"),
         ("mlflow.pyspark.ml", "_SparkTrainingSession"),
     ):
         stack_of = getattr(sys.modules.get(module), session, None)
         if isinstance(getattr(stack_of, "_session_stack", None), list):
-            stack_of._session_stack = _Stack(session)  # type: ignore[union-attr]  # the test above has found it
+            stack_of._session_stack = _IsolatedStack(session)  # type: ignore[union-attr]  # the test above has found it
         manager = type(getattr(sys.modules.get(module), "_AUTOLOGGING_METRICS_MANAGER", None))
         if manager.__module__ == module:
             name = "_log_post_training_metrics_enabled"
-            setattr(manager, name, _own(f"{module}.{name}", default=True))
+            setattr(manager, name, _make_isolated_property(f"{module}.{name}", default=True))
 
 
-def _of_class(module: str, name: str, attribute: str, default: Any) -> None:
+def _isolate_class_attribute(module: str, name: str, attribute: str, default: Any) -> None:
     cls = getattr(sys.modules.get(module), name, None)
     if isinstance(cls, type) and type(cls) is type and hasattr(cls, attribute):
-        apart = type("Apart", (type,), {attribute: _own(f"{name}.{attribute}", default)})
+        apart = type("Apart", (type,), {attribute: _make_isolated_property(f"{name}.{attribute}", default)})
         setattr(sys.modules[module], name, apart(name, (cls,), {"__module__": module}))
 
 
-def _own(key: str, default: Any) -> property:
-    return property(lambda _: state().get(key, default), lambda _, value: state().__setitem__(key, value))
+def _make_isolated_property(key: str, default: Any) -> property:
+    return property(
+        lambda _: read_training_state().get(key, default),
+        lambda _, value: read_training_state().__setitem__(key, value),
+    )
 
 
-class _Stack(UserList[Any]):
+class _IsolatedStack(UserList[Any]):
     """A list whose items are separate for each training."""
 
     def __init__(self, key: str) -> None:
@@ -55,4 +58,4 @@ class _Stack(UserList[Any]):
 
     @property
     def data(self) -> list[Any]:  # type: ignore[override]  # a plain attribute in UserList
-        return state().setdefault(self._key, [])  # type: ignore[no-any-return]
+        return read_training_state().setdefault(self._key, [])  # type: ignore[no-any-return]

@@ -11,8 +11,8 @@ from typing import Any
 
 from ..._guard import guard
 from ...hooks.patching import Undo
-from .library import Seam
-from .patch_points import being_imported, wrap
+from .library import PatchPoint
+from .patch_points import is_being_imported, wrap_patch_point
 
 
 class Waiting:
@@ -25,7 +25,7 @@ class Waiting:
     """
 
     def __init__(
-        self, modules: tuple[str, ...], seams: Callable[[], Iterable[Seam]], enable: Callable[[], None]
+        self, modules: tuple[str, ...], seams: Callable[[], Iterable[PatchPoint]], enable: Callable[[], None]
     ) -> None:
         self._modules, self._seams, self._enable = modules, seams, enable
         self._held: Undo | None = None
@@ -36,13 +36,13 @@ class Waiting:
         if not self._busy.acquire(blocking=False):
             return  # what is imported meanwhile has this called again, here or on another thread
         try:
-            if not any(map(being_imported, self._modules)):
+            if not any(map(is_being_imported, self._modules)):
                 self.let_go()
                 install()
             elif self._held is None:
                 with guard("having trainings wait for MLflow"), ExitStack() as undo:
                     for owner, name in self._seams():
-                        undo.callback(wrap(owner, name, functools.partial(self._waiting, owner, name)))
+                        undo.callback(wrap_patch_point(owner, name, functools.partial(self._waiting, owner, name)))
                     self._held = undo.pop_all().close
         finally:
             self._busy.release()
@@ -57,7 +57,7 @@ class Waiting:
         """As a training begins: wait for the imports, then hook in. One that fails is its own thread's to tell."""
         if self._held is None:
             return
-        for module in filter(being_imported, self._modules):
+        for module in filter(is_being_imported, self._modules):
             try:
                 importlib.import_module(module)
             except Exception:  # noqa: BLE001, S112  # whatever a module raises

@@ -19,18 +19,18 @@ from typing import Any
 
 import wrapt
 
-from ..._guard import tell_once
-from ...hooks.hook import Settings, within
-from ...tracing.mlflow_state.runs import active_run_id
+from ..._guard import warn_once
+from ...hooks.hook import AutologSettings, is_version_in_range
+from ...tracing.mlflow_state.runs import get_active_run_id
 from .mlflow_autolog import read_on, unfollow
-from .mlflow_hook import TrainingHook
+from .mlflow_hook import MlflowAutologHook
 from .named_arguments import noting_names
-from .patch_points import being_imported, version_of
+from .patch_points import find_version, is_being_imported
 from .requested_options import Wishes
-from .training import Fitting, nested
+from .training import ActiveTraining, is_nested
 
 
-class FitHook(TrainingHook):
+class TrainingHook(MlflowAutologHook):
     """A Hook whose library trains. It may be imported under several names: *modules*. *name* is ours for it."""
 
     @noting_names
@@ -71,7 +71,7 @@ class FitHook(TrainingHook):
             TypeError: the library has no such option.
         """
         # The user named this library, so it may take patch points from another hook, as TensorFlow does from Keras.
-        self._first = not disable
+        self._has_priority = not disable
         super().autolog(
             log_traces,
             disable,
@@ -87,7 +87,7 @@ class FitHook(TrainingHook):
             **options,
         )
 
-    def apply(self, settings: Settings | None) -> None:
+    def apply_settings(self, settings: AutologSettings | None) -> None:
         wishes, heard = self._wishes, self._wishes.heard
         if self._undo is None:
             heard, wishes.by_name = read_on(self.integration)
@@ -95,55 +95,60 @@ class FitHook(TrainingHook):
         if settings is None:
             self._wishes = Wishes()
             unfollow(self)
-            super().apply(None)
+            super().apply_settings(None)
             return
         wishes.ask(settings, heard)
-        super().apply(wishes.combine(self.options))
+        super().apply_settings(wishes.combine(self.options))
         if self._wanted:
             self._follow()
         for module in self.modules[1:]:
             if module in sys.modules:
-                self._enable()
-        if not self._hears:
-            self._hears = True
-            for module in (*self.modules[1:], *self.library.needs, "mlflow", *([self.flavor] if self.flavor else [])):
+                self._install_if_wanted()
+        if not self._waits_for_imports:
+            self._waits_for_imports = True
+            for module in (
+                *self.modules[1:],
+                *self.library.required_modules,
+                "mlflow",
+                *([self.flavor] if self.flavor else []),
+            ):
                 if module not in sys.modules:
-                    wrapt.register_post_import_hook(functools.partial(self._heard, module), module)
+                    wrapt.register_post_import_hook(functools.partial(self._on_import, module), module)
 
-    def _heard(self, module: str, _: object) -> None:
+    def _on_import(self, module: str, _: object) -> None:
         """A module has been imported that may change what there is to hook."""
         if self._wanted and module == "mlflow":
             self._follow()
         if module in self.modules:
             self._disable()
         if any(name in sys.modules for name in self.modules):
-            self._enable()
+            self._install_if_wanted()
 
-    def _enable(self) -> None:
+    def _install_if_wanted(self) -> None:
         # MLflow's flavors import their libraries: amid that there is no autolog yet; the first training waits for it.
         if self._wishes.off or not self._wanted or self._undo is not None:
             return
-        if not any(map(being_imported, self.library.needs)):
+        if not any(map(is_being_imported, self.library.required_modules)):
             self._entry.hook_in(self._install_layers)
 
     def _install_layers(self) -> None:
-        super()._enable()
-        if self._undo is not None and not self.hooked:
-            tell_once("mlspan: trainings of %s are not traced: something else has replaced what trains", self.name)
+        super()._install_if_wanted()
+        if self._undo is not None and not self.is_installed:
+            warn_once("mlspan: trainings of %s are not traced: something else has replaced what trains", self.name)
 
     def _disable(self) -> None:
         self._entry.let_go()
-        super()._disable()
+        super()._remove_patches()
 
-    def _installed(self) -> bool:
+    def _is_library_available(self) -> bool:
         return any(importlib.util.find_spec(module.partition(".")[0]) is not None for module in self.modules)
 
-    def _supported(self) -> bool:
+    def _is_version_supported(self) -> bool:
         name, versions = re.split(r"(?=[<>=])", self.requires, maxsplit=1)
-        version = version_of(self.modules, name)
-        if version is None or within(version, versions):
+        version = find_version(self.modules, name)
+        if version is None or is_version_in_range(version, versions):
             return True
-        self._say(
+        self._log_warning(
             "mlspan: %s %s is outside of the tested range %s: %s",
             name,
             version,
@@ -155,14 +160,14 @@ class FitHook(TrainingHook):
         return self.settings.any_version
 
     @contextmanager
-    def training(self, call: dict[str, Any]) -> Iterator[Fitting | None]:
+    def trace_training(self, call: dict[str, Any]) -> Iterator[ActiveTraining | None]:
         """A training that is no call of a function, with what would be its arguments; None where this is off."""
         self._entry.wait()
-        exclusive = self.settings.exclusive and active_run_id() is not None
-        if self._undo is None or exclusive or nested(self, (call["self"],)):
+        exclusive = self.settings.exclusive and get_active_run_id() is not None
+        if self._undo is None or exclusive or is_nested(self, (call["self"],)):
             yield None
             return
-        with Fitting(self, (call["self"],)) as fitting, self.run():
-            with fitting.training(call):
+        with ActiveTraining(self, (call["self"],)) as fitting, self.run():
+            with fitting.open_span(call):
                 yield fitting
-            fitting.conclude(call, None)
+            fitting.log_result(call, None)

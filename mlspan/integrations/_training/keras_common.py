@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..._shape import dig
-from .library import Epoch
-from .record import Fit
+from ..._shape import get_nested
+from .library import EpochResult
+from .record import TrainingRecord
 
-EPOCHS = "keras.callbacks:CallbackList.on_epoch_end"
-OPTIONS = frozenset({"log_every_epoch", "log_every_n_steps"})
+EPOCH_METHOD = "keras.callbacks:CallbackList.on_epoch_end"
+KERAS_OPTIONS = frozenset({"log_every_epoch", "log_every_n_steps"})
 
 
-def read(fit: Fit, call: Mapping[str, Any]) -> None:
+def read_keras_training(fit: TrainingRecord, call: Mapping[str, Any]) -> None:
     """Fill the record from the bound arguments of ``Model.fit``."""
     model, data = call["self"], call.get("x")
     fit.set_size(data)
@@ -21,7 +21,7 @@ def read(fit: Fit, call: Mapping[str, Any]) -> None:
         fit.rows = None  # the length of a tf.data.Dataset is its number of batches
     optimizer = getattr(model, "optimizer", None)
     arguments = {name: call.get(name) for name in ("epochs", "batch_size", "validation_split") if name in call}
-    rate = dig(optimizer, "learning_rate", object)
+    rate = get_nested(optimizer, "learning_rate", object)
     fit.set_params(
         {
             "epochs": 1,
@@ -33,12 +33,12 @@ def read(fit: Fit, call: Mapping[str, Any]) -> None:
     )
 
 
-def epoch(args: tuple[Any, ...]) -> Epoch:
+def read_keras_epoch(args: tuple[Any, ...]) -> EpochResult:
     """Read an epoch from the arguments of ``on_epoch_end(self, epoch, logs)``."""
     return args[1], args[2] if len(args) > 2 and args[2] else {}
 
 
-def tidy(kwargs: dict[str, Any]) -> None:
+def copy_callbacks(kwargs: dict[str, Any]) -> None:
     """Replace ``callbacks`` by a copy.
 
     MLflow adds a callback of its own to the caller's list, and then refuses the next training that gets that list.

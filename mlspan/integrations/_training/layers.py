@@ -11,23 +11,23 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from ...hooks.patching import all_there
-from .library import Seam
-from .patch_points import find_seam, tell, wrap
-from .predictions import watch_predictions
+from ...hooks.patching import apply_patches
+from .library import PatchPoint
+from .patch_points import find_seam, observe_epochs, wrap_patch_point
+from .predictions import trace_predictions
 from .wrappers import inner, managed, outer
 
 if TYPE_CHECKING:
-    from .mlflow_hook import TrainingHook
+    from .mlflow_hook import MlflowAutologHook
 
 
 class Layers:
     """Those of one hook: ``lay`` them while MLflow's patch is away, ``lift_top`` before it goes, ``lift`` after."""
 
-    def __init__(self, hook: TrainingHook, seams: list[Seam]) -> None:
+    def __init__(self, hook: MlflowAutologHook, seams: list[PatchPoint]) -> None:
         self._hook = hook
         self._seams = seams
-        self._places: dict[tuple[int, str], Seam] = {}
+        self._places: dict[tuple[int, str], PatchPoint] = {}
         self._ours: set[int] = set()  # the ids of what we have put there, which lives as long as it is there
         self._top, self._below = ExitStack(), ExitStack()
 
@@ -35,19 +35,19 @@ class Layers:
         """Put the layers around the library's own functions; where one fails, none stays."""
         library = self._hook.library
         with ExitStack() as undo:
-            if library.follow is not None:
-                undo.callback(library.follow())
+            if library.patch_epochs is not None:
+                undo.callback(library.patch_epochs())
             self._places = {(id(owner), name): (owner, name) for owner, name in map(find_seam, self._seams)}
             for make in (inner, outer) if self._hook.flavor else (inner, managed, outer):
                 for owner, name in self._seams:
-                    undo.callback(wrap(owner, name, functools.partial(make, self._hook)))
-            if library.predicts is not None:
-                for seam in library.predicts():
-                    undo.callback(watch_predictions(self._hook, self._hook.name, seam))
+                    undo.callback(wrap_patch_point(owner, name, functools.partial(make, self._hook)))
+            if library.find_prediction_methods is not None:
+                for seam in library.find_prediction_methods():
+                    undo.callback(trace_predictions(self._hook, self._hook.name, seam))
             undo.callback(
-                all_there(
-                    (target, functools.partial(tell, target, read))
-                    for target, read in library.epochs.items()
+                apply_patches(
+                    (target, functools.partial(observe_epochs, target, read))
+                    for target, read in library.epoch_methods.items()
                     if target.partition(":")[0].partition(".")[0] in sys.modules
                 )
             )
@@ -57,7 +57,7 @@ class Layers:
     def cover(self, owner: Any, name: str) -> None:
         """Put a layer on top of what is there now, if it is a function that trains and the top is not ours."""
         if (id(owner), name) in self._places and id(_now(owner, name)) not in self._ours:
-            self._top.callback(wrap(owner, name, functools.partial(outer, self._hook)))
+            self._top.callback(wrap_patch_point(owner, name, functools.partial(outer, self._hook)))
             self._ours.add(id(_now(owner, name)))
 
     def cover_all(self) -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ...hooks.patching import Undo
-from .record import Fit
+from .record import TrainingRecord
 
-CHECKPOINTS: Final = frozenset(  # options of MLflow's flavors for TensorFlow and PyTorch
+CHECKPOINT_OPTIONS: Final = frozenset(  # options of MLflow's flavors for TensorFlow and PyTorch
     {
         "checkpoint",
         "checkpoint_monitor",
@@ -20,13 +20,15 @@ CHECKPOINTS: Final = frozenset(  # options of MLflow's flavors for TensorFlow an
     }
 )
 
-After = Callable[[Fit, Mapping[str, Any], Any], "Mapping[str, float] | None"]  # (record, arguments, result) -> metrics
-Seam = tuple[Any, str]  # a class or module, and the name of a function in it
-Epoch = tuple[int | None, Mapping[str, Any]]  # the number of an epoch from 0 (None: the next), and its metrics
+ReadResult = Callable[
+    [TrainingRecord, Mapping[str, Any], Any], "Mapping[str, float] | None"
+]  # (record, arguments, result) -> metrics
+PatchPoint = tuple[Any, str]  # a class or module, and the name of a function in it
+EpochResult = tuple[int | None, Mapping[str, Any]]  # the number of an epoch from 0 (None: the next), and its metrics
 
 
 @dataclass(frozen=True, kw_only=True)
-class Library:
+class TrainingLibrary:
     """The description of one library.
 
     ``flavor`` is MLflow's module for the library, below ``mlflow.``; None if MLflow has none.
@@ -39,15 +41,17 @@ class Library:
     """
 
     flavor: str | None
-    seams: Callable[[], Iterable[Seam]]
-    read: Callable[[Fit, Mapping[str, Any]], None]
-    epochs: Mapping[str, Callable[[tuple[Any, ...]], Epoch]] = field(default_factory=dict)
-    follow: Callable[[], Undo] | None = None  # reports epochs where watching a method is not enough
+    find_training_functions: Callable[[], Iterable[PatchPoint]]
+    read_arguments: Callable[[TrainingRecord, Mapping[str, Any]], None]
+    epoch_methods: Mapping[str, Callable[[tuple[Any, ...]], EpochResult]] = field(default_factory=dict)
+    patch_epochs: Callable[[], Undo] | None = None  # reports epochs where watching a method is not enough
     log_model: Callable[[Mapping[str, Any], Any, Mapping[str, Any]], str | None] | None = None
-    adds: frozenset[str] = frozenset()  # options that log_model serves and MLflow's flavor lacks
-    data: Callable[[Mapping[str, Any]], tuple[Any, Any] | None] | None = None
-    after: After | None = None  # reads what is known only after the training
-    tidy: Callable[[dict[str, Any]], None] | None = None  # changes keyword arguments that MLflow's patch cannot take
-    needs: tuple[str, ...] = ()  # modules that must be fully imported before the patch points are looked up
-    predicts: Callable[[], Iterable[Seam]] | None = None  # methods of trained models that predict
-    helps: bool = False  # other libraries call this one inside of their trainings; such calls are not recorded
+    added_options: frozenset[str] = frozenset()  # options that log_model serves and MLflow's flavor lacks
+    read_data: Callable[[Mapping[str, Any]], tuple[Any, Any] | None] | None = None
+    read_result: ReadResult | None = None  # reads what is known only after the training
+    adjust_arguments: Callable[[dict[str, Any]], None] | None = (
+        None  # changes keyword arguments that MLflow's patch cannot take
+    )
+    required_modules: tuple[str, ...] = ()  # modules that must be fully imported before the patch points are looked up
+    find_prediction_methods: Callable[[], Iterable[PatchPoint]] | None = None  # methods of trained models that predict
+    is_helper: bool = False  # other libraries call this one inside of their trainings; such calls are not recorded

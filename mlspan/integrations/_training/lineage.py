@@ -10,7 +10,7 @@ from opentelemetry.trace import SpanContext
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class ModelLineage:
     """The lineage of a model: the logged model, the run that trained it, and the span of that training.
 
     ``span`` is None if the model was trained in another process.
@@ -21,21 +21,21 @@ class Origin:
     span: SpanContext | None = None
 
 
-_origins: dict[int, Origin] = {}  # by id() of each live model
+_lineages: dict[int, ModelLineage] = {}  # by id() of each live model
 
 
-def remember(model: Any, lineage: Origin) -> None:
+def remember_lineage(model: Any, lineage: ModelLineage) -> None:
     """Keep the lineage of *model* until the model is garbage-collected.
 
     A model that does not support weak references is not kept.
     """
     try:
-        weakref.finalize(model, _origins.pop, id(model), None).atexit = False
+        weakref.finalize(model, _lineages.pop, id(model), None).atexit = False
     except TypeError:
         return
-    _origins[id(model)] = lineage
+    _lineages[id(model)] = lineage
 
 
-def known(model: Any) -> Origin:
+def find_lineage(model: Any) -> ModelLineage:
     """Return the lineage of *model*; all of its fields are None if it is unknown."""
-    return _origins.get(id(model)) or Origin(None, None)
+    return _lineages.get(id(model)) or ModelLineage(None, None)

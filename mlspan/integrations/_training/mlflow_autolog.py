@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Final, Protocol
 
-from ..._guard import guard, tell_once
-from ...hooks.patching import replace
+from ..._guard import guard, warn_once
+from ...hooks.patching import replace_function
 
 UTILITIES: Final = "mlflow.utils.autologging_utils"
 NAMES: Final[dict[str, tuple[str, str]]] = {  # what we need of MLflow: a module, and the name there
@@ -64,7 +64,7 @@ def follow(follower: Follower) -> bool:
         return False
     if not _followers:
         for name, make in (("revert_patches", _telling_calls), ("apply", _telling_patches)):
-            _undo.callback(replace(":".join(NAMES[name]), make))
+            _undo.callback(replace_function(":".join(NAMES[name]), make))
     _followers.append(follower)
     return True
 
@@ -168,7 +168,7 @@ def _telling_patches(apply: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def say_unfollowed(name: str) -> None:
-    tell_once(
+    warn_once(
         "mlspan: this version of MLflow does not let mlspan follow its autolog: call mlspan's autolog of %s last, as a "
         "later call of MLflow's own takes its spans away",
         name,

@@ -12,15 +12,15 @@ from typing import Any, Final
 from ..._guard import guard
 from ...hooks.hook import Hook
 from ...hooks.patching import Undo
-from .autolog_state import keep_apart
+from .autolog_state import isolate_autolog_state
 from .deferred_install import Waiting
 from .layers import Layers
-from .library import Library, Seam
+from .library import PatchPoint, TrainingLibrary
 from .mlflow_autolog import Asked, calling, follow, give_back, is_late, leaves_out, read_asked, say_unfollowed
-from .mlflow_logging import run_of
+from .mlflow_logging import ensure_run
 from .requested_options import Wishes
 
-DEFAULTS: Final = {  # the options of every library, beside those of Hook
+DEFAULT_OPTIONS: Final = {  # the options of every library, beside those of Hook
     "log_input_examples": False,
     "log_model_signatures": True,
     "log_models": True,
@@ -29,10 +29,10 @@ DEFAULTS: Final = {  # the options of every library, beside those of Hook
     "registered_model_name": None,
 }
 
-_taken: dict[TrainingHook, list[Seam]] = {}  # what each active hook has hooked
+_claimed_patch_points: dict[MlflowAutologHook, list[PatchPoint]] = {}  # what each active hook has hooked
 
 
-class TrainingHook(Hook):
+class MlflowAutologHook(Hook):
     """A Hook with MLflow's autologging between its layers. *modules* are the library's; *name* is ours for it."""
 
     def __init__(
@@ -40,16 +40,16 @@ class TrainingHook(Hook):
         name: str,
         requires: str,
         modules: tuple[str, ...],
-        library: Library,
+        library: TrainingLibrary,
         options: frozenset[str] = frozenset(),
     ) -> None:
-        super().__init__(requires, modules[0], install, options | DEFAULTS.keys())
+        super().__init__(requires, modules[0], install, options | DEFAULT_OPTIONS.keys())
         self.name, self.modules, self.library = name, modules, library
-        self._hears = self._first = self._left_to_mlflow = False
+        self._waits_for_imports = self._has_priority = self._left_to_mlflow = False
         self._wishes = Wishes()
         self._layers: Layers | None = None
         flavor = [self.flavor] if self.flavor else []
-        self._entry = Waiting(("mlflow", *flavor), library.seams, self._enable)
+        self._entry = Waiting(("mlflow", *flavor), library.find_training_functions, self._install_if_wanted)
         self.logs = False  # whether there is an MLflow to log to
 
     @property
@@ -63,16 +63,16 @@ class TrainingHook(Hook):
         return self.library.flavor
 
     @property
-    def hooked(self) -> bool:
+    def is_installed(self) -> bool:
         return self._undo is not None and (self._layers is None or self._layers.in_place)
 
     @property
     def state(self) -> str:
         if self._wishes.off:
             return "turned off by MLflow's autolog(disable=True)"
-        return super().state if self._undo is None or self.hooked else "replaced by something else"
+        return super().state if self._undo is None or self.is_installed else "replaced by something else"
 
-    def lay(self, seams: list[Seam]) -> Undo:
+    def lay(self, seams: list[PatchPoint]) -> Undo:
         """Put our layers in place, MLflow's patches being away; return what takes both away."""
         layers = Layers(self, seams)
         layers.lay()
@@ -81,7 +81,7 @@ class TrainingHook(Hook):
 
     def _lift(self) -> None:
         layers, self._layers = self._layers, None
-        _taken.pop(self, None)
+        _claimed_patch_points.pop(self, None)
         if layers is not None:
             layers.lift_top()
             self.turn_mlflow_off()
@@ -106,10 +106,10 @@ class TrainingHook(Hook):
         if self._wishes.by_name and not asked.get("disable"):
             return  # MLflow's rule
         self._wishes.hear(asked, by_name=False)
-        self._disable()
+        self._remove_patches()
         self.settings = self._wishes.combine(self.options)
         if any(module in sys.modules for module in self.modules):
-            self._enable()
+            self._install_if_wanted()
 
     @contextmanager
     def hear_own(self, asked: Asked) -> Iterator[None]:
@@ -128,7 +128,7 @@ class TrainingHook(Hook):
             layers.lift()
         if self._wishes.off:
             self._undo = self._layers = None
-            _taken.pop(self, None)
+            _claimed_patch_points.pop(self, None)
         elif layers is not None:
             layers.lay()
         elif was_off and any(module in sys.modules for module in self.modules):
@@ -136,7 +136,7 @@ class TrainingHook(Hook):
 
     def asked(self) -> dict[str, Any]:
         """The library's options as they now are."""
-        return {**DEFAULTS, **self.settings.options}
+        return {**DEFAULT_OPTIONS, **self.settings.options}
 
     def delegate(self) -> None:
         """Turn on MLflow's autologging for the library, between our layers."""
@@ -146,11 +146,13 @@ class TrainingHook(Hook):
             self.logs = True
         except ImportError as error:
             self.logs = False
-            self._say("mlspan: trainings of %s are traced and not logged, as MLflow says: %s", self.name, error)
+            self._log_warning("mlspan: trainings of %s are traced and not logged, as MLflow says: %s", self.name, error)
             return
         takes = inspect.signature(autolog).parameters if autolog else {}
         if ignored := sorted(self._wanted_options() - takes.keys() - self._ours()):
-            self._say("mlspan: autologging of %s has no option %s: it changes nothing", self.name, ", ".join(ignored))
+            self._log_warning(
+                "mlspan: autologging of %s has no option %s: it changes nothing", self.name, ", ".join(ignored)
+            )
         self._follow()
         if autolog is None:
             return
@@ -162,7 +164,7 @@ class TrainingHook(Hook):
         given = {**asked, "exclusive": self.settings.exclusive, "silent": self.settings.silent}
         with calling():
             autolog(**{name: value for name, value in given.items() if name in takes})
-        keep_apart()
+        isolate_autolog_state()
         if self._layers is not None:
             self._layers.cover_all()
 
@@ -172,38 +174,38 @@ class TrainingHook(Hook):
 
     def _wanted_options(self) -> set[str]:
         options = self._wishes.asked.options.items()
-        return {name for name, value in options if name not in DEFAULTS or value != DEFAULTS[name]}
+        return {name for name, value in options if name not in DEFAULT_OPTIONS or value != DEFAULT_OPTIONS[name]}
 
     def _ours(self) -> set[str]:
         """The options that are served here rather than by MLflow's flavor."""
         if self.flavor is None:
             return set(self.options)
-        return {*self.library.adds, *(["log_datasets"] if self.library.data else [])}
+        return {*self.library.added_options, *(["log_datasets"] if self.library.read_data else [])}
 
     def take(self) -> Undo | None:
         """Lay our layers, unless another hook has them: ``tf.keras.Model`` and ``keras.Model`` may be one class."""
-        seams = list(self.library.seams())
-        others = [hook for hook, theirs in _taken.items() if any(seam in theirs for seam in seams)]
-        if others and not self._first:
+        seams = list(self.library.find_training_functions())
+        others = [hook for hook, theirs in _claimed_patch_points.items() if any(seam in theirs for seam in seams)]
+        if others and not self._has_priority:
             return None
         for hook in others:
-            hook._disable()
+            hook._remove_patches()
         undo = self.lay(seams)
-        _taken[self] = seams
+        _claimed_patch_points[self] = seams
         return undo
 
     def logs_model(self) -> bool:
         """Whether we log the model, as MLflow has no flavor for it, or one that lacks an option that is on."""
         asked, library = self.asked(), self.library
-        lacks = library.flavor is None or any(asked[name] for name in library.adds)
+        lacks = library.flavor is None or any(asked[name] for name in library.added_options)
         return bool(library.log_model and asked["log_models"] and lacks and not self._left_to_mlflow)
 
     def run(self) -> AbstractContextManager[None]:
-        return run_of(self.name, self.asked()["extra_tags"]) if self.logs else nullcontext()
+        return ensure_run(self.name, self.asked()["extra_tags"]) if self.logs else nullcontext()
 
 
 def install(hook: Hook) -> Undo:
-    assert isinstance(hook, TrainingHook)  # noqa: S101  # TrainingHook alone passes this function on
+    assert isinstance(hook, MlflowAutologHook)  # noqa: S101  # TrainingHook alone passes this function on
     hook.turn_mlflow_off()  # what it has put in place before us would be below our layers, and go with them
     undo = hook.take()
     if undo is None:

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from ..._guard import guard, log
-from ...tracing.mlflow_state.runs import active_run_id
+from ...tracing.mlflow_state.runs import get_active_run_id
 
-_LONGEST: Final = 500  # characters of a parameter's value, which is MLflow's own limit
+_MAX_PARAM_CHARS: Final = 500  # characters of a parameter's value, which is MLflow's own limit
 
 
 @contextmanager
-def run_of(name: str, tags: Mapping[str, str] | None) -> Iterator[None]:
+def ensure_run(name: str, tags: Mapping[str, str] | None) -> Iterator[None]:
     """Run the block inside an MLflow run: the active one, or a new one that ends with the block.
 
     Args:
@@ -22,7 +22,7 @@ def run_of(name: str, tags: Mapping[str, str] | None) -> Iterator[None]:
         tags: further tags of a new run.
     """
     run = None
-    if active_run_id() is None:
+    if get_active_run_id() is None:
         with guard("starting a run"):
             import mlflow
 
@@ -43,7 +43,7 @@ def log_params(params: Mapping[str, Any]) -> None:
     """Log *params* to the active run, as text."""
     import mlflow
 
-    mlflow.log_params({name: str(value)[:_LONGEST] for name, value in params.items()})
+    mlflow.log_params({name: str(value)[:_MAX_PARAM_CHARS] for name, value in params.items()})
 
 
 def log_metrics(metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -54,7 +54,7 @@ def log_metrics(metrics: Mapping[str, float], step: int | None = None) -> None:
         mlflow.log_metrics(dict(metrics), step=step)
 
 
-def log_with(
+def log_model_with_example(
     log_model: Callable[..., Any],
     model: Any,
     rows: Any,
@@ -92,7 +92,7 @@ def log_with(
     return str(info.model_id) if getattr(info, "model_id", None) else None
 
 
-def log_data(found: tuple[Any, Any] | None) -> None:
+def log_training_data(found: tuple[Any, Any] | None) -> None:
     """Log the training data as an input of the active run.
 
     Args:
@@ -111,7 +111,7 @@ def log_data(found: tuple[Any, Any] | None) -> None:
     mlflow.log_input(data, context="train")
 
 
-def first_rows(data: Any, count: int) -> tuple[Any, Any] | None:
+def read_first_rows(data: Any, count: int) -> tuple[Any, Any] | None:
     """Return inputs and labels of the first *count* rows of a dataset, as arrays.
 
     Labels are None if the rows have none. Return None if the dataset cannot be indexed by row number.
@@ -122,11 +122,11 @@ def first_rows(data: Any, count: int) -> tuple[Any, Any] | None:
         return None
     rows = [data[number] for number in range(min(count, len(data)))]
     columns = list(zip(*rows, strict=False)) if isinstance(rows[0], (tuple, list)) else [rows]
-    arrays = [np.asarray([_array(one) for one in column]) for column in columns[:2]]
+    arrays = [np.asarray([_to_array(one) for one in column]) for column in columns[:2]]
     return (arrays[0], arrays[1] if len(arrays) > 1 else None) if arrays[0].dtype != object else None
 
 
-def _array(tensor: Any) -> Any:
+def _to_array(tensor: Any) -> Any:
     """Return a tensor of PyTorch, Paddle or MXNet as an array, and any other value unchanged."""
     for name in ("asnumpy", "numpy"):
         if callable(convert := getattr(tensor, name, None)):

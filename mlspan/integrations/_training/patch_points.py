@@ -10,26 +10,26 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ...hooks.patching import Undo, put, tap
-from .library import Epoch, Seam
-from .training import current
+from ...hooks.patching import Undo, observe_method, replace_attribute
+from .library import EpochResult, PatchPoint
+from .training import current_training
 
 
-def wrap(owner: Any, name: str, make: Callable[[Any, list[bool]], Any]) -> Undo:
+def wrap_patch_point(owner: Any, name: str, make: Callable[[Any, list[bool]], Any]) -> Undo:
     """Put ``make(function, on)`` in the function's place; what it makes falls silent when *on* is emptied."""
     owner, name = find_seam((owner, name))
     on = [True]
-    return put(owner, name, vars(owner).get(name), make(getattr(owner, name), on), on)
+    return replace_attribute(owner, name, vars(owner).get(name), make(getattr(owner, name), on), on)
 
 
-def find_seam(seam: Seam) -> Seam:
+def find_seam(seam: PatchPoint) -> PatchPoint:
     """Return where the function itself stands: it may be inside of a descriptor, scikit-learn's ``available_if``."""
     owner, name = seam
     own: Any = vars(owner).get(name)
     return (own, "fn") if hasattr(own, "check") and hasattr(own, "fn") else seam
 
 
-def tell(target: str, read: Callable[[tuple[Any, ...]], Epoch]) -> Undo:
+def observe_epochs(target: str, read: Callable[[tuple[Any, ...]], EpochResult]) -> Undo:
     """Report each call of *target* to the current training as the end of an epoch.
 
     Args:
@@ -41,19 +41,19 @@ def tell(target: str, read: Callable[[tuple[Any, ...]], Epoch]) -> Undo:
         AttributeError: there is no such method.
     """
 
-    def seen(args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
-        if (fitting := current()) is not None:
-            fitting.epoch(*read((*args, *kwargs.values())))
+    def report_epoch(args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
+        if (fitting := current_training()) is not None:
+            fitting.end_epoch(*read((*args, *kwargs.values())))
 
-    return tap(target, seen)
+    return observe_method(target, report_epoch)
 
 
-def being_imported(name: str | None) -> bool:
+def is_being_imported(name: str | None) -> bool:
     """Return True while the module *name* is being imported."""
     return bool(getattr(getattr(sys.modules.get(name or ""), "__spec__", None), "_initializing", False))
 
 
-def version_of(modules: tuple[str, ...], name: str) -> str | None:
+def find_version(modules: tuple[str, ...], name: str) -> str | None:
     """Return the version of the library, or None if it is unknown.
 
     It is ``__version__`` of the first imported module of *modules*, else the version of the distribution *name*.

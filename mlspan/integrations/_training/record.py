@@ -9,30 +9,30 @@ import orjson
 
 from ..._guard import guard
 from ...tracing.operations import semconv as sc
-from ...tracing.operations.fields import attr
-from ...tracing.operations.records import Named
+from ...tracing.operations.fields import span_attribute
+from ...tracing.operations.records import NamedRecord
 
-_LONGEST = 500  # characters of one parameter's value, which is MLflow's own limit
+_MAX_PARAM_CHARS = 500  # characters of one parameter's value, which is MLflow's own limit
 
 
-class Fit(Named):
+class TrainingRecord(NamedRecord):
     """The record of a training.
 
     ``params`` and ``metrics`` are JSON objects. ``peak_memory`` is the peak of the whole process, in bytes, read when
     the training ends. ``rows`` and ``features`` are the size of the training data.
     """
 
-    type: str = attr(sc.KIND, "start", default=sc.FIT)
-    library: str | None = attr(sc.FIT_LIBRARY, "start")
-    name: str | None = attr(sc.FIT_ESTIMATOR, "start")
-    params: str | None = attr(sc.FIT_PARAMS)
-    rows: int | None = attr(sc.FIT_ROWS)
-    features: int | None = attr(sc.FIT_FEATURES)
-    epochs: int | None = attr(sc.FIT_EPOCHS)
-    metrics: str | None = attr(sc.FIT_METRICS)
-    peak_memory: int | None = attr(sc.FIT_PEAK_MEMORY)
-    run_id: str | None = attr(sc.RUN_ID, "start")
-    model_id: str | None = attr(sc.MODEL_ID)
+    type: str = span_attribute(sc.KIND, "start", default=sc.FIT)
+    library: str | None = span_attribute(sc.FIT_LIBRARY, "start")
+    name: str | None = span_attribute(sc.FIT_ESTIMATOR, "start")
+    params: str | None = span_attribute(sc.FIT_PARAMS)
+    rows: int | None = span_attribute(sc.FIT_ROWS)
+    features: int | None = span_attribute(sc.FIT_FEATURES)
+    epochs: int | None = span_attribute(sc.FIT_EPOCHS)
+    metrics: str | None = span_attribute(sc.FIT_METRICS)
+    peak_memory: int | None = span_attribute(sc.FIT_PEAK_MEMORY)
+    run_id: str | None = span_attribute(sc.RUN_ID, "start")
+    model_id: str | None = span_attribute(sc.MODEL_ID)
 
     @property
     def span_name(self) -> str:
@@ -42,15 +42,15 @@ class Fit(Named):
         """Set the parameters: numbers, booleans and None unchanged, everything else as text."""
         if not params:
             return
-        plain = {str(name): _plain(value) for name, value in params.items()}
+        plain = {str(name): _to_json_value(value) for name, value in params.items()}
         self.params = orjson.dumps(plain, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
     def set_size(self, data: Any) -> None:
         with guard("measuring the training data"):
-            self.rows, self.features = size(data)
+            self.rows, self.features = measure_data(data)
 
 
-def size(data: Any) -> tuple[int | None, int | None]:
+def measure_data(data: Any) -> tuple[int | None, int | None]:
     """Return the numbers of rows and features of *data*, each None if unknown.
 
     *data* may be an array, a data frame, an XGBoost matrix, or anything that has a length.
@@ -63,7 +63,7 @@ def size(data: Any) -> tuple[int | None, int | None]:
     return (len(data) if hasattr(data, "__len__") else None), None
 
 
-def _plain(value: Any) -> Any:
+def _to_json_value(value: Any) -> Any:
     if value is None or isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) < 2**53):
         return value
-    return str(value)[:_LONGEST]
+    return str(value)[:_MAX_PARAM_CHARS]

@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ...hooks.hook import Settings
+from ...hooks.hook import AutologSettings
 
 
 @dataclass
 class Wishes:
     """What was asked of ours, and the options of MLflow's calls that hold beside it."""
 
-    asked: Settings = field(default_factory=Settings)
+    asked: AutologSettings = field(default_factory=AutologSettings)
     heard: Mapping[str, Any] = field(default_factory=dict)
     by_name: bool = False  # MLflow's own autolog of the library was called, which mlflow.autolog() does not change
     off: bool = False  # MLflow was last called with disable=True
 
-    def ask(self, settings: Settings, heard: Mapping[str, Any]) -> None:
+    def ask(self, settings: AutologSettings, heard: Mapping[str, Any]) -> None:
         """Take a call of ours, after MLflow's that gave *heard*: what ours does not name stays as MLflow has it."""
         named = settings.named
         self.asked, self.off = settings, False
@@ -29,7 +29,7 @@ class Wishes:
         self.off, self.by_name = bool(heard.get("disable")), by_name
         self.heard = {} if self.off else dict(heard)
 
-    def combine(self, options: frozenset[str]) -> Settings:
+    def combine(self, options: frozenset[str]) -> AutologSettings:
         """Return what holds now, for a hook with these *options*."""
         asked, heard = self.asked, self.heard
         return replace(

@@ -15,60 +15,62 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ..._guard import guard
-from ..._shape import dig
+from ..._shape import get_nested
 from ...tracing import runtime
-from ...tracing.mlflow_state.runs import active_run_id
+from ...tracing.mlflow_state.runs import get_active_run_id
 from ...tracing.operations import semconv as sc
-from ...tracing.operations.call_context import suppressed
-from ...tracing.operations.operation import Live, go
-from .lineage import Origin, remember
-from .mlflow_logging import log_data, log_metrics, log_params
-from .record import Fit
+from ...tracing.operations.call_context import is_suppressed
+from ...tracing.operations.operation import Operation, start_operation
+from .lineage import ModelLineage, remember_lineage
+from .mlflow_logging import log_metrics, log_params, log_training_data
+from .record import TrainingRecord
 
 if TYPE_CHECKING:
-    from .mlflow_hook import TrainingHook
+    from .mlflow_hook import MlflowAutologHook
 
 
-_fitting: ContextVar[Fitting | None] = ContextVar("mlspan_fitting", default=None)
-_threads: dict[threading.Thread, Fitting] = {}  # the innermost training of each thread, for threads that it starts
-_elsewhere = threading.local()
+_training_variable: ContextVar[ActiveTraining | None] = ContextVar("mlspan_fitting", default=None)
+_trainings_by_thread: dict[
+    threading.Thread, ActiveTraining
+] = {}  # the innermost training of each thread, for threads that it starts
+_thread_state = threading.local()
 
 
-def current() -> Fitting | None:
+def current_training() -> ActiveTraining | None:
     """Return the training that the caller runs in, or None.
 
     In a thread that has none of its own, return the training of the parent thread if the parent is known.
     """
-    own = _fitting.get()
-    if own is not None or not _threads:
+    own = _training_variable.get()
+    if own is not None or not _trainings_by_thread:
         return own
     # The threads of joblib and of Spark's searches come from multiprocessing.dummy. They keep a reference to the thread
     # that started them, but do not inherit its context variables.
-    return _threads.get(getattr(threading.current_thread(), "_parent", None))  # type: ignore[arg-type]
+    return _trainings_by_thread.get(getattr(threading.current_thread(), "_parent", None))  # type: ignore[arg-type]
 
 
-def state() -> dict[str, Any]:
+def read_training_state() -> dict[str, Any]:
     """Return the state of MLflow's autologging for the current training; outside of trainings, for the thread.
 
     A training shares its state with the trainings inside of it.
     """
-    fitting = current()
-    return _elsewhere.__dict__ if fitting is None else fitting.state
+    fitting = current_training()
+    return _thread_state.__dict__ if fitting is None else fitting.state
 
 
-def nested(hook: TrainingHook, args: tuple[Any, ...]) -> bool:
+def is_nested(hook: MlflowAutologHook, args: tuple[Any, ...]) -> bool:
     """Whether a training that *hook* sees begin is a part of one that it is told of already."""
-    fitting = current()
-    if fitting is not None and (hook.library.helps or fitting.hook is None):
+    fitting = current_training()
+    if fitting is not None and (hook.library.is_helper or fitting.hook is None):
         return True
     while fitting is not None:
         if fitting.hook is hook or (args and fitting.subject is args[0]):
             return True
-        fitting = fitting.around
+        fitting = fitting.parent
     return False
 
 
-def arguments(fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def bind_arguments(fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments by parameter name.
 
     If they do not fit the signature, return *kwargs* only: the library itself will raise the error.
@@ -79,89 +81,89 @@ def arguments(fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict
         return dict(kwargs)
 
 
-class Fitting:
+class ActiveTraining:
     """A training that is running; a context manager around MLflow's patch of the training function."""
 
-    def __init__(self, hook: TrainingHook, args: tuple[Any, ...]) -> None:
+    def __init__(self, hook: MlflowAutologHook, args: tuple[Any, ...]) -> None:
         self.hook, self.subject = hook, args[0] if args else None
-        self.around = current()
-        self.state: dict[str, Any] = state()
-        self.opened = False
-        self.record: Fit | None = None
-        self._live: Live | None = None
-        self._before: Any = None  # the caller's MLflow run as it was before the training, if one was active
-        self._token: Token[Fitting | None] | None = None
+        self.parent = current_training()
+        self.state: dict[str, Any] = read_training_state()
+        self.has_started = False
+        self.record: TrainingRecord | None = None
+        self._operation: Operation | None = None
+        self._run_before: Any = None  # the caller's MLflow run as it was before the training, if one was active
+        self._token: Token[ActiveTraining | None] | None = None
         self._model_id: str | None = None
-        self._last: Mapping[str, float] = {}
+        self._last_metrics: Mapping[str, float] = {}
         self._result: Any = None
 
-    def __enter__(self) -> Fitting:
-        if self.around is None and self.hook.settings.log_traces:
+    def __enter__(self) -> ActiveTraining:
+        if self.parent is None and self.hook.settings.log_traces:
             with guard("looking at the active run"):
-                self._before = _run(active_run_id())
-        self._token = _fitting.set(self)
+                self._run_before = _fetch_run(get_active_run_id())
+        self._token = _training_variable.set(self)
         self._thread = threading.current_thread()
-        self._outer = _threads.get(self._thread)
-        _threads[self._thread] = self
+        self._previous_of_thread = _trainings_by_thread.get(self._thread)
+        _trainings_by_thread[self._thread] = self
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._token is not None:
-            _fitting.reset(self._token)
-        if self._outer is None:
-            _threads.pop(self._thread, None)
+            _training_variable.reset(self._token)
+        if self._previous_of_thread is None:
+            _trainings_by_thread.pop(self._thread, None)
         else:
-            _threads[self._thread] = self._outer
-        if self._live is not None:
+            _trainings_by_thread[self._thread] = self._previous_of_thread
+        if self._operation is not None:
             with guard("reading what MLflow has logged"):
-                self._read_back()
-            self._live.finish(error)
-            self._remember()
+                self._read_logged_results()
+            self._operation.finish(error)
+            self._remember_models()
 
-    def _remember(self) -> None:
+    def _remember_models(self) -> None:
         """Remember the lineage of the trained models, so that their predictions can be linked to this training."""
-        record, live = self.record, self._live
+        record, live = self.record, self._operation
         if record is None or live is None:
             return
-        origin = Origin(record.model_id, record.run_id, live.span.get_span_context())
+        origin = ModelLineage(record.model_id, record.run_id, live.span.get_span_context())
         with guard("remembering a model"):
             # statsmodels wraps its results, and either may predict.
             for model in (self.subject, self._result, getattr(self._result, "_results", None)):
-                remember(model, origin)
+                remember_lineage(model, origin)
 
     @contextmanager
-    def training(self, bound: Mapping[str, Any]) -> Iterator[None]:
+    def open_span(self, bound: Mapping[str, Any]) -> Iterator[None]:
         """Start the span and make it current while the library's own code runs inside."""
-        self.opened = True
+        self.has_started = True
         with guard("starting a span"):
-            self._open(bound)
-        if self._live is None:
+            self._start_span(bound)
+        if self._operation is None:
             yield
         else:
-            with self._live.current():
+            with self._operation.use_span():
                 yield
 
-    def _open(self, bound: Mapping[str, Any]) -> None:
-        now = runtime.runtime() if self.hook.settings.log_traces and not suppressed() else None
+    def _start_span(self, bound: Mapping[str, Any]) -> None:
+        now = runtime.get_runtime() if self.hook.settings.log_traces and not is_suppressed() else None
         if now is None and self.hook.flavor is not None:
             return
-        self.record = record = Fit(library=self.hook.name, run_id=active_run_id())
+        self.record = record = TrainingRecord(library=self.hook.name, run_id=get_active_run_id())
         record.name = type(next(iter(bound.values()), None)).__name__
         with guard("reading the arguments of a training"):
-            self.hook.library.read(record, bound)
+            self.hook.library.read_arguments(record, bound)
         if now is not None:
-            self._live = go(now, record)
-        if self._logs and record.params is not None:
+            self._operation = start_operation(now, record)
+        if self._logs_for_flavor and record.params is not None:
             log_params(orjson.loads(record.params))
 
     @property
-    def _logs(self) -> bool:
+    def _logs_for_flavor(self) -> bool:
         """Return True if mlspan must log parameters and metrics, because MLflow has no flavor for the library."""
-        return self.hook.flavor is None and self.hook.logs and self.around is None and active_run_id() is not None
+        return self.hook.flavor is None and self.hook.logs and self.parent is None and get_active_run_id() is not None
 
-    def epoch(self, number: int | None, metrics: Mapping[str, Any]) -> None:
+    def end_epoch(self, number: int | None, metrics: Mapping[str, Any]) -> None:
         """Record the end of an epoch as an event of the span.
 
         Args:
@@ -172,32 +174,32 @@ class Fitting:
             return
         count = self.record.epochs or 0
         number, self.record.epochs = count if number is None else number, count + 1
-        self._last = {str(name): float(value) for name, value in metrics.items() if _number(value)}
-        if self._live is not None:
-            told = {sc.FIT_METRIC_PREFIX + name: value for name, value in self._last.items()}
-            self._live.span.add_event(sc.FIT_EPOCH_EVENT, {sc.FIT_EPOCH: number, **told})
-        if self._logs:
-            log_metrics(self._last, number)
+        self._last_metrics = {str(name): float(value) for name, value in metrics.items() if _is_number(value)}
+        if self._operation is not None:
+            told = {sc.FIT_METRIC_PREFIX + name: value for name, value in self._last_metrics.items()}
+            self._operation.span.add_event(sc.FIT_EPOCH_EVENT, {sc.FIT_EPOCH: number, **told})
+        if self._logs_for_flavor:
+            log_metrics(self._last_metrics, number)
 
-    def conclude(self, bound: Mapping[str, Any], result: Any) -> None:
+    def log_result(self, bound: Mapping[str, Any], result: Any) -> None:
         """Read the result, and log the data and the model if MLflow's flavor does not. The run is still active."""
         library, asked = self.hook.library, self.hook.asked()
         self._result = result
-        if library.after is not None and self.record is not None:
+        if library.read_result is not None and self.record is not None:
             with guard("reading the result of a training"):
-                found = library.after(self.record, bound, result)
-                if found and self._logs:
+                found = library.read_result(self.record, bound, result)
+                if found and self._logs_for_flavor:
                     log_metrics(found)
-        if active_run_id() is None or self.around is not None or not self.hook.logs:
+        if get_active_run_id() is None or self.parent is not None or not self.hook.logs:
             return
-        if library.data is not None and asked["log_datasets"]:
+        if library.read_data is not None and asked["log_datasets"]:
             with guard("logging the training data"):
-                log_data(library.data(bound))
+                log_training_data(library.read_data(bound))
         if library.log_model is not None and self.hook.logs_model():
             with guard("logging the model"):
                 self._model_id = library.log_model(bound, result, asked)
 
-    def _read_back(self) -> None:
+    def _read_logged_results(self) -> None:
         """Read metrics and model id back from MLflow's run.
 
         If the run belongs to an outer training, take the metrics from the last epoch.
@@ -206,40 +208,40 @@ class Fitting:
         if record is None:
             return
         record.peak_memory = _peak_memory()
-        metrics = self._last
-        if self.around is None and (run := _run(record.run_id)) is not None:
+        metrics = self._last_metrics
+        if self.parent is None and (run := _fetch_run(record.run_id)) is not None:
             metrics = self._read_run(record, run) or metrics
         if metrics:
             record.metrics = orjson.dumps({name: metrics[name] for name in sorted(metrics)}).decode()
 
-    def _read_run(self, record: Fit, run: Any) -> Mapping[str, float]:
+    def _read_run(self, record: TrainingRecord, run: Any) -> Mapping[str, float]:
         import mlflow
 
         if record.params is None and run.data.params:
             record.set_params(run.data.params)
-        known = set(_outputs(self._before)) if self._before else set()
-        new = [model for model in _outputs(run) if model not in known]
+        known = set(_list_model_ids(self._run_before)) if self._run_before else set()
+        new = [model for model in _list_model_ids(run) if model not in known]
         record.model_id = self._model_id or (new[0] if new else None)
-        if self._before is None:
+        if self._run_before is None:
             return run.data.metrics  # type: ignore[no-any-return]
         # The caller's run may also hold metrics that this training did not log.
         if record.model_id and (of_model := mlflow.get_logged_model(record.model_id).metrics):
             return {metric.key: metric.value for metric in of_model}
-        before = self._before.data.metrics
+        before = self._run_before.data.metrics
         return {name: value for name, value in run.data.metrics.items() if before.get(name) != value}
 
 
-def _number(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     if isinstance(value, Real):
         return not isinstance(value, bool)
     return callable(getattr(value, "__float__", None)) and getattr(value, "size", 1) in {0, 1}
 
 
-def _outputs(run: Any) -> list[str]:
-    return [output.model_id for output in dig(run, "outputs.model_outputs", list) or []]
+def _list_model_ids(run: Any) -> list[str]:
+    return [output.model_id for output in get_nested(run, "outputs.model_outputs", list) or []]
 
 
-def _run(run_id: str | None) -> Any:
+def _fetch_run(run_id: str | None) -> Any:
     """Return the run as MLflow has stored it, or None without a run id or without MLflow."""
     if run_id is None or "mlflow" not in sys.modules:
         return None
@@ -257,26 +259,26 @@ def _peak_memory() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-class _Elsewhere:
+class _RemoteTraining:
     """Stand-in for a training of another process, of which this process runs a part."""
 
-    around = hook = subject = record = None
-    opened = True
+    parent = hook = subject = record = None
+    has_started = True
 
     def __init__(self) -> None:
         self.state: dict[str, Any] = {}
 
-    def epoch(self, number: int | None, metrics: Mapping[str, Any]) -> None: ...
+    def end_epoch(self, number: int | None, metrics: Mapping[str, Any]) -> None: ...
 
 
 @contextmanager
-def elsewhere() -> Iterator[None]:
+def join_remote_training() -> Iterator[None]:
     """Treat trainings inside the block as parts of a training in another process: no spans and no MLflow runs."""
-    token = _fitting.set(_Elsewhere())  # type: ignore[arg-type]  # it has every attribute that is read
+    token = _training_variable.set(_RemoteTraining())  # type: ignore[arg-type]  # it has every attribute that is read
     try:
         with ExitStack() as undo:
             if (autologging := sys.modules.get("mlflow.utils.autologging_utils")) is not None:
                 undo.enter_context(autologging.disable_autologging())
             yield
     finally:
-        _fitting.reset(token)
+        _training_variable.reset(token)

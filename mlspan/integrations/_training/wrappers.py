@@ -6,36 +6,36 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from ..._guard import guard
-from ...tracing.mlflow_state.runs import active_run_id
-from .training import Fitting, arguments, current, nested
+from ...tracing.mlflow_state.runs import get_active_run_id
+from .training import ActiveTraining, bind_arguments, current_training, is_nested
 
 if TYPE_CHECKING:
-    from .mlflow_hook import TrainingHook
+    from .mlflow_hook import MlflowAutologHook
 
 
-def outer(hook: TrainingHook, fn: Any, on: list[bool]) -> Any:
+def outer(hook: MlflowAutologHook, fn: Any, on: list[bool]) -> Any:
     """Return *fn*, MLflow's patch, with the span's end around it."""
 
     @functools.wraps(fn)
     def watched(*args: Any, **kwargs: Any) -> Any:
-        if not on or nested(hook, args) or (hook.settings.exclusive and active_run_id() is not None):
+        if not on or is_nested(hook, args) or (hook.settings.exclusive and get_active_run_id() is not None):
             return fn(*args, **kwargs)
-        if hook.library.tidy is not None:
+        if hook.library.adjust_arguments is not None:
             with guard("reading the arguments of a training"):
-                hook.library.tidy(kwargs)
-        with Fitting(hook, args):
+                hook.library.adjust_arguments(kwargs)
+        with ActiveTraining(hook, args):
             return fn(*args, **kwargs)
 
     return watched
 
 
-def managed(hook: TrainingHook, fn: Any, on: list[bool]) -> Any:
+def managed(hook: MlflowAutologHook, fn: Any, on: list[bool]) -> Any:
     """Return *fn* with a run around it, for a library that MLflow has no patch for."""
 
     @functools.wraps(fn)
     def watched(*args: Any, **kwargs: Any) -> Any:
-        fitting = current()
-        if not on or fitting is None or fitting.hook is not hook or fitting.opened:
+        fitting = current_training()
+        if not on or fitting is None or fitting.hook is not hook or fitting.has_started:
             return fn(*args, **kwargs)
         with hook.run():
             return fn(*args, **kwargs)
@@ -43,18 +43,18 @@ def managed(hook: TrainingHook, fn: Any, on: list[bool]) -> Any:
     return watched
 
 
-def inner(hook: TrainingHook, fn: Any, on: list[bool]) -> Any:
+def inner(hook: MlflowAutologHook, fn: Any, on: list[bool]) -> Any:
     """Return *fn*, the library's own, with the span's start around it."""
 
     @functools.wraps(fn)
     def watched(*args: Any, **kwargs: Any) -> Any:
-        fitting = current()
-        if not on or fitting is None or fitting.hook is not hook or fitting.opened:
+        fitting = current_training()
+        if not on or fitting is None or fitting.hook is not hook or fitting.has_started:
             return fn(*args, **kwargs)
-        bound = arguments(fn, args, kwargs)
-        with fitting.training(bound):
+        bound = bind_arguments(fn, args, kwargs)
+        with fitting.open_span(bound):
             result = fn(*args, **kwargs)
-        fitting.conclude(bound, result)
+        fitting.log_result(bound, result)
         return result
 
     return watched

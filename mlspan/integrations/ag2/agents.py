@@ -9,23 +9,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
-from ..._shape import dig, get, items
+from ..._shape import get_field, get_list, get_nested
 from ...hooks.hook import Call, Hook
 from ...hooks.patching import Undo
-from ...tracing.operations.content import snapshot
+from ...tracing.operations.content import to_plain_data
 from ...tracing.operations.messages import (
-    Draft,
     Message,
+    OutputDraft,
     Part,
     ToolDefinition,
-    loads,
-    media,
-    tool_call,
-    tool_call_response,
+    make_media_part,
+    make_tool_call,
+    make_tool_call_response,
+    parse_json,
 )
-from ...tracing.operations.operation import _type_name as type_name
+from ...tracing.operations.operation import get_error_type as type_name
 from ...tracing.operations.records import Agent, Chat, Observe, Record, Step, Tool
-from .handoffs import hand_over, take_over
+from .handoffs import link_handoff, record_handoff
 
 _PROVIDERS: Final = {
     "azure": "azure.ai.openai",
@@ -37,7 +37,7 @@ _PROVIDERS: Final = {
 }
 
 # These providers leave cached tokens out of their input tokens; in the conventions, input tokens include them.
-_APART: Final = {"anthropic", "aws.bedrock"}
+_COUNT_CACHE_SEPARATELY: Final = {"anthropic", "aws.bedrock"}
 
 
 def install(hook: Hook) -> Undo:
@@ -47,7 +47,7 @@ def install(hook: Hook) -> Undo:
     """
     agents: Any = importlib.import_module("ag2.agent").Agent
     own, on = vars(agents)["_drive_scope"], [True]
-    middleware = _middleware(hook, importlib.import_module("ag2.middleware").BaseMiddleware)
+    middleware = _make_middleware(hook, importlib.import_module("ag2.middleware").BaseMiddleware)
 
     @functools.wraps(own)
     @asynccontextmanager
@@ -56,7 +56,7 @@ def install(hook: Hook) -> Undo:
             ours = functools.partial(middleware, agent=self, client=kwargs.get("client"))
             kwargs["additional_middleware"] = (*kwargs.get("additional_middleware", ()), ours)
         async with own(self, event, **kwargs) as drive:
-            yield _driven(hook, (self, event, kwargs.get("context")), drive) if on else drive
+            yield _trace_turn(hook, (self, event, kwargs.get("context")), drive) if on else drive
 
     def restore_drive_scope() -> None:
         on.clear()
@@ -67,17 +67,17 @@ def install(hook: Hook) -> Undo:
     return restore_drive_scope
 
 
-def _driven(hook: Hook, turn: tuple[Any, ...], drive: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
+def _trace_turn(hook: Hook, turn: tuple[Any, ...], drive: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
     """Wrap *drive*, which runs a turn, in the span of that turn."""
 
     async def run_turn() -> Any:
-        with hook.open(_begin_turn, turn, {}) as operation:
-            return operation.result(await drive())
+        with hook.start_operation(_begin_turn, turn, {}) as operation:
+            return operation.record_result(await drive())
 
     return run_turn
 
 
-def _middleware(hook: Hook, base: type) -> type:
+def _make_middleware(hook: Hook, base: type) -> type:
     """Return a middleware class that records model calls, tool calls and human input.
 
     It runs inside of the caller's middleware, so each attempt of a retry is a call of its own.
@@ -89,86 +89,86 @@ def _middleware(hook: Hook, base: type) -> type:
             self._asked = agent, client
 
         async def on_llm_call(self, call_next: Any, events: Any, context: Any) -> Any:
-            offered = (get(call_next, "keywords") or {}).get("tools") or ()
-            with hook.open(_begin_chat, (*self._asked, events, context, offered), {}) as operation:
-                return operation.result(await call_next(events, context))
+            offered = (get_field(call_next, "keywords") or {}).get("tools") or ()
+            with hook.start_operation(_begin_llm_call, (*self._asked, events, context, offered), {}) as operation:
+                return operation.record_result(await call_next(events, context))
 
         async def on_tool_execution(self, call_next: Any, event: Any, context: Any) -> Any:
-            with hook.open(_begin_tool, (event,), {}) as operation:
-                return operation.result(await call_next(event, context))
+            with hook.start_operation(_begin_tool, (event,), {}) as operation:
+                return operation.record_result(await call_next(event, context))
 
         async def on_human_input(self, call_next: Any, event: Any, context: Any) -> Any:
-            with hook.open(_begin_human, (event,), {}) as operation:
-                return operation.result(await call_next(event, context))
+            with hook.start_operation(_begin_human_input, (event,), {}) as operation:
+                return operation.record_result(await call_next(event, context))
 
     return TracingMiddleware
 
 
 def _begin_turn(call: Call) -> tuple[Record, Observe[Any]]:
     agent, event, context = call.args
-    stream = get(get(context, "stream"), "id")  # all turns of a conversation share it
-    turn = Agent(name=dig(agent, "name", str), conversation=None if stream is None else str(stream))
-    if call.content:
-        turn.input = _texts(get(event, "parts"))
+    stream = get_field(get_field(context, "stream"), "id")  # all turns of a conversation share it
+    turn = Agent(name=get_nested(agent, "name", str), conversation=None if stream is None else str(stream))
+    if call.capture_content:
+        turn.input = _read_part_contents(get_field(event, "parts"))
 
     def observe(turn: Agent, got: Any) -> None:
-        take_over(turn.name)
-        if call.content:
-            turn.output = dig(got, "body", str)
+        link_handoff(turn.name)
+        if call.capture_content:
+            turn.output = get_nested(got, "body", str)
 
     return turn, observe
 
 
-def _begin_chat(call: Call) -> tuple[Record, Observe[Any]]:
+def _begin_llm_call(call: Call) -> tuple[Record, Observe[Any]]:
     agent, client, events, context, offered = call.args
-    config, options = get(agent, "config"), get(client, "_create_options")
-    chat = Chat(outer=True, provider=_provider(config), draft=Draft(kept=call.content))
-    chat.model = dig(options, "model", str) or _of(config, "model")
-    chat.stream = dig(options, "stream", bool) or None
-    if call.content:
-        system: list[Part] = [{"type": "text", "content": text} for text in get(context, "prompt") or ()]
+    config, options = get_field(agent, "config"), get_field(client, "_create_options")
+    chat = Chat(outer=True, provider=_read_config_provider(config), draft=OutputDraft(kept=call.capture_content))
+    chat.model = get_nested(options, "model", str) or _read_config_text(config, "model")
+    chat.stream = get_nested(options, "stream", bool) or None
+    if call.capture_content:
+        system: list[Part] = [{"type": "text", "content": text} for text in get_field(context, "prompt") or ()]
         instructions: list[Message] = [{"role": "system", "parts": system}] if system else []
-        chat.input = [*instructions, *(message for event in events for message in _messages(event))]
-        chat.tools = [_tool(tool) for tool in offered if get(tool, "function") is not None] or None
-    return chat, _observe_chat
+        chat.input = [*instructions, *(message for event in events for message in _convert_event(event))]
+        chat.tools = [_describe_tool(tool) for tool in offered if get_field(tool, "function") is not None] or None
+    return chat, _observe_response
 
 
-def _of(config: Any, name: str) -> str | None:
+def _read_config_text(config: Any, name: str) -> str | None:
     with suppress(NotImplementedError):  # configurations for tests raise it
-        return dig(config, name, str)
+        return get_nested(config, name, str)
     return None
 
 
-def _provider(config: Any) -> str | None:
+def _read_config_provider(config: Any) -> str | None:
     with suppress(NotImplementedError):
-        return _named(get(config, "provider"))
+        return _map_provider(get_field(config, "provider"))
     return None
 
 
-def _named(provider: Any) -> str | None:
+def _map_provider(provider: Any) -> str | None:
     name = str(getattr(provider, "value", provider) or "") or None
     return _PROVIDERS.get(name, name) if name else None
 
 
-def _observe_chat(chat: Chat, got: Any) -> None:
+def _observe_response(chat: Chat, got: Any) -> None:
     """Read the ``ModelResponse`` *got* into the record."""
-    chat.provider = _named(get(got, "provider")) or chat.provider
-    chat.response_model, chat.response_id = dig(got, "model", str), dig(got, "response_id", str)
-    choice = chat.draft.choice()
-    choice.finish_reason = dig(got, "finish_reason", str)
-    if text := dig(got, "content", str):
-        choice.say(text)
-    for call in items(got, "tool_calls.calls"):
-        choice.add(tool_call(call.name, call.arguments, call.id))
-    for name, field in _USAGE.items():
-        count = get(get(got, "usage"), name)
+    chat.provider = _map_provider(get_field(got, "provider")) or chat.provider
+    chat.response_model, chat.response_id = get_nested(got, "model", str), get_nested(got, "response_id", str)
+    choice = chat.draft.get_choice()
+    choice.finish_reason = get_nested(got, "finish_reason", str)
+    if text := get_nested(got, "content", str):
+        choice.add_text(text)
+    for call in get_list(got, "tool_calls.calls"):
+        choice.add_part(make_tool_call(call.name, call.arguments, call.id))
+    for name, field in _USAGE_FIELDS.items():
+        count = get_field(get_field(got, "usage"), name)
         if isinstance(count, (int, float)) and count:
             setattr(chat, field, int(count))
-    if chat.provider in _APART and chat.input_tokens is not None:
+    if chat.provider in _COUNT_CACHE_SEPARATELY and chat.input_tokens is not None:
         chat.input_tokens += (chat.cache_read_tokens or 0) + (chat.cache_write_tokens or 0)
 
 
-_USAGE: Final = {
+_USAGE_FIELDS: Final = {
     "prompt_tokens": "input_tokens",
     "completion_tokens": "output_tokens",
     "cache_read_input_tokens": "cache_read_tokens",
@@ -177,77 +177,83 @@ _USAGE: Final = {
 }
 
 
-def _messages(event: Any) -> list[Message]:
+def _convert_event(event: Any) -> list[Message]:
     """Convert an event of the history to the messages that the model receives, in the form of the conventions."""
     event_type = type(event).__name__
     if event_type in {"ModelRequest", "DrainedModelRequest"}:
-        return [{"role": "user", "parts": [_part(part) for part in event.parts]}]
+        return [{"role": "user", "parts": [_convert_input_part(part) for part in event.parts]}]
     if event_type == "ModelResponse":
         texts: list[Part] = [{"type": "text", "content": event.content}] if event.content else []
-        tool_calls = [tool_call(call.name, call.arguments, call.id) for call in items(event, "tool_calls.calls")]
+        tool_calls = [
+            make_tool_call(call.name, call.arguments, call.id) for call in get_list(event, "tool_calls.calls")
+        ]
         return [{"role": "assistant", "parts": [*texts, *tool_calls]}]
     if event_type == "ToolResultsEvent":
-        answers = [tool_call_response(_texts(one.result.parts), one.parent_id) for one in event.results]
+        answers = [
+            make_tool_call_response(_read_part_contents(one.result.parts), one.parent_id) for one in event.results
+        ]
         return [{"role": "tool", "parts": [*answers]}]
     return []
 
 
-def _part(part: Any) -> Part:
-    if isinstance(text := get(part, "content"), str):
+def _convert_input_part(part: Any) -> Part:
+    if isinstance(text := get_field(part, "content"), str):
         return {"type": "text", "content": text}
-    if isinstance(url := get(part, "url"), str):
-        return media("document", url)
-    if isinstance(file_id := get(part, "file_id"), str):
+    if isinstance(url := get_field(part, "url"), str):
+        return make_media_part("document", url)
+    if isinstance(file_id := get_field(part, "file_id"), str):
         return {"type": "file", "modality": "document", "file_id": file_id}
-    if isinstance(data := get(part, "data"), bytes):
-        modality = str(get(part, "media_type")).partition("/")[0]
+    if isinstance(data := get_field(part, "data"), bytes):
+        modality = str(get_field(part, "media_type")).partition("/")[0]
         modality = modality if modality in {"audio", "image", "video"} else "document"
-        return media(modality, f"data:{get(part, 'media_type')};base64,{b64encode(data).decode()}")
-    return {"type": "data", "content": snapshot(data)}
+        return make_media_part(modality, f"data:{get_field(part, 'media_type')};base64,{b64encode(data).decode()}")
+    return {"type": "data", "content": to_plain_data(data)}
 
 
-def _texts(parts: Any) -> Any:
+def _read_part_contents(parts: Any) -> Any:
     """Return the content of the parts: one part's content itself, several as a list, None if there are none."""
-    contents = [_part(part).get("content") for part in parts or ()]
+    contents = [_convert_input_part(part).get("content") for part in parts or ()]
     return contents[0] if len(contents) == 1 else contents or None
 
 
-def _tool(raw: Any) -> ToolDefinition:
+def _describe_tool(raw: Any) -> ToolDefinition:
     tool: ToolDefinition = {"type": "function", "name": str(raw.function.name)}
-    if description := dig(raw, "function.description", str):
+    if description := get_nested(raw, "function.description", str):
         tool["description"] = description
-    if (parameters := get(raw.function, "parameters")) is not None:
-        tool["parameters"] = snapshot(parameters)
+    if (parameters := get_field(raw.function, "parameters")) is not None:
+        tool["parameters"] = to_plain_data(parameters)
     return tool
 
 
 def _begin_tool(call: Call) -> tuple[Record, Observe[Any]]:
     event = call.args[0]
-    tool = Tool(name=event.name, type="function", call_id=dig(event, "id", str))
-    if call.content:
-        tool.input = loads(event.arguments or "{}")
+    tool = Tool(name=event.name, type="function", call_id=get_nested(event, "id", str))
+    if call.capture_content:
+        tool.input = parse_json(event.arguments or "{}")
 
     def observe(tool: Tool, got: Any) -> None:
-        error = get(got, "error")
+        error = get_field(got, "error")
         if isinstance(error, BaseException):
-            tool.failure = (type_name(error), str(error) if call.content else "")
+            tool.failure = (type_name(error), str(error) if call.capture_content else "")
             return
-        parts = get(get(got, "result"), "parts") or ()
+        parts = get_field(get_field(got, "result"), "parts") or ()
         for part in parts:
-            if type(data := get(part, "data")).__name__ == "Handoff" and (target := dig(data, "target", str)):
-                hand_over(target)
-        if call.content:
-            tool.output = _texts(parts)
+            if type(data := get_field(part, "data")).__name__ == "Handoff" and (
+                target := get_nested(data, "target", str)
+            ):
+                record_handoff(target)
+        if call.capture_content:
+            tool.output = _read_part_contents(parts)
 
     return tool, observe
 
 
-def _begin_human(call: Call) -> tuple[Record, Observe[Any]]:
+def _begin_human_input(call: Call) -> tuple[Record, Observe[Any]]:
     step = Step(type="human_input", name="human input")
-    if call.content:
-        step.input = dig(call.args[0], "content", str)
+    if call.capture_content:
+        step.input = get_nested(call.args[0], "content", str)
 
     def observe(step: Step, got: Any) -> None:
-        step.output = dig(got, "content", str) if call.content else None
+        step.output = get_nested(got, "content", str) if call.capture_content else None
 
     return step, observe

@@ -15,36 +15,39 @@ from opentelemetry import context as otel
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from ..._guard import guard
-from ..._shape import dig
+from ..._shape import get_nested
 from ...hooks.hook import Hook
-from ...hooks.patching import Undo, all_there, replace
-from ...tracing.operations.call_context import Scope, scope, suppressed
-from ...tracing.operations.call_context import _within as within
+from ...hooks.patching import Undo, apply_patches, replace_function
+from ...tracing.operations.call_context import CallScope, get_call_scope, is_suppressed
+from ...tracing.operations.call_context import use_scope as within
 
-_KEPT: Final = 1000
-_W3C: Final = TraceContextTextMapPropagator()
+_MAX_POSTS: Final = 1000
+_W3C_PROPAGATOR: Final = TraceContextTextMapPropagator()
 # traceparent -> the context of a post of this process, which holds more than a traceparent can say
-_here: Final[OrderedDict[str, tuple[otel.Context, Scope]]] = OrderedDict()
+_contexts_of_posts: Final[OrderedDict[str, tuple[otel.Context, CallScope]]] = OrderedDict()
 
 
-def _stamp(envelope: Any) -> None:
+def _inject_parent(envelope: Any) -> None:
     """Write the traceparent of the current span into *envelope*, unless it has one."""
     carrier: dict[str, str] = {}
-    _W3C.inject(carrier)
+    _W3C_PROPAGATOR.inject(carrier)
     parent = carrier.get("traceparent")
-    if parent is None or suppressed() or envelope.trace_id is not None:
+    if parent is None or is_suppressed() or envelope.trace_id is not None:
         return
     envelope.trace_id = parent
-    _here[parent] = otel.get_current(), scope()
-    while len(_here) > _KEPT:
-        _here.popitem(last=False)
+    _contexts_of_posts[parent] = otel.get_current(), get_call_scope()
+    while len(_contexts_of_posts) > _MAX_POSTS:
+        _contexts_of_posts.popitem(last=False)
 
 
-def _surroundings(envelope: Any) -> tuple[otel.Context, Scope] | None:
+def _extract_parent(envelope: Any) -> tuple[otel.Context, CallScope] | None:
     """Return the context of the post of *envelope*, in this or another process; None if it has no traceparent."""
-    if (parent := dig(envelope, "trace_id", str)) is None:
+    if (parent := get_nested(envelope, "trace_id", str)) is None:
         return None
-    return _here.get(parent) or (_W3C.extract({"traceparent": parent}, otel.get_current()), scope())
+    return _contexts_of_posts.get(parent) or (
+        _W3C_PROPAGATOR.extract({"traceparent": parent}, otel.get_current()),
+        get_call_scope(),
+    )
 
 
 def _install(hook: Hook) -> Undo:
@@ -55,7 +58,7 @@ def _install(hook: Hook) -> Undo:
         async def post_envelope(self: Any, envelope: Any, *args: Any, **kwargs: Any) -> Any:
             if on and hook.settings.log_traces:
                 with guard("looking at an envelope"):
-                    _stamp(envelope)
+                    _inject_parent(envelope)
             return await own(self, envelope, *args, **kwargs)
 
         return post_envelope
@@ -66,7 +69,7 @@ def _install(hook: Hook) -> Undo:
             with ExitStack() as stack:
                 if on and hook.settings.log_traces:
                     with guard("looking at an envelope"):
-                        if (around := _surroundings(envelope)) is not None:
+                        if (around := _extract_parent(envelope)) is not None:
                             stack.callback(otel.detach, otel.attach(around[0]))
                             stack.enter_context(within(around[1]))
                 return await own(self, envelope, *args, **kwargs)
@@ -74,10 +77,10 @@ def _install(hook: Hook) -> Undo:
         return receive_envelope
 
     client = "ag2.network.client"
-    undo = all_there(
+    undo = apply_patches(
         [
-            ("post_envelope", lambda: replace(f"{client}.hub_client:HubClient.post_envelope", wrap_post)),
-            ("receive", lambda: replace(f"{client}.agent_client:AgentClient.receive", wrap_receive)),
+            ("post_envelope", lambda: replace_function(f"{client}.hub_client:HubClient.post_envelope", wrap_post)),
+            ("receive", lambda: replace_function(f"{client}.agent_client:AgentClient.receive", wrap_receive)),
         ]
     )
 

@@ -16,68 +16,77 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ...hooks.hook import Hook
-from ...hooks.patching import Undo, all_there
-from ...hooks.subclasses import watch_family
+from ...hooks.patching import Undo, apply_patches
+from ...hooks.subclasses import trace_subclasses
 from . import agents, message_context, models, tools
-from .wrappers import Begin, opening, watched
+from .wrappers import BeginAlways, make_operation_starter, trace_async_function
 
 __all__ = ["HOOK", "autolog"]
 
-_Families = Mapping[str, tuple[str, Mapping[str, Begin]]]  # base class -> (its family, {method: begin})
+_MethodsByBase = Mapping[str, tuple[str, Mapping[str, BeginAlways]]]  # base class -> (its family, {method: begin})
 
-_AGENTCHAT: Final[_Families] = {
+_AGENTCHAT_METHODS: Final[_MethodsByBase] = {
     "autogen_agentchat.base:Team": ("team", {"run": agents.begin_team, "run_stream": agents.begin_team}),
     "autogen_agentchat.base:ChatAgent": (
         "agent",
         {
-            "run": agents.begin_run,
-            "run_stream": agents.begin_run,
+            "run": agents.begin_agent_run,
+            "run_stream": agents.begin_agent_run,
             "on_messages": agents.begin_turn,
             "on_messages_stream": agents.begin_turn,
         },
     ),
 }
-_CORE: Final[_Families] = {
+_CORE_METHODS: Final[_MethodsByBase] = {
     "autogen_core.models:ChatCompletionClient": (
         "model",
-        {"create": models.begin, "create_stream": models.begin_stream},
+        {"create": models.begin_model_call, "create_stream": models.begin_model_stream},
     ),
-    "autogen_core.tools:BaseTool": ("tool", {"run_json": tools.begin, "run_json_stream": tools.begin_stream}),
+    "autogen_core.tools:BaseTool": ("tool", {"run_json": tools.begin_tool, "run_json_stream": tools.begin_tool_stream}),
     "autogen_core.tools:Workbench": (
         "tool",
         {"call_tool": tools.begin_workbench, "call_tool_stream": tools.begin_workbench},
     ),
     "autogen_core.memory:Memory": (
         "memory",
-        {"query": tools.begin_query, "update_context": tools.begin_recall, "add": tools.begin_remember},
+        {
+            "query": tools.begin_memory_query,
+            "update_context": tools.begin_context_update,
+            "add": tools.begin_memory_add,
+        },
     ),
     "autogen_core.code_executor:CodeExecutor": ("code", {"execute_code_blocks": tools.begin_code}),
 }
 
 
-def _families(hook: Hook, families: _Families) -> Iterator[tuple[str, Any]]:
+def _make_patches(hook: Hook, families: _MethodsByBase) -> Iterator[tuple[str, Any]]:
     for base, (kind, begins) in families.items():
-        then = agents.link if kind == "agent" else None
-        methods = {name: opening(hook, kind, begin, then) for name, begin in begins.items()}
-        yield base, functools.partial(watch_family, base, methods, watched)
+        then = agents.link_handoffs if kind == "agent" else None
+        methods = {name: make_operation_starter(hook, kind, begin, then) for name, begin in begins.items()}
+        yield base, functools.partial(trace_subclasses, base, methods, trace_async_function)
 
 
 def _install_core(hook: Hook) -> Undo:
-    return all_there(
+    return apply_patches(
         [
-            *_families(hook, _CORE),
-            *message_context.follow(hook),
-            *message_context.keep_back(hook, message_context.CORE_SPANS),
+            *_make_patches(hook, _CORE_METHODS),
+            *message_context.carry_sender_context(hook),
+            *message_context.suppress_own_spans(hook, message_context.CORE_SPANS),
         ]
     )
 
 
 def _install_agentchat(hook: Hook) -> Undo:
-    return all_there([*_families(hook, _AGENTCHAT), *message_context.keep_back(hook, message_context.AGENTCHAT_SPANS)])
+    return apply_patches(
+        [
+            *_make_patches(hook, _AGENTCHAT_METHODS),
+            *message_context.suppress_own_spans(hook, message_context.AGENTCHAT_SPANS),
+        ]
+    )
 
 
 def _install_mcp(hook: Hook) -> Undo:
-    return all_there(message_context.keep_back(hook, message_context.MCP_SPANS))
+    return apply_patches(message_context.suppress_own_spans(hook, message_context.MCP_SPANS))
 
 
 HOOK = Hook(

@@ -9,82 +9,84 @@ from typing import Any, Final
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext
 
-from ..._shape import dig, get
+from ..._shape import get_field, get_nested
 from ...hooks.hook import Call
 from ...tracing.operations import semconv as sc
-from ...tracing.operations.operation import Live
+from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Agent, Observe, Record, Workflow
-from .wrappers import argument
+from .wrappers import read_argument
 
 _STOP_REASON: Final = "mlspan.stop_reason"
 
 
 def begin_team(call: Call) -> tuple[Record, Observe[Any]]:
     """Begin a call of ``run`` or ``run_stream`` of a team."""
-    team = Workflow(name=dig(call.args[0], "name", str) or type(call.args[0]).__name__)
-    if call.content:
-        team.input = said(call.kwargs.get("task"))
-    return team, _observing(call)
+    team = Workflow(name=get_nested(call.args[0], "name", str) or type(call.args[0]).__name__)
+    if call.capture_content:
+        team.input = render_task(call.kwargs.get("task"))
+    return team, _make_observe(call)
 
 
-def begin_run(call: Call) -> tuple[Record, Observe[Any]]:
+def begin_agent_run(call: Call) -> tuple[Record, Observe[Any]]:
     """Begin a call of ``run`` or ``run_stream`` of an agent."""
-    return _begin(call, call.kwargs.get("task"))
+    return _begin_agent(call, call.kwargs.get("task"))
 
 
 def begin_turn(call: Call) -> tuple[Record, Observe[Any]]:
     """Begin a call of ``on_messages`` or ``on_messages_stream`` of an agent."""
-    return _begin(call, argument(call, 1, "messages"))
+    return _begin_agent(call, read_argument(call, 1, "messages"))
 
 
-def _begin(call: Call, task: Any) -> tuple[Record, Observe[Any]]:
-    agent = Agent(name=dig(call.args[0], "name", str), description=dig(call.args[0], "description", str) or None)
-    if call.content:
-        agent.input = said(task)
-    observe = _observing(call)
+def _begin_agent(call: Call, task: Any) -> tuple[Record, Observe[Any]]:
+    agent = Agent(
+        name=get_nested(call.args[0], "name", str), description=get_nested(call.args[0], "description", str) or None
+    )
+    if call.capture_content:
+        agent.input = render_task(task)
+    observe = _make_observe(call)
 
     def observe_turn(record: Any, got: Any) -> None:
         observe(record, got)
-        for message in (*_several(get(got, "messages")), get(got, "chat_message")):
-            if dig(message, "target", str) and (id := dig(message, "id", str)):
-                _handoffs[id] = trace.get_current_span().get_span_context()
-        while len(_handoffs) > _KEPT:
-            _handoffs.popitem(last=False)
+        for message in (*_as_sequence(get_field(got, "messages")), get_field(got, "chat_message")):
+            if get_nested(message, "target", str) and (id := get_nested(message, "id", str)):
+                _turns_by_handoff[id] = trace.get_current_span().get_span_context()
+        while len(_turns_by_handoff) > _MAX_HANDOFFS:
+            _turns_by_handoff.popitem(last=False)
 
     return agent, observe_turn
 
 
-_handoffs: OrderedDict[str, SpanContext] = OrderedDict()  # id of a handoff message -> the turn that sent it
-_KEPT: Final = 10_000
+_turns_by_handoff: OrderedDict[str, SpanContext] = OrderedDict()  # id of a handoff message -> the turn that sent it
+_MAX_HANDOFFS: Final = 10_000
 
 
-def link(live: Live, call: Call) -> None:
+def link_handoffs(live: Operation, call: Call) -> None:
     """Link a turn to the turns that have handed over to its agent."""
-    for message in _several(call.kwargs.get("task", argument(call, 1, "messages"))):
-        giver = _handoffs.get(dig(message, "id", str) or "")
-        if giver is not None and dig(message, "target", str) == get(call.args[0], "name"):
+    for message in _as_sequence(call.kwargs.get("task", read_argument(call, 1, "messages"))):
+        giver = _turns_by_handoff.get(get_nested(message, "id", str) or "")
+        if giver is not None and get_nested(message, "target", str) == get_field(call.args[0], "name"):
             live.span.add_link(giver, {sc.LINK: "handed_off_by"})
 
 
-def _several(messages: Any) -> Sequence[Any]:
+def _as_sequence(messages: Any) -> Sequence[Any]:
     return messages if isinstance(messages, (list, tuple)) else (messages,)
 
 
-def _observing(call: Call) -> Observe[Any]:
+def _make_observe(call: Call) -> Observe[Any]:
     """Return an ``observe`` for the results of a run: a TaskResult, a Response, or the events before it."""
 
     def observe(record: Any, got: Any) -> None:
-        messages = _several(get(got, "messages"))
-        if (reason := dig(got, "stop_reason", str)) is not None:
+        messages = _as_sequence(get_field(got, "messages"))
+        if (reason := get_nested(got, "stop_reason", str)) is not None:
             record.extra[_STOP_REASON] = reason
-        last = messages[-1] if messages and messages[-1] is not None else get(got, "chat_message")
-        if last is not None and call.content:
-            record.output = said(last)
+        last = messages[-1] if messages and messages[-1] is not None else get_field(got, "chat_message")
+        if last is not None and call.capture_content:
+            record.output = render_task(last)
 
     return observe
 
 
-def said(task: Any) -> Any:
+def render_task(task: Any) -> Any:
     """Return a task or messages in a form that JSON can hold.
 
     That is the content of a single message, or ``[{"source": ..., "content": ...}]`` for several.
@@ -92,14 +94,14 @@ def said(task: Any) -> Any:
     if task is None or isinstance(task, str):
         return task
     if not isinstance(task, (list, tuple)):
-        return _text(task)
+        return _render_message(task)
     if len(task) == 1:
-        return _text(task[0])
-    return [{"source": get(one, "source"), "content": _text(one)} for one in task]
+        return _render_message(task[0])
+    return [{"source": get_field(one, "source"), "content": _render_message(one)} for one in task]
 
 
-def _text(message: Any) -> Any:
-    content = get(message, "content")
+def _render_message(message: Any) -> Any:
+    content = get_field(message, "content")
     if isinstance(content, str):
         return content
     if hasattr(content, "model_dump"):

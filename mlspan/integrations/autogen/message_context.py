@@ -11,15 +11,15 @@ from opentelemetry import context as otel
 from opentelemetry import trace
 
 from ...hooks.hook import Hook
-from ...hooks.patching import Undo, replace, tap, watch
-from ...tracing.operations.call_context import _within as within
-from ...tracing.operations.call_context import scope
+from ...hooks.patching import Undo, observe_method, replace_function, trace_method
+from ...tracing.operations.call_context import get_call_scope
+from ...tracing.operations.call_context import use_scope as within
 
-_RUNTIME: Final = "autogen_core._single_threaded_agent_runtime"
+_RUNTIME_MODULE: Final = "autogen_core._single_threaded_agent_runtime"
 _Patches = Iterator[tuple[str, Callable[[], Undo]]]
 
 
-def follow(hook: Hook) -> _Patches:
+def carry_sender_context(hook: Hook) -> _Patches:
     """Yield patches that handle each message in the context of its sender rather than in that of the loop.
 
     AutoGen's runtime module is private; a patch whose target is gone is skipped.
@@ -27,21 +27,27 @@ def follow(hook: Hook) -> _Patches:
 
     def attach_context(_args: Any, _kwargs: Any, envelope: Any) -> None:
         if hook.settings.log_traces:
-            envelope._mlspan_from = (otel.get_current(), scope())
+            envelope._mlspan_from = (otel.get_current(), get_call_scope())
 
-    yield "the envelope of a message", lambda: tap(f"{_RUNTIME}:get_telemetry_envelope_metadata", attach_context)
+    yield (
+        "the envelope of a message",
+        lambda: observe_method(f"{_RUNTIME_MODULE}:get_telemetry_envelope_metadata", attach_context),
+    )
     for name in ("_process_send", "_process_publish"):
-        yield name, functools.partial(watch, f"{_RUNTIME}:SingleThreadedAgentRuntime.{name}", _Delivery)
+        yield (
+            name,
+            functools.partial(trace_method, f"{_RUNTIME_MODULE}:SingleThreadedAgentRuntime.{name}", _MessageDelivery),
+        )
 
 
-class _Delivery:
+class _MessageDelivery:
     """A context manager around the handling of a message, which restores the context of the message's sender."""
 
     def __init__(self, args: Any, kwargs: Any) -> None:
         self._message = next(iter((*args[1:], *kwargs.values())), None)
         self._undo = ExitStack()
 
-    def __enter__(self) -> _Delivery:
+    def __enter__(self) -> _MessageDelivery:
         sent_from = getattr(getattr(self._message, "metadata", None), "_mlspan_from", None)
         if sent_from is not None:
             context, around = sent_from
@@ -52,7 +58,7 @@ class _Delivery:
     def __exit__(self, *_: object) -> None:
         self._undo.close()
 
-    def result(self, value: Any) -> Any:
+    def record_result(self, value: Any) -> Any:
         return value
 
 
@@ -65,10 +71,10 @@ AGENTCHAT_SPANS: Final = (
     "autogen_agentchat.teams._group_chat._chat_agent_container:trace_invoke_agent_span",
 )
 MCP_SPANS: Final = ("autogen_ext.tools.mcp._workbench:trace_tool_span",)
-_HERE: Final = "SingleThreadedAgentRuntime"  # mlspan does not record messages of the distributed runtime
+_LOCAL_RUNTIME: Final = "SingleThreadedAgentRuntime"  # mlspan does not record messages of the distributed runtime
 
 
-def keep_back(hook: Hook, helpers: tuple[str, ...]) -> _Patches:
+def suppress_own_spans(hook: Hook, helpers: tuple[str, ...]) -> _Patches:
     """Yield patches that stop AutoGen's *helpers* from opening a span while mlspan records the same operation.
 
     Args:
@@ -78,7 +84,7 @@ def keep_back(hook: Hook, helpers: tuple[str, ...]) -> _Patches:
 
     def is_recorded(args: tuple[Any, ...]) -> bool:
         config = getattr(args[0], "instrumentation_builder_config", None) if args else None
-        return hook.records() and (config is None or config.name == _HERE)
+        return hook.should_record() and (config is None or config.name == _LOCAL_RUNTIME)
 
     def wrap_helper(own: Any) -> Any:
         @functools.wraps(own)
@@ -88,4 +94,4 @@ def keep_back(hook: Hook, helpers: tuple[str, ...]) -> _Patches:
         return open_span
 
     for target in helpers:
-        yield target, functools.partial(replace, target, wrap_helper)
+        yield target, functools.partial(replace_function, target, wrap_helper)

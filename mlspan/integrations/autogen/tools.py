@@ -5,28 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..._shape import dig, get, is_a, items
+from ..._shape import get_field, get_list, get_nested, is_a
 from ...hooks.hook import Call
-from ...tracing.operations.content import snapshot
+from ...tracing.operations.content import to_plain_data
 from ...tracing.operations.records import Observe, Record, Retrieval, Step, Tool
-from .wrappers import argument, tool_type
+from .wrappers import read_argument, tool_type
 
 
-def begin(call: Call) -> tuple[Record, Observe[Any] | None]:
+def begin_tool(call: Call) -> tuple[Record, Observe[Any] | None]:
     """Begin a call of ``run_json`` of a tool."""
     own = call.args[0]
-    described = dig(own, "description", str) or None
-    tool = Tool(name=dig(own, "name", str), description=described, **_asked(call, argument(call, 1, "args"), 3))
+    described = get_nested(own, "description", str) or None
+    tool = Tool(
+        name=get_nested(own, "name", str),
+        description=described,
+        **_read_tool_fields(call, read_argument(call, 1, "args"), 3),
+    )
 
     def observe(tool: Tool, got: Any) -> None:
         tool.output = own.return_value_as_string(got)
 
-    return tool, observe if call.content else None
+    return tool, observe if call.capture_content else None
 
 
-def begin_stream(call: Call) -> tuple[Record, Observe[Any] | None]:
+def begin_tool_stream(call: Call) -> tuple[Record, Observe[Any] | None]:
     """Begin a call of ``run_json_stream``, which yields events and, last, the tool's return value."""
-    tool, observe = begin(call)
+    tool, observe = begin_tool(call)
     kind = call.args[0].return_type()
 
     def observe_last(tool: Tool, got: Any) -> None:
@@ -38,71 +42,74 @@ def begin_stream(call: Call) -> tuple[Record, Observe[Any] | None]:
 
 def begin_workbench(call: Call) -> tuple[Record, Observe[Any]]:
     """Begin a call of ``call_tool`` of a workbench, whose tool may run on an MCP server."""
-    tool = Tool(name=argument(call, 1, "name"), **_asked(call, argument(call, 2, "arguments"), 4))
+    tool = Tool(name=read_argument(call, 1, "name"), **_read_tool_fields(call, read_argument(call, 2, "arguments"), 4))
 
     def observe(tool: Tool, got: Any) -> None:
         if not hasattr(got, "to_text") or not hasattr(got, "is_error"):
             return  # an event of a streaming tool
         text = got.to_text(replace_image="[image]")
-        if call.content:
+        if call.capture_content:
             tool.output = text
         if got.is_error and tool.failure is None:
-            tool.failure = ("tool_error", text if call.content else "")
+            tool.failure = ("tool_error", text if call.capture_content else "")
 
     return tool, observe
 
 
-def _asked(call: Call, arguments: Any, call_id: int) -> dict[str, Any]:
-    id = argument(call, call_id, "call_id")
+def _read_tool_fields(call: Call, arguments: Any, call_id: int) -> dict[str, Any]:
+    id = read_argument(call, call_id, "call_id")
     return {
         "type": tool_type(call.args[0]),
         "call_id": id if isinstance(id, str) and id else None,
-        "input": snapshot(dict(arguments)) if call.content and isinstance(arguments, Mapping) else None,
+        "input": to_plain_data(dict(arguments)) if call.capture_content and isinstance(arguments, Mapping) else None,
     }
 
 
 def begin_code(call: Call) -> tuple[Record, Observe[Any]]:
     """Begin a call of ``execute_code_blocks``. An exit code other than 0 is a failure."""
     tool = Tool(name=type(call.args[0]).__name__, type="extension")
-    if call.content:
-        blocks = argument(call, 1, "code_blocks") or ()
-        tool.input = [{"language": get(block, "language"), "code": get(block, "code")} for block in blocks]
+    if call.capture_content:
+        blocks = read_argument(call, 1, "code_blocks") or ()
+        tool.input = [{"language": get_field(block, "language"), "code": get_field(block, "code")} for block in blocks]
 
     def observe(tool: Tool, got: Any) -> None:
-        code, output = dig(got, "exit_code", int), dig(got, "output", str) if call.content else None
-        tool.output = {"exit_code": code, "output": output} if call.content else None
+        code, output = (
+            get_nested(got, "exit_code", int),
+            get_nested(got, "output", str) if call.capture_content else None,
+        )
+        tool.output = {"exit_code": code, "output": output} if call.capture_content else None
         if code:
             tool.failure = ("exit_code", f"exit code {code}")
 
     return tool, observe
 
 
-def begin_query(call: Call) -> tuple[Record, Observe[Any]]:
+def begin_memory_query(call: Call) -> tuple[Record, Observe[Any]]:
     """Begin a call of ``query`` of a memory."""
-    return _begin_retrieval(call, argument(call, 1, "query"))
+    return _begin_retrieval(call, read_argument(call, 1, "query"))
 
 
-def begin_recall(call: Call) -> tuple[Record, Observe[Any]]:
+def begin_context_update(call: Call) -> tuple[Record, Observe[Any]]:
     """Begin a call of ``update_context`` of a memory, which adds matching entries to a model's context."""
     return _begin_retrieval(call, None)
 
 
 def _begin_retrieval(call: Call, query: Any) -> tuple[Record, Observe[Any]]:
     memory = call.args[0]
-    retrieval = Retrieval(source=dig(memory, "name", str) or type(memory).__name__)
-    if call.content and query is not None:
-        retrieval.input = query if isinstance(query, str) else get(query, "content")
+    retrieval = Retrieval(source=get_nested(memory, "name", str) or type(memory).__name__)
+    if call.capture_content and query is not None:
+        retrieval.input = query if isinstance(query, str) else get_field(query, "content")
 
     def observe(retrieval: Retrieval, got: Any) -> None:
-        found = items(got, "results") or items(got, "memories.results")
-        if call.content:
-            retrieval.output = [_document(index, one) for index, one in enumerate(found)]
+        found = get_list(got, "results") or get_list(got, "memories.results")
+        if call.capture_content:
+            retrieval.output = [_convert_memory_item(index, one) for index, one in enumerate(found)]
 
     return retrieval, observe
 
 
-def _document(index: int, raw: Any) -> dict[str, Any]:
-    metadata, content = dig(raw, "metadata", dict) or {}, get(raw, "content")
+def _convert_memory_item(index: int, raw: Any) -> dict[str, Any]:
+    metadata, content = get_nested(raw, "metadata", dict) or {}, get_field(raw, "content")
     document: dict[str, Any] = {
         "id": str(metadata.get("id", index)),
         "content": content if isinstance(content, (str, dict)) else None,
@@ -114,11 +121,11 @@ def _document(index: int, raw: Any) -> dict[str, Any]:
     return document
 
 
-def begin_remember(call: Call) -> tuple[Record, Observe[Any] | None]:
+def begin_memory_add(call: Call) -> tuple[Record, Observe[Any] | None]:
     """Begin a call of ``add`` of a memory."""
     memory = call.args[0]
-    step = Step(type="memory", name=f"add to {dig(memory, 'name', str) or type(memory).__name__}")
-    if call.content:
-        content = get(argument(call, 1, "content"), "content")
+    step = Step(type="memory", name=f"add to {get_nested(memory, 'name', str) or type(memory).__name__}")
+    if call.capture_content:
+        content = get_field(read_argument(call, 1, "content"), "content")
         step.input = content if isinstance(content, (str, dict)) else type(content).__name__
     return step, None

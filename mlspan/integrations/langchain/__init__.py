@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .hook import Shared
+from .hook import SharedHook
 
 __all__ = ["HOOK", "autolog"]
 
-HOOK = Shared("langchain-core>=0.3.60,<2", "langchain_core")
+HOOK = SharedHook("langchain-core>=0.3.60,<2", "langchain_core")
 autolog = HOOK.autolog

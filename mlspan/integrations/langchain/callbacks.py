@@ -14,21 +14,21 @@ from typing import Any, Final
 
 from opentelemetry.context import get_current
 
-from ..._guard import guard, swallow
-from ..._shape import dig
+from ..._guard import guard, swallow_error
+from ..._shape import get_nested
 from ...hooks.hook import Hook
 from ...tracing.operations import semconv as sc
-from ...tracing.operations.operation import Live
+from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Agent, Chat, Record, Retrieval, Step, Tool, Workflow
-from ...tracing.runtime import runtime
+from ...tracing.runtime import get_runtime
 from . import graphs
 from . import messages as read
-from .graphs import edges, ledger, number
+from .graphs import graph_edges, langchain_runs, make_run_key
 
-parents: Final[dict[Any, Any]] = {}  # open run -> the run above it
-HIDDEN: Final = "langsmith:hidden"
-_OWN_TAGS: Final = ("seq:step:", "graph:step:", "map:key:", "branch:", "condition:", "retry:", "langsmith:")
-_OWN_METADATA: Final = (
+parent_runs: Final[dict[Any, Any]] = {}  # open run -> the run above it
+HIDDEN_TAG: Final = "langsmith:hidden"
+_FRAMEWORK_TAGS: Final = ("seq:step:", "graph:step:", "map:key:", "branch:", "condition:", "retry:", "langsmith:")
+_FRAMEWORK_METADATA: Final = (
     "langgraph_",
     "ls_",
     "lc_",
@@ -41,11 +41,11 @@ _OWN_METADATA: Final = (
 )
 
 
-_NONE: Final[Mapping[str, Any]] = {}
-_starting = guard("starting a span")
+_NO_METADATA: Final[Mapping[str, Any]] = {}
+_start_guard = guard("starting a span")
 
 
-class Handler:
+class CallbackHandler:
     """The methods of LangChain's ``BaseCallbackHandler`` that are used; that class is mixed in once it is imported."""
 
     run_inline = True  # have asynchronous runs call us in their own thread and task, before their code
@@ -53,10 +53,10 @@ class Handler:
     hook: Hook
     now: Any = None
 
-    def __copy__(self) -> Handler:
+    def __copy__(self) -> CallbackHandler:
         return self
 
-    def __deepcopy__(self, _: Any) -> Handler:
+    def __deepcopy__(self, _: Any) -> CallbackHandler:
         return self
 
     def on_chain_start(
@@ -73,104 +73,131 @@ class Handler:
         **_more: Any,
     ) -> None:
         try:  # not guard(): this runs for each run, and entering a context manager would cost more
-            tags, metadata = tags or (), metadata or _NONE
-            id, parent = number(run_id), number(parent_run_id)
-            if HIDDEN in tags and parent is not None:
-                ledger.fold(id, parent)
-                parents[id] = parent
+            tags, metadata = tags or (), metadata or _NO_METADATA
+            id, parent = make_run_key(run_id), make_run_key(parent_run_id)
+            if HIDDEN_TAG in tags and parent is not None:
+                langchain_runs.fold_run(id, parent)
+                parent_runs[id] = parent
                 return
-            record = _runnable(name or "", run_type, tags, metadata)
-            self._open(id, parent, record, tags, metadata, inputs, read.plain)
+            record = _make_runnable_record(name or "", run_type, tags, metadata)
+            self._start_run(id, parent, record, tags, metadata, inputs, read.simplify_runnable_value)
         except Exception as error:
-            if not swallow("starting a span", error):
+            if not swallow_error("starting a span", error):
                 raise
 
     def on_chain_end(self, outputs: Any, *, run_id: Any, **_: Any) -> None:
-        id = number(run_id)
-        operation = ledger.own(id)
+        id = make_run_key(run_id)
+        operation = langchain_runs.find_own_operation(id)
         if operation is not None and type(record := operation.record) is Step and record.type == "node":
-            record.extra["mlspan.langgraph.state_keys"] = read.state_keys(outputs)
-        if _waits and (waits := _waits.pop(id, None)) is not None:
-            self._close(id, operation, outputs, lambda given: _waiting(read.plain(given), waits))
+            record.extra["mlspan.langgraph.state_keys"] = read.list_state_keys(outputs)
+        if _pending_interrupts and (waits := _pending_interrupts.pop(id, None)) is not None:
+            self._end_run(
+                id, operation, outputs, lambda given: _add_interrupts(read.simplify_runnable_value(given), waits)
+            )
         else:
-            self._close(id, operation, outputs, read.plain)
+            self._end_run(id, operation, outputs, read.simplify_runnable_value)
 
     def on_chain_error(self, error: BaseException, *, run_id: Any, **_: Any) -> None:
-        self._fail(run_id, error)
+        self._fail_run(run_id, error)
 
     def on_chat_model_start(
         self, _: Any, messages: Any, *, run_id: Any, parent_run_id: Any = None, **more: Any
     ) -> None:
-        self._model(run_id, parent_run_id, more, messages[0], read.messages)
+        self._start_model_run(run_id, parent_run_id, more, messages[0], read.read_langchain_messages)
 
     def on_llm_start(self, _: Any, prompts: Any, *, run_id: Any, parent_run_id: Any = None, **more: Any) -> None:
-        self._model(run_id, parent_run_id, more, prompts[:1], read.messages, sc.TEXT_COMPLETION)
+        self._start_model_run(
+            run_id, parent_run_id, more, prompts[:1], read.read_langchain_messages, sc.TEXT_COMPLETION
+        )
 
     def on_llm_new_token(self, token: Any, *, run_id: Any, **_: Any) -> None:  # noqa: ARG002  # passed by name
-        id = number(run_id)
-        operation = ledger.get(id)
+        id = make_run_key(run_id)
+        operation = langchain_runs.find_operation(id)
         if operation is not None:
             if isinstance(operation.record, Chat) and operation.record.time_to_first_chunk is None:
-                operation.first_chunk()
+                operation.note_first_chunk()
                 operation.record.stream = True
-            ledger.leave(id)  # the request has been made, and the code that runs next is the caller's
+            langchain_runs.leave_run(id)  # the request has been made, and the code that runs next is the caller's
 
     def on_llm_end(self, response: Any, *, run_id: Any, **_: Any) -> None:
-        id = number(run_id)
-        ledger.observe(id, response)
-        self._close(id, ledger.own(id))
+        id = make_run_key(run_id)
+        langchain_runs.observe_answer(id, response)
+        self._end_run(id, langchain_runs.find_own_operation(id))
 
     def on_llm_error(self, error: BaseException, *, run_id: Any, response: Any = None, **_: Any) -> None:
         if response is not None:
-            ledger.observe(number(run_id), response)
-        self._fail(run_id, error)
+            langchain_runs.observe_answer(make_run_key(run_id), response)
+        self._fail_run(run_id, error)
 
     def on_tool_start(
         self, serialized: Any, input_str: str, *, run_id: Any, parent_run_id: Any = None, **more: Any
     ) -> None:
-        with _starting:
+        with _start_guard:
             record = Tool(
-                name=more.get("name") or dig(serialized, "name", str) or "tool",
+                name=more.get("name") or get_nested(serialized, "name", str) or "tool",
                 type="function",
-                description=dig(serialized, "description", str),
+                description=get_nested(serialized, "description", str),
                 call_id=more.get("tool_call_id"),
             )
             asked = more.get("inputs")
             tags, metadata = more.get("tags") or (), more.get("metadata") or {}
             value = input_str if asked is None else asked
-            self._open(number(run_id), number(parent_run_id), record, tags, metadata, value, read.plain)
+            self._start_run(
+                make_run_key(run_id),
+                make_run_key(parent_run_id),
+                record,
+                tags,
+                metadata,
+                value,
+                read.simplify_runnable_value,
+            )
 
     def on_tool_end(self, output: Any, *, run_id: Any, **_: Any) -> None:
-        id = number(run_id)
-        operation = ledger.get(id)
+        id = make_run_key(run_id)
+        operation = langchain_runs.find_operation(id)
         if operation is not None and isinstance(operation.record, Tool):
-            operation.record.call_id = operation.record.call_id or dig(output, "tool_call_id", str)
-            if dig(output, "status", str) == "error":
+            operation.record.call_id = operation.record.call_id or get_nested(output, "tool_call_id", str)
+            if get_nested(output, "status", str) == "error":
                 operation.record.failure = ("_OTHER", str(getattr(output, "content", "")))
-        self._close(id, ledger.own(id), getattr(output, "content", output), read.plain)
+        self._end_run(
+            id, langchain_runs.find_own_operation(id), getattr(output, "content", output), read.simplify_runnable_value
+        )
 
     def on_tool_error(self, error: BaseException, *, run_id: Any, **_: Any) -> None:
-        self._fail(run_id, error)
+        self._fail_run(run_id, error)
 
     def on_retriever_start(
         self, serialized: Any, query: str, *, run_id: Any, parent_run_id: Any = None, **more: Any
     ) -> None:
-        with _starting:
+        with _start_guard:
             metadata = more.get("metadata") or {}
-            source = metadata.get("ls_vector_store_provider") or more.get("name") or dig(serialized, "name", str)
+            source = metadata.get("ls_vector_store_provider") or more.get("name") or get_nested(serialized, "name", str)
             record = Retrieval(source=source)
-            id = number(run_id)
-            self._open(id, number(parent_run_id), record, more.get("tags") or (), metadata, query, read.plain)
-            ledger.enter(id)
+            id = make_run_key(run_id)
+            self._start_run(
+                id,
+                make_run_key(parent_run_id),
+                record,
+                more.get("tags") or (),
+                metadata,
+                query,
+                read.simplify_runnable_value,
+            )
+            langchain_runs.enter_run(id)
 
     def on_retriever_end(self, documents: Any, *, run_id: Any, **_: Any) -> None:
-        id = number(run_id)
-        self._close(id, ledger.own(id), documents, lambda found: [read.document(one) for one in found])
+        id = make_run_key(run_id)
+        self._end_run(
+            id,
+            langchain_runs.find_own_operation(id),
+            documents,
+            lambda found: [read.format_document(one) for one in found],
+        )
 
     def on_retriever_error(self, error: BaseException, *, run_id: Any, **_: Any) -> None:
-        self._fail(run_id, error)
+        self._fail_run(run_id, error)
 
-    def _model(
+    def _start_model_run(
         self,
         run_id: Any,
         parent: Any,
@@ -189,17 +216,19 @@ class Handler:
             convert: turns them into the messages of the record.
             operation_name: the operation's name, if it is not chat.
         """
-        with _starting:
-            metadata, now = more.get("metadata") or {}, runtime()
+        with _start_guard:
+            metadata, now = more.get("metadata") or {}, get_runtime()
             capture_content = now is not None and now.policy.capture
-            record = read.chat(metadata, more.get("invocation_params") or {}, capture_content=capture_content)
+            record = read.make_chat_record(
+                metadata, more.get("invocation_params") or {}, capture_content=capture_content
+            )
             record.operation = operation_name or record.operation
             tags = more.get("tags") or ()
-            id = number(run_id)
-            self._open(id, number(parent), record, tags, metadata, value, convert, read.observe)
-            ledger.enter(id)
+            id = make_run_key(run_id)
+            self._start_run(id, make_run_key(parent), record, tags, metadata, value, convert, read.observe_llm_result)
+            langchain_runs.enter_run(id)
 
-    def _open(
+    def _start_run(
         self,
         id: Any,
         parent: Any,
@@ -223,23 +252,23 @@ class Handler:
             observe: reads the run's result into the record.
         """
         around = get_current()
-        if not self.hook.records(around):
+        if not self.hook.should_record(around):
             return
-        if tags and (own := _users_tags(tuple(tags))):
+        if tags and (own := _select_user_tags(tuple(tags))):
             record.extra["mlspan.langchain.tags"] = [*own]
         if metadata:
-            for key in _users(tuple(metadata)):
+            for key in _select_user_metadata(tuple(metadata)):
                 if isinstance(entry := metadata[key], (str, bool, int, float)):
                     record.extra[f"mlspan.langchain.metadata.{key}"] = entry
-        now = runtime()
+        now = get_runtime()
         if now is not None and now.policy.capture:
             record.input = convert(value)
-        if (operation := ledger.start(id, record, observe, parent=parent, around=around)) is not None:
-            parents[id] = parent
-            graphs.started(parent, operation, metadata)
+        if (operation := langchain_runs.start_operation(id, record, observe, parent=parent, around=around)) is not None:
+            parent_runs[id] = parent
+            graphs.link_node_run(parent, operation, metadata)
 
-    def _close(
-        self, id: Any, operation: Live | None, value: Any = None, convert: Callable[[Any], Any] | None = None
+    def _end_run(
+        self, id: Any, operation: Operation | None, value: Any = None, convert: Callable[[Any], Any] | None = None
     ) -> None:
         """End the operation of a run, if it has one of its own, after recording its output.
 
@@ -250,85 +279,90 @@ class Handler:
             convert: turns the output into what is recorded; None if the record has its output already.
         """
         try:  # not guard(), as above
-            now = runtime()
+            now = get_runtime()
             if convert is not None and operation is not None and now is not None and now.policy.capture:
                 operation.record.output = convert(value)  # type: ignore[attr-defined]  # all records but a model call's have one
         except Exception as error:
-            if not swallow("ending a span", error):
+            if not swallow_error("ending a span", error):
                 raise
-        parents.pop(id, None)
-        if edges:
-            edges.pop(id, None)
-        ledger.end(id)
+        parent_runs.pop(id, None)
+        if graph_edges:
+            graph_edges.pop(id, None)
+        langchain_runs.end_operation(id)
 
-    def _fail(self, run_id: Any, error: BaseException) -> None:
+    def _fail_run(self, run_id: Any, error: BaseException) -> None:
         """End the operation of a run that has raised; LangGraph's control exceptions are no failure.
 
         A root that fails ends the runs that it leaves open, as LangChain reports no end for them.
         """
-        id = number(run_id)
+        id = make_run_key(run_id)
         if any(cls.__name__ == "GraphBubbleUp" for cls in type(error).__mro__):  # LangGraph's control flow
             if any(cls.__name__ == "GraphInterrupt" for cls in type(error).__mro__):
-                self._interrupt(id, error)
-            self._close(id, ledger.own(id), _waits.pop(id, None), lambda waits: _waiting(None, waits))
+                self._mark_interrupted(id, error)
+            self._end_run(
+                id,
+                langchain_runs.find_own_operation(id),
+                _pending_interrupts.pop(id, None),
+                lambda waits: _add_interrupts(None, waits),
+            )
             return
-        if parents.pop(id, None) is None:
-            for other in [one for one in list(parents) if _root(one) == id]:
-                parents.pop(other, None)
+        if parent_runs.pop(id, None) is None:
+            for other in [one for one in list(parent_runs) if _find_root_run(one) == id]:
+                parent_runs.pop(other, None)
                 cancelled = error if isinstance(error, asyncio.CancelledError) else None
-                ledger.end(other, cancelled, stream_end=None if cancelled else "abandoned")
-        _waits.pop(id, None)
-        edges.pop(id, None)
-        ledger.end(id, error)
+                langchain_runs.end_operation(other, cancelled, stream_end=None if cancelled else "abandoned")
+        _pending_interrupts.pop(id, None)
+        graph_edges.pop(id, None)
+        langchain_runs.end_operation(id, error)
 
-    def _interrupt(self, id: Any, error: BaseException) -> None:
+    def _mark_interrupted(self, id: Any, error: BaseException) -> None:
         """Mark a run and all runs above it as interrupted, and keep the values that the interrupt asks for."""
         waits = [getattr(one, "value", one) for one in (error.args[0] if error.args else ())]
         above = id
         while above is not None:
-            operation = ledger.get(above)
+            operation = langchain_runs.find_operation(above)
             if operation is not None:
                 operation.record.extra["mlspan.interrupted"] = True
-                _waits[above] = read.plain(waits)
-            above = parents.get(above)
+                _pending_interrupts[above] = read.simplify_runnable_value(waits)
+            above = parent_runs.get(above)
 
 
-_waits: Final[dict[Any, Any]] = {}  # open run -> the values that an interrupt inside of it asks for
+_pending_interrupts: Final[dict[Any, Any]] = {}  # open run -> the values that an interrupt inside of it asks for
 
 
 @lru_cache(maxsize=1000)
-def _users_tags(tags: tuple[str, ...]) -> tuple[str, ...]:
+def _select_user_tags(tags: tuple[str, ...]) -> tuple[str, ...]:
     """Return the tags that neither LangChain nor LangGraph has added."""
-    return tuple(tag for tag in tags if not tag.startswith(_OWN_TAGS))
+    return tuple(tag for tag in tags if not tag.startswith(_FRAMEWORK_TAGS))
 
 
 @lru_cache(maxsize=1000)
-def _users(keys: tuple[str, ...]) -> tuple[str, ...]:
+def _select_user_metadata(keys: tuple[str, ...]) -> tuple[str, ...]:
     """Return the keys of a run's metadata that neither LangChain nor LangGraph has added."""
-    return tuple(key for key in keys if not key.startswith(_OWN_METADATA))
+    return tuple(key for key in keys if not key.startswith(_FRAMEWORK_METADATA))
 
 
-def _waiting(outputs: Any, waits: Any) -> Any:
+def _add_interrupts(outputs: Any, waits: Any) -> Any:
     """Return a run's outputs with the pending interrupts under ``__interrupt__``, as LangGraph returns them."""
     if waits is None:
         return outputs
     return {**(outputs if isinstance(outputs, dict) else {}), "__interrupt__": waits}
 
 
-def _root(id: Any) -> Any:
+def _find_root_run(id: Any) -> Any:
     """Return the topmost open run above *id*, or *id* itself."""
-    while (above := parents.get(id)) is not None:
+    while (above := parent_runs.get(id)) is not None:
         id = above
     return id
 
 
 @lru_cache(maxsize=1000)
-def _is_node(tags: tuple[str, ...]) -> bool:
+def _is_graph_node(tags: tuple[str, ...]) -> bool:
     """Return whether a run with these tags is a node of a graph."""
     return any(tag.startswith("graph:step:") for tag in tags)
 
 
-def _runnable(name: str, run_type: str | None, tags: Sequence[str], metadata: Mapping[str, Any]) -> Record:
+def _make_runnable_record(name: str, run_type: str | None, tags: Sequence[str], metadata: Mapping[str, Any]) -> Record:
     """Return the record of a runnable: a node, an agent or a workflow by its metadata, else a step.
 
     The metadata are those that LangGraph and LangChain's ``create_agent`` add. *run_type* is the type of a step.
@@ -336,7 +370,7 @@ def _runnable(name: str, run_type: str | None, tags: Sequence[str], metadata: Ma
     thread, whose = metadata.get("thread_id"), metadata.get("ls_integration")
     conversation = str(thread) if thread is not None else None
     unnamed = name == "LangGraph"  # the name of a class, in place of which the conventions want none
-    if "langgraph_step" in metadata and _is_node(tuple(tags)):
+    if "langgraph_step" in metadata and _is_graph_node(tuple(tags)):
         return Step(type="node", name=name, extra={"mlspan.langgraph.step": metadata.get("langgraph_step")})
     if whose == "langchain_create_agent" and (unnamed or metadata.get("lc_agent_name") == name):
         return Agent(name=None if unnamed else name, conversation=conversation)

@@ -12,18 +12,18 @@ from typing import Any, ClassVar, Final
 
 from opentelemetry import context as otel
 
-from ..._shape import dig
-from ...hooks.hook import Call, Hook, Settings
-from ...hooks.patching import Undo, all_there, replace
-from ...hooks.subclasses import watch_family
+from ..._shape import get_nested
+from ...hooks.hook import AutologSettings, Call, Hook
+from ...hooks.patching import Undo, apply_patches, replace_function
+from ...hooks.subclasses import trace_subclasses
 from ...tracing.operations.records import Embeddings, Observe
 from . import graphs
 from . import messages as read
-from .callbacks import Handler, parents
-from .graphs import ledger, number
+from .callbacks import CallbackHandler, parent_runs
+from .graphs import langchain_runs, make_run_key
 
 
-def _within(original: Callable[..., Any]) -> Callable[..., Any]:
+def _make_span_current(original: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap LangChain's ``_set_config_context``, so that a run's span is current in the context of the run's code.
 
     The context is a copy that LangChain makes for the run, so nothing has to be detached. If LangChain has no such
@@ -33,7 +33,7 @@ def _within(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def set_config_context(config: Any, *rest: Any) -> Any:
         result = original(config, *rest)
-        operation = ledger.get(number(getattr(config.get("callbacks"), "parent_run_id", None)))
+        operation = langchain_runs.find_operation(make_run_key(getattr(config.get("callbacks"), "parent_run_id", None)))
         if operation is not None:
             otel.attach(operation.context)
         return result
@@ -41,7 +41,7 @@ def _within(original: Callable[..., Any]) -> Callable[..., Any]:
     return set_config_context
 
 
-def _restoring(original: Callable[..., Any]) -> Callable[..., Any]:
+def _restore_caller_context(original: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap an asynchronous method, so that the caller's OpenTelemetry context is current again after the call.
 
     LangChain reports the end of such a call in a task of its own, where nothing can be detached for the caller.
@@ -53,9 +53,9 @@ def _restoring(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return await original(*args, **kwargs)
         except asyncio.CancelledError as error:
-            if otel.get_current() is not before and (run_id := ledger.here()) in ledger:
-                ledger.end(run_id, error)  # LangChain reports no end of a call that is cancelled
-                parents.pop(run_id, None)
+            if otel.get_current() is not before and (run_id := langchain_runs.get_current_id()) in langchain_runs:
+                langchain_runs.end_operation(run_id, error)  # LangChain reports no end of a call that is cancelled
+                parent_runs.pop(run_id, None)
             raise
         finally:
             if otel.get_current() is not before:
@@ -65,22 +65,22 @@ def _restoring(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _PATCHES: Final = {
-    "langchain_core.runnables.config:_set_config_context": _within,
-    "langgraph._internal._runnable:_set_config_context": _within,
-    "langgraph.utils.runnable:_set_config_context": _within,  # of LangGraph before 0.6
-    "langchain_core.language_models.chat_models:BaseChatModel.agenerate": _restoring,
-    "langchain_core.language_models.llms:BaseLLM.agenerate": _restoring,
-    "langchain_core.retrievers:BaseRetriever.ainvoke": _restoring,
+    "langchain_core.runnables.config:_set_config_context": _make_span_current,
+    "langgraph._internal._runnable:_set_config_context": _make_span_current,
+    "langgraph.utils.runnable:_set_config_context": _make_span_current,  # of LangGraph before 0.6
+    "langchain_core.language_models.chat_models:BaseChatModel.agenerate": _restore_caller_context,
+    "langchain_core.language_models.llms:BaseLLM.agenerate": _restore_caller_context,
+    "langchain_core.retrievers:BaseRetriever.ainvoke": _restore_caller_context,
 }
 
 
-def _embedding(call: Call) -> tuple[Embeddings, Observe[Embeddings]]:
+def _begin_embeddings(call: Call) -> tuple[Embeddings, Observe[Embeddings]]:
     """Begin the record of ``embed_documents(texts)`` or ``embed_query(text)``, for which LangChain has no callbacks."""
     owner = call.args[0]
-    model = next((name for key in ("model", "model_name") if (name := dig(owner, key, str))), None)
+    model = next((name for key in ("model", "model_name") if (name := get_nested(owner, key, str))), None)
     name = type(owner).__name__.removesuffix("Embeddings").lower() or "unknown"
-    record = Embeddings(provider=read.PROVIDERS.get(name, name), model=model, outer=True)
-    if call.content:
+    record = Embeddings(provider=read.PROVIDER_NAMES.get(name, name), model=model, outer=True)
+    if call.capture_content:
         record.input = (*call.args[1:], *call.kwargs.values())[0]
     return record, _observe_vectors
 
@@ -91,24 +91,26 @@ def _observe_vectors(record: Embeddings, vectors: Any) -> None:
     record.dimensions = len(one) if isinstance(one, list) else None
 
 
-def _embeddings(hook: Hook) -> Undo:
+def _trace_embeddings(hook: Hook) -> Undo:
     """Trace the methods of all classes of embeddings."""
-    open_ = functools.partial(hook.open, _embedding)
+    open_ = functools.partial(hook.start_operation, _begin_embeddings)
     names = ("embed_documents", "embed_query", "aembed_documents", "aembed_query")
-    return watch_family("langchain_core.embeddings:Embeddings", dict.fromkeys(names, open_))
+    return trace_subclasses("langchain_core.embeddings:Embeddings", dict.fromkeys(names, open_))
 
 
-def _install(hook: Hook) -> Undo:
+def _install_callbacks(hook: Hook) -> Undo:
     """Add the callback handler to every run, and apply the patches."""
     callbacks = importlib.import_module("langchain_core.callbacks")
     context = importlib.import_module("langchain_core.tracers.context")
     strict = os.environ.get("MLSPAN_STRICT") == "1"
-    handler = type("MlspanHandler", (Handler, callbacks.BaseCallbackHandler), {"hook": hook, "raise_error": strict})()
+    handler = type(
+        "MlspanHandler", (CallbackHandler, callbacks.BaseCallbackHandler), {"hook": hook, "raise_error": strict}
+    )()
     var: ContextVar[Any] = ContextVar("mlspan_langchain", default=handler)
     context.register_configure_hook(var, inheritable=True)
     entry = context._configure_hooks[-1]
-    patches = [(target, functools.partial(replace, target, made)) for target, made in _PATCHES.items()]
-    unpatch = all_there([*patches, ("embeddings", functools.partial(_embeddings, hook))])
+    patches = [(target, functools.partial(replace_function, target, made)) for target, made in _PATCHES.items()]
+    unpatch = apply_patches([*patches, ("embeddings", functools.partial(_trace_embeddings, hook))])
 
     def undo() -> None:
         unpatch()
@@ -118,30 +120,30 @@ def _install(hook: Hook) -> Undo:
     return undo
 
 
-CORE: Final = Hook("langchain-core>=0.3.60,<2", "langchain_core", _install)
+CORE_HOOK: Final = Hook("langchain-core>=0.3.60,<2", "langchain_core", _install_callbacks)
 
 
-class Shared(Hook):
+class SharedHook(Hook):
     """The hook of LangChain or of LangGraph, which share their patches.
 
     Turning on either installs the patches of both. They are removed when both have been turned off.
     """
 
-    _asked: ClassVar[dict[str, Settings | None]] = {}
+    _requested_settings: ClassVar[dict[str, AutologSettings | None]] = {}
 
     def __init__(self, requires: str, module: str) -> None:
         super().__init__(requires, module, lambda _: lambda: None)
 
     @property
-    def real(self) -> Hook:
+    def backing_hook(self) -> Hook:
         """Return the hook that holds the patches of this library."""
-        return CORE if self.module == CORE.module else graphs.HOOK
+        return CORE_HOOK if self.module == CORE_HOOK.module else graphs.HOOK
 
-    def apply(self, settings: Settings | None) -> None:
+    def apply_settings(self, settings: AutologSettings | None) -> None:
         """Turn the patches of both libraries on, or off unless the other face still wants them."""
-        settings = self._allowed(settings)
+        settings = self._apply_policy(settings)
         self._wanted, self.settings = settings is not None, settings or self.settings
-        self._asked[self.module] = settings
-        both = next((one for one in self._asked.values() if one is not None), None)
-        for hook in (CORE, graphs.HOOK):
-            hook.apply(settings if settings is not None else both)
+        self._requested_settings[self.module] = settings
+        both = next((one for one in self._requested_settings.values() if one is not None), None)
+        for hook in (CORE_HOOK, graphs.HOOK):
+            hook.apply_settings(settings if settings is not None else both)

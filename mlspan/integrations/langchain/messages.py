@@ -6,13 +6,20 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from ..._shape import dig, fields, get, is_a, items, text, whole
-from ...hooks.openai_format import REASONS, part, tool
+from ..._shape import get_field, get_fields, get_integer, get_list, get_nested, get_text, is_a
+from ...hooks.openai_format import FINISH_REASONS, read_openai_part, read_openai_tool
 from ...tracing.operations.content import to_json
-from ...tracing.operations.messages import Draft, Message, Part, loads, tool_call, tool_call_response
+from ...tracing.operations.messages import (
+    Message,
+    OutputDraft,
+    Part,
+    make_tool_call,
+    make_tool_call_response,
+    parse_json,
+)
 from ...tracing.operations.records import Chat
 
-PROVIDERS: Final = {  # LangChain's name -> value of gen_ai.provider.name
+PROVIDER_NAMES: Final = {  # LangChain's name -> value of gen_ai.provider.name
     "azure": "azure.ai.openai",
     "amazon_bedrock": "aws.bedrock",
     "bedrock": "aws.bedrock",
@@ -26,13 +33,13 @@ PROVIDERS: Final = {  # LangChain's name -> value of gen_ai.provider.name
 _ROLES: Final = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant", "function": "tool"}
 
 
-def provider(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> str:
+def read_provider(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> str:
     """Return the conventions' name of the provider, else LangChain's own, else ``unknown``."""
     name = metadata.get("ls_provider") or params.get("_type") or "unknown"
-    return PROVIDERS.get(name, str(name))
+    return PROVIDER_NAMES.get(name, str(name))
 
 
-def chat(metadata: Mapping[str, Any], params: Mapping[str, Any], *, capture_content: bool) -> Chat:
+def make_chat_record(metadata: Mapping[str, Any], params: Mapping[str, Any], *, capture_content: bool) -> Chat:
     """Return the record of a call to a model, as it is known at its start.
 
     Args:
@@ -42,31 +49,31 @@ def chat(metadata: Mapping[str, Any], params: Mapping[str, Any], *, capture_cont
     """
     model = metadata.get("ls_model_name") or params.get("model") or params.get("model_name")
     record = Chat(
-        provider=provider(metadata, params),
+        provider=read_provider(metadata, params),
         model=model if isinstance(model, str) else None,
-        draft=Draft(kept=capture_content),
+        draft=OutputDraft(kept=capture_content),
         stream=True if params.get("stream") is True else None,
         outer=True,
     )
-    for name in _FLOATS & params.keys():
+    for name in _FLOAT_PARAMETERS & params.keys():
         if is_a(value := params[name], (int, float)):
             setattr(record, name, float(value))
-    for name, field in _INTEGERS.items():
-        if name in params and (count := whole(params, name)) is not None:
+    for name, field in _INTEGER_PARAMETERS.items():
+        if name in params and (count := get_integer(params, name)) is not None:
             setattr(record, field, count)
-    if "n" in params and (count := whole(params, "n")) != 1:
+    if "n" in params and (count := get_integer(params, "n")) != 1:
         record.choice_count = count
     stop = params.get("stop")
     if isinstance(stop, list) and stop:
         record.stop_sequences = [one for one in stop if isinstance(one, str)]
     offered = params.get("tools")
     if capture_content and isinstance(offered, list) and offered:
-        record.tools = [_tool(one) for one in offered]
+        record.tools = [_read_offered_tool(one) for one in offered]
     return record
 
 
-_FLOATS: Final = frozenset({"frequency_penalty", "presence_penalty", "temperature", "top_p"})
-_INTEGERS: Final = {  # parameter -> field of the record; the last one that is set counts
+_FLOAT_PARAMETERS: Final = frozenset({"frequency_penalty", "presence_penalty", "temperature", "top_p"})
+_INTEGER_PARAMETERS: Final = {  # parameter -> field of the record; the last one that is set counts
     "max_completion_tokens": "max_tokens",
     "max_tokens": "max_tokens",
     "seed": "seed",
@@ -74,55 +81,61 @@ _INTEGERS: Final = {  # parameter -> field of the record; the last one that is s
 }
 
 
-def _tool(raw: Any) -> Any:
+def _read_offered_tool(raw: Any) -> Any:
     """Read the definition of a tool in OpenAI's format or Anthropic's."""
     if isinstance(raw, Mapping) and "input_schema" in raw:  # Anthropic's
-        return tool({"name": raw.get("name"), "description": raw.get("description"), "parameters": raw["input_schema"]})
-    return tool(raw)
+        return read_openai_tool(
+            {"name": raw.get("name"), "description": raw.get("description"), "parameters": raw["input_schema"]}
+        )
+    return read_openai_tool(raw)
 
 
-def message(raw: Any) -> Message:
+def read_langchain_message(raw: Any) -> Message:
     """Read one of LangChain's messages, or a dict or a text in place of one."""
     if isinstance(raw, str):
         return {"role": "user", "parts": [{"type": "text", "content": raw}]}
-    known = fields(raw)
-    kind = text(known, "type") or text(known, "role") or "user"
+    known = get_fields(raw)
+    kind = get_text(known, "type") or get_text(known, "role") or "user"
     if kind == "tool":
         return {
             "role": "tool",
-            "parts": [tool_call_response(_flat(known.get("content")), text(known, "tool_call_id"))],
+            "parts": [
+                make_tool_call_response(_flatten_tool_content(known.get("content")), get_text(known, "tool_call_id"))
+            ],
         }
-    said: Message = {"role": text(known, "role") or _ROLES.get(kind, kind), "parts": parts(raw)}
-    if name := text(known, "name"):
+    said: Message = {"role": get_text(known, "role") or _ROLES.get(kind, kind), "parts": read_message_parts(raw)}
+    if name := get_text(known, "name"):
         said["name"] = name
     return said
 
 
-def messages(raw: Any) -> list[Message]:
+def read_langchain_messages(raw: Any) -> list[Message]:
     """Read LangChain's messages."""
-    return [message(one) for one in raw]
+    return [read_langchain_message(one) for one in raw]
 
 
-def parts(raw: Any) -> list[Part]:
+def read_message_parts(raw: Any) -> list[Part]:
     """Read the parts of a message: reasoning, text and media, and tool calls, valid or not."""
-    known = fields(raw)
+    known = get_fields(raw)
     content = known.get("content")
     found: list[Part] = []
     if isinstance(content, str) and content:
         found.append({"type": "text", "content": content})
     elif isinstance(content, list):
-        found += [_block(block) for block in content if _is_said(block)]
-    if (more := known.get("additional_kwargs")) and (thought := text(fields(more), "reasoning_content")):
+        found += [_read_content_block(block) for block in content if _is_message_block(block)]
+    if (more := known.get("additional_kwargs")) and (thought := get_text(get_fields(more), "reasoning_content")):
         found.insert(0, {"type": "reasoning", "content": thought})
-    for call in items(known, "tool_calls"):
-        found.append(tool_call(dig(call, "name", str) or "", get(call, "args"), dig(call, "id", str)))
-    for call in items(known, "invalid_tool_calls"):
-        arguments = dig(call, "args", str)
-        found.append(tool_call(dig(call, "name", str) or "", arguments, dig(call, "id", str)))
+    for call in get_list(known, "tool_calls"):
+        found.append(
+            make_tool_call(get_nested(call, "name", str) or "", get_field(call, "args"), get_nested(call, "id", str))
+        )
+    for call in get_list(known, "invalid_tool_calls"):
+        arguments = get_nested(call, "args", str)
+        found.append(make_tool_call(get_nested(call, "name", str) or "", arguments, get_nested(call, "id", str)))
     return found
 
 
-def _is_said(block: Any) -> bool:
+def _is_message_block(block: Any) -> bool:
     """Return whether a content block is read; tool calls are not, as the message lists them besides."""
     return not isinstance(block, dict) or block.get("type") not in {
         "tool_use",
@@ -132,89 +145,91 @@ def _is_said(block: Any) -> bool:
     }
 
 
-def _block(block: Any) -> Part:
+def _read_content_block(block: Any) -> Part:
     """Read a content block of LangChain, Anthropic or OpenAI."""
-    kind = get(block, "type")
+    kind = get_field(block, "type")
     if kind in {"thinking", "reasoning"}:
-        thought = dig(block, "thinking", str) or dig(block, "reasoning", str) or _summary(block)
+        thought = get_nested(block, "thinking", str) or get_nested(block, "reasoning", str) or _join_summary(block)
         return {"type": "reasoning", "content": thought}
     if kind in {"image", "audio", "file"}:
         modality = "document" if kind == "file" else kind
-        source = get(block, "source") or block
-        if url := dig(source, "url", str):
+        source = get_field(block, "source") or block
+        if url := get_nested(source, "url", str):
             return {"type": "uri", "modality": modality, "uri": url}
-        if data := dig(source, "data", str) or dig(source, "base64", str):
-            mime_type = dig(source, "media_type", str) or dig(source, "mime_type", str) or ""
+        if data := get_nested(source, "data", str) or get_nested(source, "base64", str):
+            mime_type = get_nested(source, "media_type", str) or get_nested(source, "mime_type", str) or ""
             return {"type": "blob", "modality": modality, "content": data, "mime_type": mime_type}
-    return part(block)
+    return read_openai_part(block)
 
 
-def _summary(block: Any) -> str:
+def _join_summary(block: Any) -> str:
     """Return the summary of a block of reasoning, one paragraph a line."""
-    return "\n".join(dig(one, "text", str) or "" for one in items(block, "summary"))
+    return "\n".join(get_nested(one, "text", str) or "" for one in get_list(block, "summary"))
 
 
-def _flat(content: Any) -> Any:
+def _flatten_tool_content(content: Any) -> Any:
     """Return a tool's answer: texts of a list joined, JSON parsed, anything else as it is."""
     if isinstance(content, list):
-        texts = [one if isinstance(one, str) else dig(one, "text", str) for one in content]
+        texts = [one if isinstance(one, str) else get_nested(one, "text", str) for one in content]
         return "".join(one for one in texts if one is not None) if all(t is not None for t in texts) else content
-    return loads(content) if isinstance(content, str) and content[:1] in {"{", "["} else content
+    return parse_json(content) if isinstance(content, str) and content[:1] in {"{", "["} else content
 
 
-def observe(record: Chat, result: Any) -> None:
+def observe_llm_result(record: Chat, result: Any) -> None:
     """Read an LLMResult: the answers to its first prompt, and the usage as LangChain has read it from the provider."""
-    answer = fields(result)
-    for index, generation in enumerate((items(answer, "generations") or [[]])[0]):
-        known = fields(generation)
-        choice, said = record.draft.choice(index), known.get("message")
-        told = fields(said)
-        for piece in parts(said) if said is not None else _text(generation):
-            choice.add(piece)
+    answer = get_fields(result)
+    for index, generation in enumerate((get_list(answer, "generations") or [[]])[0]):
+        known = get_fields(generation)
+        choice, said = record.draft.get_choice(index), known.get("message")
+        told = get_fields(said)
+        for piece in read_message_parts(said) if said is not None else _read_generation_text(generation):
+            choice.add_part(piece)
         facts, info = told.get("response_metadata"), known.get("generation_info")
-        reason = _first(str, facts, info, names=("finish_reason", "stop_reason", "done_reason"))
-        choice.finish_reason = REASONS.get(reason or "", reason) or ("tool_calls" if record.draft.call_ids else "stop")
-        if (model := _first(str, facts, info, names=("model_name", "model"))) is not None:
+        reason = _find_first(str, facts, info, names=("finish_reason", "stop_reason", "done_reason"))
+        choice.finish_reason = FINISH_REASONS.get(reason or "", reason) or (
+            "tool_calls" if record.draft.call_ids else "stop"
+        )
+        if (model := _find_first(str, facts, info, names=("model_name", "model"))) is not None:
             record.response_model = model
-        if facts and (id := dig(facts, "id", str)):
+        if facts and (id := get_nested(facts, "id", str)):
             record.response_id = id
         if usage := told.get("usage_metadata"):
-            _count(record, usage)
+            _read_usage_metadata(record, usage)
     if not (output := answer.get("llm_output")):
         return
-    if model := dig(output, "model_name", str):
+    if model := get_nested(output, "model_name", str):
         record.response_model = model
-    if record.input_tokens is None and (usage := get(output, "token_usage") or get(output, "usage")):
-        record.input_tokens = _first(int, usage, names=("prompt_tokens", "input_tokens"))
-        record.output_tokens = _first(int, usage, names=("completion_tokens", "output_tokens"))
+    if record.input_tokens is None and (usage := get_field(output, "token_usage") or get_field(output, "usage")):
+        record.input_tokens = _find_first(int, usage, names=("prompt_tokens", "input_tokens"))
+        record.output_tokens = _find_first(int, usage, names=("completion_tokens", "output_tokens"))
 
 
-def _text(generation: Any) -> list[Part]:
+def _read_generation_text(generation: Any) -> list[Part]:
     """Read the text of a generation that has no message."""
-    said = text(fields(generation), "text")
+    said = get_text(get_fields(generation), "text")
     return [{"type": "text", "content": said}] if said else []
 
 
-def _first(want: type, *holders: Any, names: tuple[str, ...]) -> Any:
+def _find_first(want: type, *holders: Any, names: tuple[str, ...]) -> Any:
     """Return the first value of type *want* under any of *names* in any of *holders*; None if there is none."""
     for holder in holders:
         for name in names if holder else ():
-            if (found := dig(holder, name, want)) is not None:
+            if (found := get_nested(holder, name, want)) is not None:
                 return found
     return None
 
 
-def _count(record: Chat, usage: Any) -> None:
+def _read_usage_metadata(record: Chat, usage: Any) -> None:
     """Read the token counts of LangChain's ``UsageMetadata``."""
-    known = fields(usage)
-    for holder, table in _USAGE.items():
-        if counts := fields(known.get(holder)) if holder else known:
+    known = get_fields(usage)
+    for holder, table in _USAGE_FIELDS.items():
+        if counts := get_fields(known.get(holder)) if holder else known:
             for name, field in table.items():
-                if (tokens := whole(counts, name)) is not None:
+                if (tokens := get_integer(counts, name)) is not None:
                     setattr(record, field, tokens)
 
 
-_USAGE: Final = {  # field of the usage that holds the counts ("": itself) -> name of a count -> field of the record
+_USAGE_FIELDS: Final = {  # field of the usage with the counts ("": itself) -> name of a count -> field of the record
     "": {"input_tokens": "input_tokens", "output_tokens": "output_tokens"},
     "input_token_details": {
         "cache_read": "cache_read_tokens",
@@ -225,119 +240,125 @@ _USAGE: Final = {  # field of the usage that holds the counts ("": itself) -> na
 }
 
 
-def plain(value: Any, depth: int = 0) -> Any:
+def simplify_runnable_value(value: Any, depth: int = 0) -> Any:
     """Return the input or output of a runnable as small plain data, for JSON.
 
     Messages become OpenAI's dicts of role and content, documents their text and metadata, LangGraph's commands their
     fields. Values nested deeper than 20 levels become text, and objects of other classes stay as they are.
     """
-    if type(value) in _SCALARS or isinstance(value, (str, int, float)):
+    if type(value) in _SCALAR_TYPES or isinstance(value, (str, int, float)):
         return value
-    if depth > _DEEPEST:
+    if depth > _MAX_DEPTH:
         return str(value)
-    if (form := _form(type(value))) is not None:  # type: ignore[arg-type]  # mypy: type[Any] is not hashable
+    if (form := _find_formatter(type(value))) is not None:  # type: ignore[arg-type]  # mypy: type[Any] is not hashable
         return form(value)
     if isinstance(value, (dict, Mapping)):  # dict first, as a check against Mapping takes several times as long
         said = {}
         for key, one in value.items():
-            plainly = type(one) in _SCALARS
-            said[str(key)] = one if plainly else _messages(one) if key == "messages" else plain(one, depth + 1)
+            plainly = type(one) in _SCALAR_TYPES
+            said[str(key)] = (
+                one
+                if plainly
+                else _simplify_messages(one)
+                if key == "messages"
+                else simplify_runnable_value(one, depth + 1)
+            )
         return said
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
-        return [plain(one, depth + 1) for one in value]
-    if isinstance(get(value, "type"), str) and hasattr(value, "response_metadata"):
-        return _said(value)
+        return [simplify_runnable_value(one, depth + 1) for one in value]
+    if isinstance(get_field(value, "type"), str) and hasattr(value, "response_metadata"):
+        return _format_message(value)
     if hasattr(value, "page_content"):
-        return document(value)
+        return format_document(value)
     messages = getattr(value, "messages", None)  # a prompt has them
     if isinstance(messages, list):
-        return [plain(one, depth + 1) for one in messages]
-    if names := _STEERING.get(type(value).__name__):  # LangGraph's Command and Send
-        told = {name: plain(getattr(value, name, None), depth + 1) for name in names}
+        return [simplify_runnable_value(one, depth + 1) for one in messages]
+    if names := _CONTROL_FIELDS.get(type(value).__name__):  # LangGraph's Command and Send
+        told = {name: simplify_runnable_value(getattr(value, name, None), depth + 1) for name in names}
         return {name: one for name, one in told.items() if one not in (None, [], ())}
     return value
 
 
 @lru_cache(maxsize=1000)
-def _form(cls: type) -> Callable[[Any], Any] | None:
+def _find_formatter(cls: type) -> Callable[[Any], Any] | None:
     """Return the formatter for objects of one of LangChain's classes; None for any other class.
 
     Knowing it by the class avoids probing each object: on a pydantic model, the lookup of an attribute that it lacks
     takes longer than all the rest.
     """
     own = [base.__name__ for base in cls.__mro__ if base.__module__.startswith("langchain_core.")]
-    return next((_FORMS[name] for name in own if name in _FORMS), None)
+    return next((_FORMATTERS[name] for name in own if name in _FORMATTERS), None)
 
 
-_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
-_STEERING: Final = {"Command": ("update", "goto", "resume", "graph"), "Send": ("node", "arg")}
+_SCALAR_TYPES: Final = frozenset({str, int, float, bool, type(None)})
+_CONTROL_FIELDS: Final = {"Command": ("update", "goto", "resume", "graph"), "Send": ("node", "arg")}
 
 
-_DEEPEST: Final = 20
+_MAX_DEPTH: Final = 20
 
 
-def _messages(value: Any) -> Any:
+def _simplify_messages(value: Any) -> Any:
     """Simplify the messages of a state, some of which may be pairs of role and text."""
     if not isinstance(value, list):
-        return plain(value)
-    pairs = [one if isinstance(one, tuple) and len(one) == _PAIR else None for one in value]
+        return simplify_runnable_value(value)
+    pairs = [one if isinstance(one, tuple) and len(one) == _PAIR_LENGTH else None for one in value]
     return [
-        plain(one) if pair is None else {"role": pair[0], "content": pair[1]}
+        simplify_runnable_value(one) if pair is None else {"role": pair[0], "content": pair[1]}
         for one, pair in zip(value, pairs, strict=True)
     ]
 
 
-_PAIR: Final = 2
+_PAIR_LENGTH: Final = 2
 
 
-def state_keys(outputs: Any) -> list[str]:
+def list_state_keys(outputs: Any) -> list[str]:
     """Return the keys of a graph's state that a node's outputs change, sorted."""
     if type(outputs) is dict:
         return sorted(map(str, outputs))
     several = outputs if isinstance(outputs, list) else [outputs]
-    changes = [one if isinstance(one, (dict, Mapping)) else get(one, "update") for one in several]
+    changes = [one if isinstance(one, (dict, Mapping)) else get_field(one, "update") for one in several]
     return sorted({str(key) for change in changes if isinstance(change, (dict, Mapping)) for key in change})
 
 
-def _said(value: Any) -> dict[str, Any]:
+def _format_message(value: Any) -> dict[str, Any]:
     """Return a message as OpenAI writes it, which viewers know how to show."""
-    kind, known = value.type, fields(value)
+    kind, known = value.type, get_fields(value)
     said: dict[str, Any] = {"role": _ROLES.get(kind, kind), "content": value.content}
     if calls := known.get("tool_calls"):
-        said["tool_calls"] = [_called(call) for call in calls]
+        said["tool_calls"] = [_format_tool_call(call) for call in calls]
     if call_id := known.get("tool_call_id"):
         said["tool_call_id"] = call_id
     return said
 
 
-def _prompt(value: Any) -> list[Any]:
+def _format_prompt(value: Any) -> list[Any]:
     """Return the messages of a prompt value."""
-    return [plain(one) for one in value.messages]
+    return [simplify_runnable_value(one) for one in value.messages]
 
 
-def _called(call: Any) -> dict[str, Any]:
+def _format_tool_call(call: Any) -> dict[str, Any]:
     """Return a tool call as OpenAI writes it, which viewers know how to show."""
     function = {"name": call.get("name"), "arguments": to_json(call.get("args"))}
     return {"id": call.get("id"), "type": "function", "function": function}
 
 
-def document(value: Any) -> dict[str, Any]:
+def format_document(value: Any) -> dict[str, Any]:
     """Return a retrieved document as a dict of id, score, content and metadata.
 
     Vector stores put the score into the metadata. A document without one gets 1.0, as the conventions require a score.
     """
-    metadata = get(value, "metadata") or {}
-    score = _first(float, metadata, names=("score", "relevance_score", "_score"))
+    metadata = get_field(value, "metadata") or {}
+    score = _find_first(float, metadata, names=("score", "relevance_score", "_score"))
     return {
-        "id": str(get(value, "id") or metadata.get("id") or metadata.get("source") or ""),
+        "id": str(get_field(value, "id") or metadata.get("id") or metadata.get("source") or ""),
         "score": 1.0 if score is None else score,
-        "content": get(value, "page_content"),
+        "content": get_field(value, "page_content"),
         "metadata": dict(metadata),
     }
 
 
-_FORMS: Final[dict[str, Callable[[Any], Any]]] = {
-    "BaseMessage": _said,
-    "ChatPromptValue": _prompt,
-    "Document": document,
+_FORMATTERS: Final[dict[str, Callable[[Any], Any]]] = {
+    "BaseMessage": _format_message,
+    "ChatPromptValue": _format_prompt,
+    "Document": format_document,
 }

@@ -10,25 +10,25 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ..._guard import guard
-from ..._shape import get
+from ..._shape import get_field
 from ...hooks.hook import Call, Hook
-from ...hooks.patching import Undo, replace, watched
-from ...hooks.subclasses import watch_family
-from ...tracing.operations.noop import NOTHING
-from ...tracing.operations.operation import Live
+from ...hooks.patching import Undo, replace_function, trace_function
+from ...hooks.subclasses import trace_subclasses
+from ...tracing.operations.noop import NOOP_OPERATION
+from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Step
-from .operations import around, surround
+from .operations import find_enclosing_call, set_enclosing_call
 
-_BASE: Final = "llama_index.core.indices.base:BaseIndex"
-_METHODS: Final = ("build_index_from_nodes", "insert_nodes", "ainsert_nodes", "insert", "ainsert")
+_INDEX_CLASS: Final = "llama_index.core.indices.base:BaseIndex"
+_BUILD_METHODS: Final = ("build_index_from_nodes", "insert_nodes", "ainsert_nodes", "insert", "ainsert")
 
 
-def watch(hook: Hook) -> Undo:
+def trace_index_building(hook: Hook) -> Undo:
     """Trace the methods of all index classes that build an index or add to one."""
     on = [True]
     undone = (
-        watch_family(_BASE, {name: functools.partial(_open, hook, name) for name in _METHODS}),
-        replace(f"{_BASE}.from_documents", functools.partial(_of_class, hook, on)),
+        trace_subclasses(_INDEX_CLASS, {name: functools.partial(_start_build, hook, name) for name in _BUILD_METHODS}),
+        replace_function(f"{_INDEX_CLASS}.from_documents", functools.partial(_wrap_from_documents, hook, on)),
     )
 
     def undo() -> None:
@@ -39,42 +39,46 @@ def watch(hook: Hook) -> Undo:
     return undo
 
 
-def _of_class(hook: Hook, on: list[bool], original: Any) -> Any:
+def _wrap_from_documents(hook: Hook, on: list[bool], original: Any) -> Any:
     """Return a traced ``from_documents``, which is a class method."""
-    return classmethod(watched(original.__func__, functools.partial(_open, hook, "from_documents"), on))
+    return classmethod(trace_function(original.__func__, functools.partial(_start_build, hook, "from_documents"), on))
 
 
-def _open(hook: Hook, method: str, args: Any, kwargs: Any) -> Any:
+def _start_build(hook: Hook, method: str, args: Any, kwargs: Any) -> Any:
     """Start the operation of a build; return a no-op for one that is part of another build or of a pipeline."""
-    above = around()
-    if above is not None and above.kind in {"build", "pipeline"}:
-        return NOTHING
-    operation = hook.open(functools.partial(_begin, method), args, kwargs)
-    if isinstance(operation, Live):
+    above = find_enclosing_call()
+    if above is not None and above.call_type in {"build", "pipeline"}:
+        return NOOP_OPERATION
+    operation = hook.start_operation(functools.partial(_begin_build, method), args, kwargs)
+    if isinstance(operation, Operation):
         with guard("starting a span"):
-            surround(operation, "build", args[0])
+            set_enclosing_call(operation, "build", args[0])
     return operation
 
 
-def _begin(method: str, call: Call) -> tuple[Step, Callable[[Any, Any], object]]:
+def _begin_build(method: str, call: Call) -> tuple[Step, Callable[[Any, Any], object]]:
     """Begin the record of a build: the class of the index, and the names of its documents or nodes."""
     owner, *rest = call.args
     name = owner.__name__ if isinstance(owner, type) else type(owner).__name__
     record = Step(type="index", name=f"{'insert into' if 'insert' in method else 'build'} {name}")
-    if call.content:
+    if call.capture_content:
         given: Any = rest[0] if rest else next(iter(call.kwargs.values()), None)
         what = "documents" if method in {"from_documents", "insert", "ainsert"} else "nodes"
-        record.input = {what: [_named(one) for one in given] if isinstance(given, (list, tuple)) else [_named(given)]}
-    return record, _observe
+        record.input = {
+            what: [_name_document(one) for one in given]
+            if isinstance(given, (list, tuple))
+            else [_name_document(given)]
+        }
+    return record, _observe_index
 
 
-def _named(document: Any) -> str:
+def _name_document(document: Any) -> str:
     """Return the file name of a document, or its id."""
-    metadata = get(document, "metadata") or {}
-    return str(metadata.get("file_name") or get(document, "id_") or "")
+    metadata = get_field(document, "metadata") or {}
+    return str(metadata.get("file_name") or get_field(document, "id_") or "")
 
 
-def _observe(record: Step, got: Any) -> None:
+def _observe_index(record: Step, got: Any) -> None:
     """Read the number of nodes of an index."""
     struct = getattr(got, "index_struct", got)
     nodes = getattr(struct, "nodes_dict", None)

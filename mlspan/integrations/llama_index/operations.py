@@ -12,15 +12,15 @@ from weakref import WeakKeyDictionary
 
 from opentelemetry import context as otel
 
-from ..._shape import dig, get
+from ..._shape import get_field, get_nested
 from ...tracing.operations import semconv as sc
-from ...tracing.operations.messages import Pieces
-from ...tracing.operations.operation import Live
-from ...tracing.operations.records import Named, Observe, Record, Retrieval, Step, Tool
+from ...tracing.operations.messages import TextPieces
+from ...tracing.operations.operation import Operation
+from ...tracing.operations.records import NamedRecord, Observe, Record, Retrieval, Step, Tool
 from . import requests as read
 
 
-class Around(NamedTuple):
+class EnclosingCall(NamedTuple):
     """The call whose code is running, as the context holds it.
 
     Attributes:
@@ -30,13 +30,13 @@ class Around(NamedTuple):
         operation: the operation of the call.
     """
 
-    kind: str
-    owner: int
+    call_type: str
+    owner_id: int
     name: str | None
-    live: Live
+    operation: Operation
 
 
-class Seen(NamedTuple):
+class DispatchedCall(NamedTuple):
     """A call that LlamaIndex's dispatcher reports.
 
     Attributes:
@@ -50,179 +50,192 @@ class Seen(NamedTuple):
     owner: Any
     method: str
     arguments: Mapping[str, Any]
-    kept: bool
-    around: Around | None
+    capture_content: bool
+    enclosing: EnclosingCall | None
 
 
-Begun = tuple[Record, "Observe[Any] | None"]  # the record of a call, and the function that reads its result
+BegunCall = tuple[Record, "Observe[Any] | None"]  # the record of a call, and the function that reads its result
 
-_AROUND: Final = otel.create_key("mlspan-llama-index")
+_ENCLOSING_CALL_KEY: Final = otel.create_key("mlspan-llama-index")
 
 
-def around() -> Around | None:
+def find_enclosing_call() -> EnclosingCall | None:
     """Return the call whose code is running; None outside of any."""
-    found = otel.get_value(_AROUND)
-    return found if isinstance(found, Around) else None
+    found = otel.get_value(_ENCLOSING_CALL_KEY)
+    return found if isinstance(found, EnclosingCall) else None
 
 
-def surround(operation: Live, kind: str, owner: object, name: str | None = None) -> None:
+def set_enclosing_call(operation: Operation, kind: str, owner: object, name: str | None = None) -> None:
     """Put a call into the context of its operation, where the calls inside of it find it."""
-    operation.context = otel.set_value(_AROUND, Around(kind, id(owner), name, operation), operation.context)
+    operation.context = otel.set_value(
+        _ENCLOSING_CALL_KEY, EnclosingCall(kind, id(owner), name, operation), operation.context
+    )
 
 
-def begin(kind: str, seen: Seen) -> Begun | None:
+def begin_call(kind: str, seen: DispatchedCall) -> BegunCall | None:
     """Begin the record of a call; None if it has no span of its own.
 
     That is so for a method that is not listed in ``CALL_TYPES``, for a call inside another call of the same object, and
     where the type's own function returns None.
     """
-    methods, open_ = KINDS[kind]
+    methods, open_ = CALL_TYPES[kind]
     if methods and seen.method not in methods:
         return None
-    above = seen.around
-    if above is not None and above.kind == kind and above.owner == id(seen.owner):
+    above = seen.enclosing
+    if above is not None and above.call_type == kind and above.owner_id == id(seen.owner):
         return None
     return open_(seen)
 
 
-def _model(seen: Seen) -> Begun | None:
+def _begin_llm(seen: DispatchedCall) -> BegunCall | None:
     """Begin a call of a model; a StructuredLLM is none, as it calls another model."""
     if type(seen.owner).__name__ == "StructuredLLM":
         return None
-    return read.chat(seen.owner, seen.method, seen.arguments, capture_content=seen.kept)
+    return read.begin_llm_call(seen.owner, seen.method, seen.arguments, capture_content=seen.capture_content)
 
 
-def _predicting(seen: Seen) -> Begun:
+def _begin_structured_predict(seen: DispatchedCall) -> BegunCall:
     """Begin a structured prediction of a model."""
-    return _structured(seen, get(seen.arguments, "output_cls"))
+    return _make_structured_record(seen, get_field(seen.arguments, "output_cls"))
 
 
-def _program(seen: Seen) -> Begun | None:
+def _begin_program(seen: DispatchedCall) -> BegunCall | None:
     """Begin a structured prediction of a program, unless it is part of an answer or of another prediction."""
-    if seen.around is not None and seen.around.kind in _ANSWERING | _STRUCTURING:
+    if seen.enclosing is not None and seen.enclosing.call_type in _ENGINE_CALL_TYPES | _STRUCTURED_CALL_TYPES:
         return None
-    return _structured(seen, get(seen.owner, "output_cls"))
+    return _make_structured_record(seen, get_field(seen.owner, "output_cls"))
 
 
-def _structured(seen: Seen, wanted: Any) -> Begun:
+def _make_structured_record(seen: DispatchedCall, wanted: Any) -> BegunCall:
     """Return the record of a structured prediction; *wanted* is the class of its result."""
     record = Step(type="parser", name=f"structured_predict {getattr(wanted, '__name__', '')}".strip())
-    if seen.kept:
+    if seen.capture_content:
         given = seen.arguments.get("prompt_args") or seen.arguments.get("kwds") or seen.arguments.get("kwargs")
-        record.input = read.plain(given)
+        record.input = read.simplify_step_value(given)
     return record, _observe_value
 
 
-def _embedding(seen: Seen) -> Begun | None:
+def _begin_embedding(seen: DispatchedCall) -> BegunCall | None:
     """Begin a call of an embedding model; ``__call__`` is none, as it embeds nodes by the other methods."""
-    return read.embeddings(seen.owner, seen.arguments, capture_content=seen.kept) if seen.method != "__call__" else None
+    return (
+        read.begin_embedding_call(seen.owner, seen.arguments, capture_content=seen.capture_content)
+        if seen.method != "__call__"
+        else None
+    )
 
 
-def _retriever(seen: Seen) -> Begun:
+def _begin_retriever(seen: DispatchedCall) -> BegunCall:
     """Begin a retrieval."""
     record = Retrieval(source=type(seen.owner).__name__)
-    top_k = dig(seen.owner, "similarity_top_k", int) or dig(seen.owner, "_similarity_top_k", int)
+    top_k = get_nested(seen.owner, "similarity_top_k", int) or get_nested(seen.owner, "_similarity_top_k", int)
     record.top_k = top_k
     store = getattr(seen.owner, "_vector_store", None)
     if store is not None:
         record.extra["mlspan.llama_index.vector_store"] = type(store).__name__
-    if seen.kept:
-        record.input = read.query(next(iter(seen.arguments.values()), None))
+    if seen.capture_content:
+        record.input = read.read_query_text(next(iter(seen.arguments.values()), None))
     return record, _observe_documents
 
 
-def _query(seen: Seen) -> Begun:
+def _begin_query(seen: DispatchedCall) -> BegunCall:
     """Begin a query of a query engine."""
-    return _answering(seen, read.query(next(iter(seen.arguments.values()), None)) if seen.kept else None)
+    return _make_engine_record(
+        seen, read.read_query_text(next(iter(seen.arguments.values()), None)) if seen.capture_content else None
+    )
 
 
-def _chat_engine(seen: Seen) -> Begun:
+def _begin_chat_engine(seen: DispatchedCall) -> BegunCall:
     """Begin a message to a chat engine, with the conversation's id and the chat so far."""
-    begun = _answering(seen, None)
+    begun = _make_engine_record(seen, None)
     memory = getattr(seen.owner, "_memory", None) or getattr(seen.owner, "memory", None)
-    if conversation := read.conversation(memory):
+    if conversation := read.find_conversation_id(memory):
         begun[0].extra[sc.CONVERSATION_ID] = conversation
-    if seen.kept and isinstance(begun[0], Named):
-        begun[0].output = Pieces() if "stream" in seen.method else None
-        asked = {"role": "user", "content": read.query(seen.arguments.get("message"))}
-        begun[0].input = {"messages": [*read.plain(seen.arguments.get("chat_history") or []), asked]}
+    if seen.capture_content and isinstance(begun[0], NamedRecord):
+        begun[0].output = TextPieces() if "stream" in seen.method else None
+        asked = {"role": "user", "content": read.read_query_text(seen.arguments.get("message"))}
+        begun[0].input = {"messages": [*read.simplify_step_value(seen.arguments.get("chat_history") or []), asked]}
     return begun
 
 
-def _synthesizer(seen: Seen) -> Begun | None:
+def _begin_synthesizer(seen: DispatchedCall) -> BegunCall | None:
     """Begin a call of a response synthesizer, unless it is part of an engine's answer."""
-    if seen.around is not None and seen.around.kind in _ANSWERING:
+    if seen.enclosing is not None and seen.enclosing.call_type in _ENGINE_CALL_TYPES:
         return None
     asked = seen.arguments.get("query") or seen.arguments.get("query_str")
-    return _answering(seen, read.query(asked) if seen.kept else None)
+    return _make_engine_record(seen, read.read_query_text(asked) if seen.capture_content else None)
 
 
-def _answering(seen: Seen, asked: Any) -> Begun:
+def _make_engine_record(seen: DispatchedCall, asked: Any) -> BegunCall:
     """Return the record of an engine or synthesizer that answers *asked*."""
-    return Step(type="chain", name=type(seen.owner).__name__, input=asked), observe_answer
+    return Step(type="chain", name=type(seen.owner).__name__, input=asked), observe_engine_answer
 
 
-def observe_answer(record: Named, got: Any) -> None:
+def observe_engine_answer(record: NamedRecord, got: Any) -> None:
     """Read a whole answer, or a piece of its text."""
-    if not isinstance(record.output, Pieces):
-        record.output = read.text(got)
-    elif piece := got if isinstance(got, str) else dig(got, "delta", str):
+    if not isinstance(record.output, TextPieces):
+        record.output = read.read_answer_text(got)
+    elif piece := got if isinstance(got, str) else get_nested(got, "delta", str):
         record.output.append(piece)
 
 
-def _postprocessor(seen: Seen) -> Begun:
+def _begin_postprocessor(seen: DispatchedCall) -> BegunCall:
     """Begin a call of a node postprocessor; a reranker is known by its class's name or by its event."""
     name = type(seen.owner).__name__
     record = Step(type="reranker" if "rerank" in name.lower() else "postprocessor", name=name)
-    if seen.kept:
+    if seen.capture_content:
         asked = seen.arguments.get("query_str") or seen.arguments.get("query_bundle")
-        record.input = {"query": read.query(asked), "documents": read.documents(seen.arguments.get("nodes"))}
+        record.input = {
+            "query": read.read_query_text(asked),
+            "documents": read.format_nodes(seen.arguments.get("nodes")),
+        }
     return record, _observe_documents
 
 
-def _tool(seen: Seen) -> Begun | None:
+def _begin_tool(seen: DispatchedCall) -> BegunCall | None:
     """Begin a call of a tool, unless it is the same call as the one around it, or the schema of a prediction."""
-    metadata = get(seen.owner, "metadata")
-    name = dig(metadata, "name", str) or type(seen.owner).__name__
-    above = seen.around
-    description = dig(metadata, "description", str)
-    if above is not None and above.kind in _STRUCTURING:
+    metadata = get_field(seen.owner, "metadata")
+    name = get_nested(metadata, "name", str) or type(seen.owner).__name__
+    above = seen.enclosing
+    description = get_nested(metadata, "description", str)
+    if above is not None and above.call_type in _STRUCTURED_CALL_TYPES:
         return None
-    if above is not None and above.kind == "tool" and above.name == name:
-        if isinstance(above.live.record, Tool):  # an adapter's or an agent's, which lacks nothing but the description
-            above.live.record.description = description
+    if above is not None and above.call_type == "tool" and above.name == name:
+        if isinstance(
+            above.operation.record, Tool
+        ):  # an adapter's or an agent's, which lacks nothing but the description
+            above.operation.record.description = description
         return None
     record = Tool(name=name, type="function", description=description)
-    if seen.kept:
+    if seen.capture_content:
         given = seen.arguments.get("kwargs") or seen.arguments.get("args") or dict(seen.arguments)
-        record.input = read.plain(given)
-    return record, observe_tool
+        record.input = read.simplify_step_value(given)
+    return record, observe_tool_output
 
 
-def observe_tool(record: Tool, got: Any) -> None:
+def observe_tool_output(record: Tool, got: Any) -> None:
     """Read a ToolOutput, and whether the tool has failed."""
-    said = dig(got, "content", str)
-    record.output = said if said is not None else read.plain(got)
-    if get(got, "is_error") is True:
-        error = get(got, "exception")
+    said = get_nested(got, "content", str)
+    record.output = said if said is not None else read.simplify_step_value(got)
+    if get_field(got, "is_error") is True:
+        error = get_field(got, "exception")
         kind = "_OTHER" if error is None else type(error).__qualname__
         record.failure = (kind, said or "")
 
 
-def _extractor(seen: Seen) -> Begun:
+def _begin_extractor(seen: DispatchedCall) -> BegunCall:
     """Begin a call of a metadata extractor."""
     record = Step(type="extractor", name=type(seen.owner).__name__)
-    if seen.kept:
+    if seen.capture_content:
         record.input = {"nodes": len(seen.arguments.get("nodes") or ())}
     return record, None
 
 
-def _pipeline(seen: Seen) -> Begun:
+def _begin_pipeline(seen: DispatchedCall) -> BegunCall:
     """Begin a run of an ingestion pipeline."""
     record = Step(type="index", name=type(seen.owner).__name__)
-    if seen.kept:
+    if seen.capture_content:
         given = seen.arguments.get("documents") or seen.arguments.get("nodes") or ()
-        record.input = {"documents": [str(get(one, "id_") or "") for one in given]}
+        record.input = {"documents": [str(get_field(one, "id_") or "") for one in given]}
     return record, _observe_count
 
 
@@ -233,44 +246,46 @@ def _observe_count(record: Step, got: Any) -> None:
 
 def _observe_documents(record: Any, got: Any) -> None:
     """Read a list of nodes."""
-    record.output = read.documents(got)
+    record.output = read.format_nodes(got)
 
 
-def _observe_value(record: Named, got: Any) -> None:
+def _observe_value(record: NamedRecord, got: Any) -> None:
     """Read a result as plain data."""
-    record.output = read.plain(got)
+    record.output = read.simplify_step_value(got)
 
 
-def custom(seen: Seen, name: str) -> Begun:
+def begin_custom_call(seen: DispatchedCall, name: str) -> BegunCall:
     """Begin a call of a user's function or method that has LlamaIndex's decorator."""
     record = Step(name=name.rpartition("<locals>.")[2])
-    if seen.kept:
-        record.input = read.plain({key: one for key, one in seen.arguments.items() if key != "self"})
+    if seen.capture_content:
+        record.input = read.simplify_step_value({key: one for key, one in seen.arguments.items() if key != "self"})
     return record, _observe_value
 
 
-STREAMS: Final = frozenset({"stream_chat", "astream_chat", "stream_complete", "astream_complete"})
-STRUCTURED: Final = frozenset(
+STREAM_METHODS: Final = frozenset({"stream_chat", "astream_chat", "stream_complete", "astream_complete"})
+STRUCTURED_METHODS: Final = frozenset(
     {"structured_predict", "astructured_predict", "stream_structured_predict", "astream_structured_predict"}
 )
-_STRUCTURING: Final = frozenset({"structured", "program"})
-_ANSWERING: Final = frozenset({"query", "chat_engine", "synthesizer"})  # synthesizers and programs inside have no span
+_STRUCTURED_CALL_TYPES: Final = frozenset({"structured", "program"})
+_ENGINE_CALL_TYPES: Final = frozenset(
+    {"query", "chat_engine", "synthesizer"}
+)  # synthesizers and programs inside have no span
 # Type of call -> its methods (an empty set for all), and the function that begins the record.
-KINDS: Final[dict[str, tuple[frozenset[str], Callable[[Seen], Begun | None]]]] = {
-    "llm": (frozenset({"chat", "achat", "complete", "acomplete"}) | STREAMS, _model),
-    "structured": (STRUCTURED, _predicting),
-    "embedding": (frozenset(), _embedding),
-    "retriever": (frozenset(), _retriever),
-    "query": (frozenset({"query", "aquery"}), _query),
-    "chat_engine": (frozenset({"chat", "achat", "stream_chat", "astream_chat"}), _chat_engine),
-    "synthesizer": (frozenset({"synthesize", "asynthesize", "get_response", "aget_response"}), _synthesizer),
-    "postprocessor": (frozenset(), _postprocessor),
-    "tool": (frozenset({"__call__", "call", "acall"}), _tool),
-    "program": (frozenset({"__call__", "acall", "stream_call", "astream_call"}), _program),
-    "extractor": (frozenset(), _extractor),
-    "pipeline": (frozenset({"run", "arun"}), _pipeline),
+CALL_TYPES: Final[dict[str, tuple[frozenset[str], Callable[[DispatchedCall], BegunCall | None]]]] = {
+    "llm": (frozenset({"chat", "achat", "complete", "acomplete"}) | STREAM_METHODS, _begin_llm),
+    "structured": (STRUCTURED_METHODS, _begin_structured_predict),
+    "embedding": (frozenset(), _begin_embedding),
+    "retriever": (frozenset(), _begin_retriever),
+    "query": (frozenset({"query", "aquery"}), _begin_query),
+    "chat_engine": (frozenset({"chat", "achat", "stream_chat", "astream_chat"}), _begin_chat_engine),
+    "synthesizer": (frozenset({"synthesize", "asynthesize", "get_response", "aget_response"}), _begin_synthesizer),
+    "postprocessor": (frozenset(), _begin_postprocessor),
+    "tool": (frozenset({"__call__", "call", "acall"}), _begin_tool),
+    "program": (frozenset({"__call__", "acall", "stream_call", "astream_call"}), _begin_program),
+    "extractor": (frozenset(), _begin_extractor),
+    "pipeline": (frozenset({"run", "arun"}), _begin_pipeline),
 }
-_BASES: Final = {  # LlamaIndex's base class -> type of the calls of its subclasses
+_CALL_TYPES_BY_BASE: Final = {  # LlamaIndex's base class -> type of the calls of its subclasses
     "BaseLLM": "llm",
     "MultiModalLLM": "llm",
     "BaseEmbedding": "embedding",
@@ -287,25 +302,25 @@ _BASES: Final = {  # LlamaIndex's base class -> type of the calls of its subclas
     "IngestionPipeline": "pipeline",
     "Workflow": "workflow",
 }
-_known: Final[WeakKeyDictionary[type, str]] = WeakKeyDictionary()
+_call_types_by_class: Final[WeakKeyDictionary[type, str]] = WeakKeyDictionary()
 
 
-def kind_of(owner: object, method: str) -> str:
+def find_call_type(owner: object, method: str) -> str:
     """Return the type of a call by the classes that its owner inherits from.
 
     ``own`` stands for other classes of LlamaIndex, and an empty text for functions and classes of the user.
     """
-    kind = _kind(type(owner)) if owner is not None else ""
-    return "structured" if kind == "llm" and method in STRUCTURED else kind
+    kind = _find_class_call_type(type(owner)) if owner is not None else ""
+    return "structured" if kind == "llm" and method in STRUCTURED_METHODS else kind
 
 
-def _kind(cls: type) -> str:
+def _find_class_call_type(cls: type) -> str:
     """Return the type of calls of objects of *cls*, as in :func:`find_call_type`."""
-    found = _known.get(cls)
+    found = _call_types_by_class.get(cls)
     if found is None:
         theirs = [one for one in cls.__mro__ if one.__module__.startswith(("llama_index", "workflows"))]
-        found = next((_BASES[one.__name__] for one in theirs if one.__name__ in _BASES), None)
+        found = next((_CALL_TYPES_BY_BASE[one.__name__] for one in theirs if one.__name__ in _CALL_TYPES_BY_BASE), None)
         if found is None:
             found = "own" if cls in theirs else ""
-        _known[cls] = found
+        _call_types_by_class[cls] = found
     return found

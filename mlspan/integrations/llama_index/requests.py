@@ -7,15 +7,15 @@ from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from ..._shape import dig, get, is_a
-from ...hooks.openai_format import tool
+from ..._shape import get_field, get_nested, is_a
+from ...hooks.openai_format import read_openai_tool
 from ...tracing.operations import semconv as sc
-from ...tracing.operations.messages import loads
+from ...tracing.operations.messages import parse_json
 from ...tracing.operations.records import Chat, Embeddings, Observe
-from .messages import message, said
-from .responses import Heard, observe
+from .messages import format_chat_message, read_chat_message
+from .responses import AnswerDraft, observe_llm_answer
 
-_PROVIDERS: Final = {  # name of LlamaIndex's package -> value of gen_ai.provider.name
+_PROVIDERS_BY_PACKAGE: Final = {  # name of LlamaIndex's package -> value of gen_ai.provider.name
     "azure_inference": "azure.ai.inference",
     "azure_openai": "azure.ai.openai",
     "bedrock": "aws.bedrock",
@@ -28,10 +28,10 @@ _PROVIDERS: Final = {  # name of LlamaIndex's package -> value of gen_ai.provide
     "openai_like": "openai",
     "vertex": "gcp.vertex_ai",
 }
-_FLOATS: Final = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
+_FLOAT_PARAMETERS: Final = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
 
 
-def provider(owner: object) -> str:
+def find_package_provider(owner: object) -> str:
     """Return the provider of a model by the LlamaIndex package that its class, or a parent of it, comes from.
 
     A model of the user's own is named after its class.
@@ -40,32 +40,36 @@ def provider(owner: object) -> str:
         package, _, rest = cls.__module__.removeprefix("llama_index.").partition(".")
         if package in {"llms", "embeddings", "multi_modal_llms"} and cls.__module__.startswith("llama_index."):
             name = rest.partition(".")[0]
-            return _PROVIDERS.get(name, name)
+            return _PROVIDERS_BY_PACKAGE.get(name, name)
     name = type(owner).__name__
     return name.removesuffix("Embedding").removesuffix("LLM").lower() or "unknown"
 
 
-def model(owner: Any) -> str | None:
+def read_model_name(owner: Any) -> str | None:
     """Return the name of a model; None if it has none."""
     for name in ("model", "model_name", "deployment_name"):
-        if (found := dig(owner, name, str)) and found != "unknown":
+        if (found := get_nested(owner, name, str)) and found != "unknown":
             return found
     with suppress(Exception):  # the property looks the model up in a table, and raises if it is not in there
-        found = dig(owner, "metadata.model_name", str)
+        found = get_nested(owner, "metadata.model_name", str)
         return found if found != "unknown" else None
     return None
 
 
-def _is_chat(owner: Any) -> bool:
+def _is_chat_model(owner: Any) -> bool:
     """Return whether a model chats, rather than completes texts; True if it does not say."""
     with suppress(Exception):  # as above
         return owner.metadata.is_chat_model is True
     return True
 
 
-def _server(owner: Any) -> dict[str, Any]:
+def _read_server_fields(owner: Any) -> dict[str, Any]:
     """Return the record's fields ``server_address`` and ``server_port``, as far as the model knows its URL."""
-    url = dig(owner, "api_base", str) or dig(owner, "base_url", str) or dig(owner, "azure_endpoint", str)
+    url = (
+        get_nested(owner, "api_base", str)
+        or get_nested(owner, "base_url", str)
+        or get_nested(owner, "azure_endpoint", str)
+    )
     parts = urlsplit(url or "")
     if not parts.hostname:
         return {}
@@ -75,7 +79,9 @@ def _server(owner: Any) -> dict[str, Any]:
     return {"server_address": parts.hostname}
 
 
-def chat(owner: Any, method: str, arguments: Mapping[str, Any], *, capture_content: bool) -> tuple[Chat, Observe[Chat]]:
+def begin_llm_call(
+    owner: Any, method: str, arguments: Mapping[str, Any], *, capture_content: bool
+) -> tuple[Chat, Observe[Chat]]:
     """Begin the record of a call of ``chat``, ``complete`` or one of their asynchronous and streaming variants.
 
     Args:
@@ -86,40 +92,42 @@ def chat(owner: Any, method: str, arguments: Mapping[str, Any], *, capture_conte
     """
     given = {**arguments, **(arguments.get("kwargs") or {})}
     messages = given.get("messages")
-    is_chat = messages is not None or _is_chat(owner)
+    is_chat = messages is not None or _is_chat_model(owner)
     record = Chat(
         operation=sc.CHAT if is_chat else sc.TEXT_COMPLETION,
-        provider=provider(owner),
-        model=model(owner),
+        provider=find_package_provider(owner),
+        model=read_model_name(owner),
         stream=True if "stream" in method else None,
         outer=True,
-        **_server(owner),
+        **_read_server_fields(owner),
     )
-    record.draft = Heard(record, capture_content=capture_content)
-    for name in _FLOATS:
-        value = given[name] if name in given else get(owner, name)
+    record.draft = AnswerDraft(record, capture_content=capture_content)
+    for name in _FLOAT_PARAMETERS:
+        value = given[name] if name in given else get_field(owner, name)
         if is_a(value, (int, float)):
             setattr(record, name, float(value))
-    record.max_tokens = dig(given, "max_tokens", int) or dig(owner, "max_tokens", int)
-    record.seed = dig(given, "seed", int)
-    if str(dig(given, "response_format.type", str)).startswith("json"):
+    record.max_tokens = get_nested(given, "max_tokens", int) or get_nested(owner, "max_tokens", int)
+    record.seed = get_nested(given, "seed", int)
+    if str(get_nested(given, "response_format.type", str)).startswith("json"):
         record.output_type = "json"
     stop = given.get("stop")
     record.stop_sequences = [one for one in stop if isinstance(one, str)] if isinstance(stop, list) and stop else None
     if capture_content:
         prompt = given.get("prompt") or (arguments.get("args") or ("",))[0]
         asked = messages if messages is not None else [prompt]
-        record.input = [message(one) for one in asked] if isinstance(asked, (list, tuple)) else None
+        record.input = [read_chat_message(one) for one in asked] if isinstance(asked, (list, tuple)) else None
         offered = given.get("tools")
-        record.tools = [tool(one) for one in offered] if isinstance(offered, list) and offered else None
-    return record, observe
+        record.tools = [read_openai_tool(one) for one in offered] if isinstance(offered, list) and offered else None
+    return record, observe_llm_answer
 
 
-def embeddings(
+def begin_embedding_call(
     owner: Any, arguments: Mapping[str, Any], *, capture_content: bool
 ) -> tuple[Embeddings, Observe[Embeddings]]:
     """Begin the record of a call of an embedding model."""
-    record = Embeddings(provider=provider(owner), model=model(owner), outer=True, **_server(owner))
+    record = Embeddings(
+        provider=find_package_provider(owner), model=read_model_name(owner), outer=True, **_read_server_fields(owner)
+    )
     if capture_content:
         record.input = next(
             (arguments[name] for name in ("texts", "queries", "text", "query") if name in arguments), None
@@ -138,34 +146,38 @@ def _observe_vectors(record: Embeddings, vectors: Any) -> None:
         record.dimensions = len(vector)
 
 
-def query(raw: Any) -> Any:
+def read_query_text(raw: Any) -> Any:
     """Return the text of a query, a QueryBundle or a message; any other object as plain data."""
-    return raw if isinstance(raw, str) else dig(raw, "query_str", str) or dig(raw, "content", str) or plain(raw)
+    return (
+        raw
+        if isinstance(raw, str)
+        else get_nested(raw, "query_str", str) or get_nested(raw, "content", str) or simplify_step_value(raw)
+    )
 
 
-def document(raw: Any) -> dict[str, Any]:
+def format_node(raw: Any) -> dict[str, Any]:
     """Return a NodeWithScore or a node as a dict of id, score, content and metadata.
 
     A node without a score gets 1.0, as the conventions require a score.
     """
-    node, score = get(raw, "node") or raw, get(raw, "score")
+    node, score = get_field(raw, "node") or raw, get_field(raw, "score")
     content = getattr(node, "text", None)
     if content is None and callable(read := getattr(node, "get_content", None)):
         content = read()
     return {
-        "id": str(get(node, "node_id") or get(node, "id_") or ""),
+        "id": str(get_field(node, "node_id") or get_field(node, "id_") or ""),
         "score": float(score) if is_a(score, (int, float)) else 1.0,
         "content": content,
-        "metadata": dict(get(node, "metadata") or {}),
+        "metadata": dict(get_field(node, "metadata") or {}),
     }
 
 
-def documents(raw: Any) -> list[dict[str, Any]]:
+def format_nodes(raw: Any) -> list[dict[str, Any]]:
     """Return a list of nodes as dicts; an empty list if *raw* is no list."""
-    return [document(one) for one in raw] if isinstance(raw, list) else []
+    return [format_node(one) for one in raw] if isinstance(raw, list) else []
 
 
-def plain(value: Any, depth: int = 0) -> Any:
+def simplify_step_value(value: Any, depth: int = 0) -> Any:
     """Return the input or output of a step as small plain data, for JSON.
 
     Events become dicts of their fields, messages OpenAI's dicts of role and content, nodes dicts of text and metadata.
@@ -173,56 +185,60 @@ def plain(value: Any, depth: int = 0) -> Any:
     """
     if value is None or isinstance(value, (str, int, float)):
         return value
-    if depth > _DEEPEST:
+    if depth > _MAX_DEPTH:
         return str(value)
     if isinstance(value, Mapping):
-        return {str(key): plain(one, depth + 1) for key, one in value.items()}
+        return {str(key): simplify_step_value(one, depth + 1) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(one, depth + 1) for one in value]
+        return [simplify_step_value(one, depth + 1) for one in value]
     if hasattr(value, "blocks") and hasattr(value, "role"):
-        return said(value)
+        return format_chat_message(value)
     if hasattr(value, "node") and hasattr(value, "score"):
-        return document(value)
-    if is_event(value):
-        return {"event": type(value).__name__, **fields(value, depth)}
+        return format_node(value)
+    if is_workflow_event(value):
+        return {"event": type(value).__name__, **read_event_fields(value, depth)}
     return value
 
 
-_DEEPEST: Final = 20
+_MAX_DEPTH: Final = 20
 
 
-def is_event(value: object) -> bool:
+def is_workflow_event(value: object) -> bool:
     """Return whether *value* is an event of a workflow."""
     return any(cls.__name__ == "Event" and cls.__module__.startswith("workflows") for cls in type(value).__mro__)
 
 
-_UNTOLD: Final = frozenset({"ctx", "memory", "raw"})  # fields of events that hold LlamaIndex's own objects
+_SKIPPED_FIELDS: Final = frozenset({"ctx", "memory", "raw"})  # fields of events that hold LlamaIndex's own objects
 
 
-def fields(event: Any, depth: int = 0) -> dict[str, Any]:
+def read_event_fields(event: Any, depth: int = 0) -> dict[str, Any]:
     """Return the fields of an event as plain data, declared or not; empty ones and internal objects are left out."""
     own = {name: getattr(event, name, None) for name in type(event).model_fields if not name.startswith("_")}
     extra = getattr(event, "_data", None)
     found = {**own, **(extra if isinstance(extra, dict) else {})}
     if type(event).__name__ == "StopEvent" and "result" not in found:
         found["result"] = getattr(event, "result", None)
-    return {k: plain(v, depth + 1) for k, v in found.items() if k not in _UNTOLD and v is not None and v != []}
+    return {
+        k: simplify_step_value(v, depth + 1)
+        for k, v in found.items()
+        if k not in _SKIPPED_FIELDS and v is not None and v != []
+    }
 
 
-def conversation(memory: Any) -> str | None:
+def find_conversation_id(memory: Any) -> str | None:
     """Return the id under which a memory keeps its messages; None if it is LlamaIndex's default, which all share."""
-    key = dig(memory, "session_id", str) or dig(memory, "chat_store_key", str)
+    key = get_nested(memory, "session_id", str) or get_nested(memory, "chat_store_key", str)
     return key if key != "chat_history" else None
 
 
-def text(raw: Any) -> Any:
+def read_answer_text(raw: Any) -> Any:
     """Return the text of an answer of any class, or the answer as plain data.
 
     Only strings are read: reading a stream would take its chunks from the caller.
     """
     for path in ("response", "message.content", "content", "text"):
-        if (found := dig(raw, path, str)) is not None:
+        if (found := get_nested(raw, path, str)) is not None:
             return found
-    if hasattr(answer := get(raw, "response"), "blocks"):  # an agent's answer holds a message
-        return dig(answer, "content", str)
-    return loads(raw) if isinstance(raw, str) and raw[:1] in {"{", "["} else plain(raw)
+    if hasattr(answer := get_field(raw, "response"), "blocks"):  # an agent's answer holds a message
+        return get_nested(answer, "content", str)
+    return parse_json(raw) if isinstance(raw, str) and raw[:1] in {"{", "["} else simplify_step_value(raw)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..._shape import dig, get, items
-from ...hooks.openai_format import REASONS
-from ...tracing.operations.messages import Draft, Message, tool_call
+from ..._shape import get_field, get_list, get_nested
+from ...hooks.openai_format import FINISH_REASONS
+from ...tracing.operations.messages import Message, OutputDraft, make_tool_call
 from ...tracing.operations.records import Chat, sees_errors
-from .messages import parts
+from .messages import read_block_parts
 
 
-class Heard(Draft):
+class AnswerDraft(OutputDraft):
     """Draft of a model's answer that keeps the last chunk, and reads it once, when the span ends."""
 
     __slots__ = ("_calls", "_deltas", "_failed", "_last", "_reason", "_record", "_told")
@@ -24,105 +24,113 @@ class Heard(Draft):
         self._reason: str | None = None
         self._failed = False
 
-    def hear(self, got: Any) -> None:
+    def add_answer(self, got: Any) -> None:
         """Take a whole answer, or a chunk of one."""
         self._last = got
-        if (delta := get(got, "delta")) and isinstance(delta, str):
+        if (delta := get_field(got, "delta")) and isinstance(delta, str):
             self._deltas.append(delta)
-        for block in items(get(got, "message"), "blocks"):
-            if get(block, "block_type") == "tool_call":
-                self._calls[get(block, "tool_call_id") or len(self._calls)] = block
-        self._reason = _read_finish_reason(get(got, "raw")) or self._reason
+        for block in get_list(get_field(got, "message"), "blocks"):
+            if get_field(block, "block_type") == "tool_call":
+                self._calls[get_field(block, "tool_call_id") or len(self._calls)] = block
+        self._reason = _read_finish_reason(get_field(got, "raw")) or self._reason
 
-    def fail(self) -> None:
+    def mark_failed(self) -> None:
         """Note that the call has failed, so that an answer cut short gets no finish reason."""
         self._failed = True
 
-    def messages(self) -> list[Message]:
-        self._tell()
-        return super().messages()
+    def build_messages(self) -> list[Message]:
+        self._write_choice()
+        return super().build_messages()
 
-    def finish_reasons(self) -> list[str] | None:
-        self._tell()
-        return super().finish_reasons()
+    def list_finish_reasons(self) -> list[str] | None:
+        self._write_choice()
+        return super().list_finish_reasons()
 
-    def _tell(self) -> None:
+    def _write_choice(self) -> None:
         """Write the answer into the draft's only choice, the first time that this is called."""
         if self._told or self._last is None:
             return
         self._told = True
-        choice, said = self.choice(), get(self._last, "message")
-        found = parts(said) if said is not None else []
+        choice, said = self.get_choice(), get_field(self._last, "message")
+        found = read_block_parts(said) if said is not None else []
         calls = [one for one in found if one["type"] == "tool_call"]
         called = {one.get("id") for one in calls}
         for id, block in self._calls.items():
-            if id not in called and dig(block, "tool_call_id", str) not in called:
-                arguments, name = get(block, "tool_kwargs"), dig(block, "tool_name", str)
-                calls.append(tool_call(name or "", arguments, dig(block, "tool_call_id", str)))
+            if id not in called and get_nested(block, "tool_call_id", str) not in called:
+                arguments, name = get_field(block, "tool_kwargs"), get_nested(block, "tool_name", str)
+                calls.append(make_tool_call(name or "", arguments, get_nested(block, "tool_call_id", str)))
         for one in found:
             if one["type"] not in {"text", "tool_call"}:
-                choice.add(one)
+                choice.add_part(one)
         texts = [one["content"] for one in found if one["type"] == "text"] if said is not None else []
-        whole = "\n".join(texts) if said is not None else dig(self._last, "text", str) or ""
+        whole = "\n".join(texts) if said is not None else get_nested(self._last, "text", str) or ""
         pieces = "".join(self._deltas)
         if answer := max(whole, pieces, key=len):  # the last chunk holds the whole text, or only its own piece
-            choice.say(answer)
+            choice.add_text(answer)
         for one in calls:
-            choice.add(one)
+            choice.add_part(one)
         over = self._failed or self._record.stream_end is not None
         choice.finish_reason = self._reason or (None if over else "tool_calls" if calls else "stop")
 
 
 @sees_errors
-def observe(record: Chat, got: Any) -> None:
+def observe_llm_answer(record: Chat, got: Any) -> None:
     """Read a ChatResponse, a CompletionResponse, or a chunk of one; note that a call has failed."""
     heard = record.draft
     if isinstance(got, BaseException):
-        if isinstance(heard, Heard):
-            heard.fail()
+        if isinstance(heard, AnswerDraft):
+            heard.mark_failed()
         return
-    if isinstance(heard, Heard):
-        heard.hear(got)
-    raw = get(got, "raw")
+    if isinstance(heard, AnswerDraft):
+        heard.add_answer(got)
+    raw = get_field(got, "raw")
     if raw is not None:
-        answer = get(raw, "response") or raw  # the Responses API's last event holds the response
-        record.response_id = dig(answer, "id", str) or dig(raw, "message.id", str) or record.response_id
-        named = dig(answer, "model", str) or dig(answer, "model_version", str) or dig(raw, "message.model", str)
+        answer = get_field(raw, "response") or raw  # the Responses API's last event holds the response
+        record.response_id = get_nested(answer, "id", str) or get_nested(raw, "message.id", str) or record.response_id
+        named = (
+            get_nested(answer, "model", str)
+            or get_nested(answer, "model_version", str)
+            or get_nested(raw, "message.model", str)
+        )
         record.response_model = named or record.response_model
-        for path in _USAGES:
-            if (usage := _at(raw, path)) is not None:
-                count(record, usage)
-    if (usage := dig(got, "message.additional_kwargs.usage", dict)) is not None:  # Anthropic's package puts it there
-        count(record, usage)
-    if record.input_tokens is None and (more := get(got, "additional_kwargs")):
-        count(record, more)
+        for path in _USAGE_PATHS:
+            if (usage := _follow_path(raw, path)) is not None:
+                read_provider_usage(record, usage)
+    if (
+        usage := get_nested(got, "message.additional_kwargs.usage", dict)
+    ) is not None:  # Anthropic's package puts it there
+        read_provider_usage(record, usage)
+    if record.input_tokens is None and (more := get_field(got, "additional_kwargs")):
+        read_provider_usage(record, more)
 
 
-_USAGES: Final = (("usage",), ("response", "usage"), ("message", "usage"), ("usage_metadata",), ("meta", "tokens"))
+_USAGE_PATHS: Final = (("usage",), ("response", "usage"), ("message", "usage"), ("usage_metadata",), ("meta", "tokens"))
 
 
-def _at(raw: Any, path: tuple[str, ...]) -> Any:
+def _follow_path(raw: Any, path: tuple[str, ...]) -> Any:
     """Return the value at *path* in a provider's answer; None if there is none."""
     for name in path:
-        raw = get(raw, name)
+        raw = get_field(raw, name)
     return raw
 
 
-def count(record: Chat, usage: Any) -> None:
+def read_provider_usage(record: Chat, usage: Any) -> None:
     """Read token counts under the names of any provider: OpenAI, Anthropic, Bedrock or Gemini.
 
     The record's input tokens include cached ones, which Anthropic and Bedrock count separately. Its output tokens
     include thoughts, which Gemini counts separately.
     """
-    for path, field in _COUNTS.items():
-        _take(record, field, dig(usage, path, int))
-    for given, *cached in _APART:
-        if (tokens := dig(usage, given, int)) is not None:
-            apart = sum(dig(usage, name, int) or 0 for name in cached)
-            _take(record, "output_tokens" if given.startswith("candidates") else "input_tokens", tokens + apart)
+    for path, field in _TOKEN_FIELDS.items():
+        _set_token_count(record, field, get_nested(usage, path, int))
+    for given, *cached in _SEPARATE_TOKEN_COUNTS:
+        if (tokens := get_nested(usage, given, int)) is not None:
+            apart = sum(get_nested(usage, name, int) or 0 for name in cached)
+            _set_token_count(
+                record, "output_tokens" if given.startswith("candidates") else "input_tokens", tokens + apart
+            )
 
 
-def _take(record: Chat, field: str, tokens: int | None) -> None:
+def _set_token_count(record: Chat, field: str, tokens: int | None) -> None:
     """Set a token count, unless it is missing, or zero while the record has one.
 
     Each event of a stream holds some of the counts, and leaves the others out or at zero.
@@ -131,7 +139,7 @@ def _take(record: Chat, field: str, tokens: int | None) -> None:
         setattr(record, field, tokens)
 
 
-_COUNTS: Final = {  # path in a usage -> field of the record
+_TOKEN_FIELDS: Final = {  # path in a usage -> field of the record
     "prompt_tokens": "input_tokens",
     "completion_tokens": "output_tokens",
     "prompt_tokens_details.cached_tokens": "cache_read_tokens",
@@ -150,7 +158,7 @@ _COUNTS: Final = {  # path in a usage -> field of the record
     "cached_content_token_count": "cache_read_tokens",
     "thoughts_token_count": "reasoning_tokens",
 }
-_APART: Final = (
+_SEPARATE_TOKEN_COUNTS: Final = (
     ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
     ("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens"),
     ("candidates_token_count", "thoughts_token_count"),
@@ -161,11 +169,11 @@ def _read_finish_reason(raw: Any) -> str | None:
     """Return the finish reason of a provider's answer, in OpenAI's terms where there is one."""
     if raw is None:
         return None
-    choices = items(raw, "choices")
-    found = dig(choices[0], "finish_reason", str) if choices else None
-    for path in _REASONS_AT:
-        found = found or dig(raw, path, str)
-    return REASONS.get(found or "", found)
+    choices = get_list(raw, "choices")
+    found = get_nested(choices[0], "finish_reason", str) if choices else None
+    for path in _FINISH_REASON_PATHS:
+        found = found or get_nested(raw, path, str)
+    return FINISH_REASONS.get(found or "", found)
 
 
-_REASONS_AT: Final = ("stop_reason", "delta.stop_reason", "stopReason", "done_reason", "finish_reason")
+_FINISH_REASON_PATHS: Final = ("stop_reason", "delta.stop_reason", "stopReason", "done_reason", "finish_reason")

@@ -14,21 +14,25 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ..._guard import guard
-from ..._shape import get
+from ..._shape import get_field
 from ...hooks.patching import Undo
-from ...hooks.subclasses import watch_family
-from ...tracing.operations.messages import Pieces
-from ...tracing.operations.operation import Live
-from ...tracing.operations.records import Chat, Named
-from ...tracing.operations.stream import AsyncStream, Stream, drop
-from .operations import STREAMS, STRUCTURED, kind_of
-from .workflows import ledger
+from ...hooks.subclasses import trace_subclasses
+from ...tracing.operations.messages import TextPieces
+from ...tracing.operations.operation import Operation
+from ...tracing.operations.records import Chat, NamedRecord
+from ...tracing.operations.stream import AsyncStream, Stream, finish_in_finalizer
+from .operations import STREAM_METHODS, STRUCTURED_METHODS, find_call_type
+from .workflows import dispatched_calls
 
-_unwatched: Final[dict[int, Live]] = {}  # id() of a stream -> its operation, from the call's end until it is wrapped
-_writing: Final[dict[int, Live]] = {}  # id() of a chat engine's answer -> its operation, while LlamaIndex reads it
+_returned_streams: Final[
+    dict[int, Operation]
+] = {}  # id() of a stream -> its operation, from the call's end until it is wrapped
+_unread_chat_answers: Final[
+    dict[int, Operation]
+] = {}  # id() of a chat engine's answer -> its operation, while LlamaIndex reads it
 
 
-def returned(run: str, owner: object, result: Any) -> bool:
+def hand_over_stream(run: str, owner: object, result: Any) -> bool:
     """Leave the end of a call's operation to the stream that it returns; return False if it returns none.
 
     Args:
@@ -37,79 +41,81 @@ def returned(run: str, owner: object, result: Any) -> bool:
         result: the result, which may be a stream or hold one.
     """
     if inspect.isgenerator(result) or inspect.isasyncgen(result):
-        operation = ledger.release(run)
+        operation = dispatched_calls.release_operation(run)
         if operation is None:
             return True
-        if isinstance(operation.record, Chat) or kind_of(owner, "") == "llm":
-            _unwatched[id(result)] = operation
+        if isinstance(operation.record, Chat) or find_call_type(owner, "") == "llm":
+            _returned_streams[id(result)] = operation
         else:  # a user's function, whose generator is not wrapped: its operation ends when the generator is freed
-            weakref.finalize(result, drop, operation).atexit = False
+            weakref.finalize(result, finish_in_finalizer, operation).atexit = False
         return True
     name = type(result).__name__
     if name in {"StreamingResponse", "AsyncStreamingResponse"} and result.response_gen is not None:
-        _watch_inside(run, result, "response_gen")
+        _wrap_inner_stream(run, result, "response_gen")
         return True
-    return name == "StreamingAgentChatResponse" and _chat(run, result)
+    return name == "StreamingAgentChatResponse" and _hand_over_chat_answer(run, result)
 
 
-def _watched(value: Any, operation: Live) -> Any:
+def _wrap_stream(value: Any, operation: Operation) -> Any:
     """Return a wrapper of a stream that ends the operation, and has its span current during every read."""
     return (AsyncStream if hasattr(value, "__anext__") else Stream)(value, operation, operation.context)
 
 
-def _watch_inside(run: str, result: Any, name: str) -> None:
+def _wrap_inner_stream(run: str, result: Any, name: str) -> None:
     """Replace the stream in field *name* of *result* by a wrapper, which ends the operation of the call."""
-    if (operation := ledger.release(run)) is not None:
-        if isinstance(operation.record, Named):
-            operation.record.output = Pieces()
-        setattr(result, name, _watched(getattr(result, name), operation))
+    if (operation := dispatched_calls.release_operation(run)) is not None:
+        if isinstance(operation.record, NamedRecord):
+            operation.record.output = TextPieces()
+        setattr(result, name, _wrap_stream(getattr(result, name), operation))
 
 
-def _chat(run: str, result: Any) -> bool:
+def _hand_over_chat_answer(run: str, result: Any) -> bool:
     """Leave the end of the operation to a chat engine's streaming answer; return False if it holds no stream.
 
     An answer that LlamaIndex writes to its memory is read by a thread or task of LlamaIndex, whose end is reported.
     """
     if result.is_writing_to_memory:
-        if (operation := ledger.release(run)) is not None:
-            _writing[id(result)] = operation
+        if (operation := dispatched_calls.release_operation(run)) is not None:
+            _unread_chat_answers[id(result)] = operation
             if result.is_done or result.exception is not None:  # the thread or task has ended already
-                written(result, result.exception)
+                finish_chat_answer(result, result.exception)
         return True
     for name in ("chat_stream", "achat_stream"):
-        if get(result, name) is not None:
-            _watch_inside(run, result, name)
+        if get_field(result, name) is not None:
+            _wrap_inner_stream(run, result, name)
             return True
     return False
 
 
-def written(answer: Any, error: BaseException | None = None) -> None:
+def finish_chat_answer(answer: Any, error: BaseException | None = None) -> None:
     """Finish the operation of a chat engine's *answer*, which LlamaIndex has read to its end or until an *error*."""
-    if _writing and (operation := _writing.pop(id(answer), None)) is not None:
-        if isinstance(operation.record, Named) and operation.record.output is not None:
-            operation.record.output = get(answer, "response") or operation.record.output
+    if _unread_chat_answers and (operation := _unread_chat_answers.pop(id(answer), None)) is not None:
+        if isinstance(operation.record, NamedRecord) and operation.record.output is not None:
+            operation.record.output = get_field(answer, "response") or operation.record.output
         operation.finish(error)
 
 
-def watch() -> Undo:
+def trace_llm_streams() -> Undo:
     """Patch the methods of models that return streams, so that they return wrapped ones."""
-    names = sorted(STREAMS | STRUCTURED)
-    return watch_family("llama_index.core.base.llms.base:BaseLLM", dict.fromkeys(names, _nothing), _streaming)
+    names = sorted(STREAM_METHODS | STRUCTURED_METHODS)
+    return trace_subclasses(
+        "llama_index.core.base.llms.base:BaseLLM", dict.fromkeys(names, _start_nothing), _wrap_stream_method
+    )
 
 
-def _nothing(*_: Any) -> None:
+def _start_nothing(*_: Any) -> None:
     """Start nothing: the dispatcher's report of the call has started its operation."""
 
 
-def _taken(value: Any) -> Any:
+def _wrap_returned_stream(value: Any) -> Any:
     """Return *value*, wrapped if it is a stream of a call whose operation is still open."""
-    if _unwatched and (operation := _unwatched.pop(id(value), None)) is not None:
+    if _returned_streams and (operation := _returned_streams.pop(id(value), None)) is not None:
         with guard("watching a stream"):
-            return _watched(value, operation)
+            return _wrap_stream(value, operation)
     return value
 
 
-def _streaming(fn: Any, *_: Any) -> Callable[..., Any]:
+def _wrap_stream_method(fn: Any, *_: Any) -> Callable[..., Any]:
     """Return a method that calls *fn* and wraps the stream that it returns.
 
     It works on after the integration has been turned off, for calls that were open then. *fn* is bound to the object,
@@ -119,11 +125,11 @@ def _streaming(fn: Any, *_: Any) -> Callable[..., Any]:
 
         @functools.wraps(fn)
         async def call_method(self: Any, *args: Any, **kwargs: Any) -> Any:
-            return _taken(await fn.__get__(self, type(self))(*args, **kwargs))
+            return _wrap_returned_stream(await fn.__get__(self, type(self))(*args, **kwargs))
     else:
 
         @functools.wraps(fn)
         def call_method(self: Any, *args: Any, **kwargs: Any) -> Any:
-            return _taken(fn.__get__(self, type(self))(*args, **kwargs))
+            return _wrap_returned_stream(fn.__get__(self, type(self))(*args, **kwargs))
 
     return call_method

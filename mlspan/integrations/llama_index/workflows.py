@@ -10,39 +10,39 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from ..._shape import dig, get
-from ...hooks.run_registry import Ledger
+from ..._shape import get_field, get_nested
+from ...hooks.run_registry import RunRegistry
 from ...tracing.operations import semconv as sc
-from ...tracing.operations.operation import Live
-from ...tracing.operations.records import Agent, Named, Step, Tool, Workflow
+from ...tracing.operations.operation import Operation
+from ...tracing.operations.records import Agent, NamedRecord, Step, Tool, Workflow
 from . import requests as read
-from .operations import Begun, Seen, observe_tool, surround
+from .operations import BegunCall, DispatchedCall, observe_tool_output, set_enclosing_call
 
-ledger: Final = Ledger()
-_MACHINERY: Final = frozenset(
+dispatched_calls: Final = RunRegistry()
+_AGENT_STEPS: Final = frozenset(
     {"init_run", "setup_agent", "run_agent_step", "parse_agent_output", "call_tool", "aggregate_tool_results"}
 )
 
 
-class Run:
+class WorkflowRun:
     """One run of a workflow. In a run of an ``AgentWorkflow``, *agent* is the name of the agent whose turn it is."""
 
-    def __init__(self, owner: Any, operation: Live) -> None:
+    def __init__(self, owner: Any, operation: Operation) -> None:
         self.owner, self.live = owner, operation
         self.steps = frozenset(owner._get_steps())
         self.agent, self._count = "", 0
 
     @property
-    def turn(self) -> Any:
+    def turn_key(self) -> Any:
         """Return the id of the current turn in the registry of open calls."""
         return (self.live, self._count)
 
-    def next(self, agent: str) -> None:
+    def start_turn(self, agent: str) -> None:
         """Give the turn to *agent*."""
         self.agent, self._count = agent, self._count + 1
 
 
-runs: Final[dict[Any, Run]] = {}  # operation of a run -> that run
+workflow_runs: Final[dict[Any, WorkflowRun]] = {}  # operation of a run -> that run
 
 
 def is_agent(owner: object) -> bool:
@@ -50,139 +50,141 @@ def is_agent(owner: object) -> bool:
     return any(cls.__name__ == "BaseWorkflowAgent" for cls in type(owner).__mro__)
 
 
-def _is_team(owner: object) -> bool:
+def _is_agent_workflow(owner: object) -> bool:
     """Return whether a workflow is an ``AgentWorkflow``, in which several agents take turns."""
     return any(cls.__name__ == "AgentWorkflow" for cls in type(owner).__mro__)
 
 
-def begin_run(seen: Seen) -> Begun:
+def begin_workflow_run(seen: DispatchedCall) -> BegunCall:
     """Begin the record of a run of a workflow or an agent.
 
     A run that goes on from a saved context has no start event, and so no input.
     """
     owner, event = seen.owner, seen.arguments.get("start_event")
-    given = read.fields(event) if event is not None else {}
+    given = read.read_event_fields(event) if event is not None else {}
     record: Agent | Workflow
     if is_agent(owner):
-        record = Agent(name=dig(owner, "name", str), description=dig(owner, "description", str))
+        record = Agent(name=get_nested(owner, "name", str), description=get_nested(owner, "description", str))
     else:
-        named = dig(owner, "_workflow_name", str) or type(owner).__name__
+        named = get_nested(owner, "_workflow_name", str) or type(owner).__name__
         record = Workflow(name=None if named == "AgentWorkflow" else named)  # LlamaIndex's own class name says nothing
-    record.conversation = read.conversation(getattr(event, "memory", None))
-    if seen.kept:
-        record.input = _asked(given) if is_agent(owner) or _is_team(owner) else given
-    return record, _observe_stop
+    record.conversation = read.find_conversation_id(getattr(event, "memory", None))
+    if seen.capture_content:
+        record.input = _format_agent_input(given) if is_agent(owner) or _is_agent_workflow(owner) else given
+    return record, _observe_stop_event
 
 
-def _asked(given: dict[str, Any]) -> Any:
+def _format_agent_input(given: dict[str, Any]) -> Any:
     """Return the input of an agent as the messages of a chat."""
     asked = given.get("user_msg")
     last = [{"role": "user", "content": asked}] if isinstance(asked, str) else [asked] if asked is not None else []
-    return {"messages": read.plain([*(given.get("chat_history") or []), *last])}
+    return {"messages": read.simplify_step_value([*(given.get("chat_history") or []), *last])}
 
 
-def _observe_stop(record: Named, got: Any) -> None:
+def _observe_stop_event(record: NamedRecord, got: Any) -> None:
     """Read the result of a run, out of its ``StopEvent`` or by itself."""
-    result = get(got, "result") if type(got).__name__ == "StopEvent" else got
-    record.output = read.text(result)
+    result = get_field(got, "result") if type(got).__name__ == "StopEvent" else got
+    record.output = read.read_answer_text(result)
 
 
-def begin_step(seen: Seen, run: Run) -> Begun | None:
+def begin_workflow_step(seen: DispatchedCall, run: WorkflowRun) -> BegunCall | None:
     """Begin the record of a step of *run*: a task, or the tool that an agent calls.
 
     Return None for any other step of an agent, which is LlamaIndex's machinery.
     """
-    event = next((one for one in seen.arguments.values() if read.is_event(one)), None)
-    has_agents = is_agent(run.owner) or _is_team(run.owner)
-    if not (has_agents and seen.method in _MACHINERY):
+    event = next((one for one in seen.arguments.values() if read.is_workflow_event(one)), None)
+    has_agents = is_agent(run.owner) or _is_agent_workflow(run.owner)
+    if not (has_agents and seen.method in _AGENT_STEPS):
         record = Step(type="task", name=seen.method)
-        if seen.kept:
-            events = [one for one in seen.arguments.values() if read.is_event(one) or isinstance(one, list)]
-            record.input = read.plain(events[0] if len(events) == 1 else events)
-        return record, _observe_event
+        if seen.capture_content:
+            events = [one for one in seen.arguments.values() if read.is_workflow_event(one) or isinstance(one, list)]
+            record.input = read.simplify_step_value(events[0] if len(events) == 1 else events)
+        return record, _observe_step_result
     if seen.method != "call_tool" or event is None:
         return None
-    call = Tool(name=dig(event, "tool_name", str), type="function", call_id=dig(event, "tool_id", str))
-    call.agent = run.agent or (dig(run.owner, "name", str) if is_agent(run.owner) else None)
-    if seen.kept:
-        call.input = read.plain(get(event, "tool_kwargs"))
-    return call, _observe_call
+    call = Tool(name=get_nested(event, "tool_name", str), type="function", call_id=get_nested(event, "tool_id", str))
+    call.agent = run.agent or (get_nested(run.owner, "name", str) if is_agent(run.owner) else None)
+    if seen.capture_content:
+        call.input = read.simplify_step_value(get_field(event, "tool_kwargs"))
+    return call, _observe_tool_step
 
 
-def _observe_event(record: Step, got: Any) -> None:
+def _observe_step_result(record: Step, got: Any) -> None:
     """Read the event that a step returns; a step that waits returns None, and has its output already."""
     if got is not None:
-        record.output = read.plain(got)
+        record.output = read.simplify_step_value(got)
 
 
-def _observe_call(record: Tool, got: Any) -> None:
+def _observe_tool_step(record: Tool, got: Any) -> None:
     """Read the tool's output out of the event that an agent's step returns."""
-    if (output := get(got, "tool_output")) is not None:
-        observe_tool(record, output)
+    if (output := get_field(got, "tool_output")) is not None:
+        observe_tool_output(record, output)
 
 
-def take_turn(seen: Seen, run: Run) -> Any:
+def take_turn(seen: DispatchedCall, run: WorkflowRun) -> Any:
     """Return the id of the turn that a step of an ``AgentWorkflow`` belongs to; None if it belongs to none.
 
     The step that sets an agent up starts its turn, ends the turn before, and links the new turn to it.
     """
-    if not _is_team(run.owner):
+    if not _is_agent_workflow(run.owner):
         return None
     event = next((one for one in seen.arguments.values() if hasattr(one, "current_agent_name")), None)
-    name = dig(event, "current_agent_name", str)
+    name = get_nested(event, "current_agent_name", str)
     if seen.method == "setup_agent" and name and name != run.agent:
-        before = ledger.get(run.turn)
-        ledger.end(run.turn)
-        run.next(name)
-        record = Agent(name=name, description=dig(get(get(run.owner, "agents") or {}, name), "description", str))
-        if seen.kept:
-            record.input = {"messages": read.plain(get(event, "input"))}
-        operation = ledger.start(run.turn, record)
+        before = dispatched_calls.find_operation(run.turn_key)
+        dispatched_calls.end_operation(run.turn_key)
+        run.start_turn(name)
+        record = Agent(
+            name=name, description=get_nested(get_field(get_field(run.owner, "agents") or {}, name), "description", str)
+        )
+        if seen.capture_content:
+            record.input = {"messages": read.simplify_step_value(get_field(event, "input"))}
+        operation = dispatched_calls.start_operation(run.turn_key, record)
         if operation is not None:
-            surround(operation, "agent", run.owner, name)
+            set_enclosing_call(operation, "agent", run.owner, name)
             if before is not None:
                 operation.span.add_link(before.span.get_span_context(), {sc.LINK: "handed_off_by"})
-    return run.turn if run.turn in ledger else None
+    return run.turn_key if run.turn_key in dispatched_calls else None
 
 
-steps: Final[dict[str, Run]] = {}  # id of a step that has no span of its own -> its run
+spanless_steps: Final[dict[str, WorkflowRun]] = {}  # id of a step that has no span of its own -> its run
 
 
-def entered(id: str, run: Run) -> None:
+def enter_spanless_step(id: str, run: WorkflowRun) -> None:
     """Make the span of the agent's turn current in a step that has no span of its own."""
-    steps[id] = run
-    ledger.fold(id, run.turn)
-    ledger.enter(id)
+    spanless_steps[id] = run
+    dispatched_calls.fold_run(id, run.turn_key)
+    dispatched_calls.enter_run(id)
 
 
-def left(id: str, result: Any = None) -> None:
+def leave_spanless_step(id: str, result: Any = None) -> None:
     """Forget a step that has no span of its own, and record an agent's answer as the output of its turn.
 
     A later answer in the same turn replaces it.
     """
-    run = steps.pop(id, None)
-    operation = ledger.get(run.turn) if run is not None else None
-    if operation is not None and type(result).__name__ == "AgentOutput" and isinstance(operation.record, Named):
-        operation.record.output = dig(result, "response.content", str)
+    run = spanless_steps.pop(id, None)
+    operation = dispatched_calls.find_operation(run.turn_key) if run is not None else None
+    if operation is not None and type(result).__name__ == "AgentOutput" and isinstance(operation.record, NamedRecord):
+        operation.record.output = get_nested(result, "response.content", str)
 
 
-def wait(operation: Live, waiter: Any) -> None:
+def note_waiting(operation: Operation, waiter: Any) -> None:
     """Mark a step, or a tool inside of one, as interrupted, with the event that it waits for."""
     record = operation.record
     record.extra["mlspan.interrupted"] = True
-    if isinstance(record, Named):
-        wanted = getattr(get(waiter, "event_type"), "__name__", None)
-        record.output = {"waits_for": wanted, "asks": read.plain(get(waiter, "waiter_event"))}
+    if isinstance(record, NamedRecord):
+        wanted = getattr(get_field(waiter, "event_type"), "__name__", None)
+        record.output = {"waits_for": wanted, "asks": read.simplify_step_value(get_field(waiter, "waiter_event"))}
 
 
-def ended(operation: Live | None, error: BaseException | None = None) -> BaseException | None:
+def end_workflow_run(operation: Operation | None, error: BaseException | None = None) -> BaseException | None:
     """End the last turn of a run that has ended, if *operation* is that of a run.
 
     Return the error of the operation; that of a run which the user has cancelled is a ``CancelledError``.
     """
-    if (run := runs.pop(operation, None)) is None:
+    if (run := workflow_runs.pop(operation, None)) is None:
         return error
     if type(error).__name__ == "WorkflowCancelledByUser":
         error = asyncio.CancelledError()
-    ledger.end(run.turn, error)
+    dispatched_calls.end_operation(run.turn_key, error)
     return error

@@ -15,18 +15,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from ...hooks.hook import Call, Hook, methods
+from ...hooks.hook import Call, Hook, trace_methods
 from ...hooks.patching import Undo
 from ...tracing.operations.records import Observe, Record
 from . import chat, media, objects, realtime, responses
-from ._read import Ask
+from ._read import OpenAIRequest
 
 __all__ = ["HOOK", "autolog"]
 
-_ENDPOINTS: Final[dict[str, Callable[[Ask], tuple[Any, Observe[Any]]]]] = {
-    "/chat/completions": chat.begin,
+_ENDPOINTS: Final[dict[str, Callable[[OpenAIRequest], tuple[Any, Observe[Any]]]]] = {
+    "/chat/completions": chat.begin_chat,
     "/completions": chat.begin_completion,
-    "/responses": responses.begin,
+    "/responses": responses.begin_response,
     "/embeddings": media.begin_embeddings,
     "/images/generations": media.begin_images,
     "/images/edits": media.begin_images,
@@ -38,7 +38,7 @@ _ENDPOINTS: Final[dict[str, Callable[[Ask], tuple[Any, Observe[Any]]]]] = {
 }
 
 
-def _begin(call: Call) -> tuple[Record, Observe[Any]] | None:
+def _begin_request(call: Call) -> tuple[Record, Observe[Any]] | None:
     """Select the endpoint by method and path, and begin its record; None for a request that is not recorded."""
     args, kwargs, content, settings = call
     options = kwargs.get("options") or args[2]
@@ -47,21 +47,23 @@ def _begin(call: Call) -> tuple[Record, Observe[Any]] | None:
         body = {}
     if options.extra_json:
         body = {**body, **options.extra_json}
-    ask = Ask(args[0], options, body, content, settings)
+    ask = OpenAIRequest(args[0], options, body, content, settings)
     endpoint = _ENDPOINTS.get(options.url)
     if endpoint is not None and options.method == "post":
         return endpoint(ask)
     path = [word for word in options.url.partition("?")[0].split("/") if word]
     if path[0] == "responses" and len(path) in {2, 3} and path[-1] not in {"input_items", "input_tokens", "compact"}:
         return None if options.method == "delete" else responses.begin_fetch(ask, path[1])
-    return objects.begin(ask, path, options.method) if path[0] in objects.KINDS else None
+    return objects.begin_object_request(ask, path, options.method) if path[0] in objects.OBJECT_TYPES else None
 
 
-_watch_requests: Final = methods({"openai:OpenAI.request": _begin, "openai:AsyncOpenAI.request": _begin})
+_trace_requests: Final = trace_methods(
+    {"openai:OpenAI.request": _begin_request, "openai:AsyncOpenAI.request": _begin_request}
+)
 
 
-def _install(hook: Hook) -> Undo:
-    undos = _watch_requests(hook), realtime.install(hook)
+def _install_client(hook: Hook) -> Undo:
+    undos = _trace_requests(hook), realtime.install(hook)
 
     def undo() -> None:
         for undo_one in undos:
@@ -76,6 +78,12 @@ def _install_agents(hook: Hook) -> Undo:
     return agents.install(hook)
 
 
-AGENTS: Final = Hook("openai-agents>=0.2,<1", "agents", _install_agents)
-HOOK = Hook("openai>=1.66,<4", "openai", _install, options=frozenset({"include_usage", "log_images"}), also=(AGENTS,))
+AGENTS_HOOK: Final = Hook("openai-agents>=0.2,<1", "agents", _install_agents)
+HOOK = Hook(
+    "openai>=1.66,<4",
+    "openai",
+    _install_client,
+    options=frozenset({"include_usage", "log_images"}),
+    also=(AGENTS_HOOK,),
+)
 autolog = HOOK.autolog

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
-from ..._shape import fields, is_a, items, whole
-from ...hooks.openai_format import provider_at, tool
+from ..._shape import get_fields, get_integer, get_list, is_a
+from ...hooks.openai_format import find_provider_by_host, read_openai_tool
 from ...tracing.operations.messages import ToolDefinition
 from ...tracing.operations.records import ModelCall, Record
 
-Body = Mapping[str, Any]
+RequestBody = Mapping[str, Any]
 
 
-class Ask(NamedTuple):
+class OpenAIRequest(NamedTuple):
     """One request, as the ``begin`` of an endpoint reads it.
 
     Attributes:
@@ -27,42 +27,42 @@ class Ask(NamedTuple):
 
     client: Any
     options: Any
-    body: Body
-    content: bool
-    settings: Mapping[str, Any]
+    body: RequestBody
+    capture_content: bool
+    autolog_options: Mapping[str, Any]
 
-    def server(self) -> dict[str, Any]:
+    def read_server_fields(self) -> dict[str, Any]:
         """Return the record's fields ``provider``, ``server_address`` and ``server_port``."""
         client = self.client
-        url = fields(client).get("_base_url") or client.base_url  # the property imports something on each access
-        cached = _servers.get(client)
+        url = get_fields(client).get("_base_url") or client.base_url  # the property imports something on each access
+        cached = _server_fields_by_client.get(client)
         if cached is None or cached[0] is not url:
-            host, port = server(url)
-            found = {"provider": provider(client, host), "server_address": host, "server_port": port}
-            cached = _servers[client] = (url, found)
+            host, port = read_host_and_port(url)
+            found = {"provider": find_client_provider(client, host), "server_address": host, "server_port": port}
+            cached = _server_fields_by_client[client] = (url, found)
         return cached[1]
 
 
 # Client -> its URL, and the fields read from it. They are compared by identity, as comparing URLs is slow.
-_servers: Final[WeakKeyDictionary[Any, tuple[Any, dict[str, Any]]]] = WeakKeyDictionary()
+_server_fields_by_client: Final[WeakKeyDictionary[Any, tuple[Any, dict[str, Any]]]] = WeakKeyDictionary()
 
 
-def server(url: Any) -> tuple[str, int | None]:
+def read_host_and_port(url: Any) -> tuple[str, int | None]:
     """Return host and port of an ``httpx.URL``; the port is the scheme's own if the URL has none."""
     return url.host, url.port or {"https": 443, "http": 80, "wss": 443, "ws": 80}.get(url.scheme)
 
 
-def provider(client: Any, host: str) -> str:
+def find_client_provider(client: Any, host: str) -> str:
     """Return the conventions' provider name by the client's class, else by *host*; ``openai`` if neither is known."""
     if "Azure" in type(client).__name__:
         return "azure.ai.openai"
-    return provider_at(host) or "openai"
+    return find_provider_by_host(host) or "openai"
 
 
-Fields = Mapping[str, tuple[str, Any]]  # field of a body -> field of the record, and its type
+FieldMapping = Mapping[str, tuple[str, Any]]  # field of a body -> field of the record, and its type
 
 
-def fill(record: Record, body: Body, wanted: Fields) -> None:
+def fill_record(record: Record, body: RequestBody, wanted: FieldMapping) -> None:
     """Copy the *wanted* fields of *body* into *record*; a value of another type is left out. Floats may be integers."""
     for name, value in body.items():
         if name not in wanted:
@@ -74,7 +74,7 @@ def fill(record: Record, body: Body, wanted: Fields) -> None:
             setattr(record, field, value)
 
 
-def count(call: ModelCall, usage: Any, *tables: Mapping[str, str]) -> None:
+def read_usage(call: ModelCall, usage: Any, *tables: Mapping[str, str]) -> None:
     """Read token counts into the fields of *call*.
 
     Each table maps a count's name to a field of the record. The entry ``"in"``, if a table has one, names the object
@@ -82,30 +82,30 @@ def count(call: ModelCall, usage: Any, *tables: Mapping[str, str]) -> None:
     """
     if usage is None:
         return
-    known = fields(usage)
+    known = get_fields(usage)
     for table in tables:
         if "in" not in table:
             counts = known
-        elif not (counts := fields(known.get(table["in"]))):
+        elif not (counts := get_fields(known.get(table["in"]))):
             continue
         for name, field in table.items():
-            if (tokens := whole(counts, name)) is not None:
+            if (tokens := get_integer(counts, name)) is not None:
                 setattr(call, field, tokens)
 
 
-def tools(body: Body, *names: str) -> list[ToolDefinition] | None:
+def read_tool_definitions(body: RequestBody, *names: str) -> list[ToolDefinition] | None:
     """Read the tool definitions in the lists called *names*; None if there are none."""
-    return [tool(raw) for name in names if name in body for raw in items(body, name)] or None
+    return [read_openai_tool(raw) for name in names if name in body for raw in get_list(body, name)] or None
 
 
-def weight(raw: Any) -> Any:
+def describe_file(raw: Any) -> Any:
     """Return name and size of a file, ``{"name": ..., "bytes": ...}``, as far as they are known.
 
     *raw* is a file as the client accepts it: bytes, a path, an open file, or a tuple of a name and one of them. The
     file is not read.
     """
     if isinstance(raw, (list, tuple)) and raw and not hasattr(raw, "read"):
-        named = weight(raw[1]) if len(raw) > 1 else {}
+        named = describe_file(raw[1]) if len(raw) > 1 else {}
         return {"name": raw[0], **named} if isinstance(raw[0], str) else named
     if isinstance(raw, (bytes, bytearray)):
         return {"bytes": len(raw)}
@@ -117,10 +117,10 @@ def weight(raw: Any) -> Any:
     return known
 
 
-def files(options: Any) -> dict[str, list[Any]]:
+def describe_sent_files(options: Any) -> dict[str, list[Any]]:
     """Return the descriptions of the files of a multipart request, by field name."""
     sent = options.files if isinstance(getattr(options, "files", None), (list, tuple, dict)) else ()
     found: dict[str, list[Any]] = {}
     for name, raw in sent.items() if isinstance(sent, dict) else sent:
-        found.setdefault(str(name).partition("[")[0], []).append(weight(raw))
+        found.setdefault(str(name).partition("[")[0], []).append(describe_file(raw))
     return found

@@ -7,24 +7,27 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ..._guard import guard
-from ..._shape import dig, get, items
+from ..._shape import get_field, get_list, get_nested
 from ...hooks.hook import Hook
-from ...hooks.openai_format import plain
+from ...hooks.openai_format import dump_model
 from ...hooks.patching import Undo
-from ...hooks.run_registry import Ledger
+from ...hooks.run_registry import RunRegistry
 from ...tracing.operations import semconv as sc
-from ...tracing.operations.content import snapshot
-from ...tracing.operations.messages import Message, Part, loads
-from ...tracing.operations.operation import Live
-from ...tracing.operations.records import Agent, Chat, Named, Record, Step, Tool, Workflow
-from ...tracing.runtime import runtime
+from ...tracing.operations.content import to_plain_data
+from ...tracing.operations.messages import Message, Part, parse_json
+from ...tracing.operations.operation import Operation
+from ...tracing.operations.records import Agent, Chat, NamedRecord, Record, Step, Tool, Workflow
+from ...tracing.runtime import get_runtime
 from . import responses
-from ._read import count
+from ._read import read_usage
 
-_FOLDED: Final = {"task", "turn"}  # types of SDK spans that add nothing to the agent's own span, and get none here
+_SPANLESS_TYPES: Final = {
+    "task",
+    "turn",
+}  # types of SDK spans that add nothing to the agent's own span, and get none here
 
 
-class Processor:
+class AgentsTracingProcessor:
     """Tracing processor of the Agents SDK that turns its traces and spans into operations.
 
     The SDK calls it in the thread and task of the traced code, so that a started span can be made current.
@@ -32,51 +35,54 @@ class Processor:
 
     def __init__(self, hook: Hook) -> None:
         self.on = True
-        self._hook, self._ledger = hook, Ledger()
+        self._hook, self._ledger = hook, RunRegistry()
         self._asked: dict[tuple[str, str, str], str] = {}  # (trace id, tool name, arguments) -> tool call id
         self._lock = threading.Lock()
 
     def on_trace_start(self, trace: Any) -> None:
         if self.on and self._hook.settings.log_traces:
             with guard("starting a span"):
-                group = get(trace, "group_id")
-                record = Workflow(name=get(trace, "name"), conversation=group if isinstance(group, str) else None)
-                self._ledger.start(trace.trace_id, record)
-                self._ledger.enter(trace.trace_id)
+                group = get_field(trace, "group_id")
+                record = Workflow(name=get_field(trace, "name"), conversation=group if isinstance(group, str) else None)
+                self._ledger.start_operation(trace.trace_id, record)
+                self._ledger.enter_run(trace.trace_id)
 
     def on_trace_end(self, trace: Any) -> None:
         with guard("ending a span"), self._lock:
             for key in [key for key in self._asked if key[0] == trace.trace_id]:
                 del self._asked[key]
-        self._ledger.end(trace.trace_id)
+        self._ledger.end_operation(trace.trace_id)
 
     def on_span_start(self, span: Any) -> None:
         if not self.on or not self._hook.settings.log_traces:
             return
         with guard("starting a span"):
             data, parent = span.span_data, span.parent_id or span.trace_id
-            if data.type in _FOLDED:
-                self._ledger.fold(span.span_id, parent)
-            elif (record := _record(data)) is not None:
-                self._ledger.start(span.span_id, record, parent=parent)
-                self._ledger.enter(span.span_id)
+            if data.type in _SPANLESS_TYPES:
+                self._ledger.fold_run(span.span_id, parent)
+            elif (record := _make_record(data)) is not None:
+                self._ledger.start_operation(span.span_id, record, parent=parent)
+                self._ledger.enter_run(span.span_id)
 
     def on_span_end(self, span: Any) -> None:
         with guard("ending a span"):
-            operation = self._ledger.get(span.span_id)
-            if operation is not None and span.span_data.type not in _FOLDED:
-                self._read(span, operation)
-        self._ledger.end(span.span_id)
+            operation = self._ledger.find_operation(span.span_id)
+            if operation is not None and span.span_data.type not in _SPANLESS_TYPES:
+                self._read_span(span, operation)
+        self._ledger.end_operation(span.span_id)
 
     def shutdown(self) -> None: ...
 
     def force_flush(self) -> None: ...
 
-    def _read(self, span: Any, operation: Live) -> None:
+    def _read_span(self, span: Any, operation: Operation) -> None:
         """Read an SDK span that has ended into the record of its operation."""
-        now, record, data = runtime(), operation.record, span.span_data
+        now, record, data = get_runtime(), operation.record, span.span_data
         if (error := span.error) is not None:
-            record.failure = (str(get(get(error, "data") or {}, "error_type") or "_OTHER"), str(get(error, "message")))
+            record.failure = (
+                str(get_field(get_field(error, "data") or {}, "error_type") or "_OTHER"),
+                str(get_field(error, "message")),
+            )
         capture_content = now is not None and now.policy.capture
         if data.type == "guardrail":
             record.extra["mlspan.guardrail.triggered"] = bool(data.triggered)
@@ -89,98 +95,104 @@ class Processor:
             with self._lock:
                 record.call_id = self._asked.pop((span.trace_id, data.name, asked), None)
             if capture_content:
-                record.input, record.output = loads(asked) if asked else None, snapshot(data.output)
+                record.input, record.output = parse_json(asked) if asked else None, to_plain_data(data.output)
 
     def _read_chat(self, span: Any, chat: Chat, *, capture_content: bool) -> None:
         """Read a call to a model; *capture_content* says whether content is recorded."""
         data = span.span_data
         if data.type == "response" and data.response is not None:
-            responses.observe(chat, data.response)
+            responses.observe_response(chat, data.response)
             chat.model = chat.model or chat.response_model
             if capture_content:
-                chat.input = responses.messages(data.input)
-            for item in items(data.response, "output"):
-                self._ask(span, item)
+                chat.input = responses.read_input_messages(data.input)
+            for item in get_list(data.response, "output"):
+                self._note_tool_call(span, item)
         elif data.type == "generation":
             _read_generation(chat, data, capture_content=capture_content)
             for message in data.output or ():
-                for item in items(message, "output"):  # the SDK reports a streamed chat in the Responses API's format
-                    self._ask(span, item)
-                for call in get(message, "tool_calls") or ():
-                    self._ask(span, {"call_id": get(call, "id"), **(plain(get(call, "function")) or {})})
+                for item in get_list(
+                    message, "output"
+                ):  # the SDK reports a streamed chat in the Responses API's format
+                    self._note_tool_call(span, item)
+                for call in get_field(message, "tool_calls") or ():
+                    self._note_tool_call(
+                        span, {"call_id": get_field(call, "id"), **(dump_model(get_field(call, "function")) or {})}
+                    )
         if capture_content:
-            self._tell_above(span, chat)
+            self._update_callers(span, chat)
 
-    def _ask(self, span: Any, item: Any) -> None:
+    def _note_tool_call(self, span: Any, item: Any) -> None:
         """Remember the id of a tool call, as the span of the tool itself has none."""
-        call_id, name, arguments = (dig(item, key, str) for key in ("call_id", "name", "arguments"))
+        call_id, name, arguments = (get_nested(item, key, str) for key in ("call_id", "name", "arguments"))
         if call_id and name:
             with self._lock:
                 self._asked[span.trace_id, name, arguments or ""] = call_id
 
-    def _tell_above(self, span: Any, chat: Chat) -> None:
+    def _update_callers(self, span: Any, chat: Chat) -> None:
         """Give the agent and the run above a call their input, from the first call, and output, from the last."""
-        said = chat.draft.messages()
+        said = chat.draft.build_messages()
         for id in (span.parent_id, span.trace_id):
-            above = self._ledger.get(id)
+            above = self._ledger.find_operation(id)
             if (
                 above is not None
-                and isinstance(record := above.record, Named)
+                and isinstance(record := above.record, NamedRecord)
                 and isinstance(record, (Agent, Workflow))
             ):
                 if record.input is None:
-                    record.input = _text(chat.input, "user")
-                record.output = _text(said, "assistant") or record.output
+                    record.input = _find_last_text(chat.input, "user")
+                record.output = _find_last_text(said, "assistant") or record.output
 
 
-def _record(data: Any) -> Record | None:
+def _make_record(data: Any) -> Record | None:
     """Return the record of an SDK span by the type of its data."""
     kind = data.type
     if kind == "agent":
         return Agent(name=data.name)
     if kind == "function":
-        return Tool(name=data.name, type="extension" if get(data, "mcp_data") else "function")
+        return Tool(name=data.name, type="extension" if get_field(data, "mcp_data") else "function")
     if kind in {"generation", "response"}:
-        model = get(data, "model")
+        model = get_field(data, "model")
         return Chat(provider="openai", model=model if isinstance(model, str) else None, outer=True)
     if kind in {"transcription", "speech"}:
-        model, output_type = dig(data, "model", str), "speech" if kind == "speech" else "text"
+        model, output_type = get_nested(data, "model", str), "speech" if kind == "speech" else "text"
         return Chat(operation=sc.GENERATE_CONTENT, provider="openai", model=model, output_type=output_type, outer=True)
     if kind == "handoff":
         return Step(type=kind, name=f"handoff from {data.from_agent}")
     if kind == "guardrail":
         return Step(type=kind, name=data.name)
     if kind == "mcp_tools":
-        return Step(type=kind, name=f"list tools of {get(data, 'server')}")
-    return Step(type=kind, name=str(get(data, "name") or kind))
+        return Step(type=kind, name=f"list tools of {get_field(data, 'server')}")
+    return Step(type=kind, name=str(get_field(data, "name") or kind))
 
 
 def _read_generation(chat: Chat, data: Any, *, capture_content: bool) -> None:
     usage = data.usage if isinstance(data.usage, Mapping) else {}
-    count(chat, usage, {"input_tokens": "input_tokens", "output_tokens": "output_tokens"})
+    read_usage(chat, usage, {"input_tokens": "input_tokens", "output_tokens": "output_tokens"})
     if capture_content:
-        chat.input = [_said(message) for message in data.input or ()]
+        chat.input = [_read_text_message(message) for message in data.input or ()]
     for index, message in enumerate(data.output or ()):
-        if get(message, "object") == "response":
-            responses.observe(chat, {"status": "completed", **{k: v for k, v in message.items() if v is not None}})
+        if get_field(message, "object") == "response":
+            responses.observe_response(
+                chat, {"status": "completed", **{k: v for k, v in message.items() if v is not None}}
+            )
             continue
-        choice = chat.draft.choice(index)
-        choice.finish_reason = "tool_calls" if get(message, "tool_calls") else "stop"
-        if isinstance(text := get(message, "content"), str):
-            choice.say(text)
-        for slot, call in enumerate(get(message, "tool_calls") or ()):
-            arguments = dig(call, "function.arguments", str)
-            choice.call(slot, dig(call, "id", str), dig(call, "function.name", str), arguments)
+        choice = chat.draft.get_choice(index)
+        choice.finish_reason = "tool_calls" if get_field(message, "tool_calls") else "stop"
+        if isinstance(text := get_field(message, "content"), str):
+            choice.add_text(text)
+        for slot, call in enumerate(get_field(message, "tool_calls") or ()):
+            arguments = get_nested(call, "function.arguments", str)
+            choice.add_tool_call(slot, get_nested(call, "id", str), get_nested(call, "function.name", str), arguments)
 
 
-def _said(message: Any) -> Message:
+def _read_text_message(message: Any) -> Message:
     """Read a message of a generation; content that is no string becomes text."""
-    content = get(message, "content")
+    content = get_field(message, "content")
     part: Part = {"type": "text", "content": content if isinstance(content, str) else str(content or "")}
-    return {"role": dig(message, "role", str) or "user", "parts": [part]}
+    return {"role": get_nested(message, "role", str) or "user", "parts": [part]}
 
 
-def _text(messages: list[Message] | None, role: str) -> str | None:
+def _find_last_text(messages: list[Message] | None, role: str) -> str | None:
     """Return the text of the last message from *role* that has any."""
     for message in reversed(messages or ()):
         if message.get("role") == role:
@@ -197,7 +209,7 @@ def install(hook: Hook) -> Undo:
     """
     import agents
 
-    processor: Any = Processor(hook)
+    processor: Any = AgentsTracingProcessor(hook)
     agents.add_trace_processor(processor)
 
     def undo() -> None:

@@ -8,19 +8,19 @@ from contextlib import ExitStack
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-from ..._shape import dig, get, items
+from ..._shape import get_field, get_list, get_nested
 from ...hooks.hook import Hook
-from ...hooks.patching import Seen, Undo, all_there, tap, when_imported
+from ...hooks.patching import ResultCallback, Undo, apply_patches, install_when_imported, observe_method
 from ...tracing.operations import semconv as sc
-from ...tracing.operations.messages import Draft, Message, Part
-from ...tracing.operations.operation import Live, go
-from ...tracing.operations.records import Chat, Request
-from ...tracing.runtime import runtime
-from ._read import count, provider
-from .responses import message, parts_of
+from ...tracing.operations.messages import Message, OutputDraft, Part
+from ...tracing.operations.operation import Operation, start_operation
+from ...tracing.operations.records import Chat, ProviderRequest
+from ...tracing.runtime import get_runtime
+from ._read import find_client_provider, read_usage
+from .responses import read_input_message, read_item_parts
 
-_MODULES: Final = ("openai.resources.realtime.realtime", "openai.resources.beta.realtime.realtime")
-_CLASSES: Final = ("RealtimeConnection", "AsyncRealtimeConnection")
+_CONNECTION_MODULES: Final = ("openai.resources.realtime.realtime", "openai.resources.beta.realtime.realtime")
+_CONNECTION_CLASSES: Final = ("RealtimeConnection", "AsyncRealtimeConnection")
 
 
 def install(hook: Hook) -> Undo:
@@ -29,95 +29,101 @@ def install(hook: Hook) -> Undo:
     A session starts with the connection's constructor and ends with ``close``. Importing the modules of connections
     takes longer than importing the rest of the client, so the patches wait until the application imports them.
     """
-    callbacks: dict[str, Seen] = {
-        "__init__": functools.partial(_opened, hook),
-        "send": lambda args, kwargs, _: _told(args[0], _Session.sent, get(kwargs, "event") or args[-1]),
-        "parse_event": lambda args, _, event: _told(args[0], _Session.received, event),
-        "close": lambda args, _, __: _told(args[0], _Session.close, None),
+    callbacks: dict[str, ResultCallback] = {
+        "__init__": functools.partial(_start_session, hook),
+        "send": lambda args, kwargs, _: _pass_to_session(
+            args[0], _RealtimeSession.note_sent_event, get_field(kwargs, "event") or args[-1]
+        ),
+        "parse_event": lambda args, _, event: _pass_to_session(args[0], _RealtimeSession.read_received_event, event),
+        "close": lambda args, _, __: _pass_to_session(args[0], _RealtimeSession.close_session, None),
     }
 
     def observe_connections(module: str) -> Undo:
-        targets = {f"{module}:{cls}.{name}": callback for cls in _CLASSES for name, callback in callbacks.items()}
-        return all_there((target, functools.partial(tap, target, callback)) for target, callback in targets.items())
+        targets = {
+            f"{module}:{cls}.{name}": callback for cls in _CONNECTION_CLASSES for name, callback in callbacks.items()
+        }
+        return apply_patches(
+            (target, functools.partial(observe_method, target, callback)) for target, callback in targets.items()
+        )
 
     with ExitStack() as undo:
-        for module in _MODULES:
-            undo.callback(when_imported(module, functools.partial(observe_connections, module)))
+        for module in _CONNECTION_MODULES:
+            undo.callback(install_when_imported(module, functools.partial(observe_connections, module)))
         return undo.pop_all().close
 
 
-def _opened(hook: Hook, args: tuple[Any, ...], _: Any, __: Any) -> None:
+def _start_session(hook: Hook, args: tuple[Any, ...], _: Any, __: Any) -> None:
     """Start the span of a session when its connection has been constructed."""
-    request = get(getattr(args[0], "_connection", None), "request")
-    headers: Any = get(request, "headers") or {}
-    url = urlsplit(f"//{headers.get('Host') or ''}{get(request, 'path') or ''}")
+    request = get_field(getattr(args[0], "_connection", None), "request")
+    headers: Any = get_field(request, "headers") or {}
+    url = urlsplit(f"//{headers.get('Host') or ''}{get_field(request, 'path') or ''}")
     model = next(iter(parse_qs(url.query).get("model", [])), None)
-    record = Request(
+    record = ProviderRequest(
         type="realtime",
         name="realtime.session",
-        provider=provider(None, url.hostname or ""),
+        provider=find_client_provider(None, url.hostname or ""),
         server_address=url.hostname,
         server_port=url.port,
         model=model,
     )
-    operation = hook.open(lambda _call: (record, None), args, {})
-    if isinstance(operation, Live):
+    operation = hook.start_operation(lambda _call: (record, None), args, {})
+    if isinstance(operation, Operation):
         operation.hand_over()
-        args[0]._mlspan = _Session(operation, record)
+        args[0]._mlspan = _RealtimeSession(operation, record)
 
 
-def _told(connection: Any, handle: Callable[[_Session, Any], None], event: Any) -> None:
+def _pass_to_session(connection: Any, handle: Callable[[_RealtimeSession, Any], None], event: Any) -> None:
     """Call *handle* with the session of *connection*, if it is recorded, and the event."""
     session = getattr(connection, "_mlspan", None)
-    if isinstance(session, _Session):
+    if isinstance(session, _RealtimeSession):
         handle(session, event)
 
 
-class _Session:
+class _RealtimeSession:
     """One connection, its open responses, and the messages since the last response, which are the next one's input."""
 
-    def __init__(self, operation: Live, record: Request) -> None:
+    def __init__(self, operation: Operation, record: ProviderRequest) -> None:
         self.live, self.record = operation, record
         self._asked: list[Message] = []
         self._system: list[Part] | None = None
-        self._open: dict[str, Live] = {}  # by the id of the response
+        self._open: dict[str, Operation] = {}  # by the id of the response
 
-    def sent(self, event: Any) -> None:
+    def note_sent_event(self, event: Any) -> None:
         """Note a message that the client adds to the conversation."""
-        if get(event, "type") == "conversation.item.create":
-            self._asked.append(message(get(event, "item")))
+        if get_field(event, "type") == "conversation.item.create":
+            self._asked.append(read_input_message(get_field(event, "item")))
 
-    def received(self, event: Any) -> None:
+    def read_received_event(self, event: Any) -> None:
         """Read an event of the server: the session's description, a transcript, or a piece of a response."""
-        kind = dig(event, "type", str) or ""
+        kind = get_nested(event, "type", str) or ""
         if kind in {"session.created", "session.updated"}:
-            self._described(get(event, "session"))
+            self._read_description(get_field(event, "session"))
         elif kind.endswith("input_audio_transcription.completed"):
-            text = dig(event, "transcript", str) or ""
+            text = get_nested(event, "transcript", str) or ""
             self._asked.append({"role": "user", "parts": [{"type": "text", "content": text}]})
         elif kind == "response.created":
-            self._begin(dig(event, "response.id", str) or "")
+            self._start_response(get_nested(event, "response.id", str) or "")
         elif kind == "response.done":
-            self._done(get(event, "response"))
-        elif kind.endswith(("text.delta", "audio_transcript.delta")) and (operation := self._answering(event)):
+            self._finish_response(get_field(event, "response"))
+        elif kind.endswith(("text.delta", "audio_transcript.delta")) and (operation := self._find_open_response(event)):
             operation.observe(event)
-            operation.first_chunk()
+            operation.note_first_chunk()
 
-    def _answering(self, event: Any) -> Live | None:
+    def _find_open_response(self, event: Any) -> Operation | None:
         """Return the open response that *event* belongs to."""
-        return self._open.get(dig(event, "response_id", str) or "")
+        return self._open.get(get_nested(event, "response_id", str) or "")
 
-    def _described(self, session: Any) -> None:
+    def _read_description(self, session: Any) -> None:
         """Read the model, the id and the instructions of the session."""
-        self.record.model = dig(session, "model", str) or self.record.model
-        if id := dig(session, "id", str):
+        self.record.model = get_nested(session, "model", str) or self.record.model
+        if id := get_nested(session, "id", str):
             self.record.extra[sc.CONVERSATION_ID] = id
-        if instructions := dig(session, "instructions", str):
+        if instructions := get_nested(session, "instructions", str):
             self._system = [{"type": "text", "content": instructions}]
 
-    def _begin(self, id: str) -> None:
+    def _start_response(self, id: str) -> None:
         """Start the span of a response, below the session's; the messages gathered so far are its input."""
-        if (now := runtime()) is None:
+        if (now := get_runtime()) is None:
             return
         session, capture_content = self.record, now.policy.capture
         chat = Chat(
@@ -128,23 +134,25 @@ class _Session:
             conversation=session.extra.get(sc.CONVERSATION_ID),
             stream=True,
             response_id=id,
-            draft=Draft(kept=capture_content),
+            draft=OutputDraft(kept=capture_content),
             system=self._system if capture_content else None,
             input=self._asked if capture_content else None,
         )
         self._asked = []
-        self._open[id] = go(now, chat, _observe, draw=now.starter().draw(self.live.context))
+        self._open[id] = start_operation(
+            now, chat, _observe_realtime_response, draw=now.get_span_starter().decide_sampling(self.live.context)
+        )
 
-    def _done(self, response: Any) -> None:
+    def _finish_response(self, response: Any) -> None:
         """Finish the span of a response; start it first if its start was not seen."""
-        id = dig(response, "id", str) or ""
+        id = get_nested(response, "id", str) or ""
         if id not in self._open:
-            self._begin(id)
+            self._start_response(id)
         if (operation := self._open.pop(id, None)) is not None:
             operation.observe(response)
             operation.finish()
 
-    def close(self, _: Any) -> None:
+    def close_session(self, _: Any) -> None:
         """Finish the session and its open responses."""
         for operation in self._open.values():
             operation.finish(stream_end="closed")
@@ -157,17 +165,17 @@ class _Session:
         self.live.finish(stream_end="abandoned", collecting=True)
 
 
-def _observe(chat: Chat, got: Any) -> None:
+def _observe_realtime_response(chat: Chat, got: Any) -> None:
     """Read a piece of text, or a response that has ended, which replaces the pieces."""
-    if isinstance(delta := get(got, "delta"), str):
-        chat.draft.choice().say(delta)
+    if isinstance(delta := get_field(got, "delta"), str):
+        chat.draft.get_choice().add_text(delta)
         return
-    chat.draft = Draft(kept=chat.draft.kept)
-    choice, status = chat.draft.choice(), dig(got, "status", str)
-    for item in items(got, "output"):
-        for part in _said(item):
-            choice.add(part)
-    reason = dig(got, "status_details.reason", str)
+    chat.draft = OutputDraft(kept=chat.draft.kept)
+    choice, status = chat.draft.get_choice(), get_nested(got, "status", str)
+    for item in get_list(got, "output"):
+        for part in _read_output_item(item):
+            choice.add_part(part)
+    reason = get_nested(got, "status_details.reason", str)
     if status == "completed":
         choice.finish_reason = "tool_calls" if chat.draft.call_ids else "stop"
     elif status == "incomplete":
@@ -175,16 +183,18 @@ def _observe(chat: Chat, got: Any) -> None:
     elif status == "cancelled":
         chat.stream_end = "closed"
     elif status == "failed":
-        error = dig(got, "status_details.error.code", str) or "_OTHER"
-        chat.failure = (error, dig(got, "status_details.error.message", str) or "")
-    count(chat, get(got, "usage"), _USAGE, _INPUT_DETAILS, _OUTPUT_DETAILS)
+        error = get_nested(got, "status_details.error.code", str) or "_OTHER"
+        chat.failure = (error, get_nested(got, "status_details.error.message", str) or "")
+    read_usage(chat, get_field(got, "usage"), _USAGE, _INPUT_DETAILS, _OUTPUT_DETAILS)
 
 
-def _said(item: Any) -> list[Part]:
+def _read_output_item(item: Any) -> list[Part]:
     """Read an item of a response's output; sounds are read by their transcripts."""
-    if get(item, "type") != "message":
-        return parts_of(item, dig(item, "type", str) or "unknown")
-    texts = [dig(piece, "text", str) or dig(piece, "transcript", str) for piece in items(item, "content")]
+    if get_field(item, "type") != "message":
+        return read_item_parts(item, get_nested(item, "type", str) or "unknown")
+    texts = [
+        get_nested(piece, "text", str) or get_nested(piece, "transcript", str) for piece in get_list(item, "content")
+    ]
     return [{"type": "text", "content": text} for text in texts if text]
 
 

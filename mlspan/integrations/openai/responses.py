@@ -7,39 +7,47 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..._shape import dig, get, items
-from ...hooks.openai_format import part, plain
+from ..._shape import get_field, get_list, get_nested
+from ...hooks.openai_format import dump_model, read_openai_part
 from ...tracing.operations import semconv as sc
-from ...tracing.operations.messages import Choice, Draft, Message, Part, loads, tool_call, tool_call_response
+from ...tracing.operations.messages import (
+    ChoiceDraft,
+    Message,
+    OutputDraft,
+    Part,
+    make_tool_call,
+    make_tool_call_response,
+    parse_json,
+)
 from ...tracing.operations.records import Chat, Fetch, Observe
-from ._read import Ask, count, fill, tools
+from ._read import OpenAIRequest, fill_record, read_tool_definitions, read_usage
 
 
-def begin(ask: Ask) -> tuple[Chat, Observe[Chat]]:
+def begin_response(ask: OpenAIRequest) -> tuple[Chat, Observe[Chat]]:
     """Begin the record of ``POST /responses``."""
     body = ask.body
     chat = Chat(
-        **ask.server(),
-        draft=Draft(kept=ask.content),
-        conversation=dig(body, "conversation", str) or dig(body, "conversation.id", str),
-        reasoning_level=dig(body, "reasoning.effort", str),
-        output_type=_OUTPUT_TYPES.get(dig(body, "text.format.type", str) or ""),
+        **ask.read_server_fields(),
+        draft=OutputDraft(kept=ask.capture_content),
+        conversation=get_nested(body, "conversation", str) or get_nested(body, "conversation.id", str),
+        reasoning_level=get_nested(body, "reasoning.effort", str),
+        output_type=_OUTPUT_TYPES.get(get_nested(body, "text.format.type", str) or ""),
         stream=True if body.get("stream") is True else None,
         extra={sc.OPENAI_API_TYPE: "responses"},
     )
-    fill(chat, body, _FIELDS)
-    if (tier := dig(body, "service_tier", str)) not in {None, "auto"}:
+    fill_record(chat, body, _REQUEST_FIELDS)
+    if (tier := get_nested(body, "service_tier", str)) not in {None, "auto"}:
         chat.extra[sc.OPENAI_REQUEST_SERVICE_TIER] = tier
-    if ask.content:
-        chat.input = messages(body.get("input"))
-        chat.tools = tools(body, "tools")
-        if instructions := dig(body, "instructions", str):
+    if ask.capture_content:
+        chat.input = read_input_messages(body.get("input"))
+        chat.tools = read_tool_definitions(body, "tools")
+        if instructions := get_nested(body, "instructions", str):
             chat.system = [{"type": "text", "content": instructions}]
-    return chat, observe
+    return chat, observe_response
 
 
 _OUTPUT_TYPES: Final = {"json_object": "json", "json_schema": "json", "text": "text"}
-_FIELDS: Final[dict[str, tuple[str, Any]]] = {
+_REQUEST_FIELDS: Final[dict[str, tuple[str, Any]]] = {
     "max_output_tokens": ("max_tokens", int),
     "model": ("model", str),
     "previous_response_id": ("previous_response", str),
@@ -48,74 +56,80 @@ _FIELDS: Final[dict[str, tuple[str, Any]]] = {
 }
 
 
-def begin_fetch(ask: Ask, response_id: str) -> tuple[Fetch, Observe[Fetch]]:
+def begin_fetch(ask: OpenAIRequest, response_id: str) -> tuple[Fetch, Observe[Fetch]]:
     """Begin the record of ``GET /responses/{id}``, also as a stream, or of ``POST /responses/{id}/cancel``."""
-    return Fetch(**ask.server(), response_id=response_id, draft=Draft(kept=ask.content)), _observe_fetch
+    return Fetch(
+        **ask.read_server_fields(), response_id=response_id, draft=OutputDraft(kept=ask.capture_content)
+    ), _observe_fetch
 
 
 def _observe_fetch(fetch: Fetch, got: Any) -> None:
     """Read a fetched Response, or an event of its stream that holds one."""
-    response = get(got, "response") or got
-    if status := dig(response, "status", str):
+    response = get_field(got, "response") or got
+    if status := get_nested(response, "status", str):
         fetch.status = status
-        fetch.response_model = dig(response, "model", str)
-        if output := items(response, "output"):
-            fetch.draft = _drafted(output, status, response, capture_content=fetch.draft.kept)
-            fetch.finish_reasons = fetch.draft.finish_reasons()
+        fetch.response_model = get_nested(response, "model", str)
+        if output := get_list(response, "output"):
+            fetch.draft = _draft_output(output, status, response, capture_content=fetch.draft.kept)
+            fetch.finish_reasons = fetch.draft.list_finish_reasons()
 
 
-def observe(chat: Chat, got: Any) -> None:
+def observe_response(chat: Chat, got: Any) -> None:
     """Read a Response, one event of its stream, or either of them as plain JSON."""
-    kind = dig(got, "type", str)
+    kind = get_nested(got, "type", str)
     if kind is None or kind == "response.create":
-        _observe_whole(chat, got)
-    elif (response := get(got, "response")) is not None:
-        _observe_whole(chat, response)
-    elif said := _SAID.get(kind):
-        if isinstance(text := get(got, "delta"), str):
-            chat.draft.choice().say(text, said)  # type: ignore[arg-type]  # the table holds nothing but part types
-    elif kind in _ARGUMENTS:
-        chat.draft.choice().call(dig(got, "output_index", int) or 0, None, None, dig(got, "delta", str))
+        _observe_response_state(chat, got)
+    elif (response := get_field(got, "response")) is not None:
+        _observe_response_state(chat, response)
+    elif said := _TEXT_EVENTS.get(kind):
+        if isinstance(text := get_field(got, "delta"), str):
+            chat.draft.get_choice().add_text(text, said)  # type: ignore[arg-type]  # the table holds nothing but part types
+    elif kind in _ARGUMENT_EVENTS:
+        chat.draft.get_choice().add_tool_call(
+            get_nested(got, "output_index", int) or 0, None, None, get_nested(got, "delta", str)
+        )
     elif kind == "response.output_item.added":
-        item = get(got, "item")
-        if get(item, "type") in {"function_call", "custom_tool_call"}:
-            slot = dig(got, "output_index", int) or 0
-            chat.draft.choice().call(slot, dig(item, "call_id", str), dig(item, "name", str), None)
+        item = get_field(got, "item")
+        if get_field(item, "type") in {"function_call", "custom_tool_call"}:
+            slot = get_nested(got, "output_index", int) or 0
+            chat.draft.get_choice().add_tool_call(
+                slot, get_nested(item, "call_id", str), get_nested(item, "name", str), None
+            )
     elif kind == "response.output_item.done":
-        item = get(got, "item")
-        if get(item, "type") not in _TOLD_IN_PIECES:
-            _add(chat.draft.choice(), item)
+        item = get_field(got, "item")
+        if get_field(item, "type") not in _STREAMED_ITEM_TYPES:
+            _add_item(chat.draft.get_choice(), item)
 
 
-_SAID: Final = {
+_TEXT_EVENTS: Final = {
     "response.output_text.delta": "text",
     "response.refusal.delta": "text",
     "response.audio.transcript.delta": "text",
     "response.reasoning_text.delta": "reasoning",
     "response.reasoning_summary_text.delta": "reasoning",
 }
-_ARGUMENTS: Final = {"response.function_call_arguments.delta", "response.custom_tool_call_input.delta"}
-_TOLD_IN_PIECES: Final = {"message", "reasoning", "function_call", "custom_tool_call"}
+_ARGUMENT_EVENTS: Final = {"response.function_call_arguments.delta", "response.custom_tool_call_input.delta"}
+_STREAMED_ITEM_TYPES: Final = {"message", "reasoning", "function_call", "custom_tool_call"}
 
 
-def _observe_whole(chat: Chat, response: Any) -> None:
+def _observe_response_state(chat: Chat, response: Any) -> None:
     """Read a response in its present state; one that has ended replaces what was read of its events."""
-    chat.response_id = dig(response, "id", str) or chat.response_id
-    chat.response_model = dig(response, "model", str) or chat.response_model
-    if tier := dig(response, "service_tier", str):
+    chat.response_id = get_nested(response, "id", str) or chat.response_id
+    chat.response_model = get_nested(response, "model", str) or chat.response_model
+    if tier := get_nested(response, "service_tier", str):
         chat.extra[sc.OPENAI_RESPONSE_SERVICE_TIER] = tier
     if chat.conversation is None:
-        chat.conversation = dig(response, "conversation.id", str)
-    status = dig(response, "status", str)
+        chat.conversation = get_nested(response, "conversation.id", str)
+    status = get_nested(response, "status", str)
     if status in {"completed", "incomplete", "failed", "cancelled"}:
-        chat.draft = _drafted(items(response, "output"), status, response, capture_content=chat.draft.kept)
+        chat.draft = _draft_output(get_list(response, "output"), status, response, capture_content=chat.draft.kept)
     elif status is not None:
         chat.extra[sc.RESPONSE_STATUS] = status  # queued or in progress: the answer has to be fetched later
     if status is not None and status not in {"queued", "in_progress"}:
         chat.extra.pop(sc.RESPONSE_STATUS, None)
-    if (error := get(response, "error")) is not None:
-        chat.failure = (dig(error, "code", str) or "_OTHER", dig(error, "message", str) or "")
-    count(chat, get(response, "usage"), _USAGE, _INPUT_DETAILS, _OUTPUT_DETAILS)
+    if (error := get_field(response, "error")) is not None:
+        chat.failure = (get_nested(error, "code", str) or "_OTHER", get_nested(error, "message", str) or "")
+    read_usage(chat, get_field(response, "usage"), _USAGE, _INPUT_DETAILS, _OUTPUT_DETAILS)
 
 
 _USAGE: Final = {"input_tokens": "input_tokens", "output_tokens": "output_tokens"}
@@ -127,13 +141,13 @@ _INPUT_DETAILS: Final = {
 _OUTPUT_DETAILS: Final = {"in": "output_tokens_details", "reasoning_tokens": "reasoning_tokens"}
 
 
-def _drafted(output: list[Any], status: str, response: Any, *, capture_content: bool) -> Draft:
+def _draft_output(output: list[Any], status: str, response: Any, *, capture_content: bool) -> OutputDraft:
     """Return the output of an ended response as a draft, with its finish reason."""
-    draft = Draft(kept=capture_content)
-    choice = draft.choice()
+    draft = OutputDraft(kept=capture_content)
+    choice = draft.get_choice()
     for item in output:
-        _add(choice, item)
-    reason = dig(response, "incomplete_details.reason", str)
+        _add_item(choice, item)
+    reason = get_nested(response, "incomplete_details.reason", str)
     if status == "completed":
         choice.finish_reason = "tool_calls" if draft.call_ids else "stop"
     elif status == "incomplete":
@@ -141,43 +155,43 @@ def _drafted(output: list[Any], status: str, response: Any, *, capture_content: 
     return draft
 
 
-def _add(choice: Choice, item: Any) -> None:
+def _add_item(choice: ChoiceDraft, item: Any) -> None:
     """Add an item of a response's output to *choice*."""
-    kind = dig(item, "type", str)
+    kind = get_nested(item, "type", str)
     if kind == "message":
-        for raw in items(item, "content"):
-            choice.add(part(raw if isinstance(raw, dict) else plain(raw)))
+        for raw in get_list(item, "content"):
+            choice.add_part(read_openai_part(raw if isinstance(raw, dict) else dump_model(raw)))
     else:
-        for piece in parts_of(item, kind or "unknown"):
-            choice.add(piece)
+        for piece in read_item_parts(item, kind or "unknown"):
+            choice.add_part(piece)
 
 
-def parts_of(item: Any, kind: str) -> list[Part]:
+def read_item_parts(item: Any, kind: str) -> list[Part]:
     """Return the message parts of an item that is no message, of a request's input or of a response's output."""
-    id = dig(item, "call_id", str) or dig(item, "id", str)
+    id = get_nested(item, "call_id", str) or get_nested(item, "id", str)
     if kind in {"function_call", "custom_tool_call"}:
-        arguments = dig(item, "arguments", str) or dig(item, "input", str)
-        return [tool_call(dig(item, "name", str) or "", arguments, id)]
+        arguments = get_nested(item, "arguments", str) or get_nested(item, "input", str)
+        return [make_tool_call(get_nested(item, "name", str) or "", arguments, id)]
     if kind.endswith("_output"):  # of a tool that the caller has run: a function, a custom tool, a computer, a shell
-        return [tool_call_response(_read_tool_output(get(item, "output")), id)]
+        return [make_tool_call_response(_read_tool_output(get_field(item, "output")), id)]
     if kind == "reasoning":
-        texts = [dig(raw, "text", str) for raw in [*items(item, "content"), *items(item, "summary")]]
+        texts = [get_nested(raw, "text", str) for raw in [*get_list(item, "content"), *get_list(item, "summary")]]
         return [{"type": "reasoning", "content": text} for text in texts if text]
-    if kind in _BY_CALLER:
-        known = plain(get(item, "action") or get(item, "operation"))
-        return [tool_call(_BY_CALLER[kind], known, id)]
+    if kind in _CALLER_TOOLS:
+        known = dump_model(get_field(item, "action") or get_field(item, "operation"))
+        return [make_tool_call(_CALLER_TOOLS[kind], known, id)]
     if kind == "compaction":
         return [{"type": "compaction", "content": ""}]
-    return _by_server(item, kind, id)
+    return _read_server_tool(item, kind, id)
 
 
-_BY_CALLER: Final = {  # built-in tools that the caller runs
+_CALLER_TOOLS: Final = {  # built-in tools that the caller runs
     "computer_call": "computer",
     "local_shell_call": "local_shell",
     "shell_call": "shell",
     "apply_patch_call": "apply_patch",
 }
-_BY_SERVER: Final = {  # built-in tools that the provider runs -> name, fields of the call, fields of its result
+_SERVER_TOOLS: Final = {  # built-in tools that the provider runs -> name, fields of the call, fields of its result
     "web_search_call": ("web_search", ("action", "status"), ()),
     "file_search_call": ("file_search", ("queries", "status"), ("results",)),
     "code_interpreter_call": ("code_interpreter", ("code", "container_id", "status"), ("outputs",)),
@@ -189,17 +203,17 @@ _BY_SERVER: Final = {  # built-in tools that the provider runs -> name, fields o
 }
 
 
-def _by_server(item: Any, kind: str, id: str | None) -> list[Part]:
+def _read_server_tool(item: Any, kind: str, id: str | None) -> list[Part]:
     """Return the call of a tool that the provider has run, and its result; an item of an unknown type as it is."""
-    if kind not in _BY_SERVER:
-        raw = plain(item)
+    if kind not in _SERVER_TOOLS:
+        raw = dump_model(item)
         return [
             {"type": kind, "content": {k: v for k, v in raw.items() if k != "type"} if isinstance(raw, dict) else raw}
         ]
-    name, asked, given = _BY_SERVER[kind]
-    call: dict[str, Any] = {"type": "server_tool_call", "name": name or dig(item, "name", str) or kind}
-    call["server_tool_call"] = {"type": kind, **_named(item, asked)}
-    answer = _named(item, given)
+    name, asked, given = _SERVER_TOOLS[kind]
+    call: dict[str, Any] = {"type": "server_tool_call", "name": name or get_nested(item, "name", str) or kind}
+    call["server_tool_call"] = {"type": kind, **_pick_fields(item, asked)}
+    answer = _pick_fields(item, given)
     if isinstance(picture := answer.get("result"), str):
         answer["result"] = {"base64_bytes": len(picture)}  # the size alone: pictures are large
     parts = [call]
@@ -211,41 +225,43 @@ def _by_server(item: Any, kind: str, id: str | None) -> list[Part]:
     return parts  # type: ignore[return-value]  # the schemas of both parts are open
 
 
-def _named(item: Any, names: tuple[str, ...]) -> dict[str, Any]:
+def _pick_fields(item: Any, names: tuple[str, ...]) -> dict[str, Any]:
     """Return those of the fields called *names* that *item* has, as plain data; arguments are parsed as JSON."""
-    found = {name: get(item, name) for name in names}
+    found = {name: get_field(item, name) for name in names}
     read = {
-        name: [plain(one) for one in value] if isinstance(value, list) else plain(value)
+        name: [dump_model(one) for one in value] if isinstance(value, list) else dump_model(value)
         for name, value in found.items()
         if value is not None
     }
     if isinstance(arguments := read.get("arguments"), str):
-        read["arguments"] = loads(arguments)
+        read["arguments"] = parse_json(arguments)
     return read
 
 
 def _read_tool_output(output: Any) -> Any:
     """Return a tool's output: a list of text parts is joined, anything else becomes plain data."""
     if isinstance(output, list):
-        texts = [dig(one, "text", str) for one in output]
-        return "".join(texts) if all(isinstance(text, str) for text in texts) else [plain(one) for one in output]  # type: ignore[arg-type]  # all are text
-    return plain(output)
+        texts = [get_nested(one, "text", str) for one in output]
+        return "".join(texts) if all(isinstance(text, str) for text in texts) else [dump_model(one) for one in output]  # type: ignore[arg-type]  # all are text
+    return dump_model(output)
 
 
-def messages(given: Any) -> list[Message]:
+def read_input_messages(given: Any) -> list[Message]:
     """Read the input of a request: a text, or a list of messages and other items."""
     if isinstance(given, str):
         return [{"role": "user", "parts": [{"type": "text", "content": given}]}]
-    return [message(item) for item in given] if isinstance(given, list) else []
+    return [read_input_message(item) for item in given] if isinstance(given, list) else []
 
 
-def message(item: Any) -> Message:
+def read_input_message(item: Any) -> Message:
     """Read an item of a request's input as a message."""
-    kind, role, content = dig(item, "type", str), dig(item, "role", str), get(item, "content")
+    kind, role, content = get_nested(item, "type", str), get_nested(item, "role", str), get_field(item, "content")
     if role is None or kind not in {None, "message"}:
         role = "tool" if (kind or "").endswith("_output") else "assistant"
-        return {"role": role, "parts": parts_of(item, kind or "unknown")}
+        return {"role": role, "parts": read_item_parts(item, kind or "unknown")}
     if isinstance(content, str):
         return {"role": role, "parts": [{"type": "text", "content": content}]}
-    parts = [part(raw if isinstance(raw, (dict, str)) else plain(raw)) for raw in items(item, "content")]
+    parts = [
+        read_openai_part(raw if isinstance(raw, (dict, str)) else dump_model(raw)) for raw in get_list(item, "content")
+    ]
     return {"role": role, "parts": parts}

@@ -26,11 +26,11 @@ def autolog(disable: bool = False, silent: bool = False, disable_for_unsupported
         silent: write no log lines about these integrations.
         disable_for_unsupported_versions: leave out a framework whose installed version is untested.
     """
-    from ...hooks.hook import Settings
+    from ...hooks.hook import AutologSettings
 
-    settings = Settings(silent=silent, any_version=not disable_for_unsupported_versions)
+    settings = AutologSettings(silent=silent, any_version=not disable_for_unsupported_versions)
     for name in _NAMES:
-        importlib.import_module(f"{__name__}.{name}").HOOK.apply(None if disable else settings)
+        importlib.import_module(f"{__name__}.{name}").HOOK.apply_settings(None if disable else settings)
 
 
 def __getattr__(name: str) -> ModuleType:

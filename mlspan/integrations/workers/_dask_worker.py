@@ -9,11 +9,11 @@ from typing import Any, Final
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from ..._guard import guard
-from ...hooks.patching import Undo, all_there, replace
+from ...hooks.patching import Undo, apply_patches, replace_function
 from ._task import restored
 
-NAME: Final = "mlspan"  # the name of the annotation and of the plugin
-_carried: ContextVar[str | None] = ContextVar("mlspan_dask_task", default=None)
+ANNOTATION: Final = "mlspan"  # the name of the annotation and of the plugin
+_task_context: ContextVar[str | None] = ContextVar("mlspan_dask_task", default=None)
 
 
 class Plugin(WorkerPlugin):  # type: ignore[misc]  # Any, where distributed is not installed
@@ -22,14 +22,14 @@ class Plugin(WorkerPlugin):  # type: ignore[misc]  # Any, where distributed is n
     It stays on the worker after the client has gone, and then does nothing.
     """
 
-    name, idempotent = NAME, True
+    name, idempotent = ANNOTATION, True
 
     def setup(self, worker: Any) -> None:  # noqa: ARG002  # distributed's signature
         """Patch the worker's module, once for all workers of a process. The worker calls this."""
         global _undo
         if _undo is None:
-            _undo = all_there(
-                (target, functools.partial(replace, target, make)) for target, make in _ON_WORKERS.items()
+            _undo = apply_patches(
+                (target, functools.partial(replace_function, target, make)) for target, make in _WORKER_PATCHES.items()
             )
 
     def teardown(self, worker: Any) -> None: ...
@@ -38,39 +38,39 @@ class Plugin(WorkerPlugin):  # type: ignore[misc]  # Any, where distributed is n
 _undo: Undo | None = None
 
 
-def _executing(fn: Any) -> Any:
+def _wrap_execute(fn: Any) -> Any:
     """Wrap ``Worker.execute`` to set the task's context; it runs each task in a copy of its own context variables."""
 
     @functools.wraps(fn)
     async def execute(self: Any, key: Any, **kwargs: Any) -> Any:
         with guard("beginning a task"):
             task = self.state.tasks.get(key)
-            _carried.set((getattr(task, "annotations", None) or {}).get(NAME))
+            _task_context.set((getattr(task, "annotations", None) or {}).get(ANNOTATION))
         return await fn(self, key, **kwargs)
 
     return execute
 
 
-def _running(fn: Any) -> Any:
+def _wrap_run_task(fn: Any) -> Any:
     @functools.wraps(fn)
     def run_task(*args: Any, **kwargs: Any) -> Any:
-        with restored(_carried.get()):
+        with restored(_task_context.get()):
             return fn(*args, **kwargs)
 
     return run_task
 
 
-def _running_async(fn: Any) -> Any:
+def _wrap_run_task_async(fn: Any) -> Any:
     @functools.wraps(fn)
     async def run_task(*args: Any, **kwargs: Any) -> Any:
-        with restored(_carried.get(), wait=False):
+        with restored(_task_context.get(), wait=False):
             return await fn(*args, **kwargs)
 
     return run_task
 
 
-_ON_WORKERS: Final = {
-    "distributed.worker:Worker.execute": _executing,
-    "distributed.worker:_run_task": _running,
-    "distributed.worker:_run_task_async": _running_async,
+_WORKER_PATCHES: Final = {
+    "distributed.worker:Worker.execute": _wrap_execute,
+    "distributed.worker:_run_task": _wrap_run_task,
+    "distributed.worker:_run_task_async": _wrap_run_task_async,
 }

@@ -18,11 +18,11 @@ def main() -> None:
     """Run ``pyspark.daemon`` until Spark ends it."""
     import pyspark.daemon
 
-    pyspark.daemon.worker = _working(pyspark.daemon.worker)
+    pyspark.daemon.worker = _wrap_worker(pyspark.daemon.worker)
     pyspark.daemon.manager()
 
 
-def _working(fn: Any) -> Any:
+def _wrap_worker(fn: Any) -> Any:
     """Wrap the function that each forked worker runs. ``pyspark.worker`` is imported in the fork, as pyspark does."""
 
     @functools.wraps(fn)
@@ -32,24 +32,24 @@ def _working(fn: Any) -> Any:
 
             for name in ("read_command", "read_udfs", "read_udtf"):
                 if (read := getattr(pyspark.worker, name, None)) is not None:
-                    setattr(pyspark.worker, name, _reading(read))
+                    setattr(pyspark.worker, name, _wrap_read_command(read))
         return fn(*args, **kwargs)
 
     return worker
 
 
-def _reading(read: Any) -> Any:
+def _wrap_read_command(read: Any) -> Any:
     """Wrap a function that reads a task. It returns four values, of which the first is the task's function."""
 
     @functools.wraps(read)
     def read_task(*args: Any, **kwargs: Any) -> Any:
         found = read(*args, **kwargs)
-        return (_around(found[0]), *found[1:]) if isinstance(found, tuple) and len(found) == 4 else found
+        return (_wrap_task_function(found[0]), *found[1:]) if isinstance(found, tuple) and len(found) == 4 else found
 
     return read_task
 
 
-def _around(fn: Any) -> Any:
+def _wrap_task_function(fn: Any) -> Any:
     """Wrap a task's function, a generator, to restore the context that is a local property of the task."""
 
     @functools.wraps(fn)

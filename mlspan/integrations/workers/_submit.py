@@ -7,20 +7,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...hooks.hook import Hook
-from ...hooks.patching import Undo, all_there, replace
+from ...hooks.patching import Undo, apply_patches, replace_function
 from ._task import task
 
-Make = Callable[[Any], Any]  # the original function -> its replacement
+MakeReplacement = Callable[[Any], Any]  # the original function -> its replacement
 
 
 class StdlibHook(Hook):
     """A hook for a module of Python's standard library, which has no version of its own to check."""
 
-    def _supported(self) -> bool:
+    def _is_version_supported(self) -> bool:
         return True
 
 
-def submitting(place: int) -> Make:
+def wrap_submit(place: int) -> MakeReplacement:
     """Return a wrapper for a method that submits a task.
 
     Args:
@@ -41,7 +41,7 @@ def submitting(place: int) -> Make:
     return make_wrapper
 
 
-def replacing(targets: Mapping[str, Make]) -> Callable[[Hook], Undo]:
+def make_install(targets: Mapping[str, MakeReplacement]) -> Callable[[Hook], Undo]:
     """Return an ``install`` function that replaces each target by ``make(original)``.
 
     Args:
@@ -49,6 +49,8 @@ def replacing(targets: Mapping[str, Make]) -> Callable[[Hook], Undo]:
     """
 
     def install(_: Hook) -> Undo:
-        return all_there((target, functools.partial(replace, target, make)) for target, make in targets.items())
+        return apply_patches(
+            (target, functools.partial(replace_function, target, make)) for target, make in targets.items()
+        )
 
     return install

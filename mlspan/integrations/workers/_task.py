@@ -16,11 +16,11 @@ import orjson
 from ..._guard import guard
 
 _PACKAGE: Final = "mlspan.integrations"
-_FLAGS: Final = ("log_traces", "exclusive", "silent", "any_version")
-_PLAIN: Final = (str, int, float, bool, type(None), dict, list, tuple)
+_SETTING_NAMES: Final = ("log_traces", "exclusive", "silent", "any_version")
+_JSON_TYPES: Final = (str, int, float, bool, type(None), dict, list, tuple)
 
 
-def capture(*, near: bool = False) -> str | None:
+def capture_task_context(*, near: bool = False) -> str | None:
     """Return the caller's context as JSON text, or None after a shutdown or an error.
 
     Inside of a training, the hooks of training libraries are left out: the fits that a search runs in its workers are
@@ -31,30 +31,34 @@ def capture(*, near: bool = False) -> str | None:
     """
     with guard("reading what surrounds a task"):
         from ...tracing import propagation
-        from .._training.training import current
+        from .._training.training import current_training
 
-        if (context := propagation.capture(near=near)) is None:
+        if (context := propagation.capture_context(near=near)) is None:
             return None
-        fitting = current() is not None
-        context["hooks"] = {name: settings for name, settings in _asked() if not (fitting and settings["trains"])}
+        fitting = current_training() is not None
+        context["hooks"] = {
+            name: settings for name, settings in _list_active_hooks() if not (fitting and settings["trains"])
+        }
         context["fitting"] = fitting
         return orjson.dumps(context, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     return None
 
 
-def _asked() -> Iterator[tuple[str, dict[str, Any]]]:
+def _list_active_hooks() -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the name and the settings of each integration that is turned on."""
-    from .. import _NAMES
+    from .. import _INTEGRATION_NAMES
 
-    for name in _NAMES:
+    for name in _INTEGRATION_NAMES:
         hook = getattr(sys.modules.get(f"{_PACKAGE}.{name}"), "HOOK", None)
         if hook is not None and hook._wanted:
             settings = hook.settings
             yield (
                 name,
                 {
-                    "settings": [getattr(settings, flag) for flag in _FLAGS],
-                    "options": {key: value for key, value in settings.options.items() if isinstance(value, _PLAIN)},
+                    "settings": [getattr(settings, flag) for flag in _SETTING_NAMES],
+                    "options": {
+                        key: value for key, value in settings.options.items() if isinstance(value, _JSON_TYPES)
+                    },
                     "trains": hasattr(hook, "library"),
                 },
             )
@@ -72,32 +76,32 @@ def restored(text: str | None, *, wait: bool = True) -> Iterator[None]:
         with guard("restoring what surrounds a task"):
             if text is not None:
                 from ...tracing import propagation
-                from .._training.training import elsewhere
+                from .._training.training import join_remote_training
 
                 around = orjson.loads(text)
-                undo.enter_context(propagation.restored(around, wait=wait))
-                if not propagation.is_here(around):
-                    _take_over(around["hooks"])
+                undo.enter_context(propagation.restore_context(around, wait=wait))
+                if not propagation.is_same_process(around):
+                    _apply_sent_settings(around["hooks"])
                     if around["fitting"]:
-                        undo.enter_context(elsewhere())
+                        undo.enter_context(join_remote_training())
         yield
 
 
-_taken: dict[str, Any] = {}  # the settings that each integration last received with a task, by its name
+_applied_settings: dict[str, Any] = {}  # the settings that each integration last received with a task, by its name
 
 
-def _take_over(hooks: Mapping[str, Any]) -> None:
+def _apply_sent_settings(hooks: Mapping[str, Any]) -> None:
     """Turn the integrations on with the settings of the process that sent the task."""
-    from ...hooks.hook import Settings
+    from ...hooks.hook import AutologSettings
 
     for name, sent in hooks.items():
-        if _taken.get(name) == sent:
+        if _applied_settings.get(name) == sent:
             continue
-        _taken[name] = sent
+        _applied_settings[name] = sent
         hook = importlib.import_module(f"{_PACKAGE}.{name}").HOOK
-        settings = Settings(**dict(zip(_FLAGS, sent["settings"], strict=True)), options=sent["options"])
+        settings = AutologSettings(**dict(zip(_SETTING_NAMES, sent["settings"], strict=True)), options=sent["options"])
         if not hook._wanted or hook.settings != settings:
-            hook.apply(settings)
+            hook.apply_settings(settings)
 
 
 class Task:
@@ -121,5 +125,5 @@ class Task:
 
 def task(fn: Any, *, near: bool = True) -> Any:
     """Return *fn* as a :class:`Task` with the current context; return *fn* itself if there is no context."""
-    carried = capture(near=near)
+    carried = capture_task_context(near=near)
     return fn if carried is None or isinstance(fn, Task) else Task(fn, carried)

@@ -11,40 +11,46 @@ from typing import Any, Final
 from ..._guard import guard
 from ...hooks.hook import Hook
 from ...hooks.patching import Undo
-from ._task import capture, restored
+from ._task import capture_task_context, restored
 
-_HEADER: Final = "mlspan"
-_running: dict[str, ExitStack] = {}  # by task id
+_CONTEXT_HEADER: Final = "mlspan"
+_contexts_by_task: dict[str, ExitStack] = {}  # by task id
 
 
-def _publish(headers: Any = None, **_: Any) -> None:
+def _add_context_header(headers: Any = None, **_: Any) -> None:
     """Add the current context to the headers of a message; a receiver of ``before_task_publish``."""
     with guard("sending a task"):
-        if isinstance(headers, dict) and (carried := capture()) is not None:
-            headers[_HEADER] = carried
+        if isinstance(headers, dict) and (carried := capture_task_context()) is not None:
+            headers[_CONTEXT_HEADER] = carried
 
 
-def _begin(task_id: Any = None, task: Any = None, **_: Any) -> None:
+def _enter_task_context(task_id: Any = None, task: Any = None, **_: Any) -> None:
     """Restore the context of a task that starts; a receiver of ``task_prerun``."""
     with guard("beginning a task"):
         request = getattr(task, "request", None)
-        carried = getattr(request, _HEADER, None) or (getattr(request, "headers", None) or {}).get(_HEADER)
+        carried = getattr(request, _CONTEXT_HEADER, None) or (getattr(request, "headers", None) or {}).get(
+            _CONTEXT_HEADER
+        )
         if carried:
-            stack = _running[task_id] = ExitStack()
+            stack = _contexts_by_task[task_id] = ExitStack()
             stack.enter_context(restored(carried))
 
 
-def _end(task_id: Any = None, **_: Any) -> None:
+def _exit_task_context(task_id: Any = None, **_: Any) -> None:
     """Leave the context of a task that has ended; a receiver of ``task_postrun``."""
     with guard("ending a task"):
-        if (stack := _running.pop(task_id, None)) is not None:
+        if (stack := _contexts_by_task.pop(task_id, None)) is not None:
             stack.close()
 
 
 def _install(_: Hook) -> Undo:
     from celery import signals
 
-    receivers = ((signals.before_task_publish, _publish), (signals.task_prerun, _begin), (signals.task_postrun, _end))
+    receivers = (
+        (signals.before_task_publish, _add_context_header),
+        (signals.task_prerun, _enter_task_context),
+        (signals.task_postrun, _exit_task_context),
+    )
     for signal, receiver in receivers:
         signal.connect(receiver, weak=False)
 

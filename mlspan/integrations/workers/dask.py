@@ -7,63 +7,63 @@ import weakref
 from contextlib import ExitStack
 from typing import Any, Final
 
-from ..._guard import tell_once
+from ..._guard import warn_once
 from ...hooks.hook import Hook
-from ...hooks.patching import Undo, all_there, replace
-from ._task import capture
+from ...hooks.patching import Undo, apply_patches, replace_function
+from ._task import capture_task_context
 
-_NAME: Final = "mlspan"  # the name of the annotation
+_ANNOTATION: Final = "mlspan"  # the name of the annotation
 
 
-def _sending(fn: Any) -> Any:
+def _wrap_graph_to_futures(fn: Any) -> Any:
     @functools.wraps(fn)
     def send_graph(*args: Any, **kwargs: Any) -> Any:
         import dask
 
         with ExitStack() as around:
-            if (carried := capture()) is not None:
-                around.enter_context(dask.annotate(**{_NAME: carried}))
+            if (carried := capture_task_context()) is not None:
+                around.enter_context(dask.annotate(**{_ANNOTATION: carried}))
             return fn(*args, **kwargs)
 
     return send_graph
 
 
-def _starting(fn: Any) -> Any:
+def _wrap_client_start(fn: Any) -> Any:
     @functools.wraps(fn)
     async def start_client(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = await fn(self, *args, **kwargs)
         try:
-            await _register(self)
+            await _register_plugin(self)
         except Exception as error:  # noqa: BLE001  # a worker without mlspan still runs its tasks
-            tell_once("mlspan: the workers of Dask are not traced: %s", error)
+            warn_once("mlspan: the workers of Dask are not traced: %s", error)
         return result
 
     return start_client
 
 
-def _register(client: Any) -> Any:
+def _register_plugin(client: Any) -> Any:
     """Send the plugin to the workers of *client*.
 
     ``Client._register_worker_plugin`` is private; without it, a warning says that the workers are not traced.
     """
-    from ._dask_worker import NAME, Plugin
+    from ._dask_worker import ANNOTATION, Plugin
 
-    return client._register_worker_plugin(Plugin(), name=NAME, idempotent=True)
+    return client._register_worker_plugin(Plugin(), name=ANNOTATION, idempotent=True)
 
 
 def _install(_: Hook) -> Undo:
     from distributed.client import Client, _global_clients
 
-    undo = all_there(
-        (target, functools.partial(replace, target, make))
+    undo = apply_patches(
+        (target, functools.partial(replace_function, target, make))
         for target, make in {
-            "distributed.client:Client._graph_to_futures": _sending,
-            "distributed.client:Client._start": _starting,
+            "distributed.client:Client._graph_to_futures": _wrap_graph_to_futures,
+            "distributed.client:Client._start": _wrap_client_start,
         }.items()
     )
     for client in weakref.WeakSet(_global_clients.values()):
         if isinstance(client, Client) and client.status == "running" and not client.asynchronous:
-            client.sync(_register, client)
+            client.sync(_register_plugin, client)
     return undo
 
 

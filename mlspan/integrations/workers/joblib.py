@@ -8,14 +8,16 @@ from __future__ import annotations
 from typing import Final
 
 from ...hooks.hook import Hook
-from ._submit import replacing, submitting
+from ._submit import make_install, wrap_submit
 
 HOOK: Final = Hook(
     "joblib>=1.4,<2",
     "joblib",
-    replacing({"joblib.externals.loky.process_executor:ProcessPoolExecutor.submit": submitting(1)}),
+    make_install({"joblib.externals.loky.process_executor:ProcessPoolExecutor.submit": wrap_submit(1)}),
     also=(
-        Hook("loky>=3.4,<4", "loky", replacing({"loky.process_executor:ProcessPoolExecutor.submit": submitting(1)})),
+        Hook(
+            "loky>=3.4,<4", "loky", make_install({"loky.process_executor:ProcessPoolExecutor.submit": wrap_submit(1)})
+        ),
     ),
 )
 autolog = HOOK.autolog

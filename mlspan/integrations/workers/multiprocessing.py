@@ -10,10 +10,10 @@ import functools
 from typing import Any, Final
 
 from ..._guard import guard
-from ._submit import StdlibHook, replacing, submitting
-from ._task import capture, restored
+from ._submit import StdlibHook, make_install, wrap_submit
+from ._task import capture_task_context, restored
 
-_STDLIB: Final = "python>=3.10"
+_STDLIB_REQUIREMENT: Final = "python>=3.10"
 
 
 class _Run:
@@ -30,10 +30,10 @@ class _Run:
         return _Run, (self.process, self.carried)
 
 
-def _starting(fn: Any) -> Any:
+def _wrap_start(fn: Any) -> Any:
     @functools.wraps(fn)
     def start_process(self: Any, *args: Any, **kwargs: Any) -> Any:
-        carried = None if "run" in vars(self) else capture(near=True)
+        carried = None if "run" in vars(self) else capture_task_context(near=True)
         if carried is None:
             return fn(self, *args, **kwargs)
         self.run = _Run(self, carried)
@@ -46,18 +46,22 @@ def _starting(fn: Any) -> Any:
     return start_process
 
 
-_POOL: Final = [f"multiprocessing.pool:Pool.{name}" for name in ("apply_async", "_map_async", "imap", "imap_unordered")]
+_POOL_METHODS: Final = [
+    f"multiprocessing.pool:Pool.{name}" for name in ("apply_async", "_map_async", "imap", "imap_unordered")
+]
 
 HOOK: Final = StdlibHook(
-    _STDLIB,
+    _STDLIB_REQUIREMENT,
     "multiprocessing.process",
-    replacing({"multiprocessing.process:BaseProcess.start": _starting}),
+    make_install({"multiprocessing.process:BaseProcess.start": _wrap_start}),
     also=(
-        StdlibHook(_STDLIB, "multiprocessing.pool", replacing(dict.fromkeys(_POOL, submitting(1)))),
         StdlibHook(
-            _STDLIB,
+            _STDLIB_REQUIREMENT, "multiprocessing.pool", make_install(dict.fromkeys(_POOL_METHODS, wrap_submit(1)))
+        ),
+        StdlibHook(
+            _STDLIB_REQUIREMENT,
             "concurrent.futures.process",
-            replacing({"concurrent.futures.process:ProcessPoolExecutor.submit": submitting(1)}),
+            make_install({"concurrent.futures.process:ProcessPoolExecutor.submit": wrap_submit(1)}),
         ),
     ),
 )

@@ -13,26 +13,26 @@ from typing import Any, Final
 
 from ..._guard import guard
 from ...hooks.hook import Hook
-from ._submit import replacing
-from ._task import capture
+from ._submit import make_install
+from ._task import capture_task_context
 
-_ARGUMENT: Final = "_mlspan"
+_CONTEXT_ARGUMENT: Final = "_mlspan"
 
 
-def _injecting(fn: Any) -> Any:
+def _wrap_inject_into_function(fn: Any) -> Any:
     """Wrap Ray's ``_inject_tracing_into_function``, which prepares each remote function."""
 
     @functools.wraps(fn)
     def inject(function: Any) -> Any:
         function = fn(function)
         with guard("preparing a remote function"):
-            return _carrying(function)
+            return _add_context_parameter(function)
         return function
 
     return inject
 
 
-def _injecting_class(fn: Any) -> Any:
+def _wrap_inject_into_class(fn: Any) -> Any:
     """Wrap Ray's ``_inject_tracing_into_class``, which prepares the methods of each actor class."""
 
     @functools.wraps(fn)
@@ -42,23 +42,23 @@ def _injecting_class(fn: Any) -> Any:
             for name, method in inspect.getmembers(cls, inspect.isfunction):
                 bare = isinstance(inspect.getattr_static(cls, name), staticmethod) or name == "__del__"
                 if not bare and not inspect.isgeneratorfunction(method) and not inspect.isasyncgenfunction(method):
-                    setattr(cls, name, _carrying(method))
+                    setattr(cls, name, _add_context_parameter(method))
         return result
 
     return inject
 
 
-def _carrying(function: Any) -> Any:
+def _add_context_parameter(function: Any) -> Any:
     """Return *function* with the extra argument.
 
     Ray pickles the wrapper by value, so a worker without mlspan can load it.
     """
     signature = inspect.signature(function)
-    if _ARGUMENT in signature.parameters:
+    if _CONTEXT_ARGUMENT in signature.parameters:
         return function
-    around = _around(function)
+    around = _restore_context_around(function)
     functools.update_wrapper(around, function)
-    extra = inspect.Parameter(_ARGUMENT, inspect.Parameter.KEYWORD_ONLY, default=None)
+    extra = inspect.Parameter(_CONTEXT_ARGUMENT, inspect.Parameter.KEYWORD_ONLY, default=None)
     existing = list(signature.parameters.values())
     at = next((i for i, one in enumerate(existing) if one.kind is inspect.Parameter.VAR_KEYWORD), len(existing))
     extended = signature.replace(parameters=[*existing[:at], extra, *existing[at:]])
@@ -67,7 +67,7 @@ def _carrying(function: Any) -> Any:
     return around
 
 
-def _around(function: Any) -> Any:
+def _restore_context_around(function: Any) -> Any:
     """Return a wrapper of *function* that takes the extra argument and restores the context.
 
     It may be a function, a coroutine function or a generator function.
@@ -107,47 +107,54 @@ def _around(function: Any) -> Any:
     return call_function
 
 
-def _told(kwargs: Any) -> Any:
+def _add_context_argument(kwargs: Any) -> Any:
     """Return the keyword arguments of a call with the context added, unless the call goes through Ray's client."""
     with guard("calling a remote function"):
         from ray._private.client_mode_hook import client_mode_should_convert
 
-        if not client_mode_should_convert() and (carried := capture()) is not None:
-            return {**(kwargs or {}), _ARGUMENT: carried}
+        if not client_mode_should_convert() and (carried := capture_task_context()) is not None:
+            return {**(kwargs or {}), _CONTEXT_ARGUMENT: carried}
     return kwargs
 
 
-def _takes(parameters: Any) -> bool:
-    return any(parameter.name == _ARGUMENT for parameter in parameters or ())
+def _accepts_context(parameters: Any) -> bool:
+    return any(parameter.name == _CONTEXT_ARGUMENT for parameter in parameters or ())
 
 
-def _calling(fn: Any) -> Any:
+def _wrap_remote_function(fn: Any) -> Any:
     @functools.wraps(fn)
     def remote(self: Any, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
         fresh = self._function_signature is None and not self._is_cross_language
-        if fresh or _takes(self._function_signature):
-            kwargs = _told(kwargs)
+        if fresh or _accepts_context(self._function_signature):
+            kwargs = _add_context_argument(kwargs)
         return fn(self, args, kwargs, *rest, **options)
 
     return remote
 
 
-def _creating(fn: Any) -> Any:
+def _wrap_actor_creation(fn: Any) -> Any:
     @functools.wraps(fn)
     def remote(self: Any, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
         init = self.__ray_metadata__.method_meta.signatures.get("__init__")
-        return fn(self, args, _told(kwargs) if _takes(init) else kwargs, *rest, **options)
+        return fn(self, args, _add_context_argument(kwargs) if _accepts_context(init) else kwargs, *rest, **options)
 
     return remote
 
 
-def _calling_method(fn: Any) -> Any:
+def _wrap_actor_method(fn: Any) -> Any:
     @functools.wraps(fn)
     def call_method(
         self: Any, method_name: str, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any
     ) -> Any:
         known = self._ray_method_signatures.get(method_name)
-        return fn(self, method_name, args, _told(kwargs) if _takes(known) else kwargs, *rest, **options)
+        return fn(
+            self,
+            method_name,
+            args,
+            _add_context_argument(kwargs) if _accepts_context(known) else kwargs,
+            *rest,
+            **options,
+        )
 
     return call_method
 
@@ -155,13 +162,13 @@ def _calling_method(fn: Any) -> Any:
 HOOK: Final = Hook(
     "ray>=2.60,<3",
     "ray",
-    replacing(
+    make_install(
         {
-            "ray.remote_function:_inject_tracing_into_function": _injecting,
-            "ray.remote_function:RemoteFunction._remote": _calling,
-            "ray.actor:_inject_tracing_into_class": _injecting_class,
-            "ray.actor:ActorClass._remote": _creating,
-            "ray.actor:ActorHandle._actor_method_call": _calling_method,
+            "ray.remote_function:_inject_tracing_into_function": _wrap_inject_into_function,
+            "ray.remote_function:RemoteFunction._remote": _wrap_remote_function,
+            "ray.actor:_inject_tracing_into_class": _wrap_inject_into_class,
+            "ray.actor:ActorClass._remote": _wrap_actor_creation,
+            "ray.actor:ActorHandle._actor_method_call": _wrap_actor_method,
         }
     ),
 )

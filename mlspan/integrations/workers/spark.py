@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from ..._guard import guard, tell_once
+from ..._guard import guard, warn_once
 from ...hooks.hook import Hook
-from ...hooks.patching import Undo, all_there, replace
+from ...hooks.patching import Undo, apply_patches, replace_function
 from ._spark_daemon import PROPERTY
-from ._task import capture
+from ._task import capture_task_context
 
-_SETTING: Final = "spark.python.daemon.module"
-_DAEMON: Final = f"{__package__}._spark_daemon"
+_DAEMON_SETTING: Final = "spark.python.daemon.module"
+_DAEMON_MODULE: Final = f"{__package__}._spark_daemon"
 
 # The methods that make Spark run a job, by class. All other actions of a class call one of these.
 _ACTIONS: Final = {
@@ -42,12 +42,12 @@ _ACTIONS: Final = {
 }
 
 
-def _initializing(hook: Hook) -> Any:
+def _wrap_initialize_context(hook: Hook) -> Any:
     def make_wrapper(fn: Any) -> Any:
         @functools.wraps(fn)
         def initialize(self: Any, jconf: Any) -> Any:
             with guard("setting up the workers of Spark"):
-                _set(hook, jconf)
+                _set_daemon_module(hook, jconf)
             return fn(self, jconf)
 
         return initialize
@@ -55,36 +55,40 @@ def _initializing(hook: Hook) -> Any:
     return make_wrapper
 
 
-def _set(hook: Hook, jconf: Any) -> None:
+def _set_daemon_module(hook: Hook, jconf: Any) -> None:
     master = jconf.get("spark.master", "")
     if master.startswith("local") or hook.settings.options.get("cluster"):
-        jconf.setIfMissing(_SETTING, _DAEMON)
+        jconf.setIfMissing(_DAEMON_SETTING, _DAEMON_MODULE)
     else:
-        tell_once(
+        warn_once(
             "mlspan: the Python workers of %s are not traced; where mlspan is installed on its executors, "
             "integrations.workers.spark.autolog(cluster=True) traces them",
             master,
         )
 
 
-def _acting(fn: Any) -> Any:
+def _wrap_action(fn: Any) -> Any:
     @functools.wraps(fn)
     def act(*args: Any, **kwargs: Any) -> Any:
-        with _property():
+        with _carry_job_property():
             return fn(*args, **kwargs)
 
     return act
 
 
 @contextmanager
-def _property() -> Iterator[None]:
+def _carry_job_property() -> Iterator[None]:
     """Set the current context as a local property of the Spark jobs that start inside the block."""
     from pyspark import SparkContext
 
     context: Any = None
     with guard("telling Spark what surrounds an action"):
         active = SparkContext._active_spark_context
-        if active is not None and active.getLocalProperty(PROPERTY) is None and (carried := capture()) is not None:
+        if (
+            active is not None
+            and active.getLocalProperty(PROPERTY) is None
+            and (carried := capture_task_context()) is not None
+        ):
             context = active
             context.setLocalProperty(PROPERTY, carried)
     try:
@@ -96,10 +100,12 @@ def _property() -> Iterator[None]:
 
 
 def _install(hook: Hook) -> Undo:
-    targets = {f"{owner}.{name}": _acting for owner, names in _ACTIONS.items() for name in names}
+    targets = {f"{owner}.{name}": _wrap_action for owner, names in _ACTIONS.items() for name in names}
     if os.name == "posix":  # Spark uses a daemon on POSIX only
-        targets["pyspark.context:SparkContext._initialize_context"] = _initializing(hook)
-    return all_there((target, functools.partial(replace, target, make)) for target, make in targets.items())
+        targets["pyspark.context:SparkContext._initialize_context"] = _wrap_initialize_context(hook)
+    return apply_patches(
+        (target, functools.partial(replace_function, target, make)) for target, make in targets.items()
+    )
 
 
 HOOK: Final = Hook("pyspark>=4.2,<5", "pyspark.sql", _install, options=frozenset({"cluster"}))

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ..operations import semconv as sc
 
-_PROVIDERS: Final = {  # provider names of the GenAI conventions -> those of genai-prices, where they differ
+_PRICE_TABLE_PROVIDERS: Final = {  # provider names of the GenAI conventions -> those of genai-prices, where they differ
     "aws.bedrock": "aws",
     "azure.ai.inference": "azure",
     "azure.ai.openai": "azure",
@@ -19,7 +19,7 @@ _PROVIDERS: Final = {  # provider names of the GenAI conventions -> those of gen
     "moonshot_ai": "moonshotai",
     "x_ai": "x-ai",
 }
-_COUNTS: Final = (
+_TOKEN_COUNTS: Final = (
     sc.USAGE_INPUT_TOKENS,
     sc.USAGE_OUTPUT_TOKENS,
     sc.USAGE_CACHE_READ_INPUT_TOKENS,
@@ -29,10 +29,10 @@ _COUNTS: Final = (
 Cost = dict[str, float]
 
 
-def price(attributes: Mapping[str, Any]) -> Cost | None:
+def compute_span_cost(attributes: Mapping[str, Any]) -> Cost | None:
     """Return the cost of a span with these attributes; None if it has no tokens or no model with a known price."""
     input_tokens, output_tokens, cache_read, cache_write = [
-        count if isinstance(count := attributes.get(name), int) else None for name in _COUNTS
+        count if isinstance(count := attributes.get(name), int) else None for name in _TOKEN_COUNTS
     ]
     if input_tokens is None and output_tokens is None:
         return None
@@ -40,14 +40,14 @@ def price(attributes: Mapping[str, Any]) -> Cost | None:
     for model in (attributes.get(sc.RESPONSE_MODEL), attributes.get(sc.REQUEST_MODEL)):
         if isinstance(model, str):
             named = provider if isinstance(provider, str) else None
-            found = cost(named, model, input_tokens or 0, output_tokens or 0, cache_read or 0, cache_write or 0)
+            found = compute_cost(named, model, input_tokens or 0, output_tokens or 0, cache_read or 0, cache_write or 0)
             if found is not None:
                 return found
     return None
 
 
 @lru_cache(maxsize=4096)
-def cost(
+def compute_cost(
     provider: str | None, model: str, input_tokens: int, output_tokens: int, cache_read: int, cache_write: int
 ) -> Cost | None:
     """Return US dollars as ``input_cost``, ``output_cost`` and ``total_cost``; None if the model's price is unknown.
@@ -63,7 +63,7 @@ def cost(
         cache_write_tokens=cache_write or None,
     )
     try:
-        price = calc_price(usage, model, provider_id=_PROVIDERS.get(provider or "", provider))
+        price = calc_price(usage, model, provider_id=_PRICE_TABLE_PROVIDERS.get(provider or "", provider))
     except (LookupError, ValueError):  # an unknown model or provider, or impossible counts
         return None
     return {

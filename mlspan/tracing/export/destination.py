@@ -10,67 +10,67 @@ from typing import Final
 
 import orjson
 
-from ..operations.call_context import Origin
+from ..operations.call_context import TraceOrigin
 
-_USER: Final = re.compile(r"^([a-zA-Z][\w+.-]*://)[^/?#]*@")
-_SECRET: Final = re.compile(r"password|passwd|secret|token|key", re.IGNORECASE)  # query parameters
-_SQLITE: Final = re.compile(r"^(sqlite(?:\+\w+)?:///)([^/:?][^?]*)")
-_full: dict[str, str] = {}  # URIs with credentials, by the same URI without them
+_USER_INFO: Final = re.compile(r"^([a-zA-Z][\w+.-]*://)[^/?#]*@")
+_SECRET_PARAMETER: Final = re.compile(r"password|passwd|secret|token|key", re.IGNORECASE)  # query parameters
+_SQLITE_PATH: Final = re.compile(r"^(sqlite(?:\+\w+)?:///)([^/:?][^?]*)")
+_uris_with_credentials: dict[str, str] = {}  # URIs with credentials, by the same URI without them
 
 
-def bare(uri: str) -> str:
+def strip_credentials(uri: str) -> str:
     """Return *uri* without credentials. :func:`restore_credentials` adds those that this process has seen again.
 
     Removed are the user, the password, and query parameters with names such as ``token``.
     """
-    remaining, question, query = _USER.sub(r"\1", uri).partition("?")
-    shown = [part for part in query.split("&") if not _SECRET.search(part.partition("=")[0])]
+    remaining, question, query = _USER_INFO.sub(r"\1", uri).partition("?")
+    shown = [part for part in query.split("&") if not _SECRET_PARAMETER.search(part.partition("=")[0])]
     remaining += question + "&".join(shown) if any(shown) else ""
     if remaining != uri:
-        _full[remaining] = uri
+        _uris_with_credentials[remaining] = uri
     return remaining
 
 
-def full(uri: str) -> str:
+def restore_credentials(uri: str) -> str:
     """Return *uri* with the credentials that this process knows, from its settings or ``MLFLOW_TRACKING_URI``."""
-    if uri not in _full and (named := os.environ.get("MLFLOW_TRACKING_URI")):
-        bare(settled(named))
-    return _full.get(uri, uri)
+    if uri not in _uris_with_credentials and (named := os.environ.get("MLFLOW_TRACKING_URI")):
+        strip_credentials(make_database_path_absolute(named))
+    return _uris_with_credentials.get(uri, uri)
 
 
-def settled(uri: str) -> str:
+def make_database_path_absolute(uri: str) -> str:
     """Return *uri* with the path of a SQLite file made absolute for other working directories."""
-    if (relative := _SQLITE.match(uri)) is None or relative[2] == ":memory:":
+    if (relative := _SQLITE_PATH.match(uri)) is None or relative[2] == ":memory:":
         return uri
     return f"{relative[1]}{Path(relative[2]).absolute()}{uri[relative.end() :]}"
 
 
-def address(origin: Origin, uri: str, experiment: str | None, run: str | None) -> Origin:
+def fill_destination(origin: TraceOrigin, uri: str, experiment: str | None, run: str | None) -> TraceOrigin:
     """Return *origin* with its gaps filled from the settings of this process, as another process has other settings."""
     named = origin.experiment_id or origin.experiment_name or experiment
     return replace(
         origin,
-        tracking_uri=settled(origin.tracking_uri or uri),
+        tracking_uri=make_database_path_absolute(origin.tracking_uri or uri),
         experiment_id=origin.experiment_id or (None if named else "0"),
         experiment_name=origin.experiment_name or (None if origin.experiment_id else experiment),
         run_id=origin.run_id or run or os.environ.get("MLFLOW_RUN_ID"),
     )
 
 
-_ORIGIN: Final = tuple(field.name for field in fields(Origin))
+_ORIGIN_FIELDS: Final = tuple(field.name for field in fields(TraceOrigin))
 
 
-def origin_to_json(origin: Origin) -> str:
+def origin_to_json(origin: TraceOrigin) -> str:
     """Return *origin* as JSON, without credentials."""
-    fields_set = {name: value for name in _ORIGIN if (value := getattr(origin, name))}
+    fields_set = {name: value for name in _ORIGIN_FIELDS if (value := getattr(origin, name))}
     if origin.tracking_uri:
-        fields_set["tracking_uri"] = bare(origin.tracking_uri)
+        fields_set["tracking_uri"] = strip_credentials(origin.tracking_uri)
     return orjson.dumps(fields_set, default=str).decode()
 
 
-def origin_of_json(text: str) -> Origin:
+def origin_from_json(text: str) -> TraceOrigin:
     """Return the origin that *text* describes, with the credentials that this process knows."""
     values = orjson.loads(text)
     if "tracking_uri" in values:
-        values["tracking_uri"] = full(values["tracking_uri"])
-    return Origin(**values)
+        values["tracking_uri"] = restore_credentials(values["tracking_uri"])
+    return TraceOrigin(**values)

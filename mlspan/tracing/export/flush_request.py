@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 
-class Flush:
+class FlushRequest:
     """A flush that somebody waits for: each courier has to answer. ``kept`` is set once the spool has it all."""
 
     __slots__ = ("_done", "_left", "_lock", "_sent", "kept", "last", "send")
@@ -19,21 +19,21 @@ class Flush:
         return self._done.wait(max(timeout, 0)) and self._sent
 
     @property
-    def done(self) -> bool:
+    def is_done(self) -> bool:
         """Whether all have answered, whatever they said."""
         return self._done.is_set()
 
     def give_up(self, *, sent: bool) -> None:
         """Wait for nobody any more: all was *sent*, or nobody can send it."""
-        if not self.done:
+        if not self.is_done:
             self._left = 1
-            self.answer(sent)
+            self.record_answer(sent)
         self.kept.set()
 
-    def expect(self, more: int) -> None:
+    def expect_answers(self, more: int) -> None:
         self._left += more
 
-    def answer(self, sent: bool) -> None:
+    def record_answer(self, sent: bool) -> None:
         with self._lock:
             self._sent = self._sent and sent
             self._left -= 1

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 
-class Gate:
+class ForkLock:
     """A lock that delays forks. A fork waits at most *longest* seconds for the blocks of ``delay_forks`` to end."""
 
     def __init__(self, longest: float) -> None:
@@ -22,7 +22,7 @@ class Gate:
         self._held = False
 
     @contextmanager
-    def closed(self) -> Iterator[None]:
+    def delay_forks(self) -> Iterator[None]:
         """Delay forks, and other blocks under the same lock, until the block ends."""
         with self._lock:
             yield
@@ -41,23 +41,23 @@ class Gate:
         self._lock = threading.RLock()
 
 
-IMPORTS: Final = Gate(15.0)  # seconds; importing MLflow takes a few on a busy machine
-OPENING: Final = Gate(1.0)  # seconds, for opening a spool
-STORING: Final = Gate(2.0)  # seconds, for writing one batch to a database
+IMPORT_LOCK: Final = ForkLock(15.0)  # seconds; importing MLflow takes a few on a busy machine
+SPOOL_OPEN_LOCK: Final = ForkLock(1.0)  # seconds, for opening a spool
+DATABASE_WRITE_LOCK: Final = ForkLock(2.0)  # seconds, for writing one batch to a database
 
 # Everything that a fork waits for, with the methods of a ForkLock. This is our own list because Python runs only
 # the hooks registered when the fork began, and the import that the fork waits for may register more.
-GATES: Final[list[Any]] = [IMPORTS, OPENING, STORING]
+FORK_HANDLERS: Final[list[Any]] = [IMPORT_LOCK, SPOOL_OPEN_LOCK, DATABASE_WRITE_LOCK]
 
 
-def _each(what: str) -> None:
-    for gate in GATES:
+def _call_fork_handlers(what: str) -> None:
+    for gate in FORK_HANDLERS:
         getattr(gate, what)()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=lambda: _each("before"),
-        after_in_parent=lambda: _each("in_parent"),
-        after_in_child=lambda: _each("in_child"),
+        before=lambda: _call_fork_handlers("before"),
+        after_in_parent=lambda: _call_fork_handlers("in_parent"),
+        after_in_child=lambda: _call_fork_handlers("in_child"),
     )

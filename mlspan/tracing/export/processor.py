@@ -18,28 +18,28 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from ..._guard import guard, log
-from ..operations.call_context import Origin
-from .flush_request import Flush
-from .fork_safety import IMPORTS
-from .self_metrics import follow
-from .spool.limits import IN_MEMORY, Keeping
+from ..operations.call_context import TraceOrigin
+from .flush_request import FlushRequest
+from .fork_safety import IMPORT_LOCK
+from .self_metrics import register_counters
+from .spool.limits import IN_MEMORY, SpoolSettings
 from .threads import start
-from .trace_assembler import Assembly
-from .types import Kind, Sink
+from .trace_assembler import TraceAssembler
+from .types import Sink, SinkKind
 
 if TYPE_CHECKING:
-    from .worker import Intake
+    from .worker import ExportWorker
 
 # Seconds that the end of the process waits for the disk alone. A busy machine can take that long.
-KEEPING: Final = 20.0
+STORE_TIMEOUT: Final = 20.0
 # Spans gather for a moment, so that the worker does not interrupt the caller's thread for each one. It checks
 # several times in between, and goes on early if many starts and ends wait.
-_GATHER: Final = 0.1  # seconds
-_LOOKS: Final = 5
-_MANY: Final = 1000
+_GATHER_SECONDS: Final = 0.1  # seconds
+_GATHER_CHECKS: Final = 5
+_GATHER_EVENTS: Final = 1000
 
 
-class Pipeline(SpanProcessor):
+class ExportProcessor(SpanProcessor):
     """A span processor that groups spans into traces, stores them and has them sent.
 
     ``on_start`` and ``on_end`` may run inside a finalizer, in the middle of our own code on the same thread. They
@@ -59,12 +59,12 @@ class Pipeline(SpanProcessor):
 
     def __init__(
         self,
-        sinks: dict[Kind, tuple[Callable[[], Sink], dict[str, Any]]],
-        origin: Callable[[], Origin],
+        sinks: dict[SinkKind, tuple[Callable[[], Sink], dict[str, Any]]],
+        origin: Callable[[], TraceOrigin],
         *,
-        keeping: Keeping = IN_MEMORY,
-        address: Callable[[Origin], Origin] = lambda origin: origin,
-        assembly: Callable[[], Assembly] = Assembly,
+        keeping: SpoolSettings = IN_MEMORY,
+        address: Callable[[TraceOrigin], TraceOrigin] = lambda origin: origin,
+        assembly: Callable[[], TraceAssembler] = TraceAssembler,
         held: bool = False,
         redact: Callable[[str], str] | None = None,
         queue_spans: int = 50_000,
@@ -79,18 +79,18 @@ class Pipeline(SpanProcessor):
         self.sent: Counter[str] = Counter()  # number of spans by the kind of the sink
         self._stopped = False
         self._start_lock = threading.Lock()
-        self._reset()
-        follow(self.sent, self.lost, self.waiting)
-        _pipelines.add(self)
+        self._reset_state()
+        register_counters(self.sent, self.lost, self.count_unsent)
+        _processors.add(self)
 
-    def _reset(self) -> None:
+    def _reset_state(self) -> None:
         self._queue: SimpleQueue[Any] = SimpleQueue()
         self._hurry = threading.Event()
-        self._origins: dict[int, Origin] = {}  # by span id, for the write-ahead log
+        self._origins: dict[int, TraceOrigin] = {}  # by span id, for the write-ahead log
         self._made = {kind: (make(), where) for kind, (make, where) in self._sinks.items()}
-        self._intake: Intake | None = None
+        self._intake: ExportWorker | None = None
         self._thread: threading.Thread | None = None
-        self._couriers: dict[Kind, threading.Thread] = {}
+        self._couriers: dict[SinkKind, threading.Thread] = {}
         self._begun = threading.Event()
 
     # The following run on the caller's thread.
@@ -98,7 +98,7 @@ class Pipeline(SpanProcessor):
     def on_start(self, span: ReadableSpan, parent_context: Context | None = None) -> None:  # noqa: ARG002  # the SDK's signature
         """Queue a started span with its origin, unless all spans go to OTLP at once."""
         if self._thread is None and not self._stopped:
-            self._start()
+            self._start_thread()
         if "mlflow" not in self._sinks and not self._held:
             return
         if self._queue.qsize() < self._queue_spans:
@@ -115,40 +115,40 @@ class Pipeline(SpanProcessor):
         if self._queue.qsize() >= 2 * self._queue_spans:  # twice: an end whose start is queued costs little
             self.lost["overflow"] += 1
         elif self._keeping.durability == "span":
-            self._queue.put(self._written(span))
+            self._queue.put(self._write_ahead(span))
         else:
             self._queue.put(span)
 
-    def _written(self, span: ReadableSpan) -> Any:
+    def _write_ahead(self, span: ReadableSpan) -> Any:
         """Write *span* to the write-ahead log and return the item for the queue."""
         origin, intake = self._origins.pop(_span_id(span), None), self._intake
-        return span if intake is None else intake.written(span, origin or Origin())
+        return span if intake is None else intake.write_ahead(span, origin or TraceOrigin())
 
-    def _start(self) -> None:
+    def _start_thread(self) -> None:
         if not self._start_lock.acquire(blocking=False):
             return  # another thread is about to
         try:
             if self._thread is None:
                 if self._keeping.durability == "span":
                     with guard("opening the spool"):
-                        self._open()
+                        self._open_worker()
                 # All of them now: once the interpreter is ending it may be too late for more.
                 for kind in () if self._begun.is_set() else self._made.keys() - self._couriers.keys():
                     if (thread := start(f"mlspan-{kind}", self._carry, kind)) is not None:
                         self._couriers[kind] = thread
-                self._thread = start("mlspan-export", self._run)
+                self._thread = start("mlspan-export", self._run_thread)
         finally:
             self._start_lock.release()
 
-    def _open(self) -> Intake:
+    def _open_worker(self) -> ExportWorker:
         """Create the export worker once, with forks delayed during its imports."""
         if self._intake is None:
-            with IMPORTS.closed():
-                from .redaction import Scrub
-                from .worker import Intake
+            with IMPORT_LOCK.delay_forks():
+                from .redaction import SpanRedactor
+                from .worker import ExportWorker
 
             made, keeping = self._made, self._keeping
-            self._intake = Intake(
+            self._intake = ExportWorker(
                 made,
                 keeping,
                 self._address,
@@ -157,35 +157,35 @@ class Pipeline(SpanProcessor):
                 self.lost,
                 self._interval,
                 held=self._held,
-                scrub=Scrub(self._redact),
+                scrub=SpanRedactor(self._redact),
             )
         return self._intake
 
     def flush(self, timeout: float) -> bool:
         """Store and send all spans that have ended; return True if that succeeded within *timeout* seconds."""
-        return self.ask(last=False).wait(timeout)
+        return self.request_flush(last=False).wait(timeout)
 
     def stop(self, timeout: float | None = None) -> bool:
         """Send what has ended, wait at most *timeout* seconds (None: as long as the sinks ask for), and stop."""
-        asked = self.ask(last=True)
-        sent = asked.wait(self.grace(timeout))
-        asked.kept.wait(KEEPING)
+        asked = self.request_flush(last=True)
+        sent = asked.wait(self.choose_exit_timeout(timeout))
+        asked.kept.wait(STORE_TIMEOUT)
         return sent
 
-    def grace(self, timeout: float | None) -> float:
+    def choose_exit_timeout(self, timeout: float | None) -> float:
         """Return *timeout*, or the longest ``exit_grace`` of the sinks if it is None. In seconds."""
         if timeout is not None:
             return timeout
         return max((sink.exit_grace for sink, _ in self._made.values()), default=0)
 
-    def ask(self, *, last: bool, send: bool = True) -> Flush:
+    def request_flush(self, *, last: bool, send: bool = True) -> FlushRequest:
         """Begin a flush without waiting for it.
 
         With *last* the worker then stops; without *send* spans are only stored.
         """
-        asked = Flush(last=last, send=send)
+        asked = FlushRequest(last=last, send=send)
         if self._stopped or not (self._is_served() or self._queue.qsize() or self._begun.is_set()):
-            asked.give_up(sent=not self.waiting())
+            asked.give_up(sent=not self.count_unsent())
         else:
             self._queue.put(asked)
             self._hurry.set()
@@ -194,13 +194,13 @@ class Pipeline(SpanProcessor):
         self._stopped = self._stopped or last
         return asked
 
-    def waiting(self) -> int:
+    def count_unsent(self) -> int:
         """Return the number of stored spans that have not been sent to every backend."""
-        return self._intake.waiting() if self._intake is not None else 0
+        return self._intake.count_unsent() if self._intake is not None else 0
 
-    def say_what_stays(self) -> None:
+    def log_unsent(self) -> None:
         """Log one line about the spans that have not been sent when the process ends."""
-        if self._intake is not None and (left := self._intake.waiting()):
+        if self._intake is not None and (left := self._intake.count_unsent()):
             shelf = self._intake.shelf
             where = f"stay in {shelf.folder}, for the next process or `mlspan drain`" if shelf.on_disk else "are lost"
             log.warning("mlspan: %d spans could not be sent and %s", left, where)
@@ -211,7 +211,7 @@ class Pipeline(SpanProcessor):
     def shutdown(self) -> None:
         self.stop()
 
-    def _serve(self, asked: Flush) -> None:
+    def _serve(self, asked: FlushRequest) -> None:
         """Do here what our thread would do, as none could be started."""
         token = otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # nobody traces our sending
         try:
@@ -231,86 +231,88 @@ class Pipeline(SpanProcessor):
 
     # On our own threads.
 
-    def _carry(self, kind: Kind) -> None:
+    def _carry(self, kind: SinkKind) -> None:
         self._begun.wait()
         for courier in self._intake.couriers if self._intake is not None else ():
             if courier.kind == kind:
                 courier.run()
 
-    def _run(self) -> None:
+    def _run_thread(self) -> None:
         otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # nobody traces our sending
         intake = self._begin()
         while (asked := self._round(intake)) is None or not asked.last:
             pass
 
-    def _begin(self) -> Intake:
+    def _begin(self) -> ExportWorker:
         """Open what is to be opened, once, and let the couriers go."""
         try:
-            intake = self._open()
+            intake = self._open_worker()
             if not self._begun.is_set():
                 with guard("looking for what others have left"):
-                    intake.begin(self._couriers)
+                    intake.start_senders(self._couriers)
         finally:
             self._begun.set()
         return intake
 
-    def _round(self, intake: Intake) -> Flush | None:
+    def _round(self, intake: ExportWorker) -> FlushRequest | None:
         """Wait for what comes, and store it; return the flush that was asked for, once it has been passed on."""
-        asked: Flush | None = None
+        asked: FlushRequest | None = None
         with guard("putting traces together"):
-            asked = self._gather(intake)
+            asked = self._read_queue(intake)
         with guard("storing traces"):
             if asked is not None or intake.is_due():
-                intake.commit()
+                intake.store_ended()
         intake.report_lost(at_once=asked is not None and asked.last)
         if asked is not None:
             asked.kept.set()
-            self._pass_on(asked, intake)
+            self._flush_senders(asked, intake)
         intake.turn()
         return asked
 
-    def _gather(self, intake: Intake) -> Flush | None:
+    def _read_queue(self, intake: ExportWorker) -> FlushRequest | None:
         """Process the items in the queue, at most as many as are stored at once.
 
         Return a flush request if one is met.
         """
-        item = self._next(intake.patience())
-        while item is not None and not isinstance(item, Flush):
-            intake.take(item)
-            item = None if intake.is_full() else self._next(0)
-        if not isinstance(item, Flush):
-            intake.look()
-            if intake.gathering():
-                self._wait()
+        item = self._next_item(intake.seconds_until_due())
+        while item is not None and not isinstance(item, FlushRequest):
+            intake.accept_item(item)
+            item = None if intake.is_full() else self._next_item(0)
+        if not isinstance(item, FlushRequest):
+            intake.collect_overdue()
+            if intake.is_gathering():
+                self._wait_for_more()
             return None
         assembly = intake.assembly
-        intake.look(assembly.rest() if item.last else assembly.settled() if item.send else ())
+        intake.collect_overdue(
+            assembly.complete_all() if item.last else assembly.complete_settled() if item.send else ()
+        )
         self._hurry.clear()
         return item
 
-    def _wait(self) -> None:
+    def _wait_for_more(self) -> None:
         """Wait for more spans to arrive, unless many wait already."""
-        for _ in range(_LOOKS):
-            if self._hurry.wait(_GATHER / _LOOKS) or self._queue.qsize() > _MANY:
+        for _ in range(_GATHER_CHECKS):
+            if self._hurry.wait(_GATHER_SECONDS / _GATHER_CHECKS) or self._queue.qsize() > _GATHER_EVENTS:
                 return
 
-    def _next(self, timeout: float) -> Any:
+    def _next_item(self, timeout: float) -> Any:
         try:
             return self._queue.get(timeout=timeout) if timeout else self._queue.get_nowait()
         except Empty:
             return None
 
-    def _pass_on(self, asked: Flush, intake: Intake) -> None:
+    def _flush_senders(self, asked: FlushRequest, intake: ExportWorker) -> None:
         """Pass a flush request to every sender. With the last one, close the spool."""
         couriers = intake.couriers if asked.send else []
-        asked.expect(len(couriers))
+        asked.expect_answers(len(couriers))
         for courier in couriers:
-            courier.ask(asked.answer, last=asked.last)
+            courier.request_flush(asked.record_answer, last=asked.last)
         intake.turn()
         if asked.last:
             with guard("closing the spool"):
                 intake.close()
-        asked.answer(sent=True)
+        asked.record_answer(sent=True)
 
 
 def _span_id(span: ReadableSpan) -> int:
@@ -318,17 +320,17 @@ def _span_id(span: ReadableSpan) -> int:
     return context.span_id if context else 0
 
 
-_pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
-_parents: list[Any] = []  # in a forked child: the parent's objects are kept, so that none of them is closed
+_processors: weakref.WeakSet[ExportProcessor] = weakref.WeakSet()
+_leaked_after_fork: list[Any] = []  # in a forked child: the parent's objects are kept, so that none of them is closed
 
 
-def _after_fork() -> None:
+def _reset_after_fork() -> None:
     """Give the child a new queue and no thread. The parent sends the spans that were waiting."""
-    for pipeline in list(_pipelines):
-        _parents.append((pipeline._intake, pipeline._made))
+    for pipeline in list(_processors):
+        _leaked_after_fork.append((pipeline._intake, pipeline._made))
         pipeline._start_lock = threading.Lock()
-        pipeline._reset()
+        pipeline._reset_state()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(after_in_child=_reset_after_fork)

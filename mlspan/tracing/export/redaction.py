@@ -19,40 +19,40 @@ from opentelemetry.trace import Link, Status
 
 from ..operations import records
 from ..operations import semconv as sc
-from ..operations.call_context import Origin
-from ..operations.content import REDACTED, Policy, mask_keys, to_json
-from ..otel.frozen_span import Still, said
+from ..operations.call_context import TraceOrigin
+from ..operations.content import REDACTED, ContentPolicy, mask_api_keys, to_json
+from ..otel.frozen_span import FrozenSpan, read_attributes
 
-_HEADER: Final = re.compile(  # headers that HTTP and RPC instrumentations record
+_SECRET_HEADER: Final = re.compile(  # headers that HTTP and RPC instrumentations record
     r"\.(?:header|metadata)\.(?:(?:proxy[-_])?authorization|(?:set[-_])?cookie|.*api[-_]?key|.*token|.*secret)$",
     re.IGNORECASE,
 )
-_FIXED: Final = frozenset(  # fixed words of the conventions, and model names, which prices depend on
+_CONVENTION_WORDS: Final = frozenset(  # fixed words of the conventions, and model names, which prices depend on
     {sc.OPERATION, sc.PROVIDER, sc.OUTPUT_TYPE, sc.REQUEST_MODEL, sc.RESPONSE_MODEL, sc.RESPONSE_FINISH_REASONS}
     | {sc.RESPONSE_STATUS, sc.REQUEST_REASONING_LEVEL, sc.REQUEST_ENCODING_FORMATS, sc.TOOL_TYPE, sc.OPENAI_API_TYPE}
     | {sc.KIND, sc.LINK, sc.STREAM_END, sc.ERROR_TYPE, sc.ASSESSMENT, sc.ASSESSMENT_SOURCE, sc.PROMPTS, sc.MODEL_ID}
     | {sc.RUN_ID}
 )
-_WHOLE: Final = 2**40  # bytes: text is not cut here
+_UNLIMITED: Final = 2**40  # bytes: text is not cut here
 
 
 @lru_cache(maxsize=4096)
-def _is_secret(name: str) -> bool:
-    return _HEADER.search(name) is not None
+def _is_secret_header(name: str) -> bool:
+    return _SECRET_HEADER.search(name) is not None
 
 
-def _content() -> frozenset[str]:
+def _find_content_attributes() -> frozenset[str]:
     """Return the attributes of our records that were redacted when the span ended."""
     kinds = [kind for kind in vars(records).values() if isinstance(kind, type) and issubclass(kind, records.Record)]
     return frozenset(one.name for kind in kinds for one in kind.attrs.values() if one.when == "content")
 
 
-_CONTENT: Final = _content()
-_OURS: Final = _FIXED | _CONTENT
-_NUMBERS: Final = (int, float, bool)
+_CONTENT_ATTRIBUTES: Final = _find_content_attributes()
+_ALREADY_REDACTED: Final = _CONVENTION_WORDS | _CONTENT_ATTRIBUTES
+_NUMBER_TYPES: Final = (int, float, bool)
 
 
-class Scrub:
+class SpanRedactor:
     """A callable that returns an ended span as a FrozenSpan with secrets replaced.
 
     A span that has dropped attributes, events or links is returned unchanged if nothing has to be redacted, because
@@ -60,22 +60,26 @@ class Scrub:
     """
 
     def __init__(self, redact: Callable[[str], str] | None = None) -> None:
-        self._policy = None if redact is None else Policy(capture=True, redact=redact, limit=_WHOLE)
+        self._policy = None if redact is None else ContentPolicy(capture=True, redact=redact, limit=_UNLIMITED)
         self._resources: dict[
             int, tuple[Resource, Resource]
         ] = {}  # by id of the original, which is kept so that its id stays unique
 
     def __call__(self, span: ReadableSpan) -> ReadableSpan:
         ours = span.instrumentation_scope is not None and span.instrumentation_scope.name == "mlspan"
-        own = dict(said(span))
-        attributes = self._attributes(own, _OURS if ours else _FIXED)
-        events, links = tuple(map(self._event, span.events)), tuple(map(self._link, span.links))
-        status, resource, name = self._status(span.status), self._resource(span.resource), self._text(span.name)
-        if _has_lost(span):
+        own = dict(read_attributes(span))
+        attributes = self._redact_attributes(own, _ALREADY_REDACTED if ours else _CONVENTION_WORDS)
+        events, links = tuple(map(self._redact_event, span.events)), tuple(map(self._redact_link, span.links))
+        status, resource, name = (
+            self._redact_status(span.status),
+            self._redact_resource(span.resource),
+            self._redact_text(span.name),
+        )
+        if _has_dropped(span):
             same = attributes is own and status is span.status and resource is span.resource
-            if same and name == span.name and _same(events, span.events) and _same(links, span.links):
+            if same and name == span.name and _are_identical(events, span.events) and _are_identical(links, span.links):
                 return span
-        return Still.of(
+        return FrozenSpan.from_span(
             span,
             _name=name,
             _resource=resource,
@@ -85,87 +89,93 @@ class Scrub:
             _status=status,
         )
 
-    def origin(self, origin: Origin) -> Origin:
+    def redact_origin(self, origin: TraceOrigin) -> TraceOrigin:
         """Return *origin* with session, user and tags redacted."""
         if not (origin.session or origin.user or origin.tags):
             return origin
         return replace(
             origin,
-            session=origin.session and self._text(origin.session),
-            user=origin.user and self._text(origin.user),
-            tags=self._attributes(origin.tags) or {},
+            session=origin.session and self._redact_text(origin.session),
+            user=origin.user and self._redact_text(origin.user),
+            tags=self._redact_attributes(origin.tags) or {},
         )
 
-    def _attributes(
-        self, attributes: Mapping[str, Any] | None, done: frozenset[str] = _FIXED
+    def _redact_attributes(
+        self, attributes: Mapping[str, Any] | None, done: frozenset[str] = _CONVENTION_WORDS
     ) -> Mapping[str, Any] | None:
         """Return *attributes* with values redacted, except those in *done*; the same object if nothing changes."""
         changed = {}
         for name, value in (attributes or {}).items():
             if name not in done:
-                redacted = REDACTED if _is_secret(name) else value if type(value) in _NUMBERS else self._value(value)
+                redacted = (
+                    REDACTED
+                    if _is_secret_header(name)
+                    else value
+                    if type(value) in _NUMBER_TYPES
+                    else self._redact_value(value)
+                )
                 if redacted != value:
                     changed[name] = redacted
         return {**(attributes or {}), **changed} if changed else attributes
 
-    def _value(self, value: Any) -> Any:
+    def _redact_value(self, value: Any) -> Any:
         if isinstance(value, str):
-            return self._text(value)
+            return self._redact_text(value)
         if isinstance(value, (list, tuple)):
-            return type(value)(map(self._value, value))
+            return type(value)(map(self._redact_value, value))
         if isinstance(value, Mapping):
-            return {name: self._value(item) for name, item in value.items()}
+            return {name: self._redact_value(item) for name, item in value.items()}
         if isinstance(value, bytes):
             text = value.decode(errors="replace")
-            redacted = self._text(text)
+            redacted = self._redact_text(text)
             return value if redacted == text else redacted
         return value
 
-    def _text(self, text: str) -> str:
+    def _redact_text(self, text: str) -> str:
         """Return *text* with API keys masked and ``redact`` applied; text that is JSON stays JSON."""
         if self._policy is None:
-            return mask_keys(text)
+            return mask_api_keys(text)
         if text.lstrip()[:1] in {"{", "["}:  # each string inside JSON is redacted, so that the result is JSON
             try:
                 value = orjson.loads(text)
             except orjson.JSONDecodeError:
                 pass
             else:
-                redacted = self._policy.json(value)
-                return mask_keys(text if redacted == to_json(value) else redacted)
-        return mask_keys(self._policy.text(text))
+                redacted = self._policy.render_json(value)
+                return mask_api_keys(text if redacted == to_json(value) else redacted)
+        return mask_api_keys(self._policy.render_text(text))
 
-    def _event(self, event: Event) -> Event:
-        attributes, name = self._attributes(event.attributes), self._text(event.name)
+    def _redact_event(self, event: Event) -> Event:
+        attributes, name = self._redact_attributes(event.attributes), self._redact_text(event.name)
         if attributes is event.attributes and name == event.name:
             return event
         return Event(name, attributes, event.timestamp)
 
-    def _link(self, link: Link) -> Link:
-        attributes = self._attributes(link.attributes)
+    def _redact_link(self, link: Link) -> Link:
+        attributes = self._redact_attributes(link.attributes)
         return link if attributes is link.attributes else Link(link.context, attributes)
 
-    def _status(self, status: Status) -> Status:
+    def _redact_status(self, status: Status) -> Status:
         description = status.description
         return (
             status
-            if description is None or (redacted := self._text(description)) == description
+            if description is None or (redacted := self._redact_text(description)) == description
             else Status(status.status_code, redacted)
         )
 
-    def _resource(self, resource: Resource) -> Resource:
+    def _redact_resource(self, resource: Resource) -> Resource:
         if id(resource) not in self._resources:
-            redacted = self._attributes(resource.attributes)
+            redacted = self._redact_attributes(resource.attributes)
             own = resource if redacted is resource.attributes else Resource(redacted or {}, resource.schema_url)
             self._resources[id(resource)] = resource, own
         return self._resources[id(resource)][1]
 
 
-def _has_lost(span: ReadableSpan) -> bool:
+def _has_dropped(span: ReadableSpan) -> bool:
     """Return True if the span has dropped attributes, events or links."""
     return any(getattr(held, "dropped", 0) for held in (span._attributes, span._events, span._links))
 
 
-def _same(some: Iterable[object], others: Iterable[object]) -> bool:
+def _are_identical(some: Iterable[object], others: Iterable[object]) -> bool:
     """Return True if both sequences hold the same objects."""
     return all(one is other for one, other in zip(some, others, strict=True))

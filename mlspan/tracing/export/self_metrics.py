@@ -13,73 +13,73 @@ from typing import Any, Final
 from opentelemetry import metrics
 from opentelemetry.metrics import Observation
 
-_counts: list[tuple[Counter[str], Counter[str], Callable[[], int]]] = []
-_observed = False
-_COMPONENT: Final = "otel.component.type"
-_ERROR: Final = "error.type"
+_counters: list[tuple[Counter[str], Counter[str], Callable[[], int]]] = []
+_has_instruments = False
+_COMPONENT_TYPE: Final = "otel.component.type"
+_ERROR_TYPE: Final = "error.type"
 
 
-def follow(sent: Counter[str], lost: Counter[str], waiting: Callable[[], int]) -> None:
+def register_counters(sent: Counter[str], lost: Counter[str], waiting: Callable[[], int]) -> None:
     """Observe these for the life of the process: *sent* by sink, *lost* by reason, and the number of waiting spans."""
-    _counts.append((sent, lost, waiting))
+    _counters.append((sent, lost, waiting))
 
 
-def observe(version: str) -> None:
+def create_instruments(version: str) -> None:
     """Create the instruments once. They follow a MeterProvider that is set later."""
-    global _observed
-    if _observed:
+    global _has_instruments
+    if _has_instruments:
         return
-    _observed = True
+    _has_instruments = True
     meter = metrics.get_meter("mlspan", version)
     meter.create_observable_counter(
         "otel.sdk.exporter.span.exported",
-        [_exported],
+        [_observe_exported],
         unit="{span}",
         description="Spans that a backend has taken, or with error.type refused for good.",
     )
     meter.create_observable_counter(
         "otel.sdk.processor.span.processed",
-        [_dropped],
+        [_observe_dropped],
         unit="{span}",
         description="Spans that were dropped before any backend was asked, by error.type.",
     )
     meter.create_observable_up_down_counter(
         "otel.sdk.processor.span.queue.size",
-        [_waiting],
+        [_observe_queue_size],
         unit="{span}",
         description="Spans that wait to be taken by every backend.",
     )
 
 
-def _exported(_: Any) -> Iterable[Observation]:
+def _observe_exported(_: Any) -> Iterable[Observation]:
     sent, refused = Counter[str](), 0
-    for taken, lost, _now in _counts:
+    for taken, lost, _now in _counters:
         sent.update(dict(taken))
         refused += lost["refused"]
     for kind, count in sent.items():
-        yield Observation(count, {_COMPONENT: f"mlspan_{kind}"})
+        yield Observation(count, {_COMPONENT_TYPE: f"mlspan_{kind}"})
     if refused:
-        yield Observation(refused, {_COMPONENT: "mlspan", _ERROR: "refused"})
+        yield Observation(refused, {_COMPONENT_TYPE: "mlspan", _ERROR_TYPE: "refused"})
 
 
-def _dropped(_: Any) -> Iterable[Observation]:
+def _observe_dropped(_: Any) -> Iterable[Observation]:
     dropped = Counter[str]()
-    for _sent, lost, _now in _counts:
+    for _sent, lost, _now in _counters:
         dropped.update(dict(lost))
     for reason, count in dropped.items():
         if count and reason != "refused":
-            yield Observation(count, {_COMPONENT: "mlspan", _ERROR: reason})
+            yield Observation(count, {_COMPONENT_TYPE: "mlspan", _ERROR_TYPE: reason})
 
 
-def _waiting(_: Any) -> Iterable[Observation]:
-    yield Observation(sum(waiting() for *_others, waiting in list(_counts)), {_COMPONENT: "mlspan"})
+def _observe_queue_size(_: Any) -> Iterable[Observation]:
+    yield Observation(sum(waiting() for *_others, waiting in list(_counters)), {_COMPONENT_TYPE: "mlspan"})
 
 
-def _begin_anew() -> None:
-    for sent, lost, _now in _counts:
+def _reset_counters() -> None:
+    for sent, lost, _now in _counters:
         sent.clear()
         lost.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
+    os.register_at_fork(after_in_child=_reset_counters)

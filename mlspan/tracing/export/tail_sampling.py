@@ -10,12 +10,12 @@ from opentelemetry.trace import StatusCode
 
 from ..operations import semconv as sc
 from ..settings.keep_rule import Keep
-from .cost import price
+from .cost import compute_span_cost
 
-_REMEMBERED = 10_000  # trace ids
+_MAX_REMEMBERED = 10_000  # trace ids
 
 
-class Sampling:
+class TailSampler:
     """Decides if the ended spans of a trace are kept. Not thread-safe.
 
     Once a trace is kept, its later spans are kept too: other requests under the same remote parent, and spans that end
@@ -27,26 +27,26 @@ class Sampling:
         self._kept: dict[int, None] = {}  # ids of the latest kept traces
 
     def __call__(self, trace_id: int, spans: Sequence[ReadableSpan]) -> bool:
-        if not _chosen(trace_id, self._ratio):
+        if not _is_in_ratio(trace_id, self._ratio):
             return False
         if self._keep is None or trace_id in self._kept:
             return True
-        if not _worth(self._keep, trace_id, spans):
+        if not _is_worth_keeping(self._keep, trace_id, spans):
             return False
         self._kept[trace_id] = None
-        if len(self._kept) > _REMEMBERED:
+        if len(self._kept) > _MAX_REMEMBERED:
             del self._kept[next(iter(self._kept))]
         return True
 
 
-def _chosen(trace_id: int, ratio: float) -> bool:
+def _is_in_ratio(trace_id: int, ratio: float) -> bool:
     """Return True if a trace id is in the ratio, as TraceIdRatioBased decides in every process."""
     return ratio >= 1 or (trace_id & TraceIdRatioBased.TRACE_ID_LIMIT) < TraceIdRatioBased(ratio).bound
 
 
-def _worth(keep: Keep, trace_id: int, spans: Sequence[ReadableSpan]) -> bool:
+def _is_worth_keeping(keep: Keep, trace_id: int, spans: Sequence[ReadableSpan]) -> bool:
     """Return True if the rule keeps the trace: by its ratio, an error, feedback, its duration or its cost."""
-    if _chosen(trace_id, keep.ratio):
+    if _is_in_ratio(trace_id, keep.ratio):
         return True
     if keep.errors and any(span.status.status_code is StatusCode.ERROR for span in spans):
         return True
@@ -56,10 +56,10 @@ def _worth(keep: Keep, trace_id: int, spans: Sequence[ReadableSpan]) -> bool:
         first, last = min(span.start_time or 0 for span in spans), max(span.end_time or 0 for span in spans)
         if last - first > keep.slower_than * 1e9:
             return True
-    return keep.costlier_than is not None and _cost(spans) > keep.costlier_than
+    return keep.costlier_than is not None and _sum_cost(spans) > keep.costlier_than
 
 
-def _cost(spans: Sequence[ReadableSpan]) -> float:
+def _sum_cost(spans: Sequence[ReadableSpan]) -> float:
     """Return the cost of all model calls in US dollars.
 
     A priced span below another priced one (a client's own span) describes the same call and is not counted.
@@ -69,7 +69,7 @@ def _cost(spans: Sequence[ReadableSpan]) -> float:
         context = span.get_span_context()
         if context is not None:
             parents[context.span_id] = span.parent.span_id if span.parent else None
-            if (found := price(span.attributes or {})) is not None:
+            if (found := compute_span_cost(span.attributes or {})) is not None:
                 priced[context.span_id] = found["total_cost"]
     total = 0.0
     for span_id, own in priced.items():

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
-    from ..operations.call_context import Origin
+    from ..operations.call_context import TraceOrigin
 
-Kind = Literal["mlflow", "otlp"]  # the mlflow sink takes trace segments, the otlp sink takes encoded spans
+SinkKind = Literal["mlflow", "otlp"]  # the mlflow sink takes trace segments, the otlp sink takes encoded spans
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class TraceSegment:
     """The spans of one local root that ended in this process, the root included."""
 
-    origin: Origin
+    origin: TraceOrigin
     spans: Sequence[ReadableSpan]
     root_id: int  # the id of the local root's span, which may have been sent in an earlier segment
     whole: bool  # False if further spans of the same root were sent before or may follow
@@ -29,7 +29,7 @@ class Parcel:
     stored: Sequence[bytes] = ()  # the spans as OTLP bytes, in the same order; empty if they are not in memory
 
 
-class Packed(NamedTuple):
+class EncodedSpan(NamedTuple):
     """One span as three OTLP messages, none of which contains the next."""
 
     resource: bytes  # a ResourceSpans
@@ -39,18 +39,18 @@ class Packed(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Refusal:
     """An item that the backend refuses.
 
     With *keep*, it stays in the spool for a later process or for ``mlspan drain``.
     """
 
-    parcel: Parcel | Packed
+    item: TraceSegment | EncodedSpan
     reason: str  # one line for a person to read
     keep: bool = False
 
 
-class Away(Exception):  # noqa: N818  # a state of the backend, not a mistake
+class BackendUnavailable(Exception):  # noqa: N818  # a state of the backend, not a mistake
     """The backend cannot take anything at present.
 
     The caller may send the same items again after *retry_after* seconds.
@@ -88,7 +88,7 @@ class Sink(Protocol):
         """Import what sending needs. Forks are delayed while this runs."""
         ...
 
-    def send(self, parcels: Sequence[Any]) -> Sequence[Refused]:
+    def send(self, parcels: Sequence[Any]) -> Sequence[Refusal]:
         """Store all items and return those that were refused.
 
         Raise BackendUnavailable to be called again with all of them.

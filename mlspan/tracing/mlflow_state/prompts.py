@@ -11,17 +11,17 @@ from opentelemetry import trace
 from ..._guard import guard
 from ..operations import semconv as sc
 
-_CLIENT: Final = "mlflow.tracking.client"
+_CLIENT_MODULE: Final = "mlflow.tracking.client"
 
 
-def follow() -> None:
+def track_prompt_loads() -> None:
     """Track, from now on, which prompt is loaded inside which span. This waits until MLflow is imported."""
     import wrapt
 
-    wrapt.register_post_import_hook(_note_loads, _CLIENT)
+    wrapt.register_post_import_hook(_patch_load_prompt, _CLIENT_MODULE)
 
 
-def _note_loads(client: ModuleType) -> None:
+def _patch_load_prompt(client: ModuleType) -> None:
     """Patch ``MlflowClient.load_prompt``, which every way to load a prompt ends in. Without it, no prompt is linked."""
     client_class: Any = getattr(client, "MlflowClient", None)
     load = getattr(client_class, "load_prompt", None)
@@ -29,17 +29,17 @@ def _note_loads(client: ModuleType) -> None:
         return
 
     @wraps(load)
-    def noted(*args: Any, **kwargs: Any) -> Any:
+    def load_and_link(*args: Any, **kwargs: Any) -> Any:
         prompt = load(*args, **kwargs)
         with guard("linking a prompt"):
-            _link(prompt)
+            _link_prompt(prompt)
         return prompt
 
-    noted._mlspan = True  # type: ignore[attr-defined]
-    client_class.load_prompt = noted
+    load_and_link._mlspan = True  # type: ignore[attr-defined]
+    client_class.load_prompt = load_and_link
 
 
-def _link(prompt: Any) -> None:
+def _link_prompt(prompt: Any) -> None:
     """Add *prompt* to the prompts of the current span, once."""
     span = trace.get_current_span()
     if prompt is None or not span.is_recording():

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class CallScope:
     """The values that ``tracing.session``, ``user``, ``tags`` and the like have set around the caller."""
 
     session: str | None = None
@@ -32,7 +32,7 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class TraceOrigin:
     """The destination and labels of a trace, as its caller saw them when the trace's root span started.
 
     A field is None if the caller's context does not set it; the exporter then uses its Config.
@@ -48,25 +48,25 @@ class Origin:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-NOWHERE: Final = Scope()
+EMPTY_SCOPE: Final = CallScope()
 
 
-_scope: ContextVar[Scope] = ContextVar("mlspan_scope", default=NOWHERE)
+_call_scope: ContextVar[CallScope] = ContextVar("mlspan_scope", default=EMPTY_SCOPE)
 
 
-_SUPPRESSED: Final = otel._SUPPRESS_INSTRUMENTATION_KEY  # OTel's own instrumentations read the same private key
+_SUPPRESS_KEY: Final = otel._SUPPRESS_INSTRUMENTATION_KEY  # OTel's own instrumentations read the same private key
 
 
-_EMPTY: Final = otel.Context()
+_EMPTY_CONTEXT: Final = otel.Context()
 
 
-scope: Final = _scope.get  # returns the caller's scope
+get_call_scope: Final = _call_scope.get  # returns the caller's scope
 
 
-def surroundings() -> dict[str, str]:
+def build_scope_attributes() -> dict[str, str]:
     """Return the attributes that the caller's scope gives to every span."""
-    call_scope = _scope.get()
-    if call_scope is NOWHERE:
+    call_scope = _call_scope.get()
+    if call_scope is EMPTY_SCOPE:
         return {}
     named = {sc.TAG_PREFIX + key: value for key, value in call_scope.tags.items()}
     if call_scope.session is not None:
@@ -81,33 +81,33 @@ def surroundings() -> dict[str, str]:
 
 
 @contextmanager
-def _within(change: Scope) -> Iterator[None]:
+def use_scope(change: CallScope) -> Iterator[None]:
     """Make *change* the caller's scope inside the block."""
-    token = _scope.set(change)
+    token = _call_scope.set(change)
     try:
         yield
     finally:
-        _scope.reset(token)
-        _forget(token, change, NOWHERE)
+        _call_scope.reset(token)
+        _clear_cached_value(token, change, EMPTY_SCOPE)
 
 
 @contextmanager
-def attached(around: otel.Context) -> Iterator[None]:
+def use_context(around: otel.Context) -> Iterator[None]:
     """Make *around* OpenTelemetry's current context inside the block."""
     token = otel.attach(around)
     try:
         yield
     finally:
-        detach(token, around)
+        detach_context(token, around)
 
 
-def detach(token: Token[otel.Context], attached: otel.Context) -> None:
+def detach_context(token: Token[otel.Context], attached: otel.Context) -> None:
     """Detach *token*, and make sure that *attached* is no longer current, whatever a finalizer did meanwhile."""
     otel.detach(token)
-    _forget(token, attached, _EMPTY)
+    _clear_cached_value(token, attached, _EMPTY_CONTEXT)
 
 
-def _forget(token: Token[T], gone: T, nothing: T) -> None:
+def _clear_cached_value(token: Token[T], gone: T, nothing: T) -> None:
     """Clear *gone* from the cache of *token*'s variable, which has just been reset, by setting it to *nothing*.
 
     Up to Python 3.11 the garbage collector may run inside ``ContextVar.reset``. If a finalizer reads the variable then,
@@ -117,26 +117,26 @@ def _forget(token: Token[T], gone: T, nothing: T) -> None:
         token.var.set(nothing)
 
 
-_shared: dict[int, None] = {}
+_shared_traces: dict[int, None] = {}
 
 
-_MOST_SHARED: Final = 10_000
+_MAX_SHARED_TRACES: Final = 10_000
 
 
-def share(trace_id: int) -> None:
+def mark_trace_shared(trace_id: int) -> None:
     """Note that other processes record spans of this trace, so that stored trace data is extended, not replaced."""
-    _shared[trace_id] = None
-    while len(_shared) > _MOST_SHARED:
-        _shared.pop(next(iter(_shared)), None)
+    _shared_traces[trace_id] = None
+    while len(_shared_traces) > _MAX_SHARED_TRACES:
+        _shared_traces.pop(next(iter(_shared_traces)), None)
 
 
-def is_shared(trace_id: int) -> bool:
+def is_trace_shared(trace_id: int) -> bool:
     """Return whether this process has marked the trace as shared with other processes."""
-    return trace_id in _shared
+    return trace_id in _shared_traces
 
 
-def suppressed(around: otel.Context | None = None) -> bool:
+def is_suppressed(around: otel.Context | None = None) -> bool:
     """Return whether the current context, or *around*, is inside OpenTelemetry's ``suppress_instrumentation``."""
     if around is None:
         around = otel.get_current()
-    return bool(around.get(_SUPPRESSED))
+    return bool(around.get(_SUPPRESS_KEY))

@@ -8,11 +8,21 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from ..._guard import FAILED, tell_once
-from .foreign_objects import as_text, clean
-from .plain_values import KEEP, OPTIONS, KeptDict, KeptList, bounded, cut_text, is_plain, is_tree, snapshot
+from ..._guard import REDACTION_FAILED, warn_once
+from .foreign_objects import as_text, replace_surrogates
+from .plain_values import KEEP, OPTIONS, KeptDict, KeptList, bounded, cut_text, is_plain, is_tree, to_plain_data
 
-__all__ = ["REDACTED", "Policy", "Redact", "as_text", "clean", "mask_keys", "redactor", "snapshot", "to_json"]
+__all__ = [
+    "REDACTED",
+    "ContentPolicy",
+    "Redact",
+    "as_text",
+    "make_redactor",
+    "mask_api_keys",
+    "replace_surrogates",
+    "to_json",
+    "to_plain_data",
+]
 
 Redact: TypeAlias = Callable[[str], str] | Iterable[str | re.Pattern[str]]
 REDACTED = "[redacted]"
@@ -21,7 +31,7 @@ _TREE = 64 * 1024 * 1024  # bytes of text in a value that somebody may want whol
 _TRIES = 5  # to make a value fit whose escapes take room as well
 
 
-def redactor(redact: Redact | None) -> Callable[[str], str] | None:
+def make_redactor(redact: Redact | None) -> Callable[[str], str] | None:
     """Return *redact* as one function from text to text; each match of a pattern becomes ``[redacted]``.
 
     Raises:
@@ -35,22 +45,22 @@ def redactor(redact: Redact | None) -> Callable[[str], str] | None:
         msg = f"redact takes a function or a list of regular expressions: {error}"
         raise ValueError(msg) from error
 
-    def apply(text: str) -> str:
+    def redact_matches(text: str) -> str:
         for pattern in patterns:
             text = pattern.sub(REDACTED, text)
         return text
 
-    return apply
+    return redact_matches
 
 
-_KEY = re.compile(  # API keys of the providers, and HTTP's credentials
+_API_KEY = re.compile(  # API keys of the providers, and HTTP's credentials
     r"""\b(?:(?:sk|rk|pk|xai|pplx|nvapi|glpat)-(?=[\w-]*\d)[\w-]{16,}|(?:gsk|hf|r8|gh[pousr]|github_pat)_\w{20,}
     |AIza[\w-]{30,}|AKIA[A-Z0-9]{16}|xox[abprs]-[\w-]{10,})|\b(?:Bearer|Basic)\ [\w.~+/=-]{16,}""",
     re.VERBOSE,
 )
 
-_SHORTEST_KEY = len("xoxa-") + 10
-_HINTS = (
+_SHORTEST_API_KEY = len("xoxa-") + 10
+_API_KEY_HINTS = (
     "k-",
     "ai-",
     "pplx-",
@@ -73,16 +83,16 @@ _HINTS = (
 )
 
 
-def mask_keys(text: str) -> str:
+def mask_api_keys(text: str) -> str:
     """Return *text* without keys of well-known APIs: error messages quote them, and foreign spans may hold anything."""
-    if len(text) >= _SHORTEST_KEY:
-        for hint in _HINTS:
+    if len(text) >= _SHORTEST_API_KEY:
+        for hint in _API_KEY_HINTS:
             if hint in text:
-                return _KEY.sub(REDACTED, text)
+                return _API_KEY.sub(REDACTED, text)
     return text
 
 
-class Policy:
+class ContentPolicy:
     """The rules by which content is written to attributes.
 
     Args:
@@ -96,13 +106,13 @@ class Policy:
     def __init__(self, *, capture: bool, redact: Callable[[str], str] | None, limit: int) -> None:
         self.capture, self._redact, self.limit = capture, redact, limit
 
-    def within(self, limit: int | None) -> Policy:
+    def within(self, limit: int | None) -> ContentPolicy:
         """Return this, with at most *limit* bytes an attribute: what OpenTelemetry's own limit leaves of one."""
         if limit is None or limit >= self.limit:
             return self
-        return Policy(capture=self.capture, redact=self._redact, limit=limit)
+        return ContentPolicy(capture=self.capture, redact=self._redact, limit=limit)
 
-    def text(self, value: str) -> str:
+    def render_text(self, value: str) -> str:
         """Return free text that stands outside of messages, such as an exception's message, as it may be written."""
         if self._redact is None and len(value) < self.limit and value.isascii():
             return str(value)
@@ -110,14 +120,14 @@ class Policy:
             try:
                 value = str(self._redact(value))
             except Exception as error:  # noqa: BLE001  # as in render_json
-                value = _not_recorded(error)
-        return cut_text(clean(value), self.limit)
+                value = _report_failed_redaction(error)
+        return cut_text(replace_surrogates(value), self.limit)
 
-    def error(self, value: str) -> str:
+    def render_error(self, value: str) -> str:
         """Return the text of an exception, redacted and cut; it may quote the API key that was refused."""
-        return self.text(mask_keys(value))
+        return self.render_text(mask_api_keys(value))
 
-    def json(self, value: object) -> str:
+    def render_json(self, value: object) -> str:
         """Return *value* as JSON text: redacted, and cut where it is longer than the limit."""
         if self._redact is None and (type(value) in _KEPT or is_plain(value, self.limit)):
             try:
@@ -129,9 +139,9 @@ class Policy:
                     return written.decode()
         return self._bounded(value)
 
-    def string(self, value: object) -> str:
+    def render_string(self, value: object) -> str:
         """Return text as it is and anything else as JSON, for an attribute that the conventions define as a string."""
-        return self.text(value) if isinstance(value, str) else self.json(value)
+        return self.render_text(value) if isinstance(value, str) else self.render_json(value)
 
     def _bounded(self, value: object) -> str:
         """Return as much of *value* as there is room for. Escapes take some as well, so the text has the last word."""
@@ -140,14 +150,14 @@ class Policy:
             try:
                 kept = bounded(value, room, text=self._redact)
             except Exception as error:  # noqa: BLE001  # the user's function: nothing unredacted may leave
-                kept = _not_recorded(error)
+                kept = _report_failed_redaction(error)
                 value = [] if isinstance(value, list) else kept
             if type(kept) is not list and isinstance(value, list):
                 kept = []  # of messages, nothing else may stand there
             written = _dumped(kept)
             if len(written) <= self.limit:
                 if isinstance(value, list) and len(kept) < len(value):
-                    tell_once("mlspan: content over max_content_bytes: some messages are not recorded")
+                    warn_once("mlspan: content over max_content_bytes: some messages are not recorded")
                 return written.decode()
             room = min(room * self.limit // len(written), room * 3 // 4) - 2
         return "[]" if isinstance(value, list) else '""' if self.limit < len(_ALL) else f'"{_ALL}"'
@@ -157,9 +167,9 @@ _KEPT = (KeptDict, KeptList)
 _ALL = "[cut: all of it]"
 
 
-def _not_recorded(error: Exception) -> str:
+def _report_failed_redaction(error: Exception) -> str:
     """Warn once that the redact function failed, and return the text that replaces the content."""
-    tell_once(FAILED + " %s; what it was given is not recorded", type(error).__name__)
+    warn_once(REDACTION_FAILED + " %s; what it was given is not recorded", type(error).__name__)
     return "[not recorded: the redact function failed]"
 
 
@@ -178,4 +188,4 @@ def _dumped(kept: Any) -> bytes:
     try:
         return orjson.dumps(kept, option=OPTIONS)
     except (TypeError, ValueError, RecursionError):
-        return orjson.dumps(bounded(kept, 2**40, text=clean))
+        return orjson.dumps(bounded(kept, 2**40, text=replace_surrogates))

@@ -13,18 +13,18 @@ else:  # Python 3.10 lacks it, and only type checkers need it
         return lambda cls: cls
 
 
-When = Literal["start", "end", "content"]
+WrittenAt = Literal["start", "end", "content"]
 
 
-class Attr(NamedTuple):
+class SpanAttribute(NamedTuple):
     """A field that becomes a span attribute."""
 
     name: str
-    when: When
+    when: WrittenAt
     default: Any
 
 
-def attr(name: str, when: When = "end", default: Any = None) -> Any:
+def span_attribute(name: str, when: WrittenAt = "end", default: Any = None) -> Any:
     """Declare a field that becomes the attribute *name*.
 
     Args:
@@ -33,10 +33,10 @@ def attr(name: str, when: When = "end", default: Any = None) -> Any:
             when the span ends; ``content`` if it is written at the end as one JSON string, under the content policy.
         default: the value if nobody sets it.
     """
-    return Attr(name, when, default)
+    return SpanAttribute(name, when, default)
 
 
-class _New:
+class _LazyField:
     """A descriptor that makes a field's value when the field is first read and nobody has set it."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
@@ -52,34 +52,36 @@ class _New:
         return made
 
 
-def new(make: Callable[[], Any]) -> Any:
+def lazy_field(make: Callable[[], Any]) -> Any:
     """Declare a field whose value is made by *make* when it is first read, unless somebody has set it."""
-    return _New(make)
+    return _LazyField(make)
 
 
 @dataclass_transform(kw_only_default=True)
-class Fields:
+class RecordFields:
     """The base of all records. It is written and read like a dataclass.
 
     A field that nobody has set takes neither time nor memory: most calls set a quarter of them.
     """
 
-    attrs: ClassVar[Mapping[str, Attr]] = {}  # by field name
-    _starts: ClassVar[tuple[tuple[str, str], ...]] = ()  # (field, attribute) of each attribute written at the start
-    _given: ClassVar[Mapping[str, Any]] = {}  # defaults that become attributes, set on every record
+    attrs: ClassVar[Mapping[str, SpanAttribute]] = {}  # by field name
+    _start_attributes: ClassVar[
+        tuple[tuple[str, str], ...]
+    ] = ()  # (field, attribute) of each attribute written at the start
+    _preset_values: ClassVar[Mapping[str, Any]] = {}  # defaults that become attributes, set on every record
 
     def __init__(self, **known: Any) -> None:
-        self.__dict__ = {**self._given, **known}
+        self.__dict__ = {**self._preset_values, **known}
 
     def __init_subclass__(cls) -> None:
         attrs = dict(cls.attrs)
         for field, value in list(vars(cls).items()):
-            if isinstance(value, Attr):
+            if isinstance(value, SpanAttribute):
                 attrs[field] = value
                 setattr(cls, field, value.default)
         cls.attrs = attrs
-        cls._starts = tuple((field, one.name) for field, one in attrs.items() if one.when == "start")
-        cls._given = {field: one.default for field, one in attrs.items() if one.default is not None}
+        cls._start_attributes = tuple((field, one.name) for field, one in attrs.items() if one.when == "start")
+        cls._preset_values = {field: one.default for field, one in attrs.items() if one.default is not None}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"

@@ -23,7 +23,7 @@ _BUILTIN: Final = (list, tuple, set, frozenset, deque)
 _LONGEST_INTEGER: Final = 4000  # bits: beyond that, Python may refuse to write one in decimal
 
 
-def clean(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """Return *text* as valid Unicode: a lone surrogate becomes "?", as no exporter could encode it."""
     if text.isascii():
         return text
@@ -38,11 +38,11 @@ def as_text(value: Any) -> str:
     """Return the text of anything: *value* itself, its ``str``, or its type's name where that raises."""
     cls = type(value)
     if issubclass(cls, str):
-        return clean(value if cls is str else str.__str__(value))
+        return replace_surrogates(value if cls is str else str.__str__(value))
     try:
         is_simple = issubclass(cls, (type, Enum, int)) and cls is not bool
         found = _simplified(value, cls, 0) if is_simple else _described(value, cls)
-        return clean(found if type(found) is str else str(found))
+        return replace_surrogates(found if type(found) is str else str(found))
     except Exception:  # noqa: BLE001  # it is somebody else's code
         return _named(cls)
 

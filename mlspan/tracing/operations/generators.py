@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Any
 
-from .operation import Live
+from .operation import Operation
 
 
-class Steps:
+class TracedGenerator:
     """A driver between a traced generator and its caller. ``yield from`` it, or await its asynchronous methods.
 
     The span is attached around each step rather than around all of them. So it does not leak into the caller's code
@@ -16,55 +16,55 @@ class Steps:
     """
 
     def __init__(self, own: Any, operation: Any) -> None:
-        self._own = own
-        self._live: Live | None = operation if isinstance(operation, Live) else None
+        self._generator = own
+        self._operation: Operation | None = operation if isinstance(operation, Operation) else None
         self._yielded: list[Any] = []
-        if self._live is not None:
-            self._live.hand_over()
+        if self._operation is not None:
+            self._operation.hand_over()
 
-    def __iter__(self) -> Steps:
+    def __iter__(self) -> TracedGenerator:
         return self
 
     def __next__(self) -> Any:
         return self.send(None)
 
     def send(self, value: Any) -> Any:
-        with _Step(self):
-            return self._seen(self._own.send(value))
+        with _StepContext(self):
+            return self._note_yielded(self._generator.send(value))
 
     def throw(self, error: BaseException) -> Any:
-        with _Step(self):
-            return self._seen(self._own.throw(error))
+        with _StepContext(self):
+            return self._note_yielded(self._generator.throw(error))
 
     def close(self) -> None:
-        with _Step(self):
-            self._own.close()
-        self.end(stream_end="closed")
+        with _StepContext(self):
+            self._generator.close()
+        self.finish_operation(stream_end="closed")
 
     def anext(self) -> Awaitable[Any]:
         return self.asend(None)
 
     async def asend(self, value: Any) -> Any:
-        with _Step(self):
-            return self._seen(await self._own.asend(value))
+        with _StepContext(self):
+            return self._note_yielded(await self._generator.asend(value))
 
     async def athrow(self, error: BaseException) -> Any:
-        with _Step(self):
-            return self._seen(await self._own.athrow(error))
+        with _StepContext(self):
+            return self._note_yielded(await self._generator.athrow(error))
 
     async def aclose(self) -> None:
-        with _Step(self):
-            await self._own.aclose()
-        self.end(stream_end="closed")
+        with _StepContext(self):
+            await self._generator.aclose()
+        self.finish_operation(stream_end="closed")
 
-    def _seen(self, item: Any) -> Any:
+    def _note_yielded(self, item: Any) -> Any:
         """Keep *item* for the record and return it."""
         self._yielded.append(item)
         return item
 
-    def end(self, error: BaseException | None = None, stream_end: Any = None) -> None:
+    def finish_operation(self, error: BaseException | None = None, stream_end: Any = None) -> None:
         """Record what the generator returned, else what it yielded, and finish the operation."""
-        operation, yielded = self._live, self._yielded
+        operation, yielded = self._operation, self._yielded
         if operation is None:
             return
         if isinstance(error, StopIteration) and error.value is not None:
@@ -76,14 +76,16 @@ class Steps:
         )
 
 
-class _Step:
+class _StepContext:
     """A context manager around one step: the span is current inside, and an exception ends the generator."""
 
-    def __init__(self, steps: Steps) -> None:
-        self._steps = steps
+    def __init__(self, steps: TracedGenerator) -> None:
+        self._traced = steps
 
     def __enter__(self) -> None:
-        self._current = self._steps._live.current() if self._steps._live else None  # entered and left as a pair
+        self._current = (
+            self._traced._operation.use_span() if self._traced._operation else None
+        )  # entered and left as a pair
         if self._current is not None:
             self._current.__enter__()
 
@@ -91,4 +93,4 @@ class _Step:
         if self._current is not None:
             self._current.__exit__(kind, error, trace)
         if error is not None:
-            self._steps.end(error)
+            self._traced.finish_operation(error)

@@ -11,21 +11,21 @@ from typing import Any, Literal, TypedDict
 import orjson
 
 
-class Text(TypedDict):
+class TextPart(TypedDict):
     """Text that was said."""
 
     type: Literal["text"]
     content: str
 
 
-class Reasoning(TypedDict):
+class ReasoningPart(TypedDict):
     """The model's reasoning as text."""
 
     type: Literal["reasoning"]
     content: str
 
 
-class ToolCall(TypedDict, total=False):
+class ToolCallPart(TypedDict, total=False):
     """A tool call that the model requests."""
 
     type: Literal["tool_call"]
@@ -34,7 +34,7 @@ class ToolCall(TypedDict, total=False):
     arguments: Any
 
 
-class ToolCallResponse(TypedDict, total=False):
+class ToolCallResponsePart(TypedDict, total=False):
     """The result of a tool call."""
 
     type: Literal["tool_call_response"]
@@ -42,7 +42,7 @@ class ToolCallResponse(TypedDict, total=False):
     id: str
 
 
-class Blob(TypedDict, total=False):
+class BlobPart(TypedDict, total=False):
     """Data inside the message, such as a picture, in base64."""
 
     type: Literal["blob"]
@@ -51,7 +51,7 @@ class Blob(TypedDict, total=False):
     mime_type: str
 
 
-class File(TypedDict, total=False):
+class FilePart(TypedDict, total=False):
     """A file that the provider stores, by its id."""
 
     type: Literal["file"]
@@ -60,7 +60,7 @@ class File(TypedDict, total=False):
     mime_type: str
 
 
-class Uri(TypedDict, total=False):
+class UriPart(TypedDict, total=False):
     """Data elsewhere, by its address; never a data URL."""
 
     type: Literal["uri"]
@@ -69,14 +69,14 @@ class Uri(TypedDict, total=False):
     mime_type: str
 
 
-class Generic(TypedDict):
+class GenericPart(TypedDict):
     """A part that the conventions have no shape for: its own type and its content."""
 
     type: str
     content: Any
 
 
-Part = Text | Reasoning | ToolCall | ToolCallResponse | Blob | File | Uri | Generic
+Part = TextPart | ReasoningPart | ToolCallPart | ToolCallResponsePart | BlobPart | FilePart | UriPart | GenericPart
 
 
 class Message(TypedDict, total=False):
@@ -97,36 +97,36 @@ class ToolDefinition(TypedDict, total=False):
     parameters: Any
 
 
-def tool_call(name: str, arguments: object = None, id: str | None = None) -> ToolCall:
+def make_tool_call(name: str, arguments: object = None, id: str | None = None) -> ToolCallPart:
     """Return a tool call part. *arguments* in JSON become the object that they describe; other text stays text."""
-    part: ToolCall = {"type": "tool_call", "name": name}
+    part: ToolCallPart = {"type": "tool_call", "name": name}
     if id is not None:
         part["id"] = id
     if arguments is not None:
-        part["arguments"] = loads(arguments) if isinstance(arguments, str) else arguments
+        part["arguments"] = parse_json(arguments) if isinstance(arguments, str) else arguments
     return part
 
 
-def tool_call_response(response: object, id: str | None = None) -> ToolCallResponse:
+def make_tool_call_response(response: object, id: str | None = None) -> ToolCallResponsePart:
     """Return the part for the result of a tool call."""
-    part: ToolCallResponse = {"type": "tool_call_response", "response": response}
+    part: ToolCallResponsePart = {"type": "tool_call_response", "response": response}
     if id is not None:
         part["id"] = id
     return part
 
 
-def media(modality: str, url: str) -> Blob | Uri:
+def make_media_part(modality: str, url: str) -> BlobPart | UriPart:
     """Return a blob for a data URL, and a reference for any other URL."""
     if not url.startswith("data:"):
         return {"type": "uri", "modality": modality, "uri": url}
     head, _, content = url[5:].partition(",")
-    part: Blob = {"type": "blob", "modality": modality, "content": content}
+    part: BlobPart = {"type": "blob", "modality": modality, "content": content}
     if mime_type := head.partition(";")[0]:
         part["mime_type"] = mime_type
     return part
 
 
-def loads(text: str) -> Any:
+def parse_json(text: str) -> Any:
     """Return the value that the JSON *text* describes, or *text* itself if it is not JSON."""
     try:
         return orjson.loads(text)
@@ -134,13 +134,13 @@ def loads(text: str) -> Any:
         return text
 
 
-class Pieces(list[str]):
+class TextPieces(list[str]):
     """Text that arrives in pieces; a record joins them when it is complete."""
 
     __slots__ = ()
 
 
-class _Call:
+class _ToolCallDraft:
     """A tool call under construction, whose arguments arrive in pieces."""
 
     __slots__ = ("id", "name", "pieces")
@@ -150,47 +150,47 @@ class _Call:
         self.name: str | None = None
         self.pieces: list[str] = []
 
-    def part(self) -> Part:
+    def build_part(self) -> Part:
         """Return the tool call so far."""
-        return tool_call(self.name or "", "".join(self.pieces) or None, self.id)
+        return make_tool_call(self.name or "", "".join(self.pieces) or None, self.id)
 
 
-class Choice:
+class ChoiceDraft:
     """One answer under construction. A whole answer is a stream of one chunk; a chunk costs an append."""
 
-    __slots__ = ("_call_ids", "_calls", "_parts", "_pieces", "_saying", "finish_reason", "kept")
+    __slots__ = ("_call_ids", "_calls", "_open_type", "_parts", "_pieces", "finish_reason", "kept")
 
     def __init__(self, *, kept: bool, call_ids: list[str]) -> None:
         self.kept, self._call_ids = kept, call_ids
         self.finish_reason: str | None = None
         self._parts: list[Any] = []
-        self._calls: dict[int, _Call] = {}
-        self._saying: str | None = None  # the type of the last part, if more text may follow
+        self._calls: dict[int, _ToolCallDraft] = {}
+        self._open_type: str | None = None  # the type of the last part, if more text may follow
         self._pieces: list[str] = []  # the pieces of that part
 
-    def say(self, text: str, kind: Literal["text", "reasoning"] = "text") -> None:
+    def add_text(self, text: str, kind: Literal["text", "reasoning"] = "text") -> None:
         """Add a piece of text or reasoning; pieces of the same kind become one part."""
         if not self.kept:
             return
-        if self._saying == kind:
+        if self._open_type == kind:
             self._pieces.append(text)
             return
-        self._join()
-        self._saying, self._pieces = kind, [text]
+        self._join_pieces()
+        self._open_type, self._pieces = kind, [text]
         self._parts.append({"type": kind, "content": text})
 
-    def _join(self) -> None:
+    def _join_pieces(self) -> None:
         """Join the pieces of the open text into its part."""
         if len(self._pieces) > 1:
             self._parts[-1]["content"] = "".join(self._pieces)
             self._pieces = [self._parts[-1]["content"]]
 
-    def _close(self) -> None:
+    def _close_text(self) -> None:
         """Join the open text; the next piece starts a part of its own."""
-        self._join()
-        self._saying, self._pieces = None, []
+        self._join_pieces()
+        self._open_type, self._pieces = None, []
 
-    def call(self, slot: int, id: str | None, name: str | None, arguments: str | None) -> None:
+    def add_tool_call(self, slot: int, id: str | None, name: str | None, arguments: str | None) -> None:
         """Add a piece of the tool call in *slot*. The first piece brings the call's name and id."""
         if id:
             self._call_ids.append(id)
@@ -198,37 +198,41 @@ class Choice:
             return
         call = self._calls.get(slot)
         if call is None:
-            self._close()
-            call = self._calls[slot] = _Call()
+            self._close_text()
+            call = self._calls[slot] = _ToolCallDraft()
             self._parts.append(call)
         call.id, call.name = call.id or id, call.name or name
         if arguments:
             call.pieces.append(arguments)
 
-    def add(self, part: Part) -> None:
+    def add_part(self, part: Part) -> None:
         """Add a part that arrives whole."""
         if part["type"] == "tool_call" and (id := part.get("id")):
             self._call_ids.append(str(id))
         if self.kept:
-            self._close()
+            self._close_text()
             self._parts.append(part)
 
-    def reason(self) -> str:
+    def get_finish_reason(self) -> str:
         """Return the finish reason, or "error" if none has arrived."""
         return self.finish_reason or "error"
 
-    def message(self) -> Message:
+    def build_message(self) -> Message:
         """Return the answer as a message."""
-        self._join()
+        self._join_pieces()
         calls = self._calls
-        parts = [part.part() if isinstance(part, _Call) else part for part in self._parts] if calls else [*self._parts]
+        parts = (
+            [part.build_part() if isinstance(part, _ToolCallDraft) else part for part in self._parts]
+            if calls
+            else [*self._parts]
+        )
         # The message schema has tool_call for OpenAI's tool_calls.
-        reason = self.reason()
+        reason = self.get_finish_reason()
         reason = "tool_call" if reason == "tool_calls" else reason
         return {"role": "assistant", "parts": parts, "finish_reason": reason}
 
 
-class Draft:
+class OutputDraft:
     """The output of one call under construction: a draft of each choice, by index.
 
     Args:
@@ -240,22 +244,22 @@ class Draft:
     def __init__(self, *, kept: bool = True) -> None:
         self.kept = kept  # whether content is kept
         self.call_ids: list[str] = []  # of tool calls, even if content is not kept: tools' spans are linked by them
-        self._choices: dict[int, Choice] = {}
+        self._choices: dict[int, ChoiceDraft] = {}
 
-    def choice(self, index: int = 0) -> Choice:
+    def get_choice(self, index: int = 0) -> ChoiceDraft:
         """Return the draft of the choice *index*, a new one on first use."""
         draft = self._choices.get(index)
         if draft is None:
-            draft = self._choices[index] = Choice(kept=self.kept, call_ids=self.call_ids)
+            draft = self._choices[index] = ChoiceDraft(kept=self.kept, call_ids=self.call_ids)
         return draft
 
-    def messages(self) -> list[Message]:
+    def build_messages(self) -> list[Message]:
         """Return one message per choice, in order of index; none if content is not kept."""
-        return list(map(Choice.message, self._in_order())) if self.kept else []
+        return list(map(ChoiceDraft.build_message, self._list_choices())) if self.kept else []
 
-    def finish_reasons(self) -> list[str] | None:
+    def list_finish_reasons(self) -> list[str] | None:
         """Return one finish reason per choice, "error" if none arrived; None if there is no choice at all."""
-        return list(map(Choice.reason, self._in_order())) or None
+        return list(map(ChoiceDraft.get_finish_reason, self._list_choices())) or None
 
-    def _in_order(self) -> Iterable[Choice]:
+    def _list_choices(self) -> Iterable[ChoiceDraft]:
         return map(self._choices.__getitem__, sorted(self._choices))

@@ -13,7 +13,7 @@ from .records import Chat, ModelCall
 _SECONDS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92]
 _TOKENS = [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864]
 
-_Measured = tuple[ModelCall, float, "str | None"]
+_Measurement = tuple[ModelCall, float, "str | None"]
 
 
 class Instruments:
@@ -39,13 +39,15 @@ class Instruments:
             description="Time to receive the first chunk of a streamed answer.",
             explicit_bucket_boundaries_advisory=_SECONDS,
         )
-        self._late: deque[_Measured] = deque(maxlen=10_000)
+        self._late_calls: deque[_Measurement] = deque(maxlen=10_000)
 
-    def wanted(self) -> bool:
+    def has_meter_provider(self) -> bool:
         """Return whether the application has set a MeterProvider. Without one, measurements go nowhere."""
         return getattr(self._meter, "_real_meter", self._meter) is not None  # get_meter_provider() is slow
 
-    def record(self, record: ModelCall, seconds: float, error_type: str | None, *, collecting: bool = False) -> None:
+    def record_call(
+        self, record: ModelCall, seconds: float, error_type: str | None, *, collecting: bool = False
+    ) -> None:
         """Measure one call that has ended.
 
         Args:
@@ -54,22 +56,22 @@ class Instruments:
             error_type: the type of its error, if it failed.
             collecting: True in a finalizer, where the SDK's locks may not be taken; the call is then measured later.
         """
-        self._late.append((record, seconds, error_type))
+        self._late_calls.append((record, seconds, error_type))
         if not collecting:
-            self.catch_up()
+            self.record_late_calls()
 
-    def catch_up(self) -> None:
+    def record_late_calls(self) -> None:
         """Measure the calls that have ended in finalizers."""
-        while self._late:
+        while self._late_calls:
             try:
-                measured = self._late.popleft()
+                measured = self._late_calls.popleft()
             except IndexError:  # another thread has taken it
                 return
-            self._write(*measured)
+            self._write_measurement(*measured)
 
-    def _write(self, record: ModelCall, seconds: float, error_type: str | None) -> None:
+    def _write_measurement(self, record: ModelCall, seconds: float, error_type: str | None) -> None:
         """Write the duration, the token counts and the time to the first chunk of one call."""
-        attributes: dict[str, Any] = record.opening()
+        attributes: dict[str, Any] = record.build_start_attributes()
         if record.response_model:
             attributes[sc.RESPONSE_MODEL] = record.response_model
         self._duration.record(seconds, {**attributes, sc.ERROR_TYPE: error_type} if error_type else attributes)

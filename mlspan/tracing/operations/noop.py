@@ -7,28 +7,28 @@ from typing import Any
 from opentelemetry import context as otel
 from opentelemetry.trace import Span, set_span_in_context
 
-from .call_context import detach
+from .call_context import detach_context
 
 
-class Nothing:
+class NoOpOperation:
     """An operation without record and span: every method lets the caller through."""
 
     __slots__ = ()
 
-    def __enter__(self) -> Nothing:
+    def __enter__(self) -> NoOpOperation:
         return self
 
     def __exit__(self, *_: object) -> None: ...
 
-    def result(self, value: Any) -> Any:
+    def record_result(self, value: Any) -> Any:
         """Return *value* as it is."""
         return value
 
 
-NOTHING = Nothing()
+NOOP_OPERATION = NoOpOperation()
 
 
-class Dropped(Nothing):
+class UnsampledOperation(NoOpOperation):
     """A no-op operation at the root of a trace that the sampler has dropped.
 
     Its span is current inside the block, so that calls below know that they are not sampled either.
@@ -39,9 +39,9 @@ class Dropped(Nothing):
     def __init__(self, span: Span) -> None:
         self._context = set_span_in_context(span)
 
-    def __enter__(self) -> Dropped:
+    def __enter__(self) -> UnsampledOperation:
         self._token = otel.attach(self._context)
         return self
 
     def __exit__(self, *_: object) -> None:
-        detach(self._token, self._context)
+        detach_context(self._token, self._context)

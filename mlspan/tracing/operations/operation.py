@@ -16,32 +16,34 @@ from weakref import ref
 from opentelemetry import context as otel
 from opentelemetry.trace import Span, Status, StatusCode
 
-from ..._guard import guard, swallow
-from ..otel.fast_span import SPAN, Draw
+from ..._guard import guard, swallow_error
+from ..otel.fast_span import SPAN_KEY, SamplingDecision
 from . import semconv as sc
-from .call_context import NOWHERE, attached, detach, scope, surroundings
-from .content import clean
-from .links import link
-from .raw_response import Envelope, Wire, body_read, watched_as
-from .records import HIDE, Chat, Embeddings, ModelCall, Observe, Record
+from .call_context import EMPTY_SCOPE, build_scope_attributes, detach_context, get_call_scope, use_context
+from .content import replace_surrogates
+from .links import link_span
+from .raw_response import BodyBuffer, RawResponse, find_proxy_class, get_cached_body
+from .records import HIDE_CHUNK, Chat, Embeddings, ModelCall, Observe, Record
 
 if TYPE_CHECKING:
     from ..runtime import Runtime
 
-_outliving: dict[int, ref[Live]] = {}  # by id(): operations that are open although their call has returned
-keepers: Final[list[Callable[[], Iterable[Live]]]] = []  # each lists more such operations
-_UNMARKED: Mapping[str, object] = {}
-_HOST = otel.create_key("mlspan-host")  # the operation of the framework's model call that a context is inside
+_handed_over_operations: dict[
+    int, ref[Operation]
+] = {}  # by id(): operations that are open although their call has returned
+operation_sources: Final[list[Callable[[], Iterable[Operation]]]] = []  # each lists more such operations
+_NO_MARKS: Mapping[str, object] = {}
+_OUTER_CALL_KEY = otel.create_key("mlspan-host")  # the operation of the framework's model call that a context is inside
 
 
-def go(
+def start_operation(
     runtime: Runtime,
     record: Record,
     observe: Observe[Any] | None = None,
     *,
-    draw: Draw | None = None,
-    marks: Mapping[str, object] = _UNMARKED,
-) -> Live:
+    draw: SamplingDecision | None = None,
+    marks: Mapping[str, object] = _NO_MARKS,
+) -> Operation:
     """Start the operation of *record*.
 
     A request made inside a framework's call to a model is part of that call: it becomes an inner call, without a span.
@@ -54,15 +56,15 @@ def go(
         marks: values that the operation's context holds besides the span, by context key.
     """
     if draw is None:
-        draw = runtime.starter().draw(otel.get_current())
+        draw = runtime.get_span_starter().decide_sampling(otel.get_current())
     if isinstance(record, ModelCall):
-        outer_call = draw.around.get(_HOST)
-        if isinstance(outer_call, Live) and outer_call.takes(record):
-            return Guest(outer_call, runtime, record, observe)
-    return Live(runtime, record, observe, draw, marks)
+        outer_call = draw.around.get(_OUTER_CALL_KEY)
+        if isinstance(outer_call, Operation) and outer_call.accepts_inner_call(record):
+            return InnerCall(outer_call, runtime, record, observe)
+    return Operation(runtime, record, observe, draw, marks)
 
 
-class Live:
+class Operation:
     """One call that is being recorded.
 
     Use it as a context manager around the caller's function, or call :meth:`finish`. The span starts when the object is
@@ -71,68 +73,77 @@ class Live:
 
     __slots__ = (
         "__weakref__",
-        "_guests",
+        "_awaits_first_chunk",
+        "_body_buffer",
+        "_finish_lock",
         "_handed_over",
+        "_inner_calls",
         "_observe",
-        "_once",
-        "_opening",
         "_runtime",
+        "_start_attributes",
         "_started",
-        "_streams",
         "_token",
-        "_wire",
         "context",
         "record",
         "span",
     )
 
     def __init__(
-        self, runtime: Runtime, record: Record, observe: Observe[Any] | None, draw: Draw, marks: Mapping[str, object]
+        self,
+        runtime: Runtime,
+        record: Record,
+        observe: Observe[Any] | None,
+        draw: SamplingDecision,
+        marks: Mapping[str, object],
     ) -> None:
-        self._prepare(runtime, record, observe)
-        self._opening = start_attributes = record.opening()
-        attributes = start_attributes.copy() if scope() is NOWHERE else {**start_attributes, **surroundings()}
-        self.span: Span = draw.start(record.span_name, record.kind, attributes)
-        context_values: dict[str, object] = {**draw.around, SPAN: self.span, **marks}
+        self._init_operation(runtime, record, observe)
+        self._start_attributes = start_attributes = record.build_start_attributes()
+        attributes = (
+            start_attributes.copy()
+            if get_call_scope() is EMPTY_SCOPE
+            else {**start_attributes, **build_scope_attributes()}
+        )
+        self.span: Span = draw.start_span(record.span_name, record.kind, attributes)
+        context_values: dict[str, object] = {**draw.around, SPAN_KEY: self.span, **marks}
         if isinstance(record, ModelCall) and record.outer:
-            context_values[_HOST] = self
+            context_values[_OUTER_CALL_KEY] = self
         self.context = otel.Context(context_values)
 
-    def _prepare(self, runtime: Runtime, record: Record, observe: Observe[Any] | None) -> None:
+    def _init_operation(self, runtime: Runtime, record: Record, observe: Observe[Any] | None) -> None:
         """Set the fields that operations and inner calls share."""
         self.record, self._observe, self._runtime = record, observe, runtime
-        self._handed_over = self._streams = False
-        self._guests: list[Guest] | None = None
-        self._wire: Wire | None = None
-        self._once = threading.Lock()  # the first to finish takes it and never releases it
+        self._handed_over = self._awaits_first_chunk = False
+        self._inner_calls: list[InnerCall] | None = None
+        self._body_buffer: BodyBuffer | None = None
+        self._finish_lock = threading.Lock()  # the first to finish takes it and never releases it
         self._started = perf_counter()
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> Operation:
         self._token = otel.attach(self.context)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        detach(self._token, self.context)
+        detach_context(self._token, self.context)
         if error is not None or not self._handed_over:
             self.finish(error)
 
-    def current(self) -> AbstractContextManager[None]:
+    def use_span(self) -> AbstractContextManager[None]:
         """Make the span current inside the block, whose end does not end the span."""
-        return attached(self.context)
+        return use_context(self.context)
 
-    def result(self, value: Any) -> Any:
+    def record_result(self, value: Any) -> Any:
         """Record the answer *value* and return it.
 
         A stream or an unread response is returned as a proxy, which finishes the operation when it ends.
         """
-        proxy_class = watched_as(type(value))  # type: ignore[arg-type]  # mypy: type[Any] is not hashable
+        proxy_class = find_proxy_class(type(value))  # type: ignore[arg-type]  # mypy: type[Any] is not hashable
         if proxy_class is None:
             self.observe(value)
             return value
-        if proxy_class is Envelope and (body := body_read(value)) is not None:
-            self.wire().add(body)
+        if proxy_class is RawResponse and (body := get_cached_body(value)) is not None:
+            self.get_body_buffer().add_piece(body)
             return value
         self.hand_over()
         return proxy_class(value, self)
@@ -142,31 +153,31 @@ class Live:
 
         The end of the process will, at the latest.
         """
-        self._handed_over = self._streams = True
-        _outliving[id(self)] = ref(self)
+        self._handed_over = self._awaits_first_chunk = True
+        _handed_over_operations[id(self)] = ref(self)
 
-    def first_chunk(self) -> None:
+    def note_first_chunk(self) -> None:
         """Record the time to the first chunk of a streamed answer, in seconds, on the first call."""
-        self._streams = False
+        self._awaits_first_chunk = False
         if isinstance(self.record, Chat) and self.record.time_to_first_chunk is None:
             self.record.time_to_first_chunk = perf_counter() - self._started
 
     def observe(self, value: Any) -> bool:
         """Read an answer, or a chunk of one, into the record. Return False if the caller may not see the chunk."""
-        if self._streams:
-            self.first_chunk()
+        if self._awaits_first_chunk:
+            self.note_first_chunk()
         try:  # not guard(): there are many chunks, and a context manager costs more
-            return self._observe is None or self._observe(self.record, value) is not HIDE
+            return self._observe is None or self._observe(self.record, value) is not HIDE_CHUNK
         except Exception as error:
-            if not swallow("reading an answer", error):
+            if not swallow_error("reading an answer", error):
                 raise
             return True
 
-    def wire(self) -> Wire:
+    def get_body_buffer(self) -> BodyBuffer:
         """Return the buffer for an answer that the caller reads as text or bytes. It is decoded once, at the end."""
-        if self._wire is None:
-            self._wire = Wire()
-        return self._wire
+        if self._body_buffer is None:
+            self._body_buffer = BodyBuffer()
+        return self._body_buffer
 
     def finish(self, error: BaseException | None = None, *, stream_end: Any = None, collecting: bool = False) -> None:
         """End the operation and its span on the first call; later calls do nothing.
@@ -176,65 +187,65 @@ class Live:
             stream_end: how a stream was left early, ``closed`` or ``abandoned``.
             collecting: True in a finalizer, which may not take the SDK's locks.
         """
-        if not self._once.acquire(False):  # a keyword argument would take twice as long
+        if not self._finish_lock.acquire(False):  # a keyword argument would take twice as long
             return
         if self._handed_over:
-            _outliving.pop(id(self), None)
+            _handed_over_operations.pop(id(self), None)
         if isinstance(error, GeneratorExit):  # the caller has closed the generator around the stream
             error, stream_end = None, stream_end or "closed"
         seconds = perf_counter() - self._started
-        error_type = None if error is None else _type_name(error)
+        error_type = None if error is None else get_error_type(error)
         try:  # not guard(): this runs for each call
             try:
-                self._read(error, stream_end)
+                self._complete_record(error, stream_end)
             finally:
                 try:
-                    self._write(error, error_type)
+                    self._write_span(error, error_type)
                 finally:
                     self.span.end()
-            if isinstance(self.record, ModelCall) and self._runtime.instruments.wanted():
+            if isinstance(self.record, ModelCall) and self._runtime.instruments.has_meter_provider():
                 error_type = error_type or (self.record.failure and self.record.failure[0]) or None
-                self._runtime.instruments.record(self.record, seconds, error_type, collecting=collecting)
+                self._runtime.instruments.record_call(self.record, seconds, error_type, collecting=collecting)
         except Exception as internal_error:
-            if not swallow("ending a span", internal_error):
+            if not swallow_error("ending a span", internal_error):
                 raise
 
-    def takes(self, record: ModelCall) -> bool:
+    def accepts_inner_call(self, record: ModelCall) -> bool:
         """Return whether *record* is a request of this very call, rather than another call made inside it."""
-        if type(record) is not type(self.record) or self._once.locked():
+        if type(record) is not type(self.record) or self._finish_lock.locked():
             return False
-        return isinstance(record, Embeddings) or all(inner_call.failed for inner_call in self._guests or ())
+        return isinstance(record, Embeddings) or all(inner_call.failed for inner_call in self._inner_calls or ())
 
-    def _read(self, error: BaseException | None, stream_end: Any) -> None:
+    def _complete_record(self, error: BaseException | None, stream_end: Any) -> None:
         """Complete the record: decode a raw body, note how the stream ended, and merge the inner calls."""
         record = self.record
         if self._observe is not None:
-            if self._wire is not None:
-                for chunk in self._wire.decoded():
+            if self._body_buffer is not None:
+                for chunk in self._body_buffer.decode_values():
                     self._observe(record, chunk)
             if isinstance(error, Exception) and hasattr(self._observe, "sees_errors"):
                 self._observe(record, error)
         if stream_end is not None:
             record.stream_end = stream_end
-        record.settle()
-        if self._guests is not None and isinstance(record, ModelCall):
-            for inner_call in self._guests:
+        record.complete_fields()
+        if self._inner_calls is not None and isinstance(record, ModelCall):
+            for inner_call in self._inner_calls:
                 inner_call.finish(stream_end=stream_end)
-            record.absorb([inner_call.record for inner_call in self._guests])
+            record.merge_inner_calls([inner_call.record for inner_call in self._inner_calls])
 
-    def _write(self, error: BaseException | None, error_type: str | None) -> None:
+    def _write_span(self, error: BaseException | None, error_type: str | None) -> None:
         """Write the links, attributes and status of the record to the span."""
         record, policy, span = self.record, self._runtime.policy, self.span
-        if record.linked:
-            link(span, record)
+        if record.can_link:
+            link_span(span, record)
         if not span.is_recording():
             return
         if error is not None:
-            self._fail(error, error_type or sc.ERROR_TYPE)
+            self._record_exception(error, error_type or sc.ERROR_TYPE)
         elif record.failure is not None:
             span.set_attribute(sc.ERROR_TYPE, record.failure[0])
-            span.set_status(Status(StatusCode.ERROR, policy.error(record.failure[1])))
-        content, others, opening = record.closing()
+            span.set_status(Status(StatusCode.ERROR, policy.render_error(record.failure[1])))
+        content, others, opening = record.build_end_attributes()
         limits = getattr(span, "_limits", None)
         said: dict[str, Any] = {}
         try:
@@ -244,7 +255,7 @@ class Live:
             said.update(others)
             span.set_attributes(said)
             most = getattr(limits, "max_span_attributes", None)
-            if opening != self._opening or (most is not None and most < _MANY):
+            if opening != self._start_attributes or (most is not None and most < _MAX_RECORD_ATTRIBUTES):
                 span.set_attributes(opening)
                 span.update_name(record.span_name)
 
@@ -254,23 +265,23 @@ class Live:
         wrong: Exception | None = None
         for name, value in content.items():
             try:
-                said[name] = policy.string(value)
+                said[name] = policy.render_string(value)
             except Exception as error:  # noqa: BLE001  # told below
                 wrong = error
-        if wrong is not None and not swallow("writing content", wrong):
+        if wrong is not None and not swallow_error("writing content", wrong):
             raise wrong
 
-    def _fail(self, error: BaseException, error_type: str) -> None:
+    def _record_exception(self, error: BaseException, error_type: str) -> None:
         """Write an exception to the span, as an event and as its status."""
         policy, span = self._runtime.policy, self.span
         span.set_attribute(sc.ERROR_TYPE, error_type)
         span.set_status(Status(StatusCode.ERROR))
         cancelled = isinstance(error, asyncio.CancelledError)
-        message = policy.error(_message(error)) or ("cancelled" if cancelled else "")
+        message = policy.render_error(_message(error)) or ("cancelled" if cancelled else "")
         named = {
             "exception.type": error_type,
             "exception.message": message,
-            "exception.stacktrace": policy.error(_stack(error)),
+            "exception.stacktrace": policy.render_error(_stack(error)),
         }
         span.add_event("exception", named)
         span.set_status(Status(StatusCode.ERROR, message))
@@ -279,7 +290,7 @@ class Live:
 def _message(error: BaseException) -> str:
     """Return what *error* says; nothing where saying it raises."""
     try:
-        return clean(str(error))
+        return replace_surrogates(str(error))
     except Exception:  # noqa: BLE001  # it is somebody else's code
         return ""
 
@@ -292,40 +303,44 @@ def _stack(error: BaseException) -> str:
         return "".join(traceback.format_tb(error.__traceback__))
 
 
-class Guest(Live):
+class InnerCall(Operation):
     """A client's request inside a framework's call to a model: a record without a span, which the outer call merges."""
 
     __slots__ = ("failed",)
     record: ModelCall
 
-    def __init__(self, outer_call: Live, runtime: Runtime, record: ModelCall, observe: Observe[Any] | None) -> None:
-        self._prepare(runtime, record, observe)
+    def __init__(
+        self, outer_call: Operation, runtime: Runtime, record: ModelCall, observe: Observe[Any] | None
+    ) -> None:
+        self._init_operation(runtime, record, observe)
         self.failed = False
         self.span = outer_call.span
-        self.context = otel.set_value(_HOST, self)
-        outer_call._guests = [*(outer_call._guests or ()), self]
+        self.context = otel.set_value(_OUTER_CALL_KEY, self)
+        outer_call._inner_calls = [*(outer_call._inner_calls or ()), self]
 
     def finish(self, error: BaseException | None = None, *, stream_end: Any = None, collecting: bool = False) -> None:  # noqa: ARG002
         """Complete the record, on the first call; the outer call merges it when it finishes."""
-        if not self._once.acquire(False):  # a keyword argument would take twice as long
+        if not self._finish_lock.acquire(False):  # a keyword argument would take twice as long
             return
         self.failed = error is not None and not isinstance(error, GeneratorExit)
         with guard("reading an answer"):
-            self._read(error, stream_end)
+            self._complete_record(error, stream_end)
 
 
-_MANY = 64  # more attributes than any record of ours has
+_MAX_RECORD_ATTRIBUTES = 64  # more attributes than any record of ours has
 
 
-def _type_name(error: BaseException) -> str:
+def get_error_type(error: BaseException) -> str:
     """Return the qualified name of an exception's class, such as ``openai.NotFoundError``, or a builtin's bare name."""
     cls = type(error)
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
 
-def finish_streams() -> None:
+def finish_abandoned_operations() -> None:
     """Finish the operations that abandoned streams and registries still hold open, at shutdown."""
-    handed_over = [operation for reference in list(_outliving.values()) if (operation := reference()) is not None]
-    others = chain.from_iterable(map(list, (source() for source in list(keepers))))
+    handed_over = [
+        operation for reference in list(_handed_over_operations.values()) if (operation := reference()) is not None
+    ]
+    others = chain.from_iterable(map(list, (source() for source in list(operation_sources))))
     for operation in [*handed_over, *others]:
         operation.finish(stream_end="abandoned")

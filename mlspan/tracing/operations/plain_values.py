@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from .foreign_objects import as_text, clean, simplified
+from .foreign_objects import as_text, replace_surrogates, simplified
 
 CYCLE: Final = "[contains itself]"
 TOO_DEEP: Final = "[cut: nested too deep]"
@@ -108,7 +108,7 @@ def cut_text(text: str, limit: int) -> str:
     return text[:room].encode()[:room].decode(errors="ignore") + mark if room > 0 else "…" if limit > len("…") else ""
 
 
-def snapshot(value: Any, room: int = KEEP) -> Any:
+def to_plain_data(value: Any, room: int = KEEP) -> Any:
     """Return *value* as it is now: about *room* bytes of it, in dicts, lists and scalars of its own.
 
     Strings stay whole: they cost nothing to keep, and have to be redacted before they are cut.
@@ -185,7 +185,7 @@ class _Walk:
             self._above.discard(id(value))
 
     def _string(self, value: str, room: int) -> tuple[str, int]:
-        said = clean(value if self._text is None else self._text(value))
+        said = replace_surrogates(value if self._text is None else self._text(value))
         if not self._whole:
             said = cut_text(said, room - 2)
         return said, min(utf8_size(said) if len(said) < room else room, max(room, 0)) + 2
@@ -193,7 +193,7 @@ class _Walk:
     def _key(self, key: Any, room: int) -> str:
         said = as_text(key)
         if self._text is not None and said not in _SCHEMA_KEYS:
-            said = clean(self._text(said))
+            said = replace_surrogates(self._text(said))
         return said if self._whole else cut_text(said, room // 2)
 
     def _plain(self, value: Any, room: int) -> tuple[Any, int] | None:

@@ -10,23 +10,23 @@ from typing import Any, Protocol
 
 import orjson
 
-from .stream import AsyncStream, Stream, Watched, Watcher, drop, end
+from .stream import AsyncStream, ResponseProxy, Stream, StreamObserver, finish_after_read, finish_in_finalizer
 
 
-class Opener(Watcher, Protocol):
+class ResponseObserver(StreamObserver, Protocol):
     """A stream observer that can also take a whole answer and collect a raw body."""
 
-    def result(self, value: Any) -> Any: ...
-    def wire(self) -> Wire: ...
+    def record_result(self, value: Any) -> Any: ...
+    def get_body_buffer(self) -> BodyBuffer: ...
 
 
-class _Reading:
+class _EndOnError:
     """A context manager that ends the operation if reading the raw response fails inside the block."""
 
-    __slots__ = ("live",)
+    __slots__ = ("observer",)
 
-    def __init__(self, observer: Watcher) -> None:
-        self.live = observer
+    def __init__(self, observer: StreamObserver) -> None:
+        self.observer = observer
 
     def __enter__(self) -> None: ...
 
@@ -34,10 +34,10 @@ class _Reading:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            end(self.live, error)
+            finish_after_read(self.observer, error)
 
 
-class Size(int):
+class BodySize(int):
     """The number of bytes of a body that is not JSON; it is observed in place of the body."""
 
 
@@ -52,7 +52,7 @@ _JSON_STARTS = (
 )  # first bytes of JSON and of event streams: data, event, id, retry, comments
 
 
-class Wire:
+class BodyBuffer:
     """A body that the caller reads as bytes, text or lines: collected piece by piece, decoded once at the end."""
 
     __slots__ = ("_pieces", "size")
@@ -62,7 +62,7 @@ class Wire:
         self._pieces: list[bytes] = []
         self.size = 0
 
-    def add(self, piece: bytes | str, end: bytes = b"") -> None:
+    def add_piece(self, piece: bytes | str, end: bytes = b"") -> None:
         """Add a piece of the body, followed by *end*."""
         data = (piece.encode("utf-8", "replace") if isinstance(piece, str) else bytes(piece)) + end
         self.size += len(data)
@@ -71,14 +71,14 @@ class Wire:
         else:
             self._pieces.clear()
 
-    def decoded(self) -> Iterator[Any]:
+    def decode_values(self) -> Iterator[Any]:
         """Yield the JSON values of the body: one for each event of an event stream, else the whole body.
 
         If the body is no JSON, or was too long to keep, yield its size.
         """
         body = b"".join(self._pieces).strip()
         if body[:1] not in _JSON_STARTS or not body:
-            yield Size(self.size)
+            yield BodySize(self.size)
             return
         events = [line[5:] for line in body.splitlines() if line.startswith(b"data:")]
         for event in events or [body]:
@@ -88,125 +88,127 @@ class Wire:
                 continue
 
 
-class _Gathering:
+class _PieceCollector:
     """An observer of a stream of raw pieces, which collects them until the end."""
 
-    def __init__(self, observer: Opener, end: bytes) -> None:
-        self._live, self._end = observer, end
+    def __init__(self, observer: ResponseObserver, end: bytes) -> None:
+        self._observer, self._end = observer, end
         self.finish = observer.finish
 
     def observe(self, piece: Any) -> bool:
-        self._live.wire().add(piece, self._end)
+        self._observer.get_body_buffer().add_piece(piece, self._end)
         return True
 
 
-class Envelope(Watched):
+class RawResponse(ResponseProxy):
     """A proxy of the raw response that ``with_raw_response`` and ``with_streaming_response`` return.
 
     Every method that reads the body (parsed answer or stream, body, raw pieces) fills the same record.
     """
 
     __slots__ = ("_mlspan_opened",)
-    _mlspan_live: Opener
+    _mlspan_observer: ResponseObserver
     _mlspan_opened: tuple[Any, Any] | None  # the last value read, and its proxy
 
-    def __init__(self, own: Any, observer: Opener) -> None:
+    def __init__(self, own: Any, observer: ResponseObserver) -> None:
         super().__init__(own, observer)
         object.__setattr__(self, "_mlspan_opened", None)
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._mlspan_own, name)
-        handler = _DOORS.get(name)
-        return value if handler is None or not callable(value) else self._mlspan_passing(value, handler)
+        handler = _READ_METHODS.get(name)
+        return value if handler is None or not callable(value) else self._mlspan_wrap_method(value, handler)
 
-    def _mlspan_passing(self, method: Callable[..., Any], handler: Callable[[Opener, Any], Any]) -> Callable[..., Any]:
+    def _mlspan_wrap_method(
+        self, method: Callable[..., Any], handler: Callable[[ResponseObserver, Any], Any]
+    ) -> Callable[..., Any]:
         """Return *method* with its result, or the result of the awaitable that it returns, passed through *handler*."""
 
-        async def later(value: Any) -> Any:
-            with _Reading(self._mlspan_live):
-                return self._mlspan_pass(handler, await value)
+        async def wrap_awaited(value: Any) -> Any:
+            with _EndOnError(self._mlspan_observer):
+                return self._mlspan_wrap_value(handler, await value)
 
-        def passed(*args: Any, **kwargs: Any) -> Any:
-            with _Reading(self._mlspan_live):
+        def wrap_returned(*args: Any, **kwargs: Any) -> Any:
+            with _EndOnError(self._mlspan_observer):
                 value = method(*args, **kwargs)
-                return later(value) if inspect.isawaitable(value) else self._mlspan_pass(handler, value)
+                return wrap_awaited(value) if inspect.isawaitable(value) else self._mlspan_wrap_value(handler, value)
 
-        return passed
+        return wrap_returned
 
-    def _mlspan_pass(self, handler: Callable[[Opener, Any], Any], value: Any) -> Any:
+    def _mlspan_wrap_value(self, handler: Callable[[ResponseObserver, Any], Any], value: Any) -> Any:
         """Return *value* passed through *handler*; a value that was passed before gives the same object again."""
         opened = self._mlspan_opened
         if opened is not None and opened[0] is value:
             return opened[1]  # the client caches what it has parsed, so parsing twice gives one stream
-        wrapped = handler(self._mlspan_live, value)
+        wrapped = handler(self._mlspan_observer, value)
         if wrapped is not value:
             object.__setattr__(self, "_mlspan_opened", (value, wrapped))
         return wrapped
 
-    def __enter__(self) -> Envelope:
+    def __enter__(self) -> RawResponse:
         return self
 
     def __exit__(self, *exit: Any) -> Any:
-        self._mlspan_left(exit[1])
+        self._mlspan_finish(exit[1])
         return self._mlspan_own.__exit__(*exit)
 
     def __del__(self) -> None:
         if self._mlspan_opened is None:
-            drop(self._mlspan_live, stream_end="abandoned")
+            finish_in_finalizer(self._mlspan_observer, stream_end="abandoned")
 
 
-def _parsed(observer: Opener, value: Any) -> Any:
+def _handle_parsed(observer: ResponseObserver, value: Any) -> Any:
     """Record a parsed answer, which ends the operation unless it is a stream."""
-    wrapped = observer.result(value)
+    wrapped = observer.record_result(value)
     if wrapped is value:  # not a stream: the answer is complete
         observer.finish()
     return wrapped
 
 
-def _body(observer: Opener, value: Any) -> Any:
+def _handle_body(observer: ResponseObserver, value: Any) -> Any:
     """Record a body that was read whole, and end the operation."""
     if isinstance(value, (bytes, str)):
-        observer.wire().add(value)
+        observer.get_body_buffer().add_piece(value)
     else:
         observer.observe(value)
     observer.finish()
     return value
 
 
-def _pieces(observer: Opener, value: Any, end: bytes = b"") -> Any:
+def _handle_pieces(observer: ResponseObserver, value: Any, end: bytes = b"") -> Any:
     """Return a proxy of an iterator of raw pieces, which collects them for the record."""
-    collector = _Gathering(observer, end)
+    collector = _PieceCollector(observer, end)
     return (AsyncStream if hasattr(value, "__anext__") else Stream)(value, collector)
 
 
-def _lines(observer: Opener, value: Any) -> Any:
+def _handle_lines(observer: ResponseObserver, value: Any) -> Any:
     """Return a proxy of an iterator of lines, whose ends were removed by the client."""
-    return _pieces(observer, value, b"\n")
+    return _handle_pieces(observer, value, b"\n")
 
 
-_DOORS: dict[str, Callable[[Opener, Any], Any]] = {
-    "parse": _parsed,
-    "read": _body,
-    "text": _body,
-    "json": _body,
-    "iter_bytes": _pieces,
-    "iter_text": _pieces,
-    "iter_lines": _lines,
+_READ_METHODS: dict[str, Callable[[ResponseObserver, Any], Any]] = {
+    "parse": _handle_parsed,
+    "read": _handle_body,
+    "text": _handle_body,
+    "json": _handle_body,
+    "iter_bytes": _handle_pieces,
+    "iter_text": _handle_pieces,
+    "iter_lines": _handle_lines,
 }
 
 
 @cache
-def watched_as(cls: type) -> type[Stream | AsyncStream | Envelope] | None:
+def find_proxy_class(cls: type) -> type[Stream | AsyncStream | RawResponse] | None:
     """Return the proxy class for an answer of class *cls*, or None if the answer is whole."""
     if issubclass(cls, AsyncIterator):
         return AsyncStream
     if issubclass(cls, Iterator):
         return Stream
     # Raw responses of every SDK that Stainless generates (openai, anthropic, groq) have both.
-    return Envelope if hasattr(cls, "parse") and hasattr(cls, "http_request") else None
+    return RawResponse if hasattr(cls, "parse") and hasattr(cls, "http_request") else None
 
 
-def body_read(envelope: Any) -> bytes | None:
+def get_cached_body(envelope: Any) -> bytes | None:
     """Return the body of a raw response if the client has read it already, else None."""
     try:
         content = envelope.http_response.content

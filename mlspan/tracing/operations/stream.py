@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 from opentelemetry import context as otel
 
-from .call_context import detach
+from .call_context import detach_context
 
 
-class Watcher(Protocol):
+class StreamObserver(Protocol):
     """An observer of a stream: it reads the chunks and learns of the end. Operations are observers."""
 
     def observe(self, value: Any) -> bool: ...
@@ -25,12 +25,12 @@ class Watcher(Protocol):
     ) -> None: ...
 
 
-def end(observer: Watcher, error: BaseException) -> None:
+def finish_after_read(observer: StreamObserver, error: BaseException) -> None:
     """Finish after a read that raised *error*: exhaustion is a normal end, any other exception is an error."""
     observer.finish(None if isinstance(error, (StopIteration, StopAsyncIteration)) else error)
 
 
-def drop(observer: Watcher, *, stream_end: str | None = None) -> None:
+def finish_in_finalizer(observer: StreamObserver, *, stream_end: str | None = None) -> None:
     """Finish in a finalizer without changing a context variable of the code that happens to run.
 
     Up to Python 3.11 that code may be in the middle of ``ContextVar.set``, and would then read freed memory:
@@ -39,23 +39,25 @@ def drop(observer: Watcher, *, stream_end: str | None = None) -> None:
     copy_context().run(observer.finish, stream_end=stream_end, collecting=True)
 
 
-class Watched:
+class ResponseProxy:
     """A proxy that passes everything on to the client's own object, so that the caller cannot tell the two apart."""
 
-    __slots__ = ("__weakref__", "_mlspan_live", "_mlspan_own")
+    __slots__ = ("__weakref__", "_mlspan_observer", "_mlspan_own")
     _mlspan_own: Any
-    _mlspan_live: Watcher
+    _mlspan_observer: StreamObserver
 
-    def __init__(self, own: Any, observer: Watcher) -> None:
+    def __init__(self, own: Any, observer: StreamObserver) -> None:
         object.__setattr__(self, "_mlspan_own", own)
-        object.__setattr__(self, "_mlspan_live", observer)
+        object.__setattr__(self, "_mlspan_observer", observer)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_mlspan_"):  # one that was made past __init__ has none
             raise AttributeError(name)
         value = getattr(self._mlspan_own, name)
         # A client's own helpers close the HTTP response below the stream, rather than the stream.
-        return Transport(value, self._mlspan_live) if name == "response" and hasattr(value, "close") else value
+        return (
+            HttpResponseProxy(value, self._mlspan_observer) if name == "response" and hasattr(value, "close") else value
+        )
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._mlspan_own, name, value)
@@ -84,28 +86,28 @@ class Watched:
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self._mlspan_own.__reduce_ex__(protocol)
 
-    def _mlspan_left(self, error: BaseException | None = None) -> None:
+    def _mlspan_finish(self, error: BaseException | None = None) -> None:
         """Finish because the caller has closed the object, or left its block with *error*."""
-        self._mlspan_live.finish(error, stream_end=None if error else "closed")
+        self._mlspan_observer.finish(error, stream_end=None if error else "closed")
 
     # Sync and async objects close in the same way: for an async object these return the coroutine that is awaited.
 
     def close(self) -> Any:
-        self._mlspan_left()
+        self._mlspan_finish()
         return self._mlspan_own.close()
 
     def aclose(self) -> Any:
-        self._mlspan_left()
+        self._mlspan_finish()
         return self._mlspan_own.aclose()
 
 
-class Transport(Watched):
+class HttpResponseProxy(ResponseProxy):
     """A proxy of the HTTP response below a stream."""
 
     __slots__ = ()
 
 
-class _Iterated(Watched):
+class _StreamProxy(ResponseProxy):
     """A proxy of an iterator.
 
     *context*, if given, is current in each read. It is for iterators that run user code rather than read from a server.
@@ -114,19 +116,19 @@ class _Iterated(Watched):
     __slots__ = ("_mlspan_context",)
     _mlspan_context: otel.Context | None
 
-    def __init__(self, own: Any, observer: Watcher, context: otel.Context | None = None) -> None:
+    def __init__(self, own: Any, observer: StreamObserver, context: otel.Context | None = None) -> None:
         super().__init__(own, observer)
         object.__setattr__(self, "_mlspan_context", context)
 
     def __del__(self) -> None:
         try:
-            observer = object.__getattribute__(self, "_mlspan_live")
+            observer = object.__getattribute__(self, "_mlspan_observer")
         except AttributeError:  # __init__ has failed before setting it
             return
-        drop(observer, stream_end="abandoned")
+        finish_in_finalizer(observer, stream_end="abandoned")
 
 
-class Stream(_Iterated):
+class Stream(_StreamProxy):
     """A proxy of a synchronous stream."""
 
     __slots__ = ()
@@ -137,20 +139,20 @@ class Stream(_Iterated):
     def __next__(self) -> Any:
         while True:
             try:
-                chunk = next(self._mlspan_own) if self._mlspan_context is None else self._mlspan_inside()
+                chunk = next(self._mlspan_own) if self._mlspan_context is None else self._mlspan_next_in_context()
             except BaseException as error:
-                end(self._mlspan_live, error)
+                finish_after_read(self._mlspan_observer, error)
                 raise
-            if self._mlspan_live.observe(chunk):
+            if self._mlspan_observer.observe(chunk):
                 return chunk
 
-    def _mlspan_inside(self) -> Any:
+    def _mlspan_next_in_context(self) -> Any:
         """Return the next chunk, read inside the given context."""
         token = otel.attach(self._mlspan_context)  # type: ignore[arg-type]  # only called if there is a context
         try:
             return next(self._mlspan_own)
         finally:
-            detach(token, self._mlspan_context)  # type: ignore[arg-type]  # as above
+            detach_context(token, self._mlspan_context)  # type: ignore[arg-type]  # as above
 
     def __enter__(self) -> Stream:
         self._mlspan_own.__enter__()
@@ -159,7 +161,7 @@ class Stream(_Iterated):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Any:
-        self._mlspan_left(error)
+        self._mlspan_finish(error)
         return self._mlspan_own.__exit__(kind, error, trace)
 
 
@@ -179,16 +181,16 @@ class Generated(Stream):
         try:
             item = read()
         except BaseException as error:
-            end(self._mlspan_live, error)
+            finish_after_read(self._mlspan_observer, error)
             raise
         finally:
             if token is not None:
-                detach(token, self._mlspan_context)  # type: ignore[arg-type]  # as above
-        self._mlspan_live.observe(item)
+                detach_context(token, self._mlspan_context)  # type: ignore[arg-type]  # as above
+        self._mlspan_observer.observe(item)
         return item
 
 
-class AsyncStream(_Iterated):
+class AsyncStream(_StreamProxy):
     """A proxy of an asynchronous stream."""
 
     __slots__ = ()
@@ -199,20 +201,22 @@ class AsyncStream(_Iterated):
     async def __anext__(self) -> Any:
         while True:
             try:
-                chunk = await (anext(self._mlspan_own) if self._mlspan_context is None else self._mlspan_inside())
+                chunk = await (
+                    anext(self._mlspan_own) if self._mlspan_context is None else self._mlspan_next_in_context()
+                )
             except BaseException as error:
-                end(self._mlspan_live, error)
+                finish_after_read(self._mlspan_observer, error)
                 raise
-            if self._mlspan_live.observe(chunk):
+            if self._mlspan_observer.observe(chunk):
                 return chunk
 
-    async def _mlspan_inside(self) -> Any:
+    async def _mlspan_next_in_context(self) -> Any:
         """Return the next chunk, read inside the given context."""
         token = otel.attach(self._mlspan_context)  # type: ignore[arg-type]  # as above
         try:
             return await anext(self._mlspan_own)
         finally:
-            detach(token, self._mlspan_context)  # type: ignore[arg-type]  # as above
+            detach_context(token, self._mlspan_context)  # type: ignore[arg-type]  # as above
 
     async def __aenter__(self) -> AsyncStream:
         await self._mlspan_own.__aenter__()
@@ -221,5 +225,5 @@ class AsyncStream(_Iterated):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Any:
-        self._mlspan_left(error)
+        self._mlspan_finish(error)
         return await self._mlspan_own.__aexit__(kind, error, trace)

@@ -43,27 +43,35 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-_Fields = dict[str, Any]
+_SpanFields = dict[str, Any]
 
-(SPAN,) = set_span_in_context(INVALID_SPAN, Context())  # the key under which a context holds its span
+(SPAN_KEY,) = set_span_in_context(INVALID_SPAN, Context())  # the key under which a context holds its span
 
-_PLAIN: Final = frozenset({str, int, float, bool})  # types that the SDK stores as they are
-_RANDOM: Final = 2  # the trace flag for a random trace id, in SDKs that have it
-_FLAGS: Final = {flags: TraceFlags(flags) for flags in range(4)}
-_OF_ALL: Final = {  # fields whose value all spans of a tracer share
+_SCALAR_TYPES: Final = frozenset({str, int, float, bool})  # types that the SDK stores as they are
+_RANDOM_TRACE_FLAG: Final = 2  # the trace flag for a random trace id, in SDKs that have it
+_TRACE_FLAGS: Final = {flags: TraceFlags(flags) for flags in range(4)}
+_SHARED_FIELDS: Final = {  # fields whose value all spans of a tracer share
     *("_sampler", "_trace_config", "_record_exception", "_set_status_on_exception", "_span_processor", "_limits"),
     *("_instrumentation_info", "_instrumentation_scope", "_status", "_end_time", "_record_end_metrics"),
 }
-_OWN: Final = {"_name", "_context", "_kind", "_parent", "_resource", "_start_time", "_lock", "_attributes"}
-_OF_ATTRIBUTES: Final = {"_dict", "_extended_attributes", "maxlen", "dropped", "max_value_len", "_lock", "_immutable"}
-_NONE: Final[Mapping[str, Any]] = {}
-_new: Final = object.__new__
+_OWN_FIELDS: Final = {"_name", "_context", "_kind", "_parent", "_resource", "_start_time", "_lock", "_attributes"}
+_BOUNDED_ATTRIBUTES_FIELDS: Final = {
+    "_dict",
+    "_extended_attributes",
+    "maxlen",
+    "dropped",
+    "max_value_len",
+    "_lock",
+    "_immutable",
+}
+_NO_CHANGES: Final[Mapping[str, Any]] = {}
+_new_object: Final = object.__new__
 _new_tuple: Final = tuple.__new__
-_NO_STATE: Final = TraceState.get_default()
-_IS_VALID: Final = 5  # index in a SpanContext, which is a tuple
+_NO_TRACE_STATE: Final = TraceState.get_default()
+_IS_VALID_INDEX: Final = 5  # index in a SpanContext, which is a tuple
 
 
-class LeanSpan(sdk._Span):
+class FastSpan(sdk._Span):
     """The SDK's span with less work. Only :class:`SpanStarter` makes it, from a class of each tracer's own."""
 
     _attributes: Any
@@ -90,7 +98,7 @@ class LeanSpan(sdk._Span):
         super()._add_link(link)
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
-        bounded, converted = self._attributes, _mended(attributes)
+        bounded, converted = self._attributes, _convert_attributes(attributes)
         if converted is None or (bounded.maxlen is not None and len(bounded._dict) + len(attributes) > bounded.maxlen):
             super().set_attributes(attributes)
             return
@@ -100,36 +108,40 @@ class LeanSpan(sdk._Span):
                 bounded._dict.update(converted)
 
     def add_link(self, context: SpanContext, attributes: Mapping[str, Any] | None = None) -> None:
-        if attributes and self._takes_link(attributes) and (converted := _mended(attributes)) is not None:
+        if (
+            attributes
+            and self._has_room_for_link(attributes)
+            and (converted := _convert_attributes(attributes)) is not None
+        ):
             with self._lock:
                 if self._end_time is None and type(self._links) is tuple:
                     self._links = (*self._links, Link(context, {**attributes, **converted}))
                     return
         super().add_link(context, attributes)
 
-    def _takes_link(self, attributes: Mapping[str, Any]) -> bool:
+    def _has_room_for_link(self, attributes: Mapping[str, Any]) -> bool:
         """Return whether one more link with these attributes is within all limits."""
         limits = self._limits
         room, most = limits.max_link_attributes, limits.max_links
         fits = limits.max_attribute_length is None and (room is None or len(attributes) <= room)
         return fits and (most is None or len(self._links) < most)
 
-    def _readable_span(self) -> LeanSpan:
+    def _readable_span(self) -> FastSpan:
         """Return the span itself for the processors. The SDK makes a copy, but an ended span cannot change any more."""
         return self
 
 
-def _mended(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _convert_attributes(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the converted values of those *attributes* that the SDK stores in another form.
 
     Return None if the SDK itself has to look at one of them.
     """
     converted: dict[str, Any] | None = None
     for name, value in attributes.items():
-        if (kind := type(value)) in _PLAIN:
+        if (kind := type(value)) in _SCALAR_TYPES:
             continue
         if kind is list or kind is tuple:
-            if len(kinds := set(map(type, value))) > 1 or not kinds <= _PLAIN:
+            if len(kinds := set(map(type, value))) > 1 or not kinds <= _SCALAR_TYPES:
                 return None
             converted_value: Any = tuple(value)
         elif isinstance(value, str):
@@ -139,33 +151,37 @@ def _mended(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
         if converted is None:
             converted = {}
         converted[name] = converted_value
-    return _NONE if converted is None else converted
+    return _NO_CHANGES if converted is None else converted
 
 
-class Draw(NamedTuple):
+class SamplingDecision(NamedTuple):
     """The sampling decision for a span, made before anything is read for it."""
 
-    starter: Starter
+    starter: SpanStarter
     around: Context  # the context of the new span
     sampled: bool | None  # None: the SDK decides when the span starts
     parent: SpanContext | None = None
     trace_id: int = 0
     flags: int = 0  # trace flags that are passed on from the parent
-    state: TraceState = _NO_STATE
+    state: TraceState = _NO_TRACE_STATE
 
-    def start(self, name: str, kind: SpanKind, attributes: dict[str, Any]) -> Span:
+    def start_span(self, name: str, kind: SpanKind, attributes: dict[str, Any]) -> Span:
         """Start the span, as ``Tracer.start_span`` does. *attributes* become the span's own dict."""
         starter, around, sampled, parent, *_ = self
         tracer = starter.tracer
-        if sampled is None or len(attributes) > starter.room or (converted := _mended(attributes)) is None:
+        if (
+            sampled is None
+            or len(attributes) > starter.max_attributes
+            or (converted := _convert_attributes(attributes)) is None
+        ):
             return tracer.start_span(name, around, kind, attributes)  # type: ignore[no-any-return]
         if not sampled:
-            return self.dropped()
+            return self.make_unrecorded_span()
         attributes.update(converted)
-        metrics, bounded = starter.metrics, _new(starter.attributes_class)
-        span: LeanSpan = _new(starter.span_class)
-        bounded._dict, bounded._lock = attributes, starter.lock()
-        span._name, span._context, span._kind, span._parent = name, self._context(), kind, parent
+        metrics, bounded = starter.metrics, _new_object(starter.attributes_class)
+        span: FastSpan = _new_object(starter.span_class)
+        bounded._dict, bounded._lock = attributes, starter.make_attributes_lock()
+        span._name, span._context, span._kind, span._parent = name, self._make_span_context(), kind, parent
         span._resource, span._lock, span._attributes = tracer.resource, Lock(), bounded
         if metrics is not None:
             span._record_end_metrics = metrics.start_span(parent, Decision.RECORD_AND_SAMPLE)
@@ -173,70 +189,78 @@ class Draw(NamedTuple):
         tracer.span_processor.on_start(span, parent_context=around)
         return span
 
-    def dropped(self) -> Span:
+    def make_unrecorded_span(self) -> Span:
         """Return the span that stands for one that is not recorded."""
         if self.starter.metrics is not None:
             self.starter.metrics.start_span(self.parent, Decision.DROP)
-        return NonRecordingSpan(self._context())
+        return NonRecordingSpan(self._make_span_context())
 
-    def _context(self) -> SpanContext:
+    def _make_span_context(self) -> SpanContext:
         """Return the new span's context. SpanContext's own constructor would check the values that are made here."""
         starter, _, sampled, _, trace_id, flags, state = self
-        span_id = starter.span_id() or starter.tracer.id_generator.generate_span_id()
-        return _new_tuple(SpanContext, (trace_id, span_id, False, _FLAGS[flags | bool(sampled)], state, True))
+        span_id = starter.generate_span_id() or starter.tracer.id_generator.generate_span_id()
+        return _new_tuple(SpanContext, (trace_id, span_id, False, _TRACE_FLAGS[flags | bool(sampled)], state, True))
 
 
-class Starter:
+class SpanStarter:
     """The starter of one tracer's spans."""
 
     def __init__(self, tracer: Tracer) -> None:
         self.tracer: Any = tracer
-        shared_fields, attributes_fields = _templates(tracer)
-        self._known = bool(shared_fields)
+        shared_fields, attributes_fields = _read_shared_fields(tracer)
+        self._knows_all_fields = bool(shared_fields)
         # Values that all spans share are attributes of their class.
-        self.span_class: Any = type(LeanSpan.__name__, (LeanSpan,), shared_fields)
+        self.span_class: Any = type(FastSpan.__name__, (FastSpan,), shared_fields)
         self.attributes_class: Any = type(BoundedAttributes.__name__, (BoundedAttributes,), attributes_fields)
         max_attributes = attributes_fields.get("maxlen")
-        self.room = inf if max_attributes is None else max_attributes  # per span
+        self.max_attributes = inf if max_attributes is None else max_attributes  # per span
         # Attributes of older SDKs have reentrant locks.
-        self.lock: Any = Lock if isinstance(attributes_fields.get("_lock"), type(Lock())) else RLock
+        self.make_attributes_lock: Any = Lock if isinstance(attributes_fields.get("_lock"), type(Lock())) else RLock
         metrics = getattr(tracer, "_tracer_metrics", None)
         self.metrics: Any = None if type(metrics).__name__.startswith("NoOp") else metrics
         sampler = getattr(tracer, "sampler", None)
         generator = getattr(tracer, "id_generator", None)
         own = type(generator) is RandomIdGenerator
-        self.span_id: Callable[[], int] = (
+        self.generate_span_id: Callable[[], int] = (
             partial(getrandbits, 64) if own else getattr(generator, "generate_span_id", int)
         )
-        self._usual: Any = sampler if _follows(sampler) else self
+        self._parent_following_sampler: Any = sampler if _follows_parent(sampler) else self
         self._is_random: Any = getattr(generator, "is_trace_id_random", None)
-        self._passed_on = 0 if self._is_random is None else _RANDOM
-        self._is_on: Callable[[Any], bool] | None = None
+        self._passed_on_flags = 0 if self._is_random is None else _RANDOM_TRACE_FLAG
+        self._is_enabled: Callable[[Any], bool] | None = None
         if hasattr(tracer, "_is_enabled"):  # newer SDKs can turn a tracer off
             read = hasattr(tracer, "_tracer_config")  # reading the field is cheaper than the call
-            self._is_on = attrgetter("_tracer_config.is_enabled") if read else methodcaller("_is_enabled")
+            self._is_enabled = attrgetter("_tracer_config.is_enabled") if read else methodcaller("_is_enabled")
 
-    def draw(self, around: Context) -> Draw:
+    def decide_sampling(self, around: Context) -> SamplingDecision:
         """Decide whether a span below the span of *around* is recorded."""
         tracer: Any = self.tracer
-        if not self._known or (self._is_on is not None and not self._is_on(tracer)):
-            return Draw(self, around, sampled=None)
-        current_span: Any = around.get(SPAN)
+        if not self._knows_all_fields or (self._is_enabled is not None and not self._is_enabled(tracer)):
+            return SamplingDecision(self, around, sampled=None)
+        current_span: Any = around.get(SPAN_KEY)
         if type(current_span) is self.span_class:
             parent = current_span._context
         else:
             parent = None if current_span is None else current_span.get_span_context()
-        if parent is not None and parent[_IS_VALID]:
+        if parent is not None and parent[_IS_VALID_INDEX]:
             trace_id, _, _, flags, state, _ = parent  # each property would be a call
             sampler = tracer.sampler
-            sampled = bool(flags & 1) if sampler is self._usual else _is_sampled(sampler, parent, trace_id)
-            return _new_tuple(Draw, (self, around, sampled, parent, trace_id, flags & self._passed_on, state))
+            sampled = (
+                bool(flags & 1)
+                if sampler is self._parent_following_sampler
+                else _decide_by_sampler(sampler, parent, trace_id)
+            )
+            return _new_tuple(
+                SamplingDecision, (self, around, sampled, parent, trace_id, flags & self._passed_on_flags, state)
+            )
         trace_id = tracer.id_generator.generate_trace_id()
-        random = self._passed_on and self._is_random() << 1
-        return Draw(self, around, _is_sampled(tracer.sampler, None, trace_id), None, trace_id, random)
+        random = self._passed_on_flags and self._is_random() << 1
+        return SamplingDecision(
+            self, around, _decide_by_sampler(tracer.sampler, None, trace_id), None, trace_id, random
+        )
 
 
-def _follows(sampler: Sampler | None) -> bool:
+def _follows_parent(sampler: Sampler | None) -> bool:
     """Return whether a span below another one is always sampled as that one is."""
     if type(sampler) is not ParentBased:
         return False
@@ -244,7 +268,7 @@ def _follows(sampler: Sampler | None) -> bool:
     return sampled and sampler._local_parent_not_sampled is sampler._remote_parent_not_sampled is ALWAYS_OFF
 
 
-def _is_sampled(sampler: Sampler | None, parent: SpanContext | None, trace_id: int) -> bool | None:
+def _decide_by_sampler(sampler: Sampler | None, parent: SpanContext | None, trace_id: int) -> bool | None:
     """Return the decision of one of the SDK's own samplers, and None for any other sampler or decision."""
     if type(sampler) is ParentBased:
         if parent is None:
@@ -261,7 +285,7 @@ def _is_sampled(sampler: Sampler | None, parent: SpanContext | None, trace_id: i
     return None
 
 
-def _templates(tracer: Any) -> tuple[_Fields, _Fields]:
+def _read_shared_fields(tracer: Any) -> tuple[_SpanFields, _SpanFields]:
     """Return the fields that all spans of *tracer* share, and those that all their attributes share.
 
     Both are empty if spans have a field that is not known here.
@@ -279,12 +303,13 @@ def _templates(tracer: Any) -> tuple[_Fields, _Fields]:
         instrumentation_scope=tracer._instrumentation_scope,
     )
     fields, attributes_fields = vars(probe), vars(probe._attributes)
-    as_tuple = (1, 1, False, TraceFlags.DEFAULT, _NO_STATE, True)
+    as_tuple = (1, 1, False, TraceFlags.DEFAULT, _NO_TRACE_STATE, True)
     if tuple(probe._context) != as_tuple:  # type: ignore[arg-type]  # it has one
         return {}, {}
     known = (
-        _OWN <= fields.keys() <= _OF_ALL | _OWN | {"_events", "_links"} and attributes_fields.keys() <= _OF_ATTRIBUTES
+        _OWN_FIELDS <= fields.keys() <= _SHARED_FIELDS | _OWN_FIELDS | {"_events", "_links"}
+        and attributes_fields.keys() <= _BOUNDED_ATTRIBUTES_FIELDS
     )
     if not known or attributes_fields["max_value_len"] is not None:
         return {}, {}
-    return {name: fields[name] for name in fields.keys() & _OF_ALL}, attributes_fields
+    return {name: fields[name] for name in fields.keys() & _SHARED_FIELDS}, attributes_fields

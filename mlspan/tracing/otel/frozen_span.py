@@ -15,13 +15,13 @@ from opentelemetry.sdk.trace import ReadableSpan
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-NOTHING: Final = Resource({})
-_NONE: Final[Mapping[str, Any]] = {}
-_FIELDS: Final = tuple(vars(ReadableSpan("", resource=NOTHING)).keys() - {"_events", "_links"})
-_fields: Final = attrgetter(*_FIELDS)
+EMPTY_RESOURCE: Final = Resource({})
+_NO_ATTRIBUTES: Final[Mapping[str, Any]] = {}
+_FIELD_NAMES: Final = tuple(vars(ReadableSpan("", resource=EMPTY_RESOURCE)).keys() - {"_events", "_links"})
+_read_fields: Final = attrgetter(*_FIELD_NAMES)
 
 
-class Still(ReadableSpan):
+class FrozenSpan(ReadableSpan):
     """An ended span with its attributes in a plain dict. Nothing changes it any more."""
 
     attributes = property(attrgetter("_attributes"))
@@ -30,18 +30,18 @@ class Still(ReadableSpan):
     dropped_attributes = dropped_events = dropped_links = 0
 
     @classmethod
-    def of(cls, span: ReadableSpan, **changed: Any) -> Self:
+    def from_span(cls, span: ReadableSpan, **changed: Any) -> Self:
         """Return *span* as a frozen span, with the instance fields in *changed* replaced.
 
         Their names begin with "_".
         """
         made = object.__new__(cls)
-        fields = vars(span) if isinstance(span, Still) else dict(zip(_FIELDS, _fields(span)))  # noqa: B905  # both have the same length
+        fields = vars(span) if isinstance(span, FrozenSpan) else dict(zip(_FIELD_NAMES, _read_fields(span)))  # noqa: B905  # both have the same length
         made.__dict__ = {**fields, **changed}
         return made
 
 
-def said(span: ReadableSpan) -> Mapping[str, Any]:
+def read_attributes(span: ReadableSpan) -> Mapping[str, Any]:
     """Return the attributes of *span* without copying them. The caller must not change them."""
     held: Any = span._attributes
-    return held if type(held) is dict else getattr(held, "_dict", held) or _NONE
+    return held if type(held) is dict else getattr(held, "_dict", held) or _NO_ATTRIBUTES

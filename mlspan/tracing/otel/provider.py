@@ -6,7 +6,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 
 
-class Tap(SpanProcessor):
+class ForwardingProcessor(SpanProcessor):
     """The one processor that we add to a TracerProvider. It forwards spans to targets that can change.
 
     The SDK cannot remove a processor, so ours stays and its targets are replaced.
@@ -32,7 +32,7 @@ class Tap(SpanProcessor):
         self.force_flush(5_000)
 
 
-def _is_mlflows(provider: TracerProvider) -> bool:
+def _is_mlflow_provider(provider: TracerProvider) -> bool:
     """Return whether *provider* is MLflow's own, which it may set as the global one; MLflow exports those spans itself.
 
     If the private fields are missing, no provider counts as MLflow's.

@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from ..._guard import tell_once
-from .config import check
+from ..._guard import warn_once
+from .config import check_settings
 
 SYSTEM: Final = (
     Path(os.environ.get("PROGRAMDATA", r"C:\ProgramData"), "mlspan", "policy.toml")
@@ -27,29 +27,29 @@ _TABLES: Final = {"settings": dict, "locked": list, "autolog": dict}
 
 
 @dataclass(frozen=True)
-class Policy:
+class AdminPolicy:
     """All policy files merged. *settings* maps a name to its value and the file that sets it."""
 
     settings: Mapping[str, tuple[Any, Path]] = field(default_factory=dict)
     locked: Mapping[str, Path] = field(default_factory=dict)
-    off: Mapping[str, Path] = field(default_factory=dict)  # integrations that are turned off; "*": all
+    disabled: Mapping[str, Path] = field(default_factory=dict)  # integrations that are turned off; "*": all
     files: tuple[Path, ...] = ()
-    wrong: tuple[str, ...] = ()  # a message for each file that cannot be read
+    errors: tuple[str, ...] = ()  # a message for each file that cannot be read
 
-    def turned_off(self, integration: str | None) -> Path | None:
+    def find_disabling_file(self, integration: str | None) -> Path | None:
         """Return the file that turns *integration* off, or None."""
-        return self.off.get("*") or self.off.get(integration or "*")
+        return self.disabled.get("*") or self.disabled.get(integration or "*")
 
 
-def current() -> Policy:
+def load_policy() -> AdminPolicy:
     """Return the policy of this process. Each file is read once, and a broken file is reported once."""
-    policy = _read(paths())
-    for line in policy.wrong:
-        tell_once("mlspan: %s", line)
+    policy = _read_files(list_policy_files())
+    for line in policy.errors:
+        warn_once("mlspan: %s", line)
     return policy
 
 
-def paths() -> tuple[Path, ...]:
+def list_policy_files() -> tuple[Path, ...]:
     """Return the files that may hold a policy; the locks of an earlier file override a later one."""
     config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     own_file = os.environ.get("MLSPAN_POLICY")
@@ -57,7 +57,7 @@ def paths() -> tuple[Path, ...]:
 
 
 @cache
-def _read(files: tuple[Path, ...]) -> Policy:
+def _read_files(files: tuple[Path, ...]) -> AdminPolicy:
     """Read and merge *files*."""
     settings: dict[str, tuple[Any, Path]] = {}
     locked: dict[str, Path] = {}
@@ -66,25 +66,25 @@ def _read(files: tuple[Path, ...]) -> Policy:
     wrong: list[str] = []
     for file in files:
         try:
-            contents = _parsed(file)
+            contents = _parse_file(file)
         except FileNotFoundError:
             if file != files[-1] or not os.environ.get("MLSPAN_POLICY"):
                 continue
-            contents = _broken(wrong, file, "there is no such file")
+            contents = _lock_content_off(wrong, file, "there is no such file")
         except (OSError, ValueError) as error:
-            contents = _broken(wrong, file, str(error))
+            contents = _lock_content_off(wrong, file, str(error))
         read.append(file)
         for name, value in contents.get("settings", {}).items():
             if name not in locked:
                 settings[name] = (value, file)
         for name in contents.get("locked", []):
             locked.setdefault(name, file)
-        for name in _off(contents.get("autolog", {})):
+        for name in _list_disabled(contents.get("autolog", {})):
             off.setdefault(name, file)
-    return Policy(settings, locked, off, tuple(read), tuple(wrong))
+    return AdminPolicy(settings, locked, off, tuple(read), tuple(wrong))
 
 
-def _broken(wrong: list[str], file: Path, reason: str) -> dict[str, Any]:
+def _lock_content_off(wrong: list[str], file: Path, reason: str) -> dict[str, Any]:
     """Report a broken file, and return the contents that replace it: no content is recorded until the file is repaired.
 
     The file may have locked anything, so the strictest assumption is made.
@@ -93,7 +93,7 @@ def _broken(wrong: list[str], file: Path, reason: str) -> dict[str, Any]:
     return {"settings": {"capture_content": False}, "locked": ["capture_content"]}
 
 
-def _parsed(file: Path) -> dict[str, Any]:
+def _parse_file(file: Path) -> dict[str, Any]:
     """Return the contents of a policy file.
 
     Raises:
@@ -112,14 +112,14 @@ def _parsed(file: Path) -> dict[str, Any]:
                 f"{name!r} is none of [settings], locked = [...] and [autolog]"
             )
     settings = contents.get("settings", {})
-    check(settings)
+    check_settings(settings)
     if missing := [name for name in contents.get("locked", []) if name not in settings]:
         raise ValueError(f"locked, yet without a value in [settings]: {', '.join(map(str, missing))}")
-    _off(contents.get("autolog", {}))
+    _list_disabled(contents.get("autolog", {}))
     return contents
 
 
-def _off(autolog: Mapping[str, Any]) -> list[str]:
+def _list_disabled(autolog: Mapping[str, Any]) -> list[str]:
     """Return the integrations that the table turns off; ``*`` stands for all."""
     if not all(isinstance(on, bool) for on in autolog.values()):
         raise ValueError("[autolog] takes enabled = true or false, and the same for an integration's name")

@@ -47,23 +47,23 @@ class Keep:
             name, separator, value = (word.strip() for word in part.partition("="))
             if part == "errors":
                 values["errors"] = True
-            elif separator and name in _SHORT:
-                values[_SHORT[name]] = _number(value)
+            elif separator and name in _SHORT_NAMES:
+                values[_SHORT_NAMES[name]] = _parse_number(value)
             else:
-                raise ValueError(_TAKES)
+                raise ValueError(_SYNTAX)
         return cls(**values)  # type: ignore[arg-type]  # checked there
 
 
-_SHORT = {"slower": "slower_than", "cost": "costlier_than", "ratio": "ratio"}
-_TAKES = "takes any of errors, slower=SECONDS, cost=DOLLARS and ratio=SHARE, with commas between them"
+_SHORT_NAMES = {"slower": "slower_than", "cost": "costlier_than", "ratio": "ratio"}
+_SYNTAX = "takes any of errors, slower=SECONDS, cost=DOLLARS and ratio=SHARE, with commas between them"
 
 
-def _number(text: str) -> float:
+def _parse_number(text: str) -> float:
     """Return the number that *text* writes. Raise ValueError with the syntax of a rule if it is none."""
     try:
         return float(text)
     except ValueError:
-        raise ValueError(_TAKES) from None
+        raise ValueError(_SYNTAX) from None
 
 
 def _is_number(value: object) -> bool:

@@ -14,16 +14,16 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from ...._extras import tell_install
-from ...._guard import quiet, tell_once
-from ..destination import settled
-from ..sending.thread_pool import Crew
-from ..types import Away
+from ...._guard import quiet_loggers, warn_once
+from ..destination import make_database_path_absolute
+from ..sending.thread_pool import ThreadPool
+from ..types import BackendUnavailable
 from .assessments import Assessment
 from .attachments import Attachment
-from .bulk_insert import Bulk, bulk, entity
-from .spans import COST, USAGE
-from .store import Rejected, shown
-from .traces import Counted, Info, Trace, settable
+from .bulk_insert import BulkInsert, make_bulk_insert, prepare_for_mlflow_span
+from .spans import COST, TOKEN_USAGE
+from .store import StoreRejected, hide_user_info
+from .traces import SpanTotals, TraceSummary, TranslatedTrace, drop_reserved_keys
 
 ARTIFACT_LOCATION: Final = "mlflow.artifactLocation"
 
@@ -37,20 +37,20 @@ def import_mlflow() -> None:
 
 
 @contextmanager
-def _alone(uri: str) -> Iterator[None]:
+def _lock_database(uri: str) -> Iterator[None]:
     """Lock a database against other processes of this user, as two that create it at once leave it broken for good."""
     try:
         import fcntl
     except ImportError:  # Windows
         yield
         return
-    name = hashlib.sha256(settled(uri).encode()).hexdigest()[:24]
+    name = hashlib.sha256(make_database_path_absolute(uri).encode()).hexdigest()[:24]
     with Path(tempfile.gettempdir(), f"mlspan-{os.getuid()}-{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # closing the file releases the lock
         yield
 
 
-class Database:
+class DatabaseStore:
     """Writes through MLflow's own tracking store: many spans at once, then the summaries of their traces.
 
     The first call imports MLflow, on whatever thread it runs. A missing database is created.
@@ -60,77 +60,77 @@ class Database:
     most_spans = 100_000
 
     def __init__(self, uri: str) -> None:
-        self.crew = Crew(1)
+        self.thread_pool = ThreadPool(1)
         self._uri = uri
         self._opened: Any = None
-        self._bulk: Bulk | None = None
+        self._bulk: BulkInsert | None = None
 
     @property
-    def _store(self) -> Any:
+    def _tracking_store(self) -> Any:
         """Return MLflow's tracking store. Raise StoreRejected if MLflow is not installed."""
         if self._opened is None:
             try:
-                with _quiet_migrations(), _alone(self._uri):
+                with _quiet_migrations(), _lock_database(self._uri):
                     import mlflow  # noqa: F401  # waits for an import in the application, see import_mlflow
                     from mlflow.tracking._tracking_service.utils import _get_store
 
                     self._opened = _get_store(self._uri)
-                self._bulk = bulk(self._opened)
+                self._bulk = make_bulk_insert(self._opened)
             except ImportError as error:
                 msg = (
-                    f"traces for {shown(self._uri)} need MLflow ({error}): {tell_install('mlflow')}, or set "
+                    f"traces for {hide_user_info(self._uri)} need MLflow ({error}): {tell_install('mlflow')}, or set "
                     "MLFLOW_TRACKING_URI to a tracking server"
                 )
-                raise Rejected(msg, all_of_it=True) from error
+                raise StoreRejected(msg, all_of_it=True) from error
         return self._opened
 
     @contextmanager
-    def _answers(self, doing: str) -> Iterator[Any]:
+    def _translate_errors(self, doing: str) -> Iterator[Any]:
         """Yield the tracking store, and raise MLflow's errors as BackendUnavailable or StoreRejected."""
-        store = self._store
+        store = self._tracking_store
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import OperationalError
 
         try:
             yield store
         except OperationalError as error:
-            msg = f"cannot {doing} in {shown(self._uri)}: {error.orig}"
-            raise Away(msg) from error
+            msg = f"cannot {doing} in {hide_user_info(self._uri)}: {error.orig}"
+            raise BackendUnavailable(msg) from error
         except MlflowException as error:
-            reason = f"cannot {doing} in {shown(self._uri)}: {str(error).splitlines()[0]}"
-            raise Away(reason) if _is_away(error) else Rejected(reason) from error
+            reason = f"cannot {doing} in {hide_user_info(self._uri)}: {str(error).splitlines()[0]}"
+            raise BackendUnavailable(reason) if _is_unavailable(error) else StoreRejected(reason) from error
 
-    def run_experiment(self, run_id: str) -> str | None:
+    def find_experiment_of_run(self, run_id: str) -> str | None:
         try:
-            with self._answers("look up a run") as store:
+            with self._translate_errors("look up a run") as store:
                 return str(store.get_run(run_id).info.experiment_id)
-        except Rejected:
+        except StoreRejected:
             return None
 
-    def experiment_id(self, name: str) -> str:
-        with self._answers(f"use the experiment {name!r}") as store:
+    def find_or_create_experiment(self, name: str) -> str:
+        with self._translate_errors(f"use the experiment {name!r}") as store:
             found = store.get_experiment_by_name(name)
             if found is None:
                 return str(store.create_experiment(name, None, []))
-            return self._active(found)
+            return self._require_active(found)
 
     def check_experiment(self, experiment_id: str) -> None:
-        with self._answers(f"use the experiment {experiment_id}") as store:
-            self._active(store.get_experiment(experiment_id))
+        with self._translate_errors(f"use the experiment {experiment_id}") as store:
+            self._require_active(store.get_experiment(experiment_id))
 
-    def _active(self, experiment: Any) -> str:
+    def _require_active(self, experiment: Any) -> str:
         if experiment.lifecycle_stage != "active":
-            msg = f"the experiment {experiment.name!r} in {shown(self._uri)} is deleted: restore it, or name another"
-            raise Rejected(msg)
+            where = f"{experiment.name!r} in {hide_user_info(self._uri)}"
+            raise StoreRejected(f"the experiment {where} is deleted: restore it, or name another")
         return str(experiment.experiment_id)
 
-    def info(self, trace_id: str) -> Info | None:
+    def read_trace_summary(self, trace_id: str) -> TraceSummary | None:
         try:
-            with self._answers("look up a trace") as store:
+            with self._translate_errors("look up a trace") as store:
                 found = store.get_trace_info(trace_id)
-        except Rejected:
+        except StoreRejected:
             return None
-        return Info(
+        return TraceSummary(
             trace_id=trace_id,
             request_time=found.request_time,
             duration=found.execution_duration or 0,
@@ -138,74 +138,78 @@ class Database:
             request_preview=found.request_preview,
             response_preview=found.response_preview,
             client_request_id=found.client_request_id,
-            tags=settable(found.tags),
-            metadata=settable(found.trace_metadata),
+            tags=drop_reserved_keys(found.tags),
+            metadata=drop_reserved_keys(found.trace_metadata),
         )
 
-    def counted(self, trace_id: str) -> dict[int, Counted]:
-        with self._answers("read a trace") as store:
+    def read_span_totals(self, trace_id: str) -> dict[int, SpanTotals]:
+        with self._translate_errors("read a trace") as store:
             spans = store.get_trace(trace_id, allow_partial=True).data.spans
         ids = [(int(span.span_id, 16), int(span.parent_id, 16) if span.parent_id else None) for span in spans]
         return {
-            span_id: Counted.read(span_id, parent_id, span.get_attribute(USAGE), span.get_attribute(COST))
+            span_id: SpanTotals.from_attributes(
+                span_id, parent_id, span.get_attribute(TOKEN_USAGE), span.get_attribute(COST)
+            )
             for (span_id, parent_id), span in zip(ids, spans, strict=True)
         }
 
-    def takes_files(self, experiment_id: str) -> bool:  # noqa: ARG002  # MLflow's own clients store them
+    def accepts_attachments(self, experiment_id: str) -> bool:  # noqa: ARG002  # MLflow's own clients store them
         return True
 
-    def write(self, experiment_id: str, traces: Sequence[Trace]) -> None:
-        with self._answers("store traces") as store:
-            self._write(store, experiment_id, traces)
+    def write_traces(self, experiment_id: str, traces: Sequence[TranslatedTrace]) -> None:
+        with self._translate_errors("store traces") as store:
+            self._write_to_store(store, experiment_id, traces)
             for trace in traces:
                 if trace.attachments:
-                    location = store.get_trace_info(trace.info.trace_id).tags[ARTIFACT_LOCATION]
-                    upload(location, trace.attachments.values())
+                    location = store.get_trace_info(trace.summary.trace_id).tags[ARTIFACT_LOCATION]
+                    upload_attachments(location, trace.attachments.values())
                 if prompts := [SimpleNamespace(**prompt) for prompt in trace.prompts]:
-                    store.link_prompts_to_trace(trace.info.trace_id, prompts)
+                    store.link_prompts_to_trace(trace.summary.trace_id, prompts)
 
-    def _write(self, store: Any, experiment_id: str, traces: Sequence[Trace]) -> None:
+    def _write_to_store(self, store: Any, experiment_id: str, traces: Sequence[TranslatedTrace]) -> None:
         """Write new traces by bulk insert if possible, and the rest by MLflow's own methods."""
         rest = traces if self._bulk is None else self._write_new(self._bulk, experiment_id, traces)
         if not rest:
             return
         from mlflow.entities import Span
 
-        spans = [entity(span, trace.info.trace_id) for trace in rest for span in trace.spans]
+        spans = [prepare_for_mlflow_span(span, trace.summary.trace_id) for trace in rest for span in trace.spans]
         store.log_spans(experiment_id, [Span(span) for span in spans])
         for trace in rest:
-            store.start_trace(trace_info(experiment_id, trace.info))
+            store.start_trace(make_trace_info(experiment_id, trace.summary))
 
-    def _write_new(self, bulk: Bulk, experiment_id: str, traces: Sequence[Trace]) -> Sequence[Trace]:
+    def _write_new(
+        self, bulk: BulkInsert, experiment_id: str, traces: Sequence[TranslatedTrace]
+    ) -> Sequence[TranslatedTrace]:
         """Insert the traces that the database does not have, in one transaction.
 
         Return those that are left to write.
         """
         from mlflow.exceptions import MlflowException
 
-        known = bulk.known([trace.info.trace_id for trace in traces])
-        new = {trace.info.trace_id: trace for trace in traces if trace.info.trace_id not in known}
+        known = bulk.find_stored([trace.summary.trace_id for trace in traces])
+        new = {trace.summary.trace_id: trace for trace in traces if trace.summary.trace_id not in known}
         try:
-            left = bulk.write(experiment_id, list(new.values())) if new else []
+            left = bulk.insert_traces(experiment_id, list(new.values())) if new else []
         except MlflowException as error:
-            if _is_away(error):
+            if _is_unavailable(error):
                 raise
             return traces  # another process was faster, or a row does not fit: MLflow's own methods report it
-        return left + [trace for trace in traces if new.get(trace.info.trace_id) is not trace]
+        return left + [trace for trace in traces if new.get(trace.summary.trace_id) is not trace]
 
-    def assess(self, trace_id: str, assessments: Sequence[Assessment]) -> None:
-        with self._answers(f"find the trace {trace_id} of an assessment") as store:
+    def write_assessments(self, trace_id: str, assessments: Sequence[Assessment]) -> None:
+        with self._translate_errors(f"find the trace {trace_id} of an assessment") as store:
             known = {assessment.assessment_id for assessment in store.get_trace_info(trace_id).assessments}
-        with self._answers("store assessments of a trace") as store:
+        with self._translate_errors("store assessments of a trace") as store:
             for assessment in assessments:
                 if assessment.id not in known:
-                    store.create_assessment(assessment_of(assessment, trace_id))
+                    store.create_assessment(make_assessment(assessment, trace_id))
 
     def close(self) -> None:
         self._opened = None  # MLflow keeps its stores until the process ends
 
 
-def _is_away(error: Any) -> bool:
+def _is_unavailable(error: Any) -> bool:
     """Return True if an MLflow error means that the database is locked or gone, not that it refuses the data."""
     from sqlalchemy.exc import InterfaceError, OperationalError
 
@@ -213,7 +217,7 @@ def _is_away(error: Any) -> bool:
     return error.error_code in passing or isinstance(error.__cause__, (InterfaceError, OperationalError))
 
 
-def upload(location: str, attachments: Iterable[Attachment]) -> None:
+def upload_attachments(location: str, attachments: Iterable[Attachment]) -> None:
     """Put *attachments* at the trace's artifact location. A failure is logged once and not retried."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -225,10 +229,10 @@ def upload(location: str, attachments: Iterable[Attachment]) -> None:
                 file.write_bytes(attachment.content)
                 repository.log_artifact(str(file), "attachments")
     except Exception as error:  # noqa: BLE001  # clients of a dozen clouds raise all kinds of errors
-        tell_once("mlspan: pictures and sounds of traces are not stored in %s: %s", shown(location), error)
+        warn_once("mlspan: pictures and sounds of traces are not stored in %s: %s", hide_user_info(location), error)
 
 
-def trace_info(experiment_id: str, info: Info) -> Any:
+def make_trace_info(experiment_id: str, info: TraceSummary) -> Any:
     """Return MLflow's TraceInfo for a summary."""
     from mlflow.entities import TraceInfo, TraceLocation, TraceState
 
@@ -246,7 +250,7 @@ def trace_info(experiment_id: str, info: Info) -> Any:
     )
 
 
-def assessment_of(assessment: Assessment, trace_id: str) -> Any:
+def make_assessment(assessment: Assessment, trace_id: str) -> Any:
     """Return MLflow's Feedback or Expectation for an assessment."""
     from mlflow.entities import AssessmentSource, Expectation, Feedback
 
@@ -268,4 +272,4 @@ def assessment_of(assessment: Assessment, trace_id: str) -> Any:
 
 def _quiet_migrations() -> AbstractContextManager[None]:
     """Silence the 40 log lines that creating a database writes."""
-    return quiet(logging.WARNING, "alembic", "mlflow.store.db.utils")
+    return quiet_loggers(logging.WARNING, "alembic", "mlflow.store.db.utils")

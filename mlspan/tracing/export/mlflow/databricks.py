@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .bulk_insert import entity
-from .database import Database, trace_info
-from .traces import Trace
+from .bulk_insert import prepare_for_mlflow_span
+from .database import DatabaseStore, make_trace_info
+from .traces import TranslatedTrace
 
 
-class Databricks(Database):
+class DatabricksStore(DatabaseStore):
     """``databricks`` or ``databricks://PROFILE``. Spans are stored as files, or as table rows in Unity Catalog."""
 
-    def takes_files(self, experiment_id: str) -> bool:  # noqa: ARG002  # pictures stay in the spans
+    def accepts_attachments(self, experiment_id: str) -> bool:  # noqa: ARG002  # pictures stay in the spans
         return False
 
-    def _write(self, store: Any, experiment_id: str, traces: Sequence[Trace]) -> None:
+    def _write_to_store(self, store: Any, experiment_id: str, traces: Sequence[TranslatedTrace]) -> None:
         """Write traces one by one: spans to Unity Catalog if the experiment is linked to it, else to a file."""
         from mlflow.tracing.client import TracingClient
 
@@ -27,27 +27,27 @@ class Databricks(Database):
         catalog = getattr(store.get_experiment(experiment_id), "trace_location", None)
         for trace in traces:
             if catalog is None:
-                _as_file(client, experiment_id, trace)
+                _write_as_file(client, experiment_id, trace)
             else:
-                _in_catalog(client, catalog, trace)
+                _write_to_catalog(client, catalog, trace)
 
 
-def _as_file(client: Any, experiment_id: str, trace: Trace) -> None:
+def _write_as_file(client: Any, experiment_id: str, trace: TranslatedTrace) -> None:
     from mlflow.entities import Span, TraceData
 
-    stored = client.start_trace(trace_info(experiment_id, trace.info))
-    spans = [Span(entity(span, stored.trace_id)) for span in trace.spans]
+    stored = client.start_trace(make_trace_info(experiment_id, trace.summary))
+    spans = [Span(prepare_for_mlflow_span(span, stored.trace_id)) for span in trace.spans]
     client._upload_trace_data(stored, TraceData(spans=spans))
 
 
-def _in_catalog(client: Any, catalog: Any, trace: Trace) -> None:
+def _write_to_catalog(client: Any, catalog: Any, trace: TranslatedTrace) -> None:
     from mlflow.entities import Span
     from mlflow.entities.trace_location import TraceLocation
 
-    trace_id = f"trace:/{catalog.full_table_prefix}/{trace.info.trace_id.removeprefix('tr-')}"
-    spans = [Span(entity(span, trace_id)) for span in trace.spans]
+    trace_id = f"trace:/{catalog.full_table_prefix}/{trace.summary.trace_id.removeprefix('tr-')}"
+    spans = [Span(prepare_for_mlflow_span(span, trace_id)) for span in trace.spans]
     client.log_spans(catalog.full_otel_spans_table_name, spans)
-    info = trace_info("", trace.info)
+    info = make_trace_info("", trace.summary)
     info.trace_id = trace_id
     info.trace_location = TraceLocation.from_databricks_uc_table_prefix(
         catalog.catalog_name, catalog.schema_name, catalog.table_prefix

@@ -11,29 +11,29 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Status, StatusCode
 
-from ...._guard import swallow, tell_once
+from ...._guard import swallow_error, warn_once
 from ...operations import semconv as sc
-from ...operations.content import clean, to_json
-from ...otel.frozen_span import NOTHING, Still
-from ..cost import price
-from .messages import chat_inputs, chat_outputs, parsed
+from ...operations.content import replace_surrogates, to_json
+from ...otel.frozen_span import EMPTY_RESOURCE, FrozenSpan
+from ..cost import compute_span_cost
+from .messages import make_chat_inputs, make_chat_outputs, parse_attribute
 
 Attributes = Mapping[str, Any]
 
 SPAN_TYPE: Final = "mlflow.spanType"
 INPUTS: Final = "mlflow.spanInputs"
 OUTPUTS: Final = "mlflow.spanOutputs"
-USAGE: Final = "mlflow.chat.tokenUsage"
+TOKEN_USAGE: Final = "mlflow.chat.tokenUsage"
 COST: Final = "mlflow.llm.cost"
 UNREADABLE: Final = "mlspan.unreadable"  # what of a span could not be put in MLflow's names, and why
 _NUMBERS: Final = frozenset({int, float, bool})
-_WORD: Final = 64  # characters: words that come again are shorter
-LONGEST_SESSION: Final = 250  # a longer one is refused, with all that is in the same request
+_MAX_CACHED_TEXT: Final = 64  # characters: words that come again are shorter
+MAX_SESSION_LENGTH: Final = 250  # a longer one is refused, with all that is in the same request
 
 # For a span with tokens and no cost, MLflow looks up prices on the network. It accepts this as a cost without a number.
-_UNPRICED: Final = '{"input_cost": NaN, "output_cost": NaN, "total_cost": NaN}'
+_UNKNOWN_COST: Final = '{"input_cost": NaN, "output_cost": NaN, "total_cost": NaN}'
 
-_TYPES: Final = {
+_SPAN_TYPES: Final = {
     sc.CHAT: "CHAT_MODEL",
     "generate_content": "CHAT_MODEL",
     sc.TEXT_COMPLETION: "LLM",
@@ -55,7 +55,7 @@ _PARAMETERS: Final = {  # shown beside the messages, under OpenAI's names
 }
 
 
-class Told(Still):
+class TranslatedSpan(FrozenSpan):
     """A translated span.
 
     *stored* is its OTLP form or None; *added* holds the attributes and events to append to that.
@@ -66,7 +66,9 @@ class Told(Still):
     counts: tuple[Attributes, Attributes | None] | None = None  # tokens and cost, if known
 
 
-def translated(span: ReadableSpan, attributes: Attributes, *, counts: bool = True, stored: bytes | None = None) -> Told:
+def translate_span(
+    span: ReadableSpan, attributes: Attributes, *, counts: bool = True, stored: bytes | None = None
+) -> TranslatedSpan:
     """Return *span* translated, with MLflow's attributes beside *attributes*. Without *counts* its tokens are removed.
 
     *stored* is the span's OTLP form, given if *attributes* are the span's own.
@@ -75,10 +77,10 @@ def translated(span: ReadableSpan, attributes: Attributes, *, counts: bool = Tru
     attributes = _storable_values(attributes)
     if not counts:
         attributes = {key: value for key, value in attributes.items() if not key.startswith("gen_ai.usage.")}
-    usage = _usage(attributes)
-    cost = None if usage is None else price(attributes)
-    kept, named = _stripped(attributes), _named(attributes, usage, cost)
-    translation = with_attributes(span, {**kept, **named})
+    usage = _read_token_usage(attributes)
+    cost = None if usage is None else compute_span_cost(attributes)
+    kept, named = _remove_harmful_attributes(attributes), _build_mlflow_attributes(attributes, usage, cost)
+    translation = replace_attributes(span, {**kept, **named})
     translation._name = name
     if usage is not None:
         translation.counts = usage, cost
@@ -87,19 +89,19 @@ def translated(span: ReadableSpan, attributes: Attributes, *, counts: bool = Tru
     return translation
 
 
-def with_attributes(span: ReadableSpan, attributes: Attributes) -> Told:
+def replace_attributes(span: ReadableSpan, attributes: Attributes) -> TranslatedSpan:
     """*span* with *attributes* in the place of its own, and no resource: of that, MLflow keeps the tags of a trace."""
-    said: dict[str, Any] = {"_attributes": attributes, "_events": _events(span), "_links": span.links}
-    said |= {"_resource": NOTHING, "_status": _status(span.status)}
-    return Told.of(span, **said, stored=None, counts=None)
+    said: dict[str, Any] = {"_attributes": attributes, "_events": _add_exception_event(span), "_links": span.links}
+    said |= {"_resource": EMPTY_RESOURCE, "_status": _status(span.status)}
+    return TranslatedSpan.from_span(span, **said, stored=None, counts=None)
 
 
 def storable(text: str) -> str:
     """Return *text* as every database of MLflow's takes it: PostgreSQL's have no NUL, and none has half a character."""
     if "\0" in text:
-        tell_once("mlspan: MLflow's databases may have no NUL characters: they are stored as \u2400")
+        warn_once("mlspan: MLflow's databases may have no NUL characters: they are stored as \u2400")
         text = text.replace("\0", "\u2400")
-    return clean(text)
+    return replace_surrogates(text)
 
 
 _NUL_IN_JSON: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
@@ -132,7 +134,7 @@ def _status(status: Status) -> Status:
     return status if not why or (left := storable(why)) == why else Status(status.status_code, left)
 
 
-def _events(span: ReadableSpan) -> tuple[Event, ...]:
+def _add_exception_event(span: ReadableSpan) -> tuple[Event, ...]:
     """Those of *span*, and for a failure that no exception tells of, one: by that alone the viewer shows a failure."""
     events = tuple(map(_storable_event, span.events))
     if span.status.status_code is not StatusCode.ERROR or any(event.name == "exception" for event in events):
@@ -151,10 +153,10 @@ def _storable_event(event: Event) -> Event:
     return event if name == event.name and attributes is own else Event(name, attributes, event.timestamp)
 
 
-def _stripped(attributes: Attributes) -> Attributes:
+def _remove_harmful_attributes(attributes: Attributes) -> Attributes:
     """Return *attributes* without MLflow's own trace attributes and with session ids cut, as others damage a trace."""
     cut = {
-        name: str(attributes[name])[:LONGEST_SESSION]
+        name: str(attributes[name])[:MAX_SESSION_LENGTH]
         for name in (sc.SESSION_ID, sc.CONVERSATION_ID)
         if name in attributes
     }
@@ -163,7 +165,7 @@ def _stripped(attributes: Attributes) -> Attributes:
     return {key: value for key, value in attributes.items() if not key.startswith("mlflow.trace")} | cut
 
 
-def told(resource: Resource) -> Iterator[tuple[str, str]]:
+def read_resource_tags(resource: Resource) -> Iterator[tuple[str, str]]:
     """Yield the tags that MLflow makes of a resource, except for those that tell a person nothing."""
     for key, value in resource.attributes.items():
         is_dull = key.startswith(("service.instance.id", "telemetry.", "mlflow."))
@@ -172,55 +174,57 @@ def told(resource: Resource) -> Iterator[tuple[str, str]]:
 
 
 @lru_cache(maxsize=1024)
-def _quoted(text: str) -> str:
+def _quote_short_text(text: str) -> str:
     return to_json(text)
 
 
-def _named(attributes: Attributes, usage: Attributes | None, cost: Attributes | None) -> dict[str, str]:
-    inputs, outputs, is_chat, unreadable = _said(attributes)
+def _build_mlflow_attributes(
+    attributes: Attributes, usage: Attributes | None, cost: Attributes | None
+) -> dict[str, str]:
+    inputs, outputs, is_chat, unreadable = _read_inputs_and_outputs(attributes)
     named: dict[str, Any] = {
-        SPAN_TYPE: span_type(attributes),
+        SPAN_TYPE: find_span_type(attributes),
         INPUTS: inputs,
         OUTPUTS: outputs,
         "mlflow.message.format": "openai" if is_chat else None,
         "mlflow.chat.tools": inputs.get("tools") if is_chat and isinstance(inputs, dict) else None,
         "mlflow.llm.model": attributes.get(sc.RESPONSE_MODEL) or attributes.get(sc.REQUEST_MODEL),
         "mlflow.llm.provider": attributes.get(sc.PROVIDER),
-        USAGE: usage,
+        TOKEN_USAGE: usage,
         UNREADABLE: unreadable,
     }
     written = {
-        key: _quoted(value) if type(value) is str and len(value) < _WORD else to_json(value)
+        key: _quote_short_text(value) if type(value) is str and len(value) < _MAX_CACHED_TEXT else to_json(value)
         for key, value in named.items()
         if value is not None
     }
     if usage is not None:
-        written[COST] = _UNPRICED if cost is None else to_json(cost)
+        written[COST] = _UNKNOWN_COST if cost is None else to_json(cost)
     return written
 
 
-def span_type(attributes: Attributes) -> str:
+def find_span_type(attributes: Attributes) -> str:
     """Return MLflow's span type, such as CHAT_MODEL; UNKNOWN for a plain step."""
     operation = attributes.get(sc.OPERATION)
     if operation is not None:
-        return _TYPES.get(str(operation), str(operation).upper())
+        return _SPAN_TYPES.get(str(operation), str(operation).upper())
     kind = str(attributes.get(sc.KIND, "step"))
     return "UNKNOWN" if kind == "step" else kind.upper()
 
 
-def bare(span: ReadableSpan, attributes: Attributes, error: Exception) -> Told:
+def bare(span: ReadableSpan, attributes: Attributes, error: Exception) -> TranslatedSpan:
     """Return *span* with as much as can be said of one whose translation has failed, and what has failed."""
     kept = {name: value for name, value in attributes.items() if not name.startswith("mlflow.")}
     why = to_json(f"all but what was recorded ({type(error).__name__})")
-    return with_attributes(span, {**kept, SPAN_TYPE: to_json("UNKNOWN"), UNREADABLE: why})
+    return replace_attributes(span, {**kept, SPAN_TYPE: to_json("UNKNOWN"), UNREADABLE: why})
 
 
-def _said(attributes: Attributes) -> tuple[Any, Any, bool, str | None]:
+def _read_inputs_and_outputs(attributes: Attributes) -> tuple[Any, Any, bool, str | None]:
     """Return inputs, outputs, whether they are a chat, and what of them could not be read: that is as recorded."""
     try:
         return *_read(attributes), None
     except Exception as error:
-        if not swallow("reading a span's content for MLflow", error):
+        if not swallow_error("reading a span's content for MLflow", error):
             raise
         asked, answered = attributes.get(sc.INPUT_MESSAGES), attributes.get(sc.OUTPUT_MESSAGES)
         return asked, answered, False, f"inputs and outputs ({type(error).__name__})"
@@ -230,19 +234,23 @@ def _read(attributes: Attributes) -> tuple[Any, Any, bool]:
     get = attributes.get
     messages, answer = get(sc.INPUT_MESSAGES), get(sc.OUTPUT_MESSAGES)
     if messages is not None or answer is not None:
-        inputs = chat_inputs(messages, get(sc.SYSTEM_INSTRUCTIONS), get(sc.TOOL_DEFINITIONS))
+        inputs = make_chat_inputs(messages, get(sc.SYSTEM_INSTRUCTIONS), get(sc.TOOL_DEFINITIONS))
         if inputs is not None:
             model = {"model": get(sc.REQUEST_MODEL)} if get(sc.REQUEST_MODEL) else {}
             inputs |= model | {short: it for name, short in _PARAMETERS.items() if (it := get(name)) is not None}
-        return inputs, chat_outputs(answer), True
-    for asked, got in _PAIRS:
+        return inputs, make_chat_outputs(answer), True
+    for asked, got in _INPUT_OUTPUT_PAIRS:
         if asked in attributes or got in attributes:
-            outputs = parsed(get(got))
-            return parsed(get(asked)), _documents(outputs) if got == sc.RETRIEVAL_DOCUMENTS else outputs, False
+            outputs = parse_attribute(get(got))
+            return (
+                parse_attribute(get(asked)),
+                _convert_documents(outputs) if got == sc.RETRIEVAL_DOCUMENTS else outputs,
+                False,
+            )
     return None, None, False
 
 
-_PAIRS: Final = [
+_INPUT_OUTPUT_PAIRS: Final = [
     (sc.TOOL_CALL_ARGUMENTS, sc.TOOL_CALL_RESULT),
     (sc.RETRIEVAL_QUERY, sc.RETRIEVAL_DOCUMENTS),
     (sc.INPUT, sc.OUTPUT),
@@ -250,7 +258,7 @@ _PAIRS: Final = [
 ]
 
 
-def _documents(found: Any) -> Any:
+def _convert_documents(found: Any) -> Any:
     """Return documents in the form that the viewer shows: ``page_content``, ``metadata`` and ``id``."""
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
         return found
@@ -268,7 +276,7 @@ def _documents(found: Any) -> Any:
     ]
 
 
-def _usage(attributes: Attributes) -> dict[str, int] | None:
+def _read_token_usage(attributes: Attributes) -> dict[str, int] | None:
     """Return MLflow's token counts. Input tokens include those read from the cache."""
     input_tokens, output_tokens = attributes.get(sc.USAGE_INPUT_TOKENS), attributes.get(sc.USAGE_OUTPUT_TOKENS)
     if not isinstance(input_tokens, int) and not isinstance(output_tokens, int):

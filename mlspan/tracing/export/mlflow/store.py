@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from ..sending.thread_pool import Crew
-from ..types import Away
+from ..sending.thread_pool import ThreadPool
+from ..types import BackendUnavailable
 
 if TYPE_CHECKING:
     from .assessments import Assessment
-    from .traces import Counted, Info, Trace
+    from .traces import SpanTotals, TraceSummary, TranslatedTrace
 
 
-class Rejected(Exception):  # noqa: N818  # an answer, not an error in the program
+class StoreRejected(Exception):  # noqa: N818  # an answer, not an error in the program
     """The store refuses what it was given.
 
     *all_of_it*: it would refuse everything else with the same destination too.
@@ -26,11 +26,11 @@ class Rejected(Exception):  # noqa: N818  # an answer, not an error in the progr
         self.reason, self.all_of_it = reason, all_of_it
 
 
-class Denied(Away):
+class StoreDenied(BackendUnavailable):
     """The store does not permit the request. It may do so later, when somebody changes a permission or its settings."""
 
 
-class Store(Protocol):
+class TraceStore(Protocol):
     """A tracking server or a database. Every method may raise BackendUnavailable or StoreRejected.
 
     One write takes at most *most_traces* traces and about *most_spans* spans. The thread pool limits concurrent writes.
@@ -38,13 +38,13 @@ class Store(Protocol):
 
     most_traces: int
     most_spans: int
-    crew: Crew
+    thread_pool: ThreadPool
 
-    def run_experiment(self, run_id: str) -> str | None:
+    def find_experiment_of_run(self, run_id: str) -> str | None:
         """Return the id of the run's experiment; None if there is no such run."""
         ...
 
-    def experiment_id(self, name: str) -> str:
+    def find_or_create_experiment(self, name: str) -> str:
         """Return the id of the experiment of this name. A missing one is created."""
         ...
 
@@ -52,46 +52,46 @@ class Store(Protocol):
         """Raise StoreRejected if the experiment does not exist or is deleted."""
         ...
 
-    def takes_files(self, experiment_id: str) -> bool:
+    def accepts_attachments(self, experiment_id: str) -> bool:
         """Return True if attachments of traces (pictures, sounds) can be stored in this experiment."""
         ...
 
-    def info(self, trace_id: str) -> Info | None:
+    def read_trace_summary(self, trace_id: str) -> TraceSummary | None:
         """Return what the store knows of a trace; None if it does not have it."""
         ...
 
-    def counted(self, trace_id: str) -> dict[int, Counted]:
+    def read_span_totals(self, trace_id: str) -> dict[int, SpanTotals]:
         """Return tokens and cost of the spans that are stored of a trace, by span id."""
         ...
 
-    def write(self, experiment_id: str, traces: Sequence[Trace]) -> None:
+    def write_traces(self, experiment_id: str, traces: Sequence[TranslatedTrace]) -> None:
         """Store all traces. Writing a trace again replaces it."""
         ...
 
-    def assess(self, trace_id: str, assessments: Sequence[Assessment]) -> None:
+    def write_assessments(self, trace_id: str, assessments: Sequence[Assessment]) -> None:
         """Store those assessments that are new. Raise StoreRejected if there is no such trace."""
         ...
 
     def close(self) -> None: ...
 
 
-WRITERS: Final = 4  # requests with spans to a tracking server at once: as many as its workers by default
+MAX_WRITERS: Final = 4  # requests with spans to a tracking server at once: as many as its workers by default
 
 
-CONNECTIONS: Final = 10  # connections to a tracking server, for many small requests: as many as MLflow's client has
+MAX_CONNECTIONS: Final = 10  # connections to a tracking server, for many small requests: as many as MLflow's client has
 
 
-def _is_server(uri: str) -> bool:
+def is_server_uri(uri: str) -> bool:
     return uri.startswith(("http://", "https://"))
 
 
-def shown(uri: str) -> str:
+def hide_user_info(uri: str) -> str:
     """Return *uri* without its user and password."""
     scheme, sep, rest = uri.partition("://")
     return f"{scheme}{sep}{rest.rpartition('@')[2]}" if sep else uri
 
 
-def _default_uri(folder: Path) -> str:
+def default_tracking_uri(folder: Path) -> str:
     """Return the tracking URI that MLflow would use: a database, unless the folder holds runs of an older MLflow."""
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         return uri

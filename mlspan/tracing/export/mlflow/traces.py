@@ -11,45 +11,45 @@ from typing import Any, Final, NamedTuple
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
-from ...._guard import swallow
+from ...._guard import swallow_error
 from ...._shape import is_a
 from ...operations import semconv as sc
-from ...operations.call_context import Origin, is_shared
+from ...operations.call_context import TraceOrigin, is_trace_shared
 from ...operations.content import to_json
-from ..types import Parcel
-from .assessments import Assessment, assessments, is_carrier
-from .attachments import Attachments, offloaded
-from .messages import first_answer, last_request, parsed, plain_answer, plain_request
+from ..types import TraceSegment
+from .assessments import Assessment, is_assessment_span, read_assessments
+from .attachments import AttachmentsById, extract_attachments
+from .messages import parse_attribute, preview_answer, preview_request, server_answer_preview, server_request_preview
 from .spans import (
     COST,
     INPUTS,
-    LONGEST_SESSION,
+    MAX_SESSION_LENGTH,
     OUTPUTS,
-    USAGE,
+    TOKEN_USAGE,
     Attributes,
-    Told,
+    TranslatedSpan,
     bare,
+    read_resource_tags,
+    replace_attributes,
     storable,
-    told,
-    translated,
-    with_attributes,
+    translate_span,
 )
 
-_PREVIEW: Final = 1000  # characters
-_TAG: Final = 4096
-_CLIENT_REQUEST_ID: Final = 50
-_MS: Final = 1_000_000  # nanoseconds
+_MAX_PREVIEW: Final = 1000  # characters
+_MAX_TAG: Final = 4096
+_MAX_CLIENT_REQUEST_ID: Final = 50
+_NS_PER_MS: Final = 1_000_000  # nanoseconds
 
-SOURCE_RUN: Final = "mlflow.sourceRun"
-SESSION: Final = "mlflow.trace.session"
-USER: Final = "mlflow.trace.user"
-MODEL: Final = "mlflow.modelId"
-PROMPTS: Final = "mlflow.linkedPrompts"
-_TOLD: Final = {SOURCE_RUN, MODEL}  # metadata that no span attribute can carry
+SOURCE_RUN_KEY: Final = "mlflow.sourceRun"
+SESSION_KEY: Final = "mlflow.trace.session"
+USER_KEY: Final = "mlflow.trace.user"
+MODEL_KEY: Final = "mlflow.modelId"
+PROMPTS_KEY: Final = "mlflow.linkedPrompts"
+_NOT_IN_SPANS: Final = {SOURCE_RUN_KEY, MODEL_KEY}  # metadata that no span attribute can carry
 
 
 @dataclass(frozen=True, slots=True)
-class Info:
+class TraceSummary:
     """The data that MLflow keeps of a trace beside its spans. Times are in milliseconds, the first since 1970."""
 
     trace_id: str  # "tr-" and 32 hexadecimal digits
@@ -62,16 +62,16 @@ class Info:
     tags: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
 
-    def with_totals(self, counted: Iterable[Counted]) -> Info:
+    def with_totals(self, counted: Iterable[SpanTotals]) -> TraceSummary:
         """Return this summary with the sum of tokens and cost of all spans in *counted*."""
         spans = list(counted)
         totals = {
-            "mlflow.trace.tokenUsage": _total(spans, lambda span: span.usage),
-            "mlflow.trace.cost": _total(spans, lambda span: span.cost),
+            "mlflow.trace.tokenUsage": _sum_totals(spans, lambda span: span.usage),
+            "mlflow.trace.cost": _sum_totals(spans, lambda span: span.cost),
         }
         return replace(self, metadata={**self.metadata, **{key: to_json(sums) for key, sums in totals.items() if sums}})
 
-    def merged(self, before: Info) -> Info:
+    def merge_stored(self, before: TraceSummary) -> TraceSummary:
         """Return this summary merged with *before*, which another process or an earlier segment has stored."""
         start = min(self.request_time, before.request_time)
         end = max(self.request_time + self.duration, before.request_time + before.duration)
@@ -83,12 +83,12 @@ class Info:
             request_preview=before.request_preview or self.request_preview,
             response_preview=before.response_preview or self.response_preview,
             client_request_id=before.client_request_id or self.client_request_id,
-            tags={**self.tags, **before.tags, **_all_prompts(self, before)},
+            tags={**self.tags, **before.tags, **_merge_prompts(self, before)},
             metadata={**self.metadata, **before.metadata},
         )
 
 
-class Counted(NamedTuple):
+class SpanTotals(NamedTuple):
     """Tokens and cost of one span, which count towards the totals of its trace."""
 
     span_id: int
@@ -97,145 +97,150 @@ class Counted(NamedTuple):
     cost: Mapping[str, float] | None
 
     @classmethod
-    def read(cls, span_id: int, parent_id: int | None, usage: Any, cost: Any) -> Counted:
+    def from_attributes(cls, span_id: int, parent_id: int | None, usage: Any, cost: Any) -> SpanTotals:
         """Return the totals in a span's attributes, JSON text or not. A cost that is not a number is None."""
-        cost = parsed(cost)
+        cost = parse_attribute(cost)
         priced = isinstance(cost, dict) and all(isinstance(v, (int, float)) and v == v for v in cost.values())  # noqa: PLR0124
         cost = cost if priced else None  # a server may write NaN as text
-        usage = parsed(usage)
+        usage = parse_attribute(usage)
         counted = isinstance(usage, dict) and all(is_a(count, (int, float)) for count in usage.values())
         return cls(span_id, parent_id, usage if counted else None, cost)
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
+class TranslatedTrace:
     """A trace segment translated for MLflow."""
 
-    parcel: Parcel
-    info: Info
-    spans: Sequence[Told]
-    attachments: Attachments
+    segment: TraceSegment
+    summary: TraceSummary
+    spans: Sequence[TranslatedSpan]
+    attachments: AttachmentsById
     assessments: Sequence[Assessment]
-    merge: bool  # True if a stored summary must be added to, not overwritten
+    merges_stored: bool  # True if a stored summary must be added to, not overwritten
 
     @property
     def prompts(self) -> list[dict[str, str]]:
         """Return ``{"name", "version"}`` of each registered prompt that is linked to this trace."""
-        return parsed(self.info.tags.get(PROMPTS)) or []
+        return parse_attribute(self.summary.tags.get(PROMPTS_KEY)) or []
 
-    def told_by_spans(self) -> list[Told] | None:
+    def spans_with_summary(self) -> list[TranslatedSpan] | None:
         """Return the spans, with tags, session and user on the root, if the server can derive the rest of the summary.
 
         The program's name is then lost, which is not worth a request for each trace. Returns None if there is a run, a
         model or a request id to store, a stored trace to add to, or a preview that the server would not derive.
         """
-        info, root = self.info, next((span for span in self.spans if _id(span) == self.parcel.root_id), None)
-        if root is None or self.merge or info.client_request_id or not _TOLD.isdisjoint(info.metadata):
+        info, root = self.summary, next((span for span in self.spans if _span_id(span) == self.segment.root_id), None)
+        if root is None or self.merges_stored or info.client_request_id or not _NOT_IN_SPANS.isdisjoint(info.metadata):
             return None
         attributes = dict(root.attributes or {})
-        asked, answered = parsed(attributes.get(INPUTS)), parsed(attributes.get(OUTPUTS))
-        if (plain_request(asked), plain_answer(answered)) != (info.request_preview, info.response_preview):
+        asked, answered = parse_attribute(attributes.get(INPUTS)), parse_attribute(attributes.get(OUTPUTS))
+        if (server_request_preview(asked), server_answer_preview(answered)) != (
+            info.request_preview,
+            info.response_preview,
+        ):
             return None
         attributes |= {f"mlflow.traceTag.{key}": value for key, value in info.tags.items()}
-        for name, key in ((sc.SESSION_ID, SESSION), (sc.USER_ID, USER)):
+        for name, key in ((sc.SESSION_ID, SESSION_KEY), (sc.USER_ID, USER_KEY)):
             if key in info.metadata:
                 attributes[name] = info.metadata[key]
-        new_root = with_attributes(root, attributes)
+        new_root = replace_attributes(root, attributes)
         return [new_root if span is root else span for span in self.spans]
 
-    def counted(self) -> dict[int, Counted]:
+    def read_span_totals(self) -> dict[int, SpanTotals]:
         """Return tokens and cost of the spans by span id."""
         found = {}
         for span in self.spans:
             attributes = span.attributes or {}
             parent_id = span.parent.span_id if span.parent else None
-            usage, cost = span.counts or (attributes.get(USAGE), attributes.get(COST))
-            found[_id(span)] = Counted.read(_id(span), parent_id, usage, cost)
+            usage, cost = span.counts or (attributes.get(TOKEN_USAGE), attributes.get(COST))
+            found[_span_id(span)] = SpanTotals.from_attributes(_span_id(span), parent_id, usage, cost)
         return found
 
 
-def _all_prompts(*infos: Info) -> dict[str, str]:
-    lists = [parsed(info.tags[PROMPTS]) for info in infos if PROMPTS in info.tags]
+def _merge_prompts(*infos: TraceSummary) -> dict[str, str]:
+    lists = [parse_attribute(info.tags[PROMPTS_KEY]) for info in infos if PROMPTS_KEY in info.tags]
     together = {to_json(prompt): prompt for found in lists if isinstance(found, list) for prompt in found}
-    return {PROMPTS: to_json(list(together.values()))} if together else {}
+    return {PROMPTS_KEY: to_json(list(together.values()))} if together else {}
 
 
-def origin_of(parcel: Parcel) -> Origin:
+def find_segment_origin(parcel: TraceSegment) -> TraceOrigin:
     """Return the origin of a segment. If it names no run, the run of a training inside the segment is used."""
     origin = parcel.origin
     if origin.run_id is not None:
         return origin
     fits = [span for span in parcel.spans if (span.attributes or {}).get(sc.KIND) == sc.FIT]
-    return replace(origin, run_id=_first(_together(fits), sc.RUN_ID))
+    return replace(origin, run_id=_first_value(_merge_attributes(fits), sc.RUN_ID))
 
 
-def trace_of(parcel: Parcel, run_id: str | None, *, offload: bool = False) -> Trace:
+def translate_segment(parcel: TraceSegment, run_id: str | None, *, offload: bool = False) -> TranslatedTrace:
     """Translate a segment for MLflow, linked to *run_id* if given. With *offload*, pictures and sounds become files."""
-    ended = [span for span in parcel.spans if span.end_time and not is_carrier(span)]
-    root = next((span for span in ended if _id(span) == parcel.root_id), None)
+    ended = [span for span in parcel.spans if span.end_time and not is_assessment_span(span)]
+    root = next((span for span in ended if _span_id(span) == parcel.root_id), None)
     top = root or min(ended, key=lambda span: span.start_time or 0)
     trace_id = f"tr-{top.get_span_context().trace_id:032x}"  # type: ignore[union-attr]  # an ended span has a context
-    attachments: Attachments = {}
-    stored = {_id(span): data for span, data in zip(parcel.spans, parcel.stored)}  # noqa: B905  # stored holds all spans or none
-    calls = {_id(span) for span in ended if _is_call(span) and _is_ours(span)}
+    attachments: AttachmentsById = {}
+    stored = {_span_id(span): data for span, data in zip(parcel.spans, parcel.stored)}  # noqa: B905  # stored holds all spans or none
+    calls = {_span_id(span) for span in ended if _is_model_call(span) and _is_own_span(span)}
     spans = []
     for span in ended:
-        data = stored.get(_id(span))
-        spans.append(_translated(span, trace_id, attachments if offload else None, not _repeats(span, calls), data))
+        data = stored.get(_span_id(span))
+        spans.append(
+            _translated(span, trace_id, attachments if offload else None, not _repeats_call(span, calls), data)
+        )
     start, end = min(span.start_time or 0 for span in spans), max(span.end_time or 0 for span in spans)
-    request, response = _previews(parcel.root_id, spans)
-    named = _together(spans)
-    info = Info(
+    request, response = _build_previews(parcel.root_id, spans)
+    named = _merge_attributes(spans)
+    info = TraceSummary(
         trace_id=trace_id,
-        request_time=start // _MS,
-        duration=(end - start) // _MS,
+        request_time=start // _NS_PER_MS,
+        duration=(end - start) // _NS_PER_MS,
         failed=top.status.status_code is StatusCode.ERROR,
         request_preview=request,
         response_preview=response,
-        client_request_id=(_first(named, sc.CLIENT_REQUEST_ID) or "")[:_CLIENT_REQUEST_ID] or None,
-        tags=_tags(parcel, top.name, spans, named),
-        metadata=_metadata(parcel, named, run_id),
+        client_request_id=(_first_value(named, sc.CLIENT_REQUEST_ID) or "")[:_MAX_CLIENT_REQUEST_ID] or None,
+        tags=_build_tags(parcel, top.name, spans, named),
+        metadata=_build_metadata(parcel, named, run_id),
     )
-    merge = not parcel.whole or top.parent is not None or is_shared(top.get_span_context().trace_id)  # type: ignore[union-attr]  # likewise
-    return Trace(parcel, info, spans, attachments, list(assessments(parcel.spans)), merge)
+    merge = not parcel.whole or top.parent is not None or is_trace_shared(top.get_span_context().trace_id)  # type: ignore[union-attr]  # likewise
+    return TranslatedTrace(parcel, info, spans, attachments, list(read_assessments(parcel.spans)), merge)
 
 
 def _translated(
-    span: ReadableSpan, trace_id: str, attachments: Attachments | None, counts: bool, data: bytes | None
-) -> Told:
+    span: ReadableSpan, trace_id: str, attachments: AttachmentsById | None, counts: bool, data: bytes | None
+) -> TranslatedSpan:
     """Return *span* in MLflow's names; one that cannot be put into them costs its trace no more than that."""
     own = span.attributes or {}
     try:
-        kept = own if attachments is None else offloaded(own, trace_id, attachments)
-        return translated(span, kept, counts=counts, stored=data if kept is own else None)
+        kept = own if attachments is None else extract_attachments(own, trace_id, attachments)
+        return translate_span(span, kept, counts=counts, stored=data if kept is own else None)
     except Exception as error:
-        if not swallow("putting a span in MLflow's names", error):
+        if not swallow_error("putting a span in MLflow's names", error):
             raise
         return bare(span, own, error)
 
 
-def _is_ours(span: ReadableSpan) -> bool:
+def _is_own_span(span: ReadableSpan) -> bool:
     return span.instrumentation_scope is not None and span.instrumentation_scope.name == "mlspan"
 
 
-def _is_call(span: ReadableSpan) -> bool:
+def _is_model_call(span: ReadableSpan) -> bool:
     return (span.attributes or {}).get(sc.OPERATION) in {sc.CHAT, sc.TEXT_COMPLETION, sc.EMBEDDINGS}
 
 
-def _repeats(span: ReadableSpan, calls: set[int]) -> bool:
+def _repeats_call(span: ReadableSpan, calls: set[int]) -> bool:
     """Return True if a client's own span repeats one of our *calls* (Anthropic's client does so).
 
     Its tokens are not counted.
     """
-    return span.parent is not None and span.parent.span_id in calls and not _is_ours(span) and _is_call(span)
+    return span.parent is not None and span.parent.span_id in calls and not _is_own_span(span) and _is_model_call(span)
 
 
-def _id(span: ReadableSpan) -> int:
+def _span_id(span: ReadableSpan) -> int:
     context = span.get_span_context()
     return context.span_id if context else 0
 
 
-def _previews(root_id: int, spans: Sequence[ReadableSpan]) -> tuple[str | None, str | None]:
+def _build_previews(root_id: int, spans: Sequence[ReadableSpan]) -> tuple[str | None, str | None]:
     """Return the question and the answer: of the root, or of the first and the last span below it that have one.
 
     They are there to be looked at: no trace is lost for them.
@@ -243,28 +248,28 @@ def _previews(root_id: int, spans: Sequence[ReadableSpan]) -> tuple[str | None, 
     try:
         return _question_and_answer(root_id, spans)
     except Exception as error:
-        if not swallow("reading what a trace asks and answers", error):
+        if not swallow_error("reading what a trace asks and answers", error):
             raise
         return None, None
 
 
 def _question_and_answer(root_id: int, spans: Sequence[ReadableSpan]) -> tuple[str | None, str | None]:
-    ordered = sorted(spans, key=lambda span: (_id(span) != root_id, span.start_time or 0))
-    asked = next(filter(None, (last_request(_json(span, INPUTS)) for span in ordered)), None)
+    ordered = sorted(spans, key=lambda span: (_span_id(span) != root_id, span.start_time or 0))
+    asked = next(filter(None, (preview_request(_read_json(span, INPUTS)) for span in ordered)), None)
     below = [*ordered[:1], *reversed(ordered[1:])]
-    answered = next(filter(None, (first_answer(_json(span, OUTPUTS)) for span in below)), None)
-    return _cut(asked and storable(asked), _PREVIEW), _cut(answered and storable(answered), _PREVIEW)
+    answered = next(filter(None, (preview_answer(_read_json(span, OUTPUTS)) for span in below)), None)
+    return _cut_text(asked and storable(asked), _MAX_PREVIEW), _cut_text(answered and storable(answered), _MAX_PREVIEW)
 
 
-def _json(span: ReadableSpan, name: str) -> Any:
-    return parsed((span.attributes or {}).get(name))
+def _read_json(span: ReadableSpan, name: str) -> Any:
+    return parse_attribute((span.attributes or {}).get(name))
 
 
-def _cut(text: str | None, longest: int) -> str | None:
+def _cut_text(text: str | None, longest: int) -> str | None:
     return text if text is None or len(text) <= longest else text[: longest - 1] + "…"
 
 
-def _together(spans: Sequence[ReadableSpan]) -> Attributes:
+def _merge_attributes(spans: Sequence[ReadableSpan]) -> Attributes:
     """Return the attributes of all *spans*, each with the value that the first span gives it."""
     named: dict[str, Any] = {}
     for span in reversed(spans):
@@ -272,21 +277,23 @@ def _together(spans: Sequence[ReadableSpan]) -> Attributes:
     return named
 
 
-def _tags(parcel: Parcel, name: str, spans: Sequence[ReadableSpan], named: Attributes) -> dict[str, str]:
+def _build_tags(parcel: TraceSegment, name: str, spans: Sequence[ReadableSpan], named: Attributes) -> dict[str, str]:
     """Return the trace's tags: from span attributes, the origin and the resource, cut to MLflow's limits."""
     tags = {"mlflow.traceName": name}
     for key, value in named.items():
         if key.startswith(sc.TAG_PREFIX):
             tags.setdefault(key[len(sc.TAG_PREFIX) :], str(value))
-    if sc.PROMPTS in named and (prompts := _prompts(spans)):
-        tags[PROMPTS] = to_json(prompts)
+    if sc.PROMPTS in named and (prompts := _read_prompts(spans)):
+        tags[PROMPTS_KEY] = to_json(prompts)
     tags.update(parcel.origin.tags)
-    for key, value in told(parcel.spans[0].resource):
+    for key, value in read_resource_tags(parcel.spans[0].resource):
         tags.setdefault(key, value)
-    return settable({storable(key)[:250]: _cut(storable(value), _TAG) or "" for key, value in tags.items()})
+    return drop_reserved_keys(
+        {storable(key)[:250]: _cut_text(storable(value), _MAX_TAG) or "" for key, value in tags.items()}
+    )
 
 
-def _prompts(spans: Sequence[ReadableSpan]) -> list[dict[str, str]]:
+def _read_prompts(spans: Sequence[ReadableSpan]) -> list[dict[str, str]]:
     """Return the registered prompts that the spans name, each once, in the form of MLflow's tag."""
     named: dict[str, None] = {}
     for span in spans:
@@ -294,31 +301,35 @@ def _prompts(spans: Sequence[ReadableSpan]) -> list[dict[str, str]]:
         named.update(dict.fromkeys(str(one) for one in ([found] if isinstance(found, str) else found or ())))
     split = (name.rpartition("/") for name in named)
     prompts = [{"name": name, "version": version} for name, _, version in split if name and version.isdigit()]
-    while len(to_json(prompts)) > _TAG:
+    while len(to_json(prompts)) > _MAX_TAG:
         prompts.pop()
     return prompts
 
 
-def _metadata(parcel: Parcel, named: Attributes, run_id: str | None) -> dict[str, str]:
+def _build_metadata(parcel: TraceSegment, named: Attributes, run_id: str | None) -> dict[str, str]:
     """Return the trace's metadata: source, run, model, session and user."""
     origin = parcel.origin
     metadata: dict[str, str | None] = {
         "mlflow.trace_schema.version": "3",
         "mlflow.source.name": os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else None,  # noqa: PTH119
         "mlflow.source.type": "LOCAL",
-        SOURCE_RUN: run_id,
-        MODEL: origin.model_id or _first(named, sc.MODEL_ID),
-        SESSION: _cut(origin.session or _first(named, sc.SESSION_ID, sc.CONVERSATION_ID), LONGEST_SESSION),
-        USER: _cut(origin.user or _first(named, sc.USER_ID), LONGEST_SESSION),
+        SOURCE_RUN_KEY: run_id,
+        MODEL_KEY: origin.model_id or _first_value(named, sc.MODEL_ID),
+        SESSION_KEY: _cut_text(
+            origin.session or _first_value(named, sc.SESSION_ID, sc.CONVERSATION_ID), MAX_SESSION_LENGTH
+        ),
+        USER_KEY: _cut_text(origin.user or _first_value(named, sc.USER_ID), MAX_SESSION_LENGTH),
     }
     return {key: storable(value) for key, value in metadata.items() if value}
 
 
-def _first(named: Attributes, *names: str) -> str | None:
+def _first_value(named: Attributes, *names: str) -> str | None:
     return next((str(value) for value in map(named.get, names) if value), None)
 
 
-def _total(spans: Sequence[Counted], of: Callable[[Counted], Mapping[str, float] | None]) -> dict[str, float]:
+def _sum_totals(
+    spans: Sequence[SpanTotals], of: Callable[[SpanTotals], Mapping[str, float] | None]
+) -> dict[str, float]:
     """Return the sum over a trace. A span's count includes everything below it, whose own counts are left out."""
     own = {span.span_id: counts for span in spans if (counts := of(span))}
     parents = {span.span_id: span.parent_id for span in spans}
@@ -333,7 +344,7 @@ def _total(spans: Sequence[Counted], of: Callable[[Counted], Mapping[str, float]
     return total
 
 
-def settable(named: dict[str, str]) -> dict[str, str]:
+def drop_reserved_keys(named: dict[str, str]) -> dict[str, str]:
     """Return *named* without the keys that only the store may write."""
     own = (
         "mlflow.artifactLocation",

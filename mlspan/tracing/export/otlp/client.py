@@ -14,15 +14,15 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from ...._guard import tell_once
-from ..types import Away, Packed, Refused
-from .codec import Unfit, cut, quieten, request
-from .environment import SIGNAL, variable
+from ...._guard import warn_once
+from ..types import BackendUnavailable, EncodedSpan, Refusal
+from .codec import UnencodableSpan, build_export_request, cut_span, silence_own_threads
+from .environment import TRACES_PATH, read_variable
 
-_SMALLEST: Final = 4096  # bytes: the smallest size to which a span is cut for a receiver that finds it too large
+_MIN_CUT_BYTES: Final = 4096  # bytes: the smallest size to which a span is cut for a receiver that finds it too large
 
 
-class _Rejected(Exception):  # noqa: N818  # an answer, not an error in the program
+class _ReceiverRejected(Exception):  # noqa: N818  # an answer, not an error in the program
     """The receiver refuses a request.
 
     *too_large*: it might take a smaller one; *keep*: it might accept other credentials.
@@ -33,69 +33,69 @@ class _Rejected(Exception):  # noqa: N818  # an answer, not an error in the prog
         self.reason, self.too_large, self.keep = reason, too_large, keep
 
 
-class Sender:
+class OtlpClient:
     """Sends to *endpoint*. *named* is the endpoint as the user has set it, which the stock gRPC exporter interprets."""
 
     def __init__(self, endpoint: str, named: str | None, protocol: str) -> None:
         self._endpoint = endpoint
-        self._post = _grpc(named) if protocol == "grpc" else _http(endpoint)
+        self._post = _make_grpc_post(named) if protocol == "grpc" else _make_http_post(endpoint)
 
-    def send(self, parcels: Sequence[Packed]) -> list[Refused]:
+    def export_spans(self, parcels: Sequence[EncodedSpan]) -> list[Refusal]:
         """Send all spans and return the refused ones. Raise BackendUnavailable.
 
         A refused request is sent in halves, so that one span causes no loss of others.
         """
         try:
-            self._export(request(parcels))
-        except _Rejected as rejected:
+            self._post_request(build_export_request(parcels))
+        except _ReceiverRejected as rejected:
             if rejected.keep:
-                return [Refused(packed, rejected.reason, keep=True) for packed in parcels]
+                return [Refusal(packed, rejected.reason, keep=True) for packed in parcels]
             if len(parcels) == 1:
-                return self._last_try(parcels[0], rejected)
+                return self._export_cut(parcels[0], rejected)
             half = len(parcels) // 2
-            return self.send(parcels[:half]) + self.send(parcels[half:])
+            return self.export_spans(parcels[:half]) + self.export_spans(parcels[half:])
         return []
 
-    def _last_try(self, packed: Packed, rejected: _Rejected) -> list[Refused]:
+    def _export_cut(self, packed: EncodedSpan, rejected: _ReceiverRejected) -> list[Refusal]:
         """Send one span that is too large, cut to half its size and again to half."""
         size = len(packed.span) // 2
-        while rejected.too_large and size >= _SMALLEST:
+        while rejected.too_large and size >= _MIN_CUT_BYTES:
             try:
-                self._export(request([cut(packed, size)]))
-            except _Rejected as again:
+                self._post_request(build_export_request([cut_span(packed, size)]))
+            except _ReceiverRejected as again:
                 size, rejected = size // 2, again
-            except Unfit:
+            except UnencodableSpan:
                 break
             else:
                 return []
-        return [Refused(packed, rejected.reason)]
+        return [Refusal(packed, rejected.reason)]
 
-    def _export(self, data: bytes) -> None:
+    def _post_request(self, data: bytes) -> None:
         """Send one request. If the receiver reports rejected spans, log it once."""
         partial_success = ExportTraceServiceResponse.FromString(self._post(data)).partial_success
         if partial_success.rejected_spans:  # the receiver does not say which ones
-            tell_once(
+            warn_once(
                 "mlspan: the OTLP receiver %s has rejected spans: %s",
                 self._endpoint,
                 partial_success.error_message[:200],
             )
 
 
-def _http(endpoint: str) -> Callable[[bytes], bytes]:
+def _make_http_post(endpoint: str) -> Callable[[bytes], bytes]:
     """Return a function that posts a request body and returns the receiver's answer."""
     from opentelemetry.util.re import parse_env_headers
 
     exact = endpoint == os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    url = endpoint if exact or endpoint.rstrip("/").endswith(SIGNAL) else endpoint.rstrip("/") + SIGNAL
+    url = endpoint if exact or endpoint.rstrip("/").endswith(TRACES_PATH) else endpoint.rstrip("/") + TRACES_PATH
     session = requests.Session()
-    session.headers.update(parse_env_headers(variable("HEADERS") or "", liberal=True))
+    session.headers.update(parse_env_headers(read_variable("HEADERS") or "", liberal=True))
     session.headers["Content-Type"] = "application/x-protobuf"
-    session.verify = variable("CERTIFICATE") or True
-    certificate, key = variable("CLIENT_CERTIFICATE"), variable("CLIENT_KEY")
+    session.verify = read_variable("CERTIFICATE") or True
+    certificate, key = read_variable("CLIENT_CERTIFICATE"), read_variable("CLIENT_KEY")
     session.cert = (certificate, key) if certificate and key else certificate
-    seconds = float(variable("TIMEOUT") or 10)
+    seconds = float(read_variable("TIMEOUT") or 10)
     patience = (min(2.0, seconds), seconds)
-    encoding = (variable("COMPRESSION") or "").lower()
+    encoding = (read_variable("COMPRESSION") or "").lower()
     squeeze: Any = {"gzip": gzip.compress, "deflate": zlib.compress}.get(encoding)
     session.headers.update({"Content-Encoding": encoding} if squeeze else {})
 
@@ -104,27 +104,29 @@ def _http(endpoint: str) -> Callable[[bytes], bytes]:
         try:
             answer = session.post(url, data=body, timeout=patience, allow_redirects=False)
         except requests.RequestException as error:
-            raise Away(f"the OTLP receiver ({url}) takes no spans ({type(error).__name__})") from error
-        _judge(url, answer)
+            raise BackendUnavailable(f"the OTLP receiver ({url}) takes no spans ({type(error).__name__})") from error
+        _raise_for_status(url, answer)
         return answer.content if "protobuf" in answer.headers.get("Content-Type", "") else b""
 
     return post_http
 
 
-def _judge(url: str, answer: requests.Response) -> None:
+def _raise_for_status(url: str, answer: requests.Response) -> None:
     """Raise BackendUnavailable or _ReceiverRejected, as the status demands."""
     status = answer.status_code
     if status < 300:
         return
     message = f"the OTLP receiver ({url}) answers {status}"
     if status in {408, 429} or status >= 500:
-        raise Away(message, _seconds(answer.headers.get("Retry-After")))
+        raise BackendUnavailable(message, _parse_retry_after(answer.headers.get("Retry-After")))
     if status in {401, 403, 404, 405} or status < 400:
-        raise _Rejected(f"{message}: check its address, OTEL_EXPORTER_OTLP_HEADERS and the permissions", keep=True)
-    raise _Rejected(f"{message}: {answer.text[:200]}", too_large=status == 413)
+        raise _ReceiverRejected(
+            f"{message}: check its address, OTEL_EXPORTER_OTLP_HEADERS and the permissions", keep=True
+        )
+    raise _ReceiverRejected(f"{message}: {answer.text[:200]}", too_large=status == 413)
 
 
-def _seconds(retry_after: str | None) -> float | None:
+def _parse_retry_after(retry_after: str | None) -> float | None:
     """Return the seconds of a ``Retry-After`` header; None without one or for a date."""
     try:
         return None if retry_after is None else float(retry_after)
@@ -136,7 +138,7 @@ def import_grpc() -> None:
     from opentelemetry.exporter.otlp.proto.grpc import trace_exporter  # noqa: F401
 
 
-def _grpc(endpoint: str | None) -> Callable[[bytes], bytes]:
+def _make_grpc_post(endpoint: str | None) -> Callable[[bytes], bytes]:
     """Return a function that sends a request through the channel and headers of the stock exporter.
 
     The exporter reads them from the environment. Retries are our own.
@@ -144,7 +146,7 @@ def _grpc(endpoint: str | None) -> Callable[[bytes], bytes]:
     import grpc
     from opentelemetry.exporter.otlp.proto.grpc import exporter, trace_exporter
 
-    quieten(exporter.__name__)
+    silence_own_threads(exporter.__name__)
     code = grpc.StatusCode
     keep = {code.UNAUTHENTICATED, code.PERMISSION_DENIED, code.UNIMPLEMENTED, code.NOT_FOUND}
     refuse = {code.INVALID_ARGUMENT, code.OUT_OF_RANGE, code.FAILED_PRECONDITION, code.ALREADY_EXISTS, code.INTERNAL}
@@ -161,13 +163,13 @@ def _grpc(endpoint: str | None) -> Callable[[bytes], bytes]:
         except grpc.RpcError as error:
             status, details = error.code(), (error.details() or "")[:200]
             if status is code.RESOURCE_EXHAUSTED and "larger than max" in details:
-                raise _Rejected(f"{where}: {details}", too_large=True) from error
+                raise _ReceiverRejected(f"{where}: {details}", too_large=True) from error
             if status in keep:
-                raise _Rejected(f"{where} answers {status.name}: {details}", keep=True) from error
+                raise _ReceiverRejected(f"{where} answers {status.name}: {details}", keep=True) from error
             if status in refuse:
-                raise _Rejected(f"{where} answers {status.name}: {details}") from error
+                raise _ReceiverRejected(f"{where} answers {status.name}: {details}") from error
             opened.pop().shutdown()  # a lost channel does not always reconnect
-            raise Away(f"{where} takes no spans ({status.name})") from error
+            raise BackendUnavailable(f"{where} takes no spans ({status.name})") from error
         return bytes(answer.SerializeToString())
 
     return post_grpc

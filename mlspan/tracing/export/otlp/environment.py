@@ -7,10 +7,10 @@ from typing import Final
 
 from opentelemetry.sdk.trace import TracerProvider
 
-SIGNAL: Final = "/v1/traces"
+TRACES_PATH: Final = "/v1/traces"
 
 
-def variable(name: str) -> str | None:
+def read_variable(name: str) -> str | None:
     """Return an OTLP variable of OpenTelemetry: the one for traces, else the one for all signals."""
     return os.environ.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}") or os.environ.get(f"OTEL_EXPORTER_OTLP_{name}")
 
@@ -20,7 +20,7 @@ def _default_endpoint(protocol: str) -> str:
         return exact
     if protocol == "grpc":
         return os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or "http://localhost:4317"
-    return (os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or "http://localhost:4318").rstrip("/") + SIGNAL
+    return (os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or "http://localhost:4318").rstrip("/") + TRACES_PATH
 
 
 def exports_otlp(provider: TracerProvider) -> bool:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..types import Packed, Refused
-from .environment import _default_endpoint, variable
+from ..types import EncodedSpan, Refusal
+from .environment import _default_endpoint, read_variable
 
 if TYPE_CHECKING:
-    from .client import Sender
+    from .client import OtlpClient
 
 
 class OtlpSink:
@@ -33,10 +33,10 @@ class OtlpSink:
     at_once = 1
 
     def __init__(self, endpoint: str | None, protocol: str | None) -> None:
-        self.protocol = protocol or variable("PROTOCOL") or "http/protobuf"
+        self.protocol = protocol or read_variable("PROTOCOL") or "http/protobuf"
         self.endpoint = endpoint or _default_endpoint(self.protocol)
         self._named = endpoint
-        self._sender: Sender | None = None
+        self._sender: OtlpClient | None = None
 
     def prepare(self) -> None:
         from . import client
@@ -44,12 +44,12 @@ class OtlpSink:
         if self.protocol == "grpc":
             client.import_grpc()
 
-    def send(self, parcels: Sequence[Packed]) -> list[Refused]:
+    def send(self, parcels: Sequence[EncodedSpan]) -> list[Refusal]:
         if self._sender is None:
-            from .client import Sender
+            from .client import OtlpClient
 
-            self._sender = Sender(self.endpoint, self._named, self.protocol)
-        return self._sender.send(parcels)
+            self._sender = OtlpClient(self.endpoint, self._named, self.protocol)
+        return self._sender.export_spans(parcels)
 
     def close(self) -> None:
         self._sender = None

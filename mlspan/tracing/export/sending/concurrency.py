@@ -6,46 +6,46 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from .thread_pool import Crew
+from .thread_pool import ThreadPool
 
-Batch = TypeVar("Batch")
+BatchT = TypeVar("BatchT")
 
 
-class Lanes:
+class ConcurrencyLimit:
     """Sends at most *most* batches at once. Other threads may call ``notify_new_batch``."""
 
     def __init__(self, most: int) -> None:
-        self._most, self._crew = most, Crew(most)
+        self._most, self._crew = most, ThreadPool(most)
         self._turn = threading.Condition()
         self._under_way = 0
         self._failed = False
 
-    def more(self) -> None:
+    def notify_new_batch(self) -> None:
         """Wake the threads that wait for a batch."""
         with self._turn:
             self._turn.notify_all()
 
-    def empty(self, take: Callable[[], Batch | None], send: Callable[[Batch], None]) -> None:
+    def send_all(self, take: Callable[[], BatchT | None], send: Callable[[BatchT], None]) -> None:
         """Call *send* with each batch from *take* until there is none and all have been sent.
 
         *take* runs on one thread at a time. After an error no further batch is taken; the error is raised when all
         running calls have ended.
         """
         self._failed = False
-        self._crew.each(lambda _: self._one(take, send), range(self._most))
+        self._crew.run_each(lambda _: self._send_batches(take, send), range(self._most))
 
-    def _one(self, take: Callable[[], Batch | None], send: Callable[[Batch], None]) -> None:
+    def _send_batches(self, take: Callable[[], BatchT | None], send: Callable[[BatchT], None]) -> None:
         """Send one batch after another until none is left."""
-        while (batch := self._next(take)) is not None:
+        while (batch := self._next_batch(take)) is not None:
             try:
                 send(batch)
             except BaseException:
                 self._failed = True
                 raise
             finally:
-                self._ended()
+                self._note_batch_end()
 
-    def _next(self, take: Callable[[], Batch | None]) -> Batch | None:
+    def _next_batch(self, take: Callable[[], BatchT | None]) -> BatchT | None:
         """Return the next batch, waiting while others are on their way.
 
         None if there is none left or a send has failed.
@@ -60,7 +60,7 @@ class Lanes:
                 self._turn.wait()
         return None
 
-    def _ended(self) -> None:
+    def _note_batch_end(self) -> None:
         with self._turn:
             self._under_way -= 1
             self._turn.notify_all()

@@ -15,24 +15,24 @@ from typing import Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 
-from ...._guard import log, tell_once
-from ...operations.call_context import Origin
-from ..otlp.codec import unpack
+from ...._guard import log, warn_once
+from ...operations.call_context import TraceOrigin
+from ..otlp.codec import decode_span
 from ..trace_assembler import is_genai
-from ..types import Kind
-from .dead_letters import Letters
-from .limits import Keeping, default_folder
-from .queue import BITS, Fresh, Spool
-from .schema import SUFFIX, Foreign
-from .write_ahead import Journal, journals, read
+from ..types import SinkKind
+from .dead_letters import DeadLetters
+from .limits import SpoolSettings, default_folder
+from .queue import SINK_BITS, Spool, SpoolRow
+from .schema import SPOOL_SUFFIX, UnknownSchemaVersion
+from .write_ahead import WriteAheadLog, find_logs, read_log
 
-ASIDE: Final = ".aside"
-_LOOK: Final = 60.0  # seconds between two scans for spools of ended processes, expired spans and a usable disk
-_NEW: Final = 10.0  # seconds during which an empty file may belong to a process that has just created it
-_MEASURE: Final = 5.0  # seconds between two measurements of the other files
+ASIDE_SUFFIX: Final = ".aside"
+_SCAN_INTERVAL: Final = 60.0  # seconds between two scans for spools of ended processes, expired spans and a usable disk
+_CREATION_GRACE: Final = 10.0  # seconds during which an empty file may belong to a process that has just created it
+_MEASURE_INTERVAL: Final = 5.0  # seconds between two measurements of the other files
 
 
-class Shelf:
+class SpoolDirectory:
     """The spools that this process sends from. Other threads may only use ``list_spools`` and the dead letters.
 
     Args:
@@ -42,26 +42,26 @@ class Shelf:
         lost: counts dropped spans.
     """
 
-    def __init__(self, keeping: Keeping, sinks: Mapping[Kind, Mapping[str, Any]], lost: Counter[str]) -> None:
+    def __init__(self, keeping: SpoolSettings, sinks: Mapping[SinkKind, Mapping[str, Any]], lost: Counter[str]) -> None:
         self._keeping, self._sinks, self._lost = keeping, sinks, lost
-        self._folder = _folder(keeping)
-        self.letters = Letters(self._folder)
-        self.journal: Journal | None = None
+        self._folder = _choose_folder(keeping)
+        self.letters = DeadLetters(self._folder)
+        self.journal: WriteAheadLog | None = None
         self._looked = self._measured = monotonic()
         self._others = 0
         self._adopted: tuple[Spool, ...] = ()
-        self._own = self._open()
+        self._own = self._open_own_spool()
         if keeping.durability == "span" and self._own.path is not None:
-            self.journal = Journal(self._own.path)
+            self.journal = WriteAheadLog(self._own.path)
 
-    def _open(self) -> Spool:
+    def _open_own_spool(self) -> Spool:
         """Create a spool on disk; if that fails, return one in memory and log a warning."""
         if self._folder is not None:
             try:
-                own = create(self._folder)
-                own.describe(self._sinks)  # type: ignore[arg-type]  # a SinkKind is a string
+                own = create_spool(self._folder)
+                own.write_sinks(self._sinks)  # type: ignore[arg-type]  # a SinkKind is a string
             except (OSError, sqlite3.Error) as error:
-                _fell_back(self._folder, error)
+                _warn_memory_only(self._folder, error)
             else:
                 return own
         return Spool(None)
@@ -74,24 +74,24 @@ class Shelf:
     def folder(self) -> Path | None:
         return self._folder
 
-    def describe(self) -> None:
+    def update_sinks(self) -> None:
         """Write the description of the sinks to the spool again, after they have changed."""
         with suppress(sqlite3.Error):
-            self._own.describe(self._sinks)  # type: ignore[arg-type]
+            self._own.write_sinks(self._sinks)  # type: ignore[arg-type]
 
-    def spools(self) -> tuple[Spool, ...]:
+    def list_spools(self) -> tuple[Spool, ...]:
         """Return the adopted spools, then the spool of this process."""
         return (*self._adopted, self._own)
 
-    def room(self) -> int:
+    def count_free_bytes(self) -> int:
         """Return the bytes that may still be stored."""
         if not self.on_disk:
-            return self._keeping.most_memory - self._own.used()
-        if monotonic() - self._measured > _MEASURE or not self._others:
-            self._measured, self._others = monotonic(), self._bytes_of_others()
-        return self._keeping.most_bytes - self._others - self._own.used()
+            return self._keeping.max_memory_bytes - self._own.count_used_bytes()
+        if monotonic() - self._measured > _MEASURE_INTERVAL or not self._others:
+            self._measured, self._others = monotonic(), self._count_bytes_of_others()
+        return self._keeping.max_bytes - self._others - self._own.count_used_bytes()
 
-    def _bytes_of_others(self) -> int:
+    def _count_bytes_of_others(self) -> int:
         total = 1
         own = self._own.path.name if self._own.path else ""
         with suppress(OSError), os.scandir(self._folder) as entries:
@@ -101,40 +101,40 @@ class Shelf:
                         total += entry.stat().st_size
         return total
 
-    def add(self, *what: Any) -> None:
+    def add_spans(self, *what: Any) -> None:
         """Add spans as ``Spool.add_spans`` does. If the disk is full or gone, continue in memory."""
         try:
-            self._own.add(*what)
+            self._own.add_spans(*what)
         except sqlite3.Error as error:
             if not self.on_disk:
                 raise
-            _fell_back(self._folder, error)
+            _warn_memory_only(self._folder, error)
             self._adopted = (*self._adopted, self._own)  # its spans can still be sent
             self._own, self.journal = Spool(None), None
             self._looked = monotonic()
-            self._own.add(*what)
+            self._own.add_spans(*what)
         if self.journal is not None:
             with suppress(OSError, sqlite3.Error):
-                self.journal.rotate()
-                if before := self.journal.retire():
-                    self._own.forget_seen(before)
+                self.journal.rotate_file()
+                if before := self.journal.delete_old_files():
+                    self._own.delete_log_positions(before)
 
-    def look_around(self, *, now: bool = False) -> None:
+    def scan_directory(self, *, now: bool = False) -> None:
         """Adopt spools of ended processes, drop expired spans, close empty spools, and try a failed disk again.
 
         It runs at most once a minute unless *now*.
         """
-        self._let_go()
-        if self._folder is None or (not now and monotonic() - self._looked < _LOOK):
+        self._close_empty_spools()
+        if self._folder is None or (not now and monotonic() - self._looked < _SCAN_INTERVAL):
             return
         self._looked = monotonic()
-        for spool in self.spools():
+        for spool in self.list_spools():
             with suppress(sqlite3.Error):
-                self._lost["expired"] += spool.expire(time.time() - self._keeping.most_age)
-        mine = {spool.path for spool in self.spools()}
-        for path in left_behind(self._folder):
-            found = recover(path) if path not in mine else None
-            if found is not None and found.described() == self._sinks:
+                self._lost["expired"] += spool.delete_older_than(time.time() - self._keeping.max_age)
+        mine = {spool.path for spool in self.list_spools()}
+        for path in find_spools(self._folder):
+            found = recover_spool(path) if path not in mine else None
+            if found is not None and found.read_sinks() == self._sinks:
                 self._adopted = (found, *self._adopted)
             elif found is not None:
                 found.close()
@@ -142,94 +142,95 @@ class Shelf:
             self._return_to_disk()
 
     def _return_to_disk(self) -> None:
-        again = self._open()
+        again = self._open_own_spool()
         if again.path is not None:
             log.warning("mlspan: traces are kept in %s again", self._folder)
             self._adopted = (*self._adopted, self._own)
         self._own = again if again.path is not None else self._own
 
-    def _let_go(self) -> None:
+    def _close_empty_spools(self) -> None:
         for spool in self._adopted:
             with suppress(sqlite3.Error):
-                if not spool.spans():
+                if not spool.count_spans():
                     self._adopted = tuple(one for one in self._adopted if one is not spool)
                     spool.close()
 
-    def damaged(self, spool: Spool, error: Exception) -> None:
+    def set_aside_damaged(self, spool: Spool, error: Exception) -> None:
         """Set aside a spool that can no longer be read, and replace it if it is our own."""
         if spool is self._own:
-            self._own, self.journal = self._open(), None
+            self._own, self.journal = self._open_own_spool(), None
         self._adopted = tuple(one for one in self._adopted if one is not spool)
         path = spool.path
         with suppress(sqlite3.Error):
             spool._db.close()
         if path is not None:
-            set_aside(path, error)
+            set_aside_spool(path, error)
 
     def close(self) -> int:
         """Close all spools; return the number of spans left in them."""
         left = 0
-        for spool in self.spools():
+        for spool in self.list_spools():
             with suppress(sqlite3.Error):
-                left += spool.spans()
+                left += spool.count_spans()
             if spool is self._own and self.journal is not None:
                 self.journal.close()
             spool.close()
         return left
 
 
-def create(folder: Path) -> Spool:
+def create_spool(folder: Path) -> Spool:
     """Create a spool in *folder* that only this user can read. Raise OSError and sqlite3.Error."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}{SUFFIX}"
+    path = folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}{SPOOL_SUFFIX}"
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # SQLite gives its other files the same mode
     return Spool(path)
 
 
-def left_behind(folder: Path) -> Iterator[Path]:
+def find_spools(folder: Path) -> Iterator[Path]:
     """Yield the paths of all spools in *folder*, except those being created. Their owners may be running."""
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
+    for path in sorted(folder.glob(f"*{SPOOL_SUFFIX}")):
         with suppress(OSError):
             stat = path.stat()
-            if stat.st_size or time.time() - stat.st_mtime > _NEW:
+            if stat.st_size or time.time() - stat.st_mtime > _CREATION_GRACE:
                 yield path
 
 
-def recover(path: Path) -> Spool | None:
+def recover_spool(path: Path) -> Spool | None:
     """Open the spool of an ended process for sending. Return None if its owner is running or it was set aside."""
     try:
         spool = Spool(path)
     except sqlite3.OperationalError as error:
         if path.exists() and "locked" not in str(error):
-            tell_once("mlspan: cannot open the spool %s: %s", path, error)
+            warn_once("mlspan: cannot open the spool %s: %s", path, error)
         return None
-    except (sqlite3.DatabaseError, Foreign) as error:
-        set_aside(path, error)
+    except (sqlite3.DatabaseError, UnknownSchemaVersion) as error:
+        set_aside_spool(path, error)
         return None
     try:
-        _take_over_journal(spool, path)
-        spool.finish_open()
+        _recover_log(spool, path)
+        spool.release_open_segments()
         spool.inherited = True
     except sqlite3.DatabaseError as error:
         spool.close()
         if not isinstance(error, sqlite3.OperationalError):
-            set_aside(path, error)
+            set_aside_spool(path, error)
         return None
     return spool
 
 
-def _take_over_journal(spool: Spool, path: Path) -> None:
+def _recover_log(spool: Spool, path: Path) -> None:
     """Store the spans that the write-ahead log holds and the spool does not."""
-    seen, growing, bits = spool.seen(), spool.open_parcels(), sum(BITS.get(kind, 0) for kind in spool.described())  # type: ignore[call-overload]
-    number = spool.new_number()
-    fresh: list[Fresh] = []
-    opened: dict[int, tuple[int, Origin, int, bool]] = {}
-    for place, origin, packed in (record for one in journals(path) for record in read(one)):
+    seen, growing = spool.read_log_positions(), spool.find_open_segments()
+    bits = sum(SINK_BITS.get(kind, 0) for kind in spool.read_sinks())  # type: ignore[call-overload]  # any text
+    number = spool.next_segment_number()
+    fresh: list[SpoolRow] = []
+    opened: dict[int, tuple[int, TraceOrigin, int, bool]] = {}
+    for place, origin, packed in (record for one in find_logs(path) for record in read_log(one)):
         if place in seen:
             continue
         seen.add(place)
-        span = unpack(packed)
-        trace, span_id, genai = _ids(span), span.get_span_context().span_id, is_genai(span)  # type: ignore[union-attr]
+        span = decode_span(packed)
+        trace, span_id, genai = _trace_id_hex(span), span.get_span_context().span_id, is_genai(span)  # type: ignore[union-attr]
         if trace not in growing:
             growing[trace], number = number, number + 1
             opened[growing[trace]] = (growing[trace], origin, span_id, genai)
@@ -238,20 +239,20 @@ def _take_over_journal(spool: Spool, path: Path) -> None:
             opened[known[0]] = (known[0], origin, root, known[3] or genai)
         elif genai:
             spool.mark_genai(growing[trace])
-        fresh.append(Fresh(packed, bits, growing[trace], trace, place))
+        fresh.append(SpoolRow(packed, bits, growing[trace], trace, place))
     if fresh:
-        spool.add(fresh, (), list(opened.values()))
+        spool.add_spans(fresh, (), list(opened.values()))
 
 
-def _ids(span: ReadableSpan) -> str:
+def _trace_id_hex(span: ReadableSpan) -> str:
     """Return the trace id as 32 hexadecimal digits."""
     context = span.get_span_context()
     return f"{context.trace_id:032x}" if context else ""
 
 
-def set_aside(path: Path, error: Exception) -> None:
+def set_aside_spool(path: Path, error: Exception) -> None:
     """Rename a damaged spool, so that a person can look at it, and log a warning."""
-    aside = path.with_name(path.name + ASIDE)
+    aside = path.with_name(path.name + ASIDE_SUFFIX)
     with suppress(OSError):
         for extra in ("-wal", "-shm"):
             with suppress(FileNotFoundError):
@@ -260,22 +261,22 @@ def set_aside(path: Path, error: Exception) -> None:
         log.warning("mlspan: the spool %s cannot be read (%s): set aside as %s", path, error, aside.name)
 
 
-def _folder(keeping: Keeping) -> Path | None:
+def _choose_folder(keeping: SpoolSettings) -> Path | None:
     """Return the folder of the spools; None if spans are kept in memory."""
     if keeping.durability == "none":
         return None
     try:
         return keeping.folder or default_folder()
     except RuntimeError as error:
-        _fell_back(None, error)
+        _warn_memory_only(None, error)
         return None
 
 
-def _fell_back(folder: Path | None, error: Exception) -> None:
+def _warn_memory_only(folder: Path | None, error: Exception) -> None:
     where = f"in {folder}" if folder else "on disk"
-    tell_once("mlspan: traces cannot be kept %s (%s): until they are sent they are in memory only", where, error)
+    warn_once("mlspan: traces cannot be kept %s (%s): until they are sent they are in memory only", where, error)
 
 
-def aside(folder: Path) -> Sequence[Path]:
+def find_set_aside(folder: Path) -> Sequence[Path]:
     """Return the damaged spools in *folder* that were set aside."""
-    return sorted(folder.glob(f"*{SUFFIX}{ASIDE}"))
+    return sorted(folder.glob(f"*{SPOOL_SUFFIX}{ASIDE_SUFFIX}"))

@@ -9,18 +9,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..sending.batch import Delivery
-from ..types import Away, Kind, Parcel, Refused, Sink
-from .dead_letters import Letters
-from .directory import left_behind, recover, set_aside
-from .limits import Keeping, default_folder
+from ..sending.batch import BatchSender
+from ..types import BackendUnavailable, Refusal, Sink, SinkKind, TraceSegment
+from .dead_letters import DeadLetters
+from .directory import find_spools, recover_spool, set_aside_spool
+from .limits import SpoolSettings, default_folder
 from .queue import Spool
 
-_BETWEEN = 2.0  # seconds between two tries of an unavailable backend
+_RETRY_INTERVAL = 2.0  # seconds between two tries of an unavailable backend
 
 
 @dataclass(frozen=True, slots=True)
-class Drained:
+class DrainResult:
     """The result of a drain so far. Counts are of spans, each counted once per backend."""
 
     sent: int = 0
@@ -32,21 +32,21 @@ class Drained:
 
 
 @dataclass(slots=True)
-class _Job:
+class _DrainJob:
     """One spool and one of the sinks that its spans are meant for."""
 
     spool: Spool
-    delivery: Delivery
+    delivery: BatchSender
     sink: Sink
     away: str = ""
 
 
-def drain(
-    keeping: Keeping,
-    open_sink: Callable[[Kind, Mapping[str, Any]], Sink],
+def drain_folder(
+    keeping: SpoolSettings,
+    open_sink: Callable[[SinkKind, Mapping[str, Any]], Sink],
     timeout: float,
-    progress: Callable[[Drained], object] | None,
-) -> Drained:
+    progress: Callable[[DrainResult], object] | None,
+) -> DrainResult:
     """Send from every spool whose process has ended, and return the result.
 
     Args:
@@ -59,27 +59,28 @@ def drain(
     sent: Counter[str] = Counter()
     lost: Counter[str] = Counter()
     spools, in_use = [], 0
-    for path in left_behind(folder):
-        if (spool := recover(path)) is not None:
-            lost["expired"] += spool.expire(time.time() - keeping.most_age)
+    for path in find_spools(folder):
+        if (spool := recover_spool(path)) is not None:
+            lost["expired"] += spool.delete_older_than(time.time() - keeping.max_age)
             spools.append(spool)
         else:
             in_use += path.exists()
     jobs = [
-        _Job(spool, Delivery(kind, sink, Letters(folder), sent, lost), sink)  # type: ignore[arg-type]  # the spool names valid kinds
+        # The spool names valid kinds.
+        _DrainJob(spool, BatchSender(kind, sink, DeadLetters(folder), sent, lost), sink)  # type: ignore[arg-type]
         for spool in spools
-        for kind, where in spool.described().items()
+        for kind, where in spool.read_sinks().items()
         for sink in [open_sink(kind, where)]  # type: ignore[arg-type]
     ]
 
-    def count_so_far() -> Drained:
+    def count_so_far() -> DrainResult:
         reasons: Counter[str] = Counter()
         for job in jobs:
             reasons.update(job.delivery.reasons)
             if job.away:
-                reasons[job.away] += job.spool.spans()
-        stay = sum(spool.spans() for spool in spools)
-        return Drained(sent.total(), lost["refused"], lost["expired"], stay, in_use, dict(reasons))
+                reasons[job.away] += job.spool.count_spans()
+        stay = sum(spool.count_spans() for spool in spools)
+        return DrainResult(sent.total(), lost["refused"], lost["expired"], stay, in_use, dict(reasons))
 
     def report_progress() -> None:
         if progress is not None:
@@ -88,10 +89,10 @@ def drain(
     until = time.monotonic() + timeout
     unfinished = list(jobs)
     while unfinished:
-        unfinished = [job for job in unfinished if not _done(job, report_progress)]
+        unfinished = [job for job in unfinished if not _send_job(job, report_progress)]
         if not unfinished or time.monotonic() >= until:
             break
-        time.sleep(min(_BETWEEN, max(until - time.monotonic(), 0)))
+        time.sleep(min(_RETRY_INTERVAL, max(until - time.monotonic(), 0)))
     done = count_so_far()
     for job in jobs:
         job.sink.close()
@@ -100,22 +101,22 @@ def drain(
     return done
 
 
-def _done(job: _Job, progress: Callable[[], object]) -> bool:
+def _send_job(job: _DrainJob, progress: Callable[[], object]) -> bool:
     """Send all batches of a job. Return False if the backend is unavailable and the job has to be tried again."""
     job.away = ""
     try:
-        while job.delivery.step(job.spool):
+        while job.delivery.send_next_batch(job.spool):
             progress()
-    except Away as away:
+    except BackendUnavailable as away:
         job.away = away.reason
         return False
     except sqlite3.DatabaseError as error:
         if job.spool.path is not None and not isinstance(error, sqlite3.OperationalError):
-            set_aside(job.spool.path, error)
+            set_aside_spool(job.spool.path, error)
     return True
 
 
-class Redirected:
+class RedirectingSink:
     """A sink that sends every trace segment to another tracking server or database than its origin names."""
 
     def __init__(self, sink: Sink, tracking_uri: str) -> None:
@@ -125,10 +126,10 @@ class Redirected:
     def prepare(self) -> None:
         self._sink.prepare()
 
-    def send(self, parcels: Sequence[Parcel]) -> list[Refused]:
+    def send(self, parcels: Sequence[TraceSegment]) -> list[Refusal]:
         sent = [replace(parcel, origin=replace(parcel.origin, tracking_uri=self._uri)) for parcel in parcels]
         meant = {id(new): old for new, old in zip(sent, parcels, strict=True)}
-        return [replace(refusal, parcel=meant[id(refusal.parcel)]) for refusal in self._sink.send(sent)]
+        return [replace(refusal, item=meant[id(refusal.item)]) for refusal in self._sink.send(sent)]
 
     def close(self) -> None:
         self._sink.close()

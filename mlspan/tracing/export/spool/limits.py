@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
+class SpoolSettings:
     """The way spans are stored until they are sent.
 
     Args:
@@ -25,12 +25,12 @@ class Keeping:
 
     durability: Literal["none", "batch", "span"] = "none"
     folder: Path | None = None
-    most_bytes: int = 512 * 1024 * 1024
-    most_age: float = 7 * 24 * 3600.0
-    most_memory: int = 64 * 1024 * 1024
+    max_bytes: int = 512 * 1024 * 1024
+    max_age: float = 7 * 24 * 3600.0
+    max_memory_bytes: int = 64 * 1024 * 1024
 
 
-IN_MEMORY: Final = Keeping()
+IN_MEMORY: Final = SpoolSettings()
 
 
 def default_folder() -> Path:

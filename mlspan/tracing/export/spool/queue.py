@@ -16,22 +16,22 @@ from typing import Any, Final, NamedTuple
 import orjson
 from opentelemetry.sdk.trace import ReadableSpan
 
-from ...._guard import tell_once
-from ...operations.call_context import Origin
-from ..destination import origin_of_json, origin_to_json
-from ..fork_safety import GATES, OPENING
-from ..otlp.codec import unpack
-from ..types import Kind, Packed, Parcel
-from .cache import Recent
-from .schema import as_json, connect, insert
+from ...._guard import warn_once
+from ...operations.call_context import TraceOrigin
+from ..destination import origin_from_json, origin_to_json
+from ..fork_safety import FORK_HANDLERS, SPOOL_OPEN_LOCK
+from ..otlp.codec import decode_span
+from ..types import EncodedSpan, SinkKind, TraceSegment
+from .cache import SegmentCache
+from .schema import insert_rows, numbers_to_json, open_database
 
-BITS: Final[Mapping[Kind, int]] = {"mlflow": 1, "otlp": 2}
-HELD: Final = 4  # held back from OTLP until its trace is sampled
-_NOTHING: Final[Mapping[int, bool]] = {}
+SINK_BITS: Final[Mapping[SinkKind, int]] = {"mlflow": 1, "otlp": 2}
+HELD_BIT: Final = 4  # held back from OTLP until its trace is sampled
+_NO_DECISIONS: Final[Mapping[int, bool]] = {}
 # One JSON row, because the thread gives up the interpreter's lock for every row that it reads.
-_READY: Final = """select json_group_array(json_array(ready, number, origin, root, whole))
+_SELECT_READY: Final = """select json_group_array(json_array(ready, number, origin, root, whole))
     from (select * from parcel where ready > ? order by ready limit ?)"""
-_CROSS_OUT: Final[Mapping[Kind, Sequence[str]]] = {
+_DELETE_SENT: Final[Mapping[SinkKind, Sequence[str]]] = {
     "mlflow": (
         "delete from span where parcel in (select value from json_each(?)) and sinks = 1",
         "update span set sinks = sinks & ~1 where parcel in (select value from json_each(?))",
@@ -44,23 +44,23 @@ _CROSS_OUT: Final[Mapping[Kind, Sequence[str]]] = {
 }
 
 
-class Fresh(NamedTuple):
+class SpoolRow(NamedTuple):
     """A span that has ended, and its segment."""
 
-    packed: Packed
+    encoded: EncodedSpan
     sinks: int  # bits of the sinks that still have to take it
-    number: int = 0  # number of its segment; 0 if no sink takes segments
+    segment_number: int = 0  # number of its segment; 0 if no sink takes segments
     trace: str = ""
-    seq: int | None = None  # its position in the write-ahead log, if it is there
+    log_position: int | None = None  # its position in the write-ahead log, if it is there
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class SpoolBatch:
     """Items to send, and the keys that delete them once they are sent."""
 
-    items: Sequence[Parcel] | Sequence[Packed]
+    items: Sequence[TraceSegment] | Sequence[EncodedSpan]
     keys: Sequence[int]
-    last: int  # the id after which the next batch begins
+    last_id: int  # the id after which the next batch begins
 
 
 class Spool:
@@ -74,20 +74,23 @@ class Spool:
         self.path = path
         self.inherited = False  # left by another process, or under other settings
         self._lock = threading.RLock()
-        self._recent = Recent(cached_spans)
+        self._recent = SegmentCache(cached_spans)
         self._contexts: dict[tuple[bytes, bytes], int] = {}
-        self._unsaid: list[tuple[Kind, list[int]]] = []  # sent items that could not be deleted yet
-        with OPENING.closed():
-            self._db = connect(path)
-            ids, places = self._one("select max(id) from span"), self._one("select max(ready) from parcel")
-            _spools.add(self)
+        self._unsaid: list[tuple[SinkKind, list[int]]] = []  # sent items that could not be deleted yet
+        with SPOOL_OPEN_LOCK.delay_forks():
+            self._db = open_database(path)
+            ids, places = (
+                self._query_value("select max(id) from span"),
+                self._query_value("select max(ready) from parcel"),
+            )
+            _open_spools.add(self)
         self._next = count(max(ids or 0, places or 0) + 1)
 
-    def _one(self, query: str, *values: Any) -> Any:
+    def _query_value(self, query: str, *values: Any) -> Any:
         return self._db.execute(query, values).fetchone()[0]
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _begin_transaction(self) -> Iterator[sqlite3.Connection]:
         """Run the block in a transaction under the lock; roll back if it raises."""
         with self._lock:
             self._db.execute("begin immediate")
@@ -102,24 +105,24 @@ class Spool:
 
     # Writing.
 
-    def describe(self, sinks: Mapping[str, Mapping[str, Any]]) -> None:
+    def write_sinks(self, sinks: Mapping[str, Mapping[str, Any]]) -> None:
         """Store the destinations of the spans by kind, for the process that may find the file."""
-        with self._transaction() as db:
+        with self._begin_transaction() as db:
             db.execute("insert or replace into meta values ('sinks', ?)", [orjson.dumps(dict(sinks)).decode()])
 
-    def described(self) -> dict[str, dict[str, Any]]:
+    def read_sinks(self) -> dict[str, dict[str, Any]]:
         """Return the stored destinations of the spans by kind."""
         with self._lock:
             row = self._db.execute("select value from meta where name = 'sinks'").fetchone()
         return dict(orjson.loads(row[0])) if row else {}
 
-    def add(
+    def add_spans(
         self,
-        fresh: Sequence[Fresh],
-        ready: Sequence[Parcel] = (),
-        opened: Iterable[tuple[int, Origin, int, bool]] = (),
+        fresh: Sequence[SpoolRow],
+        ready: Sequence[TraceSegment] = (),
+        opened: Iterable[tuple[int, TraceOrigin, int, bool]] = (),
         dropped: Sequence[int] = (),
-        sampled: Mapping[int, bool] = _NOTHING,
+        sampled: Mapping[int, bool] = _NO_DECISIONS,
     ) -> None:
         """Store everything in one transaction.
 
@@ -131,13 +134,21 @@ class Spool:
             sampled: by number, True if the held spans of a segment are to be sent, False if they are to be deleted.
         """
         now = time.time()
-        with self._transaction() as db:
+        with self._begin_transaction() as db:
             rows = [
-                (next(self._next), one.number, self._context(one.packed), one.sinks, now, one.packed.span, one.trace)
+                (
+                    next(self._next),
+                    one.segment_number,
+                    self._find_context_id(one.encoded),
+                    one.sinks,
+                    now,
+                    one.encoded.span,
+                    one.trace,
+                )
                 for one in fresh
             ]
-            insert(db, "insert into span values", rows)
-            if seen := [(one.seq,) for one in fresh if one.seq is not None]:
+            insert_rows(db, "insert into span values", rows)
+            if seen := [(one.log_position,) for one in fresh if one.log_position is not None]:
                 db.executemany("insert or ignore into seen values (?)", seen)
             growing: list[tuple[Any, ...]] = [
                 (number, None, origin_to_json(origin), f"{root:x}", 0, genai) for number, origin, root, genai in opened
@@ -145,185 +156,191 @@ class Spool:
             leaving = [
                 (p.number, next(self._next), origin_to_json(p.origin), f"{p.root_id:x}", p.whole, True) for p in ready
             ]
-            insert(db, "insert or replace into parcel values", growing + leaving)
+            insert_rows(db, "insert or replace into parcel values", growing + leaving)
             if dropped:
-                self._cross_out("mlflow", dropped)
+                self._delete_sent("mlflow", dropped)
             if sampled:
-                self._release([number for number, kept in sampled.items() if kept])
+                self._release_held([number for number, kept in sampled.items() if kept])
                 query = "delete from span where sinks & 4 and parcel in (select value from json_each(?))"
-                db.execute(query, [as_json([number for number, kept in sampled.items() if not kept])])
-        changed = {one.number for one in fresh if one.packed.changed}
+                db.execute(query, [numbers_to_json([number for number, kept in sampled.items() if not kept])])
+        changed = {one.segment_number for one in fresh if one.encoded.changed}
         stored: dict[int, list[bytes]] = {}
         for one in fresh:
-            stored.setdefault(one.number, []).append(one.packed.span)
+            stored.setdefault(one.segment_number, []).append(one.encoded.span)
         with self._lock:
             for parcel in ready:
                 if parcel.number not in changed:
                     data = stored.get(parcel.number, [])
                     whole = len(data) == len(parcel.spans)
-                    self._recent.keep(replace(parcel, stored=data) if whole else parcel, sum(map(len, data)))
+                    self._recent.add_segment(replace(parcel, stored=data) if whole else parcel, sum(map(len, data)))
 
-    def _release(self, numbers: Sequence[int]) -> None:
+    def _release_held(self, numbers: Sequence[int]) -> None:
         """Hand held spans to OTLP under new ids, because senders continue from the last id that they have seen."""
         query = "select id from span where sinks & 4 and parcel in (select value from json_each(?)) order by id"
-        rows = self._db.execute(query, [as_json(numbers)]).fetchall()
+        rows = self._db.execute(query, [numbers_to_json(numbers)]).fetchall()
         send = "update span set id = ?, sinks = sinks & ~4 | 2 where id = ?"
         self._db.executemany(send, [(next(self._next), id) for (id,) in rows])
 
-    def _context(self, packed: Packed) -> int:
+    def _find_context_id(self, packed: EncodedSpan) -> int:
         key = (packed.resource, packed.scope)
         found = self._contexts.get(key)
         if found is None:
             self._db.execute("insert or ignore into context (resource, scope) values (?, ?)", key)
-            found = self._contexts[key] = self._one("select id from context where resource = ? and scope = ?", *key)
+            found = self._contexts[key] = self._query_value(
+                "select id from context where resource = ? and scope = ?", *key
+            )
         return found
 
     # Reading and deleting.
 
-    def take(self, kind: Kind, after: int, most: int, most_bytes: int) -> Batch | None:
+    def read_batch(self, kind: SinkKind, after: int, most: int, most_bytes: int) -> SpoolBatch | None:
         """Return the next items for the sinks of this *kind* after that id, at least one; None if there are none."""
         with self._lock:
-            return self._parcels(after, most, most_bytes) if kind == "mlflow" else self._spans(after, most, most_bytes)
+            return (
+                self._read_segments(after, most, most_bytes)
+                if kind == "mlflow"
+                else self._read_spans(after, most, most_bytes)
+            )
 
-    def _parcels(self, after: int, most: int, most_bytes: int) -> Batch | None:
+    def _read_segments(self, after: int, most: int, most_bytes: int) -> SpoolBatch | None:
         """Return the next batch of segments, from the cache or decoded from the file."""
-        rows = orjson.loads(self._one(_READY, after, most))
-        rows = rows[: self._fitting([row[1] for row in rows], most_bytes)]
-        found = self._loaded([row[1] for row in rows if row[1] not in self._recent])
-        parcels: list[Parcel] = []
+        rows = orjson.loads(self._query_value(_SELECT_READY, after, most))
+        rows = rows[: self._count_fitting([row[1] for row in rows], most_bytes)]
+        found = self._load_segments([row[1] for row in rows if row[1] not in self._recent])
+        parcels: list[TraceSegment] = []
         last = 0
         for last, number, origin, root, whole in rows:  # noqa: B007  # its last value is used below
-            if (parcel := self._recent.parcel(number)) is None:
+            if (parcel := self._recent.get_segment(number)) is None:
                 packed = found.get(number, [])
-                spans = tuple(_unpacked(packed))
+                spans = tuple(_decode_readable(packed))
                 data = [one.span for one in packed] if len(spans) == len(packed) else ()
-                parcel = Parcel(origin_of_json(origin), spans, int(root, 16), bool(whole), number, data)
+                parcel = TraceSegment(origin_from_json(origin), spans, int(root, 16), bool(whole), number, data)
             parcels.append(parcel)
         if empty := [parcel.number for parcel in parcels if not parcel.spans]:
-            self.done("mlflow", empty)
+            self.mark_sent("mlflow", empty)
         parcels = [parcel for parcel in parcels if parcel.spans]
-        return Batch(parcels, [parcel.number for parcel in parcels], last) if rows else None
+        return SpoolBatch(parcels, [parcel.number for parcel in parcels], last) if rows else None
 
-    def _fitting(self, numbers: Sequence[int], most_bytes: int) -> int:
+    def _count_fitting(self, numbers: Sequence[int], most_bytes: int) -> int:
         """Return how many of these segments, from the first on and at least one, fit into *most_bytes*."""
         unknown = [number for number in numbers if number not in self._recent]
         query = "select parcel, sum(length(data)) from span where parcel in (select value from json_each(?)) group by 1"
-        sizes = dict(self._db.execute(query, [as_json(unknown)])) if unknown else {}
+        sizes = dict(self._db.execute(query, [numbers_to_json(unknown)])) if unknown else {}
         size = 0
         for place, number in enumerate(numbers):
-            size += self._recent.size(number) or sizes.get(number, 0)
+            size += self._recent.get_size(number) or sizes.get(number, 0)
             if place and size > most_bytes:
                 return place
         return len(numbers)
 
-    def _loaded(self, numbers: Sequence[int]) -> dict[int, list[Packed]]:
+    def _load_segments(self, numbers: Sequence[int]) -> dict[int, list[EncodedSpan]]:
         """Return the encoded spans of these segments by segment number."""
         if not numbers:
             return {}
         query = """select span.parcel, resource, scope, data from span join context on context.id = span.context
             where span.parcel in (select value from json_each(?)) and sinks & 1 order by span.id"""
-        found: dict[int, list[Packed]] = {}
-        for number, *packed in self._db.execute(query, [as_json(numbers)]):
-            found.setdefault(number, []).append(Packed(*packed))
+        found: dict[int, list[EncodedSpan]] = {}
+        for number, *packed in self._db.execute(query, [numbers_to_json(numbers)]):
+            found.setdefault(number, []).append(EncodedSpan(*packed))
         return found
 
-    def _spans(self, after: int, most: int, most_bytes: int) -> Batch | None:
+    def _read_spans(self, after: int, most: int, most_bytes: int) -> SpoolBatch | None:
         """Return the next batch of encoded spans for OTLP."""
         query = """select span.id, resource, scope, data from span join context on context.id = span.context
             where sinks & 2 and span.id > ? order by span.id limit ?"""
         keys: list[int] = []
-        items: list[Packed] = []
+        items: list[EncodedSpan] = []
         size = 0
         for key, *packed in self._db.execute(query, (after, most)):
             size += len(packed[2])
             if items and size > most_bytes:
                 break
             keys.append(key)
-            items.append(Packed(*packed))
-        return Batch(items, keys, keys[-1]) if keys else None
+            items.append(EncodedSpan(*packed))
+        return SpoolBatch(items, keys, keys[-1]) if keys else None
 
-    def done(self, kind: Kind, keys: Sequence[int]) -> None:
+    def mark_sent(self, kind: SinkKind, keys: Sequence[int]) -> None:
         """Mark these items as sent to the sinks of this *kind*, and delete them once every sink has taken them."""
         with self._lock:
-            self._recent.forget(keys if kind == "mlflow" else ())
+            self._recent.remove_segments(keys if kind == "mlflow" else ())
             self._unsaid.append((kind, list(keys)))
-            with self._transaction():
+            with self._begin_transaction():
                 for one in self._unsaid:
-                    self._cross_out(*one)
+                    self._delete_sent(*one)
             self._unsaid.clear()
 
-    def _cross_out(self, kind: Kind, keys: Sequence[int]) -> None:
-        numbers = as_json(keys)
-        for statement in _CROSS_OUT[kind]:
+    def _delete_sent(self, kind: SinkKind, keys: Sequence[int]) -> None:
+        numbers = numbers_to_json(keys)
+        for statement in _DELETE_SENT[kind]:
             self._db.execute(statement, [numbers])
 
     # Counting and maintenance.
 
-    def waiting(self, kind: Kind) -> int:
+    def count_ready(self, kind: SinkKind) -> int:
         """Return the number of segments or spans that are ready for the sinks of this *kind*."""
         parcels, spans = (
             "select count(*) from parcel where ready is not null",
             "select count(*) from span where sinks & 2",
         )
         with self._lock:
-            return int(self._one(parcels if kind == "mlflow" else spans))
+            return int(self._query_value(parcels if kind == "mlflow" else spans))
 
-    def spans(self) -> int:
+    def count_spans(self) -> int:
         """Return the number of spans."""
         with self._lock:
-            return int(self._one("select count(*) from span"))
+            return int(self._query_value("select count(*) from span"))
 
-    def used(self) -> int:
+    def count_used_bytes(self) -> int:
         """Return the bytes in use."""
         with self._lock:
-            pages = self._one("pragma page_count") - self._one("pragma freelist_count")
-            return int(pages * self._one("pragma page_size"))
+            pages = self._query_value("pragma page_count") - self._query_value("pragma freelist_count")
+            return int(pages * self._query_value("pragma page_size"))
 
-    def seen(self) -> set[int]:
+    def read_log_positions(self) -> set[int]:
         """Return the positions in the write-ahead log of the spans that are or were here."""
         with self._lock:
             return {row[0] for row in self._db.execute("select seq from seen")}
 
-    def forget_seen(self, before: int) -> None:
-        with self._transaction() as db:
+    def delete_log_positions(self, before: int) -> None:
+        with self._begin_transaction() as db:
             db.execute("delete from seen where seq < ?", [before])
 
-    def finish_open(self) -> None:
+    def release_open_segments(self) -> None:
         """Make all incomplete segments of an ended process ready. Those without a GenAI span are left to OTLP alone.
 
         Spans that were not sampled yet are kept.
         """
-        with self._transaction() as db:
-            self._release([number for (number,) in db.execute("select distinct parcel from span where sinks & 4")])
+        with self._begin_transaction() as db:
+            self._release_held([number for (number,) in db.execute("select distinct parcel from span where sinks & 4")])
             plain = [row[0] for row in db.execute("select number from parcel where ready is null and not genai")]
-            self._cross_out("mlflow", plain)
+            self._delete_sent("mlflow", plain)
             rows = db.execute("select number from parcel where ready is null order by number").fetchall()
             db.executemany("update parcel set ready = ? where number = ?", [(next(self._next), n) for (n,) in rows])
 
-    def open_parcels(self) -> dict[str, int]:
+    def find_open_segments(self) -> dict[str, int]:
         """Return the number of each incomplete segment by its trace id."""
         query = "select trace, parcel from span join parcel on number = parcel where ready is null"
         with self._lock:
             return dict(self._db.execute(query).fetchall())
 
     def mark_genai(self, number: int) -> None:
-        with self._transaction() as db:
+        with self._begin_transaction() as db:
             db.execute("update parcel set genai = 1 where number = ?", [number])
 
-    def new_number(self) -> int:
+    def next_segment_number(self) -> int:
         with self._lock:
-            return 1 + int(self._one("select ifnull(max(number), 0) from parcel"))
+            return 1 + int(self._query_value("select ifnull(max(number), 0) from parcel"))
 
-    def expire(self, before: float) -> int:
+    def delete_older_than(self, before: float) -> int:
         """Delete spans stored *before* that time (seconds since 1970); return their number."""
-        with self._transaction() as db:
+        with self._begin_transaction() as db:
             gone = db.execute("delete from span where stored < ?", [before]).rowcount
             if gone:
                 db.execute("delete from parcel where number not in (select parcel from span)")
-                self._recent.clear()
+                self._recent.remove_all()
         return int(gone)
 
-    def shrink(self) -> None:
+    def shrink_file(self) -> None:
         """Give unused space back to the disk."""
         with self._lock:
             self._db.execute("pragma incremental_vacuum").fetchall()
@@ -331,39 +348,39 @@ class Spool:
 
     def close(self) -> None:
         """Close the file. An empty spool is deleted with all files beside it; another is left for a later process."""
-        with OPENING.closed(), self._lock:
-            _spools.discard(self)
+        with SPOOL_OPEN_LOCK.delay_forks(), self._lock:
+            _open_spools.discard(self)
             empty = False
             with suppress(sqlite3.Error):
-                empty = not self._one("select exists (select 1 from span)")
+                empty = not self._query_value("select exists (select 1 from span)")
                 if empty and self.path is not None:
-                    self.shrink()
+                    self.shrink_file()
             if empty and self.path is not None:  # while the lock is held; the spool's own file is deleted last
                 for beside in (*self.path.parent.glob(f"{self.path.name}-*"), self.path):
                     beside.unlink(missing_ok=True)
             self._db.close()
 
-    def abandon(self) -> None:
+    def abandon_after_fork(self) -> None:
         """Forget the connection in a forked child without closing it, as it belongs to the parent."""
         import ctypes
 
-        _spools.discard(self)
+        _open_spools.discard(self)
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._db))
         self._lock = threading.RLock()
 
 
-def _unpacked(packed: Sequence[Packed]) -> Iterator[ReadableSpan]:
+def _decode_readable(packed: Sequence[EncodedSpan]) -> Iterator[ReadableSpan]:
     for one in packed:
         try:
-            yield unpack(one)
+            yield decode_span(one)
         except Exception as error:  # noqa: BLE001  # protobuf's errors; a damaged page may hold anything
-            tell_once("mlspan: a span in the spool cannot be read and is lost: %s", error)
+            warn_once("mlspan: a span in the spool cannot be read and is lost: %s", error)
 
 
-_spools: weakref.WeakSet[Spool] = weakref.WeakSet()
+_open_spools: weakref.WeakSet[Spool] = weakref.WeakSet()
 
 
-class _Spools:
+class _SpoolForkHandler:
     """Makes a fork wait for statements in progress, as SQLite's locks do not survive one.
 
     Waits at most 0.5 s for each spool.
@@ -373,7 +390,7 @@ class _Spools:
         self._held: list[Any] = []
 
     def before(self) -> None:
-        self._held = [spool._lock for spool in list(_spools) if spool._lock.acquire(timeout=0.5)]
+        self._held = [spool._lock for spool in list(_open_spools) if spool._lock.acquire(timeout=0.5)]
 
     def in_parent(self) -> None:
         while self._held:
@@ -381,8 +398,8 @@ class _Spools:
 
     def in_child(self) -> None:
         self._held.clear()
-        for spool in list(_spools):
-            spool.abandon()
+        for spool in list(_open_spools):
+            spool.abandon_after_fork()
 
 
-GATES.append(_Spools())
+FORK_HANDLERS.append(_SpoolForkHandler())
