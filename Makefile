@@ -53,6 +53,10 @@ test: lint $(SERVERS)/.installed .phoenix/.installed chromium ## every check and
 	  wait $$trains; trained=$$?; cat .nox/trains.log; exit $$((called + trained))
 	@$(BIN)/python -m pytest
 
+FUZZ ?= 1000
+fuzz: .venv/.test ## so many examples (FUZZ=1000) of anything at all, into every destination
+	@MLSPAN_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_totality.py
+
 chromium:
 	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && \
 	  apt-get install -y -qq chromium >/dev/null; } || echo "no browser: apt-get install chromium, and its tests run"
@@ -78,4 +82,4 @@ lock: $(UV) ## write requirements.txt anew
 clean: ## remove what make has made
 	@rm -rf .venv .phoenix .tools .nox $(SERVERS) dist site
 
-.PHONY: help demo lint test chromium format bench docs lock clean
+.PHONY: help demo lint test fuzz chromium format bench docs lock clean

@@ -178,7 +178,10 @@ CLASSIC = {
     "paddle": [MLFLOW, "paddlepaddle==3.3.*", "setuptools<81"],
     "gluon": ["mlflow-skinny==3.17.*", "mxnet==1.9.1", "numpy<1.24", "pandas<2", "scipy<1.12"],
 }
-TESTS = {"classic": ["sklearn", "xgboost", "lightgbm", "statsmodels", "optuna"], "tensorflow": ["keras"]}
+TESTS = {
+    "classic": ["sklearn", "xgboost", "lightgbm", "statsmodels", "optuna", "mlflow_autolog"],
+    "tensorflow": ["keras"],
+}
 
 
 def trains(session: nox.Session) -> None:

@@ -80,7 +80,7 @@ def mlspan(uri: str, experiment: str) -> Callable[[int, int], None]:
     from opentelemetry.trace import SpanKind, set_span_in_context
 
     import mlspan
-    from mlspan.tracing.spans import Starter
+    from mlspan.tracing.otel.fast_span import Starter
 
     trace.set_tracer_provider(TracerProvider(shutdown_on_exit=False))
     mlspan.tracing.configure(tracking_uri=uri, experiment=experiment)
@@ -132,7 +132,7 @@ def bulk(uri: str, experiment: str) -> Callable[[int, int], Callable[[], None]]:
     from mlflow.entities import Span
     from mlflow.tracking._tracking_service.utils import _get_store
 
-    from mlspan.tracing.export.mlflow_bulk import entity
+    from mlspan.tracing.export.mlflow.bulk_insert import entity
 
     store = _get_store(uri)
     experiment_id = store.get_experiment_by_name(experiment).experiment_id
@@ -154,11 +154,11 @@ def replay(uri: str, experiment: str) -> Callable[[int, int], Callable[[], None]
     from http.client import HTTPConnection
     from urllib.parse import urlsplit
 
-    from mlspan.tracing.export import mlflow_http
-    from mlspan.tracing.export.mlflow import CONNECTIONS
-    from mlspan.tracing.export.mlflow_write import portions
+    from mlspan.tracing.export.mlflow import server as tracking
+    from mlspan.tracing.export.mlflow.batches import portions
+    from mlspan.tracing.export.mlflow.store import CONNECTIONS
 
-    server = mlflow_http.Server(uri)
+    server = tracking.Server(uri)
     experiment_id = server.experiment_id(experiment)
     address = urlsplit(uri).netloc
 
@@ -188,7 +188,7 @@ def replay(uri: str, experiment: str) -> Callable[[int, int], Callable[[], None]
         def send_all() -> None:
             for phase in made:
                 waiting = deque(phase)
-                most = server.crew.most if phase and phase[0][0] == mlflow_http.SPANS else CONNECTIONS
+                most = server.crew.most if phase and phase[0][0] == tracking.SPANS else CONNECTIONS
                 threads = [threading.Thread(target=work, args=(waiting,)) for _ in range(most)]
                 for thread in threads:
                     thread.start()
@@ -206,9 +206,9 @@ def _ready(traces: int, spans: int, *, whole: bool = False) -> Iterator[tuple[An
     from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.trace import SpanContext, TraceFlags
 
-    from mlspan.tracing.context import Origin
-    from mlspan.tracing.export.mlflow_trace import trace_of
-    from mlspan.tracing.export.parcel import Parcel
+    from mlspan.tracing.export.mlflow.traces import trace_of
+    from mlspan.tracing.export.types import Parcel
+    from mlspan.tracing.operations.call_context import Origin
 
     def span(trace_id: int, span_id: int, parent_id: int | None) -> ReadableSpan:
         here, above = (

@@ -11,10 +11,11 @@ from typing import Any
 
 from mlspan import tracing
 from mlspan.cli.places import LATER
-from mlspan.integrations import _fitting, _predict
-from mlspan.tracing import records
-from mlspan.tracing import semconv as sc
-from mlspan.tracing.config import Config
+from mlspan.integrations._training import predictions
+from mlspan.integrations._training.record import Fit
+from mlspan.tracing.operations import records
+from mlspan.tracing.operations import semconv as sc
+from mlspan.tracing.settings.config import Config
 
 CONVENTIONS = "https://github.com/open-telemetry/semantic-conventions-genai"
 
@@ -28,8 +29,8 @@ RECORDS = {  # record -> heading, and the names that its spans have
     records.Workflow: ("Workflows", "`invoke_workflow order`"),
     records.Request: ("Other requests to a provider", "`POST files`"),
     records.Step: ("Steps", "the name of the chain, node, parser or function"),
-    _fitting.Fit: ("Trainings", "`fit RandomForestClassifier`"),
-    _predict.Predict: ("Predictions", "`predict RandomForestClassifier`"),
+    Fit: ("Trainings", "`fit RandomForestClassifier`"),
+    predictions.Predict: ("Predictions", "`predict RandomForestClassifier`"),
 }
 TYPES = {"str": "string", "int": "int", "float": "double", "bool": "boolean", "list[str]": "string[]"}
 WHEN = {"start": "start", "end": "end", "content": "end, as content"}
@@ -64,7 +65,7 @@ METRICS = {
 def lines() -> Iterator[str]:
     yield "# Attributes"
     yield ""
-    yield "<!-- Written by docs/reference.py from mlspan/tracing/records.py: change those. -->"
+    yield "<!-- Written by docs/reference.py from mlspan/tracing/operations/records.py: change those. -->"
     yield ""
     yield f"What spans hold, in the names of the [OpenTelemetry GenAI conventions]({CONVENTIONS});"
     yield "`mlspan.*` is what has no convention yet. An attribute is there only if it is known:"
@@ -125,7 +126,7 @@ def settings() -> Iterator[str]:
         "",
         "# Settings",
         "",
-        "<!-- Written by docs/reference.py from mlspan/tracing/config.py: change that. -->",
+        "<!-- Written by docs/reference.py from mlspan/tracing/settings/config.py: change that. -->",
         "",
     ]
     yield "Each is an argument of `tracing.configure()` and an environment variable. An argument counts over the"

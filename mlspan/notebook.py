@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
-from . import _cells, integrations
+from . import _notebook_summary, integrations
 from ._guard import guard
-from .tracing import context, setup
-from .tracing.export.assembly import is_genai
+from .tracing import context, runtime
+from .tracing.export.trace_assembler import is_genai
+from .tracing.mlflow_state.runs import hear_runs
 
 _LINKS_WITHIN: Final = 2.0  # seconds that the summary waits for the experiment's id, without which there are no links
 
@@ -39,7 +40,7 @@ class Collector(SpanProcessor):
         with self._lock:
             trace_id = _ids(span)[0]
             spans = self._spans.setdefault(trace_id, [])
-            if len(spans) < _cells.MOST_SPANS:
+            if len(spans) < _notebook_summary.MOST_SPANS:
                 spans.append(span)
             if _is_root(span):
                 self._open[trace_id] = self._open.get(trace_id, 1) - 1
@@ -85,7 +86,7 @@ class Extension:
 
     def load(self) -> None:
         integrations.autolog(silent=True)
-        self._undo = [setup.listen(self._collector), context.hear_runs(self._collector.run)]
+        self._undo = [runtime.listen(self._collector), hear_runs(self._collector.run)]
         self._shell.events.register("post_run_cell", self._after)
 
     def unload(self) -> None:
@@ -98,9 +99,9 @@ class Extension:
         with guard("showing what a cell has recorded"):
             runs, traces = self._collector.take()
             if runs or traces:
-                self._show(_cells.told(runs, traces, _addresses(runs, traces)))
+                self._show(_notebook_summary.told(runs, traces, _addresses(runs, traces)))
 
-    def _show(self, told: _cells.Told) -> None:
+    def _show(self, told: _notebook_summary.Told) -> None:
         if hasattr(self._shell, "kernel"):  # Jupyter; front ends without HTML show the text
             from IPython.display import display
 
@@ -111,7 +112,7 @@ class Extension:
 
 def _addresses(runs: list[Any], traces: list[list[ReadableSpan]]) -> dict[str, str]:
     """Return the URLs of runs and traces in MLflow's UI, by id; one that is not found in time is left out."""
-    now, found = setup.runtime(), {}
+    now, found = runtime.runtime(), {}
     if now is None:
         return {}
 

@@ -17,8 +17,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from .tracing import semconv as sc
-from .tracing.messages import loads
+from .tracing.operations import semconv as sc
+from .tracing.operations.messages import loads
 
 __all__ = ["Spans", "spans"]
 

@@ -47,9 +47,9 @@ def test_metrics_begin_with_the_meter_provider() -> None:
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from mlspan.tracing.live import go
-from mlspan.tracing.records import Chat
-from mlspan.tracing.setup import runtime
+from mlspan.tracing.operations.operation import go
+from mlspan.tracing.operations.records import Chat
+from mlspan.tracing.runtime import runtime
 
 def ask(model):
     with go(runtime(), Chat(provider="openai", model=model, input_tokens=3)):

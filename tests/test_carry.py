@@ -15,10 +15,10 @@ from test_store import START, span
 mlflow = pytest.importorskip("mlflow")
 
 from mlspan import testing, tracing
-from mlspan.tracing.context import Origin
-from mlspan.tracing.export.mlflow import MlflowSink
-from mlspan.tracing.export.mlflow_assessments import assessments
-from mlspan.tracing.export.parcel import Parcel, Refused
+from mlspan.tracing.export.mlflow.assessments import assessments
+from mlspan.tracing.export.mlflow.sink import MlflowSink
+from mlspan.tracing.export.types import Parcel, Refused
+from mlspan.tracing.operations.call_context import Origin
 
 TEMPLATE = "Answer {{question}}"
 
@@ -146,7 +146,7 @@ def test_feedback_on_a_trace_that_is_not_there(
 ) -> None:
     """It waits for the trace, which another process may have yet to send; after an hour it is set aside."""
     sink = MlflowSink(tracking_uri=mlflow_store)
-    monkeypatch.setattr("mlspan.tracing.export.mlflow.time.time", lambda: START / 1e9 + 1 + age)
+    monkeypatch.setattr("mlspan.tracing.export.mlflow.sink.time.time", lambda: START / 1e9 + 1 + age)
     event = Event(
         "gen_ai.evaluation.result", {"gen_ai.evaluation.name": "x", "gen_ai.evaluation.score.value": 1.0}, START
     )

@@ -59,7 +59,7 @@ def test_drain(left: Path, mlflow_store: str) -> None:
 
 def test_show_dead(tmp_path: Path) -> None:
     """What was refused, each with why; of one, the tree that nobody has taken."""
-    from mlspan.tracing.export.dead import Letters
+    from mlspan.tracing.export.spool.dead_letters import Letters
 
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("test")
     with tracer.start_as_current_span("chat m", attributes={"gen_ai.operation.name": "chat"}) as span:

@@ -171,7 +171,7 @@ def test_the_application_imports_mlflow_while_we_do(delay: float, tmp_path: Path
     """The exporter's thread needs MLflow just when the program imports it: neither gets half a module."""
     code = f"""
 import threading
-from mlspan.tracing.export.mlflow_store import Database
+from mlspan.tracing.export.mlflow.database import Database
 opened = threading.Timer({delay}, lambda: Database("sqlite:///{tmp_path}/mlflow.db")._store)
 opened.start()
 import mlflow

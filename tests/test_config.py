@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from mlspan import tracing
-from mlspan.tracing.config import Config, resolve
+from mlspan.tracing.settings.config import Config
+from mlspan.tracing.settings.resolution import resolve
 
 
 @pytest.mark.parametrize(

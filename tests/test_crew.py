@@ -14,17 +14,17 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, TraceFlags
 
-from mlspan.tracing.context import Origin
-from mlspan.tracing.export import mlflow
-from mlspan.tracing.export.crew import Crew
-from mlspan.tracing.export.delivery import Delivery
-from mlspan.tracing.export.lanes import Lanes
-from mlspan.tracing.export.mlflow import Denied
-from mlspan.tracing.export.mlflow_trace import Trace
-from mlspan.tracing.export.mlflow_write import Addressed, portions, write_all
-from mlspan.tracing.export.parcel import Away, Packed, Parcel
-from mlspan.tracing.export.spool import Fresh, Spool
-from mlspan.tracing.export.wire import pack
+from mlspan.tracing.export.mlflow import sink
+from mlspan.tracing.export.mlflow.batches import Addressed, portions, write_all
+from mlspan.tracing.export.mlflow.store import Denied
+from mlspan.tracing.export.mlflow.traces import Trace
+from mlspan.tracing.export.otlp.codec import pack
+from mlspan.tracing.export.sending.batch import Delivery
+from mlspan.tracing.export.sending.concurrency import Lanes
+from mlspan.tracing.export.sending.thread_pool import Crew
+from mlspan.tracing.export.spool.queue import Fresh, Spool
+from mlspan.tracing.export.types import Away, Packed, Parcel
+from mlspan.tracing.operations.call_context import Origin
 
 
 def test_as_many_at_once_as_there_are_hands() -> None:
@@ -205,10 +205,10 @@ def test_two_batches_make_one_experiment(monkeypatch: pytest.MonkeyPatch) -> Non
             takes_files=lambda _: False,
         )
 
-    monkeypatch.setattr(mlflow, "_open", open_)
-    sink = mlflow.MlflowSink(tracking_uri="http://127.0.0.1:1", experiment="new")
+    monkeypatch.setattr(sink, "_open", open_)
+    to = sink.MlflowSink(tracking_uri="http://127.0.0.1:1", experiment="new")
     parcels = [Parcel(Origin(), (span(number),), 1, whole=True) for number in range(1, 5)]
-    threads = [threading.Thread(target=sink.send, args=([parcel],)) for parcel in parcels]
+    threads = [threading.Thread(target=to.send, args=([parcel],)) for parcel in parcels]
     for thread in threads:
         thread.start()
     for thread in threads:

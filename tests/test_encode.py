@@ -16,11 +16,11 @@ from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits, TracerProvi
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 from opentelemetry.util.types import Attributes
 
-from mlspan.tracing.context import Origin
-from mlspan.tracing.export.encode import encoded, extended
-from mlspan.tracing.export.mlflow_trace import trace_of
-from mlspan.tracing.export.parcel import Packed, Parcel
-from mlspan.tracing.export.wire import pack, unpack
+from mlspan.tracing.export.mlflow.traces import trace_of
+from mlspan.tracing.export.otlp.codec import pack, unpack
+from mlspan.tracing.export.otlp.encoder import encoded, extended
+from mlspan.tracing.export.types import Packed, Parcel
+from mlspan.tracing.operations.call_context import Origin
 
 NOW = 1_700_000_000_123_456_789
 

@@ -21,11 +21,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from mlspan import tracing
-from mlspan.tracing.context import Origin
-from mlspan.tracing.export.assembly import Assembly
-from mlspan.tracing.export.keeping import Keeping
-from mlspan.tracing.export.parcel import Away, Parcel, Refused
-from mlspan.tracing.export.pipeline import Pipeline
+from mlspan.tracing.export.processor import Pipeline
+from mlspan.tracing.export.spool.limits import Keeping
+from mlspan.tracing.export.trace_assembler import Assembly
+from mlspan.tracing.export.types import Away, Parcel, Refused
+from mlspan.tracing.operations.call_context import Origin
 
 
 class Memory:
@@ -191,7 +191,7 @@ def test_a_forked_child_sends_its_own(tmp_path: Any) -> None:
     import os
     from opentelemetry.sdk.trace import TracerProvider
     from mlspan.tracing.context import Origin
-    from mlspan.tracing.export.pipeline import Pipeline
+    from mlspan.tracing.export.processor import Pipeline
     class File:
         exit_grace, local, at_once = 5.0, False, 1
         def prepare(self): ...

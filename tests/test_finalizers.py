@@ -15,7 +15,7 @@ import pytest
 from servers.receiver import Receiver, once
 
 from mlspan import tracing
-from mlspan.tracing.context import suppressed
+from mlspan.tracing.operations.call_context import suppressed
 
 PROGRAM = '''
 import contextvars, gc, sys
@@ -27,9 +27,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from mlspan import tracing
 from mlspan.tracing import context, setup
-from mlspan.tracing.live import go
-from mlspan.tracing.records import Step
-from mlspan.tracing.stream import Stream
+from mlspan.tracing.operations.operation import go
+from mlspan.tracing.operations.records import Step
+from mlspan.tracing.operations.stream import Stream
 
 block, finalizer = getattr(tracing, sys.argv[1]), sys.argv[2]
 provider = TracerProvider()

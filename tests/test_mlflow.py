@@ -16,9 +16,9 @@ from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from mlspan import integrations, tracing
-from mlspan.tracing.live import go
-from mlspan.tracing.records import Tool
-from mlspan.tracing.setup import runtime
+from mlspan.tracing.operations.operation import go
+from mlspan.tracing.operations.records import Tool
+from mlspan.tracing.runtime import runtime
 
 HELLO: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}]
 

@@ -67,10 +67,10 @@ def test_the_same_process_sends_when_the_backend_is_back(
     receiver: Receiver, spool: Path, tracing_off: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Away for an hour, as the clock has it: tries grow rare, and all arrives once the backend answers."""
-    from mlspan.tracing.export import courier
+    from mlspan.tracing.export.sending import sender
 
     hours = [0.0]
-    monkeypatch.setattr(courier, "monotonic", lambda: time.monotonic() + hours[0])
+    monkeypatch.setattr(sender, "monotonic", lambda: time.monotonic() + hours[0])
     receiver.mode = 500
     tracing.configure(tracking_uri="none", otlp_endpoint=receiver.url, spool_dir=spool)
     for number in range(50):

@@ -15,8 +15,8 @@ from servers.program import environment, run
 from servers.receiver import Receiver, once
 
 from mlspan import tracing
-from mlspan.tracing.export import tally
-from mlspan.tracing.export.wire import SPAN_BYTES, pack, request, unpack, unpack_request
+from mlspan.tracing.export import self_metrics
+from mlspan.tracing.export.otlp.codec import SPAN_BYTES, pack, request, unpack, unpack_request
 
 
 @pytest.fixture
@@ -152,10 +152,10 @@ def test_counts_as_metrics(receiver: Receiver, configured: Path, monkeypatch: py
     """What was taken, refused and waits can be read from the application's own MeterProvider."""
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], shutdown_on_exit=False)
-    monkeypatch.setattr(tally, "_observed", False)
-    monkeypatch.setattr(tally, "_counts", tally._counts[-1:])
-    monkeypatch.setattr(tally.metrics, "get_meter", provider.get_meter)
-    tally.observe("1")
+    monkeypatch.setattr(self_metrics, "_observed", False)
+    monkeypatch.setattr(self_metrics, "_counts", self_metrics._counts[-1:])
+    monkeypatch.setattr(self_metrics.metrics, "get_meter", provider.get_meter)
+    self_metrics.observe("1")
     receiver.poison = "execute_tool poison"
     work("0", "poison", "1")
     assert tracing.flush(20)

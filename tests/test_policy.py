@@ -14,9 +14,9 @@ import pytest
 
 from mlspan import _guard, integrations, tracing
 from mlspan.testing import Spans, content
-from mlspan.tracing import policy
-from mlspan.tracing import setup as _setup
-from mlspan.tracing.config import resolve
+from mlspan.tracing import runtime as _setup
+from mlspan.tracing.settings import admin_policy
+from mlspan.tracing.settings.resolution import resolve
 
 Write = Callable[..., Path]
 
@@ -25,7 +25,7 @@ Write = Callable[..., Path]
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     """``write(system=..., user=..., env=...)`` puts the files there that a process reads."""
     places = {"system": tmp_path / "etc.toml", "user": tmp_path / "mlspan/policy.toml", "env": tmp_path / "env.toml"}
-    monkeypatch.setattr(policy, "SYSTEM", places["system"])
+    monkeypatch.setattr(admin_policy, "SYSTEM", places["system"])
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.delenv("MLSPAN_POLICY", raising=False)
     (tmp_path / "mlspan").mkdir()
@@ -36,11 +36,11 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
             places[name].write_text(text)
             if name == "env":
                 monkeypatch.setenv("MLSPAN_POLICY", str(places["env"]))
-        policy._read.cache_clear()
+        admin_policy._read.cache_clear()
         return places[next(iter(files))]
 
     yield put
-    policy._read.cache_clear()
+    admin_policy._read.cache_clear()
 
 
 def test_order(write: Write) -> None:

@@ -23,10 +23,11 @@ from servers.process import Process, free_port
 from servers.relay import Relay
 from test_store import PNG, parcel, said, span
 
-from mlspan.tracing.context import Origin
-from mlspan.tracing.export.mlflow import MlflowSink, Rejected, trace_url
-from mlspan.tracing.export.mlflow_client import Client
-from mlspan.tracing.export.parcel import Away, Parcel
+from mlspan.tracing.export.mlflow.http import Client
+from mlspan.tracing.export.mlflow.sink import MlflowSink, trace_url
+from mlspan.tracing.export.mlflow.store import Rejected
+from mlspan.tracing.export.types import Away, Parcel
+from mlspan.tracing.operations.call_context import Origin
 
 pytest.importorskip("mlflow")
 

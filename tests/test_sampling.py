@@ -19,15 +19,15 @@ from test_export import AI, Memory, names
 from test_store import SPANS, parcel, span
 
 from mlspan import tracing
-from mlspan.tracing import config
-from mlspan.tracing.context import Origin
-from mlspan.tracing.export.assembly import Assembly
-from mlspan.tracing.export.pipeline import Pipeline
-from mlspan.tracing.export.sampling import Sampling
-from mlspan.tracing.export.shelf import create
-from mlspan.tracing.export.spool import HELD, Fresh
-from mlspan.tracing.export.wire import pack
-from mlspan.tracing.keep import Keep
+from mlspan.tracing.export.otlp.codec import pack
+from mlspan.tracing.export.processor import Pipeline
+from mlspan.tracing.export.spool.directory import create
+from mlspan.tracing.export.spool.queue import HELD, Fresh
+from mlspan.tracing.export.tail_sampling import Sampling
+from mlspan.tracing.export.trace_assembler import Assembly
+from mlspan.tracing.operations.call_context import Origin
+from mlspan.tracing.settings.keep_rule import Keep
+from mlspan.tracing.settings.resolution import resolve
 
 DEAR = {"gen_ai.provider.name": "openai", "gen_ai.usage.input_tokens": 100_000, "gen_ai.usage.output_tokens": 10}
 
@@ -182,7 +182,7 @@ def test_what_a_killed_process_had_not_judged_is_kept(tmp_path: Path) -> None:
 )
 def test_the_variable(text: str, keep: Keep | None, caplog: pytest.LogCaptureFixture) -> None:
     """``MLSPAN_KEEP`` names what keeps a trace; one that cannot be read is a line in the log, and all are kept."""
-    assert config.resolve({}, {"MLSPAN_KEEP": text}).keep == keep
+    assert resolve({}, {"MLSPAN_KEEP": text}).keep == keep
     assert Counter(record.levelname for record in caplog.records) == ({} if keep else {"WARNING": 1})
 
 

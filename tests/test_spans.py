@@ -31,7 +31,7 @@ from opentelemetry.trace import (
     TraceState,
 )
 
-from mlspan.tracing.spans import LeanSpan, Starter
+from mlspan.tracing.otel.fast_span import LeanSpan, Starter
 
 START: dict[str, Any] = {"gen_ai.operation.name": "chat", "server.port": 80}
 MORE: dict[str, Any] = {"temperature": 0.5, "stream": True, "reasons": ["stop", "length"], "server.port": 81}

@@ -11,10 +11,10 @@ from servers.program import environment, run
 from servers.receiver import Receiver, once
 
 from mlspan import tracing
-from mlspan.tracing import setup
-from mlspan.tracing.context import Origin
-from mlspan.tracing.export.address import address, bare, full
-from mlspan.tracing.export.journal import Journal, journals, read
+from mlspan.tracing import runtime
+from mlspan.tracing.export.destination import address, bare, full
+from mlspan.tracing.export.spool.write_ahead import Journal, journals, read
+from mlspan.tracing.operations.call_context import Origin
 
 
 def test_a_drain_into_mlflow(receiver: Receiver, spool: Path, mlflow_store: str) -> None:
@@ -79,7 +79,7 @@ def test_nothing_grows(receiver: Receiver, spool: Path, tracing_off: None) -> No
             pass
         if number % 1_000 == 999:
             assert tracing.flush(30)
-    (pipeline,) = setup.runtime()._pipelines.values()
+    (pipeline,) = runtime.runtime()._pipelines.values()
     intake = pipeline._intake
     (own,) = intake.shelf.spools()
     assert (own.spans(), own._recent._held, own._recent._spans, intake._fresh, intake._ready, intake._stored_open) == (

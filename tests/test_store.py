@@ -19,10 +19,10 @@ from servers.postgres import postgres
 
 pytest.importorskip("mlflow")
 
-from mlspan.tracing.context import Origin
-from mlspan.tracing.export import mlflow_bulk, mlflow_store
-from mlspan.tracing.export.mlflow import MlflowSink
-from mlspan.tracing.export.parcel import Away, Parcel
+from mlspan.tracing.export.mlflow import bulk_insert, database
+from mlspan.tracing.export.mlflow.sink import MlflowSink
+from mlspan.tracing.export.types import Away, Parcel
+from mlspan.tracing.operations.call_context import Origin
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # one pixel
 START = 1_700_000_000_000_000_000
@@ -177,21 +177,21 @@ def store_in(uri: str, parcels: Sequence[Parcel], **more: Any) -> list[str]:
 
 
 def by_the_stores_own_methods(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mlflow_store, "bulk", lambda store: None)
+    monkeypatch.setattr(database, "bulk", lambda store: None)
 
 
 def test_both_ways_leave_the_same_rows(two: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """One transaction for a batch of new traces leaves what ``log_spans`` and ``start_trace`` leave, row by row."""
     parcels = everything()
     written: list[int] = []
-    write = mlflow_bulk.Bulk.write
+    write = bulk_insert.Bulk.write
 
     def counting(self: Any, experiment_id: str, traces: Sequence[Any]) -> list[Any]:
         left = write(self, experiment_id, traces)
         written.append(len(traces) - len(left))
         return left
 
-    monkeypatch.setattr(mlflow_bulk.Bulk, "write", counting)
+    monkeypatch.setattr(bulk_insert.Bulk, "write", counting)
     assert store_in(two[0], parcels) == []
     assert written == [len(parcels) - 2]  # but for those with somebody else's model call
     by_the_stores_own_methods(monkeypatch)
@@ -231,7 +231,7 @@ def test_another_process_was_faster(mlflow_store: str, monkeypatch: pytest.Monke
     """Where a trace turns up between the look and the write, the batch is written by the store's own methods."""
     parcels = everything()[:3]
     assert store_in(mlflow_store, parcels[1:2]) == []
-    monkeypatch.setattr(mlflow_bulk.Bulk, "known", lambda self, ids: set())
+    monkeypatch.setattr(bulk_insert.Bulk, "known", lambda self, ids: set())
     assert store_in(mlflow_store, parcels) == []
     assert len(rows(mlflow_store)["trace_info"]) == 3
 
@@ -241,15 +241,15 @@ def test_an_mlflow_that_nobody_has_checked(mlflow_store: str, monkeypatch: pytes
     from mlflow.tracking._tracking_service.utils import _get_store
 
     opened = _get_store(mlflow_store)
-    assert mlflow_bulk.bulk(opened) is not None
+    assert bulk_insert.bulk(opened) is not None
     with monkeypatch.context() as patch:
         patch.setattr("mlflow.__version__", "3.99.0")
-        assert mlflow_bulk.bulk(opened) is None
+        assert bulk_insert.bulk(opened) is None
     with monkeypatch.context() as patch:
-        patch.setitem(mlflow_bulk._COLUMNS, "SqlTraceTag", {"request_id", "key", "value", "new"})
-        assert mlflow_bulk.bulk(opened) is None
+        patch.setitem(bulk_insert._COLUMNS, "SqlTraceTag", {"request_id", "key", "value", "new"})
+        assert bulk_insert.bulk(opened) is None
     monkeypatch.setenv("MLFLOW_SQL_TRACE_ROLLUPS_ENABLED", "true")
-    assert mlflow_bulk.bulk(opened) is None
+    assert bulk_insert.bulk(opened) is None
 
 
 def test_a_locked_database_is_away(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,7 +263,7 @@ def test_a_locked_database_is_away(mlflow_store: str, monkeypatch: pytest.Monkey
             raise OperationalError("insert", {}, Exception("database is locked"))
 
     with monkeypatch.context() as patch:
-        patch.setattr(mlflow_bulk.Bulk, "write", locked)
+        patch.setattr(bulk_insert.Bulk, "write", locked)
         with pytest.raises(Away, match="database is locked"):
             sink.send([parcel("chat")])
     assert len(rows(mlflow_store)["trace_info"]) == 1

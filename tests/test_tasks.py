@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from mlspan import integrations, tracing
-from mlspan.integrations import _carry
+from mlspan.integrations.workers import _task
 from mlspan.testing import Spans
-from mlspan.tracing import carry, context
-from mlspan.tracing.setup import runtime
+from mlspan.tracing import propagation
+from mlspan.tracing.mlflow_state.runs import active_run_id
+from mlspan.tracing.operations import call_context
+from mlspan.tracing.runtime import runtime
 
 
 @pytest.fixture(autouse=True)
@@ -35,19 +37,19 @@ def _elsewhere(carried: Any) -> Any:
 def test_surroundings(spans: Spans) -> None:
     """Span, session, user, tags and run are put back around a task, and are gone after it."""
     with tracing.session("s"), tracing.user("ada"), tracing.tags(team="blue"), tracing.run("r"), tracing.span("job"):
-        carried = _elsewhere(carry.capture())
-    with carry.restored(carried):
-        scope = context.scope()
+        carried = _elsewhere(propagation.capture())
+    with propagation.restored(carried):
+        scope = call_context.scope()
         assert (scope.session, scope.user, scope.tags, scope.run_id) == ("s", "ada", {"team": "blue"}, "r")
         with tracing.span("task"):
             pass
-    assert context.scope() == context.Scope()
+    assert call_context.scope() == call_context.Scope()
     assert spans.tree() == "job\n  task"
 
 
 def test_a_task_that_fails(spans: Spans) -> None:
     """Its exception comes out as it is, a StopIteration as well, and the caller's span is no longer current."""
-    carried = _carry.capture()
+    carried = _task.capture()
     assert carried is not None
     for error in (ValueError("no"), StopIteration("no"), KeyboardInterrupt()):
 
@@ -55,13 +57,13 @@ def test_a_task_that_fails(spans: Spans) -> None:
             raise error
 
         with pytest.raises(type(error)) as raised:
-            _carry.Task(fail, carried)()
+            _task.Task(fail, carried)()
         assert raised.value is error
 
 
 def test_a_task_is_pickled_as_its_function() -> None:
     """By reference, with what surrounds it."""
-    again = pickle.loads(pickle.dumps(_carry.Task(hide, "{}")))
+    again = pickle.loads(pickle.dumps(_task.Task(hide, "{}")))
     assert (again.fn, again.carried) == (hide, "{}")
 
 
@@ -77,7 +79,7 @@ def test_a_task_is_pickled_as_its_function() -> None:
 def test_redaction_goes_along(tracing_off: None, redact: Any, said: Any) -> None:
     """Expressions as they are, a function by its name; where that cannot be, no content is recorded over there."""
     tracing.configure(redact=redact, tracking_uri="none")
-    carried = carry.capture()
+    carried = propagation.capture()
     assert carried is not None
     assert {k: v for k, v in carried["settings"].items() if k != "tracking_uri"} == said
 
@@ -85,9 +87,9 @@ def test_redaction_goes_along(tracing_off: None, redact: Any, said: Any) -> None
 def test_settings_are_taken_over(tracing_off: None) -> None:
     """In another process, which nobody has configured; a function is found by its name."""
     tracing.configure(redact=hide, max_content_bytes=2048, tracking_uri="none")
-    carried = _elsewhere(carry.capture())
+    carried = _elsewhere(propagation.capture())
     tracing.shutdown()
-    with carry.restored(carried):
+    with propagation.restored(carried):
         now = runtime()
         assert now is not None
         assert (now.config.redact, now.config.max_content_bytes) == (hide, 2048)
@@ -96,9 +98,9 @@ def test_settings_are_taken_over(tracing_off: None) -> None:
 def test_what_a_process_has_configured_stays(tracing_off: None) -> None:
     """A worker whose own code calls ``configure`` keeps its settings."""
     tracing.configure(max_content_bytes=2048, tracking_uri="none")
-    carried = _elsewhere(carry.capture())
+    carried = _elsewhere(propagation.capture())
     tracing.configure(max_content_bytes=4096, tracking_uri="none")
-    with carry.restored(carried):
+    with propagation.restored(carried):
         now = runtime()
         assert now is not None
         assert now.config.max_content_bytes == 4096
@@ -107,16 +109,16 @@ def test_what_a_process_has_configured_stays(tracing_off: None) -> None:
 def test_no_credentials_go_along(tracing_off: None) -> None:
     """Neither user nor password of a store, unless to a process that this one starts."""
     tracing.configure(tracking_uri="https://ada:secret@host/mlflow")
-    assert "secret" not in str(carry.capture())
-    assert "secret" in str(carry.capture(near=True))
+    assert "secret" not in str(propagation.capture())
+    assert "secret" in str(propagation.capture(near=True))
 
 
 def test_the_run_that_is_around() -> None:
     """A run that a task itself has active counts over the one of its caller."""
-    with context._within(context.Scope(around_run="outer")):
-        assert context.active_run_id() == "outer"
+    with call_context._within(call_context.Scope(around_run="outer")):
+        assert active_run_id() == "outer"
         with tracing.run("inner"):
-            assert context.active_run_id() == "inner"
+            assert active_run_id() == "inner"
 
 
 def test_taken_back() -> None:

@@ -68,7 +68,7 @@ def _record(uri: str, experiment: str | None) -> str:
     import mlflow
 
     from .. import integrations, tracing
-    from ..tracing.export.mlflow_store import _quiet_migrations
+    from ..tracing.export.mlflow.database import _quiet_migrations
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")

@@ -12,9 +12,9 @@ from typing import Any, Final
 from opentelemetry.sdk.trace import Event
 
 from .._shape import dig, get, is_a
-from ..tracing import semconv as sc
-from ..tracing.content import to_json
-from ..tracing.export.mlflow_messages import parsed
+from ..tracing.export.mlflow.messages import parsed
+from ..tracing.operations import semconv as sc
+from ..tracing.operations.content import to_json
 
 Json = dict[str, Any]
 

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from .. import __version__
 from .._extras import tell_install
-from ..tracing import policy
+from ..tracing.settings import admin_policy
 from . import form, hooked, model
 from .common import AsJson, Experiment, TrackingUri, busy, command, out, write
 from .places import Setting, settings
@@ -93,11 +93,11 @@ def _libraries() -> tuple[list[Library], list[str]]:
 
 def _of_hook(name: str, hook: Any) -> Iterator[Library]:
     """Yield the library of *hook*, and those of the hooks that belong to it."""
-    from ..integrations._hook import within
+    from ..hooks.hook import within
 
     library, tested = re.split(r"(?=[<>=])", hook.requires, maxsplit=1)
     version = _version(library)
-    off = policy.current().turned_off(name)
+    off = admin_policy.current().turned_off(name)
     well = version is None or within(version, tested)
     yield Library(name, library, version, tested, well, hook.module, str(off) if off else None)
     for other in hook.also:
@@ -133,7 +133,7 @@ def _unhooked(libraries: list[Library]) -> Iterator[str]:
 
 def _mlflow_version() -> Iterator[str]:
     """Yield a line if the installed MLflow is outside of the supported range."""
-    from ..integrations._hook import within
+    from ..hooks.hook import within
 
     version = _version("mlflow") or _version("mlflow-skinny")
     if version is not None and not within(version, _MLFLOW):

@@ -11,8 +11,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.text import Text
 
 from .. import tracing
-from ..tracing.export.mlflow_messages import parsed
-from ..tracing.export.mlflow_spans import INPUTS, OUTPUTS, SPAN_TYPE, translated
+from ..tracing.export.mlflow.messages import parsed
+from ..tracing.export.mlflow.spans import INPUTS, OUTPUTS, SPAN_TYPE, translated
 from . import form, model
 from .common import AsJson, Failure, TrackingUri, command, err, note, out, write
 

@@ -43,7 +43,7 @@ def _with_its_own(hook: Any) -> Iterator[Any]:
 
 
 def look() -> Mapping[str, str]:
-    """Return the outcome by module: ``hooked``, ``not hooked``, or the error of its import.
+    """Return the outcome by module: ``hooked``, or the reason why it is not.
 
     Libraries that are not installed are left out. The result is empty if the process fails.
 
@@ -69,7 +69,7 @@ def main() -> None:
         except Exception as error:  # noqa: BLE001  # any error of the import is what the report has to show
             found[hook.module] = f"{type(error).__name__}: {error}".splitlines()[0]
             continue
-        found[hook.module] = "hooked" if hook.real.hooked else "not hooked"
+        found[hook.module] = hook.real.state
     sys.stdout.write("\n" + json.dumps(found) + "\n")
 
 

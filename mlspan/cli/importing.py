@@ -16,9 +16,10 @@ import typer
 from opentelemetry.sdk.trace import ReadableSpan
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from ..tracing.context import Origin
-from ..tracing.export.mlflow import MlflowSink, Rejected
-from ..tracing.export.parcel import Away, Parcel
+from ..tracing.export.mlflow.sink import MlflowSink
+from ..tracing.export.mlflow.store import Rejected
+from ..tracing.export.types import Away, Parcel
+from ..tracing.operations.call_context import Origin
 from . import form
 from .common import Experiment, Failure, TrackingUri, command, err, need, out
 from .otlp_file import NeedsZstd, pieces

@@ -13,10 +13,10 @@ from functools import cached_property
 from typing import Any
 
 from .._shape import dig, get, is_a, items
-from ..tracing import semconv as sc
-from ..tracing.export.mlflow_messages import as_text, first_answer, last_request, parsed
-from ..tracing.export.mlflow_spans import COST, USAGE
-from ..tracing.export.mlflow_trace import SESSION, SOURCE_RUN, USER
+from ..tracing.export.mlflow.messages import as_text, first_answer, last_request, parsed
+from ..tracing.export.mlflow.spans import COST, USAGE
+from ..tracing.export.mlflow.traces import SESSION, SOURCE_RUN, USER
+from ..tracing.operations import semconv as sc
 from .form import one_line
 
 

@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from ..tracing.content import to_json
+from ..tracing.operations.content import to_json
 from .dialects import translated
 
 _KINDS: Final = dict(enumerate((SpanKind.INTERNAL, *SpanKind), start=0))  # OTLP's kinds start at 1; 0 is unspecified

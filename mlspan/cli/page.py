@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 from .._shape import dig
-from ..tracing.export.mlflow_messages import as_text
+from ..tracing.export.mlflow.messages import as_text
 from . import form, model
 
 _MOST: Final = 100_000  # characters of one input or output

@@ -12,9 +12,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from .._guard import log
-from ..tracing import policy
-from ..tracing.config import Config, resolve
-from ..tracing.export.mlflow import _default_uri, _is_server, shown
+from ..tracing.export.mlflow.store import _default_uri, _is_server, shown
+from ..tracing.settings import admin_policy
+from ..tracing.settings.config import Config
+from ..tracing.settings.resolution import resolve
 from .common import Failure
 
 ARGUMENT: Final = "argument"
@@ -80,7 +81,7 @@ def settings(arguments: Mapping[str, Any]) -> tuple[dict[str, Setting], list[str
 def _one(setting: Any, config: Config, arguments: Mapping[str, Any], problems: list[str]) -> Setting:
     """Return one setting with its source: policy lock, argument, policy, variables, default, in this order."""
     name, value = setting.name, getattr(config, setting.name)
-    rules = policy.current()
+    rules = admin_policy.current()
     if name in rules.locked:
         return Setting(name, value, f"locked by {rules.locked[name]}")
     if arguments.get(name) is not None:

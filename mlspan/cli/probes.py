@@ -17,10 +17,11 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from .._guard import quiet
-from ..tracing import semconv as sc
-from ..tracing.context import Origin
-from ..tracing.export.mlflow import MlflowSink, Rejected, shown
-from ..tracing.export.parcel import Away, Parcel
+from ..tracing.export.mlflow.sink import MlflowSink
+from ..tracing.export.mlflow.store import Rejected, shown
+from ..tracing.export.types import Away, Parcel
+from ..tracing.operations import semconv as sc
+from ..tracing.operations.call_context import Origin
 from .places import Heard, Setting, database_file, is_server
 
 _PROBE: Final = "mlspan doctor"

@@ -91,7 +91,7 @@ def _write_page(path: Path, trace: model.Trace, shown_facts: dict[str, str]) -> 
 
 def facts(trace: model.Trace, traces: Traces) -> dict[str, str]:
     """Return the facts about a trace as a whole, by title. Those that are not known are left out."""
-    from ..tracing.export.mlflow import trace_url
+    from ..tracing.export.mlflow.sink import trace_url
 
     tokens, uri = trace.tokens, traces.place.uri
     values = {

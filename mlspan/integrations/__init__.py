@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
+from ._training.named_arguments import noting_names, read_named
+
 if TYPE_CHECKING:
     from . import (
         ag2,
@@ -79,6 +81,7 @@ _NAMES: Final = (
 )
 
 
+@noting_names
 def autolog(
     log_input_examples: bool = False,
     log_model_signatures: bool = True,
@@ -113,8 +116,8 @@ def autolog(
         workers: have what other processes do for the caller (Spark, Ray, Dask, joblib, multiprocessing, Celery) join
             the caller's trace and run.
     """
+    from ..hooks.hook import Settings
     from . import workers as _workers
-    from ._hook import Settings
 
     training = {
         "log_input_examples": log_input_examples,
@@ -127,7 +130,7 @@ def autolog(
     for name in _NAMES:
         hook = importlib.import_module(f"{__name__}.{name}").HOOK
         options = {option: value for option, value in training.items() if option in hook.options}
-        settings = Settings(log_traces, exclusive, silent, not disable_for_unsupported_versions, options)
+        settings = Settings(log_traces, exclusive, silent, not disable_for_unsupported_versions, options, read_named())
         hook.apply(None if disable else settings)
     _workers.autolog(disable or not workers, silent, disable_for_unsupported_versions)
 

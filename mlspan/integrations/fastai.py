@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from .._shape import dig
-from ._fit import FitHook
-from ._fitting import Fit, current
-from ._library import Library, Seam
-from ._models import log_with
-from ._patch import Undo, replace
+from ..hooks.patching import Undo, replace
+from ._training.hook import FitHook
+from ._training.library import Library, Seam
+from ._training.mlflow_logging import log_with
+from ._training.record import Fit
+from ._training.training import current
 
 __all__ = ["HOOK", "autolog"]
 
 _METHODS: Final = ("fit", "fit_one_cycle", "fit_flat_cos", "fit_sgdr", "fine_tune")
-_MODEL: Final = Path(__file__).with_name("_fastai_model.py")
+_MODEL: Final = Path(__file__).with_name("_training") / "pyfunc_fastai.py"
 
 
 def _seams() -> Iterator[Seam]:

@@ -13,16 +13,17 @@ from typing import Any, Final
 
 from .._guard import guard
 from .._shape import dig
-from ._fit import FitHook
-from ._fitting import Fit, Fitting, current
-from ._library import Library, Seam
-from ._models import first_rows, log_with
-from ._patch import Undo, replace
+from ..hooks.patching import Undo, replace
+from ._training.hook import FitHook
+from ._training.library import Library, Seam
+from ._training.mlflow_logging import first_rows, log_with
+from ._training.record import Fit
+from ._training.training import Fitting, current
 
 __all__ = ["HOOK", "autolog", "training"]
 
 _ESTIMATOR: Final = "mxnet.gluon.contrib.estimator.estimator"
-_MODEL: Final = Path(__file__).with_name("_gluon_model.py")
+_MODEL: Final = Path(__file__).with_name("_training") / "pyfunc_gluon.py"
 
 
 def _seams() -> Iterator[Seam]:

@@ -8,10 +8,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from . import _keras
-from ._fit import FitHook
-from ._library import Library, Seam
-from ._models import log_with
+from ._training import keras_common
+from ._training.hook import FitHook
+from ._training.library import Library, Seam
+from ._training.mlflow_logging import log_with
 
 __all__ = ["HOOK", "autolog"]
 
@@ -64,13 +64,13 @@ HOOK = FitHook(
     Library(
         flavor="keras",
         seams=_seams,
-        read=_keras.read,
+        read=keras_common.read,
         predicts=_predicts,
-        epochs={_keras.EPOCHS: _keras.epoch},
+        epochs={keras_common.EPOCHS: keras_common.epoch},
         log_model=_log_model,
         adds=frozenset({"log_input_examples"}),  # MLflow's flavor accepts the option and ignores it
-        tidy=_keras.tidy,
+        tidy=keras_common.tidy,
     ),
-    _keras.OPTIONS | {"save_exported_model", "save_model_kwargs"},
+    keras_common.OPTIONS | {"save_exported_model", "save_model_kwargs"},
 )
 autolog = HOOK.autolog

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._langchain_hook import Shared
+from .langchain.hook import Shared
 
 __all__ = ["HOOK", "autolog"]
 

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from ._fit import FitHook
-from ._fitting import Fit, current
-from ._library import Library, Seam
-from ._patch import Undo, replace
+from ..hooks.patching import Undo, replace
+from ._training.hook import FitHook
+from ._training.library import Library, Seam
+from ._training.record import Fit
+from ._training.training import current
 
 __all__ = ["HOOK", "autolog"]
 

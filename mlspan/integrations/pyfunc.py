@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from .._shape import dig
-from ..tracing.records import Record
-from ._hook import Call, Hook, methods
-from ._origins import Origin
-from ._predict import prediction
+from ..hooks.hook import Call, Hook, methods
+from ..tracing.operations.records import Record
+from ._training.lineage import Origin
+from ._training.predictions import prediction
 
 __all__ = ["HOOK", "autolog"]
 

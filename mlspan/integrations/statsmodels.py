@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .._shape import dig
-from ._fit import FitHook
-from ._fitting import Fit
-from ._library import Library, Seam
-from ._models import log_with
+from ._training.hook import FitHook
+from ._training.library import Library, Seam
+from ._training.mlflow_logging import log_with
+from ._training.record import Fit
 
 __all__ = ["HOOK", "autolog"]
 

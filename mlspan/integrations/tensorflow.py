@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from . import _keras
-from ._fit import FitHook
-from ._library import CHECKPOINTS, Library, Seam
+from ._training import keras_common
+from ._training.hook import FitHook
+from ._training.library import CHECKPOINTS, Library, Seam
 
 __all__ = ["HOOK", "autolog"]
 
@@ -30,12 +30,12 @@ HOOK = FitHook(
     Library(
         flavor="tensorflow",
         seams=_seams,
-        read=_keras.read,
+        read=keras_common.read,
         predicts=_predicts,
-        epochs={_keras.EPOCHS: _keras.epoch},
-        tidy=_keras.tidy,
+        epochs={keras_common.EPOCHS: keras_common.epoch},
+        tidy=keras_common.tidy,
         needs=("keras",),
     ),
-    _keras.OPTIONS | CHECKPOINTS | {"saved_model_kwargs", "keras_model_kwargs"},
+    keras_common.OPTIONS | CHECKPOINTS | {"saved_model_kwargs", "keras_model_kwargs"},
 )
 autolog = HOOK.autolog

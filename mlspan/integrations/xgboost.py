@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ._fit import FitHook
-from ._fitting import Fit
-from ._library import Epoch, Library, Seam
+from ._training.hook import FitHook
+from ._training.library import Epoch, Library, Seam
+from ._training.record import Fit
 
 __all__ = ["HOOK", "autolog"]
 

@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Literal
 
 from opentelemetry import trace as _otel
 
-from . import config as _config
-from . import setup as _setup
-from .assess import expectation, feedback
-from .content import Redact
+from . import runtime as _setup
 from .context import model, request_id, run, session, tags, user, wrap
+from .decorator import trace
 from .destinations import keeping as _keeping
-from .keep import Keep
-from .manual import span, trace
+from .feedback import expectation, feedback
+from .manual import span
+from .operations.content import Redact
+from .settings.keep_rule import Keep
+from .settings.resolution import resolve as _resolve
 
 if TYPE_CHECKING:
-    from .export.dead import Dead
-    from .export.drain import Drained
+    from .export.spool.dead_letters import Dead
+    from .export.spool.drain import Drained
 
 __all__ = [
     "Keep",
@@ -99,7 +100,7 @@ def configure(
     Raises:
         ValueError: an argument has a value that its setting does not take.
     """
-    _setup.start(_config.resolve(locals()))
+    _setup.start(_resolve(locals()))
 
 
 def flush(timeout: float = 30.0) -> bool:
@@ -137,14 +138,14 @@ def drain(
     Returns:
         The counts, and what stays in the folder and why.
     """
-    return _setup.drain(_config.resolve({"spool_dir": spool_dir}), tracking_uri, timeout, progress)
+    return _setup.drain(_resolve({"spool_dir": spool_dir}), tracking_uri, timeout, progress)
 
 
 def dead(*, spool_dir: str | os.PathLike[str] | None = None) -> list[Dead]:
     """Return the spans that were set aside because no backend accepts them, each with its reason, oldest first."""
-    from .export.dead import read
+    from .export.spool.dead_letters import read
 
-    return read(_keeping(_config.resolve({"spool_dir": spool_dir})))
+    return read(_keeping(_resolve({"spool_dir": spool_dir})))
 
 
 def current_trace_id() -> str | None:

@@ -10,25 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.trace import TracerProvider
 
-from .config import Config
-from .content import redactor
-from .context import Origin
-from .export.address import address, bare, full, settled
-from .export.assembly import Assembly
-from .export.keeping import Keeping
-from .export.otlp import OtlpSink, exports_otlp
-from .export.parcel import Kind, Sink
-from .export.pipeline import Pipeline
+from .export.destination import address, bare, full, settled
+from .export.otlp.environment import exports_otlp
+from .export.otlp.sink import OtlpSink
+from .export.processor import Pipeline
+from .export.spool.limits import Keeping
+from .export.trace_assembler import Assembly
+from .export.types import Kind, Sink
+from .operations.call_context import Origin
+from .operations.content import redactor
+from .settings.config import Config
 
 if TYPE_CHECKING:
-    from .export.mlflow import MlflowSink
+    from .export.mlflow.sink import MlflowSink
 
 
 def mlflow_sink(config: Config) -> MlflowSink | None:
     """Return the sink for MLflow, or None if *config* turns MLflow off."""
     if config.tracking_uri == "none":
         return None
-    from .export.mlflow import MlflowSink
+    from .export.mlflow.sink import MlflowSink
 
     return MlflowSink(tracking_uri=config.tracking_uri, experiment=config.experiment, run=config.run)
 
@@ -73,7 +74,7 @@ def _assembly(config: Config) -> Assembly:
     """Return what puts traces together, with tail sampling if *config* asks for it."""
     if config.sample_ratio >= 1 and config.keep is None:
         return Assembly()
-    from .export.sampling import Sampling
+    from .export.tail_sampling import Sampling
 
     return Assembly(Sampling(config.sample_ratio, config.keep))
 
@@ -94,8 +95,8 @@ def open_sink(kind: Kind, where: Mapping[str, Any], tracking_uri: str | None) ->
     """
     if kind == "otlp":
         return OtlpSink(full(where["endpoint"]), where["protocol"])
-    from .export.drain import Redirected
-    from .export.mlflow import MlflowSink
+    from .export.mlflow.sink import MlflowSink
+    from .export.spool.drain import Redirected
 
     sink = MlflowSink(tracking_uri=tracking_uri or full(where["tracking_uri"]))
     return sink if tracking_uri is None else Redirected(sink, tracking_uri)

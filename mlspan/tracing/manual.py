@@ -1,24 +1,18 @@
-"""Manual tracing: spans of the user's own, by ``with span(...)`` and ``@trace``."""
+"""Spans of the user's own: ``with span(...)``; what ``@trace`` does is in :mod:`.decorate`."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
-from functools import wraps
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, TypeVar, cast, overload
+from typing import Any, cast
 
 from .._guard import guard
-from .content import snapshot
-from .context import suppressed
-from .live import Live, go
-from .messages import Message
-from .nothing import NOTHING
-from .records import Agent, Chat, Embeddings, Record, Retrieval, Step, Tool, Workflow
-from .setup import runtime
-from .steps import Steps
-
-F = TypeVar("F", bound=Callable[..., Any])
+from .operations.call_context import suppressed
+from .operations.content import as_text, snapshot
+from .operations.messages import Message
+from .operations.operation import Live, go
+from .operations.records import Agent, Chat, Embeddings, Record, Retrieval, Step, Tool, Workflow
+from .runtime import runtime
 
 _NAMED: dict[str, tuple[type[Record], str]] = {  # kind -> record, and its field for the span's name
     "agent": (Agent, "name"),
@@ -34,10 +28,11 @@ _NAMED: dict[str, tuple[type[Record], str]] = {  # kind -> record, and its field
 }
 
 
-def _record(name: str, kind: str) -> Record:
-    """Return a record for *kind*; an unknown kind becomes a step."""
-    entry = _NAMED.get(kind.lower())
-    return Step(name=name, type=kind.lower()) if entry is None else entry[0](**{entry[1]: name})  # type: ignore[arg-type]  # the table has fields of that class
+def record_of(name: Any, kind: Any) -> Record:
+    """Return the record of a span of this kind; what is no text becomes the text of it."""
+    name, kind = as_text(name), "step" if kind is None else as_text(kind).lower()
+    found = _NAMED.get(kind)
+    return Step(name=name, type=kind) if found is None else found[0](**{found[1]: name})
 
 
 class span:  # noqa: N801  # users read it as a function
@@ -52,20 +47,24 @@ class span:  # noqa: N801  # users read it as a function
     def __init__(
         self, name: str, kind: str = "step", *, input: object = None, attributes: Mapping[str, Any] | None = None
     ) -> None:
-        self.record = _record(name, kind)  # its fields may be set until the block ends
+        self.record = record_of(name, kind)  # its fields may be set until the block ends
         self.record.describe(attributes or {})
         self._live: Live | None = None
+        self._given: tuple[Any, Any] | None = None  # the caller's own input, and what is recorded of it
         if input is not None:
             self.input = input
 
     @property
     def input(self) -> Any:
-        """Return the input: anything that JSON can represent; for a chat, text or messages."""
-        return getattr(self.record, "input", None)
+        """What went in: anything that JSON can say; of a chat, text or messages."""
+        recorded = getattr(self.record, "input", None)
+        return self._given[0] if self._given is not None and self._given[1] is recorded else recorded
 
     @input.setter
     def input(self, value: object) -> None:
-        _put(self.record, "input", value)
+        with guard("reading a span's input"):
+            put(self.record, "input", snapshot(value))
+            self._given = value, getattr(self.record, "input", None)
 
     @property
     def output(self) -> Any:
@@ -74,10 +73,10 @@ class span:  # noqa: N801  # users read it as a function
 
     @output.setter
     def output(self, value: object) -> None:
-        _put(self.record, "output", value)
+        put(self.record, "output", value)
 
     def __enter__(self) -> span:
-        self._live = _open(self.record)
+        self._live = begin(self.record)
         if self._live is not None:
             self._live.__enter__()
         return self
@@ -89,8 +88,8 @@ class span:  # noqa: N801  # users read it as a function
             self._live.__exit__(kind, error, trace)
 
 
-def _put(record: Record, field: str, value: object) -> None:
-    """Set a field of *record*, if its class has it; for a chat, the value becomes messages."""
+def put(record: Record, field: str, value: object) -> None:
+    """Set the *field* of a record, ``input`` or ``output``, if it has one."""
     if isinstance(record, Chat):
         value = _messages(value, "user" if field == "input" else "assistant")
     if hasattr(record, field):  # embeddings have no output: vectors are not recorded
@@ -109,117 +108,10 @@ def _messages(value: object, role: str) -> list[Message]:
     return [message]
 
 
-def _open(record: Record, observe: Any = None) -> Live | None:
-    """Start the operation of *record*. Return None if nothing is recorded."""
+def begin(record: Record, observe: Any = None) -> Live | None:
+    """Start the operation of *record*; return None where nothing is to be recorded."""
     if not suppressed():
         with guard("starting a span"):
             if (now := runtime()) is not None:
                 return go(now, record, observe)
     return None
-
-
-@overload
-def trace(fn: F) -> F: ...
-@overload
-def trace(*, name: str | None = None, kind: str = "step") -> Callable[[F], F]: ...
-def trace(fn: F | None = None, *, name: str | None = None, kind: str = "step") -> Any:
-    """Trace every call of a function. Its arguments are the span's input, what it returns or yields the output.
-
-    The function may be plain, async, a generator or an async generator. The span of a generator is open until the
-    generator ends or is closed.
-    """
-    if fn is None:
-        return lambda fn: _traced(fn, name or fn.__qualname__, kind)
-    return _traced(fn, name or fn.__qualname__, kind)
-
-
-def _traced(fn: F, name: str, kind: str) -> F:
-    """Return *fn* with a span around each call."""
-    signature = inspect.signature(fn)
-
-    def opened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        record = _record(name, kind)
-        now = runtime()
-        if now is not None and now.policy.capture:
-            with guard("reading arguments"):
-                _put(record, "input", snapshot(_arguments(signature, args, kwargs)))
-        return _open(record, _observe) or NOTHING
-
-    for is_kind, wrapper in _WRAPPERS:
-        if is_kind(fn):
-            return cast("F", wraps(fn)(wrapper(fn, opened)))
-    return cast("F", wraps(fn)(_function(fn, opened)))
-
-
-def _arguments(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call by parameter name, without ``self`` or ``cls``."""
-    bound = dict(signature.bind(*args, **kwargs).arguments)
-    if bound and next(iter(bound)) in {"self", "cls"}:
-        del bound[next(iter(bound))]
-    return bound
-
-
-def _observe(record: Record, value: object) -> None:
-    """Record what a traced function returned or yielded."""
-    _put(record, "output", value)
-
-
-def _function(fn: Callable[..., Any], start_call: Callable[..., Any]) -> Callable[..., Any]:
-    def called(*args: Any, **kwargs: Any) -> Any:
-        with start_call(args, kwargs) as operation:
-            return operation.result(fn(*args, **kwargs))
-
-    return called
-
-
-def _coroutine(fn: Callable[..., Any], start_call: Callable[..., Any]) -> Callable[..., Any]:
-    async def awaited(*args: Any, **kwargs: Any) -> Any:
-        with start_call(args, kwargs) as operation:
-            return operation.result(await fn(*args, **kwargs))
-
-    return awaited
-
-
-def _generator(fn: Callable[..., Any], start_call: Callable[..., Any]) -> Callable[..., Any]:
-    def generated(*args: Any, **kwargs: Any) -> Any:
-        steps = Steps(fn(*args, **kwargs), start_call(args, kwargs))
-        return (yield from steps)
-
-    return generated
-
-
-def async_generator(
-    fn: Callable[..., Any], start_call: Callable[..., Any], steps_of: type[Steps] = Steps
-) -> Callable[..., Any]:
-    """Return the async generator function *fn* with an operation around each of its generators.
-
-    Args:
-        fn: the function.
-        start_call: starts the operation, from the arguments and the keyword arguments.
-        steps_of: the class that drives the generator.
-    """
-
-    async def generated(*args: Any, **kwargs: Any) -> Any:
-        steps = steps_of(fn(*args, **kwargs), start_call(args, kwargs))
-        step = steps.anext()
-        while True:
-            try:
-                item = await step
-            except StopAsyncIteration:
-                return
-            try:
-                step = steps.asend((yield item))
-            except GeneratorExit:
-                await steps.aclose()
-                raise
-            except BaseException as error:  # noqa: BLE001  # the generator handles what the caller throws in
-                step = steps.athrow(error)
-
-    return generated
-
-
-_WRAPPERS: list[tuple[Callable[[Any], bool], Callable[..., Callable[..., Any]]]] = [
-    (inspect.isasyncgenfunction, async_generator),
-    (inspect.isgeneratorfunction, _generator),
-    (inspect.iscoroutinefunction, _coroutine),
-]

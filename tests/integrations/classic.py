@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import pytest
 
 from mlspan import integrations, tracing
-from mlspan.integrations._fit import FitHook
+from mlspan.integrations._training.hook import FitHook
 from mlspan.testing import Spans
 
 
@@ -248,7 +248,7 @@ class Contract:
         monkeypatch.setenv("MLSPAN_STRICT", "0")
         changed = dataclasses.replace(self.hook.library, read=broken)
         monkeypatch.setattr(self.hook, "library", changed)
-        monkeypatch.setattr("mlspan.integrations._fitting._run", broken)
+        monkeypatch.setattr("mlspan.integrations._training.training._run", broken)
         autolog(log_models=False)
         self.train()
         logged_by_mlflow = self.hook.flavor is not None

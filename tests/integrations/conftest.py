@@ -81,7 +81,7 @@ def needs() -> Callable[[Any, str], None]:
 @pytest.fixture
 def llama_on(spans: Spans, request: pytest.FixtureRequest) -> Iterator[None]:
     """The hook of LlamaIndex, and that of the OpenAI client where the test's parameter says so."""
-    from mlspan.integrations import _llama_handler, _llama_streams, _llama_workflow
+    from mlspan.integrations.llama_index import handlers, streams, workflows
 
     integrations.llama_index.autolog(log_traces=True)
     if getattr(request, "param", None) == "with openai":
@@ -90,10 +90,10 @@ def llama_on(spans: Spans, request: pytest.FixtureRequest) -> Iterator[None]:
     integrations.llama_index.autolog(disable=True)
     integrations.openai.autolog(disable=True)
     gc.collect()
-    assert _llama_handler.failures == []  # LlamaIndex keeps silent about what its handlers raise
-    _llama_handler.failures.clear()
-    left = (_llama_workflow.ledger, _llama_workflow.runs, _llama_workflow.steps, _llama_handler._cancelled)
-    assert [len(one) for one in (*left, _llama_streams._unwatched, _llama_streams._writing)] == [0] * 6
+    assert handlers.failures == []  # LlamaIndex keeps silent about what its handlers raise
+    handlers.failures.clear()
+    left = (workflows.ledger, workflows.runs, workflows.steps, handlers._cancelled)
+    assert [len(one) for one in (*left, streams._unwatched, streams._writing)] == [0] * 6
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
-from mlspan.integrations._hook import Call, Hook, methods, within
-from mlspan.integrations._patch import when_imported
+from mlspan.hooks.hook import Call, Hook, methods, within
+from mlspan.hooks.patching import when_imported
 from mlspan.testing import Spans
-from mlspan.tracing import setup
-from mlspan.tracing.metrics import Instruments
-from mlspan.tracing.records import Step
+from mlspan.tracing import runtime
+from mlspan.tracing.operations.metrics import Instruments
+from mlspan.tracing.operations.records import Step
 
 
 class Library(ModuleType):
@@ -92,9 +92,9 @@ def test_a_root_that_the_ratio_drops_is_not_read(library: Any, spans: Spans, mon
             self.ask("inner")
         return question
 
-    runtime = setup.runtime()
-    assert runtime is not None
-    monkeypatch.setattr(runtime.starter().tracer, "sampler", ParentBased(TraceIdRatioBased(0.5)))
+    running = runtime.runtime()
+    assert running is not None
+    monkeypatch.setattr(running.starter().tracer, "sampler", ParentBased(TraceIdRatioBased(0.5)))
     monkeypatch.setattr(library.Client, "ask", ask)
     made = Hook("pretend>=2,<3", "pretend", methods({"pretend:Client.ask": begin}))
     made.autolog()

@@ -27,7 +27,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 
 from mlspan import integrations, tracing
-from mlspan.integrations._langgraph import ledger
+from mlspan.integrations.langchain.graphs import ledger
 from mlspan.testing import Spans, content
 
 HELLO = {"q": "hello"}

@@ -30,9 +30,9 @@ from opentelemetry import context as otel_context
 from pydantic import BaseModel
 
 from mlspan import integrations, tracing
-from mlspan.integrations._llama_answer import count
+from mlspan.integrations.llama_index.responses import count
 from mlspan.testing import Spans, content
-from mlspan.tracing.records import Chat
+from mlspan.tracing.operations.records import Chat
 
 MODES = pytest.mark.parametrize("llama_on", ["alone", "with openai"], indirect=True)
 pytestmark = pytest.mark.usefixtures("llama_on")

@@ -28,7 +28,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 
 from mlspan import integrations, tracing
-from mlspan.integrations._llama_workflow import ledger
+from mlspan.integrations.llama_index.workflows import ledger
 from mlspan.testing import Spans, content
 
 MODES = pytest.mark.parametrize("llama_on", ["alone", "with openai"], indirect=True)

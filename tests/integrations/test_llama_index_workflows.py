@@ -29,7 +29,7 @@ from opentelemetry import context as otel_context
 from workflows.errors import WorkflowCancelledByUser
 
 from mlspan import tracing
-from mlspan.integrations import _llama_workflow
+from mlspan.integrations.llama_index import workflows
 from mlspan.testing import Spans, content
 
 MODES = pytest.mark.parametrize("llama_on", ["alone", "with openai"], indirect=True)
@@ -340,7 +340,7 @@ async def test_an_agent_that_is_cancelled(spans: Spans) -> None:
     handler = AgentWorkflow(agents=[ReActAgent(name="thinker", llm=Hangs())]).run(user_msg="The weather?")
     for _ in range(200):
         await asyncio.sleep(0.01)
-        if len(_llama_workflow.steps):
+        if len(workflows.steps):
             break
     await asyncio.sleep(0.05)
     await handler.cancel_run()

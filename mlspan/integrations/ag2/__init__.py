@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import Final
 
-from .._hook import Hook
+from ...hooks.hook import Hook
 from . import agents, classic, network
 
 __all__ = ["HOOK", "autolog"]

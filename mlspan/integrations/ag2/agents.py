@@ -10,12 +10,21 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 from ..._shape import dig, get, items
-from ...tracing.content import snapshot
-from ...tracing.live import _type_name as type_name
-from ...tracing.messages import Draft, Message, Part, ToolDefinition, loads, media, tool_call, tool_call_response
-from ...tracing.records import Agent, Chat, Observe, Record, Step, Tool
-from .._hook import Call, Hook
-from .._patch import Undo
+from ...hooks.hook import Call, Hook
+from ...hooks.patching import Undo
+from ...tracing.operations.content import snapshot
+from ...tracing.operations.messages import (
+    Draft,
+    Message,
+    Part,
+    ToolDefinition,
+    loads,
+    media,
+    tool_call,
+    tool_call_response,
+)
+from ...tracing.operations.operation import _type_name as type_name
+from ...tracing.operations.records import Agent, Chat, Observe, Record, Step, Tool
 from .handoffs import hand_over, take_over
 
 _PROVIDERS: Final = {

@@ -12,16 +12,16 @@ from opentelemetry.trace import Span
 
 from ..._guard import guard
 from ..._shape import dig, get, items
-from ...tracing.content import snapshot
-from ...tracing.messages import loads
-from ...tracing.nothing import NOTHING
-from ...tracing.records import Agent, Observe, Step, Tool, Workflow
-from .._family import watch_family
-from .._hook import Begin, Call, Hook, methods
-from .._patch import Undo, all_there, tap
+from ...hooks.hook import Begin, Call, Hook, methods
+from ...hooks.patching import Undo, all_there, tap
+from ...hooks.subclasses import watch_family
+from ...tracing.operations.content import snapshot
+from ...tracing.operations.messages import loads
+from ...tracing.operations.noop import NOTHING
+from ...tracing.operations.records import Agent, Observe, Step, Tool, Workflow
 from . import model
 from .handoffs import hand_over, take_over
-from .threads import CARRIES
+from .thread_context import CARRIES
 
 
 def argument(call: Call, index: int, name: str) -> Any:

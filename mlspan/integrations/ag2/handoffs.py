@@ -8,7 +8,7 @@ from typing import Final
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext
 
-from ...tracing import semconv as sc
+from ...tracing.operations import semconv as sc
 
 _KEPT: Final = 1000  # at most as many handoffs to agents that have not had their turn yet
 _waiting: Final[OrderedDict[tuple[int, str], SpanContext]] = OrderedDict()  # (trace id, agent) -> the tool's span

@@ -11,10 +11,10 @@ from opentelemetry import trace
 from opentelemetry.trace import Span
 
 from ..._shape import dig, get, items
-from ...tracing.messages import Draft, Message, Part, tool_call, tool_call_response
-from ...tracing.records import Chat, Observe, Record
-from .. import _parts as parts
-from .._hook import Call
+from ...hooks import openai_format as parts
+from ...hooks.hook import Call
+from ...tracing.operations.messages import Draft, Message, Part, tool_call, tool_call_response
+from ...tracing.operations.records import Chat, Observe, Record
 
 _PROVIDERS: Final = {  # api_type of a configuration -> the conventions' name of the provider
     "azure": "azure.ai.openai",

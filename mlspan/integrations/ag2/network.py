@@ -16,10 +16,10 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from ..._guard import guard
 from ..._shape import dig
-from ...tracing.context import Scope, scope, suppressed
-from ...tracing.context import _within as within
-from .._hook import Hook
-from .._patch import Undo, all_there, replace
+from ...hooks.hook import Hook
+from ...hooks.patching import Undo, all_there, replace
+from ...tracing.operations.call_context import Scope, scope, suppressed
+from ...tracing.operations.call_context import _within as within
 
 _KEPT: Final = 1000
 _W3C: Final = TraceContextTextMapPropagator()

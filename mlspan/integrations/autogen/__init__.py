@@ -15,25 +15,25 @@ import functools
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from .._family import watch_family
-from .._hook import Hook
-from .._patch import Undo, all_there
-from . import loop, models, tools, turns
-from .watched import Begin, opening, watched
+from ...hooks.hook import Hook
+from ...hooks.patching import Undo, all_there
+from ...hooks.subclasses import watch_family
+from . import agents, message_context, models, tools
+from .wrappers import Begin, opening, watched
 
 __all__ = ["HOOK", "autolog"]
 
 _Families = Mapping[str, tuple[str, Mapping[str, Begin]]]  # base class -> (its family, {method: begin})
 
 _AGENTCHAT: Final[_Families] = {
-    "autogen_agentchat.base:Team": ("team", {"run": turns.begin_team, "run_stream": turns.begin_team}),
+    "autogen_agentchat.base:Team": ("team", {"run": agents.begin_team, "run_stream": agents.begin_team}),
     "autogen_agentchat.base:ChatAgent": (
         "agent",
         {
-            "run": turns.begin_run,
-            "run_stream": turns.begin_run,
-            "on_messages": turns.begin_turn,
-            "on_messages_stream": turns.begin_turn,
+            "run": agents.begin_run,
+            "run_stream": agents.begin_run,
+            "on_messages": agents.begin_turn,
+            "on_messages_stream": agents.begin_turn,
         },
     ),
 }
@@ -57,21 +57,27 @@ _CORE: Final[_Families] = {
 
 def _families(hook: Hook, families: _Families) -> Iterator[tuple[str, Any]]:
     for base, (kind, begins) in families.items():
-        then = turns.link if kind == "agent" else None
+        then = agents.link if kind == "agent" else None
         methods = {name: opening(hook, kind, begin, then) for name, begin in begins.items()}
         yield base, functools.partial(watch_family, base, methods, watched)
 
 
 def _install_core(hook: Hook) -> Undo:
-    return all_there([*_families(hook, _CORE), *loop.follow(hook), *loop.keep_back(hook, loop.CORE_SPANS)])
+    return all_there(
+        [
+            *_families(hook, _CORE),
+            *message_context.follow(hook),
+            *message_context.keep_back(hook, message_context.CORE_SPANS),
+        ]
+    )
 
 
 def _install_agentchat(hook: Hook) -> Undo:
-    return all_there([*_families(hook, _AGENTCHAT), *loop.keep_back(hook, loop.AGENTCHAT_SPANS)])
+    return all_there([*_families(hook, _AGENTCHAT), *message_context.keep_back(hook, message_context.AGENTCHAT_SPANS)])
 
 
 def _install_mcp(hook: Hook) -> Undo:
-    return all_there(loop.keep_back(hook, loop.MCP_SPANS))
+    return all_there(message_context.keep_back(hook, message_context.MCP_SPANS))
 
 
 HOOK = Hook(

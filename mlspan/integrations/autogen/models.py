@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ..._shape import dig, get
-from ...tracing.messages import Draft, Message, Part, ToolDefinition, tool_call, tool_call_response
-from ...tracing.records import Chat, Observe
-from .._hook import Call
-from .._parts import PARAMETERS, provider_at, set_parameters
-from .watched import argument
+from ...hooks.hook import Call
+from ...hooks.openai_format import PARAMETERS, provider_at, set_parameters
+from ...tracing.operations.messages import Draft, Message, Part, ToolDefinition, tool_call, tool_call_response
+from ...tracing.operations.records import Chat, Observe
+from .wrappers import argument
 
 _FIELDS: Final = {**PARAMETERS, "num_predict": ("max_tokens", int)}
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..._shape import dig, get, is_a, items
-from ...tracing.content import snapshot
-from ...tracing.records import Observe, Record, Retrieval, Step, Tool
-from .._hook import Call
-from .watched import argument, tool_type
+from ...hooks.hook import Call
+from ...tracing.operations.content import snapshot
+from ...tracing.operations.records import Observe, Record, Retrieval, Step, Tool
+from .wrappers import argument, tool_type
 
 
 def begin(call: Call) -> tuple[Record, Observe[Any] | None]:

@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from ...tracing.records import Observe, Record
-from .._hook import Call, Hook, methods
-from .._patch import Undo
+from ...hooks.hook import Call, Hook, methods
+from ...hooks.patching import Undo
+from ...tracing.operations.records import Observe, Record
 from . import chat, media, objects, realtime, responses
 from ._read import Ask
 

@@ -7,9 +7,9 @@ from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from ..._shape import fields, is_a, items, whole
-from ...tracing.messages import ToolDefinition
-from ...tracing.records import ModelCall, Record
-from .._parts import provider_at, tool
+from ...hooks.openai_format import provider_at, tool
+from ...tracing.operations.messages import ToolDefinition
+from ...tracing.operations.records import ModelCall, Record
 
 Body = Mapping[str, Any]
 

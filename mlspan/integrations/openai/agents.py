@@ -8,16 +8,16 @@ from typing import Any, Final
 
 from ..._guard import guard
 from ..._shape import dig, get, items
-from ...tracing import semconv as sc
-from ...tracing.content import snapshot
-from ...tracing.ledger import Ledger
-from ...tracing.live import Live
-from ...tracing.messages import Message, Part, loads
-from ...tracing.records import Agent, Chat, Named, Record, Step, Tool, Workflow
-from ...tracing.setup import runtime
-from .._hook import Hook
-from .._parts import plain
-from .._patch import Undo
+from ...hooks.hook import Hook
+from ...hooks.openai_format import plain
+from ...hooks.patching import Undo
+from ...hooks.run_registry import Ledger
+from ...tracing.operations import semconv as sc
+from ...tracing.operations.content import snapshot
+from ...tracing.operations.messages import Message, Part, loads
+from ...tracing.operations.operation import Live
+from ...tracing.operations.records import Agent, Chat, Named, Record, Step, Tool, Workflow
+from ...tracing.runtime import runtime
 from . import responses
 from ._read import count
 

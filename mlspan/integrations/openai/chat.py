@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..._shape import dig, fields, get, items, text
-from ...tracing import semconv as sc
-from ...tracing.messages import Choice, Draft, Message, Part, tool_call, tool_call_response
-from ...tracing.records import HIDE, Chat, Observe, sees_errors
-from .._parts import PARAMETERS, part
+from ...hooks.openai_format import PARAMETERS, part
+from ...tracing.operations import semconv as sc
+from ...tracing.operations.messages import Choice, Draft, Message, Part, tool_call, tool_call_response
+from ...tracing.operations.records import HIDE, Chat, Observe, sees_errors
 from ._read import Ask, Body, count, fill, tools
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..._shape import dig, get, is_a, items
-from ...tracing import semconv as sc
-from ...tracing.envelope import Size
-from ...tracing.messages import Draft, Part
-from ...tracing.records import Chat, Embeddings, Observe, Request
-from .._parts import plain
+from ...hooks.openai_format import plain
+from ...tracing.operations import semconv as sc
+from ...tracing.operations.messages import Draft, Part
+from ...tracing.operations.raw_response import Size
+from ...tracing.operations.records import Chat, Embeddings, Observe, Request
 from ._read import Ask, count, files, fill
 
 

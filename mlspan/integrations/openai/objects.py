@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..._shape import dig, get, is_a, items
-from ...tracing import semconv as sc
-from ...tracing.envelope import Size
-from ...tracing.fields import attr
-from ...tracing.messages import Draft, Part, tool_call
-from ...tracing.records import Chat, Observe, Request, Retrieval
-from .._parts import plain
+from ...hooks.openai_format import plain
+from ...tracing.operations import semconv as sc
+from ...tracing.operations.fields import attr
+from ...tracing.operations.messages import Draft, Part, tool_call
+from ...tracing.operations.raw_response import Size
+from ...tracing.operations.records import Chat, Observe, Request, Retrieval
 from ._read import Ask, count, files, fill
 
 KINDS: Final = frozenset(  # first segments of the paths that are recorded; models, organization and others are not

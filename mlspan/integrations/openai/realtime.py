@@ -9,13 +9,13 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from ..._shape import dig, get, items
-from ...tracing import semconv as sc
-from ...tracing.live import Live, go
-from ...tracing.messages import Draft, Message, Part
-from ...tracing.records import Chat, Request
-from ...tracing.setup import runtime
-from .._hook import Hook
-from .._patch import Seen, Undo, all_there, tap, when_imported
+from ...hooks.hook import Hook
+from ...hooks.patching import Seen, Undo, all_there, tap, when_imported
+from ...tracing.operations import semconv as sc
+from ...tracing.operations.messages import Draft, Message, Part
+from ...tracing.operations.operation import Live, go
+from ...tracing.operations.records import Chat, Request
+from ...tracing.runtime import runtime
 from ._read import count, provider
 from .responses import message, parts_of
 

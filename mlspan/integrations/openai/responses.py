@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..._shape import dig, get, items
-from ...tracing import semconv as sc
-from ...tracing.messages import Choice, Draft, Message, Part, loads, tool_call, tool_call_response
-from ...tracing.records import Chat, Fetch, Observe
-from .._parts import part, plain
+from ...hooks.openai_format import part, plain
+from ...tracing.operations import semconv as sc
+from ...tracing.operations.messages import Choice, Draft, Message, Part, loads, tool_call, tool_call_response
+from ...tracing.operations.records import Chat, Fetch, Observe
 from ._read import Ask, count, fill, tools
 
 

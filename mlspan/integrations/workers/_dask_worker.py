@@ -9,8 +9,8 @@ from typing import Any, Final
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from ..._guard import guard
-from .._carry import restored
-from .._patch import Undo, all_there, replace
+from ...hooks.patching import Undo, all_there, replace
+from ._task import restored
 
 NAME: Final = "mlspan"  # the name of the annotation and of the plugin
 _carried: ContextVar[str | None] = ContextVar("mlspan_dask_task", default=None)

@@ -9,7 +9,7 @@ import functools
 import sys
 from typing import Any, Final
 
-from .._carry import restored
+from ._task import restored
 
 PROPERTY: Final = "mlspan.carried"
 

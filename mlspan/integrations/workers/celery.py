@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from typing import Any, Final
 
 from ..._guard import guard
-from .._carry import capture, restored
-from .._hook import Hook
-from .._patch import Undo
+from ...hooks.hook import Hook
+from ...hooks.patching import Undo
+from ._task import capture, restored
 
 _HEADER: Final = "mlspan"
 _running: dict[str, ExitStack] = {}  # by task id

@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from typing import Any, Final
 
 from ..._guard import tell_once
-from .._carry import capture
-from .._hook import Hook
-from .._patch import Undo, all_there, replace
+from ...hooks.hook import Hook
+from ...hooks.patching import Undo, all_there, replace
+from ._task import capture
 
 _NAME: Final = "mlspan"  # the name of the annotation
 

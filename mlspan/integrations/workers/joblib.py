@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from .._hook import Hook
-from ._seams import replacing, submitting
+from ...hooks.hook import Hook
+from ._submit import replacing, submitting
 
 HOOK: Final = Hook(
     "joblib>=1.4,<2",

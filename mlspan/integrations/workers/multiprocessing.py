@@ -10,8 +10,8 @@ import functools
 from typing import Any, Final
 
 from ..._guard import guard
-from .._carry import capture, restored
-from ._seams import StdlibHook, replacing, submitting
+from ._submit import StdlibHook, replacing, submitting
+from ._task import capture, restored
 
 _STDLIB: Final = "python>=3.10"
 

@@ -12,9 +12,9 @@ import inspect
 from typing import Any, Final
 
 from ..._guard import guard
-from .._carry import capture
-from .._hook import Hook
-from ._seams import replacing
+from ...hooks.hook import Hook
+from ._submit import replacing
+from ._task import capture
 
 _ARGUMENT: Final = "_mlspan"
 
@@ -76,7 +76,7 @@ def _around(function: Any) -> Any:
 
         async def call_async(*args: Any, _mlspan: Any = None, **kwargs: Any) -> Any:
             try:
-                from mlspan.integrations._carry import restored
+                from mlspan.integrations.workers._task import restored
             except ImportError:
                 return await function(*args, **kwargs)
             with restored(_mlspan, wait=False):
@@ -87,7 +87,7 @@ def _around(function: Any) -> Any:
 
         def call_generator(*args: Any, _mlspan: Any = None, **kwargs: Any) -> Any:
             try:
-                from mlspan.integrations._carry import restored
+                from mlspan.integrations.workers._task import restored
             except ImportError:
                 yield from function(*args, **kwargs)
                 return
@@ -98,7 +98,7 @@ def _around(function: Any) -> Any:
 
     def call_function(*args: Any, _mlspan: Any = None, **kwargs: Any) -> Any:
         try:
-            from mlspan.integrations._carry import restored
+            from mlspan.integrations.workers._task import restored
         except ImportError:
             return function(*args, **kwargs)
         with restored(_mlspan):

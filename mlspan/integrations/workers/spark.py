@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from ..._guard import guard, tell_once
-from .._carry import capture
-from .._hook import Hook
-from .._patch import Undo, all_there, replace
+from ...hooks.hook import Hook
+from ...hooks.patching import Undo, all_there, replace
 from ._spark_daemon import PROPERTY
+from ._task import capture
 
 _SETTING: Final = "spark.python.daemon.module"
 _DAEMON: Final = f"{__package__}._spark_daemon"

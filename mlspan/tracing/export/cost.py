@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from .. import semconv as sc
+from ..operations import semconv as sc
 
 _PROVIDERS: Final = {  # provider names of the GenAI conventions -> those of genai-prices, where they differ
     "aws.bedrock": "aws",

@@ -1,0 +1,168 @@
+"""The hook of a library that trains models: each training becomes a span and, by MLflow's autologging, an MLflow run.
+
+A training function such as ``fit`` is wrapped twice, inside and outside of MLflow's own patch. The inner wrapper starts
+the span: MLflow's run is active there, so the trace belongs to that run. The outer wrapper ends the span: MLflow has
+logged the model and the metrics by then, so the span can carry both.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import wrapt
+
+from ..._guard import tell_once
+from ...hooks.hook import Settings, within
+from ...tracing.mlflow_state.runs import active_run_id
+from .mlflow_autolog import read_on, unfollow
+from .mlflow_hook import TrainingHook
+from .named_arguments import noting_names
+from .patch_points import being_imported, version_of
+from .requested_options import Wishes
+from .training import Fitting, nested
+
+
+class FitHook(TrainingHook):
+    """A Hook whose library trains. It may be imported under several names: *modules*. *name* is ours for it."""
+
+    @noting_names
+    def autolog(  # type: ignore[override]  # the options come first, in MLflow's order
+        self,
+        log_input_examples: bool = False,
+        log_model_signatures: bool = True,
+        log_models: bool = True,
+        log_datasets: bool = True,
+        disable: bool = False,
+        exclusive: bool = False,
+        disable_for_unsupported_versions: bool = True,
+        silent: bool = False,
+        registered_model_name: str | None = None,
+        extra_tags: Mapping[str, str] | None = None,
+        log_traces: bool = True,
+        **options: Any,
+    ) -> None:
+        """Turn logging and tracing of trainings on, change its settings, or turn it off.
+
+        Import nothing: the patches are made when the application imports the library.
+
+        Args:
+            log_input_examples: log a few rows of the training data with the model.
+            log_model_signatures: log the model's signature with it.
+            log_models: log the trained model.
+            log_datasets: log the training data as inputs of the run.
+            disable: undo every patch, including MLflow's.
+            exclusive: log and record nothing while the caller has an MLflow run active.
+            disable_for_unsupported_versions: stay off if the installed version of the library is untested.
+            silent: write no log lines about this integration, and tell MLflow to write none.
+            registered_model_name: register each trained model under this name.
+            extra_tags: tags of the runs that are started for trainings.
+            log_traces: record a span for each training.
+            options: the options that MLflow's autolog has for this library only.
+
+        Raises:
+            TypeError: the library has no such option.
+        """
+        # The user named this library, so it may take patch points from another hook, as TensorFlow does from Keras.
+        self._first = not disable
+        super().autolog(
+            log_traces,
+            disable,
+            exclusive,
+            disable_for_unsupported_versions,
+            silent,
+            log_input_examples=log_input_examples,
+            log_model_signatures=log_model_signatures,
+            log_models=log_models,
+            log_datasets=log_datasets,
+            extra_tags=extra_tags,
+            registered_model_name=registered_model_name,
+            **options,
+        )
+
+    def apply(self, settings: Settings | None) -> None:
+        wishes, heard = self._wishes, self._wishes.heard
+        if self._undo is None:
+            heard, wishes.by_name = read_on(self.integration)
+        self._disable()  # MLflow's patches hold their options: others need others
+        if settings is None:
+            self._wishes = Wishes()
+            unfollow(self)
+            super().apply(None)
+            return
+        wishes.ask(settings, heard)
+        super().apply(wishes.combine(self.options))
+        if self._wanted:
+            self._follow()
+        for module in self.modules[1:]:
+            if module in sys.modules:
+                self._enable()
+        if not self._hears:
+            self._hears = True
+            for module in (*self.modules[1:], *self.library.needs, "mlflow", *([self.flavor] if self.flavor else [])):
+                if module not in sys.modules:
+                    wrapt.register_post_import_hook(functools.partial(self._heard, module), module)
+
+    def _heard(self, module: str, _: object) -> None:
+        """A module has been imported that may change what there is to hook."""
+        if self._wanted and module == "mlflow":
+            self._follow()
+        if module in self.modules:
+            self._disable()
+        if any(name in sys.modules for name in self.modules):
+            self._enable()
+
+    def _enable(self) -> None:
+        # MLflow's flavors import their libraries: amid that there is no autolog yet; the first training waits for it.
+        if self._wishes.off or not self._wanted or self._undo is not None:
+            return
+        if not any(map(being_imported, self.library.needs)):
+            self._entry.hook_in(self._install_layers)
+
+    def _install_layers(self) -> None:
+        super()._enable()
+        if self._undo is not None and not self.hooked:
+            tell_once("mlspan: trainings of %s are not traced: something else has replaced what trains", self.name)
+
+    def _disable(self) -> None:
+        self._entry.let_go()
+        super()._disable()
+
+    def _installed(self) -> bool:
+        return any(importlib.util.find_spec(module.partition(".")[0]) is not None for module in self.modules)
+
+    def _supported(self) -> bool:
+        name, versions = re.split(r"(?=[<>=])", self.requires, maxsplit=1)
+        version = version_of(self.modules, name)
+        if version is None or within(version, versions):
+            return True
+        self._say(
+            "mlspan: %s %s is outside of the tested range %s: %s",
+            name,
+            version,
+            versions,
+            "its trainings are logged and traced all the same"
+            if self.settings.any_version
+            else "its trainings are left alone; disable_for_unsupported_versions=False logs and traces them anyway",
+        )
+        return self.settings.any_version
+
+    @contextmanager
+    def training(self, call: dict[str, Any]) -> Iterator[Fitting | None]:
+        """A training that is no call of a function, with what would be its arguments; None where this is off."""
+        self._entry.wait()
+        exclusive = self.settings.exclusive and active_run_id() is not None
+        if self._undo is None or exclusive or nested(self, (call["self"],)):
+            yield None
+            return
+        with Fitting(self, (call["self"],)) as fitting, self.run():
+            with fitting.training(call):
+                yield fitting
+            fitting.conclude(call, None)

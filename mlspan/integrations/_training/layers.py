@@ -1,0 +1,90 @@
+"""Our layers around a library's functions that train: below MLflow's patch, and on top of it. They have one owner.
+
+Below, where MLflow's run is active, the span starts; on top, where MLflow has logged everything, it ends. A whole set
+of layers lies below as well, so that a function that MLflow leaves alone, or patches unseen, has its span all the same.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from ...hooks.patching import all_there
+from .library import Seam
+from .patch_points import find_seam, tell, wrap
+from .predictions import watch_predictions
+from .wrappers import inner, managed, outer
+
+if TYPE_CHECKING:
+    from .mlflow_hook import TrainingHook
+
+
+class Layers:
+    """Those of one hook: ``lay`` them while MLflow's patch is away, ``lift_top`` before it goes, ``lift`` after."""
+
+    def __init__(self, hook: TrainingHook, seams: list[Seam]) -> None:
+        self._hook = hook
+        self._seams = seams
+        self._places: dict[tuple[int, str], Seam] = {}
+        self._ours: set[int] = set()  # the ids of what we have put there, which lives as long as it is there
+        self._top, self._below = ExitStack(), ExitStack()
+
+    def lay(self) -> None:
+        """Put the layers around the library's own functions; where one fails, none stays."""
+        library = self._hook.library
+        with ExitStack() as undo:
+            if library.follow is not None:
+                undo.callback(library.follow())
+            self._places = {(id(owner), name): (owner, name) for owner, name in map(find_seam, self._seams)}
+            for make in (inner, outer) if self._hook.flavor else (inner, managed, outer):
+                for owner, name in self._seams:
+                    undo.callback(wrap(owner, name, functools.partial(make, self._hook)))
+            if library.predicts is not None:
+                for seam in library.predicts():
+                    undo.callback(watch_predictions(self._hook, self._hook.name, seam))
+            undo.callback(
+                all_there(
+                    (target, functools.partial(tell, target, read))
+                    for target, read in library.epochs.items()
+                    if target.partition(":")[0].partition(".")[0] in sys.modules
+                )
+            )
+            self._below = undo.pop_all()
+        self._ours = {id(_now(*place)) for place in self._places.values()}
+
+    def cover(self, owner: Any, name: str) -> None:
+        """Put a layer on top of what is there now, if it is a function that trains and the top is not ours."""
+        if (id(owner), name) in self._places and id(_now(owner, name)) not in self._ours:
+            self._top.callback(wrap(owner, name, functools.partial(outer, self._hook)))
+            self._ours.add(id(_now(owner, name)))
+
+    def cover_all(self) -> None:
+        for owner, name in self._places.values():
+            self.cover(owner, name)
+
+    def lift_top(self) -> None:
+        self._top.close()
+
+    def lift(self) -> None:
+        """Take everything away."""
+        self._top.close()
+        self._below.close()
+        self._places, self._ours = {}, set()
+
+    @property
+    def in_place(self) -> bool:
+        """Whether a call of each function comes by us, as far as the functions around it say what they wrap."""
+        return all(self._is_in(_now(*place)) for place in self._places.values())
+
+    def _is_in(self, fn: Any) -> bool:
+        while fn is not None:
+            if id(fn) in self._ours:
+                return True
+            fn = getattr(fn, "__wrapped__", None)
+        return False
+
+
+def _now(owner: Any, name: str) -> Any:
+    return vars(owner).get(name)

@@ -1,0 +1,175 @@
+"""MLflow's own autologging, followed: who calls it, when, and with what.
+
+All of MLflow's ``autolog`` functions, however a caller came by them, begin with ``revert_patches`` and put each patch
+in place by ``gorilla.apply``. Both are wrapped here while a hook of ours is on. The names are public in their modules
+and promised by nobody. Where one is gone, a line says so: MLflow's autologging first and ours after it still works, and
+a later call of MLflow's goes unheard.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, Final, Protocol
+
+from ..._guard import guard, tell_once
+from ...hooks.patching import replace
+
+UTILITIES: Final = "mlflow.utils.autologging_utils"
+NAMES: Final[dict[str, tuple[str, str]]] = {  # what we need of MLflow: a module, and the name there
+    "revert_patches": (UTILITIES, "revert_patches"),  # called with an integration's name by each autolog()
+    "apply": ("mlflow.utils.gorilla", "apply"),  # called with a patch: its destination, name and obj
+    "AUTOLOGGING_INTEGRATIONS": (UTILITIES, "AUTOLOGGING_INTEGRATIONS"),  # what each was last called with
+}
+GENERAL: Final = "mlflow"  # the name under which MLflow keeps what mlflow.autolog() was called with
+
+GLOBALLY: Final = "globally_configured"  # a mark on what a library's autolog() was called with by mlflow.autolog()
+
+Asked = Mapping[str, Any]  # what an autolog() of MLflow's was called with, defaults included
+
+
+class Follower(Protocol):
+    """A hook of ours that is told of MLflow's calls."""
+
+    @property
+    def integration(self) -> str | None:
+        """MLflow's name for the library; None where MLflow has no autologging for it."""
+
+    def hear_general(self, asked: Asked) -> None:
+        """``mlflow.autolog()`` was called. MLflow will not call the library's own after it."""
+
+    def hear_own(self, asked: Asked) -> AbstractContextManager[None]:
+        """The library's own ``autolog()`` was called; inside, MLflow takes its patches away."""
+
+    def cover(self, owner: Any, name: str) -> None:
+        """MLflow has put a patch there."""
+
+
+_followers: list[Follower] = []
+_undo = ExitStack()
+_by_us = threading.local()
+
+
+def follow(follower: Follower) -> bool:
+    """Tell *follower* of MLflow's calls from now on; return False where this MLflow has none of the names for that.
+
+    Does nothing before MLflow's autologging is imported, and answers True.
+    """
+    if UTILITIES not in sys.modules or follower in _followers:
+        return True
+    if any(_look_up(name) is None for name in NAMES):
+        return False
+    if not _followers:
+        for name, make in (("revert_patches", _telling_calls), ("apply", _telling_patches)):
+            _undo.callback(replace(":".join(NAMES[name]), make))
+    _followers.append(follower)
+    return True
+
+
+def unfollow(follower: Follower) -> None:
+    """Tell *follower* no more; with the last one, MLflow's functions are its own again."""
+    if follower in _followers:
+        _followers.remove(follower)
+        if not _followers:
+            _undo.close()
+
+
+@contextmanager
+def calling() -> Iterator[None]:
+    """Inside, this thread's calls of MLflow's ``autolog`` are ours, and nobody is told."""
+    before = getattr(_by_us, "on", False)
+    _by_us.on = True
+    try:
+        yield
+    finally:
+        _by_us.on = before
+
+
+def read_asked(integration: str | None) -> Asked | None:
+    """Return what MLflow's autologging of a library was last called with; None before any call, or if not known."""
+    if UTILITIES not in sys.modules:
+        return None
+    return (_look_up("AUTOLOGGING_INTEGRATIONS") or {}).get(integration or "") or None
+
+
+def read_on(integration: str | None) -> tuple[Asked, bool]:
+    """Return what MLflow's autologging of a library is on with, empty if it is off; and whether by its own call."""
+    own, general = read_asked(integration), read_asked(GENERAL)
+    asked = general if own is None else own
+    if asked is None or asked.get("disable") or (own is None and leaves_out(asked, integration)):
+        return {}, False
+    return asked, own is not None and not own.get(GLOBALLY)
+
+
+def give_back(integration: str | None) -> None:
+    """Have ``mlflow.autolog()`` heeded again for a library that we have turned off, as if nobody had by its name."""
+    if isinstance(asked := read_asked(integration), dict):
+        asked[GLOBALLY] = True
+
+
+def leaves_out(asked: Asked, integration: str | None) -> bool:
+    """Return whether a call of ``mlflow.autolog()`` excludes this library."""
+    return integration in (asked.get("exclude_flavors") or ())
+
+
+def is_late(asked: Asked) -> bool:
+    """Return whether a call is what ``mlflow.autolog()`` has put off until now, the library being imported."""
+    general = read_asked(GENERAL)
+    return general is not None and all(general[name] == value for name, value in asked.items() if name in general)
+
+
+def _look_up(name: str) -> Any:
+    module, attribute = NAMES[name]
+    return getattr(sys.modules.get(module) or importlib.import_module(module), attribute, None)
+
+
+def _telling_calls(revert: Callable[..., Any]) -> Callable[..., Any]:
+    def revert_patches(autologging_integration: str) -> Any:
+        asked = read_asked(autologging_integration)
+        if asked is None or getattr(_by_us, "on", False):
+            return revert(autologging_integration)
+        if autologging_integration == GENERAL:
+            result = revert(autologging_integration)
+            for follower in tuple(_followers):
+                with guard("following mlflow.autolog()"):
+                    follower.hear_general(asked)
+            return result
+        with ExitStack() as around:
+            for follower in _followers:
+                if follower.integration == autologging_integration:
+                    around.enter_context(_guarded(follower.hear_own(asked)))
+            return revert(autologging_integration)
+
+    return revert_patches
+
+
+@contextmanager
+def _guarded(hearing: AbstractContextManager[None]) -> Iterator[None]:
+    with ExitStack() as around:
+        with guard("following MLflow's autolog"):
+            around.enter_context(hearing)
+        yield
+        with guard("following MLflow's autolog"):
+            around.close()
+
+
+def _telling_patches(apply: Callable[..., Any]) -> Callable[..., Any]:
+    def applied(patch: Any) -> Any:
+        result = apply(patch)
+        with guard("following MLflow's patches"):
+            for follower in _followers:
+                follower.cover(patch.destination, patch.name)
+        return result
+
+    return applied
+
+
+def say_unfollowed(name: str) -> None:
+    tell_once(
+        "mlspan: this version of MLflow does not let mlspan follow its autolog: call mlspan's autolog of %s last, as a "
+        "later call of MLflow's own takes its spans away",
+        name,
+    )

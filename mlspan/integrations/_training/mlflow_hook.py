@@ -1,0 +1,216 @@
+"""What a hook of a library that trains has to do with MLflow: its autologging turned on, followed, and turned off."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Final
+
+from ..._guard import guard
+from ...hooks.hook import Hook
+from ...hooks.patching import Undo
+from .autolog_state import keep_apart
+from .deferred_install import Waiting
+from .layers import Layers
+from .library import Library, Seam
+from .mlflow_autolog import Asked, calling, follow, give_back, is_late, leaves_out, read_asked, say_unfollowed
+from .mlflow_logging import run_of
+from .requested_options import Wishes
+
+DEFAULTS: Final = {  # the options of every library, beside those of Hook
+    "log_input_examples": False,
+    "log_model_signatures": True,
+    "log_models": True,
+    "log_datasets": True,
+    "extra_tags": None,
+    "registered_model_name": None,
+}
+
+_taken: dict[TrainingHook, list[Seam]] = {}  # what each active hook has hooked
+
+
+class TrainingHook(Hook):
+    """A Hook with MLflow's autologging between its layers. *modules* are the library's; *name* is ours for it."""
+
+    def __init__(
+        self,
+        name: str,
+        requires: str,
+        modules: tuple[str, ...],
+        library: Library,
+        options: frozenset[str] = frozenset(),
+    ) -> None:
+        super().__init__(requires, modules[0], install, options | DEFAULTS.keys())
+        self.name, self.modules, self.library = name, modules, library
+        self._hears = self._first = self._left_to_mlflow = False
+        self._wishes = Wishes()
+        self._layers: Layers | None = None
+        flavor = [self.flavor] if self.flavor else []
+        self._entry = Waiting(("mlflow", *flavor), library.seams, self._enable)
+        self.logs = False  # whether there is an MLflow to log to
+
+    @property
+    def flavor(self) -> str | None:
+        """The module of MLflow's that logs this library."""
+        return f"mlflow.{self.library.flavor}" if self.library.flavor else None
+
+    @property
+    def integration(self) -> str | None:
+        """MLflow's name for the library."""
+        return self.library.flavor
+
+    @property
+    def hooked(self) -> bool:
+        return self._undo is not None and (self._layers is None or self._layers.in_place)
+
+    @property
+    def state(self) -> str:
+        if self._wishes.off:
+            return "turned off by MLflow's autolog(disable=True)"
+        return super().state if self._undo is None or self.hooked else "replaced by something else"
+
+    def lay(self, seams: list[Seam]) -> Undo:
+        """Put our layers in place, MLflow's patches being away; return what takes both away."""
+        layers = Layers(self, seams)
+        layers.lay()
+        self._layers = layers
+        return self._lift
+
+    def _lift(self) -> None:
+        layers, self._layers = self._layers, None
+        _taken.pop(self, None)
+        if layers is not None:
+            layers.lift_top()
+            self.turn_mlflow_off()
+            layers.lift()
+
+    def turn_mlflow_off(self) -> None:
+        """Take the patches away that MLflow's autologging of the library has in place."""
+        flavor = sys.modules.get(self.flavor or "")
+        if flavor is None or (read_asked(self.integration) or {}).get("disable"):
+            return
+        with guard(f"turning off MLflow's autologging of {self.module}"), calling():
+            flavor.autolog(disable=True)
+            give_back(self.integration)
+
+    def cover(self, owner: Any, name: str) -> None:
+        if self._layers is not None:
+            self._layers.cover(owner, name)
+
+    def hear_general(self, asked: Asked) -> None:
+        if not self._wanted or leaves_out(asked, self.integration):
+            return
+        if self._wishes.by_name and not asked.get("disable"):
+            return  # MLflow's rule
+        self._wishes.hear(asked, by_name=False)
+        self._disable()
+        self.settings = self._wishes.combine(self.options)
+        if any(module in sys.modules for module in self.modules):
+            self._enable()
+
+    @contextmanager
+    def hear_own(self, asked: Asked) -> Iterator[None]:
+        layers, was_off = self._layers, self._wishes.off
+        late = layers is None and is_late(asked) and (not was_off or asked.get("disable"))  # heard when it was made
+        if late or not self._wanted:
+            yield
+            return
+        if layers is not None:
+            layers.lift_top()
+        yield
+        self._wishes.hear(asked, by_name=True)
+        self.settings = self._wishes.combine(self.options)
+        self._left_to_mlflow = True
+        if layers is not None:
+            layers.lift()
+        if self._wishes.off:
+            self._undo = self._layers = None
+            _taken.pop(self, None)
+        elif layers is not None:
+            layers.lay()
+        elif was_off and any(module in sys.modules for module in self.modules):
+            self._undo = self.take()
+
+    def asked(self) -> dict[str, Any]:
+        """The library's options as they now are."""
+        return {**DEFAULTS, **self.settings.options}
+
+    def delegate(self) -> None:
+        """Turn on MLflow's autologging for the library, between our layers."""
+        try:
+            importlib.import_module("mlflow")
+            autolog = importlib.import_module(self.flavor).autolog if self.flavor else None
+            self.logs = True
+        except ImportError as error:
+            self.logs = False
+            self._say("mlspan: trainings of %s are traced and not logged, as MLflow says: %s", self.name, error)
+            return
+        takes = inspect.signature(autolog).parameters if autolog else {}
+        if ignored := sorted(self._wanted_options() - takes.keys() - self._ours()):
+            self._say("mlspan: autologging of %s has no option %s: it changes nothing", self.name, ", ".join(ignored))
+        self._follow()
+        if autolog is None:
+            return
+        self._left_to_mlflow = False
+        asked = self.asked()
+        if self.logs_model():
+            asked["log_models"] = False
+        asked["extra_tags"] = dict(asked["extra_tags"] or {}) or None  # MLflow takes what it may change
+        given = {**asked, "exclusive": self.settings.exclusive, "silent": self.settings.silent}
+        with calling():
+            autolog(**{name: value for name, value in given.items() if name in takes})
+        keep_apart()
+        if self._layers is not None:
+            self._layers.cover_all()
+
+    def _follow(self) -> None:
+        if not follow(self) and not self.settings.silent:
+            say_unfollowed(self.name)
+
+    def _wanted_options(self) -> set[str]:
+        options = self._wishes.asked.options.items()
+        return {name for name, value in options if name not in DEFAULTS or value != DEFAULTS[name]}
+
+    def _ours(self) -> set[str]:
+        """The options that are served here rather than by MLflow's flavor."""
+        if self.flavor is None:
+            return set(self.options)
+        return {*self.library.adds, *(["log_datasets"] if self.library.data else [])}
+
+    def take(self) -> Undo | None:
+        """Lay our layers, unless another hook has them: ``tf.keras.Model`` and ``keras.Model`` may be one class."""
+        seams = list(self.library.seams())
+        others = [hook for hook, theirs in _taken.items() if any(seam in theirs for seam in seams)]
+        if others and not self._first:
+            return None
+        for hook in others:
+            hook._disable()
+        undo = self.lay(seams)
+        _taken[self] = seams
+        return undo
+
+    def logs_model(self) -> bool:
+        """Whether we log the model, as MLflow has no flavor for it, or one that lacks an option that is on."""
+        asked, library = self.asked(), self.library
+        lacks = library.flavor is None or any(asked[name] for name in library.adds)
+        return bool(library.log_model and asked["log_models"] and lacks and not self._left_to_mlflow)
+
+    def run(self) -> AbstractContextManager[None]:
+        return run_of(self.name, self.asked()["extra_tags"]) if self.logs else nullcontext()
+
+
+def install(hook: Hook) -> Undo:
+    assert isinstance(hook, TrainingHook)  # noqa: S101  # TrainingHook alone passes this function on
+    hook.turn_mlflow_off()  # what it has put in place before us would be below our layers, and go with them
+    undo = hook.take()
+    if undo is None:
+        return lambda: None
+    try:
+        hook.delegate()
+    except BaseException:
+        undo()
+        raise
+    return undo

@@ -1,0 +1,134 @@
+"""Logging through MLflow's public API, for libraries that MLflow's autologging does not cover or covers in part."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+from ..._guard import guard, log
+from ...tracing.mlflow_state.runs import active_run_id
+
+_LONGEST: Final = 500  # characters of a parameter's value, which is MLflow's own limit
+
+
+@contextmanager
+def run_of(name: str, tags: Mapping[str, str] | None) -> Iterator[None]:
+    """Run the block inside an MLflow run: the active one, or a new one that ends with the block.
+
+    Args:
+        name: mlspan's name for the library, which becomes the tag ``mlflow.autologging``.
+        tags: further tags of a new run.
+    """
+    run = None
+    if active_run_id() is None:
+        with guard("starting a run"):
+            import mlflow
+
+            run = mlflow.start_run(tags={**(tags or {}), "mlflow.autologging": name})
+    try:
+        yield
+    except BaseException:
+        if run is not None:
+            with guard("ending a run"):
+                mlflow.end_run("FAILED")
+        raise
+    if run is not None:
+        with guard("ending a run"):
+            mlflow.end_run()
+
+
+def log_params(params: Mapping[str, Any]) -> None:
+    """Log *params* to the active run, as text."""
+    import mlflow
+
+    mlflow.log_params({name: str(value)[:_LONGEST] for name, value in params.items()})
+
+
+def log_metrics(metrics: Mapping[str, float], step: int | None = None) -> None:
+    """Log *metrics* to the active run; *step* is the number of the epoch."""
+    import mlflow
+
+    if metrics:
+        mlflow.log_metrics(dict(metrics), step=step)
+
+
+def log_with(
+    log_model: Callable[..., Any],
+    model: Any,
+    rows: Any,
+    predict: Callable[[Any], Any],
+    options: Mapping[str, Any],
+    **arguments: Any,
+) -> str | None:
+    """Log *model* with an input example and a signature; return the id of the logged model.
+
+    Without rows, the model has neither. If it cannot predict from them, a warning says so.
+
+    Args:
+        log_model: ``log_model`` of an MLflow flavor.
+        model: the model, as *log_model* takes it.
+        rows: a few rows of the training data: the input example, and the inputs of the signature.
+        predict: returns the model's outputs for rows, for the signature.
+        options: the options of the hook.
+        arguments: further arguments of *log_model*.
+    """
+    example, signature = None, None
+    try:
+        if rows is not None and options["log_model_signatures"]:
+            from mlflow.models import infer_signature
+
+            signature = infer_signature(rows, predict(copy.deepcopy(rows)))
+        example = rows if options["log_input_examples"] else None
+    except Exception as error:  # noqa: BLE001  # the library may raise anything from a model that cannot predict
+        log.warning("mlspan: the model is logged without a signature: %s", error)
+    name = options["registered_model_name"]
+    # False keeps MLflow from inferring a signature of its own from the example
+    kept = signature if signature is not None else (False if example is not None else None)
+    info = log_model(
+        model, name="model", signature=kept, input_example=example, registered_model_name=name, **arguments
+    )
+    return str(info.model_id) if getattr(info, "model_id", None) else None
+
+
+def log_data(found: tuple[Any, Any] | None) -> None:
+    """Log the training data as an input of the active run.
+
+    Args:
+        found: features and targets, as arrays or data frames; None logs nothing.
+    """
+    if found is None:
+        return
+    import mlflow
+    import mlflow.data  # mlflow-skinny does not import it with mlflow
+
+    features, targets = found
+    if hasattr(features, "columns"):
+        data = mlflow.data.from_pandas(features)
+    else:
+        data = mlflow.data.from_numpy(features, targets=targets)
+    mlflow.log_input(data, context="train")
+
+
+def first_rows(data: Any, count: int) -> tuple[Any, Any] | None:
+    """Return inputs and labels of the first *count* rows of a dataset, as arrays.
+
+    Labels are None if the rows have none. Return None if the dataset cannot be indexed by row number.
+    """
+    import numpy as np
+
+    if not hasattr(data, "__getitem__") or not hasattr(data, "__len__") or not len(data):
+        return None
+    rows = [data[number] for number in range(min(count, len(data)))]
+    columns = list(zip(*rows, strict=False)) if isinstance(rows[0], (tuple, list)) else [rows]
+    arrays = [np.asarray([_array(one) for one in column]) for column in columns[:2]]
+    return (arrays[0], arrays[1] if len(arrays) > 1 else None) if arrays[0].dtype != object else None
+
+
+def _array(tensor: Any) -> Any:
+    """Return a tensor of PyTorch, Paddle or MXNet as an array, and any other value unchanged."""
+    for name in ("asnumpy", "numpy"):
+        if callable(convert := getattr(tensor, name, None)):
+            return convert()
+    return tensor

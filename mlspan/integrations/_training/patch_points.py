@@ -1,0 +1,67 @@
+"""Patch points of a library that trains models: its training functions, its epochs, and its version.
+
+A patch point is a class or a module together with the name of a function in it that mlspan replaces.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from ...hooks.patching import Undo, put, tap
+from .library import Epoch, Seam
+from .training import current
+
+
+def wrap(owner: Any, name: str, make: Callable[[Any, list[bool]], Any]) -> Undo:
+    """Put ``make(function, on)`` in the function's place; what it makes falls silent when *on* is emptied."""
+    owner, name = find_seam((owner, name))
+    on = [True]
+    return put(owner, name, vars(owner).get(name), make(getattr(owner, name), on), on)
+
+
+def find_seam(seam: Seam) -> Seam:
+    """Return where the function itself stands: it may be inside of a descriptor, scikit-learn's ``available_if``."""
+    owner, name = seam
+    own: Any = vars(owner).get(name)
+    return (own, "fn") if hasattr(own, "check") and hasattr(own, "fn") else seam
+
+
+def tell(target: str, read: Callable[[tuple[Any, ...]], Epoch]) -> Undo:
+    """Report each call of *target* to the current training as the end of an epoch.
+
+    Args:
+        target: ``module:Class.method``, which the library calls when an epoch ends.
+        read: returns number and metrics of the epoch from the arguments of *target*.
+
+    Raises:
+        ImportError: there is no such module.
+        AttributeError: there is no such method.
+    """
+
+    def seen(args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
+        if (fitting := current()) is not None:
+            fitting.epoch(*read((*args, *kwargs.values())))
+
+    return tap(target, seen)
+
+
+def being_imported(name: str | None) -> bool:
+    """Return True while the module *name* is being imported."""
+    return bool(getattr(getattr(sys.modules.get(name or ""), "__spec__", None), "_initializing", False))
+
+
+def version_of(modules: tuple[str, ...], name: str) -> str | None:
+    """Return the version of the library, or None if it is unknown.
+
+    It is ``__version__`` of the first imported module of *modules*, else the version of the distribution *name*.
+    """
+    for module in modules:
+        if isinstance(version := getattr(sys.modules.get(module.partition(".")[0]), "__version__", None), str):
+            return version
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:  # another distribution holds the module, such as xgboost-cpu
+        return None

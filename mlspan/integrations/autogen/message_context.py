@@ -1,0 +1,91 @@
+"""AutoGen's message loop: a message carries the context of its sender, and the loop's own spans are suppressed."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, nullcontext
+from typing import Any, Final
+
+from opentelemetry import context as otel
+from opentelemetry import trace
+
+from ...hooks.hook import Hook
+from ...hooks.patching import Undo, replace, tap, watch
+from ...tracing.operations.call_context import _within as within
+from ...tracing.operations.call_context import scope
+
+_RUNTIME: Final = "autogen_core._single_threaded_agent_runtime"
+_Patches = Iterator[tuple[str, Callable[[], Undo]]]
+
+
+def follow(hook: Hook) -> _Patches:
+    """Yield patches that handle each message in the context of its sender rather than in that of the loop.
+
+    AutoGen's runtime module is private; a patch whose target is gone is skipped.
+    """
+
+    def attach_context(_args: Any, _kwargs: Any, envelope: Any) -> None:
+        if hook.settings.log_traces:
+            envelope._mlspan_from = (otel.get_current(), scope())
+
+    yield "the envelope of a message", lambda: tap(f"{_RUNTIME}:get_telemetry_envelope_metadata", attach_context)
+    for name in ("_process_send", "_process_publish"):
+        yield name, functools.partial(watch, f"{_RUNTIME}:SingleThreadedAgentRuntime.{name}", _Delivery)
+
+
+class _Delivery:
+    """A context manager around the handling of a message, which restores the context of the message's sender."""
+
+    def __init__(self, args: Any, kwargs: Any) -> None:
+        self._message = next(iter((*args[1:], *kwargs.values())), None)
+        self._undo = ExitStack()
+
+    def __enter__(self) -> _Delivery:
+        sent_from = getattr(getattr(self._message, "metadata", None), "_mlspan_from", None)
+        if sent_from is not None:
+            context, around = sent_from
+            self._undo.enter_context(within(around))
+            self._undo.callback(otel.detach, otel.attach(context))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
+
+    def result(self, value: Any) -> Any:
+        return value
+
+
+# The places where AutoGen opens spans of its own for operations that mlspan records. The helpers are replaced there
+# only, so an application that uses the same helpers keeps its spans.
+CORE_SPANS: Final = ("autogen_core.tools._base:trace_tool_span", "autogen_core._telemetry:TraceHelper.trace_block")
+AGENTCHAT_SPANS: Final = (
+    "autogen_agentchat.agents._base_chat_agent:trace_create_agent_span",
+    "autogen_agentchat.agents._base_chat_agent:trace_invoke_agent_span",
+    "autogen_agentchat.teams._group_chat._chat_agent_container:trace_invoke_agent_span",
+)
+MCP_SPANS: Final = ("autogen_ext.tools.mcp._workbench:trace_tool_span",)
+_HERE: Final = "SingleThreadedAgentRuntime"  # mlspan does not record messages of the distributed runtime
+
+
+def keep_back(hook: Hook, helpers: tuple[str, ...]) -> _Patches:
+    """Yield patches that stop AutoGen's *helpers* from opening a span while mlspan records the same operation.
+
+    Args:
+        hook: the hook whose settings decide if mlspan records.
+        helpers: the functions that open spans, as ``module:function`` or ``module:Class.method``.
+    """
+
+    def is_recorded(args: tuple[Any, ...]) -> bool:
+        config = getattr(args[0], "instrumentation_builder_config", None) if args else None
+        return hook.records() and (config is None or config.name == _HERE)
+
+    def wrap_helper(own: Any) -> Any:
+        @functools.wraps(own)
+        def open_span(*args: Any, **kwargs: Any) -> Any:
+            return nullcontext(trace.INVALID_SPAN) if is_recorded(args) else own(*args, **kwargs)
+
+        return open_span
+
+    for target in helpers:
+        yield target, functools.partial(replace, target, wrap_helper)

@@ -1,0 +1,129 @@
+"""Streams that LlamaIndex's calls return, wrapped so that the end of the stream ends the call's operation.
+
+A model's stream makes its request with the first read, after the call has returned, and the dispatcher does not report
+its end reliably. So the methods that return such streams are patched to return a wrapper, and the call's span is
+current during every read. The streams of query and chat engines are fields of an answer, and are replaced there.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import weakref
+from collections.abc import Callable
+from typing import Any, Final
+
+from ..._guard import guard
+from ..._shape import get
+from ...hooks.patching import Undo
+from ...hooks.subclasses import watch_family
+from ...tracing.operations.messages import Pieces
+from ...tracing.operations.operation import Live
+from ...tracing.operations.records import Chat, Named
+from ...tracing.operations.stream import AsyncStream, Stream, drop
+from .operations import STREAMS, STRUCTURED, kind_of
+from .workflows import ledger
+
+_unwatched: Final[dict[int, Live]] = {}  # id() of a stream -> its operation, from the call's end until it is wrapped
+_writing: Final[dict[int, Live]] = {}  # id() of a chat engine's answer -> its operation, while LlamaIndex reads it
+
+
+def returned(run: str, owner: object, result: Any) -> bool:
+    """Leave the end of a call's operation to the stream that it returns; return False if it returns none.
+
+    Args:
+        run: the id of the call.
+        owner: the object that it was called on.
+        result: the result, which may be a stream or hold one.
+    """
+    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+        operation = ledger.release(run)
+        if operation is None:
+            return True
+        if isinstance(operation.record, Chat) or kind_of(owner, "") == "llm":
+            _unwatched[id(result)] = operation
+        else:  # a user's function, whose generator is not wrapped: its operation ends when the generator is freed
+            weakref.finalize(result, drop, operation).atexit = False
+        return True
+    name = type(result).__name__
+    if name in {"StreamingResponse", "AsyncStreamingResponse"} and result.response_gen is not None:
+        _watch_inside(run, result, "response_gen")
+        return True
+    return name == "StreamingAgentChatResponse" and _chat(run, result)
+
+
+def _watched(value: Any, operation: Live) -> Any:
+    """Return a wrapper of a stream that ends the operation, and has its span current during every read."""
+    return (AsyncStream if hasattr(value, "__anext__") else Stream)(value, operation, operation.context)
+
+
+def _watch_inside(run: str, result: Any, name: str) -> None:
+    """Replace the stream in field *name* of *result* by a wrapper, which ends the operation of the call."""
+    if (operation := ledger.release(run)) is not None:
+        if isinstance(operation.record, Named):
+            operation.record.output = Pieces()
+        setattr(result, name, _watched(getattr(result, name), operation))
+
+
+def _chat(run: str, result: Any) -> bool:
+    """Leave the end of the operation to a chat engine's streaming answer; return False if it holds no stream.
+
+    An answer that LlamaIndex writes to its memory is read by a thread or task of LlamaIndex, whose end is reported.
+    """
+    if result.is_writing_to_memory:
+        if (operation := ledger.release(run)) is not None:
+            _writing[id(result)] = operation
+            if result.is_done or result.exception is not None:  # the thread or task has ended already
+                written(result, result.exception)
+        return True
+    for name in ("chat_stream", "achat_stream"):
+        if get(result, name) is not None:
+            _watch_inside(run, result, name)
+            return True
+    return False
+
+
+def written(answer: Any, error: BaseException | None = None) -> None:
+    """Finish the operation of a chat engine's *answer*, which LlamaIndex has read to its end or until an *error*."""
+    if _writing and (operation := _writing.pop(id(answer), None)) is not None:
+        if isinstance(operation.record, Named) and operation.record.output is not None:
+            operation.record.output = get(answer, "response") or operation.record.output
+        operation.finish(error)
+
+
+def watch() -> Undo:
+    """Patch the methods of models that return streams, so that they return wrapped ones."""
+    names = sorted(STREAMS | STRUCTURED)
+    return watch_family("llama_index.core.base.llms.base:BaseLLM", dict.fromkeys(names, _nothing), _streaming)
+
+
+def _nothing(*_: Any) -> None:
+    """Start nothing: the dispatcher's report of the call has started its operation."""
+
+
+def _taken(value: Any) -> Any:
+    """Return *value*, wrapped if it is a stream of a call whose operation is still open."""
+    if _unwatched and (operation := _unwatched.pop(id(value), None)) is not None:
+        with guard("watching a stream"):
+            return _watched(value, operation)
+    return value
+
+
+def _streaming(fn: Any, *_: Any) -> Callable[..., Any]:
+    """Return a method that calls *fn* and wraps the stream that it returns.
+
+    It works on after the integration has been turned off, for calls that were open then. *fn* is bound to the object,
+    as the dispatcher's decorator reads the object from the bound method.
+    """
+    if inspect.iscoroutinefunction(fn):
+
+        @functools.wraps(fn)
+        async def call_method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return _taken(await fn.__get__(self, type(self))(*args, **kwargs))
+    else:
+
+        @functools.wraps(fn)
+        def call_method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return _taken(fn.__get__(self, type(self))(*args, **kwargs))
+
+    return call_method

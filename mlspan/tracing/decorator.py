@@ -1,0 +1,266 @@
+"""``@trace``: whatever Python can call, with a span around each call, and everything else about it as it was."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
+from types import BuiltinFunctionType, FunctionType, MethodType, MethodWrapperType
+from typing import Any, Final, TypeVar, overload
+
+from .._guard import guard, tell_once
+from .manual import begin, put, record_of
+from .operations.content import as_text, snapshot
+from .operations.foreign_objects import find_on_class
+from .operations.generators import Steps
+from .operations.noop import NOTHING
+from .operations.operation import Live
+from .operations.records import Record
+from .operations.stream import AsyncStream, Generated, Stream
+from .runtime import runtime
+
+F = TypeVar("F", bound=Callable[..., Any])
+_PLAIN: Final = (FunctionType, MethodType, BuiltinFunctionType, MethodWrapperType)
+_MOST_CHUNKS: Final = 100_000  # of a stream that are kept for the output
+
+
+@overload
+def trace(fn: F) -> F: ...
+@overload
+def trace(*, name: str | None = None, kind: str = "step") -> Callable[[F], F]: ...
+def trace(fn: Any = None, *, name: str | None = None, kind: str = "step") -> Any:
+    """Trace every call of a function: its arguments are the span's input, what it returns or yields its output.
+
+    Takes whatever Python calls: plain and async functions and generators, methods above or below ``staticmethod``,
+    ``classmethod`` and ``property``, partials, objects that can be called; of a class, the calls of its instances. Of a
+    generator, the span is open until it ends or is closed. What cannot be traced comes back as it is, with a line in
+    the log.
+    """
+    if fn is None:
+        return lambda fn: _traced(fn, name, kind)
+    if type(fn) is str:  # @trace("name")
+        return lambda traced: _traced(traced, fn, kind)
+    return _traced(fn, name, kind)
+
+
+def _traced(fn: Any, name: str | None, kind: str) -> Any:
+    """Return *fn* traced, or *fn* itself: decorating never raises."""
+    try:
+        for cls, rebuilt in _DESCRIPTORS:
+            if type(fn) is cls:
+                return rebuilt(fn, lambda inner: _traced(inner, name, kind))
+        if isinstance(fn, type):
+            return _class(fn, name, kind)
+        if callable(fn):
+            return _called(fn, name, kind)
+    except Exception as error:  # noqa: BLE001  # whatever an object makes of being asked
+        tell_once("mlspan: cannot trace %s (%s): it is as it was", as_text(fn), type(error).__name__)
+        return fn
+    tell_once("mlspan: cannot trace %s, which nothing can call: it is as it was", as_text(fn))
+    return fn
+
+
+def _class(cls: type, name: str | None, kind: str) -> type:
+    """Trace the calls of the instances of *cls*, which stays itself."""
+    own = vars(cls).get("__call__")
+    if own is None:
+        tell_once("mlspan: cannot trace the class %s, whose instances nothing can call", as_text(cls))
+    else:
+        type.__setattr__(cls, "__call__", _traced(own, name or cls.__qualname__, kind))
+    return cls
+
+
+def _property(own: property, traced: Callable[[Any], Any]) -> property:
+    fget, fset, fdel = (fn and traced(fn) for fn in (own.fget, own.fset, own.fdel))
+    return property(fget, fset, fdel, own.__doc__)
+
+
+_DESCRIPTORS: Final[list[tuple[type, Callable[[Any, Callable[[Any], Any]], Any]]]] = [
+    (staticmethod, lambda own, traced: staticmethod(traced(own.__func__))),
+    (classmethod, lambda own, traced: classmethod(traced(own.__func__))),
+    (property, _property),
+    (functools.cached_property, lambda own, traced: functools.cached_property(traced(own.func))),
+    (
+        functools.partialmethod,
+        lambda own, traced: functools.partialmethod(traced(own.func), *own.args, **own.keywords),
+    ),
+]
+
+
+def _called(fn: Any, name: str | None, kind: str) -> Any:
+    opened = _opener(fn, name or _name(fn), kind)
+    code = fn
+    while type(code) is functools.partial:
+        code = code.func
+    if not isinstance(code, _PLAIN):
+        code = find_on_class(type(code), "__call__")
+    wrapper = next((wrapper for is_kind, wrapper in _WRAPPERS if is_kind(code)), _function)
+    if type(fn) is FunctionType:
+        return wraps(fn)(wrapper(fn, opened))
+    return _in_place_of(fn, opened, wrapper)
+
+
+def _in_place_of(fn: Any, opened: Callable[..., Any], wrapper: Callable[..., Any]) -> Any:
+    """Return what is *fn* in all but being called: its attributes are those of *fn*, and it binds as *fn* does."""
+    import wrapt
+
+    def called(own: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if own is fn:
+            return wrapper(own, opened)(*args, **kwargs)
+        return wrapper(own, lambda args, kwargs: opened((instance, *args), kwargs))(*args, **kwargs)  # bound
+
+    return wrapt.FunctionWrapper(fn, called)
+
+
+def _name(fn: Any) -> str:
+    while type(fn) is functools.partial:
+        fn = fn.func
+    for named in (fn, type(fn)):
+        try:
+            if isinstance(found := named.__qualname__, str):
+                return found
+        except Exception:  # noqa: BLE001, S112  # it has none, or answers nothing at all
+            continue
+    return "call"
+
+
+def _opener(fn: Any, name: str, kind: str) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
+    signature: inspect.Signature | None = None
+    with suppress(Exception):  # a builtin without one, or an object that answers nothing
+        by_class = None if isinstance(fn, _PLAIN) else find_on_class(type(fn), "__call__")
+        own = inspect.signature(by_class if isinstance(by_class, FunctionType) else fn)
+        if isinstance(by_class, FunctionType):  # its first is the object
+            own = own.replace(parameters=list(own.parameters.values())[1:])
+        signature = own
+
+    def opened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        record = record_of(name, kind)
+        now = runtime()
+        if now is not None and now.policy.capture:
+            with guard("reading arguments"):
+                put(record, "input", snapshot(_arguments(signature, args, kwargs)))
+        return begin(record, _observe) or NOTHING
+
+    return opened
+
+
+def _arguments(signature: inspect.Signature | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments by name; by place where there are no names, or where they do not fit."""
+    try:
+        bound = None if signature is None else dict(signature.bind(*args, **kwargs).arguments)
+    except TypeError:  # the call itself will say so
+        bound = None
+    if bound is None:
+        return {"args": list(args), **kwargs}
+    if bound and next(iter(bound)) in {"self", "cls"}:
+        del bound[next(iter(bound))]
+    return bound
+
+
+def _observe(record: Record, value: object) -> None:
+    put(record, "output", value)
+
+
+def _result(live: Any, value: Any) -> Any:
+    """Record what was returned. A generator, or a stream that we watch already, is gathered as its caller reads it."""
+    if not isinstance(live, Live):
+        return value
+    watched = _WATCHED.get(type(value))
+    if watched is None:
+        live.observe(value)
+        return value
+    live.hand_over()
+    return watched(value, _Gathered(live), live.context)
+
+
+class _Gathered:
+    """What watches a stream of a traced function: its items together are the output."""
+
+    __slots__ = ("_live", "_seen")
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._seen: list[Any] = []
+
+    def observe(self, value: Any) -> bool:
+        if len(self._seen) < _MOST_CHUNKS:
+            self._seen.append(value)
+        return True
+
+    def finish(self, error: BaseException | None = None, *, stream_end: Any = None, collecting: bool = False) -> None:
+        seen, self._seen = self._seen, []
+        if seen:
+            self._live.observe("".join(seen) if all(type(one) is str for one in seen) else seen)
+        self._live.finish(error, stream_end=stream_end, collecting=collecting)
+
+
+def _generator_function() -> Any:
+    yield
+
+
+async def _async_generator_function() -> Any:
+    yield
+
+
+_WATCHED: Final[dict[type, type[Stream | AsyncStream]]] = {
+    type(_generator_function()): Generated,
+    type(_async_generator_function()): AsyncStream,
+    Stream: Stream,
+    AsyncStream: AsyncStream,
+    Generated: Generated,
+}
+
+
+def _function(fn: Callable[..., Any], opened: Callable[..., Any]) -> Callable[..., Any]:
+    def called(*args: Any, **kwargs: Any) -> Any:
+        with opened(args, kwargs) as live:
+            return _result(live, fn(*args, **kwargs))
+
+    return called
+
+
+def _coroutine(fn: Callable[..., Any], opened: Callable[..., Any]) -> Callable[..., Any]:
+    async def awaited(*args: Any, **kwargs: Any) -> Any:
+        with opened(args, kwargs) as live:
+            return _result(live, await fn(*args, **kwargs))
+
+    return awaited
+
+
+def _generator(fn: Callable[..., Any], opened: Callable[..., Any]) -> Callable[..., Any]:
+    def generated(*args: Any, **kwargs: Any) -> Any:
+        steps = Steps(fn(*args, **kwargs), opened(args, kwargs))
+        return (yield from steps)
+
+    return generated
+
+
+def async_generator(
+    fn: Callable[..., Any], opened: Callable[..., Any], steps_of: type[Steps] = Steps
+) -> Callable[..., Any]:
+    async def generated(*args: Any, **kwargs: Any) -> Any:
+        steps = steps_of(fn(*args, **kwargs), opened(args, kwargs))
+        step = steps.anext()
+        while True:
+            try:
+                item = await step
+            except StopAsyncIteration:
+                return
+            try:
+                step = steps.asend((yield item))
+            except GeneratorExit:
+                await steps.aclose()
+                raise
+            except BaseException as error:  # noqa: BLE001  # what the caller throws in is the generator's to handle
+                step = steps.athrow(error)
+
+    return generated
+
+
+_WRAPPERS: list[tuple[Callable[[Any], bool], Callable[..., Callable[..., Any]]]] = [
+    (inspect.isasyncgenfunction, async_generator),
+    (inspect.isgeneratorfunction, _generator),
+    (inspect.iscoroutinefunction, _coroutine),
+]

@@ -1,0 +1,76 @@
+"""The destination of a trace in a form that another process can use, without credentials."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from ..operations.call_context import Origin
+
+_USER: Final = re.compile(r"^([a-zA-Z][\w+.-]*://)[^/?#]*@")
+_SECRET: Final = re.compile(r"password|passwd|secret|token|key", re.IGNORECASE)  # query parameters
+_SQLITE: Final = re.compile(r"^(sqlite(?:\+\w+)?:///)([^/:?][^?]*)")
+_full: dict[str, str] = {}  # URIs with credentials, by the same URI without them
+
+
+def bare(uri: str) -> str:
+    """Return *uri* without credentials. :func:`restore_credentials` adds those that this process has seen again.
+
+    Removed are the user, the password, and query parameters with names such as ``token``.
+    """
+    remaining, question, query = _USER.sub(r"\1", uri).partition("?")
+    shown = [part for part in query.split("&") if not _SECRET.search(part.partition("=")[0])]
+    remaining += question + "&".join(shown) if any(shown) else ""
+    if remaining != uri:
+        _full[remaining] = uri
+    return remaining
+
+
+def full(uri: str) -> str:
+    """Return *uri* with the credentials that this process knows, from its settings or ``MLFLOW_TRACKING_URI``."""
+    if uri not in _full and (named := os.environ.get("MLFLOW_TRACKING_URI")):
+        bare(settled(named))
+    return _full.get(uri, uri)
+
+
+def settled(uri: str) -> str:
+    """Return *uri* with the path of a SQLite file made absolute for other working directories."""
+    if (relative := _SQLITE.match(uri)) is None or relative[2] == ":memory:":
+        return uri
+    return f"{relative[1]}{Path(relative[2]).absolute()}{uri[relative.end() :]}"
+
+
+def address(origin: Origin, uri: str, experiment: str | None, run: str | None) -> Origin:
+    """Return *origin* with its gaps filled from the settings of this process, as another process has other settings."""
+    named = origin.experiment_id or origin.experiment_name or experiment
+    return replace(
+        origin,
+        tracking_uri=settled(origin.tracking_uri or uri),
+        experiment_id=origin.experiment_id or (None if named else "0"),
+        experiment_name=origin.experiment_name or (None if origin.experiment_id else experiment),
+        run_id=origin.run_id or run or os.environ.get("MLFLOW_RUN_ID"),
+    )
+
+
+_ORIGIN: Final = tuple(field.name for field in fields(Origin))
+
+
+def origin_to_json(origin: Origin) -> str:
+    """Return *origin* as JSON, without credentials."""
+    fields_set = {name: value for name in _ORIGIN if (value := getattr(origin, name))}
+    if origin.tracking_uri:
+        fields_set["tracking_uri"] = bare(origin.tracking_uri)
+    return orjson.dumps(fields_set, default=str).decode()
+
+
+def origin_of_json(text: str) -> Origin:
+    """Return the origin that *text* describes, with the credentials that this process knows."""
+    values = orjson.loads(text)
+    if "tracking_uri" in values:
+        values["tracking_uri"] = full(values["tracking_uri"])
+    return Origin(**values)

@@ -1,0 +1,1 @@
+"""Traces into MLflow: the only package that knows MLflow's names for what a span says."""

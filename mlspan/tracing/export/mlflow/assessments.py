@@ -1,0 +1,99 @@
+"""Feedback and expectations as MLflow's assessments of a stored trace."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Final
+
+from opentelemetry.sdk.trace import Event, ReadableSpan
+
+from ...operations import semconv as sc
+from ...operations.content import to_json
+from .messages import parsed
+from .spans import storable
+
+_NAME: Final = 250  # characters
+_MS: Final = 1_000_000  # nanoseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """Feedback or an expectation about a trace, or about one of its spans."""
+
+    id: str  # derived from the event's place, so that sending it twice stores it once
+    name: str
+    value: Any
+    is_expectation: bool
+    rationale: str | None
+    source_type: str
+    source_id: str
+    span_id: str | None  # None: about the trace as a whole
+    at: int  # milliseconds since 1970
+    metadata: Mapping[str, str]
+
+
+def is_carrier(span: ReadableSpan) -> bool:
+    """Return True if *span* only carries an assessment and is no part of the trace itself."""
+    return sc.ASSESSMENT in (span.attributes or {})
+
+
+def assessments(spans: Sequence[ReadableSpan]) -> Iterator[Assessment]:
+    """Yield the assessments in the events of *spans*. Other SDKs write ``gen_ai.evaluation.result`` events too."""
+    for span in spans:
+        for number, event in enumerate(span.events):
+            if event.name in {sc.EVALUATION_EVENT, sc.EXPECTATION_EVENT}:
+                found = _read(span, number, event)
+                if found.name and found.value is not None:
+                    yield found
+
+
+def _read(span: ReadableSpan, number: int, event: Event) -> Assessment:
+    """Return the assessment in the event with this *number* in the span."""
+    attributes: Mapping[str, Any] = event.attributes or {}
+    is_expectation = event.name == sc.EXPECTATION_EVENT
+    value = parsed(attributes.get(sc.ASSESSMENT_VALUE))
+    if value is None:
+        value = attributes.get(sc.EVALUATION_SCORE, attributes.get(sc.EVALUATION_LABEL))
+    context: Any = span.get_span_context()
+    metadata, rationale = parsed(attributes.get(sc.ASSESSMENT_METADATA)), attributes.get(sc.EVALUATION_EXPLANATION)
+    metadata = metadata if isinstance(metadata, dict) else {}
+    told = f"{context.trace_id:x} {context.span_id:x} {number} {event.timestamp}"
+    return Assessment(
+        id="a-" + hashlib.blake2b(told.encode(), digest_size=16).hexdigest(),
+        name=storable(str(attributes.get(sc.ASSESSMENT_NAME if is_expectation else sc.EVALUATION_NAME) or ""))[:_NAME],
+        value=storable(value) if isinstance(value, str) else value,
+        is_expectation=is_expectation,
+        rationale=None if rationale is None else storable(str(rationale)),
+        source_type=str(attributes.get(sc.ASSESSMENT_SOURCE) or "code").upper(),
+        source_id=storable(str(attributes.get(sc.ASSESSMENT_SOURCE_ID) or "default"))[:_NAME],
+        span_id=f"{span.parent.span_id if is_carrier(span) else context.span_id:016x}" if span.parent else None,
+        at=event.timestamp // _MS,
+        metadata={storable(str(key)): storable(str(one)) for key, one in metadata.items()}
+        if isinstance(metadata, dict)
+        else {},
+    )
+
+
+def to_rest(assessment: Assessment, trace_id: str) -> dict[str, Any]:
+    """Return the body of MLflow's CreateAssessment, in the JSON form of protobuf."""
+    at = datetime.fromtimestamp(assessment.at / 1000, tz=timezone.utc).isoformat(timespec="milliseconds")
+    value: dict[str, Any] = {"value": assessment.value}
+    if assessment.is_expectation and isinstance(assessment.value, (list, dict)):
+        value = {"serialized_value": {"value": to_json(assessment.value), "serialization_format": "JSON_FORMAT"}}
+    body = {
+        "assessment_id": assessment.id,
+        "assessment_name": assessment.name,
+        "trace_id": trace_id,
+        "span_id": assessment.span_id,
+        "source": {"source_type": assessment.source_type, "source_id": assessment.source_id},
+        "create_time": at.replace("+00:00", "Z"),
+        "last_update_time": at.replace("+00:00", "Z"),
+        "expectation" if assessment.is_expectation else "feedback": value,
+        "rationale": assessment.rationale,
+        "metadata": dict(assessment.metadata),
+        "valid": True,
+    }
+    return {"assessment": {key: one for key, one in body.items() if one is not None}}

@@ -1,0 +1,271 @@
+"""The store in a database, through MLflow's own tracking store. Only this module and its helpers import MLflow."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any, Final
+
+from ...._extras import tell_install
+from ...._guard import quiet, tell_once
+from ..destination import settled
+from ..sending.thread_pool import Crew
+from ..types import Away
+from .assessments import Assessment
+from .attachments import Attachment
+from .bulk_insert import Bulk, bulk, entity
+from .spans import COST, USAGE
+from .store import Rejected, shown
+from .traces import Counted, Info, Trace, settable
+
+ARTIFACT_LOCATION: Final = "mlflow.artifactLocation"
+
+
+def import_mlflow() -> None:
+    """Import what the first call needs of MLflow. If MLflow is missing, that call reports it."""
+    with suppress(ImportError):
+        import mlflow  # waits for an import in the application, which importing a submodule first would break
+        import mlflow.entities
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """Lock a database against other processes of this user, as two that create it at once leave it broken for good."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    name = hashlib.sha256(settled(uri).encode()).hexdigest()[:24]
+    with Path(tempfile.gettempdir(), f"mlspan-{os.getuid()}-{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # closing the file releases the lock
+        yield
+
+
+class Database:
+    """Writes through MLflow's own tracking store: many spans at once, then the summaries of their traces.
+
+    The first call imports MLflow, on whatever thread it runs. A missing database is created.
+    """
+
+    most_traces = 100  # in one transaction
+    most_spans = 100_000
+
+    def __init__(self, uri: str) -> None:
+        self.crew = Crew(1)
+        self._uri = uri
+        self._opened: Any = None
+        self._bulk: Bulk | None = None
+
+    @property
+    def _store(self) -> Any:
+        """Return MLflow's tracking store. Raise StoreRejected if MLflow is not installed."""
+        if self._opened is None:
+            try:
+                with _quiet_migrations(), _alone(self._uri):
+                    import mlflow  # noqa: F401  # waits for an import in the application, see import_mlflow
+                    from mlflow.tracking._tracking_service.utils import _get_store
+
+                    self._opened = _get_store(self._uri)
+                self._bulk = bulk(self._opened)
+            except ImportError as error:
+                msg = (
+                    f"traces for {shown(self._uri)} need MLflow ({error}): {tell_install('mlflow')}, or set "
+                    "MLFLOW_TRACKING_URI to a tracking server"
+                )
+                raise Rejected(msg, all_of_it=True) from error
+        return self._opened
+
+    @contextmanager
+    def _answers(self, doing: str) -> Iterator[Any]:
+        """Yield the tracking store, and raise MLflow's errors as BackendUnavailable or StoreRejected."""
+        store = self._store
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import OperationalError
+
+        try:
+            yield store
+        except OperationalError as error:
+            msg = f"cannot {doing} in {shown(self._uri)}: {error.orig}"
+            raise Away(msg) from error
+        except MlflowException as error:
+            reason = f"cannot {doing} in {shown(self._uri)}: {str(error).splitlines()[0]}"
+            raise Away(reason) if _is_away(error) else Rejected(reason) from error
+
+    def run_experiment(self, run_id: str) -> str | None:
+        try:
+            with self._answers("look up a run") as store:
+                return str(store.get_run(run_id).info.experiment_id)
+        except Rejected:
+            return None
+
+    def experiment_id(self, name: str) -> str:
+        with self._answers(f"use the experiment {name!r}") as store:
+            found = store.get_experiment_by_name(name)
+            if found is None:
+                return str(store.create_experiment(name, None, []))
+            return self._active(found)
+
+    def check_experiment(self, experiment_id: str) -> None:
+        with self._answers(f"use the experiment {experiment_id}") as store:
+            self._active(store.get_experiment(experiment_id))
+
+    def _active(self, experiment: Any) -> str:
+        if experiment.lifecycle_stage != "active":
+            msg = f"the experiment {experiment.name!r} in {shown(self._uri)} is deleted: restore it, or name another"
+            raise Rejected(msg)
+        return str(experiment.experiment_id)
+
+    def info(self, trace_id: str) -> Info | None:
+        try:
+            with self._answers("look up a trace") as store:
+                found = store.get_trace_info(trace_id)
+        except Rejected:
+            return None
+        return Info(
+            trace_id=trace_id,
+            request_time=found.request_time,
+            duration=found.execution_duration or 0,
+            failed=found.state.value == "ERROR",
+            request_preview=found.request_preview,
+            response_preview=found.response_preview,
+            client_request_id=found.client_request_id,
+            tags=settable(found.tags),
+            metadata=settable(found.trace_metadata),
+        )
+
+    def counted(self, trace_id: str) -> dict[int, Counted]:
+        with self._answers("read a trace") as store:
+            spans = store.get_trace(trace_id, allow_partial=True).data.spans
+        ids = [(int(span.span_id, 16), int(span.parent_id, 16) if span.parent_id else None) for span in spans]
+        return {
+            span_id: Counted.read(span_id, parent_id, span.get_attribute(USAGE), span.get_attribute(COST))
+            for (span_id, parent_id), span in zip(ids, spans, strict=True)
+        }
+
+    def takes_files(self, experiment_id: str) -> bool:  # noqa: ARG002  # MLflow's own clients store them
+        return True
+
+    def write(self, experiment_id: str, traces: Sequence[Trace]) -> None:
+        with self._answers("store traces") as store:
+            self._write(store, experiment_id, traces)
+            for trace in traces:
+                if trace.attachments:
+                    location = store.get_trace_info(trace.info.trace_id).tags[ARTIFACT_LOCATION]
+                    upload(location, trace.attachments.values())
+                if prompts := [SimpleNamespace(**prompt) for prompt in trace.prompts]:
+                    store.link_prompts_to_trace(trace.info.trace_id, prompts)
+
+    def _write(self, store: Any, experiment_id: str, traces: Sequence[Trace]) -> None:
+        """Write new traces by bulk insert if possible, and the rest by MLflow's own methods."""
+        rest = traces if self._bulk is None else self._write_new(self._bulk, experiment_id, traces)
+        if not rest:
+            return
+        from mlflow.entities import Span
+
+        spans = [entity(span, trace.info.trace_id) for trace in rest for span in trace.spans]
+        store.log_spans(experiment_id, [Span(span) for span in spans])
+        for trace in rest:
+            store.start_trace(trace_info(experiment_id, trace.info))
+
+    def _write_new(self, bulk: Bulk, experiment_id: str, traces: Sequence[Trace]) -> Sequence[Trace]:
+        """Insert the traces that the database does not have, in one transaction.
+
+        Return those that are left to write.
+        """
+        from mlflow.exceptions import MlflowException
+
+        known = bulk.known([trace.info.trace_id for trace in traces])
+        new = {trace.info.trace_id: trace for trace in traces if trace.info.trace_id not in known}
+        try:
+            left = bulk.write(experiment_id, list(new.values())) if new else []
+        except MlflowException as error:
+            if _is_away(error):
+                raise
+            return traces  # another process was faster, or a row does not fit: MLflow's own methods report it
+        return left + [trace for trace in traces if new.get(trace.info.trace_id) is not trace]
+
+    def assess(self, trace_id: str, assessments: Sequence[Assessment]) -> None:
+        with self._answers(f"find the trace {trace_id} of an assessment") as store:
+            known = {assessment.assessment_id for assessment in store.get_trace_info(trace_id).assessments}
+        with self._answers("store assessments of a trace") as store:
+            for assessment in assessments:
+                if assessment.id not in known:
+                    store.create_assessment(assessment_of(assessment, trace_id))
+
+    def close(self) -> None:
+        self._opened = None  # MLflow keeps its stores until the process ends
+
+
+def _is_away(error: Any) -> bool:
+    """Return True if an MLflow error means that the database is locked or gone, not that it refuses the data."""
+    from sqlalchemy.exc import InterfaceError, OperationalError
+
+    passing = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
+    return error.error_code in passing or isinstance(error.__cause__, (InterfaceError, OperationalError))
+
+
+def upload(location: str, attachments: Iterable[Attachment]) -> None:
+    """Put *attachments* at the trace's artifact location. A failure is logged once and not retried."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    try:
+        repository = get_artifact_repository(location)
+        with TemporaryDirectory() as folder:
+            for attachment in attachments:
+                file = Path(folder, attachment.id)
+                file.write_bytes(attachment.content)
+                repository.log_artifact(str(file), "attachments")
+    except Exception as error:  # noqa: BLE001  # clients of a dozen clouds raise all kinds of errors
+        tell_once("mlspan: pictures and sounds of traces are not stored in %s: %s", shown(location), error)
+
+
+def trace_info(experiment_id: str, info: Info) -> Any:
+    """Return MLflow's TraceInfo for a summary."""
+    from mlflow.entities import TraceInfo, TraceLocation, TraceState
+
+    return TraceInfo(
+        trace_id=info.trace_id,
+        trace_location=TraceLocation.from_experiment_id(experiment_id),
+        request_time=info.request_time,
+        execution_duration=info.duration,
+        state=TraceState.ERROR if info.failed else TraceState.OK,
+        request_preview=info.request_preview,
+        response_preview=info.response_preview,
+        client_request_id=info.client_request_id,
+        tags=dict(info.tags),
+        trace_metadata=dict(info.metadata),
+    )
+
+
+def assessment_of(assessment: Assessment, trace_id: str) -> Any:
+    """Return MLflow's Feedback or Expectation for an assessment."""
+    from mlflow.entities import AssessmentSource, Expectation, Feedback
+
+    more = {} if assessment.is_expectation else {"rationale": assessment.rationale}
+    made = (Expectation if assessment.is_expectation else Feedback)(
+        name=assessment.name,
+        value=assessment.value,
+        source=AssessmentSource(assessment.source_type, assessment.source_id),
+        trace_id=trace_id,
+        span_id=assessment.span_id,
+        create_time_ms=assessment.at,
+        last_update_time_ms=assessment.at,
+        metadata=dict(assessment.metadata),
+        **more,
+    )
+    made.assessment_id = assessment.id
+    return made
+
+
+def _quiet_migrations() -> AbstractContextManager[None]:
+    """Silence the 40 log lines that creating a database writes."""
+    return quiet(logging.WARNING, "alembic", "mlflow.store.db.utils")

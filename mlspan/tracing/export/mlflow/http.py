@@ -1,0 +1,191 @@
+"""HTTP to a tracking server, with the same credentials, proxies and certificates as MLflow's own client."""
+
+from __future__ import annotations
+
+import base64
+import configparser
+import os
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
+
+import requests
+import urllib3
+
+from ..types import Away
+from .store import CONNECTIONS, Denied, Rejected, shown
+
+# Seconds; *read* limits the time between two bytes of the answer.
+_TIMEOUT: Final = urllib3.Timeout(connect=2.0, read=30.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer of a server."""
+
+    status: int
+    content: bytes
+    headers: Mapping[str, str]
+
+    def error(self, where: str) -> Away | Rejected:
+        """Return the exception for an answer without success from *where*."""
+        status = self.status
+        message = " ".join(self.content[:200].decode("utf-8", "replace").split())
+        if status in {401, 403}:
+            return Denied(_DENIED.format(where=where, status=status, message=message[:80]))
+        if status in {408, 429} or (status >= 500 and status != 501):
+            return Away(f"{where} answers {status}", _seconds(self.headers.get("Retry-After")))
+        if where.endswith("/v1/traces") and status in {404, 405, 501}:
+            return Denied(_NO_OTLP.format(where=where, status=status))
+        if status < 400:
+            target = shown(self.headers.get("Location", "").partition("?")[0])
+            return Rejected(f"{where} answers {status} and points to {target}: name that address", all_of_it=True)
+        return Rejected(f"{where} answers {status}: {message}", all_of_it=status == 404)
+
+
+_DENIED: Final = (
+    "{where} answers {status}: check MLFLOW_TRACKING_USERNAME and _PASSWORD or _TOKEN, and that this user may edit the "
+    "experiment ({message})"
+)
+_NO_OTLP: Final = (
+    "{where} answers {status}: this server takes no spans. That needs MLflow 3.4 or later, on a database, and started "
+    "without --gunicorn-opts or --waitress-opts"
+)
+
+
+class Client:
+    """Keep-alive connections for many threads.
+
+    Credentials, the first that is set: ``MLFLOW_TRACKING_USERNAME`` and ``_PASSWORD``, ``MLFLOW_TRACKING_TOKEN``, the
+    URI's user and password, ``~/.mlflow/credentials``. TLS: ``MLFLOW_TRACKING_INSECURE_TLS``, ``_SERVER_CERT_PATH``,
+    ``_CLIENT_CERT_PATH``, ``REQUESTS_CA_BUNDLE``. Proxies: ``HTTP_PROXY``, ``HTTPS_PROXY``, ``NO_PROXY``. Workspace:
+    ``MLFLOW_WORKSPACE``. All are read once.
+
+    Raises StoreRejected if the settings contradict each other or name something that does not exist.
+    """
+
+    def __init__(self, uri: str) -> None:
+        parts = urlsplit(uri.rstrip("/"))
+        self.uri = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        self.headers: dict[str, str] = {"User-Agent": "mlspan"} | _authorization(parts.username, parts.password)
+        if workspace := os.environ.get("MLFLOW_WORKSPACE"):
+            self.headers["X-MLFLOW-WORKSPACE"] = workspace
+        self._prefix, self._pool = _pool(self.uri)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        data: bytes | None = None,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send a request and return the answer, whatever its status. Raise BackendUnavailable without an answer."""
+        url = f"{self._prefix}/{path}" + (f"?{urlencode(params)}" if params else "")
+        for again in (True, False):
+            try:
+                answer = self._pool.urlopen(
+                    method,
+                    url,
+                    body=data,
+                    headers={**self.headers, **(headers or {})},
+                    timeout=_TIMEOUT,
+                    retries=False,
+                    redirect=False,
+                    assert_same_host=False,
+                )
+            except urllib3.exceptions.ProtocolError as error:  # the server has just closed an idle connection
+                if again:
+                    continue
+                raise Away(self._unreachable(error)) from error
+            except (urllib3.exceptions.HTTPError, OSError) as error:
+                raise Away(self._unreachable(error)) from error
+            return Answer(answer.status, answer.data, answer.headers)
+        raise AssertionError
+
+    def _unreachable(self, error: Exception) -> str:
+        why = type(error).__name__
+        if isinstance(error, urllib3.exceptions.SSLError):
+            why = f"{error}; MLFLOW_TRACKING_SERVER_CERT_PATH names a certificate to trust"
+        elif isinstance(error, urllib3.exceptions.ProxyError):
+            why = "the proxy refuses, or is not there"
+        return f"cannot reach the tracking server {self.uri} ({why})"
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+def _authorization(user: str | None, password: str | None) -> dict[str, str]:
+    """Return the Authorization header from the first credentials found; empty without any."""
+    environ = os.environ
+    user_variable, token = environ.get("MLFLOW_TRACKING_USERNAME"), environ.get("MLFLOW_TRACKING_TOKEN")
+    if user_variable:
+        user, password = user_variable, environ.get("MLFLOW_TRACKING_PASSWORD")
+    elif token:
+        return {"Authorization": f"Bearer {token}"}
+    elif user:
+        user, password = unquote(user), unquote(password or "")
+    else:
+        user, password = _from_file()
+    if not user:
+        return {}
+    credentials = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
+    return {"Authorization": f"Basic {credentials}"}
+
+
+def _from_file() -> tuple[str | None, str | None]:
+    """Return user and password from the file that ``mlflow`` keeps in the user's home."""
+    found = configparser.ConfigParser(interpolation=None)
+    try:
+        found.read(Path.home() / ".mlflow" / "credentials")
+        section = found["mlflow"]
+    except (OSError, RuntimeError, KeyError, configparser.Error):
+        return None, None
+    return section.get("mlflow_tracking_username"), section.get("mlflow_tracking_password")
+
+
+def _pool(uri: str) -> tuple[str, Any]:
+    """Return the prefix for paths and the connection pool, with the proxy and certificates that requests chooses."""
+    environ = os.environ
+    insecure = environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in {"1", "true"}
+    trusted, own = environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH"), environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH")
+    if insecure and trusted:
+        msg = "MLFLOW_TRACKING_INSECURE_TLS and MLFLOW_TRACKING_SERVER_CERT_PATH exclude each other: unset one"
+        raise Rejected(msg, all_of_it=True)
+    if insecure:  # the user has chosen this, and urllib3's warning would stop us where warnings are errors
+        unverified = re.escape(f"Unverified HTTPS request is being made to host '{urlsplit(uri).hostname}'")
+        warnings.filterwarnings("ignore", unverified, urllib3.exceptions.InsecureRequestWarning)
+    found = requests.Session().merge_environment_settings(uri, {}, None, False if insecure else trusted or None, own)
+    try:
+        return _Adapter(pool_maxsize=CONNECTIONS, pool_block=True).pool(
+            uri, found["verify"], found["proxies"], found["cert"]
+        )
+    except (OSError, requests.RequestException) as error:  # a missing certificate, or a proxy without a valid address
+        raise Rejected(str(error), all_of_it=True) from error
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Finds proxies and certificates as requests does.
+
+    Calls go to urllib3's pool, at a third of the cost of requests' own.
+    """
+
+    def pool(self, uri: str, verify: Any, proxies: Any, cert: Any) -> tuple[str, Any]:
+        """Return the prefix for paths and the urllib3 pool."""
+        asked = requests.Request("GET", uri).prepare()
+        pool: Any = self.get_connection_with_tls_context(asked, verify, proxies, cert)
+        self.cert_verify(pool, uri, verify, cert)  # type: ignore[no-untyped-call]
+        return self.request_url(asked, proxies).rstrip("/"), pool
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Return the seconds of a ``Retry-After`` header; None without one or for a date."""
+    try:
+        return None if retry_after is None else float(retry_after)
+    except ValueError:  # a date: our own backoff is used
+        return None

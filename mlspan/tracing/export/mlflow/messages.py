@@ -1,0 +1,221 @@
+"""Messages of the GenAI conventions in the form of OpenAI's, which MLflow's viewer shows as a chat."""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeGuard
+
+import orjson
+
+from ...operations.content import to_json
+
+Json = dict[str, Any]
+
+MIME_TYPES: Final = {"image": "image/png", "audio": "audio/wav"}  # by modality, for parts without a type
+ATTACHED: Final = "mlflow-attachment://"
+_ROLES: Final = {"user", "assistant", "system", "tool"}  # with any other role the viewer shows no chat
+
+
+def parsed(value: Any) -> Any:
+    """Return the value of an attribute: JSON text is parsed, the structures of other SDKs are returned."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return value
+
+
+def chat_inputs(messages: Any, system: Any, tools: Any) -> Json | None:
+    """Return ``{"messages": [...], "tools": [...]}``; None if nothing was recorded."""
+    converted = [] if system is None else _messages([{"role": "system", "parts": system}])
+    converted += _messages(messages)
+    if not converted:
+        return None
+    inputs: Json = {"messages": converted}
+    if offered := [_tool(tool) for tool in _list(tools) if isinstance(tool, dict)]:
+        inputs["tools"] = offered
+    return inputs
+
+
+def chat_outputs(messages: Any) -> Json | None:
+    """Return ``{"choices": [{"index", "message", "finish_reason"}]}`` as in a chat completion; None if empty."""
+    choices = []
+    for index, message in enumerate(_list(messages)):
+        for converted in _message(message, "assistant"):
+            reason = _word(message, "finish_reason") if isinstance(message, dict) else None
+            reason = "tool_calls" if reason == "tool_call" else reason
+            choices.append({"index": index, "message": converted, "finish_reason": reason})
+    return {"choices": choices} if choices else None
+
+
+def _messages(messages: Any) -> list[Json]:
+    return [converted for message in _list(messages) for converted in _message(message, "user")]
+
+
+def _list(value: Any) -> list[Any]:
+    value = value if type(value) is list else parsed(value)
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _message(message: Any, role: str) -> list[Json]:
+    """One message, or several: each tool's response is a message of its own there."""
+    if not isinstance(message, dict):  # text that was cut, or that another SDK wrote
+        return [{"role": role, "content": as_text(message)}]
+    role = _word(message, "role") or role
+    role = role if role in _ROLES else "system" if role == "developer" else "user"
+    parts = _list(message["parts"] if "parts" in message else message.get("content"))
+    if len(parts) == 1 and isinstance(parts[0], dict) and parts[0].get("type") == "text" and not message.get("name"):
+        return [{"role": role, "content": as_text(parts[0].get("content"))}]  # what most of them are
+    content: list[Json] = []
+    calls: list[Json] = []
+    answers: list[Json] = []
+    reasoning: list[str] = []
+    for part in parts:
+        kind = part.get("type") if isinstance(part, dict) else "text"
+        if kind == "tool_call":
+            calls.append(_tool_call(part))
+        elif kind == "tool_call_response":
+            text = as_text(part.get("response", part.get("result")))
+            answers.append({"role": "tool", "tool_call_id": as_text(part.get("id")), "content": text})
+        elif kind == "reasoning":
+            reasoning.append(as_text(part.get("content")))
+        else:
+            content.append(_content(part))
+    if answers and not content and not calls:
+        return answers
+    converted: Json = {"role": role, "content": _flat(content) or ("" if calls else as_text(_flat(content)))}
+    if calls:
+        converted["tool_calls"] = calls
+    if reasoning:
+        converted["reasoning_content"] = "\n".join(reasoning)
+    if name := _word(message, "name"):
+        converted["name"] = name
+    return [converted, *answers]
+
+
+def _word(known: Json, name: str) -> str | None:
+    """Return the text under *name*, if it is text."""
+    found = known.get(name)
+    return found if isinstance(found, str) else None
+
+
+def _flat(content: list[Json]) -> Any:
+    """Return one string if all parts are text, as in most chats; else the parts."""
+    if all(part["type"] == "text" for part in content):
+        return "\n".join(part["text"] for part in content)
+    return content
+
+
+def _content(part: Any) -> Json:
+    """Return one part of a message as OpenAI's content part. Parts without an equivalent become text."""
+    if not isinstance(part, dict):
+        return {"type": "text", "text": as_text(part)}
+    kind, modality = _word(part, "type"), _word(part, "modality")
+    data = _word(part, "content") if kind == "blob" else None
+    mime_type = _word(part, "mime_type") or MIME_TYPES.get(modality or "", "")
+    if data and modality == "image":
+        return {"type": "image_url", "image_url": {"url": f"data:{mime_type};base64,{data}"}}
+    if data and modality == "audio":
+        return {"type": "input_audio", "input_audio": {"data": data, "format": mime_type.rpartition("/")[2]}}
+    if kind == "uri" and modality == "audio" and str(part.get("uri")).startswith(ATTACHED):
+        return {
+            "type": "input_audio",
+            "input_audio": {"data": str(part["uri"]), "format": mime_type.rpartition("/")[2]},
+        }
+    if kind == "uri" and modality == "image":
+        return {"type": "image_url", "image_url": {"url": str(part.get("uri"))}}
+    if kind == "text":
+        return {"type": "text", "text": as_text(part.get("content"))}
+    if kind in {"blob", "uri", "file"}:
+        what = part.get("uri") or part.get("file_id") or part.get("cut") or mime_type
+        return {"type": "text", "text": f"[{modality or 'file'}: {what}]"}
+    return {"type": "text", "text": to_json(part)}
+
+
+def _tool_call(part: Json) -> Json:
+    arguments = part.get("arguments")
+    function = {"name": as_text(part.get("name")), "arguments": "{}" if arguments is None else as_text(arguments)}
+    return {"id": as_text(part.get("id")), "type": "function", "function": function}
+
+
+def _tool(tool: Json) -> Json:
+    if "function" in tool or tool.get("type", "function") != "function":
+        return tool
+    return {"type": "function", "function": {key: value for key, value in tool.items() if key != "type"}}
+
+
+def as_text(value: Any) -> str:
+    """Return text unchanged, anything else as JSON."""
+    return value if isinstance(value, str) else "" if value is None else to_json(value)
+
+
+def last_request(inputs: Any) -> str | None:
+    """Return what a person would call the question: the last user message of a chat, else the only argument, or all."""
+    messages = inputs.get("messages") if isinstance(inputs, dict) else None
+    if _are_messages(messages):
+        users = [message for message in messages if message["role"] == "user"] or messages
+        return _preview(users[-1])
+    arguments = list(inputs.values()) if isinstance(inputs, dict) else []
+    return as_text(arguments[0] if len(arguments) == 1 else inputs) or None
+
+
+def first_answer(outputs: Any) -> str | None:
+    """Return what a person would call the answer: the first choice or the last message, else all of the outputs."""
+    if isinstance(outputs, dict):
+        if "__interrupt__" not in outputs and _are_messages(outputs.get("messages")):
+            return _preview(outputs["messages"][-1])
+        if (message := _first_choice(outputs)) is not None:
+            return _preview(message)
+    return as_text(outputs) or None
+
+
+def _first_choice(outputs: Any) -> Json | None:
+    """Return the message of the first choice of a chat completion; None where it is not one."""
+    choices = outputs.get("choices") if isinstance(outputs, dict) else None
+    first = choices[0] if isinstance(choices, list) and choices else None
+    message = first.get("message") if isinstance(first, dict) else None
+    return message if isinstance(message, dict) else None
+
+
+def _are_messages(value: Any) -> TypeGuard[list[Json]]:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) and "role" in one for one in value)
+
+
+def _preview(message: Json) -> str:
+    content = message.get("content")
+    if isinstance(content, list):
+        content = " ".join(_shown(part) for part in content if isinstance(part, dict))
+    calls = message.get("tool_calls")
+    named = [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    functions = [function for function in named if isinstance(function, dict)]
+    called = [f"{as_text(each.get('name'))}({as_text(each.get('arguments'))})" for each in functions]
+    return " ".join(filter(None, [as_text(content), *called])) or as_text(message)
+
+
+def _shown(part: Json) -> str:
+    text = part.get("text")
+    return text if isinstance(text, str) else f"[{as_text(part.get('type'))}]"
+
+
+def plain_request(inputs: Any) -> str | None:
+    """Return what MLflow takes for the question of a chat: None of no inputs, "" where that is not simply text."""
+    if inputs is None:
+        return None
+    messages = inputs.get("messages") if isinstance(inputs, dict) else None
+    users = [message for message in messages if message["role"] == "user"] if _are_messages(messages) else []
+    return _plain(users[-1]) if users else ""
+
+
+def plain_answer(outputs: Any) -> str | None:
+    """Return the same of the answer."""
+    if outputs is None:
+        return None
+    message = _first_choice(outputs)
+    return "" if message is None else _plain(message)
+
+
+def _plain(message: Json) -> str:
+    content = message.get("content")
+    return content if isinstance(content, str) else ""

@@ -1,0 +1,289 @@
+"""The store on MLflow's tracking server, without importing MLflow: spans by OTLP, the rest by MLflow's REST API."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import partial
+from importlib.util import find_spec
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import orjson
+
+from ...._guard import tell_once
+from ..otlp.codec import Unfit, context, pack, request
+from ..otlp.encoder import extended
+from ..sending.thread_pool import Crew
+from ..types import Packed
+from .assessments import Assessment, to_rest
+from .http import Answer, Client
+from .spans import COST, USAGE, Told
+from .store import CONNECTIONS, WRITERS, Denied, Rejected, shown
+from .traces import Counted, Info, Trace, settable
+
+SPANS: Final = "v1/traces"  # the path for OTLP
+_ANY_SIZE: Final = 2**40  # bytes: spans were cut to size before they were stored
+_PASSED_ON: Final = "mlflow-artifacts:/"  # followed by a path: the server itself stores the files
+_BYTES: Final = {"Content-Type": "application/octet-stream"}
+_OTLP: Final = {"Content-Type": "application/x-protobuf"}
+_GZIP: Final = {"Content-Encoding": "gzip"}
+_JSON: Final = {"Content-Type": "application/json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request. Its body is encoded when it is sent."""
+
+    path: str
+    headers: Mapping[str, str]
+    spans: Sequence[Told] = ()
+    json: Any = None
+    file: bytes | None = None
+    needed: bool = True  # False: if the server refuses the request, the trace is stored all the same
+
+    @property
+    def method(self) -> str:
+        return "POST" if self.file is None else "PUT"
+
+    def body(self) -> bytes:
+        if self.file is not None:
+            return self.file
+        return orjson.dumps(self.json) if self.json is not None else _encoded(self.spans)
+
+
+class Server:
+    """A tracking server of MLflow 3.4 or later. See :class:`HttpClient` for the variables that it obeys."""
+
+    most_traces = 25  # in one request; above 100 MLflow answers 200 but links none of them to a run
+    most_spans = 1000  # in one request, which takes the server about a second
+
+    def __init__(self, uri: str) -> None:
+        self.crew = Crew(WRITERS)
+        self._senders = Crew(CONNECTIONS)
+        self._writing = threading.Semaphore(WRITERS)
+        self._client = Client(uri)
+        self._uri = self._client.uri
+        self._takes_spans = False
+        self._reads_gzip: bool | None = None  # until it has taken spans
+        self._artifacts: dict[str, str] = {}  # by experiment: where its artifacts are
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Return the headers of every request."""
+        return self._client.headers
+
+    def run_experiment(self, run_id: str) -> str | None:
+        found = self._get("api/2.0/mlflow/runs/get", {"run_id": run_id})
+        return None if found is None else str(found["run"]["info"]["experiment_id"])
+
+    def experiment_id(self, name: str) -> str:
+        found = self._get("api/2.0/mlflow/experiments/get-by-name", {"experiment_name": name})
+        if found is not None:
+            return self._active(found["experiment"])
+        body = orjson.dumps({"name": name})
+        made = self._call("POST", "api/2.0/mlflow/experiments/create", data=body, headers=_JSON)
+        return str(orjson.loads(made.content)["experiment_id"])
+
+    def check_experiment(self, experiment_id: str) -> None:
+        found = self._get("api/2.0/mlflow/experiments/get", {"experiment_id": experiment_id})
+        if found is None:
+            msg = f"there is no experiment {experiment_id} in {shown(self._uri)}: name another, or create it"
+            raise Rejected(msg)
+        self._active(found["experiment"])
+
+    def _active(self, experiment: dict[str, Any]) -> str:
+        """Return the id of an active experiment. Raise StoreRejected for a deleted one."""
+        if experiment.get("lifecycle_stage", "active") != "active":
+            msg = f"the experiment {experiment['name']!r} in {shown(self._uri)} is deleted: restore it, or name another"
+            raise Rejected(msg)
+        return str(experiment["experiment_id"])
+
+    def takes_files(self, experiment_id: str) -> bool:
+        """Return True if the artifact location can be reached: through the server, or by MLflow's storage clients."""
+        if experiment_id not in self._artifacts:
+            found = self._get("api/2.0/mlflow/experiments/get", {"experiment_id": experiment_id})
+            self._artifacts[experiment_id] = found["experiment"].get("artifact_location", "") if found else ""
+        location = self._artifacts[experiment_id]
+        scheme = urlsplit(location).scheme
+        is_elsewhere = scheme in {"", "file"} and urlsplit(self._uri).hostname not in {"127.0.0.1", "localhost", "::1"}
+        return location.startswith(_PASSED_ON) or (not is_elsewhere and find_spec("mlflow") is not None)
+
+    def info(self, trace_id: str) -> Info | None:
+        answer = self._get(f"api/3.0/mlflow/traces/{trace_id}", {})
+        if answer is None:
+            return None
+        found = answer["trace"]["trace_info"]
+        started = datetime.fromisoformat(found["request_time"].replace("Z", "+00:00"))
+        return Info(
+            trace_id=trace_id,
+            request_time=round(started.timestamp() * 1000),
+            duration=round(float(found.get("execution_duration", "0s").rstrip("s")) * 1000),
+            failed=found.get("state") == "ERROR",
+            request_preview=found.get("request_preview"),
+            response_preview=found.get("response_preview"),
+            client_request_id=found.get("client_request_id"),
+            tags=settable(found.get("tags", {})),
+            metadata=settable(found.get("trace_metadata", {})),
+        )
+
+    def counted(self, trace_id: str) -> dict[int, Counted]:
+        answer = self._get("api/3.0/mlflow/traces/get", {"trace_id": trace_id, "allow_partial": "true"})
+        found = {}
+        for span in answer["trace"].get("spans", ()) if answer else ():
+            attributes = {item["key"]: _value(item.get("value", {})) for item in span.get("attributes", ())}
+            span_id, parent_id = _id(span["span_id"]), _id(span.get("parent_span_id", ""))
+            usage, cost = attributes.get(USAGE), attributes.get(COST)
+            found[span_id] = Counted.read(span_id, parent_id or None, usage, cost)
+        return found
+
+    def write(self, experiment_id: str, traces: Sequence[Trace]) -> None:
+        for phase in self.phases(experiment_id, traces):
+            self._senders.each(self._send, phase)
+            self._takes_spans = self._takes_spans or any(request.spans for request in phase)
+
+    def _send(self, request: Request) -> None:
+        body = request.body()
+        try:
+            with self._writing if request.spans else nullcontext():
+                self._post(request, body)
+        except (Denied, Rejected) as error:
+            if request.needed:
+                raise
+            tell_once("mlspan: %s; the traces themselves are stored", error)
+
+    def _post(self, request: Request, body: bytes) -> None:
+        """Send *body*, spans as gzip unless this server is one of those that cannot read it: MLflow 3.6 is."""
+        send = partial(self._call, request.method, request.path)
+        if not request.spans or self._reads_gzip is False:
+            send(data=body, headers=request.headers)
+            return
+        try:
+            send(data=gzip.compress(body, 1), headers={**request.headers, **_GZIP})
+        except Rejected:
+            if self._reads_gzip:
+                raise
+            send(data=body, headers=request.headers)
+            self._reads_gzip = False
+        else:
+            self._reads_gzip = True
+
+    def phases(self, experiment_id: str, traces: Sequence[Trace]) -> list[list[Request]]:
+        """Return groups of requests. All requests of a group are answered before the next group is sent.
+
+        Summaries go before spans: a server that knows the trace stores its spans and totals with a third less work.
+        Until the server has accepted spans once, spans go first, so that a server without OTLP support is not left with
+        empty traces.
+        """
+        with_summary = {trace.info.trace_id: trace.told_by_spans() for trace in traces}
+        infos = [
+            Request("api/3.0/mlflow/traces", _JSON, json={"trace": {"trace_info": _json(experiment_id, trace.info)}})
+            for trace in traces
+            if with_summary[trace.info.trace_id] is None
+        ]
+        headers = {**_OTLP, "x-mlflow-experiment-id": experiment_id}
+        translated_spans = [span for trace in traces for span in with_summary[trace.info.trace_id] or trace.spans]
+        spans = [Request(SPANS, headers, spans=translated_spans)]
+        prompts = [
+            Request("api/2.0/mlflow/traces/link-prompts", _JSON, json=_links(trace), needed=False)
+            for trace in traces
+            if trace.prompts
+        ]
+        both = [infos, spans] if self._takes_spans else [spans, infos]
+        return [list(self._files(experiment_id, traces)), *both, prompts]
+
+    def _files(self, experiment_id: str, traces: Sequence[Trace]) -> Iterator[Request]:
+        """Yield uploads through a server that proxies artifacts. Otherwise upload here, with MLflow's clients."""
+        location = self._artifacts.get(experiment_id, "")
+        for trace in traces:
+            folder = f"{location.rstrip('/')}/traces/{trace.info.trace_id}/artifacts"
+            if not trace.attachments:
+                continue
+            if location.startswith(_PASSED_ON):
+                path = "api/2.0/mlflow-artifacts/artifacts" + folder.removeprefix(_PASSED_ON)
+                for one in trace.attachments.values():
+                    yield Request(f"{path}/attachments/{one.id}", _BYTES, file=one.content, needed=False)
+            else:
+                from .database import upload
+
+                upload(folder, trace.attachments.values())
+
+    def assess(self, trace_id: str, assessments: Sequence[Assessment]) -> None:
+        path = f"api/3.0/mlflow/traces/{trace_id}"
+        answer = self._get(path, {})
+        if answer is None:
+            raise Rejected(f"there is no trace {trace_id} in {shown(self._uri)} for these assessments")
+        known = {assessment.get("assessment_id") for assessment in answer["trace"]["trace_info"].get("assessments", ())}
+        for assessment in assessments:
+            if assessment.id not in known:
+                body = orjson.dumps(to_rest(assessment, trace_id))
+                self._call("POST", f"{path}/assessments", data=body, headers=_JSON)
+
+    def _get(self, path: str, params: dict[str, str]) -> Any:
+        """Return the parsed answer, or None for a missing object."""
+        answer = self._call("GET", path, params=params, absent=True)
+        return None if answer.status in {400, 404} else orjson.loads(answer.content)
+
+    def _call(self, method: str, path: str, *, absent: bool = False, **request: Any) -> Answer:
+        """Send a request and raise the exception for a failure. With *absent*, 400 and 404 count as an answer."""
+        answer = self._client.call(method, path, **request)
+        if answer.status >= 300 and not (absent and answer.status in {400, 404}):
+            raise answer.error(f"{shown(self._uri)}/{path}")
+        return answer
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _id(text: str) -> int:
+    """Return the span id in protobuf's JSON form (base64) as an integer."""
+    return int.from_bytes(base64.b64decode(text), "big")
+
+
+def _value(any_value: dict[str, Any]) -> Any:
+    """Return an OTLP value from protobuf's JSON form. Only numbers, text and nested structures are needed here."""
+    if "kvlist_value" in any_value:
+        return {item["key"]: _value(item.get("value", {})) for item in any_value["kvlist_value"].get("values", ())}
+    if "int_value" in any_value:
+        return int(any_value["int_value"])
+    return any_value.get("double_value", any_value.get("string_value"))
+
+
+def _json(experiment_id: str, info: Info) -> dict[str, Any]:
+    """Return the body of MLflow's StartTraceV3 in protobuf's JSON form."""
+    started = datetime.fromtimestamp(info.request_time / 1000, tz=timezone.utc)
+    return {
+        "trace_id": info.trace_id,
+        "trace_location": {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": experiment_id}},
+        "request_time": started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "execution_duration": f"{info.duration / 1000:.3f}s",
+        "state": "ERROR" if info.failed else "OK",
+        "request_preview": info.request_preview,
+        "response_preview": info.response_preview,
+        "client_request_id": info.client_request_id,
+        "trace_metadata": info.metadata,
+        "tags": info.tags,
+    }
+
+
+def _links(trace: Trace) -> dict[str, Any]:
+    return {"trace_id": trace.info.trace_id, "prompt_versions": trace.prompts}
+
+
+def _encoded(spans: Sequence[Told]) -> bytes:
+    return request(map(_packed, spans))
+
+
+def _packed(span: Told) -> Packed:
+    """Encode a translated span. Raise UnencodableSpan, although such spans were set aside before they were stored."""
+    if span.stored is not None:
+        return Packed(*context(span), extended(span.stored, *span.added))
+    (packed,) = pack([span], _ANY_SIZE)
+    if isinstance(packed, Unfit):
+        raise packed
+    return packed

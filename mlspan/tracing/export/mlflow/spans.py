@@ -1,0 +1,284 @@
+"""Translation of one span to MLflow's attribute names: type, inputs, outputs, model, tokens and cost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.trace import Status, StatusCode
+
+from ...._guard import swallow, tell_once
+from ...operations import semconv as sc
+from ...operations.content import clean, to_json
+from ...otel.frozen_span import NOTHING, Still
+from ..cost import price
+from .messages import chat_inputs, chat_outputs, parsed
+
+Attributes = Mapping[str, Any]
+
+SPAN_TYPE: Final = "mlflow.spanType"
+INPUTS: Final = "mlflow.spanInputs"
+OUTPUTS: Final = "mlflow.spanOutputs"
+USAGE: Final = "mlflow.chat.tokenUsage"
+COST: Final = "mlflow.llm.cost"
+UNREADABLE: Final = "mlspan.unreadable"  # what of a span could not be put in MLflow's names, and why
+_NUMBERS: Final = frozenset({int, float, bool})
+_WORD: Final = 64  # characters: words that come again are shorter
+LONGEST_SESSION: Final = 250  # a longer one is refused, with all that is in the same request
+
+# For a span with tokens and no cost, MLflow looks up prices on the network. It accepts this as a cost without a number.
+_UNPRICED: Final = '{"input_cost": NaN, "output_cost": NaN, "total_cost": NaN}'
+
+_TYPES: Final = {
+    sc.CHAT: "CHAT_MODEL",
+    "generate_content": "CHAT_MODEL",
+    sc.TEXT_COMPLETION: "LLM",
+    sc.EMBEDDINGS: "EMBEDDING",
+    sc.RETRIEVAL: "RETRIEVER",
+    sc.EXECUTE_TOOL: "TOOL",
+    sc.INVOKE_AGENT: "AGENT",
+    sc.CREATE_AGENT: "AGENT",
+    sc.INVOKE_WORKFLOW: "WORKFLOW",
+    sc.FETCH_RESPONSE: "LLM",
+}
+_PARAMETERS: Final = {  # shown beside the messages, under OpenAI's names
+    sc.REQUEST_TEMPERATURE: "temperature",
+    sc.REQUEST_TOP_P: "top_p",
+    sc.REQUEST_MAX_TOKENS: "max_tokens",
+    sc.REQUEST_SEED: "seed",
+    sc.REQUEST_CHOICE_COUNT: "n",
+    sc.REQUEST_REASONING_LEVEL: "reasoning_effort",
+}
+
+
+class Told(Still):
+    """A translated span.
+
+    *stored* is its OTLP form or None; *added* holds the attributes and events to append to that.
+    """
+
+    stored: bytes | None = None
+    added: tuple[Attributes, Sequence[Event]] = ({}, ())
+    counts: tuple[Attributes, Attributes | None] | None = None  # tokens and cost, if known
+
+
+def translated(span: ReadableSpan, attributes: Attributes, *, counts: bool = True, stored: bytes | None = None) -> Told:
+    """Return *span* translated, with MLflow's attributes beside *attributes*. Without *counts* its tokens are removed.
+
+    *stored* is the span's OTLP form, given if *attributes* are the span's own.
+    """
+    name, own = storable(span.name), attributes
+    attributes = _storable_values(attributes)
+    if not counts:
+        attributes = {key: value for key, value in attributes.items() if not key.startswith("gen_ai.usage.")}
+    usage = _usage(attributes)
+    cost = None if usage is None else price(attributes)
+    kept, named = _stripped(attributes), _named(attributes, usage, cost)
+    translation = with_attributes(span, {**kept, **named})
+    translation._name = name
+    if usage is not None:
+        translation.counts = usage, cost
+    if counts and kept is own and name == span.name:
+        translation.stored, translation.added = stored, (named, translation.events[len(span.events) :])
+    return translation
+
+
+def with_attributes(span: ReadableSpan, attributes: Attributes) -> Told:
+    """*span* with *attributes* in the place of its own, and no resource: of that, MLflow keeps the tags of a trace."""
+    said: dict[str, Any] = {"_attributes": attributes, "_events": _events(span), "_links": span.links}
+    said |= {"_resource": NOTHING, "_status": _status(span.status)}
+    return Told.of(span, **said, stored=None, counts=None)
+
+
+def storable(text: str) -> str:
+    """Return *text* as every database of MLflow's takes it: PostgreSQL's have no NUL, and none has half a character."""
+    if "\0" in text:
+        tell_once("mlspan: MLflow's databases may have no NUL characters: they are stored as \u2400")
+        text = text.replace("\0", "\u2400")
+    return clean(text)
+
+
+_NUL_IN_JSON: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+
+
+def _storable_value(value: Any) -> Any:
+    if isinstance(value, str):
+        if "\\u0000" in value and value.startswith(("{", "[", '"')):
+            value = _NUL_IN_JSON.sub(lambda found: found[1] + storable("\0"), value)
+        return storable(value)
+    return tuple(map(_storable_value, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _storable_values(attributes: Attributes) -> Attributes:
+    """Return *attributes* itself where there is nothing to mend."""
+    mended = {}
+    for name, value in attributes.items():
+        kind = type(value)
+        if (kind is str and value.isascii() and "\0" not in value and "\\u0000" not in value) or kind in _NUMBERS:
+            continue
+        if (form := _storable_value(value)) != value:
+            mended[name] = form
+    if not mended and "\0" not in "".join(attributes):
+        return attributes
+    return {storable(name): mended.get(name, value) for name, value in attributes.items()}
+
+
+def _status(status: Status) -> Status:
+    why = status.description
+    return status if not why or (left := storable(why)) == why else Status(status.status_code, left)
+
+
+def _events(span: ReadableSpan) -> tuple[Event, ...]:
+    """Those of *span*, and for a failure that no exception tells of, one: by that alone the viewer shows a failure."""
+    events = tuple(map(_storable_event, span.events))
+    if span.status.status_code is not StatusCode.ERROR or any(event.name == "exception" for event in events):
+        return events
+    attributes = span.attributes or {}
+    said = {
+        "exception.type": storable(str(attributes.get(sc.ERROR_TYPE, "_OTHER"))),
+        "exception.message": storable(span.status.description or ""),
+    }
+    return (*events, Event("exception", said, span.end_time))
+
+
+def _storable_event(event: Event) -> Event:
+    name, own = storable(event.name), event.attributes or {}
+    attributes = _storable_values(own)
+    return event if name == event.name and attributes is own else Event(name, attributes, event.timestamp)
+
+
+def _stripped(attributes: Attributes) -> Attributes:
+    """Return *attributes* without MLflow's own trace attributes and with session ids cut, as others damage a trace."""
+    cut = {
+        name: str(attributes[name])[:LONGEST_SESSION]
+        for name in (sc.SESSION_ID, sc.CONVERSATION_ID)
+        if name in attributes
+    }
+    if "mlflow." not in "\n".join(attributes) and all(attributes[name] == text for name, text in cut.items()):
+        return attributes
+    return {key: value for key, value in attributes.items() if not key.startswith("mlflow.trace")} | cut
+
+
+def told(resource: Resource) -> Iterator[tuple[str, str]]:
+    """Yield the tags that MLflow makes of a resource, except for those that tell a person nothing."""
+    for key, value in resource.attributes.items():
+        is_dull = key.startswith(("service.instance.id", "telemetry.", "mlflow."))
+        if not is_dull and not (key == "service.name" and str(value).startswith("unknown_service")):
+            yield key, value if isinstance(value, str) else to_json(value)
+
+
+@lru_cache(maxsize=1024)
+def _quoted(text: str) -> str:
+    return to_json(text)
+
+
+def _named(attributes: Attributes, usage: Attributes | None, cost: Attributes | None) -> dict[str, str]:
+    inputs, outputs, is_chat, unreadable = _said(attributes)
+    named: dict[str, Any] = {
+        SPAN_TYPE: span_type(attributes),
+        INPUTS: inputs,
+        OUTPUTS: outputs,
+        "mlflow.message.format": "openai" if is_chat else None,
+        "mlflow.chat.tools": inputs.get("tools") if is_chat and isinstance(inputs, dict) else None,
+        "mlflow.llm.model": attributes.get(sc.RESPONSE_MODEL) or attributes.get(sc.REQUEST_MODEL),
+        "mlflow.llm.provider": attributes.get(sc.PROVIDER),
+        USAGE: usage,
+        UNREADABLE: unreadable,
+    }
+    written = {
+        key: _quoted(value) if type(value) is str and len(value) < _WORD else to_json(value)
+        for key, value in named.items()
+        if value is not None
+    }
+    if usage is not None:
+        written[COST] = _UNPRICED if cost is None else to_json(cost)
+    return written
+
+
+def span_type(attributes: Attributes) -> str:
+    """Return MLflow's span type, such as CHAT_MODEL; UNKNOWN for a plain step."""
+    operation = attributes.get(sc.OPERATION)
+    if operation is not None:
+        return _TYPES.get(str(operation), str(operation).upper())
+    kind = str(attributes.get(sc.KIND, "step"))
+    return "UNKNOWN" if kind == "step" else kind.upper()
+
+
+def bare(span: ReadableSpan, attributes: Attributes, error: Exception) -> Told:
+    """Return *span* with as much as can be said of one whose translation has failed, and what has failed."""
+    kept = {name: value for name, value in attributes.items() if not name.startswith("mlflow.")}
+    why = to_json(f"all but what was recorded ({type(error).__name__})")
+    return with_attributes(span, {**kept, SPAN_TYPE: to_json("UNKNOWN"), UNREADABLE: why})
+
+
+def _said(attributes: Attributes) -> tuple[Any, Any, bool, str | None]:
+    """Return inputs, outputs, whether they are a chat, and what of them could not be read: that is as recorded."""
+    try:
+        return *_read(attributes), None
+    except Exception as error:
+        if not swallow("reading a span's content for MLflow", error):
+            raise
+        asked, answered = attributes.get(sc.INPUT_MESSAGES), attributes.get(sc.OUTPUT_MESSAGES)
+        return asked, answered, False, f"inputs and outputs ({type(error).__name__})"
+
+
+def _read(attributes: Attributes) -> tuple[Any, Any, bool]:
+    get = attributes.get
+    messages, answer = get(sc.INPUT_MESSAGES), get(sc.OUTPUT_MESSAGES)
+    if messages is not None or answer is not None:
+        inputs = chat_inputs(messages, get(sc.SYSTEM_INSTRUCTIONS), get(sc.TOOL_DEFINITIONS))
+        if inputs is not None:
+            model = {"model": get(sc.REQUEST_MODEL)} if get(sc.REQUEST_MODEL) else {}
+            inputs |= model | {short: it for name, short in _PARAMETERS.items() if (it := get(name)) is not None}
+        return inputs, chat_outputs(answer), True
+    for asked, got in _PAIRS:
+        if asked in attributes or got in attributes:
+            outputs = parsed(get(got))
+            return parsed(get(asked)), _documents(outputs) if got == sc.RETRIEVAL_DOCUMENTS else outputs, False
+    return None, None, False
+
+
+_PAIRS: Final = [
+    (sc.TOOL_CALL_ARGUMENTS, sc.TOOL_CALL_RESULT),
+    (sc.RETRIEVAL_QUERY, sc.RETRIEVAL_DOCUMENTS),
+    (sc.INPUT, sc.OUTPUT),
+    (sc.FIT_PARAMS, sc.FIT_METRICS),
+]
+
+
+def _documents(found: Any) -> Any:
+    """Return documents in the form that the viewer shows: ``page_content``, ``metadata`` and ``id``."""
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        return found
+    taken = ("id", "content", "page_content")
+    return [
+        {
+            "page_content": item.get("content", item.get("page_content", "")),
+            "metadata": {
+                **(known if isinstance(known := item.get("metadata"), dict) else {}),
+                **{k: v for k, v in item.items() if k not in (*taken, "metadata")},
+            },
+            "id": item.get("id"),
+        }
+        for item in found
+    ]
+
+
+def _usage(attributes: Attributes) -> dict[str, int] | None:
+    """Return MLflow's token counts. Input tokens include those read from the cache."""
+    input_tokens, output_tokens = attributes.get(sc.USAGE_INPUT_TOKENS), attributes.get(sc.USAGE_OUTPUT_TOKENS)
+    if not isinstance(input_tokens, int) and not isinstance(output_tokens, int):
+        return None
+    input_tokens, output_tokens = input_tokens or 0, output_tokens or 0
+    usage = {"input_tokens": input_tokens, "output_tokens": output_tokens, "total_tokens": input_tokens + output_tokens}
+    for name, short in (
+        (sc.USAGE_CACHE_READ_INPUT_TOKENS, "cache_read_input_tokens"),
+        (sc.USAGE_CACHE_WRITE_INPUT_TOKENS, "cache_creation_input_tokens"),
+    ):
+        if isinstance(count := attributes.get(name), int):
+            usage[short] = count
+    return usage

@@ -1,0 +1,100 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+from ..sending.thread_pool import Crew
+from ..types import Away
+
+if TYPE_CHECKING:
+    from .assessments import Assessment
+    from .traces import Counted, Info, Trace
+
+
+class Rejected(Exception):  # noqa: N818  # an answer, not an error in the program
+    """The store refuses what it was given.
+
+    *all_of_it*: it would refuse everything else with the same destination too.
+    """
+
+    def __init__(self, reason: str, *, all_of_it: bool = False) -> None:
+        super().__init__(reason)
+        self.reason, self.all_of_it = reason, all_of_it
+
+
+class Denied(Away):
+    """The store does not permit the request. It may do so later, when somebody changes a permission or its settings."""
+
+
+class Store(Protocol):
+    """A tracking server or a database. Every method may raise BackendUnavailable or StoreRejected.
+
+    One write takes at most *most_traces* traces and about *most_spans* spans. The thread pool limits concurrent writes.
+    """
+
+    most_traces: int
+    most_spans: int
+    crew: Crew
+
+    def run_experiment(self, run_id: str) -> str | None:
+        """Return the id of the run's experiment; None if there is no such run."""
+        ...
+
+    def experiment_id(self, name: str) -> str:
+        """Return the id of the experiment of this name. A missing one is created."""
+        ...
+
+    def check_experiment(self, experiment_id: str) -> None:
+        """Raise StoreRejected if the experiment does not exist or is deleted."""
+        ...
+
+    def takes_files(self, experiment_id: str) -> bool:
+        """Return True if attachments of traces (pictures, sounds) can be stored in this experiment."""
+        ...
+
+    def info(self, trace_id: str) -> Info | None:
+        """Return what the store knows of a trace; None if it does not have it."""
+        ...
+
+    def counted(self, trace_id: str) -> dict[int, Counted]:
+        """Return tokens and cost of the spans that are stored of a trace, by span id."""
+        ...
+
+    def write(self, experiment_id: str, traces: Sequence[Trace]) -> None:
+        """Store all traces. Writing a trace again replaces it."""
+        ...
+
+    def assess(self, trace_id: str, assessments: Sequence[Assessment]) -> None:
+        """Store those assessments that are new. Raise StoreRejected if there is no such trace."""
+        ...
+
+    def close(self) -> None: ...
+
+
+WRITERS: Final = 4  # requests with spans to a tracking server at once: as many as its workers by default
+
+
+CONNECTIONS: Final = 10  # connections to a tracking server, for many small requests: as many as MLflow's client has
+
+
+def _is_server(uri: str) -> bool:
+    return uri.startswith(("http://", "https://"))
+
+
+def shown(uri: str) -> str:
+    """Return *uri* without its user and password."""
+    scheme, sep, rest = uri.partition("://")
+    return f"{scheme}{sep}{rest.rpartition('@')[2]}" if sep else uri
+
+
+def _default_uri(folder: Path) -> str:
+    """Return the tracking URI that MLflow would use: a database, unless the folder holds runs of an older MLflow."""
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        return uri
+    if any(meta.parent.name.isdigit() for meta in (folder / "mlruns").glob("*/meta.yaml")):
+        return (folder / "mlruns").as_uri()
+    return f"sqlite:///{folder / 'mlflow.db'}"

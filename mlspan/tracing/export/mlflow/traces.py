@@ -1,0 +1,346 @@
+"""Translation of a trace segment to MLflow: its summary in the list of traces, its run, session and user."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, NamedTuple
+
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import StatusCode
+
+from ...._guard import swallow
+from ...._shape import is_a
+from ...operations import semconv as sc
+from ...operations.call_context import Origin, is_shared
+from ...operations.content import to_json
+from ..types import Parcel
+from .assessments import Assessment, assessments, is_carrier
+from .attachments import Attachments, offloaded
+from .messages import first_answer, last_request, parsed, plain_answer, plain_request
+from .spans import (
+    COST,
+    INPUTS,
+    LONGEST_SESSION,
+    OUTPUTS,
+    USAGE,
+    Attributes,
+    Told,
+    bare,
+    storable,
+    told,
+    translated,
+    with_attributes,
+)
+
+_PREVIEW: Final = 1000  # characters
+_TAG: Final = 4096
+_CLIENT_REQUEST_ID: Final = 50
+_MS: Final = 1_000_000  # nanoseconds
+
+SOURCE_RUN: Final = "mlflow.sourceRun"
+SESSION: Final = "mlflow.trace.session"
+USER: Final = "mlflow.trace.user"
+MODEL: Final = "mlflow.modelId"
+PROMPTS: Final = "mlflow.linkedPrompts"
+_TOLD: Final = {SOURCE_RUN, MODEL}  # metadata that no span attribute can carry
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """The data that MLflow keeps of a trace beside its spans. Times are in milliseconds, the first since 1970."""
+
+    trace_id: str  # "tr-" and 32 hexadecimal digits
+    request_time: int
+    duration: int
+    failed: bool
+    request_preview: str | None = None
+    response_preview: str | None = None
+    client_request_id: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def with_totals(self, counted: Iterable[Counted]) -> Info:
+        """Return this summary with the sum of tokens and cost of all spans in *counted*."""
+        spans = list(counted)
+        totals = {
+            "mlflow.trace.tokenUsage": _total(spans, lambda span: span.usage),
+            "mlflow.trace.cost": _total(spans, lambda span: span.cost),
+        }
+        return replace(self, metadata={**self.metadata, **{key: to_json(sums) for key, sums in totals.items() if sums}})
+
+    def merged(self, before: Info) -> Info:
+        """Return this summary merged with *before*, which another process or an earlier segment has stored."""
+        start = min(self.request_time, before.request_time)
+        end = max(self.request_time + self.duration, before.request_time + before.duration)
+        return replace(
+            self,
+            request_time=start,
+            duration=end - start,
+            failed=self.failed or before.failed,
+            request_preview=before.request_preview or self.request_preview,
+            response_preview=before.response_preview or self.response_preview,
+            client_request_id=before.client_request_id or self.client_request_id,
+            tags={**self.tags, **before.tags, **_all_prompts(self, before)},
+            metadata={**self.metadata, **before.metadata},
+        )
+
+
+class Counted(NamedTuple):
+    """Tokens and cost of one span, which count towards the totals of its trace."""
+
+    span_id: int
+    parent_id: int | None
+    usage: Mapping[str, float] | None
+    cost: Mapping[str, float] | None
+
+    @classmethod
+    def read(cls, span_id: int, parent_id: int | None, usage: Any, cost: Any) -> Counted:
+        """Return the totals in a span's attributes, JSON text or not. A cost that is not a number is None."""
+        cost = parsed(cost)
+        priced = isinstance(cost, dict) and all(isinstance(v, (int, float)) and v == v for v in cost.values())  # noqa: PLR0124
+        cost = cost if priced else None  # a server may write NaN as text
+        usage = parsed(usage)
+        counted = isinstance(usage, dict) and all(is_a(count, (int, float)) for count in usage.values())
+        return cls(span_id, parent_id, usage if counted else None, cost)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A trace segment translated for MLflow."""
+
+    parcel: Parcel
+    info: Info
+    spans: Sequence[Told]
+    attachments: Attachments
+    assessments: Sequence[Assessment]
+    merge: bool  # True if a stored summary must be added to, not overwritten
+
+    @property
+    def prompts(self) -> list[dict[str, str]]:
+        """Return ``{"name", "version"}`` of each registered prompt that is linked to this trace."""
+        return parsed(self.info.tags.get(PROMPTS)) or []
+
+    def told_by_spans(self) -> list[Told] | None:
+        """Return the spans, with tags, session and user on the root, if the server can derive the rest of the summary.
+
+        The program's name is then lost, which is not worth a request for each trace. Returns None if there is a run, a
+        model or a request id to store, a stored trace to add to, or a preview that the server would not derive.
+        """
+        info, root = self.info, next((span for span in self.spans if _id(span) == self.parcel.root_id), None)
+        if root is None or self.merge or info.client_request_id or not _TOLD.isdisjoint(info.metadata):
+            return None
+        attributes = dict(root.attributes or {})
+        asked, answered = parsed(attributes.get(INPUTS)), parsed(attributes.get(OUTPUTS))
+        if (plain_request(asked), plain_answer(answered)) != (info.request_preview, info.response_preview):
+            return None
+        attributes |= {f"mlflow.traceTag.{key}": value for key, value in info.tags.items()}
+        for name, key in ((sc.SESSION_ID, SESSION), (sc.USER_ID, USER)):
+            if key in info.metadata:
+                attributes[name] = info.metadata[key]
+        new_root = with_attributes(root, attributes)
+        return [new_root if span is root else span for span in self.spans]
+
+    def counted(self) -> dict[int, Counted]:
+        """Return tokens and cost of the spans by span id."""
+        found = {}
+        for span in self.spans:
+            attributes = span.attributes or {}
+            parent_id = span.parent.span_id if span.parent else None
+            usage, cost = span.counts or (attributes.get(USAGE), attributes.get(COST))
+            found[_id(span)] = Counted.read(_id(span), parent_id, usage, cost)
+        return found
+
+
+def _all_prompts(*infos: Info) -> dict[str, str]:
+    lists = [parsed(info.tags[PROMPTS]) for info in infos if PROMPTS in info.tags]
+    together = {to_json(prompt): prompt for found in lists if isinstance(found, list) for prompt in found}
+    return {PROMPTS: to_json(list(together.values()))} if together else {}
+
+
+def origin_of(parcel: Parcel) -> Origin:
+    """Return the origin of a segment. If it names no run, the run of a training inside the segment is used."""
+    origin = parcel.origin
+    if origin.run_id is not None:
+        return origin
+    fits = [span for span in parcel.spans if (span.attributes or {}).get(sc.KIND) == sc.FIT]
+    return replace(origin, run_id=_first(_together(fits), sc.RUN_ID))
+
+
+def trace_of(parcel: Parcel, run_id: str | None, *, offload: bool = False) -> Trace:
+    """Translate a segment for MLflow, linked to *run_id* if given. With *offload*, pictures and sounds become files."""
+    ended = [span for span in parcel.spans if span.end_time and not is_carrier(span)]
+    root = next((span for span in ended if _id(span) == parcel.root_id), None)
+    top = root or min(ended, key=lambda span: span.start_time or 0)
+    trace_id = f"tr-{top.get_span_context().trace_id:032x}"  # type: ignore[union-attr]  # an ended span has a context
+    attachments: Attachments = {}
+    stored = {_id(span): data for span, data in zip(parcel.spans, parcel.stored)}  # noqa: B905  # stored holds all spans or none
+    calls = {_id(span) for span in ended if _is_call(span) and _is_ours(span)}
+    spans = []
+    for span in ended:
+        data = stored.get(_id(span))
+        spans.append(_translated(span, trace_id, attachments if offload else None, not _repeats(span, calls), data))
+    start, end = min(span.start_time or 0 for span in spans), max(span.end_time or 0 for span in spans)
+    request, response = _previews(parcel.root_id, spans)
+    named = _together(spans)
+    info = Info(
+        trace_id=trace_id,
+        request_time=start // _MS,
+        duration=(end - start) // _MS,
+        failed=top.status.status_code is StatusCode.ERROR,
+        request_preview=request,
+        response_preview=response,
+        client_request_id=(_first(named, sc.CLIENT_REQUEST_ID) or "")[:_CLIENT_REQUEST_ID] or None,
+        tags=_tags(parcel, top.name, spans, named),
+        metadata=_metadata(parcel, named, run_id),
+    )
+    merge = not parcel.whole or top.parent is not None or is_shared(top.get_span_context().trace_id)  # type: ignore[union-attr]  # likewise
+    return Trace(parcel, info, spans, attachments, list(assessments(parcel.spans)), merge)
+
+
+def _translated(
+    span: ReadableSpan, trace_id: str, attachments: Attachments | None, counts: bool, data: bytes | None
+) -> Told:
+    """Return *span* in MLflow's names; one that cannot be put into them costs its trace no more than that."""
+    own = span.attributes or {}
+    try:
+        kept = own if attachments is None else offloaded(own, trace_id, attachments)
+        return translated(span, kept, counts=counts, stored=data if kept is own else None)
+    except Exception as error:
+        if not swallow("putting a span in MLflow's names", error):
+            raise
+        return bare(span, own, error)
+
+
+def _is_ours(span: ReadableSpan) -> bool:
+    return span.instrumentation_scope is not None and span.instrumentation_scope.name == "mlspan"
+
+
+def _is_call(span: ReadableSpan) -> bool:
+    return (span.attributes or {}).get(sc.OPERATION) in {sc.CHAT, sc.TEXT_COMPLETION, sc.EMBEDDINGS}
+
+
+def _repeats(span: ReadableSpan, calls: set[int]) -> bool:
+    """Return True if a client's own span repeats one of our *calls* (Anthropic's client does so).
+
+    Its tokens are not counted.
+    """
+    return span.parent is not None and span.parent.span_id in calls and not _is_ours(span) and _is_call(span)
+
+
+def _id(span: ReadableSpan) -> int:
+    context = span.get_span_context()
+    return context.span_id if context else 0
+
+
+def _previews(root_id: int, spans: Sequence[ReadableSpan]) -> tuple[str | None, str | None]:
+    """Return the question and the answer: of the root, or of the first and the last span below it that have one.
+
+    They are there to be looked at: no trace is lost for them.
+    """
+    try:
+        return _question_and_answer(root_id, spans)
+    except Exception as error:
+        if not swallow("reading what a trace asks and answers", error):
+            raise
+        return None, None
+
+
+def _question_and_answer(root_id: int, spans: Sequence[ReadableSpan]) -> tuple[str | None, str | None]:
+    ordered = sorted(spans, key=lambda span: (_id(span) != root_id, span.start_time or 0))
+    asked = next(filter(None, (last_request(_json(span, INPUTS)) for span in ordered)), None)
+    below = [*ordered[:1], *reversed(ordered[1:])]
+    answered = next(filter(None, (first_answer(_json(span, OUTPUTS)) for span in below)), None)
+    return _cut(asked and storable(asked), _PREVIEW), _cut(answered and storable(answered), _PREVIEW)
+
+
+def _json(span: ReadableSpan, name: str) -> Any:
+    return parsed((span.attributes or {}).get(name))
+
+
+def _cut(text: str | None, longest: int) -> str | None:
+    return text if text is None or len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _together(spans: Sequence[ReadableSpan]) -> Attributes:
+    """Return the attributes of all *spans*, each with the value that the first span gives it."""
+    named: dict[str, Any] = {}
+    for span in reversed(spans):
+        named.update(span.attributes or {})
+    return named
+
+
+def _tags(parcel: Parcel, name: str, spans: Sequence[ReadableSpan], named: Attributes) -> dict[str, str]:
+    """Return the trace's tags: from span attributes, the origin and the resource, cut to MLflow's limits."""
+    tags = {"mlflow.traceName": name}
+    for key, value in named.items():
+        if key.startswith(sc.TAG_PREFIX):
+            tags.setdefault(key[len(sc.TAG_PREFIX) :], str(value))
+    if sc.PROMPTS in named and (prompts := _prompts(spans)):
+        tags[PROMPTS] = to_json(prompts)
+    tags.update(parcel.origin.tags)
+    for key, value in told(parcel.spans[0].resource):
+        tags.setdefault(key, value)
+    return settable({storable(key)[:250]: _cut(storable(value), _TAG) or "" for key, value in tags.items()})
+
+
+def _prompts(spans: Sequence[ReadableSpan]) -> list[dict[str, str]]:
+    """Return the registered prompts that the spans name, each once, in the form of MLflow's tag."""
+    named: dict[str, None] = {}
+    for span in spans:
+        found: Any = (span.attributes or {}).get(sc.PROMPTS)
+        named.update(dict.fromkeys(str(one) for one in ([found] if isinstance(found, str) else found or ())))
+    split = (name.rpartition("/") for name in named)
+    prompts = [{"name": name, "version": version} for name, _, version in split if name and version.isdigit()]
+    while len(to_json(prompts)) > _TAG:
+        prompts.pop()
+    return prompts
+
+
+def _metadata(parcel: Parcel, named: Attributes, run_id: str | None) -> dict[str, str]:
+    """Return the trace's metadata: source, run, model, session and user."""
+    origin = parcel.origin
+    metadata: dict[str, str | None] = {
+        "mlflow.trace_schema.version": "3",
+        "mlflow.source.name": os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else None,  # noqa: PTH119
+        "mlflow.source.type": "LOCAL",
+        SOURCE_RUN: run_id,
+        MODEL: origin.model_id or _first(named, sc.MODEL_ID),
+        SESSION: _cut(origin.session or _first(named, sc.SESSION_ID, sc.CONVERSATION_ID), LONGEST_SESSION),
+        USER: _cut(origin.user or _first(named, sc.USER_ID), LONGEST_SESSION),
+    }
+    return {key: storable(value) for key, value in metadata.items() if value}
+
+
+def _first(named: Attributes, *names: str) -> str | None:
+    return next((str(value) for value in map(named.get, names) if value), None)
+
+
+def _total(spans: Sequence[Counted], of: Callable[[Counted], Mapping[str, float] | None]) -> dict[str, float]:
+    """Return the sum over a trace. A span's count includes everything below it, whose own counts are left out."""
+    own = {span.span_id: counts for span in spans if (counts := of(span))}
+    parents = {span.span_id: span.parent_id for span in spans}
+    total: dict[str, float] = {}
+    for span_id, counts in own.items():
+        above = parents[span_id]
+        while above is not None and above not in own:
+            above = parents.get(above)
+        if above is None:
+            for key, count in counts.items():
+                total[key] = total.get(key, 0) + count
+    return total
+
+
+def settable(named: dict[str, str]) -> dict[str, str]:
+    """Return *named* without the keys that only the store may write."""
+    own = (
+        "mlflow.artifactLocation",
+        "mlflow.trace.cost",  # the store computes it
+        "mlflow.trace.infoFinalized",
+        "mlflow.trace.size",
+        "mlflow.trace.spansLocation",
+        "mlflow.trace.tokenUsage",
+    )
+    return {key: value for key, value in named.items() if not key.startswith(own)}

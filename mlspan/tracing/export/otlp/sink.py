@@ -1,0 +1,55 @@
+"""The OTLP sink and its environment variables.
+
+It imports little; the client is imported when there is something to send.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..types import Packed, Refused
+from .environment import _default_endpoint, variable
+
+if TYPE_CHECKING:
+    from .client import Sender
+
+
+class OtlpSink:
+    """Sends spans by OTLP.
+
+    Args:
+        endpoint: as in ``OTEL_EXPORTER_OTLP_ENDPOINT``: for HTTP the receiver's base address, to which ``/v1/traces``
+            is added unless it ends so. None: from the environment.
+        protocol: ``http/protobuf`` or ``grpc``. None: from the environment, else ``http/protobuf``.
+
+    Headers, certificates, compression and timeouts come from the ``OTEL_EXPORTER_OTLP_*`` variables. The stock
+    exporters are not used, as they retry by themselves for ten seconds and more and do not distinguish an outage from a
+    refusal.
+    """
+
+    exit_grace = 3.5
+    local = False
+    at_once = 1
+
+    def __init__(self, endpoint: str | None, protocol: str | None) -> None:
+        self.protocol = protocol or variable("PROTOCOL") or "http/protobuf"
+        self.endpoint = endpoint or _default_endpoint(self.protocol)
+        self._named = endpoint
+        self._sender: Sender | None = None
+
+    def prepare(self) -> None:
+        from . import client
+
+        if self.protocol == "grpc":
+            client.import_grpc()
+
+    def send(self, parcels: Sequence[Packed]) -> list[Refused]:
+        if self._sender is None:
+            from .client import Sender
+
+            self._sender = Sender(self.endpoint, self._named, self.protocol)
+        return self._sender.send(parcels)
+
+    def close(self) -> None:
+        self._sender = None

@@ -1,0 +1,171 @@
+"""Redaction on the export side: ``redact`` is applied to all text, and API keys are always masked.
+
+Content of our own spans was redacted when they ended, so that every exporter of the application sees it redacted. This
+module covers the rest: other libraries' spans, resources, and the origin.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, Final
+
+import orjson
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.trace import Link, Status
+
+from ..operations import records
+from ..operations import semconv as sc
+from ..operations.call_context import Origin
+from ..operations.content import REDACTED, Policy, mask_keys, to_json
+from ..otel.frozen_span import Still, said
+
+_HEADER: Final = re.compile(  # headers that HTTP and RPC instrumentations record
+    r"\.(?:header|metadata)\.(?:(?:proxy[-_])?authorization|(?:set[-_])?cookie|.*api[-_]?key|.*token|.*secret)$",
+    re.IGNORECASE,
+)
+_FIXED: Final = frozenset(  # fixed words of the conventions, and model names, which prices depend on
+    {sc.OPERATION, sc.PROVIDER, sc.OUTPUT_TYPE, sc.REQUEST_MODEL, sc.RESPONSE_MODEL, sc.RESPONSE_FINISH_REASONS}
+    | {sc.RESPONSE_STATUS, sc.REQUEST_REASONING_LEVEL, sc.REQUEST_ENCODING_FORMATS, sc.TOOL_TYPE, sc.OPENAI_API_TYPE}
+    | {sc.KIND, sc.LINK, sc.STREAM_END, sc.ERROR_TYPE, sc.ASSESSMENT, sc.ASSESSMENT_SOURCE, sc.PROMPTS, sc.MODEL_ID}
+    | {sc.RUN_ID}
+)
+_WHOLE: Final = 2**40  # bytes: text is not cut here
+
+
+@lru_cache(maxsize=4096)
+def _is_secret(name: str) -> bool:
+    return _HEADER.search(name) is not None
+
+
+def _content() -> frozenset[str]:
+    """Return the attributes of our records that were redacted when the span ended."""
+    kinds = [kind for kind in vars(records).values() if isinstance(kind, type) and issubclass(kind, records.Record)]
+    return frozenset(one.name for kind in kinds for one in kind.attrs.values() if one.when == "content")
+
+
+_CONTENT: Final = _content()
+_OURS: Final = _FIXED | _CONTENT
+_NUMBERS: Final = (int, float, bool)
+
+
+class Scrub:
+    """A callable that returns an ended span as a FrozenSpan with secrets replaced.
+
+    A span that has dropped attributes, events or links is returned unchanged if nothing has to be redacted, because
+    only the SDK's own containers know how many were dropped.
+    """
+
+    def __init__(self, redact: Callable[[str], str] | None = None) -> None:
+        self._policy = None if redact is None else Policy(capture=True, redact=redact, limit=_WHOLE)
+        self._resources: dict[
+            int, tuple[Resource, Resource]
+        ] = {}  # by id of the original, which is kept so that its id stays unique
+
+    def __call__(self, span: ReadableSpan) -> ReadableSpan:
+        ours = span.instrumentation_scope is not None and span.instrumentation_scope.name == "mlspan"
+        own = dict(said(span))
+        attributes = self._attributes(own, _OURS if ours else _FIXED)
+        events, links = tuple(map(self._event, span.events)), tuple(map(self._link, span.links))
+        status, resource, name = self._status(span.status), self._resource(span.resource), self._text(span.name)
+        if _has_lost(span):
+            same = attributes is own and status is span.status and resource is span.resource
+            if same and name == span.name and _same(events, span.events) and _same(links, span.links):
+                return span
+        return Still.of(
+            span,
+            _name=name,
+            _resource=resource,
+            _attributes=attributes,
+            _events=events,
+            _links=links,
+            _status=status,
+        )
+
+    def origin(self, origin: Origin) -> Origin:
+        """Return *origin* with session, user and tags redacted."""
+        if not (origin.session or origin.user or origin.tags):
+            return origin
+        return replace(
+            origin,
+            session=origin.session and self._text(origin.session),
+            user=origin.user and self._text(origin.user),
+            tags=self._attributes(origin.tags) or {},
+        )
+
+    def _attributes(
+        self, attributes: Mapping[str, Any] | None, done: frozenset[str] = _FIXED
+    ) -> Mapping[str, Any] | None:
+        """Return *attributes* with values redacted, except those in *done*; the same object if nothing changes."""
+        changed = {}
+        for name, value in (attributes or {}).items():
+            if name not in done:
+                redacted = REDACTED if _is_secret(name) else value if type(value) in _NUMBERS else self._value(value)
+                if redacted != value:
+                    changed[name] = redacted
+        return {**(attributes or {}), **changed} if changed else attributes
+
+    def _value(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._text(value)
+        if isinstance(value, (list, tuple)):
+            return type(value)(map(self._value, value))
+        if isinstance(value, Mapping):
+            return {name: self._value(item) for name, item in value.items()}
+        if isinstance(value, bytes):
+            text = value.decode(errors="replace")
+            redacted = self._text(text)
+            return value if redacted == text else redacted
+        return value
+
+    def _text(self, text: str) -> str:
+        """Return *text* with API keys masked and ``redact`` applied; text that is JSON stays JSON."""
+        if self._policy is None:
+            return mask_keys(text)
+        if text.lstrip()[:1] in {"{", "["}:  # each string inside JSON is redacted, so that the result is JSON
+            try:
+                value = orjson.loads(text)
+            except orjson.JSONDecodeError:
+                pass
+            else:
+                redacted = self._policy.json(value)
+                return mask_keys(text if redacted == to_json(value) else redacted)
+        return mask_keys(self._policy.text(text))
+
+    def _event(self, event: Event) -> Event:
+        attributes, name = self._attributes(event.attributes), self._text(event.name)
+        if attributes is event.attributes and name == event.name:
+            return event
+        return Event(name, attributes, event.timestamp)
+
+    def _link(self, link: Link) -> Link:
+        attributes = self._attributes(link.attributes)
+        return link if attributes is link.attributes else Link(link.context, attributes)
+
+    def _status(self, status: Status) -> Status:
+        description = status.description
+        return (
+            status
+            if description is None or (redacted := self._text(description)) == description
+            else Status(status.status_code, redacted)
+        )
+
+    def _resource(self, resource: Resource) -> Resource:
+        if id(resource) not in self._resources:
+            redacted = self._attributes(resource.attributes)
+            own = resource if redacted is resource.attributes else Resource(redacted or {}, resource.schema_url)
+            self._resources[id(resource)] = resource, own
+        return self._resources[id(resource)][1]
+
+
+def _has_lost(span: ReadableSpan) -> bool:
+    """Return True if the span has dropped attributes, events or links."""
+    return any(getattr(held, "dropped", 0) for held in (span._attributes, span._events, span._links))
+
+
+def _same(some: Iterable[object], others: Iterable[object]) -> bool:
+    """Return True if both sequences hold the same objects."""
+    return all(one is other for one, other in zip(some, others, strict=True))

@@ -1,0 +1,1 @@
+"""The spool: ended spans on disk, until every backend has taken them."""

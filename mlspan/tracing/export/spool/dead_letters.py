@@ -1,0 +1,98 @@
+"""Dead letters: items that no backend will take, one JSON file each, with the reason."""
+
+from __future__ import annotations
+
+import base64
+import os
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import orjson
+from opentelemetry.sdk.trace import ReadableSpan
+
+from ..destination import origin_to_json
+from ..otlp.codec import Unfit, pack, request, unpack, unpack_request
+from ..types import Kind, Packed, Parcel
+from .limits import Keeping, default_folder
+
+FOLDER: Final = "dead"
+_MOST_FILES: Final = 1_000
+_MOST_BYTES: Final = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """A trace, a part of one, or a span that its backend has refused."""
+
+    at: float  # seconds since 1970
+    sink: str  # mlflow or otlp
+    reason: str
+    trace_id: str  # 32 hexadecimal digits
+    name: str  # name of the first span
+    origin: dict[str, object]  # experiment, run, session and so on, as far as known
+    otlp: bytes  # an OTLP TracesData message, which any OTLP tool can read
+    path: Path
+
+    def spans(self) -> list[ReadableSpan]:
+        """Return the spans of the letter."""
+        return [unpack(packed) for packed in unpack_request(self.otlp)]
+
+
+class Letters:
+    """Writes dead letters.
+
+    Their number and bytes are limited: the oldest are deleted. Without a folder nothing is kept.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = None if folder is None else folder / FOLDER
+
+    def put(self, kind: Kind, reason: str, item: Parcel | Packed | ReadableSpan) -> None:
+        """Write one letter. Raise OSError."""
+        if self._folder is None:
+            return
+        spans = [unpack(item)] if isinstance(item, Packed) else [item] if isinstance(item, ReadableSpan) else item.spans
+        packed = [item] if isinstance(item, Packed) else [p for p in pack(list(spans)) if not isinstance(p, Unfit)]
+        context = spans[0].get_span_context() if spans else None
+        trace_id = f"{context.trace_id:032x}" if context else ""
+        letter = {
+            "at": time.time(),
+            "sink": kind,
+            "reason": reason,
+            "trace_id": trace_id,
+            "name": str(spans[0].name) if spans else "",
+            "origin": orjson.loads(origin_to_json(item.origin)) if isinstance(item, Parcel) else {},
+            "otlp": base64.b64encode(request(packed)).decode(),
+        }
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._folder / f"{time.time_ns()}-{trace_id[:8]}-{uuid.uuid4().hex[:4]}.json"
+        with open(path, "xb", opener=lambda p, flags: os.open(p, flags, 0o600)) as out:
+            out.write(orjson.dumps(letter, default=str))
+        self._bound()
+
+    def _bound(self) -> None:
+        """Delete the oldest letters while there are too many of them."""
+        assert self._folder is not None  # noqa: S101  # narrows the type for mypy
+        files = sorted(self._folder.glob("*.json"))
+        sizes = [path.stat().st_size for path in files]
+        while files and (len(files) > _MOST_FILES or sum(sizes) > _MOST_BYTES):
+            files.pop(0).unlink(missing_ok=True)
+            sizes.pop(0)
+
+
+def read(keeping: Keeping) -> list[Dead]:
+    """Return all dead letters, the oldest first. Files that cannot be read are left out."""
+    folder = (keeping.folder or default_folder()) / FOLDER
+    return [found for path in sorted(folder.glob("*.json")) if (found := _read(path)) is not None]
+
+
+def _read(path: Path) -> Dead | None:
+    """Return the letter in the file, or None if it cannot be read."""
+    try:
+        letter = orjson.loads(path.read_bytes())
+        return Dead(**{**letter, "otlp": base64.b64decode(letter["otlp"])}, path=path)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

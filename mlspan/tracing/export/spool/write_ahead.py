@@ -1,0 +1,101 @@
+"""The write-ahead log of ``durability="span"``: each span is in a file before the caller goes on.
+
+Spans may end in a finalizer, where no lock may be taken and no database used, so a span is appended by one write. The
+spool stores the span within a second or so; a log is only read after a process was killed in between.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+from opentelemetry.sdk.trace import ReadableSpan
+
+from ...operations.call_context import Origin
+from ..destination import origin_of_json, origin_to_json
+from ..otlp.codec import Unfit, pack, request, unpack_request
+from ..types import Packed
+
+_MARK: Final = b"\xf5mls"  # its first byte occurs in no UTF-8 text
+_HEAD: Final = struct.Struct("<4sIIIQ")  # mark, checksum of the rest, sizes of origin and spans, position
+_ROTATE: Final = 4 * 1024 * 1024
+_LINGER: Final = 5.0  # seconds that a full file is kept, as a thread may still write to it
+
+
+class Journal:
+    """Log files beside a spool, one of them in use. Any thread may call ``append_span``, also from a finalizer."""
+
+    def __init__(self, spool: Path) -> None:
+        self._spool = spool
+        self._files = count()
+        self._places = count(1)
+        self._old: list[tuple[Path, int, float]] = []
+        self._open()
+
+    def _open(self) -> None:
+        self._path = self._spool.with_name(f"{self._spool.name}-j{next(self._files)}")
+        self._file = open(self._path, "ab", buffering=0, opener=lambda p, flags: os.open(p, flags, 0o600))  # noqa: SIM115
+
+    def write(self, span: ReadableSpan, origin: Origin) -> tuple[Packed | Unfit, int | None]:
+        """Append *span* to the log. Return the encoded span and its position. Raise OSError.
+
+        A span that cannot be encoded is returned as an UnencodableSpan without a position.
+        """
+        (packed,) = pack([span])
+        if isinstance(packed, Unfit):
+            return packed, None
+        place, origin_json, data = next(self._places), origin_to_json(origin).encode(), request([packed])
+        head = _HEAD.pack(_MARK, zlib.crc32(data, zlib.crc32(origin_json)), len(origin_json), len(data), place)
+        record = head + origin_json + data
+        written = self._file.write(record)  # a thread that has read self._file before a rotation may still write to it
+        if written != len(record):
+            raise OSError(f"{written} of {len(record)} bytes written")
+        return packed, place
+
+    def rotate(self) -> None:
+        """Start a new file if the current one is large. Called when the spool holds everything written so far."""
+        if self._file.tell() > _ROTATE:
+            self._old.append((self._path, next(self._places), monotonic()))
+            self._open()
+
+    def retire(self) -> int:
+        """Delete files that are no longer needed.
+
+        Return the position before which none is needed; 0 if nothing was deleted.
+        """
+        before = 0
+        while self._old and monotonic() - self._old[0][2] > _LINGER:
+            path, before, _ = self._old.pop(0)
+            path.unlink(missing_ok=True)
+        return before
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def journals(spool: Path) -> list[Path]:
+    """Return the log files of a spool."""
+    return sorted(spool.parent.glob(f"{spool.name}-j*"))
+
+
+def read(path: Path) -> Iterator[tuple[int, Origin, Packed]]:
+    """Yield position, origin and span of each intact record. Torn records are skipped."""
+    data = path.read_bytes()
+    at = data.find(_MARK)
+    while at >= 0 and at + _HEAD.size <= len(data):
+        _, checksum, origin_size, size, place = _HEAD.unpack_from(data, at)
+        begin = at + _HEAD.size
+        record = data[begin : begin + origin_size + size]
+        if len(record) == origin_size + size and zlib.crc32(record) == checksum:
+            for packed in unpack_request(record[origin_size:]):
+                yield place, origin_of_json(record[:origin_size].decode()), packed
+            begin += len(record)
+        else:
+            begin = at + 1
+        at = data.find(_MARK, begin)

@@ -1,0 +1,80 @@
+"""Tail sampling: a ratio by trace id, and a rule that keeps ended traces worth keeping, such as failed or slow ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
+from opentelemetry.trace import StatusCode
+
+from ..operations import semconv as sc
+from ..settings.keep_rule import Keep
+from .cost import price
+
+_REMEMBERED = 10_000  # trace ids
+
+
+class Sampling:
+    """Decides if the ended spans of a trace are kept. Not thread-safe.
+
+    Once a trace is kept, its later spans are kept too: other requests under the same remote parent, and spans that end
+    late.
+    """
+
+    def __init__(self, ratio: float, keep: Keep | None) -> None:
+        self._ratio, self._keep = ratio, keep
+        self._kept: dict[int, None] = {}  # ids of the latest kept traces
+
+    def __call__(self, trace_id: int, spans: Sequence[ReadableSpan]) -> bool:
+        if not _chosen(trace_id, self._ratio):
+            return False
+        if self._keep is None or trace_id in self._kept:
+            return True
+        if not _worth(self._keep, trace_id, spans):
+            return False
+        self._kept[trace_id] = None
+        if len(self._kept) > _REMEMBERED:
+            del self._kept[next(iter(self._kept))]
+        return True
+
+
+def _chosen(trace_id: int, ratio: float) -> bool:
+    """Return True if a trace id is in the ratio, as TraceIdRatioBased decides in every process."""
+    return ratio >= 1 or (trace_id & TraceIdRatioBased.TRACE_ID_LIMIT) < TraceIdRatioBased(ratio).bound
+
+
+def _worth(keep: Keep, trace_id: int, spans: Sequence[ReadableSpan]) -> bool:
+    """Return True if the rule keeps the trace: by its ratio, an error, feedback, its duration or its cost."""
+    if _chosen(trace_id, keep.ratio):
+        return True
+    if keep.errors and any(span.status.status_code is StatusCode.ERROR for span in spans):
+        return True
+    if all(sc.ASSESSMENT in (span.attributes or {}) for span in spans):
+        return True  # feedback on a trace that another process may have kept
+    if keep.slower_than is not None:
+        first, last = min(span.start_time or 0 for span in spans), max(span.end_time or 0 for span in spans)
+        if last - first > keep.slower_than * 1e9:
+            return True
+    return keep.costlier_than is not None and _cost(spans) > keep.costlier_than
+
+
+def _cost(spans: Sequence[ReadableSpan]) -> float:
+    """Return the cost of all model calls in US dollars.
+
+    A priced span below another priced one (a client's own span) describes the same call and is not counted.
+    """
+    priced, parents = {}, {}
+    for span in spans:
+        context = span.get_span_context()
+        if context is not None:
+            parents[context.span_id] = span.parent.span_id if span.parent else None
+            if (found := price(span.attributes or {})) is not None:
+                priced[context.span_id] = found["total_cost"]
+    total = 0.0
+    for span_id, own in priced.items():
+        above = parents[span_id]
+        while above is not None and above not in priced:
+            above = parents.get(above)
+        total += own if above is None else 0.0
+    return total

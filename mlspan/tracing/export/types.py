@@ -1,0 +1,100 @@
+"""Types that pass between the export processor and a sink: a trace segment, an encoded span, and a sink's answers.
+
+A *trace segment* is the set of spans of one local root (a span whose parent is absent or in another process).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+
+    from ..operations.call_context import Origin
+
+Kind = Literal["mlflow", "otlp"]  # the mlflow sink takes trace segments, the otlp sink takes encoded spans
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """The spans of one local root that ended in this process, the root included."""
+
+    origin: Origin
+    spans: Sequence[ReadableSpan]
+    root_id: int  # the id of the local root's span, which may have been sent in an earlier segment
+    whole: bool  # False if further spans of the same root were sent before or may follow
+    number: int = 0  # unique within the process
+    stored: Sequence[bytes] = ()  # the spans as OTLP bytes, in the same order; empty if they are not in memory
+
+
+class Packed(NamedTuple):
+    """One span as three OTLP messages, none of which contains the next."""
+
+    resource: bytes  # a ResourceSpans
+    scope: bytes  # a ScopeSpans
+    span: bytes  # a Span
+    changed: bool = False  # True if the span could not be encoded as it was, or was too large and has been cut
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An item that the backend refuses.
+
+    With *keep*, it stays in the spool for a later process or for ``mlspan drain``.
+    """
+
+    parcel: Parcel | Packed
+    reason: str  # one line for a person to read
+    keep: bool = False
+
+
+class Away(Exception):  # noqa: N818  # a state of the backend, not a mistake
+    """The backend cannot take anything at present.
+
+    The caller may send the same items again after *retry_after* seconds.
+    """
+
+    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.retry_after = reason, retry_after
+
+
+class Sink(Protocol):
+    """A destination for trace segments or encoded spans.
+
+    Sending an item twice must have the same effect as sending it once.
+
+    Sinks run on threads of mlspan's own, never on a caller's.
+    """
+
+    @property
+    def exit_grace(self) -> float:
+        """Return the most seconds that the end of the process may wait for this sink."""
+        ...
+
+    @property
+    def local(self) -> bool:
+        """Return True if the sink writes to a database in this process, which a fork must not interrupt."""
+        ...
+
+    @property
+    def at_once(self) -> int:
+        """Return how many calls of ``send`` may run at once. Parts of one trace are never sent at once."""
+        ...
+
+    def prepare(self) -> None:
+        """Import what sending needs. Forks are delayed while this runs."""
+        ...
+
+    def send(self, parcels: Sequence[Any]) -> Sequence[Refused]:
+        """Store all items and return those that were refused.
+
+        Raise BackendUnavailable to be called again with all of them.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the connections. Nothing is sent afterwards."""
+        ...

@@ -1,0 +1,261 @@
+"""The export worker: it groups ended spans into traces, redacts, encodes and stores them, and notifies the senders.
+
+All of it runs on the processor's thread.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Container, Iterable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Final
+
+from opentelemetry.sdk.trace import ReadableSpan
+
+from ..._guard import guard, log, tell_once
+from ..operations.call_context import Origin
+from .otlp.codec import Unfit, pack
+from .redaction import Scrub
+from .sending.sender import Courier
+from .spool.directory import Shelf
+from .spool.limits import Keeping
+from .spool.queue import BITS, HELD, Fresh
+from .trace_assembler import Assembly, Unit
+from .types import Kind, Packed, Parcel, Sink
+
+_TELL: Final = 30.0  # seconds between two log lines about lost spans
+_BATCH: Final = 500  # spans that are stored at once, even before the interval is over
+
+
+@dataclass(slots=True)
+class _Ended:
+    """A span that has ended and is not stored yet."""
+
+    number: int  # number of the segment that it belongs to
+    unit: Unit | None
+    span: ReadableSpan
+    packed: Packed | Unfit | None  # as the write-ahead log has encoded it; None without a log
+    place: int | None  # position in the write-ahead log
+
+
+class Intake:
+    """Processes spans once they have left the caller's thread. Other threads may only call ``write_ahead``.
+
+    Args:
+        sinks: by kind, the sink and the description of its destination (no credentials).
+        keeping: durability, folder and limits of the spool.
+        address: completes an origin.
+        assembly: the trace assembler, used if a sink takes trace segments.
+        sent: counts the spans that were taken, by the kind of the sink.
+        lost: counts the spans that were lost, by reason.
+        interval: seconds until ended spans are stored.
+        held: True if OTLP gets no span before its trace is sampled.
+        scrub: redacts spans before they are stored.
+    """
+
+    def __init__(
+        self,
+        sinks: dict[Kind, tuple[Sink, dict[str, Any]]],
+        keeping: Keeping,
+        address: Callable[[Origin], Origin],
+        assembly: Assembly,
+        sent: Counter[str],
+        lost: Counter[str],
+        interval: float,
+        *,
+        held: bool = False,
+        scrub: Scrub | None = None,
+    ) -> None:
+        self._kinds, self._address, self._lost, self._interval = frozenset(sinks), address, lost, interval
+        self.assembly, self._held, self._scrub = assembly, held, scrub or Scrub()
+        self._fresh: list[_Ended] = []
+        self._ready: list[Parcel] = []
+        self._stored_open: set[int] = set()  # numbers of incomplete segments in the spool
+        self._oldest = self._told_lost = self._looked = 0.0
+        self._sent, self._reported = sent, 0
+        self._left: int | None = None  # spans that were unsent when the spool was closed
+        self._sinks = {kind: sink for kind, (sink, _) in sinks.items()}
+        self.shelf = Shelf(keeping, {kind: where for kind, (_, where) in sinks.items()}, lost)
+        self.couriers: list[Courier] = []
+        self._idle: list[Courier] = []  # those without a thread
+
+    def begin(self, served: Container[Kind]) -> None:
+        """Send what is there already, and what others have left; couriers of the kinds *served* have a thread."""
+        shelf = self.shelf
+        for kind, sink in self._sinks.items():
+            courier = Courier(kind, sink, shelf.spools, shelf.letters, shelf.damaged, self._sent, self._lost)
+            self.couriers.append(courier)
+            if kind not in served:
+                self._idle.append(courier)
+        shelf.look_around(now=True)
+        self._hurry_couriers()
+
+    def turn(self) -> None:
+        """Send what no thread sends."""
+        for courier in self._idle:
+            courier.turn()
+
+    def written(self, span: ReadableSpan, origin: Origin) -> Any:
+        """Append *span* to the write-ahead log and return the queue item. Without a log, return *span*.
+
+        The item is (span, encoded span or error, position in the log).
+        """
+        journal = self.shelf.journal
+        if journal is None:
+            return span
+        try:
+            span = self._scrub(span)
+            return (span, *journal.write(span, self._address(self._scrub.origin(origin))))
+        except Exception as error:  # noqa: BLE001  # mostly a full disk; logged on the worker's thread
+            return (span, error, None)
+
+    def patience(self) -> float:
+        """Return the seconds until there is work, even if no span arrives."""
+        if not self._fresh and not self._ready:
+            return 5.0
+        return max(0.01, self._oldest + self._interval - monotonic())
+
+    def gathering(self) -> bool:
+        """Return True if it is better to wait for more spans before storing."""
+        return bool(self._fresh) and not self.is_full()
+
+    def is_full(self) -> bool:
+        """Return True if there are enough spans to store and send now, while more arrive."""
+        return len(self._fresh) >= _BATCH
+
+    def take(self, item: Any) -> None:
+        """Process one queue item: a started span with its origin, or an ended span."""
+        if isinstance(item, tuple) and len(item) == 2:
+            started, origin = item
+            self.assembly.started(started, self._scrub.origin(origin))
+            return
+        span, packed, place = item if isinstance(item, tuple) else (self._scrub(item), None, None)
+        if isinstance(packed, Exception) and not isinstance(packed, Unfit):
+            tell_once("mlspan: a span could not be written down before its caller went on: %s", packed)
+            span, packed = self._scrub(span), None
+        if not self._fresh and not self._ready:
+            self._oldest = monotonic()
+        together = self._held or "mlflow" in self._kinds
+        number, unit, parcel = self.assembly.ended(span) if together else (0, None, None)
+        self._fresh.append(_Ended(number, unit, span, packed, place))
+        if parcel is not None:
+            self._ready.append(parcel)
+
+    def look(self, parcels: Iterable[Parcel] = ()) -> None:
+        """Add overdue segments, and *parcels* that a flush sends early, to those that are ready."""
+        if monotonic() - self._looked > 1:
+            self._looked = monotonic()
+            self._ready += self.assembly.overdue()
+        self._ready += parcels
+
+    def is_due(self) -> bool:
+        """Return True if spans should be stored now: there are many, or the oldest has waited for the interval."""
+        if self.is_full():
+            return True
+        return bool(self._fresh or self._ready) and monotonic() - self._oldest >= self._interval
+
+    def commit(self) -> None:
+        """Store ended spans and ready segments in one transaction, and notify the senders."""
+        fresh, self._fresh = self._fresh, []
+        ready, self._ready = self._ready, []
+        dropped, self.assembly.dropped = self.assembly.dropped, []
+        sampled, self.assembly.sampled = self.assembly.sampled, {}
+        shelf = self.shelf
+        if fresh or ready or dropped:
+            gone = set(dropped)
+            rows = self._rows(fresh, gone, sampled)
+            rows, ready = self._admitted(rows, ready, shelf.room())
+            left = {parcel.number for parcel in ready} | gone
+            growing = {one.number: one.unit for one in fresh if one.unit is not None and one.number not in left}
+            if "mlflow" in self._kinds:
+                opened = [(number, self._address(u.origin), u.root[1], u.genai) for number, u in growing.items()]
+                ready = [Parcel(self._address(p.origin), p.spans, p.root_id, p.whole, p.number) for p in ready]
+            else:  # the segments were only built for sampling
+                opened, ready = [], []
+            stored = self._stored_open
+            known = {number: kept for number, kept in sampled.items() if self._held and number in stored}
+            shelf.add(rows, ready, opened, [number for number in dropped if number in stored], known)
+            self._stored_open = (stored | growing.keys()) - left
+            self._hurry_couriers()
+        shelf.look_around()
+
+    def _rows(self, fresh: list[_Ended], gone: set[int], sampled: dict[int, bool]) -> list[Fresh]:
+        """Encode ended spans and return their spool rows. Spans that cannot be encoded are set aside."""
+        bits = [self._bits(one.number, gone, sampled) for one in fresh]
+        fresh = [one for one, sinks in zip(fresh, bits, strict=True) if sinks]
+        made = iter(pack([one.span for one in fresh if one.packed is None]))
+        rows = []
+        for one, sinks in zip(fresh, filter(None, bits), strict=True):
+            packed = next(made) if one.packed is None else one.packed
+            if isinstance(packed, Packed):
+                trace = f"{one.unit.root[0]:032x}" if one.unit is not None else ""
+                rows.append(Fresh(packed, sinks, one.number, trace, one.place))
+            else:
+                self._set_aside(one.span, packed)
+        return rows
+
+    def _bits(self, number: int, gone: set[int], sampled: dict[int, bool]) -> int:
+        """Return the bits of the sinks that are to get a span of this segment, as far as sampling has decided."""
+        mlflow = BITS["mlflow"] if "mlflow" in self._kinds and number not in gone else 0
+        if "otlp" not in self._kinds:
+            return mlflow
+        if not self._held:
+            return mlflow | BITS["otlp"]
+        return mlflow | {None: HELD, True: BITS["otlp"], False: 0}[sampled.get(number)]
+
+    def _set_aside(self, span: ReadableSpan, unfit: Unfit) -> None:
+        """Count a span that cannot be encoded, and write it to the dead letters."""
+        self._lost["unfit"] += 1
+        tell_once("mlspan: %s; it is left out, the rest of its trace is not", unfit)
+        with guard("setting a span aside"):
+            self.shelf.letters.put(next(iter(self._kinds)), str(unfit), span)
+
+    def _admitted(self, rows: list[Fresh], ready: list[Parcel], room: int) -> tuple[list[Fresh], list[Parcel]]:
+        """Return the rows and segments that fit into *room* bytes.
+
+        Further ones are dropped, a whole segment at a time.
+        """
+        if sum(len(row.packed.span) for row in rows) <= room:
+            return rows, ready
+        groups: dict[int, list[Fresh]] = {}
+        for place, row in enumerate(rows):
+            groups.setdefault(row.number or -place - 1, []).append(row)
+        kept: list[Fresh] = []
+        out: set[int] = set()
+        for number, group in groups.items():
+            size = sum(len(row.packed.span) for row in group)
+            if size <= room:
+                room -= size
+                kept += group
+            else:
+                out.add(number)
+        self._lost["overflow"] += len(rows) - len(kept)
+        out -= self._stored_open
+        return kept, [parcel for parcel in ready if parcel.number not in out]
+
+    def _hurry_couriers(self) -> None:
+        for courier in self.couriers:
+            courier.hurry()
+
+    def close(self) -> None:
+        """Wait for the senders to finish, then close the spools."""
+        for courier in self.couriers:
+            courier.finished.wait()
+        self._left = self.shelf.close()
+
+    def waiting(self) -> int:
+        """Return the number of stored spans that have not been sent to every backend."""
+        if self._left is not None:
+            return self._left
+        try:
+            return sum(spool.spans() for spool in self.shelf.spools())
+        except Exception:  # noqa: BLE001  # the spool is closed, full or damaged, so it cannot be counted
+            return 0
+
+    def report_lost(self, *, at_once: bool) -> None:
+        """Log how many spans were dropped, at most once in 30 seconds unless *at_once*."""
+        lost = self._lost["overflow"]
+        if lost > self._reported and (at_once or monotonic() - self._told_lost > _TELL):
+            log.warning("mlspan: spans lost so far, as more came than could be kept: %d", lost)
+            self._reported, self._told_lost = lost, monotonic()

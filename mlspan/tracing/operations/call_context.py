@@ -1,0 +1,142 @@
+"""Call context: the values around a call (session, user, tags, run) and whether the call may be recorded.
+
+All of it is in context variables, so it follows ``await`` by itself and reaches other threads through ``tracing.wrap``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+import opentelemetry.context as otel
+
+from . import semconv as sc
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The values that ``tracing.session``, ``user``, ``tags`` and the like have set around the caller."""
+
+    session: str | None = None
+    user: str | None = None
+    run_id: str | None = None
+    model_id: str | None = None
+    request_id: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    around_run: str | None = None  # the run active where a task was sent from; a run that is active here overrides it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The destination and labels of a trace, as its caller saw them when the trace's root span started.
+
+    A field is None if the caller's context does not set it; the exporter then uses its Config.
+    """
+
+    tracking_uri: str | None = None
+    experiment_id: str | None = None
+    experiment_name: str | None = None
+    run_id: str | None = None
+    model_id: str | None = None
+    session: str | None = None
+    user: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+NOWHERE: Final = Scope()
+
+
+_scope: ContextVar[Scope] = ContextVar("mlspan_scope", default=NOWHERE)
+
+
+_SUPPRESSED: Final = otel._SUPPRESS_INSTRUMENTATION_KEY  # OTel's own instrumentations read the same private key
+
+
+_EMPTY: Final = otel.Context()
+
+
+scope: Final = _scope.get  # returns the caller's scope
+
+
+def surroundings() -> dict[str, str]:
+    """Return the attributes that the caller's scope gives to every span."""
+    call_scope = _scope.get()
+    if call_scope is NOWHERE:
+        return {}
+    named = {sc.TAG_PREFIX + key: value for key, value in call_scope.tags.items()}
+    if call_scope.session is not None:
+        named[sc.SESSION_ID] = call_scope.session
+    if call_scope.user is not None:
+        named[sc.USER_ID] = call_scope.user
+    if call_scope.model_id is not None:
+        named[sc.MODEL_ID] = call_scope.model_id
+    if call_scope.request_id is not None:
+        named[sc.CLIENT_REQUEST_ID] = call_scope.request_id
+    return named
+
+
+@contextmanager
+def _within(change: Scope) -> Iterator[None]:
+    """Make *change* the caller's scope inside the block."""
+    token = _scope.set(change)
+    try:
+        yield
+    finally:
+        _scope.reset(token)
+        _forget(token, change, NOWHERE)
+
+
+@contextmanager
+def attached(around: otel.Context) -> Iterator[None]:
+    """Make *around* OpenTelemetry's current context inside the block."""
+    token = otel.attach(around)
+    try:
+        yield
+    finally:
+        detach(token, around)
+
+
+def detach(token: Token[otel.Context], attached: otel.Context) -> None:
+    """Detach *token*, and make sure that *attached* is no longer current, whatever a finalizer did meanwhile."""
+    otel.detach(token)
+    _forget(token, attached, _EMPTY)
+
+
+def _forget(token: Token[T], gone: T, nothing: T) -> None:
+    """Clear *gone* from the cache of *token*'s variable, which has just been reset, by setting it to *nothing*.
+
+    Up to Python 3.11 the garbage collector may run inside ``ContextVar.reset``. If a finalizer reads the variable then,
+    the old value stays in the variable's cache, without being owned, and is returned until the next ``set``.
+    """
+    if token.old_value is Token.MISSING and token.var.get(nothing) is gone:
+        token.var.set(nothing)
+
+
+_shared: dict[int, None] = {}
+
+
+_MOST_SHARED: Final = 10_000
+
+
+def share(trace_id: int) -> None:
+    """Note that other processes record spans of this trace, so that stored trace data is extended, not replaced."""
+    _shared[trace_id] = None
+    while len(_shared) > _MOST_SHARED:
+        _shared.pop(next(iter(_shared)), None)
+
+
+def is_shared(trace_id: int) -> bool:
+    """Return whether this process has marked the trace as shared with other processes."""
+    return trace_id in _shared
+
+
+def suppressed(around: otel.Context | None = None) -> bool:
+    """Return whether the current context, or *around*, is inside OpenTelemetry's ``suppress_instrumentation``."""
+    if around is None:
+        around = otel.get_current()
+    return bool(around.get(_SUPPRESSED))

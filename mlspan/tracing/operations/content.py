@@ -1,0 +1,181 @@
+"""The content policy: whether content is recorded, redacted and cut to size, and how it becomes valid JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+import orjson
+
+from ..._guard import FAILED, tell_once
+from .foreign_objects import as_text, clean
+from .plain_values import KEEP, OPTIONS, KeptDict, KeptList, bounded, cut_text, is_plain, is_tree, snapshot
+
+__all__ = ["REDACTED", "Policy", "Redact", "as_text", "clean", "mask_keys", "redactor", "snapshot", "to_json"]
+
+Redact: TypeAlias = Callable[[str], str] | Iterable[str | re.Pattern[str]]
+REDACTED = "[redacted]"
+_FIRST = 64 * 1024  # bytes: what is no larger is looked through as if it were a tree
+_TREE = 64 * 1024 * 1024  # bytes of text in a value that somebody may want whole
+_TRIES = 5  # to make a value fit whose escapes take room as well
+
+
+def redactor(redact: Redact | None) -> Callable[[str], str] | None:
+    """Return *redact* as one function from text to text; each match of a pattern becomes ``[redacted]``.
+
+    Raises:
+        ValueError: a pattern is not a valid regular expression.
+    """
+    if redact is None or callable(redact):
+        return redact
+    try:
+        patterns = [re.compile(pattern) for pattern in ([redact] if isinstance(redact, str) else redact)]
+    except (re.error, TypeError) as error:
+        msg = f"redact takes a function or a list of regular expressions: {error}"
+        raise ValueError(msg) from error
+
+    def apply(text: str) -> str:
+        for pattern in patterns:
+            text = pattern.sub(REDACTED, text)
+        return text
+
+    return apply
+
+
+_KEY = re.compile(  # API keys of the providers, and HTTP's credentials
+    r"""\b(?:(?:sk|rk|pk|xai|pplx|nvapi|glpat)-(?=[\w-]*\d)[\w-]{16,}|(?:gsk|hf|r8|gh[pousr]|github_pat)_\w{20,}
+    |AIza[\w-]{30,}|AKIA[A-Z0-9]{16}|xox[abprs]-[\w-]{10,})|\b(?:Bearer|Basic)\ [\w.~+/=-]{16,}""",
+    re.VERBOSE,
+)
+
+_SHORTEST_KEY = len("xoxa-") + 10
+_HINTS = (
+    "k-",
+    "ai-",
+    "pplx-",
+    "nvapi-",
+    "glpat-",
+    "gsk_",
+    "hf_",
+    "r8_",
+    "ghp_",
+    "gho_",
+    "ghu_",
+    "ghs_",
+    "ghr_",
+    "github_pat_",
+    "AIza",
+    "AKIA",
+    "xox",
+    "Bearer ",
+    "Basic ",
+)
+
+
+def mask_keys(text: str) -> str:
+    """Return *text* without keys of well-known APIs: error messages quote them, and foreign spans may hold anything."""
+    if len(text) >= _SHORTEST_KEY:
+        for hint in _HINTS:
+            if hint in text:
+                return _KEY.sub(REDACTED, text)
+    return text
+
+
+class Policy:
+    """The rules by which content is written to attributes.
+
+    Args:
+        capture: whether content is recorded at all.
+        redact: a function that is applied to every string.
+        limit: the most bytes of one attribute.
+    """
+
+    __slots__ = ("_redact", "capture", "limit")
+
+    def __init__(self, *, capture: bool, redact: Callable[[str], str] | None, limit: int) -> None:
+        self.capture, self._redact, self.limit = capture, redact, limit
+
+    def within(self, limit: int | None) -> Policy:
+        """Return this, with at most *limit* bytes an attribute: what OpenTelemetry's own limit leaves of one."""
+        if limit is None or limit >= self.limit:
+            return self
+        return Policy(capture=self.capture, redact=self._redact, limit=limit)
+
+    def text(self, value: str) -> str:
+        """Return free text that stands outside of messages, such as an exception's message, as it may be written."""
+        if self._redact is None and len(value) < self.limit and value.isascii():
+            return str(value)
+        if self._redact is not None:
+            try:
+                value = str(self._redact(value))
+            except Exception as error:  # noqa: BLE001  # as in render_json
+                value = _not_recorded(error)
+        return cut_text(clean(value), self.limit)
+
+    def error(self, value: str) -> str:
+        """Return the text of an exception, redacted and cut; it may quote the API key that was refused."""
+        return self.text(mask_keys(value))
+
+    def json(self, value: object) -> str:
+        """Return *value* as JSON text: redacted, and cut where it is longer than the limit."""
+        if self._redact is None and (type(value) in _KEPT or is_plain(value, self.limit)):
+            try:
+                written = orjson.dumps(value, option=OPTIONS)
+            except (TypeError, ValueError, RecursionError):  # lone surrogates, integers over 64 bits, too many levels
+                pass
+            else:
+                if len(written) <= self.limit:
+                    return written.decode()
+        return self._bounded(value)
+
+    def string(self, value: object) -> str:
+        """Return text as it is and anything else as JSON, for an attribute that the conventions define as a string."""
+        return self.text(value) if isinstance(value, str) else self.json(value)
+
+    def _bounded(self, value: object) -> str:
+        """Return as much of *value* as there is room for. Escapes take some as well, so the text has the last word."""
+        room = self.limit
+        for _ in range(_TRIES):
+            try:
+                kept = bounded(value, room, text=self._redact)
+            except Exception as error:  # noqa: BLE001  # the user's function: nothing unredacted may leave
+                kept = _not_recorded(error)
+                value = [] if isinstance(value, list) else kept
+            if type(kept) is not list and isinstance(value, list):
+                kept = []  # of messages, nothing else may stand there
+            written = _dumped(kept)
+            if len(written) <= self.limit:
+                if isinstance(value, list) and len(kept) < len(value):
+                    tell_once("mlspan: content over max_content_bytes: some messages are not recorded")
+                return written.decode()
+            room = min(room * self.limit // len(written), room * 3 // 4) - 2
+        return "[]" if isinstance(value, list) else '""' if self.limit < len(_ALL) else f'"{_ALL}"'
+
+
+_KEPT = (KeptDict, KeptList)
+_ALL = "[cut: all of it]"
+
+
+def _not_recorded(error: Exception) -> str:
+    """Warn once that the redact function failed, and return the text that replaces the content."""
+    tell_once(FAILED + " %s; what it was given is not recorded", type(error).__name__)
+    return "[not recorded: the redact function failed]"
+
+
+def to_json(value: Any) -> str:
+    """Return JSON of anything at all: what JSON cannot say becomes its ``str``, what has no end is cut."""
+    try:
+        if is_plain(value, _FIRST) or is_tree(value, _TREE):
+            return orjson.dumps(value, option=OPTIONS).decode()
+    except (TypeError, ValueError, RecursionError):  # lone surrogates, integers over 64 bits, too many levels
+        pass
+    return _dumped(bounded(value, 2 * KEEP)).decode()
+
+
+def _dumped(kept: Any) -> bytes:
+    """Return the JSON of a bounded copy. The parts of it that were shared with the caller's value may be too deep."""
+    try:
+        return orjson.dumps(kept, option=OPTIONS)
+    except (TypeError, ValueError, RecursionError):
+        return orjson.dumps(bounded(kept, 2**40, text=clean))

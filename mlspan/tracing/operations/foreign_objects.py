@@ -1,0 +1,152 @@
+"""What may be asked of an object that we know nothing of, and what stands for it where it does not answer.
+
+Nothing is called but what its class says of itself on purpose: ``model_dump``, ``tolist``, ``isoformat``, ``__str__``.
+All is looked up on the class, past any ``__getattr__``, so that a mock is never called.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import fields, is_dataclass
+from datetime import date, time
+from enum import Enum
+from itertools import islice
+from types import FunctionType, MethodDescriptorType, WrapperDescriptorType
+from typing import Any, Final
+
+_ARRAY: Final = 1000  # numbers: the largest array that is written number by number
+_CODE: Final = (FunctionType, WrapperDescriptorType, MethodDescriptorType)  # methods of Python, slots and methods of C
+_BUILTIN: Final = (list, tuple, set, frozenset, deque)
+_LONGEST_INTEGER: Final = 4000  # bits: beyond that, Python may refuse to write one in decimal
+
+
+def clean(text: str) -> str:
+    """Return *text* as valid Unicode: a lone surrogate becomes "?", as no exporter could encode it."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
+
+
+def as_text(value: Any) -> str:
+    """Return the text of anything: *value* itself, its ``str``, or its type's name where that raises."""
+    cls = type(value)
+    if issubclass(cls, str):
+        return clean(value if cls is str else str.__str__(value))
+    try:
+        is_simple = issubclass(cls, (type, Enum, int)) and cls is not bool
+        found = _simplified(value, cls, 0) if is_simple else _described(value, cls)
+        return clean(found if type(found) is str else str(found))
+    except Exception:  # noqa: BLE001  # it is somebody else's code
+        return _named(cls)
+
+
+def simplified(value: Any, most: int) -> Any:
+    """Return *value* one step nearer to JSON: its text, or what it holds, at most *most* items of it."""
+    cls = type(value)
+    try:
+        return _simplified(value, cls, most)
+    except Exception:  # noqa: BLE001  # it is somebody else's code
+        return _named(cls)
+
+
+def _simplified(value: Any, cls: type, most: int) -> Any:
+    if issubclass(cls, type):
+        return f"<{type.__dict__['__name__'].__get__(value)} class>"
+    if issubclass(cls, Enum):
+        return value._value_
+    if (scalar := _scalar(value, cls)) is not None:
+        return scalar
+    if issubclass(cls, (bytes, bytearray, memoryview)):
+        return f"[{memoryview(value).nbytes} bytes]"
+    if issubclass(cls, (date, time)):
+        return value.isoformat()
+    if (held := _held(value, cls, most)) is not None:
+        return held
+    if _has(cls, "model_dump"):
+        return _dumped(value)
+    if all(_has(cls, name) for name in ("tolist", "shape", "dtype")):
+        return _array(value, cls)
+    return _described(value, cls)
+
+
+def _held(value: Any, cls: type, most: int) -> Any:
+    """Return the items of a container; of Python's own, past what a subclass makes of them. None of anything else."""
+    if issubclass(cls, dict):
+        return dict(_text_keys(islice(dict.items(value), most)))
+    for base in _BUILTIN:
+        if issubclass(cls, base):
+            return list(islice(base.__iter__(value), most))
+    if is_dataclass(cls):
+        return {one.name: _field(value, one.name) for one in fields(cls)}
+    if issubclass(cls, Mapping):
+        return dict(_text_keys(islice(value.items(), most)))
+    return list(islice(value, most)) if issubclass(cls, AbstractSet) else None
+
+
+def _scalar(value: Any, cls: type) -> Any:
+    """Return the plain one of a scalar's subclass, whatever that makes of itself; None of anything else."""
+    if issubclass(cls, str):
+        return str.__str__(value)
+    if issubclass(cls, float):
+        return float.__float__(value)
+    if issubclass(cls, int):
+        whole = int.__int__(value)
+        bits = whole.bit_length()
+        if bits < 64:
+            return whole
+        return str(whole) if bits < _LONGEST_INTEGER else f"[an integer of {bits} bits]"
+    return None
+
+
+def _text_keys(pairs: Any) -> Any:
+    return ((as_text(key), item) for key, item in pairs)
+
+
+def _field(value: Any, name: str) -> Any:
+    try:
+        return getattr(value, name)
+    except Exception:  # noqa: BLE001  # a property of its own, or one that was never set
+        return "[not set]"
+
+
+def _dumped(value: Any) -> Any:
+    """Return pydantic's dump: it knows which fields are to stay out of one."""
+    try:
+        return value.model_dump(mode="json")
+    except Exception:  # noqa: BLE001  # a field that no JSON can say
+        return value.model_dump()
+
+
+def _array(value: Any, cls: type) -> Any:
+    shape = tuple(value.shape)
+    return value.tolist() if math.prod(shape) <= _ARRAY else f"<{cls.__name__} {shape} {value.dtype}>"
+
+
+def _described(value: Any, cls: type) -> str:
+    """Return its ``str`` or ``repr``, if one of them is code rather than, say, a mock's; else its type's name."""
+    for name in ("__str__", "__repr__"):
+        own = find_on_class(cls, name)
+        if own is not vars(object)[name] and isinstance(own, _CODE):
+            said = own(value)
+            return str.__str__(said) if isinstance(said, str) else _named(cls)
+    return _named(cls)
+
+
+def _named(cls: type) -> str:
+    return f"<{type.__dict__['__name__'].__get__(cls)} object>"
+
+
+def find_on_class(cls: type, name: str) -> Any:
+    """Return what *cls* or a class that it inherits from defines under *name*."""
+    return next((vars(base)[name] for base in type.__dict__["__mro__"].__get__(cls) if name in vars(base)), None)
+
+
+def _has(cls: type, name: str) -> bool:
+    return find_on_class(cls, name) is not None

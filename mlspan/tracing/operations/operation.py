@@ -1,0 +1,331 @@
+"""Operations: one call in flight, with its record and its span. An operation is finished once and never raises."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from itertools import chain
+from time import perf_counter
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+from weakref import ref
+
+from opentelemetry import context as otel
+from opentelemetry.trace import Span, Status, StatusCode
+
+from ..._guard import guard, swallow
+from ..otel.fast_span import SPAN, Draw
+from . import semconv as sc
+from .call_context import NOWHERE, attached, detach, scope, surroundings
+from .content import clean
+from .links import link
+from .raw_response import Envelope, Wire, body_read, watched_as
+from .records import HIDE, Chat, Embeddings, ModelCall, Observe, Record
+
+if TYPE_CHECKING:
+    from ..runtime import Runtime
+
+_outliving: dict[int, ref[Live]] = {}  # by id(): operations that are open although their call has returned
+keepers: Final[list[Callable[[], Iterable[Live]]]] = []  # each lists more such operations
+_UNMARKED: Mapping[str, object] = {}
+_HOST = otel.create_key("mlspan-host")  # the operation of the framework's model call that a context is inside
+
+
+def go(
+    runtime: Runtime,
+    record: Record,
+    observe: Observe[Any] | None = None,
+    *,
+    draw: Draw | None = None,
+    marks: Mapping[str, object] = _UNMARKED,
+) -> Live:
+    """Start the operation of *record*.
+
+    A request made inside a framework's call to a model is part of that call: it becomes an inner call, without a span.
+
+    Args:
+        runtime: the runtime that records it.
+        record: the facts known at the start.
+        observe: reads the answer, or each chunk of it, into the record.
+        draw: the sampling decision, if it was made already. Default: decided here, below the caller's current span.
+        marks: values that the operation's context holds besides the span, by context key.
+    """
+    if draw is None:
+        draw = runtime.starter().draw(otel.get_current())
+    if isinstance(record, ModelCall):
+        outer_call = draw.around.get(_HOST)
+        if isinstance(outer_call, Live) and outer_call.takes(record):
+            return Guest(outer_call, runtime, record, observe)
+    return Live(runtime, record, observe, draw, marks)
+
+
+class Live:
+    """One call that is being recorded.
+
+    Use it as a context manager around the caller's function, or call :meth:`finish`. The span starts when the object is
+    made and is current inside the ``with`` block.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_guests",
+        "_handed_over",
+        "_observe",
+        "_once",
+        "_opening",
+        "_runtime",
+        "_started",
+        "_streams",
+        "_token",
+        "_wire",
+        "context",
+        "record",
+        "span",
+    )
+
+    def __init__(
+        self, runtime: Runtime, record: Record, observe: Observe[Any] | None, draw: Draw, marks: Mapping[str, object]
+    ) -> None:
+        self._prepare(runtime, record, observe)
+        self._opening = start_attributes = record.opening()
+        attributes = start_attributes.copy() if scope() is NOWHERE else {**start_attributes, **surroundings()}
+        self.span: Span = draw.start(record.span_name, record.kind, attributes)
+        context_values: dict[str, object] = {**draw.around, SPAN: self.span, **marks}
+        if isinstance(record, ModelCall) and record.outer:
+            context_values[_HOST] = self
+        self.context = otel.Context(context_values)
+
+    def _prepare(self, runtime: Runtime, record: Record, observe: Observe[Any] | None) -> None:
+        """Set the fields that operations and inner calls share."""
+        self.record, self._observe, self._runtime = record, observe, runtime
+        self._handed_over = self._streams = False
+        self._guests: list[Guest] | None = None
+        self._wire: Wire | None = None
+        self._once = threading.Lock()  # the first to finish takes it and never releases it
+        self._started = perf_counter()
+
+    def __enter__(self) -> Live:
+        self._token = otel.attach(self.context)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        detach(self._token, self.context)
+        if error is not None or not self._handed_over:
+            self.finish(error)
+
+    def current(self) -> AbstractContextManager[None]:
+        """Make the span current inside the block, whose end does not end the span."""
+        return attached(self.context)
+
+    def result(self, value: Any) -> Any:
+        """Record the answer *value* and return it.
+
+        A stream or an unread response is returned as a proxy, which finishes the operation when it ends.
+        """
+        proxy_class = watched_as(type(value))  # type: ignore[arg-type]  # mypy: type[Any] is not hashable
+        if proxy_class is None:
+            self.observe(value)
+            return value
+        if proxy_class is Envelope and (body := body_read(value)) is not None:
+            self.wire().add(body)
+            return value
+        self.hand_over()
+        return proxy_class(value, self)
+
+    def hand_over(self) -> None:
+        """Keep the operation open after the ``with`` block: somebody else will call :meth:`finish`.
+
+        The end of the process will, at the latest.
+        """
+        self._handed_over = self._streams = True
+        _outliving[id(self)] = ref(self)
+
+    def first_chunk(self) -> None:
+        """Record the time to the first chunk of a streamed answer, in seconds, on the first call."""
+        self._streams = False
+        if isinstance(self.record, Chat) and self.record.time_to_first_chunk is None:
+            self.record.time_to_first_chunk = perf_counter() - self._started
+
+    def observe(self, value: Any) -> bool:
+        """Read an answer, or a chunk of one, into the record. Return False if the caller may not see the chunk."""
+        if self._streams:
+            self.first_chunk()
+        try:  # not guard(): there are many chunks, and a context manager costs more
+            return self._observe is None or self._observe(self.record, value) is not HIDE
+        except Exception as error:
+            if not swallow("reading an answer", error):
+                raise
+            return True
+
+    def wire(self) -> Wire:
+        """Return the buffer for an answer that the caller reads as text or bytes. It is decoded once, at the end."""
+        if self._wire is None:
+            self._wire = Wire()
+        return self._wire
+
+    def finish(self, error: BaseException | None = None, *, stream_end: Any = None, collecting: bool = False) -> None:
+        """End the operation and its span on the first call; later calls do nothing.
+
+        Args:
+            error: the exception that ended the call.
+            stream_end: how a stream was left early, ``closed`` or ``abandoned``.
+            collecting: True in a finalizer, which may not take the SDK's locks.
+        """
+        if not self._once.acquire(False):  # a keyword argument would take twice as long
+            return
+        if self._handed_over:
+            _outliving.pop(id(self), None)
+        if isinstance(error, GeneratorExit):  # the caller has closed the generator around the stream
+            error, stream_end = None, stream_end or "closed"
+        seconds = perf_counter() - self._started
+        error_type = None if error is None else _type_name(error)
+        try:  # not guard(): this runs for each call
+            try:
+                self._read(error, stream_end)
+            finally:
+                try:
+                    self._write(error, error_type)
+                finally:
+                    self.span.end()
+            if isinstance(self.record, ModelCall) and self._runtime.instruments.wanted():
+                error_type = error_type or (self.record.failure and self.record.failure[0]) or None
+                self._runtime.instruments.record(self.record, seconds, error_type, collecting=collecting)
+        except Exception as internal_error:
+            if not swallow("ending a span", internal_error):
+                raise
+
+    def takes(self, record: ModelCall) -> bool:
+        """Return whether *record* is a request of this very call, rather than another call made inside it."""
+        if type(record) is not type(self.record) or self._once.locked():
+            return False
+        return isinstance(record, Embeddings) or all(inner_call.failed for inner_call in self._guests or ())
+
+    def _read(self, error: BaseException | None, stream_end: Any) -> None:
+        """Complete the record: decode a raw body, note how the stream ended, and merge the inner calls."""
+        record = self.record
+        if self._observe is not None:
+            if self._wire is not None:
+                for chunk in self._wire.decoded():
+                    self._observe(record, chunk)
+            if isinstance(error, Exception) and hasattr(self._observe, "sees_errors"):
+                self._observe(record, error)
+        if stream_end is not None:
+            record.stream_end = stream_end
+        record.settle()
+        if self._guests is not None and isinstance(record, ModelCall):
+            for inner_call in self._guests:
+                inner_call.finish(stream_end=stream_end)
+            record.absorb([inner_call.record for inner_call in self._guests])
+
+    def _write(self, error: BaseException | None, error_type: str | None) -> None:
+        """Write the links, attributes and status of the record to the span."""
+        record, policy, span = self.record, self._runtime.policy, self.span
+        if record.linked:
+            link(span, record)
+        if not span.is_recording():
+            return
+        if error is not None:
+            self._fail(error, error_type or sc.ERROR_TYPE)
+        elif record.failure is not None:
+            span.set_attribute(sc.ERROR_TYPE, record.failure[0])
+            span.set_status(Status(StatusCode.ERROR, policy.error(record.failure[1])))
+        content, others, opening = record.closing()
+        limits = getattr(span, "_limits", None)
+        said: dict[str, Any] = {}
+        try:
+            if policy.capture:
+                self._write_content(content, said, getattr(limits, "max_span_attribute_length", None))
+        finally:  # content comes first: where SpanLimits count attributes, the oldest are the ones to go
+            said.update(others)
+            span.set_attributes(said)
+            most = getattr(limits, "max_span_attributes", None)
+            if opening != self._opening or (most is not None and most < _MANY):
+                span.set_attributes(opening)
+                span.update_name(record.span_name)
+
+    def _write_content(self, content: dict[str, Any], said: dict[str, Any], longest: int | None) -> None:
+        """Write each attribute by itself: one that cannot be written takes no other along."""
+        policy = self._runtime.policy if longest is None else self._runtime.policy.within(longest)
+        wrong: Exception | None = None
+        for name, value in content.items():
+            try:
+                said[name] = policy.string(value)
+            except Exception as error:  # noqa: BLE001  # told below
+                wrong = error
+        if wrong is not None and not swallow("writing content", wrong):
+            raise wrong
+
+    def _fail(self, error: BaseException, error_type: str) -> None:
+        """Write an exception to the span, as an event and as its status."""
+        policy, span = self._runtime.policy, self.span
+        span.set_attribute(sc.ERROR_TYPE, error_type)
+        span.set_status(Status(StatusCode.ERROR))
+        cancelled = isinstance(error, asyncio.CancelledError)
+        message = policy.error(_message(error)) or ("cancelled" if cancelled else "")
+        named = {
+            "exception.type": error_type,
+            "exception.message": message,
+            "exception.stacktrace": policy.error(_stack(error)),
+        }
+        span.add_event("exception", named)
+        span.set_status(Status(StatusCode.ERROR, message))
+
+
+def _message(error: BaseException) -> str:
+    """Return what *error* says; nothing where saying it raises."""
+    try:
+        return clean(str(error))
+    except Exception:  # noqa: BLE001  # it is somebody else's code
+        return ""
+
+
+def _stack(error: BaseException) -> str:
+    """Return the stack of *error*, without what it says where saying it raises."""
+    try:
+        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    except Exception:  # noqa: BLE001  # as above
+        return "".join(traceback.format_tb(error.__traceback__))
+
+
+class Guest(Live):
+    """A client's request inside a framework's call to a model: a record without a span, which the outer call merges."""
+
+    __slots__ = ("failed",)
+    record: ModelCall
+
+    def __init__(self, outer_call: Live, runtime: Runtime, record: ModelCall, observe: Observe[Any] | None) -> None:
+        self._prepare(runtime, record, observe)
+        self.failed = False
+        self.span = outer_call.span
+        self.context = otel.set_value(_HOST, self)
+        outer_call._guests = [*(outer_call._guests or ()), self]
+
+    def finish(self, error: BaseException | None = None, *, stream_end: Any = None, collecting: bool = False) -> None:  # noqa: ARG002
+        """Complete the record, on the first call; the outer call merges it when it finishes."""
+        if not self._once.acquire(False):  # a keyword argument would take twice as long
+            return
+        self.failed = error is not None and not isinstance(error, GeneratorExit)
+        with guard("reading an answer"):
+            self._read(error, stream_end)
+
+
+_MANY = 64  # more attributes than any record of ours has
+
+
+def _type_name(error: BaseException) -> str:
+    """Return the qualified name of an exception's class, such as ``openai.NotFoundError``, or a builtin's bare name."""
+    cls = type(error)
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def finish_streams() -> None:
+    """Finish the operations that abandoned streams and registries still hold open, at shutdown."""
+    handed_over = [operation for reference in list(_outliving.values()) if (operation := reference()) is not None]
+    others = chain.from_iterable(map(list, (source() for source in list(keepers))))
+    for operation in [*handed_over, *others]:
+        operation.finish(stream_end="abandoned")

@@ -1,0 +1,299 @@
+"""A bounded copy of any value: what a caller passes around, as dicts, lists and scalars that JSON can say.
+
+The work is bounded by the bytes that are kept, never by what the value holds: a value may contain itself, hold one part
+a million times, or be larger than memory. What may be called of an object stands in :mod:`.foreign`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, Final
+
+import orjson
+
+from .foreign_objects import as_text, clean, simplified
+
+CYCLE: Final = "[contains itself]"
+TOO_DEEP: Final = "[cut: nested too deep]"
+CUT: Final = "[cut]"  # the key under which a dict that is cut says so
+KEEP: Final = 7 * 128 * 1024  # bytes of a copy, where nobody says how many: a little less than may be written
+_DEEPEST: Final = 64
+_NUMBER: Final = 21  # bytes of one in JSON, at most but for a few floats; the whole is measured when it is written
+_FAIR: Final = 64  # bytes: where each item could have so many, one may not take the room of the others
+_MANY: Final = 16  # items: a list that is longer is asked whether it holds nothing but numbers
+_SMALL: Final = 64 * 1024  # bytes: what is no larger is looked through and copied at once
+_STEP: Final = 32  # bytes for each value that is copied by itself
+_SCALARS: Final = frozenset({int, float, bool, type(None)})
+_INT64: Final = range(-(2**63), 2**63)
+# Strict integers: MLflow cannot give back a trace that holds one beyond 64 bits, so those become text.
+OPTIONS: Final = orjson.OPT_NON_STR_KEYS | orjson.OPT_STRICT_INTEGER
+_SCHEMA_KEYS: Final = frozenset(  # of the message schemas, and below the words that stand under them
+    {"arguments", "content", "file_id", "finish_reason", "id", "mime_type", "modality"}
+    | {"name", "parts", "response", "role", "type", "uri"}
+)
+_SCHEMA_WORDS: Final = frozenset(
+    {"assistant", "developer", "system", "tool", "user"}
+    | {"blob", "file", "function", "reasoning", "text", "tool_call", "tool_call_response", "uri"}
+    | {"audio", "document", "image", "video"}
+    | {"content_filter", "error", "length", "stop"}
+)
+
+
+def is_plain(value: Any, most: int) -> bool:
+    """Return whether *value* is made of JSON's own types alone, and of no more than about *most* bytes of them.
+
+    It looks at no more nodes than *most* bytes could hold.
+    """
+    size, found = 0, [value]
+    for one in found:
+        cls = type(one)
+        if cls is str:
+            size += len(one) + 1
+        elif cls is dict:
+            try:
+                size += len("".join(one)) + 3 * len(one)
+            except TypeError:  # a key that is no text
+                return False
+            found += one.values()
+        elif cls is list or cls is tuple:
+            if len(one) > _MANY and _SCALARS.issuperset(map(type, one)):  # numbers, at a third of the cost
+                size += 2 * len(one)
+            else:
+                found += one
+        elif cls not in _SCALARS:
+            return False
+        if size + 2 * len(found) > most:
+            return False
+    return True
+
+
+def is_tree(value: Any, most: int) -> bool:
+    """Return whether *value* is plain, of no more than about *most* bytes, and holds no part of it twice.
+
+    Its work is that of looking at each part once, however often it comes.
+    """
+    size, found, seen = 0, [value], set()
+    for one in found:
+        cls = type(one)
+        if cls is str:
+            size += len(one)
+        elif cls is dict or cls is list or cls is tuple:
+            if one and id(one) in seen:
+                return False
+            seen.add(id(one))
+            if cls is dict:
+                found += one.values()
+            elif len(one) <= _MANY or not _SCALARS.issuperset(map(type, one)):
+                found += one
+        elif cls not in _SCALARS:
+            return False
+        if size > most:
+            return False
+    return True
+
+
+def utf8_size(text: str) -> int:
+    """Return how many bytes *text* takes."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
+def cut_text(text: str, limit: int) -> str:
+    """Return the head of *text* that fits into *limit* bytes with a mark behind it; *text* itself where it fits."""
+    if len(text) * 4 <= limit or (size := utf8_size(text)) <= limit:
+        return text
+    mark = f"… [cut: {size} bytes in all]"
+    room = limit - len(mark.encode())
+    return text[:room].encode()[:room].decode(errors="ignore") + mark if room > 0 else "…" if limit > len("…") else ""
+
+
+def snapshot(value: Any, room: int = KEEP) -> Any:
+    """Return *value* as it is now: about *room* bytes of it, in dicts, lists and scalars of its own.
+
+    Strings stay whole: they cost nothing to keep, and have to be redacted before they are cut.
+    """
+    if value is None or type(value) is str:
+        return value
+    if is_plain(value, min(room, _SMALL)):
+        try:
+            return orjson.loads(orjson.dumps(value, option=OPTIONS))
+        except (TypeError, ValueError, RecursionError):  # lone surrogates, integers over 64 bits
+            pass
+    kept = bounded(value, room, whole_text=True)
+    return KeptDict(kept) if type(kept) is dict else KeptList(kept) if type(kept) is list else kept
+
+
+class KeptDict(dict[str, Any]):
+    """A copy of our own, which nobody need look through again before it is written."""
+
+    __slots__ = ()
+
+
+class KeptList(list[Any]):
+    """As KeptDict."""
+
+    __slots__ = ()
+
+
+def bounded(value: Any, room: int, *, text: Callable[[str], str] | None = None, whole_text: bool = False) -> Any:
+    """Return *value* as dicts, lists and scalars that take about *room* bytes as JSON.
+
+    Args:
+        value: anything.
+        room: in bytes. Escapes are not counted, so what is written has to be measured.
+        text: rewrites every string before it is cut; the words that the message schemas are made of stay.
+        whole_text: keep strings whole, and make a copy of all that may change.
+    """
+    return _Walk(text, room=room, whole_text=whole_text).copy(value, room, 0)[0]
+
+
+class _Walk:
+    """One bounded copy under way. Its methods return copies, and the bytes that they take."""
+
+    def __init__(self, text: Callable[[str], str] | None, *, room: int, whole_text: bool) -> None:
+        self._text, self._whole = text, whole_text
+        self._above: set[int] = set()  # ids of what we are inside of
+        self._steps = room // _STEP + 1000  # left, whatever is shared or empty
+
+    def copy(self, value: Any, room: int, depth: int) -> tuple[Any, int]:
+        cls = type(value)
+        if cls is str:
+            return self._string(value, room)
+        if value is None or cls is bool:
+            return value, 5
+        if cls is int and value in _INT64:
+            return value, _NUMBER
+        if cls is float:
+            return value if math.isfinite(value) else None, _NUMBER
+        self._steps -= 1
+        if self._steps < 0 or room < _FAIR:
+            return self._plain(value, room) or (CUT, len(CUT) + 2)
+        if depth > _DEEPEST:
+            return TOO_DEEP, len(TOO_DEEP)
+        if id(value) in self._above:
+            return CYCLE, len(CYCLE)
+        self._above.add(id(value))
+        try:
+            if cls is dict or cls is KeptDict:
+                return self._mapping(value, room, depth)
+            if cls is list or cls is tuple or cls is KeptList:
+                return self._sequence(value, room, depth)
+            # Foreign: one step nearer to JSON, and no deeper, as what it is made of may point back to it.
+            return self.copy(simplified(value, room), room, depth + 1)
+        finally:
+            self._above.discard(id(value))
+
+    def _string(self, value: str, room: int) -> tuple[str, int]:
+        said = clean(value if self._text is None else self._text(value))
+        if not self._whole:
+            said = cut_text(said, room - 2)
+        return said, min(utf8_size(said) if len(said) < room else room, max(room, 0)) + 2
+
+    def _key(self, key: Any, room: int) -> str:
+        said = as_text(key)
+        if self._text is not None and said not in _SCHEMA_KEYS:
+            said = clean(self._text(said))
+        return said if self._whole else cut_text(said, room // 2)
+
+    def _plain(self, value: Any, room: int) -> tuple[Any, int] | None:
+        """Return the copy at once where *value* is plain, fits, and nothing in it is to be rewritten."""
+        if self._text is not None or not is_plain(value, room):
+            return None
+        try:
+            data = orjson.dumps(value, option=OPTIONS)
+        except (TypeError, ValueError, RecursionError):  # as in snapshot
+            return None
+        if len(data) > room:
+            return None
+        return orjson.loads(data) if self._whole else value, len(data)
+
+    def _mapping(self, value: dict[Any, Any], room: int, depth: int) -> tuple[Any, int]:
+        length = len(value)
+        pairs = list(islice(value.items(), max(room, 0) // 4 + 1))
+        if not self._whole and value.get("type") == "blob":
+            pairs = list(_without_bytes(pairs, room))
+        if len(pairs) * _FAIR <= room:
+            names = [self._key(key, room) for key, _ in pairs]
+            room_left = room - sum(map(len, names)) - 4 * len(names)
+            copies, size = self._fair(names, [item for _, item in pairs], room_left, depth)
+            return dict(zip(names, copies, strict=True)), size + room - room_left
+        made, size = self._head(pairs, room, depth, pairs=True)
+        said = dict(made)
+        if len(made) < length:
+            said[CUT] = f"{len(made)} of {length} are kept"
+        return said, size
+
+    def _sequence(self, items: Any, room: int, depth: int) -> tuple[list[Any], int]:
+        length = len(items)
+        if length * _FAIR <= room:
+            return self._fair([""] * length, items, room, depth)
+        if depth == 0 and type(items[0]) is dict:  # messages: their first and their last say most
+            made, size = self._head(items, room // 2, depth)
+            last, more = self._head(items[: len(made) - 1 : -1], room - size, depth)
+            return made + last[::-1], size + more
+        made, size = self._head(items, room, depth)
+        if len(made) < length:
+            made.append(f"[cut: {len(made)} of {length} are kept]")
+        return made, size
+
+    def _fair(self, names: list[str], items: Any, room: int, depth: int) -> tuple[list[Any], int]:
+        """Copy *items*, small ones whole; what is left of the room is for the large ones, in equal parts."""
+        made: list[Any] = []
+        size, large = 2, []
+        most = room // (4 * len(items)) if items else 0
+        for name, item in zip(names, items, strict=True):
+            cls = type(item)
+            if self._text is not None and name in _SCHEMA_KEYS and cls is str and item in _SCHEMA_WORDS:
+                found: tuple[Any, int] | None = (item, len(item) + 2)
+            elif (cls is str and len(item) * 4 <= most) or cls in _SCALARS:
+                found = self.copy(item, room, depth + 1)
+            else:
+                found = None if cls is str else self._plain(item, most)
+            if found is None:
+                large.append(len(made))
+                found = None, 0
+            made.append(found[0])
+            size += found[1] + 1
+        for left, place in zip(range(len(large), 0, -1), large, strict=True):
+            made[place], took = self.copy(items[place], max((room - size) // left, 0), depth + 1)
+            size += took
+        return made, size
+
+    def _head(self, items: Any, room: int, depth: int, *, pairs: bool = False) -> tuple[list[Any], int]:
+        """Copy *items*, or (key, value) *pairs*, until the room is used up; plain ones many at a time."""
+        made: list[Any] = []
+        size, place, step = 2, 0, min(64, len(items))
+        while place < len(items) and size < room:
+            part = items[place : place + step]
+            together = _as_dict(part) if pairs else part
+            plain = self._plain(together, room - size) if together is not None else None
+            if plain is not None:
+                made += plain[0].items() if pairs else plain[0]
+                size += plain[1] - 1
+                place, step = place + len(part), min(step * 2, 4096)
+            elif step > 1:
+                step = step // 4 if step > 8 else 1
+            else:
+                key, item = part[0] if pairs else ("", part[0])
+                named = self._key(key, room - size) if pairs else ""
+                copied, took = self.copy(item, room - size - len(named), depth + 1)
+                made.append((named, copied) if pairs else copied)
+                size += took + len(named) + 4 * pairs + 1
+                place += 1
+        return made, size
+
+
+def _as_dict(pairs: list[tuple[Any, Any]]) -> dict[str, Any] | None:
+    """Return *pairs* as a dict; None where a key is no string: others may have code of their own."""
+    return dict(pairs) if all(type(key) is str for key, _ in pairs) else None
+
+
+def _without_bytes(pairs: list[tuple[Any, Any]], room: int) -> Iterator[tuple[Any, Any]]:
+    """Yield the pairs of a blob. Half a picture is no picture: one that is too large loses its bytes."""
+    for key, value in pairs:
+        if key == "content" and type(value) is str and len(value) > room // 2:
+            yield key, ""
+            yield "cut", f"{len(value)} bytes of base64"
+        else:
+            yield key, value

@@ -1,0 +1,225 @@
+"""Stream proxies: they look like the client's own stream and make sure that the operation is finished.
+
+A stream may be exhausted, broken out of, closed, left by an exception, cancelled or dropped. Each of these ends calls
+``Operation.finish``, which counts only once.
+"""
+
+from __future__ import annotations
+
+import copy
+from contextvars import copy_context
+from types import TracebackType
+from typing import Any, Protocol
+
+from opentelemetry import context as otel
+
+from .call_context import detach
+
+
+class Watcher(Protocol):
+    """An observer of a stream: it reads the chunks and learns of the end. Operations are observers."""
+
+    def observe(self, value: Any) -> bool: ...
+    def finish(
+        self, error: BaseException | None = None, *, stream_end: Any = None, collecting: bool = False
+    ) -> None: ...
+
+
+def end(observer: Watcher, error: BaseException) -> None:
+    """Finish after a read that raised *error*: exhaustion is a normal end, any other exception is an error."""
+    observer.finish(None if isinstance(error, (StopIteration, StopAsyncIteration)) else error)
+
+
+def drop(observer: Watcher, *, stream_end: str | None = None) -> None:
+    """Finish in a finalizer without changing a context variable of the code that happens to run.
+
+    Up to Python 3.11 that code may be in the middle of ``ContextVar.set``, and would then read freed memory:
+    https://github.com/python/cpython/issues/148891.
+    """
+    copy_context().run(observer.finish, stream_end=stream_end, collecting=True)
+
+
+class Watched:
+    """A proxy that passes everything on to the client's own object, so that the caller cannot tell the two apart."""
+
+    __slots__ = ("__weakref__", "_mlspan_live", "_mlspan_own")
+    _mlspan_own: Any
+    _mlspan_live: Watcher
+
+    def __init__(self, own: Any, observer: Watcher) -> None:
+        object.__setattr__(self, "_mlspan_own", own)
+        object.__setattr__(self, "_mlspan_live", observer)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_mlspan_"):  # one that was made past __init__ has none
+            raise AttributeError(name)
+        value = getattr(self._mlspan_own, name)
+        # A client's own helpers close the HTTP response below the stream, rather than the stream.
+        return Transport(value, self._mlspan_live) if name == "response" and hasattr(value, "close") else value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._mlspan_own, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._mlspan_own, name)
+
+    def __dir__(self) -> list[str]:
+        return dir(self._mlspan_own)
+
+    def __repr__(self) -> str:
+        return repr(self._mlspan_own)
+
+    @property  # type: ignore[misc]  # isinstance(stream, openai.Stream) stays true
+    def __class__(self) -> type:
+        return type(self._mlspan_own)
+
+    # Copying is for what is watched to do: the copy is the caller's own.
+
+    def __copy__(self) -> Any:
+        return copy.copy(self._mlspan_own)
+
+    def __deepcopy__(self, known: dict[int, Any]) -> Any:
+        return copy.deepcopy(self._mlspan_own, known)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self._mlspan_own.__reduce_ex__(protocol)
+
+    def _mlspan_left(self, error: BaseException | None = None) -> None:
+        """Finish because the caller has closed the object, or left its block with *error*."""
+        self._mlspan_live.finish(error, stream_end=None if error else "closed")
+
+    # Sync and async objects close in the same way: for an async object these return the coroutine that is awaited.
+
+    def close(self) -> Any:
+        self._mlspan_left()
+        return self._mlspan_own.close()
+
+    def aclose(self) -> Any:
+        self._mlspan_left()
+        return self._mlspan_own.aclose()
+
+
+class Transport(Watched):
+    """A proxy of the HTTP response below a stream."""
+
+    __slots__ = ()
+
+
+class _Iterated(Watched):
+    """A proxy of an iterator.
+
+    *context*, if given, is current in each read. It is for iterators that run user code rather than read from a server.
+    """
+
+    __slots__ = ("_mlspan_context",)
+    _mlspan_context: otel.Context | None
+
+    def __init__(self, own: Any, observer: Watcher, context: otel.Context | None = None) -> None:
+        super().__init__(own, observer)
+        object.__setattr__(self, "_mlspan_context", context)
+
+    def __del__(self) -> None:
+        try:
+            observer = object.__getattribute__(self, "_mlspan_live")
+        except AttributeError:  # __init__ has failed before setting it
+            return
+        drop(observer, stream_end="abandoned")
+
+
+class Stream(_Iterated):
+    """A proxy of a synchronous stream."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> Any:
+        while True:
+            try:
+                chunk = next(self._mlspan_own) if self._mlspan_context is None else self._mlspan_inside()
+            except BaseException as error:
+                end(self._mlspan_live, error)
+                raise
+            if self._mlspan_live.observe(chunk):
+                return chunk
+
+    def _mlspan_inside(self) -> Any:
+        """Return the next chunk, read inside the given context."""
+        token = otel.attach(self._mlspan_context)  # type: ignore[arg-type]  # only called if there is a context
+        try:
+            return next(self._mlspan_own)
+        finally:
+            detach(token, self._mlspan_context)  # type: ignore[arg-type]  # as above
+
+    def __enter__(self) -> Stream:
+        self._mlspan_own.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Any:
+        self._mlspan_left(error)
+        return self._mlspan_own.__exit__(kind, error, trace)
+
+
+class Generated(Stream):
+    """A generator: what is sent or thrown into it is a read as well."""
+
+    __slots__ = ()
+
+    def send(self, value: Any) -> Any:
+        return self._mlspan_read(lambda: self._mlspan_own.send(value))
+
+    def throw(self, *error: Any) -> Any:
+        return self._mlspan_read(lambda: self._mlspan_own.throw(*error))
+
+    def _mlspan_read(self, read: Any) -> Any:
+        token = otel.attach(self._mlspan_context) if self._mlspan_context is not None else None
+        try:
+            item = read()
+        except BaseException as error:
+            end(self._mlspan_live, error)
+            raise
+        finally:
+            if token is not None:
+                detach(token, self._mlspan_context)  # type: ignore[arg-type]  # as above
+        self._mlspan_live.observe(item)
+        return item
+
+
+class AsyncStream(_Iterated):
+    """A proxy of an asynchronous stream."""
+
+    __slots__ = ()
+
+    def __aiter__(self) -> AsyncStream:
+        return self
+
+    async def __anext__(self) -> Any:
+        while True:
+            try:
+                chunk = await (anext(self._mlspan_own) if self._mlspan_context is None else self._mlspan_inside())
+            except BaseException as error:
+                end(self._mlspan_live, error)
+                raise
+            if self._mlspan_live.observe(chunk):
+                return chunk
+
+    async def _mlspan_inside(self) -> Any:
+        """Return the next chunk, read inside the given context."""
+        token = otel.attach(self._mlspan_context)  # type: ignore[arg-type]  # as above
+        try:
+            return await anext(self._mlspan_own)
+        finally:
+            detach(token, self._mlspan_context)  # type: ignore[arg-type]  # as above
+
+    async def __aenter__(self) -> AsyncStream:
+        await self._mlspan_own.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Any:
+        self._mlspan_left(error)
+        return await self._mlspan_own.__aexit__(kind, error, trace)

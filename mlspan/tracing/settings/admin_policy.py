@@ -1,0 +1,126 @@
+r"""The administrator's policy: settings that programs start from, and settings that no program can loosen.
+
+It is read from ``/etc/mlspan/policy.toml`` (``%PROGRAMDATA%\mlspan`` on Windows), then
+``$XDG_CONFIG_HOME/mlspan/policy.toml`` (``~/.config``), then the file that ``MLSPAN_POLICY`` names. A later file
+changes only what an earlier one has not locked.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from ..._guard import tell_once
+from .config import check
+
+SYSTEM: Final = (
+    Path(os.environ.get("PROGRAMDATA", r"C:\ProgramData"), "mlspan", "policy.toml")
+    if os.name == "nt"
+    else Path("/etc/mlspan/policy.toml")
+)
+_TABLES: Final = {"settings": dict, "locked": list, "autolog": dict}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """All policy files merged. *settings* maps a name to its value and the file that sets it."""
+
+    settings: Mapping[str, tuple[Any, Path]] = field(default_factory=dict)
+    locked: Mapping[str, Path] = field(default_factory=dict)
+    off: Mapping[str, Path] = field(default_factory=dict)  # integrations that are turned off; "*": all
+    files: tuple[Path, ...] = ()
+    wrong: tuple[str, ...] = ()  # a message for each file that cannot be read
+
+    def turned_off(self, integration: str | None) -> Path | None:
+        """Return the file that turns *integration* off, or None."""
+        return self.off.get("*") or self.off.get(integration or "*")
+
+
+def current() -> Policy:
+    """Return the policy of this process. Each file is read once, and a broken file is reported once."""
+    policy = _read(paths())
+    for line in policy.wrong:
+        tell_once("mlspan: %s", line)
+    return policy
+
+
+def paths() -> tuple[Path, ...]:
+    """Return the files that may hold a policy; the locks of an earlier file override a later one."""
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    own_file = os.environ.get("MLSPAN_POLICY")
+    return (SYSTEM, config / "mlspan" / "policy.toml", *([Path(own_file)] if own_file else []))
+
+
+@cache
+def _read(files: tuple[Path, ...]) -> Policy:
+    """Read and merge *files*."""
+    settings: dict[str, tuple[Any, Path]] = {}
+    locked: dict[str, Path] = {}
+    off: dict[str, Path] = {}
+    read: list[Path] = []
+    wrong: list[str] = []
+    for file in files:
+        try:
+            contents = _parsed(file)
+        except FileNotFoundError:
+            if file != files[-1] or not os.environ.get("MLSPAN_POLICY"):
+                continue
+            contents = _broken(wrong, file, "there is no such file")
+        except (OSError, ValueError) as error:
+            contents = _broken(wrong, file, str(error))
+        read.append(file)
+        for name, value in contents.get("settings", {}).items():
+            if name not in locked:
+                settings[name] = (value, file)
+        for name in contents.get("locked", []):
+            locked.setdefault(name, file)
+        for name in _off(contents.get("autolog", {})):
+            off.setdefault(name, file)
+    return Policy(settings, locked, off, tuple(read), tuple(wrong))
+
+
+def _broken(wrong: list[str], file: Path, reason: str) -> dict[str, Any]:
+    """Report a broken file, and return the contents that replace it: no content is recorded until the file is repaired.
+
+    The file may have locked anything, so the strictest assumption is made.
+    """
+    wrong.append(f"the policy {file} cannot be read, so no content is recorded: {reason.splitlines()[0]}")
+    return {"settings": {"capture_content": False}, "locked": ["capture_content"]}
+
+
+def _parsed(file: Path) -> dict[str, Any]:
+    """Return the contents of a policy file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: its contents are wrong; the text says what.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
+    contents: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+    for name, value in contents.items():
+        if not isinstance(value, _TABLES.get(name, ())):
+            raise ValueError(  # noqa: TRY004  # the file is wrong, not a type in the program
+                f"{name!r} is none of [settings], locked = [...] and [autolog]"
+            )
+    settings = contents.get("settings", {})
+    check(settings)
+    if missing := [name for name in contents.get("locked", []) if name not in settings]:
+        raise ValueError(f"locked, yet without a value in [settings]: {', '.join(map(str, missing))}")
+    _off(contents.get("autolog", {}))
+    return contents
+
+
+def _off(autolog: Mapping[str, Any]) -> list[str]:
+    """Return the integrations that the table turns off; ``*`` stands for all."""
+    if not all(isinstance(on, bool) for on in autolog.values()):
+        raise ValueError("[autolog] takes enabled = true or false, and the same for an integration's name")
+    return ["*" if name == "enabled" else name for name, on in autolog.items() if not on]

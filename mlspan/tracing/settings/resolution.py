@@ -1,0 +1,75 @@
+"""Resolve settings: argument, then policy, then ``MLSPAN_*``, then the variables of OpenTelemetry and MLflow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from ..._guard import log, tell_once
+from ..operations.content import Redact, redactor
+from . import admin_policy as _policy
+from .config import Config, _checked
+
+
+def resolve(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Config:
+    """Return the Config of *arguments* over the policy over *environ*; an argument that is None counts as not given.
+
+    A bad variable is logged and ignored. A setting that the policy locks overrides everything; a caller who asks for a
+    looser value gets one log line.
+
+    Raises:
+        ValueError: an argument is bad.
+    """
+    values: dict[str, Any] = {}
+    policy = _policy.current()
+    for setting_ in fields(Config):
+        given = arguments.get(setting_.name)
+        if given is not None:
+            values[setting_.name] = _checked(setting_.name, given)
+        if setting_.name in policy.settings:
+            policy_value, file = policy.settings[setting_.name]
+            if setting_.name in policy.locked:
+                values[setting_.name] = _held(setting_.name, policy_value, given, file)
+            else:
+                values.setdefault(setting_.name, policy_value)
+        if setting_.name in values:
+            continue
+        for name, read in setting_.metadata["environ"].items():
+            if text := environ.get(name):
+                try:
+                    values[setting_.name] = _checked(setting_.name, read(text))
+                except ValueError as error:
+                    log.warning("mlspan: %s=%r is ignored: %s", name, text, error)
+                break
+    return Config(**values)
+
+
+def _held(name: str, locked: Any, given: Any, file: Any) -> Any:
+    """Return the value that the policy has locked, or a stricter one that was given.
+
+    Stricter means: less content captured, more redacted, content cut shorter.
+    """
+    if given is None:
+        return locked
+    if name == "redact":
+        return _both(locked, given)
+    if name == "capture_content":
+        allowed = locked and given
+    else:
+        allowed = min(locked, given) if name == "max_content_bytes" else locked
+    if allowed != given:
+        tell_once("mlspan: %s=%r is locked by the policy %s: %r does not count", name, locked, file, given)
+    return allowed
+
+
+def _both(first: Redact, then: Redact) -> Redact:
+    """Return both redactions, applied in this order.
+
+    Expressions stay expressions, so that they can be sent to workers.
+    """
+    if not callable(first) and not callable(then):
+        return [*([first] if isinstance(first, str) else first), *([then] if isinstance(then, str) else then)]
+    one, other = redactor(first), redactor(then)
+    return lambda text: other(one(text))  # type: ignore[misc]  # neither is None
