@@ -1,10 +1,10 @@
-"""The ``mlspan`` command, on typer and rich, which nothing else of mlspan imports."""
+"""The ``mlspan`` command, built on typer and rich. Nothing else in mlspan imports them."""
 
 from __future__ import annotations
 
 
 def main() -> None:
-    """Run the command line. Exit code 0: well; 1: something found wrong, or failed; 2: not called as it should be."""
+    """Run the command line. Exit codes: 0 for success, 1 for a failure or a problem found, 2 for a usage error."""
     from .app import app
 
     app(prog_name="mlspan")

@@ -1,4 +1,4 @@
-"""``python -m mlspan.cli``."""
+"""Entry point of ``python -m mlspan.cli``."""
 
 from . import main
 

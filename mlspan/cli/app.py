@@ -1,4 +1,4 @@
-"""The commands, put together."""
+"""The typer application with all commands registered."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ app = typer.Typer(
 
 
 def _version(asked: bool) -> None:
+    """Print the version and exit, if `--version` was given."""
     if asked:
         write(f"mlspan {__version__}")
         raise typer.Exit

@@ -1,4 +1,4 @@
-"""A few answers in the shape of OpenAI's API, for who has neither a key nor a server: enough for ``mlspan demo``."""
+"""A local server with canned answers in the format of OpenAI's API, for running ``mlspan demo`` without a key."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ _CALL: Final = {
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Asks for the weather first; tells it once it was looked up."""
+    """Request handler that first calls the weather tool, and answers once the tool's result is among the messages."""
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
-        looked_up = any(message.get("role") == "tool" for message in asked.get("messages", ()))
-        time.sleep(0.15)  # as if it thought
-        if asked.get("stream"):
-            self._send("text/event-stream", b"".join(b"data: " + part + b"\n\n" for part in _chunks(asked["model"])))
+        """Answer a chat completion request, as a stream if it asks for one."""
+        request = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+        looked_up = any(message.get("role") == "tool" for message in request.get("messages", ()))
+        time.sleep(0.15)  # so that the span of the call has a visible duration
+        if request.get("stream"):
+            self._send("text/event-stream", b"".join(b"data: " + part + b"\n\n" for part in _chunks(request["model"])))
         else:
             message = {"content": _ANSWER} if looked_up else {"content": None, "tool_calls": [_CALL]}
             reason = "stop" if looked_up else "tool_calls"
             choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": reason}
-            self._send("application/json", _body(asked["model"], "chat.completion", [choice], usage=_usage(86, 17)))
+            self._send("application/json", _body(request["model"], "chat.completion", [choice], usage=_usage(86, 17)))
 
     def _send(self, kind: str, body: bytes) -> None:
         self.send_response(200)
@@ -44,6 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _chunks(model: str) -> Iterator[bytes]:
+    """Yield the answer as the data fields of server-sent events, one word each, then usage and ``[DONE]``."""
     for word in _ANSWER.split():
         choice = {"index": 0, "delta": {"content": word + " "}, "finish_reason": None}
         yield _body(model, "chat.completion.chunk", [choice])
@@ -53,24 +55,30 @@ def _chunks(model: str) -> Iterator[bytes]:
 
 
 def _body(model: str, kind: str, choices: list[Any], **more: Any) -> bytes:
+    """Return a response body, or one chunk of it, as JSON."""
     return json.dumps(
         {"id": "canned-1", "object": kind, "created": 0, "model": model, "choices": choices, **more}
     ).encode()
 
 
-def _usage(given: int, taken: int) -> dict[str, int]:
-    return {"prompt_tokens": given, "completion_tokens": taken, "total_tokens": given + taken}
+def _usage(input_tokens: int, output_tokens: int) -> dict[str, int]:
+    """Return token counts in the format of OpenAI."""
+    return {
+        "prompt_tokens": input_tokens,
+        "completion_tokens": output_tokens,
+        "total_tokens": input_tokens + output_tokens,
+    }
 
 
 @contextmanager
 def server() -> Iterator[str]:
-    """The base URL of a server on a free port, in this process."""
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    thread = threading.Thread(target=listening.serve_forever, args=(0.05,), daemon=True)
+    """Serve the canned answers on a free port, from a thread of this process, and yield the base URL."""
+    http_server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    thread = threading.Thread(target=http_server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{listening.server_port}/v1"
+        yield f"http://127.0.0.1:{http_server.server_port}/v1"
     finally:
-        listening.shutdown()
+        http_server.shutdown()
         thread.join()
-        listening.server_close()
+        http_server.server_close()

@@ -1,4 +1,4 @@
-"""What the commands share: options, the two consoles, and how a failure is told."""
+"""Shared parts of the commands: options, consoles, and the reporting of failures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .._extras import tell_install
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_PIPED_WIDTH: Final = 120  # of what is no terminal and says no COLUMNS
+_PIPED_WIDTH: Final = 120  # columns; used if the output is no terminal and COLUMNS is not set
 
 TrackingUri = Annotated[
     str | None,
@@ -46,12 +46,12 @@ Experiment = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 
 
-class Failure(Exception):  # noqa: N818  # what a command answers with, not a mistake of ours
-    """Ends the command with exit code 1; its text is one line that says what to do."""
+class Failure(Exception):  # noqa: N818  # an expected outcome of a command, not a bug in mlspan
+    """Error that ends a command with exit code 1. Its message is one line that says what to do."""
 
 
 def command(fn: Callable[P, T]) -> Callable[P, T]:
-    """*fn* as a command: a Failure is one line on standard error."""
+    """Wrap *fn* as a command: print a CommandFailure as one line on standard error, and exit with code 1."""
 
     @functools.wraps(fn)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -65,15 +65,17 @@ def command(fn: Callable[P, T]) -> Callable[P, T]:
 
 
 def out() -> Console:
-    """Standard output, with nothing in what it prints taken for markup."""
+    """Return a console for standard output that does not interpret markup."""
     return _console(stderr=False)
 
 
 def err() -> Console:
+    """Return a console for standard error that does not interpret markup."""
     return _console(stderr=True)
 
 
 def _console(*, stderr: bool) -> Console:
+    """Return a console. Its width is fixed if its stream is no terminal and COLUMNS is not set."""
     console = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
     if not console.is_terminal and not os.environ.get("COLUMNS"):
         console.width = _PIPED_WIDTH
@@ -81,17 +83,18 @@ def _console(*, stderr: bool) -> Console:
 
 
 def complain(line: str) -> None:
+    """Print an error as one line on standard error."""
     err().print(f"mlspan: {line}", style="red", soft_wrap=True)
 
 
 def note(line: str) -> None:
-    """Tell something that is no result, so that results can be piped."""
+    """Print a remark on standard error, so that standard output holds results only and can be piped."""
     err().print(line, style="dim", soft_wrap=True)
 
 
 @contextmanager
 def busy(what: str) -> Iterator[None]:
-    """Show on a terminal that something takes its time."""
+    """Show a spinner with the text *what* while the block runs, if standard error is a terminal."""
     console = err()
     if console.is_terminal:
         with console.status(f"{what} ...", spinner="dots" if not console.options.ascii_only else "line"):
@@ -101,13 +104,17 @@ def busy(what: str) -> Iterator[None]:
 
 
 def need(module: str, extra: str, why: str) -> None:
-    """Raises Failure where *module* is not installed."""
+    """Require that *module* is installed.
+
+    Raises:
+        CommandFailure: if it is not; the message says that *why* needs it and how to install *extra*.
+    """
     if importlib.util.find_spec(module) is None:
         raise Failure(f"{why} needs {module}: {tell_install(extra)}")
 
 
 def myself() -> str:
-    """What a person types to call this command again: its path where the shell would not find it."""
+    """Return the text to type to call mlspan again: ``mlspan``, or its path if the shell would not find this one."""
     here, found = Path(sys.executable).parent / "mlspan", shutil.which("mlspan")
     if not here.exists() or (found is not None and here.samefile(found)):
         return "mlspan"
@@ -115,6 +122,6 @@ def myself() -> str:
 
 
 def write(text: str) -> None:
-    """*text* as it is, whatever the terminal's width."""
+    """Write *text* and a newline to standard output, without wrapping it to the terminal's width."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""``mlspan demo``: a chat that calls a tool, as one trace of an MLflow run."""
+"""``mlspan demo``: record a chat that calls a tool, as one trace of an MLflow run."""
 
 from __future__ import annotations
 
@@ -33,30 +33,36 @@ _TOOLS: Final[Any] = [
 def demo(tracking_uri: TrackingUri = None, experiment: Experiment = None) -> None:
     """Record a trace and show it.
 
-    A chat that calls a tool, inside an MLflow run, stored where a program's traces would go from here.
+    Runs a chat that calls a tool, inside an MLflow run. The trace is stored where a program started here would store
+    its traces.
 
-    Against OpenAI if OPENAI_API_KEY is set, or the server that OPENAI_BASE_URL names; else with answers of its own.
+    The model is OpenAI's if OPENAI_API_KEY is set, or that of the server in OPENAI_BASE_URL. Otherwise the answers are
+    canned.
     """
     need("mlflow", "mlflow", "the demo")
     need("openai", "openai", "the demo")
-    where = place(tracking_uri, experiment, exists=False)
-    file = database_file(where.uri)
+    location = place(tracking_uri, experiment, exists=False)
+    file = database_file(location.uri)
     is_new = file is not None and not file.exists()
     with busy("Preparing MLflow" + (" (a new database takes some seconds)" if is_new else "")):
-        trace_id = _record(where.uri, where.experiment)
-    traces = Traces(where)
+        trace_id = _record(location.uri, location.experiment)
+    traces = Traces(location)
     trace, console = traces.whole(trace_id), out()
     render(trace, console, facts(trace, traces))
     console.print()
-    note("Show it again:" if is_server(where.uri) else "Look at it in MLflow:")
-    is_default = where.uri == place(None, None, exists=False).uri
-    given = "" if is_default else f" --tracking-uri {shlex.quote(where.uri)}"
-    again = f"show {trace_id}" if is_server(where.uri) else "ui"
-    console.print(f"{myself()} {again}{given}", soft_wrap=True)
+    note("Show it again:" if is_server(location.uri) else "Look at it in MLflow:")
+    is_default = location.uri == place(None, None, exists=False).uri
+    uri_option = "" if is_default else f" --tracking-uri {shlex.quote(location.uri)}"
+    next_command = f"show {trace_id}" if is_server(location.uri) else "ui"
+    console.print(f"{myself()} {next_command}{uri_option}", soft_wrap=True)
 
 
 def _record(uri: str, experiment: str | None) -> str:
-    """Run the chat; the id of its trace."""
+    """Run the chat with tracing on, and return the id of its trace.
+
+    Raises:
+        CommandFailure: if the model does not answer, or the trace is not stored within 60 seconds.
+    """
     import logging
 
     import mlflow
@@ -75,13 +81,13 @@ def _record(uri: str, experiment: str | None) -> str:
         with mlflow.start_run(run_name="mlspan demo"), tracing.session("demo"), tracing.user("ada"), _model() as client:
             trace_id = _ask(client)
     if not tracing.shutdown(60):
-        raise Failure("the trace was not stored: mlspan doctor says more")
+        raise Failure("the trace was not stored; to find out why, run: mlspan doctor")
     integrations.openai.autolog(disable=True)
     return trace_id
 
 
 def _ask(client: Any) -> str:
-    """A question, the tool that its answer needs, and the answer, read as a stream."""
+    """Ask the question, call the tool that the model asks for, read the answer as a stream, and return the trace id."""
     from .. import tracing
 
     @tracing.trace(name="get_weather", kind="tool")
@@ -93,11 +99,11 @@ def _ask(client: Any) -> str:
             {"role": "system", "content": "Answer in one sentence."},
             {"role": "user", "content": QUESTION},
         ]
-        asked = client.chat.completions.create(model=MODEL, messages=messages, tools=_TOOLS).choices[0].message
-        messages.append(asked)
-        for call in asked.tool_calls or []:
-            found = get_weather(**json.loads(call.function.arguments))
-            messages.append({"role": "tool", "tool_call_id": call.id, "content": found})
+        reply = client.chat.completions.create(model=MODEL, messages=messages, tools=_TOOLS).choices[0].message
+        messages.append(reply)
+        for call in reply.tool_calls or []:
+            result = get_weather(**json.loads(call.function.arguments))
+            messages.append({"role": "tool", "tool_call_id": call.id, "content": result})
         parts = client.chat.completions.create(model=MODEL, messages=messages, stream=True)
         agent.output = "".join(part.choices[0].delta.content or "" for part in parts if part.choices)
         return f"tr-{tracing.current_trace_id()}"
@@ -105,7 +111,13 @@ def _ask(client: Any) -> str:
 
 @contextmanager
 def _model() -> Iterator[Any]:
-    """A client of whatever there is to ask; says which."""
+    """Yield a client of the server that the environment names, or else of a server with canned answers.
+
+    Print which one it is.
+
+    Raises:
+        CommandFailure: if a request to the model fails.
+    """
     import openai
 
     key, base = os.environ.get("OPENAI_API_KEY"), os.environ.get("OPENAI_BASE_URL")

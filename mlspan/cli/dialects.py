@@ -1,6 +1,6 @@
-"""Attributes of other instrumentations in the names of the GenAI conventions, beside their own.
+"""Translation of span attributes of other instrumentations (dialects) into the names of the GenAI conventions.
 
-OpenInference (Arize), OpenLLMetry (Traceloop), and what the conventions were called and looked like before.
+The dialects are OpenInference (Arize), OpenLLMetry (Traceloop), and earlier versions of the conventions themselves.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..tracing.operations.content import to_json
 
 Json = dict[str, Any]
 
-_NAMES: Final = {  # theirs -> ours; the first that is there counts
+_NAMES: Final = {  # dialect's name -> conventions' name; if a span has several, the first one counts
     "gen_ai.system": sc.PROVIDER,
     "llm.provider": sc.PROVIDER,
     "llm.system": sc.PROVIDER,
@@ -49,7 +49,7 @@ _PARAMETERS: Final = {
     "top_p": sc.REQUEST_TOP_P,
     "max_tokens": sc.REQUEST_MAX_TOKENS,
 }
-_OPERATIONS: Final = {  # their kinds of spans -> operations
+_OPERATIONS: Final = {  # span kind of a dialect -> operation of the conventions
     "LLM": sc.CHAT,
     "CHAT": sc.CHAT,
     "COMPLETION": sc.TEXT_COMPLETION,
@@ -72,7 +72,10 @@ _VALUES: Final = (("input.value", "output.value"), ("traceloop.entity.input", "t
 
 
 def translated(attributes: Json, events: Sequence[Event]) -> Json:
-    """*attributes*, and what they and *events* say in the conventions' names; what is there in these counts."""
+    """Return *attributes* and, beside them, their translation and that of *events* into the conventions' names.
+
+    An attribute that has a conventions' name already takes precedence over a translated one.
+    """
     found = dict(_renamed(attributes))
     found.update(_of_events(events))
     found.update(attributes)
@@ -89,18 +92,29 @@ def translated(attributes: Json, events: Sequence[Event]) -> Json:
 
 
 def _renamed(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for theirs, ours in reversed(_NAMES.items()):  # a dict keeps the last, and the first shall count
+    """Yield the name in the conventions and the value of each attribute that has a dialect's name."""
+    for theirs, ours in reversed(
+        _NAMES.items()
+    ):  # dict() keeps the last value of a key, and the first name takes precedence
         if theirs in attributes:
             yield ours, attributes[theirs]
 
 
 def _parameters(found: Mapping[str, Any]) -> Json:
-    """What OpenInference keeps as one JSON text: of a call that failed, the model is nowhere else."""
-    said = parse_attribute(found.get("llm.invocation_parameters"))
-    return {ours: said[name] for name, ours in _PARAMETERS.items() if is_a(get_field(said, name), (str, int, float))}
+    """Return the request parameters that OpenInference writes as one JSON text.
+
+    The model of a failed call is recorded nowhere else.
+    """
+    parameters = parse_attribute(found.get("llm.invocation_parameters"))
+    return {
+        ours: parameters[name]
+        for name, ours in _PARAMETERS.items()
+        if is_a(get_field(parameters, name), (str, int, float))
+    }
 
 
 def _put_operation(found: Json) -> None:
+    """Set the operation and the name of a tool or agent from the dialect's span kind."""
     kind = next((str(found[name]).upper() for name in _KINDS if found.get(name)), None)
     if kind is None:
         return
@@ -109,22 +123,23 @@ def _put_operation(found: Json) -> None:
         found.setdefault(sc.KIND, kind.lower())
         return
     found[sc.OPERATION] = operation
-    named = _ENTITY_NAMES.get(operation)
-    if named is not None and "traceloop.entity.name" in found:
-        found.setdefault(named, found["traceloop.entity.name"])
+    name_attribute = _ENTITY_NAMES.get(operation)
+    if name_attribute is not None and "traceloop.entity.name" in found:
+        found.setdefault(name_attribute, found["traceloop.entity.name"])
 
 
 def _put_messages(found: Json) -> None:
-    for given, taken in _LISTS:
-        asked, answered = _unflattened(found, given), _unflattened(found, taken)
-        if asked or answered:
-            found[sc.INPUT_MESSAGES] = to_json([_message(message, "user") for message in asked])
-            found[sc.OUTPUT_MESSAGES] = to_json([_message(message, "assistant") for message in answered])
+    """Set the input and output messages from flattened attributes."""
+    for input_prefix, output_prefix in _LISTS:
+        inputs, outputs = _unflattened(found, input_prefix), _unflattened(found, output_prefix)
+        if inputs or outputs:
+            found[sc.INPUT_MESSAGES] = to_json([_message(message, "user") for message in inputs])
+            found[sc.OUTPUT_MESSAGES] = to_json([_message(message, "assistant") for message in outputs])
             return
 
 
 def _put_values(found: Json) -> None:
-    """What went in and came out of a span that is no chat."""
+    """Set the input and output of a span that is no chat."""
     is_tool = found.get(sc.OPERATION) == sc.EXECUTE_TOOL
     ours = (sc.TOOL_CALL_ARGUMENTS, sc.TOOL_CALL_RESULT) if is_tool else (sc.INPUT, sc.OUTPUT)
     for pair in _VALUES:
@@ -134,7 +149,7 @@ def _put_values(found: Json) -> None:
 
 
 def _unflattened(found: Mapping[str, Any], prefix: str) -> list[Json]:
-    """``prefix.0.role=user`` and the like as a list of nested dicts."""
+    """Return attributes such as ``prefix.0.role=user`` as a list of nested dicts, in the order of their index."""
     tree: Json = {}
     for key, value in found.items():
         if key.startswith(prefix):
@@ -150,12 +165,16 @@ def _unflattened(found: Mapping[str, Any], prefix: str) -> list[Json]:
 
 
 def _ordered(tree: Any) -> list[Any]:
+    """Return the values of a dict whose keys are numbers as text, in the order of the numbers; else an empty list."""
     numbered = [(int(key), value) for key, value in tree.items() if key.isdigit()] if isinstance(tree, dict) else []
     return [value for _, value in sorted(numbered, key=lambda pair: pair[0])]
 
 
 def _message(message: Json, role: str) -> Json:
-    """One message of either dialect, flattened or an event's, as the conventions have it."""
+    """Return a message of any dialect, from flattened attributes or from an event, in the conventions' format.
+
+    *role* applies if the message names none.
+    """
     message = {**message, **message.get("message", {})} if isinstance(message.get("message"), dict) else message
     role = str(message.get("role") or role)
     content, parts = parse_attribute(message.get("content")), []
@@ -177,6 +196,7 @@ def _message(message: Json, role: str) -> Json:
 
 
 def _call(call: Json) -> Json:
+    """Return a tool call of any dialect as a message part of the conventions."""
     call = call.get("tool_call", call) if isinstance(call.get("tool_call", call), dict) else call
     function = call.get("function", call)
     name, arguments = get_field(function, "name"), get_field(function, "arguments")
@@ -184,26 +204,26 @@ def _call(call: Json) -> Json:
 
 
 def _of_events(events: Sequence[Event]) -> Json:
-    """What the conventions put into events at one time or another."""
+    """Return the attributes that earlier versions of the conventions put into events."""
     found: Json = {}
-    asked: list[Json] = []
-    answered: list[Json] = []
+    inputs: list[Json] = []
+    outputs: list[Json] = []
     for event in events:
-        said = dict(event.attributes or {})
+        attributes = dict(event.attributes or {})
         if event.name == "gen_ai.client.inference.operation.details":
-            found.update({key: value for key, value in said.items() if key.startswith("gen_ai.")})
+            found.update({key: value for key, value in attributes.items() if key.startswith("gen_ai.")})
         elif event.name in {"gen_ai.content.prompt", "gen_ai.content.completion"}:
-            of, role = (asked, "user") if event.name.endswith("prompt") else (answered, "assistant")
-            whole = parse_attribute(said.get("gen_ai.prompt", said.get("gen_ai.completion")))
-            of += [
+            target, role = (inputs, "user") if event.name.endswith("prompt") else (outputs, "assistant")
+            messages = parse_attribute(attributes.get("gen_ai.prompt", attributes.get("gen_ai.completion")))
+            target += [
                 _message(message if isinstance(message, dict) else {"content": message}, role)
-                for message in (whole if isinstance(whole, list) else [whole])
+                for message in (messages if isinstance(messages, list) else [messages])
             ]
         elif match := _ROLE_EVENTS.fullmatch(event.name):
-            message = {**said, "message": parse_attribute(said.get("message"))}
-            (asked if match[1] else answered).append(_message(message, match[1] or "assistant"))
-    if asked:
-        found.setdefault(sc.INPUT_MESSAGES, to_json(asked))
-    if answered:
-        found.setdefault(sc.OUTPUT_MESSAGES, to_json(answered))
+            message = {**attributes, "message": parse_attribute(attributes.get("message"))}
+            (inputs if match[1] else outputs).append(_message(message, match[1] or "assistant"))
+    if inputs:
+        found.setdefault(sc.INPUT_MESSAGES, to_json(inputs))
+    if outputs:
+        found.setdefault(sc.OUTPUT_MESSAGES, to_json(outputs))
     return found

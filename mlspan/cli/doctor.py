@@ -1,4 +1,4 @@
-"""``mlspan doctor``: what is set, what is installed, and whether traces arrive."""
+"""``mlspan doctor``: check the settings, the installed libraries, and whether traces arrive."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from .common import AsJson, Experiment, TrackingUri, busy, command, out, write
 from .places import Setting, settings
 from .probes import Check, mlflow_store, otlp
 
-_MLFLOW: Final = ">=3.6,<4"  # as the extra has it
+_MLFLOW: Final = ">=3.6,<4"  # the range of the extra "mlflow"
 
 
 @dataclass(frozen=True)
 class Library:
-    """What an integration is for. *version* is None where it is not installed."""
+    """A library that an integration traces, as found in this environment. *version* is None without it."""
 
     integration: str
     name: str
@@ -36,38 +36,36 @@ class Library:
     tested: str
     well: bool
     module: str
-    off: str | None  # the policy's file that keeps it off
-    hooked: str | None = None  # what came of hooking in, where that was tried
+    off: str | None  # the policy file that disables the integration
+    hooked: str | None = None  # outcome of installing the hook, if that was tried
 
 
 @command
 def doctor(
     tracking_uri: TrackingUri = None,
     experiment: Experiment = None,
-    try_: Annotated[
-        bool, typer.Option("--write/--no-write", help="Store a trace to see whether that works, and remove it again.")
-    ] = True,
+    try_: Annotated[bool, typer.Option("--write/--no-write", help="Store a test trace, and remove it again.")] = True,
     hooks: Annotated[
-        bool, typer.Option("--hooks", help="Import each library to see that autolog hooks in. Takes its time.")
+        bool, typer.Option("--hooks", help="Import each library to check that autolog hooks into it. Slow.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check settings, libraries, and whether traces arrive.
 
-    Exit code 1 if something is wrong.
+    The exit code is 1 if something is wrong.
 
-    Nothing is asked of any model. A database or an experiment that is not there yet is not made.
+    No model is called. A database or experiment that does not exist yet is not created.
     """
-    found, wrong = settings({"tracking_uri": tracking_uri, "experiment": experiment})
+    found, setting_problems = settings({"tracking_uri": tracking_uri, "experiment": experiment})
     libraries, broken = _libraries()
     if hooks:
         with busy("Importing what is installed"):
-            seen = hooked.look()
-        libraries = [replace(library, hooked=seen.get(library.module)) for library in libraries]
+            outcomes = hooked.look()
+        libraries = [replace(library, hooked=outcomes.get(library.module)) for library in libraries]
         broken += _unhooked(libraries)
     with busy("Trying the places that traces go to"):
         checks = [*mlflow_store(found, write=try_), *otlp(found)]
-    problems = [*wrong, *_environment(), *broken, *_unsupported(libraries), *_mlflow_version()]
+    problems = [*setting_problems, *_environment(), *broken, *_unsupported(libraries), *_mlflow_version()]
     problems += [check.says for check in checks if not check.well]
     if as_json:
         write(model.dumps(_json(found, libraries, checks, problems)))
@@ -78,13 +76,13 @@ def doctor(
 
 
 def _libraries() -> tuple[list[Library], list[str]]:
-    """What each integration is for, and a line for each integration that cannot be imported."""
+    """Return the libraries that the integrations trace, and one line for each integration that cannot be imported."""
     found: list[Library] = []
     broken: list[str] = []
     for name in hooked.names():
         try:
             hook = importlib.import_module(f"mlspan.integrations.{name}").HOOK
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is what is wrong
+        except Exception as error:  # noqa: BLE001  # any error of the import is what the report has to show
             broken.append(
                 f"the integration {name} cannot be imported ({type(error).__name__}: {error}): reinstall mlspan"
             )
@@ -94,6 +92,7 @@ def _libraries() -> tuple[list[Library], list[str]]:
 
 
 def _of_hook(name: str, hook: Any) -> Iterator[Library]:
+    """Yield the library of *hook*, and those of the hooks that belong to it."""
     from ..hooks.hook import is_version_in_range
 
     library, tested = re.split(r"(?=[<>=])", hook.requires, maxsplit=1)
@@ -106,6 +105,7 @@ def _of_hook(name: str, hook: Any) -> Iterator[Library]:
 
 
 def _version(library: str) -> str | None:
+    """Return the installed version of *library*, or None."""
     if library == "python":
         return platform.python_version()
     try:
@@ -115,6 +115,7 @@ def _version(library: str) -> str | None:
 
 
 def _unsupported(libraries: list[Library]) -> Iterator[str]:
+    """Yield a line for each library whose version is outside of the tested range."""
     for library in libraries:
         if not library.well:
             yield (
@@ -124,12 +125,14 @@ def _unsupported(libraries: list[Library]) -> Iterator[str]:
 
 
 def _unhooked(libraries: list[Library]) -> Iterator[str]:
+    """Yield a line for each installed and enabled library into which autolog does not hook."""
     for library in libraries:
         if library.version is not None and library.well and library.off is None and library.hooked != "hooked":
             yield f"autolog does not hook into {library.module}: {library.hooked or 'it cannot be imported'}"
 
 
 def _mlflow_version() -> Iterator[str]:
+    """Yield a line if the installed MLflow is outside of the supported range."""
     from ..hooks.hook import is_version_in_range
 
     version = _version("mlflow") or _version("mlflow-skinny")
@@ -138,7 +141,7 @@ def _mlflow_version() -> Iterator[str]:
 
 
 def _environment() -> Iterator[str]:
-    """Variables of OpenTelemetry's that take traces away, or their content."""
+    """Yield a line for each variable of OpenTelemetry that drops traces, or cuts their content."""
     environ = os.environ
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         yield "OTEL_SDK_DISABLED=true turns all tracing off: unset it"
@@ -158,6 +161,7 @@ def _environment() -> Iterator[str]:
 def _json(
     found: dict[str, Setting], libraries: list[Library], checks: list[Check], problems: list[str]
 ) -> dict[str, Any]:
+    """Return the whole report as ``--json`` prints it."""
     return {
         "mlspan": __version__,
         "python": platform.python_version(),
@@ -171,12 +175,13 @@ def _json(
 def _render(
     console: Console, found: dict[str, Setting], libraries: list[Library], checks: list[Check], problems: list[str]
 ) -> None:
+    """Print the whole report for a person."""
     good, bad = ("+", "x") if console.options.ascii_only else ("✓", "✗")
     versions = {name: _version(name) for name in ("mlflow", "opentelemetry-sdk")}
-    about = [f"mlspan {__version__}", f"Python {platform.python_version()}"]
-    about += [f"{name} {version or 'not installed'}" for name, version in versions.items()]
-    for said in form.flowed(about, ", ", console.width):
-        console.print(Text(said, style="bold"))
+    version_texts = [f"mlspan {__version__}", f"Python {platform.python_version()}"]
+    version_texts += [f"{name} {version or 'not installed'}" for name, version in versions.items()]
+    for version_line in form.flowed(version_texts, ", ", console.width):
+        console.print(Text(version_line, style="bold"))
     console.print("\nSettings", style="bold")
     for line in _settings(found, console.width):
         console.print(line, soft_wrap=True)
@@ -213,7 +218,7 @@ def _mark(sign: str, *, well: bool) -> Text:
 
 
 def _settings(found: dict[str, Setting], width: int) -> Iterator[Text]:
-    """A line for each; those that somebody has set stand out."""
+    """Yield one line for each setting, and highlight those that are not defaults."""
     name = max(map(len, found)) + 2
     for setting in found.values():
         line = Text(f"  {setting.name:<{name}}", "dim" if setting.source == "default" else "")

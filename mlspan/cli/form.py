@@ -1,4 +1,4 @@
-"""Times, counts, money and text as a person reads them."""
+"""Formatting of times, counts, costs and text for a terminal, and parsing of times that a person types."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
 
 
 def duration(ms: float | None) -> str:
-    """``0.4 ms``, ``412 ms``, ``1.24 s``, ``2m 05s``, ``1h 02m``."""
+    """Return milliseconds as ``0.4 ms``, ``412 ms``, ``1.24 s``, ``2m 05s`` or ``1h 02m``; nothing for None."""
     if ms is None:
         return ""
     if ms < 9.95:
@@ -33,7 +33,7 @@ def duration(ms: float | None) -> str:
 
 
 def money(dollars: float | None) -> str:
-    """Two digits that say something: ``$1.23``, ``$0.0042``; nothing for a cost that is not known."""
+    """Return US dollars with at least two significant digits, as ``$1.23`` or ``$0.0042``; nothing for None."""
     if dollars is None:
         return ""
     if dollars <= 0:
@@ -43,7 +43,7 @@ def money(dollars: float | None) -> str:
 
 
 def count(number: float | None) -> str:
-    """``12``, ``1,234``, ``12.3k``, ``4.5M``."""
+    """Return a number as ``12``, ``1,234``, ``12.3k`` or ``4.5M``; nothing for None."""
     if number is None:
         return ""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
@@ -53,12 +53,15 @@ def count(number: float | None) -> str:
 
 
 def many(number: int, what: str) -> str:
-    """``1 span``, ``1,234 spans``."""
+    """Return a number with its noun, as ``1 span`` or ``1,234 spans``."""
     return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def when(ms: float, *, now: float | None = None) -> str:
-    """Local time: ``16:24:01`` of today, ``24 Nov 16:24`` of this year, else ``2025-11-24``."""
+    """Return milliseconds since 1970 as local time, as short as is clear.
+
+    ``16:24:01`` for today, ``24 Nov 16:24`` for this year, else ``2025-11-24``. *now* is in seconds since 1970.
+    """
     moment = datetime.fromtimestamp(ms / 1000).astimezone()
     today = datetime.fromtimestamp(now or time.time()).astimezone()
     if moment.date() == today.date():
@@ -67,14 +70,17 @@ def when(ms: float, *, now: float | None = None) -> str:
 
 
 def moment(ms: float) -> str:
-    """Local time, whole."""
+    """Return milliseconds since 1970 as local date and time, to the second."""
     return f"{datetime.fromtimestamp(ms / 1000).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def since(text: str, *, now: float | None = None) -> int:
-    """Milliseconds since 1970 of ``90s``, ``15m``, ``1h``, ``2d``, ``1w`` ago, or of an ISO date or time.
+    """Return the time that *text* names, in milliseconds since 1970.
 
-    Raises ValueError for anything else.
+    *text* is a time span before *now* (``90s``, ``15m``, ``1h``, ``2d``, ``1w``), or an ISO date or time.
+
+    Raises:
+        ValueError: for any other text.
     """
     if found := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", text):
         ago = float(found[1]) * _UNITS[found[2]]
@@ -86,26 +92,30 @@ def since(text: str, *, now: float | None = None) -> int:
 
 
 def plain(text: str) -> str:
-    """*text* without what would move a terminal's cursor or turn its direction: answers of models are not trusted."""
+    """Return *text* without characters that move a terminal's cursor or change the direction of text.
+
+    Answers of models are not trusted.
+    """
     if text.isascii() and text.isprintable():
         return text
     return "".join(" " if char in "\t\n\r" else char for char in text if char in "\t\n\r" or _harmless(char))
 
 
 def _harmless(char: str) -> bool:
+    """Return whether *char* neither controls a terminal nor is an invisible format character."""
     category = unicodedata.category(char)
     return category != "Cc" and (
         category != "Cf" or char in "\u200c\u200d"
-    )  # the joiners hold scripts and emoji together
+    )  # the joiners (U+200C, U+200D) are needed by some scripts and by emoji
 
 
 def one_line(text: str) -> str:
-    """*text* on one line, as far as any line reaches."""
+    """Return the first 2,000 characters of *text* as one line without control characters."""
     return " ".join(plain(text[:2000]).split())
 
 
 def fit(text: str, width: int, *, ascii_only: bool = False) -> str:
-    """*text* cut to *width* cells of a terminal."""
+    """Return *text* cut to *width* cells of a terminal, with an ellipsis if something was cut."""
     if width <= 0:
         return ""
     if cell_len(text) <= width:
@@ -117,7 +127,7 @@ def fit(text: str, width: int, *, ascii_only: bool = False) -> str:
 
 
 def flowed(pieces: list[str], separator: str, width: int) -> Iterator[str]:
-    """*pieces* on as many lines as they need, none of them broken."""
+    """Yield lines of *pieces* joined by *separator*, at most *width* cells wide, breaking between pieces only."""
     line = ""
     for piece in pieces:
         if line and cell_len(line + separator + piece) > width:
@@ -130,7 +140,10 @@ def flowed(pieces: list[str], separator: str, width: int) -> Iterator[str]:
 
 
 def span_bar(begin: float, length: float, width: int, *, ascii_only: bool = False) -> str:
-    """A bar from *begin* over *length*, both shares of *width*: never outside of it, and never nothing."""
+    """Return a bar that starts at *begin* and is *length* long, both as fractions of *width* (in cells).
+
+    The bar is at least an eighth of a cell long and ends within *width*.
+    """
     first = min(int(begin * width), width - 1)
     cells = max(0.0, min(length * width, width - first))
     if ascii_only:
@@ -140,4 +153,5 @@ def span_bar(begin: float, length: float, width: int, *, ascii_only: bool = Fals
 
 
 def bar(share: float, width: int, *, ascii_only: bool = False) -> str:
+    """Return a bar from the left whose length is the fraction *share* of *width*; nothing for 0."""
     return span_bar(0, share, width, ascii_only=ascii_only) if share > 0 else ""

@@ -1,4 +1,7 @@
-"""What autolog hooks into here: asked of a process of its own, which imports each library as an application would."""
+"""Check of the libraries that autolog hooks into in this environment.
+
+It runs in a process of its own, which imports each library as an application would.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,14 @@ from typing import Any, Final
 
 from .. import integrations
 
-_WITHIN: Final = 300.0  # seconds: some libraries take many to import
+_WITHIN: Final = 300.0  # seconds; some libraries are slow to import
 
 
 def hooks() -> Iterator[tuple[str, Any]]:
-    """Every hook, by the name that a policy has for it, those of libraries that come along included.
+    """Yield every hook, with the name that a policy uses for its integration.
 
-    Raises whatever an integration that cannot be imported raises.
+    Hooks that belong to another hook follow it under the same name. An error while importing an integration is raised
+    as it is.
     """
     for name in names():
         for hook in _with_its_own(importlib.import_module(f"{integrations.__name__}.{name}").HOOK):
@@ -25,20 +29,28 @@ def hooks() -> Iterator[tuple[str, Any]]:
 
 
 def names() -> list[str]:
+    """Return the names of all integrations, as a policy uses them."""
     from ..integrations import workers
 
     return [*integrations._INTEGRATION_NAMES, *(f"workers.{name}" for name in workers._NAMES)]
 
 
 def _with_its_own(hook: Any) -> Iterator[Any]:
+    """Yield *hook* and the hooks that belong to it."""
     yield hook
     for other in hook.also:
         yield from _with_its_own(other)
 
 
 def look() -> Mapping[str, str]:
-    """By module: ``hooked``, or why it is not. What is not installed is left out."""
-    done = subprocess.run(  # noqa: S603  # ourselves
+    """Return the outcome by module: ``hooked``, or the reason why it is not.
+
+    Libraries that are not installed are left out. The result is empty if the process fails.
+
+    Raises:
+        subprocess.TimeoutExpired: if the imports take longer than five minutes.
+    """
+    done = subprocess.run(  # noqa: S603  # runs this module
         [sys.executable, "-m", __name__], capture_output=True, text=True, timeout=_WITHIN, check=False
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
@@ -46,6 +58,7 @@ def look() -> Mapping[str, str]:
 
 
 def main() -> None:
+    """Install all hooks, import the libraries, and print the outcome as one line of JSON."""
     integrations.autolog(silent=True)
     found = {}
     for _, hook in hooks():
@@ -53,7 +66,7 @@ def main() -> None:
             importlib.import_module(hook.backing_hook.module)
         except ModuleNotFoundError:
             continue
-        except Exception as error:  # noqa: BLE001  # a library that is broken here is what somebody wants to know
+        except Exception as error:  # noqa: BLE001  # any error of the import is what the report has to show
             found[hook.module] = f"{type(error).__name__}: {error}".splitlines()[0]
             continue
         found[hook.module] = hook.backing_hook.state

@@ -1,7 +1,7 @@
-"""What ``mlspan run`` becomes: a script or module run as Python itself would, with tracing on.
+"""The process behind ``mlspan run``: it runs a script or module as Python itself would, with tracing on.
 
-A process of its own, so that nothing of the command line is in it. Called as ``python -m mlspan.cli.launch KIND NAME
-ARGS...``, with ``script`` or ``module`` for KIND.
+It is a process of its own, so that the program does not share it with the command line. It is called as
+``python -m mlspan.cli.launch KIND NAME ARGS...``, with ``script`` or ``module`` for KIND.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from .. import integrations
 
 
 def main() -> None:
+    """Turn tracing on, and run the script or module that the arguments name."""
     kind, name, *arguments = sys.argv[1:]
     integrations.autolog()
     sys.argv = [name, *arguments]
@@ -26,18 +27,22 @@ def main() -> None:
             sys.exit(f"mlspan run: there is no module {name}")
         runpy.run_module(name, run_name="__main__", alter_sys=True)
     else:
-        if Path(name).is_file():  # of a folder or a zip file, runpy itself puts it first
+        if Path(name).is_file():  # for a folder or a zip file, runpy does this itself
             _first_on_path(Path(name).resolve().parent)
-        runpy.run_path(str(Path(name).absolute()), run_name="__main__")  # as Python has it since 3.9
+        runpy.run_path(str(Path(name).absolute()), run_name="__main__")  # Python makes __file__ absolute since 3.9
 
 
 def _first_on_path(folder: Path) -> None:
-    """As Python does for what it starts; ``-m`` has put the working folder there for us, unless it was told not to."""
+    """Put *folder* first on ``sys.path``, as Python does for a program that it starts.
+
+    It replaces the working folder that ``-m`` has put there for this module, unless Python runs in safe-path mode.
+    """
     if not getattr(sys.flags, "safe_path", False):
         sys.path[:1] = [str(folder)]
 
 
 def _exists(module: str) -> bool:
+    """Return whether *module* can be found, without running it."""
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
@@ -45,9 +50,9 @@ def _exists(module: str) -> bool:
 
 
 def _trimmed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """A traceback that begins in the user's code."""
-    ours = (__file__, runpy.__file__, "<frozen runpy>")
-    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename in ours:
+    """Print an uncaught exception with a traceback that begins in the user's code."""
+    skipped_files = (__file__, runpy.__file__, "<frozen runpy>")
+    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename in skipped_files:
         trace = trace.tb_next
     sys.__excepthook__(kind, error.with_traceback(trace), trace)
 

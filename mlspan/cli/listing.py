@@ -1,4 +1,4 @@
-"""``mlspan list`` and ``mlspan tail``."""
+"""``mlspan list`` and ``mlspan tail``: list stored traces, and follow new ones."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .common import AsJson, Experiment, Failure, TrackingUri, command, note, out
 from .places import place
 from .reading import Traces, quoted
 
-_LOOK_BACK: Final = 3600  # seconds: a trace is listed by its start, and lands at its end
+_LOOK_BACK: Final = 3600  # traces are searched by their start, and are stored at their end
 _MOST_NEW: Final = 500
 
 Run = Annotated[str | None, typer.Option("--run", metavar="NAME|ID", help="Traces of this MLflow run.")]
 Session = Annotated[str | None, typer.Option("--session", metavar="ID", help="Traces of this conversation.")]
 Status = Annotated[
     Literal["ok", "error", "in_progress"] | None,
-    typer.Option("--status", case_sensitive=False, help="Traces that ended so."),
+    typer.Option("--status", case_sensitive=False, help="Traces with this status."),
 ]
 Since = Annotated[
     str | None,
@@ -39,16 +39,16 @@ def list_(
     session: Session = None,
     status: Status = None,
     since: Since = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="The most traces.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of traces.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List traces, the newest first.
 
     mlspan list --since 1h --status error
     """
-    begun = _since(since)
+    since_ms = _since(since)
     traces = Traces(place(tracking_uri, experiment))
-    found = list(traces.search(terms(traces, run, session, status, begun), limit=limit))
+    found = list(traces.search(terms(traces, run, session, status, since_ms), limit=limit))
     if as_json:
         write(model.dumps([model.as_json(trace) for trace in found]))
         return
@@ -71,11 +71,11 @@ def tail(
     run: Run = None,
     session: Session = None,
     status: Status = None,
-    last: Annotated[int, typer.Option("--last", "-n", min=0, help="Show so many that are there already.")] = 0,
-    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
+    last: Annotated[int, typer.Option("--last", "-n", min=0, help="Show so many existing traces first.")] = 0,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two queries.")] = 1.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print each trace as one line of JSON.")] = False,
 ) -> None:
-    """Show traces as they land, until Ctrl-C."""
+    """Show traces as they are stored, until Ctrl-C."""
     try:
         _follow(Traces(place(tracking_uri, experiment)), (run, session, status), last, interval, as_json=as_json)
     except KeyboardInterrupt:
@@ -83,10 +83,11 @@ def tail(
 
 
 def _follow(
-    traces: Traces, which: tuple[str | None, str | None, str | None], last: int, interval: float, *, as_json: bool
+    traces: Traces, filters: tuple[str | None, str | None, str | None], last: int, interval: float, *, as_json: bool
 ) -> None:
-    begun = round((time.time() - _LOOK_BACK) * 1000)
-    before = list(traces.search(terms(traces, *which, begun), limit=max(_MOST_NEW, last)))
+    """Print new traces forever, after the newest *last* existing ones. *interval* is in seconds."""
+    since_ms = round((time.time() - _LOOK_BACK) * 1000)
+    before = list(traces.search(terms(traces, *filters, since_ms), limit=max(_MOST_NEW, last)))
     seen = {trace.id for trace in before if trace.state != "IN_PROGRESS"}
     console = out()
     table = Listing(console, before[:last], traces)
@@ -94,28 +95,29 @@ def _follow(
         console.print(table.header(), no_wrap=True, overflow="crop")
     _tell(reversed(before[:last]), table, console, as_json=as_json)
     note("waiting for traces; Ctrl-C ends it")
-    away = False
+    is_unreachable = False
     while True:
         time.sleep(interval)
         try:
             traces.refresh()
-            begun = round((time.time() - _LOOK_BACK) * 1000)
+            since_ms = round((time.time() - _LOOK_BACK) * 1000)
             found = [
                 trace
-                for trace in traces.search(terms(traces, *which, begun), limit=_MOST_NEW)
+                for trace in traces.search(terms(traces, *filters, since_ms), limit=_MOST_NEW)
                 if trace.id not in seen and trace.state != "IN_PROGRESS"
             ]
-        except Failure as failure:  # a server that restarts is no reason to give up
-            if not away:
+        except Failure as failure:  # the server may only be restarting
+            if not is_unreachable:
                 note(f"{failure}; trying again")
-            away = True
+            is_unreachable = True
             continue
-        away = False
+        is_unreachable = False
         seen |= {trace.id for trace in found}
         _tell(sorted(found, key=lambda trace: trace.start + (trace.ms or 0)), table, console, as_json=as_json)
 
 
 def _tell(found: Iterable[model.Trace], table: Listing, console: Console, *, as_json: bool) -> None:
+    """Print traces, each as a line of the table or of JSON."""
     for trace in found:
         if as_json:
             write(model.one_line_json(model.as_json(trace)))
@@ -124,13 +126,13 @@ def _tell(found: Iterable[model.Trace], table: Listing, console: Console, *, as_
 
 
 class Listing:
-    """Traces as lines that stand in columns; what has no room is left out, the least useful first."""
+    """Table of traces, one line each. Columns that do not fit are left out, the least useful first."""
 
     def __init__(self, console: Console, shown: Sequence[model.Trace], traces: Traces) -> None:
         self._width, self._ascii = console.width, console.options.ascii_only
         self._experiments = traces.experiments
-        many = len({trace.experiment for trace in shown}) > 1 or (not shown and len(traces.experiments) > 1)
-        self._experiment = many and self._width >= 100
+        has_several = len({trace.experiment for trace in shown}) > 1 or (not shown and len(traces.experiments) > 1)
+        self._experiment = has_several and self._width >= 100
         self._cost, self._tokens = self._width >= 90, self._width >= 75
         self._digits = _digits([trace.id for trace in shown])
         self._at = max((len(form.when(trace.start)) for trace in shown), default=8)
@@ -138,6 +140,7 @@ class Listing:
         self._name = min(longest, 18 if self._width < 75 else 26 if self._width < 100 else 34)
 
     def header(self) -> Text:
+        """Return the line with the columns' titles."""
         line = f"{'trace':<{self._digits}}  {'begun':<{self._at}}    {'name':<{self._name}}{'took':>9}"
         line += f"{'tokens':>8}" if self._tokens else ""
         line += f"{'cost':>11}" if self._cost else ""
@@ -145,6 +148,7 @@ class Listing:
         return Text(f"{line}  asked", style="dim")
 
     def line(self, trace: model.Trace) -> Text:
+        """Return the line of a trace."""
         line = Text().append(trace.id.removeprefix("tr-")[: self._digits], "cyan")
         line.append(f"  {form.when(trace.start):<{self._at}} ", "dim")
         mark, style = _MARKS.get(trace.state, ("?", "yellow"))
@@ -164,6 +168,7 @@ class Listing:
         return line
 
     def _cell(self, text: str, width: int) -> str:
+        """Return *text* cut or padded to *width* cells."""
         cut = form.fit(form.one_line(text), width, ascii_only=self._ascii)
         return cut + " " * (width - cell_len(cut))
 
@@ -172,31 +177,35 @@ _MARKS: Final = {"OK": ("✓+", "green"), "ERROR": ("✗x", "red"), "IN_PROGRESS
 
 
 def _named(trace: model.Trace) -> str:
-    """The name without the operation that the conventions put before it: `agent`, not `invoke_agent agent`."""
+    """Return the name without the operation that the conventions put before it: `agent`, not `invoke_agent agent`."""
     operation, _, name = form.one_line(trace.name).partition(" ")
     return name if name and "_" in operation else form.one_line(trace.name)
 
 
 def _digits(ids: Sequence[str]) -> int:
-    """How many digits tell these ids apart; 8 or more."""
+    """Return the number of digits (8 or more) that tell these ids apart."""
     digits = 8
     while digits < 32 and len({found[: 3 + digits] for found in ids}) < len(ids):
         digits += 2
     return digits
 
 
-def terms(traces: Traces, run: str | None, session: str | None, status: str | None, begun: int | None) -> list[str]:
-    """What MLflow's search is asked."""
-    found = []
+def terms(traces: Traces, run: str | None, session: str | None, status: str | None, since_ms: int | None) -> list[str]:
+    """Return the terms of MLflow's search for these options. *since_ms* is in milliseconds since 1970.
+
+    Raises:
+        CommandFailure: if there is no such run, or if a text cannot be quoted.
+    """
+    search_terms = []
     if run is not None:
-        found.append(f"attributes.run_id = {quoted(traces.run_id(run))}")
+        search_terms.append(f"attributes.run_id = {quoted(traces.run_id(run))}")
     if session is not None:
-        found.append(f"metadata.`mlflow.trace.session` = {quoted(session)}")
+        search_terms.append(f"metadata.`mlflow.trace.session` = {quoted(session)}")
     if status is not None:
-        found.append(f"attributes.status = '{status.upper()}'")
-    if begun is not None:
-        found.append(f"attributes.timestamp_ms >= {begun}")
-    return found
+        search_terms.append(f"attributes.status = '{status.upper()}'")
+    if since_ms is not None:
+        search_terms.append(f"attributes.timestamp_ms >= {since_ms}")
+    return search_terms
 
 
 def _since(text: str | None) -> int | None:
@@ -204,7 +213,11 @@ def _since(text: str | None) -> int | None:
 
 
 def since_option(text: str) -> int:
-    """Milliseconds since 1970. Raises typer's usage error, exit code 2."""
+    """Return the time that ``--since`` names, in milliseconds since 1970.
+
+    Raises:
+        typer.BadParameter: if it cannot be parsed; ends the command with exit code 2.
+    """
     try:
         return form.since(text)
     except ValueError as error:

@@ -1,4 +1,7 @@
-"""Traces as the commands show them, read from MLflow's by shape."""
+"""Traces and spans as the commands show them.
+
+They are read from MLflow's objects by attribute names, so that MLflow need not be imported.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from .form import one_line
 
 @dataclass(frozen=True)
 class Tokens:
-    """Counts; the input's include what was read from a cache."""
+    """Token counts. The input includes tokens that were read from a cache."""
 
     input: int = 0
     output: int = 0
@@ -27,16 +30,23 @@ class Tokens:
 
     @classmethod
     def read(cls, usage: Any) -> Tokens | None:
+        """Return the counts of MLflow's token usage, a dict or its JSON text; None if it has none."""
         usage = parse_attribute(usage)
-        given, taken, total = (get_nested(usage, f"{name}_tokens", int) for name in ("input", "output", "total"))
-        if given is None and taken is None and total is None:
+        input_tokens, output_tokens, total = (
+            get_nested(usage, f"{name}_tokens", int) for name in ("input", "output", "total")
+        )
+        if input_tokens is None and output_tokens is None and total is None:
             return None
-        return cls(given or 0, taken or 0, total if total is not None else (given or 0) + (taken or 0))
+        return cls(
+            input_tokens or 0,
+            output_tokens or 0,
+            total if total is not None else (input_tokens or 0) + (output_tokens or 0),
+        )
 
 
 @dataclass(frozen=True)
 class Span:
-    """One span; times in nanoseconds since 1970, cost in US dollars."""
+    """A span. Times are in nanoseconds since 1970, the cost in US dollars."""
 
     id: str
     parent: str | None
@@ -54,22 +64,24 @@ class Span:
 
     @property
     def ms(self) -> float | None:
+        """Return the duration in milliseconds; None while the span is open."""
         return None if self.end is None else (self.end - self.start) / 1e6
 
     @property
     def model(self) -> str | None:
+        """Return the name of the model, or None if the span names none."""
         names = ("mlflow.llm.model", sc.RESPONSE_MODEL, sc.REQUEST_MODEL)
         return next((found for name in names if isinstance(found := self.attributes.get(name), str) and found), None)
 
     @cached_property
     def said(self) -> tuple[str, str]:
-        """The first line of what was asked, and of what came back."""
+        """Return the beginning of the request and of the answer, each as one line."""
         return one_line(_gist(preview_request, self.inputs)), one_line(_gist(preview_answer, self.outputs))
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One trace; times in milliseconds, the first since 1970. Without spans where only the list was asked for."""
+    """A trace. *start_ms* is in milliseconds since 1970. It has no spans if only the trace's summary was read."""
 
     id: str
     name: str
@@ -89,28 +101,32 @@ class Trace:
 
     @property
     def failed(self) -> bool:
+        """Return whether the trace ended in an error."""
         return self.state == "ERROR"
 
     def tree(self) -> Iterator[tuple[Span, tuple[bool, ...]]]:
-        """Spans from the top down, each with one flag for each level above it and its own: whether it is the last.
+        """Yield the spans depth first, each with one flag for each level down to its own.
 
-        A span whose parent is not there stands at the top.
+        A flag is true if the span at that level is the last among its siblings. A span whose parent is missing is a
+        root.
         """
         known = {span.id for span in self.spans}
-        below: dict[str | None, list[Span]] = {}
+        children_by_parent: dict[str | None, list[Span]] = {}
         for span in sorted(self.spans, key=lambda span: (span.start, -(span.end or span.start))):
-            below.setdefault(span.parent if span.parent in known and span.parent != span.id else None, []).append(span)
+            children_by_parent.setdefault(
+                span.parent if span.parent in known and span.parent != span.id else None, []
+            ).append(span)
         waiting: list[tuple[Span, tuple[bool, ...]]]
-        waiting = [(span, (position == 0,)) for position, span in enumerate(reversed(below.get(None, [])))]
+        waiting = [(span, (position == 0,)) for position, span in enumerate(reversed(children_by_parent.get(None, [])))]
         while waiting:
-            span, last = waiting.pop()
-            yield span, last
-            children = reversed(below.get(span.id, []))
-            waiting += [(child, (*last, position == 0)) for position, child in enumerate(children)]
+            span, is_last = waiting.pop()
+            yield span, is_last
+            children = reversed(children_by_parent.get(span.id, []))
+            waiting += [(child, (*is_last, position == 0)) for position, child in enumerate(children)]
 
 
 def read(found: Any) -> Trace:
-    """A ``mlflow.entities.Trace`` or TraceInfo."""
+    """Return a ``mlflow.entities.Trace`` or ``TraceInfo`` as a StoredTrace."""
     info = get_field(found, "info") or found
     metadata, tags = get_field(info, "trace_metadata") or {}, get_field(info, "tags") or {}
     spans = [_span(span) for span in get_list(found, "data.spans")]
@@ -134,15 +150,15 @@ def read(found: Any) -> Trace:
 
 
 def from_spans(trace_id: str, found: Sequence[Any]) -> Trace:
-    """A trace of which only spans are known: no tags, no experiment, and the counts of its topmost spans."""
+    """Return a trace built from its spans alone, without tags, experiment, tokens or cost of the whole trace."""
     spans = [_span(span) for span in found]
     ids = {span.id for span in spans}
-    tops = sorted((span for span in spans if span.parent not in ids), key=lambda span: span.start)
+    roots = sorted((span for span in spans if span.parent not in ids), key=lambda span: span.start)
     return Trace(
         id=trace_id,
-        name=tops[0].name if tops else "",
-        state="ERROR" if any(span.failed for span in tops) else "OK",
-        start=tops[0].start // 1_000_000 if tops else 0,
+        name=roots[0].name if roots else "",
+        state="ERROR" if any(span.failed for span in roots) else "OK",
+        start=roots[0].start // 1_000_000 if roots else 0,
         ms=_took(spans),
         request="",
         response="",
@@ -158,12 +174,13 @@ def from_spans(trace_id: str, found: Sequence[Any]) -> Trace:
 
 
 def _took(spans: Sequence[Span]) -> float | None:
-    """Milliseconds, which MLflow rounds; None while something is open."""
+    """Return the duration in milliseconds; None if a span is still open. MLflow's own figure is rounded."""
     ends = [span.end for span in spans]
     return None if None in ends else (max(filter(None, ends)) - min(span.start for span in spans)) / 1e6
 
 
 def _span(span: Any) -> Span:
+    """Return a span of MLflow, or an object with the same fields, as a StoredSpan."""
     attributes = dict(span.attributes or {})
     status = getattr(span.status, "status_code", None)
     failed = getattr(status, "value", status) == "ERROR"
@@ -186,37 +203,47 @@ def _span(span: Any) -> Span:
 
 
 def _genai_tokens(attributes: dict[str, Any]) -> Tokens | None:
-    given, taken = attributes.get(sc.USAGE_INPUT_TOKENS), attributes.get(sc.USAGE_OUTPUT_TOKENS)
-    return Tokens.read({"input_tokens": given, "output_tokens": taken})
+    """Return the token counts from the attributes of the GenAI conventions; None without them."""
+    input_tokens, output_tokens = attributes.get(sc.USAGE_INPUT_TOKENS), attributes.get(sc.USAGE_OUTPUT_TOKENS)
+    return Tokens.read({"input_tokens": input_tokens, "output_tokens": output_tokens})
 
 
 def _dollars(cost: Any) -> float | None:
-    """A cost that is no number is how the exporter writes one that is not known."""
+    """Return the total in US dollars, or None. The exporter writes NaN for a cost that is not known."""
     total: Any = get_field(parse_attribute(cost), "total_cost")
     return float(total) if is_a(total, (int, float)) and not math.isnan(total) else None
 
 
 def _error(span: Any, attributes: dict[str, Any]) -> str:
-    said = get_nested(span, "status.description", str)
+    """Return the description of a failed span's error, completed by its exception event."""
+    description = get_nested(span, "status.description", str)
     for event in get_list(span, "events"):
         if get_field(event, "name") == "exception":
-            about = get_field(event, "attributes") or {}
-            kind, message = str(about.get("exception.type", "")), str(about.get("exception.message", ""))
-            said = (
-                said if said and said not in message else f"{kind.rpartition('.')[2]}: {message}" if kind else message
+            details = get_field(event, "attributes") or {}
+            kind, message = (
+                str(details.get("exception.type", "")),
+                str(details.get("exception.message", "")),
             )
-    return said or str(attributes.get(sc.ERROR_TYPE) or "failed")
+            description = (
+                description
+                if description and description not in message
+                else f"{kind.rpartition('.')[2]}: {message}"
+                if kind
+                else message
+            )
+    return description or str(attributes.get(sc.ERROR_TYPE) or "failed")
 
 
 def _gist(reader: Any, value: Any) -> str:
+    """Return the preview that *reader* makes of *value*, or all of *value* as text if it cannot."""
     try:
         return str(reader(value) or "")
-    except (AttributeError, IndexError, KeyError, TypeError):  # another library's messages
+    except (AttributeError, IndexError, KeyError, TypeError):  # messages in another library's format
         return as_text(value)
 
 
 def as_json(trace: Trace) -> dict[str, Any]:
-    """What ``--json`` prints of a trace: ids, times in milliseconds, tokens, US dollars."""
+    """Return a trace as ``--json`` prints it: ids, times in milliseconds, tokens, cost in US dollars."""
     return {
         "trace_id": trace.id,
         "name": trace.name,
@@ -236,11 +263,12 @@ def as_json(trace: Trace) -> dict[str, Any]:
 
 
 def spans_as_json(trace: Trace) -> list[dict[str, Any]]:
+    """Return the spans of a trace as ``--json`` prints them, depth first."""
     return [
         {
             "span_id": span.id,
             "parent_id": span.parent,
-            "depth": len(last) - 1,
+            "depth": len(is_last) - 1,
             "name": span.name,
             "type": span.kind,
             "status": "ERROR" if span.failed else "OK",
@@ -254,13 +282,15 @@ def spans_as_json(trace: Trace) -> list[dict[str, Any]]:
             "outputs": span.outputs,
             "attributes": {key: value for key, value in span.attributes.items() if not key.startswith("mlflow.")},
         }
-        for span, last in trace.tree()
+        for span, is_last in trace.tree()
     ]
 
 
 def one_line_json(value: Any) -> str:
+    """Return *value* as JSON on one line."""
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def dumps(value: Any) -> str:
+    """Return *value* as indented JSON."""
     return json.dumps(value, indent=2, ensure_ascii=False, default=str)

@@ -1,4 +1,4 @@
-"""``mlspan notebook``: autolog in every IPython and Jupyter session of this user, or no more."""
+"""``mlspan notebook``: turn autolog on or off for every IPython and Jupyter session of this user."""
 
 from __future__ import annotations
 
@@ -29,11 +29,13 @@ _mlspan()
 del _mlspan
 """
 
-Profile = Annotated[str, typer.Option("--profile", metavar="NAME", help="Of IPython. Kernels of Jupyter use default.")]
+Profile = Annotated[
+    str, typer.Option("--profile", metavar="NAME", help="IPython profile. Jupyter kernels use: default.")
+]
 
 
 def startup_file(profile: str) -> Path:
-    """Where it is to stand: IPython runs what is in this folder when a session starts."""
+    """Return the path of the startup script. IPython runs the scripts of that folder when a session starts."""
     try:
         from IPython.paths import get_ipython_dir
 
@@ -59,18 +61,18 @@ def enable(profile: Profile = "default") -> None:
 @app.command()
 @command
 def disable(profile: Profile = "default") -> None:
-    """Load it no more."""
+    """Stop loading mlspan when a session starts."""
     path = startup_file(profile)
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise Failure(f"cannot remove {path}: {error.strerror}") from None
-    out().print("off: sessions load mlspan only where they say %load_ext mlspan", soft_wrap=True)
+    out().print("off: sessions load mlspan only by %load_ext mlspan", soft_wrap=True)
 
 
 @app.command()
 @command
 def status(profile: Profile = "default") -> None:
-    """Say whether it is on."""
+    """Print whether sessions load mlspan."""
     path = startup_file(profile)
     out().print(f"on: {path}" if path.exists() else f"off: there is no {path}", soft_wrap=True)

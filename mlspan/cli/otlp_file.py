@@ -1,4 +1,4 @@
-"""Files of OTLP traces: JSON lines or protobuf, as an OpenTelemetry collector's file exporter writes them.
+"""Reader of files with OTLP traces: JSON lines or protobuf, as an OpenTelemetry collector's file exporter writes them.
 
 The formats: https://github.com/open-telemetry/opentelemetry-collector-contrib/tree/main/exporter/fileexporter#file-format
 """
@@ -20,27 +20,33 @@ from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
-_RAW_PROTOBUF: Final = 0x0A  # the first field of TracesData; of what is framed, the first byte of a length
+_RAW_PROTOBUF: Final = 0x0A  # tag of TracesData's first field; a framed file begins with a length instead
 _OTHER_SIGNALS: Final = ("resourceMetrics", "resourceLogs", "resourceProfiles")
-_MOST_WHOLE: Final = 512 * 1024 * 1024  # bytes of a document that is read at once
+_MOST_WHOLE: Final = 512 * 1024 * 1024  # size of the largest document that is read at once
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A line of JSON, or a protobuf message. *traces* is None where it could not be read, and *why* says why."""
+    """A line of JSON, or a protobuf message. If it could not be read, *traces* is None and *error* says why."""
 
     number: int  # from 1
     traces: Any  # opentelemetry.proto.trace.v1.TracesData
-    read: int  # bytes of the file up to its end
+    read: int  # bytes of the file up to the end of this message
     why: str = ""
 
 
 class NeedsZstd(Exception):  # noqa: N818  # a state of the installation
-    """The file is compressed by zstd, and nothing that reads it is installed."""
+    """Error for a file that is compressed by zstd, if no module that reads it is installed."""
 
 
 def pieces(file: IO[bytes]) -> Iterator[Piece]:
-    """All that *file*, which must be seekable, holds. Raises NeedsZstd."""
+    """Yield all messages of *file*, which must be seekable.
+
+    A message that cannot be read is yielded with its error.
+
+    Raises:
+        ZstdNotInstalled: if the file is compressed by zstd, and no module that reads it is installed.
+    """
     start = file.read(4)
     file.seek(0)
     if start.startswith(_GZIP):
@@ -50,6 +56,7 @@ def pieces(file: IO[bytes]) -> Iterator[Piece]:
 
 
 def _plain(data: IO[bytes] | gzip.GzipFile, file: IO[bytes]) -> Iterator[Piece]:
+    """Yield the messages of *data*, whose format is found by its first bytes. *file* tells how much was read."""
     try:
         start = data.read(64)
         data.seek(0)
@@ -61,12 +68,12 @@ def _plain(data: IO[bytes] | gzip.GzipFile, file: IO[bytes]) -> Iterator[Piece]:
             yield _message(1, data.read(), file)
         else:
             yield from _framed(data, file)
-    except (OSError, EOFError) as error:  # a compressed file that ends too soon
+    except (OSError, EOFError) as error:  # a compressed file that is cut off or damaged
         yield Piece(0, None, file.tell(), f"the file is damaged: {error}")
 
 
 def _json(data: Any, file: IO[bytes]) -> Iterator[Piece]:
-    """JSON lines; or one document over many lines, which is what some tools make of them."""
+    """Yield the messages of JSON lines, or of one document over many lines, as some tools reformat them."""
     number = 0
     for number, line in enumerate(data, 1):  # noqa: B007  # used after the loop
         if line.strip():
@@ -77,39 +84,40 @@ def _json(data: Any, file: IO[bytes]) -> Iterator[Piece]:
         orjson.loads(line)
     except orjson.JSONDecodeError:
         data.seek(0)
-        whole = data.read(_MOST_WHOLE)
+        document = data.read(_MOST_WHOLE)
         try:
-            orjson.loads(whole)
+            orjson.loads(document)
         except orjson.JSONDecodeError:
             data.seek(0)
             for _ in range(number):
                 data.readline()
         else:
-            yield from _document(whole, file)
+            yield from _document(document, file)
             return
     yield _line(number, line, file)
-    for number, line in enumerate(data, number + 1):  # noqa: B020  # goes on where the first left off
+    for number, line in enumerate(data, number + 1):  # noqa: B020  # goes on where the first loop stopped
         if line.strip():
             yield _line(number, line, file)
 
 
-def _document(whole: bytes, file: IO[bytes]) -> Iterator[Piece]:
-    """One JSON document, a list of them, lines of them, or one message of protobuf."""
-    if whole.lstrip()[:1] not in {b"{", b"["}:
-        yield _message(1, whole, file)
+def _document(document: bytes, file: IO[bytes]) -> Iterator[Piece]:
+    """Yield the messages of one JSON document, of a list or lines of them, or of one protobuf message."""
+    if document.lstrip()[:1] not in {b"{", b"["}:
+        yield _message(1, document, file)
         return
     try:
-        found = orjson.loads(whole)
+        found = orjson.loads(document)
     except orjson.JSONDecodeError:
-        for number, line in enumerate(whole.splitlines(), 1):
+        for number, line in enumerate(document.splitlines(), 1):
             if line.strip():
                 yield _line(number, line, file)
         return
-    for number, one in enumerate(found if isinstance(found, list) else [found], 1):
-        yield _parsed(number, one, file)
+    for number, item in enumerate(found if isinstance(found, list) else [found], 1):
+        yield _parsed(number, item, file)
 
 
 def _line(number: int, line: bytes, file: IO[bytes]) -> Piece:
+    """Return the message of one line of JSON."""
     try:
         return _parsed(number, orjson.loads(line), file)
     except orjson.JSONDecodeError:
@@ -117,11 +125,17 @@ def _line(number: int, line: bytes, file: IO[bytes]) -> Piece:
 
 
 def _parsed(number: int, found: Any, file: IO[bytes]) -> Piece:
+    """Return the message of a parsed JSON object. One with metrics or logs only is a message without spans."""
     if not isinstance(found, dict):
         return Piece(number, None, file.tell(), "not an object of OTLP")
     if "resourceSpans" not in found and "resource_spans" not in found:
-        other = any(name in found for name in _OTHER_SIGNALS)
-        return Piece(number, TracesData() if other else None, file.tell(), "" if other else "no resourceSpans in it")
+        is_other_signal = any(name in found for name in _OTHER_SIGNALS)
+        return Piece(
+            number,
+            TracesData() if is_other_signal else None,
+            file.tell(),
+            "" if is_other_signal else "no resourceSpans in it",
+        )
     try:
         return Piece(number, ParseDict(_with_bytes(found), TracesData(), ignore_unknown_fields=True), file.tell())
     except (ParseError, ValueError, TypeError, AttributeError, KeyError) as error:
@@ -129,7 +143,7 @@ def _parsed(number: int, found: Any, file: IO[bytes]) -> Piece:
 
 
 def _with_bytes(found: dict[str, Any]) -> dict[str, Any]:
-    """OTLP writes ids in hexadecimal digits, where protobuf's JSON has base64."""
+    """Change ids from hexadecimal digits, as OTLP's JSON has them, to base64, as protobuf's parser expects them."""
     for of_resource in found.get("resourceSpans", found.get("resource_spans", ())):
         for of_scope in of_resource.get("scopeSpans", of_resource.get("scope_spans", ())):
             for span in of_scope.get("spans", ()):
@@ -141,7 +155,7 @@ def _with_bytes(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _framed(data: Any, file: IO[bytes]) -> Iterator[Piece]:
-    """Messages, each after four bytes that say how long it is; each may be compressed."""
+    """Yield messages that each follow their length in four bytes (big endian). Each may be compressed by zstd."""
     number = 0
     while head := data.read(4):
         number += 1
@@ -158,6 +172,7 @@ def _framed(data: Any, file: IO[bytes]) -> Iterator[Piece]:
 
 
 def _message(number: int, body: bytes, file: IO[bytes]) -> Piece:
+    """Return the message of a serialized TracesData."""
     try:
         return Piece(number, TracesData.FromString(body), file.tell())
     except DecodeError:
@@ -165,6 +180,12 @@ def _message(number: int, body: bytes, file: IO[bytes]) -> Piece:
 
 
 def _unzstd(body: bytes, number: int) -> bytes:
+    """Return *body* decompressed.
+
+    Raises:
+        EOFError: if it is damaged; *number* is the message's number, for the error.
+        ZstdNotInstalled: if neither Python's nor the zstandard package's module is there.
+    """
     for name in ("compression.zstd", "zstandard"):
         try:
             module: Any = importlib.import_module(name)
@@ -178,4 +199,6 @@ def _unzstd(body: bytes, number: int) -> bytes:
 
 
 def _stream(zstandard: Any, body: bytes) -> bytes:
-    return bytes(zstandard.ZstdDecompressor().decompressobj().decompress(body))  # sizes need not be in the header
+    return bytes(
+        zstandard.ZstdDecompressor().decompressobj().decompress(body)
+    )  # unlike decompress(), this does not need a size in the header

@@ -1,4 +1,4 @@
-"""OTLP spans as the SDK's own, which the exporters take."""
+"""Conversion of OTLP spans to spans of OpenTelemetry's SDK, which the exporters accept."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 from ..tracing.operations.content import to_json
 from .dialects import translated
 
-_KINDS: Final = dict(enumerate((SpanKind.INTERNAL, *SpanKind), start=0))  # OTLP counts from 1; 0 is: not said
+_KINDS: Final = dict(enumerate((SpanKind.INTERNAL, *SpanKind), start=0))  # OTLP's kinds start at 1; 0 is unspecified
 _STATUS: Final = {1: StatusCode.OK, 2: StatusCode.ERROR}
 
 
 def spans(traces: Any) -> Iterator[ReadableSpan | None]:
-    """Every span of a ``TracesData``; None for one without ids, or that has not ended."""
+    """Yield every span of a ``TracesData``, or None for a span without ids or without an end."""
     for of_resource in traces.resource_spans:
         resource = Resource(attributes(of_resource.resource.attributes))
         for of_scope in of_resource.scope_spans:
@@ -29,6 +29,7 @@ def spans(traces: Any) -> Iterator[ReadableSpan | None]:
 
 
 def _span(span: Any, resource: Resource, scope: InstrumentationScope) -> ReadableSpan | None:
+    """Return one span with its attributes translated to the conventions; None if it has no ids or no end."""
     context = _context(span.trace_id, span.span_id)
     if context is None or not span.end_time_unix_nano:
         return None
@@ -39,7 +40,7 @@ def _span(span: Any, resource: Resource, scope: InstrumentationScope) -> Readabl
         if (linked := _context(link.trace_id, link.span_id)) is not None
     ]
     status = _STATUS.get(span.status.code, StatusCode.UNSET)
-    said = span.status.message or None
+    message = span.status.message or None
     return ReadableSpan(
         name=span.name,
         context=context,
@@ -49,7 +50,7 @@ def _span(span: Any, resource: Resource, scope: InstrumentationScope) -> Readabl
         events=events,
         links=links,
         kind=_KINDS.get(span.kind, SpanKind.INTERNAL),
-        status=Status(status, said if status is StatusCode.ERROR else None),
+        status=Status(status, message if status is StatusCode.ERROR else None),
         start_time=span.start_time_unix_nano or span.end_time_unix_nano,
         end_time=max(span.end_time_unix_nano, span.start_time_unix_nano),
         instrumentation_scope=scope,
@@ -57,16 +58,18 @@ def _span(span: Any, resource: Resource, scope: InstrumentationScope) -> Readabl
 
 
 def _context(trace_id: bytes, span_id: bytes) -> SpanContext | None:
+    """Return the context of a span; None if an id is missing."""
     context = SpanContext(int.from_bytes(trace_id, "big"), int.from_bytes(span_id, "big"), False, TraceFlags(1))
     return context if context.is_valid else None
 
 
 def attributes(pairs: Any) -> dict[str, Any]:
-    """What a span of the SDK can hold: structures become JSON text, as our own messages are."""
+    """Return attributes that a span of the SDK can hold. Structured values become JSON text."""
     return {pair.key: _attribute(value(pair.value)) for pair in pairs}
 
 
 def _attribute(found: Any) -> Any:
+    """Return a list of one scalar type as a tuple, other structures as JSON text, and a scalar as it is."""
     if isinstance(found, list):
         kinds = {type(item) for item in found}
         return tuple(found) if len(kinds) <= 1 and kinds <= {str, bool, int, float} else to_json(found)
@@ -74,7 +77,7 @@ def _attribute(found: Any) -> Any:
 
 
 def value(any_value: Any) -> Any:
-    """An OTLP value as Python has it; bytes as base64."""
+    """Return an OTLP ``AnyValue`` as a Python value; bytes as base64 text."""
     kind = any_value.WhichOneof("value")
     if kind is None:
         return None

@@ -1,4 +1,4 @@
-"""What is set, to what, and by whom."""
+"""Resolution of settings: the value of each, where it comes from, and the store that traces go to."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .common import Failure
 ARGUMENT: Final = "argument"
 DEFAULT: Final = "default"
 
-# What counts after MLSPAN_*, and is read when a trace is stored rather than when the settings are resolved.
+# Variables that apply if MLSPAN_* is not set. They are read when a trace is stored, not when settings are resolved.
 LATER: Final = {
     "tracking_uri": ("MLFLOW_TRACKING_URI",),
     "experiment": ("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"),
@@ -38,13 +38,15 @@ _OURS: Final = {name for setting in fields(Config) for name in setting.metadata[
 
 @dataclass(frozen=True)
 class Setting:
+    """A setting's value in effect, and its source."""
+
     name: str
     value: Any
-    source: str  # "argument", a policy's file, the name of a variable, or "default"
+    source: str  # "argument", a policy file, the name of a variable, or "default"
 
     @property
     def shown(self) -> str:
-        """For a person, without passwords."""
+        """Return the value as text for a person, without passwords."""
         if self.value is None:
             return "-"
         if isinstance(self.value, str) and "://" in self.value:
@@ -57,23 +59,27 @@ class Setting:
 
 
 def settings(arguments: Mapping[str, Any]) -> tuple[dict[str, Setting], list[str]]:
-    """Every setting, as a program started here would have it, and a line for each variable that is wrong."""
-    heard = Heard()
-    log.addHandler(heard)
-    passes, log.propagate = log.propagate, False
+    """Return every setting by name, as a program started here would have it, and one line for each invalid variable.
+
+    *arguments* are the values given on the command line; None stands for not given.
+    """
+    capture = Heard()
+    log.addHandler(capture)
+    propagated, log.propagate = log.propagate, False
     try:
         config = resolve_config(arguments)
     finally:
-        log.removeHandler(heard)
-        log.propagate = passes
-    wrong = [line.removeprefix("mlspan: ") for line in heard.lines]
-    found = {setting.name: _one(setting, config, arguments, wrong) for setting in fields(Config)}
+        log.removeHandler(capture)
+        log.propagate = propagated
+    problems = [line.removeprefix("mlspan: ") for line in capture.lines]
+    found = {setting.name: _one(setting, config, arguments, problems) for setting in fields(Config)}
     if found["tracking_uri"].value is None:
         found["tracking_uri"] = Setting("tracking_uri", default_tracking_uri(Path.cwd()), DEFAULT)
-    return found, wrong + _misspelt()
+    return found, problems + _misspelt()
 
 
-def _one(setting: Any, config: Config, arguments: Mapping[str, Any], wrong: list[str]) -> Setting:
+def _one(setting: Any, config: Config, arguments: Mapping[str, Any], problems: list[str]) -> Setting:
+    """Return one setting with its source: policy lock, argument, policy, variables, default, in this order."""
     name, value = setting.name, getattr(config, setting.name)
     rules = admin_policy.load_policy()
     if name in rules.locked:
@@ -82,26 +88,29 @@ def _one(setting: Any, config: Config, arguments: Mapping[str, Any], wrong: list
         return Setting(name, value, ARGUMENT)
     if name in rules.settings:
         return Setting(name, value, str(rules.settings[name][1]))
-    own = next((variable for variable in setting.metadata["environ"] if os.environ.get(variable)), None)
-    if own is not None and not any(line.startswith(f"{own}=") for line in wrong):
-        return Setting(name, value, own)
+    own_variable = next((variable for variable in setting.metadata["environ"] if os.environ.get(variable)), None)
+    if own_variable is not None and not any(line.startswith(f"{own_variable}=") for line in problems):
+        return Setting(name, value, own_variable)
     for variable in LATER.get(name, ()):
-        if said := os.environ.get(variable):
-            return Setting(name, said, variable)
+        if variable_value := os.environ.get(variable):
+            return Setting(name, variable_value, variable)
     return Setting(name, value, DEFAULT)
 
 
 def _misspelt() -> list[str]:
+    """Return a line for each MLSPAN_* variable that does not exist, with the closest name that does."""
     lines = []
     for name in sorted(os.environ):
         if name.startswith("MLSPAN_") and name not in _OURS:
-            near = difflib.get_close_matches(name, _OURS, 1)
-            lines.append(f"{name} is no setting of mlspan's: " + (f"did you mean {near[0]}?" if near else "unset it"))
+            similar = difflib.get_close_matches(name, _OURS, 1)
+            lines.append(
+                f"{name} is no setting of mlspan's: " + (f"did you mean {similar[0]}?" if similar else "unset it")
+            )
     return lines
 
 
 class Heard(logging.Handler):
-    """Keeps what a logger says."""
+    """Logging handler that keeps the messages of a logger."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,20 +122,22 @@ class Heard(logging.Handler):
 
 @dataclass(frozen=True)
 class Place:
-    """A store, and the experiment that was asked for; None: all."""
+    """A store of traces, and the requested experiment; None for all experiments."""
 
     uri: str
     experiment: str | None
 
     @property
     def shown(self) -> str:
+        """Return the URI without user name and password."""
         return hide_user_info(self.uri)
 
 
 def place(tracking_uri: str | None, experiment: str | None, *, exists: bool = True) -> Place:
-    """Where traces go from here.
+    """Return the store and experiment that a program started here would send traces to.
 
-    Raises Failure where MLflow is turned off, or where the database is yet to be made (unless *exists* is False).
+    Raises:
+        CommandFailure: if MLflow is turned off, or if the database does not exist yet (unless *exists* is False).
     """
     found, _ = settings({"tracking_uri": tracking_uri, "experiment": experiment})
     uri, where = found["tracking_uri"].value, found["tracking_uri"].source
@@ -142,7 +153,7 @@ def place(tracking_uri: str | None, experiment: str | None, *, exists: bool = Tr
 
 
 def database_file(uri: str) -> Path | None:
-    """The file of an SQLite database; None for anything else."""
+    """Return the file of an SQLite database; None for any other URI."""
     scheme, sep, path = uri.partition(":///")
     if not sep or scheme.partition("+")[0] != "sqlite" or path.startswith(":memory:"):
         return None
@@ -150,8 +161,10 @@ def database_file(uri: str) -> Path | None:
 
 
 def is_server(uri: str) -> bool:
+    """Return whether *uri* is a tracking server's, not a database's."""
     return is_server_uri(uri)
 
 
 def host(uri: str) -> str:
+    """Return the host and port of *uri*."""
     return urlsplit(uri).netloc.rpartition("@")[2]

@@ -1,4 +1,4 @@
-"""What ``mlspan doctor`` tries for real: the store of traces, and the OTLP receiver."""
+"""Live checks of ``mlspan doctor``: requests to the store of traces and to the OTLP receiver."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from ..tracing.operations.call_context import TraceOrigin
 from .places import Heard, Setting, database_file, is_server
 
 _PROBE: Final = "mlspan doctor"
-_OTLP_SECONDS: Final = 5
+_OTLP_SECONDS: Final = 5  # seconds
 
 
 @dataclass(frozen=True)
 class Check:
-    """What was tried, and what came of it. Where *well* is False, *says* is one line with what to do."""
+    """Result of one check. If *well* is False, *says* is one line that says what to do."""
 
     name: str
     well: bool
@@ -38,7 +38,10 @@ class Check:
 
 
 def mlflow_store(found: Mapping[str, Setting], *, write: bool) -> Iterator[Check]:
-    """Whether the store answers, the experiment is there, and a trace can be written; that trace is removed again."""
+    """Check that the store answers, that the experiment exists and, with *write*, that a trace can be stored.
+
+    The test trace is removed again.
+    """
     uri = found["tracking_uri"].value
     if uri == "none":
         yield Check("MLflow", well=True, says=f"off: {found['tracking_uri'].source} says so")
@@ -62,6 +65,7 @@ def mlflow_store(found: Mapping[str, Setting], *, write: bool) -> Iterator[Check
 
 
 def _new_database(file: Any) -> Check:
+    """Check that the database can be created in its folder."""
     folder = file.absolute().parent
     if not os.access(folder, os.W_OK):
         return Check(
@@ -71,6 +75,7 @@ def _new_database(file: Any) -> Check:
 
 
 def _tried(uri: str, experiment: str | None, run: str | None, *, write: bool) -> Iterator[Check]:
+    """Check the store, the run, the experiment and, with *write*, the storing of a trace."""
     sink = MlflowSink(tracking_uri=uri, experiment=experiment, run=run)
     store: Any = sink._find_store(uri)
     try:
@@ -91,13 +96,14 @@ def _tried(uri: str, experiment: str | None, run: str | None, *, write: bool) ->
 
 
 def _named(store: Any, uri: str, name: str) -> bool:
-    """Whether there is an experiment of this name; one that is missing is not made."""
+    """Return whether an experiment of this name exists, without creating it."""
     if is_server(uri):
         return store._get("api/2.0/mlflow/experiments/get-by-name", {"experiment_name": name}) is not None
     return store._store.get_experiment_by_name(name) is not None
 
 
 def _written(sink: MlflowSink, store: Any, uri: str, experiment_id: str) -> Check:
+    """Store a trace and delete it again."""
     span, began = _span(), time.perf_counter()
     context = span.get_span_context()
     refused = sink.send([TraceSegment(TraceOrigin(), (span,), context.span_id if context else 0, whole=True)])
@@ -115,31 +121,35 @@ def _written(sink: MlflowSink, store: Any, uri: str, experiment_id: str) -> Chec
 
 
 def _span() -> ReadableSpan:
+    """Return a span of one millisecond to store as a test."""
     context = SpanContext(secrets.randbits(128) or 1, secrets.randbits(64) or 1, False, TraceFlags(1))
     now = time.time_ns()
     attributes = {sc.KIND: "probe"}
     return ReadableSpan(_PROBE, context, None, Resource({}), attributes, start_time=now - 1_000_000, end_time=now)
 
 
-def _advice(said: str, uri: str) -> str:
-    if "cannot reach" in said:
+def _advice(message: str, uri: str) -> str:
+    """Return the end of an error line that says what to do about the error *message*."""
+    if "cannot reach" in message:
         return ": start it (mlflow server), or set MLFLOW_TRACKING_URI to where it is"
-    if "out-of-date database schema" in said:
+    if "out-of-date database schema" in message:
         return f": save a copy of it, then run: mlflow db upgrade {hide_user_info(uri)}"
-    if "locked" in said or "readonly" in said:
+    if "locked" in message or "readonly" in message:
         return ": end what holds it, or make the file writable"
     return (
-        "" if ":" in said.partition("://")[2] else ": set MLFLOW_TRACKING_URI or MLSPAN_EXPERIMENT to one that is there"
+        ""
+        if ":" in message.partition("://")[2]
+        else ": set MLFLOW_TRACKING_URI or MLSPAN_EXPERIMENT to one that is there"
     )
 
 
 def _muted() -> AbstractContextManager[None]:
-    """What is told here is no log line besides."""
+    """Suppress log lines about errors that the report shows."""
     return quiet_loggers(logging.CRITICAL, "mlspan", "mlflow", "alembic", "urllib3")
 
 
 def otlp(found: Mapping[str, Setting]) -> Iterator[Check]:
-    """Whether the OTLP receiver accepts a request, which holds no span. Nothing where none is set."""
+    """Check that the OTLP receiver accepts a request without spans. Yield nothing if no receiver is set."""
     endpoint, protocol = found["otlp_endpoint"], found["otlp_protocol"].value or "http/protobuf"
     if endpoint.value is None:
         return
@@ -149,41 +159,43 @@ def otlp(found: Mapping[str, Setting]) -> Iterator[Check]:
     if endpoint.source.startswith("OTEL_") and os.environ.get("OTEL_TRACES_EXPORTER") == "none":
         yield Check("OTLP", well=True, says="off: OTEL_TRACES_EXPORTER=none")
         return
-    where = f"{hide_user_info(endpoint.value)} ({protocol})"
-    own = None if endpoint.source.startswith("OTEL_") else endpoint.value
-    said = Heard()
+    target = f"{hide_user_info(endpoint.value)} ({protocol})"
+    explicit_endpoint = None if endpoint.source.startswith("OTEL_") else endpoint.value
+    capture = Heard()
     logger = logging.getLogger("opentelemetry.exporter.otlp")
-    logger.addHandler(said)
-    passes, logger.propagate = logger.propagate, False
+    logger.addHandler(capture)
+    propagated, logger.propagate = logger.propagate, False
     exporter: Any = None
     try:
         from opentelemetry.sdk.trace.export import SpanExportResult
 
-        exporter = _exporter(own, protocol)
-        taken = exporter.export([]) is SpanExportResult.SUCCESS
-    except Exception as error:  # noqa: BLE001  # a bad address, certificate or header: each raises its own
-        said.lines.append(f"{type(error).__name__}: {error}")
-        taken = False
+        exporter = _exporter(explicit_endpoint, protocol)
+        accepted = exporter.export([]) is SpanExportResult.SUCCESS
+    except Exception as error:  # noqa: BLE001  # a bad address, certificate or header each raises its own error
+        capture.lines.append(f"{type(error).__name__}: {error}")
+        accepted = False
     finally:
         if exporter is not None:
             exporter.shutdown()
-        logger.removeHandler(said)
-        logger.propagate = passes
-    if taken:
-        yield Check("OTLP", well=True, says=f"{where} accepts requests")
+        logger.removeHandler(capture)
+        logger.propagate = propagated
+    if accepted:
+        yield Check("OTLP", well=True, says=f"{target} accepts requests")
     else:
-        why = _reason(said.lines)
+        reason = _reason(capture.lines)
         hint = "start the receiver, or set OTEL_EXPORTER_OTLP_ENDPOINT and _PROTOCOL (4318 is HTTP, 4317 is gRPC)"
-        yield Check("OTLP", well=False, says=f"{where} takes no spans ({why}): {hint}")
+        yield Check("OTLP", well=False, says=f"{target} takes no spans ({reason}): {hint}")
 
 
 def _reason(lines: list[str]) -> str:
+    """Return why the exporter failed, from its log lines, as one line."""
     if any("refused" in line.lower() or "UNAVAILABLE" in line for line in lines):
         return "nothing answers there"
     return lines[0].splitlines()[0][:200] if lines else "no reason was given"
 
 
 def _exporter(endpoint: str | None, protocol: str) -> Any:
+    """Return OpenTelemetry's exporter for *protocol*. With *endpoint* None it reads its own variables."""
     if protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc
 

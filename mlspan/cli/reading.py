@@ -1,4 +1,4 @@
-"""Traces out of MLflow, by its public client: the same for a database and for a tracking server."""
+"""Reader of stored traces. It uses MLflow's public client, for a database and for a tracking server alike."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from . import model
 from .common import Failure, busy, need
 from .places import Place, database_file
 
-_PAGE: Final = 200  # infos in one request
+_PAGE: Final = 200  # without spans
 _PAGE_OF_SPANS: Final = 50
 _NEWEST: Final = ["timestamp_ms DESC", "request_id DESC"]
 _MOST: Final = 1_000_000
 
 
 class Traces:
-    """The traces of one store. MLflow is imported when it is made, which takes seconds.
+    """Reader of the traces of one store. Creating it imports MLflow, which takes seconds.
 
     Raises:
-        Failure: from every method, where MLflow is missing, or the store does not answer.
+        CommandFailure: from every method, if MLflow is missing or the store does not answer.
     """
 
     def __init__(self, place: Place) -> None:
         need("mlflow", "mlflow", "reading traces")
         self.place = place
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # a person waits; the default is minutes
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # a person is waiting, and the default is minutes
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         with busy("Opening MLflow"), self._answers():
             for name in ("alembic", "mlflow.store.db.utils"):
@@ -40,31 +40,35 @@ class Traces:
             self.experiments = self._experiments()
 
     def _experiments(self) -> dict[str, str]:
-        """Names by id: of the experiment that was asked for, else of all that are active."""
-        named, client = self.place.experiment, self._client
-        if named is None:
+        """Return the names by id of the requested experiment, or of all active ones.
+
+        Raises:
+            CommandFailure: if the requested experiment does not exist.
+        """
+        wanted, client = self.place.experiment, self._client
+        if wanted is None:
             return {str(found.experiment_id): found.name for found in _pages(client.search_experiments, _PAGE)}
-        found = client.get_experiment(named) if named.isdigit() else client.get_experiment_by_name(named)
+        found = client.get_experiment(wanted) if wanted.isdigit() else client.get_experiment_by_name(wanted)
         if found is None:
             known = ", ".join(repr(found.name) for found in client.search_experiments(max_results=8))
-            raise Failure(f"there is no experiment {named!r} in {self.place.shown}; there are: {known}")
+            raise Failure(f"there is no experiment {wanted!r} in {self.place.shown}; there are: {known}")
         return {str(found.experiment_id): found.name}
 
     def refresh(self) -> None:
-        """Take notice of experiments that are new."""
+        """Read the list of experiments again, to find new ones."""
         if self.place.experiment is None:
             with self._answers():
                 self.experiments = self._experiments()
 
     def search(self, where: Sequence[str] = (), *, limit: int = _MOST, spans: bool = False) -> Iterator[model.Trace]:
-        """The newest first. *where* are terms of MLflow's search, all of which must hold."""
+        """Yield at most *limit* traces, the newest first, that match all terms of *where* (MLflow's search syntax)."""
         if not self.experiments:
             return
-        page = min(limit, _PAGE_OF_SPANS if spans else _PAGE)
+        page_size = min(limit, _PAGE_OF_SPANS if spans else _PAGE)
         with self._answers():
             found = _pages(
                 self._client.search_traces,
-                page,
+                page_size,
                 locations=list(self.experiments),
                 filter_string=" AND ".join(where) or None,
                 order_by=_NEWEST,
@@ -74,7 +78,11 @@ class Traces:
                 yield model.read(trace)
 
     def find(self, text: str) -> model.Trace:
-        """The trace whose id is, or begins with, *text*; ``last`` is the newest."""
+        """Return the trace whose id is *text* or begins with it; for ``last``, the newest trace.
+
+        Raises:
+            CommandFailure: if there is no such trace, or more than one.
+        """
         if text == "last":
             newest = next(self.search(limit=1), None)
             if newest is None:
@@ -96,22 +104,27 @@ class Traces:
         return self.whole(found[0].id)
 
     def whole(self, trace_id: str) -> model.Trace:
+        """Return the trace with its spans."""
         with self._answers():
             return model.read(self._client.get_trace(trace_id))
 
-    def run_id(self, named: str) -> str:
-        """The id of the run that *named* is the id or the name of; of several of one name, the newest."""
+    def run_id(self, name_or_id: str) -> str:
+        """Return the id of the run with this id or name. If several runs have the name, it is the newest.
+
+        Raises:
+            CommandFailure: if there is no run of this name.
+        """
         with self._answers():
-            by_name = f"attributes.run_name = {quoted(named)}"
-            if re.fullmatch(r"[0-9a-f]{32}", named):
-                return named
+            by_name = f"attributes.run_name = {quoted(name_or_id)}"
+            if re.fullmatch(r"[0-9a-f]{32}", name_or_id):
+                return name_or_id
             found = self._client.search_runs(list(self.experiments), by_name, max_results=1)
             if not found:
-                raise Failure(f"there is no run {named!r} in {self._where}")
+                raise Failure(f"there is no run {name_or_id!r} in {self._where}")
             return str(found[0].info.run_id)
 
     def run_name(self, run_id: str) -> str:
-        """The run's name; its id where it is gone."""
+        """Return the name of a run, or its id if the run cannot be read."""
         try:
             with self._answers():
                 return str(self._client.get_run(run_id).info.run_name)
@@ -120,12 +133,13 @@ class Traces:
 
     @property
     def _where(self) -> str:
-        named = self.place.experiment
-        return self.place.shown if named is None else f"the experiment {named!r} of {self.place.shown}"
+        """Return the description of the store and experiment for messages."""
+        experiment = self.place.experiment
+        return self.place.shown if experiment is None else f"the experiment {experiment!r} of {self.place.shown}"
 
     @contextmanager
     def _answers(self) -> Iterator[None]:
-        """Turn what MLflow and those below it raise into one line."""
+        """Turn errors of MLflow and of the libraries below it into a CommandFailure of one line."""
         import requests
 
         try:
@@ -142,23 +156,25 @@ class Traces:
             raise Failure(_why(str(error), self.place)) from error
 
 
-def _why(said: str, place: Place) -> str:
-    line = next((line for line in said.splitlines() if line.strip()), "it did not say why")
-    if "out-of-date database schema" in said:
+def _why(message: str, place: Place) -> str:
+    """Return one line that explains an error of the store, with what to do where that is known."""
+    line = next((line for line in message.splitlines() if line.strip()), "it did not say why")
+    if "out-of-date database schema" in message:
         return (
             f"{place.shown} was made by an older MLflow: save a copy of it, then run: mlflow db upgrade {place.shown}"
         )
-    if "Max retries exceeded" in said or "Connection refused" in said:
+    if "Max retries exceeded" in message or "Connection refused" in message:
         return f"cannot reach {place.shown}: is it running?"
     if database_file(place.uri) is None and ("401" in line or "403" in line):
         return f"{line[:300]}: check MLFLOW_TRACKING_USERNAME and _PASSWORD, or MLFLOW_TRACKING_TOKEN"
     return f"{place.shown}: {line[:300]}"
 
 
-def _pages(search: Any, page: int, **arguments: Any) -> Iterator[Any]:
+def _pages(search: Any, page_size: int, **arguments: Any) -> Iterator[Any]:
+    """Yield the results of all pages of an MLflow search."""
     token: str | None = None
     while True:
-        found = search(max_results=page, page_token=token, **arguments)
+        found = search(max_results=page_size, page_token=token, **arguments)
         yield from found
         token = found.token
         if not token:
@@ -166,7 +182,11 @@ def _pages(search: Any, page: int, **arguments: Any) -> Iterator[Any]:
 
 
 def quoted(text: str) -> str:
-    """*text* as MLflow's search takes it. Raises Failure for one with both kinds of quotes: there is no escape."""
+    """Return *text* quoted for MLflow's search.
+
+    Raises:
+        CommandFailure: if *text* has both kinds of quotes, since the syntax cannot escape them.
+    """
     if '"' in text and "'" in text:
         raise Failure(f"MLflow cannot search for what holds both kinds of quotes: {text}")
     return f'"{text}"' if "'" in text else f"'{text}'"

@@ -1,4 +1,4 @@
-"""``mlspan run`` and ``mlspan ui``: other programs, started with what is set here."""
+"""``mlspan run`` and ``mlspan ui``: start other programs with the settings of this command line."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ import typer
 from .common import Experiment, Failure, TrackingUri, busy, command, need, note, write
 from .places import is_server, place
 
-_STARTS_WITHIN: Final = 120.0  # seconds; the first start makes or upgrades a database
-_ENDS_WITHIN: Final = 10.0
+_STARTS_WITHIN: Final = 120.0  # seconds; the first start creates or upgrades a database
+_ENDS_WITHIN: Final = 10.0  # seconds
 
 
 @command
 def run(
     script: Annotated[str, typer.Argument(metavar="SCRIPT", help="A Python file; with -m, the name of a module.")],
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="ARGS", help="What the script gets: all that follows.")
+        list[str] | None, typer.Argument(metavar="ARGS", help="Arguments for the script: all that follows.")
     ] = None,
-    module: Annotated[bool, typer.Option("-m", help="SCRIPT is a module, as python -m has it.")] = False,
+    module: Annotated[bool, typer.Option("-m", help="Run SCRIPT as a module, as python -m does.")] = False,
     tracking_uri: TrackingUri = None,
     experiment: Experiment = None,
 ) -> None:
     """Run a Python program with tracing on.
 
-    Nothing in it has to change, and its exit code is kept.
+    The program needs no changes, and its exit code is passed on.
 
     mlspan run app.py --its own --options · mlspan run -m package.module
     """
@@ -48,12 +48,15 @@ def run(
     argv = [sys.executable, "-m", "mlspan.cli.launch", kind, script, *(arguments or [])]
     sys.stdout.flush()
     if os.name == "posix":
-        os.execve(sys.executable, argv, environ)  # noqa: S606  # the user's own program, in our place: signals reach it
+        os.execve(sys.executable, argv, environ)  # noqa: S606  # the user's program replaces this process, so signals reach it
     raise typer.Exit(subprocess.run(argv, env=environ, check=False).returncode)  # noqa: S603
 
 
 def _environ(tracking_uri: str | None, experiment: str | None) -> dict[str, str]:
-    """For us and for MLflow, so that a run which the program starts is in the place where its traces are."""
+    """Return the environment for the program.
+
+    It sets the variables of mlspan and of MLflow, so that the program's runs are stored beside its traces.
+    """
     environ = dict(os.environ)
     if tracking_uri is not None:
         environ["MLSPAN_TRACKING_URI"] = tracking_uri
@@ -78,19 +81,24 @@ def ui(
     experiment: Experiment = None,
 ) -> None:
     """Start MLflow's viewer on the store that traces go to, and print its address. Ctrl-C ends it."""
-    where = place(tracking_uri, experiment)
-    if is_server(where.uri):
-        _tell(where.uri.rstrip("/"), where.experiment, browse=browse)
+    location = place(tracking_uri, experiment)
+    if is_server(location.uri):
+        _tell(location.uri.rstrip("/"), location.experiment, browse=browse)
         return
     need("mlflow", "mlflow", "the viewer")
     port = _port(host, port)
-    argv = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", where.uri, "--host", host]
-    argv += ["--port", str(port), "--workers", "1"]  # one person looks; four, the default, take a gigabyte
+    argv = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", location.uri, "--host", host]
+    argv += [
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]  # enough for one person; the default of four takes a gigabyte of memory
     with tempfile.TemporaryFile() as log, _started(argv, log) as server:
         with busy("Starting MLflow"):
             _wait(server, host, port, log)
-        _tell(f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}", where.experiment, browse=browse)  # noqa: S104
-        note(f"showing {where.shown}; Ctrl-C ends it")
+        _tell(f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}", location.experiment, browse=browse)  # noqa: S104
+        note(f"showing {location.shown}; Ctrl-C ends it")
         try:
             code = server.wait()
         except KeyboardInterrupt:
@@ -99,15 +107,20 @@ def ui(
 
 
 def _tell(address: str, experiment: str | None, *, browse: bool) -> None:
+    """Print the address of the traces, and open it in a browser if asked."""
     address += f"/#/experiments/{experiment}/traces" if experiment and experiment.isdigit() else ""
     write(address)
     if browse:
         webbrowser.open(address)
 
 
-def _port(host: str, wanted: int | None) -> int:
-    """The port that was asked for, or 5000, or one that is free. Raises Failure where the first is taken."""
-    for port in (wanted,) if wanted else (5000, 0):
+def _port(host: str, requested_port: int | None) -> int:
+    """Return the requested port; without one, 5000 or any free port.
+
+    Raises:
+        CommandFailure: if the requested port is taken.
+    """
+    for port in (requested_port,) if requested_port else (5000, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -115,20 +128,20 @@ def _port(host: str, wanted: int | None) -> int:
                 return int(probe.getsockname()[1])
             except OSError as error:
                 refused = error
-    raise Failure(f"cannot listen on {host}:{wanted}: {refused.strerror}; give another --port")
+    raise Failure(f"cannot listen on {host}:{requested_port}: {refused.strerror}; give another --port")
 
 
 @contextmanager
 def _started(argv: list[str], log: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """A process with all that it starts, ended together: MLflow's server has workers of its own."""
+    """Start a process, and at the end stop it with all its children: MLflow's server has worker processes."""
     server = subprocess.Popen(  # noqa: S603
         argv, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=os.name == "posix"
     )
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    previous_handler = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield server
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous_handler)
         _end(server, signal.SIGTERM)
         try:
             server.wait(_ENDS_WITHIN)
@@ -138,13 +151,15 @@ def _started(argv: list[str], log: Any) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _interrupt(_: int, __: FrameType | None) -> None:
+    """Treat SIGTERM as Ctrl-C, so that the server is stopped as well."""
     raise KeyboardInterrupt
 
 
-def _end(server: subprocess.Popen[bytes], how: int) -> None:
+def _end(server: subprocess.Popen[bytes], signal_number: int) -> None:
+    """Send a signal to the server's process group. Windows has none: terminate the process."""
     try:
         if os.name == "posix":
-            os.killpg(server.pid, how)
+            os.killpg(server.pid, signal_number)
         else:
             server.terminate()
     except ProcessLookupError:
@@ -152,8 +167,13 @@ def _end(server: subprocess.Popen[bytes], how: int) -> None:
 
 
 def _wait(server: subprocess.Popen[bytes], host: str, port: int, log: Any) -> None:
-    until = time.monotonic() + _STARTS_WITHIN
-    while time.monotonic() < until:
+    """Wait until the server accepts connections.
+
+    Raises:
+        CommandFailure: if it exits, or does not answer in time; the message has the last line of its log.
+    """
+    deadline = time.monotonic() + _STARTS_WITHIN
+    while time.monotonic() < deadline:
         if server.poll() is not None:
             raise Failure(f"mlflow ui did not start: {_said(log)}")
         with socket.socket() as probe:
@@ -164,7 +184,7 @@ def _wait(server: subprocess.Popen[bytes], host: str, port: int, log: Any) -> No
 
 
 def _said(log: Any) -> str:
-    """The last line that says what went wrong."""
+    """Return the last line of the server's log, cut to 300 characters."""
     log.seek(0)
     lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
     return lines[-1][:300] if lines else "it did not say why"
