@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlspan import tracing
-from mlspan.cli.places import LATER
+from mlspan.cli.places import FALLBACK_VARIABLES
 from mlspan.integrations._training import predictions
 from mlspan.integrations._training.record import TrainingRecord
 from mlspan.tracing.operations import records
@@ -134,7 +134,7 @@ def settings() -> Iterator[str]:
     yield "What the policy locks counts over all. `mlspan doctor` prints what is set, and by whom."
     yield from ["", "| setting | variables | default | what it does |", "|---|---|---|---|"]
     for field in dataclasses.fields(Config):
-        names = [*field.metadata["environ"], *LATER.get(field.name, ())]
+        names = [*field.metadata["environ"], *FALLBACK_VARIABLES.get(field.name, ())]
         default = "" if field.default is None else f"`{field.default}`"
         what = about.get(field.name, "").replace("``", "`").replace("|", "\\|")
         yield f"| `{field.name}` | {'<br>'.join(f'`{name}`' for name in names)} | {default} | {what} |"

@@ -8,7 +8,7 @@ import typer
 
 from .. import __version__
 from . import demo, doctor, draining, importing, listing, notebooks, running, show, stats
-from .common import write
+from .common import write_line
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,25 +19,25 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
+def _print_version(asked: bool) -> None:
     """Print the version and exit, if `--version` was given."""
     if asked:
-        write(f"mlspan {__version__}")
+        write_line(f"mlspan {__version__}")
         raise typer.Exit
 
 
 @app.callback()
-def root(
+def read_root_options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None: ...
 
 
-_TAKES_THE_REST = {"allow_interspersed_args": False}
+_PASS_OPTIONS_THROUGH = {"allow_interspersed_args": False}
 
 app.command("demo", rich_help_panel="Record")(demo.demo)
-app.command("run", rich_help_panel="Record", context_settings=_TAKES_THE_REST)(running.run)
+app.command("run", rich_help_panel="Record", context_settings=_PASS_OPTIONS_THROUGH)(running.run)
 app.command("import", rich_help_panel="Record")(importing.import_)
 app.add_typer(notebooks.app, name="notebook", rich_help_panel="Record")
 app.command("drain", rich_help_panel="Record")(draining.drain)

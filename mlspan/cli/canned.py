@@ -11,14 +11,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
 _ANSWER: Final = "It is sunny in Paris, 21 degrees."
-_CALL: Final = {
+_TOOL_CALL: Final = {
     "id": "call_1",
     "type": "function",
     "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'},
 }
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _CannedAnswerHandler(BaseHTTPRequestHandler):
     """Request handler that first calls the weather tool, and answers once the tool's result is among the messages."""
 
     def do_POST(self) -> None:
@@ -27,14 +27,19 @@ class _Handler(BaseHTTPRequestHandler):
         looked_up = any(message.get("role") == "tool" for message in request.get("messages", ()))
         time.sleep(0.15)  # so that the span of the call has a visible duration
         if request.get("stream"):
-            self._send("text/event-stream", b"".join(b"data: " + part + b"\n\n" for part in _chunks(request["model"])))
+            self._send_response(
+                "text/event-stream", b"".join(b"data: " + part + b"\n\n" for part in _stream_chunks(request["model"]))
+            )
         else:
-            message = {"content": _ANSWER} if looked_up else {"content": None, "tool_calls": [_CALL]}
+            message = {"content": _ANSWER} if looked_up else {"content": None, "tool_calls": [_TOOL_CALL]}
             reason = "stop" if looked_up else "tool_calls"
             choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": reason}
-            self._send("application/json", _body(request["model"], "chat.completion", [choice], usage=_usage(86, 17)))
+            self._send_response(
+                "application/json",
+                _encode_body(request["model"], "chat.completion", [choice], usage=_make_usage(86, 17)),
+            )
 
-    def _send(self, kind: str, body: bytes) -> None:
+    def _send_response(self, kind: str, body: bytes) -> None:
         self.send_response(200)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
@@ -44,24 +49,24 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None: ...
 
 
-def _chunks(model: str) -> Iterator[bytes]:
+def _stream_chunks(model: str) -> Iterator[bytes]:
     """Yield the answer as the data fields of server-sent events, one word each, then usage and ``[DONE]``."""
     for word in _ANSWER.split():
         choice = {"index": 0, "delta": {"content": word + " "}, "finish_reason": None}
-        yield _body(model, "chat.completion.chunk", [choice])
-    yield _body(model, "chat.completion.chunk", [{"index": 0, "delta": {}, "finish_reason": "stop"}])
-    yield _body(model, "chat.completion.chunk", [], usage=_usage(121, 11))
+        yield _encode_body(model, "chat.completion.chunk", [choice])
+    yield _encode_body(model, "chat.completion.chunk", [{"index": 0, "delta": {}, "finish_reason": "stop"}])
+    yield _encode_body(model, "chat.completion.chunk", [], usage=_make_usage(121, 11))
     yield b"[DONE]"
 
 
-def _body(model: str, kind: str, choices: list[Any], **more: Any) -> bytes:
+def _encode_body(model: str, kind: str, choices: list[Any], **more: Any) -> bytes:
     """Return a response body, or one chunk of it, as JSON."""
     return json.dumps(
         {"id": "canned-1", "object": kind, "created": 0, "model": model, "choices": choices, **more}
     ).encode()
 
 
-def _usage(input_tokens: int, output_tokens: int) -> dict[str, int]:
+def _make_usage(input_tokens: int, output_tokens: int) -> dict[str, int]:
     """Return token counts in the format of OpenAI."""
     return {
         "prompt_tokens": input_tokens,
@@ -71,9 +76,9 @@ def _usage(input_tokens: int, output_tokens: int) -> dict[str, int]:
 
 
 @contextmanager
-def server() -> Iterator[str]:
+def serve_canned_answers() -> Iterator[str]:
     """Serve the canned answers on a free port, from a thread of this process, and yield the base URL."""
-    http_server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    http_server = ThreadingHTTPServer(("127.0.0.1", 0), _CannedAnswerHandler)
     thread = threading.Thread(target=http_server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:

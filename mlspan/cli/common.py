@@ -21,9 +21,9 @@ from .._extras import tell_install
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_PIPED_WIDTH: Final = 120  # columns; used if the output is no terminal and COLUMNS is not set
+_WIDTH_WITHOUT_TERMINAL: Final = 120  # columns; used if the output is no terminal and COLUMNS is not set
 
-TrackingUri = Annotated[
+TrackingUriOption = Annotated[
     str | None,
     typer.Option(
         "--tracking-uri",
@@ -33,7 +33,7 @@ TrackingUri = Annotated[
         show_default=False,
     ),
 ]
-Experiment = Annotated[
+ExperimentOption = Annotated[
     str | None,
     typer.Option(
         "--experiment",
@@ -43,10 +43,10 @@ Experiment = Annotated[
         show_default=False,
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 
 
-class Failure(Exception):  # noqa: N818  # an expected outcome of a command, not a bug in mlspan
+class CommandFailure(Exception):  # noqa: N818  # an expected outcome of a command, not a bug in mlspan
     """Error that ends a command with exit code 1. Its message is one line that says what to do."""
 
 
@@ -54,48 +54,48 @@ def command(fn: Callable[P, T]) -> Callable[P, T]:
     """Wrap *fn* as a command: print a CommandFailure as one line on standard error, and exit with code 1."""
 
     @functools.wraps(fn)
-    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+    def run_command(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return fn(*args, **kwargs)
-        except Failure as failure:
-            complain(str(failure))
+        except CommandFailure as failure:
+            print_error(str(failure))
             raise typer.Exit(1) from None
 
-    return run
+    return run_command
 
 
-def out() -> Console:
+def make_output_console() -> Console:
     """Return a console for standard output that does not interpret markup."""
-    return _console(stderr=False)
+    return _make_console(stderr=False)
 
 
-def err() -> Console:
+def make_error_console() -> Console:
     """Return a console for standard error that does not interpret markup."""
-    return _console(stderr=True)
+    return _make_console(stderr=True)
 
 
-def _console(*, stderr: bool) -> Console:
+def _make_console(*, stderr: bool) -> Console:
     """Return a console. Its width is fixed if its stream is no terminal and COLUMNS is not set."""
     console = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
     if not console.is_terminal and not os.environ.get("COLUMNS"):
-        console.width = _PIPED_WIDTH
+        console.width = _WIDTH_WITHOUT_TERMINAL
     return console
 
 
-def complain(line: str) -> None:
+def print_error(line: str) -> None:
     """Print an error as one line on standard error."""
-    err().print(f"mlspan: {line}", style="red", soft_wrap=True)
+    make_error_console().print(f"mlspan: {line}", style="red", soft_wrap=True)
 
 
-def note(line: str) -> None:
+def print_note(line: str) -> None:
     """Print a remark on standard error, so that standard output holds results only and can be piped."""
-    err().print(line, style="dim", soft_wrap=True)
+    make_error_console().print(line, style="dim", soft_wrap=True)
 
 
 @contextmanager
-def busy(what: str) -> Iterator[None]:
+def show_busy(what: str) -> Iterator[None]:
     """Show a spinner with the text *what* while the block runs, if standard error is a terminal."""
-    console = err()
+    console = make_error_console()
     if console.is_terminal:
         with console.status(f"{what} ...", spinner="dots" if not console.options.ascii_only else "line"):
             yield
@@ -103,17 +103,17 @@ def busy(what: str) -> Iterator[None]:
         yield
 
 
-def need(module: str, extra: str, why: str) -> None:
+def require_module(module: str, extra: str, why: str) -> None:
     """Require that *module* is installed.
 
     Raises:
         CommandFailure: if it is not; the message says that *why* needs it and how to install *extra*.
     """
     if importlib.util.find_spec(module) is None:
-        raise Failure(f"{why} needs {module}: {tell_install(extra)}")
+        raise CommandFailure(f"{why} needs {module}: {tell_install(extra)}")
 
 
-def myself() -> str:
+def find_own_command() -> str:
     """Return the text to type to call mlspan again: ``mlspan``, or its path if the shell would not find this one."""
     here, found = Path(sys.executable).parent / "mlspan", shutil.which("mlspan")
     if not here.exists() or (found is not None and here.samefile(found)):
@@ -121,7 +121,7 @@ def myself() -> str:
     return shlex.quote(os.path.relpath(here) if here.is_relative_to(Path.cwd()) else str(here))
 
 
-def write(text: str) -> None:
+def write_line(text: str) -> None:
     """Write *text* and a newline to standard output, without wrapping it to the terminal's width."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()

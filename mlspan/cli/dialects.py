@@ -16,9 +16,9 @@ from ..tracing.export.mlflow.messages import parse_attribute
 from ..tracing.operations import semconv as sc
 from ..tracing.operations.content import to_json
 
-Json = dict[str, Any]
+JsonObject = dict[str, Any]
 
-_NAMES: Final = {  # dialect's name -> conventions' name; if a span has several, the first one counts
+_ATTRIBUTE_NAMES: Final = {  # dialect's name -> conventions' name; if a span has several, the first one counts
     "gen_ai.system": sc.PROVIDER,
     "llm.provider": sc.PROVIDER,
     "llm.system": sc.PROVIDER,
@@ -43,13 +43,13 @@ _NAMES: Final = {  # dialect's name -> conventions' name; if a span has several,
     "traceloop.association.properties.session_id": sc.SESSION_ID,
     "traceloop.association.properties.user_id": sc.USER_ID,
 }
-_PARAMETERS: Final = {
+_PARAMETER_NAMES: Final = {
     "model": sc.REQUEST_MODEL,
     "temperature": sc.REQUEST_TEMPERATURE,
     "top_p": sc.REQUEST_TOP_P,
     "max_tokens": sc.REQUEST_MAX_TOKENS,
 }
-_OPERATIONS: Final = {  # span kind of a dialect -> operation of the conventions
+_OPERATION_BY_KIND: Final = {  # span kind of a dialect -> operation of the conventions
     "LLM": sc.CHAT,
     "CHAT": sc.CHAT,
     "COMPLETION": sc.TEXT_COMPLETION,
@@ -59,31 +59,31 @@ _OPERATIONS: Final = {  # span kind of a dialect -> operation of the conventions
     "AGENT": sc.INVOKE_AGENT,
     "WORKFLOW": sc.INVOKE_WORKFLOW,
 }
-_KINDS: Final = ("openinference.span.kind", "llm.request.type", "traceloop.span.kind")
-_ENTITY_NAMES: Final = {sc.EXECUTE_TOOL: sc.TOOL_NAME, sc.INVOKE_AGENT: sc.AGENT_NAME}
-_PROVIDERS: Final = {
+_KIND_ATTRIBUTES: Final = ("openinference.span.kind", "llm.request.type", "traceloop.span.kind")
+_ENTITY_NAME_ATTRIBUTES: Final = {sc.EXECUTE_TOOL: sc.TOOL_NAME, sc.INVOKE_AGENT: sc.AGENT_NAME}
+_PROVIDER_NAMES: Final = {
     "az.ai.openai": "azure.ai.openai",
     "az.ai.inference": "azure.ai.inference",
     "azure": "azure.ai.openai",
 }
 _ROLE_EVENTS: Final = re.compile(r"gen_ai\.(system|user|assistant|tool)\.message|gen_ai\.choice")
-_LISTS: Final = (("gen_ai.prompt.", "gen_ai.completion."), ("llm.input_messages.", "llm.output_messages."))
-_VALUES: Final = (("input.value", "output.value"), ("traceloop.entity.input", "traceloop.entity.output"))
+_MESSAGE_PREFIXES: Final = (("gen_ai.prompt.", "gen_ai.completion."), ("llm.input_messages.", "llm.output_messages."))
+_VALUE_ATTRIBUTES: Final = (("input.value", "output.value"), ("traceloop.entity.input", "traceloop.entity.output"))
 
 
-def translated(attributes: Json, events: Sequence[Event]) -> Json:
+def translate_dialect(attributes: JsonObject, events: Sequence[Event]) -> JsonObject:
     """Return *attributes* and, beside them, their translation and that of *events* into the conventions' names.
 
     An attribute that has a conventions' name already takes precedence over a translated one.
     """
-    found = dict(_renamed(attributes))
-    found.update(_of_events(events))
+    found = dict(_rename_attributes(attributes))
+    found.update(_translate_events(events))
     found.update(attributes)
-    found = {**_parameters(found), **found}
+    found = {**_read_parameters(found), **found}
     if sc.OPERATION not in found:
         _put_operation(found)
     if isinstance(provider := found.get(sc.PROVIDER), str):
-        found[sc.PROVIDER] = _PROVIDERS.get(provider.lower(), provider.lower())
+        found[sc.PROVIDER] = _PROVIDER_NAMES.get(provider.lower(), provider.lower())
     if sc.INPUT_MESSAGES not in found and sc.OUTPUT_MESSAGES not in found:
         _put_messages(found)
     if sc.INPUT_MESSAGES not in found and sc.OUTPUT_MESSAGES not in found:
@@ -91,16 +91,16 @@ def translated(attributes: Json, events: Sequence[Event]) -> Json:
     return found
 
 
-def _renamed(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _rename_attributes(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the name in the conventions and the value of each attribute that has a dialect's name."""
     for theirs, ours in reversed(
-        _NAMES.items()
+        _ATTRIBUTE_NAMES.items()
     ):  # dict() keeps the last value of a key, and the first name takes precedence
         if theirs in attributes:
             yield ours, attributes[theirs]
 
 
-def _parameters(found: Mapping[str, Any]) -> Json:
+def _read_parameters(found: Mapping[str, Any]) -> JsonObject:
     """Return the request parameters that OpenInference writes as one JSON text.
 
     The model of a failed call is recorded nowhere else.
@@ -108,49 +108,49 @@ def _parameters(found: Mapping[str, Any]) -> Json:
     parameters = parse_attribute(found.get("llm.invocation_parameters"))
     return {
         ours: parameters[name]
-        for name, ours in _PARAMETERS.items()
+        for name, ours in _PARAMETER_NAMES.items()
         if is_a(get_field(parameters, name), (str, int, float))
     }
 
 
-def _put_operation(found: Json) -> None:
+def _put_operation(found: JsonObject) -> None:
     """Set the operation and the name of a tool or agent from the dialect's span kind."""
-    kind = next((str(found[name]).upper() for name in _KINDS if found.get(name)), None)
+    kind = next((str(found[name]).upper() for name in _KIND_ATTRIBUTES if found.get(name)), None)
     if kind is None:
         return
-    operation = _OPERATIONS.get(kind)
+    operation = _OPERATION_BY_KIND.get(kind)
     if operation is None:
         found.setdefault(sc.KIND, kind.lower())
         return
     found[sc.OPERATION] = operation
-    name_attribute = _ENTITY_NAMES.get(operation)
+    name_attribute = _ENTITY_NAME_ATTRIBUTES.get(operation)
     if name_attribute is not None and "traceloop.entity.name" in found:
         found.setdefault(name_attribute, found["traceloop.entity.name"])
 
 
-def _put_messages(found: Json) -> None:
+def _put_messages(found: JsonObject) -> None:
     """Set the input and output messages from flattened attributes."""
-    for input_prefix, output_prefix in _LISTS:
-        inputs, outputs = _unflattened(found, input_prefix), _unflattened(found, output_prefix)
+    for input_prefix, output_prefix in _MESSAGE_PREFIXES:
+        inputs, outputs = _unflatten_messages(found, input_prefix), _unflatten_messages(found, output_prefix)
         if inputs or outputs:
-            found[sc.INPUT_MESSAGES] = to_json([_message(message, "user") for message in inputs])
-            found[sc.OUTPUT_MESSAGES] = to_json([_message(message, "assistant") for message in outputs])
+            found[sc.INPUT_MESSAGES] = to_json([_translate_message(message, "user") for message in inputs])
+            found[sc.OUTPUT_MESSAGES] = to_json([_translate_message(message, "assistant") for message in outputs])
             return
 
 
-def _put_values(found: Json) -> None:
+def _put_values(found: JsonObject) -> None:
     """Set the input and output of a span that is no chat."""
     is_tool = found.get(sc.OPERATION) == sc.EXECUTE_TOOL
     ours = (sc.TOOL_CALL_ARGUMENTS, sc.TOOL_CALL_RESULT) if is_tool else (sc.INPUT, sc.OUTPUT)
-    for pair in _VALUES:
+    for pair in _VALUE_ATTRIBUTES:
         for theirs, name in zip(pair, ours, strict=True):
             if theirs in found:
                 found.setdefault(name, found[theirs])
 
 
-def _unflattened(found: Mapping[str, Any], prefix: str) -> list[Json]:
+def _unflatten_messages(found: Mapping[str, Any], prefix: str) -> list[JsonObject]:
     """Return attributes such as ``prefix.0.role=user`` as a list of nested dicts, in the order of their index."""
-    tree: Json = {}
+    tree: JsonObject = {}
     for key, value in found.items():
         if key.startswith(prefix):
             *path, last = key[len(prefix) :].split(".")
@@ -161,16 +161,16 @@ def _unflattened(found: Mapping[str, Any], prefix: str) -> list[Json]:
                     break
             else:
                 node[last] = value
-    return [message for message in _ordered(tree) if isinstance(message, dict)]
+    return [message for message in _sort_by_index(tree) if isinstance(message, dict)]
 
 
-def _ordered(tree: Any) -> list[Any]:
+def _sort_by_index(tree: Any) -> list[Any]:
     """Return the values of a dict whose keys are numbers as text, in the order of the numbers; else an empty list."""
     numbered = [(int(key), value) for key, value in tree.items() if key.isdigit()] if isinstance(tree, dict) else []
     return [value for _, value in sorted(numbered, key=lambda pair: pair[0])]
 
 
-def _message(message: Json, role: str) -> Json:
+def _translate_message(message: JsonObject, role: str) -> JsonObject:
     """Return a message of any dialect, from flattened attributes or from an event, in the conventions' format.
 
     *role* applies if the message names none.
@@ -178,7 +178,7 @@ def _message(message: Json, role: str) -> Json:
     message = {**message, **message.get("message", {})} if isinstance(message.get("message"), dict) else message
     role = str(message.get("role") or role)
     content, parts = parse_attribute(message.get("content")), []
-    texts = [get_nested(part, "message_content.text", str) for part in _ordered(message.get("contents"))]
+    texts = [get_nested(part, "message_content.text", str) for part in _sort_by_index(message.get("contents"))]
     if isinstance(content, list):
         texts += [get_field(part, "text") if isinstance(part, dict) else str(part) for part in content]
     elif message.get("content") is not None:
@@ -189,13 +189,13 @@ def _message(message: Json, role: str) -> Json:
     else:
         parts += [{"type": "text", "content": text} for text in texts if text]
     calls = parse_attribute(message.get("tool_calls"))
-    for call in calls if isinstance(calls, list) else _ordered(calls):
-        parts.append(_call(call if isinstance(call, dict) else {}))
+    for call in calls if isinstance(calls, list) else _sort_by_index(calls):
+        parts.append(_translate_tool_call(call if isinstance(call, dict) else {}))
     reason = message.get("finish_reason")
     return {"role": role, "parts": parts, **({"finish_reason": str(reason)} if reason else {})}
 
 
-def _call(call: Json) -> Json:
+def _translate_tool_call(call: JsonObject) -> JsonObject:
     """Return a tool call of any dialect as a message part of the conventions."""
     call = call.get("tool_call", call) if isinstance(call.get("tool_call", call), dict) else call
     function = call.get("function", call)
@@ -203,11 +203,11 @@ def _call(call: Json) -> Json:
     return {"type": "tool_call", "id": call.get("id"), "name": str(name or ""), "arguments": parse_attribute(arguments)}
 
 
-def _of_events(events: Sequence[Event]) -> Json:
+def _translate_events(events: Sequence[Event]) -> JsonObject:
     """Return the attributes that earlier versions of the conventions put into events."""
-    found: Json = {}
-    inputs: list[Json] = []
-    outputs: list[Json] = []
+    found: JsonObject = {}
+    inputs: list[JsonObject] = []
+    outputs: list[JsonObject] = []
     for event in events:
         attributes = dict(event.attributes or {})
         if event.name == "gen_ai.client.inference.operation.details":
@@ -216,12 +216,12 @@ def _of_events(events: Sequence[Event]) -> Json:
             target, role = (inputs, "user") if event.name.endswith("prompt") else (outputs, "assistant")
             messages = parse_attribute(attributes.get("gen_ai.prompt", attributes.get("gen_ai.completion")))
             target += [
-                _message(message if isinstance(message, dict) else {"content": message}, role)
+                _translate_message(message if isinstance(message, dict) else {"content": message}, role)
                 for message in (messages if isinstance(messages, list) else [messages])
             ]
         elif match := _ROLE_EVENTS.fullmatch(event.name):
             message = {**attributes, "message": parse_attribute(attributes.get("message"))}
-            (inputs if match[1] else outputs).append(_message(message, match[1] or "assistant"))
+            (inputs if match[1] else outputs).append(_translate_message(message, match[1] or "assistant"))
     if inputs:
         found.setdefault(sc.INPUT_MESSAGES, to_json(inputs))
     if outputs:

@@ -19,15 +19,15 @@ from .. import __version__
 from .._extras import tell_install
 from ..tracing.settings import admin_policy
 from . import form, hooked, model
-from .common import AsJson, Experiment, TrackingUri, busy, command, out, write
-from .places import Setting, settings
-from .probes import Check, mlflow_store, otlp
+from .common import ExperimentOption, JsonOption, TrackingUriOption, command, make_output_console, show_busy, write_line
+from .places import EffectiveSetting, resolve_settings
+from .probes import CheckResult, check_mlflow_store, check_otlp_receiver
 
-_MLFLOW: Final = ">=3.6,<4"  # the range of the extra "mlflow"
+_SUPPORTED_MLFLOW: Final = ">=3.6,<4"  # the range of the extra "mlflow"
 
 
 @dataclass(frozen=True)
-class Library:
+class LibraryStatus:
     """A library that an integration traces, as found in this environment. *version* is None without it."""
 
     integration: str
@@ -42,13 +42,13 @@ class Library:
 
 @command
 def doctor(
-    tracking_uri: TrackingUri = None,
-    experiment: Experiment = None,
+    tracking_uri: TrackingUriOption = None,
+    experiment: ExperimentOption = None,
     try_: Annotated[bool, typer.Option("--write/--no-write", help="Store a test trace, and remove it again.")] = True,
     hooks: Annotated[
         bool, typer.Option("--hooks", help="Import each library to check that autolog hooks into it. Slow.")
     ] = False,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Check settings, libraries, and whether traces arrive.
 
@@ -56,30 +56,36 @@ def doctor(
 
     No model is called. A database or experiment that does not exist yet is not created.
     """
-    found, setting_problems = settings({"tracking_uri": tracking_uri, "experiment": experiment})
-    libraries, broken = _libraries()
+    found, setting_problems = resolve_settings({"tracking_uri": tracking_uri, "experiment": experiment})
+    libraries, broken = _list_libraries()
     if hooks:
-        with busy("Importing what is installed"):
-            outcomes = hooked.look()
+        with show_busy("Importing what is installed"):
+            outcomes = hooked.check_hooks()
         libraries = [replace(library, hooked=outcomes.get(library.module)) for library in libraries]
-        broken += _unhooked(libraries)
-    with busy("Trying the places that traces go to"):
-        checks = [*mlflow_store(found, write=try_), *otlp(found)]
-    problems = [*setting_problems, *_environment(), *broken, *_unsupported(libraries), *_mlflow_version()]
+        broken += _report_unhooked(libraries)
+    with show_busy("Trying the places that traces go to"):
+        checks = [*check_mlflow_store(found, write=try_), *check_otlp_receiver(found)]
+    problems = [
+        *setting_problems,
+        *_check_environment(),
+        *broken,
+        *_report_unsupported(libraries),
+        *_check_mlflow_version(),
+    ]
     problems += [check.says for check in checks if not check.well]
     if as_json:
-        write(model.dumps(_json(found, libraries, checks, problems)))
+        write_line(model.dump_json(_build_doctor_json(found, libraries, checks, problems)))
     else:
-        _render(out(), found, libraries, checks, problems)
+        _print_doctor_report(make_output_console(), found, libraries, checks, problems)
     if problems:
         raise typer.Exit(1)
 
 
-def _libraries() -> tuple[list[Library], list[str]]:
+def _list_libraries() -> tuple[list[LibraryStatus], list[str]]:
     """Return the libraries that the integrations trace, and one line for each integration that cannot be imported."""
-    found: list[Library] = []
+    found: list[LibraryStatus] = []
     broken: list[str] = []
-    for name in hooked.names():
+    for name in hooked.list_integrations():
         try:
             hook = importlib.import_module(f"mlspan.integrations.{name}").HOOK
         except Exception as error:  # noqa: BLE001  # any error of the import is what the report has to show
@@ -87,24 +93,24 @@ def _libraries() -> tuple[list[Library], list[str]]:
                 f"the integration {name} cannot be imported ({type(error).__name__}: {error}): reinstall mlspan"
             )
             continue
-        found += _of_hook(name, hook)
+        found += _list_hook_libraries(name, hook)
     return found, broken
 
 
-def _of_hook(name: str, hook: Any) -> Iterator[Library]:
+def _list_hook_libraries(name: str, hook: Any) -> Iterator[LibraryStatus]:
     """Yield the library of *hook*, and those of the hooks that belong to it."""
     from ..hooks.hook import is_version_in_range
 
     library, tested = re.split(r"(?=[<>=])", hook.requires, maxsplit=1)
-    version = _version(library)
+    version = _find_version(library)
     off = admin_policy.load_policy().find_disabling_file(name)
     well = version is None or is_version_in_range(version, tested)
-    yield Library(name, library, version, tested, well, hook.module, str(off) if off else None)
+    yield LibraryStatus(name, library, version, tested, well, hook.module, str(off) if off else None)
     for other in hook.also:
-        yield from _of_hook(name, other)
+        yield from _list_hook_libraries(name, other)
 
 
-def _version(library: str) -> str | None:
+def _find_version(library: str) -> str | None:
     """Return the installed version of *library*, or None."""
     if library == "python":
         return platform.python_version()
@@ -114,7 +120,7 @@ def _version(library: str) -> str | None:
         return None
 
 
-def _unsupported(libraries: list[Library]) -> Iterator[str]:
+def _report_unsupported(libraries: list[LibraryStatus]) -> Iterator[str]:
     """Yield a line for each library whose version is outside of the tested range."""
     for library in libraries:
         if not library.well:
@@ -124,23 +130,23 @@ def _unsupported(libraries: list[Library]) -> Iterator[str]:
             )
 
 
-def _unhooked(libraries: list[Library]) -> Iterator[str]:
+def _report_unhooked(libraries: list[LibraryStatus]) -> Iterator[str]:
     """Yield a line for each installed and enabled library into which autolog does not hook."""
     for library in libraries:
         if library.version is not None and library.well and library.off is None and library.hooked != "hooked":
             yield f"autolog does not hook into {library.module}: {library.hooked or 'it cannot be imported'}"
 
 
-def _mlflow_version() -> Iterator[str]:
+def _check_mlflow_version() -> Iterator[str]:
     """Yield a line if the installed MLflow is outside of the supported range."""
     from ..hooks.hook import is_version_in_range
 
-    version = _version("mlflow") or _version("mlflow-skinny")
-    if version is not None and not is_version_in_range(version, _MLFLOW):
-        yield f"MLflow {version} is outside of the supported range {_MLFLOW}: {tell_install('mlflow')}"
+    version = _find_version("mlflow") or _find_version("mlflow-skinny")
+    if version is not None and not is_version_in_range(version, _SUPPORTED_MLFLOW):
+        yield f"MLflow {version} is outside of the supported range {_SUPPORTED_MLFLOW}: {tell_install('mlflow')}"
 
 
-def _environment() -> Iterator[str]:
+def _check_environment() -> Iterator[str]:
     """Yield a line for each variable of OpenTelemetry that drops traces, or cuts their content."""
     environ = os.environ
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
@@ -158,39 +164,45 @@ def _environment() -> Iterator[str]:
             yield f"{name}={environ[name]} drops attributes of spans: set 64 or more, or unset it"
 
 
-def _json(
-    found: dict[str, Setting], libraries: list[Library], checks: list[Check], problems: list[str]
+def _build_doctor_json(
+    found: dict[str, EffectiveSetting], libraries: list[LibraryStatus], checks: list[CheckResult], problems: list[str]
 ) -> dict[str, Any]:
     """Return the whole report as ``--json`` prints it."""
     return {
         "mlspan": __version__,
         "python": platform.python_version(),
-        "settings": {name: {"value": setting.shown, "source": setting.source} for name, setting in found.items()},
+        "settings": {
+            name: {"value": setting.display_text, "source": setting.source} for name, setting in found.items()
+        },
         "libraries": [asdict(library) for library in libraries],
         "checks": [asdict(check) for check in checks],
         "problems": problems,
     }
 
 
-def _render(
-    console: Console, found: dict[str, Setting], libraries: list[Library], checks: list[Check], problems: list[str]
+def _print_doctor_report(
+    console: Console,
+    found: dict[str, EffectiveSetting],
+    libraries: list[LibraryStatus],
+    checks: list[CheckResult],
+    problems: list[str],
 ) -> None:
     """Print the whole report for a person."""
     good, bad = ("+", "x") if console.options.ascii_only else ("✓", "✗")
-    versions = {name: _version(name) for name in ("mlflow", "opentelemetry-sdk")}
+    versions = {name: _find_version(name) for name in ("mlflow", "opentelemetry-sdk")}
     version_texts = [f"mlspan {__version__}", f"Python {platform.python_version()}"]
     version_texts += [f"{name} {version or 'not installed'}" for name, version in versions.items()]
-    for version_line in form.flowed(version_texts, ", ", console.width):
+    for version_line in form.wrap_pieces(version_texts, ", ", console.width):
         console.print(Text(version_line, style="bold"))
     console.print("\nSettings", style="bold")
-    for line in _settings(found, console.width):
+    for line in _format_settings(found, console.width):
         console.print(line, soft_wrap=True)
     console.print("\nIntegrations", style="bold")
     for library in libraries:
-        console.print(_library(library, good, bad))
+        console.print(_format_library(library, good, bad))
     console.print("\nTried", style="bold")
     for check in checks:
-        line = _mark(good if check.well else bad, well=check.well).append(check.name, "bold")
+        line = _format_mark(good if check.well else bad, well=check.well).append(check.name, "bold")
         console.print(line.append(f": {check.says}" if check.well else ": see below"), soft_wrap=True)
     console.print()
     if not problems:
@@ -201,11 +213,11 @@ def _render(
         console.print(f"  {bad} {problem}", style="red", soft_wrap=True)
 
 
-def _library(library: Library, good: str, bad: str) -> Text:
+def _format_library(library: LibraryStatus, good: str, bad: str) -> Text:
     tested = f"  (tested: {library.tested})"
     if library.version is None:
         return Text(f"  - {library.name} is not installed{tested}", "dim")
-    mark = _mark(good if library.well else bad, well=library.well)
+    mark = _format_mark(good if library.well else bad, well=library.well)
     module = f" ({library.module})" if library.name == "python" else ""
     line = mark.append(f"{library.name} {library.version}{module}").append(tested, "dim")
     if library.off is not None:
@@ -213,15 +225,17 @@ def _library(library: Library, good: str, bad: str) -> Text:
     return line.append(f"  {library.hooked}", "cyan") if library.hooked else line
 
 
-def _mark(sign: str, *, well: bool) -> Text:
+def _format_mark(sign: str, *, well: bool) -> Text:
     return Text("  ").append(f"{sign} ", "green" if well else "red")
 
 
-def _settings(found: dict[str, Setting], width: int) -> Iterator[Text]:
+def _format_settings(found: dict[str, EffectiveSetting], width: int) -> Iterator[Text]:
     """Yield one line for each setting, and highlight those that are not defaults."""
     name = max(map(len, found)) + 2
     for setting in found.values():
         line = Text(f"  {setting.name:<{name}}", "dim" if setting.source == "default" else "")
-        value = form.fit(form.one_line(setting.shown), max(20, width - name - len(setting.source) - 8))
+        value = form.truncate_to_width(
+            form.join_lines(setting.display_text), max(20, width - name - len(setting.source) - 8)
+        )
         line.append(value, "dim" if setting.source == "default" else "bold")
         yield line.append(f"  ({setting.source})", "dim" if setting.source == "default" else "cyan")

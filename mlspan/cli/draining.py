@@ -14,10 +14,19 @@ from .. import tracing
 from ..tracing.export.mlflow.messages import parse_attribute
 from ..tracing.export.mlflow.spans import INPUTS, OUTPUTS, SPAN_TYPE, translate_span
 from . import form, model
-from .common import AsJson, Failure, TrackingUri, command, err, note, out, write
+from .common import (
+    CommandFailure,
+    JsonOption,
+    TrackingUriOption,
+    command,
+    make_error_console,
+    make_output_console,
+    print_note,
+    write_line,
+)
 
-_core: Final[Any] = tracing
-SpoolDir = Annotated[
+_untyped_tracing: Final[Any] = tracing
+SpoolDirOption = Annotated[
     Path | None,
     typer.Option(
         "--spool-dir",
@@ -30,89 +39,100 @@ SpoolDir = Annotated[
 
 @command
 def drain(
-    spool_dir: SpoolDir = None,
-    tracking_uri: TrackingUri = None,
+    spool_dir: SpoolDirOption = None,
+    tracking_uri: TrackingUriOption = None,
     wait: Annotated[
         float,
         typer.Option("--wait", metavar="SECONDS", min=0, help="Keep retrying an unreachable backend for so long."),
     ] = 0.0,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Send the spans that ended programs have left on disk.
 
     Run it after an outage, or from a timer. Each trace goes to the destination that its program had, or to
     --tracking-uri. The exit code is 1 if spans are still waiting or were refused.
     """
-    console = err()
+    console = make_error_console()
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         sending = progress.add_task("sending", total=None)
 
-        def tell(result: Any) -> None:
+        def show_progress(result: Any) -> None:
             finished = result.sent + result.refused + result.expired
             progress.update(
                 sending, description=f"{result.sent:,} sent", completed=finished, total=finished + result.stay
             )
 
-        result = _core.drain(spool_dir=spool_dir, tracking_uri=tracking_uri, timeout=wait, progress=tell)
+        result = _untyped_tracing.drain(
+            spool_dir=spool_dir, tracking_uri=tracking_uri, timeout=wait, progress=show_progress
+        )
     if as_json:
         counts = {name: getattr(result, name) for name in ("sent", "refused", "expired", "stay", "in_use")}
-        write(model.dumps({**counts, "reasons": dict(result.reasons)}))
+        write_line(model.dump_json({**counts, "reasons": dict(result.reasons)}))
     else:
-        _report(result)
+        _print_drain_result(result)
     if result.stay or result.refused:
         raise typer.Exit(1)
 
 
-def _report(result: Any) -> None:
+def _print_drain_result(result: Any) -> None:
     """Print how many spans were sent, refused, dropped and left, and why."""
-    console = out()
-    console.print(f"{form.many(result.sent, 'span')} sent")
+    console = make_output_console()
+    console.print(f"{form.format_quantity(result.sent, 'span')} sent")
     for number, what, style in (
         (result.refused, "refused and set aside; mlspan show --dead has them", "red"),
         (result.expired, "dropped: older than MLSPAN_SPOOL_AGE", "yellow"),
         (result.stay, "still waiting", "yellow"),
     ):
         if number:
-            console.print(f"{form.many(number, 'span')} {what}", style=style, soft_wrap=True)
+            console.print(f"{form.format_quantity(number, 'span')} {what}", style=style, soft_wrap=True)
     for reason, number in result.reasons.items():
-        console.print(f"  {form.many(number, 'span')}: {form.one_line(reason)}", style="dim", soft_wrap=True)
+        console.print(
+            f"  {form.format_quantity(number, 'span')}: {form.join_lines(reason)}", style="dim", soft_wrap=True
+        )
     if result.in_use:
-        note(f"{form.many(result.in_use, 'program')} still running: they send what they have waiting themselves")
+        print_note(
+            f"{form.format_quantity(result.in_use, 'program')} still running: "
+            "they send what they have waiting themselves"
+        )
 
 
-def letters(spool_dir: Path | None, id_prefix: str | None) -> list[Any]:
+def find_dead_letters(spool_dir: Path | None, id_prefix: str | None) -> list[Any]:
     """Return the dead letters (refused spans) of the traces whose ids begin with *id_prefix*, or all. Oldest first."""
     digits = None if id_prefix is None else id_prefix.lower().removeprefix("tr-")
     return [
-        letter for letter in _core.dead(spool_dir=spool_dir) if digits is None or letter.trace_id.startswith(digits)
+        letter
+        for letter in _untyped_tracing.dead(spool_dir=spool_dir)
+        if digits is None or letter.trace_id.startswith(digits)
     ]
 
 
-def show_letters(dead_letters: list[Any], *, as_json: bool) -> None:
+def print_dead_letters(dead_letters: list[Any], *, as_json: bool) -> None:
     """Print a line for each dead letter, and the reason why it was refused."""
-    console = out()
+    console = make_output_console()
     if as_json:
-        write(model.dumps([_as_json(letter) for letter in dead_letters]))
+        write_line(model.dump_json([_letter_to_json(letter) for letter in dead_letters]))
     elif not dead_letters:
-        note("nothing was set aside")
+        print_note("nothing was set aside")
     for letter in () if as_json else dead_letters:
-        line = Text().append(letter.trace_id[:12], "cyan").append(f"  {form.when(letter.at * 1000)}  ", "dim")
-        line.append(form.one_line(letter.name), "bold").append(f"  for {letter.sink}", "dim")
+        line = (
+            Text().append(letter.trace_id[:12], "cyan").append(f"  {form.format_short_time(letter.at * 1000)}  ", "dim")
+        )
+        line.append(form.join_lines(letter.name), "bold").append(f"  for {letter.sink}", "dim")
         console.print(line, no_wrap=True, overflow="crop")
-        console.print(f"  {form.one_line(letter.reason)}", style="red", soft_wrap=True)
+        console.print(f"  {form.join_lines(letter.reason)}", style="red", soft_wrap=True)
     if dead_letters and not as_json:
-        note("\nmlspan show --dead TRACE shows one; mlspan import takes its file in again:")
+        print_note("\nmlspan show --dead TRACE shows one; mlspan import takes its file in again:")
         console.print(str(dead_letters[0].path.parent), soft_wrap=True)
 
 
-def _as_json(letter: Any) -> dict[str, Any]:
+def _letter_to_json(letter: Any) -> dict[str, Any]:
     """Return a dead letter as ``--json`` prints it."""
     fields = {name: getattr(letter, name) for name in ("at", "sink", "reason", "trace_id", "name", "origin")}
     return {**fields, "path": str(letter.path)}
 
 
-def as_trace(dead_letters: list[Any], id_prefix: str) -> model.Trace:
+def build_refused_trace(dead_letters: list[Any], id_prefix: str) -> model.StoredTrace:
     """Return the trace that the refused spans form.
 
     Raises:
@@ -120,16 +140,16 @@ def as_trace(dead_letters: list[Any], id_prefix: str) -> model.Trace:
     """
     ids = {letter.trace_id for letter in dead_letters}
     if len(ids) != 1:
-        raise Failure(
+        raise CommandFailure(
             f"several traces that begin with {id_prefix} were set aside; give more of it"
             if ids
             else f"no trace that begins with {id_prefix} was set aside; mlspan show --dead lists what was"
         )
-    spans = [_readable(span) for letter in dead_letters for span in letter.spans()]
-    return model.from_spans(f"tr-{ids.pop()}", list({span.span_id: span for span in spans}.values()))
+    spans = [_convert_refused_span(span) for letter in dead_letters for span in letter.spans()]
+    return model.build_trace(f"tr-{ids.pop()}", list({span.span_id: span for span in spans}.values()))
 
 
-def _readable(span: Any) -> Any:
+def _convert_refused_span(span: Any) -> Any:
     """Return a span of OpenTelemetry's SDK as an object with the fields of a span that is read from MLflow."""
     stored = translate_span(span, span.attributes or {})
     attributes = {key: parse_attribute(value) for key, value in (stored.attributes or {}).items()}

@@ -12,11 +12,11 @@ from typing import Final
 
 from rich.cells import cell_len, set_cell_size
 
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-_EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
+_SECONDS_PER_UNIT: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_PARTIAL_BLOCKS: Final = " ▏▎▍▌▋▊▉█"
 
 
-def duration(ms: float | None) -> str:
+def format_duration(ms: float | None) -> str:
     """Return milliseconds as ``0.4 ms``, ``412 ms``, ``1.24 s``, ``2m 05s`` or ``1h 02m``; nothing for None."""
     if ms is None:
         return ""
@@ -32,7 +32,7 @@ def duration(ms: float | None) -> str:
     return f"{seconds // 3600}h {seconds % 3600 // 60:02}m"
 
 
-def money(dollars: float | None) -> str:
+def format_cost(dollars: float | None) -> str:
     """Return US dollars with at least two significant digits, as ``$1.23`` or ``$0.0042``; nothing for None."""
     if dollars is None:
         return ""
@@ -42,7 +42,7 @@ def money(dollars: float | None) -> str:
     return f"${dollars:,.{places}f}"
 
 
-def count(number: float | None) -> str:
+def format_count(number: float | None) -> str:
     """Return a number as ``12``, ``1,234``, ``12.3k`` or ``4.5M``; nothing for None."""
     if number is None:
         return ""
@@ -52,12 +52,12 @@ def count(number: float | None) -> str:
     return f"{number:,.0f}"
 
 
-def many(number: int, what: str) -> str:
+def format_quantity(number: int, what: str) -> str:
     """Return a number with its noun, as ``1 span`` or ``1,234 spans``."""
     return f"{number:,} {what}{'s' * (number != 1)}"
 
 
-def when(ms: float, *, now: float | None = None) -> str:
+def format_short_time(ms: float, *, now: float | None = None) -> str:
     """Return milliseconds since 1970 as local time, as short as is clear.
 
     ``16:24:01`` for today, ``24 Nov 16:24`` for this year, else ``2025-11-24``. *now* is in seconds since 1970.
@@ -69,12 +69,12 @@ def when(ms: float, *, now: float | None = None) -> str:
     return f"{moment:%d %b %H:%M}" if moment.year == today.year else f"{moment:%Y-%m-%d}"
 
 
-def moment(ms: float) -> str:
+def format_full_time(ms: float) -> str:
     """Return milliseconds since 1970 as local date and time, to the second."""
     return f"{datetime.fromtimestamp(ms / 1000).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
-def since(text: str, *, now: float | None = None) -> int:
+def parse_time(text: str, *, now: float | None = None) -> int:
     """Return the time that *text* names, in milliseconds since 1970.
 
     *text* is a time span before *now* (``90s``, ``15m``, ``1h``, ``2d``, ``1w``), or an ISO date or time.
@@ -83,7 +83,7 @@ def since(text: str, *, now: float | None = None) -> int:
         ValueError: for any other text.
     """
     if found := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", text):
-        ago = float(found[1]) * _UNITS[found[2]]
+        ago = float(found[1]) * _SECONDS_PER_UNIT[found[2]]
         return max(0, round(((now or time.time()) - ago) * 1000))
     try:
         return round(datetime.fromisoformat(text.strip().replace("Z", "+00:00")).timestamp() * 1000)
@@ -91,17 +91,17 @@ def since(text: str, *, now: float | None = None) -> int:
         raise ValueError("takes 90s, 15m, 1h, 2d, 1w, or a date such as 2026-01-31 or 2026-01-31T12:00") from None
 
 
-def plain(text: str) -> str:
+def strip_control_characters(text: str) -> str:
     """Return *text* without characters that move a terminal's cursor or change the direction of text.
 
     Answers of models are not trusted.
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(" " if char in "\t\n\r" else char for char in text if char in "\t\n\r" or _harmless(char))
+    return "".join(" " if char in "\t\n\r" else char for char in text if char in "\t\n\r" or _is_harmless(char))
 
 
-def _harmless(char: str) -> bool:
+def _is_harmless(char: str) -> bool:
     """Return whether *char* neither controls a terminal nor is an invisible format character."""
     category = unicodedata.category(char)
     return category != "Cc" and (
@@ -109,12 +109,12 @@ def _harmless(char: str) -> bool:
     )  # the joiners (U+200C, U+200D) are needed by some scripts and by emoji
 
 
-def one_line(text: str) -> str:
+def join_lines(text: str) -> str:
     """Return the first 2,000 characters of *text* as one line without control characters."""
-    return " ".join(plain(text[:2000]).split())
+    return " ".join(strip_control_characters(text[:2000]).split())
 
 
-def fit(text: str, width: int, *, ascii_only: bool = False) -> str:
+def truncate_to_width(text: str, width: int, *, ascii_only: bool = False) -> str:
     """Return *text* cut to *width* cells of a terminal, with an ellipsis if something was cut."""
     if width <= 0:
         return ""
@@ -126,7 +126,7 @@ def fit(text: str, width: int, *, ascii_only: bool = False) -> str:
     return set_cell_size(text, width - len(more)).rstrip() + more
 
 
-def flowed(pieces: list[str], separator: str, width: int) -> Iterator[str]:
+def wrap_pieces(pieces: list[str], separator: str, width: int) -> Iterator[str]:
     """Yield lines of *pieces* joined by *separator*, at most *width* cells wide, breaking between pieces only."""
     line = ""
     for piece in pieces:
@@ -139,7 +139,7 @@ def flowed(pieces: list[str], separator: str, width: int) -> Iterator[str]:
         yield line
 
 
-def span_bar(begin: float, length: float, width: int, *, ascii_only: bool = False) -> str:
+def draw_span_bar(begin: float, length: float, width: int, *, ascii_only: bool = False) -> str:
     """Return a bar that starts at *begin* and is *length* long, both as fractions of *width* (in cells).
 
     The bar is at least an eighth of a cell long and ends within *width*.
@@ -149,9 +149,9 @@ def span_bar(begin: float, length: float, width: int, *, ascii_only: bool = Fals
     if ascii_only:
         return " " * first + "#" * max(1, round(cells))
     whole, eighths = divmod(max(1, round(cells * 8)), 8)
-    return " " * first + "█" * whole + (_EIGHTHS[eighths] if eighths else "")
+    return " " * first + "█" * whole + (_PARTIAL_BLOCKS[eighths] if eighths else "")
 
 
-def bar(share: float, width: int, *, ascii_only: bool = False) -> str:
+def draw_bar(share: float, width: int, *, ascii_only: bool = False) -> str:
     """Return a bar from the left whose length is the fraction *share* of *width*; nothing for 0."""
-    return span_bar(0, share, width, ascii_only=ascii_only) if share > 0 else ""
+    return draw_span_bar(0, share, width, ascii_only=ascii_only) if share > 0 else ""

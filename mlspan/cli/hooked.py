@@ -14,35 +14,35 @@ from typing import Any, Final
 
 from .. import integrations
 
-_WITHIN: Final = 300.0  # seconds; some libraries are slow to import
+_IMPORT_TIMEOUT: Final = 300.0  # seconds; some libraries are slow to import
 
 
-def hooks() -> Iterator[tuple[str, Any]]:
+def iterate_hooks() -> Iterator[tuple[str, Any]]:
     """Yield every hook, with the name that a policy uses for its integration.
 
     Hooks that belong to another hook follow it under the same name. An error while importing an integration is raised
     as it is.
     """
-    for name in names():
-        for hook in _with_its_own(importlib.import_module(f"{integrations.__name__}.{name}").HOOK):
+    for name in list_integrations():
+        for hook in _walk_hook(importlib.import_module(f"{integrations.__name__}.{name}").HOOK):
             yield name, hook
 
 
-def names() -> list[str]:
+def list_integrations() -> list[str]:
     """Return the names of all integrations, as a policy uses them."""
     from ..integrations import workers
 
     return [*integrations._INTEGRATION_NAMES, *(f"workers.{name}" for name in workers._NAMES)]
 
 
-def _with_its_own(hook: Any) -> Iterator[Any]:
+def _walk_hook(hook: Any) -> Iterator[Any]:
     """Yield *hook* and the hooks that belong to it."""
     yield hook
     for other in hook.also:
-        yield from _with_its_own(other)
+        yield from _walk_hook(other)
 
 
-def look() -> Mapping[str, str]:
+def check_hooks() -> Mapping[str, str]:
     """Return the outcome by module: ``hooked``, or the reason why it is not.
 
     Libraries that are not installed are left out. The result is empty if the process fails.
@@ -51,7 +51,7 @@ def look() -> Mapping[str, str]:
         subprocess.TimeoutExpired: if the imports take longer than five minutes.
     """
     done = subprocess.run(  # noqa: S603  # runs this module
-        [sys.executable, "-m", __name__], capture_output=True, text=True, timeout=_WITHIN, check=False
+        [sys.executable, "-m", __name__], capture_output=True, text=True, timeout=_IMPORT_TIMEOUT, check=False
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     return dict(json.loads(lines[-1])) if lines else {}
@@ -61,7 +61,7 @@ def main() -> None:
     """Install all hooks, import the libraries, and print the outcome as one line of JSON."""
     integrations.autolog(silent=True)
     found = {}
-    for _, hook in hooks():
+    for _, hook in iterate_hooks():
         try:
             importlib.import_module(hook.backing_hook.module)
         except ModuleNotFoundError:

@@ -20,19 +20,19 @@ def main() -> None:
     kind, name, *arguments = sys.argv[1:]
     integrations.autolog()
     sys.argv = [name, *arguments]
-    sys.excepthook = _trimmed
+    sys.excepthook = _print_user_traceback
     if kind == "module":
-        _first_on_path(Path.cwd())
-        if not _exists(name):
+        _put_first_on_path(Path.cwd())
+        if not _module_exists(name):
             sys.exit(f"mlspan run: there is no module {name}")
         runpy.run_module(name, run_name="__main__", alter_sys=True)
     else:
         if Path(name).is_file():  # for a folder or a zip file, runpy does this itself
-            _first_on_path(Path(name).resolve().parent)
+            _put_first_on_path(Path(name).resolve().parent)
         runpy.run_path(str(Path(name).absolute()), run_name="__main__")  # Python makes __file__ absolute since 3.9
 
 
-def _first_on_path(folder: Path) -> None:
+def _put_first_on_path(folder: Path) -> None:
     """Put *folder* first on ``sys.path``, as Python does for a program that it starts.
 
     It replaces the working folder that ``-m`` has put there for this module, unless Python runs in safe-path mode.
@@ -41,7 +41,7 @@ def _first_on_path(folder: Path) -> None:
         sys.path[:1] = [str(folder)]
 
 
-def _exists(module: str) -> bool:
+def _module_exists(module: str) -> bool:
     """Return whether *module* can be found, without running it."""
     try:
         return importlib.util.find_spec(module) is not None
@@ -49,7 +49,7 @@ def _exists(module: str) -> bool:
         return False
 
 
-def _trimmed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _print_user_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print an uncaught exception with a traceback that begins in the user's code."""
     skipped_files = (__file__, runpy.__file__, "<frozen runpy>")
     while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename in skipped_files:

@@ -12,20 +12,29 @@ from rich.console import Console
 from rich.text import Text
 
 from . import form, model
-from .common import AsJson, Experiment, Failure, TrackingUri, command, note, out, write
-from .places import place
-from .reading import Traces, quoted
+from .common import (
+    CommandFailure,
+    ExperimentOption,
+    JsonOption,
+    TrackingUriOption,
+    command,
+    make_output_console,
+    print_note,
+    write_line,
+)
+from .places import locate_store
+from .reading import TraceReader, quote_search_text
 
-_LOOK_BACK: Final = 3600  # traces are searched by their start, and are stored at their end
-_MOST_NEW: Final = 500
+_LOOK_BACK_SECONDS: Final = 3600  # traces are searched by their start, and are stored at their end
+_MAX_NEW_TRACES: Final = 500
 
-Run = Annotated[str | None, typer.Option("--run", metavar="NAME|ID", help="Traces of this MLflow run.")]
-Session = Annotated[str | None, typer.Option("--session", metavar="ID", help="Traces of this conversation.")]
-Status = Annotated[
+RunOption = Annotated[str | None, typer.Option("--run", metavar="NAME|ID", help="Traces of this MLflow run.")]
+SessionOption = Annotated[str | None, typer.Option("--session", metavar="ID", help="Traces of this conversation.")]
+StatusOption = Annotated[
     Literal["ok", "error", "in_progress"] | None,
     typer.Option("--status", case_sensitive=False, help="Traces with this status."),
 ]
-Since = Annotated[
+SinceOption = Annotated[
     str | None,
     typer.Option("--since", metavar="AGO", help="Begun since then: 90s, 15m, 1h, 2d, 1w, or a date or time."),
 ]
@@ -33,113 +42,126 @@ Since = Annotated[
 
 @command
 def list_(
-    tracking_uri: TrackingUri = None,
-    experiment: Experiment = None,
-    run: Run = None,
-    session: Session = None,
-    status: Status = None,
-    since: Since = None,
+    tracking_uri: TrackingUriOption = None,
+    experiment: ExperimentOption = None,
+    run: RunOption = None,
+    session: SessionOption = None,
+    status: StatusOption = None,
+    since: SinceOption = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of traces.")] = 20,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List traces, the newest first.
 
     mlspan list --since 1h --status error
     """
-    since_ms = _since(since)
-    traces = Traces(place(tracking_uri, experiment))
-    found = list(traces.search(terms(traces, run, session, status, since_ms), limit=limit))
+    since_ms = _parse_optional_since(since)
+    traces = TraceReader(locate_store(tracking_uri, experiment))
+    found = list(traces.iterate_traces(build_search_terms(traces, run, session, status, since_ms), limit=limit))
     if as_json:
-        write(model.dumps([model.as_json(trace) for trace in found]))
+        write_line(model.dump_json([model.trace_to_json(trace) for trace in found]))
         return
-    console = out()
-    table = Listing(console, found, traces)
+    console = make_output_console()
+    table = TraceTable(console, found, traces)
     if found and console.is_terminal:
-        console.print(table.header(), no_wrap=True, overflow="crop")
+        console.print(table.make_header(), no_wrap=True, overflow="crop")
     for trace in found:
-        console.print(table.line(trace), no_wrap=True, overflow="crop")
+        console.print(table.make_line(trace), no_wrap=True, overflow="crop")
     if not found:
-        note("no traces match" if run or session or status or since else "there are no traces yet")
+        print_note("no traces match" if run or session or status or since else "there are no traces yet")
     elif len(found) == limit:
-        note(f"the newest {limit}; --limit shows more")
+        print_note(f"the newest {limit}; --limit shows more")
 
 
 @command
 def tail(
-    tracking_uri: TrackingUri = None,
-    experiment: Experiment = None,
-    run: Run = None,
-    session: Session = None,
-    status: Status = None,
+    tracking_uri: TrackingUriOption = None,
+    experiment: ExperimentOption = None,
+    run: RunOption = None,
+    session: SessionOption = None,
+    status: StatusOption = None,
     last: Annotated[int, typer.Option("--last", "-n", min=0, help="Show so many existing traces first.")] = 0,
     interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two queries.")] = 1.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print each trace as one line of JSON.")] = False,
 ) -> None:
     """Show traces as they are stored, until Ctrl-C."""
     try:
-        _follow(Traces(place(tracking_uri, experiment)), (run, session, status), last, interval, as_json=as_json)
+        _follow_traces(
+            TraceReader(locate_store(tracking_uri, experiment)), (run, session, status), last, interval, as_json=as_json
+        )
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
 
 
-def _follow(
-    traces: Traces, filters: tuple[str | None, str | None, str | None], last: int, interval: float, *, as_json: bool
+def _follow_traces(
+    traces: TraceReader,
+    filters: tuple[str | None, str | None, str | None],
+    last: int,
+    interval: float,
+    *,
+    as_json: bool,
 ) -> None:
     """Print new traces forever, after the newest *last* existing ones. *interval* is in seconds."""
-    since_ms = round((time.time() - _LOOK_BACK) * 1000)
-    before = list(traces.search(terms(traces, *filters, since_ms), limit=max(_MOST_NEW, last)))
+    since_ms = round((time.time() - _LOOK_BACK_SECONDS) * 1000)
+    before = list(
+        traces.iterate_traces(build_search_terms(traces, *filters, since_ms), limit=max(_MAX_NEW_TRACES, last))
+    )
     seen = {trace.id for trace in before if trace.state != "IN_PROGRESS"}
-    console = out()
-    table = Listing(console, before[:last], traces)
+    console = make_output_console()
+    table = TraceTable(console, before[:last], traces)
     if console.is_terminal and not as_json:
-        console.print(table.header(), no_wrap=True, overflow="crop")
-    _tell(reversed(before[:last]), table, console, as_json=as_json)
-    note("waiting for traces; Ctrl-C ends it")
+        console.print(table.make_header(), no_wrap=True, overflow="crop")
+    _print_traces(reversed(before[:last]), table, console, as_json=as_json)
+    print_note("waiting for traces; Ctrl-C ends it")
     is_unreachable = False
     while True:
         time.sleep(interval)
         try:
-            traces.refresh()
-            since_ms = round((time.time() - _LOOK_BACK) * 1000)
+            traces.refresh_experiments()
+            since_ms = round((time.time() - _LOOK_BACK_SECONDS) * 1000)
             found = [
                 trace
-                for trace in traces.search(terms(traces, *filters, since_ms), limit=_MOST_NEW)
+                for trace in traces.iterate_traces(
+                    build_search_terms(traces, *filters, since_ms), limit=_MAX_NEW_TRACES
+                )
                 if trace.id not in seen and trace.state != "IN_PROGRESS"
             ]
-        except Failure as failure:  # the server may only be restarting
+        except CommandFailure as failure:  # the server may only be restarting
             if not is_unreachable:
-                note(f"{failure}; trying again")
+                print_note(f"{failure}; trying again")
             is_unreachable = True
             continue
         is_unreachable = False
         seen |= {trace.id for trace in found}
-        _tell(sorted(found, key=lambda trace: trace.start + (trace.ms or 0)), table, console, as_json=as_json)
+        _print_traces(
+            sorted(found, key=lambda trace: trace.start_ms + (trace.duration_ms or 0)), table, console, as_json=as_json
+        )
 
 
-def _tell(found: Iterable[model.Trace], table: Listing, console: Console, *, as_json: bool) -> None:
+def _print_traces(found: Iterable[model.StoredTrace], table: TraceTable, console: Console, *, as_json: bool) -> None:
     """Print traces, each as a line of the table or of JSON."""
     for trace in found:
         if as_json:
-            write(model.one_line_json(model.as_json(trace)))
+            write_line(model.dump_json_line(model.trace_to_json(trace)))
         else:
-            console.print(table.line(trace), no_wrap=True, overflow="crop")
+            console.print(table.make_line(trace), no_wrap=True, overflow="crop")
 
 
-class Listing:
+class TraceTable:
     """Table of traces, one line each. Columns that do not fit are left out, the least useful first."""
 
-    def __init__(self, console: Console, shown: Sequence[model.Trace], traces: Traces) -> None:
+    def __init__(self, console: Console, shown: Sequence[model.StoredTrace], traces: TraceReader) -> None:
         self._width, self._ascii = console.width, console.options.ascii_only
         self._experiments = traces.experiments
-        has_several = len({trace.experiment for trace in shown}) > 1 or (not shown and len(traces.experiments) > 1)
+        has_several = len({trace.experiment_id for trace in shown}) > 1 or (not shown and len(traces.experiments) > 1)
         self._experiment = has_several and self._width >= 100
         self._cost, self._tokens = self._width >= 90, self._width >= 75
-        self._digits = _digits([trace.id for trace in shown])
-        self._at = max((len(form.when(trace.start)) for trace in shown), default=8)
-        longest = max((cell_len(_named(trace)) for trace in shown), default=24)
+        self._digits = _count_id_digits([trace.id for trace in shown])
+        self._at = max((len(form.format_short_time(trace.start_ms)) for trace in shown), default=8)
+        longest = max((cell_len(_shorten_trace_name(trace)) for trace in shown), default=24)
         self._name = min(longest, 18 if self._width < 75 else 26 if self._width < 100 else 34)
 
-    def header(self) -> Text:
+    def make_header(self) -> Text:
         """Return the line with the columns' titles."""
         line = f"{'trace':<{self._digits}}  {'begun':<{self._at}}    {'name':<{self._name}}{'took':>9}"
         line += f"{'tokens':>8}" if self._tokens else ""
@@ -147,42 +169,47 @@ class Listing:
         line += f"  {'experiment':<12}" if self._experiment else ""
         return Text(f"{line}  asked", style="dim")
 
-    def line(self, trace: model.Trace) -> Text:
+    def make_line(self, trace: model.StoredTrace) -> Text:
         """Return the line of a trace."""
         line = Text().append(trace.id.removeprefix("tr-")[: self._digits], "cyan")
-        line.append(f"  {form.when(trace.start):<{self._at}} ", "dim")
-        mark, style = _MARKS.get(trace.state, ("?", "yellow"))
+        line.append(f"  {form.format_short_time(trace.start_ms):<{self._at}} ", "dim")
+        mark, style = _STATE_MARKS.get(trace.state, ("?", "yellow"))
         line.append(f" {mark[1] if self._ascii else mark[0]} ", style)
-        line.append(self._cell(_named(trace), self._name), "red" if trace.failed else "bold")
-        line.append(f"{form.duration(trace.ms):>9}")
+        line.append(self._pad_cell(_shorten_trace_name(trace), self._name), "red" if trace.failed else "bold")
+        line.append(f"{form.format_duration(trace.duration_ms):>9}")
         if self._tokens:
-            line.append(f"{form.count(trace.tokens.total) if trace.tokens else '':>8}", "dim")
+            line.append(f"{form.format_count(trace.tokens.total) if trace.tokens else '':>8}", "dim")
         if self._cost:
-            line.append(f"{form.money(trace.cost):>11}", "green")
+            line.append(f"{form.format_cost(trace.cost):>11}", "green")
         if self._experiment:
-            line.append("  " + self._cell(self._experiments.get(trace.experiment, trace.experiment), 12), "dim")
+            line.append(
+                "  " + self._pad_cell(self._experiments.get(trace.experiment_id, trace.experiment_id), 12), "dim"
+            )
         line.append(
-            "  " + form.fit(form.one_line(trace.request), self._width - line.cell_len - 2, ascii_only=self._ascii),
+            "  "
+            + form.truncate_to_width(
+                form.join_lines(trace.request), self._width - line.cell_len - 2, ascii_only=self._ascii
+            ),
             "dim",
         )
         return line
 
-    def _cell(self, text: str, width: int) -> str:
+    def _pad_cell(self, text: str, width: int) -> str:
         """Return *text* cut or padded to *width* cells."""
-        cut = form.fit(form.one_line(text), width, ascii_only=self._ascii)
+        cut = form.truncate_to_width(form.join_lines(text), width, ascii_only=self._ascii)
         return cut + " " * (width - cell_len(cut))
 
 
-_MARKS: Final = {"OK": ("✓+", "green"), "ERROR": ("✗x", "red"), "IN_PROGRESS": ("…~", "yellow")}
+_STATE_MARKS: Final = {"OK": ("✓+", "green"), "ERROR": ("✗x", "red"), "IN_PROGRESS": ("…~", "yellow")}
 
 
-def _named(trace: model.Trace) -> str:
+def _shorten_trace_name(trace: model.StoredTrace) -> str:
     """Return the name without the operation that the conventions put before it: `agent`, not `invoke_agent agent`."""
-    operation, _, name = form.one_line(trace.name).partition(" ")
-    return name if name and "_" in operation else form.one_line(trace.name)
+    operation, _, name = form.join_lines(trace.name).partition(" ")
+    return name if name and "_" in operation else form.join_lines(trace.name)
 
 
-def _digits(ids: Sequence[str]) -> int:
+def _count_id_digits(ids: Sequence[str]) -> int:
     """Return the number of digits (8 or more) that tell these ids apart."""
     digits = 8
     while digits < 32 and len({found[: 3 + digits] for found in ids}) < len(ids):
@@ -190,7 +217,9 @@ def _digits(ids: Sequence[str]) -> int:
     return digits
 
 
-def terms(traces: Traces, run: str | None, session: str | None, status: str | None, since_ms: int | None) -> list[str]:
+def build_search_terms(
+    traces: TraceReader, run: str | None, session: str | None, status: str | None, since_ms: int | None
+) -> list[str]:
     """Return the terms of MLflow's search for these options. *since_ms* is in milliseconds since 1970.
 
     Raises:
@@ -198,9 +227,9 @@ def terms(traces: Traces, run: str | None, session: str | None, status: str | No
     """
     search_terms = []
     if run is not None:
-        search_terms.append(f"attributes.run_id = {quoted(traces.run_id(run))}")
+        search_terms.append(f"attributes.run_id = {quote_search_text(traces.find_run_id(run))}")
     if session is not None:
-        search_terms.append(f"metadata.`mlflow.trace.session` = {quoted(session)}")
+        search_terms.append(f"metadata.`mlflow.trace.session` = {quote_search_text(session)}")
     if status is not None:
         search_terms.append(f"attributes.status = '{status.upper()}'")
     if since_ms is not None:
@@ -208,17 +237,17 @@ def terms(traces: Traces, run: str | None, session: str | None, status: str | No
     return search_terms
 
 
-def _since(text: str | None) -> int | None:
-    return None if text is None else since_option(text)
+def _parse_optional_since(text: str | None) -> int | None:
+    return None if text is None else parse_since(text)
 
 
-def since_option(text: str) -> int:
+def parse_since(text: str) -> int:
     """Return the time that ``--since`` names, in milliseconds since 1970.
 
     Raises:
         typer.BadParameter: if it cannot be parsed; ends the command with exit code 2.
     """
     try:
-        return form.since(text)
+        return form.parse_time(text)
     except ValueError as error:
         raise typer.BadParameter(f"{text!r}: {error}", param_hint="--since") from None

@@ -17,11 +17,11 @@ from ..tracing.export.mlflow.messages import as_text, parse_attribute, preview_a
 from ..tracing.export.mlflow.spans import COST, TOKEN_USAGE
 from ..tracing.export.mlflow.traces import SESSION_KEY, SOURCE_RUN_KEY, USER_KEY
 from ..tracing.operations import semconv as sc
-from .form import one_line
+from .form import join_lines
 
 
 @dataclass(frozen=True)
-class Tokens:
+class TokenCounts:
     """Token counts. The input includes tokens that were read from a cache."""
 
     input: int = 0
@@ -29,7 +29,7 @@ class Tokens:
     total: int = 0
 
     @classmethod
-    def read(cls, usage: Any) -> Tokens | None:
+    def from_usage(cls, usage: Any) -> TokenCounts | None:
         """Return the counts of MLflow's token usage, a dict or its JSON text; None if it has none."""
         usage = parse_attribute(usage)
         input_tokens, output_tokens, total = (
@@ -45,27 +45,27 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class Span:
+class StoredSpan:
     """A span. Times are in nanoseconds since 1970, the cost in US dollars."""
 
     id: str
-    parent: str | None
+    parent_id: str | None
     name: str
-    kind: str  # MLflow's span type: CHAT_MODEL, TOOL, AGENT, ...
-    start: int
-    end: int | None
+    span_type: str  # MLflow's span type: CHAT_MODEL, TOOL, AGENT, ...
+    start_ns: int
+    end_ns: int | None
     failed: bool
     error: str | None
     inputs: Any
     outputs: Any
     attributes: dict[str, Any]
-    tokens: Tokens | None
+    tokens: TokenCounts | None
     cost: float | None
 
     @property
-    def ms(self) -> float | None:
+    def duration_ms(self) -> float | None:
         """Return the duration in milliseconds; None while the span is open."""
-        return None if self.end is None else (self.end - self.start) / 1e6
+        return None if self.end_ns is None else (self.end_ns - self.start_ns) / 1e6
 
     @property
     def model(self) -> str | None:
@@ -74,49 +74,51 @@ class Span:
         return next((found for name in names if isinstance(found := self.attributes.get(name), str) and found), None)
 
     @cached_property
-    def said(self) -> tuple[str, str]:
+    def preview_lines(self) -> tuple[str, str]:
         """Return the beginning of the request and of the answer, each as one line."""
-        return one_line(_gist(preview_request, self.inputs)), one_line(_gist(preview_answer, self.outputs))
+        return join_lines(_preview_messages(preview_request, self.inputs)), join_lines(
+            _preview_messages(preview_answer, self.outputs)
+        )
 
 
 @dataclass(frozen=True)
-class Trace:
+class StoredTrace:
     """A trace. *start_ms* is in milliseconds since 1970. It has no spans if only the trace's summary was read."""
 
     id: str
     name: str
     state: str  # OK, ERROR, IN_PROGRESS
-    start: int
-    ms: float | None
+    start_ms: int
+    duration_ms: float | None
     request: str
     response: str
-    experiment: str
-    run: str | None
+    experiment_id: str
+    run_id: str | None
     session: str | None
     user: str | None
-    tokens: Tokens | None
+    tokens: TokenCounts | None
     cost: float | None
     tags: dict[str, str]
-    spans: Sequence[Span] = field(default=())
+    spans: Sequence[StoredSpan] = field(default=())
 
     @property
     def failed(self) -> bool:
         """Return whether the trace ended in an error."""
         return self.state == "ERROR"
 
-    def tree(self) -> Iterator[tuple[Span, tuple[bool, ...]]]:
+    def walk_tree(self) -> Iterator[tuple[StoredSpan, tuple[bool, ...]]]:
         """Yield the spans depth first, each with one flag for each level down to its own.
 
         A flag is true if the span at that level is the last among its siblings. A span whose parent is missing is a
         root.
         """
         known = {span.id for span in self.spans}
-        children_by_parent: dict[str | None, list[Span]] = {}
-        for span in sorted(self.spans, key=lambda span: (span.start, -(span.end or span.start))):
+        children_by_parent: dict[str | None, list[StoredSpan]] = {}
+        for span in sorted(self.spans, key=lambda span: (span.start_ns, -(span.end_ns or span.start_ns))):
             children_by_parent.setdefault(
-                span.parent if span.parent in known and span.parent != span.id else None, []
+                span.parent_id if span.parent_id in known and span.parent_id != span.id else None, []
             ).append(span)
-        waiting: list[tuple[Span, tuple[bool, ...]]]
+        waiting: list[tuple[StoredSpan, tuple[bool, ...]]]
         waiting = [(span, (position == 0,)) for position, span in enumerate(reversed(children_by_parent.get(None, [])))]
         while waiting:
             span, is_last = waiting.pop()
@@ -125,45 +127,45 @@ class Trace:
             waiting += [(child, (*is_last, position == 0)) for position, child in enumerate(children)]
 
 
-def read(found: Any) -> Trace:
+def read_trace(found: Any) -> StoredTrace:
     """Return a ``mlflow.entities.Trace`` or ``TraceInfo`` as a StoredTrace."""
     info = get_field(found, "info") or found
     metadata, tags = get_field(info, "trace_metadata") or {}, get_field(info, "tags") or {}
-    spans = [_span(span) for span in get_list(found, "data.spans")]
-    return Trace(
+    spans = [_read_span(span) for span in get_list(found, "data.spans")]
+    return StoredTrace(
         id=str(info.trace_id),
-        name=tags.get("mlflow.traceName") or next((span.name for span in spans if span.parent is None), ""),
+        name=tags.get("mlflow.traceName") or next((span.name for span in spans if span.parent_id is None), ""),
         state=str(getattr(info.state, "value", info.state)),
-        start=int(info.request_time),
-        ms=_took(spans) if spans else info.execution_duration,
+        start_ms=int(info.request_time),
+        duration_ms=_compute_duration_ms(spans) if spans else info.execution_duration,
         request=get_field(info, "request_preview") or "",
         response=get_field(info, "response_preview") or "",
-        experiment=str(get_field(info, "experiment_id") or ""),
-        run=metadata.get(SOURCE_RUN_KEY),
+        experiment_id=str(get_field(info, "experiment_id") or ""),
+        run_id=metadata.get(SOURCE_RUN_KEY),
         session=metadata.get(SESSION_KEY),
         user=metadata.get(USER_KEY),
-        tokens=Tokens.read(metadata.get("mlflow.trace.tokenUsage")),
-        cost=_dollars(metadata.get("mlflow.trace.cost")),
+        tokens=TokenCounts.from_usage(metadata.get("mlflow.trace.tokenUsage")),
+        cost=_read_cost(metadata.get("mlflow.trace.cost")),
         tags={key: value for key, value in tags.items() if not key.startswith("mlflow.")},
         spans=spans,
     )
 
 
-def from_spans(trace_id: str, found: Sequence[Any]) -> Trace:
+def build_trace(trace_id: str, found: Sequence[Any]) -> StoredTrace:
     """Return a trace built from its spans alone, without tags, experiment, tokens or cost of the whole trace."""
-    spans = [_span(span) for span in found]
+    spans = [_read_span(span) for span in found]
     ids = {span.id for span in spans}
-    roots = sorted((span for span in spans if span.parent not in ids), key=lambda span: span.start)
-    return Trace(
+    roots = sorted((span for span in spans if span.parent_id not in ids), key=lambda span: span.start_ns)
+    return StoredTrace(
         id=trace_id,
         name=roots[0].name if roots else "",
         state="ERROR" if any(span.failed for span in roots) else "OK",
-        start=roots[0].start // 1_000_000 if roots else 0,
-        ms=_took(spans),
+        start_ms=roots[0].start_ns // 1_000_000 if roots else 0,
+        duration_ms=_compute_duration_ms(spans),
         request="",
         response="",
-        experiment="",
-        run=None,
+        experiment_id="",
+        run_id=None,
         session=None,
         user=None,
         tokens=None,
@@ -173,48 +175,48 @@ def from_spans(trace_id: str, found: Sequence[Any]) -> Trace:
     )
 
 
-def _took(spans: Sequence[Span]) -> float | None:
+def _compute_duration_ms(spans: Sequence[StoredSpan]) -> float | None:
     """Return the duration in milliseconds; None if a span is still open. MLflow's own figure is rounded."""
-    ends = [span.end for span in spans]
-    return None if None in ends else (max(filter(None, ends)) - min(span.start for span in spans)) / 1e6
+    ends = [span.end_ns for span in spans]
+    return None if None in ends else (max(filter(None, ends)) - min(span.start_ns for span in spans)) / 1e6
 
 
-def _span(span: Any) -> Span:
+def _read_span(span: Any) -> StoredSpan:
     """Return a span of MLflow, or an object with the same fields, as a StoredSpan."""
     attributes = dict(span.attributes or {})
     status = getattr(span.status, "status_code", None)
     failed = getattr(status, "value", status) == "ERROR"
-    usage = Tokens.read(attributes.get(TOKEN_USAGE)) or _genai_tokens(attributes)
-    return Span(
+    usage = TokenCounts.from_usage(attributes.get(TOKEN_USAGE)) or _read_genai_tokens(attributes)
+    return StoredSpan(
         id=span.span_id,
-        parent=span.parent_id or None,
+        parent_id=span.parent_id or None,
         name=span.name,
-        kind=str(span.span_type or "UNKNOWN"),
-        start=int(span.start_time_ns),
-        end=int(span.end_time_ns) if span.end_time_ns else None,
+        span_type=str(span.span_type or "UNKNOWN"),
+        start_ns=int(span.start_time_ns),
+        end_ns=int(span.end_time_ns) if span.end_time_ns else None,
         failed=failed,
-        error=_error(span, attributes) if failed else None,
+        error=_find_error(span, attributes) if failed else None,
         inputs=span.inputs,
         outputs=span.outputs,
         attributes=attributes,
         tokens=usage,
-        cost=_dollars(attributes.get(COST)),
+        cost=_read_cost(attributes.get(COST)),
     )
 
 
-def _genai_tokens(attributes: dict[str, Any]) -> Tokens | None:
+def _read_genai_tokens(attributes: dict[str, Any]) -> TokenCounts | None:
     """Return the token counts from the attributes of the GenAI conventions; None without them."""
     input_tokens, output_tokens = attributes.get(sc.USAGE_INPUT_TOKENS), attributes.get(sc.USAGE_OUTPUT_TOKENS)
-    return Tokens.read({"input_tokens": input_tokens, "output_tokens": output_tokens})
+    return TokenCounts.from_usage({"input_tokens": input_tokens, "output_tokens": output_tokens})
 
 
-def _dollars(cost: Any) -> float | None:
+def _read_cost(cost: Any) -> float | None:
     """Return the total in US dollars, or None. The exporter writes NaN for a cost that is not known."""
     total: Any = get_field(parse_attribute(cost), "total_cost")
     return float(total) if is_a(total, (int, float)) and not math.isnan(total) else None
 
 
-def _error(span: Any, attributes: dict[str, Any]) -> str:
+def _find_error(span: Any, attributes: dict[str, Any]) -> str:
     """Return the description of a failed span's error, completed by its exception event."""
     description = get_nested(span, "status.description", str)
     for event in get_list(span, "events"):
@@ -234,7 +236,7 @@ def _error(span: Any, attributes: dict[str, Any]) -> str:
     return description or str(attributes.get(sc.ERROR_TYPE) or "failed")
 
 
-def _gist(reader: Any, value: Any) -> str:
+def _preview_messages(reader: Any, value: Any) -> str:
     """Return the preview that *reader* makes of *value*, or all of *value* as text if it cannot."""
     try:
         return str(reader(value) or "")
@@ -242,18 +244,18 @@ def _gist(reader: Any, value: Any) -> str:
         return as_text(value)
 
 
-def as_json(trace: Trace) -> dict[str, Any]:
+def trace_to_json(trace: StoredTrace) -> dict[str, Any]:
     """Return a trace as ``--json`` prints it: ids, times in milliseconds, tokens, cost in US dollars."""
     return {
         "trace_id": trace.id,
         "name": trace.name,
         "status": trace.state,
-        "start_ms": trace.start,
-        "duration_ms": trace.ms,
+        "start_ms": trace.start_ms,
+        "duration_ms": trace.duration_ms,
         "tokens": vars(trace.tokens) if trace.tokens else None,
         "cost_usd": trace.cost,
-        "experiment_id": trace.experiment,
-        "run_id": trace.run,
+        "experiment_id": trace.experiment_id,
+        "run_id": trace.run_id,
         "session": trace.session,
         "user": trace.user,
         "tags": trace.tags,
@@ -262,19 +264,19 @@ def as_json(trace: Trace) -> dict[str, Any]:
     }
 
 
-def spans_as_json(trace: Trace) -> list[dict[str, Any]]:
+def spans_to_json(trace: StoredTrace) -> list[dict[str, Any]]:
     """Return the spans of a trace as ``--json`` prints them, depth first."""
     return [
         {
             "span_id": span.id,
-            "parent_id": span.parent,
+            "parent_id": span.parent_id,
             "depth": len(is_last) - 1,
             "name": span.name,
-            "type": span.kind,
+            "type": span.span_type,
             "status": "ERROR" if span.failed else "OK",
             "error": span.error,
-            "offset_ms": span.start / 1e6 - trace.start,
-            "duration_ms": span.ms,
+            "offset_ms": span.start_ns / 1e6 - trace.start_ms,
+            "duration_ms": span.duration_ms,
             "model": span.model,
             "tokens": vars(span.tokens) if span.tokens else None,
             "cost_usd": span.cost,
@@ -282,15 +284,15 @@ def spans_as_json(trace: Trace) -> list[dict[str, Any]]:
             "outputs": span.outputs,
             "attributes": {key: value for key, value in span.attributes.items() if not key.startswith("mlflow.")},
         }
-        for span, is_last in trace.tree()
+        for span, is_last in trace.walk_tree()
     ]
 
 
-def one_line_json(value: Any) -> str:
+def dump_json_line(value: Any) -> str:
     """Return *value* as JSON on one line."""
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def dumps(value: Any) -> str:
+def dump_json(value: Any) -> str:
     """Return *value* as indented JSON."""
     return json.dumps(value, indent=2, ensure_ascii=False, default=str)

@@ -8,11 +8,11 @@ from typing import Annotated, Final
 
 import typer
 
-from .common import Failure, command, out
+from .common import CommandFailure, command, make_output_console
 
 app = typer.Typer(no_args_is_help=True, help="Turn autolog on in every IPython and Jupyter session.")
 
-_SCRIPT: Final = """\
+_STARTUP_SCRIPT: Final = """\
 # Written by `mlspan notebook enable`; `mlspan notebook disable` removes it.
 def _mlspan():
     import importlib.util
@@ -29,12 +29,12 @@ _mlspan()
 del _mlspan
 """
 
-Profile = Annotated[
+ProfileOption = Annotated[
     str, typer.Option("--profile", metavar="NAME", help="IPython profile. Jupyter kernels use: default.")
 ]
 
 
-def startup_file(profile: str) -> Path:
+def find_startup_file(profile: str) -> Path:
     """Return the path of the startup script. IPython runs the scripts of that folder when a session starts."""
     try:
         from IPython.paths import get_ipython_dir
@@ -47,32 +47,32 @@ def startup_file(profile: str) -> Path:
 
 @app.command()
 @command
-def enable(profile: Profile = "default") -> None:
+def enable(profile: ProfileOption = "default") -> None:
     """Load mlspan whenever a session starts, as %load_ext mlspan does."""
-    path = startup_file(profile)
+    path = find_startup_file(profile)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(_SCRIPT, encoding="utf-8")
+        path.write_text(_STARTUP_SCRIPT, encoding="utf-8")
     except OSError as error:
-        raise Failure(f"cannot write {path}: {error.strerror}") from None
-    out().print(f"on: every new session loads mlspan ({path})", soft_wrap=True)
+        raise CommandFailure(f"cannot write {path}: {error.strerror}") from None
+    make_output_console().print(f"on: every new session loads mlspan ({path})", soft_wrap=True)
 
 
 @app.command()
 @command
-def disable(profile: Profile = "default") -> None:
+def disable(profile: ProfileOption = "default") -> None:
     """Stop loading mlspan when a session starts."""
-    path = startup_file(profile)
+    path = find_startup_file(profile)
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise Failure(f"cannot remove {path}: {error.strerror}") from None
-    out().print("off: sessions load mlspan only by %load_ext mlspan", soft_wrap=True)
+        raise CommandFailure(f"cannot remove {path}: {error.strerror}") from None
+    make_output_console().print("off: sessions load mlspan only by %load_ext mlspan", soft_wrap=True)
 
 
 @app.command()
 @command
-def status(profile: Profile = "default") -> None:
+def status(profile: ProfileOption = "default") -> None:
     """Print whether sessions load mlspan."""
-    path = startup_file(profile)
-    out().print(f"on: {path}" if path.exists() else f"off: there is no {path}", soft_wrap=True)
+    path = find_startup_file(profile)
+    make_output_console().print(f"on: {path}" if path.exists() else f"off: there is no {path}", soft_wrap=True)

@@ -18,28 +18,28 @@ from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
-_GZIP: Final = b"\x1f\x8b"
-_ZSTD: Final = b"\x28\xb5\x2f\xfd"
-_RAW_PROTOBUF: Final = 0x0A  # tag of TracesData's first field; a framed file begins with a length instead
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_UNFRAMED_FIRST_BYTE: Final = 0x0A  # tag of TracesData's first field; a framed file begins with a length instead
 _OTHER_SIGNALS: Final = ("resourceMetrics", "resourceLogs", "resourceProfiles")
-_MOST_WHOLE: Final = 512 * 1024 * 1024  # size of the largest document that is read at once
+_MAX_DOCUMENT_BYTES: Final = 512 * 1024 * 1024  # size of the largest document that is read at once
 
 
 @dataclass(frozen=True)
-class Piece:
+class OtlpMessage:
     """A line of JSON, or a protobuf message. If it could not be read, *traces* is None and *error* says why."""
 
     number: int  # from 1
     traces: Any  # opentelemetry.proto.trace.v1.TracesData
-    read: int  # bytes of the file up to the end of this message
-    why: str = ""
+    bytes_read: int  # bytes of the file up to the end of this message
+    error: str = ""
 
 
-class NeedsZstd(Exception):  # noqa: N818  # a state of the installation
+class ZstdNotInstalled(Exception):  # noqa: N818  # a state of the installation
     """Error for a file that is compressed by zstd, if no module that reads it is installed."""
 
 
-def pieces(file: IO[bytes]) -> Iterator[Piece]:
+def read_otlp_messages(file: IO[bytes]) -> Iterator[OtlpMessage]:
     """Yield all messages of *file*, which must be seekable.
 
     A message that cannot be read is yielded with its error.
@@ -49,30 +49,30 @@ def pieces(file: IO[bytes]) -> Iterator[Piece]:
     """
     start = file.read(4)
     file.seek(0)
-    if start.startswith(_GZIP):
-        yield from _plain(gzip.GzipFile(fileobj=file), file)
+    if start.startswith(_GZIP_MAGIC):
+        yield from _read_uncompressed(gzip.GzipFile(fileobj=file), file)
     else:
-        yield from _plain(file, file)
+        yield from _read_uncompressed(file, file)
 
 
-def _plain(data: IO[bytes] | gzip.GzipFile, file: IO[bytes]) -> Iterator[Piece]:
+def _read_uncompressed(data: IO[bytes] | gzip.GzipFile, file: IO[bytes]) -> Iterator[OtlpMessage]:
     """Yield the messages of *data*, whose format is found by its first bytes. *file* tells how much was read."""
     try:
         start = data.read(64)
         data.seek(0)
-        if start[:4] == _ZSTD:
-            yield from _document(_unzstd(data.read(), len(start)), file)
+        if start[:4] == _ZSTD_MAGIC:
+            yield from _read_document(_decompress_zstd(data.read(), len(start)), file)
         elif start.lstrip()[:1] in {b"{", b"[", b""} or not start:
-            yield from _json(data, file)
-        elif start[0] == _RAW_PROTOBUF:
-            yield _message(1, data.read(), file)
+            yield from _read_json(data, file)
+        elif start[0] == _UNFRAMED_FIRST_BYTE:
+            yield _parse_protobuf(1, data.read(), file)
         else:
-            yield from _framed(data, file)
+            yield from _read_framed(data, file)
     except (OSError, EOFError) as error:  # a compressed file that is cut off or damaged
-        yield Piece(0, None, file.tell(), f"the file is damaged: {error}")
+        yield OtlpMessage(0, None, file.tell(), f"the file is damaged: {error}")
 
 
-def _json(data: Any, file: IO[bytes]) -> Iterator[Piece]:
+def _read_json(data: Any, file: IO[bytes]) -> Iterator[OtlpMessage]:
     """Yield the messages of JSON lines, or of one document over many lines, as some tools reformat them."""
     number = 0
     for number, line in enumerate(data, 1):  # noqa: B007  # used after the loop
@@ -84,7 +84,7 @@ def _json(data: Any, file: IO[bytes]) -> Iterator[Piece]:
         orjson.loads(line)
     except orjson.JSONDecodeError:
         data.seek(0)
-        document = data.read(_MOST_WHOLE)
+        document = data.read(_MAX_DOCUMENT_BYTES)
         try:
             orjson.loads(document)
         except orjson.JSONDecodeError:
@@ -92,57 +92,57 @@ def _json(data: Any, file: IO[bytes]) -> Iterator[Piece]:
             for _ in range(number):
                 data.readline()
         else:
-            yield from _document(document, file)
+            yield from _read_document(document, file)
             return
-    yield _line(number, line, file)
+    yield _parse_json_line(number, line, file)
     for number, line in enumerate(data, number + 1):  # noqa: B020  # goes on where the first loop stopped
         if line.strip():
-            yield _line(number, line, file)
+            yield _parse_json_line(number, line, file)
 
 
-def _document(document: bytes, file: IO[bytes]) -> Iterator[Piece]:
+def _read_document(document: bytes, file: IO[bytes]) -> Iterator[OtlpMessage]:
     """Yield the messages of one JSON document, of a list or lines of them, or of one protobuf message."""
     if document.lstrip()[:1] not in {b"{", b"["}:
-        yield _message(1, document, file)
+        yield _parse_protobuf(1, document, file)
         return
     try:
         found = orjson.loads(document)
     except orjson.JSONDecodeError:
         for number, line in enumerate(document.splitlines(), 1):
             if line.strip():
-                yield _line(number, line, file)
+                yield _parse_json_line(number, line, file)
         return
     for number, item in enumerate(found if isinstance(found, list) else [found], 1):
-        yield _parsed(number, item, file)
+        yield _parse_json_object(number, item, file)
 
 
-def _line(number: int, line: bytes, file: IO[bytes]) -> Piece:
+def _parse_json_line(number: int, line: bytes, file: IO[bytes]) -> OtlpMessage:
     """Return the message of one line of JSON."""
     try:
-        return _parsed(number, orjson.loads(line), file)
+        return _parse_json_object(number, orjson.loads(line), file)
     except orjson.JSONDecodeError:
-        return Piece(number, None, file.tell(), "not JSON, or cut off")
+        return OtlpMessage(number, None, file.tell(), "not JSON, or cut off")
 
 
-def _parsed(number: int, found: Any, file: IO[bytes]) -> Piece:
+def _parse_json_object(number: int, found: Any, file: IO[bytes]) -> OtlpMessage:
     """Return the message of a parsed JSON object. One with metrics or logs only is a message without spans."""
     if not isinstance(found, dict):
-        return Piece(number, None, file.tell(), "not an object of OTLP")
+        return OtlpMessage(number, None, file.tell(), "not an object of OTLP")
     if "resourceSpans" not in found and "resource_spans" not in found:
         is_other_signal = any(name in found for name in _OTHER_SIGNALS)
-        return Piece(
+        return OtlpMessage(
             number,
             TracesData() if is_other_signal else None,
             file.tell(),
             "" if is_other_signal else "no resourceSpans in it",
         )
     try:
-        return Piece(number, ParseDict(_with_bytes(found), TracesData(), ignore_unknown_fields=True), file.tell())
+        return OtlpMessage(number, ParseDict(_encode_ids(found), TracesData(), ignore_unknown_fields=True), file.tell())
     except (ParseError, ValueError, TypeError, AttributeError, KeyError) as error:
-        return Piece(number, None, file.tell(), f"not OTLP: {str(error).splitlines()[0][:120]}")
+        return OtlpMessage(number, None, file.tell(), f"not OTLP: {str(error).splitlines()[0][:120]}")
 
 
-def _with_bytes(found: dict[str, Any]) -> dict[str, Any]:
+def _encode_ids(found: dict[str, Any]) -> dict[str, Any]:
     """Change ids from hexadecimal digits, as OTLP's JSON has them, to base64, as protobuf's parser expects them."""
     for of_resource in found.get("resourceSpans", found.get("resource_spans", ())):
         for of_scope in of_resource.get("scopeSpans", of_resource.get("scope_spans", ())):
@@ -154,7 +154,7 @@ def _with_bytes(found: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _framed(data: Any, file: IO[bytes]) -> Iterator[Piece]:
+def _read_framed(data: Any, file: IO[bytes]) -> Iterator[OtlpMessage]:
     """Yield messages that each follow their length in four bytes (big endian). Each may be compressed by zstd."""
     number = 0
     while head := data.read(4):
@@ -162,24 +162,24 @@ def _framed(data: Any, file: IO[bytes]) -> Iterator[Piece]:
         size = struct.unpack(">I", head)[0] if len(head) == 4 else 0
         body = data.read(size)
         if len(head) < 4 or len(body) < size:
-            yield Piece(number, None, file.tell(), "cut off, or no OTLP")
+            yield OtlpMessage(number, None, file.tell(), "cut off, or no OTLP")
             return
-        body = _unzstd(body, number) if body[:4] == _ZSTD else body
+        body = _decompress_zstd(body, number) if body[:4] == _ZSTD_MAGIC else body
         if body[:1] == b"{":
-            yield _line(number, body, file)
+            yield _parse_json_line(number, body, file)
         else:
-            yield _message(number, body, file)
+            yield _parse_protobuf(number, body, file)
 
 
-def _message(number: int, body: bytes, file: IO[bytes]) -> Piece:
+def _parse_protobuf(number: int, body: bytes, file: IO[bytes]) -> OtlpMessage:
     """Return the message of a serialized TracesData."""
     try:
-        return Piece(number, TracesData.FromString(body), file.tell())
+        return OtlpMessage(number, TracesData.FromString(body), file.tell())
     except DecodeError:
-        return Piece(number, None, file.tell(), "not a message of OTLP")
+        return OtlpMessage(number, None, file.tell(), "not a message of OTLP")
 
 
-def _unzstd(body: bytes, number: int) -> bytes:
+def _decompress_zstd(body: bytes, number: int) -> bytes:
     """Return *body* decompressed.
 
     Raises:
@@ -192,13 +192,15 @@ def _unzstd(body: bytes, number: int) -> bytes:
         except ImportError:
             continue
         try:
-            return bytes(module.decompress(body) if name == "compression.zstd" else _stream(module, body))
+            return bytes(
+                module.decompress(body) if name == "compression.zstd" else _decompress_with_zstandard(module, body)
+            )
         except Exception as error:
             raise EOFError(f"message {number} cannot be decompressed: {error}") from error
-    raise NeedsZstd
+    raise ZstdNotInstalled
 
 
-def _stream(zstandard: Any, body: bytes) -> bytes:
+def _decompress_with_zstandard(zstandard: Any, body: bytes) -> bytes:
     return bytes(
         zstandard.ZstdDecompressor().decompressobj().decompress(body)
     )  # unlike decompress(), this does not need a size in the header

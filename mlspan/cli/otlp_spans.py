@@ -12,44 +12,48 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from ..tracing.operations.content import to_json
-from .dialects import translated
+from .dialects import translate_dialect
 
-_KINDS: Final = dict(enumerate((SpanKind.INTERNAL, *SpanKind), start=0))  # OTLP's kinds start at 1; 0 is unspecified
-_STATUS: Final = {1: StatusCode.OK, 2: StatusCode.ERROR}
+_SPAN_KINDS: Final = dict(
+    enumerate((SpanKind.INTERNAL, *SpanKind), start=0)
+)  # OTLP's kinds start at 1; 0 is unspecified
+_STATUS_CODES: Final = {1: StatusCode.OK, 2: StatusCode.ERROR}
 
 
-def spans(traces: Any) -> Iterator[ReadableSpan | None]:
+def convert_otlp_spans(traces: Any) -> Iterator[ReadableSpan | None]:
     """Yield every span of a ``TracesData``, or None for a span without ids or without an end."""
     for of_resource in traces.resource_spans:
-        resource = Resource(attributes(of_resource.resource.attributes))
+        resource = Resource(convert_otlp_attributes(of_resource.resource.attributes))
         for of_scope in of_resource.scope_spans:
             scope = InstrumentationScope(of_scope.scope.name or "unknown", of_scope.scope.version or None)
             for span in of_scope.spans:
-                yield _span(span, resource, scope)
+                yield _convert_otlp_span(span, resource, scope)
 
 
-def _span(span: Any, resource: Resource, scope: InstrumentationScope) -> ReadableSpan | None:
+def _convert_otlp_span(span: Any, resource: Resource, scope: InstrumentationScope) -> ReadableSpan | None:
     """Return one span with its attributes translated to the conventions; None if it has no ids or no end."""
-    context = _context(span.trace_id, span.span_id)
+    context = _make_span_context(span.trace_id, span.span_id)
     if context is None or not span.end_time_unix_nano:
         return None
-    events = [Event(event.name, attributes(event.attributes), event.time_unix_nano) for event in span.events]
-    links = [
-        Link(linked, attributes(link.attributes))
-        for link in span.links
-        if (linked := _context(link.trace_id, link.span_id)) is not None
+    events = [
+        Event(event.name, convert_otlp_attributes(event.attributes), event.time_unix_nano) for event in span.events
     ]
-    status = _STATUS.get(span.status.code, StatusCode.UNSET)
+    links = [
+        Link(linked, convert_otlp_attributes(link.attributes))
+        for link in span.links
+        if (linked := _make_span_context(link.trace_id, link.span_id)) is not None
+    ]
+    status = _STATUS_CODES.get(span.status.code, StatusCode.UNSET)
     message = span.status.message or None
     return ReadableSpan(
         name=span.name,
         context=context,
-        parent=_context(span.trace_id, span.parent_span_id),
+        parent=_make_span_context(span.trace_id, span.parent_span_id),
         resource=resource,
-        attributes=translated(attributes(span.attributes), events),
+        attributes=translate_dialect(convert_otlp_attributes(span.attributes), events),
         events=events,
         links=links,
-        kind=_KINDS.get(span.kind, SpanKind.INTERNAL),
+        kind=_SPAN_KINDS.get(span.kind, SpanKind.INTERNAL),
         status=Status(status, message if status is StatusCode.ERROR else None),
         start_time=span.start_time_unix_nano or span.end_time_unix_nano,
         end_time=max(span.end_time_unix_nano, span.start_time_unix_nano),
@@ -57,18 +61,18 @@ def _span(span: Any, resource: Resource, scope: InstrumentationScope) -> Readabl
     )
 
 
-def _context(trace_id: bytes, span_id: bytes) -> SpanContext | None:
+def _make_span_context(trace_id: bytes, span_id: bytes) -> SpanContext | None:
     """Return the context of a span; None if an id is missing."""
     context = SpanContext(int.from_bytes(trace_id, "big"), int.from_bytes(span_id, "big"), False, TraceFlags(1))
     return context if context.is_valid else None
 
 
-def attributes(pairs: Any) -> dict[str, Any]:
+def convert_otlp_attributes(pairs: Any) -> dict[str, Any]:
     """Return attributes that a span of the SDK can hold. Structured values become JSON text."""
-    return {pair.key: _attribute(value(pair.value)) for pair in pairs}
+    return {pair.key: _make_attribute_value(convert_otlp_value(pair.value)) for pair in pairs}
 
 
-def _attribute(found: Any) -> Any:
+def _make_attribute_value(found: Any) -> Any:
     """Return a list of one scalar type as a tuple, other structures as JSON text, and a scalar as it is."""
     if isinstance(found, list):
         kinds = {type(item) for item in found}
@@ -76,14 +80,14 @@ def _attribute(found: Any) -> Any:
     return to_json(found) if found is None or isinstance(found, dict) else found
 
 
-def value(any_value: Any) -> Any:
+def convert_otlp_value(any_value: Any) -> Any:
     """Return an OTLP ``AnyValue`` as a Python value; bytes as base64 text."""
     kind = any_value.WhichOneof("value")
     if kind is None:
         return None
     found = getattr(any_value, kind)
     if kind == "array_value":
-        return [value(item) for item in found.values]
+        return [convert_otlp_value(item) for item in found.values]
     if kind == "kvlist_value":
-        return {pair.key: value(pair.value) for pair in found.values}
+        return {pair.key: convert_otlp_value(pair.value) for pair in found.values}
     return base64.b64encode(found).decode() if kind == "bytes_value" else found

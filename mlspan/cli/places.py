@@ -16,13 +16,13 @@ from ..tracing.export.mlflow.store import default_tracking_uri, hide_user_info, 
 from ..tracing.settings import admin_policy
 from ..tracing.settings.config import Config
 from ..tracing.settings.resolution import resolve_config
-from .common import Failure
+from .common import CommandFailure
 
-ARGUMENT: Final = "argument"
-DEFAULT: Final = "default"
+ARGUMENT_SOURCE: Final = "argument"
+DEFAULT_SOURCE: Final = "default"
 
 # Variables that apply if MLSPAN_* is not set. They are read when a trace is stored, not when settings are resolved.
-LATER: Final = {
+FALLBACK_VARIABLES: Final = {
     "tracking_uri": ("MLFLOW_TRACKING_URI",),
     "experiment": ("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"),
     "run": ("MLFLOW_RUN_ID",),
@@ -30,14 +30,14 @@ LATER: Final = {
     "otlp_protocol": ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"),
     "service_name": ("OTEL_SERVICE_NAME",),
 }
-_OURS: Final = {name for setting in fields(Config) for name in setting.metadata["environ"]} | {
+_KNOWN_VARIABLES: Final = {name for setting in fields(Config) for name in setting.metadata["environ"]} | {
     "MLSPAN_POLICY",
     "MLSPAN_STRICT",
 }
 
 
 @dataclass(frozen=True)
-class Setting:
+class EffectiveSetting:
     """A setting's value in effect, and its source."""
 
     name: str
@@ -45,7 +45,7 @@ class Setting:
     source: str  # "argument", a policy file, the name of a variable, or "default"
 
     @property
-    def shown(self) -> str:
+    def display_text(self) -> str:
         """Return the value as text for a person, without passwords."""
         if self.value is None:
             return "-"
@@ -58,12 +58,12 @@ class Setting:
         )
 
 
-def settings(arguments: Mapping[str, Any]) -> tuple[dict[str, Setting], list[str]]:
+def resolve_settings(arguments: Mapping[str, Any]) -> tuple[dict[str, EffectiveSetting], list[str]]:
     """Return every setting by name, as a program started here would have it, and one line for each invalid variable.
 
     *arguments* are the values given on the command line; None stands for not given.
     """
-    capture = Heard()
+    capture = LogCapture()
     log.addHandler(capture)
     propagated, log.propagate = log.propagate, False
     try:
@@ -72,44 +72,46 @@ def settings(arguments: Mapping[str, Any]) -> tuple[dict[str, Setting], list[str
         log.removeHandler(capture)
         log.propagate = propagated
     problems = [line.removeprefix("mlspan: ") for line in capture.lines]
-    found = {setting.name: _one(setting, config, arguments, problems) for setting in fields(Config)}
+    found = {setting.name: _resolve_setting(setting, config, arguments, problems) for setting in fields(Config)}
     if found["tracking_uri"].value is None:
-        found["tracking_uri"] = Setting("tracking_uri", default_tracking_uri(Path.cwd()), DEFAULT)
-    return found, problems + _misspelt()
+        found["tracking_uri"] = EffectiveSetting("tracking_uri", default_tracking_uri(Path.cwd()), DEFAULT_SOURCE)
+    return found, problems + _report_misspelt_variables()
 
 
-def _one(setting: Any, config: Config, arguments: Mapping[str, Any], problems: list[str]) -> Setting:
+def _resolve_setting(
+    setting: Any, config: Config, arguments: Mapping[str, Any], problems: list[str]
+) -> EffectiveSetting:
     """Return one setting with its source: policy lock, argument, policy, variables, default, in this order."""
     name, value = setting.name, getattr(config, setting.name)
     rules = admin_policy.load_policy()
     if name in rules.locked:
-        return Setting(name, value, f"locked by {rules.locked[name]}")
+        return EffectiveSetting(name, value, f"locked by {rules.locked[name]}")
     if arguments.get(name) is not None:
-        return Setting(name, value, ARGUMENT)
+        return EffectiveSetting(name, value, ARGUMENT_SOURCE)
     if name in rules.settings:
-        return Setting(name, value, str(rules.settings[name][1]))
+        return EffectiveSetting(name, value, str(rules.settings[name][1]))
     own_variable = next((variable for variable in setting.metadata["environ"] if os.environ.get(variable)), None)
     if own_variable is not None and not any(line.startswith(f"{own_variable}=") for line in problems):
-        return Setting(name, value, own_variable)
-    for variable in LATER.get(name, ()):
+        return EffectiveSetting(name, value, own_variable)
+    for variable in FALLBACK_VARIABLES.get(name, ()):
         if variable_value := os.environ.get(variable):
-            return Setting(name, variable_value, variable)
-    return Setting(name, value, DEFAULT)
+            return EffectiveSetting(name, variable_value, variable)
+    return EffectiveSetting(name, value, DEFAULT_SOURCE)
 
 
-def _misspelt() -> list[str]:
+def _report_misspelt_variables() -> list[str]:
     """Return a line for each MLSPAN_* variable that does not exist, with the closest name that does."""
     lines = []
     for name in sorted(os.environ):
-        if name.startswith("MLSPAN_") and name not in _OURS:
-            similar = difflib.get_close_matches(name, _OURS, 1)
+        if name.startswith("MLSPAN_") and name not in _KNOWN_VARIABLES:
+            similar = difflib.get_close_matches(name, _KNOWN_VARIABLES, 1)
             lines.append(
                 f"{name} is no setting of mlspan's: " + (f"did you mean {similar[0]}?" if similar else "unset it")
             )
     return lines
 
 
-class Heard(logging.Handler):
+class LogCapture(logging.Handler):
     """Logging handler that keeps the messages of a logger."""
 
     def __init__(self) -> None:
@@ -121,38 +123,38 @@ class Heard(logging.Handler):
 
 
 @dataclass(frozen=True)
-class Place:
+class StoreLocation:
     """A store of traces, and the requested experiment; None for all experiments."""
 
     uri: str
     experiment: str | None
 
     @property
-    def shown(self) -> str:
+    def display_uri(self) -> str:
         """Return the URI without user name and password."""
         return hide_user_info(self.uri)
 
 
-def place(tracking_uri: str | None, experiment: str | None, *, exists: bool = True) -> Place:
+def locate_store(tracking_uri: str | None, experiment: str | None, *, exists: bool = True) -> StoreLocation:
     """Return the store and experiment that a program started here would send traces to.
 
     Raises:
         CommandFailure: if MLflow is turned off, or if the database does not exist yet (unless *exists* is False).
     """
-    found, _ = settings({"tracking_uri": tracking_uri, "experiment": experiment})
+    found, _ = resolve_settings({"tracking_uri": tracking_uri, "experiment": experiment})
     uri, where = found["tracking_uri"].value, found["tracking_uri"].source
     if uri == "none":
-        raise Failure(f"{where} says tracking_uri=none: no traces go to MLflow; give --tracking-uri")
-    file = database_file(uri)
+        raise CommandFailure(f"{where} says tracking_uri=none: no traces go to MLflow; give --tracking-uri")
+    file = find_database_file(uri)
     if exists and file is not None and not file.exists():
-        raise Failure(
+        raise CommandFailure(
             f"there is no {file}: no trace has been stored yet, or this is another folder; "
             "give --tracking-uri, or run: mlspan demo"
         )
-    return Place(uri, found["experiment"].value)
+    return StoreLocation(uri, found["experiment"].value)
 
 
-def database_file(uri: str) -> Path | None:
+def find_database_file(uri: str) -> Path | None:
     """Return the file of an SQLite database; None for any other URI."""
     scheme, sep, path = uri.partition(":///")
     if not sep or scheme.partition("+")[0] != "sqlite" or path.startswith(":memory:"):
@@ -160,11 +162,11 @@ def database_file(uri: str) -> Path | None:
     return Path(path.partition("?")[0])
 
 
-def is_server(uri: str) -> bool:
+def is_tracking_server(uri: str) -> bool:
     """Return whether *uri* is a tracking server's, not a database's."""
     return is_server_uri(uri)
 
 
-def host(uri: str) -> str:
+def find_host(uri: str) -> str:
     """Return the host and port of *uri*."""
     return urlsplit(uri).netloc.rpartition("@")[2]

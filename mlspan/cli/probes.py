@@ -22,14 +22,14 @@ from ..tracing.export.mlflow.store import StoreRejected, hide_user_info
 from ..tracing.export.types import BackendUnavailable, TraceSegment
 from ..tracing.operations import semconv as sc
 from ..tracing.operations.call_context import TraceOrigin
-from .places import Heard, Setting, database_file, is_server
+from .places import EffectiveSetting, LogCapture, find_database_file, is_tracking_server
 
-_PROBE: Final = "mlspan doctor"
-_OTLP_SECONDS: Final = 5  # seconds
+_PROBE_SPAN_NAME: Final = "mlspan doctor"
+_OTLP_TIMEOUT: Final = 5  # seconds
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckResult:
     """Result of one check. If *well* is False, *says* is one line that says what to do."""
 
     name: str
@@ -37,98 +37,102 @@ class Check:
     says: str
 
 
-def mlflow_store(found: Mapping[str, Setting], *, write: bool) -> Iterator[Check]:
+def check_mlflow_store(found: Mapping[str, EffectiveSetting], *, write: bool) -> Iterator[CheckResult]:
     """Check that the store answers, that the experiment exists and, with *write*, that a trace can be stored.
 
     The test trace is removed again.
     """
     uri = found["tracking_uri"].value
     if uri == "none":
-        yield Check("MLflow", well=True, says=f"off: {found['tracking_uri'].source} says so")
+        yield CheckResult("MLflow", well=True, says=f"off: {found['tracking_uri'].source} says so")
         return
-    file = database_file(uri)
+    file = find_database_file(uri)
     if file is not None and not file.exists():
-        yield _new_database(file)
+        yield _check_new_database(file)
         return
     try:
-        with _muted():
-            yield from _tried(uri, found["experiment"].value, found["run"].value, write=write)
+        with _mute_logs():
+            yield from _check_destination(uri, found["experiment"].value, found["run"].value, write=write)
     except (BackendUnavailable, StoreRejected) as error:
-        yield Check("MLflow", well=False, says=f"{error}{_advice(str(error), uri)}")
+        yield CheckResult("MLflow", well=False, says=f"{error}{_suggest_fix(str(error), uri)}")
     except Exception as error:
         if not type(error).__module__.startswith(("mlflow.", "sqlalchemy.")):
             raise
-        from .places import Place
-        from .reading import _why
+        from .places import StoreLocation
+        from .reading import explain_store_error
 
-        yield Check("MLflow", well=False, says=_why(str(error), Place(uri, None)))
+        yield CheckResult("MLflow", well=False, says=explain_store_error(str(error), StoreLocation(uri, None)))
 
 
-def _new_database(file: Any) -> Check:
+def _check_new_database(file: Any) -> CheckResult:
     """Check that the database can be created in its folder."""
     folder = file.absolute().parent
     if not os.access(folder, os.W_OK):
-        return Check(
+        return CheckResult(
             "MLflow", well=False, says=f"cannot make {file}: make the folder {folder}, or its permissions, right"
         )
-    return Check("MLflow", well=True, says=f"{file} does not exist yet: the first trace makes it")
+    return CheckResult("MLflow", well=True, says=f"{file} does not exist yet: the first trace makes it")
 
 
-def _tried(uri: str, experiment: str | None, run: str | None, *, write: bool) -> Iterator[Check]:
+def _check_destination(uri: str, experiment: str | None, run: str | None, *, write: bool) -> Iterator[CheckResult]:
     """Check the store, the run, the experiment and, with *write*, the storing of a trace."""
     sink = MlflowSink(tracking_uri=uri, experiment=experiment, run=run)
     store: Any = sink._find_store(uri)
     try:
         name = experiment or "0"
-        if not name.isdigit() and not _named(store, uri, name):
-            yield Check("MLflow", well=True, says=f"{hide_user_info(uri)} answers")
-            yield Check("experiment", well=True, says=f"{name!r} is new: the first trace makes it")
+        if not name.isdigit() and not _experiment_exists(store, uri, name):
+            yield CheckResult("MLflow", well=True, says=f"{hide_user_info(uri)} answers")
+            yield CheckResult("experiment", well=True, says=f"{name!r} is new: the first trace makes it")
             return
         (_, experiment_id), run_id = sink.find_destination(TraceOrigin())
-        yield Check("MLflow", well=True, says=f"{hide_user_info(uri)} answers")
+        yield CheckResult("MLflow", well=True, says=f"{hide_user_info(uri)} answers")
         if run and not run_id:
-            yield Check("run", well=False, says=f"there is no run {run}: unset it, or traces are stored without a run")
-        yield Check("experiment", well=True, says=f"{experiment or 'Default'} (id {experiment_id})")
+            yield CheckResult(
+                "run", well=False, says=f"there is no run {run}: unset it, or traces are stored without a run"
+            )
+        yield CheckResult("experiment", well=True, says=f"{experiment or 'Default'} (id {experiment_id})")
         if write:
-            yield _written(sink, store, uri, experiment_id)
+            yield _check_write(sink, store, uri, experiment_id)
     finally:
         sink.close()
 
 
-def _named(store: Any, uri: str, name: str) -> bool:
+def _experiment_exists(store: Any, uri: str, name: str) -> bool:
     """Return whether an experiment of this name exists, without creating it."""
-    if is_server(uri):
-        return store._get("api/2.0/mlflow/experiments/get-by-name", {"experiment_name": name}) is not None
-    return store._store.get_experiment_by_name(name) is not None
+    if is_tracking_server(uri):
+        return store._get_json("api/2.0/mlflow/experiments/get-by-name", {"experiment_name": name}) is not None
+    return store._tracking_store.get_experiment_by_name(name) is not None
 
 
-def _written(sink: MlflowSink, store: Any, uri: str, experiment_id: str) -> Check:
+def _check_write(sink: MlflowSink, store: Any, uri: str, experiment_id: str) -> CheckResult:
     """Store a trace and delete it again."""
-    span, began = _span(), time.perf_counter()
+    span, began = _make_probe_span(), time.perf_counter()
     context = span.get_span_context()
     refused = sink.send([TraceSegment(TraceOrigin(), (span,), context.span_id if context else 0, whole=True)])
     if refused:
-        return Check("write", well=False, says=f"{refused[0].reason}{_advice(refused[0].reason, uri)}")
+        return CheckResult("write", well=False, says=f"{refused[0].reason}{_suggest_fix(refused[0].reason, uri)}")
     took = (time.perf_counter() - began) * 1000
     trace_id = f"tr-{context.trace_id if context else 0:032x}"
-    if is_server(uri):
+    if is_tracking_server(uri):
         body = orjson.dumps({"experiment_id": experiment_id, "request_ids": [trace_id]})
         headers = {"Content-Type": "application/json"}
-        store._call("POST", "api/2.0/mlflow/traces/delete-traces", data=body, headers=headers)
+        store._call_api("POST", "api/2.0/mlflow/traces/delete-traces", data=body, headers=headers)
     else:
-        store._store.delete_traces(experiment_id, trace_ids=[trace_id])
-    return Check("write", well=True, says=f"a trace was stored in {took:.0f} ms, and removed again")
+        store._tracking_store.delete_traces(experiment_id, trace_ids=[trace_id])
+    return CheckResult("write", well=True, says=f"a trace was stored in {took:.0f} ms, and removed again")
 
 
-def _span() -> ReadableSpan:
+def _make_probe_span() -> ReadableSpan:
     """Return a span of one millisecond to store as a test."""
     context = SpanContext(secrets.randbits(128) or 1, secrets.randbits(64) or 1, False, TraceFlags(1))
     now = time.time_ns()
     attributes = {sc.KIND: "probe"}
-    return ReadableSpan(_PROBE, context, None, Resource({}), attributes, start_time=now - 1_000_000, end_time=now)
+    return ReadableSpan(
+        _PROBE_SPAN_NAME, context, None, Resource({}), attributes, start_time=now - 1_000_000, end_time=now
+    )
 
 
-def _advice(message: str, uri: str) -> str:
+def _suggest_fix(message: str, uri: str) -> str:
     """Return the end of an error line that says what to do about the error *message*."""
     if "cannot reach" in message:
         return ": start it (mlflow server), or set MLFLOW_TRACKING_URI to where it is"
@@ -143,25 +147,25 @@ def _advice(message: str, uri: str) -> str:
     )
 
 
-def _muted() -> AbstractContextManager[None]:
+def _mute_logs() -> AbstractContextManager[None]:
     """Suppress log lines about errors that the report shows."""
     return quiet_loggers(logging.CRITICAL, "mlspan", "mlflow", "alembic", "urllib3")
 
 
-def otlp(found: Mapping[str, Setting]) -> Iterator[Check]:
+def check_otlp_receiver(found: Mapping[str, EffectiveSetting]) -> Iterator[CheckResult]:
     """Check that the OTLP receiver accepts a request without spans. Yield nothing if no receiver is set."""
     endpoint, protocol = found["otlp_endpoint"], found["otlp_protocol"].value or "http/protobuf"
     if endpoint.value is None:
         return
     if endpoint.value == "none":
-        yield Check("OTLP", well=True, says=f"off: {endpoint.source} says so")
+        yield CheckResult("OTLP", well=True, says=f"off: {endpoint.source} says so")
         return
     if endpoint.source.startswith("OTEL_") and os.environ.get("OTEL_TRACES_EXPORTER") == "none":
-        yield Check("OTLP", well=True, says="off: OTEL_TRACES_EXPORTER=none")
+        yield CheckResult("OTLP", well=True, says="off: OTEL_TRACES_EXPORTER=none")
         return
     target = f"{hide_user_info(endpoint.value)} ({protocol})"
     explicit_endpoint = None if endpoint.source.startswith("OTEL_") else endpoint.value
-    capture = Heard()
+    capture = LogCapture()
     logger = logging.getLogger("opentelemetry.exporter.otlp")
     logger.addHandler(capture)
     propagated, logger.propagate = logger.propagate, False
@@ -169,7 +173,7 @@ def otlp(found: Mapping[str, Setting]) -> Iterator[Check]:
     try:
         from opentelemetry.sdk.trace.export import SpanExportResult
 
-        exporter = _exporter(explicit_endpoint, protocol)
+        exporter = _make_otlp_exporter(explicit_endpoint, protocol)
         accepted = exporter.export([]) is SpanExportResult.SUCCESS
     except Exception as error:  # noqa: BLE001  # a bad address, certificate or header each raises its own error
         capture.lines.append(f"{type(error).__name__}: {error}")
@@ -180,28 +184,28 @@ def otlp(found: Mapping[str, Setting]) -> Iterator[Check]:
         logger.removeHandler(capture)
         logger.propagate = propagated
     if accepted:
-        yield Check("OTLP", well=True, says=f"{target} accepts requests")
+        yield CheckResult("OTLP", well=True, says=f"{target} accepts requests")
     else:
-        reason = _reason(capture.lines)
+        reason = _summarize_log(capture.lines)
         hint = "start the receiver, or set OTEL_EXPORTER_OTLP_ENDPOINT and _PROTOCOL (4318 is HTTP, 4317 is gRPC)"
-        yield Check("OTLP", well=False, says=f"{target} takes no spans ({reason}): {hint}")
+        yield CheckResult("OTLP", well=False, says=f"{target} takes no spans ({reason}): {hint}")
 
 
-def _reason(lines: list[str]) -> str:
+def _summarize_log(lines: list[str]) -> str:
     """Return why the exporter failed, from its log lines, as one line."""
     if any("refused" in line.lower() or "UNAVAILABLE" in line for line in lines):
         return "nothing answers there"
     return lines[0].splitlines()[0][:200] if lines else "no reason was given"
 
 
-def _exporter(endpoint: str | None, protocol: str) -> Any:
+def _make_otlp_exporter(endpoint: str | None, protocol: str) -> Any:
     """Return OpenTelemetry's exporter for *protocol*. With *endpoint* None it reads its own variables."""
     if protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc
 
-        return Grpc(endpoint=endpoint, timeout=_OTLP_SECONDS)
+        return Grpc(endpoint=endpoint, timeout=_OTLP_TIMEOUT)
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Http
 
     if endpoint is not None and not endpoint.rstrip("/").endswith("/v1/traces"):
         endpoint = endpoint.rstrip("/") + "/v1/traces"
-    return Http(endpoint=endpoint, timeout=_OTLP_SECONDS)
+    return Http(endpoint=endpoint, timeout=_OTLP_TIMEOUT)

@@ -18,11 +18,20 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from .common import Experiment, Failure, TrackingUri, busy, command, need, note, write
-from .places import is_server, place
+from .common import (
+    CommandFailure,
+    ExperimentOption,
+    TrackingUriOption,
+    command,
+    print_note,
+    require_module,
+    show_busy,
+    write_line,
+)
+from .places import is_tracking_server, locate_store
 
-_STARTS_WITHIN: Final = 120.0  # seconds; the first start creates or upgrades a database
-_ENDS_WITHIN: Final = 10.0  # seconds
+_START_TIMEOUT: Final = 120.0  # seconds; the first start creates or upgrades a database
+_STOP_TIMEOUT: Final = 10.0  # seconds
 
 
 @command
@@ -32,8 +41,8 @@ def run(
         list[str] | None, typer.Argument(metavar="ARGS", help="Arguments for the script: all that follows.")
     ] = None,
     module: Annotated[bool, typer.Option("-m", help="Run SCRIPT as a module, as python -m does.")] = False,
-    tracking_uri: TrackingUri = None,
-    experiment: Experiment = None,
+    tracking_uri: TrackingUriOption = None,
+    experiment: ExperimentOption = None,
 ) -> None:
     """Run a Python program with tracing on.
 
@@ -43,7 +52,7 @@ def run(
     """
     if not module and not Path(script).exists():
         raise typer.BadParameter(f"there is no file {script}", param_hint="SCRIPT")
-    environ = _environ(tracking_uri, experiment)
+    environ = _build_environment(tracking_uri, experiment)
     kind = "module" if module else "script"
     argv = [sys.executable, "-m", "mlspan.cli.launch", kind, script, *(arguments or [])]
     sys.stdout.flush()
@@ -52,7 +61,7 @@ def run(
     raise typer.Exit(subprocess.run(argv, env=environ, check=False).returncode)  # noqa: S603
 
 
-def _environ(tracking_uri: str | None, experiment: str | None) -> dict[str, str]:
+def _build_environment(tracking_uri: str | None, experiment: str | None) -> dict[str, str]:
     """Return the environment for the program.
 
     It sets the variables of mlspan and of MLflow, so that the program's runs are stored beside its traces.
@@ -77,16 +86,16 @@ def ui(
     ] = None,
     host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
     browse: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
-    tracking_uri: TrackingUri = None,
-    experiment: Experiment = None,
+    tracking_uri: TrackingUriOption = None,
+    experiment: ExperimentOption = None,
 ) -> None:
     """Start MLflow's viewer on the store that traces go to, and print its address. Ctrl-C ends it."""
-    location = place(tracking_uri, experiment)
-    if is_server(location.uri):
-        _tell(location.uri.rstrip("/"), location.experiment, browse=browse)
+    location = locate_store(tracking_uri, experiment)
+    if is_tracking_server(location.uri):
+        _print_address(location.uri.rstrip("/"), location.experiment, browse=browse)
         return
-    need("mlflow", "mlflow", "the viewer")
-    port = _port(host, port)
+    require_module("mlflow", "mlflow", "the viewer")
+    port = _find_port(host, port)
     argv = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", location.uri, "--host", host]
     argv += [
         "--port",
@@ -94,27 +103,28 @@ def ui(
         "--workers",
         "1",
     ]  # enough for one person; the default of four takes a gigabyte of memory
-    with tempfile.TemporaryFile() as log, _started(argv, log) as server:
-        with busy("Starting MLflow"):
-            _wait(server, host, port, log)
-        _tell(f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}", location.experiment, browse=browse)  # noqa: S104
-        note(f"showing {location.shown}; Ctrl-C ends it")
+    with tempfile.TemporaryFile() as log, _run_server(argv, log) as server:
+        with show_busy("Starting MLflow"):
+            _wait_for_server(server, host, port, log)
+        reachable = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104  # the address to show, nothing is bound
+        _print_address(f"http://{reachable}:{port}", location.experiment, browse=browse)
+        print_note(f"showing {location.display_uri}; Ctrl-C ends it")
         try:
             code = server.wait()
         except KeyboardInterrupt:
             return
-        raise Failure(f"mlflow ui ended with {code}: {_said(log)}")
+        raise CommandFailure(f"mlflow ui ended with {code}: {_read_last_line(log)}")
 
 
-def _tell(address: str, experiment: str | None, *, browse: bool) -> None:
+def _print_address(address: str, experiment: str | None, *, browse: bool) -> None:
     """Print the address of the traces, and open it in a browser if asked."""
     address += f"/#/experiments/{experiment}/traces" if experiment and experiment.isdigit() else ""
-    write(address)
+    write_line(address)
     if browse:
         webbrowser.open(address)
 
 
-def _port(host: str, requested_port: int | None) -> int:
+def _find_port(host: str, requested_port: int | None) -> int:
     """Return the requested port; without one, 5000 or any free port.
 
     Raises:
@@ -128,34 +138,34 @@ def _port(host: str, requested_port: int | None) -> int:
                 return int(probe.getsockname()[1])
             except OSError as error:
                 refused = error
-    raise Failure(f"cannot listen on {host}:{requested_port}: {refused.strerror}; give another --port")
+    raise CommandFailure(f"cannot listen on {host}:{requested_port}: {refused.strerror}; give another --port")
 
 
 @contextmanager
-def _started(argv: list[str], log: Any) -> Iterator[subprocess.Popen[bytes]]:
+def _run_server(argv: list[str], log: Any) -> Iterator[subprocess.Popen[bytes]]:
     """Start a process, and at the end stop it with all its children: MLflow's server has worker processes."""
     server = subprocess.Popen(  # noqa: S603
         argv, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=os.name == "posix"
     )
-    previous_handler = signal.signal(signal.SIGTERM, _interrupt)
+    previous_handler = signal.signal(signal.SIGTERM, _raise_interrupt)
     try:
         yield server
     finally:
         signal.signal(signal.SIGTERM, previous_handler)
-        _end(server, signal.SIGTERM)
+        _signal_server(server, signal.SIGTERM)
         try:
-            server.wait(_ENDS_WITHIN)
+            server.wait(_STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
-            _end(server, getattr(signal, "SIGKILL", signal.SIGTERM))
+            _signal_server(server, getattr(signal, "SIGKILL", signal.SIGTERM))
             server.wait()
 
 
-def _interrupt(_: int, __: FrameType | None) -> None:
+def _raise_interrupt(_: int, __: FrameType | None) -> None:
     """Treat SIGTERM as Ctrl-C, so that the server is stopped as well."""
     raise KeyboardInterrupt
 
 
-def _end(server: subprocess.Popen[bytes], signal_number: int) -> None:
+def _signal_server(server: subprocess.Popen[bytes], signal_number: int) -> None:
     """Send a signal to the server's process group. Windows has none: terminate the process."""
     try:
         if os.name == "posix":
@@ -166,24 +176,26 @@ def _end(server: subprocess.Popen[bytes], signal_number: int) -> None:
         pass
 
 
-def _wait(server: subprocess.Popen[bytes], host: str, port: int, log: Any) -> None:
+def _wait_for_server(server: subprocess.Popen[bytes], host: str, port: int, log: Any) -> None:
     """Wait until the server accepts connections.
 
     Raises:
         CommandFailure: if it exits, or does not answer in time; the message has the last line of its log.
     """
-    deadline = time.monotonic() + _STARTS_WITHIN
+    deadline = time.monotonic() + _START_TIMEOUT
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            raise Failure(f"mlflow ui did not start: {_said(log)}")
+            raise CommandFailure(f"mlflow ui did not start: {_read_last_line(log)}")
         with socket.socket() as probe:
             if probe.connect_ex((host, port)) == 0:
                 return
         time.sleep(0.1)
-    raise Failure(f"mlflow ui did not answer on {host}:{port} within {_STARTS_WITHIN:.0f} s: {_said(log)}")
+    raise CommandFailure(
+        f"mlflow ui did not answer on {host}:{port} within {_START_TIMEOUT:.0f} s: {_read_last_line(log)}"
+    )
 
 
-def _said(log: Any) -> str:
+def _read_last_line(log: Any) -> str:
     """Return the last line of the server's log, cut to 300 characters."""
     log.seek(0)
     lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]

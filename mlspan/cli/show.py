@@ -12,12 +12,21 @@ from rich.console import Console
 from rich.text import Text
 
 from . import form, model
-from .common import AsJson, Experiment, Failure, TrackingUri, command, note, out, write
-from .draining import SpoolDir, as_trace, letters, show_letters
-from .places import is_server, place
-from .reading import Traces
+from .common import (
+    CommandFailure,
+    ExperimentOption,
+    JsonOption,
+    TrackingUriOption,
+    command,
+    make_output_console,
+    print_note,
+    write_line,
+)
+from .draining import SpoolDirOption, build_refused_trace, find_dead_letters, print_dead_letters
+from .places import is_tracking_server, locate_store
+from .reading import TraceReader
 
-_STYLES: Final = {
+_STYLE_BY_SPAN_TYPE: Final = {
     "CHAT_MODEL": "cyan",
     "LLM": "cyan",
     "EMBEDDING": "blue",
@@ -26,8 +35,8 @@ _STYLES: Final = {
     "AGENT": "magenta",
     "WORKFLOW": "magenta",
 }
-_NARROW: Final = 80
-_NUMBERS: Final = ("took", "tokens", "cost", "spans", "at")
+_NARROW_WIDTH: Final = 80
+_NUMERIC_FACTS: Final = ("took", "tokens", "cost", "spans", "at")
 
 
 @command
@@ -36,7 +45,7 @@ def show(
         str | None,
         typer.Argument(metavar="TRACE", help="Trace id, its first digits, or: last. [dim]Default: last.[/dim]"),
     ] = None,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
     html: Annotated[
         Path | None,
         typer.Option("--html", metavar="FILE", help="Write a self-contained page with the timeline."),
@@ -45,9 +54,9 @@ def show(
     dead: Annotated[
         bool, typer.Option("--dead", help="Show spans that a backend has refused: all, or those of TRACE.")
     ] = False,
-    spool_dir: SpoolDir = None,
-    tracking_uri: TrackingUri = None,
-    experiment: Experiment = None,
+    spool_dir: SpoolDirOption = None,
+    tracking_uri: TrackingUriOption = None,
+    experiment: ExperimentOption = None,
 ) -> None:
     """Show one trace as a tree with a timeline.
 
@@ -56,114 +65,123 @@ def show(
     mlspan show · mlspan show 3fa9 · mlspan show last --html trace.html
     """
     if dead and trace is None:
-        show_letters(letters(spool_dir, None), as_json=as_json)
+        print_dead_letters(find_dead_letters(spool_dir, None), as_json=as_json)
         return
     if dead:
-        refused = letters(spool_dir, trace)
-        found = as_trace(refused, str(trace))
-        shown_facts = {"refused": "; ".join({form.one_line(one.reason) for one in refused}), "trace": found.id}
+        refused = find_dead_letters(spool_dir, trace)
+        found = build_refused_trace(refused, str(trace))
+        shown_facts = {"refused": "; ".join({form.join_lines(one.reason) for one in refused}), "trace": found.id}
     else:
-        traces = Traces(place(tracking_uri, experiment))
-        found = traces.find(trace or "last")
-        shown_facts = facts(found, traces)
+        traces = TraceReader(locate_store(tracking_uri, experiment))
+        found = traces.find_trace(trace or "last")
+        shown_facts = collect_facts(found, traces)
     if html is not None:
         _write_page(html, found, shown_facts)
     if as_json:
-        write(model.dumps({**model.as_json(found), "spans": model.spans_as_json(found)}))
+        write_line(model.dump_json({**model.trace_to_json(found), "spans": model.spans_to_json(found)}))
     elif html is None:
-        render(found, out(), shown_facts, content=content)
+        print_trace(found, make_output_console(), shown_facts, content=content)
 
 
-def _write_page(path: Path, trace: model.Trace, shown_facts: dict[str, str]) -> None:
+def _write_page(path: Path, trace: model.StoredTrace, shown_facts: dict[str, str]) -> None:
     """Write the trace as an HTML page.
 
     Raises:
         CommandFailure: if the file cannot be written.
     """
-    from .page import page
+    from .page import render_page
 
     try:
-        path.write_text(page(trace, shown_facts), encoding="utf-8")
+        path.write_text(render_page(trace, shown_facts), encoding="utf-8")
     except OSError as error:
-        raise Failure(f"cannot write {path}: {error.strerror}") from error
-    note(f"wrote {path}")
+        raise CommandFailure(f"cannot write {path}: {error.strerror}") from error
+    print_note(f"wrote {path}")
 
 
-def facts(trace: model.Trace, traces: Traces) -> dict[str, str]:
+def collect_facts(trace: model.StoredTrace, traces: TraceReader) -> dict[str, str]:
     """Return the facts about a trace as a whole, by title. Those that are not known are left out."""
     from ..tracing.export.mlflow.sink import trace_url
 
     tokens, uri = trace.tokens, traces.place.uri
     values = {
-        "took": form.duration(trace.ms),
-        "tokens": f"{form.count(tokens.total)} ({form.count(tokens.input)} in, {form.count(tokens.output)} out)"
-        if tokens
-        else "",
-        "cost": form.money(trace.cost),
+        "took": form.format_duration(trace.duration_ms),
+        "tokens": _format_tokens(tokens) if tokens else "",
+        "cost": form.format_cost(trace.cost),
         "spans": str(len(trace.spans)),
-        "at": form.moment(trace.start),
-        "experiment": traces.experiments.get(trace.experiment, trace.experiment),
-        "run": traces.run_name(trace.run) if trace.run else "",
+        "at": form.format_full_time(trace.start_ms),
+        "experiment": traces.experiments.get(trace.experiment_id, trace.experiment_id),
+        "run": traces.find_run_name(trace.run_id) if trace.run_id else "",
         "session": trace.session or "",
         "user": trace.user or "",
         **trace.tags,
         "trace": trace.id,
-        "link": trace_url(uri, trace.experiment, trace.id) if is_server(uri) else "",
+        "link": trace_url(uri, trace.experiment_id, trace.id) if is_tracking_server(uri) else "",
     }
-    return {key: form.one_line(value) for key, value in values.items() if value}
+    return {key: form.join_lines(value) for key, value in values.items() if value}
 
 
-def render(trace: model.Trace, console: Console, shown_facts: dict[str, str], *, content: bool = True) -> None:
+def _format_tokens(tokens: model.Tokens) -> str:
+    """Return the total, and how many went in and came out."""
+    total, sent, received = map(form.format_count, (tokens.total, tokens.input, tokens.output))
+    return f"{total} ({sent} in, {received} out)"
+
+
+def print_trace(
+    trace: model.StoredTrace, console: Console, shown_facts: dict[str, str], *, content: bool = True
+) -> None:
     """Print *trace* in the width of *console*. *shown_facts* are printed above the tree."""
     ascii_only = console.options.ascii_only
-    title = Text(form.one_line(trace.name) or trace.id, style="bold")
+    title = Text(form.join_lines(trace.name) or trace.id, style="bold")
     title.append(f"  {trace.state}", style="bold red" if trace.failed else "green" if trace.state == "OK" else "yellow")
     console.print(title)
     separator = " | " if ascii_only else " · "
-    numbers = [_number(key, shown_facts[key]) for key in _NUMBERS if key in shown_facts]
-    texts = [f"{key} {value}" for key, value in shown_facts.items() if key not in {*_NUMBERS, "trace", "link"}]
+    numbers = [_format_fact(key, shown_facts[key]) for key in _NUMERIC_FACTS if key in shown_facts]
+    texts = [f"{key} {value}" for key, value in shown_facts.items() if key not in {*_NUMERIC_FACTS, "trace", "link"}]
     for pieces, style in ((numbers, ""), (texts, "dim")):
-        for piece in form.flowed(pieces, separator, console.width):
-            console.print(Text(form.fit(piece, console.width, ascii_only=ascii_only), style=style))
+        for piece in form.wrap_pieces(pieces, separator, console.width):
+            console.print(Text(form.truncate_to_width(piece, console.width, ascii_only=ascii_only), style=style))
     for key in ("trace", "link"):  # each on its own unbroken line, to be copied
         if key in shown_facts:
             console.print(Text(shown_facts[key], style="dim"), soft_wrap=True)
     console.print()
-    for line in lines(trace, console.width, content=content, ascii_only=ascii_only):
+    for line in draw_tree(trace, console.width, content=content, ascii_only=ascii_only):
         console.print(line, no_wrap=True, overflow="crop", crop=True)
 
 
-def _number(key: str, value: str) -> str:
+def _format_fact(key: str, value: str) -> str:
     """Return a fact as text with its unit."""
     if key == "tokens":
         return value.replace(" ", " tokens ", 1)
     return f"{value} span{'' if value == '1' else 's'}" if key == "spans" else value
 
 
-def lines(trace: model.Trace, width: int, *, content: bool = True, ascii_only: bool = False) -> Iterator[Text]:
+def draw_tree(
+    trace: model.StoredTrace, width: int, *, content: bool = True, ascii_only: bool = False
+) -> Iterator[Text]:
     """Yield the lines of the tree with its timeline, none wider than *width* cells."""
-    rows = [(span, _guides(is_last, ascii_only=ascii_only)) for span, is_last in trace.tree()]
+    rows = [(span, _draw_guides(is_last, ascii_only=ascii_only)) for span, is_last in trace.walk_tree()]
     if not rows:
         yield Text("no span of this trace is stored (yet)", style="dim")
         return
-    narrow = width < _NARROW
-    cells = [_cells(span, narrow=narrow, ascii_only=ascii_only) for span, _ in rows]
+    narrow = width < _NARROW_WIDTH
+    cells = [_format_figures(span, narrow=narrow, ascii_only=ascii_only) for span, _ in rows]
     columns = [max(map(len, column)) for column in zip(*cells, strict=True)]
     free_width = width - sum(2 + column for column in columns if column) - 1
     longest = max(cell_len(guides[0]) + cell_len(span.name) for span, guides in rows)
     name_width = max(12, min(longest, free_width - 8 if narrow else max(free_width - 40, int(free_width * 0.65))))
     bar_width = max(4, min(free_width - name_width, 72))
-    start_ns = min(span.start for span, _ in rows)
-    total_ns = max(1, max(span.end or span.start for span, _ in rows) - start_ns)
+    start_ns = min(span.start_ns for span, _ in rows)
+    total_ns = max(1, max(span.end_ns or span.start_ns for span, _ in rows) - start_ns)
     for (span, (guide, detail_guide)), figures in zip(rows, cells, strict=True):
-        style = "red" if span.failed else _STYLES.get(span.kind, "")
+        style = "red" if span.failed else _STYLE_BY_SPAN_TYPE.get(span.span_type, "")
         line = Text().append(guide, "dim")
         line.append(
-            form.fit(form.one_line(span.name), name_width - cell_len(guide), ascii_only=ascii_only), style or "bold"
+            form.truncate_to_width(form.join_lines(span.name), name_width - cell_len(guide), ascii_only=ascii_only),
+            style or "bold",
         )
         line.append(" " * max(1, name_width + 1 - line.cell_len))
-        length = ((span.end or start_ns + total_ns) - span.start) / total_ns
-        bar = form.span_bar((span.start - start_ns) / total_ns, length, bar_width, ascii_only=ascii_only)
+        length = ((span.end_ns or start_ns + total_ns) - span.start_ns) / total_ns
+        bar = form.draw_span_bar((span.start_ns - start_ns) / total_ns, length, bar_width, ascii_only=ascii_only)
         line.append(bar + " " * (bar_width - cell_len(bar)), style or "white")
         for figure, column, colour in zip(figures, columns, ("", "dim", "green"), strict=True):
             if column:
@@ -172,32 +190,38 @@ def lines(trace: model.Trace, width: int, *, content: bool = True, ascii_only: b
         yield line
         if span.error:
             mark = "x" if ascii_only else "✗"
-            yield _under(detail_guide, f"{mark} {form.one_line(span.error)}", "red", width, ascii_only=ascii_only)
-        if content and (preview := _said(span, ascii_only=ascii_only)):
-            yield _under(detail_guide, preview, "dim", width, ascii_only=ascii_only)
+            yield _make_detail_line(
+                detail_guide, f"{mark} {form.join_lines(span.error)}", "red", width, ascii_only=ascii_only
+            )
+        if content and (preview := _format_preview(span, ascii_only=ascii_only)):
+            yield _make_detail_line(detail_guide, preview, "dim", width, ascii_only=ascii_only)
 
 
-def _said(span: model.Span, *, ascii_only: bool) -> str:
+def _format_preview(span: model.StoredSpan, *, ascii_only: bool) -> str:
     """Return the first line of the request and of the answer, as ``request → answer``."""
-    request, answer = span.said
+    request, answer = span.preview_lines
     if len(request) > 60 and answer:
-        request = form.fit(request, 60, ascii_only=ascii_only)
+        request = form.truncate_to_width(request, 60, ascii_only=ascii_only)
     return f"{request} {'->' if ascii_only else '→'} {answer}" if answer else request
 
 
-def _under(guide: str, text: str, style: str, width: int, *, ascii_only: bool) -> Text:
+def _make_detail_line(guide: str, text: str, style: str, width: int, *, ascii_only: bool) -> Text:
     """Return a line of text below a span."""
-    return Text().append(guide, "dim").append(form.fit(text, width - cell_len(guide), ascii_only=ascii_only), style)
+    return (
+        Text()
+        .append(guide, "dim")
+        .append(form.truncate_to_width(text, width - cell_len(guide), ascii_only=ascii_only), style)
+    )
 
 
-def _cells(span: model.Span, *, narrow: bool, ascii_only: bool) -> tuple[str, str, str]:
+def _format_figures(span: model.StoredSpan, *, narrow: bool, ascii_only: bool) -> tuple[str, str, str]:
     """Return the duration, tokens and cost of a span. In narrow output the cost is left out."""
     arrow, tokens = "->" if ascii_only else "→", span.tokens
-    used = f"{form.count(tokens.input)}{arrow}{form.count(tokens.output)}" if tokens else ""
-    return form.duration(span.ms) or "open", used, "" if narrow else form.money(span.cost)
+    used = f"{form.format_count(tokens.input)}{arrow}{form.format_count(tokens.output)}" if tokens else ""
+    return form.format_duration(span.duration_ms) or "open", used, "" if narrow else form.format_cost(span.cost)
 
 
-def _guides(is_last: tuple[bool, ...], *, ascii_only: bool) -> tuple[str, str]:
+def _draw_guides(is_last: tuple[bool, ...], *, ascii_only: bool) -> tuple[str, str]:
     """Return the lines of the tree before a span's name, and those before the texts below it."""
     pipe, tee, corner = ("|   ", "|-- ", "`-- ") if ascii_only else ("│  ", "├─ ", "└─ ")
     blank = " " * len(pipe)

@@ -346,8 +346,10 @@ def test_a_hook_that_somebody_took_away(bench: Bench, caplog: pytest.LogCaptureF
                 original = original.__wrapped__
             setattr(owner, name, original)
     assert (bench.hook.hooked, bench.hook.state) == (False, "replaced by something else")
-    library = doctor.Library("sklearn", "scikit-learn", "1.9", ">=1.6", True, "sklearn", None, bench.hook.state)
-    assert list(doctor._unhooked([library])) == ["autolog does not hook into sklearn: replaced by something else"]
+    library = doctor.LibraryStatus("sklearn", "scikit-learn", "1.9", ">=1.6", True, "sklearn", None, bench.hook.state)
+    assert list(doctor._report_unhooked([library])) == [
+        "autolog does not hook into sklearn: replaced by something else"
+    ]
     bench.call("ours")
     assert bench.train() == BOTH
     assert LogisticRegression.fit.__name__ == "fit"
