@@ -115,14 +115,14 @@ def environ(aimock: str) -> dict[str, str]:
     return {**kept, "OPENAI_BASE_URL": aimock, "OPENAI_API_KEY": "test", "PATH": "/usr/bin:/bin"}
 
 
+@pytest.mark.timeout(340)
 @pytest.mark.parametrize("folder", ["mlspan", "ml span (Prüfung) & co's $HOME"])
 def test_the_last_line_of_the_demo_can_be_pasted(folder: str, environ: dict[str, str], tmp_path: Path) -> None:
     """As ``make demo`` runs it, in a checkout of any name: what it tells to type starts the viewer."""
     checkout = tmp_path / folder
     checkout.mkdir()
     (checkout / ".venv").symlink_to(BIN.parent)
-    make = 'exec "$SHELL" -c ".venv/bin/mlspan demo"'  # as the Makefile does
-    done = _run_shell(make, checkout, environ)
+    done = _run_shell(".venv/bin/python -m mlspan.cli demo", checkout, environ)
     line = done.stdout.splitlines()[-1]
     assert shlex.split(line)[0] == ".venv/bin/mlspan"
     with BoundedPopen(["bash", "-c", f"exec {line}"], cwd=checkout, env=environ, stdout=subprocess.PIPE) as viewer:
@@ -156,6 +156,7 @@ def readme_commands() -> Iterator[str]:
     yield from re.findall(r"^ {4}(mlspan .*)$", README, re.MULTILINE)
 
 
+@pytest.mark.timeout(340)
 def test_the_commands_of_the_readme_run(environ: dict[str, str], tmp_path: Path) -> None:
     """One after the other, in one shell, with the README's first program as app.py."""
     assert "\n    source .venv/bin/activate" in README

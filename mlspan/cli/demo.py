@@ -52,6 +52,8 @@ def demo(tracking_uri: TrackingUriOption = None, experiment: ExperimentOption = 
     require_module("mlflow", "mlflow", "the demo")
     require_module("openai", "openai", "the demo")
     location = locate_store(tracking_uri, experiment, exists=False)
+    # Asked before the demo runs, as MLflow's setter changes the environment.
+    is_default = location.uri == locate_store(None, None, exists=False).uri
     file = find_database_file(location.uri)
     is_new = file is not None and not file.exists()
     with show_busy("Preparing MLflow" + (" (a new database takes some seconds)" if is_new else "")):
@@ -61,7 +63,6 @@ def demo(tracking_uri: TrackingUriOption = None, experiment: ExperimentOption = 
     print_trace(trace, console, collect_facts(trace, traces))
     console.print()
     print_note("Show it again:" if is_tracking_server(location.uri) else "Look at it in MLflow:")
-    is_default = location.uri == locate_store(None, None, exists=False).uri
     uri_option = "" if is_default else f" --tracking-uri {shlex.quote(location.uri)}"
     next_command = f"show {trace_id}" if is_tracking_server(location.uri) else "ui"
     console.print(f"{find_own_command()} {next_command}{uri_option}", soft_wrap=True)

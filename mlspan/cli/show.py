@@ -120,7 +120,7 @@ def collect_facts(trace: model.StoredTrace, traces: TraceReader) -> dict[str, st
     return {key: form.join_lines(value) for key, value in values.items() if value}
 
 
-def _format_tokens(tokens: model.Tokens) -> str:
+def _format_tokens(tokens: model.TokenCounts) -> str:
     """Return the total, and how many went in and came out."""
     total, sent, received = map(form.format_count, (tokens.total, tokens.input, tokens.output))
     return f"{total} ({sent} in, {received} out)"
