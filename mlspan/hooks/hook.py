@@ -26,42 +26,22 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import wrapt
 from opentelemetry.context import Context, get_current
 
 from .._guard import guard, log, swallow_error, warn_once
-from ..integrations._training.named_arguments import read_named
 from ..tracing import runtime
 from ..tracing.mlflow_state.runs import get_active_run_id
 from ..tracing.operations.call_context import is_suppressed
 from ..tracing.operations.noop import NOOP_OPERATION, UnsampledOperation
 from ..tracing.operations.operation import start_operation
-from ..tracing.operations.records import Observe, Record
 from ..tracing.settings import admin_policy
-from .patching import Undo, apply_patches, trace_method
-
-
-class Call(NamedTuple):
-    """A call of a traced method, as ``begin`` reads it.
-
-    Attributes:
-        args: the positional arguments; the object that the method is called on comes first.
-        kwargs: the keyword arguments.
-        capture_content: whether messages and other content are recorded. If not, ``begin`` need not read them.
-        options: the options of ``autolog`` that only this integration has, as far as the caller has set them.
-    """
-
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    capture_content: bool
-    options: Mapping[str, Any]
-
-
-# Reads a call into a record, with the function that reads the answer into it (None if there is nothing to read).
-# Returns None for a call that is not to be recorded.
-Begin = Callable[[Call], "tuple[Record, Observe[Any] | None] | None"]
+from . import catalog
+from .call import Begin, Call
+from .named_arguments import read_named
+from .patching import CallStarter, Undo, apply_patches, trace_method
 
 
 @dataclass(frozen=True)
@@ -190,9 +170,7 @@ class Hook:
         rules = admin_policy.load_policy()
         if settings is None or not rules.disabled:
             return settings
-        name = next(
-            (name for name, module in _list_imported_integrations() if getattr(module, "HOOK", None) is self), None
-        )
+        name = catalog.find_name(self)
         if (file := rules.find_disabling_file(name)) is None:
             return settings
         if not settings.silent:
@@ -239,7 +217,16 @@ class Hook:
         if not self.settings.silent:
             log.warning(line, *args)
 
-    def start_operation(self, begin: Begin, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def make_starter(self, begin: Begin) -> CallStarter:
+        """Return what :func:`trace_method` and :func:`trace_subclasses` need to start the operations of calls.
+
+        It is :meth:`start_operation` with *begin*, and with the function that is called, which the two fill in.
+        """
+        return CallStarter(self.start_operation, begin)
+
+    def start_operation(
+        self, begin: Begin, args: tuple[Any, ...], kwargs: dict[str, Any], *, function: Callable[..., Any] | None = None
+    ) -> Any:
         """Start the operation of a call and return it, to be used as a context manager around the call.
 
         Return a stand-in with the same methods if the call is not recorded: tracing is off or suppressed, the trace
@@ -249,6 +236,7 @@ class Hook:
             begin: reads the call into a record.
             args: the positional arguments, the object that the method is called on first.
             kwargs: the keyword arguments.
+            function: the function that is called, for :meth:`Call.argument`.
         """
         context = get_current()
         if not self.should_record(context):
@@ -259,7 +247,7 @@ class Hook:
             sampling = now.get_span_starter().decide_sampling(context)
             if sampling.sampled is False and not now.instruments.has_meter_provider():
                 return NOOP_OPERATION if sampling.parent else UnsampledOperation(sampling.make_unrecorded_span())
-            if begun := begin(Call(args, kwargs, now.policy.capture, self.settings.options)):
+            if begun := begin(Call(args, kwargs, now.policy.capture, self.settings.options, function)):
                 return start_operation(now, *begun, draw=sampling)
         except Exception as error:
             if not swallow_error("starting a span", error):
@@ -275,13 +263,6 @@ class Hook:
         if not settings.log_traces or is_suppressed(around):
             return False
         return not settings.exclusive or get_active_run_id() is None
-
-
-def _list_imported_integrations() -> list[tuple[str, Any]]:
-    """Return the integrations imported so far, as pairs of the name that a policy uses for one, and its module."""
-    package = "mlspan.integrations."
-    ours = [name for name in sys.modules if name.startswith(package)]
-    return [(name.removeprefix(package), sys.modules[name]) for name in ours]
 
 
 def is_version_in_range(version: str, versions: str) -> bool:
@@ -310,7 +291,7 @@ def trace_methods(begins: Mapping[str, Begin]) -> Callable[[Hook], Undo]:
 
     def install(hook: Hook) -> Undo:
         return apply_patches(
-            (target, functools.partial(trace_method, target, functools.partial(hook.start_operation, begin)))
+            (target, functools.partial(trace_method, target, hook.make_starter(begin)))
             for target, begin in begins.items()
         )
 

@@ -24,6 +24,17 @@ from ..tracing.operations.noop import NOOP_OPERATION
 Undo = Callable[[], None]  # removes what has been installed, and leaves nothing behind
 
 
+class CallStarter(functools.partial[Any]):
+    """A function that starts the operation of a call, given arguments and keyword arguments.
+
+    It learns which function it starts operations of when that is patched; see :meth:`mlspan.hooks.Hook.make_starter`.
+    """
+
+    def bind_function(self, fn: Any) -> functools.partial[Any]:
+        """Return this starter for calls of *fn*."""
+        return functools.partial(self, function=fn)
+
+
 def apply_patches(patches: Iterable[tuple[str, Callable[[], Undo]]]) -> Undo:
     """Apply *patches*, and return the function that removes them all.
 
@@ -89,6 +100,8 @@ def trace_function(fn: Any, start: Callable[[Any, Any], Any], enabled: list[bool
         start: starts the operation of a call, given its arguments and keyword arguments.
         enabled: a list that is emptied to turn tracing off; the wrapper then only calls *fn*.
     """
+    if isinstance(start, CallStarter):
+        start = start.bind_function(fn)
     if inspect.iscoroutinefunction(inspect.unwrap(fn)):
 
         @functools.wraps(fn)

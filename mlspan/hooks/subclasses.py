@@ -12,7 +12,7 @@ from typing import Any
 from weakref import WeakSet
 
 from .._guard import guard
-from .patching import Undo, trace_function
+from .patching import CallStarter, Undo, trace_function
 
 # Starts the operation of a call, given its arguments and keyword arguments; returns it, or a stand-in for it.
 OperationStarter = Callable[[Any, Any], Any]
@@ -31,7 +31,8 @@ def trace_subclasses(
 
     Args:
         base: the class, as ``module:Class``; the module is imported.
-        methods: by a method's name, the function that starts the operation of a call.
+        methods: by a method's name, the function that starts the operation of a call; see
+            :meth:`mlspan.hooks.Hook.make_starter`.
         wrap: makes the traced function out of the original; it has to pass calls through once its list is empty.
 
     Returns:
@@ -76,6 +77,8 @@ class _SubclassTracer:
                 continue
             fn = vars(owner)[method]
             if inspect.isfunction(fn) and getattr(fn, "_mlspan_on", None) is not self._on:
+                if isinstance(start, CallStarter):  # callers pass arguments as the root's method names them
+                    start = start.bind_function(inspect.unwrap(getattr(self._root, method, fn)))  # noqa: PLW2901  # bound
                 made = self._wrap(fn, start, self._on)
                 made._mlspan_on, made._mlspan_own = self._on, owner is cls
                 setattr(cls, method, made)

@@ -15,7 +15,8 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
-from mlspan.hooks.hook import Call, Hook, is_version_in_range, trace_methods
+from mlspan.hooks.call import Call
+from mlspan.hooks.hook import Hook, is_version_in_range, trace_methods
 from mlspan.hooks.patching import install_when_imported
 from mlspan.testing import Spans
 from mlspan.tracing import runtime

@@ -21,10 +21,10 @@ import wrapt
 
 from ..._guard import warn_once
 from ...hooks.hook import AutologSettings, is_version_in_range
+from ...hooks.named_arguments import noting_names
 from ...tracing.mlflow_state.runs import get_active_run_id
 from .mlflow_autolog import read_on, unfollow
 from .mlflow_hook import MlflowAutologHook
-from .named_arguments import noting_names
 from .patch_points import find_version, is_being_imported
 from .requested_options import Wishes
 from .training import ActiveTraining, is_nested

@@ -5,13 +5,13 @@ The span of a prediction carries the logged model and the run that trained it, a
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opentelemetry.trace import SpanContext, get_current_span
 
-from ...hooks.hook import Begin, Call, Hook
+from ...hooks.call import Begin, Call
+from ...hooks.hook import Hook
 from ...hooks.patching import Undo, trace_function
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.fields import span_attribute
@@ -79,7 +79,7 @@ def trace_predictions(hook: Hook, library: str, method: PatchPoint) -> Undo:
         library: mlspan's name for the library.
         method: a class and the name of its prediction method.
     """
-    open_ = functools.partial(hook.start_operation, _make_begin(library))
+    open_ = hook.make_starter(_make_begin(library))
     return wrap_patch_point(*method, lambda fn, on: trace_function(fn, open_, on))
 
 

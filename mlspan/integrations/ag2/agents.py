@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
-from ..._shape import get_field, get_list, get_nested
-from ...hooks.hook import Call, Hook
+from ..._shape import get_field, get_fields, get_list, get_nested
+from ...hooks.call import Call
+from ...hooks.hook import Hook
 from ...hooks.patching import Undo
+from ...hooks.requests import read_usage
 from ...tracing.operations.content import to_plain_data
 from ...tracing.operations.messages import (
     Message,
@@ -160,10 +162,9 @@ def _observe_response(chat: Chat, got: Any) -> None:
         choice.add_text(text)
     for call in get_list(got, "tool_calls.calls"):
         choice.add_part(make_tool_call(call.name, call.arguments, call.id))
-    for name, field in _USAGE_FIELDS.items():
-        count = get_field(get_field(got, "usage"), name)
-        if isinstance(count, (int, float)) and count:
-            setattr(chat, field, int(count))
+    usage = get_fields(get_field(got, "usage"))
+    counts = {name: int(count) for name, count in usage.items() if isinstance(count, (int, float)) and count}
+    read_usage(chat, counts, _USAGE_FIELDS)  # AG2 counts in floats, and 0 means that the server has sent no count
     if chat.provider in _COUNT_CACHE_SEPARATELY and chat.input_tokens is not None:
         chat.input_tokens += (chat.cache_read_tokens or 0) + (chat.cache_write_tokens or 0)
 

@@ -71,7 +71,7 @@ def _install_core(hook: Hook) -> Undo:
         [
             *_make_patches(hook, _CORE_METHODS),
             *message_context.carry_sender_context(hook),
-            *message_context.suppress_own_spans(hook, message_context.CORE_SPANS),
+            *message_context.suppress_framework_spans(hook, message_context.CORE_SPANS),
         ]
     )
 
@@ -80,13 +80,13 @@ def _install_agentchat(hook: Hook) -> Undo:
     return apply_patches(
         [
             *_make_patches(hook, _AGENTCHAT_METHODS),
-            *message_context.suppress_own_spans(hook, message_context.AGENTCHAT_SPANS),
+            *message_context.suppress_framework_spans(hook, message_context.AGENTCHAT_SPANS),
         ]
     )
 
 
 def _install_mcp(hook: Hook) -> Undo:
-    return apply_patches(message_context.suppress_own_spans(hook, message_context.MCP_SPANS))
+    return apply_patches(message_context.suppress_framework_spans(hook, message_context.MCP_SPANS))
 
 
 HOOK = Hook(

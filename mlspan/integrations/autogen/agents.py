@@ -10,11 +10,10 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanContext
 
 from ..._shape import get_field, get_nested
-from ...hooks.hook import Call
+from ...hooks.call import Call
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Agent, Observe, Record, Workflow
-from .wrappers import read_argument
 
 _STOP_REASON: Final = "mlspan.stop_reason"
 
@@ -34,7 +33,7 @@ def begin_agent_run(call: Call) -> tuple[Record, Observe[Any]]:
 
 def begin_turn(call: Call) -> tuple[Record, Observe[Any]]:
     """Begin a call of ``on_messages`` or ``on_messages_stream`` of an agent."""
-    return _begin_agent(call, read_argument(call, 1, "messages"))
+    return _begin_agent(call, call.argument("messages"))
 
 
 def _begin_agent(call: Call, task: Any) -> tuple[Record, Observe[Any]]:
@@ -62,7 +61,7 @@ _MAX_HANDOFFS: Final = 10_000
 
 def link_handoffs(live: Operation, call: Call) -> None:
     """Link a turn to the turns that have handed over to its agent."""
-    for message in _as_sequence(call.kwargs.get("task", read_argument(call, 1, "messages"))):
+    for message in _as_sequence(call.kwargs.get("task", call.argument("messages"))):
         giver = _turns_by_handoff.get(get_nested(message, "id", str) or "")
         if giver is not None and get_nested(message, "target", str) == get_field(call.args[0], "name"):
             live.span.add_link(giver, {sc.LINK: "handed_off_by"})

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Final
 from opentelemetry import context as otel
 
 from ..._shape import get_nested
-from ...hooks.hook import AutologSettings, Call, Hook
+from ...hooks.call import Call
+from ...hooks.hook import AutologSettings, Hook
 from ...hooks.patching import Undo, apply_patches, replace_function
 from ...hooks.subclasses import trace_subclasses
 from ...tracing.operations.records import Embeddings, Observe
@@ -93,7 +94,7 @@ def _observe_vectors(record: Embeddings, vectors: Any) -> None:
 
 def _trace_embeddings(hook: Hook) -> Undo:
     """Trace the methods of all classes of embeddings."""
-    open_ = functools.partial(hook.start_operation, _begin_embeddings)
+    open_ = hook.make_starter(_begin_embeddings)
     names = ("embed_documents", "embed_query", "aembed_documents", "aembed_query")
     return trace_subclasses("langchain_core.embeddings:Embeddings", dict.fromkeys(names, open_))
 

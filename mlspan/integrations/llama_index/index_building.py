@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from ..._guard import guard
 from ..._shape import get_field
-from ...hooks.hook import Call, Hook
+from ...hooks.call import Call
+from ...hooks.hook import Hook
 from ...hooks.patching import Undo, replace_function, trace_function
 from ...hooks.subclasses import trace_subclasses
 from ...tracing.operations.noop import NOOP_OPERATION

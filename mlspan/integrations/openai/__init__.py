@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from ...hooks.hook import Call, Hook, trace_methods
+from ...hooks.call import Call
+from ...hooks.hook import Hook, trace_methods
 from ...hooks.patching import Undo
 from ...tracing.operations.records import Observe, Record
 from . import chat, media, objects, realtime, responses
@@ -40,7 +41,7 @@ _ENDPOINTS: Final[dict[str, Callable[[OpenAIRequest], tuple[Any, Observe[Any]]]]
 
 def _begin_request(call: Call) -> tuple[Record, Observe[Any]] | None:
     """Select the endpoint by method and path, and begin its record; None for a request that is not recorded."""
-    args, kwargs, content, settings = call
+    args, kwargs, content, settings, _ = call
     options = kwargs.get("options") or args[2]
     body = options.json_data
     if not isinstance(body, dict):

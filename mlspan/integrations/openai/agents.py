@@ -11,6 +11,7 @@ from ..._shape import get_field, get_list, get_nested
 from ...hooks.hook import Hook
 from ...hooks.openai_format import dump_model
 from ...hooks.patching import Undo
+from ...hooks.requests import read_usage
 from ...hooks.run_registry import RunRegistry
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.content import to_plain_data
@@ -19,7 +20,6 @@ from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Agent, Chat, NamedRecord, Record, Step, Tool, Workflow
 from ...tracing.runtime import get_runtime
 from . import responses
-from ._read import read_usage
 
 _SPANLESS_TYPES: Final = {
     "task",

@@ -11,12 +11,13 @@ from urllib.parse import parse_qs, urlsplit
 from ..._shape import get_field, get_list, get_nested
 from ...hooks.hook import Hook
 from ...hooks.patching import ResultCallback, Undo, apply_patches, install_when_imported, observe_method
+from ...hooks.requests import read_usage
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.messages import Message, OutputDraft, Part
 from ...tracing.operations.operation import Operation, start_operation
 from ...tracing.operations.records import Chat, ProviderRequest
 from ...tracing.runtime import get_runtime
-from ._read import find_client_provider, read_usage
+from ._read import find_client_provider
 from .responses import read_input_message, read_item_parts
 
 _CONNECTION_MODULES: Final = ("openai.resources.realtime.realtime", "openai.resources.beta.realtime.realtime")
