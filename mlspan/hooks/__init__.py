@@ -45,7 +45,7 @@ from ..tracing.operations.records import (
 from .call import Begin, Call
 from .hook import AutologSettings, Hook, trace_methods
 from .openai_format import FINISH_REASONS, dump_model, read_openai_part, read_openai_tool
-from .own_spans import suppress_own_spans
+from .own_spans import make_unrecorded_context, make_unrecorded_span, suppress_own_spans
 from .patching import (
     CallStarter,
     Undo,
@@ -114,6 +114,8 @@ __all__ = [
     "make_media_part",
     "make_tool_call",
     "make_tool_call_response",
+    "make_unrecorded_context",
+    "make_unrecorded_span",
     "observe_method",
     "parse_json",
     "read_host_and_port",

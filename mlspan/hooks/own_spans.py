@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from opentelemetry import trace
@@ -13,26 +13,40 @@ from .hook import Hook
 from .patching import Undo, replace_function
 
 
+def make_unrecorded_span() -> trace.Span:
+    """Return a span that records nothing, with the ids of the current one, so that requests still propagate those."""
+    return trace.NonRecordingSpan(trace.get_current_span().get_span_context())
+
+
+def make_unrecorded_context() -> AbstractContextManager[trace.Span]:
+    """Return a context manager whose value is a span that records nothing."""
+    return nullcontext(trace.INVALID_SPAN)
+
+
 def suppress_own_spans(
-    hook: Hook, helpers: Iterable[str], applies: Callable[[tuple[Any, ...]], bool] = lambda _: True
+    hook: Hook,
+    helpers: Iterable[str],
+    *,
+    applies: Callable[[tuple[Any, ...]], bool] = lambda _: True,
+    instead: Callable[[], object] = make_unrecorded_context,
 ) -> Iterator[tuple[str, Callable[[], Undo]]]:
     """Yield patches, for :func:`apply_patches`, that stop a library's own *helpers* from opening a span.
 
-    A helper is a function that returns a context manager around the operation, whose value is the span. While mlspan
-    records, it returns one around a span that is not recorded. A helper is best named at the place that uses it, as an
-    application that imports it from elsewhere then keeps its spans.
+    A helper is best named at the place that uses it: an application that imports it from elsewhere then keeps its
+    spans.
 
     Args:
         hook: the hook whose settings decide if mlspan records.
         helpers: the functions that open spans, as ``module:function`` or ``module:Class.method``.
         applies: given the arguments of a helper, returns whether mlspan records that operation.
+        instead: returns what a helper returns while mlspan records: :func:`make_unrecorded_context` for one that is a
+            context manager, :func:`make_unrecorded_span` for one that returns the span.
     """
 
     def wrap_helper(own: Any) -> Any:
         @functools.wraps(own)
         def open_span(*args: Any, **kwargs: Any) -> Any:
-            recorded = hook.should_record() and applies(args)
-            return nullcontext(trace.INVALID_SPAN) if recorded else own(*args, **kwargs)
+            return instead() if hook.should_record() and applies(args) else own(*args, **kwargs)
 
         return open_span
 

@@ -81,4 +81,4 @@ def suppress_framework_spans(hook: Hook, helpers: tuple[str, ...]) -> _Patches:
         config = getattr(args[0], "instrumentation_builder_config", None) if args else None
         return config is None or config.name == _LOCAL_RUNTIME
 
-    return suppress_own_spans(hook, helpers, is_local)
+    return suppress_own_spans(hook, helpers, applies=is_local)
