@@ -121,7 +121,7 @@ def test_workers_get_its_settings(installed: Path, spans: Spans) -> None:
     assert (sent["settings"], sent["options"]) == ([True, False, True, False], {"loud": True})
     integrations.tinyllm.autolog(disable=True)
     for name in ("tinyllm", "tinyllm_mlspan"):
-        sys.modules.pop(name)
+        sys.modules.pop(name, None)
     _task._apply_sent_settings({"tinyllm": sent})
     assert integrations.tinyllm.HOOK.settings.options == {"loud": True}
     assert (ask(), spans.tree()) == ("HI", "chat tiny-1")
@@ -191,10 +191,14 @@ def test_a_broken_one_keeps_nobody_from_the_others(
     integrations.autolog(silent=True)
     assert (ask(), spans.tree()) == ("HI", "chat tiny-1")
     assert [message for message in caplog.messages if "cannot be loaded" in message] == [
-        "mlspan: the integration broken (broken_mlspan) cannot be loaded: "
-        "ModuleNotFoundError: No module named 'nowhere'",
-        "mlspan: the integration empty (empty_mlspan) cannot be loaded: "
-        "AttributeError: module 'empty_mlspan' has no attribute 'HOOK'",
+        (
+            "mlspan: the integration broken (broken_mlspan) cannot be loaded: "
+            "ModuleNotFoundError: No module named 'nowhere'"
+        ),
+        (
+            "mlspan: the integration empty (empty_mlspan) cannot be loaded: "
+            "AttributeError: module 'empty_mlspan' has no attribute 'HOOK'"
+        ),
     ]
 
 
