@@ -16,8 +16,27 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 LIBRARIES: Final = frozenset(
-    "openai agents langchain_core langgraph mlflow sklearn joblib loky celery concurrent multiprocessing asyncio "
-    "threading grpc opentelemetry wrapt httpx logging builtins".split()
+    [
+        "openai",
+        "agents",
+        "langchain_core",
+        "langgraph",
+        "mlflow",
+        "sklearn",
+        "joblib",
+        "loky",
+        "celery",
+        "concurrent",
+        "multiprocessing",
+        "asyncio",
+        "threading",
+        "grpc",
+        "opentelemetry",
+        "wrapt",
+        "httpx",
+        "logging",
+        "builtins",
+    ]
 )
 Places = dict[str, Any]
 
@@ -43,7 +62,10 @@ def registries() -> Iterator[tuple[str, Any]]:
     yield "SIGTERM", signal.getsignal(signal.SIGTERM)
     for name, logger in [("root", logging.root), *logging.root.manager.loggerDict.items()]:
         if isinstance(logger, logging.Logger) and not name.startswith("mlspan"):
-            yield f"logger {name}", [*logger.filters, *logger.handlers, *(f for h in logger.handlers for f in h.filters)]
+            yield (
+                f"logger {name}",
+                [*logger.filters, *logger.handlers, *(f for h in logger.handlers for f in h.filters)],
+            )
 
 
 def is_ours(value: Any) -> bool:
@@ -59,7 +81,16 @@ def _unfold(value: Any, depth: int) -> Iterator[Any]:
         elif type(value) is dict and len(value) < 5000:
             inner = list(value.values())
         else:
-            names = ("__func__", "__wrapped__", "fget", "func", "__closure__", "cell_contents", "_registry", "_processors")
+            names = (
+                "__func__",
+                "__wrapped__",
+                "fget",
+                "func",
+                "__closure__",
+                "cell_contents",
+                "_registry",
+                "_processors",
+            )
             inner = [found for name in names if (found := _get(value, name)) is not None]
         for one in inner:
             yield from _unfold(one, depth - 1)
@@ -77,7 +108,7 @@ def _is_made_by_us(value: Any) -> bool:
     if code is not None:
         return "/mlspan/" in code.co_filename.replace("\\", "/")
     owner = value if isinstance(value, type) else type(value)
-    return any(base.__module__.partition(".")[0] == "mlspan" for base in owner.__mro__)
+    return any(str(base.__module__).partition(".")[0] == "mlspan" for base in owner.__mro__)
 
 
 def take_snapshot() -> Places:
@@ -135,12 +166,26 @@ def import_libraries() -> None:
     """Import what is installed of the libraries that are hooked into, in all their parts that hold patch points."""
     import importlib
 
-    for name in (
-        "openai agents openai.resources.realtime.realtime langchain_core.embeddings langchain_core.retrievers "
-        "langchain_core.language_models.llms langgraph.graph langgraph.pregel mlflow mlflow.sklearn mlflow.pyfunc "
-        "sklearn.linear_model mlflow.tracking.context.registry joblib joblib.externals.loky.process_executor "
-        "multiprocessing.pool concurrent.futures.process celery"
-    ).split():
+    for name in [
+        "openai",
+        "agents",
+        "openai.resources.realtime.realtime",
+        "langchain_core.embeddings",
+        "langchain_core.retrievers",
+        "langchain_core.language_models.llms",
+        "langgraph.graph",
+        "langgraph.pregel",
+        "mlflow",
+        "mlflow.sklearn",
+        "mlflow.pyfunc",
+        "sklearn.linear_model",
+        "mlflow.tracking.context.registry",
+        "joblib",
+        "joblib.externals.loky.process_executor",
+        "multiprocessing.pool",
+        "concurrent.futures.process",
+        "celery",
+    ]:
         try:
             importlib.import_module(name)
         except ImportError:
@@ -157,7 +202,10 @@ def use_everything() -> None:
     from mlspan.tracing import propagation
 
     carried: Any = propagation.capture_context()
-    with propagation.restored(carried) if carried else tracing.span("no task"), tracing.span("all"):
+    with (
+        propagation.restore_context({**carried, "process": "another"}) if carried else tracing.span("no task"),
+        tracing.span("all"),
+    ):
         for use in (use_openai, use_agents, use_langchain, use_sklearn, use_pool):
             use()
 
@@ -183,7 +231,7 @@ def use_langchain() -> None:
     from langchain_core.embeddings import DeterministicFakeEmbedding
     from langgraph.graph import END, START, StateGraph
 
-    graph = StateGraph(dict).add_node("a", dict).add_edge(START, "a").add_edge("a", END)
+    graph = StateGraph(dict).add_node("a", lambda state: state).add_edge(START, "a").add_edge("a", END)
     graph.compile().invoke({"x": 1})
     DeterministicFakeEmbedding(size=2).embed_query("x")
 
@@ -233,10 +281,8 @@ def main(order: str, store: str) -> None:
     CURRENT.update(registries())
     left = find_leftovers(before)
     left += [f"atexit: {fn}" for fn in at_exit.ours]
-    print("LEFT", *left, sep="\n")  # noqa: T201
+    print("LEFT", *left, sep="\n")
 
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
-
-
