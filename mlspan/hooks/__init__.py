@@ -48,6 +48,7 @@ from .openai_format import FINISH_REASONS, dump_model, read_openai_part, read_op
 from .own_spans import make_unrecorded_context, make_unrecorded_span, suppress_own_spans
 from .patching import (
     CallStarter,
+    Patch,
     Undo,
     apply_patches,
     install_when_imported,
@@ -90,6 +91,7 @@ __all__ = [
     "Observe",
     "OutputDraft",
     "Part",
+    "Patch",
     "Record",
     "Retrieval",
     "RunRegistry",

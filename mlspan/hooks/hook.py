@@ -28,7 +28,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import wrapt
 from opentelemetry.context import Context, get_current
 
 from .._guard import guard, log, swallow_error, warn_once
@@ -41,7 +40,17 @@ from ..tracing.settings import admin_policy
 from . import catalog
 from .call import Begin, Call
 from .named_arguments import read_named
-from .patching import CallStarter, Undo, apply_patches, trace_method
+from .patching import (
+    CallStarter,
+    Installation,
+    Patch,
+    PatchPoint,
+    PatchPointMissing,
+    Undo,
+    apply_patches,
+    call_when_imported,
+    trace_method,
+)
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,10 @@ class Hook:
         self.settings = AutologSettings()
         self._install = install
         self._undo: Undo | None = None
-        self._wanted = self._waiting = False
+        self._wanted = False
+        self._waiting: dict[str, Undo] = {}  # by the module that is waited for: what ends the waiting
+        self._installation = Installation()
+        self._missing: str | None = None  # why the last install was taken back
 
     def autolog(
         self,
@@ -143,7 +155,12 @@ class Hook:
     @property
     def state(self) -> str:
         """``hooked``, or in a few words why not."""
-        return "hooked" if self.is_installed else "not hooked"
+        return "hooked" if self.is_installed else f"not hooked: {self._missing}" if self._missing else "not hooked"
+
+    @property
+    def patch_points(self) -> tuple[PatchPoint, ...]:
+        """Return the places in the library that the last install has looked for, each found or missing."""
+        return tuple(self._installation.points.values())
 
     def apply_settings(self, settings: AutologSettings | None) -> None:
         """Turn the integration on with these *settings*, or off with None.
@@ -155,15 +172,25 @@ class Hook:
         for hook in self.also:
             hook.apply_settings(settings)
         if settings is None:
+            self._stop_waiting()
             self._remove_patches()
             return
         self.settings = settings
         runtime.resume_recording()
         if self.module in sys.modules:
             self._install_if_wanted()
-        elif not self._waiting:
-            self._waiting = True
-            wrapt.register_post_import_hook(lambda _: self._install_if_wanted(), self.module)
+        else:
+            self._wait_for(self.module, self._install_if_wanted)
+
+    def _wait_for(self, module: str, callback: Callable[[], object]) -> None:
+        """Call *callback* when *module* is imported, once, unless the integration has been turned off by then."""
+        if module not in self._waiting:
+            self._waiting[module] = call_when_imported(module, callback)
+
+    def _stop_waiting(self) -> None:
+        """Wait for no module any longer."""
+        while self._waiting:
+            self._waiting.popitem()[1]()
 
     def _apply_policy(self, settings: AutologSettings | None) -> AutologSettings | None:
         """Return *settings*, or None if the administrator's policy keeps this integration off."""
@@ -174,14 +201,32 @@ class Hook:
         if (file := rules.find_disabling_file(name)) is None:
             return settings
         if not settings.silent:
-            warn_once("mlspan: the policy %s keeps autolog of %s off", file, name or self.module)
+            warn_once("mlspan: the policy %s keeps autolog of %s off", file, name or self.module, place=self.module)
         return None
 
     def _install_if_wanted(self) -> None:
         """Install the patches if the integration is on, not installed yet, and the library's version is supported."""
         if self._wanted and self._undo is None and self._is_version_supported():
             with guard(f"hooking into {self.module}"):
-                self._undo = self._install(self)
+                self._undo = self._install_completely()
+
+    def _install_completely(self) -> Undo | None:
+        """Install the patches and return their undo; an install that fails, or that nothing is there for, leaves none.
+
+        Raises:
+            Exception: what the install has raised, after everything was taken back.
+        """
+        self._installation, self._missing = Installation(silent=self.settings.silent), None
+        try:
+            with self._installation.record():
+                undo = self._install(self)
+                self._installation.check_found_any()
+                return undo
+        except PatchPointMissing as missing:
+            self._missing = str(missing)
+            if not self.settings.silent:
+                warn_once("mlspan: %s is not traced: %s", self.module, missing, place=self.module)
+            return None
 
     def _remove_patches(self) -> None:
         """Remove the patches, if they are installed."""
@@ -286,12 +331,16 @@ def trace_methods(begins: Mapping[str, Begin]) -> Callable[[Hook], Undo]:
     """Return the ``install`` of a hook that traces methods, such as ``{"openai:OpenAI.request": begin}``.
 
     Each key is ``module:Class.method`` or ``module:function``. A method that the installed version of the library
-    lacks is left out; the others are traced all the same.
+    lacks is left out, with a warning; the others are traced all the same.
     """
 
     def install(hook: Hook) -> Undo:
         return apply_patches(
-            (target, functools.partial(trace_method, target, hook.make_starter(begin)))
+            Patch(
+                target,
+                functools.partial(trace_method, start=hook.make_starter(begin)),
+                f"calls of {target.rpartition(':')[2]}",
+            )
             for target, begin in begins.items()
         )
 

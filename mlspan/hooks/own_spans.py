@@ -10,7 +10,7 @@ from typing import Any
 from opentelemetry import trace
 
 from .hook import Hook
-from .patching import Undo, replace_function
+from .patching import Patch, replace_function
 
 
 def make_unrecorded_span() -> trace.Span:
@@ -29,7 +29,7 @@ def suppress_own_spans(
     *,
     applies: Callable[[tuple[Any, ...]], bool] = lambda _: True,
     instead: Callable[[], object] = make_unrecorded_context,
-) -> Iterator[tuple[str, Callable[[], Undo]]]:
+) -> Iterator[Patch]:
     """Yield patches, for :func:`apply_patches`, that stop a library's own *helpers* from opening a span.
 
     A helper is best named at the place that uses it: an application that imports it from elsewhere then keeps its
@@ -51,4 +51,5 @@ def suppress_own_spans(
         return open_span
 
     for target in helpers:
-        yield target, functools.partial(replace_function, target, wrap_helper)
+        loss = "nothing, but the library's own span stands beside ours"
+        yield Patch(target, functools.partial(replace_function, make=wrap_helper), loss)

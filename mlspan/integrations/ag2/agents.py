@@ -12,7 +12,7 @@ from typing import Any, Final
 from ..._shape import get_field, get_fields, get_list, get_nested
 from ...hooks.call import Call
 from ...hooks.hook import Hook
-from ...hooks.patching import Undo
+from ...hooks.patching import Patch, Undo, apply_patches, replace_attribute, resolve_target
 from ...hooks.requests import read_usage
 from ...tracing.operations.content import to_plain_data
 from ...tracing.operations.messages import (
@@ -45,10 +45,15 @@ _COUNT_CACHE_SEPARATELY: Final = {"anthropic", "aws.bedrock"}
 def install(hook: Hook) -> Undo:
     """Record each turn of an agent, and add a middleware that records its model and tool calls; return the undo.
 
-    AG2's ``Agent._drive_scope`` is private. If it is gone, a KeyError says so and nothing is patched.
+    AG2's ``Agent._drive_scope`` is private. If it is gone, a warning says so and nothing is patched.
     """
-    agents: Any = importlib.import_module("ag2.agent").Agent
-    own, on = vars(agents)["_drive_scope"], [True]
+    patch = functools.partial(_patch_drive_scope, hook)
+    return apply_patches([Patch("ag2.agent:Agent._drive_scope", patch, "turns of agents", is_required=True)])
+
+
+def _patch_drive_scope(hook: Hook, target: str) -> Undo:
+    agents, name = resolve_target(target)
+    own, on = vars(agents)[name], [True]
     middleware = _make_middleware(hook, importlib.import_module("ag2.middleware").BaseMiddleware)
 
     @functools.wraps(own)
@@ -60,13 +65,7 @@ def install(hook: Hook) -> Undo:
         async with own(self, event, **kwargs) as drive:
             yield _trace_turn(hook, (self, event, kwargs.get("context")), drive) if on else drive
 
-    def restore_drive_scope() -> None:
-        on.clear()
-        if vars(agents).get("_drive_scope") is open_scope:
-            agents._drive_scope = own
-
-    agents._drive_scope = open_scope
-    return restore_drive_scope
+    return replace_attribute(agents, name, own, open_scope, on)
 
 
 def _trace_turn(hook: Hook, turn: tuple[Any, ...], drive: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -12,8 +13,8 @@ from opentelemetry.trace import Span
 from ..._guard import guard
 from ..._shape import get_field, get_list, get_nested
 from ...hooks.call import Begin, Call
-from ...hooks.hook import Hook, trace_methods
-from ...hooks.patching import CallStarter, Undo, apply_patches, observe_method
+from ...hooks.hook import Hook
+from ...hooks.patching import CallStarter, Patch, Undo, apply_patches, observe_method, trace_method
 from ...hooks.subclasses import trace_subclasses
 from ...tracing.operations.content import to_plain_data
 from ...tracing.operations.messages import parse_json
@@ -211,42 +212,42 @@ _SYNC_AND_ASYNC_METHODS: Final = {
 _AGENT_METHODS: Final = {
     f"{prefix}{name}": begin for prefix in ("", "a_") for name, begin in _SYNC_AND_ASYNC_METHODS.items()
 }
-_SINGLE_METHODS: Final = {
+_SINGLE_METHODS: Final = {  # methods that no base class stands for
     "autogen.oai.client:OpenAIWrapper.create": model.begin_model_call,
     "autogen.agentchat.conversable_agent:ConversableAgent.execute_code_blocks": _begin_code,
-    # These two executors do not inherit from CodeExecutor.
+    # Module functions can be watched only under the names from which applications import them: the documented ones.
+    "autogen:initiate_chats autogen.agentchat:initiate_chats": _begin_chat_queue,
+    "autogen:a_initiate_chats autogen.agentchat:a_initiate_chats": _begin_chat_queue,
+}
+_OPTIONAL_METHODS: Final = {  # these two executors, which need packages of their own, do not inherit from CodeExecutor
     "autogen.coding.jupyter:EmbeddedIPythonCodeExecutor.execute_code_blocks": _begin_code,
     "autogen.coding:DaytonaCodeExecutor.execute_code_blocks": _begin_code,
-    # Module functions can be watched only under the names from which applications import them: the documented ones.
-    "autogen:initiate_chats": _begin_chat_queue,
-    "autogen:a_initiate_chats": _begin_chat_queue,
-    "autogen.agentchat:initiate_chats": _begin_chat_queue,
-    "autogen.agentchat:a_initiate_chats": _begin_chat_queue,
 }
 
 
-def _trace_subclass_methods(hook: Hook, base: str, begins: Mapping[str, Begin]) -> Undo:
+def _trace_subclass_methods(hook: Hook, begins: Mapping[str, Begin], base: str) -> Undo:
     return trace_subclasses(
         base, {name: CallStarter(_start_outermost_operation, hook, begin) for name, begin in begins.items()}
     )
 
 
+def _make_method_patches(hook: Hook, begins: Mapping[str, Begin], *, is_optional: bool) -> Iterator[Patch]:
+    for target, begin in begins.items():
+        patch = functools.partial(trace_method, start=functools.partial(hook.start_operation, begin))
+        yield Patch(target, patch, f"calls of {target.rpartition(':')[2]}", is_optional=is_optional)
+
+
 def install(hook: Hook) -> Undo:
-    executors = {"execute_code_blocks": _begin_code}
+    executors = functools.partial(_trace_subclass_methods, hook, {"execute_code_blocks": _begin_code})
+    agents = functools.partial(_trace_subclass_methods, hook, _AGENT_METHODS)
+    usage = functools.partial(observe_method, callback=model.note_usage)
     return apply_patches(
         [
-            (
-                "agents",
-                lambda: _trace_subclass_methods(
-                    hook, "autogen.agentchat.conversable_agent:ConversableAgent", _AGENT_METHODS
-                ),
-            ),
-            ("executors", lambda: _trace_subclass_methods(hook, "autogen.coding.base:CodeExecutor", executors)),
-            ("single methods", lambda: trace_methods(_SINGLE_METHODS)(hook)),
-            (
-                "usage of model calls",
-                lambda: observe_method("autogen.oai.client:OpenAIWrapper._update_usage", model.note_usage),
-            ),
+            Patch("autogen.agentchat.conversable_agent:ConversableAgent", agents, "chats and turns of agents"),
+            Patch("autogen.coding.base:CodeExecutor", executors, "code that an executor runs"),
+            *_make_method_patches(hook, _SINGLE_METHODS, is_optional=False),
+            *_make_method_patches(hook, _OPTIONAL_METHODS, is_optional=True),
+            Patch("autogen.oai.client:OpenAIWrapper._update_usage", usage, "token counts of model calls"),
             *CONTEXT_PATCHES,
         ]
     )

@@ -17,7 +17,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from ..._guard import guard
 from ..._shape import get_nested
 from ...hooks.hook import Hook
-from ...hooks.patching import Undo, apply_patches, replace_function
+from ...hooks.patching import Patch, Undo, apply_patches, replace_function
 from ...tracing.operations.call_context import CallScope, get_call_scope, is_suppressed
 from ...tracing.operations.call_context import use_scope as within
 
@@ -76,11 +76,11 @@ def _install(hook: Hook) -> Undo:
 
         return receive_envelope
 
-    client = "ag2.network.client"
+    client, loss, partial = "ag2.network.client", "that an envelope is handled below its sender", functools.partial
     undo = apply_patches(
         [
-            ("post_envelope", lambda: replace_function(f"{client}.hub_client:HubClient.post_envelope", wrap_post)),
-            ("receive", lambda: replace_function(f"{client}.agent_client:AgentClient.receive", wrap_receive)),
+            Patch(f"{client}.hub_client:HubClient.post_envelope", partial(replace_function, make=wrap_post), loss),
+            Patch(f"{client}.agent_client:AgentClient.receive", partial(replace_function, make=wrap_receive), loss),
         ]
     )
 

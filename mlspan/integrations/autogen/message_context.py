@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any, Final
 
@@ -11,12 +11,12 @@ from opentelemetry import context as otel
 
 from ...hooks.hook import Hook
 from ...hooks.own_spans import suppress_own_spans
-from ...hooks.patching import Undo, observe_method, trace_method
+from ...hooks.patching import Patch, observe_method, trace_method
 from ...tracing.operations.call_context import get_call_scope
 from ...tracing.operations.call_context import use_scope as within
 
 _RUNTIME_MODULE: Final = "autogen_core._single_threaded_agent_runtime"
-_Patches = Iterator[tuple[str, Callable[[], Undo]]]
+_Patches = Iterator[Patch]
 
 
 def carry_sender_context(hook: Hook) -> _Patches:
@@ -29,15 +29,12 @@ def carry_sender_context(hook: Hook) -> _Patches:
         if hook.settings.log_traces:
             envelope._mlspan_from = (otel.get_current(), get_call_scope())
 
-    yield (
-        "the envelope of a message",
-        lambda: observe_method(f"{_RUNTIME_MODULE}:get_telemetry_envelope_metadata", attach_context),
-    )
+    loss = "that a message is handled in the context of its sender"
+    envelope = f"{_RUNTIME_MODULE}:get_telemetry_envelope_metadata"
+    yield Patch(envelope, functools.partial(observe_method, callback=attach_context), loss)
     for name in ("_process_send", "_process_publish"):
-        yield (
-            name,
-            functools.partial(trace_method, f"{_RUNTIME_MODULE}:SingleThreadedAgentRuntime.{name}", _MessageDelivery),
-        )
+        target = f"{_RUNTIME_MODULE}:SingleThreadedAgentRuntime.{name}"
+        yield Patch(target, functools.partial(trace_method, start=_MessageDelivery), loss)
 
 
 class _MessageDelivery:

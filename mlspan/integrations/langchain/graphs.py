@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
+from opentelemetry import context as otel
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from ..._guard import guard
 from ..._shape import get_field
 from ...hooks.hook import Hook
-from ...hooks.patching import Undo, apply_patches, replace_function
+from ...hooks.patching import Patch, Undo, apply_patches, replace_function
 from ...hooks.run_registry import RunRegistry
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.operation import Operation
@@ -237,14 +238,43 @@ def _wrap_put_writes(original: Any) -> Any:
     return put_writes
 
 
+def make_span_current(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap LangChain's ``_set_config_context``, so that a run's span is current in the context of the run's code.
+
+    The context is a copy that LangChain makes for the run, so nothing has to be detached. If LangChain has no such
+    function, spans that user code starts inside of a run stand below the caller's span instead.
+    """
+
+    @functools.wraps(original)
+    def set_config_context(config: Any, *rest: Any) -> Any:
+        result = original(config, *rest)
+        operation = langchain_runs.find_operation(make_run_key(getattr(config.get("callbacks"), "parent_run_id", None)))
+        if operation is not None:
+            otel.attach(operation.context)
+        return result
+
+    return set_config_context
+
+
 def _install_loop_patches(_: Hook) -> Undo:
-    """Patch the loop at its path in this version of LangGraph."""
-    patches = {"_first": _wrap_first_step, "_put_checkpoint": _wrap_put_checkpoint, "put_writes": _wrap_put_writes}
-    targets = [(f"{loop}.{name}", made) for loop in _LOOP_CLASSES for name, made in patches.items()]
-    return apply_patches((target, functools.partial(replace_function, target, made)) for target, made in targets)
+    """Patch the loop at its path in this version of LangGraph, and the context that its nodes run in."""
+    patches = [
+        Patch(
+            f"{_LOOP_CLASS}.{name} {_LOOP_CLASS_BEFORE_0_6}.{name}",
+            functools.partial(replace_function, make=make),
+            loss,
+        )
+        for name, make, loss in (
+            ("_first", _wrap_first_step, "that a run is one of a graph, its links and its checkpoints"),
+            ("_put_checkpoint", _wrap_put_checkpoint, "checkpoints as events, and the link of a run that goes on"),
+            ("put_writes", _wrap_put_writes, "the links between the nodes of a graph"),
+        )
+    ]
+    where = "langgraph._internal._runnable:_set_config_context langgraph.utils.runnable:_set_config_context"
+    loss = "that spans of user code in a node stand below the node"
+    return apply_patches([*patches, Patch(where, functools.partial(replace_function, make=make_span_current), loss)])
 
 
-_LOOP_CLASSES: Final = (_LOOP_CLASS, _LOOP_CLASS_BEFORE_0_6)
 HOOK: Final = Hook(
     "langgraph>=0.6,<2", "langgraph.pregel", _install_loop_patches
 )  # langgraph itself is a namespace package

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final
 from ..._guard import guard, warn_once
 from ..._shape import get_nested
 from ...hooks.hook import Hook
-from ...hooks.patching import Undo, apply_patches, observe_method, replace_function
+from ...hooks.patching import Patch, Undo, apply_patches, observe_method, remember_undo, replace_function
 from ...tracing.mlflow_state.runs import get_active_run_id
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.call_context import is_suppressed
@@ -234,25 +234,28 @@ def install(hook: Hook) -> Undo:
     heard: Any = type("MlspanEvents", (EventHandler, events.BaseEventHandler), {})()
     root.add_span_handler(spans)
     root.add_event_handler(heard)
+
+    def remove_handlers() -> None:
+        kind.hook = None
+        if len(dispatched_calls):  # turned off amid a call: the handlers stay, so that its end is still reported
+            return
+        root.span_handlers = [one for one in root.span_handlers if one is not spans]
+        root.event_handlers = [one for one in root.event_handlers if one is not heard]
+
+    remember_undo(remove_handlers)
     waiting = "workflows.runtime.types.results:WaitingForEvent.__init__"
     threads = "llama_index.core.tools.function_tool:sync_to_async"
     unpatch = apply_patches(
         [
-            ("streams", streams.trace_llm_streams),
-            ("indexes", functools.partial(build.trace_index_building, hook)),
-            (waiting, functools.partial(observe_method, waiting, _note_wait)),
-            (threads, functools.partial(replace_function, threads, _carry_context)),
+            Patch("llama_index.core.base.llms.base:BaseLLM", streams.trace_llm_streams, "the end of streams"),
+            *build.make_index_patches(hook),
+            Patch(waiting, functools.partial(observe_method, callback=_note_wait), "waiting steps", is_optional=True),
+            Patch(threads, functools.partial(replace_function, make=_carry_context), "that a tool's spans are its own"),
         ]
     )
 
     def undo() -> None:
         unpatch()
-        kind.hook = None
-        if len(
-            dispatched_calls
-        ):  # turned off in the middle of a call: the handlers stay, so that its end is still reported
-            return
-        root.span_handlers = [one for one in root.span_handlers if one is not spans]
-        root.event_handlers = [one for one in root.event_handlers if one is not heard]
+        remove_handlers()
 
     return undo

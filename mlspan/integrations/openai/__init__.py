@@ -13,6 +13,7 @@ Options of ``autolog``:
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, Final
 
 from ...hooks.call import Call
@@ -64,13 +65,10 @@ _trace_requests: Final = trace_methods(
 
 
 def _install_client(hook: Hook) -> Undo:
-    undos = _trace_requests(hook), realtime.install(hook)
-
-    def undo() -> None:
-        for undo_one in undos:
-            undo_one()
-
-    return undo
+    with ExitStack() as undo:
+        undo.callback(_trace_requests(hook))
+        undo.callback(realtime.install(hook))
+        return undo.pop_all().close
 
 
 def _install_agents(hook: Hook) -> Undo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Mapping
 from typing import Any, Final
@@ -10,7 +11,7 @@ from ..._guard import guard
 from ..._shape import get_field, get_list, get_nested
 from ...hooks.hook import Hook
 from ...hooks.openai_format import dump_model
-from ...hooks.patching import Undo
+from ...hooks.patching import Patch, Undo, apply_patches, remember_undo
 from ...hooks.requests import read_usage
 from ...hooks.run_registry import RunRegistry
 from ...tracing.operations import semconv as sc
@@ -203,7 +204,13 @@ def _find_last_text(messages: list[Message] | None, role: str) -> str | None:
 
 
 def install(hook: Hook) -> Undo:
-    """Add our tracing processor to the SDK's, and return the function that removes it.
+    """Add our tracing processor to the SDK's, and return the function that removes it."""
+    loss = "runs of agents"
+    return apply_patches([Patch("agents:add_trace_processor", functools.partial(_add_processor, hook), loss)])
+
+
+def _add_processor(hook: Hook, _target: str) -> Undo:
+    """Add our processor to the SDK's.
 
     The SDK has no public way to remove one. If its private list of processors is gone, ours stays and does nothing.
     """
@@ -218,4 +225,4 @@ def install(hook: Hook) -> Undo:
         if several is not None and hasattr(several, "set_processors"):
             several.set_processors([other for other in several._processors if other is not processor])
 
-    return undo
+    return remember_undo(undo)

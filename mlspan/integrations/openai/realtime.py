@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from ..._shape import get_field, get_list, get_nested
 from ...hooks.hook import Hook
-from ...hooks.patching import ResultCallback, Undo, apply_patches, install_when_imported, observe_method
+from ...hooks.patching import Patch, ResultCallback, Undo, apply_patches, install_when_imported, observe_method
 from ...hooks.requests import read_usage
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.messages import Message, OutputDraft, Part
@@ -44,7 +44,8 @@ def install(hook: Hook) -> Undo:
             f"{module}:{cls}.{name}": callback for cls in _CONNECTION_CLASSES for name, callback in callbacks.items()
         }
         return apply_patches(
-            (target, functools.partial(observe_method, target, callback)) for target, callback in targets.items()
+            Patch(target, functools.partial(observe_method, callback=callback), "sessions of the realtime API")
+            for target, callback in targets.items()
         )
 
     with ExitStack() as undo:
