@@ -233,7 +233,7 @@ def _trace_subclass_methods(hook: Hook, begins: Mapping[str, Begin], base: str) 
 
 def _make_method_patches(hook: Hook, begins: Mapping[str, Begin], *, is_optional: bool) -> Iterator[Patch]:
     for target, begin in begins.items():
-        patch = functools.partial(trace_method, start=functools.partial(hook.start_operation, begin))
+        patch = functools.partial(trace_method, start=hook.make_starter(begin))
         yield Patch(target, patch, f"calls of {target.rpartition(':')[2]}", is_optional=is_optional)
 
 
