@@ -11,7 +11,7 @@ from ..._shape import get_field, get_list, get_nested
 from ...hooks.hook import Hook
 from ...hooks.openai_format import dump_model
 from ...hooks.patching import Undo
-from ...hooks.run_registry import RunRegistry
+from ...hooks.run_registry import Run, RunRegistry
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.content import to_plain_data
 from ...tracing.operations.messages import Message, Part, parse_json
@@ -35,7 +35,7 @@ class AgentsTracingProcessor:
 
     def __init__(self, hook: Hook) -> None:
         self.on = True
-        self._hook, self._ledger = hook, RunRegistry()
+        self._hook, self._ledger = hook, RunRegistry(Run)
         self._asked: dict[tuple[str, str, str], str] = {}  # (trace id, tool name, arguments) -> tool call id
         self._lock = threading.Lock()
 
