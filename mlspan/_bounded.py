@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TypeVar
 
 K = TypeVar("K")
@@ -35,5 +34,5 @@ class BoundedDict(dict[K, V]):
             self.pop(key, None)  # it comes back as the youngest
         super().__setitem__(key, value)
         if len(self) > self.max_entries:
-            for oldest in list(islice(self, max(1, self.max_entries // 16))):
+            for oldest in list(self)[: max(1, self.max_entries // 16)]:  # list(): no thread can come in between
                 self.pop(oldest, None)

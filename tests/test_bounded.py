@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from pathlib import Path
 from threading import Thread
+
+import pytest
 
 import mlspan
 from mlspan._bounded import BoundedDict
@@ -29,7 +32,7 @@ def test_bound_of_one_keeps_the_latest() -> None:
     assert known == {"b": 2}
 
 
-def test_threads_share_one_without_a_lock() -> None:
+def test_threads_share_one_without_a_lock(request: pytest.FixtureRequest) -> None:
     """Threads that write and remove the same keys raise nothing, and the bound holds."""
     known: BoundedDict[int, int] = BoundedDict(8)
     failures: list[BaseException] = []
@@ -42,6 +45,9 @@ def test_threads_share_one_without_a_lock() -> None:
         except BaseException as error:  # asserted on below
             failures.append(error)
 
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads take turns as often as they can
+    request.addfinalizer(lambda: sys.setswitchinterval(before))
     threads = [Thread(target=write_entries, args=(start,)) for start in (0, 5, 11)]
     for thread in threads:
         thread.start()
