@@ -72,19 +72,26 @@ class guard:  # noqa: N801  # it is used as a statement: with guard("starting a 
 
     Args:
         place: what the block does, for the log line: ``"starting a span"``.
+
+    Attributes:
+        error: the error that was swallowed last, or None.
     """
 
-    __slots__ = ("place",)
+    __slots__ = ("error", "place")
 
     def __init__(self, place: str) -> None:
         self.place = place
+        self.error: BaseException | None = None
 
     def __enter__(self) -> None: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        return error is not None and swallow_error(self.place, error)
+        if error is None or not swallow_error(self.place, error):
+            return False
+        self.error = error
+        return True
 
 
 @contextmanager

@@ -91,7 +91,7 @@ def _make_assembler(config: Config) -> TraceAssembler:
 def make_spool_settings(config: Config) -> SpoolSettings:
     """Return where spans wait to be sent, how many, and for how long."""
     folder = Path(config.spool_dir).expanduser().absolute() if config.spool_dir else None
-    return SpoolSettings(config.durability, folder, config.spool_bytes, config.spool_age)  # type: ignore[arg-type]  # checked
+    return SpoolSettings(config.durability, folder, config.spool_bytes, config.spool_age)
 
 
 def open_sink(kind: SinkKind, where: Mapping[str, Any], tracking_uri: str | None) -> Sink:

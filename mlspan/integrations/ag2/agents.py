@@ -27,7 +27,6 @@ from ...tracing.operations.messages import (
 )
 from ...tracing.operations.operation import get_error_type as type_name
 from ...tracing.operations.records import Agent, Chat, Observe, Record, Step, Tool
-from .handoffs import link_handoff, record_handoff
 
 _PROVIDERS: Final = {
     "azure": "azure.ai.openai",
@@ -113,7 +112,8 @@ def _begin_turn(call: Call) -> tuple[Record, Observe[Any]]:
         turn.input = _read_part_contents(get_field(event, "parts"))
 
     def observe(turn: Agent, got: Any) -> None:
-        link_handoff(turn.name)
+        if turn.name is not None:
+            turn.add_cause("handed_off_by", turn.name, once=True)
         if call.capture_content:
             turn.output = get_nested(got, "body", str)
 
@@ -241,7 +241,7 @@ def _begin_tool(call: Call) -> tuple[Record, Observe[Any]]:
             if type(data := get_field(part, "data")).__name__ == "Handoff" and (
                 target := get_nested(data, "target", str)
             ):
-                record_handoff(target)
+                tool.add_offer("handed_off_by", target, anywhere=False)
         if call.capture_content:
             tool.output = _read_part_contents(parts)
 

@@ -21,7 +21,6 @@ from ...tracing.operations.messages import parse_json
 from ...tracing.operations.noop import NOOP_OPERATION
 from ...tracing.operations.records import Agent, Observe, Step, Tool, Workflow
 from . import model
-from .handoffs import link_handoff, record_handoff
 from .thread_context import CONTEXT_PATCHES
 
 
@@ -101,7 +100,8 @@ def _begin_reply(call: Call) -> tuple[Agent, Observe[Any]]:
         turn.input = _read_message_content(messages[-1])
 
     def observe(turn: Agent, got: Any) -> None:
-        link_handoff(turn.name)
+        if turn.name is not None:
+            turn.add_cause("handed_off_by", turn.name, once=True)
         if call.capture_content:
             turn.output = _read_message_content(got)
 
@@ -150,7 +150,7 @@ def _begin_function(call: Call) -> tuple[Tool, Observe[Any]]:
             tool.failure = ("tool_error", str(content) if call.capture_content else "")
         result = _read_tool_result(content)
         if result is not None and (target := result.get("target")) is not None:
-            record_handoff(target)
+            tool.add_offer("handed_off_by", target, anywhere=False)
         if call.capture_content:
             tool.output = to_plain_data(content) if result is None else result
 

@@ -61,8 +61,7 @@ _CORE_METHODS: Final[_MethodsByBase] = {
 
 def _make_patches(hook: Hook, families: _MethodsByBase) -> Iterator[Patch]:
     for base, (kind, begins) in families.items():
-        then = agents.link_handoffs if kind == "agent" else None
-        methods = {name: make_operation_starter(hook, kind, begin, then) for name, begin in begins.items()}
+        methods = {name: make_operation_starter(hook, kind, begin) for name, begin in begins.items()}
         patch = functools.partial(trace_subclasses, methods=methods, wrap=trace_async_function)
         yield Patch(base, patch, f"calls of each {kind}")
 

@@ -131,16 +131,13 @@ class _MergedCall:
         return value
 
 
-def make_operation_starter(
-    hook: Hook, family: str, begin: BeginAlways, then: Callable[[Operation, Call], None] | None = None
-) -> OperationStarter:
+def make_operation_starter(hook: Hook, family: str, begin: BeginAlways) -> OperationStarter:
     """Return a function that starts the operation of a method, or returns a no-op if an object calls itself.
 
     Args:
         hook: the hook whose settings apply.
         family: the family that the method belongs to, such as "agent" or "tool".
         begin: reads the call into a record.
-        then: called with each operation that was started, and its call.
     """
 
     def open_(args: tuple[Any, ...], kwargs: dict[str, Any], *, function: Any = None) -> Any:
@@ -160,9 +157,6 @@ def make_operation_starter(
             live.context = otel.set_value(
                 _ACTIVE_CALL, _ActiveCall(family, owner, live, kwargs.get("call_id")), live.context
             )
-            if then is not None:
-                with guard("linking a span"):
-                    then(live, call)
         return live
 
     return CallStarter(open_)

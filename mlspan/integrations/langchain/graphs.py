@@ -22,12 +22,9 @@ from ..._guard import guard
 from ..._shape import get_field
 from ...hooks.hook import Hook
 from ...hooks.patching import Patch, Undo, apply_patches, replace_function
-from ...hooks.run_registry import RunRegistry
-from ...tracing.operations import semconv as sc
+from ...hooks.run_registry import Run, RunRegistry
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Agent, NamedRecord, Step, Workflow
-
-langchain_runs: Final = RunRegistry()  # all open runs of LangChain, graphs and nodes included
 
 
 def make_run_key(run_id: Any) -> Any:
@@ -49,7 +46,7 @@ class _SentTask(NamedTuple):
     context: SpanContext
 
 
-class _GraphEdges:
+class GraphEdges:
     """The channels of one graph run, with the spans that wrote to them, from which later nodes get their links."""
 
     def __init__(self) -> None:
@@ -94,8 +91,19 @@ def _format_sort_key(path: Any) -> str:
     return f"{path:010d}" if isinstance(path, int) else str(path)
 
 
+class LangChainRun(Run):
+    """A run of LangChain. *edges* are those of a graph; *interrupts* the values that an interrupt inside asks for."""
+
+    __slots__ = ("edges", "interrupts")
+
+    def __init__(self, parent: Any, operation: Operation | None = None) -> None:
+        super().__init__(parent, operation)
+        self.edges: GraphEdges | None = None
+        self.interrupts: Any = None
+
+
+langchain_runs: Final = RunRegistry(LangChainRun)  # all open runs of LangChain, graphs and nodes included
 _graph_guard: Final = guard("looking at a graph")
-graph_edges: Final[dict[Any, _GraphEdges]] = {}  # open run of a graph -> its edges
 
 
 def link_node_run(parent: Any, operation: Operation, metadata: Mapping[str, Any]) -> None:
@@ -106,14 +114,14 @@ def link_node_run(parent: Any, operation: Operation, metadata: Mapping[str, Any]
         operation: the operation of the node.
         metadata: the metadata of the node's run, with LangGraph's ``langgraph_`` entries.
     """
-    if not graph_edges or (known := graph_edges.get(parent)) is None:
-        return
     if type(operation.record) is not Step or operation.record.type != "node":
+        return
+    if (run := langchain_runs.find_run(parent)) is None or (known := run.edges) is None:
         return
     task_id = str(metadata.get("langgraph_checkpoint_ns", "")).rpartition("|")[2].rpartition(":")[2]
     path = metadata.get("langgraph_path")
     for context in known.find_triggering_spans(metadata.get("langgraph_triggers") or (), path):
-        operation.span.add_link(context, {sc.LINK: "triggered_by"})
+        operation.record.add_cause("triggered_by", context)
     known.tasks[task_id] = (operation.span.get_span_context(), path)
 
 
@@ -128,17 +136,18 @@ def _wrap_first_step(original: Any) -> Any:
     @functools.wraps(original)
     def first_step(loop: Any, *args: Any, **kwargs: Any) -> Any:
         run_id = _read_run_key(loop)
-        if (operation := langchain_runs.find_own_operation(run_id)) is not None:
-            _start_graph_run(loop, run_id, operation)
+        run = langchain_runs.find_run(run_id)
+        if run is not None and run.operation is not None:
+            _start_graph_run(loop, run, run.operation)
         return original(loop, *args, **kwargs)
 
     return first_step
 
 
-def _start_graph_run(loop: Any, run_id: Any, operation: Operation) -> None:
+def _start_graph_run(loop: Any, run: LangChainRun, operation: Operation) -> None:
     """Make the run's record that of a graph, and link it to the interrupted run that it resumes, if any."""
     with _graph_guard:
-        graph_edges[run_id] = _GraphEdges()
+        run.edges = GraphEdges()
         _set_graph_record(operation, loop)
         record = operation.record
         if isinstance(record, (Agent, Workflow)) and record.conversation is None:
@@ -151,7 +160,7 @@ def _start_graph_run(loop: Any, run_id: Any, operation: Operation) -> None:
             if (waiting or loop.input is None) and (
                 before := _parse_span_context(saved.get(TRACE_METADATA_KEY))
             ) is not None:
-                operation.span.add_link(before, {sc.LINK: "resumes"})
+                record.add_cause("resumes", before)
 
 
 def _set_graph_record(operation: Operation, loop: Any) -> None:
@@ -163,6 +172,7 @@ def _set_graph_record(operation: Operation, loop: Any) -> None:
     if type(record) is not cls:
         name = None if record.name == "LangGraph" else record.name
         operation.record = cls(name=name, input=record.input, extra=record.extra)
+        operation.record.copy_links(record)
         operation.record.conversation = getattr(record, "conversation", None)
 
 
@@ -230,9 +240,10 @@ def _wrap_put_writes(original: Any) -> Any:
     @functools.wraps(original)
     def put_writes(loop: Any, task_id: Any, writes: Any, *more: Any, **kwargs: Any) -> Any:
         result = original(loop, task_id, writes, *more, **kwargs)
-        if graph_edges and (known := graph_edges.get(_read_run_key(loop))) is not None:
+        run = langchain_runs.find_run(_read_run_key(loop))
+        if run is not None and run.edges is not None:
             with _graph_guard:
-                known.note_writes(task_id, writes)
+                run.edges.note_writes(task_id, writes)
         return result
 
     return put_writes

@@ -19,7 +19,7 @@ from ...hooks.subclasses import trace_subclasses
 from ...tracing.operations.records import Embeddings, Observe
 from . import graphs
 from . import messages as read
-from .callbacks import CallbackHandler, parent_runs
+from .callbacks import CallbackHandler
 from .graphs import langchain_runs, make_span_current
 
 
@@ -37,7 +37,6 @@ def _restore_caller_context(original: Callable[..., Any]) -> Callable[..., Any]:
         except asyncio.CancelledError as error:
             if otel.get_current() is not before and (run_id := langchain_runs.get_current_id()) in langchain_runs:
                 langchain_runs.end_operation(run_id, error)  # LangChain reports no end of a call that is cancelled
-                parent_runs.pop(run_id, None)
             raise
         finally:
             if otel.get_current() is not before:

@@ -82,10 +82,9 @@ class SpanHandler:
     def span_exit(self, id_: str, bound_args: Any, instance: Any = None, result: Any = None, **_: Any) -> None:  # noqa: ARG002  # passed by name
         if id_ in _cancelled_calls:
             _cancelled_calls.discard(id_)
-            workflow.leave_spanless_step(id_)
             _end_call(id_, asyncio.CancelledError())
         elif id_ not in dispatched_calls:
-            workflow.leave_spanless_step(id_, result)
+            workflow.observe_spanless_step(id_, result)
             streams.finish_chat_answer(instance)
             dispatched_calls.end_operation(id_)
         elif not streams.hand_over_stream(id_, instance, result):
@@ -96,7 +95,6 @@ class SpanHandler:
     def span_drop(self, id_: str, bound_args: Any, instance: Any = None, err: Any = None, **_: Any) -> None:  # noqa: ARG002  # as above
         _cancelled_calls.discard(id_)
         if id_ not in dispatched_calls:
-            workflow.leave_spanless_step(id_)
             streams.finish_chat_answer(instance, err)
         _end_call(id_, None if type(err).__name__ in _CONTROL_EXCEPTIONS else err)
 
@@ -187,7 +185,7 @@ def _observe_chat_delta(event: Any) -> None:
 
 def _note_cancellation(event: Any) -> None:
     """Note that a call has been cancelled; its exit is reported next."""
-    if event.span_id in dispatched_calls or event.span_id in workflow.spanless_steps:
+    if dispatched_calls.find_run(event.span_id) is not None:
         _cancelled_calls.add(event.span_id)
 
 

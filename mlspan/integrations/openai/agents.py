@@ -13,7 +13,7 @@ from ...hooks.hook import Hook
 from ...hooks.openai_format import dump_model
 from ...hooks.patching import Patch, Undo, apply_patches, remember_undo
 from ...hooks.requests import read_usage
-from ...hooks.run_registry import RunRegistry
+from ...hooks.run_registry import Run, RunRegistry
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.content import to_plain_data
 from ...tracing.operations.messages import Message, Part, parse_json
@@ -36,7 +36,7 @@ class AgentsTracingProcessor:
 
     def __init__(self, hook: Hook) -> None:
         self.on = True
-        self._hook, self._ledger = hook, RunRegistry()
+        self._hook, self._ledger = hook, RunRegistry(Run)
         self._asked: dict[tuple[str, str, str], str] = {}  # (trace id, tool name, arguments) -> tool call id
         self._lock = threading.Lock()
 
