@@ -54,6 +54,15 @@ class SpoolRow(NamedTuple):
     log_position: int | None = None  # its position in the write-ahead log, if it is there
 
 
+class OpenSegment(NamedTuple):
+    """A segment that is not complete yet."""
+
+    number: int
+    origin: TraceOrigin
+    root_id: int
+    has_genai: bool  # True if it holds a GenAI span
+
+
 @dataclass(frozen=True, slots=True)
 class SpoolBatch:
     """Items to send, and the keys that delete them once they are sent."""
@@ -120,7 +129,7 @@ class Spool:
         self,
         fresh: Sequence[SpoolRow],
         ready: Sequence[TraceSegment] = (),
-        opened: Iterable[tuple[int, TraceOrigin, int, bool]] = (),
+        opened: Iterable[OpenSegment] = (),
         dropped: Sequence[int] = (),
         sampled: Mapping[int, bool] = _NO_DECISIONS,
     ) -> None:
@@ -129,7 +138,7 @@ class Spool:
         Args:
             fresh: spans that have ended.
             ready: segments that may be sent. Their spans are in *fresh* or were stored before.
-            opened: number, origin, id of the root and "has a GenAI span" of segments that are not complete.
+            opened: segments that are not complete.
             dropped: numbers of segments that no sink for segments is to get.
             sampled: by number, True if the held spans of a segment are to be sent, False if they are to be deleted.
         """
