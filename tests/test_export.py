@@ -22,6 +22,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_s
 
 from mlspan import tracing
 from mlspan.tracing.export.processor import ExportProcessor
+from mlspan.tracing.export.sending.executor import BoundedExecutor
 from mlspan.tracing.export.spool.limits import SpoolSettings
 from mlspan.tracing.export.trace_assembler import TraceAssembler
 from mlspan.tracing.export.types import BackendUnavailable, Refusal, TraceSegment
@@ -31,7 +32,7 @@ from mlspan.tracing.operations.call_context import TraceOrigin
 class Memory:
     """A sink that keeps what it is sent."""
 
-    exit_grace, local, at_once = 5.0, False, 1
+    exit_grace, local, at_once, executor = 5.0, False, 1, BoundedExecutor(1)
 
     def __init__(self) -> None:
         self.parcels: list[TraceSegment] = []
@@ -196,8 +197,9 @@ def test_a_forked_child_sends_its_own(tmp_path: Any) -> None:
     from opentelemetry.sdk.trace import TracerProvider
     from mlspan.tracing.operations.call_context import TraceOrigin
     from mlspan.tracing.export.processor import ExportProcessor
+    from mlspan.tracing.export.sending.executor import BoundedExecutor
     class File:
-        exit_grace, local, at_once = 5.0, False, 1
+        exit_grace, local, at_once, executor = 5.0, False, 1, BoundedExecutor(1)
         def prepare(self): ...
         def send(self, parcels):
             with open({str(tmp_path / "sent")!r}, "a") as out:

@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-import opentelemetry.context as otel
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from ..._guard import guard, log
 from ..operations.call_context import TraceOrigin
+from ..otel.compat import suppress_instrumentation, suppress_on_this_thread
 from .flush_request import FlushRequest
 from .fork_safety import IMPORT_LOCK
 from .self_metrics import register_counters
@@ -214,16 +214,14 @@ class ExportProcessor(SpanProcessor):
 
     def _serve(self, asked: FlushRequest) -> None:
         """Do here what our thread would do, as none could be started."""
-        token = otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # nobody traces our sending
         try:
-            with self._start_lock, guard("sending traces"):
+            with self._start_lock, suppress_instrumentation(), guard("sending traces"):
                 if self._is_served():  # started meanwhile
                     return
                 worker = self._begin()
                 while not asked.kept.is_set():
                     self._round(worker)
         finally:
-            otel.detach(token)
             if not self._is_served():
                 asked.give_up(sent=False)
 
@@ -239,7 +237,7 @@ class ExportProcessor(SpanProcessor):
                 sender.run()
 
     def _run_thread(self) -> None:
-        otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # nobody traces our sending
+        suppress_on_this_thread()
         worker = self._begin()
         while (asked := self._round(worker)) is None or not asked.last:
             pass

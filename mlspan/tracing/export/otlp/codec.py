@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from opentelemetry.exporter.otlp.proto.common._internal import trace_encoder
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, TracesData
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
@@ -18,6 +17,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from ...operations.content import replace_surrogates
+from ...otel.compat import SDK_ENCODER_LOGGER, find_span_encoder
 from ...otel.frozen_span import FrozenSpan
 from ..types import EncodedSpan
 from .encoder import encode_field, encode_span
@@ -30,8 +30,7 @@ _PARENT_REMOTE_FLAG: Final = 0x200  # in Span.flags: the parent is in another pr
 _MAX_CONTEXTS: Final = 256
 # By the ids of resource and scope. The two objects stand last in the value, which keeps their ids unique.
 _encoded_contexts: dict[tuple[int, int], tuple[bytes, bytes, Any, Any]] = {}
-_sdk_encode_span: Any = getattr(trace_encoder, "_encode_span", None)
-_SDK_ENCODER_LOGGER: Final = "opentelemetry.exporter.otlp.proto.common._internal"
+_sdk_encode_span: Any = find_span_encoder()
 
 
 def silence_own_threads(name: str) -> None:
@@ -43,7 +42,7 @@ def _is_from_other_thread(record: logging.LogRecord) -> bool:
     return not (record.threadName or "").startswith("mlspan-")
 
 
-silence_own_threads(_SDK_ENCODER_LOGGER)  # it logs a stack trace for each attribute that it cannot encode
+silence_own_threads(SDK_ENCODER_LOGGER)  # it logs a stack trace for each attribute that it cannot encode
 
 
 class UnencodableSpan(Exception):  # noqa: N818  # a result, not an error in the program
