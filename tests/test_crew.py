@@ -21,7 +21,8 @@ from mlspan.tracing.export.mlflow.traces import TranslatedTrace
 from mlspan.tracing.export.otlp.codec import encode_each_span
 from mlspan.tracing.export.sending.batch import BatchSender
 from mlspan.tracing.export.sending.executor import BoundedExecutor
-from mlspan.tracing.export.spool.queue import Spool, SpoolRow
+from mlspan.tracing.export.spool.queue import Spool
+from mlspan.tracing.export.spool.rows import SpoolRow
 from mlspan.tracing.export.types import BackendUnavailable, EncodedSpan, TraceSegment
 from mlspan.tracing.operations.call_context import TraceOrigin
 

@@ -21,7 +21,7 @@ from .sending.sender import Sender
 from .span_queue import LoggedSpan, SpanEnded, SpanStarted
 from .spool.directory import SpoolDirectory
 from .spool.limits import SpoolSettings
-from .spool.queue import HELD_BIT, SINK_BITS, OpenSegment, SpoolRow
+from .spool.rows import HELD_BIT, SINK_BITS, OpenSegment, SpoolRow
 from .trace_assembler import OpenTrace, TraceAssembler
 from .types import EncodedSpan, Sink, SinkKind, TraceSegment
 

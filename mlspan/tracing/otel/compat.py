@@ -35,7 +35,7 @@ PRIVATE_NAMES: Final[dict[str, str]] = {
     "_encode_span": _ENCODER,
     **dict.fromkeys(("_client", "_headers", "_timeout", "_endpoint"), _GRPC),
     **dict.fromkeys(("_Span", "BoundedAttributes", "BoundedList", "_span_limits"), FAST_SPANS),
-    **dict.fromkeys(("_dict", "_limits", "_span_processor", "_record_end_metrics", "_sampler"), FAST_SPANS),
+    **dict.fromkeys(("_dict", "_limits", "_span_processor", "_sampler"), FAST_SPANS),
     **dict.fromkeys(("_name", "_context", "_kind", "_parent", "_resource", "_start_time"), _FROZEN_SPANS),
     **dict.fromkeys(("_attributes", "_events", "_links", "_status", "_instrumentation_scope"), _FROZEN_SPANS),
     **dict.fromkeys(("_root", "_decision"), _SAMPLER),

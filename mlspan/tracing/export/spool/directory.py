@@ -21,7 +21,8 @@ from ..trace_assembler import is_genai
 from ..types import SinkKind
 from .dead_letters import DeadLetters
 from .limits import SpoolSettings, default_folder
-from .queue import SINK_BITS, OpenSegment, Spool, SpoolRow
+from .queue import Spool
+from .rows import SINK_BITS, OpenSegment, SpoolRow
 from .schema import SPOOL_SUFFIX, UnknownSchemaVersion
 from .write_ahead import WriteAheadLog, find_logs, read_log
 
