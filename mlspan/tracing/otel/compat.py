@@ -102,6 +102,11 @@ BoundedList: Any = _find(opentelemetry.sdk.util, "BoundedList", object)
 HAS_FAST_SPAN_PARTS: Final = SdkSpan is not sdk.Span and BoundedAttributes is not object and BoundedList is not object
 
 
+def find_span_limits(span: Any) -> Any:
+    """Return the SpanLimits of *span*; None for a span of another kind, which the SDK itself then cuts to size."""
+    return getattr(span, "_limits", None)
+
+
 def list_span_processors(provider: TracerProvider) -> tuple[SpanProcessor, ...]:
     """Return the processors of *provider*. There is no public way; where they are not found, none."""
     active = getattr(provider, "_active_span_processor", None)

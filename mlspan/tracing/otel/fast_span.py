@@ -278,8 +278,10 @@ def _follows_parent(sampler: Sampler | None) -> bool:
     """Return whether a span below another one is always sampled as that one is."""
     if type(sampler) is not ParentBased:
         return False
-    if any(not hasattr(sampler, name) for name in _PARENT_BASED_FIELDS):
-        return False
+    for name in _PARENT_BASED_FIELDS:
+        if not hasattr(sampler, name):
+            report_missing(name)
+            return False
     sampled = sampler._local_parent_sampled is sampler._remote_parent_sampled is ALWAYS_ON
     return sampled and sampler._local_parent_not_sampled is sampler._remote_parent_not_sampled is ALWAYS_OFF
 
