@@ -29,7 +29,7 @@ from .operations.content import ContentPolicy, as_text, make_redactor
 from .operations.metrics import Instruments
 from .operations.operation import finish_abandoned_operations
 from .otel.fast_span import SpanStarter
-from .otel.provider import ForwardingProcessor, _is_mlflow_provider
+from .otel.provider import ForwardingProcessor, is_mlflow_provider
 from .otel.resource import describe_program
 from .settings.config import Config
 from .settings.resolution import resolve_config
@@ -78,7 +78,7 @@ class Runtime:
 
     def _follow_provider(self, current: trace.TracerProvider) -> None:
         """Use *current* as the provider if it is one of the SDK and not MLflow's, else make our own."""
-        if isinstance(current, TracerProvider) and not _is_mlflow_provider(current):
+        if isinstance(current, TracerProvider) and not is_mlflow_provider(current):
             self._join_provider(current)
             self._span_starter = SpanStarter(current.get_tracer("mlspan", __version__))
         elif self._followed_provider is None:  # if the provider is unset later, the one that we joined is kept

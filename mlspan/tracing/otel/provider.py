@@ -5,6 +5,8 @@ from __future__ import annotations
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 
+from .compat import list_span_processors
+
 
 class ForwardingProcessor(SpanProcessor):
     """The one processor that we add to a TracerProvider. It forwards spans to targets that can change.
@@ -32,10 +34,9 @@ class ForwardingProcessor(SpanProcessor):
         self.force_flush(5_000)
 
 
-def _is_mlflow_provider(provider: TracerProvider) -> bool:
+def is_mlflow_provider(provider: TracerProvider) -> bool:
     """Return whether *provider* is MLflow's own, which it may set as the global one; MLflow exports those spans itself.
 
     If the private fields are missing, no provider counts as MLflow's.
     """
-    processors = getattr(provider._active_span_processor, "_span_processors", ())  # there is no public way
-    return any(type(processor).__module__.startswith("mlflow.") for processor in processors)
+    return any(type(processor).__module__.startswith("mlflow.") for processor in list_span_processors(provider))

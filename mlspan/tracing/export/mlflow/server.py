@@ -19,12 +19,12 @@ import orjson
 from ...._guard import warn_once
 from ..otlp.codec import UnencodableSpan, build_export_request, encode_each_span, encode_resource_and_scope
 from ..otlp.encoder import extend_encoded_span
-from ..sending.thread_pool import ThreadPool
+from ..sending.executor import BoundedExecutor
 from ..types import EncodedSpan
 from .assessments import Assessment, assessment_to_rest
 from .http import HttpClient, HttpResponse
 from .spans import COST, TOKEN_USAGE, TranslatedSpan
-from .store import MAX_CONNECTIONS, MAX_WRITERS, StoreDenied, StoreRejected, hide_user_info
+from .store import MAX_WRITERS, StoreDenied, StoreRejected, hide_user_info
 from .traces import SpanTotals, TraceSummary, TranslatedTrace, drop_reserved_keys
 
 SPANS_PATH: Final = "v1/traces"  # the path for OTLP
@@ -61,12 +61,12 @@ class ServerStore:
     """A tracking server of MLflow 3.4 or later. See :class:`HttpClient` for the variables that it obeys."""
 
     most_traces = 25  # in one request; above 100 MLflow answers 200 but links none of them to a run
+    most_writers = MAX_WRITERS
     most_spans = 1000  # in one request, which takes the server about a second
 
-    def __init__(self, uri: str) -> None:
-        self.thread_pool = ThreadPool(MAX_WRITERS)
-        self._senders = ThreadPool(MAX_CONNECTIONS)
-        self._writing = threading.Semaphore(MAX_WRITERS)
+    def __init__(self, uri: str, executor: BoundedExecutor) -> None:
+        self.executor = executor
+        self._writing = threading.Semaphore(MAX_WRITERS)  # of all batches: a limit of the server, not of our threads
         self._client = HttpClient(uri)
         self._uri = self._client.uri
         self._takes_spans = False
@@ -144,7 +144,7 @@ class ServerStore:
 
     def write_traces(self, experiment_id: str, traces: Sequence[TranslatedTrace]) -> None:
         for phase in self.build_phases(experiment_id, traces):
-            self._senders.run_each(self._send_request, phase)
+            self.executor.run_each(self._send_request, phase)
             self._takes_spans = self._takes_spans or any(request.spans for request in phase)
 
     def _send_request(self, request: ServerRequest) -> None:

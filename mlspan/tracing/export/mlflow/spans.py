@@ -80,8 +80,7 @@ def translate_span(
     usage = _read_token_usage(attributes)
     cost = None if usage is None else compute_span_cost(attributes)
     kept, named = _remove_harmful_attributes(attributes), _build_mlflow_attributes(attributes, usage, cost)
-    translation = replace_attributes(span, {**kept, **named})
-    translation._name = name
+    translation = replace_attributes(span, {**kept, **named}, name)
     if usage is not None:
         translation.counts = usage, cost
     if counts and kept is own and name == span.name:
@@ -89,11 +88,19 @@ def translate_span(
     return translation
 
 
-def replace_attributes(span: ReadableSpan, attributes: Attributes) -> TranslatedSpan:
-    """*span* with *attributes* in the place of its own, and no resource: of that, MLflow keeps the tags of a trace."""
-    said: dict[str, Any] = {"_attributes": attributes, "_events": _add_exception_event(span), "_links": span.links}
-    said |= {"_resource": EMPTY_RESOURCE, "_status": _status(span.status)}
-    return TranslatedSpan.from_span(span, **said, stored=None, counts=None)
+def replace_attributes(span: ReadableSpan, attributes: Attributes, name: str | None = None) -> TranslatedSpan:
+    """Return *span* with these attributes and this name, and no resource: of that, MLflow keeps the tags of a trace."""
+    made = TranslatedSpan.from_span(
+        span,
+        name=span.name if name is None else name,
+        attributes=attributes,
+        events=_add_exception_event(span),
+        links=span.links,
+        resource=EMPTY_RESOURCE,
+        status=_status(span.status),
+    )
+    made.stored = made.counts = None  # of *span*, if it was translated before
+    return made
 
 
 def storable(text: str) -> str:
