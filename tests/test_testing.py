@@ -1,0 +1,200 @@
+"""``mlspan.testing.spans()`` keeps spans in memory and leaves a process as it was."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+
+from mlspan import testing, tracing
+from mlspan.tracing import runtime
+
+
+def run(code: str, folder: Path, **more: str) -> str:
+    """Run a program as a user would, without the settings of this test suite. Return what it prints."""
+    keep = {k: v for k, v in os.environ.items() if not k.startswith(("MLSPAN_", "MLFLOW_", "OTEL_"))}
+    env = {**keep, "MLSPAN_STRICT": "1", "XDG_STATE_HOME": str(folder / "state"), **more}
+    done = subprocess.run(
+        [sys.executable, "-W", "error::ResourceWarning", "-c", code],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+IN_MEMORY = """
+from mlspan import testing, tracing
+{before}
+with testing.spans() as ended:
+    {inside}
+    with tracing.span("a"), tracing.span("b"):
+        pass
+    assert tracing.flush(30)
+assert ended.tree() == "a\\n  b", ended.tree()
+"""
+
+
+@pytest.mark.parametrize("before", ["", "tracing.configure(otlp_endpoint='http://127.0.0.1:9', tracking_uri='none')"])
+@pytest.mark.parametrize("inside", ["", "tracing.configure(experiment='x')"])
+def test_nothing_is_written_or_sent(before: str, inside: str, tmp_path: Path, receiver: Any) -> None:
+    """No file appears and no server hears of it, whatever the environment says, and whatever is set up inside."""
+    run(
+        IN_MEMORY.format(before=before, inside=inside or "pass"),
+        tmp_path,
+        OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url,
+        MLSPAN_DURABILITY="span",
+    )
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert receiver.requests == []
+
+
+SENT = """
+from mlspan import testing, tracing
+tracing.configure(tracking_uri="none", otlp_endpoint={url!r}, durability="none")
+with tracing.span("before"):
+    pass
+with testing.spans():
+    with tracing.span("inside"):
+        pass
+with tracing.span("after"):
+    pass
+assert tracing.flush(30)
+"""
+
+
+def test_the_previous_destination_is_back(tmp_path: Path, receiver: Any) -> None:
+    """What was configured before gets what ends before and after, and nothing of what ends inside."""
+    run(SENT.format(url=receiver.url), tmp_path)
+    assert receiver.otlp == {"before": 1, "after": 1}
+
+
+EXPLICIT = """
+import os
+from mlspan import testing, tracing
+with testing.spans() as ended:
+    {setup}
+    with tracing.span("a"):
+        pass
+    assert tracing.flush(30)
+    assert ended.tree() == "a"
+with testing.spans(), tracing.span("b"):
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    "setup",
+    [
+        "tracing.configure(otlp_endpoint={url!r}, tracking_uri='none')",
+        "os.environ['MLSPAN_OTLP_ENDPOINT'] = {url!r}; tracing.configure()",
+    ],
+)
+def test_a_destination_set_inside_counts(setup: str, tmp_path: Path, receiver: Any) -> None:
+    """A test that says where its spans go gets them there too; the next block sends nothing again."""
+    run(EXPLICIT.format(setup=setup.format(url=receiver.url)), tmp_path, MLSPAN_DURABILITY="none")
+    assert receiver.otlp == {"a": 1}
+
+
+TAKES_BACK = """
+import atexit, signal
+at_exit, register, unregister = [], atexit.register, atexit.unregister
+def note(function, *arguments):
+    at_exit.append(function)
+    return register(function, *arguments)
+def forget(function):
+    at_exit[:] = [each for each in at_exit if each != function]
+    unregister(function)
+atexit.register, atexit.unregister = note, forget
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from mlspan import testing, tracing
+from mlspan.tracing import runtime
+{provider}
+in_a_module = trace.get_tracer("application")
+def state():
+    processors = getattr(trace.get_tracer_provider(), "_active_span_processor", None)
+    counts = len(processors._span_processors) if processors else None, len(runtime._listeners), [each for each in at_exit if each is runtime.stop_runtime]
+    return (*counts, trace.get_tracer_provider(), runtime._runtime, signal.getsignal(signal.SIGTERM))
+before = state()
+for _ in range(20):
+    with testing.spans() as ended, in_a_module.start_as_current_span("theirs"), tracing.span("ours"):
+        pass
+    assert ended.tree() == "theirs\\n  ours", ended.tree()
+    assert state() == before, (state(), before)
+with in_a_module.start_as_current_span("later"):
+    pass
+assert ended.tree() == "theirs\\n  ours"
+trace.set_tracer_provider(mine := TracerProvider()) if {alone} else None
+assert not {alone} or trace.get_tracer_provider() is mine
+"""
+
+
+@pytest.mark.parametrize(
+    ("provider", "alone"),
+    [
+        ("", True),
+        ("tracing.configure(tracking_uri='none')", True),
+        ("trace.set_tracer_provider(TracerProvider())", False),
+        ("trace.set_tracer_provider(TracerProvider()); tracing.configure(tracking_uri='none')", False),
+        ("tracing.shutdown()", True),
+    ],
+)
+def test_everything_is_taken_back(provider: str, alone: bool, tmp_path: Path) -> None:
+    """After each of 20 uses the process has the processors, listeners, provider, handlers and runtime of before."""
+    run(TAKES_BACK.format(provider=provider, alone=alone), tmp_path)
+
+
+def test_blocks_in_a_block() -> None:
+    """An inner block has its own spans, and the outer one all of them."""
+    with testing.spans() as outer:
+        with testing.spans() as inner, tracing.span("a"):
+            pass
+        with tracing.span("b"):
+            pass
+    assert (inner.tree(), outer.tree()) == ("a", "a\nb")
+
+
+def test_settings_go_on_inside(tracing_off: None) -> None:
+    """What was configured apart from destinations holds inside, and what is configured inside ends with the block."""
+    tracing.configure(tracking_uri="none", redact="secret")
+    kept = runtime.get_runtime()
+    with testing.spans() as ended:
+        with tracing.span("a") as span:
+            span.input = "a secret"
+        tracing.configure(capture_content=False)
+    assert testing.content(ended.one(), "mlspan.input") == "a [redacted]"
+    assert runtime.get_runtime() is kept
+
+
+def test_without_private_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An SDK that names its processors otherwise keeps ours, which passes nothing on any more."""
+    from mlspan.tracing.otel.provider import ForwardingProcessor, remove_processor
+
+    provider, ours = TracerProvider(), ForwardingProcessor(())
+    provider.add_span_processor(ours)
+    monkeypatch.setattr(provider, "_active_span_processor", object())
+    remove_processor(provider, ours)
+
+
+def test_testing_needs_no_pytest(tmp_path: Path) -> None:
+    """Only the contracts need pytest, and they say so."""
+    (tmp_path / "pytest.py").write_text("raise ModuleNotFoundError('no', name='pytest')")
+    code = """
+from mlspan import testing
+try:
+    import mlspan.testing.contracts
+except ImportError as error:
+    print(error)
+"""
+    assert run(code, tmp_path) == "mlspan.testing.contracts needs pytest: pip install pytest\n"
