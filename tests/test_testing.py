@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -124,8 +125,10 @@ from mlspan.tracing import runtime
 in_a_module = trace.get_tracer("application")
 def state():
     processors = getattr(trace.get_tracer_provider(), "_active_span_processor", None)
-    counts = len(processors._span_processors) if processors else None, len(runtime._listeners), [each for each in at_exit if each is runtime.stop_runtime]
-    return (*counts, trace.get_tracer_provider(), runtime._runtime, signal.getsignal(signal.SIGTERM))
+    ours = [function for function in at_exit if function is runtime.stop_runtime]
+    count = len(processors._span_processors) if processors else None
+    handler = signal.getsignal(signal.SIGTERM)
+    return (count, len(runtime._listeners), ours, trace.get_tracer_provider(), runtime._runtime, handler)
 before = state()
 for _ in range(20):
     with testing.spans() as ended, in_a_module.start_as_current_span("theirs"), tracing.span("ours"):
@@ -185,6 +188,83 @@ def test_without_private_names(monkeypatch: pytest.MonkeyPatch) -> None:
     provider.add_span_processor(ours)
     monkeypatch.setattr(provider, "_active_span_processor", object())
     remove_processor(provider, ours)
+
+
+PAGE = Path(__file__).parent.parent / "docs/testing.md"
+
+
+def run_contracts(folder: Path, hook: str | None = None) -> dict[str, set[str]]:
+    """Run the tests of the documentation's page, with *hook* in the place of its own. Return the names by outcome."""
+    code = "\n".join(re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE))
+    assert RIGHT_HOOK in code
+    (folder / "test_tinyllm.py").write_text(code.replace(RIGHT_HOOK, hook or RIGHT_HOOK))
+    command = [sys.executable, "-m", "pytest", "-q", "-rA", "--tb=no", "-p", "no:cacheprovider", "-p", "no:asyncio"]
+    env = {**os.environ, "PYTHONPATH": str(PAGE.parent.parent), "MLSPAN_STRICT": "1"}
+    done = subprocess.run(
+        [*command, "test_tinyllm.py"], cwd=folder, env=env, capture_output=True, text=True, timeout=150, check=False
+    )
+    found: dict[str, set[str]] = {"PASSED": set(), "FAILED": set(), "ERROR": set()}
+    for outcome, name in re.findall(r"^(PASSED|FAILED|ERROR) test_tinyllm.py::(\S+)", done.stdout, re.MULTILINE):
+        found[outcome].add(name)
+    assert found["PASSED"], done.stdout + done.stderr
+    return found
+
+
+RIGHT_HOOK = 'HOOK = Hook("mlspan>=0.1,<1", "tinyllm", trace_methods({"tinyllm:Client.ask": begin}))'
+BROKEN_HOOK = """
+def install(hook):
+    original = Client.ask
+
+    def ask(self, **asked):
+        with hook.start_operation(begin, (self,), asked) as operation:
+            {body}
+
+    Client.ask = ask
+    return lambda: {undo}
+
+
+HOOK = Hook("mlspan>=0.1,<1", "tinyllm", install)
+"""
+
+
+def test_the_page_keeps_its_contracts(tmp_path: Path) -> None:
+    """An integration from outside of the repository inherits the contracts, and keeps them."""
+    found = run_contracts(tmp_path)
+    assert found["FAILED"] | found["ERROR"] == set()
+    assert len(found["PASSED"]) >= 25
+
+
+RIGHT = "return operation.record_result(original(self, **asked))"
+UNDO = "setattr(Client, 'ask', original)"
+
+
+@pytest.mark.parametrize(
+    ("body", "undo", "caught"),
+    [
+        (
+            "answer = original(self, **asked); operation.record_result(answer); return answer",
+            UNDO,
+            {"TestStreams::test_read_to_the_end", "TestStreams::test_closed[close_early]"},
+        ),
+        (
+            "return operation.record_result(list(original(self, **asked))) if asked.get('stream') else " + RIGHT[7:],
+            UNDO,
+            {"TestStreams::test_the_class_is_the_clients", "TestStreams::test_cut_off"},
+        ),
+        (RIGHT, "None", {"TestCalls::test_disable_brings_the_originals_back"}),
+        (RIGHT, UNDO, {"TestCalls::test_what_is_patched_looks_like_itself"}),
+        (
+            "operation.record_result(answer := original(self, **asked)); return dict(answer, more=1)",
+            UNDO,
+            {"TestCalls::test_the_caller_gets_the_same_answer"},
+        ),
+    ],
+    ids=["streams not kept", "streams read ahead", "no undo", "no signature", "another answer"],
+)
+def test_a_broken_integration_is_caught(body: str, undo: str, caught: set[str], tmp_path: Path) -> None:
+    """Each contract can fail: what an integration does wrong is seen by the test that says so."""
+    found = run_contracts(tmp_path, BROKEN_HOOK.format(body=body, undo=undo))
+    assert caught <= found["FAILED"] | found["ERROR"], found
 
 
 def test_testing_needs_no_pytest(tmp_path: Path) -> None:

@@ -68,7 +68,8 @@ class _MemoryOnly:
         inherited = [name for name in _DESTINATIONS if arguments.get(name) is None and now[name] == self._before[name]]
         if config.otlp_endpoint is None and not any(now["otlp_endpoint"]):
             inherited = [name for name in inherited if name != "otlp_endpoint"]  # nothing asks for one
-        return dataclasses.replace(config, **dict.fromkeys(inherited, "none"))
+        changes: dict[str, Any] = dict.fromkeys(inherited, "none")
+        return dataclasses.replace(config, **changes)
 
 
 def _read_destinations() -> dict[str, list[str | None]]:
