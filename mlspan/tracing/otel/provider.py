@@ -1,7 +1,11 @@
-"""Our processor in a TracerProvider, and the question whether a provider is MLflow's own."""
+"""Our processor in a TracerProvider, what is global for a while, and whether a provider is MLflow's own."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 
@@ -40,3 +44,30 @@ def is_mlflow_provider(provider: TracerProvider) -> bool:
     If the private fields are missing, no provider counts as MLflow's.
     """
     return any(type(processor).__module__.startswith("mlflow.") for processor in list_span_processors(provider))
+
+
+def remove_processor(provider: TracerProvider, processor: SpanProcessor) -> None:
+    """Remove *processor* from *provider*. If the private fields are missing, it stays there."""
+    multi: Any = getattr(provider, "_active_span_processor", None)  # there is no public way
+    processors = getattr(multi, "_span_processors", ())
+    if processor in processors:
+        multi._span_processors = tuple(each for each in processors if each is not processor)
+
+
+def set_global_provider(provider: TracerProvider) -> Callable[[], None]:
+    """Make *provider* the global one, and return the function that leaves the process without one again.
+
+    An application that sets its own meanwhile keeps it. If the private variable is missing, *provider* is set in the
+    public way, which is for good.
+    """
+    module = getattr(trace, "_TRACER_PROVIDER", provider) is None and vars(trace)
+    if not module:
+        trace.set_tracer_provider(provider)
+        return lambda: None
+
+    def undo() -> None:
+        if module["_TRACER_PROVIDER"] is provider:
+            module["_TRACER_PROVIDER"] = None
+
+    module["_TRACER_PROVIDER"] = provider
+    return undo
