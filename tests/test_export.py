@@ -194,8 +194,8 @@ def test_a_forked_child_sends_its_own(tmp_path: Any) -> None:
     code = f"""
     import os
     from opentelemetry.sdk.trace import TracerProvider
-    from mlspan.tracing.context import Origin
-    from mlspan.tracing.export.processor import Pipeline
+    from mlspan.tracing.operations.call_context import TraceOrigin
+    from mlspan.tracing.export.processor import ExportProcessor
     class File:
         exit_grace, local, at_once = 5.0, False, 1
         def prepare(self): ...
@@ -204,7 +204,7 @@ def test_a_forked_child_sends_its_own(tmp_path: Any) -> None:
                 out.writelines(f"{{span.name}}\\n" for parcel in parcels for span in parcel.spans)
             return []
         def close(self): ...
-    pipeline = Pipeline({{"mlflow": (File, {{}})}}, Origin, interval=60)
+    pipeline = ExportProcessor({{"mlflow": (File, {{}})}}, TraceOrigin, interval=60)
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(pipeline)
     tracer = provider.get_tracer("t")
