@@ -25,7 +25,15 @@ INPUTS: Final = "mlflow.spanInputs"
 OUTPUTS: Final = "mlflow.spanOutputs"
 TOKEN_USAGE: Final = "mlflow.chat.tokenUsage"
 COST: Final = "mlflow.llm.cost"
+MODEL: Final = "mlflow.llm.model"
+PROVIDER: Final = "mlflow.llm.provider"
+MESSAGE_FORMAT: Final = "mlflow.message.format"
+CHAT_TOOLS: Final = "mlflow.chat.tools"
 UNREADABLE: Final = "mlspan.unreadable"  # what of a span could not be put in MLflow's names, and why
+# The attributes whose value is JSON text.
+JSON_ATTRIBUTES: Final = frozenset(
+    {SPAN_TYPE, INPUTS, OUTPUTS, TOKEN_USAGE, COST, MODEL, PROVIDER, MESSAGE_FORMAT, CHAT_TOOLS, UNREADABLE}
+)
 _NUMBERS: Final = frozenset({int, float, bool})
 _MAX_CACHED_TEXT: Final = 64  # characters: words that come again are shorter
 MAX_SESSION_LENGTH: Final = 250  # a longer one is refused, with all that is in the same request
@@ -193,10 +201,10 @@ def _build_mlflow_attributes(
         SPAN_TYPE: find_span_type(attributes),
         INPUTS: inputs,
         OUTPUTS: outputs,
-        "mlflow.message.format": "openai" if is_chat else None,
-        "mlflow.chat.tools": inputs.get("tools") if is_chat and isinstance(inputs, dict) else None,
-        "mlflow.llm.model": attributes.get(sc.RESPONSE_MODEL) or attributes.get(sc.REQUEST_MODEL),
-        "mlflow.llm.provider": attributes.get(sc.PROVIDER),
+        MESSAGE_FORMAT: "openai" if is_chat else None,
+        CHAT_TOOLS: inputs.get("tools") if is_chat and isinstance(inputs, dict) else None,
+        MODEL: attributes.get(sc.RESPONSE_MODEL) or attributes.get(sc.REQUEST_MODEL),
+        PROVIDER: attributes.get(sc.PROVIDER),
         TOKEN_USAGE: usage,
         UNREADABLE: unreadable,
     }
