@@ -27,6 +27,8 @@ from .schema import insert_rows, numbers_to_json, open_database
 
 SINK_BITS: Final[Mapping[SinkKind, int]] = {"mlflow": 1, "otlp": 2}
 HELD_BIT: Final = 4  # held back from OTLP until its trace is sampled
+_WHOLE: Final = 1  # bits of the column `whole`
+_PARENT_MISSING: Final = 2
 _NO_DECISIONS: Final[Mapping[int, bool]] = {}
 # One JSON row, because the thread gives up the interpreter's lock for every row that it reads.
 _SELECT_READY: Final = """select json_group_array(json_array(ready, number, origin, root, whole))
@@ -154,7 +156,8 @@ class Spool:
                 (number, None, origin_to_json(origin), f"{root:x}", 0, genai) for number, origin, root, genai in opened
             ]
             leaving = [
-                (p.number, next(self._next), origin_to_json(p.origin), f"{p.root_id:x}", p.whole, True) for p in ready
+                (p.number, next(self._next), origin_to_json(p.origin), f"{p.root_id:x}", _state_bits(p), True)
+                for p in ready
             ]
             insert_rows(db, "insert or replace into parcel values", growing + leaving)
             if dropped:
@@ -214,7 +217,10 @@ class Spool:
                 packed = found.get(number, [])
                 spans = tuple(_decode_readable(packed))
                 data = [one.span for one in packed] if len(spans) == len(packed) else ()
-                parcel = TraceSegment(origin_from_json(origin), spans, int(root, 16), bool(whole), number, data)
+                missing = bool(whole & _PARENT_MISSING)
+                parcel = TraceSegment(
+                    origin_from_json(origin), spans, int(root, 16), bool(whole & _WHOLE), number, missing, data
+                )
             parcels.append(parcel)
         if empty := [parcel.number for parcel in parcels if not parcel.spans]:
             self.mark_sent("mlflow", empty)
@@ -367,6 +373,10 @@ class Spool:
         _open_spools.discard(self)
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._db))
         self._lock = threading.RLock()
+
+
+def _state_bits(segment: TraceSegment) -> int:
+    return _WHOLE * segment.whole | _PARENT_MISSING * segment.parent_missing
 
 
 def _decode_readable(packed: Sequence[EncodedSpan]) -> Iterator[ReadableSpan]:
