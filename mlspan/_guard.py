@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from types import TracebackType
 
 log = logging.getLogger("mlspan")
-_logged_lines: set[str] = set()
+_logged_lines: dict[tuple[str, object], None] = {}  # by template and place, oldest first
+_MAX_LOGGED_LINES = 1000  # beyond it the oldest is forgotten, and may be said again
 
 REDACTION_FAILED = "mlspan: redact raised"  # starts a line that holds no user text, so the filter below lets it through
 
@@ -34,15 +35,19 @@ redaction_filter = _RedactionFilter()
 log.addFilter(redaction_filter)
 
 
-def warn_once(line: str, *args: object, error: BaseException | None = None) -> None:
-    """Log *line* as a warning, once per process; *args* fill its placeholders as in ``logging``.
+def warn_once(line: str, *args: object, place: object = None, error: BaseException | None = None) -> None:
+    """Log *line* as a warning, once per process and *place*; *args* fill its placeholders as in ``logging``.
 
-    Lines count as the same if they are equal after *args* are filled in. *error* adds its traceback.
+    Lines of one template are the same whatever *args* say, as they may quote ids and messages of a server. A *place*
+    tells apart what is worth a line of its own: a path, a receiver, a setting. It has to be hashable. *error* adds its
+    traceback.
     """
-    filled = line % args if args else line
-    if filled not in _logged_lines:
-        _logged_lines.add(filled)
-        log.warning(filled, exc_info=error)
+    key = (line, place)
+    if key not in _logged_lines:
+        while len(_logged_lines) >= _MAX_LOGGED_LINES:
+            _logged_lines.pop(next(iter(_logged_lines)), None)
+        _logged_lines[key] = None
+        log.warning(line, *args, exc_info=error)
 
 
 def swallow_error(place: str, error: BaseException) -> bool:
@@ -53,7 +58,7 @@ def swallow_error(place: str, error: BaseException) -> bool:
     """
     if not isinstance(error, Exception) or os.environ.get("MLSPAN_STRICT") == "1":
         return False
-    warn_once("mlspan: %s failed; your call is unaffected", place, error=error)
+    warn_once("mlspan: %s failed; your call is unaffected", place, place=place, error=error)
     return True
 
 
@@ -67,19 +72,26 @@ class guard:  # noqa: N801  # it is used as a statement: with guard("starting a 
 
     Args:
         place: what the block does, for the log line: ``"starting a span"``.
+
+    Attributes:
+        error: the error that was swallowed last, or None.
     """
 
-    __slots__ = ("place",)
+    __slots__ = ("error", "place")
 
     def __init__(self, place: str) -> None:
         self.place = place
+        self.error: BaseException | None = None
 
     def __enter__(self) -> None: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        return error is not None and swallow_error(self.place, error)
+        if error is None or not swallow_error(self.place, error):
+            return False
+        self.error = error
+        return True
 
 
 @contextmanager

@@ -26,12 +26,18 @@ def get_fields(obj: object) -> Mapping[str, Any]:
     """
     if isinstance(obj, dict):
         return obj
-    known: Mapping[str, Any] = getattr(obj, "__dict__", _NO_FIELDS)
+    known: Mapping[str, Any] | None = getattr(obj, "__dict__", None)
+    if known is None:
+        return _get_slots(obj)
     extra = getattr(obj, "__pydantic_extra__", None)
     return {**known, **extra} if extra else known
 
 
-_NO_FIELDS: Mapping[str, Any] = {}
+def _get_slots(obj: object) -> Mapping[str, Any]:
+    """Return the fields of an object of a class with ``__slots__``, such as a dataclass may have."""
+    slots = [getattr(cls, "__slots__", ()) for cls in type(obj).__mro__]
+    names = [name for one in slots for name in ([one] if isinstance(one, str) else one)]
+    return {name: getattr(obj, name) for name in names if hasattr(obj, name)}
 
 
 def get_text(known: Mapping[str, Any], name: str) -> str | None:

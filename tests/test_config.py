@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_type_hints
 
 import pytest
 
 from mlspan import tracing
+from mlspan.cli.places import resolve_settings
 from mlspan.tracing.settings.config import Config
 from mlspan.tracing.settings.resolution import resolve_config
 
@@ -72,3 +77,30 @@ def test_a_bad_variable_is_one_line_and_ignored(name: str, text: str, caplog: py
     assert resolve_config({}, {name: text}) == Config()
     (line,) = caplog.messages
     assert line.startswith(f"mlspan: {name}={text!r} is ignored: ")
+
+
+def _read_settings_table() -> dict[str, list[str]]:
+    """Return the variables that the page of settings names, by setting."""
+    page = (Path(__file__).parent.parent / "docs" / "settings.md").read_text(encoding="utf-8")
+    rows = (line.split(" | ") for line in page.splitlines() if re.match(r"\| `\w+` \| `\w+` ?(<br>|\|)", line))
+    return {row[0].strip("| `"): re.findall(r"`(\w+)`", row[1]) for row in rows}
+
+
+def test_signature_page_and_doctor_follow_the_dataclass() -> None:
+    """Whoever adds a setting to Config is told where else it has to be: nothing can differ unseen."""
+    settings = {setting.name: setting for setting in fields(Config)}
+    parameters = inspect.signature(tracing.configure).parameters
+    assert list(parameters) == list(settings)
+    assert {(one.kind, one.default) for one in parameters.values()} == {(inspect.Parameter.KEYWORD_ONLY, None)}
+    types, takes = get_type_hints(Config), get_type_hints(tracing.configure)
+    assert {name: takes[name] for name in settings} == {name: types[name] | None for name in settings}
+    described = re.findall(
+        r"^ {4}(\w+):", (inspect.getdoc(tracing.configure) or "").partition("Raises:")[0], re.MULTILINE
+    )
+    assert described == list(settings)
+    table = _read_settings_table()
+    assert list(table) == list(settings)
+    own = {name: list(setting.metadata["environ"]) for name, setting in settings.items()}
+    assert {name: variables[: len(own[name])] for name, variables in table.items()} == own
+    shown, _ = resolve_settings({})
+    assert list(shown) == list(settings)

@@ -245,7 +245,7 @@ def test_one_hand_works_in_order() -> None:
 def test_a_batch_is_shared_evenly(sizes: list[int], shared: list[int]) -> None:
     """At most 25 traces and about 1000 spans a request, and as many requests for each of four connections."""
     store: Any = SimpleNamespace(most_traces=25, most_spans=1000, thread_pool=SimpleNamespace(most=4))
-    traces: list[Any] = [SimpleNamespace(parcel=SimpleNamespace(spans=range(size))) for size in sizes]
+    traces: list[Any] = [SimpleNamespace(segment=SimpleNamespace(spans=range(size))) for size in sizes]
     found = list(split_portions(traces, store))
     assert [len(some) for some in found] == shared
     assert [trace for some in found for trace in some] == traces

@@ -29,7 +29,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.delenv("MLSPAN_POLICY", raising=False)
     (tmp_path / "mlspan").mkdir()
-    monkeypatch.setattr(_guard, "_logged_lines", set())
+    monkeypatch.setattr(_guard, "_logged_lines", {})
 
     def put(**files: str) -> Path:
         for name, text in files.items():

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from .. import __version__
 from .._extras import tell_install
+from ..hooks import catalog
 from ..tracing.settings import admin_policy
 from . import form, hooked, model
 from .common import ExperimentOption, JsonOption, TrackingUriOption, command, make_output_console, show_busy, write_line
@@ -87,10 +88,11 @@ def _list_libraries() -> tuple[list[LibraryStatus], list[str]]:
     broken: list[str] = []
     for name in hooked.list_integrations():
         try:
-            hook = importlib.import_module(f"mlspan.integrations.{name}").HOOK
+            hook = catalog.load_integration(name).HOOK
         except Exception as error:  # noqa: BLE001  # any error of the import is what the report has to show
+            whose = catalog.list_external_integrations().get(name, "mlspan")
             broken.append(
-                f"the integration {name} cannot be imported ({type(error).__name__}: {error}): reinstall mlspan"
+                f"the integration {name} cannot be imported ({type(error).__name__}: {error}): reinstall {whose}"
             )
             continue
         found += _list_hook_libraries(name, hook)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from .. import integrations
+from ..hooks import catalog
 
 _IMPORT_TIMEOUT: Final = 300.0  # seconds; some libraries are slow to import
 
@@ -20,19 +21,21 @@ _IMPORT_TIMEOUT: Final = 300.0  # seconds; some libraries are slow to import
 def iterate_hooks() -> Iterator[tuple[str, Any]]:
     """Yield every hook, with the name that a policy uses for its integration.
 
-    Hooks that belong to another hook follow it under the same name. An error while importing an integration is raised
-    as it is.
+    Hooks that belong to another hook follow it under the same name. An error while importing one of mlspan's own
+    integrations is raised as it is; one of another distribution that cannot be imported is left out.
     """
-    for name in list_integrations():
-        for hook in _walk_hook(importlib.import_module(f"{integrations.__name__}.{name}").HOOK):
+    external = catalog.list_external_integrations()
+    hooks = [(name, catalog.load_integration(name).HOOK) for name in list_integrations() if name not in external]
+    for name, first in (*hooks, *catalog.iterate_external_hooks(silent=True)):
+        for hook in _walk_hook(first):
             yield name, hook
 
 
 def list_integrations() -> list[str]:
     """Return the names of all integrations, as a policy uses them."""
-    from ..integrations import workers
+    from ..integrations import workers  # noqa: F401  # it registers its modules
 
-    return [*integrations._INTEGRATION_NAMES, *(f"workers.{name}" for name in workers._NAMES)]
+    return list(catalog.list_integrations())
 
 
 def _walk_hook(hook: Any) -> Iterator[Any]:

@@ -26,42 +26,31 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-import wrapt
 from opentelemetry.context import Context, get_current
 
 from .._guard import guard, log, swallow_error, warn_once
-from ..integrations._training.named_arguments import read_named
 from ..tracing import runtime
 from ..tracing.mlflow_state.runs import get_active_run_id
 from ..tracing.operations.call_context import is_suppressed
 from ..tracing.operations.noop import NOOP_OPERATION, UnsampledOperation
 from ..tracing.operations.operation import start_operation
-from ..tracing.operations.records import Observe, Record
 from ..tracing.settings import admin_policy
-from .patching import Undo, apply_patches, trace_method
-
-
-class Call(NamedTuple):
-    """A call of a traced method, as ``begin`` reads it.
-
-    Attributes:
-        args: the positional arguments; the object that the method is called on comes first.
-        kwargs: the keyword arguments.
-        capture_content: whether messages and other content are recorded. If not, ``begin`` need not read them.
-        options: the options of ``autolog`` that only this integration has, as far as the caller has set them.
-    """
-
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    capture_content: bool
-    options: Mapping[str, Any]
-
-
-# Reads a call into a record, with the function that reads the answer into it (None if there is nothing to read).
-# Returns None for a call that is not to be recorded.
-Begin = Callable[[Call], "tuple[Record, Observe[Any] | None] | None"]
+from . import catalog
+from .call import Begin, Call
+from .named_arguments import read_named
+from .patching import (
+    CallStarter,
+    Installation,
+    Patch,
+    PatchPoint,
+    PatchPointMissing,
+    Undo,
+    apply_patches,
+    call_when_imported,
+    trace_method,
+)
 
 
 @dataclass(frozen=True)
@@ -110,7 +99,10 @@ class Hook:
         self.settings = AutologSettings()
         self._install = install
         self._undo: Undo | None = None
-        self._wanted = self._waiting = False
+        self._wanted = False
+        self._waiting: dict[str, Undo] = {}  # by the module that is waited for: what ends the waiting
+        self._installation = Installation()
+        self._missing: str | None = None  # why the last install was taken back
 
     def autolog(
         self,
@@ -163,7 +155,12 @@ class Hook:
     @property
     def state(self) -> str:
         """``hooked``, or in a few words why not."""
-        return "hooked" if self.is_installed else "not hooked"
+        return "hooked" if self.is_installed else f"not hooked: {self._missing}" if self._missing else "not hooked"
+
+    @property
+    def patch_points(self) -> tuple[PatchPoint, ...]:
+        """Return the places in the library that the last install has looked for, each found or missing."""
+        return tuple(self._installation.points.values())
 
     def apply_settings(self, settings: AutologSettings | None) -> None:
         """Turn the integration on with these *settings*, or off with None.
@@ -175,35 +172,61 @@ class Hook:
         for hook in self.also:
             hook.apply_settings(settings)
         if settings is None:
+            self._stop_waiting()
             self._remove_patches()
             return
         self.settings = settings
         runtime.resume_recording()
         if self.module in sys.modules:
             self._install_if_wanted()
-        elif not self._waiting:
-            self._waiting = True
-            wrapt.register_post_import_hook(lambda _: self._install_if_wanted(), self.module)
+        else:
+            self._wait_for(self.module, self._install_if_wanted)
+
+    def _wait_for(self, module: str, callback: Callable[[], object]) -> None:
+        """Call *callback* when *module* is imported, once, unless the integration has been turned off by then."""
+        if module not in self._waiting:
+            self._waiting[module] = call_when_imported(module, callback)
+
+    def _stop_waiting(self) -> None:
+        """Wait for no module any longer."""
+        while self._waiting:
+            self._waiting.popitem()[1]()
 
     def _apply_policy(self, settings: AutologSettings | None) -> AutologSettings | None:
         """Return *settings*, or None if the administrator's policy keeps this integration off."""
         rules = admin_policy.load_policy()
         if settings is None or not rules.disabled:
             return settings
-        name = next(
-            (name for name, module in _list_imported_integrations() if getattr(module, "HOOK", None) is self), None
-        )
+        name = catalog.find_name(self)
         if (file := rules.find_disabling_file(name)) is None:
             return settings
         if not settings.silent:
-            warn_once("mlspan: the policy %s keeps autolog of %s off", file, name or self.module)
+            warn_once("mlspan: the policy %s keeps autolog of %s off", file, name or self.module, place=self.module)
         return None
 
     def _install_if_wanted(self) -> None:
         """Install the patches if the integration is on, not installed yet, and the library's version is supported."""
         if self._wanted and self._undo is None and self._is_version_supported():
             with guard(f"hooking into {self.module}"):
-                self._undo = self._install(self)
+                self._undo = self._install_completely()
+
+    def _install_completely(self) -> Undo | None:
+        """Install the patches and return their undo; an install that fails, or that nothing is there for, leaves none.
+
+        Raises:
+            Exception: what the install has raised, after everything was taken back.
+        """
+        self._installation, self._missing = Installation(silent=self.settings.silent), None
+        try:
+            with self._installation.record():
+                undo = self._install(self)
+                self._installation.check_found_any()
+                return undo
+        except PatchPointMissing as missing:
+            self._missing = str(missing)
+            if not self.settings.silent:
+                warn_once("mlspan: %s is not traced: %s", self.module, missing, place=self.module)
+            return None
 
     def _remove_patches(self) -> None:
         """Remove the patches, if they are installed."""
@@ -239,7 +262,16 @@ class Hook:
         if not self.settings.silent:
             log.warning(line, *args)
 
-    def start_operation(self, begin: Begin, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def make_starter(self, begin: Begin) -> CallStarter:
+        """Return what :func:`trace_method` and :func:`trace_subclasses` need to start the operations of calls.
+
+        It is :meth:`start_operation` with *begin*, and with the function that is called, which the two fill in.
+        """
+        return CallStarter(self.start_operation, begin)
+
+    def start_operation(
+        self, begin: Begin, args: tuple[Any, ...], kwargs: dict[str, Any], *, function: Callable[..., Any] | None = None
+    ) -> Any:
         """Start the operation of a call and return it, to be used as a context manager around the call.
 
         Return a stand-in with the same methods if the call is not recorded: tracing is off or suppressed, the trace
@@ -249,6 +281,7 @@ class Hook:
             begin: reads the call into a record.
             args: the positional arguments, the object that the method is called on first.
             kwargs: the keyword arguments.
+            function: the function that is called, for :meth:`Call.argument`.
         """
         context = get_current()
         if not self.should_record(context):
@@ -259,7 +292,7 @@ class Hook:
             sampling = now.get_span_starter().decide_sampling(context)
             if sampling.sampled is False and not now.instruments.has_meter_provider():
                 return NOOP_OPERATION if sampling.parent else UnsampledOperation(sampling.make_unrecorded_span())
-            if begun := begin(Call(args, kwargs, now.policy.capture, self.settings.options)):
+            if begun := begin(Call(args, kwargs, now.policy.capture, self.settings.options, function)):
                 return start_operation(now, *begun, draw=sampling)
         except Exception as error:
             if not swallow_error("starting a span", error):
@@ -275,13 +308,6 @@ class Hook:
         if not settings.log_traces or is_suppressed(around):
             return False
         return not settings.exclusive or get_active_run_id() is None
-
-
-def _list_imported_integrations() -> list[tuple[str, Any]]:
-    """Return the integrations imported so far, as pairs of the name that a policy uses for one, and its module."""
-    package = "mlspan.integrations."
-    ours = [name for name in sys.modules if name.startswith(package)]
-    return [(name.removeprefix(package), sys.modules[name]) for name in ours]
 
 
 def is_version_in_range(version: str, versions: str) -> bool:
@@ -305,12 +331,16 @@ def trace_methods(begins: Mapping[str, Begin]) -> Callable[[Hook], Undo]:
     """Return the ``install`` of a hook that traces methods, such as ``{"openai:OpenAI.request": begin}``.
 
     Each key is ``module:Class.method`` or ``module:function``. A method that the installed version of the library
-    lacks is left out; the others are traced all the same.
+    lacks is left out, with a warning; the others are traced all the same.
     """
 
     def install(hook: Hook) -> Undo:
         return apply_patches(
-            (target, functools.partial(trace_method, target, functools.partial(hook.start_operation, begin)))
+            Patch(
+                target,
+                functools.partial(trace_method, start=hook.make_starter(begin)),
+                f"calls of {target.rpartition(':')[2]}",
+            )
             for target, begin in begins.items()
         )
 

@@ -1,18 +1,14 @@
-"""OpenAI's message format, as many clients and frameworks use it: readers of message parts, tools and parameters.
+"""OpenAI's message format, as many clients and frameworks use it: readers of message parts and tools.
 
-They return the message parts and tool definitions of the GenAI semantic conventions. Besides, providers are found by
-their host names.
+They return the message parts and tool definitions of the GenAI semantic conventions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, Final
 
-from .._shape import get_field, get_nested, is_a
+from .._shape import get_field, get_nested
 from ..tracing.operations.messages import Part, ToolDefinition, make_media_part
-from ..tracing.operations.records import Chat
 
 
 def read_openai_part(raw: Any) -> Part:
@@ -64,60 +60,6 @@ def dump_model(raw: Any) -> Any:
     """Return a pydantic model as plain data without its None values, and any other object as it is."""
     dump = getattr(raw, "model_dump", None)
     return dump(mode="json", exclude_none=True, warnings=False) if dump is not None else raw
-
-
-_PROVIDERS_BY_HOST: Final = {  # host name or its end -> value of gen_ai.provider.name
-    ".openai.azure.com": "azure.ai.openai",
-    ".cognitiveservices.azure.com": "azure.ai.openai",
-    "models.inference.ai.azure.com": "azure.ai.inference",
-    ".services.ai.azure.com": "azure.ai.inference",
-    "api.anthropic.com": "anthropic",
-    "api.cohere.ai": "cohere",
-    "api.cohere.com": "cohere",
-    "api.deepseek.com": "deepseek",
-    "generativelanguage.googleapis.com": "gcp.gemini",
-    "aiplatform.googleapis.com": "gcp.vertex_ai",
-    "api.groq.com": "groq",
-    "api.mistral.ai": "mistral_ai",
-    "api.moonshot.ai": "moonshot_ai",
-    "api.perplexity.ai": "perplexity",
-    "api.x.ai": "x_ai",
-}
-
-
-@lru_cache(maxsize=256)
-def find_provider_by_host(host: str) -> str | None:
-    """Return the provider at *host*, as the conventions' ``gen_ai.provider.name``; None if the host is not known."""
-    return next((name for end, name in _PROVIDERS_BY_HOST.items() if host.endswith(end)), None)
-
-
-REQUEST_PARAMETERS: Final[Mapping[str, tuple[str, type]]] = {  # parameter of a request -> field of Chat, and its type
-    "frequency_penalty": ("frequency_penalty", float),
-    "max_completion_tokens": ("max_tokens", int),
-    "max_tokens": ("max_tokens", int),
-    "presence_penalty": ("presence_penalty", float),
-    "reasoning_effort": ("reasoning_level", str),
-    "seed": ("seed", int),
-    "temperature": ("temperature", float),
-    "top_k": ("top_k", int),
-    "top_p": ("top_p", float),
-}
-
-
-def set_parameters(
-    chat: Chat, asked: Mapping[str, Any], wanted: Mapping[str, tuple[str, type]] = REQUEST_PARAMETERS
-) -> None:
-    """Copy the parameters of a request into the fields of *chat*; a value of another type is left out.
-
-    Args:
-        chat: the record.
-        asked: the parameters of the request.
-        wanted: by a parameter's name, the field and its type. Integers are accepted for floats. If two parameters
-            stand for one field, the later one in *wanted* counts.
-    """
-    for name, (field, kind) in wanted.items():
-        if is_a(value := asked.get(name), (int, float) if kind is float else kind):
-            setattr(chat, field, kind(value))
 
 
 FINISH_REASONS: Final = {  # finish reason of another provider -> finish reason of OpenAI

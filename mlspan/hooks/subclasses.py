@@ -12,7 +12,7 @@ from typing import Any
 from weakref import WeakSet
 
 from .._guard import guard
-from .patching import Undo, trace_function
+from .patching import CallStarter, Undo, remember_undo, trace_function
 
 # Starts the operation of a call, given its arguments and keyword arguments; returns it, or a stand-in for it.
 OperationStarter = Callable[[Any, Any], Any]
@@ -31,7 +31,8 @@ def trace_subclasses(
 
     Args:
         base: the class, as ``module:Class``; the module is imported.
-        methods: by a method's name, the function that starts the operation of a call.
+        methods: by a method's name, the function that starts the operation of a call; see
+            :meth:`mlspan.hooks.Hook.make_starter`.
         wrap: makes the traced function out of the original; it has to pass calls through once its list is empty.
 
     Returns:
@@ -46,7 +47,10 @@ def trace_subclasses(
     if "__init_subclass__" in vars(root):
         msg = f"{base} has an __init_subclass__ of its own"
         raise AttributeError(msg)
-    return _SubclassTracer(root, methods, wrap).remove_patches
+    tracer = _SubclassTracer(root, methods, wrap)
+    remember_undo(tracer.remove_patches)
+    tracer.patch_family()
+    return tracer.remove_patches
 
 
 class _SubclassTracer:
@@ -56,10 +60,13 @@ class _SubclassTracer:
         self._root, self._methods, self._wrap = root, methods, wrap
         self._members: WeakSet[type] = WeakSet()
         self._on = [True]
-        for cls in _walk_subclasses(root):
-            self._patch_class(cls)
         self._welcome = _make_subclass_hook(self, root)
-        root.__init_subclass__ = classmethod(self._welcome)
+
+    def patch_family(self) -> None:
+        """Patch the root and all its subclasses, and from now on each new one."""
+        for cls in _walk_subclasses(self._root):
+            self._patch_class(cls)
+        self._root.__init_subclass__ = classmethod(self._welcome)
 
     def add_subclass(self, cls: type) -> None:
         """Patch a subclass that has just been defined."""
@@ -76,6 +83,8 @@ class _SubclassTracer:
                 continue
             fn = vars(owner)[method]
             if inspect.isfunction(fn) and getattr(fn, "_mlspan_on", None) is not self._on:
+                if isinstance(start, CallStarter):  # callers pass arguments as the root's method names them
+                    start = start.bind_function(inspect.unwrap(getattr(self._root, method, fn)))  # noqa: PLW2901  # bound
                 made = self._wrap(fn, start, self._on)
                 made._mlspan_on, made._mlspan_own = self._on, owner is cls
                 setattr(cls, method, made)

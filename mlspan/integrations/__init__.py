@@ -1,84 +1,50 @@
 """Integrations, one module for each framework.
 
-``integrations.openai.autolog()`` turns one on, ``integrations.autolog()`` turns all of them on.
+``integrations.openai.autolog()`` turns one on, ``integrations.autolog()`` turns all of them on. Those that other
+distributions register (see :mod:`mlspan.hooks.catalog`) are attributes of this package, too.
+
+The modules of this folder are the integrations: ``__all__``, ``autolog``, the command line and the docs take them from
+there. Adding one is its file, and its line below, from which type checkers know it.
 """
 
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from ._training.named_arguments import noting_names, read_named
+from ..hooks import catalog
+from ..hooks.named_arguments import noting_names, read_named
 
 if TYPE_CHECKING:
-    from . import (
-        ag2,
-        autogen,
-        fastai,
-        gluon,
-        keras,
-        langchain,
-        langgraph,
-        lightgbm,
-        lightning,
-        llama_index,
-        openai,
-        paddle,
-        pyfunc,
-        sklearn,
-        spark,
-        statsmodels,
-        tensorflow,
-        workers,
-        xgboost,
-    )
+    from . import ag2 as ag2
+    from . import autogen as autogen
+    from . import fastai as fastai
+    from . import gluon as gluon
+    from . import keras as keras
+    from . import langchain as langchain
+    from . import langgraph as langgraph
+    from . import lightgbm as lightgbm
+    from . import lightning as lightning
+    from . import llama_index as llama_index
+    from . import openai as openai
+    from . import paddle as paddle
+    from . import pyfunc as pyfunc
+    from . import sklearn as sklearn
+    from . import spark as spark
+    from . import statsmodels as statsmodels
+    from . import tensorflow as tensorflow
+    from . import workers as workers
+    from . import xgboost as xgboost
 
-__all__ = [
-    "Instrumentor",
-    "ag2",
-    "autogen",
-    "autolog",
-    "fastai",
-    "gluon",
-    "keras",
-    "langchain",
-    "langgraph",
-    "lightgbm",
-    "lightning",
-    "llama_index",
-    "openai",
-    "paddle",
-    "pyfunc",
-    "sklearn",
-    "spark",
-    "statsmodels",
-    "tensorflow",
-    "workers",
-    "xgboost",
-]
-
-_INTEGRATION_NAMES: Final = (
-    "ag2",
-    "autogen",
-    "fastai",
-    "gluon",
-    "keras",
-    "langchain",
-    "langgraph",
-    "lightgbm",
-    "lightning",
-    "llama_index",
-    "openai",
-    "paddle",
-    "pyfunc",
-    "sklearn",
-    "spark",
-    "statsmodels",
-    "tensorflow",
-    "xgboost",
+_INTEGRATION_NAMES: Final = tuple(
+    module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith(("_", "workers"))
 )
+catalog.register_integrations({name: f"{__name__}.{name}" for name in _INTEGRATION_NAMES})
+
+__all__ = ["Instrumentor", "autolog", "workers", *_INTEGRATION_NAMES]  # noqa: PLE0604  # they are strings
 
 
 @noting_names
@@ -127,8 +93,9 @@ def autolog(
         "extra_tags": extra_tags,
         "registered_model_name": registered_model_name,
     }
-    for name in _INTEGRATION_NAMES:
-        hook = importlib.import_module(f"{__name__}.{name}").HOOK
+    own = [importlib.import_module(f"{__name__}.{name}").HOOK for name in _INTEGRATION_NAMES]
+    others = [hook for _, hook in catalog.iterate_external_hooks(loaded_only=disable, silent=silent)]
+    for hook in (*own, *others):
         options = {option: value for option, value in training.items() if option in hook.options}
         settings = AutologSettings(
             log_traces, exclusive, silent, not disable_for_unsupported_versions, options, read_named()
@@ -152,5 +119,11 @@ class Instrumentor:
 def __getattr__(name: str) -> ModuleType:
     if name in _INTEGRATION_NAMES or name == "workers":
         return importlib.import_module(f"{__name__}.{name}")
+    if not name.startswith("_") and name in catalog.list_external_integrations():
+        return catalog.load_integration(name)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *catalog.list_external_integrations()})

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .._shape import get_nested
-from ..hooks.patching import Undo, replace_function
+from ..hooks.patching import Patch, Undo, apply_patches, replace_function
 from ._training.hook import TrainingHook
 from ._training.library import PatchPoint, TrainingLibrary
 from ._training.mlflow_logging import log_model_with_example
@@ -72,7 +72,8 @@ def _read_early_stopping(_: TrainingRecord, call: Mapping[str, Any], __: Any) ->
 
 
 def _patch_learner() -> Undo:
-    return replace_function("fastai.learner:Learner.fit", _add_epoch_callback)
+    make = functools.partial(replace_function, make=_add_epoch_callback)
+    return apply_patches([Patch("fastai.learner:Learner.fit", make, "the metrics of each epoch")])
 
 
 def _add_epoch_callback(fit: Any) -> Any:

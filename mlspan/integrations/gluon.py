@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from .._guard import guard
 from .._shape import get_nested
-from ..hooks.patching import Undo, replace_function
+from ..hooks.patching import Patch, Undo, apply_patches, replace_function
 from ._training.hook import TrainingHook
 from ._training.library import PatchPoint, TrainingLibrary
 from ._training.mlflow_logging import log_model_with_example, read_first_rows
@@ -57,7 +57,8 @@ def _read_dataset_rows(call: Mapping[str, Any], count: int) -> tuple[Any, Any] |
 
 
 def _patch_estimator() -> Undo:
-    return replace_function(f"{_ESTIMATOR_MODULE}:Estimator.fit", _add_epoch_handler)
+    make = functools.partial(replace_function, make=_add_epoch_handler)
+    return apply_patches([Patch(f"{_ESTIMATOR_MODULE}:Estimator.fit", make, "the metrics of each epoch")])
 
 
 def _add_epoch_handler(fit: Any) -> Any:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from typing import Any
 
-from ..hooks.patching import Undo, replace_function
+from ..hooks.patching import Patch, Undo, apply_patches, replace_function
 from ._training.hook import TrainingHook
 from ._training.library import PatchPoint, TrainingLibrary
 from ._training.record import TrainingRecord
@@ -67,10 +66,10 @@ def _add_round_callback(train: Any) -> Any:
 
 
 def _patch_train() -> Undo:
-    with ExitStack() as undo:
-        for target in ("lightgbm:train", "lightgbm.sklearn:train"):
-            undo.callback(replace_function(target, _add_round_callback))
-        return undo.pop_all().close
+    make = functools.partial(replace_function, make=_add_round_callback)
+    return apply_patches(
+        Patch(target, make, "the metrics of each round") for target in ("lightgbm:train", "lightgbm.sklearn:train")
+    )
 
 
 HOOK = TrainingHook(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from .._shape import get_nested
-from ..hooks.hook import Call, Hook, trace_methods
+from ..hooks.call import Call
+from ..hooks.hook import Hook, trace_methods
 from ..tracing.operations.records import Record
 from ._training.lineage import ModelLineage
 from ._training.predictions import make_prediction_record

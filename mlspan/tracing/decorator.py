@@ -56,9 +56,10 @@ def _wrap_function(fn: Any, name: str | None, kind: str) -> Any:
         if callable(fn):
             return _called(fn, name, kind)
     except Exception as error:  # noqa: BLE001  # whatever an object makes of being asked
-        warn_once("mlspan: cannot trace %s (%s): it is as it was", as_text(fn), type(error).__name__)
+        line = "mlspan: cannot trace %s (%s): it is as it was"
+        warn_once(line, as_text(fn), type(error).__name__, place=as_text(fn))
         return fn
-    warn_once("mlspan: cannot trace %s, which nothing can call: it is as it was", as_text(fn))
+    warn_once("mlspan: cannot trace %s, which nothing can call: it is as it was", as_text(fn), place=as_text(fn))
     return fn
 
 
@@ -66,7 +67,9 @@ def _class(cls: type, name: str | None, kind: str) -> type:
     """Trace the calls of the instances of *cls*, which stays itself."""
     own = vars(cls).get("__call__")
     if own is None:
-        warn_once("mlspan: cannot trace the class %s, whose instances nothing can call", as_text(cls))
+        warn_once(
+            "mlspan: cannot trace the class %s, whose instances nothing can call", as_text(cls), place=as_text(cls)
+        )
     else:
         type.__setattr__(cls, "__call__", _wrap_function(own, name or cls.__qualname__, kind))
     return cls

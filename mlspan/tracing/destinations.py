@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.sdk.trace import TracerProvider
 
 from .export.destination import fill_destination, make_database_path_absolute, restore_credentials, strip_credentials
+from .export.otlp.codec import silence_own_threads
 from .export.otlp.environment import exports_otlp
 from .export.otlp.sink import OtlpSink
 from .export.processor import ExportProcessor
@@ -54,6 +55,7 @@ def make_export_pipeline(
         mlflow: a sink that says where MLflow is; the pipeline makes sinks of its own.
         by_otlp: whether spans are also sent by OTLP.
     """
+    silence_own_threads()
     sinks: dict[SinkKind, tuple[Callable[[], Any], dict[str, Any]]] = {}
     if mlflow is not None:
         sinks["mlflow"] = (
@@ -89,7 +91,7 @@ def _make_assembler(config: Config) -> TraceAssembler:
 def make_spool_settings(config: Config) -> SpoolSettings:
     """Return where spans wait to be sent, how many, and for how long."""
     folder = Path(config.spool_dir).expanduser().absolute() if config.spool_dir else None
-    return SpoolSettings(config.durability, folder, config.spool_bytes, config.spool_age)  # type: ignore[arg-type]  # checked
+    return SpoolSettings(config.durability, folder, config.spool_bytes, config.spool_age)
 
 
 def open_sink(kind: SinkKind, where: Mapping[str, Any], tracking_uri: str | None) -> Sink:

@@ -140,7 +140,7 @@ def _record_assessment(
     if is_suppressed() or (now := get_runtime()) is None:
         return
     if target is None:
-        warn_once("mlspan: %s %r is of no trace: none is current, and no trace_id was given", event, name)
+        warn_once("mlspan: %s %r is of no trace: none is current, and no trace_id was given", event, name, place=name)
         return
     with guard("recording an assessment"):
         policy = now.policy

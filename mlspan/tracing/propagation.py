@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +20,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from .._guard import guard, warn_once
 from . import runtime
+from .mlflow_state.parent_run import parent_run, provide_parent_runs
 from .mlflow_state.runs import get_active_run_id
 from .operations import call_context
 from .settings.config import Config
@@ -83,15 +83,15 @@ def restore_context(carried: Mapping[str, Any], *, wait: bool = True) -> Iterato
     now, ends = None, 0
     with guard("taking over the settings of a task"):
         _apply_carried_settings(carried)
-        _request_parent_provider()
+        provide_parent_runs()
         now = runtime.get_runtime()
         ends = now.count_ended_spans() if now is not None else 0
-    token = _parent_run.set(carried["scope"]["around_run"])
+    token = parent_run.set(carried["scope"]["around_run"])
     try:
         with _attach_carried(carried):
             yield
     finally:
-        _parent_run.reset(token)
+        parent_run.reset(token)
         with guard("storing the traces of a task"):
             _store_task_spans(now, ends, wait=wait)
 
@@ -223,34 +223,3 @@ def _store_task_spans(now: runtime.Runtime | None, ends: int, *, wait: bool) -> 
             return
         _away_until = time.monotonic() + _RETRY_AFTER
     now.save_to_disk(1.0)
-
-
-_parent_run: ContextVar[str | None] = ContextVar("mlspan_parent_run", default=None)
-
-
-class _ParentRunProvider:
-    """A provider in MLflow's registry of run contexts: a run that a task starts becomes a child of the caller's run."""
-
-    def in_context(self) -> bool:
-        return _parent_run.get() is not None
-
-    def tags(self) -> dict[str, str | None]:
-        return {"mlflow.parentRunId": _parent_run.get()}
-
-
-def _request_parent_provider() -> None:
-    """Register the parent provider, once, as soon as MLflow is imported."""
-    global _provider_requested
-    if not _provider_requested:
-        import wrapt
-
-        _provider_requested = True
-        wrapt.register_post_import_hook(_register_parent_provider, "mlflow.tracking.context.registry")
-
-
-_provider_requested = False
-
-
-def _register_parent_provider(registry: Any) -> None:
-    with guard("registering the parent of runs"):
-        registry._run_context_provider_registry.register(_ParentRunProvider)

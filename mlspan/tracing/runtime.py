@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
 from .._guard import guard, redaction_filter, warn_once
+from .._patching import install_until_shutdown, undo_at_shutdown
 from .._version import __version__
 from .destinations import make_export_pipeline, make_mlflow_sink, make_spool_settings, needs_otlp, open_sink
 from .export import self_metrics
@@ -271,8 +272,8 @@ def start_runtime(config: Config) -> Runtime:
     with _runtime_lock:
         previous, _runtime, _is_shut_down = _runtime, Runtime(config), False
         if previous is None:
-            runs.track_run_starts()
-            prompts.track_prompt_loads()
+            install_until_shutdown("run starts", runs.track_run_starts)
+            install_until_shutdown("prompt loads", prompts.track_prompt_loads)
             atexit.register(stop_runtime, None)
             _exit_watcher.start_watching()
             _undo_watching.append(watch_provider_changes(_join_new_provider))
@@ -308,7 +309,9 @@ def stop_runtime(timeout: float | None) -> bool:
             _undo_watching.pop()()
     atexit.unregister(stop_runtime)
     _exit_watcher.stop_watching()
-    return previous is None or previous.shutdown(timeout)
+    sent = previous is None or previous.shutdown(timeout)
+    undo_at_shutdown()
+    return sent
 
 
 def _save_to_disk() -> None:

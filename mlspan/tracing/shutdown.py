@@ -27,6 +27,7 @@ class ExitWatcher:
         self._stop, self._save = stop, save
         self._previous_handler: Any = None
         self._watching = False
+        self._finalizers: list[Any] = []  # multiprocessing's, in a child process
 
     def start_watching(self) -> None:
         """Install the handler of SIGTERM and the finalizer of a child process."""
@@ -40,11 +41,13 @@ class ExitWatcher:
         self._register_in_child()
 
     def stop_watching(self) -> None:
-        """Remove our handler of SIGTERM.
+        """Remove our handler of SIGTERM, and our finalizers.
 
         If another handler has replaced ours, it stays. It may still call ours, which then only passes the signal on.
         """
         self._watching = False
+        while self._finalizers:
+            self._finalizers.pop().cancel()
         on_main = threading.current_thread() is threading.main_thread()
         if on_main and self._previous_handler is not None and signal.getsignal(signal.SIGTERM) == self._on_signal:
             signal.signal(signal.SIGTERM, self._previous_handler)
@@ -70,7 +73,8 @@ class ExitWatcher:
 
     def _register_finalizer(self, name: str) -> None:
         """Register :attr:`_stop` as a finalizer with the multiprocessing utilities *name*."""
-        sys.modules[name].Finalize(None, self._stop, exitpriority=100)
+        if self._watching:
+            self._finalizers.append(sys.modules[name].Finalize(None, self._stop, exitpriority=100))
 
     def handle_fork(self) -> None:
         """Register the finalizers again in a forked child.

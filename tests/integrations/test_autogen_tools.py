@@ -21,7 +21,7 @@ from autogen_core.tools import FunctionTool, StaticWorkbench, ToolResult
 from autogen_ext.models.cache import ChatCompletionCache
 from autogen_kit import INFO, MODEL, asks_for, get_weather, openai_model, replay
 
-from mlspan.hooks.hook import Call
+from mlspan.hooks.call import Call
 from mlspan.integrations.autogen import models
 from mlspan.testing import Spans, content
 

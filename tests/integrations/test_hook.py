@@ -15,8 +15,9 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
-from mlspan.hooks.hook import Call, Hook, is_version_in_range, trace_methods
-from mlspan.hooks.patching import install_when_imported
+from mlspan.hooks.call import Call
+from mlspan.hooks.hook import Hook, is_version_in_range, trace_methods
+from mlspan.hooks.patching import Patch, apply_patches, install_when_imported, replace_function
 from mlspan.testing import Spans
 from mlspan.tracing import runtime
 from mlspan.tracing.operations.metrics import Instruments
@@ -171,3 +172,40 @@ def test_an_unknown_option_is_refused(library: Any) -> None:
 )
 def test_versions_are_compared_by_number(version: str, fits: bool) -> None:
     assert is_version_in_range(version, ">=1.66.0,<4") is fits
+
+
+def test_a_missing_patch_point_is_said_once(
+    library: Any, spans: Spans, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One warning names the place and what is lost; the rest is traced; turned off, nothing is left."""
+    monkeypatch.setattr("mlspan._guard._logged_lines", {})
+    original = library.Client.ask
+    begin: Any = lambda call: (Step(name="ask"), None)  # noqa: E731
+    made = Hook("pretend>=2,<3", "pretend", trace_methods({"pretend:Client.ask": begin, "pretend:Client.gone": begin}))
+    for _ in range(2):
+        made.autolog()
+        assert library.Client().ask("a") == "A"
+        assert [(point.target, point.found) for point in made.patch_points] == [
+            ("pretend:Client.ask", True),
+            ("pretend:Client.gone", False),
+        ]
+        made.autolog(disable=True)
+        assert library.Client.ask is original
+    (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert "pretend:Client.gone" in line
+    assert "calls of Client.gone" in line
+
+
+def test_an_install_that_fails_takes_back_what_it_put_in(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the place that everything needs, and after an error half-way, nothing stays."""
+    original = library.Client.ask
+
+    def install(_: Hook) -> Any:
+        replace_function("pretend:Client.ask", lambda _: lambda *_: "ours")
+        return apply_patches([Patch("pretend:Client.gone", lambda _: lambda: None, "all", is_required=True)])
+
+    made = Hook("pretend>=2,<3", "pretend", install)
+    made.autolog(silent=True)
+    assert (library.Client.ask, made.is_installed) == (original, False)
+    assert made.state == "not hooked: pretend:Client.gone is missing: all"
+    made.autolog(disable=True)

@@ -40,7 +40,7 @@ def _autolog(spans: Spans) -> Iterator[None]:
     yield
     integrations.langgraph.autolog(disable=True)
     gc.collect()
-    assert (len(graphs.langchain_runs), graphs.graph_edges) == (0, {})
+    assert len(graphs.langchain_runs) == 0
 
 
 def node(name: str) -> Any:

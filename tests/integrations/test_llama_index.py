@@ -30,7 +30,7 @@ from opentelemetry import context as otel_context
 from pydantic import BaseModel
 
 from mlspan import integrations, tracing
-from mlspan.integrations.llama_index.responses import read_provider_usage
+from mlspan.hooks.requests import read_provider_usage
 from mlspan.testing import Spans, content
 from mlspan.tracing.operations.records import Chat
 

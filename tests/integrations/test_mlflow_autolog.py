@@ -322,7 +322,7 @@ def test_an_mlflow_without_the_names(
     from mlspan.integrations._training import mlflow_autolog
 
     monkeypatch.setitem(mlflow_autolog.NAMES, gone, (mlflow_autolog.NAMES[gone][0], "no_longer_there"))
-    monkeypatch.setattr("mlspan._guard._logged_lines", set())
+    monkeypatch.setattr("mlspan._guard._logged_lines", {})
     bench.call("flavor")
     bench.call("ours")
     assert bench.train() == BOTH

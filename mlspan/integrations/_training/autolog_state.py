@@ -9,38 +9,69 @@ from __future__ import annotations
 
 import sys
 from collections import UserList
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
+from ...hooks.patching import Patch, Undo, apply_patches, resolve_target, set_attribute
 from .training import read_training_state
 
 _SAFETY_MODULE: Final = "mlflow.utils.autologging_utils.safety"
 
 
-def isolate_autolog_state() -> None:
-    """Give each training its own state, for every MLflow module that is imported by now.
+_undos: dict[str, Undo] = {}  # by what has been isolated
+_users: set[int] = set()  # ids of the hooks that are on
 
-    Calling it again changes nothing. A name that this version of MLflow lacks is skipped.
+
+def isolate_autolog_state(user: object) -> None:
+    """Give each training its own state, for every MLflow module that is imported by now, as long as *user* is on.
+
+    Calling it again changes nothing but for modules that have been imported since. A name that this version of MLflow
+    lacks is skipped, and a warning says what may then go wrong.
     """
-    _isolate_class_attribute(_SAFETY_MODULE, "_AutologgingSessionManager", "_session", None)
-    _isolate_class_attribute("mlflow.statsmodels", "AutologHelpers", "should_autolog", default=True)
-    for module, session in (
-        ("mlflow.sklearn", "_SklearnTrainingSession"),
-        ("mlflow.pyspark.ml", "_SparkTrainingSession"),
-    ):
-        stack_of = getattr(sys.modules.get(module), session, None)
-        if isinstance(getattr(stack_of, "_session_stack", None), list):
-            stack_of._session_stack = _IsolatedStack(session)  # type: ignore[union-attr]  # the test above has found it
-        manager = type(getattr(sys.modules.get(module), "_AUTOLOGGING_METRICS_MANAGER", None))
-        if manager.__module__ == module:
-            name = "_log_post_training_metrics_enabled"
-            setattr(manager, name, _make_isolated_property(f"{module}.{name}", default=True))
+    _users.add(id(user))
+    for module, name, isolate in _ISOLATED_NAMES:
+        place = f"{module}:{name}"
+        if module in sys.modules and place not in _undos:
+            loss = f"trainings of several threads at once, reliably, by MLflow's {module.removeprefix('mlflow.')}"
+            _undos[place] = apply_patches([Patch(place, isolate, loss)])
 
 
-def _isolate_class_attribute(module: str, name: str, attribute: str, default: Any) -> None:
-    cls = getattr(sys.modules.get(module), name, None)
-    if isinstance(cls, type) and type(cls) is type and hasattr(cls, attribute):
-        apart = type("Apart", (type,), {attribute: _make_isolated_property(f"{name}.{attribute}", default)})
-        setattr(sys.modules[module], name, apart(name, (cls,), {"__module__": module}))
+def release_autolog_state(user: object) -> None:
+    """Give MLflow its own state back once the last user is off."""
+    _users.discard(id(user))
+    if not _users:
+        while _undos:
+            _undos.popitem()[1]()
+
+
+def _isolate_class_attribute(attribute: str, default: Any, target: str) -> Undo:
+    """Put a subclass in the class's place, whose class attribute is separate for each training."""
+    module, name = resolve_target(target)
+    cls = getattr(module, name)
+    if type(cls) is not type or not hasattr(cls, attribute):
+        return lambda: None
+    apart = type("Apart", (type,), {attribute: _make_isolated_property(f"{name}.{attribute}", default)})
+    return set_attribute(module, name, apart(name, (cls,), {"__module__": module.__name__}))
+
+
+def _isolate_stack(target: str) -> Undo:
+    """Put a list that is separate for each training in the place of a class's stack of sessions."""
+    module, name = resolve_target(target)
+    stack_of = getattr(module, name)
+    if not isinstance(getattr(stack_of, "_session_stack", None), list):
+        return lambda: None
+    return set_attribute(stack_of, "_session_stack", _IsolatedStack(name))
+
+
+def _isolate_metrics_switch(target: str) -> Undo:
+    """Put a property that is separate for each training over a field of MLflow's manager of post-training metrics."""
+    module, name = resolve_target(target)
+    manager = type(getattr(module, name))
+    if manager.__module__ != module.__name__:
+        return lambda: None
+    field = "_log_post_training_metrics_enabled"
+    return set_attribute(manager, field, _make_isolated_property(f"{module.__name__}.{field}", default=True))
 
 
 def _make_isolated_property(key: str, default: Any) -> property:
@@ -59,3 +90,13 @@ class _IsolatedStack(UserList[Any]):
     @property
     def data(self) -> list[Any]:  # type: ignore[override]  # a plain attribute in UserList
         return read_training_state().setdefault(self._key, [])  # type: ignore[no-any-return]
+
+
+_ISOLATED_NAMES: Final[tuple[tuple[str, str, Callable[[str], Undo]], ...]] = (
+    (_SAFETY_MODULE, "_AutologgingSessionManager", partial(_isolate_class_attribute, "_session", None)),
+    ("mlflow.statsmodels", "AutologHelpers", partial(_isolate_class_attribute, "should_autolog", True)),
+    ("mlflow.sklearn", "_SklearnTrainingSession", _isolate_stack),
+    ("mlflow.sklearn", "_AUTOLOGGING_METRICS_MANAGER", _isolate_metrics_switch),
+    ("mlflow.pyspark.ml", "_SparkTrainingSession", _isolate_stack),
+    ("mlflow.pyspark.ml", "_AUTOLOGGING_METRICS_MANAGER", _isolate_metrics_switch),
+)

@@ -17,14 +17,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import wrapt
-
 from ..._guard import warn_once
 from ...hooks.hook import AutologSettings, is_version_in_range
+from ...hooks.named_arguments import noting_names
 from ...tracing.mlflow_state.runs import get_active_run_id
+from .autolog_state import release_autolog_state
 from .mlflow_autolog import read_on, unfollow
 from .mlflow_hook import MlflowAutologHook
-from .named_arguments import noting_names
 from .patch_points import find_version, is_being_imported
 from .requested_options import Wishes
 from .training import ActiveTraining, is_nested
@@ -96,6 +95,7 @@ class TrainingHook(MlflowAutologHook):
             self._wishes = Wishes()
             unfollow(self)
             super().apply_settings(None)
+            release_autolog_state(self)
             return
         wishes.ask(settings, heard)
         super().apply_settings(wishes.combine(self.options))
@@ -104,18 +104,12 @@ class TrainingHook(MlflowAutologHook):
         for module in self.modules[1:]:
             if module in sys.modules:
                 self._install_if_wanted()
-        if not self._waits_for_imports:
-            self._waits_for_imports = True
-            for module in (
-                *self.modules[1:],
-                *self.library.required_modules,
-                "mlflow",
-                *([self.flavor] if self.flavor else []),
-            ):
-                if module not in sys.modules:
-                    wrapt.register_post_import_hook(functools.partial(self._on_import, module), module)
+        flavor = [self.flavor] if self.flavor else []
+        for module in (*self.modules[1:], *self.library.required_modules, "mlflow", *flavor):
+            if self._wanted and module not in sys.modules:
+                self._wait_for(module, functools.partial(self._on_import, module))
 
-    def _on_import(self, module: str, _: object) -> None:
+    def _on_import(self, module: str) -> None:
         """A module has been imported that may change what there is to hook."""
         if self._wanted and module == "mlflow":
             self._follow()
@@ -134,7 +128,11 @@ class TrainingHook(MlflowAutologHook):
     def _install_layers(self) -> None:
         super()._install_if_wanted()
         if self._undo is not None and not self.is_installed:
-            warn_once("mlspan: trainings of %s are not traced: something else has replaced what trains", self.name)
+            warn_once(
+                "mlspan: trainings of %s are not traced: something else has replaced what trains",
+                self.name,
+                place=self.name,
+            )
 
     def _disable(self) -> None:
         self._entry.let_go()

@@ -11,7 +11,7 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from ...hooks.patching import apply_patches
+from ...hooks.patching import Patch, apply_patches, note_patch_point
 from .library import PatchPoint
 from .patch_points import find_seam, observe_epochs, wrap_patch_point
 from .predictions import trace_predictions
@@ -46,12 +46,15 @@ class Layers:
                     undo.callback(trace_predictions(self._hook, self._hook.name, seam))
             undo.callback(
                 apply_patches(
-                    (target, functools.partial(observe_epochs, target, read))
+                    Patch(target, functools.partial(observe_epochs, read=read), "the metrics of each epoch")
                     for target, read in library.epoch_methods.items()
                     if target.partition(":")[0].partition(".")[0] in sys.modules
                 )
             )
             self._below = undo.pop_all()
+        for function in sorted({name for _, name in self._seams}):
+            classes = sum(name == function for _, name in self._seams)
+            note_patch_point(f"{function} of {classes} classes and modules", "trainings", found=True)
         self._ours = {id(_now(*place)) for place in self._places.values()}
 
     def cover(self, owner: Any, name: str) -> None:

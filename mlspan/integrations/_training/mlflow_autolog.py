@@ -172,4 +172,5 @@ def say_unfollowed(name: str) -> None:
         "mlspan: this version of MLflow does not let mlspan follow its autolog: call mlspan's autolog of %s last, as a "
         "later call of MLflow's own takes its spans away",
         name,
+        place=name,
     )

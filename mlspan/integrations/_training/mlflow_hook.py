@@ -45,7 +45,7 @@ class MlflowAutologHook(Hook):
     ) -> None:
         super().__init__(requires, modules[0], install, options | DEFAULT_OPTIONS.keys())
         self.name, self.modules, self.library = name, modules, library
-        self._waits_for_imports = self._has_priority = self._left_to_mlflow = False
+        self._has_priority = self._left_to_mlflow = False
         self._wishes = Wishes()
         self._layers: Layers | None = None
         flavor = [self.flavor] if self.flavor else []
@@ -164,7 +164,7 @@ class MlflowAutologHook(Hook):
         given = {**asked, "exclusive": self.settings.exclusive, "silent": self.settings.silent}
         with calling():
             autolog(**{name: value for name, value in given.items() if name in takes})
-        isolate_autolog_state()
+        isolate_autolog_state(self)
         if self._layers is not None:
             self._layers.cover_all()
 

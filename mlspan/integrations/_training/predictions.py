@@ -5,13 +5,12 @@ The span of a prediction carries the logged model and the run that trained it, a
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from opentelemetry.trace import SpanContext, get_current_span
+from opentelemetry.trace import get_current_span
 
-from ...hooks.hook import Begin, Call, Hook
+from ...hooks.call import Begin, Call
+from ...hooks.hook import Hook
 from ...hooks.patching import Undo, trace_function
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.fields import span_attribute
@@ -28,21 +27,16 @@ if TYPE_CHECKING:
 class PredictionRecord(NamedRecord):
     """The record of one prediction: a call of a trained model."""
 
-    can_link: ClassVar[bool] = True
     type: str = span_attribute(sc.KIND, "start", default=sc.PREDICT)
     name: str | None = span_attribute(sc.FIT_ESTIMATOR, "start")
     library: str | None = span_attribute(sc.FIT_LIBRARY, "start")
     rows: int | None = span_attribute(sc.FIT_ROWS, "start")
     run_id: str | None = span_attribute(sc.RUN_ID, "start")
     model_id: str | None = span_attribute(sc.MODEL_ID, "start")
-    training_span: SpanContext | None = None
 
     @property
     def span_name(self) -> str:
         return f"predict {self.name}"
-
-    def list_causes(self) -> Mapping[str, SpanContext]:
-        return {} if self.training_span is None else {"trained_by": self.training_span}
 
 
 def make_prediction_record(
@@ -67,7 +61,9 @@ def make_prediction_record(
     record = PredictionRecord(
         library=library, name=type(model).__name__, run_id=lineage.run_id, model_id=lineage.model_id
     )
-    record.rows, record.training_span = measure_data(data)[0], lineage.span
+    record.rows = measure_data(data)[0]
+    if lineage.span is not None:
+        record.add_cause("trained_by", lineage.span)
     return record
 
 
@@ -79,7 +75,7 @@ def trace_predictions(hook: Hook, library: str, method: PatchPoint) -> Undo:
         library: mlspan's name for the library.
         method: a class and the name of its prediction method.
     """
-    open_ = functools.partial(hook.start_operation, _make_begin(library))
+    open_ = hook.make_starter(_make_begin(library))
     return wrap_patch_point(*method, lambda fn, on: trace_function(fn, open_, on))
 
 

@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
-from ..._shape import get_field, get_list, get_nested
-from ...hooks.hook import Call, Hook
-from ...hooks.patching import Undo
+from ..._shape import get_field, get_fields, get_list, get_nested
+from ...hooks.call import Call
+from ...hooks.hook import Hook
+from ...hooks.patching import Patch, Undo, apply_patches, replace_attribute, resolve_target
+from ...hooks.requests import read_usage
 from ...tracing.operations.content import to_plain_data
 from ...tracing.operations.messages import (
     Message,
@@ -25,7 +27,6 @@ from ...tracing.operations.messages import (
 )
 from ...tracing.operations.operation import get_error_type as type_name
 from ...tracing.operations.records import Agent, Chat, Observe, Record, Step, Tool
-from .handoffs import link_handoff, record_handoff
 
 _PROVIDERS: Final = {
     "azure": "azure.ai.openai",
@@ -43,10 +44,15 @@ _COUNT_CACHE_SEPARATELY: Final = {"anthropic", "aws.bedrock"}
 def install(hook: Hook) -> Undo:
     """Record each turn of an agent, and add a middleware that records its model and tool calls; return the undo.
 
-    AG2's ``Agent._drive_scope`` is private. If it is gone, a KeyError says so and nothing is patched.
+    AG2's ``Agent._drive_scope`` is private. If it is gone, a warning says so and nothing is patched.
     """
-    agents: Any = importlib.import_module("ag2.agent").Agent
-    own, on = vars(agents)["_drive_scope"], [True]
+    patch = functools.partial(_patch_drive_scope, hook)
+    return apply_patches([Patch("ag2.agent:Agent._drive_scope", patch, "turns of agents", is_required=True)])
+
+
+def _patch_drive_scope(hook: Hook, target: str) -> Undo:
+    agents, name = resolve_target(target)
+    own, on = vars(agents)[name], [True]
     middleware = _make_middleware(hook, importlib.import_module("ag2.middleware").BaseMiddleware)
 
     @functools.wraps(own)
@@ -58,13 +64,7 @@ def install(hook: Hook) -> Undo:
         async with own(self, event, **kwargs) as drive:
             yield _trace_turn(hook, (self, event, kwargs.get("context")), drive) if on else drive
 
-    def restore_drive_scope() -> None:
-        on.clear()
-        if vars(agents).get("_drive_scope") is open_scope:
-            agents._drive_scope = own
-
-    agents._drive_scope = open_scope
-    return restore_drive_scope
+    return replace_attribute(agents, name, own, open_scope, on)
 
 
 def _trace_turn(hook: Hook, turn: tuple[Any, ...], drive: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
@@ -112,7 +112,8 @@ def _begin_turn(call: Call) -> tuple[Record, Observe[Any]]:
         turn.input = _read_part_contents(get_field(event, "parts"))
 
     def observe(turn: Agent, got: Any) -> None:
-        link_handoff(turn.name)
+        if turn.name is not None:
+            turn.add_cause("handed_off_by", turn.name, once=True)
         if call.capture_content:
             turn.output = get_nested(got, "body", str)
 
@@ -160,10 +161,9 @@ def _observe_response(chat: Chat, got: Any) -> None:
         choice.add_text(text)
     for call in get_list(got, "tool_calls.calls"):
         choice.add_part(make_tool_call(call.name, call.arguments, call.id))
-    for name, field in _USAGE_FIELDS.items():
-        count = get_field(get_field(got, "usage"), name)
-        if isinstance(count, (int, float)) and count:
-            setattr(chat, field, int(count))
+    usage = get_fields(get_field(got, "usage"))
+    counts = {name: int(count) for name, count in usage.items() if isinstance(count, (int, float)) and count}
+    read_usage(chat, counts, _USAGE_FIELDS)  # AG2 counts in floats, and 0 means that the server has sent no count
     if chat.provider in _COUNT_CACHE_SEPARATELY and chat.input_tokens is not None:
         chat.input_tokens += (chat.cache_read_tokens or 0) + (chat.cache_write_tokens or 0)
 
@@ -241,7 +241,7 @@ def _begin_tool(call: Call) -> tuple[Record, Observe[Any]]:
             if type(data := get_field(part, "data")).__name__ == "Handoff" and (
                 target := get_nested(data, "target", str)
             ):
-                record_handoff(target)
+                tool.add_offer("handed_off_by", target, anywhere=False)
         if call.capture_content:
             tool.output = _read_part_contents(parts)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -12,20 +12,16 @@ from opentelemetry.trace import Span
 
 from ..._guard import guard
 from ..._shape import get_field, get_list, get_nested
-from ...hooks.hook import Begin, Call, Hook, trace_methods
-from ...hooks.patching import Undo, apply_patches, observe_method
+from ...hooks.call import Begin, Call
+from ...hooks.hook import Hook
+from ...hooks.patching import CallStarter, Patch, Undo, apply_patches, observe_method, trace_method
 from ...hooks.subclasses import trace_subclasses
 from ...tracing.operations.content import to_plain_data
 from ...tracing.operations.messages import parse_json
 from ...tracing.operations.noop import NOOP_OPERATION
 from ...tracing.operations.records import Agent, Observe, Step, Tool, Workflow
 from . import model
-from .handoffs import link_handoff, record_handoff
 from .thread_context import CONTEXT_PATCHES
-
-
-def read_argument(call: Call, index: int, name: str) -> Any:
-    return call.args[index] if len(call.args) > index else call.kwargs.get(name)
 
 
 def _read_agent_name(agent: Any) -> str:
@@ -36,7 +32,9 @@ def _read_agent_name(agent: Any) -> str:
 _methods_by_span: Final[WeakKeyDictionary[Span, tuple[Begin, int]]] = WeakKeyDictionary()
 
 
-def _start_outermost_operation(hook: Hook, begin: Begin, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _start_outermost_operation(
+    hook: Hook, begin: Begin, args: tuple[Any, ...], kwargs: dict[str, Any], *, function: Any = None
+) -> Any:
     """Start an operation as the hook does, unless a subclass's method calls its parent's: those two are one operation.
 
     Return the operation, or a no-op.
@@ -45,7 +43,7 @@ def _start_outermost_operation(hook: Hook, begin: Begin, args: tuple[Any, ...], 
     with guard("looking at a call"):
         if _methods_by_span.get(trace.get_current_span()) == method:
             return NOOP_OPERATION
-    operation = hook.start_operation(begin, args, kwargs)
+    operation = hook.start_operation(begin, args, kwargs, function=function)
     if operation is not NOOP_OPERATION:
         with guard("noting a call"):
             _methods_by_span[operation.span] = method
@@ -57,9 +55,9 @@ def _start_outermost_operation(hook: Hook, begin: Begin, args: tuple[Any, ...], 
 
 def _begin_conversation(call: Call) -> tuple[Workflow, Observe[Any]]:
     """Begin a call of ``initiate_chat`` or ``a_initiate_chat``."""
-    chat = Workflow(name=f"{_read_agent_name(call.args[0])} to {_read_agent_name(read_argument(call, 1, 'recipient'))}")
+    chat = Workflow(name=f"{_read_agent_name(call.args[0])} to {_read_agent_name(call.argument('recipient'))}")
     if call.capture_content:
-        chat.input = _read_message_content(read_argument(call, 8, "message"))
+        chat.input = _read_message_content(call.argument("message"))
 
     def observe(chat: Workflow, got: Any) -> None:
         history = get_list(got, "chat_history")
@@ -79,7 +77,7 @@ def _begin_conversations(call: Call) -> tuple[Workflow, Observe[Any]]:
 
 def _begin_chat_queue(call: Call) -> tuple[Workflow, Observe[Any]]:
     """Begin a call of the module's function ``initiate_chats``, where each chat names its sender."""
-    senders = {_read_agent_name(get_field(one, "sender")) for one in read_argument(call, 0, "chat_queue") or ()}
+    senders = {_read_agent_name(get_field(one, "sender")) for one in call.argument("chat_queue") or ()}
     name = f"chats of {senders.pop()}" if len(senders) == 1 else "chats"
     return Workflow(name=name), _observe_summaries if call.capture_content else _ignore_result
 
@@ -95,14 +93,15 @@ def _begin_reply(call: Call) -> tuple[Agent, Observe[Any]]:
     """Begin a call of ``generate_reply`` or ``a_generate_reply``: a turn of an agent."""
     agent = call.args[0]
     turn = Agent(name=_read_agent_name(agent), description=get_nested(agent, "description", str) or None)
-    messages = read_argument(call, 1, "messages")
-    if messages is None and (sender := read_argument(call, 2, "sender")) is not None:
+    messages = call.argument("messages")
+    if messages is None and (sender := call.argument("sender")) is not None:
         messages = (get_field(agent, "chat_messages") or {}).get(sender)
     if call.capture_content and messages:
         turn.input = _read_message_content(messages[-1])
 
     def observe(turn: Agent, got: Any) -> None:
-        link_handoff(turn.name)
+        if turn.name is not None:
+            turn.add_cause("handed_off_by", turn.name, once=True)
         if call.capture_content:
             turn.output = _read_message_content(got)
 
@@ -121,7 +120,7 @@ def _begin_human_input(call: Call) -> tuple[Step, Observe[Any]]:
     """Begin a call of ``get_human_input`` or ``a_get_human_input``, which waits for a person's answer."""
     step = Step(type="human_input", name="human input")
     if call.capture_content:
-        step.input = read_argument(call, 1, "prompt")
+        step.input = call.argument("prompt")
 
     def observe(step: Step, got: Any) -> None:
         step.output = got if call.capture_content else None
@@ -134,7 +133,7 @@ def _begin_human_input(call: Call) -> tuple[Step, Observe[Any]]:
 
 def _begin_function(call: Call) -> tuple[Tool, Observe[Any]]:
     """Begin a call of ``execute_function`` or ``a_execute_function``, which report an error in their answer."""
-    function_call, id = read_argument(call, 1, "func_call"), read_argument(call, 2, "call_id")
+    function_call, id = call.argument("func_call"), call.argument("call_id")
     name = get_nested(function_call, "name", str) or "unknown"
     tool = Tool(
         name=name,
@@ -151,7 +150,7 @@ def _begin_function(call: Call) -> tuple[Tool, Observe[Any]]:
             tool.failure = ("tool_error", str(content) if call.capture_content else "")
         result = _read_tool_result(content)
         if result is not None and (target := result.get("target")) is not None:
-            record_handoff(target)
+            tool.add_offer("handed_off_by", target, anywhere=False)
         if call.capture_content:
             tool.output = to_plain_data(content) if result is None else result
 
@@ -185,7 +184,7 @@ def _begin_code(call: Call) -> tuple[Tool, Observe[Any]]:
     """Begin a call of ``execute_code_blocks``, of a code executor or of an agent without one."""
     tool = Tool(name=type(call.args[0]).__name__, type="extension")
     if call.capture_content:
-        blocks = read_argument(call, 1, "code_blocks") or ()
+        blocks = call.argument("code_blocks") or ()
         pairs = [
             one if isinstance(one, tuple) else (get_field(one, "language"), get_field(one, "code")) for one in blocks
         ]
@@ -213,42 +212,42 @@ _SYNC_AND_ASYNC_METHODS: Final = {
 _AGENT_METHODS: Final = {
     f"{prefix}{name}": begin for prefix in ("", "a_") for name, begin in _SYNC_AND_ASYNC_METHODS.items()
 }
-_SINGLE_METHODS: Final = {
+_SINGLE_METHODS: Final = {  # methods that no base class stands for
     "autogen.oai.client:OpenAIWrapper.create": model.begin_model_call,
     "autogen.agentchat.conversable_agent:ConversableAgent.execute_code_blocks": _begin_code,
-    # These two executors do not inherit from CodeExecutor.
+    # Module functions can be watched only under the names from which applications import them: the documented ones.
+    "autogen:initiate_chats autogen.agentchat:initiate_chats": _begin_chat_queue,
+    "autogen:a_initiate_chats autogen.agentchat:a_initiate_chats": _begin_chat_queue,
+}
+_OPTIONAL_METHODS: Final = {  # these two executors, which need packages of their own, do not inherit from CodeExecutor
     "autogen.coding.jupyter:EmbeddedIPythonCodeExecutor.execute_code_blocks": _begin_code,
     "autogen.coding:DaytonaCodeExecutor.execute_code_blocks": _begin_code,
-    # Module functions can be watched only under the names from which applications import them: the documented ones.
-    "autogen:initiate_chats": _begin_chat_queue,
-    "autogen:a_initiate_chats": _begin_chat_queue,
-    "autogen.agentchat:initiate_chats": _begin_chat_queue,
-    "autogen.agentchat:a_initiate_chats": _begin_chat_queue,
 }
 
 
-def _trace_subclass_methods(hook: Hook, base: str, begins: Mapping[str, Begin]) -> Undo:
+def _trace_subclass_methods(hook: Hook, begins: Mapping[str, Begin], base: str) -> Undo:
     return trace_subclasses(
-        base, {name: functools.partial(_start_outermost_operation, hook, begin) for name, begin in begins.items()}
+        base, {name: CallStarter(_start_outermost_operation, hook, begin) for name, begin in begins.items()}
     )
 
 
+def _make_method_patches(hook: Hook, begins: Mapping[str, Begin], *, is_optional: bool) -> Iterator[Patch]:
+    for target, begin in begins.items():
+        patch = functools.partial(trace_method, start=hook.make_starter(begin))
+        yield Patch(target, patch, f"calls of {target.rpartition(':')[2]}", is_optional=is_optional)
+
+
 def install(hook: Hook) -> Undo:
-    executors = {"execute_code_blocks": _begin_code}
+    executors = functools.partial(_trace_subclass_methods, hook, {"execute_code_blocks": _begin_code})
+    agents = functools.partial(_trace_subclass_methods, hook, _AGENT_METHODS)
+    usage = functools.partial(observe_method, callback=model.note_usage)
     return apply_patches(
         [
-            (
-                "agents",
-                lambda: _trace_subclass_methods(
-                    hook, "autogen.agentchat.conversable_agent:ConversableAgent", _AGENT_METHODS
-                ),
-            ),
-            ("executors", lambda: _trace_subclass_methods(hook, "autogen.coding.base:CodeExecutor", executors)),
-            ("single methods", lambda: trace_methods(_SINGLE_METHODS)(hook)),
-            (
-                "usage of model calls",
-                lambda: observe_method("autogen.oai.client:OpenAIWrapper._update_usage", model.note_usage),
-            ),
+            Patch("autogen.agentchat.conversable_agent:ConversableAgent", agents, "chats and turns of agents"),
+            Patch("autogen.coding.base:CodeExecutor", executors, "code that an executor runs"),
+            *_make_method_patches(hook, _SINGLE_METHODS, is_optional=False),
+            *_make_method_patches(hook, _OPTIONAL_METHODS, is_optional=True),
+            Patch("autogen.oai.client:OpenAIWrapper._update_usage", usage, "token counts of model calls"),
             *CONTEXT_PATCHES,
         ]
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+from collections import Counter
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -12,7 +13,8 @@ from opentelemetry.trace import Span
 
 from ..._shape import get_field, get_list, get_nested
 from ...hooks import openai_format as parts
-from ...hooks.hook import Call
+from ...hooks.call import Call
+from ...hooks.requests import CHAT_USAGE, count_tokens, set_parameters
 from ...tracing.operations.messages import Message, OutputDraft, Part, make_tool_call, make_tool_call_response
 from ...tracing.operations.records import Chat, Observe, Record
 
@@ -28,12 +30,6 @@ _PROVIDERS_BY_API_TYPE: Final = {  # api_type of a configuration -> the conventi
     "anthropic_v2": "anthropic",
     "bedrock_v2": "aws.bedrock",
 }
-_USAGE_PATHS: Final = {
-    "prompt_tokens": "input_tokens",
-    "completion_tokens": "output_tokens",
-    "prompt_tokens_details.cached_tokens": "cache_read_tokens",
-    "completion_tokens_details.reasoning_tokens": "reasoning_tokens",
-}
 # The usages of the running calls, by span. A call has several if a filter has refused an answer. A usage is None if a
 # cache has answered, so that nothing is billed.
 _usages_by_span: Final[WeakKeyDictionary[Span, list[Any]]] = WeakKeyDictionary()
@@ -47,7 +43,7 @@ def begin_model_call(call: Call) -> tuple[Record, Observe[Any]]:
         outer=True, stream=True if request.get("stream") else None, draft=OutputDraft(kept=call.capture_content)
     )
     _set_model(chat, request)
-    parts.set_parameters(chat, request)
+    set_parameters(chat, request)
     if call.capture_content:
         chat.input = [_convert_chat_message(message) for message in request.get("messages") or ()]
         chat.tools = [
@@ -91,10 +87,12 @@ def _observe_answer(chat: Chat, got: Any) -> None:
     usages = billed if len(billed) > 1 else [] if billed == [None] else [get_field(got, "usage")]
     if chat.stream and _estimates_stream_usage():
         return
-    for path, field in _USAGE_PATHS.items():
-        counts = [count for usage in usages if (count := get_nested(usage, path, int))]
-        if counts:  # AG2 writes 0 if the server has sent no count
-            setattr(chat, field, sum(counts))
+    billed_tokens: Counter[str] = Counter()
+    for usage in usages:
+        billed_tokens.update(count_tokens(usage, *CHAT_USAGE))
+    for field, tokens in billed_tokens.items():
+        if tokens:  # AG2 writes 0 if the server has sent no count
+            setattr(chat, field, tokens)
 
 
 @functools.cache

@@ -7,24 +7,23 @@ the field.
 from __future__ import annotations
 
 import functools
-from collections import OrderedDict
 from contextlib import ExitStack
 from typing import Any, Final
 
 from opentelemetry import context as otel
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from ..._bounded import BoundedDict
 from ..._guard import guard
 from ..._shape import get_nested
 from ...hooks.hook import Hook
-from ...hooks.patching import Undo, apply_patches, replace_function
+from ...hooks.patching import Patch, Undo, apply_patches, replace_function
 from ...tracing.operations.call_context import CallScope, get_call_scope, is_suppressed
 from ...tracing.operations.call_context import use_scope as within
 
-_MAX_POSTS: Final = 1000
 _W3C_PROPAGATOR: Final = TraceContextTextMapPropagator()
 # traceparent -> the context of a post of this process, which holds more than a traceparent can say
-_contexts_of_posts: Final[OrderedDict[str, tuple[otel.Context, CallScope]]] = OrderedDict()
+_contexts_of_posts: Final[BoundedDict[str, tuple[otel.Context, CallScope]]] = BoundedDict(1000)
 
 
 def _inject_parent(envelope: Any) -> None:
@@ -36,8 +35,6 @@ def _inject_parent(envelope: Any) -> None:
         return
     envelope.trace_id = parent
     _contexts_of_posts[parent] = otel.get_current(), get_call_scope()
-    while len(_contexts_of_posts) > _MAX_POSTS:
-        _contexts_of_posts.popitem(last=False)
 
 
 def _extract_parent(envelope: Any) -> tuple[otel.Context, CallScope] | None:
@@ -76,11 +73,11 @@ def _install(hook: Hook) -> Undo:
 
         return receive_envelope
 
-    client = "ag2.network.client"
+    client, loss, partial = "ag2.network.client", "that an envelope is handled below its sender", functools.partial
     undo = apply_patches(
         [
-            ("post_envelope", lambda: replace_function(f"{client}.hub_client:HubClient.post_envelope", wrap_post)),
-            ("receive", lambda: replace_function(f"{client}.agent_client:AgentClient.receive", wrap_receive)),
+            Patch(f"{client}.hub_client:HubClient.post_envelope", partial(replace_function, make=wrap_post), loss),
+            Patch(f"{client}.agent_client:AgentClient.receive", partial(replace_function, make=wrap_receive), loss),
         ]
     )
 

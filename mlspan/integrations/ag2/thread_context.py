@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +10,7 @@ from typing import Any, Final
 
 from opentelemetry import context as otel
 
-from ...hooks.patching import Undo
+from ...hooks.patching import Patch, Undo, resolve_target, set_attribute
 from ...tracing.mlflow_state.runs import get_active_run_id
 from ...tracing.operations.call_context import get_call_scope, use_context
 from ...tracing.operations.call_context import use_scope as within
@@ -54,26 +53,23 @@ class _ModuleProxy:
         return getattr(self._own, name)
 
 
-def _substitute_name(module: str, used: str, name: str, value: Any) -> Undo:
-    """Make *module* find *value* as *name* of the module that it has imported as *used*; return the restore_module.
+def _substitute_name(name: str, value: Any, target: str) -> Undo:
+    """Make a module find *value* as *name* of the module that it has imported, and return what ends that.
 
-    Only *module* sees the value; the imported module itself is unchanged.
+    Only the module that *target* names sees the value; the imported module itself is unchanged.
     """
-    importer: Any = importlib.import_module(module)
-    own = getattr(importer, used)
-    stand_in = _ModuleProxy(own, name, value)
-
-    def restore_module() -> None:
-        if getattr(importer, used) is stand_in:
-            setattr(importer, used, own)
-
-    setattr(importer, used, stand_in)
-    return restore_module
+    importer, used = resolve_target(target)
+    return set_attribute(importer, used, _ModuleProxy(getattr(importer, used), name, value))
 
 
 _AGENT_MODULE: Final = "autogen.agentchat.conversable_agent"
-CONTEXT_PATCHES: Final = [  # (description of the target, function that patches it)
-    (f"the {name} of {module}", functools.partial(_substitute_name, module, used, name, value))
+CONTEXT_PATCHES: Final = [
+    Patch(
+        f"{module}:{used}",
+        functools.partial(_substitute_name, name, value),
+        "that what runs in a thread belongs to its caller",
+        is_optional="contrib" in module,
+    )
     for module, used, name, value in (
         (_AGENT_MODULE, "threading", "Thread", _ContextThread),  # run, run_iter, and async tools of sync agents
         (_AGENT_MODULE, "functools", "partial", _bind_partial),  # an async agent's call to its model

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 from ...hooks.hook import Hook
-from ...hooks.patching import Undo, apply_patches
+from ...hooks.patching import Patch, Undo, apply_patches
 from ...hooks.subclasses import trace_subclasses
 from . import agents, message_context, models, tools
 from .wrappers import BeginAlways, make_operation_starter, trace_async_function
@@ -59,11 +59,11 @@ _CORE_METHODS: Final[_MethodsByBase] = {
 }
 
 
-def _make_patches(hook: Hook, families: _MethodsByBase) -> Iterator[tuple[str, Any]]:
+def _make_patches(hook: Hook, families: _MethodsByBase) -> Iterator[Patch]:
     for base, (kind, begins) in families.items():
-        then = agents.link_handoffs if kind == "agent" else None
-        methods = {name: make_operation_starter(hook, kind, begin, then) for name, begin in begins.items()}
-        yield base, functools.partial(trace_subclasses, base, methods, trace_async_function)
+        methods = {name: make_operation_starter(hook, kind, begin) for name, begin in begins.items()}
+        patch = functools.partial(trace_subclasses, methods=methods, wrap=trace_async_function)
+        yield Patch(base, patch, f"calls of each {kind}")
 
 
 def _install_core(hook: Hook) -> Undo:
@@ -71,7 +71,7 @@ def _install_core(hook: Hook) -> Undo:
         [
             *_make_patches(hook, _CORE_METHODS),
             *message_context.carry_sender_context(hook),
-            *message_context.suppress_own_spans(hook, message_context.CORE_SPANS),
+            *message_context.suppress_framework_spans(hook, message_context.CORE_SPANS),
         ]
     )
 
@@ -80,13 +80,13 @@ def _install_agentchat(hook: Hook) -> Undo:
     return apply_patches(
         [
             *_make_patches(hook, _AGENTCHAT_METHODS),
-            *message_context.suppress_own_spans(hook, message_context.AGENTCHAT_SPANS),
+            *message_context.suppress_framework_spans(hook, message_context.AGENTCHAT_SPANS),
         ]
     )
 
 
 def _install_mcp(hook: Hook) -> Undo:
-    return apply_patches(message_context.suppress_own_spans(hook, message_context.MCP_SPANS))
+    return apply_patches(message_context.suppress_framework_spans(hook, message_context.MCP_SPANS))
 
 
 HOOK = Hook(

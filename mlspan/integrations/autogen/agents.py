@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Final
 
-from opentelemetry import trace
-from opentelemetry.trace import SpanContext
-
 from ..._shape import get_field, get_nested
-from ...hooks.hook import Call
-from ...tracing.operations import semconv as sc
-from ...tracing.operations.operation import Operation
+from ...hooks.call import Call
 from ...tracing.operations.records import Agent, Observe, Record, Workflow
-from .wrappers import read_argument
 
 _STOP_REASON: Final = "mlspan.stop_reason"
 
@@ -34,7 +27,7 @@ def begin_agent_run(call: Call) -> tuple[Record, Observe[Any]]:
 
 def begin_turn(call: Call) -> tuple[Record, Observe[Any]]:
     """Begin a call of ``on_messages`` or ``on_messages_stream`` of an agent."""
-    return _begin_agent(call, read_argument(call, 1, "messages"))
+    return _begin_agent(call, call.argument("messages"))
 
 
 def _begin_agent(call: Call, task: Any) -> tuple[Record, Observe[Any]]:
@@ -43,29 +36,18 @@ def _begin_agent(call: Call, task: Any) -> tuple[Record, Observe[Any]]:
     )
     if call.capture_content:
         agent.input = render_task(task)
+    for message in _as_sequence(task):
+        if (id := get_nested(message, "id", str)) and get_nested(message, "target", str) == agent.name:
+            agent.add_cause("handed_off_by", id)
     observe = _make_observe(call)
 
     def observe_turn(record: Any, got: Any) -> None:
         observe(record, got)
         for message in (*_as_sequence(get_field(got, "messages")), get_field(got, "chat_message")):
             if get_nested(message, "target", str) and (id := get_nested(message, "id", str)):
-                _turns_by_handoff[id] = trace.get_current_span().get_span_context()
-        while len(_turns_by_handoff) > _MAX_HANDOFFS:
-            _turns_by_handoff.popitem(last=False)
+                record.add_offer("handed_off_by", id)
 
     return agent, observe_turn
-
-
-_turns_by_handoff: OrderedDict[str, SpanContext] = OrderedDict()  # id of a handoff message -> the turn that sent it
-_MAX_HANDOFFS: Final = 10_000
-
-
-def link_handoffs(live: Operation, call: Call) -> None:
-    """Link a turn to the turns that have handed over to its agent."""
-    for message in _as_sequence(call.kwargs.get("task", read_argument(call, 1, "messages"))):
-        giver = _turns_by_handoff.get(get_nested(message, "id", str) or "")
-        if giver is not None and get_nested(message, "target", str) == get_field(call.args[0], "name"):
-            live.span.add_link(giver, {sc.LINK: "handed_off_by"})
 
 
 def _as_sequence(messages: Any) -> Sequence[Any]:

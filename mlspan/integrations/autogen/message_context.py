@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any, Final
 
 from opentelemetry import context as otel
-from opentelemetry import trace
 
 from ...hooks.hook import Hook
-from ...hooks.patching import Undo, observe_method, replace_function, trace_method
+from ...hooks.own_spans import suppress_own_spans
+from ...hooks.patching import Patch, observe_method, trace_method
 from ...tracing.operations.call_context import get_call_scope
 from ...tracing.operations.call_context import use_scope as within
 
 _RUNTIME_MODULE: Final = "autogen_core._single_threaded_agent_runtime"
-_Patches = Iterator[tuple[str, Callable[[], Undo]]]
+_Patches = Iterator[Patch]
 
 
 def carry_sender_context(hook: Hook) -> _Patches:
@@ -29,15 +29,12 @@ def carry_sender_context(hook: Hook) -> _Patches:
         if hook.settings.log_traces:
             envelope._mlspan_from = (otel.get_current(), get_call_scope())
 
-    yield (
-        "the envelope of a message",
-        lambda: observe_method(f"{_RUNTIME_MODULE}:get_telemetry_envelope_metadata", attach_context),
-    )
+    loss = "that a message is handled in the context of its sender"
+    envelope = f"{_RUNTIME_MODULE}:get_telemetry_envelope_metadata"
+    yield Patch(envelope, functools.partial(observe_method, callback=attach_context), loss)
     for name in ("_process_send", "_process_publish"):
-        yield (
-            name,
-            functools.partial(trace_method, f"{_RUNTIME_MODULE}:SingleThreadedAgentRuntime.{name}", _MessageDelivery),
-        )
+        target = f"{_RUNTIME_MODULE}:SingleThreadedAgentRuntime.{name}"
+        yield Patch(target, functools.partial(trace_method, start=_MessageDelivery), loss)
 
 
 class _MessageDelivery:
@@ -74,24 +71,11 @@ MCP_SPANS: Final = ("autogen_ext.tools.mcp._workbench:trace_tool_span",)
 _LOCAL_RUNTIME: Final = "SingleThreadedAgentRuntime"  # mlspan does not record messages of the distributed runtime
 
 
-def suppress_own_spans(hook: Hook, helpers: tuple[str, ...]) -> _Patches:
-    """Yield patches that stop AutoGen's *helpers* from opening a span while mlspan records the same operation.
+def suppress_framework_spans(hook: Hook, helpers: tuple[str, ...]) -> _Patches:
+    """Yield patches that stop AutoGen's *helpers* from opening a span while mlspan records the same operation."""
 
-    Args:
-        hook: the hook whose settings decide if mlspan records.
-        helpers: the functions that open spans, as ``module:function`` or ``module:Class.method``.
-    """
-
-    def is_recorded(args: tuple[Any, ...]) -> bool:
+    def is_local(args: tuple[Any, ...]) -> bool:
         config = getattr(args[0], "instrumentation_builder_config", None) if args else None
-        return hook.should_record() and (config is None or config.name == _LOCAL_RUNTIME)
+        return config is None or config.name == _LOCAL_RUNTIME
 
-    def wrap_helper(own: Any) -> Any:
-        @functools.wraps(own)
-        def open_span(*args: Any, **kwargs: Any) -> Any:
-            return nullcontext(trace.INVALID_SPAN) if is_recorded(args) else own(*args, **kwargs)
-
-        return open_span
-
-    for target in helpers:
-        yield target, functools.partial(replace_function, target, wrap_helper)
+    return suppress_own_spans(hook, helpers, applies=is_local)

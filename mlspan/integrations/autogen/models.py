@@ -6,8 +6,16 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ..._shape import get_field, get_nested
-from ...hooks.hook import Call
-from ...hooks.openai_format import REQUEST_PARAMETERS, find_provider_by_host, set_parameters
+from ...hooks.call import Call
+from ...hooks.requests import (
+    CHAT_USAGE,
+    REQUEST_PARAMETERS,
+    count_tokens,
+    find_base_url,
+    find_provider_by_host,
+    read_host_and_port,
+    set_parameters,
+)
 from ...tracing.operations.messages import (
     Message,
     OutputDraft,
@@ -17,7 +25,6 @@ from ...tracing.operations.messages import (
     make_tool_call_response,
 )
 from ...tracing.operations.records import Chat, Observe
-from .wrappers import read_argument
 
 _PARAMETERS: Final = {**REQUEST_PARAMETERS, "num_predict": ("max_tokens", int)}
 
@@ -27,7 +34,7 @@ def begin_model_call(call: Call) -> tuple[Chat, Observe[Any]]:
     client, kept = call.args[0], call.capture_content
     if hasattr(cached := get_field(client, "client"), "create_stream"):
         client = cached  # the outer client is a cache; the inner one knows the model
-    host, port = _find_model_server(client)
+    host, port = read_host_and_port(find_base_url(get_field(client, "_client")))
     asked = _merge_create_args(client, call.kwargs.get("extra_create_args"))
     named = (
         asked.get("model"),
@@ -47,7 +54,7 @@ def begin_model_call(call: Call) -> tuple[Chat, Observe[Any]]:
     if call.kwargs.get("json_output"):
         chat.output_type = "json"
     if kept:
-        chat.input = [_convert_llm_message(message) for message in read_argument(call, 1, "messages") or ()]
+        chat.input = [_convert_llm_message(message) for message in call.argument("messages") or ()]
         chat.tools = [_convert_tool_schema(tool) for tool in call.kwargs.get("tools") or ()] or None
     return chat, _observe_create_result
 
@@ -64,16 +71,6 @@ def _merge_create_args(client: Any, more: Any) -> dict[str, Any]:
     asked = {**(get_nested(client, "_create_args", dict) or {}), **(more or {})}
     options = asked.get("options")  # Ollama's client keeps most parameters in here
     return {**options, **asked} if isinstance(options, Mapping) else asked
-
-
-def _find_model_server(client: Any) -> tuple[str | None, int | None]:
-    """Return host and port of the provider's SDK, or of the HTTP client below it; None if they are unknown."""
-    sdk = get_field(client, "_client")
-    url = get_field(sdk, "base_url") or get_field(get_field(sdk, "_client"), "base_url")
-    host = get_nested(url, "host", str) or None
-    return host, (
-        get_nested(url, "port", int) or {"https": 443, "http": 80}.get(get_field(url, "scheme"))
-    ) if host else None
 
 
 _PROVIDERS_BY_MODULE: Final = (  # (module of the client's class, a word in the class's name, provider)
@@ -128,9 +125,9 @@ def _observe_create_result(chat: Chat, got: Any) -> None:
         choice.add_part(part)
     if get_field(got, "cached") is True:
         return  # an answer from a cache is not billed
-    given, taken = get_nested(got, "usage.prompt_tokens", int), get_nested(got, "usage.completion_tokens", int)
-    if given or taken:  # both are 0 if the server has sent no counts
-        chat.input_tokens, chat.output_tokens = given, taken
+    counts = count_tokens(get_field(got, "usage"), CHAT_USAGE[0])
+    if any(counts.values()):  # both are 0 if the server has sent no counts
+        chat.input_tokens, chat.output_tokens = counts.get("input_tokens"), counts.get("output_tokens")
 
 
 def _convert_llm_message(raw: Any) -> Message:

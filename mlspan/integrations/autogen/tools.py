@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..._shape import get_field, get_list, get_nested, is_a
-from ...hooks.hook import Call
+from ...hooks.call import Call
 from ...tracing.operations.content import to_plain_data
 from ...tracing.operations.records import Observe, Record, Retrieval, Step, Tool
-from .wrappers import read_argument, tool_type
+from .wrappers import tool_type
 
 
 def begin_tool(call: Call) -> tuple[Record, Observe[Any] | None]:
@@ -19,7 +19,7 @@ def begin_tool(call: Call) -> tuple[Record, Observe[Any] | None]:
     tool = Tool(
         name=get_nested(own, "name", str),
         description=described,
-        **_read_tool_fields(call, read_argument(call, 1, "args"), 3),
+        **_read_tool_fields(call, call.argument("args")),
     )
 
     def observe(tool: Tool, got: Any) -> None:
@@ -42,7 +42,7 @@ def begin_tool_stream(call: Call) -> tuple[Record, Observe[Any] | None]:
 
 def begin_workbench(call: Call) -> tuple[Record, Observe[Any]]:
     """Begin a call of ``call_tool`` of a workbench, whose tool may run on an MCP server."""
-    tool = Tool(name=read_argument(call, 1, "name"), **_read_tool_fields(call, read_argument(call, 2, "arguments"), 4))
+    tool = Tool(name=call.argument("name"), **_read_tool_fields(call, call.argument("arguments")))
 
     def observe(tool: Tool, got: Any) -> None:
         if not hasattr(got, "to_text") or not hasattr(got, "is_error"):
@@ -56,8 +56,8 @@ def begin_workbench(call: Call) -> tuple[Record, Observe[Any]]:
     return tool, observe
 
 
-def _read_tool_fields(call: Call, arguments: Any, call_id: int) -> dict[str, Any]:
-    id = read_argument(call, call_id, "call_id")
+def _read_tool_fields(call: Call, arguments: Any) -> dict[str, Any]:
+    id = call.argument("call_id")
     return {
         "type": tool_type(call.args[0]),
         "call_id": id if isinstance(id, str) and id else None,
@@ -69,7 +69,7 @@ def begin_code(call: Call) -> tuple[Record, Observe[Any]]:
     """Begin a call of ``execute_code_blocks``. An exit code other than 0 is a failure."""
     tool = Tool(name=type(call.args[0]).__name__, type="extension")
     if call.capture_content:
-        blocks = read_argument(call, 1, "code_blocks") or ()
+        blocks = call.argument("code_blocks") or ()
         tool.input = [{"language": get_field(block, "language"), "code": get_field(block, "code")} for block in blocks]
 
     def observe(tool: Tool, got: Any) -> None:
@@ -86,7 +86,7 @@ def begin_code(call: Call) -> tuple[Record, Observe[Any]]:
 
 def begin_memory_query(call: Call) -> tuple[Record, Observe[Any]]:
     """Begin a call of ``query`` of a memory."""
-    return _begin_retrieval(call, read_argument(call, 1, "query"))
+    return _begin_retrieval(call, call.argument("query"))
 
 
 def begin_context_update(call: Call) -> tuple[Record, Observe[Any]]:
@@ -126,6 +126,6 @@ def begin_memory_add(call: Call) -> tuple[Record, Observe[Any] | None]:
     memory = call.args[0]
     step = Step(type="memory", name=f"add to {get_nested(memory, 'name', str) or type(memory).__name__}")
     if call.capture_content:
-        content = get_field(read_argument(call, 1, "content"), "content")
+        content = get_field(call.argument("content"), "content")
         step.input = content if isinstance(content, (str, dict)) else type(content).__name__
     return step, None

@@ -11,7 +11,9 @@ from opentelemetry import context as otel
 
 from ..._guard import guard
 from ..._shape import get_nested
-from ...hooks.hook import Call, Hook
+from ...hooks.call import Call
+from ...hooks.hook import Hook
+from ...hooks.patching import CallStarter
 from ...hooks.subclasses import OperationStarter
 from ...tracing.decorator import wrap_async_generator
 from ...tracing.operations.generators import TracedGenerator
@@ -21,11 +23,6 @@ from ...tracing.operations.operation import get_error_type as type_name
 from ...tracing.operations.records import Observe, Record, Retrieval, Tool
 
 BeginAlways = Callable[[Call], "tuple[Record, Observe[Any] | None]"]
-
-
-def read_argument(call: Call, index: int, name: str) -> Any:
-    """Return an argument of a call, by position (0 is the object itself) or by name; None if it was not given."""
-    return call.args[index] if len(call.args) > index else call.kwargs.get(name)
 
 
 def tool_type(owner: Any) -> str:
@@ -107,9 +104,7 @@ class _ActiveCall:
         if asked.kwargs.get("call_id") != self.call_id:
             return False
         if hasattr(tool, "call_tool"):  # a workbench that delegates to another
-            return isinstance(self.operation.record, Tool) and self.operation.record.name == read_argument(
-                asked, 1, "name"
-            )
+            return isinstance(self.operation.record, Tool) and self.operation.record.name == asked.argument("name")
         self.is_merged = True
         return True
 
@@ -136,23 +131,20 @@ class _MergedCall:
         return value
 
 
-def make_operation_starter(
-    hook: Hook, family: str, begin: BeginAlways, then: Callable[[Operation, Call], None] | None = None
-) -> OperationStarter:
+def make_operation_starter(hook: Hook, family: str, begin: BeginAlways) -> OperationStarter:
     """Return a function that starts the operation of a method, or returns a no-op if an object calls itself.
 
     Args:
         hook: the hook whose settings apply.
         family: the family that the method belongs to, such as "agent" or "tool".
         begin: reads the call into a record.
-        then: called with each operation that was started, and its call.
     """
 
-    def open_(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def open_(args: tuple[Any, ...], kwargs: dict[str, Any], *, function: Any = None) -> Any:
         owner, around, call = (
             args[0],
             otel.get_value(_ACTIVE_CALL),
-            Call(args, kwargs, capture_content=True, options={}),
+            Call(args, kwargs, capture_content=True, options={}, function=function),
         )
         if isinstance(around, _ActiveCall):
             if around.matches_call(family, owner):
@@ -160,17 +152,14 @@ def make_operation_starter(
                 return NOOP_OPERATION
             if family == "tool" and around.merges_tool(owner, call):
                 return _MergedCall(around.operation, owner)
-        live = hook.start_operation(begin, args, kwargs)
+        live = hook.start_operation(begin, args, kwargs, function=function)
         if isinstance(live, Operation):
             live.context = otel.set_value(
                 _ACTIVE_CALL, _ActiveCall(family, owner, live, kwargs.get("call_id")), live.context
             )
-            if then is not None:
-                with guard("linking a span"):
-                    then(live, call)
         return live
 
-    return open_
+    return CallStarter(open_)
 
 
 def _read_query(record: Record, begin: BeginAlways, call: Call) -> None:

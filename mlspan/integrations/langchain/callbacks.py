@@ -23,9 +23,8 @@ from ...tracing.operations.records import Agent, Chat, Record, Retrieval, Step, 
 from ...tracing.runtime import get_runtime
 from . import graphs
 from . import messages as read
-from .graphs import graph_edges, langchain_runs, make_run_key
+from .graphs import langchain_runs, make_run_key
 
-parent_runs: Final[dict[Any, Any]] = {}  # open run -> the run above it
 HIDDEN_TAG: Final = "langsmith:hidden"
 _FRAMEWORK_TAGS: Final = ("seq:step:", "graph:step:", "map:key:", "branch:", "condition:", "retry:", "langsmith:")
 _FRAMEWORK_METADATA: Final = (
@@ -77,7 +76,6 @@ class CallbackHandler:
             id, parent = make_run_key(run_id), make_run_key(parent_run_id)
             if HIDDEN_TAG in tags and parent is not None:
                 langchain_runs.fold_run(id, parent)
-                parent_runs[id] = parent
                 return
             record = _make_runnable_record(name or "", run_type, tags, metadata)
             self._start_run(id, parent, record, tags, metadata, inputs, read.simplify_runnable_value)
@@ -87,10 +85,11 @@ class CallbackHandler:
 
     def on_chain_end(self, outputs: Any, *, run_id: Any, **_: Any) -> None:
         id = make_run_key(run_id)
-        operation = langchain_runs.find_own_operation(id)
+        run = langchain_runs.find_run(id)
+        operation = None if run is None else run.operation
         if operation is not None and type(record := operation.record) is Step and record.type == "node":
             record.extra["mlspan.langgraph.state_keys"] = read.list_state_keys(outputs)
-        if _pending_interrupts and (waits := _pending_interrupts.pop(id, None)) is not None:
+        if run is not None and (waits := run.interrupts) is not None:
             self._end_run(
                 id, operation, outputs, lambda given: _add_interrupts(read.simplify_runnable_value(given), waits)
             )
@@ -264,7 +263,6 @@ class CallbackHandler:
         if now is not None and now.policy.capture:
             record.input = convert(value)
         if (operation := langchain_runs.start_operation(id, record, observe, parent=parent, around=around)) is not None:
-            parent_runs[id] = parent
             graphs.link_node_run(parent, operation, metadata)
 
     def _end_run(
@@ -285,9 +283,6 @@ class CallbackHandler:
         except Exception as error:
             if not swallow_error("ending a span", error):
                 raise
-        parent_runs.pop(id, None)
-        if graph_edges:
-            graph_edges.pop(id, None)
         langchain_runs.end_operation(id)
 
     def _fail_run(self, run_id: Any, error: BaseException) -> None:
@@ -296,23 +291,17 @@ class CallbackHandler:
         A root that fails ends the runs that it leaves open, as LangChain reports no end for them.
         """
         id = make_run_key(run_id)
+        run = langchain_runs.find_run(id)
         if any(cls.__name__ == "GraphBubbleUp" for cls in type(error).__mro__):  # LangGraph's control flow
             if any(cls.__name__ == "GraphInterrupt" for cls in type(error).__mro__):
                 self._mark_interrupted(id, error)
-            self._end_run(
-                id,
-                langchain_runs.find_own_operation(id),
-                _pending_interrupts.pop(id, None),
-                lambda waits: _add_interrupts(None, waits),
-            )
+            if run is not None:
+                self._end_run(id, run.operation, run.interrupts, lambda waits: _add_interrupts(None, waits))
             return
-        if parent_runs.pop(id, None) is None:
-            for other in [one for one in list(parent_runs) if _find_root_run(one) == id]:
-                parent_runs.pop(other, None)
+        if run is None or run.parent is None:
+            for other in langchain_runs.list_runs_below(id):
                 cancelled = error if isinstance(error, asyncio.CancelledError) else None
                 langchain_runs.end_operation(other, cancelled, stream_end=None if cancelled else "abandoned")
-        _pending_interrupts.pop(id, None)
-        graph_edges.pop(id, None)
         langchain_runs.end_operation(id, error)
 
     def _mark_interrupted(self, id: Any, error: BaseException) -> None:
@@ -320,14 +309,13 @@ class CallbackHandler:
         waits = [getattr(one, "value", one) for one in (error.args[0] if error.args else ())]
         above = id
         while above is not None:
+            if (run := langchain_runs.find_run(above)) is None:
+                return
             operation = langchain_runs.find_operation(above)
             if operation is not None:
                 operation.record.extra["mlspan.interrupted"] = True
-                _pending_interrupts[above] = read.simplify_runnable_value(waits)
-            above = parent_runs.get(above)
-
-
-_pending_interrupts: Final[dict[Any, Any]] = {}  # open run -> the values that an interrupt inside of it asks for
+                run.interrupts = read.simplify_runnable_value(waits)
+            above = run.parent
 
 
 @lru_cache(maxsize=1000)
@@ -347,13 +335,6 @@ def _add_interrupts(outputs: Any, waits: Any) -> Any:
     if waits is None:
         return outputs
     return {**(outputs if isinstance(outputs, dict) else {}), "__interrupt__": waits}
-
-
-def _find_root_run(id: Any) -> Any:
-    """Return the topmost open run above *id*, or *id* itself."""
-    while (above := parent_runs.get(id)) is not None:
-        id = above
-    return id
 
 
 @lru_cache(maxsize=1000)

@@ -12,21 +12,19 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
+from opentelemetry import context as otel
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from ..._guard import guard
 from ..._shape import get_field
 from ...hooks.hook import Hook
-from ...hooks.patching import Undo, apply_patches, replace_function
-from ...hooks.run_registry import RunRegistry
-from ...tracing.operations import semconv as sc
+from ...hooks.patching import Patch, Undo, apply_patches, replace_function
+from ...hooks.run_registry import Run, RunRegistry
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Agent, NamedRecord, Step, Workflow
-
-langchain_runs: Final = RunRegistry()  # all open runs of LangChain, graphs and nodes included
 
 
 def make_run_key(run_id: Any) -> Any:
@@ -48,7 +46,7 @@ class _SentTask(NamedTuple):
     context: SpanContext
 
 
-class _GraphEdges:
+class GraphEdges:
     """The channels of one graph run, with the spans that wrote to them, from which later nodes get their links."""
 
     def __init__(self) -> None:
@@ -93,8 +91,19 @@ def _format_sort_key(path: Any) -> str:
     return f"{path:010d}" if isinstance(path, int) else str(path)
 
 
+class LangChainRun(Run):
+    """A run of LangChain. *edges* are those of a graph; *interrupts* the values that an interrupt inside asks for."""
+
+    __slots__ = ("edges", "interrupts")
+
+    def __init__(self, parent: Any, operation: Operation | None = None) -> None:
+        super().__init__(parent, operation)
+        self.edges: GraphEdges | None = None
+        self.interrupts: Any = None
+
+
+langchain_runs: Final = RunRegistry(LangChainRun)  # all open runs of LangChain, graphs and nodes included
 _graph_guard: Final = guard("looking at a graph")
-graph_edges: Final[dict[Any, _GraphEdges]] = {}  # open run of a graph -> its edges
 
 
 def link_node_run(parent: Any, operation: Operation, metadata: Mapping[str, Any]) -> None:
@@ -105,14 +114,14 @@ def link_node_run(parent: Any, operation: Operation, metadata: Mapping[str, Any]
         operation: the operation of the node.
         metadata: the metadata of the node's run, with LangGraph's ``langgraph_`` entries.
     """
-    if not graph_edges or (known := graph_edges.get(parent)) is None:
-        return
     if type(operation.record) is not Step or operation.record.type != "node":
+        return
+    if (run := langchain_runs.find_run(parent)) is None or (known := run.edges) is None:
         return
     task_id = str(metadata.get("langgraph_checkpoint_ns", "")).rpartition("|")[2].rpartition(":")[2]
     path = metadata.get("langgraph_path")
     for context in known.find_triggering_spans(metadata.get("langgraph_triggers") or (), path):
-        operation.span.add_link(context, {sc.LINK: "triggered_by"})
+        operation.record.add_cause("triggered_by", context)
     known.tasks[task_id] = (operation.span.get_span_context(), path)
 
 
@@ -127,17 +136,18 @@ def _wrap_first_step(original: Any) -> Any:
     @functools.wraps(original)
     def first_step(loop: Any, *args: Any, **kwargs: Any) -> Any:
         run_id = _read_run_key(loop)
-        if (operation := langchain_runs.find_own_operation(run_id)) is not None:
-            _start_graph_run(loop, run_id, operation)
+        run = langchain_runs.find_run(run_id)
+        if run is not None and run.operation is not None:
+            _start_graph_run(loop, run, run.operation)
         return original(loop, *args, **kwargs)
 
     return first_step
 
 
-def _start_graph_run(loop: Any, run_id: Any, operation: Operation) -> None:
+def _start_graph_run(loop: Any, run: LangChainRun, operation: Operation) -> None:
     """Make the run's record that of a graph, and link it to the interrupted run that it resumes, if any."""
     with _graph_guard:
-        graph_edges[run_id] = _GraphEdges()
+        run.edges = GraphEdges()
         _set_graph_record(operation, loop)
         record = operation.record
         if isinstance(record, (Agent, Workflow)) and record.conversation is None:
@@ -150,7 +160,7 @@ def _start_graph_run(loop: Any, run_id: Any, operation: Operation) -> None:
             if (waiting or loop.input is None) and (
                 before := _parse_span_context(saved.get(TRACE_METADATA_KEY))
             ) is not None:
-                operation.span.add_link(before, {sc.LINK: "resumes"})
+                record.add_cause("resumes", before)
 
 
 def _set_graph_record(operation: Operation, loop: Any) -> None:
@@ -162,6 +172,7 @@ def _set_graph_record(operation: Operation, loop: Any) -> None:
     if type(record) is not cls:
         name = None if record.name == "LangGraph" else record.name
         operation.record = cls(name=name, input=record.input, extra=record.extra)
+        operation.record.copy_links(record)
         operation.record.conversation = getattr(record, "conversation", None)
 
 
@@ -229,22 +240,52 @@ def _wrap_put_writes(original: Any) -> Any:
     @functools.wraps(original)
     def put_writes(loop: Any, task_id: Any, writes: Any, *more: Any, **kwargs: Any) -> Any:
         result = original(loop, task_id, writes, *more, **kwargs)
-        if graph_edges and (known := graph_edges.get(_read_run_key(loop))) is not None:
+        run = langchain_runs.find_run(_read_run_key(loop))
+        if run is not None and run.edges is not None:
             with _graph_guard:
-                known.note_writes(task_id, writes)
+                run.edges.note_writes(task_id, writes)
         return result
 
     return put_writes
 
 
+def make_span_current(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap LangChain's ``_set_config_context``, so that a run's span is current in the context of the run's code.
+
+    The context is a copy that LangChain makes for the run, so nothing has to be detached. If LangChain has no such
+    function, spans that user code starts inside of a run stand below the caller's span instead.
+    """
+
+    @functools.wraps(original)
+    def set_config_context(config: Any, *rest: Any) -> Any:
+        result = original(config, *rest)
+        operation = langchain_runs.find_operation(make_run_key(getattr(config.get("callbacks"), "parent_run_id", None)))
+        if operation is not None:
+            otel.attach(operation.context)
+        return result
+
+    return set_config_context
+
+
 def _install_loop_patches(_: Hook) -> Undo:
-    """Patch the loop at its path in this version of LangGraph."""
-    patches = {"_first": _wrap_first_step, "_put_checkpoint": _wrap_put_checkpoint, "put_writes": _wrap_put_writes}
-    targets = [(f"{loop}.{name}", made) for loop in _LOOP_CLASSES for name, made in patches.items()]
-    return apply_patches((target, functools.partial(replace_function, target, made)) for target, made in targets)
+    """Patch the loop at its path in this version of LangGraph, and the context that its nodes run in."""
+    patches = [
+        Patch(
+            f"{_LOOP_CLASS}.{name} {_LOOP_CLASS_BEFORE_0_6}.{name}",
+            functools.partial(replace_function, make=make),
+            loss,
+        )
+        for name, make, loss in (
+            ("_first", _wrap_first_step, "that a run is one of a graph, its links and its checkpoints"),
+            ("_put_checkpoint", _wrap_put_checkpoint, "checkpoints as events, and the link of a run that goes on"),
+            ("put_writes", _wrap_put_writes, "the links between the nodes of a graph"),
+        )
+    ]
+    where = "langgraph._internal._runnable:_set_config_context langgraph.utils.runnable:_set_config_context"
+    loss = "that spans of user code in a node stand below the node"
+    return apply_patches([*patches, Patch(where, functools.partial(replace_function, make=make_span_current), loss)])
 
 
-_LOOP_CLASSES: Final = (_LOOP_CLASS, _LOOP_CLASS_BEFORE_0_6)
 HOOK: Final = Hook(
     "langgraph>=0.6,<2", "langgraph.pregel", _install_loop_patches
 )  # langgraph itself is a namespace package

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import importlib
 import os
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -13,32 +12,15 @@ from typing import Any, ClassVar, Final
 from opentelemetry import context as otel
 
 from ..._shape import get_nested
-from ...hooks.hook import AutologSettings, Call, Hook
-from ...hooks.patching import Undo, apply_patches, replace_function
+from ...hooks.call import Call
+from ...hooks.hook import AutologSettings, Hook
+from ...hooks.patching import Patch, Undo, apply_patches, remember_undo, replace_function, resolve_target
 from ...hooks.subclasses import trace_subclasses
 from ...tracing.operations.records import Embeddings, Observe
 from . import graphs
 from . import messages as read
-from .callbacks import CallbackHandler, parent_runs
-from .graphs import langchain_runs, make_run_key
-
-
-def _make_span_current(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap LangChain's ``_set_config_context``, so that a run's span is current in the context of the run's code.
-
-    The context is a copy that LangChain makes for the run, so nothing has to be detached. If LangChain has no such
-    function, spans that user code starts inside of a run stand below the caller's span instead.
-    """
-
-    @functools.wraps(original)
-    def set_config_context(config: Any, *rest: Any) -> Any:
-        result = original(config, *rest)
-        operation = langchain_runs.find_operation(make_run_key(getattr(config.get("callbacks"), "parent_run_id", None)))
-        if operation is not None:
-            otel.attach(operation.context)
-        return result
-
-    return set_config_context
+from .callbacks import CallbackHandler
+from .graphs import langchain_runs, make_span_current
 
 
 def _restore_caller_context(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -55,7 +37,6 @@ def _restore_caller_context(original: Callable[..., Any]) -> Callable[..., Any]:
         except asyncio.CancelledError as error:
             if otel.get_current() is not before and (run_id := langchain_runs.get_current_id()) in langchain_runs:
                 langchain_runs.end_operation(run_id, error)  # LangChain reports no end of a call that is cancelled
-                parent_runs.pop(run_id, None)
             raise
         finally:
             if otel.get_current() is not before:
@@ -64,14 +45,17 @@ def _restore_caller_context(original: Callable[..., Any]) -> Callable[..., Any]:
     return call_and_restore
 
 
-_PATCHES: Final = {
-    "langchain_core.runnables.config:_set_config_context": _make_span_current,
-    "langgraph._internal._runnable:_set_config_context": _make_span_current,
-    "langgraph.utils.runnable:_set_config_context": _make_span_current,  # of LangGraph before 0.6
-    "langchain_core.language_models.chat_models:BaseChatModel.agenerate": _restore_caller_context,
-    "langchain_core.language_models.llms:BaseLLM.agenerate": _restore_caller_context,
-    "langchain_core.retrievers:BaseRetriever.ainvoke": _restore_caller_context,
-}
+_LOST_CONTEXT: Final = "the caller's own span after an asynchronous call, and calls that are cancelled"
+_PATCHES: Final = (
+    (
+        "langchain_core.runnables.config:_set_config_context",
+        make_span_current,
+        "that spans of user code in a runnable stand below the runnable",
+    ),
+    ("langchain_core.language_models.chat_models:BaseChatModel.agenerate", _restore_caller_context, _LOST_CONTEXT),
+    ("langchain_core.language_models.llms:BaseLLM.agenerate", _restore_caller_context, _LOST_CONTEXT),
+    ("langchain_core.retrievers:BaseRetriever.ainvoke", _restore_caller_context, _LOST_CONTEXT),
+)
 
 
 def _begin_embeddings(call: Call) -> tuple[Embeddings, Observe[Embeddings]]:
@@ -91,33 +75,48 @@ def _observe_vectors(record: Embeddings, vectors: Any) -> None:
     record.dimensions = len(one) if isinstance(one, list) else None
 
 
-def _trace_embeddings(hook: Hook) -> Undo:
+def _trace_embeddings(hook: Hook, base: str) -> Undo:
     """Trace the methods of all classes of embeddings."""
-    open_ = functools.partial(hook.start_operation, _begin_embeddings)
+    open_ = hook.make_starter(_begin_embeddings)
     names = ("embed_documents", "embed_query", "aembed_documents", "aembed_query")
-    return trace_subclasses("langchain_core.embeddings:Embeddings", dict.fromkeys(names, open_))
+    return trace_subclasses(base, dict.fromkeys(names, open_))
 
 
 def _install_callbacks(hook: Hook) -> Undo:
     """Add the callback handler to every run, and apply the patches."""
-    callbacks = importlib.import_module("langchain_core.callbacks")
-    context = importlib.import_module("langchain_core.tracers.context")
+    runs = "runs of LangChain"
+    return apply_patches(
+        [
+            Patch(_HANDLER_CLASS, lambda _: lambda: None, runs, is_required=True),
+            Patch(_CONFIGURE_HOOKS, lambda _: lambda: None, runs, is_required=True),
+            Patch(_REGISTER_HOOK, functools.partial(_register_handler, hook), runs, is_required=True),
+            *(Patch(target, functools.partial(replace_function, make=make), loss) for target, make, loss in _PATCHES),
+            Patch(_EMBEDDINGS_CLASS, functools.partial(_trace_embeddings, hook), "calls of embeddings"),
+        ]
+    )
+
+
+_HANDLER_CLASS: Final = "langchain_core.callbacks:BaseCallbackHandler"
+_REGISTER_HOOK: Final = "langchain_core.tracers.context:register_configure_hook"
+_CONFIGURE_HOOKS: Final = "langchain_core.tracers.context:_configure_hooks"  # without it, nothing can be unregistered
+_EMBEDDINGS_CLASS: Final = "langchain_core.embeddings:Embeddings"
+
+
+def _register_handler(hook: Hook, target: str) -> Undo:
+    """Have LangChain add our handler to every run."""
+    base: Any = getattr(*resolve_target(_HANDLER_CLASS))
     strict = os.environ.get("MLSPAN_STRICT") == "1"
-    handler = type(
-        "MlspanHandler", (CallbackHandler, callbacks.BaseCallbackHandler), {"hook": hook, "raise_error": strict}
-    )()
+    handler = type("MlspanHandler", (CallbackHandler, base), {"hook": hook, "raise_error": strict})()
     var: ContextVar[Any] = ContextVar("mlspan_langchain", default=handler)
-    context.register_configure_hook(var, inheritable=True)
-    entry = context._configure_hooks[-1]
-    patches = [(target, functools.partial(replace_function, target, made)) for target, made in _PATCHES.items()]
-    unpatch = apply_patches([*patches, ("embeddings", functools.partial(_trace_embeddings, hook))])
+    getattr(*resolve_target(target))(var, inheritable=True)
+    hooks: list[Any] = getattr(*resolve_target(_CONFIGURE_HOOKS))
+    entry = hooks[-1]
 
-    def undo() -> None:
-        unpatch()
-        if entry in context._configure_hooks:  # LangChain has no public way to unregister a hook
-            context._configure_hooks.remove(entry)
+    def unregister() -> None:
+        if entry in hooks:  # LangChain has no public way to unregister a hook
+            hooks.remove(entry)
 
-    return undo
+    return remember_undo(unregister)
 
 
 CORE_HOOK: Final = Hook("langchain-core>=0.3.60,<2", "langchain_core", _install_callbacks)

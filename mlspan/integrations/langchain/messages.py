@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from ..._shape import get_field, get_fields, get_integer, get_list, get_nested, get_text, is_a
+from ..._shape import get_field, get_fields, get_integer, get_list, get_nested, get_text
 from ...hooks.openai_format import FINISH_REASONS, read_openai_part, read_openai_tool
+from ...hooks.requests import REQUEST_PARAMETERS, UsageTable, read_usage, set_parameters
 from ...tracing.operations.content import to_json
 from ...tracing.operations.messages import (
     Message,
@@ -55,12 +56,7 @@ def make_chat_record(metadata: Mapping[str, Any], params: Mapping[str, Any], *, 
         stream=True if params.get("stream") is True else None,
         outer=True,
     )
-    for name in _FLOAT_PARAMETERS & params.keys():
-        if is_a(value := params[name], (int, float)):
-            setattr(record, name, float(value))
-    for name, field in _INTEGER_PARAMETERS.items():
-        if name in params and (count := get_integer(params, name)) is not None:
-            setattr(record, field, count)
+    set_parameters(record, params, _PARAMETERS)
     if "n" in params and (count := get_integer(params, "n")) != 1:
         record.choice_count = count
     stop = params.get("stop")
@@ -72,13 +68,7 @@ def make_chat_record(metadata: Mapping[str, Any], params: Mapping[str, Any], *, 
     return record
 
 
-_FLOAT_PARAMETERS: Final = frozenset({"frequency_penalty", "presence_penalty", "temperature", "top_p"})
-_INTEGER_PARAMETERS: Final = {  # parameter -> field of the record; the last one that is set counts
-    "max_completion_tokens": "max_tokens",
-    "max_tokens": "max_tokens",
-    "seed": "seed",
-    "top_k": "top_k",
-}
+_PARAMETERS: Final = {name: to for name, to in REQUEST_PARAMETERS.items() if name != "reasoning_effort"}
 
 
 def _read_offered_tool(raw: Any) -> Any:
@@ -194,7 +184,7 @@ def observe_llm_result(record: Chat, result: Any) -> None:
         if facts and (id := get_nested(facts, "id", str)):
             record.response_id = id
         if usage := told.get("usage_metadata"):
-            _read_usage_metadata(record, usage)
+            read_usage(record, usage, *_USAGE_METADATA)
     if not (output := answer.get("llm_output")):
         return
     if model := get_nested(output, "model_name", str):
@@ -219,25 +209,16 @@ def _find_first(want: type, *holders: Any, names: tuple[str, ...]) -> Any:
     return None
 
 
-def _read_usage_metadata(record: Chat, usage: Any) -> None:
-    """Read the token counts of LangChain's ``UsageMetadata``."""
-    known = get_fields(usage)
-    for holder, table in _USAGE_FIELDS.items():
-        if counts := get_fields(known.get(holder)) if holder else known:
-            for name, field in table.items():
-                if (tokens := get_integer(counts, name)) is not None:
-                    setattr(record, field, tokens)
-
-
-_USAGE_FIELDS: Final = {  # field of the usage with the counts ("": itself) -> name of a count -> field of the record
-    "": {"input_tokens": "input_tokens", "output_tokens": "output_tokens"},
-    "input_token_details": {
+_USAGE_METADATA: Final[tuple[UsageTable, ...]] = (  # counts of LangChain's UsageMetadata
+    {"input_tokens": "input_tokens", "output_tokens": "output_tokens"},
+    {
+        "in": "input_token_details",
         "cache_read": "cache_read_tokens",
         "cache_creation": "cache_write_tokens",
         "audio": "audio_input_tokens",
     },
-    "output_token_details": {"reasoning": "reasoning_tokens", "audio": "audio_output_tokens"},
-}
+    {"in": "output_token_details", "reasoning": "reasoning_tokens", "audio": "audio_output_tokens"},
+)
 
 
 def simplify_runnable_value(value: Any, depth: int = 0) -> Any:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final
 from ..._guard import guard, warn_once
 from ..._shape import get_nested
 from ...hooks.hook import Hook
-from ...hooks.patching import Undo, apply_patches, observe_method, replace_function
+from ...hooks.patching import Patch, Undo, apply_patches, observe_method, remember_undo, replace_function
 from ...tracing.mlflow_state.runs import get_active_run_id
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.call_context import is_suppressed
@@ -82,10 +82,9 @@ class SpanHandler:
     def span_exit(self, id_: str, bound_args: Any, instance: Any = None, result: Any = None, **_: Any) -> None:  # noqa: ARG002  # passed by name
         if id_ in _cancelled_calls:
             _cancelled_calls.discard(id_)
-            workflow.leave_spanless_step(id_)
             _end_call(id_, asyncio.CancelledError())
         elif id_ not in dispatched_calls:
-            workflow.leave_spanless_step(id_, result)
+            workflow.observe_spanless_step(id_, result)
             streams.finish_chat_answer(instance)
             dispatched_calls.end_operation(id_)
         elif not streams.hand_over_stream(id_, instance, result):
@@ -96,7 +95,6 @@ class SpanHandler:
     def span_drop(self, id_: str, bound_args: Any, instance: Any = None, err: Any = None, **_: Any) -> None:  # noqa: ARG002  # as above
         _cancelled_calls.discard(id_)
         if id_ not in dispatched_calls:
-            workflow.leave_spanless_step(id_)
             streams.finish_chat_answer(instance, err)
         _end_call(id_, None if type(err).__name__ in _CONTROL_EXCEPTIONS else err)
 
@@ -187,7 +185,7 @@ def _observe_chat_delta(event: Any) -> None:
 
 def _note_cancellation(event: Any) -> None:
     """Note that a call has been cancelled; its exit is reported next."""
-    if event.span_id in dispatched_calls or event.span_id in workflow.spanless_steps:
+    if dispatched_calls.find_run(event.span_id) is not None:
         _cancelled_calls.add(event.span_id)
 
 
@@ -234,25 +232,28 @@ def install(hook: Hook) -> Undo:
     heard: Any = type("MlspanEvents", (EventHandler, events.BaseEventHandler), {})()
     root.add_span_handler(spans)
     root.add_event_handler(heard)
+
+    def remove_handlers() -> None:
+        kind.hook = None
+        if len(dispatched_calls):  # turned off amid a call: the handlers stay, so that its end is still reported
+            return
+        root.span_handlers = [one for one in root.span_handlers if one is not spans]
+        root.event_handlers = [one for one in root.event_handlers if one is not heard]
+
+    remember_undo(remove_handlers)
     waiting = "workflows.runtime.types.results:WaitingForEvent.__init__"
     threads = "llama_index.core.tools.function_tool:sync_to_async"
     unpatch = apply_patches(
         [
-            ("streams", streams.trace_llm_streams),
-            ("indexes", functools.partial(build.trace_index_building, hook)),
-            (waiting, functools.partial(observe_method, waiting, _note_wait)),
-            (threads, functools.partial(replace_function, threads, _carry_context)),
+            Patch("llama_index.core.base.llms.base:BaseLLM", streams.trace_llm_streams, "the end of streams"),
+            *build.make_index_patches(hook),
+            Patch(waiting, functools.partial(observe_method, callback=_note_wait), "waiting steps", is_optional=True),
+            Patch(threads, functools.partial(replace_function, make=_carry_context), "that a tool's spans are its own"),
         ]
     )
 
     def undo() -> None:
         unpatch()
-        kind.hook = None
-        if len(
-            dispatched_calls
-        ):  # turned off in the middle of a call: the handlers stay, so that its end is still reported
-            return
-        root.span_handlers = [one for one in root.span_handlers if one is not spans]
-        root.event_handlers = [one for one in root.event_handlers if one is not heard]
+        remove_handlers()
 
     return undo

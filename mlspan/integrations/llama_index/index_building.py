@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from ..._guard import guard
 from ..._shape import get_field
-from ...hooks.hook import Call, Hook
-from ...hooks.patching import Undo, replace_function, trace_function
+from ...hooks.call import Call
+from ...hooks.hook import Hook
+from ...hooks.patching import Patch, Undo, replace_function, trace_function
 from ...hooks.subclasses import trace_subclasses
 from ...tracing.operations.noop import NOOP_OPERATION
 from ...tracing.operations.operation import Operation
@@ -23,18 +24,26 @@ _INDEX_CLASS: Final = "llama_index.core.indices.base:BaseIndex"
 _BUILD_METHODS: Final = ("build_index_from_nodes", "insert_nodes", "ainsert_nodes", "insert", "ainsert")
 
 
-def trace_index_building(hook: Hook) -> Undo:
-    """Trace the methods of all index classes that build an index or add to one."""
-    on = [True]
-    undone = (
-        trace_subclasses(_INDEX_CLASS, {name: functools.partial(_start_build, hook, name) for name in _BUILD_METHODS}),
-        replace_function(f"{_INDEX_CLASS}.from_documents", functools.partial(_wrap_from_documents, hook, on)),
+def make_index_patches(hook: Hook) -> tuple[Patch, ...]:
+    """Return the patches of the methods of all index classes that build an index or add to one."""
+    loss = "the building of indexes"
+    return (
+        Patch(_INDEX_CLASS, functools.partial(_trace_index_classes, hook), loss),
+        Patch(f"{_INDEX_CLASS}.from_documents", functools.partial(_trace_from_documents, hook), loss),
     )
+
+
+def _trace_index_classes(hook: Hook, base: str) -> Undo:
+    return trace_subclasses(base, {name: functools.partial(_start_build, hook, name) for name in _BUILD_METHODS})
+
+
+def _trace_from_documents(hook: Hook, target: str) -> Undo:
+    on = [True]
+    restore = replace_function(target, functools.partial(_wrap_from_documents, hook, on))
 
     def undo() -> None:
         on.clear()
-        for one in undone:
-            one()
+        restore()
 
     return undo
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from ..._shape import get_field, get_nested, is_a
 from ...hooks.openai_format import read_openai_tool
+from ...hooks.requests import read_server_fields, set_parameters
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.messages import parse_json
 from ...tracing.operations.records import Chat, Embeddings, Observe
@@ -28,7 +28,9 @@ _PROVIDERS_BY_PACKAGE: Final = {  # name of LlamaIndex's package -> value of gen
     "openai_like": "openai",
     "vertex": "gcp.vertex_ai",
 }
-_FLOAT_PARAMETERS: Final = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
+_FLOAT_PARAMETERS: Final = {
+    name: (name, float) for name in ("temperature", "top_p", "frequency_penalty", "presence_penalty")
+}
 
 
 def find_package_provider(owner: object) -> str:
@@ -70,13 +72,7 @@ def _read_server_fields(owner: Any) -> dict[str, Any]:
         or get_nested(owner, "base_url", str)
         or get_nested(owner, "azure_endpoint", str)
     )
-    parts = urlsplit(url or "")
-    if not parts.hostname:
-        return {}
-    with suppress(ValueError):  # the port is no number
-        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
-        return {"server_address": parts.hostname, "server_port": port}
-    return {"server_address": parts.hostname}
+    return read_server_fields(url)
 
 
 def begin_llm_call(
@@ -102,10 +98,8 @@ def begin_llm_call(
         **_read_server_fields(owner),
     )
     record.draft = AnswerDraft(record, capture_content=capture_content)
-    for name in _FLOAT_PARAMETERS:
-        value = given[name] if name in given else get_field(owner, name)
-        if is_a(value, (int, float)):
-            setattr(record, name, float(value))
+    asked = {name: given[name] if name in given else get_field(owner, name) for name in _FLOAT_PARAMETERS}
+    set_parameters(record, asked, _FLOAT_PARAMETERS)
     record.max_tokens = get_nested(given, "max_tokens", int) or get_nested(owner, "max_tokens", int)
     record.seed = get_nested(given, "seed", int)
     if str(get_nested(given, "response_format.type", str)).startswith("json"):
@@ -114,8 +108,8 @@ def begin_llm_call(
     record.stop_sequences = [one for one in stop if isinstance(one, str)] if isinstance(stop, list) and stop else None
     if capture_content:
         prompt = given.get("prompt") or (arguments.get("args") or ("",))[0]
-        asked = messages if messages is not None else [prompt]
-        record.input = [read_chat_message(one) for one in asked] if isinstance(asked, (list, tuple)) else None
+        said = messages if messages is not None else [prompt]
+        record.input = [read_chat_message(one) for one in said] if isinstance(said, (list, tuple)) else None
         offered = given.get("tools")
         record.tools = [read_openai_tool(one) for one in offered] if isinstance(offered, list) and offered else None
     return record, observe_llm_answer

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from ..._shape import get_field, get_list, get_nested
 from ...hooks.openai_format import FINISH_REASONS
+from ...hooks.requests import read_provider_usage
 from ...tracing.operations.messages import Message, OutputDraft, make_tool_call
 from ...tracing.operations.records import Chat, sees_errors
 from .messages import read_block_parts
@@ -112,57 +113,6 @@ def _follow_path(raw: Any, path: tuple[str, ...]) -> Any:
     for name in path:
         raw = get_field(raw, name)
     return raw
-
-
-def read_provider_usage(record: Chat, usage: Any) -> None:
-    """Read token counts under the names of any provider: OpenAI, Anthropic, Bedrock or Gemini.
-
-    The record's input tokens include cached ones, which Anthropic and Bedrock count separately. Its output tokens
-    include thoughts, which Gemini counts separately.
-    """
-    for path, field in _TOKEN_FIELDS.items():
-        _set_token_count(record, field, get_nested(usage, path, int))
-    for given, *cached in _SEPARATE_TOKEN_COUNTS:
-        if (tokens := get_nested(usage, given, int)) is not None:
-            apart = sum(get_nested(usage, name, int) or 0 for name in cached)
-            _set_token_count(
-                record, "output_tokens" if given.startswith("candidates") else "input_tokens", tokens + apart
-            )
-
-
-def _set_token_count(record: Chat, field: str, tokens: int | None) -> None:
-    """Set a token count, unless it is missing, or zero while the record has one.
-
-    Each event of a stream holds some of the counts, and leaves the others out or at zero.
-    """
-    if tokens is not None and (tokens or getattr(record, field) is None):
-        setattr(record, field, tokens)
-
-
-_TOKEN_FIELDS: Final = {  # path in a usage -> field of the record
-    "prompt_tokens": "input_tokens",
-    "completion_tokens": "output_tokens",
-    "prompt_tokens_details.cached_tokens": "cache_read_tokens",
-    "prompt_tokens_details.audio_tokens": "audio_input_tokens",
-    "completion_tokens_details.reasoning_tokens": "reasoning_tokens",
-    "completion_tokens_details.audio_tokens": "audio_output_tokens",
-    "output_tokens": "output_tokens",
-    "input_tokens_details.cached_tokens": "cache_read_tokens",
-    "output_tokens_details.reasoning_tokens": "reasoning_tokens",
-    "cache_read_input_tokens": "cache_read_tokens",
-    "cache_creation_input_tokens": "cache_write_tokens",
-    "outputTokens": "output_tokens",
-    "cacheReadInputTokens": "cache_read_tokens",
-    "cacheWriteInputTokens": "cache_write_tokens",
-    "prompt_token_count": "input_tokens",
-    "cached_content_token_count": "cache_read_tokens",
-    "thoughts_token_count": "reasoning_tokens",
-}
-_SEPARATE_TOKEN_COUNTS: Final = (
-    ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
-    ("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens"),
-    ("candidates_token_count", "thoughts_token_count"),
-)
 
 
 def _read_finish_reason(raw: Any) -> str | None:

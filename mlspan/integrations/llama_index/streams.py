@@ -95,12 +95,14 @@ def finish_chat_answer(answer: Any, error: BaseException | None = None) -> None:
         operation.finish(error)
 
 
-def trace_llm_streams() -> Undo:
-    """Patch the methods of models that return streams, so that they return wrapped ones."""
+def trace_llm_streams(base: str) -> Undo:
+    """Patch the methods of models that return streams, so that they return wrapped ones.
+
+    Args:
+        base: the base class of models, as ``module:Class``.
+    """
     names = sorted(STREAM_METHODS | STRUCTURED_METHODS)
-    return trace_subclasses(
-        "llama_index.core.base.llms.base:BaseLLM", dict.fromkeys(names, _start_nothing), _wrap_stream_method
-    )
+    return trace_subclasses(base, dict.fromkeys(names, _start_nothing), _wrap_stream_method)
 
 
 def _start_nothing(*_: Any) -> None:

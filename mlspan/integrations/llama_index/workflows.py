@@ -11,14 +11,12 @@ import asyncio
 from typing import Any, Final
 
 from ..._shape import get_field, get_nested
-from ...hooks.run_registry import RunRegistry
-from ...tracing.operations import semconv as sc
+from ...hooks.run_registry import Run, RunRegistry
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Agent, NamedRecord, Step, Tool, Workflow
 from . import requests as read
 from .operations import BegunCall, DispatchedCall, observe_tool_output, set_enclosing_call
 
-dispatched_calls: Final = RunRegistry()
 _AGENT_STEPS: Final = frozenset(
     {"init_run", "setup_agent", "run_agent_step", "parse_agent_output", "call_tool", "aggregate_tool_results"}
 )
@@ -42,6 +40,17 @@ class WorkflowRun:
         self.agent, self._count = agent, self._count + 1
 
 
+class DispatchedRun(Run):
+    """A dispatched call that is open. *workflow* is the run whose step it is, if it is a step without a span."""
+
+    __slots__ = ("workflow",)
+
+    def __init__(self, parent: Any, operation: Operation | None = None) -> None:
+        super().__init__(parent, operation)
+        self.workflow: WorkflowRun | None = None
+
+
+dispatched_calls: Final = RunRegistry(DispatchedRun)
 workflow_runs: Final[dict[Any, WorkflowRun]] = {}  # operation of a run -> that run
 
 
@@ -139,31 +148,29 @@ def take_turn(seen: DispatchedCall, run: WorkflowRun) -> Any:
         )
         if seen.capture_content:
             record.input = {"messages": read.simplify_step_value(get_field(event, "input"))}
+        if before is not None:
+            record.add_cause("handed_off_by", before.span.get_span_context())
         operation = dispatched_calls.start_operation(run.turn_key, record)
         if operation is not None:
             set_enclosing_call(operation, "agent", run.owner, name)
-            if before is not None:
-                operation.span.add_link(before.span.get_span_context(), {sc.LINK: "handed_off_by"})
     return run.turn_key if run.turn_key in dispatched_calls else None
-
-
-spanless_steps: Final[dict[str, WorkflowRun]] = {}  # id of a step that has no span of its own -> its run
 
 
 def enter_spanless_step(id: str, run: WorkflowRun) -> None:
     """Make the span of the agent's turn current in a step that has no span of its own."""
-    spanless_steps[id] = run
-    dispatched_calls.fold_run(id, run.turn_key)
+    dispatched_calls.fold_run(id, run.turn_key).workflow = run
     dispatched_calls.enter_run(id)
 
 
-def leave_spanless_step(id: str, result: Any = None) -> None:
-    """Forget a step that has no span of its own, and record an agent's answer as the output of its turn.
+def observe_spanless_step(id: str, result: Any = None) -> None:
+    """Record an agent's answer, with which a step without a span has ended, as the output of the agent's turn.
 
     A later answer in the same turn replaces it.
     """
-    run = spanless_steps.pop(id, None)
-    operation = dispatched_calls.find_operation(run.turn_key) if run is not None else None
+    step = dispatched_calls.find_run(id)
+    if step is None or step.workflow is None:
+        return
+    operation = dispatched_calls.find_operation(step.workflow.turn_key)
     if operation is not None and type(result).__name__ == "AgentOutput" and isinstance(operation.record, NamedRecord):
         operation.record.output = get_nested(result, "response.content", str)
 

@@ -13,9 +13,11 @@ Options of ``autolog``:
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, Final
 
-from ...hooks.hook import Call, Hook, trace_methods
+from ...hooks.call import Call
+from ...hooks.hook import Hook, trace_methods
 from ...hooks.patching import Undo
 from ...tracing.operations.records import Observe, Record
 from . import chat, media, objects, realtime, responses
@@ -40,7 +42,7 @@ _ENDPOINTS: Final[dict[str, Callable[[OpenAIRequest], tuple[Any, Observe[Any]]]]
 
 def _begin_request(call: Call) -> tuple[Record, Observe[Any]] | None:
     """Select the endpoint by method and path, and begin its record; None for a request that is not recorded."""
-    args, kwargs, content, settings = call
+    args, kwargs, content, settings, _ = call
     options = kwargs.get("options") or args[2]
     body = options.json_data
     if not isinstance(body, dict):
@@ -63,13 +65,10 @@ _trace_requests: Final = trace_methods(
 
 
 def _install_client(hook: Hook) -> Undo:
-    undos = _trace_requests(hook), realtime.install(hook)
-
-    def undo() -> None:
-        for undo_one in undos:
-            undo_one()
-
-    return undo
+    with ExitStack() as undo:
+        undo.callback(_trace_requests(hook))
+        undo.callback(realtime.install(hook))
+        return undo.pop_all().close
 
 
 def _install_agents(hook: Hook) -> Undo:

@@ -1,4 +1,4 @@
-"""One request of OpenAI's client, and readers that all endpoints share: server, parameters, usage, tools and files."""
+"""One request of OpenAI's client, and readers that all endpoints share: server, tools and files."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
-from ..._shape import get_fields, get_integer, get_list, is_a
-from ...hooks.openai_format import find_provider_by_host, read_openai_tool
+from ..._shape import get_fields, get_list
+from ...hooks.openai_format import read_openai_tool
+from ...hooks.requests import find_provider_by_host, read_host_and_port
 from ...tracing.operations.messages import ToolDefinition
-from ...tracing.operations.records import ModelCall, Record
 
 RequestBody = Mapping[str, Any]
 
@@ -38,7 +38,7 @@ class OpenAIRequest(NamedTuple):
         cached = _server_fields_by_client.get(client)
         if cached is None or cached[0] is not url:
             host, port = read_host_and_port(url)
-            found = {"provider": find_client_provider(client, host), "server_address": host, "server_port": port}
+            found = {"provider": find_client_provider(client, host or ""), "server_address": host, "server_port": port}
             cached = _server_fields_by_client[client] = (url, found)
         return cached[1]
 
@@ -47,50 +47,11 @@ class OpenAIRequest(NamedTuple):
 _server_fields_by_client: Final[WeakKeyDictionary[Any, tuple[Any, dict[str, Any]]]] = WeakKeyDictionary()
 
 
-def read_host_and_port(url: Any) -> tuple[str, int | None]:
-    """Return host and port of an ``httpx.URL``; the port is the scheme's own if the URL has none."""
-    return url.host, url.port or {"https": 443, "http": 80, "wss": 443, "ws": 80}.get(url.scheme)
-
-
 def find_client_provider(client: Any, host: str) -> str:
     """Return the conventions' provider name by the client's class, else by *host*; ``openai`` if neither is known."""
     if "Azure" in type(client).__name__:
         return "azure.ai.openai"
     return find_provider_by_host(host) or "openai"
-
-
-FieldMapping = Mapping[str, tuple[str, Any]]  # field of a body -> field of the record, and its type
-
-
-def fill_record(record: Record, body: RequestBody, wanted: FieldMapping) -> None:
-    """Copy the *wanted* fields of *body* into *record*; a value of another type is left out. Floats may be integers."""
-    for name, value in body.items():
-        if name not in wanted:
-            continue
-        field, kind = wanted[name]
-        if kind is float and is_a(value, (int, float)):
-            setattr(record, field, float(value))
-        elif kind is not float and is_a(value, kind):
-            setattr(record, field, value)
-
-
-def read_usage(call: ModelCall, usage: Any, *tables: Mapping[str, str]) -> None:
-    """Read token counts into the fields of *call*.
-
-    Each table maps a count's name to a field of the record. The entry ``"in"``, if a table has one, names the object
-    inside *usage* that holds the counts, such as ``prompt_tokens_details``.
-    """
-    if usage is None:
-        return
-    known = get_fields(usage)
-    for table in tables:
-        if "in" not in table:
-            counts = known
-        elif not (counts := get_fields(known.get(table["in"]))):
-            continue
-        for name, field in table.items():
-            if (tokens := get_integer(counts, name)) is not None:
-                setattr(call, field, tokens)
 
 
 def read_tool_definitions(body: RequestBody, *names: str) -> list[ToolDefinition] | None:

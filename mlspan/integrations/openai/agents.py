@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Mapping
 from typing import Any, Final
@@ -10,8 +11,9 @@ from ..._guard import guard
 from ..._shape import get_field, get_list, get_nested
 from ...hooks.hook import Hook
 from ...hooks.openai_format import dump_model
-from ...hooks.patching import Undo
-from ...hooks.run_registry import RunRegistry
+from ...hooks.patching import Patch, Undo, apply_patches, remember_undo
+from ...hooks.requests import read_usage
+from ...hooks.run_registry import Run, RunRegistry
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.content import to_plain_data
 from ...tracing.operations.messages import Message, Part, parse_json
@@ -19,7 +21,6 @@ from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Agent, Chat, NamedRecord, Record, Step, Tool, Workflow
 from ...tracing.runtime import get_runtime
 from . import responses
-from ._read import read_usage
 
 _SPANLESS_TYPES: Final = {
     "task",
@@ -35,7 +36,7 @@ class AgentsTracingProcessor:
 
     def __init__(self, hook: Hook) -> None:
         self.on = True
-        self._hook, self._ledger = hook, RunRegistry()
+        self._hook, self._ledger = hook, RunRegistry(Run)
         self._asked: dict[tuple[str, str, str], str] = {}  # (trace id, tool name, arguments) -> tool call id
         self._lock = threading.Lock()
 
@@ -203,7 +204,13 @@ def _find_last_text(messages: list[Message] | None, role: str) -> str | None:
 
 
 def install(hook: Hook) -> Undo:
-    """Add our tracing processor to the SDK's, and return the function that removes it.
+    """Add our tracing processor to the SDK's, and return the function that removes it."""
+    loss = "runs of agents"
+    return apply_patches([Patch("agents:add_trace_processor", functools.partial(_add_processor, hook), loss)])
+
+
+def _add_processor(hook: Hook, _target: str) -> Undo:
+    """Add our processor to the SDK's.
 
     The SDK has no public way to remove one. If its private list of processors is gone, ours stays and does nothing.
     """
@@ -218,4 +225,4 @@ def install(hook: Hook) -> Undo:
         if several is not None and hasattr(several, "set_processors"):
             several.set_processors([other for other in several._processors if other is not processor])
 
-    return undo
+    return remember_undo(undo)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..._shape import get_field, get_fields, get_list, get_nested, get_text
-from ...hooks.openai_format import REQUEST_PARAMETERS, read_openai_part
+from ...hooks.openai_format import read_openai_part
+from ...hooks.requests import CHAT_USAGE, REQUEST_PARAMETERS, read_usage, set_parameters
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.messages import (
     ChoiceDraft,
@@ -16,7 +17,7 @@ from ...tracing.operations.messages import (
     make_tool_call_response,
 )
 from ...tracing.operations.records import HIDE_CHUNK, Chat, Observe, sees_errors
-from ._read import OpenAIRequest, RequestBody, fill_record, read_tool_definitions, read_usage
+from ._read import OpenAIRequest, RequestBody, read_tool_definitions
 
 
 def begin_chat(ask: OpenAIRequest) -> tuple[Chat, Observe[Chat]]:
@@ -25,7 +26,7 @@ def begin_chat(ask: OpenAIRequest) -> tuple[Chat, Observe[Chat]]:
     chat = Chat(
         **ask.read_server_fields(), draft=OutputDraft(kept=content), extra={sc.OPENAI_API_TYPE: "chat_completions"}
     )
-    fill_record(chat, body, _REQUEST_FIELDS)
+    set_parameters(chat, body, _REQUEST_FIELDS)
     if not _RARE_PARAMETERS.isdisjoint(body):
         _read_rare_parameters(chat, body)
     if content:
@@ -37,7 +38,7 @@ def begin_chat(ask: OpenAIRequest) -> tuple[Chat, Observe[Chat]]:
 def begin_completion(ask: OpenAIRequest) -> tuple[Chat, Observe[Chat]]:
     """Begin the record of ``POST /completions``, whose prompts are text or token ids."""
     chat = Chat(operation=sc.TEXT_COMPLETION, **ask.read_server_fields(), draft=OutputDraft(kept=ask.capture_content))
-    fill_record(chat, ask.body, _REQUEST_FIELDS)
+    set_parameters(chat, ask.body, _REQUEST_FIELDS)
     if not _RARE_PARAMETERS.isdisjoint(ask.body):
         _read_rare_parameters(chat, ask.body)
     if ask.capture_content:
@@ -111,7 +112,7 @@ def _observe_chat(chat: Chat, got: Any) -> None:
             index = choice.get("index")
             _observe_choice(chat.draft.get_choice(index if isinstance(index, int) else 0), choice)
     if (usage := answer.get("usage")) is not None:
-        read_usage(chat, usage, _USAGE, _INPUT_DETAILS, _OUTPUT_DETAILS)
+        read_usage(chat, usage, *CHAT_USAGE)
 
 
 @sees_errors
@@ -199,20 +200,6 @@ def _observe_audio(choice: ChoiceDraft, audio: Any, *, whole: bool) -> None:
         choice.add_text(transcript)
     if whole and (data := get_nested(audio, "data", str)):  # a chunk's piece of a sound cannot be played by itself
         choice.add_part({"type": "blob", "modality": "audio", "content": data})
-
-
-_USAGE: Final = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
-_INPUT_DETAILS: Final = {
-    "in": "prompt_tokens_details",
-    "cached_tokens": "cache_read_tokens",
-    "cache_write_tokens": "cache_write_tokens",
-    "audio_tokens": "audio_input_tokens",
-}
-_OUTPUT_DETAILS: Final = {
-    "in": "completion_tokens_details",
-    "reasoning_tokens": "reasoning_tokens",
-    "audio_tokens": "audio_output_tokens",
-}
 
 
 def _read_request_message(raw: Any) -> Message:

@@ -10,11 +10,12 @@ from typing import Any, Final
 
 from ..._shape import get_field, get_list, get_nested, is_a
 from ...hooks.openai_format import dump_model
+from ...hooks.requests import read_usage, set_parameters
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.messages import OutputDraft, Part
 from ...tracing.operations.raw_response import BodySize
 from ...tracing.operations.records import Chat, Embeddings, Observe, ProviderRequest
-from ._read import OpenAIRequest, describe_sent_files, fill_record, read_usage
+from ._read import OpenAIRequest, describe_sent_files
 
 
 def begin_embeddings(ask: OpenAIRequest) -> tuple[Embeddings, Observe[Embeddings]]:
@@ -117,7 +118,7 @@ def begin_speech(ask: OpenAIRequest) -> tuple[Chat, Observe[Chat]]:
         output_type="speech",
         draft=OutputDraft(kept=ask.capture_content),
     )
-    fill_record(record, body, {"model": ("model", str)})
+    set_parameters(record, body, {"model": ("model", str)})
     record.extra |= {f"mlspan.audio.{name}": body[name] for name in _AUDIO_OPTIONS if isinstance(body.get(name), str)}
     if ask.capture_content and (text := get_nested(body, "input", str)):
         record.input = [{"role": "user", "parts": [{"type": "text", "content": text}]}]
@@ -149,7 +150,7 @@ def begin_transcription(ask: OpenAIRequest) -> tuple[Chat, Observe[Chat]]:
         output_type="text",
         draft=OutputDraft(kept=ask.capture_content),
     )
-    fill_record(record, body, {"model": ("model", str), "temperature": ("temperature", float)})
+    set_parameters(record, body, {"model": ("model", str), "temperature": ("temperature", float)})
     record.stream = True if body.get("stream") in {True, "true"} else None
     record.extra |= {f"mlspan.audio.{name}": body[name] for name in _AUDIO_OPTIONS if isinstance(body.get(name), str)}
     if ask.capture_content:

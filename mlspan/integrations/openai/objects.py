@@ -10,12 +10,13 @@ from typing import Any, Final
 
 from ..._shape import get_field, get_list, get_nested, is_a
 from ...hooks.openai_format import dump_model
+from ...hooks.requests import read_usage, set_parameters
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.fields import span_attribute
 from ...tracing.operations.messages import OutputDraft, Part, make_tool_call
 from ...tracing.operations.raw_response import BodySize
 from ...tracing.operations.records import Chat, Observe, ProviderRequest, Retrieval
-from ._read import OpenAIRequest, describe_sent_files, fill_record, read_usage
+from ._read import OpenAIRequest, describe_sent_files
 
 OBJECT_TYPES: Final = (
     frozenset(  # first segments of the paths that are recorded; models, organization and others are not
@@ -156,7 +157,7 @@ class _AssistantRun(Chat):
 def _begin_assistant_run(ask: OpenAIRequest, path: list[str]) -> tuple[Chat, Observe[Chat]]:
     """Begin the record of ``POST /threads/{id}/runs``, or of a run that goes on with the outputs of tools."""
     record = _AssistantRun(**ask.read_server_fields(), draft=OutputDraft(kept=ask.capture_content))
-    fill_record(
+    set_parameters(
         record, ask.body, {"model": ("model", str), "temperature": ("temperature", float), "top_p": ("top_p", float)}
     )
     record.conversation = next((word for word in path if _is_id(word)), None)

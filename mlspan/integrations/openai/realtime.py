@@ -10,13 +10,14 @@ from urllib.parse import parse_qs, urlsplit
 
 from ..._shape import get_field, get_list, get_nested
 from ...hooks.hook import Hook
-from ...hooks.patching import ResultCallback, Undo, apply_patches, install_when_imported, observe_method
+from ...hooks.patching import Patch, ResultCallback, Undo, apply_patches, install_when_imported, observe_method
+from ...hooks.requests import read_usage
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.messages import Message, OutputDraft, Part
 from ...tracing.operations.operation import Operation, start_operation
 from ...tracing.operations.records import Chat, ProviderRequest
 from ...tracing.runtime import get_runtime
-from ._read import find_client_provider, read_usage
+from ._read import find_client_provider
 from .responses import read_input_message, read_item_parts
 
 _CONNECTION_MODULES: Final = ("openai.resources.realtime.realtime", "openai.resources.beta.realtime.realtime")
@@ -43,7 +44,8 @@ def install(hook: Hook) -> Undo:
             f"{module}:{cls}.{name}": callback for cls in _CONNECTION_CLASSES for name, callback in callbacks.items()
         }
         return apply_patches(
-            (target, functools.partial(observe_method, target, callback)) for target, callback in targets.items()
+            Patch(target, functools.partial(observe_method, callback=callback), "sessions of the realtime API")
+            for target, callback in targets.items()
         )
 
     with ExitStack() as undo:

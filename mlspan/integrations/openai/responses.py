@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from ..._shape import get_field, get_list, get_nested
 from ...hooks.openai_format import dump_model, read_openai_part
+from ...hooks.requests import read_usage, set_parameters
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.messages import (
     ChoiceDraft,
@@ -20,7 +21,7 @@ from ...tracing.operations.messages import (
     parse_json,
 )
 from ...tracing.operations.records import Chat, Fetch, Observe
-from ._read import OpenAIRequest, fill_record, read_tool_definitions, read_usage
+from ._read import OpenAIRequest, read_tool_definitions
 
 
 def begin_response(ask: OpenAIRequest) -> tuple[Chat, Observe[Chat]]:
@@ -35,7 +36,7 @@ def begin_response(ask: OpenAIRequest) -> tuple[Chat, Observe[Chat]]:
         stream=True if body.get("stream") is True else None,
         extra={sc.OPENAI_API_TYPE: "responses"},
     )
-    fill_record(chat, body, _REQUEST_FIELDS)
+    set_parameters(chat, body, _REQUEST_FIELDS)
     if (tier := get_nested(body, "service_tier", str)) not in {None, "auto"}:
         chat.extra[sc.OPENAI_REQUEST_SERVICE_TIER] = tier
     if ask.capture_content:

@@ -10,12 +10,15 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
+from ...hooks import catalog
+
 if TYPE_CHECKING:
     from . import celery, dask, joblib, multiprocessing, ray, spark
 
 __all__ = ["autolog", "celery", "dask", "joblib", "multiprocessing", "ray", "spark"]
 
 _NAMES: Final = ("celery", "dask", "joblib", "multiprocessing", "ray", "spark")
+catalog.register_integrations({f"{catalog.WORKERS_PREFIX}{name}": f"{__name__}.{name}" for name in _NAMES})
 
 
 def autolog(disable: bool = False, silent: bool = False, disable_for_unsupported_versions: bool = True) -> None:

@@ -9,7 +9,8 @@ from typing import Any, Final
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from ..._guard import guard
-from ...hooks.patching import Undo, apply_patches, replace_function
+from ...hooks.patching import Patch, Undo, apply_patches, replace_function
+from ._submit import LOST_TASKS
 from ._task import restored
 
 ANNOTATION: Final = "mlspan"  # the name of the annotation and of the plugin
@@ -29,7 +30,8 @@ class Plugin(WorkerPlugin):  # type: ignore[misc]  # Any, where distributed is n
         global _undo
         if _undo is None:
             _undo = apply_patches(
-                (target, functools.partial(replace_function, target, make)) for target, make in _WORKER_PATCHES.items()
+                Patch(target, functools.partial(replace_function, make=make), LOST_TASKS)
+                for target, make in _WORKER_PATCHES.items()
             )
 
     def teardown(self, worker: Any) -> None: ...

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from ...hooks.hook import Hook
-from ...hooks.patching import Undo, apply_patches, replace_function
+from ...hooks.patching import Patch, Undo, apply_patches, replace_function
 from ._task import task
 
+LOST_TASKS: Final = "that what a task does in another process belongs to its caller's trace and run"
 MakeReplacement = Callable[[Any], Any]  # the original function -> its replacement
 
 
@@ -50,7 +51,8 @@ def make_install(targets: Mapping[str, MakeReplacement]) -> Callable[[Hook], Und
 
     def install(_: Hook) -> Undo:
         return apply_patches(
-            (target, functools.partial(replace_function, target, make)) for target, make in targets.items()
+            Patch(target, functools.partial(replace_function, make=make), LOST_TASKS)
+            for target, make in targets.items()
         )
 
     return install

@@ -5,17 +5,14 @@ The modules in ``workers`` decide how the context travels; this one captures it 
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 import orjson
 
-from ..._guard import guard
+from ..._guard import guard, warn_once
 
-_PACKAGE: Final = "mlspan.integrations"
 _SETTING_NAMES: Final = ("log_traces", "exclusive", "silent", "any_version")
 _JSON_TYPES: Final = (str, int, float, bool, type(None), dict, list, tuple)
 
@@ -46,11 +43,11 @@ def capture_task_context(*, near: bool = False) -> str | None:
 
 def _list_active_hooks() -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the name and the settings of each integration that is turned on."""
-    from .. import _INTEGRATION_NAMES
+    from ...hooks import catalog
 
-    for name in _INTEGRATION_NAMES:
-        hook = getattr(sys.modules.get(f"{_PACKAGE}.{name}"), "HOOK", None)
-        if hook is not None and hook._wanted:
+    for name, module in catalog.list_integrations().items():
+        hook = catalog.find_loaded_hook(name, module)
+        if hook is not None and hook._wanted and not name.startswith(catalog.WORKERS_PREFIX):
             settings = hook.settings
             yield (
                 name,
@@ -98,10 +95,23 @@ def _apply_sent_settings(hooks: Mapping[str, Any]) -> None:
         if _applied_settings.get(name) == sent:
             continue
         _applied_settings[name] = sent
-        hook = importlib.import_module(f"{_PACKAGE}.{name}").HOOK
+        if (hook := _find_hook(name)) is None:
+            continue
         settings = AutologSettings(**dict(zip(_SETTING_NAMES, sent["settings"], strict=True)), options=sent["options"])
         if not hook._wanted or hook.settings != settings:
             hook.apply_settings(settings)
+
+
+def _find_hook(name: str) -> Any:
+    """Return the hook of the integration *name*; None, with a warning, if its distribution is not installed here."""
+    from ...hooks import catalog
+
+    if name in catalog.list_external_integrations():
+        return next((hook for found, hook in catalog.iterate_external_hooks() if found == name), None)
+    if name in catalog.list_integrations():
+        return catalog.load_integration(name).HOOK
+    warn_once("mlspan: the integration %s is on where this task comes from, and is not installed here", name)
+    return None
 
 
 class Task:

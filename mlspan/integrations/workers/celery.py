@@ -5,12 +5,14 @@ The worker needs mlspan too: its application calls ``autolog``, or it is started
 
 from __future__ import annotations
 
+import functools
 from contextlib import ExitStack
 from typing import Any, Final
 
 from ..._guard import guard
 from ...hooks.hook import Hook
-from ...hooks.patching import Undo
+from ...hooks.patching import Patch, Undo, apply_patches, remember_undo, resolve_target
+from ._submit import LOST_TASKS
 from ._task import capture_task_context, restored
 
 _CONTEXT_HEADER: Final = "mlspan"
@@ -44,21 +46,21 @@ def _exit_task_context(task_id: Any = None, **_: Any) -> None:
 
 
 def _install(_: Hook) -> Undo:
-    from celery import signals
-
-    receivers = (
-        (signals.before_task_publish, _add_context_header),
-        (signals.task_prerun, _enter_task_context),
-        (signals.task_postrun, _exit_task_context),
+    receivers = {
+        "before_task_publish": _add_context_header,
+        "task_prerun": _enter_task_context,
+        "task_postrun": _exit_task_context,
+    }
+    return apply_patches(
+        Patch(f"celery.signals:{name}", functools.partial(_connect_receiver, receiver), LOST_TASKS)
+        for name, receiver in receivers.items()
     )
-    for signal, receiver in receivers:
-        signal.connect(receiver, weak=False)
 
-    def disconnect_receivers() -> None:
-        for signal, receiver in receivers:
-            signal.disconnect(receiver)
 
-    return disconnect_receivers
+def _connect_receiver(receiver: Any, target: str) -> Undo:
+    signal: Any = getattr(*resolve_target(target))
+    signal.connect(receiver, weak=False)
+    return remember_undo(functools.partial(signal.disconnect, receiver))
 
 
 HOOK: Final = Hook("celery>=5.4,<6", "celery", _install)

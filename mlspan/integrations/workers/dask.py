@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from ..._guard import warn_once
 from ...hooks.hook import Hook
-from ...hooks.patching import Undo, apply_patches, replace_function
+from ...hooks.patching import Patch, Undo, apply_patches, replace_function
+from ._submit import LOST_TASKS
 from ._task import capture_task_context
 
 _ANNOTATION: Final = "mlspan"  # the name of the annotation
@@ -55,7 +56,7 @@ def _install(_: Hook) -> Undo:
     from distributed.client import Client, _global_clients
 
     undo = apply_patches(
-        (target, functools.partial(replace_function, target, make))
+        Patch(target, functools.partial(replace_function, make=make), LOST_TASKS)
         for target, make in {
             "distributed.client:Client._graph_to_futures": _wrap_graph_to_futures,
             "distributed.client:Client._start": _wrap_client_start,

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from ..._guard import guard, warn_once
 from ...hooks.hook import Hook
-from ...hooks.patching import Undo, apply_patches, replace_function
+from ...hooks.patching import Patch, Undo, apply_patches, replace_function
 from ._spark_daemon import PROPERTY
+from ._submit import LOST_TASKS
 from ._task import capture_task_context
 
 _DAEMON_SETTING: Final = "spark.python.daemon.module"
@@ -64,6 +65,7 @@ def _set_daemon_module(hook: Hook, jconf: Any) -> None:
             "mlspan: the Python workers of %s are not traced; where mlspan is installed on its executors, "
             "integrations.workers.spark.autolog(cluster=True) traces them",
             master,
+            place=master,
         )
 
 
@@ -104,7 +106,7 @@ def _install(hook: Hook) -> Undo:
     if os.name == "posix":  # Spark uses a daemon on POSIX only
         targets["pyspark.context:SparkContext._initialize_context"] = _wrap_initialize_context(hook)
     return apply_patches(
-        (target, functools.partial(replace_function, target, make)) for target, make in targets.items()
+        Patch(target, functools.partial(replace_function, make=make), LOST_TASKS) for target, make in targets.items()
     )
 
 

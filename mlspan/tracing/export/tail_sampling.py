@@ -8,6 +8,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 from opentelemetry.trace import StatusCode
 
+from ..._bounded import BoundedDict
 from ..operations import semconv as sc
 from ..settings.keep_rule import Keep
 from .cost import compute_span_cost
@@ -24,7 +25,7 @@ class TailSampler:
 
     def __init__(self, ratio: float, keep: Keep | None) -> None:
         self._ratio, self._keep = ratio, keep
-        self._kept: dict[int, None] = {}  # ids of the latest kept traces
+        self._kept: BoundedDict[int, None] = BoundedDict(_MAX_REMEMBERED)  # ids of the latest kept traces
 
     def __call__(self, trace_id: int, spans: Sequence[ReadableSpan]) -> bool:
         if not _is_in_ratio(trace_id, self._ratio):
@@ -34,8 +35,6 @@ class TailSampler:
         if not _is_worth_keeping(self._keep, trace_id, spans):
             return False
         self._kept[trace_id] = None
-        if len(self._kept) > _MAX_REMEMBERED:
-            del self._kept[next(iter(self._kept))]
         return True
 
 

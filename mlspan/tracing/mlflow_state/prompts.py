@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
-from functools import wraps
-from types import ModuleType
+from functools import partial
 from typing import Any, Final
 
 from opentelemetry import trace
 
-from ..._guard import guard
+from ..._patching import Patch, Undo, apply_patches, install_when_imported, observe_method
 from ..operations import semconv as sc
 
 _CLIENT_MODULE: Final = "mlflow.tracking.client"
 
 
-def track_prompt_loads() -> None:
-    """Track, from now on, which prompt is loaded inside which span. This waits until MLflow is imported."""
-    import wrapt
+def track_prompt_loads() -> Undo:
+    """Track which prompt is loaded inside which span, until the returned function is called.
 
-    wrapt.register_post_import_hook(_patch_load_prompt, _CLIENT_MODULE)
+    This waits until MLflow is imported.
+    """
+    return install_when_imported(_CLIENT_MODULE, _patch_load_prompt)
 
 
-def _patch_load_prompt(client: ModuleType) -> None:
-    """Patch ``MlflowClient.load_prompt``, which every way to load a prompt ends in. Without it, no prompt is linked."""
-    client_class: Any = getattr(client, "MlflowClient", None)
-    load = getattr(client_class, "load_prompt", None)
-    if load is None or hasattr(load, "_mlspan"):
-        return
+def _patch_load_prompt() -> Undo:
+    """Observe ``MlflowClient.load_prompt``, which every way to load a prompt ends in. Without it, none is linked."""
+    target = f"{_CLIENT_MODULE}:MlflowClient.load_prompt"
+    return apply_patches([Patch(target, partial(observe_method, callback=_note_prompt), "which prompts a trace uses")])
 
-    @wraps(load)
-    def load_and_link(*args: Any, **kwargs: Any) -> Any:
-        prompt = load(*args, **kwargs)
-        with guard("linking a prompt"):
-            _link_prompt(prompt)
-        return prompt
 
-    load_and_link._mlspan = True  # type: ignore[attr-defined]
-    client_class.load_prompt = load_and_link
+def _note_prompt(_args: tuple[Any, ...], _kwargs: dict[str, Any], prompt: Any) -> None:
+    _link_prompt(prompt)
 
 
 def _link_prompt(prompt: Any) -> None:

@@ -6,11 +6,11 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from functools import cache, wraps
-from types import ModuleType
+from functools import cache, partial
 from typing import Any, Final
 
 from ..._guard import guard
+from ..._patching import Patch, SharedPatch, Undo, apply_patches, install_when_imported, observe_method
 from ..operations.call_context import TraceOrigin, _call_scope
 
 _last_origin: tuple[dict[str, Any], TraceOrigin] = (
@@ -84,37 +84,43 @@ def _list_run_stacks(stacks: Any) -> list[list[Any]]:
     return list(stacks.get_all_thread_values().values())
 
 
-def track_run_starts() -> None:
-    """Track, from now on, which MLflow run is started in which context. This waits until MLflow is imported."""
-    import wrapt
+def track_run_starts() -> Undo:
+    """Track which MLflow run is started in which context, until the returned function is called.
 
-    wrapt.register_post_import_hook(_patch_active_run, _FLUENT_MODULE)
+    This waits until MLflow is imported.
+    """
+    return _run_starts.acquire()
 
 
 def add_run_listener(hearer: Callable[[Any], object]) -> Callable[[], None]:
     """Call *hearer* with each run that MLflow makes active, until the returned function is called."""
-    track_run_starts()
+    untrack = track_run_starts()
     _run_listeners.append(hearer)
-    return lambda: _run_listeners.remove(hearer)
+
+    def remove_listener() -> None:
+        _run_listeners.remove(hearer)
+        untrack()
+
+    return remove_listener
 
 
-def _patch_active_run(fluent: ModuleType) -> None:
-    """Patch ``ActiveRun.__init__``, which every start of a run passes through. Without it, only the stack is read."""
-    active_run_class: Any = getattr(fluent, "ActiveRun", None)
-    if active_run_class is None or hasattr(active_run_class.__init__, "_mlspan"):
-        return
-    init = active_run_class.__init__
+def _patch_active_run() -> Undo:
+    """Observe ``ActiveRun.__init__``, which every start of a run passes through. Without it, only the stack is read."""
+    loss = "which of several tasks of one event loop has started an MLflow run"
+    return apply_patches(
+        [Patch(f"{_FLUENT_MODULE}:ActiveRun.__init__", partial(observe_method, callback=_note_started_run), loss)]
+    )
 
-    @wraps(init)
-    def init_and_note(self: Any, run: Any) -> None:
-        init(self, run)
-        _started_run.set(run.info.run_id)
-        for hearer in tuple(_run_listeners):
-            with guard("calling a run listener"):
-                hearer(run)
 
-    init_and_note._mlspan = True  # type: ignore[attr-defined]
-    active_run_class.__init__ = init_and_note
+def _note_started_run(args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
+    run = args[1] if len(args) > 1 else kwargs["run"]
+    _started_run.set(run.info.run_id)
+    for hearer in tuple(_run_listeners):
+        with guard("calling a run listener"):
+            hearer(run)
+
+
+_run_starts: Final = SharedPatch(partial(install_when_imported, _FLUENT_MODULE, _patch_active_run))
 
 
 def read_trace_origin(

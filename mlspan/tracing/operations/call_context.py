@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 import opentelemetry.context as otel
 
+from ..._bounded import BoundedDict
 from . import semconv as sc
 
 T = TypeVar("T")
@@ -117,17 +118,12 @@ def _clear_cached_value(token: Token[T], gone: T, nothing: T) -> None:
         token.var.set(nothing)
 
 
-_shared_traces: dict[int, None] = {}
-
-
-_MAX_SHARED_TRACES: Final = 10_000
+_shared_traces: Final[BoundedDict[int, None]] = BoundedDict(10_000)
 
 
 def mark_trace_shared(trace_id: int) -> None:
     """Note that other processes record spans of this trace, so that stored trace data is extended, not replaced."""
     _shared_traces[trace_id] = None
-    while len(_shared_traces) > _MAX_SHARED_TRACES:
-        _shared_traces.pop(next(iter(_shared_traces)), None)
 
 
 def is_trace_shared(trace_id: int) -> bool:

@@ -169,7 +169,8 @@ _ALL = "[cut: all of it]"
 
 def _report_failed_redaction(error: Exception) -> str:
     """Warn once that the redact function failed, and return the text that replaces the content."""
-    warn_once(REDACTION_FAILED + " %s; what it was given is not recorded", type(error).__name__)
+    name = type(error).__name__
+    warn_once(REDACTION_FAILED + " %s; what it was given is not recorded", name, place=name)
     return "[not recorded: the redact function failed]"
 
 

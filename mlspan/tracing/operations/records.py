@@ -6,13 +6,14 @@ response. None means unknown, and becomes no attribute.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal, TypeVar
 
 from opentelemetry.trace import SpanContext, SpanKind
 
 from . import semconv as sc
 from .fields import RecordFields, lazy_field, span_attribute
+from .links import Cause, Offer
 from .messages import Message, OutputDraft, Part, TextPieces, ToolDefinition
 
 R = TypeVar("R", bound="Record")
@@ -31,10 +32,12 @@ class Record(RecordFields):
     """The fields of every operation. :attr:`stream_end` is set if a stream was left early."""
 
     kind: ClassVar[SpanKind] = SpanKind.INTERNAL
-    can_link: ClassVar[bool] = True  # whether such an operation may request tool calls, or have links
+    can_link: bool = True  # whether there may be links, which most steps of a framework have none of
     stream_end: Literal["closed", "abandoned"] | None = span_attribute(sc.STREAM_END)
     extra: dict[str, Any] = lazy_field(dict)  # attributes of a single framework, by their full name
     failure: tuple[str, str] | None = None  # error type and message, if the answer itself reports a failure
+    causes: list[Cause] = lazy_field(list)
+    offers: list[Offer] = lazy_field(list)
 
     @property
     def span_name(self) -> str:
@@ -53,13 +56,40 @@ class Record(RecordFields):
     def complete_fields(self) -> None:
         """Fill in the fields that are only known at the end."""
 
-    def list_tool_call_ids(self) -> list[str]:
-        """Return the ids of the tool calls that this operation requested."""
-        return []
+    def add_cause(self, kind: str, origin: SpanContext | str, *, once: bool = False) -> None:
+        """Have the span linked to the one that caused this operation.
 
-    def list_causes(self) -> Mapping[str, SpanContext]:
-        """Return spans elsewhere that caused this operation, by the kind of link."""
-        return {}
+        Args:
+            kind: of the link, such as ``handed_off_by``.
+            origin: that span, or the key of an offer of the same kind, which that span's record has made.
+            once: whether the offer ends with this operation. It is then looked for in the own trace only.
+        """
+        self.causes.append(Cause(kind, origin, once))
+        self.can_link = True
+
+    def add_offer(self, kind: str, key: str, *, anywhere: bool = True) -> None:
+        """Offer *key* to later operations, whose spans are linked to this one if they name it as their cause.
+
+        *anywhere* says whether operations of other traces may do so.
+        """
+        self.offers.append(Offer(kind, key, anywhere))
+        self.can_link = True
+
+    def copy_links(self, other: Record) -> None:
+        """Add the causes and the offers that were added to *other*, a record of the same operation."""
+        self.causes.extend(other.causes)
+        self.offers.extend(other.offers)
+        self.can_link = self.can_link or other.can_link
+
+    def list_causes(self) -> Iterable[Cause]:
+        """Return what caused this operation."""
+        causes: Iterable[Cause] = vars(self).get("causes", ())  # not self.causes, which would make a list
+        return causes
+
+    def list_offers(self) -> Iterable[Offer]:
+        """Return what later operations may refer to."""
+        offers: Iterable[Offer] = vars(self).get("offers", ())
+        return offers
 
     def build_start_attributes(self) -> dict[str, Any]:
         """Return the attributes that are written when the span starts."""
@@ -157,13 +187,14 @@ class Chat(ModelCall):
         self.output = self.draft.build_messages() or self.output
         self.finish_reasons = self.draft.list_finish_reasons() or self.finish_reasons
 
-    def list_tool_call_ids(self) -> list[str]:
-        return self.draft.call_ids
+    def list_offers(self) -> Iterable[Offer]:
+        """Return the ids of the tool calls that this operation requested, and what was added."""
+        return (*(Offer("asked_by", id) for id in self.draft.call_ids), *super().list_offers())
 
     def merge_inner_calls(self, inner: list[ModelCall]) -> None:
         ModelCall.merge_inner_calls(self, inner)
         for call in inner:
-            self.draft.call_ids.extend(call.list_tool_call_ids())
+            self.draft.call_ids.extend(call.draft.call_ids if isinstance(call, Chat) else ())
 
 
 class Fetch(ModelCall):
@@ -221,7 +252,7 @@ class Retrieval(Record):
 class NamedRecord(Record):
     """An operation with a name of its own, rather than a model's."""
 
-    can_link: ClassVar[bool] = False
+    can_link: bool = False
     operation: str | None = span_attribute(sc.OPERATION, "start")
     name: str | None = None
     input: Any = span_attribute(sc.INPUT, "content")
@@ -239,7 +270,7 @@ class NamedRecord(Record):
 class Tool(NamedRecord):
     """A call of a tool."""
 
-    can_link: ClassVar[bool] = True
+    can_link: bool = True
     operation: str = span_attribute(sc.OPERATION, "start", default=sc.EXECUTE_TOOL)
     name: str | None = span_attribute(sc.TOOL_NAME, "start")
     type: str | None = span_attribute(sc.TOOL_TYPE, "start")
@@ -248,6 +279,11 @@ class Tool(NamedRecord):
     agent: str | None = span_attribute(sc.AGENT_NAME, "start")
     input: Any = span_attribute(sc.TOOL_CALL_ARGUMENTS, "content")
     output: Any = span_attribute(sc.TOOL_CALL_RESULT, "content")
+
+    def list_causes(self) -> Iterable[Cause]:
+        """Return the call's id, which the model's answer offers, and what was added."""
+        added = super().list_causes()
+        return added if self.call_id is None else (*added, Cause("asked_by", self.call_id))
 
 
 class Agent(NamedRecord):

@@ -45,7 +45,7 @@ def load_policy() -> AdminPolicy:
     """Return the policy of this process. Each file is read once, and a broken file is reported once."""
     policy = _read_files(list_policy_files())
     for line in policy.errors:
-        warn_once("mlspan: %s", line)
+        warn_once("mlspan: %s", line, place=line)
     return policy
 
 

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from ..._guard import log
 from ..._shape import is_a
@@ -61,13 +61,17 @@ def define_setting(default: Any, **environ: Callable[[str], Any]) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The settings of :func:`mlspan.tracing.configure`, which describes each. Raises ValueError for a bad value."""
+    """The settings: the one place that says which there are, with their types, defaults and variables.
+
+    The arguments of :func:`mlspan.tracing.configure`, which describes each, ``docs/settings.md`` and ``mlspan doctor``
+    follow it, and ``tests/test_config.py`` fails where one does not. Raises ValueError for a bad value.
+    """
 
     tracking_uri: str | None = define_setting(None, MLSPAN_TRACKING_URI=str)
     experiment: str | None = define_setting(None, MLSPAN_EXPERIMENT=str)
     run: str | None = define_setting(None, MLSPAN_RUN=str)
     otlp_endpoint: str | None = define_setting(None, MLSPAN_OTLP_ENDPOINT=str)
-    otlp_protocol: str | None = define_setting(None, MLSPAN_OTLP_PROTOCOL=str)
+    otlp_protocol: Literal["http/protobuf", "grpc"] | None = define_setting(None, MLSPAN_OTLP_PROTOCOL=str)
     capture_content: bool = define_setting(
         True,
         MLSPAN_CAPTURE_CONTENT=_parse_flag,
@@ -77,7 +81,7 @@ class Config:
     max_content_bytes: int = define_setting(1024 * 1024, MLSPAN_MAX_CONTENT_BYTES=int)
     sample_ratio: float = define_setting(1.0, MLSPAN_SAMPLE_RATIO=float)
     keep: Keep | None = define_setting(None, MLSPAN_KEEP=Keep.parse)
-    durability: str = define_setting("batch", MLSPAN_DURABILITY=str)
+    durability: Literal["none", "batch", "span"] = define_setting("batch", MLSPAN_DURABILITY=str)
     spool_dir: str | os.PathLike[str] | None = define_setting(None, MLSPAN_SPOOL_DIR=str)
     spool_bytes: int = define_setting(512 * 1024 * 1024, MLSPAN_SPOOL_BYTES=int)
     spool_age: float = define_setting(7 * 24 * 3600.0, MLSPAN_SPOOL_AGE=float)

@@ -60,7 +60,7 @@ def _enforce_lock(name: str, locked: Any, given: Any, file: Any) -> Any:
     else:
         allowed = min(locked, given) if name == "max_content_bytes" else locked
     if allowed != given:
-        warn_once("mlspan: %s=%r is locked by the policy %s: %r does not count", name, locked, file, given)
+        warn_once("mlspan: %s=%r is locked by the policy %s: %r does not count", name, locked, file, given, place=name)
     return allowed
 
 

@@ -144,7 +144,10 @@ class MlflowSink:
             if experiment is not None:
                 return (uri, experiment), run_id
             warn_once(
-                "mlspan: there is no run %s in %s: its traces are stored without a run", run_id, hide_user_info(uri)
+                "mlspan: there is no run %s in %s: its traces are stored without a run",
+                run_id,
+                hide_user_info(uri),
+                place=(run_id, uri),
             )
         if origin.experiment_id:
             return (uri, self._check_experiment(uri, origin.experiment_id)), None

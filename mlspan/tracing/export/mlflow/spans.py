@@ -11,7 +11,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Status, StatusCode
 
-from ...._guard import swallow_error, warn_once
+from ...._guard import guard, warn_once
 from ...operations import semconv as sc
 from ...operations.content import replace_surrogates, to_json
 from ...otel.frozen_span import EMPTY_RESOURCE, FrozenSpan
@@ -212,7 +212,7 @@ def find_span_type(attributes: Attributes) -> str:
     return "UNKNOWN" if kind == "step" else kind.upper()
 
 
-def bare(span: ReadableSpan, attributes: Attributes, error: Exception) -> TranslatedSpan:
+def bare(span: ReadableSpan, attributes: Attributes, error: BaseException | None) -> TranslatedSpan:
     """Return *span* with as much as can be said of one whose translation has failed, and what has failed."""
     kept = {name: value for name, value in attributes.items() if not name.startswith("mlflow.")}
     why = to_json(f"all but what was recorded ({type(error).__name__})")
@@ -221,13 +221,10 @@ def bare(span: ReadableSpan, attributes: Attributes, error: Exception) -> Transl
 
 def _read_inputs_and_outputs(attributes: Attributes) -> tuple[Any, Any, bool, str | None]:
     """Return inputs, outputs, whether they are a chat, and what of them could not be read: that is as recorded."""
-    try:
+    with (reading := guard("reading a span's content for MLflow")):
         return *_read(attributes), None
-    except Exception as error:
-        if not swallow_error("reading a span's content for MLflow", error):
-            raise
-        asked, answered = attributes.get(sc.INPUT_MESSAGES), attributes.get(sc.OUTPUT_MESSAGES)
-        return asked, answered, False, f"inputs and outputs ({type(error).__name__})"
+    asked, answered = attributes.get(sc.INPUT_MESSAGES), attributes.get(sc.OUTPUT_MESSAGES)
+    return asked, answered, False, f"inputs and outputs ({type(reading.error).__name__})"
 
 
 def _read(attributes: Attributes) -> tuple[Any, Any, bool]:

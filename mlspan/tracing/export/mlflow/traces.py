@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
-from ...._guard import swallow_error
+from ...._guard import guard
 from ...._shape import is_a
 from ...operations import semconv as sc
 from ...operations.call_context import TraceOrigin, is_trace_shared
@@ -214,13 +214,10 @@ def _translated(
 ) -> TranslatedSpan:
     """Return *span* in MLflow's names; one that cannot be put into them costs its trace no more than that."""
     own = span.attributes or {}
-    try:
+    with (translating := guard("putting a span in MLflow's names")):
         kept = own if attachments is None else extract_attachments(own, trace_id, attachments)
         return translate_span(span, kept, counts=counts, stored=data if kept is own else None)
-    except Exception as error:
-        if not swallow_error("putting a span in MLflow's names", error):
-            raise
-        return bare(span, own, error)
+    return bare(span, own, translating.error)
 
 
 def _is_own_span(span: ReadableSpan) -> bool:
@@ -249,12 +246,9 @@ def _build_previews(root_id: int, spans: Sequence[ReadableSpan]) -> tuple[str | 
 
     They are there to be looked at: no trace is lost for them.
     """
-    try:
+    with guard("reading what a trace asks and answers"):
         return _question_and_answer(root_id, spans)
-    except Exception as error:
-        if not swallow_error("reading what a trace asks and answers", error):
-            raise
-        return None, None
+    return None, None
 
 
 def _question_and_answer(root_id: int, spans: Sequence[ReadableSpan]) -> tuple[str | None, str | None]:

@@ -78,6 +78,7 @@ class OtlpClient:
                 "mlspan: the OTLP receiver %s has rejected spans: %s",
                 self._endpoint,
                 partial_success.error_message[:200],
+                place=self._endpoint,
             )
 
 

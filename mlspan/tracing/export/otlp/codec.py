@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 from opentelemetry.exporter.otlp.proto.common._internal import trace_encoder
@@ -17,6 +17,8 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
+from ...._bounded import BoundedDict
+from ...._patching import Undo, install_until_shutdown
 from ...operations.content import replace_surrogates
 from ...otel.frozen_span import FrozenSpan
 from ..types import EncodedSpan
@@ -27,23 +29,28 @@ _MIN_TEXT_LENGTH: Final = 64
 _INT64_RANGE: Final = range(-(2**63), 2**63)
 _PARENT_REMOTE_FLAG: Final = 0x200  # in Span.flags: the parent is in another process
 
-_MAX_CONTEXTS: Final = 256
 # By the ids of resource and scope. The two objects stand last in the value, which keeps their ids unique.
-_encoded_contexts: dict[tuple[int, int], tuple[bytes, bytes, Any, Any]] = {}
+_encoded_contexts: Final[BoundedDict[tuple[int, int], tuple[bytes, bytes, Any, Any]]] = BoundedDict(256)
 _sdk_encode_span: Any = getattr(trace_encoder, "_encode_span", None)
 _SDK_ENCODER_LOGGER: Final = "opentelemetry.exporter.otlp.proto.common._internal"
 
 
-def silence_own_threads(name: str) -> None:
-    """Drop log records of logger *name* that come from our own threads; mlspan reports these problems itself, once."""
-    logging.getLogger(name).addFilter(_is_from_other_thread)
+def silence_own_threads(name: str = _SDK_ENCODER_LOGGER) -> None:
+    """Drop log records of logger *name* from our own threads until ``tracing.shutdown()``; we report these problems.
+
+    The SDK's encoder, for one, logs a stack trace for each attribute that it cannot encode.
+    """
+
+    def add_filter() -> Undo:
+        logger = logging.getLogger(name)
+        logger.addFilter(_is_from_other_thread)
+        return partial(logger.removeFilter, _is_from_other_thread)
+
+    install_until_shutdown(f"filter of {name}", add_filter)
 
 
 def _is_from_other_thread(record: logging.LogRecord) -> bool:
     return not (record.threadName or "").startswith("mlspan-")
-
-
-silence_own_threads(_SDK_ENCODER_LOGGER)  # it logs a stack trace for each attribute that it cannot encode
 
 
 class UnencodableSpan(Exception):  # noqa: N818  # a result, not an error in the program
@@ -105,8 +112,6 @@ def encode_resource_and_scope(span: ReadableSpan) -> tuple[bytes, bytes]:
         (of_resource,) = encode_spans([bare]).resource_spans
         (of_scope,) = of_resource.scope_spans
         del of_resource.scope_spans[:], of_scope.spans[:]
-        if len(_encoded_contexts) > _MAX_CONTEXTS:
-            _encoded_contexts.clear()
         found = (of_resource.SerializeToString(), of_scope.SerializeToString(), resource, scope)
         _encoded_contexts[id(resource), id(scope)] = found
     return found[0], found[1]

@@ -172,7 +172,8 @@ class BatchSender:
             raise
         except Exception as error:  # noqa: BLE001  # a bug in a sink must not stop later batches
             if len(items) == 1:
-                warn_once("mlspan: a trace cannot be sent: %s: %s", type(error).__name__, error, error=error)
+                name = type(error).__name__
+                warn_once("mlspan: a trace cannot be sent: %s: %s", name, error, place=name, error=error)
                 return [Refusal(items[0], f"{type(error).__name__}: {error}")]
             half = len(items) // 2
             return self._send_and_isolate(items[:half]) + self._send_and_isolate(items[half:])
@@ -180,11 +181,12 @@ class BatchSender:
     def _record_refusal(self, refusal: Refusal) -> None:
         """Count and log a refusal. The item becomes a dead letter unless it is kept in the spool."""
         self.reasons[refusal.reason] += _count_spans([refusal.item])
+        place = refusal.reason.partition(": ")[0]  # what follows are the server's own words, with ids of requests
         if refusal.keep:
-            warn_once("mlspan: %s; what it has not taken is kept", refusal.reason)
+            warn_once("mlspan: %s; what it has not taken is kept", refusal.reason, place=place)
             self.kept += 1
             return
-        warn_once("mlspan: %s", refusal.reason)
+        warn_once("mlspan: %s", refusal.reason, place=place)
         self._lost["refused"] += _count_spans([refusal.item])
         try:
             self._letters.write_letter(self._kind, refusal.reason, refusal.item)

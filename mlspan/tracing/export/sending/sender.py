@@ -122,7 +122,7 @@ class Sender:
                 self._back_off(away)
                 return
             except sqlite3.OperationalError as error:  # a full disk: sent items are deleted from the spool later
-                warn_once("mlspan: the spool %s cannot be written: %s", spool.path, error)
+                warn_once("mlspan: the spool %s cannot be written: %s", spool.path, error, place=spool.path)
             except sqlite3.ProgrammingError:  # the spool was empty and has been closed meanwhile
                 continue
             except sqlite3.DatabaseError as error:

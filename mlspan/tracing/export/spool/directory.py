@@ -201,7 +201,7 @@ def recover_spool(path: Path) -> Spool | None:
         spool = Spool(path)
     except sqlite3.OperationalError as error:
         if path.exists() and "locked" not in str(error):
-            warn_once("mlspan: cannot open the spool %s: %s", path, error)
+            warn_once("mlspan: cannot open the spool %s: %s", path, error, place=path)
         return None
     except (sqlite3.DatabaseError, UnknownSchemaVersion) as error:
         set_aside_spool(path, error)
@@ -274,7 +274,8 @@ def _choose_folder(keeping: SpoolSettings) -> Path | None:
 
 def _warn_memory_only(folder: Path | None, error: Exception) -> None:
     where = f"in {folder}" if folder else "on disk"
-    warn_once("mlspan: traces cannot be kept %s (%s): until they are sent they are in memory only", where, error)
+    line = "mlspan: traces cannot be kept %s (%s): until they are sent they are in memory only"
+    warn_once(line, where, error, place=where)
 
 
 def find_set_aside(folder: Path) -> Sequence[Path]:

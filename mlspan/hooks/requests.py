@@ -1,0 +1,198 @@
+"""Readers of requests to model servers: host and port, provider, parameters and token usage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from .._shape import get_field, get_fields, get_integer, get_nested, is_a
+from ..tracing.operations.records import ModelCall, Record
+
+_DEFAULT_PORTS: Final = {"https": 443, "http": 80, "wss": 443, "ws": 80}
+
+
+def find_base_url(client: object) -> Any:
+    """Return the ``base_url`` of a client, or of the client that it keeps in ``_client``; None if neither has one."""
+    return get_field(client, "base_url") or get_field(get_field(client, "_client"), "base_url")
+
+
+def read_host_and_port(url: object) -> tuple[str | None, int | None]:
+    """Return host and port of a URL; the port is the scheme's own if the URL has none.
+
+    Args:
+        url: text, or an object with ``host``, ``port`` and ``scheme`` such as ``httpx.URL``. Anything else has no host.
+    """
+    if not isinstance(url, str):
+        host, port, scheme = get_nested(url, "host", str), get_nested(url, "port", int), get_field(url, "scheme")
+    else:
+        try:
+            parts = urlsplit(url)
+            host, scheme = parts.hostname, parts.scheme
+        except ValueError:  # brackets that are no address
+            return None, None
+        try:
+            port = parts.port
+        except ValueError:  # the port is no number
+            return host, None
+    return (host, port or _DEFAULT_PORTS.get(scheme)) if host else (None, None)
+
+
+def read_server_fields(url: object) -> dict[str, Any]:
+    """Return the fields ``server_address`` and ``server_port`` of a record, as far as *url* has them."""
+    host, port = read_host_and_port(url)
+    return {"server_address": host, "server_port": port} if host else {}
+
+
+_PROVIDERS_BY_HOST: Final = {  # host name or its end -> value of gen_ai.provider.name
+    ".openai.azure.com": "azure.ai.openai",
+    ".cognitiveservices.azure.com": "azure.ai.openai",
+    "models.inference.ai.azure.com": "azure.ai.inference",
+    ".services.ai.azure.com": "azure.ai.inference",
+    "api.anthropic.com": "anthropic",
+    "api.cohere.ai": "cohere",
+    "api.cohere.com": "cohere",
+    "api.deepseek.com": "deepseek",
+    "generativelanguage.googleapis.com": "gcp.gemini",
+    "aiplatform.googleapis.com": "gcp.vertex_ai",
+    "api.groq.com": "groq",
+    "api.mistral.ai": "mistral_ai",
+    "api.moonshot.ai": "moonshot_ai",
+    "api.perplexity.ai": "perplexity",
+    "api.x.ai": "x_ai",
+}
+
+
+@lru_cache(maxsize=256)
+def find_provider_by_host(host: str) -> str | None:
+    """Return the provider at *host*, as the conventions' ``gen_ai.provider.name``; None if the host is not known."""
+    return next((name for end, name in _PROVIDERS_BY_HOST.items() if host.endswith(end)), None)
+
+
+FieldMapping = Mapping[str, tuple[str, Any]]  # parameter of a request -> field of the record, and its type
+REQUEST_PARAMETERS: Final[FieldMapping] = {
+    "frequency_penalty": ("frequency_penalty", float),
+    "max_completion_tokens": ("max_tokens", int),
+    "max_tokens": ("max_tokens", int),
+    "presence_penalty": ("presence_penalty", float),
+    "reasoning_effort": ("reasoning_level", str),
+    "seed": ("seed", int),
+    "temperature": ("temperature", float),
+    "top_k": ("top_k", int),
+    "top_p": ("top_p", float),
+}
+
+
+def set_parameters(record: Record, asked: Mapping[str, Any], wanted: FieldMapping = REQUEST_PARAMETERS) -> None:
+    """Copy the parameters of a request into the fields of *record*; a value of another type is left out.
+
+    Args:
+        record: the record.
+        asked: the parameters of the request. If two of them stand for one field, the later one counts.
+        wanted: by a parameter's name, the field and its type. Integers are accepted for floats.
+    """
+    for name, value in asked.items():
+        if name not in wanted:
+            continue
+        field, kind = wanted[name]
+        if kind is float and is_a(value, (int, float)):
+            setattr(record, field, float(value))
+        elif kind is not float and is_a(value, kind):
+            setattr(record, field, value)
+
+
+UsageTable = Mapping[str, str]  # name of a count -> field of the record; "in": the object that holds the counts
+
+
+def count_tokens(usage: object, *tables: UsageTable) -> dict[str, int]:
+    """Return the token counts of *usage*, by the field of the record that each belongs to.
+
+    Args:
+        usage: a dict or a client's model. None has no counts.
+        tables: by a count's name, a field of the record. The entry ``"in"``, if a table has one, names the object
+            inside *usage* that holds the counts, such as ``prompt_tokens_details``.
+    """
+    found: dict[str, int] = {}
+    if usage is None:
+        return found
+    known = get_fields(usage)
+    for table in tables:
+        if "in" not in table:
+            counts = known
+        elif not (counts := get_fields(known.get(table["in"]))):
+            continue
+        for name, field in table.items():
+            if (tokens := get_integer(counts, name)) is not None:
+                found[field] = tokens
+    return found
+
+
+def read_usage(record: ModelCall, usage: object, *tables: UsageTable) -> None:
+    """Read token counts into the fields of *record*; see :func:`count_tokens`."""
+    for field, tokens in count_tokens(usage, *tables).items():
+        setattr(record, field, tokens)
+
+
+CHAT_USAGE: Final[tuple[UsageTable, ...]] = (  # of OpenAI's chat completions
+    {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"},
+    {
+        "in": "prompt_tokens_details",
+        "cached_tokens": "cache_read_tokens",
+        "cache_write_tokens": "cache_write_tokens",
+        "audio_tokens": "audio_input_tokens",
+    },
+    {
+        "in": "completion_tokens_details",
+        "reasoning_tokens": "reasoning_tokens",
+        "audio_tokens": "audio_output_tokens",
+    },
+)
+
+
+def read_provider_usage(record: ModelCall, usage: object) -> None:
+    """Read token counts under the names of any provider: OpenAI, Anthropic, Bedrock or Gemini.
+
+    The record's input tokens include cached ones, which Anthropic and Bedrock count separately. Its output tokens
+    include thoughts, which Gemini counts separately. A count of zero does not replace one that the record has, as each
+    event of a stream may hold some counts and leave the others at zero.
+    """
+    for path, field in _TOKEN_FIELDS.items():
+        _set_token_count(record, field, get_nested(usage, path, int))
+    for given, *cached in _SEPARATE_TOKEN_COUNTS:
+        if (tokens := get_nested(usage, given, int)) is not None:
+            apart = sum(get_nested(usage, name, int) or 0 for name in cached)
+            field = "output_tokens" if given.startswith("candidates") else "input_tokens"
+            _set_token_count(record, field, tokens + apart)
+
+
+def _set_token_count(record: ModelCall, field: str, tokens: int | None) -> None:
+    """Set a token count, unless it is missing, or zero while the record has one."""
+    if tokens is not None and (tokens or getattr(record, field) is None):
+        setattr(record, field, tokens)
+
+
+_TOKEN_FIELDS: Final = {  # path in a usage -> field of the record
+    "prompt_tokens": "input_tokens",
+    "completion_tokens": "output_tokens",
+    "prompt_tokens_details.cached_tokens": "cache_read_tokens",
+    "prompt_tokens_details.audio_tokens": "audio_input_tokens",
+    "completion_tokens_details.reasoning_tokens": "reasoning_tokens",
+    "completion_tokens_details.audio_tokens": "audio_output_tokens",
+    "output_tokens": "output_tokens",
+    "input_tokens_details.cached_tokens": "cache_read_tokens",
+    "output_tokens_details.reasoning_tokens": "reasoning_tokens",
+    "cache_read_input_tokens": "cache_read_tokens",
+    "cache_creation_input_tokens": "cache_write_tokens",
+    "outputTokens": "output_tokens",
+    "cacheReadInputTokens": "cache_read_tokens",
+    "cacheWriteInputTokens": "cache_write_tokens",
+    "prompt_token_count": "input_tokens",
+    "cached_content_token_count": "cache_read_tokens",
+    "thoughts_token_count": "reasoning_tokens",
+}
+_SEPARATE_TOKEN_COUNTS: Final = (
+    ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
+    ("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens"),
+    ("candidates_token_count", "thoughts_token_count"),
+)
