@@ -71,6 +71,93 @@ print(json.dumps([names(), stored()]))
     assert program(code, aimock, mlflow_store) == [["chat gpt-4o-mini", "GET /chat"], expected]
 
 
+@pytest.mark.parametrize("setter", ["trace.set_tracer_provider", "kept", "instrumented"])
+def test_spans_before_the_first_call_are_kept(aimock: str, mlflow_store: str, setter: str) -> None:
+    """A provider that is set after autolog is joined at once: what ends before the first call is in its trace."""
+    code = f"""
+    kept = trace.set_tracer_provider
+    integrations.openai.autolog()
+    def instrumented(made):
+        import os
+        os.environ["OTEL_PYTHON_TRACER_PROVIDER"] = "mine"
+        trace._load_provider = lambda *_: made
+        assert trace.get_tracer_provider() is made
+    {setter}(provider())
+    app = trace.get_tracer("app")
+    with app.start_as_current_span("GET /chat"):
+        with app.start_as_current_span("auth"):
+            pass
+        with app.start_as_current_span("load"):
+            pass
+        ask()
+    print(json.dumps([stored(), names()]))
+    """
+    names = ["GET /chat", "auth", "chat gpt-4o-mini", "load"]
+    assert program(code, aimock, mlflow_store) == [[names], ["auth", "load", "chat gpt-4o-mini", "GET /chat"]]
+
+
+def test_a_task_that_outlives_its_request(aimock: str, mlflow_store: str) -> None:
+    """A background task's trace has the request's root; below a parent that nobody records it has one of its own."""
+    code = """
+    trace.set_tracer_provider(provider())
+    integrations.openai.autolog()
+    app = trace.get_tracer("app")
+    with app.start_as_current_span("GET /chat") as request:
+        pass
+    assert tracing.flush(60)
+    with trace.use_span(request):
+        ask()
+    lost = trace.SpanContext(0xabc, 0xdef, is_remote=False, trace_flags=trace.TraceFlags(1))
+    with trace.use_span(trace.NonRecordingSpan(lost)):
+        ask()
+    names = stored()
+    import mlflow
+    found = mlflow.search_traces(locations=["0"], return_type="list")
+    roots = sorted(span.name for one in found for span in one.data.spans if span.parent_id is None)
+    said = [one.info.request_metadata.get("mlspan.missing_parent") for one in found]
+    print(json.dumps([names, roots, sorted(filter(None, said))]))
+    """
+    got = program(code, aimock, mlflow_store)
+    assert got == [
+        [["GET /chat", "chat gpt-4o-mini"], ["chat gpt-4o-mini"]],
+        ["GET /chat", "chat gpt-4o-mini"],
+        ["0000000000000def"],
+    ]
+
+
+def test_the_following_of_providers_ends_at_shutdown(aimock: str, mlflow_store: str) -> None:
+    """``shutdown`` gives OpenTelemetry its function back; a later autolog follows again."""
+    code = """
+    own = trace._set_tracer_provider
+    integrations.openai.autolog()
+    followed = trace._set_tracer_provider
+    tracing.configure(service_name="again")
+    tracing.shutdown()
+    after = trace._set_tracer_provider
+    integrations.openai.autolog()
+    trace.set_tracer_provider(provider())
+    with trace.get_tracer("app").start_as_current_span("GET /chat"):
+        with trace.get_tracer("app").start_as_current_span("auth"):
+            pass
+        ask()
+    print(json.dumps([own is followed, own is after, stored()]))
+    """
+    assert program(code, aimock, mlflow_store) == [False, True, [["GET /chat", "auth", "chat gpt-4o-mini"]]]
+
+
+def test_an_api_without_its_private_function_still_joins(aimock: str, mlflow_store: str) -> None:
+    """Where OpenTelemetry has no such function, a provider is joined at the first call, as it ever was."""
+    code = """
+    del trace._set_tracer_provider
+    integrations.openai.autolog()
+    trace._TRACER_PROVIDER = provider()
+    with trace.get_tracer("app").start_as_current_span("GET /chat"):
+        ask()
+    print(json.dumps(stored()))
+    """
+    assert program(code, aimock, mlflow_store) == [["GET /chat", "chat gpt-4o-mini"]]
+
+
 def test_mlflows_own_calls_never_break_it(aimock: str, mlflow_store: str) -> None:
     """``mlflow.set_experiment`` resets a shared provider in MLflow's unified mode; the joined one goes on."""
     code = """

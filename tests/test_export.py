@@ -22,6 +22,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_s
 
 from mlspan import tracing
 from mlspan.tracing.export.processor import ExportProcessor
+from mlspan.tracing.export.recent_spans import RecentSpans, get_span_key
 from mlspan.tracing.export.sending.executor import BoundedExecutor
 from mlspan.tracing.export.spool.limits import SpoolSettings
 from mlspan.tracing.export.trace_assembler import TraceAssembler
@@ -98,6 +99,87 @@ def test_a_trace_without_genai_spans_is_dropped(tracer: Any, pipeline: ExportPro
         pass
     assert pipeline.flush(5)
     assert sink.parcels == []
+
+
+def below(parent: Any, *, remote: bool = False) -> Any:
+    """A context whose current span is *parent*, which may have ended, as in a task that a request has left behind."""
+    known = parent.get_span_context()
+    if remote:
+        known = SpanContext(known.trace_id, known.span_id, is_remote=True, trace_flags=known.trace_flags)
+    return set_span_in_context(NonRecordingSpan(known))
+
+
+@pytest.mark.parametrize("remote", [False, True])
+@pytest.mark.parametrize("flushed", [False, True])
+def test_a_root_that_was_let_go_is_fetched(
+    tracer: Any, pipeline: ExportProcessor, sink: Memory, *, flushed: bool, remote: bool
+) -> None:
+    """A task that outlives its request brings the request's spans along, once; a second task finds them there."""
+    with tracer.start_as_current_span("GET /chat") as root, tracer.start_as_current_span("auth"):
+        pass
+    if flushed:
+        assert pipeline.flush(5)
+    for task in ("first", "second"):
+        with tracer.start_as_current_span(task, context=below(root, remote=remote)):
+            tracer.start_span("chat", attributes=AI).end()
+        assert pipeline.flush(5)
+    first, second = sink.parcels
+    assert [names(first), names(second)] == [["GET /chat", "auth", "chat", "first"], ["chat", "second"]]
+    assert first.root_id == root.get_span_context().span_id
+    assert (first.whole, first.parent_missing, second.parent_missing) == (False, False, False)
+
+
+def test_what_lies_between_is_fetched_too(tracer: Any, pipeline: ExportProcessor, sink: Memory) -> None:
+    """Of several parts that were let go one below the other, each that is above the call comes; others do not."""
+    for name in ("other", "GET /chat"):
+        with tracer.start_as_current_span(name) as root:
+            pass
+    with tracer.start_as_current_span("task", context=below(root)) as task:
+        pass
+    tracer.start_span("beside", context=below(root)).end()
+    tracer.start_span("chat", context=below(task), attributes=AI).end()
+    assert pipeline.flush(5)
+    (parcel,) = sink.parcels
+    assert names(parcel) == ["GET /chat", "chat", "task"]
+    assert parcel.root_id == root.get_span_context().span_id
+
+
+def test_a_request_to_this_very_process_is_kept(tracer: Any, pipeline: ExportProcessor, sink: Memory) -> None:
+    """What calls a server in the same process is above a GenAI span, though its own part holds none."""
+    with tracer.start_as_current_span("POST") as client:
+        with tracer.start_as_current_span("GET /chat", context=below(client, remote=True)):
+            tracer.start_span("chat", attributes=AI).end()
+        assert pipeline.flush(5)
+    assert pipeline.flush(5)
+    assert [names(parcel) for parcel in sink.parcels] == [["GET /chat", "chat"], ["POST"]]
+
+
+def test_a_parent_that_never_comes_is_missing(tracer: Any, pipeline: ExportProcessor, sink: Memory) -> None:
+    """A span below one of this process that nobody records says so; below one of another process it cannot know."""
+    nobody = NonRecordingSpan(SpanContext(uuid.uuid4().int, 0x42, is_remote=False, trace_flags=TraceFlags(1)))
+    tracer.start_span("chat", context=set_span_in_context(nobody), attributes=AI).end()
+    tracer.start_span("far", context=below(nobody, remote=True), attributes=AI).end()
+    assert pipeline.flush(5)
+    assert {names(parcel)[0]: parcel.parent_missing for parcel in sink.parcels} == {"chat": True, "far": False}
+
+
+def test_what_is_let_go_is_bounded() -> None:
+    """However many spans are dropped and sent, a bounded number of them is remembered, the latest."""
+    kept = RecentSpans(most_dropped=10, most_sent=10)
+    tracer = TracerProvider(shutdown_on_exit=False).get_tracer("test")
+    spans: list[Any] = [tracer.start_span(str(number)) for number in range(100)]
+    for span in spans:
+        kept.add_dropped(get_span_key(span), [span])
+    assert [span.name for span in spans if get_span_key(span) in kept] == [str(number) for number in range(90, 100)]
+    assert kept.take_above(get_span_key(spans[-1])) == [spans[-1]]
+    assert kept.take_above(get_span_key(spans[-1])) == []
+    kept.add_dropped(get_span_key(spans[0]), spans)
+    assert len(kept.take_above(get_span_key(spans[95]))) == 10
+    for span in spans:
+        kept.add_sent([get_span_key(span)])
+    known = [span.name for span in spans if get_span_key(span) in kept]
+    assert 5 <= len(known) <= 10
+    assert known[-1] == "99"
 
 
 def test_two_requests_of_one_remote_trace(tracer: Any, pipeline: ExportProcessor, sink: Memory) -> None:

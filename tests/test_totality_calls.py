@@ -55,7 +55,7 @@ def test_content_that_cannot_be_written_takes_nothing_along(spans: Spans, monkey
             raise RuntimeError("cannot be written")
         return own(self, value)
 
-    monkeypatch.setattr(type(policy), "write_string", failing)
+    monkeypatch.setattr(type(policy), "render_string", failing)
     with pytest.raises(KeyError), tracing.span("m", kind="chat", input="fine") as chat:
         chat.record.input_tokens, chat.output = 7, "bad"
         raise KeyError("key")

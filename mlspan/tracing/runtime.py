@@ -29,7 +29,7 @@ from .operations.content import ContentPolicy, as_text, make_redactor
 from .operations.metrics import Instruments
 from .operations.operation import finish_abandoned_operations
 from .otel.fast_span import SpanStarter
-from .otel.provider import ForwardingProcessor, is_mlflow_provider, remove_processor
+from .otel.provider import ForwardingProcessor, is_mlflow_provider, remove_processor, watch_provider_changes
 from .otel.resource import describe_program
 from .settings.config import Config
 from .settings.resolution import resolve_config
@@ -239,6 +239,7 @@ _forwarders_lock = threading.Lock()
 _runtime: Runtime | None = None
 _is_shut_down = False
 _runtime_lock = threading.RLock()
+_undo_watching: list[Callable[[], None]] = []  # at most one: what ends the watch for a new global provider
 
 
 def get_runtime() -> Runtime | None:
@@ -289,10 +290,17 @@ def start_runtime(config: Config) -> Runtime:
             install_until_shutdown("prompt loads", prompts.track_prompt_loads)
             atexit.register(stop_runtime, None)
             _exit_watcher.start_watching()
+            _undo_watching.append(watch_provider_changes(_join_new_provider))
         else:
             previous.shutdown(5, successor=_runtime)
         _runtime.get_tracer()
         return _runtime
+
+
+def _join_new_provider() -> None:
+    """Join the provider that the application has just set, so that its first spans are recorded too."""
+    if _runtime is not None:
+        _runtime.get_tracer()
 
 
 def resume_recording() -> None:
@@ -311,6 +319,8 @@ def stop_runtime(timeout: float | None) -> bool:
     global _runtime, _is_shut_down
     with _runtime_lock:
         previous, _runtime, _is_shut_down = _runtime, None, True
+        while _undo_watching:
+            _undo_watching.pop()()
     atexit.unregister(stop_runtime)
     _exit_watcher.stop_watching()
     sent = previous is None or previous.shutdown(timeout)

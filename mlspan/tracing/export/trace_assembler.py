@@ -13,9 +13,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from ..operations import semconv as sc
 from ..operations.call_context import TraceOrigin
 from ..otel.frozen_span import read_attributes
+from .recent_spans import RecentSpans, SpanKey, get_parent_key, get_span_key
 from .types import TraceSegment
-
-_SpanKey = tuple[int, int]  # trace id, span id
 
 _FORGET_AFTER: Final = 3600.0  # seconds without any event after which a root that never ends is given up
 _MAX_SPANS: Final = 20_000  # ended spans of one trace, above which it is sent in parts
@@ -26,11 +25,12 @@ class OpenTrace:
     """The spans below one local root that have started and are not sent yet."""
 
     number: int  # number of the segment that will hold its spans; a new one after each part
-    root: _SpanKey
+    root: SpanKey
     origin: TraceOrigin
-    awaited_parent: _SpanKey | None = None  # a parent in this process whose start was not seen; its end is waited for
-    open_spans: set[_SpanKey] = field(default_factory=set)
-    span_keys: list[_SpanKey] = field(default_factory=list)
+    parent: SpanKey | None = None  # of the root, in this process or another
+    awaited_parent: SpanKey | None = None  # a parent in this process whose start was not seen; its end is waited for
+    open_spans: set[SpanKey] = field(default_factory=set)
+    span_keys: list[SpanKey] = field(default_factory=list)
     ended_spans: list[ReadableSpan] = field(default_factory=list)
     has_genai: bool = False
     segments_sent: int = 0
@@ -42,8 +42,11 @@ class OpenTrace:
 class TraceAssembler:
     """Groups spans by local root: a span without a parent, or with a parent in another process. Not thread-safe.
 
-    A trace without any GenAI span is dropped as a whole. ``keep(trace id, spans)`` decides which traces are sampled. A
-    root that has ended waits *orphan_after* seconds for children that are still open, such as unread streams.
+    A trace without any GenAI span is dropped as a whole, and brought back if a GenAI span starts below it later, as one
+    of a background task does. A parent in this process that never comes is declared missing.
+
+    ``keep(trace id, spans)`` decides which traces are sampled. A root that has ended waits *orphan_after* seconds for
+    children that are still open, such as unread streams.
     """
 
     def __init__(
@@ -53,19 +56,21 @@ class TraceAssembler:
         self._numbers = count(1)
         self.sampled: dict[int, bool] = {}  # sampling decisions by segment number; emptied by the export worker
         self.dropped: list[int] = []  # numbers of segments that are not sent; emptied by the export worker
-        self._units: dict[_SpanKey, OpenTrace] = {}  # by the key of each of their spans
-        self._waiting: dict[_SpanKey, OpenTrace] = {}  # by the key of the root: traces that are not complete
+        self.brought_back: list[tuple[OpenTrace, int, ReadableSpan]] = []  # with the segment's number; emptied likewise
+        self._recent = RecentSpans()
+        self._units: dict[SpanKey, OpenTrace] = {}  # by the key of each of their spans
+        self._waiting: dict[SpanKey, OpenTrace] = {}  # by the key of the root: traces that are not complete
 
     def note_start(self, span: ReadableSpan, origin: TraceOrigin) -> None:
         """Add a started span to the trace of its parent, or open a new trace."""
-        key = _span_key(span)
+        key = get_span_key(span)
         parent = span.parent
         above = None if parent is None or parent.is_remote else self._units.get((parent.trace_id, parent.span_id))
         if sc.ASSESSMENT in read_attributes(span):  # feedback about a trace that is still open belongs to its segment
             above = next((unit for unit in self._waiting.values() if unit.root[0] == key[0]), None)
         if above is None:
-            unseen = (parent.trace_id, parent.span_id) if parent is not None and not parent.is_remote else None
-            above = self._waiting[key] = OpenTrace(next(self._numbers), key, origin, awaited_parent=unseen)
+            above = self._waiting[key] = OpenTrace(next(self._numbers), key, origin)
+            self._set_parent(above, span)
         else:
             above.origin = _merge_origins(above.origin, origin)
         above.open_spans.add(key)
@@ -73,12 +78,18 @@ class TraceAssembler:
         above.last_event = monotonic()
         self._units[key] = above
 
+    def _set_parent(self, unit: OpenTrace, root: ReadableSpan) -> None:
+        """Note the parent of a trace's root, which is waited for if it is in this process and was never seen."""
+        unit.parent = get_parent_key(root)
+        parent, remote = unit.parent, root.parent is not None and root.parent.is_remote
+        unit.awaited_parent = None if parent is None or remote or parent in self._recent else parent
+
     def note_end(self, span: ReadableSpan) -> tuple[int, OpenTrace, TraceSegment | None]:
         """Add an ended span.
 
         Return its segment's number, its open trace, and the segment if this span completes one.
         """
-        key = _span_key(span)
+        key = get_span_key(span)
         unit = self._units.get(key) or self._adopt_children(span, key)
         unit.open_spans.discard(key)
         unit.ended_spans.append(span)
@@ -91,14 +102,15 @@ class TraceAssembler:
             return number, unit, self._complete_trace(unit)
         return number, unit, self._split_segment(unit) if len(unit.ended_spans) >= _MAX_SPANS else None
 
-    def _adopt_children(self, span: ReadableSpan, key: _SpanKey) -> OpenTrace:
+    def _adopt_children(self, span: ReadableSpan, key: SpanKey) -> OpenTrace:
         """Open a trace for a span whose start was not seen, or make it the root of a trace that has waited for it."""
         unit = next((unit for unit in self._waiting.values() if unit.awaited_parent == key), None)
         if unit is None:
-            return OpenTrace(next(self._numbers), key, TraceOrigin(), segments_sent=1)
+            unit = OpenTrace(next(self._numbers), key, TraceOrigin(), segments_sent=1)
+            unit.parent = get_parent_key(span)
+            return unit
         del self._waiting[unit.root]
-        parent = span.parent
-        unit.awaited_parent = (parent.trace_id, parent.span_id) if parent is not None and not parent.is_remote else None
+        self._set_parent(unit, span)
         unit.root = key
         unit.span_keys.append(key)
         self._units[key] = self._waiting[key] = unit
@@ -122,6 +134,7 @@ class TraceAssembler:
         for unit in list(self._waiting.values()):
             given_up = now - unit.last_event > _FORGET_AFTER
             if given_up or (unit.root_ended is not None and now - unit.root_ended > self._orphan_after):
+                given_up = given_up or (unit.awaited_parent is not None and not unit.open_spans)
                 parcel = self._complete_trace(unit) if given_up else self._split_segment(unit)
                 if parcel is not None:
                     yield parcel
@@ -149,16 +162,30 @@ class TraceAssembler:
         self._waiting.pop(unit.root, None)
         whole = unit.root_ended is not None and not unit.open_spans and not unit.segments_sent
         if unit.ended_spans and unit.has_genai:
-            return self._make_segment(unit, unit.ended_spans, whole=whole)
+            missing = unit.awaited_parent is not None
+            return self._make_segment(unit, unit.ended_spans, whole=whole, parent_missing=missing)
         self._is_trace_sampled(unit, unit.ended_spans)
         self.dropped.append(unit.number)
+        if not unit.has_genai:
+            self._recent.add_dropped(unit.root, unit.ended_spans)
         return None
 
-    def _make_segment(self, unit: OpenTrace, spans: list[ReadableSpan], *, whole: bool) -> TraceSegment | None:
+    def _make_segment(
+        self, unit: OpenTrace, spans: list[ReadableSpan], *, whole: bool, parent_missing: bool = False
+    ) -> TraceSegment | None:
+        """Return *spans* as a segment, with what was dropped above them; None if the trace is not sampled."""
         if not self._is_trace_sampled(unit, spans):
             self.dropped.append(unit.number)
             return None
-        return TraceSegment(unit.origin, tuple(spans), unit.root[1], whole, unit.number)
+        root = unit.root[1]
+        if unit.parent is not None:
+            if (around := self._units.get(unit.parent)) is not None:  # of a request that this process sends to itself
+                around.has_genai = True
+            if above := self._recent.take_above(unit.parent):
+                self.brought_back += [(unit, unit.number, span) for span in above]
+                spans, root, whole = [*above, *spans], get_span_key(above[0])[1], False
+        self._recent.add_sent(map(get_span_key, spans))
+        return TraceSegment(unit.origin, tuple(spans), root, whole, unit.number, parent_missing=parent_missing)
 
     def _is_trace_sampled(self, unit: OpenTrace, spans: Sequence[ReadableSpan]) -> bool:
         """Decide if a trace is sampled. The first decision also holds for its later segments."""
@@ -166,12 +193,6 @@ class TraceAssembler:
             unit.is_sampled = self._keep is None or bool(spans and self._keep(unit.root[0], spans))
         self.sampled[unit.number] = unit.is_sampled
         return unit.is_sampled
-
-
-def _span_key(span: ReadableSpan) -> _SpanKey:
-    context = span.get_span_context()
-    assert context is not None  # noqa: S101  # the SDK gives every span a context
-    return context.trace_id, context.span_id
 
 
 def is_genai(span: ReadableSpan) -> bool:

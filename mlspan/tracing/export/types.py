@@ -27,6 +27,7 @@ class TraceSegment:
     root_id: int  # the id of the local root's span, which may have been sent in an earlier segment
     whole: bool  # False if further spans of the same root were sent before or may follow
     number: int = 0  # unique within the process
+    parent_missing: bool = False  # True if the root's parent belongs to this process and is never sent
     stored: Sequence[bytes] = ()  # the spans as OTLP bytes, in the same order; empty if they are not in memory
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Container, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any, Final
 
@@ -38,6 +38,7 @@ class _EndedSpan:
     span: ReadableSpan
     encoded: EncodedSpan | UnencodableSpan | None  # as the write-ahead log has encoded it; None without a log
     log_position: int | None  # position in the write-ahead log
+    brought_back: bool = False  # True if it was dropped before, when OTLP has got it already
 
 
 class ExportWorker:
@@ -168,7 +169,9 @@ class ExportWorker:
 
     def store_ended(self) -> None:
         """Store ended spans and ready segments in one transaction, and notify the senders."""
-        fresh, self._fresh = self._fresh, []
+        brought_back, self.assembly.brought_back = self.assembly.brought_back, []
+        upper = [_EndedSpan(number, unit, span, None, None, True) for unit, number, span in brought_back]
+        fresh, self._fresh = upper + self._fresh, []
         ready, self._ready = self._ready, []
         dropped, self.assembly.dropped = self.assembly.dropped, []
         sampled, self.assembly.sampled = self.assembly.sampled, {}
@@ -188,7 +191,7 @@ class ExportWorker:
                     OpenSegment(number, self._address(one.origin), one.root[1], one.has_genai)
                     for number, one in growing.items()
                 ]
-                ready = [TraceSegment(self._address(p.origin), p.spans, p.root_id, p.whole, p.number) for p in ready]
+                ready = [replace(p, origin=self._address(p.origin)) for p in ready]
             else:  # the segments were only built for sampling
                 opened, ready = [], []
             stored = self._stored_open
@@ -200,7 +203,7 @@ class ExportWorker:
 
     def _encode_rows(self, fresh: list[_EndedSpan], gone: set[int], sampled: dict[int, bool]) -> list[SpoolRow]:
         """Encode ended spans and return their spool rows. Spans that cannot be encoded are set aside."""
-        bits = [self._choose_sink_bits(one.segment_number, gone, sampled) for one in fresh]
+        bits = [self._choose_sink_bits(one, gone, sampled) for one in fresh]
         fresh = [one for one, sinks in zip(fresh, bits, strict=True) if sinks]
         made = iter(encode_each_span([one.span for one in fresh if one.encoded is None]))
         rows = []
@@ -213,10 +216,11 @@ class ExportWorker:
                 self._set_aside_unencodable(one.span, encoded)
         return rows
 
-    def _choose_sink_bits(self, number: int, gone: set[int], sampled: dict[int, bool]) -> int:
-        """Return the bits of the sinks that are to get a span of this segment, as far as sampling has decided."""
+    def _choose_sink_bits(self, one: _EndedSpan, gone: set[int], sampled: dict[int, bool]) -> int:
+        """Return the bits of the sinks that are to get a span, as far as sampling has decided."""
+        number = one.segment_number
         mlflow = SINK_BITS["mlflow"] if "mlflow" in self._kinds and number not in gone else 0
-        if "otlp" not in self._kinds:
+        if "otlp" not in self._kinds or one.brought_back:
             return mlflow
         if not self._held:
             return mlflow | SINK_BITS["otlp"]

@@ -145,22 +145,22 @@ class ContentPolicy:
 
     def _bounded(self, value: object) -> str:
         """Return as much of *value* as there is room for. Escapes take some as well, so the text has the last word."""
-        room = self.limit
+        room, is_list = self.limit, issubclass(type(value), list)  # isinstance would ask the value itself
         for _ in range(_TRIES):
             try:
                 kept = bounded(value, room, text=self._redact)
             except Exception as error:  # noqa: BLE001  # the user's function: nothing unredacted may leave
                 kept = _report_failed_redaction(error)
-                value = [] if isinstance(value, list) else kept
-            if type(kept) is not list and isinstance(value, list):
+                value = [] if is_list else kept
+            if type(kept) is not list and is_list:
                 kept = []  # of messages, nothing else may stand there
             written = _dumped(kept)
             if len(written) <= self.limit:
-                if isinstance(value, list) and len(kept) < len(value):
+                if is_list and len(kept) < list.__len__(value):  # type: ignore[arg-type]  # its own may raise
                     warn_once("mlspan: content over max_content_bytes: some messages are not recorded")
                 return written.decode()
             room = min(room * self.limit // len(written), room * 3 // 4) - 2
-        return "[]" if isinstance(value, list) else '""' if self.limit < len(_ALL) else f'"{_ALL}"'
+        return "[]" if is_list else '""' if self.limit < len(_ALL) else f'"{_ALL}"'
 
 
 _KEPT = (KeptDict, KeptList)

@@ -70,6 +70,24 @@ class FrozenSpan(ReadableSpan):
         return made
 
     @classmethod
+    def copy_span(
+        cls, span: ReadableSpan, *, attributes: Mapping[str, Any] | None = None, without_parent: bool = False
+    ) -> Self:
+        """Return *span* as a frozen span, with these attributes if given, and without its parent if asked."""
+        made = cls.from_span(
+            span,
+            name=span.name,
+            attributes=span.attributes if attributes is None else attributes,
+            events=span.events,
+            links=span.links,
+            resource=span.resource,
+            status=span.status,
+        )
+        if without_parent:
+            made._parent = None
+        return made
+
+    @classmethod
     def _copy_publicly(cls, span: ReadableSpan, name: str, attributes: Any, *parts: Any) -> Self:
         """Return the same by the SDK's public constructor."""
         events, links, resource, status = parts

@@ -1,9 +1,10 @@
-"""Our processor in a TracerProvider, what is global for a while, and whether a provider is MLflow's own."""
+"""The global TracerProvider: our processor in it, a callback when it is set, and whether it is MLflow's own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import wraps
+from typing import Any, Final
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -36,6 +37,36 @@ class ForwardingProcessor(SpanProcessor):
     def shutdown(self) -> None:
         """Send what this provider has given us, and nothing more: the targets may serve other providers."""
         self.force_flush(5_000)
+
+
+_SETTER: Final = "_set_tracer_provider"  # every way to set the global provider goes through this private function
+
+
+def watch_provider_changes(notify: Callable[[], object]) -> Callable[[], None]:
+    """Call *notify* whenever the global TracerProvider has been set, until the returned function is called.
+
+    Where OpenTelemetry lacks the private function that this patches, nothing is called: the provider is then noticed
+    when the next operation starts, and what its application has recorded before that is not ours.
+    """
+    original: Any = getattr(trace, _SETTER, None)
+    if original is None:
+        return lambda: None
+    enabled = [True]
+
+    @wraps(original)
+    def set_and_notify(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        if enabled:
+            notify()
+        return result
+
+    def undo() -> None:
+        enabled.clear()
+        if getattr(trace, _SETTER, None) is set_and_notify:  # else somebody has patched over us
+            setattr(trace, _SETTER, original)
+
+    setattr(trace, _SETTER, set_and_notify)
+    return undo
 
 
 def is_mlflow_provider(provider: TracerProvider) -> bool:

@@ -36,7 +36,7 @@ def _encode_translated_span(span: TranslatedSpan, *, parses_text: bool) -> Encod
         name: _to_server_value(value, parses_text=parses_text) if name in JSON_ATTRIBUTES else value
         for name, value in (span.attributes or {}).items()
     }
-    (packed,) = encode_each_span([TranslatedSpan.from_span(span, _attributes=attributes)], _UNLIMITED)
+    (packed,) = encode_each_span([TranslatedSpan.copy_span(span, attributes=attributes)], _UNLIMITED)
     if isinstance(packed, UnencodableSpan):
         raise packed
     return packed

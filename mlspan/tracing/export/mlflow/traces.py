@@ -16,6 +16,7 @@ from ...._shape import is_a
 from ...operations import semconv as sc
 from ...operations.call_context import TraceOrigin, is_trace_shared
 from ...operations.content import to_json
+from ...otel.frozen_span import FrozenSpan
 from ..types import TraceSegment
 from .assessments import Assessment, is_assessment_span, read_assessments
 from .attachments import AttachmentsById, extract_attachments
@@ -44,8 +45,9 @@ SOURCE_RUN_KEY: Final = "mlflow.sourceRun"
 SESSION_KEY: Final = "mlflow.trace.session"
 USER_KEY: Final = "mlflow.trace.user"
 MODEL_KEY: Final = "mlflow.modelId"
+MISSING_PARENT_KEY: Final = "mlspan.missing_parent"  # metadata: id of a parent that MLflow never gets
 PROMPTS_KEY: Final = "mlflow.linkedPrompts"
-_NOT_IN_SPANS: Final = {SOURCE_RUN_KEY, MODEL_KEY}  # metadata that no span attribute can carry
+_NOT_IN_SPANS: Final = {SOURCE_RUN_KEY, MODEL_KEY, MISSING_PARENT_KEY}  # metadata that no span attribute can carry
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,8 @@ def translate_segment(parcel: TraceSegment, run_id: str | None, *, offload: bool
     spans = []
     for span in ended:
         data = stored.get(_span_id(span))
+        if span is root and parcel.parent_missing:
+            span, data = FrozenSpan.copy_span(span, without_parent=True), None  # noqa: PLW2901  # it becomes the trace's root
         spans.append(
             _translated(span, trace_id, attachments if offload else None, not _repeats_call(span, calls), data)
         )
@@ -308,6 +312,7 @@ def _build_metadata(parcel: TraceSegment, named: Attributes, run_id: str | None)
         "mlflow.source.name": os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else None,  # noqa: PTH119
         "mlflow.source.type": "LOCAL",
         SOURCE_RUN_KEY: run_id,
+        MISSING_PARENT_KEY: _find_missing_parent(parcel),
         MODEL_KEY: origin.model_id or _first_value(named, sc.MODEL_ID),
         SESSION_KEY: _cut_text(
             origin.session or _first_value(named, sc.SESSION_ID, sc.CONVERSATION_ID), MAX_SESSION_LENGTH
@@ -315,6 +320,12 @@ def _build_metadata(parcel: TraceSegment, named: Attributes, run_id: str | None)
         USER_KEY: _cut_text(origin.user or _first_value(named, sc.USER_ID), MAX_SESSION_LENGTH),
     }
     return {key: storable(value) for key, value in metadata.items() if value}
+
+
+def _find_missing_parent(parcel: TraceSegment) -> str | None:
+    """Return the id of the root's parent, 16 hexadecimal digits, if MLflow never gets that parent."""
+    root = next((span for span in parcel.spans if _span_id(span) == parcel.root_id), None)
+    return f"{root.parent.span_id:016x}" if parcel.parent_missing and root is not None and root.parent else None
 
 
 def _first_value(named: Attributes, *names: str) -> str | None:

@@ -14,7 +14,7 @@ from ..destination import origin_from_json
 from ..otlp.codec import decode_span
 from ..types import EncodedSpan, TraceSegment
 from .cache import SegmentCache
-from .rows import SpoolBatch
+from .rows import PARENT_MISSING_BIT, WHOLE_BIT, SpoolBatch
 from .schema import numbers_to_json
 
 # One JSON row, because the thread gives up the interpreter's lock for every row that it reads.
@@ -45,7 +45,10 @@ class BatchReader:
                 encoded = found.get(number, [])
                 spans = tuple(_decode_readable(encoded))
                 data = [one.span for one in encoded] if len(spans) == len(encoded) else ()
-                segment = TraceSegment(origin_from_json(origin), spans, int(root, 16), bool(whole), number, data)
+                is_whole, parent_missing = bool(whole & WHOLE_BIT), bool(whole & PARENT_MISSING_BIT)
+                segment = TraceSegment(
+                    origin_from_json(origin), spans, int(root, 16), is_whole, number, parent_missing, data
+                )
             segments.append(segment)
         if empty := [segment.number for segment in segments if not segment.spans]:
             drop_empty(empty)

@@ -21,7 +21,7 @@ from ..fork_safety import FORK_HANDLERS, SPOOL_OPEN_LOCK
 from ..types import EncodedSpan, SinkKind, TraceSegment
 from .batch_reader import BatchReader
 from .cache import SegmentCache
-from .rows import OpenSegment, SpoolBatch, SpoolRow
+from .rows import OpenSegment, SpoolBatch, SpoolRow, encode_state
 from .schema import insert_rows, numbers_to_json, open_database
 
 _NO_DECISIONS: Final[Mapping[int, bool]] = {}
@@ -130,7 +130,8 @@ class Spool:
                 (number, None, origin_to_json(origin), f"{root:x}", 0, genai) for number, origin, root, genai in opened
             ]
             leaving = [
-                (p.number, next(self._next), origin_to_json(p.origin), f"{p.root_id:x}", p.whole, True) for p in ready
+                (p.number, next(self._next), origin_to_json(p.origin), f"{p.root_id:x}", encode_state(p), True)
+                for p in ready
             ]
             insert_rows(db, "insert or replace into parcel values", growing + leaving)
             if dropped:

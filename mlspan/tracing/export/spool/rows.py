@@ -11,6 +11,8 @@ from ..types import EncodedSpan, SinkKind, TraceSegment
 
 SINK_BITS: Final[Mapping[SinkKind, int]] = {"mlflow": 1, "otlp": 2}
 HELD_BIT: Final = 4  # held back from OTLP until its trace is sampled
+WHOLE_BIT: Final = 1  # bits of the column `whole`
+PARENT_MISSING_BIT: Final = 2
 
 
 class SpoolRow(NamedTuple):
@@ -39,3 +41,8 @@ class SpoolBatch:
     items: Sequence[TraceSegment] | Sequence[EncodedSpan]
     keys: Sequence[int]
     last_id: int  # the id after which the next batch begins
+
+
+def encode_state(segment: TraceSegment) -> int:
+    """Return the bits that the column `whole` holds for *segment*."""
+    return WHOLE_BIT * segment.whole | PARENT_MISSING_BIT * segment.parent_missing
