@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -53,6 +54,17 @@ class _Balance(SpanProcessor):
 
 
 _STDERR = pytest.StashKey[int]()
+_STARTED = time.monotonic()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seconds", type=float, default=None, help="begin no test once so many seconds have passed")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    limit = item.config.getoption("--seconds")
+    if limit is not None and time.monotonic() - _STARTED > limit:
+        pytest.skip(f"{limit:g} seconds have passed; `make test` runs it")
 
 
 def pytest_configure(config: pytest.Config) -> None:
