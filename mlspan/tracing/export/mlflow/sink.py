@@ -181,8 +181,8 @@ class MlflowSink:
         return store
 
     def close(self) -> None:
-        for store in self._stores.values():
-            store.close()
+        while self._stores:  # let go here: as the interpreter ends, urllib3 can no longer clean up after itself
+            self._stores.popitem()[1].close()
 
 
 def _experiment_url(tracking_uri: str, experiment_id: str) -> str:

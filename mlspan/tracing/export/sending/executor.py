@@ -158,7 +158,9 @@ class BoundedExecutor:
                     self._helpers -= 1
                     self._idle -= 1
                     return
-            if not self._help_one_of(jobs):
+            found = self._help_one_of(jobs)
+            del jobs  # a thread that the end of the process stops here must not keep a sink and its connections alive
+            if not found:
                 with self._turn:
                     if self._changes == seen and self._jobs:
                         self._turn.wait()
