@@ -135,7 +135,7 @@ def mcp_server(tmp_path: Path) -> Any:
     """How to start an MCP server with a tool."""
     mcp = pytest.importorskip("autogen_ext.tools.mcp")
     (tmp_path / "server.py").write_text(SERVER)
-    return mcp.StdioServerParams(command=sys.executable, args=[str(tmp_path / "server.py")])
+    return mcp.StdioServerParams(command=sys.executable, args=[str(tmp_path / "server.py")], read_timeout_seconds=60)
 
 
 async def test_a_tool_of_an_mcp_server(mcp_server: Any, model: Any, spans: Spans) -> None:
