@@ -53,7 +53,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     install(folder, "tinyllm", {"tinyllm": LIBRARY})
     install(folder, "tinyllm-mlspan", {"tinyllm_mlspan": INTEGRATION}, "tinyllm = tinyllm_mlspan")
     monkeypatch.syspath_prepend(folder)
-    monkeypatch.setattr(_guard, "_logged_lines", set())
+    monkeypatch.setattr(_guard, "_logged_lines", {})
     monkeypatch.setattr(_task, "_applied_settings", {})
     yield folder
     integrations.autolog(disable=True)
@@ -130,7 +130,7 @@ def test_workers_get_its_settings(installed: Path, spans: Spans) -> None:
 def test_a_worker_without_it_goes_on(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """A task that brings the settings of an integration that is not installed there runs, and one line says so."""
     monkeypatch.setattr(_task, "_applied_settings", {})
-    monkeypatch.setattr(_guard, "_logged_lines", set())
+    monkeypatch.setattr(_guard, "_logged_lines", {})
     _task._apply_sent_settings({"tinyllm": {"settings": [True, False, False, False], "options": {}, "trains": False}})
     assert caplog.messages == [
         "mlspan: the integration tinyllm is on where this task comes from, and is not installed here"
