@@ -86,7 +86,7 @@ def iterate_external_hooks(*, loaded_only: bool = False, silent: bool = False) -
         if hook is None and not loaded_only:
             if file := admin_policy.load_policy().find_disabling_file(name):
                 if not silent:
-                    warn_once("mlspan: the policy %s keeps autolog of %s off", file, name)
+                    warn_once("mlspan: the policy %s keeps autolog of %s off", file, name, place=name)
                 continue
             hook = _load_external_hook(name, module)
         if hook is not None:
@@ -99,7 +99,9 @@ def _load_external_hook(name: str, module: str) -> Any:
         return importlib.import_module(module).HOOK
     except Exception as error:  # noqa: BLE001  # whatever another distribution's module raises
         warn_once(
-            "mlspan: the integration %s (%s) cannot be loaded: %s", name, module, f"{type(error).__name__}: {error}"
+            "mlspan: the integration %s (%s) cannot be loaded: %s: %s",
+            *(name, module, type(error).__name__, error),
+            place=name,
         )
         return None
 

@@ -110,7 +110,9 @@ def _find_hook(name: str) -> Any:
         return next((hook for found, hook in catalog.iterate_external_hooks() if found == name), None)
     if name in catalog.list_integrations():
         return catalog.load_integration(name).HOOK
-    warn_once("mlspan: the integration %s is on where this task comes from, and is not installed here", name)
+    warn_once(
+        "mlspan: the integration %s is on where this task comes from, and is not installed here", name, place=name
+    )
     return None
 
 

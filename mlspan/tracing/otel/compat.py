@@ -52,7 +52,7 @@ def report_missing(name: str, lost: str = "") -> None:
     lost = lost or PRIVATE_NAMES[name]
     if lost not in _reported:
         _reported.add(lost)
-        warn_once("mlspan: this version of OpenTelemetry has no %s, so %s", name, lost)
+        warn_once("mlspan: this version of OpenTelemetry has no %s, so %s", name, lost, place=name)
 
 
 def report_unknown(fields: set[str]) -> None:
