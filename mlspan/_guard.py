@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
+from ._bounded import BoundedDict
+
 log = logging.getLogger("mlspan")
-_logged_lines: dict[tuple[str, object], None] = {}  # by template and place, oldest first
-_MAX_LOGGED_LINES = 1000  # beyond it the oldest is forgotten, and may be said again
+_logged_lines: BoundedDict[tuple[str, object], None] = BoundedDict(1000)  # by template and place
 
 REDACTION_FAILED = "mlspan: redact raised"  # starts a line that holds no user text, so the filter below lets it through
 
@@ -44,8 +45,6 @@ def warn_once(line: str, *args: object, place: object = None, error: BaseExcepti
     """
     key = (line, place)
     if key not in _logged_lines:
-        while len(_logged_lines) >= _MAX_LOGGED_LINES:
-            _logged_lines.pop(next(iter(_logged_lines)), None)
         _logged_lines[key] = None
         log.warning(line, *args, exc_info=error)
 

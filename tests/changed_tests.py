@@ -103,7 +103,7 @@ def _list_changed() -> list[str]:
 
 
 def _run_git(*arguments: str) -> list[str]:
-    run = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    run = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     return run.stdout.split("\n")[:-1]
 
 

@@ -139,7 +139,7 @@ def aimock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     log = tmp_path_factory.mktemp("aimock") / "log"
     server = Process([str(llmock), "-p", str(port), "-f", str(HERE / "servers/fixtures")], port, log)
-    server.wait()
+    server.wait(150)
     yield f"http://127.0.0.1:{port}/v1"
     server.stop()
 
@@ -191,7 +191,7 @@ def mlflow_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     command = [python or sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--port", str(port)]
     command += ["--default-artifact-root", str(folder / "artifacts"), "--workers", "1", "--host", "127.0.0.1"]
     server = Process(command, port, folder / "log", cwd=folder)
-    server.wait()
+    server.wait(150)
     yield f"http://127.0.0.1:{port}"
     server.stop()
 
@@ -206,7 +206,7 @@ def phoenix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     env = {"PHOENIX_PORT": str(port), "PHOENIX_GRPC_PORT": str(grpc), "PHOENIX_WORKING_DIR": str(folder)}
     env |= {"PHOENIX_HOST": "127.0.0.1", "PHOENIX_TELEMETRY_ENABLED": "false"}
     server = Process([str(python), "-m", "phoenix.server.main", "serve"], port, folder / "log", env=env)
-    server.wait()
+    server.wait(150)
     yield SimpleNamespace(http=f"http://127.0.0.1:{port}", grpc=f"http://127.0.0.1:{grpc}")
     server.stop()
 
