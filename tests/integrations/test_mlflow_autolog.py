@@ -355,7 +355,8 @@ def test_a_hook_that_somebody_took_away(bench: Bench, caplog: pytest.LogCaptureF
     assert LogisticRegression.fit.__name__ == "fit"
 
 
-# Before the library, or MLflow, is imported at all: each in a process of its own, all of a kind side by side in one.
+# Before a library, or MLflow, is imported at all: each case in a process of its own, which imports the libraries last.
+EARLY_LIBRARIES: Final = ["sklearn", "xgboost"]
 PROGRAM: Final = """
 import json, sys
 sys.path.insert(0, {here!r})
@@ -363,36 +364,39 @@ sys.path.insert(0, {here!r})
 from test_mlflow_autolog import TRAIN
 from mlspan import testing
 import mlflow
-mlflow.set_experiment({name!r})
-with testing.spans() as spans:
-    TRAIN[{library!r}]()
-print(json.dumps([len(mlflow.search_runs(output_format="list")), sum(s.name.startswith("fit ") for s in spans.all)]))
+left = {{}}
+for library in {libraries!r}:
+    mlflow.set_experiment({name!r} + library)
+    with testing.spans() as spans:
+        TRAIN[library]()
+    runs = mlflow.search_runs(output_format="list")
+    left[library] = [len(runs), sum(s.name.startswith("fit ") for s in spans.all)]
+print(json.dumps(left))
 """
 MLFLOW_FIRST = "import mlflow; mlflow.autolog(log_models=False)"
 OURS = "from mlspan import integrations; integrations.autolog(log_models=False)"
 EARLY: Final = {
-    "mlflow+ours": ([MLFLOW_FIRST, OURS], [1, 1]),
-    "ours+mlflow": ([OURS, MLFLOW_FIRST], [1, 1]),
-    "ours+off": ([OURS, "import mlflow; mlflow.autolog(disable=True)"], [0, 0]),
-    "off+ours": (["import mlflow; mlflow.autolog(disable=True)", OURS], [1, 1]),
-    "ours+off+on": ([OURS, "import mlflow; mlflow.autolog(disable=True)", MLFLOW_FIRST], [1, 1]),
+    "mlflow+ours": ([MLFLOW_FIRST, OURS], BOTH),
+    "ours+mlflow": ([OURS, MLFLOW_FIRST], BOTH),
+    "ours+off": ([OURS, "import mlflow; mlflow.autolog(disable=True)"], NONE),
+    "off+ours": (["import mlflow; mlflow.autolog(disable=True)", OURS], BOTH),
+    "ours+off+on": ([OURS, "import mlflow; mlflow.autolog(disable=True)", MLFLOW_FIRST], BOTH),
 }
 
 
 @pytest.mark.parametrize("case", list(EARLY))
-@pytest.mark.parametrize("library", ["sklearn", "xgboost"])
-def test_before_the_import(library: str, case: str, store: str) -> None:
-    """The calls come first, in either order, and the library is imported after them."""
-    pytest.importorskip(library, reason="in the nox session classic")
+def test_before_the_import(case: str, store: str) -> None:
+    """The calls come first, in either order, and the libraries are imported after them."""
+    for library in EARLY_LIBRARIES:
+        pytest.importorskip(library, reason="in the nox session classic")
     lines, left = EARLY[case]
-    name = f"early-{uuid.uuid4().hex[:8]}"
-    here = str(Path(__file__).parent)
-    program = PROGRAM.format(here=here, lines="\n".join(lines), name=name, library=library)
+    name, here = f"early-{uuid.uuid4().hex[:8]}", str(Path(__file__).parent)
+    program = PROGRAM.format(here=here, lines="\n".join(lines), name=name, libraries=EARLY_LIBRARIES)
     env = {**os.environ, "MLFLOW_TRACKING_URI": store, "MLSPAN_STRICT": "1"}
     env.pop("MLFLOW_EXPERIMENT_ID", None)
     done = subprocess.run(
         [sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=100, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == left, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == {name: list(left) for name in EARLY_LIBRARIES}, done.stderr
     assert "mlspan:" not in done.stderr

@@ -17,6 +17,7 @@ class Program:
     status: int = 0
     told: bool = False
     error: str = ""  # how the only traceback ends
+    runs: int = 0  # how many runs MLflow then has
 
 
 _SPAN: Final = 'from mlspan import tracing\nwith tracing.span("x", kind="tool"):\n    pass\n'
@@ -63,6 +64,52 @@ ENDINGS: Final = {
         "def work():\n    with tracing.span('x', kind='tool'):\n        pass\n"
         "threading.Thread(target=work).start()\n"
     ),
+}
+# What a program with MLflow tries on each Python; the rest only on 3.12, which is the strictest about threads at exit.
+COMMON_ENDINGS: Final = (
+    "as it comes",
+    "SIGTERM",
+    "sys.exit",
+    "exception",
+    "forked child",
+    "spawned child",
+    "flush in an atexit handler",
+)
+
+_CHAT: Final = """
+import openai
+client = openai.OpenAI()
+client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "hello"}]).id
+"""
+_TRAIN: Final = """
+from sklearn.linear_model import LinearRegression
+LinearRegression().fit([[0.0], [1.0], [2.0]], [0.0, 1.0, 2.0]).n_features_in_
+"""
+_NOTEBOOK: Final = """
+import sys
+import nbformat
+from nbclient import NotebookClient
+
+cells = {cells!r}
+notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+quiet = ["--log-level=ERROR"]  # of the kernel's own words, such as that it listens on TCP
+NotebookClient(notebook, timeout=200, kernel_name="python3", extra_arguments=quiet).execute()
+for cell in notebook.cells:
+    for output in cell.outputs:
+        if output.get("name") == "stderr":
+            sys.stderr.write(output.text)
+"""
+
+
+def _make_notebook(*cells: str) -> Program:
+    """Return a program that runs *cells* in a kernel of its own, and passes on what they write to stderr."""
+    code = _NOTEBOOK.format(cells=["%load_ext mlspan", *cells])
+    return Program(code, spans=("chat gpt-4o-mini", "fit LinearRegression"), runs=1)
+
+
+NOTEBOOKS: Final = {
+    "a notebook that asks, then trains": _make_notebook(_CHAT, _TRAIN),
+    "a notebook that trains, then asks": _make_notebook(_TRAIN, _CHAT),
 }
 
 
