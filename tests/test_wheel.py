@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servers.process import BoundedPopen
 from servers.receiver import Receiver
 from wheel.environments import PYTHONS, ROOT, build_wheel, find_python, install
 from wheel.programs import COMMON_ENDINGS, ENDINGS, NOTEBOOKS, Program, read_first_program
@@ -61,7 +62,7 @@ def run(python: Path, program: Program, folder: Path, env: dict[str, str]) -> tu
     script = folder / "app.py"
     script.write_text(program.code)
     pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen([python, str(script)], cwd=folder, env=env, **pipes) as process:
+    with BoundedPopen([python, str(script)], cwd=folder, env=env, **pipes) as process:
         try:
             if program.told:
                 assert process.stdout is not None
