@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.sdk.trace import TracerProvider
 
 from .export.destination import fill_destination, make_database_path_absolute, restore_credentials, strip_credentials
-from .export.otlp.codec import silence_own_threads
 from .export.otlp.environment import exports_otlp
+from .export.otlp.log_filter import silence_own_threads
 from .export.otlp.sink import OtlpSink
 from .export.processor import ExportProcessor
 from .export.spool.limits import SpoolSettings

@@ -22,10 +22,10 @@ from .codec import (
     build_export_request,
     cut_span,
     decode_span,
-    silence_own_threads,
     split_export_request,
 )
 from .environment import TRACES_PATH, read_variable
+from .log_filter import silence_own_threads
 
 _MIN_CUT_BYTES: Final = 4096  # bytes: the smallest size to which a span is cut for a receiver that finds it too large
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, Final
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -17,9 +16,8 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from ...._bounded import BoundedDict
-from ...._patching import Undo, install_until_shutdown
 from ...operations.content import replace_surrogates
-from ...otel.compat import SDK_ENCODER_LOGGER, find_span_encoder
+from ...otel.compat import find_span_encoder
 from ...otel.frozen_span import FrozenSpan
 from ..types import EncodedSpan
 from .encoder import encode_field, encode_span
@@ -32,24 +30,6 @@ _PARENT_REMOTE_FLAG: Final = 0x200  # in Span.flags: the parent is in another pr
 # By the ids of resource and scope. The two objects stand last in the value, which keeps their ids unique.
 _encoded_contexts: Final[BoundedDict[tuple[int, int], tuple[bytes, bytes, Any, Any]]] = BoundedDict(256)
 _sdk_encode_span: Any = find_span_encoder()
-
-
-def silence_own_threads(name: str = SDK_ENCODER_LOGGER) -> None:
-    """Drop log records of logger *name* from our own threads until ``tracing.shutdown()``; we report these problems.
-
-    The SDK's encoder, for one, logs a stack trace for each attribute that it cannot encode.
-    """
-
-    def add_filter() -> Undo:
-        logger = logging.getLogger(name)
-        logger.addFilter(_is_from_other_thread)
-        return partial(logger.removeFilter, _is_from_other_thread)
-
-    install_until_shutdown(f"filter of {name}", add_filter)
-
-
-def _is_from_other_thread(record: logging.LogRecord) -> bool:
-    return not (record.threadName or "").startswith("mlspan-")
 
 
 class UnencodableSpan(Exception):  # noqa: N818  # a result, not an error in the program
