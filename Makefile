@@ -47,6 +47,9 @@ lint: .venv/.test ## ruff, mypy, import-linter
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
+check: lint $(SERVERS)/.installed ## lint and the tests of what has changed, or K=openai: under a minute
+	@files=$$($(BIN)/python tests/changed_tests.py $(K)) && $(BIN)/python -m pytest -q -x --ff --seconds 40 $$files
+
 test: lint $(SERVERS)/.installed .phoenix/.installed chromium ## every check and every test
 	@mkdir -p .nox; $(NOX) --tags trains >.nox/trains.log 2>&1 & trains=$$!; \
 	  $(NOX) --tags calls; called=$$?; \
@@ -82,4 +85,4 @@ lock: $(UV) ## write requirements.txt anew
 clean: ## remove what make has made
 	@rm -rf .venv .phoenix .tools .nox $(SERVERS) dist site
 
-.PHONY: help demo lint test fuzz chromium format bench docs lock clean
+.PHONY: help demo lint check test fuzz chromium format bench docs lock clean

@@ -84,11 +84,11 @@ def main(seconds: float) -> None:
     def share(part: int, of: Counter[str]) -> str:
         return f"{100 * part / of.total():.1f} %"
 
-    print(f"{whole.total()} samples, {share(ours.total(), whole)} of them in what we have caused.")
-    table("whose functions", "of the call", "of what we have caused")
+    print(f"{whole.total()} samples, {share(ours.total(), whole)} of them in what we cause.")
+    table("whose functions", "of the call", "of what we cause")
     for name, count in whole.most_common(8):
         row(name, share(count, whole), share(ours[name], ours))
-    table("function", "of what we have caused")
+    table("function", "of what we cause")
     for name, count in functions.most_common(25):
         row(name, share(count, ours))
 

@@ -160,8 +160,9 @@ def replay(uri: str, experiment: str) -> Callable[[int, int], Callable[[], None]
     from mlspan.tracing.export.mlflow import server as tracking
     from mlspan.tracing.export.mlflow.batches import split_portions
     from mlspan.tracing.export.mlflow.store import MAX_CONNECTIONS
+    from mlspan.tracing.export.sending.executor import BoundedExecutor
 
-    server = tracking.ServerStore(uri)
+    server = tracking.ServerStore(uri, BoundedExecutor(MAX_CONNECTIONS))
     experiment_id = server.find_or_create_experiment(experiment)
     address = urlsplit(uri).netloc
 
@@ -191,7 +192,7 @@ def replay(uri: str, experiment: str) -> Callable[[int, int], Callable[[], None]
         def send_all() -> None:
             for phase in made:
                 waiting = deque(phase)
-                most = server.thread_pool.most if phase and phase[0][0] == tracking.SPANS_PATH else MAX_CONNECTIONS
+                most = server.most_writers if phase and phase[0][0] == tracking.SPANS_PATH else MAX_CONNECTIONS
                 threads = [threading.Thread(target=work, args=(waiting,)) for _ in range(most)]
                 for thread in threads:
                     thread.start()

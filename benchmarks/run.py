@@ -125,7 +125,7 @@ def own(case: str, rounds: int) -> None:
         elif case == "memory":
             row("left by 10,000 calls", f"{pair[0]:.0f} objects, {pair[1]:.2f} MB")
         else:
-            row(f"{case}: {name}", f"{us(pair)} us")
+            row(f"{case}: {name}", f"{us(pair)} µs")
 
 
 def main() -> None:

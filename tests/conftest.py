@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -53,6 +54,17 @@ class _Balance(SpanProcessor):
 
 
 _STDERR = pytest.StashKey[int]()
+_STARTED = time.monotonic()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seconds", type=float, default=None, help="begin no test once so many seconds have passed")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    limit = item.config.getoption("--seconds")
+    if limit is not None and time.monotonic() - _STARTED > limit:
+        pytest.skip(f"{limit:g} seconds have passed; `make test` runs it")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -127,7 +139,7 @@ def aimock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     log = tmp_path_factory.mktemp("aimock") / "log"
     server = Process([str(llmock), "-p", str(port), "-f", str(HERE / "servers/fixtures")], port, log)
-    server.wait(90)
+    server.wait()
     yield f"http://127.0.0.1:{port}/v1"
     server.stop()
 
@@ -179,7 +191,7 @@ def mlflow_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     command = [python or sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--port", str(port)]
     command += ["--default-artifact-root", str(folder / "artifacts"), "--workers", "1", "--host", "127.0.0.1"]
     server = Process(command, port, folder / "log", cwd=folder)
-    server.wait(90)
+    server.wait()
     yield f"http://127.0.0.1:{port}"
     server.stop()
 
@@ -194,7 +206,7 @@ def phoenix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     env = {"PHOENIX_PORT": str(port), "PHOENIX_GRPC_PORT": str(grpc), "PHOENIX_WORKING_DIR": str(folder)}
     env |= {"PHOENIX_HOST": "127.0.0.1", "PHOENIX_TELEMETRY_ENABLED": "false"}
     server = Process([str(python), "-m", "phoenix.server.main", "serve"], port, folder / "log", env=env)
-    server.wait(90)
+    server.wait()
     yield SimpleNamespace(http=f"http://127.0.0.1:{port}", grpc=f"http://127.0.0.1:{grpc}")
     server.stop()
 

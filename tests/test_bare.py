@@ -47,12 +47,12 @@ def test_metrics_begin_with_the_meter_provider() -> None:
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from mlspan.tracing.operations.operation import go
+from mlspan.tracing.operations.operation import start_operation
 from mlspan.tracing.operations.records import Chat
-from mlspan.tracing.runtime import runtime
+from mlspan.tracing.runtime import get_runtime
 
 def ask(model):
-    with go(runtime(), Chat(provider="openai", model=model, input_tokens=3)):
+    with start_operation(get_runtime(), Chat(provider="openai", model=model, input_tokens=3)):
         pass
 
 ask("early")

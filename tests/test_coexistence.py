@@ -258,8 +258,8 @@ def test_the_application_imports_mlflow_while_we_do(delay: float, tmp_path: Path
     """The exporter's thread needs MLflow just when the program imports it: neither gets half a module."""
     code = f"""
 import threading
-from mlspan.tracing.export.mlflow.database import Database
-opened = threading.Timer({delay}, lambda: Database("sqlite:///{tmp_path}/mlflow.db")._store)
+from mlspan.tracing.export.mlflow.database import DatabaseStore
+opened = threading.Timer({delay}, lambda: DatabaseStore("sqlite:///{tmp_path}/mlflow.db")._tracking_store)
 opened.start()
 import mlflow
 opened.join()

@@ -23,6 +23,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_s
 from mlspan import tracing
 from mlspan.tracing.export.processor import ExportProcessor
 from mlspan.tracing.export.recent_spans import RecentSpans, get_span_key
+from mlspan.tracing.export.sending.executor import BoundedExecutor
 from mlspan.tracing.export.spool.limits import SpoolSettings
 from mlspan.tracing.export.trace_assembler import TraceAssembler
 from mlspan.tracing.export.types import BackendUnavailable, Refusal, TraceSegment
@@ -32,7 +33,7 @@ from mlspan.tracing.operations.call_context import TraceOrigin
 class Memory:
     """A sink that keeps what it is sent."""
 
-    exit_grace, local, at_once = 5.0, False, 1
+    exit_grace, local, at_once, executor = 5.0, False, 1, BoundedExecutor(1)
 
     def __init__(self) -> None:
         self.parcels: list[TraceSegment] = []
@@ -276,17 +277,18 @@ def test_a_forked_child_sends_its_own(tmp_path: Any) -> None:
     code = f"""
     import os
     from opentelemetry.sdk.trace import TracerProvider
-    from mlspan.tracing.context import Origin
-    from mlspan.tracing.export.processor import Pipeline
+    from mlspan.tracing.operations.call_context import TraceOrigin
+    from mlspan.tracing.export.processor import ExportProcessor
+    from mlspan.tracing.export.sending.executor import BoundedExecutor
     class File:
-        exit_grace, local, at_once = 5.0, False, 1
+        exit_grace, local, at_once, executor = 5.0, False, 1, BoundedExecutor(1)
         def prepare(self): ...
         def send(self, parcels):
             with open({str(tmp_path / "sent")!r}, "a") as out:
                 out.writelines(f"{{span.name}}\\n" for parcel in parcels for span in parcel.spans)
             return []
         def close(self): ...
-    pipeline = Pipeline({{"mlflow": (File, {{}})}}, Origin, interval=60)
+    pipeline = ExportProcessor({{"mlflow": (File, {{}})}}, TraceOrigin, interval=60)
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(pipeline)
     tracer = provider.get_tracer("t")

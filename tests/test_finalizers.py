@@ -26,8 +26,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from mlspan import tracing
-from mlspan.tracing import context, setup
-from mlspan.tracing.operations.operation import go
+from mlspan.tracing import runtime
+from mlspan.tracing.operations import call_context as context
+from mlspan.tracing.operations.operation import start_operation
 from mlspan.tracing.operations.records import Step
 from mlspan.tracing.operations.stream import Stream
 
@@ -46,13 +47,13 @@ class Held:
 
 class Reading(Held):
     def __del__(self):
-        otel.get_current(), context.scope()
+        otel.get_current(), context.get_call_scope()
 
 
 class Streaming(Held):
     def __init__(self):
         super().__init__()
-        self.chunks = Stream(iter([1]), go(setup.runtime(), Step(name="stream")))
+        self.chunks = Stream(iter([1]), start_operation(runtime.get_runtime(), Step(name="stream")))
 
 
 def leave(objects):
@@ -62,7 +63,7 @@ def leave(objects):
         held = [[] for _ in range(objects)]
         gc.enable()
     gc.disable()
-    assert (otel.get_current(), context.scope()) == (otel.Context(), context.NOWHERE), objects
+    assert (otel.get_current(), context.get_call_scope()) == (otel.Context(), context.EMPTY_SCOPE), objects
 
 
 gc.collect()

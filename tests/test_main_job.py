@@ -78,7 +78,36 @@ def test_a_chat_with_a_tool_in_a_run(
         assert trace.info.trace_metadata["mlflow.sourceRun"] == run.info.run_id
         assert trace.info.token_usage["total_tokens"] == 17
         (tool,) = (span for span in trace.data.spans if span.name == "execute_tool weather")
-        # The server of MLflow 3.6 encodes the text of an attribute twice, and gives it back in quotation marks.
-        assert [str(said).strip('"') for said in (tool.span_type, tool.outputs)] == ["TOOL", "sunny in Paris"]
+        assert (tool.span_type, tool.inputs, tool.outputs) == ("TOOL", {"city": "Paris"}, "sunny in Paris")
+        chats = [span for span in trace.data.spans if span.name == "chat gpt-x"]
+        assert {span.span_type for span in chats} == {"CHAT_MODEL"}
+        assert all(span.inputs["messages"] == said for span in chats)
     finally:
         mlflow.set_tracking_uri(before)
+
+
+VALUES = ["", "tea", "[tea", 5, -2.5, True, [1, "two", None], {"a": [1, {"b": None}]}]
+
+
+@pytest.mark.parametrize("kind", ["mlflow_store", "mlflow_server"])
+def test_values_come_back_as_they_were(
+    kind: str, request: pytest.FixtureRequest, tracing_off: None, tmp_path: Any
+) -> None:
+    """What a traced function takes and returns has the same type and text in every store of every version."""
+    uri = request.getfixturevalue(kind)
+    tracing.configure(tracking_uri=uri, experiment="values", spool_dir=tmp_path / "spool")
+    echo = tracing.trace(lambda value: value, name="echo")
+    for _ in range(2):  # the first request tells what the server reads
+        with tracing.span("all"):
+            for value in VALUES:
+                echo(value)
+        assert tracing.flush(60)
+    client = mlflow.MlflowClient(uri)
+    place = client.get_experiment_by_name("values").experiment_id
+    found = client.search_traces(locations=[place])
+    assert len(found) == 2
+    for trace in found:
+        ended = sorted((one for one in trace.data.spans if one.name == "echo"), key=lambda one: one.start_time_ns)
+        assert [one.inputs for one in ended] == [{"value": value} for value in VALUES]
+        assert [one.outputs for one in ended] == VALUES
+        assert [type(one.outputs) for one in ended] == [type(value) for value in VALUES]

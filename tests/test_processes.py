@@ -186,7 +186,7 @@ def test_gunicorn(receiver: Receiver, spool: Path, tmp_path: Path, how: list[str
     env = environment(spool, receiver.url, receiver.url)
     server = Process([*command, "--max-requests=7", *how], port, tmp_path / "log", env=env, cwd=tmp_path)
     try:
-        server.wait(90)
+        server.wait()
         for number in range(1, 41):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/{number}", timeout=30).close()
     finally:

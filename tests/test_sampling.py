@@ -22,7 +22,7 @@ from mlspan import tracing
 from mlspan.tracing.export.otlp.codec import encode_each_span
 from mlspan.tracing.export.processor import ExportProcessor
 from mlspan.tracing.export.spool.directory import create_spool
-from mlspan.tracing.export.spool.queue import HELD_BIT, SpoolRow
+from mlspan.tracing.export.spool.rows import HELD_BIT, SpoolRow
 from mlspan.tracing.export.tail_sampling import TailSampler
 from mlspan.tracing.export.trace_assembler import TraceAssembler
 from mlspan.tracing.operations.call_context import TraceOrigin

@@ -80,15 +80,15 @@ def test_nothing_grows(receiver: Receiver, spool: Path, tracing_off: None) -> No
         if number % 1_000 == 999:
             assert tracing.flush(30)
     (pipeline,) = runtime.get_runtime()._pipelines.values()
-    intake = pipeline._intake
-    (own,) = intake.shelf.list_spools()
+    worker = pipeline._worker
+    (own,) = worker.directory.list_spools()
     assert (
         own.count_spans(),
         own._recent._held,
         own._recent._spans,
-        intake._fresh,
-        intake._ready,
-        intake._stored_open,
+        worker._fresh,
+        worker._ready,
+        worker._stored_open,
     ) == (
         0,
         {},
@@ -97,7 +97,7 @@ def test_nothing_grows(receiver: Receiver, spool: Path, tracing_off: None) -> No
         [],
         set(),
     )
-    assert (intake.assembly._units, intake.assembly._waiting, pipeline._origins) == ({}, {}, {})
+    assert (worker.assembly._units, worker.assembly._waiting, pipeline._origins) == ({}, {}, {})
     assert own.count_used_bytes() < 1024 * 1024
     assert receiver.otlp.total() == 3_000
 

@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from servers.postgres import postgres
 from servers.receiver import Receiver
 from servers.scripted import Scripted
-from test_values import HOSTILE
+from test_plain_values import HOSTILE
 
 from mlspan import integrations, tracing
 from mlspan.tracing import runtime

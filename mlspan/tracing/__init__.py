@@ -100,7 +100,7 @@ def configure(
     Raises:
         ValueError: an argument has a value that its setting does not take.
     """
-    _setup.start_runtime(_resolve(locals()))
+    _setup.start_runtime(_setup.resolve_settings(locals()))
 
 
 def flush(timeout: float = 30.0) -> bool:

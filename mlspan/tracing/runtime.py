@@ -6,10 +6,10 @@ import atexit
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary, WeakSet
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
@@ -29,7 +29,7 @@ from .operations.content import ContentPolicy, as_text, make_redactor
 from .operations.metrics import Instruments
 from .operations.operation import finish_abandoned_operations
 from .otel.fast_span import SpanStarter
-from .otel.provider import ForwardingProcessor, _is_mlflow_provider, watch_provider_changes
+from .otel.provider import ForwardingProcessor, is_mlflow_provider, remove_processor, watch_provider_changes
 from .otel.resource import describe_program
 from .settings.config import Config
 from .settings.resolution import resolve_config
@@ -78,7 +78,7 @@ class Runtime:
 
     def _follow_provider(self, current: trace.TracerProvider) -> None:
         """Use *current* as the provider if it is one of the SDK and not MLflow's, else make our own."""
-        if isinstance(current, TracerProvider) and not _is_mlflow_provider(current):
+        if isinstance(current, TracerProvider) and not is_mlflow_provider(current):
             self._join_provider(current)
             self._span_starter = SpanStarter(current.get_tracer("mlspan", __version__))
         elif self._followed_provider is None:  # if the provider is unset later, the one that we joined is kept
@@ -210,14 +210,18 @@ class Runtime:
         asked = [each.request_flush(last=False, send=False) for each in self._pipelines.values()]
         return all([flush.kept.wait(timeout) for flush in asked])  # noqa: C419
 
-    def shutdown(self, timeout: float | None, *, successor: Runtime | None = None) -> bool:
+    def shutdown(
+        self, timeout: float | None, *, successor: Runtime | None = None, finish_operations: bool = True
+    ) -> bool:
         """Send all spans and leave every provider. Return whether all was sent.
 
         Args:
             timeout: seconds to wait; None waits as long as the sinks ask for at the end of the process.
             successor: a runtime that takes over what is still being sent.
+            finish_operations: whether to end the spans of abandoned streams first.
         """
-        finish_abandoned_operations()
+        if finish_operations:
+            finish_abandoned_operations()
         self.instruments.record_late_calls()
         sent = self._stop_pipelines(timeout)
         for tap in list(_forwarders.values()):
@@ -242,8 +246,18 @@ def get_runtime() -> Runtime | None:
     """Return the runtime in use, made from the environment if nobody has called configure; None after shutdown."""
     if _runtime is None and not _is_shut_down:
         with guard("reading the settings"):
-            start_runtime(resolve_config({}))
+            start_runtime(resolve_settings({}))
     return _runtime
+
+
+def resolve_settings(arguments: Mapping[str, Any]) -> Config:
+    """Return the Config of *arguments*, without the destinations that a test keeps spans away from.
+
+    Raises:
+        ValueError: an argument is bad.
+    """
+    config = resolve_config(arguments)
+    return config if _restriction is None else _restriction(config, arguments)
 
 
 def add_listener(processor: SpanProcessor) -> Callable[[], None]:
@@ -312,6 +326,56 @@ def stop_runtime(timeout: float | None) -> bool:
     sent = previous is None or previous.shutdown(timeout)
     undo_at_shutdown()
     return sent
+
+
+class SavedRuntime(NamedTuple):
+    """What :func:`replace_runtime` has replaced."""
+
+    runtime: Runtime | None
+    is_shut_down: bool
+    restriction: Restriction | None
+    providers: WeakSet[TracerProvider]
+
+
+Restriction = Callable[[Config, Mapping[str, Any]], Config]  # given a Config and the arguments that it was made from
+_restriction: Restriction | None = None  # applies to every Config that this process resolves
+
+
+def replace_runtime(restriction: Restriction) -> SavedRuntime:
+    """Make a runtime whose Config passes *restriction* the one in use, until :func:`restore_runtime` is called.
+
+    The previous runtime is kept, and goes on sending what it has recorded.
+    """
+    global _runtime, _restriction
+    with _runtime_lock:
+        previous = _runtime
+        saved = SavedRuntime(previous, _is_shut_down, _restriction, WeakSet(_forwarders))
+        config = resolve_config({}) if previous is None else previous.config
+        if previous is not None:
+            previous.start_flush()
+        atexit.unregister(stop_runtime)
+        _runtime, _restriction = None, restriction
+        start_runtime(restriction(config, {}))
+    return saved
+
+
+def restore_runtime(saved: SavedRuntime) -> None:
+    """Put the runtime back that *saved* has, and leave the providers that were joined since."""
+    global _runtime, _is_shut_down, _restriction
+    with _runtime_lock:
+        current, _runtime, _restriction = _runtime, saved.runtime, saved.restriction
+        if current is not None:
+            current.shutdown(5, successor=saved.runtime, finish_operations=False)
+        for provider in set(_forwarders) - set(saved.providers):
+            remove_processor(provider, _forwarders.pop(provider))
+        _is_shut_down = saved.is_shut_down
+        atexit.unregister(stop_runtime)
+        if saved.runtime is None:
+            _exit_watcher.stop_watching()
+            return
+        atexit.register(stop_runtime, None)
+        _exit_watcher.start_watching()
+        saved.runtime.update_targets()
 
 
 def _save_to_disk() -> None:

@@ -246,7 +246,7 @@ class Contract:
             raise RuntimeError("ours")
 
         monkeypatch.setenv("MLSPAN_STRICT", "0")
-        changed = dataclasses.replace(self.hook.library, read=broken)
+        changed = dataclasses.replace(self.hook.library, read_arguments=broken)
         monkeypatch.setattr(self.hook, "library", changed)
         monkeypatch.setattr("mlspan.integrations._training.training._fetch_run", broken)
         autolog(log_models=False)
@@ -270,13 +270,13 @@ class Contract:
 
         autolog(log_models=False)
         self.train()  # what is there already: two that log the same data first are too much for MLflow's database
-        monkeypatch.setattr(self.hook, "library", dataclasses.replace(self.hook.library, read=together))
+        monkeypatch.setattr(self.hook, "library", dataclasses.replace(self.hook.library, read_arguments=together))
         threads = [threading.Thread(target=self.train) for _ in range(2)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(120)
-        monkeypatch.setattr(self.hook, "library", dataclasses.replace(self.hook.library, read=read))
+        monkeypatch.setattr(self.hook, "library", dataclasses.replace(self.hook.library, read_arguments=read))
         self.train()  # nothing of it stays behind
         runs = self.runs()
         assert [run.info.status for run in runs] == ["FINISHED"] * 4

@@ -54,18 +54,16 @@ def test_tokens_and_cost_are_the_servers(
 
 
 def test_a_client_that_tells_of_itself_counts_once(
-    aimock: str, mlflow_store: str, tracing_off: None, monkeypatch: pytest.MonkeyPatch
+    aimock: str, mlflow_store: str, spans: testing.Spans, tracing_off: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Anthropic's client has a span of its own for each request: it stands below ours, and its tokens count once."""
     anthropic = pytest.importorskip("langchain_anthropic")
     monkeypatch.setenv("MLSPAN_TRACKING_URI", mlflow_store)
     integrations.langchain.autolog(log_traces=True)
-    with testing.spans():  # a provider of the application's own, as the client asks for
-        model = anthropic.ChatAnthropic(
-            model="claude-3-5-haiku-latest", base_url=aimock.removesuffix("/v1"), api_key="x"
-        )
-        usage = model.invoke("hello").usage_metadata
-        assert tracing.flush(30)
+    # The fixture ``spans`` brings a global provider, as the client asks for.
+    model = anthropic.ChatAnthropic(model="claude-3-5-haiku-latest", base_url=aimock.removesuffix("/v1"), api_key="x")
+    usage = model.invoke("hello").usage_metadata
+    assert tracing.flush(30)
     (found,) = mlflow.MlflowClient(mlflow_store).search_traces(["0"])
     assert [span.name for span in found.data.spans] == ["chat claude-3-5-haiku-latest", "anthropic.messages.create"]
     assert json.loads(found.info.trace_metadata["mlflow.trace.tokenUsage"])["total_tokens"] == usage["total_tokens"]

@@ -166,7 +166,7 @@ def test_in_every_order(bench: Bench, way: str, steps: list[tuple[str, tuple[int
         if left is not None:
             assert bench.train() == left, f"after step {number}, {word}"
             on = left == BOTH
-            assert bench.hook.hooked is on
+            assert bench.hook.is_installed is on
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_the_originals_are_back(bench: Bench) -> None:
     from mlflow.utils import autologging_utils, gorilla
 
     def now() -> list[Any]:
-        seams = list(bench.hook.library.seams())
+        seams = list(bench.hook.library.find_training_functions())
         return [vars(owner).get(name) for owner, name in seams] + [autologging_utils.revert_patches, gorilla.apply]
 
     before = now()
@@ -339,13 +339,13 @@ def test_a_hook_that_somebody_took_away(bench: Bench, caplog: pytest.LogCaptureF
 
     bench.call("ours")
     theirs = bench.hook.library
-    for owner, name in list(theirs.seams()):
+    for owner, name in list(theirs.find_training_functions()):
         if vars(owner).get(name) is not None and callable(vars(owner)[name]):
             original = vars(owner)[name]
             while hasattr(original, "__wrapped__"):
                 original = original.__wrapped__
             setattr(owner, name, original)
-    assert (bench.hook.hooked, bench.hook.state) == (False, "replaced by something else")
+    assert (bench.hook.is_installed, bench.hook.state) == (False, "replaced by something else")
     library = doctor.LibraryStatus("sklearn", "scikit-learn", "1.9", ">=1.6", True, "sklearn", None, bench.hook.state)
     assert list(doctor._report_unhooked([library])) == [
         "autolog does not hook into sklearn: replaced by something else"

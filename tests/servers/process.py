@@ -54,7 +54,7 @@ class Process:
                 **options,
             )
 
-    def wait(self, seconds: float = 90) -> None:
+    def wait(self, seconds: float = 150) -> None:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             if self._process.poll() is not None:

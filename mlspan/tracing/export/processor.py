@@ -10,18 +10,18 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
-import opentelemetry.context as otel
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from ..._guard import guard, log
 from ..operations.call_context import TraceOrigin
+from ..otel.compat import suppress_instrumentation, suppress_on_this_thread
 from .flush_request import FlushRequest
 from .fork_safety import IMPORT_LOCK
 from .self_metrics import register_counters
+from .span_queue import SpanEnded, SpanQueue, SpanStarted
 from .spool.limits import IN_MEMORY, SpoolSettings
 from .threads import start
 from .trace_assembler import TraceAssembler
@@ -32,11 +32,6 @@ if TYPE_CHECKING:
 
 # Seconds that the end of the process waits for the disk alone. A busy machine can take that long.
 STORE_TIMEOUT: Final = 20.0
-# Spans gather for a moment, so that the worker does not interrupt the caller's thread for each one. It checks
-# several times in between, and goes on early if many starts and ends wait.
-_GATHER_SECONDS: Final = 0.1  # seconds
-_GATHER_CHECKS: Final = 5
-_GATHER_EVENTS: Final = 1000
 
 
 class ExportProcessor(SpanProcessor):
@@ -74,6 +69,8 @@ class ExportProcessor(SpanProcessor):
         self._address, self._assemble, self._held = address, assembly, held
         self._redact = redact
         self._queue_spans, self._interval = queue_spans, interval
+        self._needs_starts = "mlflow" in sinks or held
+        self._writes_ahead = keeping.durability == "span"
         self.lost: Counter[str] = Counter()  # number of spans by reason: overflow, refused, unfit, expired
         self.ends = 0  # ended spans; approximate, as threads count without a lock
         self.sent: Counter[str] = Counter()  # number of spans by the kind of the sink
@@ -84,14 +81,13 @@ class ExportProcessor(SpanProcessor):
         _processors.add(self)
 
     def _reset_state(self) -> None:
-        self._queue: SimpleQueue[Any] = SimpleQueue()
-        self._hurry = threading.Event()
+        self._queue = SpanQueue()
         self._origins: dict[int, TraceOrigin] = {}  # by span id, for the write-ahead log
-        self._made = {kind: (make(), where) for kind, (make, where) in self._sinks.items()}
-        self._intake: ExportWorker | None = None
+        self._open_sinks = {kind: (make(), where) for kind, (make, where) in self._sinks.items()}
+        self._worker: ExportWorker | None = None
         self._thread: threading.Thread | None = None
-        self._couriers: dict[SinkKind, threading.Thread] = {}
-        self._begun = threading.Event()
+        self._sender_threads: dict[SinkKind, threading.Thread] = {}
+        self._opened = threading.Event()
 
     # The following run on the caller's thread.
 
@@ -99,56 +95,58 @@ class ExportProcessor(SpanProcessor):
         """Queue a started span with its origin, unless all spans go to OTLP at once."""
         if self._thread is None and not self._stopped:
             self._start_thread()
-        if "mlflow" not in self._sinks and not self._held:
+        if not self._needs_starts:
             return
-        if self._queue.qsize() < self._queue_spans:
+        queue = self._queue
+        if queue.qsize() < self._queue_spans:
             origin = self._origin()
-            if self._keeping.durability == "span" and len(self._origins) < 2 * self._queue_spans:
+            if self._writes_ahead and len(self._origins) < 2 * self._queue_spans:
                 self._origins[_span_id(span)] = origin
-            self._queue.put((span, origin))
+            queue.put(SpanStarted((span, origin)))
         else:
             self.lost["overflow"] += 1
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queue an ended span. With ``durability="span"`` it is written to the write-ahead log first."""
         self.ends += 1
-        if self._queue.qsize() >= 2 * self._queue_spans:  # twice: an end whose start is queued costs little
+        queue = self._queue
+        if queue.qsize() >= 2 * self._queue_spans:  # twice: an end whose start is queued costs little
             self.lost["overflow"] += 1
-        elif self._keeping.durability == "span":
-            self._queue.put(self._write_ahead(span))
+        elif self._writes_ahead:
+            queue.put(self._write_ahead(span))
         else:
-            self._queue.put(span)
+            queue.put(span)
 
-    def _write_ahead(self, span: ReadableSpan) -> Any:
+    def _write_ahead(self, span: ReadableSpan) -> SpanEnded:
         """Write *span* to the write-ahead log and return the item for the queue."""
-        origin, intake = self._origins.pop(_span_id(span), None), self._intake
-        return span if intake is None else intake.write_ahead(span, origin or TraceOrigin())
+        origin, worker = self._origins.pop(_span_id(span), None), self._worker
+        return span if worker is None else worker.write_ahead(span, origin or TraceOrigin())
 
     def _start_thread(self) -> None:
         if not self._start_lock.acquire(blocking=False):
             return  # another thread is about to
         try:
             if self._thread is None:
-                if self._keeping.durability == "span":
+                if self._writes_ahead:
                     with guard("opening the spool"):
                         self._open_worker()
                 # All of them now: once the interpreter is ending it may be too late for more.
-                for kind in () if self._begun.is_set() else self._made.keys() - self._couriers.keys():
-                    if (thread := start(f"mlspan-{kind}", self._carry, kind)) is not None:
-                        self._couriers[kind] = thread
+                for kind in () if self._opened.is_set() else self._open_sinks.keys() - self._sender_threads.keys():
+                    if (thread := start(f"mlspan-{kind}", self._run_sender, kind)) is not None:
+                        self._sender_threads[kind] = thread
                 self._thread = start("mlspan-export", self._run_thread)
         finally:
             self._start_lock.release()
 
     def _open_worker(self) -> ExportWorker:
         """Create the export worker once, with forks delayed during its imports."""
-        if self._intake is None:
+        if self._worker is None:
             with IMPORT_LOCK.delay_forks():
                 from .redaction import SpanRedactor
                 from .worker import ExportWorker
 
-            made, keeping = self._made, self._keeping
-            self._intake = ExportWorker(
+            made, keeping = self._open_sinks, self._keeping
+            self._worker = ExportWorker(
                 made,
                 keeping,
                 self._address,
@@ -157,9 +155,9 @@ class ExportProcessor(SpanProcessor):
                 self.lost,
                 self._interval,
                 held=self._held,
-                scrub=SpanRedactor(self._redact),
+                redact=SpanRedactor(self._redact),
             )
-        return self._intake
+        return self._worker
 
     def flush(self, timeout: float) -> bool:
         """Store and send all spans that have ended; return True if that succeeded within *timeout* seconds."""
@@ -176,7 +174,7 @@ class ExportProcessor(SpanProcessor):
         """Return *timeout*, or the longest ``exit_grace`` of the sinks if it is None. In seconds."""
         if timeout is not None:
             return timeout
-        return max((sink.exit_grace for sink, _ in self._made.values()), default=0)
+        return max((sink.exit_grace for sink, _ in self._open_sinks.values()), default=0)
 
     def request_flush(self, *, last: bool, send: bool = True) -> FlushRequest:
         """Begin a flush without waiting for it.
@@ -184,11 +182,10 @@ class ExportProcessor(SpanProcessor):
         With *last* the worker then stops; without *send* spans are only stored.
         """
         asked = FlushRequest(last=last, send=send)
-        if self._stopped or not (self._is_served() or self._queue.qsize() or self._begun.is_set()):
+        if self._stopped or not (self._is_served() or self._queue.qsize() or self._opened.is_set()):
             asked.give_up(sent=not self.count_unsent())
         else:
-            self._queue.put(asked)
-            self._hurry.set()
+            self._queue.put_flush(asked)
             if not self._is_served():
                 self._serve(asked)
         self._stopped = self._stopped or last
@@ -196,13 +193,17 @@ class ExportProcessor(SpanProcessor):
 
     def count_unsent(self) -> int:
         """Return the number of stored spans that have not been sent to every backend."""
-        return self._intake.count_unsent() if self._intake is not None else 0
+        return self._worker.count_unsent() if self._worker is not None else 0
 
     def log_unsent(self) -> None:
         """Log one line about the spans that have not been sent when the process ends."""
-        if self._intake is not None and (left := self._intake.count_unsent()):
-            shelf = self._intake.shelf
-            where = f"stay in {shelf.folder}, for the next process or `mlspan drain`" if shelf.on_disk else "are lost"
+        if self._worker is not None and (left := self._worker.count_unsent()):
+            directory = self._worker.directory
+            where = (
+                f"stay in {directory.folder}, for the next process or `mlspan drain`"
+                if directory.on_disk
+                else "are lost"
+            )
             log.warning("mlspan: %d spans could not be sent and %s", left, where)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
@@ -213,16 +214,14 @@ class ExportProcessor(SpanProcessor):
 
     def _serve(self, asked: FlushRequest) -> None:
         """Do here what our thread would do, as none could be started."""
-        token = otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # nobody traces our sending
         try:
-            with self._start_lock, guard("sending traces"):
+            with self._start_lock, suppress_instrumentation(), guard("sending traces"):
                 if self._is_served():  # started meanwhile
                     return
-                intake = self._begin()
+                worker = self._begin()
                 while not asked.kept.is_set():
-                    self._round(intake)
+                    self._round(worker)
         finally:
-            otel.detach(token)
             if not self._is_served():
                 asked.give_up(sent=False)
 
@@ -231,87 +230,79 @@ class ExportProcessor(SpanProcessor):
 
     # On our own threads.
 
-    def _carry(self, kind: SinkKind) -> None:
-        self._begun.wait()
-        for courier in self._intake.couriers if self._intake is not None else ():
-            if courier.kind == kind:
-                courier.run()
+    def _run_sender(self, kind: SinkKind) -> None:
+        self._opened.wait()
+        for sender in self._worker.senders if self._worker is not None else ():
+            if sender.kind == kind:
+                sender.run()
 
     def _run_thread(self) -> None:
-        otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # nobody traces our sending
-        intake = self._begin()
-        while (asked := self._round(intake)) is None or not asked.last:
+        suppress_on_this_thread()
+        worker = self._begin()
+        while (asked := self._round(worker)) is None or not asked.last:
             pass
 
     def _begin(self) -> ExportWorker:
-        """Open what is to be opened, once, and let the couriers go."""
+        """Open what is to be opened, once, and let the senders go."""
         try:
-            intake = self._open_worker()
-            if not self._begun.is_set():
+            worker = self._open_worker()
+            if not self._opened.is_set():
                 with guard("looking for what others have left"):
-                    intake.start_senders(self._couriers)
+                    worker.start_senders(self._sender_threads)
         finally:
-            self._begun.set()
-        return intake
+            self._opened.set()
+        return worker
 
-    def _round(self, intake: ExportWorker) -> FlushRequest | None:
+    def _round(self, worker: ExportWorker) -> FlushRequest | None:
         """Wait for what comes, and store it; return the flush that was asked for, once it has been passed on."""
         asked: FlushRequest | None = None
         with guard("putting traces together"):
-            asked = self._read_queue(intake)
+            asked = self._read_queue(worker)
         with guard("storing traces"):
-            if asked is not None or intake.is_due():
-                intake.store_ended()
-        intake.report_lost(at_once=asked is not None and asked.last)
+            if asked is not None or worker.is_due():
+                worker.store_ended()
+        worker.report_lost(at_once=asked is not None and asked.last)
         if asked is not None:
             asked.kept.set()
-            self._flush_senders(asked, intake)
-        intake.turn()
+            self._flush_senders(asked, worker)
+        worker.turn()
         return asked
 
-    def _read_queue(self, intake: ExportWorker) -> FlushRequest | None:
+    def _read_queue(self, worker: ExportWorker) -> FlushRequest | None:
         """Process the items in the queue, at most as many as are stored at once.
 
         Return a flush request if one is met.
         """
-        item = self._next_item(intake.seconds_until_due())
+        queue = self._queue
+        item = queue.take_next(worker.seconds_until_due())
         while item is not None and not isinstance(item, FlushRequest):
-            intake.accept_item(item)
-            item = None if intake.is_full() else self._next_item(0)
+            if isinstance(item, SpanStarted):
+                worker.accept_start(item)
+            else:
+                worker.accept_end(item)
+            item = None if worker.is_full() else queue.take_next(0)
         if not isinstance(item, FlushRequest):
-            intake.collect_overdue()
-            if intake.is_gathering():
-                self._wait_for_more()
+            worker.collect_overdue()
+            if worker.is_gathering():
+                queue.wait_for_more()
             return None
-        assembly = intake.assembly
-        intake.collect_overdue(
+        assembly = worker.assembly
+        worker.collect_overdue(
             assembly.complete_all() if item.last else assembly.complete_settled() if item.send else ()
         )
-        self._hurry.clear()
+        queue.stop_hurrying()
         return item
 
-    def _wait_for_more(self) -> None:
-        """Wait for more spans to arrive, unless many wait already."""
-        for _ in range(_GATHER_CHECKS):
-            if self._hurry.wait(_GATHER_SECONDS / _GATHER_CHECKS) or self._queue.qsize() > _GATHER_EVENTS:
-                return
-
-    def _next_item(self, timeout: float) -> Any:
-        try:
-            return self._queue.get(timeout=timeout) if timeout else self._queue.get_nowait()
-        except Empty:
-            return None
-
-    def _flush_senders(self, asked: FlushRequest, intake: ExportWorker) -> None:
+    def _flush_senders(self, asked: FlushRequest, worker: ExportWorker) -> None:
         """Pass a flush request to every sender. With the last one, close the spool."""
-        couriers = intake.couriers if asked.send else []
-        asked.expect_answers(len(couriers))
-        for courier in couriers:
-            courier.request_flush(asked.record_answer, last=asked.last)
-        intake.turn()
+        senders = worker.senders if asked.send else []
+        asked.expect_answers(len(senders))
+        for sender in senders:
+            sender.request_flush(asked.record_answer, last=asked.last)
+        worker.turn()
         if asked.last:
             with guard("closing the spool"):
-                intake.close()
+                worker.close()
         asked.record_answer(sent=True)
 
 
@@ -326,10 +317,10 @@ _leaked_after_fork: list[Any] = []  # in a forked child: the parent's objects ar
 
 def _reset_after_fork() -> None:
     """Give the child a new queue and no thread. The parent sends the spans that were waiting."""
-    for pipeline in list(_processors):
-        _leaked_after_fork.append((pipeline._intake, pipeline._made))
-        pipeline._start_lock = threading.Lock()
-        pipeline._reset_state()
+    for processor in list(_processors):
+        _leaked_after_fork.append((processor._worker, processor._open_sinks))
+        processor._start_lock = threading.Lock()
+        processor._reset_state()
 
 
 if hasattr(os, "register_at_fork"):

@@ -81,12 +81,12 @@ class SpanRedactor:
                 return span
         return FrozenSpan.from_span(
             span,
-            _name=name,
-            _resource=resource,
-            _attributes=attributes,
-            _events=events,
-            _links=links,
-            _status=status,
+            name=name,
+            resource=resource,
+            attributes=attributes,
+            events=events,
+            links=links,
+            status=status,
         )
 
     def redact_origin(self, origin: TraceOrigin) -> TraceOrigin:
@@ -173,7 +173,7 @@ class SpanRedactor:
 
 def _has_dropped(span: ReadableSpan) -> bool:
     """Return True if the span has dropped attributes, events or links."""
-    return any(getattr(held, "dropped", 0) for held in (span._attributes, span._events, span._links))
+    return bool(span.dropped_attributes or span.dropped_events or span.dropped_links)
 
 
 def _are_identical(some: Iterable[object], others: Iterable[object]) -> bool:

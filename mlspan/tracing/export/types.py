@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
     from ..operations.call_context import TraceOrigin
+    from .sending.executor import BoundedExecutor
 
 SinkKind = Literal["mlflow", "otlp"]  # the mlflow sink takes trace segments, the otlp sink takes encoded spans
 
@@ -78,6 +79,11 @@ class Sink(Protocol):
     @property
     def local(self) -> bool:
         """Return True if the sink writes to a database in this process, which a fork must not interrupt."""
+        ...
+
+    @property
+    def executor(self) -> BoundedExecutor:
+        """Return the threads on which several calls of ``send``, and what each does at once, are run."""
         ...
 
     @property

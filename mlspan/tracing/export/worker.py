@@ -18,9 +18,10 @@ from ..operations.call_context import TraceOrigin
 from .otlp.codec import UnencodableSpan, encode_each_span
 from .redaction import SpanRedactor
 from .sending.sender import Sender
+from .span_queue import LoggedSpan, SpanEnded, SpanStarted
 from .spool.directory import SpoolDirectory
 from .spool.limits import SpoolSettings
-from .spool.queue import HELD_BIT, SINK_BITS, SpoolRow
+from .spool.rows import HELD_BIT, SINK_BITS, OpenSegment, SpoolRow
 from .trace_assembler import OpenTrace, TraceAssembler
 from .types import EncodedSpan, Sink, SinkKind, TraceSegment
 
@@ -52,7 +53,7 @@ class ExportWorker:
         lost: counts the spans that were lost, by reason.
         interval: seconds until ended spans are stored.
         held: True if OTLP gets no span before its trace is sampled.
-        scrub: redacts spans before they are stored.
+        redact: redacts spans before they are stored.
     """
 
     def __init__(
@@ -66,10 +67,10 @@ class ExportWorker:
         interval: float,
         *,
         held: bool = False,
-        scrub: SpanRedactor | None = None,
+        redact: SpanRedactor | None = None,
     ) -> None:
         self._kinds, self._address, self._lost, self._interval = frozenset(sinks), address, lost, interval
-        self.assembly, self._held, self._scrub = assembly, held, scrub or SpanRedactor()
+        self.assembly, self._held, self._redact = assembly, held, redact or SpanRedactor()
         self._fresh: list[_EndedSpan] = []
         self._ready: list[TraceSegment] = []
         self._stored_open: set[int] = set()  # numbers of incomplete segments in the spool
@@ -77,41 +78,45 @@ class ExportWorker:
         self._sent, self._reported = sent, 0
         self._left: int | None = None  # spans that were unsent when the spool was closed
         self._sinks = {kind: sink for kind, (sink, _) in sinks.items()}
-        self.shelf = SpoolDirectory(keeping, {kind: where for kind, (_, where) in sinks.items()}, lost)
-        self.couriers: list[Sender] = []
+        self.directory = SpoolDirectory(keeping, {kind: where for kind, (_, where) in sinks.items()}, lost)
+        self.senders: list[Sender] = []
         self._idle: list[Sender] = []  # those without a thread
 
     def start_senders(self, served: Container[SinkKind]) -> None:
-        """Send what is there already, and what others have left; couriers of the kinds *served* have a thread."""
-        shelf = self.shelf
+        """Send what is there already, and what others have left; senders of the kinds *served* have a thread."""
+        directory = self.directory
         for kind, sink in self._sinks.items():
-            courier = Sender(
-                kind, sink, shelf.list_spools, shelf.letters, shelf.set_aside_damaged, self._sent, self._lost
+            sender = Sender(
+                kind,
+                sink,
+                directory.list_spools,
+                directory.letters,
+                directory.set_aside_damaged,
+                self._sent,
+                self._lost,
             )
-            self.couriers.append(courier)
+            self.senders.append(sender)
             if kind not in served:
-                self._idle.append(courier)
-        shelf.scan_directory(now=True)
+                self._idle.append(sender)
+        directory.scan_directory(now=True)
         self._notify_senders()
 
     def turn(self) -> None:
         """Send what no thread sends."""
-        for courier in self._idle:
-            courier.turn()
+        for sender in self._idle:
+            sender.turn()
 
-    def write_ahead(self, span: ReadableSpan, origin: TraceOrigin) -> Any:
-        """Append *span* to the write-ahead log and return the queue item. Without a log, return *span*.
-
-        The item is (span, encoded span or error, position in the log).
-        """
-        journal = self.shelf.journal
-        if journal is None:
+    def write_ahead(self, span: ReadableSpan, origin: TraceOrigin) -> SpanEnded:
+        """Redact *span*, append it to the write-ahead log if there is one, and return the queue item."""
+        log_file = self.directory.journal
+        if log_file is None:
             return span
         try:
-            span = self._scrub(span)
-            return (span, *journal.append_span(span, self._address(self._scrub.redact_origin(origin))))
+            span = self._redact(span)
+            encoded, position = log_file.append_span(span, self._address(self._redact.redact_origin(origin)))
         except Exception as error:  # noqa: BLE001  # mostly a full disk; logged on the worker's thread
-            return (span, error, None)
+            return LoggedSpan(span, log_error=error)
+        return LoggedSpan(span, encoded, position)
 
     def seconds_until_due(self) -> float:
         """Return the seconds until there is work, even if no span arrives."""
@@ -127,30 +132,34 @@ class ExportWorker:
         """Return True if there are enough spans to store and send now, while more arrive."""
         return len(self._fresh) >= _STORE_AT_ONCE
 
-    def accept_item(self, item: Any) -> None:
-        """Process one queue item: a started span with its origin, or an ended span."""
-        if isinstance(item, tuple) and len(item) == 2:
-            started, origin = item
-            self.assembly.note_start(started, self._scrub.redact_origin(origin))
-            return
-        span, packed, place = item if isinstance(item, tuple) else (self._scrub(item), None, None)
-        if isinstance(packed, Exception) and not isinstance(packed, UnencodableSpan):
-            warn_once("mlspan: a span could not be written down before its caller went on: %s", packed)
-            span, packed = self._scrub(span), None
+    def accept_start(self, started: SpanStarted) -> None:
+        """Note a span that has started."""
+        span, origin = started
+        self.assembly.note_start(span, self._redact.redact_origin(origin))
+
+    def accept_end(self, ended: SpanEnded) -> None:
+        """Take a span that has ended. It is stored later, with others."""
+        if isinstance(ended, LoggedSpan):
+            span, encoded, position, error = ended
+            if error is not None:
+                warn_once("mlspan: a span could not be written down before its caller went on: %s", error)
+                span = self._redact(span)
+        else:
+            span, encoded, position = self._redact(ended), None, None
         if not self._fresh and not self._ready:
             self._oldest = monotonic()
         together = self._held or "mlflow" in self._kinds
-        number, unit, parcel = self.assembly.note_end(span) if together else (0, None, None)
-        self._fresh.append(_EndedSpan(number, unit, span, packed, place))
-        if parcel is not None:
-            self._ready.append(parcel)
+        number, open_trace, segment = self.assembly.note_end(span) if together else (0, None, None)
+        self._fresh.append(_EndedSpan(number, open_trace, span, encoded, position))
+        if segment is not None:
+            self._ready.append(segment)
 
-    def collect_overdue(self, parcels: Iterable[TraceSegment] = ()) -> None:
-        """Add overdue segments, and *parcels* that a flush sends early, to those that are ready."""
+    def collect_overdue(self, segments: Iterable[TraceSegment] = ()) -> None:
+        """Add overdue segments, and *segments* that a flush sends early, to those that are ready."""
         if monotonic() - self._looked > 1:
             self._looked = monotonic()
             self._ready += self.assembly.split_overdue()
-        self._ready += parcels
+        self._ready += segments
 
     def is_due(self) -> bool:
         """Return True if spans should be stored now: there are many, or the oldest has waited for the interval."""
@@ -166,28 +175,31 @@ class ExportWorker:
         ready, self._ready = self._ready, []
         dropped, self.assembly.dropped = self.assembly.dropped, []
         sampled, self.assembly.sampled = self.assembly.sampled, {}
-        shelf = self.shelf
+        directory = self.directory
         if fresh or ready or dropped:
             gone = set(dropped)
             rows = self._encode_rows(fresh, gone, sampled)
-            rows, ready = self._drop_overflow(rows, ready, shelf.count_free_bytes())
-            left = {parcel.number for parcel in ready} | gone
+            rows, ready = self._drop_overflow(rows, ready, directory.count_free_bytes())
+            left = {segment.number for segment in ready} | gone
             growing = {
                 one.segment_number: one.open_trace
                 for one in fresh
                 if one.open_trace is not None and one.segment_number not in left
             }
             if "mlflow" in self._kinds:
-                opened = [(number, self._address(u.origin), u.root[1], u.has_genai) for number, u in growing.items()]
+                opened = [
+                    OpenSegment(number, self._address(one.origin), one.root[1], one.has_genai)
+                    for number, one in growing.items()
+                ]
                 ready = [replace(p, origin=self._address(p.origin)) for p in ready]
             else:  # the segments were only built for sampling
                 opened, ready = [], []
             stored = self._stored_open
             known = {number: kept for number, kept in sampled.items() if self._held and number in stored}
-            shelf.add_spans(rows, ready, opened, [number for number in dropped if number in stored], known)
+            directory.add_spans(rows, ready, opened, [number for number in dropped if number in stored], known)
             self._stored_open = (stored | growing.keys()) - left
             self._notify_senders()
-        shelf.scan_directory()
+        directory.scan_directory()
 
     def _encode_rows(self, fresh: list[_EndedSpan], gone: set[int], sampled: dict[int, bool]) -> list[SpoolRow]:
         """Encode ended spans and return their spool rows. Spans that cannot be encoded are set aside."""
@@ -196,12 +208,12 @@ class ExportWorker:
         made = iter(encode_each_span([one.span for one in fresh if one.encoded is None]))
         rows = []
         for one, sinks in zip(fresh, filter(None, bits), strict=True):
-            packed = next(made) if one.encoded is None else one.encoded
-            if isinstance(packed, EncodedSpan):
+            encoded = next(made) if one.encoded is None else one.encoded
+            if isinstance(encoded, EncodedSpan):
                 trace = f"{one.open_trace.root[0]:032x}" if one.open_trace is not None else ""
-                rows.append(SpoolRow(packed, sinks, one.segment_number, trace, one.log_position))
+                rows.append(SpoolRow(encoded, sinks, one.segment_number, trace, one.log_position))
             else:
-                self._set_aside_unencodable(one.span, packed)
+                self._set_aside_unencodable(one.span, encoded)
         return rows
 
     def _choose_sink_bits(self, one: _EndedSpan, gone: set[int], sampled: dict[int, bool]) -> int:
@@ -219,7 +231,7 @@ class ExportWorker:
         self._lost["unfit"] += 1
         warn_once("mlspan: %s; it is left out, the rest of its trace is not", unfit)
         with guard("setting a span aside"):
-            self.shelf.letters.write_letter(next(iter(self._kinds)), str(unfit), span)
+            self.directory.letters.write_letter(next(iter(self._kinds)), str(unfit), span)
 
     def _drop_overflow(
         self, rows: list[SpoolRow], ready: list[TraceSegment], room: int
@@ -244,24 +256,24 @@ class ExportWorker:
                 out.add(number)
         self._lost["overflow"] += len(rows) - len(kept)
         out -= self._stored_open
-        return kept, [parcel for parcel in ready if parcel.number not in out]
+        return kept, [segment for segment in ready if segment.number not in out]
 
     def _notify_senders(self) -> None:
-        for courier in self.couriers:
-            courier.notify_new_batch()
+        for sender in self.senders:
+            sender.notify_new_batch()
 
     def close(self) -> None:
         """Wait for the senders to finish, then close the spools."""
-        for courier in self.couriers:
-            courier.finished.wait()
-        self._left = self.shelf.close()
+        for sender in self.senders:
+            sender.finished.wait()
+        self._left = self.directory.close()
 
     def count_unsent(self) -> int:
         """Return the number of stored spans that have not been sent to every backend."""
         if self._left is not None:
             return self._left
         try:
-            return sum(spool.count_spans() for spool in self.shelf.list_spools())
+            return sum(spool.count_spans() for spool in self.directory.list_spools())
         except Exception:  # noqa: BLE001  # the spool is closed, full or damaged, so it cannot be counted
             return 0
 

@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 import opentelemetry.context as otel
 
 from ..._bounded import BoundedDict
+from ..otel.compat import SUPPRESSION_KEY
 from . import semconv as sc
 
 T = TypeVar("T")
@@ -53,9 +54,6 @@ EMPTY_SCOPE: Final = CallScope()
 
 
 _call_scope: ContextVar[CallScope] = ContextVar("mlspan_scope", default=EMPTY_SCOPE)
-
-
-_SUPPRESS_KEY: Final = otel._SUPPRESS_INSTRUMENTATION_KEY  # OTel's own instrumentations read the same private key
 
 
 _EMPTY_CONTEXT: Final = otel.Context()
@@ -135,4 +133,4 @@ def is_suppressed(around: otel.Context | None = None) -> bool:
     """Return whether the current context, or *around*, is inside OpenTelemetry's ``suppress_instrumentation``."""
     if around is None:
         around = otel.get_current()
-    return bool(around.get(_SUPPRESS_KEY))
+    return bool(around.get(SUPPRESSION_KEY))

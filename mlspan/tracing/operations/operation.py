@@ -17,6 +17,7 @@ from opentelemetry import context as otel
 from opentelemetry.trace import Span, Status, StatusCode
 
 from ..._guard import guard, swallow_error
+from ..otel.compat import find_span_limits
 from ..otel.fast_span import SPAN_KEY, SamplingDecision
 from . import semconv as sc
 from .call_context import EMPTY_SCOPE, build_scope_attributes, detach_context, get_call_scope, use_context
@@ -246,7 +247,7 @@ class Operation:
             span.set_attribute(sc.ERROR_TYPE, record.failure[0])
             span.set_status(Status(StatusCode.ERROR, policy.render_error(record.failure[1])))
         content, others, opening = record.build_end_attributes()
-        limits = getattr(span, "_limits", None)
+        limits = find_span_limits(span)
         said: dict[str, Any] = {}
         try:
             if policy.capture:

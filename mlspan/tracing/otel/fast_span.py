@@ -16,7 +16,6 @@ from threading import Lock, RLock
 from time import time_ns
 from typing import Any, Final, NamedTuple
 
-from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
@@ -29,7 +28,6 @@ from opentelemetry.sdk.trace.sampling import (
     StaticSampler,
     TraceIdRatioBased,
 )
-from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import (
     INVALID_SPAN,
     Link,
@@ -41,6 +39,16 @@ from opentelemetry.trace import (
     Tracer,
     TraceState,
     set_span_in_context,
+)
+
+from .compat import (
+    FAST_SPANS,
+    HAS_FAST_SPAN_PARTS,
+    BoundedAttributes,
+    BoundedList,
+    SdkSpan,
+    report_missing,
+    report_unknown,
 )
 
 _SpanFields = dict[str, Any]
@@ -55,6 +63,7 @@ _SHARED_FIELDS: Final = {  # fields whose value all spans of a tracer share
     *("_instrumentation_info", "_instrumentation_scope", "_status", "_end_time", "_record_end_metrics"),
 }
 _OWN_FIELDS: Final = {"_name", "_context", "_kind", "_parent", "_resource", "_start_time", "_lock", "_attributes"}
+_REQUIRED_SHARED_FIELDS: Final = {"_limits", "_span_processor", "_sampler"}  # read by the SDK or here
 _BOUNDED_ATTRIBUTES_FIELDS: Final = {
     "_dict",
     "_extended_attributes",
@@ -64,6 +73,11 @@ _BOUNDED_ATTRIBUTES_FIELDS: Final = {
     "_lock",
     "_immutable",
 }
+_PARENT_BASED_FIELDS: Final = (
+    *("_local_parent_sampled", "_local_parent_not_sampled"),
+    *("_remote_parent_sampled", "_remote_parent_not_sampled"),
+)
+_SAMPLER_FIELDS: Final = {"_root", "_decision", *_PARENT_BASED_FIELDS}
 _NO_CHANGES: Final[Mapping[str, Any]] = {}
 _new_object: Final = object.__new__
 _new_tuple: Final = tuple.__new__
@@ -71,7 +85,7 @@ _NO_TRACE_STATE: Final = TraceState.get_default()
 _IS_VALID_INDEX: Final = 5  # index in a SpanContext, which is a tuple
 
 
-class FastSpan(sdk._Span):
+class FastSpan(SdkSpan):  # type: ignore[misc]  # a class of the SDK, or a stand-in
     """The SDK's span with less work. Only :class:`SpanStarter` makes it, from a class of each tracer's own."""
 
     _attributes: Any
@@ -264,12 +278,25 @@ def _follows_parent(sampler: Sampler | None) -> bool:
     """Return whether a span below another one is always sampled as that one is."""
     if type(sampler) is not ParentBased:
         return False
+    for name in _PARENT_BASED_FIELDS:
+        if not hasattr(sampler, name):
+            report_missing(name)
+            return False
     sampled = sampler._local_parent_sampled is sampler._remote_parent_sampled is ALWAYS_ON
     return sampled and sampler._local_parent_not_sampled is sampler._remote_parent_not_sampled is ALWAYS_OFF
 
 
 def _decide_by_sampler(sampler: Sampler | None, parent: SpanContext | None, trace_id: int) -> bool | None:
     """Return the decision of one of the SDK's own samplers, and None for any other sampler or decision."""
+    try:
+        return _decide_by_known_sampler(sampler, parent, trace_id)
+    except AttributeError as error:
+        report_missing(error.name if error.name in _SAMPLER_FIELDS else "_decision")
+        return None
+
+
+def _decide_by_known_sampler(sampler: Sampler | None, parent: SpanContext | None, trace_id: int) -> bool | None:
+    """Return the same, or raise AttributeError if the SDK's samplers have other fields."""
     if type(sampler) is ParentBased:
         if parent is None:
             sampler = sampler._root
@@ -292,7 +319,35 @@ def _read_shared_fields(tracer: Any) -> tuple[_SpanFields, _SpanFields]:
     """
     if type(tracer) is not sdk.Tracer:
         return {}, {}
-    probe = sdk._Span(
+    if not HAS_FAST_SPAN_PARTS:  # reported by compat
+        return {}, {}
+    try:
+        probe = _make_probe(tracer)
+        fields, attributes_fields = vars(probe), vars(probe._attributes)
+    except (AttributeError, TypeError) as error:  # a field of the tracer, or a parameter, that is gone
+        report_missing(getattr(error, "name", None) or str(error), FAST_SPANS)
+        return {}, {}
+    as_tuple = (1, 1, False, TraceFlags.DEFAULT, _NO_TRACE_STATE, True)
+    if not fields.keys() >= _OWN_FIELDS or tuple(probe._context) != as_tuple:
+        report_missing(min(_OWN_FIELDS - fields.keys(), default="_context"), FAST_SPANS)
+        return {}, {}
+    unknown = fields.keys() - _SHARED_FIELDS - _OWN_FIELDS - {"_events", "_links"}
+    unknown |= attributes_fields.keys() - _BOUNDED_ATTRIBUTES_FIELDS
+    missing = _REQUIRED_SHARED_FIELDS - fields.keys() | {"_dict"} - attributes_fields.keys()
+    if unknown or missing:
+        if missing:
+            report_missing(min(missing), FAST_SPANS)
+        else:
+            report_unknown(unknown)
+        return {}, {}
+    if attributes_fields["max_value_len"] is not None:
+        return {}, {}
+    return {name: fields[name] for name in fields.keys() & _SHARED_FIELDS}, attributes_fields
+
+
+def _make_probe(tracer: Any) -> Any:
+    """Return a span of the SDK that is never ended, as *tracer* would make it."""
+    return SdkSpan(
         "",
         SpanContext(1, 1, is_remote=False),
         sampler=tracer.sampler,
@@ -302,14 +357,3 @@ def _read_shared_fields(tracer: Any) -> tuple[_SpanFields, _SpanFields]:
         limits=tracer._span_limits,
         instrumentation_scope=tracer._instrumentation_scope,
     )
-    fields, attributes_fields = vars(probe), vars(probe._attributes)
-    as_tuple = (1, 1, False, TraceFlags.DEFAULT, _NO_TRACE_STATE, True)
-    if tuple(probe._context) != as_tuple:  # type: ignore[arg-type]  # it has one
-        return {}, {}
-    known = (
-        _OWN_FIELDS <= fields.keys() <= _SHARED_FIELDS | _OWN_FIELDS | {"_events", "_links"}
-        and attributes_fields.keys() <= _BOUNDED_ATTRIBUTES_FIELDS
-    )
-    if not known or attributes_fields["max_value_len"] is not None:
-        return {}, {}
-    return {name: fields[name] for name in fields.keys() & _SHARED_FIELDS}, attributes_fields

@@ -10,6 +10,8 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 
+from .compat import list_span_processors
+
 
 class ForwardingProcessor(SpanProcessor):
     """The one processor that we add to a TracerProvider. It forwards spans to targets that can change.
@@ -67,10 +69,36 @@ def watch_provider_changes(notify: Callable[[], object]) -> Callable[[], None]:
     return undo
 
 
-def _is_mlflow_provider(provider: TracerProvider) -> bool:
+def is_mlflow_provider(provider: TracerProvider) -> bool:
     """Return whether *provider* is MLflow's own, which it may set as the global one; MLflow exports those spans itself.
 
     If the private fields are missing, no provider counts as MLflow's.
     """
-    processors = getattr(provider._active_span_processor, "_span_processors", ())  # there is no public way
-    return any(type(processor).__module__.startswith("mlflow.") for processor in processors)
+    return any(type(processor).__module__.startswith("mlflow.") for processor in list_span_processors(provider))
+
+
+def remove_processor(provider: TracerProvider, processor: SpanProcessor) -> None:
+    """Remove *processor* from *provider*. If the private fields are missing, it stays there."""
+    multi: Any = getattr(provider, "_active_span_processor", None)  # there is no public way
+    processors = getattr(multi, "_span_processors", ())
+    if processor in processors:
+        multi._span_processors = tuple(each for each in processors if each is not processor)
+
+
+def set_global_provider(provider: TracerProvider) -> Callable[[], None]:
+    """Make *provider* the global one, and return the function that leaves the process without one again.
+
+    An application that sets its own meanwhile keeps it. If the private variable is missing, *provider* is set in the
+    public way, which is for good.
+    """
+    module = getattr(trace, "_TRACER_PROVIDER", provider) is None and vars(trace)
+    if not module:
+        trace.set_tracer_provider(provider)
+        return lambda: None
+
+    def undo() -> None:
+        if module["_TRACER_PROVIDER"] is provider:
+            module["_TRACER_PROVIDER"] = None
+
+    module["_TRACER_PROVIDER"] = provider
+    return undo

@@ -56,7 +56,7 @@ def write_segments(store: TraceStore, experiment_id: str, parcels: Sequence[Loca
         refused.extend(Refusal(one.segment, denied[0].reason, keep=True) for one in portion)
 
     for distinct in _split_rounds(parcels):
-        store.thread_pool.run_each(write_portion, split_portions(distinct, store))
+        store.executor.run_each(write_portion, split_portions(distinct, store), store.most_writers)
     return refused
 
 
@@ -99,7 +99,7 @@ def split_portions(traces: Sequence[_SegmentOrTrace], store: TraceStore) -> Iter
     in_all = sum(weights)
     parts = -(-in_all // whole)
     if parts > 1:
-        parts += -parts % store.thread_pool.most
+        parts += -parts % store.most_writers
     begin = part = so_far = 0
     for end, weight in enumerate(weights, 1):
         so_far += weight

@@ -16,7 +16,7 @@ from typing import Any, Final
 from ...._extras import tell_install
 from ...._guard import quiet_loggers, warn_once
 from ..destination import make_database_path_absolute
-from ..sending.thread_pool import ThreadPool
+from ..sending.executor import BoundedExecutor
 from ..types import BackendUnavailable
 from .assessments import Assessment
 from .attachments import Attachment
@@ -58,9 +58,10 @@ class DatabaseStore:
 
     most_traces = 100  # in one transaction
     most_spans = 100_000
+    most_writers = 1
 
-    def __init__(self, uri: str) -> None:
-        self.thread_pool = ThreadPool(1)
+    def __init__(self, uri: str, executor: BoundedExecutor) -> None:
+        self.executor = executor
         self._uri = uri
         self._opened: Any = None
         self._bulk: BulkInsert | None = None

@@ -17,18 +17,15 @@ from urllib.parse import urlsplit
 import orjson
 
 from ...._guard import warn_once
-from ..otlp.codec import UnencodableSpan, build_export_request, encode_each_span, encode_resource_and_scope
-from ..otlp.encoder import extend_encoded_span
-from ..sending.thread_pool import ThreadPool
-from ..types import EncodedSpan
+from ..sending.executor import BoundedExecutor
 from .assessments import Assessment, assessment_to_rest
 from .http import HttpClient, HttpResponse
+from .server_spans import encode_spans_for_server
 from .spans import COST, TOKEN_USAGE, TranslatedSpan
-from .store import MAX_CONNECTIONS, MAX_WRITERS, StoreDenied, StoreRejected, hide_user_info
+from .store import MAX_WRITERS, StoreDenied, StoreRejected, hide_user_info
 from .traces import SpanTotals, TraceSummary, TranslatedTrace, drop_reserved_keys
 
 SPANS_PATH: Final = "v1/traces"  # the path for OTLP
-_UNLIMITED: Final = 2**40  # bytes: spans were cut to size before they were stored
 _PROXIED_ARTIFACTS: Final = "mlflow-artifacts:/"  # followed by a path: the server itself stores the files
 _BINARY_HEADERS: Final = {"Content-Type": "application/octet-stream"}
 _OTLP_HEADERS: Final = {"Content-Type": "application/x-protobuf"}
@@ -51,26 +48,30 @@ class ServerRequest:
     def method(self) -> str:
         return "POST" if self.file is None else "PUT"
 
-    def encode_body(self) -> bytes:
+    def encode_body(self, *, parses_text: bool) -> bytes:
+        """Return the bytes to send. *parses_text*: how the server stores attributes, see :mod:`.server_spans`."""
         if self.file is not None:
             return self.file
-        return orjson.dumps(self.json) if self.json is not None else _encode_export_request(self.spans)
+        if self.json is not None:
+            return orjson.dumps(self.json)
+        return encode_spans_for_server(self.spans, parses_text=parses_text)
 
 
 class ServerStore:
     """A tracking server of MLflow 3.4 or later. See :class:`HttpClient` for the variables that it obeys."""
 
     most_traces = 25  # in one request; above 100 MLflow answers 200 but links none of them to a run
+    most_writers = MAX_WRITERS
     most_spans = 1000  # in one request, which takes the server about a second
 
-    def __init__(self, uri: str) -> None:
-        self.thread_pool = ThreadPool(MAX_WRITERS)
-        self._senders = ThreadPool(MAX_CONNECTIONS)
-        self._writing = threading.Semaphore(MAX_WRITERS)
+    def __init__(self, uri: str, executor: BoundedExecutor) -> None:
+        self.executor = executor
+        self._writing = threading.Semaphore(MAX_WRITERS)  # of all batches: a limit of the server, not of our threads
         self._client = HttpClient(uri)
         self._uri = self._client.uri
         self._takes_spans = False
-        self._reads_gzip: bool | None = None  # until it has taken spans
+        # None until the server has taken spans. False for MLflow up to 3.6, which parses no text of attributes either.
+        self._reads_gzip: bool | None = None
         self._artifacts: dict[str, str] = {}  # by experiment: where its artifacts are
 
     @property
@@ -144,11 +145,11 @@ class ServerStore:
 
     def write_traces(self, experiment_id: str, traces: Sequence[TranslatedTrace]) -> None:
         for phase in self.build_phases(experiment_id, traces):
-            self._senders.run_each(self._send_request, phase)
+            self.executor.run_each(self._send_request, phase)
             self._takes_spans = self._takes_spans or any(request.spans for request in phase)
 
     def _send_request(self, request: ServerRequest) -> None:
-        body = request.encode_body()
+        body = request.encode_body(parses_text=self._reads_gzip is not False)
         try:
             with self._writing if request.spans else nullcontext():
                 self._post(request, body)
@@ -158,7 +159,10 @@ class ServerStore:
             warn_once("mlspan: %s; the traces themselves are stored", error)
 
     def _post(self, request: ServerRequest, body: bytes) -> None:
-        """Send *body*, spans as gzip unless this server is one of those that cannot read it: MLflow 3.6 is."""
+        """Send *body*, spans as gzip unless this server cannot read it, which MLflow up to 3.6 cannot.
+
+        Such a server stores attributes as they come, so its spans are encoded anew.
+        """
         send = partial(self._call_api, request.method, request.path)
         if not request.spans or self._reads_gzip is False:
             send(data=body, headers=request.headers)
@@ -168,7 +172,7 @@ class ServerStore:
         except StoreRejected:
             if self._reads_gzip:
                 raise
-            send(data=body, headers=request.headers)
+            send(data=request.encode_body(parses_text=False), headers=request.headers)
             self._reads_gzip = False
         else:
             self._reads_gzip = True
@@ -283,17 +287,3 @@ def _summary_to_json(experiment_id: str, info: TraceSummary) -> dict[str, Any]:
 
 def _prompts_to_json(trace: TranslatedTrace) -> dict[str, Any]:
     return {"trace_id": trace.summary.trace_id, "prompt_versions": trace.prompts}
-
-
-def _encode_export_request(spans: Sequence[TranslatedSpan]) -> bytes:
-    return build_export_request(map(_encode_translated_span, spans))
-
-
-def _encode_translated_span(span: TranslatedSpan) -> EncodedSpan:
-    """Encode a translated span. Raise UnencodableSpan, although such spans were set aside before they were stored."""
-    if span.stored is not None:
-        return EncodedSpan(*encode_resource_and_scope(span), extend_encoded_span(span.stored, *span.added))
-    (packed,) = encode_each_span([span], _UNLIMITED)
-    if isinstance(packed, UnencodableSpan):
-        raise packed
-    return packed

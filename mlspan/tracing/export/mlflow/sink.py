@@ -12,8 +12,10 @@ from typing import Final
 
 from ...._guard import warn_once
 from ...operations.call_context import TraceOrigin
+from ..sending.executor import BoundedExecutor
 from ..types import BackendUnavailable, Refusal, TraceSegment
 from .store import (
+    MAX_CONNECTIONS,
     MAX_WRITERS,
     StoreDenied,
     StoreRejected,
@@ -41,6 +43,7 @@ class MlflowSink:
     def __init__(
         self, *, tracking_uri: str | None = None, experiment: str | None = None, run: str | None = None
     ) -> None:
+        self.executor = BoundedExecutor(MAX_CONNECTIONS)
         self._uri = tracking_uri or default_tracking_uri(Path.cwd())
         self._experiment, self._run = experiment, run
         self._locating = threading.Lock()  # several batches at once may need the same new store or experiment
@@ -174,12 +177,12 @@ class MlflowSink:
     def _find_store(self, uri: str) -> TraceStore:
         store = self._stores.get(uri)
         if store is None:
-            store = self._stores[uri] = _open_store(uri)
+            store = self._stores[uri] = _open_store(uri, self.executor)
         return store
 
     def close(self) -> None:
-        for store in self._stores.values():
-            store.close()
+        while self._stores:  # let go here: as the interpreter ends, urllib3 can no longer clean up after itself
+            self._stores.popitem()[1].close()
 
 
 def _experiment_url(tracking_uri: str, experiment_id: str) -> str:
@@ -206,20 +209,20 @@ def _holds_only_assessments(parcel: TraceSegment) -> bool:
     return all(map(is_assessment_span, parcel.spans))
 
 
-def _open_store(uri: str) -> TraceStore:
+def _open_store(uri: str, executor: BoundedExecutor) -> TraceStore:
     """Return the store for a tracking URI. Raise StoreRejected for a folder, in which MLflow keeps no traces."""
     if is_server_uri(uri):
         from .server import ServerStore
 
-        return ServerStore(uri)
+        return ServerStore(uri, executor)
     if uri.partition(":")[0].partition("+")[0] in {"sqlite", "postgresql", "mysql", "mssql"}:
         from .database import DatabaseStore
 
-        return DatabaseStore(uri)
+        return DatabaseStore(uri, executor)
     if uri.partition(":")[0] == "databricks":
         from .databricks import DatabricksStore
 
-        return DatabricksStore(uri)
+        return DatabricksStore(uri, executor)
     raise StoreRejected(
         f"MLflow keeps no traces in a folder ({hide_user_info(uri)}): "
         "set MLFLOW_TRACKING_URI=sqlite:///mlflow.db, or a server"

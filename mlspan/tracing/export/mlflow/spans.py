@@ -25,7 +25,15 @@ INPUTS: Final = "mlflow.spanInputs"
 OUTPUTS: Final = "mlflow.spanOutputs"
 TOKEN_USAGE: Final = "mlflow.chat.tokenUsage"
 COST: Final = "mlflow.llm.cost"
+MODEL: Final = "mlflow.llm.model"
+PROVIDER: Final = "mlflow.llm.provider"
+MESSAGE_FORMAT: Final = "mlflow.message.format"
+CHAT_TOOLS: Final = "mlflow.chat.tools"
 UNREADABLE: Final = "mlspan.unreadable"  # what of a span could not be put in MLflow's names, and why
+# The attributes whose value is JSON text.
+JSON_ATTRIBUTES: Final = frozenset(
+    {SPAN_TYPE, INPUTS, OUTPUTS, TOKEN_USAGE, COST, MODEL, PROVIDER, MESSAGE_FORMAT, CHAT_TOOLS, UNREADABLE}
+)
 _NUMBERS: Final = frozenset({int, float, bool})
 _MAX_CACHED_TEXT: Final = 64  # characters: words that come again are shorter
 MAX_SESSION_LENGTH: Final = 250  # a longer one is refused, with all that is in the same request
@@ -80,8 +88,7 @@ def translate_span(
     usage = _read_token_usage(attributes)
     cost = None if usage is None else compute_span_cost(attributes)
     kept, named = _remove_harmful_attributes(attributes), _build_mlflow_attributes(attributes, usage, cost)
-    translation = replace_attributes(span, {**kept, **named})
-    translation._name = name
+    translation = replace_attributes(span, {**kept, **named}, name)
     if usage is not None:
         translation.counts = usage, cost
     if counts and kept is own and name == span.name:
@@ -89,11 +96,19 @@ def translate_span(
     return translation
 
 
-def replace_attributes(span: ReadableSpan, attributes: Attributes) -> TranslatedSpan:
-    """*span* with *attributes* in the place of its own, and no resource: of that, MLflow keeps the tags of a trace."""
-    said: dict[str, Any] = {"_attributes": attributes, "_events": _add_exception_event(span), "_links": span.links}
-    said |= {"_resource": EMPTY_RESOURCE, "_status": _status(span.status)}
-    return TranslatedSpan.from_span(span, **said, stored=None, counts=None)
+def replace_attributes(span: ReadableSpan, attributes: Attributes, name: str | None = None) -> TranslatedSpan:
+    """Return *span* with these attributes and this name, and no resource: of that, MLflow keeps the tags of a trace."""
+    made = TranslatedSpan.from_span(
+        span,
+        name=span.name if name is None else name,
+        attributes=attributes,
+        events=_add_exception_event(span),
+        links=span.links,
+        resource=EMPTY_RESOURCE,
+        status=_status(span.status),
+    )
+    made.stored = made.counts = None  # of *span*, if it was translated before
+    return made
 
 
 def storable(text: str) -> str:
@@ -186,10 +201,10 @@ def _build_mlflow_attributes(
         SPAN_TYPE: find_span_type(attributes),
         INPUTS: inputs,
         OUTPUTS: outputs,
-        "mlflow.message.format": "openai" if is_chat else None,
-        "mlflow.chat.tools": inputs.get("tools") if is_chat and isinstance(inputs, dict) else None,
-        "mlflow.llm.model": attributes.get(sc.RESPONSE_MODEL) or attributes.get(sc.REQUEST_MODEL),
-        "mlflow.llm.provider": attributes.get(sc.PROVIDER),
+        MESSAGE_FORMAT: "openai" if is_chat else None,
+        CHAT_TOOLS: inputs.get("tools") if is_chat and isinstance(inputs, dict) else None,
+        MODEL: attributes.get(sc.RESPONSE_MODEL) or attributes.get(sc.REQUEST_MODEL),
+        PROVIDER: attributes.get(sc.PROVIDER),
         TOKEN_USAGE: usage,
         UNREADABLE: unreadable,
     }

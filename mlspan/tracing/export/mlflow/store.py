@@ -1,4 +1,4 @@
-"""TODO."""
+"""What a store of traces is: a tracking server or a database, its answers, and which one a tracking URI means."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from ..sending.thread_pool import ThreadPool
+from ..sending.executor import BoundedExecutor
 from ..types import BackendUnavailable
 
 if TYPE_CHECKING:
@@ -33,12 +33,14 @@ class StoreDenied(BackendUnavailable):
 class TraceStore(Protocol):
     """A tracking server or a database. Every method may raise BackendUnavailable or StoreRejected.
 
-    One write takes at most *most_traces* traces and about *most_spans* spans. The thread pool limits concurrent writes.
+    One write takes at most *most_traces* traces and about *most_spans* spans; *most_writers* writes of a batch run at
+    once, on the threads of *executor*.
     """
 
     most_traces: int
     most_spans: int
-    thread_pool: ThreadPool
+    most_writers: int
+    executor: BoundedExecutor
 
     def find_experiment_of_run(self, run_id: str) -> str | None:
         """Return the id of the run's experiment; None if there is no such run."""
@@ -76,8 +78,6 @@ class TraceStore(Protocol):
 
 
 MAX_WRITERS: Final = 4  # requests with spans to a tracking server at once: as many as its workers by default
-
-
 MAX_CONNECTIONS: Final = 10  # connections to a tracking server, for many small requests: as many as MLflow's client has
 
 

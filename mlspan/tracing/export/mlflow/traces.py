@@ -187,7 +187,7 @@ def translate_segment(parcel: TraceSegment, run_id: str | None, *, offload: bool
     for span in ended:
         data = stored.get(_span_id(span))
         if span is root and parcel.parent_missing:
-            span, data = FrozenSpan.from_span(span, _parent=None), None  # noqa: PLW2901  # it becomes the trace's root
+            span, data = FrozenSpan.copy_span(span, without_parent=True), None  # noqa: PLW2901  # it becomes the trace's root
         spans.append(
             _translated(span, trace_id, attachments if offload else None, not _repeats_call(span, calls), data)
         )

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any, Final
 
-from opentelemetry.exporter.otlp.proto.common._internal import trace_encoder
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, TracesData
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
@@ -20,6 +19,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 from ...._bounded import BoundedDict
 from ...._patching import Undo, install_until_shutdown
 from ...operations.content import replace_surrogates
+from ...otel.compat import SDK_ENCODER_LOGGER, find_span_encoder
 from ...otel.frozen_span import FrozenSpan
 from ..types import EncodedSpan
 from .encoder import encode_field, encode_span
@@ -31,11 +31,10 @@ _PARENT_REMOTE_FLAG: Final = 0x200  # in Span.flags: the parent is in another pr
 
 # By the ids of resource and scope. The two objects stand last in the value, which keeps their ids unique.
 _encoded_contexts: Final[BoundedDict[tuple[int, int], tuple[bytes, bytes, Any, Any]]] = BoundedDict(256)
-_sdk_encode_span: Any = getattr(trace_encoder, "_encode_span", None)
-_SDK_ENCODER_LOGGER: Final = "opentelemetry.exporter.otlp.proto.common._internal"
+_sdk_encode_span: Any = find_span_encoder()
 
 
-def silence_own_threads(name: str = _SDK_ENCODER_LOGGER) -> None:
+def silence_own_threads(name: str = SDK_ENCODER_LOGGER) -> None:
     """Drop log records of logger *name* from our own threads until ``tracing.shutdown()``; we report these problems.
 
     The SDK's encoder, for one, logs a stack trace for each attribute that it cannot encode.

@@ -1,4 +1,4 @@
-"""TODO."""
+"""OpenTelemetry's variables for OTLP, and the question whether an application's provider exports by OTLP itself."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from typing import Final
 
 from opentelemetry.sdk.trace import TracerProvider
+
+from ...otel.compat import list_span_processors
 
 TRACES_PATH: Final = "/v1/traces"
 
@@ -25,6 +27,5 @@ def _default_endpoint(protocol: str) -> str:
 
 def exports_otlp(provider: TracerProvider) -> bool:
     """Return True if *provider* already sends its spans by OTLP."""
-    processors = getattr(provider._active_span_processor, "_span_processors", ())
-    exporters = (getattr(processor, "span_exporter", None) for processor in processors)
+    exporters = (getattr(processor, "span_exporter", None) for processor in list_span_processors(provider))
     return any("OTLP" in type(exporter).__name__ for exporter in exporters)

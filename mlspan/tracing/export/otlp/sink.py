@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..sending.executor import BoundedExecutor
 from ..types import EncodedSpan, Refusal
 from .environment import _default_endpoint, read_variable
 
@@ -33,6 +34,7 @@ class OtlpSink:
     at_once = 1
 
     def __init__(self, endpoint: str | None, protocol: str | None) -> None:
+        self.executor = BoundedExecutor(1)
         self.protocol = protocol or read_variable("PROTOCOL") or "http/protobuf"
         self.endpoint = endpoint or _default_endpoint(self.protocol)
         self._named = endpoint

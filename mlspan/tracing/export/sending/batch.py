@@ -16,7 +16,8 @@ from typing import Any, Final
 from ...._guard import guard, warn_once
 from ..fork_safety import DATABASE_WRITE_LOCK, IMPORT_LOCK
 from ..spool.dead_letters import DeadLetters
-from ..spool.queue import Spool, SpoolBatch
+from ..spool.queue import Spool
+from ..spool.rows import SpoolBatch
 from ..types import BackendUnavailable, EncodedSpan, Refusal, Sink, SinkKind, TraceSegment
 
 _MAX_ITEMS: Final[dict[SinkKind, int]] = {"mlflow": 400, "otlp": 512}  # items in one call of the sink

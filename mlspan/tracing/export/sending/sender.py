@@ -10,14 +10,12 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Final
 
-import opentelemetry.context as otel
-
 from ...._guard import guard, log, warn_once
+from ...otel.compat import suppress_on_this_thread
 from ..spool.dead_letters import DeadLetters
 from ..spool.queue import Spool
 from ..types import BackendUnavailable, Sink, SinkKind
 from .batch import BatchSender
-from .concurrency import ConcurrencyLimit
 
 _MAX_BACKOFF: Final = 30.0  # seconds
 _MAX_RETRY_AFTER: Final = 300.0  # seconds: the longest Retry-After obeyed, and the wait until kept items are retried
@@ -26,7 +24,7 @@ _QUICK_FAILURE: Final = 2.0  # seconds
 
 
 class Sender:
-    """A Delivery, and when it is time for it. ``hurry`` and ``ask`` are for other threads.
+    """A BatchSender, and when it is time for it. Other threads may call ``notify_new_batch`` and ``request_flush``.
 
     ``run`` is for a thread that does nothing else. Where there is none, ``turn`` is called now and then instead.
 
@@ -54,7 +52,6 @@ class Sender:
         self.delivery = BatchSender(kind, sink, letters, sent, lost)
         self._asked: deque[tuple[Callable[[bool], None], bool]] = deque()
         self._wake = threading.Event()
-        self._lanes = ConcurrencyLimit(sink.at_once)
         self._things = "traces" if kind == "mlflow" else "spans"
         self._failures = 0
         self._retry_at = self._again_at = 0.0
@@ -63,7 +60,7 @@ class Sender:
     def notify_new_batch(self) -> None:
         """Wake the thread, as there is something to send."""
         self._wake.set()
-        self._lanes.notify_new_batch()
+        self._sink.executor.notify()
 
     def request_flush(self, answer: Callable[[bool], None], *, last: bool) -> None:
         """Send everything, then call *answer* with True if the backend has taken all spans of this process."""
@@ -72,7 +69,7 @@ class Sender:
 
     def run(self) -> None:
         """Send, until somebody asks for the last time."""
-        otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, True))  # nobody traces our sending
+        suppress_on_this_thread()
         while not self.finished.is_set():
             self._wake.wait(self._seconds_until_retry())
             self.turn()
@@ -133,8 +130,10 @@ class Sender:
     def _send_spool(self, spool: Spool) -> None:
         """Send everything in *spool*. After a failure, send one batch at a time until one succeeds."""
         if not self._failures:
-            self._lanes.send_all(
-                lambda: self.delivery.take_batch(spool), lambda taken: self.delivery.send_batch(spool, taken)
+            self._sink.executor.run_available(
+                lambda: self.delivery.take_batch(spool),
+                lambda taken: self.delivery.send_batch(spool, taken),
+                self._sink.at_once,
             )
             return
         while True:

@@ -16,13 +16,13 @@ from typing import Any, Final
 from opentelemetry.sdk.trace import ReadableSpan
 
 from ...._guard import log, warn_once
-from ...operations.call_context import TraceOrigin
 from ..otlp.codec import decode_span
 from ..trace_assembler import is_genai
 from ..types import SinkKind
 from .dead_letters import DeadLetters
 from .limits import SpoolSettings, default_folder
-from .queue import SINK_BITS, Spool, SpoolRow
+from .queue import Spool
+from .rows import SINK_BITS, OpenSegment, SpoolRow
 from .schema import SPOOL_SUFFIX, UnknownSchemaVersion
 from .write_ahead import WriteAheadLog, find_logs, read_log
 
@@ -224,7 +224,7 @@ def _recover_log(spool: Spool, path: Path) -> None:
     bits = sum(SINK_BITS.get(kind, 0) for kind in spool.read_sinks())  # type: ignore[call-overload]  # any text
     number = spool.next_segment_number()
     fresh: list[SpoolRow] = []
-    opened: dict[int, tuple[int, TraceOrigin, int, bool]] = {}
+    opened: dict[int, OpenSegment] = {}
     for place, origin, packed in (record for one in find_logs(path) for record in read_log(one)):
         if place in seen:
             continue
@@ -233,10 +233,10 @@ def _recover_log(spool: Spool, path: Path) -> None:
         trace, span_id, genai = _trace_id_hex(span), span.get_span_context().span_id, is_genai(span)  # type: ignore[union-attr]
         if trace not in growing:
             growing[trace], number = number, number + 1
-            opened[growing[trace]] = (growing[trace], origin, span_id, genai)
+            opened[growing[trace]] = OpenSegment(growing[trace], origin, span_id, genai)
         elif (known := opened.get(growing[trace])) is not None:
-            root = span_id if span.parent is None or span.parent.is_remote else known[2]
-            opened[known[0]] = (known[0], origin, root, known[3] or genai)
+            root = span_id if span.parent is None or span.parent.is_remote else known.root_id
+            opened[known.number] = OpenSegment(known.number, origin, root, known.has_genai or genai)
         elif genai:
             spool.mark_genai(growing[trace])
         fresh.append(SpoolRow(packed, bits, growing[trace], trace, place))

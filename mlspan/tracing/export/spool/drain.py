@@ -122,6 +122,7 @@ class RedirectingSink:
     def __init__(self, sink: Sink, tracking_uri: str) -> None:
         self._sink, self._uri = sink, tracking_uri
         self.exit_grace, self.local, self.at_once = sink.exit_grace, sink.local, sink.at_once
+        self.executor = sink.executor
 
     def prepare(self) -> None:
         self._sink.prepare()

@@ -8,31 +8,23 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import orjson
-from opentelemetry.sdk.trace import ReadableSpan
 
-from ...._guard import warn_once
-from ...operations.call_context import TraceOrigin
-from ..destination import origin_from_json, origin_to_json
+from ..destination import origin_to_json
 from ..fork_safety import FORK_HANDLERS, SPOOL_OPEN_LOCK
-from ..otlp.codec import decode_span
 from ..types import EncodedSpan, SinkKind, TraceSegment
+from .batch_reader import BatchReader
 from .cache import SegmentCache
+from .rows import OpenSegment, SpoolBatch, SpoolRow, encode_state
 from .schema import insert_rows, numbers_to_json, open_database
 
-SINK_BITS: Final[Mapping[SinkKind, int]] = {"mlflow": 1, "otlp": 2}
-HELD_BIT: Final = 4  # held back from OTLP until its trace is sampled
-_WHOLE: Final = 1  # bits of the column `whole`
-_PARENT_MISSING: Final = 2
 _NO_DECISIONS: Final[Mapping[int, bool]] = {}
-# One JSON row, because the thread gives up the interpreter's lock for every row that it reads.
-_SELECT_READY: Final = """select json_group_array(json_array(ready, number, origin, root, whole))
-    from (select * from parcel where ready > ? order by ready limit ?)"""
 _DELETE_SENT: Final[Mapping[SinkKind, Sequence[str]]] = {
     "mlflow": (
         "delete from span where parcel in (select value from json_each(?)) and sinks = 1",
@@ -44,25 +36,6 @@ _DELETE_SENT: Final[Mapping[SinkKind, Sequence[str]]] = {
         "update span set sinks = sinks & ~2 where id in (select value from json_each(?))",
     ),
 }
-
-
-class SpoolRow(NamedTuple):
-    """A span that has ended, and its segment."""
-
-    encoded: EncodedSpan
-    sinks: int  # bits of the sinks that still have to take it
-    segment_number: int = 0  # number of its segment; 0 if no sink takes segments
-    trace: str = ""
-    log_position: int | None = None  # its position in the write-ahead log, if it is there
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolBatch:
-    """Items to send, and the keys that delete them once they are sent."""
-
-    items: Sequence[TraceSegment] | Sequence[EncodedSpan]
-    keys: Sequence[int]
-    last_id: int  # the id after which the next batch begins
 
 
 class Spool:
@@ -86,6 +59,7 @@ class Spool:
                 self._query_value("select max(ready) from parcel"),
             )
             _open_spools.add(self)
+        self._reader = BatchReader(self._db, self._recent)
         self._next = count(max(ids or 0, places or 0) + 1)
 
     def _query_value(self, query: str, *values: Any) -> Any:
@@ -122,7 +96,7 @@ class Spool:
         self,
         fresh: Sequence[SpoolRow],
         ready: Sequence[TraceSegment] = (),
-        opened: Iterable[tuple[int, TraceOrigin, int, bool]] = (),
+        opened: Iterable[OpenSegment] = (),
         dropped: Sequence[int] = (),
         sampled: Mapping[int, bool] = _NO_DECISIONS,
     ) -> None:
@@ -131,7 +105,7 @@ class Spool:
         Args:
             fresh: spans that have ended.
             ready: segments that may be sent. Their spans are in *fresh* or were stored before.
-            opened: number, origin, id of the root and "has a GenAI span" of segments that are not complete.
+            opened: segments that are not complete.
             dropped: numbers of segments that no sink for segments is to get.
             sampled: by number, True if the held spans of a segment are to be sent, False if they are to be deleted.
         """
@@ -156,7 +130,7 @@ class Spool:
                 (number, None, origin_to_json(origin), f"{root:x}", 0, genai) for number, origin, root, genai in opened
             ]
             leaving = [
-                (p.number, next(self._next), origin_to_json(p.origin), f"{p.root_id:x}", _state_bits(p), True)
+                (p.number, next(self._next), origin_to_json(p.origin), f"{p.root_id:x}", encode_state(p), True)
                 for p in ready
             ]
             insert_rows(db, "insert or replace into parcel values", growing + leaving)
@@ -199,71 +173,9 @@ class Spool:
     def read_batch(self, kind: SinkKind, after: int, most: int, most_bytes: int) -> SpoolBatch | None:
         """Return the next items for the sinks of this *kind* after that id, at least one; None if there are none."""
         with self._lock:
-            return (
-                self._read_segments(after, most, most_bytes)
-                if kind == "mlflow"
-                else self._read_spans(after, most, most_bytes)
-            )
-
-    def _read_segments(self, after: int, most: int, most_bytes: int) -> SpoolBatch | None:
-        """Return the next batch of segments, from the cache or decoded from the file."""
-        rows = orjson.loads(self._query_value(_SELECT_READY, after, most))
-        rows = rows[: self._count_fitting([row[1] for row in rows], most_bytes)]
-        found = self._load_segments([row[1] for row in rows if row[1] not in self._recent])
-        parcels: list[TraceSegment] = []
-        last = 0
-        for last, number, origin, root, whole in rows:  # noqa: B007  # its last value is used below
-            if (parcel := self._recent.get_segment(number)) is None:
-                packed = found.get(number, [])
-                spans = tuple(_decode_readable(packed))
-                data = [one.span for one in packed] if len(spans) == len(packed) else ()
-                missing = bool(whole & _PARENT_MISSING)
-                parcel = TraceSegment(
-                    origin_from_json(origin), spans, int(root, 16), bool(whole & _WHOLE), number, missing, data
-                )
-            parcels.append(parcel)
-        if empty := [parcel.number for parcel in parcels if not parcel.spans]:
-            self.mark_sent("mlflow", empty)
-        parcels = [parcel for parcel in parcels if parcel.spans]
-        return SpoolBatch(parcels, [parcel.number for parcel in parcels], last) if rows else None
-
-    def _count_fitting(self, numbers: Sequence[int], most_bytes: int) -> int:
-        """Return how many of these segments, from the first on and at least one, fit into *most_bytes*."""
-        unknown = [number for number in numbers if number not in self._recent]
-        query = "select parcel, sum(length(data)) from span where parcel in (select value from json_each(?)) group by 1"
-        sizes = dict(self._db.execute(query, [numbers_to_json(unknown)])) if unknown else {}
-        size = 0
-        for place, number in enumerate(numbers):
-            size += self._recent.get_size(number) or sizes.get(number, 0)
-            if place and size > most_bytes:
-                return place
-        return len(numbers)
-
-    def _load_segments(self, numbers: Sequence[int]) -> dict[int, list[EncodedSpan]]:
-        """Return the encoded spans of these segments by segment number."""
-        if not numbers:
-            return {}
-        query = """select span.parcel, resource, scope, data from span join context on context.id = span.context
-            where span.parcel in (select value from json_each(?)) and sinks & 1 order by span.id"""
-        found: dict[int, list[EncodedSpan]] = {}
-        for number, *packed in self._db.execute(query, [numbers_to_json(numbers)]):
-            found.setdefault(number, []).append(EncodedSpan(*packed))
-        return found
-
-    def _read_spans(self, after: int, most: int, most_bytes: int) -> SpoolBatch | None:
-        """Return the next batch of encoded spans for OTLP."""
-        query = """select span.id, resource, scope, data from span join context on context.id = span.context
-            where sinks & 2 and span.id > ? order by span.id limit ?"""
-        keys: list[int] = []
-        items: list[EncodedSpan] = []
-        size = 0
-        for key, *packed in self._db.execute(query, (after, most)):
-            size += len(packed[2])
-            if items and size > most_bytes:
-                break
-            keys.append(key)
-            items.append(EncodedSpan(*packed))
-        return SpoolBatch(items, keys, keys[-1]) if keys else None
+            if kind == "otlp":
+                return self._reader.read_spans(after, most, most_bytes)
+            return self._reader.read_segments(after, most, most_bytes, partial(self.mark_sent, "mlflow"))
 
     def mark_sent(self, kind: SinkKind, keys: Sequence[int]) -> None:
         """Mark these items as sent to the sinks of this *kind*, and delete them once every sink has taken them."""
@@ -373,18 +285,6 @@ class Spool:
         _open_spools.discard(self)
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._db))
         self._lock = threading.RLock()
-
-
-def _state_bits(segment: TraceSegment) -> int:
-    return _WHOLE * segment.whole | _PARENT_MISSING * segment.parent_missing
-
-
-def _decode_readable(packed: Sequence[EncodedSpan]) -> Iterator[ReadableSpan]:
-    for one in packed:
-        try:
-            yield decode_span(one)
-        except Exception as error:  # noqa: BLE001  # protobuf's errors; a damaged page may hold anything
-            warn_once("mlspan: a span in the spool cannot be read and is lost: %s", error)
 
 
 _open_spools: weakref.WeakSet[Spool] = weakref.WeakSet()

@@ -35,7 +35,7 @@ with testing.spans() as ended:
     LinearRegression().fit(numpy.eye(3), numpy.ones(3))
     print(ended.tree())
 import mlflow
-print(len(mlflow.search_runs()), "runs", integrations.sklearn.HOOK.hooked)
+print(len(mlflow.search_runs()), "runs", integrations.sklearn.HOOK.is_installed)
 integrations.autolog(disable=True)
 print(LinearRegression.fit is original)
 """

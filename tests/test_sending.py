@@ -20,9 +20,9 @@ from mlspan.tracing.export.mlflow.store import StoreDenied
 from mlspan.tracing.export.mlflow.traces import TranslatedTrace
 from mlspan.tracing.export.otlp.codec import encode_each_span
 from mlspan.tracing.export.sending.batch import BatchSender
-from mlspan.tracing.export.sending.concurrency import ConcurrencyLimit
-from mlspan.tracing.export.sending.thread_pool import ThreadPool
-from mlspan.tracing.export.spool.queue import Spool, SpoolRow
+from mlspan.tracing.export.sending.executor import BoundedExecutor
+from mlspan.tracing.export.spool.queue import Spool
+from mlspan.tracing.export.spool.rows import SpoolRow
 from mlspan.tracing.export.types import BackendUnavailable, EncodedSpan, TraceSegment
 from mlspan.tracing.operations.call_context import TraceOrigin
 
@@ -36,7 +36,7 @@ def test_as_many_at_once_as_there_are_hands() -> None:
         if item < 3:
             together.wait(10)
 
-    ThreadPool(3).run_each(work, range(4))
+    BoundedExecutor(3).run_each(work, range(4))
     assert len(threads) == 3
     assert threading.current_thread() in threads
     for thread in threads - {threading.current_thread()}:
@@ -46,7 +46,7 @@ def test_as_many_at_once_as_there_are_hands() -> None:
 
 def test_work_within_work() -> None:
     """Who is free helps from inside of work too, and nobody waits for hands that are all busy."""
-    crew, seen = ThreadPool(2), set()
+    crew, seen = BoundedExecutor(2), set()
     lock = threading.Lock()
 
     def inner(item: tuple[int, int]) -> None:
@@ -70,13 +70,13 @@ def test_an_error_ends_it() -> None:
         raise ValueError(item) if item == 0 else BackendUnavailable("gone")
 
     with pytest.raises(BackendUnavailable):
-        ThreadPool(2).run_each(work, range(10))
+        BoundedExecutor(2).run_each(work, range(10))
     assert sorted(begun) == [0, 1]
 
 
 def test_who_is_free_helps_others() -> None:
     """What one thread has asked for is worked on by hands that another one's work has left."""
-    crew, begun, threads = ThreadPool(2), threading.Event(), set()
+    crew, begun, threads = BoundedExecutor(2), threading.Event(), set()
 
     def long(item: int) -> None:
         begun.set()
@@ -96,22 +96,22 @@ def test_who_is_free_helps_others() -> None:
 
 def test_what_comes_meanwhile_need_not_wait() -> None:
     """What is there to take while a batch is on its way goes beside it; the end is when nothing is on its way."""
-    lanes, waiting, both, sent = ConcurrencyLimit(2), deque(["first"]), threading.Barrier(2), []
+    lanes, waiting, both, sent = BoundedExecutor(2), deque(["first"]), threading.Barrier(2), []
 
     def send(batch: str) -> None:
         if batch == "first":
             waiting.append("second")
-            lanes.notify_new_batch()
+            lanes.notify()
         both.wait(10)
         sent.append(batch)
 
-    lanes.send_all(lambda: waiting.popleft() if waiting else None, send)
+    lanes.run_available(lambda: waiting.popleft() if waiting else None, send, 2)
     assert sorted(sent) == ["first", "second"]
 
 
 def test_a_failure_ends_the_taking() -> None:
     """It is raised once all is over; nothing is taken after it, and the next time it is as if nothing had been."""
-    lanes, waiting, sent = ConcurrencyLimit(3), deque(range(10)), []
+    lanes, waiting, sent = BoundedExecutor(3), deque(range(10)), []
 
     def send(batch: int) -> None:
         if batch == 0:
@@ -123,10 +123,10 @@ def test_a_failure_ends_the_taking() -> None:
         return waiting.popleft() if waiting else None
 
     with pytest.raises(BackendUnavailable):
-        lanes.send_all(take, send)
+        lanes.run_available(take, send, 3)
     assert sent == sorted(sent)
     assert len(sent) <= 2
-    lanes.send_all(take, send)
+    lanes.run_available(take, send, 3)
     assert sorted([*sent, 0]) == list(range(10))
 
 
@@ -200,12 +200,13 @@ def test_two_batches_make_one_experiment(monkeypatch: pytest.MonkeyPatch) -> Non
         asked.append(name)
         return "1"
 
-    def open_(uri: str) -> Any:
+    def open_(uri: str, _: BoundedExecutor) -> Any:
         asked.append(uri)
         return SimpleNamespace(
             most_traces=1,
             most_spans=1000,
-            thread_pool=ThreadPool(1),
+            executor=BoundedExecutor(1),
+            most_writers=1,
             write_traces=lambda *_: None,
             find_or_create_experiment=find,
             accepts_attachments=lambda _: False,
@@ -225,7 +226,7 @@ def test_two_batches_make_one_experiment(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_one_hand_works_in_order() -> None:
     """A crew of one is the thread that asks, one item after the other."""
     seen: list[Any] = []
-    ThreadPool(1).run_each(lambda item: seen.append((item, threading.current_thread())), range(3))
+    BoundedExecutor(1).run_each(lambda item: seen.append((item, threading.current_thread())), range(3))
     assert seen == [(item, threading.current_thread()) for item in range(3)]
 
 
@@ -244,7 +245,7 @@ def test_one_hand_works_in_order() -> None:
 )
 def test_a_batch_is_shared_evenly(sizes: list[int], shared: list[int]) -> None:
     """At most 25 traces and about 1000 spans a request, and as many requests for each of four connections."""
-    store: Any = SimpleNamespace(most_traces=25, most_spans=1000, thread_pool=SimpleNamespace(most=4))
+    store: Any = SimpleNamespace(most_traces=25, most_spans=1000, most_writers=4)
     traces: list[Any] = [SimpleNamespace(segment=SimpleNamespace(spans=range(size))) for size in sizes]
     found = list(split_portions(traces, store))
     assert [len(some) for some in found] == shared
@@ -263,7 +264,9 @@ def test_a_right_that_is_taken_away_meanwhile() -> None:
         time.sleep(0.5)  # in which the other one is told
 
     parcels = [TraceSegment(TraceOrigin(), (span(number),), 1, whole=True) for number in range(1, 5)]
-    store: Any = SimpleNamespace(most_traces=1, most_spans=1000, thread_pool=ThreadPool(2), write_traces=write)
+    store: Any = SimpleNamespace(
+        most_traces=1, most_spans=1000, executor=BoundedExecutor(2), most_writers=2, write_traces=write
+    )
     refused = write_segments(
         store, "0", [LocatedSegment(parcel, None, extracts_attachments=False) for parcel in parcels]
     )

@@ -1,26 +1,15 @@
-"""Helpers for tests: spans are collected in memory and shown as one readable tree.
-
->>> with spans() as ended:
-...     ask_the_model()
->>> assert ended.tree() == "chat gpt-4o-mini [12 in, 5 out]"
-"""
+"""Collected spans: found by name, shown as one readable tree, their content decoded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from .tracing.operations import semconv as sc
-from .tracing.operations.messages import parse_json
-
-__all__ = ["Spans", "spans"]
+from ..tracing.operations import semconv as sc
+from ..tracing.operations.messages import parse_json
 
 
 class Spans:
@@ -84,28 +73,6 @@ def content(span: ReadableSpan, name: str) -> Any:
     """
     text = (span.attributes or {}).get(name)
     return None if text is None else parse_json(str(text))
-
-
-@contextmanager
-def spans() -> Iterator[Spans]:
-    """Collect the spans that end inside the block.
-
-    They come from the global TracerProvider, which is set if there is none. OpenTelemetry allows a process to set it
-    only once, so all tests of a process share one provider.
-
-    Yields:
-        The collected spans.
-    """
-    provider = trace.get_tracer_provider()
-    if not isinstance(provider, TracerProvider):
-        provider = TracerProvider(shutdown_on_exit=False)
-        trace.set_tracer_provider(provider)
-    exporter = InMemorySpanExporter()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    try:
-        yield Spans(exporter)
-    finally:
-        exporter.shutdown()
 
 
 def _read_span_id(span: ReadableSpan) -> int:
