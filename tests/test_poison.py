@@ -44,7 +44,8 @@ def test_a_refused_span_is_set_aside(receiver: Receiver, configured: Path, refus
     """What a backend refuses is found among its neighbours, which are stored; ``dead`` has it, with the reason."""
     receiver.poison, receiver.refusal = "execute_tool poison", refusal
     work(*map(str, range(9)), "poison", *map(str, range(9, 20)))
-    assert tracing.flush(20)
+    result = tracing.flush(20)
+    assert [(bool(one), one.stored, sum(one.set_aside.values())) for one in result.destinations] == [(False, 20, 1)] * 2
     assert (receiver.otlp, receiver.mlflow) == (once(20), once(20))
     dead = tracing.dead(spool_dir=configured)
     assert sorted((one.sink, one.name) for one in dead) == [
