@@ -58,6 +58,7 @@ METRICS = {
         "spans that a backend has taken, or with `error.type` refused for good",
     ),
     "otel.sdk.processor.span.processed": ("{span}", "spans dropped before any backend was asked, by `error.type`"),
+    "mlspan.errors": ("{error}", "errors of mlspan's own code that reached nobody, by `mlspan.place`"),
     "otel.sdk.processor.span.queue.size": ("{span}", "spans that wait to be taken by every backend"),
 }
 

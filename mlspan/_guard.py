@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -13,6 +14,8 @@ from ._bounded import BoundedDict
 
 log = logging.getLogger("mlspan")
 _logged_lines: BoundedDict[tuple[str, object], None] = BoundedDict(1000)  # by template and place
+
+swallowed_errors: Counter[str] = Counter()  # number of our own errors that reached nobody, by what failed
 
 REDACTION_FAILED = "mlspan: redact raised"  # starts a line that holds no user text, so the filter below lets it through
 
@@ -57,6 +60,7 @@ def swallow_error(place: str, error: BaseException) -> bool:
     """
     if not isinstance(error, Exception) or os.environ.get("MLSPAN_STRICT") == "1":
         return False
+    swallowed_errors[place] += 1
     warn_once("mlspan: %s failed; your call is unaffected", place, place=place, error=error)
     return True
 

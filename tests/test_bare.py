@@ -81,7 +81,7 @@ from mlspan import tracing
 for _ in range(3):
     with tracing.span("step"):
         pass
-print(tracing.flush(10))
+print(bool(tracing.flush(10)))
 """
     done = run(code, MLSPAN_TRACKING_URI=f"sqlite:///{tmp_path}/mlflow.db")
     assert done.stdout == "False\n"

@@ -31,7 +31,7 @@ def test_a_table_for_each_case() -> None:
         assert re.search(rf"^\| mlspan( \| {NUMBERS}){{{count}}} \|$", tables[case], re.MULTILINE), tables[case]
     spans = rf"^\| mlspan \| {NUMBERS} \| {NUMBERS} \| 5 \| {NUMBERS} \| {NUMBERS} \|$"
     assert re.search(spans, tables["langchain"], re.MULTILINE), tables["langchain"]
-    assert re.findall(rf"^\| not recorded: (.*) \| {NUMBERS} us \|$", tables["not recorded"], re.MULTILINE) == [
+    assert re.findall(rf"^\| not recorded: (.*) \| {NUMBERS} µs \|$", tables["not recorded"], re.MULTILINE) == [
         "inside an unsampled trace",
         "suppressed",
         "log_traces=False",

@@ -259,7 +259,8 @@ def test_the_application_imports_mlflow_while_we_do(delay: float, tmp_path: Path
     code = f"""
 import threading
 from mlspan.tracing.export.mlflow.database import DatabaseStore
-opened = threading.Timer({delay}, lambda: DatabaseStore("sqlite:///{tmp_path}/mlflow.db")._tracking_store)
+store = DatabaseStore("sqlite:///{tmp_path}/mlflow.db", executor=None)
+opened = threading.Timer({delay}, lambda: store._tracking_store)
 opened.start()
 import mlflow
 opened.join()

@@ -69,6 +69,7 @@ OF_THE_SDK = {  # OpenTelemetry's own names for what becomes of spans
     "otel.sdk.exporter.span.exported",
     "otel.sdk.processor.span.processed",
     "otel.sdk.processor.span.queue.size",
+    "mlspan.errors",
 }
 
 

@@ -249,6 +249,7 @@ def test_a_refused_trace_takes_none_along(tracer: Any, pipeline: ExportProcessor
     sink.refuse = "poison"
     for name in ("good", "poison", "good"):
         tracer.start_span(name, attributes=AI).end()
+    assert not pipeline.flush(5)
     assert pipeline.flush(5)
     assert ([names(parcel) for parcel in sink.parcels], pipeline.lost["refused"]) == ([["good"], ["good"]], 1)
 

@@ -14,6 +14,7 @@ from unittest.mock import AsyncMock, MagicMock, Mock
 import pytest
 
 from mlspan.tracing.operations.content import ContentPolicy, to_json, to_plain_data
+from mlspan.tracing.operations.plain_values import are_text_messages
 
 LIMIT = 1024 * 1024
 POLICY = ContentPolicy(capture=True, redact=None, limit=LIMIT)
@@ -41,14 +42,30 @@ def quoted() -> list[Any]:
     return ["x" * 100_000] * 100_000
 
 
-@pytest.mark.timeout(20)
+def fastest(work: Callable[[], object], rounds: int = 3) -> float:
+    """Return the least CPU seconds of this thread that *work* takes: other threads and programs only add to it."""
+    took = []
+    for _ in range(rounds):
+        started = time.thread_time()
+        work()
+        took.append(time.thread_time() - started)
+    return min(took)
+
+
+def dump_seconds() -> float:
+    """Return what ``json.dumps`` takes for 40,000 small dicts: the measure of all that has to be quick."""
+    value = records()
+    return fastest(lambda: json.dumps(value))
+
+
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("make", [family, doubled, quoted])
 @pytest.mark.parametrize("write", [to_json, POLICY.render_json, lambda value: to_json(to_plain_data(value))])
 def test_what_never_ends_is_cut_at_once(make: Callable[[], Any], write: Callable[[Any], str]) -> None:
     """A value that contains itself, or one part again and again, is bounded work, whatever writes it."""
-    started = time.process_time()
-    written = write(make())
-    assert time.process_time() - started < 2
+    value = make()
+    written = write(value)
+    assert fastest(lambda: write(value)) < 50 * dump_seconds()
     json.loads(written)
     assert len(written) < 4 * LIMIT
 
@@ -213,9 +230,12 @@ def test_numpy_arrays_are_written_whole_only_where_they_are_small() -> None:
     numpy = pytest.importorskip("numpy")
     assert json.loads(to_json({"v": numpy.arange(3), "n": numpy.float64(0.5)})) == {"v": [0, 1, 2], "n": 0.5}
     large = numpy.zeros((5000, 5000))
-    started = time.process_time()
-    said = json.loads(POLICY.render_json({"q": "why?", "a": large, "s": to_plain_data(large)}))
-    assert time.process_time() - started < 0.2
+
+    def write() -> str:
+        return POLICY.render_json({"q": "why?", "a": large, "s": to_plain_data(large)})
+
+    assert fastest(write) < dump_seconds()
+    said = json.loads(write())
     assert said["q"] == "why?"
     assert "(5000, 5000)" in said["a"]
     assert "float64" in said["a"]
@@ -226,9 +246,12 @@ def test_frames_are_not_walked_whole() -> None:
     """A million rows are what pandas itself prints of them."""
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"a": range(1_000_000)})
-    started = time.process_time()
-    said = json.loads(POLICY.render_json(to_plain_data({"frame": frame, "column": frame["a"]})))
-    assert time.process_time() - started < 1
+
+    def write() -> str:
+        return POLICY.render_json(to_plain_data({"frame": frame, "column": frame["a"]}))
+
+    assert fastest(write) < 10 * dump_seconds()
+    said = json.loads(write())
     assert "1000000" in said["frame"]
     assert len(said["column"]) < 10_000
 
@@ -245,22 +268,49 @@ def records() -> list[dict[str, Any]]:
 def test_the_short_question_beside_a_huge_argument_stays(make: Callable[[], Any]) -> None:
     """What is cut is the large argument, of which the head stays, and it costs at most twice what is kept does."""
     given = {"question": "why?", "huge": make(), "k": 3}
-    took, dumped = [], []
-    for _ in range(5):
-        started = time.process_time()
-        written = POLICY.render_string(to_plain_data(given))
-        took.append(time.process_time() - started)
-        kept = json.loads(written)
-        started = time.process_time()
-        json.dumps(kept)
-        dumped.append(time.process_time() - started)
+    written = POLICY.render_string(to_plain_data(given))
+    kept = json.loads(written)
+    ratios = []
+    for _ in range(9):  # in turns, so that both see the same machine; the best of them, as load only adds
+        took = fastest(lambda: POLICY.render_string(to_plain_data(given)), 1)
+        ratios.append(took / fastest(lambda: json.dumps(kept), 1))
     assert LIMIT // 2 < len(written.encode()) <= LIMIT
     assert (kept["question"], kept["k"]) == ("why?", 3)
     if isinstance(kept["huge"], list):
         assert kept["huge"][:1] == given["huge"][:1] or kept["huge"][0][0] == given["huge"][0][0]
     else:
         assert kept["huge"].startswith("words words")
-    assert min(took) < 2 * min(dumped) + 0.004, (min(took), min(dumped))
+    assert min(ratios) < 2, ratios
+
+
+def message(*parts: Any, **more: Any) -> dict[str, Any]:
+    return {"role": "user", "parts": list(parts), **more}
+
+
+TEXT = {"type": "text", "content": "why?"}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ([], True),
+        ([message(TEXT, TEXT), message(TEXT, finish_reason="stop")], True),
+        ([message({**TEXT, "content": None})], False),
+        ([message({**TEXT, "content": {"a": 1}})], False),
+        ([message("text")], False),
+        ([message(TEXT, parts=5)], False),
+        (["text"], False),
+        ([message({**TEXT, "content": Strange("odd")})], False),
+        ([message({**TEXT, "content": "x" * 2000})], False),
+        ([message(*[{}] * 2000)], False),
+        ([{}] * 2000, False),
+        ([message(), *[message({**TEXT, "content": "x" * 100})] * 20], False),
+    ],
+)
+def test_messages_of_text_alone_are_told_from_others(value: list[Any], expected: bool) -> None:
+    """Of messages that are nothing but text, no deeper than parts and no larger than asked, it is known at once."""
+    assert are_text_messages(value, 1000) is expected
+    ContentPolicy(capture=True, redact=None, limit=1000).render_json(value)
 
 
 def test_what_is_cut_says_so() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ def test_a_refused_span_is_set_aside(receiver: Receiver, configured: Path, refus
     """What a backend refuses is found among its neighbours, which are stored; ``dead`` has it, with the reason."""
     receiver.poison, receiver.refusal = "execute_tool poison", refusal
     work(*map(str, range(9)), "poison", *map(str, range(9, 20)))
-    assert tracing.flush(20)
+    result = tracing.flush(20)
+    assert [(bool(one), one.stored, sum(one.set_aside.values())) for one in result.destinations] == [(False, 20, 1)] * 2
     assert (receiver.otlp, receiver.mlflow) == (once(20), once(20))
     dead = tracing.dead(spool_dir=configured)
     assert sorted((one.sink, one.name) for one in dead) == [
@@ -162,14 +164,19 @@ def test_counts_as_metrics(receiver: Receiver, configured: Path, monkeypatch: py
     monkeypatch.setattr(self_metrics, "_counters", self_metrics._counters[-1:])
     monkeypatch.setattr(self_metrics.metrics, "get_meter", provider.get_meter)
     self_metrics.create_instruments("1")
+    monkeypatch.setattr(self_metrics, "swallowed_errors", Counter({"writing content": 3}))
     receiver.poison = "execute_tool poison"
     work("0", "poison", "1")
-    assert tracing.flush(20)
+    tracing.flush(20)
     receiver.mode = 500
     work("2", "3")
     tracing.flush(5)
     found = {
-        (metric.name, point.attributes["otel.component.type"], point.attributes.get("error.type")): point.value
+        (
+            metric.name,
+            point.attributes["otel.component.type"],
+            point.attributes.get("error.type", point.attributes.get("mlspan.place")),
+        ): point.value
         for scope in reader.get_metrics_data().resource_metrics[0].scope_metrics
         for metric in scope.metrics
         for point in metric.data.data_points
@@ -179,6 +186,7 @@ def test_counts_as_metrics(receiver: Receiver, configured: Path, monkeypatch: py
         ("otel.sdk.exporter.span.exported", "mlspan_otlp", None): 2,
         ("otel.sdk.exporter.span.exported", "mlspan", "refused"): 2,
         ("otel.sdk.processor.span.queue.size", "mlspan", None): 2,
+        ("mlspan.errors", "mlspan", "writing content"): 3,
     }
     receiver.mode = "ok"
     until = time.monotonic() + 10

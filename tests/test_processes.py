@@ -242,7 +242,8 @@ def test_twenty_processes_at_once(receiver: Receiver, spool: Path) -> None:
 def test_an_owner_that_lives_is_left_alone(receiver: Receiver, spool: Path) -> None:
     """A drain takes nothing away from a process that is still at work, and says so."""
     receiver.mode = 500
-    code = "work(0, 5); tracing.flush(2); print('ready', flush=True); sys.stdin.readline(); print(tracing.flush(10))"
+    code = "work(0, 5); tracing.flush(2); print('ready', flush=True); sys.stdin.readline()"
+    code += "; print(bool(tracing.flush(10)))"
     with start(code, environment(spool, None, receiver.url), stdin=subprocess.PIPE) as process:
         until("ready", process)
         receiver.mode = "ok"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import functools
+import gc
 import inspect
 import json
+import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import MagicMock
@@ -17,6 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from mlspan import tracing
+from mlspan._guard import swallowed_errors
 from mlspan.testing import Spans
 from mlspan.tracing import runtime
 from mlspan.tracing.operations.stream import Stream
@@ -56,6 +60,7 @@ def test_content_that_cannot_be_written_takes_nothing_along(spans: Spans, monkey
         return own(self, value)
 
     monkeypatch.setattr(type(policy), "render_string", failing)
+    before = swallowed_errors["writing content"]
     with pytest.raises(KeyError), tracing.span("m", kind="chat", input="fine") as chat:
         chat.record.input_tokens, chat.output = 7, "bad"
         raise KeyError("key")
@@ -66,6 +71,7 @@ def test_content_that_cannot_be_written_takes_nothing_along(spans: Spans, monkey
     assert attributes["gen_ai.request.model"] == "m"
     assert "fine" in attributes["gen_ai.input.messages"]
     assert "gen_ai.output.messages" not in attributes
+    assert swallowed_errors["writing content"] == before + 1
 
 
 @pytest.mark.any_span
@@ -340,6 +346,99 @@ async def test_coroutine_functions_of_every_kind(spans: Spans) -> None:
     assert inspect.iscoroutinefunction(trace(add))
     assert await trace(AsyncCallable())(2) == 3
     assert [said(span) for span in spans.all] == [3, 3]
+
+
+async def later(a: int) -> int:
+    await asyncio.sleep(0)
+    with tracing.span("inside"):
+        return a + 1
+
+
+def passed_on(fn: Any) -> Any:
+    @functools.wraps(fn)
+    def call(*args: Any) -> Any:
+        return fn(*args)
+
+    return call
+
+
+@pytest.mark.parametrize("make", [functools.lru_cache, passed_on, lambda fn: functools.partial(passed_on(fn), 1)])
+async def test_a_coroutine_that_is_passed_on_is_awaited(make: Callable[[Any], Any], spans: Spans) -> None:
+    """Whatever hands out a coroutine, its span ends with that, and is current in it."""
+    for await_it in (lambda made: made, asyncio.create_task, lambda made: asyncio.wait_for(made, 5)):
+        spans.clear()
+        traced = trace(make(later), name="work")
+        made = traced() if isinstance(traced, functools.partial) else traced(1)
+        assert inspect.iscoroutine(made)
+        assert await await_it(made) == 2
+        outer, inside = sorted(spans.all, key=lambda span: span.name == "inside")
+        assert (said(outer), inside.parent.span_id) == (2, outer.context.span_id)  # type: ignore[union-attr]  # it has
+
+
+async def test_a_coroutine_that_is_passed_on_can_end_in_any_way(spans: Spans) -> None:
+    """It fails, is cancelled, is closed, is never awaited: its span ends, and says how."""
+
+    async def waiting(error: Exception | None) -> None:
+        if error is not None:
+            raise error
+        await asyncio.Event().wait()
+
+    hand_out = trace(passed_on(waiting), name="work")
+    with pytest.raises(KeyError):
+        await hand_out(KeyError("key"))
+    task = asyncio.create_task(hand_out(None))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    hand_out(None).close()
+
+    def drop_one() -> None:
+        hand_out(None)
+        gc.collect()
+
+    with pytest.warns(RuntimeWarning, match="never awaited"):
+        drop_one()
+    ends = [
+        (span.attributes or {}).get("error.type") or (span.attributes or {})["mlspan.stream.end"] for span in spans.all
+    ]
+    assert ends == ["KeyError", "asyncio.exceptions.CancelledError", "closed", "abandoned"]
+
+
+part_of_plus = trace(functools.partial(plus, b=1), name="part", kind="tool")
+counting = trace(Callable_())
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made))])
+@pytest.mark.parametrize(
+    "make", [lambda: part_of_plus, lambda: counting, lambda: trace(cached), lambda: trace(Callable_().__call__)]
+)
+def test_what_is_traced_is_copied_and_pickled(
+    make: Callable[[], Any], again: Callable[[Any], Any], spans: Spans
+) -> None:
+    """A copy, a deep copy and one out of a pickle are what they were, traced as before."""
+    cached.cache_clear()
+    made = again(make())
+    assert made(1) == 2
+    (span,) = spans.all
+    if make() is part_of_plus:
+        assert (type(made.func), made.keywords, span.name) == (type(plus), {"b": 1}, "execute_tool part")
+
+
+@functools.lru_cache
+def by_name(a: int) -> int:
+    return a + 1
+
+
+by_name = trace(by_name)
+
+
+def test_what_is_found_by_name_is_pickled_by_name() -> None:
+    """A cache that is traced where it is defined is itself out of a pickle; what cannot be pickled fails."""
+    assert pickle.loads(pickle.dumps(by_name)) is by_name
+    assert copy.deepcopy(by_name) is by_name
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        pickle.dumps(trace(functools.partial(lambda: 1)))
 
 
 def test_a_builtin_without_a_signature_keeps_its_arguments(spans: Spans) -> None:

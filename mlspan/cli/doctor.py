@@ -23,6 +23,7 @@ from . import form, hooked, model
 from .common import ExperimentOption, JsonOption, TrackingUriOption, command, make_output_console, show_busy, write_line
 from .places import EffectiveSetting, resolve_settings
 from .probes import CheckResult, check_mlflow_store, check_otlp_receiver
+from .waiting import SpoolStatus, format_spool_status, read_spool_status, status_to_json
 
 _SUPPORTED_MLFLOW: Final = ">=3.6,<4"  # the range of the extra "mlflow"
 
@@ -51,7 +52,7 @@ def doctor(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check settings, libraries, and whether traces arrive.
+    """Check settings, libraries, and whether traces arrive, and list what waits on disk for whom.
 
     The exit code is 1 if something is wrong.
 
@@ -74,10 +75,12 @@ def doctor(
         *_check_mlflow_version(),
     ]
     problems += [check.says for check in checks if not check.well]
+    spool = read_spool_status(found)
     if as_json:
-        write_line(model.dump_json(_build_doctor_json(found, libraries, checks, problems)))
+        report = _build_doctor_json(found, libraries, checks, problems)
+        write_line(model.dump_json({**report, "spool": status_to_json(spool)}))
     else:
-        _print_doctor_report(make_output_console(), found, libraries, checks, problems)
+        _print_doctor_report(make_output_console(), found, libraries, checks, spool, problems)
     if problems:
         raise typer.Exit(1)
 
@@ -187,6 +190,7 @@ def _print_doctor_report(
     found: dict[str, EffectiveSetting],
     libraries: list[LibraryStatus],
     checks: list[CheckResult],
+    spool: SpoolStatus | None,
     problems: list[str],
 ) -> None:
     """Print the whole report for a person."""
@@ -206,6 +210,10 @@ def _print_doctor_report(
     for check in checks:
         line = _format_mark(good if check.well else bad, well=check.well).append(check.name, "bold")
         console.print(line.append(f": {check.says}" if check.well else ": see below"), soft_wrap=True)
+    if spool is not None and (lines := list(format_spool_status(spool))):
+        console.print(f"\nWaiting in {spool.folder}", style="bold")
+        for text in lines:
+            console.print(Text(f"  - {text}", "yellow"), soft_wrap=True)
     console.print()
     if not problems:
         console.print(f"{good} nothing is wrong", style="green")

@@ -15,6 +15,7 @@ from . import runtime as _setup
 from .context import model, request_id, run, session, tags, user, wrap
 from .decorator import trace
 from .destinations import make_spool_settings as _keeping
+from .export.flush_result import FlushResult
 from .feedback import expectation, feedback
 from .manual import span
 from .operations.content import Redact
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .export.spool.drain import DrainResult
 
 __all__ = [
+    "FlushResult",
     "Keep",
     "configure",
     "current_trace_id",
@@ -103,16 +105,18 @@ def configure(
     _setup.start_runtime(_setup.resolve_settings(locals()))
 
 
-def flush(timeout: float = 30.0) -> bool:
-    """Wait until all ended spans are stored by every backend.
+def flush(timeout: float = 30.0) -> FlushResult:
+    """Wait until all ended spans are stored by every backend, at most *timeout* seconds.
 
-    Return False if that takes more than *timeout* seconds.
+    Returns:
+        What has become of this process's spans since the flush before, for each destination: how many are stored, kept
+        (where, why, since when), set aside and dropped (why). It is true only if all are stored.
     """
     now = _setup.get_runtime()
-    return now is None or now.flush(timeout)
+    return FlushResult() if now is None else now.flush(timeout)
 
 
-def shutdown(timeout: float = 30.0) -> bool:
+def shutdown(timeout: float = 30.0) -> FlushResult:
     """End abandoned streams, :func:`flush`, and stop recording until the next call of configure or autolog."""
     return _setup.stop_runtime(timeout)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
-from types import BuiltinFunctionType, FunctionType, MethodType, MethodWrapperType
+from types import BuiltinFunctionType, CoroutineType, FunctionType, MethodType, MethodWrapperType
 from typing import Any, Final, TypeVar, overload
 
 from .._guard import guard, warn_once
@@ -18,7 +20,7 @@ from .operations.generators import TracedGenerator
 from .operations.noop import NOOP_OPERATION
 from .operations.operation import Operation
 from .operations.records import Record
-from .operations.stream import AsyncStream, Generated, Stream
+from .operations.stream import AsyncStream, Awaited, Generated, Stream
 from .runtime import get_runtime
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -102,19 +104,50 @@ def _called(fn: Any, name: str | None, kind: str) -> Any:
     wrapper = next((wrapper for is_kind, wrapper in _WRAPPERS if is_kind(code)), _wrap_plain_function)
     if type(fn) is FunctionType:
         return wraps(fn)(wrapper(fn, opened))
-    return _in_place_of(fn, opened, wrapper)
+    return _in_place_of(fn, opened, wrapper, (name, kind))
 
 
-def _in_place_of(fn: Any, opened: Callable[..., Any], wrapper: Callable[..., Any]) -> Any:
+def _in_place_of(fn: Any, opened: Callable[..., Any], wrapper: Callable[..., Any], how: tuple[Any, ...]) -> Any:
     """Return what is *fn* in all but being called: its attributes are those of *fn*, and it binds as *fn* does."""
-    import wrapt
 
     def called(own: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if own is fn:
             return wrapper(own, opened)(*args, **kwargs)
         return wrapper(own, lambda args, kwargs: opened((instance, *args), kwargs))(*args, **kwargs)  # bound
 
-    return wrapt.FunctionWrapper(fn, called)
+    made = _find_proxy_class()(fn, called)
+    made._self_how = how
+    return made
+
+
+@functools.cache
+def _find_proxy_class() -> Any:
+    """Return the class of traced callables that are no functions, made at first use: wrapt takes time to import."""
+    import wrapt
+
+    class TracedCallable(wrapt.FunctionWrapper[Any, Any]):
+        """A callable with spans around its calls, which is copied and pickled as the callable itself is."""
+
+        def __copy__(self) -> Any:
+            return self._traced(copy.copy(self.__wrapped__))
+
+        def __deepcopy__(self, known: dict[int, Any]) -> Any:
+            return self._traced(copy.deepcopy(self.__wrapped__, known))
+
+        def _traced(self, made: Any) -> Any:
+            return self if made is self.__wrapped__ else _wrap_function(made, *self._self_how)
+
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            """Pickle by name what is found by name, else the callable itself, to be traced again."""
+            found = self.__wrapped__.__reduce_ex__(protocol)
+            if isinstance(found, str):
+                with suppress(AttributeError):
+                    module: Any = sys.modules.get(self.__module__)
+                    if functools.reduce(getattr, found.split("."), module) is self:
+                        return found
+            return _wrap_function, (self.__wrapped__, *self._self_how)
+
+    return TracedCallable
 
 
 def _name(fn: Any) -> str:
@@ -169,9 +202,12 @@ def _observe_output(record: Record, value: object) -> None:
 
 
 def _result(live: Any, value: Any) -> Any:
-    """Record what was returned. A generator, or a stream that we watch already, is gathered as its caller reads it."""
+    """Record what was returned. What is still to run or to be read is recorded as its caller does that."""
     if not isinstance(live, Operation):
         return value
+    if type(value) is CoroutineType:  # of lru_cache around a coroutine function, or of any function that passes one on
+        live.hand_over()
+        return Awaited(value, live, live.context)
     watched = _WATCHED.get(type(value))
     if watched is None:
         live.observe(value)

@@ -219,7 +219,7 @@ def _store_task_spans(now: runtime.Runtime | None, ends: int, *, wait: bool) -> 
         now.start_flush()
         return
     if time.monotonic() >= _away_until:
-        if now.flush(_FLUSH_TIMEOUT):
+        if now.send_ended(_FLUSH_TIMEOUT):
             return
         _away_until = time.monotonic() + _RETRY_AFTER
     now.save_to_disk(1.0)

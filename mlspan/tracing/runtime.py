@@ -6,7 +6,7 @@ import atexit
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet
@@ -22,6 +22,7 @@ from .._version import __version__
 from .destinations import make_export_pipeline, make_mlflow_sink, make_spool_settings, needs_otlp, open_sink
 from .export import self_metrics
 from .export.flush_request import FlushRequest
+from .export.flush_result import FlushResult
 from .export.processor import STORE_TIMEOUT, ExportProcessor
 from .mlflow_state import prompts, runs
 from .operations.call_context import TraceOrigin
@@ -150,17 +151,14 @@ class Runtime:
             each.on_start(span)
             each.on_end(span)
 
-    def _stop_pipelines(self, timeout: float | None) -> bool:
-        """Stop all pipelines at once, as each may have to wait for a backend. Return whether all was sent."""
+    def _stop_pipelines(self, timeout: float | None) -> None:
+        """Stop all pipelines at once, as each may have to wait for a backend."""
         self._stopping_pipelines += [(each, each.request_flush(last=True)) for each in self._pipelines.values()]
         started = time.monotonic()
-        sent = [
+        for each, flush in self._stopping_pipelines:
             flush.wait(each.choose_exit_timeout(timeout) - (time.monotonic() - started))
-            for each, flush in self._stopping_pipelines
-        ]
         for _, flush in self._stopping_pipelines:
             flush.kept.wait(STORE_TIMEOUT)
-        return all(sent)
 
     def guess_trace_url(self, trace_id: str) -> str | None:
         """Return the page of a trace without asking a server; None if only the experiment's name is known."""
@@ -188,13 +186,25 @@ class Runtime:
             return None
         return trace_url(uri, experiment_id, trace_id)
 
-    def flush(self, timeout: float) -> bool:
-        """Send all ended spans. Return whether every backend has them within *timeout* seconds."""
+    def flush(self, timeout: float) -> FlushResult:
+        """Send all ended spans, and wait at most *timeout* seconds. Return what has become of them."""
+        return _combine_results(self._flush_pipelines(timeout)[0])
+
+    def send_ended(self, timeout: float) -> bool:
+        """Send all ended spans. Return whether every backend has them within *timeout* seconds.
+
+        What was set aside or dropped is left for :meth:`flush` to tell.
+        """
+        return self._flush_pipelines(timeout)[1]
+
+    def _flush_pipelines(self, timeout: float) -> tuple[list[tuple[ExportProcessor, FlushRequest]], bool]:
+        """Flush every pipeline and wait. Return the requests, and whether every backend has taken all."""
         until = time.monotonic() + timeout
         self.instruments.record_late_calls()
-        asked = [flush for _, flush in self._stopping_pipelines]
-        asked += [each.request_flush(last=False) for each in self._pipelines.values()]
-        return all([flush.wait(until - time.monotonic()) for flush in asked])  # noqa: C419  # wait for all, even after a failure
+        asked = list(self._stopping_pipelines)
+        asked += [(each, each.request_flush(last=False)) for each in self._pipelines.values()]
+        sent = [flush.wait(until - time.monotonic()) for _, flush in asked]  # wait for all, even after a failure
+        return asked, all(sent)
 
     def count_ended_spans(self) -> int:
         """Return a count that changes whenever a span has ended."""
@@ -212,8 +222,8 @@ class Runtime:
 
     def shutdown(
         self, timeout: float | None, *, successor: Runtime | None = None, finish_operations: bool = True
-    ) -> bool:
-        """Send all spans and leave every provider. Return whether all was sent.
+    ) -> FlushResult:
+        """Send all spans and leave every provider. Return what has become of them.
 
         Args:
             timeout: seconds to wait; None waits as long as the sinks ask for at the end of the process.
@@ -223,15 +233,26 @@ class Runtime:
         if finish_operations:
             finish_abandoned_operations()
         self.instruments.record_late_calls()
-        sent = self._stop_pipelines(timeout)
+        self._stop_pipelines(timeout)
         for tap in list(_forwarders.values()):
             tap.targets = ()
-        for each, flush in self._stopping_pipelines:
-            if successor is not None and not flush.is_done:
+        if successor is None:
+            for each, _ in self._stopping_pipelines:
+                each.log_unsent()
+            return _combine_results(self._stopping_pipelines)
+        for each, flush in self._stopping_pipelines:  # their losses are for the next flush to tell
+            if not flush.is_done or each.has_losses:
                 successor._stopping_pipelines.append((each, flush))
             else:
                 each.log_unsent()
-        return sent
+        return FlushResult()
+
+
+def _combine_results(flushed: Iterable[tuple[ExportProcessor, FlushRequest]]) -> FlushResult:
+    """Return what has become of the spans of several pipelines."""
+    found = list(flushed)
+    results = [result for each, flush in found for result in each.list_results(flush)]
+    return FlushResult.combine(results, in_time=all(flush.is_done for _, flush in found))
 
 
 _forwarders: WeakKeyDictionary[TracerProvider, ForwardingProcessor] = WeakKeyDictionary()
@@ -239,7 +260,6 @@ _forwarders_lock = threading.Lock()
 _runtime: Runtime | None = None
 _is_shut_down = False
 _runtime_lock = threading.RLock()
-_undo_watching: list[Callable[[], None]] = []  # at most one: what ends the watch for a new global provider
 
 
 def get_runtime() -> Runtime | None:
@@ -290,7 +310,7 @@ def start_runtime(config: Config) -> Runtime:
             install_until_shutdown("prompt loads", prompts.track_prompt_loads)
             atexit.register(stop_runtime, None)
             _exit_watcher.start_watching()
-            _undo_watching.append(watch_provider_changes(_join_new_provider))
+            install_until_shutdown("provider changes", partial(watch_provider_changes, _join_new_provider))
         else:
             previous.shutdown(5, successor=_runtime)
         _runtime.get_tracer()
@@ -311,21 +331,19 @@ def resume_recording() -> None:
         now.get_tracer()
 
 
-def stop_runtime(timeout: float | None) -> bool:
-    """Send what has been recorded and record no more. Return whether all was sent.
+def stop_runtime(timeout: float | None) -> FlushResult:
+    """Send what has been recorded and record no more. Return what has become of it.
 
     A *timeout* of None waits as long as the sinks ask for at the end of the process.
     """
     global _runtime, _is_shut_down
     with _runtime_lock:
         previous, _runtime, _is_shut_down = _runtime, None, True
-        while _undo_watching:
-            _undo_watching.pop()()
     atexit.unregister(stop_runtime)
     _exit_watcher.stop_watching()
-    sent = previous is None or previous.shutdown(timeout)
+    result = FlushResult() if previous is None else previous.shutdown(timeout)
     undo_at_shutdown()
-    return sent
+    return result
 
 
 class SavedRuntime(NamedTuple):
@@ -396,7 +414,7 @@ def drain_spools(
     from .export.spool.drain import drain_folder
 
     if _runtime is not None:
-        _runtime.flush(max(timeout, 5.0))
+        _runtime.send_ended(max(timeout, 5.0))
     return drain_folder(make_spool_settings(config), partial(open_sink, tracking_uri=tracking_uri), timeout, progress)
 
 

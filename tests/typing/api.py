@@ -78,7 +78,7 @@ with tracing.session("s"), tracing.user("u"), tracing.tags(a="b"), tracing.run("
     tracing.feedback("tone", "friendly", span=looking)
 tracing.feedback("length", 3, trace_id="0" * 31 + "1", span_id="0" * 15 + "1")
 tracing.expectation("answer", {"city": "Paris"}, trace_id="0" * 31 + "1")
-ok: bool = tracing.flush(1.0) and tracing.shutdown(1.0)
+ok: tracing.FlushResult = tracing.flush(1.0) and tracing.shutdown(1.0)
 trace_id: str | None = tracing.current_trace_id()
 link: str | None = tracing.trace_url()
 with testing.spans() as ended:

@@ -1,17 +1,22 @@
-"""A flush, from whoever waits for it to those who have to answer."""
+"""A flush request, on its way from whoever waits for it to those who have to answer."""
 
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .types import SinkKind
 
 
 class FlushRequest:
-    """A flush that somebody waits for: each courier has to answer. ``kept`` is set once the spool has it all."""
+    """A flush that somebody waits for: each sender has to answer. ``kept`` is set once the spool has it all."""
 
-    __slots__ = ("_done", "_left", "_lock", "_sent", "kept", "last", "send")
+    __slots__ = ("_answers", "_done", "_left", "_lock", "_sent", "kept", "last", "send")
 
     def __init__(self, *, last: bool, send: bool) -> None:
         self._done, self._sent, self.last, self.send = threading.Event(), True, last, send
+        self._answers: dict[SinkKind, bool] = {}
         self._left, self._lock, self.kept = 1, threading.Lock(), threading.Event()
 
     def wait(self, timeout: float) -> bool:
@@ -27,14 +32,21 @@ class FlushRequest:
         """Wait for nobody any more: all was *sent*, or nobody can send it."""
         if not self.is_done:
             self._left = 1
-            self.record_answer(sent)
+            self.record_answer(sent=sent)
         self.kept.set()
 
     def expect_answers(self, more: int) -> None:
         self._left += more
 
-    def record_answer(self, sent: bool) -> None:
+    def has_sent_all(self, kind: SinkKind) -> bool:
+        """Return whether the sender of this *kind* has answered that all is taken."""
+        return self._answers.get(kind, self._done.is_set() and self._sent)
+
+    def record_answer(self, *, sent: bool, kind: SinkKind | None = None) -> None:
+        """Record the answer of the sender of that *kind*; None is for the worker, which has passed on all it had."""
         with self._lock:
+            if kind is not None:
+                self._answers[kind] = sent
             self._sent = self._sent and sent
             self._left -= 1
             if self._left <= 0:

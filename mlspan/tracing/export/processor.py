@@ -19,6 +19,15 @@ from ..._guard import guard, log
 from ..operations.call_context import TraceOrigin
 from ..otel.compat import suppress_instrumentation, suppress_on_this_thread
 from .flush_request import FlushRequest
+from .flush_result import (
+    DROP_REASONS,
+    IN_MEMORY_NAME,
+    DeliveryTally,
+    DestinationResult,
+    FlushResult,
+    KeptSpans,
+    name_destination,
+)
 from .fork_safety import IMPORT_LOCK
 from .self_metrics import register_counters
 from .span_queue import SpanEnded, SpanQueue, SpanStarted
@@ -71,7 +80,7 @@ class ExportProcessor(SpanProcessor):
         self._queue_spans, self._interval = queue_spans, interval
         self._needs_starts = "mlflow" in sinks or held
         self._writes_ahead = keeping.durability == "span"
-        self.lost: Counter[str] = Counter()  # number of spans by reason: overflow, refused, unfit, expired
+        self.lost: Counter[str] = Counter()  # number of spans by reason: overflow, refused, unfit, expired, failed
         self.ends = 0  # ended spans; approximate, as threads count without a lock
         self.sent: Counter[str] = Counter()  # number of spans by the kind of the sink
         self._stopped = False
@@ -88,6 +97,9 @@ class ExportProcessor(SpanProcessor):
         self._thread: threading.Thread | None = None
         self._sender_threads: dict[SinkKind, threading.Thread] = {}
         self._opened = threading.Event()
+        self._tallies = {kind: DeliveryTally() for kind in self._sinks}
+        self._told_lost: Counter[str] = Counter()
+        self._told_expired = 0
 
     # The following run on the caller's thread.
 
@@ -154,21 +166,53 @@ class ExportProcessor(SpanProcessor):
                 self.sent,
                 self.lost,
                 self._interval,
+                self._tallies,
                 held=self._held,
                 redact=SpanRedactor(self._redact),
             )
         return self._worker
 
-    def flush(self, timeout: float) -> bool:
-        """Store and send all spans that have ended; return True if that succeeded within *timeout* seconds."""
-        return self.request_flush(last=False).wait(timeout)
+    def flush(self, timeout: float) -> FlushResult:
+        """Store and send all spans that have ended, and wait for that at most *timeout* seconds."""
+        asked = self.request_flush(last=False)
+        asked.wait(timeout)
+        return FlushResult.combine(self.list_results(asked), in_time=asked.is_done)
 
-    def stop(self, timeout: float | None = None) -> bool:
+    def stop(self, timeout: float | None = None) -> FlushResult:
         """Send what has ended, wait at most *timeout* seconds (None: as long as the sinks ask for), and stop."""
         asked = self.request_flush(last=True)
-        sent = asked.wait(self.choose_exit_timeout(timeout))
+        asked.wait(self.choose_exit_timeout(timeout))
         asked.kept.wait(STORE_TIMEOUT)
-        return sent
+        return FlushResult.combine(self.list_results(asked), in_time=asked.is_done)
+
+    def list_results(self, asked: FlushRequest) -> list[DestinationResult]:
+        """Return what has become of the spans at each destination since the last call."""
+        worker = self._worker
+        lost, self._told_lost = self.lost - self._told_lost, self.lost.copy()
+        if worker is not None:
+            lost["expired"] -= worker.directory.expired_of_others - self._told_expired
+            self._told_expired = worker.directory.expired_of_others
+        results = []
+        for kind, tally in self._tallies.items():
+            for name, count in (+lost).items():
+                if name in DROP_REASONS:
+                    tally.add_dropped(DROP_REASONS[name], count)
+            kept = None
+            if not asked.has_sent_all(kind):
+                kept = worker.find_kept(kind) if worker is not None else self._describe_queue()
+            results.append(tally.take_result(name_destination(kind, self._sinks[kind][1]), kept))
+        return results
+
+    def _describe_queue(self) -> KeptSpans | None:
+        """Return the spans in the queue, of an exporter that has not been opened."""
+        return (
+            KeptSpans(self.ends, IN_MEMORY_NAME, "the exporter could not be opened, see the log") if self.ends else None
+        )
+
+    @property
+    def has_losses(self) -> bool:
+        """Return whether there are set aside or dropped spans that no flush has told of."""
+        return any(tally.has_losses for tally in self._tallies.values())
 
     def choose_exit_timeout(self, timeout: float | None) -> float:
         """Return *timeout*, or the longest ``exit_grace`` of the sinks if it is None. In seconds."""
@@ -207,7 +251,7 @@ class ExportProcessor(SpanProcessor):
             log.warning("mlspan: %d spans could not be sent and %s", left, where)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        return self.flush(timeout_millis / 1000)
+        return self.request_flush(last=False).wait(timeout_millis / 1000)  # what is lost is for flush() to tell
 
     def shutdown(self) -> None:
         self.stop()
@@ -222,7 +266,7 @@ class ExportProcessor(SpanProcessor):
                 while not asked.kept.is_set():
                     self._round(worker)
         finally:
-            if not self._is_served():
+            if not self._is_served() and not asked.kept.is_set():
                 asked.give_up(sent=False)
 
     def _is_served(self) -> bool:
@@ -279,7 +323,7 @@ class ExportProcessor(SpanProcessor):
             if isinstance(item, SpanStarted):
                 worker.accept_start(item)
             else:
-                worker.accept_end(item)
+                self._accept_end(worker, item)
             item = None if worker.is_full() else queue.take_next(0)
         if not isinstance(item, FlushRequest):
             worker.collect_overdue()
@@ -293,12 +337,22 @@ class ExportProcessor(SpanProcessor):
         queue.stop_hurrying()
         return item
 
+    def _accept_end(self, worker: ExportWorker, ended: SpanEnded) -> None:
+        try:
+            worker.accept_end(ended)
+        except BaseException:
+            self.lost["failed"] += 1
+            raise
+
     def _flush_senders(self, asked: FlushRequest, worker: ExportWorker) -> None:
         """Pass a flush request to every sender. With the last one, close the spool."""
         senders = worker.senders if asked.send else []
         asked.expect_answers(len(senders))
         for sender in senders:
             sender.request_flush(asked.record_answer, last=asked.last)
+            thread = self._sender_threads.get(sender.kind)
+            if thread is not None and not thread.is_alive():
+                worker.stand_in(sender)
         worker.turn()
         if asked.last:
             with guard("closing the spool"):

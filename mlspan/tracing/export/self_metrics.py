@@ -1,6 +1,6 @@
-"""Metrics about mlspan itself: counts of exported, refused and dropped spans, and the length of the queue.
+"""Metrics about mlspan itself: exported, refused and dropped spans, the length of the queue, errors of our own.
 
-They go to the application's MeterProvider, under the names of the semantic conventions for SDK metrics.
+They go to the application's MeterProvider, under the names of the semantic conventions for SDK metrics where there are.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from typing import Any, Final
 from opentelemetry import metrics
 from opentelemetry.metrics import Observation
 
+from ..._guard import swallowed_errors
+
 _counters: list[tuple[Counter[str], Counter[str], Callable[[], int]]] = []
 _has_instruments = False
 _COMPONENT_TYPE: Final = "otel.component.type"
 _ERROR_TYPE: Final = "error.type"
+_PLACE: Final = "mlspan.place"  # what failed, such as "writing content"
 
 
 def register_counters(sent: Counter[str], lost: Counter[str], waiting: Callable[[], int]) -> None:
@@ -50,6 +53,18 @@ def create_instruments(version: str) -> None:
         description="Spans that wait to be taken by every backend.",
     )
 
+    meter.create_observable_counter(
+        "mlspan.errors",
+        [_observe_errors],
+        unit="{error}",
+        description="Errors of mlspan's own code that were swallowed, such as an attribute that could not be written.",
+    )
+
+
+def _observe_errors(_: Any) -> Iterable[Observation]:
+    for place, count in dict(swallowed_errors).items():
+        yield Observation(count, {_COMPONENT_TYPE: "mlspan", _PLACE: place})
+
 
 def _observe_exported(_: Any) -> Iterable[Observation]:
     sent, refused = Counter[str](), 0
@@ -79,6 +94,7 @@ def _reset_counters() -> None:
     for sent, lost, _now in _counters:
         sent.clear()
         lost.clear()
+    swallowed_errors.clear()
 
 
 if hasattr(os, "register_at_fork"):

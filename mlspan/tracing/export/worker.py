@@ -6,7 +6,7 @@ All of it runs on the processor's thread.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any, Final
@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from ..._guard import guard, log, warn_once
 from ..operations.call_context import TraceOrigin
+from .flush_result import IN_MEMORY_NAME, NO_ANSWER, DeliveryTally, KeptSpans
 from .otlp.codec import UnencodableSpan, encode_each_span
 from .redaction import SpanRedactor
 from .sending.sender import Sender
@@ -52,6 +53,7 @@ class ExportWorker:
         sent: counts the spans that were taken, by the kind of the sink.
         lost: counts the spans that were lost, by reason.
         interval: seconds until ended spans are stored.
+        tallies: by kind, what counts what has become of this process's spans.
         held: True if OTLP gets no span before its trace is sampled.
         redact: redacts spans before they are stored.
     """
@@ -65,6 +67,7 @@ class ExportWorker:
         sent: Counter[str],
         lost: Counter[str],
         interval: float,
+        tallies: Mapping[SinkKind, DeliveryTally],
         *,
         held: bool = False,
         redact: SpanRedactor | None = None,
@@ -76,7 +79,9 @@ class ExportWorker:
         self._stored_open: set[int] = set()  # numbers of incomplete segments in the spool
         self._oldest = self._told_lost = self._looked = 0.0
         self._sent, self._reported = sent, 0
+        self._tallies = tallies
         self._left: int | None = None  # spans that were unsent when the spool was closed
+        self._left_ready: dict[SinkKind, tuple[int, float | None]] = {}  # likewise
         self._sinks = {kind: sink for kind, (sink, _) in sinks.items()}
         self.directory = SpoolDirectory(keeping, {kind: where for kind, (_, where) in sinks.items()}, lost)
         self.senders: list[Sender] = []
@@ -94,12 +99,18 @@ class ExportWorker:
                 directory.set_aside_damaged,
                 self._sent,
                 self._lost,
+                self._tallies[kind],
             )
             self.senders.append(sender)
             if kind not in served:
                 self._idle.append(sender)
         directory.scan_directory(now=True)
         self._notify_senders()
+
+    def stand_in(self, sender: Sender) -> None:
+        """Do the work of a sender whose thread has died."""
+        if sender not in self._idle and not sender.finished.is_set():
+            self._idle.append(sender)
 
     def turn(self) -> None:
         """Send what no thread sends."""
@@ -175,31 +186,41 @@ class ExportWorker:
         ready, self._ready = self._ready, []
         dropped, self.assembly.dropped = self.assembly.dropped, []
         sampled, self.assembly.sampled = self.assembly.sampled, {}
-        directory = self.directory
         if fresh or ready or dropped:
-            gone = set(dropped)
-            rows = self._encode_rows(fresh, gone, sampled)
-            rows, ready = self._drop_overflow(rows, ready, directory.count_free_bytes())
-            left = {segment.number for segment in ready} | gone
-            growing = {
-                one.segment_number: one.open_trace
-                for one in fresh
-                if one.open_trace is not None and one.segment_number not in left
-            }
-            if "mlflow" in self._kinds:
-                opened = [
-                    OpenSegment(number, self._address(one.origin), one.root[1], one.has_genai)
-                    for number, one in growing.items()
-                ]
-                ready = [replace(p, origin=self._address(p.origin)) for p in ready]
-            else:  # the segments were only built for sampling
-                opened, ready = [], []
-            stored = self._stored_open
-            known = {number: kept for number, kept in sampled.items() if self._held and number in stored}
-            directory.add_spans(rows, ready, opened, [number for number in dropped if number in stored], known)
-            self._stored_open = (stored | growing.keys()) - left
+            try:
+                self._store(fresh, ready, dropped, sampled)
+            except BaseException:
+                self._lost["failed"] += len(fresh)
+                raise
             self._notify_senders()
-        directory.scan_directory()
+        self.directory.scan_directory()
+
+    def _store(
+        self, fresh: list[_EndedSpan], ready: list[TraceSegment], dropped: list[int], sampled: dict[int, bool]
+    ) -> None:
+        """Store these in one transaction."""
+        directory = self.directory
+        gone = set(dropped)
+        rows = self._encode_rows(fresh, gone, sampled)
+        rows, ready = self._drop_overflow(rows, ready, directory.count_free_bytes())
+        left = {segment.number for segment in ready} | gone
+        growing = {
+            one.segment_number: one.open_trace
+            for one in fresh
+            if one.open_trace is not None and one.segment_number not in left
+        }
+        if "mlflow" in self._kinds:
+            opened = [
+                OpenSegment(number, self._address(one.origin), one.root[1], one.has_genai)
+                for number, one in growing.items()
+            ]
+            ready = [replace(p, origin=self._address(p.origin)) for p in ready]
+        else:  # the segments were only built for sampling
+            opened, ready = [], []
+        stored = self._stored_open
+        known = {number: kept for number, kept in sampled.items() if self._held and number in stored}
+        directory.add_spans(rows, ready, opened, [number for number in dropped if number in stored], known)
+        self._stored_open = (stored | growing.keys()) - left
 
     def _encode_rows(self, fresh: list[_EndedSpan], gone: set[int], sampled: dict[int, bool]) -> list[SpoolRow]:
         """Encode ended spans and return their spool rows. Spans that cannot be encoded are set aside."""
@@ -266,14 +287,24 @@ class ExportWorker:
         """Wait for the senders to finish, then close the spools."""
         for sender in self.senders:
             sender.finished.wait()
+        self._left_ready = {kind: self.directory.measure_ready(kind) for kind in self._kinds}
         self._left = self.directory.close()
 
+    def find_kept(self, kind: SinkKind) -> KeptSpans | None:
+        """Return what waits for a sink of this process's own spans; None if nothing does."""
+        spans, since = self._left_ready[kind] if self._left_ready else self.directory.measure_ready(kind)
+        if not spans:
+            return None
+        where = str(self.directory.folder) if self.directory.on_disk else IN_MEMORY_NAME
+        reason = next((sender.reason for sender in self.senders if sender.kind == kind), NO_ANSWER)
+        return KeptSpans(spans, where, reason, since)
+
     def count_unsent(self) -> int:
-        """Return the number of stored spans that have not been sent to every backend."""
+        """Return the number of this process's stored spans that have not been sent to every backend."""
         if self._left is not None:
             return self._left
         try:
-            return sum(spool.count_spans() for spool in self.directory.list_spools())
+            return sum(spool.count_spans() for spool in self.directory.list_spools() if not spool.inherited)
         except Exception:  # noqa: BLE001  # the spool is closed, full or damaged, so it cannot be counted
             return 0
 

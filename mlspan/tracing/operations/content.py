@@ -10,7 +10,18 @@ import orjson
 
 from ..._guard import REDACTION_FAILED, warn_once
 from .foreign_objects import as_text, replace_surrogates
-from .plain_values import KEEP, OPTIONS, KeptDict, KeptList, bounded, cut_text, is_plain, is_tree, to_plain_data
+from .plain_values import (
+    KEEP,
+    OPTIONS,
+    KeptDict,
+    KeptList,
+    are_text_messages,
+    bounded,
+    cut_text,
+    is_plain,
+    is_tree,
+    to_plain_data,
+)
 
 __all__ = [
     "REDACTED",
@@ -129,7 +140,11 @@ class ContentPolicy:
 
     def render_json(self, value: object) -> str:
         """Return *value* as JSON text: redacted, and cut where it is longer than the limit."""
-        if self._redact is None and (type(value) in _KEPT or is_plain(value, self.limit)):
+        if self._redact is None and (
+            type(value) in _KEPT
+            or (type(value) is list and are_text_messages(value, self.limit))
+            or is_plain(value, self.limit)
+        ):
             try:
                 written = orjson.dumps(value, option=OPTIONS)
             except (TypeError, ValueError, RecursionError):  # lone surrogates, integers over 64 bits, too many levels

@@ -267,9 +267,10 @@ class Operation:
         for name, value in content.items():
             try:
                 said[name] = policy.render_string(value)
-            except Exception as error:  # noqa: BLE001  # told below
-                wrong = error
-        if wrong is not None and not swallow_error("writing content", wrong):
+            except Exception as error:  # noqa: BLE001  # raised below, if it may be
+                if not swallow_error("writing content", error):
+                    wrong = error
+        if wrong is not None:
             raise wrong
 
     def _record_exception(self, error: BaseException, error_type: str) -> None:

@@ -69,6 +69,37 @@ def is_plain(value: Any, most: int) -> bool:
     return True
 
 
+def are_text_messages(value: list[Any], most: int) -> bool:
+    """Return whether *value* is messages of text alone, of no more than about *most* bytes.
+
+    Most content is of this shape, which is told from others at a third of what :func:`is_plain` costs.
+    """
+    size = 0
+    for message in value:
+        if type(message) is not dict:
+            return False
+        for held in message.values():
+            if type(held) is str:
+                size += len(held)
+            elif type(held) is list:
+                for part in held:
+                    if type(part) is not dict:
+                        return False
+                    for text in part.values():
+                        if type(text) is not str:
+                            return False
+                        size += len(text)
+                    size += 2
+                    if size > most:
+                        return False
+            else:
+                return False
+        size += 2
+        if size > most:
+            return False
+    return True
+
+
 def is_tree(value: Any, most: int) -> bool:
     """Return whether *value* is plain, of no more than about *most* bytes, and holds no part of it twice.
 

@@ -190,6 +190,41 @@ class Generated(Stream):
         return item
 
 
+class Awaited(_StreamProxy):
+    """A proxy of a coroutine, whose result is the one value that the observer sees."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Awaited:
+        return self
+
+    def __iter__(self) -> Awaited:
+        return self
+
+    def __next__(self) -> Any:
+        return self._mlspan_step(self._mlspan_own.send, None)
+
+    def send(self, value: Any) -> Any:
+        return self._mlspan_step(self._mlspan_own.send, value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._mlspan_step(self._mlspan_own.throw, *error)
+
+    def _mlspan_step(self, step: Any, *given: Any) -> Any:
+        """Run the coroutine until it waits for something, inside the given context."""
+        token = otel.attach(self._mlspan_context) if self._mlspan_context is not None else None
+        try:
+            return step(*given)
+        except BaseException as error:
+            if isinstance(error, StopIteration):
+                self._mlspan_observer.observe(error.value)
+            finish_after_read(self._mlspan_observer, error)
+            raise
+        finally:
+            if token is not None:
+                detach_context(token, self._mlspan_context)  # type: ignore[arg-type]  # as above
+
+
 class AsyncStream(_StreamProxy):
     """A proxy of an asynchronous stream."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
 from typing import Any, Final
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 
+from ..._patching import Undo, observe_method
 from .compat import list_span_processors
 
 
@@ -42,31 +42,15 @@ class ForwardingProcessor(SpanProcessor):
 _SETTER: Final = "_set_tracer_provider"  # every way to set the global provider goes through this private function
 
 
-def watch_provider_changes(notify: Callable[[], object]) -> Callable[[], None]:
+def watch_provider_changes(notify: Callable[[], object]) -> Undo:
     """Call *notify* whenever the global TracerProvider has been set, until the returned function is called.
 
-    Where OpenTelemetry lacks the private function that this patches, nothing is called: the provider is then noticed
+    Where OpenTelemetry lacks the private function that this observes, nothing is called: the provider is then noticed
     when the next operation starts, and what its application has recorded before that is not ours.
     """
-    original: Any = getattr(trace, _SETTER, None)
-    if original is None:
+    if not hasattr(trace, _SETTER):
         return lambda: None
-    enabled = [True]
-
-    @wraps(original)
-    def set_and_notify(*args: Any, **kwargs: Any) -> Any:
-        result = original(*args, **kwargs)
-        if enabled:
-            notify()
-        return result
-
-    def undo() -> None:
-        enabled.clear()
-        if getattr(trace, _SETTER, None) is set_and_notify:  # else somebody has patched over us
-            setattr(trace, _SETTER, original)
-
-    setattr(trace, _SETTER, set_and_notify)
-    return undo
+    return observe_method(f"opentelemetry.trace:{_SETTER}", lambda *_: notify())
 
 
 def is_mlflow_provider(provider: TracerProvider) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ...._guard import guard, warn_once
+from ..flush_result import DeliveryTally
 from ..fork_safety import DATABASE_WRITE_LOCK, IMPORT_LOCK
 from ..spool.dead_letters import DeadLetters
 from ..spool.queue import Spool
@@ -43,17 +44,26 @@ class BatchSender:
         letters: stores items that no backend will ever take.
         sent: counts the spans that were taken, by kind.
         lost: counts the spans that were lost, by reason.
+        tally: counts what has become of this process's own spans.
     """
 
     def __init__(
-        self, kind: SinkKind, sink: Sink, letters: DeadLetters, sent: Counter[str], lost: Counter[str]
+        self,
+        kind: SinkKind,
+        sink: Sink,
+        letters: DeadLetters,
+        sent: Counter[str],
+        lost: Counter[str],
+        tally: DeliveryTally | None = None,
     ) -> None:
+        self._tally = tally or DeliveryTally()
         self._kind, self._sink, self._letters, self._sent, self._lost = kind, sink, letters, sent, lost
         self._after: weakref.WeakKeyDictionary[Spool, int] = weakref.WeakKeyDictionary()
         self._under_way: set[int] = set()  # ids of the traces that are being sent
         self._lock = threading.Lock()
         self._prepared = False
         self.kept = 0  # refused segments or spans that stay in the spool
+        self.kept_reason = ""  # why
         self.reasons: Counter[str] = Counter()  # number of refused spans by reason
 
     def send_next_batch(self, spool: Spool) -> bool:
@@ -99,10 +109,11 @@ class BatchSender:
         done = [key for item, key in zip(batch.items, batch.keys, strict=True) if id(item) not in kept]
         with self._lock:
             for refusal in refused:
-                self._record_refusal(refusal)
-            self._sent[self._kind] += _count_spans(batch.items) - sum(
-                _count_spans([refusal.item]) for refusal in refused
-            )
+                self._record_refusal(refusal, None if spool.inherited else self._tally)
+            taken = _count_spans(batch.items) - sum(_count_spans([refusal.item]) for refusal in refused)
+            self._sent[self._kind] += taken
+            if not spool.inherited:
+                self._tally.add_stored(taken)
             spool.mark_sent(self._kind, done)
 
     def isolate_poison(self, spool: Spool) -> bool:
@@ -157,7 +168,7 @@ class BatchSender:
     def retry_kept(self) -> None:
         """Start from the beginning of each spool, so that kept items are tried again."""
         self._after.clear()
-        self.kept = 0
+        self.kept, self.kept_reason = 0, ""
 
     def _send_and_isolate(self, items: Sequence[Any]) -> list[Refusal]:
         """Send *items* and return the refused ones.
@@ -179,20 +190,25 @@ class BatchSender:
             half = len(items) // 2
             return self._send_and_isolate(items[:half]) + self._send_and_isolate(items[half:])
 
-    def _record_refusal(self, refusal: Refusal) -> None:
+    def _record_refusal(self, refusal: Refusal, tally: DeliveryTally | None) -> None:
         """Count and log a refusal. The item becomes a dead letter unless it is kept in the spool."""
-        self.reasons[refusal.reason] += _count_spans([refusal.item])
+        spans, tally = _count_spans([refusal.item]), tally or DeliveryTally()
+        self.reasons[refusal.reason] += spans
         place = refusal.reason.partition(": ")[0]  # what follows are the server's own words, with ids of requests
         if refusal.keep:
             warn_once("mlspan: %s; what it has not taken is kept", refusal.reason, place=place)
             self.kept += 1
+            self.kept_reason = refusal.reason
             return
         warn_once("mlspan: %s", refusal.reason, place=place)
-        self._lost["refused"] += _count_spans([refusal.item])
+        self._lost["refused"] += spans
         try:
-            self._letters.write_letter(self._kind, refusal.reason, refusal.item)
+            if self._letters.write_letter(self._kind, refusal.reason, refusal.item):
+                tally.add_set_aside(refusal.reason, spans)
+                return
         except OSError as error:
             warn_once("mlspan: what was refused cannot be set aside: %s", error)
+        tally.add_dropped(f"refused, and nowhere to set it aside: {refusal.reason}", spans)
 
 
 def _collect_trace_ids(items: Sequence[TraceSegment | EncodedSpan]) -> set[int]:

@@ -12,6 +12,7 @@ from typing import Final
 
 from ...._guard import guard, log, warn_once
 from ...otel.compat import suppress_on_this_thread
+from ..flush_result import NO_ANSWER, DeliveryTally
 from ..spool.dead_letters import DeadLetters
 from ..spool.queue import Spool
 from ..types import BackendUnavailable, Sink, SinkKind
@@ -34,7 +35,7 @@ class Sender:
         spools: returns the spools to send from, the oldest first.
         letters: see BatchSender.
         damaged: called with a spool that cannot be read, and the error.
-        sent, lost: see BatchSender.
+        sent, lost, tally: see BatchSender.
     """
 
     def __init__(
@@ -46,11 +47,13 @@ class Sender:
         damaged: Callable[[Spool, Exception], None],
         sent: Counter[str],
         lost: Counter[str],
+        tally: DeliveryTally,
     ) -> None:
         self.kind, self._spools, self._damaged = kind, spools, damaged
         self._sink = sink
-        self.delivery = BatchSender(kind, sink, letters, sent, lost)
-        self._asked: deque[tuple[Callable[[bool], None], bool]] = deque()
+        self.delivery = BatchSender(kind, sink, letters, sent, lost, tally)
+        self._asked: deque[tuple[Callable[..., None], bool]] = deque()
+        self._away_reason = ""
         self._wake = threading.Event()
         self._things = "traces" if kind == "mlflow" else "spans"
         self._failures = 0
@@ -62,8 +65,16 @@ class Sender:
         self._wake.set()
         self._sink.executor.notify()
 
-    def request_flush(self, answer: Callable[[bool], None], *, last: bool) -> None:
-        """Send everything, then call *answer* with True if the backend has taken all spans of this process."""
+    @property
+    def reason(self) -> str:
+        """Return why spans wait, as one line."""
+        return self._away_reason or self.delivery.kept_reason or NO_ANSWER
+
+    def request_flush(self, answer: Callable[..., None], *, last: bool) -> None:
+        """Send everything, then call *answer* with ``kind`` and ``sent``.
+
+        ``sent`` is True if the backend has taken all spans of this process.
+        """
         self._asked.append((answer, last))
         self._wake.set()
 
@@ -81,7 +92,7 @@ class Sender:
         with guard("sending traces"):
             self._send_spools(at_once=bool(asked))
         for answer, last in asked:
-            answer(not self._count_ready(inherited=False))
+            answer(sent=not self._count_ready(inherited=False), kind=self.kind)
             if last:
                 with guard("closing the exporter"):
                     self._sink.close()
@@ -155,12 +166,13 @@ class Sender:
         """Reset the backoff and log that the backend is available again."""
         if self._failures:
             log.warning("mlspan: the trace store is back; %d %s are on their way", self._count_ready(), self._things)
-        self._failures, self._retry_at = 0, 0.0
+        self._failures, self._retry_at, self._away_reason = 0, 0.0, ""
 
     def _back_off(self, away: BackendUnavailable) -> None:
         """Schedule the next retry by exponential backoff with jitter, or by the server's Retry-After."""
         if not self._failures:
             log.warning("mlspan: %s; %d %s wait for it", away.reason, self._count_ready(), self._things)
         self._failures += 1
+        self._away_reason = away.reason
         wait = min(2.0 ** (self._failures - 1), _MAX_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311  # jitter needs no secure randomness
         self._retry_at = monotonic() + (wait if away.retry_after is None else min(away.retry_after, _MAX_RETRY_AFTER))

@@ -50,10 +50,10 @@ class DeadLetters:
     def __init__(self, folder: Path | None) -> None:
         self._folder = None if folder is None else folder / DEAD_LETTER_FOLDER
 
-    def write_letter(self, kind: SinkKind, reason: str, item: TraceSegment | EncodedSpan | ReadableSpan) -> None:
-        """Write one letter. Raise OSError."""
+    def write_letter(self, kind: SinkKind, reason: str, item: TraceSegment | EncodedSpan | ReadableSpan) -> bool:
+        """Write one letter; return False if there is no folder for it. Raise OSError."""
         if self._folder is None:
-            return
+            return False
         spans = (
             [decode_span(item)]
             if isinstance(item, EncodedSpan)
@@ -82,6 +82,7 @@ class DeadLetters:
         with open(path, "xb", opener=lambda p, flags: os.open(p, flags, 0o600)) as out:
             out.write(orjson.dumps(letter, default=str))
         self._delete_oldest()
+        return True
 
     def _delete_oldest(self) -> None:
         """Delete the oldest letters while there are too many of them."""

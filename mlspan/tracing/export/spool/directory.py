@@ -50,6 +50,7 @@ class SpoolDirectory:
         self._looked = self._measured = monotonic()
         self._others = 0
         self._adopted: tuple[Spool, ...] = ()
+        self.expired_of_others = 0  # spans of other processes among the expired ones
         self._own = self._open_own_spool()
         if keeping.durability == "span" and self._own.path is not None:
             self.journal = WriteAheadLog(self._own.path)
@@ -82,6 +83,14 @@ class SpoolDirectory:
     def list_spools(self) -> tuple[Spool, ...]:
         """Return the adopted spools, then the spool of this process."""
         return (*self._adopted, self._own)
+
+    def measure_ready(self, kind: SinkKind) -> tuple[int, float | None]:
+        """Return the number of this process's spans that are ready for a sink, and when the oldest was stored."""
+        found = []
+        for spool in self.list_spools():
+            with suppress(sqlite3.Error):
+                found += [] if spool.inherited else [spool.measure_ready(kind)]
+        return sum(count for count, _ in found), min((at for _, at in found if at is not None), default=None)
 
     def count_free_bytes(self) -> int:
         """Return the bytes that may still be stored."""
@@ -130,7 +139,9 @@ class SpoolDirectory:
         self._looked = monotonic()
         for spool in self.list_spools():
             with suppress(sqlite3.Error):
-                self._lost["expired"] += spool.delete_older_than(time.time() - self._keeping.max_age)
+                expired = spool.delete_older_than(time.time() - self._keeping.max_age)
+                self._lost["expired"] += expired
+                self.expired_of_others += expired if spool.inherited else 0
         mine = {spool.path for spool in self.list_spools()}
         for path in find_spools(self._folder):
             found = recover_spool(path) if path not in mine else None
@@ -167,11 +178,11 @@ class SpoolDirectory:
             set_aside_spool(path, error)
 
     def close(self) -> int:
-        """Close all spools; return the number of spans left in them."""
+        """Close all spools; return the number of this process's spans that are left in them."""
         left = 0
         for spool in self.list_spools():
             with suppress(sqlite3.Error):
-                left += spool.count_spans()
+                left += 0 if spool.inherited else spool.count_spans()
             if spool is self._own and self.journal is not None:
                 self.journal.close()
             spool.close()

@@ -21,7 +21,7 @@ from ..fork_safety import FORK_HANDLERS, SPOOL_OPEN_LOCK
 from ..types import EncodedSpan, SinkKind, TraceSegment
 from .batch_reader import BatchReader
 from .cache import SegmentCache
-from .rows import OpenSegment, SpoolBatch, SpoolRow, encode_state
+from .rows import SINK_BITS, OpenSegment, SpoolBatch, SpoolRow, encode_state
 from .schema import insert_rows, numbers_to_json, open_database
 
 _NO_DECISIONS: Final[Mapping[int, bool]] = {}
@@ -202,6 +202,14 @@ class Spool:
         )
         with self._lock:
             return int(self._query_value(parcels if kind == "mlflow" else spans))
+
+    def measure_ready(self, kind: SinkKind) -> tuple[int, float | None]:
+        """Return the number of spans that are ready for the sinks of this *kind*, and when the oldest was stored."""
+        ready = " and parcel in (select number from parcel where ready is not null)" if kind == "mlflow" else ""
+        query = f"select count(*), min(stored) from span where sinks & ?{ready}"  # noqa: S608  # nothing from outside
+        with self._lock:
+            count, oldest = self._db.execute(query, [SINK_BITS[kind]]).fetchone()
+        return int(count), oldest
 
     def count_spans(self) -> int:
         """Return the number of spans."""

@@ -1,0 +1,56 @@
+"""A survey of a spool folder: what waits in it, for which destination, and whose it is. Nothing is changed or sent."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from ..flush_result import name_destination
+from .directory import find_set_aside, find_spools
+from .rows import SINK_BITS
+from .schema import UnknownSchemaVersion, open_database
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingSpans:
+    """What one file of the folder holds for one destination."""
+
+    destination: str | None  # such as "mlflow http://127.0.0.1:5000"; None if the file cannot be read
+    spans: int | None  # None if the file cannot be read
+    since: float | None  # when the oldest was stored, in seconds since 1970
+    state: str  # "waiting": of an ended process; "in use": its process is running and sends it; "damaged"
+    path: Path
+
+
+def survey_folder(folder: Path) -> list[WaitingSpans]:
+    """Return what waits in *folder*, the oldest file first. A file that its process has locked is not looked into."""
+    found = [one for path in find_spools(folder) for one in _survey_spool(path)]
+    return found + [WaitingSpans(None, None, None, "damaged", path) for path in find_set_aside(folder)]
+
+
+def _survey_spool(path: Path) -> Iterator[WaitingSpans]:
+    """Yield what a file holds, by destination."""
+    try:
+        db = open_database(path)
+    except sqlite3.OperationalError as error:
+        if path.exists():
+            yield WaitingSpans(None, None, None, "in use" if "locked" in str(error) else "damaged", path)
+        return
+    except (sqlite3.DatabaseError, UnknownSchemaVersion):
+        yield WaitingSpans(None, None, None, "damaged", path)
+        return
+    try:
+        row = db.execute("select value from meta where name = 'sinks'").fetchone()
+        for kind, where in (orjson.loads(row[0]) if row else {}).items():
+            query = "select count(*), min(stored) from span where sinks & ?"
+            spans, since = db.execute(query, [SINK_BITS.get(kind, 0)]).fetchone()
+            if spans:
+                yield WaitingSpans(name_destination(kind, where), spans, since, "waiting", path)
+    except (sqlite3.DatabaseError, ValueError):
+        yield WaitingSpans(None, None, None, "damaged", path)
+    finally:
+        db.close()
