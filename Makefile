@@ -54,7 +54,7 @@ test: lint $(SERVERS)/.installed .phoenix/.installed chromium ## every check and
 	@mkdir -p .nox; $(NOX) --tags trains >.nox/trains.log 2>&1 & trains=$$!; \
 	  $(NOX) --tags calls; called=$$?; \
 	  wait $$trains; trained=$$?; cat .nox/trains.log; exit $$((called + trained))
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 FUZZ ?= 1000
 fuzz: .venv/.test ## so many examples (FUZZ=1000) of anything at all, into every destination

@@ -77,9 +77,19 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     faulthandler.dump_traceback_later(seconds, exit=True, file=config.stash[_STDERR])
 
 
+def _uses_browser(item: pytest.Item) -> bool:
+    return "browser" in getattr(item, "fixturenames", ())
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those with a browser come last: Playwright leaves an event loop running in our thread."""
-    items.sort(key=lambda item: "browser" in getattr(item, "fixturenames", ()))
+    """Those with a browser come last: Playwright leaves an event loop running in our thread.
+
+    With ``-n`` a process takes a whole file at a time, and one of them all that use the browser.
+    """
+    items.sort(key=_uses_browser)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("browser" if _uses_browser(item) else item.path.name))
 
 
 @pytest.fixture(scope="session")
@@ -105,6 +115,18 @@ def spans(_collected: tuple[testing.Spans, _Balance], request: pytest.FixtureReq
     assert balance.open == 0, "spans that never ended"
     if request.node.get_closest_marker("any_span") is None:
         assert [line for span in ended.all for line in problems(span)] == []
+
+
+@pytest.fixture(autouse=True)
+def _mlflows_state() -> Iterator[None]:
+    """``mlflow.set_experiment`` and its kin write to the environment: the next test must not write to their store."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
+    yield
+    for name in [name for name in os.environ if name.startswith("MLFLOW_") and name not in before]:
+        del os.environ[name]
+    os.environ.update(before)
+    if (fluent := sys.modules.get("mlflow.tracking.fluent")) is not None:
+        fluent._active_experiment_id = None
 
 
 @pytest.fixture(autouse=True)
