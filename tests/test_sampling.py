@@ -46,7 +46,9 @@ def fail() -> None:
         raise RuntimeError("no")
 
 
-@pytest.mark.parametrize("kinds", [{"mlflow"}, {"otlp"}, {"mlflow", "otlp"}], ids=lambda kinds: " and ".join(sorted(kinds)))
+@pytest.mark.parametrize(
+    "kinds", [{"mlflow"}, {"otlp"}, {"mlflow", "otlp"}], ids=lambda kinds: " and ".join(sorted(kinds))
+)
 def test_what_is_worth_keeping_is_kept_whole(kinds: set[str], receiver: Receiver, tmp_path: Path) -> None:
     """A failure deep inside, a slow trace and a dear one come with all their spans; of another comes no span."""
     tracing.configure(
