@@ -73,7 +73,7 @@ def test_values_of_every_type(value: Any) -> None:
         {"start_time": None, "end_time": 0},
         {"links": [Link(context(9), None), Link(context(10, trace_state=TraceState([("a", "1")])), {})]},
     ],
-    ids=lambda more: "-".join(more),
+    ids="-".join,
 )
 def test_everything_else_of_a_span(more: dict[str, Any]) -> None:
     """Kind, status, parent, flags, state, times and links are the bytes that the SDK's encoder makes of them."""
