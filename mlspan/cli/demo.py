@@ -27,7 +27,7 @@ from .show import collect_facts, print_trace
 
 DEMO_QUESTION: Final = "What is the weather in Paris?"
 DEMO_MODEL: Final = "gpt-4o-mini"
-_WEATHER_TOOLS: Final[Any] = [
+_WEATHER_TOOLS: Final[object] = [
     {
         "type": "function",
         "function": {
@@ -128,7 +128,7 @@ def _ask_question(client: Any) -> str:
 
 
 @contextmanager
-def _connect_model() -> Iterator[Any]:
+def _connect_model() -> Iterator[object]:
     """Yield a client of the server that the environment names, or else of a server with canned answers.
 
     Print which one it is.

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..tracing.export.spool.dead_letters import read_dead_letters
 from ..tracing.export.spool.limits import SpoolSettings, default_folder
@@ -64,7 +63,7 @@ def _group_by_destination(waiting: list[WaitingSpans]) -> dict[str, list[Waiting
     return groups
 
 
-def status_to_json(status: SpoolStatus | None) -> dict[str, Any] | None:
+def status_to_json(status: SpoolStatus | None) -> dict[str, object] | None:
     """Return the status as ``--json`` prints it."""
     if status is None:
         return None

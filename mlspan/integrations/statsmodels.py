@@ -32,7 +32,7 @@ def _read_training(fit: TrainingRecord, call: Mapping[str, Any]) -> None:
     fit.set_params({name: value for name, value in call.items() if name != "self"})
 
 
-def _read_endog_and_exog(call: Mapping[str, Any]) -> tuple[Any, Any] | None:
+def _read_endog_and_exog(call: Mapping[str, Any]) -> tuple[object, object] | None:
     model = call["self"]
     exog = _read_exog(model)
     return (model.endog, None) if exog is None else (exog, model.endog)
@@ -44,13 +44,13 @@ def _find_prediction_methods() -> Iterator[PatchPoint]:
     yield Results, "predict"
 
 
-def _read_exog(model: Any) -> Any:
+def _read_exog(model: object) -> Any:
     """Return the regressors as the caller gave them, an array or a data frame; None if the model has none."""
     exog = get_nested(model, "data.orig_exog", object)
     return getattr(model, "exog", None) if exog is None else exog
 
 
-def _log_model(call: Mapping[str, Any], result: Any, options: Mapping[str, Any]) -> str | None:
+def _log_model(call: Mapping[str, object], result: Any, options: Mapping[str, object]) -> str | None:
     import mlflow.statsmodels
 
     exog = _read_exog(call["self"])

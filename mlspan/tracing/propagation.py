@@ -61,7 +61,7 @@ def capture_context(*, near: bool = False) -> dict[str, Any] | None:
     return {"process": _process, "headers": headers, "scope": scope, "settings": settings, "variables": variables}
 
 
-def is_same_process(carried: Mapping[str, Any]) -> bool:
+def is_same_process(carried: Mapping[str, object]) -> bool:
     """Return whether *carried* was captured in this process."""
     return bool(carried["process"] == _process)
 
@@ -118,7 +118,7 @@ def _list_changed_settings(config: Config) -> dict[str, Any]:
 _DEFAULT_CONFIG: Final = Config()
 
 
-def _describe_redaction(redact: Any) -> dict[str, Any]:
+def _describe_redaction(redact: Any) -> dict[str, object]:
     """Return the settings that carry *redact* to another process.
 
     A function travels as its importable name. If it has none, content cannot be redacted there, so none is recorded.
@@ -195,7 +195,7 @@ def _apply_carried_settings(carried: Mapping[str, Any]) -> None:
 _carried_configs: list[Config] = []  # configurations that came with a task, not from this process's code
 
 
-def _import_redactor(name: str) -> Any:
+def _import_redactor(name: str) -> object:
     """Import the redact function *name*, written ``module:function``. Return None and warn once if that fails."""
     import importlib
 

@@ -270,7 +270,7 @@ def get_runtime() -> Runtime | None:
     return _runtime
 
 
-def resolve_settings(arguments: Mapping[str, Any]) -> Config:
+def resolve_settings(arguments: Mapping[str, object]) -> Config:
     """Return the Config of *arguments*, without the destinations that a test keeps spans away from.
 
     Raises:

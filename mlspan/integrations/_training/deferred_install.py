@@ -66,9 +66,9 @@ class Waiting:
             if self._held is not None:
                 self._enable()
 
-    def _waiting(self, owner: Any, name: str, fn: Any, on: list[bool]) -> Any:
+    def _waiting(self, owner: object, name: str, fn: Any, on: list[bool]) -> object:
         @functools.wraps(fn)
-        def waiting(*args: Any, **kwargs: Any) -> Any:
+        def waiting(*args: object, **kwargs: object) -> object:
             if not on:
                 return fn(*args, **kwargs)
             with guard("hooking in"):

@@ -46,7 +46,7 @@ class TrainingHook(MlflowAutologHook):
         registered_model_name: str | None = None,
         extra_tags: Mapping[str, str] | None = None,
         log_traces: bool = True,
-        **options: Any,
+        **options: object,
     ) -> None:
         """Turn logging and tracing of trainings on, change its settings, or turn it off.
 

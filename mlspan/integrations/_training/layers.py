@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...hooks.patching import Patch, apply_patches, note_patch_point
 from .library import PatchPoint
@@ -57,7 +57,7 @@ class Layers:
             note_patch_point(f"{function} of {classes} classes and modules", "trainings", found=True)
         self._ours = {id(_now(*place)) for place in self._places.values()}
 
-    def cover(self, owner: Any, name: str) -> None:
+    def cover(self, owner: object, name: str) -> None:
         """Put a layer on top of what is there now, if it is a function that trains and the top is not ours."""
         if (id(owner), name) in self._places and id(_now(owner, name)) not in self._ours:
             self._top.callback(wrap_patch_point(owner, name, functools.partial(outer, self._hook)))
@@ -81,7 +81,7 @@ class Layers:
         """Whether a call of each function comes by us, as far as the functions around it say what they wrap."""
         return all(self._is_in(_now(*place)) for place in self._places.values())
 
-    def _is_in(self, fn: Any) -> bool:
+    def _is_in(self, fn: object) -> bool:
         while fn is not None:
             if id(fn) in self._ours:
                 return True
@@ -89,5 +89,5 @@ class Layers:
         return False
 
 
-def _now(owner: Any, name: str) -> Any:
+def _now(owner: object, name: str) -> object:
     return vars(owner).get(name)

@@ -44,7 +44,7 @@ class Follower(Protocol):
     def hear_own(self, asked: Asked) -> AbstractContextManager[None]:
         """The library's own ``autolog()`` was called; inside, MLflow takes its patches away."""
 
-    def cover(self, owner: Any, name: str) -> None:
+    def cover(self, owner: object, name: str) -> None:
         """MLflow has put a patch there."""
 
 
@@ -126,8 +126,8 @@ def _look_up(name: str) -> Any:
     return getattr(sys.modules.get(module) or importlib.import_module(module), attribute, None)
 
 
-def _telling_calls(revert: Callable[..., Any]) -> Callable[..., Any]:
-    def revert_patches(autologging_integration: str) -> Any:
+def _telling_calls(revert: Callable[..., object]) -> Callable[..., object]:
+    def revert_patches(autologging_integration: str) -> object:
         asked = read_asked(autologging_integration)
         if asked is None or getattr(_by_us, "on", False):
             return revert(autologging_integration)
@@ -156,8 +156,8 @@ def _guarded(hearing: AbstractContextManager[None]) -> Iterator[None]:
             around.close()
 
 
-def _telling_patches(apply: Callable[..., Any]) -> Callable[..., Any]:
-    def applied(patch: Any) -> Any:
+def _telling_patches(apply: Callable[..., object]) -> Callable[..., object]:
+    def applied(patch: Any) -> object:
         result = apply(patch)
         with guard("following MLflow's patches"):
             for follower in _followers:

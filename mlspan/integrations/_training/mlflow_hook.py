@@ -96,7 +96,7 @@ class MlflowAutologHook(Hook):
             flavor.autolog(disable=True)
             give_back(self.integration)
 
-    def cover(self, owner: Any, name: str) -> None:
+    def cover(self, owner: object, name: str) -> None:
         if self._layers is not None:
             self._layers.cover(owner, name)
 

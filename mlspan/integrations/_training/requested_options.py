@@ -18,13 +18,13 @@ class Wishes:
     by_name: bool = False  # MLflow's own autolog of the library was called, which mlflow.autolog() does not change
     off: bool = False  # MLflow was last called with disable=True
 
-    def ask(self, settings: AutologSettings, heard: Mapping[str, Any]) -> None:
+    def ask(self, settings: AutologSettings, heard: Mapping[str, object]) -> None:
         """Take a call of ours, after MLflow's that gave *heard*: what ours does not name stays as MLflow has it."""
         named = settings.named
         self.asked, self.off = settings, False
         self.heard = {} if named is None else {name: value for name, value in heard.items() if name not in named}
 
-    def hear(self, heard: Mapping[str, Any], *, by_name: bool) -> None:
+    def hear(self, heard: Mapping[str, object], *, by_name: bool) -> None:
         """Take a call of MLflow's, which says everything: what it does not name has MLflow's default."""
         self.off, self.by_name = bool(heard.get("disable")), by_name
         self.heard = {} if self.off else dict(heard)

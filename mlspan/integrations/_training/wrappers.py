@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from .mlflow_hook import MlflowAutologHook
 
 
-def outer(hook: MlflowAutologHook, fn: Any, on: list[bool]) -> Any:
+def outer(hook: MlflowAutologHook, fn: Any, on: list[bool]) -> object:
     """Return *fn*, MLflow's patch, with the span's end around it."""
 
     @functools.wraps(fn)
-    def watched(*args: Any, **kwargs: Any) -> Any:
+    def watched(*args: Any, **kwargs: Any) -> object:
         if not on or is_nested(hook, args) or (hook.settings.exclusive and get_active_run_id() is not None):
             return fn(*args, **kwargs)
         if hook.library.adjust_arguments is not None:
@@ -29,11 +29,11 @@ def outer(hook: MlflowAutologHook, fn: Any, on: list[bool]) -> Any:
     return watched
 
 
-def managed(hook: MlflowAutologHook, fn: Any, on: list[bool]) -> Any:
+def managed(hook: MlflowAutologHook, fn: Any, on: list[bool]) -> object:
     """Return *fn* with a run around it, for a library that MLflow has no patch for."""
 
     @functools.wraps(fn)
-    def watched(*args: Any, **kwargs: Any) -> Any:
+    def watched(*args: Any, **kwargs: Any) -> object:
         fitting = current_training()
         if not on or fitting is None or fitting.hook is not hook or fitting.has_started:
             return fn(*args, **kwargs)
@@ -43,11 +43,11 @@ def managed(hook: MlflowAutologHook, fn: Any, on: list[bool]) -> Any:
     return watched
 
 
-def inner(hook: MlflowAutologHook, fn: Any, on: list[bool]) -> Any:
+def inner(hook: MlflowAutologHook, fn: Any, on: list[bool]) -> object:
     """Return *fn*, the library's own, with the span's start around it."""
 
     @functools.wraps(fn)
-    def watched(*args: Any, **kwargs: Any) -> Any:
+    def watched(*args: Any, **kwargs: Any) -> object:
         fitting = current_training()
         if not on or fitting is None or fitting.hook is not hook or fitting.has_started:
             return fn(*args, **kwargs)

@@ -41,7 +41,7 @@ def capture_task_context(*, near: bool = False) -> str | None:
     return None
 
 
-def _list_active_hooks() -> Iterator[tuple[str, dict[str, Any]]]:
+def _list_active_hooks() -> Iterator[tuple[str, dict[str, object]]]:
     """Yield the name and the settings of each integration that is turned on."""
     from ...hooks import catalog
 
@@ -84,7 +84,7 @@ def restored(text: str | None, *, wait: bool = True) -> Iterator[None]:
         yield
 
 
-_applied_settings: dict[str, Any] = {}  # the settings that each integration last received with a task, by its name
+_applied_settings: dict[str, object] = {}  # the settings that each integration last received with a task, by its name
 
 
 def _apply_sent_settings(hooks: Mapping[str, Any]) -> None:
@@ -124,18 +124,18 @@ class Task:
 
     __slots__ = ("__weakref__", "carried", "fn")
 
-    def __init__(self, fn: Callable[..., Any], carried: str) -> None:
+    def __init__(self, fn: Callable[..., object], carried: str) -> None:
         self.fn, self.carried = fn, carried
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> object:
         with restored(self.carried):
             return self.fn(*args, **kwargs)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return Task, (self.fn, self.carried)
 
 
-def task(fn: Any, *, near: bool = True) -> Any:
+def task(fn: Any, *, near: bool = True) -> object:
     """Return *fn* as a :class:`Task` with the current context; return *fn* itself if there is no context."""
     carried = capture_task_context(near=near)
     return fn if carried is None or isinstance(fn, Task) else Task(fn, carried)

@@ -26,13 +26,13 @@ class _Run:
         with restored(self.carried):
             type(self.process).run(self.process)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return _Run, (self.process, self.carried)
 
 
-def _wrap_start(fn: Any) -> Any:
+def _wrap_start(fn: Any) -> object:
     @functools.wraps(fn)
-    def start_process(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def start_process(self: Any, *args: Any, **kwargs: Any) -> object:
         carried = None if "run" in vars(self) else capture_task_context(near=True)
         if carried is None:
             return fn(self, *args, **kwargs)
