@@ -58,7 +58,7 @@ class PatchPointMissing(Exception):  # noqa: N818  # a finding about a library's
 
 
 class Installation:
-    """What one install has changed so far, and the patch points that it has looked for."""
+    """The changes that one install has made so far, and the patch points that it has looked for."""
 
     def __init__(self, *, silent: bool = False) -> None:
         self.points: dict[str, PatchPoint] = {}

@@ -101,13 +101,13 @@ class NotebookExtension:
             if runs or traces:
                 self._display_summary(_notebook_summary.summarize_cell(runs, traces, _find_urls(runs, traces)))
 
-    def _display_summary(self, told: _notebook_summary.CellSummary) -> None:
+    def _display_summary(self, summary: _notebook_summary.CellSummary) -> None:
         if hasattr(self._shell, "kernel"):  # Jupyter; front ends without HTML show the text
             from IPython.display import display
 
-            display({"text/html": told.render_html(), "text/plain": told.render_text()}, raw=True)
+            display({"text/html": summary.render_html(), "text/plain": summary.render_text()}, raw=True)
         else:
-            print(told.render_text())  # noqa: T201  # IPython in a terminal
+            print(summary.render_text())  # noqa: T201  # IPython in a terminal
 
 
 def _find_urls(runs: list[Any], traces: list[list[ReadableSpan]]) -> dict[str, str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
+from .. import integrations, tracing
 from . import canned
 from .common import (
     CommandFailure,
@@ -74,11 +76,8 @@ def _record_trace(uri: str, experiment: str | None) -> str:
     Raises:
         CommandFailure: if the model does not answer, or the trace is not stored within 60 seconds.
     """
-    import logging
-
     import mlflow
 
-    from .. import integrations, tracing
     from ..tracing.export.mlflow.database import _quiet_migrations
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -104,7 +103,6 @@ def _record_trace(uri: str, experiment: str | None) -> str:
 
 def _ask_question(client: Any) -> str:
     """Ask the question, call the tool that the model asks for, read the answer as a stream, and return the trace id."""
-    from .. import tracing
 
     @tracing.trace(name="get_weather", kind="tool")
     def get_weather(city: str) -> str:

@@ -1,4 +1,4 @@
-"""What ``mlspan doctor`` says of the spans that wait on disk, and of those that were set aside."""
+"""The part of ``mlspan doctor`` on the spans that wait on disk and on those that were set aside."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .places import EffectiveSetting
 
 @dataclass(frozen=True)
 class SpoolStatus:
-    """What lies in the folder of unsent spans."""
+    """The contents of the folder of unsent spans."""
 
     folder: str
     waiting: list[WaitingSpans]
@@ -30,8 +30,8 @@ def read_spool_status(found: Mapping[str, EffectiveSetting]) -> SpoolStatus | No
         folder = Path(named).expanduser().absolute() if named else default_folder()
     except RuntimeError:  # there is no home directory
         return None
-    letters = read_dead_letters(SpoolSettings(folder=folder))
-    set_aside = Counter(f"{letter.sink}: {form.join_lines(letter.reason)}" for letter in letters)
+    dead_letters = read_dead_letters(SpoolSettings(folder=folder))
+    set_aside = Counter(f"{letter.sink}: {form.join_lines(letter.reason)}" for letter in dead_letters)
     return SpoolStatus(str(folder), survey_folder(folder), dict(set_aside))
 
 

@@ -24,12 +24,12 @@ _PYFUNC_FILE: Final = Path(__file__).with_name("_training") / "pyfunc_fastai.py"
 
 
 def _find_training_functions() -> Iterator[PatchPoint]:
-    import fastai.callback.schedule  # noqa: F401  # adds all of these methods but fit to Learner
-    from fastai.learner import Learner
+    import fastai.callback.schedule  # adds all of these methods but fit to Learner
 
+    learner = fastai.learner.Learner
     for name in _TRAINING_METHODS:
-        if hasattr(Learner, name):
-            yield Learner, name
+        if hasattr(learner, name):
+            yield learner, name
 
 
 def _read_training(fit: TrainingRecord, call: Mapping[str, Any]) -> None:

@@ -18,11 +18,10 @@ __all__ = ["HOOK", "autolog"]
 
 def _find_training_functions() -> Iterator[PatchPoint]:
     import lightgbm
-    from lightgbm import sklearn
 
     yield lightgbm, "train"
-    for cls in vars(sklearn).values():
-        if isinstance(cls, type) and issubclass(cls, sklearn.LGBMModel):
+    for cls in vars(lightgbm.sklearn).values():
+        if isinstance(cls, type) and issubclass(cls, lightgbm.LGBMModel):
             yield cls, "fit"
 
 

@@ -15,10 +15,9 @@ __all__ = ["HOOK", "autolog"]
 
 
 def _find_training_functions() -> Iterator[PatchPoint]:
-    import statsmodels.api  # noqa: F401  # imports the modules that define the models
-    from statsmodels.base.model import Model
+    import statsmodels.api  # imports the modules that define the models
 
-    found = [Model]
+    found = [statsmodels.base.model.Model]
     for cls in found:
         found += [sub for sub in cls.__subclasses__() if sub not in found]
         if "fit" in vars(cls):

@@ -201,28 +201,28 @@ def _observe_output(record: Record, value: object) -> None:
     put(record, "output", value)
 
 
-def _result(live: Any, value: object) -> Any:
+def _result(operation: Any, value: object) -> Any:
     """Record what was returned. What is still to run or to be read is recorded as its caller does that."""
-    if not isinstance(live, Operation):
+    if not isinstance(operation, Operation):
         return value
     if type(value) is CoroutineType:  # of lru_cache around a coroutine function, or of any function that passes one on
-        live.hand_over()
-        return Awaited(value, live, live.context)
-    watched = _WATCHED.get(type(value))
-    if watched is None:
-        live.observe(value)
+        operation.hand_over()
+        return Awaited(value, operation, operation.context)
+    stream_class = _STREAM_CLASSES.get(type(value))
+    if stream_class is None:
+        operation.observe(value)
         return value
-    live.hand_over()
-    return watched(value, _Gathered(live), live.context)
+    operation.hand_over()
+    return stream_class(value, _Gathered(operation), operation.context)
 
 
 class _Gathered:
-    """What watches a stream of a traced function: its items together are the output."""
+    """The observer of a traced function's stream: all items together are the output."""
 
-    __slots__ = ("_live", "_seen")
+    __slots__ = ("_operation", "_seen")
 
-    def __init__(self, live: Operation) -> None:
-        self._live = live
+    def __init__(self, operation: Operation) -> None:
+        self._operation = operation
         self._seen: list[Any] = []
 
     def observe(self, value: object) -> bool:
@@ -235,8 +235,8 @@ class _Gathered:
     ) -> None:
         seen, self._seen = self._seen, []
         if seen:
-            self._live.observe("".join(seen) if all(type(one) is str for one in seen) else seen)
-        self._live.finish(error, stream_end=stream_end, collecting=collecting)
+            self._operation.observe("".join(seen) if all(type(one) is str for one in seen) else seen)
+        self._operation.finish(error, stream_end=stream_end, collecting=collecting)
 
 
 def _generator_function() -> object:
@@ -247,7 +247,7 @@ async def _async_generator_function() -> object:
     yield
 
 
-_WATCHED: Final[dict[type, type[Stream | AsyncStream]]] = {
+_STREAM_CLASSES: Final[dict[type, type[Stream | AsyncStream]]] = {
     type(_generator_function()): Generated,
     type(_async_generator_function()): AsyncStream,
     Stream: Stream,
@@ -258,16 +258,16 @@ _WATCHED: Final[dict[type, type[Stream | AsyncStream]]] = {
 
 def _wrap_plain_function(fn: Callable[..., Any], opened: Callable[..., Any]) -> Callable[..., object]:
     def call_traced(*args: object, **kwargs: object) -> Any:
-        with opened(args, kwargs) as live:
-            return _result(live, fn(*args, **kwargs))
+        with opened(args, kwargs) as operation:
+            return _result(operation, fn(*args, **kwargs))
 
     return call_traced
 
 
 def _wrap_coroutine(fn: Callable[..., Any], opened: Callable[..., Any]) -> Callable[..., object]:
     async def await_traced(*args: Any, **kwargs: Any) -> object:
-        with opened(args, kwargs) as live:
-            return _result(live, await fn(*args, **kwargs))
+        with opened(args, kwargs) as operation:
+            return _result(operation, await fn(*args, **kwargs))
 
     return await_traced
 

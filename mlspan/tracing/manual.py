@@ -56,7 +56,7 @@ class span:  # noqa: N801  # users read it as a function
 
     @property
     def input(self) -> Any:
-        """What went in: anything that JSON can say; of a chat, text or messages."""
+        """The input: any value that JSON can hold; for a chat, text or messages."""
         recorded = getattr(self.record, "input", None)
         return self._given[0] if self._given is not None and self._given[1] is recorded else recorded
 

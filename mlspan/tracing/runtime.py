@@ -347,7 +347,7 @@ def stop_runtime(timeout: float | None) -> FlushResult:
 
 
 class SavedRuntime(NamedTuple):
-    """What :func:`replace_runtime` has replaced."""
+    """The state that :func:`replace_runtime` has replaced."""
 
     runtime: Runtime | None
     is_shut_down: bool

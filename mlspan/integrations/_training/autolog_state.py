@@ -51,8 +51,8 @@ def _isolate_class_attribute(attribute: str, default: Any, target: str) -> Undo:
     cls = getattr(module, name)
     if type(cls) is not type or not hasattr(cls, attribute):
         return lambda: None
-    apart = type("Apart", (type,), {attribute: _make_isolated_property(f"{name}.{attribute}", default)})
-    return set_attribute(module, name, apart(name, (cls,), {"__module__": module.__name__}))
+    isolated_type = type("IsolatedType", (type,), {attribute: _make_isolated_property(f"{name}.{attribute}", default)})
+    return set_attribute(module, name, isolated_type(name, (cls,), {"__module__": module.__name__}))
 
 
 def _isolate_stack(target: str) -> Undo:

@@ -100,7 +100,6 @@ def log_training_data(found: tuple[Any, object] | None) -> None:
     """
     if found is None:
         return
-    import mlflow
     import mlflow.data  # mlflow-skinny does not import it with mlflow
 
     features, targets = found

@@ -15,17 +15,17 @@ from .training import current_training
 
 
 def wrap_patch_point(owner: object, name: str, make: Callable[[object, list[bool]], object]) -> Undo:
-    """Put ``make(function, on)`` in the function's place; what it makes falls silent when *on* is emptied."""
-    owner, name = find_seam((owner, name))
+    """Put ``make(function, on)`` in the function's place; the replacement stops recording when *on* is emptied."""
+    owner, name = resolve_patch_point((owner, name))
     on = [True]
     return replace_attribute(owner, name, vars(owner).get(name), make(getattr(owner, name), on), on)
 
 
-def find_seam(seam: PatchPoint) -> PatchPoint:
-    """Return where the function itself stands: it may be inside of a descriptor, scikit-learn's ``available_if``."""
-    owner, name = seam
+def resolve_patch_point(patch_point: PatchPoint) -> PatchPoint:
+    """Return the place of the function itself, which may be inside a descriptor: scikit-learn's ``available_if``."""
+    owner, name = patch_point
     own: object = vars(owner).get(name)
-    return (own, "fn") if hasattr(own, "check") and hasattr(own, "fn") else seam
+    return (own, "fn") if hasattr(own, "check") and hasattr(own, "fn") else patch_point
 
 
 def observe_epochs(target: str, read: Callable[[tuple[object, ...]], EpochResult]) -> Undo:

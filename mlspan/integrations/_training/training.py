@@ -59,7 +59,7 @@ def read_training_state() -> dict[str, Any]:
 
 
 def is_nested(hook: MlflowAutologHook, args: tuple[Any, ...]) -> bool:
-    """Whether a training that *hook* sees begin is a part of one that it is told of already."""
+    """Return whether a training that begins is part of another that *hook* already traces."""
     fitting = current_training()
     if fitting is not None and (hook.library.is_helper or fitting.hook is None):
         return True
@@ -124,14 +124,14 @@ class ActiveTraining:
 
     def _remember_models(self) -> None:
         """Remember the lineage of the trained models, so that their predictions can be linked to this training."""
-        record, live = self.record, self._operation
-        if record is None or live is None:
+        record, operation = self.record, self._operation
+        if record is None or operation is None:
             return
-        origin = ModelLineage(record.model_id, record.run_id, live.span.get_span_context())
+        lineage = ModelLineage(record.model_id, record.run_id, operation.span.get_span_context())
         with guard("remembering a model"):
             # statsmodels wraps its results, and either may predict.
             for model in (self.subject, self._result, getattr(self._result, "_results", None)):
-                remember_lineage(model, origin)
+                remember_lineage(model, lineage)
 
     @contextmanager
     def open_span(self, bound: Mapping[str, object]) -> Iterator[None]:
@@ -176,8 +176,8 @@ class ActiveTraining:
         number, self.record.epochs = count if number is None else number, count + 1
         self._last_metrics = {str(name): float(value) for name, value in metrics.items() if _is_number(value)}
         if self._operation is not None:
-            told = {sc.FIT_METRIC_PREFIX + name: value for name, value in self._last_metrics.items()}
-            self._operation.span.add_event(sc.FIT_EPOCH_EVENT, {sc.FIT_EPOCH: number, **told})
+            metrics = {sc.FIT_METRIC_PREFIX + name: value for name, value in self._last_metrics.items()}
+            self._operation.span.add_event(sc.FIT_EPOCH_EVENT, {sc.FIT_EPOCH: number, **metrics})
         if self._logs_for_flavor:
             log_metrics(self._last_metrics, number)
 

@@ -85,14 +85,14 @@ class _ObservedItems(TracedGenerator):
         super().finish_operation(error, stream_end)
 
 
-_ACTIVE_CALL: Final = otel.create_key("mlspan-autogen")  # context key of the innermost watched call
+_ACTIVE_CALL: Final = otel.create_key("mlspan-autogen")  # context key of the innermost traced call
 
 
 class _ActiveCall:
-    """A watched call that is running: a method of *owner*, which belongs to a family such as "agent" or "tool"."""
+    """A traced call that is running: a method of *owner*, which belongs to a family such as "agent" or "tool"."""
 
-    def __init__(self, kind: str, owner: Any, live: Operation, call_id: Any) -> None:
-        self.family, self.owner, self.operation, self.call_id = kind, owner, live, call_id
+    def __init__(self, kind: str, owner: Any, operation: Operation, call_id: Any) -> None:
+        self.family, self.owner, self.operation, self.call_id = kind, owner, operation, call_id
         self.is_merged = False
 
     def matches_call(self, kind: str, owner: object) -> bool:
@@ -116,10 +116,11 @@ class _MergedCall:
     It completes the span of the workbench's call with the tool's description, its type and its error.
     """
 
-    def __init__(self, live: Operation, tool: object) -> None:
-        self._operation = live
-        if isinstance(live.record, Tool):
-            live.record.description, live.record.type = get_nested(tool, "description", str) or None, tool_type(tool)
+    def __init__(self, operation: Operation, tool: object) -> None:
+        self._operation = operation
+        if isinstance(operation.record, Tool):
+            operation.record.description = get_nested(tool, "description", str) or None
+            operation.record.type = tool_type(tool)
 
     def __enter__(self) -> _MergedCall:
         return self
@@ -153,12 +154,12 @@ def make_operation_starter(hook: Hook, family: str, begin: BeginAlways) -> Opera
                 return NOOP_OPERATION
             if family == "tool" and around.merges_tool(owner, call):
                 return _MergedCall(around.operation, owner)
-        live = hook.start_operation(begin, args, kwargs, function=function)
-        if isinstance(live, Operation):
-            live.context = otel.set_value(
-                _ACTIVE_CALL, _ActiveCall(family, owner, live, kwargs.get("call_id")), live.context
+        operation = hook.start_operation(begin, args, kwargs, function=function)
+        if isinstance(operation, Operation):
+            operation.context = otel.set_value(
+                _ACTIVE_CALL, _ActiveCall(family, owner, operation, kwargs.get("call_id")), operation.context
             )
-        return live
+        return operation
 
     return CallStarter(open_)
 

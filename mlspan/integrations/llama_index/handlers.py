@@ -236,16 +236,16 @@ def install(hook: Hook) -> Undo:
     kind: Any = type("MlspanSpans", (SpanHandler, handlers.BaseSpanHandler), {})
     kind.hook = hook  # set afterwards, as pydantic would make a field of it
     spans = kind()
-    heard: object = type("MlspanEvents", (EventHandler, events.BaseEventHandler), {})()
+    event_handler: object = type("MlspanEvents", (EventHandler, events.BaseEventHandler), {})()
     root.add_span_handler(spans)
-    root.add_event_handler(heard)
+    root.add_event_handler(event_handler)
 
     def remove_handlers() -> None:
         kind.hook = None
         if len(dispatched_calls):  # turned off amid a call: the handlers stay, so that its end is still reported
             return
         root.span_handlers = [one for one in root.span_handlers if one is not spans]
-        root.event_handlers = [one for one in root.event_handlers if one is not heard]
+        root.event_handlers = [one for one in root.event_handlers if one is not event_handler]
 
     remember_undo(remove_handlers)
     waiting = "workflows.runtime.types.results:WaitingForEvent.__init__"

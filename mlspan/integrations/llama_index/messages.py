@@ -83,13 +83,13 @@ def _read_media_block(kind: str, block: object) -> Part:
 
 def format_chat_message(value: object) -> dict[str, object]:
     """Return a message as OpenAI writes it, which viewers know how to show."""
-    told = read_chat_message(value)
-    texts = [str(one.get("content")) for one in told["parts"] if one["type"] == "text"]
-    shown: dict[str, object] = {"role": told["role"], "content": "\n".join(texts)}
-    if told["role"] == "tool":
-        one: Any = told["parts"][0]
+    message = read_chat_message(value)
+    texts = [str(one.get("content")) for one in message["parts"] if one["type"] == "text"]
+    shown: dict[str, object] = {"role": message["role"], "content": "\n".join(texts)}
+    if message["role"] == "tool":
+        one: Any = message["parts"][0]
         shown |= {"content": one["response"], "tool_call_id": one.get("id")}
-    if calls := [_format_block_tool_call(one) for one in told["parts"] if one["type"] == "tool_call"]:
+    if calls := [_format_block_tool_call(one) for one in message["parts"] if one["type"] == "tool_call"]:
         shown["tool_calls"] = calls
     return shown
 

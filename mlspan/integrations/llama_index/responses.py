@@ -79,13 +79,13 @@ class AnswerDraft(OutputDraft):
 @sees_errors
 def observe_llm_answer(record: Chat, got: object) -> None:
     """Read a ChatResponse, a CompletionResponse, or a chunk of one; note that a call has failed."""
-    heard = record.draft
+    draft = record.draft
     if isinstance(got, BaseException):
-        if isinstance(heard, AnswerDraft):
-            heard.mark_failed()
+        if isinstance(draft, AnswerDraft):
+            draft.mark_failed()
         return
-    if isinstance(heard, AnswerDraft):
-        heard.add_answer(got)
+    if isinstance(draft, AnswerDraft):
+        draft.add_answer(got)
     raw = get_field(got, "raw")
     if raw is not None:
         answer = get_field(raw, "response") or raw  # the Responses API's last event holds the response

@@ -22,8 +22,8 @@ def _wrap_graph_to_futures(fn: Any) -> object:
         import dask
 
         with ExitStack() as around:
-            if (carried := capture_task_context()) is not None:
-                around.enter_context(dask.annotate(**{_ANNOTATION: carried}))
+            if (task_context := capture_task_context()) is not None:
+                around.enter_context(dask.annotate(**{_ANNOTATION: task_context}))
             return fn(*args, **kwargs)
 
     return send_graph

@@ -112,8 +112,8 @@ def _add_context_argument(kwargs: Any) -> object:
     with guard("calling a remote function"):
         from ray._private.client_mode_hook import client_mode_should_convert
 
-        if not client_mode_should_convert() and (carried := capture_task_context()) is not None:
-            return {**(kwargs or {}), _CONTEXT_ARGUMENT: carried}
+        if not client_mode_should_convert() and (task_context := capture_task_context()) is not None:
+            return {**(kwargs or {}), _CONTEXT_ARGUMENT: task_context}
     return kwargs
 
 

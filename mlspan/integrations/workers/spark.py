@@ -89,10 +89,10 @@ def _carry_job_property() -> Iterator[None]:
         if (
             active is not None
             and active.getLocalProperty(PROPERTY) is None
-            and (carried := capture_task_context()) is not None
+            and (task_context := capture_task_context()) is not None
         ):
             context = active
-            context.setLocalProperty(PROPERTY, carried)
+            context.setLocalProperty(PROPERTY, task_context)
     try:
         yield
     finally:

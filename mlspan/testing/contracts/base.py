@@ -1,4 +1,4 @@
-"""What all contracts share: spans in memory for the length of a test, and what an ended span must say."""
+"""The base of all contracts: spans in memory for the length of a test, and checks of an ended span."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class CallersError(Exception):
 
 
 class Contract:
-    """What an integration promises, checked by the test methods of the subclasses.
+    """The promises of an integration, checked by the test methods of the subclasses.
 
     Attributes:
         span: the name of the span of one call.

@@ -15,7 +15,7 @@ from .base import CallersError, Contract, catch, run_in_thread
 
 
 class AnyStreamContract(Contract):
-    """What describes a stream, sync or async.
+    """The description of a stream, sync or async.
 
     Attributes:
         first_text: a text of the first chunk, which is in the span of a stream that is left after one chunk.

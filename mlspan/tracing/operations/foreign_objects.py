@@ -1,4 +1,4 @@
-"""What may be asked of an object that we know nothing of, and what stands for it where it does not answer.
+"""Safe reading of objects of unknown classes, and stand-ins for values that cannot be read.
 
 Nothing is called but what its class says of itself on purpose: ``model_dump``, ``tolist``, ``isoformat``, ``__str__``.
 All is looked up on the class, past any ``__getattr__``, so that a mock is never called.

@@ -42,7 +42,7 @@ def finish_in_finalizer(observer: StreamObserver, *, stream_end: StreamEnd | Non
 
 
 class ResponseProxy:
-    """A proxy that passes everything on to the client's own object, so that the caller cannot tell the two apart."""
+    """A proxy that passes everything on to the client's own object, so that the caller sees no difference."""
 
     __slots__ = ("__weakref__", "_mlspan_observer", "_mlspan_own")
     _mlspan_own: Any
@@ -77,7 +77,7 @@ class ResponseProxy:
     def __class__(self) -> type:
         return type(self._mlspan_own)
 
-    # Copying is for what is watched to do: the copy is the caller's own.
+    # Copying is left to the client's stream: the copy belongs to the caller and is not traced.
 
     def __copy__(self) -> object:
         return copy.copy(self._mlspan_own)
