@@ -1,4 +1,4 @@
-"""What the extras of this distribution ask for."""
+"""The requirements of this distribution's extras."""
 
 from __future__ import annotations
 

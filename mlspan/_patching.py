@@ -56,7 +56,7 @@ class PatchPointMissing(Exception):  # noqa: N818  # a finding about a library's
 
 
 class Installation:
-    """What one install has changed so far, and the patch points that it has looked for."""
+    """The changes that one install has made so far, and the patch points that it has looked for."""
 
     def __init__(self, *, silent: bool = False) -> None:
         self.points: dict[str, PatchPoint] = {}
@@ -169,7 +169,7 @@ def observe_method(target: str, callback: ResultCallback) -> Undo:
     original, fn, enabled = vars(owner).get(name), getattr(owner, name), [True]
 
     @functools.wraps(fn)
-    def call_and_report(*args: Any, **kwargs: Any) -> Any:
+    def call_and_report(*args: object, **kwargs: object) -> object:
         result = fn(*args, **kwargs)
         if enabled:
             with guard(f"looking at {name}"):
@@ -179,7 +179,7 @@ def observe_method(target: str, callback: ResultCallback) -> Undo:
     return replace_attribute(owner, name, original, call_and_report, enabled)
 
 
-def replace_function(target: str, make: Callable[[Any], Any]) -> Undo:
+def replace_function(target: str, make: Callable[[Any], object]) -> Undo:
     """Put ``make(original)`` in the place of a method or function.
 
     The replacement is not told when it is removed: a reference that somebody has kept goes on working as it did.
@@ -195,7 +195,7 @@ def replace_function(target: str, make: Callable[[Any], Any]) -> Undo:
     return replace_attribute(owner, name, vars(owner).get(name), make(getattr(owner, name)), [True])
 
 
-def replace_attribute(owner: Any, name: str, original: Any, replacement: Any, enabled: list[bool]) -> Undo:
+def replace_attribute(owner: object, name: str, original: object, replacement: Any, enabled: list[bool]) -> Undo:
     """Set attribute *name* of *owner* to *replacement*, a function, and return what restores the original.
 
     Args:
@@ -210,12 +210,12 @@ def replace_attribute(owner: Any, name: str, original: Any, replacement: Any, en
     return _set_entry(owner, name, original, replacement, enabled)
 
 
-def set_attribute(owner: Any, name: str, value: Any) -> Undo:
+def set_attribute(owner: object, name: str, value: object) -> Undo:
     """Set attribute *name* of *owner* to any *value*, and return what restores the entry that *owner* had, if any."""
     return _set_entry(owner, name, vars(owner).get(name), value, [True])
 
 
-def _set_entry(owner: Any, name: str, original: Any, value: Any, enabled: list[bool]) -> Undo:
+def _set_entry(owner: object, name: str, original: object, value: object, enabled: list[bool]) -> Undo:
     def undo() -> None:
         enabled.clear()  # a reference that somebody has kept falls silent too
         if vars(owner).get(name) is not value:
@@ -237,13 +237,13 @@ def call_when_imported(module: str, callback: Callable[[], object]) -> Undo:
     """
     wanted = [True]
 
-    def call_if_wanted(_: Any) -> None:
+    def call_if_wanted(_: object) -> None:
         if wanted:
             callback()
 
     def cancel() -> None:
         wanted.clear()
-        pending: dict[str, list[Any]] = getattr(wrapt.importer, "_post_import_hooks", {})
+        pending: dict[str, list[object]] = getattr(wrapt.importer, "_post_import_hooks", {})
         with getattr(wrapt.importer, "_post_import_hooks_lock", _no_lock):
             if call_if_wanted in (calls := pending.get(module) or []):
                 calls.remove(call_if_wanted)

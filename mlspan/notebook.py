@@ -27,10 +27,10 @@ class CellCollector(SpanProcessor):
         self._lock = threading.RLock()  # reentrant: a finalizer may end a span while this thread holds the lock
         self._spans: dict[int, list[ReadableSpan]] = {}
         self._finished_traces: list[int] = []
-        self._runs: dict[str, Any] = {}
+        self._runs: dict[str, object] = {}
         self._open_roots: dict[int, int] = {}  # trace id -> number of local roots that have not ended
 
-    def on_start(self, span: Any, parent_context: Any = None) -> None:  # noqa: ARG002  # the SDK's signature
+    def on_start(self, span: Any, parent_context: object = None) -> None:  # noqa: ARG002  # the SDK's signature
         if _is_local_root(span):
             with self._lock:
                 trace_id = span.get_span_context().trace_id
@@ -53,7 +53,7 @@ class CellCollector(SpanProcessor):
         with self._lock:
             self._runs[run.info.run_id] = run
 
-    def take_finished(self) -> tuple[list[Any], list[list[ReadableSpan]]]:
+    def take_finished(self) -> tuple[list[object], list[list[ReadableSpan]]]:
         """Return and forget the runs and the finished traces since the last call, GenAI traces only.
 
         Returns:
@@ -95,19 +95,19 @@ class NotebookExtension:
             undo()
         integrations.autolog(disable=True)
 
-    def _show_cell_summary(self, *_: Any) -> None:
+    def _show_cell_summary(self, *_: object) -> None:
         with guard("showing what a cell has recorded"):
             runs, traces = self._collector.take_finished()
             if runs or traces:
                 self._display_summary(_notebook_summary.summarize_cell(runs, traces, _find_urls(runs, traces)))
 
-    def _display_summary(self, told: _notebook_summary.CellSummary) -> None:
+    def _display_summary(self, summary: _notebook_summary.CellSummary) -> None:
         if hasattr(self._shell, "kernel"):  # Jupyter; front ends without HTML show the text
             from IPython.display import display
 
-            display({"text/html": told.render_html(), "text/plain": told.render_text()}, raw=True)
+            display({"text/html": summary.render_html(), "text/plain": summary.render_text()}, raw=True)
         else:
-            print(told.render_text())  # noqa: T201  # IPython in a terminal
+            print(summary.render_text())  # noqa: T201  # IPython in a terminal
 
 
 def _find_urls(runs: list[Any], traces: list[list[ReadableSpan]]) -> dict[str, str]:
@@ -134,14 +134,14 @@ def _find_urls(runs: list[Any], traces: list[list[ReadableSpan]]) -> dict[str, s
 _extensions: dict[int, NotebookExtension] = {}  # by id() of the shell
 
 
-def load_extension(shell: Any) -> None:
+def load_extension(shell: object) -> None:
     """Load the extension into *shell*; IPython calls this for ``%load_ext mlspan``."""
     if id(shell) not in _extensions:
         extension = _extensions[id(shell)] = NotebookExtension(shell)
         extension.load()
 
 
-def unload_extension(shell: Any) -> None:
+def unload_extension(shell: object) -> None:
     """Unload the extension from *shell*; IPython calls this for ``%unload_ext mlspan``."""
     if (extension := _extensions.pop(id(shell), None)) is not None:
         extension.unload()

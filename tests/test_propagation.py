@@ -29,16 +29,16 @@ def hide(text: str) -> str:
     return text.replace("ada", "A.")
 
 
-def _elsewhere(carried: Any) -> Any:
-    """*carried*, as another process sees it."""
-    return {**carried, "process": "another"}
+def _elsewhere(captured: Any) -> Any:
+    """*captured*, as another process sees it."""
+    return {**captured, "process": "another"}
 
 
 def test_surroundings(spans: Spans) -> None:
     """Span, session, user, tags and run are put back around a task, and are gone after it."""
     with tracing.session("s"), tracing.user("ada"), tracing.tags(team="blue"), tracing.run("r"), tracing.span("job"):
-        carried = _elsewhere(propagation.capture_context())
-    with propagation.restore_context(carried):
+        captured = _elsewhere(propagation.capture_context())
+    with propagation.restore_context(captured):
         scope = call_context.get_call_scope()
         assert (scope.session, scope.user, scope.tags, scope.run_id) == ("s", "ada", {"team": "blue"}, "r")
         with tracing.span("task"):
@@ -49,22 +49,22 @@ def test_surroundings(spans: Spans) -> None:
 
 def test_a_task_that_fails(spans: Spans) -> None:
     """Its exception comes out as it is, a StopIteration as well, and the caller's span is no longer current."""
-    carried = _task.capture_task_context()
-    assert carried is not None
+    captured = _task.capture_task_context()
+    assert captured is not None
     for error in (ValueError("no"), StopIteration("no"), KeyboardInterrupt()):
 
         def fail(error: BaseException = error) -> None:
             raise error
 
         with pytest.raises(type(error)) as raised:
-            _task.Task(fail, carried)()
+            _task.Task(fail, captured)()
         assert raised.value is error
 
 
 def test_a_task_is_pickled_as_its_function() -> None:
     """By reference, with what surrounds it."""
     again = pickle.loads(pickle.dumps(_task.Task(hide, "{}")))
-    assert (again.fn, again.carried) == (hide, "{}")
+    assert (again.fn, again.task_context) == (hide, "{}")
 
 
 @pytest.mark.parametrize(
@@ -79,17 +79,17 @@ def test_a_task_is_pickled_as_its_function() -> None:
 def test_redaction_goes_along(tracing_off: None, redact: Any, said: Any) -> None:
     """Expressions as they are, a function by its name; where that cannot be, no content is recorded over there."""
     tracing.configure(redact=redact, tracking_uri="none")
-    carried = propagation.capture_context()
-    assert carried is not None
-    assert {k: v for k, v in carried["settings"].items() if k != "tracking_uri"} == said
+    captured = propagation.capture_context()
+    assert captured is not None
+    assert {k: v for k, v in captured["settings"].items() if k != "tracking_uri"} == said
 
 
 def test_settings_are_taken_over(tracing_off: None) -> None:
     """In another process, which nobody has configured; a function is found by its name."""
     tracing.configure(redact=hide, max_content_bytes=2048, tracking_uri="none")
-    carried = _elsewhere(propagation.capture_context())
+    captured = _elsewhere(propagation.capture_context())
     tracing.shutdown()
-    with propagation.restore_context(carried):
+    with propagation.restore_context(captured):
         now = get_runtime()
         assert now is not None
         assert (now.config.redact, now.config.max_content_bytes) == (hide, 2048)
@@ -98,9 +98,9 @@ def test_settings_are_taken_over(tracing_off: None) -> None:
 def test_what_a_process_has_configured_stays(tracing_off: None) -> None:
     """A worker whose own code calls ``configure`` keeps its settings."""
     tracing.configure(max_content_bytes=2048, tracking_uri="none")
-    carried = _elsewhere(propagation.capture_context())
+    captured = _elsewhere(propagation.capture_context())
     tracing.configure(max_content_bytes=4096, tracking_uri="none")
-    with propagation.restore_context(carried):
+    with propagation.restore_context(captured):
         now = get_runtime()
         assert now is not None
         assert now.config.max_content_bytes == 4096

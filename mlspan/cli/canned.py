@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final
+from typing import Final
 
 _ANSWER: Final = "It is sunny in Paris, 21 degrees."
 _TOOL_CALL: Final = {
@@ -46,7 +46,7 @@ class _CannedAnswerHandler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *_: Any) -> None: ...
+    def log_message(self, *_: object) -> None: ...
 
 
 def _stream_chunks(model: str) -> Iterator[bytes]:
@@ -59,7 +59,7 @@ def _stream_chunks(model: str) -> Iterator[bytes]:
     yield b"[DONE]"
 
 
-def _encode_body(model: str, kind: str, choices: list[Any], **more: Any) -> bytes:
+def _encode_body(model: str, kind: str, choices: list[object], **more: object) -> bytes:
     """Return a response body, or one chunk of it, as JSON."""
     return json.dumps(
         {"id": "canned-1", "object": kind, "created": 0, "model": model, "choices": choices, **more}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
+from .. import integrations, tracing
 from . import canned
 from .common import (
     CommandFailure,
@@ -27,7 +29,7 @@ from .show import collect_facts, print_trace
 
 DEMO_QUESTION: Final = "What is the weather in Paris?"
 DEMO_MODEL: Final = "gpt-4o-mini"
-_WEATHER_TOOLS: Final[Any] = [
+_WEATHER_TOOLS: Final[object] = [
     {
         "type": "function",
         "function": {
@@ -74,11 +76,8 @@ def _record_trace(uri: str, experiment: str | None) -> str:
     Raises:
         CommandFailure: if the model does not answer, or the trace is not stored within 60 seconds.
     """
-    import logging
-
     import mlflow
 
-    from .. import integrations, tracing
     from ..tracing.export.mlflow.database import _quiet_migrations
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -104,7 +103,6 @@ def _record_trace(uri: str, experiment: str | None) -> str:
 
 def _ask_question(client: Any) -> str:
     """Ask the question, call the tool that the model asks for, read the answer as a stream, and return the trace id."""
-    from .. import tracing
 
     @tracing.trace(name="get_weather", kind="tool")
     def get_weather(city: str) -> str:
@@ -128,7 +126,7 @@ def _ask_question(client: Any) -> str:
 
 
 @contextmanager
-def _connect_model() -> Iterator[Any]:
+def _connect_model() -> Iterator[object]:
     """Yield a client of the server that the environment names, or else of a server with canned answers.
 
     Print which one it is.

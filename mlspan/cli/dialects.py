@@ -91,7 +91,7 @@ def translate_dialect(attributes: JsonObject, events: Sequence[Event]) -> JsonOb
     return found
 
 
-def _rename_attributes(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _rename_attributes(attributes: Mapping[str, object]) -> Iterator[tuple[str, object]]:
     """Yield the name in the conventions and the value of each attribute that has a dialect's name."""
     for theirs, ours in reversed(
         _ATTRIBUTE_NAMES.items()
@@ -100,7 +100,7 @@ def _rename_attributes(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any
             yield ours, attributes[theirs]
 
 
-def _read_parameters(found: Mapping[str, Any]) -> JsonObject:
+def _read_parameters(found: Mapping[str, object]) -> JsonObject:
     """Return the request parameters that OpenInference writes as one JSON text.
 
     The model of a failed call is recorded nowhere else.
@@ -148,7 +148,7 @@ def _put_values(found: JsonObject) -> None:
                 found.setdefault(name, found[theirs])
 
 
-def _unflatten_messages(found: Mapping[str, Any], prefix: str) -> list[JsonObject]:
+def _unflatten_messages(found: Mapping[str, object], prefix: str) -> list[JsonObject]:
     """Return attributes such as ``prefix.0.role=user`` as a list of nested dicts, in the order of their index."""
     tree: JsonObject = {}
     for key, value in found.items():
@@ -164,7 +164,7 @@ def _unflatten_messages(found: Mapping[str, Any], prefix: str) -> list[JsonObjec
     return [message for message in _sort_by_index(tree) if isinstance(message, dict)]
 
 
-def _sort_by_index(tree: Any) -> list[Any]:
+def _sort_by_index(tree: object) -> list[object]:
     """Return the values of a dict whose keys are numbers as text, in the order of the numbers; else an empty list."""
     numbered = [(int(key), value) for key, value in tree.items() if key.isdigit()] if isinstance(tree, dict) else []
     return [value for _, value in sorted(numbered, key=lambda pair: pair[0])]

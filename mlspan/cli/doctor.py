@@ -171,7 +171,7 @@ def _check_environment() -> Iterator[str]:
 
 def _build_doctor_json(
     found: dict[str, EffectiveSetting], libraries: list[LibraryStatus], checks: list[CheckResult], problems: list[str]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the whole report as ``--json`` prints it."""
     return {
         "mlspan": __version__,

@@ -126,7 +126,7 @@ def print_dead_letters(dead_letters: list[Any], *, as_json: bool) -> None:
         console.print(str(dead_letters[0].path.parent), soft_wrap=True)
 
 
-def _letter_to_json(letter: Any) -> dict[str, Any]:
+def _letter_to_json(letter: Any) -> dict[str, object]:
     """Return a dead letter as ``--json`` prints it."""
     fields = {name: getattr(letter, name) for name in ("at", "sink", "reason", "trace_id", "name", "origin")}
     return {**fields, "path": str(letter.path)}

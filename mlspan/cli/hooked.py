@@ -38,7 +38,7 @@ def list_integrations() -> list[str]:
     return list(catalog.list_integrations())
 
 
-def _walk_hook(hook: Any) -> Iterator[Any]:
+def _walk_hook(hook: Any) -> Iterator[object]:
     """Yield *hook* and the hooks that belong to it."""
     yield hook
     for other in hook.also:

@@ -29,7 +29,7 @@ class TokenCounts:
     total: int = 0
 
     @classmethod
-    def from_usage(cls, usage: Any) -> TokenCounts | None:
+    def from_usage(cls, usage: object) -> TokenCounts | None:
         """Return the counts of MLflow's token usage, a dict or its JSON text; None if it has none."""
         usage = parse_attribute(usage)
         input_tokens, output_tokens, total = (
@@ -56,9 +56,9 @@ class StoredSpan:
     end_ns: int | None
     failed: bool
     error: str | None
-    inputs: Any
-    outputs: Any
-    attributes: dict[str, Any]
+    inputs: object
+    outputs: object
+    attributes: dict[str, object]
     tokens: TokenCounts | None
     cost: float | None
 
@@ -151,7 +151,7 @@ def read_trace(found: Any) -> StoredTrace:
     )
 
 
-def build_trace(trace_id: str, found: Sequence[Any]) -> StoredTrace:
+def build_trace(trace_id: str, found: Sequence[object]) -> StoredTrace:
     """Return a trace built from its spans alone, without tags, experiment, tokens or cost of the whole trace."""
     spans = [_read_span(span) for span in found]
     ids = {span.id for span in spans}
@@ -204,19 +204,19 @@ def _read_span(span: Any) -> StoredSpan:
     )
 
 
-def _read_genai_tokens(attributes: dict[str, Any]) -> TokenCounts | None:
+def _read_genai_tokens(attributes: dict[str, object]) -> TokenCounts | None:
     """Return the token counts from the attributes of the GenAI conventions; None without them."""
     input_tokens, output_tokens = attributes.get(sc.USAGE_INPUT_TOKENS), attributes.get(sc.USAGE_OUTPUT_TOKENS)
     return TokenCounts.from_usage({"input_tokens": input_tokens, "output_tokens": output_tokens})
 
 
-def _read_cost(cost: Any) -> float | None:
+def _read_cost(cost: object) -> float | None:
     """Return the total in US dollars, or None. The exporter writes NaN for a cost that is not known."""
     total: Any = get_field(parse_attribute(cost), "total_cost")
     return float(total) if is_a(total, (int, float)) and not math.isnan(total) else None
 
 
-def _find_error(span: Any, attributes: dict[str, Any]) -> str:
+def _find_error(span: object, attributes: dict[str, object]) -> str:
     """Return the description of a failed span's error, completed by its exception event."""
     description = get_nested(span, "status.description", str)
     for event in get_list(span, "events"):
@@ -236,7 +236,7 @@ def _find_error(span: Any, attributes: dict[str, Any]) -> str:
     return description or str(attributes.get(sc.ERROR_TYPE) or "failed")
 
 
-def _preview_messages(reader: Any, value: Any) -> str:
+def _preview_messages(reader: Any, value: object) -> str:
     """Return the preview that *reader* makes of *value*, or all of *value* as text if it cannot."""
     try:
         return str(reader(value) or "")
@@ -244,7 +244,7 @@ def _preview_messages(reader: Any, value: Any) -> str:
         return as_text(value)
 
 
-def trace_to_json(trace: StoredTrace) -> dict[str, Any]:
+def trace_to_json(trace: StoredTrace) -> dict[str, object]:
     """Return a trace as ``--json`` prints it: ids, times in milliseconds, tokens, cost in US dollars."""
     return {
         "trace_id": trace.id,
@@ -264,7 +264,7 @@ def trace_to_json(trace: StoredTrace) -> dict[str, Any]:
     }
 
 
-def spans_to_json(trace: StoredTrace) -> list[dict[str, Any]]:
+def spans_to_json(trace: StoredTrace) -> list[dict[str, object]]:
     """Return the spans of a trace as ``--json`` prints them, depth first."""
     return [
         {
@@ -288,11 +288,11 @@ def spans_to_json(trace: StoredTrace) -> list[dict[str, Any]]:
     ]
 
 
-def dump_json_line(value: Any) -> str:
+def dump_json_line(value: object) -> str:
     """Return *value* as JSON on one line."""
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def dump_json(value: Any) -> str:
+def dump_json(value: object) -> str:
     """Return *value* as indented JSON."""
     return json.dumps(value, indent=2, ensure_ascii=False, default=str)

@@ -30,7 +30,7 @@ class OtlpMessage:
     """A line of JSON, or a protobuf message. If it could not be read, *traces* is None and *error* says why."""
 
     number: int  # from 1
-    traces: Any  # opentelemetry.proto.trace.v1.TracesData
+    traces: object  # opentelemetry.proto.trace.v1.TracesData
     bytes_read: int  # bytes of the file up to the end of this message
     error: str = ""
 
@@ -124,7 +124,7 @@ def _parse_json_line(number: int, line: bytes, file: IO[bytes]) -> OtlpMessage:
         return OtlpMessage(number, None, file.tell(), "not JSON, or cut off")
 
 
-def _parse_json_object(number: int, found: Any, file: IO[bytes]) -> OtlpMessage:
+def _parse_json_object(number: int, found: object, file: IO[bytes]) -> OtlpMessage:
     """Return the message of a parsed JSON object. One with metrics or logs only is a message without spans."""
     if not isinstance(found, dict):
         return OtlpMessage(number, None, file.tell(), "not an object of OTLP")
@@ -142,7 +142,7 @@ def _parse_json_object(number: int, found: Any, file: IO[bytes]) -> OtlpMessage:
         return OtlpMessage(number, None, file.tell(), f"not OTLP: {str(error).splitlines()[0][:120]}")
 
 
-def _encode_ids(found: dict[str, Any]) -> dict[str, Any]:
+def _encode_ids(found: dict[str, Any]) -> dict[str, object]:
     """Change ids from hexadecimal digits, as OTLP's JSON has them, to base64, as protobuf's parser expects them."""
     for of_resource in found.get("resourceSpans", found.get("resource_spans", ())):
         for of_scope in of_resource.get("scopeSpans", of_resource.get("scope_spans", ())):

@@ -72,7 +72,7 @@ def convert_otlp_attributes(pairs: Any) -> dict[str, Any]:
     return {pair.key: _make_attribute_value(convert_otlp_value(pair.value)) for pair in pairs}
 
 
-def _make_attribute_value(found: Any) -> Any:
+def _make_attribute_value(found: object) -> object:
     """Return a list of one scalar type as a tuple, other structures as JSON text, and a scalar as it is."""
     if isinstance(found, list):
         kinds = {type(item) for item in found}
@@ -80,7 +80,7 @@ def _make_attribute_value(found: Any) -> Any:
     return to_json(found) if found is None or isinstance(found, dict) else found
 
 
-def convert_otlp_value(any_value: Any) -> Any:
+def convert_otlp_value(any_value: Any) -> object:
     """Return an OTLP ``AnyValue`` as a Python value; bytes as base64 text."""
     kind = any_value.WhichOneof("value")
     if kind is None:

@@ -113,7 +113,7 @@ def _render_details(span: model.StoredSpan) -> Iterator[str]:
     yield f"<h2>attributes</h2><table>{cells}</table>"
 
 
-def _render_content(value: Any) -> str:
+def _render_content(value: object) -> str:
     """Return *value* as a table if it is a list of messages, else as preformatted text."""
     messages = value.get("messages") if isinstance(value, dict) else None
     choices = value.get("choices") if isinstance(value, dict) else None
@@ -129,7 +129,7 @@ def _render_content(value: Any) -> str:
     return f'<table class="messages">{cells}</table>'
 
 
-def _format_message(message: dict[str, Any]) -> str:
+def _format_message(message: dict[str, object]) -> str:
     """Return the content and the tool calls of a message as text."""
     content, calls = message.get("content"), message.get("tool_calls")
     lines = [content if isinstance(content, str) else model.dump_json(content)] if content else []
@@ -148,5 +148,5 @@ def _escape_text(text: str) -> str:
     return escape(text[:_MAX_CONTENT_CHARS]) + cut
 
 
-def _is_short(value: Any) -> bool:
+def _is_short(value: object) -> bool:
     return len(as_text(value)) <= 500  # longer values are content, which the page shows as input or output

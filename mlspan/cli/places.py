@@ -58,7 +58,7 @@ class EffectiveSetting:
         )
 
 
-def resolve_settings(arguments: Mapping[str, Any]) -> tuple[dict[str, EffectiveSetting], list[str]]:
+def resolve_settings(arguments: Mapping[str, object]) -> tuple[dict[str, EffectiveSetting], list[str]]:
     """Return every setting by name, as a program started here would have it, and one line for each invalid variable.
 
     *arguments* are the values given on the command line; None stands for not given.
@@ -79,7 +79,7 @@ def resolve_settings(arguments: Mapping[str, Any]) -> tuple[dict[str, EffectiveS
 
 
 def _resolve_setting(
-    setting: Any, config: Config, arguments: Mapping[str, Any], problems: list[str]
+    setting: Any, config: Config, arguments: Mapping[str, object], problems: list[str]
 ) -> EffectiveSetting:
     """Return one setting with its source: policy lock, argument, policy, variables, default, in this order."""
     name, value = setting.name, getattr(config, setting.name)

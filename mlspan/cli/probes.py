@@ -77,7 +77,7 @@ def _check_new_database(file: Any) -> CheckResult:
 def _check_destination(uri: str, experiment: str | None, run: str | None, *, write: bool) -> Iterator[CheckResult]:
     """Check the store, the run, the experiment and, with *write*, the storing of a trace."""
     sink = MlflowSink(tracking_uri=uri, experiment=experiment, run=run)
-    store: Any = sink._find_store(uri)
+    store: object = sink._find_store(uri)
     try:
         name = experiment or "0"
         if not name.isdigit() and not _experiment_exists(store, uri, name):
@@ -198,7 +198,7 @@ def _summarize_log(lines: list[str]) -> str:
     return lines[0].splitlines()[0][:200] if lines else "no reason was given"
 
 
-def _make_otlp_exporter(endpoint: str | None, protocol: str) -> Any:
+def _make_otlp_exporter(endpoint: str | None, protocol: str) -> object:
     """Return OpenTelemetry's exporter for *protocol*. With *endpoint* None it reads its own variables."""
     if protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc

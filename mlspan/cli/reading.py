@@ -184,7 +184,7 @@ def explain_store_error(message: str, place: StoreLocation) -> str:
     return f"{place.display_uri}: {line[:300]}"
 
 
-def _iterate_pages(search: Any, page_size: int, **arguments: Any) -> Iterator[Any]:
+def _iterate_pages(search: Any, page_size: int, **arguments: object) -> Iterator[Any]:
     """Yield the results of all pages of an MLflow search."""
     token: str | None = None
     while True:

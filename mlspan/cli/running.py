@@ -176,7 +176,7 @@ def _signal_server(server: subprocess.Popen[bytes], signal_number: int) -> None:
         pass
 
 
-def _wait_for_server(server: subprocess.Popen[bytes], host: str, port: int, log: Any) -> None:
+def _wait_for_server(server: subprocess.Popen[bytes], host: str, port: int, log: object) -> None:
     """Wait until the server accepts connections.
 
     Raises:

@@ -73,7 +73,7 @@ class StatsRow:
             )
         )
 
-    def to_json_object(self) -> dict[str, Any]:
+    def to_json_object(self) -> dict[str, object]:
         """Return the row as ``--json`` prints it."""
         return {
             "name": self.name,
@@ -237,7 +237,7 @@ def stats(
         print_note(f"no traces {period}" + ("; --since all looks further back" if since_ms else ""))
 
 
-def _build_stats_json(totals: TraceStats, since_ms: int | None, until_ms: int | None) -> dict[str, Any]:
+def _build_stats_json(totals: TraceStats, since_ms: int | None, until_ms: int | None) -> dict[str, object]:
     """Return all totals as ``--json`` prints them."""
     return {
         "since_ms": since_ms,

@@ -1,4 +1,4 @@
-"""What ``mlspan doctor`` says of the spans that wait on disk, and of those that were set aside."""
+"""The part of ``mlspan doctor`` on the spans that wait on disk and on those that were set aside."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..tracing.export.spool.dead_letters import read_dead_letters
 from ..tracing.export.spool.limits import SpoolSettings, default_folder
@@ -17,7 +16,7 @@ from .places import EffectiveSetting
 
 @dataclass(frozen=True)
 class SpoolStatus:
-    """What lies in the folder of unsent spans."""
+    """The contents of the folder of unsent spans."""
 
     folder: str
     waiting: list[WaitingSpans]
@@ -31,8 +30,8 @@ def read_spool_status(found: Mapping[str, EffectiveSetting]) -> SpoolStatus | No
         folder = Path(named).expanduser().absolute() if named else default_folder()
     except RuntimeError:  # there is no home directory
         return None
-    letters = read_dead_letters(SpoolSettings(folder=folder))
-    set_aside = Counter(f"{letter.sink}: {form.join_lines(letter.reason)}" for letter in letters)
+    dead_letters = read_dead_letters(SpoolSettings(folder=folder))
+    set_aside = Counter(f"{letter.sink}: {form.join_lines(letter.reason)}" for letter in dead_letters)
     return SpoolStatus(str(folder), survey_folder(folder), dict(set_aside))
 
 
@@ -64,7 +63,7 @@ def _group_by_destination(waiting: list[WaitingSpans]) -> dict[str, list[Waiting
     return groups
 
 
-def status_to_json(status: SpoolStatus | None) -> dict[str, Any] | None:
+def status_to_json(status: SpoolStatus | None) -> dict[str, object] | None:
     """Return the status as ``--json`` prints it."""
     if status is None:
         return None

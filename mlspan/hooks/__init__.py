@@ -1,4 +1,4 @@
-"""What an author of an integration needs: functions of another library are traced, and their calls become spans.
+"""The interface for authors of integrations: trace functions of another library, so that their calls become spans.
 
 An integration is a module with a ``HOOK`` and its ``autolog``. See :class:`Hook` for the shape of one, and
 ``docs/integration.md`` for one that is built step by step.

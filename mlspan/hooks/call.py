@@ -28,10 +28,10 @@ class Call(NamedTuple):
     kwargs: Mapping[str, Any]
     capture_content: bool
     options: Mapping[str, Any]
-    function: Callable[..., Any] | None = None
+    function: Callable[..., object] | None = None
 
     @overload
-    def argument(self, name: str, default: Any = None) -> Any: ...
+    def argument(self, name: str, default: object = None) -> Any: ...
 
     @overload
     def argument(self, name: str, default: T, *, want: type[T]) -> T: ...
@@ -39,7 +39,7 @@ class Call(NamedTuple):
     @overload
     def argument(self, name: str, default: None = None, *, want: type[T]) -> T | None: ...
 
-    def argument(self, name: str, default: Any = None, *, want: type[Any] | None = None) -> Any:
+    def argument(self, name: str, default: object = None, *, want: type[object] | None = None) -> Any:
         """Return an argument by its name in the signature of the called function, however the caller has passed it.
 
         Args:
@@ -58,7 +58,7 @@ class Call(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def _index_parameters(function: Callable[..., Any] | None) -> Mapping[str, int]:
+def _index_parameters(function: Callable[..., object] | None) -> Mapping[str, int]:
     """Return the positions of the parameters of *function* that may be passed by position; ``self`` is at 0.
 
     A function without a readable signature, such as some of C, has none.

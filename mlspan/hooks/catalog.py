@@ -71,7 +71,7 @@ def find_name(hook: object) -> str | None:
     return next(names, None)
 
 
-def iterate_external_hooks(*, loaded_only: bool = False, silent: bool = False) -> Iterator[tuple[str, Any]]:
+def iterate_external_hooks(*, loaded_only: bool = False, silent: bool = False) -> Iterator[tuple[str, object]]:
     """Yield name and hook of each integration of another distribution.
 
     One that cannot be imported, or has no hook, is left out with a warning. One that the administrator's policy turns
@@ -93,7 +93,7 @@ def iterate_external_hooks(*, loaded_only: bool = False, silent: bool = False) -
             yield name, hook
 
 
-def _load_external_hook(name: str, module: str) -> Any:
+def _load_external_hook(name: str, module: str) -> object:
     """Import the module of another distribution and return its hook; None, with a warning, if it has none."""
     try:
         return importlib.import_module(module).HOOK

@@ -69,7 +69,7 @@ class AutologSettings:
     exclusive: bool = False
     silent: bool = False
     any_version: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
     named: frozenset[str] | None = field(default=None, compare=False)  # the arguments that were given; None: all
 
 
@@ -111,7 +111,7 @@ class Hook:
         exclusive: bool = False,
         disable_for_unsupported_versions: bool = True,
         silent: bool = False,
-        **options: Any,
+        **options: object,
     ) -> None:
         """Turn the integration on, change its settings, or turn it off.
 

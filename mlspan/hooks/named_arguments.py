@@ -1,4 +1,4 @@
-"""Which arguments an ``autolog`` was given: one that has its default by nobody's wish may give way to MLflow's."""
+"""The names of the arguments that an ``autolog`` was given: MLflow's options replace only those that were not given."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from .._shape import get_field, get_nested
 from ..tracing.operations.messages import Part, ToolDefinition, make_media_part
 
 
-def read_openai_part(raw: Any) -> Part:
+def read_openai_part(raw: object) -> Part:
     """Read a part of a message as chat completions or the Responses API write it: text, a picture, a sound or a file.
 
     A part of an unknown type keeps its type, with its other fields as the content.
@@ -44,7 +44,7 @@ _TEXT_FIELDS: Final = {
 }
 
 
-def read_openai_tool(raw: Any) -> ToolDefinition:
+def read_openai_tool(raw: object) -> ToolDefinition:
     """Read the definition of a tool, nested as in chat completions or flat as in the Responses API."""
     kind = get_nested(raw, "type", str) or "function"
     function = get_field(raw, kind) or raw
@@ -56,7 +56,7 @@ def read_openai_tool(raw: Any) -> ToolDefinition:
     return offered
 
 
-def dump_model(raw: Any) -> Any:
+def dump_model(raw: object) -> Any:
     """Return a pydantic model as plain data without its None values, and any other object as it is."""
     dump = getattr(raw, "model_dump", None)
     return dump(mode="json", exclude_none=True, warnings=False) if dump is not None else raw

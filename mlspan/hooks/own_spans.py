@@ -27,7 +27,7 @@ def suppress_own_spans(
     hook: Hook,
     helpers: Iterable[str],
     *,
-    applies: Callable[[tuple[Any, ...]], bool] = lambda _: True,
+    applies: Callable[[tuple[object, ...]], bool] = lambda _: True,
     instead: Callable[[], object] = make_unrecorded_context,
 ) -> Iterator[Patch]:
     """Yield patches, for :func:`apply_patches`, that stop a library's own *helpers* from opening a span.
@@ -43,9 +43,9 @@ def suppress_own_spans(
             context manager, :func:`make_unrecorded_span` for one that returns the span.
     """
 
-    def wrap_helper(own: Any) -> Any:
+    def wrap_helper(own: Any) -> object:
         @functools.wraps(own)
-        def open_span(*args: Any, **kwargs: Any) -> Any:
+        def open_span(*args: Any, **kwargs: Any) -> object:
             return instead() if hook.should_record() and applies(args) else own(*args, **kwargs)
 
         return open_span

@@ -65,12 +65,12 @@ class CallStarter(functools.partial[Any]):
     It learns which function it starts operations of when that is patched; see :meth:`mlspan.hooks.Hook.make_starter`.
     """
 
-    def bind_function(self, fn: Any) -> functools.partial[Any]:
+    def bind_function(self, fn: object) -> functools.partial[Any]:
         """Return this starter for calls of *fn*."""
         return functools.partial(self, function=fn)
 
 
-def trace_method(target: str, start: Callable[[Any, Any], Any]) -> Undo:
+def trace_method(target: str, start: Callable[[Any, object], object]) -> Undo:
     """Trace each call of a method or function: start an operation, make the call, and record its result.
 
     Args:
@@ -90,7 +90,7 @@ def trace_method(target: str, start: Callable[[Any, Any], Any]) -> Undo:
     return replace_attribute(owner, name, original, trace_function(fn, start, enabled), enabled)
 
 
-def trace_function(fn: Any, start: Callable[[Any, Any], Any], enabled: list[bool]) -> Any:
+def trace_function(fn: Any, start: Callable[[object, object], Any], enabled: list[bool]) -> Any:
     """Return a wrapper of *fn* that traces each call; the wrapper of a coroutine function is a coroutine function.
 
     Args:
@@ -103,13 +103,13 @@ def trace_function(fn: Any, start: Callable[[Any, Any], Any], enabled: list[bool
     if inspect.iscoroutinefunction(inspect.unwrap(fn)):
 
         @functools.wraps(fn)
-        async def call_traced(*args: Any, **kwargs: Any) -> Any:
+        async def call_traced(*args: Any, **kwargs: Any) -> object:
             with start(args, kwargs) if enabled else NOOP_OPERATION as operation:
                 return operation.record_result(await fn(*args, **kwargs))
     else:
 
         @functools.wraps(fn)
-        def call_traced(*args: Any, **kwargs: Any) -> Any:
+        def call_traced(*args: Any, **kwargs: Any) -> object:
             with start(args, kwargs) if enabled else NOOP_OPERATION as operation:
                 return operation.record_result(fn(*args, **kwargs))
 

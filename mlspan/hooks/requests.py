@@ -13,7 +13,7 @@ from ..tracing.operations.records import ModelCall, Record
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80, "wss": 443, "ws": 80}
 
 
-def find_base_url(client: object) -> Any:
+def find_base_url(client: object) -> object:
     """Return the ``base_url`` of a client, or of the client that it keeps in ``_client``; None if neither has one."""
     return get_field(client, "base_url") or get_field(get_field(client, "_client"), "base_url")
 

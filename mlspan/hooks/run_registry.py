@@ -11,6 +11,7 @@ from .._guard import guard
 from ..tracing.operations.call_context import is_suppressed
 from ..tracing.operations.operation import Operation, operation_sources, start_operation
 from ..tracing.operations.records import Observe, Record
+from ..tracing.operations.stream import StreamEnd
 from ..tracing.runtime import get_runtime
 
 _reading_guard = guard("reading an answer")
@@ -159,7 +160,9 @@ class RunRegistry(Generic[RunT]):
                 other.context_before = previous
                 return
 
-    def end_operation(self, id: Hashable, error: BaseException | None = None, *, stream_end: Any = None) -> None:
+    def end_operation(
+        self, id: Hashable, error: BaseException | None = None, *, stream_end: StreamEnd | None = None
+    ) -> None:
         """Leave the run *id*, end its operation, and forget the run."""
         if self._entered:
             self.leave_run(id)
@@ -179,7 +182,7 @@ class RunRegistry(Generic[RunT]):
         run.operation.hand_over()
         return run.operation
 
-    def observe_answer(self, id: Hashable, value: Any) -> None:
+    def observe_answer(self, id: Hashable, value: object) -> None:
         """Read an answer, or a chunk of one, into the record of the run *id*."""
         if (operation := self.find_own_operation(id)) is not None:
             with _reading_guard:

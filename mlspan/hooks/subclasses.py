@@ -43,7 +43,7 @@ def trace_subclasses(
         AttributeError: there is no such class, or it defines ``__init_subclass__`` itself.
     """
     module, _, name = base.partition(":")
-    root: Any = getattr(importlib.import_module(module), name)
+    root: object = getattr(importlib.import_module(module), name)
     if "__init_subclass__" in vars(root):
         msg = f"{base} has an __init_subclass__ of its own"
         raise AttributeError(msg)
@@ -113,7 +113,7 @@ class _SubclassTracer:
 def _make_subclass_hook(family: _SubclassTracer, root: Any) -> Any:
     """Return the ``__init_subclass__`` of *root* that patches each new subclass."""
 
-    def init_subclass(cls: Any, /, **kwargs: Any) -> None:
+    def init_subclass(cls: Any, /, **kwargs: object) -> None:
         super(root, cls).__init_subclass__(**kwargs)
         family.add_subclass(cls)
 

@@ -111,7 +111,7 @@ class Instrumentor:
         """Turn on every integration."""
         autolog()
 
-    def uninstrument(self, **_: Any) -> None:
+    def uninstrument(self, **_: object) -> None:
         """Turn off every integration."""
         autolog(disable=True)
 

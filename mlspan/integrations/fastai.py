@@ -24,12 +24,12 @@ _PYFUNC_FILE: Final = Path(__file__).with_name("_training") / "pyfunc_fastai.py"
 
 
 def _find_training_functions() -> Iterator[PatchPoint]:
-    import fastai.callback.schedule  # noqa: F401  # adds all of these methods but fit to Learner
-    from fastai.learner import Learner
+    import fastai.callback.schedule  # adds all of these methods but fit to Learner
 
+    learner = fastai.learner.Learner
     for name in _TRAINING_METHODS:
-        if hasattr(Learner, name):
-            yield Learner, name
+        if hasattr(learner, name):
+            yield learner, name
 
 
 def _read_training(fit: TrainingRecord, call: Mapping[str, Any]) -> None:
@@ -63,7 +63,7 @@ def _find_early_stopping(learner: Any, call: Mapping[str, Any]) -> list[Any]:
     ]
 
 
-def _read_early_stopping(_: TrainingRecord, call: Mapping[str, Any], __: Any) -> Mapping[str, float] | None:
+def _read_early_stopping(_: TrainingRecord, call: Mapping[str, Any], __: object) -> Mapping[str, float] | None:
     """Return the epoch at which early stopping stopped and the best value; None if it did not stop the training."""
     for stopping in _find_early_stopping(call["self"], call):
         if stopping.wait >= stopping.patience:
@@ -76,7 +76,7 @@ def _patch_learner() -> Undo:
     return apply_patches([Patch("fastai.learner:Learner.fit", make, "the metrics of each epoch")])
 
 
-def _add_epoch_callback(fit: Any) -> Any:
+def _add_epoch_callback(fit: Any) -> object:
     from fastai.callback.core import Callback
     from fastcore.foundation import L
 
@@ -89,7 +89,7 @@ def _add_epoch_callback(fit: Any) -> Any:
                 fitting.end_epoch(None, dict(zip(recorder.metric_names[1:], recorder.values[-1], strict=False)))
 
     @functools.wraps(fit)
-    def fit_with_callback(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def fit_with_callback(self: Any, *args: object, **kwargs: object) -> object:
         if current_training() is not None and len(args) < 4:  # cbs is the fourth
             kwargs["cbs"] = [*L(kwargs.get("cbs")), Epochs()]
         return fit(self, *args, **kwargs)
@@ -113,19 +113,19 @@ def _read_frame(learner: Any, *columns: str) -> Any:
     return frame.astype(dict.fromkeys(frame.select_dtypes("float32").columns, "float64"))
 
 
-def _read_training_frame(call: Mapping[str, Any]) -> tuple[Any, Any] | None:
+def _read_training_frame(call: Mapping[str, object]) -> tuple[object, object] | None:
     frame = _read_frame(call["self"], "x_names", "y_names")
     return None if frame is None else (frame, None)
 
 
-def _log_model(call: Mapping[str, Any], _: Any, options: Mapping[str, Any]) -> str | None:
+def _log_model(call: Mapping[str, Any], _: Any, options: Mapping[str, object]) -> str | None:
     import mlflow.pyfunc
 
     learner = call["self"]
     frame = _read_frame(learner, "x_names")
     rows = None if frame is None else frame[:5]
 
-    def predict_frame(rows: Any) -> Any:
+    def predict_frame(rows: object) -> object:
         with learner.no_bar(), learner.no_logging():
             return learner.get_preds(dl=learner.dls.test_dl(rows))[0].numpy()
 

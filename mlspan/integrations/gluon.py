@@ -51,7 +51,7 @@ def _read_training(fit: TrainingRecord, call: Mapping[str, Any]) -> None:
     )
 
 
-def _read_dataset_rows(call: Mapping[str, Any], count: int) -> tuple[Any, Any] | None:
+def _read_dataset_rows(call: Mapping[str, Any], count: int) -> tuple[Any, object] | None:
     """Return inputs and labels of the first *count* rows, as arrays; None if rows cannot be indexed."""
     return read_first_rows(getattr(call.get("train_data"), "_dataset", None), count)
 
@@ -61,18 +61,18 @@ def _patch_estimator() -> Undo:
     return apply_patches([Patch(f"{_ESTIMATOR_MODULE}:Estimator.fit", make, "the metrics of each epoch")])
 
 
-def _add_epoch_handler(fit: Any) -> Any:
+def _add_epoch_handler(fit: Any) -> object:
     from mxnet.gluon.contrib.estimator import EpochEnd
 
     class Epochs(EpochEnd):  # type: ignore[misc]  # MXNet's
-        def epoch_end(self, estimator: Any, *_: Any, **__: Any) -> None:
+        def epoch_end(self, estimator: Any, *_: object, **__: object) -> None:
             if (fitting := current_training()) is not None:
                 metrics = [*estimator.train_metrics, *estimator.val_metrics]
                 named = [metric.get() for metric in metrics]
                 fitting.end_epoch(None, {name: value for name, value in named if value == value})  # noqa: PLR0124  # no NaN
 
     @functools.wraps(fit)
-    def fit_with_handler(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def fit_with_handler(self: Any, *args: Any, **kwargs: Any) -> object:
         if current_training() is not None and len(args) < 4:  # event_handlers is the fourth
             given = kwargs.get("event_handlers") or ()
             kwargs["event_handlers"] = [*(given if isinstance(given, (list, tuple)) else [given]), Epochs()]
@@ -81,11 +81,11 @@ def _add_epoch_handler(fit: Any) -> Any:
     return fit_with_handler
 
 
-def _log_model(call: Mapping[str, Any], _: Any, options: Mapping[str, Any]) -> str | None:
+def _log_model(call: Mapping[str, Any], _: object, options: Mapping[str, object]) -> str | None:
     return log_network(call["self"].net, _read_dataset_rows(call, 5), options)
 
 
-def log_network(network: Any, rows: tuple[Any, Any] | None, options: Mapping[str, Any]) -> str | None:
+def log_network(network: Any, rows: tuple[object, object] | None, options: Mapping[str, object]) -> str | None:
     """Log a HybridBlock as its symbol and its parameters, the format that Gluon itself exports.
 
     Args:
@@ -99,7 +99,7 @@ def log_network(network: Any, rows: tuple[Any, Any] | None, options: Mapping[str
     import mlflow.pyfunc
     import mxnet
 
-    def predict_array(inputs: Any) -> Any:
+    def predict_array(inputs: object) -> object:
         return network(mxnet.nd.array(inputs)).asnumpy()
 
     with tempfile.TemporaryDirectory() as folder:
@@ -152,7 +152,9 @@ class Loop:
 
 
 @contextmanager
-def training(network: Any, trainer: Any, *, data: Any = None, loss: Any = None, **params: Any) -> Iterator[Loop]:
+def training(
+    network: object, trainer: object, *, data: object = None, loss: object = None, **params: object
+) -> Iterator[Loop]:
     """Log and trace a plain loop over ``gluon.Trainer``: ``with training(network, trainer) as fit:``.
 
     A plain loop calls no function that could be patched. The block is recorded like a call of ``Estimator.fit``, with

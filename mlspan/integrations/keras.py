@@ -28,7 +28,7 @@ def _find_prediction_methods() -> Iterator[PatchPoint]:
     yield keras.Model, "predict"
 
 
-def _save_model(model: Any, path: str, **more: Any) -> None:
+def _save_model(model: object, path: str, **more: object) -> None:
     """Save the model by MLflow's ``save_model``, in a folder made here.
 
     MLflow writes the input example into the folder before it creates the folder.
@@ -39,7 +39,7 @@ def _save_model(model: Any, path: str, **more: Any) -> None:
     mlflow.keras.save_model(model, path, **{**more, "signature": more.get("signature") or None})
 
 
-def _log_model(call: Mapping[str, Any], _: Any, options: Mapping[str, Any]) -> str | None:
+def _log_model(call: Mapping[str, Any], _: object, options: Mapping[str, Any]) -> str | None:
     import mlflow.models
 
     model, data = call["self"], call.get("x", ())

@@ -18,11 +18,10 @@ __all__ = ["HOOK", "autolog"]
 
 def _find_training_functions() -> Iterator[PatchPoint]:
     import lightgbm
-    from lightgbm import sklearn
 
     yield lightgbm, "train"
-    for cls in vars(sklearn).values():
-        if isinstance(cls, type) and issubclass(cls, sklearn.LGBMModel):
+    for cls in vars(lightgbm.sklearn).values():
+        if isinstance(cls, type) and issubclass(cls, lightgbm.LGBMModel):
             yield cls, "fit"
 
 
@@ -52,12 +51,12 @@ def _report_boosting_round(env: Any) -> None:
         fitting.end_epoch(env.iteration, {f"{data}-{name}": value for data, name, value, *_ in results})
 
 
-def _add_round_callback(train: Any) -> Any:
+def _add_round_callback(train: Any) -> object:
     """Wrap *train* to pass a callback, because LightGBM has no list of callbacks whose method could be watched."""
     signature = inspect.signature(train)
 
     @functools.wraps(train)
-    def train_with_callback(*args: Any, **kwargs: Any) -> Any:
+    def train_with_callback(*args: object, **kwargs: Any) -> object:
         if current_training() is not None and len(args) < list(signature.parameters).index("callbacks"):
             kwargs = {**kwargs, "callbacks": [*(kwargs.get("callbacks") or ()), _report_boosting_round]}
         return train(*args, **kwargs)

@@ -33,7 +33,7 @@ def _read_training(fit: TrainingRecord, call: Mapping[str, Any]) -> None:
     fit.set_params({**limits, **(getattr(module, "hparams", None) or {})})
 
 
-def _read_dataloader_rows(data: Any, count: int) -> tuple[Any, Any] | None:
+def _read_dataloader_rows(data: object, count: int) -> tuple[Any, object] | None:
     """Return inputs and labels of the first *count* rows, as arrays; None if rows cannot be indexed."""
     return read_first_rows(getattr(data, "dataset", None), count)
 
@@ -46,14 +46,14 @@ def _read_epoch_metrics(args: tuple[Any, ...]) -> EpochResult:
     return None, dict(args[0].trainer.callback_metrics)
 
 
-def _log_model(call: Mapping[str, Any], _: Any, options: Mapping[str, Any]) -> str | None:
+def _log_model(call: Mapping[str, Any], _: object, options: Mapping[str, Any]) -> str | None:
     import mlflow.pytorch
     import torch
 
     module = call["model"]
     rows = _read_dataloader_rows(call.get("train_dataloaders"), 5)
 
-    def predict_batch(rows: Any) -> Any:
+    def predict_batch(rows: Any) -> object:
         module.eval()
         with torch.no_grad():
             return module(torch.from_numpy(rows).to(module.device)).cpu().numpy()

@@ -49,13 +49,13 @@ def _read_epoch_logs(args: tuple[Any, ...]) -> EpochResult:
     return args[1], {name: value[0] if isinstance(value, list) and value else value for name, value in logs.items()}
 
 
-def _log_model(call: Mapping[str, Any], _: Any, options: Mapping[str, Any]) -> str | None:
+def _log_model(call: Mapping[str, Any], _: object, options: Mapping[str, object]) -> str | None:
     import mlflow.paddle
     import paddle
 
     model, rows = call["self"], _read_train_data_rows(call, 5)
 
-    def predict_inputs(inputs: Any) -> Any:
+    def predict_inputs(inputs: object) -> object:
         model.network.eval()
         return model.network(paddle.to_tensor(inputs)).numpy()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from .._shape import get_nested
 from ..hooks.call import Call
 from ..hooks.hook import Hook, trace_methods
@@ -16,7 +14,7 @@ __all__ = ["HOOK", "autolog"]
 
 def _begin_prediction(call: Call) -> tuple[Record, None] | None:
     model = call.args[0]
-    data: Any = call.args[1] if len(call.args) > 1 else call.kwargs.get("data")
+    data: object = call.args[1] if len(call.args) > 1 else call.kwargs.get("data")
     lineage = ModelLineage(get_nested(model, "model_id", str), get_nested(model, "metadata.run_id", str))
     record = make_prediction_record("pyfunc", model, data, lineage)
     if record is None:

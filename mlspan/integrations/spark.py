@@ -26,7 +26,7 @@ def _read_training(fit: TrainingRecord, call: Mapping[str, Any]) -> None:
     fit.set_params(params)
 
 
-def _read_fitted_model(fit: TrainingRecord, _: Mapping[str, Any], model: Any) -> None:
+def _read_fitted_model(fit: TrainingRecord, _: Mapping[str, object], model: object) -> None:
     """Read the number of features, which only the fitted model knows."""
     fit.features = get_nested(model, "numFeatures", int)
 

@@ -15,10 +15,9 @@ __all__ = ["HOOK", "autolog"]
 
 
 def _find_training_functions() -> Iterator[PatchPoint]:
-    import statsmodels.api  # noqa: F401  # imports the modules that define the models
-    from statsmodels.base.model import Model
+    import statsmodels.api  # imports the modules that define the models
 
-    found = [Model]
+    found = [statsmodels.base.model.Model]
     for cls in found:
         found += [sub for sub in cls.__subclasses__() if sub not in found]
         if "fit" in vars(cls):
@@ -32,7 +31,7 @@ def _read_training(fit: TrainingRecord, call: Mapping[str, Any]) -> None:
     fit.set_params({name: value for name, value in call.items() if name != "self"})
 
 
-def _read_endog_and_exog(call: Mapping[str, Any]) -> tuple[Any, Any] | None:
+def _read_endog_and_exog(call: Mapping[str, Any]) -> tuple[object, object] | None:
     model = call["self"]
     exog = _read_exog(model)
     return (model.endog, None) if exog is None else (exog, model.endog)
@@ -44,13 +43,13 @@ def _find_prediction_methods() -> Iterator[PatchPoint]:
     yield Results, "predict"
 
 
-def _read_exog(model: Any) -> Any:
+def _read_exog(model: object) -> Any:
     """Return the regressors as the caller gave them, an array or a data frame; None if the model has none."""
     exog = get_nested(model, "data.orig_exog", object)
     return getattr(model, "exog", None) if exog is None else exog
 
 
-def _log_model(call: Mapping[str, Any], result: Any, options: Mapping[str, Any]) -> str | None:
+def _log_model(call: Mapping[str, object], result: Any, options: Mapping[str, object]) -> str | None:
     import mlflow.statsmodels
 
     exog = _read_exog(call["self"])

@@ -14,11 +14,11 @@ __all__ = ["HOOK", "autolog"]
 
 def _find_training_functions() -> Iterator[PatchPoint]:
     import xgboost
-    from xgboost import sklearn
 
     yield xgboost, "train"
-    for cls in vars(sklearn).values():
-        if isinstance(cls, type) and issubclass(cls, sklearn.XGBModel) and cls is not sklearn.XGBModel:
+    base = xgboost.sklearn.XGBModel
+    for cls in vars(xgboost.sklearn).values():
+        if isinstance(cls, type) and issubclass(cls, base) and cls is not base:
             yield cls, "fit"
 
 

@@ -63,7 +63,7 @@ class _MemoryOnly:
     def __init__(self) -> None:
         self._before = _read_destinations()
 
-    def __call__(self, config: Config, arguments: Mapping[str, Any]) -> Config:
+    def __call__(self, config: Config, arguments: Mapping[str, object]) -> Config:
         now = _read_destinations()
         inherited = [name for name in _DESTINATIONS if arguments.get(name) is None and now[name] == self._before[name]]
         if config.otlp_endpoint is None and not any(now["otlp_endpoint"]):

@@ -16,7 +16,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _text(value: Any) -> str | None:
+def _text(value: object) -> str | None:
     """Return *value* as text that can be stored; None is none."""
     return None if value is None else as_text(value)
 

@@ -20,7 +20,7 @@ from .operations.generators import TracedGenerator
 from .operations.noop import NOOP_OPERATION
 from .operations.operation import Operation
 from .operations.records import Record
-from .operations.stream import AsyncStream, Awaited, Generated, Stream
+from .operations.stream import AsyncStream, Awaited, Generated, Stream, StreamEnd
 from .runtime import get_runtime
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -32,7 +32,7 @@ _MOST_CHUNKS: Final = 100_000  # of a stream that are kept for the output
 def trace(fn: F) -> F: ...
 @overload
 def trace(*, name: str | None = None, kind: str = "step") -> Callable[[F], F]: ...
-def trace(fn: Any = None, *, name: str | None = None, kind: str = "step") -> Any:
+def trace(fn: object = None, *, name: str | None = None, kind: str = "step") -> Any:
     """Trace every call of a function: its arguments are the span's input, what it returns or yields its output.
 
     Takes whatever Python calls: plain and async functions and generators, methods above or below ``staticmethod``,
@@ -47,7 +47,7 @@ def trace(fn: Any = None, *, name: str | None = None, kind: str = "step") -> Any
     return _wrap_function(fn, name, kind)
 
 
-def _wrap_function(fn: Any, name: str | None, kind: str) -> Any:
+def _wrap_function(fn: object, name: str | None, kind: str) -> object:
     """Return *fn* traced, or *fn* itself: decorating never raises."""
     try:
         for cls, rebuilt in _DESCRIPTORS:
@@ -77,12 +77,12 @@ def _class(cls: type, name: str | None, kind: str) -> type:
     return cls
 
 
-def _property(own: property, traced: Callable[[Any], Any]) -> property:
+def _property(own: property, traced: Callable[[object], Any]) -> property:
     fget, fset, fdel = (fn and traced(fn) for fn in (own.fget, own.fset, own.fdel))
     return property(fget, fset, fdel, own.__doc__)
 
 
-_DESCRIPTORS: Final[list[tuple[type, Callable[[Any, Callable[[Any], Any]], Any]]]] = [
+_DESCRIPTORS: Final[list[tuple[type, Callable[[Any, Callable[[Any], Any]], object]]]] = [
     (staticmethod, lambda own, traced: staticmethod(traced(own.__func__))),
     (classmethod, lambda own, traced: classmethod(traced(own.__func__))),
     (property, _property),
@@ -94,7 +94,7 @@ _DESCRIPTORS: Final[list[tuple[type, Callable[[Any, Callable[[Any], Any]], Any]]
 ]
 
 
-def _called(fn: Any, name: str | None, kind: str) -> Any:
+def _called(fn: Any, name: str | None, kind: str) -> object:
     opened = _opener(fn, name or _name(fn), kind)
     code = fn
     while type(code) is functools.partial:
@@ -107,10 +107,10 @@ def _called(fn: Any, name: str | None, kind: str) -> Any:
     return _in_place_of(fn, opened, wrapper, (name, kind))
 
 
-def _in_place_of(fn: Any, opened: Callable[..., Any], wrapper: Callable[..., Any], how: tuple[Any, ...]) -> Any:
+def _in_place_of(fn: Any, opened: Callable[..., Any], wrapper: Callable[..., Any], how: tuple[object, ...]) -> object:
     """Return what is *fn* in all but being called: its attributes are those of *fn*, and it binds as *fn* does."""
 
-    def called(own: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def called(own: object, instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if own is fn:
             return wrapper(own, opened)(*args, **kwargs)
         return wrapper(own, lambda args, kwargs: opened((instance, *args), kwargs))(*args, **kwargs)  # bound
@@ -128,10 +128,10 @@ def _find_proxy_class() -> Any:
     class TracedCallable(wrapt.FunctionWrapper[Any, Any]):
         """A callable with spans around its calls, which is copied and pickled as the callable itself is."""
 
-        def __copy__(self) -> Any:
+        def __copy__(self) -> object:
             return self._traced(copy.copy(self.__wrapped__))
 
-        def __deepcopy__(self, known: dict[int, Any]) -> Any:
+        def __deepcopy__(self, known: dict[int, object]) -> object:
             return self._traced(copy.deepcopy(self.__wrapped__, known))
 
         def _traced(self, made: Any) -> Any:
@@ -162,7 +162,7 @@ def _name(fn: Any) -> str:
     return "call"
 
 
-def _opener(fn: Any, name: str, kind: str) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
+def _opener(fn: Any, name: str, kind: str) -> Callable[[tuple[object, ...], dict[str, object]], object]:
     signature: inspect.Signature | None = None
     with suppress(Exception):  # a builtin without one, or an object that answers nothing
         by_class = None if isinstance(fn, _PLAIN) else find_on_class(type(fn), "__call__")
@@ -171,7 +171,7 @@ def _opener(fn: Any, name: str, kind: str) -> Callable[[tuple[Any, ...], dict[st
             own = own.replace(parameters=list(own.parameters.values())[1:])
         signature = own
 
-    def opened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def opened(args: tuple[Any, ...], kwargs: dict[str, object]) -> Any:
         record = record_of(name, kind)
         now = get_runtime()
         if now is not None and now.policy.capture:
@@ -183,8 +183,8 @@ def _opener(fn: Any, name: str, kind: str) -> Callable[[tuple[Any, ...], dict[st
 
 
 def _bind_arguments(
-    signature: inspect.Signature | None, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[str, Any]:
+    signature: inspect.Signature | None, args: tuple[object, ...], kwargs: dict[str, Any]
+) -> dict[str, object]:
     """Return the arguments by name; by place where there are no names, or where they do not fit."""
     try:
         bound = None if signature is None else dict(signature.bind(*args, **kwargs).arguments)
@@ -201,51 +201,53 @@ def _observe_output(record: Record, value: object) -> None:
     put(record, "output", value)
 
 
-def _result(live: Any, value: Any) -> Any:
+def _result(operation: Any, value: object) -> Any:
     """Record what was returned. What is still to run or to be read is recorded as its caller does that."""
-    if not isinstance(live, Operation):
+    if not isinstance(operation, Operation):
         return value
     if type(value) is CoroutineType:  # of lru_cache around a coroutine function, or of any function that passes one on
-        live.hand_over()
-        return Awaited(value, live, live.context)
-    watched = _WATCHED.get(type(value))
-    if watched is None:
-        live.observe(value)
+        operation.hand_over()
+        return Awaited(value, operation, operation.context)
+    stream_class = _STREAM_CLASSES.get(type(value))
+    if stream_class is None:
+        operation.observe(value)
         return value
-    live.hand_over()
-    return watched(value, _Gathered(live), live.context)
+    operation.hand_over()
+    return stream_class(value, _Gathered(operation), operation.context)
 
 
 class _Gathered:
-    """What watches a stream of a traced function: its items together are the output."""
+    """The observer of a traced function's stream: all items together are the output."""
 
-    __slots__ = ("_live", "_seen")
+    __slots__ = ("_operation", "_seen")
 
-    def __init__(self, live: Operation) -> None:
-        self._live = live
+    def __init__(self, operation: Operation) -> None:
+        self._operation = operation
         self._seen: list[Any] = []
 
-    def observe(self, value: Any) -> bool:
+    def observe(self, value: object) -> bool:
         if len(self._seen) < _MOST_CHUNKS:
             self._seen.append(value)
         return True
 
-    def finish(self, error: BaseException | None = None, *, stream_end: Any = None, collecting: bool = False) -> None:
+    def finish(
+        self, error: BaseException | None = None, *, stream_end: StreamEnd | None = None, collecting: bool = False
+    ) -> None:
         seen, self._seen = self._seen, []
         if seen:
-            self._live.observe("".join(seen) if all(type(one) is str for one in seen) else seen)
-        self._live.finish(error, stream_end=stream_end, collecting=collecting)
+            self._operation.observe("".join(seen) if all(type(one) is str for one in seen) else seen)
+        self._operation.finish(error, stream_end=stream_end, collecting=collecting)
 
 
-def _generator_function() -> Any:
+def _generator_function() -> object:
     yield
 
 
-async def _async_generator_function() -> Any:
+async def _async_generator_function() -> object:
     yield
 
 
-_WATCHED: Final[dict[type, type[Stream | AsyncStream]]] = {
+_STREAM_CLASSES: Final[dict[type, type[Stream | AsyncStream]]] = {
     type(_generator_function()): Generated,
     type(_async_generator_function()): AsyncStream,
     Stream: Stream,
@@ -254,23 +256,23 @@ _WATCHED: Final[dict[type, type[Stream | AsyncStream]]] = {
 }
 
 
-def _wrap_plain_function(fn: Callable[..., Any], opened: Callable[..., Any]) -> Callable[..., Any]:
-    def call_traced(*args: Any, **kwargs: Any) -> Any:
-        with opened(args, kwargs) as live:
-            return _result(live, fn(*args, **kwargs))
+def _wrap_plain_function(fn: Callable[..., Any], opened: Callable[..., Any]) -> Callable[..., object]:
+    def call_traced(*args: object, **kwargs: object) -> Any:
+        with opened(args, kwargs) as operation:
+            return _result(operation, fn(*args, **kwargs))
 
     return call_traced
 
 
-def _wrap_coroutine(fn: Callable[..., Any], opened: Callable[..., Any]) -> Callable[..., Any]:
-    async def await_traced(*args: Any, **kwargs: Any) -> Any:
-        with opened(args, kwargs) as live:
-            return _result(live, await fn(*args, **kwargs))
+def _wrap_coroutine(fn: Callable[..., Any], opened: Callable[..., Any]) -> Callable[..., object]:
+    async def await_traced(*args: Any, **kwargs: Any) -> object:
+        with opened(args, kwargs) as operation:
+            return _result(operation, await fn(*args, **kwargs))
 
     return await_traced
 
 
-def _wrap_generator(fn: Callable[..., Any], opened: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_generator(fn: Callable[..., object], opened: Callable[..., object]) -> Callable[..., object]:
     def iterate_traced(*args: Any, **kwargs: Any) -> Any:
         steps = TracedGenerator(fn(*args, **kwargs), opened(args, kwargs))
         return (yield from steps)
@@ -279,9 +281,9 @@ def _wrap_generator(fn: Callable[..., Any], opened: Callable[..., Any]) -> Calla
 
 
 def wrap_async_generator(
-    fn: Callable[..., Any], opened: Callable[..., Any], steps_of: type[TracedGenerator] = TracedGenerator
-) -> Callable[..., Any]:
-    async def iterate_traced(*args: Any, **kwargs: Any) -> Any:
+    fn: Callable[..., object], opened: Callable[..., Any], steps_of: type[TracedGenerator] = TracedGenerator
+) -> Callable[..., object]:
+    async def iterate_traced(*args: object, **kwargs: object) -> Any:
         steps = steps_of(fn(*args, **kwargs), opened(args, kwargs))
         step = steps.anext()
         while True:
@@ -300,7 +302,7 @@ def wrap_async_generator(
     return iterate_traced
 
 
-_WRAPPERS: list[tuple[Callable[[Any], bool], Callable[..., Callable[..., Any]]]] = [
+_WRAPPERS: list[tuple[Callable[[object], bool], Callable[..., Callable[..., object]]]] = [
     (inspect.isasyncgenfunction, wrap_async_generator),
     (inspect.isgeneratorfunction, _wrap_generator),
     (inspect.iscoroutinefunction, _wrap_coroutine),

@@ -56,7 +56,7 @@ def make_export_pipeline(
         by_otlp: whether spans are also sent by OTLP.
     """
     silence_own_threads()
-    sinks: dict[SinkKind, tuple[Callable[[], Any], dict[str, Any]]] = {}
+    sinks: dict[SinkKind, tuple[Callable[[], Any], dict[str, object]]] = {}
     if mlflow is not None:
         sinks["mlflow"] = (
             partial(make_mlflow_sink, config),

@@ -28,7 +28,7 @@ _SAMPLED_FLAGS: Final = TraceFlags(TraceFlags.SAMPLED)
 
 def feedback(
     name: str,
-    value: Any,
+    value: object,
     *,
     rationale: str | None = None,
     source: EvaluationSource = "code",
@@ -66,7 +66,7 @@ def feedback(
 
 def expectation(
     name: str,
-    value: Any,
+    value: object,
     *,
     source: EvaluationSource = "human",
     source_id: str | None = None,
@@ -126,7 +126,7 @@ def _parse_hex_id(text: str, digits: int, name: str) -> int:
 def _record_assessment(
     event: str,
     name: str,
-    value: Any,
+    value: object,
     rationale: str | None,
     source: str,
     source_id: str | None,
@@ -157,7 +157,9 @@ def _record_assessment(
             _attach_event(now, event, {key: item for key, item in attributes.items() if item is not None}, target)
 
 
-def _build_evaluation_attributes(policy: ContentPolicy, name: str, value: Any, rationale: str | None) -> dict[str, Any]:
+def _build_evaluation_attributes(
+    policy: ContentPolicy, name: str, value: object, rationale: str | None
+) -> dict[str, object]:
     """Return the attributes of an evaluation event.
 
     The conventions have no place for lists and lose the value's type, so ``mlspan.assessment.value`` holds it as JSON.
@@ -173,7 +175,7 @@ def _build_evaluation_attributes(policy: ContentPolicy, name: str, value: Any, r
     }
 
 
-def _build_expectation_attributes(policy: ContentPolicy, name: str, value: Any) -> dict[str, Any]:
+def _build_expectation_attributes(policy: ContentPolicy, name: str, value: object) -> dict[str, object]:
     """Return the attributes of an expectation event."""
     return {sc.ASSESSMENT_NAME: policy.render_text(name), sc.ASSESSMENT_VALUE: policy.render_json(to_plain_data(value))}
 

@@ -28,7 +28,7 @@ _RECORD_TYPES: dict[str, tuple[type[Record], str]] = {  # kind -> record, and it
 }
 
 
-def record_of(name: Any, kind: Any) -> Record:
+def record_of(name: Any, kind: object) -> Record:
     """Return the record of a span of this kind; what is no text becomes the text of it."""
     name, kind = as_text(name), "step" if kind is None else as_text(kind).lower()
     found = _RECORD_TYPES.get(kind)
@@ -45,7 +45,7 @@ class span:  # noqa: N801  # users read it as a function
     """
 
     def __init__(
-        self, name: str, kind: str = "step", *, input: object = None, attributes: Mapping[str, Any] | None = None
+        self, name: str, kind: str = "step", *, input: object = None, attributes: Mapping[str, object] | None = None
     ) -> None:
         self.record = record_of(name, kind)  # its fields may be set until the block ends
         self.record.apply_attributes(attributes or {})
@@ -56,7 +56,7 @@ class span:  # noqa: N801  # users read it as a function
 
     @property
     def input(self) -> Any:
-        """What went in: anything that JSON can say; of a chat, text or messages."""
+        """The input: any value that JSON can hold; for a chat, text or messages."""
         recorded = getattr(self.record, "input", None)
         return self._given[0] if self._given is not None and self._given[1] is recorded else recorded
 

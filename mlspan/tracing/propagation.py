@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import secrets
 import sys
@@ -20,6 +21,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from .._guard import guard, warn_once
 from . import runtime
+from .export.destination import make_database_path_absolute, restore_credentials, strip_credentials
 from .mlflow_state.parent_run import parent_run, provide_parent_runs
 from .mlflow_state.runs import get_active_run_id
 from .operations import call_context
@@ -61,34 +63,34 @@ def capture_context(*, near: bool = False) -> dict[str, Any] | None:
     return {"process": _process, "headers": headers, "scope": scope, "settings": settings, "variables": variables}
 
 
-def is_same_process(carried: Mapping[str, Any]) -> bool:
-    """Return whether *carried* was captured in this process."""
-    return bool(carried["process"] == _process)
+def is_same_process(captured: Mapping[str, object]) -> bool:
+    """Return whether *captured* was captured in this process."""
+    return bool(captured["process"] == _process)
 
 
 @contextmanager
-def restore_context(carried: Mapping[str, Any], *, wait: bool = True) -> Iterator[None]:
+def restore_context(captured: Mapping[str, Any], *, wait: bool = True) -> Iterator[None]:
     """Run a task inside the block with its caller's context, and store the spans that it has recorded at the end.
 
     In the process that captured, only the context is restored.
 
     Args:
-        carried: what :func:`capture_context` returned.
+        captured: what :func:`capture_context` returned.
         wait: whether the end of the block waits for the backend.
     """
-    if is_same_process(carried):
-        with _attach_carried(carried):
+    if is_same_process(captured):
+        with _attach_captured(captured):
             yield
         return
     now, ends = None, 0
     with guard("taking over the settings of a task"):
-        _apply_carried_settings(carried)
+        _apply_captured_settings(captured)
         provide_parent_runs()
         now = runtime.get_runtime()
         ends = now.count_ended_spans() if now is not None else 0
-    token = parent_run.set(carried["scope"]["around_run"])
+    token = parent_run.set(captured["scope"]["around_run"])
     try:
-        with _attach_carried(carried):
+        with _attach_captured(captured):
             yield
     finally:
         parent_run.reset(token)
@@ -97,10 +99,10 @@ def restore_context(carried: Mapping[str, Any], *, wait: bool = True) -> Iterato
 
 
 @contextmanager
-def _attach_carried(carried: Mapping[str, Any]) -> Iterator[None]:
-    """Make the carried span context, baggage and call scope current inside the block."""
-    caller_context = _PROPAGATOR.extract(carried["headers"], otel.Context())
-    with call_context.use_context(caller_context), call_context.use_scope(call_context.CallScope(**carried["scope"])):
+def _attach_captured(captured: Mapping[str, Any]) -> Iterator[None]:
+    """Make the captured span context, baggage and call scope current inside the block."""
+    caller_context = _PROPAGATOR.extract(captured["headers"], otel.Context())
+    with call_context.use_context(caller_context), call_context.use_scope(call_context.CallScope(**captured["scope"])):
         yield
 
 
@@ -118,7 +120,7 @@ def _list_changed_settings(config: Config) -> dict[str, Any]:
 _DEFAULT_CONFIG: Final = Config()
 
 
-def _describe_redaction(redact: Any) -> dict[str, Any]:
+def _describe_redaction(redact: Any) -> dict[str, object]:
     """Return the settings that carry *redact* to another process.
 
     A function travels as its importable name. If it has none, content cannot be redacted there, so none is recorded.
@@ -151,35 +153,29 @@ def _collect_mlflow_variables(config: Config) -> dict[str, str]:
 
 def _make_uri_absolute(uri: str) -> str:
     """Return *uri* with the path of a database made absolute."""
-    from .export.destination import make_database_path_absolute
-
     return make_database_path_absolute(uri)
 
 
 def _strip_credentials(values: dict[str, Any]) -> dict[str, Any]:
     """Return *values* with the credentials removed from each tracking URI."""
-    from .export.destination import strip_credentials
-
     return {
         name: strip_credentials(value) if name.lower().endswith("tracking_uri") else value
         for name, value in values.items()
     }
 
 
-def _apply_carried_settings(carried: Mapping[str, Any]) -> None:
-    """Apply the carried settings, unless this process's own code has set its own."""
-    from .export.destination import restore_credentials, strip_credentials
-
-    for name, value in carried["variables"].items():
+def _apply_captured_settings(captured: Mapping[str, Any]) -> None:
+    """Apply the captured settings, unless this process's own code has set its own."""
+    for name, value in captured["variables"].items():
         own_value = restore_credentials(value) if name == "MLFLOW_TRACKING_URI" else value
         if os.environ.get(name) not in {own_value, value}:
             os.environ[name] = own_value
             if name == "MLFLOW_TRACKING_URI" and (mlflow := sys.modules.get("mlflow")) is not None:
                 mlflow.set_tracking_uri(own_value)
-    now, settings = runtime.get_runtime(), dict(carried["settings"])
+    now, settings = runtime.get_runtime(), dict(captured["settings"])
     if now is not None and _strip_credentials(_list_changed_settings(now.config)) == _strip_credentials(settings):
         return
-    if now is not None and now.config not in _carried_configs and now.config != resolve_config({}):
+    if now is not None and now.config not in _received_configs and now.config != resolve_config({}):
         return
     if (redactor_name := settings.pop("redact_by", None)) is not None:
         settings["redact"] = _import_redactor(redactor_name)
@@ -187,18 +183,16 @@ def _apply_carried_settings(carried: Mapping[str, Any]) -> None:
     if (uri := settings.get("tracking_uri")) is not None and uri != "none":
         settings["tracking_uri"] = restore_credentials(strip_credentials(uri)) if strip_credentials(uri) == uri else uri
     config = resolve_config(settings)
-    _carried_configs.append(config)
-    del _carried_configs[:-2]
+    _received_configs.append(config)
+    del _received_configs[:-2]
     runtime.start_runtime(config)
 
 
-_carried_configs: list[Config] = []  # configurations that came with a task, not from this process's code
+_received_configs: list[Config] = []  # configurations that came with a task, not from this process's code
 
 
-def _import_redactor(name: str) -> Any:
+def _import_redactor(name: str) -> object:
     """Import the redact function *name*, written ``module:function``. Return None and warn once if that fails."""
-    import importlib
-
     module, _, function = name.partition(":")
     try:
         return getattr(importlib.import_module(module), function)

@@ -270,7 +270,7 @@ def get_runtime() -> Runtime | None:
     return _runtime
 
 
-def resolve_settings(arguments: Mapping[str, Any]) -> Config:
+def resolve_settings(arguments: Mapping[str, object]) -> Config:
     """Return the Config of *arguments*, without the destinations that a test keeps spans away from.
 
     Raises:
@@ -347,7 +347,7 @@ def stop_runtime(timeout: float | None) -> FlushResult:
 
 
 class SavedRuntime(NamedTuple):
-    """What :func:`replace_runtime` has replaced."""
+    """The state that :func:`replace_runtime` has replaced."""
 
     runtime: Runtime | None
     is_shut_down: bool

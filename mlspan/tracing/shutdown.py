@@ -23,7 +23,7 @@ class ExitWatcher:
         save: stores all recorded spans; it must be quick, because the application goes on.
     """
 
-    def __init__(self, stop: Callable[[], Any], save: Callable[[], Any]) -> None:
+    def __init__(self, stop: Callable[[], object], save: Callable[[], object]) -> None:
         self._stop, self._save = stop, save
         self._previous_handler: Any = None
         self._watching = False

@@ -1,1 +1,1 @@
-"""What the integrations of all libraries that train models share."""
+"""The code that the integrations of all training libraries share."""

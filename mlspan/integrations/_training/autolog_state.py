@@ -51,8 +51,8 @@ def _isolate_class_attribute(attribute: str, default: Any, target: str) -> Undo:
     cls = getattr(module, name)
     if type(cls) is not type or not hasattr(cls, attribute):
         return lambda: None
-    apart = type("Apart", (type,), {attribute: _make_isolated_property(f"{name}.{attribute}", default)})
-    return set_attribute(module, name, apart(name, (cls,), {"__module__": module.__name__}))
+    isolated_type = type("IsolatedType", (type,), {attribute: _make_isolated_property(f"{name}.{attribute}", default)})
+    return set_attribute(module, name, isolated_type(name, (cls,), {"__module__": module.__name__}))
 
 
 def _isolate_stack(target: str) -> Undo:
@@ -74,7 +74,7 @@ def _isolate_metrics_switch(target: str) -> Undo:
     return set_attribute(manager, field, _make_isolated_property(f"{module.__name__}.{field}", default=True))
 
 
-def _make_isolated_property(key: str, default: Any) -> property:
+def _make_isolated_property(key: str, default: object) -> property:
     return property(
         lambda _: read_training_state().get(key, default),
         lambda _, value: read_training_state().__setitem__(key, value),
@@ -88,7 +88,7 @@ class _IsolatedStack(UserList[Any]):
         self._key = key
 
     @property
-    def data(self) -> list[Any]:  # type: ignore[override]  # a plain attribute in UserList
+    def data(self) -> list[object]:  # type: ignore[override]  # a plain attribute in UserList
         return read_training_state().setdefault(self._key, [])  # type: ignore[no-any-return]
 
 

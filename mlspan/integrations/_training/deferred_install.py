@@ -1,4 +1,4 @@
-"""Trainings that wait: MLflow is being imported, by another thread maybe, and only then can anybody hook in."""
+"""Installation that waits for MLflow: while another thread imports MLflow, a training waits for the import to end."""
 
 from __future__ import annotations
 
@@ -15,46 +15,49 @@ from .library import PatchPoint
 from .patch_points import is_being_imported, wrap_patch_point
 
 
-class Waiting:
-    """Hooks in when *modules* are imported, or else has the first training wait for that.
+class DeferredInstall:
+    """The installation of a hook once *modules* are imported; a training that begins before waits for that.
 
     Args:
-        modules: those that hooking in needs, and that may import the library themselves.
-        seams: finds the functions that train.
-        enable: is called by a training that has waited; it comes back to ``hook_in``.
+        modules: the modules that the installation needs; they may import the library themselves.
+        find_patch_points: finds the training functions.
+        enable: called by a training that has waited; it calls ``install_when_imported`` again.
     """
 
     def __init__(
-        self, modules: tuple[str, ...], seams: Callable[[], Iterable[PatchPoint]], enable: Callable[[], None]
+        self,
+        modules: tuple[str, ...],
+        find_patch_points: Callable[[], Iterable[PatchPoint]],
+        enable: Callable[[], None],
     ) -> None:
-        self._modules, self._seams, self._enable = modules, seams, enable
+        self._modules, self._find_patch_points, self._enable = modules, find_patch_points, enable
         self._held: Undo | None = None
         self._busy, self._turn = threading.Lock(), threading.Lock()
 
-    def hook_in(self, install: Callable[[], None]) -> None:
-        """Call *install*, now or as the first training begins."""
+    def install_when_imported(self, install: Callable[[], None]) -> None:
+        """Call *install*, now or when the first training begins."""
         if not self._busy.acquire(blocking=False):
-            return  # what is imported meanwhile has this called again, here or on another thread
+            return  # an import that ends meanwhile calls this again, here or on another thread
         try:
             if not any(map(is_being_imported, self._modules)):
-                self.let_go()
+                self.stop_waiting()
                 install()
             elif self._held is None:
-                with guard("having trainings wait for MLflow"), ExitStack() as undo:
-                    for owner, name in self._seams():
+                with guard("making trainings wait for MLflow"), ExitStack() as undo:
+                    for owner, name in self._find_patch_points():
                         undo.callback(wrap_patch_point(owner, name, functools.partial(self._waiting, owner, name)))
                     self._held = undo.pop_all().close
         finally:
             self._busy.release()
 
-    def let_go(self) -> None:
-        """Have no training wait any longer."""
+    def stop_waiting(self) -> None:
+        """Let no training wait any longer."""
         held, self._held = self._held, None
         if held is not None:
             held()
 
     def wait(self) -> None:
-        """As a training begins: wait for the imports, then hook in. One that fails is its own thread's to tell."""
+        """Wait for the imports, then install. An import that fails raises in the thread that does it, not here."""
         if self._held is None:
             return
         for module in filter(is_being_imported, self._modules):
@@ -66,12 +69,12 @@ class Waiting:
             if self._held is not None:
                 self._enable()
 
-    def _waiting(self, owner: Any, name: str, fn: Any, on: list[bool]) -> Any:
+    def _waiting(self, owner: object, name: str, fn: Any, on: list[bool]) -> object:
         @functools.wraps(fn)
-        def waiting(*args: Any, **kwargs: Any) -> Any:
+        def waiting(*args: object, **kwargs: object) -> object:
             if not on:
                 return fn(*args, **kwargs)
-            with guard("hooking in"):
+            with guard("installing a hook"):
                 self.wait()
             return (fn if on else getattr(owner, name))(*args, **kwargs)
 

@@ -25,7 +25,7 @@ from .autolog_state import release_autolog_state
 from .mlflow_autolog import read_on, unfollow
 from .mlflow_hook import MlflowAutologHook
 from .patch_points import find_version, is_being_imported
-from .requested_options import Wishes
+from .requested_options import RequestedOptions
 from .training import ActiveTraining, is_nested
 
 
@@ -46,7 +46,7 @@ class TrainingHook(MlflowAutologHook):
         registered_model_name: str | None = None,
         extra_tags: Mapping[str, str] | None = None,
         log_traces: bool = True,
-        **options: Any,
+        **options: object,
     ) -> None:
         """Turn logging and tracing of trainings on, change its settings, or turn it off.
 
@@ -87,18 +87,18 @@ class TrainingHook(MlflowAutologHook):
         )
 
     def apply_settings(self, settings: AutologSettings | None) -> None:
-        wishes, heard = self._wishes, self._wishes.heard
+        requested, mlflow_options = self._requested, self._requested.mlflow_options
         if self._undo is None:
-            heard, wishes.by_name = read_on(self.integration)
+            mlflow_options, requested.by_name = read_on(self.integration)
         self._disable()  # MLflow's patches hold their options: others need others
         if settings is None:
-            self._wishes = Wishes()
+            self._requested = RequestedOptions()
             unfollow(self)
             super().apply_settings(None)
             release_autolog_state(self)
             return
-        wishes.ask(settings, heard)
-        super().apply_settings(wishes.combine(self.options))
+        requested.apply_own_call(settings, mlflow_options)
+        super().apply_settings(requested.combine(self.options))
         if self._wanted:
             self._follow()
         for module in self.modules[1:]:
@@ -120,10 +120,10 @@ class TrainingHook(MlflowAutologHook):
 
     def _install_if_wanted(self) -> None:
         # MLflow's flavors import their libraries: amid that there is no autolog yet; the first training waits for it.
-        if self._wishes.off or not self._wanted or self._undo is not None:
+        if self._requested.off or not self._wanted or self._undo is not None:
             return
         if not any(map(is_being_imported, self.library.required_modules)):
-            self._entry.hook_in(self._install_layers)
+            self._deferred_install.install_when_imported(self._install_layers)
 
     def _install_layers(self) -> None:
         super()._install_if_wanted()
@@ -135,7 +135,7 @@ class TrainingHook(MlflowAutologHook):
             )
 
     def _disable(self) -> None:
-        self._entry.let_go()
+        self._deferred_install.stop_waiting()
         super()._remove_patches()
 
     def _is_library_available(self) -> bool:
@@ -160,7 +160,7 @@ class TrainingHook(MlflowAutologHook):
     @contextmanager
     def trace_training(self, call: dict[str, Any]) -> Iterator[ActiveTraining | None]:
         """A training that is no call of a function, with what would be its arguments; None where this is off."""
-        self._entry.wait()
+        self._deferred_install.wait()
         exclusive = self.settings.exclusive and get_active_run_id() is not None
         if self._undo is None or exclusive or is_nested(self, (call["self"],)):
             yield None

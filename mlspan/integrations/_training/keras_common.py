@@ -13,7 +13,7 @@ EPOCH_METHOD = "keras.callbacks:CallbackList.on_epoch_end"
 KERAS_OPTIONS = frozenset({"log_every_epoch", "log_every_n_steps"})
 
 
-def read_keras_training(fit: TrainingRecord, call: Mapping[str, Any]) -> None:
+def read_keras_training(fit: TrainingRecord, call: Mapping[str, object]) -> None:
     """Fill the record from the bound arguments of ``Model.fit``."""
     model, data = call["self"], call.get("x")
     fit.set_size(data)
@@ -38,7 +38,7 @@ def read_keras_epoch(args: tuple[Any, ...]) -> EpochResult:
     return args[1], args[2] if len(args) > 2 and args[2] else {}
 
 
-def copy_callbacks(kwargs: dict[str, Any]) -> None:
+def copy_callbacks(kwargs: dict[str, object]) -> None:
     """Replace ``callbacks`` by a copy.
 
     MLflow adds a callback of its own to the caller's list, and then refuses the next training that gets that list.

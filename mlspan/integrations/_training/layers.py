@@ -1,4 +1,4 @@
-"""Our layers around a library's functions that train: below MLflow's patch, and on top of it. They have one owner.
+"""Our layers around a library's training functions, below MLflow's patch and on top of it. One object owns them all.
 
 Below, where MLflow's run is active, the span starts; on top, where MLflow has logged everything, it ends. A whole set
 of layers lies below as well, so that a function that MLflow leaves alone, or patches unseen, has its span all the same.
@@ -9,41 +9,50 @@ from __future__ import annotations
 import functools
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...hooks.patching import Patch, apply_patches, note_patch_point
 from .library import PatchPoint
-from .patch_points import find_seam, observe_epochs, wrap_patch_point
+from .patch_points import observe_epochs, resolve_patch_point, wrap_patch_point
 from .predictions import trace_predictions
-from .wrappers import inner, managed, outer
+from .wrappers import wrap_inner_layer, wrap_outer_layer, wrap_run_layer
 
 if TYPE_CHECKING:
     from .mlflow_hook import MlflowAutologHook
 
 
 class Layers:
-    """Those of one hook: ``lay`` them while MLflow's patch is away, ``lift_top`` before it goes, ``lift`` after."""
+    """The layers of one hook.
 
-    def __init__(self, hook: MlflowAutologHook, seams: list[PatchPoint]) -> None:
+    Call ``lay`` while MLflow's patch is away, ``lift_top`` before MLflow removes it, and ``lift`` after.
+    """
+
+    def __init__(self, hook: MlflowAutologHook, patch_points: list[PatchPoint]) -> None:
         self._hook = hook
-        self._seams = seams
+        self._patch_points = patch_points
         self._places: dict[tuple[int, str], PatchPoint] = {}
-        self._ours: set[int] = set()  # the ids of what we have put there, which lives as long as it is there
+        self._ours: set[int] = set()  # the ids of our functions, which live as long as they are in place
         self._top, self._below = ExitStack(), ExitStack()
 
     def lay(self) -> None:
-        """Put the layers around the library's own functions; where one fails, none stays."""
+        """Put the layers around the library's own functions. If one fails, remove them all."""
         library = self._hook.library
         with ExitStack() as undo:
             if library.patch_epochs is not None:
                 undo.callback(library.patch_epochs())
-            self._places = {(id(owner), name): (owner, name) for owner, name in map(find_seam, self._seams)}
-            for make in (inner, outer) if self._hook.flavor else (inner, managed, outer):
-                for owner, name in self._seams:
+            self._places = {
+                (id(owner), name): (owner, name) for owner, name in map(resolve_patch_point, self._patch_points)
+            }
+            for make in (
+                (wrap_inner_layer, wrap_outer_layer)
+                if self._hook.flavor
+                else (wrap_inner_layer, wrap_run_layer, wrap_outer_layer)
+            ):
+                for owner, name in self._patch_points:
                     undo.callback(wrap_patch_point(owner, name, functools.partial(make, self._hook)))
             if library.find_prediction_methods is not None:
-                for seam in library.find_prediction_methods():
-                    undo.callback(trace_predictions(self._hook, self._hook.name, seam))
+                for patch_point in library.find_prediction_methods():
+                    undo.callback(trace_predictions(self._hook, self._hook.name, patch_point))
             undo.callback(
                 apply_patches(
                     Patch(target, functools.partial(observe_epochs, read=read), "the metrics of each epoch")
@@ -52,15 +61,15 @@ class Layers:
                 )
             )
             self._below = undo.pop_all()
-        for function in sorted({name for _, name in self._seams}):
-            classes = sum(name == function for _, name in self._seams)
+        for function in sorted({name for _, name in self._patch_points}):
+            classes = sum(name == function for _, name in self._patch_points)
             note_patch_point(f"{function} of {classes} classes and modules", "trainings", found=True)
         self._ours = {id(_now(*place)) for place in self._places.values()}
 
-    def cover(self, owner: Any, name: str) -> None:
-        """Put a layer on top of what is there now, if it is a function that trains and the top is not ours."""
+    def cover(self, owner: object, name: str) -> None:
+        """Put a layer on top of a training function, unless the top is ours."""
         if (id(owner), name) in self._places and id(_now(owner, name)) not in self._ours:
-            self._top.callback(wrap_patch_point(owner, name, functools.partial(outer, self._hook)))
+            self._top.callback(wrap_patch_point(owner, name, functools.partial(wrap_outer_layer, self._hook)))
             self._ours.add(id(_now(owner, name)))
 
     def cover_all(self) -> None:
@@ -71,17 +80,17 @@ class Layers:
         self._top.close()
 
     def lift(self) -> None:
-        """Take everything away."""
+        """Remove all layers."""
         self._top.close()
         self._below.close()
         self._places, self._ours = {}, set()
 
     @property
     def in_place(self) -> bool:
-        """Whether a call of each function comes by us, as far as the functions around it say what they wrap."""
+        """Return whether every training function still calls a layer of ours, followed through ``__wrapped__``."""
         return all(self._is_in(_now(*place)) for place in self._places.values())
 
-    def _is_in(self, fn: Any) -> bool:
+    def _is_in(self, fn: object) -> bool:
         while fn is not None:
             if id(fn) in self._ours:
                 return True
@@ -89,5 +98,5 @@ class Layers:
         return False
 
 
-def _now(owner: Any, name: str) -> Any:
+def _now(owner: object, name: str) -> object:
     return vars(owner).get(name)

@@ -42,14 +42,14 @@ class TrainingLibrary:
 
     flavor: str | None
     find_training_functions: Callable[[], Iterable[PatchPoint]]
-    read_arguments: Callable[[TrainingRecord, Mapping[str, Any]], None]
-    epoch_methods: Mapping[str, Callable[[tuple[Any, ...]], EpochResult]] = field(default_factory=dict)
+    read_arguments: Callable[[TrainingRecord, Mapping[str, object]], None]
+    epoch_methods: Mapping[str, Callable[[tuple[object, ...]], EpochResult]] = field(default_factory=dict)
     patch_epochs: Callable[[], Undo] | None = None  # reports epochs where watching a method is not enough
-    log_model: Callable[[Mapping[str, Any], Any, Mapping[str, Any]], str | None] | None = None
+    log_model: Callable[[Mapping[str, object], object, Mapping[str, object]], str | None] | None = None
     added_options: frozenset[str] = frozenset()  # options that log_model serves and MLflow's flavor lacks
-    read_data: Callable[[Mapping[str, Any]], tuple[Any, Any] | None] | None = None
+    read_data: Callable[[Mapping[str, object]], tuple[object, object] | None] | None = None
     read_result: ReadResult | None = None  # reads what is known only after the training
-    adjust_arguments: Callable[[dict[str, Any]], None] | None = (
+    adjust_arguments: Callable[[dict[str, object]], None] | None = (
         None  # changes keyword arguments that MLflow's patch cannot take
     )
     required_modules: tuple[str, ...] = ()  # modules that must be fully imported before the patch points are looked up

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass
-from typing import Any
 
 from opentelemetry.trace import SpanContext
 
@@ -24,7 +23,7 @@ class ModelLineage:
 _lineages: dict[int, ModelLineage] = {}  # by id() of each live model
 
 
-def remember_lineage(model: Any, lineage: ModelLineage) -> None:
+def remember_lineage(model: object, lineage: ModelLineage) -> None:
     """Keep the lineage of *model* until the model is garbage-collected.
 
     A model that does not support weak references is not kept.
@@ -36,6 +35,6 @@ def remember_lineage(model: Any, lineage: ModelLineage) -> None:
     _lineages[id(model)] = lineage
 
 
-def find_lineage(model: Any) -> ModelLineage:
+def find_lineage(model: object) -> ModelLineage:
     """Return the lineage of *model*; all of its fields are None if it is unknown."""
     return _lineages.get(id(model)) or ModelLineage(None, None)

@@ -1,9 +1,9 @@
-"""MLflow's own autologging, followed: who calls it, when, and with what.
+"""Follow MLflow's own autologging: a hook learns when the application calls it, and with which options.
 
-All of MLflow's ``autolog`` functions, however a caller came by them, begin with ``revert_patches`` and put each patch
+All of MLflow's ``autolog`` functions begin with ``revert_patches`` and put each patch
 in place by ``gorilla.apply``. Both are wrapped here while a hook of ours is on. The names are public in their modules
-and promised by nobody. Where one is gone, a line says so: MLflow's autologging first and ours after it still works, and
-a later call of MLflow's goes unheard.
+but undocumented. If one is gone, a warning says so: MLflow's autologging first and ours after it still works, but a
+later call of MLflow's goes unnoticed.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ Asked = Mapping[str, Any]  # what an autolog() of MLflow's was called with, defa
 
 
 class Follower(Protocol):
-    """A hook of ours that is told of MLflow's calls."""
+    """A hook of ours that follows MLflow's calls of autolog."""
 
     @property
     def integration(self) -> str | None:
         """MLflow's name for the library; None where MLflow has no autologging for it."""
 
-    def hear_general(self, asked: Asked) -> None:
+    def on_general_autolog(self, asked: Asked) -> None:
         """``mlflow.autolog()`` was called. MLflow will not call the library's own after it."""
 
-    def hear_own(self, asked: Asked) -> AbstractContextManager[None]:
+    def on_own_autolog(self, asked: Asked) -> AbstractContextManager[None]:
         """The library's own ``autolog()`` was called; inside, MLflow takes its patches away."""
 
-    def cover(self, owner: Any, name: str) -> None:
+    def cover(self, owner: object, name: str) -> None:
         """MLflow has put a patch there."""
 
 
@@ -54,23 +54,23 @@ _by_us = threading.local()
 
 
 def follow(follower: Follower) -> bool:
-    """Tell *follower* of MLflow's calls from now on; return False where this MLflow has none of the names for that.
+    """Report MLflow's calls to *follower* from now on; return False if this MLflow lacks a name that this needs.
 
-    Does nothing before MLflow's autologging is imported, and answers True.
+    Before MLflow's autologging is imported, do nothing and return True.
     """
     if UTILITIES not in sys.modules or follower in _followers:
         return True
     if any(_look_up(name) is None for name in NAMES):
         return False
     if not _followers:
-        for name, make in (("revert_patches", _telling_calls), ("apply", _telling_patches)):
+        for name, make in (("revert_patches", _wrap_revert_patches), ("apply", _wrap_apply)):
             _undo.callback(replace_function(":".join(NAMES[name]), make))
     _followers.append(follower)
     return True
 
 
 def unfollow(follower: Follower) -> None:
-    """Tell *follower* no more; with the last one, MLflow's functions are its own again."""
+    """Report no more calls to *follower*; after the last follower, restore MLflow's functions."""
     if follower in _followers:
         _followers.remove(follower)
         if not _followers:
@@ -78,8 +78,8 @@ def unfollow(follower: Follower) -> None:
 
 
 @contextmanager
-def calling() -> Iterator[None]:
-    """Inside, this thread's calls of MLflow's ``autolog`` are ours, and nobody is told."""
+def own_autolog_call() -> Iterator[None]:
+    """Mark this thread's calls of MLflow's ``autolog`` inside the block as ours: no follower sees them."""
     before = getattr(_by_us, "on", False)
     _by_us.on = True
     try:
@@ -104,8 +104,8 @@ def read_on(integration: str | None) -> tuple[Asked, bool]:
     return asked, own is not None and not own.get(GLOBALLY)
 
 
-def give_back(integration: str | None) -> None:
-    """Have ``mlflow.autolog()`` heeded again for a library that we have turned off, as if nobody had by its name."""
+def mark_globally_configured(integration: str | None) -> None:
+    """Let ``mlflow.autolog()`` apply again to a library that we have turned off by its own autolog."""
     if isinstance(asked := read_asked(integration), dict):
         asked[GLOBALLY] = True
 
@@ -126,8 +126,8 @@ def _look_up(name: str) -> Any:
     return getattr(sys.modules.get(module) or importlib.import_module(module), attribute, None)
 
 
-def _telling_calls(revert: Callable[..., Any]) -> Callable[..., Any]:
-    def revert_patches(autologging_integration: str) -> Any:
+def _wrap_revert_patches(revert: Callable[..., object]) -> Callable[..., object]:
+    def revert_patches(autologging_integration: str) -> object:
         asked = read_asked(autologging_integration)
         if asked is None or getattr(_by_us, "on", False):
             return revert(autologging_integration)
@@ -135,12 +135,12 @@ def _telling_calls(revert: Callable[..., Any]) -> Callable[..., Any]:
             result = revert(autologging_integration)
             for follower in tuple(_followers):
                 with guard("following mlflow.autolog()"):
-                    follower.hear_general(asked)
+                    follower.on_general_autolog(asked)
             return result
         with ExitStack() as around:
             for follower in _followers:
                 if follower.integration == autologging_integration:
-                    around.enter_context(_guarded(follower.hear_own(asked)))
+                    around.enter_context(_guarded(follower.on_own_autolog(asked)))
             return revert(autologging_integration)
 
     return revert_patches
@@ -156,8 +156,8 @@ def _guarded(hearing: AbstractContextManager[None]) -> Iterator[None]:
             around.close()
 
 
-def _telling_patches(apply: Callable[..., Any]) -> Callable[..., Any]:
-    def applied(patch: Any) -> Any:
+def _wrap_apply(apply: Callable[..., object]) -> Callable[..., object]:
+    def applied(patch: Any) -> object:
         result = apply(patch)
         with guard("following MLflow's patches"):
             for follower in _followers:
@@ -167,7 +167,7 @@ def _telling_patches(apply: Callable[..., Any]) -> Callable[..., Any]:
     return applied
 
 
-def say_unfollowed(name: str) -> None:
+def warn_not_followed(name: str) -> None:
     warn_once(
         "mlspan: this version of MLflow does not let mlspan follow its autolog: call mlspan's autolog of %s last, as a "
         "later call of MLflow's own takes its spans away",

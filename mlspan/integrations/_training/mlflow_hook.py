@@ -1,4 +1,4 @@
-"""What a hook of a library that trains has to do with MLflow: its autologging turned on, followed, and turned off."""
+"""MLflow's side of a training library's hook: it turns MLflow's autologging on, follows it, and turns it off."""
 
 from __future__ import annotations
 
@@ -13,12 +13,21 @@ from ..._guard import guard
 from ...hooks.hook import Hook
 from ...hooks.patching import Undo
 from .autolog_state import isolate_autolog_state
-from .deferred_install import Waiting
+from .deferred_install import DeferredInstall
 from .layers import Layers
 from .library import PatchPoint, TrainingLibrary
-from .mlflow_autolog import Asked, calling, follow, give_back, is_late, leaves_out, read_asked, say_unfollowed
+from .mlflow_autolog import (
+    Asked,
+    follow,
+    is_late,
+    leaves_out,
+    mark_globally_configured,
+    own_autolog_call,
+    read_asked,
+    warn_not_followed,
+)
 from .mlflow_logging import ensure_run
-from .requested_options import Wishes
+from .requested_options import RequestedOptions
 
 DEFAULT_OPTIONS: Final = {  # the options of every library, beside those of Hook
     "log_input_examples": False,
@@ -29,7 +38,7 @@ DEFAULT_OPTIONS: Final = {  # the options of every library, beside those of Hook
     "registered_model_name": None,
 }
 
-_claimed_patch_points: dict[MlflowAutologHook, list[PatchPoint]] = {}  # what each active hook has hooked
+_claimed_patch_points: dict[MlflowAutologHook, list[PatchPoint]] = {}  # the patch points of each active hook
 
 
 class MlflowAutologHook(Hook):
@@ -46,15 +55,17 @@ class MlflowAutologHook(Hook):
         super().__init__(requires, modules[0], install, options | DEFAULT_OPTIONS.keys())
         self.name, self.modules, self.library = name, modules, library
         self._has_priority = self._left_to_mlflow = False
-        self._wishes = Wishes()
+        self._requested = RequestedOptions()
         self._layers: Layers | None = None
         flavor = [self.flavor] if self.flavor else []
-        self._entry = Waiting(("mlflow", *flavor), library.find_training_functions, self._install_if_wanted)
+        self._deferred_install = DeferredInstall(
+            ("mlflow", *flavor), library.find_training_functions, self._install_if_wanted
+        )
         self.logs = False  # whether there is an MLflow to log to
 
     @property
     def flavor(self) -> str | None:
-        """The module of MLflow's that logs this library."""
+        """MLflow's module that logs this library."""
         return f"mlflow.{self.library.flavor}" if self.library.flavor else None
 
     @property
@@ -68,13 +79,13 @@ class MlflowAutologHook(Hook):
 
     @property
     def state(self) -> str:
-        if self._wishes.off:
+        if self._requested.off:
             return "turned off by MLflow's autolog(disable=True)"
         return super().state if self._undo is None or self.is_installed else "replaced by something else"
 
-    def lay(self, seams: list[PatchPoint]) -> Undo:
-        """Put our layers in place, MLflow's patches being away; return what takes both away."""
-        layers = Layers(self, seams)
+    def lay(self, patch_points: list[PatchPoint]) -> Undo:
+        """Put our layers in place while MLflow's patches are away; return a function that removes both."""
+        layers = Layers(self, patch_points)
         layers.lay()
         self._layers = layers
         return self._lift
@@ -88,45 +99,47 @@ class MlflowAutologHook(Hook):
             layers.lift()
 
     def turn_mlflow_off(self) -> None:
-        """Take the patches away that MLflow's autologging of the library has in place."""
+        """Remove the patches of MLflow's autologging of the library."""
         flavor = sys.modules.get(self.flavor or "")
         if flavor is None or (read_asked(self.integration) or {}).get("disable"):
             return
-        with guard(f"turning off MLflow's autologging of {self.module}"), calling():
+        with guard(f"turning off MLflow's autologging of {self.module}"), own_autolog_call():
             flavor.autolog(disable=True)
-            give_back(self.integration)
+            mark_globally_configured(self.integration)
 
-    def cover(self, owner: Any, name: str) -> None:
+    def cover(self, owner: object, name: str) -> None:
         if self._layers is not None:
             self._layers.cover(owner, name)
 
-    def hear_general(self, asked: Asked) -> None:
+    def on_general_autolog(self, asked: Asked) -> None:
         if not self._wanted or leaves_out(asked, self.integration):
             return
-        if self._wishes.by_name and not asked.get("disable"):
+        if self._requested.by_name and not asked.get("disable"):
             return  # MLflow's rule
-        self._wishes.hear(asked, by_name=False)
+        self._requested.apply_mlflow_call(asked, by_name=False)
         self._remove_patches()
-        self.settings = self._wishes.combine(self.options)
+        self.settings = self._requested.combine(self.options)
         if any(module in sys.modules for module in self.modules):
             self._install_if_wanted()
 
     @contextmanager
-    def hear_own(self, asked: Asked) -> Iterator[None]:
-        layers, was_off = self._layers, self._wishes.off
-        late = layers is None and is_late(asked) and (not was_off or asked.get("disable"))  # heard when it was made
+    def on_own_autolog(self, asked: Asked) -> Iterator[None]:
+        layers, was_off = self._layers, self._requested.off
+        late = (
+            layers is None and is_late(asked) and (not was_off or asked.get("disable"))
+        )  # applied when the call was made
         if late or not self._wanted:
             yield
             return
         if layers is not None:
             layers.lift_top()
         yield
-        self._wishes.hear(asked, by_name=True)
-        self.settings = self._wishes.combine(self.options)
+        self._requested.apply_mlflow_call(asked, by_name=True)
+        self.settings = self._requested.combine(self.options)
         self._left_to_mlflow = True
         if layers is not None:
             layers.lift()
-        if self._wishes.off:
+        if self._requested.off:
             self._undo = self._layers = None
             _claimed_patch_points.pop(self, None)
         elif layers is not None:
@@ -135,7 +148,7 @@ class MlflowAutologHook(Hook):
             self._undo = self.take()
 
     def asked(self) -> dict[str, Any]:
-        """The library's options as they now are."""
+        """Return the library's options as they now are."""
         return {**DEFAULT_OPTIONS, **self.settings.options}
 
     def delegate(self) -> None:
@@ -162,7 +175,7 @@ class MlflowAutologHook(Hook):
             asked["log_models"] = False
         asked["extra_tags"] = dict(asked["extra_tags"] or {}) or None  # MLflow takes what it may change
         given = {**asked, "exclusive": self.settings.exclusive, "silent": self.settings.silent}
-        with calling():
+        with own_autolog_call():
             autolog(**{name: value for name, value in given.items() if name in takes})
         isolate_autolog_state(self)
         if self._layers is not None:
@@ -170,32 +183,36 @@ class MlflowAutologHook(Hook):
 
     def _follow(self) -> None:
         if not follow(self) and not self.settings.silent:
-            say_unfollowed(self.name)
+            warn_not_followed(self.name)
 
     def _wanted_options(self) -> set[str]:
-        options = self._wishes.asked.options.items()
+        options = self._requested.asked.options.items()
         return {name for name, value in options if name not in DEFAULT_OPTIONS or value != DEFAULT_OPTIONS[name]}
 
     def _ours(self) -> set[str]:
-        """The options that are served here rather than by MLflow's flavor."""
+        """Return the options that mlspan itself serves, not MLflow's flavor."""
         if self.flavor is None:
             return set(self.options)
         return {*self.library.added_options, *(["log_datasets"] if self.library.read_data else [])}
 
     def take(self) -> Undo | None:
         """Lay our layers, unless another hook has them: ``tf.keras.Model`` and ``keras.Model`` may be one class."""
-        seams = list(self.library.find_training_functions())
-        others = [hook for hook, theirs in _claimed_patch_points.items() if any(seam in theirs for seam in seams)]
+        patch_points = list(self.library.find_training_functions())
+        others = [
+            hook
+            for hook, theirs in _claimed_patch_points.items()
+            if any(patch_point in theirs for patch_point in patch_points)
+        ]
         if others and not self._has_priority:
             return None
         for hook in others:
             hook._remove_patches()
-        undo = self.lay(seams)
-        _claimed_patch_points[self] = seams
+        undo = self.lay(patch_points)
+        _claimed_patch_points[self] = patch_points
         return undo
 
     def logs_model(self) -> bool:
-        """Whether we log the model, as MLflow has no flavor for it, or one that lacks an option that is on."""
+        """Return whether we log the model: MLflow has no flavor for it, or one without an option that is on."""
         asked, library = self.asked(), self.library
         lacks = library.flavor is None or any(asked[name] for name in library.added_options)
         return bool(library.log_model and asked["log_models"] and lacks and not self._left_to_mlflow)
@@ -206,7 +223,7 @@ class MlflowAutologHook(Hook):
 
 def install(hook: Hook) -> Undo:
     assert isinstance(hook, MlflowAutologHook)  # noqa: S101  # TrainingHook alone passes this function on
-    hook.turn_mlflow_off()  # what it has put in place before us would be below our layers, and go with them
+    hook.turn_mlflow_off()  # its patches of before would lie below our layers, and go with them
     undo = hook.take()
     if undo is None:
         return lambda: None

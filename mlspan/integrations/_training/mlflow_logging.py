@@ -39,7 +39,7 @@ def ensure_run(name: str, tags: Mapping[str, str] | None) -> Iterator[None]:
             mlflow.end_run()
 
 
-def log_params(params: Mapping[str, Any]) -> None:
+def log_params(params: Mapping[str, object]) -> None:
     """Log *params* to the active run, as text."""
     import mlflow
 
@@ -56,10 +56,10 @@ def log_metrics(metrics: Mapping[str, float], step: int | None = None) -> None:
 
 def log_model_with_example(
     log_model: Callable[..., Any],
-    model: Any,
-    rows: Any,
-    predict: Callable[[Any], Any],
-    options: Mapping[str, Any],
+    model: object,
+    rows: object,
+    predict: Callable[[object], object],
+    options: Mapping[str, object],
     **arguments: Any,
 ) -> str | None:
     """Log *model* with an input example and a signature; return the id of the logged model.
@@ -92,7 +92,7 @@ def log_model_with_example(
     return str(info.model_id) if getattr(info, "model_id", None) else None
 
 
-def log_training_data(found: tuple[Any, Any] | None) -> None:
+def log_training_data(found: tuple[Any, object] | None) -> None:
     """Log the training data as an input of the active run.
 
     Args:
@@ -100,7 +100,6 @@ def log_training_data(found: tuple[Any, Any] | None) -> None:
     """
     if found is None:
         return
-    import mlflow
     import mlflow.data  # mlflow-skinny does not import it with mlflow
 
     features, targets = found
@@ -111,7 +110,7 @@ def log_training_data(found: tuple[Any, Any] | None) -> None:
     mlflow.log_input(data, context="train")
 
 
-def read_first_rows(data: Any, count: int) -> tuple[Any, Any] | None:
+def read_first_rows(data: object, count: int) -> tuple[object, object] | None:
     """Return inputs and labels of the first *count* rows of a dataset, as arrays.
 
     Labels are None if the rows have none. Return None if the dataset cannot be indexed by row number.
@@ -126,7 +125,7 @@ def read_first_rows(data: Any, count: int) -> tuple[Any, Any] | None:
     return (arrays[0], arrays[1] if len(arrays) > 1 else None) if arrays[0].dtype != object else None
 
 
-def _to_array(tensor: Any) -> Any:
+def _to_array(tensor: object) -> object:
     """Return a tensor of PyTorch, Paddle or MXNet as an array, and any other value unchanged."""
     for name in ("asnumpy", "numpy"):
         if callable(convert := getattr(tensor, name, None)):

@@ -8,28 +8,27 @@ from __future__ import annotations
 import importlib.metadata
 import sys
 from collections.abc import Callable
-from typing import Any
 
 from ...hooks.patching import Undo, observe_method, replace_attribute
 from .library import EpochResult, PatchPoint
 from .training import current_training
 
 
-def wrap_patch_point(owner: Any, name: str, make: Callable[[Any, list[bool]], Any]) -> Undo:
-    """Put ``make(function, on)`` in the function's place; what it makes falls silent when *on* is emptied."""
-    owner, name = find_seam((owner, name))
+def wrap_patch_point(owner: object, name: str, make: Callable[[object, list[bool]], object]) -> Undo:
+    """Put ``make(function, on)`` in the function's place; the replacement stops recording when *on* is emptied."""
+    owner, name = resolve_patch_point((owner, name))
     on = [True]
     return replace_attribute(owner, name, vars(owner).get(name), make(getattr(owner, name), on), on)
 
 
-def find_seam(seam: PatchPoint) -> PatchPoint:
-    """Return where the function itself stands: it may be inside of a descriptor, scikit-learn's ``available_if``."""
-    owner, name = seam
-    own: Any = vars(owner).get(name)
-    return (own, "fn") if hasattr(own, "check") and hasattr(own, "fn") else seam
+def resolve_patch_point(patch_point: PatchPoint) -> PatchPoint:
+    """Return the place of the function itself, which may be inside a descriptor: scikit-learn's ``available_if``."""
+    owner, name = patch_point
+    own: object = vars(owner).get(name)
+    return (own, "fn") if hasattr(own, "check") and hasattr(own, "fn") else patch_point
 
 
-def observe_epochs(target: str, read: Callable[[tuple[Any, ...]], EpochResult]) -> Undo:
+def observe_epochs(target: str, read: Callable[[tuple[object, ...]], EpochResult]) -> Undo:
     """Report each call of *target* to the current training as the end of an epoch.
 
     Args:
@@ -41,7 +40,7 @@ def observe_epochs(target: str, read: Callable[[tuple[Any, ...]], EpochResult]) 
         AttributeError: there is no such method.
     """
 
-    def report_epoch(args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
+    def report_epoch(args: tuple[object, ...], kwargs: dict[str, object], _: object) -> None:
         if (fitting := current_training()) is not None:
             fitting.end_epoch(*read((*args, *kwargs.values())))
 

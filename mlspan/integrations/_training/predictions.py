@@ -40,7 +40,7 @@ class PredictionRecord(NamedRecord):
 
 
 def make_prediction_record(
-    library: str, model: Any, data: Any, lineage: ModelLineage | None = None
+    library: str, model: Any, data: object, lineage: ModelLineage | None = None
 ) -> PredictionRecord | None:
     """Return the record of a prediction, or None if it is not to be recorded.
 

@@ -19,7 +19,7 @@ class Learner(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow's
 
         self.learner = load_learner(context.artifacts["learner"])
 
-    def predict(self, _: Any, rows: Any, params: Any = None) -> Any:  # noqa: ARG002  # MLflow's signature
+    def predict(self, _: object, rows: Any, params: object = None) -> object:  # noqa: ARG002  # MLflow's signature
         data = self.learner.dls.test_dl(rows if hasattr(rows, "columns") else list(rows))
         with self.learner.no_bar(), self.learner.no_logging():
             predicted, _labels = self.learner.get_preds(dl=data)

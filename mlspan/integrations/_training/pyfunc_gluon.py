@@ -17,7 +17,7 @@ class Network(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow's
         artifacts = context.artifacts
         self.network = gluon.SymbolBlock.imports(artifacts["symbol"], ["data"], artifacts["params"])
 
-    def predict(self, _: Any, rows: Any, params: Any = None) -> Any:  # noqa: ARG002  # MLflow's signature
+    def predict(self, _: object, rows: object, params: object = None) -> object:  # noqa: ARG002  # MLflow's signature
         import mxnet
 
         return self.network(mxnet.nd.array(np.asarray(rows))).asnumpy()

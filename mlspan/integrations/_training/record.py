@@ -38,14 +38,14 @@ class TrainingRecord(NamedRecord):
     def span_name(self) -> str:
         return f"fit {self.name}" if self.name else "fit"
 
-    def set_params(self, params: Mapping[str, Any]) -> None:
+    def set_params(self, params: Mapping[str, object]) -> None:
         """Set the parameters: numbers, booleans and None unchanged, everything else as text."""
         if not params:
             return
         plain = {str(name): _to_json_value(value) for name, value in params.items()}
         self.params = orjson.dumps(plain, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
-    def set_size(self, data: Any) -> None:
+    def set_size(self, data: object) -> None:
         with guard("measuring the training data"):
             self.rows, self.features = measure_data(data)
 
@@ -63,7 +63,7 @@ def measure_data(data: Any) -> tuple[int | None, int | None]:
     return (len(data) if hasattr(data, "__len__") else None), None
 
 
-def _to_json_value(value: Any) -> Any:
+def _to_json_value(value: object) -> object:
     if value is None or isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) < 2**53):
         return value
     return str(value)[:_MAX_PARAM_CHARS]

@@ -59,7 +59,7 @@ def read_training_state() -> dict[str, Any]:
 
 
 def is_nested(hook: MlflowAutologHook, args: tuple[Any, ...]) -> bool:
-    """Whether a training that *hook* sees begin is a part of one that it is told of already."""
+    """Return whether a training that begins is part of another that *hook* already traces."""
     fitting = current_training()
     if fitting is not None and (hook.library.is_helper or fitting.hook is None):
         return True
@@ -70,7 +70,7 @@ def is_nested(hook: MlflowAutologHook, args: tuple[Any, ...]) -> bool:
     return False
 
 
-def bind_arguments(fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def bind_arguments(fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
     """Return the arguments by parameter name.
 
     If they do not fit the signature, return *kwargs* only: the library itself will raise the error.
@@ -87,7 +87,7 @@ class ActiveTraining:
     def __init__(self, hook: MlflowAutologHook, args: tuple[Any, ...]) -> None:
         self.hook, self.subject = hook, args[0] if args else None
         self.parent = current_training()
-        self.state: dict[str, Any] = read_training_state()
+        self.state: dict[str, object] = read_training_state()
         self.has_started = False
         self.record: TrainingRecord | None = None
         self._operation: Operation | None = None
@@ -95,7 +95,7 @@ class ActiveTraining:
         self._token: Token[ActiveTraining | None] | None = None
         self._model_id: str | None = None
         self._last_metrics: Mapping[str, float] = {}
-        self._result: Any = None
+        self._result: object = None
 
     def __enter__(self) -> ActiveTraining:
         if self.parent is None and self.hook.settings.log_traces:
@@ -124,17 +124,17 @@ class ActiveTraining:
 
     def _remember_models(self) -> None:
         """Remember the lineage of the trained models, so that their predictions can be linked to this training."""
-        record, live = self.record, self._operation
-        if record is None or live is None:
+        record, operation = self.record, self._operation
+        if record is None or operation is None:
             return
-        origin = ModelLineage(record.model_id, record.run_id, live.span.get_span_context())
+        lineage = ModelLineage(record.model_id, record.run_id, operation.span.get_span_context())
         with guard("remembering a model"):
             # statsmodels wraps its results, and either may predict.
             for model in (self.subject, self._result, getattr(self._result, "_results", None)):
-                remember_lineage(model, origin)
+                remember_lineage(model, lineage)
 
     @contextmanager
-    def open_span(self, bound: Mapping[str, Any]) -> Iterator[None]:
+    def open_span(self, bound: Mapping[str, object]) -> Iterator[None]:
         """Start the span and make it current while the library's own code runs inside."""
         self.has_started = True
         with guard("starting a span"):
@@ -145,7 +145,7 @@ class ActiveTraining:
             with self._operation.use_span():
                 yield
 
-    def _start_span(self, bound: Mapping[str, Any]) -> None:
+    def _start_span(self, bound: Mapping[str, object]) -> None:
         now = runtime.get_runtime() if self.hook.settings.log_traces and not is_suppressed() else None
         if now is None and self.hook.flavor is not None:
             return
@@ -176,12 +176,12 @@ class ActiveTraining:
         number, self.record.epochs = count if number is None else number, count + 1
         self._last_metrics = {str(name): float(value) for name, value in metrics.items() if _is_number(value)}
         if self._operation is not None:
-            told = {sc.FIT_METRIC_PREFIX + name: value for name, value in self._last_metrics.items()}
-            self._operation.span.add_event(sc.FIT_EPOCH_EVENT, {sc.FIT_EPOCH: number, **told})
+            metrics = {sc.FIT_METRIC_PREFIX + name: value for name, value in self._last_metrics.items()}
+            self._operation.span.add_event(sc.FIT_EPOCH_EVENT, {sc.FIT_EPOCH: number, **metrics})
         if self._logs_for_flavor:
             log_metrics(self._last_metrics, number)
 
-    def log_result(self, bound: Mapping[str, Any], result: Any) -> None:
+    def log_result(self, bound: Mapping[str, object], result: object) -> None:
         """Read the result, and log the data and the model if MLflow's flavor does not. The run is still active."""
         library, asked = self.hook.library, self.hook.asked()
         self._result = result
@@ -231,17 +231,17 @@ class ActiveTraining:
         return {name: value for name, value in run.data.metrics.items() if before.get(name) != value}
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     if isinstance(value, Real):
         return not isinstance(value, bool)
     return callable(getattr(value, "__float__", None)) and getattr(value, "size", 1) in {0, 1}
 
 
-def _list_model_ids(run: Any) -> list[str]:
+def _list_model_ids(run: object) -> list[str]:
     return [output.model_id for output in get_nested(run, "outputs.model_outputs", list) or []]
 
 
-def _fetch_run(run_id: str | None) -> Any:
+def _fetch_run(run_id: str | None) -> object:
     """Return the run as MLflow has stored it, or None without a run id or without MLflow."""
     if run_id is None or "mlflow" not in sys.modules:
         return None
@@ -266,9 +266,9 @@ class _RemoteTraining:
     has_started = True
 
     def __init__(self) -> None:
-        self.state: dict[str, Any] = {}
+        self.state: dict[str, object] = {}
 
-    def end_epoch(self, number: int | None, metrics: Mapping[str, Any]) -> None: ...
+    def end_epoch(self, number: int | None, metrics: Mapping[str, object]) -> None: ...
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""What is put around a function that trains: the end of its span, a run where MLflow starts none, and its start."""
+"""The layers around a function that trains: the inner one starts its span, the outer one ends it, between them a run.
+
+The run is ours only if MLflow starts none for the library.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ if TYPE_CHECKING:
     from .mlflow_hook import MlflowAutologHook
 
 
-def outer(hook: MlflowAutologHook, fn: Any, on: list[bool]) -> Any:
-    """Return *fn*, MLflow's patch, with the span's end around it."""
+def wrap_outer_layer(hook: MlflowAutologHook, fn: Any, on: list[bool]) -> object:
+    """Return *fn*, MLflow's patch, in a layer that ends the span."""
 
     @functools.wraps(fn)
-    def watched(*args: Any, **kwargs: Any) -> Any:
+    def call_training(*args: Any, **kwargs: Any) -> object:
         if not on or is_nested(hook, args) or (hook.settings.exclusive and get_active_run_id() is not None):
             return fn(*args, **kwargs)
         if hook.library.adjust_arguments is not None:
@@ -26,28 +29,28 @@ def outer(hook: MlflowAutologHook, fn: Any, on: list[bool]) -> Any:
         with ActiveTraining(hook, args):
             return fn(*args, **kwargs)
 
-    return watched
+    return call_training
 
 
-def managed(hook: MlflowAutologHook, fn: Any, on: list[bool]) -> Any:
-    """Return *fn* with a run around it, for a library that MLflow has no patch for."""
+def wrap_run_layer(hook: MlflowAutologHook, fn: Any, on: list[bool]) -> object:
+    """Return *fn* in a layer that starts a run, for a library that MLflow has no patch for."""
 
     @functools.wraps(fn)
-    def watched(*args: Any, **kwargs: Any) -> Any:
+    def call_training(*args: Any, **kwargs: Any) -> object:
         fitting = current_training()
         if not on or fitting is None or fitting.hook is not hook or fitting.has_started:
             return fn(*args, **kwargs)
         with hook.run():
             return fn(*args, **kwargs)
 
-    return watched
+    return call_training
 
 
-def inner(hook: MlflowAutologHook, fn: Any, on: list[bool]) -> Any:
-    """Return *fn*, the library's own, with the span's start around it."""
+def wrap_inner_layer(hook: MlflowAutologHook, fn: Any, on: list[bool]) -> object:
+    """Return *fn*, the library's own, in a layer that starts the span."""
 
     @functools.wraps(fn)
-    def watched(*args: Any, **kwargs: Any) -> Any:
+    def call_training(*args: Any, **kwargs: Any) -> object:
         fitting = current_training()
         if not on or fitting is None or fitting.hook is not hook or fitting.has_started:
             return fn(*args, **kwargs)
@@ -57,4 +60,4 @@ def inner(hook: MlflowAutologHook, fn: Any, on: list[bool]) -> Any:
         fitting.log_result(bound, result)
         return result
 
-    return watched
+    return call_training

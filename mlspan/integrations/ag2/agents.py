@@ -57,7 +57,7 @@ def _patch_drive_scope(hook: Hook, target: str) -> Undo:
 
     @functools.wraps(own)
     @asynccontextmanager
-    async def open_scope(self: Any, event: Any, **kwargs: Any) -> AsyncIterator[Any]:
+    async def open_scope(self: object, event: Any, **kwargs: Any) -> AsyncIterator[object]:
         if on:
             ours = functools.partial(middleware, agent=self, client=kwargs.get("client"))
             kwargs["additional_middleware"] = (*kwargs.get("additional_middleware", ()), ours)
@@ -67,10 +67,12 @@ def _patch_drive_scope(hook: Hook, target: str) -> Undo:
     return replace_attribute(agents, name, own, open_scope, on)
 
 
-def _trace_turn(hook: Hook, turn: tuple[Any, ...], drive: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
+def _trace_turn(
+    hook: Hook, turn: tuple[object, ...], drive: Callable[[], Awaitable[object]]
+) -> Callable[[], Awaitable[object]]:
     """Wrap *drive*, which runs a turn, in the span of that turn."""
 
-    async def run_turn() -> Any:
+    async def run_turn() -> object:
         with hook.start_operation(_begin_turn, turn, {}) as operation:
             return operation.record_result(await drive())
 
@@ -84,20 +86,20 @@ def _make_middleware(hook: Hook, base: type) -> type:
     """
 
     class TracingMiddleware(base):  # type: ignore[misc]
-        def __init__(self, event: Any, context: Any, agent: Any, client: Any) -> None:
+        def __init__(self, event: object, context: object, agent: Any, client: Any) -> None:
             super().__init__(event, context)
             self._asked = agent, client
 
-        async def on_llm_call(self, call_next: Any, events: Any, context: Any) -> Any:
+        async def on_llm_call(self, call_next: Any, events: Any, context: object) -> object:
             offered = (get_field(call_next, "keywords") or {}).get("tools") or ()
             with hook.start_operation(_begin_llm_call, (*self._asked, events, context, offered), {}) as operation:
                 return operation.record_result(await call_next(events, context))
 
-        async def on_tool_execution(self, call_next: Any, event: Any, context: Any) -> Any:
+        async def on_tool_execution(self, call_next: Any, event: object, context: object) -> object:
             with hook.start_operation(_begin_tool, (event,), {}) as operation:
                 return operation.record_result(await call_next(event, context))
 
-        async def on_human_input(self, call_next: Any, event: Any, context: Any) -> Any:
+        async def on_human_input(self, call_next: Any, event: Any, context: object) -> object:
             with hook.start_operation(_begin_human_input, (event,), {}) as operation:
                 return operation.record_result(await call_next(event, context))
 
@@ -111,7 +113,7 @@ def _begin_turn(call: Call) -> tuple[Record, Observe[Any]]:
     if call.capture_content:
         turn.input = _read_part_contents(get_field(event, "parts"))
 
-    def observe(turn: Agent, got: Any) -> None:
+    def observe(turn: Agent, got: object) -> None:
         if turn.name is not None:
             turn.add_cause("handed_off_by", turn.name, once=True)
         if call.capture_content:
@@ -134,24 +136,24 @@ def _begin_llm_call(call: Call) -> tuple[Record, Observe[Any]]:
     return chat, _observe_response
 
 
-def _read_config_text(config: Any, name: str) -> str | None:
+def _read_config_text(config: object, name: str) -> str | None:
     with suppress(NotImplementedError):  # configurations for tests raise it
         return get_nested(config, name, str)
     return None
 
 
-def _read_config_provider(config: Any) -> str | None:
+def _read_config_provider(config: object) -> str | None:
     with suppress(NotImplementedError):
         return _map_provider(get_field(config, "provider"))
     return None
 
 
-def _map_provider(provider: Any) -> str | None:
+def _map_provider(provider: object) -> str | None:
     name = str(getattr(provider, "value", provider) or "") or None
     return _PROVIDERS.get(name, name) if name else None
 
 
-def _observe_response(chat: Chat, got: Any) -> None:
+def _observe_response(chat: Chat, got: object) -> None:
     """Read the ``ModelResponse`` *got* into the record."""
     chat.provider = _map_provider(get_field(got, "provider")) or chat.provider
     chat.response_model, chat.response_id = get_nested(got, "model", str), get_nested(got, "response_id", str)
@@ -196,7 +198,7 @@ def _convert_event(event: Any) -> list[Message]:
     return []
 
 
-def _convert_input_part(part: Any) -> Part:
+def _convert_input_part(part: object) -> Part:
     if isinstance(text := get_field(part, "content"), str):
         return {"type": "text", "content": text}
     if isinstance(url := get_field(part, "url"), str):
@@ -210,7 +212,7 @@ def _convert_input_part(part: Any) -> Part:
     return {"type": "data", "content": to_plain_data(data)}
 
 
-def _read_part_contents(parts: Any) -> Any:
+def _read_part_contents(parts: Any) -> object:
     """Return the content of the parts: one part's content itself, several as a list, None if there are none."""
     contents = [_convert_input_part(part).get("content") for part in parts or ()]
     return contents[0] if len(contents) == 1 else contents or None
@@ -231,7 +233,7 @@ def _begin_tool(call: Call) -> tuple[Record, Observe[Any]]:
     if call.capture_content:
         tool.input = parse_json(event.arguments or "{}")
 
-    def observe(tool: Tool, got: Any) -> None:
+    def observe(tool: Tool, got: object) -> None:
         error = get_field(got, "error")
         if isinstance(error, BaseException):
             tool.failure = (type_name(error), str(error) if call.capture_content else "")
@@ -253,7 +255,7 @@ def _begin_human_input(call: Call) -> tuple[Record, Observe[Any]]:
     if call.capture_content:
         step.input = get_nested(call.args[0], "content", str)
 
-    def observe(step: Step, got: Any) -> None:
+    def observe(step: Step, got: object) -> None:
         step.output = get_nested(got, "content", str) if call.capture_content else None
 
     return step, observe

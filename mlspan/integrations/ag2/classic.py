@@ -24,7 +24,7 @@ from . import model
 from .thread_context import CONTEXT_PATCHES
 
 
-def _read_agent_name(agent: Any) -> str:
+def _read_agent_name(agent: object) -> str:
     return get_nested(agent, "name", str) or type(agent).__name__
 
 
@@ -34,7 +34,7 @@ _methods_by_span: Final[WeakKeyDictionary[Span, tuple[Begin, int]]] = WeakKeyDic
 
 def _start_outermost_operation(
     hook: Hook, begin: Begin, args: tuple[Any, ...], kwargs: dict[str, Any], *, function: Any = None
-) -> Any:
+) -> object:
     """Start an operation as the hook does, unless a subclass's method calls its parent's: those two are one operation.
 
     Return the operation, or a no-op.
@@ -59,7 +59,7 @@ def _begin_conversation(call: Call) -> tuple[Workflow, Observe[Any]]:
     if call.capture_content:
         chat.input = _read_message_content(call.argument("message"))
 
-    def observe(chat: Workflow, got: Any) -> None:
+    def observe(chat: Workflow, got: object) -> None:
         history = get_list(got, "chat_history")
         if call.capture_content:
             chat.input = chat.input or (_read_message_content(history[0]) if history else None)
@@ -86,7 +86,7 @@ def _observe_summaries(chats: Workflow, got: Any) -> None:
     chats.output = [get_nested(one, "summary", str) for one in (got.values() if isinstance(got, dict) else got)]
 
 
-def _ignore_result(_record: Workflow, _got: Any) -> None: ...
+def _ignore_result(_record: Workflow, _got: object) -> None: ...
 
 
 def _begin_reply(call: Call) -> tuple[Agent, Observe[Any]]:
@@ -99,7 +99,7 @@ def _begin_reply(call: Call) -> tuple[Agent, Observe[Any]]:
     if call.capture_content and messages:
         turn.input = _read_message_content(messages[-1])
 
-    def observe(turn: Agent, got: Any) -> None:
+    def observe(turn: Agent, got: object) -> None:
         if turn.name is not None:
             turn.add_cause("handed_off_by", turn.name, once=True)
         if call.capture_content:
@@ -108,7 +108,7 @@ def _begin_reply(call: Call) -> tuple[Agent, Observe[Any]]:
     return turn, observe
 
 
-def _read_message_content(message: Any) -> Any:
+def _read_message_content(message: object) -> object:
     """Return the tool calls that a message requests, else its content; a string is its own content."""
     if not isinstance(message, Mapping):
         return message if isinstance(message, str) else None
@@ -122,7 +122,7 @@ def _begin_human_input(call: Call) -> tuple[Step, Observe[Any]]:
     if call.capture_content:
         step.input = call.argument("prompt")
 
-    def observe(step: Step, got: Any) -> None:
+    def observe(step: Step, got: object) -> None:
         step.output = got if call.capture_content else None
 
     return step, observe
@@ -157,7 +157,7 @@ def _begin_function(call: Call) -> tuple[Tool, Observe[Any]]:
     return tool, observe
 
 
-def _read_tool_result(content: Any) -> dict[str, str] | None:
+def _read_tool_result(content: object) -> dict[str, str] | None:
     """Return message and target of a tool's answer if it is one of AG2's own objects, else None.
 
     The answer may be an agent, a target, or a result with a target; swarms have names of their own for these. The
@@ -190,7 +190,7 @@ def _begin_code(call: Call) -> tuple[Tool, Observe[Any]]:
         ]
         tool.input = [{"language": language, "code": code} for language, code in pairs]
 
-    def observe(tool: Tool, got: Any) -> None:
+    def observe(tool: Tool, got: object) -> None:
         code, output = got[:2] if isinstance(got, tuple) else (get_field(got, "exit_code"), get_field(got, "output"))
         if call.capture_content:
             tool.output = {"exit_code": code, "output": output}

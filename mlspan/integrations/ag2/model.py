@@ -32,7 +32,7 @@ _PROVIDERS_BY_API_TYPE: Final = {  # api_type of a configuration -> the conventi
 }
 # The usages of the running calls, by span. A call has several if a filter has refused an answer. A usage is None if a
 # cache has answered, so that nothing is billed.
-_usages_by_span: Final[WeakKeyDictionary[Span, list[Any]]] = WeakKeyDictionary()
+_usages_by_span: Final[WeakKeyDictionary[Span, list[object]]] = WeakKeyDictionary()
 
 
 def begin_model_call(call: Call) -> tuple[Record, Observe[Any]]:
@@ -67,14 +67,14 @@ def _set_model(chat: Chat, config: dict[str, Any]) -> None:
     chat.provider, chat.model = _PROVIDERS_BY_API_TYPE.get(api, api), get_nested(config, "model", str)
 
 
-def note_usage(args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
+def note_usage(args: tuple[Any, ...], kwargs: dict[str, object], _: object) -> None:
     """Note the usage that ``OpenAIWrapper._update_usage`` receives for each answer; None if a cache has answered."""
     actual = kwargs.get("actual_usage", args[1] if len(args) > 1 else None)
     if (span := trace.get_current_span()).get_span_context().is_valid:
         _usages_by_span.setdefault(span, []).append(actual)
 
 
-def _observe_answer(chat: Chat, got: Any) -> None:
+def _observe_answer(chat: Chat, got: object) -> None:
     """Read an answer into the record: a ChatCompletion, or the UnifiedResponse of newer clients."""
     chat.response_id, chat.response_model = get_nested(got, "id", str) or None, get_nested(got, "model", str) or None
     for index, one in enumerate(get_list(got, "choices")):
@@ -119,7 +119,7 @@ def _observe_message(chat: Chat, index: int, message: Any, reason: str | None) -
             choice.add_part(convert_tool_call(one))
 
 
-def _convert_chat_message(raw: Any) -> Message:
+def _convert_chat_message(raw: object) -> Message:
     role, content = get_nested(raw, "role", str) or "user", get_field(raw, "content")
     if role in {"tool", "function"}:
         answers = get_list(raw, "tool_responses") or [raw]
@@ -140,7 +140,7 @@ def _convert_chat_message(raw: Any) -> Message:
     return message
 
 
-def convert_tool_call(raw: Any) -> Part:
+def convert_tool_call(raw: object) -> Part:
     """Convert a tool call or a function call of OpenAI's format to a message part of the conventions."""
     function = get_field(raw, "function") or raw
     return make_tool_call(

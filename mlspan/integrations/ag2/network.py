@@ -37,7 +37,7 @@ def _inject_parent(envelope: Any) -> None:
     _contexts_of_posts[parent] = otel.get_current(), get_call_scope()
 
 
-def _extract_parent(envelope: Any) -> tuple[otel.Context, CallScope] | None:
+def _extract_parent(envelope: object) -> tuple[otel.Context, CallScope] | None:
     """Return the context of the post of *envelope*, in this or another process; None if it has no traceparent."""
     if (parent := get_nested(envelope, "trace_id", str)) is None:
         return None
@@ -50,9 +50,9 @@ def _extract_parent(envelope: Any) -> tuple[otel.Context, CallScope] | None:
 def _install(hook: Hook) -> Undo:
     on = [True]
 
-    def wrap_post(own: Any) -> Any:
+    def wrap_post(own: Any) -> object:
         @functools.wraps(own)
-        async def post_envelope(self: Any, envelope: Any, *args: Any, **kwargs: Any) -> Any:
+        async def post_envelope(self: Any, envelope: object, *args: Any, **kwargs: Any) -> object:
             if on and hook.settings.log_traces:
                 with guard("looking at an envelope"):
                     _inject_parent(envelope)
@@ -60,9 +60,9 @@ def _install(hook: Hook) -> Undo:
 
         return post_envelope
 
-    def wrap_receive(own: Any) -> Any:
+    def wrap_receive(own: Any) -> object:
         @functools.wraps(own)
-        async def receive_envelope(self: Any, envelope: Any, *args: Any, **kwargs: Any) -> Any:
+        async def receive_envelope(self: Any, envelope: object, *args: Any, **kwargs: Any) -> object:
             with ExitStack() as stack:
                 if on and hook.settings.log_traces:
                     with guard("looking at an envelope"):

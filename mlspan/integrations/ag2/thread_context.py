@@ -16,7 +16,7 @@ from ...tracing.operations.call_context import get_call_scope, use_context
 from ...tracing.operations.call_context import use_scope as within
 
 
-def _bind_context(fn: Callable[..., Any]) -> Callable[..., Any]:
+def _bind_context(fn: Callable[..., object]) -> Callable[..., object]:
     """Wrap *fn* to run in the current span and scope.
 
     Other context variables are left alone, unlike with ``tracing.wrap``: AG2 sets its own in each thread.
@@ -26,7 +26,7 @@ def _bind_context(fn: Callable[..., Any]) -> Callable[..., Any]:
         around = replace(around, run_id=run_id)
 
     @functools.wraps(fn)
-    def call_in_context(*args: Any, **kwargs: Any) -> Any:
+    def call_in_context(*args: object, **kwargs: object) -> object:
         with use_context(context), within(around):
             return fn(*args, **kwargs)
 
@@ -34,26 +34,26 @@ def _bind_context(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _ContextThread(threading.Thread):
-    def __init__(self, group: None = None, target: Callable[..., Any] | None = None, **kwargs: Any) -> None:
+    def __init__(self, group: None = None, target: Callable[..., object] | None = None, **kwargs: Any) -> None:
         super().__init__(group, target and _bind_context(target), **kwargs)
 
 
-def _bind_partial(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+def _bind_partial(fn: Callable[..., object], /, *args: object, **kwargs: object) -> object:
     return functools.partial(_bind_context(fn), *args, **kwargs)
 
 
 class _ModuleProxy:
     """A proxy of a module in which one name has another value."""
 
-    def __init__(self, own: Any, name: str, value: Any) -> None:
+    def __init__(self, own: object, name: str, value: object) -> None:
         self._own = own
         setattr(self, name, value)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._own, name)
 
 
-def _substitute_name(name: str, value: Any, target: str) -> Undo:
+def _substitute_name(name: str, value: object, target: str) -> Undo:
     """Make a module find *value* as *name* of the module that it has imported, and return what ends that.
 
     Only the module that *target* names sees the value; the imported module itself is unchanged.

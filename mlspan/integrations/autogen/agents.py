@@ -30,7 +30,7 @@ def begin_turn(call: Call) -> tuple[Record, Observe[Any]]:
     return _begin_agent(call, call.argument("messages"))
 
 
-def _begin_agent(call: Call, task: Any) -> tuple[Record, Observe[Any]]:
+def _begin_agent(call: Call, task: object) -> tuple[Record, Observe[Any]]:
     agent = Agent(
         name=get_nested(call.args[0], "name", str), description=get_nested(call.args[0], "description", str) or None
     )
@@ -41,7 +41,7 @@ def _begin_agent(call: Call, task: Any) -> tuple[Record, Observe[Any]]:
             agent.add_cause("handed_off_by", id)
     observe = _make_observe(call)
 
-    def observe_turn(record: Any, got: Any) -> None:
+    def observe_turn(record: Any, got: object) -> None:
         observe(record, got)
         for message in (*_as_sequence(get_field(got, "messages")), get_field(got, "chat_message")):
             if get_nested(message, "target", str) and (id := get_nested(message, "id", str)):
@@ -50,14 +50,14 @@ def _begin_agent(call: Call, task: Any) -> tuple[Record, Observe[Any]]:
     return agent, observe_turn
 
 
-def _as_sequence(messages: Any) -> Sequence[Any]:
+def _as_sequence(messages: object) -> Sequence[object]:
     return messages if isinstance(messages, (list, tuple)) else (messages,)
 
 
 def _make_observe(call: Call) -> Observe[Any]:
     """Return an ``observe`` for the results of a run: a TaskResult, a Response, or the events before it."""
 
-    def observe(record: Any, got: Any) -> None:
+    def observe(record: Any, got: object) -> None:
         messages = _as_sequence(get_field(got, "messages"))
         if (reason := get_nested(got, "stop_reason", str)) is not None:
             record.extra[_STOP_REASON] = reason
@@ -68,7 +68,7 @@ def _make_observe(call: Call) -> Observe[Any]:
     return observe
 
 
-def render_task(task: Any) -> Any:
+def render_task(task: object) -> object:
     """Return a task or messages in a form that JSON can hold.
 
     That is the content of a single message, or ``[{"source": ..., "content": ...}]`` for several.
@@ -82,7 +82,7 @@ def render_task(task: Any) -> Any:
     return [{"source": get_field(one, "source"), "content": _render_message(one)} for one in task]
 
 
-def _render_message(message: Any) -> Any:
+def _render_message(message: object) -> object:
     content = get_field(message, "content")
     if isinstance(content, str):
         return content

@@ -25,7 +25,7 @@ def carry_sender_context(hook: Hook) -> _Patches:
     AutoGen's runtime module is private; a patch whose target is gone is skipped.
     """
 
-    def attach_context(_args: Any, _kwargs: Any, envelope: Any) -> None:
+    def attach_context(_args: object, _kwargs: object, envelope: Any) -> None:
         if hook.settings.log_traces:
             envelope._mlspan_from = (otel.get_current(), get_call_scope())
 
@@ -55,7 +55,7 @@ class _MessageDelivery:
     def __exit__(self, *_: object) -> None:
         self._undo.close()
 
-    def record_result(self, value: Any) -> Any:
+    def record_result(self, value: object) -> object:
         return value
 
 

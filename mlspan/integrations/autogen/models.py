@@ -66,7 +66,7 @@ def begin_model_stream(call: Call) -> tuple[Chat, Observe[Any]]:
     return chat, observe
 
 
-def _merge_create_args(client: Any, more: Any) -> dict[str, Any]:
+def _merge_create_args(client: object, more: Any) -> dict[str, Any]:
     """Return the request parameters: those of the client, overridden by those of this call."""
     asked = {**(get_nested(client, "_create_args", dict) or {}), **(more or {})}
     options = asked.get("options")  # Ollama's client keeps most parameters in here
@@ -108,7 +108,7 @@ def find_model_provider(client: Any, host: str | None) -> str:
     )
 
 
-def _observe_create_result(chat: Chat, got: Any) -> None:
+def _observe_create_result(chat: Chat, got: object) -> None:
     """Read a CreateResult into the record, or one of the text chunks that precede it in a stream."""
     if isinstance(got, str):
         chat.draft.get_choice().add_text(got)
@@ -130,7 +130,7 @@ def _observe_create_result(chat: Chat, got: Any) -> None:
         chat.input_tokens, chat.output_tokens = counts.get("input_tokens"), counts.get("output_tokens")
 
 
-def _convert_llm_message(raw: Any) -> Message:
+def _convert_llm_message(raw: object) -> Message:
     content, kind = get_field(raw, "content"), get_nested(raw, "type", str)
     if kind == "FunctionExecutionResultMessage":
         return {"role": "tool", "parts": [make_tool_call_response(one.content, one.call_id or None) for one in content]}

@@ -22,7 +22,7 @@ def begin_tool(call: Call) -> tuple[Record, Observe[Any] | None]:
         **_read_tool_fields(call, call.argument("args")),
     )
 
-    def observe(tool: Tool, got: Any) -> None:
+    def observe(tool: Tool, got: object) -> None:
         tool.output = own.return_value_as_string(got)
 
     return tool, observe if call.capture_content else None
@@ -33,7 +33,7 @@ def begin_tool_stream(call: Call) -> tuple[Record, Observe[Any] | None]:
     tool, observe = begin_tool(call)
     kind = call.args[0].return_type()
 
-    def observe_last(tool: Tool, got: Any) -> None:
+    def observe_last(tool: Tool, got: object) -> None:
         if observe is not None and isinstance(kind, type) and isinstance(got, kind):
             observe(tool, got)
 
@@ -44,7 +44,7 @@ def begin_workbench(call: Call) -> tuple[Record, Observe[Any]]:
     """Begin a call of ``call_tool`` of a workbench, whose tool may run on an MCP server."""
     tool = Tool(name=call.argument("name"), **_read_tool_fields(call, call.argument("arguments")))
 
-    def observe(tool: Tool, got: Any) -> None:
+    def observe(tool: Tool, got: object) -> None:
         if not hasattr(got, "to_text") or not hasattr(got, "is_error"):
             return  # an event of a streaming tool
         text = got.to_text(replace_image="[image]")
@@ -72,7 +72,7 @@ def begin_code(call: Call) -> tuple[Record, Observe[Any]]:
         blocks = call.argument("code_blocks") or ()
         tool.input = [{"language": get_field(block, "language"), "code": get_field(block, "code")} for block in blocks]
 
-    def observe(tool: Tool, got: Any) -> None:
+    def observe(tool: Tool, got: object) -> None:
         code, output = (
             get_nested(got, "exit_code", int),
             get_nested(got, "output", str) if call.capture_content else None,
@@ -94,13 +94,13 @@ def begin_context_update(call: Call) -> tuple[Record, Observe[Any]]:
     return _begin_retrieval(call, None)
 
 
-def _begin_retrieval(call: Call, query: Any) -> tuple[Record, Observe[Any]]:
+def _begin_retrieval(call: Call, query: object) -> tuple[Record, Observe[Any]]:
     memory = call.args[0]
     retrieval = Retrieval(source=get_nested(memory, "name", str) or type(memory).__name__)
     if call.capture_content and query is not None:
         retrieval.input = query if isinstance(query, str) else get_field(query, "content")
 
-    def observe(retrieval: Retrieval, got: Any) -> None:
+    def observe(retrieval: Retrieval, got: object) -> None:
         found = get_list(got, "results") or get_list(got, "memories.results")
         if call.capture_content:
             retrieval.output = [_convert_memory_item(index, one) for index, one in enumerate(found)]
@@ -108,9 +108,9 @@ def _begin_retrieval(call: Call, query: Any) -> tuple[Record, Observe[Any]]:
     return retrieval, observe
 
 
-def _convert_memory_item(index: int, raw: Any) -> dict[str, Any]:
+def _convert_memory_item(index: int, raw: object) -> dict[str, object]:
     metadata, content = get_nested(raw, "metadata", dict) or {}, get_field(raw, "content")
-    document: dict[str, Any] = {
+    document: dict[str, object] = {
         "id": str(metadata.get("id", index)),
         "content": content if isinstance(content, (str, dict)) else None,
     }

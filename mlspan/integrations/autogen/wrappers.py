@@ -21,16 +21,17 @@ from ...tracing.operations.noop import NOOP_OPERATION
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.operation import get_error_type as type_name
 from ...tracing.operations.records import Observe, Record, Retrieval, Tool
+from ...tracing.operations.stream import StreamEnd
 
 BeginAlways = Callable[[Call], "tuple[Record, Observe[Any] | None]"]
 
 
-def tool_type(owner: Any) -> str:
+def tool_type(owner: object) -> str:
     """Return the conventions' type of a tool: "extension" for a tool of an MCP server, else "function"."""
     return "extension" if ".mcp." in type(owner).__module__ else "function"
 
 
-def trace_async_function(fn: Any, open_: OperationStarter, on: list[bool]) -> Any:
+def trace_async_function(fn: Any, open_: OperationStarter, on: list[bool]) -> object:
     """Wrap *fn* in a span that ends with its result, which may be await_result or iterated over.
 
     Args:
@@ -39,23 +40,23 @@ def trace_async_function(fn: Any, open_: OperationStarter, on: list[bool]) -> An
         on: the wrapper passes calls through once this list is empty.
     """
 
-    def open_operation(args: Any, kwargs: Any) -> Any:
+    def open_operation(args: object, kwargs: Any) -> Any:
         return open_(args, kwargs) if on else NOOP_OPERATION
 
-    async def await_result(result: Any, args: Any, kwargs: Any) -> Any:
+    async def await_result(result: Any, args: Any, kwargs: object) -> Any:
         with open_operation(args, kwargs) as operation:
             return operation.record_result(await result)
 
     if inspect.iscoroutinefunction(fn):
 
         @functools.wraps(fn)
-        async def call_method(*args: Any, **kwargs: Any) -> Any:
+        async def call_method(*args: object, **kwargs: object) -> object:
             with open_operation(args, kwargs) as operation:
                 return operation.record_result(await fn(*args, **kwargs))
     else:
 
         @functools.wraps(fn)
-        def call_method(*args: Any, **kwargs: Any) -> Any:
+        def call_method(*args: object, **kwargs: object) -> Any:
             result = fn(*args, **kwargs)
             if isinstance(result, AsyncGenerator):
                 return wrap_async_generator(lambda *_, **__: result, open_operation, _ObservedItems)(*args, **kwargs)
@@ -70,34 +71,34 @@ def trace_async_function(fn: Any, open_: OperationStarter, on: list[bool]) -> An
 class _ObservedItems(TracedGenerator):
     """The steps of a stream whose items are observed one by one rather than at its end."""
 
-    def __init__(self, own: Any, opened: Any) -> None:
+    def __init__(self, own: object, opened: Any) -> None:
         super().__init__(own, opened)
         self._opened = opened
 
-    def _note_yielded(self, item: Any) -> Any:
+    def _note_yielded(self, item: object) -> object:
         self._opened.record_result(item)
         return item
 
-    def finish_operation(self, error: BaseException | None = None, stream_end: Any = None) -> None:
+    def finish_operation(self, error: BaseException | None = None, stream_end: StreamEnd | None = None) -> None:
         if self._operation is None and not isinstance(error, StopAsyncIteration):
             self._opened.__exit__(None, error, None)
         super().finish_operation(error, stream_end)
 
 
-_ACTIVE_CALL: Final = otel.create_key("mlspan-autogen")  # context key of the innermost watched call
+_ACTIVE_CALL: Final = otel.create_key("mlspan-autogen")  # context key of the innermost traced call
 
 
 class _ActiveCall:
-    """A watched call that is running: a method of *owner*, which belongs to a family such as "agent" or "tool"."""
+    """A traced call that is running: a method of *owner*, which belongs to a family such as "agent" or "tool"."""
 
-    def __init__(self, kind: str, owner: Any, live: Operation, call_id: Any) -> None:
-        self.family, self.owner, self.operation, self.call_id = kind, owner, live, call_id
+    def __init__(self, kind: str, owner: Any, operation: Operation, call_id: Any) -> None:
+        self.family, self.owner, self.operation, self.call_id = kind, owner, operation, call_id
         self.is_merged = False
 
-    def matches_call(self, kind: str, owner: Any) -> bool:
+    def matches_call(self, kind: str, owner: object) -> bool:
         return self.family == kind and self.owner is owner
 
-    def merges_tool(self, tool: Any, asked: Call) -> bool:
+    def merges_tool(self, tool: object, asked: Call) -> bool:
         """Return True if this is a workbench's call that runs *tool*, so that the two calls share one span."""
         if self.family != "tool" or self.is_merged or not hasattr(self.owner, "call_tool"):
             return False
@@ -115,10 +116,11 @@ class _MergedCall:
     It completes the span of the workbench's call with the tool's description, its type and its error.
     """
 
-    def __init__(self, live: Operation, tool: Any) -> None:
-        self._operation = live
-        if isinstance(live.record, Tool):
-            live.record.description, live.record.type = get_nested(tool, "description", str) or None, tool_type(tool)
+    def __init__(self, operation: Operation, tool: object) -> None:
+        self._operation = operation
+        if isinstance(operation.record, Tool):
+            operation.record.description = get_nested(tool, "description", str) or None
+            operation.record.type = tool_type(tool)
 
     def __enter__(self) -> _MergedCall:
         return self
@@ -127,7 +129,7 @@ class _MergedCall:
         if isinstance(error, Exception):  # the workbench turns it into an answer
             self._operation.record.failure = (type_name(error), str(error))
 
-    def record_result(self, value: Any) -> Any:
+    def record_result(self, value: object) -> object:
         return value
 
 
@@ -140,7 +142,7 @@ def make_operation_starter(hook: Hook, family: str, begin: BeginAlways) -> Opera
         begin: reads the call into a record.
     """
 
-    def open_(args: tuple[Any, ...], kwargs: dict[str, Any], *, function: Any = None) -> Any:
+    def open_(args: tuple[Any, ...], kwargs: dict[str, Any], *, function: Any = None) -> object:
         owner, around, call = (
             args[0],
             otel.get_value(_ACTIVE_CALL),
@@ -152,12 +154,12 @@ def make_operation_starter(hook: Hook, family: str, begin: BeginAlways) -> Opera
                 return NOOP_OPERATION
             if family == "tool" and around.merges_tool(owner, call):
                 return _MergedCall(around.operation, owner)
-        live = hook.start_operation(begin, args, kwargs, function=function)
-        if isinstance(live, Operation):
-            live.context = otel.set_value(
-                _ACTIVE_CALL, _ActiveCall(family, owner, live, kwargs.get("call_id")), live.context
+        operation = hook.start_operation(begin, args, kwargs, function=function)
+        if isinstance(operation, Operation):
+            operation.context = otel.set_value(
+                _ACTIVE_CALL, _ActiveCall(family, owner, operation, kwargs.get("call_id")), operation.context
             )
-        return live
+        return operation
 
     return CallStarter(open_)
 

@@ -40,7 +40,7 @@ _FRAMEWORK_METADATA: Final = (
 )
 
 
-_NO_METADATA: Final[Mapping[str, Any]] = {}
+_NO_METADATA: Final[Mapping[str, object]] = {}
 _start_guard = guard("starting a span")
 
 
@@ -50,7 +50,7 @@ class CallbackHandler:
     run_inline = True  # have asynchronous runs call us in their own thread and task, before their code
     ignore_llm = ignore_chat_model = ignore_chain = ignore_retriever = False  # properties in LangChain's class
     hook: Hook
-    now: Any = None
+    now: object = None
 
     def __copy__(self) -> CallbackHandler:
         return self
@@ -60,16 +60,16 @@ class CallbackHandler:
 
     def on_chain_start(
         self,
-        _: Any,
+        _: object,
         inputs: Any,
         *,
-        run_id: Any,
-        parent_run_id: Any = None,
+        run_id: object,
+        parent_run_id: object = None,
         tags: Any = None,
         metadata: Any = None,
         run_type: str | None = None,
         name: str | None = None,
-        **_more: Any,
+        **_more: object,
     ) -> None:
         try:  # not guard(): this runs for each run, and entering a context manager would cost more
             tags, metadata = tags or (), metadata or _NO_METADATA
@@ -83,7 +83,7 @@ class CallbackHandler:
             if not swallow_error("starting a span", error):
                 raise
 
-    def on_chain_end(self, outputs: Any, *, run_id: Any, **_: Any) -> None:
+    def on_chain_end(self, outputs: Any, *, run_id: Any, **_: object) -> None:
         id = make_run_key(run_id)
         run = langchain_runs.find_run(id)
         operation = None if run is None else run.operation
@@ -96,20 +96,22 @@ class CallbackHandler:
         else:
             self._end_run(id, operation, outputs, read.simplify_runnable_value)
 
-    def on_chain_error(self, error: BaseException, *, run_id: Any, **_: Any) -> None:
+    def on_chain_error(self, error: BaseException, *, run_id: Any, **_: object) -> None:
         self._fail_run(run_id, error)
 
     def on_chat_model_start(
-        self, _: Any, messages: Any, *, run_id: Any, parent_run_id: Any = None, **more: Any
+        self, _: object, messages: Any, *, run_id: object, parent_run_id: object = None, **more: Any
     ) -> None:
         self._start_model_run(run_id, parent_run_id, more, messages[0], read.read_langchain_messages)
 
-    def on_llm_start(self, _: Any, prompts: Any, *, run_id: Any, parent_run_id: Any = None, **more: Any) -> None:
+    def on_llm_start(
+        self, _: object, prompts: Any, *, run_id: object, parent_run_id: Any = None, **more: object
+    ) -> None:
         self._start_model_run(
             run_id, parent_run_id, more, prompts[:1], read.read_langchain_messages, sc.TEXT_COMPLETION
         )
 
-    def on_llm_new_token(self, token: Any, *, run_id: Any, **_: Any) -> None:  # noqa: ARG002  # passed by name
+    def on_llm_new_token(self, token: object, *, run_id: object, **_: Any) -> None:  # noqa: ARG002  # passed by name
         id = make_run_key(run_id)
         operation = langchain_runs.find_operation(id)
         if operation is not None:
@@ -118,18 +120,18 @@ class CallbackHandler:
                 operation.record.stream = True
             langchain_runs.leave_run(id)  # the request has been made, and the code that runs next is the caller's
 
-    def on_llm_end(self, response: Any, *, run_id: Any, **_: Any) -> None:
+    def on_llm_end(self, response: object, *, run_id: object, **_: Any) -> None:
         id = make_run_key(run_id)
         langchain_runs.observe_answer(id, response)
         self._end_run(id, langchain_runs.find_own_operation(id))
 
-    def on_llm_error(self, error: BaseException, *, run_id: Any, response: Any = None, **_: Any) -> None:
+    def on_llm_error(self, error: BaseException, *, run_id: object, response: Any = None, **_: object) -> None:
         if response is not None:
             langchain_runs.observe_answer(make_run_key(run_id), response)
         self._fail_run(run_id, error)
 
     def on_tool_start(
-        self, serialized: Any, input_str: str, *, run_id: Any, parent_run_id: Any = None, **more: Any
+        self, serialized: object, input_str: str, *, run_id: object, parent_run_id: object = None, **more: Any
     ) -> None:
         with _start_guard:
             record = Tool(
@@ -151,7 +153,7 @@ class CallbackHandler:
                 read.simplify_runnable_value,
             )
 
-    def on_tool_end(self, output: Any, *, run_id: Any, **_: Any) -> None:
+    def on_tool_end(self, output: Any, *, run_id: object, **_: object) -> None:
         id = make_run_key(run_id)
         operation = langchain_runs.find_operation(id)
         if operation is not None and isinstance(operation.record, Tool):
@@ -162,7 +164,7 @@ class CallbackHandler:
             id, langchain_runs.find_own_operation(id), getattr(output, "content", output), read.simplify_runnable_value
         )
 
-    def on_tool_error(self, error: BaseException, *, run_id: Any, **_: Any) -> None:
+    def on_tool_error(self, error: BaseException, *, run_id: object, **_: object) -> None:
         self._fail_run(run_id, error)
 
     def on_retriever_start(
@@ -184,7 +186,7 @@ class CallbackHandler:
             )
             langchain_runs.enter_run(id)
 
-    def on_retriever_end(self, documents: Any, *, run_id: Any, **_: Any) -> None:
+    def on_retriever_end(self, documents: object, *, run_id: object, **_: Any) -> None:
         id = make_run_key(run_id)
         self._end_run(
             id,
@@ -199,10 +201,10 @@ class CallbackHandler:
     def _start_model_run(
         self,
         run_id: Any,
-        parent: Any,
+        parent: object,
         more: Mapping[str, Any],
-        value: Any,
-        convert: Callable[[Any], Any],
+        value: object,
+        convert: Callable[[Any], object],
         operation_name: str | None = None,
     ) -> None:
         """Start the operation of a call to a model, and make its span current.
@@ -229,13 +231,13 @@ class CallbackHandler:
 
     def _start_run(
         self,
-        id: Any,
-        parent: Any,
+        id: object,
+        parent: object,
         record: Any,
         tags: Sequence[str],
-        metadata: Mapping[str, Any],
-        value: Any,
-        convert: Callable[[Any], Any],
+        metadata: Mapping[str, object],
+        value: object,
+        convert: Callable[[object], object],
         observe: Any = None,
     ) -> None:
         """Start the operation of a run, unless it is not to be recorded.
@@ -266,7 +268,7 @@ class CallbackHandler:
             graphs.link_node_run(parent, operation, metadata)
 
     def _end_run(
-        self, id: Any, operation: Operation | None, value: Any = None, convert: Callable[[Any], Any] | None = None
+        self, id: object, operation: Operation | None, value: Any = None, convert: Callable[[Any], object] | None = None
     ) -> None:
         """End the operation of a run, if it has one of its own, after recording its output.
 
@@ -304,7 +306,7 @@ class CallbackHandler:
                 langchain_runs.end_operation(other, cancelled, stream_end=None if cancelled else "abandoned")
         langchain_runs.end_operation(id, error)
 
-    def _mark_interrupted(self, id: Any, error: BaseException) -> None:
+    def _mark_interrupted(self, id: object, error: BaseException) -> None:
         """Mark a run and all runs above it as interrupted, and keep the values that the interrupt asks for."""
         waits = [getattr(one, "value", one) for one in (error.args[0] if error.args else ())]
         above = id
@@ -330,7 +332,7 @@ def _select_user_metadata(keys: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(key for key in keys if not key.startswith(_FRAMEWORK_METADATA))
 
 
-def _add_interrupts(outputs: Any, waits: Any) -> Any:
+def _add_interrupts(outputs: object, waits: object) -> object:
     """Return a run's outputs with the pending interrupts under ``__interrupt__``, as LangGraph returns them."""
     if waits is None:
         return outputs
@@ -343,7 +345,9 @@ def _is_graph_node(tags: tuple[str, ...]) -> bool:
     return any(tag.startswith("graph:step:") for tag in tags)
 
 
-def _make_runnable_record(name: str, run_type: str | None, tags: Sequence[str], metadata: Mapping[str, Any]) -> Record:
+def _make_runnable_record(
+    name: str, run_type: str | None, tags: Sequence[str], metadata: Mapping[str, object]
+) -> Record:
     """Return the record of a runnable: a node, an agent or a workflow by its metadata, else a step.
 
     The metadata are those that LangGraph and LangChain's ``create_agent`` add. *run_type* is the type of a step.

@@ -27,7 +27,7 @@ from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Agent, NamedRecord, Step, Workflow
 
 
-def make_run_key(run_id: Any) -> Any:
+def make_run_key(run_id: object) -> object:
     """Return the key of a run: the UUID's integer, as the hash of a UUID is computed in slow Python code."""
     return getattr(run_id, "int", run_id)
 
@@ -50,7 +50,7 @@ class GraphEdges:
     """The channels of one graph run, with the spans that wrote to them, from which later nodes get their links."""
 
     def __init__(self) -> None:
-        self.tasks: dict[str, tuple[SpanContext, Any]] = {}  # task id -> its span, and its path in the graph
+        self.tasks: dict[str, tuple[SpanContext, object]] = {}  # task id -> its span, and its path in the graph
         self._writers: dict[str, list[SpanContext]] = defaultdict(list)  # by channel
         self._read: set[str] = set()  # channels that have triggered a task since they were last written to
         self._sent: list[_SentTask] = []
@@ -73,7 +73,7 @@ class GraphEdges:
                     self._writers[channel] = []
                 self._writers[channel].append(context)
 
-    def find_triggering_spans(self, triggers: Any, path: Any) -> list[SpanContext]:
+    def find_triggering_spans(self, triggers: Any, path: object) -> list[SpanContext]:
         """Return the spans of the nodes that led to a task, given its trigger channels and its path."""
         if isinstance(path, (tuple, list)) and path and path[0] == "__pregel_push" and len(path) > 1:
             self._sent_read = True
@@ -84,7 +84,7 @@ class GraphEdges:
         return [context for channel in triggers for context in self._writers.get(channel, ())]
 
 
-def _format_sort_key(path: Any) -> str:
+def _format_sort_key(path: object) -> str:
     """Return a path as text that sorts in the order in which LangGraph sorts paths."""
     if isinstance(path, (tuple, list)):
         return "~" + ", ".join(_format_sort_key(one) for one in path)
@@ -96,17 +96,17 @@ class LangChainRun(Run):
 
     __slots__ = ("edges", "interrupts")
 
-    def __init__(self, parent: Any, operation: Operation | None = None) -> None:
+    def __init__(self, parent: object, operation: Operation | None = None) -> None:
         super().__init__(parent, operation)
         self.edges: GraphEdges | None = None
-        self.interrupts: Any = None
+        self.interrupts: object = None
 
 
 langchain_runs: Final = RunRegistry(LangChainRun)  # all open runs of LangChain, graphs and nodes included
 _graph_guard: Final = guard("looking at a graph")
 
 
-def link_node_run(parent: Any, operation: Operation, metadata: Mapping[str, Any]) -> None:
+def link_node_run(parent: object, operation: Operation, metadata: Mapping[str, object]) -> None:
     """Link a node's run, which has just started, to the nodes that triggered it.
 
     Args:
@@ -125,16 +125,16 @@ def link_node_run(parent: Any, operation: Operation, metadata: Mapping[str, Any]
     known.tasks[task_id] = (operation.span.get_span_context(), path)
 
 
-def _read_run_key(loop: Any) -> Any:
+def _read_run_key(loop: object) -> object:
     """Return the key of the run that *loop* drives; None if it has none."""
     return make_run_key(getattr(getattr(loop, "manager", None), "run_id", None))
 
 
-def _wrap_first_step(original: Any) -> Any:
+def _wrap_first_step(original: Any) -> object:
     """Wrap ``PregelLoop._first``, which runs when the loop has read its checkpoint and takes its first step."""
 
     @functools.wraps(original)
-    def first_step(loop: Any, *args: Any, **kwargs: Any) -> Any:
+    def first_step(loop: Any, *args: Any, **kwargs: Any) -> object:
         run_id = _read_run_key(loop)
         run = langchain_runs.find_run(run_id)
         if run is not None and run.operation is not None:
@@ -163,7 +163,7 @@ def _start_graph_run(loop: Any, run: LangChainRun, operation: Operation) -> None
                 record.add_cause("resumes", before)
 
 
-def _set_graph_record(operation: Operation, loop: Any) -> None:
+def _set_graph_record(operation: Operation, loop: object) -> None:
     """Replace a run's record by that of an agent or a workflow, as only the loop knows for sure that it is a graph."""
     record = operation.record
     if isinstance(record, Agent) or not isinstance(record, NamedRecord):
@@ -176,7 +176,7 @@ def _set_graph_record(operation: Operation, loop: Any) -> None:
         operation.record.conversation = getattr(record, "conversation", None)
 
 
-def _is_prebuilt_agent(nodes: Mapping[str, Any]) -> bool:
+def _is_prebuilt_agent(nodes: Mapping[str, object]) -> bool:
     """Return whether a graph is a prebuilt agent.
 
     One of its nodes is then a function of LangGraph's ``create_react_agent`` or of LangChain's ``create_agent``, which
@@ -195,11 +195,11 @@ def _is_prebuilt_agent(nodes: Mapping[str, Any]) -> bool:
 _PREBUILT_FUNCTIONS: Final = ("create_react_agent", "create_agent")
 
 
-def _wrap_put_checkpoint(original: Any) -> Any:
+def _wrap_put_checkpoint(original: Any) -> object:
     """Wrap ``PregelLoop._put_checkpoint``, to put our ids into the metadata of a checkpoint before it is stored."""
 
     @functools.wraps(original)
-    def _put_checkpoint(loop: Any, metadata: Any, *more: Any, **kwargs: Any) -> Any:
+    def _put_checkpoint(loop: object, metadata: object, *more: object, **kwargs: object) -> object:
         if getattr(loop, "checkpointer", None) is not None:
             _mark_checkpoint(loop, metadata)
         return original(loop, metadata, *more, **kwargs)
@@ -207,7 +207,7 @@ def _wrap_put_checkpoint(original: Any) -> Any:
     return _put_checkpoint
 
 
-def _mark_checkpoint(loop: Any, metadata: Any) -> None:
+def _mark_checkpoint(loop: object, metadata: Any) -> None:
     """Put the ids of the run's span into a checkpoint's *metadata*, and note the checkpoint as an event."""
     if (operation := langchain_runs.find_own_operation(_read_run_key(loop))) is not None:
         with _graph_guard:
@@ -217,7 +217,7 @@ def _mark_checkpoint(loop: Any, metadata: Any) -> None:
                 _add_checkpoint_event(operation, "checkpoint.write", loop, metadata)
 
 
-def _add_checkpoint_event(operation: Operation, name: str, loop: Any, metadata: Mapping[str, Any]) -> None:
+def _add_checkpoint_event(operation: Operation, name: str, loop: object, metadata: Mapping[str, Any]) -> None:
     """Add an event about a checkpoint to the run's span, with the step and the source of the checkpoint."""
     found = {"step": metadata.get("step", get_field(loop, "step")), "source": metadata.get("source")}
     operation.span.add_event(
@@ -234,11 +234,11 @@ def _parse_span_context(text: Any) -> SpanContext | None:
     return SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
 
 
-def _wrap_put_writes(original: Any) -> Any:
+def _wrap_put_writes(original: Any) -> object:
     """Wrap ``PregelLoop.put_writes``, to note which channels a task has written to, as they trigger other tasks."""
 
     @functools.wraps(original)
-    def put_writes(loop: Any, task_id: Any, writes: Any, *more: Any, **kwargs: Any) -> Any:
+    def put_writes(loop: Any, task_id: Any, writes: Any, *more: object, **kwargs: object) -> object:
         result = original(loop, task_id, writes, *more, **kwargs)
         run = langchain_runs.find_run(_read_run_key(loop))
         if run is not None and run.edges is not None:
@@ -249,7 +249,7 @@ def _wrap_put_writes(original: Any) -> Any:
     return put_writes
 
 
-def make_span_current(original: Callable[..., Any]) -> Callable[..., Any]:
+def make_span_current(original: Callable[..., object]) -> Callable[..., object]:
     """Wrap LangChain's ``_set_config_context``, so that a run's span is current in the context of the run's code.
 
     The context is a copy that LangChain makes for the run, so nothing has to be detached. If LangChain has no such
@@ -257,7 +257,7 @@ def make_span_current(original: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @functools.wraps(original)
-    def set_config_context(config: Any, *rest: Any) -> Any:
+    def set_config_context(config: Any, *rest: object) -> object:
         result = original(config, *rest)
         operation = langchain_runs.find_operation(make_run_key(getattr(config.get("callbacks"), "parent_run_id", None)))
         if operation is not None:

@@ -23,14 +23,14 @@ from .callbacks import CallbackHandler
 from .graphs import langchain_runs, make_span_current
 
 
-def _restore_caller_context(original: Callable[..., Any]) -> Callable[..., Any]:
+def _restore_caller_context(original: Callable[..., Any]) -> Callable[..., object]:
     """Wrap an asynchronous method, so that the caller's OpenTelemetry context is current again after the call.
 
     LangChain reports the end of such a call in a task of its own, where nothing can be detached for the caller.
     """
 
     @functools.wraps(original)
-    async def call_and_restore(*args: Any, **kwargs: Any) -> Any:
+    async def call_and_restore(*args: object, **kwargs: object) -> object:
         before = otel.get_current()
         try:
             return await original(*args, **kwargs)
@@ -69,7 +69,7 @@ def _begin_embeddings(call: Call) -> tuple[Embeddings, Observe[Embeddings]]:
     return record, _observe_vectors
 
 
-def _observe_vectors(record: Embeddings, vectors: Any) -> None:
+def _observe_vectors(record: Embeddings, vectors: object) -> None:
     """Read the number of dimensions of one vector or several."""
     one = vectors[0] if isinstance(vectors, list) and vectors and isinstance(vectors[0], list) else vectors
     record.dimensions = len(one) if isinstance(one, list) else None
@@ -107,9 +107,9 @@ def _register_handler(hook: Hook, target: str) -> Undo:
     base: Any = getattr(*resolve_target(_HANDLER_CLASS))
     strict = os.environ.get("MLSPAN_STRICT") == "1"
     handler = type("MlspanHandler", (CallbackHandler, base), {"hook": hook, "raise_error": strict})()
-    var: ContextVar[Any] = ContextVar("mlspan_langchain", default=handler)
+    var: ContextVar[object] = ContextVar("mlspan_langchain", default=handler)
     getattr(*resolve_target(target))(var, inheritable=True)
-    hooks: list[Any] = getattr(*resolve_target(_CONFIGURE_HOOKS))
+    hooks: list[object] = getattr(*resolve_target(_CONFIGURE_HOOKS))
     entry = hooks[-1]
 
     def unregister() -> None:

@@ -40,7 +40,7 @@ def read_provider(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> str
     return PROVIDER_NAMES.get(name, str(name))
 
 
-def make_chat_record(metadata: Mapping[str, Any], params: Mapping[str, Any], *, capture_content: bool) -> Chat:
+def make_chat_record(metadata: Mapping[str, object], params: Mapping[str, Any], *, capture_content: bool) -> Chat:
     """Return the record of a call to a model, as it is known at its start.
 
     Args:
@@ -71,7 +71,7 @@ def make_chat_record(metadata: Mapping[str, Any], params: Mapping[str, Any], *, 
 _PARAMETERS: Final = {name: to for name, to in REQUEST_PARAMETERS.items() if name != "reasoning_effort"}
 
 
-def _read_offered_tool(raw: Any) -> Any:
+def _read_offered_tool(raw: object) -> Any:
     """Read the definition of a tool in OpenAI's format or Anthropic's."""
     if isinstance(raw, Mapping) and "input_schema" in raw:  # Anthropic's
         return read_openai_tool(
@@ -80,7 +80,7 @@ def _read_offered_tool(raw: Any) -> Any:
     return read_openai_tool(raw)
 
 
-def read_langchain_message(raw: Any) -> Message:
+def read_langchain_message(raw: object) -> Message:
     """Read one of LangChain's messages, or a dict or a text in place of one."""
     if isinstance(raw, str):
         return {"role": "user", "parts": [{"type": "text", "content": raw}]}
@@ -104,7 +104,7 @@ def read_langchain_messages(raw: Any) -> list[Message]:
     return [read_langchain_message(one) for one in raw]
 
 
-def read_message_parts(raw: Any) -> list[Part]:
+def read_message_parts(raw: object) -> list[Part]:
     """Read the parts of a message: reasoning, text and media, and tool calls, valid or not."""
     known = get_fields(raw)
     content = known.get("content")
@@ -125,7 +125,7 @@ def read_message_parts(raw: Any) -> list[Part]:
     return found
 
 
-def _is_message_block(block: Any) -> bool:
+def _is_message_block(block: object) -> bool:
     """Return whether a content block is read; tool calls are not, as the message lists them besides."""
     return not isinstance(block, dict) or block.get("type") not in {
         "tool_use",
@@ -135,7 +135,7 @@ def _is_message_block(block: Any) -> bool:
     }
 
 
-def _read_content_block(block: Any) -> Part:
+def _read_content_block(block: object) -> Part:
     """Read a content block of LangChain, Anthropic or OpenAI."""
     kind = get_field(block, "type")
     if kind in {"thinking", "reasoning"}:
@@ -152,12 +152,12 @@ def _read_content_block(block: Any) -> Part:
     return read_openai_part(block)
 
 
-def _join_summary(block: Any) -> str:
+def _join_summary(block: object) -> str:
     """Return the summary of a block of reasoning, one paragraph a line."""
     return "\n".join(get_nested(one, "text", str) or "" for one in get_list(block, "summary"))
 
 
-def _flatten_tool_content(content: Any) -> Any:
+def _flatten_tool_content(content: object) -> object:
     """Return a tool's answer: texts of a list joined, JSON parsed, anything else as it is."""
     if isinstance(content, list):
         texts = [one if isinstance(one, str) else get_nested(one, "text", str) for one in content]
@@ -200,7 +200,7 @@ def _read_generation_text(generation: Any) -> list[Part]:
     return [{"type": "text", "content": said}] if said else []
 
 
-def _find_first(want: type, *holders: Any, names: tuple[str, ...]) -> Any:
+def _find_first(want: type, *holders: object, names: tuple[str, ...]) -> Any:
     """Return the first value of type *want* under any of *names* in any of *holders*; None if there is none."""
     for holder in holders:
         for name in names if holder else ():
@@ -221,7 +221,7 @@ _USAGE_METADATA: Final[tuple[UsageTable, ...]] = (  # counts of LangChain's Usag
 )
 
 
-def simplify_runnable_value(value: Any, depth: int = 0) -> Any:
+def simplify_runnable_value(value: object, depth: int = 0) -> object:
     """Return the input or output of a runnable as small plain data, for JSON.
 
     Messages become OpenAI's dicts of role and content, documents their text and metadata, LangGraph's commands their
@@ -261,7 +261,7 @@ def simplify_runnable_value(value: Any, depth: int = 0) -> Any:
 
 
 @lru_cache(maxsize=1000)
-def _find_formatter(cls: type) -> Callable[[Any], Any] | None:
+def _find_formatter(cls: type) -> Callable[[object], object] | None:
     """Return the formatter for objects of one of LangChain's classes; None for any other class.
 
     Knowing it by the class avoids probing each object: on a pydantic model, the lookup of an attribute that it lacks
@@ -278,7 +278,7 @@ _CONTROL_FIELDS: Final = {"Command": ("update", "goto", "resume", "graph"), "Sen
 _MAX_DEPTH: Final = 20
 
 
-def _simplify_messages(value: Any) -> Any:
+def _simplify_messages(value: object) -> object:
     """Simplify the messages of a state, some of which may be pairs of role and text."""
     if not isinstance(value, list):
         return simplify_runnable_value(value)
@@ -292,7 +292,7 @@ def _simplify_messages(value: Any) -> Any:
 _PAIR_LENGTH: Final = 2
 
 
-def list_state_keys(outputs: Any) -> list[str]:
+def list_state_keys(outputs: object) -> list[str]:
     """Return the keys of a graph's state that a node's outputs change, sorted."""
     if type(outputs) is dict:
         return sorted(map(str, outputs))
@@ -301,10 +301,10 @@ def list_state_keys(outputs: Any) -> list[str]:
     return sorted({str(key) for change in changes if isinstance(change, (dict, Mapping)) for key in change})
 
 
-def _format_message(value: Any) -> dict[str, Any]:
+def _format_message(value: Any) -> dict[str, object]:
     """Return a message as OpenAI writes it, which viewers know how to show."""
     kind, known = value.type, get_fields(value)
-    said: dict[str, Any] = {"role": _ROLES.get(kind, kind), "content": value.content}
+    said: dict[str, object] = {"role": _ROLES.get(kind, kind), "content": value.content}
     if calls := known.get("tool_calls"):
         said["tool_calls"] = [_format_tool_call(call) for call in calls]
     if call_id := known.get("tool_call_id"):
@@ -312,18 +312,18 @@ def _format_message(value: Any) -> dict[str, Any]:
     return said
 
 
-def _format_prompt(value: Any) -> list[Any]:
+def _format_prompt(value: Any) -> list[object]:
     """Return the messages of a prompt value."""
     return [simplify_runnable_value(one) for one in value.messages]
 
 
-def _format_tool_call(call: Any) -> dict[str, Any]:
+def _format_tool_call(call: Any) -> dict[str, object]:
     """Return a tool call as OpenAI writes it, which viewers know how to show."""
     function = {"name": call.get("name"), "arguments": to_json(call.get("args"))}
     return {"id": call.get("id"), "type": "function", "function": function}
 
 
-def format_document(value: Any) -> dict[str, Any]:
+def format_document(value: object) -> dict[str, object]:
     """Return a retrieved document as a dict of id, score, content and metadata.
 
     Vector stores put the score into the metadata. A document without one gets 1.0, as the conventions require a score.
@@ -338,7 +338,7 @@ def format_document(value: Any) -> dict[str, Any]:
     }
 
 
-_FORMATTERS: Final[dict[str, Callable[[Any], Any]]] = {
+_FORMATTERS: Final[dict[str, Callable[[object], object]]] = {
     "BaseMessage": _format_message,
     "ChatPromptValue": _format_prompt,
     "Document": format_document,

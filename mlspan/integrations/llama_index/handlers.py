@@ -63,7 +63,7 @@ class SpanHandler:
     hook: ClassVar[Any]  # None when turned off; calls that are open then are still ended
 
     @_guard_handler
-    def span_enter(self, id_: str, bound_args: Any, instance: Any = None, **_: Any) -> None:
+    def span_enter(self, id_: str, bound_args: Any, instance: object = None, **_: object) -> None:
         settings, now = self.hook and self.hook.settings, get_runtime()
         if now is None or settings is None or not settings.log_traces or is_suppressed():
             return
@@ -79,7 +79,14 @@ class SpanHandler:
         )
 
     @_guard_handler
-    def span_exit(self, id_: str, bound_args: Any, instance: Any = None, result: Any = None, **_: Any) -> None:  # noqa: ARG002  # passed by name
+    def span_exit(
+        self,
+        id_: str,
+        bound_args: object,  # noqa: ARG002  # passed by name
+        instance: object = None,
+        result: object = None,
+        **_: object,
+    ) -> None:
         if id_ in _cancelled_calls:
             _cancelled_calls.discard(id_)
             _end_call(id_, asyncio.CancelledError())
@@ -92,17 +99,17 @@ class SpanHandler:
             _end_call(id_)
 
     @_guard_handler
-    def span_drop(self, id_: str, bound_args: Any, instance: Any = None, err: Any = None, **_: Any) -> None:  # noqa: ARG002  # as above
+    def span_drop(self, id_: str, bound_args: object, instance: object = None, err: Any = None, **_: object) -> None:  # noqa: ARG002  # as above
         _cancelled_calls.discard(id_)
         if id_ not in dispatched_calls:
             streams.finish_chat_answer(instance, err)
         _end_call(id_, None if type(err).__name__ in _CONTROL_EXCEPTIONS else err)
 
-    def new_span(self, *_: Any, **__: Any) -> None: ...
+    def new_span(self, *_: object, **__: object) -> None: ...
 
-    def prepare_to_exit_span(self, *_: Any, **__: Any) -> None: ...
+    def prepare_to_exit_span(self, *_: object, **__: object) -> None: ...
 
-    def prepare_to_drop_span(self, *_: Any, **__: Any) -> None: ...
+    def prepare_to_drop_span(self, *_: object, **__: object) -> None: ...
 
 
 def _enter_call(id: str, name: str, seen: DispatchedCall) -> None:
@@ -135,7 +142,7 @@ def _enter_call(id: str, name: str, seen: DispatchedCall) -> None:
 _FRAMEWORK_FUNCTIONS: Final = ("run_jobs", "asyncio_")  # starts of the names of LlamaIndex's own functions
 
 
-def _start_call(id: str, begun: BegunCall, kind: str, seen: DispatchedCall, turn: Any = None) -> None:
+def _start_call(id: str, begun: BegunCall, kind: str, seen: DispatchedCall, turn: object = None) -> None:
     """Start the operation of a call, and make its span current; *turn* is the key of the agent's turn above it."""
     record, observe = begun
     operation = dispatched_calls.start_operation(id, record, observe, parent=turn)
@@ -159,7 +166,7 @@ class EventHandler:
     """The method of LlamaIndex's ``BaseEventHandler``; that class is mixed in once it is imported."""
 
     @_guard_handler
-    def handle(self, event: Any, **_: Any) -> None:
+    def handle(self, event: object, **_: object) -> None:
         if (seen := _EVENT_READERS.get(type(event).__name__)) is not None:
             seen(event)
 
@@ -189,14 +196,14 @@ def _note_cancellation(event: Any) -> None:
         _cancelled_calls.add(event.span_id)
 
 
-_EVENT_READERS: Final[dict[str, Callable[[Any], None]]] = {
+_EVENT_READERS: Final[dict[str, Callable[[object], None]]] = {
     "ReRankStartEvent": _mark_reranker,
     "SpanCancelledEvent": _note_cancellation,
     "StreamChatDeltaReceivedEvent": _observe_chat_delta,
 }
 
 
-def _note_wait(args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
+def _note_wait(args: tuple[Any, ...], kwargs: dict[str, Any], _: object) -> None:
     """Note that a step, or the tool it calls, waits for an event; LlamaIndex runs it again once the event comes."""
     above = find_enclosing_call()
     waiter = (*args[1:], *kwargs.values())[0]
@@ -204,15 +211,15 @@ def _note_wait(args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
         workflow.note_waiting(above.operation, waiter)
 
 
-def _carry_context(original: Any) -> Any:
+def _carry_context(original: Any) -> object:
     """Wrap ``sync_to_async``, which runs a plain function as a tool in a thread, to keep the current span there.
 
     Versions before 0.14.22 start the thread without the caller's context.
     """
 
     @functools.wraps(original)
-    def sync_to_async(fn: Any) -> Any:
-        async def run_in_context(*args: Any, **kwargs: Any) -> Any:
+    def sync_to_async(fn: Any) -> object:
+        async def run_in_context(*args: Any, **kwargs: Any) -> object:
             return await original(functools.partial(copy_context().run, fn))(*args, **kwargs)
 
         return run_in_context
@@ -229,16 +236,16 @@ def install(hook: Hook) -> Undo:
     kind: Any = type("MlspanSpans", (SpanHandler, handlers.BaseSpanHandler), {})
     kind.hook = hook  # set afterwards, as pydantic would make a field of it
     spans = kind()
-    heard: Any = type("MlspanEvents", (EventHandler, events.BaseEventHandler), {})()
+    event_handler: object = type("MlspanEvents", (EventHandler, events.BaseEventHandler), {})()
     root.add_span_handler(spans)
-    root.add_event_handler(heard)
+    root.add_event_handler(event_handler)
 
     def remove_handlers() -> None:
         kind.hook = None
         if len(dispatched_calls):  # turned off amid a call: the handlers stay, so that its end is still reported
             return
         root.span_handlers = [one for one in root.span_handlers if one is not spans]
-        root.event_handlers = [one for one in root.event_handlers if one is not heard]
+        root.event_handlers = [one for one in root.event_handlers if one is not event_handler]
 
     remember_undo(remove_handlers)
     waiting = "workflows.runtime.types.results:WaitingForEvent.__init__"

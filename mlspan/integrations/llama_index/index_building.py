@@ -48,12 +48,12 @@ def _trace_from_documents(hook: Hook, target: str) -> Undo:
     return undo
 
 
-def _wrap_from_documents(hook: Hook, on: list[bool], original: Any) -> Any:
+def _wrap_from_documents(hook: Hook, on: list[bool], original: Any) -> object:
     """Return a traced ``from_documents``, which is a class method."""
     return classmethod(trace_function(original.__func__, functools.partial(_start_build, hook, "from_documents"), on))
 
 
-def _start_build(hook: Hook, method: str, args: Any, kwargs: Any) -> Any:
+def _start_build(hook: Hook, method: str, args: Any, kwargs: Any) -> object:
     """Start the operation of a build; return a no-op for one that is part of another build or of a pipeline."""
     above = find_enclosing_call()
     if above is not None and above.call_type in {"build", "pipeline"}:
@@ -65,7 +65,7 @@ def _start_build(hook: Hook, method: str, args: Any, kwargs: Any) -> Any:
     return operation
 
 
-def _begin_build(method: str, call: Call) -> tuple[Step, Callable[[Any, Any], object]]:
+def _begin_build(method: str, call: Call) -> tuple[Step, Callable[[Any, object], object]]:
     """Begin the record of a build: the class of the index, and the names of its documents or nodes."""
     owner, *rest = call.args
     name = owner.__name__ if isinstance(owner, type) else type(owner).__name__
@@ -81,13 +81,13 @@ def _begin_build(method: str, call: Call) -> tuple[Step, Callable[[Any, Any], ob
     return record, _observe_index
 
 
-def _name_document(document: Any) -> str:
+def _name_document(document: object) -> str:
     """Return the file name of a document, or its id."""
     metadata = get_field(document, "metadata") or {}
     return str(metadata.get("file_name") or get_field(document, "id_") or "")
 
 
-def _observe_index(record: Step, got: Any) -> None:
+def _observe_index(record: Step, got: object) -> None:
     """Read the number of nodes of an index."""
     struct = getattr(got, "index_struct", got)
     nodes = getattr(struct, "nodes_dict", None)

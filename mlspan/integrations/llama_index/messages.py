@@ -12,7 +12,7 @@ from ...tracing.operations.messages import Message, Part, make_media_part, make_
 _ROLES: Final = {"chatbot": "assistant", "function": "tool", "model": "assistant"}
 
 
-def read_chat_message(raw: Any) -> Message:
+def read_chat_message(raw: object) -> Message:
     """Read a ChatMessage, or the text of a prompt."""
     role = get_field(raw, "role")
     named = str(getattr(role, "value", role) or "user")
@@ -26,7 +26,7 @@ def read_chat_message(raw: Any) -> Message:
     }
 
 
-def read_block_parts(raw: Any) -> list[Part]:
+def read_block_parts(raw: object) -> list[Part]:
     """Read the parts of a ChatMessage.
 
     Tool calls are read from its blocks, and from ``additional_kwargs``, where older integration packages put them.
@@ -42,7 +42,7 @@ def read_block_parts(raw: Any) -> list[Part]:
     return found
 
 
-def _read_block(block: Any) -> Part | None:
+def _read_block(block: object) -> Part | None:
     """Read a block; None for one that is empty or marks a point for the cache."""
     kind = get_nested(block, "block_type", str)
     if kind == "text":
@@ -68,7 +68,7 @@ _MEDIA_FIELDS: Final = {
 }  # type -> field of the bytes
 
 
-def _read_media_block(kind: str, block: Any) -> Part:
+def _read_media_block(kind: str, block: object) -> Part:
     """Read a block of media: its bytes in base64, its URL or its path."""
     mime = get_nested(block, f"{kind}_mimetype", str)
     data = get_field(block, _MEDIA_FIELDS[kind])
@@ -81,20 +81,20 @@ def _read_media_block(kind: str, block: Any) -> Part:
     return {"type": "uri", "modality": kind, "uri": f"file:{get_field(block, 'path')}"}
 
 
-def format_chat_message(value: Any) -> dict[str, Any]:
+def format_chat_message(value: object) -> dict[str, object]:
     """Return a message as OpenAI writes it, which viewers know how to show."""
-    told = read_chat_message(value)
-    texts = [str(one.get("content")) for one in told["parts"] if one["type"] == "text"]
-    shown: dict[str, Any] = {"role": told["role"], "content": "\n".join(texts)}
-    if told["role"] == "tool":
-        one: Any = told["parts"][0]
+    message = read_chat_message(value)
+    texts = [str(one.get("content")) for one in message["parts"] if one["type"] == "text"]
+    shown: dict[str, object] = {"role": message["role"], "content": "\n".join(texts)}
+    if message["role"] == "tool":
+        one: Any = message["parts"][0]
         shown |= {"content": one["response"], "tool_call_id": one.get("id")}
-    if calls := [_format_block_tool_call(one) for one in told["parts"] if one["type"] == "tool_call"]:
+    if calls := [_format_block_tool_call(one) for one in message["parts"] if one["type"] == "tool_call"]:
         shown["tool_calls"] = calls
     return shown
 
 
-def _format_block_tool_call(call: Any) -> dict[str, Any]:
+def _format_block_tool_call(call: Any) -> dict[str, object]:
     """Return a tool call as OpenAI writes it; *call* is a message part."""
     function = {"name": call["name"], "arguments": to_json(call.get("arguments") or {})}
     return {"id": call.get("id") or "", "type": "function", "function": function}

@@ -47,7 +47,7 @@ class DispatchedCall(NamedTuple):
         enclosing: the call inside of which it is made.
     """
 
-    owner: Any
+    owner: object
     method: str
     arguments: Mapping[str, Any]
     capture_content: bool
@@ -106,7 +106,7 @@ def _begin_program(seen: DispatchedCall) -> BegunCall | None:
     return _make_structured_record(seen, get_field(seen.owner, "output_cls"))
 
 
-def _make_structured_record(seen: DispatchedCall, wanted: Any) -> BegunCall:
+def _make_structured_record(seen: DispatchedCall, wanted: object) -> BegunCall:
     """Return the record of a structured prediction; *wanted* is the class of its result."""
     record = Step(type="parser", name=f"structured_predict {getattr(wanted, '__name__', '')}".strip())
     if seen.capture_content:
@@ -165,12 +165,12 @@ def _begin_synthesizer(seen: DispatchedCall) -> BegunCall | None:
     return _make_engine_record(seen, read.read_query_text(asked) if seen.capture_content else None)
 
 
-def _make_engine_record(seen: DispatchedCall, asked: Any) -> BegunCall:
+def _make_engine_record(seen: DispatchedCall, asked: object) -> BegunCall:
     """Return the record of an engine or synthesizer that answers *asked*."""
     return Step(type="chain", name=type(seen.owner).__name__, input=asked), observe_engine_answer
 
 
-def observe_engine_answer(record: NamedRecord, got: Any) -> None:
+def observe_engine_answer(record: NamedRecord, got: object) -> None:
     """Read a whole answer, or a piece of its text."""
     if not isinstance(record.output, TextPieces):
         record.output = read.read_answer_text(got)
@@ -212,7 +212,7 @@ def _begin_tool(seen: DispatchedCall) -> BegunCall | None:
     return record, observe_tool_output
 
 
-def observe_tool_output(record: Tool, got: Any) -> None:
+def observe_tool_output(record: Tool, got: object) -> None:
     """Read a ToolOutput, and whether the tool has failed."""
     said = get_nested(got, "content", str)
     record.output = said if said is not None else read.simplify_step_value(got)
@@ -239,17 +239,17 @@ def _begin_pipeline(seen: DispatchedCall) -> BegunCall:
     return record, _observe_count
 
 
-def _observe_count(record: Step, got: Any) -> None:
+def _observe_count(record: Step, got: object) -> None:
     """Read the number of nodes."""
     record.output = {"nodes": len(got)} if hasattr(got, "__len__") else None
 
 
-def _observe_documents(record: Any, got: Any) -> None:
+def _observe_documents(record: Any, got: object) -> None:
     """Read a list of nodes."""
     record.output = read.format_nodes(got)
 
 
-def _observe_value(record: NamedRecord, got: Any) -> None:
+def _observe_value(record: NamedRecord, got: object) -> None:
     """Read a result as plain data."""
     record.output = read.simplify_step_value(got)
 

@@ -47,7 +47,7 @@ def find_package_provider(owner: object) -> str:
     return name.removesuffix("Embedding").removesuffix("LLM").lower() or "unknown"
 
 
-def read_model_name(owner: Any) -> str | None:
+def read_model_name(owner: object) -> str | None:
     """Return the name of a model; None if it has none."""
     for name in ("model", "model_name", "deployment_name"):
         if (found := get_nested(owner, name, str)) and found != "unknown":
@@ -76,7 +76,7 @@ def _read_server_fields(owner: Any) -> dict[str, Any]:
 
 
 def begin_llm_call(
-    owner: Any, method: str, arguments: Mapping[str, Any], *, capture_content: bool
+    owner: object, method: str, arguments: Mapping[str, Any], *, capture_content: bool
 ) -> tuple[Chat, Observe[Chat]]:
     """Begin the record of a call of ``chat``, ``complete`` or one of their asynchronous and streaming variants.
 
@@ -116,7 +116,7 @@ def begin_llm_call(
 
 
 def begin_embedding_call(
-    owner: Any, arguments: Mapping[str, Any], *, capture_content: bool
+    owner: object, arguments: Mapping[str, object], *, capture_content: bool
 ) -> tuple[Embeddings, Observe[Embeddings]]:
     """Begin the record of a call of an embedding model."""
     record = Embeddings(
@@ -129,18 +129,18 @@ def begin_embedding_call(
     return record, _observe_vectors
 
 
-def _observe_vectors(record: Embeddings, vectors: Any) -> None:
+def _observe_vectors(record: Embeddings, vectors: object) -> None:
     """Read the number of dimensions of one vector or several, lists or arrays.
 
     A sparse vector is a dict, and has no number of dimensions.
     """
     first = vectors[0] if isinstance(vectors, (list, tuple)) and vectors else None
-    vector: Any = vectors if is_a(first, (int, float)) else first
+    vector: object = vectors if is_a(first, (int, float)) else first
     if hasattr(vector, "__len__") and not isinstance(vector, Mapping):
         record.dimensions = len(vector)
 
 
-def read_query_text(raw: Any) -> Any:
+def read_query_text(raw: object) -> object:
     """Return the text of a query, a QueryBundle or a message; any other object as plain data."""
     return (
         raw
@@ -149,7 +149,7 @@ def read_query_text(raw: Any) -> Any:
     )
 
 
-def format_node(raw: Any) -> dict[str, Any]:
+def format_node(raw: object) -> dict[str, object]:
     """Return a NodeWithScore or a node as a dict of id, score, content and metadata.
 
     A node without a score gets 1.0, as the conventions require a score.
@@ -166,12 +166,12 @@ def format_node(raw: Any) -> dict[str, Any]:
     }
 
 
-def format_nodes(raw: Any) -> list[dict[str, Any]]:
+def format_nodes(raw: object) -> list[dict[str, object]]:
     """Return a list of nodes as dicts; an empty list if *raw* is no list."""
     return [format_node(one) for one in raw] if isinstance(raw, list) else []
 
 
-def simplify_step_value(value: Any, depth: int = 0) -> Any:
+def simplify_step_value(value: object, depth: int = 0) -> Any:
     """Return the input or output of a step as small plain data, for JSON.
 
     Events become dicts of their fields, messages OpenAI's dicts of role and content, nodes dicts of text and metadata.
@@ -205,7 +205,7 @@ def is_workflow_event(value: object) -> bool:
 _SKIPPED_FIELDS: Final = frozenset({"ctx", "memory", "raw"})  # fields of events that hold LlamaIndex's own objects
 
 
-def read_event_fields(event: Any, depth: int = 0) -> dict[str, Any]:
+def read_event_fields(event: Any, depth: int = 0) -> dict[str, object]:
     """Return the fields of an event as plain data, declared or not; empty ones and internal objects are left out."""
     own = {name: getattr(event, name, None) for name in type(event).model_fields if not name.startswith("_")}
     extra = getattr(event, "_data", None)
@@ -219,13 +219,13 @@ def read_event_fields(event: Any, depth: int = 0) -> dict[str, Any]:
     }
 
 
-def find_conversation_id(memory: Any) -> str | None:
+def find_conversation_id(memory: object) -> str | None:
     """Return the id under which a memory keeps its messages; None if it is LlamaIndex's default, which all share."""
     key = get_nested(memory, "session_id", str) or get_nested(memory, "chat_store_key", str)
     return key if key != "chat_history" else None
 
 
-def read_answer_text(raw: Any) -> Any:
+def read_answer_text(raw: object) -> object:
     """Return the text of an answer of any class, or the answer as plain data.
 
     Only strings are read: reading a stream would take its chunks from the caller.

@@ -21,7 +21,9 @@ class AnswerDraft(OutputDraft):
         super().__init__(kept=capture_content)
         self._record, self._last, self._told = record, None, False
         self._deltas: list[str] = []
-        self._calls: dict[Any, Any] = {}  # id -> block of a tool call; the Responses API sends each block only once
+        self._calls: dict[
+            object, object
+        ] = {}  # id -> block of a tool call; the Responses API sends each block only once
         self._reason: str | None = None
         self._failed = False
 
@@ -75,15 +77,15 @@ class AnswerDraft(OutputDraft):
 
 
 @sees_errors
-def observe_llm_answer(record: Chat, got: Any) -> None:
+def observe_llm_answer(record: Chat, got: object) -> None:
     """Read a ChatResponse, a CompletionResponse, or a chunk of one; note that a call has failed."""
-    heard = record.draft
+    draft = record.draft
     if isinstance(got, BaseException):
-        if isinstance(heard, AnswerDraft):
-            heard.mark_failed()
+        if isinstance(draft, AnswerDraft):
+            draft.mark_failed()
         return
-    if isinstance(heard, AnswerDraft):
-        heard.add_answer(got)
+    if isinstance(draft, AnswerDraft):
+        draft.add_answer(got)
     raw = get_field(got, "raw")
     if raw is not None:
         answer = get_field(raw, "response") or raw  # the Responses API's last event holds the response
@@ -108,14 +110,14 @@ def observe_llm_answer(record: Chat, got: Any) -> None:
 _USAGE_PATHS: Final = (("usage",), ("response", "usage"), ("message", "usage"), ("usage_metadata",), ("meta", "tokens"))
 
 
-def _follow_path(raw: Any, path: tuple[str, ...]) -> Any:
+def _follow_path(raw: object, path: tuple[str, ...]) -> object:
     """Return the value at *path* in a provider's answer; None if there is none."""
     for name in path:
         raw = get_field(raw, name)
     return raw
 
 
-def _read_finish_reason(raw: Any) -> str | None:
+def _read_finish_reason(raw: object) -> str | None:
     """Return the finish reason of a provider's answer, in OpenAI's terms where there is one."""
     if raw is None:
         return None

@@ -56,12 +56,12 @@ def hand_over_stream(run: str, owner: object, result: Any) -> bool:
     return name == "StreamingAgentChatResponse" and _hand_over_chat_answer(run, result)
 
 
-def _wrap_stream(value: Any, operation: Operation) -> Any:
+def _wrap_stream(value: object, operation: Operation) -> object:
     """Return a wrapper of a stream that ends the operation, and has its span current during every read."""
     return (AsyncStream if hasattr(value, "__anext__") else Stream)(value, operation, operation.context)
 
 
-def _wrap_inner_stream(run: str, result: Any, name: str) -> None:
+def _wrap_inner_stream(run: str, result: object, name: str) -> None:
     """Replace the stream in field *name* of *result* by a wrapper, which ends the operation of the call."""
     if (operation := dispatched_calls.release_operation(run)) is not None:
         if isinstance(operation.record, NamedRecord):
@@ -87,7 +87,7 @@ def _hand_over_chat_answer(run: str, result: Any) -> bool:
     return False
 
 
-def finish_chat_answer(answer: Any, error: BaseException | None = None) -> None:
+def finish_chat_answer(answer: object, error: BaseException | None = None) -> None:
     """Finish the operation of a chat engine's *answer*, which LlamaIndex has read to its end or until an *error*."""
     if _unread_chat_answers and (operation := _unread_chat_answers.pop(id(answer), None)) is not None:
         if isinstance(operation.record, NamedRecord) and operation.record.output is not None:
@@ -105,11 +105,11 @@ def trace_llm_streams(base: str) -> Undo:
     return trace_subclasses(base, dict.fromkeys(names, _start_nothing), _wrap_stream_method)
 
 
-def _start_nothing(*_: Any) -> None:
+def _start_nothing(*_: object) -> None:
     """Start nothing: the dispatcher's report of the call has started its operation."""
 
 
-def _wrap_returned_stream(value: Any) -> Any:
+def _wrap_returned_stream(value: object) -> object:
     """Return *value*, wrapped if it is a stream of a call whose operation is still open."""
     if _returned_streams and (operation := _returned_streams.pop(id(value), None)) is not None:
         with guard("watching a stream"):
@@ -117,7 +117,7 @@ def _wrap_returned_stream(value: Any) -> Any:
     return value
 
 
-def _wrap_stream_method(fn: Any, *_: Any) -> Callable[..., Any]:
+def _wrap_stream_method(fn: Any, *_: object) -> Callable[..., object]:
     """Return a method that calls *fn* and wraps the stream that it returns.
 
     It works on after the integration has been turned off, for calls that were open then. *fn* is bound to the object,
@@ -126,12 +126,12 @@ def _wrap_stream_method(fn: Any, *_: Any) -> Callable[..., Any]:
     if inspect.iscoroutinefunction(fn):
 
         @functools.wraps(fn)
-        async def call_method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        async def call_method(self: Any, *args: Any, **kwargs: Any) -> object:
             return _wrap_returned_stream(await fn.__get__(self, type(self))(*args, **kwargs))
     else:
 
         @functools.wraps(fn)
-        def call_method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        def call_method(self: Any, *args: object, **kwargs: object) -> object:
             return _wrap_returned_stream(fn.__get__(self, type(self))(*args, **kwargs))
 
     return call_method

@@ -31,7 +31,7 @@ class WorkflowRun:
         self.agent, self._count = "", 0
 
     @property
-    def turn_key(self) -> Any:
+    def turn_key(self) -> object:
         """Return the id of the current turn in the registry of open calls."""
         return (self.live, self._count)
 
@@ -45,13 +45,13 @@ class DispatchedRun(Run):
 
     __slots__ = ("workflow",)
 
-    def __init__(self, parent: Any, operation: Operation | None = None) -> None:
+    def __init__(self, parent: object, operation: Operation | None = None) -> None:
         super().__init__(parent, operation)
         self.workflow: WorkflowRun | None = None
 
 
 dispatched_calls: Final = RunRegistry(DispatchedRun)
-workflow_runs: Final[dict[Any, WorkflowRun]] = {}  # operation of a run -> that run
+workflow_runs: Final[dict[object, WorkflowRun]] = {}  # operation of a run -> that run
 
 
 def is_agent(owner: object) -> bool:
@@ -83,14 +83,14 @@ def begin_workflow_run(seen: DispatchedCall) -> BegunCall:
     return record, _observe_stop_event
 
 
-def _format_agent_input(given: dict[str, Any]) -> Any:
+def _format_agent_input(given: dict[str, Any]) -> object:
     """Return the input of an agent as the messages of a chat."""
     asked = given.get("user_msg")
     last = [{"role": "user", "content": asked}] if isinstance(asked, str) else [asked] if asked is not None else []
     return {"messages": read.simplify_step_value([*(given.get("chat_history") or []), *last])}
 
 
-def _observe_stop_event(record: NamedRecord, got: Any) -> None:
+def _observe_stop_event(record: NamedRecord, got: object) -> None:
     """Read the result of a run, out of its ``StopEvent`` or by itself."""
     result = get_field(got, "result") if type(got).__name__ == "StopEvent" else got
     record.output = read.read_answer_text(result)
@@ -118,19 +118,19 @@ def begin_workflow_step(seen: DispatchedCall, run: WorkflowRun) -> BegunCall | N
     return call, _observe_tool_step
 
 
-def _observe_step_result(record: Step, got: Any) -> None:
+def _observe_step_result(record: Step, got: object) -> None:
     """Read the event that a step returns; a step that waits returns None, and has its output already."""
     if got is not None:
         record.output = read.simplify_step_value(got)
 
 
-def _observe_tool_step(record: Tool, got: Any) -> None:
+def _observe_tool_step(record: Tool, got: object) -> None:
     """Read the tool's output out of the event that an agent's step returns."""
     if (output := get_field(got, "tool_output")) is not None:
         observe_tool_output(record, output)
 
 
-def take_turn(seen: DispatchedCall, run: WorkflowRun) -> Any:
+def take_turn(seen: DispatchedCall, run: WorkflowRun) -> object:
     """Return the id of the turn that a step of an ``AgentWorkflow`` belongs to; None if it belongs to none.
 
     The step that sets an agent up starts its turn, ends the turn before, and links the new turn to it.
@@ -162,7 +162,7 @@ def enter_spanless_step(id: str, run: WorkflowRun) -> None:
     dispatched_calls.enter_run(id)
 
 
-def observe_spanless_step(id: str, result: Any = None) -> None:
+def observe_spanless_step(id: str, result: object = None) -> None:
     """Record an agent's answer, with which a step without a span has ended, as the output of the agent's turn.
 
     A later answer in the same turn replaces it.
@@ -175,7 +175,7 @@ def observe_spanless_step(id: str, result: Any = None) -> None:
         operation.record.output = get_nested(result, "response.content", str)
 
 
-def note_waiting(operation: Operation, waiter: Any) -> None:
+def note_waiting(operation: Operation, waiter: object) -> None:
     """Mark a step, or a tool inside of one, as interrupted, with the event that it waits for."""
     record = operation.record
     record.extra["mlspan.interrupted"] = True

@@ -29,7 +29,7 @@ class OpenAIRequest(NamedTuple):
     options: Any
     body: RequestBody
     capture_content: bool
-    autolog_options: Mapping[str, Any]
+    autolog_options: Mapping[str, object]
 
     def read_server_fields(self) -> dict[str, Any]:
         """Return the record's fields ``provider``, ``server_address`` and ``server_port``."""
@@ -44,10 +44,10 @@ class OpenAIRequest(NamedTuple):
 
 
 # Client -> its URL, and the fields read from it. They are compared by identity, as comparing URLs is slow.
-_server_fields_by_client: Final[WeakKeyDictionary[Any, tuple[Any, dict[str, Any]]]] = WeakKeyDictionary()
+_server_fields_by_client: Final[WeakKeyDictionary[object, tuple[object, dict[str, Any]]]] = WeakKeyDictionary()
 
 
-def find_client_provider(client: Any, host: str) -> str:
+def find_client_provider(client: object, host: str) -> str:
     """Return the conventions' provider name by the client's class, else by *host*; ``openai`` if neither is known."""
     if "Azure" in type(client).__name__:
         return "azure.ai.openai"
@@ -71,14 +71,14 @@ def describe_file(raw: Any) -> Any:
     if isinstance(raw, (bytes, bytearray)):
         return {"bytes": len(raw)}
     name = getattr(raw, "name", None)
-    known: dict[str, Any] = {"name": str(name).rpartition("/")[2]} if name is not None else {}
+    known: dict[str, object] = {"name": str(name).rpartition("/")[2]} if name is not None else {}
     buffer = getattr(raw, "getbuffer", None)
     if buffer is not None:
         known["bytes"] = len(buffer())
     return known
 
 
-def describe_sent_files(options: Any) -> dict[str, list[Any]]:
+def describe_sent_files(options: Any) -> dict[str, list[object]]:
     """Return the descriptions of the files of a multipart request, by field name."""
     sent = options.files if isinstance(getattr(options, "files", None), (list, tuple, dict)) else ()
     found: dict[str, list[Any]] = {}

@@ -122,7 +122,7 @@ class AgentsTracingProcessor:
         if capture_content:
             self._update_callers(span, chat)
 
-    def _note_tool_call(self, span: Any, item: Any) -> None:
+    def _note_tool_call(self, span: Any, item: object) -> None:
         """Remember the id of a tool call, as the span of the tool itself has none."""
         call_id, name, arguments = (get_nested(item, key, str) for key in ("call_id", "name", "arguments"))
         if call_id and name:
@@ -186,7 +186,7 @@ def _read_generation(chat: Chat, data: Any, *, capture_content: bool) -> None:
             choice.add_tool_call(slot, get_nested(call, "id", str), get_nested(call, "function.name", str), arguments)
 
 
-def _read_text_message(message: Any) -> Message:
+def _read_text_message(message: object) -> Message:
     """Read a message of a generation; content that is no string becomes text."""
     content = get_field(message, "content")
     part: Part = {"type": "text", "content": content if isinstance(content, str) else str(content or "")}

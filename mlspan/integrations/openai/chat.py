@@ -48,7 +48,7 @@ def begin_completion(ask: OpenAIRequest) -> tuple[Chat, Observe[Chat]]:
     return chat, _choose_observer(ask, chat)
 
 
-def _read_prompt(raw: Any) -> Part:
+def _read_prompt(raw: object) -> Part:
     """Read a prompt of a completion: text, or a list of token ids."""
     if isinstance(raw, str):
         return {"type": "text", "content": raw}
@@ -92,7 +92,7 @@ def _read_rare_parameters(chat: Chat, body: RequestBody) -> None:
 
 
 @sees_errors
-def _observe_chat(chat: Chat, got: Any) -> None:
+def _observe_chat(chat: Chat, got: object) -> None:
     """Read a ChatCompletion, a chunk of one, either of them as plain JSON, or an error that carries one."""
     if chat.response_id and _append_text_chunk(chat.draft, got):
         return
@@ -116,7 +116,7 @@ def _observe_chat(chat: Chat, got: Any) -> None:
 
 
 @sees_errors
-def _observe_and_hide_usage(chat: Chat, got: Any) -> object:
+def _observe_and_hide_usage(chat: Chat, got: object) -> object:
     """Read a chunk, and hide from the caller the one that holds nothing but the usage."""
     _observe_chat(chat, got)
     return HIDE_CHUNK if get_field(got, "usage") is not None and not get_field(got, "choices") else None
@@ -160,7 +160,7 @@ def _observe_choice(choice: ChoiceDraft, got: RequestBody) -> None:
         choice.add_text(piece)
 
 
-def _observe_message(choice: ChoiceDraft, raw: Any, *, whole: bool) -> None:
+def _observe_message(choice: ChoiceDraft, raw: object, *, whole: bool) -> None:
     """Read a message, or with *whole* False a chunk of one: text, reasoning, tool calls and sound."""
     said = get_fields(raw)
     # Reasoning of compatible servers stands in pydantic's extra fields, as the client's model declares no such field.
@@ -194,7 +194,7 @@ def _observe_tool_call(choice: ChoiceDraft, slot: int, call: Any) -> None:
     )
 
 
-def _observe_audio(choice: ChoiceDraft, audio: Any, *, whole: bool) -> None:
+def _observe_audio(choice: ChoiceDraft, audio: object, *, whole: bool) -> None:
     """Read the transcript of a sound, and with *whole* the sound itself."""
     if transcript := get_nested(audio, "transcript", str):
         choice.add_text(transcript)
@@ -202,7 +202,7 @@ def _observe_audio(choice: ChoiceDraft, audio: Any, *, whole: bool) -> None:
         choice.add_part({"type": "blob", "modality": "audio", "content": data})
 
 
-def _read_request_message(raw: Any) -> Message:
+def _read_request_message(raw: object) -> Message:
     """Read a message of a request, as a dict or a client's model."""
     if (
         isinstance(raw, dict)
@@ -242,7 +242,7 @@ _PLAIN_MESSAGE_KEYS: Final = {"role", "content"}  # most messages have no other 
 _PLAIN_MESSAGE_ROLES: Final = ("user", "assistant", "system", "developer")
 
 
-def _join_texts(content: Any) -> Any:
+def _join_texts(content: object) -> object:
     """Join the text parts of a tool's answer; return any other content as it is."""
     if isinstance(content, list) and all(isinstance(get_nested(part, "text", str), str) for part in content):
         return "".join(part["text"] for part in content)

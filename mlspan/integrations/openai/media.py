@@ -6,7 +6,7 @@ pictures themselves.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from ..._shape import get_field, get_list, get_nested, is_a
 from ...hooks.openai_format import dump_model
@@ -32,7 +32,7 @@ def begin_embeddings(ask: OpenAIRequest) -> tuple[Embeddings, Observe[Embeddings
     return record, _observe_embeddings
 
 
-def _observe_embeddings(record: Embeddings, got: Any) -> None:
+def _observe_embeddings(record: Embeddings, got: object) -> None:
     record.response_model = get_nested(got, "model", str) or record.response_model
     read_usage(record, get_field(got, "usage"), {"prompt_tokens": "input_tokens"})
     if vectors := get_list(got, "data"):
@@ -68,12 +68,12 @@ def begin_images(ask: OpenAIRequest) -> tuple[Chat, Observe[Chat]]:
 _IMAGE_OPTIONS: Final = ("background", "output_format", "quality", "size", "style")
 
 
-def _observe_images_with_content(record: Chat, got: Any) -> None:
+def _observe_images_with_content(record: Chat, got: object) -> None:
     """Read generated pictures, and record them themselves."""
     _observe_images(record, got, whole=True)
 
 
-def _observe_images(record: Chat, got: Any, *, whole: bool = False) -> None:
+def _observe_images(record: Chat, got: object, *, whole: bool = False) -> None:
     """Read generated pictures or an event of their stream; without *whole*, record their sizes alone."""
     kind = get_nested(got, "type", str)
     if kind is not None and kind.endswith(".partial_image"):
@@ -130,7 +130,7 @@ def begin_speech(ask: OpenAIRequest) -> tuple[Chat, Observe[Chat]]:
 _AUDIO_OPTIONS: Final = ("voice", "response_format", "language")
 
 
-def _observe_speech(record: Chat, got: Any) -> None:
+def _observe_speech(record: Chat, got: object) -> None:
     """Read the size of a sound, or an event of its stream."""
     body = got if isinstance(got, BodySize) else get_field(got, "content")
     size = int(body) if isinstance(body, BodySize) else len(body) if isinstance(body, bytes) else None
@@ -162,7 +162,7 @@ def begin_transcription(ask: OpenAIRequest) -> tuple[Chat, Observe[Chat]]:
     return record, _observe_transcription
 
 
-def _observe_transcription(record: Chat, got: Any) -> None:
+def _observe_transcription(record: Chat, got: object) -> None:
     """Read a transcript as an object or as plain text, or an event of its stream."""
     kind, choice = get_nested(got, "type", str), record.draft.get_choice()
     if kind == "transcript.text.delta":
@@ -191,7 +191,7 @@ def begin_moderation(ask: OpenAIRequest) -> tuple[ProviderRequest, Observe[Provi
     return record, _observe_moderation
 
 
-def _observe_moderation(record: ProviderRequest, got: Any) -> None:
+def _observe_moderation(record: ProviderRequest, got: object) -> None:
     """Read for each input whether it was flagged, and for which categories."""
     results = get_list(got, "results")
     record.extra["mlspan.moderation.flagged"] = sum(1 for result in results if get_field(result, "flagged") is True)
@@ -204,7 +204,7 @@ def _observe_moderation(record: ProviderRequest, got: Any) -> None:
     ]
 
 
-def _list_categories(result: Any) -> list[tuple[str, Any]]:
+def _list_categories(result: object) -> list[tuple[str, object]]:
     """Return the categories of a moderation, each with whether it applies."""
     found = dump_model(get_field(result, "categories"))
     return list(found.items()) if isinstance(found, dict) else []

@@ -126,11 +126,11 @@ def _begin_store_search(ask: OpenAIRequest, store: str) -> tuple[Retrieval, Obse
     return record, _ignore_answer
 
 
-def _ignore_answer(_record: Any, _got: Any) -> None:
+def _ignore_answer(_record: object, _got: Any) -> None:
     """Read nothing: all that a search returns is content."""
 
 
-def _observe_store_search(record: Retrieval, got: Any) -> None:
+def _observe_store_search(record: Retrieval, got: object) -> None:
     """Read the found pieces of documents, with their scores."""
     if found := get_list(got, "data"):
         record.output = [
@@ -169,7 +169,7 @@ def _begin_assistant_run(ask: OpenAIRequest, path: list[str]) -> tuple[Chat, Obs
     return record, _observe_assistant_run
 
 
-def _observe_assistant_run(record: Chat, got: Any) -> None:
+def _observe_assistant_run(record: Chat, got: object) -> None:
     """Read a Run, or one event of its stream."""
     event, data = get_nested(got, "event", str), get_field(got, "data") if get_nested(got, "event", str) else got
     if event == "thread.message.delta":

@@ -54,7 +54,7 @@ def install(hook: Hook) -> Undo:
         return undo.pop_all().close
 
 
-def _start_session(hook: Hook, args: tuple[Any, ...], _: Any, __: Any) -> None:
+def _start_session(hook: Hook, args: tuple[Any, ...], _: object, __: object) -> None:
     """Start the span of a session when its connection has been constructed."""
     request = get_field(getattr(args[0], "_connection", None), "request")
     headers: Any = get_field(request, "headers") or {}
@@ -74,7 +74,7 @@ def _start_session(hook: Hook, args: tuple[Any, ...], _: Any, __: Any) -> None:
         args[0]._mlspan = _RealtimeSession(operation, record)
 
 
-def _pass_to_session(connection: Any, handle: Callable[[_RealtimeSession, Any], None], event: Any) -> None:
+def _pass_to_session(connection: object, handle: Callable[[_RealtimeSession, object], None], event: object) -> None:
     """Call *handle* with the session of *connection*, if it is recorded, and the event."""
     session = getattr(connection, "_mlspan", None)
     if isinstance(session, _RealtimeSession):
@@ -90,12 +90,12 @@ class _RealtimeSession:
         self._system: list[Part] | None = None
         self._open: dict[str, Operation] = {}  # by the id of the response
 
-    def note_sent_event(self, event: Any) -> None:
+    def note_sent_event(self, event: object) -> None:
         """Note a message that the client adds to the conversation."""
         if get_field(event, "type") == "conversation.item.create":
             self._asked.append(read_input_message(get_field(event, "item")))
 
-    def read_received_event(self, event: Any) -> None:
+    def read_received_event(self, event: object) -> None:
         """Read an event of the server: the session's description, a transcript, or a piece of a response."""
         kind = get_nested(event, "type", str) or ""
         if kind in {"session.created", "session.updated"}:
@@ -111,11 +111,11 @@ class _RealtimeSession:
             operation.observe(event)
             operation.note_first_chunk()
 
-    def _find_open_response(self, event: Any) -> Operation | None:
+    def _find_open_response(self, event: object) -> Operation | None:
         """Return the open response that *event* belongs to."""
         return self._open.get(get_nested(event, "response_id", str) or "")
 
-    def _read_description(self, session: Any) -> None:
+    def _read_description(self, session: object) -> None:
         """Read the model, the id and the instructions of the session."""
         self.record.model = get_nested(session, "model", str) or self.record.model
         if id := get_nested(session, "id", str):
@@ -145,7 +145,7 @@ class _RealtimeSession:
             now, chat, _observe_realtime_response, draw=now.get_span_starter().decide_sampling(self.live.context)
         )
 
-    def _finish_response(self, response: Any) -> None:
+    def _finish_response(self, response: object) -> None:
         """Finish the span of a response; start it first if its start was not seen."""
         id = get_nested(response, "id", str) or ""
         if id not in self._open:
@@ -154,7 +154,7 @@ class _RealtimeSession:
             operation.observe(response)
             operation.finish()
 
-    def close_session(self, _: Any) -> None:
+    def close_session(self, _: object) -> None:
         """Finish the session and its open responses."""
         for operation in self._open.values():
             operation.finish(stream_end="closed")
@@ -167,7 +167,7 @@ class _RealtimeSession:
         self.live.finish(stream_end="abandoned", collecting=True)
 
 
-def _observe_realtime_response(chat: Chat, got: Any) -> None:
+def _observe_realtime_response(chat: Chat, got: object) -> None:
     """Read a piece of text, or a response that has ended, which replaces the pieces."""
     if isinstance(delta := get_field(got, "delta"), str):
         chat.draft.get_choice().add_text(delta)
@@ -190,7 +190,7 @@ def _observe_realtime_response(chat: Chat, got: Any) -> None:
     read_usage(chat, get_field(got, "usage"), _USAGE, _INPUT_DETAILS, _OUTPUT_DETAILS)
 
 
-def _read_output_item(item: Any) -> list[Part]:
+def _read_output_item(item: object) -> list[Part]:
     """Read an item of a response's output; sounds are read by their transcripts."""
     if get_field(item, "type") != "message":
         return read_item_parts(item, get_nested(item, "type", str) or "unknown")

@@ -5,7 +5,7 @@ An answer that is fetched later counts no tokens, as the request that made it ha
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from ..._shape import get_field, get_list, get_nested
 from ...hooks.openai_format import dump_model, read_openai_part
@@ -48,7 +48,7 @@ def begin_response(ask: OpenAIRequest) -> tuple[Chat, Observe[Chat]]:
 
 
 _OUTPUT_TYPES: Final = {"json_object": "json", "json_schema": "json", "text": "text"}
-_REQUEST_FIELDS: Final[dict[str, tuple[str, Any]]] = {
+_REQUEST_FIELDS: Final[dict[str, tuple[str, object]]] = {
     "max_output_tokens": ("max_tokens", int),
     "model": ("model", str),
     "previous_response_id": ("previous_response", str),
@@ -64,7 +64,7 @@ def begin_fetch(ask: OpenAIRequest, response_id: str) -> tuple[Fetch, Observe[Fe
     ), _observe_fetch
 
 
-def _observe_fetch(fetch: Fetch, got: Any) -> None:
+def _observe_fetch(fetch: Fetch, got: object) -> None:
     """Read a fetched Response, or an event of its stream that holds one."""
     response = get_field(got, "response") or got
     if status := get_nested(response, "status", str):
@@ -75,7 +75,7 @@ def _observe_fetch(fetch: Fetch, got: Any) -> None:
             fetch.finish_reasons = fetch.draft.list_finish_reasons()
 
 
-def observe_response(chat: Chat, got: Any) -> None:
+def observe_response(chat: Chat, got: object) -> None:
     """Read a Response, one event of its stream, or either of them as plain JSON."""
     kind = get_nested(got, "type", str)
     if kind is None or kind == "response.create":
@@ -113,7 +113,7 @@ _ARGUMENT_EVENTS: Final = {"response.function_call_arguments.delta", "response.c
 _STREAMED_ITEM_TYPES: Final = {"message", "reasoning", "function_call", "custom_tool_call"}
 
 
-def _observe_response_state(chat: Chat, response: Any) -> None:
+def _observe_response_state(chat: Chat, response: object) -> None:
     """Read a response in its present state; one that has ended replaces what was read of its events."""
     chat.response_id = get_nested(response, "id", str) or chat.response_id
     chat.response_model = get_nested(response, "model", str) or chat.response_model
@@ -142,7 +142,7 @@ _INPUT_DETAILS: Final = {
 _OUTPUT_DETAILS: Final = {"in": "output_tokens_details", "reasoning_tokens": "reasoning_tokens"}
 
 
-def _draft_output(output: list[Any], status: str, response: Any, *, capture_content: bool) -> OutputDraft:
+def _draft_output(output: list[object], status: str, response: object, *, capture_content: bool) -> OutputDraft:
     """Return the output of an ended response as a draft, with its finish reason."""
     draft = OutputDraft(kept=capture_content)
     choice = draft.get_choice()
@@ -156,7 +156,7 @@ def _draft_output(output: list[Any], status: str, response: Any, *, capture_cont
     return draft
 
 
-def _add_item(choice: ChoiceDraft, item: Any) -> None:
+def _add_item(choice: ChoiceDraft, item: object) -> None:
     """Add an item of a response's output to *choice*."""
     kind = get_nested(item, "type", str)
     if kind == "message":
@@ -167,7 +167,7 @@ def _add_item(choice: ChoiceDraft, item: Any) -> None:
             choice.add_part(piece)
 
 
-def read_item_parts(item: Any, kind: str) -> list[Part]:
+def read_item_parts(item: object, kind: str) -> list[Part]:
     """Return the message parts of an item that is no message, of a request's input or of a response's output."""
     id = get_nested(item, "call_id", str) or get_nested(item, "id", str)
     if kind in {"function_call", "custom_tool_call"}:
@@ -204,7 +204,7 @@ _SERVER_TOOLS: Final = {  # built-in tools that the provider runs -> name, field
 }
 
 
-def _read_server_tool(item: Any, kind: str, id: str | None) -> list[Part]:
+def _read_server_tool(item: object, kind: str, id: str | None) -> list[Part]:
     """Return the call of a tool that the provider has run, and its result; an item of an unknown type as it is."""
     if kind not in _SERVER_TOOLS:
         raw = dump_model(item)
@@ -212,7 +212,7 @@ def _read_server_tool(item: Any, kind: str, id: str | None) -> list[Part]:
             {"type": kind, "content": {k: v for k, v in raw.items() if k != "type"} if isinstance(raw, dict) else raw}
         ]
     name, asked, given = _SERVER_TOOLS[kind]
-    call: dict[str, Any] = {"type": "server_tool_call", "name": name or get_nested(item, "name", str) or kind}
+    call: dict[str, object] = {"type": "server_tool_call", "name": name or get_nested(item, "name", str) or kind}
     call["server_tool_call"] = {"type": kind, **_pick_fields(item, asked)}
     answer = _pick_fields(item, given)
     if isinstance(picture := answer.get("result"), str):
@@ -226,7 +226,7 @@ def _read_server_tool(item: Any, kind: str, id: str | None) -> list[Part]:
     return parts  # type: ignore[return-value]  # the schemas of both parts are open
 
 
-def _pick_fields(item: Any, names: tuple[str, ...]) -> dict[str, Any]:
+def _pick_fields(item: object, names: tuple[str, ...]) -> dict[str, object]:
     """Return those of the fields called *names* that *item* has, as plain data; arguments are parsed as JSON."""
     found = {name: get_field(item, name) for name in names}
     read = {
@@ -239,7 +239,7 @@ def _pick_fields(item: Any, names: tuple[str, ...]) -> dict[str, Any]:
     return read
 
 
-def _read_tool_output(output: Any) -> Any:
+def _read_tool_output(output: object) -> object:
     """Return a tool's output: a list of text parts is joined, anything else becomes plain data."""
     if isinstance(output, list):
         texts = [get_nested(one, "text", str) for one in output]
@@ -247,14 +247,14 @@ def _read_tool_output(output: Any) -> Any:
     return dump_model(output)
 
 
-def read_input_messages(given: Any) -> list[Message]:
+def read_input_messages(given: object) -> list[Message]:
     """Read the input of a request: a text, or a list of messages and other items."""
     if isinstance(given, str):
         return [{"role": "user", "parts": [{"type": "text", "content": given}]}]
     return [read_input_message(item) for item in given] if isinstance(given, list) else []
 
 
-def read_input_message(item: Any) -> Message:
+def read_input_message(item: object) -> Message:
     """Read an item of a request's input as a message."""
     kind, role, content = get_nested(item, "type", str), get_nested(item, "role", str), get_field(item, "content")
     if role is None or kind not in {None, "message"}:

@@ -34,17 +34,17 @@ class Plugin(WorkerPlugin):  # type: ignore[misc]  # Any, where distributed is n
                 for target, make in _WORKER_PATCHES.items()
             )
 
-    def teardown(self, worker: Any) -> None: ...
+    def teardown(self, worker: object) -> None: ...
 
 
 _undo: Undo | None = None
 
 
-def _wrap_execute(fn: Any) -> Any:
+def _wrap_execute(fn: Any) -> object:
     """Wrap ``Worker.execute`` to set the task's context; it runs each task in a copy of its own context variables."""
 
     @functools.wraps(fn)
-    async def execute(self: Any, key: Any, **kwargs: Any) -> Any:
+    async def execute(self: Any, key: Any, **kwargs: Any) -> object:
         with guard("beginning a task"):
             task = self.state.tasks.get(key)
             _task_context.set((getattr(task, "annotations", None) or {}).get(ANNOTATION))
@@ -53,9 +53,9 @@ def _wrap_execute(fn: Any) -> Any:
     return execute
 
 
-def _wrap_run_task(fn: Any) -> Any:
+def _wrap_run_task(fn: Any) -> object:
     @functools.wraps(fn)
-    def run_task(*args: Any, **kwargs: Any) -> Any:
+    def run_task(*args: Any, **kwargs: Any) -> object:
         with restored(_task_context.get()):
             return fn(*args, **kwargs)
 
@@ -64,7 +64,7 @@ def _wrap_run_task(fn: Any) -> Any:
 
 def _wrap_run_task_async(fn: Any) -> Any:
     @functools.wraps(fn)
-    async def run_task(*args: Any, **kwargs: Any) -> Any:
+    async def run_task(*args: object, **kwargs: object) -> object:
         with restored(_task_context.get(), wait=False):
             return await fn(*args, **kwargs)
 

@@ -22,11 +22,11 @@ def main() -> None:
     pyspark.daemon.manager()
 
 
-def _wrap_worker(fn: Any) -> Any:
+def _wrap_worker(fn: Any) -> object:
     """Wrap the function that each forked worker runs. ``pyspark.worker`` is imported in the fork, as pyspark does."""
 
     @functools.wraps(fn)
-    def worker(*args: Any, **kwargs: Any) -> Any:
+    def worker(*args: object, **kwargs: object) -> object:
         if sys.argv[1:2] in ([], ["pyspark.worker"]):
             import pyspark.worker
 
@@ -38,22 +38,22 @@ def _wrap_worker(fn: Any) -> Any:
     return worker
 
 
-def _wrap_read_command(read: Any) -> Any:
+def _wrap_read_command(read: Any) -> object:
     """Wrap a function that reads a task. It returns four values, of which the first is the task's function."""
 
     @functools.wraps(read)
-    def read_task(*args: Any, **kwargs: Any) -> Any:
+    def read_task(*args: object, **kwargs: object) -> object:
         found = read(*args, **kwargs)
         return (_wrap_task_function(found[0]), *found[1:]) if isinstance(found, tuple) and len(found) == 4 else found
 
     return read_task
 
 
-def _wrap_task_function(fn: Any) -> Any:
+def _wrap_task_function(fn: Any) -> object:
     """Wrap a task's function, a generator, to restore the context that is a local property of the task."""
 
     @functools.wraps(fn)
-    def run_task(*args: Any, **kwargs: Any) -> Any:
+    def run_task(*args: Any, **kwargs: Any) -> object:
         from pyspark import TaskContext
 
         task = TaskContext.get()

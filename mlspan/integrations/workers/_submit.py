@@ -28,9 +28,9 @@ def wrap_submit(place: int) -> MakeReplacement:
         place: the position of the task's function among the arguments; its name is ``func`` or ``fn``.
     """
 
-    def make_wrapper(fn: Any) -> Any:
+    def make_wrapper(fn: Any) -> object:
         @functools.wraps(fn)
-        def submit(*args: Any, **kwargs: Any) -> Any:
+        def submit(*args: object, **kwargs: object) -> object:
             if len(args) > place:
                 args = (*args[:place], task(args[place]), *args[place + 1 :])
             else:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import orjson
 
 from ..._guard import guard, warn_once
+from ...hooks import catalog
 
 _SETTING_NAMES: Final = ("log_traces", "exclusive", "silent", "any_version")
 _JSON_TYPES: Final = (str, int, float, bool, type(None), dict, list, tuple)
@@ -24,7 +25,7 @@ def capture_task_context(*, near: bool = False) -> str | None:
     parts of that training.
 
     Args:
-        near: the task goes to a process that this one starts, which may be told the credentials in addresses.
+        near: the task goes to a process that this one starts, which may learn the credentials in addresses.
     """
     with guard("reading what surrounds a task"):
         from ...tracing import propagation
@@ -41,10 +42,8 @@ def capture_task_context(*, near: bool = False) -> str | None:
     return None
 
 
-def _list_active_hooks() -> Iterator[tuple[str, dict[str, Any]]]:
+def _list_active_hooks() -> Iterator[tuple[str, dict[str, object]]]:
     """Yield the name and the settings of each integration that is turned on."""
-    from ...hooks import catalog
-
     for name, module in catalog.list_integrations().items():
         hook = catalog.find_loaded_hook(name, module)
         if hook is not None and hook._wanted and not name.startswith(catalog.WORKERS_PREFIX):
@@ -84,7 +83,7 @@ def restored(text: str | None, *, wait: bool = True) -> Iterator[None]:
         yield
 
 
-_applied_settings: dict[str, Any] = {}  # the settings that each integration last received with a task, by its name
+_applied_settings: dict[str, object] = {}  # the settings that each integration last received with a task, by its name
 
 
 def _apply_sent_settings(hooks: Mapping[str, Any]) -> None:
@@ -104,8 +103,6 @@ def _apply_sent_settings(hooks: Mapping[str, Any]) -> None:
 
 def _find_hook(name: str) -> Any:
     """Return the hook of the integration *name*; None, with a warning, if its distribution is not installed here."""
-    from ...hooks import catalog
-
     if name in catalog.list_external_integrations():
         return next((hook for found, hook in catalog.iterate_external_hooks() if found == name), None)
     if name in catalog.list_integrations():
@@ -122,20 +119,20 @@ class Task:
     It can be pickled if the function can.
     """
 
-    __slots__ = ("__weakref__", "carried", "fn")
+    __slots__ = ("__weakref__", "fn", "task_context")
 
-    def __init__(self, fn: Callable[..., Any], carried: str) -> None:
-        self.fn, self.carried = fn, carried
+    def __init__(self, fn: Callable[..., object], task_context: str) -> None:
+        self.fn, self.task_context = fn, task_context
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with restored(self.carried):
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        with restored(self.task_context):
             return self.fn(*args, **kwargs)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Task, (self.fn, self.carried)
+    def __reduce__(self) -> tuple[object, ...]:
+        return Task, (self.fn, self.task_context)
 
 
-def task(fn: Any, *, near: bool = True) -> Any:
+def task(fn: Any, *, near: bool = True) -> object:
     """Return *fn* as a :class:`Task` with the current context; return *fn* itself if there is no context."""
-    carried = capture_task_context(near=near)
-    return fn if carried is None or isinstance(fn, Task) else Task(fn, carried)
+    task_context = capture_task_context(near=near)
+    return fn if task_context is None or isinstance(fn, Task) else Task(fn, task_context)

@@ -19,26 +19,26 @@ _CONTEXT_HEADER: Final = "mlspan"
 _contexts_by_task: dict[str, ExitStack] = {}  # by task id
 
 
-def _add_context_header(headers: Any = None, **_: Any) -> None:
+def _add_context_header(headers: object = None, **_: object) -> None:
     """Add the current context to the headers of a message; a receiver of ``before_task_publish``."""
     with guard("sending a task"):
-        if isinstance(headers, dict) and (carried := capture_task_context()) is not None:
-            headers[_CONTEXT_HEADER] = carried
+        if isinstance(headers, dict) and (task_context := capture_task_context()) is not None:
+            headers[_CONTEXT_HEADER] = task_context
 
 
-def _enter_task_context(task_id: Any = None, task: Any = None, **_: Any) -> None:
+def _enter_task_context(task_id: Any = None, task: object = None, **_: object) -> None:
     """Restore the context of a task that starts; a receiver of ``task_prerun``."""
     with guard("beginning a task"):
         request = getattr(task, "request", None)
-        carried = getattr(request, _CONTEXT_HEADER, None) or (getattr(request, "headers", None) or {}).get(
+        task_context = getattr(request, _CONTEXT_HEADER, None) or (getattr(request, "headers", None) or {}).get(
             _CONTEXT_HEADER
         )
-        if carried:
+        if task_context:
             stack = _contexts_by_task[task_id] = ExitStack()
-            stack.enter_context(restored(carried))
+            stack.enter_context(restored(task_context))
 
 
-def _exit_task_context(task_id: Any = None, **_: Any) -> None:
+def _exit_task_context(task_id: Any = None, **_: object) -> None:
     """Leave the context of a task that has ended; a receiver of ``task_postrun``."""
     with guard("ending a task"):
         if (stack := _contexts_by_task.pop(task_id, None)) is not None:
@@ -57,7 +57,7 @@ def _install(_: Hook) -> Undo:
     )
 
 
-def _connect_receiver(receiver: Any, target: str) -> Undo:
+def _connect_receiver(receiver: object, target: str) -> Undo:
     signal: Any = getattr(*resolve_target(target))
     signal.connect(receiver, weak=False)
     return remember_undo(functools.partial(signal.disconnect, receiver))

@@ -16,14 +16,14 @@ from ._task import capture_task_context
 _ANNOTATION: Final = "mlspan"  # the name of the annotation
 
 
-def _wrap_graph_to_futures(fn: Any) -> Any:
+def _wrap_graph_to_futures(fn: Any) -> object:
     @functools.wraps(fn)
     def send_graph(*args: Any, **kwargs: Any) -> Any:
         import dask
 
         with ExitStack() as around:
-            if (carried := capture_task_context()) is not None:
-                around.enter_context(dask.annotate(**{_ANNOTATION: carried}))
+            if (task_context := capture_task_context()) is not None:
+                around.enter_context(dask.annotate(**{_ANNOTATION: task_context}))
             return fn(*args, **kwargs)
 
     return send_graph
@@ -31,7 +31,7 @@ def _wrap_graph_to_futures(fn: Any) -> Any:
 
 def _wrap_client_start(fn: Any) -> Any:
     @functools.wraps(fn)
-    async def start_client(self: Any, *args: Any, **kwargs: Any) -> Any:
+    async def start_client(self: Any, *args: object, **kwargs: object) -> object:
         result = await fn(self, *args, **kwargs)
         try:
             await _register_plugin(self)

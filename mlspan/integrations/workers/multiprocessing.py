@@ -19,24 +19,24 @@ _STDLIB_REQUIREMENT: Final = "python>=3.10"
 class _Run:
     """The replacement of a process's ``run`` method while the process is being started."""
 
-    def __init__(self, process: Any, carried: str) -> None:
-        self.process, self.carried = process, carried
+    def __init__(self, process: Any, task_context: str) -> None:
+        self.process, self.task_context = process, task_context
 
     def __call__(self) -> None:
-        with restored(self.carried):
+        with restored(self.task_context):
             type(self.process).run(self.process)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Run, (self.process, self.carried)
+    def __reduce__(self) -> tuple[object, ...]:
+        return _Run, (self.process, self.task_context)
 
 
-def _wrap_start(fn: Any) -> Any:
+def _wrap_start(fn: Any) -> object:
     @functools.wraps(fn)
-    def start_process(self: Any, *args: Any, **kwargs: Any) -> Any:
-        carried = None if "run" in vars(self) else capture_task_context(near=True)
-        if carried is None:
+    def start_process(self: Any, *args: Any, **kwargs: Any) -> object:
+        task_context = None if "run" in vars(self) else capture_task_context(near=True)
+        if task_context is None:
             return fn(self, *args, **kwargs)
-        self.run = _Run(self, carried)
+        self.run = _Run(self, task_context)
         try:
             return fn(self, *args, **kwargs)
         finally:

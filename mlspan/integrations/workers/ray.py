@@ -19,11 +19,11 @@ from ._task import capture_task_context
 _CONTEXT_ARGUMENT: Final = "_mlspan"
 
 
-def _wrap_inject_into_function(fn: Any) -> Any:
+def _wrap_inject_into_function(fn: Any) -> object:
     """Wrap Ray's ``_inject_tracing_into_function``, which prepares each remote function."""
 
     @functools.wraps(fn)
-    def inject(function: Any) -> Any:
+    def inject(function: object) -> object:
         function = fn(function)
         with guard("preparing a remote function"):
             return _add_context_parameter(function)
@@ -32,11 +32,11 @@ def _wrap_inject_into_function(fn: Any) -> Any:
     return inject
 
 
-def _wrap_inject_into_class(fn: Any) -> Any:
+def _wrap_inject_into_class(fn: Any) -> object:
     """Wrap Ray's ``_inject_tracing_into_class``, which prepares the methods of each actor class."""
 
     @functools.wraps(fn)
-    def inject(cls: Any) -> Any:
+    def inject(cls: object) -> object:
         result = fn(cls)
         with guard("preparing an actor"):
             for name, method in inspect.getmembers(cls, inspect.isfunction):
@@ -48,7 +48,7 @@ def _wrap_inject_into_class(fn: Any) -> Any:
     return inject
 
 
-def _add_context_parameter(function: Any) -> Any:
+def _add_context_parameter(function: Any) -> object:
     """Return *function* with the extra argument.
 
     Ray pickles the wrapper by value, so a worker without mlspan can load it.
@@ -74,7 +74,7 @@ def _restore_context_around(function: Any) -> Any:
     """
     if inspect.iscoroutinefunction(function):
 
-        async def call_async(*args: Any, _mlspan: Any = None, **kwargs: Any) -> Any:
+        async def call_async(*args: object, _mlspan: Any = None, **kwargs: object) -> object:
             try:
                 from mlspan.integrations.workers._task import restored
             except ImportError:
@@ -85,7 +85,7 @@ def _restore_context_around(function: Any) -> Any:
         return call_async
     if inspect.isgeneratorfunction(function):
 
-        def call_generator(*args: Any, _mlspan: Any = None, **kwargs: Any) -> Any:
+        def call_generator(*args: object, _mlspan: Any = None, **kwargs: object) -> object:
             try:
                 from mlspan.integrations.workers._task import restored
             except ImportError:
@@ -96,7 +96,7 @@ def _restore_context_around(function: Any) -> Any:
 
         return call_generator
 
-    def call_function(*args: Any, _mlspan: Any = None, **kwargs: Any) -> Any:
+    def call_function(*args: Any, _mlspan: Any = None, **kwargs: Any) -> object:
         try:
             from mlspan.integrations.workers._task import restored
         except ImportError:
@@ -107,13 +107,13 @@ def _restore_context_around(function: Any) -> Any:
     return call_function
 
 
-def _add_context_argument(kwargs: Any) -> Any:
+def _add_context_argument(kwargs: Any) -> object:
     """Return the keyword arguments of a call with the context added, unless the call goes through Ray's client."""
     with guard("calling a remote function"):
         from ray._private.client_mode_hook import client_mode_should_convert
 
-        if not client_mode_should_convert() and (carried := capture_task_context()) is not None:
-            return {**(kwargs or {}), _CONTEXT_ARGUMENT: carried}
+        if not client_mode_should_convert() and (task_context := capture_task_context()) is not None:
+            return {**(kwargs or {}), _CONTEXT_ARGUMENT: task_context}
     return kwargs
 
 
@@ -121,9 +121,9 @@ def _accepts_context(parameters: Any) -> bool:
     return any(parameter.name == _CONTEXT_ARGUMENT for parameter in parameters or ())
 
 
-def _wrap_remote_function(fn: Any) -> Any:
+def _wrap_remote_function(fn: Any) -> object:
     @functools.wraps(fn)
-    def remote(self: Any, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
+    def remote(self: Any, args: Any = None, kwargs: object = None, *rest: Any, **options: Any) -> object:
         fresh = self._function_signature is None and not self._is_cross_language
         if fresh or _accepts_context(self._function_signature):
             kwargs = _add_context_argument(kwargs)
@@ -132,20 +132,20 @@ def _wrap_remote_function(fn: Any) -> Any:
     return remote
 
 
-def _wrap_actor_creation(fn: Any) -> Any:
+def _wrap_actor_creation(fn: Any) -> object:
     @functools.wraps(fn)
-    def remote(self: Any, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
+    def remote(self: Any, args: Any = None, kwargs: Any = None, *rest: object, **options: object) -> object:
         init = self.__ray_metadata__.method_meta.signatures.get("__init__")
         return fn(self, args, _add_context_argument(kwargs) if _accepts_context(init) else kwargs, *rest, **options)
 
     return remote
 
 
-def _wrap_actor_method(fn: Any) -> Any:
+def _wrap_actor_method(fn: Any) -> object:
     @functools.wraps(fn)
     def call_method(
         self: Any, method_name: str, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any
-    ) -> Any:
+    ) -> object:
         known = self._ray_method_signatures.get(method_name)
         return fn(
             self,

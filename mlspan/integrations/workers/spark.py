@@ -44,9 +44,9 @@ _ACTIONS: Final = {
 
 
 def _wrap_initialize_context(hook: Hook) -> Any:
-    def make_wrapper(fn: Any) -> Any:
+    def make_wrapper(fn: Any) -> object:
         @functools.wraps(fn)
-        def initialize(self: Any, jconf: Any) -> Any:
+        def initialize(self: Any, jconf: object) -> object:
             with guard("setting up the workers of Spark"):
                 _set_daemon_module(hook, jconf)
             return fn(self, jconf)
@@ -69,9 +69,9 @@ def _set_daemon_module(hook: Hook, jconf: Any) -> None:
         )
 
 
-def _wrap_action(fn: Any) -> Any:
+def _wrap_action(fn: Any) -> object:
     @functools.wraps(fn)
-    def act(*args: Any, **kwargs: Any) -> Any:
+    def act(*args: object, **kwargs: object) -> object:
         with _carry_job_property():
             return fn(*args, **kwargs)
 
@@ -89,10 +89,10 @@ def _carry_job_property() -> Iterator[None]:
         if (
             active is not None
             and active.getLocalProperty(PROPERTY) is None
-            and (carried := capture_task_context()) is not None
+            and (task_context := capture_task_context()) is not None
         ):
             context = active
-            context.setLocalProperty(PROPERTY, carried)
+            context.setLocalProperty(PROPERTY, task_context)
     try:
         yield
     finally:

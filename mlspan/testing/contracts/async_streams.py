@@ -16,7 +16,7 @@ from .base import WAIT, CallersError, catch, run_with_end
 from .streams import AnyStreamContract
 
 
-async def read_all(stream: Any) -> list[Any]:
+async def read_all(stream: Any) -> list[object]:
     return [chunk async for chunk in stream]
 
 
@@ -30,7 +30,7 @@ async def read_one_and_break(stream: Any) -> None:
         break
 
 
-async def drop_unread(stream: Any) -> None:
+async def drop_unread(stream: object) -> None:
     """Leave the stream without a single read."""
 
 
@@ -77,7 +77,7 @@ class AsyncStreamContract(AnyStreamContract):
         """Return a new stream of at least two chunks."""
         raise NotImplementedError
 
-    async def open_cut_off_stream(self) -> Any:
+    async def open_cut_off_stream(self) -> object:
         """Return a new stream whose connection breaks, or which the server ends with an error, after one chunk."""
         raise NotImplementedError
 
@@ -88,11 +88,11 @@ class AsyncStreamContract(AnyStreamContract):
     async def close_client(self) -> None:
         """Close what the streams have opened, in the event loop in which that was done."""
 
-    def run(self, scenario: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    def run(self, scenario: Callable[[], Coroutine[object, object, object]]) -> Any:
         """Return what *scenario* returns in an event loop of its own."""
         return asyncio.run(run_with_end(scenario(), self.close_client))
 
-    async def _read_new(self) -> list[Any]:
+    async def _read_new(self) -> list[object]:
         return await read_all(await self.open_stream())
 
     def test_read_to_the_end(self) -> None:
@@ -112,13 +112,13 @@ class AsyncStreamContract(AnyStreamContract):
     def test_the_caller_gets_the_same_chunks(self) -> None:
         """Types and values of the chunks are those of an untraced stream."""
 
-        def read() -> list[tuple[type, Any]]:
+        def read() -> list[tuple[type, object]]:
             return [(type(chunk), self.read_chunk(chunk)) for chunk in self.run(self._read_new)]
 
         assert self.run_bare(read) == read()
 
     @pytest.mark.parametrize("leave", [read_one_and_break, raise_in_the_loop])
-    def test_dropped(self, leave: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
+    def test_dropped(self, leave: Callable[[object], Coroutine[object, object, None]]) -> None:
         """A stream that nobody closes ends its span when it is collected, as abandoned: no error."""
 
         async def scenario() -> None:
@@ -129,7 +129,7 @@ class AsyncStreamContract(AnyStreamContract):
         self.run(scenario)
 
     @pytest.mark.parametrize("leave", [close_early, close_in_another_task])
-    def test_closed(self, leave: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
+    def test_closed(self, leave: Callable[[object], Coroutine[object, object, None]]) -> None:
         """A stream that is closed early ends its span at once."""
 
         async def scenario() -> None:
@@ -140,7 +140,7 @@ class AsyncStreamContract(AnyStreamContract):
         self.run(scenario)
 
     @pytest.mark.parametrize(("leave", "end"), [(drop_unread, "abandoned"), (close_unread, "closed")])
-    def test_never_read(self, leave: Callable[[Any], Coroutine[Any, Any, None]], end: str) -> None:
+    def test_never_read(self, leave: Callable[[object], Coroutine[object, object, None]], end: str) -> None:
         """A stream that nobody reads ends its span too."""
 
         async def scenario() -> None:
@@ -151,7 +151,7 @@ class AsyncStreamContract(AnyStreamContract):
         self.run(scenario)
 
     @pytest.mark.parametrize("leave", [leave_the_block, close_a_generator])
-    def test_a_block_left_early(self, leave: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
+    def test_a_block_left_early(self, leave: Callable[[object], Coroutine[object, object, None]]) -> None:
         """Leaving the ``async with`` block closes the stream, also in a generator that is closed."""
         self.require_with()
 

@@ -1,4 +1,4 @@
-"""What all contracts share: spans in memory for the length of a test, and what an ended span must say."""
+"""The base of all contracts: spans in memory for the length of a test, and checks of an ended span."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class CallersError(Exception):
 
 
 class Contract:
-    """What an integration promises, checked by the test methods of the subclasses.
+    """The promises of an integration, checked by the test methods of the subclasses.
 
     Attributes:
         span: the name of the span of one call.
@@ -45,7 +45,7 @@ class Contract:
         """Call the integration's ``autolog`` with *options*, which may be none, ``disable`` or ``log_traces``."""
         raise NotImplementedError
 
-    def list_targets(self) -> list[tuple[Any, str]]:
+    def list_targets(self) -> list[tuple[object, str]]:
         """Return what the integration patches for this call: pairs of a class or module and a name there.
 
         An integration that patches nothing, but registers a callback, returns none.
@@ -121,10 +121,10 @@ class _OpenSpans(SpanProcessor):
     def __init__(self) -> None:
         self.count = 0
 
-    def on_start(self, span: Any, parent_context: Any = None) -> None:  # noqa: ARG002  # the SDK's signature
+    def on_start(self, span: object, parent_context: object = None) -> None:  # noqa: ARG002  # the SDK's signature
         self.count += 1
 
-    def on_end(self, span: Any) -> None:  # noqa: ARG002  # likewise
+    def on_end(self, span: object) -> None:  # noqa: ARG002  # likewise
         self.count -= 1
 
 
@@ -148,7 +148,9 @@ def run_in_thread(function: Callable[[], T]) -> T:
     return results[0]
 
 
-async def run_with_end(scenario: Coroutine[Any, Any, T], close: Callable[[], Coroutine[Any, Any, None]]) -> T:
+async def run_with_end(
+    scenario: Coroutine[object, object, T], close: Callable[[], Coroutine[object, object, None]]
+) -> T:
     """Return what *scenario* returns within ``WAIT`` seconds, and await *close* in the same event loop."""
     try:
         return await asyncio.wait_for(scenario, WAIT)

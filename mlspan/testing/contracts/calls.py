@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Coroutine
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 from opentelemetry import trace
@@ -23,15 +23,15 @@ class _AnyCallContract(Contract):
 
     fails: ClassVar[type[BaseException]]
 
-    def call(self) -> Any:
+    def call(self) -> object:
         """Make the call and return its answer."""
         raise NotImplementedError
 
-    def call_and_fail(self) -> Any:
+    def call_and_fail(self) -> object:
         """Make a call that the server refuses."""
         raise NotImplementedError
 
-    def read_answer(self, answer: Any) -> Any:
+    def read_answer(self, answer: object) -> object:
         """Return what is compared between a traced answer and a bare one; leave out what differs from call to call."""
         return answer
 
@@ -117,46 +117,46 @@ class _AnyCallContract(Contract):
 class CallContract(_AnyCallContract):
     """The contract of a synchronous call. A raw response, such as OpenAI's ``with_raw_response``, is a call as well."""
 
-    def make_call(self) -> Any:
+    def make_call(self) -> object:
         """Make the call and return its answer, read to its end."""
         raise NotImplementedError
 
-    def make_failing_call(self) -> Any:
+    def make_failing_call(self) -> object:
         """Make a call that the server refuses with :attr:`fails`."""
         raise NotImplementedError
 
-    def call(self) -> Any:
+    def call(self) -> object:
         return self.make_call()
 
-    def call_and_fail(self) -> Any:
+    def call_and_fail(self) -> object:
         return self.make_failing_call()
 
 
 class AsyncCallContract(_AnyCallContract):
     """The contract of an asynchronous call. Each call has an event loop of its own; no plugin of pytest is needed."""
 
-    async def make_call(self) -> Any:
+    async def make_call(self) -> object:
         """Make the call and return its answer, read to its end."""
         raise NotImplementedError
 
-    async def make_failing_call(self) -> Any:
+    async def make_failing_call(self) -> object:
         """Make a call that the server refuses with :attr:`fails`."""
         raise NotImplementedError
 
-    async def make_hanging_call(self) -> Any:
+    async def make_hanging_call(self) -> object:
         """Make a call that is not answered within half a second."""
         raise NotImplementedError
 
     async def close_client(self) -> None:
         """Close what the calls have opened, in the event loop in which they were made."""
 
-    def call(self) -> Any:
+    def call(self) -> object:
         return self._run(self.make_call)
 
-    def call_and_fail(self) -> Any:
+    def call_and_fail(self) -> object:
         return self._run(self.make_failing_call)
 
-    def _run(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    def _run(self, make: Callable[[], Coroutine[object, object, object]]) -> object:
         return asyncio.run(run_with_end(make(), self.close_client))
 
     def test_a_call_that_times_out(self) -> None:

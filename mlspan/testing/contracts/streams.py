@@ -15,7 +15,7 @@ from .base import CallersError, Contract, catch, run_in_thread
 
 
 class AnyStreamContract(Contract):
-    """What describes a stream, sync or async.
+    """The description of a stream, sync or async.
 
     Attributes:
         first_text: a text of the first chunk, which is in the span of a stream that is left after one chunk.
@@ -31,7 +31,7 @@ class AnyStreamContract(Contract):
     has_with: ClassVar[bool] = True
     has_http_response: ClassVar[bool] = False
 
-    def read_chunk(self, chunk: Any) -> Any:
+    def read_chunk(self, chunk: object) -> object:
         """Return what is compared between a traced chunk and a bare one; leave out what differs from call to call."""
         return chunk
 
@@ -61,7 +61,7 @@ def drop_unread(stream: Any) -> None:
 
 def keep_in_a_cycle(stream: Any) -> None:
     next(iter(stream))
-    loop: list[Any] = [stream]
+    loop: list[object] = [stream]
     loop.append(loop)
 
 
@@ -96,7 +96,7 @@ def leave_the_block(stream: Any) -> None:
 
 
 def leave_a_generator(stream: Any) -> None:
-    def read() -> Iterator[Any]:
+    def read() -> Iterator[object]:
         with stream:
             yield from stream
 
@@ -149,28 +149,28 @@ class StreamContract(AnyStreamContract):
         stream.close()
 
     @pytest.mark.parametrize("leave", [read_one_and_break, keep_in_a_cycle, raise_in_the_loop])
-    def test_dropped(self, leave: Callable[[Any], None]) -> None:
+    def test_dropped(self, leave: Callable[[object], None]) -> None:
         """A stream that nobody closes ends its span when it is collected, as abandoned: no error."""
         leave(self.open_stream())
         gc.collect()
         self.check_left(end="abandoned")
 
     @pytest.mark.parametrize("leave", [close_early, close_twice, close_in_a_thread])
-    def test_closed(self, leave: Callable[[Any], None]) -> None:
+    def test_closed(self, leave: Callable[[object], None]) -> None:
         """A stream that is closed early ends its span at once."""
         stream = self.open_stream()
         leave(stream)
         self.check_left(end="closed")
 
     @pytest.mark.parametrize(("leave", "end"), [(drop_unread, "abandoned"), (close_unread, "closed")])
-    def test_never_read(self, leave: Callable[[Any], None], end: str) -> None:
+    def test_never_read(self, leave: Callable[[object], None], end: str) -> None:
         """A stream that nobody reads ends its span too."""
         leave(self.open_stream())
         gc.collect()
         self.check_span(end=end)
 
     @pytest.mark.parametrize("leave", [leave_the_block, leave_a_generator])
-    def test_a_block_left_early(self, leave: Callable[[Any], None]) -> None:
+    def test_a_block_left_early(self, leave: Callable[[object], None]) -> None:
         """Leaving the ``with`` block closes the stream, also in a generator that is collected."""
         self.require_with()
         leave(self.open_stream())

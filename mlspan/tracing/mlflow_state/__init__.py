@@ -1,1 +1,1 @@
-"""What MLflow has active in this process: its run, its model, its prompts."""
+"""The state that MLflow has active in this process: its run, its model, its prompts."""

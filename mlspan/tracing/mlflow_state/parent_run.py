@@ -48,7 +48,7 @@ def _register_provider(target: str) -> Undo:
     added = [one for one in registry if not any(one is other for other in before)]
 
     def unregister() -> None:
-        providers: list[Any] = getattr(registry, "_registry", [])
+        providers: list[object] = getattr(registry, "_registry", [])
         for one in added:
             if one in providers:
                 providers.remove(one)

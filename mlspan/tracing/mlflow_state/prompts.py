@@ -27,7 +27,7 @@ def _patch_load_prompt() -> Undo:
     return apply_patches([Patch(target, partial(observe_method, callback=_note_prompt), "which prompts a trace uses")])
 
 
-def _note_prompt(_args: tuple[Any, ...], _kwargs: dict[str, Any], prompt: Any) -> None:
+def _note_prompt(_args: tuple[object, ...], _kwargs: dict[str, object], prompt: object) -> None:
     _link_prompt(prompt)
 
 

@@ -13,7 +13,7 @@ from ..._guard import guard
 from ..._patching import Patch, SharedPatch, Undo, apply_patches, install_when_imported, observe_method
 from ..operations.call_context import TraceOrigin, _call_scope
 
-_last_origin: tuple[dict[str, Any], TraceOrigin] = (
+_last_origin: tuple[dict[str, object], TraceOrigin] = (
     {},
     TraceOrigin(),
 )  # the last values read, and the object made of them
@@ -22,7 +22,7 @@ _last_origin: tuple[dict[str, Any], TraceOrigin] = (
 _started_run: ContextVar[str | None] = ContextVar("mlspan_started_run", default=None)
 
 
-_run_listeners: list[Callable[[Any], object]] = []  # called with each run that MLflow makes active
+_run_listeners: list[Callable[[object], object]] = []  # called with each run that MLflow makes active
 
 
 _FLUENT_MODULE: Final = "mlflow.tracking.fluent"
@@ -74,7 +74,7 @@ def _read_variable(name: str) -> str | None:
 
 
 @cache
-def _encode_variable_name(name: str) -> Any:
+def _encode_variable_name(name: str) -> object:
     """Return *name* in the form in which ``os.environ`` stores it."""
     return getattr(os.environ, "encodekey", str)(name)
 
@@ -92,7 +92,7 @@ def track_run_starts() -> Undo:
     return _run_starts.acquire()
 
 
-def add_run_listener(hearer: Callable[[Any], object]) -> Callable[[], None]:
+def add_run_listener(hearer: Callable[[object], object]) -> Callable[[], None]:
     """Call *hearer* with each run that MLflow makes active, until the returned function is called."""
     untrack = track_run_starts()
     _run_listeners.append(hearer)
@@ -112,7 +112,7 @@ def _patch_active_run() -> Undo:
     )
 
 
-def _note_started_run(args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
+def _note_started_run(args: tuple[Any, ...], kwargs: dict[str, Any], _: object) -> None:
     run = args[1] if len(args) > 1 else kwargs["run"]
     _started_run.set(run.info.run_id)
     for hearer in tuple(_run_listeners):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import orjson
 
@@ -189,7 +189,7 @@ def _report_failed_redaction(error: Exception) -> str:
     return "[not recorded: the redact function failed]"
 
 
-def to_json(value: Any) -> str:
+def to_json(value: object) -> str:
     """Return JSON of anything at all: what JSON cannot say becomes its ``str``, what has no end is cut."""
     try:
         if is_plain(value, _FIRST) or is_tree(value, _TREE):
@@ -199,7 +199,7 @@ def to_json(value: Any) -> str:
     return _dumped(bounded(value, 2 * KEEP)).decode()
 
 
-def _dumped(kept: Any) -> bytes:
+def _dumped(kept: object) -> bytes:
     """Return the JSON of a bounded copy. The parts of it that were shared with the caller's value may be too deep."""
     try:
         return orjson.dumps(kept, option=OPTIONS)

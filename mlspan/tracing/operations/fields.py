@@ -21,10 +21,10 @@ class SpanAttribute(NamedTuple):
 
     name: str
     when: WrittenAt
-    default: Any
+    default: object
 
 
-def span_attribute(name: str, when: WrittenAt = "end", default: Any = None) -> Any:
+def span_attribute(name: str, when: WrittenAt = "end", default: object = None) -> Any:
     """Declare a field that becomes the attribute *name*.
 
     Args:
@@ -39,20 +39,20 @@ def span_attribute(name: str, when: WrittenAt = "end", default: Any = None) -> A
 class _LazyField:
     """A descriptor that makes a field's value when the field is first read and nobody has set it."""
 
-    def __init__(self, make: Callable[[], Any]) -> None:
+    def __init__(self, make: Callable[[], object]) -> None:
         self._make = make
 
     def __set_name__(self, _: type, name: str) -> None:
         self._name = name
 
-    def __get__(self, record: Any, _: type | None = None) -> Any:
+    def __get__(self, record: object, _: type | None = None) -> object:
         if record is None:
             return self
         made = vars(record)[self._name] = self._make()
         return made
 
 
-def lazy_field(make: Callable[[], Any]) -> Any:
+def lazy_field(make: Callable[[], object]) -> Any:
     """Declare a field whose value is made by *make* when it is first read, unless somebody has set it."""
     return _LazyField(make)
 
@@ -68,9 +68,9 @@ class RecordFields:
     _start_attributes: ClassVar[
         tuple[tuple[str, str], ...]
     ] = ()  # (field, attribute) of each attribute written at the start
-    _preset_values: ClassVar[Mapping[str, Any]] = {}  # defaults that become attributes, set on every record
+    _preset_values: ClassVar[Mapping[str, object]] = {}  # defaults that become attributes, set on every record
 
-    def __init__(self, **known: Any) -> None:
+    def __init__(self, **known: object) -> None:
         self.__dict__ = {**self._preset_values, **known}
 
     def __init_subclass__(cls) -> None:

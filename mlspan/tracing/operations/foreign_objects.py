@@ -1,4 +1,4 @@
-"""What may be asked of an object that we know nothing of, and what stands for it where it does not answer.
+"""Safe reading of objects of unknown classes, and stand-ins for values that cannot be read.
 
 Nothing is called but what its class says of itself on purpose: ``model_dump``, ``tolist``, ``isoformat``, ``__str__``.
 All is looked up on the class, past any ``__getattr__``, so that a mock is never called.
@@ -47,7 +47,7 @@ def as_text(value: Any) -> str:
         return _named(cls)
 
 
-def simplified(value: Any, most: int) -> Any:
+def simplified(value: object, most: int) -> object:
     """Return *value* one step nearer to JSON: its text, or what it holds, at most *most* items of it."""
     cls = type(value)
     try:
@@ -56,7 +56,7 @@ def simplified(value: Any, most: int) -> Any:
         return _named(cls)
 
 
-def _simplified(value: Any, cls: type, most: int) -> Any:
+def _simplified(value: Any, cls: type, most: int) -> object:
     if issubclass(cls, type):
         return f"<{type.__dict__['__name__'].__get__(value)} class>"
     if issubclass(cls, Enum):
@@ -76,7 +76,7 @@ def _simplified(value: Any, cls: type, most: int) -> Any:
     return _described(value, cls)
 
 
-def _held(value: Any, cls: type, most: int) -> Any:
+def _held(value: Any, cls: type, most: int) -> object:
     """Return the items of a container; of Python's own, past what a subclass makes of them. None of anything else."""
     if issubclass(cls, dict):
         return dict(_text_keys(islice(dict.items(value), most)))
@@ -90,7 +90,7 @@ def _held(value: Any, cls: type, most: int) -> Any:
     return list(islice(value, most)) if issubclass(cls, AbstractSet) else None
 
 
-def _scalar(value: Any, cls: type) -> Any:
+def _scalar(value: Any, cls: type) -> object:
     """Return the plain one of a scalar's subclass, whatever that makes of itself; None of anything else."""
     if issubclass(cls, str):
         return str.__str__(value)
@@ -109,14 +109,14 @@ def _text_keys(pairs: Any) -> Any:
     return ((as_text(key), item) for key, item in pairs)
 
 
-def _field(value: Any, name: str) -> Any:
+def _field(value: Any, name: str) -> object:
     try:
         return getattr(value, name)
     except Exception:  # noqa: BLE001  # a property of its own, or one that was never set
         return "[not set]"
 
 
-def _dumped(value: Any) -> Any:
+def _dumped(value: Any) -> object:
     """Return pydantic's dump: it knows which fields are to stay out of one."""
     try:
         return value.model_dump(mode="json")
@@ -124,12 +124,12 @@ def _dumped(value: Any) -> Any:
         return value.model_dump()
 
 
-def _array(value: Any, cls: type) -> Any:
+def _array(value: Any, cls: type) -> object:
     shape = tuple(value.shape)
     return value.tolist() if math.prod(shape) <= _ARRAY else f"<{cls.__name__} {shape} {value.dtype}>"
 
 
-def _described(value: Any, cls: type) -> str:
+def _described(value: object, cls: type) -> str:
     """Return its ``str`` or ``repr``, if one of them is code rather than, say, a mock's; else its type's name."""
     for name in ("__str__", "__repr__"):
         own = find_on_class(cls, name)
@@ -143,7 +143,7 @@ def _named(cls: type) -> str:
     return f"<{type.__dict__['__name__'].__get__(cls)} object>"
 
 
-def find_on_class(cls: type, name: str) -> Any:
+def find_on_class(cls: type, name: str) -> object:
     """Return what *cls* or a class that it inherits from defines under *name*."""
     return next((vars(base)[name] for base in type.__dict__["__mro__"].__get__(cls) if name in vars(base)), None)
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from .operation import Operation
+from .stream import StreamEnd
 
 
 class TracedGenerator:
@@ -28,7 +29,7 @@ class TracedGenerator:
     def __next__(self) -> Any:
         return self.send(None)
 
-    def send(self, value: Any) -> Any:
+    def send(self, value: object) -> object:
         with _StepContext(self):
             return self._note_yielded(self._generator.send(value))
 
@@ -41,10 +42,10 @@ class TracedGenerator:
             self._generator.close()
         self.finish_operation(stream_end="closed")
 
-    def anext(self) -> Awaitable[Any]:
+    def anext(self) -> Awaitable[object]:
         return self.asend(None)
 
-    async def asend(self, value: Any) -> Any:
+    async def asend(self, value: object) -> object:
         with _StepContext(self):
             return self._note_yielded(await self._generator.asend(value))
 
@@ -57,12 +58,12 @@ class TracedGenerator:
             await self._generator.aclose()
         self.finish_operation(stream_end="closed")
 
-    def _note_yielded(self, item: Any) -> Any:
+    def _note_yielded(self, item: object) -> object:
         """Keep *item* for the record and return it."""
         self._yielded.append(item)
         return item
 
-    def finish_operation(self, error: BaseException | None = None, stream_end: Any = None) -> None:
+    def finish_operation(self, error: BaseException | None = None, stream_end: StreamEnd | None = None) -> None:
         """Record what the generator returned, else what it yielded, and finish the operation."""
         operation, yielded = self._operation, self._yielded
         if operation is None:

@@ -28,7 +28,7 @@ _offering_spans: Final[BoundedDict[tuple[int, str, str], SpanContext]] = Bounded
 
 
 class Cause(NamedTuple):
-    """What caused an operation: a span, or a reference to an offer."""
+    """The cause of an operation: a span, or a reference to an offer."""
 
     kind: str  # of the link: asked_by, handed_off_by, triggered_by, resumes, trained_by
     origin: SpanContext | str  # the span, or the key of the offer

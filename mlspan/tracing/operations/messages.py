@@ -31,14 +31,14 @@ class ToolCallPart(TypedDict, total=False):
     type: Literal["tool_call"]
     name: str
     id: str
-    arguments: Any
+    arguments: object
 
 
 class ToolCallResponsePart(TypedDict, total=False):
     """The result of a tool call."""
 
     type: Literal["tool_call_response"]
-    response: Any
+    response: object
     id: str
 
 
@@ -73,7 +73,7 @@ class GenericPart(TypedDict):
     """A part that the conventions have no shape for: its own type and its content."""
 
     type: str
-    content: Any
+    content: object
 
 
 Part = TextPart | ReasoningPart | ToolCallPart | ToolCallResponsePart | BlobPart | FilePart | UriPart | GenericPart
@@ -94,7 +94,7 @@ class ToolDefinition(TypedDict, total=False):
     type: str
     name: str
     description: str
-    parameters: Any
+    parameters: object
 
 
 def make_tool_call(name: str, arguments: object = None, id: str | None = None) -> ToolCallPart:
@@ -126,7 +126,7 @@ def make_media_part(modality: str, url: str) -> BlobPart | UriPart:
     return part
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str) -> object:
     """Return the value that the JSON *text* describes, or *text* itself if it is not JSON."""
     try:
         return orjson.loads(text)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from opentelemetry import context as otel
 from opentelemetry.trace import Span, set_span_in_context
 
@@ -20,7 +18,7 @@ class NoOpOperation:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def record_result(self, value: Any) -> Any:
+    def record_result(self, value: object) -> object:
         """Return *value* as it is."""
         return value
 

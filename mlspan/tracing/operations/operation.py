@@ -25,6 +25,7 @@ from .content import replace_surrogates
 from .links import link_span
 from .raw_response import BodyBuffer, RawResponse, find_proxy_class, get_cached_body
 from .records import HIDE_CHUNK, Chat, Embeddings, ModelCall, Observe, Record
+from .stream import StreamEnd
 
 if TYPE_CHECKING:
     from ..runtime import Runtime
@@ -134,7 +135,7 @@ class Operation:
         """Make the span current inside the block, whose end does not end the span."""
         return use_context(self.context)
 
-    def record_result(self, value: Any) -> Any:
+    def record_result(self, value: object) -> object:
         """Record the answer *value* and return it.
 
         A stream or an unread response is returned as a proxy, which finishes the operation when it ends.
@@ -163,7 +164,7 @@ class Operation:
         if isinstance(self.record, Chat) and self.record.time_to_first_chunk is None:
             self.record.time_to_first_chunk = perf_counter() - self._started
 
-    def observe(self, value: Any) -> bool:
+    def observe(self, value: object) -> bool:
         """Read an answer, or a chunk of one, into the record. Return False if the caller may not see the chunk."""
         if self._awaits_first_chunk:
             self.note_first_chunk()
@@ -180,7 +181,9 @@ class Operation:
             self._body_buffer = BodyBuffer()
         return self._body_buffer
 
-    def finish(self, error: BaseException | None = None, *, stream_end: Any = None, collecting: bool = False) -> None:
+    def finish(
+        self, error: BaseException | None = None, *, stream_end: StreamEnd | None = None, collecting: bool = False
+    ) -> None:
         """End the operation and its span on the first call; later calls do nothing.
 
         Args:
@@ -217,7 +220,7 @@ class Operation:
             return False
         return isinstance(record, Embeddings) or all(inner_call.failed for inner_call in self._inner_calls or ())
 
-    def _complete_record(self, error: BaseException | None, stream_end: Any) -> None:
+    def _complete_record(self, error: BaseException | None, stream_end: StreamEnd | None) -> None:
         """Complete the record: decode a raw body, note how the stream ended, and merge the inner calls."""
         record = self.record
         if self._observe is not None:
@@ -260,7 +263,7 @@ class Operation:
                 span.set_attributes(opening)
                 span.update_name(record.span_name)
 
-    def _write_content(self, content: dict[str, Any], said: dict[str, Any], longest: int | None) -> None:
+    def _write_content(self, content: dict[str, object], said: dict[str, object], longest: int | None) -> None:
         """Write each attribute by itself: one that cannot be written takes no other along."""
         policy = self._runtime.policy if longest is None else self._runtime.policy.within(longest)
         wrong: Exception | None = None
@@ -320,7 +323,13 @@ class InnerCall(Operation):
         self.context = otel.set_value(_OUTER_CALL_KEY, self)
         outer_call._inner_calls = [*(outer_call._inner_calls or ()), self]
 
-    def finish(self, error: BaseException | None = None, *, stream_end: Any = None, collecting: bool = False) -> None:  # noqa: ARG002
+    def finish(
+        self,
+        error: BaseException | None = None,
+        *,
+        stream_end: StreamEnd | None = None,
+        collecting: bool = False,  # noqa: ARG002  # only an outer call writes
+    ) -> None:
         """Complete the record, on the first call; the outer call merges it when it finishes."""
         if not self._finish_lock.acquire(False):  # a keyword argument would take twice as long
             return

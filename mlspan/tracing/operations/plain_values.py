@@ -139,7 +139,7 @@ def cut_text(text: str, limit: int) -> str:
     return text[:room].encode()[:room].decode(errors="ignore") + mark if room > 0 else "…" if limit > len("…") else ""
 
 
-def to_plain_data(value: Any, room: int = KEEP) -> Any:
+def to_plain_data(value: object, room: int = KEEP) -> object:
     """Return *value* as it is now: about *room* bytes of it, in dicts, lists and scalars of its own.
 
     Strings stay whole: they cost nothing to keep, and have to be redacted before they are cut.
@@ -167,7 +167,7 @@ class KeptList(list[Any]):
     __slots__ = ()
 
 
-def bounded(value: Any, room: int, *, text: Callable[[str], str] | None = None, whole_text: bool = False) -> Any:
+def bounded(value: object, room: int, *, text: Callable[[str], str] | None = None, whole_text: bool = False) -> object:
     """Return *value* as dicts, lists and scalars that take about *room* bytes as JSON.
 
     Args:
@@ -187,7 +187,7 @@ class _Walk:
         self._above: set[int] = set()  # ids of what we are inside of
         self._steps = room // _STEP + 1000  # left, whatever is shared or empty
 
-    def copy(self, value: Any, room: int, depth: int) -> tuple[Any, int]:
+    def copy(self, value: Any, room: int, depth: int) -> tuple[object, int]:
         cls = type(value)
         if cls is str:
             return self._string(value, room)
@@ -221,7 +221,7 @@ class _Walk:
             said = cut_text(said, room - 2)
         return said, min(utf8_size(said) if len(said) < room else room, max(room, 0)) + 2
 
-    def _key(self, key: Any, room: int) -> str:
+    def _key(self, key: object, room: int) -> str:
         said = as_text(key)
         if self._text is not None and said not in _SCHEMA_KEYS:
             said = replace_surrogates(self._text(said))
@@ -239,7 +239,7 @@ class _Walk:
             return None
         return orjson.loads(data) if self._whole else value, len(data)
 
-    def _mapping(self, value: dict[Any, Any], room: int, depth: int) -> tuple[Any, int]:
+    def _mapping(self, value: dict[Any, Any], room: int, depth: int) -> tuple[object, int]:
         length = len(value)
         pairs = list(islice(value.items(), max(room, 0) // 4 + 1))
         if not self._whole and value.get("type") == "blob":
@@ -255,7 +255,7 @@ class _Walk:
             said[CUT] = f"{len(made)} of {length} are kept"
         return said, size
 
-    def _sequence(self, items: Any, room: int, depth: int) -> tuple[list[Any], int]:
+    def _sequence(self, items: Any, room: int, depth: int) -> tuple[list[object], int]:
         length = len(items)
         if length * _FAIR <= room:
             return self._fair([""] * length, items, room, depth)
@@ -268,15 +268,15 @@ class _Walk:
             made.append(f"[cut: {len(made)} of {length} are kept]")
         return made, size
 
-    def _fair(self, names: list[str], items: Any, room: int, depth: int) -> tuple[list[Any], int]:
+    def _fair(self, names: list[str], items: Any, room: int, depth: int) -> tuple[list[object], int]:
         """Copy *items*, small ones whole; what is left of the room is for the large ones, in equal parts."""
-        made: list[Any] = []
+        made: list[object] = []
         size, large = 2, []
         most = room // (4 * len(items)) if items else 0
         for name, item in zip(names, items, strict=True):
             cls = type(item)
             if self._text is not None and name in _SCHEMA_KEYS and cls is str and item in _SCHEMA_WORDS:
-                found: tuple[Any, int] | None = (item, len(item) + 2)
+                found: tuple[object, int] | None = (item, len(item) + 2)
             elif (cls is str and len(item) * 4 <= most) or cls in _SCALARS:
                 found = self.copy(item, room, depth + 1)
             else:
@@ -315,12 +315,12 @@ class _Walk:
         return made, size
 
 
-def _as_dict(pairs: list[tuple[Any, Any]]) -> dict[str, Any] | None:
+def _as_dict(pairs: list[tuple[Any, Any]]) -> dict[str, object] | None:
     """Return *pairs* as a dict; None where a key is no string: others may have code of their own."""
     return dict(pairs) if all(type(key) is str for key, _ in pairs) else None
 
 
-def _without_bytes(pairs: list[tuple[Any, Any]], room: int) -> Iterator[tuple[Any, Any]]:
+def _without_bytes(pairs: list[tuple[object, object]], room: int) -> Iterator[tuple[Any, object]]:
     """Yield the pairs of a blob. Half a picture is no picture: one that is too large loses its bytes."""
     for key, value in pairs:
         if key == "content" and type(value) is str and len(value) > room // 2:

@@ -16,7 +16,7 @@ from .stream import AsyncStream, ResponseProxy, Stream, StreamObserver, finish_a
 class ResponseObserver(StreamObserver, Protocol):
     """A stream observer that can also take a whole answer and collect a raw body."""
 
-    def record_result(self, value: Any) -> Any: ...
+    def record_result(self, value: object) -> object: ...
     def get_body_buffer(self) -> BodyBuffer: ...
 
 
@@ -71,7 +71,7 @@ class BodyBuffer:
         else:
             self._pieces.clear()
 
-    def decode_values(self) -> Iterator[Any]:
+    def decode_values(self) -> Iterator[object]:
         """Yield the JSON values of the body: one for each event of an event stream, else the whole body.
 
         If the body is no JSON, or was too long to keep, yield its size.
@@ -108,34 +108,34 @@ class RawResponse(ResponseProxy):
 
     __slots__ = ("_mlspan_opened",)
     _mlspan_observer: ResponseObserver
-    _mlspan_opened: tuple[Any, Any] | None  # the last value read, and its proxy
+    _mlspan_opened: tuple[object, object] | None  # the last value read, and its proxy
 
-    def __init__(self, own: Any, observer: ResponseObserver) -> None:
+    def __init__(self, own: object, observer: ResponseObserver) -> None:
         super().__init__(own, observer)
         object.__setattr__(self, "_mlspan_opened", None)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         value = getattr(self._mlspan_own, name)
         handler = _READ_METHODS.get(name)
         return value if handler is None or not callable(value) else self._mlspan_wrap_method(value, handler)
 
     def _mlspan_wrap_method(
-        self, method: Callable[..., Any], handler: Callable[[ResponseObserver, Any], Any]
-    ) -> Callable[..., Any]:
+        self, method: Callable[..., object], handler: Callable[[ResponseObserver, object], object]
+    ) -> Callable[..., object]:
         """Return *method* with its result, or the result of the awaitable that it returns, passed through *handler*."""
 
-        async def wrap_awaited(value: Any) -> Any:
+        async def wrap_awaited(value: Any) -> object:
             with _EndOnError(self._mlspan_observer):
                 return self._mlspan_wrap_value(handler, await value)
 
-        def wrap_returned(*args: Any, **kwargs: Any) -> Any:
+        def wrap_returned(*args: object, **kwargs: object) -> object:
             with _EndOnError(self._mlspan_observer):
                 value = method(*args, **kwargs)
                 return wrap_awaited(value) if inspect.isawaitable(value) else self._mlspan_wrap_value(handler, value)
 
         return wrap_returned
 
-    def _mlspan_wrap_value(self, handler: Callable[[ResponseObserver, Any], Any], value: Any) -> Any:
+    def _mlspan_wrap_value(self, handler: Callable[[ResponseObserver, object], object], value: object) -> object:
         """Return *value* passed through *handler*; a value that was passed before gives the same object again."""
         opened = self._mlspan_opened
         if opened is not None and opened[0] is value:
@@ -148,7 +148,7 @@ class RawResponse(ResponseProxy):
     def __enter__(self) -> RawResponse:
         return self
 
-    def __exit__(self, *exit: Any) -> Any:
+    def __exit__(self, *exit: Any) -> object:
         self._mlspan_finish(exit[1])
         return self._mlspan_own.__exit__(*exit)
 
@@ -157,7 +157,7 @@ class RawResponse(ResponseProxy):
             finish_in_finalizer(self._mlspan_observer, stream_end="abandoned")
 
 
-def _handle_parsed(observer: ResponseObserver, value: Any) -> Any:
+def _handle_parsed(observer: ResponseObserver, value: object) -> object:
     """Record a parsed answer, which ends the operation unless it is a stream."""
     wrapped = observer.record_result(value)
     if wrapped is value:  # not a stream: the answer is complete
@@ -165,7 +165,7 @@ def _handle_parsed(observer: ResponseObserver, value: Any) -> Any:
     return wrapped
 
 
-def _handle_body(observer: ResponseObserver, value: Any) -> Any:
+def _handle_body(observer: ResponseObserver, value: object) -> object:
     """Record a body that was read whole, and end the operation."""
     if isinstance(value, (bytes, str)):
         observer.get_body_buffer().add_piece(value)
@@ -175,18 +175,18 @@ def _handle_body(observer: ResponseObserver, value: Any) -> Any:
     return value
 
 
-def _handle_pieces(observer: ResponseObserver, value: Any, end: bytes = b"") -> Any:
+def _handle_pieces(observer: ResponseObserver, value: object, end: bytes = b"") -> object:
     """Return a proxy of an iterator of raw pieces, which collects them for the record."""
     collector = _PieceCollector(observer, end)
     return (AsyncStream if hasattr(value, "__anext__") else Stream)(value, collector)
 
 
-def _handle_lines(observer: ResponseObserver, value: Any) -> Any:
+def _handle_lines(observer: ResponseObserver, value: object) -> object:
     """Return a proxy of an iterator of lines, whose ends were removed by the client."""
     return _handle_pieces(observer, value, b"\n")
 
 
-_READ_METHODS: dict[str, Callable[[ResponseObserver, Any], Any]] = {
+_READ_METHODS: dict[str, Callable[[ResponseObserver, object], object]] = {
     "parse": _handle_parsed,
     "read": _handle_body,
     "text": _handle_body,

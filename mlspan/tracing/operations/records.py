@@ -7,7 +7,7 @@ response. None means unknown, and becomes no attribute.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from opentelemetry.trace import SpanContext, SpanKind
 
@@ -15,6 +15,7 @@ from . import semconv as sc
 from .fields import RecordFields, lazy_field, span_attribute
 from .links import Cause, Offer
 from .messages import Message, OutputDraft, Part, TextPieces, ToolDefinition
+from .stream import StreamEnd
 
 R = TypeVar("R", bound="Record")
 
@@ -33,7 +34,7 @@ class Record(RecordFields):
 
     kind: ClassVar[SpanKind] = SpanKind.INTERNAL
     can_link: bool = True  # whether there may be links, which most steps of a framework have none of
-    stream_end: Literal["closed", "abandoned"] | None = span_attribute(sc.STREAM_END)
+    stream_end: StreamEnd | None = span_attribute(sc.STREAM_END)
     extra: dict[str, Any] = lazy_field(dict)  # attributes of a single framework, by their full name
     failure: tuple[str, str] | None = None  # error type and message, if the answer itself reports a failure
     causes: list[Cause] = lazy_field(list)
@@ -44,7 +45,7 @@ class Record(RecordFields):
         """The name of the span, made from the fields known so far."""
         raise NotImplementedError
 
-    def apply_attributes(self, attributes: Mapping[str, Any]) -> None:
+    def apply_attributes(self, attributes: Mapping[str, object]) -> None:
         """Set *attributes* by their full names: in the field that has the name, else in :attr:`extra`."""
         fields = {attribute.name: field for field, attribute in self.attrs.items()}
         for name, value in attributes.items():
@@ -91,7 +92,7 @@ class Record(RecordFields):
         offers: Iterable[Offer] = vars(self).get("offers", ())
         return offers
 
-    def build_start_attributes(self) -> dict[str, Any]:
+    def build_start_attributes(self) -> dict[str, object]:
         """Return the attributes that are written when the span starts."""
         values, attributes = vars(self), {}
         for field, name in self._start_attributes:
@@ -101,9 +102,9 @@ class Record(RecordFields):
 
     def build_end_attributes(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Return content that is yet to be written, other attributes of the end, those of the start as they are now."""
-        content: dict[str, Any] = {}
-        others: dict[str, Any] = {}
-        starts: dict[str, Any] = {}
+        content: dict[str, object] = {}
+        others: dict[str, object] = {}
+        starts: dict[str, object] = {}
         attrs, values = self.attrs, vars(self)
         for field, value in values.items():
             if value is not None and field in attrs:
@@ -223,7 +224,7 @@ class Embeddings(ModelCall):
 
     operation: str = span_attribute(sc.OPERATION, "start", default=sc.EMBEDDINGS)
     dimensions: int | None = span_attribute(sc.EMBEDDINGS_DIMENSION_COUNT)
-    input: Any = span_attribute(sc.INPUT, "content")
+    input: object = span_attribute(sc.INPUT, "content")
 
     def merge_inner_calls(self, inner: list[ModelCall]) -> None:
         """Take over the fields of the client's requests; each embeds a batch of the texts, so tokens are added up."""
@@ -241,7 +242,7 @@ class Retrieval(Record):
     source: str | None = span_attribute(sc.DATA_SOURCE_ID, "start")
     provider: str | None = span_attribute(sc.PROVIDER, "start")
     top_k: int | None = span_attribute(sc.RETRIEVAL_TOP_K)
-    input: Any = span_attribute(sc.RETRIEVAL_QUERY, "content")
+    input: object = span_attribute(sc.RETRIEVAL_QUERY, "content")
     output: Any = span_attribute(sc.RETRIEVAL_DOCUMENTS, "content")
 
     @property
@@ -255,8 +256,8 @@ class NamedRecord(Record):
     can_link: bool = False
     operation: str | None = span_attribute(sc.OPERATION, "start")
     name: str | None = None
-    input: Any = span_attribute(sc.INPUT, "content")
-    output: Any = span_attribute(sc.OUTPUT, "content")
+    input: object = span_attribute(sc.INPUT, "content")
+    output: object = span_attribute(sc.OUTPUT, "content")
 
     @property
     def span_name(self) -> str:
@@ -277,7 +278,7 @@ class Tool(NamedRecord):
     description: str | None = span_attribute(sc.TOOL_DESCRIPTION)
     call_id: str | None = span_attribute(sc.TOOL_CALL_ID)
     agent: str | None = span_attribute(sc.AGENT_NAME, "start")
-    input: Any = span_attribute(sc.TOOL_CALL_ARGUMENTS, "content")
+    input: object = span_attribute(sc.TOOL_CALL_ARGUMENTS, "content")
     output: Any = span_attribute(sc.TOOL_CALL_RESULT, "content")
 
     def list_causes(self) -> Iterable[Cause]:

@@ -9,19 +9,21 @@ from __future__ import annotations
 import copy
 from contextvars import copy_context
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 from opentelemetry import context as otel
 
 from .call_context import detach_context
 
+StreamEnd: TypeAlias = Literal["closed", "abandoned"]  # how a stream was left early
+
 
 class StreamObserver(Protocol):
     """An observer of a stream: it reads the chunks and learns of the end. Operations are observers."""
 
-    def observe(self, value: Any) -> bool: ...
+    def observe(self, value: object) -> bool: ...
     def finish(
-        self, error: BaseException | None = None, *, stream_end: Any = None, collecting: bool = False
+        self, error: BaseException | None = None, *, stream_end: StreamEnd | None = None, collecting: bool = False
     ) -> None: ...
 
 
@@ -30,7 +32,7 @@ def finish_after_read(observer: StreamObserver, error: BaseException) -> None:
     observer.finish(None if isinstance(error, (StopIteration, StopAsyncIteration)) else error)
 
 
-def finish_in_finalizer(observer: StreamObserver, *, stream_end: str | None = None) -> None:
+def finish_in_finalizer(observer: StreamObserver, *, stream_end: StreamEnd | None = None) -> None:
     """Finish in a finalizer without changing a context variable of the code that happens to run.
 
     Up to Python 3.11 that code may be in the middle of ``ContextVar.set``, and would then read freed memory:
@@ -40,17 +42,17 @@ def finish_in_finalizer(observer: StreamObserver, *, stream_end: str | None = No
 
 
 class ResponseProxy:
-    """A proxy that passes everything on to the client's own object, so that the caller cannot tell the two apart."""
+    """A proxy that passes everything on to the client's own object, so that the caller sees no difference."""
 
     __slots__ = ("__weakref__", "_mlspan_observer", "_mlspan_own")
     _mlspan_own: Any
     _mlspan_observer: StreamObserver
 
-    def __init__(self, own: Any, observer: StreamObserver) -> None:
+    def __init__(self, own: object, observer: StreamObserver) -> None:
         object.__setattr__(self, "_mlspan_own", own)
         object.__setattr__(self, "_mlspan_observer", observer)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         if name.startswith("_mlspan_"):  # one that was made past __init__ has none
             raise AttributeError(name)
         value = getattr(self._mlspan_own, name)
@@ -59,7 +61,7 @@ class ResponseProxy:
             HttpResponseProxy(value, self._mlspan_observer) if name == "response" and hasattr(value, "close") else value
         )
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         setattr(self._mlspan_own, name, value)
 
     def __delattr__(self, name: str) -> None:
@@ -75,15 +77,15 @@ class ResponseProxy:
     def __class__(self) -> type:
         return type(self._mlspan_own)
 
-    # Copying is for what is watched to do: the copy is the caller's own.
+    # Copying is left to the client's stream: the copy belongs to the caller and is not traced.
 
-    def __copy__(self) -> Any:
+    def __copy__(self) -> object:
         return copy.copy(self._mlspan_own)
 
-    def __deepcopy__(self, known: dict[int, Any]) -> Any:
+    def __deepcopy__(self, known: dict[int, object]) -> object:
         return copy.deepcopy(self._mlspan_own, known)
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
+    def __reduce_ex__(self, protocol: object) -> Any:
         return self._mlspan_own.__reduce_ex__(protocol)
 
     def _mlspan_finish(self, error: BaseException | None = None) -> None:
@@ -92,11 +94,11 @@ class ResponseProxy:
 
     # Sync and async objects close in the same way: for an async object these return the coroutine that is awaited.
 
-    def close(self) -> Any:
+    def close(self) -> object:
         self._mlspan_finish()
         return self._mlspan_own.close()
 
-    def aclose(self) -> Any:
+    def aclose(self) -> object:
         self._mlspan_finish()
         return self._mlspan_own.aclose()
 
@@ -116,7 +118,7 @@ class _StreamProxy(ResponseProxy):
     __slots__ = ("_mlspan_context",)
     _mlspan_context: otel.Context | None
 
-    def __init__(self, own: Any, observer: StreamObserver, context: otel.Context | None = None) -> None:
+    def __init__(self, own: object, observer: StreamObserver, context: otel.Context | None = None) -> None:
         super().__init__(own, observer)
         object.__setattr__(self, "_mlspan_context", context)
 
@@ -146,7 +148,7 @@ class Stream(_StreamProxy):
             if self._mlspan_observer.observe(chunk):
                 return chunk
 
-    def _mlspan_next_in_context(self) -> Any:
+    def _mlspan_next_in_context(self) -> object:
         """Return the next chunk, read inside the given context."""
         token = otel.attach(self._mlspan_context)  # type: ignore[arg-type]  # only called if there is a context
         try:
@@ -160,7 +162,7 @@ class Stream(_StreamProxy):
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> Any:
+    ) -> object:
         self._mlspan_finish(error)
         return self._mlspan_own.__exit__(kind, error, trace)
 
@@ -170,13 +172,13 @@ class Generated(Stream):
 
     __slots__ = ()
 
-    def send(self, value: Any) -> Any:
+    def send(self, value: object) -> object:
         return self._mlspan_read(lambda: self._mlspan_own.send(value))
 
-    def throw(self, *error: Any) -> Any:
+    def throw(self, *error: object) -> object:
         return self._mlspan_read(lambda: self._mlspan_own.throw(*error))
 
-    def _mlspan_read(self, read: Any) -> Any:
+    def _mlspan_read(self, read: Any) -> object:
         token = otel.attach(self._mlspan_context) if self._mlspan_context is not None else None
         try:
             item = read()
@@ -201,16 +203,16 @@ class Awaited(_StreamProxy):
     def __iter__(self) -> Awaited:
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> object:
         return self._mlspan_step(self._mlspan_own.send, None)
 
-    def send(self, value: Any) -> Any:
+    def send(self, value: object) -> object:
         return self._mlspan_step(self._mlspan_own.send, value)
 
-    def throw(self, *error: Any) -> Any:
+    def throw(self, *error: object) -> object:
         return self._mlspan_step(self._mlspan_own.throw, *error)
 
-    def _mlspan_step(self, step: Any, *given: Any) -> Any:
+    def _mlspan_step(self, step: Any, *given: object) -> object:
         """Run the coroutine until it waits for something, inside the given context."""
         token = otel.attach(self._mlspan_context) if self._mlspan_context is not None else None
         try:
@@ -233,7 +235,7 @@ class AsyncStream(_StreamProxy):
     def __aiter__(self) -> AsyncStream:
         return self
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> object:
         while True:
             try:
                 chunk = await (
@@ -245,7 +247,7 @@ class AsyncStream(_StreamProxy):
             if self._mlspan_observer.observe(chunk):
                 return chunk
 
-    async def _mlspan_next_in_context(self) -> Any:
+    async def _mlspan_next_in_context(self) -> object:
         """Return the next chunk, read inside the given context."""
         token = otel.attach(self._mlspan_context)  # type: ignore[arg-type]  # as above
         try:
@@ -259,6 +261,6 @@ class AsyncStream(_StreamProxy):
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> Any:
+    ) -> object:
         self._mlspan_finish(error)
         return await self._mlspan_own.__aexit__(kind, error, trace)

@@ -78,7 +78,7 @@ _PARENT_BASED_FIELDS: Final = (
     *("_remote_parent_sampled", "_remote_parent_not_sampled"),
 )
 _SAMPLER_FIELDS: Final = {"_root", "_decision", *_PARENT_BASED_FIELDS}
-_NO_CHANGES: Final[Mapping[str, Any]] = {}
+_NO_CHANGES: Final[Mapping[str, object]] = {}
 _new_object: Final = object.__new__
 _new_tuple: Final = tuple.__new__
 _NO_TRACE_STATE: Final = TraceState.get_default()
@@ -89,8 +89,8 @@ class FastSpan(SdkSpan):  # type: ignore[misc]  # a class of the SDK, or a stand
     """The SDK's span with less work. Only :class:`SpanStarter` makes it, from a class of each tracer's own."""
 
     _attributes: Any
-    _resource: Any
-    _events: Any = ()  # the SDK's list after the first event
+    _resource: object
+    _events: object = ()  # the SDK's list after the first event
     _links: Any = ()  # the SDK's list after the first link that may exceed a limit
 
     @property
@@ -101,7 +101,7 @@ class FastSpan(SdkSpan):  # type: ignore[misc]  # a class of the SDK, or a stand
     def dropped_links(self) -> int:
         return getattr(self._links, "dropped", 0)
 
-    def _add_event(self, event: Any) -> None:
+    def _add_event(self, event: object) -> None:
         if type(self._events) is tuple:
             self._events = BoundedList(self._limits.max_events)
         super()._add_event(event)
@@ -133,7 +133,7 @@ class FastSpan(SdkSpan):  # type: ignore[misc]  # a class of the SDK, or a stand
                     return
         super().add_link(context, attributes)
 
-    def _has_room_for_link(self, attributes: Mapping[str, Any]) -> bool:
+    def _has_room_for_link(self, attributes: Mapping[str, object]) -> bool:
         """Return whether one more link with these attributes is within all limits."""
         limits = self._limits
         room, most = limits.max_link_attributes, limits.max_links
@@ -150,14 +150,14 @@ def _convert_attributes(attributes: Mapping[str, Any]) -> Mapping[str, Any] | No
 
     Return None if the SDK itself has to look at one of them.
     """
-    converted: dict[str, Any] | None = None
+    converted: dict[str, object] | None = None
     for name, value in attributes.items():
         if (kind := type(value)) in _SCALAR_TYPES:
             continue
         if kind is list or kind is tuple:
             if len(kinds := set(map(type, value))) > 1 or not kinds <= _SCALAR_TYPES:
                 return None
-            converted_value: Any = tuple(value)
+            converted_value: object = tuple(value)
         elif isinstance(value, str):
             converted_value = str.__str__(value)
         else:
@@ -179,7 +179,7 @@ class SamplingDecision(NamedTuple):
     flags: int = 0  # trace flags that are passed on from the parent
     state: TraceState = _NO_TRACE_STATE
 
-    def start_span(self, name: str, kind: SpanKind, attributes: dict[str, Any]) -> Span:
+    def start_span(self, name: str, kind: SpanKind, attributes: dict[str, object]) -> Span:
         """Start the span, as ``Tracer.start_span`` does. *attributes* become the span's own dict."""
         starter, around, sampled, parent, *_ = self
         tracer = starter.tracer
@@ -238,10 +238,10 @@ class SpanStarter:
         self.generate_span_id: Callable[[], int] = (
             partial(getrandbits, 64) if own else getattr(generator, "generate_span_id", int)
         )
-        self._parent_following_sampler: Any = sampler if _follows_parent(sampler) else self
+        self._parent_following_sampler: object = sampler if _follows_parent(sampler) else self
         self._is_random: Any = getattr(generator, "is_trace_id_random", None)
         self._passed_on_flags = 0 if self._is_random is None else _RANDOM_TRACE_FLAG
-        self._is_enabled: Callable[[Any], bool] | None = None
+        self._is_enabled: Callable[[object], bool] | None = None
         if hasattr(tracer, "_is_enabled"):  # newer SDKs can turn a tracer off
             read = hasattr(tracer, "_tracer_config")  # reading the field is cheaper than the call
             self._is_enabled = attrgetter("_tracer_config.is_enabled") if read else methodcaller("_is_enabled")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 EMPTY_RESOURCE: Final = Resource({})
-_NO_ATTRIBUTES: Final[Mapping[str, Any]] = {}
+_NO_ATTRIBUTES: Final[Mapping[str, object]] = {}
 _KNOWN_FIELDS: Final = (  # those that are replaced, and what names the span
     *("_name", "_context", "_kind", "_parent", "_resource", "_start_time"),
     *("_attributes", "_events", "_links", "_status", "_instrumentation_scope"),
@@ -47,7 +47,7 @@ class FrozenSpan(ReadableSpan):
         span: ReadableSpan,
         *,
         name: str,
-        attributes: Mapping[str, Any] | None,
+        attributes: Mapping[str, object] | None,
         events: Sequence[Event],
         links: Sequence[Link],
         resource: Resource,
@@ -71,7 +71,7 @@ class FrozenSpan(ReadableSpan):
 
     @classmethod
     def copy_span(
-        cls, span: ReadableSpan, *, attributes: Mapping[str, Any] | None = None, without_parent: bool = False
+        cls, span: ReadableSpan, *, attributes: Mapping[str, object] | None = None, without_parent: bool = False
     ) -> Self:
         """Return *span* as a frozen span, with these attributes if given, and without its parent if asked."""
         made = cls.from_span(
@@ -107,7 +107,7 @@ class FrozenSpan(ReadableSpan):
         )
 
 
-def read_attributes(span: ReadableSpan) -> Mapping[str, Any]:
+def read_attributes(span: ReadableSpan) -> Mapping[str, object]:
     """Return the attributes of *span* without copying them. The caller must not change them."""
     held: Any = span.attributes if _MISSING else span._attributes
     return held if type(held) is dict else getattr(held, "_dict", held) or _NO_ATTRIBUTES

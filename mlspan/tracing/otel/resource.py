@@ -1,4 +1,4 @@
-"""What the spans of our own provider say of the program: OpenTelemetry's Resource."""
+"""The Resource of our own provider's spans: the attributes that describe the program."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _TABLES: Final = {"settings": dict, "locked": list, "autolog": dict}
 class AdminPolicy:
     """All policy files merged. *settings* maps a name to its value and the file that sets it."""
 
-    settings: Mapping[str, tuple[Any, Path]] = field(default_factory=dict)
+    settings: Mapping[str, tuple[object, Path]] = field(default_factory=dict)
     locked: Mapping[str, Path] = field(default_factory=dict)
     disabled: Mapping[str, Path] = field(default_factory=dict)  # integrations that are turned off; "*": all
     files: tuple[Path, ...] = ()
@@ -59,7 +59,7 @@ def list_policy_files() -> tuple[Path, ...]:
 @cache
 def _read_files(files: tuple[Path, ...]) -> AdminPolicy:
     """Read and merge *files*."""
-    settings: dict[str, tuple[Any, Path]] = {}
+    settings: dict[str, tuple[object, Path]] = {}
     locked: dict[str, Path] = {}
     off: dict[str, Path] = {}
     read: list[Path] = []
@@ -119,7 +119,7 @@ def _parse_file(file: Path) -> dict[str, Any]:
     return contents
 
 
-def _list_disabled(autolog: Mapping[str, Any]) -> list[str]:
+def _list_disabled(autolog: Mapping[str, object]) -> list[str]:
     """Return the integrations that the table turns off; ``*`` stands for all."""
     if not all(isinstance(on, bool) for on in autolog.values()):
         raise ValueError("[autolog] takes enabled = true or false, and the same for an integration's name")

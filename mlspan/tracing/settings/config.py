@@ -49,7 +49,7 @@ def _parse_genai_capture(text: str) -> bool:
     return mode in {"SPAN_ONLY", "SPAN_AND_EVENT", "TRUE"}
 
 
-def define_setting(default: Any, **environ: Callable[[str], Any]) -> Any:
+def define_setting(default: Any, **environ: Callable[[str], object]) -> Any:
     """Return a dataclass field with its environment variables; the first variable that is set is used.
 
     Args:
@@ -119,7 +119,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     Config(**settings)
 
 
-def _validate_setting(name: str, value: Any) -> Any:
+def _validate_setting(name: str, value: Any) -> object:
     """Return *value*. Raise ValueError if the setting *name* does not take it."""
     Config(**{name: value})
     return value

@@ -13,7 +13,7 @@ from . import admin_policy as _policy
 from .config import Config, _validate_setting
 
 
-def resolve_config(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Config:
+def resolve_config(arguments: Mapping[str, object], environ: Mapping[str, str] = os.environ) -> Config:
     """Return the Config of *arguments* over the policy over *environ*; an argument that is None counts as not given.
 
     A bad variable is logged and ignored. A setting that the policy locks overrides everything; a caller who asks for a
@@ -46,7 +46,7 @@ def resolve_config(arguments: Mapping[str, Any], environ: Mapping[str, str] = os
     return Config(**values)
 
 
-def _enforce_lock(name: str, locked: Any, given: Any, file: Any) -> Any:
+def _enforce_lock(name: str, locked: Any, given: Any, file: object) -> object:
     """Return the value that the policy has locked, or a stricter one that was given.
 
     Stricter means: less content captured, more redacted, content cut shorter.
