@@ -21,7 +21,9 @@ import wrapt.importer
 from ._guard import guard, log, warn_once
 
 Undo = Callable[[], None]  # removes what has been installed, and leaves nothing behind
-ResultCallback = Callable[[tuple[Any, ...], dict[str, Any], Any], object]  # given (arguments, keyword arguments, result)
+ResultCallback = Callable[
+    [tuple[Any, ...], dict[str, Any], Any], object
+]  # given (arguments, keyword arguments, result)
 
 
 class Patch(NamedTuple):
@@ -117,13 +119,13 @@ def apply_patches(patches: Iterable[Patch]) -> Undo:
                 note_patch_point(target, patch.loss, found=True)
             if found:
                 continue
-            if patch.is_required:
-                raise PatchPointMissing(f"{patch.target} is missing: {patch.loss}")
             if patch.is_optional:
                 log.debug("mlspan: this version has no %s", patch.target)
-            else:
-                missing.append(patch)
-                note_patch_point(patch.target, patch.loss, found=False)
+                continue
+            note_patch_point(patch.target, patch.loss, found=False)
+            if patch.is_required:
+                raise PatchPointMissing(f"{patch.target} is missing: {patch.loss}")
+            missing.append(patch)
         _warn_about_missing(missing)
         return undo.pop_all().close
 
@@ -257,8 +259,10 @@ def call_when_imported(module: str, callback: Callable[[], object]) -> Undo:
 _no_lock: Final = threading.RLock()
 
 
-def install_when_imported(module: str, install: Callable[[], Undo]) -> Undo:
+def install_when_imported(module: str, install: Callable[[], Undo], *, loss: str = "") -> Undo:
     """Call *install* when *module* is imported, at once if it already is; never import it.
+
+    *loss* is what is not recorded without it, for ``mlspan doctor --hooks``.
 
     The returned function removes what *install* has installed, or cancels it if the module has not been imported.
     """
@@ -270,7 +274,7 @@ def install_when_imported(module: str, install: Callable[[], Undo]) -> Undo:
         with guard(f"hooking into {module}"), installation.record() if installation is not None else ExitStack():
             installed.callback(install())
 
-    note_patch_point(module, "", found=None)
+    note_patch_point(module, loss, found=None)
     cancel = call_when_imported(module, install_now)
 
     def undo() -> None:
