@@ -145,4 +145,7 @@ class SharedHook(Hook):
         self._requested_settings[self.module] = settings
         both = next((one for one in self._requested_settings.values() if one is not None), None)
         for hook in (CORE_HOOK, graphs.HOOK):
-            hook.apply_settings(settings if settings is not None else both)
+            if settings is None and both is not None:
+                hook.settings = both  # the patches stay; turning them on again would resume recording after a shutdown
+            else:
+                hook.apply_settings(settings)
