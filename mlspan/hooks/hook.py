@@ -221,12 +221,13 @@ class Hook:
             with self._installation.record():
                 undo = self._install(self)
                 self._installation.check_found_any()
-                return undo
         except PatchPointMissing as missing:
             self._missing = str(missing)
             if not self.settings.silent:
                 warn_once("mlspan: %s is not traced: %s", self.module, missing, place=self.module)
             return None
+        self._installation.warn_about_missing()
+        return undo
 
     def _remove_patches(self) -> None:
         """Remove the patches, if they are installed."""
