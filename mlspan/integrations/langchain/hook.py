@@ -12,8 +12,9 @@ from typing import Any, ClassVar, Final
 from opentelemetry import context as otel
 
 from ..._shape import get_nested
+from ...hooks.autolog_settings import AutologSettings
 from ...hooks.call import Call
-from ...hooks.hook import AutologSettings, Hook
+from ...hooks.hook import Hook
 from ...hooks.patching import Patch, Undo, apply_patches, remember_undo, replace_function, resolve_target
 from ...hooks.subclasses import trace_subclasses
 from ...tracing.operations.records import Embeddings, Observe
