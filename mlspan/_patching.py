@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import importlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple
@@ -60,8 +60,9 @@ class Installation:
 
     def __init__(self, *, silent: bool = False) -> None:
         self.points: dict[str, PatchPoint] = {}
-        self.silent = silent
+        self._silent = silent
         self._undos = ExitStack()
+        self._reported: set[str] = set()  # missing patch points that a warning has named
 
     @contextmanager
     def record(self) -> Iterator[None]:
@@ -80,7 +81,25 @@ class Installation:
     def check_found_any(self) -> None:
         """Raise PatchPointMissing if patch points were looked for, and each of them is missing."""
         if self.points and all(point.found is False for point in self.points.values()):
-            raise PatchPointMissing("none of its patch points is there")
+            targets = ", ".join(self.points)
+            losses = "; ".join(dict.fromkeys(point.loss for point in self.points.values()))
+            raise PatchPointMissing(f"{targets} {'is' if len(self.points) == 1 else 'are'} missing: {losses}")
+
+    def warn_about_missing(self) -> None:
+        """Name in one warning the patch points that are missing, and what is not recorded without them."""
+        missing = [
+            point for point in self.points.values() if point.found is False and point.target not in self._reported
+        ]
+        self._reported.update(point.target for point in missing)
+        if not self._silent:
+            _warn_about_missing(missing)
+
+
+def _warn_about_missing(missing: Sequence[Patch | PatchPoint]) -> None:
+    if missing:
+        targets = ", ".join(one.target for one in missing)
+        losses = "; ".join(dict.fromkeys(one.loss for one in missing))
+        warn_once("mlspan: the installed version has no %s. Not recorded: %s", targets, losses, place=targets)
 
 
 _installation: ContextVar[Installation | None] = ContextVar("mlspan_installation", default=None)
@@ -103,7 +122,7 @@ def apply_patches(patches: Iterable[Patch]) -> Undo:
     """Apply *patches*, and return the function that removes them all.
 
     A patch whose place the installed version of the library lacks is left out. One warning names all such places and
-    what is not recorded without them.
+    what is not recorded without them; while an integration is being installed, it follows at the end of that.
 
     Raises:
         PatchPointMissing: the place of a required patch is missing.
@@ -117,23 +136,16 @@ def apply_patches(patches: Iterable[Patch]) -> Undo:
                 note_patch_point(target, patch.loss, found=True)
             if found:
                 continue
-            if patch.is_required:
-                raise PatchPointMissing(f"{patch.target} is missing: {patch.loss}")
             if patch.is_optional:
                 log.debug("mlspan: this version has no %s", patch.target)
-            else:
-                missing.append(patch)
-                note_patch_point(patch.target, patch.loss, found=False)
-        _warn_about_missing(missing)
+                continue
+            note_patch_point(patch.target, patch.loss, found=False)
+            if patch.is_required:
+                raise PatchPointMissing(f"{patch.target} is missing: {patch.loss}")
+            missing.append(patch)
+        if _installation.get() is None:
+            _warn_about_missing(missing)
         return undo.pop_all().close
-
-
-def _warn_about_missing(missing: list[Patch]) -> None:
-    current = _installation.get()
-    if missing and not (current is not None and current.silent):
-        targets = ", ".join(patch.target for patch in missing)
-        losses = "; ".join(dict.fromkeys(patch.loss for patch in missing))
-        warn_once("mlspan: the installed version has no %s. Not recorded: %s", targets, losses, place=targets)
 
 
 def _is_there(target: str) -> bool:
@@ -257,8 +269,10 @@ def call_when_imported(module: str, callback: Callable[[], object]) -> Undo:
 _no_lock: Final = threading.RLock()
 
 
-def install_when_imported(module: str, install: Callable[[], Undo]) -> Undo:
+def install_when_imported(module: str, install: Callable[[], Undo], *, loss: str = "") -> Undo:
     """Call *install* when *module* is imported, at once if it already is; never import it.
+
+    *loss* is what is not recorded without it, for ``mlspan doctor --hooks``.
 
     The returned function removes what *install* has installed, or cancels it if the module has not been imported.
     """
@@ -269,8 +283,10 @@ def install_when_imported(module: str, install: Callable[[], Undo]) -> Undo:
             installation.points.pop(module, None)
         with guard(f"hooking into {module}"), installation.record() if installation is not None else ExitStack():
             installed.callback(install())
+        if installation is not None:
+            installation.warn_about_missing()
 
-    note_patch_point(module, "", found=None)
+    note_patch_point(module, loss, found=None)
     cancel = call_when_imported(module, install_now)
 
     def undo() -> None:

@@ -155,7 +155,7 @@ def test_no_receiver_beside_the_locked_one(write: Write, monkeypatch: pytest.Mon
 
 
 def test_the_doctor_sees_hooks() -> None:
-    """With ``--hooks`` each library that is installed is imported, and autolog hooks into all of them."""
+    """With ``--hooks`` each library that is installed is imported; autolog finds all that it patches in each."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("MLSPAN_", "OTEL_", "MLFLOW_"))}
     done = subprocess.run(
         [sys.executable, "-m", "mlspan.cli", "doctor", "--hooks", "--json", "--no-write"],
@@ -167,8 +167,13 @@ def test_the_doctor_sees_hooks() -> None:
     )
     said = json.loads(done.stdout)
     assert [line for line in said["problems"] if "hook" in line] == []
-    seen = {one["module"]: one["hooked"] for one in said["libraries"]}
-    assert seen["multiprocessing.process"] == "hooked"
+    seen = {one["module"]: one for one in said["libraries"] if one["hooked"] == "hooked"}
+    assert [point["target"] for point in seen["multiprocessing.process"]["patch_points"]] == [
+        "multiprocessing.process:BaseProcess.start"
+    ]
+    assert [module for module, one in seen.items() if not one["patch_points"]] == []
+    points = [point for one in seen.values() for point in one["patch_points"]]
+    assert [point for point in points if point["found"] is False or not point["loss"]] == []
 
 
 def test_the_doctor_says_who(tmp_path: Path) -> None:

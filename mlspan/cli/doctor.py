@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
 import os
 import platform
-import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any, Final
+from dataclasses import asdict
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -17,29 +14,24 @@ from rich.text import Text
 
 from .. import __version__
 from .._extras import tell_install
-from ..hooks import catalog
-from ..tracing.settings import admin_policy
 from . import form, hooked, model
 from .common import ExperimentOption, JsonOption, TrackingUriOption, command, make_output_console, show_busy, write_line
+from .libraries import (
+    LibraryStatus,
+    add_outcomes,
+    find_version,
+    format_library,
+    format_mark,
+    list_libraries,
+    report_missing,
+    report_unhooked,
+    report_unsupported,
+)
 from .places import EffectiveSetting, resolve_settings
 from .probes import CheckResult, check_mlflow_store, check_otlp_receiver
 from .waiting import SpoolStatus, format_spool_status, read_spool_status, status_to_json
 
 _SUPPORTED_MLFLOW: Final = ">=3.6,<4"  # the range of the extra "mlflow"
-
-
-@dataclass(frozen=True)
-class LibraryStatus:
-    """A library that an integration traces, as found in this environment. *version* is None without it."""
-
-    integration: str
-    name: str
-    version: str | None
-    tested: str
-    well: bool
-    module: str
-    off: str | None  # the policy file that disables the integration
-    hooked: str | None = None  # outcome of installing the hook, if that was tried
 
 
 @command
@@ -59,19 +51,18 @@ def doctor(
     No model is called. A database or experiment that does not exist yet is not created.
     """
     found, setting_problems = resolve_settings({"tracking_uri": tracking_uri, "experiment": experiment})
-    libraries, broken = _list_libraries()
+    libraries, broken = list_libraries()
     if hooks:
         with show_busy("Importing what is installed"):
-            outcomes = hooked.check_hooks()
-        libraries = [replace(library, hooked=outcomes.get(library.module)) for library in libraries]
-        broken += _report_unhooked(libraries)
+            libraries = add_outcomes(libraries, hooked.check_hooks())
+        broken += [*report_unhooked(libraries), *report_missing(libraries)]
     with show_busy("Trying the places that traces go to"):
         checks = [*check_mlflow_store(found, write=try_), *check_otlp_receiver(found)]
     problems = [
         *setting_problems,
         *_check_environment(),
         *broken,
-        *_report_unsupported(libraries),
+        *report_unsupported(libraries),
         *_check_mlflow_version(),
     ]
     problems += [check.says for check in checks if not check.well]
@@ -85,68 +76,11 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _list_libraries() -> tuple[list[LibraryStatus], list[str]]:
-    """Return the libraries that the integrations trace, and one line for each integration that cannot be imported."""
-    found: list[LibraryStatus] = []
-    broken: list[str] = []
-    for name in hooked.list_integrations():
-        try:
-            hook = catalog.load_integration(name).HOOK
-        except Exception as error:  # noqa: BLE001  # any error of the import is what the report has to show
-            whose = catalog.list_external_integrations().get(name, "mlspan")
-            broken.append(
-                f"the integration {name} cannot be imported ({type(error).__name__}: {error}): reinstall {whose}"
-            )
-            continue
-        found += _list_hook_libraries(name, hook)
-    return found, broken
-
-
-def _list_hook_libraries(name: str, hook: Any) -> Iterator[LibraryStatus]:
-    """Yield the library of *hook*, and those of the hooks that belong to it."""
-    from ..hooks.hook import is_version_in_range
-
-    library, tested = re.split(r"(?=[<>=])", hook.requires, maxsplit=1)
-    version = _find_version(library)
-    off = admin_policy.load_policy().find_disabling_file(name)
-    well = version is None or is_version_in_range(version, tested)
-    yield LibraryStatus(name, library, version, tested, well, hook.module, str(off) if off else None)
-    for other in hook.also:
-        yield from _list_hook_libraries(name, other)
-
-
-def _find_version(library: str) -> str | None:
-    """Return the installed version of *library*, or None."""
-    if library == "python":
-        return platform.python_version()
-    try:
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _report_unsupported(libraries: list[LibraryStatus]) -> Iterator[str]:
-    """Yield a line for each library whose version is outside of the tested range."""
-    for library in libraries:
-        if not library.well:
-            yield (
-                f"{library.name} {library.version} is outside of the tested range {library.tested} and is not traced: "
-                "install one inside, or call autolog(disable_for_unsupported_versions=False)"
-            )
-
-
-def _report_unhooked(libraries: list[LibraryStatus]) -> Iterator[str]:
-    """Yield a line for each installed and enabled library into which autolog does not hook."""
-    for library in libraries:
-        if library.version is not None and library.well and library.off is None and library.hooked != "hooked":
-            yield f"autolog does not hook into {library.module}: {library.hooked or 'it cannot be imported'}"
-
-
 def _check_mlflow_version() -> Iterator[str]:
     """Yield a line if the installed MLflow is outside of the supported range."""
     from ..hooks.hook import is_version_in_range
 
-    version = _find_version("mlflow") or _find_version("mlflow-skinny")
+    version = find_version("mlflow") or find_version("mlflow-skinny")
     if version is not None and not is_version_in_range(version, _SUPPORTED_MLFLOW):
         yield f"MLflow {version} is outside of the supported range {_SUPPORTED_MLFLOW}: {tell_install('mlflow')}"
 
@@ -195,7 +129,7 @@ def _print_doctor_report(
 ) -> None:
     """Print the whole report for a person."""
     good, bad = ("+", "x") if console.options.ascii_only else ("✓", "✗")
-    versions = {name: _find_version(name) for name in ("mlflow", "opentelemetry-sdk")}
+    versions = {name: find_version(name) for name in ("mlflow", "opentelemetry-sdk")}
     version_texts = [f"mlspan {__version__}", f"Python {platform.python_version()}"]
     version_texts += [f"{name} {version or 'not installed'}" for name, version in versions.items()]
     for version_line in form.wrap_pieces(version_texts, ", ", console.width):
@@ -204,11 +138,12 @@ def _print_doctor_report(
     for line in _format_settings(found, console.width):
         console.print(line, soft_wrap=True)
     console.print("\nIntegrations", style="bold")
-    for library in libraries:
-        console.print(_format_library(library, good, bad))
+    for library in sorted(libraries, key=lambda one: one.version is None):
+        for line in format_library(library, good, bad, console.width):
+            console.print(line, soft_wrap=True)
     console.print("\nTried", style="bold")
     for check in checks:
-        line = _format_mark(good if check.well else bad, well=check.well).append(check.name, "bold")
+        line = format_mark(good if check.well else bad, well=check.well).append(check.name, "bold")
         console.print(line.append(f": {check.says}" if check.well else ": see below"), soft_wrap=True)
     if spool is not None and (lines := list(format_spool_status(spool))):
         console.print(f"\nWaiting in {spool.folder}", style="bold")
@@ -221,22 +156,6 @@ def _print_doctor_report(
     console.print(f"{len(problems)} problem{'s' * (len(problems) != 1)}", style="bold red")
     for problem in problems:
         console.print(f"  {bad} {problem}", style="red", soft_wrap=True)
-
-
-def _format_library(library: LibraryStatus, good: str, bad: str) -> Text:
-    tested = f"  (tested: {library.tested})"
-    if library.version is None:
-        return Text(f"  - {library.name} is not installed{tested}", "dim")
-    mark = _format_mark(good if library.well else bad, well=library.well)
-    module = f" ({library.module})" if library.name == "python" else ""
-    line = mark.append(f"{library.name} {library.version}{module}").append(tested, "dim")
-    if library.off is not None:
-        line.append(f"  off: {library.off}", "yellow")
-    return line.append(f"  {library.hooked}", "cyan") if library.hooked else line
-
-
-def _format_mark(sign: str, *, well: bool) -> Text:
-    return Text("  ").append(f"{sign} ", "green" if well else "red")
 
 
 def _format_settings(found: dict[str, EffectiveSetting], width: int) -> Iterator[Text]:

@@ -42,8 +42,9 @@ from ..tracing.operations.records import (
     Workflow,
     sees_errors,
 )
+from .autolog_settings import AutologSettings
 from .call import Begin, Call
-from .hook import AutologSettings, Hook, trace_methods
+from .hook import Hook, trace_methods
 from .openai_format import FINISH_REASONS, dump_model, read_openai_part, read_openai_tool
 from .own_spans import make_unrecorded_context, make_unrecorded_span, suppress_own_spans
 from .patching import (

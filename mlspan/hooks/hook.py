@@ -25,7 +25,6 @@ import importlib.util
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from opentelemetry.context import Context, get_current
@@ -38,6 +37,7 @@ from ..tracing.operations.noop import NOOP_OPERATION, UnsampledOperation
 from ..tracing.operations.operation import start_operation
 from ..tracing.settings import admin_policy
 from . import catalog
+from .autolog_settings import AutologSettings
 from .call import Begin, Call
 from .named_arguments import read_named
 from .patching import (
@@ -51,26 +51,6 @@ from .patching import (
     call_when_imported,
     trace_method,
 )
-
-
-@dataclass(frozen=True)
-class AutologSettings:
-    """The arguments of the last call of ``autolog``.
-
-    Attributes:
-        log_traces: record spans.
-        exclusive: record nothing while the caller has an MLflow run active.
-        silent: write no log line about the integration.
-        any_version: trace versions of the library that the tests have not seen, too.
-        options: options that only this integration has.
-    """
-
-    log_traces: bool = True
-    exclusive: bool = False
-    silent: bool = False
-    any_version: bool = False
-    options: Mapping[str, object] = field(default_factory=dict)
-    named: frozenset[str] | None = field(default=None, compare=False)  # the arguments that were given; None: all
 
 
 class Hook:
@@ -221,12 +201,13 @@ class Hook:
             with self._installation.record():
                 undo = self._install(self)
                 self._installation.check_found_any()
-                return undo
         except PatchPointMissing as missing:
             self._missing = str(missing)
             if not self.settings.silent:
                 warn_once("mlspan: %s is not traced: %s", self.module, missing, place=self.module)
             return None
+        self._installation.warn_about_missing()
+        return undo
 
     def _remove_patches(self) -> None:
         """Remove the patches, if they are installed."""

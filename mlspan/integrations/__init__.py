@@ -82,7 +82,7 @@ def autolog(
         workers: have what other processes do for the caller (Spark, Ray, Dask, joblib, multiprocessing, Celery) join
             the caller's trace and run.
     """
-    from ..hooks.hook import AutologSettings
+    from ..hooks.autolog_settings import AutologSettings
     from . import workers as _workers
 
     training = {

@@ -166,19 +166,55 @@ from mlspan.cli import hooked
 hooked.iterate_hooks = lambda own=hooked.iterate_hooks: (one for one in own() if one[0] == "tinyllm")
 hooked.main()
 """
+SEVERAL_PLACES = """
+from contextlib import ExitStack
+
+from mlspan.hooks import Hook, Patch, apply_patches, install_when_imported
+
+def patch(target):
+    return apply_patches([Patch(target, lambda _: lambda: None, f"calls of {target}")])
+
+def install(hook):
+    with ExitStack() as undo:
+        undo.callback(patch("tinyllm:Client.ask"))
+        undo.callback(patch("tinyllm:Client.gone"))
+        for name in ("tinyllm_late", "tinyllm_broken", "tinyllm_absent"):
+            undo.callback(install_when_imported(name, lambda name=name: patch(f"{name}:ask"), loss="late calls"))
+        return undo.pop_all().close
+
+HOOK = Hook("tinyllm>=1,<3", "tinyllm", install)
+autolog = HOOK.autolog
+"""
+
+
+def check_tinyllm(folder: Path) -> dict[str, Any]:
+    """Return what ``doctor --hooks`` finds of the library, by its own program."""
+    argv = [sys.executable, "-c", HOOKED]
+    done = subprocess.run(argv, env=environment(folder), capture_output=True, text=True, timeout=170, check=True)
+    (found,) = json.loads(done.stdout.splitlines()[-1]).values()
+    return dict(found)
 
 
 def test_the_doctor_hooks_into_it(installed: Path) -> None:
-    """What ``doctor --hooks`` runs imports its library, and says that the hook is in place."""
-    done = subprocess.run(
-        [sys.executable, "-c", HOOKED],
-        env=environment(installed),
-        capture_output=True,
-        text=True,
-        timeout=170,
-        check=True,
-    )
-    assert json.loads(done.stdout.splitlines()[-1]) == {"tinyllm": "hooked"}
+    """What ``doctor --hooks`` runs imports its library, and says that the hook is in place, and where."""
+    point = {"target": "tinyllm:Client.ask", "loss": "calls of Client.ask", "found": True, "reason": ""}
+    assert check_tinyllm(installed) == {"state": "hooked", "patch_points": [point]}
+
+
+def test_the_doctor_lists_patch_points(installed: Path) -> None:
+    """Those that are found and missing; a module that is imported later is tried, and has a reason if it cannot be."""
+    (installed / "tinyllm_mlspan.py").write_text(SEVERAL_PLACES)
+    (installed / "tinyllm_late.py").write_text("def ask():\n    return 1\n")
+    (installed / "tinyllm_broken.py").write_text("raise ValueError('it needs more')\n")
+    found = check_tinyllm(installed)
+    assert found["state"] == "hooked"
+    assert {(one["target"], one["loss"], one["found"], one["reason"]) for one in found["patch_points"]} == {
+        ("tinyllm:Client.ask", "calls of tinyllm:Client.ask", True, ""),
+        ("tinyllm:Client.gone", "calls of tinyllm:Client.gone", False, ""),
+        ("tinyllm_late:ask", "calls of tinyllm_late:ask", True, ""),
+        ("tinyllm_broken", "late calls", None, "ValueError: it needs more"),
+        ("tinyllm_absent", "late calls", None, "this version has no such module"),
+    }
 
 
 def test_a_broken_one_keeps_nobody_from_the_others(

@@ -335,7 +335,7 @@ def test_a_hook_that_somebody_took_away(bench: Bench, caplog: pytest.LogCaptureF
     """What was put in the place of our layers is noticed: the hook says so, and the next call puts them back."""
     from sklearn.linear_model import LogisticRegression
 
-    from mlspan.cli import doctor
+    from mlspan.cli import libraries
 
     bench.call("ours")
     theirs = bench.hook.library
@@ -346,8 +346,10 @@ def test_a_hook_that_somebody_took_away(bench: Bench, caplog: pytest.LogCaptureF
                 original = original.__wrapped__
             setattr(owner, name, original)
     assert (bench.hook.is_installed, bench.hook.state) == (False, "replaced by something else")
-    library = doctor.LibraryStatus("sklearn", "scikit-learn", "1.9", ">=1.6", True, "sklearn", None, bench.hook.state)
-    assert list(doctor._report_unhooked([library])) == [
+    library = libraries.LibraryStatus(
+        "sklearn", "scikit-learn", "1.9", ">=1.6", True, "sklearn", None, bench.hook.state
+    )
+    assert list(libraries.report_unhooked([library])) == [
         "autolog does not hook into sklearn: replaced by something else"
     ]
     bench.call("ours")

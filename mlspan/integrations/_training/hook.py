@@ -18,7 +18,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..._guard import warn_once
-from ...hooks.hook import AutologSettings, is_version_in_range
+from ...hooks.autolog_settings import AutologSettings
+from ...hooks.hook import is_version_in_range
 from ...hooks.named_arguments import noting_names
 from ...tracing.mlflow_state.runs import get_active_run_id
 from .autolog_state import release_autolog_state

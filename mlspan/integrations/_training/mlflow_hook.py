@@ -7,9 +7,10 @@ import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Final
+from typing import Any
 
 from ..._guard import guard
+from ...hooks.autolog_settings import TRAINING_OPTIONS
 from ...hooks.hook import Hook
 from ...hooks.patching import Undo
 from .autolog_state import isolate_autolog_state
@@ -29,16 +30,7 @@ from .mlflow_autolog import (
 from .mlflow_logging import ensure_run
 from .requested_options import RequestedOptions
 
-DEFAULT_OPTIONS: Final = {  # the options of every library, beside those of Hook
-    "log_input_examples": False,
-    "log_model_signatures": True,
-    "log_models": True,
-    "log_datasets": True,
-    "extra_tags": None,
-    "registered_model_name": None,
-}
-
-_claimed_patch_points: dict[MlflowAutologHook, list[PatchPoint]] = {}  # the patch points of each active hook
+_claimed_patch_points: dict[MlflowAutologHook, list[PatchPoint]] = {}  # what each active hook has hooked
 
 
 class MlflowAutologHook(Hook):
@@ -52,7 +44,7 @@ class MlflowAutologHook(Hook):
         library: TrainingLibrary,
         options: frozenset[str] = frozenset(),
     ) -> None:
-        super().__init__(requires, modules[0], install, options | DEFAULT_OPTIONS.keys())
+        super().__init__(requires, modules[0], install, options | TRAINING_OPTIONS.keys())
         self.name, self.modules, self.library = name, modules, library
         self._has_priority = self._left_to_mlflow = False
         self._requested = RequestedOptions()
@@ -149,7 +141,7 @@ class MlflowAutologHook(Hook):
 
     def asked(self) -> dict[str, Any]:
         """Return the library's options as they now are."""
-        return {**DEFAULT_OPTIONS, **self.settings.options}
+        return {**TRAINING_OPTIONS, **self.settings.options}
 
     def delegate(self) -> None:
         """Turn on MLflow's autologging for the library, between our layers."""
@@ -187,7 +179,7 @@ class MlflowAutologHook(Hook):
 
     def _wanted_options(self) -> set[str]:
         options = self._requested.asked.options.items()
-        return {name for name, value in options if name not in DEFAULT_OPTIONS or value != DEFAULT_OPTIONS[name]}
+        return {name for name, value in options if name not in TRAINING_OPTIONS or value != TRAINING_OPTIONS[name]}
 
     def _ours(self) -> set[str]:
         """Return the options that mlspan itself serves, not MLflow's flavor."""

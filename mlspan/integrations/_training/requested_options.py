@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ...hooks.hook import AutologSettings
+from ...hooks.autolog_settings import AutologSettings
 
 
 @dataclass

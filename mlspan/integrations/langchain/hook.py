@@ -12,8 +12,9 @@ from typing import Any, ClassVar, Final
 from opentelemetry import context as otel
 
 from ..._shape import get_nested
+from ...hooks.autolog_settings import AutologSettings
 from ...hooks.call import Call
-from ...hooks.hook import AutologSettings, Hook
+from ...hooks.hook import Hook
 from ...hooks.patching import Patch, Undo, apply_patches, remember_undo, replace_function, resolve_target
 from ...hooks.subclasses import trace_subclasses
 from ...tracing.operations.records import Embeddings, Observe
@@ -145,4 +146,7 @@ class SharedHook(Hook):
         self._requested_settings[self.module] = settings
         both = next((one for one in self._requested_settings.values() if one is not None), None)
         for hook in (CORE_HOOK, graphs.HOOK):
-            hook.apply_settings(settings if settings is not None else both)
+            if settings is None and both is not None:
+                hook.settings = both  # the patches stay; turning them on again would resume recording after a shutdown
+            else:
+                hook.apply_settings(settings)

@@ -22,6 +22,7 @@ from .responses import read_input_message, read_item_parts
 
 _CONNECTION_MODULES: Final = ("openai.resources.realtime.realtime", "openai.resources.beta.realtime.realtime")
 _CONNECTION_CLASSES: Final = ("RealtimeConnection", "AsyncRealtimeConnection")
+_LOST_SESSIONS: Final = "sessions of the realtime API"
 
 
 def install(hook: Hook) -> Undo:
@@ -44,13 +45,14 @@ def install(hook: Hook) -> Undo:
             f"{module}:{cls}.{name}": callback for cls in _CONNECTION_CLASSES for name, callback in callbacks.items()
         }
         return apply_patches(
-            Patch(target, functools.partial(observe_method, callback=callback), "sessions of the realtime API")
+            Patch(target, functools.partial(observe_method, callback=callback), _LOST_SESSIONS)
             for target, callback in targets.items()
         )
 
     with ExitStack() as undo:
         for module in _CONNECTION_MODULES:
-            undo.callback(install_when_imported(module, functools.partial(observe_connections, module)))
+            install_connections = functools.partial(observe_connections, module)
+            undo.callback(install_when_imported(module, install_connections, loss=_LOST_SESSIONS))
         return undo.pop_all().close
 
 

@@ -29,7 +29,7 @@ def autolog(disable: bool = False, silent: bool = False, disable_for_unsupported
         silent: write no log lines about these integrations.
         disable_for_unsupported_versions: leave out a framework whose installed version is untested.
     """
-    from ...hooks.hook import AutologSettings
+    from ...hooks.autolog_settings import AutologSettings
 
     settings = AutologSettings(silent=silent, any_version=not disable_for_unsupported_versions)
     for name in _NAMES:

@@ -13,8 +13,8 @@ import orjson
 
 from ..._guard import guard, warn_once
 from ...hooks import catalog
+from ...hooks.autolog_settings import FLAG_NAMES
 
-_SETTING_NAMES: Final = ("log_traces", "exclusive", "silent", "any_version")
 _JSON_TYPES: Final = (str, int, float, bool, type(None), dict, list, tuple)
 
 
@@ -51,7 +51,7 @@ def _list_active_hooks() -> Iterator[tuple[str, dict[str, object]]]:
             yield (
                 name,
                 {
-                    "settings": [getattr(settings, flag) for flag in _SETTING_NAMES],
+                    "settings": [getattr(settings, flag) for flag in FLAG_NAMES],
                     "options": {
                         key: value for key, value in settings.options.items() if isinstance(value, _JSON_TYPES)
                     },
@@ -88,7 +88,7 @@ _applied_settings: dict[str, object] = {}  # the settings that each integration 
 
 def _apply_sent_settings(hooks: Mapping[str, Any]) -> None:
     """Turn the integrations on with the settings of the process that sent the task."""
-    from ...hooks.hook import AutologSettings
+    from ...hooks.autolog_settings import FLAG_NAMES, AutologSettings
 
     for name, sent in hooks.items():
         if _applied_settings.get(name) == sent:
@@ -96,7 +96,7 @@ def _apply_sent_settings(hooks: Mapping[str, Any]) -> None:
         _applied_settings[name] = sent
         if (hook := _find_hook(name)) is None:
             continue
-        settings = AutologSettings(**dict(zip(_SETTING_NAMES, sent["settings"], strict=True)), options=sent["options"])
+        settings = AutologSettings(**dict(zip(FLAG_NAMES, sent["settings"], strict=True)), options=sent["options"])
         if not hook._wanted or hook.settings != settings:
             hook.apply_settings(settings)
 

@@ -1,0 +1,58 @@
+"""What ``mlspan doctor --hooks`` prints of each library's patch points."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mlspan.cli.hooked import HookOutcome, PatchPointStatus
+from mlspan.cli.libraries import LibraryStatus, add_outcomes, format_library, report_missing, report_unhooked
+
+LIBRARY = LibraryStatus("tinyllm", "tinyllm", "2.1", ">=1,<3", True, "tinyllm", None)
+POINTS = (
+    PatchPointStatus("tinyllm.client:Client.ask", "calls", True),
+    PatchPointStatus("tinyllm.client:Client.stream", "calls", True),
+    PatchPointStatus("tinyllm.client:AsyncClient.ask", "calls", True),
+    PatchPointStatus("fit of 12 classes and modules", "trainings", True),
+    PatchPointStatus("tinyllm.client:Client.gone", "the links between the steps of a program", False),
+    PatchPointStatus("tinyllm.realtime", "sessions", None),
+    PatchPointStatus("tinyllm.beta", "sessions", None, "this version has no such module"),
+)
+
+
+def render(library: LibraryStatus, width: int) -> list[str]:
+    return [line.plain for line in format_library(library, "✓", "✗", width)]
+
+
+def test_patch_points_are_listed() -> None:
+    """Found by module, missing with what is lost, and modules that are not imported, in 80 columns."""
+    (library,) = add_outcomes([LIBRARY], {"tinyllm": HookOutcome("hooked", POINTS)})
+    assert render(library, 80) == [
+        "  ✓ tinyllm 2.1  (tested: >=1,<3)  hooked",
+        "    ✓ tinyllm.client: Client.ask, .stream, AsyncClient.ask",
+        "    ✓ fit of 12 classes and modules",
+        "    ✗ tinyllm.client:Client.gone is missing. Not recorded: the links between the",
+        "      steps of a program",
+        "    - tinyllm.realtime is not imported yet",
+        "    - tinyllm.beta is not imported: this version has no such module",
+    ]
+    assert max(map(len, render(library, 60)[1:])) <= 60
+    assert render(LIBRARY, 80) == ["  ✓ tinyllm 2.1  (tested: >=1,<3)"]
+
+
+def test_a_missing_patch_point_is_a_problem() -> None:
+    """One line for a library names its missing places and what is lost; what is not imported is no problem."""
+    library = replace(LIBRARY, hooked="hooked", patch_points=POINTS)
+    assert list(report_unhooked([library])) == []
+    assert list(report_missing([library])) == [
+        "tinyllm 2.1 has no tinyllm.client:Client.gone. Not recorded: the links between the steps of a program"
+    ]
+    found = tuple(point for point in POINTS if point.found is not False)
+    assert list(report_missing([replace(library, patch_points=found)])) == []
+
+
+def test_a_hook_that_was_taken_back_is_one_problem() -> None:
+    """The reason names the missing place already, and no second line repeats it."""
+    state = "not hooked: tinyllm.client:Client.gone is missing: runs"
+    library = replace(LIBRARY, hooked=state, patch_points=POINTS[4:5])
+    assert list(report_unhooked([library])) == [f"autolog does not hook into tinyllm: {state}"]
+    assert list(report_missing([library])) == []
