@@ -124,7 +124,7 @@ def test_documents_of_any_shape_are_kept(found: Any) -> None:
 @pytest.mark.parametrize("usage", [{"input_tokens": "many"}, {"input_tokens": None}, "none", [1]])
 def test_counts_that_are_no_numbers_count_for_nothing(usage: Any) -> None:
     """What another process has written as a trace's tokens is added only where it is a number."""
-    counted = traces.SpanTotals.from_attributes(1, None, usage, None)
+    counted = traces.SpanTotals.from_attributes(1, None, {"mlflow.chat.tokenUsage": usage})
     assert "mlflow.trace.tokenUsage" not in stored({}).summary.with_totals([counted]).metadata
 
 

@@ -70,6 +70,21 @@ def test_what_never_ends_is_cut_at_once(make: Callable[[], Any], write: Callable
     assert len(written) < 4 * LIMIT
 
 
+def holding_itself() -> list[Any]:
+    """A short list that holds itself twice."""
+    made: list[Any] = [1, "two"]
+    made += [made, {"self": made}]
+    return made
+
+
+@pytest.mark.parametrize("make", [family, holding_itself])
+@pytest.mark.parametrize("write", [to_json, POLICY.render_json, to_plain_data])
+def test_a_small_value_that_contains_itself_is_small_work(make: Callable[[], Any], write: Callable[[Any], Any]) -> None:
+    """Nobody counts what it unfolds to: that has no end, and would take the time of as many bytes as may be kept."""
+    value = make()
+    assert fastest(lambda: write(value)) < 0.7 * dump_seconds()
+
+
 def test_a_value_that_contains_itself_says_so() -> None:
     """The mark stands where the value comes again below itself; what stands beside it is whole."""
     said = json.loads(to_json(family()))

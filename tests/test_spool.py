@@ -50,6 +50,10 @@ def test_a_drain_into_mlflow(receiver: Receiver, spool: Path, mlflow_store: str)
         assert trace.info.trace_metadata["mlflow.trace.session"] == "s-1"
         assert trace.info.trace_metadata["mlflow.trace.user"] == "ada"
         assert trace.info.tags["env"] == "test"
+        ids = {span.span_id for span in trace.data.spans}
+        assert {span.parent_id for span in trace.data.spans} <= {None, *ids}
+    missing = [trace.info.trace_metadata.get("mlspan.missing_parent") for trace in traces]
+    assert len(list(filter(None, missing))) == 1  # of the root that never ended
 
 
 def test_a_trace_that_outlives_its_memory(receiver: Receiver, spool: Path, tracing_off: None) -> None:

@@ -155,6 +155,7 @@ def made(value: Any) -> Any:
 
 
 ODD = st.sampled_from([*HOSTILE, *_foreign()]).map(Later)
+KINDS = st.sampled_from(["step", "tool", "agent", "workflow", "retrieval", "embeddings", "chat", "llm"])
 VALUES = nested(SCALARS | ODD | st.binary(max_size=4)) | JSON.map(Knot) | JSON
 
 
@@ -163,6 +164,16 @@ class Odd(Exception):  # noqa: N818  # raised on purpose
 
     def __str__(self) -> str:
         return self.args[0]  # type: ignore[no-any-return]  # which is what may be odd
+
+
+class Mute(Odd):
+    """One that says nothing in any way, and has no arguments to look at."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+    __str__ = __repr__
+    args = property(__repr__)  # type: ignore[assignment]  # on purpose
 
 
 class Ended(SpanProcessor):
@@ -185,17 +196,25 @@ def described(span: ReadableSpan) -> tuple[Any, ...]:
 
 
 @FUZZ
-@given(values=st.tuples(VALUES, VALUES, VALUES), fails=st.booleans(), tokens=st.integers(0, 2**40))
-def _calls(values: tuple[Any, Any, Any], fails: bool, tokens: int) -> None:
+@given(
+    values=st.tuples(VALUES, VALUES, VALUES),
+    kind=KINDS,
+    attributes=st.dictionaries(WORDS | TEXT, VALUES, max_size=3),
+    fails=st.none() | st.sampled_from([Odd, Mute]),
+    tokens=st.integers(0, 2**40),
+)
+def _calls(
+    values: tuple[Any, Any, Any], kind: Any, attributes: dict[str, Any], fails: type[Odd] | None, tokens: int
+) -> None:
     """A traced function, a span inside it and a model's call: return and exception are the function's own."""
     given_, got, name = map(made, values)
     random.seed(next(SEEDS))  # Hypothesis has given every example the same one, and so the same trace id
-    error = Odd(got)
+    error = (fails or Odd)(got)
 
-    @tracing.trace(name=name)
+    @tracing.trace(name=name, kind=made(kind))
     def work(value: Any, question: str) -> Any:
         assert value is given_
-        with tracing.span(name, kind="tool", input=given_) as inner:
+        with tracing.span(name, kind=made(kind), input=given_, attributes=made(attributes)) as inner:
             inner.output = got
         with tracing.span("m", kind="chat", input=given_) as chat:
             chat.output = got
@@ -204,7 +223,7 @@ def _calls(values: tuple[Any, Any, Any], fails: bool, tokens: int) -> None:
             raise error
         return got
 
-    with tracing.session(name), tracing.tags(tag=got):
+    with tracing.session(name), tracing.user(got), tracing.request_id(given_), tracing.tags(tag=got, **attributes):
         try:
             assert work(given_, "why?") is got
             assert not fails
@@ -317,7 +336,8 @@ def test_every_trace_arrives(arrived: Callable[[str], list[tuple[Any, ...]]], sc
             _calls()
             _answered(scripted, bare, watched)()
         assert len(ended.traces) >= EXAMPLES
-        assert tracing.flush(60)
+        flushed = tracing.flush(60)
+        assert flushed, str(flushed)
     finally:
         undo()
     for trace_id, spans in ended.traces.items():

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from .._guard import guard
 from .operations.call_context import is_suppressed
-from .operations.content import as_text, to_plain_data
+from .operations.content import as_text, to_attribute, to_plain_data
 from .operations.messages import Message
 from .operations.operation import Operation, start_operation
 from .operations.records import Agent, Chat, Embeddings, Record, Retrieval, Step, Tool, Workflow
@@ -48,7 +48,9 @@ class span:  # noqa: N801  # users read it as a function
         self, name: str, kind: str = "step", *, input: object = None, attributes: Mapping[str, object] | None = None
     ) -> None:
         self.record = record_of(name, kind)  # its fields may be set until the block ends
-        self.record.apply_attributes(attributes or {})
+        if attributes:
+            with guard("reading a span's attributes"):
+                self.record.apply_attributes({as_text(name): to_attribute(it) for name, it in attributes.items()})
         self._operation: Operation | None = None
         self._given: tuple[Any, Any] | None = None  # the caller's own input, and what is recorded of it
         if input is not None:

@@ -12,7 +12,12 @@ from typing import Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 
+from ..._bounded import BoundedDict
+
 SpanKey = tuple[int, int]  # trace id, span id
+
+# Ids of traces sent in parts: of spans in these parts, parents are still open in this process.
+traces_in_parts: Final[BoundedDict[int, None]] = BoundedDict(1000)
 
 _MAX_DROPPED: Final = 2_000  # spans that were dropped and are kept in memory; the oldest go first
 _MAX_SENT: Final = 50_000  # ids of spans that were sent; at least half as many are known

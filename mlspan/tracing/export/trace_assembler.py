@@ -11,9 +11,9 @@ from typing import Final
 from opentelemetry.sdk.trace import ReadableSpan
 
 from ..operations import semconv as sc
-from ..operations.call_context import TraceOrigin
+from ..operations.call_context import TraceOrigin, mark_trace_shared
 from ..otel.frozen_span import read_attributes
-from .recent_spans import RecentSpans, SpanKey, get_parent_key, get_span_key
+from .recent_spans import RecentSpans, SpanKey, get_parent_key, get_span_key, traces_in_parts
 from .types import TraceSegment
 
 _FORGET_AFTER: Final = 3600.0  # seconds without any event after which a root that never ends is given up
@@ -150,6 +150,7 @@ class TraceAssembler:
         if not unit.ended_spans or not unit.has_genai:
             return None
         unit.segments_sent += 1
+        traces_in_parts[unit.root[0]] = None
         spans, unit.ended_spans = unit.ended_spans, []
         parcel = self._make_segment(unit, spans, whole=False)
         unit.number = next(self._numbers)
@@ -160,6 +161,7 @@ class TraceAssembler:
         for key in unit.span_keys:
             self._units.pop(key, None)
         self._waiting.pop(unit.root, None)
+        traces_in_parts.pop(unit.root[0], None)
         whole = unit.root_ended is not None and not unit.open_spans and not unit.segments_sent
         if unit.ended_spans and unit.has_genai:
             missing = unit.awaited_parent is not None
@@ -181,6 +183,7 @@ class TraceAssembler:
         if unit.parent is not None:
             if (around := self._units.get(unit.parent)) is not None:  # of a request that this process sends to itself
                 around.has_genai = True
+                mark_trace_shared(unit.root[0])
             if above := self._recent.take_above(unit.parent):
                 self.brought_back += [(unit, unit.number, span) for span in above]
                 spans, root, whole = [*above, *spans], get_span_key(above[0])[1], False

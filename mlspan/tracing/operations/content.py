@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import orjson
 
@@ -18,8 +18,7 @@ from .plain_values import (
     are_text_messages,
     bounded,
     cut_text,
-    is_plain,
-    is_tree,
+    is_cheaply_plain,
     to_plain_data,
 )
 
@@ -31,13 +30,13 @@ __all__ = [
     "make_redactor",
     "mask_api_keys",
     "replace_surrogates",
+    "to_attribute",
     "to_json",
     "to_plain_data",
 ]
 
 Redact: TypeAlias = Callable[[str], str] | Iterable[str | re.Pattern[str]]
 REDACTED = "[redacted]"
-_FIRST = 64 * 1024  # bytes: what is no larger is looked through as if it were a tree
 _TREE = 64 * 1024 * 1024  # bytes of text in a value that somebody may want whole
 _TRIES = 5  # to make a value fit whose escapes take room as well
 
@@ -143,7 +142,7 @@ class ContentPolicy:
         if self._redact is None and (
             type(value) in _KEPT
             or (type(value) is list and are_text_messages(value, self.limit))
-            or is_plain(value, self.limit)
+            or is_cheaply_plain(value, self.limit)
         ):
             try:
                 written = orjson.dumps(value, option=OPTIONS)
@@ -192,11 +191,27 @@ def _report_failed_redaction(error: Exception) -> str:
 def to_json(value: object) -> str:
     """Return JSON of anything at all: what JSON cannot say becomes its ``str``, what has no end is cut."""
     try:
-        if is_plain(value, _FIRST) or is_tree(value, _TREE):
+        if is_cheaply_plain(value, _TREE):
             return orjson.dumps(value, option=OPTIONS).decode()
     except (TypeError, ValueError, RecursionError):  # lone surrogates, integers over 64 bits, too many levels
         pass
     return _dumped(bounded(value, 2 * KEEP)).decode()
+
+
+def to_attribute(value: object) -> Any:
+    """Return anything at all as what an attribute may hold: a scalar, a list of scalars, and JSON of all else.
+
+    Receivers refuse values that are nested deeply, and older SDKs all that are nested.
+    """
+    if type(value) in _SCALARS:
+        return value
+    kept = to_plain_data(value)
+    if isinstance(kept, list):
+        return kept if _SCALARS.issuperset(map(type, kept)) else to_json(kept)
+    return to_json(kept) if isinstance(kept, dict) else kept
+
+
+_SCALARS = frozenset({str, bool, int, float, bytes})
 
 
 def _dumped(kept: object) -> bytes:

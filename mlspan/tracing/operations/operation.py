@@ -21,7 +21,7 @@ from ..otel.compat import find_span_limits
 from ..otel.fast_span import SPAN_KEY, SamplingDecision
 from . import semconv as sc
 from .call_context import EMPTY_SCOPE, build_scope_attributes, detach_context, get_call_scope, use_context
-from .content import replace_surrogates
+from .content import replace_surrogates, to_attribute
 from .links import link_span
 from .raw_response import BodyBuffer, RawResponse, find_proxy_class, get_cached_body
 from .records import HIDE_CHUNK, Chat, Embeddings, ModelCall, Observe, Record
@@ -257,10 +257,10 @@ class Operation:
                 self._write_content(content, said, getattr(limits, "max_span_attribute_length", None))
         finally:  # content comes first: where SpanLimits count attributes, the oldest are the ones to go
             said.update(others)
-            span.set_attributes(said)
+            _set_attributes(span, said)
             most = getattr(limits, "max_span_attributes", None)
             if opening != self._start_attributes or (most is not None and most < _MAX_RECORD_ATTRIBUTES):
-                span.set_attributes(opening)
+                _set_attributes(span, opening)
                 span.update_name(record.span_name)
 
     def _write_content(self, content: dict[str, object], said: dict[str, object], longest: int | None) -> None:
@@ -290,6 +290,15 @@ class Operation:
         }
         span.add_event("exception", named)
         span.set_status(Status(StatusCode.ERROR, message))
+
+
+def _set_attributes(span: Span, said: dict[str, Any]) -> None:
+    """Write *said*; where the SDK fails at one of them, each by itself, the odd ones as what an attribute may hold."""
+    try:
+        span.set_attributes(said)
+    except Exception:  # noqa: BLE001  # a value of the application's, such as a list that contains itself
+        for name, value in said.items():
+            span.set_attribute(name, to_attribute(value))
 
 
 def _message(error: BaseException) -> str:

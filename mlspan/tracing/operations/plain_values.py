@@ -23,7 +23,8 @@ _DEEPEST: Final = 64
 _NUMBER: Final = 21  # bytes of one in JSON, at most but for a few floats; the whole is measured when it is written
 _FAIR: Final = 64  # bytes: where each item could have so many, one may not take the room of the others
 _MANY: Final = 16  # items: a list that is longer is asked whether it holds nothing but numbers
-_SMALL: Final = 64 * 1024  # bytes: what is no larger is looked through and copied at once
+_SMALL: Final = 4 * 1024  # bytes: what is no larger is looked through without asking what has been seen
+_AT_ONCE: Final = 64 * 1024  # bytes: what is no larger is copied at once
 _STEP: Final = 32  # bytes for each value that is copied by itself
 _SCALARS: Final = frozenset({int, float, bool, type(None)})
 _INT64: Final = range(-(2**63), 2**63)
@@ -58,6 +59,8 @@ def is_plain(value: Any, most: int) -> bool:
                 return False
             found += one.values()
         elif cls is list or cls is tuple:
+            if size + 2 * len(one) > most:
+                return False
             if len(one) > _MANY and _SCALARS.issuperset(map(type, one)):  # numbers, at a third of the cost
                 size += 2 * len(one)
             else:
@@ -100,6 +103,15 @@ def are_text_messages(value: list[Any], most: int) -> bool:
     return True
 
 
+def is_cheaply_plain(value: Any, most: int) -> bool:
+    """Return whether *value* is plain, of no more than about *most* bytes, and quick to look through.
+
+    A large value that contains itself, or one part many times, is not: counting what it unfolds to would take as long
+    as writing *most* bytes.
+    """
+    return is_plain(value, min(most, _SMALL)) or (most > _SMALL and is_tree(value, most))
+
+
 def is_tree(value: Any, most: int) -> bool:
     """Return whether *value* is plain, of no more than about *most* bytes, and holds no part of it twice.
 
@@ -111,16 +123,18 @@ def is_tree(value: Any, most: int) -> bool:
         if cls is str:
             size += len(one)
         elif cls is dict or cls is list or cls is tuple:
-            if one and id(one) in seen:
+            if (one and id(one) in seen) or size + 2 * len(one) > most:
                 return False
             seen.add(id(one))
             if cls is dict:
                 found += one.values()
-            elif len(one) <= _MANY or not _SCALARS.issuperset(map(type, one)):
+            elif len(one) > _MANY and _SCALARS.issuperset(map(type, one)):
+                size += 2 * len(one)
+            else:
                 found += one
         elif cls not in _SCALARS:
             return False
-        if size > most:
+        if size + 2 * len(found) > most:
             return False
     return True
 
@@ -146,7 +160,7 @@ def to_plain_data(value: object, room: int = KEEP) -> object:
     """
     if value is None or type(value) is str:
         return value
-    if is_plain(value, min(room, _SMALL)):
+    if is_cheaply_plain(value, min(room, _AT_ONCE)):
         try:
             return orjson.loads(orjson.dumps(value, option=OPTIONS))
         except (TypeError, ValueError, RecursionError):  # lone surrogates, integers over 64 bits
@@ -229,7 +243,7 @@ class _Walk:
 
     def _plain(self, value: Any, room: int) -> tuple[Any, int] | None:
         """Return the copy at once where *value* is plain, fits, and nothing in it is to be rewritten."""
-        if self._text is not None or not is_plain(value, room):
+        if self._text is not None or not is_cheaply_plain(value, room):
             return None
         try:
             data = orjson.dumps(value, option=OPTIONS)

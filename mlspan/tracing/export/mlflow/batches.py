@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from ...._guard import warn_once
 from ..types import Refusal, TraceSegment
+from .parents import detach_orphans, find_attachable
 from .store import StoreDenied, StoreRejected, TraceStore
-from .traces import TranslatedTrace, translate_segment
+from .traces import SpanTotals, TranslatedTrace, translate_segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,11 @@ def write_segments(store: TraceStore, experiment_id: str, parcels: Sequence[Loca
 def _write_or_bisect(store: TraceStore, experiment_id: str, traces: Sequence[TranslatedTrace]) -> list[Refusal]:
     """Write *traces*. If the store rejects them, write halves, to find the rejected ones and store the others."""
     try:
-        store.write_traces(experiment_id, [_add_totals(store, trace) for trace in traces])
+        merged = [_merge_stored(store, trace) for trace in traces]
+        store.write_traces(experiment_id, [trace for trace, _ in merged])
+        for trace, attachable in merged:
+            if attachable:
+                store.attach_spans(experiment_id, trace.summary.trace_id, attachable)
     except StoreRejected as rejected:
         if rejected.all_of_it or len(traces) == 1:
             return [Refusal(trace.segment, rejected.reason, keep=rejected.all_of_it) for trace in traces]
@@ -108,10 +113,16 @@ def split_portions(traces: Sequence[_SegmentOrTrace], store: TraceStore) -> Iter
             begin, part = end, reached
 
 
-def _add_totals(store: TraceStore, trace: TranslatedTrace) -> TranslatedTrace:
-    """Return *trace* with its totals, and merged with what the store has of it."""
-    counted, info = trace.read_span_totals(), trace.summary
-    if trace.merges_stored and (before := store.read_trace_summary(info.trace_id)) is not None:
-        info = info.merge_stored(before)
-        counted = {**store.read_span_totals(info.trace_id), **counted}
-    return replace(trace, summary=info.with_totals(counted.values()))
+def _merge_stored(store: TraceStore, trace: TranslatedTrace) -> tuple[TranslatedTrace, dict[int, int]]:
+    """Return *trace* with its totals, merged with what the store has of it.
+
+    Also return the spans in the store whose parent has come with *trace*: the id of each, and of its parent.
+    """
+    stored: dict[int, SpanTotals] = {}
+    if trace.merges_stored:
+        if (before := store.read_trace_summary(trace.summary.trace_id)) is not None:
+            trace = replace(trace, summary=trace.summary.merge_stored(before))
+            stored = store.read_span_totals(trace.summary.trace_id)
+        trace = detach_orphans(trace, stored)
+    counted = {**stored, **trace.read_span_totals()}
+    return replace(trace, summary=trace.summary.with_totals(counted.values())), find_attachable(trace, stored)

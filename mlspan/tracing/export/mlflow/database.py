@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +22,7 @@ from ..types import BackendUnavailable
 from .assessments import Assessment
 from .attachments import Attachment
 from .bulk_insert import BulkInsert, make_bulk_insert, prepare_for_mlflow_span
-from .spans import COST, TOKEN_USAGE
+from .spans import COST, MISSING_PARENT, TOKEN_USAGE
 from .store import StoreRejected, hide_user_info
 from .traces import SpanTotals, TraceSummary, TranslatedTrace, drop_reserved_keys
 
@@ -149,10 +150,23 @@ class DatabaseStore:
         ids = [(int(span.span_id, 16), int(span.parent_id, 16) if span.parent_id else None) for span in spans]
         return {
             span_id: SpanTotals.from_attributes(
-                span_id, parent_id, span.get_attribute(TOKEN_USAGE), span.get_attribute(COST)
+                span_id, parent_id, {name: span.get_attribute(name) for name in (TOKEN_USAGE, COST, MISSING_PARENT)}
             )
             for (span_id, parent_id), span in zip(ids, spans, strict=True)
         }
+
+    def attach_spans(self, experiment_id: str, trace_id: str, parents: Mapping[int, int]) -> None:
+        from mlflow.entities import Span
+
+        with self._translate_errors("complete the tree of a trace") as store:
+            stored = store.get_trace(trace_id, allow_partial=True).data.spans
+            found = [(span.to_dict(), int(span.span_id, 16)) for span in stored]
+            spans = [
+                _with_parent(said, base64.b64encode(parents[span_id].to_bytes(8, "big")).decode())
+                for said, span_id in found
+                if span_id in parents
+            ]
+            store.log_spans(experiment_id, [Span.from_dict(said) for said in spans])
 
     def accepts_attachments(self, experiment_id: str) -> bool:  # noqa: ARG002  # MLflow's own clients store them
         return True
@@ -208,6 +222,12 @@ class DatabaseStore:
 
     def close(self) -> None:
         self._opened = None  # MLflow keeps its stores until the process ends
+
+
+def _with_parent(span: dict[str, Any], parent_id: str) -> dict[str, Any]:
+    """Return the dict of a span that was stored as a root, with its parent's id as base64."""
+    attributes = {name: value for name, value in span["attributes"].items() if name != MISSING_PARENT}
+    return {**span, "parent_span_id": parent_id, "attributes": attributes}
 
 
 def _is_unavailable(error: Any) -> bool:

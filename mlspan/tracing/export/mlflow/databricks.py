@@ -5,7 +5,7 @@ It has not run against Databricks itself: the tests compare the requests with th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .bulk_insert import prepare_for_mlflow_span
@@ -18,6 +18,9 @@ class DatabricksStore(DatabaseStore):
 
     def accepts_attachments(self, experiment_id: str) -> bool:  # noqa: ARG002  # pictures stay in the spans
         return False
+
+    def attach_spans(self, experiment_id: str, trace_id: str, parents: Mapping[int, int]) -> None:
+        """Leave such spans roots: a stored file cannot be changed, nor a row of Unity Catalog."""
 
     def _write_to_store(self, store: Any, experiment_id: str, traces: Sequence[TranslatedTrace]) -> None:
         """Write traces one by one: spans to Unity Catalog if the experiment is linked to it, else to a file."""

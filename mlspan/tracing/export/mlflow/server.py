@@ -20,8 +20,8 @@ from ...._guard import warn_once
 from ..sending.executor import BoundedExecutor
 from .assessments import Assessment, assessment_to_rest
 from .http import HttpClient, HttpResponse
-from .server_spans import encode_spans_for_server
-from .spans import COST, TOKEN_USAGE, TranslatedSpan
+from .server_spans import encode_attached_spans, encode_spans_for_server
+from .spans import TranslatedSpan
 from .store import MAX_WRITERS, StoreDenied, StoreRejected, hide_user_info
 from .traces import SpanTotals, TraceSummary, TranslatedTrace, drop_reserved_keys
 
@@ -134,14 +134,24 @@ class ServerStore:
         )
 
     def read_span_totals(self, trace_id: str) -> dict[int, SpanTotals]:
-        answer = self._get_json("api/3.0/mlflow/traces/get", {"trace_id": trace_id, "allow_partial": "true"})
         found = {}
-        for span in answer["trace"].get("spans", ()) if answer else ():
+        for span in self._read_spans(trace_id):
             attributes = {item["key"]: _read_otlp_value(item.get("value", {})) for item in span.get("attributes", ())}
             span_id, parent_id = _decode_span_id(span["span_id"]), _decode_span_id(span.get("parent_span_id", ""))
-            usage, cost = attributes.get(TOKEN_USAGE), attributes.get(COST)
-            found[span_id] = SpanTotals.from_attributes(span_id, parent_id or None, usage, cost)
+            found[span_id] = SpanTotals.from_attributes(span_id, parent_id or None, attributes)
         return found
+
+    def _read_spans(self, trace_id: str) -> Sequence[dict[str, Any]]:
+        """Return the stored spans of a trace, in protobuf's JSON form."""
+        answer = self._get_json("api/3.0/mlflow/traces/get", {"trace_id": trace_id, "allow_partial": "true"})
+        spans: Sequence[dict[str, Any]] = answer["trace"].get("spans", ()) if answer else ()
+        return spans
+
+    def attach_spans(self, experiment_id: str, trace_id: str, parents: Mapping[int, int]) -> None:
+        stored = [span for span in self._read_spans(trace_id) if _decode_span_id(span["span_id"]) in parents]
+        for start in range(0, len(stored), self.most_spans):
+            body = encode_attached_spans(stored[start : start + self.most_spans], parents)
+            self._call_api("POST", SPANS_PATH, data=body, headers=_make_span_headers(experiment_id))
 
     def write_traces(self, experiment_id: str, traces: Sequence[TranslatedTrace]) -> None:
         for phase in self.build_phases(experiment_id, traces):
@@ -194,9 +204,8 @@ class ServerStore:
             for trace in traces
             if with_summary[trace.summary.trace_id] is None
         ]
-        headers = {**_OTLP_HEADERS, "x-mlflow-experiment-id": experiment_id}
         translated_spans = [span for trace in traces for span in with_summary[trace.summary.trace_id] or trace.spans]
-        spans = [ServerRequest(SPANS_PATH, headers, spans=translated_spans)]
+        spans = [ServerRequest(SPANS_PATH, _make_span_headers(experiment_id), spans=translated_spans)]
         prompts = [
             ServerRequest(
                 "api/2.0/mlflow/traces/link-prompts", _JSON_HEADERS, json=_prompts_to_json(trace), is_required=False
@@ -250,6 +259,10 @@ class ServerStore:
 
     def close(self) -> None:
         self._client.close()
+
+
+def _make_span_headers(experiment_id: str) -> dict[str, str]:
+    return {**_OTLP_HEADERS, "x-mlflow-experiment-id": experiment_id}
 
 
 def _decode_span_id(text: str) -> int:

@@ -8,16 +8,20 @@ value of OTLP, as MLflow's own client does.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
+
+from google.protobuf.json_format import ParseDict
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from ...operations.content import replace_surrogates
 from ..otlp.codec import UnencodableSpan, build_export_request, encode_each_span, encode_resource_and_scope
 from ..otlp.encoder import extend_encoded_span
 from ..types import EncodedSpan
-from .spans import JSON_ATTRIBUTES, TranslatedSpan
+from .spans import JSON_ATTRIBUTES, MISSING_PARENT, TranslatedSpan
 
 _MAX_DEPTH: Final = 25  # of a value in OTLP: an object takes three levels of messages, and protobuf reads a hundred
+_OF_STORED: Final = {MISSING_PARENT, "mlflow.traceRequestId"}  # what a stored span has and one to store has not
 _UNLIMITED: Final = 2**40  # bytes: spans were cut to size before they were stored
 
 
@@ -40,6 +44,22 @@ def _encode_translated_span(span: TranslatedSpan, *, parses_text: bool) -> Encod
     if isinstance(packed, UnencodableSpan):
         raise packed
     return packed
+
+
+def encode_attached_spans(spans: Iterable[Any], parents: Mapping[int, int]) -> bytes:
+    """Return an ExportTraceServiceRequest of *spans* from a server's answer, each below its parent.
+
+    *spans* have protobuf's JSON form. *parents* holds the id of the parent by the id of the span.
+    """
+    encoded = []
+    for span in spans:
+        message = ParseDict(span, Span(), ignore_unknown_fields=True)
+        message.parent_span_id = parents[int.from_bytes(message.span_id, "big")].to_bytes(8, "big")
+        kept = [attribute for attribute in message.attributes if attribute.key not in _OF_STORED]
+        del message.attributes[:]
+        message.attributes.extend(kept)
+        encoded.append(EncodedSpan(b"", b"", message.SerializeToString()))
+    return build_export_request(encoded)
 
 
 def _to_server_value(text: Any, *, parses_text: bool) -> Any:

@@ -29,6 +29,7 @@ MODEL: Final = "mlflow.llm.model"
 PROVIDER: Final = "mlflow.llm.provider"
 MESSAGE_FORMAT: Final = "mlflow.message.format"
 CHAT_TOOLS: Final = "mlflow.chat.tools"
+MISSING_PARENT: Final = "mlspan.missing_parent"  # of a span stored as a root: its parent's id, 16 hexadecimal digits
 UNREADABLE: Final = "mlspan.unreadable"  # what of a span could not be put in MLflow's names, and why
 # The attributes whose value is JSON text.
 JSON_ATTRIBUTES: Final = frozenset(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -64,6 +64,10 @@ class TraceStore(Protocol):
 
     def read_span_totals(self, trace_id: str) -> dict[int, SpanTotals]:
         """Return tokens and cost of the spans that are stored of a trace, by span id."""
+        ...
+
+    def attach_spans(self, experiment_id: str, trace_id: str, parents: Mapping[int, int]) -> None:
+        """Give spans that are stored as roots a parent; *parents* holds its id by the id of the span."""
         ...
 
     def write_traces(self, experiment_id: str, traces: Sequence[TranslatedTrace]) -> None:

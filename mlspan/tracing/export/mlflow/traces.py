@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import StatusCode
+from opentelemetry.trace import SpanKind, StatusCode
 
 from ...._guard import guard
 from ...._shape import is_a
 from ...operations import semconv as sc
 from ...operations.call_context import TraceOrigin, is_trace_shared
 from ...operations.content import to_json
-from ...otel.frozen_span import FrozenSpan
 from ..types import TraceSegment
 from .assessments import Assessment, is_assessment_span, read_assessments
 from .attachments import AttachmentsById, extract_attachments
@@ -25,6 +25,7 @@ from .spans import (
     COST,
     INPUTS,
     MAX_SESSION_LENGTH,
+    MISSING_PARENT,
     OUTPUTS,
     TOKEN_USAGE,
     Attributes,
@@ -45,7 +46,7 @@ SOURCE_RUN_KEY: Final = "mlflow.sourceRun"
 SESSION_KEY: Final = "mlflow.trace.session"
 USER_KEY: Final = "mlflow.trace.user"
 MODEL_KEY: Final = "mlflow.modelId"
-MISSING_PARENT_KEY: Final = "mlspan.missing_parent"  # metadata: id of a parent that MLflow never gets
+MISSING_PARENT_KEY: Final = MISSING_PARENT  # metadata: ids of parents that the store does not have
 PROMPTS_KEY: Final = "mlflow.linkedPrompts"
 _NOT_IN_SPANS: Final = {SOURCE_RUN_KEY, MODEL_KEY, MISSING_PARENT_KEY}  # metadata that no span attribute can carry
 
@@ -91,22 +92,32 @@ class TraceSummary:
 
 
 class SpanTotals(NamedTuple):
-    """Tokens and cost of one span, which count towards the totals of its trace."""
+    """Tokens and cost of one span, which count towards the totals of its trace.
+
+    *is_orphan*: the span is stored as a root, as the store did not have the parent that *parent_id* names.
+    """
 
     span_id: int
     parent_id: int | None
     usage: Mapping[str, float] | None
     cost: Mapping[str, float] | None
+    is_orphan: bool = False
 
     @classmethod
-    def from_attributes(cls, span_id: int, parent_id: int | None, usage: Any, cost: Any) -> SpanTotals:
+    def from_attributes(cls, span_id: int, parent_id: int | None, attributes: Attributes) -> SpanTotals:
         """Return the totals in a span's attributes, JSON text or not. A cost that is not a number is None."""
+        usage, cost, missing = (attributes.get(name) for name in (TOKEN_USAGE, COST, MISSING_PARENT))
         cost = parse_attribute(cost)
         priced = isinstance(cost, dict) and all(isinstance(v, (int, float)) and v == v for v in cost.values())  # noqa: PLR0124
         cost = cost if priced else None  # a server may write NaN as text
         usage = parse_attribute(usage)
         counted = isinstance(usage, dict) and all(is_a(count, (int, float)) for count in usage.values())
-        return cls(span_id, parent_id, usage if counted else None, cost)
+        is_orphan = parent_id is None and _SPAN_ID.fullmatch(str(missing)) is not None
+        parent_id = int(str(missing), 16) if is_orphan else parent_id
+        return cls(span_id, parent_id, usage if counted else None, cost, is_orphan)
+
+
+_SPAN_ID: Final = re.compile("[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +165,9 @@ class TranslatedTrace:
         for span in self.spans:
             attributes = span.attributes or {}
             parent_id = span.parent.span_id if span.parent else None
-            usage, cost = span.counts or (attributes.get(TOKEN_USAGE), attributes.get(COST))
-            found[_span_id(span)] = SpanTotals.from_attributes(_span_id(span), parent_id, usage, cost)
+            if span.counts is not None:
+                attributes = {**attributes, TOKEN_USAGE: span.counts[0], COST: span.counts[1]}
+            found[_span_id(span)] = SpanTotals.from_attributes(_span_id(span), parent_id, attributes)
         return found
 
 
@@ -186,8 +198,6 @@ def translate_segment(parcel: TraceSegment, run_id: str | None, *, offload: bool
     spans = []
     for span in ended:
         data = stored.get(_span_id(span))
-        if span is root and parcel.parent_missing:
-            span, data = FrozenSpan.copy_span(span, without_parent=True), None  # noqa: PLW2901  # it becomes the trace's root
         spans.append(
             _translated(span, trace_id, attachments if offload else None, not _repeats_call(span, calls), data)
         )
@@ -205,7 +215,12 @@ def translate_segment(parcel: TraceSegment, run_id: str | None, *, offload: bool
         tags=_build_tags(parcel, top.name, spans, named),
         metadata=_build_metadata(parcel, named, run_id),
     )
-    merge = not parcel.whole or top.parent is not None or is_trace_shared(top.get_span_context().trace_id)  # type: ignore[union-attr]  # likewise
+    merge = (
+        not parcel.whole
+        or top.parent is not None
+        or is_trace_shared(top.get_span_context().trace_id)  # type: ignore[union-attr]  # likewise
+        or any(_may_carry_trace(span, calls) for span in ended)
+    )
     return TranslatedTrace(parcel, info, spans, attachments, list(read_assessments(parcel.spans)), merge)
 
 
@@ -222,6 +237,15 @@ def _translated(
 
 def _is_own_span(span: ReadableSpan) -> bool:
     return span.instrumentation_scope is not None and span.instrumentation_scope.name == "mlspan"
+
+
+def _may_carry_trace(span: ReadableSpan, calls: set[int]) -> bool:
+    """Return True if *span* is a request that may have passed the trace on to another process that records it.
+
+    Requests to a provider, below one of our model *calls*, are not.
+    """
+    asks = span.kind in {SpanKind.CLIENT, SpanKind.PRODUCER} and not _is_own_span(span)
+    return asks and (span.parent is None or span.parent.span_id not in calls)
 
 
 def _is_model_call(span: ReadableSpan) -> bool:
@@ -312,7 +336,6 @@ def _build_metadata(parcel: TraceSegment, named: Attributes, run_id: str | None)
         "mlflow.source.name": os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else None,  # noqa: PTH119
         "mlflow.source.type": "LOCAL",
         SOURCE_RUN_KEY: run_id,
-        MISSING_PARENT_KEY: _find_missing_parent(parcel),
         MODEL_KEY: origin.model_id or _first_value(named, sc.MODEL_ID),
         SESSION_KEY: _cut_text(
             origin.session or _first_value(named, sc.SESSION_ID, sc.CONVERSATION_ID), MAX_SESSION_LENGTH
@@ -320,12 +343,6 @@ def _build_metadata(parcel: TraceSegment, named: Attributes, run_id: str | None)
         USER_KEY: _cut_text(origin.user or _first_value(named, sc.USER_ID), MAX_SESSION_LENGTH),
     }
     return {key: storable(value) for key, value in metadata.items() if value}
-
-
-def _find_missing_parent(parcel: TraceSegment) -> str | None:
-    """Return the id of the root's parent, 16 hexadecimal digits, if MLflow never gets that parent."""
-    root = next((span for span in parcel.spans if _span_id(span) == parcel.root_id), None)
-    return f"{root.parent.span_id:016x}" if parcel.parent_missing and root is not None and root.parent else None
 
 
 def _first_value(named: Attributes, *names: str) -> str | None:

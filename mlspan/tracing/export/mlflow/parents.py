@@ -1,0 +1,51 @@
+"""Parents that the store does not have: of a process that was killed, or that sends nothing to MLflow.
+
+A span below such a parent is stored as a root, which names that parent in an attribute; the trace names it in its
+metadata. If the parent arrives after all, with a later segment, the span is attached to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from ..recent_spans import traces_in_parts
+from .spans import MISSING_PARENT, TranslatedSpan
+from .traces import MISSING_PARENT_KEY, SpanTotals, TranslatedTrace
+
+_MOST_NAMED: Final = 14  # ids of missing parents in a trace's metadata, which takes 250 characters
+
+
+def detach_orphans(trace: TranslatedTrace, stored: Mapping[int, SpanTotals]) -> TranslatedTrace:
+    """Return *trace* with every span a root whose parent is neither in it nor among the *stored* spans, by their id."""
+    if int(trace.summary.trace_id.removeprefix("tr-"), 16) in traces_in_parts:
+        return trace  # such a parent has yet to end
+    known = stored.keys() | trace.read_span_totals().keys()
+    spans = [
+        span if span.parent is None or span.parent.span_id in known else _detach_span(span, span.parent.span_id)
+        for span in trace.spans
+    ]
+    missing = {span.parent.span_id for span in trace.spans if span.parent is not None} - known
+    missing |= {span.parent_id for span in stored.values() if span.is_orphan and span.parent_id is not None} - known
+    before = trace.summary.metadata.get(MISSING_PARENT_KEY)
+    if not missing and not before:
+        return trace
+    named = ",".join(f"{span_id:016x}" for span_id in sorted(missing)[:_MOST_NAMED])
+    summary = replace(trace.summary, metadata={**trace.summary.metadata, MISSING_PARENT_KEY: named})
+    return replace(trace, spans=spans, summary=summary)
+
+
+def find_attachable(trace: TranslatedTrace, stored: Mapping[int, SpanTotals]) -> dict[int, int]:
+    """Return the ids of those *stored* orphans whose parent is in *trace*, each with the id of that parent."""
+    own = trace.read_span_totals()
+    orphans = ((span.span_id, span.parent_id) for span in stored.values() if span.is_orphan)
+    return {span_id: parent_id for span_id, parent_id in orphans if parent_id in own and span_id not in own}
+
+
+def _detach_span(span: TranslatedSpan, parent_id: int) -> TranslatedSpan:
+    """Return *span* as a root that names its parent. Its stored form, which has the parent, is left out."""
+    attributes = {**(span.attributes or {}), MISSING_PARENT: f"{parent_id:016x}"}
+    made = TranslatedSpan.copy_span(span, attributes=attributes, without_parent=True)
+    made.stored, made.counts = None, span.counts
+    return made
