@@ -105,7 +105,7 @@ def trace_function(fn: Any, start: Callable[[Any, Any], Any], enabled: list[bool
         @functools.wraps(fn)
         async def call_traced(*args: Any, **kwargs: Any) -> Any:
             with start(args, kwargs) if enabled else NOOP_OPERATION as operation:
-                return operation.record_result(await fn(*args, **kwargs))
+                return operation.record_result(await fn(*args, **kwargs), awaited=True)
     else:
 
         @functools.wraps(fn)

@@ -11,6 +11,7 @@ from functools import wraps
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
+from .._frames import skip_in_warnings
 from .mlflow_state.runs import get_active_model_id, get_active_run_id
 from .operations.call_context import CallScope, _call_scope, enter_scope, get_call_scope, leave_scope
 from .operations.foreign_objects import as_text
@@ -45,7 +46,7 @@ class ScopeBlock:
     def __call__(self, fn: F) -> F:
         """Return *fn* with this change around each of its calls."""
         wrapper = next((wrapper for is_kind, wrapper in _WRAPPERS if is_kind(fn)), _wrap_function)
-        return wraps(fn)(wrapper(fn, self._change))  # type: ignore[return-value]  # it has the signature of fn
+        return wraps(fn)(skip_in_warnings(wrapper(fn, self._change)))  # type: ignore[return-value]  # it has the signature of fn
 
 
 def _wrap_function(fn: Any, change: Callable[[CallScope], CallScope]) -> Any:

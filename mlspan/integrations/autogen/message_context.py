@@ -54,7 +54,7 @@ class _MessageDelivery:
     def __exit__(self, *_: object) -> None:
         self._undo.close()
 
-    def record_result(self, value: Any) -> Any:
+    def record_result(self, value: Any, *, awaited: bool = False) -> Any:  # noqa: ARG002  # as of an operation
         return value
 
 

@@ -20,7 +20,7 @@ class NoOpOperation:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def record_result(self, value: Any) -> Any:
+    def record_result(self, value: Any, *, awaited: bool = False) -> Any:  # noqa: ARG002  # as of an operation
         """Return *value* as it is."""
         return value
 

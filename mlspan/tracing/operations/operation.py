@@ -135,12 +135,13 @@ class Operation:
         """Make the span current inside the block, whose end does not end the span."""
         return use_context(self.context)
 
-    def record_result(self, value: Any) -> Any:
+    def record_result(self, value: Any, *, awaited: bool = False) -> Any:
         """Record the answer *value* and return it.
 
-        A stream or an unread response is returned as a proxy, which finishes the operation when it ends.
+        A stream or an unread response is returned as a proxy, which finishes the operation when it ends. What looks
+        like both kinds of stream, as other libraries' proxies do, is of the kind of the call: *awaited* or not.
         """
-        proxy_class = find_proxy_class(type(value))  # type: ignore[arg-type]  # mypy: type[Any] is not hashable
+        proxy_class = find_proxy_class(type(value), awaited)  # type: ignore[arg-type]  # mypy: type[Any] is not hashable
         if proxy_class is None:
             self.observe(value)
             return value
@@ -174,6 +175,11 @@ class Operation:
             if not swallow_error("reading an answer", error):
                 raise
             return True
+
+    @property
+    def hides_chunks(self) -> bool:
+        """Return whether :meth:`observe` may hide chunks of the answer from the caller."""
+        return hasattr(self._observe, "hides_chunks")
 
     def get_body_buffer(self) -> BodyBuffer:
         """Return the buffer for an answer that the caller reads as text or bytes. It is decoded once, at the end."""
