@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import wrapt.importer
 
+from ._frames import skip_in_warnings
 from ._guard import guard, log, warn_once
 
 Undo = Callable[[], None]  # removes what has been installed, and leaves nothing behind
@@ -219,7 +220,7 @@ def replace_attribute(owner: object, name: str, original: object, replacement: A
     """
     if isinstance(owner, type):  # else pickle would look for an inherited method's replacement on the parent class
         replacement.__module__, replacement.__qualname__ = owner.__module__, f"{owner.__qualname__}.{name}"
-    return _set_entry(owner, name, original, replacement, enabled)
+    return _set_entry(owner, name, original, skip_in_warnings(replacement), enabled)
 
 
 def set_attribute(owner: object, name: str, value: object) -> Undo:

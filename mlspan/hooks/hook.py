@@ -22,6 +22,7 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -276,7 +277,7 @@ class Hook:
             if begun := begin(Call(args, kwargs, now.policy.capture, self.settings.options, function)):
                 return start_operation(now, *begun, draw=sampling)
         except Exception as error:
-            if not swallow_error("starting a span", error):
+            if _accepts(function, args, kwargs) and not swallow_error("starting a span", error):
                 raise
         return NOOP_OPERATION
 
@@ -289,6 +290,19 @@ class Hook:
         if not settings.log_traces or is_suppressed(around):
             return False
         return not settings.exclusive or get_active_run_id() is None
+
+
+def _accepts(function: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Return whether *function* can be called so; a call that it refuses says so by itself."""
+    if function is None:
+        return True
+    try:
+        inspect.signature(function).bind(*args, **kwargs)
+    except TypeError:
+        return False
+    except ValueError:  # it has no readable signature
+        return True
+    return True
 
 
 def is_version_in_range(version: str, versions: str) -> bool:

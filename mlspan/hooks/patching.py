@@ -105,7 +105,7 @@ def trace_function(fn: Any, start: Callable[[object, object], Any], enabled: lis
         @functools.wraps(fn)
         async def call_traced(*args: Any, **kwargs: Any) -> object:
             with start(args, kwargs) if enabled else NOOP_OPERATION as operation:
-                return operation.record_result(await fn(*args, **kwargs))
+                return operation.record_result(await fn(*args, **kwargs), awaited=True)
     else:
 
         @functools.wraps(fn)

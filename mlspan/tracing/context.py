@@ -2,18 +2,116 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextvars import copy_context
+import inspect
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import aclosing
+from contextvars import Token, copy_context
 from dataclasses import replace
 from functools import wraps
+from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
+from .._frames import skip_in_warnings
 from .mlflow_state.runs import get_active_model_id, get_active_run_id
-from .operations.call_context import _call_scope, use_scope
+from .operations.call_context import CallScope, _call_scope, enter_scope, get_call_scope, leave_scope
 from .operations.foreign_objects import as_text
 
 P = ParamSpec("P")
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ScopeBlock:
+    """A change of the caller's scope, as a block or as a decorator. It is read when the block or the call begins.
+
+    As a decorator it takes functions, coroutine functions and both kinds of generator functions. A generator's body has
+    the scope; the code that reads the generator does not.
+    """
+
+    __slots__ = ("_change", "_entered")
+
+    def __init__(self, change: Callable[[CallScope], CallScope]) -> None:
+        self._change = change
+        self._entered: list[tuple[Token[CallScope], CallScope]] = []
+
+    def __enter__(self) -> None:
+        scope = self._change(get_call_scope())
+        self._entered.append((enter_scope(scope), scope))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        leave_scope(*self._entered.pop())
+
+    def __call__(self, fn: F) -> F:
+        """Return *fn* with this change around each of its calls."""
+        wrapper = next((wrapper for is_kind, wrapper in _WRAPPERS if is_kind(fn)), _wrap_function)
+        return wraps(fn)(skip_in_warnings(wrapper(fn, self._change)))  # type: ignore[return-value]  # it has the signature of fn
+
+
+def _wrap_function(fn: Any, change: Callable[[CallScope], CallScope]) -> Any:
+    def call_in_scope(*args: Any, **kwargs: Any) -> Any:
+        with ScopeBlock(change):
+            return fn(*args, **kwargs)
+
+    return call_in_scope
+
+
+def _wrap_coroutine(fn: Any, change: Callable[[CallScope], CallScope]) -> Any:
+    async def await_in_scope(*args: Any, **kwargs: Any) -> Any:
+        with ScopeBlock(change):
+            return await fn(*args, **kwargs)
+
+    return await_in_scope
+
+
+def _wrap_generator(fn: Any, change: Callable[[CallScope], CallScope]) -> Any:
+    def iterate_in_scope(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        steps, step, given = fn(*args, **kwargs), "send", None
+        try:
+            while True:
+                with ScopeBlock(change):
+                    item = getattr(steps, step)(given)
+                try:
+                    step, given = "send", (yield item)
+                except GeneratorExit:
+                    raise
+                except BaseException as error:  # noqa: BLE001  # what the caller throws in is the generator's to handle
+                    step, given = "throw", error
+        except StopIteration as end:
+            return end.value
+        finally:
+            with ScopeBlock(change):
+                steps.close()
+
+    return iterate_in_scope
+
+
+def _wrap_async_generator(fn: Any, change: Callable[[CallScope], CallScope]) -> Any:
+    async def iterate_in_scope(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        async with aclosing(fn(*args, **kwargs)) as steps:
+            step, given = steps.asend, None
+            while True:
+                try:
+                    with ScopeBlock(change):
+                        item = await step(given)
+                except StopAsyncIteration:
+                    return
+                try:
+                    step, given = steps.asend, (yield item)
+                except GeneratorExit:
+                    raise
+                except BaseException as error:  # noqa: BLE001  # as above
+                    step, given = steps.athrow, error
+
+    return iterate_in_scope
+
+
+_WRAPPERS: list[tuple[Callable[[Any], bool], Callable[..., Any]]] = [
+    (inspect.isasyncgenfunction, _wrap_async_generator),
+    (inspect.isgeneratorfunction, _wrap_generator),
+    (inspect.iscoroutinefunction, _wrap_coroutine),
+]
 
 
 def _text(value: object) -> str | None:
@@ -21,43 +119,46 @@ def _text(value: object) -> str | None:
     return None if value is None else as_text(value)
 
 
-def session(id: str | None) -> Any:
+def session(id: str | None) -> ScopeBlock:
     """``with session("chat-42"):`` groups the traces of one conversation; MLflow shows them as a session.
 
     ``session(None)`` is none, whatever there is around it; so with :func:`user` and the others.
     """
-    return use_scope(replace(_call_scope.get(), session=_text(id)))
+    text = _text(id)
+    return ScopeBlock(lambda around: replace(around, session=text))
 
 
-def user(id: str | None) -> Any:
+def user(id: str | None) -> ScopeBlock:
     """``with user("ada"):`` names whom the calls inside are made for."""
-    return use_scope(replace(_call_scope.get(), user=_text(id)))
+    text = _text(id)
+    return ScopeBlock(lambda around: replace(around, user=text))
 
 
-def tags(**tags: object) -> Any:
+def tags(**tags: object) -> ScopeBlock:
     """``with tags(env="prod"):`` puts tags on the traces inside; inner ones add to outer ones."""
-    around = _call_scope.get()
-    return use_scope(
-        replace(around, tags={**around.tags, **{as_text(key): as_text(value) for key, value in tags.items()}})
-    )
+    named = {as_text(key): as_text(value) for key, value in tags.items()}
+    return ScopeBlock(lambda around: replace(around, tags={**around.tags, **named}))
 
 
-def run(run_id: str | None) -> Any:
+def run(run_id: str | None) -> ScopeBlock:
     """``with run(run_id):`` ties the traces inside to this MLflow run, whatever run is active."""
-    return use_scope(replace(_call_scope.get(), run_id=_text(run_id)))
+    text = _text(run_id)
+    return ScopeBlock(lambda around: replace(around, run_id=text))
 
 
-def model(model_id: str | None) -> Any:
+def model(model_id: str | None) -> ScopeBlock:
     """``with model(model_id):`` ties the traces inside to this LoggedModel of MLflow's, whatever model is active."""
-    return use_scope(replace(_call_scope.get(), model_id=_text(model_id)))
+    text = _text(model_id)
+    return ScopeBlock(lambda around: replace(around, model_id=text))
 
 
-def request_id(id: str | None) -> Any:
+def request_id(id: str | None) -> ScopeBlock:
     """``with request_id("req-7"):`` gives the traces inside the id that the caller's own system has for the request.
 
     MLflow keeps the first 50 characters as the trace's ``client_request_id`` and can search for it.
     """
-    return use_scope(replace(_call_scope.get(), request_id=_text(id)))
+    text = _text(id)
+    return ScopeBlock(lambda around: replace(around, request_id=text))
 
 
 def wrap(fn: Callable[P, T]) -> Callable[P, T]:
@@ -68,7 +169,7 @@ def wrap(fn: Callable[P, T]) -> Callable[P, T]:
     here = copy_context()
     run_id, model_id = get_active_run_id(), get_active_model_id()
     if run_id is not None or model_id is not None:
-        here.run(_call_scope.set, replace(_call_scope.get(), run_id=run_id, model_id=model_id))
+        here.run(_call_scope.set, replace(get_call_scope(), run_id=run_id, model_id=model_id))
 
     @wraps(fn)
     def call_in_context(*args: P.args, **kwargs: P.kwargs) -> T:

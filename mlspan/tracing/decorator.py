@@ -12,6 +12,7 @@ from functools import wraps
 from types import BuiltinFunctionType, CoroutineType, FunctionType, MethodType, MethodWrapperType
 from typing import Any, Final, TypeVar, overload
 
+from .._frames import skip_in_warnings
 from .._guard import guard, warn_once
 from .manual import begin, put, record_of
 from .operations.content import as_text, to_plain_data
@@ -103,7 +104,7 @@ def _called(fn: Any, name: str | None, kind: str) -> object:
         code = find_on_class(type(code), "__call__")
     wrapper = next((wrapper for is_kind, wrapper in _WRAPPERS if is_kind(code)), _wrap_plain_function)
     if type(fn) is FunctionType:
-        return wraps(fn)(wrapper(fn, opened))
+        return wraps(fn)(skip_in_warnings(wrapper(fn, opened)))
     return _in_place_of(fn, opened, wrapper, (name, kind))
 
 
@@ -112,10 +113,11 @@ def _in_place_of(fn: Any, opened: Callable[..., Any], wrapper: Callable[..., Any
 
     def called(own: object, instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if own is fn:
-            return wrapper(own, opened)(*args, **kwargs)
-        return wrapper(own, lambda args, kwargs: opened((instance, *args), kwargs))(*args, **kwargs)  # bound
+            return skip_in_warnings(wrapper(own, opened))(*args, **kwargs)
+        bound = wrapper(own, lambda args, kwargs: opened((instance, *args), kwargs))
+        return skip_in_warnings(bound)(*args, **kwargs)
 
-    made = _find_proxy_class()(fn, called)
+    made = _find_proxy_class()(fn, skip_in_warnings(called))
     made._self_how = how
     return made
 

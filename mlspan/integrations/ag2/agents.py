@@ -74,7 +74,7 @@ def _trace_turn(
 
     async def run_turn() -> object:
         with hook.start_operation(_begin_turn, turn, {}) as operation:
-            return operation.record_result(await drive())
+            return operation.record_result(await drive(), awaited=True)
 
     return run_turn
 
@@ -93,15 +93,15 @@ def _make_middleware(hook: Hook, base: type) -> type:
         async def on_llm_call(self, call_next: Any, events: Any, context: object) -> object:
             offered = (get_field(call_next, "keywords") or {}).get("tools") or ()
             with hook.start_operation(_begin_llm_call, (*self._asked, events, context, offered), {}) as operation:
-                return operation.record_result(await call_next(events, context))
+                return operation.record_result(await call_next(events, context), awaited=True)
 
         async def on_tool_execution(self, call_next: Any, event: object, context: object) -> object:
             with hook.start_operation(_begin_tool, (event,), {}) as operation:
-                return operation.record_result(await call_next(event, context))
+                return operation.record_result(await call_next(event, context), awaited=True)
 
         async def on_human_input(self, call_next: Any, event: Any, context: object) -> object:
             with hook.start_operation(_begin_human_input, (event,), {}) as operation:
-                return operation.record_result(await call_next(event, context))
+                return operation.record_result(await call_next(event, context), awaited=True)
 
     return TracingMiddleware
 

@@ -18,8 +18,7 @@ from ..._guard import guard
 from ..._shape import get_nested
 from ...hooks.hook import Hook
 from ...hooks.patching import Patch, Undo, apply_patches, replace_function
-from ...tracing.operations.call_context import CallScope, get_call_scope, is_suppressed
-from ...tracing.operations.call_context import use_scope as within
+from ...tracing.operations.call_context import CallScope, get_call_scope, is_suppressed, use_context, use_scope
 
 _W3C_PROPAGATOR: Final = TraceContextTextMapPropagator()
 # traceparent -> the context of a post of this process, which holds more than a traceparent can say
@@ -67,8 +66,8 @@ def _install(hook: Hook) -> Undo:
                 if on and hook.settings.log_traces:
                     with guard("looking at an envelope"):
                         if (around := _extract_parent(envelope)) is not None:
-                            stack.callback(otel.detach, otel.attach(around[0]))
-                            stack.enter_context(within(around[1]))
+                            stack.enter_context(use_context(around[0]))
+                            stack.enter_context(use_scope(around[1]))
                 return await own(self, envelope, *args, **kwargs)
 
         return receive_envelope

@@ -12,8 +12,7 @@ from opentelemetry import context as otel
 
 from ...hooks.patching import Patch, Undo, resolve_target, set_attribute
 from ...tracing.mlflow_state.runs import get_active_run_id
-from ...tracing.operations.call_context import get_call_scope, use_context
-from ...tracing.operations.call_context import use_scope as within
+from ...tracing.operations.call_context import get_call_scope, use_context, use_scope
 
 
 def _bind_context(fn: Callable[..., object]) -> Callable[..., object]:
@@ -26,8 +25,8 @@ def _bind_context(fn: Callable[..., object]) -> Callable[..., object]:
         around = replace(around, run_id=run_id)
 
     @functools.wraps(fn)
-    def call_in_context(*args: object, **kwargs: object) -> object:
-        with use_context(context), within(around):
+    def call_in_context(*args: Any, **kwargs: Any) -> Any:
+        with use_context(context), use_scope(around):
             return fn(*args, **kwargs)
 
     return call_in_context

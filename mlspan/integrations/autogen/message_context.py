@@ -12,8 +12,7 @@ from opentelemetry import context as otel
 from ...hooks.hook import Hook
 from ...hooks.own_spans import suppress_own_spans
 from ...hooks.patching import Patch, observe_method, trace_method
-from ...tracing.operations.call_context import get_call_scope
-from ...tracing.operations.call_context import use_scope as within
+from ...tracing.operations.call_context import get_call_scope, use_context, use_scope
 
 _RUNTIME_MODULE: Final = "autogen_core._single_threaded_agent_runtime"
 _Patches = Iterator[Patch]
@@ -48,14 +47,14 @@ class _MessageDelivery:
         sent_from = getattr(getattr(self._message, "metadata", None), "_mlspan_from", None)
         if sent_from is not None:
             context, around = sent_from
-            self._undo.enter_context(within(around))
-            self._undo.callback(otel.detach, otel.attach(context))
+            self._undo.enter_context(use_scope(around))
+            self._undo.enter_context(use_context(context))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._undo.close()
 
-    def record_result(self, value: object) -> object:
+    def record_result(self, value: object, *, awaited: bool = False) -> object:  # noqa: ARG002  # as of an operation
         return value
 
 

@@ -45,14 +45,14 @@ def trace_async_function(fn: Any, open_: OperationStarter, on: list[bool]) -> ob
 
     async def await_result(result: Any, args: Any, kwargs: object) -> Any:
         with open_operation(args, kwargs) as operation:
-            return operation.record_result(await result)
+            return operation.record_result(await result, awaited=True)
 
     if inspect.iscoroutinefunction(fn):
 
         @functools.wraps(fn)
         async def call_method(*args: object, **kwargs: object) -> object:
             with open_operation(args, kwargs) as operation:
-                return operation.record_result(await fn(*args, **kwargs))
+                return operation.record_result(await fn(*args, **kwargs), awaited=True)
     else:
 
         @functools.wraps(fn)
@@ -129,7 +129,7 @@ class _MergedCall:
         if isinstance(error, Exception):  # the workbench turns it into an answer
             self._operation.record.failure = (type_name(error), str(error))
 
-    def record_result(self, value: object) -> object:
+    def record_result(self, value: object, *, awaited: bool = False) -> object:  # noqa: ARG002  # as of an operation
         return value
 
 

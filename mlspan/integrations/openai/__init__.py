@@ -20,7 +20,7 @@ from ...hooks.call import Call
 from ...hooks.hook import Hook, trace_methods
 from ...hooks.patching import Undo
 from ...tracing.operations.records import Observe, Record
-from . import chat, media, objects, realtime, responses
+from . import chat, media, objects, realtime, responses, stream_usage
 from ._read import OpenAIRequest
 
 __all__ = ["HOOK", "autolog"]
@@ -54,6 +54,8 @@ def _begin_request(call: Call) -> tuple[Record, Observe[Any]] | None:
     if endpoint is not None and options.method == "post":
         return endpoint(ask)
     path = [word for word in options.url.partition("?")[0].split("/") if word]
+    if not path:
+        return None
     if path[0] == "responses" and len(path) in {2, 3} and path[-1] not in {"input_items", "input_tokens", "compact"}:
         return None if options.method == "delete" else responses.begin_fetch(ask, path[1])
     return objects.begin_object_request(ask, path, options.method) if path[0] in objects.OBJECT_TYPES else None
@@ -66,6 +68,7 @@ _trace_requests: Final = trace_methods(
 
 def _install_client(hook: Hook) -> Undo:
     with ExitStack() as undo:
+        undo.callback(stream_usage.install_fallback())  # below the traced call: what is sent again is one call
         undo.callback(_trace_requests(hook))
         undo.callback(realtime.install(hook))
         return undo.pop_all().close

@@ -35,12 +35,18 @@ class OpenAIRequest(NamedTuple):
         """Return the record's fields ``provider``, ``server_address`` and ``server_port``."""
         client = self.client
         url = get_fields(client).get("_base_url") or client.base_url  # the property imports something on each access
-        cached = _server_fields_by_client.get(client)
-        if cached is None or cached[0] is not url:
-            host, port = read_host_and_port(url)
-            found = {"provider": find_client_provider(client, host or ""), "server_address": host, "server_port": port}
-            cached = _server_fields_by_client[client] = (url, found)
-        return cached[1]
+        try:
+            cached = _server_fields_by_client.get(client)
+            if cached is None or cached[0] is not url:
+                cached = _server_fields_by_client[client] = (url, _find_server_fields(client, url))
+            return cached[1]
+        except TypeError:  # the application's own subclass, which cannot be hashed
+            return _find_server_fields(client, url)
+
+
+def _find_server_fields(client: Any, url: Any) -> dict[str, Any]:
+    host, port = read_host_and_port(url)
+    return {"provider": find_client_provider(client, host or ""), "server_address": host, "server_port": port}
 
 
 # Client -> its URL, and the fields read from it. They are compared by identity, as comparing URLs is slow.

@@ -16,8 +16,9 @@ from ...tracing.operations.messages import (
     make_tool_call,
     make_tool_call_response,
 )
-from ...tracing.operations.records import HIDE_CHUNK, Chat, Observe, sees_errors
+from ...tracing.operations.records import Chat, Observe, sees_errors
 from ._read import OpenAIRequest, RequestBody, read_tool_definitions
+from .stream_usage import ask_for_usage, hide_usage
 
 
 def begin_chat(ask: OpenAIRequest) -> tuple[Chat, Observe[Chat]]:
@@ -57,15 +58,10 @@ def _read_prompt(raw: object) -> Part:
 
 def _choose_observer(ask: OpenAIRequest, chat: Chat) -> Observe[Chat]:
     """Return the observer of the answer; with ``include_usage``, ask for the usage of a stream and hide its chunk."""
-    body, options = ask.body, ask.options
-    if body.get("stream") is not True:
+    if ask.body.get("stream") is not True:
         return _observe_chat
     chat.stream = True
-    if ask.autolog_options.get("include_usage") and get_nested(body, "stream_options.include_usage", bool) is None:
-        asked = {**(body.get("stream_options") or {}), "include_usage": True}
-        options.json_data = {**options.json_data, "stream_options": asked}
-        return _observe_and_hide_usage
-    return _observe_chat
+    return _observe_and_hide_usage if ask_for_usage(ask) else _observe_chat
 
 
 _REQUEST_FIELDS: Final = {
@@ -115,11 +111,7 @@ def _observe_chat(chat: Chat, got: object) -> None:
         read_usage(chat, usage, *CHAT_USAGE)
 
 
-@sees_errors
-def _observe_and_hide_usage(chat: Chat, got: object) -> object:
-    """Read a chunk, and hide from the caller the one that holds nothing but the usage."""
-    _observe_chat(chat, got)
-    return HIDE_CHUNK if get_field(got, "usage") is not None and not get_field(got, "choices") else None
+_observe_and_hide_usage: Final = hide_usage(_observe_chat)
 
 
 def _append_text_chunk(draft: OutputDraft, got: Any) -> bool:

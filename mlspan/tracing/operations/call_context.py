@@ -82,12 +82,21 @@ def build_scope_attributes() -> dict[str, str]:
 @contextmanager
 def use_scope(change: CallScope) -> Iterator[None]:
     """Make *change* the caller's scope inside the block."""
-    token = _call_scope.set(change)
+    token = enter_scope(change)
     try:
         yield
     finally:
-        _call_scope.reset(token)
-        _clear_cached_value(token, change, EMPTY_SCOPE)
+        leave_scope(token, change)
+
+
+def enter_scope(change: CallScope) -> Token[CallScope]:
+    """Make *change* the caller's scope, until :func:`leave_scope` is called with the returned token."""
+    return _call_scope.set(change)
+
+
+def leave_scope(token: Token[CallScope], change: CallScope) -> None:
+    """Put back the scope from before *change*, in whatever context this runs."""
+    _reset_variable(token, change, EMPTY_SCOPE)
 
 
 @contextmanager
@@ -102,8 +111,25 @@ def use_context(around: otel.Context) -> Iterator[None]:
 
 def detach_context(token: Token[otel.Context], attached: otel.Context) -> None:
     """Detach *token*, and make sure that *attached* is no longer current, whatever a finalizer did meanwhile."""
-    otel.detach(token)
-    _clear_cached_value(token, attached, _EMPTY_CONTEXT)
+    if type(token) is Token:
+        _reset_variable(token, attached, _EMPTY_CONTEXT)
+    else:  # of a runtime context that does not use context variables (OTEL_PYTHON_CONTEXT)
+        otel.detach(token)
+
+
+def _reset_variable(token: Token[T], attached: T, nothing: T) -> None:
+    """Reset the variable of *token* to its value from before *attached*.
+
+    A block may be left in another context than it was entered in: another task closes an async generator, FastAPI runs
+    both halves of a sync dependency in threads. What that context holds then stays, unless it is *attached* itself.
+    """
+    try:
+        token.var.reset(token)
+    except ValueError:
+        if token.var.get(nothing) is attached:
+            token.var.set(nothing if token.old_value is Token.MISSING else token.old_value)
+    else:
+        _clear_cached_value(token, attached, nothing)
 
 
 def _clear_cached_value(token: Token[T], gone: T, nothing: T) -> None:

@@ -18,7 +18,7 @@ class NoOpOperation:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def record_result(self, value: object) -> object:
+    def record_result(self, value: object, *, awaited: bool = False) -> object:  # noqa: ARG002  # as of an operation
         """Return *value* as it is."""
         return value
 

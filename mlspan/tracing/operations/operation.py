@@ -22,6 +22,7 @@ from ..otel.fast_span import SPAN_KEY, SamplingDecision
 from . import semconv as sc
 from .call_context import EMPTY_SCOPE, build_scope_attributes, detach_context, get_call_scope, use_context
 from .content import replace_surrogates, to_attribute
+from .control_flow import is_control_flow
 from .links import link_span
 from .raw_response import BodyBuffer, RawResponse, find_proxy_class, get_cached_body
 from .records import HIDE_CHUNK, Chat, Embeddings, ModelCall, Observe, Record
@@ -135,12 +136,13 @@ class Operation:
         """Make the span current inside the block, whose end does not end the span."""
         return use_context(self.context)
 
-    def record_result(self, value: object) -> object:
+    def record_result(self, value: object, *, awaited: bool = False) -> object:
         """Record the answer *value* and return it.
 
-        A stream or an unread response is returned as a proxy, which finishes the operation when it ends.
+        A stream or an unread response is returned as a proxy, which finishes the operation when it ends. What looks
+        like both kinds of stream, as other libraries' proxies do, is of the kind of the call: *awaited* or not.
         """
-        proxy_class = find_proxy_class(type(value))  # type: ignore[arg-type]  # mypy: type[Any] is not hashable
+        proxy_class = find_proxy_class(type(value), awaited)  # type: ignore[arg-type]  # mypy: type[Any] is not hashable
         if proxy_class is None:
             self.observe(value)
             return value
@@ -175,6 +177,11 @@ class Operation:
                 raise
             return True
 
+    @property
+    def hides_chunks(self) -> bool:
+        """Return whether :meth:`observe` may hide chunks of the answer from the caller."""
+        return hasattr(self._observe, "hides_chunks")
+
     def get_body_buffer(self) -> BodyBuffer:
         """Return the buffer for an answer that the caller reads as text or bytes. It is decoded once, at the end."""
         if self._body_buffer is None:
@@ -195,8 +202,10 @@ class Operation:
             return
         if self._handed_over:
             _handed_over_operations.pop(id(self), None)
-        if isinstance(error, GeneratorExit):  # the caller has closed the generator around the stream
-            error, stream_end = None, stream_end or "closed"
+        if error is not None and is_control_flow(error):  # such as the close of the generator around a stream
+            if self._handed_over or isinstance(error, GeneratorExit):
+                stream_end = stream_end or "closed"
+            error = None
         seconds = perf_counter() - self._started
         error_type = None if error is None else get_error_type(error)
         try:  # not guard(): this runs for each call
@@ -342,7 +351,7 @@ class InnerCall(Operation):
         """Complete the record, on the first call; the outer call merges it when it finishes."""
         if not self._finish_lock.acquire(False):  # a keyword argument would take twice as long
             return
-        self.failed = error is not None and not isinstance(error, GeneratorExit)
+        self.failed = error is not None and not is_control_flow(error)
         with guard("reading an answer"):
             self._complete_record(error, stream_end)
 

@@ -198,9 +198,12 @@ _READ_METHODS: dict[str, Callable[[ResponseObserver, object], object]] = {
 
 
 @cache
-def find_proxy_class(cls: type) -> type[Stream | AsyncStream | RawResponse] | None:
-    """Return the proxy class for an answer of class *cls*, or None if the answer is whole."""
-    if issubclass(cls, AsyncIterator):
+def find_proxy_class(cls: type, awaited: bool = False) -> type[Stream | AsyncStream | RawResponse] | None:
+    """Return the proxy class for an answer of class *cls*, or None if the answer is whole.
+
+    *awaited* says whether the call was asynchronous, for a class that can be read in both ways.
+    """
+    if issubclass(cls, AsyncIterator) and (awaited or not issubclass(cls, Iterator)):
         return AsyncStream
     if issubclass(cls, Iterator):
         return Stream

@@ -9,11 +9,12 @@ from __future__ import annotations
 import copy
 from contextvars import copy_context
 from types import TracebackType
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from opentelemetry import context as otel
 
 from .call_context import detach_context
+from .event_filter import EventFilter
 
 StreamEnd: TypeAlias = Literal["closed", "abandoned"]  # how a stream was left early
 
@@ -57,9 +58,9 @@ class ResponseProxy:
             raise AttributeError(name)
         value = getattr(self._mlspan_own, name)
         # A client's own helpers close the HTTP response below the stream, rather than the stream.
-        return (
-            HttpResponseProxy(value, self._mlspan_observer) if name == "response" and hasattr(value, "close") else value
-        )
+        if name != "response" or not hasattr(value, "close"):
+            return value
+        return HttpResponseProxy(value, self)
 
     def __setattr__(self, name: str, value: object) -> None:
         setattr(self._mlspan_own, name, value)
@@ -104,9 +105,36 @@ class ResponseProxy:
 
 
 class HttpResponseProxy(ResponseProxy):
-    """A proxy of the HTTP response below a stream."""
+    """A proxy of the HTTP response below a stream. What the caller reads from it is read into the same record.
 
-    __slots__ = ()
+    It keeps the stream alive: the stream's own end would otherwise come before the reading.
+    """
+
+    __slots__ = ("_mlspan_stream",)
+
+    def __init__(self, own: Any, stream: ResponseProxy) -> None:
+        super().__init__(own, stream._mlspan_observer)
+        object.__setattr__(self, "_mlspan_stream", stream)
+
+    def __getattr__(self, name: str) -> Any:
+        value: Any = super().__getattr__(name)
+        is_compressed = name.endswith("raw") and self._mlspan_own.headers.get("content-encoding")
+        if name not in _ITERATING_METHODS or is_compressed:
+            return value
+
+        def iterate_filtered(*args: Any, **kwargs: Any) -> Any:
+            observer = self._mlspan_observer
+            hides = getattr(observer, "hides_chunks", False)
+            events = EventFilter(observer, lines=name.endswith("lines"), hides=hides, owner=self)
+            return (events.aread if name[0] == "a" else events.read)(value(*args, **kwargs), observer.finish)
+
+        return iterate_filtered
+
+
+# Methods of httpx's responses. One that is compressed cannot be filtered as it came in.
+_ITERATING_METHODS: Final = frozenset(
+    {f"{kind}{unit}" for kind in ("iter_", "aiter_") for unit in ("lines", "text", "bytes", "raw")}
+)
 
 
 class _StreamProxy(ResponseProxy):

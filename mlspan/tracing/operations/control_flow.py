@@ -1,0 +1,57 @@
+"""Exceptions that steer a program and tell of no failure. A span that one of them ends is not an error."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+# By class name and the package that defines it, so that none of them has to be imported. A subclass counts as well.
+_CONTROL_FLOW: Final[frozenset[tuple[str, str]]] = frozenset(
+    {
+        ("airflow", "AirflowRescheduleException"),
+        ("airflow", "AirflowSkipException"),
+        ("airflow", "DagRunTriggerException"),
+        ("airflow", "DownstreamTasksSkipped"),
+        ("airflow", "TaskDeferred"),
+        ("billiard", "WorkerShutdown"),
+        ("_pytest", "Exit"),
+        ("builtins", "Skipped"),  # pytest's say that they are builtins
+        ("builtins", "XFailed"),
+        ("celery", "Ignore"),
+        ("celery", "Reject"),
+        ("celery", "Retry"),
+        ("celery", "WorkerShutdown"),
+        ("dagster", "RetryRequested"),
+        ("langgraph", "GraphBubbleUp"),
+        ("prefect", "Abort"),
+        ("prefect", "Pause"),
+        ("prefect", "PrefectSignal"),
+        ("prefect", "Suspend"),
+        ("starlette", "ClientDisconnect"),
+        ("streamlit", "RerunException"),
+        ("streamlit", "StopException"),
+        ("unittest", "SkipTest"),
+    }
+)
+_EXITS: Final = frozenset({("click", "Exit"), ("typer", "Exit")})  # with exit code 0, as for SystemExit
+# What AnyIO says of a task that its owner no longer wants: Starlette's when the client has gone away, for one.
+_SCOPE_MESSAGES: Final = ("Cancelled via cancel scope", "Cancelled by cancel scope")
+
+
+def is_control_flow(error: BaseException) -> bool:
+    """Return whether *error* steers the program: a closed generator, an exit with code 0, a skipped test, a rerun.
+
+    A cancellation counts only where a cancel scope of AnyIO made it, as for a client that has gone away. Any other may
+    stem from a time limit, which its caller sees as an error.
+    """
+    if isinstance(error, GeneratorExit):
+        return True
+    if isinstance(error, SystemExit):
+        return error.code is None or error.code == 0
+    if isinstance(error, asyncio.CancelledError):
+        said = error.args[0] if error.args else None
+        return isinstance(said, str) and said.startswith(_SCOPE_MESSAGES)
+    names = {(cls.__module__.partition(".")[0], cls.__name__) for cls in type(error).__mro__}
+    return not names.isdisjoint(_CONTROL_FLOW) or (
+        not names.isdisjoint(_EXITS) and getattr(error, "exit_code", None) == 0
+    )

@@ -1,0 +1,116 @@
+"""Event streams that a caller reads as text or bytes: events that the caller has not asked for are left out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Protocol, TypeVar
+
+import orjson
+
+T = TypeVar("T")
+
+
+class ChunkObserver(Protocol):
+    """What reads the chunks of a stream; it returns False for one that the caller may not see."""
+
+    def observe(self, value: Any) -> bool: ...
+
+
+def hides_chunks(observe: T) -> T:
+    """Mark a function that observes answers as one that may hide chunks from the caller."""
+    observe.hides_chunks = True  # type: ignore[attr-defined]  # functions take attributes
+    return observe
+
+
+class EventFilter:
+    """Passes an event stream on, piece by piece, without the events that the observer hides.
+
+    Pieces are lines, or text or bytes cut anywhere. An event is held back until its end, an empty line, has come.
+    """
+
+    def __init__(self, observer: ChunkObserver, *, lines: bool, hides: bool = True, owner: object = None) -> None:
+        """Filter for *observer*.
+
+        Args:
+            observer: reads the events.
+            lines: whether the pieces are lines.
+            hides: whether the observer may hide events. If not, the pieces are passed on as they are.
+            owner: what has to live until the stream has been read.
+        """
+        self._observer, self._lines, self._hides, self._owner = observer, lines, hides, owner
+        self._held: list[Any] = []  # lines of the event that has not ended
+        self._rest: Any = None  # what follows the last end of a line
+
+    def feed(self, piece: Any) -> Iterator[Any]:
+        """Yield what the caller may see once *piece* has come."""
+        if self._lines:
+            yield from self._add_line(piece)
+            return
+        if not isinstance(piece, (str, bytes)):
+            yield piece
+            return
+        text = piece if self._rest is None else self._rest + piece
+        *whole, self._rest = text.splitlines(keepends=True) or [text]
+        if self._rest.endswith("\n" if isinstance(text, str) else b"\n"):
+            whole.append(self._rest)
+            self._rest = None
+        seen = [line for one in whole for line in self._add_line(one)]
+        if seen:
+            yield seen[0][:0].join(seen)
+
+    def flush(self) -> Iterator[Any]:
+        """Yield what is held back when the stream ends."""
+        held = [*self._held, *([] if self._rest is None else [self._rest])]
+        self._held, self._rest = [], None
+        if held and self._may_see(held):
+            yield from held if self._lines else [held[0][:0].join(held)]
+
+    def _add_line(self, line: Any) -> Iterator[Any]:
+        self._held.append(line)
+        if line.strip():
+            return
+        held, self._held = self._held, []
+        if self._may_see(held):
+            yield from held
+
+    def _may_see(self, event: list[Any]) -> bool:
+        """Read one event, and return whether the caller may see it. What is no JSON is not ours to hide."""
+        shown = True
+        for line in event:
+            prefix = "data:" if isinstance(line, str) else b"data:"
+            if line.startswith(prefix):
+                try:
+                    shown = self._observer.observe(orjson.loads(line[5:])) and shown
+                except orjson.JSONDecodeError:
+                    continue
+        return shown
+
+    def read(self, pieces: Iterator[Any], finish: Callable[[BaseException | None], object]) -> Iterator[Any]:
+        """Yield what the caller may see of *pieces*, and call *finish* at the end."""
+        try:
+            for piece in pieces:
+                shown = list(self.feed(piece))
+                yield from shown if self._hides else [piece]
+            shown = list(self.flush())
+            yield from shown if self._hides else []
+        except BaseException as error:
+            finish(error)
+            raise
+        finish(None)
+
+    async def aread(
+        self, pieces: AsyncIterator[Any], finish: Callable[[BaseException | None], object]
+    ) -> AsyncIterator[Any]:
+        """Yield what the caller may see of *pieces*, and call *finish* at the end."""
+        try:
+            async for piece in pieces:
+                shown = list(self.feed(piece))
+                for one in shown if self._hides else [piece]:
+                    yield one
+            shown = list(self.flush())
+            for one in shown if self._hides else []:
+                yield one
+        except BaseException as error:
+            finish(error)
+            raise
+        finish(None)
