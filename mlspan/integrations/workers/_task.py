@@ -47,7 +47,7 @@ def _list_active_hooks() -> Iterator[tuple[str, dict[str, Any]]]:
 
     for name, module in catalog.list_integrations().items():
         hook = catalog.find_loaded_hook(name, module)
-        if hook is not None and hook._wanted and not name.startswith(catalog.WORKERS_PREFIX):
+        if hook is not None and hook.is_wanted and not name.startswith(catalog.WORKERS_PREFIX):
             settings = hook.settings
             yield (
                 name,
@@ -98,7 +98,7 @@ def _apply_sent_settings(hooks: Mapping[str, Any]) -> None:
         if (hook := _find_hook(name)) is None:
             continue
         settings = AutologSettings(**dict(zip(FLAG_NAMES, sent["settings"], strict=True)), options=sent["options"])
-        if not hook._wanted or hook.settings != settings:
+        if not hook.is_wanted or hook.settings != settings:
             hook.apply_settings(settings)
 
 
