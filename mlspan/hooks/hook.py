@@ -129,6 +129,11 @@ class Hook:
         return self
 
     @property
+    def is_wanted(self) -> bool:
+        """Return whether the integration is turned on, be its library imported or not."""
+        return self._wanted
+
+    @property
     def is_installed(self) -> bool:
         """Return whether the patches are in place, which is never so before the library is imported."""
         return self._undo is not None

@@ -111,13 +111,16 @@ class CallbackHandler:
             run_id, parent_run_id, more, prompts[:1], read.read_langchain_messages, sc.TEXT_COMPLETION
         )
 
-    def on_llm_new_token(self, token: object, *, run_id: object, **_: Any) -> None:  # noqa: ARG002  # passed by name
+    def on_llm_new_token(self, token: object, *, run_id: object, **_: Any) -> None:
         id = make_run_key(run_id)
         operation = langchain_runs.find_operation(id)
         if operation is not None:
-            if isinstance(operation.record, Chat) and operation.record.time_to_first_chunk is None:
-                operation.note_first_chunk()
-                operation.record.stream = True
+            if isinstance(record := operation.record, Chat):
+                if record.time_to_first_chunk is None:
+                    operation.note_first_chunk()
+                    record.stream = True
+                if isinstance(token, str):  # what is left of the answer if the run is never reported to have ended
+                    record.draft.get_choice().add_text(token)
             langchain_runs.leave_run(id)  # the request has been made, and the code that runs next is the caller's
 
     def on_llm_end(self, response: object, *, run_id: object, **_: Any) -> None:

@@ -168,7 +168,10 @@ def _flatten_tool_content(content: object) -> object:
 def observe_llm_result(record: Chat, result: Any) -> None:
     """Read an LLMResult: the answers to its first prompt, and the usage as LangChain has read it from the provider."""
     answer = get_fields(result)
-    for index, generation in enumerate((get_list(answer, "generations") or [[]])[0]):
+    generations = (get_list(answer, "generations") or [[]])[0]
+    if generations:  # the whole answer, which takes the place of what its chunks have said
+        record.draft = OutputDraft(kept=record.draft.kept)
+    for index, generation in enumerate(generations):
         known = get_fields(generation)
         choice, said = record.draft.get_choice(index), known.get("message")
         told = get_fields(said)

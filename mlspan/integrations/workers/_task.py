@@ -46,7 +46,7 @@ def _list_active_hooks() -> Iterator[tuple[str, dict[str, object]]]:
     """Yield the name and the settings of each integration that is turned on."""
     for name, module in catalog.list_integrations().items():
         hook = catalog.find_loaded_hook(name, module)
-        if hook is not None and hook._wanted and not name.startswith(catalog.WORKERS_PREFIX):
+        if hook is not None and hook.is_wanted and not name.startswith(catalog.WORKERS_PREFIX):
             settings = hook.settings
             yield (
                 name,
@@ -97,7 +97,7 @@ def _apply_sent_settings(hooks: Mapping[str, Any]) -> None:
         if (hook := _find_hook(name)) is None:
             continue
         settings = AutologSettings(**dict(zip(FLAG_NAMES, sent["settings"], strict=True)), options=sent["options"])
-        if not hook._wanted or hook.settings != settings:
+        if not hook.is_wanted or hook.settings != settings:
             hook.apply_settings(settings)
 
 

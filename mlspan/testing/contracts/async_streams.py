@@ -30,6 +30,12 @@ async def read_one_and_break(stream: Any) -> None:
         break
 
 
+async def wait_for_new_tasks(before: set[asyncio.Task[Any]]) -> None:
+    """Wait for the tasks that are not among those of *before*."""
+    await asyncio.sleep(0)  # a task that is about to be made is made
+    await asyncio.gather(*asyncio.all_tasks() - before, return_exceptions=True)
+
+
 async def drop_unread(stream: object) -> None:
     """Leave the stream without a single read."""
 
@@ -122,9 +128,12 @@ class AsyncStreamContract(AnyStreamContract):
         """A stream that nobody closes ends its span when it is collected, as abandoned: no error."""
 
         async def scenario() -> None:
+            before = asyncio.all_tasks()
             await leave(await self.open_stream())
             gc.collect()
-            self.check_left(end="abandoned")
+            if self.is_generator:
+                await wait_for_new_tasks(before)  # the event loop closes a generator in a task of its own
+            self.check_dropped()
 
         self.run(scenario)
 
@@ -146,7 +155,7 @@ class AsyncStreamContract(AnyStreamContract):
         async def scenario() -> None:
             await leave(await self.open_stream())
             gc.collect()
-            self.check_span(end=end)
+            self.check_never_read(end)
 
         self.run(scenario)
 
