@@ -242,21 +242,27 @@ def _set_entry(owner: object, name: str, original: object, value: object, enable
     return remember_undo(undo)
 
 
-def call_when_imported(module: str, callback: Callable[[], object]) -> Undo:
+def call_when_imported(module: str, callback: Callable[[], object], *, again: bool = False) -> Undo:
     """Call *callback* when *module* is imported, at once if it already is; never import it.
+
+    With *again* also when it is imported anew, as by programs that take modules out of ``sys.modules``.
 
     The returned function cancels the call. It then also leaves wrapt's table of pending calls, which has no public way
     out: without that table, the pending call stays in it and does nothing.
     """
     wanted = [True]
 
+    pending: dict[str, list[object]] = getattr(wrapt.importer, "_post_import_hooks", {})
+
     def call_if_wanted(_: object) -> None:
         if wanted:
+            if again:
+                with getattr(wrapt.importer, "_post_import_hooks_lock", _no_lock):
+                    pending.setdefault(module, []).append(call_if_wanted)
             callback()
 
     def cancel() -> None:
         wanted.clear()
-        pending: dict[str, list[object]] = getattr(wrapt.importer, "_post_import_hooks", {})
         with getattr(wrapt.importer, "_post_import_hooks_lock", _no_lock):
             if call_if_wanted in (calls := pending.get(module) or []):
                 calls.remove(call_if_wanted)

@@ -80,6 +80,7 @@ class Hook:
         self.settings = AutologSettings()
         self._install = install
         self._undo: Undo | None = None
+        self._installed_in: object = None  # the module whose import has installed the patches
         self._wanted = False
         self._waiting: dict[str, Undo] = {}  # by the module that is waited for: what ends the waiting
         self._installation = Installation()
@@ -163,15 +164,18 @@ class Hook:
             return
         self.settings = settings
         runtime.resume_recording()
-        if self.module in sys.modules:
+        if self.module in sys.modules and self.module in self._waiting:
             self._install_if_wanted()
         else:
-            self._wait_for(self.module, self._install_if_wanted)
+            self._wait_for(self.module, self._install_if_wanted, again=True)
 
-    def _wait_for(self, module: str, callback: Callable[[], object]) -> None:
-        """Call *callback* when *module* is imported, once, unless the integration has been turned off by then."""
+    def _wait_for(self, module: str, callback: Callable[[], object], *, again: bool = False) -> None:
+        """Call *callback* when *module* is imported, unless the integration has been turned off by then.
+
+        With *again* it is called each time, where the program takes the module out of ``sys.modules`` in between.
+        """
         if module not in self._waiting:
-            self._waiting[module] = call_when_imported(module, callback)
+            self._waiting[module] = call_when_imported(module, callback, again=again)
 
     def _stop_waiting(self) -> None:
         """Wait for no module any longer."""
@@ -192,9 +196,12 @@ class Hook:
 
     def _install_if_wanted(self) -> None:
         """Install the patches if the integration is on, not installed yet, and the library's version is supported."""
+        module = sys.modules.get(self.module)
+        if module is not self._installed_in:  # the program has imported the library anew
+            self._remove_patches()
         if self._wanted and self._undo is None and self._is_version_supported():
             with guard(f"hooking into {self.module}"):
-                self._undo = self._install_completely()
+                self._undo, self._installed_in = self._install_completely(), module
 
     def _install_completely(self) -> Undo | None:
         """Install the patches and return their undo; an install that fails, or that nothing is there for, leaves none.
