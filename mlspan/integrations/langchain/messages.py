@@ -171,10 +171,10 @@ def observe_llm_result(record: Chat, result: Any) -> None:
     for index, generation in enumerate((get_list(answer, "generations") or [[]])[0]):
         known = get_fields(generation)
         choice, said = record.draft.get_choice(index), known.get("message")
-        told = get_fields(said)
+        message = get_fields(said)
         for piece in read_message_parts(said) if said is not None else _read_generation_text(generation):
             choice.add_part(piece)
-        facts, info = told.get("response_metadata"), known.get("generation_info")
+        facts, info = message.get("response_metadata"), known.get("generation_info")
         reason = _find_first(str, facts, info, names=("finish_reason", "stop_reason", "done_reason"))
         choice.finish_reason = FINISH_REASONS.get(reason or "", reason) or (
             "tool_calls" if record.draft.call_ids else "stop"
@@ -183,7 +183,7 @@ def observe_llm_result(record: Chat, result: Any) -> None:
             record.response_model = model
         if facts and (id := get_nested(facts, "id", str)):
             record.response_id = id
-        if usage := told.get("usage_metadata"):
+        if usage := message.get("usage_metadata"):
             read_usage(record, usage, *_USAGE_METADATA)
     if not (output := answer.get("llm_output")):
         return
@@ -255,8 +255,8 @@ def simplify_runnable_value(value: object, depth: int = 0) -> object:
     if isinstance(messages, list):
         return [simplify_runnable_value(one, depth + 1) for one in messages]
     if names := _CONTROL_FIELDS.get(type(value).__name__):  # LangGraph's Command and Send
-        told = {name: simplify_runnable_value(getattr(value, name, None), depth + 1) for name in names}
-        return {name: one for name, one in told.items() if one not in (None, [], ())}
+        fields = {name: simplify_runnable_value(getattr(value, name, None), depth + 1) for name in names}
+        return {name: one for name, one in fields.items() if one not in (None, [], ())}
     return value
 
 
