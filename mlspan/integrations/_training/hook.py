@@ -159,7 +159,7 @@ class TrainingHook(MlflowAutologHook):
 
     @contextmanager
     def trace_training(self, call: dict[str, Any]) -> Iterator[ActiveTraining | None]:
-        """Trace a training that is not one function call; *call* has its arguments by name. Yield None if this is off."""
+        """Trace a training that is no function call; *call* has its arguments by name. Yield None if this is off."""
         self._deferred_install.wait()
         exclusive = self.settings.exclusive and get_active_run_id() is not None
         if self._undo is None or exclusive or is_nested(self, (call["self"],)):
