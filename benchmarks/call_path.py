@@ -25,14 +25,14 @@ OWNERS = {"mlspan": "mlspan", "opentelemetry": "the SDK", "openai": "the client"
 
 
 def loop(seconds: float) -> None:
-    """The call of the case ``chat``, watched."""
+    """The call of the case ``chat``, traced."""
     from cases import call, client
     from harness import provider
 
     PEERS["mlspan"].turn_on(provider()[0])
-    watched, until = client(), monotonic() + seconds
+    traced, until = client(), monotonic() + seconds
     while monotonic() < until:
-        call(watched)
+        call(traced)
 
 
 def stacks(seconds: float) -> Counter[tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""What is measured, as a table. A case prepares its variants, times them and tells its figures by name."""
+"""What is measured, as a table. A case prepares its variants, times them and returns its figures by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any, TypedDict
 
 import openai
-from harness import Apart, Counting, Time, bare_span, turns
+from harness import Counting, ForkedVariant, Time, bare_span, turns
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from opentelemetry import trace
 
@@ -119,18 +119,18 @@ def describe(span: trace.Span, got: Any) -> None:
 
 
 def _of_the_floor(setting: Setting, variants: dict[str, Callable[[], object]]) -> dict[str, Time]:
-    """What a span by hand and what being watched adds; ours has to be the very span that was written by hand."""
-    _expect_spans(setting, variants["watched"])
+    """What a span by hand and what being traced adds; ours has to be the very span that was written by hand."""
+    _expect_spans(setting, variants["traced"])
     ours = setting["counting"].last
     _expect_spans(setting, variants["hand"])
     if ours.instrumentation_scope.name.startswith("mlspan"):
-        assert _told(ours) == _told(setting["counting"].last), "not the span that the floor is"
+        assert _describe_span(ours) == _describe_span(setting["counting"].last), "not the span that the floor is"
     times = turns(variants, setting["rounds"])
     bare = times["bare"]
-    return {"bare": bare, "floor": times["hand"].over(bare), "added": times["watched"].over(bare)}
+    return {"bare": bare, "floor": times["hand"].over(bare), "added": times["traced"].over(bare)}
 
 
-def _told(span: Any) -> dict[str, Any]:
+def _describe_span(span: Any) -> dict[str, Any]:
     """All that a span says, but for where JSON has spaces."""
     said = {name: json.loads(value) if name.endswith(".messages") else value for name, value in span.attributes.items()}
     return {**said, "name": span.name, "kind": span.kind, "status": span.status.status_code, "events": span.events}
@@ -139,19 +139,19 @@ def _told(span: Any) -> dict[str, Any]:
 def chat(setting: Setting) -> dict[str, Time]:
     bare = bare_client()
     setting["turn_on"]()
-    watched, tracer = client(), setting["tracer"]
-    variants = {"bare": lambda: call(bare), "hand": lambda: by_hand(bare, tracer), "watched": lambda: call(watched)}
+    traced, tracer = client(), setting["tracer"]
+    variants = {"bare": lambda: call(bare), "hand": lambda: by_hand(bare, tracer), "traced": lambda: call(traced)}
     return _of_the_floor(setting, variants)
 
 
 def chat_async(setting: Setting) -> dict[str, Time]:
     bare = bare_client("AsyncOpenAI")
     setting["turn_on"]()
-    watched, loop = client("AsyncOpenAI"), asyncio.new_event_loop()
+    traced, loop = client("AsyncOpenAI"), asyncio.new_event_loop()
     variants = {
         "bare": lambda: loop.run_until_complete(call(bare)),
         "hand": lambda: loop.run_until_complete(by_hand_async(bare, setting["tracer"])),
-        "watched": lambda: loop.run_until_complete(call(watched)),
+        "traced": lambda: loop.run_until_complete(call(traced)),
     }
     return _of_the_floor(setting, variants)
 
@@ -169,19 +169,19 @@ def stream(setting: Setting) -> dict[str, Time]:
     openai.OpenAI.request = request
     bare = bare_client()
     setting["turn_on"]()
-    watched = client()
+    traced = client()
 
     def read(client: Any) -> None:
         for _ in client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, stream=True):
             pass
 
-    _expect_spans(setting, lambda: read(watched))
-    variants = {"bare": lambda: read(bare), "watched": lambda: read(watched)}
+    _expect_spans(setting, lambda: read(traced))
+    variants = {"bare": lambda: read(bare), "traced": lambda: read(traced)}
     whole = turns(variants, setting["rounds"])
     few.extend(chunks[-2:])
     two = turns(variants, setting["rounds"])
-    of_call = two["watched"].over(two["bare"])
-    return {"chunk": whole["watched"].over(whole["bare"]).over(of_call, CHUNKS - len(few))}
+    of_call = two["traced"].over(two["bare"])
+    return {"chunk": whole["traced"].over(whole["bare"]).over(of_call, CHUNKS - len(few))}
 
 
 def langchain(setting: Setting) -> dict[str, Time]:
@@ -225,8 +225,8 @@ def llama_index(setting: Setting) -> dict[str, Time]:
     from llama_index.core.llms import MockLLM
 
     def engine() -> Any:
-        shelf = [Document(text="Cats purr."), Document(text="Dogs bark.")]
-        index = VectorStoreIndex.from_documents(shelf, embed_model=MockEmbedding(embed_dim=8))
+        documents = [Document(text="Cats purr."), Document(text="Dogs bark.")]
+        index = VectorStoreIndex.from_documents(documents, embed_model=MockEmbedding(embed_dim=8))
         return index.as_query_engine(llm=MockLLM(max_tokens=3))
 
     return _spans_each(setting, engine, lambda made: made.query("What do cats do?"))
@@ -272,14 +272,14 @@ def _spans_each(setting: Setting, make: Callable[[], Any], run: Callable[[Any], 
     """What a run adds, and what that is for each of its spans, beside the least that any span costs."""
     bare = make()
     run(bare)
-    apart = Apart(lambda: run(bare))
+    forked = ForkedVariant(lambda: run(bare))
     setting["turn_on"]()
-    watched = make()
-    spans = _expect_spans(setting, lambda: run(watched))
-    times = turns({"bare": apart, "watched": lambda: run(watched)}, setting["rounds"])
+    traced = make()
+    spans = _expect_spans(setting, lambda: run(traced))
+    times = turns({"bare": forked, "traced": lambda: run(traced)}, setting["rounds"])
     least = turns({"span": lambda: bare_span(setting["tracer"])}, 2000)["span"]
-    adds = times["watched"].over(times["bare"])
-    each = times["watched"].over(times["bare"], spans)
+    adds = times["traced"].over(times["bare"])
+    each = times["traced"].over(times["bare"], spans)
     return {"bare": times["bare"], "adds": adds, "spans": Time(spans, spans), "each": each, "least": least}
 
 

@@ -35,7 +35,7 @@ def turns(variants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str
     for turn in range(-rounds // 10, rounds):
         dice.shuffle(order)
         for name, run in order:
-            taken = run.turn() if isinstance(run, Apart) else timed(run)
+            taken = run.turn() if isinstance(run, ForkedVariant) else timed(run)
             if turn >= 0:
                 times[name].append(taken)
     return {name: Time(statistics.median(each), statistics.quantiles(each, n=10)[0]) for name, each in times.items()}
@@ -47,7 +47,7 @@ def timed(run: Callable[[], object]) -> float:
     return (perf_counter() - started) * 1e6
 
 
-class Apart:
+class ForkedVariant:
     """A variant in a fork of this process, made before anything is patched here: it stays as bare as it was."""
 
     def __init__(self, run: Callable[[], object]) -> None:

@@ -27,13 +27,13 @@ def content_off(setting: Setting) -> dict[str, Time]:
     """Content on and off, six blocks of calls each by turns: what each adds to the bare call."""
     bare = bare_client()
     setting["turn_on"]()
-    watched = client()
+    traced = client()
     found: dict[str, list[Time]] = {"on": [], "off": []}
     for block in range(12):
         kept = block % 2 == 0
         tracing.configure(tracking_uri="none", capture_content=kept)
-        times = turns({"bare": lambda: call(bare), "watched": lambda: call(watched)}, setting["rounds"] // 4)
-        found["on" if kept else "off"].append(times["watched"].over(times["bare"]))
+        times = turns({"bare": lambda: call(bare), "traced": lambda: call(traced)}, setting["rounds"] // 4)
+        found["on" if kept else "off"].append(times["traced"].over(times["bare"]))
     return {name: Time(*map(median, zip(*added, strict=True))) for name, added in found.items()}
 
 
@@ -44,12 +44,12 @@ def not_recorded(setting: Setting) -> dict[str, Time]:
     openai.OpenAI.request = lambda *_args, **_kwargs: None
     bare = bare_client()
     setting["turn_on"]()
-    watched = client()
-    variants = {"bare": lambda: call(bare), "watched": lambda: call(watched)}
+    traced = client()
+    variants = {"bare": lambda: call(bare), "traced": lambda: call(traced)}
 
     def added() -> Time:
         times = turns(variants, 10 * setting["rounds"])
-        return times["watched"].over(times["bare"])
+        return times["traced"].over(times["bare"])
 
     dropping = TracerProvider(sampler=ParentBased(ALWAYS_OFF), shutdown_on_exit=False)
     found = {}
@@ -73,7 +73,7 @@ def threads(setting: Setting) -> dict[str, Time]:
     """
     bare = bare_client()
     setting["turn_on"]()
-    clients = {"bare": bare, "watched": client()}
+    clients = {"bare": bare, "traced": client()}
     waiting = turns({name: partial(_crowd, each, 8, 64, 0.1) for name, each in clients.items()}, 6)
     both = itertools.product((1, 64), clients.items())
     took = turns({f"{name} {size}": partial(_crowd, each, 5, size) for size, (name, each) in both}, 30)
@@ -82,9 +82,9 @@ def threads(setting: Setting) -> dict[str, Time]:
         return Time(one.median / other.median, one.low / other.low)
 
     return {
-        "throughput behind a wait, of the bare client's": over(waiting["bare"], waiting["watched"]),
+        "throughput behind a wait, of the bare client's": over(waiting["bare"], waiting["traced"]),
         "time at once to one after the other, of the bare client's": over(
-            over(took["watched 64"], took["watched 1"]), over(took["bare 64"], took["bare 1"])
+            over(took["traced 64"], took["traced 1"]), over(took["bare 64"], took["bare 1"])
         ),
     }
 
@@ -109,13 +109,13 @@ def _crowd(client: Any, calls: int, at_once: int, wait: float = 0) -> None:
 def memory(setting: Setting) -> dict[str, Time]:
     """Objects and resident megabytes that 10,000 traced calls leave, after 1,000 to warm up."""
     setting["turn_on"]()
-    watched = client()
+    traced = client()
     for _ in range(1000):
-        call(watched)
+        call(traced)
     gc.collect()
     objects, resident = len(gc.get_objects()), _resident()
     for _ in range(10_000):
-        call(watched)
+        call(traced)
     gc.collect()
     return {"left": Time(len(gc.get_objects()) - objects, _resident() - resident)}
 

@@ -1,4 +1,4 @@
-"""A dict of bounded size, for what this process remembers without being told when it may forget it."""
+"""A dict of bounded size, for what this process remembers without knowing when it may forget it."""
 
 from __future__ import annotations
 

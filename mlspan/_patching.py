@@ -195,7 +195,7 @@ def observe_method(target: str, callback: ResultCallback) -> Undo:
 def replace_function(target: str, make: Callable[[Any], object]) -> Undo:
     """Put ``make(original)`` in the place of a method or function.
 
-    The replacement is not told when it is removed: a reference that somebody has kept goes on working as it did.
+    The replacement does not learn when it is removed: a reference that somebody has kept goes on working as it did.
 
     Returns:
         The function that puts the original back.

@@ -71,7 +71,7 @@ def test_starting_is_quick(mlspan: Mlspan, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion(mlspan: Mlspan, shell: str) -> None:
-    """The shell is told the commands that begin with what was typed."""
+    """The shell gets the commands that begin with what was typed."""
     environ = {"_MLSPAN_COMPLETE": f"complete_{shell}", "COMP_WORDS": "mlspan d", "COMP_CWORD": "1"}
     environ |= {"_TYPER_COMPLETE_ARGS": "mlspan d", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
     done = mlspan(**environ)

@@ -87,7 +87,7 @@ def _read_settings_table() -> dict[str, list[str]]:
 
 
 def test_signature_page_and_doctor_follow_the_dataclass() -> None:
-    """Whoever adds a setting to Config is told where else it has to be: nothing can differ unseen."""
+    """Whoever adds a setting to Config learns where else it has to be: nothing can differ unseen."""
     settings = {setting.name: setting for setting in fields(Config)}
     parameters = inspect.signature(tracing.configure).parameters
     assert list(parameters) == list(settings)

@@ -36,23 +36,23 @@ class Memory:
     exit_grace, local, at_once, executor = 5.0, False, 1, BoundedExecutor(1)
 
     def __init__(self) -> None:
-        self.parcels: list[TraceSegment] = []
+        self.segments: list[TraceSegment] = []
         self.fault: Exception | None = None
         self.refuse = ""
 
-    def send(self, parcels: Sequence[TraceSegment]) -> list[Refusal]:
+    def send(self, segments: Sequence[TraceSegment]) -> list[Refusal]:
         if self.fault is not None:
             raise self.fault
-        taken = [parcel for parcel in parcels if self.refuse not in names(parcel) or not self.refuse]
-        self.parcels += taken
-        return [Refusal(parcel, "no such thing") for parcel in parcels if parcel not in taken]
+        taken = [segment for segment in segments if self.refuse not in names(segment) or not self.refuse]
+        self.segments += taken
+        return [Refusal(segment, "no such thing") for segment in segments if segment not in taken]
 
     def prepare(self) -> None: ...
     def close(self) -> None: ...
 
 
-def names(parcel: TraceSegment) -> list[str]:
-    return sorted(span.name for span in parcel.spans)
+def names(segment: TraceSegment) -> list[str]:
+    return sorted(span.name for span in segment.spans)
 
 
 @pytest.fixture
@@ -86,11 +86,11 @@ def test_a_trace_leaves_whole(tracer: Any, pipeline: ExportProcessor, sink: Memo
         with tracer.start_as_current_span("child"):
             pass
     assert pipeline.flush(5)
-    assert sink.parcels == []
+    assert sink.segments == []
     late.end()
     assert pipeline.flush(5)
-    (parcel,) = sink.parcels
-    assert (names(parcel), parcel.whole) == (["child", "late", "root"], True)
+    (segment,) = sink.segments
+    assert (names(segment), segment.whole) == (["child", "late", "root"], True)
 
 
 def test_a_trace_without_genai_spans_is_dropped(tracer: Any, pipeline: ExportProcessor, sink: Memory) -> None:
@@ -98,7 +98,7 @@ def test_a_trace_without_genai_spans_is_dropped(tracer: Any, pipeline: ExportPro
     with tracer.start_as_current_span("root"), tracer.start_as_current_span("child"):
         pass
     assert pipeline.flush(5)
-    assert sink.parcels == []
+    assert sink.segments == []
 
 
 def below(parent: Any, *, remote: bool = False) -> Any:
@@ -111,7 +111,7 @@ def below(parent: Any, *, remote: bool = False) -> Any:
 
 @pytest.mark.parametrize("remote", [False, True])
 @pytest.mark.parametrize("flushed", [False, True])
-def test_a_root_that_was_let_go_is_fetched(
+def test_a_root_that_was_released_is_fetched(
     tracer: Any, pipeline: ExportProcessor, sink: Memory, *, flushed: bool, remote: bool
 ) -> None:
     """A task that outlives its request brings the request's spans along, once; a second task finds them there."""
@@ -123,14 +123,14 @@ def test_a_root_that_was_let_go_is_fetched(
         with tracer.start_as_current_span(task, context=below(root, remote=remote)):
             tracer.start_span("chat", attributes=AI).end()
         assert pipeline.flush(5)
-    first, second = sink.parcels
+    first, second = sink.segments
     assert [names(first), names(second)] == [["GET /chat", "auth", "chat", "first"], ["chat", "second"]]
     assert first.root_id == root.get_span_context().span_id
     assert (first.whole, first.parent_missing, second.parent_missing) == (False, False, False)
 
 
 def test_what_lies_between_is_fetched_too(tracer: Any, pipeline: ExportProcessor, sink: Memory) -> None:
-    """Of several parts that were let go one below the other, each that is above the call comes; others do not."""
+    """Of several parts that were released one below the other, each that is above the call comes; others do not."""
     for name in ("other", "GET /chat"):
         with tracer.start_as_current_span(name) as root:
             pass
@@ -139,9 +139,9 @@ def test_what_lies_between_is_fetched_too(tracer: Any, pipeline: ExportProcessor
     tracer.start_span("beside", context=below(root)).end()
     tracer.start_span("chat", context=below(task), attributes=AI).end()
     assert pipeline.flush(5)
-    (parcel,) = sink.parcels
-    assert names(parcel) == ["GET /chat", "chat", "task"]
-    assert parcel.root_id == root.get_span_context().span_id
+    (segment,) = sink.segments
+    assert names(segment) == ["GET /chat", "chat", "task"]
+    assert segment.root_id == root.get_span_context().span_id
 
 
 def test_a_request_to_this_very_process_is_kept(tracer: Any, pipeline: ExportProcessor, sink: Memory) -> None:
@@ -151,7 +151,7 @@ def test_a_request_to_this_very_process_is_kept(tracer: Any, pipeline: ExportPro
             tracer.start_span("chat", attributes=AI).end()
         assert pipeline.flush(5)
     assert pipeline.flush(5)
-    assert [names(parcel) for parcel in sink.parcels] == [["GET /chat", "chat"], ["POST"]]
+    assert [names(segment) for segment in sink.segments] == [["GET /chat", "chat"], ["POST"]]
 
 
 def test_a_parent_that_never_comes_is_missing(tracer: Any, pipeline: ExportProcessor, sink: Memory) -> None:
@@ -160,10 +160,10 @@ def test_a_parent_that_never_comes_is_missing(tracer: Any, pipeline: ExportProce
     tracer.start_span("chat", context=set_span_in_context(nobody), attributes=AI).end()
     tracer.start_span("far", context=below(nobody, remote=True), attributes=AI).end()
     assert pipeline.flush(5)
-    assert {names(parcel)[0]: parcel.parent_missing for parcel in sink.parcels} == {"chat": True, "far": False}
+    assert {names(segment)[0]: segment.parent_missing for segment in sink.segments} == {"chat": True, "far": False}
 
 
-def test_what_is_let_go_is_bounded() -> None:
+def test_remembered_spans_are_bounded() -> None:
     """However many spans are dropped and sent, a bounded number of them is remembered, the latest."""
     kept = RecentSpans(most_dropped=10, most_sent=10)
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("test")
@@ -183,14 +183,14 @@ def test_what_is_let_go_is_bounded() -> None:
 
 
 def test_two_requests_of_one_remote_trace(tracer: Any, pipeline: ExportProcessor, sink: Memory) -> None:
-    """Each local root is a parcel of its own, whatever trace it belongs to."""
+    """Each local root is a segment of its own, whatever trace it belongs to."""
     far = SpanContext(uuid.uuid4().int, 0x42, is_remote=True, trace_flags=TraceFlags(1))
     context = set_span_in_context(NonRecordingSpan(far))
     first = tracer.start_span("first", context=context, attributes=AI)
     tracer.start_span("second", context=context, attributes=AI).end()
     first.end()
     assert pipeline.flush(5)
-    assert sorted(names(parcel)[0] for parcel in sink.parcels) == ["first", "second"]
+    assert sorted(names(segment)[0] for segment in sink.segments) == ["first", "second"]
 
 
 def test_a_child_that_never_ends_holds_nobody_up(tracer: Any, pipeline: ExportProcessor, sink: Memory) -> None:
@@ -200,13 +200,13 @@ def test_a_child_that_never_ends_holds_nobody_up(tracer: Any, pipeline: ExportPr
     time.sleep(0.5)
     tracer.start_span("tick").end()
     until = time.monotonic() + 10
-    while not sink.parcels and time.monotonic() < until:
+    while not sink.segments and time.monotonic() < until:
         tracer.start_span("tick").end()
         pipeline.flush(5)
         time.sleep(0.1)
     orphan.end()
     assert pipeline.flush(5)
-    assert [(names(parcel), parcel.whole) for parcel in sink.parcels] == [(["root"], False), (["orphan"], False)]
+    assert [(names(segment), segment.whole) for segment in sink.segments] == [(["root"], False), (["orphan"], False)]
 
 
 def test_a_span_that_ends_in_a_finalizer(tracer: Any, pipeline: ExportProcessor, sink: Memory) -> None:
@@ -225,7 +225,7 @@ def test_a_span_that_ends_in_a_finalizer(tracer: Any, pipeline: ExportProcessor,
     gc.enable()
     gc.collect()
     assert pipeline.flush(5)
-    assert len(sink.parcels) == 200
+    assert len(sink.segments) == 200
 
 
 def test_nothing_is_lost_while_the_backend_is_away(
@@ -238,7 +238,7 @@ def test_nothing_is_lost_while_the_backend_is_away(
     assert not pipeline.flush(5)
     sink.fault = None
     assert pipeline.flush(5)
-    assert len(sink.parcels) == 5
+    assert len(sink.segments) == 5
     lines = [record.getMessage() for record in caplog.records]
     assert lines[0] == "mlspan: cannot reach the tracking server; 5 traces wait for it"
     assert lines[1].startswith("mlspan: the trace store is back")
@@ -251,7 +251,7 @@ def test_a_refused_trace_takes_none_along(tracer: Any, pipeline: ExportProcessor
         tracer.start_span(name, attributes=AI).end()
     assert not pipeline.flush(5)
     assert pipeline.flush(5)
-    assert ([names(parcel) for parcel in sink.parcels], pipeline.lost["refused"]) == ([["good"], ["good"]], 1)
+    assert ([names(segment) for segment in sink.segments], pipeline.lost["refused"]) == ([["good"], ["good"]], 1)
 
 
 def test_memory_is_bounded(sink: Memory, caplog: pytest.LogCaptureFixture) -> None:
@@ -269,7 +269,7 @@ def test_memory_is_bounded(sink: Memory, caplog: pytest.LogCaptureFixture) -> No
     assert 30 <= lost < 40
     sink.fault = None
     assert pipeline.stop(5)
-    assert len(sink.parcels) == 40 - lost
+    assert len(sink.segments) == 40 - lost
     assert f"mlspan: spans lost so far, as more came than could be kept: {lost}" in caplog.messages
 
 
@@ -284,9 +284,9 @@ def test_a_forked_child_sends_its_own(tmp_path: Any) -> None:
     class File:
         exit_grace, local, at_once, executor = 5.0, False, 1, BoundedExecutor(1)
         def prepare(self): ...
-        def send(self, parcels):
+        def send(self, segments):
             with open({str(tmp_path / "sent")!r}, "a") as out:
-                out.writelines(f"{{span.name}}\\n" for parcel in parcels for span in parcel.spans)
+                out.writelines(f"{{span.name}}\\n" for segment in segments for span in segment.spans)
             return []
         def close(self): ...
     pipeline = ExportProcessor({{"mlflow": (File, {{}})}}, TraceOrigin, interval=60)
@@ -410,4 +410,4 @@ def test_threads_share_one_pipeline(tracer: Any, pipeline: ExportProcessor, sink
     for thread in threads:
         thread.join(30)
     assert pipeline.flush(20)
-    assert [names(parcel) for parcel in sink.parcels] == [["chat", "root"]] * 2000
+    assert [names(segment) for segment in sink.segments] == [["chat", "root"]] * 2000

@@ -39,7 +39,7 @@ REMOTE = SpanContext(7, 8, is_remote=True, trace_flags=TraceFlags(3), trace_stat
 
 
 class Seen(SpanProcessor):
-    """What a processor is told, as it was then."""
+    """What a processor receives, as it was then."""
 
     def __init__(self) -> None:
         self.started: list[dict[str, Any]] = []
@@ -52,7 +52,7 @@ class Seen(SpanProcessor):
         self.ended.append(span)
 
 
-def told(span: ReadableSpan) -> dict[str, Any]:
+def describe_span(span: ReadableSpan) -> dict[str, Any]:
     """All that a span says, but for its ids and times."""
     context, parent = span.get_span_context(), span.parent
     assert context is not None
@@ -134,7 +134,7 @@ def test_a_span_is_as_the_sdk_makes_it(
         if span.is_recording():
             span.end()
     assert seen.started[0] == seen.started[1]
-    (first, second) = map(told, seen.ended)
+    (first, second) = map(describe_span, seen.ended)
     assert first == second
 
 

@@ -123,10 +123,10 @@ def test_feedback_is_stored_once(place: str) -> None:
     sent: list[Any] = []
     send = MlflowSink.send
 
-    def twice(self: MlflowSink, parcels: Any) -> list[Refusal]:
-        sent.extend(parcels)
-        send(self, parcels)
-        return send(self, parcels)
+    def twice(self: MlflowSink, segments: Any) -> list[Refusal]:
+        sent.extend(segments)
+        send(self, segments)
+        return send(self, segments)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MlflowSink, "send", twice)

@@ -129,8 +129,8 @@ def test_finalizers_and_threads(receiver: Receiver, spool: Path, tracing_off: No
         gc.collect()
         time.sleep(0.01)
     assert tracing.flush(60)
-    told = finalized.count(False)
-    assert 0 < told <= len(finalized) == 200
-    assert receiver.otlp == {**once(200), "execute_tool in a finalizer": told}
+    recorded = finalized.count(False)
+    assert 0 < recorded <= len(finalized) == 200
+    assert receiver.otlp == {**once(200), "execute_tool in a finalizer": recorded}
     assert receiver.mlflow == receiver.otlp
     assert spool.exists() == (durability != "none")

@@ -30,10 +30,10 @@ MLFLOW, OTLP = {"tracking_uri": "http://store"}, {"endpoint": "http://receiver",
 class Spans(Memory):
     """As Memory, for spans instead of segments."""
 
-    def send(self, parcels: Any) -> list[Refusal]:
+    def send(self, segments: Any) -> list[Refusal]:
         if self.fault is not None:
             raise self.fault
-        self.parcels += parcels
+        self.segments += segments
         return []
 
 
@@ -102,7 +102,7 @@ def test_what_waits_says_where_why_and_since_when(setup: Setup, tmp_path: Path) 
 
 def test_what_may_not_be_written_is_kept(setup: Setup) -> None:
     """A denial is a reason to wait."""
-    setup.mlflow.send = lambda parcels: [Refusal(one, "answers 403", keep=True) for one in parcels]  # type: ignore[method-assign]
+    setup.mlflow.send = lambda segments: [Refusal(one, "answers 403", keep=True) for one in segments]  # type: ignore[method-assign]
     setup.work("a")
     kept = setup.flush()["mlflow http://store"].kept
     assert kept is not None
@@ -262,7 +262,7 @@ def test_of_others_nothing_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixt
     third.work("new")
     assert third.flush()["mlflow http://store"].stored == 1
     assert third.exporter.stop(10)
-    assert sorted(span.name for one in third.mlflow.parcels for span in one.spans) == ["mine", "new", "theirs"]
+    assert sorted(span.name for one in third.mlflow.segments for span in one.spans) == ["mine", "new", "theirs"]
 
 
 def test_results_of_several_exporters_are_one() -> None:

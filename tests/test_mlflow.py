@@ -246,8 +246,8 @@ def test_a_failure_is_shown_as_one(place: str, scripted: Any) -> None:
 
 def test_a_failure_that_no_exception_tells_of(place: str) -> None:
     """A tool whose framework turned its error into an answer: MLflow's viewer marks what has an exception's event."""
-    with start_operation(get_runtime(), Tool(name="look_up")) as live:
-        live.record.failure = ("LookupError", "no such city")
+    with start_operation(get_runtime(), Tool(name="look_up")) as operation:
+        operation.record.failure = ("LookupError", "no such city")
     (found,) = stored()
     (span,) = found.data.spans
     (event,) = span.events

@@ -85,12 +85,12 @@ def test_what_the_sdk_has_dropped_is_counted() -> None:
     """Attributes, events and links over the SDK's limits are counted in the bytes, as the SDK's encoder does."""
     limits = SpanLimits(max_attributes=1, max_events=1, max_links=1, max_event_attributes=1, max_link_attributes=1)
     tracer = TracerProvider(shutdown_on_exit=False, span_limits=limits).get_tracer("t")
-    live: Any = tracer.start_span("s", attributes={"a": 1, "b": 2})
+    open_span: Any = tracer.start_span("s", attributes={"a": 1, "b": 2})
     for _ in range(200):
-        live.add_event("e", {"a": 1, "b": 2})
-        live.add_link(context(9), {"a": 1, "b": 2})
-    live.end()
-    one = live._readable_span()
+        open_span.add_event("e", {"a": 1, "b": 2})
+        open_span.add_link(context(9), {"a": 1, "b": 2})
+    open_span.end()
+    one = open_span._readable_span()
     assert one.dropped_events == 199
     assert encode_span(one) == by_sdk(one).SerializeToString()
 
@@ -137,12 +137,14 @@ def test_what_mlflow_is_sent(attributes: dict[str, Any], more: dict[str, Any], i
     (packed,) = encode_each_span([one])
     assert isinstance(packed, EncodedSpan)
     trace = translate_segment(TraceSegment(TraceOrigin(), (one,), 7, whole=True, stored=[packed.span]), None)
-    (told,) = trace.spans
-    assert (told.stored is not None) == is_extended
-    if told.stored is not None:
-        came = decode_span(EncodedSpan(packed.resource, packed.scope, extend_encoded_span(told.stored, *told.added)))
-        assert came.attributes == told.attributes
-        assert by_sdk(came) == by_sdk(told)
+    (translated,) = trace.spans
+    assert (translated.stored is not None) == is_extended
+    if translated.stored is not None:
+        came = decode_span(
+            EncodedSpan(packed.resource, packed.scope, extend_encoded_span(translated.stored, *translated.added))
+        )
+        assert came.attributes == translated.attributes
+        assert by_sdk(came) == by_sdk(translated)
 
 
 def test_spans_are_encoded_quickly() -> None:

@@ -133,7 +133,7 @@ def test_taken_back() -> None:
 
 
 def test_threads_of_a_pool(spans: Spans) -> None:
-    """ThreadPool's threads are told, too, and take over no settings."""
+    """ThreadPool's threads get the context, too, and take over no settings."""
     integrations.workers.multiprocessing.autolog()
     try:
         with ThreadPool(1) as pool, tracing.span("job"):

@@ -1,4 +1,4 @@
-"""The same traces by OTLP to a backend that we did not write, and to MLflow: both tell the same."""
+"""The same traces by OTLP to a backend that we did not write, and to MLflow: both hold the same."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ USAGE = {
     "gen_ai.usage.output_tokens": 30,
 }
 # Trace, span, parent, status, start and end: in microseconds, which a backend that keeps no more may round.
-Told = tuple[str, str, str | None, str, int, int]
+SpanFacts = tuple[str, str, str | None, str, int, int]
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def traces(client: Any) -> list[str | None]:
     return ids
 
 
-def of_phoenix(url: str, session: str, count: int) -> tuple[list[Told], dict[str, tuple[int, int]]]:
+def of_phoenix(url: str, session: str, count: int) -> tuple[list[SpanFacts], dict[str, tuple[int, int]]]:
     """What it has of each span, and the tokens of each trace; it may take a while to have them."""
     found: list[Any] = []
     until = time.monotonic() + 60
@@ -74,22 +74,22 @@ def of_phoenix(url: str, session: str, count: int) -> tuple[list[Told], dict[str
         given += attributes.get("gen_ai.usage.input_tokens", attributes.get("llm.token_count.prompt", 0))
         taken += attributes.get("gen_ai.usage.output_tokens", attributes.get("llm.token_count.completion", 0))
         tokens[span["context"]["trace_id"]] = given, taken
-    told: list[Told] = [
+    facts: list[SpanFacts] = [
         (
             *(span["context"]["trace_id"], span["context"]["span_id"], span["parent_id"]),
             *(span["status_code"], microseconds(span["start_time"]), microseconds(span["end_time"])),
         )
         for span in found
     ]
-    return sorted(told), tokens
+    return sorted(facts), tokens
 
 
 def microseconds(text: str) -> int:
     return (datetime.fromisoformat(text) - datetime.fromtimestamp(0, timezone.utc)) // timedelta(microseconds=1)
 
 
-def of_mlflow(ids: list[str | None]) -> tuple[list[Told], dict[str, tuple[int, int]]]:
-    told: list[Told] = []
+def of_mlflow(ids: list[str | None]) -> tuple[list[SpanFacts], dict[str, tuple[int, int]]]:
+    facts: list[SpanFacts] = []
     tokens = {}
     for id in ids:
         found = mlflow.get_trace(f"tr-{id}")
@@ -97,11 +97,11 @@ def of_mlflow(ids: list[str | None]) -> tuple[list[Told], dict[str, tuple[int, i
         tokens[str(id)] = usage.get("input_tokens", 0), usage.get("output_tokens", 0)
         for span in found.data.spans:
             start, end = span.start_time_ns // 1000, span.end_time_ns // 1000
-            told.append((str(id), span.span_id, span.parent_id, span.status.status_code.value, start, end))
-    return sorted(told), tokens
+            facts.append((str(id), span.span_id, span.parent_id, span.status.status_code.value, start, end))
+    return sorted(facts), tokens
 
 
-def test_two_backends_tell_the_same(phoenix: Any, store: str, aimock: str) -> None:
+def test_two_backends_hold_the_same(phoenix: Any, store: str, aimock: str) -> None:
     """Ids, parents, times, status and the sums of tokens, trace by trace and span by span."""
     session = uuid.uuid4().hex
     tracing.configure(tracking_uri=store, otlp_endpoint=phoenix.http, service_name="mlspan-test")
@@ -111,7 +111,7 @@ def test_two_backends_tell_the_same(phoenix: Any, store: str, aimock: str) -> No
     assert tracing.flush(60)
     spans, tokens = of_mlflow(ids)
     spans_there, tokens_there = of_phoenix(phoenix.http, session, len(spans))
-    assert [told[:4] for told in spans] == [told[:4] for told in spans_there]
+    assert [facts[:4] for facts in spans] == [facts[:4] for facts in spans_there]
     for (*_, start, end), (*_, start_there, end_there) in zip(spans, spans_there, strict=True):
         assert (start_there, end_there) == (pytest.approx(start, abs=1, rel=0), pytest.approx(end, abs=1, rel=0))
     assert tokens == tokens_there

@@ -21,7 +21,7 @@ import pytest
 import requests
 from servers.process import Process, free_port
 from servers.relay import Relay
-from test_store import PNG, parcel, said, span
+from test_store import PNG, make_segment, said, span
 
 from mlspan.tracing.export.mlflow.http import HttpClient
 from mlspan.tracing.export.mlflow.sink import MlflowSink, trace_url
@@ -44,11 +44,11 @@ def _nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
 
 
-def sent(uri: str, *parcels: TraceSegment, **more: Any) -> list[str]:
+def sent(uri: str, *segments: TraceSegment, **more: Any) -> list[str]:
     """What was refused, and why; all of it is kept."""
     sink = MlflowSink(tracking_uri=uri, **more)
     try:
-        refused = sink.send(parcels or (parcel("chat"),))
+        refused = sink.send(segments or (make_segment("chat"),))
         assert all(one.keep for one in refused)
         return [one.reason for one in refused]
     finally:
@@ -115,7 +115,7 @@ def test_a_user_who_may_not_write_and_then_may(
     """Who may only read gets a line that says what to do, and nothing is lost: with the right, the same batch goes."""
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "writer")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRET)
-    one = parcel("chat")
+    one = make_segment("chat")
     with caplog.at_level(logging.DEBUG):
         (denied,) = sent(guarded.uri, one, experiment=guarded.experiment)
         assert re.search(r"answers 403: check .* may edit .* \(Permission denied\)", denied)
@@ -131,8 +131,8 @@ def test_what_is_denied_holds_up_no_other_experiment(guarded: Any, monkeypatch: 
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "writer")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRET)
     guarded.grant("EDIT")
-    closed = parcel("chat", origin=TraceOrigin(experiment_id="0"))
-    opened = parcel("chat", origin=TraceOrigin(experiment_id=guarded.experiment))
+    closed = make_segment("chat", origin=TraceOrigin(experiment_id="0"))
+    opened = make_segment("chat", origin=TraceOrigin(experiment_id=guarded.experiment))
     (denied,) = sent(guarded.uri, closed, opened)
     assert "403" in denied
     assert stored(guarded.uri, id_of(closed), auth=ADMIN) is None
@@ -198,7 +198,7 @@ def tls(request: pytest.FixtureRequest, authority: Any, mlflow_server: str, tmp_
 
 def test_tls(tls: Any, mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A certificate of a company's own is trusted when it is named, and so are we where the server asks who we are."""
-    one = parcel("chat")
+    one = make_segment("chat")
     with pytest.raises(BackendUnavailable, match="MLFLOW_TRACKING_SERVER_CERT_PATH names a certificate to trust"):
         sent(tls.uri, one)
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", tls.authority)
@@ -214,7 +214,7 @@ def test_tls_that_nobody_checks(tls: Any, mlflow_server: str, monkeypatch: pytes
     """``MLFLOW_TRACKING_INSECURE_TLS`` trusts anybody, without a word from the HTTP library."""
     monkeypatch.setenv("MLFLOW_TRACKING_INSECURE_TLS", "true")
     monkeypatch.setenv("MLFLOW_TRACKING_CLIENT_CERT_PATH", tls.client)
-    one = parcel("chat")
+    one = make_segment("chat")
     assert sent(tls.uri, one) == []
     assert stored(mlflow_server, id_of(one)) is not None
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", tls.authority)
@@ -241,7 +241,7 @@ def test_a_proxy(
     inner = Relay(upstream, context)
     proxy = Relay(inner.port if scheme == "https" else upstream)
     monkeypatch.setenv(f"{scheme.upper()}_PROXY", f"http://127.0.0.1:{proxy.port}")
-    one, uri = parcel("chat"), f"{scheme}://localhost"
+    one, uri = make_segment("chat"), f"{scheme}://localhost"
     if scheme == "http":
         uri = mlflow_server  # whose answers depend on the name that it is called by
         monkeypatch.setenv("NO_PROXY", "")
@@ -265,17 +265,17 @@ def test_requests_are_few_and_on_the_same_connection(mlflow_server: str) -> None
     relay = Relay(int(mlflow_server.rpartition(":")[2]))
     sent(mlflow_server)
     origin = TraceOrigin(session="s", user="ada", tags={"env": "test"})
-    parcels = [parcel("chat", "tool", origin=origin) for _ in range(24)]
-    parcels.append(parcel("agent", "chat"))  # whose question and answer are not the root's own words
-    assert sent(f"http://127.0.0.1:{relay.port}", *parcels) == []
+    segments = [make_segment("chat", "tool", origin=origin) for _ in range(24)]
+    segments.append(make_segment("agent", "chat"))  # whose question and answer are not the root's own words
+    assert sent(f"http://127.0.0.1:{relay.port}", *segments) == []
     came = bytes(relay.came)
     assert came.count(b"POST /v1/traces") == 1
     assert came.count(b"Content-Encoding: gzip") == 1
     assert came.count(b"POST /api/3.0/mlflow/traces ") == 1
     assert relay.connections == 1
-    for one in parcels:
+    for one in segments:
         assert len(stored(mlflow_server, id_of(one))["spans"]) == 2
-    info = stored(mlflow_server, id_of(parcels[0]))["trace_info"]
+    info = stored(mlflow_server, id_of(segments[0]))["trace_info"]
     assert {key: info["tags"][key] for key in ("mlflow.traceName", "env", "service.name")} == {
         "mlflow.traceName": "chat",
         "env": "test",
@@ -291,9 +291,9 @@ def test_requests_are_few_and_on_the_same_connection(mlflow_server: str) -> None
 
 def test_more_than_one_request(mlflow_server: str) -> None:
     """More than one request's worth goes by several connections at once, and all of it arrives."""
-    parcels = [parcel("chat") for _ in range(60)]
-    assert sent(mlflow_server, *parcels) == []
-    assert all(stored(mlflow_server, id_of(one)) is not None for one in parcels)
+    segments = [make_segment("chat") for _ in range(60)]
+    assert sent(mlflow_server, *segments) == []
+    assert all(stored(mlflow_server, id_of(one)) is not None for one in segments)
 
 
 # Servers of other kinds.
@@ -331,7 +331,7 @@ def test_a_workspace(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     made = requests.post(f"{uri}/api/3.0/mlflow/workspaces", json={"name": "team-a"}, timeout=60)
     assert made.status_code < 300, made.text
     monkeypatch.setenv("MLFLOW_WORKSPACE", "team-a")
-    one = parcel("chat")
+    one = make_segment("chat")
     assert sent(uri, one, experiment="mine") == []
     assert stored(uri, id_of(one), headers={"X-MLFLOW-WORKSPACE": "team-a"}) is not None
     assert stored(uri, id_of(one)) is None
@@ -487,7 +487,7 @@ def workspace(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def test_databricks_keeps_spans_in_files(workspace: Any) -> None:
     """Of an ordinary experiment: the info, then the spans as the trace's file."""
     pytest.importorskip("databricks.sdk")
-    one = parcel("chat", "tool")
+    one = make_segment("chat", "tool")
     assert sent("databricks", one, experiment="7") == []
     asked = dict(workspace.asked)
     info = json.loads(asked["POST /api/3.0/mlflow/traces"])["trace"]["trace_info"]
@@ -504,7 +504,7 @@ def test_databricks_keeps_spans_in_unity_catalog(workspace: Any) -> None:
         {"key": "mlflow.experiment.databricksTraceDestinationPath", "value": "main.traces.app"},
         {"key": "mlflow.experiment.databricksTraceSpanStorageTable", "value": "main.traces.app_spans"},
     ]
-    one = parcel("chat")
+    one = make_segment("chat")
     assert sent("databricks", one, experiment="7") == []
     asked = dict(workspace.asked)
     assert b"chat" in asked["POST /api/2.0/otel/v1/traces"]

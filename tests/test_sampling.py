@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 from servers.receiver import Receiver
 from test_export import AI, Memory, names
-from test_store import SPANS, parcel, span
+from test_store import SPANS, make_segment, span
 
 from mlspan import tracing
 from mlspan.tracing.export.otlp.codec import encode_each_span
@@ -96,14 +96,14 @@ def test_a_share_is_the_same_in_every_process() -> None:
     """It is chosen as OpenTelemetry's own sampler chooses, so that all parts of a trace are kept or dropped alike."""
     sampling, stock = TailSampler(1.0, Keep(ratio=0.3)), TraceIdRatioBased(0.3)
     ids = [random.getrandbits(128) for _ in range(500)]
-    kept = {id for id in ids if sampling(id, parcel("chat").spans)}
+    kept = {id for id in ids if sampling(id, make_segment("chat").spans)}
     assert kept == {id for id in ids if stock.should_sample(None, id, "x").decision is Decision.RECORD_AND_SAMPLE}
     assert 100 < len(kept) < 200
 
 
 def test_the_head_comes_first() -> None:
     """What ``sample_ratio`` leaves out is out, failed or not."""
-    assert not TailSampler(0.0, Keep(ratio=1.0))(7, parcel("chat").spans)
+    assert not TailSampler(0.0, Keep(ratio=1.0))(7, make_segment("chat").spans)
 
 
 def test_a_call_that_two_tell_of_costs_once() -> None:
@@ -135,7 +135,7 @@ def test_requests_of_one_remote_trace() -> None:
             if name == "broken":
                 request.set_status(trace.StatusCode.ERROR)
     assert pipeline.stop(5)
-    assert [names(one) for one in sink.parcels] == [["broken"], ["after"]]
+    assert [names(one) for one in sink.segments] == [["broken"], ["after"]]
 
 
 @pytest.mark.parametrize("fails", [True, False])
@@ -152,7 +152,7 @@ def test_spans_that_come_late(fails: bool) -> None:
     late.set_status(trace.StatusCode.UNSET if fails else trace.StatusCode.ERROR)
     late.end()
     assert pipeline.stop(5)
-    assert [names(one) for one in sink.parcels] == ([["root"], ["late"]] if fails else [])
+    assert [names(one) for one in sink.segments] == ([["root"], ["late"]] if fails else [])
 
 
 def test_what_a_killed_process_had_not_judged_is_kept(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from mlspan.tracing.operations.call_context import TraceOrigin
 
 
 def test_as_many_at_once_as_there_are_hands() -> None:
-    """Three of four items are worked on at the same time by a crew of three; the thread that asks is one of them."""
+    """An executor of three works on three of four items at a time; the calling thread is one of the three."""
     together, threads = threading.Barrier(3), set()
 
     def work(item: int) -> None:
@@ -46,7 +46,7 @@ def test_as_many_at_once_as_there_are_hands() -> None:
 
 def test_work_within_work() -> None:
     """Who is free helps from inside of work too, and nobody waits for hands that are all busy."""
-    crew, seen = BoundedExecutor(2), set()
+    executor, seen = BoundedExecutor(2), set()
     lock = threading.Lock()
 
     def inner(item: tuple[int, int]) -> None:
@@ -54,9 +54,9 @@ def test_work_within_work() -> None:
             seen.add(item)
 
     def outer(item: int) -> None:
-        crew.run_each(inner, [(item, number) for number in range(5)])
+        executor.run_each(inner, [(item, number) for number in range(5)])
 
-    crew.run_each(outer, range(4))
+    executor.run_each(outer, range(4))
     assert len(seen) == 20
 
 
@@ -76,7 +76,7 @@ def test_an_error_ends_it() -> None:
 
 def test_who_is_free_helps_others() -> None:
     """What one thread has asked for is worked on by hands that another one's work has left."""
-    crew, begun, threads = BoundedExecutor(2), threading.Event(), set()
+    executor, begun, threads = BoundedExecutor(2), threading.Event(), set()
 
     def long(item: int) -> None:
         begun.set()
@@ -86,32 +86,32 @@ def test_who_is_free_helps_others() -> None:
         threads.add(threading.current_thread())
         time.sleep(0.05)
 
-    other = threading.Thread(target=crew.run_each, args=(long, [1, 0.5]))
+    other = threading.Thread(target=executor.run_each, args=(long, [1, 0.5]))
     other.start()
     assert begun.wait(10)
-    crew.run_each(short, range(20))
+    executor.run_each(short, range(20))
     other.join(10)
     assert len(threads) == 2
 
 
 def test_what_comes_meanwhile_need_not_wait() -> None:
     """What is there to take while a batch is on its way goes beside it; the end is when nothing is on its way."""
-    lanes, waiting, both, sent = BoundedExecutor(2), deque(["first"]), threading.Barrier(2), []
+    executor, waiting, both, sent = BoundedExecutor(2), deque(["first"]), threading.Barrier(2), []
 
     def send(batch: str) -> None:
         if batch == "first":
             waiting.append("second")
-            lanes.notify()
+            executor.notify()
         both.wait(10)
         sent.append(batch)
 
-    lanes.run_available(lambda: waiting.popleft() if waiting else None, send, 2)
+    executor.run_available(lambda: waiting.popleft() if waiting else None, send, 2)
     assert sorted(sent) == ["first", "second"]
 
 
 def test_a_failure_ends_the_taking() -> None:
     """It is raised once all is over; nothing is taken after it, and the next time it is as if nothing had been."""
-    lanes, waiting, sent = BoundedExecutor(3), deque(range(10)), []
+    executor, waiting, sent = BoundedExecutor(3), deque(range(10)), []
 
     def send(batch: int) -> None:
         if batch == 0:
@@ -123,10 +123,10 @@ def test_a_failure_ends_the_taking() -> None:
         return waiting.popleft() if waiting else None
 
     with pytest.raises(BackendUnavailable):
-        lanes.run_available(take, send, 3)
+        executor.run_available(take, send, 3)
     assert sent == sorted(sent)
     assert len(sent) <= 2
-    lanes.run_available(take, send, 3)
+    executor.run_available(take, send, 3)
     assert sorted([*sent, 0]) == list(range(10))
 
 
@@ -135,25 +135,25 @@ def test_parts_of_a_trace_go_one_after_the_other() -> None:
     spool = Spool(None)
     sent: list[list[int]] = []
 
-    def send(parcels: Sequence[TraceSegment]) -> list[Any]:
-        assert delivery.take_batch(spool) is None  # while the first part is under way
-        sent.append([parcel.number for parcel in parcels])
+    def send(segments: Sequence[TraceSegment]) -> list[Any]:
+        assert sender.take_batch(spool) is None  # while the first part is under way
+        sent.append([segment.number for segment in segments])
         return []
 
     sink: Any = SimpleNamespace(send=send, prepare=lambda: None, local=False)
-    letters: Any = None
-    delivery = BatchSender("mlflow", sink, letters, Counter(), Counter())
+    dead_letters: Any = None
+    sender = BatchSender("mlflow", sink, dead_letters, Counter(), Counter())
     for number in (1, 2):
-        parcel = TraceSegment(TraceOrigin(), (span(7),), 1, whole=False, number=number)
+        segment = TraceSegment(TraceOrigin(), (span(7),), 1, whole=False, number=number)
         spool.add_spans(
-            [SpoolRow(one, 1, number) for one in encode_each_span(parcel.spans) if isinstance(one, EncodedSpan)],
-            [parcel],
+            [SpoolRow(one, 1, number) for one in encode_each_span(segment.spans) if isinstance(one, EncodedSpan)],
+            [segment],
         )
         if number == 1:
-            first = delivery.take_batch(spool)
+            first = sender.take_batch(spool)
     assert first is not None
-    delivery.send_batch(spool, first)
-    assert delivery.send_next_batch(spool)
+    sender.send_batch(spool, first)
+    assert sender.send_next_batch(spool)
     assert sent == [[1], [2]]
     spool.close()
 
@@ -162,31 +162,31 @@ def test_what_could_not_be_sent_is_taken_again() -> None:
     """Also where a later batch was taken, and stored, meanwhile."""
     spool, away = Spool(None), [BackendUnavailable("gone")]
 
-    def send(parcels: Sequence[TraceSegment]) -> list[Any]:
-        if away and parcels[0].number == 1:
+    def send(segments: Sequence[TraceSegment]) -> list[Any]:
+        if away and segments[0].number == 1:
             raise away.pop()
         return []
 
     sink: Any = SimpleNamespace(send=send, prepare=lambda: None, local=False)
-    letters: Any = None
-    delivery = BatchSender("mlflow", sink, letters, Counter(), Counter())
+    dead_letters: Any = None
+    sender = BatchSender("mlflow", sink, dead_letters, Counter(), Counter())
     taken = []
     for number in (1, 2):
-        parcel = TraceSegment(TraceOrigin(), (span(number),), 1, whole=True, number=number)
+        segment = TraceSegment(TraceOrigin(), (span(number),), 1, whole=True, number=number)
         spool.add_spans(
-            [SpoolRow(one, 1, number) for one in encode_each_span(parcel.spans) if isinstance(one, EncodedSpan)],
-            [parcel],
+            [SpoolRow(one, 1, number) for one in encode_each_span(segment.spans) if isinstance(one, EncodedSpan)],
+            [segment],
         )
-        taken.append(delivery.take_batch(spool))
+        taken.append(sender.take_batch(spool))
     first, second = taken
     assert first is not None
     assert second is not None
     with pytest.raises(BackendUnavailable):
-        delivery.send_batch(spool, first)
-    delivery.send_batch(spool, second)
+        sender.send_batch(spool, first)
+    sender.send_batch(spool, second)
     assert spool.count_ready("mlflow") == 1
-    assert delivery.send_next_batch(spool)
-    assert not delivery.send_next_batch(spool)
+    assert sender.send_next_batch(spool)
+    assert not sender.send_next_batch(spool)
     assert spool.count_ready("mlflow") == 0
     spool.close()
 
@@ -214,8 +214,8 @@ def test_two_batches_make_one_experiment(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(sink, "_open_store", open_)
     to = sink.MlflowSink(tracking_uri="http://127.0.0.1:1", experiment="new")
-    parcels = [TraceSegment(TraceOrigin(), (span(number),), 1, whole=True) for number in range(1, 5)]
-    threads = [threading.Thread(target=to.send, args=([parcel],)) for parcel in parcels]
+    segments = [TraceSegment(TraceOrigin(), (span(number),), 1, whole=True) for number in range(1, 5)]
+    threads = [threading.Thread(target=to.send, args=([segment],)) for segment in segments]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -224,7 +224,7 @@ def test_two_batches_make_one_experiment(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_one_hand_works_in_order() -> None:
-    """A crew of one is the thread that asks, one item after the other."""
+    """An executor of one runs in the calling thread, one item after the other."""
     seen: list[Any] = []
     BoundedExecutor(1).run_each(lambda item: seen.append((item, threading.current_thread())), range(3))
     assert seen == [(item, threading.current_thread()) for item in range(3)]
@@ -259,19 +259,19 @@ def test_a_right_that_is_taken_away_meanwhile() -> None:
     def write(_: str, traces: Sequence[TranslatedTrace]) -> None:
         asked.append(traces[0].segment)
         together.wait(10)
-        if traces[0].segment is parcels[0]:
+        if traces[0].segment is segments[0]:
             raise StoreDenied("not you")
-        time.sleep(0.5)  # in which the other one is told
+        time.sleep(0.5)  # in which the other one learns of it
 
-    parcels = [TraceSegment(TraceOrigin(), (span(number),), 1, whole=True) for number in range(1, 5)]
+    segments = [TraceSegment(TraceOrigin(), (span(number),), 1, whole=True) for number in range(1, 5)]
     store: Any = SimpleNamespace(
         most_traces=1, most_spans=1000, executor=BoundedExecutor(2), most_writers=2, write_traces=write
     )
     refused = write_segments(
-        store, "0", [LocatedSegment(parcel, None, extracts_attachments=False) for parcel in parcels]
+        store, "0", [LocatedSegment(segment, None, extracts_attachments=False) for segment in segments]
     )
-    assert sorted(asked, key=parcels.index) == parcels[:2]
-    assert [one.item for one in refused] == [parcels[0], *parcels[2:]]
+    assert sorted(asked, key=segments.index) == segments[:2]
+    assert [one.item for one in refused] == [segments[0], *segments[2:]]
     assert all(one.keep and one.reason == "not you" for one in refused)
 
 

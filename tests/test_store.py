@@ -105,7 +105,7 @@ def span(
     )
 
 
-def parcel(*named: str, origin: TraceOrigin | None = None, **more: Any) -> TraceSegment:
+def make_segment(*named: str, origin: TraceOrigin | None = None, **more: Any) -> TraceSegment:
     """A trace whose root is the first of SPANS that is *named*, the others below it."""
     trace_id = random.getrandbits(127) + 1
     spans = [
@@ -120,11 +120,11 @@ def everything() -> list[TraceSegment]:
     error = Event("exception", {"exception.type": "ValueError", "exception.message": "no"}, timestamp=START + 5)
     link = Link(SpanContext(7, 8, is_remote=False), {"mlspan.link": "asked_by"})
     return [
-        *(parcel(name) for name in SPANS),
-        parcel(*SPANS),
-        parcel("chat", status=Status(StatusCode.ERROR, "no"), events=[error]),
-        parcel("tool", "chat", links=[link]),
-        parcel("chat", origin=TraceOrigin(session="s", user="u", tags={"service.name": "mine", "k": "v" * 5000})),
+        *(make_segment(name) for name in SPANS),
+        make_segment(*SPANS),
+        make_segment("chat", status=Status(StatusCode.ERROR, "no"), events=[error]),
+        make_segment("tool", "chat", links=[link]),
+        make_segment("chat", origin=TraceOrigin(session="s", user="u", tags={"service.name": "mine", "k": "v" * 5000})),
     ]
 
 
@@ -168,10 +168,10 @@ def two(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, s
         yield f"{address}/postgres", f"{address}/template1"
 
 
-def store_in(uri: str, parcels: Sequence[TraceSegment], **more: Any) -> list[str]:
+def store_in(uri: str, segments: Sequence[TraceSegment], **more: Any) -> list[str]:
     sink = MlflowSink(tracking_uri=uri, **more)
     try:
-        return [refused.reason for refused in sink.send(parcels)]
+        return [refused.reason for refused in sink.send(segments)]
     finally:
         sink.close()
 
@@ -182,7 +182,7 @@ def by_the_stores_own_methods(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_both_ways_leave_the_same_rows(two: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """One transaction for a batch of new traces leaves what ``log_spans`` and ``start_trace`` leave, row by row."""
-    parcels = everything()
+    segments = everything()
     written: list[int] = []
     write = bulk_insert.BulkInsert.insert_traces
 
@@ -192,25 +192,25 @@ def test_both_ways_leave_the_same_rows(two: tuple[str, str], monkeypatch: pytest
         return left
 
     monkeypatch.setattr(bulk_insert.BulkInsert, "insert_traces", counting)
-    assert store_in(two[0], parcels) == []
-    assert written == [len(parcels) - 2]  # but for those with somebody else's model call
+    assert store_in(two[0], segments) == []
+    assert written == [len(segments) - 2]  # but for those with somebody else's model call
     by_the_stores_own_methods(monkeypatch)
-    assert store_in(two[1], parcels) == []
+    assert store_in(two[1], segments) == []
     assert len(written) == 1
     ours, theirs = rows(two[0]), rows(two[1])
     for table in TABLES:
         for one, other in zip(ours[table], theirs[table], strict=True):
             assert one == other, table
-    assert len(ours["trace_info"]) == len(parcels)
+    assert len(ours["trace_info"]) == len(segments)
 
 
 def test_a_trace_sent_twice_is_stored_once(mlflow_store: str) -> None:
     """The second time it takes the store's own methods, and changes nothing."""
-    parcels = everything()[-4:]
-    assert store_in(mlflow_store, parcels[:2]) == []
-    assert store_in(mlflow_store, parcels) == []
+    segments = everything()[-4:]
+    assert store_in(mlflow_store, segments[:2]) == []
+    assert store_in(mlflow_store, segments) == []
     once = rows(mlflow_store)
-    assert store_in(mlflow_store, [*parcels, *parcels]) == []
+    assert store_in(mlflow_store, [*segments, *segments]) == []
     assert rows(mlflow_store) == once
 
 
@@ -230,10 +230,10 @@ def test_two_parts_of_a_trace_in_one_batch(mlflow_store: str) -> None:
 
 def test_another_process_was_faster(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a trace turns up between the look and the write, the batch is written by the store's own methods."""
-    parcels = everything()[:3]
-    assert store_in(mlflow_store, parcels[1:2]) == []
+    segments = everything()[:3]
+    assert store_in(mlflow_store, segments[1:2]) == []
     monkeypatch.setattr(bulk_insert.BulkInsert, "find_stored", lambda self, ids: set())
-    assert store_in(mlflow_store, parcels) == []
+    assert store_in(mlflow_store, segments) == []
     assert len(rows(mlflow_store)["trace_info"]) == 3
 
 
@@ -256,7 +256,7 @@ def test_an_mlflow_that_nobody_has_checked(mlflow_store: str, monkeypatch: pytes
 def test_a_locked_database_is_away(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody else's long transaction is no reason to lose a trace: the batch is worth another try."""
     sink = MlflowSink(tracking_uri=mlflow_store)
-    sink.send([parcel("chat")])
+    sink.send([make_segment("chat")])
     from sqlalchemy.exc import OperationalError
 
     def locked(self: Any, experiment_id: str, traces: Sequence[Any]) -> Any:
@@ -266,15 +266,15 @@ def test_a_locked_database_is_away(mlflow_store: str, monkeypatch: pytest.Monkey
     with monkeypatch.context() as patch:
         patch.setattr(bulk_insert.BulkInsert, "insert_traces", locked)
         with pytest.raises(BackendUnavailable, match="database is locked"):
-            sink.send([parcel("chat")])
+            sink.send([make_segment("chat")])
     assert len(rows(mlflow_store)["trace_info"]) == 1
 
 
 def test_two_hundred_traces_a_second(mlflow_store: str) -> None:
     """A floor far below what is measured (see docs/performance.md), so that a trip per trace cannot creep back in."""
     sink = MlflowSink(tracking_uri=mlflow_store)
-    sink.send([parcel("chat")])
-    parcels = [parcel("chat") for _ in range(200)]
+    sink.send([make_segment("chat")])
+    segments = [make_segment("chat") for _ in range(200)]
     started = time.process_time()
-    sink.send(parcels)
+    sink.send(segments)
     assert time.process_time() - started < 1

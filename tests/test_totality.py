@@ -240,7 +240,7 @@ def _seen(client: Any, *, stream: bool) -> Any:
         return type(error), str(error)
 
 
-def _answered(server: Scripted, bare: Any, watched: Any) -> Callable[[], None]:
+def _answered(server: Scripted, bare: Any, traced: Any) -> Callable[[], None]:
     part = st.fixed_dictionaries({}, optional={"message": JSON, "delta": JSON, "index": JSON, "finish_reason": JSON})
     choices = st.lists(part, max_size=3) | JSON
     body = st.fixed_dictionaries(
@@ -257,7 +257,7 @@ def _answered(server: Scripted, bare: Any, watched: Any) -> Callable[[], None]:
             server.stream(body, body, "[DONE]")
         else:
             server.reply(body)
-        assert _seen(watched, stream=stream) == _seen(bare, stream=stream)
+        assert _seen(traced, stream=stream) == _seen(bare, stream=stream)
 
     return answered
 
@@ -327,14 +327,14 @@ def test_every_trace_arrives(arrived: Callable[[str], list[tuple[Any, ...]]], sc
     undo = runtime.add_listener(ended)
     try:
         with ExitStack() as stack:
-            bare, watched = (openai.OpenAI(base_url=scripted.base_url, api_key="k", max_retries=0) for _ in range(2))
+            bare, traced = (openai.OpenAI(base_url=scripted.base_url, api_key="k", max_retries=0) for _ in range(2))
             stack.callback(bare.close)
-            stack.callback(watched.close)
-            bare.request = bare.request  # before it is watched
+            stack.callback(traced.close)
+            bare.request = bare.request  # before it is traced
             bare.chat.completions.create = bare.chat.completions.create
             integrations.openai.autolog()
             _calls()
-            _answered(scripted, bare, watched)()
+            _answered(scripted, bare, traced)()
         assert len(ended.traces) >= EXAMPLES
         flushed = tracing.flush(60)
         assert flushed, str(flushed)

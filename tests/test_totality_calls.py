@@ -208,10 +208,10 @@ def test_a_generator_that_is_returned_is_gathered(spans: Spans) -> None:
 
 
 def test_a_stream_can_be_copied() -> None:
-    """Copying a watched stream does what copying the stream itself does."""
+    """Copying a traced stream does what copying the stream itself does."""
 
     class Watcher:
-        def observe(self, value: Any) -> bool:  # as Live has it
+        def observe(self, value: Any) -> bool:  # as Operation has it
             return True
 
         def finish(self, *args: Any, **more: Any) -> None: ...
@@ -381,7 +381,7 @@ async def test_a_coroutine_that_is_passed_on_can_end_in_any_way(spans: Spans) ->
     async def waiting(error: Exception | None) -> None:
         if error is not None:
             raise error
-        await asyncio.Event().wait()
+        await asyncio.sleep(60)
 
     hand_out = trace(passed_on(waiting), name="work")
     with pytest.raises(KeyError):

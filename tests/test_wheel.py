@@ -64,7 +64,7 @@ def run(python: Path, program: Program, folder: Path, env: dict[str, str]) -> tu
     pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with BoundedPopen([python, str(script)], cwd=folder, env=env, **pipes) as process:
         try:
-            if program.told:
+            if program.is_terminated:
                 assert process.stdout is not None
                 assert process.stdout.readline() == "ready\n"
                 process.send_signal(signal.SIGTERM)

@@ -161,9 +161,9 @@ def read_provider_usage(record: ModelCall, usage: object) -> None:
         _set_token_count(record, field, get_nested(usage, path, int))
     for given, *cached in _SEPARATE_TOKEN_COUNTS:
         if (tokens := get_nested(usage, given, int)) is not None:
-            apart = sum(get_nested(usage, name, int) or 0 for name in cached)
+            separate = sum(get_nested(usage, name, int) or 0 for name in cached)
             field = "output_tokens" if given.startswith("candidates") else "input_tokens"
-            _set_token_count(record, field, tokens + apart)
+            _set_token_count(record, field, tokens + separate)
 
 
 def _set_token_count(record: ModelCall, field: str, tokens: int | None) -> None:

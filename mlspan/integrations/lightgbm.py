@@ -52,7 +52,7 @@ def _report_boosting_round(env: Any) -> None:
 
 
 def _add_round_callback(train: Any) -> object:
-    """Wrap *train* to pass a callback, because LightGBM has no list of callbacks whose method could be watched."""
+    """Wrap *train* to pass a callback, because LightGBM has no list of callbacks whose method could be patched."""
     signature = inspect.signature(train)
 
     @functools.wraps(train)

@@ -56,7 +56,7 @@ def counted(aimock: str, requests: list[Any]) -> Counter[str]:
     return total
 
 
-def told(spans: Spans) -> Counter[str]:
+def recorded_tokens(spans: Spans) -> Counter[str]:
     """The tokens of the spans."""
     return Counter(
         {

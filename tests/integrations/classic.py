@@ -44,7 +44,7 @@ class Contract:
         """Train something that raises ``fails``."""
         raise NotImplementedError
 
-    def seam(self) -> tuple[Any, str]:
+    def patch_point(self) -> tuple[Any, str]:
         """What is patched: a class or module, and a name there."""
         raise NotImplementedError
 
@@ -177,7 +177,7 @@ class Contract:
 
     def test_disable_brings_the_originals_back(self, autolog: Any, spans: Spans) -> None:
         """Turned off, the library's own function is there again, and trains without a run or a span."""
-        owner, name = self.seam()
+        owner, name = self.patch_point()
         original = vars(owner).get(name)
         autolog()
         autolog(log_models=False)

@@ -1,4 +1,4 @@
-"""Clients of OpenAI's API, watched by mlspan."""
+"""Clients of OpenAI's API, traced by mlspan."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def client(aimock: str) -> Iterator[Any]:
 
 
 @pytest.fixture
-def told(scripted: Any) -> Iterator[Any]:
+def scripted_client(scripted: Any) -> Iterator[Any]:
     """A client of the server that answers what the test says."""
     import openai
 

@@ -18,7 +18,7 @@ from ag2 import Agent, Context
 from ag2.config import ModelProvider, OpenAIConfig
 from ag2.events import BinaryInput, DataInput, FileIdInput, ModelMessage, ModelResponse, ToolCallEvent, UrlInput, Usage
 from ag2.testing import TestConfig
-from ag2_pairs import counted, get_weather, journal, openai_hook, told, until
+from ag2_pairs import counted, get_weather, journal, openai_hook, recorded_tokens, until
 
 import mlspan
 from mlspan import tracing
@@ -65,7 +65,7 @@ async def test_an_agent_with_a_tool_is_one_tree(aimock: str, http: Any, spans: S
     assert spans.tree() == TURN
     requests = journal(aimock)[before:]
     assert len(requests) == 2
-    assert told(spans) == counted(aimock, requests)
+    assert recorded_tokens(spans) == counted(aimock, requests)
     turn, asked, tool, answered = spans.all
     assert (content(turn, "mlspan.input"), content(turn, "mlspan.output")) == ("weather in Paris?", reply.body)
     assert content(asked, "gen_ai.output.messages")[0]["parts"][0]["arguments"] == {"city": "Paris"}
@@ -184,7 +184,7 @@ async def test_a_stream_is_one_call(aimock: str, http: Any, spans: Spans) -> Non
     before = len(journal(aimock))
     await assistant(aimock, http, streaming=True, tools=[get_weather]).ask("weather in Paris?")
     assert spans.tree() == TURN
-    assert told(spans) == counted(aimock, journal(aimock)[before:])
+    assert recorded_tokens(spans) == counted(aimock, journal(aimock)[before:])
     assert [(span.attributes or {})["gen_ai.request.stream"] for span in spans.named("chat gpt-4o-mini")] == [True] * 2
 
 

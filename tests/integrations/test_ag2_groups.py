@@ -151,7 +151,7 @@ def test_a_group_in_a_group_is_two_managers(spans: Spans) -> None:
 
 
 def test_a_method_that_calls_its_parents_is_one_operation(aimock: str, spans: Spans) -> None:
-    """Classes of the user's, defined after autolog: what they override is watched, and counted once."""
+    """Classes of the user's, defined after autolog: what they override is traced, and counted once."""
 
     class Patient(autogen.ConversableAgent):
         def generate_reply(self, *args: Any, **kwargs: Any) -> Any:

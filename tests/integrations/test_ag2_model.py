@@ -11,7 +11,7 @@ import pytest
 
 autogen = pytest.importorskip("autogen", reason="AG2 0.x is not installed")  # before autolog: classes are there already
 
-from ag2_pairs import config, counted, journal, openai_hook, pair, told
+from ag2_pairs import config, counted, journal, openai_hook, pair, recorded_tokens
 from autogen.agentchat.conversable_agent import ConversableAgent
 
 from mlspan.testing import Spans, content
@@ -29,7 +29,7 @@ def test_each_token_is_counted_once(aimock: str, spans: Spans, *, openai_too: bo
         asyncio.run(both.user.a_initiate_chat(both.assistant, message="weather in Paris?", max_turns=2, silent=True))
     requests = journal(aimock)[before:]
     assert len(spans.named("chat gpt-4o-mini")) == len(requests) == 4
-    assert told(spans) == counted(aimock, requests)
+    assert recorded_tokens(spans) == counted(aimock, requests)
 
 
 def test_a_cache_costs_nothing(aimock: str, spans: Spans) -> None:
@@ -58,7 +58,7 @@ def test_a_stream_is_one_call(aimock: str, spans: Spans, monkeypatch: pytest.Mon
         True,
     )
     assert content(chat, "gen_ai.output.messages")[0]["parts"] == [{"type": "text", "content": "Hi there!"}]
-    assert told(spans) == (counted(aimock, journal(aimock)[before:]) if asks or openai_too else Counter())
+    assert recorded_tokens(spans) == (counted(aimock, journal(aimock)[before:]) if asks or openai_too else Counter())
     assert ("gen_ai.response.time_to_first_chunk" in (chat.attributes or {})) is openai_too
 
 
@@ -80,7 +80,7 @@ def test_an_answer_that_a_filter_refuses_is_paid_for(aimock: str, spans: Spans, 
     wrapper = autogen.OpenAIWrapper(config_list=[one, one], cache_seed=None)
     with openai_hook(openai_too):
         wrapper.create(messages=[{"role": "user", "content": "hello"}], filter_func=lambda **_: False)
-    assert told(spans) == Counter(input=24, output=10)
+    assert recorded_tokens(spans) == Counter(input=24, output=10)
 
 
 def test_a_client_of_the_users_own(spans: Spans) -> None:

@@ -119,11 +119,11 @@ async def test_each_token_is_counted_once(aimock: str, spans: Spans, *, openai_t
     counted = Counter[str]()
     for request in requests:
         counted += Counter(usage(aimock, request["body"]))
-    told = {
+    recorded = {
         name: sum((span.attributes or {})[f"gen_ai.usage.{side}_tokens"] for span in chats)  # type: ignore[misc]
         for name, side in (("prompt_tokens", "input"), ("completion_tokens", "output"))
     }
-    assert told == counted
+    assert recorded == counted
     await model.close()
 
 
@@ -143,8 +143,8 @@ def usage(aimock: str, body: dict[str, Any]) -> dict[str, int]:
         f"{aimock}/chat/completions", json.dumps(plain).encode(), {"Content-Type": "application/json"}
     )
     with urllib.request.urlopen(request, timeout=30) as answer:
-        told = json.load(answer)["usage"]
-    return {name: told[name] for name in ("prompt_tokens", "completion_tokens")}
+        usage = json.load(answer)["usage"]
+    return {name: usage[name] for name in ("prompt_tokens", "completion_tokens")}
 
 
 # Every class of agent.
@@ -248,7 +248,7 @@ print(ended.tree())
 
 @pytest.mark.parametrize("autolog", ["autogen.autolog(log_traces=True)", "autolog()"])
 def test_what_is_imported_after_autolog_is_watched(autolog: str) -> None:
-    """Autolog imports nothing of AutoGen's; what the application then imports is watched."""
+    """Autolog imports nothing of AutoGen's; what the application then imports is traced."""
     done = subprocess.run(
         [sys.executable, "-c", LATE.format(autolog=autolog)], check=False, capture_output=True, text=True, timeout=100
     )
@@ -274,6 +274,6 @@ async def test_mlflow_knows_what_a_team_costs(
     await weather_team(model).run(task="weather in Paris?")
     assert tracing.flush(30)
     (found,) = mlflow.MlflowClient(mlflow_store).search_traces(["0"])
-    told = {name: found.info.token_usage[f"{name}_tokens"] for name in ("input", "output")}
-    assert (found.data.spans[0].name, told) == ("invoke_workflow RoundRobinGroupChat", {"input": 46, "output": 12})
-    assert found.info.cost["total_cost"] == pytest.approx(told["input"] * 0.15e-6 + told["output"] * 0.6e-6)
+    usage = {name: found.info.token_usage[f"{name}_tokens"] for name in ("input", "output")}
+    assert (found.data.spans[0].name, usage) == ("invoke_workflow RoundRobinGroupChat", {"input": 46, "output": 12})
+    assert found.info.cost["total_cost"] == pytest.approx(usage["input"] * 0.15e-6 + usage["output"] * 0.6e-6)

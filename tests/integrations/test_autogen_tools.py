@@ -306,9 +306,9 @@ async def test_what_was_asked_is_recorded(aimock: str, spans: Spans) -> None:
     model = openai_model(aimock, temperature=0.5, stop=["END"], seed=7)
     await model.create([UserMessage(content="hello", source="user")], extra_create_args={"max_tokens": 9})
     await model.close()
-    told = spans.one().attributes or {}
+    attributes = spans.one().attributes or {}
     assert {
-        name: told[f"gen_ai.request.{name}"] for name in ("temperature", "stop_sequences", "seed", "max_tokens")
+        name: attributes[f"gen_ai.request.{name}"] for name in ("temperature", "stop_sequences", "seed", "max_tokens")
     } == {
         "temperature": 0.5,
         "stop_sequences": ("END",),

@@ -46,7 +46,7 @@ class TestFastai(Contract):
         with made.no_bar(), made.no_logging():
             made.fit(1)
 
-    def seam(self) -> tuple[Any, str]:
+    def patch_point(self) -> tuple[Any, str]:
         return Learner, "fit_one_cycle"
 
     def check_model(self, loaded: Any) -> None:

@@ -46,7 +46,7 @@ class TestGluon(Contract):
     def fail(self) -> None:
         self.estimator().fit("no data", epochs=2)
 
-    def seam(self) -> tuple[Any, str]:
+    def patch_point(self) -> tuple[Any, str]:
         return Estimator, "fit"
 
     def check_model(self, loaded: Any) -> None:

@@ -36,7 +36,7 @@ class TestKeras(Contract):
     def fail(self) -> None:
         model().fit(X, Y[:3], epochs=2, verbose=0)
 
-    def seam(self) -> tuple[Any, str]:
+    def patch_point(self) -> tuple[Any, str]:
         return keras.Model, "fit"
 
     def check_model(self, loaded: Any) -> None:

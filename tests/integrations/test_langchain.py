@@ -208,11 +208,11 @@ async def test_embeddings(aimock: str, spans: Spans, both: bool) -> None:
     with openai.DefaultHttpxClient() as http:
         ask: Any = {"base_url": aimock, "api_key": "x", "http_client": http, "check_embedding_ctx_length": False}
         OpenAIEmbeddings(model="text-embedding-3-small", **ask).embed_documents(["a", "b"])
-    told = [(span.attributes or {}) for span in spans.all]
-    assert [one["gen_ai.embeddings.dimension.count"] for one in told] == [3, 3, 5, 1536]
+    attributes = [(span.attributes or {}) for span in spans.all]
+    assert [one["gen_ai.embeddings.dimension.count"] for one in attributes] == [3, 3, 5, 1536]
     assert content(spans.all[0], "mlspan.input") == ["a", "b"]
-    assert told[3]["gen_ai.provider.name"] == "openai"
-    assert ("server.address" in told[3]) == both
+    assert attributes[3]["gen_ai.provider.name"] == "openai"
+    assert ("server.address" in attributes[3]) == both
 
 
 async def test_models_alone(spans: Spans) -> None:

@@ -39,10 +39,10 @@ def test_tokens_and_cost_are_the_servers(
         answered = agent.invoke(given, {"configurable": {"thread_id": "chat-42"}})
     assert tracing.flush(30)
     (found,) = mlflow.MlflowClient(mlflow_store).search_traces(["0"])
-    told = [message.usage_metadata for message in answered["messages"] if message.type == "ai"]
-    counts = {name: sum(usage[name] for usage in told) for name in ("input_tokens", "output_tokens")}
+    usages = [message.usage_metadata for message in answered["messages"] if message.type == "ai"]
+    counts = {name: sum(usage[name] for usage in usages) for name in ("input_tokens", "output_tokens")}
     cost = counts["input_tokens"] * 0.15e-6 + counts["output_tokens"] * 0.6e-6
-    assert len(told) == 2
+    assert len(usages) == 2
     assert json.loads(found.info.trace_metadata["mlflow.trace.tokenUsage"]).items() >= counts.items()
     assert json.loads(found.info.trace_metadata["mlflow.trace.cost"])["total_cost"] == pytest.approx(cost)
     of_spans = [span.get_attribute("mlflow.chat.tokenUsage") for span in found.data.spans]

@@ -30,7 +30,7 @@ class TestLightgbm(Contract):
     def fail(self) -> None:
         lightgbm.train({**PARAMS, "objective": "no such"}, lightgbm.Dataset(X, Y), 2)
 
-    def seam(self) -> tuple[Any, str]:
+    def patch_point(self) -> tuple[Any, str]:
         return lightgbm, "train"
 
     def check_model(self, loaded: Any) -> None:
@@ -48,5 +48,5 @@ class TestLightgbmEstimator(TestLightgbm):
     def fail(self) -> None:
         lightgbm.LGBMClassifier(objective="no such", **PARAMS).fit(X, Y)
 
-    def seam(self) -> tuple[Any, str]:
+    def patch_point(self) -> tuple[Any, str]:
         return lightgbm.LGBMClassifier, "fit"

@@ -64,7 +64,7 @@ class TestLightning(Contract):
         model.training_step = broken.__get__(model)
         self.trainer().fit(model, torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, Y)))
 
-    def seam(self) -> tuple[Any, str]:
+    def patch_point(self) -> tuple[Any, str]:
         return lightning.Trainer, "fit"
 
     def check_model(self, loaded: Any) -> None:

@@ -157,7 +157,7 @@ class City(BaseModel):
     degrees: int
 
 
-TOLD = {"id": "c-1", "object": "chat.completion", "created": 1, "model": "gpt-4o-mini-2024"}
+ANSWER_FIELDS = {"id": "c-1", "object": "chat.completion", "created": 1, "model": "gpt-4o-mini-2024"}
 CALL = {
     "id": "call_9",
     "type": "function",
@@ -168,7 +168,11 @@ CALL = {
 def asking(call: dict[str, Any]) -> dict[str, Any]:
     message = {"role": "assistant", "content": None, "tool_calls": [call]}
     usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
-    return {**TOLD, "choices": [{"index": 0, "finish_reason": "tool_calls", "message": message}], "usage": usage}
+    return {
+        **ANSWER_FIELDS,
+        "choices": [{"index": 0, "finish_reason": "tool_calls", "message": message}],
+        "usage": usage,
+    }
 
 
 @MODES
@@ -264,12 +268,12 @@ def test_every_shape_of_usage(usage: Any, counts: tuple[int | None, ...]) -> Non
     """OpenAI's chats and responses, Anthropic, Bedrock, Gemini, objects and dicts: input includes what was cached."""
     record = Chat()
     read_provider_usage(record, usage)
-    told = (record.input_tokens, record.output_tokens, record.cache_read_tokens, record.cache_write_tokens)
-    assert (*told, record.reasoning_tokens) == counts
+    tokens = (record.input_tokens, record.output_tokens, record.cache_read_tokens, record.cache_write_tokens)
+    assert (*tokens, record.reasoning_tokens) == counts
 
 
 def test_usage_that_comes_in_pieces() -> None:
-    """What an event of a stream leaves at zero does not undo what another has told."""
+    """What an event of a stream leaves at zero does not undo what another has reported."""
     record = Chat()
     read_provider_usage(record, {"input_tokens": 9, "output_tokens": 1})
     read_provider_usage(record, {"input_tokens": 0, "output_tokens": 4})
@@ -322,7 +326,7 @@ def test_a_model_of_ones_own(spans: Spans) -> None:
 
 @MODES
 async def test_the_responses_api(aimock: str, spans: Spans, llama_openai: Callable[..., Any]) -> None:
-    """Its usage and text are told as those of a chat, whole and streamed, where each chunk holds only what is new."""
+    """Its usage and text are recorded as those of a chat, whole and streamed; each chunk holds only new text."""
     from llama_index.llms.openai import OpenAIResponses
 
     llm = llama_openai(aimock, OpenAIResponses)
@@ -339,7 +343,7 @@ async def test_the_responses_api(aimock: str, spans: Spans, llama_openai: Callab
 
 
 async def test_a_model_of_anthropic(aimock: str, spans: Spans) -> None:
-    """Another provider's package: its usage is told in two events of a stream, its reasons in words of its own."""
+    """Another provider's package: its usage comes in two events of a stream, its reasons in words of its own."""
     anthropic = pytest.importorskip("llama_index.llms.anthropic")
     llm = anthropic.Anthropic(model="claude-3-5-haiku-latest", base_url=aimock.removesuffix("/v1"), api_key="x")
     messages = [ChatMessage(role="user", content="hello")]
@@ -357,7 +361,7 @@ async def test_a_model_of_anthropic(aimock: str, spans: Spans) -> None:
 
 @MODES
 async def test_embeddings(aimock: str, spans: Spans, both: bool) -> None:
-    """Batched, sync and async, one span a call of LlamaIndex's; the tokens are the client's to tell."""
+    """Batched, sync and async, one span a call of LlamaIndex's; the tokens are the client's to report."""
     import openai
     from llama_index.embeddings.openai import OpenAIEmbedding
 
@@ -518,9 +522,9 @@ def test_content_may_be_kept_out(index: VectorStoreIndex, mock: MockLLM, spans: 
     spans.clear()
     index.as_query_engine(llm=mock).query("a secret?")
     assert len(spans.all) == 4
-    told = " ".join(str(value) for span in spans.all for value in (span.attributes or {}).values())
-    assert "secret" not in told
-    assert "Cats" not in told
+    texts = " ".join(str(value) for span in spans.all for value in (span.attributes or {}).values())
+    assert "secret" not in texts
+    assert "Cats" not in texts
 
 
 def test_disable_leaves_nothing(index: VectorStoreIndex, mock: MockLLM, spans: Spans) -> None:

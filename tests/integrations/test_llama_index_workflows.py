@@ -180,8 +180,8 @@ async def test_a_person_in_the_loop(spans: Spans) -> None:
     assert content(asked[-1], "mlspan.output") == {"event": "StopEvent", "result": "yes"}
     if len(asked) > 1:  # before llama-index-workflows 2.14 a step waits where it stands
         assert (asked[0].attributes or {})["mlspan.interrupted"] is True
-        told = {"waits_for": "HumanResponseEvent", "asks": {"event": "InputRequiredEvent", "prefix": "Go on?"}}
-        assert content(asked[0], "mlspan.output") == told
+        waiting = {"waits_for": "HumanResponseEvent", "asks": {"event": "InputRequiredEvent", "prefix": "Go on?"}}
+        assert content(asked[0], "mlspan.output") == waiting
     assert spans.tree() == "\n  ".join(["invoke_workflow Waits", *["ask"] * len(asked)])
 
 

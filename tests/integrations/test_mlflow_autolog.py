@@ -195,8 +195,11 @@ def test_the_originals_are_back(bench: Bench) -> None:
     from mlflow.utils import autologging_utils, gorilla
 
     def now() -> list[Any]:
-        seams = list(bench.hook.library.find_training_functions())
-        return [vars(owner).get(name) for owner, name in seams] + [autologging_utils.revert_patches, gorilla.apply]
+        patch_points = list(bench.hook.library.find_training_functions())
+        return [vars(owner).get(name) for owner, name in patch_points] + [
+            autologging_utils.revert_patches,
+            gorilla.apply,
+        ]
 
     before = now()
     for word in ("flavor", "ours", "mlflow", "flavor", "mlflow-off", "mlflow", "ours", "flavor"):
@@ -291,7 +294,7 @@ class TestWhatWins:
         assert self.models(bench) == 0
 
     def test_flavors_that_are_excluded_stay(self, bench: Bench) -> None:
-        """``exclude_flavors`` of ``mlflow.autolog`` is heard as well."""
+        """``exclude_flavors`` of ``mlflow.autolog`` applies as well."""
         import mlflow
 
         bench.call("ours")

@@ -141,7 +141,7 @@ def test_parse_gives_the_users_type(client: openai.OpenAI, spans: Spans) -> None
     )
 
 
-def test_several_choices_and_a_refusal(told: openai.OpenAI, scripted: Any, spans: Spans) -> None:
+def test_several_choices_and_a_refusal(scripted_client: openai.OpenAI, scripted: Any, spans: Spans) -> None:
     """Each choice is a message of its own; a refusal is what was said; log probabilities are left out."""
     scripted.reply(
         _completion(
@@ -149,7 +149,7 @@ def test_several_choices_and_a_refusal(told: openai.OpenAI, scripted: Any, spans
             {"index": 1, "message": {"role": "assistant", "refusal": "No."}, "finish_reason": "content_filter"},
         )
     )
-    told.chat.completions.create(model="gpt-4o-mini", messages=HELLO, n=2, logprobs=True)
+    scripted_client.chat.completions.create(model="gpt-4o-mini", messages=HELLO, n=2, logprobs=True)
     assert content(spans.one(), "gen_ai.output.messages") == [
         {"role": "assistant", "parts": [{"type": "text", "content": "One."}], "finish_reason": "stop"},
         {"role": "assistant", "parts": [{"type": "text", "content": "No."}], "finish_reason": "content_filter"},
@@ -158,14 +158,14 @@ def test_several_choices_and_a_refusal(told: openai.OpenAI, scripted: Any, spans
     assert not [name for name in spans.one().attributes or {} if "logprobs" in name]
 
 
-def test_every_kind_of_token(told: openai.OpenAI, scripted: Any, spans: Spans) -> None:
-    """Cached, reasoning and audio tokens are counted apart; the reasoning of compatible servers is kept."""
+def test_every_kind_of_token(scripted_client: openai.OpenAI, scripted: Any, spans: Spans) -> None:
+    """Cached, reasoning and audio tokens are counted separately; the reasoning of compatible servers is kept."""
     details = {"cached_tokens": 40, "audio_tokens": 3}
     usage = {"prompt_tokens": 50, "completion_tokens": 20, "prompt_tokens_details": details}
     usage |= {"completion_tokens_details": {"reasoning_tokens": 16, "audio_tokens": 2}}
     message = {"role": "assistant", "content": "42.", "reasoning_content": "Six by seven."}
     scripted.reply(_completion({"index": 0, "message": message, "finish_reason": "stop"}, usage=usage))
-    told.chat.completions.create(model="o3", messages=HELLO, reasoning_effort="high")
+    scripted_client.chat.completions.create(model="o3", messages=HELLO, reasoning_effort="high")
     used = {k: v for k, v in (spans.one().attributes or {}).items() if "usage" in k or "reasoning" in k}
     assert used == {
         "gen_ai.request.reasoning.level": "high",
@@ -192,7 +192,7 @@ def test_a_raw_response_is_read_without_touching_it(client: openai.OpenAI, spans
 
 
 def test_a_raw_stream_is_recorded(client: openai.OpenAI, spans: Spans) -> None:
-    """A stream that comes out of a raw response is watched like any other."""
+    """A stream that comes out of a raw response is traced like any other."""
     create: Any = client.chat.completions.with_raw_response.create
     raw = create(model="gpt-4o-mini", messages=HELLO, stream=True)
     assert isinstance(raw.parse(), openai.Stream)
@@ -222,7 +222,7 @@ def test_a_streaming_response_is_recorded_however_it_is_read(
 
 
 async def test_an_async_streaming_response(aimock: str, spans: Spans) -> None:
-    """The async client's unread body is watched too: what is awaited gives what it always gave."""
+    """The async client's unread body is traced too: what is awaited gives what it always gave."""
     async with openai.AsyncOpenAI(base_url=aimock, api_key="test") as client:
         create = client.chat.completions.with_streaming_response.create
         async with create(model="gpt-4o-mini", messages=HELLO) as response:
@@ -235,11 +235,11 @@ async def test_an_async_streaming_response(aimock: str, spans: Spans) -> None:
     assert len(spans.all) == 2
 
 
-def test_an_error_of_the_server(told: openai.OpenAI, scripted: Any, spans: Spans) -> None:
+def test_an_error_of_the_server(scripted_client: openai.OpenAI, scripted: Any, spans: Spans) -> None:
     """The exception reaches the caller as it is, and the span says what it was."""
     scripted.reply({"error": {"message": "no such model", "code": "model_not_found"}}, status=404)
     with pytest.raises(openai.NotFoundError) as raised:
-        told.chat.completions.create(model="gpt-none", messages=HELLO)
+        scripted_client.chat.completions.create(model="gpt-none", messages=HELLO)
     span = spans.one()
     assert spans.tree() == "chat gpt-none [ERROR openai.NotFoundError]"
     assert span.status.description == str(raised.value)
@@ -248,18 +248,18 @@ def test_an_error_of_the_server(told: openai.OpenAI, scripted: Any, spans: Spans
     assert "_make_status_error" in str((event.attributes or {})["exception.stacktrace"])
 
 
-def test_retries_are_one_call(told: openai.OpenAI, scripted: Any, spans: Spans) -> None:
+def test_retries_are_one_call(scripted_client: openai.OpenAI, scripted: Any, spans: Spans) -> None:
     """The client's own retries stay inside one span, which ends well if the last of them does."""
     scripted.reply({"error": {"message": "busy"}}, status=429, headers={"Retry-After": "0.01"})
     scripted.reply(
         _completion({"index": 0, "message": {"role": "assistant", "content": "Hi."}, "finish_reason": "stop"})
     )
-    told.with_options(max_retries=2).chat.completions.create(model="gpt-4o-mini", messages=HELLO)
+    scripted_client.with_options(max_retries=2).chat.completions.create(model="gpt-4o-mini", messages=HELLO)
     assert len(scripted.requests) == 2
     assert spans.tree() == "chat gpt-4o-mini [12 in, 5 out]"
 
 
-def test_an_answer_cut_at_its_length_still_counts(told: openai.OpenAI, scripted: Any, spans: Spans) -> None:
+def test_an_answer_cut_at_its_length_still_counts(scripted_client: openai.OpenAI, scripted: Any, spans: Spans) -> None:
     """``parse`` raises on an answer that is too short; its tokens and text are in the span with the error."""
     scripted.reply(
         _completion({"index": 0, "message": {"role": "assistant", "content": '{"ci'}, "finish_reason": "length"})
@@ -268,8 +268,8 @@ def test_an_answer_cut_at_its_length_still_counts(told: openai.OpenAI, scripted:
     class City(openai.BaseModel):
         city: str
 
-    completions = told.chat.completions
-    parse = getattr(completions, "parse", None) or told.beta.chat.completions.parse
+    completions = scripted_client.chat.completions
+    parse = getattr(completions, "parse", None) or scripted_client.beta.chat.completions.parse
     with pytest.raises(openai.LengthFinishReasonError):
         parse(model="gpt-4o-mini", messages=HELLO, response_format=City)
     assert spans.tree() == "chat gpt-4o-mini [12 in, 5 out, ERROR openai.LengthFinishReasonError]"
@@ -289,14 +289,14 @@ def test_azure_is_recognised(scripted: Any, spans: Spans) -> None:
     )
 
 
-def test_nothing_is_added_to_the_request(told: openai.OpenAI, scripted: Any, spans: Spans) -> None:
+def test_nothing_is_added_to_the_request(scripted_client: openai.OpenAI, scripted: Any, spans: Spans) -> None:
     """The server sees what it would see without us: no trace headers, and no option that nobody set."""
     scripted.reply(
         _completion({"index": 0, "message": {"role": "assistant", "content": "Hi."}, "finish_reason": "stop"})
     )
-    with_us = told.chat.completions.create(model="gpt-4o-mini", messages=HELLO)
+    with_us = scripted_client.chat.completions.create(model="gpt-4o-mini", messages=HELLO)
     integrations.openai.autolog(disable=True)
-    without = told.chat.completions.create(model="gpt-4o-mini", messages=HELLO)
+    without = scripted_client.chat.completions.create(model="gpt-4o-mini", messages=HELLO)
     (headers, body), (plain_headers, plain_body) = scripted.requests
     own = ("idempotency", "x-stainless-retry", "x-client-request-id")
     assert {k for k in headers if not k.startswith(own)} == {k for k in plain_headers if not k.startswith(own)}

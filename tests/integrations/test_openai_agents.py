@@ -20,15 +20,15 @@ class Theirs:
     """A processor that the user has added: it must go on hearing of everything."""
 
     def __init__(self) -> None:
-        self.heard: list[str] = []
+        self.events: list[str] = []
 
     def on_trace_start(self, trace: Any) -> None: ...
     def on_trace_end(self, trace: Any) -> None:
-        self.heard.append("trace")
+        self.events.append("trace")
 
     def on_span_start(self, span: Any) -> None: ...
     def on_span_end(self, span: Any) -> None:
-        self.heard.append(span.span_data.type)
+        self.events.append(span.span_data.type)
 
     def shutdown(self) -> None: ...
     def force_flush(self) -> None: ...
@@ -92,7 +92,7 @@ async def test_a_run_is_one_tree(model: Any, spans: Spans, theirs: Theirs, strea
     for span in (workflow, agent_span):
         assert content(span, "mlspan.input") == "weather in Paris?"
         assert content(span, "mlspan.output") == "It is sunny in Paris."
-    assert theirs.heard.count("agent") == theirs.heard.count("trace") == 1
+    assert theirs.events.count("agent") == theirs.events.count("trace") == 1
 
 
 async def test_handoffs_guardrails_and_errors(model: Any, spans: Spans) -> None:

@@ -21,13 +21,13 @@ def parts(spans: Spans, name: str = "gen_ai.output.messages") -> Any:
     return [part for message in content(spans.one(), name) for part in message["parts"]]
 
 
-def test_embeddings_have_counts_and_no_vectors(told: openai.OpenAI, scripted: Any, spans: Spans) -> None:
+def test_embeddings_have_counts_and_no_vectors(scripted_client: openai.OpenAI, scripted: Any, spans: Spans) -> None:
     """Texts, dimensions and tokens; the vectors are nowhere."""
     vector = base64.b64encode(bytes(4 * 256)).decode()
     data = [{"object": "embedding", "index": n, "embedding": vector} for n in range(2)]
     usage = {"prompt_tokens": 6, "total_tokens": 6}
     scripted.reply({"object": "list", "model": "text-embedding-3-small", "data": data, "usage": usage})
-    got = told.embeddings.create(model="text-embedding-3-small", input=["a cat", "a dog"], dimensions=256)
+    got = scripted_client.embeddings.create(model="text-embedding-3-small", input=["a cat", "a dog"], dimensions=256)
     assert len(got.data[0].embedding) == 256
     span = spans.one()
     assert spans.tree() == "embeddings text-embedding-3-small [6 in, 0 out]"
@@ -37,7 +37,7 @@ def test_embeddings_have_counts_and_no_vectors(told: openai.OpenAI, scripted: An
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_legacy_completions(told: openai.OpenAI, scripted: Any, spans: Spans, stream: bool) -> None:
+def test_legacy_completions(scripted_client: openai.OpenAI, scripted: Any, spans: Spans, stream: bool) -> None:
     """Text in, text out, whole or streamed."""
     head = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": "gpt-3.5-turbo-instruct"}
     usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
@@ -53,7 +53,7 @@ def test_legacy_completions(told: openai.OpenAI, scripted: Any, spans: Spans, st
         )
     else:
         scripted.reply({**head, "choices": [piece("Once more.", "stop")], "usage": usage})
-    got = told.completions.create(model="gpt-3.5-turbo-instruct", prompt="Say it.", stream=stream)
+    got = scripted_client.completions.create(model="gpt-3.5-turbo-instruct", prompt="Say it.", stream=stream)
     if stream:
         list(got)
     assert spans.tree() == "text_completion gpt-3.5-turbo-instruct [3 in, 2 out]"
@@ -85,7 +85,7 @@ def test_pictures_are_recorded_if_asked_for(client: openai.OpenAI, spans: Spans)
 
 @pytest.mark.parametrize("what", ["edit", "create_variation"])
 def test_pictures_that_are_sent_are_told_by_name_and_size(
-    told: openai.OpenAI, scripted: Any, spans: Spans, what: str
+    scripted_client: openai.OpenAI, scripted: Any, spans: Spans, what: str
 ) -> None:
     """Edits and variations say which file went in, and the tokens that the model counts for it."""
     usage = {"input_tokens": 60, "output_tokens": 100, "total_tokens": 160}
@@ -94,7 +94,7 @@ def test_pictures_that_are_sent_are_told_by_name_and_size(
     more = {"prompt": "a cat", "model": "gpt-image-1"} if what == "edit" else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        getattr(told.images, what)(image=("a.png", b"1234"), **more)
+        getattr(scripted_client.images, what)(image=("a.png", b"1234"), **more)
     attributes = spans.one().attributes or {}
     sent = [part for part in parts(spans, "gen_ai.input.messages") if part["type"] == "image"]
     assert sent == [{"type": "image", "content": {"name": "a.png", "bytes": 4}}]
@@ -104,7 +104,7 @@ def test_pictures_that_are_sent_are_told_by_name_and_size(
 
 @pytest.mark.parametrize("unread", [False, True])
 def test_speech(client: openai.OpenAI, spans: Spans, unread: bool) -> None:
-    """Text in, sound out: the sound is told by its size, read at once or piece by piece."""
+    """Text in, sound out: the sound is scripted_client by its size, read at once or piece by piece."""
     ask: Any = {"model": "tts-1", "voice": "alloy", "input": "say hello"}
     if unread:
         with client.audio.speech.with_streaming_response.create(**ask) as response:
@@ -128,27 +128,27 @@ def test_sound_to_text(client: openai.OpenAI, spans: Spans, what: str, said: str
     assert parts(spans) == [{"type": "text", "content": said}]
 
 
-def test_a_streamed_transcription(told: openai.OpenAI, scripted: Any, spans: Spans, needs: Any) -> None:
+def test_a_streamed_transcription(scripted_client: openai.OpenAI, scripted: Any, spans: Spans, needs: Any) -> None:
     """Its text comes in pieces, its tokens at the end."""
-    needs(told.audio.transcriptions.create, "stream")
+    needs(scripted_client.audio.transcriptions.create, "stream")
     usage = {"type": "tokens", "input_tokens": 14, "output_tokens": 4, "total_tokens": 18}
     usage |= {"input_token_details": {"text_tokens": 0, "audio_tokens": 14}}
     pieces = [{"type": "transcript.text.delta", "delta": word} for word in ("Hello ", "there.")]
     scripted.stream(*pieces, {"type": "transcript.text.done", "text": "Hello there.", "usage": usage}, "[DONE]")
-    list(told.audio.transcriptions.create(model="gpt-4o-transcribe", file=("a.wav", b"RIFF"), stream=True))
+    list(scripted_client.audio.transcriptions.create(model="gpt-4o-transcribe", file=("a.wav", b"RIFF"), stream=True))
     assert spans.tree() == "generate_content gpt-4o-transcribe [14 in, 4 out]"
     assert parts(spans) == [{"type": "text", "content": "Hello there."}]
     assert (spans.one().attributes or {})["gen_ai.usage.audio.input_tokens"] == 14
 
 
-def test_moderations(told: openai.OpenAI, scripted: Any, spans: Spans) -> None:
+def test_moderations(scripted_client: openai.OpenAI, scripted: Any, spans: Spans) -> None:
     """How many texts were flagged, and as what."""
     names = ("harassment", "hate", "illicit", "self-harm", "sexual", "violence")
     categories = {name: name == "violence" for name in names}
     scores = dict.fromkeys(names, 0.1)
     result = {"flagged": True, "categories": categories, "category_scores": scores, "category_applied_input_types": {}}
     scripted.reply({"id": "modr-1", "model": "omni-moderation-latest", "results": [result]})
-    told.moderations.create(model="omni-moderation-latest", input="I will fight you.")
+    scripted_client.moderations.create(model="omni-moderation-latest", input="I will fight you.")
     assert spans.tree("mlspan.moderation.flagged") == "moderations.create [mlspan.moderation.flagged=1]"
     assert content(spans.one(), "mlspan.output") == [{"flagged": True, "categories": ["violence"]}]
 
@@ -175,14 +175,14 @@ def test_files_and_batches_are_operations_with_ids_and_counts(client: openai.Ope
     assert (read.attributes or {})["mlspan.response.bytes"] == 2
 
 
-def test_a_search_in_a_vector_store_is_a_retrieval(told: openai.OpenAI, scripted: Any, spans: Spans) -> None:
+def test_a_search_in_a_vector_store_is_a_retrieval(scripted_client: openai.OpenAI, scripted: Any, spans: Spans) -> None:
     """Query, store and documents with ids and scores."""
     piece = {"type": "text", "text": "Cats purr."}
     found = {"file_id": "file-1", "filename": "cats.txt", "score": 0.87, "attributes": {}, "content": [piece]}
     scripted.reply({"object": "vector_store.search_results.page", "search_query": "cats", "data": [found]})
-    if not hasattr(told.vector_stores, "search"):
+    if not hasattr(scripted_client.vector_stores, "search"):
         pytest.skip("this version of the client has no search in vector stores")
-    list(told.vector_stores.search("vs_1", query="cats", max_num_results=3))
+    list(scripted_client.vector_stores.search("vs_1", query="cats", max_num_results=3))
     assert spans.tree("gen_ai.retrieval.top_k") == "retrieval vs_1 [gen_ai.retrieval.top_k=3]"
     (document,) = content(spans.one(), "gen_ai.retrieval.documents")
     assert (document["id"], document["score"], document["content"]) == ("file-1", 0.87, "Cats purr.")
@@ -201,10 +201,10 @@ RUN |= {"parallel_tool_calls": True, "usage": {"prompt_tokens": 30, "completion_
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_run_of_an_assistant_is_an_agent_at_the_provider(
-    told: openai.OpenAI, scripted: Any, spans: Spans, stream: bool
+    scripted_client: openai.OpenAI, scripted: Any, spans: Spans, stream: bool
 ) -> None:
     """Assistant, thread, tokens and text of a run, whole or streamed."""
-    if not hasattr(told.beta, "threads"):
+    if not hasattr(scripted_client.beta, "threads"):
         pytest.skip("this version of the client has no assistants")
     if stream:
         delta = {"id": "msg_1", "object": "thread.message.delta"}
@@ -214,7 +214,7 @@ def test_a_run_of_an_assistant_is_an_agent_at_the_provider(
         scripted.reply(RUN)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        got: Any = told.beta.threads.runs.create("thread_1", assistant_id="asst_1", stream=stream)
+        got: Any = scripted_client.beta.threads.runs.create("thread_1", assistant_id="asst_1", stream=stream)
         if stream:
             list(got)
     attributes = spans.one().attributes or {}

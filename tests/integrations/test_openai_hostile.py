@@ -74,7 +74,7 @@ CALLS: dict[str, dict[str, Any]] = {
 }
 
 
-def told_without(client: openai.OpenAI, call: dict[str, Any]) -> str:
+def describe_result(client: openai.OpenAI, call: dict[str, Any]) -> str:
     """What the caller gets, or how it fails."""
     try:
         return json.dumps(client.chat.completions.create(**asked_of(call)).model_dump(), default=str)
@@ -84,17 +84,17 @@ def told_without(client: openai.OpenAI, call: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("name", [*ANSWERS, *CALLS])
 def test_the_callers_result_is_what_it_is_without_us(
-    told: openai.OpenAI, scripted: Any, spans: Spans, name: str, caplog: pytest.LogCaptureFixture
+    scripted_client: openai.OpenAI, scripted: Any, spans: Spans, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One span with its core attributes, the same result, and not a word in the log."""
     scripted.reply(ANSWERS.get(name, completion()))
     call = CALLS.get(name, {})
     if name == "messages that are a generator":
-        results = [told_without(told, {"messages": iter(HELLO)})]
+        results = [describe_result(scripted_client, {"messages": iter(HELLO)})]
     else:
-        results = [told_without(told, call)]
+        results = [describe_result(scripted_client, call)]
     integrations.openai.autolog(disable=True)
-    results.append(told_without(told, {"messages": iter(HELLO)} if "generator" in name else call))
+    results.append(describe_result(scripted_client, {"messages": iter(HELLO)} if "generator" in name else call))
     assert results[0] == results[1]
     attributes = spans.one().attributes or {}
     assert attributes["gen_ai.request.model"] == "gpt-4o-mini"
@@ -103,10 +103,12 @@ def test_the_callers_result_is_what_it_is_without_us(
     assert [record for record in caplog.records if record.levelno > logging.DEBUG and record.name == "mlspan"] == []
 
 
-def test_what_is_sent_beside_the_body_is_never_recorded(told: openai.OpenAI, scripted: Any, spans: Spans) -> None:
+def test_what_is_sent_beside_the_body_is_never_recorded(
+    scripted_client: openai.OpenAI, scripted: Any, spans: Spans
+) -> None:
     """Headers and query carry secrets: not one byte of them is in a span."""
     scripted.reply(completion())
-    told.chat.completions.create(
+    scripted_client.chat.completions.create(
         model="gpt-4o-mini",
         messages=HELLO,
         extra_headers={"Authorization": "Bearer canary-1", "X-Key": "canary-2"},
@@ -116,23 +118,23 @@ def test_what_is_sent_beside_the_body_is_never_recorded(told: openai.OpenAI, scr
     assert scripted.requests[0][0]["x-key"] == "canary-2"
 
 
-def test_what_is_patched_can_be_copied_pickled_and_inspected(told: openai.OpenAI, scripted: Any) -> None:
+def test_what_is_patched_can_be_copied_pickled_and_inspected(scripted_client: openai.OpenAI, scripted: Any) -> None:
     """Functions, methods and clients that we watch do all that the originals do."""
     for cls in (openai.OpenAI, openai.AsyncOpenAI):
         assert pickle.loads(pickle.dumps(cls.request)) is cls.request
         assert copy.deepcopy(cls.request) is cls.request
         assert [*inspect.signature(cls.request).parameters][:3] == ["self", "cast_to", "options"]
     scripted.reply(completion())
-    again = copy.copy(told).with_options(timeout=5)
+    again = copy.copy(scripted_client).with_options(timeout=5)
     assert again.chat.completions.create(model="gpt-4o-mini", messages=HELLO).choices[0].message.content == "Hi."
 
 
 @pytest.mark.parametrize("delta", [None, {}, {"content": None}, {"tool_calls": [{"index": None, "function": None}]}, 7])
 @pytest.mark.any_span
-def test_odd_deltas(told: openai.OpenAI, scripted: Any, spans: Spans, delta: Any) -> None:
+def test_odd_deltas(scripted_client: openai.OpenAI, scripted: Any, spans: Spans, delta: Any) -> None:
     """A stream of odd chunks reaches the caller chunk by chunk."""
     chunk = {"id": "c-1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
     chunk["choices"] = [{"index": 0, "delta": delta, "finish_reason": None}]
     scripted.stream(chunk, chunk, "[DONE]")
-    assert len(list(told.chat.completions.create(model="m", messages=HELLO, stream=True))) == 2
+    assert len(list(scripted_client.chat.completions.create(model="m", messages=HELLO, stream=True))) == 2
     assert (spans.one().attributes or {})["gen_ai.response.id"] == "c-1"

@@ -33,7 +33,7 @@ def journal(aimock: str) -> int:
 
 
 def call(client: openai.OpenAI, n: int) -> int:
-    """One call of a kind that *n* decides; the tokens that the server has told the caller of."""
+    """One call of a kind that *n* decides; the tokens that the server has attributes the caller of."""
     if n % 4 == 0:
         return client.chat.completions.create(**ASK).usage.total_tokens
     if n % 4 == 1:
@@ -80,8 +80,8 @@ async def test_every_call_is_a_span_and_every_token_is_counted(aimock: str, span
         counted += sum(await asyncio.gather(*(one(n) for n in range(400))))
     assert len(spans.all) == 1000
     assert min(1000, journal(aimock) - before) in {1000 - before, 1000}  # the journal keeps its last thousand
-    told = [span.attributes or {} for span in spans.all]
-    tokens = sum(a.get("gen_ai.usage.input_tokens", 0) + a.get("gen_ai.usage.output_tokens", 0) for a in told)
+    attributes = [span.attributes or {} for span in spans.all]
+    tokens = sum(a.get("gen_ai.usage.input_tokens", 0) + a.get("gen_ai.usage.output_tokens", 0) for a in attributes)
     assert tokens == counted > 0
-    failed = [a for a in told if "error.type" in a]
+    failed = [a for a in attributes if "error.type" in a]
     assert len(failed) == 150 + 133

@@ -47,14 +47,14 @@ def parts(spans: Spans) -> Any:
     return said["parts"]
 
 
-def test_a_response_is_one_span(told: openai.OpenAI, scripted: Any, spans: Spans) -> None:
+def test_a_response_is_one_span(scripted_client: openai.OpenAI, scripted: Any, spans: Spans) -> None:
     """Instructions, input, parameters, tokens of every kind and the answer, in the conventions' names."""
     scripted.reply(
         response(
             {"id": "rs_1", "type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}]}, message("Hi.")
         )
     )
-    told.responses.create(
+    scripted_client.responses.create(
         model="gpt-5-mini",
         input="hello",
         instructions="Be brief.",
@@ -135,10 +135,12 @@ DELTAS = [
 
 
 @pytest.mark.parametrize("leave", ["break", "close", "drop", "error"])
-def test_a_stream_left_early_has_what_was_seen(told: openai.OpenAI, scripted: Any, spans: Spans, leave: str) -> None:
+def test_a_stream_left_early_has_what_was_seen(
+    scripted_client: openai.OpenAI, scripted: Any, spans: Spans, leave: str
+) -> None:
     """However it is left, one ended span has the text so far, the response's id and how the stream ended."""
     scripted.stream(*DELTAS, {"type": "response.completed", "sequence_number": 9, "response": response(message("x"))})
-    stream = told.responses.create(model="gpt-5-mini", input="hello", stream=True)
+    stream = scripted_client.responses.create(model="gpt-5-mini", input="hello", stream=True)
     seen = 0
     try:
         for event in stream:
@@ -158,11 +160,11 @@ def test_a_stream_left_early_has_what_was_seen(told: openai.OpenAI, scripted: An
     assert (span.attributes or {})["mlspan.stream.end"] in {"closed", "abandoned"}
 
 
-def test_a_failed_generation_is_an_error(told: openai.OpenAI, scripted: Any, spans: Spans) -> None:
+def test_a_failed_generation_is_an_error(scripted_client: openai.OpenAI, scripted: Any, spans: Spans) -> None:
     """The request succeeded and the generation did not: the span says the provider's code."""
     failed = response(status="failed", error={"code": "rate_limit_exceeded", "message": "Too much."}, usage=None)
     scripted.reply(failed)
-    assert told.responses.create(model="gpt-5-mini", input="hello").status == "failed"
+    assert scripted_client.responses.create(model="gpt-5-mini", input="hello").status == "failed"
     assert spans.tree() == "chat gpt-5-mini [ERROR rate_limit_exceeded]"
     assert spans.one().status.description == "Too much."
 
@@ -179,12 +181,12 @@ BUILT_IN: Any = [
 ]  # fmt: skip
 
 
-def test_built_in_tools_are_server_tool_calls(told: openai.OpenAI, scripted: Any, spans: Spans) -> None:
-    """What the provider ran itself is a server tool call and its answer; a picture is told by its size."""
+def test_built_in_tools_are_server_tool_calls(scripted_client: openai.OpenAI, scripted: Any, spans: Spans) -> None:
+    """What the provider ran itself is a server tool call and its answer; a picture is scripted_client by its size."""
     computer = {"id": "cu_1", "call_id": "call_9", "type": "computer_call", "status": "completed"}
     computer |= {"action": {"type": "screenshot"}, "pending_safety_checks": []}
     scripted.reply(response(*BUILT_IN, computer))
-    told.responses.create(model="gpt-5-mini", input="hello", tools=[{"type": "web_search"}])
+    scripted_client.responses.create(model="gpt-5-mini", input="hello", tools=[{"type": "web_search"}])
     said = parts(spans)
     asked = [part["name"] for part in said if part["type"] == "server_tool_call"]
     assert asked == ["web_search", "file_search", "code_interpreter", "roll", "image_generation"]
@@ -196,14 +198,14 @@ def test_built_in_tools_are_server_tool_calls(told: openai.OpenAI, scripted: Any
 
 
 def test_background_and_retrieve_count_tokens_once(
-    told: openai.OpenAI, scripted: Any, spans: Spans, needs: Any
+    scripted_client: openai.OpenAI, scripted: Any, spans: Spans, needs: Any
 ) -> None:
     """An answer of the background is made by one span and looked up by another, which counts no token."""
-    needs(told.responses.create, "background")
+    needs(scripted_client.responses.create, "background")
     scripted.reply(response(status="queued", usage=None))
     scripted.reply(response(message("Done.")))
-    queued = told.responses.create(model="gpt-5-mini", input="hello", background=True)
-    assert told.responses.retrieve(queued.id).output_text == "Done."
+    queued = scripted_client.responses.create(model="gpt-5-mini", input="hello", background=True)
+    assert scripted_client.responses.retrieve(queued.id).output_text == "Done."
     one, two = spans.all
     assert spans.tree("gen_ai.response.status") == (
         "chat gpt-5-mini [gen_ai.response.status=queued]\nfetch_response [gen_ai.response.status=completed]"
@@ -213,12 +215,12 @@ def test_background_and_retrieve_count_tokens_once(
 
 
 def test_items_of_a_conversation_go_in_as_messages(
-    told: openai.OpenAI, scripted: Any, spans: Spans, needs: Any
+    scripted_client: openai.OpenAI, scripted: Any, spans: Spans, needs: Any
 ) -> None:
     """Messages, pictures, calls and their outputs of earlier turns are the input messages of this one."""
-    needs(told.responses.create, "conversation")
+    needs(scripted_client.responses.create, "conversation")
     scripted.reply(response(message("Sunny.")))
-    told.responses.create(
+    scripted_client.responses.create(
         model="gpt-5-mini",
         conversation="conv_1",
         input=[
@@ -278,13 +280,13 @@ def test_a_tool_is_linked_to_the_call_that_asked_for_it(
         [],
     ],
 )
-def test_odd_answers(told: openai.OpenAI, scripted: Any, spans: Spans, body: Any) -> None:
+def test_odd_answers(scripted_client: openai.OpenAI, scripted: Any, spans: Spans, body: Any) -> None:
     """Whatever the server sends, the caller gets what it would get without us, and there is one span."""
     scripted.reply(body)
     got, without = [], []
     for results in (got, without):
         try:
-            results.append(told.responses.create(model="gpt-5-mini", input="hello"))
+            results.append(scripted_client.responses.create(model="gpt-5-mini", input="hello"))
         except Exception as error:
             results.append(type(error))
         integrations.openai.autolog(disable=True)

@@ -80,7 +80,7 @@ def test_an_error_event_mid_stream(client: openai.OpenAI, scripted: Any, spans: 
 
 
 def test_the_stream_helper(client: openai.OpenAI, scripted: Any, spans: Spans) -> None:
-    """``stream()`` goes through the same seam: its events and its final answer are as ever."""
+    """``stream()`` goes through the same patch point: its events and its final answer are as ever."""
     scripted.stream(*WHOLE)
     stream = getattr(client.chat.completions, "stream", None) or client.beta.chat.completions.stream
     with stream(model="m", messages=HELLO) as events:
@@ -158,7 +158,7 @@ def test_odd_chunks(client: openai.OpenAI, scripted: Any, spans: Spans, events: 
 
 
 def test_pieces_of_text_among_others(client: openai.OpenAI, scripted: Any, spans: Spans) -> None:
-    """Chunks of text alone are read apart from those that bring more: each piece lands where it belongs, in order."""
+    """Chunks of text alone are read by a path of their own: each piece lands where it belongs, in order."""
     call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     deltas: list[tuple[int, dict[str, Any]]] = [
         (0, {"role": "assistant", "content": "", "refusal": None}),

@@ -47,7 +47,7 @@ class TestPaddle(Contract):
         model.network.forward = broken
         model.fit(paddle.io.TensorDataset([paddle.to_tensor(X), paddle.to_tensor(Y)]), verbose=0)
 
-    def seam(self) -> tuple[Any, str]:
+    def patch_point(self) -> tuple[Any, str]:
         return paddle.Model, "fit"
 
     def check_model(self, loaded: Any) -> None:

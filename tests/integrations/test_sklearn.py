@@ -34,7 +34,7 @@ class TestSklearn(Contract):
     def fail(self) -> None:
         LogisticRegression().fit(X, Y[:3])
 
-    def seam(self) -> tuple[Any, str]:
+    def patch_point(self) -> tuple[Any, str]:
         return LogisticRegression, "fit"
 
     def check_model(self, loaded: Any) -> None:

@@ -54,7 +54,7 @@ class TestSpark(Contract):
     def fail(self) -> None:
         LinearRegression(featuresCol="no such").fit(self.data)
 
-    def seam(self) -> tuple[Any, str]:
+    def patch_point(self) -> tuple[Any, str]:
         return Estimator, "fit"
 
     def check_model(self, loaded: Any) -> None:

@@ -27,7 +27,7 @@ class TestStatsmodels(Contract):
     def fail(self) -> None:
         sm.OLS(Y, X).fit(method="no such")
 
-    def seam(self) -> tuple[Any, str]:
+    def patch_point(self) -> tuple[Any, str]:
         return sm.regression.linear_model.RegressionModel, "fit"
 
     def check_model(self, loaded: Any) -> None:

@@ -32,7 +32,7 @@ class TestXgboost(Contract):
     def fail(self) -> None:
         xgboost.train({**PARAMS, "objective": "no:such"}, xgboost.DMatrix(X, Y), 2)
 
-    def seam(self) -> tuple[Any, str]:
+    def patch_point(self) -> tuple[Any, str]:
         return xgboost, "train"
 
     def check_model(self, loaded: Any) -> None:
@@ -51,7 +51,7 @@ class TestXgboostEstimator(TestXgboost):
     def fail(self) -> None:
         xgboost.XGBClassifier(n_estimators=2, objective="no:such").fit(X, Y)
 
-    def seam(self) -> tuple[Any, str]:
+    def patch_point(self) -> tuple[Any, str]:
         return xgboost.XGBClassifier, "fit"
 
     def test_in_a_search_of_scikit_learns(self, autolog: Any, spans: Any) -> None:

@@ -10,12 +10,12 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Program:
-    """*code*, the *status* that it is to end with, and the *spans* that are to arrive. *told*: it is sent SIGTERM."""
+    """*code*, the *status* that it is to end with, and the *spans* that are to arrive."""
 
     code: str
     spans: tuple[str, ...] = ("execute_tool x",)
     status: int = 0
-    told: bool = False
+    is_terminated: bool = False  # by SIGTERM
     error: str = ""  # how the only traceback ends
     runs: int = 0  # how many runs MLflow then has
 
@@ -39,7 +39,9 @@ if __name__ == "__main__":
 _BOTH: Final = ("execute_tool child", "execute_tool x")
 ENDINGS: Final = {
     "as it comes": Program(_SPAN),
-    "SIGTERM": Program(_SPAN + "import time\nprint('ready', flush=True)\ntime.sleep(60)\n", status=-15, told=True),
+    "SIGTERM": Program(
+        _SPAN + "import time\nprint('ready', flush=True)\ntime.sleep(60)\n", status=-15, is_terminated=True
+    ),
     "SIGTERM at once": Program(_SPAN + "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n", status=-15),
     "sys.exit": Program(_SPAN + "import sys\nsys.exit(3)\n", status=3),
     "exception": Program(_SPAN + "raise ValueError('mine')\n", status=1, error="ValueError: mine\n"),

@@ -101,9 +101,9 @@ def ray() -> list[int]:
 
     try:
         asker = Asker.remote()
-        told = ray.get(asker.ask.remote("one"))
+        answered = ray.get(asker.ask.remote("one"))
         ray.kill(asker)
-        return [told, ray.get(ray.remote(tasks.ask).remote("two"))]
+        return [answered, ray.get(ray.remote(tasks.ask).remote("two"))]
     finally:
         ray.shutdown()
 

@@ -111,7 +111,7 @@ class TrainingHook(MlflowAutologHook):
                 self._wait_for(module, functools.partial(self._on_import, module))
 
     def _on_import(self, module: str) -> None:
-        """A module has been imported that may change what there is to hook."""
+        """Follow MLflow and install anew after the import of *module*, which may bring new patch points."""
         if self._wanted and module == "mlflow":
             self._follow()
         if module in self.modules:
@@ -160,7 +160,7 @@ class TrainingHook(MlflowAutologHook):
 
     @contextmanager
     def trace_training(self, call: dict[str, Any]) -> Iterator[ActiveTraining | None]:
-        """A training that is no call of a function, with what would be its arguments; None where this is off."""
+        """Trace a training that is no function call; *call* has its arguments by name. Yield None if this is off."""
         self._deferred_install.wait()
         exclusive = self.settings.exclusive and get_active_run_id() is not None
         if self._undo is None or exclusive or is_nested(self, (call["self"],)):

@@ -39,13 +39,13 @@ class Follower(Protocol):
         """MLflow's name for the library; None where MLflow has no autologging for it."""
 
     def on_general_autolog(self, asked: Asked) -> None:
-        """``mlflow.autolog()`` was called. MLflow will not call the library's own after it."""
+        """Handle a call of ``mlflow.autolog()``, after which MLflow does not call the library's own."""
 
     def on_own_autolog(self, asked: Asked) -> AbstractContextManager[None]:
-        """The library's own ``autolog()`` was called; inside, MLflow takes its patches away."""
+        """Handle a call of the library's own ``autolog()``; inside the block, MLflow removes its patches."""
 
     def cover(self, owner: object, name: str) -> None:
-        """MLflow has put a patch there."""
+        """Handle a patch that MLflow has put on *owner* under *name*."""
 
 
 _followers: list[Follower] = []

@@ -188,7 +188,7 @@ class MlflowAutologHook(Hook):
         return {*self.library.added_options, *(["log_datasets"] if self.library.read_data else [])}
 
     def take(self) -> Undo | None:
-        """Lay our layers, unless another hook has them: ``tf.keras.Model`` and ``keras.Model`` may be one class."""
+        """Put our layers in place, unless another hook has: ``tf.keras.Model`` and ``keras.Model`` may be one class."""
         patch_points = list(self.library.find_training_functions())
         others = [
             hook

@@ -15,6 +15,7 @@ from ...hooks.hook import Hook
 from ...hooks.patching import Patch, Undo, apply_patches, replace_attribute, resolve_target
 from ...hooks.requests import read_usage
 from ...tracing.operations.content import to_plain_data
+from ...tracing.operations.exceptions import get_error_type
 from ...tracing.operations.messages import (
     Message,
     OutputDraft,
@@ -25,7 +26,6 @@ from ...tracing.operations.messages import (
     make_tool_call_response,
     parse_json,
 )
-from ...tracing.operations.operation import get_error_type as type_name
 from ...tracing.operations.records import Agent, Chat, Observe, Record, Step, Tool
 
 _PROVIDERS: Final = {
@@ -236,7 +236,7 @@ def _begin_tool(call: Call) -> tuple[Record, Observe[Any]]:
     def observe(tool: Tool, got: object) -> None:
         error = get_field(got, "error")
         if isinstance(error, BaseException):
-            tool.failure = (type_name(error), str(error) if call.capture_content else "")
+            tool.failure = (get_error_type(error), str(error) if call.capture_content else "")
             return
         parts = get_field(get_field(got, "result"), "parts") or ()
         for part in parts:

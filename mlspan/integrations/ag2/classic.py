@@ -200,7 +200,7 @@ def _begin_code(call: Call) -> tuple[Tool, Observe[Any]]:
     return tool, observe
 
 
-# The watched methods.
+# The traced methods.
 
 _SYNC_AND_ASYNC_METHODS: Final = {
     "initiate_chat": _begin_conversation,
@@ -215,7 +215,7 @@ _AGENT_METHODS: Final = {
 _SINGLE_METHODS: Final = {  # methods that no base class stands for
     "autogen.oai.client:OpenAIWrapper.create": model.begin_model_call,
     "autogen.agentchat.conversable_agent:ConversableAgent.execute_code_blocks": _begin_code,
-    # Module functions can be watched only under the names from which applications import them: the documented ones.
+    # Module functions can be patched only under the names from which applications import them: the documented ones.
     "autogen:initiate_chats autogen.agentchat:initiate_chats": _begin_chat_queue,
     "autogen:a_initiate_chats autogen.agentchat:a_initiate_chats": _begin_chat_queue,
 }

@@ -1,6 +1,6 @@
 """AutoGen 0.7: teams, agents, models, tools, memories and code executors. Each call is a span, each run one trace.
 
-AutoGen has no callbacks, but it has a base class for each type of component. All subclasses of these are watched,
+AutoGen has no callbacks, but it has a base class for each type of component. All subclasses of these are traced,
 including classes that are defined later. If an object calls itself (``run`` calls ``on_messages``, which calls
 ``on_messages_stream``), only the outermost call is a span. AutoGen's own spans of the same turns, tools and messages
 are suppressed while mlspan records.

@@ -16,10 +16,10 @@ from ...hooks.hook import Hook
 from ...hooks.patching import CallStarter
 from ...hooks.subclasses import OperationStarter
 from ...tracing.decorator import wrap_async_generator
+from ...tracing.operations.exceptions import get_error_type
 from ...tracing.operations.generators import TracedGenerator
 from ...tracing.operations.noop import NOOP_OPERATION
 from ...tracing.operations.operation import Operation
-from ...tracing.operations.operation import get_error_type as type_name
 from ...tracing.operations.records import Observe, Record, Retrieval, Tool
 from ...tracing.operations.stream import StreamEnd
 
@@ -127,7 +127,7 @@ class _MergedCall:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, Exception):  # the workbench turns it into an answer
-            self._operation.record.failure = (type_name(error), str(error))
+            self._operation.record.failure = (get_error_type(error), str(error))
 
     def record_result(self, value: object, *, awaited: bool = False) -> object:  # noqa: ARG002  # as of an operation
         return value

@@ -2,14 +2,13 @@
 
 LangChain's configure hook adds the handler to every run, and calls it in the thread and task of the run. A runnable's
 code runs in a copy of the context that LangChain makes for it. Its span is made current in that copy alone
-(``_langchain_hook.py``), so that nothing has to be detached.
+(``hook.py``), so that nothing has to be detached.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, Final
 
 from opentelemetry.context import get_current
@@ -19,25 +18,15 @@ from ..._shape import get_nested
 from ...hooks.hook import Hook
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.operation import Operation
-from ...tracing.operations.records import Agent, Chat, Record, Retrieval, Step, Tool, Workflow
+from ...tracing.operations.records import Chat, Retrieval, Step, Tool
 from ...tracing.runtime import get_runtime
 from . import graphs
 from . import messages as read
 from .graphs import langchain_runs, make_run_key
+from .runnable_records import make_runnable_record, select_user_metadata, select_user_tags
+from .runnable_values import format_document, list_state_keys, simplify_runnable_value
 
 HIDDEN_TAG: Final = "langsmith:hidden"
-_FRAMEWORK_TAGS: Final = ("seq:step:", "graph:step:", "map:key:", "branch:", "condition:", "retry:", "langsmith:")
-_FRAMEWORK_METADATA: Final = (
-    "langgraph_",
-    "ls_",
-    "lc_",
-    "checkpoint",
-    "thread_id",
-    "run_id",
-    "run_attempt",
-    "assistant_id",
-    "graph_id",
-)
 
 
 _NO_METADATA: Final[Mapping[str, object]] = {}
@@ -77,8 +66,8 @@ class CallbackHandler:
             if HIDDEN_TAG in tags and parent is not None:
                 langchain_runs.fold_run(id, parent)
                 return
-            record = _make_runnable_record(name or "", run_type, tags, metadata)
-            self._start_run(id, parent, record, tags, metadata, inputs, read.simplify_runnable_value)
+            record = make_runnable_record(name or "", run_type, tags, metadata)
+            self._start_run(id, parent, record, tags, metadata, inputs, simplify_runnable_value)
         except Exception as error:
             if not swallow_error("starting a span", error):
                 raise
@@ -88,13 +77,11 @@ class CallbackHandler:
         run = langchain_runs.find_run(id)
         operation = None if run is None else run.operation
         if operation is not None and type(record := operation.record) is Step and record.type == "node":
-            record.extra["mlspan.langgraph.state_keys"] = read.list_state_keys(outputs)
+            record.extra["mlspan.langgraph.state_keys"] = list_state_keys(outputs)
         if run is not None and (waits := run.interrupts) is not None:
-            self._end_run(
-                id, operation, outputs, lambda given: _add_interrupts(read.simplify_runnable_value(given), waits)
-            )
+            self._end_run(id, operation, outputs, lambda given: _add_interrupts(simplify_runnable_value(given), waits))
         else:
-            self._end_run(id, operation, outputs, read.simplify_runnable_value)
+            self._end_run(id, operation, outputs, simplify_runnable_value)
 
     def on_chain_error(self, error: BaseException, *, run_id: Any, **_: object) -> None:
         self._fail_run(run_id, error)
@@ -153,7 +140,7 @@ class CallbackHandler:
                 tags,
                 metadata,
                 value,
-                read.simplify_runnable_value,
+                simplify_runnable_value,
             )
 
     def on_tool_end(self, output: Any, *, run_id: object, **_: object) -> None:
@@ -164,7 +151,7 @@ class CallbackHandler:
             if get_nested(output, "status", str) == "error":
                 operation.record.failure = ("_OTHER", str(getattr(output, "content", "")))
         self._end_run(
-            id, langchain_runs.find_own_operation(id), getattr(output, "content", output), read.simplify_runnable_value
+            id, langchain_runs.find_own_operation(id), getattr(output, "content", output), simplify_runnable_value
         )
 
     def on_tool_error(self, error: BaseException, *, run_id: object, **_: object) -> None:
@@ -185,7 +172,7 @@ class CallbackHandler:
                 more.get("tags") or (),
                 metadata,
                 query,
-                read.simplify_runnable_value,
+                simplify_runnable_value,
             )
             langchain_runs.enter_run(id)
 
@@ -195,7 +182,7 @@ class CallbackHandler:
             id,
             langchain_runs.find_own_operation(id),
             documents,
-            lambda found: [read.format_document(one) for one in found],
+            lambda found: [format_document(one) for one in found],
         )
 
     def on_retriever_error(self, error: BaseException, *, run_id: Any, **_: Any) -> None:
@@ -258,10 +245,10 @@ class CallbackHandler:
         around = get_current()
         if not self.hook.should_record(around):
             return
-        if tags and (own := _select_user_tags(tuple(tags))):
+        if tags and (own := select_user_tags(tuple(tags))):
             record.extra["mlspan.langchain.tags"] = [*own]
         if metadata:
-            for key in _select_user_metadata(tuple(metadata)):
+            for key in select_user_metadata(tuple(metadata)):
                 if isinstance(entry := metadata[key], (str, bool, int, float)):
                     record.extra[f"mlspan.langchain.metadata.{key}"] = entry
         now = get_runtime()
@@ -319,20 +306,8 @@ class CallbackHandler:
             operation = langchain_runs.find_operation(above)
             if operation is not None:
                 operation.record.extra["mlspan.interrupted"] = True
-                run.interrupts = read.simplify_runnable_value(waits)
+                run.interrupts = simplify_runnable_value(waits)
             above = run.parent
-
-
-@lru_cache(maxsize=1000)
-def _select_user_tags(tags: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the tags that neither LangChain nor LangGraph has added."""
-    return tuple(tag for tag in tags if not tag.startswith(_FRAMEWORK_TAGS))
-
-
-@lru_cache(maxsize=1000)
-def _select_user_metadata(keys: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the keys of a run's metadata that neither LangChain nor LangGraph has added."""
-    return tuple(key for key in keys if not key.startswith(_FRAMEWORK_METADATA))
 
 
 def _add_interrupts(outputs: object, waits: object) -> object:
@@ -340,30 +315,3 @@ def _add_interrupts(outputs: object, waits: object) -> object:
     if waits is None:
         return outputs
     return {**(outputs if isinstance(outputs, dict) else {}), "__interrupt__": waits}
-
-
-@lru_cache(maxsize=1000)
-def _is_graph_node(tags: tuple[str, ...]) -> bool:
-    """Return whether a run with these tags is a node of a graph."""
-    return any(tag.startswith("graph:step:") for tag in tags)
-
-
-def _make_runnable_record(
-    name: str, run_type: str | None, tags: Sequence[str], metadata: Mapping[str, object]
-) -> Record:
-    """Return the record of a runnable: a node, an agent or a workflow by its metadata, else a step.
-
-    The metadata are those that LangGraph and LangChain's ``create_agent`` add. *run_type* is the type of a step.
-    """
-    thread, whose = metadata.get("thread_id"), metadata.get("ls_integration")
-    conversation = str(thread) if thread is not None else None
-    unnamed = name == "LangGraph"  # the name of a class, in place of which the conventions want none
-    if "langgraph_step" in metadata and _is_graph_node(tuple(tags)):
-        return Step(type="node", name=name, extra={"mlspan.langgraph.step": metadata.get("langgraph_step")})
-    if whose == "langchain_create_agent" and (unnamed or metadata.get("lc_agent_name") == name):
-        return Agent(name=None if unnamed else name, conversation=conversation)
-    if whose in {"langgraph", "langchain_create_agent"} and (unnamed or "langgraph_node" not in metadata):
-        return Workflow(name=None if unnamed else name, conversation=conversation)
-    if name == "AgentExecutor":
-        return Agent(conversation=conversation)
-    return Step(type=run_type or "chain", name=name or "chain")

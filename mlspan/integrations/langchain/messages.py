@@ -1,15 +1,13 @@
-"""Readers of LangChain's messages, results and documents, which return records and message parts of the conventions."""
+"""Readers of LangChain's messages and results, which return records and message parts of the conventions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Any, Final
 
 from ..._shape import get_field, get_fields, get_integer, get_list, get_nested, get_text
 from ...hooks.openai_format import FINISH_REASONS, read_openai_part, read_openai_tool
 from ...hooks.requests import REQUEST_PARAMETERS, UsageTable, read_usage, set_parameters
-from ...tracing.operations.content import to_json
 from ...tracing.operations.messages import (
     Message,
     OutputDraft,
@@ -31,7 +29,7 @@ PROVIDER_NAMES: Final = {  # LangChain's name -> value of gen_ai.provider.name
     "xai": "x_ai",
     "moonshot": "moonshot_ai",
 }
-_ROLES: Final = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant", "function": "tool"}
+ROLES: Final = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant", "function": "tool"}
 
 
 def read_provider(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> str:
@@ -93,7 +91,7 @@ def read_langchain_message(raw: object) -> Message:
                 make_tool_call_response(_flatten_tool_content(known.get("content")), get_text(known, "tool_call_id"))
             ],
         }
-    said: Message = {"role": get_text(known, "role") or _ROLES.get(kind, kind), "parts": read_message_parts(raw)}
+    said: Message = {"role": get_text(known, "role") or ROLES.get(kind, kind), "parts": read_message_parts(raw)}
     if name := get_text(known, "name"):
         said["name"] = name
     return said
@@ -174,27 +172,27 @@ def observe_llm_result(record: Chat, result: Any) -> None:
     for index, generation in enumerate(generations):
         known = get_fields(generation)
         choice, said = record.draft.get_choice(index), known.get("message")
-        told = get_fields(said)
+        message = get_fields(said)
         for piece in read_message_parts(said) if said is not None else _read_generation_text(generation):
             choice.add_part(piece)
-        facts, info = told.get("response_metadata"), known.get("generation_info")
-        reason = _find_first(str, facts, info, names=("finish_reason", "stop_reason", "done_reason"))
+        facts, info = message.get("response_metadata"), known.get("generation_info")
+        reason = find_first(str, facts, info, names=("finish_reason", "stop_reason", "done_reason"))
         choice.finish_reason = FINISH_REASONS.get(reason or "", reason) or (
             "tool_calls" if record.draft.call_ids else "stop"
         )
-        if (model := _find_first(str, facts, info, names=("model_name", "model"))) is not None:
+        if (model := find_first(str, facts, info, names=("model_name", "model"))) is not None:
             record.response_model = model
         if facts and (id := get_nested(facts, "id", str)):
             record.response_id = id
-        if usage := told.get("usage_metadata"):
+        if usage := message.get("usage_metadata"):
             read_usage(record, usage, *_USAGE_METADATA)
     if not (output := answer.get("llm_output")):
         return
     if model := get_nested(output, "model_name", str):
         record.response_model = model
     if record.input_tokens is None and (usage := get_field(output, "token_usage") or get_field(output, "usage")):
-        record.input_tokens = _find_first(int, usage, names=("prompt_tokens", "input_tokens"))
-        record.output_tokens = _find_first(int, usage, names=("completion_tokens", "output_tokens"))
+        record.input_tokens = find_first(int, usage, names=("prompt_tokens", "input_tokens"))
+        record.output_tokens = find_first(int, usage, names=("completion_tokens", "output_tokens"))
 
 
 def _read_generation_text(generation: Any) -> list[Part]:
@@ -203,7 +201,7 @@ def _read_generation_text(generation: Any) -> list[Part]:
     return [{"type": "text", "content": said}] if said else []
 
 
-def _find_first(want: type, *holders: object, names: tuple[str, ...]) -> Any:
+def find_first(want: type, *holders: object, names: tuple[str, ...]) -> Any:
     """Return the first value of type *want* under any of *names* in any of *holders*; None if there is none."""
     for holder in holders:
         for name in names if holder else ():
@@ -222,127 +220,3 @@ _USAGE_METADATA: Final[tuple[UsageTable, ...]] = (  # counts of LangChain's Usag
     },
     {"in": "output_token_details", "reasoning": "reasoning_tokens", "audio": "audio_output_tokens"},
 )
-
-
-def simplify_runnable_value(value: object, depth: int = 0) -> object:
-    """Return the input or output of a runnable as small plain data, for JSON.
-
-    Messages become OpenAI's dicts of role and content, documents their text and metadata, LangGraph's commands their
-    fields. Values nested deeper than 20 levels become text, and objects of other classes stay as they are.
-    """
-    if type(value) in _SCALAR_TYPES or isinstance(value, (str, int, float)):
-        return value
-    if depth > _MAX_DEPTH:
-        return str(value)
-    if (form := _find_formatter(type(value))) is not None:  # type: ignore[arg-type]  # mypy: type[Any] is not hashable
-        return form(value)
-    if isinstance(value, (dict, Mapping)):  # dict first, as a check against Mapping takes several times as long
-        said = {}
-        for key, one in value.items():
-            plainly = type(one) in _SCALAR_TYPES
-            said[str(key)] = (
-                one
-                if plainly
-                else _simplify_messages(one)
-                if key == "messages"
-                else simplify_runnable_value(one, depth + 1)
-            )
-        return said
-    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
-        return [simplify_runnable_value(one, depth + 1) for one in value]
-    if isinstance(get_field(value, "type"), str) and hasattr(value, "response_metadata"):
-        return _format_message(value)
-    if hasattr(value, "page_content"):
-        return format_document(value)
-    messages = getattr(value, "messages", None)  # a prompt has them
-    if isinstance(messages, list):
-        return [simplify_runnable_value(one, depth + 1) for one in messages]
-    if names := _CONTROL_FIELDS.get(type(value).__name__):  # LangGraph's Command and Send
-        told = {name: simplify_runnable_value(getattr(value, name, None), depth + 1) for name in names}
-        return {name: one for name, one in told.items() if one not in (None, [], ())}
-    return value
-
-
-@lru_cache(maxsize=1000)
-def _find_formatter(cls: type) -> Callable[[object], object] | None:
-    """Return the formatter for objects of one of LangChain's classes; None for any other class.
-
-    Knowing it by the class avoids probing each object: on a pydantic model, the lookup of an attribute that it lacks
-    takes longer than all the rest.
-    """
-    own = [base.__name__ for base in cls.__mro__ if base.__module__.startswith("langchain_core.")]
-    return next((_FORMATTERS[name] for name in own if name in _FORMATTERS), None)
-
-
-_SCALAR_TYPES: Final = frozenset({str, int, float, bool, type(None)})
-_CONTROL_FIELDS: Final = {"Command": ("update", "goto", "resume", "graph"), "Send": ("node", "arg")}
-
-
-_MAX_DEPTH: Final = 20
-
-
-def _simplify_messages(value: object) -> object:
-    """Simplify the messages of a state, some of which may be pairs of role and text."""
-    if not isinstance(value, list):
-        return simplify_runnable_value(value)
-    pairs = [one if isinstance(one, tuple) and len(one) == _PAIR_LENGTH else None for one in value]
-    return [
-        simplify_runnable_value(one) if pair is None else {"role": pair[0], "content": pair[1]}
-        for one, pair in zip(value, pairs, strict=True)
-    ]
-
-
-_PAIR_LENGTH: Final = 2
-
-
-def list_state_keys(outputs: object) -> list[str]:
-    """Return the keys of a graph's state that a node's outputs change, sorted."""
-    if type(outputs) is dict:
-        return sorted(map(str, outputs))
-    several = outputs if isinstance(outputs, list) else [outputs]
-    changes = [one if isinstance(one, (dict, Mapping)) else get_field(one, "update") for one in several]
-    return sorted({str(key) for change in changes if isinstance(change, (dict, Mapping)) for key in change})
-
-
-def _format_message(value: Any) -> dict[str, object]:
-    """Return a message as OpenAI writes it, which viewers know how to show."""
-    kind, known = value.type, get_fields(value)
-    said: dict[str, object] = {"role": _ROLES.get(kind, kind), "content": value.content}
-    if calls := known.get("tool_calls"):
-        said["tool_calls"] = [_format_tool_call(call) for call in calls]
-    if call_id := known.get("tool_call_id"):
-        said["tool_call_id"] = call_id
-    return said
-
-
-def _format_prompt(value: Any) -> list[object]:
-    """Return the messages of a prompt value."""
-    return [simplify_runnable_value(one) for one in value.messages]
-
-
-def _format_tool_call(call: Any) -> dict[str, object]:
-    """Return a tool call as OpenAI writes it, which viewers know how to show."""
-    function = {"name": call.get("name"), "arguments": to_json(call.get("args"))}
-    return {"id": call.get("id"), "type": "function", "function": function}
-
-
-def format_document(value: object) -> dict[str, object]:
-    """Return a retrieved document as a dict of id, score, content and metadata.
-
-    Vector stores put the score into the metadata. A document without one gets 1.0, as the conventions require a score.
-    """
-    metadata = get_field(value, "metadata") or {}
-    score = _find_first(float, metadata, names=("score", "relevance_score", "_score"))
-    return {
-        "id": str(get_field(value, "id") or metadata.get("id") or metadata.get("source") or ""),
-        "score": 1.0 if score is None else score,
-        "content": get_field(value, "page_content"),
-        "metadata": dict(metadata),
-    }
-
-
-_FORMATTERS: Final[dict[str, Callable[[object], object]]] = {
-    "BaseMessage": _format_message,
-    "ChatPromptValue": _format_prompt,
-    "Document": format_document,
-}

@@ -26,14 +26,14 @@ class WorkflowRun:
     """One run of a workflow. In a run of an ``AgentWorkflow``, *agent* is the name of the agent whose turn it is."""
 
     def __init__(self, owner: Any, operation: Operation) -> None:
-        self.owner, self.live = owner, operation
+        self.owner, self.operation = owner, operation
         self.steps = frozenset(owner._get_steps())
         self.agent, self._count = "", 0
 
     @property
     def turn_key(self) -> object:
         """Return the id of the current turn in the registry of open calls."""
-        return (self.live, self._count)
+        return (self.operation, self._count)
 
     def start_turn(self, agent: str) -> None:
         """Give the turn to *agent*."""

@@ -87,7 +87,7 @@ class _RealtimeSession:
     """One connection, its open responses, and the messages since the last response, which are the next one's input."""
 
     def __init__(self, operation: Operation, record: ProviderRequest) -> None:
-        self.live, self.record = operation, record
+        self.operation, self.record = operation, record
         self._asked: list[Message] = []
         self._system: list[Part] | None = None
         self._open: dict[str, Operation] = {}  # by the id of the response
@@ -144,7 +144,7 @@ class _RealtimeSession:
         )
         self._asked = []
         self._open[id] = start_operation(
-            now, chat, _observe_realtime_response, draw=now.get_span_starter().decide_sampling(self.live.context)
+            now, chat, _observe_realtime_response, draw=now.get_span_starter().decide_sampling(self.operation.context)
         )
 
     def _finish_response(self, response: object) -> None:
@@ -161,12 +161,12 @@ class _RealtimeSession:
         for operation in self._open.values():
             operation.finish(stream_end="closed")
         self._open.clear()
-        self.live.finish()
+        self.operation.finish()
 
     def __del__(self) -> None:
         for operation in self._open.values():
             operation.finish(stream_end="abandoned", collecting=True)
-        self.live.finish(stream_end="abandoned", collecting=True)
+        self.operation.finish(stream_end="abandoned", collecting=True)
 
 
 def _observe_realtime_response(chat: Chat, got: object) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-import traceback
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from itertools import chain
@@ -21,8 +19,9 @@ from ..otel.compat import find_span_limits
 from ..otel.fast_span import SPAN_KEY, SamplingDecision
 from . import semconv as sc
 from .call_context import EMPTY_SCOPE, build_scope_attributes, detach_context, get_call_scope, use_context
-from .content import replace_surrogates, to_attribute
+from .content import to_attribute
 from .control_flow import is_control_flow
+from .exceptions import get_error_type, write_exception
 from .links import link_span
 from .raw_response import BodyBuffer, RawResponse, find_proxy_class, get_cached_body
 from .records import HIDE_CHUNK, Chat, Embeddings, ModelCall, Observe, Record
@@ -31,9 +30,8 @@ from .stream import StreamEnd
 if TYPE_CHECKING:
     from ..runtime import Runtime
 
-_handed_over_operations: dict[
-    int, ref[Operation]
-] = {}  # by id(): operations that are open although their call has returned
+# Operations that are open although their call has returned, by id().
+_handed_over_operations: dict[int, ref[Operation]] = {}
 operation_sources: Final[list[Callable[[], Iterable[Operation]]]] = []  # each lists more such operations
 _NO_MARKS: Mapping[str, object] = {}
 _OUTER_CALL_KEY = otel.create_key("mlspan-host")  # the operation of the framework's model call that a context is inside
@@ -254,7 +252,7 @@ class Operation:
         if not span.is_recording():
             return
         if error is not None:
-            self._record_exception(error, error_type or sc.ERROR_TYPE)
+            write_exception(span, policy, error, error_type or sc.ERROR_TYPE)
         elif record.failure is not None:
             span.set_attribute(sc.ERROR_TYPE, record.failure[0])
             span.set_status(Status(StatusCode.ERROR, policy.render_error(record.failure[1])))
@@ -285,21 +283,6 @@ class Operation:
         if wrong is not None:
             raise wrong
 
-    def _record_exception(self, error: BaseException, error_type: str) -> None:
-        """Write an exception to the span, as an event and as its status."""
-        policy, span = self._runtime.policy, self.span
-        span.set_attribute(sc.ERROR_TYPE, error_type)
-        span.set_status(Status(StatusCode.ERROR))
-        cancelled = isinstance(error, asyncio.CancelledError)
-        message = policy.render_error(_message(error)) or ("cancelled" if cancelled else "")
-        named = {
-            "exception.type": error_type,
-            "exception.message": message,
-            "exception.stacktrace": policy.render_error(_stack(error)),
-        }
-        span.add_event("exception", named)
-        span.set_status(Status(StatusCode.ERROR, message))
-
 
 def _set_attributes(span: Span, said: dict[str, Any]) -> None:
     """Write *said*; where the SDK fails at one of them, each by itself, the odd ones as what an attribute may hold."""
@@ -308,22 +291,6 @@ def _set_attributes(span: Span, said: dict[str, Any]) -> None:
     except Exception:  # noqa: BLE001  # a value of the application's, such as a list that contains itself
         for name, value in said.items():
             span.set_attribute(name, to_attribute(value))
-
-
-def _message(error: BaseException) -> str:
-    """Return what *error* says; nothing where saying it raises."""
-    try:
-        return replace_surrogates(str(error))
-    except Exception:  # noqa: BLE001  # it is somebody else's code
-        return ""
-
-
-def _stack(error: BaseException) -> str:
-    """Return the stack of *error*, without what it says where saying it raises."""
-    try:
-        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    except Exception:  # noqa: BLE001  # as above
-        return "".join(traceback.format_tb(error.__traceback__))
 
 
 class InnerCall(Operation):
@@ -357,12 +324,6 @@ class InnerCall(Operation):
 
 
 _MAX_RECORD_ATTRIBUTES = 64  # more attributes than any record of ours has
-
-
-def get_error_type(error: BaseException) -> str:
-    """Return the qualified name of an exception's class, such as ``openai.NotFoundError``, or a builtin's bare name."""
-    cls = type(error)
-    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def finish_abandoned_operations() -> None:

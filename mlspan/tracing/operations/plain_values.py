@@ -75,7 +75,7 @@ def is_plain(value: Any, most: int) -> bool:
 def are_text_messages(value: list[Any], most: int) -> bool:
     """Return whether *value* is messages of text alone, of no more than about *most* bytes.
 
-    Most content is of this shape, which is told from others at a third of what :func:`is_plain` costs.
+    Most content is of this shape, which is recognized at a third of the cost of :func:`is_plain`.
     """
     size = 0
     for message in value:

@@ -211,10 +211,10 @@ def find_proxy_class(cls: type, awaited: bool = False) -> type[Stream | AsyncStr
     return RawResponse if hasattr(cls, "parse") and hasattr(cls, "http_request") else None
 
 
-def get_cached_body(envelope: Any) -> bytes | None:
+def get_cached_body(response: Any) -> bytes | None:
     """Return the body of a raw response if the client has read it already, else None."""
     try:
-        content = envelope.http_response.content
+        content = response.http_response.content
     except Exception:  # noqa: BLE001  # httpx and httpx2 each have an error of their own for a body not yet read
         return None
     return content if isinstance(content, bytes) else None

@@ -1,0 +1,61 @@
+"""Records of LangChain's runnables: a node, an agent, a workflow or a step, with the user's own tags and metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Final
+
+from ...tracing.operations.records import Agent, Record, Step, Workflow
+
+_FRAMEWORK_TAGS: Final = ("seq:step:", "graph:step:", "map:key:", "branch:", "condition:", "retry:", "langsmith:")
+_FRAMEWORK_METADATA: Final = (
+    "langgraph_",
+    "ls_",
+    "lc_",
+    "checkpoint",
+    "thread_id",
+    "run_id",
+    "run_attempt",
+    "assistant_id",
+    "graph_id",
+)
+
+
+@lru_cache(maxsize=1000)
+def select_user_tags(tags: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the tags that neither LangChain nor LangGraph has added."""
+    return tuple(tag for tag in tags if not tag.startswith(_FRAMEWORK_TAGS))
+
+
+@lru_cache(maxsize=1000)
+def select_user_metadata(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the keys of a run's metadata that neither LangChain nor LangGraph has added."""
+    return tuple(key for key in keys if not key.startswith(_FRAMEWORK_METADATA))
+
+
+@lru_cache(maxsize=1000)
+def _is_graph_node(tags: tuple[str, ...]) -> bool:
+    """Return whether a run with these tags is a node of a graph."""
+    return any(tag.startswith("graph:step:") for tag in tags)
+
+
+def make_runnable_record(
+    name: str, run_type: str | None, tags: Sequence[str], metadata: Mapping[str, object]
+) -> Record:
+    """Return the record of a runnable: a node, an agent or a workflow by its metadata, else a step.
+
+    The metadata are those that LangGraph and LangChain's ``create_agent`` add. *run_type* is the type of a step.
+    """
+    thread, whose = metadata.get("thread_id"), metadata.get("ls_integration")
+    conversation = str(thread) if thread is not None else None
+    unnamed = name == "LangGraph"  # the name of a class, in place of which the conventions want none
+    if "langgraph_step" in metadata and _is_graph_node(tuple(tags)):
+        return Step(type="node", name=name, extra={"mlspan.langgraph.step": metadata.get("langgraph_step")})
+    if whose == "langchain_create_agent" and (unnamed or metadata.get("lc_agent_name") == name):
+        return Agent(name=None if unnamed else name, conversation=conversation)
+    if whose in {"langgraph", "langchain_create_agent"} and (unnamed or "langgraph_node" not in metadata):
+        return Workflow(name=None if unnamed else name, conversation=conversation)
+    if name == "AgentExecutor":
+        return Agent(conversation=conversation)
+    return Step(type=run_type or "chain", name=name or "chain")
