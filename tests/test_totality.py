@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -231,33 +232,105 @@ def _calls(
             assert caught is error  # noqa: PT017  # either may be
 
 
-def _seen(client: Any, *, stream: bool) -> Any:
+CALL = {"id": "c", "type": "function", "index": 0, "function": {"name": "f", "arguments": "{}"}}
+SAID = {"role": "assistant", "content": "hi", "tool_calls": [CALL], "refusal": None}
+USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "prompt_tokens_details": {"cached_tokens": 1}}
+MADE = {"id": "r", "created": 1, "created_at": 1, "model": "m", "usage": USAGE}
+TEXT_PART = {"type": "output_text", "text": "hi", "annotations": []}
+OUTPUT = [
+    {"type": "message", "id": "o", "role": "assistant", "status": "completed", "content": [TEXT_PART]},
+    {"type": "function_call", "id": "p", "call_id": "c", "name": "f", "arguments": "{}", "status": "completed"},
+    {"type": "reasoning", "id": "q", "summary": [{"type": "summary_text", "text": "so"}]},
+]
+RESPONSE_USAGE = {
+    "input_tokens": 1,
+    "output_tokens": 2,
+    "total_tokens": 3,
+    "input_tokens_details": {"cached_tokens": 1},
+}
+RESPONSE = {**MADE, "object": "response", "status": "completed", "output": OUTPUT, "usage": RESPONSE_USAGE}
+HI: Any = [{"role": "user", "content": "hi"}]
+# What is asked, and a right answer, or the events of a stream.
+ENDPOINTS: list[tuple[Callable[[Any], Any], Any]] = [
+    (
+        lambda client: client.chat.completions.create(model="m", messages=HI),
+        {**MADE, "object": "chat.completion", "choices": [{"index": 0, "message": SAID, "finish_reason": "stop"}]},
+    ),
+    (
+        lambda client: client.chat.completions.create(model="m", messages=HI, stream=True),
+        [{**MADE, "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": SAID, "finish_reason": "stop"}]}]
+        * 2,
+    ),
+    (lambda client: client.responses.create(model="m", input="hi"), RESPONSE),
+    (
+        lambda client: client.responses.create(model="m", input="hi", stream=True),
+        [
+            {"type": "response.created", "response": RESPONSE, "sequence_number": 0},
+            {
+                "type": "response.output_text.delta",
+                "delta": "hi",
+                "item_id": "o",
+                "output_index": 0,
+                "content_index": 0,
+            },
+            {"type": "response.output_item.done", "item": OUTPUT[1], "output_index": 1},
+            {"type": "response.completed", "response": RESPONSE, "sequence_number": 1},
+        ],
+    ),
+    (
+        lambda client: client.embeddings.create(model="m", input=["hi"]),
+        {**MADE, "object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}]},
+    ),
+    (
+        lambda client: client.completions.create(model="m", prompt="hi"),
+        {**MADE, "object": "text_completion", "choices": [{"index": 0, "text": "hi", "finish_reason": "stop"}]},
+    ),
+]
+
+
+def _list_places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every container below *value*, with each of its keys."""
+    if isinstance(value, (dict, list)):
+        for key in list(value) if isinstance(value, dict) else range(len(value)):
+            yield value, key
+            yield from _list_places(value[key])
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> tuple[Callable[[Any], Any], Any]:
+    """A request, and an answer to it in which something is missing or anything at all."""
+    ask, right = draw(st.sampled_from(ENDPOINTS))
+    body = {"answer": json.loads(json.dumps(right))}
+    for _ in range(draw(st.integers(1, 3))):
+        held, key = draw(st.sampled_from(list(_list_places(body))))
+        if isinstance(held, dict) and held is not body and draw(st.booleans()):
+            del held[key]
+        else:
+            held[key] = draw(JSON)
+    return ask, body["answer"]
+
+
+def _seen(client: Any, ask: Callable[[Any], Any]) -> Any:
     """What a program sees of a call."""
     try:
-        got = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}], stream=stream)
-        return [repr(chunk) for chunk in got] if stream else repr(got)
+        got = ask(client)
+        return [repr(chunk) for chunk in got] if isinstance(got, openai.Stream) else repr(got)
     except Exception as error:  # the client's, for an answer that is none
         return type(error), str(error)
 
 
 def _answered(server: Scripted, bare: Any, traced: Any) -> Callable[[], None]:
-    part = st.fixed_dictionaries({}, optional={"message": JSON, "delta": JSON, "index": JSON, "finish_reason": JSON})
-    choices = st.lists(part, max_size=3) | JSON
-    body = st.fixed_dictionaries(
-        {"id": JSON, "object": st.just("chat.completion")},
-        optional={"choices": choices, "usage": JSON, "model": JSON},
-    )
-
     @FUZZ
-    @given(body=body, stream=st.booleans())
-    def answered(body: Any, stream: bool) -> None:
+    @given(asked=answers())
+    def answered(asked: tuple[Callable[[Any], Any], Any]) -> None:
         random.seed(next(SEEDS))
+        ask, answer = asked
         server.clear()
-        if stream:
-            server.stream(body, body, "[DONE]")
+        if isinstance(answer, list):
+            server.stream(*[json.dumps(event) for event in answer], "[DONE]")
         else:
-            server.reply(body)
-        assert _seen(traced, stream=stream) == _seen(bare, stream=stream)
+            server.reply(answer)
+        assert _seen(traced, ask) == _seen(bare, ask)
 
     return answered
 
@@ -331,7 +404,6 @@ def test_every_trace_arrives(arrived: Callable[[str], list[tuple[Any, ...]]], sc
             stack.callback(bare.close)
             stack.callback(traced.close)
             bare.request = bare.request  # before it is traced
-            bare.chat.completions.create = bare.chat.completions.create
             integrations.openai.autolog()
             _calls()
             _answered(scripted, bare, traced)()

@@ -9,7 +9,7 @@ import gc
 import inspect
 import json
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
+from test_plain_values import HOSTILE
 
 from mlspan import tracing
 from mlspan._guard import swallowed_errors
@@ -86,6 +87,45 @@ def test_what_was_given_is_what_it_was(spans: Spans) -> None:
         messages.append({"role": "user", "parts": []})
     assert said(spans.all[0], "mlspan.input") == ["a"]
     assert len(said(spans.all[1], "gen_ai.input.messages")) == 1
+
+
+@pytest.mark.any_span
+@pytest.mark.parametrize("make", HOSTILE)
+async def test_whatever_passes_through_is_passed_through(make: Callable[[], Any], spans: Spans) -> None:
+    """Arguments, keywords of any name, what is yielded, awaited, set as output: the very object, and recorded."""
+    value = make()
+
+    @trace
+    def pass_on(*args: Any, **kwargs: Any) -> Any:
+        return args, kwargs
+
+    @trace
+    def give_twice(one: Any) -> Iterator[Any]:
+        yield (yield one)
+
+    @trace
+    async def give_later(one: Any) -> AsyncIterator[Any]:
+        yield one
+
+    @trace
+    async def wait_for(one: Any) -> Any:
+        return one
+
+    (got,), named = pass_on(value, self=value, args=value, kwargs=value)
+    assert got is named["self"] is named["args"] is named["kwargs"] is value
+    steps = give_twice(value)
+    assert next(steps) is value
+    assert steps.send(value) is value
+    assert list(steps) == []
+    assert [one is value async for one in give_later(value)] == [True]
+    assert await wait_for(value) is value or inspect.isgenerator(value)
+    for kind in ("tool", "chat", "embeddings", "retrieval"):
+        with tracing.span(value, kind=kind, input=value, attributes={"own": value, "listed": [value]}) as block:
+            block.output = value
+            assert block.input is value
+    assert len(spans.all) == 8
+    recorded = ["mlspan.output" in (span.attributes or {}) for span in spans.all[:4]]
+    assert all(recorded) or inspect.isgenerator(value)  # which nobody has read
 
 
 class Named:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from .._shape import get_field, get_nested
+from ..tracing.operations.content import to_plain_data
 from ..tracing.operations.messages import Part, ToolDefinition, make_media_part
 
 
@@ -59,7 +60,12 @@ def read_openai_tool(raw: object) -> ToolDefinition:
 def dump_model(raw: object) -> Any:
     """Return a pydantic model as plain data without its None values, and any other object as it is."""
     dump = getattr(raw, "model_dump", None)
-    return dump(mode="json", exclude_none=True, warnings=False) if dump is not None else raw
+    if dump is None:
+        return raw
+    try:
+        return dump(mode="json", exclude_none=True, warnings=False)
+    except Exception:  # noqa: BLE001  # half a character, or a field that JSON cannot say
+        return to_plain_data(raw)
 
 
 FINISH_REASONS: Final = {  # finish reason of another provider -> finish reason of OpenAI

@@ -17,7 +17,7 @@ from .._guard import guard, warn_once
 from .manual import begin, put, record_of
 from .operations.content import as_text, to_plain_data
 from .operations.foreign_objects import find_on_class
-from .operations.generators import TracedGenerator
+from .operations.generators import MOST_ITEMS, TracedGenerator, join_items
 from .operations.noop import NOOP_OPERATION
 from .operations.operation import Operation
 from .operations.records import Record
@@ -26,7 +26,6 @@ from .runtime import get_runtime
 
 F = TypeVar("F", bound=Callable[..., Any])
 _PLAIN: Final = (FunctionType, MethodType, BuiltinFunctionType, MethodWrapperType)
-_MOST_CHUNKS: Final = 100_000  # of a stream that are kept for the output
 
 
 @overload
@@ -228,7 +227,7 @@ class _Gathered:
         self._seen: list[Any] = []
 
     def observe(self, value: object) -> bool:
-        if len(self._seen) < _MOST_CHUNKS:
+        if len(self._seen) < MOST_ITEMS:
             self._seen.append(value)
         return True
 
@@ -237,7 +236,7 @@ class _Gathered:
     ) -> None:
         seen, self._seen = self._seen, []
         if seen:
-            self._operation.observe("".join(seen) if all(type(one) is str for one in seen) else seen)
+            self._operation.observe(join_items(seen))
         self._operation.finish(error, stream_end=stream_end, collecting=collecting)
 
 

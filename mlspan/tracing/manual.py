@@ -75,7 +75,8 @@ class span:  # noqa: N801  # users read it as a function
 
     @output.setter
     def output(self, value: object) -> None:
-        put(self.record, "output", value)
+        with guard("reading a span's output"):
+            put(self.record, "output", value)
 
     def __enter__(self) -> span:
         self._operation = begin(self.record)
@@ -100,14 +101,19 @@ def put(record: Record, field: str, value: object) -> None:
 
 def _to_messages(value: object, role: str) -> list[Message]:
     """Return *value* as messages: it may be messages already, text, or any other value."""
-    if isinstance(value, list) and all(isinstance(item, dict) and "parts" in item for item in value):
-        return value
+    kind = type(value)  # isinstance would ask the value itself
+    if issubclass(kind, list) and all(map(_is_message, list.__iter__(cast("list[Any]", value)))):
+        return cast("list[Message]", value)
     message: Message = {"role": role, "parts": [{"type": "text", "content": cast("str", value)}]}
-    if not isinstance(value, str):
+    if not issubclass(kind, str):
         message["parts"] = [{"type": "json", "content": value}]
     if role == "assistant":
         message["finish_reason"] = "stop"
     return [message]
+
+
+def _is_message(item: Any) -> bool:
+    return issubclass(type(item), dict) and dict.__contains__(item, "parts")
 
 
 def begin(record: Record, observe: Any = None) -> Operation | None:

@@ -121,6 +121,9 @@ def _observe_response_state(chat: Chat, response: object) -> None:
         chat.extra[sc.OPENAI_RESPONSE_SERVICE_TIER] = tier
     if chat.conversation is None:
         chat.conversation = get_nested(response, "conversation.id", str)
+    if (error := get_field(response, "error")) is not None:
+        chat.failure = (get_nested(error, "code", str) or "_OTHER", get_nested(error, "message", str) or "")
+    read_usage(chat, get_field(response, "usage"), _USAGE, _INPUT_DETAILS, _OUTPUT_DETAILS)
     status = get_nested(response, "status", str)
     if status in {"completed", "incomplete", "failed", "cancelled"}:
         chat.draft = _draft_output(get_list(response, "output"), status, response, capture_content=chat.draft.kept)
@@ -128,9 +131,6 @@ def _observe_response_state(chat: Chat, response: object) -> None:
         chat.extra[sc.RESPONSE_STATUS] = status  # queued or in progress: the answer has to be fetched later
     if status is not None and status not in {"queued", "in_progress"}:
         chat.extra.pop(sc.RESPONSE_STATUS, None)
-    if (error := get_field(response, "error")) is not None:
-        chat.failure = (get_nested(error, "code", str) or "_OTHER", get_nested(error, "message", str) or "")
-    read_usage(chat, get_field(response, "usage"), _USAGE, _INPUT_DETAILS, _OUTPUT_DETAILS)
 
 
 _USAGE: Final = {"input_tokens": "input_tokens", "output_tokens": "output_tokens"}

@@ -155,7 +155,9 @@ class ContentPolicy:
 
     def render_string(self, value: object) -> str:
         """Return text as it is and anything else as JSON, for an attribute that the conventions define as a string."""
-        return self.render_text(value) if isinstance(value, str) else self.render_json(value)
+        if issubclass(type(value), str):  # isinstance would ask the value itself
+            return self.render_text(as_text(value))
+        return self.render_json(value)
 
     def _bounded(self, value: object) -> str:
         """Return as much of *value* as there is room for. Escapes take some as well, so the text has the last word."""

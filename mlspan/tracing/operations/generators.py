@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, Final
 
 from .operation import Operation
 from .stream import StreamEnd
+
+MOST_ITEMS: Final = 100_000  # of a generator or a stream that are kept for the output
+
+
+def join_items(items: list[Any]) -> object:
+    """Return what a generator or a stream has given as one output: its text if all of them are text."""
+    return "".join(items) if all(type(item) is str for item in items) else items  # isinstance would ask each item
 
 
 class TracedGenerator:
@@ -59,8 +66,9 @@ class TracedGenerator:
         self.finish_operation(stream_end="closed")
 
     def _note_yielded(self, item: object) -> object:
-        """Keep *item* for the record and return it."""
-        self._yielded.append(item)
+        """Keep *item* for the record, unless there are very many, and return it."""
+        if len(self._yielded) < MOST_ITEMS:
+            self._yielded.append(item)
         return item
 
     def finish_operation(self, error: BaseException | None = None, stream_end: StreamEnd | None = None) -> None:
@@ -71,7 +79,7 @@ class TracedGenerator:
         if isinstance(error, StopIteration) and error.value is not None:
             operation.observe(error.value)
         elif yielded:
-            operation.observe("".join(yielded) if all(isinstance(item, str) for item in yielded) else yielded)
+            operation.observe(join_items(yielded))
         operation.finish(
             None if isinstance(error, (StopIteration, StopAsyncIteration)) else error, stream_end=stream_end
         )

@@ -264,7 +264,7 @@ class NamedRecord(Record):
         return " ".join(filter(None, (self.operation, self.name)))
 
     def complete_fields(self) -> None:
-        if isinstance(self.output, TextPieces):
+        if type(self.output) is TextPieces:  # isinstance would ask the value itself
             self.output = "".join(self.output)
 
 
