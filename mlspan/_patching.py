@@ -21,7 +21,9 @@ import wrapt.importer
 from ._guard import guard, log, warn_once
 
 Undo = Callable[[], None]  # removes what has been installed, and leaves nothing behind
-ResultCallback = Callable[[tuple[Any, ...], dict[str, Any], Any], object]  # given (arguments, keyword arguments, result)
+ResultCallback = Callable[
+    [tuple[Any, ...], dict[str, Any], Any], object
+]  # given (arguments, keyword arguments, result)
 
 
 class Patch(NamedTuple):

@@ -55,12 +55,14 @@ class Refusal:
 class BackendUnavailable(Exception):  # noqa: N818  # a state of the backend, not a mistake
     """The backend cannot take anything at present.
 
-    The caller may send the same items again after *retry_after* seconds.
+    The caller may send the same items again after *retry_after* seconds. *may_be_item*: it has answered, and the cause
+    may be one of the items. ``taken`` holds the items that it has taken before it failed.
     """
 
-    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+    def __init__(self, reason: str, retry_after: float | None = None, *, may_be_item: bool = False) -> None:
         super().__init__(reason)
-        self.reason, self.retry_after = reason, retry_after
+        self.reason, self.retry_after, self.may_be_item = reason, retry_after, may_be_item
+        self.taken: Sequence[Any] = ()
 
 
 class Sink(Protocol):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ...._guard import warn_once
-from ..types import Refusal, TraceSegment
+from ..types import BackendUnavailable, Refusal, TraceSegment
 from .store import StoreDenied, StoreRejected, TraceStore
 from .traces import TranslatedTrace, translate_segment
 
@@ -34,8 +34,12 @@ _SegmentOrTrace = TypeVar("_SegmentOrTrace", LocatedSegment, TranslatedTrace)
 
 
 def write_segments(store: TraceStore, experiment_id: str, parcels: Sequence[LocatedSegment]) -> list[Refusal]:
-    """Store all segments and return those that the store rejects or denies. Raise BackendUnavailable."""
+    """Store all segments and return those that the store rejects or denies.
+
+    Raise BackendUnavailable, which names those that were stored before.
+    """
     refused: list[Refusal] = []
+    stored: list[TraceSegment] = []
     denied: list[StoreDenied] = []
     translating = threading.Lock()
 
@@ -48,15 +52,22 @@ def write_segments(store: TraceStore, experiment_id: str, parcels: Sequence[Loca
             with translating:
                 traces = [one.translate_segment() for one in portion]
             try:
-                refused.extend(_write_or_bisect(store, experiment_id, traces))
+                rejected = _write_or_bisect(store, experiment_id, traces)
             except StoreDenied as error:
                 denied.append(error)
             else:
+                refused.extend(rejected)
+                gone = {id(refusal.item) for refusal in rejected}
+                stored.extend(one.segment for one in portion if id(one.segment) not in gone)
                 return
         refused.extend(Refusal(one.segment, denied[0].reason, keep=True) for one in portion)
 
-    for distinct in _split_rounds(parcels):
-        store.executor.run_each(write_portion, split_portions(distinct, store), store.most_writers)
+    try:
+        for distinct in _split_rounds(parcels):
+            store.executor.run_each(write_portion, split_portions(distinct, store), store.most_writers)
+    except BackendUnavailable as away:
+        away.taken = stored
+        raise
     return refused
 
 

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 import requests
 import urllib3
 
+from ..answers import parse_retry_after, quote_answer
 from ..types import BackendUnavailable
 from .store import MAX_CONNECTIONS, StoreDenied, StoreRejected, hide_user_info
 
@@ -34,11 +35,12 @@ class HttpResponse:
     def make_exception(self, where: str) -> BackendUnavailable | StoreRejected:
         """Return the exception for an answer without success from *where*."""
         status = self.status
-        message = " ".join(self.content[:200].decode("utf-8", "replace").split())
+        message = quote_answer(self.content)
         if status in {401, 403}:
             return StoreDenied(_DENIED_MESSAGE.format(where=where, status=status, message=message[:80]))
         if status in {408, 429} or (status >= 500 and status != 501):
-            return BackendUnavailable(f"{where} answers {status}", _parse_retry_after(self.headers.get("Retry-After")))
+            retry_after = parse_retry_after(self.headers.get("Retry-After"))
+            return BackendUnavailable(f"{where} answers {status}", retry_after, may_be_item=status == 500)
         if where.endswith("/v1/traces") and status in {404, 405, 501}:
             return StoreDenied(_NO_OTLP_MESSAGE.format(where=where, status=status))
         if status < 400:
@@ -181,11 +183,3 @@ class _PoolAdapter(requests.adapters.HTTPAdapter):
         pool: Any = self.get_connection_with_tls_context(asked, verify, proxies, cert)
         self.cert_verify(pool, uri, verify, cert)  # type: ignore[no-untyped-call]
         return self.request_url(asked, proxies).rstrip("/"), pool
-
-
-def _parse_retry_after(retry_after: str | None) -> float | None:
-    """Return the seconds of a ``Retry-After`` header; None without one or for a date."""
-    try:
-        return None if retry_after is None else float(retry_after)
-    except ValueError:  # a date: our own backoff is used
-        return None

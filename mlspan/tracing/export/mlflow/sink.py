@@ -75,13 +75,17 @@ class MlflowSink:
             import_mlflow()
 
     def send(self, parcels: Sequence[TraceSegment]) -> list[Refusal]:
-        """Send as ``Sink.send`` does. An unavailable store or a refused experiment delays no others."""
+        """Send as ``Sink.send`` does. An unavailable store or a refused experiment delays no others.
+
+        If another store has answered, what an unavailable one has not taken is refused but kept.
+        """
         from .batches import LocatedSegment, write_segments
         from .traces import find_segment_origin  # imported on the sender's thread, as the start must be fast
 
         refused: list[Refusal] = []
         places: dict[_ExperimentKey, list[LocatedSegment]] = defaultdict(list)
         unavailable: dict[str, BackendUnavailable] = {}  # by tracking URI
+        stored: set[int] = set()  # ids of the segments that an unavailable store has taken before it failed
         refused_origins: dict[_OriginKey, str] = {}  # why the destination of an origin is refused
         for parcel in parcels:
             origin = find_segment_origin(parcel)
@@ -104,14 +108,25 @@ class MlflowSink:
         for (uri, experiment_id), found in places.items():
             try:
                 refused += [] if uri in unavailable else write_segments(self._find_store(uri), experiment_id, found)
+                stored |= set() if uri in unavailable else {id(one.segment) for one in found}
             except BackendUnavailable as error:
                 unavailable[uri] = error
+                stored |= set(map(id, error.taken))
         refused += self._send_assessments(
             [parcel for parcel in parcels if _holds_only_assessments(parcel)], unavailable
         )
-        for first in unavailable.values():
-            raise first
-        return refused
+        if not unavailable:
+            return refused
+        stored -= {id(refusal.item) for refusal in refused}
+        left = [parcel for parcel in parcels if self._find_uri(parcel) in unavailable and id(parcel) not in stored]
+        if len({self._find_uri(parcel) for parcel in parcels}) > len(unavailable):
+            return refused + [Refusal(one, unavailable[self._find_uri(one)].reason, keep=True) for one in left]
+        first = next(iter(unavailable.values()))
+        first.taken = [parcel for parcel in parcels if id(parcel) in stored]
+        raise first
+
+    def _find_uri(self, parcel: TraceSegment) -> str:
+        return parcel.origin.tracking_uri or self._uri
 
     def _send_assessments(
         self, parcels: Sequence[TraceSegment], unavailable: dict[str, BackendUnavailable]

@@ -16,6 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from ...._guard import warn_once
 from ...otel.compat import find_grpc_call
+from ..answers import parse_retry_after, quote_answer
 from ..types import BackendUnavailable, EncodedSpan, Refusal
 from .codec import (
     UnencodableSpan,
@@ -127,20 +128,13 @@ def _raise_for_status(url: str, answer: requests.Response) -> None:
         return
     message = f"the OTLP receiver ({url}) answers {status}"
     if status in {408, 429} or status >= 500:
-        raise BackendUnavailable(message, _parse_retry_after(answer.headers.get("Retry-After")))
+        retry_after = parse_retry_after(answer.headers.get("Retry-After"))
+        raise BackendUnavailable(message, retry_after, may_be_item=status == 500)
     if status in {401, 403, 404, 405} or status < 400:
         raise _ReceiverRejected(
             f"{message}: check its address, OTEL_EXPORTER_OTLP_HEADERS and the permissions", keep=True
         )
-    raise _ReceiverRejected(f"{message}: {answer.text[:200]}", too_large=status == 413)
-
-
-def _parse_retry_after(retry_after: str | None) -> float | None:
-    """Return the seconds of a ``Retry-After`` header; None without one or for a date."""
-    try:
-        return None if retry_after is None else float(retry_after)
-    except ValueError:  # a date: our own backoff is used
-        return None
+    raise _ReceiverRejected(f"{message}: {quote_answer(answer.content)}", too_large=status == 413)
 
 
 def import_grpc() -> None:
@@ -171,7 +165,7 @@ def _make_grpc_post(endpoint: str | None) -> Callable[[bytes], bytes]:
         try:
             answer = export(ExportTraceServiceRequest.FromString(data))
         except grpc.RpcError as error:
-            status, details = error.code(), (error.details() or "")[:200]
+            status, details = error.code(), quote_answer(error.details() or "")
             if status is code.RESOURCE_EXHAUSTED and "larger than max" in details:
                 raise _ReceiverRejected(f"{where}: {details}", too_large=True) from error
             if status in keep:
@@ -179,7 +173,8 @@ def _make_grpc_post(endpoint: str | None) -> Callable[[bytes], bytes]:
             if status in refuse:
                 raise _ReceiverRejected(f"{where} answers {status.name}: {details}") from error
             opened.pop().shutdown()  # a lost channel does not always reconnect
-            raise BackendUnavailable(f"{where} takes no spans ({status.name})") from error
+            message = f"{where} takes no spans ({status.name})"
+            raise BackendUnavailable(message, may_be_item=status is code.UNKNOWN) from error
         return bytes(answer.SerializeToString())
 
     return post_grpc

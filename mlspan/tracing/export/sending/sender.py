@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import sqlite3
 import threading
@@ -20,8 +21,6 @@ from .batch import BatchSender
 
 _MAX_BACKOFF: Final = 30.0  # seconds
 _MAX_RETRY_AFTER: Final = 300.0  # seconds: the longest Retry-After obeyed, and the wait until kept items are retried
-_FAILURES_BEFORE_ISOLATION: Final = 3  # failures in a row after which a quick failure may be caused by one of the items
-_QUICK_FAILURE: Final = 2.0  # seconds
 
 
 class Sender:
@@ -125,7 +124,7 @@ class Sender:
             return
         for spool in self._spools():
             try:
-                self._send_spool(spool)
+                self.delivery.send_spool(spool, failures=self._failures, passed=self._mark_available)
             except BackendUnavailable as away:
                 self._back_off(away)
                 return
@@ -136,31 +135,8 @@ class Sender:
             except sqlite3.DatabaseError as error:
                 self._damaged(spool, error)
         if self.delivery.kept:
-            self._again_at = self._again_at or monotonic() + _MAX_RETRY_AFTER
-
-    def _send_spool(self, spool: Spool) -> None:
-        """Send everything in *spool*. After a failure, send one batch at a time until one succeeds."""
-        if not self._failures:
-            self._sink.executor.run_available(
-                lambda: self.delivery.take_batch(spool),
-                lambda taken: self.delivery.send_batch(spool, taken),
-                self._sink.at_once,
-            )
-            return
-        while True:
-            began = monotonic()
-            try:
-                if not self.delivery.send_next_batch(spool):
-                    return
-            except BackendUnavailable as away:
-                answers = away.retry_after is None and monotonic() - began < _QUICK_FAILURE
-                if (
-                    self._failures < _FAILURES_BEFORE_ISOLATION
-                    or not answers
-                    or not self.delivery.isolate_poison(spool)
-                ):
-                    raise
-            self._mark_available()
+            longest = _MAX_BACKOFF if self.delivery.suspects else _MAX_RETRY_AFTER
+            self._again_at = self._again_at or monotonic() + longest
 
     def _mark_available(self) -> None:
         """Reset the backoff and log that the backend is available again."""
@@ -174,5 +150,15 @@ class Sender:
             log.warning("mlspan: %s; %d %s wait for it", away.reason, self._count_ready(), self._things)
         self._failures += 1
         self._away_reason = away.reason
-        wait = min(2.0 ** (self._failures - 1), _MAX_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311  # jitter needs no secure randomness
-        self._retry_at = monotonic() + (wait if away.retry_after is None else min(away.retry_after, _MAX_RETRY_AFTER))
+        self._retry_at = monotonic() + choose_wait(self._failures, away.retry_after)
+
+
+def choose_wait(failures: int, retry_after: float | None) -> float:
+    """Return the seconds to wait after so many *failures* in a row.
+
+    That is the larger of our own backoff, which is exponential with jitter, and the server's Retry-After.
+    """
+    own = min(2.0 ** min(failures - 1, 30), _MAX_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311  # jitter needs no secure randomness
+    if retry_after is None or not math.isfinite(retry_after):
+        return own
+    return max(own, min(retry_after, _MAX_RETRY_AFTER))
