@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from email.utils import parsedate_to_datetime
 from time import time
-from typing import Final
+from typing import Any, Final
+
+import orjson
 
 _MAX_QUOTED: Final = 200  # characters of a server's own words
+_AGREEMENTS: Final = (b"", b"ok", b"success", b"accepted")  # in lower case: what some receivers answer as text
 _MARKUP_TYPES: Final = ("text/html", "application/xhtml", "text/xml", "application/xml")
 
 
@@ -25,11 +28,28 @@ def parse_retry_after(header: str | None) -> float | None:
     return seconds if math.isfinite(seconds) and seconds > 0 else None
 
 
-def is_markup(content_type: str | None, content: bytes) -> bool:
-    """Return True if an answer is a page for people: a sign-in page, or that of a proxy or another server."""
-    if (content_type or "").lower().startswith(_MARKUP_TYPES):
-        return True
-    return content.lstrip()[:1] == b"<"
+def is_foreign_answer(content_type: str | None, content: bytes) -> bool:
+    """Return True if no receiver of spans says this when it takes some.
+
+    It is a page for people then, of a sign-in, a proxy or another server behind the address, or some other text.
+    """
+    kind, words = (content_type or "").lower(), content.strip()
+    if kind.startswith(_MARKUP_TYPES) or words[:1] == b"<":
+        return bool(words)
+    if kind.startswith("text/") and words.lower() not in _AGREEMENTS:
+        return not isinstance(parse_object(content), dict)
+    if "json" in kind and words:
+        return not isinstance(parse_object(content), dict)
+    return False
+
+
+def parse_object(content: bytes) -> dict[str, Any] | None:
+    """Return the JSON object in an answer; None if it holds none."""
+    try:
+        found = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def quote_answer(content: bytes | str, longest: int = _MAX_QUOTED) -> str:

@@ -44,12 +44,14 @@ class EncodedSpan(NamedTuple):
 class Refusal:
     """An item that the backend refuses.
 
-    With *keep*, it stays in the spool for a later process or for ``mlspan drain``.
+    With *keep*, it stays in the spool for a later process or for ``mlspan drain``. Without an *item*, the backend has
+    rejected so many *spans* of those that it was given, and does not say which: they are lost.
     """
 
-    item: TraceSegment | EncodedSpan
+    item: TraceSegment | EncodedSpan | None
     reason: str  # one line for a person to read
     keep: bool = False
+    spans: int = 0
 
 
 class BackendUnavailable(Exception):  # noqa: N818  # a state of the backend, not a mistake

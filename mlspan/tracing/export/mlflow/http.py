@@ -53,6 +53,9 @@ _DENIED_MESSAGE: Final = (
     "{where} answers {status}: check MLFLOW_TRACKING_USERNAME and _PASSWORD or _TOKEN, and that this user may edit the "
     "experiment ({message})"
 )
+FOREIGN_MESSAGE: Final = (
+    "{where} does not answer as MLflow does ({kind}): another server is behind this address, or a sign-in page"
+)
 _NO_OTLP_MESSAGE: Final = (
     "{where} answers {status}: this server takes no spans. That needs MLflow 3.4 or later, on a database, and started "
     "without --gunicorn-opts or --waitress-opts"

@@ -6,9 +6,10 @@ import gzip
 import os
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import requests
+from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -16,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from ...._guard import warn_once
 from ...otel.compat import find_grpc_call
-from ..answers import parse_retry_after, quote_answer
+from ..answers import is_foreign_answer, parse_object, parse_retry_after, quote_answer
 from ..types import BackendUnavailable, EncodedSpan, Refusal
 from .codec import (
     UnencodableSpan,
@@ -28,6 +29,10 @@ from .codec import (
 from .environment import TRACES_PATH, read_variable
 from .log_filter import silence_own_threads
 
+_FOREIGN_MESSAGE: Final = (
+    "{where} answers success, but not as an OTLP receiver does ({kind}): another server is behind this address, "
+    "or a sign-in page"
+)
 _MIN_CUT_BYTES: Final = 4096  # bytes: the smallest size to which a span is cut for a receiver that finds it too large
 
 
@@ -55,7 +60,7 @@ class OtlpClient:
         A refused request is sent in halves, so that one span causes no loss of others.
         """
         try:
-            self._post_request(build_export_request(parcels))
+            return self._read_partial_success(self._post(build_export_request(parcels)), parcels)
         except _ReceiverRejected as rejected:
             if rejected.keep:
                 return [Refusal(packed, rejected.reason, keep=True) for packed in parcels]
@@ -63,35 +68,72 @@ class OtlpClient:
                 return self._export_cut(parcels[0], rejected)
             half = len(parcels) // 2
             return self.export_spans(parcels[:half]) + self.export_spans(parcels[half:])
-        return []
+
+    def check(self) -> str | None:
+        """Send a request without spans; return why it is not taken, or None. Raise BackendUnavailable."""
+        try:
+            self._post(build_export_request(()))
+        except _ReceiverRejected as rejected:
+            return rejected.reason
+        return None
 
     def _export_cut(self, packed: EncodedSpan, rejected: _ReceiverRejected) -> list[Refusal]:
         """Send one span that is too large, cut to half its size and again to half."""
         size = len(packed.span) // 2
         while rejected.too_large and size >= _MIN_CUT_BYTES:
             try:
-                self._post_request(build_export_request([cut_span(packed, size)]))
+                answer = self._post(build_export_request([cut_span(packed, size)]))
             except _ReceiverRejected as again:
                 size, rejected = size // 2, again
             except UnencodableSpan:
                 break
             else:
-                return []
+                return self._read_partial_success(answer, [packed])
         return [Refusal(packed, rejected.reason)]
 
-    def _post_request(self, data: bytes) -> None:
-        """Send one request. If the receiver reports rejected spans, log it once."""
-        partial_success = ExportTraceServiceResponse.FromString(self._post(data)).partial_success
-        if partial_success.rejected_spans:  # the receiver does not say which ones
-            warn_once(
-                "mlspan: the OTLP receiver %s has rejected spans: %s",
-                self._endpoint,
-                partial_success.error_message[:200],
-                place=self._endpoint,
-            )
+    def _read_partial_success(self, answer: _Answer, parcels: Sequence[EncodedSpan]) -> list[Refusal]:
+        """Return what the receiver has rejected of a request that it has taken. It does not say which spans."""
+        if not (answer.rejected or answer.message):
+            return []
+        where = f"the OTLP receiver {self._endpoint}"
+        if answer.rejected <= 0:
+            warn_once("mlspan: %s warns: %s", where, answer.message, place=self._endpoint)
+            return []
+        reason = f"{where} has rejected spans: {answer.message}"
+        if answer.rejected >= len(parcels):
+            return [Refusal(packed, reason) for packed in parcels]
+        return [Refusal(None, reason, spans=answer.rejected)]
 
 
-def _make_http_post(endpoint: str) -> Callable[[bytes], bytes]:
+class _Answer(NamedTuple):
+    """What a receiver says of a request that it has taken."""
+
+    rejected: int = 0  # spans
+    message: str = ""  # escaped
+
+
+def _parse_answer(where: str, content_type: str, content: bytes) -> _Answer:
+    """Return what an answer of a receiver says, in the protobuf or the JSON form.
+
+    Raise _ReceiverRejected if no OTLP receiver answers so.
+    """
+    if is_foreign_answer(content_type, content):
+        raise _ReceiverRejected(_FOREIGN_MESSAGE.format(where=where, kind=quote_answer(content_type)), keep=True)
+    if (found := parse_object(content)) is not None:
+        partial = found.get("partialSuccess") or found.get("partial_success") or {}
+        partial = partial if isinstance(partial, dict) else {}
+        rejected = partial.get("rejectedSpans", partial.get("rejected_spans"))
+        message = partial.get("errorMessage", partial.get("error_message"))
+        count = int(str(rejected)) if str(rejected).isdecimal() else 0
+        return _Answer(count, quote_answer(message if isinstance(message, str) else ""))
+    try:
+        said = ExportTraceServiceResponse.FromString(content if "protobuf" in content_type else b"").partial_success
+    except DecodeError:
+        raise _ReceiverRejected(_FOREIGN_MESSAGE.format(where=where, kind="no protobuf"), keep=True) from None
+    return _Answer(said.rejected_spans, quote_answer(said.error_message))
+
+
+def _make_http_post(endpoint: str) -> Callable[[bytes], _Answer]:
     """Return a function that posts a request body and returns the receiver's answer."""
     from opentelemetry.util.re import parse_env_headers
 
@@ -109,14 +151,14 @@ def _make_http_post(endpoint: str) -> Callable[[bytes], bytes]:
     squeeze: Any = {"gzip": gzip.compress, "deflate": zlib.compress}.get(encoding)
     session.headers.update({"Content-Encoding": encoding} if squeeze else {})
 
-    def post_http(data: bytes) -> bytes:
+    def post_http(data: bytes) -> _Answer:
         body = squeeze(data) if squeeze else data
         try:
             answer = session.post(url, data=body, timeout=patience, allow_redirects=False)
         except requests.RequestException as error:
             raise BackendUnavailable(f"the OTLP receiver ({url}) takes no spans ({type(error).__name__})") from error
         _raise_for_status(url, answer)
-        return answer.content if "protobuf" in answer.headers.get("Content-Type", "") else b""
+        return _parse_answer(f"the OTLP receiver ({url})", answer.headers.get("Content-Type", ""), answer.content)
 
     return post_http
 
@@ -141,7 +183,7 @@ def import_grpc() -> None:
     from opentelemetry.exporter.otlp.proto.grpc import trace_exporter  # noqa: F401
 
 
-def _make_grpc_post(endpoint: str | None) -> Callable[[bytes], bytes]:
+def _make_grpc_post(endpoint: str | None) -> Callable[[bytes], _Answer]:
     """Return a function that sends a request through the channel and headers of the stock exporter.
 
     The exporter reads them from the environment. Retries are our own.
@@ -155,7 +197,7 @@ def _make_grpc_post(endpoint: str | None) -> Callable[[bytes], bytes]:
     refuse = {code.INVALID_ARGUMENT, code.OUT_OF_RANGE, code.FAILED_PRECONDITION, code.ALREADY_EXISTS, code.INTERNAL}
     opened: list[Any] = []
 
-    def post_grpc(data: bytes) -> bytes:
+    def post_grpc(data: bytes) -> _Answer:
         if not opened:
             opened.append(trace_exporter.OTLPSpanExporter(endpoint=endpoint))
         if (found := find_grpc_call(opened[0])) is None:
@@ -175,13 +217,13 @@ def _make_grpc_post(endpoint: str | None) -> Callable[[bytes], bytes]:
             opened.pop().shutdown()  # a lost channel does not always reconnect
             message = f"{where} takes no spans ({status.name})"
             raise BackendUnavailable(message, may_be_item=status is code.UNKNOWN) from error
-        return bytes(answer.SerializeToString())
+        return _Answer(answer.partial_success.rejected_spans, quote_answer(answer.partial_success.error_message))
 
     return post_grpc
 
 
-def _export_by_stock_exporter(exporter: Any, data: bytes) -> bytes:
+def _export_by_stock_exporter(exporter: Any, data: bytes) -> _Answer:
     """Send a request by the exporter's public method, which says nothing but whether it succeeded."""
     if exporter.export([decode_span(one) for one in split_export_request(data)]).name != "SUCCESS":
         raise BackendUnavailable("the OTLP receiver takes no spans")
-    return b""
+    return _Answer()

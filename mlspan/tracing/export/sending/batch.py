@@ -156,7 +156,7 @@ class BatchSender:
         with self._lock:
             for refusal in refused:
                 self._record_refusal(refusal, None if spool.inherited else self._tally)
-            taken = _count_spans(batch.items) - sum(_count_spans([refusal.item]) for refusal in refused)
+            taken = _count_spans(batch.items) - sum(map(_count_refused, refused))
             self._has_taken = self._has_taken or taken > 0
             self._sent[self._kind] += taken
             if not spool.inherited:
@@ -168,7 +168,8 @@ class BatchSender:
 
         It is the form of the requests that it refuses then, or our being there, and not each item.
         """
-        if self._has_taken or len(refused) < len(batch.items) or len(batch.items) < _REFUSES_ALL:
+        items = sum(refusal.item is not None for refusal in refused)
+        if self._has_taken or items < len(batch.items) or len(batch.items) < _REFUSES_ALL:
             return refused
         return [replace(refusal, keep=True) for refusal in refused]
 
@@ -235,7 +236,7 @@ class BatchSender:
 
     def _record_refusal(self, refusal: Refusal, tally: DeliveryTally | None) -> None:
         """Count and log a refusal. The item becomes a dead letter unless it is kept in the spool."""
-        spans, tally = _count_spans([refusal.item]), tally or DeliveryTally()
+        spans, tally = _count_refused(refusal), tally or DeliveryTally()
         self.reasons[refusal.reason] += spans
         place = refusal.reason.partition(": ")[0]  # what follows are the server's own words, with ids of requests
         if refusal.keep:
@@ -245,6 +246,9 @@ class BatchSender:
             return
         warn_once("mlspan: %s", refusal.reason, place=place)
         self._lost["refused"] += spans
+        if refusal.item is None:
+            tally.add_dropped(f"rejected: {refusal.reason}", spans)
+            return
         try:
             if self._letters.write_letter(self._kind, refusal.reason, refusal.item):
                 tally.add_set_aside(refusal.reason, spans)
@@ -257,6 +261,10 @@ class BatchSender:
 def _collect_trace_ids(items: Sequence[TraceSegment | EncodedSpan]) -> set[int]:
     contexts = [item.spans[0].get_span_context() for item in items if isinstance(item, TraceSegment)]
     return {context.trace_id for context in contexts if context is not None}
+
+
+def _count_refused(refusal: Refusal) -> int:
+    return refusal.spans if refusal.item is None else _count_spans([refusal.item])
 
 
 def _count_spans(items: Sequence[TraceSegment | EncodedSpan]) -> int:
