@@ -412,7 +412,10 @@ def drain_spools(
 ) -> DrainResult:
     """Drain the spools, as :func:`mlspan.tracing.drain` describes, after sending what this process has waiting."""
     from .export.spool.drain import drain_folder
+    from .export.trusted_hosts import trust_host
 
+    trust_host("mlflow", config.tracking_uri)
+    trust_host("otlp", config.otlp_endpoint)
     if _runtime is not None:
         _runtime.send_ended(max(timeout, 5.0))
     return drain_folder(make_spool_settings(config), partial(open_sink, tracking_uri=tracking_uri), timeout, progress)

@@ -100,6 +100,7 @@ class ExportProcessor(SpanProcessor):
         self._tallies = {kind: DeliveryTally() for kind in self._sinks}
         self._told_lost: Counter[str] = Counter()
         self._told_expired = 0
+        self._told_spared: Counter[SinkKind] = Counter()
 
     # The following run on the caller's thread.
 
@@ -194,7 +195,9 @@ class ExportProcessor(SpanProcessor):
             self._told_expired = worker.directory.expired_of_others
         results = []
         for kind, tally in self._tallies.items():
-            for name, count in (+lost).items():
+            spared = 0 if worker is None else worker.spared[kind] - self._told_spared[kind]
+            self._told_spared[kind] += spared
+            for name, count in (+(lost - Counter(overflow=spared))).items():
                 if name in DROP_REASONS:
                     tally.add_dropped(DROP_REASONS[name], count)
             kept = None

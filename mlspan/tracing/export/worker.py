@@ -77,6 +77,8 @@ class ExportWorker:
         self._fresh: list[_EndedSpan] = []
         self._ready: list[TraceSegment] = []
         self._stored_open: set[int] = set()  # numbers of incomplete segments in the spool
+        self._in_memory: set[int] = set()  # those of them that are in memory, as the disk was full
+        self.spared: Counter[SinkKind] = Counter()  # spans that count as overflow, but that these sinks get
         self._oldest = self._told_lost = self._looked = 0.0
         self._sent, self._reported = sent, 0
         self._tallies = tallies
@@ -199,11 +201,13 @@ class ExportWorker:
         self, fresh: list[_EndedSpan], ready: list[TraceSegment], dropped: list[int], sampled: dict[int, bool]
     ) -> None:
         """Store these in one transaction."""
-        directory = self.directory
         gone = set(dropped)
         rows = self._encode_rows(fresh, gone, sampled)
-        rows, ready = self._drop_overflow(rows, ready, directory.count_free_bytes())
-        left = {segment.number for segment in ready} | gone
+        rows, over, out = self._split_overflow(rows, self.directory.count_free_bytes())
+        over, lost = self._select_for_memory(over)
+        out = (out | lost) - self._stored_open
+        ready = [segment for segment in ready if segment.number not in out]
+        left = {segment.number for segment in ready} | gone | out
         growing = {
             one.segment_number: one.open_trace
             for one in fresh
@@ -218,9 +222,24 @@ class ExportWorker:
         else:  # the segments were only built for sampling
             opened, ready = [], []
         stored = self._stored_open
+        dropped = [number for number in dropped if number in stored]
         known = {number: kept for number, kept in sampled.items() if self._held and number in stored}
-        directory.add_spans(rows, ready, opened, [number for number in dropped if number in stored], known)
+        memory = self._in_memory | {row.segment_number for row in over}
+        numbers = {one.number for one in ready} | {one.number for one in opened} | {*dropped, *known}
+        for add, some, chosen in (
+            (self.directory.add_spans, rows, numbers - memory),
+            (self.directory.add_to_memory, over, numbers & memory),
+        ):
+            if some or chosen or add == self.directory.add_spans:
+                add(
+                    some,
+                    [segment for segment in ready if segment.number in chosen],
+                    [segment for segment in opened if segment.number in chosen],
+                    [number for number in dropped if number in chosen],
+                    {number: kept for number, kept in known.items() if number in chosen},
+                )
         self._stored_open = (stored | growing.keys()) - left
+        self._in_memory = memory & self._stored_open
 
     def _encode_rows(self, fresh: list[_EndedSpan], gone: set[int], sampled: dict[int, bool]) -> list[SpoolRow]:
         """Encode ended spans and return their spool rows. Spans that cannot be encoded are set aside."""
@@ -254,30 +273,60 @@ class ExportWorker:
         with guard("setting a span aside"):
             self.directory.letters.write_letter(next(iter(self._kinds)), str(unfit), span)
 
-    def _drop_overflow(
-        self, rows: list[SpoolRow], ready: list[TraceSegment], room: int
-    ) -> tuple[list[SpoolRow], list[TraceSegment]]:
-        """Return the rows and segments that fit into *room* bytes.
+    def _split_overflow(self, rows: list[SpoolRow], room: int) -> tuple[list[SpoolRow], list[SpoolRow], set[int]]:
+        """Return the rows that fit into *room* bytes of the spool, those that do not, and the numbers of lost segments.
 
-        Further ones are dropped, a whole segment at a time.
+        A segment is never split: what does not fit of one that the spool has begun with is lost.
         """
+        over = [row for row in rows if row.segment_number in self._in_memory] if self._in_memory else []
+        rows = [row for row in rows if row.segment_number not in self._in_memory] if self._in_memory else rows
         if sum(len(row.encoded.span) for row in rows) <= room:
-            return rows, ready
-        groups: dict[int, list[SpoolRow]] = {}
-        for place, row in enumerate(rows):
-            groups.setdefault(row.segment_number or -place - 1, []).append(row)
+            return rows, over, set()
         kept: list[SpoolRow] = []
         out: set[int] = set()
-        for number, group in groups.items():
+        for number, group in _group_by_segment(rows).items():
             size = sum(len(row.encoded.span) for row in group)
             if size <= room:
                 room -= size
                 kept += group
-            else:
+            elif number in self._stored_open:
+                self._lost["overflow"] += len(group)
                 out.add(number)
-        self._lost["overflow"] += len(rows) - len(kept)
-        out -= self._stored_open
-        return kept, [segment for segment in ready if segment.number not in out]
+            else:
+                over += group
+        return kept, over, out
+
+    def _select_for_memory(self, rows: list[SpoolRow]) -> tuple[list[SpoolRow], set[int]]:
+        """Return the rows that are kept in memory, for the sinks that take what they are given, and lost segments.
+
+        What can be delivered is not lost because the disk is full of what cannot.
+        """
+        if not rows:
+            return [], set()
+        up = [kind for kind in self._kinds if not self._is_away(kind)]
+        every = sum(SINK_BITS[kind] for kind in self._kinds) | HELD_BIT
+        bits = sum(SINK_BITS[kind] for kind in up) | (HELD_BIT if "otlp" in up else 0)
+        room = self.directory.count_free_memory()
+        kept: list[SpoolRow] = []
+        out: set[int] = set()
+        for number, group in _group_by_segment(rows).items():
+            for_sinks = every if number in self._in_memory else bits
+            wanted = [row._replace(sinks=row.sinks & for_sinks) for row in group if row.sinks & for_sinks]
+            size = sum(len(row.encoded.span) for row in wanted)
+            if not wanted or size > room:
+                self._lost["overflow"] += len(group)
+                out.add(number)
+                continue
+            room -= size
+            kept += wanted
+            if for_sinks != every and len(up) < len(self._kinds):
+                self._lost["overflow"] += len(group)
+                self.spared.update(dict.fromkeys(up, len(group)))
+                out |= set() if "mlflow" in up else {number}  # its spans are kept, but for OTLP alone
+        return kept, out
+
+    def _is_away(self, kind: SinkKind) -> bool:
+        return any(sender.is_away for sender in self.senders if sender.kind == kind)
 
     def _notify_senders(self) -> None:
         for sender in self.senders:
@@ -314,3 +363,11 @@ class ExportWorker:
         if lost > self._reported and (at_once or monotonic() - self._told_lost > _REPORT_INTERVAL):
             log.warning("mlspan: spans lost so far, as more came than could be kept: %d", lost)
             self._reported, self._told_lost = lost, monotonic()
+
+
+def _group_by_segment(rows: Iterable[SpoolRow]) -> dict[int, list[SpoolRow]]:
+    """Return the rows of each segment by its number; a row without a segment is one by itself, by a negative number."""
+    groups: dict[int, list[SpoolRow]] = {}
+    for place, row in enumerate(rows):
+        groups.setdefault(row.segment_number or -place - 1, []).append(row)
+    return groups

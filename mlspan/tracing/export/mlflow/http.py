@@ -70,13 +70,17 @@ class HttpClient:
     ``_CLIENT_CERT_PATH``, ``REQUESTS_CA_BUNDLE``. Proxies: ``HTTP_PROXY``, ``HTTPS_PROXY``, ``NO_PROXY``. Workspace:
     ``MLFLOW_WORKSPACE``. All are read once.
 
+    *with_credentials*: False sends none but those in the URI, to a host that the environment does not name.
+
     Raises StoreRejected if the settings contradict each other or name something that does not exist.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, *, with_credentials: bool = True) -> None:
         parts = urlsplit(uri.rstrip("/"))
         self.uri = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-        self.headers: dict[str, str] = {"User-Agent": "mlspan"} | _read_authorization(parts.username, parts.password)
+        self.headers: dict[str, str] = {"User-Agent": "mlspan"} | _read_authorization(
+            parts.username, parts.password, of_environment=with_credentials
+        )
         if workspace := os.environ.get("MLFLOW_WORKSPACE"):
             self.headers["X-MLFLOW-WORKSPACE"] = workspace
         self._prefix, self._pool = _open_pool(self.uri)
@@ -125,9 +129,9 @@ class HttpClient:
         self._pool.close()
 
 
-def _read_authorization(user: str | None, password: str | None) -> dict[str, str]:
+def _read_authorization(user: str | None, password: str | None, *, of_environment: bool) -> dict[str, str]:
     """Return the Authorization header from the first credentials found; empty without any."""
-    environ = os.environ
+    environ: Mapping[str, str] = os.environ if of_environment else {}
     user_variable, token = environ.get("MLFLOW_TRACKING_USERNAME"), environ.get("MLFLOW_TRACKING_TOKEN")
     if user_variable:
         user, password = user_variable, environ.get("MLFLOW_TRACKING_PASSWORD")
@@ -135,7 +139,7 @@ def _read_authorization(user: str | None, password: str | None) -> dict[str, str
         return {"Authorization": f"Bearer {token}"}
     elif user:
         user, password = unquote(user), unquote(password or "")
-    else:
+    elif of_environment:
         user, password = _read_credentials_file()
     if not user:
         return {}

@@ -65,10 +65,10 @@ class ServerStore:
     most_writers = MAX_WRITERS
     most_spans = 1000  # in one request, which takes the server about a second
 
-    def __init__(self, uri: str, executor: BoundedExecutor) -> None:
+    def __init__(self, uri: str, executor: BoundedExecutor, *, with_credentials: bool = True) -> None:
         self.executor = executor
         self._writing = threading.Semaphore(MAX_WRITERS)  # of all batches: a limit of the server, not of our threads
-        self._client = HttpClient(uri)
+        self._client = HttpClient(uri, with_credentials=with_credentials)
         self._uri = self._client.uri
         self._takes_spans = False
         # None until the server has taken spans. False for MLflow up to 3.6, which parses no text of attributes either.

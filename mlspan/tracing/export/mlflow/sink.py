@@ -13,6 +13,7 @@ from typing import Final
 from ...._guard import warn_once
 from ...operations.call_context import TraceOrigin
 from ..sending.executor import BoundedExecutor
+from ..trusted_hosts import is_trusted, trust_host
 from ..types import BackendUnavailable, Refusal, TraceSegment
 from .store import (
     MAX_CONNECTIONS,
@@ -38,16 +39,24 @@ class MlflowSink:
         tracking_uri: used if an origin names none; None: MLflow's own default.
         experiment: name or id, used if neither a run nor an origin names one.
         run: id of the run, used if an origin names none; None: ``MLFLOW_RUN_ID``.
+        of_spool: True if *tracking_uri* is what a spool says, and no setting of this process.
     """
 
     def __init__(
-        self, *, tracking_uri: str | None = None, experiment: str | None = None, run: str | None = None
+        self,
+        *,
+        tracking_uri: str | None = None,
+        experiment: str | None = None,
+        run: str | None = None,
+        of_spool: bool = False,
     ) -> None:
         self.executor = BoundedExecutor(MAX_CONNECTIONS)
         self._uri = tracking_uri or default_tracking_uri(Path.cwd())
+        if not of_spool:
+            trust_host("mlflow", self._uri)
         self._experiment, self._run = experiment, run
         self._locating = threading.Lock()  # several batches at once may need the same new store or experiment
-        self._stores: dict[str, TraceStore] = {}
+        self._stores: dict[tuple[str, bool], TraceStore] = {}
         self._known: dict[tuple[str, str, str], str | None] = {}
 
     @property
@@ -190,9 +199,10 @@ class MlflowSink:
         return self._known[known]
 
     def _find_store(self, uri: str) -> TraceStore:
-        store = self._stores.get(uri)
+        key = uri, is_trusted("mlflow", uri)  # a host that is named later gets credentials then
+        store = self._stores.get(key)
         if store is None:
-            store = self._stores[uri] = _open_store(uri, self.executor)
+            store = self._stores[key] = _open_store(uri, self.executor)
         return store
 
     def close(self) -> None:
@@ -224,12 +234,22 @@ def _holds_only_assessments(parcel: TraceSegment) -> bool:
     return all(map(is_assessment_span, parcel.spans))
 
 
+def _may_have_credentials(uri: str) -> bool:
+    """Return whether a server may have the credentials of the environment. Log it if it may not, and there are some."""
+    if is_trusted("mlflow", uri):
+        return True
+    if os.environ.get("MLFLOW_TRACKING_TOKEN") or os.environ.get("MLFLOW_TRACKING_USERNAME"):
+        line = "mlspan: %s gets no credentials, as MLFLOW_TRACKING_URI names another host"
+        warn_once(line, hide_user_info(uri), place=uri)
+    return False
+
+
 def _open_store(uri: str, executor: BoundedExecutor) -> TraceStore:
     """Return the store for a tracking URI. Raise StoreRejected for a folder, in which MLflow keeps no traces."""
     if is_server_uri(uri):
         from .server import ServerStore
 
-        return ServerStore(uri, executor)
+        return ServerStore(uri, executor, with_credentials=_may_have_credentials(uri))
     if uri.partition(":")[0].partition("+")[0] in {"sqlite", "postgresql", "mysql", "mssql"}:
         from .database import DatabaseStore
 

@@ -33,6 +33,7 @@ _FOREIGN_MESSAGE: Final = (
     "{where} answers success, but not as an OTLP receiver does ({kind}): another server is behind this address, "
     "or a sign-in page"
 )
+_NO_CREDENTIALS: Final = (("x-mlspan-credentials", "none"),)  # the stock exporter reads the environment if given none
 _MIN_CUT_BYTES: Final = 4096  # bytes: the smallest size to which a span is cut for a receiver that finds it too large
 
 
@@ -48,11 +49,18 @@ class _ReceiverRejected(Exception):  # noqa: N818  # an answer, not an error in 
 
 
 class OtlpClient:
-    """Sends to *endpoint*. *named* is the endpoint as the user has set it, which the stock gRPC exporter interprets."""
+    """Sends to *endpoint*. *named* is the endpoint as the user has set it, which the stock gRPC exporter interprets.
 
-    def __init__(self, endpoint: str, named: str | None, protocol: str) -> None:
+    *with_credentials*: False sends no headers and no client certificate of the environment, which names another host.
+    """
+
+    def __init__(self, endpoint: str, named: str | None, protocol: str, *, with_credentials: bool = True) -> None:
         self._endpoint = endpoint
-        self._post = _make_grpc_post(named) if protocol == "grpc" else _make_http_post(endpoint)
+        if not with_credentials and read_variable("HEADERS"):
+            line = "mlspan: %s gets no OTEL_EXPORTER_OTLP_HEADERS, as OTEL_EXPORTER_OTLP_ENDPOINT names another host"
+            warn_once(line, endpoint, place=endpoint)
+        make_post = _make_grpc_post if protocol == "grpc" else _make_http_post
+        self._post = make_post(named if protocol == "grpc" else endpoint, with_credentials=with_credentials)
 
     def export_spans(self, parcels: Sequence[EncodedSpan]) -> list[Refusal]:
         """Send all spans and return the refused ones. Raise BackendUnavailable.
@@ -133,18 +141,21 @@ def _parse_answer(where: str, content_type: str, content: bytes) -> _Answer:
     return _Answer(said.rejected_spans, quote_answer(said.error_message))
 
 
-def _make_http_post(endpoint: str) -> Callable[[bytes], _Answer]:
+def _make_http_post(endpoint: str | None, *, with_credentials: bool) -> Callable[[bytes], _Answer]:
     """Return a function that posts a request body and returns the receiver's answer."""
     from opentelemetry.util.re import parse_env_headers
 
+    endpoint = endpoint or ""
     exact = endpoint == os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     url = endpoint if exact or endpoint.rstrip("/").endswith(TRACES_PATH) else endpoint.rstrip("/") + TRACES_PATH
     session = requests.Session()
-    session.headers.update(parse_env_headers(read_variable("HEADERS") or "", liberal=True))
+    if with_credentials:
+        session.headers.update(parse_env_headers(read_variable("HEADERS") or "", liberal=True))
     session.headers["Content-Type"] = "application/x-protobuf"
     session.verify = read_variable("CERTIFICATE") or True
     certificate, key = read_variable("CLIENT_CERTIFICATE"), read_variable("CLIENT_KEY")
-    session.cert = (certificate, key) if certificate and key else certificate
+    if with_credentials:
+        session.cert = (certificate, key) if certificate and key else certificate
     seconds = float(read_variable("TIMEOUT") or 10)
     patience = (min(2.0, seconds), seconds)
     encoding = (read_variable("COMPRESSION") or "").lower()
@@ -183,7 +194,7 @@ def import_grpc() -> None:
     from opentelemetry.exporter.otlp.proto.grpc import trace_exporter  # noqa: F401
 
 
-def _make_grpc_post(endpoint: str | None) -> Callable[[bytes], _Answer]:
+def _make_grpc_post(endpoint: str | None, *, with_credentials: bool) -> Callable[[bytes], _Answer]:
     """Return a function that sends a request through the channel and headers of the stock exporter.
 
     The exporter reads them from the environment. Retries are our own.
@@ -199,7 +210,8 @@ def _make_grpc_post(endpoint: str | None) -> Callable[[bytes], _Answer]:
 
     def post_grpc(data: bytes) -> _Answer:
         if not opened:
-            opened.append(trace_exporter.OTLPSpanExporter(endpoint=endpoint))
+            headers = None if with_credentials else _NO_CREDENTIALS
+            opened.append(trace_exporter.OTLPSpanExporter(endpoint=endpoint, headers=headers))
         if (found := find_grpc_call(opened[0])) is None:
             return _export_by_stock_exporter(opened[0], data)
         address, export = found

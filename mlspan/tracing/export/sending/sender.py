@@ -65,6 +65,11 @@ class Sender:
         self._sink.executor.notify()
 
     @property
+    def is_away(self) -> bool:
+        """Return True if the destination does not take what it is given at present."""
+        return bool(self._failures or self.delivery.kept)
+
+    @property
     def reason(self) -> str:
         """Return why spans wait, as one line."""
         return self._away_reason or self.delivery.kept_reason or NO_ANSWER

@@ -14,8 +14,8 @@ from ..sending.batch import BatchSender
 from ..sending.sender import choose_wait
 from ..types import BackendUnavailable, Refusal, Sink, SinkKind, TraceSegment
 from .dead_letters import DeadLetters
-from .directory import find_spools, recover_spool, set_aside_spool
-from .limits import SpoolSettings, default_folder
+from .directory import delete_old_files_aside, find_spools, recover_spool, set_aside_spool
+from .limits import SpoolSettings, default_folder, require_own
 from .queue import Spool
 
 
@@ -62,11 +62,13 @@ class _Drain:
 
     def __init__(self, keeping: SpoolSettings, open_sink: Callable[[SinkKind, Mapping[str, Any]], Sink]) -> None:
         folder = keeping.folder or default_folder()
+        require_own(folder)
         self._sent: Counter[str] = Counter()
         self._lost: Counter[str] = Counter()
         self._in_use = 0
         self._spools: list[Spool] = []
         self._destinations: dict[tuple[str, str], _Destination] = {}
+        delete_old_files_aside(folder, keeping)
         for path in find_spools(folder):
             if (spool := recover_spool(path)) is None:
                 self._in_use += path.exists()
@@ -125,6 +127,8 @@ def drain_folder(
     progress: Callable[[DrainResult], object] | None,
 ) -> DrainResult:
     """Send from every spool whose process has ended, and return the result.
+
+    Raise PermissionError if the folder belongs to another user.
 
     Args:
         keeping: the folder and its limits.
