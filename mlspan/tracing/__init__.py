@@ -73,7 +73,8 @@ def configure(
 
     An argument overrides the policy file of the machine's administrator. The policy overrides ``MLSPAN_<NAME>``, which
     overrides OpenTelemetry's and MLflow's own variables. A setting that the policy locks overrides everything. A second
-    call replaces the settings of the first; spans that were already recorded are still sent.
+    call replaces the settings of the first, and changes nothing if they are the same; spans that were already recorded
+    are still sent, in the background.
 
     Args:
         tracking_uri: MLflow's tracking server or database; ``"none"`` turns MLflow off. Default: what MLflow itself

@@ -102,6 +102,14 @@ class ExportProcessor(SpanProcessor):
         self._told_expired = 0
         self._told_spared: Counter[SinkKind] = Counter()
 
+    def update_policies(self, origin: Callable[[], TraceOrigin], redact: Callable[[str], str] | None) -> None:
+        """Read the caller's context by *origin* and apply *redact* from now on."""
+        self._origin, self._redact = origin, redact
+        if (worker := self._worker) is not None:
+            from .redaction import SpanRedactor
+
+            worker.set_redactor(SpanRedactor(redact))
+
     # The following run on the caller's thread.
 
     def on_start(self, span: ReadableSpan, parent_context: Context | None = None) -> None:  # noqa: ARG002  # the SDK's signature

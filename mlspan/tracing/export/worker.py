@@ -89,6 +89,9 @@ class ExportWorker:
         self.senders: list[Sender] = []
         self._idle: list[Sender] = []  # those without a thread
 
+    def set_redactor(self, redact: SpanRedactor) -> None:
+        self._redact = redact
+
     def start_senders(self, served: Container[SinkKind]) -> None:
         """Send what is there already, and what others have left; senders of the kinds *served* have a thread."""
         directory = self.directory
