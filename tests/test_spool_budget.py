@@ -66,9 +66,9 @@ def test_one_of_two_destinations_is_away(
     """Once the disk is full of what one does not take, the other still gets all; what is lost counts for the first."""
     other.mode = 503
     configure(tmp_path, mlflow=other.url, otlp=receiver.url)
-    record(0, 60)
+    record(0, 30)
     assert not tracing.flush(10)
-    record(60, 120)
+    record(30, 120)
     result = tracing.flush(10)
     mlflow, otlp = result.destinations
     assert receiver.otlp == names(0, 120)
@@ -83,9 +83,11 @@ def test_a_burst_beyond_the_disk_goes_to_a_healthy_destination_by_memory(
     receiver: Receiver, tmp_path: Path, tracing_off: None
 ) -> None:
     configure(tmp_path, otlp=receiver.url)
-    record(0, 150)  # 4 MB at once
+    record(0, 1)
+    assert tracing.flush(20)
+    record(1, 150)  # 4 MB at once
     result = tracing.flush(20)
-    assert (bool(result), result.stored, result.dropped) == (True, 150, 0)
+    assert (bool(result), result.stored, result.dropped) == (True, 149, 0)
     assert receiver.otlp == names(0, 150)
 
 
@@ -94,12 +96,14 @@ def test_traces_that_are_open_while_the_disk_is_full(
 ) -> None:
     """A trace that begins on a full disk is in memory to its end, and whole."""
     configure(tmp_path, mlflow=receiver.url)
+    record(100, 101)
+    assert tracing.flush(20)
     with tracing.span("root", kind="agent"):
         record(0, 80)
         tracing.flush(5)
         record(80, 90)
     assert tracing.flush(20)
-    assert receiver.mlflow == {**names(0, 90), "invoke_agent root": 1}
+    assert receiver.mlflow == {**names(0, 90), **names(100, 101), "invoke_agent root": 1}
 
 
 @pytest.mark.parametrize("kind", ["spool", "aside"])

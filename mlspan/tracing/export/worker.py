@@ -306,7 +306,7 @@ class ExportWorker:
         """
         if not rows:
             return [], set()
-        up = [kind for kind in self._kinds if not self._is_away(kind)]
+        up = [sender.kind for sender in self.senders if sender.is_taking]
         every = sum(SINK_BITS[kind] for kind in self._kinds) | HELD_BIT
         bits = sum(SINK_BITS[kind] for kind in up) | (HELD_BIT if "otlp" in up else 0)
         room = self.directory.count_free_memory()
@@ -328,9 +328,6 @@ class ExportWorker:
                 out |= set() if "mlflow" in up else {number}  # its spans are kept, but for OTLP alone
         return kept, out
 
-    def _is_away(self, kind: SinkKind) -> bool:
-        return any(sender.is_away for sender in self.senders if sender.kind == kind)
-
     def _notify_senders(self) -> None:
         for sender in self.senders:
             sender.notify_new_batch()
@@ -339,6 +336,7 @@ class ExportWorker:
         """Wait for the senders to finish, then close the spools."""
         for sender in self.senders:
             sender.finished.wait()
+        self.directory.drop_overflow()
         self._left_ready = {kind: self.directory.measure_ready(kind) for kind in self._kinds}
         self._left = self.directory.close()
 

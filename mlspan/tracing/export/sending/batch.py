@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from time import monotonic
 from typing import Any, Final
 
@@ -70,7 +71,7 @@ class BatchSender:
         self.kept = 0  # refused segments or spans that stay in the spool
         self.kept_reason = ""  # why
         self.suspects = 0  # segments or spans that fail where others pass, and that are tried again soon
-        self._has_taken = False  # whether the backend has ever taken anything
+        self.has_taken = False  # whether the backend has ever taken anything
         self.reasons: Counter[str] = Counter()  # number of refused spans by reason
 
     def send_spool(self, spool: Spool, *, failures: int, passed: Callable[[], object]) -> None:
@@ -157,7 +158,7 @@ class BatchSender:
             for refusal in refused:
                 self._record_refusal(refusal, None if spool.inherited else self._tally)
             taken = _count_spans(batch.items) - sum(map(_count_refused, refused))
-            self._has_taken = self._has_taken or taken > 0
+            self.has_taken = self.has_taken or taken > 0
             self._sent[self._kind] += taken
             if not spool.inherited:
                 self._tally.add_stored(taken)
@@ -169,7 +170,7 @@ class BatchSender:
         It is the form of the requests that it refuses then, or our being there, and not each item.
         """
         items = sum(refusal.item is not None for refusal in refused)
-        if self._has_taken or items < len(batch.items) or len(batch.items) < _REFUSES_ALL:
+        if self.has_taken or items < len(batch.items) or len(batch.items) < _REFUSES_ALL:
             return refused
         return [replace(refusal, keep=True) for refusal in refused]
 
@@ -217,22 +218,7 @@ class BatchSender:
         self.kept, self.kept_reason, self.suspects = 0, "", 0
 
     def _send_and_isolate(self, items: Sequence[Any]) -> list[Refusal]:
-        """Send *items* and return the refused ones.
-
-        After an error other than BackendUnavailable, send halves to find the cause.
-        """
-        try:
-            with DATABASE_WRITE_LOCK.delay_forks() if self._sink.local else nullcontext():
-                return list(self._sink.send(items))
-        except BackendUnavailable:
-            raise
-        except Exception as error:  # noqa: BLE001  # a bug in a sink must not stop later batches
-            if len(items) <= 1:
-                name = type(error).__name__
-                warn_once("mlspan: a trace cannot be sent: %s: %s", name, error, place=name, error=error)
-                return [Refusal(item, f"{name}: {error}") for item in items]
-            half = len(items) // 2
-            return self._send_and_isolate(items[:half]) + self._send_and_isolate(items[half:])
+        return send_and_isolate(self._sink, items)
 
     def _record_refusal(self, refusal: Refusal, tally: DeliveryTally | None) -> None:
         """Count and log a refusal. The item becomes a dead letter unless it is kept in the spool."""
@@ -256,6 +242,46 @@ class BatchSender:
         except OSError as error:
             warn_once("mlspan: what was refused cannot be set aside: %s", error)
         tally.add_dropped(f"refused, and nowhere to set it aside: {refusal.reason}", spans)
+
+
+def send_and_isolate(sink: Sink, items: Sequence[Any]) -> list[Refusal]:
+    """Send *items* and return the refused ones.
+
+    After an error other than BackendUnavailable, send halves to find the cause.
+    """
+    try:
+        with DATABASE_WRITE_LOCK.delay_forks() if sink.local else nullcontext():
+            return list(sink.send(items))
+    except BackendUnavailable:
+        raise
+    except Exception as error:  # noqa: BLE001  # a bug in a sink must not stop later batches
+        if len(items) <= 1:
+            name = type(error).__name__
+            warn_once("mlspan: a trace cannot be sent: %s: %s", name, error, place=name, error=error)
+            return [Refusal(item, f"{name}: {error}") for item in items]
+        half = len(items) // 2
+        return send_and_isolate(sink, items[:half]) + send_and_isolate(sink, items[half:])
+
+
+def send_all(sink: Sink, items: Sequence[Any]) -> list[Refusal]:
+    """Send *items* that are in no spool, and return the refused ones. Poison items are isolated and refused.
+
+    Raise BackendUnavailable if the backend takes none of them; ``taken`` then names what it has taken before.
+    """
+    try:
+        return send_and_isolate(sink, items)
+    except BackendUnavailable as away:
+        gone = set(map(id, away.taken))
+        left = [item for item in items if id(item) not in gone]
+        if not away.may_be_item or len(items) < 2:
+            raise
+        found = Isolation(left, partial(send_and_isolate, sink)).run()
+        done = {id(item) for item in (*found.taken, *found.suspects)}
+        if not (found.is_available or away.taken) or any(id(item) not in done for item in left):
+            raised = found.away or away
+            raised.taken = [*away.taken, *found.taken]
+            raise raised from away
+        return found.refused + [Refusal(item, away.reason) for item in found.suspects]
 
 
 def _collect_trace_ids(items: Sequence[TraceSegment | EncodedSpan]) -> set[int]:

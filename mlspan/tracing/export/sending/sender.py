@@ -65,9 +65,9 @@ class Sender:
         self._sink.executor.notify()
 
     @property
-    def is_away(self) -> bool:
-        """Return True if the destination does not take what it is given at present."""
-        return bool(self._failures or self.delivery.kept)
+    def is_taking(self) -> bool:
+        """Return True if the destination has taken what it was given last."""
+        return self.delivery.has_taken and not (self._failures or self.delivery.kept)
 
     @property
     def reason(self) -> str:

@@ -148,6 +148,13 @@ class SpoolDirectory:
             self._overflow = Spool(None)
         self._overflow.add_spans(*what)
 
+    def drop_overflow(self) -> None:
+        """Drop what is in memory beside a spool on disk, at the end of the process, and count it."""
+        overflow, self._overflow = self._overflow, None
+        if overflow is not None:
+            self._lost["overflow"] += overflow.count_spans()
+            overflow.close()
+
     def scan_directory(self, *, now: bool = False) -> None:
         """Adopt spools of ended processes, drop what is expired, close empty spools, and try a failed disk again.
 
