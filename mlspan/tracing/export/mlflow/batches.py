@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 from ...._guard import warn_once
 from ..types import BackendUnavailable, Refusal, TraceSegment
 from .store import StoreDenied, StoreRejected, TraceStore
-from .traces import TranslatedTrace, translate_segment
+from .traces import TranslatedTrace, add_totals, translate_segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,8 @@ def write_segments(store: TraceStore, experiment_id: str, parcels: Sequence[Loca
 def _write_or_bisect(store: TraceStore, experiment_id: str, traces: Sequence[TranslatedTrace]) -> list[Refusal]:
     """Write *traces*. If the store rejects them, write halves, to find the rejected ones and store the others."""
     try:
-        store.write_traces(experiment_id, [_add_totals(store, trace) for trace in traces])
+        merged = [add_totals(store, trace, merges=trace.merges_stored) for trace in traces]
+        store.write_traces(experiment_id, merged)
     except StoreRejected as rejected:
         if rejected.all_of_it or len(traces) == 1:
             return [Refusal(trace.segment, rejected.reason, keep=rejected.all_of_it) for trace in traces]
@@ -117,12 +118,3 @@ def split_portions(traces: Sequence[_SegmentOrTrace], store: TraceStore) -> Iter
         if (reached := so_far * parts // in_all) > part:
             yield traces[begin:end]
             begin, part = end, reached
-
-
-def _add_totals(store: TraceStore, trace: TranslatedTrace) -> TranslatedTrace:
-    """Return *trace* with its totals, and merged with what the store has of it."""
-    counted, info = trace.read_span_totals(), trace.summary
-    if trace.merges_stored and (before := store.read_trace_summary(info.trace_id)) is not None:
-        info = info.merge_stored(before)
-        counted = {**store.read_span_totals(info.trace_id), **counted}
-    return replace(trace, summary=info.with_totals(counted.values()))

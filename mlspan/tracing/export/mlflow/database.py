@@ -23,7 +23,7 @@ from .attachments import Attachment
 from .bulk_insert import BulkInsert, make_bulk_insert, prepare_for_mlflow_span
 from .spans import COST, TOKEN_USAGE
 from .store import StoreRejected, hide_user_info
-from .traces import SpanTotals, TraceSummary, TranslatedTrace, drop_reserved_keys
+from .traces import SpanTotals, TraceSummary, TranslatedTrace, add_totals, drop_reserved_keys
 
 ARTIFACT_LOCATION: Final = "mlflow.artifactLocation"
 
@@ -168,10 +168,14 @@ class DatabaseStore:
                     store.link_prompts_to_trace(trace.summary.trace_id, prompts)
 
     def _write_to_store(self, store: Any, experiment_id: str, traces: Sequence[TranslatedTrace]) -> None:
-        """Write new traces by bulk insert if possible, and the rest by MLflow's own methods."""
+        """Write new traces by bulk insert if possible, and the rest by MLflow's own methods.
+
+        The rest may have parts that another process has stored.
+        """
         rest = traces if self._bulk is None else self._write_new(self._bulk, experiment_id, traces)
         if not rest:
             return
+        rest = [trace if trace.merges_stored else add_totals(self, trace, merges=True) for trace in rest]
         from mlflow.entities import Span
 
         spans = [prepare_for_mlflow_span(span, trace.summary.trace_id) for trace in rest for span in trace.spans]

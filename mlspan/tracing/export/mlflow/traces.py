@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
@@ -14,7 +14,7 @@ from opentelemetry.trace import StatusCode
 from ...._guard import guard
 from ...._shape import is_a
 from ...operations import semconv as sc
-from ...operations.call_context import TraceOrigin, is_trace_shared
+from ...operations.call_context import TraceOrigin
 from ...operations.content import to_json
 from ...otel.frozen_span import FrozenSpan
 from ..types import TraceSegment
@@ -35,6 +35,9 @@ from .spans import (
     storable,
     translate_span,
 )
+
+if TYPE_CHECKING:
+    from .store import TraceStore
 
 _MAX_PREVIEW: Final = 1000  # characters
 _MAX_TAG: Final = 4096
@@ -73,20 +76,27 @@ class TraceSummary:
         }
         return replace(self, metadata={**self.metadata, **{key: to_json(sums) for key, sums in totals.items() if sums}})
 
-    def merge_stored(self, before: TraceSummary) -> TraceSummary:
-        """Return this summary merged with *before*, which another process or an earlier segment has stored."""
+    def merge_stored(self, before: TraceSummary, *, has_root: bool, stored_has_root: bool) -> TraceSummary:
+        """Return this summary merged with *before*, which another process or an earlier segment has stored.
+
+        Name, previews and state are those of the part with the trace's root, whichever arrives first, or else of the
+        part that began first.
+        """
+        leads = has_root > stored_has_root or (has_root == stored_has_root and self.request_time <= before.request_time)
+        first, second = (self, before) if leads else (before, self)
+        knows_root = has_root or stored_has_root
         start = min(self.request_time, before.request_time)
         end = max(self.request_time + self.duration, before.request_time + before.duration)
         return replace(
             self,
             request_time=start,
             duration=end - start,
-            failed=self.failed or before.failed,
-            request_preview=before.request_preview or self.request_preview,
-            response_preview=before.response_preview or self.response_preview,
-            client_request_id=before.client_request_id or self.client_request_id,
-            tags={**self.tags, **before.tags, **_merge_prompts(self, before)},
-            metadata={**self.metadata, **before.metadata},
+            failed=first.failed or (second.failed and not knows_root),
+            request_preview=first.request_preview or second.request_preview,
+            response_preview=first.response_preview or second.response_preview,
+            client_request_id=first.client_request_id or second.client_request_id,
+            tags={**second.tags, **first.tags, **_merge_prompts(self, before)},
+            metadata={**second.metadata, **first.metadata},
         )
 
 
@@ -159,6 +169,17 @@ class TranslatedTrace:
         return found
 
 
+def add_totals(store: TraceStore, trace: TranslatedTrace, *, merges: bool) -> TranslatedTrace:
+    """Return *trace* with its totals; if it *merges*, together with what the store has of it."""
+    counted, info = trace.read_span_totals(), trace.summary
+    if merges and (before := store.read_trace_summary(info.trace_id)) is not None:
+        stored = store.read_span_totals(info.trace_id)
+        has_root, stored_has_root = (any(one.parent_id is None for one in all_.values()) for all_ in (counted, stored))
+        info = info.merge_stored(before, has_root=has_root, stored_has_root=stored_has_root)
+        counted = {**stored, **counted}
+    return replace(trace, summary=info.with_totals(counted.values()))
+
+
 def _merge_prompts(*infos: TraceSummary) -> dict[str, str]:
     lists = [parse_attribute(info.tags[PROMPTS_KEY]) for info in infos if PROMPTS_KEY in info.tags]
     together = {to_json(prompt): prompt for found in lists if isinstance(found, list) for prompt in found}
@@ -205,7 +226,7 @@ def translate_segment(parcel: TraceSegment, run_id: str | None, *, offload: bool
         tags=_build_tags(parcel, top.name, spans, named),
         metadata=_build_metadata(parcel, named, run_id),
     )
-    merge = not parcel.whole or top.parent is not None or is_trace_shared(top.get_span_context().trace_id)  # type: ignore[union-attr]  # likewise
+    merge = not parcel.whole or top.parent is not None
     return TranslatedTrace(parcel, info, spans, attachments, list(read_assessments(parcel.spans)), merge)
 
 
