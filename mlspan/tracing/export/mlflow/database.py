@@ -21,6 +21,7 @@ from ..types import BackendUnavailable
 from .assessments import Assessment
 from .attachments import Attachment
 from .bulk_insert import BulkInsert, make_bulk_insert, prepare_for_mlflow_span
+from .new_database import create_database
 from .spans import COST, TOKEN_USAGE
 from .store import StoreRejected, hide_user_info
 from .traces import SpanTotals, TraceSummary, TranslatedTrace, add_totals, drop_reserved_keys
@@ -75,6 +76,7 @@ class DatabaseStore:
                     import mlflow  # noqa: F401  # waits for an import in the application, see import_mlflow
                     from mlflow.tracking._tracking_service.utils import _get_store
 
+                    create_database(self._uri)
                     self._opened = _get_store(self._uri)
                 self._bulk = make_bulk_insert(self._opened)
             except ImportError as error:
