@@ -174,6 +174,13 @@ class Runtime:
         for _, flush in self._stopping_pipelines:
             flush.kept.wait(store_timeout)
 
+    def store_before_signal(self, timeout: float) -> None:
+        """Wait until all that has ended is on the disk, at most *timeout* seconds. The process then ends."""
+        begun = {each for each, _ in self._stopping_pipelines}
+        asked = [each.request_flush(last=True) for each in self._pipelines.values() if each not in begun]
+        for flush in [*asked, *(flush for _, flush in self._stopping_pipelines)]:
+            flush.kept.wait(timeout)
+
     def guess_trace_url(self, trace_id: str) -> str | None:
         """Return the page of a trace without asking a server; None if only the experiment's name is known."""
         if self._mlflow_sink is None:
@@ -298,6 +305,8 @@ _forwarders: WeakKeyDictionary[TracerProvider, ForwardingProcessor] = WeakKeyDic
 _forwarders_lock = threading.Lock()
 _runtime: Runtime | None = None
 _is_shut_down = False
+_ending: Runtime | None = None  # one that is being shut down
+_SIGNAL_TIMEOUT: Final = 2.0  # seconds that a signal waits, in the middle of a shutdown, until all is on the disk
 _runtime_lock = threading.RLock()
 
 
@@ -382,12 +391,19 @@ def stop_runtime(timeout: float | None) -> FlushResult:
 
     A *timeout* of None waits as long as the sinks ask for at the end of the process.
     """
-    global _runtime, _is_shut_down
+    global _runtime, _is_shut_down, _ending
     with _runtime_lock:
         previous, _runtime, _is_shut_down = _runtime, None, True
+    if previous is None and _ending is not None:  # a signal, in the middle of the call below
+        _ending.store_before_signal(_SIGNAL_TIMEOUT)
+        return FlushResult()
     atexit.unregister(stop_runtime)
-    _exit_watcher.stop_watching()
-    result = FlushResult() if previous is None else previous.shutdown(timeout)
+    _ending = previous
+    try:
+        result = FlushResult() if previous is None else previous.shutdown(timeout)
+    finally:
+        _ending = None
+        _exit_watcher.stop_watching()
     undo_at_shutdown()
     return result
 

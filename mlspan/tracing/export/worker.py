@@ -88,6 +88,8 @@ class ExportWorker:
         self.directory = SpoolDirectory(keeping, {kind: where for kind, (_, where) in sinks.items()}, lost)
         self.senders: list[Sender] = []
         self._idle: list[Sender] = []  # those without a thread
+        self.has_children = False  # whether this process has forked
+        self._looked_for_children = 0.0
 
     def set_redactor(self, redact: SpanRedactor) -> None:
         self._redact = redact
@@ -111,6 +113,22 @@ class ExportWorker:
                 self._idle.append(sender)
         directory.scan_directory(now=True)
         self._notify_senders()
+
+    def hold_local_senders(self, seconds: float) -> None:
+        """Leave what is for a database to the parent of this forked process, unless this one lives for so long.
+
+        Writing to it imports MLflow, which takes longer than many a child lives.
+        """
+        for sender in self.senders:
+            if self._sinks[sender.kind].local and self.directory.on_disk:
+                sender.hold(seconds)
+
+    def adopt_from_children(self, *, now: bool = False) -> None:
+        """Send what children have left that have ended. It looks at most once a second unless *now*."""
+        if self.has_children and (now or monotonic() - self._looked_for_children > 1):
+            self._looked_for_children = monotonic()
+            if self.directory.adopt_from_children():
+                self._notify_senders()
 
     def stand_in(self, sender: Sender) -> None:
         """Do the work of a sender whose thread has died."""
@@ -137,7 +155,7 @@ class ExportWorker:
     def seconds_until_due(self) -> float:
         """Return the seconds until there is work, even if no span arrives."""
         if not self._fresh and not self._ready:
-            return 5.0
+            return 1.0 if self.has_children else 5.0
         return max(0.01, self._oldest + self._interval - monotonic())
 
     def is_gathering(self) -> bool:

@@ -56,7 +56,8 @@ class Sender:
         self._wake = threading.Event()
         self._things = "traces" if kind == "mlflow" else "spans"
         self._failures = 0
-        self._retry_at = self._again_at = 0.0
+        self._retry_at = self._again_at = self._hold_until = 0.0
+        self._leaves = False
         self.finished = threading.Event()
 
     def notify_new_batch(self) -> None:
@@ -82,6 +83,20 @@ class Sender:
         self._asked.append((answer, last))
         self._wake.set()
 
+    def hold(self, seconds: float) -> None:
+        """Send nothing for so long, unless somebody asks for a flush."""
+        self._hold_until = monotonic() + seconds
+
+    @property
+    def is_held(self) -> bool:
+        """Return True if nothing has been sent, as it is for another process unless this one lives long enough."""
+        return bool(self._hold_until)
+
+    def leave(self, answer: Callable[..., None]) -> None:
+        """Send no more and finish, as another process sends what waits; then call *answer* as :meth:`request_flush`."""
+        self._leaves = True
+        self.request_flush(answer, last=True)
+
     def run(self) -> None:
         """Send, until somebody asks for the last time."""
         suppress_on_this_thread()
@@ -94,7 +109,8 @@ class Sender:
         self._wake.clear()
         asked = [self._asked.popleft() for _ in range(len(self._asked))]
         with guard("sending traces"):
-            self._send_spools(at_once=bool(asked))
+            if not self._leaves:
+                self._send_spools(at_once=bool(asked))
         for answer, last in asked:
             answer(sent=not self._count_ready(inherited=False), kind=self.kind)
             if last:
@@ -104,7 +120,7 @@ class Sender:
 
     def _seconds_until_retry(self) -> float | None:
         """Return the seconds until the next retry; None if there is none."""
-        until = [at for at in (self._retry_at, self._again_at) if at]
+        until = [at for at in (self._retry_at, self._again_at, self._hold_until) if at]
         return max(0.01, min(until) - monotonic()) if until else None
 
     def _count_ready(self, *, inherited: bool = True) -> int:
@@ -125,8 +141,9 @@ class Sender:
         if self._again_at and (at_once or now >= self._again_at):
             self.delivery.retry_kept()
             self._again_at = 0.0
-        if now < self._retry_at and not at_once:
+        if now < max(self._retry_at, self._hold_until) and not at_once:
             return
+        self._hold_until = 0.0
         for spool in self._spools():
             try:
                 self.delivery.send_spool(spool, failures=self._failures, passed=self._mark_available)

@@ -8,7 +8,7 @@ import sqlite3
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -167,16 +167,31 @@ class SpoolDirectory:
         for spool in self.list_spools():
             self._drop_expired(spool)
         delete_old_files_aside(self._folder, self._keeping)
+        self._adopt_spools(find_spools(self._folder))
+        if not self.on_disk and not now:
+            self._return_to_disk()
+
+    def _adopt_spools(self, paths: Iterable[Path]) -> bool:
+        """Take over those of the spools whose processes have ended and sent to the same places.
+
+        Return True if there is any.
+        """
         mine = {spool.path for spool in self.list_spools()}
-        for path in find_spools(self._folder):
+        before = self._adopted
+        for path in paths:
             found = recover_spool(path) if path not in mine else None
             if found is not None and found.read_sinks() == self._sinks:
                 self._adopted = (found, *self._adopted)
             elif found is not None:
                 self._drop_expired(found)  # whoever it is for
                 found.close()
-        if not self.on_disk and not now:
-            self._return_to_disk()
+        return self._adopted is not before
+
+    def adopt_from_children(self) -> bool:
+        """Take over what children of this process have left. Return True if there is any."""
+        if self._folder is None:
+            return False
+        return self._adopt_spools(path for path in find_spools(self._folder) if _read_tag(path.name) == self._tag)
 
     def _drop_expired(self, spool: Spool) -> None:
         with suppress(sqlite3.Error):
@@ -232,6 +247,12 @@ def _read_tag(name: str) -> str:
     """Return the tag in the name of a spool or a file beside it; empty if it has none."""
     stem, _, rest = name.partition(SPOOL_SUFFIX)
     return "" if rest.startswith(ASIDE_SUFFIX) else stem.rpartition("-")[2]
+
+
+def has_left_spools(keeping: SpoolSettings, sinks: Mapping[SinkKind, Mapping[str, Any]]) -> bool:
+    """Return True if there is a spool for these destinations, of this process or another."""
+    folder = _choose_folder(keeping)
+    return folder is not None and any(_read_tag(path.name) == _make_tag(sinks) for path in find_spools(folder))
 
 
 def delete_old_files_aside(folder: Path, keeping: SpoolSettings) -> None:
