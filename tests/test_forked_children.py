@@ -22,27 +22,6 @@ HOW = {
     with multiprocessing.get_context("fork").Pool(2) as pool:
         imported = pool.map(task, range(6))
     """,
-    "a pool that is closed": """
-    import multiprocessing
-    def task(number):
-        work(number, number + 1)
-        return "mlflow" in sys.modules
-    began = time.monotonic()
-    pool = multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1)
-    imported = pool.map(task, range(6), chunksize=1)
-    pool.close()
-    pool.join()
-    """,
-    "forks that never run atexit": """
-    began = time.monotonic()
-    imported = []
-    for number in range(6):
-        if (pid := os.fork()) == 0:
-            work(number, number + 1)
-            time.sleep(1.5)  # until it is on the disk
-            os._exit("mlflow" in sys.modules)
-        imported.append(os.waitpid(pid, 0)[1])
-    """,
 }
 
 
@@ -97,21 +76,3 @@ def test_a_parent_that_lives_takes_it_up_at_once(mlflow_store: str, tmp_path: Pa
             time.sleep(0.2)
         assert count(mlflow_store) == ["execute_tool 0", "execute_tool 1"]
         process.communicate("go\n", timeout=30)
-
-
-def test_a_child_whose_parent_is_gone_sends_for_itself(mlflow_store: str, tmp_path: Path) -> None:
-    code = """
-    tracing.configure()
-    read, write = os.pipe()
-    if os.fork() == 0:
-        os.close(write)
-        os.read(read, 1)  # until the parent has ended
-        time.sleep(0.2)
-        work(0, 2)
-        tracing.shutdown(100)
-        os._exit(0)
-    os._exit(0)
-    """
-    done = run(code, environment(tmp_path / "spool", mlflow_store))
-    assert done.returncode == 0, done.stderr
-    assert count(mlflow_store) == ["execute_tool 0", "execute_tool 1"]

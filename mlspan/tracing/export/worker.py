@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from ..._guard import guard, log, warn_once
 from ..operations.call_context import TraceOrigin
 from .flush_result import IN_MEMORY_NAME, NO_ANSWER, DeliveryTally, KeptSpans
+from .memory import drop_content, estimate_size
 from .otlp.codec import UnencodableSpan, encode_each_span
 from .redaction import SpanRedactor
 from .sending.sender import Sender
@@ -28,6 +29,8 @@ from .types import EncodedSpan, Sink, SinkKind, TraceSegment
 
 _REPORT_INTERVAL: Final = 30.0  # seconds between two log lines about lost spans
 _STORE_AT_ONCE: Final = 500  # spans that are stored at once, even before the interval is over
+_STORE_BYTES_AT_ONCE: Final = 8 * 1024 * 1024  # likewise, bytes of their content
+_LET_GO_BYTES: Final = 256 * 1024  # bytes of spans stored at once, above which an open trace lets their content go
 
 
 @dataclass(slots=True)
@@ -75,6 +78,8 @@ class ExportWorker:
         self._kinds, self._address, self._lost, self._interval = frozenset(sinks), address, lost, interval
         self.assembly, self._held, self._redact = assembly, held, redact or SpanRedactor()
         self._fresh: list[_EndedSpan] = []
+        self._fresh_bytes = 0
+        self._let_go: set[int] = set()  # numbers of segments whose content is no longer in memory
         self._ready: list[TraceSegment] = []
         self._stored_open: set[int] = set()  # numbers of incomplete segments in the spool
         self._in_memory: set[int] = set()  # those of them that are in memory, as the disk was full
@@ -164,7 +169,7 @@ class ExportWorker:
 
     def is_full(self) -> bool:
         """Return True if there are enough spans to store and send now, while more arrive."""
-        return len(self._fresh) >= _STORE_AT_ONCE
+        return len(self._fresh) >= _STORE_AT_ONCE or self._fresh_bytes >= _STORE_BYTES_AT_ONCE
 
     def accept_start(self, started: SpanStarted) -> None:
         """Note a span that has started."""
@@ -185,6 +190,7 @@ class ExportWorker:
         together = self._held or "mlflow" in self._kinds
         number, open_trace, segment = self.assembly.note_end(span) if together else (0, None, None)
         self._fresh.append(_EndedSpan(number, open_trace, span, encoded, position))
+        self._fresh_bytes += estimate_size(span)
         if segment is not None:
             self._ready.append(segment)
 
@@ -205,7 +211,7 @@ class ExportWorker:
         """Store ended spans and ready segments in one transaction, and notify the senders."""
         brought_back, self.assembly.brought_back = self.assembly.brought_back, []
         upper = [_EndedSpan(number, unit, span, None, None, True) for unit, number, span in brought_back]
-        fresh, self._fresh = upper + self._fresh, []
+        fresh, self._fresh, self._fresh_bytes = upper + self._fresh, [], 0
         ready, self._ready = self._ready, []
         dropped, self.assembly.dropped = self.assembly.dropped, []
         sampled, self.assembly.sampled = self.assembly.sampled, {}
@@ -239,7 +245,10 @@ class ExportWorker:
                 OpenSegment(number, self._address(one.origin), one.root[1], one.has_genai)
                 for number, one in growing.items()
             ]
-            ready = [replace(p, origin=self._address(p.origin)) for p in ready]
+            ready = [
+                replace(p, origin=self._address(p.origin), spans=() if p.number in self._let_go else p.spans)
+                for p in ready
+            ]
         else:  # the segments were only built for sampling
             opened, ready = [], []
         stored = self._stored_open
@@ -261,6 +270,21 @@ class ExportWorker:
                 )
         self._stored_open = (stored | growing.keys()) - left
         self._in_memory = memory & self._stored_open
+        self._let_go &= self._stored_open
+        self._let_content_go(rows, growing)
+
+    def _let_content_go(self, rows: Iterable[SpoolRow], growing: Mapping[int, OpenTrace]) -> None:
+        """Drop the content of large spans of open traces, which is read back from the spool when they are sent.
+
+        That of a trace without a GenAI span is kept, as it may be stored again below a later one.
+        """
+        sizes: Counter[int] = Counter()
+        for row in rows:
+            sizes[row.segment_number] += len(row.encoded.span)
+        for number, unit in growing.items():
+            if sizes[number] > _LET_GO_BYTES and unit.has_genai and number in self._stored_open:
+                unit.ended_spans = [drop_content(span) for span in unit.ended_spans]
+                self._let_go.add(number)
 
     def _encode_rows(self, fresh: list[_EndedSpan], gone: set[int], sampled: dict[int, bool]) -> list[SpoolRow]:
         """Encode ended spans and return their spool rows. Spans that cannot be encoded are set aside."""

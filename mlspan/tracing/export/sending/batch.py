@@ -18,6 +18,7 @@ from typing import Any, Final
 from ...._guard import guard, warn_once
 from ..flush_result import DeliveryTally
 from ..fork_safety import DATABASE_WRITE_LOCK, IMPORT_LOCK
+from ..memory import MemoryReleaser
 from ..spool.dead_letters import DeadLetters
 from ..spool.queue import Spool
 from ..spool.rows import SpoolBatch
@@ -70,6 +71,7 @@ class BatchSender:
         self._prepared = False
         self.kept = 0  # refused segments or spans that stay in the spool
         self.kept_reason = ""  # why
+        self._memory = MemoryReleaser()
         self.suspects = 0  # segments or spans that fail where others pass, and that are tried again soon
         self.has_taken = False  # whether the backend has ever taken anything
         self.reasons: Counter[str] = Counter()  # number of refused spans by reason
@@ -157,6 +159,7 @@ class BatchSender:
         with self._lock:
             for refusal in refused:
                 self._record_refusal(refusal, None if spool.inherited else self._tally)
+            self._memory.add(_measure_items(batch.items))
             taken = _count_spans(batch.items) - sum(map(_count_refused, refused))
             self.has_taken = self.has_taken or taken > 0
             self._sent[self._kind] += taken
@@ -204,6 +207,10 @@ class BatchSender:
             self.kept_reason = reason
             self.reasons[reason] += _count_spans(suspects)
             warn_once("mlspan: %s for some items and takes others; they are tried again", reason, place=self._kind)
+
+    def release_memory(self) -> None:
+        """Give the memory of what was sent back to the system, if it was much."""
+        self._memory.release()
 
     def _prepare_sink(self) -> None:
         """Prepare the sink once, with forks delayed."""
@@ -287,6 +294,12 @@ def send_all(sink: Sink, items: Sequence[Any]) -> list[Refusal]:
 def _collect_trace_ids(items: Sequence[TraceSegment | EncodedSpan]) -> set[int]:
     contexts = [item.spans[0].get_span_context() for item in items if isinstance(item, TraceSegment)]
     return {context.trace_id for context in contexts if context is not None}
+
+
+def _measure_items(items: Sequence[TraceSegment | EncodedSpan]) -> int:
+    """Return the bytes of the items' spans as OTLP."""
+    stored = (item.stored if isinstance(item, TraceSegment) else (item.span,) for item in items)
+    return sum(len(data) for one in stored for data in one)
 
 
 def _count_refused(refusal: Refusal) -> int:

@@ -111,6 +111,7 @@ class Sender:
         with guard("sending traces"):
             if not self._leaves:
                 self._send_spools(at_once=bool(asked))
+        self.delivery.release_memory()
         for answer, last in asked:
             answer(sent=not self._count_ready(inherited=False), kind=self.kind)
             if last:
