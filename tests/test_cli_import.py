@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
 import json
 import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 from otlp_lines import lines, request, said, span
 from typer.testing import CliRunner, Result
 
+from mlspan.cli import otlp_file
 from mlspan.cli.app import app
+from mlspan.cli.otlp_file import read_otlp_messages
 
 mlflow = pytest.importorskip("mlflow")
 
@@ -164,3 +168,80 @@ def test_other_instrumentations(take: Callable[..., Result], mlflow_store: str, 
     assert first.inputs["messages"][-1]["content"] == "What is the weather in Paris?"
     (call,) = first.outputs["choices"][0]["message"]["tool_calls"]
     assert call["function"] == {"name": "get_weather", "arguments": '{"city":"Paris"}'}
+
+
+LIST = {"arrayValue": {"values": [{"stringValue": "chat"}, {"intValue": "1"}]}}
+HOSTILE = {  # values of all attributes of a call, in OTLP's JSON
+    "lists": LIST,
+    "lists of texts": {"arrayValue": {"values": [{"stringValue": "chat"}]}},
+    "objects": {"kvlistValue": {"values": [{"key": "a", "value": LIST}]}},
+    "numbers": {"doubleValue": -1.5},
+    "nothing": {},
+    "truths": {"boolValue": True},
+}
+DIALECT = ("openinference.span.kind", "llm.input_messages.0", "llm.provider", "gen_ai.prompt.0.role", "input.value")
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_values_of_the_wrong_type_cost_no_neighbour(
+    take: Callable[..., Result], mlflow_store: str, tmp_path: Path, what: str
+) -> None:
+    """The trace itself is stored too, or counted as refused; there is no traceback."""
+    file = tmp_path / "spans"
+    bad = span("b1", 1, "bad", ms=5)
+    keys = [key.replace("__", ".") for key in (*CHAT, "gen_ai__system")] + list(DIALECT)
+    bad["attributes"] = [{"key": key, "value": HOSTILE[what]} for key in keys]
+    file.write_text(lines(bad, *SPANS))
+    done = take(file, "--all")
+    assert not done.exception or isinstance(done.exception, SystemExit), done.exception
+    assert "step [UNKNOWN]" in tree(mlflow_store)
+    assert any(line.startswith("bad [") for line in tree(mlflow_store)) or "refused" in done.stdout
+
+
+def read(body: bytes) -> tuple[list[str], list[str]]:
+    """The names of the spans that are read from a file, and the errors."""
+    found = list(read_otlp_messages(io.BytesIO(body)))
+    messages = [one.traces for one in found if one.traces is not None]
+    names = [
+        span.name for message in messages for of in message.resource_spans for sc in of.scope_spans for span in sc.spans
+    ]
+    return names, [one.error for one in found if one.error]
+
+
+def test_a_lone_surrogate_is_repaired() -> None:
+    """In a name, a key or a value: the rest of the line, and of the text, is as it was."""
+    line = lines(*SPANS, span("b1", 1, "a NAME", ms=5, KEY="x VALUE")).encode()
+    for place, text in ((b"NAME", rb"\\ud83d"), (b"KEY", rb"\\udc00"), (b"VALUE", rb"\\ud83dend"), (b"VALUE", b"\xff")):
+        names, errors = read(line.replace(place, text.replace(rb"\\", b"\\")))
+        assert (len(names), errors) == (3, [])
+        assert names[:2] == ["chat gpt-4o-mini", "step"]
+
+
+def test_a_span_that_is_no_otlp_costs_no_neighbour_in_its_line() -> None:
+    found = request(*SPANS, span("b1", 1, "bad", ms=5))
+    bad = found["resourceSpans"][0]["scopeSpans"][0]["spans"][2]
+    for change in ({"startTimeUnixNano": "soon"}, {"attributes": [{"key": 1}]}, {"kind": []}, {"links": 3}):
+        bad |= change
+        names, errors = read(json.dumps(found).encode())
+        assert (names, len(errors)) == (["chat gpt-4o-mini", "step"], 1)
+
+
+@pytest.mark.parametrize("form", ["a file", "a message", "a line", "a document"])
+def test_a_bomb_is_bounded(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small file that becomes a huge one is refused, in bounded memory; what comes before it is read."""
+    monkeypatch.setattr(otlp_file, "_MAX_MESSAGE_BYTES", 1024 * 1024)
+    monkeypatch.setattr(otlp_file, "_MAX_DOCUMENT_BYTES", 2 * 1024 * 1024)
+    zeros = b'{"a": "' + b"0" * 30_000_000 + b'"}\n'
+    if form in {"a line", "a document"}:
+        body = gzip.compress((lines(*SPANS).encode() if form == "a line" else b"{\n") + zeros + lines(*SPANS).encode())
+    else:
+        zstandard = pytest.importorskip("zstandard")
+        packed = zstandard.compress(zeros)
+        framed = [protobuf(*SPANS), packed, protobuf(*SPANS)]
+        body = packed if form == "a file" else b"".join(struct.pack(">I", len(one)) + one for one in framed)
+    tracemalloc.start()
+    names, errors = read(body)
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+    assert len(errors) >= 1
+    assert len(names) == (2 if form == "a document" else 0 if form == "a file" else 4)

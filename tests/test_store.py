@@ -228,6 +228,43 @@ def test_two_parts_of_a_trace_in_one_batch(mlflow_store: str) -> None:
     assert len(rows(mlflow_store)["spans"]) == 2
 
 
+ROOT = {
+    "gen_ai.operation.name": "invoke_agent",
+    "gen_ai.agent.name": "a",
+    "mlspan.input": '"q"',
+    "mlspan.output": '"r"',
+}
+FAILED = {**CHAT, "gen_ai.input.messages": said("user", "again"), "gen_ai.output.messages": said("assistant", "no")}
+
+
+@pytest.mark.parametrize("order", ["root first", "root last", "root between", "one batch"])
+@pytest.mark.parametrize("way", ["bulk", "own methods"])
+def test_the_root_leads_whenever_it_lands(
+    mlflow_store: str, monkeypatch: pytest.MonkeyPatch, order: str, way: str
+) -> None:
+    """Of a trace in parts, name, previews and state are the root's, and the duration is that of all."""
+    if way == "own methods":
+        by_the_stores_own_methods(monkeypatch)
+    trace_id = random.getrandbits(127) + 1
+    far = SpanContext(trace_id, 1, is_remote=True, trace_flags=TraceFlags(1))
+    root, early, late = (
+        TraceSegment(TraceOrigin(), (span(trace_id, number, parent, name, attributes),), number, whole=True)
+        for number, parent, name, attributes in (
+            (1, None, "invoke_agent caller", ROOT),
+            (10**9, far, "chat gpt-4o-mini", CHAT),
+            (2 * 10**9, far, "chat gpt-4o-mini", FAILED),
+        )
+    )
+    parts = {"root first": [root, early, late], "root between": [early, root, late]}.get(order, [early, late, root])
+    for batch in [parts] if order == "one batch" else [[part] for part in parts]:
+        assert store_in(mlflow_store, batch) == []
+    (info,) = rows(mlflow_store)["trace_info"]
+    assert info["trace_name"] == "invoke_agent caller"
+    assert (info["request_preview"], info["response_preview"]) == ("q", "r")
+    assert (info["execution_time_ms"], info["total_tokens"], info["status"]) == (3000, 34, "OK")
+    assert len(rows(mlflow_store)["spans"]) == 3
+
+
 def test_another_process_was_faster(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a trace turns up between the look and the write, the batch is written by the store's own methods."""
     segments = everything()[:3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Final
@@ -11,8 +12,13 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.text import Text
 
 from .. import tracing
+from ..tracing.destinations import make_spool_settings
 from ..tracing.export.mlflow.messages import parse_attribute
 from ..tracing.export.mlflow.spans import INPUTS, OUTPUTS, SPAN_TYPE, translate_span
+from ..tracing.export.mlflow.store import hide_user_info
+from ..tracing.export.spool.limits import default_folder
+from ..tracing.export.spool.survey import survey_folder
+from ..tracing.settings.resolution import resolve_config
 from . import form, model
 from .common import (
     CommandFailure,
@@ -52,6 +58,7 @@ def drain(
     Run it after an outage, or from a timer. Each trace goes to the destination that its program had, or to
     --tracking-uri. The exit code is 1 if spans are still waiting or were refused.
     """
+    _print_destinations(spool_dir, tracking_uri)
     console = make_error_console()
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
@@ -63,9 +70,12 @@ def drain(
                 sending, description=f"{result.sent:,} sent", completed=finished, total=finished + result.stay
             )
 
-        result = _untyped_tracing.drain(
-            spool_dir=spool_dir, tracking_uri=tracking_uri, timeout=wait, progress=show_progress
-        )
+        try:
+            result = _untyped_tracing.drain(
+                spool_dir=spool_dir, tracking_uri=tracking_uri, timeout=wait, progress=show_progress
+            )
+        except PermissionError as error:
+            raise CommandFailure(str(error)) from error
     if as_json:
         counts = {name: getattr(result, name) for name in ("sent", "refused", "expired", "stay", "in_use")}
         write_line(model.dump_json({**counts, "reasons": dict(result.reasons)}))
@@ -73,6 +83,18 @@ def drain(
         _print_drain_result(result)
     if result.stay or result.refused:
         raise typer.Exit(1)
+
+
+def _print_destinations(spool_dir: Path | None, tracking_uri: str | None) -> None:
+    """Print where the spans in the folder will be sent, before any is sent."""
+    folder = make_spool_settings(resolve_config({"spool_dir": spool_dir})).folder
+    counts: Counter[str] = Counter()
+    for one in survey_folder(folder or default_folder()):
+        if one.destination is not None:
+            redirected = tracking_uri is not None and one.destination.startswith("mlflow ")
+            counts[f"mlflow {hide_user_info(tracking_uri or '')}" if redirected else one.destination] += one.spans or 0
+    for destination, spans in counts.items():
+        print_note(f"sending {form.format_quantity(spans, 'span')} to {destination}")
 
 
 def _print_drain_result(result: Any) -> None:

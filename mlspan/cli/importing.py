@@ -18,7 +18,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from ..tracing.export.mlflow.sink import MlflowSink
 from ..tracing.export.mlflow.store import StoreRejected
-from ..tracing.export.types import BackendUnavailable, TraceSegment
+from ..tracing.export.sending.batch import send_all
+from ..tracing.export.sending.sender import choose_wait
+from ..tracing.export.types import BackendUnavailable, Refusal, TraceSegment
 from ..tracing.operations.call_context import TraceOrigin
 from . import form
 from .common import (
@@ -222,20 +224,24 @@ def _send_with_retries(sink: MlflowSink, parcels: list[TraceSegment], result: Im
     Raises:
         CommandFailure: if the store rejects everything, or stays unreachable.
     """
-    for attempt in range(_MAX_ATTEMPTS):
+    refused: list[Refusal] = []
+    left = parcels
+    for attempt in range(1, _MAX_ATTEMPTS + 1):
         try:
-            refused = sink.send(parcels)
+            refused += send_all(sink, left)
             break
         except StoreRejected as rejected:
             raise CommandFailure(str(rejected)) from rejected
         except BackendUnavailable as away:
-            if (
-                attempt == _MAX_ATTEMPTS - 1 or not result.trace_ids
+            taken = set(map(id, away.taken))
+            left = [parcel for parcel in left if id(parcel) not in taken]
+            if attempt == _MAX_ATTEMPTS or not (
+                result.trace_ids or taken
             ):  # a server that has never answered is not worth a retry
                 raise CommandFailure(
                     f"{away.reason}; {len(result.trace_ids)} traces are stored, and taking the file again adds the rest"
                 ) from away
-            time.sleep(away.retry_after or 2**attempt)
+            time.sleep(choose_wait(attempt, away.retry_after))
     result.refused_count += len(refused)
     for refusal in refused:
         result.add_reason(refusal.reason)

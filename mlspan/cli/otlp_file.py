@@ -8,7 +8,10 @@ from __future__ import annotations
 import base64
 import gzip
 import importlib
+import io
+import json
 import struct
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any, Final
@@ -18,11 +21,16 @@ from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
+from ..tracing.operations.content import replace_surrogates
+
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _UNFRAMED_FIRST_BYTE: Final = 0x0A  # tag of TracesData's first field; a framed file begins with a length instead
 _OTHER_SIGNALS: Final = ("resourceMetrics", "resourceLogs", "resourceProfiles")
-_MAX_DOCUMENT_BYTES: Final = 512 * 1024 * 1024  # size of the largest document that is read at once
+_MAX_DOCUMENT_BYTES: Final = 128 * 1024 * 1024  # size of the largest document over many lines
+_MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024  # size of the largest line or message
+_MAX_RATIO: Final = 300  # of the sizes of a large file without and with compression, above which it is no file of spans
+_CHUNK_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -61,11 +69,15 @@ def _read_uncompressed(data: IO[bytes] | gzip.GzipFile, file: IO[bytes]) -> Iter
         start = data.read(64)
         data.seek(0)
         if start[:4] == _ZSTD_MAGIC:
-            yield from _read_document(_decompress_zstd(data.read(), len(start)), file)
+            with tempfile.TemporaryFile() as plain:
+                _decompress_file(data, plain)
+                plain.seek(0)
+                yield from _read_uncompressed(plain, file)
         elif start.lstrip()[:1] in {b"{", b"[", b""} or not start:
             yield from _read_json(data, file)
         elif start[0] == _UNFRAMED_FIRST_BYTE:
-            yield _parse_protobuf(1, data.read(), file)
+            body = data.read(_MAX_DOCUMENT_BYTES + 1)
+            yield _parse_protobuf(1, body, file) if len(body) <= _MAX_DOCUMENT_BYTES else _refuse_size(1, file)
         else:
             yield from _read_framed(data, file)
     except (OSError, EOFError) as error:  # a compressed file that is cut off or damaged
@@ -75,71 +87,123 @@ def _read_uncompressed(data: IO[bytes] | gzip.GzipFile, file: IO[bytes]) -> Iter
 def _read_json(data: Any, file: IO[bytes]) -> Iterator[OtlpMessage]:
     """Yield the messages of JSON lines, or of one document over many lines, as some tools reformat them."""
     number = 0
-    for number, line in enumerate(data, 1):  # noqa: B007  # used after the loop
-        if line.strip():
-            break
-    else:
+    lines = _read_lines(data)
+    number, line = next(((number, line) for number, line in lines if line is None or line.strip()), (0, b""))
+    if not number:
         return
-    try:
-        orjson.loads(line)
-    except orjson.JSONDecodeError:
+    if line is not None and _parse_json(line) is None:
         data.seek(0)
-        document = data.read(_MAX_DOCUMENT_BYTES)
-        try:
-            orjson.loads(document)
-        except orjson.JSONDecodeError:
-            data.seek(0)
-            for _ in range(number):
-                data.readline()
-        else:
-            yield from _read_document(document, file)
+        document = data.read(_MAX_DOCUMENT_BYTES + 1)
+        found = _parse_json(document) if len(document) <= _MAX_DOCUMENT_BYTES else None
+        del document
+        if found is not None:
+            for place, item in enumerate(found if isinstance(found, list) else [found], 1):
+                yield from _parse_json_object(place, item, file)
             return
-    yield _parse_json_line(number, line, file)
-    for number, line in enumerate(data, number + 1):  # noqa: B020  # goes on where the first loop stopped
-        if line.strip():
-            yield _parse_json_line(number, line, file)
+        data.seek(0)
+        lines = _read_lines(data)
+    else:
+        yield from _parse_json_line(number, line, file)
+    for number, line in lines:
+        if line is None or line.strip():
+            yield from _parse_json_line(number, line, file)
 
 
-def _read_document(document: bytes, file: IO[bytes]) -> Iterator[OtlpMessage]:
-    """Yield the messages of one JSON document, of a list or lines of them, or of one protobuf message."""
-    if document.lstrip()[:1] not in {b"{", b"["}:
-        yield _parse_protobuf(1, document, file)
-        return
+def _read_lines(data: Any) -> Iterator[tuple[int, bytes | None]]:
+    """Yield each line and its number, from 1 on; None for a line that is too long, which is passed over."""
+    number = 0
+    while line := data.readline(_MAX_MESSAGE_BYTES + 1):
+        number += 1
+        if len(line) <= _MAX_MESSAGE_BYTES:
+            yield number, line
+            continue
+        while line and not line.endswith(b"\n"):
+            line = data.readline(_CHUNK_BYTES)
+        yield number, None
+
+
+def _parse_json(text: bytes) -> Any:
+    """Return parsed JSON, with characters that are none (lone surrogates, bytes that are not UTF-8) replaced.
+
+    Return None if it is no JSON.
+    """
     try:
-        found = orjson.loads(document)
+        return orjson.loads(text)
     except orjson.JSONDecodeError:
-        for number, line in enumerate(document.splitlines(), 1):
-            if line.strip():
-                yield _parse_json_line(number, line, file)
-        return
-    for number, item in enumerate(found if isinstance(found, list) else [found], 1):
-        yield _parse_json_object(number, item, file)
-
-
-def _parse_json_line(number: int, line: bytes, file: IO[bytes]) -> OtlpMessage:
-    """Return the message of one line of JSON."""
+        pass
     try:
-        return _parse_json_object(number, orjson.loads(line), file)
-    except orjson.JSONDecodeError:
-        return OtlpMessage(number, None, file.tell(), "not JSON, or cut off")
+        return _replace_surrogates(json.loads(text.decode("utf-8", "replace")))
+    except (ValueError, RecursionError):
+        return None
 
 
-def _parse_json_object(number: int, found: object, file: IO[bytes]) -> OtlpMessage:
-    """Return the message of a parsed JSON object. One with metrics or logs only is a message without spans."""
+def _replace_surrogates(found: Any) -> Any:
+    if isinstance(found, str):
+        return replace_surrogates(found)
+    if isinstance(found, list):
+        return [_replace_surrogates(item) for item in found]
+    if isinstance(found, dict):
+        return {_replace_surrogates(key): _replace_surrogates(item) for key, item in found.items()}
+    return found
+
+
+def _refuse_size(number: int, file: IO[bytes]) -> OtlpMessage:
+    return OtlpMessage(number, None, file.tell(), f"larger than {_MAX_MESSAGE_BYTES // 1024 // 1024} MiB")
+
+
+def _parse_json_line(number: int, line: bytes | None, file: IO[bytes]) -> Iterator[OtlpMessage]:
+    """Yield the messages of one line of JSON; None is a line that is too long."""
+    if line is None:
+        yield _refuse_size(number, file)
+        return
+    found = _parse_json(line)
+    if found is None:
+        yield OtlpMessage(number, None, file.tell(), "not JSON, or cut off")
+    else:
+        yield from _parse_json_object(number, found, file)
+
+
+def _parse_json_object(number: int, found: Any, file: IO[bytes]) -> Iterator[OtlpMessage]:
+    """Yield the message of a parsed JSON object. One with metrics or logs only is a message without spans.
+
+    If it is no OTLP as a whole, its spans are messages by themselves, and only those that are none are lost.
+    """
     if not isinstance(found, dict):
-        return OtlpMessage(number, None, file.tell(), "not an object of OTLP")
+        yield OtlpMessage(number, None, file.tell(), "not an object of OTLP")
+        return
     if "resourceSpans" not in found and "resource_spans" not in found:
         is_other_signal = any(name in found for name in _OTHER_SIGNALS)
-        return OtlpMessage(
-            number,
-            TracesData() if is_other_signal else None,
-            file.tell(),
-            "" if is_other_signal else "no resourceSpans in it",
-        )
+        error = "" if is_other_signal else "no resourceSpans in it"
+        yield OtlpMessage(number, TracesData() if is_other_signal else None, file.tell(), error)
+        return
+    whole = _parse_traces(number, found, file)
+    parts = [] if whole.traces is not None else list(_split_spans(found))
+    if len(parts) < 2:
+        yield whole
+    for part in parts if len(parts) > 1 else ():
+        yield _parse_traces(number, part, file)
+
+
+def _parse_traces(number: int, found: dict[str, Any], file: IO[bytes]) -> OtlpMessage:
     try:
         return OtlpMessage(number, ParseDict(_encode_ids(found), TracesData(), ignore_unknown_fields=True), file.tell())
-    except (ParseError, ValueError, TypeError, AttributeError, KeyError) as error:
-        return OtlpMessage(number, None, file.tell(), f"not OTLP: {str(error).splitlines()[0][:120]}")
+    except (ParseError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        return OtlpMessage(number, None, file.tell(), f"not OTLP: {(str(error).splitlines() or [''])[0][:120]}")
+
+
+def _split_spans(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield an object of OTLP for each span, as far as *found* has the shape of one."""
+    for resource in _list_dicts(found, "resourceSpans", "resource_spans"):
+        for scope in _list_dicts(resource, "scopeSpans", "scope_spans"):
+            for span in _list_dicts(scope, "spans", "spans"):
+                of_resource = {} if "resource" not in resource else {"resource": resource["resource"]}
+                of_scope = {} if "scope" not in scope else {"scope": scope["scope"]}
+                yield {"resourceSpans": [{**of_resource, "scopeSpans": [{**of_scope, "spans": [span]}]}]}
+
+
+def _list_dicts(holder: dict[str, Any], *names: str) -> list[dict[str, Any]]:
+    found = next((holder[name] for name in names if name in holder), ())
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
 
 def _encode_ids(found: dict[str, Any]) -> dict[str, object]:
@@ -160,13 +224,20 @@ def _read_framed(data: Any, file: IO[bytes]) -> Iterator[OtlpMessage]:
     while head := data.read(4):
         number += 1
         size = struct.unpack(">I", head)[0] if len(head) == 4 else 0
-        body = data.read(size)
+        body = data.read(min(size, _MAX_MESSAGE_BYTES + 1))
         if len(head) < 4 or len(body) < size:
-            yield OtlpMessage(number, None, file.tell(), "cut off, or no OTLP")
+            is_cut = len(body) <= _MAX_MESSAGE_BYTES
+            yield (
+                OtlpMessage(number, None, file.tell(), "cut off, or no OTLP") if is_cut else _refuse_size(number, file)
+            )
             return
-        body = _decompress_zstd(body, number) if body[:4] == _ZSTD_MAGIC else body
+        try:
+            body = _decompress_zstd(body, number) if body[:4] == _ZSTD_MAGIC else body
+        except EOFError as error:  # damaged, or too large; the next message may be fine
+            yield OtlpMessage(number, None, file.tell(), str(error))
+            continue
         if body[:1] == b"{":
-            yield _parse_json_line(number, body, file)
+            yield from _parse_json_line(number, body, file)
         else:
             yield _parse_protobuf(number, body, file)
 
@@ -183,24 +254,53 @@ def _decompress_zstd(body: bytes, number: int) -> bytes:
     """Return *body* decompressed.
 
     Raises:
-        EOFError: if it is damaged; *number* is the message's number, for the error.
+        EOFError: if it is damaged or too large; *number* is the message's number, for the error.
         ZstdNotInstalled: if neither Python's nor the zstandard package's module is there.
     """
+    try:
+        with _open_zstd(io.BytesIO(body)) as plain:
+            found = bytes(plain.read(_MAX_MESSAGE_BYTES + 1))
+    except ZstdNotInstalled:
+        raise
+    except Exception as error:
+        raise EOFError(f"message {number} cannot be decompressed: {error}") from error
+    if len(found) > _MAX_MESSAGE_BYTES:
+        raise EOFError(f"message {number} is larger than {_MAX_MESSAGE_BYTES // 1024 // 1024} MiB")
+    return found
+
+
+def _decompress_file(data: Any, plain: IO[bytes]) -> None:
+    """Write what *data* holds to *plain*, decompressed.
+
+    Raises:
+        EOFError: if it is damaged, or grows by so much that it is no file of spans.
+        ZstdNotInstalled: see above.
+    """
+    size = data.seek(0, 2)
+    data.seek(0)
+    most = max(_MAX_MESSAGE_BYTES, _MAX_RATIO * size)
+    try:
+        with _open_zstd(data) as reader:
+            while chunk := reader.read(_CHUNK_BYTES):
+                most -= plain.write(chunk)
+                if most < 0:
+                    break
+    except ZstdNotInstalled:
+        raise
+    except Exception as error:
+        raise EOFError(f"it cannot be decompressed: {error}") from error
+    if most < 0:
+        raise EOFError(f"it is more than {_MAX_RATIO} times as large as it is compressed")
+
+
+def _open_zstd(file: Any) -> Any:
+    """Return a reader of what *file* holds, decompressed, by Python's own module or the zstandard package's."""
     for name in ("compression.zstd", "zstandard"):
         try:
             module: Any = importlib.import_module(name)
         except ImportError:
             continue
-        try:
-            return bytes(
-                module.decompress(body) if name == "compression.zstd" else _decompress_with_zstandard(module, body)
-            )
-        except Exception as error:
-            raise EOFError(f"message {number} cannot be decompressed: {error}") from error
+        if name == "zstandard":  # unlike decompress(), this does not need a size in the header
+            return module.ZstdDecompressor().stream_reader(file, read_across_frames=True, closefd=False)
+        return module.ZstdFile(file)
     raise ZstdNotInstalled
-
-
-def _decompress_with_zstandard(zstandard: Any, body: bytes) -> bytes:
-    return bytes(
-        zstandard.ZstdDecompressor().decompressobj().decompress(body)
-    )  # unlike decompress(), this does not need a size in the header

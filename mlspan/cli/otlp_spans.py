@@ -50,7 +50,7 @@ def _convert_otlp_span(span: Any, resource: Resource, scope: InstrumentationScop
         context=context,
         parent=_make_span_context(span.trace_id, span.parent_span_id),
         resource=resource,
-        attributes=translate_dialect(convert_otlp_attributes(span.attributes), events),
+        attributes=_translate_attributes(convert_otlp_attributes(span.attributes), events),
         events=events,
         links=links,
         kind=_SPAN_KINDS.get(span.kind, SpanKind.INTERNAL),
@@ -59,6 +59,14 @@ def _convert_otlp_span(span: Any, resource: Resource, scope: InstrumentationScop
         end_time=max(span.end_time_unix_nano, span.start_time_unix_nano),
         instrumentation_scope=scope,
     )
+
+
+def _translate_attributes(attributes: dict[str, Any], events: list[Event]) -> dict[str, Any]:
+    """Return attributes in the conventions' names; as they are if they have values that no instrumentation writes."""
+    try:
+        return translate_dialect(dict(attributes), events)
+    except (TypeError, ValueError, AttributeError, LookupError, RecursionError):
+        return attributes
 
 
 def _make_span_context(trace_id: bytes, span_id: bytes) -> SpanContext | None:

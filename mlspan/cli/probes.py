@@ -22,7 +22,7 @@ from ..tracing.export.mlflow.store import StoreRejected, hide_user_info
 from ..tracing.export.types import BackendUnavailable, TraceSegment
 from ..tracing.operations import semconv as sc
 from ..tracing.operations.call_context import TraceOrigin
-from .places import EffectiveSetting, LogCapture, find_database_file, is_tracking_server
+from .places import EffectiveSetting, find_database_file, is_tracking_server
 
 _PROBE_SPAN_NAME: Final = "mlspan doctor"
 _OTLP_TIMEOUT: Final = 5  # seconds
@@ -165,47 +165,27 @@ def check_otlp_receiver(found: Mapping[str, EffectiveSetting]) -> Iterator[Check
         return
     target = f"{hide_user_info(endpoint.value)} ({protocol})"
     explicit_endpoint = None if endpoint.source.startswith("OTEL_") else endpoint.value
-    capture = LogCapture()
-    logger = logging.getLogger("opentelemetry.exporter.otlp")
-    logger.addHandler(capture)
-    propagated, logger.propagate = logger.propagate, False
-    exporter: Any = None
-    try:
-        from opentelemetry.sdk.trace.export import SpanExportResult
-
-        exporter = _make_otlp_exporter(explicit_endpoint, protocol)
-        accepted = exporter.export([]) is SpanExportResult.SUCCESS
-    except Exception as error:  # noqa: BLE001  # a bad address, certificate or header each raises its own error
-        capture.lines.append(f"{type(error).__name__}: {error}")
-        accepted = False
-    finally:
-        if exporter is not None:
-            exporter.shutdown()
-        logger.removeHandler(capture)
-        logger.propagate = propagated
-    if accepted:
+    reason = _ask_otlp_receiver(explicit_endpoint, protocol)
+    if reason is None:
         yield CheckResult("OTLP", well=True, says=f"{target} accepts requests")
     else:
-        reason = _summarize_log(capture.lines)
         hint = "start the receiver, or set OTEL_EXPORTER_OTLP_ENDPOINT and _PROTOCOL (4318 is HTTP, 4317 is gRPC)"
         yield CheckResult("OTLP", well=False, says=f"{target} takes no spans ({reason}): {hint}")
 
 
-def _summarize_log(lines: list[str]) -> str:
-    """Return why the exporter failed, from its log lines, as one line."""
-    if any("refused" in line.lower() or "UNAVAILABLE" in line for line in lines):
-        return "nothing answers there"
-    return lines[0].splitlines()[0][:200] if lines else "no reason was given"
+def _ask_otlp_receiver(endpoint: str | None, protocol: str) -> str | None:
+    """Send a request without spans, as the exporter sends those with some. Return why it is not taken, or None."""
+    from ..tracing.export.otlp.client import OtlpClient
+    from ..tracing.export.otlp.sink import OtlpSink
 
-
-def _make_otlp_exporter(endpoint: str | None, protocol: str) -> object:
-    """Return OpenTelemetry's exporter for *protocol*. With *endpoint* None it reads its own variables."""
-    if protocol == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc
-
-        return Grpc(endpoint=endpoint, timeout=_OTLP_TIMEOUT)
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Http
-
-    if endpoint is not None and not endpoint.rstrip("/").endswith("/v1/traces"):
-        endpoint = endpoint.rstrip("/") + "/v1/traces"
-    return Http(endpoint=endpoint, timeout=_OTLP_TIMEOUT)
+    sink = OtlpSink(endpoint, protocol)
+    try:
+        with _mute_logs():
+            return OtlpClient(sink.endpoint, endpoint, protocol).check()
+    except BackendUnavailable as away:
+        nobody = "ConnectionError" in away.reason or "UNAVAILABLE" in away.reason
+        return "nothing answers there" if nobody else away.reason
+    except Exception as error:  # noqa: BLE001  # a bad address, certificate or header each raises its own error
+        return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    finally:
+        sink.close()

@@ -73,7 +73,8 @@ def configure(
 
     An argument overrides the policy file of the machine's administrator. The policy overrides ``MLSPAN_<NAME>``, which
     overrides OpenTelemetry's and MLflow's own variables. A setting that the policy locks overrides everything. A second
-    call replaces the settings of the first; spans that were already recorded are still sent.
+    call replaces the settings of the first, and changes nothing if they are the same; spans that were already recorded
+    are still sent, in the background.
 
     Args:
         tracking_uri: MLflow's tracking server or database; ``"none"`` turns MLflow off. Default: what MLflow itself
@@ -94,7 +95,8 @@ def configure(
             ``"span"``: nothing that has ended. ``"none"``: all that was not sent yet; nothing is written to disk.
         spool_dir: the folder in which spans wait to be sent. Default: ``$XDG_STATE_HOME/mlspan/spool``, which is
             ``~/.local/state/mlspan/spool``.
-        spool_bytes: the most bytes that the folder may hold (512 MiB). Spans beyond that are dropped and counted.
+        spool_bytes: the most bytes on disk for the same destinations (512 MiB). Spans beyond that are dropped and
+            counted.
         spool_age: seconds after which a span that was not delivered is dropped and counted (7 days).
         service_name: ``service.name`` of the spans, if the application has set no TracerProvider of its own.
         tags: tags of every trace.

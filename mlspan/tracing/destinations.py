@@ -103,9 +103,10 @@ def open_sink(kind: SinkKind, where: Mapping[str, Any], tracking_uri: str | None
         tracking_uri: a tracking server or database that replaces the stored one.
     """
     if kind == "otlp":
-        return OtlpSink(restore_credentials(where["endpoint"]), where["protocol"])
+        return OtlpSink(restore_credentials(where["endpoint"]), where["protocol"], of_spool=True)
     from .export.mlflow.sink import MlflowSink
     from .export.spool.drain import RedirectingSink
 
-    sink = MlflowSink(tracking_uri=tracking_uri or restore_credentials(where["tracking_uri"]))
+    uri = tracking_uri or restore_credentials(where["tracking_uri"])
+    sink = MlflowSink(tracking_uri=uri, of_spool=tracking_uri is None)
     return sink if tracking_uri is None else RedirectingSink(sink, tracking_uri)

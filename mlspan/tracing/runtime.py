@@ -7,8 +7,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet
 
 from opentelemetry import trace
@@ -63,6 +64,7 @@ class Runtime:
         self._followed_provider: object = None
         self._span_starter = SpanStarter(trace.NoOpTracer())
         self._lock = threading.RLock()
+        self.environment = _read_environment()
 
     def get_tracer(self) -> trace.Tracer:
         """Return the tracer of the application's provider, or of our own as long as the application has set none."""
@@ -151,14 +153,33 @@ class Runtime:
             each.on_start(span)
             each.on_end(span)
 
-    def _stop_pipelines(self, timeout: float | None) -> None:
+    def take_over(self, previous: Runtime) -> None:
+        """Use the pipelines of *previous* if this Config sends the same spans to the same places in the same way.
+
+        So changing another setting again and again starts no threads, whether or not a backend answers.
+        """
+        same = (getattr(self.config, name) == getattr(previous.config, name) for name in _DELIVERY_SETTINGS)
+        if self.environment != previous.environment or not all(same):
+            return
+        self._pipelines, previous._pipelines = previous._pipelines, {}
+        for each in self._pipelines.values():
+            each.update_policies(self._read_origin, make_redactor(self.config.redact))
+
+    def _stop_pipelines(self, timeout: float | None, store_timeout: float) -> None:
         """Stop all pipelines at once, as each may have to wait for a backend."""
         self._stopping_pipelines += [(each, each.request_flush(last=True)) for each in self._pipelines.values()]
         started = time.monotonic()
         for each, flush in self._stopping_pipelines:
             flush.wait(each.choose_exit_timeout(timeout) - (time.monotonic() - started))
         for _, flush in self._stopping_pipelines:
-            flush.kept.wait(STORE_TIMEOUT)
+            flush.kept.wait(store_timeout)
+
+    def store_before_signal(self, timeout: float) -> None:
+        """Wait until all that has ended is on the disk, at most *timeout* seconds. The process then ends."""
+        begun = {each for each, _ in self._stopping_pipelines}
+        asked = [each.request_flush(last=True) for each in self._pipelines.values() if each not in begun]
+        for flush in [*asked, *(flush for _, flush in self._stopping_pipelines)]:
+            flush.kept.wait(timeout)
 
     def guess_trace_url(self, trace_id: str) -> str | None:
         """Return the page of a trace without asking a server; None if only the experiment's name is known."""
@@ -226,14 +247,15 @@ class Runtime:
         """Send all spans and leave every provider. Return what has become of them.
 
         Args:
-            timeout: seconds to wait; None waits as long as the sinks ask for at the end of the process.
+            timeout: seconds to wait; None waits as long as the sinks ask for at the end of the process; 0 with a
+                successor waits for nothing, not even for the disk.
             successor: a runtime that takes over what is still being sent.
             finish_operations: whether to end the spans of abandoned streams first.
         """
         if finish_operations:
             finish_abandoned_operations()
         self.instruments.record_late_calls()
-        self._stop_pipelines(timeout)
+        self._stop_pipelines(timeout, store_timeout=STORE_TIMEOUT if successor is None or timeout else 0)
         for tap in list(_forwarders.values()):
             tap.targets = ()
         if successor is None:
@@ -248,6 +270,30 @@ class Runtime:
         return FlushResult()
 
 
+_DELIVERY_SETTINGS: Final = (
+    "tracking_uri",
+    "experiment",
+    "run",
+    "otlp_endpoint",
+    "otlp_protocol",
+    "sample_ratio",
+    "keep",
+    "durability",
+    "spool_dir",
+    "spool_bytes",
+    "spool_age",
+)
+_READ_EACH_TIME: Final = frozenset({"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"})
+
+
+def _read_environment() -> dict[str, str]:
+    """Return what a Runtime reads beside its Config, but for the variables that it reads for each trace."""
+    found = {key: value for key, value in os.environ.items() if key.startswith(("MLFLOW_", "MLSPAN_", "OTEL_", "XDG_"))}
+    with suppress(OSError):
+        found["folder"] = os.getcwd()  # noqa: PTH109  # the text is enough
+    return {key: value for key, value in found.items() if key not in _READ_EACH_TIME}
+
+
 def _combine_results(flushed: Iterable[tuple[ExportProcessor, FlushRequest]]) -> FlushResult:
     """Return what has become of the spans of several pipelines."""
     found = list(flushed)
@@ -259,6 +305,8 @@ _forwarders: WeakKeyDictionary[TracerProvider, ForwardingProcessor] = WeakKeyDic
 _forwarders_lock = threading.Lock()
 _runtime: Runtime | None = None
 _is_shut_down = False
+_ending: Runtime | None = None  # one that is being shut down
+_SIGNAL_TIMEOUT: Final = 2.0  # seconds that a signal waits, in the middle of a shutdown, until all is on the disk
 _runtime_lock = threading.RLock()
 
 
@@ -301,9 +349,15 @@ _listeners: list[SpanProcessor] = []
 
 
 def start_runtime(config: Config) -> Runtime:
-    """Make a runtime of *config* the one in use; what the previous one has recorded is sent."""
+    """Make a runtime of *config* the one in use; what the previous one has recorded is sent in the background.
+
+    With the settings of the previous one, in the same environment, nothing changes.
+    """
     global _runtime, _is_shut_down  # a process has one configuration
     with _runtime_lock:
+        if _runtime is not None and (_runtime.config, _runtime.environment) == (config, _read_environment()):
+            _runtime.get_tracer()
+            return _runtime
         previous, _runtime, _is_shut_down = _runtime, Runtime(config), False
         if previous is None:
             install_until_shutdown("run starts", runs.track_run_starts)
@@ -312,7 +366,8 @@ def start_runtime(config: Config) -> Runtime:
             _exit_watcher.start_watching()
             install_until_shutdown("provider changes", partial(watch_provider_changes, _join_new_provider))
         else:
-            previous.shutdown(5, successor=_runtime)
+            _runtime.take_over(previous)
+            previous.shutdown(0, successor=_runtime)
         _runtime.get_tracer()
         return _runtime
 
@@ -336,12 +391,19 @@ def stop_runtime(timeout: float | None) -> FlushResult:
 
     A *timeout* of None waits as long as the sinks ask for at the end of the process.
     """
-    global _runtime, _is_shut_down
+    global _runtime, _is_shut_down, _ending
     with _runtime_lock:
         previous, _runtime, _is_shut_down = _runtime, None, True
+    if previous is None and _ending is not None:  # a signal, in the middle of the call below
+        _ending.store_before_signal(_SIGNAL_TIMEOUT)
+        return FlushResult()
     atexit.unregister(stop_runtime)
-    _exit_watcher.stop_watching()
-    result = FlushResult() if previous is None else previous.shutdown(timeout)
+    _ending = previous
+    try:
+        result = FlushResult() if previous is None else previous.shutdown(timeout)
+    finally:
+        _ending = None
+        _exit_watcher.stop_watching()
     undo_at_shutdown()
     return result
 
@@ -412,7 +474,10 @@ def drain_spools(
 ) -> DrainResult:
     """Drain the spools, as :func:`mlspan.tracing.drain` describes, after sending what this process has waiting."""
     from .export.spool.drain import drain_folder
+    from .export.trusted_hosts import trust_host
 
+    trust_host("mlflow", config.tracking_uri)
+    trust_host("otlp", config.otlp_endpoint)
     if _runtime is not None:
         _runtime.send_ended(max(timeout, 5.0))
     return drain_folder(make_spool_settings(config), partial(open_sink, tracking_uri=tracking_uri), timeout, progress)

@@ -11,6 +11,7 @@ from typing import Final
 import orjson
 
 from ..operations.call_context import TraceOrigin
+from .trusted_hosts import trust_host
 
 _USER_INFO: Final = re.compile(r"^([a-zA-Z][\w+.-]*://)[^/?#]*@")
 _SECRET_PARAMETER: Final = re.compile(r"password|passwd|secret|token|key", re.IGNORECASE)  # query parameters
@@ -48,6 +49,7 @@ def make_database_path_absolute(uri: str) -> str:
 def fill_destination(origin: TraceOrigin, uri: str, experiment: str | None, run: str | None) -> TraceOrigin:
     """Return *origin* with its gaps filled from the settings of this process, as another process has other settings."""
     named = origin.experiment_id or origin.experiment_name or experiment
+    trust_host("mlflow", origin.tracking_uri)
     return replace(
         origin,
         tracking_uri=make_database_path_absolute(origin.tracking_uri or uri),

@@ -6,6 +6,7 @@ A caller's thread only puts spans on a queue.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import weakref
 from collections import Counter
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 # Seconds that the end of the process waits for the disk alone. A busy machine can take that long.
 STORE_TIMEOUT: Final = 20.0
+_CHILD_HOLD: Final = 10.0  # seconds that a forked child lives before it writes to a database itself
 
 
 class ExportProcessor(SpanProcessor):
@@ -84,6 +86,8 @@ class ExportProcessor(SpanProcessor):
         self.ends = 0  # ended spans; approximate, as threads count without a lock
         self.sent: Counter[str] = Counter()  # number of spans by the kind of the sink
         self._stopped = False
+        self._parent: int | None = None  # id of the process that this one was forked from
+        self._has_children = False
         self._start_lock = threading.Lock()
         self._reset_state()
         register_counters(self.sent, self.lost, self.count_unsent)
@@ -100,6 +104,15 @@ class ExportProcessor(SpanProcessor):
         self._tallies = {kind: DeliveryTally() for kind in self._sinks}
         self._told_lost: Counter[str] = Counter()
         self._told_expired = 0
+        self._told_spared: Counter[SinkKind] = Counter()
+
+    def update_policies(self, origin: Callable[[], TraceOrigin], redact: Callable[[str], str] | None) -> None:
+        """Read the caller's context by *origin* and apply *redact* from now on."""
+        self._origin, self._redact = origin, redact
+        if (worker := self._worker) is not None:
+            from .redaction import SpanRedactor
+
+            worker.set_redactor(SpanRedactor(redact))
 
     # The following run on the caller's thread.
 
@@ -194,7 +207,9 @@ class ExportProcessor(SpanProcessor):
             self._told_expired = worker.directory.expired_of_others
         results = []
         for kind, tally in self._tallies.items():
-            for name, count in (+lost).items():
+            spared = 0 if worker is None else worker.spared[kind] - self._told_spared[kind]
+            self._told_spared[kind] += spared
+            for name, count in (+(lost - Counter(overflow=spared))).items():
                 if name in DROP_REASONS:
                     tally.add_dropped(DROP_REASONS[name], count)
             kept = None
@@ -226,7 +241,9 @@ class ExportProcessor(SpanProcessor):
         With *last* the worker then stops; without *send* spans are only stored.
         """
         asked = FlushRequest(last=last, send=send)
-        if self._stopped or not (self._is_served() or self._queue.qsize() or self._opened.is_set()):
+        if self._stopped or not (
+            self._is_served() or self._queue.qsize() or self._opened.is_set() or self._start_for_children()
+        ):
             asked.give_up(sent=not self.count_unsent())
         else:
             self._queue.put_flush(asked)
@@ -235,12 +252,39 @@ class ExportProcessor(SpanProcessor):
         self._stopped = self._stopped or last
         return asked
 
+    def _start_for_children(self) -> bool:
+        """Start the thread of a process that has recorded nothing itself, if its children may have left something.
+
+        Return whether there is something to send.
+        """
+        if not self._has_children:
+            return False
+        from .spool.directory import has_left_spools
+
+        found = False
+        with guard("looking for what children have left"):
+            found = has_left_spools(self._keeping, {kind: where for kind, (_, where) in self._sinks.items()})
+        if found:
+            self._start_thread()
+        return found
+
+    def note_fork_in_parent(self) -> None:
+        """Look for what the child leaves. In a process that has threads anyway, ours starts for that."""
+        self._has_children = True
+        if self._worker is not None:
+            self._worker.has_children = True
+        is_pool = "billiard" in sys.modules or threading.active_count() > 1
+        if is_pool and self._keeping.durability != "none" and not self._stopped and self._thread is None:
+            self._start_thread()
+
     def count_unsent(self) -> int:
         """Return the number of stored spans that have not been sent to every backend."""
         return self._worker.count_unsent() if self._worker is not None else 0
 
     def log_unsent(self) -> None:
         """Log one line about the spans that have not been sent when the process ends."""
+        if self._leaves_delivery():
+            return
         if self._worker is not None and (left := self._worker.count_unsent()):
             directory = self._worker.directory
             where = (
@@ -249,6 +293,10 @@ class ExportProcessor(SpanProcessor):
                 else "are lost"
             )
             log.warning("mlspan: %d spans could not be sent and %s", left, where)
+
+    def _leaves_delivery(self) -> bool:
+        """Return True if the parent of this forked process lives, and sends what this one leaves on disk."""
+        return self._parent is not None and os.getppid() == self._parent
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self.request_flush(last=False).wait(timeout_millis / 1000)  # what is lost is for flush() to tell
@@ -291,8 +339,11 @@ class ExportProcessor(SpanProcessor):
         try:
             worker = self._open_worker()
             if not self._opened.is_set():
+                worker.has_children = self._has_children
                 with guard("looking for what others have left"):
                     worker.start_senders(self._sender_threads)
+                    if self._leaves_delivery():
+                        worker.hold_local_senders(_CHILD_HOLD)
         finally:
             self._opened.set()
         return worker
@@ -302,6 +353,8 @@ class ExportProcessor(SpanProcessor):
         asked: FlushRequest | None = None
         with guard("putting traces together"):
             asked = self._read_queue(worker)
+        with guard("looking for what children have left"):
+            worker.adopt_from_children(now=asked is not None)
         with guard("storing traces"):
             if asked is not None or worker.is_due():
                 worker.store_ended()
@@ -349,7 +402,10 @@ class ExportProcessor(SpanProcessor):
         senders = worker.senders if asked.send else []
         asked.expect_answers(len(senders))
         for sender in senders:
-            sender.request_flush(asked.record_answer, last=asked.last)
+            if asked.last and sender.is_held and self._leaves_delivery():
+                sender.leave(asked.record_answer)
+            else:
+                sender.request_flush(asked.record_answer, last=asked.last)
             thread = self._sender_threads.get(sender.kind)
             if thread is not None and not thread.is_alive():
                 worker.stand_in(sender)
@@ -373,9 +429,15 @@ def _reset_after_fork() -> None:
     """Give the child a new queue and no thread. The parent sends the spans that were waiting."""
     for processor in list(_processors):
         _leaked_after_fork.append((processor._worker, processor._open_sinks))
+        processor._parent, processor._has_children = os.getppid(), False
         processor._start_lock = threading.Lock()
         processor._reset_state()
 
 
+def _note_fork_in_parent() -> None:
+    for processor in list(_processors):
+        processor.note_fork_in_parent()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset_after_fork)
+    os.register_at_fork(after_in_child=_reset_after_fork, after_in_parent=_note_fork_in_parent)

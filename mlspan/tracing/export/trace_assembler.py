@@ -11,7 +11,7 @@ from typing import Final
 from opentelemetry.sdk.trace import ReadableSpan
 
 from ..operations import semconv as sc
-from ..operations.call_context import TraceOrigin, mark_trace_shared
+from ..operations.call_context import TraceOrigin, is_trace_shared, mark_trace_shared
 from ..otel.frozen_span import read_attributes
 from .recent_spans import RecentSpans, SpanKey, get_parent_key, get_span_key, traces_in_parts
 from .types import TraceSegment
@@ -162,7 +162,8 @@ class TraceAssembler:
             self._units.pop(key, None)
         self._waiting.pop(unit.root, None)
         traces_in_parts.pop(unit.root[0], None)
-        whole = unit.root_ended is not None and not unit.open_spans and not unit.segments_sent
+        complete = unit.root_ended is not None and not unit.open_spans and not unit.segments_sent
+        whole = complete and not is_trace_shared(unit.root[0])  # noted here, as another process may send it
         if unit.ended_spans and unit.has_genai:
             missing = unit.awaited_parent is not None
             return self._make_segment(unit, unit.ended_spans, whole=whole, parent_missing=missing)

@@ -44,23 +44,27 @@ class EncodedSpan(NamedTuple):
 class Refusal:
     """An item that the backend refuses.
 
-    With *keep*, it stays in the spool for a later process or for ``mlspan drain``.
+    With *keep*, it stays in the spool for a later process or for ``mlspan drain``. Without an *item*, the backend has
+    rejected so many *spans* of those that it was given, and does not say which: they are lost.
     """
 
-    item: TraceSegment | EncodedSpan
+    item: TraceSegment | EncodedSpan | None
     reason: str  # one line for a person to read
     keep: bool = False
+    spans: int = 0
 
 
 class BackendUnavailable(Exception):  # noqa: N818  # a state of the backend, not a mistake
     """The backend cannot take anything at present.
 
-    The caller may send the same items again after *retry_after* seconds.
+    The caller may send the same items again after *retry_after* seconds. *may_be_item*: it has answered, and the cause
+    may be one of the items. ``taken`` holds the items that it has taken before it failed.
     """
 
-    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+    def __init__(self, reason: str, retry_after: float | None = None, *, may_be_item: bool = False) -> None:
         super().__init__(reason)
-        self.reason, self.retry_after = reason, retry_after
+        self.reason, self.retry_after, self.may_be_item = reason, retry_after, may_be_item
+        self.taken: Sequence[Any] = ()
 
 
 class Sink(Protocol):

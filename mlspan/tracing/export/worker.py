@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from ..._guard import guard, log, warn_once
 from ..operations.call_context import TraceOrigin
 from .flush_result import IN_MEMORY_NAME, NO_ANSWER, DeliveryTally, KeptSpans
+from .memory import drop_content, estimate_size
 from .otlp.codec import UnencodableSpan, encode_each_span
 from .redaction import SpanRedactor
 from .sending.sender import Sender
@@ -28,6 +29,8 @@ from .types import EncodedSpan, Sink, SinkKind, TraceSegment
 
 _REPORT_INTERVAL: Final = 30.0  # seconds between two log lines about lost spans
 _STORE_AT_ONCE: Final = 500  # spans that are stored at once, even before the interval is over
+_STORE_BYTES_AT_ONCE: Final = 8 * 1024 * 1024  # likewise, bytes of their content
+_LET_GO_BYTES: Final = 256 * 1024  # bytes of spans stored at once, above which an open trace lets their content go
 
 
 @dataclass(slots=True)
@@ -75,8 +78,12 @@ class ExportWorker:
         self._kinds, self._address, self._lost, self._interval = frozenset(sinks), address, lost, interval
         self.assembly, self._held, self._redact = assembly, held, redact or SpanRedactor()
         self._fresh: list[_EndedSpan] = []
+        self._fresh_bytes = 0
+        self._let_go: set[int] = set()  # numbers of segments whose content is no longer in memory
         self._ready: list[TraceSegment] = []
         self._stored_open: set[int] = set()  # numbers of incomplete segments in the spool
+        self._in_memory: set[int] = set()  # those of them that are in memory, as the disk was full
+        self.spared: Counter[SinkKind] = Counter()  # spans that count as overflow, but that these sinks get
         self._oldest = self._told_lost = self._looked = 0.0
         self._sent, self._reported = sent, 0
         self._tallies = tallies
@@ -86,6 +93,11 @@ class ExportWorker:
         self.directory = SpoolDirectory(keeping, {kind: where for kind, (_, where) in sinks.items()}, lost)
         self.senders: list[Sender] = []
         self._idle: list[Sender] = []  # those without a thread
+        self.has_children = False  # whether this process has forked
+        self._looked_for_children = 0.0
+
+    def set_redactor(self, redact: SpanRedactor) -> None:
+        self._redact = redact
 
     def start_senders(self, served: Container[SinkKind]) -> None:
         """Send what is there already, and what others have left; senders of the kinds *served* have a thread."""
@@ -106,6 +118,22 @@ class ExportWorker:
                 self._idle.append(sender)
         directory.scan_directory(now=True)
         self._notify_senders()
+
+    def hold_local_senders(self, seconds: float) -> None:
+        """Leave what is for a database to the parent of this forked process, unless this one lives for so long.
+
+        Writing to it imports MLflow, which takes longer than many a child lives.
+        """
+        for sender in self.senders:
+            if self._sinks[sender.kind].local and self.directory.on_disk:
+                sender.hold(seconds)
+
+    def adopt_from_children(self, *, now: bool = False) -> None:
+        """Send what children have left that have ended. It looks at most once a second unless *now*."""
+        if self.has_children and (now or monotonic() - self._looked_for_children > 1):
+            self._looked_for_children = monotonic()
+            if self.directory.adopt_from_children():
+                self._notify_senders()
 
     def stand_in(self, sender: Sender) -> None:
         """Do the work of a sender whose thread has died."""
@@ -132,7 +160,7 @@ class ExportWorker:
     def seconds_until_due(self) -> float:
         """Return the seconds until there is work, even if no span arrives."""
         if not self._fresh and not self._ready:
-            return 5.0
+            return 1.0 if self.has_children else 5.0
         return max(0.01, self._oldest + self._interval - monotonic())
 
     def is_gathering(self) -> bool:
@@ -141,7 +169,7 @@ class ExportWorker:
 
     def is_full(self) -> bool:
         """Return True if there are enough spans to store and send now, while more arrive."""
-        return len(self._fresh) >= _STORE_AT_ONCE
+        return len(self._fresh) >= _STORE_AT_ONCE or self._fresh_bytes >= _STORE_BYTES_AT_ONCE
 
     def accept_start(self, started: SpanStarted) -> None:
         """Note a span that has started."""
@@ -162,6 +190,7 @@ class ExportWorker:
         together = self._held or "mlflow" in self._kinds
         number, open_trace, segment = self.assembly.note_end(span) if together else (0, None, None)
         self._fresh.append(_EndedSpan(number, open_trace, span, encoded, position))
+        self._fresh_bytes += estimate_size(span)
         if segment is not None:
             self._ready.append(segment)
 
@@ -182,7 +211,7 @@ class ExportWorker:
         """Store ended spans and ready segments in one transaction, and notify the senders."""
         brought_back, self.assembly.brought_back = self.assembly.brought_back, []
         upper = [_EndedSpan(number, unit, span, None, None, True) for unit, number, span in brought_back]
-        fresh, self._fresh = upper + self._fresh, []
+        fresh, self._fresh, self._fresh_bytes = upper + self._fresh, [], 0
         ready, self._ready = self._ready, []
         dropped, self.assembly.dropped = self.assembly.dropped, []
         sampled, self.assembly.sampled = self.assembly.sampled, {}
@@ -199,11 +228,13 @@ class ExportWorker:
         self, fresh: list[_EndedSpan], ready: list[TraceSegment], dropped: list[int], sampled: dict[int, bool]
     ) -> None:
         """Store these in one transaction."""
-        directory = self.directory
         gone = set(dropped)
         rows = self._encode_rows(fresh, gone, sampled)
-        rows, ready = self._drop_overflow(rows, ready, directory.count_free_bytes())
-        left = {segment.number for segment in ready} | gone
+        rows, over, out = self._split_overflow(rows, self.directory.count_free_bytes())
+        over, lost = self._select_for_memory(over)
+        out = (out | lost) - self._stored_open
+        ready = [segment for segment in ready if segment.number not in out]
+        left = {segment.number for segment in ready} | gone | out
         growing = {
             one.segment_number: one.open_trace
             for one in fresh
@@ -214,13 +245,46 @@ class ExportWorker:
                 OpenSegment(number, self._address(one.origin), one.root[1], one.has_genai)
                 for number, one in growing.items()
             ]
-            ready = [replace(p, origin=self._address(p.origin)) for p in ready]
+            ready = [
+                replace(p, origin=self._address(p.origin), spans=() if p.number in self._let_go else p.spans)
+                for p in ready
+            ]
         else:  # the segments were only built for sampling
             opened, ready = [], []
         stored = self._stored_open
+        dropped = [number for number in dropped if number in stored]
         known = {number: kept for number, kept in sampled.items() if self._held and number in stored}
-        directory.add_spans(rows, ready, opened, [number for number in dropped if number in stored], known)
+        memory = self._in_memory | {row.segment_number for row in over}
+        numbers = {one.number for one in ready} | {one.number for one in opened} | {*dropped, *known}
+        for add, some, chosen in (
+            (self.directory.add_spans, rows, numbers - memory),
+            (self.directory.add_to_memory, over, numbers & memory),
+        ):
+            if some or chosen or add == self.directory.add_spans:
+                add(
+                    some,
+                    [segment for segment in ready if segment.number in chosen],
+                    [segment for segment in opened if segment.number in chosen],
+                    [number for number in dropped if number in chosen],
+                    {number: kept for number, kept in known.items() if number in chosen},
+                )
         self._stored_open = (stored | growing.keys()) - left
+        self._in_memory = memory & self._stored_open
+        self._let_go &= self._stored_open
+        self._let_content_go(rows, growing)
+
+    def _let_content_go(self, rows: Iterable[SpoolRow], growing: Mapping[int, OpenTrace]) -> None:
+        """Drop the content of large spans of open traces, which is read back from the spool when they are sent.
+
+        That of a trace without a GenAI span is kept, as it may be stored again below a later one.
+        """
+        sizes: Counter[int] = Counter()
+        for row in rows:
+            sizes[row.segment_number] += len(row.encoded.span)
+        for number, unit in growing.items():
+            if sizes[number] > _LET_GO_BYTES and unit.has_genai and number in self._stored_open:
+                unit.ended_spans = [drop_content(span) for span in unit.ended_spans]
+                self._let_go.add(number)
 
     def _encode_rows(self, fresh: list[_EndedSpan], gone: set[int], sampled: dict[int, bool]) -> list[SpoolRow]:
         """Encode ended spans and return their spool rows. Spans that cannot be encoded are set aside."""
@@ -254,30 +318,57 @@ class ExportWorker:
         with guard("setting a span aside"):
             self.directory.letters.write_letter(next(iter(self._kinds)), str(unfit), span)
 
-    def _drop_overflow(
-        self, rows: list[SpoolRow], ready: list[TraceSegment], room: int
-    ) -> tuple[list[SpoolRow], list[TraceSegment]]:
-        """Return the rows and segments that fit into *room* bytes.
+    def _split_overflow(self, rows: list[SpoolRow], room: int) -> tuple[list[SpoolRow], list[SpoolRow], set[int]]:
+        """Return the rows that fit into *room* bytes of the spool, those that do not, and the numbers of lost segments.
 
-        Further ones are dropped, a whole segment at a time.
+        A segment is never split: what does not fit of one that the spool has begun with is lost.
         """
+        over = [row for row in rows if row.segment_number in self._in_memory] if self._in_memory else []
+        rows = [row for row in rows if row.segment_number not in self._in_memory] if self._in_memory else rows
         if sum(len(row.encoded.span) for row in rows) <= room:
-            return rows, ready
-        groups: dict[int, list[SpoolRow]] = {}
-        for place, row in enumerate(rows):
-            groups.setdefault(row.segment_number or -place - 1, []).append(row)
+            return rows, over, set()
         kept: list[SpoolRow] = []
         out: set[int] = set()
-        for number, group in groups.items():
+        for number, group in _group_by_segment(rows).items():
             size = sum(len(row.encoded.span) for row in group)
             if size <= room:
                 room -= size
                 kept += group
-            else:
+            elif number in self._stored_open:
+                self._lost["overflow"] += len(group)
                 out.add(number)
-        self._lost["overflow"] += len(rows) - len(kept)
-        out -= self._stored_open
-        return kept, [segment for segment in ready if segment.number not in out]
+            else:
+                over += group
+        return kept, over, out
+
+    def _select_for_memory(self, rows: list[SpoolRow]) -> tuple[list[SpoolRow], set[int]]:
+        """Return the rows that are kept in memory, for the sinks that take what they are given, and lost segments.
+
+        What can be delivered is not lost because the disk is full of what cannot.
+        """
+        if not rows:
+            return [], set()
+        up = [sender.kind for sender in self.senders if sender.is_taking]
+        every = sum(SINK_BITS[kind] for kind in self._kinds) | HELD_BIT
+        bits = sum(SINK_BITS[kind] for kind in up) | (HELD_BIT if "otlp" in up else 0)
+        room = self.directory.count_free_memory()
+        kept: list[SpoolRow] = []
+        out: set[int] = set()
+        for number, group in _group_by_segment(rows).items():
+            for_sinks = every if number in self._in_memory else bits
+            wanted = [row._replace(sinks=row.sinks & for_sinks) for row in group if row.sinks & for_sinks]
+            size = sum(len(row.encoded.span) for row in wanted)
+            if not wanted or size > room:
+                self._lost["overflow"] += len(group)
+                out.add(number)
+                continue
+            room -= size
+            kept += wanted
+            if for_sinks != every and len(up) < len(self._kinds):
+                self._lost["overflow"] += len(group)
+                self.spared.update(dict.fromkeys(up, len(group)))
+                out |= set() if "mlflow" in up else {number}  # its spans are kept, but for OTLP alone
+        return kept, out
 
     def _notify_senders(self) -> None:
         for sender in self.senders:
@@ -287,6 +378,7 @@ class ExportWorker:
         """Wait for the senders to finish, then close the spools."""
         for sender in self.senders:
             sender.finished.wait()
+        self.directory.drop_overflow()
         self._left_ready = {kind: self.directory.measure_ready(kind) for kind in self._kinds}
         self._left = self.directory.close()
 
@@ -314,3 +406,11 @@ class ExportWorker:
         if lost > self._reported and (at_once or monotonic() - self._told_lost > _REPORT_INTERVAL):
             log.warning("mlspan: spans lost so far, as more came than could be kept: %d", lost)
             self._reported, self._told_lost = lost, monotonic()
+
+
+def _group_by_segment(rows: Iterable[SpoolRow]) -> dict[int, list[SpoolRow]]:
+    """Return the rows of each segment by its number; a row without a segment is one by itself, by a negative number."""
+    groups: dict[int, list[SpoolRow]] = {}
+    for place, row in enumerate(rows):
+        groups.setdefault(row.segment_number or -place - 1, []).append(row)
+    return groups

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 from ...._guard import warn_once
-from ..types import Refusal, TraceSegment
-from .parents import detach_orphans, find_attachable
+from ..types import BackendUnavailable, Refusal, TraceSegment
+from .parents import merge_with_stored
 from .store import StoreDenied, StoreRejected, TraceStore
-from .traces import SpanTotals, TranslatedTrace, translate_segment
+from .traces import TranslatedTrace, translate_segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,12 @@ _SegmentOrTrace = TypeVar("_SegmentOrTrace", LocatedSegment, TranslatedTrace)
 
 
 def write_segments(store: TraceStore, experiment_id: str, parcels: Sequence[LocatedSegment]) -> list[Refusal]:
-    """Store all segments and return those that the store rejects or denies. Raise BackendUnavailable."""
+    """Store all segments and return those that the store rejects or denies.
+
+    Raise BackendUnavailable, which names those that were stored before.
+    """
     refused: list[Refusal] = []
+    stored: list[TraceSegment] = []
     denied: list[StoreDenied] = []
     translating = threading.Lock()
 
@@ -49,22 +53,29 @@ def write_segments(store: TraceStore, experiment_id: str, parcels: Sequence[Loca
             with translating:
                 traces = [one.translate_segment() for one in portion]
             try:
-                refused.extend(_write_or_bisect(store, experiment_id, traces))
+                rejected = _write_or_bisect(store, experiment_id, traces)
             except StoreDenied as error:
                 denied.append(error)
             else:
+                refused.extend(rejected)
+                gone = {id(refusal.item) for refusal in rejected}
+                stored.extend(one.segment for one in portion if id(one.segment) not in gone)
                 return
         refused.extend(Refusal(one.segment, denied[0].reason, keep=True) for one in portion)
 
-    for distinct in _split_rounds(parcels):
-        store.executor.run_each(write_portion, split_portions(distinct, store), store.most_writers)
+    try:
+        for distinct in _split_rounds(parcels):
+            store.executor.run_each(write_portion, split_portions(distinct, store), store.most_writers)
+    except BackendUnavailable as away:
+        away.taken = stored
+        raise
     return refused
 
 
 def _write_or_bisect(store: TraceStore, experiment_id: str, traces: Sequence[TranslatedTrace]) -> list[Refusal]:
     """Write *traces*. If the store rejects them, write halves, to find the rejected ones and store the others."""
     try:
-        merged = [_merge_stored(store, trace) for trace in traces]
+        merged = [merge_with_stored(store, trace, merges=trace.merges_stored) for trace in traces]
         store.write_traces(experiment_id, [trace for trace, _ in merged])
         for trace, attachable in merged:
             if attachable:
@@ -111,18 +122,3 @@ def split_portions(traces: Sequence[_SegmentOrTrace], store: TraceStore) -> Iter
         if (reached := so_far * parts // in_all) > part:
             yield traces[begin:end]
             begin, part = end, reached
-
-
-def _merge_stored(store: TraceStore, trace: TranslatedTrace) -> tuple[TranslatedTrace, dict[int, int]]:
-    """Return *trace* with its totals, merged with what the store has of it.
-
-    Also return the spans in the store whose parent has come with *trace*: the id of each, and of its parent.
-    """
-    stored: dict[int, SpanTotals] = {}
-    if trace.merges_stored:
-        if (before := store.read_trace_summary(trace.summary.trace_id)) is not None:
-            trace = replace(trace, summary=trace.summary.merge_stored(before))
-            stored = store.read_span_totals(trace.summary.trace_id)
-        trace = detach_orphans(trace, stored)
-    counted = {**stored, **trace.read_span_totals()}
-    return replace(trace, summary=trace.summary.with_totals(counted.values())), find_attachable(trace, stored)

@@ -22,6 +22,8 @@ from ..types import BackendUnavailable
 from .assessments import Assessment
 from .attachments import Attachment
 from .bulk_insert import BulkInsert, make_bulk_insert, prepare_for_mlflow_span
+from .new_database import create_database
+from .parents import merge_with_stored
 from .spans import COST, MISSING_PARENT, TOKEN_USAGE
 from .store import StoreRejected, hide_user_info
 from .traces import SpanTotals, TraceSummary, TranslatedTrace, drop_reserved_keys
@@ -76,6 +78,7 @@ class DatabaseStore:
                     import mlflow  # noqa: F401  # waits for an import in the application, see import_mlflow
                     from mlflow.tracking._tracking_service.utils import _get_store
 
+                    create_database(self._uri)
                     self._opened = _get_store(self._uri)
                 self._bulk = make_bulk_insert(self._opened)
             except ImportError as error:
@@ -182,16 +185,22 @@ class DatabaseStore:
                     store.link_prompts_to_trace(trace.summary.trace_id, prompts)
 
     def _write_to_store(self, store: Any, experiment_id: str, traces: Sequence[TranslatedTrace]) -> None:
-        """Write new traces by bulk insert if possible, and the rest by MLflow's own methods."""
+        """Write new traces by bulk insert if possible, and the rest by MLflow's own methods.
+
+        The rest may have parts that another process has stored.
+        """
         rest = traces if self._bulk is None else self._write_new(self._bulk, experiment_id, traces)
         if not rest:
             return
+        merged = [(it, {}) if it.merges_stored else merge_with_stored(self, it, merges=True) for it in rest]
         from mlflow.entities import Span
 
-        spans = [prepare_for_mlflow_span(span, trace.summary.trace_id) for trace in rest for span in trace.spans]
+        spans = [prepare_for_mlflow_span(span, trace.summary.trace_id) for trace, _ in merged for span in trace.spans]
         store.log_spans(experiment_id, [Span(span) for span in spans])
-        for trace in rest:
+        for trace, attachable in merged:
             store.start_trace(make_trace_info(experiment_id, trace.summary))
+            if attachable:
+                self.attach_spans(experiment_id, trace.summary.trace_id, attachable)
 
     def _write_new(
         self, bulk: BulkInsert, experiment_id: str, traces: Sequence[TranslatedTrace]

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 import requests
 import urllib3
 
+from ..answers import parse_retry_after, quote_answer
 from ..types import BackendUnavailable
 from .store import MAX_CONNECTIONS, StoreDenied, StoreRejected, hide_user_info
 
@@ -34,11 +35,12 @@ class HttpResponse:
     def make_exception(self, where: str) -> BackendUnavailable | StoreRejected:
         """Return the exception for an answer without success from *where*."""
         status = self.status
-        message = " ".join(self.content[:200].decode("utf-8", "replace").split())
+        message = quote_answer(self.content)
         if status in {401, 403}:
             return StoreDenied(_DENIED_MESSAGE.format(where=where, status=status, message=message[:80]))
         if status in {408, 429} or (status >= 500 and status != 501):
-            return BackendUnavailable(f"{where} answers {status}", _parse_retry_after(self.headers.get("Retry-After")))
+            retry_after = parse_retry_after(self.headers.get("Retry-After"))
+            return BackendUnavailable(f"{where} answers {status}", retry_after, may_be_item=status == 500)
         if where.endswith("/v1/traces") and status in {404, 405, 501}:
             return StoreDenied(_NO_OTLP_MESSAGE.format(where=where, status=status))
         if status < 400:
@@ -50,6 +52,9 @@ class HttpResponse:
 _DENIED_MESSAGE: Final = (
     "{where} answers {status}: check MLFLOW_TRACKING_USERNAME and _PASSWORD or _TOKEN, and that this user may edit the "
     "experiment ({message})"
+)
+FOREIGN_MESSAGE: Final = (
+    "{where} does not answer as MLflow does ({kind}): another server is behind this address, or a sign-in page"
 )
 _NO_OTLP_MESSAGE: Final = (
     "{where} answers {status}: this server takes no spans. That needs MLflow 3.4 or later, on a database, and started "
@@ -65,13 +70,17 @@ class HttpClient:
     ``_CLIENT_CERT_PATH``, ``REQUESTS_CA_BUNDLE``. Proxies: ``HTTP_PROXY``, ``HTTPS_PROXY``, ``NO_PROXY``. Workspace:
     ``MLFLOW_WORKSPACE``. All are read once.
 
+    *with_credentials*: False sends none but those in the URI, to a host that the environment does not name.
+
     Raises StoreRejected if the settings contradict each other or name something that does not exist.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, *, with_credentials: bool = True) -> None:
         parts = urlsplit(uri.rstrip("/"))
         self.uri = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-        self.headers: dict[str, str] = {"User-Agent": "mlspan"} | _read_authorization(parts.username, parts.password)
+        self.headers: dict[str, str] = {"User-Agent": "mlspan"} | _read_authorization(
+            parts.username, parts.password, of_environment=with_credentials
+        )
         if workspace := os.environ.get("MLFLOW_WORKSPACE"):
             self.headers["X-MLFLOW-WORKSPACE"] = workspace
         self._prefix, self._pool = _open_pool(self.uri)
@@ -120,9 +129,9 @@ class HttpClient:
         self._pool.close()
 
 
-def _read_authorization(user: str | None, password: str | None) -> dict[str, str]:
+def _read_authorization(user: str | None, password: str | None, *, of_environment: bool) -> dict[str, str]:
     """Return the Authorization header from the first credentials found; empty without any."""
-    environ = os.environ
+    environ: Mapping[str, str] = os.environ if of_environment else {}
     user_variable, token = environ.get("MLFLOW_TRACKING_USERNAME"), environ.get("MLFLOW_TRACKING_TOKEN")
     if user_variable:
         user, password = user_variable, environ.get("MLFLOW_TRACKING_PASSWORD")
@@ -130,7 +139,7 @@ def _read_authorization(user: str | None, password: str | None) -> dict[str, str
         return {"Authorization": f"Bearer {token}"}
     elif user:
         user, password = unquote(user), unquote(password or "")
-    else:
+    elif of_environment:
         user, password = _read_credentials_file()
     if not user:
         return {}
@@ -181,11 +190,3 @@ class _PoolAdapter(requests.adapters.HTTPAdapter):
         pool: Any = self.get_connection_with_tls_context(asked, verify, proxies, cert)
         self.cert_verify(pool, uri, verify, cert)  # type: ignore[no-untyped-call]
         return self.request_url(asked, proxies).rstrip("/"), pool
-
-
-def _parse_retry_after(retry_after: str | None) -> float | None:
-    """Return the seconds of a ``Retry-After`` header; None without one or for a date."""
-    try:
-        return None if retry_after is None else float(retry_after)
-    except ValueError:  # a date: our own backoff is used
-        return None

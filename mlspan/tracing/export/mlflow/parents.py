@@ -8,13 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..recent_spans import traces_in_parts
 from .spans import MISSING_PARENT, TranslatedSpan
 from .traces import MISSING_PARENT_KEY, SpanTotals, TranslatedTrace
 
+if TYPE_CHECKING:
+    from .store import TraceStore
+
 _MOST_NAMED: Final = 14  # ids of missing parents in a trace's metadata, which takes 250 characters
+
+
+def merge_with_stored(
+    store: TraceStore, trace: TranslatedTrace, *, merges: bool
+) -> tuple[TranslatedTrace, dict[int, int]]:
+    """Return *trace* with its totals; if it *merges*, together with what the store has of it.
+
+    Also return the spans in the store whose parent has come with *trace*: the id of each, and of its parent.
+    """
+    stored: dict[int, SpanTotals] = {}
+    if merges:
+        summary, own = trace.summary, trace.read_span_totals()
+        if (before := store.read_trace_summary(summary.trace_id)) is not None:
+            stored = store.read_span_totals(summary.trace_id)
+            has_root, stored_has_root = (any(one.parent_id is None for one in all_.values()) for all_ in (own, stored))
+            summary = summary.merge_stored(before, has_root=has_root, stored_has_root=stored_has_root)
+            trace = replace(trace, summary=summary)
+        trace = detach_orphans(trace, stored)
+    counted = {**stored, **trace.read_span_totals()}
+    return replace(trace, summary=trace.summary.with_totals(counted.values())), find_attachable(trace, stored)
 
 
 def detach_orphans(trace: TranslatedTrace, stored: Mapping[int, SpanTotals]) -> TranslatedTrace:

@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 import orjson
 
 from ...._guard import warn_once
+from ..answers import is_foreign_answer, parse_object, quote_answer
 from ..sending.executor import BoundedExecutor
 from .assessments import Assessment, assessment_to_rest
-from .http import HttpClient, HttpResponse
+from .http import FOREIGN_MESSAGE, HttpClient, HttpResponse
 from .server_spans import encode_attached_spans, encode_spans_for_server
 from .spans import TranslatedSpan
 from .store import MAX_WRITERS, StoreDenied, StoreRejected, hide_user_info
@@ -64,10 +65,10 @@ class ServerStore:
     most_writers = MAX_WRITERS
     most_spans = 1000  # in one request, which takes the server about a second
 
-    def __init__(self, uri: str, executor: BoundedExecutor) -> None:
+    def __init__(self, uri: str, executor: BoundedExecutor, *, with_credentials: bool = True) -> None:
         self.executor = executor
         self._writing = threading.Semaphore(MAX_WRITERS)  # of all batches: a limit of the server, not of our threads
-        self._client = HttpClient(uri)
+        self._client = HttpClient(uri, with_credentials=with_credentials)
         self._uri = self._client.uri
         self._takes_spans = False
         # None until the server has taken spans. False for MLflow up to 3.6, which parses no text of attributes either.
@@ -80,19 +81,19 @@ class ServerStore:
         return self._client.headers
 
     def find_experiment_of_run(self, run_id: str) -> str | None:
-        found = self._get_json("api/2.0/mlflow/runs/get", {"run_id": run_id})
+        found = self._get_json("api/2.0/mlflow/runs/get", {"run_id": run_id}, "run")
         return None if found is None else str(found["run"]["info"]["experiment_id"])
 
     def find_or_create_experiment(self, name: str) -> str:
-        found = self._get_json("api/2.0/mlflow/experiments/get-by-name", {"experiment_name": name})
+        found = self._get_json("api/2.0/mlflow/experiments/get-by-name", {"experiment_name": name}, "experiment")
         if found is not None:
             return self._require_active(found["experiment"])
         body = orjson.dumps({"name": name})
         made = self._call_api("POST", "api/2.0/mlflow/experiments/create", data=body, headers=_JSON_HEADERS)
-        return str(orjson.loads(made.content)["experiment_id"])
+        return str(self._parse(made, "api/2.0/mlflow/experiments/create", "experiment_id")["experiment_id"])
 
     def check_experiment(self, experiment_id: str) -> None:
-        found = self._get_json("api/2.0/mlflow/experiments/get", {"experiment_id": experiment_id})
+        found = self._get_json("api/2.0/mlflow/experiments/get", {"experiment_id": experiment_id}, "experiment")
         if found is None:
             msg = f"there is no experiment {experiment_id} in {hide_user_info(self._uri)}: name another, or create it"
             raise StoreRejected(msg)
@@ -108,7 +109,7 @@ class ServerStore:
     def accepts_attachments(self, experiment_id: str) -> bool:
         """Return True if the artifact location can be reached: through the server, or by MLflow's storage clients."""
         if experiment_id not in self._artifacts:
-            found = self._get_json("api/2.0/mlflow/experiments/get", {"experiment_id": experiment_id})
+            found = self._get_json("api/2.0/mlflow/experiments/get", {"experiment_id": experiment_id}, "experiment")
             self._artifacts[experiment_id] = found["experiment"].get("artifact_location", "") if found else ""
         location = self._artifacts[experiment_id]
         scheme = urlsplit(location).scheme
@@ -116,7 +117,7 @@ class ServerStore:
         return location.startswith(_PROXIED_ARTIFACTS) or (not is_elsewhere and find_spec("mlflow") is not None)
 
     def read_trace_summary(self, trace_id: str) -> TraceSummary | None:
-        answer = self._get_json(f"api/3.0/mlflow/traces/{trace_id}", {})
+        answer = self._get_json(f"api/3.0/mlflow/traces/{trace_id}", {}, "trace")
         if answer is None:
             return None
         found = answer["trace"]["trace_info"]
@@ -143,7 +144,7 @@ class ServerStore:
 
     def _read_spans(self, trace_id: str) -> Sequence[dict[str, Any]]:
         """Return the stored spans of a trace, in protobuf's JSON form."""
-        answer = self._get_json("api/3.0/mlflow/traces/get", {"trace_id": trace_id, "allow_partial": "true"})
+        answer = self._get_json("api/3.0/mlflow/traces/get", {"trace_id": trace_id, "allow_partial": "true"}, "trace")
         spans: Sequence[dict[str, Any]] = answer["trace"].get("spans", ()) if answer else ()
         return spans
 
@@ -236,7 +237,7 @@ class ServerStore:
 
     def write_assessments(self, trace_id: str, assessments: Sequence[Assessment]) -> None:
         path = f"api/3.0/mlflow/traces/{trace_id}"
-        answer = self._get_json(path, {})
+        answer = self._get_json(path, {}, "trace")
         if answer is None:
             raise StoreRejected(f"there is no trace {trace_id} in {hide_user_info(self._uri)} for these assessments")
         known = {assessment.get("assessment_id") for assessment in answer["trace"]["trace_info"].get("assessments", ())}
@@ -245,16 +246,29 @@ class ServerStore:
                 body = orjson.dumps(assessment_to_rest(assessment, trace_id))
                 self._call_api("POST", f"{path}/assessments", data=body, headers=_JSON_HEADERS)
 
-    def _get_json(self, path: str, params: dict[str, str]) -> Any:
-        """Return the parsed answer, or None for a missing object."""
+    def _get_json(self, path: str, params: dict[str, str], holds: str) -> Any:
+        """Return the parsed answer, which *holds* something of this name; None for a missing object."""
         answer = self._call_api("GET", path, params=params, absent=True)
-        return None if answer.status in {400, 404} else orjson.loads(answer.content)
+        return None if answer.status in {400, 404} else self._parse(answer, path, holds)
+
+    def _parse(self, answer: HttpResponse, path: str, holds: str) -> Any:
+        """Return the JSON object of an answer. Raise StoreDenied if no MLflow answers so."""
+        found = parse_object(answer.content)
+        if found is None or holds not in found:
+            raise self._make_foreign_error(path, f"no {holds} in it")
+        return found
+
+    def _make_foreign_error(self, path: str, kind: str) -> StoreDenied:
+        return StoreDenied(FOREIGN_MESSAGE.format(where=f"{hide_user_info(self._uri)}/{path}", kind=kind))
 
     def _call_api(self, method: str, path: str, *, absent: bool = False, **request: Any) -> HttpResponse:
         """Send a request and raise the exception for a failure. With *absent*, 400 and 404 count as an answer."""
         answer = self._client.send_request(method, path, **request)
         if answer.status >= 300 and not (absent and answer.status in {400, 404}):
             raise answer.make_exception(f"{hide_user_info(self._uri)}/{path}")
+        content_type = answer.headers.get("Content-Type") or ""
+        if is_foreign_answer(content_type, answer.content):
+            raise self._make_foreign_error(path, quote_answer(content_type))
         return answer
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 from ...._guard import warn_once
 from ...operations.call_context import TraceOrigin
 from ..sending.executor import BoundedExecutor
+from ..trusted_hosts import is_trusted, trust_host
 from ..types import BackendUnavailable, Refusal, TraceSegment
 from .store import (
     MAX_CONNECTIONS,
@@ -38,16 +39,24 @@ class MlflowSink:
         tracking_uri: used if an origin names none; None: MLflow's own default.
         experiment: name or id, used if neither a run nor an origin names one.
         run: id of the run, used if an origin names none; None: ``MLFLOW_RUN_ID``.
+        of_spool: True if *tracking_uri* is what a spool says, and no setting of this process.
     """
 
     def __init__(
-        self, *, tracking_uri: str | None = None, experiment: str | None = None, run: str | None = None
+        self,
+        *,
+        tracking_uri: str | None = None,
+        experiment: str | None = None,
+        run: str | None = None,
+        of_spool: bool = False,
     ) -> None:
         self.executor = BoundedExecutor(MAX_CONNECTIONS)
         self._uri = tracking_uri or default_tracking_uri(Path.cwd())
+        if not of_spool:
+            trust_host("mlflow", self._uri)
         self._experiment, self._run = experiment, run
         self._locating = threading.Lock()  # several batches at once may need the same new store or experiment
-        self._stores: dict[str, TraceStore] = {}
+        self._stores: dict[tuple[str, bool], TraceStore] = {}
         self._known: dict[tuple[str, str, str], str | None] = {}
 
     @property
@@ -75,13 +84,17 @@ class MlflowSink:
             import_mlflow()
 
     def send(self, parcels: Sequence[TraceSegment]) -> list[Refusal]:
-        """Send as ``Sink.send`` does. An unavailable store or a refused experiment delays no others."""
+        """Send as ``Sink.send`` does. An unavailable store or a refused experiment delays no others.
+
+        If another store has answered, what an unavailable one has not taken is refused but kept.
+        """
         from .batches import LocatedSegment, write_segments
         from .traces import find_segment_origin  # imported on the sender's thread, as the start must be fast
 
         refused: list[Refusal] = []
         places: dict[_ExperimentKey, list[LocatedSegment]] = defaultdict(list)
         unavailable: dict[str, BackendUnavailable] = {}  # by tracking URI
+        stored: set[int] = set()  # ids of the segments that an unavailable store has taken before it failed
         refused_origins: dict[_OriginKey, str] = {}  # why the destination of an origin is refused
         for parcel in parcels:
             origin = find_segment_origin(parcel)
@@ -104,14 +117,25 @@ class MlflowSink:
         for (uri, experiment_id), found in places.items():
             try:
                 refused += [] if uri in unavailable else write_segments(self._find_store(uri), experiment_id, found)
+                stored |= set() if uri in unavailable else {id(one.segment) for one in found}
             except BackendUnavailable as error:
                 unavailable[uri] = error
+                stored |= set(map(id, error.taken))
         refused += self._send_assessments(
             [parcel for parcel in parcels if _holds_only_assessments(parcel)], unavailable
         )
-        for first in unavailable.values():
-            raise first
-        return refused
+        if not unavailable:
+            return refused
+        stored -= {id(refusal.item) for refusal in refused}
+        left = [parcel for parcel in parcels if self._find_uri(parcel) in unavailable and id(parcel) not in stored]
+        if len({self._find_uri(parcel) for parcel in parcels}) > len(unavailable):
+            return refused + [Refusal(one, unavailable[self._find_uri(one)].reason, keep=True) for one in left]
+        first = next(iter(unavailable.values()))
+        first.taken = [parcel for parcel in parcels if id(parcel) in stored]
+        raise first
+
+    def _find_uri(self, parcel: TraceSegment) -> str:
+        return parcel.origin.tracking_uri or self._uri
 
     def _send_assessments(
         self, parcels: Sequence[TraceSegment], unavailable: dict[str, BackendUnavailable]
@@ -175,9 +199,10 @@ class MlflowSink:
         return self._known[known]
 
     def _find_store(self, uri: str) -> TraceStore:
-        store = self._stores.get(uri)
+        key = uri, is_trusted("mlflow", uri)  # a host that is named later gets credentials then
+        store = self._stores.get(key)
         if store is None:
-            store = self._stores[uri] = _open_store(uri, self.executor)
+            store = self._stores[key] = _open_store(uri, self.executor)
         return store
 
     def close(self) -> None:
@@ -209,12 +234,22 @@ def _holds_only_assessments(parcel: TraceSegment) -> bool:
     return all(map(is_assessment_span, parcel.spans))
 
 
+def _may_have_credentials(uri: str) -> bool:
+    """Return whether a server may have the credentials of the environment. Log it if it may not, and there are some."""
+    if is_trusted("mlflow", uri):
+        return True
+    if os.environ.get("MLFLOW_TRACKING_TOKEN") or os.environ.get("MLFLOW_TRACKING_USERNAME"):
+        line = "mlspan: %s gets no credentials, as MLFLOW_TRACKING_URI names another host"
+        warn_once(line, hide_user_info(uri), place=uri)
+    return False
+
+
 def _open_store(uri: str, executor: BoundedExecutor) -> TraceStore:
     """Return the store for a tracking URI. Raise StoreRejected for a folder, in which MLflow keeps no traces."""
     if is_server_uri(uri):
         from .server import ServerStore
 
-        return ServerStore(uri, executor)
+        return ServerStore(uri, executor, with_credentials=_may_have_credentials(uri))
     if uri.partition(":")[0].partition("+")[0] in {"sqlite", "postgresql", "mysql", "mssql"}:
         from .database import DatabaseStore
 

@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from ...._guard import guard
 from ...._shape import is_a
 from ...operations import semconv as sc
-from ...operations.call_context import TraceOrigin, is_trace_shared
+from ...operations.call_context import TraceOrigin
 from ...operations.content import to_json
 from ..types import TraceSegment
 from .assessments import Assessment, is_assessment_span, read_assessments
@@ -74,20 +74,27 @@ class TraceSummary:
         }
         return replace(self, metadata={**self.metadata, **{key: to_json(sums) for key, sums in totals.items() if sums}})
 
-    def merge_stored(self, before: TraceSummary) -> TraceSummary:
-        """Return this summary merged with *before*, which another process or an earlier segment has stored."""
+    def merge_stored(self, before: TraceSummary, *, has_root: bool, stored_has_root: bool) -> TraceSummary:
+        """Return this summary merged with *before*, which another process or an earlier segment has stored.
+
+        Name, previews and state are those of the part with the trace's root, whichever arrives first, or else of the
+        part that began first.
+        """
+        leads = has_root > stored_has_root or (has_root == stored_has_root and self.request_time <= before.request_time)
+        first, second = (self, before) if leads else (before, self)
+        knows_root = has_root or stored_has_root
         start = min(self.request_time, before.request_time)
         end = max(self.request_time + self.duration, before.request_time + before.duration)
         return replace(
             self,
             request_time=start,
             duration=end - start,
-            failed=self.failed or before.failed,
-            request_preview=before.request_preview or self.request_preview,
-            response_preview=before.response_preview or self.response_preview,
-            client_request_id=before.client_request_id or self.client_request_id,
-            tags={**self.tags, **before.tags, **_merge_prompts(self, before)},
-            metadata={**self.metadata, **before.metadata},
+            failed=first.failed or (second.failed and not knows_root),
+            request_preview=first.request_preview or second.request_preview,
+            response_preview=first.response_preview or second.response_preview,
+            client_request_id=first.client_request_id or second.client_request_id,
+            tags={**second.tags, **first.tags, **_merge_prompts(self, before)},
+            metadata={**second.metadata, **first.metadata},
         )
 
 
@@ -215,12 +222,7 @@ def translate_segment(parcel: TraceSegment, run_id: str | None, *, offload: bool
         tags=_build_tags(parcel, top.name, spans, named),
         metadata=_build_metadata(parcel, named, run_id),
     )
-    merge = (
-        not parcel.whole
-        or top.parent is not None
-        or is_trace_shared(top.get_span_context().trace_id)  # type: ignore[union-attr]  # likewise
-        or any(_may_carry_trace(span, calls) for span in ended)
-    )
+    merge = not parcel.whole or top.parent is not None or any(_may_carry_trace(span, calls) for span in ended)
     return TranslatedTrace(parcel, info, spans, attachments, list(read_assessments(parcel.spans)), merge)
 
 

@@ -6,9 +6,10 @@ import gzip
 import os
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import requests
+from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -16,6 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from ...._guard import warn_once
 from ...otel.compat import find_grpc_call
+from ..answers import is_foreign_answer, parse_object, parse_retry_after, quote_answer
 from ..types import BackendUnavailable, EncodedSpan, Refusal
 from .codec import (
     UnencodableSpan,
@@ -27,6 +29,11 @@ from .codec import (
 from .environment import TRACES_PATH, read_variable
 from .log_filter import silence_own_threads
 
+_FOREIGN_MESSAGE: Final = (
+    "{where} answers success, but not as an OTLP receiver does ({kind}): another server is behind this address, "
+    "or a sign-in page"
+)
+_NO_CREDENTIALS: Final = (("x-mlspan-credentials", "none"),)  # the stock exporter reads the environment if given none
 _MIN_CUT_BYTES: Final = 4096  # bytes: the smallest size to which a span is cut for a receiver that finds it too large
 
 
@@ -42,11 +49,18 @@ class _ReceiverRejected(Exception):  # noqa: N818  # an answer, not an error in 
 
 
 class OtlpClient:
-    """Sends to *endpoint*. *named* is the endpoint as the user has set it, which the stock gRPC exporter interprets."""
+    """Sends to *endpoint*. *named* is the endpoint as the user has set it, which the stock gRPC exporter interprets.
 
-    def __init__(self, endpoint: str, named: str | None, protocol: str) -> None:
+    *with_credentials*: False sends no headers and no client certificate of the environment, which names another host.
+    """
+
+    def __init__(self, endpoint: str, named: str | None, protocol: str, *, with_credentials: bool = True) -> None:
         self._endpoint = endpoint
-        self._post = _make_grpc_post(named) if protocol == "grpc" else _make_http_post(endpoint)
+        if not with_credentials and read_variable("HEADERS"):
+            line = "mlspan: %s gets no OTEL_EXPORTER_OTLP_HEADERS, as OTEL_EXPORTER_OTLP_ENDPOINT names another host"
+            warn_once(line, endpoint, place=endpoint)
+        make_post = _make_grpc_post if protocol == "grpc" else _make_http_post
+        self._post = make_post(named if protocol == "grpc" else endpoint, with_credentials=with_credentials)
 
     def export_spans(self, parcels: Sequence[EncodedSpan]) -> list[Refusal]:
         """Send all spans and return the refused ones. Raise BackendUnavailable.
@@ -54,7 +68,7 @@ class OtlpClient:
         A refused request is sent in halves, so that one span causes no loss of others.
         """
         try:
-            self._post_request(build_export_request(parcels))
+            return self._read_partial_success(self._post(build_export_request(parcels)), parcels)
         except _ReceiverRejected as rejected:
             if rejected.keep:
                 return [Refusal(packed, rejected.reason, keep=True) for packed in parcels]
@@ -62,60 +76,100 @@ class OtlpClient:
                 return self._export_cut(parcels[0], rejected)
             half = len(parcels) // 2
             return self.export_spans(parcels[:half]) + self.export_spans(parcels[half:])
-        return []
+
+    def check(self) -> str | None:
+        """Send a request without spans; return why it is not taken, or None. Raise BackendUnavailable."""
+        try:
+            self._post(build_export_request(()))
+        except _ReceiverRejected as rejected:
+            return rejected.reason
+        return None
 
     def _export_cut(self, packed: EncodedSpan, rejected: _ReceiverRejected) -> list[Refusal]:
         """Send one span that is too large, cut to half its size and again to half."""
         size = len(packed.span) // 2
         while rejected.too_large and size >= _MIN_CUT_BYTES:
             try:
-                self._post_request(build_export_request([cut_span(packed, size)]))
+                answer = self._post(build_export_request([cut_span(packed, size)]))
             except _ReceiverRejected as again:
                 size, rejected = size // 2, again
             except UnencodableSpan:
                 break
             else:
-                return []
+                return self._read_partial_success(answer, [packed])
         return [Refusal(packed, rejected.reason)]
 
-    def _post_request(self, data: bytes) -> None:
-        """Send one request. If the receiver reports rejected spans, log it once."""
-        partial_success = ExportTraceServiceResponse.FromString(self._post(data)).partial_success
-        if partial_success.rejected_spans:  # the receiver does not say which ones
-            warn_once(
-                "mlspan: the OTLP receiver %s has rejected spans: %s",
-                self._endpoint,
-                partial_success.error_message[:200],
-                place=self._endpoint,
-            )
+    def _read_partial_success(self, answer: _Answer, parcels: Sequence[EncodedSpan]) -> list[Refusal]:
+        """Return what the receiver has rejected of a request that it has taken. It does not say which spans."""
+        if not (answer.rejected or answer.message):
+            return []
+        where = f"the OTLP receiver {self._endpoint}"
+        if answer.rejected <= 0:
+            warn_once("mlspan: %s warns: %s", where, answer.message, place=self._endpoint)
+            return []
+        reason = f"{where} has rejected spans: {answer.message}"
+        if answer.rejected >= len(parcels):
+            return [Refusal(packed, reason) for packed in parcels]
+        return [Refusal(None, reason, spans=answer.rejected)]
 
 
-def _make_http_post(endpoint: str) -> Callable[[bytes], bytes]:
+class _Answer(NamedTuple):
+    """What a receiver says of a request that it has taken."""
+
+    rejected: int = 0  # spans
+    message: str = ""  # escaped
+
+
+def _parse_answer(where: str, content_type: str, content: bytes) -> _Answer:
+    """Return what an answer of a receiver says, in the protobuf or the JSON form.
+
+    Raise _ReceiverRejected if no OTLP receiver answers so.
+    """
+    if is_foreign_answer(content_type, content):
+        raise _ReceiverRejected(_FOREIGN_MESSAGE.format(where=where, kind=quote_answer(content_type)), keep=True)
+    if (found := parse_object(content)) is not None:
+        partial = found.get("partialSuccess") or found.get("partial_success") or {}
+        partial = partial if isinstance(partial, dict) else {}
+        rejected = partial.get("rejectedSpans", partial.get("rejected_spans"))
+        message = partial.get("errorMessage", partial.get("error_message"))
+        count = int(str(rejected)) if str(rejected).isdecimal() else 0
+        return _Answer(count, quote_answer(message if isinstance(message, str) else ""))
+    try:
+        said = ExportTraceServiceResponse.FromString(content if "protobuf" in content_type else b"").partial_success
+    except DecodeError:
+        raise _ReceiverRejected(_FOREIGN_MESSAGE.format(where=where, kind="no protobuf"), keep=True) from None
+    return _Answer(said.rejected_spans, quote_answer(said.error_message))
+
+
+def _make_http_post(endpoint: str | None, *, with_credentials: bool) -> Callable[[bytes], _Answer]:
     """Return a function that posts a request body and returns the receiver's answer."""
     from opentelemetry.util.re import parse_env_headers
 
+    endpoint = endpoint or ""
     exact = endpoint == os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     url = endpoint if exact or endpoint.rstrip("/").endswith(TRACES_PATH) else endpoint.rstrip("/") + TRACES_PATH
     session = requests.Session()
-    session.headers.update(parse_env_headers(read_variable("HEADERS") or "", liberal=True))
+    if with_credentials:
+        session.headers.update(parse_env_headers(read_variable("HEADERS") or "", liberal=True))
     session.headers["Content-Type"] = "application/x-protobuf"
     session.verify = read_variable("CERTIFICATE") or True
     certificate, key = read_variable("CLIENT_CERTIFICATE"), read_variable("CLIENT_KEY")
-    session.cert = (certificate, key) if certificate and key else certificate
+    if with_credentials:
+        session.cert = (certificate, key) if certificate and key else certificate
     seconds = float(read_variable("TIMEOUT") or 10)
     patience = (min(2.0, seconds), seconds)
     encoding = (read_variable("COMPRESSION") or "").lower()
     squeeze: Any = {"gzip": gzip.compress, "deflate": zlib.compress}.get(encoding)
     session.headers.update({"Content-Encoding": encoding} if squeeze else {})
 
-    def post_http(data: bytes) -> bytes:
+    def post_http(data: bytes) -> _Answer:
         body = squeeze(data) if squeeze else data
         try:
             answer = session.post(url, data=body, timeout=patience, allow_redirects=False)
         except requests.RequestException as error:
             raise BackendUnavailable(f"the OTLP receiver ({url}) takes no spans ({type(error).__name__})") from error
         _raise_for_status(url, answer)
-        return answer.content if "protobuf" in answer.headers.get("Content-Type", "") else b""
+        return _parse_answer(f"the OTLP receiver ({url})", answer.headers.get("Content-Type", ""), answer.content)
 
     return post_http
 
@@ -127,27 +181,20 @@ def _raise_for_status(url: str, answer: requests.Response) -> None:
         return
     message = f"the OTLP receiver ({url}) answers {status}"
     if status in {408, 429} or status >= 500:
-        raise BackendUnavailable(message, _parse_retry_after(answer.headers.get("Retry-After")))
+        retry_after = parse_retry_after(answer.headers.get("Retry-After"))
+        raise BackendUnavailable(message, retry_after, may_be_item=status == 500)
     if status in {401, 403, 404, 405} or status < 400:
         raise _ReceiverRejected(
             f"{message}: check its address, OTEL_EXPORTER_OTLP_HEADERS and the permissions", keep=True
         )
-    raise _ReceiverRejected(f"{message}: {answer.text[:200]}", too_large=status == 413)
-
-
-def _parse_retry_after(retry_after: str | None) -> float | None:
-    """Return the seconds of a ``Retry-After`` header; None without one or for a date."""
-    try:
-        return None if retry_after is None else float(retry_after)
-    except ValueError:  # a date: our own backoff is used
-        return None
+    raise _ReceiverRejected(f"{message}: {quote_answer(answer.content)}", too_large=status == 413)
 
 
 def import_grpc() -> None:
     from opentelemetry.exporter.otlp.proto.grpc import trace_exporter  # noqa: F401
 
 
-def _make_grpc_post(endpoint: str | None) -> Callable[[bytes], bytes]:
+def _make_grpc_post(endpoint: str | None, *, with_credentials: bool) -> Callable[[bytes], _Answer]:
     """Return a function that sends a request through the channel and headers of the stock exporter.
 
     The exporter reads them from the environment. Retries are our own.
@@ -161,9 +208,10 @@ def _make_grpc_post(endpoint: str | None) -> Callable[[bytes], bytes]:
     refuse = {code.INVALID_ARGUMENT, code.OUT_OF_RANGE, code.FAILED_PRECONDITION, code.ALREADY_EXISTS, code.INTERNAL}
     opened: list[Any] = []
 
-    def post_grpc(data: bytes) -> bytes:
+    def post_grpc(data: bytes) -> _Answer:
         if not opened:
-            opened.append(trace_exporter.OTLPSpanExporter(endpoint=endpoint))
+            headers = None if with_credentials else _NO_CREDENTIALS
+            opened.append(trace_exporter.OTLPSpanExporter(endpoint=endpoint, headers=headers))
         if (found := find_grpc_call(opened[0])) is None:
             return _export_by_stock_exporter(opened[0], data)
         address, export = found
@@ -171,7 +219,7 @@ def _make_grpc_post(endpoint: str | None) -> Callable[[bytes], bytes]:
         try:
             answer = export(ExportTraceServiceRequest.FromString(data))
         except grpc.RpcError as error:
-            status, details = error.code(), (error.details() or "")[:200]
+            status, details = error.code(), quote_answer(error.details() or "")
             if status is code.RESOURCE_EXHAUSTED and "larger than max" in details:
                 raise _ReceiverRejected(f"{where}: {details}", too_large=True) from error
             if status in keep:
@@ -179,14 +227,15 @@ def _make_grpc_post(endpoint: str | None) -> Callable[[bytes], bytes]:
             if status in refuse:
                 raise _ReceiverRejected(f"{where} answers {status.name}: {details}") from error
             opened.pop().shutdown()  # a lost channel does not always reconnect
-            raise BackendUnavailable(f"{where} takes no spans ({status.name})") from error
-        return bytes(answer.SerializeToString())
+            message = f"{where} takes no spans ({status.name})"
+            raise BackendUnavailable(message, may_be_item=status is code.UNKNOWN) from error
+        return _Answer(answer.partial_success.rejected_spans, quote_answer(answer.partial_success.error_message))
 
     return post_grpc
 
 
-def _export_by_stock_exporter(exporter: Any, data: bytes) -> bytes:
+def _export_by_stock_exporter(exporter: Any, data: bytes) -> _Answer:
     """Send a request by the exporter's public method, which says nothing but whether it succeeded."""
     if exporter.export([decode_span(one) for one in split_export_request(data)]).name != "SUCCESS":
         raise BackendUnavailable("the OTLP receiver takes no spans")
-    return b""
+    return _Answer()

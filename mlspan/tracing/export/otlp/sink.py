@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..sending.executor import BoundedExecutor
+from ..trusted_hosts import is_trusted, trust_host
 from ..types import EncodedSpan, Refusal
 from .environment import _default_endpoint, read_variable
 
@@ -24,6 +25,8 @@ class OtlpSink:
             is added unless it ends so. None: from the environment.
         protocol: ``http/protobuf`` or ``grpc``. None: from the environment, else ``http/protobuf``.
 
+        of_spool: True if *endpoint* is what a spool says, and no setting of this process.
+
     Headers, certificates, compression and timeouts come from the ``OTEL_EXPORTER_OTLP_*`` variables. The stock
     exporters are not used, as they retry by themselves for ten seconds and more and do not distinguish an outage from a
     refusal.
@@ -33,10 +36,12 @@ class OtlpSink:
     local = False
     at_once = 1
 
-    def __init__(self, endpoint: str | None, protocol: str | None) -> None:
+    def __init__(self, endpoint: str | None, protocol: str | None, *, of_spool: bool = False) -> None:
         self.executor = BoundedExecutor(1)
         self.protocol = protocol or read_variable("PROTOCOL") or "http/protobuf"
         self.endpoint = endpoint or _default_endpoint(self.protocol)
+        if not of_spool:
+            trust_host("otlp", self.endpoint)
         self._named = endpoint
         self._sender: OtlpClient | None = None
 
@@ -50,7 +55,8 @@ class OtlpSink:
         if self._sender is None:
             from .client import OtlpClient
 
-            self._sender = OtlpClient(self.endpoint, self._named, self.protocol)
+            trusted = is_trusted("otlp", self.endpoint)
+            self._sender = OtlpClient(self.endpoint, self._named, self.protocol, with_credentials=trusted)
         return self._sender.export_spans(parcels)
 
     def close(self) -> None:

@@ -8,19 +8,26 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from time import monotonic
 from typing import Any, Final
 
 from ...._guard import guard, warn_once
 from ..flush_result import DeliveryTally
 from ..fork_safety import DATABASE_WRITE_LOCK, IMPORT_LOCK
+from ..memory import MemoryReleaser
 from ..spool.dead_letters import DeadLetters
 from ..spool.queue import Spool
 from ..spool.rows import SpoolBatch
 from ..types import BackendUnavailable, EncodedSpan, Refusal, Sink, SinkKind, TraceSegment
+from .isolation import Isolation
 
+_FAILURES_BEFORE_ISOLATION: Final = 3  # failures in a row after which any quick failure may be caused by an item
+_QUICK_FAILURE: Final = 2.0  # seconds
+_REFUSES_ALL: Final = 5  # items: where a backend that has never taken any refuses so many at once, it is not about them
 _MAX_ITEMS: Final[dict[SinkKind, int]] = {"mlflow": 400, "otlp": 512}  # items in one call of the sink
 # gRPC receivers take 4 MiB by default.
 _MAX_BATCH_BYTES: Final[dict[SinkKind, int]] = {"mlflow": 16 * 1024 * 1024, "otlp": 3 * 1024 * 1024}
@@ -64,7 +71,46 @@ class BatchSender:
         self._prepared = False
         self.kept = 0  # refused segments or spans that stay in the spool
         self.kept_reason = ""  # why
+        self._memory = MemoryReleaser()
+        self.suspects = 0  # segments or spans that fail where others pass, and that are tried again soon
+        self.has_taken = False  # whether the backend has ever taken anything
         self.reasons: Counter[str] = Counter()  # number of refused spans by reason
+
+    def send_spool(self, spool: Spool, *, failures: int, passed: Callable[[], object]) -> None:
+        """Send everything in *spool*. Poison items are isolated and stepped over.
+
+        Raise BackendUnavailable and sqlite3.Error. *failures* is how often the backend has failed in a row before: then
+        one batch is sent at a time. *passed* is called whenever the backend has taken something, on any thread.
+        """
+        if not failures:
+            try:
+                self._send_side_by_side(spool, passed)
+            except BackendUnavailable as away:
+                if not (away.may_be_item and self.isolate_poison(spool)):
+                    raise
+                passed()
+            else:
+                return
+        while True:
+            began = monotonic()
+            try:
+                if not self.send_next_batch(spool):
+                    return
+            except BackendUnavailable as away:
+                quick = away.retry_after is None and monotonic() - began < _QUICK_FAILURE
+                may_be_item = away.may_be_item or (quick and failures >= _FAILURES_BEFORE_ISOLATION)
+                if not (may_be_item and self.isolate_poison(spool)):
+                    raise
+            passed()
+
+    def _send_side_by_side(self, spool: Spool, passed: Callable[[], object]) -> None:
+        """Send everything in *spool*, as many batches at once as the sink allows."""
+
+        def send_one(taken: BatchInFlight) -> None:
+            self.send_batch(spool, taken)
+            passed()
+
+        self._sink.executor.run_available(lambda: self.take_batch(spool), send_one, self._sink.at_once)
 
     def send_next_batch(self, spool: Spool) -> bool:
         """Send one batch; return False if there is none. Raise BackendUnavailable and sqlite3.Error."""
@@ -84,9 +130,9 @@ class BatchSender:
             self._under_way |= traces
         return BatchInFlight(batch, after, traces)
 
-    def _peek_batch(self, spool: Spool) -> tuple[int, SpoolBatch | None]:
-        """Return the id after which the next batch begins, and the batch."""
-        after = self._after.get(spool, 0)
+    def _peek_batch(self, spool: Spool, after: int | None = None) -> tuple[int, SpoolBatch | None]:
+        """Return the id after which the next batch begins, or that after *after*, and the batch."""
+        after = self._after.get(spool, 0) if after is None else after
         return after, spool.read_batch(self._kind, after, _MAX_ITEMS[self._kind], _MAX_BATCH_BYTES[self._kind])
 
     def send_batch(self, spool: Spool, taken: BatchInFlight) -> None:
@@ -94,9 +140,11 @@ class BatchSender:
         try:
             self._prepare_sink()
             refused = self._send_and_isolate(taken.batch.items)
-        except BaseException:
+        except BaseException as error:
             with self._lock:
                 self._after[spool] = min(taken.after, self._after.get(spool, 0))
+            if isinstance(error, BackendUnavailable) and error.taken:
+                self._settle_batch(spool, _select_items(taken.batch, error.taken), ())
             raise
         finally:
             with self._lock:
@@ -105,58 +153,64 @@ class BatchSender:
 
     def _settle_batch(self, spool: Spool, batch: SpoolBatch, refused: Sequence[Refusal]) -> None:
         """Delete a sent batch from the spool, except for refused items that are kept, and count it."""
+        refused = self._keep_if_all_refused(batch, refused)
         kept = {id(refusal.item) for refusal in refused if refusal.keep}
         done = [key for item, key in zip(batch.items, batch.keys, strict=True) if id(item) not in kept]
         with self._lock:
             for refusal in refused:
                 self._record_refusal(refusal, None if spool.inherited else self._tally)
-            taken = _count_spans(batch.items) - sum(_count_spans([refusal.item]) for refusal in refused)
+            self._memory.add(_measure_items(batch.items))
+            taken = _count_spans(batch.items) - sum(map(_count_refused, refused))
+            self.has_taken = self.has_taken or taken > 0
             self._sent[self._kind] += taken
             if not spool.inherited:
                 self._tally.add_stored(taken)
             spool.mark_sent(self._kind, done)
 
-    def isolate_poison(self, spool: Spool) -> bool:
-        """Find the items that make a batch fail, if the backend takes the others. Return False if it takes nothing.
+    def _keep_if_all_refused(self, batch: SpoolBatch, refused: Sequence[Refusal]) -> Sequence[Refusal]:
+        """Return *refused* as kept if a backend that has never taken anything refuses all of many items.
 
-        Servers answer 500 to items that they cannot process, as they do in an outage. One item is sent alone first; if
-        that succeeds, the backend is available and the batch holds poison.
+        It is the form of the requests that it refuses then, or our being there, and not each item.
         """
-        _, batch = self._peek_batch(spool)
+        items = sum(refusal.item is not None for refusal in refused)
+        if self.has_taken or items < len(batch.items) or len(batch.items) < _REFUSES_ALL:
+            return refused
+        return [replace(refusal, keep=True) for refusal in refused]
+
+    def isolate_poison(self, spool: Spool) -> bool:
+        """Find the items that make a batch fail, if the backend takes others. Return False if it takes nothing.
+
+        What is found is refused. Items that fail, but not often enough yet, are stepped over until :meth:`retry_kept`.
+        """
+        after, batch = self._peek_batch(spool)
+        if batch is not None and len(batch.items) < 2:  # what comes after it tells whether the backend takes anything
+            _, following = self._peek_batch(spool, batch.last_id)
+            batch = batch if following is None else _join_batches(batch, following)
         if batch is None or len(batch.items) < 2:
             return False
-        refused: list[Refusal] = []
-        first, *rest = batch.items
-        *middle, last = rest
-        for good, others in ((first, rest), (last, [first, *middle])):
-            try:
-                refused += self._send_and_isolate([good])
-            except BackendUnavailable:
-                continue
-            if not self._find_poison(others, refused) and not self._find_poison([good], []):
-                return False  # the backend has become unavailable meanwhile
-            self._after[spool] = batch.last_id
-            self._settle_batch(spool, batch, refused)
-            return True
-        return False
-
-    def _find_poison(self, items: Sequence[Any], refused: list[Refusal]) -> bool:
-        """Send *items*, in halves if they fail, and add those that fail alone to *refused*.
-
-        Return True if the last one passed.
-        """
-        if not items:
-            return True
-        try:
-            refused += self._send_and_isolate(items)
-        except BackendUnavailable as away:
-            if len(items) == 1:
-                refused.append(Refusal(items[0], away.reason))
-                return False
-            half = len(items) // 2
-            self._find_poison(items[:half], refused)
-            return self._find_poison(items[half:], refused)
+        found = Isolation(batch.items, self._send_and_isolate, takes_nothing=self._kind == "otlp").run()
+        if not found.is_available:
+            return False
+        if len(found.taken) + len(found.suspects) == len(batch.items):
+            after = batch.last_id
+            self._step_over(found.suspects, found.away)
+        self._after[spool] = after
+        self._settle_batch(spool, _select_items(batch, found.taken), found.refused)
         return True
+
+    def _step_over(self, suspects: Sequence[Any], away: BackendUnavailable | None) -> None:
+        """Note that these items fail where others pass. They stay in the spool."""
+        if suspects:
+            reason = away.reason if away is not None else ""
+            self.suspects += len(suspects)
+            self.kept += len(suspects)
+            self.kept_reason = reason
+            self.reasons[reason] += _count_spans(suspects)
+            warn_once("mlspan: %s for some items and takes others; they are tried again", reason, place=self._kind)
+
+    def release_memory(self) -> None:
+        """Give the memory of what was sent back to the system, if it was much."""
+        self._memory.release()
 
     def _prepare_sink(self) -> None:
         """Prepare the sink once, with forks delayed."""
@@ -168,31 +222,14 @@ class BatchSender:
     def retry_kept(self) -> None:
         """Start from the beginning of each spool, so that kept items are tried again."""
         self._after.clear()
-        self.kept, self.kept_reason = 0, ""
+        self.kept, self.kept_reason, self.suspects = 0, "", 0
 
     def _send_and_isolate(self, items: Sequence[Any]) -> list[Refusal]:
-        """Send *items* and return the refused ones.
-
-        After an error other than BackendUnavailable, send halves to find the cause.
-        """
-        if not items:
-            return []
-        try:
-            with DATABASE_WRITE_LOCK.delay_forks() if self._sink.local else nullcontext():
-                return list(self._sink.send(items))
-        except BackendUnavailable:
-            raise
-        except Exception as error:  # noqa: BLE001  # a bug in a sink must not stop later batches
-            if len(items) == 1:
-                name = type(error).__name__
-                warn_once("mlspan: a trace cannot be sent: %s: %s", name, error, place=name, error=error)
-                return [Refusal(items[0], f"{type(error).__name__}: {error}")]
-            half = len(items) // 2
-            return self._send_and_isolate(items[:half]) + self._send_and_isolate(items[half:])
+        return send_and_isolate(self._sink, items)
 
     def _record_refusal(self, refusal: Refusal, tally: DeliveryTally | None) -> None:
         """Count and log a refusal. The item becomes a dead letter unless it is kept in the spool."""
-        spans, tally = _count_spans([refusal.item]), tally or DeliveryTally()
+        spans, tally = _count_refused(refusal), tally or DeliveryTally()
         self.reasons[refusal.reason] += spans
         place = refusal.reason.partition(": ")[0]  # what follows are the server's own words, with ids of requests
         if refusal.keep:
@@ -202,6 +239,9 @@ class BatchSender:
             return
         warn_once("mlspan: %s", refusal.reason, place=place)
         self._lost["refused"] += spans
+        if refusal.item is None:
+            tally.add_dropped(f"rejected: {refusal.reason}", spans)
+            return
         try:
             if self._letters.write_letter(self._kind, refusal.reason, refusal.item):
                 tally.add_set_aside(refusal.reason, spans)
@@ -211,10 +251,71 @@ class BatchSender:
         tally.add_dropped(f"refused, and nowhere to set it aside: {refusal.reason}", spans)
 
 
+def send_and_isolate(sink: Sink, items: Sequence[Any]) -> list[Refusal]:
+    """Send *items* and return the refused ones.
+
+    After an error other than BackendUnavailable, send halves to find the cause.
+    """
+    try:
+        with DATABASE_WRITE_LOCK.delay_forks() if sink.local else nullcontext():
+            return list(sink.send(items))
+    except BackendUnavailable:
+        raise
+    except Exception as error:  # noqa: BLE001  # a bug in a sink must not stop later batches
+        if len(items) <= 1:
+            name = type(error).__name__
+            warn_once("mlspan: a trace cannot be sent: %s: %s", name, error, place=name, error=error)
+            return [Refusal(item, f"{name}: {error}") for item in items]
+        half = len(items) // 2
+        return send_and_isolate(sink, items[:half]) + send_and_isolate(sink, items[half:])
+
+
+def send_all(sink: Sink, items: Sequence[Any]) -> list[Refusal]:
+    """Send *items* that are in no spool, and return the refused ones. Poison items are isolated and refused.
+
+    Raise BackendUnavailable if the backend takes none of them; ``taken`` then names what it has taken before.
+    """
+    try:
+        return send_and_isolate(sink, items)
+    except BackendUnavailable as away:
+        gone = set(map(id, away.taken))
+        left = [item for item in items if id(item) not in gone]
+        if not away.may_be_item or len(items) < 2:
+            raise
+        found = Isolation(left, partial(send_and_isolate, sink)).run()
+        done = {id(item) for item in (*found.taken, *found.suspects)}
+        if not (found.is_available or away.taken) or any(id(item) not in done for item in left):
+            raised = found.away or away
+            raised.taken = [*away.taken, *found.taken]
+            raise raised from away
+        return found.refused + [Refusal(item, away.reason) for item in found.suspects]
+
+
 def _collect_trace_ids(items: Sequence[TraceSegment | EncodedSpan]) -> set[int]:
     contexts = [item.spans[0].get_span_context() for item in items if isinstance(item, TraceSegment)]
     return {context.trace_id for context in contexts if context is not None}
 
 
+def _measure_items(items: Sequence[TraceSegment | EncodedSpan]) -> int:
+    """Return the bytes of the items' spans as OTLP."""
+    stored = (item.stored if isinstance(item, TraceSegment) else (item.span,) for item in items)
+    return sum(len(data) for one in stored for data in one)
+
+
+def _count_refused(refusal: Refusal) -> int:
+    return refusal.spans if refusal.item is None else _count_spans([refusal.item])
+
+
 def _count_spans(items: Sequence[TraceSegment | EncodedSpan]) -> int:
     return sum(len(item.spans) if isinstance(item, TraceSegment) else 1 for item in items)
+
+
+def _select_items(batch: SpoolBatch, chosen: Sequence[Any]) -> SpoolBatch:
+    """Return the part of *batch* that holds the *chosen* items."""
+    ids = set(map(id, chosen))
+    pairs = [(item, key) for item, key in zip(batch.items, batch.keys, strict=True) if id(item) in ids]
+    return SpoolBatch([item for item, _ in pairs], [key for _, key in pairs], batch.last_id)  # type: ignore[arg-type]
+
+
+def _join_batches(first: SpoolBatch, second: SpoolBatch) -> SpoolBatch:
+    return SpoolBatch([*first.items, *second.items], [*first.keys, *second.keys], second.last_id)

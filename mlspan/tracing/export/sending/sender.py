@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import sqlite3
 import threading
@@ -20,8 +21,6 @@ from .batch import BatchSender
 
 _MAX_BACKOFF: Final = 30.0  # seconds
 _MAX_RETRY_AFTER: Final = 300.0  # seconds: the longest Retry-After obeyed, and the wait until kept items are retried
-_FAILURES_BEFORE_ISOLATION: Final = 3  # failures in a row after which a quick failure may be caused by one of the items
-_QUICK_FAILURE: Final = 2.0  # seconds
 
 
 class Sender:
@@ -57,13 +56,19 @@ class Sender:
         self._wake = threading.Event()
         self._things = "traces" if kind == "mlflow" else "spans"
         self._failures = 0
-        self._retry_at = self._again_at = 0.0
+        self._retry_at = self._again_at = self._hold_until = 0.0
+        self._leaves = False
         self.finished = threading.Event()
 
     def notify_new_batch(self) -> None:
         """Wake the thread, as there is something to send."""
         self._wake.set()
         self._sink.executor.notify()
+
+    @property
+    def is_taking(self) -> bool:
+        """Return True if the destination has taken what it was given last."""
+        return self.delivery.has_taken and not (self._failures or self.delivery.kept)
 
     @property
     def reason(self) -> str:
@@ -78,6 +83,20 @@ class Sender:
         self._asked.append((answer, last))
         self._wake.set()
 
+    def hold(self, seconds: float) -> None:
+        """Send nothing for so long, unless somebody asks for a flush."""
+        self._hold_until = monotonic() + seconds
+
+    @property
+    def is_held(self) -> bool:
+        """Return True if nothing has been sent, as it is for another process unless this one lives long enough."""
+        return bool(self._hold_until)
+
+    def leave(self, answer: Callable[..., None]) -> None:
+        """Send no more and finish, as another process sends what waits; then call *answer* as :meth:`request_flush`."""
+        self._leaves = True
+        self.request_flush(answer, last=True)
+
     def run(self) -> None:
         """Send, until somebody asks for the last time."""
         suppress_on_this_thread()
@@ -90,7 +109,9 @@ class Sender:
         self._wake.clear()
         asked = [self._asked.popleft() for _ in range(len(self._asked))]
         with guard("sending traces"):
-            self._send_spools(at_once=bool(asked))
+            if not self._leaves:
+                self._send_spools(at_once=bool(asked))
+        self.delivery.release_memory()
         for answer, last in asked:
             answer(sent=not self._count_ready(inherited=False), kind=self.kind)
             if last:
@@ -100,7 +121,7 @@ class Sender:
 
     def _seconds_until_retry(self) -> float | None:
         """Return the seconds until the next retry; None if there is none."""
-        until = [at for at in (self._retry_at, self._again_at) if at]
+        until = [at for at in (self._retry_at, self._again_at, self._hold_until) if at]
         return max(0.01, min(until) - monotonic()) if until else None
 
     def _count_ready(self, *, inherited: bool = True) -> int:
@@ -121,11 +142,12 @@ class Sender:
         if self._again_at and (at_once or now >= self._again_at):
             self.delivery.retry_kept()
             self._again_at = 0.0
-        if now < self._retry_at and not at_once:
+        if now < max(self._retry_at, self._hold_until) and not at_once:
             return
+        self._hold_until = 0.0
         for spool in self._spools():
             try:
-                self._send_spool(spool)
+                self.delivery.send_spool(spool, failures=self._failures, passed=self._mark_available)
             except BackendUnavailable as away:
                 self._back_off(away)
                 return
@@ -136,31 +158,8 @@ class Sender:
             except sqlite3.DatabaseError as error:
                 self._damaged(spool, error)
         if self.delivery.kept:
-            self._again_at = self._again_at or monotonic() + _MAX_RETRY_AFTER
-
-    def _send_spool(self, spool: Spool) -> None:
-        """Send everything in *spool*. After a failure, send one batch at a time until one succeeds."""
-        if not self._failures:
-            self._sink.executor.run_available(
-                lambda: self.delivery.take_batch(spool),
-                lambda taken: self.delivery.send_batch(spool, taken),
-                self._sink.at_once,
-            )
-            return
-        while True:
-            began = monotonic()
-            try:
-                if not self.delivery.send_next_batch(spool):
-                    return
-            except BackendUnavailable as away:
-                answers = away.retry_after is None and monotonic() - began < _QUICK_FAILURE
-                if (
-                    self._failures < _FAILURES_BEFORE_ISOLATION
-                    or not answers
-                    or not self.delivery.isolate_poison(spool)
-                ):
-                    raise
-            self._mark_available()
+            longest = _MAX_BACKOFF if self.delivery.suspects else _MAX_RETRY_AFTER
+            self._again_at = self._again_at or monotonic() + longest
 
     def _mark_available(self) -> None:
         """Reset the backoff and log that the backend is available again."""
@@ -174,5 +173,15 @@ class Sender:
             log.warning("mlspan: %s; %d %s wait for it", away.reason, self._count_ready(), self._things)
         self._failures += 1
         self._away_reason = away.reason
-        wait = min(2.0 ** (self._failures - 1), _MAX_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311  # jitter needs no secure randomness
-        self._retry_at = monotonic() + (wait if away.retry_after is None else min(away.retry_after, _MAX_RETRY_AFTER))
+        self._retry_at = monotonic() + choose_wait(self._failures, away.retry_after)
+
+
+def choose_wait(failures: int, retry_after: float | None) -> float:
+    """Return the seconds to wait after so many *failures* in a row.
+
+    That is the larger of our own backoff, which is exponential with jitter, and the server's Retry-After.
+    """
+    own = min(2.0 ** min(failures - 1, 30), _MAX_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311  # jitter needs no secure randomness
+    if retry_after is None or not math.isfinite(retry_after):
+        return own
+    return max(own, min(retry_after, _MAX_RETRY_AFTER))

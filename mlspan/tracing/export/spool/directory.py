@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -20,7 +21,7 @@ from ..otlp.codec import decode_span
 from ..trace_assembler import is_genai
 from ..types import SinkKind
 from .dead_letters import DeadLetters
-from .limits import SpoolSettings, default_folder
+from .limits import SpoolSettings, default_folder, require_own
 from .queue import Spool
 from .rows import SINK_BITS, OpenSegment, SpoolRow
 from .schema import SPOOL_SUFFIX, UnknownSchemaVersion
@@ -45,6 +46,8 @@ class SpoolDirectory:
     def __init__(self, keeping: SpoolSettings, sinks: Mapping[SinkKind, Mapping[str, Any]], lost: Counter[str]) -> None:
         self._keeping, self._sinks, self._lost = keeping, sinks, lost
         self._folder = _choose_folder(keeping)
+        self._tag = _make_tag(sinks)
+        self._overflow: Spool | None = None  # in memory: what no longer fits on disk, for those who take it
         self.letters = DeadLetters(self._folder)
         self.journal: WriteAheadLog | None = None
         self._looked = self._measured = monotonic()
@@ -59,7 +62,7 @@ class SpoolDirectory:
         """Create a spool on disk; if that fails, return one in memory and log a warning."""
         if self._folder is not None:
             try:
-                own = create_spool(self._folder)
+                own = create_spool(self._folder, self._tag)
                 own.write_sinks(self._sinks)  # type: ignore[arg-type]  # a SinkKind is a string
             except (OSError, sqlite3.Error) as error:
                 _warn_memory_only(self._folder, error)
@@ -81,8 +84,9 @@ class SpoolDirectory:
             self._own.write_sinks(self._sinks)  # type: ignore[arg-type]
 
     def list_spools(self) -> tuple[Spool, ...]:
-        """Return the adopted spools, then the spool of this process."""
-        return (*self._adopted, self._own)
+        """Return the adopted spools, then those of this process."""
+        own = (self._own,) if self._overflow is None else (self._own, self._overflow)
+        return (*self._adopted, *own)
 
     def measure_ready(self, kind: SinkKind) -> tuple[int, float | None]:
         """Return the number of this process's spans that are ready for a sink, and when the oldest was stored."""
@@ -93,19 +97,29 @@ class SpoolDirectory:
         return sum(count for count, _ in found), min((at for _, at in found if at is not None), default=None)
 
     def count_free_bytes(self) -> int:
-        """Return the bytes that may still be stored."""
+        """Return the bytes that may still be stored.
+
+        On disk the bound holds for all files with the same destinations. What waits for others does not count.
+        """
         if not self.on_disk:
             return self._keeping.max_memory_bytes - self._own.count_used_bytes()
         if monotonic() - self._measured > _MEASURE_INTERVAL or not self._others:
             self._measured, self._others = monotonic(), self._count_bytes_of_others()
         return self._keeping.max_bytes - self._others - self._own.count_used_bytes()
 
+    def count_free_memory(self) -> int:
+        """Return the bytes that may still be stored in memory beside a full spool on disk."""
+        if not self.on_disk:
+            return 0
+        used = 0 if self._overflow is None else self._overflow.count_used_bytes()
+        return self._keeping.max_memory_bytes - used
+
     def _count_bytes_of_others(self) -> int:
         total = 1
         own = self._own.path.name if self._own.path else ""
         with suppress(OSError), os.scandir(self._folder) as entries:
             for entry in entries:
-                if not entry.name.startswith(own) and entry.is_file():
+                if not entry.name.startswith(own) and _read_tag(entry.name) == self._tag and entry.is_file():
                     with suppress(OSError):
                         total += entry.stat().st_size
         return total
@@ -128,8 +142,21 @@ class SpoolDirectory:
                 if before := self.journal.delete_old_files():
                     self._own.delete_log_positions(before)
 
+    def add_to_memory(self, *what: Any) -> None:
+        """Add spans as ``Spool.add_spans`` does, in memory beside the spool on disk."""
+        if self._overflow is None:
+            self._overflow = Spool(None)
+        self._overflow.add_spans(*what)
+
+    def drop_overflow(self) -> None:
+        """Drop what is in memory beside a spool on disk, at the end of the process, and count it."""
+        overflow, self._overflow = self._overflow, None
+        if overflow is not None:
+            self._lost["overflow"] += overflow.count_spans()
+            overflow.close()
+
     def scan_directory(self, *, now: bool = False) -> None:
-        """Adopt spools of ended processes, drop expired spans, close empty spools, and try a failed disk again.
+        """Adopt spools of ended processes, drop what is expired, close empty spools, and try a failed disk again.
 
         It runs at most once a minute unless *now*.
         """
@@ -138,19 +165,39 @@ class SpoolDirectory:
             return
         self._looked = monotonic()
         for spool in self.list_spools():
-            with suppress(sqlite3.Error):
-                expired = spool.delete_older_than(time.time() - self._keeping.max_age)
-                self._lost["expired"] += expired
-                self.expired_of_others += expired if spool.inherited else 0
+            self._drop_expired(spool)
+        delete_old_files_aside(self._folder, self._keeping)
+        self._adopt_spools(find_spools(self._folder))
+        if not self.on_disk and not now:
+            self._return_to_disk()
+
+    def _adopt_spools(self, paths: Iterable[Path]) -> bool:
+        """Take over those of the spools whose processes have ended and sent to the same places.
+
+        Return True if there is any.
+        """
         mine = {spool.path for spool in self.list_spools()}
-        for path in find_spools(self._folder):
+        before = self._adopted
+        for path in paths:
             found = recover_spool(path) if path not in mine else None
             if found is not None and found.read_sinks() == self._sinks:
                 self._adopted = (found, *self._adopted)
             elif found is not None:
+                self._drop_expired(found)  # whoever it is for
                 found.close()
-        if not self.on_disk and not now:
-            self._return_to_disk()
+        return self._adopted is not before
+
+    def adopt_from_children(self) -> bool:
+        """Take over what children of this process have left. Return True if there is any."""
+        if self._folder is None:
+            return False
+        return self._adopt_spools(path for path in find_spools(self._folder) if _read_tag(path.name) == self._tag)
+
+    def _drop_expired(self, spool: Spool) -> None:
+        with suppress(sqlite3.Error):
+            expired = spool.delete_older_than(time.time() - self._keeping.max_age)
+            self._lost["expired"] += expired
+            self.expired_of_others += expired if spool.inherited else 0
 
     def _return_to_disk(self) -> None:
         again = self._open_own_spool()
@@ -168,6 +215,7 @@ class SpoolDirectory:
 
     def set_aside_damaged(self, spool: Spool, error: Exception) -> None:
         """Set aside a spool that can no longer be read, and replace it if it is our own."""
+        self._overflow = None if spool is self._overflow else self._overflow
         if spool is self._own:
             self._own, self.journal = self._open_own_spool(), None
         self._adopted = tuple(one for one in self._adopted if one is not spool)
@@ -189,10 +237,47 @@ class SpoolDirectory:
         return left
 
 
-def create_spool(folder: Path) -> Spool:
-    """Create a spool in *folder* that only this user can read. Raise OSError and sqlite3.Error."""
+def _make_tag(sinks: Mapping[SinkKind, Mapping[str, Any]]) -> str:
+    """Return what the names of all spools have in common that are for the same destinations."""
+    described = [(kind, sorted(map(str, where.items()))) for kind, where in sorted(sinks.items())]
+    return hashlib.sha256(repr(described).encode()).hexdigest()[:8]
+
+
+def _read_tag(name: str) -> str:
+    """Return the tag in the name of a spool or a file beside it; empty if it has none."""
+    stem, _, rest = name.partition(SPOOL_SUFFIX)
+    return "" if rest.startswith(ASIDE_SUFFIX) else stem.rpartition("-")[2]
+
+
+def has_left_spools(keeping: SpoolSettings, sinks: Mapping[SinkKind, Mapping[str, Any]]) -> bool:
+    """Return True if there is a spool for these destinations, of this process or another."""
+    folder = _choose_folder(keeping)
+    return folder is not None and any(_read_tag(path.name) == _make_tag(sinks) for path in find_spools(folder))
+
+
+def delete_old_files_aside(folder: Path, keeping: SpoolSettings) -> None:
+    """Delete damaged spools that are older than the age limit, and the oldest of those beyond the limit of bytes."""
+    files = []
+    for path in folder.glob(f"*{SPOOL_SUFFIX}{ASIDE_SUFFIX}*"):
+        with suppress(OSError):
+            found = path.stat()
+            files.append((found.st_mtime, found.st_size, path))
+    room = keeping.max_bytes
+    for changed, size, path in sorted(files, reverse=True):
+        room -= size
+        if room < 0 or changed < time.time() - keeping.max_age:
+            with suppress(OSError):
+                path.unlink()
+
+
+def create_spool(folder: Path, tag: str = "") -> Spool:
+    """Create a spool in *folder* that only this user can read. Raise OSError and sqlite3.Error.
+
+    *tag* tells what its destinations are, see :meth:`SpoolDirectory.count_free_bytes`.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}{SPOOL_SUFFIX}"
+    require_own(folder)
+    path = folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}-{tag}{SPOOL_SUFFIX}"
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # SQLite gives its other files the same mode
     return Spool(path)
 
@@ -200,8 +285,13 @@ def create_spool(folder: Path) -> Spool:
 def find_spools(folder: Path) -> Iterator[Path]:
     """Yield the paths of all spools in *folder*, except those being created. Their owners may be running."""
     for path in sorted(folder.glob(f"*{SPOOL_SUFFIX}")):
-        with suppress(OSError):
+        with suppress(FileNotFoundError):
             stat = path.stat()
+            try:
+                require_own(path)
+            except PermissionError as error:
+                warn_once("mlspan: %s: it is not sent", error, place=path)
+                continue
             if stat.st_size or time.time() - stat.st_mtime > _CREATION_GRACE:
                 yield path
 
@@ -276,11 +366,14 @@ def _choose_folder(keeping: SpoolSettings) -> Path | None:
     """Return the folder of the spools; None if spans are kept in memory."""
     if keeping.durability == "none":
         return None
+    folder = None
     try:
-        return keeping.folder or default_folder()
-    except RuntimeError as error:
-        _warn_memory_only(None, error)
+        folder = keeping.folder or default_folder()
+        require_own(folder)
+    except (RuntimeError, OSError) as error:
+        _warn_memory_only(folder, error)
         return None
+    return folder
 
 
 def _warn_memory_only(folder: Path | None, error: Exception) -> None:

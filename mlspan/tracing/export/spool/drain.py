@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -10,13 +11,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..sending.batch import BatchSender
+from ..sending.sender import choose_wait
 from ..types import BackendUnavailable, Refusal, Sink, SinkKind, TraceSegment
 from .dead_letters import DeadLetters
-from .directory import find_spools, recover_spool, set_aside_spool
-from .limits import SpoolSettings, default_folder
+from .directory import delete_old_files_aside, find_spools, recover_spool, set_aside_spool
+from .limits import SpoolSettings, default_folder, require_own
 from .queue import Spool
-
-_RETRY_INTERVAL = 2.0  # seconds between two tries of an unavailable backend
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,92 @@ class DrainResult:
 
 
 @dataclass(slots=True)
-class _DrainJob:
-    """One spool and one of the sinks that its spans are meant for."""
+class _Destination:
+    """A destination that some spools name, and what sends to it."""
 
-    spool: Spool
-    delivery: BatchSender
     sink: Sink
-    away: str = ""
+    delivery: BatchSender
+    spools: list[Spool] = field(default_factory=list)
+    away: BackendUnavailable | None = None
+    failures: int = 0
+
+    def send_spools(self, report: Callable[[], object]) -> bool:
+        """Send from every spool. Return False if the destination is unavailable and has to be tried again."""
+        self.away = None
+        for spool in self.spools:
+            try:
+                self.delivery.send_spool(spool, failures=self.failures, passed=report)
+            except BackendUnavailable as away:
+                self.away = away
+                self.failures += 1
+                return False
+            except sqlite3.DatabaseError as error:
+                if spool.path is not None and not isinstance(error, sqlite3.OperationalError):
+                    set_aside_spool(spool.path, error)
+        return True
+
+
+class _Drain:
+    """One drain of a folder."""
+
+    def __init__(self, keeping: SpoolSettings, open_sink: Callable[[SinkKind, Mapping[str, Any]], Sink]) -> None:
+        folder = keeping.folder or default_folder()
+        require_own(folder)
+        self._sent: Counter[str] = Counter()
+        self._lost: Counter[str] = Counter()
+        self._in_use = 0
+        self._spools: list[Spool] = []
+        self._destinations: dict[tuple[str, str], _Destination] = {}
+        delete_old_files_aside(folder, keeping)
+        for path in find_spools(folder):
+            if (spool := recover_spool(path)) is None:
+                self._in_use += path.exists()
+                continue
+            self._lost["expired"] += spool.delete_older_than(time.time() - keeping.max_age)
+            self._spools.append(spool)
+            for kind, where in spool.read_sinks().items():
+                key = kind, repr(sorted(where.items()))
+                if key not in self._destinations:
+                    sink = open_sink(kind, where)  # type: ignore[arg-type]  # the spool names valid kinds
+                    sender = BatchSender(kind, sink, DeadLetters(folder), self._sent, self._lost)  # type: ignore[arg-type]
+                    self._destinations[key] = _Destination(sink, sender)
+                self._destinations[key].spools.append(spool)
+
+    def run(self, timeout: float, progress: Callable[[DrainResult], object] | None) -> DrainResult:
+        """Send until all is sent or the time is over, and return the result."""
+        reporting = threading.Lock()
+
+        def report() -> None:
+            if progress is not None:
+                with reporting:
+                    progress(self._count_so_far())
+
+        until = time.monotonic() + timeout
+        unfinished = list(self._destinations.values())
+        while unfinished:
+            unfinished = [one for one in unfinished if not one.send_spools(report)]
+            if not unfinished or (left := until - time.monotonic()) <= 0:
+                break
+            waits = [choose_wait(one.failures, one.away.retry_after if one.away else None) for one in unfinished]
+            time.sleep(min([*waits, left]))
+        return self._count_so_far()
+
+    def _count_so_far(self) -> DrainResult:
+        reasons: Counter[str] = Counter()
+        for one in self._destinations.values():
+            reasons.update(one.delivery.reasons)
+            if one.away is not None:
+                reasons[one.away.reason] += sum(spool.count_spans() for spool in one.spools)
+        stay = sum(spool.count_spans() for spool in self._spools)
+        return DrainResult(
+            self._sent.total(), self._lost["refused"], self._lost["expired"], stay, self._in_use, dict(reasons)
+        )
+
+    def close(self) -> None:
+        for one in self._destinations.values():
+            one.sink.close()
+        for spool in self._spools:
+            spool.close()
 
 
 def drain_folder(
@@ -49,71 +128,19 @@ def drain_folder(
 ) -> DrainResult:
     """Send from every spool whose process has ended, and return the result.
 
+    Raise PermissionError if the folder belongs to another user.
+
     Args:
         keeping: the folder and its limits.
         open_sink: makes a sink from the kind and the description in a spool.
         timeout: seconds during which an unavailable backend is tried again; 0: each is tried once.
         progress: called after each batch with the result so far.
     """
-    folder = keeping.folder or default_folder()
-    sent: Counter[str] = Counter()
-    lost: Counter[str] = Counter()
-    spools, in_use = [], 0
-    for path in find_spools(folder):
-        if (spool := recover_spool(path)) is not None:
-            lost["expired"] += spool.delete_older_than(time.time() - keeping.max_age)
-            spools.append(spool)
-        else:
-            in_use += path.exists()
-    jobs = [
-        # The spool names valid kinds.
-        _DrainJob(spool, BatchSender(kind, sink, DeadLetters(folder), sent, lost), sink)  # type: ignore[arg-type]
-        for spool in spools
-        for kind, where in spool.read_sinks().items()
-        for sink in [open_sink(kind, where)]  # type: ignore[arg-type]
-    ]
-
-    def count_so_far() -> DrainResult:
-        reasons: Counter[str] = Counter()
-        for job in jobs:
-            reasons.update(job.delivery.reasons)
-            if job.away:
-                reasons[job.away] += job.spool.count_spans()
-        stay = sum(spool.count_spans() for spool in spools)
-        return DrainResult(sent.total(), lost["refused"], lost["expired"], stay, in_use, dict(reasons))
-
-    def report_progress() -> None:
-        if progress is not None:
-            progress(count_so_far())
-
-    until = time.monotonic() + timeout
-    unfinished = list(jobs)
-    while unfinished:
-        unfinished = [job for job in unfinished if not _send_job(job, report_progress)]
-        if not unfinished or time.monotonic() >= until:
-            break
-        time.sleep(min(_RETRY_INTERVAL, max(until - time.monotonic(), 0)))
-    done = count_so_far()
-    for job in jobs:
-        job.sink.close()
-    for spool in spools:
-        spool.close()
-    return done
-
-
-def _send_job(job: _DrainJob, progress: Callable[[], object]) -> bool:
-    """Send all batches of a job. Return False if the backend is unavailable and the job has to be tried again."""
-    job.away = ""
+    drain = _Drain(keeping, open_sink)
     try:
-        while job.delivery.send_next_batch(job.spool):
-            progress()
-    except BackendUnavailable as away:
-        job.away = away.reason
-        return False
-    except sqlite3.DatabaseError as error:
-        if job.spool.path is not None and not isinstance(error, sqlite3.OperationalError):
-            set_aside_spool(job.spool.path, error)
-    return True
+        return drain.run(timeout, progress)
+    finally:
+        drain.close()
 
 
 class RedirectingSink:

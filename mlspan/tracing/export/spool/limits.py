@@ -33,6 +33,21 @@ class SpoolSettings:
 IN_MEMORY: Final = SpoolSettings()
 
 
+def require_own(path: Path) -> None:
+    """Raise PermissionError if a file or folder belongs to another user, who may have put anything into it.
+
+    What belongs to root is trusted, as volumes are mounted so. A path that does not exist is fine.
+    """
+    if not hasattr(os, "geteuid"):  # Windows
+        return
+    try:
+        owner = path.stat().st_uid
+    except FileNotFoundError:
+        return
+    if owner not in {0, os.geteuid()}:
+        raise PermissionError(f"{path} belongs to another user (id {owner})")
+
+
 def default_folder() -> Path:
     """Return ``$XDG_STATE_HOME/mlspan/spool`` or its equivalent. Raise RuntimeError if there is no home directory."""
     state = os.environ.get("XDG_STATE_HOME") or os.environ.get("LOCALAPPDATA")

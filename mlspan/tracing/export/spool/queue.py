@@ -146,7 +146,7 @@ class Spool:
             stored.setdefault(one.segment_number, []).append(one.encoded.span)
         with self._lock:
             for parcel in ready:
-                if parcel.number not in changed:
+                if parcel.number not in changed and parcel.spans:
                     data = stored.get(parcel.number, [])
                     whole = len(data) == len(parcel.spans)
                     self._recent.add_segment(replace(parcel, stored=data) if whole else parcel, sum(map(len, data)))

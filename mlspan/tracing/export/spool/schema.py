@@ -27,6 +27,7 @@ create index span_otlp on span (id) where sinks & 2;
 
 # Rows in one statement. SQLite limits the number of values.
 _ROWS_PER_INSERT: Final = 100 if sqlite3.sqlite_version_info < (3, 32) else 1000
+_BYTES_PER_INSERT: Final = 256 * 1024  # of all values in one statement, as its cached form keeps a copy of them
 
 
 class UnknownSchemaVersion(Exception):  # noqa: N818  # a state of the file, not an error in the program
@@ -68,10 +69,32 @@ def _prepare_database(db: sqlite3.Connection) -> None:
 
 def insert_rows(db: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]]) -> None:
     """Insert many rows in one statement, as the thread gives up the interpreter's lock after each statement."""
-    for begin in range(0, len(rows), _ROWS_PER_INSERT):
-        some = rows[begin : begin + _ROWS_PER_INSERT]
-        one = f"({', '.join('?' * len(some[0]))})"
-        db.execute(f"{into} {', '.join([one] * len(some))}", [value for row in some for value in row])
+    some: list[tuple[Any, ...]] = []
+    size = 0
+    for row in rows:
+        length = sum(len(value) for value in row if type(value) in {bytes, str})
+        if length > _BYTES_PER_INSERT:
+            _insert_large(db, into, row)
+            continue
+        if some and (len(some) == _ROWS_PER_INSERT or size + length > _BYTES_PER_INSERT):
+            _insert_some(db, into, some)
+            some, size = [], 0
+        some.append(row)
+        size += length
+    if some:
+        _insert_some(db, into, some)
+
+
+def _insert_some(db: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    one = f"({', '.join('?' * len(rows[0]))})"
+    db.execute(f"{into} {', '.join([one] * len(rows))}", [value for row in rows for value in row])
+
+
+def _insert_large(db: sqlite3.Connection, into: str, row: tuple[Any, ...]) -> None:
+    """Insert one row, then none by the same statement, so that its cached form does not keep the row's values."""
+    statement = f"{into.removesuffix('values')} select {', '.join('?' * len(row))} where ?"
+    db.execute(statement, [*row, 1])
+    db.execute(statement, [*[None] * len(row), 0])
 
 
 def numbers_to_json(numbers: Sequence[int]) -> str:

@@ -1,0 +1,59 @@
+"""A new SQLite database for MLflow: it is made beside its place and renamed, so that a kill leaves nothing half made.
+
+MLflow refuses a database whose migrations have not ended, and so do we, from then on.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from ..destination import make_database_path_absolute
+
+_SQLITE_FILE: Final = re.compile(r"^(sqlite(?:\+\w+)?:///)(?!:memory:|file:)([^?]+)")
+_SUFFIX: Final = ".new"
+
+
+def create_database(uri: str) -> None:
+    """Create the SQLite database of a tracking URI if its file is missing. The caller holds the database's lock.
+
+    Raise what MLflow raises if it cannot be made.
+    """
+    uri = make_database_path_absolute(uri)
+    found = _SQLITE_FILE.match(uri)
+    if found is None or (path := Path(found[2])).exists() or not path.parent.is_dir():
+        return
+    for stale in path.parent.glob(f"{path.name}.*{_SUFFIX}*"):  # of processes that were killed
+        with suppress(OSError):
+            stale.unlink()
+    beside = path.with_name(f"{path.name}.{os.getpid()}{_SUFFIX}")
+    try:
+        _let_mlflow_create(f"{found[1]}{beside}{uri[found.end() :]}")
+        _move_if_missing(beside, path)
+    finally:
+        for left in path.parent.glob(f"{beside.name}*"):
+            with suppress(OSError):
+                left.unlink()
+
+
+def _let_mlflow_create(uri: str) -> None:
+    from mlflow.tracking._tracking_service.utils import _get_store
+
+    store: Any = _get_store(uri)
+    store.engine.dispose()
+    with suppress(AttributeError, KeyError):  # without this cache, nothing is left to forget
+        type(store)._engine_map.pop(uri)
+
+
+def _move_if_missing(beside: Path, path: Path) -> None:
+    """Give the file its name, unless another program has made one of that name meanwhile."""
+    try:
+        os.link(beside, path)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without links
+        if not path.exists():
+            beside.rename(path)
