@@ -95,7 +95,8 @@ def configure(
             ``"span"``: nothing that has ended. ``"none"``: all that was not sent yet; nothing is written to disk.
         spool_dir: the folder in which spans wait to be sent. Default: ``$XDG_STATE_HOME/mlspan/spool``, which is
             ``~/.local/state/mlspan/spool``.
-        spool_bytes: the most bytes on disk for the same destinations (512 MiB). Spans beyond that are dropped and counted.
+        spool_bytes: the most bytes on disk for the same destinations (512 MiB). Spans beyond that are dropped and
+            counted.
         spool_age: seconds after which a span that was not delivered is dropped and counted (7 days).
         service_name: ``service.name`` of the spans, if the application has set no TracerProvider of its own.
         tags: tags of every trace.
