@@ -86,7 +86,7 @@ class ExportProcessor(SpanProcessor):
         self.ends = 0  # ended spans; approximate, as threads count without a lock
         self.sent: Counter[str] = Counter()  # number of spans by the kind of the sink
         self._stopped = False
-        self._parent: int | None = None  # id of the process that this one was forked from
+        self._forked_from: int | None = None  # id of the process that this one was forked from
         self._has_children = False
         self._start_lock = threading.Lock()
         self._reset_state()
@@ -296,7 +296,7 @@ class ExportProcessor(SpanProcessor):
 
     def _leaves_delivery(self) -> bool:
         """Return True if the parent of this forked process lives, and sends what this one leaves on disk."""
-        return self._parent is not None and os.getppid() == self._parent
+        return self._forked_from is not None and os.getppid() == self._forked_from
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self.request_flush(last=False).wait(timeout_millis / 1000)  # what is lost is for flush() to tell
@@ -429,7 +429,7 @@ def _reset_after_fork() -> None:
     """Give the child a new queue and no thread. The parent sends the spans that were waiting."""
     for processor in list(_processors):
         _leaked_after_fork.append((processor._worker, processor._open_sinks))
-        processor._parent, processor._has_children = os.getppid(), False
+        processor._forked_from, processor._has_children = os.getppid(), False
         processor._start_lock = threading.Lock()
         processor._reset_state()
 
