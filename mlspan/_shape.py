@@ -49,7 +49,8 @@ def get_text(known: Mapping[str, Any], name: str) -> str | None:
 def get_integer(known: Mapping[str, Any], name: str) -> int | None:
     """Return the integer under *name*; None if it is missing, a bool, or does not fit into 64 bits."""
     found = known.get(name)
-    return found if isinstance(found, int) and found is not True and found is not False and int(found) in _INT64 else None
+    is_count = isinstance(found, int) and found is not True and found is not False and int(found) in _INT64
+    return found if is_count else None
 
 
 def get_nested(obj: object, path: str, want: type[T]) -> T | None:
