@@ -49,7 +49,8 @@ def get_text(known: Mapping[str, Any], name: str) -> str | None:
 def get_integer(known: Mapping[str, Any], name: str) -> int | None:
     """Return the integer under *name*; None if it is missing, a bool, or does not fit into 64 bits."""
     found = known.get(name)
-    return found if isinstance(found, int) and found is not True and found is not False and found in _INT64 else None
+    is_count = isinstance(found, int) and found is not True and found is not False and int(found) in _INT64
+    return found if is_count else None
 
 
 def get_nested(obj: object, path: str, want: type[T]) -> T | None:
@@ -69,11 +70,12 @@ def get_nested(obj: object, path: str, want: type[T]) -> T | None:
 def is_a(value: object, want: type | tuple[type, ...]) -> bool:
     """Return whether *value* is of type *want*, where bools are no integers and integers fit into 64 bits.
 
-    An OpenTelemetry attribute holds integers of 64 bits, signed; a larger one counts as no integer.
+    An OpenTelemetry attribute holds integers of 64 bits, signed; a larger one counts as no integer. A subclass of int
+    is converted first, as a range would be searched for it number by number.
     """
     if not isinstance(value, int):
         return isinstance(value, want)
-    return isinstance(value, want) and (value in _INT64 if not isinstance(value, bool) else want is bool)
+    return isinstance(value, want) and (want is bool if isinstance(value, bool) else int(value) in _INT64)
 
 
 def get_list(obj: object, path: str) -> list[Any]:

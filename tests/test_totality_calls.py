@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import enum
 import functools
 import gc
 import inspect
@@ -14,7 +15,7 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
-from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
@@ -22,8 +23,13 @@ from test_plain_values import HOSTILE
 
 from mlspan import tracing
 from mlspan._guard import swallowed_errors
+from mlspan._shape import is_a
 from mlspan.testing import Spans
 from mlspan.tracing import runtime
+from mlspan.tracing.export.mlflow.traces import translate_segment
+from mlspan.tracing.export.otlp.codec import _make_encodable
+from mlspan.tracing.export.types import TraceSegment
+from mlspan.tracing.operations.call_context import TraceOrigin
 from mlspan.tracing.operations.stream import Stream
 from mlspan.tracing.otel.fast_span import SpanStarter
 
@@ -126,6 +132,25 @@ async def test_whatever_passes_through_is_passed_through(make: Callable[[], Any]
     assert len(spans.all) == 8
     recorded = ["mlspan.output" in (span.attributes or {}) for span in spans.all[:4]]
     assert all(recorded) or inspect.isgenerator(value)  # which nobody has read
+
+
+class Two(enum.IntEnum):
+    TWO = 2
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.any_span
+def test_an_integer_of_another_class_is_one(spans: Spans) -> None:
+    """Counts and attributes that are a member of an IntEnum are integers, wherever they are looked at."""
+    assert is_a(Two.TWO, int)
+    assert is_a(Two.TWO, (int, float))
+    with tracing.span("m", kind="chat", attributes={"own": Two.TWO}) as chat:
+        chat.record.input_tokens = Two.TWO
+        chat.record.extra["odd"] = {"in": [Two.TWO]}
+    one = spans.one()
+    assert (one.attributes or {})["gen_ai.usage.input_tokens"] == 2
+    assert isinstance(_make_encodable(one), ReadableSpan)
+    assert translate_segment(TraceSegment(TraceOrigin(), (one,), 0, whole=True), None).read_span_totals()
 
 
 class Named:

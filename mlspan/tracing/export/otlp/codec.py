@@ -123,7 +123,7 @@ def _mended_values(attributes: Any) -> dict[str, Any]:
 
 
 def _make_value_encodable(value: Any) -> Any:
-    if isinstance(value, (bool, float)) or (isinstance(value, int) and value in _INT64_RANGE):
+    if isinstance(value, (bool, float)) or (isinstance(value, int) and int(value) in _INT64_RANGE):
         return value
     return replace_surrogates(value if isinstance(value, str) else str(value))
 
