@@ -45,13 +45,21 @@ class Silent(Exception):  # noqa: N818  # its text is what is odd
         raise RuntimeError("no text")
 
 
-def test_an_exception_without_text_is_an_error(spans: Spans) -> None:
+class Leaving(Exception):  # noqa: N818  # likewise
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize("kind", [Silent, Leaving])
+def test_an_exception_without_text_is_an_error(kind: type[Exception], spans: Spans) -> None:
     """An exception whose text raises reaches the caller, and its span is ERROR with its type."""
-    with pytest.raises(Silent), tracing.span("work"):
-        raise Silent
+    with pytest.raises(kind), tracing.span("work", input=kind(), attributes={"a": kind()}):
+        raise kind
     one = spans.one()
     assert one.status.status_code is StatusCode.ERROR
-    assert "Silent" in (one.attributes or {})["error.type"]
+    assert kind.__name__ in (one.attributes or {})["error.type"]
 
 
 @pytest.mark.any_span

@@ -30,7 +30,7 @@ def _read_message(error: BaseException) -> str:
     """Return what *error* says; nothing where saying it raises."""
     try:
         return replace_surrogates(str(error))
-    except Exception:  # noqa: BLE001  # it is somebody else's code
+    except (Exception, SystemExit):  # noqa: BLE001  # it is somebody else's code
         return ""
 
 
@@ -38,7 +38,7 @@ def _format_stack(error: BaseException) -> str:
     """Return the stack of *error*, without what it says where saying it raises."""
     try:
         return "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    except Exception:  # noqa: BLE001  # as above
+    except (Exception, SystemExit):  # noqa: BLE001  # as above
         return "".join(traceback.format_tb(error.__traceback__))
 
 

@@ -43,7 +43,7 @@ def as_text(value: Any) -> str:
         is_simple = issubclass(cls, (type, Enum, int)) and cls is not bool
         found = _simplified(value, cls, 0) if is_simple else _described(value, cls)
         return replace_surrogates(found if type(found) is str else str(found))
-    except Exception:  # noqa: BLE001  # it is somebody else's code
+    except (Exception, SystemExit):  # noqa: BLE001  # it is somebody else's code
         return _named(cls)
 
 
@@ -52,7 +52,7 @@ def simplified(value: object, most: int) -> object:
     cls = type(value)
     try:
         return _simplified(value, cls, most)
-    except Exception:  # noqa: BLE001  # it is somebody else's code
+    except (Exception, SystemExit):  # noqa: BLE001  # it is somebody else's code
         return _named(cls)
 
 
@@ -112,7 +112,7 @@ def _text_keys(pairs: Any) -> Any:
 def _field(value: Any, name: str) -> object:
     try:
         return getattr(value, name)
-    except Exception:  # noqa: BLE001  # a property of its own, or one that was never set
+    except (Exception, SystemExit):  # noqa: BLE001  # a property of its own, or one that was never set
         return "[not set]"
 
 
@@ -120,7 +120,7 @@ def _dumped(value: Any) -> object:
     """Return pydantic's dump: it knows which fields are to stay out of one."""
     try:
         return value.model_dump(mode="json")
-    except Exception:  # noqa: BLE001  # a field that no JSON can say
+    except (Exception, SystemExit):  # noqa: BLE001  # a field that no JSON can say
         return value.model_dump()
 
 
