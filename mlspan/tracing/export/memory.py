@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+from functools import cache
 from typing import Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -45,16 +45,17 @@ class MemoryReleaser:
         if self._freed < _RELEASE_AFTER:
             return
         self._freed = 0
-        trim: Any = getattr(_C_LIBRARY, "malloc_trim", None)  # only glibc has it
+        trim = _find_trim()
         if trim is not None:
             trim(0)
 
 
-def _load_c_library() -> Any:
+@cache
+def _find_trim() -> Any:
+    """Return glibc's ``malloc_trim``; None with another C library."""
+    import ctypes  # few programs ever need it
+
     try:
-        return ctypes.CDLL(None)
+        return getattr(ctypes.CDLL(None), "malloc_trim", None)
     except (OSError, TypeError):  # Windows
         return None
-
-
-_C_LIBRARY: Final = _load_c_library()
