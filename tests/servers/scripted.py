@@ -28,7 +28,7 @@ class Scripted:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                sent = json.loads(body) if self.headers.get("Content-Type") == "application/json" else body
+                sent = json.loads(body) if body and self.headers.get("Content-Type") == "application/json" else body
                 outer.requests.append(({k.lower(): v for k, v in self.headers.items()}, sent))
                 answer = outer._answers.popleft() if len(outer._answers) > 1 else outer._answers[0]
                 try:

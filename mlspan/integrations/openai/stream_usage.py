@@ -7,12 +7,12 @@ without it.
 from __future__ import annotations
 
 import functools
-from contextlib import ExitStack
+from functools import partial
 from typing import Any, Final
 
 from ..._bounded import BoundedDict
 from ..._shape import get_field, get_nested
-from ...hooks.patching import Undo, replace_function
+from ...hooks.patching import Patch, Undo, apply_patches, replace_function
 from ...tracing.operations.event_filter import hides_chunks
 from ...tracing.operations.records import HIDE_CHUNK, Chat, Observe, sees_errors
 from ._read import OpenAIRequest
@@ -58,11 +58,19 @@ def hide_usage(observe: Observe[Chat]) -> Observe[Chat]:
 
 def install_fallback() -> Undo:
     """Send a request again, without the question, where the server answers that it does not know the question."""
-    with ExitStack() as undo:
-        undo.callback(_refusing_servers.clear)
-        undo.callback(replace_function("openai:OpenAI.request", _make_request))
-        undo.callback(replace_function("openai:AsyncOpenAI.request", _make_async_request))
-        return undo.pop_all().close
+    loss = "streams of servers that do not know stream_options"
+    made = {"openai:OpenAI.request": _make_request, "openai:AsyncOpenAI.request": _make_async_request}
+    undo = apply_patches(
+        [  # optional: without these places nothing is traced, which is said for the trace itself
+            Patch(target, partial(replace_function, make=make), loss, is_optional=True) for target, make in made.items()
+        ]
+    )
+
+    def undo_and_forget() -> None:
+        undo()
+        _refusing_servers.clear()
+
+    return undo_and_forget
 
 
 def _make_request(own: Any) -> Any:
