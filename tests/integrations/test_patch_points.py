@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -62,7 +63,11 @@ def read_entry(target: str) -> list[tuple[Any, str, Any]]:
     """Return what stands under *target*: in a module, or in a class and its parents."""
     owner, name = _patching.resolve_target(target)
     owners = owner.__mro__ if isinstance(owner, type) else [owner]
-    return [(one, name, vars(one)[name]) for one in owners if name in vars(one) and one is not object]
+    return [
+        (one, name, vars(one)[name])
+        for one in owners
+        if name in vars(one) and getattr(one, "__module__", "") != "builtins"
+    ]
 
 
 def read_entries(places: Iterable[str]) -> dict[str, Any]:
@@ -93,7 +98,9 @@ def hidden(target: str) -> Iterator[None]:
         return resolve(wanted)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_patching, "resolve_target", resolve_others)
+        for name, module in list(sys.modules.items()):  # wherever it has been imported to
+            if name.startswith("mlspan") and vars(module).get("resolve_target") is resolve:
+                patch.setattr(module, "resolve_target", resolve_others)
         yield
 
 
@@ -117,17 +124,24 @@ def test_a_patch_point_that_is_missing(
             tried.add(target)
             hook.autolog()
             lines = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+            is_optional = all(target not in point.target.split() for point in hook.patch_points)
+            if is_optional:  # some supported versions lack it: no warning is due
+                assert (lines, hook.is_installed) == ([], True)
+                hook.autolog(disable=True)
+                continue
             assert len(lines) == 1, lines
             assert target in lines[0]
             assert loss in lines[0]
             missing = [point for point in hook.patch_points if point.found is False]
-            assert [(target in point.target.split(), point.loss) for point in missing] == [(True, loss)]
+            below = [point for point in missing if point.target.startswith(f"{target}.")]  # of a class that is gone
+            others = [(target in point.target.split(), point.loss) for point in missing if point not in below]
+            assert others == [(True, loss)]
             if take_away is hidden:
                 run_program(hook, spans)
             if not hook.is_installed:
                 untraced.add(target)
-                others = [one for one in places if one != target]
-                assert read_entries(others) == {one: before[one] for one in others}
+                left = [one for one in places if one != target]
+                assert read_entries(left) == {one: before[one] for one in left}
             hook.autolog(disable=True)
         assert read_entries(places) == before
     assert tried
