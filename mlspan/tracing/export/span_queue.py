@@ -1,4 +1,8 @@
-"""The queue between the caller's threads and the export worker, and the three types of items that it carries."""
+"""The queue between the caller's threads and the export worker, and the three types of items that it carries.
+
+The queue itself has no bound. ``ExportProcessor.on_start`` and ``on_end`` enforce it: they look at the length before
+they put a span, and drop and count what is over ``queue_spans``.
+"""
 
 from __future__ import annotations
 
