@@ -61,8 +61,8 @@ FORK_HANDLERS: Final[list[Any]] = [IMPORT_LOCK, SPOOL_OPEN_LOCK, DATABASE_WRITE_
 
 
 def _call_fork_handlers(what: str) -> None:
-    for gate in FORK_HANDLERS:
-        getattr(gate, what)()
+    for handler in FORK_HANDLERS:
+        getattr(handler, what)()
 
 
 if hasattr(os, "register_at_fork"):

@@ -135,7 +135,8 @@ class ExportProcessor(SpanProcessor):
         """Queue an ended span. With ``durability="span"`` it is written to the write-ahead log first."""
         self.ends += 1
         queue = self._queue
-        if queue.qsize() >= 2 * self._queue_spans:  # twice: an end whose start is queued costs little
+        # Ends get twice the room, so that spans whose start is queued can still be completed.
+        if queue.qsize() >= 2 * self._queue_spans:
             self.lost["overflow"] += 1
         elif self._writes_ahead:
             queue.put(self._write_ahead(span))

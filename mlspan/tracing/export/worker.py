@@ -210,7 +210,7 @@ class ExportWorker:
     def store_ended(self) -> None:
         """Store ended spans and ready segments in one transaction, and notify the senders."""
         brought_back, self.assembly.brought_back = self.assembly.brought_back, []
-        upper = [_EndedSpan(number, unit, span, None, None, True) for unit, number, span in brought_back]
+        upper = [_EndedSpan(number, open_trace, span, None, None, True) for open_trace, number, span in brought_back]
         fresh, self._fresh, self._fresh_bytes = upper + self._fresh, [], 0
         ready, self._ready = self._ready, []
         dropped, self.assembly.dropped = self.assembly.dropped, []
@@ -281,9 +281,9 @@ class ExportWorker:
         sizes: Counter[int] = Counter()
         for row in rows:
             sizes[row.segment_number] += len(row.encoded.span)
-        for number, unit in growing.items():
-            if sizes[number] > _LET_GO_BYTES and unit.has_genai and number in self._stored_open:
-                unit.ended_spans = [drop_content(span) for span in unit.ended_spans]
+        for number, open_trace in growing.items():
+            if sizes[number] > _LET_GO_BYTES and open_trace.has_genai and number in self._stored_open:
+                open_trace.ended_spans = [drop_content(span) for span in open_trace.ended_spans]
                 self._let_go.add(number)
 
     def _encode_rows(self, fresh: list[_EndedSpan], gone: set[int], sampled: dict[int, bool]) -> list[SpoolRow]:

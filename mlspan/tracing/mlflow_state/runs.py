@@ -104,13 +104,13 @@ def track_run_starts() -> Undo:
     return _run_starts.acquire()
 
 
-def add_run_listener(hearer: Callable[[object], object]) -> Callable[[], None]:
-    """Call *hearer* with each run that MLflow makes active, until the returned function is called."""
+def add_run_listener(listener: Callable[[object], object]) -> Callable[[], None]:
+    """Call *listener* with each run that MLflow makes active, until the returned function is called."""
     untrack = track_run_starts()
-    _run_listeners.append(hearer)
+    _run_listeners.append(listener)
 
     def remove_listener() -> None:
-        _run_listeners.remove(hearer)
+        _run_listeners.remove(listener)
         untrack()
 
     return remove_listener
@@ -127,9 +127,9 @@ def _patch_active_run() -> Undo:
 def _note_started_run(args: tuple[Any, ...], kwargs: dict[str, Any], _: object) -> None:
     run = args[1] if len(args) > 1 else kwargs["run"]
     _started_run.set(run.info.run_id)
-    for hearer in tuple(_run_listeners):
+    for listener in tuple(_run_listeners):
         with guard("calling a run listener"):
-            hearer(run)
+            listener(run)
 
 
 _run_starts: Final = SharedPatch(partial(install_when_imported, _FLUENT_MODULE, _patch_active_run))

@@ -37,8 +37,8 @@ __all__ = [
 
 Redact: TypeAlias = Callable[[str], str] | Iterable[str | re.Pattern[str]]
 REDACTED = "[redacted]"
-_TREE = 64 * 1024 * 1024  # bytes of text in a value that somebody may want whole
-_TRIES = 5  # to make a value fit whose escapes take room as well
+_MAX_UNCUT_BYTES = 64 * 1024 * 1024  # plain values up to this size become JSON as they are, larger ones are cut
+_TRIES = 5  # copies, each smaller than the one before, until the written JSON fits
 
 
 def make_redactor(redact: Redact | None) -> Callable[[str], str] | None:
@@ -160,7 +160,10 @@ class ContentPolicy:
         return self.render_json(value)
 
     def _bounded(self, value: object) -> str:
-        """Return as much of *value* as there is room for. Escapes take some as well, so the text has the last word."""
+        """Return as much of *value* as there is room for.
+
+        JSON escapes add bytes, so the written size is checked and the copy is made smaller until it fits.
+        """
         room, is_list = self.limit, issubclass(type(value), list)  # isinstance would ask the value itself
         for _ in range(_TRIES):
             try:
@@ -193,7 +196,7 @@ def _report_failed_redaction(error: Exception) -> str:
 def to_json(value: object) -> str:
     """Return JSON of anything at all: what JSON cannot say becomes its ``str``, what has no end is cut."""
     try:
-        if is_cheaply_plain(value, _TREE):
+        if is_cheaply_plain(value, _MAX_UNCUT_BYTES):
             return orjson.dumps(value, option=OPTIONS).decode()
     except (TypeError, ValueError, RecursionError):  # lone surrogates, integers over 64 bits, too many levels
         pass

@@ -38,7 +38,7 @@ class DeadLetter:
 
     def spans(self) -> list[ReadableSpan]:
         """Return the spans of the letter."""
-        return [decode_span(packed) for packed in split_export_request(self.otlp)]
+        return [decode_span(encoded) for encoded in split_export_request(self.otlp)]
 
 
 class DeadLetters:
@@ -61,7 +61,7 @@ class DeadLetters:
             if isinstance(item, ReadableSpan)
             else item.spans
         )
-        packed = (
+        encoded = (
             [item]
             if isinstance(item, EncodedSpan)
             else [p for p in encode_each_span(list(spans)) if not isinstance(p, UnencodableSpan)]
@@ -75,7 +75,7 @@ class DeadLetters:
             "trace_id": trace_id,
             "name": str(spans[0].name) if spans else "",
             "origin": orjson.loads(origin_to_json(item.origin)) if isinstance(item, TraceSegment) else {},
-            "otlp": base64.b64encode(build_export_request(packed)).decode(),
+            "otlp": base64.b64encode(build_export_request(encoded)).decode(),
         }
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._folder / f"{time.time_ns()}-{trace_id[:8]}-{uuid.uuid4().hex[:4]}.json"

@@ -154,9 +154,9 @@ class RedirectingSink:
     def prepare(self) -> None:
         self._sink.prepare()
 
-    def send(self, parcels: Sequence[TraceSegment]) -> list[Refusal]:
-        sent = [replace(parcel, origin=replace(parcel.origin, tracking_uri=self._uri)) for parcel in parcels]
-        meant = {id(new): old for new, old in zip(sent, parcels, strict=True)}
+    def send(self, segments: Sequence[TraceSegment]) -> list[Refusal]:
+        sent = [replace(segment, origin=replace(segment.origin, tracking_uri=self._uri)) for segment in segments]
+        meant = {id(new): old for new, old in zip(sent, segments, strict=True)}
         return [replace(refusal, item=meant[id(refusal.item)]) for refusal in self._sink.send(sent)]
 
     def close(self) -> None:
