@@ -82,15 +82,16 @@ class ExportProcessor(SpanProcessor):
         self._queue_spans, self._interval = queue_spans, interval
         self._needs_starts = "mlflow" in sinks or held
         self._writes_ahead = keeping.durability == "span"
-        self.lost: Counter[str] = Counter()  # number of spans by reason: overflow, refused, unfit, expired, failed
+        self.lost: Counter[str] = Counter()  # number of spans by reason: overflow, unfit, expired, failed
         self.ends = 0  # ended spans; approximate, as threads count without a lock
         self.sent: Counter[str] = Counter()  # number of spans by the kind of the sink
+        self.refused: Counter[str] = Counter()  # likewise; most are set aside, see sending/refusals.py
         self._stopped = False
         self._forked_from: int | None = None  # id of the process that this one was forked from
         self._has_children = False
         self._start_lock = threading.Lock()
         self._reset_state()
-        register_counters(self.sent, self.lost, self.count_unsent)
+        register_counters(self.sent, self.refused, self.lost, self.count_unsent)
         _processors.add(self)
 
     def _reset_state(self) -> None:
@@ -178,6 +179,7 @@ class ExportProcessor(SpanProcessor):
                 self._address,
                 self._assemble(),
                 self.sent,
+                self.refused,
                 self.lost,
                 self._interval,
                 self._tallies,

@@ -54,7 +54,8 @@ class ExportWorker:
         address: completes an origin.
         assembly: the trace assembler, used if a sink takes trace segments.
         sent: counts the spans that were taken, by the kind of the sink.
-        lost: counts the spans that were lost, by reason.
+        refused: counts the spans that were refused for good, by the kind of the sink.
+        lost: counts the spans that were lost before any backend was asked, by reason.
         interval: seconds until ended spans are stored.
         tallies: by kind, what counts what has become of this process's spans.
         held: True if OTLP gets no span before its trace is sampled.
@@ -68,6 +69,7 @@ class ExportWorker:
         address: Callable[[TraceOrigin], TraceOrigin],
         assembly: TraceAssembler,
         sent: Counter[str],
+        refused: Counter[str],
         lost: Counter[str],
         interval: float,
         tallies: Mapping[SinkKind, DeliveryTally],
@@ -85,7 +87,7 @@ class ExportWorker:
         self._in_memory: set[int] = set()  # those of them that are in memory, as the disk was full
         self.spared: Counter[SinkKind] = Counter()  # spans that count as overflow, but that these sinks get
         self._oldest = self._told_lost = self._looked = 0.0
-        self._sent, self._reported = sent, 0
+        self._sent, self._refused, self._reported = sent, refused, 0
         self._tallies = tallies
         self._left: int | None = None  # spans that were unsent when the spool was closed
         self._left_ready: dict[SinkKind, tuple[int, float | None]] = {}  # likewise
@@ -110,7 +112,7 @@ class ExportWorker:
                 directory.letters,
                 directory.set_aside_damaged,
                 self._sent,
-                self._lost,
+                self._refused,
                 self._tallies[kind],
             )
             self.senders.append(sender)

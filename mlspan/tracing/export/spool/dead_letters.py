@@ -1,4 +1,7 @@
-"""Dead letters: items that no backend will take, one JSON file each, with the reason."""
+"""Dead letters: items that no backend will take, one JSON file each, with the reason.
+
+``sending/refusals.py`` decides which refused items become dead letters and which stay in the spool.
+"""
 
 from __future__ import annotations
 
