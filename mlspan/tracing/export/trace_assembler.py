@@ -64,8 +64,7 @@ class TraceAssembler:
     def note_start(self, span: ReadableSpan, origin: TraceOrigin) -> None:
         """Add a started span to the trace of its parent, or open a new trace."""
         key = get_span_key(span)
-        parent = span.parent
-        above = None if parent is None or parent.is_remote else self._open_traces.get((parent.trace_id, parent.span_id))
+        above = self._find_parent_trace(span)
         if sc.ASSESSMENT in read_attributes(span):  # feedback about a trace that is still open belongs to its segment
             above = next((open_trace for open_trace in self._waiting.values() if open_trace.root[0] == key[0]), None)
         if above is None:
@@ -78,19 +77,28 @@ class TraceAssembler:
         above.last_event = monotonic()
         self._open_traces[key] = above
 
+    def _find_parent_trace(self, span: ReadableSpan) -> OpenTrace | None:
+        """Return the open trace of the span's parent; None if it has none, or one in another process."""
+        parent = span.parent
+        return None if parent is None or parent.is_remote else self._open_traces.get((parent.trace_id, parent.span_id))
+
     def _set_parent(self, open_trace: OpenTrace, root: ReadableSpan) -> None:
         """Note the parent of a trace's root, which is waited for if it is in this process and was never seen."""
-        open_trace.parent = get_parent_key(root)
-        parent, remote = open_trace.parent, root.parent is not None and root.parent.is_remote
-        open_trace.awaited_parent = None if parent is None or remote or parent in self._recent else parent
+        parent = open_trace.parent = get_parent_key(root)
+        open_trace.awaited_parent = None
+        if parent is not None and not (root.parent is not None and root.parent.is_remote):
+            known = parent in self._recent or parent in self._open_traces
+            open_trace.awaited_parent = None if known else parent
 
-    def note_end(self, span: ReadableSpan) -> tuple[int, OpenTrace, TraceSegment | None]:
-        """Add an ended span.
+    def note_end(
+        self, span: ReadableSpan, origin: TraceOrigin | None = None
+    ) -> tuple[int, OpenTrace, TraceSegment | None]:
+        """Add an ended span. If its start was not seen, *origin* is what its caller gave it.
 
         Return its segment's number, its open trace, and the segment if this span completes one.
         """
         key = get_span_key(span)
-        open_trace = self._open_traces.get(key) or self._adopt_children(span, key)
+        open_trace = self._open_traces.get(key) or self._find_place(span, key, origin or TraceOrigin())
         open_trace.open_spans.discard(key)
         open_trace.ended_spans.append(span)
         open_trace.has_genai = open_trace.has_genai or is_genai(span)
@@ -106,20 +114,25 @@ class TraceAssembler:
             self._split_segment(open_trace) if len(open_trace.ended_spans) >= _MAX_SPANS else None,
         )
 
-    def _adopt_children(self, span: ReadableSpan, key: SpanKey) -> OpenTrace:
-        """Open a trace for a span whose start was not seen, or make it the root of a trace that has waited for it."""
-        open_trace = next(
-            (open_trace for open_trace in self._waiting.values() if open_trace.awaited_parent == key), None
-        )
-        if open_trace is None:
-            open_trace = OpenTrace(next(self._numbers), key, TraceOrigin(), segments_sent=1)
-            open_trace.parent = get_parent_key(span)
-            return open_trace
-        del self._waiting[open_trace.root]
-        self._set_parent(open_trace, span)
-        open_trace.root = key
+    def _find_place(self, span: ReadableSpan, key: SpanKey, origin: TraceOrigin) -> OpenTrace:
+        """Return the trace for a span whose start was not seen.
+
+        It is the trace that has waited for the span, which then is its root; else the trace of its parent, if that is
+        open; else a new one.
+        """
+        open_trace = next((one for one in self._waiting.values() if one.awaited_parent == key), None)
+        if open_trace is not None:
+            del self._waiting[open_trace.root]
+            self._set_parent(open_trace, span)
+            open_trace.root = key
+            open_trace.origin = _merge_origins(origin, open_trace.origin)
+            self._waiting[key] = open_trace
+        elif (open_trace := self._find_parent_trace(span)) is not None:
+            open_trace.origin = _merge_origins(open_trace.origin, origin)
+        else:
+            return OpenTrace(next(self._numbers), key, origin, get_parent_key(span), segments_sent=1)
         open_trace.span_keys.append(key)
-        self._open_traces[key] = self._waiting[key] = open_trace
+        self._open_traces[key] = open_trace
         return open_trace
 
     def iterate_partly_ended(self) -> Iterator[OpenTrace]:

@@ -20,7 +20,7 @@ from .memory import drop_content, estimate_size
 from .otlp.codec import UnencodableSpan, encode_each_span
 from .redaction import SpanRedactor
 from .sending.sender import Sender
-from .span_queue import LoggedSpan, SpanEnded, SpanStarted
+from .span_queue import LateSpan, LoggedSpan, SpanEnded, SpanStarted
 from .spool.directory import SpoolDirectory
 from .spool.limits import SpoolSettings
 from .spool.rows import HELD_BIT, SINK_BITS, OpenSegment, SpoolRow
@@ -147,7 +147,7 @@ class ExportWorker:
         for sender in self._idle:
             sender.turn()
 
-    def write_ahead(self, span: ReadableSpan, origin: TraceOrigin) -> SpanEnded:
+    def write_ahead(self, span: ReadableSpan, origin: TraceOrigin) -> ReadableSpan | LoggedSpan:
         """Redact *span*, append it to the write-ahead log if there is one, and return the queue item."""
         log_file = self.directory.journal
         if log_file is None:
@@ -180,6 +180,9 @@ class ExportWorker:
 
     def accept_end(self, ended: SpanEnded) -> None:
         """Take a span that has ended. It is stored later, with others."""
+        origin: TraceOrigin | None = None
+        if isinstance(ended, LateSpan):
+            ended, origin = ended.ended, self._redact.redact_origin(ended.origin)
         if isinstance(ended, LoggedSpan):
             span, encoded, position, error = ended
             if error is not None:
@@ -190,7 +193,7 @@ class ExportWorker:
         if not self._fresh and not self._ready:
             self._oldest = monotonic()
         together = self._held or "mlflow" in self._kinds
-        number, open_trace, segment = self.assembly.note_end(span) if together else (0, None, None)
+        number, open_trace, segment = self.assembly.note_end(span, origin) if together else (0, None, None)
         self._fresh.append(_EndedSpan(number, open_trace, span, encoded, position))
         self._fresh_bytes += estimate_size(span)
         if segment is not None:
