@@ -182,7 +182,8 @@ class ExportWorker:
         """Take a span that has ended. It is stored later, with others."""
         origin: TraceOrigin | None = None
         if isinstance(ended, LateSpan):
-            ended, origin = ended.ended, self._redact.redact_origin(ended.origin)
+            origin = self._redact.redact_origin(ended.origin)
+            ended = ended.ended
         if isinstance(ended, LoggedSpan):
             span, encoded, position, error = ended
             if error is not None:

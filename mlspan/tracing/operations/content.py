@@ -1,4 +1,9 @@
-"""The content policy: whether content is recorded, redacted and cut to size, and how it becomes valid JSON."""
+"""The content policy: whether content is recorded, redacted and cut to size, and how it becomes valid JSON.
+
+It is applied when a span of ours ends. ``redact`` covers all content; :func:`mask_api_keys` covers exceptions here, and
+in ``export/redaction.py`` all text that is not content, before it is stored or sent. ``plain_values.py`` does the
+cutting.
+"""
 
 from __future__ import annotations
 
@@ -123,7 +128,7 @@ class ContentPolicy:
         return ContentPolicy(capture=self.capture, redact=self._redact, limit=limit)
 
     def render_text(self, value: str) -> str:
-        """Return free text that stands outside of messages, such as an exception's message, as it may be written."""
+        """Return free text that stands outside of messages as it may be written: redacted, and cut to the limit."""
         if self._redact is None and len(value) < self.limit and value.isascii():
             return str(value)
         if self._redact is not None:
