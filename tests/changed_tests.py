@@ -28,7 +28,7 @@ TESTS_OF: Final[dict[str, tuple[str, ...]]] = {
     "mlspan/_notebook_summary.py": ("test_notebook.py",),
     "mlspan/tracing/": ("test_manual.py",),
     "mlspan/tracing/runtime.py": ("test_manual.py", "test_coexistence.py"),
-    "mlspan/tracing/shutdown.py": ("test_processes.py",),
+    "mlspan/tracing/exit_watcher.py": ("test_processes.py",),
     "mlspan/tracing/destinations.py": ("test_export.py",),
     "mlspan/tracing/operations/": ("test_manual.py", "test_content.py", "integrations/test_openai.py"),
     "mlspan/tracing/operations/stream.py": ("integrations/test_openai_streams.py",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,3 +88,30 @@ def test_no_circle() -> None:
 def test_a_circle_is_found() -> None:
     """The check can fail."""
     assert find_circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+
+
+def test_hooks_at_fork_are_listed() -> None:
+    """The docstring of fork_safety names every function of ours that a fork runs, and none that is gone."""
+    registered = set()
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "os.register_at_fork":
+                values = [keyword.value for keyword in node.keywords if not isinstance(keyword.value, ast.Lambda)]
+                registered |= {ast.unparse(value).rpartition(".")[2] for value in values}
+    lines = ast.get_docstring(ast.parse((ROOT / "tracing/export/fork_safety.py").read_text(encoding="utf-8"))) or ""
+    listed = {name.rpartition(".")[2] for name in re.findall(r"``([\w/.]+)``", lines) if not name.endswith(".py")}
+    assert registered >= {"_reset_after_fork", "handle_fork"}
+    assert registered == listed - {"_SpoolForkHandler", "runtime"}
+
+
+def test_files_that_docstrings_name_exist() -> None:
+    """A docstring of a module that sends its reader to another file names one that is there."""
+    folders = ROOT, Path(__file__).parent
+    files = {path.relative_to(folder.parent).as_posix() for folder in folders for path in folder.rglob("*.py")}
+    named = {
+        (module_name(path), name)
+        for path in ROOT.rglob("*.py")
+        for name in re.findall(r"``([\w/]+\.py)(?:``|:)", ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "")
+    }
+    assert {module for module, _ in named} >= {"mlspan.integrations.langgraph", "mlspan.hooks.catalog"}
+    assert [pair for pair in sorted(named) if not any(f"/{file}".endswith(f"/{pair[1]}") for file in files)] == []

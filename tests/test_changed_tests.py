@@ -17,7 +17,7 @@ OPENAI = [path for path in TESTS if path.startswith("tests/integrations/test_ope
     ("changed", "expected"),
     [
         ("mlspan/integrations/openai/chat.py", "tests/integrations/test_openai_streams.py"),
-        ("mlspan/integrations/langchain/graphs.py", "tests/integrations/test_langgraph.py"),
+        ("mlspan/integrations/langchain/langgraph_edges.py", "tests/integrations/test_langgraph.py"),
         ("mlspan/integrations/xgboost.py", "tests/integrations/test_xgboost.py"),
         ("mlspan/tracing/export/otlp/encoder.py", "tests/test_otlp_encoder.py"),
         ("mlspan/tracing/export/spool/write_ahead.py", "tests/test_spool.py"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -15,6 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from mlspan import tracing
 from mlspan.testing import Spans, content
 from mlspan.tracing import runtime
+from mlspan.tracing.export.redaction import SpanRedactor
 from mlspan.tracing.operations.content import ContentPolicy, make_redactor, to_json
 from mlspan.tracing.otel.fast_span import SpanStarter
 
@@ -48,6 +50,29 @@ def test_redaction_reaches_everything(spans: Spans, redact: Any) -> None:
         "[redacted]": ["[redacted]", {"deep": "a [redacted] b"}]
     }
     assert spans.all[2].status.description == "[redacted]"
+
+
+@pytest.mark.parametrize("redact", [None, [r"sk-[\w-]+"]])
+def test_keys_are_masked_but_in_content(spans: Spans, redact: Any) -> None:
+    """As docs/privacy.md says: only redact takes a key out of what was said; all else is masked without it."""
+    key = "sk-proj-0123456789abcdefghijABCD"
+    tracing.configure(redact=redact)
+    with pytest.raises(RuntimeError), tracing.span(f"t {key}", kind="tool", input={"q": key}) as tool:
+        tool.output = key
+        trace.get_current_span().set_attribute("mine", key)
+        raise RuntimeError(key)
+    exported = SpanRedactor(make_redactor(redact))(spans.one())
+    attributes = dict(exported.attributes or {})
+    said = [attributes.pop(name) for name in ("gen_ai.tool.call.arguments", "gen_ai.tool.call.result")]
+    assert said == ([f'{{"q":"{key}"}}', key] if redact is None else ['{"q":"[redacted]"}', "[redacted]"])
+    rest = [
+        exported.name,
+        attributes,
+        exported.status.description,
+        [dict(one.attributes or {}) for one in exported.events],
+    ]
+    assert key not in repr(rest)
+    assert attributes["mine"] == exported.status.description == "[redacted]"
 
 
 def test_a_redact_that_fails_lets_nothing_out(spans: Spans, caplog: pytest.LogCaptureFixture) -> None:

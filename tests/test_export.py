@@ -245,13 +245,14 @@ def test_nothing_is_lost_while_the_backend_is_away(
 
 
 def test_a_refused_trace_takes_none_along(tracer: Any, pipeline: ExportProcessor, sink: Memory) -> None:
-    """What the backend will never take is counted and told; its neighbours are stored."""
+    """What the backend will never take is counted and told; its neighbours are stored. It is refused, and not lost."""
     sink.refuse = "poison"
     for name in ("good", "poison", "good"):
         tracer.start_span(name, attributes=AI).end()
     assert not pipeline.flush(5)
     assert pipeline.flush(5)
-    assert ([names(segment) for segment in sink.segments], pipeline.lost["refused"]) == ([["good"], ["good"]], 1)
+    assert [names(segment) for segment in sink.segments] == [["good"], ["good"]]
+    assert (pipeline.refused, pipeline.lost) == ({"mlflow": 1}, {})
 
 
 def test_memory_is_bounded(sink: Memory, caplog: pytest.LogCaptureFixture) -> None:
@@ -271,6 +272,59 @@ def test_memory_is_bounded(sink: Memory, caplog: pytest.LogCaptureFixture) -> No
     assert pipeline.stop(5)
     assert len(sink.segments) == 40 - lost
     assert f"mlspan: spans lost so far, as more came than could be kept: {lost}" in caplog.messages
+
+
+def stopped_pipeline(sink: Memory, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> tuple[ExportProcessor, Any]:
+    """Return a pipeline with room for two starts and four items in its queue, and a tracer; flush takes from it."""
+    numbers = iter(range(100))
+    pipeline = ExportProcessor(
+        {"mlflow": (lambda: sink, {})}, lambda: TraceOrigin(run_id=f"run {next(numbers)}"), queue_spans=2, **settings
+    )
+    monkeypatch.setattr(pipeline, "_start_thread", lambda: None)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(pipeline)
+    return pipeline, provider.get_tracer("t")
+
+
+@pytest.mark.parametrize("durability", ["batch", "span"])
+def test_a_full_queue_counts_a_span_once(
+    sink: Memory, monkeypatch: pytest.MonkeyPatch, tmp_path: Any, durability: Any
+) -> None:
+    """A span is sent or lost: one whose start finds no room, but its end does, is sent, to where its start said."""
+    keeping = SpoolSettings(durability=durability, folder=tmp_path / "spool")
+    pipeline, tracer = stopped_pipeline(sink, monkeypatch, keeping=keeping)
+    pipeline._open_worker()
+    spans = [tracer.start_span(str(number), attributes=AI) for number in range(4)]
+    for number in (2, 0, 1, 3):
+        spans[number].end()
+    result = pipeline.flush(5)
+    assert {(*names(segment), segment.origin.run_id) for segment in sink.segments} == {("0", "run 0"), ("2", "run 2")}
+    assert (+pipeline.lost, result.dropped, result.stored) == ({"overflow": 2}, 2, 2)
+    assert (pipeline._origins, pipeline._late_origins) == ({}, {})
+    pipeline.stop(5)
+
+
+@pytest.mark.parametrize("child_first", [False, True])
+def test_a_span_whose_start_finds_no_room_is_in_its_trace(
+    sink: Memory, monkeypatch: pytest.MonkeyPatch, child_first: bool
+) -> None:
+    """It joins the open trace of its parent, and a child of its that has ended first finds it."""
+    pipeline, tracer = stopped_pipeline(sink, monkeypatch)
+    top, other = (tracer.start_span(name, attributes=AI) for name in ("top", "other"))
+    middle = tracer.start_span("middle", context=set_span_in_context(top), attributes=AI)
+    other.end()
+    pipeline.flush(5)
+    if child_first:
+        tracer.start_span("child", context=set_span_in_context(middle), attributes=AI).end()
+    middle.end()
+    top.end()
+    assert pipeline.flush(5)
+    found = {name: segment for segment in sink.segments for name in names(segment)}
+    assert set(found) == {"top", "middle", "other"} | ({"child"} if child_first else set())
+    assert found["middle"] is found["child" if child_first else "top"]
+    assert not any(segment.parent_missing for segment in sink.segments)
+    assert +pipeline.lost == {}
+    pipeline.stop(5)
 
 
 def test_a_forked_child_sends_its_own(tmp_path: Any) -> None:

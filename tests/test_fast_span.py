@@ -163,9 +163,9 @@ def test_a_sampler_of_somebody_elses_is_asked() -> None:
     seen = Seen()
     provider = TracerProvider(sampler=Odd(), shutdown_on_exit=False)
     provider.add_span_processor(seen)
-    draw = SpanStarter(provider.get_tracer("mlspan")).decide_sampling(otel.Context())
-    assert draw.sampled is None
-    draw.start_span("chat", SpanKind.CLIENT, dict(START)).end()
+    sampling = SpanStarter(provider.get_tracer("mlspan")).decide_sampling(otel.Context())
+    assert sampling.sampled is None
+    sampling.start_span("chat", SpanKind.CLIENT, dict(START)).end()
     assert dict(seen.ended[0].attributes or {}) == {**START, "sampler": "odd"}
 
 

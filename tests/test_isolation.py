@@ -122,7 +122,7 @@ def test_all_of_many_refused_by_a_server_that_took_nothing_are_kept(batch_sender
 
     batch_sender.server.send = lambda items: [Refusal(item, "answers 400") for item in items]
     batch_sender.sender.send_spool(batch_sender.spool, failures=0, passed=lambda: None)
-    assert (batch_sender.dead, batch_sender.spool.count_spans(), batch_sender.sender.kept) == ([], 400, 400)
+    assert (batch_sender.dead, batch_sender.spool.count_spans(), batch_sender.sender.refusals.kept) == ([], 400, 400)
 
 
 @pytest.mark.parametrize("kind", ["otlp", "mlflow"])

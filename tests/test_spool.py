@@ -101,7 +101,7 @@ def test_nothing_grows(receiver: Receiver, spool: Path, tracing_off: None) -> No
         [],
         set(),
     )
-    assert (worker.assembly._units, worker.assembly._waiting, pipeline._origins) == ({}, {}, {})
+    assert (worker.assembly._open_traces, worker.assembly._waiting, pipeline._origins) == ({}, {}, {})
     assert own.count_used_bytes() < 1024 * 1024
     assert receiver.otlp.total() == 3_000
 

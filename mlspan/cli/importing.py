@@ -89,18 +89,18 @@ class TraceCollector:
 
         Traces without a GenAI span are left out, unless all are wanted.
         """
-        parcels: list[TraceSegment] = []
+        segments: list[TraceSegment] = []
         for trace_id in list(self._spans)[:trace_count]:
             trace_spans = self._spans.pop(trace_id)
             self.held -= len(trace_spans)
             is_known = trace_id in self._taken.trace_ids
             if is_known or self._everything or any(_has_genai_attributes(span) for span in trace_spans):
-                parcels.append(TraceSegment(TraceOrigin(), trace_spans, _find_root_id(trace_spans), whole=False))
+                segments.append(TraceSegment(TraceOrigin(), trace_spans, _find_root_id(trace_spans), whole=False))
                 self._taken.left_out_ids.discard(trace_id)
             else:
                 self._taken.left_out_ids.add(trace_id)
-        for start in range(0, len(parcels), _TRACES_PER_BATCH):
-            self._store(parcels[start : start + _TRACES_PER_BATCH])
+        for start in range(0, len(segments), _TRACES_PER_BATCH):
+            self._store(segments[start : start + _TRACES_PER_BATCH])
 
 
 def _find_root_id(trace_spans: Sequence[ReadableSpan]) -> int:
@@ -189,8 +189,8 @@ def _import_spans(data: IO[bytes], sink: MlflowSink, result: ImportResult, *, ev
         reading = progress.add_task("reading", total=max(size, 1))
         storing = progress.add_task("storing", total=None, visible=False)  # the total is known once all is read
 
-        def store_segments(parcels: list[TraceSegment]) -> None:
-            _send_with_retries(sink, parcels, result)
+        def store_segments(segments: list[TraceSegment]) -> None:
+            _send_with_retries(sink, segments, result)
             stored = f"stored {result.span_count:,} spans"
             progress.update(storing, visible=True, completed=result.span_count, description=stored)
 
@@ -218,14 +218,14 @@ def _import_spans(data: IO[bytes], sink: MlflowSink, result: ImportResult, *, ev
         collector.store_all()
 
 
-def _send_with_retries(sink: MlflowSink, parcels: list[TraceSegment], result: ImportResult) -> None:
-    """Store *parcels*, and retry while the store is unreachable.
+def _send_with_retries(sink: MlflowSink, segments: list[TraceSegment], result: ImportResult) -> None:
+    """Store *segments*, and retry while the store is unreachable.
 
     Raises:
         CommandFailure: if the store rejects everything, or stays unreachable.
     """
     refused: list[Refusal] = []
-    left = parcels
+    left = segments
     for attempt in range(1, _MAX_ATTEMPTS + 1):
         try:
             refused += send_all(sink, left)
@@ -234,7 +234,7 @@ def _send_with_retries(sink: MlflowSink, parcels: list[TraceSegment], result: Im
             raise CommandFailure(str(rejected)) from rejected
         except BackendUnavailable as away:
             taken = set(map(id, away.taken))
-            left = [parcel for parcel in left if id(parcel) not in taken]
+            left = [segment for segment in left if id(segment) not in taken]
             if attempt == _MAX_ATTEMPTS or not (
                 result.trace_ids or taken
             ):  # a server that has never answered is not worth a retry
@@ -246,10 +246,10 @@ def _send_with_retries(sink: MlflowSink, parcels: list[TraceSegment], result: Im
     for refusal in refused:
         result.add_reason(refusal.reason)
     refused_ids = {id(refusal.item) for refusal in refused}
-    for parcel in parcels:
-        if id(parcel) not in refused_ids and (context := parcel.spans[0].get_span_context()):
+    for segment in segments:
+        if id(segment) not in refused_ids and (context := segment.spans[0].get_span_context()):
             result.trace_ids.add(context.trace_id)
-            result.span_count += len(parcel.spans)
+            result.span_count += len(segment.spans)
 
 
 def _print_import_result(result: ImportResult, destination: str) -> None:

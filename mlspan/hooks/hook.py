@@ -287,7 +287,7 @@ class Hook:
             if sampling.sampled is False and not now.instruments.has_meter_provider():
                 return NOOP_OPERATION if sampling.parent else UnsampledOperation(sampling.make_unrecorded_span())
             if begun := begin(Call(args, kwargs, now.policy.capture, self.settings.options, function)):
-                return start_operation(now, *begun, draw=sampling)
+                return start_operation(now, *begun, sampling=sampling)
         except Exception as error:
             if _accepts(function, args, kwargs) and not swallow_error("starting a span", error):
                 raise

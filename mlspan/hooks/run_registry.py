@@ -131,7 +131,11 @@ class RunRegistry(Generic[RunT]):
             ):
                 around = parent_operation.context
         operation = start_operation(
-            now, record, observe, draw=now.get_span_starter().decide_sampling(around), marks={self._current_run_key: id}
+            now,
+            record,
+            observe,
+            sampling=now.get_span_starter().decide_sampling(around),
+            marks={self._current_run_key: id},
         )
         self._runs[id] = self._run_class(parent, operation)
         return operation

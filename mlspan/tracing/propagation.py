@@ -1,4 +1,10 @@
-"""Propagation: the caller's span, session, user, tags, run and settings as text, restored around a task elsewhere."""
+"""Propagation to tasks in other processes: the caller's span, session, user, tags, run and settings as text.
+
+:func:`capture_context` is called by the caller, :func:`restore_context` around the task. ``integrations/workers/``
+calls both for Spark, Ray, Dask, joblib, multiprocessing and Celery. Requests between services are not handled here: the
+``traceparent`` header is written by the instrumentation of an HTTP client and read by that of an HTTP server, with
+OpenTelemetry's own propagators.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +38,20 @@ _PROPAGATOR: Final = CompositePropagator([TraceContextTextMapPropagator(), W3CBa
 _MLFLOW_VARIABLES: Final = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
 _LOCAL_SETTINGS: Final = {"redact", "spool_dir"}  # settings that mean nothing on another machine
 _FLUSH_TIMEOUT: Final = 3.0  # seconds that the end of a task may wait for the backend
-_RETRY_AFTER: Final = 30.0  # seconds during which an unavailable backend is not waited for
+_SECONDS_WITHOUT_WAITING: Final = 30.0  # after a backend was unavailable, tasks that end do not wait for it
 
 _process = secrets.token_hex(8)  # identifies this process; process ids repeat
 _away_until = 0.0
+
+
+def _renew_process_id() -> None:
+    """Give a forked child an id of its own."""
+    global _process
+    _process = secrets.token_hex(8)
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: globals().__setitem__("_process", secrets.token_hex(8)))
+    os.register_at_fork(after_in_child=_renew_process_id)
 
 
 def capture_context(*, near: bool = False) -> dict[str, Any] | None:
@@ -215,5 +229,5 @@ def _store_task_spans(now: runtime.Runtime | None, ends: int, *, wait: bool) -> 
     if time.monotonic() >= _away_until:
         if now.send_ended(_FLUSH_TIMEOUT):
             return
-        _away_until = time.monotonic() + _RETRY_AFTER
+        _away_until = time.monotonic() + _SECONDS_WITHOUT_WAITING
     now.save_to_disk(1.0)

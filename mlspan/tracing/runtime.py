@@ -21,6 +21,7 @@ from .._guard import guard, redaction_filter, warn_once
 from .._patching import install_until_shutdown, undo_at_shutdown
 from .._version import __version__
 from .destinations import make_export_pipeline, make_mlflow_sink, make_spool_settings, needs_otlp, open_sink
+from .exit_watcher import ExitWatcher
 from .export import self_metrics
 from .export.flush_request import FlushRequest
 from .export.flush_result import FlushResult
@@ -35,7 +36,6 @@ from .otel.provider import ForwardingProcessor, is_mlflow_provider, remove_proce
 from .otel.resource import describe_program
 from .settings.config import Config
 from .settings.resolution import resolve_config
-from .shutdown import ExitWatcher
 
 if TYPE_CHECKING:
     from .export.spool.drain import DrainResult

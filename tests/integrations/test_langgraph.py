@@ -26,7 +26,7 @@ from langgraph.types import Command, Send, interrupt
 from opentelemetry import context as otel_context
 
 from mlspan import integrations, tracing
-from mlspan.integrations.langchain import graphs
+from mlspan.integrations.langchain import langgraph_edges
 from mlspan.testing import Spans, content
 
 
@@ -40,7 +40,7 @@ def _autolog(spans: Spans) -> Iterator[None]:
     yield
     integrations.langgraph.autolog(disable=True)
     gc.collect()
-    assert len(graphs.langchain_runs) == 0
+    assert len(langgraph_edges.langchain_runs) == 0
 
 
 def node(name: str) -> Any:

@@ -20,9 +20,9 @@ from ...tracing.operations import semconv as sc
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Chat, Retrieval, Step, Tool
 from ...tracing.runtime import get_runtime
-from . import graphs
+from . import langgraph_edges
 from . import messages as read
-from .graphs import langchain_runs, make_run_key
+from .langgraph_edges import langchain_runs, make_run_key
 from .runnable_records import make_runnable_record, select_user_metadata, select_user_tags
 from .runnable_values import format_document, list_state_keys, simplify_runnable_value
 
@@ -255,7 +255,7 @@ class CallbackHandler:
         if now is not None and now.policy.capture:
             record.input = convert(value)
         if (operation := langchain_runs.start_operation(id, record, observe, parent=parent, around=around)) is not None:
-            graphs.link_node_run(parent, operation, metadata)
+            langgraph_edges.link_node_run(parent, operation, metadata)
 
     def _end_run(
         self, id: object, operation: Operation | None, value: Any = None, convert: Callable[[Any], object] | None = None

@@ -18,10 +18,10 @@ from ...hooks.hook import Hook
 from ...hooks.patching import Patch, Undo, apply_patches, remember_undo, replace_function, resolve_target
 from ...hooks.subclasses import trace_subclasses
 from ...tracing.operations.records import Embeddings, Observe
-from . import graphs
+from . import langgraph_edges
 from . import messages as read
 from .callbacks import CallbackHandler
-from .graphs import langchain_runs, make_span_current
+from .langgraph_edges import langchain_runs, make_span_current
 
 
 def _restore_caller_context(original: Callable[..., Any]) -> Callable[..., object]:
@@ -137,7 +137,7 @@ class SharedHook(Hook):
     @property
     def backing_hook(self) -> Hook:
         """Return the hook that holds the patches of this library."""
-        return CORE_HOOK if self.module == CORE_HOOK.module else graphs.HOOK
+        return CORE_HOOK if self.module == CORE_HOOK.module else langgraph_edges.HOOK
 
     def apply_settings(self, settings: AutologSettings | None) -> None:
         """Turn the patches of both libraries on, or off unless the other face still wants them."""
@@ -145,7 +145,7 @@ class SharedHook(Hook):
         self._wanted, self.settings = settings is not None, settings or self.settings
         self._requested_settings[self.module] = settings
         both = next((one for one in self._requested_settings.values() if one is not None), None)
-        for hook in (CORE_HOOK, graphs.HOOK):
+        for hook in (CORE_HOOK, langgraph_edges.HOOK):
             if settings is None and both is not None:
                 hook.settings = both  # the patches stay; turning them on again would resume recording after a shutdown
             else:

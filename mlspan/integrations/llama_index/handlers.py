@@ -2,7 +2,7 @@
 
 They are added to the root dispatcher, and called in the thread and task of the traced code. The dispatcher does not
 report the end of a stream that a call returns, nor the building of indexes: for those, methods are patched
-(``_llama_streams.py``, ``_llama_build.py``).
+(``streams.py``, ``index_building.py``).
 """
 
 from __future__ import annotations

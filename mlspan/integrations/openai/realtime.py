@@ -144,7 +144,10 @@ class _RealtimeSession:
         )
         self._asked = []
         self._open[id] = start_operation(
-            now, chat, _observe_realtime_response, draw=now.get_span_starter().decide_sampling(self.operation.context)
+            now,
+            chat,
+            _observe_realtime_response,
+            sampling=now.get_span_starter().decide_sampling(self.operation.context),
         )
 
     def _finish_response(self, response: object) -> None:

@@ -1,4 +1,7 @@
-"""The destination of a trace in a form that another process can use, without credentials."""
+"""The destination of a trace in a form that another process can use, without credentials.
+
+``mlflow_state/runs.py`` lists the steps that decide which run a trace belongs to; :func:`fill_destination` is one.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,16 @@
 
 A child that is forked in the middle of an import keeps half of a module. One that is forked inside SQLite inherits
 locks that are never released.
+
+A fork runs these functions of ours, and no others. Each stands beside the state that it resets:
+
+- before the fork, in the parent and in the child: :data:`FORK_HANDLERS`, which are the locks below and
+  ``spool/queue._SpoolForkHandler``. In the child, a spool then forgets the connection of its parent.
+- in the parent: ``export/processor._note_fork_in_parent`` looks for what the child leaves unsent.
+- in the child: ``export/processor._reset_after_fork`` makes a new queue and starts no thread,
+  ``export/self_metrics._reset_counters`` starts counting at zero, ``propagation._renew_process_id`` gives the child an
+  id of its own, and ``ExitWatcher.handle_fork`` of ``exit_watcher.py``, which ``runtime`` registers, has the spans of
+  a child of multiprocessing sent when it ends.
 """
 
 from __future__ import annotations
@@ -51,8 +61,8 @@ FORK_HANDLERS: Final[list[Any]] = [IMPORT_LOCK, SPOOL_OPEN_LOCK, DATABASE_WRITE_
 
 
 def _call_fork_handlers(what: str) -> None:
-    for gate in FORK_HANDLERS:
-        getattr(gate, what)()
+    for handler in FORK_HANDLERS:
+        getattr(handler, what)()
 
 
 if hasattr(os, "register_at_fork"):

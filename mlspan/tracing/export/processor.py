@@ -31,7 +31,7 @@ from .flush_result import (
 )
 from .fork_safety import IMPORT_LOCK
 from .self_metrics import register_counters
-from .span_queue import SpanEnded, SpanQueue, SpanStarted
+from .span_queue import LateSpan, LoggedSpan, SpanEnded, SpanQueue, SpanStarted
 from .spool.limits import IN_MEMORY, SpoolSettings
 from .threads import start
 from .trace_assembler import TraceAssembler
@@ -59,7 +59,8 @@ class ExportProcessor(SpanProcessor):
         assembly: makes the trace assembler; called again in a forked child.
         held: True if OTLP spans also wait until their trace is complete, because it may be sampled out.
         redact: applied to all text before it is stored.
-        queue_spans: the most spans that may wait in the queue; further ones are dropped, counted and reported.
+        queue_spans: the most starts that may wait in the queue; ends have twice the room. Further spans are dropped,
+            counted and reported.
         interval: seconds after which ended spans are stored; complete traces are then sent.
     """
 
@@ -82,20 +83,22 @@ class ExportProcessor(SpanProcessor):
         self._queue_spans, self._interval = queue_spans, interval
         self._needs_starts = "mlflow" in sinks or held
         self._writes_ahead = keeping.durability == "span"
-        self.lost: Counter[str] = Counter()  # number of spans by reason: overflow, refused, unfit, expired, failed
+        self.lost: Counter[str] = Counter()  # number of spans by reason: overflow, unfit, expired, failed
         self.ends = 0  # ended spans; approximate, as threads count without a lock
         self.sent: Counter[str] = Counter()  # number of spans by the kind of the sink
+        self.refused: Counter[str] = Counter()  # likewise; most are set aside, see sending/refusals.py
         self._stopped = False
         self._forked_from: int | None = None  # id of the process that this one was forked from
         self._has_children = False
         self._start_lock = threading.Lock()
         self._reset_state()
-        register_counters(self.sent, self.lost, self.count_unsent)
+        register_counters(self.sent, self.refused, self.lost, self.count_unsent)
         _processors.add(self)
 
     def _reset_state(self) -> None:
         self._queue = SpanQueue()
         self._origins: dict[int, TraceOrigin] = {}  # by span id, for the write-ahead log
+        self._late_origins: dict[int, TraceOrigin] = {}  # likewise, of spans whose start found no room in the queue
         self._open_sinks = {kind: (make(), where) for kind, (make, where) in self._sinks.items()}
         self._worker: ExportWorker | None = None
         self._thread: threading.Thread | None = None
@@ -122,27 +125,28 @@ class ExportProcessor(SpanProcessor):
             self._start_thread()
         if not self._needs_starts:
             return
-        queue = self._queue
+        queue, origin = self._queue, self._origin()
+        if self._writes_ahead and len(self._origins) < 2 * self._queue_spans:
+            self._origins[_span_id(span)] = origin
         if queue.qsize() < self._queue_spans:
-            origin = self._origin()
-            if self._writes_ahead and len(self._origins) < 2 * self._queue_spans:
-                self._origins[_span_id(span)] = origin
             queue.put(SpanStarted((span, origin)))
-        else:
-            self.lost["overflow"] += 1
+        elif len(self._late_origins) < 2 * self._queue_spans:  # the span is not lost yet: its end may find room
+            self._late_origins[_span_id(span)] = origin
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queue an ended span. With ``durability="span"`` it is written to the write-ahead log first."""
         self.ends += 1
         queue = self._queue
-        if queue.qsize() >= 2 * self._queue_spans:  # twice: an end whose start is queued costs little
+        late_origin = self._late_origins.pop(_span_id(span), None) if self._late_origins else None
+        # Ends get twice the room, so that spans whose start is queued can still be completed.
+        if queue.qsize() >= 2 * self._queue_spans:
             self.lost["overflow"] += 1
-        elif self._writes_ahead:
-            queue.put(self._write_ahead(span))
-        else:
-            queue.put(span)
+            self._origins.pop(_span_id(span), None)
+            return
+        ended = self._write_ahead(span) if self._writes_ahead else span
+        queue.put(ended if late_origin is None else LateSpan(ended, late_origin))
 
-    def _write_ahead(self, span: ReadableSpan) -> SpanEnded:
+    def _write_ahead(self, span: ReadableSpan) -> ReadableSpan | LoggedSpan:
         """Write *span* to the write-ahead log and return the item for the queue."""
         origin, worker = self._origins.pop(_span_id(span), None), self._worker
         return span if worker is None else worker.write_ahead(span, origin or TraceOrigin())
@@ -177,6 +181,7 @@ class ExportProcessor(SpanProcessor):
                 self._address,
                 self._assemble(),
                 self.sent,
+                self.refused,
                 self.lost,
                 self._interval,
                 self._tallies,

@@ -16,7 +16,7 @@ from ..._bounded import BoundedDict
 
 SpanKey = tuple[int, int]  # trace id, span id
 
-# Ids of traces sent in parts: of spans in these parts, parents are still open in this process.
+# Ids of traces of which some spans were sent while a parent of theirs is still open in this process.
 traces_in_parts: Final[BoundedDict[int, None]] = BoundedDict(1000)
 
 _MAX_DROPPED: Final = 2_000  # spans that were dropped and are kept in memory; the oldest go first

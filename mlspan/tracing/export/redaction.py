@@ -1,7 +1,13 @@
-"""Redaction on the export side: ``redact`` is applied to all text, and API keys are always masked.
+"""Redaction on the export side: ``redact`` and the masking of API keys, for all text but the content of our own spans.
 
-Content of our own spans was redacted when they ended, so that every exporter of the application sees it redacted. This
-module covers the rest: other libraries' spans, resources, and the origin.
+Secrets are taken out in two places:
+
+- ``operations/content.py``, when one of our spans ends: ``redact`` for its content and exceptions, so that every
+  exporter of the application sees it redacted. API keys are masked in exceptions. In content (messages, arguments,
+  results) they are left unless ``redact`` takes them out, because content is recorded as it was said (docs/privacy.md).
+- here, on the export worker, before anything is stored or sent: ``redact`` and the masking of API keys for the rest,
+  which is other libraries' spans as a whole, other attributes of our spans, names, events, links, status, resources,
+  and the origin. Headers with credentials are masked by their name.
 """
 
 from __future__ import annotations

@@ -8,23 +8,42 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from opentelemetry import metrics
 from opentelemetry.metrics import Observation
 
 from ..._guard import swallowed_errors
 
-_counters: list[tuple[Counter[str], Counter[str], Callable[[], int]]] = []
+
+class _Counters(NamedTuple):
+    """The counts of one export processor."""
+
+    sent: Counter[str]
+    refused: Counter[str]
+    lost: Counter[str]
+    count_waiting: Callable[[], int]
+
+
+_counters: list[_Counters] = []
 _has_instruments = False
 _COMPONENT_TYPE: Final = "otel.component.type"
 _ERROR_TYPE: Final = "error.type"
 _PLACE: Final = "mlspan.place"  # what failed, such as "writing content"
 
 
-def register_counters(sent: Counter[str], lost: Counter[str], waiting: Callable[[], int]) -> None:
-    """Observe these for the life of the process: *sent* by sink, *lost* by reason, and the number of waiting spans."""
-    _counters.append((sent, lost, waiting))
+def register_counters(
+    sent: Counter[str], refused: Counter[str], lost: Counter[str], count_waiting: Callable[[], int]
+) -> None:
+    """Observe counts of spans for the life of the process.
+
+    Args:
+        sent: by the kind of the sink.
+        refused: likewise, those that it refuses for good.
+        lost: by reason, those that were dropped before any backend was asked.
+        count_waiting: returns the number of spans that wait.
+    """
+    _counters.append(_Counters(sent, refused, lost, count_waiting))
 
 
 def create_instruments(version: str) -> None:
@@ -68,9 +87,9 @@ def _observe_errors(_: Any) -> Iterable[Observation]:
 
 def _observe_exported(_: Any) -> Iterable[Observation]:
     sent, refused = Counter[str](), 0
-    for taken, lost, _now in _counters:
-        sent.update(dict(taken))
-        refused += lost["refused"]
+    for one in _counters:
+        sent.update(dict(one.sent))
+        refused += sum(dict(one.refused).values())
     for kind, count in sent.items():
         yield Observation(count, {_COMPONENT_TYPE: f"mlspan_{kind}"})
     if refused:
@@ -79,21 +98,22 @@ def _observe_exported(_: Any) -> Iterable[Observation]:
 
 def _observe_dropped(_: Any) -> Iterable[Observation]:
     dropped = Counter[str]()
-    for _sent, lost, _now in _counters:
-        dropped.update(dict(lost))
+    for one in _counters:
+        dropped.update(dict(one.lost))
     for reason, count in dropped.items():
-        if count and reason != "refused":
+        if count:
             yield Observation(count, {_COMPONENT_TYPE: "mlspan", _ERROR_TYPE: reason})
 
 
 def _observe_queue_size(_: Any) -> Iterable[Observation]:
-    yield Observation(sum(waiting() for *_others, waiting in list(_counters)), {_COMPONENT_TYPE: "mlspan"})
+    yield Observation(sum(one.count_waiting() for one in list(_counters)), {_COMPONENT_TYPE: "mlspan"})
 
 
 def _reset_counters() -> None:
-    for sent, lost, _now in _counters:
-        sent.clear()
-        lost.clear()
+    for one in _counters:
+        one.sent.clear()
+        one.refused.clear()
+        one.lost.clear()
     swallowed_errors.clear()
 
 

@@ -1,4 +1,8 @@
-"""The queue between the caller's threads and the export worker, and the three types of items that it carries."""
+"""The queue between the caller's threads and the export worker, and the types of items that it carries.
+
+The queue itself has no bound. ``ExportProcessor.on_start`` and ``on_end`` enforce it: they look at the length before
+they put a span. A start that finds no room is put with its end; an end that finds none is dropped and counted.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +43,18 @@ class LoggedSpan(NamedTuple):
     log_error: Exception | None = None
 
 
+class LateSpan(NamedTuple):
+    """A span has ended whose start found no room in the queue. It brings the origin that its start would have brought.
+
+    Its trace is found by its parent, or by a child that has waited for it.
+    """
+
+    ended: ReadableSpan | LoggedSpan
+    origin: TraceOrigin
+
+
 # An ended span that no log has stands for itself: a wrapper would cost the caller a tenth of a microsecond.
-SpanEnded: TypeAlias = "ReadableSpan | LoggedSpan"
+SpanEnded: TypeAlias = "ReadableSpan | LoggedSpan | LateSpan"
 QueueItem: TypeAlias = "SpanStarted | SpanEnded | FlushRequest"
 
 

@@ -99,7 +99,7 @@ class Sink(Protocol):
         """Import what sending needs. Forks are delayed while this runs."""
         ...
 
-    def send(self, parcels: Sequence[Any]) -> Sequence[Refusal]:
+    def send(self, items: Sequence[Any]) -> Sequence[Refusal]:
         """Store all items and return those that were refused.
 
         Raise BackendUnavailable to be called again with all of them.

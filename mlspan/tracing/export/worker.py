@@ -20,7 +20,7 @@ from .memory import drop_content, estimate_size
 from .otlp.codec import UnencodableSpan, encode_each_span
 from .redaction import SpanRedactor
 from .sending.sender import Sender
-from .span_queue import LoggedSpan, SpanEnded, SpanStarted
+from .span_queue import LateSpan, LoggedSpan, SpanEnded, SpanStarted
 from .spool.directory import SpoolDirectory
 from .spool.limits import SpoolSettings
 from .spool.rows import HELD_BIT, SINK_BITS, OpenSegment, SpoolRow
@@ -54,7 +54,8 @@ class ExportWorker:
         address: completes an origin.
         assembly: the trace assembler, used if a sink takes trace segments.
         sent: counts the spans that were taken, by the kind of the sink.
-        lost: counts the spans that were lost, by reason.
+        refused: counts the spans that were refused for good, by the kind of the sink.
+        lost: counts the spans that were lost before any backend was asked, by reason.
         interval: seconds until ended spans are stored.
         tallies: by kind, what counts what has become of this process's spans.
         held: True if OTLP gets no span before its trace is sampled.
@@ -68,6 +69,7 @@ class ExportWorker:
         address: Callable[[TraceOrigin], TraceOrigin],
         assembly: TraceAssembler,
         sent: Counter[str],
+        refused: Counter[str],
         lost: Counter[str],
         interval: float,
         tallies: Mapping[SinkKind, DeliveryTally],
@@ -85,7 +87,7 @@ class ExportWorker:
         self._in_memory: set[int] = set()  # those of them that are in memory, as the disk was full
         self.spared: Counter[SinkKind] = Counter()  # spans that count as overflow, but that these sinks get
         self._oldest = self._told_lost = self._looked = 0.0
-        self._sent, self._reported = sent, 0
+        self._sent, self._refused, self._reported = sent, refused, 0
         self._tallies = tallies
         self._left: int | None = None  # spans that were unsent when the spool was closed
         self._left_ready: dict[SinkKind, tuple[int, float | None]] = {}  # likewise
@@ -110,7 +112,7 @@ class ExportWorker:
                 directory.letters,
                 directory.set_aside_damaged,
                 self._sent,
-                self._lost,
+                self._refused,
                 self._tallies[kind],
             )
             self.senders.append(sender)
@@ -145,7 +147,7 @@ class ExportWorker:
         for sender in self._idle:
             sender.turn()
 
-    def write_ahead(self, span: ReadableSpan, origin: TraceOrigin) -> SpanEnded:
+    def write_ahead(self, span: ReadableSpan, origin: TraceOrigin) -> ReadableSpan | LoggedSpan:
         """Redact *span*, append it to the write-ahead log if there is one, and return the queue item."""
         log_file = self.directory.journal
         if log_file is None:
@@ -178,6 +180,10 @@ class ExportWorker:
 
     def accept_end(self, ended: SpanEnded) -> None:
         """Take a span that has ended. It is stored later, with others."""
+        origin: TraceOrigin | None = None
+        if isinstance(ended, LateSpan):
+            origin = self._redact.redact_origin(ended.origin)
+            ended = ended.ended
         if isinstance(ended, LoggedSpan):
             span, encoded, position, error = ended
             if error is not None:
@@ -188,7 +194,7 @@ class ExportWorker:
         if not self._fresh and not self._ready:
             self._oldest = monotonic()
         together = self._held or "mlflow" in self._kinds
-        number, open_trace, segment = self.assembly.note_end(span) if together else (0, None, None)
+        number, open_trace, segment = self.assembly.note_end(span, origin) if together else (0, None, None)
         self._fresh.append(_EndedSpan(number, open_trace, span, encoded, position))
         self._fresh_bytes += estimate_size(span)
         if segment is not None:
@@ -210,7 +216,7 @@ class ExportWorker:
     def store_ended(self) -> None:
         """Store ended spans and ready segments in one transaction, and notify the senders."""
         brought_back, self.assembly.brought_back = self.assembly.brought_back, []
-        upper = [_EndedSpan(number, unit, span, None, None, True) for unit, number, span in brought_back]
+        upper = [_EndedSpan(number, open_trace, span, None, None, True) for open_trace, number, span in brought_back]
         fresh, self._fresh, self._fresh_bytes = upper + self._fresh, [], 0
         ready, self._ready = self._ready, []
         dropped, self.assembly.dropped = self.assembly.dropped, []
@@ -281,9 +287,9 @@ class ExportWorker:
         sizes: Counter[int] = Counter()
         for row in rows:
             sizes[row.segment_number] += len(row.encoded.span)
-        for number, unit in growing.items():
-            if sizes[number] > _LET_GO_BYTES and unit.has_genai and number in self._stored_open:
-                unit.ended_spans = [drop_content(span) for span in unit.ended_spans]
+        for number, open_trace in growing.items():
+            if sizes[number] > _LET_GO_BYTES and open_trace.has_genai and number in self._stored_open:
+                open_trace.ended_spans = [drop_content(span) for span in open_trace.ended_spans]
                 self._let_go.add(number)
 
     def _encode_rows(self, fresh: list[_EndedSpan], gone: set[int], sampled: dict[int, bool]) -> list[SpoolRow]:

@@ -1,4 +1,16 @@
-"""The MLflow run and model that are active where a call is made, and the place where its trace belongs."""
+"""The MLflow run and model that are active where a call is made, and the place where its trace belongs.
+
+This is the first of the steps that decide which run a trace belongs to. Each step fills only what is still open:
+
+1. :func:`get_active_run_id`, for each span that starts: the run of ``tracing.run``, else the one active in MLflow, else
+   the one that was active around a task in the process that has sent it. :func:`read_trace_origin` puts it into a
+   ``TraceOrigin``.
+2. ``export/trace_assembler._merge_origins``: the run of the first span of the trace that has one.
+3. ``export/destination.fill_destination``, before the trace is stored: the ``run`` setting, else ``MLFLOW_RUN_ID``.
+4. ``export/mlflow/traces.find_segment_origin``, as the trace is sent: the run of a training inside the trace.
+5. ``export/mlflow/sink.MlflowSink.find_destination``: looks the run up in the store. The trace goes to the experiment
+   of the run; if there is no such run, to the experiment of the origin or of the settings, without a run.
+"""
 
 from __future__ import annotations
 
@@ -92,13 +104,13 @@ def track_run_starts() -> Undo:
     return _run_starts.acquire()
 
 
-def add_run_listener(hearer: Callable[[object], object]) -> Callable[[], None]:
-    """Call *hearer* with each run that MLflow makes active, until the returned function is called."""
+def add_run_listener(listener: Callable[[object], object]) -> Callable[[], None]:
+    """Call *listener* with each run that MLflow makes active, until the returned function is called."""
     untrack = track_run_starts()
-    _run_listeners.append(hearer)
+    _run_listeners.append(listener)
 
     def remove_listener() -> None:
-        _run_listeners.remove(hearer)
+        _run_listeners.remove(listener)
         untrack()
 
     return remove_listener
@@ -115,9 +127,9 @@ def _patch_active_run() -> Undo:
 def _note_started_run(args: tuple[Any, ...], kwargs: dict[str, Any], _: object) -> None:
     run = args[1] if len(args) > 1 else kwargs["run"]
     _started_run.set(run.info.run_id)
-    for hearer in tuple(_run_listeners):
+    for listener in tuple(_run_listeners):
         with guard("calling a run listener"):
-            hearer(run)
+            listener(run)
 
 
 _run_starts: Final = SharedPatch(partial(install_when_imported, _FLUENT_MODULE, _patch_active_run))

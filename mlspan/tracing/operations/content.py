@@ -1,4 +1,9 @@
-"""The content policy: whether content is recorded, redacted and cut to size, and how it becomes valid JSON."""
+"""The content policy: whether content is recorded, redacted and cut to size, and how it becomes valid JSON.
+
+It is applied when a span of ours ends. ``redact`` covers all content; :func:`mask_api_keys` covers exceptions here, and
+in ``export/redaction.py`` all text that is not content, before it is stored or sent. ``plain_values.py`` does the
+cutting.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +42,8 @@ __all__ = [
 
 Redact: TypeAlias = Callable[[str], str] | Iterable[str | re.Pattern[str]]
 REDACTED = "[redacted]"
-_TREE = 64 * 1024 * 1024  # bytes of text in a value that somebody may want whole
-_TRIES = 5  # to make a value fit whose escapes take room as well
+_MAX_UNCUT_BYTES = 64 * 1024 * 1024  # plain values up to this size become JSON as they are, larger ones are cut
+_TRIES = 5  # copies, each smaller than the one before, until the written JSON fits
 
 
 def make_redactor(redact: Redact | None) -> Callable[[str], str] | None:
@@ -123,7 +128,7 @@ class ContentPolicy:
         return ContentPolicy(capture=self.capture, redact=self._redact, limit=limit)
 
     def render_text(self, value: str) -> str:
-        """Return free text that stands outside of messages, such as an exception's message, as it may be written."""
+        """Return free text that stands outside of messages as it may be written: redacted, and cut to the limit."""
         if self._redact is None and len(value) < self.limit and value.isascii():
             return str(value)
         if self._redact is not None:
@@ -160,7 +165,10 @@ class ContentPolicy:
         return self.render_json(value)
 
     def _bounded(self, value: object) -> str:
-        """Return as much of *value* as there is room for. Escapes take some as well, so the text has the last word."""
+        """Return as much of *value* as there is room for.
+
+        JSON escapes add bytes, so the written size is checked and the copy is made smaller until it fits.
+        """
         room, is_list = self.limit, issubclass(type(value), list)  # isinstance would ask the value itself
         for _ in range(_TRIES):
             try:
@@ -193,7 +201,7 @@ def _report_failed_redaction(error: Exception) -> str:
 def to_json(value: object) -> str:
     """Return JSON of anything at all: what JSON cannot say becomes its ``str``, what has no end is cut."""
     try:
-        if is_cheaply_plain(value, _TREE):
+        if is_cheaply_plain(value, _MAX_UNCUT_BYTES):
             return orjson.dumps(value, option=OPTIONS).decode()
     except (TypeError, ValueError, RecursionError):  # lone surrogates, integers over 64 bits, too many levels
         pass

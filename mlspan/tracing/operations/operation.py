@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 _handed_over_operations: dict[int, ref[Operation]] = {}
 operation_sources: Final[list[Callable[[], Iterable[Operation]]]] = []  # each lists more such operations
 _NO_MARKS: Mapping[str, object] = {}
-_OUTER_CALL_KEY = otel.create_key("mlspan-host")  # the operation of the framework's model call that a context is inside
+# Key of the operation of the framework's model call that a context is inside.
+_OUTER_CALL_KEY = otel.create_key("mlspan-outer-call")
 
 
 def start_operation(
@@ -42,7 +43,7 @@ def start_operation(
     record: Record,
     observe: Observe[Any] | None = None,
     *,
-    draw: SamplingDecision | None = None,
+    sampling: SamplingDecision | None = None,
     marks: Mapping[str, object] = _NO_MARKS,
 ) -> Operation:
     """Start the operation of *record*.
@@ -53,16 +54,16 @@ def start_operation(
         runtime: the runtime that records it.
         record: the facts known at the start.
         observe: reads the answer, or each chunk of it, into the record.
-        draw: the sampling decision, if it was made already. Default: decided here, below the caller's current span.
+        sampling: the sampling decision, if it was made already. Default: decided here, below the caller's current span.
         marks: values that the operation's context holds besides the span, by context key.
     """
-    if draw is None:
-        draw = runtime.get_span_starter().decide_sampling(otel.get_current())
+    if sampling is None:
+        sampling = runtime.get_span_starter().decide_sampling(otel.get_current())
     if isinstance(record, ModelCall):
-        outer_call = draw.around.get(_OUTER_CALL_KEY)
+        outer_call = sampling.around.get(_OUTER_CALL_KEY)
         if isinstance(outer_call, Operation) and outer_call.accepts_inner_call(record):
             return InnerCall(outer_call, runtime, record, observe)
-    return Operation(runtime, record, observe, draw, marks)
+    return Operation(runtime, record, observe, sampling, marks)
 
 
 class Operation:
@@ -94,7 +95,7 @@ class Operation:
         runtime: Runtime,
         record: Record,
         observe: Observe[Any] | None,
-        draw: SamplingDecision,
+        sampling: SamplingDecision,
         marks: Mapping[str, object],
     ) -> None:
         self._init_operation(runtime, record, observe)
@@ -104,8 +105,8 @@ class Operation:
             if get_call_scope() is EMPTY_SCOPE
             else {**start_attributes, **build_scope_attributes()}
         )
-        self.span: Span = draw.start_span(record.span_name, record.kind, attributes)
-        context_values: dict[str, object] = {**draw.around, SPAN_KEY: self.span, **marks}
+        self.span: Span = sampling.start_span(record.span_name, record.kind, attributes)
+        context_values: dict[str, object] = {**sampling.around, SPAN_KEY: self.span, **marks}
         if isinstance(record, ModelCall) and record.outer:
             context_values[_OUTER_CALL_KEY] = self
         self.context = otel.Context(context_values)

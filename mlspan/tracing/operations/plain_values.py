@@ -1,7 +1,8 @@
-"""A bounded copy of any value: what a caller passes around, as dicts, lists and scalars that JSON can say.
+"""Plain values: a copy of any value as dicts, lists and scalars, bounded in bytes; what is over is cut and marked.
 
 The work is bounded by the bytes that are kept, never by what the value holds: a value may contain itself, hold one part
-a million times, or be larger than memory. What may be called of an object stands in :mod:`.foreign`.
+a million times, or be larger than memory. What may be called of an object stands in :mod:`.foreign_objects`, and the
+limit of an attribute (``max_content_bytes``) in :mod:`.content`.
 """
 
 from __future__ import annotations

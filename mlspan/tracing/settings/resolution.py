@@ -1,4 +1,8 @@
-"""Resolve settings: argument, then policy, then ``MLSPAN_*``, then the variables of OpenTelemetry and MLflow."""
+"""Resolve settings: argument, then policy, then ``MLSPAN_*``, then the variables of OpenTelemetry and MLflow.
+
+A setting that the administrator's policy locks comes before the argument (:func:`_enforce_lock`): only a stricter
+argument counts.
+"""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class LocatedSegment:
 _SegmentOrTrace = TypeVar("_SegmentOrTrace", LocatedSegment, TranslatedTrace)
 
 
-def write_segments(store: TraceStore, experiment_id: str, parcels: Sequence[LocatedSegment]) -> list[Refusal]:
+def write_segments(store: TraceStore, experiment_id: str, segments: Sequence[LocatedSegment]) -> list[Refusal]:
     """Store all segments and return those that the store rejects or denies.
 
     Raise BackendUnavailable, which names those that were stored before.
@@ -64,7 +64,7 @@ def write_segments(store: TraceStore, experiment_id: str, parcels: Sequence[Loca
         refused.extend(Refusal(one.segment, denied[0].reason, keep=True) for one in portion)
 
     try:
-        for distinct in _split_rounds(parcels):
+        for distinct in _split_rounds(segments):
             store.executor.run_each(write_portion, split_portions(distinct, store), store.most_writers)
     except BackendUnavailable as away:
         away.taken = stored
@@ -96,9 +96,9 @@ def _write_or_bisect(store: TraceStore, experiment_id: str, traces: Sequence[Tra
     return []
 
 
-def _split_rounds(parcels: Sequence[LocatedSegment]) -> Iterator[list[LocatedSegment]]:
-    """Yield *parcels* in parts with no trace twice, as a later segment of a trace adds to what is stored by then."""
-    remaining = list(parcels)
+def _split_rounds(segments: Sequence[LocatedSegment]) -> Iterator[list[LocatedSegment]]:
+    """Yield *segments* in parts with no trace twice, as a later segment of a trace adds to what is stored by then."""
+    remaining = list(segments)
     while remaining:
         first = {one.trace_id: one for one in reversed(remaining)}
         yield [one for one in remaining if first[one.trace_id] is one]

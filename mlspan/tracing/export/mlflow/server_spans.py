@@ -40,10 +40,10 @@ def _encode_translated_span(span: TranslatedSpan, *, parses_text: bool) -> Encod
         name: _to_server_value(value, parses_text=parses_text) if name in JSON_ATTRIBUTES else value
         for name, value in (span.attributes or {}).items()
     }
-    (packed,) = encode_each_span([TranslatedSpan.copy_span(span, attributes=attributes)], _UNLIMITED)
-    if isinstance(packed, UnencodableSpan):
-        raise packed
-    return packed
+    (encoded,) = encode_each_span([TranslatedSpan.copy_span(span, attributes=attributes)], _UNLIMITED)
+    if isinstance(encoded, UnencodableSpan):
+        raise encoded
+    return encoded
 
 
 def encode_attached_spans(spans: Iterable[Any], parents: Mapping[int, int]) -> bytes:

@@ -83,7 +83,7 @@ class MlflowSink:
 
             import_mlflow()
 
-    def send(self, parcels: Sequence[TraceSegment]) -> list[Refusal]:
+    def send(self, segments: Sequence[TraceSegment]) -> list[Refusal]:
         """Send as ``Sink.send`` does. An unavailable store or a refused experiment delays no others.
 
         If another store has answered, what an unavailable one has not taken is refused but kept.
@@ -96,24 +96,24 @@ class MlflowSink:
         unavailable: dict[str, BackendUnavailable] = {}  # by tracking URI
         stored: set[int] = set()  # ids of the segments that an unavailable store has taken before it failed
         refused_origins: dict[_OriginKey, str] = {}  # why the destination of an origin is refused
-        for parcel in parcels:
-            origin = find_segment_origin(parcel)
+        for segment in segments:
+            origin = find_segment_origin(segment)
             uri = origin.tracking_uri or self._uri
             origin_key = (uri, origin.run_id, origin.experiment_id, origin.experiment_name)
-            if uri in unavailable or _holds_only_assessments(parcel):
+            if uri in unavailable or _holds_only_assessments(segment):
                 continue
             try:
                 if origin_key not in refused_origins:
                     with self._locating:
                         place, run_id = self.find_destination(origin)
                         offload = self._find_store(uri).accepts_attachments(place[1])
-                    places[place].append(LocatedSegment(parcel, run_id, offload))
+                    places[place].append(LocatedSegment(segment, run_id, offload))
             except (StoreDenied, StoreRejected) as refusal:
                 refused_origins[origin_key] = refusal.reason
             except BackendUnavailable as error:
                 unavailable[uri] = error
             if origin_key in refused_origins:
-                refused.append(Refusal(parcel, refused_origins[origin_key], keep=True))
+                refused.append(Refusal(segment, refused_origins[origin_key], keep=True))
         for (uri, experiment_id), found in places.items():
             try:
                 refused += [] if uri in unavailable else write_segments(self._find_store(uri), experiment_id, found)
@@ -122,40 +122,40 @@ class MlflowSink:
                 unavailable[uri] = error
                 stored |= set(map(id, error.taken))
         refused += self._send_assessments(
-            [parcel for parcel in parcels if _holds_only_assessments(parcel)], unavailable
+            [segment for segment in segments if _holds_only_assessments(segment)], unavailable
         )
         if not unavailable:
             return refused
         stored -= {id(refusal.item) for refusal in refused}
-        left = [parcel for parcel in parcels if self._find_uri(parcel) in unavailable and id(parcel) not in stored]
-        if len({self._find_uri(parcel) for parcel in parcels}) > len(unavailable):
+        left = [segment for segment in segments if self._find_uri(segment) in unavailable and id(segment) not in stored]
+        if len({self._find_uri(segment) for segment in segments}) > len(unavailable):
             return refused + [Refusal(one, unavailable[self._find_uri(one)].reason, keep=True) for one in left]
         first = next(iter(unavailable.values()))
-        first.taken = [parcel for parcel in parcels if id(parcel) in stored]
+        first.taken = [segment for segment in segments if id(segment) in stored]
         raise first
 
-    def _find_uri(self, parcel: TraceSegment) -> str:
-        return parcel.origin.tracking_uri or self._uri
+    def _find_uri(self, segment: TraceSegment) -> str:
+        return segment.origin.tracking_uri or self._uri
 
     def _send_assessments(
-        self, parcels: Sequence[TraceSegment], unavailable: dict[str, BackendUnavailable]
+        self, segments: Sequence[TraceSegment], unavailable: dict[str, BackendUnavailable]
     ) -> Iterator[Refusal]:
         """Send feedback on traces that were sent before, or that another process has yet to send. Yield refusals."""
         from .assessments import read_assessments
 
-        for parcel in parcels:
-            uri, context = parcel.origin.tracking_uri or self._uri, parcel.spans[0].get_span_context()
+        for segment in segments:
+            uri, context = segment.origin.tracking_uri or self._uri, segment.spans[0].get_span_context()
             if uri in unavailable or context is None:
                 continue
             try:
                 self._find_store(uri).write_assessments(
-                    f"tr-{context.trace_id:032x}", list(read_assessments(parcel.spans))
+                    f"tr-{context.trace_id:032x}", list(read_assessments(segment.spans))
                 )
             except StoreRejected as rejected:
-                age = time.time() - (parcel.spans[0].end_time or 0) / 1e9
-                yield Refusal(parcel, rejected.reason, keep=rejected.all_of_it or age < _ASSESSMENT_WAIT)
+                age = time.time() - (segment.spans[0].end_time or 0) / 1e9
+                yield Refusal(segment, rejected.reason, keep=rejected.all_of_it or age < _ASSESSMENT_WAIT)
             except StoreDenied as denied:
-                yield Refusal(parcel, denied.reason, keep=True)
+                yield Refusal(segment, denied.reason, keep=True)
             except BackendUnavailable as error:
                 unavailable[uri] = error
 
@@ -227,11 +227,11 @@ def run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str:
     return f"{_experiment_url(tracking_uri, experiment_id)}/runs/{run_id}"
 
 
-def _holds_only_assessments(parcel: TraceSegment) -> bool:
+def _holds_only_assessments(segment: TraceSegment) -> bool:
     """Return True if a segment holds nothing but feedback on a trace that was sent before."""
     from .assessments import is_assessment_span
 
-    return all(map(is_assessment_span, parcel.spans))
+    return all(map(is_assessment_span, segment.spans))
 
 
 def _may_have_credentials(uri: str) -> bool:

@@ -184,23 +184,23 @@ def _merge_prompts(*infos: TraceSummary) -> dict[str, str]:
     return {PROMPTS_KEY: to_json(list(together.values()))} if together else {}
 
 
-def find_segment_origin(parcel: TraceSegment) -> TraceOrigin:
+def find_segment_origin(segment: TraceSegment) -> TraceOrigin:
     """Return the origin of a segment. If it names no run, the run of a training inside the segment is used."""
-    origin = parcel.origin
+    origin = segment.origin
     if origin.run_id is not None:
         return origin
-    fits = [span for span in parcel.spans if (span.attributes or {}).get(sc.KIND) == sc.FIT]
+    fits = [span for span in segment.spans if (span.attributes or {}).get(sc.KIND) == sc.FIT]
     return replace(origin, run_id=_first_value(_merge_attributes(fits), sc.RUN_ID))
 
 
-def translate_segment(parcel: TraceSegment, run_id: str | None, *, offload: bool = False) -> TranslatedTrace:
+def translate_segment(segment: TraceSegment, run_id: str | None, *, offload: bool = False) -> TranslatedTrace:
     """Translate a segment for MLflow, linked to *run_id* if given. With *offload*, pictures and sounds become files."""
-    ended = [span for span in parcel.spans if span.end_time and not is_assessment_span(span)]
-    root = next((span for span in ended if _span_id(span) == parcel.root_id), None)
+    ended = [span for span in segment.spans if span.end_time and not is_assessment_span(span)]
+    root = next((span for span in ended if _span_id(span) == segment.root_id), None)
     top = root or min(ended, key=lambda span: span.start_time or 0)
     trace_id = f"tr-{top.get_span_context().trace_id:032x}"  # type: ignore[union-attr]  # an ended span has a context
     attachments: AttachmentsById = {}
-    stored = {_span_id(span): data for span, data in zip(parcel.spans, parcel.stored)}  # noqa: B905  # stored holds all spans or none
+    stored = {_span_id(span): data for span, data in zip(segment.spans, segment.stored)}  # noqa: B905  # stored holds all spans or none
     calls = {_span_id(span) for span in ended if _is_model_call(span) and _is_own_span(span)}
     spans = []
     for span in ended:
@@ -209,7 +209,7 @@ def translate_segment(parcel: TraceSegment, run_id: str | None, *, offload: bool
             _translated(span, trace_id, attachments if offload else None, not _repeats_call(span, calls), data)
         )
     start, end = min(span.start_time or 0 for span in spans), max(span.end_time or 0 for span in spans)
-    request, response = _build_previews(parcel.root_id, spans)
+    request, response = _build_previews(segment.root_id, spans)
     named = _merge_attributes(spans)
     info = TraceSummary(
         trace_id=trace_id,
@@ -219,11 +219,11 @@ def translate_segment(parcel: TraceSegment, run_id: str | None, *, offload: bool
         request_preview=request,
         response_preview=response,
         client_request_id=(_first_value(named, sc.CLIENT_REQUEST_ID) or "")[:_MAX_CLIENT_REQUEST_ID] or None,
-        tags=_build_tags(parcel, top.name, spans, named),
-        metadata=_build_metadata(parcel, named, run_id),
+        tags=_build_tags(segment, top.name, spans, named),
+        metadata=_build_metadata(segment, named, run_id),
     )
-    merge = not parcel.whole or top.parent is not None or any(_may_carry_trace(span, calls) for span in ended)
-    return TranslatedTrace(parcel, info, spans, attachments, list(read_assessments(parcel.spans)), merge)
+    merge = not segment.whole or top.parent is not None or any(_may_carry_trace(span, calls) for span in ended)
+    return TranslatedTrace(segment, info, spans, attachments, list(read_assessments(segment.spans)), merge)
 
 
 def _translated(
@@ -301,7 +301,7 @@ def _merge_attributes(spans: Sequence[ReadableSpan]) -> Attributes:
     return named
 
 
-def _build_tags(parcel: TraceSegment, name: str, spans: Sequence[ReadableSpan], named: Attributes) -> dict[str, str]:
+def _build_tags(segment: TraceSegment, name: str, spans: Sequence[ReadableSpan], named: Attributes) -> dict[str, str]:
     """Return the trace's tags: from span attributes, the origin and the resource, cut to MLflow's limits."""
     tags = {"mlflow.traceName": name}
     for key, value in named.items():
@@ -309,8 +309,8 @@ def _build_tags(parcel: TraceSegment, name: str, spans: Sequence[ReadableSpan], 
             tags.setdefault(key[len(sc.TAG_PREFIX) :], str(value))
     if sc.PROMPTS in named and (prompts := _read_prompts(spans)):
         tags[PROMPTS_KEY] = to_json(prompts)
-    tags.update(parcel.origin.tags)
-    for key, value in read_resource_tags(parcel.spans[0].resource):
+    tags.update(segment.origin.tags)
+    for key, value in read_resource_tags(segment.spans[0].resource):
         tags.setdefault(key, value)
     return drop_reserved_keys(
         {storable(key)[:250]: _cut_text(storable(value), _MAX_TAG) or "" for key, value in tags.items()}
@@ -330,9 +330,9 @@ def _read_prompts(spans: Sequence[ReadableSpan]) -> list[dict[str, str]]:
     return prompts
 
 
-def _build_metadata(parcel: TraceSegment, named: Attributes, run_id: str | None) -> dict[str, str]:
+def _build_metadata(segment: TraceSegment, named: Attributes, run_id: str | None) -> dict[str, str]:
     """Return the trace's metadata: source, run, model, session and user."""
-    origin = parcel.origin
+    origin = segment.origin
     metadata: dict[str, str | None] = {
         "mlflow.trace_schema.version": "3",
         "mlflow.source.name": os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else None,  # noqa: PTH119

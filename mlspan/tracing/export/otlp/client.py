@@ -62,20 +62,20 @@ class OtlpClient:
         make_post = _make_grpc_post if protocol == "grpc" else _make_http_post
         self._post = make_post(named if protocol == "grpc" else endpoint, with_credentials=with_credentials)
 
-    def export_spans(self, parcels: Sequence[EncodedSpan]) -> list[Refusal]:
+    def export_spans(self, spans: Sequence[EncodedSpan]) -> list[Refusal]:
         """Send all spans and return the refused ones. Raise BackendUnavailable.
 
         A refused request is sent in halves, so that one span causes no loss of others.
         """
         try:
-            return self._read_partial_success(self._post(build_export_request(parcels)), parcels)
+            return self._read_partial_success(self._post(build_export_request(spans)), spans)
         except _ReceiverRejected as rejected:
             if rejected.keep:
-                return [Refusal(packed, rejected.reason, keep=True) for packed in parcels]
-            if len(parcels) == 1:
-                return self._export_cut(parcels[0], rejected)
-            half = len(parcels) // 2
-            return self.export_spans(parcels[:half]) + self.export_spans(parcels[half:])
+                return [Refusal(span, rejected.reason, keep=True) for span in spans]
+            if len(spans) == 1:
+                return self._export_cut(spans[0], rejected)
+            half = len(spans) // 2
+            return self.export_spans(spans[:half]) + self.export_spans(spans[half:])
 
     def check(self) -> str | None:
         """Send a request without spans; return why it is not taken, or None. Raise BackendUnavailable."""
@@ -85,21 +85,21 @@ class OtlpClient:
             return rejected.reason
         return None
 
-    def _export_cut(self, packed: EncodedSpan, rejected: _ReceiverRejected) -> list[Refusal]:
+    def _export_cut(self, encoded: EncodedSpan, rejected: _ReceiverRejected) -> list[Refusal]:
         """Send one span that is too large, cut to half its size and again to half."""
-        size = len(packed.span) // 2
+        size = len(encoded.span) // 2
         while rejected.too_large and size >= _MIN_CUT_BYTES:
             try:
-                answer = self._post(build_export_request([cut_span(packed, size)]))
+                answer = self._post(build_export_request([cut_span(encoded, size)]))
             except _ReceiverRejected as again:
                 size, rejected = size // 2, again
             except UnencodableSpan:
                 break
             else:
-                return self._read_partial_success(answer, [packed])
-        return [Refusal(packed, rejected.reason)]
+                return self._read_partial_success(answer, [encoded])
+        return [Refusal(encoded, rejected.reason)]
 
-    def _read_partial_success(self, answer: _Answer, parcels: Sequence[EncodedSpan]) -> list[Refusal]:
+    def _read_partial_success(self, answer: _Answer, spans: Sequence[EncodedSpan]) -> list[Refusal]:
         """Return what the receiver has rejected of a request that it has taken. It does not say which spans."""
         if not (answer.rejected or answer.message):
             return []
@@ -108,8 +108,8 @@ class OtlpClient:
             warn_once("mlspan: %s warns: %s", where, answer.message, place=self._endpoint)
             return []
         reason = f"{where} has rejected spans: {answer.message}"
-        if answer.rejected >= len(parcels):
-            return [Refusal(packed, reason) for packed in parcels]
+        if answer.rejected >= len(spans):
+            return [Refusal(span, reason) for span in spans]
         return [Refusal(None, reason, spans=answer.rejected)]
 
 

@@ -128,9 +128,9 @@ def _make_value_encodable(value: Any) -> Any:
     return replace_surrogates(value if isinstance(value, str) else str(value))
 
 
-def cut_span(packed: EncodedSpan, most: int) -> EncodedSpan:
-    """Return *packed* with its longest texts cut, so that its span has at most *most* bytes. Raise UnencodableSpan."""
-    return EncodedSpan(packed.resource, packed.scope, *_cut_to_size(SpanMessage.FromString(packed.span), most))
+def cut_span(encoded: EncodedSpan, most: int) -> EncodedSpan:
+    """Return *encoded* with its longest texts cut, so that its span has at most *most* bytes. Raise UnencodableSpan."""
+    return EncodedSpan(encoded.resource, encoded.scope, *_cut_to_size(SpanMessage.FromString(encoded.span), most))
 
 
 def _cut_to_size(message: Any, most: int) -> tuple[bytes, bool]:
@@ -172,8 +172,8 @@ def _cut_value(value: Any, longest: int) -> None:
 def build_export_request(spans: Iterable[EncodedSpan]) -> bytes:
     """Return an ExportTraceServiceRequest (the same bytes as a TracesData) of *spans*, without encoding them again."""
     tree: dict[bytes, dict[bytes, list[bytes]]] = defaultdict(lambda: defaultdict(list))
-    for packed in spans:
-        tree[packed.resource][packed.scope].append(packed.span)
+    for encoded in spans:
+        tree[encoded.resource][encoded.scope].append(encoded.span)
 
     def encode_scopes(below: dict[bytes, list[bytes]]) -> bytes:
         return b"".join(
@@ -198,9 +198,9 @@ def split_export_request(data: bytes) -> Iterator[EncodedSpan]:
                 yield EncodedSpan(resource, scope, message.SerializeToString())
 
 
-def decode_span(packed: EncodedSpan) -> ReadableSpan:
+def decode_span(encoded: EncodedSpan) -> ReadableSpan:
     """Return the span that an encoded span holds."""
-    message = SpanMessage.FromString(packed.span)
+    message = SpanMessage.FromString(encoded.span)
     trace_id = int.from_bytes(message.trace_id, "big")
     parent_id, remote = int.from_bytes(message.parent_span_id, "big"), bool(message.flags & _PARENT_REMOTE_FLAG)
     sampled = TraceFlags(TraceFlags.SAMPLED)
@@ -211,7 +211,7 @@ def decode_span(packed: EncodedSpan) -> ReadableSpan:
         name=message.name,
         context=own,
         parent=SpanContext(trace_id, parent_id, is_remote=remote, trace_flags=sampled) if parent_id else None,
-        resource=_decode_resource(packed.resource),
+        resource=_decode_resource(encoded.resource),
         attributes=_decode_attributes(message.attributes),
         events=tuple(Event(e.name, _decode_attributes(e.attributes), e.time_unix_nano) for e in message.events),
         links=tuple(map(_decode_link, message.links)),
@@ -219,7 +219,7 @@ def decode_span(packed: EncodedSpan) -> ReadableSpan:
         status=Status(StatusCode(message.status.code), message.status.message or None),
         start_time=message.start_time_unix_nano,
         end_time=message.end_time_unix_nano,
-        instrumentation_scope=_decode_scope(packed.scope),
+        instrumentation_scope=_decode_scope(encoded.scope),
     )
 
 

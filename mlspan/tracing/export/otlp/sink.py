@@ -51,13 +51,13 @@ class OtlpSink:
         if self.protocol == "grpc":
             client.import_grpc()
 
-    def send(self, parcels: Sequence[EncodedSpan]) -> list[Refusal]:
+    def send(self, spans: Sequence[EncodedSpan]) -> list[Refusal]:
         if self._sender is None:
             from .client import OtlpClient
 
             trusted = is_trusted("otlp", self.endpoint)
             self._sender = OtlpClient(self.endpoint, self._named, self.protocol, with_credentials=trusted)
-        return self._sender.export_spans(parcels)
+        return self._sender.export_spans(spans)
 
     def close(self) -> None:
         self._sender = None

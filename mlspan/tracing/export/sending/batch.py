@@ -1,6 +1,7 @@
 """The batch sender: it sends one batch from a spool, deletes what the sink has taken, and isolates poison items.
 
-A *poison item* is one that the backend can never take and that makes its whole batch fail.
+A *poison item* is one that the backend can never take and that makes its whole batch fail. ``isolation.py`` finds it,
+and ``refusals.py`` decides what becomes of it, as of all that a backend refuses. ``sender.py`` decides when to send.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import Any, Final
@@ -24,10 +25,10 @@ from ..spool.queue import Spool
 from ..spool.rows import SpoolBatch
 from ..types import BackendUnavailable, EncodedSpan, Refusal, Sink, SinkKind, TraceSegment
 from .isolation import Isolation
+from .refusals import RefusalHandler, count_refused, count_spans
 
 _FAILURES_BEFORE_ISOLATION: Final = 3  # failures in a row after which any quick failure may be caused by an item
 _QUICK_FAILURE: Final = 2.0  # seconds
-_REFUSES_ALL: Final = 5  # items: where a backend that has never taken any refuses so many at once, it is not about them
 _MAX_ITEMS: Final[dict[SinkKind, int]] = {"mlflow": 400, "otlp": 512}  # items in one call of the sink
 # gRPC receivers take 4 MiB by default.
 _MAX_BATCH_BYTES: Final[dict[SinkKind, int]] = {"mlflow": 16 * 1024 * 1024, "otlp": 3 * 1024 * 1024}
@@ -50,7 +51,7 @@ class BatchSender:
         sink: the destination.
         letters: stores items that no backend will ever take.
         sent: counts the spans that were taken, by kind.
-        lost: counts the spans that were lost, by reason.
+        refused: counts the spans that were refused for good, by kind.
         tally: counts what has become of this process's own spans.
     """
 
@@ -60,21 +61,18 @@ class BatchSender:
         sink: Sink,
         letters: DeadLetters,
         sent: Counter[str],
-        lost: Counter[str],
+        refused: Counter[str],
         tally: DeliveryTally | None = None,
     ) -> None:
         self._tally = tally or DeliveryTally()
-        self._kind, self._sink, self._letters, self._sent, self._lost = kind, sink, letters, sent, lost
+        self._kind, self._sink, self._sent = kind, sink, sent
+        self.refusals = RefusalHandler(kind, letters, refused)
         self._after: weakref.WeakKeyDictionary[Spool, int] = weakref.WeakKeyDictionary()
         self._under_way: set[int] = set()  # ids of the traces that are being sent
         self._lock = threading.Lock()
         self._prepared = False
-        self.kept = 0  # refused segments or spans that stay in the spool
-        self.kept_reason = ""  # why
         self._memory = MemoryReleaser()
-        self.suspects = 0  # segments or spans that fail where others pass, and that are tried again soon
         self.has_taken = False  # whether the backend has ever taken anything
-        self.reasons: Counter[str] = Counter()  # number of refused spans by reason
 
     def send_spool(self, spool: Spool, *, failures: int, passed: Callable[[], object]) -> None:
         """Send everything in *spool*. Poison items are isolated and stepped over.
@@ -153,29 +151,17 @@ class BatchSender:
 
     def _settle_batch(self, spool: Spool, batch: SpoolBatch, refused: Sequence[Refusal]) -> None:
         """Delete a sent batch from the spool, except for refused items that are kept, and count it."""
-        refused = self._keep_if_all_refused(batch, refused)
-        kept = {id(refusal.item) for refusal in refused if refusal.keep}
-        done = [key for item, key in zip(batch.items, batch.keys, strict=True) if id(item) not in kept]
+        tally = DeliveryTally() if spool.inherited else self._tally
         with self._lock:
-            for refusal in refused:
-                self._record_refusal(refusal, None if spool.inherited else self._tally)
+            left = self.refusals.settle_refusals(batch.items, refused, tally, has_taken=self.has_taken)
+            kept = set(map(id, left))
+            done = [key for item, key in zip(batch.items, batch.keys, strict=True) if id(item) not in kept]
             self._memory.add(_measure_items(batch.items))
-            taken = _count_spans(batch.items) - sum(map(_count_refused, refused))
+            taken = count_spans(batch.items) - sum(map(count_refused, refused))
             self.has_taken = self.has_taken or taken > 0
             self._sent[self._kind] += taken
-            if not spool.inherited:
-                self._tally.add_stored(taken)
+            tally.add_stored(taken)
             spool.mark_sent(self._kind, done)
-
-    def _keep_if_all_refused(self, batch: SpoolBatch, refused: Sequence[Refusal]) -> Sequence[Refusal]:
-        """Return *refused* as kept if a backend that has never taken anything refuses all of many items.
-
-        It is the form of the requests that it refuses then, or our being there, and not each item.
-        """
-        items = sum(refusal.item is not None for refusal in refused)
-        if self.has_taken or items < len(batch.items) or len(batch.items) < _REFUSES_ALL:
-            return refused
-        return [replace(refusal, keep=True) for refusal in refused]
 
     def isolate_poison(self, spool: Spool) -> bool:
         """Find the items that make a batch fail, if the backend takes others. Return False if it takes nothing.
@@ -193,20 +179,10 @@ class BatchSender:
             return False
         if len(found.taken) + len(found.suspects) == len(batch.items):
             after = batch.last_id
-            self._step_over(found.suspects, found.away)
+            self.refusals.keep_suspects(found.suspects, found.away)
         self._after[spool] = after
         self._settle_batch(spool, _select_items(batch, found.taken), found.refused)
         return True
-
-    def _step_over(self, suspects: Sequence[Any], away: BackendUnavailable | None) -> None:
-        """Note that these items fail where others pass. They stay in the spool."""
-        if suspects:
-            reason = away.reason if away is not None else ""
-            self.suspects += len(suspects)
-            self.kept += len(suspects)
-            self.kept_reason = reason
-            self.reasons[reason] += _count_spans(suspects)
-            warn_once("mlspan: %s for some items and takes others; they are tried again", reason, place=self._kind)
 
     def release_memory(self) -> None:
         """Give the memory of what was sent back to the system, if it was much."""
@@ -222,33 +198,10 @@ class BatchSender:
     def retry_kept(self) -> None:
         """Start from the beginning of each spool, so that kept items are tried again."""
         self._after.clear()
-        self.kept, self.kept_reason, self.suspects = 0, "", 0
+        self.refusals.forget_kept()
 
     def _send_and_isolate(self, items: Sequence[Any]) -> list[Refusal]:
         return send_and_isolate(self._sink, items)
-
-    def _record_refusal(self, refusal: Refusal, tally: DeliveryTally | None) -> None:
-        """Count and log a refusal. The item becomes a dead letter unless it is kept in the spool."""
-        spans, tally = _count_refused(refusal), tally or DeliveryTally()
-        self.reasons[refusal.reason] += spans
-        place = refusal.reason.partition(": ")[0]  # what follows are the server's own words, with ids of requests
-        if refusal.keep:
-            warn_once("mlspan: %s; what it has not taken is kept", refusal.reason, place=place)
-            self.kept += 1
-            self.kept_reason = refusal.reason
-            return
-        warn_once("mlspan: %s", refusal.reason, place=place)
-        self._lost["refused"] += spans
-        if refusal.item is None:
-            tally.add_dropped(f"rejected: {refusal.reason}", spans)
-            return
-        try:
-            if self._letters.write_letter(self._kind, refusal.reason, refusal.item):
-                tally.add_set_aside(refusal.reason, spans)
-                return
-        except OSError as error:
-            warn_once("mlspan: what was refused cannot be set aside: %s", error)
-        tally.add_dropped(f"refused, and nowhere to set it aside: {refusal.reason}", spans)
 
 
 def send_and_isolate(sink: Sink, items: Sequence[Any]) -> list[Refusal]:
@@ -300,14 +253,6 @@ def _measure_items(items: Sequence[TraceSegment | EncodedSpan]) -> int:
     """Return the bytes of the items' spans as OTLP."""
     stored = (item.stored if isinstance(item, TraceSegment) else (item.span,) for item in items)
     return sum(len(data) for one in stored for data in one)
-
-
-def _count_refused(refusal: Refusal) -> int:
-    return refusal.spans if refusal.item is None else _count_spans([refusal.item])
-
-
-def _count_spans(items: Sequence[TraceSegment | EncodedSpan]) -> int:
-    return sum(len(item.spans) if isinstance(item, TraceSegment) else 1 for item in items)
 
 
 def _select_items(batch: SpoolBatch, chosen: Sequence[Any]) -> SpoolBatch:

@@ -1,7 +1,8 @@
 """The bounded executor: the threads on which one sink does several things at once, which all wait for its backend.
 
-One executor serves all floors of sending: the batches of a spool that are under way at once, the portions that a batch
-is cut into, and the requests of a portion. Each floor has a limit of its own, and all together have the executor's.
+One executor serves all three levels of concurrent work: the batches of a spool that are under way at once, the portions
+that a batch is cut into, and the requests of a portion. Each level has a limit of its own, and all together have the
+executor's.
 """
 
 from __future__ import annotations

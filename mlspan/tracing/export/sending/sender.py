@@ -34,7 +34,7 @@ class Sender:
         spools: returns the spools to send from, the oldest first.
         letters: see BatchSender.
         damaged: called with a spool that cannot be read, and the error.
-        sent, lost, tally: see BatchSender.
+        sent, refused, tally: see BatchSender.
     """
 
     def __init__(
@@ -45,12 +45,12 @@ class Sender:
         letters: DeadLetters,
         damaged: Callable[[Spool, Exception], None],
         sent: Counter[str],
-        lost: Counter[str],
+        refused: Counter[str],
         tally: DeliveryTally,
     ) -> None:
         self.kind, self._spools, self._damaged = kind, spools, damaged
         self._sink = sink
-        self.delivery = BatchSender(kind, sink, letters, sent, lost, tally)
+        self.delivery = BatchSender(kind, sink, letters, sent, refused, tally)
         self._asked: deque[tuple[Callable[..., None], bool]] = deque()
         self._away_reason = ""
         self._wake = threading.Event()
@@ -68,12 +68,12 @@ class Sender:
     @property
     def is_taking(self) -> bool:
         """Return True if the destination has taken what it was given last."""
-        return self.delivery.has_taken and not (self._failures or self.delivery.kept)
+        return self.delivery.has_taken and not (self._failures or self.delivery.refusals.kept)
 
     @property
     def reason(self) -> str:
         """Return why spans wait, as one line."""
-        return self._away_reason or self.delivery.kept_reason or NO_ANSWER
+        return self._away_reason or self.delivery.refusals.kept_reason or NO_ANSWER
 
     def request_flush(self, answer: Callable[..., None], *, last: bool) -> None:
         """Send everything, then call *answer* with ``kind`` and ``sent``.
@@ -157,8 +157,8 @@ class Sender:
                 continue
             except sqlite3.DatabaseError as error:
                 self._damaged(spool, error)
-        if self.delivery.kept:
-            longest = _MAX_BACKOFF if self.delivery.suspects else _MAX_RETRY_AFTER
+        if self.delivery.refusals.kept:
+            longest = _MAX_BACKOFF if self.delivery.refusals.suspects else _MAX_RETRY_AFTER
             self._again_at = self._again_at or monotonic() + longest
 
     def _mark_available(self) -> None:

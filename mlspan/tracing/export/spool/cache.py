@@ -18,11 +18,11 @@ class SegmentCache:
         self._held: dict[int, tuple[TraceSegment, int]] = {}
         self._spans = self._bytes = 0
 
-    def add_segment(self, parcel: TraceSegment, size: int) -> None:
+    def add_segment(self, segment: TraceSegment, size: int) -> None:
         """Add a segment of *size* bytes if there is room."""
-        spans, in_all = self._spans + len(parcel.spans), self._bytes + size
+        spans, in_all = self._spans + len(segment.spans), self._bytes + size
         if spans <= self._most_spans and in_all <= _MAX_BYTES:
-            self._held[parcel.number] = parcel, size
+            self._held[segment.number] = segment, size
             self._spans, self._bytes = spans, in_all
 
     def __contains__(self, number: int) -> bool:
@@ -41,8 +41,8 @@ class SegmentCache:
     def remove_segments(self, numbers: Iterable[int]) -> None:
         for number in numbers:
             if (found := self._held.pop(number, None)) is not None:
-                parcel, size = found
-                self._spans -= len(parcel.spans)
+                segment, size = found
+                self._spans -= len(segment.spans)
                 self._bytes -= size
 
     def remove_all(self) -> None:

@@ -1,4 +1,7 @@
-"""Dead letters: items that no backend will take, one JSON file each, with the reason."""
+"""Dead letters: items that no backend will take, one JSON file each, with the reason.
+
+``sending/refusals.py`` decides which refused items become dead letters and which stay in the spool.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ class DeadLetter:
 
     def spans(self) -> list[ReadableSpan]:
         """Return the spans of the letter."""
-        return [decode_span(packed) for packed in split_export_request(self.otlp)]
+        return [decode_span(encoded) for encoded in split_export_request(self.otlp)]
 
 
 class DeadLetters:
@@ -61,7 +64,7 @@ class DeadLetters:
             if isinstance(item, ReadableSpan)
             else item.spans
         )
-        packed = (
+        encoded = (
             [item]
             if isinstance(item, EncodedSpan)
             else [p for p in encode_each_span(list(spans)) if not isinstance(p, UnencodableSpan)]
@@ -75,7 +78,7 @@ class DeadLetters:
             "trace_id": trace_id,
             "name": str(spans[0].name) if spans else "",
             "origin": orjson.loads(origin_to_json(item.origin)) if isinstance(item, TraceSegment) else {},
-            "otlp": base64.b64encode(build_export_request(packed)).decode(),
+            "otlp": base64.b64encode(build_export_request(encoded)).decode(),
         }
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._folder / f"{time.time_ns()}-{trace_id[:8]}-{uuid.uuid4().hex[:4]}.json"

@@ -326,11 +326,11 @@ def _recover_log(spool: Spool, path: Path) -> None:
     number = spool.next_segment_number()
     fresh: list[SpoolRow] = []
     opened: dict[int, OpenSegment] = {}
-    for place, origin, packed in (record for one in find_logs(path) for record in read_log(one)):
+    for place, origin, encoded in (record for one in find_logs(path) for record in read_log(one)):
         if place in seen:
             continue
         seen.add(place)
-        span = decode_span(packed)
+        span = decode_span(encoded)
         trace, span_id, genai = _trace_id_hex(span), span.get_span_context().span_id, is_genai(span)  # type: ignore[union-attr]
         if trace not in growing:
             growing[trace], number = number, number + 1
@@ -340,7 +340,7 @@ def _recover_log(spool: Spool, path: Path) -> None:
             opened[known.number] = OpenSegment(known.number, origin, root, known.has_genai or genai)
         elif genai:
             spool.mark_genai(growing[trace])
-        fresh.append(SpoolRow(packed, bits, growing[trace], trace, place))
+        fresh.append(SpoolRow(encoded, bits, growing[trace], trace, place))
     if fresh:
         spool.add_spans(fresh, (), list(opened.values()))
 

@@ -64,7 +64,8 @@ class _Drain:
         folder = keeping.folder or default_folder()
         require_own(folder)
         self._sent: Counter[str] = Counter()
-        self._lost: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
+        self._expired = 0
         self._in_use = 0
         self._spools: list[Spool] = []
         self._destinations: dict[tuple[str, str], _Destination] = {}
@@ -73,13 +74,13 @@ class _Drain:
             if (spool := recover_spool(path)) is None:
                 self._in_use += path.exists()
                 continue
-            self._lost["expired"] += spool.delete_older_than(time.time() - keeping.max_age)
+            self._expired += spool.delete_older_than(time.time() - keeping.max_age)
             self._spools.append(spool)
             for kind, where in spool.read_sinks().items():
                 key = kind, repr(sorted(where.items()))
                 if key not in self._destinations:
                     sink = open_sink(kind, where)  # type: ignore[arg-type]  # the spool names valid kinds
-                    sender = BatchSender(kind, sink, DeadLetters(folder), self._sent, self._lost)  # type: ignore[arg-type]
+                    sender = BatchSender(kind, sink, DeadLetters(folder), self._sent, self._refused)  # type: ignore[arg-type]
                     self._destinations[key] = _Destination(sink, sender)
                 self._destinations[key].spools.append(spool)
 
@@ -105,13 +106,11 @@ class _Drain:
     def _count_so_far(self) -> DrainResult:
         reasons: Counter[str] = Counter()
         for one in self._destinations.values():
-            reasons.update(one.delivery.reasons)
+            reasons.update(one.delivery.refusals.reasons)
             if one.away is not None:
                 reasons[one.away.reason] += sum(spool.count_spans() for spool in one.spools)
         stay = sum(spool.count_spans() for spool in self._spools)
-        return DrainResult(
-            self._sent.total(), self._lost["refused"], self._lost["expired"], stay, self._in_use, dict(reasons)
-        )
+        return DrainResult(self._sent.total(), self._refused.total(), self._expired, stay, self._in_use, dict(reasons))
 
     def close(self) -> None:
         for one in self._destinations.values():
@@ -154,9 +153,9 @@ class RedirectingSink:
     def prepare(self) -> None:
         self._sink.prepare()
 
-    def send(self, parcels: Sequence[TraceSegment]) -> list[Refusal]:
-        sent = [replace(parcel, origin=replace(parcel.origin, tracking_uri=self._uri)) for parcel in parcels]
-        meant = {id(new): old for new, old in zip(sent, parcels, strict=True)}
+    def send(self, segments: Sequence[TraceSegment]) -> list[Refusal]:
+        sent = [replace(segment, origin=replace(segment.origin, tracking_uri=self._uri)) for segment in segments]
+        meant = {id(new): old for new, old in zip(sent, segments, strict=True)}
         return [replace(refusal, item=meant[id(refusal.item)]) for refusal in self._sink.send(sent)]
 
     def close(self) -> None:

@@ -145,11 +145,11 @@ class Spool:
         for one in fresh:
             stored.setdefault(one.segment_number, []).append(one.encoded.span)
         with self._lock:
-            for parcel in ready:
-                if parcel.number not in changed and parcel.spans:
-                    data = stored.get(parcel.number, [])
-                    whole = len(data) == len(parcel.spans)
-                    self._recent.add_segment(replace(parcel, stored=data) if whole else parcel, sum(map(len, data)))
+            for segment in ready:
+                if segment.number not in changed and segment.spans:
+                    data = stored.get(segment.number, [])
+                    whole = len(data) == len(segment.spans)
+                    self._recent.add_segment(replace(segment, stored=data) if whole else segment, sum(map(len, data)))
 
     def _release_held(self, numbers: Sequence[int]) -> None:
         """Hand held spans to OTLP under new ids, because senders continue from the last id that they have seen."""
@@ -158,8 +158,8 @@ class Spool:
         send = "update span set id = ?, sinks = sinks & ~4 | 2 where id = ?"
         self._db.executemany(send, [(next(self._next), id) for (id,) in rows])
 
-    def _find_context_id(self, packed: EncodedSpan) -> int:
-        key = (packed.resource, packed.scope)
+    def _find_context_id(self, encoded: EncodedSpan) -> int:
+        key = (encoded.resource, encoded.scope)
         found = self._contexts.get(key)
         if found is None:
             self._db.execute("insert or ignore into context (resource, scope) values (?, ?)", key)
@@ -196,12 +196,12 @@ class Spool:
 
     def count_ready(self, kind: SinkKind) -> int:
         """Return the number of segments or spans that are ready for the sinks of this *kind*."""
-        parcels, spans = (
+        count_segments, count_spans = (
             "select count(*) from parcel where ready is not null",
             "select count(*) from span where sinks & 2",
         )
         with self._lock:
-            return int(self._query_value(parcels if kind == "mlflow" else spans))
+            return int(self._query_value(count_segments if kind == "mlflow" else count_spans))
 
     def measure_ready(self, kind: SinkKind) -> tuple[int, float | None]:
         """Return the number of spans that are ready for the sinks of this *kind*, and when the oldest was stored."""

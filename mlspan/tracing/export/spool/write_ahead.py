@@ -47,10 +47,10 @@ class WriteAheadLog:
 
         A span that cannot be encoded is returned as an UnencodableSpan without a position.
         """
-        (packed,) = encode_each_span([span])
-        if isinstance(packed, UnencodableSpan):
-            return packed, None
-        place, origin_json, data = next(self._places), origin_to_json(origin).encode(), build_export_request([packed])
+        (encoded,) = encode_each_span([span])
+        if isinstance(encoded, UnencodableSpan):
+            return encoded, None
+        place, origin_json, data = next(self._places), origin_to_json(origin).encode(), build_export_request([encoded])
         head = _RECORD_HEADER.pack(
             _RECORD_MARK, zlib.crc32(data, zlib.crc32(origin_json)), len(origin_json), len(data), place
         )
@@ -58,7 +58,7 @@ class WriteAheadLog:
         written = self._file.write(record)  # a thread that has read self._file before a rotation may still write to it
         if written != len(record):
             raise OSError(f"{written} of {len(record)} bytes written")
-        return packed, place
+        return encoded, place
 
     def rotate_file(self) -> None:
         """Start a new file if the current one is large. Called when the spool holds everything written so far."""
@@ -95,8 +95,8 @@ def read_log(path: Path) -> Iterator[tuple[int, TraceOrigin, EncodedSpan]]:
         begin = at + _RECORD_HEADER.size
         record = data[begin : begin + origin_size + size]
         if len(record) == origin_size + size and zlib.crc32(record) == checksum:
-            for packed in split_export_request(record[origin_size:]):
-                yield place, origin_from_json(record[:origin_size].decode()), packed
+            for encoded in split_export_request(record[origin_size:]):
+                yield place, origin_from_json(record[:origin_size].decode()), encoded
             begin += len(record)
         else:
             begin = at + 1

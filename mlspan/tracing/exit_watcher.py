@@ -1,4 +1,9 @@
-"""Shutdown: ends of a process that ``atexit`` does not see, which are SIGTERM and multiprocessing's children."""
+"""The exit watcher: ends of a process that ``atexit`` does not see, which are SIGTERM and multiprocessing's children.
+
+What is sent at the end, and how long that may take, is decided elsewhere: ``runtime.stop_runtime`` is what ``atexit``,
+``tracing.shutdown`` and this watcher call; ``ExportProcessor.choose_exit_timeout`` chooses the seconds, from the
+``exit_grace`` of each sink (``export/otlp/sink.py``, ``export/mlflow/sink.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Graphs of LangGraph: links from node to node, links from a resumed run to the interrupted one, checkpoint events.
+"""Edges of LangGraph as links from node to node, links from a resumed run to the interrupted one, checkpoint events.
 
 LangGraph's callbacks do not report these. So the loop that drives a graph, ``PregelLoop``, is patched where it takes
 its first step, where it commits the writes of a task, and where it stores a checkpoint. The ids of an interrupted run's
