@@ -1,8 +1,8 @@
 """The catalog of integrations: the name that users and policies use for each, and its module.
 
 No integration of mlspan's own is listed here: ``integrations/__init__.py`` scans its folder and registers each module
-that it finds. To add one, add a file or a package there that has a ``HOOK`` and an ``autolog``, and its line for type
-checkers. A distribution from elsewhere registers such a module by an entry point::
+that it finds. To add one, add a file or a package there that has a ``HOOK`` and an ``autolog``, and a line for type
+checkers in ``integrations/__init__.py``. A distribution from elsewhere registers such a module by an entry point::
 
     [project.entry-points.mlspan_integrations]
     tinyllm = "tinyllm_mlspan"

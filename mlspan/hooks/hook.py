@@ -305,7 +305,7 @@ class Hook:
 
 
 def _accepts(function: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Return whether *function* can be called so; a call that it refuses says so by itself."""
+    """Return whether the arguments fit the signature. If not, the call raises its own TypeError: nothing is logged."""
     if function is None:
         return True
     try:

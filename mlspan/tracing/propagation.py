@@ -1,9 +1,9 @@
 """Propagation to tasks in other processes: the caller's span, session, user, tags, run and settings as text.
 
 :func:`capture_context` is called by the caller, :func:`restore_context` around the task. ``integrations/workers/``
-calls both for Spark, Ray, Dask, joblib, multiprocessing and Celery. Requests between services are not handled here: the
-``traceparent`` header is written by the instrumentation of an HTTP client and read by that of an HTTP server, with
-OpenTelemetry's own propagators.
+calls both for Spark, Ray, Dask, joblib, multiprocessing and Celery. AG2's envelopes have ``ag2/network.py``. Requests
+between services are not handled here: the ``traceparent`` header is written by the instrumentation of an HTTP client
+and read by that of an HTTP server, with OpenTelemetry's own propagators.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ _trace_requests: Final = trace_methods(
 
 def _install_client(hook: Hook) -> Undo:
     with ExitStack() as undo:
-        undo.callback(stream_usage.install_fallback())  # below the traced call: what is sent again is one call
+        undo.callback(stream_usage.install_fallback())  # first, so that a request that is sent again is one traced call
         undo.callback(_trace_requests(hook))
         undo.callback(realtime.install(hook))
         return undo.pop_all().close

@@ -29,7 +29,7 @@ def parse_retry_after(header: str | None) -> float | None:
 
 
 def is_foreign_answer(content_type: str | None, content: bytes) -> bool:
-    """Return True if no receiver of spans says this when it takes some.
+    """Return True if this cannot be the answer of a receiver of spans that has accepted some.
 
     It is a page for people then, of a sign-in, a proxy or another server behind the address, or some other text.
     """

@@ -1,6 +1,6 @@
 """Redaction on the export side: ``redact`` and the masking of API keys, for all text but the content of our own spans.
 
-Secrets are taken out in two places:
+Secrets are taken out of the text of spans in two places:
 
 - ``operations/content.py``, when one of our spans ends: ``redact`` for its content and exceptions, so that every
   exporter of the application sees it redacted. API keys are masked in exceptions. In content (messages, arguments,
@@ -8,6 +8,8 @@ Secrets are taken out in two places:
 - here, on the export worker, before anything is stored or sent: ``redact`` and the masking of API keys for the rest,
   which is other libraries' spans as a whole, other attributes of our spans, names, events, links, status, resources,
   and the origin. Headers with credentials are masked by their name.
+
+Log lines go through ``redact`` in ``_guard.py``; ``export/destination.py`` takes credentials out of addresses.
 """
 
 from __future__ import annotations

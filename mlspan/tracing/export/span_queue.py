@@ -53,7 +53,7 @@ class LateSpan(NamedTuple):
     origin: TraceOrigin
 
 
-# An ended span that no log has stands for itself: a wrapper would cost the caller a tenth of a microsecond.
+# A span that is not in the write-ahead log is queued unwrapped: a wrapper costs the caller a tenth of a microsecond.
 SpanEnded: TypeAlias = "ReadableSpan | LoggedSpan | LateSpan"
 QueueItem: TypeAlias = "SpanStarted | SpanEnded | FlushRequest"
 

@@ -1,4 +1,8 @@
-"""Tail sampling: a ratio by trace id, and a rule that keeps ended traces worth keeping, such as failed or slow ones."""
+"""Tail sampling: a ratio by trace id, and a rule that keeps ended traces worth keeping, such as failed or slow ones.
+
+What is decided before: ``otel/fast_span.decide_sampling`` asks the sampler of the provider when a span starts, and
+``trace_assembler`` leaves out traces that hold no GenAI span.
+"""
 
 from __future__ import annotations
 

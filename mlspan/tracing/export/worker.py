@@ -42,7 +42,7 @@ class _EndedSpan:
     span: ReadableSpan
     encoded: EncodedSpan | UnencodableSpan | None  # as the write-ahead log has encoded it; None without a log
     log_position: int | None  # position in the write-ahead log
-    brought_back: bool = False  # True if it was dropped before, when OTLP has got it already
+    brought_back: bool = False  # True if its trace had been dropped; the OTLP sink already has the span
 
 
 class ExportWorker:

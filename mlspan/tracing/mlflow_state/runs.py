@@ -8,7 +8,8 @@ This is the first of the steps that decide which run a trace belongs to. Each st
 2. ``export/trace_assembler._merge_origins``: the run of the first span of the trace that has one.
 3. ``export/destination.fill_destination``, before the trace is stored: the ``run`` setting, else ``MLFLOW_RUN_ID``.
 4. ``export/mlflow/traces.find_segment_origin``, as the trace is sent: the run of a training inside the trace.
-5. ``export/mlflow/sink.MlflowSink.find_destination``: looks the run up in the store. The trace goes to the experiment
+5. ``export/mlflow/sink.MlflowSink.find_destination``: looks the run up in the store, and if there still is none, the
+   one of the settings or of ``MLFLOW_RUN_ID``. The trace goes to the experiment
    of the run; if there is no such run, to the experiment of the origin or of the settings, without a run.
 """
 

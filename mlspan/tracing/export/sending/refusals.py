@@ -102,7 +102,7 @@ class RefusalHandler:
 def _refuses_all(items: Sequence[Any], refusals: Sequence[Refusal]) -> bool:
     """Return whether all of many items are refused.
 
-    It is the form of the requests that the backend refuses then, or our being there, and not each item.
+    Then the cause is the form of our requests or our access, not the single items.
     """
     return len(items) >= _REFUSES_ALL and sum(refusal.item is not None for refusal in refusals) >= len(items)
 
