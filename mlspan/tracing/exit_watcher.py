@@ -1,4 +1,4 @@
-"""The exit watcher: ends of a process that ``atexit`` does not see, which are SIGTERM and multiprocessing's children.
+"""The exit watcher: the ends of a process, which are ``atexit``, SIGTERM and those of multiprocessing's children.
 
 What is sent at the end, and how long that may take, is decided elsewhere: ``runtime.stop_runtime`` is what ``atexit``,
 ``tracing.shutdown`` and this watcher call; ``ExportProcessor.choose_exit_timeout`` chooses the seconds, from the
@@ -12,12 +12,23 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any, Final
 
 from .._guard import guard
 
 _UTILITY_MODULES: Final = ("multiprocessing.util", "billiard.util")  # billiard is Celery's fork of multiprocessing
+
+
+def _restore_interrupted_exit() -> None:
+    """Let the interpreter still end as one that Ctrl-C has ended, with that signal.
+
+    It notes such an end when the main module is over, and forgets it when any code is executed from text, as importing
+    MLflow does.
+    """
+    with suppress(KeyboardInterrupt):
+        exec("raise KeyboardInterrupt")  # noqa: S102  # only code that is executed from text makes it note that again
 
 
 class ExitWatcher:
@@ -33,6 +44,7 @@ class ExitWatcher:
         self._previous_handler: Any = None
         self._watching = False
         self._finalizers: list[Any] = []  # multiprocessing's, in a child process
+        self.has_ended = False  # whether the handler of atexit has run
 
     def start_watching(self) -> None:
         """Install the handler of SIGTERM and the finalizer of a child process."""
@@ -57,6 +69,15 @@ class ExitWatcher:
         if on_main and self._previous_handler is not None and signal.getsignal(signal.SIGTERM) == self._on_signal:
             signal.signal(signal.SIGTERM, self._previous_handler)
             self._previous_handler = None
+
+    def handle_exit(self) -> None:
+        """Send all spans, as a handler of ``atexit``. Ctrl-C ends the waiting; what is not sent by then is on disk."""
+        was_interrupted = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt) and not hasattr(sys, "ps1")
+        with suppress(KeyboardInterrupt):
+            self._stop()
+        self.has_ended = True
+        if was_interrupted:
+            _restore_interrupted_exit()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         """Store or send all spans, then do what the previous handler does."""

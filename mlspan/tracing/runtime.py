@@ -181,6 +181,11 @@ class Runtime:
         for flush in [*asked, *(flush for _, flush in self._stopping_pipelines)]:
             flush.kept.wait(timeout)
 
+    def log_unsent(self) -> None:
+        """Log a line for each pipeline that leaves spans behind when the process ends."""
+        for each in {*self._pipelines.values(), *(each for each, _ in self._stopping_pipelines)}:
+            each.log_unsent()
+
     def guess_trace_url(self, trace_id: str) -> str | None:
         """Return the page of a trace without asking a server; None if only the experiment's name is known."""
         if self._mlflow_sink is None:
@@ -312,9 +317,12 @@ _runtime_lock = threading.RLock()
 
 def get_runtime() -> Runtime | None:
     """Return the runtime in use, made from the environment if nobody has called configure; None after shutdown."""
-    if _runtime is None and not _is_shut_down:
-        with guard("reading the settings"):
-            start_runtime(resolve_settings({}))
+    if _runtime is None:
+        if not _is_shut_down:
+            with guard("reading the settings"):
+                start_runtime(resolve_settings({}))
+        elif _exit_watcher.has_ended:
+            warn_once("mlspan: a span after the end of the program is not recorded; import mlspan before what makes it")
     return _runtime
 
 
@@ -362,7 +370,6 @@ def start_runtime(config: Config) -> Runtime:
         if previous is None:
             install_until_shutdown("run starts", runs.track_run_starts)
             install_until_shutdown("prompt loads", prompts.track_prompt_loads)
-            atexit.register(stop_runtime, None)
             _exit_watcher.start_watching()
             install_until_shutdown("provider changes", partial(watch_provider_changes, _join_new_provider))
         else:
@@ -397,10 +404,14 @@ def stop_runtime(timeout: float | None) -> FlushResult:
     if previous is None and _ending is not None:  # a signal, in the middle of the call below
         _ending.store_before_signal(_SIGNAL_TIMEOUT)
         return FlushResult()
-    atexit.unregister(stop_runtime)
     _ending = previous
     try:
         result = FlushResult() if previous is None else previous.shutdown(timeout)
+    except KeyboardInterrupt:
+        if previous is not None:
+            previous.store_before_signal(_SIGNAL_TIMEOUT)
+            previous.log_unsent()
+        raise
     finally:
         _ending = None
         _exit_watcher.stop_watching()
@@ -433,7 +444,6 @@ def replace_runtime(restriction: Restriction) -> SavedRuntime:
         config = resolve_config({}) if previous is None else previous.config
         if previous is not None:
             previous.start_flush()
-        atexit.unregister(stop_runtime)
         _runtime, _restriction = None, restriction
         start_runtime(restriction(config, {}))
     return saved
@@ -449,11 +459,9 @@ def restore_runtime(saved: SavedRuntime) -> None:
         for provider in set(_forwarders) - set(saved.providers):
             remove_processor(provider, _forwarders.pop(provider))
         _is_shut_down = saved.is_shut_down
-        atexit.unregister(stop_runtime)
         if saved.runtime is None:
             _exit_watcher.stop_watching()
             return
-        atexit.register(stop_runtime, None)
         _exit_watcher.start_watching()
         saved.runtime.update_targets()
 
@@ -465,6 +473,7 @@ def _save_to_disk() -> None:
 
 
 _exit_watcher = ExitWatcher(partial(stop_runtime, None), _save_to_disk)
+atexit.register(_exit_watcher.handle_exit)  # now: Python calls no handler that is registered while it calls them
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_exit_watcher.handle_fork)
 

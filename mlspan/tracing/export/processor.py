@@ -293,11 +293,12 @@ class ExportProcessor(SpanProcessor):
         if self._worker is not None and (left := self._worker.count_unsent()):
             directory = self._worker.directory
             where = (
-                f"stay in {directory.folder}, for the next process or `mlspan drain`"
+                f"{'stays' if left == 1 else 'stay'} in {directory.folder}, for the next process or `mlspan drain`"
                 if directory.on_disk
-                else "are lost"
+                else f"{'is' if left == 1 else 'are'} lost"
             )
-            log.warning("mlspan: %d spans could not be sent and %s", left, where)
+            spans = "1 span" if left == 1 else f"{left} spans"
+            log.warning("mlspan: %s could not be sent and %s", spans, where)
 
     def _leaves_delivery(self) -> bool:
         """Return True if the parent of this forked process lives, and sends what this one leaves on disk."""

@@ -22,7 +22,7 @@ from ..types import BackendUnavailable
 from .assessments import Assessment
 from .attachments import Attachment
 from .bulk_insert import BulkInsert, make_bulk_insert, prepare_for_mlflow_span
-from .new_database import create_database
+from .new_database import check_permission, create_database
 from .parents import merge_with_stored
 from .spans import COST, MISSING_PARENT, TOKEN_USAGE
 from .store import StoreRejected, hide_user_info
@@ -73,6 +73,7 @@ class DatabaseStore:
     def _tracking_store(self) -> Any:
         """Return MLflow's tracking store. Raise StoreRejected if MLflow is not installed."""
         if self._opened is None:
+            check_permission(self._uri)
             try:
                 with _quiet_migrations(), _lock_database(self._uri):
                     import mlflow  # noqa: F401  # waits for an import in the application, see import_mlflow
@@ -87,6 +88,10 @@ class DatabaseStore:
                     "MLFLOW_TRACKING_URI to a tracking server"
                 )
                 raise StoreRejected(msg, all_of_it=True) from error
+            except Exception as error:
+                if not _is_unusable(error):
+                    raise
+                raise BackendUnavailable(f"MLflow cannot be used here: {error}") from error
         return self._opened
 
     @contextmanager
@@ -94,10 +99,12 @@ class DatabaseStore:
         """Yield the tracking store, and raise MLflow's errors as BackendUnavailable or StoreRejected."""
         store = self._tracking_store
         from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import OperationalError
+        from sqlalchemy.exc import InvalidRequestError, OperationalError
 
         try:
             yield store
+        except InvalidRequestError as error:
+            raise BackendUnavailable(f"MLflow cannot be used here: {error}") from error
         except OperationalError as error:
             msg = f"cannot {doing} in {hide_user_info(self._uri)}: {error.orig}"
             raise BackendUnavailable(msg) from error
@@ -237,6 +244,14 @@ def _with_parent(span: dict[str, Any], parent_id: str) -> dict[str, Any]:
     """Return the dict of a span that was stored as a root, with its parent's id as base64."""
     attributes = {name: value for name, value in span["attributes"].items() if name != MISSING_PARENT}
     return {**span, "parent_span_id": parent_id, "attributes": attributes}
+
+
+def _is_unusable(error: Exception) -> bool:
+    """Return True if MLflow failed to be imported, which says nothing about a trace.
+
+    Its imports warn, and the program may make warnings errors; SQLAlchemy then has half of MLflow's tables.
+    """
+    return isinstance(error, Warning) or type(error).__name__ == "InvalidRequestError"
 
 
 def _is_unavailable(error: Any) -> bool:

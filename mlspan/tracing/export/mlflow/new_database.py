@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..destination import make_database_path_absolute
+from ..types import BackendUnavailable
 
 _SQLITE_FILE: Final = re.compile(r"^(sqlite(?:\+\w+)?:///)(?!:memory:|file:)([^?]+)")
 _SUFFIX: Final = ".new"
@@ -24,7 +25,9 @@ def create_database(uri: str) -> None:
     """
     uri = make_database_path_absolute(uri)
     found = _SQLITE_FILE.match(uri)
-    if found is None or (path := Path(found[2])).exists() or not path.parent.is_dir():
+    if found is None or not (path := Path(found[2])).parent.is_dir():
+        return
+    if path.exists():
         return
     for stale in path.parent.glob(f"{path.name}.*{_SUFFIX}*"):  # of processes that were killed
         with suppress(OSError):
@@ -37,6 +40,18 @@ def create_database(uri: str) -> None:
         for left in path.parent.glob(f"{beside.name}*"):
             with suppress(OSError):
                 left.unlink()
+
+
+def check_permission(uri: str) -> None:
+    """Raise BackendUnavailable where this process may not write to a SQLite file: MLflow would try for a minute."""
+    found = _SQLITE_FILE.match(make_database_path_absolute(uri))
+    if found is None:
+        return
+    path = Path(found[2])
+    place = path if path.exists() else path.parent
+    if place.exists() and not os.access(place, os.R_OK | os.W_OK):
+        msg = f"cannot write to {place}: this process has no permission to; set MLFLOW_TRACKING_URI to another place"
+        raise BackendUnavailable(msg)
 
 
 def _let_mlflow_create(uri: str) -> None:
