@@ -54,7 +54,7 @@ run.compare("nothing", {"mlspan": run.Peer("Unknown", (), None, ("nothing",))}, 
 
 
 def test_turning_on_is_quick() -> None:
-    """Importing us and ``autolog`` stay within 12 MB; within 60 ms where the machine has nothing else to do."""
+    """Importing us and ``autolog`` stay within 12 MB, and within a ninth of what the client and the SDK take."""
     found = runpy.run_path(str(BENCHMARKS / "startup.py"))["startup"](5)
     assert found["megabytes"] < 12
-    assert found["best"] < 120
+    assert found["share"] < 1 / 9
