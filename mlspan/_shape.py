@@ -7,7 +7,7 @@ is read as None.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 _INT64 = range(-(2**63), 2**63)  # what an OpenTelemetry attribute can hold
@@ -26,11 +26,16 @@ def get_fields(obj: object) -> Mapping[str, Any]:
     """
     if isinstance(obj, dict):
         return obj
+    if obj is None:
+        return _NO_FIELDS
     known: Mapping[str, Any] | None = getattr(obj, "__dict__", None)
     if known is None:
         return _get_slots(obj)
     extra = getattr(obj, "__pydantic_extra__", None)
     return {**known, **extra} if extra else known
+
+
+_NO_FIELDS: Final[Mapping[str, Any]] = {}
 
 
 def _get_slots(obj: object) -> Mapping[str, Any]:
@@ -49,6 +54,8 @@ def get_text(known: Mapping[str, Any], name: str) -> str | None:
 def get_integer(known: Mapping[str, Any], name: str) -> int | None:
     """Return the integer under *name*; None if it is missing, a bool, or does not fit into 64 bits."""
     found = known.get(name)
+    if type(found) is int:
+        return found if found in _INT64 else None
     is_count = isinstance(found, int) and found is not True and found is not False and int(found) in _INT64
     return found if is_count else None
 

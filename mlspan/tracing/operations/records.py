@@ -190,7 +190,9 @@ class Chat(ModelCall):
 
     def list_offers(self) -> Iterable[Offer]:
         """Return the ids of the tool calls that this operation requested, and what was added."""
-        return (*(Offer("asked_by", id) for id in self.draft.call_ids), *super().list_offers())
+        if not (call_ids := self.draft.call_ids):  # as for most calls
+            return super().list_offers()
+        return (*(Offer("asked_by", id) for id in call_ids), *super().list_offers())
 
     def merge_inner_calls(self, inner: list[ModelCall]) -> None:
         ModelCall.merge_inner_calls(self, inner)
