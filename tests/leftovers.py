@@ -90,7 +90,7 @@ def use_everything() -> None:
 
 
 def use_openai() -> None:
-    import httpx
+    httpx: Any = __import__("httpx2" if openai.__version__ >= "3" else "httpx")  # what the client itself uses
     import openai
 
     answer = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": []}
