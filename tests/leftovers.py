@@ -90,9 +90,9 @@ def use_everything() -> None:
 
 
 def use_openai() -> None:
-    httpx: Any = __import__("httpx2" if openai.__version__ >= "3" else "httpx")  # what the client itself uses
     import openai
 
+    httpx: Any = __import__("httpx2" if openai.__version__ >= "3" else "httpx")  # what the client itself uses
     answer = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": []}
     transport = httpx.MockTransport(lambda _: httpx.Response(200, json=answer))
     client = openai.OpenAI(api_key="k", base_url="http://127.0.0.1/v1", http_client=httpx.Client(transport=transport))

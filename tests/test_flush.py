@@ -256,7 +256,7 @@ def test_of_others_nothing_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixt
         assert kept.spans == 1
         second.exporter.stop(5)
         second.exporter.log_unsent()
-    assert any("1 spans could not be sent" in line for line in caplog.messages), caplog.messages
+    assert any("1 span could not be sent" in line for line in caplog.messages), caplog.messages
     third = Setup(folder)
     third.exporter._start_thread()
     third.work("new")

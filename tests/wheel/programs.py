@@ -62,6 +62,10 @@ ENDINGS: Final = {
         "    print('sent', bool(tracing.flush()))\n"
         "atexit.register(late)\n"
     ),
+    "spans in an atexit handler": Program(
+        "import atexit\nfrom mlspan import tracing\n"
+        "@atexit.register\ndef late():\n    with tracing.span('x', kind='tool'):\n        pass\n"
+    ),
     "another thread's": Program(
         "import threading\nfrom mlspan import tracing\n"
         "def work():\n    with tracing.span('x', kind='tool'):\n        pass\n"
