@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 import logging
@@ -214,3 +215,45 @@ def test_nothing_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with tracing.span("x"), tracing.session("s"):
         pass
     assert "detach" not in caplog.text
+
+
+@pytest.mark.parametrize("decorate", [tracing.trace, tracing.session("s")], ids=["trace", "session"])
+class TestContextManager:
+    """``contextlib`` throws into a decorated generator what its block raises, in the form of its Python."""
+
+    def test_of_a_generator(self, decorate: Any, spans: Spans) -> None:
+        seen: list[str] = []
+
+        @contextlib.contextmanager
+        @decorate
+        def block() -> Iterator[str]:
+            try:
+                yield "inside"
+            except KeyError as error:
+                seen.append(repr(error))
+
+        with block() as got:
+            assert got == "inside"
+            raise KeyError("gone")
+        with pytest.raises(ValueError, match="mine"), block():
+            raise ValueError("mine")
+        assert seen == ["KeyError('gone')"]
+
+    async def test_of_an_async_generator(self, decorate: Any, spans: Spans) -> None:
+        seen: list[str] = []
+
+        @contextlib.asynccontextmanager
+        @decorate
+        async def block() -> AsyncIterator[str]:
+            try:
+                yield "inside"
+            except KeyError as error:
+                seen.append(repr(error))
+
+        async with block() as got:
+            assert got == "inside"
+            raise KeyError("gone")
+        with pytest.raises(ValueError, match="mine"):
+            async with block():
+                raise ValueError("mine")
+        assert seen == ["KeyError('gone')"]

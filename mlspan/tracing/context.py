@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Generator
-from contextlib import aclosing
+from collections.abc import Callable, Generator
 from contextvars import Token, copy_context
 from dataclasses import replace
 from functools import wraps
@@ -13,8 +12,9 @@ from typing import Any, ParamSpec, TypeVar
 
 from .._frames import skip_in_warnings
 from .mlflow_state.runs import get_active_model_id, get_active_run_id
-from .operations.call_context import CallScope, _call_scope, enter_scope, get_call_scope, leave_scope
+from .operations.call_context import CallScope, enter_scope, get_call_scope, leave_scope
 from .operations.foreign_objects import as_text
+from .operations.generators import GeneratorSteps, wrap_async_generator
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -67,44 +67,24 @@ def _wrap_coroutine(fn: Any, change: Callable[[CallScope], CallScope]) -> Any:
 
 def _wrap_generator(fn: Any, change: Callable[[CallScope], CallScope]) -> Any:
     def iterate_in_scope(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        steps, step, given = fn(*args, **kwargs), "send", None
-        try:
-            while True:
-                with ScopeBlock(change):
-                    item = getattr(steps, step)(given)
-                try:
-                    step, given = "send", (yield item)
-                except GeneratorExit:
-                    raise
-                except BaseException as error:  # noqa: BLE001  # what the caller throws in is the generator's to handle
-                    step, given = "throw", error
-        except StopIteration as end:
-            return end.value
-        finally:
-            with ScopeBlock(change):
-                steps.close()
+        return (yield from _ScopedSteps(fn(*args, **kwargs), change))
 
     return iterate_in_scope
 
 
 def _wrap_async_generator(fn: Any, change: Callable[[CallScope], CallScope]) -> Any:
-    async def iterate_in_scope(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        async with aclosing(fn(*args, **kwargs)) as steps:
-            step, given = steps.asend, None
-            while True:
-                try:
-                    with ScopeBlock(change):
-                        item = await step(given)
-                except StopAsyncIteration:
-                    return
-                try:
-                    step, given = steps.asend, (yield item)
-                except GeneratorExit:
-                    raise
-                except BaseException as error:  # noqa: BLE001  # as above
-                    step, given = steps.athrow, error
+    return wrap_async_generator(fn, lambda *_: change, _ScopedSteps)
 
-    return iterate_in_scope
+
+class _ScopedSteps(GeneratorSteps):
+    """The steps of a generator, each in the changed scope."""
+
+    def __init__(self, own: Any, change: Callable[[CallScope], CallScope]) -> None:
+        super().__init__(own)
+        self._change = change
+
+    def _enter_step(self) -> ScopeBlock:
+        return ScopeBlock(self._change)
 
 
 _WRAPPERS: list[tuple[Callable[[Any], bool], Callable[..., Any]]] = [
@@ -169,7 +149,7 @@ def wrap(fn: Callable[P, T]) -> Callable[P, T]:
     here = copy_context()
     run_id, model_id = get_active_run_id(), get_active_model_id()
     if run_id is not None or model_id is not None:
-        here.run(_call_scope.set, replace(get_call_scope(), run_id=run_id, model_id=model_id))
+        here.run(enter_scope, replace(get_call_scope(), run_id=run_id, model_id=model_id))
 
     @wraps(fn)
     def call_in_context(*args: P.args, **kwargs: P.kwargs) -> T:

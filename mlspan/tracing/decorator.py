@@ -17,7 +17,7 @@ from .._guard import guard, warn_once
 from .manual import begin, put, record_of
 from .operations.content import as_text, to_plain_data
 from .operations.foreign_objects import find_on_class
-from .operations.generators import MOST_ITEMS, TracedGenerator, join_items
+from .operations.generators import MOST_ITEMS, TracedGenerator, join_items, wrap_async_generator
 from .operations.noop import NOOP_OPERATION
 from .operations.operation import Operation
 from .operations.records import Record
@@ -281,30 +281,12 @@ def _wrap_generator(fn: Callable[..., object], opened: Callable[..., object]) ->
     return iterate_traced
 
 
-def wrap_async_generator(
-    fn: Callable[..., object], opened: Callable[..., Any], steps_of: type[TracedGenerator] = TracedGenerator
-) -> Callable[..., object]:
-    async def iterate_traced(*args: object, **kwargs: object) -> Any:
-        steps = steps_of(fn(*args, **kwargs), opened(args, kwargs))
-        step = steps.anext()
-        while True:
-            try:
-                item = await step
-            except StopAsyncIteration:
-                return
-            try:
-                step = steps.asend((yield item))
-            except GeneratorExit:
-                await steps.aclose()
-                raise
-            except BaseException as error:  # noqa: BLE001  # what the caller throws in is the generator's to handle
-                step = steps.athrow(error)
-
-    return iterate_traced
+def _wrap_async_generator(fn: Callable[..., object], opened: Callable[..., Any]) -> Callable[..., object]:
+    return wrap_async_generator(fn, opened, TracedGenerator)
 
 
 _WRAPPERS: list[tuple[Callable[[object], bool], Callable[..., Callable[..., object]]]] = [
-    (inspect.isasyncgenfunction, wrap_async_generator),
+    (inspect.isasyncgenfunction, _wrap_async_generator),
     (inspect.isgeneratorfunction, _wrap_generator),
     (inspect.iscoroutinefunction, _wrap_coroutine),
 ]

@@ -15,9 +15,8 @@ from ...hooks.call import Call
 from ...hooks.hook import Hook
 from ...hooks.patching import CallStarter
 from ...hooks.subclasses import OperationStarter
-from ...tracing.decorator import wrap_async_generator
 from ...tracing.operations.exceptions import get_error_type
-from ...tracing.operations.generators import TracedGenerator
+from ...tracing.operations.generators import TracedGenerator, wrap_async_generator
 from ...tracing.operations.noop import NOOP_OPERATION
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Observe, Record, Retrieval, Tool

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from .operation import Operation
@@ -16,53 +17,103 @@ def join_items(items: list[Any]) -> object:
     return "".join(items) if all(type(item) is str for item in items) else items  # isinstance would ask each item
 
 
-class TracedGenerator:
-    """A driver between a traced generator and its caller. ``yield from`` it, or await its asynchronous methods.
+class GeneratorSteps:
+    """A driver between a generator and its caller, with a context around each step rather than around all of them.
 
-    The span is attached around each step rather than around all of them. So it does not leak into the caller's code
-    between two steps, and the steps of one generator may run in different tasks.
+    So nothing leaks into the caller's code between two steps, and the steps of one generator may run in different
+    tasks. ``yield from`` it, or await its asynchronous methods; see :func:`wrap_async_generator`.
     """
 
-    def __init__(self, own: Any, operation: Any) -> None:
+    def __init__(self, own: Any) -> None:
         self._generator = own
-        self._operation: Operation | None = operation if isinstance(operation, Operation) else None
-        self._yielded: list[Any] = []
-        if self._operation is not None:
-            self._operation.hand_over()
 
-    def __iter__(self) -> TracedGenerator:
+    def _enter_step(self) -> AbstractContextManager[None]:
+        """Return the context of one step."""
+        raise NotImplementedError
+
+    def _note_yielded(self, item: object) -> object:
+        """Return what the caller gets for *item*."""
+        return item
+
+    def __iter__(self) -> GeneratorSteps:
         return self
 
     def __next__(self) -> Any:
         return self.send(None)
 
     def send(self, value: object) -> object:
-        with _StepContext(self):
+        with self._enter_step():
             return self._note_yielded(self._generator.send(value))
 
-    def throw(self, error: BaseException) -> Any:
-        with _StepContext(self):
-            return self._note_yielded(self._generator.throw(error))
+    def throw(self, *error: Any) -> Any:  # up to Python 3.11, contextlib passes type, error and traceback
+        with self._enter_step():
+            return self._note_yielded(self._generator.throw(*error))
 
     def close(self) -> None:
-        with _StepContext(self):
+        with self._enter_step():
             self._generator.close()
-        self.finish_operation(stream_end="closed")
 
     def anext(self) -> Awaitable[object]:
         return self.asend(None)
 
     async def asend(self, value: object) -> object:
-        with _StepContext(self):
+        with self._enter_step():
             return self._note_yielded(await self._generator.asend(value))
 
     async def athrow(self, error: BaseException) -> Any:
-        with _StepContext(self):
+        with self._enter_step():
             return self._note_yielded(await self._generator.athrow(error))
 
     async def aclose(self) -> None:
-        with _StepContext(self):
+        with self._enter_step():
             await self._generator.aclose()
+
+
+def wrap_async_generator(
+    fn: Callable[..., object],
+    open_steps: Callable[[tuple[Any, ...], dict[str, Any]], Any],
+    steps_of: Callable[[Any, Any], GeneratorSteps],
+) -> Callable[..., object]:
+    """Return a function that drives the generator of each call of *fn* by ``steps_of(generator, open_steps(...))``."""
+
+    async def iterate_steps(*args: object, **kwargs: object) -> Any:
+        steps = steps_of(fn(*args, **kwargs), open_steps(args, kwargs))
+        step = steps.anext()
+        while True:
+            try:
+                item = await step
+            except StopAsyncIteration:
+                return
+            try:
+                step = steps.asend((yield item))
+            except GeneratorExit:
+                await steps.aclose()
+                raise
+            except BaseException as error:  # noqa: BLE001  # what the caller throws in is the generator's to handle
+                step = steps.athrow(error)
+
+    return iterate_steps
+
+
+class TracedGenerator(GeneratorSteps):
+    """The steps of a traced generator: its span is current in each of them."""
+
+    def __init__(self, own: Any, operation: Any) -> None:
+        super().__init__(own)
+        self._operation: Operation | None = operation if isinstance(operation, Operation) else None
+        self._yielded: list[Any] = []
+        if self._operation is not None:
+            self._operation.hand_over()
+
+    def _enter_step(self) -> AbstractContextManager[None]:
+        return _StepContext(self)
+
+    def close(self) -> None:
+        super().close()
+        self.finish_operation(stream_end="closed")
+
+    async def aclose(self) -> None:
+        await super().aclose()
         self.finish_operation(stream_end="closed")
 
     def _note_yielded(self, item: object) -> object:
