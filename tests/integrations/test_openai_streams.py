@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import openai
@@ -16,17 +16,12 @@ from mlspan.testing import Spans, content
 HELLO: Any = [{"role": "user", "content": "hello"}]
 
 
-@pytest.fixture(autouse=True)
-def _autolog(spans: Spans) -> Iterator[None]:
-    integrations.openai.autolog(log_traces=True)
-    yield
-    integrations.openai.autolog(disable=True)
+pytestmark = pytest.mark.usefixtures("openai_on")
 
 
 @pytest.fixture
-def client(scripted: Any) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=scripted.base_url, api_key="test", max_retries=0) as client:
-        yield client
+def client(scripted_client: openai.OpenAI) -> openai.OpenAI:
+    return scripted_client
 
 
 @pytest.fixture
