@@ -20,16 +20,13 @@ HELLO: Any = [{"role": "user", "content": "hello"}]
 
 
 @pytest.fixture(autouse=True)
-def _autolog(spans: Spans) -> Iterator[None]:
+def _autolog(openai_on: None) -> None:
     integrations.openai.autolog(include_usage=True)
-    yield
-    integrations.openai.autolog(disable=True)
 
 
 @pytest.fixture
-def client(scripted: Any) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=scripted.base_url, api_key="test", max_retries=0) as client:
-        yield client
+def client(scripted_client: openai.OpenAI) -> openai.OpenAI:
+    return scripted_client
 
 
 def read_lines(client: openai.OpenAI) -> Any:
@@ -87,6 +84,17 @@ def test_the_usage_chunk_is_never_seen(name: str, client: openai.OpenAI, scripte
     assert "One two." in str((spans.one().attributes or {})["gen_ai.output.messages"])
     if name in {"read_lines", "read_bytes", "read_text", "read_raw"}:
         assert (spans.one().attributes or {})["gen_ai.usage.input_tokens"] == 12
+
+
+def test_the_filter_of_text_with_odd_characters() -> None:
+    """JSON may hold characters at which ``str.splitlines`` ends a line: they end neither a line nor an event."""
+
+    class Observer:
+        def observe(self, value: Any) -> bool:
+            return "hide" not in value
+
+    hidden, shown = 'data: {"hide": "a\u2028\x85\u2028b"}\n\n', 'data: {"x": "a\u2028\x85\u2028b"}\n\n'
+    assert "".join(EventFilter(Observer(), lines=False).read(iter([hidden, shown]), lambda _: None)) == shown
 
 
 @pytest.mark.parametrize("lines", [True, False])

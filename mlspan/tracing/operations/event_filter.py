@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class ChunkObserver(Protocol):
-    """What reads the chunks of a stream; it returns False for one that the caller may not see."""
+    """A reader of the chunks of a stream; it returns False for one that the caller may not see."""
 
     def observe(self, value: Any) -> bool: ...
 
@@ -41,37 +41,34 @@ class EventFilter:
         self._held: list[Any] = []  # lines of the event that has not ended
         self._rest: Any = None  # what follows the last end of a line
 
-    def feed(self, piece: Any) -> Iterator[Any]:
-        """Yield what the caller may see once *piece* has come."""
-        if self._lines:
-            yield from self._add_line(piece)
-            return
-        if not isinstance(piece, (str, bytes)):
-            yield piece
-            return
-        text = piece if self._rest is None else self._rest + piece
-        *whole, self._rest = text.splitlines(keepends=True) or [text]
-        if self._rest.endswith("\n" if isinstance(text, str) else b"\n"):
-            whole.append(self._rest)
-            self._rest = None
-        seen = [line for one in whole for line in self._add_line(one)]
-        if seen:
-            yield seen[0][:0].join(seen)
+    def feed(self, piece: Any) -> list[Any]:
+        """Return what the caller may see once *piece* has come."""
+        shown = self._add_line(piece) if self._lines else self._add_text(piece)
+        return shown if self._hides else [piece]
 
-    def flush(self) -> Iterator[Any]:
-        """Yield what is held back when the stream ends."""
+    def flush(self) -> list[Any]:
+        """Return what was held back when the stream ends."""
         held = [*self._held, *([] if self._rest is None else [self._rest])]
         self._held, self._rest = [], None
-        if held and self._may_see(held):
-            yield from held if self._lines else [held[0][:0].join(held)]
+        if not held or not self._may_see(held) or not self._hides:
+            return []
+        return held if self._lines else _join(held)
 
-    def _add_line(self, line: Any) -> Iterator[Any]:
+    def _add_text(self, piece: Any) -> list[Any]:
+        if not isinstance(piece, (str, bytes)):
+            return [piece]
+        text: Any = piece if self._rest is None else self._rest + piece
+        end: Any = "\n" if isinstance(text, str) else b"\n"
+        *whole, rest = text.split(end)  # not splitlines(), which ends lines at characters that JSON may hold
+        self._rest = rest or None
+        return _join([line for one in whole for line in self._add_line(one + end)])
+
+    def _add_line(self, line: Any) -> list[Any]:
         self._held.append(line)
         if line.strip():
-            return
+            return []
         held, self._held = self._held, []
-        if self._may_see(held):
-            yield from held
+        return held if self._may_see(held) else []
 
     def _may_see(self, event: list[Any]) -> bool:
         """Read one event, and return whether the caller may see it. What is no JSON is not ours to hide."""
@@ -89,10 +86,8 @@ class EventFilter:
         """Yield what the caller may see of *pieces*, and call *finish* at the end."""
         try:
             for piece in pieces:
-                shown = list(self.feed(piece))
-                yield from shown if self._hides else [piece]
-            shown = list(self.flush())
-            yield from shown if self._hides else []
+                yield from self.feed(piece)
+            yield from self.flush()
         except BaseException as error:
             finish(error)
             raise
@@ -104,13 +99,16 @@ class EventFilter:
         """Yield what the caller may see of *pieces*, and call *finish* at the end."""
         try:
             async for piece in pieces:
-                shown = list(self.feed(piece))
-                for one in shown if self._hides else [piece]:
-                    yield one
-            shown = list(self.flush())
-            for one in shown if self._hides else []:
-                yield one
+                for shown in self.feed(piece):
+                    yield shown
+            for shown in self.flush():
+                yield shown
         except BaseException as error:
             finish(error)
             raise
         finish(None)
+
+
+def _join(pieces: list[Any]) -> list[Any]:
+    """Return *pieces*, all text or all bytes, as at most one piece."""
+    return [pieces[0][:0].join(pieces)] if pieces else []
