@@ -251,19 +251,19 @@ def call_when_imported(module: str, callback: Callable[[], object], *, again: bo
     out: without that table, the pending call stays in it and does nothing.
     """
     wanted = [True]
-
     pending: dict[str, list[object]] = getattr(wrapt.importer, "_post_import_hooks", {})
+    lock = getattr(wrapt.importer, "_post_import_hooks_lock", _no_lock)
 
     def call_if_wanted(_: object) -> None:
         if wanted:
             if again:
-                with getattr(wrapt.importer, "_post_import_hooks_lock", _no_lock):
+                with lock:
                     pending.setdefault(module, []).append(call_if_wanted)
             callback()
 
     def cancel() -> None:
         wanted.clear()
-        with getattr(wrapt.importer, "_post_import_hooks_lock", _no_lock):
+        with lock:
             if call_if_wanted in (calls := pending.get(module) or []):
                 calls.remove(call_if_wanted)
                 if not calls:

@@ -39,7 +39,6 @@ def place(request: pytest.FixtureRequest, tracing_off: None, tmp_path: Path) -> 
         tracing.shutdown(30)
         mlflow.clear_active_model()
         mlflow.set_tracking_uri(None)
-        mlflow.tracking.fluent._active_experiment_id = None
 
 
 def stored(trace_id: str | None) -> Any:

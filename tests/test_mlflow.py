@@ -36,7 +36,6 @@ def place(request: pytest.FixtureRequest, tracing_off: None) -> Iterator[str]:
         integrations.openai.autolog()
         yield uri
         mlflow.set_tracking_uri(None)
-        mlflow.tracking.fluent._active_experiment_id = None
 
 
 @pytest.fixture

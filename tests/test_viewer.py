@@ -41,7 +41,6 @@ def trace(mlflow_server: str, aimock: str, tracing_off: None, monkeypatch: pytes
     yield found
     integrations.openai.autolog(disable=True)
     mlflow.set_tracking_uri(None)
-    mlflow.tracking.fluent._active_experiment_id = None
 
 
 def test_the_page_of_a_run(page: Any, trace: Any, mlflow_server: str) -> None:

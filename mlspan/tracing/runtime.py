@@ -183,7 +183,8 @@ class Runtime:
 
     def log_unsent(self) -> None:
         """Log a line for each pipeline that leaves spans behind when the process ends."""
-        for each in {*self._pipelines.values(), *(each for each, _ in self._stopping_pipelines)}:
+        stopping = (each for each, _ in self._stopping_pipelines)
+        for each in dict.fromkeys([*self._pipelines.values(), *stopping]):
             each.log_unsent()
 
     def guess_trace_url(self, trace_id: str) -> str | None:
@@ -264,8 +265,7 @@ class Runtime:
         for tap in list(_forwarders.values()):
             tap.targets = ()
         if successor is None:
-            for each, _ in self._stopping_pipelines:
-                each.log_unsent()
+            self.log_unsent()
             return _combine_results(self._stopping_pipelines)
         for each, flush in self._stopping_pipelines:  # their losses are for the next flush to tell
             if not flush.is_done or each.has_losses:

@@ -1,4 +1,4 @@
-"""What an HTTP server answers: when to ask again, whether it is the server that we think, its words for a log line."""
+"""Answers of an HTTP server: when to ask again, whether it is the server that we think, its words for a log line."""
 
 from __future__ import annotations
 

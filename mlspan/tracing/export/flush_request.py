@@ -20,12 +20,12 @@ class FlushRequest:
         self._left, self._lock, self.kept = 1, threading.Lock(), threading.Event()
 
     def wait(self, timeout: float) -> bool:
-        """Whether all was taken by its backends, within *timeout* seconds."""
+        """Wait at most *timeout* seconds. Return whether the backends have taken everything by then."""
         return self._done.wait(max(timeout, 0)) and self._sent
 
     @property
     def is_done(self) -> bool:
-        """Whether all have answered, whatever they said."""
+        """Return whether all senders have answered, whatever they said."""
         return self._done.is_set()
 
     def give_up(self, *, sent: bool) -> None:

@@ -39,7 +39,7 @@ class KeptSpans:
 
 @dataclass(frozen=True, slots=True)
 class DestinationResult:
-    """What one destination has taken since the flush before, and what it has not. It is true if it has taken all."""
+    """Counts of the spans that a destination has and has not taken since the last flush; true if it has taken all."""
 
     destination: str  # such as "mlflow http://127.0.0.1:5000", without credentials
     stored: int = 0  # spans that it has taken
@@ -60,7 +60,7 @@ class DestinationResult:
 
 @dataclass(frozen=True, slots=True)
 class FlushResult:
-    """What has become of this process's spans since the flush before. It is true only if all of them are stored."""
+    """The result of a flush: this process's spans since the last one, by destination; true only if all are stored."""
 
     destinations: tuple[DestinationResult, ...] = ()
     in_time: bool = True  # False if some destination has not answered within the timeout

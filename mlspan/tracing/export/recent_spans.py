@@ -24,7 +24,7 @@ _MAX_SENT: Final = 50_000  # ids of spans that were sent; at least half as many 
 
 
 class RecentSpans:
-    """What the trace assembler has let go, within bounds. Not thread-safe."""
+    """Spans that the trace assembler has dropped, and ids of those it has sent, within bounds. Not thread-safe."""
 
     def __init__(self, most_dropped: int = _MAX_DROPPED, most_sent: int = _MAX_SENT) -> None:
         self._most_dropped, self._most_sent = most_dropped, most_sent

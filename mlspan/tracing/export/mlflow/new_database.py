@@ -23,18 +23,16 @@ def create_database(uri: str) -> None:
 
     Raise what MLflow raises if it cannot be made.
     """
-    uri = make_database_path_absolute(uri)
-    found = _SQLITE_FILE.match(uri)
-    if found is None or not (path := Path(found[2])).parent.is_dir():
+    parts = _split_uri(uri)
+    if parts is None or parts[1].exists() or not parts[1].parent.is_dir():
         return
-    if path.exists():
-        return
+    scheme, path, options = parts
     for stale in path.parent.glob(f"{path.name}.*{_SUFFIX}*"):  # of processes that were killed
         with suppress(OSError):
             stale.unlink()
     beside = path.with_name(f"{path.name}.{os.getpid()}{_SUFFIX}")
     try:
-        _let_mlflow_create(f"{found[1]}{beside}{uri[found.end() :]}")
+        _let_mlflow_create(f"{scheme}{beside}{options}")
         _move_if_missing(beside, path)
     finally:
         for left in path.parent.glob(f"{beside.name}*"):
@@ -44,14 +42,20 @@ def create_database(uri: str) -> None:
 
 def check_permission(uri: str) -> None:
     """Raise BackendUnavailable where this process may not write to a SQLite file: MLflow would try for a minute."""
-    found = _SQLITE_FILE.match(make_database_path_absolute(uri))
-    if found is None:
+    if (parts := _split_uri(uri)) is None:
         return
-    path = Path(found[2])
+    _, path, _ = parts
     place = path if path.exists() else path.parent
     if place.exists() and not os.access(place, os.R_OK | os.W_OK):
         msg = f"cannot write to {place}: this process has no permission to; set MLFLOW_TRACKING_URI to another place"
         raise BackendUnavailable(msg)
+
+
+def _split_uri(uri: str) -> tuple[str, Path, str] | None:
+    """Return scheme, file and options of the URI of a SQLite file; None for any other URI."""
+    uri = make_database_path_absolute(uri)
+    found = _SQLITE_FILE.match(uri)
+    return None if found is None else (found[1], Path(found[2]), uri[found.end() :])
 
 
 def _let_mlflow_create(uri: str) -> None:

@@ -151,7 +151,7 @@ def _status(status: Status) -> Status:
 
 
 def _add_exception_event(span: ReadableSpan) -> tuple[Event, ...]:
-    """Those of *span*, and for a failure that no exception tells of, one: by that alone the viewer shows a failure."""
+    """Return the events of *span*. A failure without an exception gets one, as the viewer shows failures by that."""
     events = tuple(map(_storable_event, span.events))
     if span.status.status_code is not StatusCode.ERROR or any(event.name == "exception" for event in events):
         return events

@@ -1,4 +1,4 @@
-"""What a store of traces is: a tracking server or a database, its answers, and which one a tracking URI means."""
+"""Stores of traces: the protocol of servers and databases, their errors, and which one a tracking URI means."""
 
 from __future__ import annotations
 

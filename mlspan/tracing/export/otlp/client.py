@@ -114,7 +114,7 @@ class OtlpClient:
 
 
 class _Answer(NamedTuple):
-    """What a receiver says of a request that it has taken."""
+    """The answer of a receiver that has accepted a request."""
 
     rejected: int = 0  # spans
     message: str = ""  # escaped

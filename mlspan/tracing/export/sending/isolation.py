@@ -25,7 +25,7 @@ _MAX_FAILURES_IN_A_ROW: Final = 16  # after which the backend may have become un
 
 @dataclass(slots=True)
 class IsolationResult:
-    """What an isolation has found out of some items."""
+    """The outcome of an isolation: which items were taken or refused, and which are suspects."""
 
     taken: list[Any] = field(default_factory=list)  # items that the backend has answered for, refused ones included
     refused: list[Refusal] = field(default_factory=list)  # by the backend's answer, or as poison

@@ -21,7 +21,7 @@ _COUNT_BY_ADDRESS: Final = """select json_extract(origin, '$.tracking_uri'), cou
 
 @dataclass(frozen=True, slots=True)
 class WaitingSpans:
-    """What one file of the folder holds for one destination."""
+    """Spans that one file of the folder holds for one destination."""
 
     destination: str | None  # such as "mlflow http://127.0.0.1:5000"; None if the file cannot be read
     spans: int | None  # None if the file cannot be read
