@@ -7,6 +7,7 @@ What is sent at the end, and how long that may take, is decided elsewhere: ``run
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -44,11 +45,19 @@ class ExitWatcher:
         self._previous_handler: Any = None
         self._watching = False
         self._finalizers: list[Any] = []  # multiprocessing's, in a child process
+        self._is_registered = False  # with atexit
         self.has_ended = False  # whether the handler of atexit has run
 
+    def register_exit_handler(self) -> None:
+        """Register :meth:`handle_exit` with ``atexit``, unless it is: it runs before what was registered earlier."""
+        if not self._is_registered:
+            self._is_registered = True
+            atexit.register(self.handle_exit)
+
     def start_watching(self) -> None:
-        """Install the handler of SIGTERM and the finalizer of a child process."""
+        """Install the handlers of ``atexit`` and SIGTERM, and the finalizer of a child process."""
         self._watching = True
+        self.register_exit_handler()
         if threading.current_thread() is not threading.main_thread():
             return
         previous = signal.getsignal(signal.SIGTERM)
@@ -58,11 +67,13 @@ class ExitWatcher:
         self._register_in_child()
 
     def stop_watching(self) -> None:
-        """Remove our handler of SIGTERM, and our finalizers.
+        """Remove our handlers and our finalizers.
 
-        If another handler has replaced ours, it stays. It may still call ours, which then only passes the signal on.
+        If another handler of SIGTERM has replaced ours, it stays. It may still call ours, which then only passes the
+        signal on.
         """
-        self._watching = False
+        self._watching = self._is_registered = False
+        atexit.unregister(self.handle_exit)
         while self._finalizers:
             self._finalizers.pop().cancel()
         on_main = threading.current_thread() is threading.main_thread()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 import time
@@ -473,7 +472,7 @@ def _save_to_disk() -> None:
 
 
 _exit_watcher = ExitWatcher(partial(stop_runtime, None), _save_to_disk)
-atexit.register(_exit_watcher.handle_exit)  # now: Python calls no handler that is registered while it calls them
+_exit_watcher.register_exit_handler()  # now: Python calls no handler that is registered while it calls them
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_exit_watcher.handle_fork)
 
