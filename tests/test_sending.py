@@ -130,6 +130,29 @@ def test_a_failure_ends_the_taking() -> None:
     assert sorted([*sent, 0]) == list(range(10))
 
 
+def test_a_failure_to_take_is_the_askers() -> None:
+    """A spool may be closed while a helping thread looks for more: whoever has asked for the job gets the error."""
+    executor, tried, sent = BoundedExecutor(2), threading.Event(), []
+
+    def take() -> str | None:
+        if threading.current_thread() is threading.main_thread():
+            return None if sent else "first"
+        if not sent:
+            return None
+        tried.set()
+        raise LookupError("closed")
+
+    def send(batch: str) -> None:
+        sent.append(batch)
+        executor.notify()
+        assert tried.wait(10)
+
+    with pytest.raises(LookupError, match="closed"):
+        executor.run_available(take, send, 2)
+    assert sent == ["first"]
+    executor.run_available(lambda: None, send, 2)
+
+
 def test_parts_of_a_trace_go_one_after_the_other() -> None:
     """Storing one adds to what is stored of the trace, so a batch waits for another that has any of its traces."""
     spool = Spool(None)

@@ -31,7 +31,10 @@ class _Job:
         self.errors: list[Exception] = []
 
     def take_item(self, turn: threading.Condition, *, wait: bool) -> Any:
-        """Return the next item and count it as running. Without *wait*, give up if another thread is taking one."""
+        """Return the next item and count it as running. Without *wait*, give up if another thread is taking one.
+
+        An error in taking one is raised later, as that of the function is: a helping thread could tell nobody.
+        """
         if not self._taking.acquire(blocking=wait):
             return _NO_ITEM
         try:
@@ -39,6 +42,9 @@ class _Job:
                 return _NO_ITEM
             with turn:
                 self.running += 1
+        except Exception as error:  # noqa: BLE001  # see above
+            self.errors.append(error)
+            return _NO_ITEM
         finally:
             self._taking.release()
         return item
