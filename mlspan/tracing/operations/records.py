@@ -102,22 +102,15 @@ class Record(RecordFields):
 
     def build_end_attributes(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Return content that is yet to be written, other attributes of the end, those of the start as they are now."""
-        content: dict[str, object] = {}
-        others: dict[str, object] = {}
-        starts: dict[str, object] = {}
+        made: dict[str, dict[str, Any]] = {"content": {}, "end": {}, "start": {}}
         attrs, values = self.attrs, vars(self)
         for field, value in values.items():
             if value is not None and field in attrs:
                 name, when, _ = attrs[field]
-                if when == "end":
-                    others[name] = value
-                elif when == "start":
-                    starts[name] = value
-                else:
-                    content[name] = value
+                made[when][name] = value
         if "extra" in values:
-            others.update(self.extra)
-        return content, others, starts
+            made["end"].update(self.extra)
+        return made["content"], made["end"], made["start"]
 
 
 class ModelCall(Record):
