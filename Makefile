@@ -56,6 +56,9 @@ test: lint $(SERVERS)/.installed .phoenix/.installed chromium ## every check and
 	  wait $$trains; trained=$$?; cat .nox/trains.log; exit $$((called + trained))
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
+matrix: .venv/.test $(SERVERS)/.installed ## what is wider: other tracers beside ours, servers, newest releases
+	@$(NOX) --tags matrix
+
 FUZZ ?= 1000
 fuzz: .venv/.test ## so many examples (FUZZ=1000) of anything at all, into every destination
 	@MLSPAN_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_totality.py
@@ -85,4 +88,4 @@ lock: $(UV) ## write requirements.txt anew
 clean: ## remove what make has made
 	@rm -rf .venv .phoenix .tools .nox $(SERVERS) dist site
 
-.PHONY: help demo lint check test fuzz chromium format bench docs lock clean
+.PHONY: help demo lint check test matrix fuzz chromium format bench docs lock clean
