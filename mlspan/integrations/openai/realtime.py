@@ -17,8 +17,8 @@ from ...tracing.operations.messages import Message, OutputDraft, Part
 from ...tracing.operations.operation import Operation, start_operation
 from ...tracing.operations.records import Chat, ProviderRequest
 from ...tracing.runtime import get_runtime
+from ._items import read_input_message, read_item_parts
 from ._read import find_client_provider
-from .responses import read_input_message, read_item_parts
 
 _CONNECTION_MODULES: Final = ("openai.resources.realtime.realtime", "openai.resources.beta.realtime.realtime")
 _CONNECTION_CLASSES: Final = ("RealtimeConnection", "AsyncRealtimeConnection")
