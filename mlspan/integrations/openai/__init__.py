@@ -20,7 +20,7 @@ from ...hooks.call import Call
 from ...hooks.hook import Hook, trace_methods
 from ...hooks.patching import Undo
 from ...tracing.operations.records import Observe, Record
-from . import background, chat, media, objects, realtime, responses, stream_usage
+from . import background, chat, media, objects, realtime, responses, responses_socket, stream_usage
 from ._paths import OBJECT_TYPES, Path, is_fetch, is_recorded, split_path
 from ._read import OpenAIRequest
 
@@ -83,6 +83,7 @@ def _install_client(hook: Hook) -> Undo:
         undo.callback(stream_usage.install_fallback())  # first, so that a request that is sent again is one traced call
         undo.callback(_trace_requests(hook))
         undo.callback(realtime.install(hook))
+        undo.callback(responses_socket.install(hook))
         return undo.pop_all().close
 
 
