@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from socket import SHUT_RDWR
 from typing import Any
 
 import openai
@@ -32,11 +33,11 @@ def socket() -> Iterator[Callable[[Answer], openai.OpenAI]]:
             for text in connection:
                 for event in answer(json.loads(text)):
                     if event is None:
-                        connection.socket.close()
+                        connection.socket.shutdown(SHUT_RDWR)
                         return
                     connection.send(json.dumps(event))
 
-        server = serve(handle, "127.0.0.1", 0)
+        server = serve(handle, "127.0.0.1", 0, close_timeout=0.2)
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         url = f"http://127.0.0.1:{server.socket.getsockname()[1]}/v1"
