@@ -1,6 +1,7 @@
 """Environments of their own: other versions of what we hook, and next to nothing at all.
 
-``make test`` runs the two tags side by side, one for each of two cores: ``calls``, and ``trains``, which takes longer.
+``make test`` runs the two tags side by side: ``trains``, and ``calls`` with the main tests after it.
+``make matrix`` runs what is wider, the tag ``matrix``.
 """
 
 from __future__ import annotations
