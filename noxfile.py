@@ -46,6 +46,17 @@ def sdk(session: nox.Session, version: str) -> None:
     session.run("pytest", "-q", "tests/test_fast_span.py", *session.posargs)
 
 
+ANTHROPIC = {"lowest": ["anthropic==0.75.0"], "1": ["anthropic>=1,<2"]}
+
+
+@nox.session(tags=["calls"])
+@nox.parametrize("versions", list(ANTHROPIC.values()), ids=list(ANTHROPIC))
+def anthropic(session: nox.Session, versions: list[str]) -> None:
+    """Anthropic's client at its lowest and at the last of 1; the newest is in the environment of the main tests."""
+    session.install("--quiet", *TESTING, *versions)
+    session.run("pytest", "-q", "tests/integrations/test_anthropic.py", *session.posargs)
+
+
 # Beside LangChain 1.0 the newest checkpoints do not import; numpy is for its fake embeddings.
 LANGCHAIN = {
     "0.3": ["langchain-core<0.4", "langgraph<1", "langchain-openai<1", "openai<3", "langgraph-checkpoint-sqlite<3"],
