@@ -144,12 +144,7 @@ def read_usage(record: ModelCall, usage: object, *tables: UsageTable) -> None:
 
 
 CHAT_USAGE: Final[tuple[UsageTable, ...]] = (  # of OpenAI's chat completions
-    {
-        "prompt_tokens": "input_tokens",
-        "completion_tokens": "output_tokens",
-        "cached_tokens": "cache_read_tokens",  # Kimi's
-        "prompt_cache_hit_tokens": "cache_read_tokens",  # DeepSeek's
-    },
+    {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"},
     {
         "in": "prompt_tokens_details",
         "cached_tokens": "cache_read_tokens",
@@ -160,28 +155,41 @@ CHAT_USAGE: Final[tuple[UsageTable, ...]] = (  # of OpenAI's chat completions
         "in": "completion_tokens_details",
         "reasoning_tokens": "reasoning_tokens",
         "audio_tokens": "audio_output_tokens",
-        "accepted_prediction_tokens": "accepted_prediction_tokens",
-        "rejected_prediction_tokens": "rejected_prediction_tokens",
     },
 )
+_SERVERS_USAGE: Final[tuple[UsageTable, ...]] = (  # what compatible servers name in their own way
+    {"cached_tokens": "cache_read_tokens", "prompt_cache_hit_tokens": "cache_read_tokens"},  # Kimi, DeepSeek
+)
+PREDICTION_USAGE: Final[UsageTable] = {  # only of a request that has a prediction: it is 0 for all others
+    "in": "completion_tokens_details",
+    "accepted_prediction_tokens": "accepted_prediction_tokens",
+    "rejected_prediction_tokens": "rejected_prediction_tokens",
+}
 
 
 def read_chat_usage(record: Inference, usage: object) -> None:
-    """Read the usage of a chat completion, OpenAI's or a compatible server's.
+    """Read the usage of a chat completion, OpenAI's or a compatible server's."""
+    known = get_fields(usage)
+    counts = count_tokens(known, *CHAT_USAGE)
+    if known.get("total_tokens") != counts.get("input_tokens", 0) + counts.get("output_tokens", 0):
+        _add_missing_tokens(counts, get_integer(known, "total_tokens") or 0)
+    for field, tokens in counts.items():
+        setattr(record, field, tokens)
+    if known is usage or getattr(usage, "__pydantic_extra__", None):
+        read_usage(record, known, *_SERVERS_USAGE)
+        _read_told_cost(record, known)
 
-    The total tells what the sum of input and output leaves out: reasoning that is counted beside the output (xAI), or
-    not told at all (Gemini). It is billed as output, which the record's output tokens include.
+
+def _add_missing_tokens(counts: dict[str, int], total: int) -> None:
+    """Add to the output what the sum lacks of the *total*: it is reasoning, which is billed as output.
+
+    Some servers count reasoning beside the output (xAI), or do not tell it at all (Gemini). Where the reasoning that is
+    told is not what is missing, nothing explains the difference.
     """
-    counts = count_tokens(usage, *CHAT_USAGE)
-    total = get_integer(get_fields(usage), "total_tokens") or 0
     missing = total - counts.get("input_tokens", 0) - counts.get("output_tokens", 0)
     if missing > 0 and missing == counts.get("reasoning_tokens", missing) and "output_tokens" in counts:
         counts["output_tokens"] += missing
         counts["reasoning_tokens"] = missing
-    for field, tokens in counts.items():
-        setattr(record, field, tokens)
-    if isinstance(usage, dict) or getattr(usage, "__pydantic_extra__", None):
-        _read_told_cost(record, get_fields(usage))
 
 
 def _read_told_cost(record: Inference, usage: Mapping[str, Any]) -> None:

@@ -70,6 +70,20 @@ def test_the_verbosity(scripted_client: openai.OpenAI, scripted: Any, spans: Spa
     assert (spans.one().attributes or {})["mlspan.request.verbosity"] == "low"
 
 
+@pytest.mark.parametrize("predicted", [False, True])
+def test_predicted_tokens(scripted_client: openai.OpenAI, scripted: Any, spans: Spans, predicted: bool) -> None:
+    """How much of a prediction was right; a request without one has none, whatever the answer's zeros."""
+    details = {"accepted_prediction_tokens": 3 * predicted, "rejected_prediction_tokens": 1 * predicted}
+    usage = {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17, "completion_tokens_details": details}
+    scripted.reply({**completion(content="Hi."), "usage": usage})
+    asked: Any = {"prediction": {"type": "content", "content": "Hi, you."}} if predicted else {}
+    scripted_client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hello"}], **asked)
+    attributes = spans.one().attributes or {}
+    found = [attributes.get(f"mlspan.usage.prediction.{kind}_tokens") for kind in ("accepted", "rejected")]
+    assert found == ([3, 1] if predicted else [None, None])
+    assert attributes["gen_ai.usage.output_tokens"] == 5
+
+
 def test_citations_of_a_response(scripted_client: openai.OpenAI, scripted: Any, spans: Spans) -> None:
     """They stand beside the text that they belong to, as the provider gives them."""
     scripted.reply(response(message("See A.", CITATION), message("No more.")))

@@ -252,20 +252,6 @@ SERVERS = {
         ],
         [text("Hi.")],
     ),
-    "openai: predicted tokens": Server(
-        *("api.openai.com", "openai"),
-        whole(
-            content="Hi.",
-            top={
-                "usage": usage(
-                    *(12, 5),
-                    completion_tokens_details={"accepted_prediction_tokens": 3, "rejected_prediction_tokens": 1},
-                )
-            },
-        ),
-        [text("Hi.")],
-        others={"mlspan.usage.prediction.accepted_tokens": 3, "mlspan.usage.prediction.rejected_tokens": 1},
-    ),
 }  # fmt: skip
 
 

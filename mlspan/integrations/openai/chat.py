@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..._shape import get_field, get_fields, get_list, get_nested, get_text
-from ...hooks.requests import REQUEST_PARAMETERS, read_chat_usage, set_parameters
+from ...hooks.requests import PREDICTION_USAGE, REQUEST_PARAMETERS, read_chat_usage, read_usage, set_parameters
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.messages import ChoiceDraft, OutputDraft, Part
 from ...tracing.operations.records import Chat, Observe, sees_errors
@@ -61,7 +61,9 @@ _REQUEST_FIELDS: Final = {
     **REQUEST_PARAMETERS,
     "model": ("model", str),
 }  # field of the body -> field of the record, and its type
-_RARE_PARAMETERS: Final = frozenset({"modalities", "n", "response_format", "service_tier", "stop", "verbosity"})
+_RARE_PARAMETERS: Final = frozenset(
+    {"modalities", "n", "prediction", "response_format", "service_tier", "stop", "verbosity"}
+)
 
 
 def _read_rare_parameters(chat: Chat, body: RequestBody) -> None:
@@ -73,6 +75,7 @@ def _read_rare_parameters(chat: Chat, body: RequestBody) -> None:
     chat.stop_sequences = stops or None
     if (tier := get_nested(body, "service_tier", str)) not in {None, "auto"}:
         chat.extra[sc.OPENAI_REQUEST_SERVICE_TIER] = tier
+    chat.has_prediction = bool(body.get("prediction"))
     if verbosity := get_nested(body, "verbosity", str):
         chat.extra[sc.REQUEST_VERBOSITY] = verbosity
     if "audio" in get_list(body, "modalities"):
@@ -104,6 +107,8 @@ def _observe_chat(chat: Chat, got: object) -> None:
             _observe_choice(chat, chat.draft.get_choice(index if isinstance(index, int) else 0), choice)
     if (usage := answer.get("usage")) is not None:
         read_chat_usage(chat, usage)
+        if chat.has_prediction:
+            read_usage(chat, usage, PREDICTION_USAGE)
     if answer is got or getattr(got, "__pydantic_extra__", None):
         _observe_server_fields(chat, answer)
 

@@ -169,6 +169,7 @@ class Inference(ModelCall):
 class Chat(Inference):
     """One inference, including the client's retries. Times are in seconds."""
 
+    has_prediction: bool = False  # whether the request says what much of the answer will be
     operation: str = span_attribute(sc.OPERATION, "start", default=sc.CHAT)
     conversation: str | None = span_attribute(sc.CONVERSATION_ID)
     previous_response: str | None = span_attribute(sc.REQUEST_PREVIOUS_RESPONSE_ID)
