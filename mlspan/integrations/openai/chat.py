@@ -9,7 +9,7 @@ from ...hooks.requests import PREDICTION_USAGE, REQUEST_PARAMETERS, read_chat_us
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.messages import ChoiceDraft, OutputDraft, Part
 from ...tracing.operations.records import Chat, Observe, sees_errors
-from ._chat_messages import observe_message, read_request_message
+from ._chat_messages import observe_message, read_request_messages
 from ._read import OpenAIRequest, RequestBody, read_error, read_tool_definitions
 from .stream_usage import ask_for_usage, hide_usage
 
@@ -24,7 +24,7 @@ def begin_chat(ask: OpenAIRequest) -> tuple[Chat, Observe[Chat]]:
     if not _RARE_PARAMETERS.isdisjoint(body):
         _read_rare_parameters(chat, body)
     if content:
-        chat.input = list(map(read_request_message, get_list(body, "messages")))
+        chat.input = read_request_messages(get_list(body, "messages"))
         chat.tools = read_tool_definitions(body, "tools", "functions")
     return chat, _choose_observer(ask, chat)
 
