@@ -104,7 +104,9 @@ def _observe_chat(chat: Chat, got: object) -> None:
         for raw in choices:
             choice = get_fields(raw)
             index = choice.get("index")
-            _observe_choice(chat, chat.draft.get_choice(index if isinstance(index, int) else 0), choice)
+            _observe_choice(chat.draft.get_choice(index if isinstance(index, int) else 0), choice)
+            if "usage" in choice or "error" in choice:  # of a compatible server
+                _observe_choice_fields(chat, choice)
     if (usage := answer.get("usage")) is not None:
         read_chat_usage(chat, usage)
         if chat.has_prediction:
@@ -152,12 +154,16 @@ def _append_text_chunk(draft: OutputDraft, got: Any) -> bool:
 _CONTENT_ALONE: Final = {"content"}
 
 
-def _observe_choice(chat: Chat, choice: ChoiceDraft, got: RequestBody) -> None:
-    """Read one choice of an answer or of a chunk."""
-    if error := got.get("error"):  # of OpenRouter: the provider behind it has failed
+def _observe_choice_fields(chat: Chat, choice: RequestBody) -> None:
+    """Read what compatible servers put into a choice: OpenRouter an error of the provider behind it, Kimi the usage."""
+    if error := choice.get("error"):
         chat.failure = read_error(error)
-    if (usage := got.get("usage")) is not None:  # of Kimi
+    if (usage := choice.get("usage")) is not None:
         read_chat_usage(chat, usage)
+
+
+def _observe_choice(choice: ChoiceDraft, got: RequestBody) -> None:
+    """Read one choice of an answer or of a chunk."""
     if isinstance(reason := got.get("finish_reason"), str):
         choice.finish_reason = reason
     if (said := got.get("delta")) is not None:
