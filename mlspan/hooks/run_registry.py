@@ -186,6 +186,14 @@ class RunRegistry(Generic[RunT]):
         run.operation.hand_over()
         return run.operation
 
+    def forget_run(self, id: Hashable) -> None:
+        """Forget the run *id* without touching the caller's context; whoever calls this ends its operation.
+
+        It takes no lock, and so may run in a finalizer.
+        """
+        self._entered.pop(id, None)
+        self._runs.pop(id, None)
+
     def observe_answer(self, id: Hashable, value: object) -> None:
         """Read an answer, or a chunk of one, into the record of the run *id*."""
         if (operation := self.find_own_operation(id)) is not None:

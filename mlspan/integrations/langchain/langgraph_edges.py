@@ -25,6 +25,7 @@ from ...hooks.patching import Patch, Undo, apply_patches, replace_function
 from ...hooks.run_registry import Run, RunRegistry
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Agent, NamedRecord, Step, Workflow
+from .runnable_records import apply_caller_ids
 
 
 def make_run_key(run_id: object) -> object:
@@ -92,16 +93,38 @@ def _format_sort_key(path: object) -> str:
 
 
 class LangChainRun(Run):
-    """A run of LangChain. *edges* are those of a graph; *interrupts* the values that an interrupt inside asks for."""
+    """A run of LangChain.
 
-    __slots__ = ("edges", "interrupts")
+    Attributes:
+        edges: those of a graph.
+        interrupts: what the interrupts inside ask, by their ids; None if there are none.
+        tells_tokens: whether the text of a streamed answer is reported token by token.
+        stream: the stream of version 3 that the caller reads; the run ends when it is dropped.
+        closed: whether the caller has closed that stream.
+    """
+
+    __slots__ = ("closed", "edges", "interrupts", "stream", "tells_tokens")
 
     def __init__(self, parent: object, operation: Operation | None = None) -> None:
         super().__init__(parent, operation)
         self.edges: GraphEdges | None = None
-        self.interrupts: object = None
+        self.interrupts: dict[object, object] | None = None
+        self.tells_tokens = self.closed = False
+        self.stream: object = None
+
+    def is_left_by_reader(self) -> bool:
+        """Return whether whoever read the run's stream or events has left early."""
+        reader = None if self.operation is None else self.operation.context.get(EVENT_READER_KEY)
+        return self.closed or (isinstance(reader, EventReader) and reader.has_left)
 
 
+class EventReader:
+    """Whoever reads the events of a run, as the context of the run holds it."""
+
+    has_left = False
+
+
+EVENT_READER_KEY: Final = otel.create_key("mlspan-langchain-reader")
 langchain_runs: Final = RunRegistry(LangChainRun)  # all open runs of LangChain, graphs and nodes included
 _graph_guard: Final = guard("looking at a graph")
 
@@ -261,6 +284,9 @@ def make_span_current(original: Callable[..., object]) -> Callable[..., object]:
         result = original(config, *rest)
         operation = langchain_runs.find_operation(make_run_key(getattr(config.get("callbacks"), "parent_run_id", None)))
         if operation is not None:
+            if told := config.get("configurable"):
+                with _graph_guard:
+                    apply_caller_ids(operation.record, told)
             otel.attach(operation.context)
         return result
 

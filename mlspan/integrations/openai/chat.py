@@ -31,7 +31,7 @@ def begin_chat(ask: OpenAIRequest) -> tuple[Chat, Observe[Chat]]:
     if not _RARE_PARAMETERS.isdisjoint(body):
         _read_rare_parameters(chat, body)
     if content:
-        chat.input = list(map(_read_request_message, get_list(body, "messages")))
+        chat.input = list(map(read_request_message, get_list(body, "messages")))
         chat.tools = read_tool_definitions(body, "tools", "functions")
     return chat, _choose_observer(ask, chat)
 
@@ -145,14 +145,14 @@ def _observe_choice(choice: ChoiceDraft, got: RequestBody) -> None:
     if isinstance(reason := got.get("finish_reason"), str):
         choice.finish_reason = reason
     if (said := got.get("delta")) is not None:
-        _observe_message(choice, said, whole=False)
+        observe_message(choice, said, whole=False)
     elif (said := got.get("message")) is not None:
-        _observe_message(choice, said, whole=True)
+        observe_message(choice, said, whole=True)
     elif isinstance(piece := got.get("text"), str):  # a legacy completion
         choice.add_text(piece)
 
 
-def _observe_message(choice: ChoiceDraft, raw: object, *, whole: bool) -> None:
+def observe_message(choice: ChoiceDraft, raw: object, *, whole: bool) -> None:
     """Read a message, or with *whole* False a chunk of one: text, reasoning, tool calls and sound."""
     said = get_fields(raw)
     # Reasoning of compatible servers stands in pydantic's extra fields, as the client's model declares no such field.
@@ -194,7 +194,7 @@ def _observe_audio(choice: ChoiceDraft, audio: object, *, whole: bool) -> None:
         choice.add_part({"type": "blob", "modality": "audio", "content": data})
 
 
-def _read_request_message(raw: object) -> Message:
+def read_request_message(raw: object) -> Message:
     """Read a message of a request, as a dict or a client's model."""
     if (
         isinstance(raw, dict)

@@ -6,7 +6,7 @@ The shapes are those of the GenAI conventions' message schemas (``gen-ai-input-m
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal, TypedDict
+from typing import Any, Final, Literal, TypedDict
 
 import orjson
 
@@ -232,6 +232,9 @@ class ChoiceDraft:
         return {"role": "assistant", "parts": parts, "finish_reason": reason}
 
 
+UNTOLD_REASON: Final = "unknown"  # the finish reason of an answer that came whole, of which the library says no reason
+
+
 class OutputDraft:
     """The output of one call under construction: a draft of each choice, by index.
 
@@ -258,8 +261,12 @@ class OutputDraft:
         return list(map(ChoiceDraft.build_message, self._list_choices())) if self.kept else []
 
     def list_finish_reasons(self) -> list[str] | None:
-        """Return one finish reason per choice, "error" if none arrived; None if there is no choice at all."""
-        return list(map(ChoiceDraft.get_finish_reason, self._list_choices())) or None
+        """Return one finish reason per choice, "error" if none arrived.
+
+        Return None if there is no choice at all, or if all came whole and none was told a reason.
+        """
+        told = list(map(ChoiceDraft.get_finish_reason, self._list_choices()))
+        return None if all(reason == UNTOLD_REASON for reason in told) else told
 
     def _list_choices(self) -> Iterable[ChoiceDraft]:
         return map(self._choices.__getitem__, sorted(self._choices))
