@@ -65,6 +65,10 @@ class RunRegistry(Generic[RunT]):
         """Return the open operations."""
         return [run.operation for run in list(self._runs.values()) if run.operation is not None]
 
+    def list_ids(self) -> list[Hashable]:
+        """Return the ids of the open runs."""
+        return list(self._runs)
+
     def list_runs_below(self, id: Hashable) -> list[Hashable]:
         """Return the ids of the open runs that are part of the run *id*, directly or by others."""
         return [other for other in list(self._runs) if other != id and self._find_root_id(other) == id]

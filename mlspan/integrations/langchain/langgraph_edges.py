@@ -119,9 +119,10 @@ class LangChainRun(Run):
 
 
 class EventReader:
-    """Whoever reads the events of a run, as the context of the run holds it."""
+    """Whoever reads the events of a run, as the context of the run holds it: has it left, or been cancelled?"""
 
     has_left = False
+    error: BaseException | None = None
 
 
 EVENT_READER_KEY: Final = otel.create_key("mlspan-langchain-reader")

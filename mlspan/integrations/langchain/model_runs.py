@@ -206,7 +206,21 @@ def note_events_left(original: Callable[..., AsyncIterator[Any]]) -> Callable[..
         except GeneratorExit:
             reader.has_left = True
             raise
+        except asyncio.CancelledError as cancelled:
+            reader.error = cancelled
+            raise
         finally:
             await events.aclose()  # type: ignore[attr-defined]  # LangChain's is a generator
+            _end_runs_of(reader)
 
     return read_events
+
+
+def _end_runs_of(reader: EventReader) -> None:
+    """End the runs that *reader*'s task has left open: it is over, and one cancelled at its start reports no end."""
+    with _stream_guard:
+        for id in langchain_runs.list_ids():
+            run = langchain_runs.find_run(id)
+            operation = None if run is None else run.operation
+            if operation is not None and operation.context.get(EVENT_READER_KEY) is reader:
+                langchain_runs.end_operation(id, reader.error, stream_end=None if reader.error else "closed")

@@ -41,12 +41,11 @@ def read_langchain_usage(record: Chat, usage: object) -> None:
     if type(known.get("total_cost")) is int and known["total_cost"] == 0:
         record.extra["mlspan.langchain.cached"] = True
         return
-    counts = {name: get_integer(known, name) for name in ("input_tokens", "output_tokens", "total_tokens")}
-    given, taken, total = counts["input_tokens"], counts["output_tokens"], counts["total_tokens"]
-    record.input_tokens, record.output_tokens = (
-        _prefer(given, record.input_tokens),
-        _prefer(taken, record.output_tokens),
-    )
+    given, taken, total = (get_integer(known, name) for name in ("input_tokens", "output_tokens", "total_tokens"))
+    if not given and not taken and not total:  # zeros in place of counts that nobody has told
+        return
+    record.input_tokens = record.input_tokens if given is None else given
+    record.output_tokens = record.output_tokens if taken is None else taken
     asked, said = get_fields(known.get("input_token_details")), get_fields(known.get("output_token_details"))
     _read_details(record, "input", asked, _INPUT_DETAILS)
     _read_details(record, "output", said, _OUTPUT_DETAILS)
@@ -54,21 +53,11 @@ def read_langchain_usage(record: Chat, usage: object) -> None:
         record.cache_write_tokens = max(sum(writes), record.cache_write_tokens or 0)
         if long := get_integer(asked, _LONG_CACHE_WRITE):
             record.extra[sc.USAGE_LONG_CACHE_WRITE_INPUT_TOKENS] = long
-    if (
-        given is not None
-        and taken is not None
-        and total is not None
-        and total - given - taken == record.reasoning_tokens
-    ):
-        record.output_tokens = total - given
+    if None not in (given, taken, total) and (total or 0) - (given or 0) - (taken or 0) == record.reasoning_tokens:
+        record.output_tokens = (total or 0) - (given or 0)
     for name in known.keys() - _KNOWN_KEYS:
         if (tokens := get_integer(known, name)) is not None:
             record.extra[f"{sc.USAGE_PREFIX}{name}"] = tokens
-
-
-def _prefer(count: int | None, before: int | None) -> int | None:
-    """Return *count*, or what was known before if it is None."""
-    return before if count is None else count
 
 
 def _read_details(record: Chat, side: str, details: Mapping[str, Any], fields: Mapping[str, str]) -> None:

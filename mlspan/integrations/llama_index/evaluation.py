@@ -70,7 +70,7 @@ def _observe_verdict(record: Step, got: Any) -> None:
     if getattr(got, "invalid_result", None) is True:
         found["invalid"] = get_nested(got, "invalid_reason", str) or True
     record.output = {name: value for name, value in found.items() if value is not None}
-    value = float(score) if is_a(score, (int, float)) else passing
+    value = score if is_a(score, (int, float)) else passing
     if value is not None and "invalid" not in found:
         metadata = {} if passing is None else {"passing": str(passing).lower()}
         feedback(record.name or "evaluator", value, rationale=why, source="llm_judge", metadata=metadata)

@@ -186,7 +186,7 @@ def simplify_step_value(value: object, depth: int = 0) -> Any:
         return {str(key): simplify_step_value(one, depth + 1) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [simplify_step_value(one, depth + 1) for one in value]
-    kind = _find_own_class(type(value))  # by class: an answer with a model of the user's has every attribute
+    kind = _find_own_class(type(value))  # type: ignore[arg-type]  # mypy: type[Any] is not hashable
     if kind == "ChatMessage":
         return format_chat_message(value)
     if kind == "NodeWithScore":
@@ -201,7 +201,10 @@ _MAX_DEPTH: Final = 20
 
 @lru_cache(maxsize=1000)
 def _find_own_class(cls: type) -> str | None:
-    """Return which of the classes that have a form of their own *cls* is or inherits from; None if it is none."""
+    """Return which of the classes that have a form of their own *cls* is or inherits from; None if it is none.
+
+    Attributes would not tell: an answer with a model of the user's seems to have every one.
+    """
     names = {one.__name__ for one in cls.__mro__ if one.__module__.startswith("llama_index")}
     return next((name for name in ("ChatMessage", "NodeWithScore") if name in names), None)
 
@@ -243,7 +246,7 @@ def read_answer_text(raw: object) -> object:
     answer = get_field(raw, "response")
     if isinstance(answer, str):
         return answer
-    if answer is not None and _find_own_class(type(answer)) == "ChatMessage":  # an agent's answer
+    if answer is not None and _find_own_class(type(answer)) == "ChatMessage":  # type: ignore[arg-type]  # as above
         said, structured = get_nested(answer, "content", str), get_field(raw, "structured_response")
         return said if structured is None else {"response": said, "structured_response": structured}
     if answer is not None and any(cls.__name__ == "PydanticResponse" for cls in type(raw).__mro__):
