@@ -1,4 +1,4 @@
-"""One suite of endings for all frameworks: what a span claims when a request fails, is cut, cancelled, refused, filtered.
+"""One suite of endings for all frameworks: what spans claim of a request that fails, is cut, cancelled or filtered.
 
 The frameworks that are installed run it: LangChain and the Agents SDK in the main environment, LlamaIndex, AutoGen and
 AG2 in their nox sessions. Each asks the scripted server by OpenAI's client, without and with the client's own hook.

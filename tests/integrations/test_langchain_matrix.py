@@ -111,6 +111,7 @@ ASYNC_STREAMS = (
     "astream_events v2",
     "astream_events v3",
 )
+WAIT_FOR_THE_RUN = {"astream_log", "astream_events v1"}
 MODEL_WAYS = ("generate", "generate_prompt", "agenerate", "agenerate_prompt")  # of several prompts at once
 WITHOUT_A_RUN = {"get_num_tokens_from_messages"}  # public methods that take an input, and run nothing
 
@@ -179,13 +180,10 @@ def open_stream(runnable: Any, way: str, given: Any) -> Any:
 
 async def settle() -> None:
     """Let the event loop close what has been dropped, and the tasks that it stops come to their end."""
-    for _ in range(3):
-        gc.collect()
-        for _ in range(10):
-            await asyncio.sleep(0)
     for _ in range(100):
         if not len(langchain_runs):
             return
+        gc.collect()
         await asyncio.sleep(0.01)
 
 
@@ -264,18 +262,19 @@ def test_streams(spans: Spans, subject: str, way: str, end: str) -> None:
 @pytest.mark.parametrize("subject", SUBJECTS)
 async def test_async_streams(spans: Spans, subject: str, way: str, end: str) -> None:
     """Likewise in one task; a reader that is cancelled is an error that says so, where LangChain stops the run."""
+    if end == "cancelled" and way in WAIT_FOR_THE_RUN:
+        pytest.skip("LangChain does not stop the run, and waits for its end")
     make, given, tree = SUBJECTS[subject]
     runnable = make(slow=end == "cancelled")
     skip_unless_offered(runnable, way)
     before = otel_context.get_current()
 
-    async def read(started: asyncio.Event) -> None:
+    async def read() -> None:
         stream = open_stream(runnable, way, given)
         if inspect.isawaitable(stream) and way.endswith("v3"):
             stream = await stream
         try:
             async for _ in stream:
-                started.set()
                 if end in {"left", "closed"}:
                     break
         finally:
@@ -284,20 +283,22 @@ async def test_async_streams(spans: Spans, subject: str, way: str, end: str) -> 
                 await close()
 
     for _ in range(3):
-        started = asyncio.Event()
         if end == "cancelled":
-            task = asyncio.create_task(read(started))
-            await asyncio.wait_for(started.wait(), 10)
-            await asyncio.sleep(0.01)
+            task = asyncio.create_task(read())
+            while not len(langchain_runs):  # noqa: ASYNC110  # there is no event to wait for
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.02)
             task.cancel()
             await asyncio.wait([task], timeout=10)
             assert task.cancelled()
         else:
-            await read(started)
+            await read()
         assert otel_context.get_current() == before
-    await settle()
-    cancelled = end == "cancelled" and not way.endswith("v3")  # whose run is stopped by closing the stream
-    check_ended(spans, subject, 3, error="asyncio.exceptions.CancelledError" if cancelled else None)
+        await settle()
+    if end == "cancelled" and way.endswith("v3") and subject == "model":  # its run is stopped by closing the stream
+        check_ended(spans, subject, 3)
+    else:
+        check_ended(spans, subject, 3, error="asyncio.exceptions.CancelledError" if end == "cancelled" else None)
     if end == "read":
         assert trees(spans) == {tree: 3}
 
