@@ -27,7 +27,7 @@ from langgraph.pregel import Pregel
 from opentelemetry import context as otel_context
 
 from mlspan import integrations
-from mlspan.integrations.langchain.langgraph_edges import langchain_runs
+from mlspan.integrations.langchain.runs import langchain_runs
 from mlspan.testing import Spans, content
 
 pytestmark = [

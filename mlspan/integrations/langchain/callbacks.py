@@ -24,9 +24,9 @@ from ...tracing.runtime import get_runtime
 from . import langgraph_edges
 from . import messages as read
 from .interrupts import add_interrupts, mark_interrupted
-from .langgraph_edges import langchain_runs, make_run_key
 from .runnable_records import apply_caller_ids, make_runnable_record, select_user_metadata, select_user_tags
 from .runnable_values import format_document, list_state_keys, simplify_runnable_value
+from .runs import langchain_runs, make_run_key
 
 HIDDEN_TAG: Final = "langsmith:hidden"
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..._shape import get_field
-from .langgraph_edges import langchain_runs
 from .runnable_values import simplify_runnable_value
+from .runs import langchain_runs
 
 
 def mark_interrupted(key: object, error: BaseException) -> None:

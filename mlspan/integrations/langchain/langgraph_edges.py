@@ -22,16 +22,10 @@ from ..._guard import guard
 from ..._shape import get_field
 from ...hooks.hook import Hook
 from ...hooks.patching import Patch, Undo, apply_patches, replace_function
-from ...hooks.run_registry import Run, RunRegistry
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Agent, NamedRecord, Step, Workflow
 from .runnable_records import apply_caller_ids
-
-
-def make_run_key(run_id: object) -> object:
-    """Return the key of a run: the UUID's integer, as the hash of a UUID is computed in slow Python code."""
-    return getattr(run_id, "int", run_id)
-
+from .runs import LangChainRun, langchain_runs, make_run_key
 
 TRACE_METADATA_KEY: Final = "mlspan_trace"  # key in a checkpoint's metadata; its value is "<trace id>-<span id>" in hex
 _LOOP_CLASS: Final = "langgraph.pregel._loop:PregelLoop"
@@ -92,41 +86,6 @@ def _format_sort_key(path: object) -> str:
     return f"{path:010d}" if isinstance(path, int) else str(path)
 
 
-class LangChainRun(Run):
-    """A run of LangChain.
-
-    Attributes:
-        edges: those of a graph.
-        interrupts: what the interrupts inside ask, by their ids; None if there are none.
-        tells_tokens: whether the text of a streamed answer is reported token by token.
-        stream: the stream of version 3 that the caller reads; the run ends when it is dropped.
-        closed: whether the caller has closed that stream.
-    """
-
-    __slots__ = ("closed", "edges", "interrupts", "stream", "tells_tokens")
-
-    def __init__(self, parent: object, operation: Operation | None = None) -> None:
-        super().__init__(parent, operation)
-        self.edges: GraphEdges | None = None
-        self.interrupts: dict[object, object] | None = None
-        self.tells_tokens = self.closed = False
-        self.stream: object = None
-
-    def is_left_by_reader(self) -> bool:
-        """Return whether whoever read the run's stream or events has left early."""
-        reader = None if self.operation is None else self.operation.context.get(EVENT_READER_KEY)
-        return self.closed or (isinstance(reader, EventReader) and reader.has_left)
-
-
-class EventReader:
-    """Whoever reads the events of a run, as the context of the run holds it: has it left, or been cancelled?"""
-
-    has_left = False
-    error: BaseException | None = None
-
-
-EVENT_READER_KEY: Final = otel.create_key("mlspan-langchain-reader")
-langchain_runs: Final = RunRegistry(LangChainRun)  # all open runs of LangChain, graphs and nodes included
 _graph_guard: Final = guard("looking at a graph")
 
 

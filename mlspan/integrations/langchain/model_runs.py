@@ -20,7 +20,7 @@ from ..._guard import guard
 from ..._shape import get_nested
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.stream import finish_in_finalizer
-from .langgraph_edges import EVENT_READER_KEY, EventReader, langchain_runs, make_run_key
+from .runs import EVENT_READER_KEY, EventReader, langchain_runs, make_run_key
 
 _stream_guard: Final = guard("watching a stream")
 
