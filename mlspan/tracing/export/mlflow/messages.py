@@ -156,7 +156,7 @@ def as_text(value: Any) -> str:
 
 def preview_request(inputs: Any) -> str | None:
     """Return what a person would call the question: the last user message of a chat, else the only argument, or all."""
-    messages = inputs.get("messages") if isinstance(inputs, dict) else None
+    messages = inputs.get("messages") if isinstance(inputs, dict) else inputs
     if _are_messages(messages):
         users = [message for message in messages if message["role"] == "user"] or messages
         return _preview_message(users[-1])
@@ -171,7 +171,8 @@ def preview_answer(outputs: Any) -> str | None:
             return _preview_message(outputs["messages"][-1])
         if (message := _first_choice(outputs)) is not None:
             return _preview_message(message)
-    return as_text(outputs) or None
+    alone = [outputs] if isinstance(outputs, dict) and "content" in outputs else outputs  # a step that ends in messages
+    return _preview_message(alone[-1]) if _are_messages(alone) else as_text(outputs) or None
 
 
 def _first_choice(outputs: Any) -> JsonObject | None:
