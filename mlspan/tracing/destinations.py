@@ -76,6 +76,7 @@ def make_export_pipeline(
         assembly=partial(_make_assembler, config),
         held=config.keep is not None,
         redact=make_redactor(config.redact),
+        capture=config.capture_content,
     )
 
 

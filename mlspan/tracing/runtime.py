@@ -162,7 +162,9 @@ class Runtime:
             return
         self._pipelines, previous._pipelines = previous._pipelines, {}
         for each in self._pipelines.values():
-            each.update_policies(self._read_origin, make_redactor(self.config.redact))
+            each.update_policies(
+                self._read_origin, make_redactor(self.config.redact), capture=self.config.capture_content
+            )
 
     def _stop_pipelines(self, timeout: float | None, store_timeout: float) -> None:
         """Stop all pipelines at once, as each may have to wait for a backend."""
