@@ -40,11 +40,12 @@ _MARKS: Final = (
     *(prefix for dialect in DIALECTS if dialect.is_genai for prefix in dialect.prefixes),
 )
 _SCOPES: Final = tuple(scope for dialect in DIALECTS if dialect.is_genai for scope in dialect.scopes)
+_SPAN_NAMES: Final = tuple(name for dialect in DIALECTS for name in dialect.span_names)
 
 
 def speaks_dialect(span: ReadableSpan) -> bool:
     """Return whether *span* has an attribute that only a dialect of GenAI spans has, or is from such a library."""
-    if any(name.startswith(_MARKS) for name in read_attributes(span)):
+    if span.name.startswith(_SPAN_NAMES) or any(name.startswith(_MARKS) for name in read_attributes(span)):
         return True
     scope = span.instrumentation_scope
     return scope is not None and bool(scope.name) and scope.name.startswith(_SCOPES)

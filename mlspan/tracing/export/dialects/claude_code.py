@@ -66,6 +66,7 @@ def _read_tool(span: ForeignSpan) -> JsonObject:
 
 CLAUDE_CODE: Final = Dialect(
     scopes=("com.anthropic.claude_code",),
+    span_names=("claude_code.",),
     read=_read,
     content=(
         *("user_prompt", "new_context", "response.model_output", "tool_input", "full_command", "system_prompt_preview"),

@@ -34,11 +34,12 @@ class ForeignSpan:
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
-    """One way to name things. It applies to a span with one of the *prefixes* or from one of the *scopes*.
+    """One way to name things. It applies to a span with one of the *prefixes*, from one of the *scopes*, or so named.
 
     Attributes:
         prefixes: beginnings of the names of attributes that only this dialect has.
         scopes: beginnings of the names of instrumentations, where attributes alone do not tell.
+        span_names: beginnings of the names of spans, likewise.
         is_genai: whether every span of this dialect is a GenAI span.
         names: names of the dialect, each with that of the conventions for the same value. The first that a span has
             counts.
@@ -51,6 +52,7 @@ class Dialect:
 
     prefixes: tuple[str, ...] = ()
     scopes: tuple[str, ...] = ()
+    span_names: tuple[str, ...] = ()
     is_genai: bool = True
     names: Mapping[str, str] = field(default_factory=dict)
     kind: str | None = None
@@ -61,9 +63,9 @@ class Dialect:
 
     def applies_to(self, span: ForeignSpan) -> bool:
         """Return whether *span* speaks this dialect."""
-        if self.scopes and span.scope.startswith(self.scopes):
+        if span.scope.startswith(self.scopes) or span.name.startswith(self.span_names):
             return True
-        return bool(self.prefixes) and any(name.startswith(self.prefixes) for name in span.attributes)
+        return any(name.startswith(self.prefixes) for name in span.attributes)
 
     def translate(self, span: ForeignSpan) -> JsonObject:
         """Return what *span* says, in the conventions' names."""
