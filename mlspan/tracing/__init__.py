@@ -45,6 +45,7 @@ __all__ = [
     "tags",
     "trace",
     "trace_url",
+    "tracer_provider",
     "user",
     "wrap",
 ]
@@ -67,6 +68,7 @@ def configure(
     spool_bytes: int | None = None,
     spool_age: float | None = None,
     service_name: str | None = None,
+    global_provider: bool | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> None:
     """Set where traces go and what they may contain. Every setting has a default and an environment variable.
@@ -99,6 +101,9 @@ def configure(
             counted.
         spool_age: seconds after which a span that was not delivered is dropped and counted (7 days).
         service_name: ``service.name`` of the spans, if the application has set no TracerProvider of its own.
+        global_provider: whether mlspan's own TracerProvider becomes the global one if there is none, so that libraries
+            that trace themselves are recorded. Default: False. It stays the global one: one that the application sets
+            later is refused by OpenTelemetry, with a line in the log.
         tags: tags of every trace.
 
     Raises:
@@ -145,6 +150,15 @@ def drain(
         The counts, and what stays in the folder and why.
     """
     return _setup.drain_spools(_resolve({"spool_dir": spool_dir}), tracking_uri, timeout, progress)
+
+
+def tracer_provider() -> _otel.TracerProvider:
+    """Return the TracerProvider whose spans mlspan sends, to be given to a library that takes one.
+
+    It is the application's if it has set one, else mlspan's own; after a shutdown it is one that records nothing.
+    """
+    now = _setup.get_runtime()
+    return _otel.NoOpTracerProvider() if now is None else now.get_provider()
 
 
 def dead(*, spool_dir: str | os.PathLike[str] | None = None) -> list[DeadLetter]:

@@ -43,6 +43,7 @@ tracing.configure(
     keep=tracing.Keep(errors=True, slower_than=5.0, costlier_than=0.05, ratio=0.1),
     durability="batch",
     service_name="app",
+    global_provider=False,
     tags={"env": "prod"},
 )
 tracing.configure(redact=str.lower)

@@ -86,6 +86,7 @@ class Config:
     spool_bytes: int = define_setting(512 * 1024 * 1024, MLSPAN_SPOOL_BYTES=int)
     spool_age: float = define_setting(7 * 24 * 3600.0, MLSPAN_SPOOL_AGE=float)
     service_name: str | None = define_setting(None, MLSPAN_SERVICE_NAME=str)
+    global_provider: bool = define_setting(False, MLSPAN_GLOBAL_PROVIDER=_parse_flag)
     tags: Mapping[str, str] | None = define_setting(None, MLSPAN_TAGS=_parse_mapping)
 
     def __post_init__(self) -> None:
@@ -98,6 +99,7 @@ class Config:
         _raise_unless(
             is_a(self.sample_ratio, (int, float)) and 0 <= self.sample_ratio <= 1, "sample_ratio: from 0 to 1"
         )
+        _raise_unless(is_a(self.global_provider, bool), "global_provider takes true or false")
         _raise_unless(is_a(self.keep, (Keep, type(None))), "keep takes a tracing.Keep")
         _raise_unless(self.durability in {"none", "batch", "span"}, 'durability takes "none", "batch" or "span"')
         _raise_unless(is_a(self.spool_bytes, int) and self.spool_bytes >= 1024 * 1024, "spool_bytes: 1 MiB or more")
