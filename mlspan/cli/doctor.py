@@ -148,9 +148,9 @@ def _print_doctor_report(
     for library in sorted(libraries, key=lambda one: one.version is None):
         for line in format_library(library, good, bad, console.width):
             console.print(line, soft_wrap=True)
-    if lines := list(format_self_tracing(*others)):
+    if others[0] or others[1]:
         console.print("\nOther tracers", style="bold")
-        for line in lines:
+        for line in format_self_tracing(*others):
             console.print(line, soft_wrap=True)
     console.print("\nTried", style="bold")
     for check in checks:
