@@ -58,6 +58,7 @@ def configure(
     run: str | None = None,
     otlp_endpoint: str | None = None,
     otlp_protocol: Literal["http/protobuf", "grpc"] | None = None,
+    otlp_names: Literal["openinference"] | None = None,
     capture_content: bool | None = None,
     redact: Redact | None = None,
     max_content_bytes: int | None = None,
@@ -85,6 +86,8 @@ def configure(
         run: id of the MLflow run that traces belong to when no run is active.
         otlp_endpoint: an OTLP receiver that gets the same spans. Default: ``OTEL_EXPORTER_OTLP_ENDPOINT``, if set.
         otlp_protocol: the protocol of that receiver. Default: ``http/protobuf``.
+        otlp_names: a dialect whose names spans get beside their own when they are sent by OTLP, for receivers that read
+            no others. ``"openinference"`` is Phoenix's. Default: none.
         capture_content: whether to record messages, tool arguments and results. Default: True.
         redact: a function from text to text, or regular expressions whose matches become ``[redacted]``. It is applied
             to all content and exceptions, and, before anything is stored, to all other text, including the spans of

@@ -293,6 +293,7 @@ _DELIVERY_SETTINGS: Final = (
     "run",
     "otlp_endpoint",
     "otlp_protocol",
+    "otlp_names",
     "sample_ratio",
     "keep",
     "durability",

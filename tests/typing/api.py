@@ -36,6 +36,7 @@ tracing.configure(
     run="0123",
     otlp_endpoint="http://127.0.0.1:4318",
     otlp_protocol="grpc",
+    otlp_names="openinference",
     capture_content=True,
     redact=[r"sk-\w+"],
     max_content_bytes=65536,

@@ -72,6 +72,7 @@ class Config:
     run: str | None = define_setting(None, MLSPAN_RUN=str)
     otlp_endpoint: str | None = define_setting(None, MLSPAN_OTLP_ENDPOINT=str)
     otlp_protocol: Literal["http/protobuf", "grpc"] | None = define_setting(None, MLSPAN_OTLP_PROTOCOL=str)
+    otlp_names: Literal["openinference"] | None = define_setting(None, MLSPAN_OTLP_NAMES=str)
     capture_content: bool = define_setting(
         True,
         MLSPAN_CAPTURE_CONTENT=_parse_flag,
@@ -93,6 +94,7 @@ class Config:
         _raise_unless(
             self.otlp_protocol in {None, "http/protobuf", "grpc"}, 'otlp_protocol takes "http/protobuf" or "grpc"'
         )
+        _raise_unless(self.otlp_names in {None, "openinference"}, 'otlp_names takes "openinference"')
         _raise_unless(
             is_a(self.max_content_bytes, int) and self.max_content_bytes >= 1024, "max_content_bytes: 1024 or more"
         )
