@@ -8,8 +8,10 @@ instrumentations. What an agent adds up of the calls below it is no call of its 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
+
+from opentelemetry.sdk.trace import ReadableSpan
 
 from ..operations import semconv as sc
 
@@ -101,6 +103,15 @@ def find_repeats(counted: Sequence[CountedSpan], parents: Mapping[int, int | Non
             groups.join_once(one, other)
     repeats: dict[int, int | str] = dict(groups.list_repeats())
     return repeats | _find_sums(counted, parents, repeats)
+
+
+def describe_counted(span: ReadableSpan, *, has_cost: bool) -> CountedSpan:
+    """Return what has to be known of an ended span with tokens."""
+    scope, context, attributes = span.instrumentation_scope, span.get_span_context(), span.attributes or {}
+    times = span.start_time or 0, span.end_time or 0
+    name = scope.name if scope is not None and scope.name else ""
+    counted = CountedSpan.from_attributes(context.span_id if context else 0, name, times, attributes.get)
+    return replace(counted, has_cost=has_cost)
 
 
 class _CallGroups:

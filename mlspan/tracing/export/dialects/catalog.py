@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -110,11 +111,11 @@ def remove_foreign_content(span: ReadableSpan) -> tuple[Mapping[str, Any], tuple
     if not content:
         return None
     attributes = {name: value for name, value in foreign.attributes.items() if not _is_content(name, content)}
-    events = tuple(event for event in span.events if not event.name.startswith(_CONTENT_EVENTS))
+    events = tuple(event for event in span.events if not _CONTENT_EVENTS.match(event.name))
     return attributes, events
 
 
-_CONTENT_EVENTS: Final = ("gen_ai.", "tool.output")
+_CONTENT_EVENTS: Final = re.compile(r"gen_ai\.(?!evaluation\.)|tool\.output")
 _NO_CONTENT: Final = {"gen_ai.prompt.name", "gen_ai.prompt.version"}
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Final, NamedTuple
 
 from opentelemetry.sdk.trace import ReadableSpan
 
 from ...._shape import is_a
 from ...operations import semconv as sc
-from ..counted_calls import CountedSpan, find_repeats
+from ..counted_calls import CountedSpan, describe_counted, find_repeats
 from ..dialects.dialect import parse_attribute
 from .spans import COST, MISSING_PARENT, TOKEN_USAGE, Attributes, TranslatedSpan, remove_counts
 
@@ -69,17 +68,9 @@ def count_calls_once(
     for span in spans:
         parents[_span_id(span)] = span.parent.span_id if span.parent is not None else None
         if span.counts is not None:
-            counted.append(_describe_counted(span))
+            counted.append(describe_counted(span, has_cost=span.counts[1] is not None))
     repeats = find_repeats(counted, parents)
     return [remove_counts(span, repeats[at]) if (at := _span_id(span)) in repeats else span for span in spans]
-
-
-def _describe_counted(span: TranslatedSpan) -> CountedSpan:
-    scope, attributes = span.instrumentation_scope, span.attributes or {}
-    times = span.start_time or 0, span.end_time or 0
-    name = scope.name if scope is not None and scope.name else ""
-    counted = CountedSpan.from_attributes(_span_id(span), name, times, attributes.get)
-    return replace(counted, has_cost=span.counts is not None and span.counts[1] is not None)
 
 
 def _span_id(span: ReadableSpan) -> int:
