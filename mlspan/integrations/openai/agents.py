@@ -20,7 +20,7 @@ from ...tracing.operations.messages import Message, Part, parse_json
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Agent, Chat, NamedRecord, Record, Step, Tool, Workflow
 from ...tracing.runtime import get_runtime
-from . import responses
+from . import _items, responses
 
 _SPANLESS_TYPES: Final = {
     "task",
@@ -105,7 +105,7 @@ class AgentsTracingProcessor:
             responses.observe_response(chat, data.response)
             chat.model = chat.model or chat.response_model
             if capture_content:
-                chat.input = responses.read_input_messages(data.input)
+                chat.input = _items.read_input_messages(data.input)
             for item in get_list(data.response, "output"):
                 self._note_tool_call(span, item)
         elif data.type == "generation":
