@@ -18,6 +18,12 @@ INVOKE_AGENT: Final = "invoke_agent"
 CREATE_AGENT: Final = "create_agent"
 INVOKE_WORKFLOW: Final = "invoke_workflow"
 FETCH_RESPONSE: Final = "fetch_response"
+PLAN: Final = "plan"
+HANDLE_CONVERSATION_TURN: Final = "handle_conversation_turn"
+MEMORY_OPERATIONS: Final = (
+    *("create_memory_store", "delete_memory_store", "search_memory", "create_memory", "update_memory"),
+    *("upsert_memory", "delete_memory"),
+)
 
 # The operation and its server.
 OPERATION: Final = "gen_ai.operation.name"
