@@ -36,6 +36,8 @@ def turn_on(tools: Tools, receiver: str) -> None:
     )
     integrations.autolog(silent=True)
     integrations.openai.autolog(include_usage=True, log_images=True, silent=True)
+    if "sklearn" in sys.modules:
+        integrations.sklearn.autolog(log_models=False, silent=True)
     tools.trace, tools.wrap = tracing.trace, tracing.wrap
     tools.blocks = {name: getattr(tracing, name) for name in BLOCKS}
     with tracing.span("first"):
@@ -43,11 +45,23 @@ def turn_on(tools: Tools, receiver: str) -> None:
     assert tracing.flush(60), "the receiver takes no spans"
 
 
+def train_once(*, own_autolog: bool) -> None:
+    """Have MLflow open its database. Trainings are compared with *MLflow's* own autologging, which they ask us for."""
+    import mlflow
+    from sklearn.linear_model import LogisticRegression
+
+    if own_autolog:
+        mlflow.sklearn.autolog(log_models=False, silent=True)
+    LogisticRegression().fit([[0.0], [1.0]], [0, 1])
+
+
 def run_all(mode: str, models: str, receiver: str) -> dict[str, Any]:
     """Return what each scenario has let its program see, by its name."""
     tools = Tools(server=f"{models}/{mode}")
     if mode == "traced":
         turn_on(tools, receiver)
+    if "sklearn" in sys.modules:
+        train_once(own_autolog=mode == "bare")
     asyncio.run(asyncio.sleep(0))  # what an event loop opens at first use stays open
     gc.collect()
     gc.freeze()

@@ -44,6 +44,8 @@ def start(mode: str, folder: Path, models: str, receiver: str) -> subprocess.Pop
     unset = ("MLSPAN_", "MLFLOW_", "OTEL_", "PYTHONWARNINGS", "SSL_CERT_FILE")
     env = {key: value for key, value in os.environ.items() if not key.startswith(unset)}
     env |= {"XDG_STATE_HOME": str(folder / "mlspan-state"), "PYTHONPATH": str(HERE), "MLSPAN_STRICT": "1"}
+    env["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlspan-state/mlflow.db"  # for trainings
+    (folder / "mlspan-state").mkdir(exist_ok=True)
     env["SSL_CERT_DIR"] = str(folder)  # no certificates: to read them would take each client a tenth of a second
     command = [sys.executable, "run_scenarios.py", mode, str(folder / f"{mode}.json"), models, receiver, *MODULES]
     return subprocess.Popen(command, cwd=HERE, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

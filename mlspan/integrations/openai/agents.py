@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ..._guard import guard
+from ..._private_names import report_missing_name
 from ..._shape import get_field, get_list, get_nested
 from ...hooks.hook import Hook
 from ...hooks.openai_format import dump_model
@@ -21,6 +22,12 @@ from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Agent, Chat, NamedRecord, Record, Step, Tool, Workflow
 from ...tracing.runtime import get_runtime
 from . import responses
+
+# Private names, each with what is lost without it; a warning says so.
+PRIVATE_NAMES: Final[dict[str, str]] = {
+    "_multi_processor": "its list of processors keeps mlspan's when autolog is turned off, where it does nothing",
+    "_processors": "its list of processors keeps mlspan's when autolog is turned off, where it does nothing",
+}
 
 _SPANLESS_TYPES: Final = {
     "task",
@@ -222,7 +229,11 @@ def _add_processor(hook: Hook, _target: str) -> Undo:
     def undo() -> None:
         processor.on = False
         several = getattr(agents.tracing.get_trace_provider(), "_multi_processor", None)
-        if several is not None and hasattr(several, "set_processors"):
-            several.set_processors([other for other in several._processors if other is not processor])
+        others = getattr(several, "_processors", None)
+        if others is not None and hasattr(several, "set_processors"):
+            several.set_processors([other for other in others if other is not processor])  # type: ignore[union-attr]
+        else:
+            name = "_multi_processor" if several is None else "_processors"
+            report_missing_name("the Agents SDK", name, PRIVATE_NAMES[name])
 
     return remember_undo(undo)

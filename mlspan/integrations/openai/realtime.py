@@ -20,6 +20,11 @@ from ...tracing.runtime import get_runtime
 from ._read import find_client_provider
 from .responses import read_input_message, read_item_parts
 
+# Private names that some versions or classes lack, each with what is then left out.
+PRIVATE_FIELDS: Final[dict[str, str]] = {
+    "_connection": "the address of the server",
+}
+
 _CONNECTION_MODULES: Final = ("openai.resources.realtime.realtime", "openai.resources.beta.realtime.realtime")
 _CONNECTION_CLASSES: Final = ("RealtimeConnection", "AsyncRealtimeConnection")
 _LOST_SESSIONS: Final = "sessions of the realtime API"
