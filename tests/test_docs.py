@@ -54,6 +54,7 @@ def test_every_block_of_python_runs(page: Path, aimock: str, mlflow_store: str, 
         pytest.importorskip(needed)
     keep = {k: v for k, v in os.environ.items() if not k.startswith(("MLSPAN_", "MLFLOW_", "OTEL_"))}
     env = {**keep, "OPENAI_BASE_URL": aimock, "OPENAI_API_KEY": "test", "MLSPAN_STRICT": "1", "PYTHONPATH": str(ROOT)}
+    env |= {"ANTHROPIC_BASE_URL": aimock.removesuffix("/v1"), "ANTHROPIC_API_KEY": "test"}
     env |= {"MLFLOW_TRACKING_URI": mlflow_store}
     done = subprocess.run(
         [sys.executable, "-c", RUN, str(page)],

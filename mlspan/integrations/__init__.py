@@ -20,6 +20,7 @@ from ..hooks.named_arguments import noting_names, read_named
 
 if TYPE_CHECKING:
     from . import ag2 as ag2
+    from . import anthropic as anthropic
     from . import autogen as autogen
     from . import fastai as fastai
     from . import gluon as gluon
