@@ -166,7 +166,7 @@ def differential(session: nox.Session) -> None:
 
 @nox.session(tags=["matrix"])
 def prereleases(session: nox.Session) -> None:
-    """The newest of OpenTelemetry, MLflow, OpenAI and LangChain, betas and candidates among them, whatever our bounds."""
+    """The newest of OpenTelemetry, MLflow, OpenAI and LangChain, betas and candidates among them."""
     newest = ["opentelemetry-sdk", "opentelemetry-exporter-otlp", "mlflow", "openai", "langchain-openai", "langgraph"]
     session.install("--quiet", "--upgrade", "--prerelease", "allow", *TESTING, *newest, "numpy")
     session.run("mlspan", "doctor", "--hooks", "--no-write", success_codes=[0, 1])

@@ -6,6 +6,7 @@ Each name runs in a process of its own, in which every module of the library has
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
+from typer.testing import CliRunner
 
-from mlspan import _patching
+from mlspan import _guard, _patching, _private_names
+from mlspan.cli.app import app
 from mlspan.integrations._training import autolog_state
 from mlspan.integrations.openai import agents
 from mlspan.tracing.export.mlflow import private_names
@@ -108,8 +111,8 @@ class Case(NamedTuple):
     program: str
 
 
-# Left out: a package's name, which its folder has; Databricks; what other libraries' trainings use.
-ELSEWHERE: Final = {"_tracking_service", "_upload_trace_data", "_SparkTrainingSession"}
+# Left out: a package's name, which its folder has; what is tested below; what Spark's trainings use.
+ELSEWHERE: Final = {"_tracking_service", "_upload_trace_data", "_engine_map", "_SparkTrainingSession"}
 CASES: Final = [
     Case("mlflow", "MLflow", private_names.PRIVATE_NAMES | runs.PRIVATE_NAMES | parent_run.PRIVATE_NAMES, STORES),
     Case("mlflow", "MLflow", autolog_state.PRIVATE_NAMES, TRAINS),
@@ -135,8 +138,7 @@ def run_without(case: Case, name: str, folder: Path, store: str) -> list[str]:
 def test_a_name_is_gone(case: Case, name: str, tmp_path: Path, mlflow_store: str) -> None:
     """What the program does works, and one line names the loss: of the list, or of the patch point."""
     pytest.importorskip(case.library)
-    store = f"sqlite:///{tmp_path}/new.db" if name == "_engine_map" else mlflow_store
-    lines = run_without(case, name, tmp_path, store)
+    lines = run_without(case, name, tmp_path, mlflow_store)
     said = [line for line in lines if name in line]
     assert len(said) == 1, lines
     lost = f"mlspan: this version of {case.label} has no {name}, so {case.names[name]}"
@@ -156,3 +158,23 @@ def test_databricks_without_its_upload() -> None:
 
     with pytest.raises(StoreRejected, match="no _upload_trace_data"):
         private_names.upload_spans(object(), object(), object())
+
+
+def test_a_store_without_its_cache(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new database is made all the same; the log and the doctor say what stays."""
+    monkeypatch.setattr(_private_names, "_missing", {})
+    monkeypatch.setattr(_guard, "_logged_lines", {})
+    for _ in range(2):
+        private_names.forget_engine(object(), "sqlite:///mlflow.db")
+    lost = f"this version of MLflow has no _engine_map, so {private_names.PRIVATE_NAMES['_engine_map']}"
+    assert caplog.messages == [f"mlspan: {lost}"]
+    assert _private_names.list_missing_names() == [lost]
+
+
+def test_the_doctor_lists_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A name that was found missing while the doctor looked is a problem of its report."""
+    monkeypatch.setenv("MLSPAN_SPOOL_DIR", str(tmp_path))
+    monkeypatch.setattr(_private_names, "_missing", {("library", "a thing"): "this version of it has no _name"})
+    done = CliRunner().invoke(app, ["doctor", "--no-write", "--json"])
+    assert done.exit_code == 1
+    assert "this version of it has no _name" in json.loads(done.stdout)["problems"]

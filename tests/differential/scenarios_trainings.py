@@ -1,4 +1,4 @@
-"""Scenarios: trainings of scikit-learn, logged by MLflow's own autologging or by ours; not in the suite, as they are slow."""
+"""Scenarios: trainings of scikit-learn, logged by MLflow's own autologging or by ours; they take long."""
 
 from __future__ import annotations
 

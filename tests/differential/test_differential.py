@@ -47,7 +47,17 @@ def start(mode: str, folder: Path, models: str, receiver: str) -> subprocess.Pop
     env["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlspan-state/mlflow.db"  # for trainings
     (folder / "mlspan-state").mkdir(exist_ok=True)
     env["SSL_CERT_DIR"] = str(folder)  # no certificates: to read them would take each client a tenth of a second
-    command = [sys.executable, "run_scenarios.py", mode, str(folder / f"{mode}.json"), models, receiver, *MODULES]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "run_scenarios.py",
+        mode,
+        str(folder / f"{mode}.json"),
+        models,
+        receiver,
+        *MODULES,
+    ]
     return subprocess.Popen(command, cwd=HERE, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
