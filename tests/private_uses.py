@@ -58,11 +58,20 @@ def find_uses(tree: ast.Module, path: Path, own: set[str]) -> Iterator[Use]:
     said = (node.value for node in ast.walk(tree) if isinstance(node, ast.Expr))
     spoken = {id(value) for value in said if isinstance(value, ast.Constant)}  # docstrings
     spoken |= {id(one) for node in ast.walk(tree) if _is_list(node) for one in ast.walk(node)}
+    spoken |= {id(one) for node in ast.walk(tree) for one in _list_parts(node)}
     for node in ast.walk(tree):
         if id(node) not in spoken:
             for name in _list_names(node):
                 if _is_private(name) and name not in own:
                     yield Use(name, path, node.lineno)  # type: ignore[attr-defined]
+
+
+def _list_parts(node: ast.AST) -> list[ast.expr]:
+    """Return the texts in *node* that are parts of names: of a text that is put together, or compared in part."""
+    if isinstance(node, ast.JoinedStr):
+        return node.values
+    methods = {"endswith", "startswith", "removesuffix", "removeprefix"}
+    return node.args if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in methods else []
 
 
 def _is_list(node: ast.AST) -> bool:

@@ -15,11 +15,8 @@ NOT_PRIVATE: Final = {
     "_value_": "an enumeration's, which Python documents",
     "_self_how": "a field of wrapt's proxies, which wrapt documents as the proxy's own",
     "_OTHER": "the conventions' error type",
-    "_ms": "the end of a name",
     "_type": "a key of LangChain's public parameters",
     "_score": "a key of a document's metadata",
-    "_output": "the end of a type's name",
-    "_mimetype": "the end of a field's name",
     "_task": "a module of ours, imported by its full name in a worker",
     "_spark_daemon": "a module of ours",
 }

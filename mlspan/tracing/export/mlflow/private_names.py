@@ -9,17 +9,20 @@ from .store import StoreRejected
 
 SLOW: Final = "new traces are stored by its own methods, which takes several times as long"
 _DIRECT: Final = "a database is opened by the class of its store, without what MLflow's plugins add to it"
-_ENGINE: Final = "the connections of a database that mlspan has made stay in MLflow's cache"
 _FILES: Final = "traces cannot be stored on Databricks, but in Unity Catalog"
 
 # Each name, with what is lost without it.
 PRIVATE_NAMES: Final[dict[str, str]] = {
     "_tracking_service": _DIRECT,
     "_get_store": _DIRECT,
-    "_engine_map": _ENGINE,
     "_check_experiment_is_active": SLOW,
     "_get_trace_artifact_location_tag": SLOW,
     "_upload_trace_data": _FILES,
+}
+# Private names that some versions lack, each with what is then left out.
+PRIVATE_FIELDS: Final[dict[str, str]] = {
+    "_engine_map": "nothing: the engine of a database that mlspan has made stays in MLflow's cache",
+    "_db_uri_sql_alchemy_engine_map": "likewise, in older versions",
 }
 
 
@@ -44,11 +47,9 @@ def open_store(uri: str) -> Any:
 
 def forget_engine(store: Any, uri: str) -> None:
     """Take the engine of a database, which is about to get another name, out of MLflow's cache."""
-    engines = getattr(type(store), "_engine_map", None)
-    if isinstance(engines, dict):
-        engines.pop(uri, None)
-    else:
-        report_missing("_engine_map")
+    for name in PRIVATE_FIELDS:
+        if isinstance(engines := getattr(type(store), name, None), dict):
+            engines.pop(uri, None)
 
 
 def has_bulk_names(store: Any) -> bool:
