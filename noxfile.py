@@ -57,6 +57,20 @@ def anthropic(session: nox.Session, versions: list[str]) -> None:
     session.run("pytest", "-q", "tests/integrations/test_anthropic.py", *session.posargs)
 
 
+GOOGLE_GENAI = {"lowest": ["google-genai==1.20.0"], "newest": ["google-genai>=3,<4", "mlflow>=3.6,<4"]}
+
+
+@nox.session(tags=["calls"])
+@nox.parametrize("versions", list(GOOGLE_GENAI.values()), ids=list(GOOGLE_GENAI))
+def google_genai(session: nox.Session, versions: list[str]) -> None:
+    """Google's client at its lowest and newest; its example and its page, which need MLflow."""
+    session.install("--quiet", *TESTING, *versions)
+    tests = ["tests/integrations/test_google_genai.py"]
+    if "mlflow>=3.6,<4" in versions:
+        tests += ["tests/test_examples.py", "tests/test_docs.py"]
+    session.run("pytest", "-q", *tests, "-k", "google_genai and not command", *session.posargs)
+
+
 # Beside LangChain 1.0 the newest checkpoints do not import; numpy is for its fake embeddings.
 LANGCHAIN = {
     "0.3": ["langchain-core<0.4", "langgraph<1", "langchain-openai<1", "openai<3", "langgraph-checkpoint-sqlite<3"],
