@@ -55,8 +55,10 @@ logging.getLogger("mlspan").addHandler(handler)
 STORES: Final = """
 import mlflow
 from mlspan import integrations, tracing
+from mlspan.tracing.mlflow_state.parent_run import provide_parent_runs
 integrations.autolog(silent=True)
 tracing.configure()
+provide_parent_runs()
 mlflow.set_experiment("names")
 with mlflow.start_run() as run, tracing.span("outer"), tracing.span("inner"):
     pass

@@ -22,6 +22,8 @@ NOT_PRIVATE: Final = {
 }
 # Patch points whose targets are put together: test_patch_points.py takes them away, or the nox session of the library.
 PATCH_POINTS: Final = {
+    "_generate_content",
+    "_generate_content_stream",
     "_first",
     "_process_send",
     "_process_publish",

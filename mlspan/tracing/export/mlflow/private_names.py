@@ -47,7 +47,7 @@ def open_store(uri: str) -> Any:
 
 def forget_engine(store: Any, uri: str) -> None:
     """Take the engine of a database, which is about to get another name, out of MLflow's cache."""
-    for name in PRIVATE_FIELDS:
+    for name in ("_engine_map", "_db_uri_sql_alchemy_engine_map"):
         if isinstance(engines := getattr(type(store), name, None), dict):
             engines.pop(uri, None)
 
