@@ -14,6 +14,7 @@ from rich.text import Text
 
 from .. import __version__
 from .._extras import tell_install
+from .._private_names import list_missing_names
 from . import form, hooked, model
 from .common import ExperimentOption, JsonOption, TrackingUriOption, command, make_output_console, show_busy, write_line
 from .libraries import (
@@ -67,6 +68,7 @@ def doctor(
         *_check_mlflow_version(),
     ]
     problems += [check.says for check in checks if not check.well]
+    problems += list_missing_names()  # found by what was imported and tried above
     spool = read_spool_status(found)
     others = list_self_tracing(found), list_second_tracers(libraries)
     if as_json:

@@ -16,6 +16,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
+from .._copies import call_at_retirement, take_over_recording
 from .._guard import guard, redaction_filter, warn_once
 from .._patching import install_until_shutdown, undo_at_shutdown
 from .._version import __version__
@@ -375,6 +376,8 @@ def start_runtime(config: Config) -> Runtime:
     With the settings of the previous one, in the same environment, nothing changes.
     """
     global _runtime, _is_shut_down  # a process has one configuration
+    take_over_recording()
+    call_at_retirement(_runtime_lock, _retire_runtime)
     with _runtime_lock:
         if _runtime is not None and (_runtime.config, _runtime.environment) == (config, _read_environment()):
             _runtime.get_tracer()
@@ -390,6 +393,26 @@ def start_runtime(config: Config) -> Runtime:
             previous.shutdown(0, successor=_runtime)
         _runtime.get_tracer()
         return _runtime
+
+
+def _retire_runtime() -> None:
+    """Leave the application's providers to another copy of mlspan, and send in the background what was recorded.
+
+    Operations that are open end as usual: in the application's provider, whose spans the other copy sends, or in ours.
+    """
+    now = _runtime
+    if now is None:
+        return
+    now.save_to_disk(1.0)
+    now.start_flush()
+    with _forwarders_lock:
+        for provider in [each for each in _forwarders if each is not now._own_provider]:
+            forwarder = _forwarders.pop(provider)
+            forwarder.targets = ()
+            remove_processor(provider, forwarder)
+    _exit_watcher.stop_watching()
+    _exit_watcher.register_exit_handler()  # what is not sent by then is sent at the end of the process
+    undo_at_shutdown()
 
 
 def _join_new_provider() -> None:
