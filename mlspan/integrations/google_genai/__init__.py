@@ -34,13 +34,6 @@ PRIVATE_FIELDS: Final[dict[str, str]] = {
 }
 
 
-# Private names that a version may lack, and what is then left out.
-PRIVATE_FIELDS: Final[dict[str, str]] = {
-    "_api_client": "the address of the server; the provider is always Gemini",
-    "_http_options": "the address of the server",
-}
-
-
 def _read_server_fields(models: object) -> dict[str, Any]:
     """Return the record's fields ``provider``, ``server_address`` and ``server_port``, by the client behind *models*.
 
