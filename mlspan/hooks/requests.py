@@ -11,6 +11,11 @@ from .._shape import get_field, get_fields, get_integer, get_nested, is_a
 from ..tracing.operations import semconv as sc
 from ..tracing.operations.records import Inference, ModelCall, Record
 
+# Private names that some versions or classes lack, each with what is then left out.
+PRIVATE_FIELDS: Final[dict[str, str]] = {
+    "_client": "the address of the server, where the outer client does not name it",
+}
+
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80, "wss": 443, "ws": 80}
 
 

@@ -11,6 +11,11 @@ from ...hooks.openai_format import read_openai_tool
 from ...hooks.requests import find_provider_by_host, read_host_and_port
 from ...tracing.operations.messages import ToolDefinition
 
+# Private names that some versions or classes lack, each with what is then left out.
+PRIVATE_FIELDS: Final[dict[str, str]] = {
+    "_base_url": "nothing: the public property is read, which takes longer",
+}
+
 RequestBody = Mapping[str, Any]
 
 

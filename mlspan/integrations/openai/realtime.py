@@ -20,6 +20,11 @@ from ._connections import observe_connections, read_connection_url
 from ._items import read_input_message, read_item_parts
 from ._read import find_client_provider, read_error
 
+# Private names that some versions or classes lack, each with what is then left out.
+PRIVATE_FIELDS: Final[dict[str, str]] = {
+    "_connection": "the address of the server",
+}
+
 _CONNECTION_MODULES: Final = ("openai.resources.realtime.realtime", "openai.resources.beta.realtime.realtime")
 _CONNECTION_CLASSES: Final = ("RealtimeConnection", "AsyncRealtimeConnection")
 _LOST_SESSIONS: Final = "sessions of the realtime API"

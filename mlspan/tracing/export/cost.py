@@ -24,6 +24,7 @@ _TOKEN_COUNTS: Final = (
     sc.USAGE_OUTPUT_TOKENS,
     sc.USAGE_CACHE_READ_INPUT_TOKENS,
     sc.USAGE_CACHE_WRITE_INPUT_TOKENS,
+    sc.USAGE_LONG_CACHE_WRITE_INPUT_TOKENS,
 )
 
 Cost = dict[str, float]
@@ -36,7 +37,7 @@ def compute_span_cost(attributes: Mapping[str, Any]) -> Cost | None:
     """
     if (told := _read_told_cost(attributes)) is not None:
         return told
-    input_tokens, output_tokens, cache_read, cache_write = [
+    input_tokens, output_tokens, cache_read, cache_write, long_cache_write = [
         count if isinstance(count := attributes.get(name), int) else None for name in _TOKEN_COUNTS
     ]
     if input_tokens is None and output_tokens is None:
@@ -45,7 +46,7 @@ def compute_span_cost(attributes: Mapping[str, Any]) -> Cost | None:
     for model in (attributes.get(sc.RESPONSE_MODEL), attributes.get(sc.REQUEST_MODEL)):
         if isinstance(model, str):
             named = provider if isinstance(provider, str) else None
-            counts = (input_tokens or 0, output_tokens or 0, cache_read or 0, cache_write or 0)
+            counts = (input_tokens or 0, output_tokens or 0, cache_read or 0, cache_write or 0, long_cache_write or 0)
             if (found := compute_cost(named, model, *counts, tier)) is not None:
                 return found
     return None
@@ -80,21 +81,27 @@ def compute_cost(
     output_tokens: int,
     cache_read: int,
     cache_write: int,
+    long_cache_write: int = 0,
     service_tier: str | None = None,
 ) -> Cost | None:
     """Return US dollars as ``input_cost``, ``output_cost`` and ``total_cost``; None if the model's price is unknown.
 
-    *input_tokens* includes the cached tokens, as in the GenAI conventions. *service_tier* is one with prices of its
-    own, such as ``flex``: where the list has none for it, the price is unknown.
+    *input_tokens* includes the cached tokens, as in the GenAI conventions, and *cache_write* those that are kept for an
+    hour, *long_cache_write*, which cost more. *service_tier* is one with prices of its own, such as ``flex``: where the
+    list has none for it, the price is unknown.
     """
     from genai_prices import Usage, calc_price
 
-    usage = Usage(
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        cache_read_tokens=cache_read or None,
-        cache_write_tokens=cache_write or None,
-    )
+    counts = {
+        "input_tokens": input_tokens,
+        "output_tokens": output_tokens,
+        "cache_read_tokens": cache_read or None,
+        "cache_write_tokens": cache_write or None,
+    }
+    try:
+        usage = Usage(**counts, cache_write_1h_tokens=long_cache_write) if long_cache_write else Usage(**counts)
+    except TypeError:  # a version that knows no lifetimes
+        usage = Usage(**counts)
     context: dict[str, Any] = {"price_context": {"service_tier": service_tier}} if service_tier else {}
     try:
         price = calc_price(usage, model, provider_id=_PRICE_TABLE_PROVIDERS.get(provider or "", provider), **context)

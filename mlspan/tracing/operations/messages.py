@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
 import orjson
 
@@ -272,6 +272,7 @@ class ChoiceDraft:
         return {"role": "assistant", "parts": parts, "finish_reason": reason}
 
 
+UNTOLD_REASON: Final = "unknown"  # the finish reason of an answer that came whole, of which the library says no reason
 _HOLDS_OBJECTS = attrgetter("holds_objects")
 
 
@@ -304,8 +305,12 @@ class OutputDraft:
         return [*messages] if any(map(_HOLDS_OBJECTS, self._list_choices())) else messages
 
     def list_finish_reasons(self) -> list[str] | None:
-        """Return one finish reason per choice, "error" if none arrived; None if there is no choice at all."""
-        return list(map(ChoiceDraft.get_finish_reason, self._list_choices())) or None
+        """Return one finish reason per choice, "error" if none arrived.
+
+        Return None if there is no choice at all, or if all came whole and none was told a reason.
+        """
+        told = list(map(ChoiceDraft.get_finish_reason, self._list_choices()))
+        return (told if UNTOLD_REASON not in told or len({*told}) > 1 else None) or None
 
     def _list_choices(self) -> Iterable[ChoiceDraft]:
         return map(self._choices.__getitem__, sorted(self._choices))

@@ -127,15 +127,19 @@ class ModelCall(Record):
     input_tokens: int | None = span_attribute(sc.USAGE_INPUT_TOKENS)
     outer: bool = False  # a framework's call: the client's request inside becomes an inner call, without a span
 
+    name: str | None = None  # the caller's own name of this call
+    content_withheld: bool = False  # whether the caller has asked the framework not to record content
+
     @property
     def span_name(self) -> str:
-        return f"{self.operation} {self.model}" if self.model else self.operation
+        return self.name or (f"{self.operation} {self.model}" if self.model else self.operation)
 
     def merge_inner_calls(self, inner: list[ModelCall]) -> None:
         """Take over the fields of the client's own requests, which are closer to the truth. Both sides are complete."""
+        keep = not self.content_withheld
         for call in inner:
             for name, value in vars(call).items():
-                if name in self.attrs and value is not None:
+                if name in self.attrs and value is not None and (keep or self.attrs[name].when != "content"):
                     setattr(self, name, value)
             self.extra.update(call.extra)
 
@@ -189,6 +193,14 @@ class Chat(Inference):
     system: list[Part] | None = span_attribute(sc.SYSTEM_INSTRUCTIONS, "content")
     input: list[Message] | None = span_attribute(sc.INPUT_MESSAGES, "content")
     tools: list[ToolDefinition] | None = span_attribute(sc.TOOL_DEFINITIONS, "content")
+    output_schema: object = span_attribute(sc.OUTPUT_SCHEMA, "content")
+
+    def withhold_content(self) -> None:
+        """Record no content of this call, whoever else knows it; tools are still linked to it by their ids."""
+        self.content_withheld = True
+        self.system = self.input = self.output = self.tools = self.output_schema = None
+        self.draft, before = OutputDraft(kept=False), self.draft
+        self.draft.call_ids.extend(before.call_ids)
 
     def list_offers(self) -> Iterable[Offer]:
         """Return the ids of the tool calls that this operation requested, and what was added."""

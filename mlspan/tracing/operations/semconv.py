@@ -18,6 +18,12 @@ INVOKE_AGENT: Final = "invoke_agent"
 CREATE_AGENT: Final = "create_agent"
 INVOKE_WORKFLOW: Final = "invoke_workflow"
 FETCH_RESPONSE: Final = "fetch_response"
+PLAN: Final = "plan"
+HANDLE_CONVERSATION_TURN: Final = "handle_conversation_turn"
+MEMORY_OPERATIONS: Final = (
+    *("create_memory_store", "delete_memory_store", "search_memory", "create_memory", "update_memory"),
+    *("upsert_memory", "delete_memory"),
+)
 
 # The operation and its server.
 OPERATION: Final = "gen_ai.operation.name"
@@ -65,6 +71,8 @@ USAGE_TEXT_INPUT_TOKENS: Final = "gen_ai.usage.text.input_tokens"
 USAGE_IMAGE_INPUT_TOKENS: Final = "gen_ai.usage.image.input_tokens"
 USAGE_AUDIO_INPUT_TOKENS: Final = "gen_ai.usage.audio.input_tokens"
 USAGE_AUDIO_OUTPUT_TOKENS: Final = "gen_ai.usage.audio.output_tokens"
+USAGE_PREFIX: Final = "mlspan.usage."  # + the provider's own name of a count that the conventions have no name for
+USAGE_LONG_CACHE_WRITE_INPUT_TOKENS: Final = "mlspan.usage.cache_write_1h.input_tokens"  # a part of the cache writes
 EMBEDDINGS_DIMENSION_COUNT: Final = "gen_ai.embeddings.dimension.count"
 
 # Messages: each attribute is one JSON string.
@@ -112,6 +120,7 @@ KIND: Final = (
 )
 INPUT: Final = "mlspan.input"  # JSON
 OUTPUT: Final = "mlspan.output"  # JSON
+OUTPUT_SCHEMA: Final = "mlspan.output.schema"  # JSON: the schema that an answer was asked to follow
 STREAM_END: Final = "mlspan.stream.end"  # only if a stream was left early: "closed" or "abandoned"
 LINK: Final = "mlspan.link"  # of a span link: "asked_by", "triggered_by", "resumes", "handed_off_by", "trained_by"
 REQUEST_VERBOSITY: Final = "mlspan.request.verbosity"  # "low", "medium" or "high"
