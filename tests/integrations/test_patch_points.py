@@ -125,8 +125,9 @@ def test_a_patch_point_that_is_missing(
             hook.autolog()
             lines = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
             is_optional = all(target not in point.target.split() for point in hook.patch_points)
-            if is_optional:  # some supported versions lack it: no warning is due
-                assert (lines, hook.is_installed) == ([], True)
+            if is_optional:  # some supported versions lack it: no warning is due, but for kin that inherit the same
+                method = f".{target.rpartition('.')[2]}. "
+                assert ([line for line in lines if method not in line], hook.is_installed) == ([], True)
                 hook.autolog(disable=True)
                 continue
             assert len(lines) == 1, lines
