@@ -113,7 +113,8 @@ ASYNC_STREAMS = (
 )
 WAIT_FOR_THE_RUN = {"astream_log", "astream_events v1"}
 MODEL_WAYS = ("generate", "generate_prompt", "agenerate", "agenerate_prompt")  # of several prompts at once
-WITHOUT_A_RUN = {"get_num_tokens_from_messages"}  # public methods that take an input, and run nothing
+# Public methods that take an input and run nothing, and those of 0.3 that call ``invoke`` under their old names.
+WITHOUT_A_RUN = {"get_num_tokens_from_messages", "predict_messages", "apredict_messages"}
 
 
 @pytest.fixture(autouse=True)
