@@ -16,6 +16,11 @@ from ...tracing.operations.records import Chat, Embeddings, Observe
 from .messages import format_chat_message, read_chat_message
 from .responses import AnswerDraft, observe_llm_answer
 
+# Private names that some versions or classes lack, each with what is then left out.
+PRIVATE_FIELDS: Final[dict[str, str]] = {
+    "_data": "fields that an event has beyond those that its class declares",
+}
+
 _PROVIDERS_BY_PACKAGE: Final = {  # name of LlamaIndex's package -> value of gen_ai.provider.name
     "azure_inference": "azure.ai.inference",
     "azure_openai": "azure.ai.openai",

@@ -16,8 +16,9 @@ from ...hooks.requests import (
 )
 from ...tracing.operations.messages import UNTOLD_REASON
 from ...tracing.operations.records import Chat
-from . import chat as chat_format
 from . import responses
+from ._chat_messages import observe_message, read_request_messages
+from ._items import read_input_messages
 
 REDACTED_MESSAGE: Final = "Error details are redacted."  # the SDK's own, where the user wants no sensitive data
 _ERROR_TYPES: Final = {  # the SDK's message -> the exception that whoever reads a streamed run gets
@@ -113,14 +114,14 @@ def _read_response(chat: Chat, data: Any, *, capture_content: bool) -> Iterator[
     responses.observe_response(chat, data.response)
     chat.model = chat.model or chat.response_model
     if capture_content:
-        chat.input = responses.read_input_messages(data.input)
+        chat.input = read_input_messages(data.input)
     yield from get_list(data.response, "output")
 
 
 def _read_generation(chat: Chat, data: Any, *, capture_content: bool) -> Iterator[object]:
     _read_span_usage(chat, data.usage)
     if capture_content:
-        chat.input = [chat_format.read_request_message(message) for message in data.input or ()]
+        chat.input = read_request_messages(list(data.input or ()))
     for index, message in enumerate(data.output or ()):
         if get_field(message, "object") == "response":  # the SDK reports a streamed chat in the Responses API's format
             told = {key: value for key, value in message.items() if value is not None and key != "usage"}
@@ -128,7 +129,7 @@ def _read_generation(chat: Chat, data: Any, *, capture_content: bool) -> Iterato
             yield from get_list(message, "output")
             continue
         choice = chat.draft.get_choice(index)
-        chat_format.observe_message(choice, message, whole=True)
+        observe_message(choice, message, whole=True)
         reason = get_nested(message, "finish_reason", str)
         calls = get_list(message, "tool_calls")
         choice.finish_reason = FINISH_REASONS.get(reason or "", reason) or ("tool_calls" if calls else UNTOLD_REASON)

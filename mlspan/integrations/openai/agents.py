@@ -8,6 +8,7 @@ import threading
 from typing import Any, Final
 
 from ..._guard import guard
+from ..._private_names import report_missing_name
 from ..._shape import get_field, get_nested
 from ...hooks.hook import Hook
 from ...hooks.patching import Patch, Undo, apply_patches, remember_undo, replace_function
@@ -21,6 +22,12 @@ from ...tracing.operations.records import Agent, Chat, NamedRecord, Record, Step
 from ...tracing.runtime import get_runtime
 from . import agent_models as _models
 from .agent_models import REDACTED_MESSAGE, read_span_error
+
+# Private names, each with what is lost without it; a warning says so.
+PRIVATE_NAMES: Final[dict[str, str]] = {
+    "_multi_processor": "its list of processors keeps mlspan's when autolog is turned off, where it does nothing",
+    "_processors": "its list of processors keeps mlspan's when autolog is turned off, where it does nothing",
+}
 
 _SPANLESS_TYPES: Final = {
     "task",
@@ -245,8 +252,12 @@ def _add_processor(hook: Hook, _target: str) -> Undo:
         processor.on = False
         forget()
         several = getattr(agents.tracing.get_trace_provider(), "_multi_processor", None)
-        if several is not None and hasattr(several, "set_processors"):
-            several.set_processors([other for other in several._processors if other is not processor])
+        others = getattr(several, "_processors", None)
+        if others is not None and hasattr(several, "set_processors"):
+            several.set_processors([other for other in others if other is not processor])  # type: ignore[union-attr]
+        else:
+            name = "_multi_processor" if several is None else "_processors"
+            report_missing_name("the Agents SDK", name, PRIVATE_NAMES[name])
 
     return remember_undo(undo)
 

@@ -4,25 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final, TypeGuard
 
-import orjson
-
 from ...operations.content import to_json
+from ..dialects.dialect import parse_attribute
 
 JsonObject = dict[str, Any]
 
 DEFAULT_MIME_TYPES: Final = {"image": "image/png", "audio": "audio/wav"}  # by modality, for parts without a type
 ATTACHMENT_SCHEME: Final = "mlflow-attachment://"
 _ROLES: Final = {"user", "assistant", "system", "tool"}  # with any other role the viewer shows no chat
-
-
-def parse_attribute(value: Any) -> Any:
-    """Return the value of an attribute: JSON text is parsed, the structures of other SDKs are returned."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return value
 
 
 def make_chat_inputs(messages: Any, system: Any, tools: Any) -> JsonObject | None:
