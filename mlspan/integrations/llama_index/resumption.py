@@ -22,6 +22,9 @@ from ...tracing.operations.operation import Operation
 TRACE_KEY: Final = "mlspan_trace"  # in a saved context; its value is "<trace id>-<span id>" in hex
 _CONTEXT_CLASS: Final = "workflows.context.context:Context"
 _RUN_KEY: Final = otel.create_key("mlspan-llama-index-run")
+# A private name that some versions lack, and what is then left out.
+PRIVATE_FIELDS: Final[dict[str, str]] = {"_workflow_run": "the link of a run that goes on to the run before it"}
+
 _guard: Final = guard("linking a run to the one before")
 
 
