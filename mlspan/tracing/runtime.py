@@ -62,6 +62,7 @@ class Runtime:
         ] = []  # of this Config and earlier ones, still sending
         self._own_provider: TracerProvider | None = None
         self._followed_provider: object = None
+        self._provider: trace.TracerProvider = trace.NoOpTracerProvider()
         self._span_starter = SpanStarter(trace.NoOpTracer())
         self._lock = threading.RLock()
         self.environment = _read_environment()
@@ -79,10 +80,16 @@ class Runtime:
                 self._follow_provider(current)
         return self._span_starter
 
+    def get_provider(self) -> trace.TracerProvider:
+        """Return the provider of :meth:`get_tracer`."""
+        self.get_tracer()
+        return self._provider
+
     def _follow_provider(self, current: trace.TracerProvider) -> None:
         """Use *current* as the provider if it is one of the SDK and not MLflow's, else make our own."""
         if isinstance(current, TracerProvider) and not is_mlflow_provider(current):
             self._join_provider(current)
+            self._provider = current
             self._span_starter = SpanStarter(current.get_tracer("mlspan", __version__))
         elif self._followed_provider is None:  # if the provider is unset later, the one that we joined is kept
             if not isinstance(current, (TracerProvider, trace.ProxyTracerProvider)):
@@ -91,11 +98,15 @@ class Runtime:
                     "its own; set one of opentelemetry.sdk.trace to have them in yours",
                     type(current).__name__,
                 )
-            self._span_starter = SpanStarter(self._make_own_provider().get_tracer("mlspan", __version__))
+            self._provider = self._make_own_provider()
+            self._span_starter = SpanStarter(self._provider.get_tracer("mlspan", __version__))
+            if self.config.global_provider and isinstance(current, trace.ProxyTracerProvider):
+                self._followed_provider = current = self._provider  # before it is set, as that tells us of it
+                trace.set_tracer_provider(self._provider)
         self._followed_provider = current
 
     def _make_own_provider(self) -> TracerProvider:
-        """Make and join a private provider, which never becomes the global one."""
+        """Make and join a private provider, which becomes the global one only if that is asked for."""
         config = self.config
         resource = describe_program(config.service_name)
         sampler = ParentBased(TraceIdRatioBased(config.sample_ratio)) if config.sample_ratio < 1 else None
@@ -163,7 +174,9 @@ class Runtime:
             return
         self._pipelines, previous._pipelines = previous._pipelines, {}
         for each in self._pipelines.values():
-            each.update_policies(self._read_origin, make_redactor(self.config.redact))
+            each.update_policies(
+                self._read_origin, make_redactor(self.config.redact), capture=self.config.capture_content
+            )
 
     def _stop_pipelines(self, timeout: float | None, store_timeout: float) -> None:
         """Stop all pipelines at once, as each may have to wait for a backend."""
@@ -281,6 +294,7 @@ _DELIVERY_SETTINGS: Final = (
     "run",
     "otlp_endpoint",
     "otlp_protocol",
+    "otlp_names",
     "sample_ratio",
     "keep",
     "durability",

@@ -188,7 +188,7 @@ def observe_spanless_step(id: str, result: object = None) -> None:
         return
     operation = dispatched_calls.find_operation(step.workflow.turn_key)
     if operation is not None and type(result).__name__ == "AgentOutput" and isinstance(operation.record, NamedRecord):
-        operation.record.output = get_nested(result, "response.content", str)
+        operation.record.output = read.read_answer_text(result)
 
 
 def note_waiting(operation: Operation, waiter: object) -> None:

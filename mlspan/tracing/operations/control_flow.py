@@ -36,6 +36,8 @@ _CONTROL_FLOW: Final[frozenset[tuple[str, str]]] = frozenset(
         ("streamlit", "RerunException"),
         ("streamlit", "StopException"),
         ("unittest", "SkipTest"),
+        ("workflows", "WaitingForEvent"),  # LlamaIndex's
+        ("workflows", "WorkflowDone"),
     }
 )
 _EXITS: Final = frozenset({("click", "Exit"), ("typer", "Exit")})  # with exit code 0, as for SystemExit

@@ -25,9 +25,10 @@ from .attachments import Attachment
 from .bulk_insert import BulkInsert, make_bulk_insert, prepare_for_mlflow_span
 from .new_database import check_permission, create_database
 from .parents import merge_with_stored
-from .spans import COST, MISSING_PARENT, TOKEN_USAGE
+from .span_totals import TOTALS_ATTRIBUTES, SpanTotals
+from .spans import MISSING_PARENT
 from .store import StoreRejected, hide_user_info
-from .traces import SpanTotals, TraceSummary, TranslatedTrace, drop_reserved_keys
+from .traces import TraceSummary, TranslatedTrace, drop_reserved_keys
 
 ARTIFACT_LOCATION: Final = "mlflow.artifactLocation"
 
@@ -160,7 +161,10 @@ class DatabaseStore:
         ids = [(int(span.span_id, 16), int(span.parent_id, 16) if span.parent_id else None) for span in spans]
         return {
             span_id: SpanTotals.from_attributes(
-                span_id, parent_id, {name: span.get_attribute(name) for name in (TOKEN_USAGE, COST, MISSING_PARENT)}
+                span_id,
+                parent_id,
+                {name: span.get_attribute(name) for name in TOTALS_ATTRIBUTES},
+                (span.start_time_ns or 0, span.end_time_ns or 0),
             )
             for (span_id, parent_id), span in zip(ids, spans, strict=True)
         }
