@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from descriptions import describe, describe_error, describe_pickle, normalize_text
+from descriptions import CHANCE, describe, describe_error, describe_pickle, normalize_text
 from process_state import compare_contexts, read_context, take_state, wait_for_change
 
 Scenario = Callable[..., Any]
@@ -107,7 +107,9 @@ class _Records(logging.Handler):
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(normalize_text(f"{record.levelname} {record.name}: {record.getMessage()}"))
+        line = normalize_text(f"{record.levelname} {record.name}: {record.getMessage()}")
+        if CHANCE not in line:
+            self.lines.append(line)
 
 
 @contextmanager
