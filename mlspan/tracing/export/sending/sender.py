@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 import sqlite3
 import threading
@@ -16,6 +17,7 @@ from ...otel.compat import suppress_on_this_thread
 from ..flush_result import NO_ANSWER, DeliveryTally
 from ..spool.dead_letters import DeadLetters
 from ..spool.queue import Spool
+from ..threads import stay_behind
 from ..types import BackendUnavailable, Sink, SinkKind
 from .batch import BatchSender
 
@@ -100,8 +102,11 @@ class Sender:
     def run(self) -> None:
         """Send, until somebody asks for the last time."""
         suppress_on_this_thread()
+        process = os.getpid()
         while not self.finished.is_set():
             self._wake.wait(self._seconds_until_retry())
+            if os.getpid() != process:
+                stay_behind()
             self.turn()
 
     def turn(self) -> None:

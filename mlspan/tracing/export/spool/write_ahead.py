@@ -10,6 +10,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from io import FileIO
 from itertools import count
 from pathlib import Path
 from time import monotonic
@@ -35,12 +36,12 @@ class WriteAheadLog:
         self._spool = spool
         self._files = count()
         self._places = count(1)
-        self._old: list[tuple[Path, int, float]] = []
+        self._old: list[tuple[FileIO, int, float]] = []
         self._open_file()
 
     def _open_file(self) -> None:
-        self._path = self._spool.with_name(f"{self._spool.name}-j{next(self._files)}")
-        self._file = open(self._path, "ab", buffering=0, opener=lambda p, flags: os.open(p, flags, 0o600))  # noqa: SIM115
+        path = self._spool.with_name(f"{self._spool.name}-j{next(self._files)}")
+        self._file = open(path, "ab", buffering=0, opener=lambda p, flags: os.open(p, flags, 0o600))  # noqa: SIM115
 
     def append_span(self, span: ReadableSpan, origin: TraceOrigin) -> tuple[EncodedSpan | UnencodableSpan, int | None]:
         """Append *span* to the log. Return the encoded span and its position. Raise OSError.
@@ -63,7 +64,7 @@ class WriteAheadLog:
     def rotate_file(self) -> None:
         """Start a new file if the current one is large. Called when the spool holds everything written so far."""
         if self._file.tell() > _ROTATE_BYTES:
-            self._old.append((self._path, next(self._places), monotonic()))
+            self._old.append((self._file, next(self._places), monotonic()))
             self._open_file()
 
     def delete_old_files(self) -> int:
@@ -73,12 +74,14 @@ class WriteAheadLog:
         """
         before = 0
         while self._old and monotonic() - self._old[0][2] > _DELETE_DELAY:
-            path, before, _ = self._old.pop(0)
-            path.unlink(missing_ok=True)
+            file, before, _ = self._old.pop(0)
+            file.close()
+            Path(file.name).unlink(missing_ok=True)
         return before
 
     def close(self) -> None:
-        self._file.close()
+        for file in (self._file, *(old for old, *_ in self._old)):
+            file.close()
 
 
 def find_logs(spool: Path) -> list[Path]:
