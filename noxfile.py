@@ -135,6 +135,13 @@ def mlflow(session: nox.Session, versions: list[str]) -> None:
     session.run("pytest", "-q", "tests/test_main_job.py", *session.posargs)
 
 
+@nox.session(tags=["matrix"])
+def gevent(session: nox.Session) -> None:
+    """Requests, forks and signals under gevent, in a plain script and in gunicorn's workers of that class."""
+    session.install("--quiet", *TESTING, "gevent>=25", "gunicorn>=23")
+    session.run("pytest", "-q", "tests/test_gevent.py", *session.posargs)
+
+
 WORKERS = {
     "newest": ["celery>=5.7,<6", "distributed>=2026.8", "joblib>=1.6,<2", "pyspark==4.2.*", "ray>=2.60,<3", "pandas<3"],
     "lowest": ["celery==5.4.0", "distributed==2025.1.0", "joblib==1.4.2"],
