@@ -1,6 +1,7 @@
 """Environments of their own: other versions of what we hook, and next to nothing at all.
 
-``make test`` runs the two tags side by side, one for each of two cores: ``calls``, and ``trains``, which takes longer.
+``make test`` runs the two tags side by side: ``trains``, and ``calls`` with the main tests after it.
+``make matrix`` runs what is wider, the tag ``matrix``.
 """
 
 from __future__ import annotations
@@ -43,6 +44,31 @@ def sdk(session: nox.Session, version: str) -> None:
     opentelemetry = [f"opentelemetry-{name}=={version}.*" for name in ("sdk", "exporter-otlp")]
     session.install("--quiet", *TESTING, "rich", *opentelemetry)
     session.run("pytest", "-q", "tests/test_fast_span.py", *session.posargs)
+
+
+ANTHROPIC = {"lowest": ["anthropic==0.75.0"], "1": ["anthropic>=1,<2"]}
+
+
+@nox.session(tags=["calls"])
+@nox.parametrize("versions", list(ANTHROPIC.values()), ids=list(ANTHROPIC))
+def anthropic(session: nox.Session, versions: list[str]) -> None:
+    """Anthropic's client at its lowest and at the last of 1; the newest is in the environment of the main tests."""
+    session.install("--quiet", *TESTING, *versions)
+    session.run("pytest", "-q", "tests/integrations/test_anthropic.py", *session.posargs)
+
+
+GOOGLE_GENAI = {"lowest": ["google-genai==1.20.0"], "newest": ["google-genai>=3,<4", "mlflow>=3.6,<4"]}
+
+
+@nox.session(tags=["calls"])
+@nox.parametrize("versions", list(GOOGLE_GENAI.values()), ids=list(GOOGLE_GENAI))
+def google_genai(session: nox.Session, versions: list[str]) -> None:
+    """Google's client at its lowest and newest; its example and its page, which need MLflow."""
+    session.install("--quiet", *TESTING, *versions)
+    tests = ["tests/integrations/test_google_genai.py"]
+    if "mlflow>=3.6,<4" in versions:
+        tests += ["tests/test_examples.py", "tests/test_docs.py"]
+    session.run("pytest", "-q", *tests, "-k", "google_genai and not command", *session.posargs)
 
 
 # Beside LangChain 1.0 the newest checkpoints do not import; numpy is for its fake embeddings.

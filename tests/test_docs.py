@@ -20,7 +20,13 @@ from mlspan.cli.app import app
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
-NEEDS = {"llama_index": "llama_index", "autogen": "autogen_agentchat", "ag2": "autogen", "classic": "sklearn"}
+NEEDS = {
+    "llama_index": "llama_index",
+    "autogen": "autogen_agentchat",
+    "ag2": "autogen",
+    "classic": "sklearn",
+    "google_genai": "google.genai",
+}
 
 RUN = """
 import re, sys
@@ -54,6 +60,8 @@ def test_every_block_of_python_runs(page: Path, aimock: str, mlflow_store: str, 
         pytest.importorskip(needed)
     keep = {k: v for k, v in os.environ.items() if not k.startswith(("MLSPAN_", "MLFLOW_", "OTEL_"))}
     env = {**keep, "OPENAI_BASE_URL": aimock, "OPENAI_API_KEY": "test", "MLSPAN_STRICT": "1", "PYTHONPATH": str(ROOT)}
+    env |= {"ANTHROPIC_BASE_URL": aimock.removesuffix("/v1"), "ANTHROPIC_API_KEY": "test"}
+    env |= {"GOOGLE_GEMINI_BASE_URL": aimock.removesuffix("/v1"), "GEMINI_API_KEY": "test"}
     env |= {"MLFLOW_TRACKING_URI": mlflow_store}
     done = subprocess.run(
         [sys.executable, "-c", RUN, str(page)],

@@ -16,6 +16,7 @@ from ...tracing.operations.messages import (
     make_tool_call,
     make_tool_call_response,
 )
+from ...tracing.operations.plain_values import KeptList
 from ...tracing.operations.records import Chat, Observe, sees_errors
 from ._read import OpenAIRequest, RequestBody, read_tool_definitions
 from .stream_usage import ask_for_usage, hide_usage
@@ -31,7 +32,7 @@ def begin_chat(ask: OpenAIRequest) -> tuple[Chat, Observe[Chat]]:
     if not _RARE_PARAMETERS.isdisjoint(body):
         _read_rare_parameters(chat, body)
     if content:
-        chat.input = list(map(_read_request_message, get_list(body, "messages")))
+        chat.input = _read_request_messages(get_list(body, "messages"))
         chat.tools = read_tool_definitions(body, "tools", "functions")
     return chat, _choose_observer(ask, chat)
 
@@ -194,15 +195,23 @@ def _observe_audio(choice: ChoiceDraft, audio: object, *, whole: bool) -> None:
         choice.add_part({"type": "blob", "modality": "audio", "content": data})
 
 
+def _read_request_messages(raws: list[Any]) -> list[Message]:
+    """Read the messages of a request. Most have nothing but texts, which need not be looked through again."""
+    messages: list[Message] = KeptList()
+    for raw in raws:
+        if not (
+            type(raw) is dict
+            and raw.keys() == _PLAIN_MESSAGE_KEYS
+            and type(raw["content"]) is str
+            and raw["role"] in _PLAIN_MESSAGE_ROLES
+        ):
+            return list(map(_read_request_message, raws))
+        messages.append({"role": raw["role"], "parts": [{"type": "text", "content": raw["content"]}]})
+    return messages
+
+
 def _read_request_message(raw: object) -> Message:
     """Read a message of a request, as a dict or a client's model."""
-    if (
-        isinstance(raw, dict)
-        and raw.keys() == _PLAIN_MESSAGE_KEYS
-        and isinstance(raw["content"], str)
-        and raw["role"] in _PLAIN_MESSAGE_ROLES
-    ):
-        return {"role": raw["role"], "parts": [{"type": "text", "content": raw["content"]}]}
     role, content = get_nested(raw, "role", str) or "user", get_field(raw, "content")
     if role in {"tool", "function"}:
         return {

@@ -6,9 +6,12 @@ The shapes are those of the GenAI conventions' message schemas (``gen-ai-input-m
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any, Literal, TypedDict
 
 import orjson
+
+from .plain_values import KeptList
 
 
 class TextPart(TypedDict):
@@ -158,10 +161,11 @@ class _ToolCallDraft:
 class ChoiceDraft:
     """One answer under construction. A whole answer is a stream of one chunk; a chunk costs an append."""
 
-    __slots__ = ("_call_ids", "_calls", "_open_type", "_parts", "_pieces", "finish_reason", "kept")
+    __slots__ = ("_call_ids", "_calls", "_open_type", "_parts", "_pieces", "finish_reason", "holds_objects", "kept")
 
     def __init__(self, *, kept: bool, call_ids: list[str]) -> None:
         self.kept, self._call_ids = kept, call_ids
+        self.holds_objects = False  # whether there is a part that may hold anything, rather than texts alone
         self.finish_reason: str | None = None
         self._parts: list[Any] = []
         self._calls: dict[int, _ToolCallDraft] = {}
@@ -212,6 +216,8 @@ class ChoiceDraft:
         if self.kept:
             self._close_text()
             self._parts.append(part)
+            if part["type"] != "text" or type(part.get("content")) is not str:
+                self.holds_objects = True
 
     def get_finish_reason(self) -> str:
         """Return the finish reason, or "error" if none has arrived."""
@@ -230,6 +236,9 @@ class ChoiceDraft:
         reason = self.get_finish_reason()
         reason = "tool_call" if reason == "tool_calls" else reason
         return {"role": "assistant", "parts": parts, "finish_reason": reason}
+
+
+_HOLDS_OBJECTS = attrgetter("holds_objects")
 
 
 class OutputDraft:
@@ -255,7 +264,10 @@ class OutputDraft:
 
     def build_messages(self) -> list[Message]:
         """Return one message per choice, in order of index; none if content is not kept."""
-        return list(map(ChoiceDraft.build_message, self._list_choices())) if self.kept else []
+        if not self.kept:
+            return []
+        messages = KeptList(map(ChoiceDraft.build_message, self._list_choices()))
+        return [*messages] if any(map(_HOLDS_OBJECTS, self._list_choices())) else messages
 
     def list_finish_reasons(self) -> list[str] | None:
         """Return one finish reason per choice, "error" if none arrived; None if there is no choice at all."""
