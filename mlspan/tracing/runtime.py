@@ -294,6 +294,7 @@ _DELIVERY_SETTINGS: Final = (
     "spool_dir",
     "spool_bytes",
     "spool_age",
+    "partial_interval",
 )
 _READ_EACH_TIME: Final = frozenset({"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"})
 

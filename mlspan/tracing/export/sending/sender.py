@@ -56,7 +56,7 @@ class Sender:
         self._asked: deque[tuple[Callable[..., None], bool]] = deque()
         self._away_reason = ""
         self._wake = threading.Event()
-        self._things = "traces" if kind == "mlflow" else "spans"
+        self._thing = "trace" if kind == "mlflow" else "span"
         self._failures = 0
         self._retry_at = self._again_at = self._hold_until = 0.0
         self._leaves = False
@@ -169,13 +169,19 @@ class Sender:
     def _mark_available(self) -> None:
         """Reset the backoff and log that the backend is available again."""
         if self._failures:
-            log.warning("mlspan: the trace store is back; %d %s are on their way", self._count_ready(), self._things)
+            waiting = self._describe_waiting("is on its way", "are on their way")
+            log.warning("mlspan: the trace store is back; %s", waiting)
         self._failures, self._retry_at, self._away_reason = 0, 0.0, ""
+
+    def _describe_waiting(self, does: str, do: str) -> str:
+        """Return how many traces or spans are ready and what they do, such as "2 traces wait for it"."""
+        ready = self._count_ready()
+        return f"1 {self._thing} {does}" if ready == 1 else f"{ready} {self._thing}s {do}"
 
     def _back_off(self, away: BackendUnavailable) -> None:
         """Schedule the next retry by exponential backoff with jitter, or by the server's Retry-After."""
         if not self._failures:
-            log.warning("mlspan: %s; %d %s wait for it", away.reason, self._count_ready(), self._things)
+            log.warning("mlspan: %s; %s", away.reason, self._describe_waiting("waits for it", "wait for it"))
         self._failures += 1
         self._away_reason = away.reason
         self._retry_at = monotonic() + choose_wait(self._failures, away.retry_after)
