@@ -176,6 +176,33 @@ def gevent(session: nox.Session) -> None:
     session.run("pytest", "-q", "tests/test_gevent.py", *session.posargs)
 
 
+@nox.session(tags=["matrix"])
+def names(session: nox.Session) -> None:
+    """Without each private name of MLflow, OpenTelemetry, wrapt and the Agents SDK; the suite takes a sample away."""
+    session.install("--quiet", *TESTING, "mlflow>=3.17,<4", "openai>=3,<4", "openai-agents", "scikit-learn")
+    files = ["tests/test_missing_names.py", "tests/test_private_names.py", "tests/test_private_uses.py"]
+    session.run("pytest", "-q", *files, *session.posargs, env={"MLSPAN_ALL_NAMES": "1"})
+
+
+@nox.session(tags=["matrix"])
+def differential(session: nox.Session) -> None:
+    """All that a program can see, with mlspan and without it: the suite's scenarios, and trainings."""
+    libraries = ["mlflow>=3.17,<4", "openai>=3,<4", "langchain-openai", "langgraph", "numpy", "scikit-learn"]
+    session.install("--quiet", *TESTING, *libraries)
+    env = {"MLSPAN_DIFFERENTIAL": "scenarios_trainings"}
+    session.run("pytest", "-q", "tests/differential", *session.posargs, env=env)
+
+
+@nox.session(tags=["matrix"])
+def prereleases(session: nox.Session) -> None:
+    """The newest of OpenTelemetry, MLflow, OpenAI and LangChain, betas and candidates among them."""
+    newest = ["opentelemetry-sdk", "opentelemetry-exporter-otlp", "mlflow", "openai", "langchain-openai", "langgraph"]
+    session.install("--quiet", "--upgrade", "--prerelease", "allow", *TESTING, *newest, "numpy")
+    session.run("mlspan", "doctor", "--hooks", "--no-write", success_codes=[0, 1])
+    which = "openai and not load or langchain or langgraph or patch_point or main_job or fast_span or private_names"
+    session.run("pytest", "-q", "tests", "--ignore=tests/workers", "-k", which, *session.posargs)
+
+
 WORKERS = {
     "newest": ["celery>=5.7,<6", "distributed>=2026.8", "joblib>=1.6,<2", "pyspark==4.2.*", "ray>=2.60,<3", "pandas<3"],
     "lowest": ["celery==5.4.0", "distributed==2025.1.0", "joblib==1.4.2"],

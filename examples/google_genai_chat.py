@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from google import genai
 from google.genai import types
 
@@ -19,8 +17,7 @@ def get_weather(city: str) -> str:
 
 @tracing.trace(name="weather assistant", kind="agent")
 def assistant(question: str) -> str:
-    options = types.HttpOptions(base_url=os.environ.get("GOOGLE_GEMINI_BASE_URL"))
-    client = genai.Client(api_key=os.environ.get("GEMINI_API_KEY"), http_options=options)
+    client = genai.Client(http_options=types.HttpOptions(api_version="v1beta"))
     chat = client.chats.create(model="gemini-2.5-flash", config=types.GenerateContentConfig(tools=[get_weather]))
     return chat.send_message(question).text or ""
 

@@ -27,6 +27,12 @@ from .requests import read_config, read_model, set_config
 
 __all__ = ["HOOK", "autolog"]
 
+# Private names that some versions lack, each with what is then left out.
+PRIVATE_FIELDS: Final[dict[str, str]] = {
+    "_api_client": "the provider's and the server's address",
+    "_http_options": "the server's address",
+}
+
 
 def _read_server_fields(models: object) -> dict[str, Any]:
     """Return the record's fields ``provider``, ``server_address`` and ``server_port``, by the client behind *models*.

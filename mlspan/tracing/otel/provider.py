@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerPro
 
 from ..._guard import warn_once
 from ..._patching import Undo, observe_method
-from .compat import list_span_processors
+from .compat import list_span_processors, report_missing
 from .resource import describe_child
 
 
@@ -21,7 +21,7 @@ class OwnTracerProvider(TracerProvider):
     """A TracerProvider that a forked child can have without any thread.
 
     That of the SDK finds out what the child is with a thread pool, in the middle of the fork. Under gevent, waiting for
-    that runs the program's other greenlets in the child, and the end of that child never comes or comes twice.
+    that runs the other greenlets of the program in the child.
 
     If the SDK's private method has another name, its own runs.
     """
@@ -82,6 +82,7 @@ def watch_provider_changes(notify: Callable[[], object]) -> Undo:
     when the next operation starts, and what its application has recorded before that is not ours.
     """
     if not hasattr(trace, _SETTER):
+        report_missing(_SETTER)
         return lambda: None
     return observe_method(f"opentelemetry.trace:{_SETTER}", lambda *_: notify())
 

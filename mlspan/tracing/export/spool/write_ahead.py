@@ -36,12 +36,12 @@ class WriteAheadLog:
         self._spool = spool
         self._files = count()
         self._places = count(1)
-        self._old: list[tuple[FileIO, int, float]] = []
+        self._old: list[tuple[Path, FileIO, int, float]] = []
         self._open_file()
 
     def _open_file(self) -> None:
-        path = self._spool.with_name(f"{self._spool.name}-j{next(self._files)}")
-        self._file = open(path, "ab", buffering=0, opener=lambda p, flags: os.open(p, flags, 0o600))  # noqa: SIM115
+        self._path = self._spool.with_name(f"{self._spool.name}-j{next(self._files)}")
+        self._file = open(self._path, "ab", buffering=0, opener=lambda p, flags: os.open(p, flags, 0o600))  # noqa: SIM115
 
     def append_span(self, span: ReadableSpan, origin: TraceOrigin) -> tuple[EncodedSpan | UnencodableSpan, int | None]:
         """Append *span* to the log. Return the encoded span and its position. Raise OSError.
@@ -64,7 +64,7 @@ class WriteAheadLog:
     def rotate_file(self) -> None:
         """Start a new file if the current one is large. Called when the spool holds everything written so far."""
         if self._file.tell() > _ROTATE_BYTES:
-            self._old.append((self._file, next(self._places), monotonic()))
+            self._old.append((self._path, self._file, next(self._places), monotonic()))
             self._open_file()
 
     def delete_old_files(self) -> int:
@@ -73,14 +73,14 @@ class WriteAheadLog:
         Return the position before which none is needed; 0 if nothing was deleted.
         """
         before = 0
-        while self._old and monotonic() - self._old[0][2] > _DELETE_DELAY:
-            file, before, _ = self._old.pop(0)
+        while self._old and monotonic() - self._old[0][-1] > _DELETE_DELAY:
+            path, file, before, _ = self._old.pop(0)
             file.close()
-            Path(file.name).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         return before
 
     def close(self) -> None:
-        for file in (self._file, *(old for old, *_ in self._old)):
+        for file in (*(file for _, file, *_ in self._old), self._file):
             file.close()
 
 
