@@ -162,6 +162,21 @@ def mlflow(session: nox.Session, versions: list[str]) -> None:
 
 
 @nox.session(tags=["matrix"])
+def wide(session: nox.Session) -> None:
+    """What the main tests take a sample of: bursts of content, 100,000 traces, a root that is open for minutes."""
+    session.install("--quiet", *TESTING, "mlflow>=3.17,<4")
+    env = {"MLSPAN_WIDE": "1"}
+    session.run("pytest", "-q", "tests/test_memory.py", "tests/test_large_traces.py", *session.posargs, env=env)
+
+
+@nox.session(tags=["matrix"])
+def gevent(session: nox.Session) -> None:
+    """Requests, forks and signals under gevent, in a plain script and in gunicorn's workers of that class."""
+    session.install("--quiet", *TESTING, "gevent>=25", "gunicorn>=23")
+    session.run("pytest", "-q", "tests/test_gevent.py", *session.posargs)
+
+
+@nox.session(tags=["matrix"])
 def names(session: nox.Session) -> None:
     """Without each private name of MLflow, OpenTelemetry, wrapt and the Agents SDK; the suite takes a sample away."""
     session.install("--quiet", *TESTING, "mlflow>=3.17,<4", "openai>=3,<4", "openai-agents", "scikit-learn")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from servers.process import BoundedPopen
 from servers.program import environment
-from servers.receiver import Receiver
+from servers.receiver import Receiver, once
 
 SPAN = "from mlspan import tracing\nwith tracing.span('x', kind='tool'):\n    pass\n"
 LATE = "def late():\n    with tracing.span('late', kind='tool'):\n        pass\n"
@@ -45,6 +45,16 @@ def test_spans_of_exit_handlers(code: str, sent: list[str], receiver: Receiver, 
     done = run_program(code, environment(tmp_path / "spool", None, receiver.url))
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(receiver.otlp.elements()) == [f"execute_tool {name}" for name in sent]
+
+
+def test_spans_after_a_flush(receiver: Receiver, tmp_path: Path) -> None:
+    """urllib3 empties its pools in a handler of atexit's: ours comes before it, also when the pool is younger."""
+    more = "for number in range(20):\n    with tracing.span(str(number), kind='tool'): ...\n"
+    done = run_program(
+        f"{SPAN}assert tracing.flush(30)\n{more}", environment(tmp_path / "spool", receiver.url, receiver.url)
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert receiver.mlflow == receiver.otlp == {"execute_tool x": 1, **once(20)}
 
 
 def test_what_comes_too_late_is_told(receiver: Receiver, tmp_path: Path) -> None:

@@ -228,19 +228,20 @@ def test_a_span_that_ends_in_a_finalizer(tracer: Any, pipeline: ExportProcessor,
     assert len(sink.segments) == 200
 
 
+@pytest.mark.parametrize(("count", "waiting"), [(5, "5 traces wait for it"), (1, "1 trace waits for it")])
 def test_nothing_is_lost_while_the_backend_is_away(
-    tracer: Any, pipeline: ExportProcessor, sink: Memory, caplog: pytest.LogCaptureFixture
+    tracer: Any, pipeline: ExportProcessor, sink: Memory, caplog: pytest.LogCaptureFixture, count: int, waiting: str
 ) -> None:
     """Traces wait, flush says so without hanging, and when the backend is back each arrives once; two log lines."""
     sink.fault = BackendUnavailable("cannot reach the tracking server")
-    for _ in range(5):
+    for _ in range(count):
         tracer.start_span("chat", attributes=AI).end()
     assert not pipeline.flush(5)
     sink.fault = None
     assert pipeline.flush(5)
-    assert len(sink.segments) == 5
+    assert len(sink.segments) == count
     lines = [record.getMessage() for record in caplog.records]
-    assert lines[0] == "mlspan: cannot reach the tracking server; 5 traces wait for it"
+    assert lines[0] == f"mlspan: cannot reach the tracking server; {waiting}"
     assert lines[1].startswith("mlspan: the trace store is back")
 
 

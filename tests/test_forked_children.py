@@ -76,3 +76,33 @@ def test_a_parent_that_lives_takes_it_up_at_once(mlflow_store: str, tmp_path: Pa
             time.sleep(0.2)
         assert count(mlflow_store) == ["execute_tool 0", "execute_tool 1"]
         process.communicate("go\n", timeout=30)
+
+
+def test_a_fork_starts_no_thread_in_the_child(tmp_path: Path) -> None:
+    """The provider that we make learns what the child is without the pool of threads that the SDK's has for it."""
+    code = """
+    import concurrent.futures, threading
+    tracing.configure()
+    def describe():
+        with tracing.span("x", kind="tool") as span:
+            pass
+        resource = span._operation.span.resource.attributes
+        return resource["service.instance.id"], resource["process.pid"] == os.getpid()
+    work(0, 1)
+    before = describe()
+    class Pool(concurrent.futures.ThreadPoolExecutor):
+        def __init__(self, *args, **options):
+            os.write(1, b"a pool\\n")
+            super().__init__(*args, **options)
+    concurrent.futures.ThreadPoolExecutor = Pool
+    if (pid := os.fork()) == 0:
+        threads = threading.active_count()
+        after = describe()
+        os.write(1, f"{threads} {after[0] != before[0]} {after[1]}\\n".encode())
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    os.write(1, f"{describe() == before}\\n".encode())
+    """
+    env = environment(tmp_path / "spool", OTEL_EXPERIMENTAL_RESOURCE_DETECTORS="otel,process")
+    done = run(code, env)
+    assert (done.stdout, done.stderr) == ("1 True True\nTrue\n", "")

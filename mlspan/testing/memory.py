@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from ..tracing import runtime
-from ..tracing.otel.provider import set_global_provider
+from ..tracing.otel.provider import OwnTracerProvider, set_global_provider
 from ..tracing.settings.config import Config
 from .collected import Spans
 
@@ -83,5 +83,5 @@ def _provide_provider() -> Any:
     if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return lambda: None
     if _provider is None:
-        _provider = TracerProvider(shutdown_on_exit=False)
+        _provider = OwnTracerProvider(shutdown_on_exit=False)
     return set_global_provider(_provider)

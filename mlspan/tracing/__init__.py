@@ -68,6 +68,7 @@ def configure(
     spool_dir: str | os.PathLike[str] | None = None,
     spool_bytes: int | None = None,
     spool_age: float | None = None,
+    partial_interval: float | None = None,
     service_name: str | None = None,
     global_provider: bool | None = None,
     tags: Mapping[str, str] | None = None,
@@ -103,6 +104,8 @@ def configure(
         spool_bytes: the most bytes on disk for the same destinations (512 MiB). Spans beyond that are dropped and
             counted.
         spool_age: seconds after which a span that was not delivered is dropped and counted (7 days).
+        partial_interval: seconds after which MLflow gets what has ended of a trace whose root is still open, again and
+            again (None: it gets a trace once its root has ended). Has no effect with ``sample_ratio`` or ``keep``.
         service_name: ``service.name`` of the spans, if the application has set no TracerProvider of its own.
         global_provider: whether mlspan's own TracerProvider becomes the global one if there is none, so that libraries
             that trace themselves are recorded. Default: False. It stays the global one: one that the application sets

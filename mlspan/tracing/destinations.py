@@ -84,7 +84,7 @@ def make_export_pipeline(
 def _make_assembler(config: Config) -> TraceAssembler:
     """Return what puts traces together, with tail sampling if *config* asks for it."""
     if config.sample_ratio >= 1 and config.keep is None:
-        return TraceAssembler()
+        return TraceAssembler(partial_interval=config.partial_interval)
     from .export.tail_sampling import TailSampler
 
     return TraceAssembler(TailSampler(config.sample_ratio, config.keep))

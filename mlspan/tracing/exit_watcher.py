@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -49,9 +50,14 @@ class ExitWatcher:
         self.has_ended = False  # whether the handler of atexit has run
 
     def register_exit_handler(self) -> None:
-        """Register :meth:`handle_exit` with ``atexit``, unless it is: it runs before what was registered earlier."""
+        """Register :meth:`handle_exit` with ``atexit``, unless it is: it runs before what was registered earlier.
+
+        That includes the handler of :mod:`weakref`, which is registered with the first finalizer: urllib3 has one for
+        each pool of connections, and whoever asks an emptied pool for one waits for ever.
+        """
         if not self._is_registered:
             self._is_registered = True
+            weakref.finalize(self, int)
             atexit.register(self.handle_exit)
 
     def start_watching(self) -> None:
@@ -91,6 +97,25 @@ class ExitWatcher:
             _restore_interrupted_exit()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        """End by the signal.
+
+        Under gevent that takes a greenlet of its own: where the hub is interrupted, nothing may wait; and in a greenlet
+        other than the main one, which may be ours, ``sys.exit`` ends nothing but that greenlet.
+        """
+        gevent = sys.modules.get("gevent")
+        if gevent is not None and isinstance(gevent.getcurrent(), (gevent.hub.Hub, gevent.Greenlet)):
+            gevent.spawn(self._end_in_greenlet, gevent.get_hub(), number, frame)
+        else:
+            self._end_by_signal(number, frame)
+
+    def _end_in_greenlet(self, hub: Any, number: int, frame: FrameType | None) -> None:
+        """End by the signal; what a handler raises, such as SystemExit, is for the main greenlet."""
+        try:
+            self._end_by_signal(number, frame)
+        except BaseException as error:  # noqa: BLE001  # see above
+            hub.handle_system_error(type(error), error)
+
+    def _end_by_signal(self, number: int, frame: FrameType | None) -> None:
         """Store or send all spans, then do what the previous handler does."""
         previous = self._previous_handler
         if self._watching:

@@ -32,7 +32,14 @@ from .operations.content import ContentPolicy, as_text, make_redactor
 from .operations.metrics import Instruments
 from .operations.operation import finish_abandoned_operations
 from .otel.fast_span import SpanStarter
-from .otel.provider import ForwardingProcessor, is_mlflow_provider, remove_processor, watch_provider_changes
+from .otel.provider import (
+    ForwardingProcessor,
+    OwnTracerProvider,
+    is_mlflow_provider,
+    remove_processor,
+    warn_of_fork_hook,
+    watch_provider_changes,
+)
 from .otel.resource import describe_program
 from .settings.config import Config
 from .settings.resolution import resolve_config
@@ -89,6 +96,7 @@ class Runtime:
         """Use *current* as the provider if it is one of the SDK and not MLflow's, else make our own."""
         if isinstance(current, TracerProvider) and not is_mlflow_provider(current):
             self._join_provider(current)
+            warn_of_fork_hook(current)
             self._provider = current
             self._span_starter = SpanStarter(current.get_tracer("mlspan", __version__))
         elif self._followed_provider is None:  # if the provider is unset later, the one that we joined is kept
@@ -110,7 +118,7 @@ class Runtime:
         config = self.config
         resource = describe_program(config.service_name)
         sampler = ParentBased(TraceIdRatioBased(config.sample_ratio)) if config.sample_ratio < 1 else None
-        self._own_provider = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
+        self._own_provider = OwnTracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
         self._join_provider(self._own_provider)
         return self._own_provider
 
@@ -301,6 +309,7 @@ _DELIVERY_SETTINGS: Final = (
     "spool_dir",
     "spool_bytes",
     "spool_age",
+    "partial_interval",
 )
 _READ_EACH_TIME: Final = frozenset({"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"})
 

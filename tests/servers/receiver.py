@@ -27,6 +27,8 @@ class Receiver:
         self.otlp: Counter[str] = Counter()  # how often each span has arrived, by name
         self.mlflow: Counter[str] = Counter()
         self.bodies: list[bytes] = []
+        self.keeps_bodies = True
+        self.content_bytes = 0  # of all requests, as they are without gzip
         self.requests: list[float] = []
         outer = self
 
@@ -43,7 +45,8 @@ class Receiver:
                 if self.headers.get("Content-Encoding") == "gzip":
                     outer.gzipped += 1
                     body = gzip.decompress(body) if outer.reads_gzip else body
-                outer.bodies.append(body)
+                outer.content_bytes += len(body)
+                outer.bodies.append(body if outer.keeps_bodies else b"")
                 outer.requests.append(time.monotonic())
                 self.reply(*outer._judge(self.path, dict(self.headers.items()), body))
 

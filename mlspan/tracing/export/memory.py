@@ -10,12 +10,16 @@ from opentelemetry.sdk.trace import ReadableSpan
 from ..otel.frozen_span import FrozenSpan, read_attributes
 
 _SMALL_TEXT: Final = 1024  # characters: attributes that are kept when a span lets its content go
-_RELEASE_AFTER: Final = 32 * 1024 * 1024  # bytes
+_RELEASE_AFTER: Final = 8 * 1024 * 1024  # bytes
 
 
 def estimate_size(span: ReadableSpan) -> int:
     """Return about how many bytes of text the attributes of *span* hold."""
-    return sum(len(value) for value in read_attributes(span).values() if type(value) is str)
+    size = 0  # by a loop: this runs on the caller's thread, and sum() takes twice as long
+    for value in read_attributes(span).values():
+        if type(value) is str:
+            size += len(value)
+    return size
 
 
 def drop_content(span: ReadableSpan) -> ReadableSpan:

@@ -30,18 +30,23 @@ from .flush_result import (
     name_destination,
 )
 from .fork_safety import IMPORT_LOCK
+from .memory import drop_content, estimate_size
 from .self_metrics import register_counters
 from .span_queue import LateSpan, LoggedSpan, SpanEnded, SpanQueue, SpanStarted
 from .spool.limits import IN_MEMORY, SpoolSettings
-from .threads import start
+from .threads import start, stay_behind
 from .trace_assembler import TraceAssembler
 from .types import Sink, SinkKind
 
 if TYPE_CHECKING:
+    from .spool.spill import SpilledSpan
     from .worker import ExportWorker
 
 # Seconds that the end of the process waits for the disk alone. A busy machine can take that long.
 STORE_TIMEOUT: Final = 20.0
+# Bytes of content in the queue: above the first, that of further spans goes to a file; above the second, they are lost.
+_SPILL_BYTES: Final = 32 * 1024 * 1024
+_MOST_BYTES: Final = 64 * 1024 * 1024
 _CHILD_HOLD: Final = 10.0  # seconds that a forked child lives before it writes to a database itself
 
 
@@ -133,6 +138,8 @@ class ExportProcessor(SpanProcessor):
         if self._writes_ahead and len(self._origins) < 2 * self._queue_spans:
             self._origins[_span_id(span)] = origin
         if queue.qsize() < self._queue_spans:
+            if queue.bytes_in - queue.bytes_out > _SPILL_BYTES // 2:  # a start in the queue would keep the content
+                span = drop_content(span)
             queue.put(SpanStarted((span, origin)))
         elif len(self._late_origins) < 2 * self._queue_spans:  # the span is not lost yet: its end may find room
             self._late_origins[_span_id(span)] = origin
@@ -143,11 +150,15 @@ class ExportProcessor(SpanProcessor):
         queue = self._queue
         late_origin = self._late_origins.pop(_span_id(span), None) if self._late_origins else None
         # Ends get twice the room, so that spans whose start is queued can still be completed.
-        if queue.qsize() >= 2 * self._queue_spans:
+        waiting = queue.bytes_in - queue.bytes_out
+        if queue.qsize() >= 2 * self._queue_spans or waiting > _MOST_BYTES:
             self.lost["overflow"] += 1
             self._origins.pop(_span_id(span), None)
             return
-        ended = self._write_ahead(span) if self._writes_ahead else span
+        logged = self._write_ahead(span) if self._writes_ahead else span
+        worker = self._worker if waiting > _SPILL_BYTES else None
+        ended: ReadableSpan | LoggedSpan | SpilledSpan = logged if worker is None else worker.spill(logged)
+        queue.bytes_in += _measure_item(ended)
         queue.put(ended if late_origin is None else LateSpan(ended, late_origin))
 
     def _write_ahead(self, span: ReadableSpan) -> ReadableSpan | LoggedSpan:
@@ -363,6 +374,8 @@ class ExportProcessor(SpanProcessor):
         asked: FlushRequest | None = None
         with guard("putting traces together"):
             asked = self._read_queue(worker)
+        if worker is not self._worker:  # in a forked child
+            stay_behind()
         with guard("looking for what children have left"):
             worker.adopt_from_children(now=asked is not None)
         with guard("storing traces"):
@@ -386,9 +399,12 @@ class ExportProcessor(SpanProcessor):
             if isinstance(item, SpanStarted):
                 worker.accept_start(item)
             else:
+                queue.bytes_out += _measure_item(item)
                 self._accept_end(worker, item)
             item = None if worker.is_full() else queue.take_next(0)
         if not isinstance(item, FlushRequest):
+            if not queue.qsize():
+                worker.drop_spill_file()
             worker.collect_overdue()
             if worker.is_gathering():
                 queue.wait_for_more()
@@ -424,6 +440,16 @@ class ExportProcessor(SpanProcessor):
             with guard("closing the spool"):
                 worker.close()
         asked.record_answer(sent=True)
+
+
+def _measure_item(ended: SpanEnded) -> int:
+    """Return about how many bytes of content an ended span in the queue holds."""
+    if isinstance(ended, ReadableSpan):
+        return estimate_size(ended)
+    if isinstance(ended, LateSpan):
+        return _measure_item(ended.ended)
+    held = len(ended.encoded.span) if isinstance(ended.encoded, tuple) else 0
+    return estimate_size(ended.span) + held
 
 
 def _span_id(span: ReadableSpan) -> int:

@@ -1,7 +1,8 @@
 """The queue between the caller's threads and the export worker, and the types of items that it carries.
 
-The queue itself has no bound. ``ExportProcessor.on_start`` and ``on_end`` enforce it: they look at the length before
-they put a span. A start that finds no room is put with its end; an end that finds none is dropped and counted.
+The queue itself has no bound. ``ExportProcessor.on_start`` and ``on_end`` enforce it: they look at the length and the
+bytes of content before they put a span. A start that finds no room is put with its end; an end that finds none is
+dropped and counted. Before it comes to that, the content of spans goes to a file, see ``spool/spill.py``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ..operations.call_context import TraceOrigin
     from .flush_request import FlushRequest
     from .otlp.codec import UnencodableSpan
+    from .spool.spill import SpilledSpan
     from .types import EncodedSpan
 
 # Spans gather for a moment, so that the worker does not interrupt the caller's thread for each one. It checks
@@ -49,12 +51,12 @@ class LateSpan(NamedTuple):
     Its trace is found by its parent, or by a child that has waited for it.
     """
 
-    ended: ReadableSpan | LoggedSpan
+    ended: ReadableSpan | LoggedSpan | SpilledSpan
     origin: TraceOrigin
 
 
 # A span that is not in the write-ahead log is queued unwrapped: a wrapper costs the caller a tenth of a microsecond.
-SpanEnded: TypeAlias = "ReadableSpan | LoggedSpan | LateSpan"
+SpanEnded: TypeAlias = "ReadableSpan | LoggedSpan | SpilledSpan | LateSpan"
 QueueItem: TypeAlias = "SpanStarted | SpanEnded | FlushRequest"
 
 
@@ -65,11 +67,14 @@ class SpanQueue(SimpleQueue["QueueItem"]):
     takes them.
     """
 
-    __slots__ = ("_hurry",)
+    __slots__ = ("_hurry", "bytes_in", "bytes_out")
 
     def __init__(self) -> None:
         super().__init__()
         self._hurry = threading.Event()
+        # Bytes of content that were put and taken. The first is approximate, as threads count without a lock; the
+        # thread that takes sets both right whenever the queue is empty.
+        self.bytes_in = self.bytes_out = 0
 
     def put_flush(self, request: FlushRequest) -> None:
         """Put a flush request and end :meth:`wait_for_more`."""
@@ -79,7 +84,11 @@ class SpanQueue(SimpleQueue["QueueItem"]):
     def take_next(self, timeout: float) -> QueueItem | None:
         """Return the next item, or None if none comes within *timeout* seconds."""
         try:
-            return self.get(timeout=timeout) if timeout else self.get_nowait()
+            return self.get_nowait()
+        except Empty:
+            self.bytes_out = self.bytes_in
+        try:
+            return self.get(timeout=timeout) if timeout else None
         except Empty:
             return None
 

@@ -37,6 +37,7 @@ class OpenTrace:
     is_sampled: bool | None = None  # sampling decision; None while it is open
     root_ended: float | None = None
     last_event: float = 0.0
+    last_part: float = field(default_factory=monotonic)  # when it has begun, or when a part of it was sent
 
 
 class TraceAssembler:
@@ -46,13 +47,17 @@ class TraceAssembler:
     of a background task does. A parent in this process that never comes is declared missing.
 
     ``keep(trace id, spans)`` decides which traces are sampled. A root that has ended waits *orphan_after* seconds for
-    children that are still open, such as unread streams.
+    children that are still open, such as unread streams. What has ended below a root that is still open is sent every
+    *partial_interval* seconds, if that is given; it is not with sampling, which decides once the root has ended.
     """
 
     def __init__(
-        self, keep: Callable[[int, Sequence[ReadableSpan]], bool] | None = None, orphan_after: float = 30.0
+        self,
+        keep: Callable[[int, Sequence[ReadableSpan]], bool] | None = None,
+        orphan_after: float = 30.0,
+        partial_interval: float | None = None,
     ) -> None:
-        self._keep, self._orphan_after = keep, orphan_after
+        self._keep, self._orphan_after, self._partial_interval = keep, orphan_after, partial_interval
         self._numbers = count(1)
         self.sampled: dict[int, bool] = {}  # sampling decisions by segment number; emptied by the export worker
         self.dropped: list[int] = []  # numbers of segments that are not sent; emptied by the export worker
@@ -161,6 +166,11 @@ class TraceAssembler:
                 segment = self._complete_trace(open_trace) if given_up else self._split_segment(open_trace)
                 if segment is not None:
                     yield segment
+            elif self._partial_interval is not None and now - open_trace.last_part > self._partial_interval:
+                open_trace.last_part = now
+                # Until the root is there, what is below it is stored as roots, or nothing of it would be shown.
+                if (segment := self._split_segment(open_trace, waits_for_parent=False)) is not None:
+                    yield segment
 
     def complete_all(self) -> Iterator[TraceSegment]:
         """Complete all traces and yield their segments."""
@@ -168,12 +178,16 @@ class TraceAssembler:
             if (segment := self._complete_trace(open_trace)) is not None:
                 yield segment
 
-    def _split_segment(self, open_trace: OpenTrace) -> TraceSegment | None:
-        """Take the ended spans out of an open trace as a segment, or return None if it holds no GenAI span."""
+    def _split_segment(self, open_trace: OpenTrace, *, waits_for_parent: bool = True) -> TraceSegment | None:
+        """Take the ended spans out of an open trace as a segment, or return None if it holds no GenAI span.
+
+        *waits_for_parent*: whether spans keep a parent that the store does not have yet.
+        """
         if not open_trace.ended_spans or not open_trace.has_genai:
             return None
         open_trace.segments_sent += 1
-        traces_in_parts[open_trace.root[0]] = None
+        if waits_for_parent:
+            traces_in_parts[open_trace.root[0]] = None
         spans, open_trace.ended_spans = open_trace.ended_spans, []
         segment = self._make_segment(open_trace, spans, whole=False)
         open_trace.number = next(self._numbers)

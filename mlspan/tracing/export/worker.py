@@ -5,6 +5,7 @@ All of it runs on the processor's thread.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +25,8 @@ from .span_queue import LateSpan, LoggedSpan, SpanEnded, SpanStarted
 from .spool.directory import SpoolDirectory
 from .spool.limits import SpoolSettings
 from .spool.rows import HELD_BIT, SINK_BITS, OpenSegment, SpoolRow
-from .trace_assembler import OpenTrace, TraceAssembler
+from .spool.spill import SpilledSpan, SpillFile
+from .trace_assembler import OpenTrace, TraceAssembler, is_genai
 from .types import EncodedSpan, Sink, SinkKind, TraceSegment
 
 _REPORT_INTERVAL: Final = 30.0  # seconds between two log lines about lost spans
@@ -40,13 +42,13 @@ class _EndedSpan:
     segment_number: int  # number of the segment that it belongs to
     open_trace: OpenTrace | None
     span: ReadableSpan
-    encoded: EncodedSpan | UnencodableSpan | None  # as the write-ahead log has encoded it; None without a log
+    encoded: EncodedSpan | UnencodableSpan | SpilledSpan | None  # None if nobody has encoded it yet
     log_position: int | None  # position in the write-ahead log
     brought_back: bool = False  # True if its trace had been dropped; the OTLP sink already has the span
 
 
 class ExportWorker:
-    """Processes spans once they have left the caller's thread. Other threads may only call ``write_ahead``.
+    """Processes spans that have left the caller's thread. Other threads may only call ``write_ahead`` and ``spill``.
 
     Args:
         sinks: by kind, the sink and the description of its destination (no credentials).
@@ -92,6 +94,8 @@ class ExportWorker:
         self._left: int | None = None  # spans that were unsent when the spool was closed
         self._left_ready: dict[SinkKind, tuple[int, float | None]] = {}  # likewise
         self._sinks = {kind: sink for kind, (sink, _) in sinks.items()}
+        self._spill: SpillFile | None = None
+        self._spill_bytes = keeping.max_bytes if hasattr(os, "pwrite") else 0
         self.directory = SpoolDirectory(keeping, {kind: where for kind, (_, where) in sinks.items()}, lost)
         self.senders: list[Sender] = []
         self._idle: list[Sender] = []  # those without a thread
@@ -159,6 +163,32 @@ class ExportWorker:
             return LoggedSpan(span, log_error=error)
         return LoggedSpan(span, encoded, position)
 
+    def spill(self, ended: ReadableSpan | LoggedSpan) -> ReadableSpan | LoggedSpan | SpilledSpan:
+        """Redact and encode a span and write it to the spill file. Return the queue item, as it was if that fails.
+
+        A span that is not GenAI's keeps its content, as it may be stored again below a later one.
+        """
+        span, encoded, position, failed = ended if isinstance(ended, LoggedSpan) else (ended, None, None, None)
+        folder = self.directory.folder if self.directory.on_disk else None
+        if folder is None or not self._spill_bytes or failed is not None or not is_genai(span):
+            return ended
+        try:
+            file = self._spill
+            if file is None:
+                file = self._spill = SpillFile(folder, self._spill_bytes)
+            if encoded is None:
+                span = self._redact(span)
+                (encoded,) = encode_each_span([span])
+            if isinstance(encoded, UnencodableSpan):
+                return ended
+            return file.write_span(span, encoded, position) or ended
+        except Exception:  # noqa: BLE001  # a full disk: the queue holds it until its bound
+            return ended
+
+    def drop_spill_file(self) -> None:
+        """Start a new spill file the next time. The disk has the room of this one again once its spans are stored."""
+        self._spill = None
+
     def seconds_until_due(self) -> float:
         """Return the seconds until there is work, even if no span arrives."""
         if not self._fresh and not self._ready:
@@ -184,7 +214,10 @@ class ExportWorker:
         if isinstance(ended, LateSpan):
             origin = self._redact.redact_origin(ended.origin)
             ended = ended.ended
-        if isinstance(ended, LoggedSpan):
+        encoded: EncodedSpan | UnencodableSpan | SpilledSpan | None
+        if isinstance(ended, SpilledSpan):
+            span, encoded, position = ended.span, ended, ended.log_position
+        elif isinstance(ended, LoggedSpan):
             span, encoded, position, error = ended
             if error is not None:
                 warn_once("mlspan: a span could not be written down before its caller went on: %s", error)
@@ -196,7 +229,9 @@ class ExportWorker:
         together = self._held or "mlflow" in self._kinds
         number, open_trace, segment = self.assembly.note_end(span, origin) if together else (0, None, None)
         self._fresh.append(_EndedSpan(number, open_trace, span, encoded, position))
-        self._fresh_bytes += estimate_size(span)
+        self._fresh_bytes += encoded.size if isinstance(encoded, SpilledSpan) else estimate_size(span)
+        if isinstance(encoded, SpilledSpan):
+            self._let_go.add(number)
         if segment is not None:
             self._ready.append(segment)
 
@@ -300,6 +335,11 @@ class ExportWorker:
         rows = []
         for one, sinks in zip(fresh, filter(None, bits), strict=True):
             encoded = next(made) if one.encoded is None else one.encoded
+            if isinstance(encoded, SpilledSpan):
+                try:
+                    encoded = encoded.read_encoded()
+                except OSError as error:
+                    encoded = UnencodableSpan(f"a span cannot be read back from the disk ({error})")
             if isinstance(encoded, EncodedSpan):
                 trace = f"{one.open_trace.root[0]:032x}" if one.open_trace is not None else ""
                 rows.append(SpoolRow(encoded, sinks, one.segment_number, trace, one.log_position))
@@ -385,6 +425,7 @@ class ExportWorker:
         for sender in self.senders:
             sender.finished.wait()
         self.directory.drop_overflow()
+        self.drop_spill_file()
         self._left_ready = {kind: self.directory.measure_ready(kind) for kind in self._kinds}
         self._left = self.directory.close()
 

@@ -48,6 +48,7 @@ PRIVATE_NAMES: Final[dict[str, str]] = {
 
 # Private names that some versions lack, each with what is then left out. Those of spans are set as the SDK's own are.
 PRIVATE_FIELDS: Final[dict[str, str]] = {
+    "_update_resource": "a forked child has the process id of its parent in the resource of its spans",
     **dict.fromkeys(
         ("_end_time", "_record_end_metrics", "_trace_config", "_record_exception"), "what older spans lack"
     ),

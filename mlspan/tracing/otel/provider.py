@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -9,8 +11,39 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 
+from ..._guard import warn_once
 from ..._patching import Undo, observe_method
 from .compat import list_span_processors, report_missing
+from .resource import describe_child
+
+
+class OwnTracerProvider(TracerProvider):
+    """A TracerProvider that a forked child can have without any thread.
+
+    That of the SDK finds out what the child is with a thread pool, in the middle of the fork. Under gevent, waiting for
+    that runs the other greenlets of the program in the child.
+
+    If the SDK's private method has another name, its own runs.
+    """
+
+    def _handle_fork(self) -> None:
+        self._tracers_lock = threading.Lock()
+        if hasattr(super(), "_update_resource"):
+            super()._update_resource(describe_child(self.resource))
+
+
+def warn_of_fork_hook(provider: TracerProvider) -> None:
+    """Log once, under gevent, that forks are not safe with a provider that the application has made."""
+    found = getattr(type(provider), "_handle_fork", None)
+    monkey = sys.modules.get("gevent.monkey")
+    if found is None or isinstance(provider, OwnTracerProvider) or monkey is None:
+        return
+    if monkey.is_module_patched("threading"):
+        warn_once(
+            "mlspan: the application's TracerProvider starts threads in every process that this one forks, also to run "
+            "a program. Under gevent that runs other greenlets in the child, such as requests in progress. "
+            "Without a provider of its own, the application gets mlspan's, which starts none"
+        )
 
 
 class ForwardingProcessor(SpanProcessor):

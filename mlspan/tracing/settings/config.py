@@ -86,6 +86,7 @@ class Config:
     spool_dir: str | os.PathLike[str] | None = define_setting(None, MLSPAN_SPOOL_DIR=str)
     spool_bytes: int = define_setting(512 * 1024 * 1024, MLSPAN_SPOOL_BYTES=int)
     spool_age: float = define_setting(7 * 24 * 3600.0, MLSPAN_SPOOL_AGE=float)
+    partial_interval: float | None = define_setting(None, MLSPAN_PARTIAL_INTERVAL=float)
     service_name: str | None = define_setting(None, MLSPAN_SERVICE_NAME=str)
     global_provider: bool = define_setting(False, MLSPAN_GLOBAL_PROVIDER=_parse_flag)
     tags: Mapping[str, str] | None = define_setting(None, MLSPAN_TAGS=_parse_mapping)
@@ -106,6 +107,10 @@ class Config:
         _raise_unless(self.durability in {"none", "batch", "span"}, 'durability takes "none", "batch" or "span"')
         _raise_unless(is_a(self.spool_bytes, int) and self.spool_bytes >= 1024 * 1024, "spool_bytes: 1 MiB or more")
         _raise_unless(is_a(self.spool_age, (int, float)) and self.spool_age > 0, "spool_age: seconds, more than 0")
+        interval = self.partial_interval
+        _raise_unless(
+            interval is None or (is_a(interval, (int, float)) and interval >= 1), "partial_interval: seconds, 1 or more"
+        )
         make_redactor(self.redact)
 
 

@@ -18,6 +18,7 @@ import orjson
 
 from ...._guard import warn_once
 from ..answers import is_foreign_answer, parse_object, quote_answer
+from ..memory import estimate_size
 from ..sending.executor import BoundedExecutor
 from .assessments import Assessment, assessment_to_rest
 from .http import FOREIGN_MESSAGE, HttpClient, HttpResponse
@@ -29,6 +30,9 @@ from .traces import TraceSummary, TranslatedTrace, drop_reserved_keys
 
 SPANS_PATH: Final = "v1/traces"  # the path for OTLP
 _PROXIED_ARTIFACTS: Final = "mlflow-artifacts:/"  # followed by a path: the server itself stores the files
+# A larger trace takes several requests: each takes the server a second or so, and a bounded amount of memory here.
+_MAX_REQUEST_BYTES: Final = 8 * 1024 * 1024
+_MAX_REQUEST_SPANS: Final = 2000
 _BINARY_HEADERS: Final = {"Content-Type": "application/octet-stream"}
 _OTLP_HEADERS: Final = {"Content-Type": "application/x-protobuf"}
 _GZIP: Final = {"Content-Encoding": "gzip"}
@@ -201,7 +205,10 @@ class ServerStore:
         Until the server has accepted spans once, spans go first, so that a server without OTLP support is not left with
         empty traces.
         """
-        with_summary = {trace.summary.trace_id: trace.spans_with_summary() for trace in traces}
+        with_summary = {
+            trace.summary.trace_id: None if self._needs_several_requests(trace.spans) else trace.spans_with_summary()
+            for trace in traces
+        }
         infos = [
             ServerRequest(
                 "api/3.0/mlflow/traces",
@@ -212,7 +219,8 @@ class ServerStore:
             if with_summary[trace.summary.trace_id] is None
         ]
         translated_spans = [span for trace in traces for span in with_summary[trace.summary.trace_id] or trace.spans]
-        spans = [ServerRequest(SPANS_PATH, _make_span_headers(experiment_id), spans=translated_spans)]
+        headers = _make_span_headers(experiment_id)
+        spans = [[ServerRequest(SPANS_PATH, headers, spans=part)] for part in self._split_spans(translated_spans)]
         prompts = [
             ServerRequest(
                 "api/2.0/mlflow/traces/link-prompts", _JSON_HEADERS, json=_prompts_to_json(trace), is_required=False
@@ -220,8 +228,25 @@ class ServerStore:
             for trace in traces
             if trace.prompts
         ]
-        both = [infos, spans] if self._takes_spans else [spans, infos]
+        both = [infos, *spans] if self._takes_spans else [*spans, infos]
         return [list(self._build_uploads(experiment_id, traces)), *both, prompts]
+
+    def _needs_several_requests(self, spans: Sequence[TranslatedSpan]) -> bool:
+        return sum(1 for _ in self._split_spans(spans)) > 1
+
+    def _split_spans(self, spans: Sequence[TranslatedSpan]) -> Iterator[Sequence[TranslatedSpan]]:
+        """Yield *spans* in parts for one request each, which are sent one after the other.
+
+        Small traces, of which a portion holds several, are in one part.
+        """
+        begin = size = 0
+        for end, span in enumerate(spans):
+            own = len(span.stored) if span.stored is not None else estimate_size(span)
+            if end > begin and (size + own > _MAX_REQUEST_BYTES or end - begin >= _MAX_REQUEST_SPANS):
+                yield spans[begin:end]
+                begin, size = end, 0
+            size += own
+        yield spans[begin:]
 
     def _build_uploads(self, experiment_id: str, traces: Sequence[TranslatedTrace]) -> Iterator[ServerRequest]:
         """Yield uploads through a server that proxies artifacts. Otherwise upload here, with MLflow's clients."""

@@ -245,7 +245,7 @@ def _may_have_credentials(uri: str) -> bool:
 
 
 def _open_store(uri: str, executor: BoundedExecutor) -> TraceStore:
-    """Return the store for a tracking URI. Raise StoreRejected for a folder, in which MLflow keeps no traces."""
+    """Return the store for a tracking URI. Raise StoreRejected for a folder, to which MLflow can add no spans."""
     if is_server_uri(uri):
         from .server import ServerStore
 
@@ -259,6 +259,6 @@ def _open_store(uri: str, executor: BoundedExecutor) -> TraceStore:
 
         return DatabricksStore(uri, executor)
     raise StoreRejected(
-        f"MLflow keeps no traces in a folder ({hide_user_info(uri)}): "
+        f"mlspan stores no traces in a folder ({hide_user_info(uri)}), which MLflow itself advises against: "
         "set MLFLOW_TRACKING_URI=sqlite:///mlflow.db, or a server"
     )

@@ -30,8 +30,10 @@ from .refusals import RefusalHandler, count_refused, count_spans
 _FAILURES_BEFORE_ISOLATION: Final = 3  # failures in a row after which any quick failure may be caused by an item
 _QUICK_FAILURE: Final = 2.0  # seconds
 _MAX_ITEMS: Final[dict[SinkKind, int]] = {"mlflow": 400, "otlp": 512}  # items in one call of the sink
-# gRPC receivers take 4 MiB by default.
-_MAX_BATCH_BYTES: Final[dict[SinkKind, int]] = {"mlflow": 16 * 1024 * 1024, "otlp": 3 * 1024 * 1024}
+_LARGE_ITEM: Final = 128 * 1024  # bytes, in the mean of a batch
+# Four batches are under way at once, each in several forms: spans, what is added to them, the body of a request. gRPC
+# receivers take 4 MiB by default.
+_MAX_BATCH_BYTES: Final[dict[SinkKind, int]] = {"mlflow": 4 * 1024 * 1024, "otlp": 3 * 1024 * 1024}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class BatchSender:
         self._after: weakref.WeakKeyDictionary[Spool, int] = weakref.WeakKeyDictionary()
         self._under_way: set[int] = set()  # ids of the traces that are being sent
         self._lock = threading.Lock()
+        self._leader: int | None = None  # id of the thread that others help, while they do
+        self._next_is_large = False
         self._prepared = False
         self._memory = MemoryReleaser()
         self.has_taken = False  # whether the backend has ever taken anything
@@ -108,7 +112,11 @@ class BatchSender:
             self.send_batch(spool, taken)
             passed()
 
-        self._sink.executor.run_available(lambda: self.take_batch(spool), send_one, self._sink.at_once)
+        self._leader = threading.get_ident()
+        try:
+            self._sink.executor.run_available(lambda: self.take_batch(spool), send_one, self._sink.at_once)
+        finally:
+            self._leader = None
 
     def send_next_batch(self, spool: Spool) -> bool:
         """Send one batch; return False if there is none. Raise BackendUnavailable and sqlite3.Error."""
@@ -118,9 +126,19 @@ class BatchSender:
         return taken is not None
 
     def take_batch(self, spool: Spool) -> BatchInFlight | None:
-        """Return the next batch, or None if there is none or a part of one of its traces is being sent."""
+        """Return the next batch, or None if there is none or a part of one of its traces is being sent.
+
+        Large content is left to the thread that all others help: the C library gives little of what a thread has freed
+        back to the system, so that should be one thread's.
+        """
         with self._lock:
+            helps = self._leader not in {None, threading.get_ident()}
+            if helps and self._next_is_large:
+                return None
             after, batch = self._peek_batch(spool)
+            self._next_is_large = batch is not None and _measure_items(batch.items) > _LARGE_ITEM * len(batch.items)
+            if helps and self._next_is_large:
+                return None
             traces = set() if batch is None else _collect_trace_ids(batch.items)
             if batch is None or not self._under_way.isdisjoint(traces):
                 return None

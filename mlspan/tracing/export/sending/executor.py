@@ -83,6 +83,9 @@ class BoundedExecutor:
         BackendUnavailable comes first.
         """
         waiting = deque(items)
+        if len(waiting) == 1:  # here: a thread that has held much content keeps some of its memory
+            work(waiting.popleft())
+            return
         limit = self._most if most is None else most
         job = _Job(lambda: waiting.popleft() if waiting else None, work, limit)
         self._run_job(job, min(len(waiting), limit) - 1)

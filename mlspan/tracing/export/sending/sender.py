@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 import sqlite3
 import threading
@@ -16,6 +17,7 @@ from ...otel.compat import suppress_on_this_thread
 from ..flush_result import NO_ANSWER, DeliveryTally
 from ..spool.dead_letters import DeadLetters
 from ..spool.queue import Spool
+from ..threads import stay_behind
 from ..types import BackendUnavailable, Sink, SinkKind
 from .batch import BatchSender
 
@@ -54,7 +56,7 @@ class Sender:
         self._asked: deque[tuple[Callable[..., None], bool]] = deque()
         self._away_reason = ""
         self._wake = threading.Event()
-        self._things = "traces" if kind == "mlflow" else "spans"
+        self._thing = "trace" if kind == "mlflow" else "span"
         self._failures = 0
         self._retry_at = self._again_at = self._hold_until = 0.0
         self._leaves = False
@@ -100,8 +102,11 @@ class Sender:
     def run(self) -> None:
         """Send, until somebody asks for the last time."""
         suppress_on_this_thread()
+        process = os.getpid()
         while not self.finished.is_set():
             self._wake.wait(self._seconds_until_retry())
+            if os.getpid() != process:
+                stay_behind()
             self.turn()
 
     def turn(self) -> None:
@@ -164,13 +169,19 @@ class Sender:
     def _mark_available(self) -> None:
         """Reset the backoff and log that the backend is available again."""
         if self._failures:
-            log.warning("mlspan: the trace store is back; %d %s are on their way", self._count_ready(), self._things)
+            waiting = self._describe_waiting("is on its way", "are on their way")
+            log.warning("mlspan: the trace store is back; %s", waiting)
         self._failures, self._retry_at, self._away_reason = 0, 0.0, ""
+
+    def _describe_waiting(self, does: str, do: str) -> str:
+        """Return how many traces or spans are ready and what they do, such as "2 traces wait for it"."""
+        ready = self._count_ready()
+        return f"1 {self._thing} {does}" if ready == 1 else f"{ready} {self._thing}s {do}"
 
     def _back_off(self, away: BackendUnavailable) -> None:
         """Schedule the next retry by exponential backoff with jitter, or by the server's Retry-After."""
         if not self._failures:
-            log.warning("mlspan: %s; %d %s wait for it", away.reason, self._count_ready(), self._things)
+            log.warning("mlspan: %s; %s", away.reason, self._describe_waiting("waits for it", "wait for it"))
         self._failures += 1
         self._away_reason = away.reason
         self._retry_at = monotonic() + choose_wait(self._failures, away.retry_after)

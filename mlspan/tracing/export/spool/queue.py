@@ -293,6 +293,9 @@ class Spool:
         _open_spools.discard(self)
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._db))
         self._lock = threading.RLock()
+        self._db = sqlite3.connect(":memory:")  # closed: a thread of gevent's that goes on here is told so
+        self._db.close()
+        self._reader = BatchReader(self._db, self._recent)
 
 
 _open_spools: weakref.WeakSet[Spool] = weakref.WeakSet()
