@@ -50,11 +50,13 @@ lint: .venv/.test ## ruff, mypy, import-linter
 check: lint $(SERVERS)/.installed ## lint and the tests of what has changed, or K=openai: under a minute
 	@files=$$($(BIN)/python tests/changed_tests.py $(K)) && $(BIN)/python -m pytest -q -x --ff --seconds 40 $$files
 
+# Trainings take as long as all else, so they run beside it; what they have printed comes before the last line.
 test: lint $(SERVERS)/.installed .phoenix/.installed chromium ## every check and every test
-	@mkdir -p .nox; $(NOX) --tags trains >.nox/trains.log 2>&1 & trains=$$!; \
-	  $(NOX) --tags calls; called=$$?; \
-	  wait $$trains; trained=$$?; cat .nox/trains.log; exit $$((called + trained))
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	@mkdir -p .nox; rm -f .nox/failed; \
+	  { $(NOX) --tags trains >.nox/trains.log 2>&1 || touch .nox/failed; } & trains=$$!; \
+	  $(NOX) --tags calls || touch .nox/failed; \
+	  { $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder || touch .nox/failed; } | tee .nox/main.log; \
+	  wait $$trains; cat .nox/trains.log; tail -n 1 .nox/main.log; test ! -e .nox/failed
 
 matrix: .venv/.test $(SERVERS)/.installed ## what is wider: other tracers beside ours, servers, newest releases
 	@$(NOX) --tags matrix

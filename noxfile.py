@@ -1,6 +1,7 @@
 """Environments of their own: other versions of what we hook, and next to nothing at all.
 
-``make test`` runs the two tags side by side, one for each of two cores: ``calls``, and ``trains``, which takes longer.
+``make test`` runs the two tags side by side: ``trains``, and ``calls`` with the main tests after it.
+``make matrix`` runs what is wider, the tag ``matrix``.
 """
 
 from __future__ import annotations
@@ -43,6 +44,31 @@ def sdk(session: nox.Session, version: str) -> None:
     opentelemetry = [f"opentelemetry-{name}=={version}.*" for name in ("sdk", "exporter-otlp")]
     session.install("--quiet", *TESTING, "rich", *opentelemetry)
     session.run("pytest", "-q", "tests/test_fast_span.py", *session.posargs)
+
+
+ANTHROPIC = {"lowest": ["anthropic==0.75.0"], "1": ["anthropic>=1,<2"]}
+
+
+@nox.session(tags=["calls"])
+@nox.parametrize("versions", list(ANTHROPIC.values()), ids=list(ANTHROPIC))
+def anthropic(session: nox.Session, versions: list[str]) -> None:
+    """Anthropic's client at its lowest and at the last of 1; the newest is in the environment of the main tests."""
+    session.install("--quiet", *TESTING, *versions)
+    session.run("pytest", "-q", "tests/integrations/test_anthropic.py", *session.posargs)
+
+
+GOOGLE_GENAI = {"lowest": ["google-genai==1.20.0"], "newest": ["google-genai>=3,<4", "mlflow>=3.6,<4"]}
+
+
+@nox.session(tags=["calls"])
+@nox.parametrize("versions", list(GOOGLE_GENAI.values()), ids=list(GOOGLE_GENAI))
+def google_genai(session: nox.Session, versions: list[str]) -> None:
+    """Google's client at its lowest and newest; its example and its page, which need MLflow."""
+    session.install("--quiet", *TESTING, *versions)
+    tests = ["tests/integrations/test_google_genai.py"]
+    if "mlflow>=3.6,<4" in versions:
+        tests += ["tests/test_examples.py", "tests/test_docs.py"]
+    session.run("pytest", "-q", *tests, "-k", "google_genai and not command", *session.posargs)
 
 
 # Beside LangChain 1.0 the newest checkpoints do not import; numpy is for its fake embeddings.
@@ -135,6 +161,33 @@ def mlflow(session: nox.Session, versions: list[str]) -> None:
     session.run("pytest", "-q", "tests/test_main_job.py", *session.posargs)
 
 
+@nox.session(tags=["matrix"])
+def names(session: nox.Session) -> None:
+    """Without each private name of MLflow, OpenTelemetry, wrapt and the Agents SDK; the suite takes a sample away."""
+    session.install("--quiet", *TESTING, "mlflow>=3.17,<4", "openai>=3,<4", "openai-agents", "scikit-learn")
+    files = ["tests/test_missing_names.py", "tests/test_private_names.py", "tests/test_private_uses.py"]
+    session.run("pytest", "-q", *files, *session.posargs, env={"MLSPAN_ALL_NAMES": "1"})
+
+
+@nox.session(tags=["matrix"])
+def differential(session: nox.Session) -> None:
+    """All that a program can see, with mlspan and without it: the suite's scenarios, and trainings."""
+    libraries = ["mlflow>=3.17,<4", "openai>=3,<4", "langchain-openai", "langgraph", "numpy", "scikit-learn"]
+    session.install("--quiet", *TESTING, *libraries)
+    env = {"MLSPAN_DIFFERENTIAL": "scenarios_trainings"}
+    session.run("pytest", "-q", "tests/differential", *session.posargs, env=env)
+
+
+@nox.session(tags=["matrix"])
+def prereleases(session: nox.Session) -> None:
+    """The newest of OpenTelemetry, MLflow, OpenAI and LangChain, betas and candidates among them."""
+    newest = ["opentelemetry-sdk", "opentelemetry-exporter-otlp", "mlflow", "openai", "langchain-openai", "langgraph"]
+    session.install("--quiet", "--upgrade", "--prerelease", "allow", *TESTING, *newest, "numpy")
+    session.run("mlspan", "doctor", "--hooks", "--no-write", success_codes=[0, 1])
+    which = "openai and not load or langchain or langgraph or patch_point or main_job or fast_span or private_names"
+    session.run("pytest", "-q", "tests", "--ignore=tests/workers", "-k", which, *session.posargs)
+
+
 WORKERS = {
     "newest": ["celery>=5.7,<6", "distributed>=2026.8", "joblib>=1.6,<2", "pyspark==4.2.*", "ray>=2.60,<3", "pandas<3"],
     "lowest": ["celery==5.4.0", "distributed==2025.1.0", "joblib==1.4.2"],
@@ -180,7 +233,7 @@ def beside(session: nox.Session, peer: str) -> None:
     except CommandFailed:
         session.skip(f"{', '.join(BESIDE[peer])} cannot be installed here, for the reason above")
     session.run("pytest", "-q", "tests/test_beside.py", *session.posargs, env={"MLSPAN_BESIDE": peer})
-    session.run("python", "docs/beside.py")
+    session.run("python", "docs/beside_table.py")
 
 
 # The classic libraries, each trained for real against a tracking server. scipy and pandas are what MLflow's skinny

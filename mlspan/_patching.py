@@ -20,6 +20,13 @@ import wrapt.importer
 
 from ._frames import skip_in_warnings
 from ._guard import guard, log, warn_once
+from ._private_names import report_missing_name
+
+# Private names, each with what is lost without it; a warning says so.
+PRIVATE_NAMES: Final[dict[str, str]] = {
+    "_post_import_hooks": "a library that is waited for stays in its table when autolog is turned off, without effect",
+    "_post_import_hooks_lock": "its table is changed without its lock when autolog is turned off",
+}
 
 Undo = Callable[[], None]  # removes what has been installed, and leaves nothing behind
 ResultCallback = Callable[[tuple[Any, ...], dict[str, Any], Any], object]  # arguments, keyword arguments, result
@@ -242,6 +249,14 @@ def _set_entry(owner: object, name: str, original: object, value: object, enable
     return remember_undo(undo)
 
 
+def _find_in_wrapt(name: str, fallback: Any) -> Any:
+    found = getattr(wrapt.importer, name, None)
+    if found is None:
+        report_missing_name("wrapt", name, PRIVATE_NAMES[name])
+        return fallback
+    return found
+
+
 def call_when_imported(module: str, callback: Callable[[], object], *, again: bool = False) -> Undo:
     """Call *callback* when *module* is imported, at once if it already is; never import it.
 
@@ -251,8 +266,8 @@ def call_when_imported(module: str, callback: Callable[[], object], *, again: bo
     out: without that table, the pending call stays in it and does nothing.
     """
     wanted = [True]
-    pending: dict[str, list[object]] = getattr(wrapt.importer, "_post_import_hooks", {})
-    lock = getattr(wrapt.importer, "_post_import_hooks_lock", _no_lock)
+    pending: dict[str, list[object]] = _find_in_wrapt("_post_import_hooks", {})
+    lock = _find_in_wrapt("_post_import_hooks_lock", _no_lock)
 
     def call_if_wanted(_: object) -> None:
         if wanted:

@@ -71,7 +71,14 @@ def get_nested(obj: object, path: str, want: type[T]) -> T | None:
         for name in above:
             obj = get_field(obj, name)
     found = obj.get(path) if isinstance(obj, dict) else getattr(obj, path, None)
-    return found if isinstance(found, want) and (want is str or is_a(found, want)) else None
+    if want is str:
+        return _get_plain_text(found)  # type: ignore[return-value]  # T is str
+    return found if isinstance(found, want) and is_a(found, want) else None
+
+
+def _get_plain_text(found: object) -> str | None:
+    """Return *found* if it is a string, without its own class: a ``(str, Enum)`` would be written by its name."""
+    return found if type(found) is str or found is None else str.__str__(found) if isinstance(found, str) else None
 
 
 def is_a(value: object, want: type | tuple[type, ...]) -> bool:

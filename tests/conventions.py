@@ -38,8 +38,11 @@ _TYPES: dict[str, type] = {
             "gen_ai.operation.name",
             "gen_ai.output.messages",
             "gen_ai.output.type",
+            "gen_ai.prompt.name",
+            "gen_ai.prompt.version",
             "gen_ai.provider.name",
             "gen_ai.request.model",
+            "gen_ai.request.stream_cursor",
             "gen_ai.request.previous_response.id",
             "gen_ai.request.reasoning.level",
             "gen_ai.response.id",
@@ -101,6 +104,7 @@ _TYPES: dict[str, type] = {
         ("gen_ai.request.encoding_formats", "gen_ai.request.stop_sequences", "gen_ai.response.finish_reasons"), tuple
     ),
     "gen_ai.request.stream": bool,
+    "gen_ai.conversation.compacted": bool,
 }
 _VALUES = {
     "gen_ai.output.type": {"text", "json", "image", "speech"},
@@ -139,7 +143,7 @@ def problems(span: ReadableSpan) -> list[str]:
 
 
 def _about(name: str, value: Any) -> list[str]:
-    want = _TYPES.get(name)
+    want = str if name.startswith("gen_ai.prompt.variable.") else _TYPES.get(name)
     if want is None:
         return [f"{name} is no name of the conventions"] if name.startswith(("gen_ai.", "openai.")) else []
     if type(value) is not want:
@@ -177,8 +181,9 @@ def _about_operation(span: ReadableSpan, operation: str, attributes: dict[str, A
     name = " ".join(filter(None, (operation, attributes.get(subject))))
     if span.name != name:
         found.append(f"its name should be {name!r}")
-    if operation == "fetch_response" and any(name.startswith("gen_ai.usage.") for name in attributes):
-        found.append("tokens are counted by whoever made the answer")
+    unfinished = attributes.get("gen_ai.response.status") in {None, "queued", "in_progress"}
+    if operation == "fetch_response" and unfinished and any(name.startswith("gen_ai.usage.") for name in attributes):
+        found.append("tokens are counted by who sees the end of the answer")
     return found
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
+import pytest
+
+from mlspan.cli import self_tracing
 from mlspan.cli.hooked import HookOutcome, PatchPointStatus
 from mlspan.cli.libraries import LibraryStatus, add_outcomes, format_library, report_missing, report_unhooked
 
@@ -56,3 +60,25 @@ def test_a_hook_that_was_taken_back_is_one_problem() -> None:
     library = replace(LIBRARY, hooked=state, patch_points=POINTS[4:5])
     assert list(report_unhooked([library])) == [f"autolog does not hook into tinyllm: {state}"]
     assert list(report_missing([library])) == []
+
+
+@pytest.mark.parametrize("is_set", [True, False])
+def test_other_tracers_are_listed(is_set: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries that trace themselves, from the version that does; and instrumentations of what we trace as well."""
+    versions = {"anthropic": "1.9.0", "mcp": "2.3.1", "pydantic-ai-slim": "2.68.0"}
+    monkeypatch.setattr(self_tracing, "find_version", versions.get)
+    installed = ["openinference-instrumentation-openai", "opentelemetry-instrumentation-langchain", "openinference-x"]
+    distributions = [SimpleNamespace(metadata={"Name": name}) for name in installed]
+    monkeypatch.setattr(self_tracing.importlib.metadata, "distributions", lambda: distributions)
+    setting = SimpleNamespace(value=is_set)
+    libraries = self_tracing.list_self_tracing({"global_provider": setting})  # type: ignore[dict-item]
+    traced = [replace(LIBRARY, name="openai"), replace(LIBRARY, name="langchain-core", version=None)]
+    lines = [
+        line.plain for line in self_tracing.format_self_tracing(libraries, self_tracing.list_second_tracers(traced))
+    ]
+    seen = "recorded" if is_set else "recorded if there is a TracerProvider; global_provider=True sets one"
+    assert lines == [
+        f"  - mcp 2.3.1  traces by itself: {seen}",
+        f"  - pydantic-ai-slim 2.68.0  traces once Agent.instrument_all() is on: {seen}",
+        f"  - {installed[0]}  traces openai beside mlspan, if it is on: MLflow counts each call once",
+    ]

@@ -387,3 +387,56 @@ print("fine")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=150, check=False)
     assert (done.returncode, done.stdout) == (0, "fine\n"), done.stderr
     assert "Error" not in done.stderr
+
+
+LIBRARY = """
+from opentelemetry import trace
+early = trace.get_tracer("a.library")  # as its module does when it is imported
+def work():
+    for tracer in (early, trace.get_tracer("another.library")):
+        with tracer.start_as_current_span("chat m", attributes={"gen_ai.operation.name": "chat"}):
+            pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("configured", "seen"),
+    [
+        ("tracing.configure()", []),
+        ("tracing.configure(global_provider=True)", [["chat m"], ["chat m"]]),
+        ("tracing.configure(global_provider=True); tracing.configure(tags={'a': 'b'})", [["chat m"], ["chat m"]]),
+        (
+            "mine = provider(); trace.set_tracer_provider(mine); tracing.configure(global_provider=True)",
+            2 * [["chat m"]],
+        ),
+    ],
+)
+def test_a_library_that_traces_itself_is_seen_if_asked_for(
+    configured: str, seen: list[Any], aimock: str, mlflow_store: str
+) -> None:
+    """It asks for the global provider. Ours becomes that only if we are asked, and where there is none."""
+    code = f"""{LIBRARY}
+{configured}
+work()
+if "mine" in globals():
+    assert trace.get_tracer_provider() is tracing.tracer_provider() is mine
+elif "global" in {configured!r}:
+    assert trace.get_tracer_provider() is tracing.tracer_provider()
+print(json.dumps(stored()))
+"""
+    assert program(code, aimock, mlflow_store) == seen
+
+
+def test_the_provider_can_be_handed_to_a_library(aimock: str, mlflow_store: str) -> None:
+    """Without making it the global one; after a shutdown it is one that records nothing."""
+    code = """
+with tracing.tracer_provider().get_tracer("a.library").start_as_current_span("chat m") as span:
+    span.set_attribute("gen_ai.operation.name", "chat")
+assert isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+found = stored()
+tracing.shutdown()
+with tracing.tracer_provider().get_tracer("a.library").start_as_current_span("chat m") as span:
+    assert not span.is_recording()
+print(json.dumps(found))
+"""
+    assert program(code, aimock, mlflow_store) == [["chat m"]]

@@ -20,7 +20,13 @@ from mlspan.cli.app import app
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
-NEEDS = {"llama_index": "llama_index", "autogen": "autogen_agentchat", "ag2": "autogen", "classic": "sklearn"}
+NEEDS = {
+    "llama_index": "llama_index",
+    "autogen": "autogen_agentchat",
+    "ag2": "autogen",
+    "classic": "sklearn",
+    "google_genai": "google.genai",
+}
 
 RUN = """
 import re, sys
@@ -54,6 +60,8 @@ def test_every_block_of_python_runs(page: Path, aimock: str, mlflow_store: str, 
         pytest.importorskip(needed)
     keep = {k: v for k, v in os.environ.items() if not k.startswith(("MLSPAN_", "MLFLOW_", "OTEL_"))}
     env = {**keep, "OPENAI_BASE_URL": aimock, "OPENAI_API_KEY": "test", "MLSPAN_STRICT": "1", "PYTHONPATH": str(ROOT)}
+    env |= {"ANTHROPIC_BASE_URL": aimock.removesuffix("/v1"), "ANTHROPIC_API_KEY": "test"}
+    env |= {"GOOGLE_GEMINI_BASE_URL": aimock.removesuffix("/v1"), "GEMINI_API_KEY": "test"}
     env |= {"MLFLOW_TRACKING_URI": mlflow_store}
     done = subprocess.run(
         [sys.executable, "-c", RUN, str(page)],
@@ -149,6 +157,16 @@ def test_what_the_code_says_is_current() -> None:
         sys.path.remove(str(DOCS))
     for name in reference.PAGES:
         assert (DOCS / name).read_text(encoding="utf-8") == reference.page(name), f"python docs/reference.py: {name}"
+
+
+def test_the_table_of_other_tracers_is_current() -> None:
+    """``python docs/beside_table.py`` has been run since the matrix has measured."""
+    sys.path.insert(0, str(DOCS))
+    try:
+        import beside_table as page
+    finally:
+        sys.path.remove(str(DOCS))
+    assert page.PAGE.read_text(encoding="utf-8") == page.build_page(), "python docs/beside_table.py"
 
 
 @pytest.fixture

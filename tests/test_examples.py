@@ -16,6 +16,8 @@ import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NEEDS = {  # what an example imports that the environment of the tests may lack
+    "anthropic": "anthropic",
+    "google": "google.genai",
     "langchain": "langchain_openai",
     "langgraph": "langgraph",
     "llama": "llama_index",
@@ -67,7 +69,9 @@ def skip_without(needed: str | None) -> Any:
 def test_it_runs(path: Path, aimock: str, tmp_path: Path) -> None:
     """It ends well, prints something, warns of nothing of ours, and there is a trace."""
     mlflow = skip_without(NEEDS.get(library(path)))
-    store = run(path, tmp_path, OPENAI_BASE_URL=aimock, OPENAI_API_KEY="test")
+    claude = {"ANTHROPIC_BASE_URL": aimock.removesuffix("/v1"), "ANTHROPIC_API_KEY": "test"}
+    gemini = {"GOOGLE_GEMINI_BASE_URL": aimock.removesuffix("/v1"), "GEMINI_API_KEY": "test"}
+    store = run(path, tmp_path, OPENAI_BASE_URL=aimock, OPENAI_API_KEY="test", **claude, **gemini)
     assert mlflow.MlflowClient(store).search_traces(["0", "1", "2"], max_results=10), "no trace"
 
 

@@ -10,8 +10,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 
+from mlspan.tracing.export.mlflow import span_totals, traces
 from mlspan.tracing.export.mlflow import spans as span_translation
-from mlspan.tracing.export.mlflow import traces
 from mlspan.tracing.export.mlflow.traces import TranslatedTrace, translate_segment
 from mlspan.tracing.export.types import TraceSegment
 from mlspan.tracing.operations.call_context import TraceOrigin
@@ -124,7 +124,7 @@ def test_documents_of_any_shape_are_kept(found: Any) -> None:
 @pytest.mark.parametrize("usage", [{"input_tokens": "many"}, {"input_tokens": None}, "none", [1]])
 def test_counts_that_are_no_numbers_count_for_nothing(usage: Any) -> None:
     """What another process has written as a trace's tokens is added only where it is a number."""
-    counted = traces.SpanTotals.from_attributes(1, None, {"mlflow.chat.tokenUsage": usage})
+    counted = span_totals.SpanTotals.from_attributes(1, None, {"mlflow.chat.tokenUsage": usage})
     assert "mlflow.trace.tokenUsage" not in stored({}).summary.with_totals([counted]).metadata
 
 

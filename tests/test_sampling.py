@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 from servers.receiver import Receiver
 from test_export import AI, Memory, names
@@ -112,6 +114,24 @@ def test_a_call_that_two_tell_of_costs_once() -> None:
     spans = [span(1, 1, None, "a", attributes), span(1, 2, 1, "b", attributes)]  # 0.015 dollars, once
     assert TailSampler(1.0, Keep(costlier_than=0.01))(1, spans)
     assert not TailSampler(1.0, Keep(costlier_than=0.02))(1, spans)
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(0.0005, True), (0.002, False)])
+def test_a_foreign_call_costs_what_it_costs_once(limit: float, kept: bool) -> None:
+    """In OpenInference's names, and told a second time by the client beside it: 0.001 dollars."""
+    told = {"openinference.span.kind": "LLM", "llm.model_name": "gpt-4o", "llm.provider": "openai"}
+    counts = {"llm.token_count.prompt": 0, "llm.token_count.completion": 100}
+    other = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o", "gen_ai.provider.name": "openai"}
+    made = []
+    for number, (scope, attributes) in enumerate(
+        (("openinference", {**told, **counts}), ("client", {**other, "gen_ai.usage.output_tokens": 100})), 1
+    ):
+        context = SpanContext(1, number, is_remote=False, trace_flags=TraceFlags(1))
+        scoped = InstrumentationScope(scope)
+        made.append(
+            ReadableSpan("s", context, attributes=attributes, start_time=1, end_time=9, instrumentation_scope=scoped)
+        )
+    assert TailSampler(1.0, Keep(costlier_than=limit))(1, made) is kept
 
 
 def through(keep: Keep, **more: Any) -> tuple[Memory, ExportProcessor, Any]:

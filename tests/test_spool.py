@@ -13,6 +13,7 @@ from servers.receiver import Receiver, once
 from mlspan import tracing
 from mlspan.tracing import runtime
 from mlspan.tracing.export.destination import fill_destination, restore_credentials, strip_credentials
+from mlspan.tracing.export.spool import write_ahead
 from mlspan.tracing.export.spool.write_ahead import WriteAheadLog, find_logs, read_log
 from mlspan.tracing.operations.call_context import TraceOrigin
 
@@ -124,6 +125,26 @@ def test_a_torn_journal(tmp_path: Path) -> None:
     path.write_bytes(data[:-10])
     found = [(place, origin.session) for place, origin, _ in read_log(path)]
     assert found == [(1, "s-0"), (3, "s-2")]
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_full_journals_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is full stays open while a thread may write to it, and is then closed, not left to the collector."""
+    monkeypatch.setattr(write_ahead, "_ROTATE_BYTES", 10)
+    monkeypatch.setattr(write_ahead, "_DELETE_DELAY", -1.0)
+    span = TracerProvider(shutdown_on_exit=False).get_tracer("t").start_span("x")
+    span.end()
+    journal = WriteAheadLog(tmp_path / "x.spool")
+    files = []
+    for _ in range(3):
+        files.append(journal._file)
+        journal.append_span(span._readable_span(), TraceOrigin())  # type: ignore[attr-defined]
+        journal.rotate_file()
+    assert journal.delete_old_files() > 0
+    assert [file.closed for file in files] == [True] * 3
+    journal.rotate_file()
+    journal.close()
+    assert journal._file.closed
 
 
 def test_addresses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from servers.postgres import postgres
 
 pytest.importorskip("mlflow")
 
+from mlspan import _guard, _private_names
 from mlspan.tracing.export.mlflow import bulk_insert, database
 from mlspan.tracing.export.mlflow.sink import MlflowSink
 from mlspan.tracing.export.types import BackendUnavailable, TraceSegment
@@ -74,13 +75,7 @@ SPANS: dict[str, Mapping[str, Any]] = {
     "step": {"mlspan.kind": "chain", "mlspan.input": '{"a": [1, 2.5, null]}', "mlspan.output": '"{\\"b\\": 1}"'},
     "who": {**CHAT, "session.id": "s-1", "user.id": "ada", "mlspan.tag.env": "test", "mlspan.client_request.id": "r1"},
     "odd": {"mlspan.kind": "step", "number": 7, "flag": True, "text": "123", "json": '{"a": 1}', "list": ("a", "b")},
-    "someone else's": {
-        "openinference.span.kind": "LLM",
-        "llm.model_name": "gpt-4o-mini",
-        "input.value": "hello",
-        "output.value": "hi",
-        "llm.token_count.prompt": 1,
-    },
+    "someone else's": {"span.type": "llm_request", "new_context": "hello", "input_tokens": 1},  # MLflow counts it
 }
 
 
@@ -288,6 +283,25 @@ def test_an_mlflow_that_nobody_has_checked(mlflow_store: str, monkeypatch: pytes
         assert bulk_insert.make_bulk_insert(opened) is None
     monkeypatch.setenv("MLFLOW_SQL_TRACE_ROLLUPS_ENABLED", "true")
     assert bulk_insert.make_bulk_insert(opened) is None
+
+
+def test_an_mlflow_without_a_name_of_the_fast_way(
+    mlflow_store: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the bulk insert cannot find, whatever it is, sends all traces MLflow's own way, with one line."""
+
+    def lacking(self: Any, *_: Any) -> Any:
+        raise AttributeError("no attribute '_table_of_spans'", name="_table_of_spans")
+
+    monkeypatch.setattr(_guard, "_logged_lines", {})
+    monkeypatch.setattr(_private_names, "_missing", {})
+    monkeypatch.setattr(bulk_insert.BulkInsert, "insert_traces", lacking)
+    assert store_in(mlflow_store, everything()[:3]) == []
+    assert len(rows(mlflow_store)["trace_info"]) == 3
+    (line,) = (line for line in caplog.messages if "_table_of_spans" in line)
+    assert line.startswith(
+        "mlspan: this version of MLflow has no _table_of_spans, so new traces are stored by its own "
+    )
 
 
 def test_a_locked_database_is_away(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:

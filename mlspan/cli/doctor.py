@@ -14,6 +14,7 @@ from rich.text import Text
 
 from .. import __version__
 from .._extras import tell_install
+from .._private_names import list_missing_names
 from . import form, hooked, model
 from .common import ExperimentOption, JsonOption, TrackingUriOption, command, make_output_console, show_busy, write_line
 from .libraries import (
@@ -29,6 +30,7 @@ from .libraries import (
 )
 from .places import EffectiveSetting, resolve_settings
 from .probes import CheckResult, check_mlflow_store, check_otlp_receiver
+from .self_tracing import SecondTracer, SelfTracingLibrary, format_self_tracing, list_second_tracers, list_self_tracing
 from .waiting import SpoolStatus, format_spool_status, read_spool_status, status_to_json
 
 _SUPPORTED_MLFLOW: Final = ">=3.6,<4"  # the range of the extra "mlflow"
@@ -66,12 +68,18 @@ def doctor(
         *_check_mlflow_version(),
     ]
     problems += [check.says for check in checks if not check.well]
+    problems += list_missing_names()  # found by what was imported and tried above
     spool = read_spool_status(found)
+    others = list_self_tracing(found), list_second_tracers(libraries)
     if as_json:
         report = _build_doctor_json(found, libraries, checks, problems)
-        write_line(model.dump_json({**report, "spool": status_to_json(spool)}))
+        named = {
+            "self_tracing": [asdict(one) for one in others[0]],
+            "second_tracers": [asdict(one) for one in others[1]],
+        }
+        write_line(model.dump_json({**report, **named, "spool": status_to_json(spool)}))
     else:
-        _print_doctor_report(make_output_console(), found, libraries, checks, spool, problems)
+        _print_doctor_report(make_output_console(), found, libraries, others, checks, spool, problems)
     if problems:
         raise typer.Exit(1)
 
@@ -123,6 +131,7 @@ def _print_doctor_report(
     console: Console,
     found: dict[str, EffectiveSetting],
     libraries: list[LibraryStatus],
+    others: tuple[list[SelfTracingLibrary], list[SecondTracer]],
     checks: list[CheckResult],
     spool: SpoolStatus | None,
     problems: list[str],
@@ -140,6 +149,10 @@ def _print_doctor_report(
     console.print("\nIntegrations", style="bold")
     for library in sorted(libraries, key=lambda one: one.version is None):
         for line in format_library(library, good, bad, console.width):
+            console.print(line, soft_wrap=True)
+    if others[0] or others[1]:
+        console.print("\nOther tracers", style="bold")
+        for line in format_self_tracing(*others):
             console.print(line, soft_wrap=True)
     console.print("\nTried", style="bold")
     for check in checks:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from .. import tracing
 from ..tracing.destinations import make_spool_settings
-from ..tracing.export.mlflow.messages import parse_attribute
+from ..tracing.export.dialects.dialect import parse_attribute
 from ..tracing.export.mlflow.spans import INPUTS, OUTPUTS, SPAN_TYPE, translate_span
 from ..tracing.export.mlflow.store import hide_user_info
 from ..tracing.export.spool.limits import default_folder

@@ -20,6 +20,7 @@ from ..tracing.export.mlflow.sink import MlflowSink
 from ..tracing.export.mlflow.store import StoreRejected
 from ..tracing.export.sending.batch import send_all
 from ..tracing.export.sending.sender import choose_wait
+from ..tracing.export.trace_assembler import is_genai
 from ..tracing.export.types import BackendUnavailable, Refusal, TraceSegment
 from ..tracing.operations.call_context import TraceOrigin
 from . import form
@@ -94,7 +95,7 @@ class TraceCollector:
             trace_spans = self._spans.pop(trace_id)
             self.held -= len(trace_spans)
             is_known = trace_id in self._taken.trace_ids
-            if is_known or self._everything or any(_has_genai_attributes(span) for span in trace_spans):
+            if is_known or self._everything or any(map(is_genai, trace_spans)):
                 segments.append(TraceSegment(TraceOrigin(), trace_spans, _find_root_id(trace_spans), whole=False))
                 self._taken.left_out_ids.discard(trace_id)
             else:
@@ -108,11 +109,6 @@ def _find_root_id(trace_spans: Sequence[ReadableSpan]) -> int:
     ids = {_get_span_id(span) for span in trace_spans}
     roots = [span for span in trace_spans if span.parent is None or span.parent.span_id not in ids] or trace_spans
     return _get_span_id(min(roots, key=lambda span: (span.parent is not None, span.start_time or 0)))
-
-
-def _has_genai_attributes(span: ReadableSpan) -> bool:
-    """Return whether a span has attributes of the GenAI conventions or of mlspan."""
-    return any(name.startswith(("gen_ai.", "mlspan.")) for name in span.attributes or ())
 
 
 def _get_span_id(span: ReadableSpan) -> int:

@@ -13,7 +13,8 @@ from functools import cached_property
 from typing import Any
 
 from .._shape import get_field, get_list, get_nested, is_a
-from ..tracing.export.mlflow.messages import as_text, parse_attribute, preview_answer, preview_request
+from ..tracing.export.dialects.dialect import parse_attribute
+from ..tracing.export.mlflow.messages import as_text, preview_answer, preview_request
 from ..tracing.export.mlflow.spans import COST, TOKEN_USAGE
 from ..tracing.export.mlflow.traces import SESSION_KEY, SOURCE_RUN_KEY, USER_KEY
 from ..tracing.operations import semconv as sc

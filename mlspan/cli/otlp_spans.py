@@ -12,7 +12,6 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from ..tracing.operations.content import to_json
-from .dialects import translate_dialect
 
 _SPAN_KINDS: Final = dict(
     enumerate((SpanKind.INTERNAL, *SpanKind), start=0)
@@ -31,7 +30,7 @@ def convert_otlp_spans(traces: Any) -> Iterator[ReadableSpan | None]:
 
 
 def _convert_otlp_span(span: Any, resource: Resource, scope: InstrumentationScope) -> ReadableSpan | None:
-    """Return one span with its attributes translated to the conventions; None if it has no ids or no end."""
+    """Return one span as it was emitted; None if it has no ids or no end."""
     context = _make_span_context(span.trace_id, span.span_id)
     if context is None or not span.end_time_unix_nano:
         return None
@@ -50,7 +49,7 @@ def _convert_otlp_span(span: Any, resource: Resource, scope: InstrumentationScop
         context=context,
         parent=_make_span_context(span.trace_id, span.parent_span_id),
         resource=resource,
-        attributes=_translate_attributes(convert_otlp_attributes(span.attributes), events),
+        attributes=convert_otlp_attributes(span.attributes),
         events=events,
         links=links,
         kind=_SPAN_KINDS.get(span.kind, SpanKind.INTERNAL),
@@ -59,14 +58,6 @@ def _convert_otlp_span(span: Any, resource: Resource, scope: InstrumentationScop
         end_time=max(span.end_time_unix_nano, span.start_time_unix_nano),
         instrumentation_scope=scope,
     )
-
-
-def _translate_attributes(attributes: dict[str, Any], events: list[Event]) -> dict[str, Any]:
-    """Return attributes in the conventions' names; as they are if they have values that no instrumentation writes."""
-    try:
-        return translate_dialect(dict(attributes), events)
-    except (TypeError, ValueError, AttributeError, LookupError, RecursionError):
-        return attributes
 
 
 def _make_span_context(trace_id: bytes, span_id: bytes) -> SpanContext | None:

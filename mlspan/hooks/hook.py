@@ -30,6 +30,7 @@ from typing import Any
 
 from opentelemetry.context import Context, get_current
 
+from .._copies import call_at_retirement, take_over_recording
 from .._guard import guard, log, swallow_error, warn_once
 from ..tracing import runtime
 from ..tracing.mlflow_state.runs import get_active_run_id
@@ -163,6 +164,8 @@ class Hook:
             self._remove_patches()
             return
         self.settings = settings
+        take_over_recording()
+        call_at_retirement(self, functools.partial(self.apply_settings, None))
         runtime.resume_recording()
         if self.module in sys.modules and self.module in self._waiting:
             self._install_if_wanted()

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from .._shape import get_field, get_nested
+from .._shape import get_field, get_list, get_nested
 from ..tracing.operations.content import to_plain_data
-from ..tracing.operations.messages import Part, ToolDefinition, make_media_part
+from ..tracing.operations.messages import Part, TextPart, ToolDefinition, make_media_part
 
 
 def read_openai_part(raw: object) -> Part:
@@ -21,7 +21,12 @@ def read_openai_part(raw: object) -> Part:
         return {"type": "text", "content": raw}
     kind = get_nested(raw, "type", str) or "unknown"
     if kind in _TEXT_FIELDS and isinstance(text := get_field(raw, _TEXT_FIELDS[kind]), str):
-        return {"type": "text", "content": text}
+        part: TextPart = {"type": "text", "content": text}
+        if found := get_list(raw, "annotations"):
+            part["annotations"] = [dump_model(one) for one in found]
+        return part
+    if kind == "thinking":  # of Mistral: pieces of text, or one text
+        return {"type": "reasoning", "content": join_texts(get_field(raw, "thinking"))}
     if url := get_nested(raw, "image_url.url", str) or get_nested(raw, "image_url", str):
         return make_media_part("image", url)
     if data := get_nested(raw, "input_audio.data", str):
@@ -35,6 +40,18 @@ def read_openai_part(raw: object) -> Part:
     return {"type": kind, "content": {key: raw[key] for key in raw if key != "type"} if isinstance(raw, dict) else raw}
 
 
+def join_texts(pieces: object) -> str:
+    """Return a text, or a list of texts and of parts that have one, as one text."""
+    if isinstance(pieces, str):
+        return pieces
+    found = [one if isinstance(one, str) else get_nested(one, "text", str) for one in _as_list(pieces)]
+    return "".join(text for text in found if text)
+
+
+def _as_list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
 _TEXT_FIELDS: Final = {
     "text": "text",
     "input_text": "text",
@@ -46,11 +63,15 @@ _TEXT_FIELDS: Final = {
 
 
 def read_openai_tool(raw: object) -> ToolDefinition:
-    """Read the definition of a tool, nested as in chat completions or flat as in the Responses API."""
+    """Read the definition of a tool, nested as in chat completions or flat as in the Responses API.
+
+    An MCP server is named by its label.
+    """
     kind = get_nested(raw, "type", str) or "function"
     function = get_field(raw, kind) or raw
-    offered: ToolDefinition = {"type": kind, "name": get_nested(function, "name", str) or kind}
-    if description := get_nested(function, "description", str):
+    name = get_nested(function, "name", str) or get_nested(function, "server_label", str) or kind
+    offered: ToolDefinition = {"type": kind, "name": name}
+    if description := get_nested(function, "description", str) or get_nested(function, "server_description", str):
         offered["description"] = description
     if parameters := get_nested(function, "parameters", dict):
         offered["parameters"] = parameters
@@ -73,6 +94,18 @@ FINISH_REASONS: Final = {  # finish reason of another provider -> finish reason 
     "stop_sequence": "stop",
     "max_tokens": "length",
     "tool_use": "tool_calls",
+    "COMPLETE": "stop",
     "STOP": "stop",
+    "STOP_SEQUENCE": "stop",
     "MAX_TOKENS": "length",
+    "model_context_window_exceeded": "length",
+    "model_length": "length",
+    "BLOCKLIST": "content_filter",
+    "PROHIBITED_CONTENT": "content_filter",
+    "RECITATION": "content_filter",
+    "SAFETY": "content_filter",
+    "SPII": "content_filter",
+    "content_filtered": "content_filter",
+    "guardrail_intervened": "content_filter",
+    "refusal": "content_filter",
 }

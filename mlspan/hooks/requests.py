@@ -8,7 +8,13 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from .._shape import get_field, get_fields, get_integer, get_nested, is_a
-from ..tracing.operations.records import ModelCall, Record
+from ..tracing.operations import semconv as sc
+from ..tracing.operations.records import Inference, ModelCall, Record
+
+# Private names that some versions or classes lack, each with what is then left out.
+PRIVATE_FIELDS: Final[dict[str, str]] = {
+    "_client": "the address of the server, where the outer client does not name it",
+}
 
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80, "wss": 443, "ws": 80}
 
@@ -61,6 +67,12 @@ _PROVIDERS_BY_HOST: Final = {  # host name or its end -> value of gen_ai.provide
     "api.moonshot.ai": "moonshot_ai",
     "api.perplexity.ai": "perplexity",
     "api.x.ai": "x_ai",
+    # The conventions' list is open: these are names of the price list.
+    "api.cerebras.ai": "cerebras",
+    "api.fireworks.ai": "fireworks",
+    "api.moonshot.cn": "moonshot_ai",
+    "api.together.xyz": "together",
+    "openrouter.ai": "openrouter",
 }
 
 
@@ -98,6 +110,8 @@ def set_parameters(record: Record, asked: Mapping[str, Any], wanted: FieldMappin
         field, kind = wanted[name]
         if kind is float and is_a(value, (int, float)):
             setattr(record, field, float(value))
+        elif kind is str and isinstance(value, str):
+            setattr(record, field, value if type(value) is str else str.__str__(value))  # a (str, Enum) has a name
         elif kind is not float and is_a(value, kind):
             setattr(record, field, value)
 
@@ -148,6 +162,49 @@ CHAT_USAGE: Final[tuple[UsageTable, ...]] = (  # of OpenAI's chat completions
         "audio_tokens": "audio_output_tokens",
     },
 )
+_SERVERS_USAGE: Final[tuple[UsageTable, ...]] = (  # what compatible servers name in their own way
+    {"cached_tokens": "cache_read_tokens", "prompt_cache_hit_tokens": "cache_read_tokens"},  # Kimi, DeepSeek
+)
+PREDICTION_USAGE: Final[UsageTable] = {  # only of a request that has a prediction: it is 0 for all others
+    "in": "completion_tokens_details",
+    "accepted_prediction_tokens": "accepted_prediction_tokens",
+    "rejected_prediction_tokens": "rejected_prediction_tokens",
+}
+
+
+def read_chat_usage(record: Inference, usage: object) -> None:
+    """Read the usage of a chat completion, OpenAI's or a compatible server's."""
+    known = get_fields(usage)
+    counts = count_tokens(known, *CHAT_USAGE)
+    if known.get("total_tokens") != counts.get("input_tokens", 0) + counts.get("output_tokens", 0):
+        _add_missing_tokens(counts, get_integer(known, "total_tokens") or 0)
+    for field, tokens in counts.items():
+        setattr(record, field, tokens)
+    if known is usage or getattr(usage, "__pydantic_extra__", None):
+        read_usage(record, known, *_SERVERS_USAGE)
+        _read_told_cost(record, known)
+
+
+def _add_missing_tokens(counts: dict[str, int], total: int) -> None:
+    """Add to the output what the sum lacks of the *total*: it is reasoning, which is billed as output.
+
+    Some servers count reasoning beside the output (xAI), or do not tell it at all (Gemini). Where the reasoning that is
+    told is not what is missing, nothing explains the difference.
+    """
+    missing = total - counts.get("input_tokens", 0) - counts.get("output_tokens", 0)
+    if missing > 0 and missing == counts.get("reasoning_tokens", missing) and "output_tokens" in counts:
+        counts["output_tokens"] += missing
+        counts["reasoning_tokens"] = missing
+
+
+def _read_told_cost(record: Inference, usage: Mapping[str, Any]) -> None:
+    """Read what the provider says that it charges, in US dollars, as OpenRouter does."""
+    cost: Any = usage.get("cost")
+    if is_a(cost, (int, float)):
+        record.extra[sc.USAGE_COST] = float(cost)
+        given = get_field(usage.get("cost_details"), "upstream_inference_prompt_cost")
+        if is_a(given, (int, float)) and given <= cost:
+            record.extra[sc.USAGE_INPUT_COST] = float(given)
 
 
 def read_provider_usage(record: ModelCall, usage: object) -> None:

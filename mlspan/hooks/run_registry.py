@@ -65,6 +65,10 @@ class RunRegistry(Generic[RunT]):
         """Return the open operations."""
         return [run.operation for run in list(self._runs.values()) if run.operation is not None]
 
+    def list_ids(self) -> list[Hashable]:
+        """Return the ids of the open runs."""
+        return list(self._runs)
+
     def list_runs_below(self, id: Hashable) -> list[Hashable]:
         """Return the ids of the open runs that are part of the run *id*, directly or by others."""
         return [other for other in list(self._runs) if other != id and self._find_root_id(other) == id]
@@ -185,6 +189,14 @@ class RunRegistry(Generic[RunT]):
             return None
         run.operation.hand_over()
         return run.operation
+
+    def forget_run(self, id: Hashable) -> None:
+        """Forget the run *id* without touching the caller's context; whoever calls this ends its operation.
+
+        It takes no lock, and so may run in a finalizer.
+        """
+        self._entered.pop(id, None)
+        self._runs.pop(id, None)
 
     def observe_answer(self, id: Hashable, value: object) -> None:
         """Read an answer, or a chunk of one, into the record of the run *id*."""

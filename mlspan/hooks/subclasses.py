@@ -8,11 +8,16 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 from weakref import WeakSet
 
 from .._guard import guard
 from .patching import CallStarter, Undo, remember_undo, trace_function
+
+# Private names that some versions or classes lack, each with what is then left out.
+PRIVATE_FIELDS: Final[dict[str, str]] = {
+    "_is_protocol": "that a class of typing declares methods and defines none",
+}
 
 # Starts the operation of a call, given its arguments and keyword arguments; returns it, or a stand-in for it.
 OperationStarter = Callable[[Any, Any], Any]

@@ -20,9 +20,12 @@ from ..hooks.named_arguments import noting_names, read_named
 
 if TYPE_CHECKING:
     from . import ag2 as ag2
+    from . import anthropic as anthropic
     from . import autogen as autogen
     from . import fastai as fastai
     from . import gluon as gluon
+    from . import google_genai as gemini  # noqa: F401  # the name that MLflow's users know
+    from . import google_genai as google_genai
     from . import keras as keras
     from . import langchain as langchain
     from . import langgraph as langgraph
@@ -116,7 +119,11 @@ class Instrumentor:
         autolog(disable=True)
 
 
+_ALIASES: Final = {"gemini": "google_genai"}  # the name that MLflow's users know
+
+
 def __getattr__(name: str) -> ModuleType:
+    name = _ALIASES.get(name, name)
     if name in _INTEGRATION_NAMES or name == "workers":
         return importlib.import_module(f"{__name__}.{name}")
     if not name.startswith("_") and name in catalog.list_external_integrations():

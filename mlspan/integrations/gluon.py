@@ -20,6 +20,14 @@ from ._training.mlflow_logging import log_model_with_example, read_first_rows
 from ._training.record import TrainingRecord
 from ._training.training import ActiveTraining, current_training
 
+# Private names that some versions or classes lack, each with what is then left out.
+PRIVATE_FIELDS: Final[dict[str, str]] = {
+    "_dataset": "the size of the data",
+    "_batch_sampler": "the size of a batch",
+    "_batch_size": "the size of a batch",
+    "_optimizer": "the optimizer",
+}
+
 __all__ = ["HOOK", "autolog", "training"]
 
 _ESTIMATOR_MODULE: Final = "mxnet.gluon.contrib.estimator.estimator"

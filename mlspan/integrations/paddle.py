@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from .._shape import get_nested
 from ._training.hook import TrainingHook
 from ._training.library import EpochResult, PatchPoint, TrainingLibrary
 from ._training.mlflow_logging import log_model_with_example, read_first_rows
 from ._training.record import TrainingRecord
+
+# Private names that some versions or classes lack, each with what is then left out.
+PRIVATE_FIELDS: Final[dict[str, str]] = {
+    "_optimizer": "the optimizer",
+    "_learning_rate": "the learning rate",
+}
 
 __all__ = ["HOOK", "autolog"]
 

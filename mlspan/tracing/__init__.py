@@ -45,6 +45,7 @@ __all__ = [
     "tags",
     "trace",
     "trace_url",
+    "tracer_provider",
     "user",
     "wrap",
 ]
@@ -57,6 +58,7 @@ def configure(
     run: str | None = None,
     otlp_endpoint: str | None = None,
     otlp_protocol: Literal["http/protobuf", "grpc"] | None = None,
+    otlp_names: Literal["openinference"] | None = None,
     capture_content: bool | None = None,
     redact: Redact | None = None,
     max_content_bytes: int | None = None,
@@ -67,6 +69,7 @@ def configure(
     spool_bytes: int | None = None,
     spool_age: float | None = None,
     service_name: str | None = None,
+    global_provider: bool | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> None:
     """Set where traces go and what they may contain. Every setting has a default and an environment variable.
@@ -83,6 +86,8 @@ def configure(
         run: id of the MLflow run that traces belong to when no run is active.
         otlp_endpoint: an OTLP receiver that gets the same spans. Default: ``OTEL_EXPORTER_OTLP_ENDPOINT``, if set.
         otlp_protocol: the protocol of that receiver. Default: ``http/protobuf``.
+        otlp_names: a dialect whose names spans get beside their own when they are sent by OTLP, for receivers that read
+            no others. ``"openinference"`` is Phoenix's. Default: none.
         capture_content: whether to record messages, tool arguments and results. Default: True.
         redact: a function from text to text, or regular expressions whose matches become ``[redacted]``. It is applied
             to all content and exceptions, and, before anything is stored, to all other text, including the spans of
@@ -99,6 +104,9 @@ def configure(
             counted.
         spool_age: seconds after which a span that was not delivered is dropped and counted (7 days).
         service_name: ``service.name`` of the spans, if the application has set no TracerProvider of its own.
+        global_provider: whether mlspan's own TracerProvider becomes the global one if there is none, so that libraries
+            that trace themselves are recorded. Default: False. It stays the global one: one that the application sets
+            later is refused by OpenTelemetry, with a line in the log.
         tags: tags of every trace.
 
     Raises:
@@ -145,6 +153,15 @@ def drain(
         The counts, and what stays in the folder and why.
     """
     return _setup.drain_spools(_resolve({"spool_dir": spool_dir}), tracking_uri, timeout, progress)
+
+
+def tracer_provider() -> _otel.TracerProvider:
+    """Return the TracerProvider whose spans mlspan sends, to be given to a library that takes one.
+
+    It is the application's if it has set one, else mlspan's own; after a shutdown it is one that records nothing.
+    """
+    now = _setup.get_runtime()
+    return _otel.NoOpTracerProvider() if now is None else now.get_provider()
 
 
 def dead(*, spool_dir: str | os.PathLike[str] | None = None) -> list[DeadLetter]:

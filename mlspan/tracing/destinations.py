@@ -61,9 +61,10 @@ def make_export_pipeline(
             {"tracking_uri": strip_credentials(make_database_path_absolute(mlflow._uri))},
         )
     if by_otlp:
-        make = partial(OtlpSink, config.otlp_endpoint, config.otlp_protocol)
+        make = partial(OtlpSink, config.otlp_endpoint, config.otlp_protocol, names=config.otlp_names)
         example = make()
-        sinks["otlp"] = (make, {"endpoint": strip_credentials(example.endpoint), "protocol": example.protocol})
+        where: dict[str, object] = {"endpoint": strip_credentials(example.endpoint), "protocol": example.protocol}
+        sinks["otlp"] = (make, where | ({"names": config.otlp_names} if config.otlp_names else {}))
     return ExportProcessor(
         sinks,
         origin,
@@ -74,6 +75,7 @@ def make_export_pipeline(
         assembly=partial(_make_assembler, config),
         held=config.keep is not None,
         redact=make_redactor(config.redact),
+        capture=config.capture_content,
     )
 
 
@@ -101,7 +103,8 @@ def open_sink(kind: SinkKind, where: Mapping[str, Any], tracking_uri: str | None
         tracking_uri: a tracking server or database that replaces the stored one.
     """
     if kind == "otlp":
-        return OtlpSink(restore_credentials(where["endpoint"]), where["protocol"], of_spool=True)
+        endpoint, names = restore_credentials(where["endpoint"]), where.get("names")
+        return OtlpSink(endpoint, where["protocol"], of_spool=True, names=names)
     from .export.mlflow.sink import MlflowSink
     from .export.spool.drain import RedirectingSink
 

@@ -15,6 +15,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
+from .._copies import call_at_retirement, take_over_recording
 from .._guard import guard, redaction_filter, warn_once
 from .._patching import install_until_shutdown, undo_at_shutdown
 from .._version import __version__
@@ -67,6 +68,7 @@ class Runtime:
         self._own_provider: TracerProvider | None = None
         self._followed_provider: object = None
         self._tap = ForwardingProcessor(())  # in the provider in use
+        self._provider: trace.TracerProvider = trace.NoOpTracerProvider()
         self._span_starter = SpanStarter(trace.NoOpTracer())
         self._lock = threading.RLock()
         self.environment = _read_environment()
@@ -84,6 +86,11 @@ class Runtime:
                 self._follow_provider(current)
         return self._span_starter
 
+    def get_provider(self) -> trace.TracerProvider:
+        """Return the provider of :meth:`get_tracer`."""
+        self.get_tracer()
+        return self._provider
+
     def _follow_provider(self, current: trace.TracerProvider) -> None:
         """Use *current* as the provider if it takes span processors and is not MLflow's, else make our own.
 
@@ -91,6 +98,7 @@ class Runtime:
         """
         if takes_processors(current) and not is_mlflow_provider(current):
             self._tap = self._join_provider(current)
+            self._provider = current
             self._span_starter = SpanStarter(current.get_tracer("mlspan", __version__))
         elif self._followed_provider is None:  # if the provider is unset later, the one that we joined is kept
             if not takes_processors(current) and not isinstance(current, trace.ProxyTracerProvider):
@@ -99,11 +107,15 @@ class Runtime:
                     "its own; set one of opentelemetry.sdk.trace to have them in yours",
                     type(current).__name__,
                 )
-            self._span_starter = SpanStarter(self._make_own_provider().get_tracer("mlspan", __version__))
+            self._provider = self._make_own_provider()
+            self._span_starter = SpanStarter(self._provider.get_tracer("mlspan", __version__))
+            if self.config.global_provider and isinstance(current, trace.ProxyTracerProvider):
+                self._followed_provider = current = self._provider  # before it is set, as that tells us of it
+                trace.set_tracer_provider(self._provider)
         self._followed_provider = current
 
     def _make_own_provider(self) -> TracerProvider:
-        """Make and join a private provider, which never becomes the global one."""
+        """Make and join a private provider, which becomes the global one only if that is asked for."""
         config = self.config
         resource = describe_program(config.service_name)
         sampler = ParentBased(TraceIdRatioBased(config.sample_ratio)) if config.sample_ratio < 1 else None
@@ -171,7 +183,9 @@ class Runtime:
             return
         self._pipelines, previous._pipelines = previous._pipelines, {}
         for each in self._pipelines.values():
-            each.update_policies(self._read_origin, make_redactor(self.config.redact))
+            each.update_policies(
+                self._read_origin, make_redactor(self.config.redact), capture=self.config.capture_content
+            )
 
     def _stop_pipelines(self, timeout: float | None, store_timeout: float) -> None:
         """Stop all pipelines at once, as each may have to wait for a backend."""
@@ -289,6 +303,7 @@ _DELIVERY_SETTINGS: Final = (
     "run",
     "otlp_endpoint",
     "otlp_protocol",
+    "otlp_names",
     "sample_ratio",
     "keep",
     "durability",
@@ -370,6 +385,8 @@ def start_runtime(config: Config) -> Runtime:
     With the settings of the previous one, in the same environment, nothing changes.
     """
     global _runtime, _is_shut_down  # a process has one configuration
+    take_over_recording()
+    call_at_retirement(_runtime_lock, _retire_runtime)
     with _runtime_lock:
         if _runtime is not None and (_runtime.config, _runtime.environment) == (config, _read_environment()):
             _runtime.get_tracer()
@@ -385,6 +402,25 @@ def start_runtime(config: Config) -> Runtime:
             previous.shutdown(0, successor=_runtime)
         _runtime.get_tracer()
         return _runtime
+
+
+def _retire_runtime() -> None:
+    """Leave the application's providers to another copy of mlspan, and send in the background what was recorded.
+
+    Operations that are open end as usual: in the application's provider, whose spans the other copy sends, or in ours.
+    """
+    now = _runtime
+    if now is None:
+        return
+    now.save_to_disk(1.0)
+    now.start_flush()
+    with _forwarders_lock:
+        for provider, _ in _forwarders.list_joined():
+            if provider is not now._own_provider:
+                _forwarders.leave(provider)
+    _exit_watcher.stop_watching()
+    _exit_watcher.register_exit_handler()  # what is not sent by then is sent at the end of the process
+    undo_at_shutdown()
 
 
 def _join_new_provider() -> None:

@@ -33,7 +33,7 @@ def summarize(peer: str, runs: Mapping[str, Run], ours_alone: Run) -> dict[str, 
             "ours lost": find_losses(run, ours_alone, "ours"),
             "theirs lost": find_losses(run, runs["alone"], "theirs"),
             "counted": _count_tokens(run, ours_alone),
-            "said": sorted({line for line in run["log"] if line.startswith("mlspan")}),
+            "said": sorted({line.partition(": ")[2] for line in run["log"] if line.startswith("mlspan: ")}),
         }
     return {"peer": peer, **found}
 

@@ -27,7 +27,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 
 from mlspan import integrations, tracing
-from mlspan.integrations.langchain.langgraph_edges import langchain_runs
+from mlspan.integrations.langchain.runs import langchain_runs
 from mlspan.testing import Spans, content
 
 HELLO = {"q": "hello"}

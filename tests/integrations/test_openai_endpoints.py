@@ -229,7 +229,8 @@ HOSTS: list[tuple[str, str]] = [
     ("https://api.groq.com/openai/v1", "groq"),
     ("https://api.deepseek.com", "deepseek"),
     ("https://mine.openai.azure.com/openai/v1", "azure.ai.openai"),
-    ("https://openrouter.ai/api/v1", "openai"),
+    ("https://openrouter.ai/api/v1", "openrouter"),
+    ("https://api.together.xyz/v1", "together"),
     ("http://localhost:11434/v1", "openai"),
 ]
 

@@ -197,23 +197,6 @@ def test_built_in_tools_are_server_tool_calls(scripted_client: openai.OpenAI, sc
     assert said[-1] == {"type": "tool_call", "name": "computer", "id": "call_9", "arguments": {"type": "screenshot"}}
 
 
-def test_background_and_retrieve_count_tokens_once(
-    scripted_client: openai.OpenAI, scripted: Any, spans: Spans, needs: Any
-) -> None:
-    """An answer of the background is made by one span and looked up by another, which counts no token."""
-    needs(scripted_client.responses.create, "background")
-    scripted.reply(response(status="queued", usage=None))
-    scripted.reply(response(message("Done.")))
-    queued = scripted_client.responses.create(model="gpt-5-mini", input="hello", background=True)
-    assert scripted_client.responses.retrieve(queued.id).output_text == "Done."
-    one, two = spans.all
-    assert spans.tree("gen_ai.response.status") == (
-        "chat gpt-5-mini [gen_ai.response.status=queued]\nfetch_response [gen_ai.response.status=completed]"
-    )
-    assert (two.attributes or {})["gen_ai.response.id"] == (one.attributes or {})["gen_ai.response.id"] == "resp_1"
-    assert content(two, "gen_ai.output.messages")[0]["parts"] == [{"type": "text", "content": "Done."}]
-
-
 def test_items_of_a_conversation_go_in_as_messages(
     scripted_client: openai.OpenAI, scripted: Any, spans: Spans, needs: Any
 ) -> None:

@@ -36,6 +36,7 @@ tracing.configure(
     run="0123",
     otlp_endpoint="http://127.0.0.1:4318",
     otlp_protocol="grpc",
+    otlp_names="openinference",
     capture_content=True,
     redact=[r"sk-\w+"],
     max_content_bytes=65536,
@@ -43,6 +44,7 @@ tracing.configure(
     keep=tracing.Keep(errors=True, slower_than=5.0, costlier_than=0.05, ratio=0.1),
     durability="batch",
     service_name="app",
+    global_provider=False,
     tags={"env": "prod"},
 )
 tracing.configure(redact=str.lower)

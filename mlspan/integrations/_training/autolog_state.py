@@ -13,8 +13,20 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
+from ..._private_names import report_missing_name
 from ...hooks.patching import Patch, Undo, apply_patches, resolve_target, set_attribute
 from .training import read_training_state
+
+# Private names, each with what is lost without it; a warning says so.
+PRIVATE_NAMES: Final[dict[str, str]] = {
+    "_session": "trainings of several threads at once share MLflow's session",
+    "_session_stack": "trainings of several threads at once share MLflow's session",
+    "_log_post_training_metrics_enabled": "trainings of several threads at once may turn off each other's metrics",
+    "_AutologgingSessionManager": "trainings of several threads at once share MLflow's session",
+    "_SklearnTrainingSession": "trainings of several threads at once share MLflow's session",
+    "_SparkTrainingSession": "trainings of several threads at once share MLflow's session",
+    "_AUTOLOGGING_METRICS_MANAGER": "trainings of several threads at once may turn off each other's metrics",
+}
 
 _SAFETY_MODULE: Final = "mlflow.utils.autologging_utils.safety"
 
@@ -50,9 +62,14 @@ def _isolate_class_attribute(attribute: str, default: Any, target: str) -> Undo:
     module, name = resolve_target(target)
     cls = getattr(module, name)
     if type(cls) is not type or not hasattr(cls, attribute):
-        return lambda: None
+        return _leave_shared(attribute)
     isolated_type = type("IsolatedType", (type,), {attribute: _make_isolated_property(f"{name}.{attribute}", default)})
     return set_attribute(module, name, isolated_type(name, (cls,), {"__module__": module.__name__}))
+
+
+def _leave_shared(name: str) -> Undo:
+    report_missing_name("MLflow", name, PRIVATE_NAMES.get(name, PRIVATE_NAMES["_session"]))
+    return lambda: None
 
 
 def _isolate_stack(target: str) -> Undo:
@@ -60,7 +77,7 @@ def _isolate_stack(target: str) -> Undo:
     module, name = resolve_target(target)
     stack_of = getattr(module, name)
     if not isinstance(getattr(stack_of, "_session_stack", None), list):
-        return lambda: None
+        return _leave_shared("_session_stack")
     return set_attribute(stack_of, "_session_stack", _IsolatedStack(name))
 
 
@@ -68,9 +85,9 @@ def _isolate_metrics_switch(target: str) -> Undo:
     """Put a property that is separate for each training over a field of MLflow's manager of post-training metrics."""
     module, name = resolve_target(target)
     manager = type(getattr(module, name))
-    if manager.__module__ != module.__name__:
-        return lambda: None
     field = "_log_post_training_metrics_enabled"
+    if manager.__module__ != module.__name__ or not hasattr(getattr(module, name), field):
+        return _leave_shared(field)
     return set_attribute(manager, field, _make_isolated_property(f"{module.__name__}.{field}", default=True))
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from ..._copies import take_over_recording
 from ..._guard import warn_once
 from ...hooks.autolog_settings import AutologSettings
 from ...hooks.hook import is_version_in_range
@@ -88,6 +89,8 @@ class TrainingHook(MlflowAutologHook):
         )
 
     def apply_settings(self, settings: AutologSettings | None) -> None:
+        if settings is not None:
+            take_over_recording()  # before MLflow is asked: what it was told by another copy is not the user's wish
         requested, mlflow_options = self._requested, self._requested.mlflow_options
         if self._undo is None:
             mlflow_options, requested.by_name = read_on(self.integration)

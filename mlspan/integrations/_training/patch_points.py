@@ -8,10 +8,16 @@ from __future__ import annotations
 import importlib.metadata
 import sys
 from collections.abc import Callable
+from typing import Final
 
 from ...hooks.patching import Undo, observe_method, replace_attribute
 from .library import EpochResult, PatchPoint
 from .training import current_training
+
+# Private names that some versions or classes lack, each with what is then left out.
+PRIVATE_FIELDS: Final[dict[str, str]] = {
+    "_initializing": "that the import of a library is still under way",
+}
 
 
 def wrap_patch_point(owner: object, name: str, make: Callable[[object, list[bool]], object]) -> Undo:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar, Token
 from numbers import Real
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -27,6 +27,12 @@ from .record import TrainingRecord
 
 if TYPE_CHECKING:
     from .mlflow_hook import MlflowAutologHook
+
+# Private names that some versions or classes lack, each with what is then left out.
+PRIVATE_FIELDS: Final[dict[str, str]] = {
+    "_results": "what statsmodels returns wrapped: the metrics of its results",
+    "_parent": "that a thread pool's training is part of a search",
+}
 
 
 _training_variable: ContextVar[ActiveTraining | None] = ContextVar("mlspan_fitting", default=None)

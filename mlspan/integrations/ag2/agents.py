@@ -28,6 +28,11 @@ from ...tracing.operations.messages import (
 )
 from ...tracing.operations.records import Agent, Chat, Observe, Record, Step, Tool
 
+# Private names that some versions or classes lack, each with what is then left out.
+PRIVATE_FIELDS: Final[dict[str, str]] = {
+    "_create_options": "the model of an agent, where its configuration does not name it",
+}
+
 _PROVIDERS: Final = {
     "azure": "azure.ai.openai",
     "bedrock": "aws.bedrock",

@@ -18,6 +18,13 @@ from ...hooks.requests import CHAT_USAGE, count_tokens, set_parameters
 from ...tracing.operations.messages import Message, OutputDraft, Part, make_tool_call, make_tool_call_response
 from ...tracing.operations.records import Chat, Observe, Record
 
+# Private names that some versions or classes lack, each with what is then left out.
+PRIVATE_FIELDS: Final[dict[str, str]] = {
+    "_config_list": "the model and the server, where the call does not name them",
+    "_response_metadata": "which of several configurations has answered",
+    "_add_streaming_usage_to_params": "nothing: versions without it leave out the counts of streams themselves",
+}
+
 _PROVIDERS_BY_API_TYPE: Final = {  # api_type of a configuration -> the conventions' name of the provider
     "azure": "azure.ai.openai",
     "bedrock": "aws.bedrock",

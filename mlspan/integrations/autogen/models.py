@@ -26,6 +26,13 @@ from ...tracing.operations.messages import (
 )
 from ...tracing.operations.records import Chat, Observe
 
+# Private names that some versions or classes lack, each with what is then left out.
+PRIVATE_FIELDS: Final[dict[str, str]] = {
+    "_model": "the model's name",
+    "_model_name": "the model's name",
+    "_create_args": "the parameters that the client adds to each request",
+}
+
 _PARAMETERS: Final = {**REQUEST_PARAMETERS, "num_predict": ("max_tokens", int)}
 
 

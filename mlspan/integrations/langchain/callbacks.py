@@ -17,14 +17,16 @@ from ..._guard import guard, swallow_error
 from ..._shape import get_nested
 from ...hooks.hook import Hook
 from ...tracing.operations import semconv as sc
+from ...tracing.operations.control_flow import is_control_flow
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Chat, Retrieval, Step, Tool
 from ...tracing.runtime import get_runtime
 from . import langgraph_edges
 from . import messages as read
-from .langgraph_edges import langchain_runs, make_run_key
-from .runnable_records import make_runnable_record, select_user_metadata, select_user_tags
+from .interrupts import add_interrupts, mark_interrupted
+from .runnable_records import apply_caller_ids, make_runnable_record, select_user_metadata, select_user_tags
 from .runnable_values import format_document, list_state_keys, simplify_runnable_value
+from .runs import langchain_runs, make_run_key
 
 HIDDEN_TAG: Final = "langsmith:hidden"
 
@@ -79,7 +81,7 @@ class CallbackHandler:
         if operation is not None and type(record := operation.record) is Step and record.type == "node":
             record.extra["mlspan.langgraph.state_keys"] = list_state_keys(outputs)
         if run is not None and (waits := run.interrupts) is not None:
-            self._end_run(id, operation, outputs, lambda given: _add_interrupts(simplify_runnable_value(given), waits))
+            self._end_run(id, operation, outputs, lambda given: add_interrupts(simplify_runnable_value(given), waits))
         else:
             self._end_run(id, operation, outputs, simplify_runnable_value)
 
@@ -100,15 +102,27 @@ class CallbackHandler:
 
     def on_llm_new_token(self, token: object, *, run_id: object, **_: Any) -> None:
         id = make_run_key(run_id)
+        if (run := langchain_runs.find_run(id)) is not None:
+            run.tells_tokens = True
+        self._read_piece(id, token)
+
+    def on_stream_event(self, event: object, *, run_id: object, **_: Any) -> None:
+        """Read an event of a model's stream of version 3; the same text may have come as tokens already."""
+        id = make_run_key(run_id)
+        run = langchain_runs.find_run(id)
+        self._read_piece(id, None if run is None or run.tells_tokens else get_nested(event, "delta.text", str))
+
+    def _read_piece(self, id: object, text: object) -> None:
+        """Read a piece of a streamed answer, and leave the run: what runs next is the caller's code."""
         operation = langchain_runs.find_operation(id)
         if operation is not None:
             if isinstance(record := operation.record, Chat):
                 if record.time_to_first_chunk is None:
                     operation.note_first_chunk()
                     record.stream = True
-                if isinstance(token, str):  # what is left of the answer if the run is never reported to have ended
-                    record.draft.get_choice().add_text(token)
-            langchain_runs.leave_run(id)  # the request has been made, and the code that runs next is the caller's
+                if isinstance(text, str):  # what is left of the answer if the run is never reported to have ended
+                    record.draft.get_choice().add_text(text)
+            langchain_runs.leave_run(id)
 
     def on_llm_end(self, response: object, *, run_id: object, **_: Any) -> None:
         id = make_run_key(run_id)
@@ -117,7 +131,7 @@ class CallbackHandler:
 
     def on_llm_error(self, error: BaseException, *, run_id: object, response: Any = None, **_: object) -> None:
         if response is not None:
-            langchain_runs.observe_answer(make_run_key(run_id), response)
+            langchain_runs.observe_answer(make_run_key(run_id), read.FailedResult(response))
         self._fail_run(run_id, error)
 
     def on_tool_start(
@@ -213,11 +227,12 @@ class CallbackHandler:
             record = read.make_chat_record(
                 metadata, more.get("invocation_params") or {}, capture_content=capture_content
             )
-            record.operation = operation_name or record.operation
+            record.operation, record.name = operation_name or record.operation, more.get("name")
             tags = more.get("tags") or ()
             id = make_run_key(run_id)
             self._start_run(id, make_run_key(parent), record, tags, metadata, value, convert, read.observe_llm_result)
-            langchain_runs.enter_run(id)
+            if more.get("batch_size") in {None, 1}:  # the runs of several prompts are entered by ``model_runs.py``
+                langchain_runs.enter_run(id)
 
     def _start_run(
         self,
@@ -251,6 +266,7 @@ class CallbackHandler:
             for key in select_user_metadata(tuple(metadata)):
                 if isinstance(entry := metadata[key], (str, bool, int, float)):
                     record.extra[f"mlspan.langchain.metadata.{key}"] = entry
+            apply_caller_ids(record, metadata)
         now = get_runtime()
         if now is not None and now.policy.capture:
             record.input = convert(value)
@@ -278,40 +294,25 @@ class CallbackHandler:
         langchain_runs.end_operation(id)
 
     def _fail_run(self, run_id: Any, error: BaseException) -> None:
-        """End the operation of a run that has raised; LangGraph's control exceptions are no failure.
+        """End the operation of a run that has raised; exceptions that steer the program are no failure.
 
-        A root that fails ends the runs that it leaves open, as LangChain reports no end for them.
+        A root that fails ends the runs that it leaves open, as LangChain reports no end for them. A run that LangChain
+        cancels because its events are read no further is a stream that was left early.
         """
         id = make_run_key(run_id)
         run = langchain_runs.find_run(id)
-        if any(cls.__name__ == "GraphBubbleUp" for cls in type(error).__mro__):  # LangGraph's control flow
-            if any(cls.__name__ == "GraphInterrupt" for cls in type(error).__mro__):
-                self._mark_interrupted(id, error)
+        if is_control_flow(error) and not isinstance(error, GeneratorExit):
+            mark_interrupted(id, error)
             if run is not None:
-                self._end_run(id, run.operation, run.interrupts, lambda waits: _add_interrupts(None, waits))
+                self._end_run(id, run.operation, run.interrupts, lambda waits: add_interrupts(None, waits))
             return
+        cancelled = error if isinstance(error, asyncio.CancelledError) else None
+        if cancelled is not None and run is not None and run.is_left_by_reader():
+            cancelled = None
         if run is None or run.parent is None:
             for other in langchain_runs.list_runs_below(id):
-                cancelled = error if isinstance(error, asyncio.CancelledError) else None
                 langchain_runs.end_operation(other, cancelled, stream_end=None if cancelled else "abandoned")
-        langchain_runs.end_operation(id, error)
-
-    def _mark_interrupted(self, id: object, error: BaseException) -> None:
-        """Mark a run and all runs above it as interrupted, and keep the values that the interrupt asks for."""
-        waits = [getattr(one, "value", one) for one in (error.args[0] if error.args else ())]
-        above = id
-        while above is not None:
-            if (run := langchain_runs.find_run(above)) is None:
-                return
-            operation = langchain_runs.find_operation(above)
-            if operation is not None:
-                operation.record.extra["mlspan.interrupted"] = True
-                run.interrupts = simplify_runnable_value(waits)
-            above = run.parent
-
-
-def _add_interrupts(outputs: object, waits: object) -> object:
-    """Return a run's outputs with the pending interrupts under ``__interrupt__``, as LangGraph returns them."""
-    if waits is None:
-        return outputs
-    return {**(outputs if isinstance(outputs, dict) else {}), "__interrupt__": waits}
+        if isinstance(error, asyncio.CancelledError) and cancelled is None:
+            langchain_runs.end_operation(id, stream_end="closed")
+        else:
+            langchain_runs.end_operation(id, error)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import os
-from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, ClassVar, Final
-
-from opentelemetry import context as otel
 
 from ..._shape import get_nested
 from ...hooks.autolog_settings import AutologSettings
@@ -20,42 +16,39 @@ from ...hooks.subclasses import trace_subclasses
 from ...tracing.operations.records import Embeddings, Observe
 from . import langgraph_edges
 from . import messages as read
+from . import model_runs as runs
 from .callbacks import CallbackHandler
-from .langgraph_edges import langchain_runs, make_span_current
-
-
-def _restore_caller_context(original: Callable[..., Any]) -> Callable[..., object]:
-    """Wrap an asynchronous method, so that the caller's OpenTelemetry context is current again after the call.
-
-    LangChain reports the end of such a call in a task of its own, where nothing can be detached for the caller.
-    """
-
-    @functools.wraps(original)
-    async def call_and_restore(*args: object, **kwargs: object) -> object:
-        before = otel.get_current()
-        try:
-            return await original(*args, **kwargs)
-        except asyncio.CancelledError as error:
-            if otel.get_current() is not before and (run_id := langchain_runs.get_current_id()) in langchain_runs:
-                langchain_runs.end_operation(run_id, error)  # LangChain reports no end of a call that is cancelled
-            raise
-        finally:
-            if otel.get_current() is not before:
-                otel.attach(before)
-
-    return call_and_restore
-
+from .langgraph_edges import make_span_current
 
 _LOST_CONTEXT: Final = "the caller's own span after an asynchronous call, and calls that are cancelled"
+_CHAT_MODEL: Final = "langchain_core.language_models.chat_models:BaseChatModel"
+_LLM: Final = "langchain_core.language_models.llms:BaseLLM"
+_STREAMS: Final = "langchain_core.language_models.chat_model_stream"  # since 1.2
+_LOST_REQUEST: Final = "which of several prompts a request belongs to"
+_LOST_STREAM: Final = "the end of streams of version 3, and the caller's own span beside them"
 _PATCHES: Final = (
     (
         "langchain_core.runnables.config:_set_config_context",
         make_span_current,
         "that spans of user code in a runnable stand below the runnable",
     ),
-    ("langchain_core.language_models.chat_models:BaseChatModel.agenerate", _restore_caller_context, _LOST_CONTEXT),
-    ("langchain_core.language_models.llms:BaseLLM.agenerate", _restore_caller_context, _LOST_CONTEXT),
-    ("langchain_core.retrievers:BaseRetriever.ainvoke", _restore_caller_context, _LOST_CONTEXT),
+    (f"{_CHAT_MODEL}.agenerate", runs.restore_caller_context, _LOST_CONTEXT),
+    (f"{_LLM}.agenerate", runs.restore_caller_context, _LOST_CONTEXT),
+    ("langchain_core.retrievers:BaseRetriever.ainvoke", runs.restore_caller_context, _LOST_CONTEXT),
+    (f"{_CHAT_MODEL}._generate_with_cache", runs.enter_prompt_run, _LOST_REQUEST),
+    (f"{_CHAT_MODEL}._agenerate_with_cache", runs.enter_prompt_run_async, _LOST_REQUEST),
+    (f"{_LLM}._generate_helper", runs.enter_batch_run, _LOST_REQUEST),
+    (f"{_LLM}._agenerate_helper", runs.enter_batch_run_async, _LOST_REQUEST),
+    (
+        "langchain_core.runnables.base:_astream_events_implementation_v2",
+        runs.note_events_left,
+        "that events which are read no further are no failure",
+    ),
+)
+_STREAM_PATCHES: Final = (
+    (f"{_STREAMS}:ChatModelStream.set_start", runs.watch_stream_start, _LOST_STREAM),
+    (f"{_STREAMS}:AsyncChatModelStream.set_start", runs.watch_async_stream_start, _LOST_STREAM),
+    (f"{_STREAMS}:AsyncChatModelStream.aclose", runs.note_stream_close, _LOST_STREAM),
 )
 
 
@@ -85,13 +78,17 @@ def _trace_embeddings(hook: Hook, base: str) -> Undo:
 
 def _install_callbacks(hook: Hook) -> Undo:
     """Add the callback handler to every run, and apply the patches."""
-    runs = "runs of LangChain"
+    loss = "runs of LangChain"
     return apply_patches(
         [
-            Patch(_HANDLER_CLASS, lambda _: lambda: None, runs, is_required=True),
-            Patch(_CONFIGURE_HOOKS, lambda _: lambda: None, runs, is_required=True),
-            Patch(_REGISTER_HOOK, functools.partial(_register_handler, hook), runs, is_required=True),
-            *(Patch(target, functools.partial(replace_function, make=make), loss) for target, make, loss in _PATCHES),
+            Patch(_HANDLER_CLASS, lambda _: lambda: None, loss, is_required=True),
+            Patch(_CONFIGURE_HOOKS, lambda _: lambda: None, loss, is_required=True),
+            Patch(_REGISTER_HOOK, functools.partial(_register_handler, hook), loss, is_required=True),
+            *(Patch(target, functools.partial(replace_function, make=make), lost) for target, make, lost in _PATCHES),
+            *(
+                Patch(target, functools.partial(replace_function, make=make), lost, is_optional=True)
+                for target, make, lost in _STREAM_PATCHES
+            ),
             Patch(_EMBEDDINGS_CLASS, functools.partial(_trace_embeddings, hook), "calls of embeddings"),
         ]
     )

@@ -22,15 +22,10 @@ from ..._guard import guard
 from ..._shape import get_field
 from ...hooks.hook import Hook
 from ...hooks.patching import Patch, Undo, apply_patches, replace_function
-from ...hooks.run_registry import Run, RunRegistry
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Agent, NamedRecord, Step, Workflow
-
-
-def make_run_key(run_id: object) -> object:
-    """Return the key of a run: the UUID's integer, as the hash of a UUID is computed in slow Python code."""
-    return getattr(run_id, "int", run_id)
-
+from .runnable_records import apply_caller_ids
+from .runs import LangChainRun, langchain_runs, make_run_key
 
 TRACE_METADATA_KEY: Final = "mlspan_trace"  # key in a checkpoint's metadata; its value is "<trace id>-<span id>" in hex
 _LOOP_CLASS: Final = "langgraph.pregel._loop:PregelLoop"
@@ -91,18 +86,6 @@ def _format_sort_key(path: object) -> str:
     return f"{path:010d}" if isinstance(path, int) else str(path)
 
 
-class LangChainRun(Run):
-    """A run of LangChain. *edges* are those of a graph; *interrupts* the values that an interrupt inside asks for."""
-
-    __slots__ = ("edges", "interrupts")
-
-    def __init__(self, parent: object, operation: Operation | None = None) -> None:
-        super().__init__(parent, operation)
-        self.edges: GraphEdges | None = None
-        self.interrupts: object = None
-
-
-langchain_runs: Final = RunRegistry(LangChainRun)  # all open runs of LangChain, graphs and nodes included
 _graph_guard: Final = guard("looking at a graph")
 
 
@@ -261,6 +244,9 @@ def make_span_current(original: Callable[..., object]) -> Callable[..., object]:
         result = original(config, *rest)
         operation = langchain_runs.find_operation(make_run_key(getattr(config.get("callbacks"), "parent_run_id", None)))
         if operation is not None:
+            if told := config.get("configurable"):
+                with _graph_guard:
+                    apply_caller_ids(operation.record, told)
             otel.attach(operation.context)
         return result
 

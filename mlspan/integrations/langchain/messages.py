@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ..._shape import get_field, get_fields, get_integer, get_list, get_nested, get_text
-from ...hooks.openai_format import FINISH_REASONS, read_openai_part, read_openai_tool
-from ...hooks.requests import REQUEST_PARAMETERS, UsageTable, read_usage, set_parameters
+from ...hooks.openai_format import FINISH_REASONS, read_openai_tool
+from ...hooks.requests import REQUEST_PARAMETERS, set_parameters
+from ...tracing.operations import semconv as sc
 from ...tracing.operations.messages import (
+    UNTOLD_REASON,
     Message,
     OutputDraft,
     Part,
@@ -17,6 +19,8 @@ from ...tracing.operations.messages import (
     parse_json,
 )
 from ...tracing.operations.records import Chat
+from .content_blocks import read_content_blocks
+from .usage import read_langchain_usage
 
 PROVIDER_NAMES: Final = {  # LangChain's name -> value of gen_ai.provider.name
     "azure": "azure.ai.openai",
@@ -54,18 +58,43 @@ def make_chat_record(metadata: Mapping[str, object], params: Mapping[str, Any], 
         stream=True if params.get("stream") is True else None,
         outer=True,
     )
+    set_parameters(record, {name: metadata.get(f"ls_{name}") for name in ("temperature", "max_tokens")}, _PARAMETERS)
     set_parameters(record, params, _PARAMETERS)
     if "n" in params and (count := get_integer(params, "n")) != 1:
         record.choice_count = count
-    stop = params.get("stop")
+    stop = params.get("stop") or params.get("stop_sequences") or metadata.get("ls_stop")
+    if isinstance(stop, str):
+        stop = [stop]
     if isinstance(stop, list) and stop:
         record.stop_sequences = [one for one in stop if isinstance(one, str)]
+    _read_output_format(record, params, capture_content=capture_content)
     offered = params.get("tools")
     if capture_content and isinstance(offered, list) and offered:
         record.tools = [_read_offered_tool(one) for one in offered]
     return record
 
 
+def _read_output_format(record: Chat, params: Mapping[str, Any], *, capture_content: bool) -> None:
+    """Read in which form the answer is asked for, and its JSON schema, as the providers' parameters say it."""
+    for path, schema in _OUTPUT_FORMATS.items():
+        kind = get_nested(params, path, str) or ""
+        if "json" not in kind:
+            continue
+        record.output_type = "json"
+        wanted = next((found for one in schema if (found := get_nested(params, one, dict))), None)
+        if wanted is not None and capture_content:
+            record.output_schema = wanted
+        return
+
+
+# Where a provider's parameters tell the form of the answer -> where they have the schema.
+_OUTPUT_FORMATS: Final = {
+    "response_format.type": ("response_format.json_schema.schema", "response_format.schema"),
+    "text.format.type": ("text.format.schema",),
+    "output_config.format.type": ("output_config.format.schema",),
+    "output_format.type": ("output_format.schema",),
+    "response_mime_type": ("response_json_schema", "response_schema"),
+}
 _PARAMETERS: Final = {name: to for name, to in REQUEST_PARAMETERS.items() if name != "reasoning_effort"}
 
 
@@ -110,9 +139,12 @@ def read_message_parts(raw: object) -> list[Part]:
     if isinstance(content, str) and content:
         found.append({"type": "text", "content": content})
     elif isinstance(content, list):
-        found += [_read_content_block(block) for block in content if _is_message_block(block)]
-    if (more := known.get("additional_kwargs")) and (thought := get_text(get_fields(more), "reasoning_content")):
-        found.insert(0, {"type": "reasoning", "content": thought})
+        found += read_content_blocks(raw, content)
+    if more := get_fields(known.get("additional_kwargs")):
+        if thought := get_text(more, "reasoning_content"):
+            found.insert(0, {"type": "reasoning", "content": thought})
+        if refusal := get_text(more, "refusal"):
+            found.append({"type": "text", "content": refusal})
     for call in get_list(known, "tool_calls"):
         found.append(
             make_tool_call(get_nested(call, "name", str) or "", get_field(call, "args"), get_nested(call, "id", str))
@@ -123,38 +155,6 @@ def read_message_parts(raw: object) -> list[Part]:
     return found
 
 
-def _is_message_block(block: object) -> bool:
-    """Return whether a content block is read; tool calls are not, as the message lists them besides."""
-    return not isinstance(block, dict) or block.get("type") not in {
-        "tool_use",
-        "function_call",
-        "tool_call",
-        "input_json_delta",
-    }
-
-
-def _read_content_block(block: object) -> Part:
-    """Read a content block of LangChain, Anthropic or OpenAI."""
-    kind = get_field(block, "type")
-    if kind in {"thinking", "reasoning"}:
-        thought = get_nested(block, "thinking", str) or get_nested(block, "reasoning", str) or _join_summary(block)
-        return {"type": "reasoning", "content": thought}
-    if kind in {"image", "audio", "file"}:
-        modality = "document" if kind == "file" else kind
-        source = get_field(block, "source") or block
-        if url := get_nested(source, "url", str):
-            return {"type": "uri", "modality": modality, "uri": url}
-        if data := get_nested(source, "data", str) or get_nested(source, "base64", str):
-            mime_type = get_nested(source, "media_type", str) or get_nested(source, "mime_type", str) or ""
-            return {"type": "blob", "modality": modality, "content": data, "mime_type": mime_type}
-    return read_openai_part(block)
-
-
-def _join_summary(block: object) -> str:
-    """Return the summary of a block of reasoning, one paragraph a line."""
-    return "\n".join(get_nested(one, "text", str) or "" for one in get_list(block, "summary"))
-
-
 def _flatten_tool_content(content: object) -> object:
     """Return a tool's answer: texts of a list joined, JSON parsed, anything else as it is."""
     if isinstance(content, list):
@@ -163,29 +163,28 @@ def _flatten_tool_content(content: object) -> object:
     return parse_json(content) if isinstance(content, str) and content[:1] in {"{", "["} else content
 
 
+class FailedResult(NamedTuple):
+    """What there was of an answer when the call failed: an LLMResult of what had arrived, and of the error itself."""
+
+    result: object
+
+
 def observe_llm_result(record: Chat, result: Any) -> None:
-    """Read an LLMResult: the answers to its first prompt, and the usage as LangChain has read it from the provider."""
-    answer = get_fields(result)
+    """Read an LLMResult: the answers to its first prompt, and the usage as LangChain has read it from the provider.
+
+    Args:
+        record: the record of the call.
+        result: the LLMResult, or a FailedResult, whose answers are what had arrived before the error.
+    """
+    failed = isinstance(result, FailedResult)
+    answer = get_fields(result.result if failed else result)
     generations = (get_list(answer, "generations") or [[]])[0]
+    if failed:  # for the error itself LangChain makes an answer, which says nothing
+        generations = [one for one in generations if get_text(get_fields(one), "text") or _has_parts(one)]
     if generations:  # the whole answer, which takes the place of what its chunks have said
         record.draft = OutputDraft(kept=record.draft.kept)
     for index, generation in enumerate(generations):
-        known = get_fields(generation)
-        choice, said = record.draft.get_choice(index), known.get("message")
-        message = get_fields(said)
-        for piece in read_message_parts(said) if said is not None else _read_generation_text(generation):
-            choice.add_part(piece)
-        facts, info = message.get("response_metadata"), known.get("generation_info")
-        reason = find_first(str, facts, info, names=("finish_reason", "stop_reason", "done_reason"))
-        choice.finish_reason = FINISH_REASONS.get(reason or "", reason) or (
-            "tool_calls" if record.draft.call_ids else "stop"
-        )
-        if (model := find_first(str, facts, info, names=("model_name", "model"))) is not None:
-            record.response_model = model
-        if facts and (id := get_nested(facts, "id", str)):
-            record.response_id = id
-        if usage := message.get("usage_metadata"):
-            read_usage(record, usage, *_USAGE_METADATA)
+        _read_generation(record, index, generation, failed=failed)
     if not (output := answer.get("llm_output")):
         return
     if model := get_nested(output, "model_name", str):
@@ -193,6 +192,34 @@ def observe_llm_result(record: Chat, result: Any) -> None:
     if record.input_tokens is None and (usage := get_field(output, "token_usage") or get_field(output, "usage")):
         record.input_tokens = find_first(int, usage, names=("prompt_tokens", "input_tokens"))
         record.output_tokens = find_first(int, usage, names=("completion_tokens", "output_tokens"))
+
+
+def _has_parts(generation: object) -> bool:
+    """Return whether a generation has a message that says anything."""
+    return bool(read_message_parts(get_field(generation, "message")))
+
+
+def _read_generation(record: Chat, index: int, generation: object, *, failed: bool) -> None:
+    """Read one of the answers to a prompt; of one that has failed, no finish reason can have been told."""
+    known = get_fields(generation)
+    choice, said = record.draft.get_choice(index), known.get("message")
+    message = get_fields(said)
+    for piece in read_message_parts(said) if said is not None else _read_generation_text(generation):
+        choice.add_part(piece)
+    facts, info = message.get("response_metadata"), known.get("generation_info")
+    reason = find_first(str, facts, info, names=("finish_reason", "stop_reason", "done_reason", "stopReason"))
+    reason = FINISH_REASONS.get(reason or "", reason) or None
+    if reason is None and not failed:
+        reason = "tool_calls" if record.draft.call_ids else UNTOLD_REASON
+    choice.finish_reason = reason
+    if (model := find_first(str, facts, info, names=("model_name", "model", "model_id"))) is not None:
+        record.response_model = model
+    if facts and (id := get_nested(facts, "id", str)):
+        record.response_id = id
+    if facts and (tier := get_nested(facts, "service_tier", str)):
+        record.extra[sc.OPENAI_RESPONSE_SERVICE_TIER] = tier
+    if usage := message.get("usage_metadata"):
+        read_langchain_usage(record, usage)
 
 
 def _read_generation_text(generation: Any) -> list[Part]:
@@ -208,15 +235,3 @@ def find_first(want: type, *holders: object, names: tuple[str, ...]) -> Any:
             if (found := get_nested(holder, name, want)) is not None:
                 return found
     return None
-
-
-_USAGE_METADATA: Final[tuple[UsageTable, ...]] = (  # counts of LangChain's UsageMetadata
-    {"input_tokens": "input_tokens", "output_tokens": "output_tokens"},
-    {
-        "in": "input_token_details",
-        "cache_read": "cache_read_tokens",
-        "cache_creation": "cache_write_tokens",
-        "audio": "audio_input_tokens",
-    },
-    {"in": "output_token_details", "reasoning": "reasoning_tokens", "audio": "audio_output_tokens"},
-)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
+from uuid import UUID
 
+from ...tracing.operations import semconv as sc
+from ...tracing.operations.call_context import get_call_scope
 from ...tracing.operations.records import Agent, Record, Step, Workflow
 
 _FRAMEWORK_TAGS: Final = ("seq:step:", "graph:step:", "map:key:", "branch:", "condition:", "retry:", "langsmith:")
@@ -20,6 +23,8 @@ _FRAMEWORK_METADATA: Final = (
     "assistant_id",
     "graph_id",
 )
+_SESSION_KEYS: Final = ("session_id", "conversation_id", "thread_id")  # of a config, in the order in which they count
+_USER_KEY: Final = "user_id"
 
 
 @lru_cache(maxsize=1000)
@@ -31,7 +36,22 @@ def select_user_tags(tags: tuple[str, ...]) -> tuple[str, ...]:
 @lru_cache(maxsize=1000)
 def select_user_metadata(keys: tuple[str, ...]) -> tuple[str, ...]:
     """Return the keys of a run's metadata that neither LangChain nor LangGraph has added."""
-    return tuple(key for key in keys if not key.startswith(_FRAMEWORK_METADATA))
+    ours = {*_SESSION_KEYS, _USER_KEY}  # they become the session and the user
+    return tuple(key for key in keys if key not in ours and not key.startswith(_FRAMEWORK_METADATA))
+
+
+def apply_caller_ids(record: Record, told: Mapping[str, object]) -> None:
+    """Set session and user of *record* by what the caller has put into a run's metadata or ``configurable``.
+
+    What ``tracing.session`` and ``tracing.user`` say around the call counts before that.
+    """
+    around = get_call_scope()
+    session = next((told[key] for key in _SESSION_KEYS if isinstance(told.get(key), (str, int, UUID))), None)
+    if session is not None and around.session is None and sc.SESSION_ID not in record.extra:
+        record.extra[sc.SESSION_ID] = str(session)
+    user = told.get(_USER_KEY)
+    if isinstance(user, (str, int, UUID)) and around.user is None and sc.USER_ID not in record.extra:
+        record.extra[sc.USER_ID] = str(user)
 
 
 @lru_cache(maxsize=1000)

@@ -37,17 +37,34 @@ def simplify_runnable_value(value: object, depth: int = 0) -> object:
         return said
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
         return [simplify_runnable_value(one, depth + 1) for one in value]
-    if isinstance(get_field(value, "type"), str) and hasattr(value, "response_metadata"):
-        return _format_message(value)
-    if hasattr(value, "page_content"):
-        return format_document(value)
-    messages = getattr(value, "messages", None)  # a prompt has them
-    if isinstance(messages, list):
-        return [simplify_runnable_value(one, depth + 1) for one in messages]
     if names := _CONTROL_FIELDS.get(type(value).__name__):  # LangGraph's Command and Send
         fields = {name: simplify_runnable_value(getattr(value, name, None), depth + 1) for name in names}
         return {name: one for name, one in fields.items() if one not in (None, [], ())}
+    if (names := _list_declared_fields(type(value))) is not None:  # type: ignore[arg-type]  # as above
+        known = get_fields(value)
+        names = (*names, *(getattr(value, "__pydantic_extra__", None) or ()))
+        return {
+            name: _simplify_messages(known[name])
+            if name == "messages"
+            else simplify_runnable_value(known[name], depth + 1)
+            for name in names
+            if name in known
+        }
     return value
+
+
+@lru_cache(maxsize=1000)
+def _list_declared_fields(cls: type) -> tuple[str, ...] | None:
+    """Return the fields that a pydantic model or a dataclass declares, such as a graph's state; None for other classes.
+
+    They are read from the object's own dict, so that none of its code runs. Exceptions stay what they are.
+    """
+    if issubclass(cls, BaseException):
+        return None
+    for name in ("__pydantic_fields__", "__dataclass_fields__"):
+        if isinstance(found := getattr(cls, name, None), dict):
+            return tuple(found)
+    return None
 
 
 @lru_cache(maxsize=1000)
@@ -129,5 +146,6 @@ def format_document(value: object) -> dict[str, object]:
 _FORMATTERS: Final[dict[str, Callable[[object], object]]] = {
     "BaseMessage": _format_message,
     "ChatPromptValue": _format_prompt,
+    "StringPromptValue": lambda value: get_field(value, "text"),
     "Document": format_document,
 }

@@ -23,9 +23,9 @@ from ...tracing.operations import semconv as sc
 from ...tracing.operations.records import Step
 from ...tracing.operations.suppression import is_suppressed
 from ...tracing.runtime import get_runtime
+from . import evaluation, resumption, streams
 from . import index_building as build
 from . import operations as kinds
-from . import streams
 from . import workflows as workflow
 from .operations import BegunCall, DispatchedCall, find_enclosing_call, set_enclosing_call
 from .workflows import dispatched_calls
@@ -36,9 +36,6 @@ handler_failures: Final[
 _cancelled_calls: Final[set[str]] = (
     set()
 )  # ids of calls that have been cancelled, and whose exit is still to be reported
-_CONTROL_EXCEPTIONS: Final = frozenset(
-    {"WaitingForEvent", "WorkflowDone"}
-)  # exceptions that control workflows: no failures
 _ID_SUFFIX_LENGTH: Final = 37  # length of the dash and the UUID that follow a call's name
 
 
@@ -103,7 +100,7 @@ class SpanHandler:
         _cancelled_calls.discard(id_)
         if id_ not in dispatched_calls:
             streams.finish_chat_answer(instance, err)
-        _end_call(id_, None if type(err).__name__ in _CONTROL_EXCEPTIONS else err)
+        _end_call(id_, err)
 
     def new_span(self, *_: object, **__: object) -> None: ...
 
@@ -149,6 +146,7 @@ def _start_call(id: str, begun: BegunCall, kind: str, seen: DispatchedCall, turn
     if operation is None:
         return
     if kind == "workflow":
+        resumption.note_run(operation)
         workflow.workflow_runs[operation] = workflow.WorkflowRun(seen.owner, operation)
     name = get_nested(record, "name", str)
     set_enclosing_call(operation, "tool" if kind == "step" and not isinstance(record, Step) else kind, seen.owner, name)
@@ -254,6 +252,8 @@ def install(hook: Hook) -> Undo:
         [
             Patch("llama_index.core.base.llms.base:BaseLLM", streams.trace_llm_streams, "the end of streams"),
             *build.make_index_patches(hook),
+            *evaluation.make_evaluator_patches(hook),
+            *resumption.make_context_patches(),
             Patch(waiting, functools.partial(observe_method, callback=_note_wait), "waiting steps", is_optional=True),
             Patch(threads, functools.partial(replace_function, make=_carry_context), "that a tool's spans are its own"),
         ]

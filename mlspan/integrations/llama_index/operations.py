@@ -19,6 +19,13 @@ from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import NamedRecord, Observe, Record, Retrieval, Step, Tool
 from . import requests as read
 
+# Private names that some versions or classes lack, each with what is then left out.
+PRIVATE_FIELDS: Final[dict[str, str]] = {
+    "_similarity_top_k": "how many documents were asked for",
+    "_vector_store": "the name of the vector store",
+    "_memory": "the conversation of a chat engine",
+}
+
 
 class EnclosingCall(NamedTuple):
     """The call whose code is running, as the context holds it.

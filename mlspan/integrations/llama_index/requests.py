@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Final
 
 from ..._shape import get_field, get_nested, is_a
@@ -14,6 +15,11 @@ from ...tracing.operations.messages import parse_json
 from ...tracing.operations.records import Chat, Embeddings, Observe
 from .messages import format_chat_message, read_chat_message
 from .responses import AnswerDraft, observe_llm_answer
+
+# Private names that some versions or classes lack, each with what is then left out.
+PRIVATE_FIELDS: Final[dict[str, str]] = {
+    "_data": "fields that an event has beyond those that its class declares",
+}
 
 _PROVIDERS_BY_PACKAGE: Final = {  # name of LlamaIndex's package -> value of gen_ai.provider.name
     "azure_inference": "azure.ai.inference",
@@ -185,9 +191,10 @@ def simplify_step_value(value: object, depth: int = 0) -> Any:
         return {str(key): simplify_step_value(one, depth + 1) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [simplify_step_value(one, depth + 1) for one in value]
-    if hasattr(value, "blocks") and hasattr(value, "role"):
+    kind = _find_own_class(type(value))  # type: ignore[arg-type]  # mypy: type[Any] is not hashable
+    if kind == "ChatMessage":
         return format_chat_message(value)
-    if hasattr(value, "node") and hasattr(value, "score"):
+    if kind == "NodeWithScore":
         return format_node(value)
     if is_workflow_event(value):
         return {"event": type(value).__name__, **read_event_fields(value, depth)}
@@ -195,6 +202,16 @@ def simplify_step_value(value: object, depth: int = 0) -> Any:
 
 
 _MAX_DEPTH: Final = 20
+
+
+@lru_cache(maxsize=1000)
+def _find_own_class(cls: type) -> str | None:
+    """Return which of the classes that have a form of their own *cls* is or inherits from; None if it is none.
+
+    Attributes would not tell: an answer with a model of the user's seems to have every one.
+    """
+    names = {one.__name__ for one in cls.__mro__ if one.__module__.startswith("llama_index")}
+    return next((name for name in ("ChatMessage", "NodeWithScore") if name in names), None)
 
 
 def is_workflow_event(value: object) -> bool:
@@ -228,11 +245,18 @@ def find_conversation_id(memory: object) -> str | None:
 def read_answer_text(raw: object) -> object:
     """Return the text of an answer of any class, or the answer as plain data.
 
-    Only strings are read: reading a stream would take its chunks from the caller.
+    An answer that holds a model of the user's is that model. An agent's structured answer stands beside its text. Only
+    strings are read: reading a stream would take its chunks from the caller.
     """
-    for path in ("response", "message.content", "content", "text"):
+    answer = get_field(raw, "response")
+    if isinstance(answer, str):
+        return answer
+    if answer is not None and _find_own_class(type(answer)) == "ChatMessage":  # type: ignore[arg-type]  # as above
+        said, structured = get_nested(answer, "content", str), get_field(raw, "structured_response")
+        return said if structured is None else {"response": said, "structured_response": structured}
+    if answer is not None and any(cls.__name__ == "PydanticResponse" for cls in type(raw).__mro__):
+        return answer
+    for path in ("message.content", "content", "text"):
         if (found := get_nested(raw, path, str)) is not None:
             return found
-    if hasattr(answer := get_field(raw, "response"), "blocks"):  # an agent's answer holds a message
-        return get_nested(answer, "content", str)
     return parse_json(raw) if isinstance(raw, str) and raw[:1] in {"{", "["} else simplify_step_value(raw)

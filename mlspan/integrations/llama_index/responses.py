@@ -7,7 +7,7 @@ from typing import Any, Final
 from ..._shape import get_field, get_list, get_nested
 from ...hooks.openai_format import FINISH_REASONS
 from ...hooks.requests import read_provider_usage
-from ...tracing.operations.messages import Message, OutputDraft, make_tool_call
+from ...tracing.operations.messages import UNTOLD_REASON, Message, OutputDraft, make_tool_call
 from ...tracing.operations.records import Chat, sees_errors
 from .messages import read_block_parts
 
@@ -73,7 +73,7 @@ class AnswerDraft(OutputDraft):
         for one in calls:
             choice.add_part(one)
         over = self._failed or self._record.stream_end is not None
-        choice.finish_reason = self._reason or (None if over else "tool_calls" if calls else "stop")
+        choice.finish_reason = self._reason or (None if over else "tool_calls" if calls else UNTOLD_REASON)
 
 
 @sees_errors

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+from ..._private_names import report_missing_name
 from ..._shape import get_field, get_nested
 from ...hooks.run_registry import Run, RunRegistry
 from ...tracing.operations.operation import Operation
@@ -17,9 +18,24 @@ from ...tracing.operations.records import Agent, NamedRecord, Step, Tool, Workfl
 from . import requests as read
 from .operations import BegunCall, DispatchedCall, observe_tool_output, set_enclosing_call
 
+# Private names, each with what is lost without it; a warning says so.
+PRIVATE_NAMES: Final[dict[str, str]] = {
+    "_get_steps": "the turns of the agents in a workflow are not told apart",
+}
+# A private name that some versions lack, and what is then left out.
+PRIVATE_FIELDS: Final[dict[str, str]] = {"_workflow_name": "a workflow's own name, beside that of its class"}
+
 _AGENT_STEPS: Final = frozenset(
     {"init_run", "setup_agent", "run_agent_step", "parse_agent_output", "call_tool", "aggregate_tool_results"}
 )
+
+
+def _list_steps(workflow: Any) -> Any:
+    """Return the names of the steps of *workflow*; none where this version does not tell them."""
+    if not hasattr(workflow, "_get_steps"):
+        report_missing_name("LlamaIndex", "_get_steps", PRIVATE_NAMES["_get_steps"])
+        return ()
+    return workflow._get_steps()
 
 
 class WorkflowRun:
@@ -27,7 +43,7 @@ class WorkflowRun:
 
     def __init__(self, owner: Any, operation: Operation) -> None:
         self.owner, self.operation = owner, operation
-        self.steps = frozenset(owner._get_steps())
+        self.steps = frozenset(_list_steps(owner))
         self.agent, self._count = "", 0
 
     @property
@@ -172,7 +188,7 @@ def observe_spanless_step(id: str, result: object = None) -> None:
         return
     operation = dispatched_calls.find_operation(step.workflow.turn_key)
     if operation is not None and type(result).__name__ == "AgentOutput" and isinstance(operation.record, NamedRecord):
-        operation.record.output = get_nested(result, "response.content", str)
+        operation.record.output = read.read_answer_text(result)
 
 
 def note_waiting(operation: Operation, waiter: object) -> None:

@@ -20,7 +20,8 @@ from ...hooks.call import Call
 from ...hooks.hook import Hook, trace_methods
 from ...hooks.patching import Undo
 from ...tracing.operations.records import Observe, Record
-from . import chat, media, objects, realtime, responses, stream_usage
+from . import background, chat, media, objects, realtime, responses, responses_socket, stream_usage
+from ._paths import OBJECT_TYPES, Path, is_fetch, is_recorded, split_path
 from ._read import OpenAIRequest
 
 __all__ = ["HOOK", "autolog"]
@@ -29,6 +30,7 @@ _ENDPOINTS: Final[dict[str, Callable[[OpenAIRequest], tuple[Any, Observe[Any]]]]
     "/chat/completions": chat.begin_chat,
     "/completions": chat.begin_completion,
     "/responses": responses.begin_response,
+    "/responses/compact": responses.begin_compaction,
     "/embeddings": media.begin_embeddings,
     "/images/generations": media.begin_images,
     "/images/edits": media.begin_images,
@@ -37,6 +39,7 @@ _ENDPOINTS: Final[dict[str, Callable[[OpenAIRequest], tuple[Any, Observe[Any]]]]
     "/audio/transcriptions": media.begin_transcription,
     "/audio/translations": media.begin_transcription,
     "/moderations": media.begin_moderation,
+    "/decisions": media.begin_decision,
 }
 
 
@@ -50,15 +53,24 @@ def _begin_request(call: Call) -> tuple[Record, Observe[Any]] | None:
     if options.extra_json:
         body = {**body, **options.extra_json}
     ask = OpenAIRequest(args[0], options, body, content, settings)
-    endpoint = _ENDPOINTS.get(options.url)
-    if endpoint is not None and options.method == "post":
+    if (endpoint := _ENDPOINTS.get(options.url)) is not None and options.method == "post":
         return endpoint(ask)
-    path = [word for word in options.url.partition("?")[0].split("/") if word]
+    return _begin_other_request(ask, split_path(options.url), options.method.lower())
+
+
+def _begin_other_request(ask: OpenAIRequest, path: Path, method: str) -> tuple[Record, Observe[Any]] | None:
+    """Begin the record of a request whose URL is no endpoint's as it stands; None if it is not recorded."""
     if not path:
         return None
-    if path[0] == "responses" and len(path) in {2, 3} and path[-1] not in {"input_items", "input_tokens", "compact"}:
-        return None if options.method == "delete" else responses.begin_fetch(ask, path[1])
-    return objects.begin_object_request(ask, path, options.method) if path[0] in objects.OBJECT_TYPES else None
+    if method == "post" and (endpoint := _ENDPOINTS.get("/" + "/".join(path))) is not None:
+        return endpoint(ask)
+    if is_fetch(path, method):
+        return background.begin_fetch(ask, path[1])
+    if path[0] in OBJECT_TYPES:
+        return objects.begin_object_request(ask, path, method) if is_recorded(path) else None
+    # An endpoint below another prefix, such as /openai/deployments/NAME/chat/completions.
+    ends = ("/" + "/".join(path[start:]) for start in range(1, len(path))) if method == "post" else ()
+    return next((_ENDPOINTS[end](ask) for end in ends if end in _ENDPOINTS), None)
 
 
 _trace_requests: Final = trace_methods(
@@ -71,6 +83,7 @@ def _install_client(hook: Hook) -> Undo:
         undo.callback(stream_usage.install_fallback())  # first, so that a request that is sent again is one traced call
         undo.callback(_trace_requests(hook))
         undo.callback(realtime.install(hook))
+        undo.callback(responses_socket.install(hook))
         return undo.pop_all().close
 
 

@@ -6,10 +6,15 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
-from ..._shape import get_fields, get_list
+from ..._shape import get_field, get_fields, get_list, get_nested, is_a
 from ...hooks.openai_format import read_openai_tool
 from ...hooks.requests import find_provider_by_host, read_host_and_port
 from ...tracing.operations.messages import ToolDefinition
+
+# Private names that some versions or classes lack, each with what is then left out.
+PRIVATE_FIELDS: Final[dict[str, str]] = {
+    "_base_url": "nothing: the public property is read, which takes longer",
+}
 
 RequestBody = Mapping[str, Any]
 
@@ -33,6 +38,8 @@ class OpenAIRequest(NamedTuple):
 
     def read_server_fields(self) -> dict[str, Any]:
         """Return the record's fields ``provider``, ``server_address`` and ``server_port``."""
+        if "://" in self.options.url:  # the caller's own URL, which need not be that of the client
+            return _find_server_fields(self.client, self.options.url)
         client = self.client
         url = get_fields(client).get("_base_url") or client.base_url  # the property imports something on each access
         try:
@@ -58,6 +65,17 @@ def find_client_provider(client: object, host: str) -> str:
     if "Azure" in type(client).__name__:
         return "azure.ai.openai"
     return find_provider_by_host(host) or "openai"
+
+
+def read_error(error: object) -> tuple[str, str]:
+    """Return type and message of an error that an answer reports: its code, else its type, else ``_OTHER``."""
+    if isinstance(error, str):
+        return "_OTHER", error
+    code, kind = get_field(error, "code"), get_nested(error, "type", str)
+    if is_a(code, int):  # OpenRouter's are the statuses of HTTP
+        code = str(code)
+    named = code if isinstance(code, str) and code else kind if kind != "error" else None
+    return named or "_OTHER", get_nested(error, "message", str) or ""
 
 
 def read_tool_definitions(body: RequestBody, *names: str) -> list[ToolDefinition] | None:

@@ -3,29 +3,54 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
-from collections.abc import Mapping
 from typing import Any, Final
 
 from ..._guard import guard
-from ..._shape import get_field, get_list, get_nested
+from ..._private_names import report_missing_name
+from ..._shape import get_field, get_nested
 from ...hooks.hook import Hook
-from ...hooks.openai_format import dump_model
-from ...hooks.patching import Patch, Undo, apply_patches, remember_undo
-from ...hooks.requests import read_usage
+from ...hooks.patching import Patch, Undo, apply_patches, remember_undo, replace_function
 from ...hooks.run_registry import Run, RunRegistry
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.content import to_plain_data
-from ...tracing.operations.messages import Message, Part, parse_json
+from ...tracing.operations.exceptions import get_error_type
+from ...tracing.operations.messages import Message, parse_json
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Agent, Chat, NamedRecord, Record, Step, Tool, Workflow
 from ...tracing.runtime import get_runtime
-from . import responses
+from . import agent_models as _models
+from .agent_models import REDACTED_MESSAGE, read_span_error
+
+# Private names, each with what is lost without it; a warning says so.
+PRIVATE_NAMES: Final[dict[str, str]] = {
+    "_multi_processor": "its list of processors keeps mlspan's when autolog is turned off, where it does nothing",
+    "_processors": "its list of processors keeps mlspan's when autolog is turned off, where it does nothing",
+}
 
 _SPANLESS_TYPES: Final = {
     "task",
     "turn",
 }  # types of SDK spans that add nothing to the agent's own span, and get none here
+
+
+class AgentsRun(Run):
+    """A trace or span of the SDK that is open.
+
+    Attributes:
+        handled: the exception that was being handled when it started; None if there was none.
+        failure: of a trace, error type and text of its last agent; None if that has succeeded.
+        withholds: of a trace, whether the user wants no sensitive data in it.
+    """
+
+    __slots__ = ("failure", "handled", "withholds")
+
+    def __init__(self, parent: object, operation: Operation | None = None) -> None:
+        super().__init__(parent, operation)
+        self.handled: BaseException | None = None
+        self.failure: tuple[str, str] | None = None
+        self.withholds = False
 
 
 class AgentsTracingProcessor:
@@ -36,7 +61,7 @@ class AgentsTracingProcessor:
 
     def __init__(self, hook: Hook) -> None:
         self.on = True
-        self._hook, self._ledger = hook, RunRegistry(Run)
+        self._hook, self._ledger = hook, RunRegistry(AgentsRun)
         self._asked: dict[tuple[str, str, str], str] = {}  # (trace id, tool name, arguments) -> tool call id
         self._lock = threading.Lock()
 
@@ -45,14 +70,13 @@ class AgentsTracingProcessor:
             with guard("starting a span"):
                 group = get_field(trace, "group_id")
                 record = Workflow(name=get_field(trace, "name"), conversation=group if isinstance(group, str) else None)
-                self._ledger.start_operation(trace.trace_id, record)
-                self._ledger.enter_run(trace.trace_id)
+                self._start_operation(trace.trace_id, record)
 
     def on_trace_end(self, trace: Any) -> None:
         with guard("ending a span"), self._lock:
             for key in [key for key in self._asked if key[0] == trace.trace_id]:
                 del self._asked[key]
-        self._ledger.end_operation(trace.trace_id)
+        self._end_operation(trace.trace_id, trace.trace_id)
 
     def on_span_start(self, span: Any) -> None:
         if not self.on or not self._hook.settings.log_traces:
@@ -62,15 +86,56 @@ class AgentsTracingProcessor:
             if data.type in _SPANLESS_TYPES:
                 self._ledger.fold_run(span.span_id, parent)
             elif (record := _make_record(data)) is not None:
-                self._ledger.start_operation(span.span_id, record, parent=parent)
-                self._ledger.enter_run(span.span_id)
+                self._start_operation(span.span_id, record, parent)
 
     def on_span_end(self, span: Any) -> None:
         with guard("ending a span"):
             operation = self._ledger.find_operation(span.span_id)
             if operation is not None and span.span_data.type not in _SPANLESS_TYPES:
                 self._read_span(span, operation)
-        self._ledger.end_operation(span.span_id)
+                if span.span_data.type == "agent":
+                    self._note_outcome(span, operation)
+        self._end_operation(span.span_id, span.trace_id)
+
+    def _start_operation(self, id: str, record: Record, parent: str | None = None) -> None:
+        """Start the operation of a trace or span of the SDK, and make its span current."""
+        if self._ledger.start_operation(id, record, parent=parent) is not None:
+            run = self._ledger.find_run(id)
+            if run is not None:
+                run.handled = sys.exc_info()[1]
+            self._ledger.enter_run(id)
+
+    def _end_operation(self, id: str, trace_id: str) -> None:
+        """End the operation of a trace or span of the SDK.
+
+        The SDK ends it while the exception that has failed it is on its way, and tells us a text at most. An exception
+        that was being handled already when the operation started is the caller's own.
+        """
+        run, error, trace = self._ledger.find_run(id), sys.exc_info()[1], self._ledger.find_run(trace_id)
+        if run is None or run.operation is None or error is run.handled:
+            error = None
+        record = None if run is None or run.operation is None else run.operation.record
+        if (
+            record is not None
+            and error is not None
+            and trace is not None
+            and trace.withholds
+            and isinstance(error, Exception)
+        ):
+            record.failure, error = (get_error_type(error), REDACTED_MESSAGE), None
+        if record is not None and error is None and record.failure is None and run is not None:
+            record.failure = run.failure
+        if run is not None:
+            run.handled = None
+        self._ledger.end_operation(id, error)
+
+    def _note_outcome(self, span: Any, operation: Operation) -> None:
+        """Note on the run how its last agent has ended: a streamed run is over before its reader is told the error."""
+        if (run := self._ledger.find_run(span.trace_id)) is None:
+            return
+        above = self._ledger.find_operation(span.parent_id or span.trace_id)
+        if above is run.operation or above is operation:
+            run.failure = operation.record.failure
 
     def shutdown(self) -> None: ...
 
@@ -80,10 +145,7 @@ class AgentsTracingProcessor:
         """Read an SDK span that has ended into the record of its operation."""
         now, record, data = get_runtime(), operation.record, span.span_data
         if (error := span.error) is not None:
-            record.failure = (
-                str(get_field(get_field(error, "data") or {}, "error_type") or "_OTHER"),
-                str(get_field(error, "message")),
-            )
+            record.failure = read_span_error(error)
         capture_content = now is not None and now.policy.capture
         if data.type == "guardrail":
             record.extra["mlspan.guardrail.triggered"] = bool(data.triggered)
@@ -101,24 +163,14 @@ class AgentsTracingProcessor:
     def _read_chat(self, span: Any, chat: Chat, *, capture_content: bool) -> None:
         """Read a call to a model; *capture_content* says whether content is recorded."""
         data = span.span_data
-        if data.type == "response" and data.response is not None:
-            responses.observe_response(chat, data.response)
-            chat.model = chat.model or chat.response_model
-            if capture_content:
-                chat.input = responses.read_input_messages(data.input)
-            for item in get_list(data.response, "output"):
-                self._note_tool_call(span, item)
-        elif data.type == "generation":
-            _read_generation(chat, data, capture_content=capture_content)
-            for message in data.output or ():
-                for item in get_list(
-                    message, "output"
-                ):  # the SDK reports a streamed chat in the Responses API's format
-                    self._note_tool_call(span, item)
-                for call in get_field(message, "tool_calls") or ():
-                    self._note_tool_call(
-                        span, {"call_id": get_field(call, "id"), **(dump_model(get_field(call, "function")) or {})}
-                    )
+        withheld = _models.is_content_withheld(span)
+        if withheld:  # the client knows it all the same
+            chat.withhold_content()
+            if (run := self._ledger.find_run(span.trace_id)) is not None:
+                run.withholds = True
+        capture_content = capture_content and not withheld
+        for item in _models.read_model_span(chat, data, capture_content=capture_content):
+            self._note_tool_call(span, item)
         if capture_content:
             self._update_callers(span, chat)
 
@@ -152,8 +204,7 @@ def _make_record(data: Any) -> Record | None:
     if kind == "function":
         return Tool(name=data.name, type="extension" if get_field(data, "mcp_data") else "function")
     if kind in {"generation", "response"}:
-        model = get_field(data, "model")
-        return Chat(provider="openai", model=model if isinstance(model, str) else None, outer=True)
+        return _models.make_model_record(data)
     if kind in {"transcription", "speech"}:
         model, output_type = get_nested(data, "model", str), "speech" if kind == "speech" else "text"
         return Chat(operation=sc.GENERATE_CONTENT, provider="openai", model=model, output_type=output_type, outer=True)
@@ -164,33 +215,6 @@ def _make_record(data: Any) -> Record | None:
     if kind == "mcp_tools":
         return Step(type=kind, name=f"list tools of {get_field(data, 'server')}")
     return Step(type=kind, name=str(get_field(data, "name") or kind))
-
-
-def _read_generation(chat: Chat, data: Any, *, capture_content: bool) -> None:
-    usage = data.usage if isinstance(data.usage, Mapping) else {}
-    read_usage(chat, usage, {"input_tokens": "input_tokens", "output_tokens": "output_tokens"})
-    if capture_content:
-        chat.input = [_read_text_message(message) for message in data.input or ()]
-    for index, message in enumerate(data.output or ()):
-        if get_field(message, "object") == "response":
-            responses.observe_response(
-                chat, {"status": "completed", **{k: v for k, v in message.items() if v is not None}}
-            )
-            continue
-        choice = chat.draft.get_choice(index)
-        choice.finish_reason = "tool_calls" if get_field(message, "tool_calls") else "stop"
-        if isinstance(text := get_field(message, "content"), str):
-            choice.add_text(text)
-        for slot, call in enumerate(get_field(message, "tool_calls") or ()):
-            arguments = get_nested(call, "function.arguments", str)
-            choice.add_tool_call(slot, get_nested(call, "id", str), get_nested(call, "function.name", str), arguments)
-
-
-def _read_text_message(message: object) -> Message:
-    """Read a message of a generation; content that is no string becomes text."""
-    content = get_field(message, "content")
-    part: Part = {"type": "text", "content": content if isinstance(content, str) else str(content or "")}
-    return {"role": get_nested(message, "role", str) or "user", "parts": [part]}
 
 
 def _find_last_text(messages: list[Message] | None, role: str) -> str | None:
@@ -205,12 +229,13 @@ def _find_last_text(messages: list[Message] | None, role: str) -> str | None:
 
 def install(hook: Hook) -> Undo:
     """Add our tracing processor to the SDK's, and return the function that removes it."""
-    loss = "runs of agents"
-    return apply_patches([Patch("agents:add_trace_processor", functools.partial(_add_processor, hook), loss)])
+    return apply_patches(
+        [Patch("agents:add_trace_processor", functools.partial(_add_processor, hook), "runs of agents")]
+    )
 
 
 def _add_processor(hook: Hook, _target: str) -> Undo:
-    """Add our processor to the SDK's.
+    """Add our processor to the SDK's, where it stays when the user replaces theirs.
 
     The SDK has no public way to remove one. If its private list of processors is gone, ours stays and does nothing.
     """
@@ -218,11 +243,32 @@ def _add_processor(hook: Hook, _target: str) -> Undo:
 
     processor: Any = AgentsTracingProcessor(hook)
     agents.add_trace_processor(processor)
+    keep = functools.partial(_keep_processor, processor)
+    target = "agents.tracing.provider:DefaultTraceProvider.set_processors"
+    replace = functools.partial(replace_function, make=keep)
+    forget = apply_patches([Patch(target, replace, "runs of agents after set_trace_processors", is_optional=True)])
 
     def undo() -> None:
         processor.on = False
+        forget()
         several = getattr(agents.tracing.get_trace_provider(), "_multi_processor", None)
-        if several is not None and hasattr(several, "set_processors"):
-            several.set_processors([other for other in several._processors if other is not processor])
+        others = getattr(several, "_processors", None)
+        if others is not None and hasattr(several, "set_processors"):
+            several.set_processors([other for other in others if other is not processor])  # type: ignore[union-attr]
+        else:
+            name = "_multi_processor" if several is None else "_processors"
+            report_missing_name("the Agents SDK", name, PRIVATE_NAMES[name])
 
     return remember_undo(undo)
+
+
+def _keep_processor(ours: Any, original: Any) -> object:
+    """Wrap the provider's ``set_processors``: the user's list takes the place of theirs, and ours is kept."""
+
+    @functools.wraps(original)
+    def set_processors(provider: Any, processors: Any) -> object:
+        if ours.on and not any(one is ours for one in processors):
+            processors = [*processors, ours]
+        return original(provider, processors)
+
+    return set_processors

@@ -5,19 +5,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..._shape import get_field, get_fields, get_list, get_nested, get_text
-from ...hooks.openai_format import read_openai_part
-from ...hooks.requests import CHAT_USAGE, REQUEST_PARAMETERS, read_usage, set_parameters
+from ...hooks.requests import PREDICTION_USAGE, REQUEST_PARAMETERS, read_chat_usage, read_usage, set_parameters
 from ...tracing.operations import semconv as sc
-from ...tracing.operations.messages import (
-    ChoiceDraft,
-    Message,
-    OutputDraft,
-    Part,
-    make_tool_call,
-    make_tool_call_response,
-)
+from ...tracing.operations.messages import ChoiceDraft, OutputDraft, Part
 from ...tracing.operations.records import Chat, Observe, sees_errors
-from ._read import OpenAIRequest, RequestBody, read_tool_definitions
+from ._chat_messages import observe_message, read_request_messages
+from ._read import OpenAIRequest, RequestBody, read_error, read_tool_definitions
 from .stream_usage import ask_for_usage, hide_usage
 
 
@@ -31,7 +24,7 @@ def begin_chat(ask: OpenAIRequest) -> tuple[Chat, Observe[Chat]]:
     if not _RARE_PARAMETERS.isdisjoint(body):
         _read_rare_parameters(chat, body)
     if content:
-        chat.input = list(map(_read_request_message, get_list(body, "messages")))
+        chat.input = read_request_messages(get_list(body, "messages"))
         chat.tools = read_tool_definitions(body, "tools", "functions")
     return chat, _choose_observer(ask, chat)
 
@@ -68,7 +61,9 @@ _REQUEST_FIELDS: Final = {
     **REQUEST_PARAMETERS,
     "model": ("model", str),
 }  # field of the body -> field of the record, and its type
-_RARE_PARAMETERS: Final = frozenset({"modalities", "n", "response_format", "service_tier", "stop"})
+_RARE_PARAMETERS: Final = frozenset(
+    {"modalities", "n", "prediction", "response_format", "service_tier", "stop", "verbosity"}
+)
 
 
 def _read_rare_parameters(chat: Chat, body: RequestBody) -> None:
@@ -80,6 +75,9 @@ def _read_rare_parameters(chat: Chat, body: RequestBody) -> None:
     chat.stop_sequences = stops or None
     if (tier := get_nested(body, "service_tier", str)) not in {None, "auto"}:
         chat.extra[sc.OPENAI_REQUEST_SERVICE_TIER] = tier
+    chat.has_prediction = bool(body.get("prediction"))
+    if verbosity := get_nested(body, "verbosity", str):
+        chat.extra[sc.REQUEST_VERBOSITY] = verbosity
     if "audio" in get_list(body, "modalities"):
         chat.output_type = "speech"
     else:
@@ -106,9 +104,23 @@ def _observe_chat(chat: Chat, got: object) -> None:
         for raw in choices:
             choice = get_fields(raw)
             index = choice.get("index")
-            _observe_choice(chat.draft.get_choice(index if isinstance(index, int) else 0), choice)
+            _observe_choice(chat, chat.draft.get_choice(index if isinstance(index, int) else 0), choice)
     if (usage := answer.get("usage")) is not None:
-        read_usage(chat, usage, *CHAT_USAGE)
+        read_chat_usage(chat, usage)
+        if chat.has_prediction:
+            read_usage(chat, usage, PREDICTION_USAGE)
+    if answer is got or getattr(got, "__pydantic_extra__", None):
+        _observe_server_fields(chat, answer)
+
+
+def _observe_server_fields(chat: Chat, answer: RequestBody) -> None:
+    """Read what only compatible servers send: an error in place of an answer, and usage in a place of its own."""
+    if error := answer.get("error"):
+        chat.failure = read_error(error)
+    if upstream := get_text(answer, "provider"):
+        chat.extra[sc.RESPONSE_UPSTREAM] = upstream
+    if (usage := get_field(answer.get("x_groq"), "usage")) is not None:
+        read_chat_usage(chat, usage)
 
 
 _observe_and_hide_usage: Final = hide_usage(_observe_chat)
@@ -140,102 +152,17 @@ def _append_text_chunk(draft: OutputDraft, got: Any) -> bool:
 _CONTENT_ALONE: Final = {"content"}
 
 
-def _observe_choice(choice: ChoiceDraft, got: RequestBody) -> None:
+def _observe_choice(chat: Chat, choice: ChoiceDraft, got: RequestBody) -> None:
     """Read one choice of an answer or of a chunk."""
+    if error := got.get("error"):  # of OpenRouter: the provider behind it has failed
+        chat.failure = read_error(error)
+    if (usage := got.get("usage")) is not None:  # of Kimi
+        read_chat_usage(chat, usage)
     if isinstance(reason := got.get("finish_reason"), str):
         choice.finish_reason = reason
     if (said := got.get("delta")) is not None:
-        _observe_message(choice, said, whole=False)
+        observe_message(choice, said, whole=False)
     elif (said := got.get("message")) is not None:
-        _observe_message(choice, said, whole=True)
+        observe_message(choice, said, whole=True)
     elif isinstance(piece := got.get("text"), str):  # a legacy completion
         choice.add_text(piece)
-
-
-def _observe_message(choice: ChoiceDraft, raw: object, *, whole: bool) -> None:
-    """Read a message, or with *whole* False a chunk of one: text, reasoning, tool calls and sound."""
-    said = get_fields(raw)
-    # Reasoning of compatible servers stands in pydantic's extra fields, as the client's model declares no such field.
-    more = said if said is raw else getattr(raw, "__pydantic_extra__", None)
-    if more:
-        for name in ("reasoning_content", "reasoning"):
-            if thought := get_text(more, name):
-                choice.add_text(thought, "reasoning")
-                break
-    for name in ("content", "refusal"):
-        if piece := get_text(said, name):
-            choice.add_text(piece)
-    if calls := said.get("tool_calls"):
-        for slot, call in enumerate(calls if isinstance(calls, list) else ()):
-            _observe_tool_call(choice, slot, call)
-    if called := said.get("function_call"):
-        choice.add_tool_call(0, None, get_nested(called, "name", str), get_nested(called, "arguments", str))
-    if audio := said.get("audio") or (more and more.get("audio")):
-        _observe_audio(choice, audio, whole=whole)
-
-
-def _observe_tool_call(choice: ChoiceDraft, slot: int, call: Any) -> None:
-    """Read a tool call or a piece of one; *slot* is its place in the list, for those that have no index."""
-    function = get_field(call, "function") or get_field(call, "custom")
-    index = get_nested(call, "index", int)
-    choice.add_tool_call(
-        slot if index is None else index,
-        get_nested(call, "id", str),
-        get_nested(function, "name", str),
-        get_nested(function, "arguments", str) or get_nested(function, "input", str),
-    )
-
-
-def _observe_audio(choice: ChoiceDraft, audio: object, *, whole: bool) -> None:
-    """Read the transcript of a sound, and with *whole* the sound itself."""
-    if transcript := get_nested(audio, "transcript", str):
-        choice.add_text(transcript)
-    if whole and (data := get_nested(audio, "data", str)):  # a chunk's piece of a sound cannot be played by itself
-        choice.add_part({"type": "blob", "modality": "audio", "content": data})
-
-
-def _read_request_message(raw: object) -> Message:
-    """Read a message of a request, as a dict or a client's model."""
-    if (
-        isinstance(raw, dict)
-        and raw.keys() == _PLAIN_MESSAGE_KEYS
-        and isinstance(raw["content"], str)
-        and raw["role"] in _PLAIN_MESSAGE_ROLES
-    ):
-        return {"role": raw["role"], "parts": [{"type": "text", "content": raw["content"]}]}
-    role, content = get_nested(raw, "role", str) or "user", get_field(raw, "content")
-    if role in {"tool", "function"}:
-        return {
-            "role": "tool",
-            "parts": [make_tool_call_response(_join_texts(content), get_nested(raw, "tool_call_id", str))],
-        }
-    parts: list[Part] = []
-    if isinstance(content, str):
-        parts.append({"type": "text", "content": content})
-    elif isinstance(content, list):
-        parts.extend(read_openai_part(raw) for raw in content)
-    if refusal := get_nested(raw, "refusal", str):
-        parts.append({"type": "text", "content": refusal})
-    for call in get_list(raw, "tool_calls"):
-        function = get_field(call, "function") or get_field(call, "custom")
-        arguments = get_nested(function, "arguments", str) or get_nested(function, "input", str)
-        parts.append(make_tool_call(get_nested(function, "name", str) or "", arguments, get_nested(call, "id", str)))
-    if called := get_field(raw, "function_call"):
-        parts.append(make_tool_call(get_nested(called, "name", str) or "", get_nested(called, "arguments", str)))
-    if audio := get_nested(raw, "audio.id", str):
-        parts.append({"type": "file", "modality": "audio", "file_id": audio})
-    message: Message = {"role": role, "parts": parts}
-    if name := get_nested(raw, "name", str):
-        message["name"] = name
-    return message
-
-
-_PLAIN_MESSAGE_KEYS: Final = {"role", "content"}  # most messages have no other keys
-_PLAIN_MESSAGE_ROLES: Final = ("user", "assistant", "system", "developer")
-
-
-def _join_texts(content: object) -> object:
-    """Join the text parts of a tool's answer; return any other content as it is."""
-    if isinstance(content, list) and all(isinstance(get_nested(part, "text", str), str) for part in content):
-        return "".join(part["text"] for part in content)
-    return content

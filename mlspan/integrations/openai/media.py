@@ -1,4 +1,4 @@
-"""Endpoints for embeddings, pictures, sounds and moderations.
+"""Endpoints for embeddings, pictures, sounds, moderations and decisions.
 
 Vectors are never recorded. Pictures and sounds are recorded by their sizes; ``log_images=True`` records generated
 pictures themselves.
@@ -15,7 +15,9 @@ from ...tracing.operations import semconv as sc
 from ...tracing.operations.messages import OutputDraft, Part
 from ...tracing.operations.raw_response import BodySize
 from ...tracing.operations.records import Chat, Embeddings, Observe, ProviderRequest
+from ._items import read_input_messages
 from ._read import OpenAIRequest, describe_sent_files
+from ._response_state import RESPONSE_USAGE
 
 
 def begin_embeddings(ask: OpenAIRequest) -> tuple[Embeddings, Observe[Embeddings]]:
@@ -208,3 +210,28 @@ def _list_categories(result: object) -> list[tuple[str, object]]:
     """Return the categories of a moderation, each with whether it applies."""
     found = dump_model(get_field(result, "categories"))
     return list(found.items()) if isinstance(found, dict) else []
+
+
+def begin_decision(ask: OpenAIRequest) -> tuple[Chat, Observe[Chat]]:
+    """Begin the record of ``POST /decisions``: questions about an input, which a model answers with probabilities."""
+    record = Chat(
+        operation=sc.GENERATE_CONTENT,
+        **ask.read_server_fields(),
+        output_type="json",
+        draft=OutputDraft(kept=ask.capture_content),
+    )
+    set_parameters(record, ask.body, {"model": ("model", str)})
+    if ask.capture_content:
+        questions: Part = {"type": "questions", "content": get_list(ask.body, "questions")}
+        record.input = [*read_input_messages(ask.body.get("input")), {"role": "user", "parts": [questions]}]
+    return record, _observe_decision
+
+
+def _observe_decision(record: Chat, got: object) -> None:
+    """Read the answers to the questions, and the tokens."""
+    record.response_model = get_nested(got, "model", str)
+    read_usage(record, get_field(got, "usage"), *RESPONSE_USAGE)
+    choice = record.draft.get_choice()
+    choice.finish_reason = "stop"
+    for answer in get_list(got, "answers"):
+        choice.add_part({"type": "answer", "content": dump_model(answer)})

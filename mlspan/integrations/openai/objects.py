@@ -16,41 +16,12 @@ from ...tracing.operations.fields import span_attribute
 from ...tracing.operations.messages import OutputDraft, Part, make_tool_call
 from ...tracing.operations.raw_response import BodySize
 from ...tracing.operations.records import Chat, Observe, ProviderRequest, Retrieval
+from ._paths import Path, find_ids, is_id, name_request
 from ._read import OpenAIRequest, describe_sent_files
 
-OBJECT_TYPES: Final = (
-    frozenset(  # first segments of the paths that are recorded; models, organization and others are not
-        {"assistants", "batches", "containers", "conversations", "evals", "files", "fine_tuning", "threads", "uploads"}
-        | {"vector_stores", "videos"}
-    )
-)
-_ACTIONS: Final = frozenset(  # last segments of a path that are verbs themselves
-    {"cancel", "complete", "content", "pause", "remix", "resume", "search", "submit_tool_outputs"}
-)
-_PATH_WORDS: Final = (
-    OBJECT_TYPES
-    | _ACTIONS
-    | frozenset(  # all fixed segments of the paths; any other segment is an id
-        {
-            "alpha",
-            "characters",
-            "checkpoints",
-            "edits",
-            "events",
-            "extensions",
-            "file_batches",
-            "graders",
-            "items",
-            "jobs",
-        }
-        | {"messages", "output_items", "parts", "permissions", "run", "runs", "steps", "validate"}
-    )
-)
-_VERBS_BY_METHOD: Final = {"get": "retrieve", "post": "create", "delete": "delete", "put": "update", "patch": "update"}
 
-
-def begin_object_request(ask: OpenAIRequest, path: list[str], method: str) -> tuple[Any, Observe[Any]]:
-    """Begin the record of a request; *path* is split into segments: ``["vector_stores", "vs_1", "files"]``."""
+def begin_object_request(ask: OpenAIRequest, path: Path, method: str) -> tuple[Any, Observe[Any]]:
+    """Begin the record of a request; see :mod:`._paths` for *path*."""
     if path[0] == "vector_stores" and path[-1] == "search":
         return _begin_store_search(ask, path[1])
     if path[0] == "threads" and path[-1] in {"runs", "submit_tool_outputs"} and method == "post":
@@ -67,24 +38,6 @@ def begin_object_request(ask: OpenAIRequest, path: list[str], method: str) -> tu
     if ask.capture_content and (sent or ask.body):
         record.input = {**ask.body, **({"files": sent} if sent else {})}
     return record, _observe_object
-
-
-def name_request(path: list[str], method: str) -> str:
-    """Return the request's name, such as ``vector_stores.files.create``: the path without its ids, and a verb."""
-    words = [word for word in path if not _is_id(word)]
-    if words[-1] in _ACTIONS:
-        return ".".join(words)
-    listing = method == "get" and not _is_id(path[-1])
-    return ".".join([*words, "list" if listing else _VERBS_BY_METHOD.get(method, method)])
-
-
-def find_ids(path: list[str]) -> list[str]:
-    """Return the ids in *path*."""
-    return [word for word in path if _is_id(word)]
-
-
-def _is_id(word: str) -> bool:
-    return word not in _PATH_WORDS
 
 
 _COUNT_FIELDS: Final = ("file_counts", "request_counts", "result_counts")
@@ -154,13 +107,13 @@ class _AssistantRun(Chat):
         return self.operation  # the conventions add the agent's name, but the API gives only its id
 
 
-def _begin_assistant_run(ask: OpenAIRequest, path: list[str]) -> tuple[Chat, Observe[Chat]]:
+def _begin_assistant_run(ask: OpenAIRequest, path: Path) -> tuple[Chat, Observe[Chat]]:
     """Begin the record of ``POST /threads/{id}/runs``, or of a run that goes on with the outputs of tools."""
     record = _AssistantRun(**ask.read_server_fields(), draft=OutputDraft(kept=ask.capture_content))
     set_parameters(
         record, ask.body, {"model": ("model", str), "temperature": ("temperature", float), "top_p": ("top_p", float)}
     )
-    record.conversation = next((word for word in path if _is_id(word)), None)
+    record.conversation = next((word for word in path if is_id(word)), None)
     record.stream = True if ask.body.get("stream") is True else None
     if assistant := get_nested(ask.body, "assistant_id", str):
         record.extra[sc.AGENT_ID] = assistant

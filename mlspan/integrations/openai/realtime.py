@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from contextlib import ExitStack
-from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
+from typing import Final
+from urllib.parse import parse_qs
 
 from ..._shape import get_field, get_list, get_nested
 from ...hooks.hook import Hook
-from ...hooks.patching import Patch, ResultCallback, Undo, apply_patches, install_when_imported, observe_method
+from ...hooks.openai_format import dump_model
+from ...hooks.patching import Undo
 from ...hooks.requests import read_usage
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.messages import Message, OutputDraft, Part
 from ...tracing.operations.operation import Operation, start_operation
 from ...tracing.operations.records import Chat, ProviderRequest
 from ...tracing.runtime import get_runtime
-from ._read import find_client_provider
-from .responses import read_input_message, read_item_parts
+from ._connections import observe_connections, read_connection_url
+from ._items import read_input_message, read_item_parts
+from ._read import find_client_provider, read_error
+
+# Private names that some versions or classes lack, each with what is then left out.
+PRIVATE_FIELDS: Final[dict[str, str]] = {
+    "_connection": "the address of the server",
+}
 
 _CONNECTION_MODULES: Final = ("openai.resources.realtime.realtime", "openai.resources.beta.realtime.realtime")
 _CONNECTION_CLASSES: Final = ("RealtimeConnection", "AsyncRealtimeConnection")
@@ -26,41 +31,15 @@ _LOST_SESSIONS: Final = "sessions of the realtime API"
 
 
 def install(hook: Hook) -> Undo:
-    """Observe the events that connections send and receive.
-
-    A session starts with the connection's constructor and ends with ``close``. Importing the modules of connections
-    takes longer than importing the rest of the client, so the patches wait until the application imports them.
-    """
-    callbacks: dict[str, ResultCallback] = {
-        "__init__": functools.partial(_start_session, hook),
-        "send": lambda args, kwargs, _: _pass_to_session(
-            args[0], _RealtimeSession.note_sent_event, get_field(kwargs, "event") or args[-1]
-        ),
-        "parse_event": lambda args, _, event: _pass_to_session(args[0], _RealtimeSession.read_received_event, event),
-        "close": lambda args, _, __: _pass_to_session(args[0], _RealtimeSession.close_session, None),
-    }
-
-    def observe_connections(module: str) -> Undo:
-        targets = {
-            f"{module}:{cls}.{name}": callback for cls in _CONNECTION_CLASSES for name, callback in callbacks.items()
-        }
-        return apply_patches(
-            Patch(target, functools.partial(observe_method, callback=callback), _LOST_SESSIONS)
-            for target, callback in targets.items()
-        )
-
-    with ExitStack() as undo:
-        for module in _CONNECTION_MODULES:
-            install_connections = functools.partial(observe_connections, module)
-            undo.callback(install_when_imported(module, install_connections, loss=_LOST_SESSIONS))
-        return undo.pop_all().close
+    """Observe the events that connections send and receive. A session starts with its connection's constructor."""
+    return observe_connections(
+        _CONNECTION_MODULES, _CONNECTION_CLASSES, functools.partial(_start_session, hook), _LOST_SESSIONS
+    )
 
 
-def _start_session(hook: Hook, args: tuple[Any, ...], _: object, __: object) -> None:
+def _start_session(hook: Hook, connection: object) -> _RealtimeSession | None:
     """Start the span of a session when its connection has been constructed."""
-    request = get_field(getattr(args[0], "_connection", None), "request")
-    headers: Any = get_field(request, "headers") or {}
-    url = urlsplit(f"//{headers.get('Host') or ''}{get_field(request, 'path') or ''}")
+    url = read_connection_url(connection)
     model = next(iter(parse_qs(url.query).get("model", [])), None)
     record = ProviderRequest(
         type="realtime",
@@ -70,17 +49,11 @@ def _start_session(hook: Hook, args: tuple[Any, ...], _: object, __: object) -> 
         server_port=url.port,
         model=model,
     )
-    operation = hook.start_operation(lambda _call: (record, None), args, {})
-    if isinstance(operation, Operation):
-        operation.hand_over()
-        args[0]._mlspan = _RealtimeSession(operation, record)
-
-
-def _pass_to_session(connection: object, handle: Callable[[_RealtimeSession, object], None], event: object) -> None:
-    """Call *handle* with the session of *connection*, if it is recorded, and the event."""
-    session = getattr(connection, "_mlspan", None)
-    if isinstance(session, _RealtimeSession):
-        handle(session, event)
+    operation = hook.start_operation(lambda _call: (record, None), (connection,), {})
+    if not isinstance(operation, Operation):
+        return None
+    operation.hand_over()
+    return _RealtimeSession(operation, record)
 
 
 class _RealtimeSession:
@@ -91,11 +64,17 @@ class _RealtimeSession:
         self._asked: list[Message] = []
         self._system: list[Part] | None = None
         self._open: dict[str, Operation] = {}  # by the id of the response
+        self._own_inputs: list[object] = []  # what responses were asked for with, that have an input of their own
 
     def note_sent_event(self, event: object) -> None:
-        """Note a message that the client adds to the conversation."""
-        if get_field(event, "type") == "conversation.item.create":
+        """Note a message that the client adds to the conversation, or a response with an input of its own."""
+        kind = get_field(event, "type")
+        if kind == "conversation.item.create":
             self._asked.append(read_input_message(get_field(event, "item")))
+        elif kind == "response.create":
+            asked = get_field(event, "response")
+            if get_field(asked, "conversation") == "none" or get_list(asked, "input"):
+                self._own_inputs.append(asked)
 
     def read_received_event(self, event: object) -> None:
         """Read an event of the server: the session's description, a transcript, or a piece of a response."""
@@ -106,7 +85,9 @@ class _RealtimeSession:
             text = get_nested(event, "transcript", str) or ""
             self._asked.append({"role": "user", "parts": [{"type": "text", "content": text}]})
         elif kind == "response.created":
-            self._start_response(get_nested(event, "response.id", str) or "")
+            self._start_response(get_field(event, "response"))
+        elif kind == "error":
+            self._note_error(get_field(event, "error"))
         elif kind == "response.done":
             self._finish_response(get_field(event, "response"))
         elif kind.endswith(("text.delta", "audio_transcript.delta")) and (operation := self._find_open_response(event)):
@@ -125,11 +106,34 @@ class _RealtimeSession:
         if instructions := get_nested(session, "instructions", str):
             self._system = [{"type": "text", "content": instructions}]
 
-    def _start_response(self, id: str) -> None:
-        """Start the span of a response, below the session's; the messages gathered so far are its input."""
+    def _note_error(self, error: object) -> None:
+        """Note an error of the session. It is what the session has failed of, unless a later response is completed."""
         if (now := get_runtime()) is None:
             return
-        session, capture_content = self.record, now.policy.capture
+        self.record.failure = kind, message = read_error(error)
+        named = {"exception.type": kind, "exception.message": now.policy.render_error(message)}
+        self.operation.span.add_event("exception", named)
+
+    def _take_own_input(self, response: object) -> object:
+        """Return what a response with an input of its own was asked for with; None for one of the conversation.
+
+        Such a response belongs to no conversation, and has the metadata that it was asked for with.
+        """
+        metadata = get_field(response, "metadata") or None
+        for place, asked in enumerate(self._own_inputs):
+            same = metadata is not None and dump_model(get_field(asked, "metadata")) == dump_model(metadata)
+            if same or (metadata is None and get_field(response, "conversation_id") is None):
+                return self._own_inputs.pop(place)
+        return None
+
+    def _start_response(self, response: object) -> None:
+        """Start the span of a response, below the session's; the messages gathered so far are its input.
+
+        One that has an input of its own leaves them to the next.
+        """
+        if (now := get_runtime()) is None:
+            return
+        session, id = self.record, get_nested(response, "id", str) or ""
         chat = Chat(
             provider=session.provider,
             model=session.model,
@@ -138,11 +142,16 @@ class _RealtimeSession:
             conversation=session.extra.get(sc.CONVERSATION_ID),
             stream=True,
             response_id=id,
-            draft=OutputDraft(kept=capture_content),
-            system=self._system if capture_content else None,
-            input=self._asked if capture_content else None,
+            draft=OutputDraft(kept=now.policy.capture),
         )
-        self._asked = []
+        own, instructions = self._take_own_input(response), self._system
+        if text := get_nested(own, "instructions", str):
+            instructions = [{"type": "text", "content": text}]
+        asked = self._asked if own is None else list(map(read_input_message, get_list(own, "input")))
+        if own is None:
+            self._asked = []
+        if now.policy.capture:
+            chat.system, chat.input = instructions, asked
         self._open[id] = start_operation(
             now,
             chat,
@@ -154,17 +163,19 @@ class _RealtimeSession:
         """Finish the span of a response; start it first if its start was not seen."""
         id = get_nested(response, "id", str) or ""
         if id not in self._open:
-            self._start_response(id)
+            self._start_response(response)
+        if get_field(response, "status") == "completed":
+            self.record.failure = None  # the session has gone on after an error
         if (operation := self._open.pop(id, None)) is not None:
             operation.observe(response)
             operation.finish()
 
-    def close_session(self, _: object) -> None:
-        """Finish the session and its open responses."""
+    def close_session(self, error: BaseException | None) -> None:
+        """Finish the session and its open responses, as the connection was closed, or lost with *error*."""
         for operation in self._open.values():
-            operation.finish(stream_end="closed")
+            operation.finish(error, stream_end=None if error else "closed")
         self._open.clear()
-        self.operation.finish()
+        self.operation.finish(error)
 
     def __del__(self) -> None:
         for operation in self._open.values():
@@ -190,8 +201,7 @@ def _observe_realtime_response(chat: Chat, got: object) -> None:
     elif status == "cancelled":
         chat.stream_end = "closed"
     elif status == "failed":
-        error = get_nested(got, "status_details.error.code", str) or "_OTHER"
-        chat.failure = (error, get_nested(got, "status_details.error.message", str) or "")
+        chat.failure = read_error(get_field(get_field(got, "status_details"), "error"))
     read_usage(chat, get_field(got, "usage"), _USAGE, _INPUT_DETAILS, _OUTPUT_DETAILS)
 
 

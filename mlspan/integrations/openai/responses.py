@@ -1,6 +1,6 @@
-"""Endpoints of the Responses API: whole answers, streams, and answers that are made in the background.
+"""Endpoints of the Responses API that make a response: whole answers, streams, compactions.
 
-An answer that is fetched later counts no tokens, as the request that made it has counted them.
+:mod:`.background` has those that fetch one.
 """
 
 from __future__ import annotations
@@ -8,43 +8,45 @@ from __future__ import annotations
 from typing import Final
 
 from ..._shape import get_field, get_list, get_nested
-from ...hooks.openai_format import dump_model, read_openai_part
+from ...hooks.openai_format import dump_model
 from ...hooks.requests import read_usage, set_parameters
 from ...tracing.operations import semconv as sc
-from ...tracing.operations.messages import (
-    ChoiceDraft,
-    Message,
-    OutputDraft,
-    Part,
-    make_tool_call,
-    make_tool_call_response,
-    parse_json,
-)
-from ...tracing.operations.records import Chat, Fetch, Observe
-from ._read import OpenAIRequest, read_tool_definitions
+from ...tracing.operations.content import to_json
+from ...tracing.operations.messages import OutputDraft
+from ...tracing.operations.records import Chat, Observe
+from . import background
+from ._items import read_input_messages
+from ._read import OpenAIRequest, RequestBody, read_error, read_tool_definitions
+from ._response_state import ENDED_STATUSES, RESPONSE_USAGE, add_item, draft_output, read_response_result
 
 
 def begin_response(ask: OpenAIRequest) -> tuple[Chat, Observe[Chat]]:
     """Begin the record of ``POST /responses``."""
     body = ask.body
-    chat = Chat(
-        **ask.read_server_fields(),
-        draft=OutputDraft(kept=ask.capture_content),
-        conversation=get_nested(body, "conversation", str) or get_nested(body, "conversation.id", str),
-        reasoning_level=get_nested(body, "reasoning.effort", str),
-        output_type=_OUTPUT_TYPES.get(get_nested(body, "text.format.type", str) or ""),
-        stream=True if body.get("stream") is True else None,
-        extra={sc.OPENAI_API_TYPE: "responses"},
-    )
+    chat = Chat(**ask.read_server_fields(), draft=OutputDraft(kept=ask.capture_content))
+    read_response_request(chat, body, capture_content=ask.capture_content)
+    return chat, _observe_background_response if body.get("background") is True else observe_response
+
+
+def read_response_request(chat: Chat, body: RequestBody, *, capture_content: bool) -> None:
+    """Read the body of ``POST /responses``, or of the event that asks for a response over a websocket."""
+    chat.conversation = get_nested(body, "conversation", str) or get_nested(body, "conversation.id", str)
+    chat.reasoning_level = get_nested(body, "reasoning.effort", str)
+    chat.output_type = _OUTPUT_TYPES.get(get_nested(body, "text.format.type", str) or "")
+    chat.stream = True if body.get("stream") is True else None
+    chat.extra[sc.OPENAI_API_TYPE] = "responses"
     set_parameters(chat, body, _REQUEST_FIELDS)
     if (tier := get_nested(body, "service_tier", str)) not in {None, "auto"}:
         chat.extra[sc.OPENAI_REQUEST_SERVICE_TIER] = tier
-    if ask.capture_content:
+    if verbosity := get_nested(body, "text.verbosity", str):
+        chat.extra[sc.REQUEST_VERBOSITY] = verbosity
+    if (prompt := body.get("prompt")) is not None:
+        _read_prompt_template(chat, prompt, capture_content=capture_content)
+    if capture_content:
         chat.input = read_input_messages(body.get("input"))
         chat.tools = read_tool_definitions(body, "tools")
         if instructions := get_nested(body, "instructions", str):
             chat.system = [{"type": "text", "content": instructions}]
-    return chat, observe_response
 
 
 _OUTPUT_TYPES: Final = {"json_object": "json", "json_schema": "json", "text": "text"}
@@ -57,22 +59,42 @@ _REQUEST_FIELDS: Final[dict[str, tuple[str, object]]] = {
 }
 
 
-def begin_fetch(ask: OpenAIRequest, response_id: str) -> tuple[Fetch, Observe[Fetch]]:
-    """Begin the record of ``GET /responses/{id}``, also as a stream, or of ``POST /responses/{id}/cancel``."""
-    return Fetch(
-        **ask.read_server_fields(), response_id=response_id, draft=OutputDraft(kept=ask.capture_content)
-    ), _observe_fetch
+def _read_prompt_template(chat: Chat, prompt: object, *, capture_content: bool) -> None:
+    """Read the provider's prompt template that a request names, and the variables that are put into it."""
+    if name := get_nested(prompt, "id", str):
+        chat.extra[sc.PROMPT_NAME] = name
+    if version := get_nested(prompt, "version", str):
+        chat.extra[sc.PROMPT_VERSION] = version
+    variables = get_nested(prompt, "variables", dict) if capture_content else None
+    for key, value in (variables or {}).items():
+        chat.extra[f"{sc.PROMPT_VARIABLE_PREFIX}{key}"] = (
+            value if isinstance(value, str) else to_json(dump_model(value))
+        )
 
 
-def _observe_fetch(fetch: Fetch, got: object) -> None:
-    """Read a fetched Response, or an event of its stream that holds one."""
-    response = get_field(got, "response") or got
-    if status := get_nested(response, "status", str):
-        fetch.status = status
-        fetch.response_model = get_nested(response, "model", str)
-        if output := get_list(response, "output"):
-            fetch.draft = _draft_output(output, status, response, capture_content=fetch.draft.kept)
-            fetch.finish_reasons = fetch.draft.list_finish_reasons()
+def begin_compaction(ask: OpenAIRequest) -> tuple[Chat, Observe[Chat]]:
+    """Begin the record of ``POST /responses/compact``: a call of the model that makes a conversation shorter."""
+    chat, _ = begin_response(ask)
+    return chat, _observe_compaction
+
+
+def _observe_compaction(chat: Chat, got: object) -> None:
+    """Read a CompactedResponse: the items that are left of the conversation, and the tokens that this took."""
+    chat.response_id = get_nested(got, "id", str)
+    read_usage(chat, get_field(got, "usage"), *RESPONSE_USAGE)
+    choice = chat.draft.get_choice()
+    choice.finish_reason = "compaction"
+    chat.extra[sc.CONVERSATION_COMPACTED] = True
+    for item in get_list(got, "output"):
+        if get_field(item, "type") != "message":  # messages are those of the input
+            add_item(choice, item)
+
+
+def _observe_background_response(chat: Chat, got: object) -> None:
+    """Read a response that the server goes on making after the request; remember it until its end has been seen."""
+    observe_response(chat, got)
+    if chat.response_id is not None:
+        background.note_state(chat, is_unfinished=sc.RESPONSE_STATUS in chat.extra)
 
 
 def observe_response(chat: Chat, got: object) -> None:
@@ -82,6 +104,8 @@ def observe_response(chat: Chat, got: object) -> None:
         _observe_response_state(chat, got)
     elif (response := get_field(got, "response")) is not None:
         _observe_response_state(chat, response)
+    elif kind == "error":
+        chat.failure = read_error(get_field(got, "error") or got)
     elif said := _TEXT_EVENTS.get(kind):
         if isinstance(text := get_field(got, "delta"), str):
             chat.draft.get_choice().add_text(text, said)  # type: ignore[arg-type]  # the table holds nothing but part types
@@ -99,7 +123,7 @@ def observe_response(chat: Chat, got: object) -> None:
     elif kind == "response.output_item.done":
         item = get_field(got, "item")
         if get_field(item, "type") not in _STREAMED_ITEM_TYPES:
-            _add_item(chat.draft.get_choice(), item)
+            add_item(chat.draft.get_choice(), item)
 
 
 _TEXT_EVENTS: Final = {
@@ -116,153 +140,14 @@ _STREAMED_ITEM_TYPES: Final = {"message", "reasoning", "function_call", "custom_
 def _observe_response_state(chat: Chat, response: object) -> None:
     """Read a response in its present state; one that has ended replaces what was read of its events."""
     chat.response_id = get_nested(response, "id", str) or chat.response_id
-    chat.response_model = get_nested(response, "model", str) or chat.response_model
-    if tier := get_nested(response, "service_tier", str):
-        chat.extra[sc.OPENAI_RESPONSE_SERVICE_TIER] = tier
     if chat.conversation is None:
         chat.conversation = get_nested(response, "conversation.id", str)
-    if (error := get_field(response, "error")) is not None:
-        chat.failure = (get_nested(error, "code", str) or "_OTHER", get_nested(error, "message", str) or "")
-    read_usage(chat, get_field(response, "usage"), _USAGE, _INPUT_DETAILS, _OUTPUT_DETAILS)
+    read_response_result(chat, response)
     status = get_nested(response, "status", str)
-    if status in {"completed", "incomplete", "failed", "cancelled"}:
-        chat.draft = _draft_output(get_list(response, "output"), status, response, capture_content=chat.draft.kept)
+    if status in ENDED_STATUSES:
+        chat.draft = draft_output(response, status, capture_content=chat.draft.kept)
+        chat.extra.pop(sc.RESPONSE_STATUS, None)
+        if any(get_field(item, "type") == "compaction" for item in get_list(response, "output")):
+            chat.extra[sc.CONVERSATION_COMPACTED] = True
     elif status is not None:
         chat.extra[sc.RESPONSE_STATUS] = status  # queued or in progress: the answer has to be fetched later
-    if status is not None and status not in {"queued", "in_progress"}:
-        chat.extra.pop(sc.RESPONSE_STATUS, None)
-
-
-_USAGE: Final = {"input_tokens": "input_tokens", "output_tokens": "output_tokens"}
-_INPUT_DETAILS: Final = {
-    "in": "input_tokens_details",
-    "cached_tokens": "cache_read_tokens",
-    "cache_write_tokens": "cache_write_tokens",
-}
-_OUTPUT_DETAILS: Final = {"in": "output_tokens_details", "reasoning_tokens": "reasoning_tokens"}
-
-
-def _draft_output(output: list[object], status: str, response: object, *, capture_content: bool) -> OutputDraft:
-    """Return the output of an ended response as a draft, with its finish reason."""
-    draft = OutputDraft(kept=capture_content)
-    choice = draft.get_choice()
-    for item in output:
-        _add_item(choice, item)
-    reason = get_nested(response, "incomplete_details.reason", str)
-    if status == "completed":
-        choice.finish_reason = "tool_calls" if draft.call_ids else "stop"
-    elif status == "incomplete":
-        choice.finish_reason = {"max_output_tokens": "length"}.get(reason or "", reason)
-    return draft
-
-
-def _add_item(choice: ChoiceDraft, item: object) -> None:
-    """Add an item of a response's output to *choice*."""
-    kind = get_nested(item, "type", str)
-    if kind == "message":
-        for raw in get_list(item, "content"):
-            choice.add_part(read_openai_part(raw if isinstance(raw, dict) else dump_model(raw)))
-    else:
-        for piece in read_item_parts(item, kind or "unknown"):
-            choice.add_part(piece)
-
-
-def read_item_parts(item: object, kind: str) -> list[Part]:
-    """Return the message parts of an item that is no message, of a request's input or of a response's output."""
-    id = get_nested(item, "call_id", str) or get_nested(item, "id", str)
-    if kind in {"function_call", "custom_tool_call"}:
-        arguments = get_nested(item, "arguments", str) or get_nested(item, "input", str)
-        return [make_tool_call(get_nested(item, "name", str) or "", arguments, id)]
-    if kind.endswith("_output"):  # of a tool that the caller has run: a function, a custom tool, a computer, a shell
-        return [make_tool_call_response(_read_tool_output(get_field(item, "output")), id)]
-    if kind == "reasoning":
-        texts = [get_nested(raw, "text", str) for raw in [*get_list(item, "content"), *get_list(item, "summary")]]
-        return [{"type": "reasoning", "content": text} for text in texts if text]
-    if kind in _CALLER_TOOLS:
-        known = dump_model(get_field(item, "action") or get_field(item, "operation"))
-        return [make_tool_call(_CALLER_TOOLS[kind], known, id)]
-    if kind == "compaction":
-        return [{"type": "compaction", "content": ""}]
-    return _read_server_tool(item, kind, id)
-
-
-_CALLER_TOOLS: Final = {  # built-in tools that the caller runs
-    "computer_call": "computer",
-    "local_shell_call": "local_shell",
-    "shell_call": "shell",
-    "apply_patch_call": "apply_patch",
-}
-_SERVER_TOOLS: Final = {  # built-in tools that the provider runs -> name, fields of the call, fields of its result
-    "web_search_call": ("web_search", ("action", "status"), ()),
-    "file_search_call": ("file_search", ("queries", "status"), ("results",)),
-    "code_interpreter_call": ("code_interpreter", ("code", "container_id", "status"), ("outputs",)),
-    "image_generation_call": ("image_generation", ("revised_prompt", "status"), ("result",)),
-    "mcp_call": ("", ("server_label", "arguments"), ("output", "error")),
-    "mcp_list_tools": ("mcp_list_tools", ("server_label",), ("tools", "error")),
-    "mcp_approval_request": ("", ("server_label", "arguments"), ()),
-    "tool_search_call": ("tool_search", ("arguments", "status"), ()),
-}
-
-
-def _read_server_tool(item: object, kind: str, id: str | None) -> list[Part]:
-    """Return the call of a tool that the provider has run, and its result; an item of an unknown type as it is."""
-    if kind not in _SERVER_TOOLS:
-        raw = dump_model(item)
-        return [
-            {"type": kind, "content": {k: v for k, v in raw.items() if k != "type"} if isinstance(raw, dict) else raw}
-        ]
-    name, asked, given = _SERVER_TOOLS[kind]
-    call: dict[str, object] = {"type": "server_tool_call", "name": name or get_nested(item, "name", str) or kind}
-    call["server_tool_call"] = {"type": kind, **_pick_fields(item, asked)}
-    answer = _pick_fields(item, given)
-    if isinstance(picture := answer.get("result"), str):
-        answer["result"] = {"base64_bytes": len(picture)}  # the size alone: pictures are large
-    parts = [call]
-    if answer:
-        parts.append({"type": "server_tool_call_response", "server_tool_call_response": {"type": kind, **answer}})
-    for one in parts:
-        if id is not None:
-            one["id"] = id
-    return parts  # type: ignore[return-value]  # the schemas of both parts are open
-
-
-def _pick_fields(item: object, names: tuple[str, ...]) -> dict[str, object]:
-    """Return those of the fields called *names* that *item* has, as plain data; arguments are parsed as JSON."""
-    found = {name: get_field(item, name) for name in names}
-    read = {
-        name: [dump_model(one) for one in value] if isinstance(value, list) else dump_model(value)
-        for name, value in found.items()
-        if value is not None
-    }
-    if isinstance(arguments := read.get("arguments"), str):
-        read["arguments"] = parse_json(arguments)
-    return read
-
-
-def _read_tool_output(output: object) -> object:
-    """Return a tool's output: a list of text parts is joined, anything else becomes plain data."""
-    if isinstance(output, list):
-        texts = [get_nested(one, "text", str) for one in output]
-        return "".join(texts) if all(isinstance(text, str) for text in texts) else [dump_model(one) for one in output]  # type: ignore[arg-type]  # all are text
-    return dump_model(output)
-
-
-def read_input_messages(given: object) -> list[Message]:
-    """Read the input of a request: a text, or a list of messages and other items."""
-    if isinstance(given, str):
-        return [{"role": "user", "parts": [{"type": "text", "content": given}]}]
-    return [read_input_message(item) for item in given] if isinstance(given, list) else []
-
-
-def read_input_message(item: object) -> Message:
-    """Read an item of a request's input as a message."""
-    kind, role, content = get_nested(item, "type", str), get_nested(item, "role", str), get_field(item, "content")
-    if role is None or kind not in {None, "message"}:
-        role = "tool" if (kind or "").endswith("_output") else "assistant"
-        return {"role": role, "parts": read_item_parts(item, kind or "unknown")}
-    if isinstance(content, str):
-        return {"role": role, "parts": [{"type": "text", "content": content}]}
-    parts = [
-        read_openai_part(raw if isinstance(raw, (dict, str)) else dump_model(raw)) for raw in get_list(item, "content")
-    ]
-    return {"role": role, "parts": parts}

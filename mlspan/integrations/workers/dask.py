@@ -8,10 +8,17 @@ from contextlib import ExitStack
 from typing import Any, Final
 
 from ..._guard import warn_once
+from ..._private_names import report_missing_name
 from ...hooks.hook import Hook
 from ...hooks.patching import Patch, Undo, apply_patches, replace_function
 from ._submit import LOST_TASKS
 from ._task import capture_task_context
+
+# Private names, each with what is lost without it; a warning says so.
+PRIVATE_NAMES: Final[dict[str, str]] = {
+    "_register_worker_plugin": "what a task does on a worker does not belong to its caller's trace",
+    "_global_clients": "clients that were there before autolog do not trace their workers",
+}
 
 _ANNOTATION: Final = "mlspan"  # the name of the annotation
 
@@ -49,12 +56,22 @@ def _register_plugin(client: Any) -> Any:
     """
     from ._dask_worker import ANNOTATION, Plugin
 
+    if not hasattr(client, "_register_worker_plugin"):
+        report_missing_name("Dask", "_register_worker_plugin", PRIVATE_NAMES["_register_worker_plugin"])
+        return _do_nothing()
     return client._register_worker_plugin(Plugin(), name=ANNOTATION, idempotent=True)
 
 
-def _install(_: Hook) -> Undo:
-    from distributed.client import Client, _global_clients
+async def _do_nothing() -> None: ...
 
+
+def _install(_: Hook) -> Undo:
+    from distributed import client as module
+
+    Client = module.Client  # noqa: N806  # a class
+    clients = getattr(module, "_global_clients", None)
+    if clients is None:
+        report_missing_name("Dask", "_global_clients", PRIVATE_NAMES["_global_clients"])
     undo = apply_patches(
         Patch(target, functools.partial(replace_function, make=make), LOST_TASKS)
         for target, make in {
@@ -62,7 +79,7 @@ def _install(_: Hook) -> Undo:
             "distributed.client:Client._start": _wrap_client_start,
         }.items()
     )
-    for client in weakref.WeakSet(_global_clients.values()):
+    for client in weakref.WeakSet((clients or {}).values()):
         if isinstance(client, Client) and client.status == "running" and not client.asynchronous:
             client.sync(_register_plugin, client)
     return undo

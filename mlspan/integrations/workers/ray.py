@@ -12,9 +12,18 @@ import inspect
 from typing import Any, Final
 
 from ..._guard import guard
+from ..._private_names import report_missing_name
 from ...hooks.hook import Hook
 from ._submit import make_install
 from ._task import capture_task_context
+
+# Private names, each with what is lost without it; a warning says so.
+PRIVATE_NAMES: Final[dict[str, str]] = {
+    "_private": "what a Ray task does does not belong to its caller's trace",
+    "_function_signature": "what a Ray task does does not belong to its caller's trace",
+    "_is_cross_language": "what a Ray task does does not belong to its caller's trace",
+    "_ray_method_signatures": "what an actor's method does does not belong to its caller's trace",
+}
 
 _CONTEXT_ARGUMENT: Final = "_mlspan"
 
@@ -121,11 +130,24 @@ def _accepts_context(parameters: Any) -> bool:
     return any(parameter.name == _CONTEXT_ARGUMENT for parameter in parameters or ())
 
 
+def _read_private(owner: Any, name: str, fallback: Any) -> Any:
+    """Return a private attribute of one of Ray's objects; without it, *fallback*, with which no context is sent."""
+    found = getattr(owner, name, _MISSING)
+    if found is _MISSING:
+        report_missing_name("Ray", name, PRIVATE_NAMES[name])
+        return fallback
+    return found
+
+
+_MISSING: Final = object()
+
+
 def _wrap_remote_function(fn: Any) -> object:
     @functools.wraps(fn)
     def remote(self: Any, args: Any = None, kwargs: object = None, *rest: Any, **options: Any) -> object:
-        fresh = self._function_signature is None and not self._is_cross_language
-        if fresh or _accepts_context(self._function_signature):
+        signature = _read_private(self, "_function_signature", ())  # None before the first call, which makes it
+        fresh = signature is None and not _read_private(self, "_is_cross_language", True)
+        if fresh or _accepts_context(signature):
             kwargs = _add_context_argument(kwargs)
         return fn(self, args, kwargs, *rest, **options)
 
@@ -146,7 +168,7 @@ def _wrap_actor_method(fn: Any) -> object:
     def call_method(
         self: Any, method_name: str, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any
     ) -> object:
-        known = self._ray_method_signatures.get(method_name)
+        known = _read_private(self, "_ray_method_signatures", {}).get(method_name)
         return fn(
             self,
             method_name,

@@ -13,11 +13,17 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from ..._guard import guard, warn_once
+from ..._private_names import report_missing_name
 from ...hooks.hook import Hook
 from ...hooks.patching import Patch, Undo, apply_patches, replace_function
 from ._spark_daemon import PROPERTY
 from ._submit import LOST_TASKS
 from ._task import capture_task_context
+
+# Private names, each with what is lost without it; a warning says so.
+PRIVATE_NAMES: Final[dict[str, str]] = {
+    "_active_spark_context": "what a Spark task does does not belong to its caller's trace",
+}
 
 _DAEMON_SETTING: Final = "spark.python.daemon.module"
 _DAEMON_MODULE: Final = f"{__package__}._spark_daemon"
@@ -85,7 +91,9 @@ def _carry_job_property() -> Iterator[None]:
 
     context: Any = None
     with guard("telling Spark what surrounds an action"):
-        active = SparkContext._active_spark_context
+        active = getattr(SparkContext, "_active_spark_context", None)
+        if not hasattr(SparkContext, "_active_spark_context"):
+            report_missing_name("Spark", "_active_spark_context", PRIVATE_NAMES["_active_spark_context"])
         if (
             active is not None
             and active.getLocalProperty(PROPERTY) is None

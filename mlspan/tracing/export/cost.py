@@ -24,50 +24,99 @@ _TOKEN_COUNTS: Final = (
     sc.USAGE_OUTPUT_TOKENS,
     sc.USAGE_CACHE_READ_INPUT_TOKENS,
     sc.USAGE_CACHE_WRITE_INPUT_TOKENS,
+    sc.USAGE_LONG_CACHE_WRITE_INPUT_TOKENS,
 )
 
 Cost = dict[str, float]
 
 
 def compute_span_cost(attributes: Mapping[str, Any]) -> Cost | None:
-    """Return the cost of a span with these attributes; None if it has no tokens or no model with a known price."""
-    input_tokens, output_tokens, cache_read, cache_write = [
+    """Return the cost of a span with these attributes; None if it has no tokens or no model with a known price.
+
+    What the provider itself says that it charges counts before any price list.
+    """
+    if (told := _read_told_cost(attributes)) is not None:
+        return told
+    input_tokens, output_tokens, cache_read, cache_write, long_cache_write = [
         count if isinstance(count := attributes.get(name), int) else None for name in _TOKEN_COUNTS
     ]
     if input_tokens is None and output_tokens is None:
         return None
-    provider = attributes.get(sc.PROVIDER)
+    provider, tier = attributes.get(sc.PROVIDER), _find_service_tier(attributes)
     for model in (attributes.get(sc.RESPONSE_MODEL), attributes.get(sc.REQUEST_MODEL)):
         if isinstance(model, str):
             named = provider if isinstance(provider, str) else None
-            found = compute_cost(named, model, input_tokens or 0, output_tokens or 0, cache_read or 0, cache_write or 0)
-            if found is not None:
+            counts = (input_tokens or 0, output_tokens or 0, cache_read or 0, cache_write or 0, long_cache_write or 0)
+            if (found := compute_cost(named, model, *counts, tier)) is not None:
                 return found
     return None
 
 
+def _read_told_cost(attributes: Mapping[str, Any]) -> Cost | None:
+    """Return the cost that the provider has told, with its parts if it has told those; None if it has told none."""
+    total, given = attributes.get(sc.USAGE_COST), attributes.get(sc.USAGE_INPUT_COST)
+    if not isinstance(total, (int, float)):
+        return None
+    parts = {"input_cost": given, "output_cost": total - given} if isinstance(given, (int, float)) else {}
+    return {**parts, "total_cost": float(total)}
+
+
+def _find_service_tier(attributes: Mapping[str, Any]) -> str | None:
+    """Return the service tier that a call was billed in, if that is not the standard one.
+
+    The answer tells it; where it does not, the tier that was asked for counts.
+    """
+    tier = attributes.get(sc.OPENAI_RESPONSE_SERVICE_TIER) or attributes.get(sc.OPENAI_REQUEST_SERVICE_TIER)
+    return tier if isinstance(tier, str) and tier not in _STANDARD_TIERS else None
+
+
+_STANDARD_TIERS: Final = frozenset({"auto", "default", "standard", "scale", "on_demand"})
+
+
 @lru_cache(maxsize=4096)
 def compute_cost(
-    provider: str | None, model: str, input_tokens: int, output_tokens: int, cache_read: int, cache_write: int
+    provider: str | None,
+    model: str,
+    input_tokens: int,
+    output_tokens: int,
+    cache_read: int,
+    cache_write: int,
+    long_cache_write: int = 0,
+    service_tier: str | None = None,
 ) -> Cost | None:
     """Return US dollars as ``input_cost``, ``output_cost`` and ``total_cost``; None if the model's price is unknown.
 
-    *input_tokens* includes the cached tokens, as in the GenAI conventions.
+    *input_tokens* includes the cached tokens, as in the GenAI conventions, and *cache_write* those that are kept for an
+    hour, *long_cache_write*, which cost more. *service_tier* is one with prices of its own, such as ``flex``: where the
+    list has none for it, the price is unknown.
     """
     from genai_prices import Usage, calc_price
 
-    usage = Usage(
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        cache_read_tokens=cache_read or None,
-        cache_write_tokens=cache_write or None,
-    )
+    counts = {
+        "input_tokens": input_tokens,
+        "output_tokens": output_tokens,
+        "cache_read_tokens": cache_read or None,
+        "cache_write_tokens": cache_write or None,
+    }
     try:
-        price = calc_price(usage, model, provider_id=_PRICE_TABLE_PROVIDERS.get(provider or "", provider))
-    except (LookupError, ValueError):  # an unknown model or provider, or impossible counts
+        usage = Usage(**counts, cache_write_1h_tokens=long_cache_write) if long_cache_write else Usage(**counts)
+    except TypeError:  # a version that knows no lifetimes
+        usage = Usage(**counts)
+    context: dict[str, Any] = {"price_context": {"service_tier": service_tier}} if service_tier else {}
+    try:
+        price = calc_price(usage, model, provider_id=_PRICE_TABLE_PROVIDERS.get(provider or "", provider), **context)
+    except (LookupError, ValueError, TypeError):  # unknown model, provider or tier (TypeError: an old list has none)
+        return None
+    if service_tier is not None and not _has_tier(price.model, service_tier):
         return None
     return {
         "input_cost": float(price.input_price or 0),
         "output_cost": float(price.output_price or 0),
         "total_cost": float(price.total_price),
     }
+
+
+def _has_tier(model: object, service_tier: str) -> bool:
+    """Return whether the price list has prices of *model* for this tier."""
+    variants = getattr(model, "price_variants", None) or ()
+    return any(getattr(variant, "when", {}).get("service_tier") == service_tier for variant in variants)

@@ -59,6 +59,7 @@ class ExportProcessor(SpanProcessor):
         assembly: makes the trace assembler; called again in a forked child.
         held: True if OTLP spans also wait until their trace is complete, because it may be sampled out.
         redact: applied to all text before it is stored.
+        capture: False takes the content out of other instrumentations' spans.
         queue_spans: the most starts that may wait in the queue; ends have twice the room. Further spans are dropped,
             counted and reported.
         interval: seconds after which ended spans are stored; complete traces are then sent.
@@ -74,12 +75,13 @@ class ExportProcessor(SpanProcessor):
         assembly: Callable[[], TraceAssembler] = TraceAssembler,
         held: bool = False,
         redact: Callable[[str], str] | None = None,
+        capture: bool = True,
         queue_spans: int = 50_000,
         interval: float = 1.0,
     ) -> None:
         self._sinks, self._origin, self._keeping = sinks, origin, keeping
         self._address, self._assemble, self._held = address, assembly, held
-        self._redact = redact
+        self._redact, self._capture = redact, capture
         self._queue_spans, self._interval = queue_spans, interval
         self._needs_starts = "mlflow" in sinks or held
         self._writes_ahead = keeping.durability == "span"
@@ -109,13 +111,15 @@ class ExportProcessor(SpanProcessor):
         self._told_expired = 0
         self._told_spared: Counter[SinkKind] = Counter()
 
-    def update_policies(self, origin: Callable[[], TraceOrigin], redact: Callable[[str], str] | None) -> None:
-        """Read the caller's context by *origin* and apply *redact* from now on."""
-        self._origin, self._redact = origin, redact
+    def update_policies(
+        self, origin: Callable[[], TraceOrigin], redact: Callable[[str], str] | None, *, capture: bool
+    ) -> None:
+        """Read the caller's context by *origin* and apply *redact* and *capture* from now on."""
+        self._origin, self._redact, self._capture = origin, redact, capture
         if (worker := self._worker) is not None:
             from .redaction import SpanRedactor
 
-            worker.set_redactor(SpanRedactor(redact))
+            worker.set_redactor(SpanRedactor(redact, capture=capture))
 
     # The following run on the caller's thread.
 
@@ -186,7 +190,7 @@ class ExportProcessor(SpanProcessor):
                 self._interval,
                 self._tallies,
                 held=self._held,
-                redact=SpanRedactor(self._redact),
+                redact=SpanRedactor(self._redact, capture=self._capture),
             )
         return self._worker
 

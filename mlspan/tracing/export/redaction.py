@@ -15,7 +15,7 @@ Log lines go through ``redact`` in ``_guard.py``; ``export/destination.py`` take
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
@@ -30,6 +30,7 @@ from ..operations import semconv as sc
 from ..operations.call_context import TraceOrigin
 from ..operations.content import REDACTED, ContentPolicy, mask_api_keys, to_json
 from ..otel.frozen_span import FrozenSpan, read_attributes
+from .dialects.catalog import remove_foreign_content
 
 _SECRET_HEADER: Final = re.compile(  # headers that HTTP and RPC instrumentations record
     r"\.(?:header|metadata)\.(?:(?:proxy[-_])?authorization|(?:set[-_])?cookie|.*api[-_]?key|.*token|.*secret)$",
@@ -63,11 +64,14 @@ _NUMBER_TYPES: Final = (int, float, bool)
 class SpanRedactor:
     """A callable that returns an ended span as a FrozenSpan with secrets replaced.
 
+    Without *capture* it takes the content out of other instrumentations' GenAI spans too; ours have none then.
+
     A span that has dropped attributes, events or links is returned unchanged if nothing has to be redacted, because
     only the SDK's own containers know how many were dropped.
     """
 
-    def __init__(self, redact: Callable[[str], str] | None = None) -> None:
+    def __init__(self, redact: Callable[[str], str] | None = None, *, capture: bool = True) -> None:
+        self._capture = capture
         self._policy = None if redact is None else ContentPolicy(capture=True, redact=redact, limit=_UNLIMITED)
         self._resources: dict[
             int, tuple[Resource, Resource]
@@ -75,15 +79,18 @@ class SpanRedactor:
 
     def __call__(self, span: ReadableSpan) -> ReadableSpan:
         ours = span.instrumentation_scope is not None and span.instrumentation_scope.name == "mlspan"
-        own = dict(read_attributes(span))
+        own: Mapping[str, Any] = dict(read_attributes(span))
+        own_events: Sequence[Event] = span.events
+        if not self._capture and not ours and (left := remove_foreign_content(span)) is not None:
+            own, own_events = left
         attributes = self._redact_attributes(own, _ALREADY_REDACTED if ours else _CONVENTION_WORDS)
-        events, links = tuple(map(self._redact_event, span.events)), tuple(map(self._redact_link, span.links))
+        events, links = tuple(map(self._redact_event, own_events)), tuple(map(self._redact_link, span.links))
         status, resource, name = (
             self._redact_status(span.status),
             self._redact_resource(span.resource),
             self._redact_text(span.name),
         )
-        if _has_dropped(span):
+        if own_events is span.events and _has_dropped(span):
             same = attributes is own and status is span.status and resource is span.resource
             if same and name == span.name and _are_identical(events, span.events) and _are_identical(links, span.links):
                 return span

@@ -16,6 +16,8 @@ from ..._bounded import BoundedDict
 from ..operations import semconv as sc
 from ..settings.keep_rule import Keep
 from .cost import compute_span_cost
+from .counted_calls import CountedSpan, describe_counted, find_repeats
+from .dialects.catalog import translate_foreign_span
 
 _MAX_REMEMBERED = 10_000  # trace ids
 
@@ -63,21 +65,16 @@ def _is_worth_keeping(keep: Keep, trace_id: int, spans: Sequence[ReadableSpan]) 
 
 
 def _sum_cost(spans: Sequence[ReadableSpan]) -> float:
-    """Return the cost of all model calls in US dollars.
-
-    A priced span below another priced one (a client's own span) describes the same call and is not counted.
-    """
-    priced, parents = {}, {}
-    for span in spans:
+    """Return the cost of all model calls in US dollars, of each call once."""
+    priced: dict[int, float] = {}
+    parents: dict[int, int | None] = {}
+    counted: list[CountedSpan] = []
+    for span in map(translate_foreign_span, spans):
         context = span.get_span_context()
         if context is not None:
             parents[context.span_id] = span.parent.span_id if span.parent else None
             if (found := compute_span_cost(span.attributes or {})) is not None:
                 priced[context.span_id] = found["total_cost"]
-    total = 0.0
-    for span_id, own in priced.items():
-        above = parents[span_id]
-        while above is not None and above not in priced:
-            above = parents.get(above)
-        total += own if above is None else 0.0
-    return total
+                counted.append(describe_counted(span, has_cost=True))
+    repeats = find_repeats(counted, parents)
+    return sum(cost for span_id, cost in priced.items() if span_id not in repeats)

@@ -227,8 +227,12 @@ class TraceAssembler:
 
 
 def is_genai(span: ReadableSpan) -> bool:
-    """Return True if *span* has an attribute of the GenAI conventions or of mlspan."""
-    return any(name.startswith(("gen_ai.", "mlspan.")) for name in read_attributes(span))
+    """Return True if *span* has an attribute of the GenAI conventions or of mlspan, or speaks a known dialect."""
+    if any(name.startswith(("gen_ai.", "mlspan.")) for name in read_attributes(span)):
+        return True
+    from .dialects.catalog import speaks_dialect  # the worker has imported it; the start of the program need not
+
+    return speaks_dialect(span)
 
 
 def _merge_origins(origin: TraceOrigin, more: TraceOrigin) -> TraceOrigin:

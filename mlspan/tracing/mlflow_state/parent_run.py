@@ -15,8 +15,14 @@ from ..._patching import (
     remember_undo,
     resolve_target,
 )
+from ..._private_names import report_missing_name
 
 _REGISTRY_MODULE: Final = "mlflow.tracking.context.registry"
+# Private names, each with what is lost without it.
+PRIVATE_NAMES: Final[dict[str, str]] = {
+    "_run_context_provider_registry": "the run of a task is no child of the caller's run",
+    "_registry": "mlspan's provider of run contexts stays there after a shutdown, and does nothing",
+}
 parent_run: ContextVar[str | None] = ContextVar("mlspan_parent_run", default=None)
 
 
@@ -48,7 +54,10 @@ def _register_provider(target: str) -> Undo:
     added = [one for one in registry if not any(one is other for other in before)]
 
     def unregister() -> None:
-        providers: list[object] = getattr(registry, "_registry", [])
+        providers: list[object] | None = getattr(registry, "_registry", None)
+        if providers is None:
+            report_missing_name("MLflow", "_registry", PRIVATE_NAMES["_registry"])
+            return
         for one in added:
             if one in providers:
                 providers.remove(one)

@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from ..._guard import guard
 from ..._patching import Patch, SharedPatch, Undo, apply_patches, install_when_imported, observe_method
+from ..._private_names import report_missing_name
 from ..operations.call_context import TraceOrigin, _call_scope
 
 _last_origin: tuple[dict[str, object], TraceOrigin] = (
@@ -43,6 +44,14 @@ _FLUENT_MODULE: Final = "mlflow.tracking.fluent"
 
 _NO_TAGS: Final[Mapping[str, str]] = {}
 
+# Private names, each with what is lost without it.
+PRIVATE_NAMES: Final[dict[str, str]] = {
+    "_active_run_stack": "of several tasks of one event loop that have started runs, each is counted to the latest",
+    "_ACTIVE_MODEL_CONTEXT": "the active model is looked up by MLflow's public function, which takes longer",
+}
+# A private name of os.environ, and what is left out without it.
+PRIVATE_FIELDS: Final[dict[str, str]] = {"_data": "nothing: variables are read the public way, which takes longer"}
+
 
 def get_active_run_id() -> str | None:
     """Return the id of the caller's MLflow run: the one set by :func:`run`, else the one that is active in MLflow.
@@ -55,7 +64,7 @@ def get_active_run_id() -> str | None:
     fluent = sys.modules.get(_FLUENT_MODULE)
     stacks = getattr(fluent, "_active_run_stack", None)
     if stacks is None:
-        return _call_scope.get().around_run
+        return _read_public_run_id() or _call_scope.get().around_run
     # MLflow keeps one stack per thread, and the tasks of an event loop share it. So a run that was started in this
     # context is the caller's as long as it is active in any thread.
     started = _started_run.get()
@@ -65,14 +74,29 @@ def get_active_run_id() -> str | None:
     return str(own[-1].info.run_id) if own else _call_scope.get().around_run
 
 
+def _read_public_run_id() -> str | None:
+    """Return the run that MLflow's public function names, where MLflow is imported but lacks its private stack."""
+    active_run = getattr(sys.modules.get(_FLUENT_MODULE), "active_run", None)
+    if active_run is None:  # MLflow is not imported, or is being imported
+        return None
+    report_missing_name("MLflow", "_active_run_stack", PRIVATE_NAMES["_active_run_stack"])
+    run = active_run()
+    return None if run is None else str(run.info.run_id)
+
+
 def get_active_model_id() -> str | None:
     """Return the id of the caller's LoggedModel: the one set by :func:`model`, else the one active in this thread."""
     chosen = _call_scope.get().model_id
     if chosen is not None:
         return chosen
-    active = getattr(sys.modules.get(_FLUENT_MODULE), "_ACTIVE_MODEL_CONTEXT", None)
-    found = _read_variable("MLFLOW_ACTIVE_MODEL_ID") if active is None else active.get().model_id
-    return found or None
+    fluent = sys.modules.get(_FLUENT_MODULE)
+    active = getattr(fluent, "_ACTIVE_MODEL_CONTEXT", None)
+    if active is not None:
+        return active.get().model_id or None
+    if (read_public := getattr(fluent, "get_active_model_id", None)) is not None:
+        report_missing_name("MLflow", "_ACTIVE_MODEL_CONTEXT", PRIVATE_NAMES["_ACTIVE_MODEL_CONTEXT"])
+        return read_public() or None
+    return _read_variable("MLFLOW_ACTIVE_MODEL_ID")
 
 
 def _read_variable(name: str) -> str | None:

@@ -5,6 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+# Private names that some versions or classes lack, each with what is then left out.
+PRIVATE_FIELDS: Final[dict[str, str]] = {
+    "_pytest": "that skipping a test is no failure",
+}
+
 # By class name and the package that defines it, so that none of them has to be imported. A subclass counts as well.
 _CONTROL_FLOW: Final[frozenset[tuple[str, str]]] = frozenset(
     {
@@ -31,6 +36,8 @@ _CONTROL_FLOW: Final[frozenset[tuple[str, str]]] = frozenset(
         ("streamlit", "RerunException"),
         ("streamlit", "StopException"),
         ("unittest", "SkipTest"),
+        ("workflows", "WaitingForEvent"),  # LlamaIndex's
+        ("workflows", "WorkflowDone"),
     }
 )
 _EXITS: Final = frozenset({("click", "Exit"), ("typer", "Exit")})  # with exit code 0, as for SystemExit

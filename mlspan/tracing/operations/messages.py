@@ -6,16 +6,23 @@ The shapes are those of the GenAI conventions' message schemas (``gen-ai-input-m
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal, TypedDict
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
 import orjson
 
+from .plain_values import KeptList
+
+if TYPE_CHECKING:
+    from typing_extensions import NotRequired  # Python 3.10 lacks it
+
 
 class TextPart(TypedDict):
-    """Text that was said."""
+    """Text that was said; *annotations* are its citations, as the provider gives them."""
 
     type: Literal["text"]
     content: str
+    annotations: NotRequired[list[Any]]
 
 
 class ReasoningPart(TypedDict):
@@ -134,6 +141,11 @@ def parse_json(text: str) -> object:
         return text
 
 
+def is_complete_json(text: str) -> bool:
+    """Return whether *text* is a JSON object to its end."""
+    return text.endswith("}") and isinstance(parse_json(text), dict)
+
+
 class TextPieces(list[str]):
     """Text that arrives in pieces; a record joins them when it is complete."""
 
@@ -154,14 +166,26 @@ class _ToolCallDraft:
         """Return the tool call so far."""
         return make_tool_call(self.name or "", "".join(self.pieces) or None, self.id)
 
+    def is_another(self, id: str | None, name: str | None) -> bool:
+        """Return whether a piece with this id and name starts another call, although the server gives it this slot.
+
+        Ollama gives all calls the slot 0. A server may repeat the name in each piece, or make a new id for each.
+        """
+        if not name or not self.name:
+            return False
+        if id and self.id:
+            return id != self.id
+        return is_complete_json("".join(self.pieces))
+
 
 class ChoiceDraft:
     """One answer under construction. A whole answer is a stream of one chunk; a chunk costs an append."""
 
-    __slots__ = ("_call_ids", "_calls", "_open_type", "_parts", "_pieces", "finish_reason", "kept")
+    __slots__ = ("_call_ids", "_calls", "_open_type", "_parts", "_pieces", "finish_reason", "holds_objects", "kept")
 
     def __init__(self, *, kept: bool, call_ids: list[str]) -> None:
         self.kept, self._call_ids = kept, call_ids
+        self.holds_objects = False  # whether there is a part that may hold anything, rather than texts alone
         self.finish_reason: str | None = None
         self._parts: list[Any] = []
         self._calls: dict[int, _ToolCallDraft] = {}
@@ -190,20 +214,34 @@ class ChoiceDraft:
         self._join_pieces()
         self._open_type, self._pieces = None, []
 
-    def add_tool_call(self, slot: int, id: str | None, name: str | None, arguments: str | None) -> None:
-        """Add a piece of the tool call in *slot*. The first piece brings the call's name and id."""
-        if id:
+    def add_tool_call(self, slot: int | None, id: str | None, name: str | None, arguments: str | None) -> None:
+        """Add a piece of the tool call in *slot*. The first piece brings the call's name and id.
+
+        Without a slot, a piece with a name starts a call, and any other belongs to the last one.
+        """
+        if id and id not in self._call_ids:
             self._call_ids.append(id)
         if not self.kept:
             return
+        if slot is None:
+            slot = -1 - len(self._calls) if name else next(reversed(self._calls), 0)
         call = self._calls.get(slot)
-        if call is None:
+        if call is None or call.is_another(id, name):
             self._close_text()
             call = self._calls[slot] = _ToolCallDraft()
             self._parts.append(call)
         call.id, call.name = call.id or id, call.name or name
         if arguments:
             call.pieces.append(arguments)
+
+    def add_annotations(self, found: list[Any]) -> None:
+        """Add citations to the text that they belong to: the last one, or a new one that is empty so far."""
+        if not self.kept or not found:
+            return
+        if self._open_type != "text":
+            self.add_text("")
+        self._parts[-1].setdefault("annotations", []).extend(found)
+        self.holds_objects = True
 
     def add_part(self, part: Part) -> None:
         """Add a part that arrives whole."""
@@ -212,6 +250,8 @@ class ChoiceDraft:
         if self.kept:
             self._close_text()
             self._parts.append(part)
+            if part["type"] != "text" or type(part.get("content")) is not str or "annotations" in part:
+                self.holds_objects = True
 
     def get_finish_reason(self) -> str:
         """Return the finish reason, or "error" if none has arrived."""
@@ -230,6 +270,10 @@ class ChoiceDraft:
         reason = self.get_finish_reason()
         reason = "tool_call" if reason == "tool_calls" else reason
         return {"role": "assistant", "parts": parts, "finish_reason": reason}
+
+
+UNTOLD_REASON: Final = "unknown"  # the finish reason of an answer that came whole, of which the library says no reason
+_HOLDS_OBJECTS = attrgetter("holds_objects")
 
 
 class OutputDraft:
@@ -255,11 +299,18 @@ class OutputDraft:
 
     def build_messages(self) -> list[Message]:
         """Return one message per choice, in order of index; none if content is not kept."""
-        return list(map(ChoiceDraft.build_message, self._list_choices())) if self.kept else []
+        if not self.kept:
+            return []
+        messages = KeptList(map(ChoiceDraft.build_message, self._list_choices()))
+        return [*messages] if any(map(_HOLDS_OBJECTS, self._list_choices())) else messages
 
     def list_finish_reasons(self) -> list[str] | None:
-        """Return one finish reason per choice, "error" if none arrived; None if there is no choice at all."""
-        return list(map(ChoiceDraft.get_finish_reason, self._list_choices())) or None
+        """Return one finish reason per choice, "error" if none arrived.
+
+        Return None if there is no choice at all, or if all came whole and none was told a reason.
+        """
+        told = list(map(ChoiceDraft.get_finish_reason, self._list_choices()))
+        return (told if UNTOLD_REASON not in told or len({*told}) > 1 else None) or None
 
     def _list_choices(self) -> Iterable[ChoiceDraft]:
         return map(self._choices.__getitem__, sorted(self._choices))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cache
@@ -116,6 +117,10 @@ class RawResponse(ResponseProxy):
 
     def __getattr__(self, name: str) -> object:
         value = getattr(self._mlspan_own, name)
+        if name == "http_response":
+            return RawHttpResponse(value, self._mlspan_observer, self._mlspan_wrap_method)
+        if name == "stream_to_file":  # it reads past this proxy
+            return self._mlspan_wrap_method(value, functools.partial(_handle_written_file, self._mlspan_own))
         handler = _READ_METHODS.get(name)
         return value if handler is None or not callable(value) else self._mlspan_wrap_method(value, handler)
 
@@ -157,6 +162,34 @@ class RawResponse(ResponseProxy):
     def __del__(self) -> None:
         if not self._mlspan_opened:
             finish_in_finalizer(self._mlspan_observer, stream_end="abandoned")
+
+
+class RawHttpResponse(ResponseProxy):
+    """A proxy of the HTTP response below a raw response. What the caller reads from it is read into the same record.
+
+    It keeps the raw response alive, whose end would otherwise come before the reading.
+    """
+
+    __slots__ = ("_mlspan_wrap",)
+    _mlspan_wrap: Any  # the method of the raw response that wraps methods
+
+    def __init__(self, own: object, observer: ResponseObserver, wrap: Any) -> None:
+        super().__init__(own, observer)
+        object.__setattr__(self, "_mlspan_wrap", wrap)
+
+    def __getattr__(self, name: str) -> object:
+        value = super().__getattr__(name)
+        handler = _HTTP_READ_METHODS.get(name)
+        return value if handler is None or not callable(value) else self._mlspan_wrap(value, handler)
+
+
+def _handle_written_file(response: Any, observer: ResponseObserver, value: object) -> object:
+    """Record the size of a body that was written to a file, and end the operation."""
+    size = getattr(response.http_response, "num_bytes_downloaded", None)
+    if isinstance(size, int):
+        observer.observe(BodySize(size))
+    observer.finish()
+    return value
 
 
 _MAX_PROXIES = 10  # one around another
@@ -208,6 +241,12 @@ _READ_METHODS: dict[str, Callable[[ResponseObserver, object], object]] = {
     "iter_bytes": _handle_pieces,
     "iter_text": _handle_pieces,
     "iter_lines": _handle_lines,
+}
+_HTTP_READ_METHODS: dict[str, Callable[[ResponseObserver, object], object]] = {  # of httpx's responses
+    "read": _handle_body,
+    "aread": _handle_body,
+    **{f"{kind}_{unit}": _handle_pieces for kind in ("iter", "aiter") for unit in ("bytes", "text", "raw")},
+    **{f"{kind}_lines": _handle_lines for kind in ("iter", "aiter")},
 }
 
 

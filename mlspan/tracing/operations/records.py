@@ -127,24 +127,53 @@ class ModelCall(Record):
     input_tokens: int | None = span_attribute(sc.USAGE_INPUT_TOKENS)
     outer: bool = False  # a framework's call: the client's request inside becomes an inner call, without a span
 
+    name: str | None = None  # the caller's own name of this call
+    content_withheld: bool = False  # whether the caller has asked the framework not to record content
+
     @property
     def span_name(self) -> str:
-        return f"{self.operation} {self.model}" if self.model else self.operation
+        return self.name or (f"{self.operation} {self.model}" if self.model else self.operation)
 
     def merge_inner_calls(self, inner: list[ModelCall]) -> None:
         """Take over the fields of the client's own requests, which are closer to the truth. Both sides are complete."""
+        keep = not self.content_withheld
         for call in inner:
             for name, value in vars(call).items():
-                if name in self.attrs and value is not None:
+                if name in self.attrs and value is not None and (keep or self.attrs[name].when != "content"):
                     setattr(self, name, value)
             self.extra.update(call.extra)
 
 
-class Chat(ModelCall):
-    """One inference, including the client's retries. Token counts are those billed: input includes cached tokens,
-    output includes reasoning. Times are in seconds.
+class Inference(ModelCall):
+    """What a model has made: the fields that an inference and its later fetch share.
+
+    Token counts are those billed: input includes cached tokens, output includes reasoning.
     """
 
+    response_id: str | None = span_attribute(sc.RESPONSE_ID)
+    finish_reasons: list[str] | None = span_attribute(sc.RESPONSE_FINISH_REASONS)
+    output_tokens: int | None = span_attribute(sc.USAGE_OUTPUT_TOKENS)
+    cache_read_tokens: int | None = span_attribute(sc.USAGE_CACHE_READ_INPUT_TOKENS)
+    cache_write_tokens: int | None = span_attribute(sc.USAGE_CACHE_WRITE_INPUT_TOKENS)
+    reasoning_tokens: int | None = span_attribute(sc.USAGE_REASONING_OUTPUT_TOKENS)
+    text_input_tokens: int | None = span_attribute(sc.USAGE_TEXT_INPUT_TOKENS)
+    image_input_tokens: int | None = span_attribute(sc.USAGE_IMAGE_INPUT_TOKENS)
+    audio_input_tokens: int | None = span_attribute(sc.USAGE_AUDIO_INPUT_TOKENS)
+    audio_output_tokens: int | None = span_attribute(sc.USAGE_AUDIO_OUTPUT_TOKENS)
+    accepted_prediction_tokens: int | None = span_attribute(sc.USAGE_ACCEPTED_PREDICTION_TOKENS)
+    rejected_prediction_tokens: int | None = span_attribute(sc.USAGE_REJECTED_PREDICTION_TOKENS)
+    output: list[Message] | None = span_attribute(sc.OUTPUT_MESSAGES, "content")
+    draft: OutputDraft = lazy_field(OutputDraft)
+
+    def complete_fields(self) -> None:
+        self.output = self.draft.build_messages() or self.output
+        self.finish_reasons = self.draft.list_finish_reasons() or self.finish_reasons
+
+
+class Chat(Inference):
+    """One inference, including the client's retries. Times are in seconds."""
+
+    has_prediction: bool = False  # whether the request says what much of the answer will be
     operation: str = span_attribute(sc.OPERATION, "start", default=sc.CHAT)
     conversation: str | None = span_attribute(sc.CONVERSATION_ID)
     previous_response: str | None = span_attribute(sc.REQUEST_PREVIOUS_RESPONSE_ID)
@@ -160,26 +189,18 @@ class Chat(ModelCall):
     temperature: float | None = span_attribute(sc.REQUEST_TEMPERATURE)
     top_k: int | None = span_attribute(sc.REQUEST_TOP_K)
     top_p: float | None = span_attribute(sc.REQUEST_TOP_P)
-    response_id: str | None = span_attribute(sc.RESPONSE_ID)
-    finish_reasons: list[str] | None = span_attribute(sc.RESPONSE_FINISH_REASONS)
     time_to_first_chunk: float | None = span_attribute(sc.RESPONSE_TIME_TO_FIRST_CHUNK)
-    output_tokens: int | None = span_attribute(sc.USAGE_OUTPUT_TOKENS)
-    cache_read_tokens: int | None = span_attribute(sc.USAGE_CACHE_READ_INPUT_TOKENS)
-    cache_write_tokens: int | None = span_attribute(sc.USAGE_CACHE_WRITE_INPUT_TOKENS)
-    reasoning_tokens: int | None = span_attribute(sc.USAGE_REASONING_OUTPUT_TOKENS)
-    text_input_tokens: int | None = span_attribute(sc.USAGE_TEXT_INPUT_TOKENS)
-    image_input_tokens: int | None = span_attribute(sc.USAGE_IMAGE_INPUT_TOKENS)
-    audio_input_tokens: int | None = span_attribute(sc.USAGE_AUDIO_INPUT_TOKENS)
-    audio_output_tokens: int | None = span_attribute(sc.USAGE_AUDIO_OUTPUT_TOKENS)
     system: list[Part] | None = span_attribute(sc.SYSTEM_INSTRUCTIONS, "content")
     input: list[Message] | None = span_attribute(sc.INPUT_MESSAGES, "content")
-    output: list[Message] | None = span_attribute(sc.OUTPUT_MESSAGES, "content")
     tools: list[ToolDefinition] | None = span_attribute(sc.TOOL_DEFINITIONS, "content")
-    draft: OutputDraft = lazy_field(OutputDraft)
+    output_schema: object = span_attribute(sc.OUTPUT_SCHEMA, "content")
 
-    def complete_fields(self) -> None:
-        self.output = self.draft.build_messages() or self.output
-        self.finish_reasons = self.draft.list_finish_reasons() or self.finish_reasons
+    def withhold_content(self) -> None:
+        """Record no content of this call, whoever else knows it; tools are still linked to it by their ids."""
+        self.content_withheld = True
+        self.system = self.input = self.output = self.tools = self.output_schema = None
+        self.draft, before = OutputDraft(kept=False), self.draft
+        self.draft.call_ids.extend(before.call_ids)
 
     def list_offers(self) -> Iterable[Offer]:
         """Return the ids of the tool calls that this operation requested, and what was added."""
@@ -193,25 +214,19 @@ class Chat(ModelCall):
             self.draft.call_ids.extend(call.draft.call_ids if isinstance(call, Chat) else ())
 
 
-class Fetch(ModelCall):
+class Fetch(Inference):
     """An answer that was produced elsewhere or earlier and is fetched.
 
-    It has no token counts: the call that produced it has them.
+    It has token counts only if it is the first to see the end of what this process has asked for; else the call that
+    produced the answer has them.
     """
 
     operation: str = span_attribute(sc.OPERATION, "start", default=sc.FETCH_RESPONSE)
-    response_id: str | None = span_attribute(sc.RESPONSE_ID)
     status: str | None = span_attribute(sc.RESPONSE_STATUS)
-    finish_reasons: list[str] | None = span_attribute(sc.RESPONSE_FINISH_REASONS)
-    output: list[Message] | None = span_attribute(sc.OUTPUT_MESSAGES, "content")
-    draft: OutputDraft = lazy_field(OutputDraft)
 
     @property
     def span_name(self) -> str:
         return self.operation
-
-    def complete_fields(self) -> None:
-        self.output = self.draft.build_messages() or self.output
 
 
 class Embeddings(ModelCall):

@@ -18,11 +18,18 @@ INVOKE_AGENT: Final = "invoke_agent"
 CREATE_AGENT: Final = "create_agent"
 INVOKE_WORKFLOW: Final = "invoke_workflow"
 FETCH_RESPONSE: Final = "fetch_response"
+PLAN: Final = "plan"
+HANDLE_CONVERSATION_TURN: Final = "handle_conversation_turn"
+MEMORY_OPERATIONS: Final = (
+    *("create_memory_store", "delete_memory_store", "search_memory", "create_memory", "update_memory"),
+    *("upsert_memory", "delete_memory"),
+)
 
 # The operation and its server.
 OPERATION: Final = "gen_ai.operation.name"
 PROVIDER: Final = "gen_ai.provider.name"
 CONVERSATION_ID: Final = "gen_ai.conversation.id"
+CONVERSATION_COMPACTED: Final = "gen_ai.conversation.compacted"  # only ever true
 OUTPUT_TYPE: Final = "gen_ai.output.type"
 SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
@@ -37,12 +44,17 @@ REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
 REQUEST_PREVIOUS_RESPONSE_ID: Final = "gen_ai.request.previous_response.id"
 REQUEST_PRESENCE_PENALTY: Final = "gen_ai.request.presence_penalty"
 REQUEST_REASONING_LEVEL: Final = "gen_ai.request.reasoning.level"
+REQUEST_STREAM_CURSOR: Final = "gen_ai.request.stream_cursor"
 REQUEST_SEED: Final = "gen_ai.request.seed"
 REQUEST_STOP_SEQUENCES: Final = "gen_ai.request.stop_sequences"
 REQUEST_STREAM: Final = "gen_ai.request.stream"
 REQUEST_TEMPERATURE: Final = "gen_ai.request.temperature"
 REQUEST_TOP_K: Final = "gen_ai.request.top_k"
 REQUEST_TOP_P: Final = "gen_ai.request.top_p"
+
+PROMPT_NAME: Final = "gen_ai.prompt.name"
+PROMPT_VERSION: Final = "gen_ai.prompt.version"
+PROMPT_VARIABLE_PREFIX: Final = "gen_ai.prompt.variable."  # + the variable's name
 
 # The response.
 RESPONSE_ID: Final = "gen_ai.response.id"
@@ -59,6 +71,8 @@ USAGE_TEXT_INPUT_TOKENS: Final = "gen_ai.usage.text.input_tokens"
 USAGE_IMAGE_INPUT_TOKENS: Final = "gen_ai.usage.image.input_tokens"
 USAGE_AUDIO_INPUT_TOKENS: Final = "gen_ai.usage.audio.input_tokens"
 USAGE_AUDIO_OUTPUT_TOKENS: Final = "gen_ai.usage.audio.output_tokens"
+USAGE_PREFIX: Final = "mlspan.usage."  # + the provider's own name of a count that the conventions have no name for
+USAGE_LONG_CACHE_WRITE_INPUT_TOKENS: Final = "mlspan.usage.cache_write_1h.input_tokens"  # a part of the cache writes
 EMBEDDINGS_DIMENSION_COUNT: Final = "gen_ai.embeddings.dimension.count"
 
 # Messages: each attribute is one JSON string.
@@ -106,8 +120,15 @@ KIND: Final = (
 )
 INPUT: Final = "mlspan.input"  # JSON
 OUTPUT: Final = "mlspan.output"  # JSON
+OUTPUT_SCHEMA: Final = "mlspan.output.schema"  # JSON: the schema that an answer was asked to follow
 STREAM_END: Final = "mlspan.stream.end"  # only if a stream was left early: "closed" or "abandoned"
 LINK: Final = "mlspan.link"  # of a span link: "asked_by", "triggered_by", "resumes", "handed_off_by", "trained_by"
+REQUEST_VERBOSITY: Final = "mlspan.request.verbosity"  # "low", "medium" or "high"
+RESPONSE_UPSTREAM: Final = "mlspan.response.upstream"  # the provider behind the one that was asked, such as a router
+USAGE_COST: Final = "mlspan.usage.cost"  # in US dollars, where the provider itself says what it charges
+USAGE_INPUT_COST: Final = "mlspan.usage.input_cost"  # the part of it that is for the input
+USAGE_ACCEPTED_PREDICTION_TOKENS: Final = "mlspan.usage.prediction.accepted_tokens"
+USAGE_REJECTED_PREDICTION_TOKENS: Final = "mlspan.usage.prediction.rejected_tokens"  # billed as output tokens, too
 PROMPTS: Final = "mlspan.prompts"  # string array: "name/version" of each prompt of MLflow's registry that was used
 CLIENT_REQUEST_ID: Final = "mlspan.client_request.id"  # the id that the caller's own system has for the request
 EXPECTATION_EVENT: Final = "mlspan.expectation"

@@ -118,17 +118,50 @@ class HttpResponseProxy(ResponseProxy):
 
     def __getattr__(self, name: str) -> Any:
         value: Any = super().__getattr__(name)
+        if name in {"read", "aread"}:
+            return self._mlspan_wrap_read(value)
         is_compressed = name.endswith("raw") and self._mlspan_own.headers.get("content-encoding")
         if name not in _ITERATING_METHODS or is_compressed:
             return value
 
         def iterate_filtered(*args: Any, **kwargs: Any) -> Any:
-            observer = self._mlspan_observer
-            hides = getattr(observer, "hides_chunks", False)
-            events = EventFilter(observer, lines=name.endswith("lines"), hides=hides, owner=self)
-            return (events.aread if name[0] == "a" else events.read)(value(*args, **kwargs), observer.finish)
+            events = self._mlspan_make_filter(lines=name.endswith("lines"))
+            return (events.aread if name[0] == "a" else events.read)(
+                value(*args, **kwargs), self._mlspan_observer.finish
+            )
 
         return iterate_filtered
+
+    def _mlspan_make_filter(self, *, lines: bool) -> EventFilter:
+        observer = self._mlspan_observer
+        hides = getattr(observer, "hides_chunks", False)
+        return EventFilter(observer, lines=lines, hides=hides, owner=self)
+
+    def _mlspan_wrap_read(self, read: Any) -> Any:
+        """Return ``read`` or ``aread``, which reads the events of the whole body and ends the operation."""
+
+        def filter_body(body: Any) -> Any:
+            events = self._mlspan_make_filter(lines=False)
+            shown = b"".join([*events.feed(body), *events.flush()])
+            self._mlspan_observer.finish()
+            return shown
+
+        async def filter_awaited(body: Any) -> Any:
+            try:
+                return filter_body(await body)
+            except BaseException as error:
+                self._mlspan_observer.finish(error)
+                raise
+
+        def read_filtered() -> Any:
+            try:
+                body = read()
+            except BaseException as error:
+                self._mlspan_observer.finish(error)
+                raise
+            return filter_body(body) if isinstance(body, bytes) else filter_awaited(body)
+
+        return read_filtered
 
 
 # Methods of httpx's responses. One that is compressed cannot be filtered as it came in.

@@ -17,6 +17,7 @@ import opentelemetry.sdk.util
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
 from ..._guard import warn_once
+from ..._private_names import report_missing_name
 
 # What is lost without a name, in the words of the warning.
 _SUPPRESSION: Final = "other instrumentations may trace the requests by which mlspan sends its spans"
@@ -25,6 +26,7 @@ FAST_SPANS: Final = "spans are started by its tracer, which takes four times as 
 _FROZEN_SPANS: Final = "ended spans are copied by its own means, which takes longer"
 _ENCODER: Final = "unusual spans take longer to encode"
 _GRPC: Final = "OTLP by gRPC is sent by the stock exporter, which retries by itself"
+_SETTER: Final = "a TracerProvider is noticed at the first call after it is set, and earlier spans of it are not sent"
 _SAMPLER: Final = "sampling is decided when a span starts, which takes longer"
 
 # Private names, and public ones of modules without documentation, by what is lost without them.
@@ -33,6 +35,7 @@ PRIVATE_NAMES: Final[dict[str, str]] = {
     "_active_span_processor": _PROCESSORS,
     "_span_processors": _PROCESSORS,
     "_encode_span": _ENCODER,
+    "_set_tracer_provider": _SETTER,
     **dict.fromkeys(("_client", "_headers", "_timeout", "_endpoint"), _GRPC),
     **dict.fromkeys(("_Span", "BoundedAttributes", "BoundedList", "_span_limits"), FAST_SPANS),
     **dict.fromkeys(("_dict", "_limits", "_span_processor", "_sampler"), FAST_SPANS),
@@ -43,16 +46,25 @@ PRIVATE_NAMES: Final[dict[str, str]] = {
     **dict.fromkeys(("_remote_parent_sampled", "_remote_parent_not_sampled"), _SAMPLER),
 }
 
+# Private names that some versions lack, each with what is then left out. Those of spans are set as the SDK's own are.
+PRIVATE_FIELDS: Final[dict[str, str]] = {
+    **dict.fromkeys(
+        ("_end_time", "_record_end_metrics", "_trace_config", "_record_exception"), "what older spans lack"
+    ),
+    **dict.fromkeys(("_set_status_on_exception", "_instrumentation_info"), "what newer spans lack"),
+    **dict.fromkeys(("_extended_attributes", "_immutable", "_lock"), "what other containers of attributes lack"),
+    **dict.fromkeys(("_tracer_metrics", "_tracer_config", "_is_enabled"), "what older tracers lack"),
+    "_TRACER_PROVIDER": "that a provider which a test has set is taken away again",
+    "_internal": "see _encode_span",
+}
+
 SDK_ENCODER_LOGGER: Final = "opentelemetry.exporter.otlp.proto.common._internal"
 _PLAIN_SUPPRESSION_KEY: Final = "suppress_instrumentation"  # the key of older instrumentations
 
 
 def report_missing(name: str, lost: str = "") -> None:
     """Log, once for each ability that is *lost*, that this version of OpenTelemetry lacks *name*."""
-    lost = lost or PRIVATE_NAMES[name]
-    if lost not in _reported:
-        _reported.add(lost)
-        warn_once("mlspan: this version of OpenTelemetry has no %s, so %s", name, lost, place=name)
+    report_missing_name("OpenTelemetry", name, lost or PRIVATE_NAMES[name])
 
 
 def report_unknown(fields: set[str]) -> None:
@@ -62,9 +74,6 @@ def report_unknown(fields: set[str]) -> None:
         ", ".join(sorted(fields)),
         FAST_SPANS,
     )
-
-
-_reported: set[str] = set()
 
 
 def _find(owner: Any, name: str, fallback: Any) -> Any:

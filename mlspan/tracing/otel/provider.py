@@ -11,7 +11,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 
 from ..._patching import Undo, observe_method
-from .compat import find_sdk_provider, list_span_processors
+from .compat import find_sdk_provider, list_span_processors, report_missing
 
 
 class ForwardingProcessor(SpanProcessor):
@@ -89,6 +89,7 @@ def watch_provider_changes(notify: Callable[[], object]) -> Undo:
     when the next operation starts, and what its application has recorded before that is not ours.
     """
     if not hasattr(trace, _SETTER):
+        report_missing(_SETTER)
         return lambda: None
     return observe_method(f"opentelemetry.trace:{_SETTER}", lambda *_: notify())
 

@@ -72,6 +72,7 @@ class Config:
     run: str | None = define_setting(None, MLSPAN_RUN=str)
     otlp_endpoint: str | None = define_setting(None, MLSPAN_OTLP_ENDPOINT=str)
     otlp_protocol: Literal["http/protobuf", "grpc"] | None = define_setting(None, MLSPAN_OTLP_PROTOCOL=str)
+    otlp_names: Literal["openinference"] | None = define_setting(None, MLSPAN_OTLP_NAMES=str)
     capture_content: bool = define_setting(
         True,
         MLSPAN_CAPTURE_CONTENT=_parse_flag,
@@ -86,18 +87,21 @@ class Config:
     spool_bytes: int = define_setting(512 * 1024 * 1024, MLSPAN_SPOOL_BYTES=int)
     spool_age: float = define_setting(7 * 24 * 3600.0, MLSPAN_SPOOL_AGE=float)
     service_name: str | None = define_setting(None, MLSPAN_SERVICE_NAME=str)
+    global_provider: bool = define_setting(False, MLSPAN_GLOBAL_PROVIDER=_parse_flag)
     tags: Mapping[str, str] | None = define_setting(None, MLSPAN_TAGS=_parse_mapping)
 
     def __post_init__(self) -> None:
         _raise_unless(
             self.otlp_protocol in {None, "http/protobuf", "grpc"}, 'otlp_protocol takes "http/protobuf" or "grpc"'
         )
+        _raise_unless(self.otlp_names in {None, "openinference"}, 'otlp_names takes "openinference"')
         _raise_unless(
             is_a(self.max_content_bytes, int) and self.max_content_bytes >= 1024, "max_content_bytes: 1024 or more"
         )
         _raise_unless(
             is_a(self.sample_ratio, (int, float)) and 0 <= self.sample_ratio <= 1, "sample_ratio: from 0 to 1"
         )
+        _raise_unless(is_a(self.global_provider, bool), "global_provider takes true or false")
         _raise_unless(is_a(self.keep, (Keep, type(None))), "keep takes a tracing.Keep")
         _raise_unless(self.durability in {"none", "batch", "span"}, 'durability takes "none", "batch" or "span"')
         _raise_unless(is_a(self.spool_bytes, int) and self.spool_bytes >= 1024 * 1024, "spool_bytes: 1 MiB or more")

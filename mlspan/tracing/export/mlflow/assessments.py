@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 
 from ...operations import semconv as sc
 from ...operations.content import to_json
-from .messages import parse_attribute
+from ..dialects.dialect import parse_attribute
 from .spans import storable
 
 _MAX_NAME: Final = 250  # characters

@@ -14,7 +14,8 @@ from urllib.parse import urlencode
 
 from ...operations import semconv as sc
 from ...operations.content import to_json
-from .messages import DEFAULT_MIME_TYPES, parse_attribute
+from ..dialects.dialect import parse_attribute
+from .messages import DEFAULT_MIME_TYPES
 
 _CONTENT_ATTRIBUTES: Final = (
     *(sc.INPUT_MESSAGES, sc.OUTPUT_MESSAGES, sc.SYSTEM_INSTRUCTIONS, sc.INPUT, sc.OUTPUT),

@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import Link
 
 from ...operations.content import to_json
+from . import private_names
 from .spans import COST, INPUTS, OUTPUTS, SPAN_TYPE, TOKEN_USAGE, replace_attributes
 from .traces import TranslatedTrace
 
@@ -102,6 +103,8 @@ def make_bulk_insert(store: Any) -> BulkInsert | None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     if tuple(int(part) for part in mlflow.__version__.split(".")[:2]) not in _VERIFIED_VERSIONS:
+        return None
+    if not private_names.has_bulk_names(store):
         return None
     from mlflow.store.tracking.utils.sql_trace_rollups import rollups_enabled
 

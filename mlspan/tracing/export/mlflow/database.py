@@ -19,14 +19,16 @@ from ...._guard import quiet_loggers, warn_once
 from ..destination import make_database_path_absolute
 from ..sending.executor import BoundedExecutor
 from ..types import BackendUnavailable
+from . import private_names
 from .assessments import Assessment
 from .attachments import Attachment
 from .bulk_insert import BulkInsert, make_bulk_insert, prepare_for_mlflow_span
 from .new_database import check_permission, create_database
 from .parents import merge_with_stored
-from .spans import COST, MISSING_PARENT, TOKEN_USAGE
+from .span_totals import TOTALS_ATTRIBUTES, SpanTotals
+from .spans import MISSING_PARENT
 from .store import StoreRejected, hide_user_info
-from .traces import SpanTotals, TraceSummary, TranslatedTrace, drop_reserved_keys
+from .traces import TraceSummary, TranslatedTrace, drop_reserved_keys
 
 ARTIFACT_LOCATION: Final = "mlflow.artifactLocation"
 
@@ -77,10 +79,9 @@ class DatabaseStore:
             try:
                 with _quiet_migrations(), _lock_database(self._uri):
                     import mlflow  # noqa: F401  # waits for an import in the application, see import_mlflow
-                    from mlflow.tracking._tracking_service.utils import _get_store
 
                     create_database(self._uri)
-                    self._opened = _get_store(self._uri)
+                    self._opened = private_names.open_store(self._uri)
                 self._bulk = make_bulk_insert(self._opened)
             except ImportError as error:
                 msg = (
@@ -160,7 +161,10 @@ class DatabaseStore:
         ids = [(int(span.span_id, 16), int(span.parent_id, 16) if span.parent_id else None) for span in spans]
         return {
             span_id: SpanTotals.from_attributes(
-                span_id, parent_id, {name: span.get_attribute(name) for name in (TOKEN_USAGE, COST, MISSING_PARENT)}
+                span_id,
+                parent_id,
+                {name: span.get_attribute(name) for name in TOTALS_ATTRIBUTES},
+                (span.start_time_ns or 0, span.end_time_ns or 0),
             )
             for (span_id, parent_id), span in zip(ids, spans, strict=True)
         }
@@ -218,10 +222,14 @@ class DatabaseStore:
         """
         from mlflow.exceptions import MlflowException
 
-        known = bulk.find_stored([trace.summary.trace_id for trace in traces])
-        new = {trace.summary.trace_id: trace for trace in traces if trace.summary.trace_id not in known}
         try:
+            known = bulk.find_stored([trace.summary.trace_id for trace in traces])
+            new = {trace.summary.trace_id: trace for trace in traces if trace.summary.trace_id not in known}
             left = bulk.insert_traces(experiment_id, list(new.values())) if new else []
+        except (AttributeError, ImportError) as error:  # this MLflow is another than the one that was compared
+            self._bulk = None
+            private_names.report_missing(error.name or "name that new traces are inserted by", private_names.SLOW)
+            return traces
         except MlflowException as error:
             if _is_unavailable(error):
                 raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from . import private_names
 from .bulk_insert import prepare_for_mlflow_span
 from .database import DatabaseStore, make_trace_info
 from .traces import TranslatedTrace
@@ -40,7 +41,7 @@ def _write_as_file(client: Any, experiment_id: str, trace: TranslatedTrace) -> N
 
     stored = client.start_trace(make_trace_info(experiment_id, trace.summary))
     spans = [Span(prepare_for_mlflow_span(span, stored.trace_id)) for span in trace.spans]
-    client._upload_trace_data(stored, TraceData(spans=spans))
+    private_names.upload_spans(client, stored, TraceData(spans=spans))
 
 
 def _write_to_catalog(client: Any, catalog: Any, trace: TranslatedTrace) -> None:

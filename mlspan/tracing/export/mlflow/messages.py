@@ -4,25 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final, TypeGuard
 
-import orjson
-
 from ...operations.content import to_json
+from ..dialects.dialect import parse_attribute
 
 JsonObject = dict[str, Any]
 
 DEFAULT_MIME_TYPES: Final = {"image": "image/png", "audio": "audio/wav"}  # by modality, for parts without a type
 ATTACHMENT_SCHEME: Final = "mlflow-attachment://"
 _ROLES: Final = {"user", "assistant", "system", "tool"}  # with any other role the viewer shows no chat
-
-
-def parse_attribute(value: Any) -> Any:
-    """Return the value of an attribute: JSON text is parsed, the structures of other SDKs are returned."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return value
 
 
 def make_chat_inputs(messages: Any, system: Any, tools: Any) -> JsonObject | None:
@@ -156,7 +145,7 @@ def as_text(value: Any) -> str:
 
 def preview_request(inputs: Any) -> str | None:
     """Return what a person would call the question: the last user message of a chat, else the only argument, or all."""
-    messages = inputs.get("messages") if isinstance(inputs, dict) else None
+    messages = inputs.get("messages") if isinstance(inputs, dict) else inputs
     if _are_messages(messages):
         users = [message for message in messages if message["role"] == "user"] or messages
         return _preview_message(users[-1])
@@ -171,7 +160,8 @@ def preview_answer(outputs: Any) -> str | None:
             return _preview_message(outputs["messages"][-1])
         if (message := _first_choice(outputs)) is not None:
             return _preview_message(message)
-    return as_text(outputs) or None
+    alone = [outputs] if isinstance(outputs, dict) and "content" in outputs else outputs  # a step that ends in messages
+    return _preview_message(alone[-1]) if _are_messages(alone) else as_text(outputs) or None
 
 
 def _first_choice(outputs: Any) -> JsonObject | None:

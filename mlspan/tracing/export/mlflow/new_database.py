@@ -9,10 +9,11 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from ..destination import make_database_path_absolute
 from ..types import BackendUnavailable
+from . import private_names
 
 _SQLITE_FILE: Final = re.compile(r"^(sqlite(?:\+\w+)?:///)(?!:memory:|file:)([^?]+)")
 _SUFFIX: Final = ".new"
@@ -59,12 +60,9 @@ def _split_uri(uri: str) -> tuple[str, Path, str] | None:
 
 
 def _let_mlflow_create(uri: str) -> None:
-    from mlflow.tracking._tracking_service.utils import _get_store
-
-    store: Any = _get_store(uri)
+    store = private_names.open_store(uri)
     store.engine.dispose()
-    with suppress(AttributeError, KeyError):  # without this cache, nothing is left to forget
-        type(store)._engine_map.pop(uri)
+    private_names.forget_engine(store, uri)
 
 
 def _move_if_missing(beside: Path, path: Path) -> None:

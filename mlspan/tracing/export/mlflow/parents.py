@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ..recent_spans import traces_in_parts
+from .span_totals import SpanTotals, count_calls_once
 from .spans import MISSING_PARENT, TranslatedSpan
-from .traces import MISSING_PARENT_KEY, SpanTotals, TranslatedTrace
+from .traces import MISSING_PARENT_KEY, TranslatedTrace
 
 if TYPE_CHECKING:
     from .store import TraceStore
@@ -34,7 +35,7 @@ def merge_with_stored(
             stored = store.read_span_totals(summary.trace_id)
             has_root, stored_has_root = (any(one.parent_id is None for one in all_.values()) for all_ in (own, stored))
             summary = summary.merge_stored(before, has_root=has_root, stored_has_root=stored_has_root)
-            trace = replace(trace, summary=summary)
+            trace = replace(trace, summary=summary, spans=count_calls_once(trace.spans, stored))
         trace = detach_orphans(trace, stored)
     counted = {**stored, **trace.read_span_totals()}
     return replace(trace, summary=trace.summary.with_totals(counted.values())), find_attachable(trace, stored)

@@ -22,9 +22,10 @@ from ..sending.executor import BoundedExecutor
 from .assessments import Assessment, assessment_to_rest
 from .http import FOREIGN_MESSAGE, HttpClient, HttpResponse
 from .server_spans import encode_attached_spans, encode_spans_for_server
+from .span_totals import SpanTotals
 from .spans import TranslatedSpan
 from .store import MAX_WRITERS, StoreDenied, StoreRejected, hide_user_info
-from .traces import SpanTotals, TraceSummary, TranslatedTrace, drop_reserved_keys
+from .traces import TraceSummary, TranslatedTrace, drop_reserved_keys
 
 SPANS_PATH: Final = "v1/traces"  # the path for OTLP
 _PROXIED_ARTIFACTS: Final = "mlflow-artifacts:/"  # followed by a path: the server itself stores the files
@@ -139,7 +140,12 @@ class ServerStore:
         for span in self._read_spans(trace_id):
             attributes = {item["key"]: _read_otlp_value(item.get("value", {})) for item in span.get("attributes", ())}
             span_id, parent_id = _decode_span_id(span["span_id"]), _decode_span_id(span.get("parent_span_id", ""))
-            found[span_id] = SpanTotals.from_attributes(span_id, parent_id or None, attributes)
+            found[span_id] = SpanTotals.from_attributes(
+                span_id,
+                parent_id or None,
+                attributes,
+                (int(span.get("start_time_unix_nano", 0)), int(span.get("end_time_unix_nano", 0))),
+            )
         return found
 
     def _read_spans(self, trace_id: str) -> Sequence[dict[str, Any]]:

@@ -16,7 +16,9 @@ from ...operations import semconv as sc
 from ...operations.content import replace_surrogates, to_json
 from ...otel.frozen_span import EMPTY_RESOURCE, FrozenSpan
 from ..cost import compute_span_cost
-from .messages import make_chat_inputs, make_chat_outputs, parse_attribute
+from ..dialects.catalog import USAGE_PREFIXES
+from ..dialects.dialect import parse_attribute
+from .messages import make_chat_inputs, make_chat_outputs
 
 Attributes = Mapping[str, Any]
 
@@ -30,10 +32,13 @@ PROVIDER: Final = "mlflow.llm.provider"
 MESSAGE_FORMAT: Final = "mlflow.message.format"
 CHAT_TOOLS: Final = "mlflow.chat.tools"
 MISSING_PARENT: Final = "mlspan.missing_parent"  # of a span stored as a root: its parent's id, 16 hexadecimal digits
+COUNTED_BY: Final = "mlspan.counted_by"  # of a span whose call another span counts: that one's id, or "calls below"
+UNCOUNTED_USAGE: Final = "mlspan.uncounted_usage"  # likewise, its own tokens, which count nowhere
 UNREADABLE: Final = "mlspan.unreadable"  # what of a span could not be put in MLflow's names, and why
 # The attributes whose value is JSON text.
 JSON_ATTRIBUTES: Final = frozenset(
     {SPAN_TYPE, INPUTS, OUTPUTS, TOKEN_USAGE, COST, MODEL, PROVIDER, MESSAGE_FORMAT, CHAT_TOOLS, UNREADABLE}
+    | {UNCOUNTED_USAGE}
 )
 _NUMBERS: Final = frozenset({int, float, bool})
 _MAX_CACHED_TEXT: Final = 64  # characters: words that come again are shorter
@@ -44,7 +49,7 @@ _UNKNOWN_COST: Final = '{"input_cost": NaN, "output_cost": NaN, "total_cost": Na
 
 _SPAN_TYPES: Final = {
     sc.CHAT: "CHAT_MODEL",
-    "generate_content": "CHAT_MODEL",
+    sc.GENERATE_CONTENT: "CHAT_MODEL",
     sc.TEXT_COMPLETION: "LLM",
     sc.EMBEDDINGS: "EMBEDDING",
     sc.RETRIEVAL: "RETRIEVER",
@@ -53,6 +58,12 @@ _SPAN_TYPES: Final = {
     sc.CREATE_AGENT: "AGENT",
     sc.INVOKE_WORKFLOW: "WORKFLOW",
     sc.FETCH_RESPONSE: "LLM",
+    sc.PLAN: "CHAIN",
+    **dict.fromkeys(sc.MEMORY_OPERATIONS, "MEMORY"),
+    sc.HANDLE_CONVERSATION_TURN: "AGENT",
+    "execute_task": "TASK",  # of LangGraph, by OpenLLMetry
+    "rerank": "RERANKER",
+    "response": "LLM",
 }
 _PARAMETERS: Final = {  # shown beside the messages, under OpenAI's names
     sc.REQUEST_TEMPERATURE: "temperature",
@@ -75,26 +86,38 @@ class TranslatedSpan(FrozenSpan):
     counts: tuple[Attributes, Attributes | None] | None = None  # tokens and cost, if known
 
 
-def translate_span(
-    span: ReadableSpan, attributes: Attributes, *, counts: bool = True, stored: bytes | None = None
-) -> TranslatedSpan:
-    """Return *span* translated, with MLflow's attributes beside *attributes*. Without *counts* its tokens are removed.
+def translate_span(span: ReadableSpan, attributes: Attributes, *, stored: bytes | None = None) -> TranslatedSpan:
+    """Return *span* translated, with MLflow's attributes beside *attributes*.
 
     *stored* is the span's OTLP form, given if *attributes* are the span's own.
     """
     name, own = storable(span.name), attributes
     attributes = _storable_values(attributes)
-    if not counts:
-        attributes = {key: value for key, value in attributes.items() if not key.startswith("gen_ai.usage.")}
     usage = _read_token_usage(attributes)
     cost = None if usage is None else compute_span_cost(attributes)
     kept, named = _remove_harmful_attributes(attributes), _build_mlflow_attributes(attributes, usage, cost)
     translation = replace_attributes(span, {**kept, **named}, name)
     if usage is not None:
         translation.counts = usage, cost
-    if counts and kept is own and name == span.name:
+    if kept is own and name == span.name:
         translation.stored, translation.added = stored, (named, translation.events[len(span.events) :])
     return translation
+
+
+def remove_counts(span: TranslatedSpan, counted_by: int | str) -> TranslatedSpan:
+    """Return *span* without tokens and cost, which *counted_by* has; what they were stays to be read."""
+    usage, _ = span.counts or (None, None)
+    attributes = {
+        name: value
+        for name, value in (span.attributes or {}).items()
+        if not name.startswith(USAGE_PREFIXES) and name not in {TOKEN_USAGE, COST}
+    }
+    attributes[COUNTED_BY] = counted_by if isinstance(counted_by, str) else f"{counted_by:016x}"
+    if usage is not None:
+        attributes[UNCOUNTED_USAGE] = to_json(usage)
+    made = TranslatedSpan.copy_span(span, attributes=attributes)
+    made.stored = made.counts = None
+    return made
 
 
 def replace_attributes(span: ReadableSpan, attributes: Attributes, name: str | None = None) -> TranslatedSpan:
@@ -220,10 +243,11 @@ def _build_mlflow_attributes(
 
 
 def find_span_type(attributes: Attributes) -> str:
-    """Return MLflow's span type, such as CHAT_MODEL; UNKNOWN for a plain step."""
+    """Return MLflow's span type, such as CHAT_MODEL; UNKNOWN for a plain step and for an operation that is unknown."""
     operation = attributes.get(sc.OPERATION)
     if operation is not None:
-        return _SPAN_TYPES.get(str(operation), str(operation).upper())
+        is_generation = sc.USAGE_OUTPUT_TOKENS in attributes
+        return _SPAN_TYPES.get(str(operation).lower(), "LLM" if is_generation else "UNKNOWN")
     kind = str(attributes.get(sc.KIND, "step"))
     return "UNKNOWN" if kind == "step" else kind.upper()
 

@@ -12,7 +12,8 @@ from ..types import BackendUnavailable
 
 if TYPE_CHECKING:
     from .assessments import Assessment
-    from .traces import SpanTotals, TraceSummary, TranslatedTrace
+    from .span_totals import SpanTotals
+    from .traces import TraceSummary, TranslatedTrace
 
 
 class StoreRejected(Exception):  # noqa: N818  # an answer, not an error in the program

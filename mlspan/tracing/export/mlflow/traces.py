@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
 from ...._guard import guard
-from ...._shape import is_a
 from ...operations import semconv as sc
 from ...operations.call_context import TraceOrigin
 from ...operations.content import to_json
+from ..dialects.catalog import is_own_span, translate_foreign_span
+from ..dialects.dialect import parse_attribute
+from ..dialects.lifting import lift_messages
 from ..types import TraceSegment
 from .assessments import Assessment, is_assessment_span, read_assessments
 from .attachments import AttachmentsById, extract_attachments
-from .messages import parse_attribute, preview_answer, preview_request, server_answer_preview, server_request_preview
+from .messages import preview_answer, preview_request, server_answer_preview, server_request_preview
+from .span_totals import SpanTotals, count_calls_once, sum_totals
 from .spans import (
     COST,
     INPUTS,
@@ -69,8 +71,8 @@ class TraceSummary:
         """Return this summary with the sum of tokens and cost of all spans in *counted*."""
         spans = list(counted)
         totals = {
-            "mlflow.trace.tokenUsage": _sum_totals(spans, lambda span: span.usage),
-            "mlflow.trace.cost": _sum_totals(spans, lambda span: span.cost),
+            "mlflow.trace.tokenUsage": sum_totals(spans, lambda span: span.usage),
+            "mlflow.trace.cost": sum_totals(spans, lambda span: span.cost),
         }
         return replace(self, metadata={**self.metadata, **{key: to_json(sums) for key, sums in totals.items() if sums}})
 
@@ -96,35 +98,6 @@ class TraceSummary:
             tags={**second.tags, **first.tags, **_merge_prompts(self, before)},
             metadata={**second.metadata, **first.metadata},
         )
-
-
-class SpanTotals(NamedTuple):
-    """Tokens and cost of one span, which count towards the totals of its trace.
-
-    *is_orphan*: the span is stored as a root, as the store did not have the parent that *parent_id* names.
-    """
-
-    span_id: int
-    parent_id: int | None
-    usage: Mapping[str, float] | None
-    cost: Mapping[str, float] | None
-    is_orphan: bool = False
-
-    @classmethod
-    def from_attributes(cls, span_id: int, parent_id: int | None, attributes: Attributes) -> SpanTotals:
-        """Return the totals in a span's attributes, JSON text or not. A cost that is not a number is None."""
-        usage, cost, missing = (attributes.get(name) for name in (TOKEN_USAGE, COST, MISSING_PARENT))
-        cost = parse_attribute(cost)
-        priced = isinstance(cost, dict) and all(isinstance(v, (int, float)) and v == v for v in cost.values())  # noqa: PLR0124
-        cost = cost if priced else None  # a server may write NaN as text
-        usage = parse_attribute(usage)
-        counted = isinstance(usage, dict) and all(is_a(count, (int, float)) for count in usage.values())
-        is_orphan = parent_id is None and _SPAN_ID.fullmatch(str(missing)) is not None
-        parent_id = int(str(missing), 16) if is_orphan else parent_id
-        return cls(span_id, parent_id, usage if counted else None, cost, is_orphan)
-
-
-_SPAN_ID: Final = re.compile("[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,19 +168,19 @@ def find_segment_origin(segment: TraceSegment) -> TraceOrigin:
 
 def translate_segment(segment: TraceSegment, run_id: str | None, *, offload: bool = False) -> TranslatedTrace:
     """Translate a segment for MLflow, linked to *run_id* if given. With *offload*, pictures and sounds become files."""
-    ended = [span for span in segment.spans if span.end_time and not is_assessment_span(span)]
+    ended = lift_messages(
+        [translate_foreign_span(span) for span in segment.spans if span.end_time and not is_assessment_span(span)]
+    )
     root = next((span for span in ended if _span_id(span) == segment.root_id), None)
     top = root or min(ended, key=lambda span: span.start_time or 0)
     trace_id = f"tr-{top.get_span_context().trace_id:032x}"  # type: ignore[union-attr]  # an ended span has a context
     attachments: AttachmentsById = {}
-    stored = {_span_id(span): data for span, data in zip(segment.spans, segment.stored)}  # noqa: B905  # stored holds all spans or none
-    calls = {_span_id(span) for span in ended if _is_model_call(span) and _is_own_span(span)}
-    spans = []
-    for span in ended:
-        data = stored.get(_span_id(span))
-        spans.append(
-            _translated(span, trace_id, attachments if offload else None, not _repeats_call(span, calls), data)
-        )
+    stored = {id(span): data for span, data in zip(segment.spans, segment.stored)}  # noqa: B905  # stored holds all spans or none
+    calls = {_span_id(span) for span in ended if _is_model_call(span) and is_own_span(span)}
+    spans = count_calls_once(
+        # those stored bytes are of a span whose attributes are those that it was stored with
+        [_translated(span, trace_id, attachments if offload else None, stored.get(id(span))) for span in ended]
+    )
     start, end = min(span.start_time or 0 for span in spans), max(span.end_time or 0 for span in spans)
     request, response = _build_previews(segment.root_id, spans)
     named = _merge_attributes(spans)
@@ -227,18 +200,14 @@ def translate_segment(segment: TraceSegment, run_id: str | None, *, offload: boo
 
 
 def _translated(
-    span: ReadableSpan, trace_id: str, attachments: AttachmentsById | None, counts: bool, data: bytes | None
+    span: ReadableSpan, trace_id: str, attachments: AttachmentsById | None, data: bytes | None
 ) -> TranslatedSpan:
     """Return *span* in MLflow's names; one that cannot be put into them costs its trace no more than that."""
     own = span.attributes or {}
     with (translating := guard("putting a span in MLflow's names")):
         kept = own if attachments is None else extract_attachments(own, trace_id, attachments)
-        return translate_span(span, kept, counts=counts, stored=data if kept is own else None)
+        return translate_span(span, kept, stored=data if kept is own else None)
     return bare(span, own, translating.error)
-
-
-def _is_own_span(span: ReadableSpan) -> bool:
-    return span.instrumentation_scope is not None and span.instrumentation_scope.name == "mlspan"
 
 
 def _may_carry_trace(span: ReadableSpan, calls: set[int]) -> bool:
@@ -246,20 +215,12 @@ def _may_carry_trace(span: ReadableSpan, calls: set[int]) -> bool:
 
     Requests to a provider, below one of our model *calls*, are not.
     """
-    asks = span.kind in {SpanKind.CLIENT, SpanKind.PRODUCER} and not _is_own_span(span)
+    asks = span.kind in {SpanKind.CLIENT, SpanKind.PRODUCER} and not is_own_span(span)
     return asks and (span.parent is None or span.parent.span_id not in calls)
 
 
 def _is_model_call(span: ReadableSpan) -> bool:
     return (span.attributes or {}).get(sc.OPERATION) in {sc.CHAT, sc.TEXT_COMPLETION, sc.EMBEDDINGS}
-
-
-def _repeats_call(span: ReadableSpan, calls: set[int]) -> bool:
-    """Return True if a client's own span repeats one of our *calls* (Anthropic's client does so).
-
-    Its tokens are not counted.
-    """
-    return span.parent is not None and span.parent.span_id in calls and not _is_own_span(span) and _is_model_call(span)
 
 
 def _span_id(span: ReadableSpan) -> int:
@@ -349,23 +310,6 @@ def _build_metadata(segment: TraceSegment, named: Attributes, run_id: str | None
 
 def _first_value(named: Attributes, *names: str) -> str | None:
     return next((str(value) for value in map(named.get, names) if value), None)
-
-
-def _sum_totals(
-    spans: Sequence[SpanTotals], of: Callable[[SpanTotals], Mapping[str, float] | None]
-) -> dict[str, float]:
-    """Return the sum over a trace. A span's count includes everything below it, whose own counts are left out."""
-    own = {span.span_id: counts for span in spans if (counts := of(span))}
-    parents = {span.span_id: span.parent_id for span in spans}
-    total: dict[str, float] = {}
-    for span_id, counts in own.items():
-        above = parents[span_id]
-        while above is not None and above not in own:
-            above = parents.get(above)
-        if above is None:
-            for key, count in counts.items():
-                total[key] = total.get(key, 0) + count
-    return total
 
 
 def drop_reserved_keys(named: dict[str, str]) -> dict[str, str]:

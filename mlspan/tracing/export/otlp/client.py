@@ -28,6 +28,7 @@ from .codec import (
 )
 from .environment import TRACES_PATH, read_variable
 from .log_filter import silence_own_threads
+from .receiver_names import add_receiver_names
 
 _FOREIGN_MESSAGE: Final = (
     "{where} answers success, but not as an OTLP receiver does ({kind}): another server is behind this address, "
@@ -51,11 +52,21 @@ class _ReceiverRejected(Exception):  # noqa: N818  # an answer, not an error in 
 class OtlpClient:
     """Sends to *endpoint*. *named* is the endpoint as the user has set it, which the stock gRPC exporter interprets.
 
+    *names* are those that spans get beside their own: OPENINFERENCE or None.
+
     *with_credentials*: False sends no headers and no client certificate of the environment, which names another host.
     """
 
-    def __init__(self, endpoint: str, named: str | None, protocol: str, *, with_credentials: bool = True) -> None:
-        self._endpoint = endpoint
+    def __init__(
+        self,
+        endpoint: str,
+        named: str | None,
+        protocol: str,
+        *,
+        with_credentials: bool = True,
+        names: str | None = None,
+    ) -> None:
+        self._endpoint, self._names = endpoint, names
         if not with_credentials and read_variable("HEADERS"):
             line = "mlspan: %s gets no OTEL_EXPORTER_OTLP_HEADERS, as OTEL_EXPORTER_OTLP_ENDPOINT names another host"
             warn_once(line, endpoint, place=endpoint)
@@ -68,7 +79,7 @@ class OtlpClient:
         A refused request is sent in halves, so that one span causes no loss of others.
         """
         try:
-            return self._read_partial_success(self._post(build_export_request(spans)), spans)
+            return self._read_partial_success(self._post(self._build_request(spans)), spans)
         except _ReceiverRejected as rejected:
             if rejected.keep:
                 return [Refusal(span, rejected.reason, keep=True) for span in spans]
@@ -76,6 +87,9 @@ class OtlpClient:
                 return self._export_cut(spans[0], rejected)
             half = len(spans) // 2
             return self.export_spans(spans[:half]) + self.export_spans(spans[half:])
+
+    def _build_request(self, spans: Sequence[EncodedSpan]) -> bytes:
+        return build_export_request(add_receiver_names(span, self._names) for span in spans)
 
     def check(self) -> str | None:
         """Send a request without spans; return why it is not taken, or None. Raise BackendUnavailable."""
@@ -90,7 +104,7 @@ class OtlpClient:
         size = len(encoded.span) // 2
         while rejected.too_large and size >= _MIN_CUT_BYTES:
             try:
-                answer = self._post(build_export_request([cut_span(encoded, size)]))
+                answer = self._post(self._build_request([cut_span(encoded, size)]))
             except _ReceiverRejected as again:
                 size, rejected = size // 2, again
             except UnencodableSpan:

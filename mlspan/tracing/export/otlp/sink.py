@@ -24,7 +24,7 @@ class OtlpSink:
         endpoint: as in ``OTEL_EXPORTER_OTLP_ENDPOINT``: for HTTP the receiver's base address, to which ``/v1/traces``
             is added unless it ends so. None: from the environment.
         protocol: ``http/protobuf`` or ``grpc``. None: from the environment, else ``http/protobuf``.
-
+        names: a dialect whose names our spans get beside their own: ``openinference``.
         of_spool: True if *endpoint* is what a spool says, and no setting of this process.
 
     Headers, certificates, compression and timeouts come from the ``OTEL_EXPORTER_OTLP_*`` variables. The stock
@@ -36,13 +36,15 @@ class OtlpSink:
     local = False
     at_once = 1
 
-    def __init__(self, endpoint: str | None, protocol: str | None, *, of_spool: bool = False) -> None:
+    def __init__(
+        self, endpoint: str | None, protocol: str | None, *, of_spool: bool = False, names: str | None = None
+    ) -> None:
         self.executor = BoundedExecutor(1)
         self.protocol = protocol or read_variable("PROTOCOL") or "http/protobuf"
         self.endpoint = endpoint or _default_endpoint(self.protocol)
         if not of_spool:
             trust_host("otlp", self.endpoint)
-        self._named = endpoint
+        self._named, self.names = endpoint, names
         self._sender: OtlpClient | None = None
 
     def prepare(self) -> None:
@@ -56,7 +58,9 @@ class OtlpSink:
             from .client import OtlpClient
 
             trusted = is_trusted("otlp", self.endpoint)
-            self._sender = OtlpClient(self.endpoint, self._named, self.protocol, with_credentials=trusted)
+            self._sender = OtlpClient(
+                self.endpoint, self._named, self.protocol, with_credentials=trusted, names=self.names
+            )
         return self._sender.export_spans(spans)
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from io import FileIO
 from itertools import count
 from pathlib import Path
 from time import monotonic
@@ -35,7 +36,7 @@ class WriteAheadLog:
         self._spool = spool
         self._files = count()
         self._places = count(1)
-        self._old: list[tuple[Path, int, float]] = []
+        self._old: list[tuple[Path, FileIO, int, float]] = []
         self._open_file()
 
     def _open_file(self) -> None:
@@ -63,7 +64,7 @@ class WriteAheadLog:
     def rotate_file(self) -> None:
         """Start a new file if the current one is large. Called when the spool holds everything written so far."""
         if self._file.tell() > _ROTATE_BYTES:
-            self._old.append((self._path, next(self._places), monotonic()))
+            self._old.append((self._path, self._file, next(self._places), monotonic()))
             self._open_file()
 
     def delete_old_files(self) -> int:
@@ -72,13 +73,15 @@ class WriteAheadLog:
         Return the position before which none is needed; 0 if nothing was deleted.
         """
         before = 0
-        while self._old and monotonic() - self._old[0][2] > _DELETE_DELAY:
-            path, before, _ = self._old.pop(0)
+        while self._old and monotonic() - self._old[0][-1] > _DELETE_DELAY:
+            path, file, before, _ = self._old.pop(0)
+            file.close()
             path.unlink(missing_ok=True)
         return before
 
     def close(self) -> None:
-        self._file.close()
+        for file in (*(file for _, file, *_ in self._old), self._file):
+            file.close()
 
 
 def find_logs(spool: Path) -> list[Path]:

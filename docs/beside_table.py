@@ -1,4 +1,4 @@
-"""Write docs/beside.md from what the matrix has measured: ``python docs/beside.py``."""
+"""Write docs/beside.md from what the matrix has measured: ``python docs/beside_table.py``."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "beside")]
+sys.path.insert(0, str(ROOT / "tests/beside"))
 
-from beside import measured
+import measured
 
 PAGE = Path(__file__).parent / "beside.md"
-MARK = "<!-- the table: python docs/beside.py -->\n"
+MARK = "<!-- the table: python docs/beside_table.py -->\n"
 TITLES = {
     "ddtrace": "ddtrace",
     "genai": "OpenTelemetry's genai-openai",

@@ -1,0 +1,90 @@
+"""Libraries that trace themselves, and instrumentations beside ours: what of them is installed, and would be seen."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from rich.text import Text
+
+from .libraries import LibraryStatus, find_version
+from .places import EffectiveSetting
+
+_LIBRARIES: Final = {  # distribution -> the first major version that has spans of its own, and what turns them on
+    "agent-framework-core": (1, "enable_instrumentation()"),
+    "anthropic": (2, None),
+    "fastmcp": (3, None),
+    "google-adk": (1, None),
+    "livekit-agents": (1, None),
+    "mcp": (2, None),
+    "mistralai": (2, None),
+    "pipecat-ai": (0, "PipelineTask(enable_tracing=True)"),
+    "pydantic-ai-slim": (0, "Agent.instrument_all()"),
+    "semantic-kernel": (1, "SEMANTICKERNEL_EXPERIMENTAL_GENAI_ENABLE_OTEL_DIAGNOSTICS=true"),
+    "strands-agents": (1, None),
+}
+_INSTRUMENTATION: Final = re.compile(r"(?:openinference|opentelemetry)[-_]instrumentation[-_](?:genai[-_])?(.+)")
+_SAME: Final = {"llama_index": "llamaindex", "llama_index_core": "llamaindex", "langchain_core": "langchain"}
+
+
+@dataclass(frozen=True)
+class SelfTracingLibrary:
+    """An installed library with spans of its own. *switch* turns them on; None: they are on."""
+
+    name: str
+    version: str
+    switch: str | None
+    is_seen: bool  # whether mlspan makes sure that they are recorded
+
+
+@dataclass(frozen=True)
+class SecondTracer:
+    """An installed instrumentation of a library that mlspan traces as well."""
+
+    name: str
+    library: str
+
+
+def list_self_tracing(found: Mapping[str, EffectiveSetting]) -> list[SelfTracingLibrary]:
+    """Return the installed libraries that make spans of their own."""
+    is_seen = str(found["global_provider"].value).lower() == "true"
+    listed = []
+    for name, (first, switch) in _LIBRARIES.items():
+        version = find_version(name)
+        major = version.partition(".")[0] if version is not None else ""
+        if version is not None and major.isdigit() and int(major) >= first:
+            listed.append(SelfTracingLibrary(name, version, switch, is_seen))
+    return listed
+
+
+def list_second_tracers(libraries: Iterable[LibraryStatus]) -> list[SecondTracer]:
+    """Return the installed instrumentations of libraries that mlspan traces and that are installed too."""
+    traced = {_normalize(library.name): library.name for library in libraries if library.version is not None}
+    names = {str(each.metadata["Name"] or "") for each in importlib.metadata.distributions()}
+    found = []
+    for name in sorted(names):
+        match = _INSTRUMENTATION.fullmatch(name)
+        if match is not None and (library := traced.get(_normalize(match[1]))) is not None:
+            found.append(SecondTracer(name, library))
+    return found
+
+
+def _normalize(name: str) -> str:
+    """Return the name of a library as instrumentations spell it: ``langchain-core`` is ``langchain``."""
+    plain = name.lower().replace("-", "_")
+    return _SAME.get(plain, plain)
+
+
+def format_self_tracing(libraries: Iterable[SelfTracingLibrary], tracers: Iterable[SecondTracer]) -> Iterator[Text]:
+    """Yield a line for each library that traces itself, and for each that is traced twice."""
+    for library in libraries:
+        line = Text(f"  - {library.name} {library.version}")
+        how = f"once {library.switch} is on" if library.switch else "by itself"
+        seen = "recorded" if library.is_seen else "recorded if there is a TracerProvider; global_provider=True sets one"
+        yield line.append(f"  traces {how}: {seen}", "dim" if library.is_seen else "yellow")
+    for tracer in tracers:
+        line = Text(f"  - {tracer.name}")
+        yield line.append(f"  traces {tracer.library} beside mlspan, if it is on: MLflow counts each call once", "dim")

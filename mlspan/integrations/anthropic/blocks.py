@@ -1,0 +1,138 @@
+"""Content blocks of Anthropic's API, in requests and in answers, as message parts of the conventions."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ..._shape import get_field, get_list, get_nested
+from ...hooks.openai_format import dump_model
+from ...tracing.operations.messages import (
+    Message,
+    Part,
+    ToolDefinition,
+    make_media_part,
+    make_tool_call,
+    make_tool_call_response,
+)
+
+
+def read_message(raw: object) -> Message:
+    """Read a message of a request, as a dict or a client's model. Results of tools make it a message of the tool."""
+    parts = read_content(get_field(raw, "content"))
+    role = get_nested(raw, "role", str) or "user"
+    if parts and all(part["type"] == "tool_call_response" for part in parts):
+        role = "tool"
+    return {"role": role, "parts": parts}
+
+
+def read_content(content: object) -> list[Part]:
+    """Read the content of a message, or a system prompt: a text, or a list of blocks."""
+    if isinstance(content, str):
+        return [{"type": "text", "content": content}]
+    return [read_block(block) for block in content] if isinstance(content, (list, tuple)) else []
+
+
+def read_block(raw: object) -> Part:
+    """Read a content block. One of an unknown type keeps its type, with its other fields as the content."""
+    if isinstance(raw, str):
+        return {"type": "text", "content": raw}
+    kind = get_nested(raw, "type", str) or "unknown"
+    if kind == "text" and isinstance(text := get_field(raw, "text"), str):
+        return {"type": "text", "content": text}
+    if kind == "thinking" and isinstance(thought := get_field(raw, "thinking"), str):
+        return {"type": "reasoning", "content": thought}
+    if kind == "tool_use":
+        return make_tool_call(get_nested(raw, "name", str) or "", get_field(raw, "input"), get_nested(raw, "id", str))
+    if kind == "tool_result":
+        return make_tool_call_response(_read_result(raw), get_nested(raw, "tool_use_id", str))
+    if kind in {"image", "document"} and (media := _read_source(kind, get_field(raw, "source"))) is not None:
+        return media
+    if kind == "container_upload" and (file_id := get_nested(raw, "file_id", str)):
+        return {"type": "file", "modality": "document", "file_id": file_id}
+    if kind in _SERVER_CALLS:
+        name = get_nested(raw, "name", str) or kind
+        return make_server_tool_call(name, get_field(raw, "input"), get_nested(raw, "id", str))
+    if kind.endswith("_tool_result"):
+        return _make_server_tool_response(kind, raw)
+    return {"type": kind, "content": _dump_fields(raw)}
+
+
+_SERVER_CALLS: Final = frozenset({"server_tool_use", "mcp_tool_use"})
+
+
+def is_server_call(block: object) -> bool:
+    """Return whether a block is a call of a tool that the provider runs."""
+    return get_nested(block, "type", str) in _SERVER_CALLS
+
+
+def make_server_tool_call(name: str, arguments: object, id: str | None) -> Part:
+    """Return the part for a call of a tool that the provider runs, such as a web search."""
+    called = {"type": name, "arguments": dump_model(arguments)}
+    part: Any = {"type": "server_tool_call", "name": name, "server_tool_call": called}
+    if id is not None:
+        part["id"] = id
+    return part  # type: ignore[no-any-return]  # a part of the conventions that has no class here
+
+
+def _make_server_tool_response(kind: str, raw: object) -> Part:
+    found = {"type": kind.removesuffix("_tool_result"), "content": dump_model(get_field(raw, "content"))}
+    part: Any = {"type": "server_tool_call_response", "server_tool_call_response": found}
+    if id := get_nested(raw, "tool_use_id", str):
+        part["id"] = id
+    return part  # type: ignore[no-any-return]  # likewise
+
+
+def _read_result(raw: object) -> object:
+    """Return the result of a tool: its text if it is text alone, else its parts; a failure is marked as one."""
+    content = get_field(raw, "content")
+    found: object = content
+    if isinstance(content, (list, tuple)):
+        parts: list[Any] = [read_block(block) for block in content]
+        is_text = all(part["type"] == "text" for part in parts)
+        found = "".join(part["content"] for part in parts) if is_text else parts
+    return {"error": found} if get_field(raw, "is_error") is True else found
+
+
+def _read_source(kind: str, source: object) -> Part | None:
+    """Read the source of a picture or a document: data in base64, a text, blocks, an address, or a stored file."""
+    mime_type = get_nested(source, "media_type", str)
+    if file_id := get_nested(source, "file_id", str):
+        return {"type": "file", "modality": kind, "file_id": file_id}
+    if url := get_nested(source, "url", str):
+        return make_media_part(kind, url)
+    data = get_field(source, "data")
+    if get_nested(source, "type", str) == "base64":
+        blob: Part = {"type": "blob", "modality": kind, "content": data if isinstance(data, str) else ""}
+        return {**blob, "mime_type": mime_type} if mime_type else blob  # type: ignore[return-value]  # a BlobPart
+    if isinstance(data, str):
+        return {"type": "text", "content": data}
+    if (blocks := get_field(source, "content")) is not None:
+        return {"type": kind, "content": read_content(blocks)}
+    return None
+
+
+def _dump_fields(raw: object) -> object:
+    dumped = dump_model(raw)
+    return {key: dumped[key] for key in dumped if key != "type"} if isinstance(dumped, dict) else dumped
+
+
+def read_tool_definitions(body: object) -> list[ToolDefinition] | None:
+    """Read the tools of a request and its MCP servers; None if there are none."""
+    servers: list[ToolDefinition] = [
+        {"type": "mcp", "name": get_nested(server, "name", str) or "mcp"} for server in get_list(body, "mcp_servers")
+    ]
+    return [*map(_read_tool, get_list(body, "tools")), *servers] or None
+
+
+def _read_tool(raw: object) -> ToolDefinition:
+    """Read a tool of the application's, which is a function, or one that the provider knows by its type."""
+    kind = get_nested(raw, "type", str) or "custom"
+    tool: ToolDefinition = {
+        "type": "function" if kind == "custom" else kind,
+        "name": get_nested(raw, "name", str) or kind,
+    }
+    if description := get_nested(raw, "description", str):
+        tool["description"] = description
+    if parameters := get_nested(raw, "input_schema", dict):
+        tool["parameters"] = parameters
+    return tool

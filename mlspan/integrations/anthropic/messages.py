@@ -1,0 +1,130 @@
+"""The endpoint for messages: requests, whole answers, and the events of a stream."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ..._shape import get_field, get_list, get_nested
+from ...hooks.openai_format import FINISH_REASONS
+from ...hooks.requests import read_provider_usage, set_parameters
+from ...tracing.operations.messages import ChoiceDraft, OutputDraft, parse_json
+from ...tracing.operations.records import Chat, Observe
+from ._request import AnthropicRequest
+from .blocks import is_server_call, make_server_tool_call, read_block, read_content, read_message, read_tool_definitions
+
+_REQUEST_FIELDS: Final[dict[str, tuple[str, object]]] = {
+    "max_tokens": ("max_tokens", int),
+    "model": ("model", str),
+    "temperature": ("temperature", float),
+    "top_k": ("top_k", int),
+    "top_p": ("top_p", float),
+}
+_FINISH_REASONS: Final = {
+    **FINISH_REASONS,
+    "refusal": "content_filter",
+    "model_context_window_exceeded": "length",
+}
+
+
+def begin_message(ask: AnthropicRequest) -> tuple[Chat, Observe[Chat]]:
+    """Begin the record of ``POST /v1/messages``."""
+    body = ask.body
+    chat = Chat(
+        **ask.read_server_fields(),
+        draft=OutputDraft(kept=ask.capture_content),
+        stream=True if body.get("stream") is True else None,
+        conversation=get_nested(ask.client, "open_telemetry.conversation_id", str),  # the client's own option
+        reasoning_level=get_nested(body, "output_config.effort", str),
+    )
+    set_parameters(chat, body, _REQUEST_FIELDS)
+    chat.stop_sequences = [text for text in get_list(body, "stop_sequences") if isinstance(text, str)] or None
+    if get_nested(body, "output_config.format.type", str) or get_nested(body, "output_format.type", str):
+        chat.output_type = "json"
+    if ask.capture_content:
+        chat.input = [read_message(raw) for raw in get_list(body, "messages")]
+        chat.system = read_content(body.get("system")) or None
+        chat.tools = read_tool_definitions(body)
+    return chat, EventReader().observe if chat.stream else observe_message
+
+
+def observe_message(chat: Chat, got: object) -> None:
+    """Read a whole ``Message``, as an object of the client's or as plain JSON."""
+    choice = chat.draft.get_choice()
+    _read_message_fields(chat, choice, got)
+    for block in get_list(got, "content"):
+        _add_block(choice, block)
+
+
+def _read_message_fields(chat: Chat, choice: ChoiceDraft, message: object) -> None:
+    """Read all of a message but its content: the message that starts a stream has none yet."""
+    chat.response_id = get_nested(message, "id", str) or chat.response_id
+    chat.response_model = get_nested(message, "model", str) or chat.response_model
+    _read_end(choice, message)
+    read_provider_usage(chat, get_field(message, "usage"))
+
+
+def _read_end(choice: ChoiceDraft, told: object) -> None:
+    if reason := get_nested(told, "stop_reason", str):
+        choice.finish_reason = _FINISH_REASONS.get(reason, reason)
+
+
+def _add_block(choice: ChoiceDraft, block: object) -> None:
+    """Add a block that arrives whole."""
+    part: Any = read_block(block)
+    if part["type"] in {"text", "reasoning"}:
+        choice.add_text(part["content"], part["type"])  # the pieces of an answer with citations are one text
+    else:
+        choice.add_part(part)
+
+
+class EventReader:
+    """The reader of one stream's events: the blocks that are open, by their index."""
+
+    __slots__ = ("_server_calls",)
+
+    def __init__(self) -> None:
+        self._server_calls: dict[int, tuple[object, list[str]]] = {}  # the block, and the pieces of its input
+
+    def observe(self, chat: Chat, event: object) -> None:
+        """Read one event."""
+        kind, choice = get_nested(event, "type", str), chat.draft.get_choice()
+        if kind == "content_block_delta":
+            self._observe_delta(choice, get_nested(event, "index", int) or 0, get_field(event, "delta"))
+        elif kind == "content_block_start":
+            self._observe_start(choice, get_nested(event, "index", int) or 0, get_field(event, "content_block"))
+        elif kind == "content_block_stop":
+            self._observe_stop(choice, get_nested(event, "index", int) or 0)
+        elif kind == "message_start":
+            _read_message_fields(chat, choice, get_field(event, "message"))
+        elif kind == "message_delta":
+            _read_end(choice, get_field(event, "delta"))
+            read_provider_usage(chat, get_field(event, "usage"))
+        elif kind == "message" or (kind is None and get_field(event, "content") is not None):
+            observe_message(chat, event)  # a server that answers whole where a stream was asked for
+
+    def _observe_start(self, choice: ChoiceDraft, index: int, block: object) -> None:
+        kind = get_nested(block, "type", str)
+        if kind == "tool_use":
+            choice.add_tool_call(index, get_nested(block, "id", str), get_nested(block, "name", str), None)
+        elif is_server_call(block):
+            self._server_calls[index] = (block, [])
+        else:
+            _add_block(choice, block)
+
+    def _observe_delta(self, choice: ChoiceDraft, index: int, delta: object) -> None:
+        if isinstance(text := get_field(delta, "text"), str):
+            choice.add_text(text)
+        elif isinstance(piece := get_field(delta, "partial_json"), str):
+            if index in self._server_calls:
+                self._server_calls[index][1].append(piece)
+            else:
+                choice.add_tool_call(index, None, None, piece)
+        elif isinstance(thought := get_field(delta, "thinking"), str):
+            choice.add_text(thought, "reasoning")
+
+    def _observe_stop(self, choice: ChoiceDraft, index: int) -> None:
+        block, pieces = self._server_calls.pop(index, (None, []))
+        if block is not None:
+            arguments = parse_json("".join(pieces)) if pieces else get_field(block, "input")
+            name = get_nested(block, "name", str) or "server_tool"
+            choice.add_part(make_server_tool_call(name, arguments, get_nested(block, "id", str)))

@@ -1,0 +1,53 @@
+"""Answers of Gemini's API, whole or one chunk of a stream: candidates, reasons to stop, token counts."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ..._shape import get_field, get_list, get_nested
+from ...hooks.requests import read_provider_usage
+from ...tracing.operations.records import Chat
+from .contents import read_part
+
+_FINISH_REASONS: Final = {  # finish reason of Gemini -> finish reason of the conventions; others in small letters
+    "STOP": "stop",
+    "MAX_TOKENS": "length",
+    **dict.fromkeys(("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"), "content_filter"),
+    **dict.fromkeys(("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION"), "content_filter"),
+    **dict.fromkeys(("MODEL_ARMOR", "LANGUAGE"), "content_filter"),
+    **dict.fromkeys(("MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "UNEXPECTED_TOOL_CALL"), "error"),
+}
+
+
+def observe_answer(chat: Chat, got: object) -> None:
+    """Read a ``GenerateContentResponse``: a whole answer, or a chunk of one, whose token counts are those so far."""
+    chat.response_id = get_nested(got, "response_id", str) or chat.response_id
+    chat.response_model = get_nested(got, "model_version", str) or chat.response_model
+    for position, candidate in enumerate(get_list(got, "candidates")):
+        choice = chat.draft.get_choice(get_nested(candidate, "index", int) or position)
+        for raw in get_list(candidate, "content.parts"):
+            part: Any = read_part(raw)
+            if part["type"] in {"text", "reasoning"}:
+                choice.add_text(part["content"], part["type"])
+            else:
+                choice.add_part(part)
+        if reason := _read_reason(candidate):
+            choice.finish_reason = reason
+    if not get_list(got, "candidates") and get_field(get_field(got, "prompt_feedback"), "block_reason") is not None:
+        chat.draft.get_choice().finish_reason = "content_filter"  # the prompt was refused
+    _read_usage(chat, get_field(got, "usage_metadata"))
+
+
+def _read_reason(candidate: object) -> str | None:
+    reason = get_field(candidate, "finish_reason")
+    text = getattr(reason, "value", reason)
+    return _FINISH_REASONS.get(text, text.lower()) if isinstance(text, str) else None
+
+
+def _read_usage(chat: Chat, usage: object) -> None:
+    """Read token counts. What the tools that Google runs have added to the prompt is billed as input, too."""
+    if usage is None:
+        return
+    read_provider_usage(chat, usage)
+    if tools := get_nested(usage, "tool_use_prompt_token_count", int):
+        chat.input_tokens = (get_nested(usage, "prompt_token_count", int) or 0) + tools

@@ -1,0 +1,226 @@
+"""Runs of models that callbacks alone do not delimit: several prompts in one call, and streams of version 3.
+
+LangChain's callbacks report the start of a run in the caller's thread and task, where the span is made current until
+the request has been made. What is patched here is where LangChain itself makes the request, or hands out a stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final
+from uuid import UUID
+from weakref import ref
+
+from opentelemetry import context as otel
+
+from ..._guard import guard
+from ..._shape import get_nested
+from ...tracing.operations.operation import Operation
+from ...tracing.operations.stream import finish_in_finalizer
+from .runs import EVENT_READER_KEY, EventReader, langchain_runs, make_run_key
+
+_stream_guard: Final = guard("watching a stream")
+
+
+def restore_caller_context(original: Callable[..., Any]) -> Callable[..., object]:
+    """Wrap an asynchronous method, so that the caller's OpenTelemetry context is current again after the call.
+
+    LangChain reports the end of such a call in a task of its own, where nothing can be detached for the caller.
+    """
+
+    @functools.wraps(original)
+    async def call_and_restore(*args: object, **kwargs: object) -> object:
+        before = otel.get_current()
+        try:
+            return await original(*args, **kwargs)
+        except asyncio.CancelledError as error:
+            if otel.get_current() is not before and (run_id := langchain_runs.get_current_id()) in langchain_runs:
+                langchain_runs.end_operation(run_id, error)  # LangChain reports no end of a call that is cancelled
+            raise
+        finally:
+            if otel.get_current() is not before:
+                otel.attach(before)
+
+    return call_and_restore
+
+
+def _use_run_of(manager: object) -> AbstractContextManager[None]:
+    """Return a block in which the span of *manager*'s run is current, unless it is already."""
+    run = langchain_runs.find_run(make_run_key(getattr(manager, "run_id", None)))
+    if run is None or run.operation is None or run.context_before is not None:
+        return nullcontext()
+    return run.operation.use_span()
+
+
+def enter_prompt_run(original: Callable[..., Any]) -> Callable[..., object]:
+    """Wrap the method of a chat model that answers one of several prompts, each of which is a run of its own."""
+
+    @functools.wraps(original)
+    def generate(*args: Any, **kwargs: Any) -> object:
+        with _use_run_of(kwargs.get("run_manager")):
+            return original(*args, **kwargs)
+
+    return generate
+
+
+def enter_prompt_run_async(original: Callable[..., Any]) -> Callable[..., object]:
+    """Wrap the asynchronous variant of the same method."""
+
+    @functools.wraps(original)
+    async def generate(*args: Any, **kwargs: Any) -> object:
+        with _use_run_of(kwargs.get("run_manager")):
+            return await original(*args, **kwargs)
+
+    return generate
+
+
+def _find_first_manager(args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+    """Return the first of the run managers of a request with several prompts, whose call the request is."""
+    managers = kwargs.get("run_managers") or (args[3] if len(args) > 3 else None)  # after self, prompts, stop
+    return managers[0] if isinstance(managers, list) and managers else None
+
+
+def enter_batch_run(original: Callable[..., Any]) -> Callable[..., object]:
+    """Wrap the method of an LLM that sends several prompts in one request: it belongs to the first of their runs."""
+
+    @functools.wraps(original)
+    def generate(*args: Any, **kwargs: Any) -> object:
+        with _use_run_of(_find_first_manager(args, kwargs)):
+            return original(*args, **kwargs)
+
+    return generate
+
+
+def enter_batch_run_async(original: Callable[..., Any]) -> Callable[..., object]:
+    """Wrap the asynchronous variant of the same method."""
+
+    @functools.wraps(original)
+    async def generate(*args: Any, **kwargs: Any) -> object:
+        with _use_run_of(_find_first_manager(args, kwargs)):
+            return await original(*args, **kwargs)
+
+    return generate
+
+
+def _read_stream_key(stream: object) -> object:
+    """Return the key of the run that fills a stream of version 3: the id of its message ends in the run's id."""
+    told = get_nested(stream, "message_id", str) or ""
+    try:
+        return UUID(told.rpartition("--")[2].removeprefix("-")).int
+    except ValueError:
+        return None
+
+
+def _watch_stream(stream: Any) -> None:
+    """End the run of a stream that is dropped before its end, of which LangChain reports nothing."""
+    with _stream_guard:
+        run = langchain_runs.find_run(key := _read_stream_key(stream))
+        if run is not None and run.stream is None:
+            run.stream = ref(stream, functools.partial(_end_dropped_run, key, run.operation))
+
+
+def _end_dropped_run(key: object, operation: Operation | None, _: object) -> None:
+    """Forget the run of a stream that has been collected, and end its operation; no lock is taken."""
+    langchain_runs.forget_run(key)
+    if operation is not None:
+        finish_in_finalizer(operation, stream_end="abandoned")
+
+
+def watch_stream_start(original: Callable[..., Any]) -> Callable[..., object]:
+    """Wrap ``ChatModelStream.set_start``: the function that it is given starts the run, at the first read."""
+
+    @functools.wraps(original)
+    def set_start(stream: Any, start: Any) -> object:
+        if not callable(start):
+            return original(stream, start)
+        held = ref(stream)
+
+        def start_run() -> object:
+            result = start()
+            _watch_stream(held())
+            return result
+
+        return original(stream, start_run)
+
+    return set_start
+
+
+def watch_async_stream_start(original: Callable[..., Any]) -> Callable[..., object]:
+    """Wrap ``AsyncChatModelStream.set_start``: the run goes on in a task of its own, and not in the reader's."""
+
+    @functools.wraps(original)
+    def set_start(stream: Any, start: Any) -> object:
+        if not callable(start):
+            return original(stream, start)
+        held = ref(stream)
+
+        async def start_run() -> object:
+            before = otel.get_current()
+            try:
+                return await start()
+            finally:
+                if otel.get_current() is not before:
+                    otel.attach(before)
+                _watch_stream(held())
+
+        return original(stream, start_run)
+
+    return set_start
+
+
+def note_stream_close(original: Callable[..., Any]) -> Callable[..., object]:
+    """Wrap ``AsyncChatModelStream.aclose``, which cancels the run: that is no failure of it."""
+
+    @functools.wraps(original)
+    async def aclose(stream: Any) -> object:
+        if (run := langchain_runs.find_run(_read_stream_key(stream))) is not None:
+            run.closed = True
+        return await original(stream)
+
+    return aclose
+
+
+def note_events_left(original: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[object]]:
+    """Wrap the generator behind ``astream_events``, which cancels the run if its events are read no further.
+
+    The run's task is made at the first read, from whose context the run knows its reader.
+    """
+
+    @functools.wraps(original)
+    async def read_events(*args: Any, **kwargs: Any) -> AsyncIterator[object]:
+        reader, events, before = EventReader(), original(*args, **kwargs), otel.get_current()
+        try:
+            otel.attach(otel.set_value(EVENT_READER_KEY, reader))
+            try:
+                event = await events.__anext__()
+            finally:
+                otel.attach(before)
+            while True:
+                yield event
+                event = await events.__anext__()
+        except StopAsyncIteration:
+            return
+        except GeneratorExit:
+            reader.has_left = True
+            raise
+        except asyncio.CancelledError as cancelled:
+            reader.error = cancelled
+            raise
+        finally:
+            await events.aclose()  # type: ignore[attr-defined]  # LangChain's is a generator
+            _end_runs_of(reader)
+
+    return read_events
+
+
+def _end_runs_of(reader: EventReader) -> None:
+    """End the runs that *reader*'s task has left open: it is over, and one cancelled at its start reports no end."""
+    with _stream_guard:
+        for id in langchain_runs.list_ids():
+            run = langchain_runs.find_run(id)
+            operation = None if run is None else run.operation
+            if operation is not None and operation.context.get(EVENT_READER_KEY) is reader:
+                langchain_runs.end_operation(id, reader.error, stream_end=None if reader.error else "closed")

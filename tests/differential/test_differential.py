@@ -1,0 +1,137 @@
+"""Nothing of ours is visible in the program: each scenario runs with and without mlspan, and all it can see is equal.
+
+What is compared: results and exceptions (class, text, arguments, the user's frames), log records, warnings, stdout and
+stderr, exit codes, open files, threads, child processes, signatures, ``isinstance``, pickles, context variables, and
+what a server is asked. ``MLSPAN_DIFFERENTIAL`` names further modules of scenarios, whose libraries take long.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from harness import Tools, observe
+from model_server import ModelServer
+from scenarios_visible import LEFT, OPENED, WRAPPERS
+from servers.receiver import Receiver
+
+HERE: Final = Path(__file__).parent
+LIBRARIES: Final = {  # the scenarios that always run, by what they need
+    "scenarios_functions": "wrapt",
+    "scenarios_scopes": "wrapt",
+    "scenarios_openai": "openai",
+    "scenarios_langchain": "langgraph",
+    "scenarios_workers": "wrapt",
+    "scenarios_exits": "wrapt",
+}
+MODULES: Final = [
+    *(name for name, library in LIBRARIES.items() if importlib.util.find_spec(library)),
+    *os.environ.get("MLSPAN_DIFFERENTIAL", "").split(),
+]
+TIMEOUT: Final = 500  # seconds for all scenarios of one process
+Seen = dict[str, dict[str, Any]]
+
+
+def start(mode: str, folder: Path, models: str, receiver: str) -> subprocess.Popen[str]:
+    """Start a process that runs all scenarios, with or without mlspan."""
+    unset = ("MLSPAN_", "MLFLOW_", "OTEL_", "PYTHONWARNINGS", "SSL_CERT_FILE")
+    env = {key: value for key, value in os.environ.items() if not key.startswith(unset)}
+    env |= {"XDG_STATE_HOME": str(folder / "mlspan-state"), "PYTHONPATH": str(HERE), "MLSPAN_STRICT": "1"}
+    env["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlspan-state/mlflow.db"  # for trainings
+    (folder / "mlspan-state").mkdir(exist_ok=True)
+    env["SSL_CERT_DIR"] = str(folder)  # no certificates: to read them would take each client a tenth of a second
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "run_scenarios.py",
+        mode,
+        str(folder / f"{mode}.json"),
+        models,
+        receiver,
+        *MODULES,
+    ]
+    return subprocess.Popen(command, cwd=HERE, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Seen, Seen]]:
+    """What all scenarios let their program see: without mlspan, and with it."""
+    folder, models, receiver = tmp_path_factory.mktemp("differential"), ModelServer(), Receiver()
+    running = {mode: start(mode, folder, models.url, receiver.url) for mode in ("bare", "traced")}
+    found: list[Seen] = []
+    try:
+        for mode, process in running.items():
+            said, _ = process.communicate(timeout=TIMEOUT)
+            assert (process.returncode, said) == (0, ""), said
+            found.append(json.loads((folder / f"{mode}.json").read_text()))
+            for (asked_in, name), requests in models.requests.items():
+                if asked_in == mode:
+                    found[-1][name]["requests"] = requests
+        assert sum(receiver.otlp.values()) > len(found[1]), "the traced process has recorded nothing"
+        yield found[0], found[1]
+    finally:
+        for process in running.values():
+            process.kill()
+            process.communicate(timeout=60)
+        models.stop()
+        receiver.stop()
+
+
+def find_differences(bare: Any, traced: Any) -> list[str]:
+    """Return the compared things that differ, with their values."""
+    keys = dict.fromkeys([*bare, *traced])
+    return [f"{key}: {bare.get(key)} -> {traced.get(key)}" for key in keys if bare.get(key) != traced.get(key)]
+
+
+@pytest.mark.timeout(TIMEOUT + 60)
+def test_nothing_is_visible(seen: tuple[Seen, Seen]) -> None:
+    """Every scenario is the same to its program in both processes."""
+    bare, traced = seen
+    assert len(bare) >= 150
+    differences = {name: find_differences(bare[name], traced[name]) for name in bare}
+    assert {name: found for name, found in differences.items() if found} == {}
+    assert bare.keys() == traced.keys()
+
+
+@pytest.fixture
+def closing() -> Iterator[None]:
+    """Ends what visible wrappers leave open."""
+    LEFT.clear()
+    yield
+    LEFT.set()
+    while OPENED:
+        left = OPENED.pop()
+        if isinstance(left, subprocess.Popen):
+            left.communicate(timeout=30)
+        elif hasattr(left, "join"):
+            left.join(30)
+        else:
+            left.close()
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_what_is_visible_is_found(name: str, closing: None, capfd: pytest.CaptureFixture[str]) -> None:
+    """Each thing that is compared differs where a wrapper changes it; without the wrapper nothing does."""
+    fn, wrap, changed = WRAPPERS[name]
+    with capfd.disabled():
+        bare, again, wrapped = (observe(one, Tools()) for one in (fn, fn, wrap(fn)))
+    assert find_differences(bare, again) == []
+    found = find_differences(bare, wrapped)
+    assert changed in {line.partition(":")[0] for line in found}, found
+
+
+@pytest.mark.timeout(TIMEOUT + 60)
+def test_an_exit_code_is_compared(seen: tuple[Seen, Seen]) -> None:
+    """The scenarios that exit do so in both processes, each with its own code and output."""
+    bare, _ = seen
+    codes = {name: one["exit code"] for name, one in bare.items() if "exit code" in one}
+    assert {0, 1, 3, 4, -15, -9} <= set(codes.values()), codes
+    assert find_differences(bare["end[sys.exit(3)]"], bare["end[os._exit(4)]"]) != []

@@ -1,0 +1,359 @@
+"""Google's Gen AI client: what is asked, what comes back, what fails, against a server that a test scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Iterator
+from types import AsyncGeneratorType, GeneratorType
+from typing import Any, ClassVar
+
+import pytest
+
+genai = pytest.importorskip("google.genai", reason="in the nox sessions google_genai")
+from google.genai import errors, types
+
+from mlspan import integrations
+from mlspan.testing import Spans, content, contracts
+from mlspan.testing.contracts.async_streams import close_early, close_in_another_task, wait_for_new_tasks
+
+USAGE: Any = {"promptTokenCount": 12, "candidatesTokenCount": 5, "totalTokenCount": 17}
+
+
+def answer(*parts: Any, reason: str | None = "STOP", usage: Any = USAGE) -> Any:
+    """Return an answer of the API, or a chunk of one."""
+    candidate: dict[str, Any] = {"content": {"role": "model", "parts": list(parts)}, "index": 0}
+    if reason:
+        candidate["finishReason"] = reason
+    return {"candidates": [candidate], "modelVersion": "m-1", "responseId": "r-1", "usageMetadata": usage}
+
+
+ANSWER = answer({"text": "One two."})
+WHOLE = [answer({"text": "One "}, reason=None, usage={"promptTokenCount": 12}), answer({"text": "two."})]
+REFUSAL = {"error": {"code": 400, "message": "no such model", "status": "INVALID_ARGUMENT"}}
+
+
+class Gemini:
+    """The client, its hook and its server."""
+
+    span: ClassVar[str] = "generate_content m"
+    tokens: ClassVar[tuple[int, int]] = (12, 5)
+    texts: ClassVar[tuple[str, ...]] = ("a greeting", "One two.")
+    first_text: ClassVar[str] = "One "
+
+    @pytest.fixture(autouse=True)
+    def _server(self, scripted: Any, spans: Spans) -> Iterator[None]:
+        """*spans* holds each span against the conventions."""
+        self.server, self.client = scripted, make_client(scripted)
+        self.async_clients: list[Any] = []
+        yield
+        close_client(self.client)
+
+    def autolog(self, **options: Any) -> None:
+        integrations.google_genai.autolog(**options)
+
+    def list_targets(self) -> list[tuple[Any, str]]:
+        models = genai.models
+        names = ("_generate_content", "_generate_content_stream", "generate_content", "embed_content")
+        return [(cls, name) for cls in (models.Models, models.AsyncModels) for name in names]
+
+    def make_async_client(self) -> Any:
+        client = make_client(self.server)
+        self.async_clients.append(client)
+        return client.aio
+
+    async def close_client(self) -> None:
+        while self.async_clients:
+            client = self.async_clients.pop()
+            inner = getattr(client, "_api_client", None)  # what clients before 1.40 cannot close themselves
+            await (client.aio.aclose() if hasattr(client.aio, "aclose") else inner._async_httpx_client.aclose())
+            close_client(client)
+
+    def script(self, what: str) -> None:
+        """Say what the server answers next."""
+        self.server.clear()
+        if what == "answer":
+            self.server.reply(ANSWER)
+        elif what == "refusal":
+            self.server.reply(REFUSAL, status=400)
+        elif what == "silence":
+            self.server.reply(ANSWER, delay=0.6)
+        else:
+            events = WHOLE[:1] if what == "cut" else WHOLE
+            self.server.stream(*events, delay=0.6 if what == "slow" else 0, drop=what == "cut")
+
+
+def make_client(server: Any) -> Any:
+    options = types.HttpOptions(base_url=server.base_url.removesuffix("/v1"))
+    return genai.Client(api_key="test", http_options=options)
+
+
+def close_client(client: Any) -> None:
+    if hasattr(client, "close"):
+        client.close()
+
+
+class TestCalls(Gemini, contracts.CallContract):
+    fails = errors.ClientError
+
+    def make_call(self) -> Any:
+        self.script("answer")
+        return self.client.models.generate_content(model="m", contents="a greeting")
+
+    def read_answer(self, answer: Any) -> Any:
+        return answer.model_dump(exclude={"sdk_http_response"})
+
+    def make_failing_call(self) -> Any:
+        self.script("refusal")
+        return self.client.models.generate_content(model="m", contents="a greeting")
+
+
+class TestChats(TestCalls):
+    def make_call(self) -> Any:
+        self.script("answer")
+        return self.client.chats.create(model="m").send_message("a greeting")
+
+
+class TestAsyncCalls(Gemini, contracts.AsyncCallContract):
+    fails = errors.ClientError
+
+    async def make_call(self) -> Any:
+        self.script("answer")
+        return await self.make_async_client().models.generate_content(model="m", contents="a greeting")
+
+    def read_answer(self, answer: Any) -> Any:
+        return answer.model_dump(exclude={"sdk_http_response"})
+
+    async def make_failing_call(self) -> Any:
+        self.script("refusal")
+        return await self.make_async_client().models.generate_content(model="m", contents="a greeting")
+
+    async def make_hanging_call(self) -> Any:
+        self.script("silence")
+        return await self.make_async_client().models.generate_content(model="m", contents="a greeting")
+
+
+class Generated(Gemini):
+    """The client's streams are generators, which read our stream in a loop: one that is left lets it go unclosed."""
+
+    is_generator: ClassVar[bool] = True
+    has_with: ClassVar[bool] = False
+    cut_off: ClassVar[type[BaseException]] = Exception
+
+    def check_left(self, *, end: str | None = None, error: type[BaseException] | None = None) -> None:
+        super().check_left(end="abandoned" if end == "closed" else end, error=error)  # type: ignore[misc]  # a mixin
+
+
+class TestStreams(Generated, contracts.StreamContract):
+    stream_type = GeneratorType
+
+    def read_chunk(self, chunk: Any) -> Any:
+        return chunk.model_dump(exclude={"sdk_http_response"})
+
+    def open_stream(self, what: str = "whole") -> Any:
+        self.script(what)
+        return self.client.models.generate_content_stream(model="m", contents="a greeting")
+
+    def open_cut_off_stream(self) -> Any:
+        return self.open_stream("cut")
+
+
+class TestAsyncStreams(Generated, contracts.AsyncStreamContract):
+    stream_type = AsyncGeneratorType
+
+    def read_chunk(self, chunk: Any) -> Any:
+        return chunk.model_dump(exclude={"sdk_http_response"})
+
+    async def open_stream(self, what: str = "whole") -> Any:
+        self.script(what)
+        return await self.make_async_client().models.generate_content_stream(model="m", contents="a greeting")
+
+    async def open_cut_off_stream(self) -> Any:
+        return await self.open_stream("cut")
+
+    async def open_slow_stream(self) -> Any:
+        return await self.open_stream("slow")
+
+    @pytest.mark.parametrize("leave", [close_early, close_in_another_task])
+    def test_closed(self, leave: Any) -> None:
+        """The event loop closes what the client's generator lets go, in a task of its own."""
+
+        async def scenario() -> None:
+            before = asyncio.all_tasks()
+            await leave(await self.open_stream())
+            await wait_for_new_tasks(before)
+            self.check_left(end="closed")
+
+        self.run(scenario)
+
+
+@pytest.fixture
+def client(scripted: Any, spans: Spans) -> Iterator[Any]:
+    integrations.gemini.autolog(log_traces=True)
+    client = make_client(scripted)
+    yield client
+    close_client(client)
+    integrations.gemini.autolog(disable=True)
+
+
+def test_a_call_in_the_conventions_names(client: Any, scripted: Any, spans: Spans) -> None:
+    """One span, with only what was sent and what came back; thoughts are output, cached tokens input."""
+    usage = {
+        **USAGE,
+        "thoughtsTokenCount": 7,
+        "cachedContentTokenCount": 4,
+        "toolUsePromptTokenCount": 2,
+        "totalTokenCount": 26,
+    }
+    scripted.reply(answer({"text": "hm", "thought": True}, {"text": "One two."}, usage=usage))
+    config = types.GenerateContentConfig(
+        system_instruction="Be brief.",
+        temperature=0.5,
+        top_k=3,
+        max_output_tokens=9,
+        stop_sequences=["END"],
+        response_mime_type="application/json",
+    )
+    client.models.generate_content(model="models/m", contents="a greeting", config=config)
+    span = spans.one()
+    port = int(scripted.base_url.rsplit(":", 1)[1].split("/", maxsplit=1)[0])
+    attributes = {name: value for name, value in (span.attributes or {}).items() if "messages" not in name}
+    if "response_id" in types.GenerateContentResponse.model_fields and genai.__version__ > "1.3":
+        assert attributes.pop("gen_ai.response.id") == "r-1"
+    assert attributes == {
+        "gen_ai.operation.name": "generate_content",
+        "gen_ai.provider.name": "gcp.gemini",
+        "gen_ai.request.model": "m",
+        "server.address": "127.0.0.1",
+        "server.port": port,
+        "gen_ai.output.type": "json",
+        "gen_ai.request.max_tokens": 9,
+        "gen_ai.request.stop_sequences": ("END",),
+        "gen_ai.request.temperature": 0.5,
+        "gen_ai.request.top_k": 3,
+        "gen_ai.response.model": "m-1",
+        "gen_ai.response.finish_reasons": ("stop",),
+        "gen_ai.usage.input_tokens": 14,
+        "gen_ai.usage.output_tokens": 12,
+        "gen_ai.usage.cache_read.input_tokens": 4,
+        "gen_ai.usage.reasoning.output_tokens": 7,
+        "gen_ai.system_instructions": '[{"type":"text","content":"Be brief."}]',
+    }
+    (message,) = content(span, "gen_ai.output.messages")
+    assert message["parts"] == [{"type": "reasoning", "content": "hm"}, {"type": "text", "content": "One two."}]
+
+
+PNG = b"\x89PNG"
+PARTS: Any = {  # a part of a request, and the part that it becomes
+    "text": ({"text": "x"}, {"type": "text", "content": "x"}),
+    "object": (types.Part.from_text(text="x"), {"type": "text", "content": "x"}),
+    "picture": (
+        types.Part.from_bytes(data=PNG, mime_type="image/png"),
+        {
+            "type": "blob",
+            "modality": "image",
+            "content": base64.b64encode(PNG).decode(),
+            "mime_type": "image/png",
+        },
+    ),
+    "address": (
+        types.Part.from_uri(file_uri="https://a.test/p.pdf", mime_type="application/pdf"),
+        {"type": "uri", "modality": "document", "uri": "https://a.test/p.pdf", "mime_type": "application/pdf"},
+    ),
+    "call": (
+        types.Part.from_function_call(name="look_up", args={"city": "Paris"}),
+        {"type": "tool_call", "name": "look_up", "arguments": {"city": "Paris"}},
+    ),
+    "result": (
+        types.Part.from_function_response(name="look_up", response={"weather": "sunny"}),
+        {"type": "tool_call_response", "response": {"weather": "sunny"}},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(PARTS))
+def test_parts_of_a_request(name: str, client: Any, scripted: Any, spans: Spans) -> None:
+    sent, part = PARTS[name]
+    scripted.reply(ANSWER)
+    client.models.generate_content(model="m", contents=[{"role": "user", "parts": [sent]}])
+    (message,) = content(spans.one(), "gen_ai.input.messages")
+    assert message == {"role": "tool" if name == "result" else "user", "parts": [part]}
+
+
+def test_contents_in_every_form(client: Any, scripted: Any, spans: Spans) -> None:
+    """Loose texts and parts are one message; contents are messages of their own, the model's an assistant's."""
+    scripted.reply(ANSWER)
+    said = types.Content(role="model", parts=[types.Part.from_text(text="hello")])
+    client.models.generate_content(model="m", contents=[said, "and", types.Part.from_text(text="now?")])
+    assert content(spans.one(), "gen_ai.input.messages") == [
+        {"role": "assistant", "parts": [{"type": "text", "content": "hello"}]},
+        {"role": "user", "parts": [{"type": "text", "content": "and"}, {"type": "text", "content": "now?"}]},
+    ]
+
+
+def get_weather(city: str) -> str:
+    """The weather in a city."""
+    if city == "Nowhere":
+        raise ValueError(city)
+    return f"sunny in {city}"
+
+
+get_weather.__annotations__ = {"city": str, "return": str}  # older clients read no annotations that are text
+
+
+CALL = answer({"functionCall": {"name": "get_weather", "args": {"city": "Paris"}}})
+TREE = """\
+generate_content with functions m
+  generate_content m [12 in, 5 out]
+  execute_tool get_weather
+  generate_content m [12 in, 5 out]"""
+
+
+def test_functions_that_the_client_calls(client: Any, scripted: Any, spans: Spans) -> None:
+    """Two requests and the function between them are one trace."""
+    scripted.reply(CALL)
+    scripted.reply(ANSWER)
+    config = types.GenerateContentConfig(tools=[get_weather])
+    assert client.models.generate_content(model="m", contents="a greeting", config=config).text == "One two."
+    assert spans.tree() == TREE
+    (tool,) = spans.named("execute_tool get_weather")
+    assert content(tool, "gen_ai.tool.call.arguments") == {"city": "Paris"}
+    assert (tool.attributes or {})["gen_ai.tool.call.result"] == "sunny in Paris"
+    (around,) = spans.named("generate_content with functions m")
+    assert (around.attributes or {})["mlspan.output"] in {"One two.", '"One two."'}
+
+
+def test_functions_in_a_stream(client: Any, scripted: Any, spans: Spans) -> None:
+    scripted.stream(CALL)
+    scripted.stream(*WHOLE)
+    config = types.GenerateContentConfig(tools=[get_weather])
+    chunks = client.models.generate_content_stream(model="m", contents="a greeting", config=config)
+    assert "".join(chunk.text or "" for chunk in chunks) == "One two."
+    assert spans.tree() == TREE
+
+
+def test_a_function_that_fails(client: Any, scripted: Any, spans: Spans) -> None:
+    """The model is told, and the function's span is an error."""
+    scripted.reply(answer({"functionCall": {"name": "get_weather", "args": {"city": "Nowhere"}}}))
+    scripted.reply(ANSWER)
+    client.models.generate_content(
+        model="m", contents="a greeting", config=types.GenerateContentConfig(tools=[get_weather])
+    )
+    (tool,) = spans.named("execute_tool get_weather")
+    assert not tool.status.is_ok
+
+
+def test_a_refused_prompt(client: Any, scripted: Any, spans: Spans) -> None:
+    scripted.reply({"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 12}})
+    client.models.generate_content(model="m", contents="a greeting")
+    assert (spans.one().attributes or {})["gen_ai.response.finish_reasons"] == ("content_filter",)
+    assert (spans.one().attributes or {})["gen_ai.usage.input_tokens"] == 12
+
+
+def test_embeddings(client: Any, scripted: Any, spans: Spans) -> None:
+    scripted.reply({"embeddings": [{"values": [0.1, 0.2]}, {"values": [0.3, 0.4]}]})
+    client.models.embed_content(model="e", contents=["a", "b"])
+    span = spans.one()
+    assert span.name == "embeddings e"
+    assert (span.attributes or {})["gen_ai.embeddings.dimension.count"] == 2
+    assert content(span, "mlspan.input") == ["a", "b"]
