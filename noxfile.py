@@ -225,6 +225,32 @@ def bare(session: nox.Session) -> None:
     session.run("pytest", "-q", "tests/test_bare.py", *session.posargs)
 
 
+# Other tracers of the same calls, by their name in tests/beside/peers.py.
+BESIDE = {
+    "ddtrace": ["ddtrace"],
+    "genai": ["opentelemetry-instrumentation-genai-openai"],
+    "langfuse": ["langfuse"],
+    "logfire": ["logfire"],
+    "logfire-both": ["logfire"],
+    "mlflow": [],
+    "openinference": ["openinference-instrumentation-openai"],
+    "openllmetry": ["opentelemetry-instrumentation-openai"],
+}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("peer", list(BESIDE), ids=list(BESIDE))
+def beside(session: nox.Session, peer: str) -> None:
+    """Another tracer beside ours, in both orders; what is found goes into docs/beside.md."""
+    session.install("--quiet", *TESTING)
+    try:
+        session.install("--quiet", *TESTING, "mlflow<4", "openai>=3.54,<4", *BESIDE[peer])
+    except CommandFailed:
+        session.skip(f"{', '.join(BESIDE[peer])} cannot be installed here, for the reason above")
+    session.run("pytest", "-q", "tests/test_beside.py", *session.posargs, env={"MLSPAN_BESIDE": peer})
+    session.run("python", "docs/beside_table.py")
+
+
 # The classic libraries, each trained for real against a tracking server. scipy and pandas are what MLflow's skinny
 # package lacks for signatures. A torch of this version may lie on the machine as a wheel for the CPU, which pip takes
 # by itself (PIP_FIND_LINKS); else it is the registry's.

@@ -5,6 +5,8 @@ Each case is a program of its own, as a process has but one global TracerProvide
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import json
 import os
 import subprocess
@@ -123,6 +125,122 @@ def test_a_task_that_outlives_its_request(aimock: str, mlflow_store: str) -> Non
         ["GET /chat", "chat gpt-4o-mini"],
         ["0000000000000def"],
     ]
+
+
+PROXY = """
+class Proxy(trace.TracerProvider):
+    __hash__ = None  # as a dataclass has it
+    def __init__(self):
+        self.replace()
+    def replace(self):
+        if hasattr(self, "inner"):
+            self.inner.shutdown()
+        self.inner = provider()
+    def get_tracer(self, *args, **kwargs):
+        return self.inner.get_tracer(*args, **kwargs)
+    def add_span_processor(self, processor):
+        self.inner.add_span_processor(processor)
+"""
+
+
+@pytest.mark.parametrize("first", ["theirs", "ours"])
+def test_a_provider_is_what_it_can_do(aimock: str, mlflow_store: str, first: str) -> None:
+    """A proxy takes processors as one of the SDK does, and may replace the provider that it stands for."""
+    lines = ["proxy = Proxy(); trace.set_tracer_provider(proxy)", "integrations.openai.autolog()"]
+    code = f"""
+{PROXY}
+{"; ".join(lines if first == "theirs" else lines[::-1])}
+def serve(name):
+    with proxy.get_tracer("app").start_as_current_span(name):
+        ask()
+serve("first")
+proxy.replace()
+ask()
+serve("second")
+print(json.dumps(stored()))
+"""
+    expected = [["chat gpt-4o-mini"], ["chat gpt-4o-mini", "first"], ["chat gpt-4o-mini", "second"]]
+    assert program(code, aimock, mlflow_store) == expected
+
+
+def test_a_proxy_that_exports_by_otlp_is_seen_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its spans are not sent a second time, wherever in its processors the exporter is."""
+    from opentelemetry.sdk.trace import SpanProcessor, SynchronousMultiSpanProcessor, TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
+
+    from mlspan.tracing.export.otlp.environment import exports_otlp
+
+    class Wrapper(SpanProcessor):
+        def __init__(self, processor: SpanProcessor) -> None:
+            self.processor = processor
+
+    class OTLPSpanExporter(SpanExporter):
+        pass
+
+    class Proxy:
+        def __init__(self) -> None:
+            self.provider = TracerProvider(shutdown_on_exit=False)
+
+    proxy, several = Proxy(), SynchronousMultiSpanProcessor()
+    several.add_span_processor(SimpleSpanProcessor(SpanExporter()))
+    proxy.provider.add_span_processor(Wrapper(several))
+    assert not exports_otlp(proxy)
+    several.add_span_processor(Wrapper(SimpleSpanProcessor(OTLPSpanExporter())))
+    assert exports_otlp(proxy)
+    assert not exports_otlp(object())
+
+
+SUPPRESSOR = """
+from contextlib import contextmanager
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+@contextmanager
+def maybe_suppress_instrumentation(suppress):
+    with suppress_instrumentation():
+        yield
+
+def call(function):
+    with maybe_suppress_instrumentation(True):
+        return function()
+
+async def acall(function):
+    with maybe_suppress_instrumentation(True):
+        return await function()
+"""
+
+
+@pytest.mark.parametrize("kind", ["library", "async library", "application"])
+def test_who_suppresses_us_is_said_once(
+    kind: str, tmp_path: Path, spans: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library that does it is named; the application that does it knows."""
+    pytest.importorskip("opentelemetry.instrumentation")
+    from mlspan import tracing
+
+    folder = tmp_path / ("app" if kind == "application" else "site-packages")
+    folder.mkdir()
+    library = f"tracer_of_{kind.replace(' ', '_')}"
+    (folder / f"{library}.py").write_text(SUPPRESSOR)
+    monkeypatch.syspath_prepend(folder)
+    module = importlib.import_module(library)
+
+    def work() -> str:
+        with tracing.span("step"):
+            return "done"
+
+    async def awork() -> str:
+        return work()
+
+    for _ in range(3):
+        done = asyncio.run(module.acall(awork)) if kind == "async library" else module.call(work)
+        assert done == "done"
+    said = [record.getMessage() for record in caplog.records if record.name == "mlspan"]
+    if kind == "application":
+        assert said == []
+    else:
+        (line,) = said
+        assert line.startswith(f"mlspan: {library} suppresses other instrumentations")
+    assert spans.all == []
 
 
 def test_the_following_of_providers_ends_at_shutdown(aimock: str, mlflow_store: str) -> None:

@@ -159,6 +159,16 @@ def test_what_the_code_says_is_current() -> None:
         assert (DOCS / name).read_text(encoding="utf-8") == reference.page(name), f"python docs/reference.py: {name}"
 
 
+def test_the_table_of_other_tracers_is_current() -> None:
+    """``python docs/beside_table.py`` has been run since the matrix has measured."""
+    sys.path.insert(0, str(DOCS))
+    try:
+        import beside_table as page
+    finally:
+        sys.path.remove(str(DOCS))
+    assert page.PAGE.read_text(encoding="utf-8") == page.build_page(), "python docs/beside_table.py"
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     """A copy of all that the site is made of, to break."""

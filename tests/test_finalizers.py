@@ -15,7 +15,7 @@ import pytest
 from servers.receiver import Receiver, once
 
 from mlspan import tracing
-from mlspan.tracing.operations.call_context import is_suppressed
+from mlspan.tracing.operations.suppression import is_suppressed
 
 PROGRAM = '''
 import contextvars, gc, sys

@@ -98,6 +98,38 @@ def test_sigterm(receiver: Receiver, spool: Path, before: str, after: str, code:
     assert left(spool) == []
 
 
+def test_sigterm_of_a_server(receiver: Receiver, spool: Path) -> None:
+    """A server that ends as uvicorn does loses nothing that ends while it stops.
+
+    Its own handler is there before ours, it puts back what was there before its own, and sends the signal again.
+    """
+    program = """
+    class Server:
+        stopping = False
+        def stop(self, *_):
+            self.stopping = True
+    server = Server()
+    before = signal.signal(signal.SIGTERM, server.stop)
+    work(0, 10)
+    print("ready", flush=True)
+    for _ in range(600):
+        if server.stopping:
+            break
+        time.sleep(0.1)
+    work(10, 20)
+    signal.signal(signal.SIGTERM, before)
+    signal.raise_signal(signal.SIGTERM)
+    print("not reached", flush=True)
+    """
+    with start(program, environment(spool, receiver.url, receiver.url)) as process:
+        until("ready", process)
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (-signal.SIGTERM, "", "")
+    assert (receiver.otlp, receiver.mlflow) == (once(20), once(20))
+    assert left(spool) == []
+
+
 def test_shutdown_gives_sigterm_back(receiver: Receiver, spool: Path) -> None:
     """Whoever had the signal before us has it again, and a handler that was put over ours stays."""
     code = """

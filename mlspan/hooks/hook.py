@@ -34,9 +34,9 @@ from .._copies import call_at_retirement, take_over_recording
 from .._guard import guard, log, swallow_error, warn_once
 from ..tracing import runtime
 from ..tracing.mlflow_state.runs import get_active_run_id
-from ..tracing.operations.call_context import is_suppressed
 from ..tracing.operations.noop import NOOP_OPERATION, UnsampledOperation
 from ..tracing.operations.operation import start_operation
+from ..tracing.operations.suppression import is_suppressed
 from ..tracing.settings import admin_policy
 from . import catalog
 from .autolog_settings import AutologSettings

@@ -8,10 +8,10 @@ from typing import Any, Generic, TypeVar
 from opentelemetry import context as otel
 
 from .._guard import guard
-from ..tracing.operations.call_context import is_suppressed
 from ..tracing.operations.operation import Operation, operation_sources, start_operation
 from ..tracing.operations.records import Observe, Record
 from ..tracing.operations.stream import StreamEnd
+from ..tracing.operations.suppression import is_suppressed
 from ..tracing.runtime import get_runtime
 
 _reading_guard = guard("reading an answer")

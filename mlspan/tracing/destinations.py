@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.sdk.trace import TracerProvider
-
 from .export.destination import fill_destination, make_database_path_absolute, restore_credentials, strip_credentials
 from .export.otlp.environment import exports_otlp
 from .export.otlp.log_filter import silence_own_threads
@@ -35,7 +33,7 @@ def make_mlflow_sink(config: Config) -> MlflowSink | None:
     return MlflowSink(tracking_uri=config.tracking_uri, experiment=config.experiment, run=config.run)
 
 
-def needs_otlp(config: Config, provider: TracerProvider) -> bool:
+def needs_otlp(config: Config, provider: object) -> bool:
     """Return whether an OTLP sink was asked for, or the environment names a receiver that *provider* does not serve."""
     environ = os.environ
     endpoint = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")

@@ -8,6 +8,7 @@ What is sent at the end, and how long that may take, is decided elsewhere: ``run
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ from types import FrameType
 from typing import Any, Final
 
 from .._guard import guard
+from .._patching import Undo, replace_function
 
 _UTILITY_MODULES: Final = ("multiprocessing.util", "billiard.util")  # billiard is Celery's fork of multiprocessing
 
@@ -44,6 +46,7 @@ class ExitWatcher:
     def __init__(self, stop: Callable[[], object], save: Callable[[], object]) -> None:
         self._stop, self._save = stop, save
         self._previous_handler: Any = None
+        self._undo_observing: Undo | None = None  # of signal.signal
         self._watching = False
         self._finalizers: list[Any] = []  # multiprocessing's, in a child process
         self._is_registered = False  # with atexit
@@ -70,7 +73,30 @@ class ExitWatcher:
         if previous == signal.SIG_DFL or (callable(previous) and previous != self._on_signal):
             self._previous_handler = previous
             signal.signal(signal.SIGTERM, self._on_signal)
+            if callable(previous) and self._undo_observing is None:
+                self._undo_observing = replace_function("signal:signal", self._keep_handler)
         self._register_in_child()
+
+    def _keep_handler(self, set_handler: Callable[..., Any]) -> Callable[..., Any]:
+        """Return ``signal.signal`` for a program whose own handler was there before ours.
+
+        Whoever has set that handler may set the signal back to what it was before, and then send it to this process
+        again: uvicorn ends so, and nothing of ours would run. Ours stays then, and sends all spans first.
+        """
+
+        @functools.wraps(set_handler)
+        def keep_handler(signalnum: int, handler: Any) -> Any:
+            if signalnum == signal.SIGTERM and handler == signal.SIG_DFL and self._is_needed_at_signal():
+                self._previous_handler = handler
+                handler = self._on_signal
+            return set_handler(signalnum, handler)
+
+        return keep_handler
+
+    def _is_needed_at_signal(self) -> bool:
+        """Return whether a signal that ends this process has to come to us first."""
+        is_main = threading.current_thread() is threading.main_thread()
+        return is_main and self._watching and callable(self._previous_handler)
 
     def stop_watching(self) -> None:
         """Remove our handlers and our finalizers.
@@ -80,6 +106,9 @@ class ExitWatcher:
         """
         self._watching = self._is_registered = False
         atexit.unregister(self.handle_exit)
+        if self._undo_observing is not None:
+            self._undo_observing()
+            self._undo_observing = None
         while self._finalizers:
             self._finalizers.pop().cancel()
         on_main = threading.current_thread() is threading.main_thread()
@@ -124,6 +153,7 @@ class ExitWatcher:
         if callable(previous):
             previous(number, frame)
         else:
+            self._watching = False
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 

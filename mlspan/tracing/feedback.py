@@ -16,8 +16,8 @@ from .._guard import guard, warn_once
 from .._version import __version__
 from .manual import span as own_span
 from .operations import semconv as sc
-from .operations.call_context import is_suppressed
 from .operations.content import ContentPolicy, to_json, to_plain_data
+from .operations.suppression import is_suppressed
 from .runtime import Runtime, get_runtime
 
 EvaluationSource = Literal["human", "llm_judge", "code"]

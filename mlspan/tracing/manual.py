@@ -7,11 +7,11 @@ from types import TracebackType
 from typing import Any, cast
 
 from .._guard import guard
-from .operations.call_context import is_suppressed
 from .operations.content import as_text, to_attribute, to_plain_data
 from .operations.messages import Message
 from .operations.operation import Operation, start_operation
 from .operations.records import Agent, Chat, Embeddings, Record, Retrieval, Step, Tool, Workflow
+from .operations.suppression import is_suppressed
 from .runtime import get_runtime
 
 _RECORD_TYPES: dict[str, tuple[type[Record], str]] = {  # kind -> record, and its field for the span's name

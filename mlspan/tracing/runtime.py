@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from weakref import WeakKeyDictionary, WeakSet
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
@@ -34,9 +33,10 @@ from .operations.operation import finish_abandoned_operations
 from .otel.fast_span import SpanStarter
 from .otel.provider import (
     ForwardingProcessor,
+    JoinedProviders,
     OwnTracerProvider,
     is_mlflow_provider,
-    remove_processor,
+    takes_processors,
     warn_of_fork_hook,
     watch_provider_changes,
 )
@@ -69,6 +69,7 @@ class Runtime:
         ] = []  # of this Config and earlier ones, still sending
         self._own_provider: TracerProvider | None = None
         self._followed_provider: object = None
+        self._tap = ForwardingProcessor(())  # in the provider in use
         self._provider: trace.TracerProvider = trace.NoOpTracerProvider()
         self._span_starter = SpanStarter(trace.NoOpTracer())
         self._lock = threading.RLock()
@@ -82,7 +83,7 @@ class Runtime:
     def get_span_starter(self) -> SpanStarter:
         """Return the starter of the spans of :meth:`get_tracer`."""
         current = trace.get_tracer_provider()
-        if current is not self._followed_provider:
+        if current is not self._followed_provider or self._tap.is_stale:
             with self._lock, guard("joining the TracerProvider"):
                 self._follow_provider(current)
         return self._span_starter
@@ -93,14 +94,17 @@ class Runtime:
         return self._provider
 
     def _follow_provider(self, current: trace.TracerProvider) -> None:
-        """Use *current* as the provider if it is one of the SDK and not MLflow's, else make our own."""
-        if isinstance(current, TracerProvider) and not is_mlflow_provider(current):
-            self._join_provider(current)
+        """Use *current* as the provider if it takes span processors and is not MLflow's, else make our own.
+
+        It need not be one of the SDK: Logfire's, for one, is a proxy around one that it replaces at will.
+        """
+        if takes_processors(current) and not is_mlflow_provider(current):
+            self._tap = self._join_provider(current)
             warn_of_fork_hook(current)
             self._provider = current
             self._span_starter = SpanStarter(current.get_tracer("mlspan", __version__))
         elif self._followed_provider is None:  # if the provider is unset later, the one that we joined is kept
-            if not isinstance(current, (TracerProvider, trace.ProxyTracerProvider)):
+            if not takes_processors(current) and not isinstance(current, trace.ProxyTracerProvider):
                 warn_once(
                     "mlspan: the TracerProvider %s takes no span processor, so mlspan's spans go through a provider of "
                     "its own; set one of opentelemetry.sdk.trace to have them in yours",
@@ -119,21 +123,21 @@ class Runtime:
         resource = describe_program(config.service_name)
         sampler = ParentBased(TraceIdRatioBased(config.sample_ratio)) if config.sample_ratio < 1 else None
         self._own_provider = OwnTracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
-        self._join_provider(self._own_provider)
+        self._tap = self._join_provider(self._own_provider)
         return self._own_provider
 
-    def _join_provider(self, provider: TracerProvider) -> None:
+    def _join_provider(self, provider: trace.TracerProvider) -> ForwardingProcessor:
         """Send the spans of *provider* to our targets, by the processor that it already has or a new one."""
         with _forwarders_lock:
-            tap = _forwarders.get(provider)
+            tap = _forwarders.find(provider)
             targets = self._select_targets(provider)
-            if tap is not None:
+            if tap is not None and not tap.is_stale:
                 tap.targets = targets
             else:
-                tap = _forwarders[provider] = ForwardingProcessor(targets)
-                provider.add_span_processor(tap)
+                tap = _forwarders.join(provider, targets)
+        return tap
 
-    def _select_targets(self, provider: TracerProvider) -> tuple[SpanProcessor, ...]:
+    def _select_targets(self, provider: trace.TracerProvider) -> tuple[SpanProcessor, ...]:
         """Return the processors for the spans of *provider*: all listeners, and a pipeline if spans are to be sent."""
         by_otlp = needs_otlp(self.config, provider)
         if self._mlflow_sink is None and not by_otlp:
@@ -146,7 +150,7 @@ class Runtime:
 
     def update_targets(self) -> None:
         """Set the targets of every provider again, after the listeners have changed."""
-        for provider in list(_forwarders):
+        for provider, _ in _forwarders.list_joined():
             self._join_provider(provider)
 
     def build_run_url(self, experiment_id: str, run_id: str) -> str | None:
@@ -162,8 +166,8 @@ class Runtime:
     def resource(self) -> Resource:
         """Return the resource of the provider in use."""
         self.get_tracer()
-        provider = self._own_provider or self._followed_provider
-        return provider.resource if isinstance(provider, TracerProvider) else Resource.get_empty()
+        found = getattr(self._own_provider or self._followed_provider, "resource", None)
+        return found if isinstance(found, Resource) else Resource.get_empty()
 
     def submit_span(self, span: ReadableSpan) -> None:
         """Send an ended span that no tracer can start to our own exporters."""
@@ -283,7 +287,7 @@ class Runtime:
             finish_abandoned_operations()
         self.instruments.record_late_calls()
         self._stop_pipelines(timeout, store_timeout=STORE_TIMEOUT if successor is None or timeout else 0)
-        for tap in list(_forwarders.values()):
+        for _, tap in _forwarders.list_joined():
             tap.targets = ()
         if successor is None:
             self.log_unsent()
@@ -329,7 +333,7 @@ def _combine_results(flushed: Iterable[tuple[ExportProcessor, FlushRequest]]) ->
     return FlushResult.combine(results, in_time=all(flush.is_done for _, flush in found))
 
 
-_forwarders: WeakKeyDictionary[TracerProvider, ForwardingProcessor] = WeakKeyDictionary()
+_forwarders: Final = JoinedProviders()
 _forwarders_lock = threading.Lock()
 _runtime: Runtime | None = None
 _is_shut_down = False
@@ -415,10 +419,9 @@ def _retire_runtime() -> None:
     now.save_to_disk(1.0)
     now.start_flush()
     with _forwarders_lock:
-        for provider in [each for each in _forwarders if each is not now._own_provider]:
-            forwarder = _forwarders.pop(provider)
-            forwarder.targets = ()
-            remove_processor(provider, forwarder)
+        for provider, _ in _forwarders.list_joined():
+            if provider is not now._own_provider:
+                _forwarders.leave(provider)
     _exit_watcher.stop_watching()
     _exit_watcher.register_exit_handler()  # what is not sent by then is sent at the end of the process
     undo_at_shutdown()
@@ -470,7 +473,7 @@ class SavedRuntime(NamedTuple):
     runtime: Runtime | None
     is_shut_down: bool
     restriction: Restriction | None
-    providers: WeakSet[TracerProvider]
+    forwarders: tuple[ForwardingProcessor, ...]
 
 
 Restriction = Callable[[Config, Mapping[str, Any]], Config]  # given a Config and the arguments that it was made from
@@ -485,7 +488,7 @@ def replace_runtime(restriction: Restriction) -> SavedRuntime:
     global _runtime, _restriction
     with _runtime_lock:
         previous = _runtime
-        saved = SavedRuntime(previous, _is_shut_down, _restriction, WeakSet(_forwarders))
+        saved = SavedRuntime(previous, _is_shut_down, _restriction, _forwarders.list_processors())
         config = resolve_config({}) if previous is None else previous.config
         if previous is not None:
             previous.start_flush()
@@ -501,8 +504,9 @@ def restore_runtime(saved: SavedRuntime) -> None:
         current, _runtime, _restriction = _runtime, saved.runtime, saved.restriction
         if current is not None:
             current.shutdown(5, successor=saved.runtime, finish_operations=False)
-        for provider in set(_forwarders) - set(saved.providers):
-            remove_processor(provider, _forwarders.pop(provider))
+        for provider, tap in _forwarders.list_joined():
+            if tap not in saved.forwarders:
+                _forwarders.leave(provider)
         _is_shut_down = saved.is_shut_down
         if saved.runtime is None:
             _exit_watcher.stop_watching()

@@ -19,8 +19,8 @@ from ..._shape import get_nested
 from ...tracing import runtime
 from ...tracing.mlflow_state.runs import get_active_run_id
 from ...tracing.operations import semconv as sc
-from ...tracing.operations.call_context import is_suppressed
 from ...tracing.operations.operation import Operation, start_operation
+from ...tracing.operations.suppression import is_suppressed
 from .lineage import ModelLineage, remember_lineage
 from .mlflow_logging import log_metrics, log_params, log_training_data
 from .record import TrainingRecord

@@ -18,7 +18,8 @@ from ..._guard import guard
 from ..._shape import get_nested
 from ...hooks.hook import Hook
 from ...hooks.patching import Patch, Undo, apply_patches, replace_function
-from ...tracing.operations.call_context import CallScope, get_call_scope, is_suppressed, use_context, use_scope
+from ...tracing.operations.call_context import CallScope, get_call_scope, use_context, use_scope
+from ...tracing.operations.suppression import is_suppressed
 
 _W3C_PROPAGATOR: Final = TraceContextTextMapPropagator()
 # traceparent -> the context of a post of this process, which holds more than a traceparent can say

@@ -20,8 +20,8 @@ from ...hooks.hook import Hook
 from ...hooks.patching import Patch, Undo, apply_patches, observe_method, remember_undo, replace_function
 from ...tracing.mlflow_state.runs import get_active_run_id
 from ...tracing.operations import semconv as sc
-from ...tracing.operations.call_context import is_suppressed
 from ...tracing.operations.records import Step
+from ...tracing.operations.suppression import is_suppressed
 from ...tracing.runtime import get_runtime
 from . import evaluation, resumption, streams
 from . import index_building as build

@@ -14,7 +14,6 @@ from typing import Final, TypeVar
 import opentelemetry.context as otel
 
 from ..._bounded import BoundedDict
-from ..otel.compat import SUPPRESSION_KEY
 from . import semconv as sc
 
 T = TypeVar("T")
@@ -153,10 +152,3 @@ def mark_trace_shared(trace_id: int) -> None:
 def is_trace_shared(trace_id: int) -> bool:
     """Return whether this process has marked the trace as shared with other processes."""
     return trace_id in _shared_traces
-
-
-def is_suppressed(around: otel.Context | None = None) -> bool:
-    """Return whether the current context, or *around*, is inside OpenTelemetry's ``suppress_instrumentation``."""
-    if around is None:
-        around = otel.get_current()
-    return bool(around.get(SUPPRESSION_KEY))

@@ -75,6 +75,7 @@ class Operation:
 
     __slots__ = (
         "__weakref__",
+        "_awaited",
         "_awaits_first_chunk",
         "_body_buffer",
         "_finish_lock",
@@ -114,7 +115,7 @@ class Operation:
     def _init_operation(self, runtime: Runtime, record: Record, observe: Observe[Any] | None) -> None:
         """Set the fields that operations and inner calls share."""
         self.record, self._observe, self._runtime = record, observe, runtime
-        self._handed_over = self._awaits_first_chunk = False
+        self._handed_over = self._awaits_first_chunk = self._awaited = False
         self._inner_calls: list[InnerCall] | None = None
         self._body_buffer: BodyBuffer | None = None
         self._finish_lock = threading.Lock()  # the first to finish takes it and never releases it
@@ -139,8 +140,10 @@ class Operation:
         """Record the answer *value* and return it.
 
         A stream or an unread response is returned as a proxy, which finishes the operation when it ends. What looks
-        like both kinds of stream, as other libraries' proxies do, is of the kind of the call: *awaited* or not.
+        like both kinds of stream, as other libraries' proxies do, is of the kind of the call: *awaited* or not. So is
+        what is read from a raw response later.
         """
+        self._awaited = awaited = awaited or self._awaited
         proxy_class = find_proxy_class(type(value), awaited)  # type: ignore[arg-type]  # mypy: type[Any] is not hashable
         if proxy_class is None:
             self.observe(value)

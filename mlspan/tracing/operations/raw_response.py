@@ -109,11 +109,11 @@ class RawResponse(ResponseProxy):
 
     __slots__ = ("_mlspan_opened",)
     _mlspan_observer: ResponseObserver
-    _mlspan_opened: tuple[object, object] | None  # the last value read, and its proxy
+    _mlspan_opened: list[tuple[object, object]]  # what was read, and the proxy of it
 
     def __init__(self, own: object, observer: ResponseObserver) -> None:
         super().__init__(own, observer)
-        object.__setattr__(self, "_mlspan_opened", None)
+        object.__setattr__(self, "_mlspan_opened", [])
 
     def __getattr__(self, name: str) -> object:
         value = getattr(self._mlspan_own, name)
@@ -142,12 +142,14 @@ class RawResponse(ResponseProxy):
 
     def _mlspan_wrap_value(self, handler: Callable[[ResponseObserver, object], object], value: object) -> object:
         """Return *value* passed through *handler*; a value that was passed before gives the same object again."""
-        opened = self._mlspan_opened
-        if opened is not None and opened[0] is value:
-            return opened[1]  # the client caches what it has parsed, so parsing twice gives one stream
+        for own, proxy in self._mlspan_opened:
+            if own is value:
+                return proxy  # the client caches what it has parsed, so parsing twice gives one stream
+            if _is_inside(proxy, value):
+                return value  # another tracer has put its proxy around ours, and that in the client's cache
         wrapped = handler(self._mlspan_observer, value)
-        if wrapped is not value:
-            object.__setattr__(self, "_mlspan_opened", (value, wrapped))
+        if wrapped is not value:  # kept as long as the response: reading in another way abandons nothing
+            self._mlspan_opened.append((value, wrapped))
         return wrapped
 
     def __enter__(self) -> RawResponse:
@@ -158,7 +160,7 @@ class RawResponse(ResponseProxy):
         return self._mlspan_own.__exit__(*exit)
 
     def __del__(self) -> None:
-        if self._mlspan_opened is None:
+        if not self._mlspan_opened:
             finish_in_finalizer(self._mlspan_observer, stream_end="abandoned")
 
 
@@ -188,6 +190,18 @@ def _handle_written_file(response: Any, observer: ResponseObserver, value: objec
         observer.observe(BodySize(size))
     observer.finish()
     return value
+
+
+_MAX_PROXIES = 10  # one around another
+
+
+def _is_inside(proxy: object, value: object) -> bool:
+    """Return whether *value* is a proxy around *proxy*, directly or around others."""
+    for _ in range(_MAX_PROXIES):
+        value = getattr(value, "__wrapped__", None)  # as wrapt's have it
+        if value is proxy or value is None:
+            break
+    return value is proxy
 
 
 def _handle_parsed(observer: ResponseObserver, value: object) -> object:

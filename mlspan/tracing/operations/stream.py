@@ -76,7 +76,7 @@ class ResponseProxy:
 
     @property  # type: ignore[misc]  # isinstance(stream, openai.Stream) stays true
     def __class__(self) -> type:
-        return type(self._mlspan_own)
+        return self._mlspan_own.__class__  # type: ignore[no-any-return]  # which may be a proxy as well
 
     # Copying is left to the client's stream: the copy belongs to the caller and is not traced.
 

@@ -117,17 +117,26 @@ def find_span_limits(span: Any) -> Any:
     return getattr(span, "_limits", None)
 
 
-def list_span_processors(provider: TracerProvider) -> tuple[SpanProcessor, ...]:
+def find_sdk_provider(provider: object) -> TracerProvider | None:
+    """Return *provider* if it is one of the SDK, else the one that it stands for; None if it shows none."""
+    held = [provider, *getattr(provider, "__dict__", {}).values()]
+    return next((each for each in held if isinstance(each, TracerProvider)), None)
+
+
+def list_span_processors(provider: object) -> tuple[SpanProcessor, ...]:
     """Return the processors of *provider*. There is no public way; where they are not found, none."""
-    active = getattr(provider, "_active_span_processor", None)
+    found = find_sdk_provider(provider)
+    if found is None:
+        return ()
+    active = getattr(found, "_active_span_processor", None)
     if active is None:
         report_missing("_active_span_processor")
         return ()
-    found = getattr(active, "_span_processors", None)
-    if found is None:
+    processors = getattr(active, "_span_processors", None)
+    if processors is None:
         report_missing("_span_processors")
         return ()
-    return tuple(found)
+    return tuple(processors)
 
 
 def find_span_encoder() -> Callable[[Any], Any] | None:

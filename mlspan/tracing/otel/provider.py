@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 from typing import Any, Final
+from weakref import ref
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -13,7 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerPro
 
 from ..._guard import warn_once
 from ..._patching import Undo, observe_method
-from .compat import list_span_processors, report_missing
+from .compat import find_sdk_provider, list_span_processors, report_missing
 from .resource import describe_child
 
 
@@ -32,7 +33,7 @@ class OwnTracerProvider(TracerProvider):
             super()._update_resource(describe_child(self.resource))
 
 
-def warn_of_fork_hook(provider: TracerProvider) -> None:
+def warn_of_fork_hook(provider: trace.TracerProvider) -> None:
     """Log once, under gevent, that forks are not safe with a provider that the application has made."""
     found = getattr(type(provider), "_handle_fork", None)
     monkey = sys.modules.get("gevent.monkey")
@@ -52,8 +53,10 @@ class ForwardingProcessor(SpanProcessor):
     The SDK cannot remove a processor, so ours stays and its targets are replaced.
     """
 
-    def __init__(self, targets: tuple[SpanProcessor, ...]) -> None:
+    def __init__(self, targets: tuple[SpanProcessor, ...], *, of_proxy: bool = False) -> None:
         self.targets = targets
+        self.is_stale = False  # whether it has to be added again: a proxy has shut down the provider that it stood for
+        self._of_proxy = of_proxy
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         for target in self.targets:
@@ -70,6 +73,43 @@ class ForwardingProcessor(SpanProcessor):
     def shutdown(self) -> None:
         """Send what this provider has given us, and nothing more: the targets may serve other providers."""
         self.force_flush(5_000)
+        self.is_stale = self._of_proxy
+
+
+class JoinedProviders:
+    """The providers that have our processor, by identity, as a proxy may have no hash. None is kept alive."""
+
+    def __init__(self) -> None:
+        self._joined: list[tuple[Callable[[], trace.TracerProvider | None], ForwardingProcessor]] = []
+
+    def find(self, provider: trace.TracerProvider) -> ForwardingProcessor | None:
+        """Return our processor in *provider*; None if it has none."""
+        return next((processor for joined, processor in self.list_joined() if joined is provider), None)
+
+    def list_joined(self) -> list[tuple[trace.TracerProvider, ForwardingProcessor]]:
+        """Return the providers that are still alive, each with our processor."""
+        alive = ((find_if_alive(), processor) for find_if_alive, processor in self._joined)
+        return [(provider, processor) for provider, processor in alive if provider is not None]
+
+    def list_processors(self) -> tuple[ForwardingProcessor, ...]:
+        """Return our processors in them."""
+        return tuple(processor for _, processor in self.list_joined())
+
+    def join(self, provider: trace.TracerProvider, targets: tuple[SpanProcessor, ...]) -> ForwardingProcessor:
+        """Add a processor with *targets* to *provider* and return it."""
+        processor = ForwardingProcessor(targets, of_proxy=not isinstance(provider, TracerProvider))
+        host: Any = provider
+        host.add_span_processor(processor)
+        others = [each for each in self._joined if (alive := each[0]()) is not None and alive is not provider]
+        self._joined = [*others, (_make_reference(provider), processor)]
+        return processor
+
+    def leave(self, provider: trace.TracerProvider) -> None:
+        """Remove our processor from *provider*, or at least what it forwards to."""
+        if (processor := self.find(provider)) is not None:
+            self._joined = [each for each in self._joined if each[1] is not processor]
+            processor.targets = ()
+            remove_processor(provider, processor)
 
 
 _SETTER: Final = "_set_tracer_provider"  # every way to set the global provider goes through this private function
@@ -87,7 +127,20 @@ def watch_provider_changes(notify: Callable[[], object]) -> Undo:
     return observe_method(f"opentelemetry.trace:{_SETTER}", lambda *_: notify())
 
 
-def is_mlflow_provider(provider: TracerProvider) -> bool:
+def _make_reference(provider: trace.TracerProvider) -> Callable[[], trace.TracerProvider | None]:
+    """Return a function that returns *provider*, without keeping it alive where Python can do so."""
+    try:
+        return ref(provider)
+    except TypeError:  # its class has __slots__
+        return lambda: provider
+
+
+def takes_processors(provider: object) -> bool:
+    """Return whether spans of *provider* can be had by a processor, whatever its class is."""
+    return callable(getattr(type(provider), "add_span_processor", None))
+
+
+def is_mlflow_provider(provider: trace.TracerProvider) -> bool:
     """Return whether *provider* is MLflow's own, which it may set as the global one; MLflow exports those spans itself.
 
     If the private fields are missing, no provider counts as MLflow's.
@@ -95,9 +148,9 @@ def is_mlflow_provider(provider: TracerProvider) -> bool:
     return any(type(processor).__module__.startswith("mlflow.") for processor in list_span_processors(provider))
 
 
-def remove_processor(provider: TracerProvider, processor: SpanProcessor) -> None:
+def remove_processor(provider: trace.TracerProvider, processor: SpanProcessor) -> None:
     """Remove *processor* from *provider*. If the private fields are missing, it stays there."""
-    multi: Any = getattr(provider, "_active_span_processor", None)  # there is no public way
+    multi: Any = getattr(find_sdk_provider(provider), "_active_span_processor", None)  # there is no public way
     processors = getattr(multi, "_span_processors", ())
     if processor in processors:
         multi._span_processors = tuple(each for each in processors if each is not processor)

@@ -1,0 +1,100 @@
+"""``python program.py PEER ORDER``: make every call beside another tracer, and print what has come of each as JSON.
+
+ORDER is ``bare`` (nobody traces), ``alone`` (the peer alone), ``ours first`` or ``theirs first``.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+
+import openai  # noqa: F401  # an application has it first
+from calls import CALLS, USAGE, make_call
+from opentelemetry import trace
+from peers import EXPORTER, PEERS, Seen, scope_of, turn_on_nothing
+from servers.scripted import Scripted
+
+
+class Lines(logging.Handler):
+    """Collects what is logged as a warning or worse."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(f"{record.name}: {record.getMessage()}")
+
+
+class Stored:
+    """The traces in MLflow, those that are new at each look."""
+
+    def __init__(self, *, traced: bool) -> None:
+        self._traced, self._known = traced, set[str]()
+
+    def read_new(self) -> list[Any]:
+        import mlflow
+
+        if self._traced:
+            from mlspan import tracing
+
+            assert tracing.flush(120)
+        mlflow.flush_trace_async_logging()
+        found = mlflow.search_traces(locations=["0"], return_type="list", max_results=500)
+        new = [each for each in found if each.info.trace_id not in self._known]
+        self._known |= {each.info.trace_id for each in new}
+        return new
+
+
+def turn_on(peer: str, order: str) -> Any:
+    """Turn tracers on in this order, and return the counter of the peer's spans."""
+
+    def turn_ours_on() -> None:
+        from mlspan import integrations
+
+        integrations.openai.autolog()
+
+    if order == "bare":
+        return turn_on_nothing()
+    if order == "ours first":
+        turn_ours_on()
+    count = PEERS[peer].turn_on()
+    if order == "theirs first":
+        turn_ours_on()
+    return count
+
+
+def main(peer: str, order: str) -> None:
+    logged, server = Lines(), Scripted()
+    logging.getLogger().addHandler(logged)
+    count_theirs = turn_on(peer, order)
+    stored = Stored(traced="first" in order)
+    stored.read_new()
+    tracer, found = trace.get_tracer("app"), {}
+    for name in CALLS:
+        EXPORTER.clear()
+        with tracer.start_as_current_span("request"):
+            result = make_call(name, server)
+        gc.collect()
+        seen = Seen(EXPORTER.get_finished_spans(), stored.read_new())
+        tokens = sum((each.info.token_usage or {}).get("total_tokens", 0) for each in seen.traces)
+        found[name] = {
+            "result": result,
+            "ours": sum(scope_of(span) == "mlspan" for span in seen.spans),
+            "theirs": count_theirs(seen),
+            "app": sum(scope_of(span) == "app" for span in seen.spans),
+            "tokens": tokens / USAGE["total_tokens"],
+        }
+    versions = {name: metadata.version(name) for name in PEERS[peer].distributions}
+    print(json.dumps({"calls": found, "log": logged.lines, "versions": versions}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
