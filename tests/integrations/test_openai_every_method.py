@@ -66,10 +66,10 @@ WHOLE |= {"output": [], "answers": [], "results": [], "text": "", "parts": [], "
 
 def list_methods(resource: Any, kind: type, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
     """Yield the name and the method of each call that *resource* and those below it offer."""
-    for name in sorted(dir(type(resource))):
+    for name in sorted({*dir(type(resource)), *vars(resource)}):  # clients of version 1 have resources as attributes
         if name.startswith(("_", "with_")):
             continue
-        member = inspect.getattr_static(type(resource), name)
+        member = inspect.getattr_static(type(resource), name, None)
         if inspect.isfunction(member):
             if path:
                 yield ".".join([*path, name]), getattr(resource, name)
