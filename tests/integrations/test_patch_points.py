@@ -30,6 +30,7 @@ USES: Final[dict[str, Callable[[], None]]] = {
     "openai": use_openai,
 }
 REQUIRED: Final = {  # without one of these, nothing of a library is traced
+    "agents:add_trace_processor",
     "langchain_core.callbacks:BaseCallbackHandler",
     "langchain_core.tracers.context:_configure_hooks",
     "langchain_core.tracers.context:register_configure_hook",
