@@ -100,6 +100,7 @@ experiment Default
 tr-a1000000000000000000000000000000
 
 invoke_agent helper     █████████████████████████████████████████████████  1.00 s
+Is it sunny? → Yes [31mit is
 ├─ chat gpt-4o-mini         ███████████████████▋                           400 ms  100→10  $0.000021
 │  Is it sunny? → Let me see.
 ├─ execute_tool look_up                         ████▉                      100 ms
@@ -122,6 +123,7 @@ experiment Default
 tr-a1000000000000000000000000000000
 
 invoke_agent helper   ████████  1.00 s
+Is it sunny? → Yes [31mit is
 ├─ chat gpt-4o-mini   ███▎      400 ms  100→10
 │  Is it sunny? → Let me see.
 ├─ execute_tool look…     ▊     100 ms
@@ -146,6 +148,7 @@ experiment Default
 tr-a1000000000000000000000000000000
 
 invoke_agent helper      ###############################################  1.00 s
+Is it sunny? -> Yes [31mit is
 |-- chat gpt-4o-mini         ###################                          400 ms  100->10  $0.000021
 |   Is it sunny? -> Let me see.
 |-- execute_tool look_up                        #####                     100 ms

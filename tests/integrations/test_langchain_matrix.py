@@ -50,7 +50,7 @@ class Words(BaseChatModel):
 
     async def _agenerate(self, *_: Any, **__: Any) -> ChatResult:
         if self.slow:
-            await asyncio.Event().wait()
+            await asyncio.wait_for(asyncio.Event().wait(), 60)
         return self._generate()
 
     def _stream(self, *_: Any, **__: Any) -> Iterator[ChatGenerationChunk]:
@@ -60,7 +60,7 @@ class Words(BaseChatModel):
     async def _astream(self, *_: Any, **__: Any) -> AsyncIterator[ChatGenerationChunk]:
         for number, chunk in enumerate(self._stream()):
             if number and self.slow:
-                await asyncio.Event().wait()
+                await asyncio.wait_for(asyncio.Event().wait(), 60)
             yield chunk
 
 

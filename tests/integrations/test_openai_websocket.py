@@ -134,7 +134,7 @@ def test_a_lost_connection_is_an_error(responses: Any, spans: Spans) -> None:
 def test_a_connection_that_is_closed_in_the_middle(responses: Any, spans: Spans) -> None:
     with responses.connect() as connection:
         connection.response.create(model="gpt-5-mini", input="one")
-        assert connection.recv().type == "response.created"
+        assert next(iter(connection)).type == "response.created"
     assert spans.tree() == "chat gpt-5-mini [stream closed]"
 
 
