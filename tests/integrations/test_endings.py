@@ -18,7 +18,10 @@ from opentelemetry.trace import StatusCode
 from mlspan import integrations
 from mlspan.testing import Spans, content
 
-pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Resolved model mismatch:UserWarning"),  # AutoGen's, of any scripted answer
+]
 
 BASE = {"id": "chatcmpl-1", "created": 1, "model": "gpt-4o-mini"}
 USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
@@ -229,4 +232,4 @@ async def test_a_refusal(ask: Any, chat: Any, scripted: Any, spans: Spans) -> No
             return
     reasons, texts, *counts = list_claims(chat())
     assert (reasons or ("stop",), counts) == (("stop",), [9, 3])
-    assert texts in (["I will not."], [])  # LlamaIndex's own message has lost it
+    assert texts in (["I will not."], [], [""])  # the messages of LlamaIndex and of AutoGen have lost it

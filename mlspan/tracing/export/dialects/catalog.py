@@ -99,7 +99,8 @@ def translate_attributes(span: ForeignSpan) -> Mapping[str, Any]:
         found.update(dialect.correct(span) if dialect.correct is not None else {})
     if isinstance(provider := found.get(sc.PROVIDER), str):
         found |= normalize_provider(provider)
-    return {name: value for name, value in found.items() if value is not None}
+    said = {name: value for name, value in found.items() if value is not None}
+    return span.attributes if said == dict(span.attributes) else said  # it has been in the conventions' names already
 
 
 def remove_foreign_content(span: ReadableSpan) -> tuple[Mapping[str, Any], tuple[Event, ...]] | None:
