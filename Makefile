@@ -78,7 +78,7 @@ bench: .venv/.test ## the figures of docs/performance.md
 	@$(BIN)/python benchmarks/call_path.py
 
 docs: .venv/.test ## the site, in site/
-	@$(BIN)/mkdocs build --strict
+	@"$(BIN)/mkdocs" build --strict
 
 LOCK := --no-header --no-annotate --no-emit-index-url
 lock: $(UV) ## write requirements.txt anew

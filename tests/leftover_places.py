@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import signal
 import sys
 import types
 import warnings
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
+
+import mlspan
 
 LIBRARIES: Final = frozenset(
     [
@@ -172,11 +176,14 @@ def _is_empty(cell: types.CellType) -> bool:
     return False
 
 
+_PACKAGE = f"{Path(mlspan.__file__).parent}{os.sep}"
+
+
 def _is_ours(value: Any) -> bool:
     """Return whether mlspan has made *value*: a function, a class, or an object of a class."""
     if isinstance(value, types.ModuleType):
         return False
     if isinstance(value, types.FunctionType):
-        return "/mlspan/" in value.__code__.co_filename.replace("\\", "/")
+        return value.__code__.co_filename.startswith(_PACKAGE)  # a checkout may be in a folder of the same name
     owner = value if isinstance(value, type) else type(value)
     return any(str(base.__module__).partition(".")[0] == "mlspan" for base in owner.__mro__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import mlflow
@@ -23,7 +24,7 @@ START = 1_700_000_000_000_000_000
 
 def call(number: int, scope: str | None, start: int = 0, end: int = 100, **more: Any) -> CountedSpan:
     said = {"operation": "chat", "provider": "openai", "model": "gpt-4o", "response_id": None, "output_tokens": 5}
-    return CountedSpan(number, scope, start, end, **{**said, **more})
+    return CountedSpan(number, scope or "a store", start, end, **{**said, **more}, is_stored=scope is None)
 
 
 def total(number: int, scope: str | None = "framework", **more: Any) -> CountedSpan:
@@ -34,6 +35,20 @@ CASES: dict[str, tuple[list[CountedSpan], dict[int, int], dict[int, int | str]]]
     "a call inside of a call": ([call(1, "framework"), call(2, "client", 10, 90)], {2: 1}, {2: 1}),
     "with a step between": ([call(1, "framework"), call(3, "client", 10, 90)], {2: 1, 3: 2}, {3: 1}),
     "of the same instrumentation": ([call(1, "adk"), call(2, "adk", 10, 90)], {2: 1}, {2: 1}),
+    "a stored call of the same instrumentation": (
+        [replace(call(1, None, response_id="r"), scope="a"), call(2, "a", response_id="r")],
+        {},
+        {},
+    ),
+    "embeddings of other texts": (
+        [
+            call(n, scope, operation="embeddings", output_tokens=None, input_tokens=n)
+            for n, scope in ((1, "a"), (2, "b"))
+        ],
+        {},
+        {},
+    ),
+    "a model that is not known": ([call(1, "a", model=None), call(2, "b")], {}, {}),
     "siblings with the id of one answer": (
         [call(1, "a", response_id="r"), call(2, "b", 10, 90, response_id="r", provider="x", model=None)],
         {},

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -217,3 +219,31 @@ def test_a_rule_that_cannot_be(wrong: Any) -> None:
         Keep(**wrong)
     with pytest.raises(ValueError, match="keep takes a tracing"):
         tracing.configure(keep="errors")  # type: ignore[arg-type]
+
+
+GENERATORS = """
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+kept, provider = InMemorySpanExporter(), TracerProvider(sampler=ParentBased(TraceIdRatioBased(0.5)))
+provider.add_span_processor(SimpleSpanProcessor(kept))
+trace.set_tracer_provider(provider)
+from mlspan import tracing
+tracing.configure(tracking_uri="none")
+@tracing.trace
+def count():
+    with tracing.span("inner"):
+        yield 1
+for _ in range(60):
+    list(count())
+spans = kept.get_finished_spans()
+print(sum(span.name == "inner" and span.parent is None for span in spans), 0 < len(spans) < 120)
+"""
+
+
+def test_a_generators_steps_are_sampled_with_it() -> None:
+    """What runs inside of a generator that is not sampled begins no trace of its own."""
+    done = subprocess.run([sys.executable, "-c", GENERATORS], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.split() == ["0", "True"], done.stderr

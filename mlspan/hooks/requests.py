@@ -218,14 +218,26 @@ def read_provider_usage(record: ModelCall, usage: object) -> None:
         _set_token_count(record, field, get_nested(usage, path, int))
     for given, *cached in _SEPARATE_TOKEN_COUNTS:
         if (tokens := get_nested(usage, given, int)) is not None:
-            separate = sum(get_nested(usage, name, int) or 0 for name in cached)
-            field = "output_tokens" if given.startswith("candidates") else "input_tokens"
-            _set_token_count(record, field, tokens + separate)
+            # an event of a stream may leave out a count that an earlier one has told
+            separate = [_read_count(usage, name, getattr(record, _TOKEN_FIELDS[name], None)) for name in cached]
+            _set_token_count(record, "input_tokens", tokens + sum(separate))
+    answered, thoughts = (get_nested(usage, name, int) for name in _GEMINI_OUTPUT)
+    if answered is not None or thoughts is not None:  # an answer that stops while it thinks has thoughts alone
+        _set_token_count(record, "output_tokens", (answered or 0) + (thoughts or 0))
+
+
+def _read_count(usage: object, name: str, before: int | None) -> int:
+    """Return a count; where *usage* does not tell it, what it was *before*."""
+    found = get_nested(usage, name, int)
+    return found if found is not None else before or 0
+
+
+_MOST_TOKENS: Final = 2**63 - 1  # what an attribute can hold
 
 
 def _set_token_count(record: ModelCall, field: str, tokens: int | None) -> None:
-    """Set a token count, unless it is missing, or zero while the record has one."""
-    if tokens is not None and (tokens or getattr(record, field) is None):
+    """Set a token count, unless it is missing or impossible, or zero while the record has one."""
+    if tokens is not None and 0 <= tokens <= _MOST_TOKENS and (tokens or getattr(record, field) is None):
         setattr(record, field, tokens)
 
 
@@ -239,6 +251,7 @@ _TOKEN_FIELDS: Final = {  # path in a usage -> field of the record
     "output_tokens": "output_tokens",
     "input_tokens_details.cached_tokens": "cache_read_tokens",
     "output_tokens_details.reasoning_tokens": "reasoning_tokens",
+    "output_tokens_details.thinking_tokens": "reasoning_tokens",
     "cache_read_input_tokens": "cache_read_tokens",
     "cache_creation_input_tokens": "cache_write_tokens",
     "outputTokens": "output_tokens",
@@ -251,5 +264,5 @@ _TOKEN_FIELDS: Final = {  # path in a usage -> field of the record
 _SEPARATE_TOKEN_COUNTS: Final = (
     ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
     ("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens"),
-    ("candidates_token_count", "thoughts_token_count"),
 )
+_GEMINI_OUTPUT: Final = ("candidates_token_count", "thoughts_token_count")  # told apart, and both billed as output

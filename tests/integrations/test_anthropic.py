@@ -395,6 +395,57 @@ def test_reasons_to_stop(reason: str, recorded: str, client: Any, scripted: Any,
     assert (spans.one().attributes or {})["gen_ai.response.finish_reasons"] == (recorded,)
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_block_without_its_text(streamed: bool, client: Any, scripted: Any, spans: Spans) -> None:
+    """It costs no other block, and not the reason to stop."""
+    if streamed:
+        bare = block(0, {"type": "text"}, {"type": "text_delta", "text": "One two."})
+        scripted.stream(*stream_of(bare))
+        for _ in client.messages.create(**ASKED, stream=True):
+            pass
+    else:
+        scripted.reply({**ANSWER, "content": [{"type": "text", "text": None}, {"type": "text", "text": "One two."}]})
+        client.messages.create(**ASKED)
+    (message,) = content(spans.one(), "gen_ai.output.messages")
+    assert message == {
+        "role": "assistant",
+        "parts": [{"type": "text", "content": "One two."}],
+        "finish_reason": "stop",
+    }
+
+
+def test_arguments_that_arrive_whole(client: Any, scripted: Any, spans: Spans) -> None:
+    scripted.stream(*stream_of(block(0, {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}})))
+    for _ in client.messages.create(**ASKED, stream=True):
+        pass
+    (message,) = content(spans.one(), "gen_ai.output.messages")
+    assert message["parts"] == [{"type": "tool_call", "name": "f", "id": "t", "arguments": {"a": 1}}]
+
+
+def test_a_tools_result_without_text(client: Any, scripted: Any, spans: Spans) -> None:
+    scripted.reply(ANSWER)
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": None}]}
+    client.messages.create(**{**ASKED, "messages": ({"role": "user", "content": [result]},)})
+    (message,) = content(spans.one(), "gen_ai.input.messages")
+    assert message["role"] == "tool"
+
+
+def test_every_token_that_is_billed(client: Any, scripted: Any, spans: Spans) -> None:
+    """What a later event leaves out stays as it was; thoughts, and writes that are kept for an hour, are told."""
+    start = {"input_tokens": 12, "cache_read_input_tokens": 1000, "output_tokens": 1}
+    kept = {"cache_creation": {"ephemeral_1h_input_tokens": 30}, "cache_creation_input_tokens": 30}
+    last = {"input_tokens": 12, "output_tokens": 5, "output_tokens_details": {"thinking_tokens": 3}}
+    events = stream_of(text("x"), usage=last)
+    events[0][1]["message"]["usage"] = {**start, **kept}
+    scripted.stream(*events)
+    for _ in client.messages.create(**ASKED, stream=True):
+        pass
+    attributes = spans.one().attributes or {}
+    assert spans.tree() == "chat m [1042 in, 5 out]"
+    assert attributes["gen_ai.usage.reasoning.output_tokens"] == 3
+    assert attributes["mlspan.usage.cache_write_1h.input_tokens"] == 30
+
+
 def test_tools_are_offered(client: Any, scripted: Any, spans: Spans) -> None:
     scripted.reply(ANSWER)
     schema = {"type": "object", "properties": {"city": {"type": "string"}}}

@@ -238,6 +238,7 @@ def test_a_call_in_the_conventions_names(client: Any, scripted: Any, spans: Span
         "gen_ai.usage.cache_read.input_tokens": 4,
         "gen_ai.usage.reasoning.output_tokens": 7,
         "gen_ai.system_instructions": '[{"type":"text","content":"Be brief."}]',
+        "mlspan.usage.tool_use_prompt_tokens": 2,
     }
     (message,) = content(span, "gen_ai.output.messages")
     assert message["parts"] == [{"type": "reasoning", "content": "hm"}, {"type": "text", "content": "One two."}]
@@ -357,3 +358,77 @@ def test_embeddings(client: Any, scripted: Any, spans: Spans) -> None:
     assert span.name == "embeddings e"
     assert (span.attributes or {})["gen_ai.embeddings.dimension.count"] == 2
     assert content(span, "mlspan.input") == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("usages", "tokens"),
+    [
+        ([{"promptTokenCount": 12, "thoughtsTokenCount": 900}], (12, 900)),  # it stopped while it thought
+        ([{"promptTokenCount": 10, "toolUsePromptTokenCount": 90}, {"promptTokenCount": 10}], (100, None)),
+        ([{"promptTokenCount": -5, "candidatesTokenCount": 5}], (None, 5)),
+    ],
+)
+def test_odd_token_counts(usages: Any, tokens: Any, client: Any, scripted: Any, spans: Spans) -> None:
+    scripted.stream(*(answer({"text": "x"}, usage=usage) for usage in usages))
+    list(client.models.generate_content_stream(model="m", contents="a"))
+    attributes = spans.one().attributes or {}
+    assert tuple(attributes.get(f"gen_ai.usage.{name}_tokens") for name in ("input", "output")) == tokens
+
+
+def test_candidates_in_any_order(client: Any, scripted: Any, spans: Spans) -> None:
+    first, second = (answer({"text": text})["candidates"][0] for text in "AB")
+    scripted.reply({"candidates": [{**second, "index": 1}, first], "usageMetadata": USAGE})
+    client.models.generate_content(model="m", contents="a")
+    said = [message["parts"][0]["content"] for message in content(spans.one(), "gen_ai.output.messages")]
+    assert said == ["A", "B"]
+
+
+def test_a_picture_is_embedded(client: Any, scripted: Any, spans: Spans) -> None:
+    scripted.reply({"embeddings": [{"values": [0.1]}]})
+    client.models.embed_content(
+        model="e", contents=[types.Part.from_uri(file_uri="https://a.test/b.png", mime_type="image/png")]
+    )
+    assert spans.one().name == "embeddings e"
+
+
+def test_what_is_held_is_silent_once_it_is_off(client: Any, scripted: Any, spans: Spans) -> None:
+    """A method that the program has kept, and an iterator in the place of the client's generator."""
+    held = client.models.generate_content_stream
+    integrations.google_genai.autolog(disable=True)
+    scripted.stream(CALL)
+    scripted.stream(*WHOLE)
+    config = types.GenerateContentConfig(tools=[get_weather])
+    assert "".join(chunk.text or "" for chunk in held(model="m", contents="a", config=config)) == "One two."
+    assert spans.all == []
+
+
+def test_another_tracer_around_a_stream(scripted: Any, spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands in the place of the client's generator is read by its own ``__next__``, whatever it lacks."""
+    read: list[Any] = []
+
+    class Proxy:
+        def __init__(self, own: Any) -> None:
+            self.own = own
+
+        def __iter__(self) -> Any:
+            return self
+
+        def __next__(self) -> Any:
+            read.append(next(self.own))
+            return read[-1]
+
+    original = genai.models.Models.generate_content_stream
+    monkeypatch.setattr(
+        genai.models.Models, "generate_content_stream", lambda self, **asked: Proxy(original(self, **asked))
+    )
+    integrations.google_genai.autolog()
+    try:
+        client = make_client(scripted)
+        scripted.stream(*WHOLE)
+        chunks = list(client.models.generate_content_stream(model="m", contents="a"))
+        close_client(client)
+    finally:
+        integrations.google_genai.autolog(disable=True)
+    assert chunks == read
+    assert len(read) == 2
+    assert spans.tree() == "generate_content m [12 in, 5 out]"

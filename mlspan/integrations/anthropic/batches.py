@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..._shape import get_field, get_list, get_nested, is_a
+from ..._shape import get_field, get_nested, is_a
 from ...hooks.openai_format import dump_model
 from ...tracing.operations.raw_response import BodySize
 from ...tracing.operations.records import Observe, ProviderRequest
 from ._request import AnthropicRequest
+from .blocks import list_items
 
 _WORDS: Final = frozenset({"messages", "batches", "cancel", "results", "files", "content"})
 _VERBS: Final = {"get": "retrieve", "post": "create", "delete": "delete"}
@@ -23,7 +24,7 @@ def begin_object_request(ask: AnthropicRequest, path: list[str]) -> tuple[Provid
     for id in path:
         if id not in _WORDS:
             record.extra["mlspan.request.id"] = id
-    requests = get_list(ask.body, "requests")
+    requests = list_items(ask.body, "requests")
     if requests:
         record.extra["mlspan.request.count"] = len(requests)
         models = {get_nested(one, "params.model", str) for one in requests}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..._shape import get_field, get_list, get_nested
+from ..._shape import get_field, get_nested
 from ...hooks.openai_format import dump_model
 from ...tracing.operations.messages import (
     Message,
@@ -14,6 +14,12 @@ from ...tracing.operations.messages import (
     make_tool_call,
     make_tool_call_response,
 )
+
+
+def list_items(body: object, name: str) -> list[Any]:
+    """Return the items of a list or a tuple in a request; the client sends both."""
+    found = get_field(body, name)
+    return list(found) if isinstance(found, (list, tuple)) else []
 
 
 def read_message(raw: object) -> Message:
@@ -88,7 +94,7 @@ def _read_result(raw: object) -> object:
     found: object = content
     if isinstance(content, (list, tuple)):
         parts: list[Any] = [read_block(block) for block in content]
-        is_text = all(part["type"] == "text" for part in parts)
+        is_text = all(part["type"] == "text" and isinstance(part["content"], str) for part in parts)
         found = "".join(part["content"] for part in parts) if is_text else parts
     return {"error": found} if get_field(raw, "is_error") is True else found
 
@@ -119,9 +125,9 @@ def _dump_fields(raw: object) -> object:
 def read_tool_definitions(body: object) -> list[ToolDefinition] | None:
     """Read the tools of a request and its MCP servers; None if there are none."""
     servers: list[ToolDefinition] = [
-        {"type": "mcp", "name": get_nested(server, "name", str) or "mcp"} for server in get_list(body, "mcp_servers")
+        {"type": "mcp", "name": get_nested(server, "name", str) or "mcp"} for server in list_items(body, "mcp_servers")
     ]
-    return [*map(_read_tool, get_list(body, "tools")), *servers] or None
+    return [*map(_read_tool, list_items(body, "tools")), *servers] or None
 
 
 def _read_tool(raw: object) -> ToolDefinition:

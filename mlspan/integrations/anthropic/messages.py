@@ -7,10 +7,20 @@ from typing import Any, Final
 from ..._shape import get_field, get_list, get_nested
 from ...hooks.openai_format import FINISH_REASONS
 from ...hooks.requests import read_provider_usage, set_parameters
+from ...tracing.operations import semconv as sc
+from ...tracing.operations.content import to_json
 from ...tracing.operations.messages import ChoiceDraft, OutputDraft, parse_json
 from ...tracing.operations.records import Chat, Observe
 from ._request import AnthropicRequest
-from .blocks import is_server_call, make_server_tool_call, read_block, read_content, read_message, read_tool_definitions
+from .blocks import (
+    is_server_call,
+    list_items,
+    make_server_tool_call,
+    read_block,
+    read_content,
+    read_message,
+    read_tool_definitions,
+)
 
 _REQUEST_FIELDS: Final[dict[str, tuple[str, object]]] = {
     "max_tokens": ("max_tokens", int),
@@ -37,11 +47,11 @@ def begin_message(ask: AnthropicRequest) -> tuple[Chat, Observe[Chat]]:
         reasoning_level=get_nested(body, "output_config.effort", str),
     )
     set_parameters(chat, body, _REQUEST_FIELDS)
-    chat.stop_sequences = [text for text in get_list(body, "stop_sequences") if isinstance(text, str)] or None
+    chat.stop_sequences = [text for text in list_items(body, "stop_sequences") if isinstance(text, str)] or None
     if get_nested(body, "output_config.format.type", str) or get_nested(body, "output_format.type", str):
         chat.output_type = "json"
     if ask.capture_content:
-        chat.input = [read_message(raw) for raw in get_list(body, "messages")]
+        chat.input = [read_message(raw) for raw in list_items(body, "messages")]
         chat.system = read_content(body.get("system")) or None
         chat.tools = read_tool_definitions(body)
     return chat, EventReader().observe if chat.stream else observe_message
@@ -60,7 +70,14 @@ def _read_message_fields(chat: Chat, choice: ChoiceDraft, message: object) -> No
     chat.response_id = get_nested(message, "id", str) or chat.response_id
     chat.response_model = get_nested(message, "model", str) or chat.response_model
     _read_end(choice, message)
-    read_provider_usage(chat, get_field(message, "usage"))
+    _read_usage(chat, get_field(message, "usage"))
+
+
+def _read_usage(chat: Chat, usage: object) -> None:
+    """Read token counts, and how many of the tokens written to the cache are kept for an hour, which cost more."""
+    read_provider_usage(chat, usage)
+    if long := get_nested(usage, "cache_creation.ephemeral_1h_input_tokens", int):
+        chat.extra[sc.USAGE_LONG_CACHE_WRITE_INPUT_TOKENS] = long
 
 
 def _read_end(choice: ChoiceDraft, told: object) -> None:
@@ -71,9 +88,9 @@ def _read_end(choice: ChoiceDraft, told: object) -> None:
 def _add_block(choice: ChoiceDraft, block: object) -> None:
     """Add a block that arrives whole."""
     part: Any = read_block(block)
-    if part["type"] in {"text", "reasoning"}:
+    if part["type"] in {"text", "reasoning"} and isinstance(part["content"], str):
         choice.add_text(part["content"], part["type"])  # the pieces of an answer with citations are one text
-    else:
+    elif get_nested(block, "type", str) not in {"text", "thinking"}:  # those have yet to say something
         choice.add_part(part)
 
 
@@ -98,14 +115,16 @@ class EventReader:
             _read_message_fields(chat, choice, get_field(event, "message"))
         elif kind == "message_delta":
             _read_end(choice, get_field(event, "delta"))
-            read_provider_usage(chat, get_field(event, "usage"))
+            _read_usage(chat, get_field(event, "usage"))
         elif kind == "message" or (kind is None and get_field(event, "content") is not None):
             observe_message(chat, event)  # a server that answers whole where a stream was asked for
 
     def _observe_start(self, choice: ChoiceDraft, index: int, block: object) -> None:
         kind = get_nested(block, "type", str)
         if kind == "tool_use":
-            choice.add_tool_call(index, get_nested(block, "id", str), get_nested(block, "name", str), None)
+            given = get_field(block, "input")  # whole, from servers that do not stream it
+            arguments = to_json(given) if given else None
+            choice.add_tool_call(index, get_nested(block, "id", str), get_nested(block, "name", str), arguments)
         elif is_server_call(block):
             self._server_calls[index] = (block, [])
         else:

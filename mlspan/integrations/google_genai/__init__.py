@@ -74,8 +74,8 @@ def _begin_embeddings(call: Call) -> tuple[Embeddings, Observe[Embeddings]]:
     dimensions = read_config(call.argument("config"), "output_dimensionality")
     record.dimensions = dimensions if type(dimensions) is int else None
     if call.capture_content:
-        texts = [part["content"] for one in read_contents(call.argument("contents")) for part in one["parts"]]  # type: ignore[typeddict-item]  # parts without are objects, of which the next line takes none
-        record.input = [text for text in texts if isinstance(text, str)]
+        parts: list[Any] = [part for one in read_contents(call.argument("contents")) for part in one["parts"]]
+        record.input = [part["content"] for part in parts if part["type"] == "text"]
     return record, _observe_embeddings
 
 

@@ -19,12 +19,16 @@ _FINISH_REASONS: Final = {  # finish reason of Gemini -> finish reason of the co
 }
 
 
+_TOOL_TOKENS: Final = "mlspan.usage.tool_use_prompt_tokens"  # only some of a stream's chunks tell them
+
+
 def observe_answer(chat: Chat, got: object) -> None:
     """Read a ``GenerateContentResponse``: a whole answer, or a chunk of one, whose token counts are those so far."""
     chat.response_id = get_nested(got, "response_id", str) or chat.response_id
     chat.response_model = get_nested(got, "model_version", str) or chat.response_model
     for position, candidate in enumerate(get_list(got, "candidates")):
-        choice = chat.draft.get_choice(get_nested(candidate, "index", int) or position)
+        index = get_nested(candidate, "index", int)
+        choice = chat.draft.get_choice(position if index is None else index)
         for raw in get_list(candidate, "content.parts"):
             part: Any = read_part(raw)
             if part["type"] in {"text", "reasoning"}:
@@ -50,4 +54,6 @@ def _read_usage(chat: Chat, usage: object) -> None:
         return
     read_provider_usage(chat, usage)
     if tools := get_nested(usage, "tool_use_prompt_token_count", int):
-        chat.input_tokens = (get_nested(usage, "prompt_token_count", int) or 0) + tools
+        chat.extra[_TOOL_TOKENS] = tools
+    if _TOOL_TOKENS in chat.extra and (prompt := get_nested(usage, "prompt_token_count", int)) is not None:
+        chat.input_tokens = prompt + chat.extra[_TOOL_TOKENS]

@@ -14,6 +14,7 @@ from ...tracing.operations.messages import (
     make_tool_call,
     make_tool_call_response,
 )
+from .requests import list_items
 
 _ROLES: Final = {"model": "assistant"}
 _MOST_BYTES: Final = 1024 * 1024  # of a picture or a sound: a larger one is recorded by its size alone
@@ -49,7 +50,7 @@ def _find_parts(one: object) -> list[object] | None:
     if isinstance(one, str) or not (isinstance(one, dict) or hasattr(one, "parts")):
         return None
     parts = get_field(one, "parts")
-    return parts if isinstance(parts, list) else None if parts is None else [parts]
+    return list_items(parts) or ([] if isinstance(parts, (list, tuple)) else None if parts is None else [parts])
 
 
 def _make_message(role: str | None, parts: list[Part]) -> Message:
@@ -93,9 +94,10 @@ def _read_response(raw: object) -> Part:
 
 def _read_blob(raw: object) -> Part:
     mime_type, data = _read_mime_type(raw), get_field(raw, "data")
-    if isinstance(data, bytes):
-        size = len(data)
-        data = base64.b64encode(data).decode() if size <= _MOST_BYTES else f"[{size} bytes]"
+    if isinstance(data, (bytes, str)) and len(data) > _MOST_BYTES:
+        data = f"[{len(data)} bytes]"
+    elif isinstance(data, bytes):
+        data = base64.b64encode(data).decode()
     part: Any = {
         "type": "blob",
         "modality": _find_modality(mime_type),
@@ -162,7 +164,7 @@ _CAMEL: Final = {name: name.split("_")[0] + "".join(map(str.title, name.split("_
 def read_tool_definitions(tools: object) -> list[ToolDefinition] | None:
     """Read the tools of a config: Python functions, declared functions, and those that Google runs."""
     found: list[ToolDefinition] = []
-    for tool in tools if isinstance(tools, list) else ():
+    for tool in list_items(tools):
         if callable(tool):
             found.append(_describe_function(tool))
             continue

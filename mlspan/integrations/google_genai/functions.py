@@ -14,7 +14,7 @@ from ...hooks.patching import CallStarter, Patch, Undo, apply_patches, replace_f
 from ...tracing.operations.generators import TracedGenerator, wrap_async_generator
 from ...tracing.operations.records import Observe, Step, Tool
 from .contents import read_contents
-from .requests import read_config, read_model
+from .requests import list_items, read_config, read_model
 
 _FUNCTION_HELPERS: Final = (  # private: what calls a function with the arguments of the model
     "google.genai._extra_utils:invoke_function_from_dict_args",
@@ -25,14 +25,21 @@ _FUNCTION_HELPERS: Final = (  # private: what calls a function with the argument
 def install(hook: Hook) -> Undo:
     """Trace the functions, and the calls that may run several requests."""
     around, function = hook.make_starter(_begin_function_calling), hook.make_starter(_begin_function)
-    return apply_patches(_list_patches(around, function))
+    enabled = [True]  # emptied when the integration is turned off: what the program holds of it only calls on
+    undo = apply_patches(_list_patches(around, function, enabled))
+
+    def undo_and_disable() -> None:
+        enabled.clear()
+        undo()
+
+    return undo_and_disable
 
 
-def _list_patches(around: CallStarter, function: CallStarter) -> Iterator[Patch]:
+def _list_patches(around: CallStarter, function: CallStarter, enabled: list[bool]) -> Iterator[Patch]:
     for cls in ("Models", "AsyncModels"):
         target = f"google.genai.models:{cls}.generate_content"
         yield Patch(target, functools.partial(trace_method, start=around), f"the functions around {cls}' requests")
-        wrap = functools.partial(_wrap_stream, start=around)
+        wrap = functools.partial(_wrap_stream, start=around, enabled=enabled)
         streamed = functools.partial(replace_function, make=wrap)
         yield Patch(f"{target}_stream", streamed, f"the functions around {cls}' streams")
     for target in _FUNCTION_HELPERS:
@@ -44,7 +51,7 @@ def _begin_function_calling(call: Call) -> tuple[Step, Observe[Step]] | None:
     config = call.argument("config")
     tools = read_config(config, "tools")
     calling = read_config(config, "automatic_function_calling")
-    if get_field(calling, "disable") is True or not any(map(callable, tools if isinstance(tools, list) else ())):
+    if get_field(calling, "disable") is True or not any(map(callable, list_items(tools))):
         return None
     step = Step(type="chain", name=f"generate_content with functions {read_model(call) or ''}".strip())
     if call.capture_content:
@@ -82,10 +89,14 @@ def _observe_function(tool: Tool, got: object) -> None:
     tool.output = got
 
 
-def _wrap_stream(own: Any, *, start: CallStarter) -> Callable[..., object]:
+def _wrap_stream(own: Any, *, start: CallStarter, enabled: list[bool]) -> Callable[..., object]:
     """Return *own* with a span that is current in each of its steps: requests and functions are its children."""
-    open_operation = start.bind_function(own)
-    if inspect.iscoroutinefunction(own):
+    start_operation = start.bind_function(own)
+
+    def open_operation(args: object, kwargs: object) -> object:
+        return start_operation(args, kwargs) if enabled else None
+
+    if inspect.iscoroutinefunction(inspect.unwrap(own)):
 
         @functools.wraps(own)
         async def open_stream(*args: Any, **kwargs: Any) -> object:

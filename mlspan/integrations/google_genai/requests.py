@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any, Final
 
 from ..._shape import get_field, get_nested, is_a
@@ -26,6 +27,11 @@ def read_model(call: Call) -> str | None:
     return model.rpartition("/")[2] if model else None
 
 
+def list_items(value: object) -> list[Any]:
+    """Return the items of a list or a tuple; the client takes both. Anything else has none."""
+    return list(value) if isinstance(value, (list, tuple)) else []
+
+
 def read_config(config: object, name: str) -> Any:
     """Return a field of a config by its name in Python; a dict may have it in the spelling of the API."""
     found = get_field(config, name)
@@ -41,12 +47,12 @@ def set_config(chat: Chat, config: object) -> None:
         return
     for name, (field, kind) in _FIELDS.items():
         value = read_config(config, name)
-        if value is not None and is_a(value, (int, float)):
+        if value is not None and is_a(value, (int, float)) and isfinite(value):
             setattr(chat, field, kind(value))
     if (count := read_config(config, "candidate_count")) != 1 and is_a(count, int):
         chat.choice_count = count
     stops = read_config(config, "stop_sequences")
-    chat.stop_sequences = [text for text in stops if isinstance(text, str)] if isinstance(stops, list) else None
+    chat.stop_sequences = [text for text in list_items(stops) if isinstance(text, str)] or None
     level = get_field(read_config(config, "thinking_config"), "thinking_level")
     chat.reasoning_level = str(getattr(level, "value", level)).lower() if level is not None else None
     chat.output_type = _read_output_type(config)

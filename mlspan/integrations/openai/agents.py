@@ -230,7 +230,14 @@ def _find_last_text(messages: list[Message] | None, role: str) -> str | None:
 def install(hook: Hook) -> Undo:
     """Add our tracing processor to the SDK's, and return the function that removes it."""
     return apply_patches(
-        [Patch("agents:add_trace_processor", functools.partial(_add_processor, hook), "runs of agents", is_required=True)]
+        [
+            Patch(
+                "agents:add_trace_processor",
+                functools.partial(_add_processor, hook),
+                "runs of agents",
+                is_required=True,
+            )
+        ]
     )
 
 

@@ -98,14 +98,14 @@ def compute_cost(
         "cache_read_tokens": cache_read or None,
         "cache_write_tokens": cache_write or None,
     }
-    try:
-        usage = Usage(**counts, cache_write_1h_tokens=long_cache_write) if long_cache_write else Usage(**counts)
-    except TypeError:  # a version that knows no lifetimes
-        usage = Usage(**counts)
     context: dict[str, Any] = {"price_context": {"service_tier": service_tier}} if service_tier else {}
     try:
+        try:
+            usage = Usage(**counts, cache_write_1h_tokens=long_cache_write) if long_cache_write else Usage(**counts)
+        except TypeError:  # a version that knows no lifetimes
+            usage = Usage(**counts)
         price = calc_price(usage, model, provider_id=_PRICE_TABLE_PROVIDERS.get(provider or "", provider), **context)
-    except (LookupError, ValueError, TypeError):  # unknown model, provider or tier (TypeError: an old list has none)
+    except (LookupError, ValueError, TypeError):  # an unknown model, provider or tier, or counts that cannot be
         return None
     if service_tier is not None and not _has_tier(price.model, service_tier):
         return None

@@ -30,11 +30,12 @@ CALLS_BELOW: Final = "calls below"  # in place of a span's id: what an agent has
 class CountedSpan:
     """A span with tokens, as far as it has to be known. Times are in nanoseconds.
 
-    *scope* is None if the span comes from a store, which does not know who has told it.
+    *scope* is the instrumentation that tells of it. *is_stored* is True for a span that a store has already: what
+    counts there goes on to count.
     """
 
     span_id: int
-    scope: str | None
+    scope: str
     start: int
     end: int
     operation: str | None
@@ -42,16 +43,18 @@ class CountedSpan:
     model: str | None
     response_id: str | None
     output_tokens: int | None
+    input_tokens: int | None = None
+    is_stored: bool = False
     has_cost: bool = False
     has_content: bool = False
 
     @classmethod
-    def from_attributes(cls, span_id: int, scope: str | None, times: tuple[int, int], get: Any) -> CountedSpan:
+    def from_attributes(cls, span_id: int, scope: str, times: tuple[int, int], get: Any) -> CountedSpan:
         """Return the span whose attributes *get* returns by their names in the conventions."""
         texts = [
             value if isinstance(value := get(name), str) else None for name in (sc.OPERATION, sc.PROVIDER, *_MODELS)
         ]
-        response_id, output = get(sc.RESPONSE_ID), get(sc.USAGE_OUTPUT_TOKENS)
+        response_id, output, given = get(sc.RESPONSE_ID), get(sc.USAGE_OUTPUT_TOKENS), get(sc.USAGE_INPUT_TOKENS)
         return cls(
             span_id,
             scope,
@@ -61,6 +64,7 @@ class CountedSpan:
             model=texts[2] or texts[3],
             response_id=response_id if isinstance(response_id, str) and response_id else None,
             output_tokens=output if isinstance(output, int) else None,
+            input_tokens=given if isinstance(given, int) else None,
             has_content=get(sc.OUTPUT_MESSAGES) is not None,
         )
 
@@ -72,7 +76,7 @@ class CountedSpan:
     @property
     def rank(self) -> tuple[bool, bool, bool, bool, int]:
         """Return what decides which of the spans of one call is counted: the greatest."""
-        return self.scope is None, self.has_cost, self.has_content, self.scope == "mlspan", -self.start
+        return self.is_stored, self.has_cost, self.has_content, self.scope == "mlspan", -self.start
 
 
 _MODELS: Final = (sc.RESPONSE_MODEL, sc.REQUEST_MODEL)
@@ -157,21 +161,30 @@ def _match_in_time(calls: Sequence[CountedSpan]) -> Iterator[tuple[CountedSpan, 
     for call in sorted(calls, key=lambda call: call.start):
         running = [other for other in running if other.end >= call.start]
         for other in running:
+            if call.scope == other.scope:
+                continue
+            if call.response_id is not None and other.response_id is not None:
+                if call.response_id == other.response_id and call.call_class == other.call_class:
+                    yield other, call
+                continue
             compared += 1
             if compared > _MAX_COMPARISONS:
                 return
-            if call.scope != other.scope and _may_be_one(call, other):
+            if _may_be_one(call, other):
                 yield other, call
         running.append(call)
 
 
 def _may_be_one(call: CountedSpan, other: CountedSpan) -> bool:
-    """Return whether two calls that overlap may be one: by the id of the answer, else by what was asked of whom."""
-    if call.call_class != other.call_class:
+    """Return whether two calls that overlap, one of them without the id of its answer, may be one.
+
+    What was asked of whom decides, and how many tokens it took.
+    """
+    if call.call_class != other.call_class or call.is_stored or other.is_stored:
         return False
-    if call.response_id is not None and other.response_id is not None:
-        return call.response_id == other.response_id
-    if call.scope is None or other.scope is None or call.output_tokens != other.output_tokens:
+    if call.output_tokens != other.output_tokens or not (call.model and other.model):
+        return False
+    if call.output_tokens is None and call.input_tokens != other.input_tokens:  # embeddings
         return False
     overlap = min(call.end, other.end) - max(call.start, other.start)
     shorter = min(call.end - call.start, other.end - other.start)
@@ -208,7 +221,7 @@ def _find_sums(
         if span.span_id in repeats or span.span_id in found:
             continue
         above = [span_id for span_id in _list_above(span.span_id, parents) if span_id in sums]
-        stored = [span_id for span_id in above if sums[span_id].scope is None and span.scope is not None]
+        stored = [span_id for span_id in above if sums[span_id].is_stored and not span.is_stored]
         if stored:
             found[span.span_id] = stored[-1]
         elif span.call_class is not None:

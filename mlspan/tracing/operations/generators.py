@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
+from .noop import UnsampledOperation
 from .operation import Operation
 from .stream import StreamEnd
 
@@ -15,6 +16,12 @@ MOST_ITEMS: Final = 100_000  # of a generator or a stream that are kept for the 
 def join_items(items: list[Any]) -> object:
     """Return what a generator or a stream has given as one output: its text if all of them are text."""
     return "".join(items) if all(type(item) is str for item in items) else items  # isinstance would ask each item
+
+
+def close_iterator(own: Any) -> None:
+    """Close a generator; an iterator of another kind may have nothing to close."""
+    if hasattr(own, "close"):
+        own.close()
 
 
 class GeneratorSteps:
@@ -27,7 +34,7 @@ class GeneratorSteps:
     def __init__(self, own: Any) -> None:
         self._generator = own
 
-    def _enter_step(self) -> AbstractContextManager[None]:
+    def _enter_step(self) -> AbstractContextManager[Any]:
         """Return the context of one step."""
         raise NotImplementedError
 
@@ -42,8 +49,9 @@ class GeneratorSteps:
         return self.send(None)
 
     def send(self, value: object) -> object:
-        with self._enter_step():
-            return self._note_yielded(self._generator.send(value))
+        with self._enter_step():  # an iterator that is no generator, or another tracer's, may have no send of its own
+            own = self._generator
+            return self._note_yielded(next(own) if value is None else own.send(value))
 
     def throw(self, *error: Any) -> Any:  # up to Python 3.11, contextlib passes type, error and traceback
         with self._enter_step():
@@ -51,14 +59,15 @@ class GeneratorSteps:
 
     def close(self) -> None:
         with self._enter_step():
-            self._generator.close()
+            close_iterator(self._generator)
 
     def anext(self) -> Awaitable[object]:
         return self.asend(None)
 
     async def asend(self, value: object) -> object:
         with self._enter_step():
-            return self._note_yielded(await self._generator.asend(value))
+            own = self._generator
+            return self._note_yielded(await (anext(own) if value is None else own.asend(value)))
 
     async def athrow(self, error: BaseException) -> Any:
         with self._enter_step():
@@ -66,7 +75,8 @@ class GeneratorSteps:
 
     async def aclose(self) -> None:
         with self._enter_step():
-            await self._generator.aclose()
+            if hasattr(self._generator, "aclose"):
+                await self._generator.aclose()
 
 
 def wrap_async_generator(
@@ -101,12 +111,13 @@ class TracedGenerator(GeneratorSteps):
     def __init__(self, own: Any, operation: Any) -> None:
         super().__init__(own)
         self._operation: Operation | None = operation if isinstance(operation, Operation) else None
+        self._unsampled = operation if isinstance(operation, UnsampledOperation) else None
         self._yielded: list[Any] = []
         if self._operation is not None:
             self._operation.hand_over()
 
-    def _enter_step(self) -> AbstractContextManager[None]:
-        return _StepContext(self)
+    def _enter_step(self) -> AbstractContextManager[Any]:
+        return _StepContext(self) if self._unsampled is None else self._unsampled
 
     def close(self) -> None:
         super().close()

@@ -72,6 +72,7 @@ USAGE_IMAGE_INPUT_TOKENS: Final = "gen_ai.usage.image.input_tokens"
 USAGE_AUDIO_INPUT_TOKENS: Final = "gen_ai.usage.audio.input_tokens"
 USAGE_AUDIO_OUTPUT_TOKENS: Final = "gen_ai.usage.audio.output_tokens"
 USAGE_PREFIX: Final = "mlspan.usage."  # + the provider's own name of a count that the conventions have no name for
+INSTRUMENTATION: Final = "mlspan.instrumentation"  # whose span it is, if not mlspan's: the name of its scope
 USAGE_LONG_CACHE_WRITE_INPUT_TOKENS: Final = "mlspan.usage.cache_write_1h.input_tokens"  # a part of the cache writes
 EMBEDDINGS_DIMENSION_COUNT: Final = "gen_ai.embeddings.dimension.count"
 

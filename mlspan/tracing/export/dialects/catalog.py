@@ -31,7 +31,7 @@ DIALECTS: Final[tuple[Dialect, ...]] = (  # if two have something to say, the fi
     *(PYDANTIC_AI, STRANDS, GOOGLE_ADK, SEMANTIC_KERNEL, AGENT_FRAMEWORK, VERCEL_AI, CLAUDE_CODE, LIVEKIT, PIPECAT),
     *(MCP, OPENINFERENCE, OPENLLMETRY, OLDER_CONVENTIONS),
 )
-_OURS: Final = "mlspan"
+OWN_SCOPE: Final = "mlspan"
 USAGE_PREFIXES: Final = (  # of attributes that say how many tokens a call took
     *("gen_ai.usage.", "gen_ai.aggregated_usage.", "llm.token_count.", "llm.usage.", "ai.usage."),
     *("gen_ai.client.token.usage",),
@@ -54,7 +54,7 @@ def speaks_dialect(span: ReadableSpan) -> bool:
 
 def is_own_span(span: ReadableSpan) -> bool:
     """Return whether *span* is mlspan's own."""
-    return span.instrumentation_scope is not None and span.instrumentation_scope.name == _OURS
+    return span.instrumentation_scope is not None and span.instrumentation_scope.name == OWN_SCOPE
 
 
 def translate_foreign_span(span: ReadableSpan) -> ReadableSpan:
@@ -67,9 +67,15 @@ def translate_foreign_span(span: ReadableSpan) -> ReadableSpan:
     own = read_attributes(span)
     with guard("reading a span of another instrumentation"):
         foreign = _describe(span)
-        if (attributes := translate_attributes(foreign)) is not own:
+        attributes = translate_attributes(foreign)
+        if foreign.scope and not _TOKEN_COUNTS.isdisjoint(attributes):  # for when more of the trace arrives
+            attributes = {**attributes, sc.INSTRUMENTATION: foreign.scope}
+        if attributes is not own:
             return FrozenSpan.copy_span(span, attributes=attributes)
     return span
+
+
+_TOKEN_COUNTS: Final = frozenset({sc.USAGE_INPUT_TOKENS, sc.USAGE_OUTPUT_TOKENS})
 
 
 def _describe(span: ReadableSpan) -> ForeignSpan:

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from opentelemetry.sdk.trace import Event
 
+from ...._guard import guard
 from ...operations import semconv as sc
 
 JsonObject = dict[str, Any]
@@ -76,7 +77,10 @@ class Dialect:
         if self.kind is not None and (kind := span.get(self.kind)):
             operation = self.operations.get(str(kind).lower())
             found |= {sc.KIND: str(kind).lower()} if operation is None else {sc.OPERATION: operation}
-        return found | (self.read(span) if self.read is not None else {})
+        if self.read is not None:
+            with guard("reading the messages of another instrumentation"):  # without them the numbers are there
+                found |= self.read(span)
+        return found
 
 
 def parse_attribute(value: Any) -> Any:
@@ -113,7 +117,16 @@ def collect_indexed(attributes: Mapping[str, Any], prefix: str) -> list[Any]:
     return sort_by_index(tree)
 
 
+def _is_index(key: object) -> bool:
+    return isinstance(key, str) and key.isdecimal() and key.isascii() and len(key) <= _INDEX_DIGITS
+
+
+_INDEX_DIGITS = 9  # more than any list has items
+
+
 def sort_by_index(tree: object) -> list[Any]:
     """Return the values of a dict whose keys are numbers as text, in the order of the numbers; else an empty list."""
-    numbered = [(int(key), value) for key, value in tree.items() if key.isdigit()] if isinstance(tree, dict) else []
+    numbered = [(int(key), value) for key, value in tree.items() if _is_index(key)] if isinstance(tree, dict) else []
+    if len(numbered) < len(tree if isinstance(tree, dict) else ()):  # an answer whose own keys may be numbers
+        return []
     return [value for _, value in sorted(numbered, key=lambda pair: pair[0])]

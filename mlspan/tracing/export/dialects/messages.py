@@ -6,7 +6,7 @@ parts of its own. The key that only such a part has tells which it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from ...operations.content import to_json
@@ -38,7 +38,7 @@ def convert_message(message: object, role: str) -> JsonObject:
     if role == "tool" and call_id and not any(part.get("type") == "tool_call_response" for part in parts):
         parts = [{"type": "tool_call_response", "id": str(call_id), "response": _join_texts(parts)}]
     calls = parse_attribute(message.get("tool_calls"))
-    called = {part.get("id") for part in parts if part.get("type") == "tool_call"}
+    called = [part.get("id") for part in parts if part.get("type") == "tool_call"]  # an id may be anything
     for call in calls if isinstance(calls, list) else sort_by_index(calls):
         converted = convert_call(call)
         parts += [] if converted["id"] in called else [converted]
@@ -66,8 +66,12 @@ def _holds_parts(content: object) -> bool:
         return False
     known = _BY_TYPE.keys() | {"blob", "uri", "file"}
     return all(
-        isinstance(one, dict) and (one.get("type") in known or not one.keys().isdisjoint(_BY_KEY)) for one in content
+        isinstance(one, dict) and (_is_known(one.get("type"), known) or one.keys() <= _BY_KEY.keys()) for one in content
     )
+
+
+def _is_known(kind: object, known: Collection[str]) -> bool:
+    return isinstance(kind, str) and kind in known
 
 
 def convert_part(part: object) -> JsonObject | None:
@@ -156,7 +160,8 @@ def _convert_image(part: JsonObject) -> JsonObject:
 
 
 def _convert_inline_data(part: JsonObject) -> JsonObject:
-    data = part.get("inline_data") or part.get("inlineData") or {}
+    data = part.get("inline_data") or part.get("inlineData")
+    data = data if isinstance(data, dict) else {"data": data}
     mime_type = str(data.get("mime_type", data.get("mimeType", "")))
     return {
         "type": "blob",

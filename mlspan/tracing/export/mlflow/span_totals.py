@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -11,12 +12,13 @@ from opentelemetry.sdk.trace import ReadableSpan
 from ...._shape import is_a
 from ...operations import semconv as sc
 from ..counted_calls import CountedSpan, describe_counted, find_repeats
+from ..dialects.catalog import OWN_SCOPE
 from ..dialects.dialect import parse_attribute
 from .spans import COST, MISSING_PARENT, TOKEN_USAGE, Attributes, TranslatedSpan, remove_counts
 
 TOTALS_ATTRIBUTES: Final = (  # what has to be read of a stored span
     *(TOKEN_USAGE, COST, MISSING_PARENT, sc.OPERATION, sc.PROVIDER, sc.REQUEST_MODEL, sc.RESPONSE_MODEL),
-    *(sc.RESPONSE_ID, sc.USAGE_OUTPUT_TOKENS),
+    *(sc.RESPONSE_ID, sc.USAGE_OUTPUT_TOKENS, sc.USAGE_INPUT_TOKENS, sc.INSTRUMENTATION),
 )
 
 
@@ -50,7 +52,10 @@ class SpanTotals(NamedTuple):
         is_orphan = parent_id is None and _SPAN_ID.fullmatch(str(missing)) is not None
         parent_id = int(str(missing), 16) if is_orphan else parent_id
         usage = usage if counted else None
-        described = None if usage is None else CountedSpan.from_attributes(span_id, None, times, attributes.get)
+        described = None
+        if usage is not None:
+            scope = str(attributes.get(sc.INSTRUMENTATION) or OWN_SCOPE)
+            described = replace(CountedSpan.from_attributes(span_id, scope, times, attributes.get), is_stored=True)
         return cls(span_id, parent_id, usage, cost, is_orphan, described)
 
 
