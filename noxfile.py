@@ -99,7 +99,7 @@ LANGCHAIN = {
 def langchain(session: nox.Session, versions: list[str]) -> None:
     """LangChain and LangGraph at their lowest; the newest are in the environment of the main tests."""
     session.install("--quiet", *TESTING, "numpy", *versions)
-    which = "langchain or langgraph" if versions is LANGCHAIN["0.3"] else "(langchain or langgraph) and not matrix"
+    which = "langchain or langgraph" if versions == LANGCHAIN["0.3"] else "(langchain or langgraph) and not matrix"
     session.run("pytest", "-q", "tests/integrations", "-k", which, *session.posargs)
 
 
