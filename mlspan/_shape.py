@@ -88,6 +88,11 @@ def is_a(value: object, want: type | tuple[type, ...]) -> bool:
     return isinstance(value, want) and (want is bool if isinstance(value, bool) else int(value) in _INT64)
 
 
+def list_items(value: object) -> list[Any]:
+    """Return the items of a list or a tuple, as clients take both in a request; anything else has none."""
+    return list(value) if isinstance(value, (list, tuple)) else []
+
+
 def get_list(obj: object, path: str) -> list[Any]:
     """Return the list at a dotted *path*, or an empty list."""
     return get_nested(obj, path, list) or []

@@ -214,15 +214,15 @@ def read_provider_usage(record: ModelCall, usage: object) -> None:
     include thoughts, which Gemini counts separately. A count of zero does not replace one that the record has, as each
     event of a stream may hold some counts and leave the others at zero.
     """
-    before = vars(record).copy()
+    earlier = {field: getattr(record, field, None) for field in ("cache_read_tokens", "cache_write_tokens")}
     for path, field in _TOKEN_FIELDS.items():
         _set_token_count(record, field, get_nested(usage, path, int))
     if get_field(usage, "input_tokens_details") is not None:  # OpenAI's, whose input includes what was cached
-        before = {}
+        earlier = {}
     for given, *cached in _SEPARATE_TOKEN_COUNTS:
         if (tokens := get_nested(usage, given, int)) is not None:
             # an event of a stream may leave out a count that an earlier one has told
-            separate = [_read_count(usage, name, before.get(_TOKEN_FIELDS[name])) for name in cached]
+            separate = [_read_count(usage, name, earlier.get(_TOKEN_FIELDS[name])) for name in cached]
             _set_token_count(record, "input_tokens", tokens + sum(separate))
     answered, thoughts = (get_nested(usage, name, int) for name in _GEMINI_OUTPUT)
     if answered is not None or thoughts is not None:  # an answer that stops while it thinks has thoughts alone

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextvars import Token, copy_context
 from dataclasses import replace
 from functools import wraps
@@ -14,7 +14,7 @@ from .._frames import skip_in_warnings
 from .mlflow_state.runs import get_active_model_id, get_active_run_id
 from .operations.call_context import CallScope, enter_scope, get_call_scope, leave_scope
 from .operations.foreign_objects import as_text
-from .operations.generators import GeneratorSteps, wrap_async_generator
+from .operations.generators import GeneratorSteps, wrap_async_generator, wrap_generator
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -66,10 +66,7 @@ def _wrap_coroutine(fn: Any, change: Callable[[CallScope], CallScope]) -> Any:
 
 
 def _wrap_generator(fn: Any, change: Callable[[CallScope], CallScope]) -> Any:
-    def iterate_in_scope(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        return (yield from _ScopedSteps(fn(*args, **kwargs), change))
-
-    return iterate_in_scope
+    return wrap_generator(fn, lambda *_: change, _ScopedSteps)
 
 
 def _wrap_async_generator(fn: Any, change: Callable[[CallScope], CallScope]) -> Any:

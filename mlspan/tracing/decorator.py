@@ -17,7 +17,7 @@ from .._guard import guard, warn_once
 from .manual import begin, put, record_of
 from .operations.content import as_text, to_plain_data
 from .operations.foreign_objects import find_on_class
-from .operations.generators import MOST_ITEMS, TracedGenerator, join_items, wrap_async_generator
+from .operations.generators import MOST_ITEMS, TracedGenerator, join_items, wrap_async_generator, wrap_generator
 from .operations.noop import NOOP_OPERATION
 from .operations.operation import Operation
 from .operations.records import Record
@@ -273,20 +273,8 @@ def _wrap_coroutine(fn: Callable[..., Any], opened: Callable[..., Any]) -> Calla
     return await_traced
 
 
-def _wrap_generator(fn: Callable[..., object], opened: Callable[..., object]) -> Callable[..., object]:
-    def iterate_traced(*args: Any, **kwargs: Any) -> Any:
-        steps = TracedGenerator(fn(*args, **kwargs), opened(args, kwargs))
-        return (yield from steps)
-
-    return iterate_traced
-
-
-def _wrap_async_generator(fn: Callable[..., object], opened: Callable[..., Any]) -> Callable[..., object]:
-    return wrap_async_generator(fn, opened, TracedGenerator)
-
-
 _WRAPPERS: list[tuple[Callable[[object], bool], Callable[..., Callable[..., object]]]] = [
-    (inspect.isasyncgenfunction, _wrap_async_generator),
-    (inspect.isgeneratorfunction, _wrap_generator),
+    (inspect.isasyncgenfunction, functools.partial(wrap_async_generator, steps_of=TracedGenerator)),
+    (inspect.isgeneratorfunction, functools.partial(wrap_generator, steps_of=TracedGenerator)),
     (inspect.iscoroutinefunction, _wrap_coroutine),
 ]

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..._shape import get_field, get_nested, is_a
-from ...hooks.openai_format import dump_model
-from ...tracing.operations.raw_response import BodySize
+from ..._shape import get_field, get_nested, list_items
+from ...hooks.stored_objects import read_stored_object
 from ...tracing.operations.records import Observe, ProviderRequest
 from ._request import AnthropicRequest
-from .blocks import list_items
 
 _WORDS: Final = frozenset({"messages", "batches", "cancel", "results", "files", "content"})
 _VERBS: Final = {"get": "retrieve", "post": "create", "delete": "delete"}
@@ -24,7 +22,7 @@ def begin_object_request(ask: AnthropicRequest, path: list[str]) -> tuple[Provid
     for id in path:
         if id not in _WORDS:
             record.extra["mlspan.request.id"] = id
-    requests = list_items(ask.body, "requests")
+    requests = list_items(ask.body.get("requests"))
     if requests:
         record.extra["mlspan.request.count"] = len(requests)
         models = {get_nested(one, "params.model", str) for one in requests}
@@ -44,28 +42,11 @@ def name_request(path: list[str], method: str) -> str:
 
 
 def _observe_object(record: ProviderRequest, got: object) -> None:
-    """Read the ids, the status and the counts of an object or a list of objects, or the size of a file."""
-    extra = record.extra
-    if isinstance(got, BodySize):
-        extra["mlspan.response.bytes"] = int(got)
-        return
-    if get_field(got, "custom_id") is not None:  # a line of a batch's results
-        _observe_result(extra, got)
-        return
-    for attribute, path in (
-        ("mlspan.response.id", "id"),
-        ("mlspan.response.status", "processing_status"),
-    ):
-        if value := get_nested(got, path, str):
-            extra[attribute] = value
-    if is_a(size := get_field(got, "size_bytes"), int):
-        extra["mlspan.response.bytes"] = size
-    if isinstance(data := get_field(got, "data"), list):
-        extra["mlspan.response.count"] = len(data)
-    counts = dump_model(get_field(got, "request_counts"))
-    for what, number in counts.items() if isinstance(counts, dict) else ():
-        if is_a(number, int):
-            extra[f"mlspan.request_counts.{what}"] = number
+    """Read an object, a list of objects, a file, or a line of a batch's results."""
+    if get_field(got, "custom_id") is not None:
+        _observe_result(record.extra, got)
+    else:
+        read_stored_object(record, got, status="processing_status", size="size_bytes")
 
 
 def _observe_result(extra: dict[str, Any], result: object) -> None:

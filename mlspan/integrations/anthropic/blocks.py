@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..._shape import get_field, get_nested
+from ..._shape import get_field, get_nested, list_items
 from ...hooks.openai_format import dump_model
 from ...tracing.operations.messages import (
     Message,
     Part,
     ToolDefinition,
+    add_mime_type,
     make_media_part,
+    make_server_tool_call,
+    make_server_tool_response,
     make_tool_call,
     make_tool_call_response,
 )
-
-
-def list_items(body: object, name: str) -> list[Any]:
-    """Return the items of a list or a tuple in a request; the client sends both."""
-    found = get_field(body, name)
-    return list(found) if isinstance(found, (list, tuple)) else []
 
 
 def read_message(raw: object) -> Message:
@@ -35,7 +32,7 @@ def read_content(content: object) -> list[Part]:
     """Read the content of a message, or a system prompt: a text, or a list of blocks."""
     if isinstance(content, str):
         return [{"type": "text", "content": content}]
-    return [read_block(block) for block in content] if isinstance(content, (list, tuple)) else []
+    return [read_block(block) for block in list_items(content)]
 
 
 def read_block(raw: object) -> Part:
@@ -56,10 +53,10 @@ def read_block(raw: object) -> Part:
     if kind == "container_upload" and (file_id := get_nested(raw, "file_id", str)):
         return {"type": "file", "modality": "document", "file_id": file_id}
     if kind in _SERVER_CALLS:
-        name = get_nested(raw, "name", str) or kind
-        return make_server_tool_call(name, get_field(raw, "input"), get_nested(raw, "id", str))
+        return make_block_call(raw, get_field(raw, "input"))
     if kind.endswith("_tool_result"):
-        return _make_server_tool_response(kind, raw)
+        told = {"content": dump_model(get_field(raw, "content"))}
+        return make_server_tool_response(kind.removesuffix("_tool_result"), told, get_nested(raw, "tool_use_id", str))
     return {"type": kind, "content": _dump_fields(raw)}
 
 
@@ -71,21 +68,10 @@ def is_server_call(block: object) -> bool:
     return get_nested(block, "type", str) in _SERVER_CALLS
 
 
-def make_server_tool_call(name: str, arguments: object, id: str | None) -> Part:
-    """Return the part for a call of a tool that the provider runs, such as a web search."""
-    called = {"type": name, "arguments": dump_model(arguments)}
-    part: Any = {"type": "server_tool_call", "name": name, "server_tool_call": called}
-    if id is not None:
-        part["id"] = id
-    return part  # type: ignore[no-any-return]  # a part of the conventions that has no class here
-
-
-def _make_server_tool_response(kind: str, raw: object) -> Part:
-    found = {"type": kind.removesuffix("_tool_result"), "content": dump_model(get_field(raw, "content"))}
-    part: Any = {"type": "server_tool_call_response", "server_tool_call_response": found}
-    if id := get_nested(raw, "tool_use_id", str):
-        part["id"] = id
-    return part  # type: ignore[no-any-return]  # likewise
+def make_block_call(block: object, arguments: object) -> Part:
+    """Return the part for the block of such a call, with its *arguments*, which a stream brings after the block."""
+    name = get_nested(block, "name", str) or get_nested(block, "type", str) or "server_tool"
+    return make_server_tool_call(name, {"arguments": dump_model(arguments)}, get_nested(block, "id", str))
 
 
 def _read_result(raw: object) -> object:
@@ -108,8 +94,8 @@ def _read_source(kind: str, source: object) -> Part | None:
         return make_media_part(kind, url)
     data = get_field(source, "data")
     if get_nested(source, "type", str) == "base64":
-        blob: Part = {"type": "blob", "modality": kind, "content": data if isinstance(data, str) else ""}
-        return {**blob, "mime_type": mime_type} if mime_type else blob  # type: ignore[return-value]  # a BlobPart
+        content = data if isinstance(data, str) else ""
+        return add_mime_type({"type": "blob", "modality": kind, "content": content}, mime_type)
     if isinstance(data, str):
         return {"type": "text", "content": data}
     if (blocks := get_field(source, "content")) is not None:
@@ -124,10 +110,9 @@ def _dump_fields(raw: object) -> object:
 
 def read_tool_definitions(body: object) -> list[ToolDefinition] | None:
     """Read the tools of a request and its MCP servers; None if there are none."""
-    servers: list[ToolDefinition] = [
-        {"type": "mcp", "name": get_nested(server, "name", str) or "mcp"} for server in list_items(body, "mcp_servers")
-    ]
-    return [*map(_read_tool, list_items(body, "tools")), *servers] or None
+    servers = list_items(get_field(body, "mcp_servers"))
+    named: list[ToolDefinition] = [{"type": "mcp", "name": get_nested(one, "name", str) or "mcp"} for one in servers]
+    return [*map(_read_tool, list_items(get_field(body, "tools"))), *named] or None
 
 
 def _read_tool(raw: object) -> ToolDefinition:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..._shape import get_field, get_list, get_nested
+from ..._shape import get_field, get_list, get_nested, list_items
 from ...hooks.openai_format import FINISH_REASONS
 from ...hooks.requests import read_provider_usage, set_parameters
 from ...tracing.operations import semconv as sc
@@ -12,15 +12,7 @@ from ...tracing.operations.content import to_json
 from ...tracing.operations.messages import ChoiceDraft, OutputDraft, parse_json
 from ...tracing.operations.records import Chat, Observe
 from ._request import AnthropicRequest
-from .blocks import (
-    is_server_call,
-    list_items,
-    make_server_tool_call,
-    read_block,
-    read_content,
-    read_message,
-    read_tool_definitions,
-)
+from .blocks import is_server_call, make_block_call, read_block, read_content, read_message, read_tool_definitions
 
 _REQUEST_FIELDS: Final[dict[str, tuple[str, object]]] = {
     "max_tokens": ("max_tokens", int),
@@ -28,11 +20,6 @@ _REQUEST_FIELDS: Final[dict[str, tuple[str, object]]] = {
     "temperature": ("temperature", float),
     "top_k": ("top_k", int),
     "top_p": ("top_p", float),
-}
-_FINISH_REASONS: Final = {
-    **FINISH_REASONS,
-    "refusal": "content_filter",
-    "model_context_window_exceeded": "length",
 }
 
 
@@ -47,11 +34,11 @@ def begin_message(ask: AnthropicRequest) -> tuple[Chat, Observe[Chat]]:
         reasoning_level=get_nested(body, "output_config.effort", str),
     )
     set_parameters(chat, body, _REQUEST_FIELDS)
-    chat.stop_sequences = [text for text in list_items(body, "stop_sequences") if isinstance(text, str)] or None
+    chat.stop_sequences = [text for text in list_items(body.get("stop_sequences")) if isinstance(text, str)] or None
     if get_nested(body, "output_config.format.type", str) or get_nested(body, "output_format.type", str):
         chat.output_type = "json"
     if ask.capture_content:
-        chat.input = [read_message(raw) for raw in list_items(body, "messages")]
+        chat.input = [read_message(raw) for raw in list_items(body.get("messages"))]
         chat.system = read_content(body.get("system")) or None
         chat.tools = read_tool_definitions(body)
     return chat, EventReader().observe if chat.stream else observe_message
@@ -82,7 +69,7 @@ def _read_usage(chat: Chat, usage: object) -> None:
 
 def _read_end(choice: ChoiceDraft, told: object) -> None:
     if reason := get_nested(told, "stop_reason", str):
-        choice.finish_reason = _FINISH_REASONS.get(reason, reason)
+        choice.finish_reason = FINISH_REASONS.get(reason, reason)
 
 
 def _add_block(choice: ChoiceDraft, block: object) -> None:
@@ -145,5 +132,4 @@ class EventReader:
         block, pieces = self._server_calls.pop(index, (None, []))
         if block is not None:
             arguments = parse_json("".join(pieces)) if pieces else get_field(block, "input")
-            name = get_nested(block, "name", str) or "server_tool"
-            choice.add_part(make_server_tool_call(name, arguments, get_nested(block, "id", str)))
+            choice.add_part(make_block_call(block, arguments))

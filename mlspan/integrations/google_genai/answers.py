@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..._shape import get_field, get_list, get_nested
+from ...hooks.openai_format import FINISH_REASONS
 from ...hooks.requests import read_provider_usage
 from ...tracing.operations.records import Chat
 from .contents import read_part
 
 _FINISH_REASONS: Final = {  # finish reason of Gemini -> finish reason of the conventions; others in small letters
-    "STOP": "stop",
-    "MAX_TOKENS": "length",
-    **dict.fromkeys(("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"), "content_filter"),
+    **FINISH_REASONS,
     **dict.fromkeys(("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION"), "content_filter"),
     **dict.fromkeys(("MODEL_ARMOR", "LANGUAGE"), "content_filter"),
     **dict.fromkeys(("MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "UNEXPECTED_TOOL_CALL"), "error"),

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import base64
-from typing import Any, Final
+from typing import Final
 
-from ..._shape import get_field, get_fields, get_nested, get_text
+from ..._shape import get_field, get_fields, get_nested, get_text, list_items
 from ...hooks.openai_format import dump_model
 from ...tracing.operations.messages import (
     Message,
     Part,
     ToolDefinition,
+    add_mime_type,
+    find_modality,
+    make_server_tool_call,
+    make_server_tool_response,
     make_tool_call,
     make_tool_call_response,
 )
-from .requests import list_items
 
 _ROLES: Final = {"model": "assistant"}
 _MOST_BYTES: Final = 1024 * 1024  # of a picture or a sound: a larger one is recorded by its size alone
@@ -98,56 +101,28 @@ def _read_blob(raw: object) -> Part:
         data = f"[{len(data)} bytes]"
     elif isinstance(data, bytes):
         data = base64.b64encode(data).decode()
-    part: Any = {
-        "type": "blob",
-        "modality": _find_modality(mime_type),
-        "content": data if isinstance(data, str) else "",
-    }
-    return _add_mime_type(part, mime_type)
+    content = data if isinstance(data, str) else ""
+    return add_mime_type({"type": "blob", "modality": find_modality(mime_type), "content": content}, mime_type)
 
 
 def _read_file(raw: object) -> Part:
     mime_type = _read_mime_type(raw)
     uri = get_nested(raw, "file_uri", str) or get_nested(raw, "fileUri", str) or get_nested(raw, "uri", str) or ""
-    part: Any = {"type": "uri", "modality": _find_modality(mime_type), "uri": uri}
-    return _add_mime_type(part, mime_type)
-
-
-def _add_mime_type(part: Any, mime_type: str | None) -> Part:
-    if mime_type:
-        part["mime_type"] = mime_type
-    return part  # type: ignore[no-any-return]  # a BlobPart or UriPart, of which mypy cannot tell which
+    return add_mime_type({"type": "uri", "modality": find_modality(mime_type), "uri": uri}, mime_type)
 
 
 def _read_mime_type(raw: object) -> str | None:
     return get_nested(raw, "mime_type", str) or get_nested(raw, "mimeType", str)
 
 
-def _find_modality(mime_type: str | None) -> str:
-    kind = (mime_type or "").partition("/")[0]
-    return kind if kind in {"image", "audio", "video"} else "document"
-
-
 def _read_code(raw: object) -> Part:
-    part: Any = {
-        "type": "server_tool_call",
-        "name": "code_execution",
-        "server_tool_call": {"type": "code_execution", "code": get_nested(raw, "code", str)},
-    }
-    return part  # type: ignore[no-any-return]  # a part of the conventions that has no class here
+    return make_server_tool_call("code_execution", {"code": get_nested(raw, "code", str)})
 
 
 def _read_code_result(raw: object) -> Part:
     outcome = get_field(raw, "outcome")
-    part: Any = {
-        "type": "server_tool_call_response",
-        "server_tool_call_response": {
-            "type": "code_execution",
-            "output": get_nested(raw, "output", str),
-            "outcome": getattr(outcome, "value", outcome),
-        },
-    }
-    return part  # type: ignore[no-any-return]  # likewise
+    told = {"output": get_nested(raw, "output", str), "outcome": getattr(outcome, "value", outcome)}
+    return make_server_tool_response("code_execution", told)
 
 
 _READERS: Final = {  # field of a part -> reader of its value

@@ -7,14 +7,14 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from ..._shape import get_field, get_list, get_nested
+from ..._shape import get_field, get_list, get_nested, list_items
 from ...hooks.call import Call
 from ...hooks.hook import Hook
 from ...hooks.patching import CallStarter, Patch, Undo, apply_patches, replace_function, trace_method
-from ...tracing.operations.generators import TracedGenerator, wrap_async_generator
+from ...tracing.operations.generators import TracedGenerator, wrap_async_generator, wrap_generator
 from ...tracing.operations.records import Observe, Step, Tool
 from .contents import read_contents
-from .requests import list_items, read_config, read_model
+from .requests import read_config, read_model
 
 _FUNCTION_HELPERS: Final = (  # private: what calls a function with the arguments of the model
     "google.genai._extra_utils:invoke_function_from_dict_args",
@@ -105,8 +105,4 @@ def _wrap_stream(own: Any, *, start: CallStarter, enabled: list[bool]) -> Callab
 
         return open_stream
 
-    @functools.wraps(own)
-    def iterate(*args: Any, **kwargs: Any) -> Any:
-        return (yield from TracedGenerator(own(*args, **kwargs), open_operation(args, kwargs)))
-
-    return iterate
+    return functools.wraps(own)(wrap_generator(own, open_operation, TracedGenerator))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import isfinite
 from typing import Any, Final
 
-from ..._shape import get_field, get_nested, is_a
+from ..._shape import get_field, get_nested, is_a, list_items
 from ...hooks.call import Call
 from ...tracing.operations.records import Chat
 
@@ -25,11 +25,6 @@ def read_model(call: Call) -> str | None:
     """Return the model without the collection that it stands in: ``gemini-2`` of ``models/gemini-2``."""
     model = call.argument("model", want=str)
     return model.rpartition("/")[2] if model else None
-
-
-def list_items(value: object) -> list[Any]:
-    """Return the items of a list or a tuple; the client takes both. Anything else has none."""
-    return list(value) if isinstance(value, (list, tuple)) else []
 
 
 def read_config(config: object, name: str) -> Any:
@@ -60,7 +55,7 @@ def set_config(chat: Chat, config: object) -> None:
 
 def _read_output_type(config: object) -> str | None:
     modalities = read_config(config, "response_modalities")
-    for modality in modalities if isinstance(modalities, list) else ():
+    for modality in list_items(modalities):
         if kind := _OUTPUT_TYPES.get(str(getattr(modality, "value", modality)).upper()):
             return kind
     mime_type = get_nested(config, "response_mime_type", str) or read_config(config, "response_mime_type")

@@ -8,7 +8,14 @@ from typing import Any, Final
 
 from ..._shape import get_field, get_list, get_nested
 from ...hooks.openai_format import read_openai_part
-from ...tracing.operations.messages import BlobPart, Part, UriPart, make_media_part
+from ...tracing.operations.messages import (
+    Part,
+    add_mime_type,
+    find_modality,
+    make_media_part,
+    make_server_tool_call,
+    make_server_tool_response,
+)
 
 _TOOL_CALLS: Final = frozenset(  # the message lists them besides
     {"tool_use", "function_call", "tool_call", "tool_call_chunk", "invalid_tool_call", "input_json_delta"}
@@ -83,10 +90,10 @@ def _read_media(block: object) -> Part | None:
     inside = get_field(block, kind) if isinstance(get_field(block, kind), Mapping) else None  # Bedrock's {"image": {}}
     source = get_field(inside or block, "source") or inside or block
     mime_type = _find_mime_type(source, inside, block)
-    modality = _MODALITIES.get(kind) or _find_modality(mime_type)
+    modality = _MODALITIES.get(kind) or find_modality(mime_type)
     for name in ("url", "file_uri"):
         if url := get_nested(source, name, str):
-            return _add_mime_type(make_media_part(modality, url), mime_type)
+            return add_mime_type(make_media_part(modality, url), mime_type)
     if file_id := get_nested(source, "file_id", str):
         return {"type": "file", "modality": modality, "file_id": file_id}
     raw = next((one for name in ("data", "base64", "bytes") if (one := get_field(source, name)) is not None), None)
@@ -96,7 +103,7 @@ def _read_media(block: object) -> Part | None:
         raw = base64.b64encode(raw).decode()
     if not isinstance(raw, str):
         return None
-    return _add_mime_type({"type": "blob", "modality": modality, "content": raw}, mime_type)
+    return add_mime_type({"type": "blob", "modality": modality, "content": raw}, mime_type)
 
 
 _MODALITIES: Final = {"image": "image", "audio": "audio", "video": "video", "file": "document", "document": "document"}
@@ -127,19 +134,6 @@ _MIME_TYPES: Final = {
 }
 
 
-def _find_modality(mime_type: str | None) -> str:
-    """Return the modality of a mime type; ``document`` for anything but pictures, sounds and films."""
-    kind = (mime_type or "").partition("/")[0]
-    return kind if kind in {"image", "audio", "video"} else "document"
-
-
-def _add_mime_type(part: BlobPart | UriPart, mime_type: str | None) -> BlobPart | UriPart:
-    """Return *part* with the mime type, if that is known and the part tells none."""
-    if mime_type:
-        part.setdefault("mime_type", mime_type)
-    return part
-
-
 def _read_plain_text(block: object) -> Part | None:
     """Read LangChain's block for a document of plain text."""
     text = get_nested(block, "text", str)
@@ -150,11 +144,8 @@ def _read_server_call(block: object) -> Part:
     """Read the call of a tool that the provider runs: Anthropic's, Gemini's code, or LangChain's standard one."""
     name = get_nested(block, "name", str) or get_nested(block, "type", str) or ""
     asked = next((one for key in ("input", "args", "code", "executable_code") if (one := get_field(block, key))), None)
-    part: dict[str, Any] = {"type": "server_tool_call", "name": name}
-    part["server_tool_call"] = {"type": name, **({} if asked is None else {"arguments": asked})}
-    if id := get_nested(block, "id", str):
-        part["id"] = id
-    return part  # type: ignore[return-value]  # the schema of the part is open
+    told = {} if asked is None else {"arguments": asked}
+    return make_server_tool_call(name, told, get_nested(block, "id", str) or None)
 
 
 def _read_server_result(block: object) -> Part:
@@ -164,11 +155,8 @@ def _read_server_result(block: object) -> Part:
         (one for key in ("content", "output", "code_execution_result") if (one := get_field(block, key)) is not None),
         None,
     )
-    part: dict[str, Any] = {"type": "server_tool_call_response"}
-    part["server_tool_call_response"] = {"type": kind, "output": given}
-    if id := get_nested(block, "tool_use_id", str) or get_nested(block, "tool_call_id", str):
-        part["id"] = id
-    return part  # type: ignore[return-value]  # as above
+    id = get_nested(block, "tool_use_id", str) or get_nested(block, "tool_call_id", str)
+    return make_server_tool_response(kind, {"output": given}, id or None)
 
 
 _READERS: Final[Mapping[str, Callable[[object], Part | None]]] = {

@@ -36,9 +36,9 @@ _PATCHES: Final = (
     (f"{_LLM}.agenerate", runs.restore_caller_context, _LOST_CONTEXT),
     ("langchain_core.retrievers:BaseRetriever.ainvoke", runs.restore_caller_context, _LOST_CONTEXT),
     (f"{_CHAT_MODEL}._generate_with_cache", runs.enter_prompt_run, _LOST_REQUEST),
-    (f"{_CHAT_MODEL}._agenerate_with_cache", runs.enter_prompt_run_async, _LOST_REQUEST),
+    (f"{_CHAT_MODEL}._agenerate_with_cache", runs.enter_prompt_run, _LOST_REQUEST),
     (f"{_LLM}._generate_helper", runs.enter_batch_run, _LOST_REQUEST),
-    (f"{_LLM}._agenerate_helper", runs.enter_batch_run_async, _LOST_REQUEST),
+    (f"{_LLM}._agenerate_helper", runs.enter_batch_run, _LOST_REQUEST),
     (
         "langchain_core.runnables.base:_astream_events_implementation_v2",
         runs.note_events_left,

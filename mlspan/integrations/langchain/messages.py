@@ -164,7 +164,7 @@ def _flatten_tool_content(content: object) -> object:
 
 
 class FailedResult(NamedTuple):
-    """What there was of an answer when the call failed: an LLMResult of what had arrived, and of the error itself."""
+    """The answer of a call that failed, as far as there was one: an LLMResult of what had arrived, and of the error."""
 
     result: object
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, nullcontext
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 from uuid import UUID
 from weakref import ref
@@ -25,6 +26,17 @@ from .runs import EVENT_READER_KEY, EventReader, langchain_runs, make_run_key
 _stream_guard: Final = guard("watching a stream")
 
 
+@contextmanager
+def _restored_context() -> Iterator[otel.Context]:
+    """Make the caller's OpenTelemetry context, the value, current again after the block, where it has been left."""
+    before = otel.get_current()
+    try:
+        yield before
+    finally:
+        if otel.get_current() is not before:
+            otel.attach(before)
+
+
 def restore_caller_context(original: Callable[..., Any]) -> Callable[..., object]:
     """Wrap an asynchronous method, so that the caller's OpenTelemetry context is current again after the call.
 
@@ -33,16 +45,13 @@ def restore_caller_context(original: Callable[..., Any]) -> Callable[..., object
 
     @functools.wraps(original)
     async def call_and_restore(*args: object, **kwargs: object) -> object:
-        before = otel.get_current()
-        try:
-            return await original(*args, **kwargs)
-        except asyncio.CancelledError as error:
-            if otel.get_current() is not before and (run_id := langchain_runs.get_current_id()) in langchain_runs:
-                langchain_runs.end_operation(run_id, error)  # LangChain reports no end of a call that is cancelled
-            raise
-        finally:
-            if otel.get_current() is not before:
-                otel.attach(before)
+        with _restored_context() as before:
+            try:
+                return await original(*args, **kwargs)
+            except asyncio.CancelledError as error:
+                if otel.get_current() is not before and (run_id := langchain_runs.get_current_id()) in langchain_runs:
+                    langchain_runs.end_operation(run_id, error)  # LangChain reports no end of a call that is cancelled
+                raise
 
     return call_and_restore
 
@@ -55,26 +64,8 @@ def _use_run_of(manager: object) -> AbstractContextManager[None]:
     return run.operation.use_span()
 
 
-def enter_prompt_run(original: Callable[..., Any]) -> Callable[..., object]:
-    """Wrap the method of a chat model that answers one of several prompts, each of which is a run of its own."""
-
-    @functools.wraps(original)
-    def generate(*args: Any, **kwargs: Any) -> object:
-        with _use_run_of(kwargs.get("run_manager")):
-            return original(*args, **kwargs)
-
-    return generate
-
-
-def enter_prompt_run_async(original: Callable[..., Any]) -> Callable[..., object]:
-    """Wrap the asynchronous variant of the same method."""
-
-    @functools.wraps(original)
-    async def generate(*args: Any, **kwargs: Any) -> object:
-        with _use_run_of(kwargs.get("run_manager")):
-            return await original(*args, **kwargs)
-
-    return generate
+def _find_manager(_args: object, kwargs: dict[str, Any]) -> object:
+    return kwargs.get("run_manager")
 
 
 def _find_first_manager(args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
@@ -83,26 +74,28 @@ def _find_first_manager(args: tuple[Any, ...], kwargs: dict[str, Any]) -> object
     return managers[0] if isinstance(managers, list) and managers else None
 
 
-def enter_batch_run(original: Callable[..., Any]) -> Callable[..., object]:
-    """Wrap the method of an LLM that sends several prompts in one request: it belongs to the first of their runs."""
+def _enter_run(original: Callable[..., Any], find_manager: Callable[[Any, Any], object]) -> Callable[..., object]:
+    """Wrap a method of a model, sync or async: the run of the manager that its arguments hold is current inside."""
+    if inspect.iscoroutinefunction(inspect.unwrap(original)):
 
-    @functools.wraps(original)
-    def generate(*args: Any, **kwargs: Any) -> object:
-        with _use_run_of(_find_first_manager(args, kwargs)):
-            return original(*args, **kwargs)
+        @functools.wraps(original)
+        async def generate(*args: Any, **kwargs: Any) -> object:
+            with _use_run_of(find_manager(args, kwargs)):
+                return await original(*args, **kwargs)
+    else:
 
-    return generate
-
-
-def enter_batch_run_async(original: Callable[..., Any]) -> Callable[..., object]:
-    """Wrap the asynchronous variant of the same method."""
-
-    @functools.wraps(original)
-    async def generate(*args: Any, **kwargs: Any) -> object:
-        with _use_run_of(_find_first_manager(args, kwargs)):
-            return await original(*args, **kwargs)
+        @functools.wraps(original)
+        def generate(*args: Any, **kwargs: Any) -> object:
+            with _use_run_of(find_manager(args, kwargs)):
+                return original(*args, **kwargs)
 
     return generate
+
+
+# Of a chat model: it answers one of several prompts, each of which is a run of its own.
+enter_prompt_run: Final = functools.partial(_enter_run, find_manager=_find_manager)
+# Of an LLM: it sends several prompts in one request, which belongs to the first of their runs.
+enter_batch_run: Final = functools.partial(_enter_run, find_manager=_find_first_manager)
 
 
 def _read_stream_key(stream: object) -> object:
@@ -158,12 +151,10 @@ def watch_async_stream_start(original: Callable[..., Any]) -> Callable[..., obje
         held = ref(stream)
 
         async def start_run() -> object:
-            before = otel.get_current()
             try:
-                return await start()
+                with _restored_context():
+                    return await start()
             finally:
-                if otel.get_current() is not before:
-                    otel.attach(before)
                 _watch_stream(held())
 
         return original(stream, start_run)

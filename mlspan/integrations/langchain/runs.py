@@ -19,7 +19,7 @@ def make_run_key(run_id: object) -> object:
 
 
 class EventReader:
-    """Whoever reads the events of a run, as the context of the run holds it: has it left, or been cancelled?"""
+    """The reader of a run's events, as the context of the run holds it; it may have left, or been cancelled."""
 
     has_left = False
     error: BaseException | None = None

@@ -15,7 +15,7 @@ from ...hooks.patching import Patch, Undo, apply_patches, install_when_imported,
 
 
 class Session(Protocol):
-    """What is recorded of one connection."""
+    """The record of one connection, which is told what happens there."""
 
     def note_sent_event(self, event: object) -> None:
         """Note an event before it is sent."""

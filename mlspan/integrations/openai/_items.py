@@ -6,7 +6,15 @@ from typing import Final
 
 from ..._shape import get_field, get_list, get_nested
 from ...hooks.openai_format import dump_model, read_openai_part
-from ...tracing.operations.messages import Message, Part, make_tool_call, make_tool_call_response, parse_json
+from ...tracing.operations.messages import (
+    Message,
+    Part,
+    make_server_tool_call,
+    make_server_tool_response,
+    make_tool_call,
+    make_tool_call_response,
+    parse_json,
+)
 
 
 def read_item_parts(item: object, kind: str) -> list[Part]:
@@ -54,18 +62,14 @@ def _read_server_tool(item: object, kind: str, id: str | None) -> list[Part]:
             {"type": kind, "content": {k: v for k, v in raw.items() if k != "type"} if isinstance(raw, dict) else raw}
         ]
     name, asked, given = _SERVER_TOOLS[kind]
-    call: dict[str, object] = {"type": "server_tool_call", "name": name or get_nested(item, "name", str) or kind}
-    call["server_tool_call"] = {"type": kind, **_pick_fields(item, asked)}
+    name = name or get_nested(item, "name", str) or kind
+    parts: list[Part] = [make_server_tool_call(name, _pick_fields(item, asked), id, kind=kind)]
     answer = _pick_fields(item, given)
     if isinstance(picture := answer.get("result"), str):
         answer["result"] = {"base64_bytes": len(picture)}  # the size alone: pictures are large
-    parts = [call]
     if answer:
-        parts.append({"type": "server_tool_call_response", "server_tool_call_response": {"type": kind, **answer}})
-    for one in parts:
-        if id is not None:
-            one["id"] = id
-    return parts  # type: ignore[return-value]  # the schemas of both parts are open
+        parts.append(make_server_tool_response(kind, answer, id))
+    return parts
 
 
 def _pick_fields(item: object, names: tuple[str, ...]) -> dict[str, object]:

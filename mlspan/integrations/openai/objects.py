@@ -6,15 +6,14 @@ run of an assistant is an agent.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
-from ..._shape import get_field, get_list, get_nested, is_a
-from ...hooks.openai_format import dump_model
+from ..._shape import get_field, get_list, get_nested
 from ...hooks.requests import read_usage, set_parameters
+from ...hooks.stored_objects import read_stored_object
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.fields import span_attribute
 from ...tracing.operations.messages import OutputDraft, Part, make_tool_call
-from ...tracing.operations.raw_response import BodySize
 from ...tracing.operations.records import Chat, Observe, ProviderRequest, Retrieval
 from ._paths import Path, find_ids, is_id, name_request
 from ._read import OpenAIRequest, describe_sent_files
@@ -37,32 +36,7 @@ def begin_object_request(ask: OpenAIRequest, path: Path, method: str) -> tuple[A
     sent = [one for all_ in describe_sent_files(ask.options).values() for one in all_]
     if ask.capture_content and (sent or ask.body):
         record.input = {**ask.body, **({"files": sent} if sent else {})}
-    return record, _observe_object
-
-
-_COUNT_FIELDS: Final = ("file_counts", "request_counts", "result_counts")
-
-
-def _observe_object(record: ProviderRequest, got: Any) -> None:
-    """Read the ids, the status, the size and the counts of an object, a list of objects, or a downloaded file."""
-    extra = record.extra
-    if isinstance(got, BodySize):
-        extra["mlspan.response.bytes"] = int(got)
-        return
-    for attribute, key in (("mlspan.response.id", "id"), ("mlspan.response.status", "status")):
-        if value := get_nested(got, key, str):
-            extra[attribute] = value
-    if is_a(size := get_field(got, "bytes"), int):
-        extra["mlspan.response.bytes"] = size
-    if isinstance(data := get_field(got, "data"), list):
-        extra["mlspan.response.count"] = len(data)
-    for key in _COUNT_FIELDS:
-        counts = dump_model(get_field(got, key))
-        for what, number in counts.items() if isinstance(counts, dict) else ():
-            if is_a(number, int):
-                extra[f"mlspan.{key}.{what}"] = number
-    if isinstance(content := get_field(got, "content"), bytes):
-        extra["mlspan.response.bytes"] = len(content)
+    return record, read_stored_object
 
 
 def _begin_store_search(ask: OpenAIRequest, store: str) -> tuple[Retrieval, Observe[Retrieval]]:

@@ -24,9 +24,8 @@ _LOSS: Final = "the Responses API over a websocket"
 
 def install(hook: Hook) -> Undo:
     """Observe the events that connections send and receive. The first versions of the client have none."""
-    return observe_connections(
-        *(_CONNECTION_MODULES, _CONNECTION_CLASSES, functools.partial(_ResponsesSession, hook), _LOSS), is_optional=True
-    )
+    start = functools.partial(_ResponsesSession, hook)
+    return observe_connections(_CONNECTION_MODULES, _CONNECTION_CLASSES, start, _LOSS, is_optional=True)
 
 
 class _ResponsesSession:

@@ -1,4 +1,4 @@
-"""Which spans of a trace tell of the same call to a model, so that its tokens and its cost count once.
+"""Find the spans of a trace that tell of the same call to a model, so that its tokens and its cost count once.
 
 A framework, an instrumentation and a client may each make a span of one call. They are known as one by the tree (a call
 inside of a call), by the id of the answer, or by the time: the same provider and model at the same moment, told by two

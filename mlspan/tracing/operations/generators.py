@@ -18,12 +18,6 @@ def join_items(items: list[Any]) -> object:
     return "".join(items) if all(type(item) is str for item in items) else items  # isinstance would ask each item
 
 
-def close_iterator(own: Any) -> None:
-    """Close a generator; an iterator of another kind may have nothing to close."""
-    if hasattr(own, "close"):
-        own.close()
-
-
 class GeneratorSteps:
     """A driver between a generator and its caller, with a context around each step rather than around all of them.
 
@@ -59,7 +53,8 @@ class GeneratorSteps:
 
     def close(self) -> None:
         with self._enter_step():
-            close_iterator(self._generator)
+            if hasattr(self._generator, "close"):
+                self._generator.close()
 
     def anext(self) -> Awaitable[object]:
         return self.asend(None)
@@ -79,12 +74,25 @@ class GeneratorSteps:
                 await self._generator.aclose()
 
 
-def wrap_async_generator(
+def wrap_generator(
     fn: Callable[..., object],
     open_steps: Callable[[tuple[Any, ...], dict[str, Any]], Any],
     steps_of: Callable[[Any, Any], GeneratorSteps],
 ) -> Callable[..., object]:
     """Return a function that drives the generator of each call of *fn* by ``steps_of(generator, open_steps(...))``."""
+
+    def iterate_steps(*args: object, **kwargs: object) -> Any:
+        return (yield from steps_of(fn(*args, **kwargs), open_steps(args, kwargs)))
+
+    return iterate_steps
+
+
+def wrap_async_generator(
+    fn: Callable[..., object],
+    open_steps: Callable[[tuple[Any, ...], dict[str, Any]], Any],
+    steps_of: Callable[[Any, Any], GeneratorSteps],
+) -> Callable[..., object]:
+    """Return the same for asynchronous generators."""
 
     async def iterate_steps(*args: object, **kwargs: object) -> Any:
         steps = steps_of(fn(*args, **kwargs), open_steps(args, kwargs))

@@ -5,7 +5,7 @@ The shapes are those of the GenAI conventions' message schemas (``gen-ai-input-m
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
@@ -76,6 +76,23 @@ class UriPart(TypedDict, total=False):
     mime_type: str
 
 
+class ServerToolCallPart(TypedDict, total=False):
+    """A call of a tool that the provider runs, such as a web search; *server_tool_call* has the tool's name as type."""
+
+    type: Literal["server_tool_call"]
+    name: str
+    server_tool_call: dict[str, Any]
+    id: str
+
+
+class ServerToolCallResponsePart(TypedDict, total=False):
+    """The result of such a call."""
+
+    type: Literal["server_tool_call_response"]
+    server_tool_call_response: dict[str, Any]
+    id: str
+
+
 class GenericPart(TypedDict):
     """A part that the conventions have no shape for: its own type and its content."""
 
@@ -83,7 +100,18 @@ class GenericPart(TypedDict):
     content: object
 
 
-Part = TextPart | ReasoningPart | ToolCallPart | ToolCallResponsePart | BlobPart | FilePart | UriPart | GenericPart
+Part = (
+    TextPart
+    | ReasoningPart
+    | ToolCallPart
+    | ToolCallResponsePart
+    | ServerToolCallPart
+    | ServerToolCallResponsePart
+    | BlobPart
+    | FilePart
+    | UriPart
+    | GenericPart
+)
 
 
 class Message(TypedDict, total=False):
@@ -122,6 +150,28 @@ def make_tool_call_response(response: object, id: str | None = None) -> ToolCall
     return part
 
 
+def make_server_tool_call(
+    name: str, details: Mapping[str, object], id: str | None = None, *, kind: str | None = None
+) -> ServerToolCallPart:
+    """Return the part for a call of a tool that the provider runs; *kind* is the tool's type, if that is not *name*."""
+    called = {"type": kind or name, **details}
+    part: ServerToolCallPart = {"type": "server_tool_call", "name": name, "server_tool_call": called}
+    if id is not None:
+        part["id"] = id
+    return part
+
+
+def make_server_tool_response(
+    kind: str, details: Mapping[str, object], id: str | None = None
+) -> ServerToolCallResponsePart:
+    """Return the part for the result of such a call; *kind* is the tool's type."""
+    told = {"type": kind, **details}
+    part: ServerToolCallResponsePart = {"type": "server_tool_call_response", "server_tool_call_response": told}
+    if id is not None:
+        part["id"] = id
+    return part
+
+
 def make_media_part(modality: str, url: str) -> BlobPart | UriPart:
     """Return a blob for a data URL, and a reference for any other URL."""
     if not url.startswith("data:"):
@@ -130,6 +180,19 @@ def make_media_part(modality: str, url: str) -> BlobPart | UriPart:
     part: BlobPart = {"type": "blob", "modality": modality, "content": content}
     if mime_type := head.partition(";")[0]:
         part["mime_type"] = mime_type
+    return part
+
+
+def find_modality(mime_type: str | None) -> str:
+    """Return the modality of a mime type; ``document`` for anything but pictures, sounds and films."""
+    kind = (mime_type or "").partition("/")[0]
+    return kind if kind in {"image", "audio", "video"} else "document"
+
+
+def add_mime_type(part: BlobPart | UriPart, mime_type: str | None) -> BlobPart | UriPart:
+    """Return *part* with the mime type, if that is known and the part tells none."""
+    if mime_type:
+        part.setdefault("mime_type", mime_type)
     return part
 
 

@@ -145,7 +145,7 @@ class ModelCall(Record):
 
 
 class Inference(ModelCall):
-    """What a model has made: the fields that an inference and its later fetch share.
+    """The output of a model: the fields that an inference and its later fetch share.
 
     Token counts are those billed: input includes cached tokens, output includes reasoning.
     """

@@ -1,4 +1,4 @@
-"""What a dialect is: how another instrumentation names what the GenAI conventions have names for."""
+"""Dialects: the names that other instrumentations have for what the GenAI conventions name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ JsonObject = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ForeignSpan:
-    """What a dialect reads of a span."""
+    """The part of a span that a dialect reads."""
 
     name: str
     scope: str  # the name of the instrumentation
@@ -125,8 +125,7 @@ _INDEX_DIGITS = 9  # more than any list has items
 
 
 def sort_by_index(tree: object) -> list[Any]:
-    """Return the values of a dict whose keys are numbers as text, in the order of the numbers; else an empty list."""
-    numbered = [(int(key), value) for key, value in tree.items() if _is_index(key)] if isinstance(tree, dict) else []
-    if len(numbered) < len(tree if isinstance(tree, dict) else ()):  # an answer whose own keys may be numbers
+    """Return the values of a dict whose keys are all numbers, as text, in their order; else an empty list."""
+    if not isinstance(tree, dict) or not all(map(_is_index, tree)):  # an answer's own keys may be numbers, too
         return []
-    return [value for _, value in sorted(numbered, key=lambda pair: pair[0])]
+    return [tree[key] for key in sorted(tree, key=int)]

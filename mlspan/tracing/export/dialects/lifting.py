@@ -1,4 +1,4 @@
-"""What an agent or a workflow was asked and answered, where only the calls below it say so."""
+"""The question and the answer of an agent or a workflow, from the calls below it, where only those tell them."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ parts of its own. The key that only such a part has tells which it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
 from ...operations.content import to_json
@@ -36,7 +36,7 @@ def convert_message(message: object, role: str) -> JsonObject:
     parts = [part for name in ("parts", "content", "contents") for part in convert_parts(message.get(name))]
     call_id = message.get("tool_call_id") or (message.get("id") if role == "tool" else None)
     if role == "tool" and call_id and not any(part.get("type") == "tool_call_response" for part in parts):
-        parts = [{"type": "tool_call_response", "id": str(call_id), "response": _join_texts(parts)}]
+        parts = [{"type": "tool_call_response", "id": str(call_id), "response": join_texts(parts)}]
     calls = parse_attribute(message.get("tool_calls"))
     called = [part.get("id") for part in parts if part.get("type") == "tool_call"]  # an id may be anything
     for call in calls if isinstance(calls, list) else sort_by_index(calls):
@@ -91,8 +91,7 @@ def convert_part(part: object) -> JsonObject | None:
 
 def _convert_text(part: JsonObject) -> JsonObject:
     said = part.get("content", part.get("text"))
-    text = said if isinstance(said, str) else "" if said is None else to_json(said)
-    return {"type": "reasoning" if part.get("thought") is True else "text", "content": text}
+    return {"type": "reasoning" if part.get("thought") is True else "text", "content": write_text(said)}
 
 
 def _convert_reasoning(part: JsonObject) -> JsonObject:
@@ -131,12 +130,18 @@ def _convert_response(part: JsonObject) -> JsonObject:
         said = said["value"]
     parts = convert_parts(said) if isinstance(said, list) else []
     if parts and all(one.get("type") == "text" for one in parts):
-        said = _join_texts(parts)
+        said = join_texts(parts)
     return {"type": "tool_call_response", "id": next(filter(None, ids), None), "response": said}
 
 
-def _join_texts(parts: list[JsonObject]) -> str:
-    return "\n".join(str(part.get("content", "")) for part in parts if part.get("type") == "text")
+def join_texts(parts: Iterable[JsonObject]) -> str:
+    """Return the texts among *parts*, a line each."""
+    return "\n".join(write_text(part.get("content")) for part in parts if part.get("type") == "text")
+
+
+def write_text(value: object) -> str:
+    """Return text unchanged, anything else as JSON."""
+    return value if isinstance(value, str) else "" if value is None else to_json(value)
 
 
 def _convert_image(part: JsonObject) -> JsonObject:

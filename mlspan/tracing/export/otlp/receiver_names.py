@@ -13,7 +13,7 @@ from ...._guard import guard
 from ...operations import semconv as sc
 from ...operations.content import to_json
 from ..dialects.dialect import JsonObject, list_values, parse_attribute
-from ..dialects.messages import convert_message
+from ..dialects.messages import convert_message, join_texts, write_text
 from ..types import EncodedSpan
 from .codec import decode_span
 from .encoder import extend_encoded_span
@@ -88,7 +88,7 @@ def _make_messages(value: Any, role: str) -> list[JsonObject]:
         return [convert_message(value, role)]
     if isinstance(value, dict) and len(value) == 1:
         (value,) = value.values()
-    text = _write_text(value) if value is not None else ""
+    text = write_text(value) if value is not None else ""
     return [{"role": role, "parts": [{"type": "text", "content": text}]}] if text else []
 
 
@@ -122,14 +122,13 @@ def _read_shown(value: Any, side: str) -> tuple[str, bool]:
     found = parse_attribute(value)
     if isinstance(found, list) and found and all(isinstance(one, dict) and "parts" in one for one in found):
         wanted = [one for one in found if one.get("role") == ("user" if side == "input" else "assistant")] or found
-        if text := _join_texts(wanted[-1]):
+        if text := _read_message_text(wanted[-1]):
             return text, False
-    return (found, False) if isinstance(found, str) else (_write_text(value), True)
+    return (found, False) if isinstance(found, str) else (write_text(value), True)
 
 
-def _join_texts(message: JsonObject) -> str:
-    parts = [part for part in list_values(message.get("parts")) if isinstance(part, dict)]
-    return "\n".join(_write_text(part.get("content")) for part in parts if part.get("type") == "text")
+def _read_message_text(message: JsonObject) -> str:
+    return join_texts(part for part in list_values(message.get("parts")) if isinstance(part, dict))
 
 
 def _flatten_messages(attributes: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -143,19 +142,14 @@ def _flatten_messages(attributes: Mapping[str, Any]) -> Iterator[tuple[str, str]
             message = convert_message(one, "user")
             prefix = f"llm.{side}_messages.{number}.message"
             yield f"{prefix}.role", str(message["role"])
-            if text := _join_texts(message):
+            if text := _read_message_text(message):
                 yield f"{prefix}.content", text
             calls = [part for part in message["parts"] if part.get("type") == "tool_call"]
             for at, call in enumerate(calls):
                 function = f"{prefix}.tool_calls.{at}.tool_call.function"
-                yield f"{function}.name", _write_text(call.get("name"))
-                yield f"{function}.arguments", _write_text(call.get("arguments"))
+                yield f"{function}.name", write_text(call.get("name"))
+                yield f"{function}.arguments", write_text(call.get("arguments"))
             answers = [part for part in message["parts"] if part.get("type") == "tool_call_response"]
             if answers:
-                yield f"{prefix}.tool_call_id", _write_text(answers[0].get("id"))
-                yield f"{prefix}.content", _write_text(answers[0].get("response", answers[0].get("result")))
-
-
-def _write_text(value: Any) -> str:
-    """Return text unchanged, anything else as JSON."""
-    return value if isinstance(value, str) else "" if value is None else to_json(value)
+                yield f"{prefix}.tool_call_id", write_text(answers[0].get("id"))
+                yield f"{prefix}.content", write_text(answers[0].get("response", answers[0].get("result")))
