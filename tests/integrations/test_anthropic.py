@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from opentelemetry.trace import StatusCode
+from scripted_client import ScriptedClient
 
 anthropic = pytest.importorskip("anthropic", reason="in the nox sessions anthropic")
 
@@ -69,21 +70,16 @@ def _no_own_spans(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_OPEN_TELEMETRY", "false")
 
 
-class Anthropic:
+class Anthropic(ScriptedClient):
     """The client, its hook and its server."""
 
-    span: ClassVar[str] = "chat m"
-    tokens: ClassVar[tuple[int, int]] = (12, 5)
-    texts: ClassVar[tuple[str, ...]] = ("a greeting", "One two.")
-    first_text: ClassVar[str] = "msg_1"  # the first event brings no text yet
+    first_text = "msg_1"  # the first event brings no text yet
+    answer, refusal, events = ANSWER, REFUSAL, WHOLE
+    cut_after, failure = 3, ("error", OVERLOADED)
 
-    @pytest.fixture(autouse=True)
-    def _server(self, scripted: Any, spans: Spans) -> Iterator[None]:
-        """*spans* holds each span against the conventions."""
-        self.server, self.address = scripted, scripted.base_url.removesuffix("/v1")
-        self.async_clients: list[Any] = []
-        with anthropic.Anthropic(base_url=self.address, api_key="test", max_retries=0) as self.client:
-            yield
+    def make_client(self) -> Any:
+        self.address = self.server.base_url.removesuffix("/v1")
+        return anthropic.Anthropic(base_url=self.address, api_key="test", max_retries=0)
 
     def autolog(self, **options: Any) -> None:
         integrations.anthropic.autolog(**options)
@@ -96,23 +92,6 @@ class Anthropic:
         client = anthropic.AsyncAnthropic(base_url=self.address, api_key="test", max_retries=0)
         self.async_clients.append(client)
         return client
-
-    async def close_client(self) -> None:
-        while self.async_clients:
-            await self.async_clients.pop().close()
-
-    def script(self, what: str) -> None:
-        """Say what the server answers next."""
-        self.server.clear()
-        if what == "answer":
-            self.server.reply(ANSWER)
-        elif what == "refusal":
-            self.server.reply(REFUSAL, status=400)
-        elif what == "silence":
-            self.server.reply(ANSWER, delay=0.6)
-        else:
-            events = {"whole": WHOLE, "slow": WHOLE, "cut": WHOLE[:3], "error": [*WHOLE[:3], ("error", OVERLOADED)]}
-            self.server.stream(*events[what], delay=0.6 if what == "slow" else 0, drop=what == "cut")
 
 
 class TestCalls(Anthropic, contracts.CallContract):

@@ -12,6 +12,7 @@ import pytest
 
 genai = pytest.importorskip("google.genai", reason="in the nox sessions google_genai")
 from google.genai import errors, types
+from scripted_client import ScriptedClient
 
 from mlspan import integrations
 from mlspan.testing import Spans, content, contracts
@@ -33,20 +34,16 @@ WHOLE = [answer({"text": "One "}, reason=None, usage={"promptTokenCount": 12}), 
 REFUSAL = {"error": {"code": 400, "message": "no such model", "status": "INVALID_ARGUMENT"}}
 
 
-class Gemini:
+class Gemini(ScriptedClient):
     """The client, its hook and its server."""
 
-    span: ClassVar[str] = "generate_content m"
-    tokens: ClassVar[tuple[int, int]] = (12, 5)
-    texts: ClassVar[tuple[str, ...]] = ("a greeting", "One two.")
-    first_text: ClassVar[str] = "One "
+    span = "generate_content m"
+    answer, refusal, events = ANSWER, REFUSAL, WHOLE
 
-    @pytest.fixture(autouse=True)
-    def _server(self, scripted: Any, spans: Spans) -> Iterator[None]:
-        """*spans* holds each span against the conventions."""
-        self.server, self.client = scripted, make_client(scripted)
-        self.async_clients: list[Any] = []
-        yield
+    def make_client(self) -> Any:
+        return make_client(self.server)
+
+    def release_client(self) -> None:
         close_client(self.client)
 
     def autolog(self, **options: Any) -> None:
@@ -68,19 +65,6 @@ class Gemini:
             inner = getattr(client, "_api_client", None)  # what clients before 1.40 cannot close themselves
             await (client.aio.aclose() if hasattr(client.aio, "aclose") else inner._async_httpx_client.aclose())
             close_client(client)
-
-    def script(self, what: str) -> None:
-        """Say what the server answers next."""
-        self.server.clear()
-        if what == "answer":
-            self.server.reply(ANSWER)
-        elif what == "refusal":
-            self.server.reply(REFUSAL, status=400)
-        elif what == "silence":
-            self.server.reply(ANSWER, delay=0.6)
-        else:
-            events = WHOLE[:1] if what == "cut" else WHOLE
-            self.server.stream(*events, delay=0.6 if what == "slow" else 0, drop=what == "cut")
 
 
 def make_client(server: Any) -> Any:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import openai
-import pytest
 from openai_chunks import USAGE, WHOLE
+from scripted_client import ScriptedClient
 
 from mlspan import integrations
-from mlspan.testing import Spans, contracts
+from mlspan.testing import contracts
 
 HELLO: Any = [{"role": "user", "content": "a greeting"}]
 MESSAGE = {"role": "assistant", "content": "One two."}
@@ -25,21 +24,14 @@ ANSWER = {
 REFUSAL = {"error": {"message": "no such model", "type": "invalid_request_error"}}
 
 
-class OpenAI:
+class OpenAI(ScriptedClient):
     """The client, its hook and its server."""
 
-    span: ClassVar[str] = "chat m"
-    tokens: ClassVar[tuple[int, int]] = (12, 5)
-    texts: ClassVar[tuple[str, ...]] = ("a greeting", "One two.")
-    first_text: ClassVar[str] = "One "
+    answer, refusal, events = ANSWER, REFUSAL, WHOLE
+    failure = REFUSAL
 
-    @pytest.fixture(autouse=True)
-    def _server(self, scripted: Any, spans: Spans) -> Iterator[None]:
-        """*spans* holds each span against the conventions."""
-        self.server = scripted
-        self.async_clients: list[openai.AsyncOpenAI] = []
-        with openai.OpenAI(base_url=scripted.base_url, api_key="test", max_retries=0) as self.client:
-            yield
+    def make_client(self) -> openai.OpenAI:
+        return openai.OpenAI(base_url=self.server.base_url, api_key="test", max_retries=0)
 
     def autolog(self, **options: Any) -> None:
         integrations.openai.autolog(**options)
@@ -51,23 +43,6 @@ class OpenAI:
         client = openai.AsyncOpenAI(base_url=self.server.base_url, api_key="test", max_retries=0)
         self.async_clients.append(client)
         return client
-
-    async def close_client(self) -> None:
-        while self.async_clients:
-            await self.async_clients.pop().close()
-
-    def script(self, what: str) -> None:
-        """Say what the server answers next."""
-        self.server.clear()
-        if what == "answer":
-            self.server.reply(ANSWER)
-        elif what == "refusal":
-            self.server.reply(REFUSAL, status=400)
-        elif what == "silence":
-            self.server.reply(ANSWER, delay=0.6)
-        else:
-            events = {"whole": WHOLE, "slow": WHOLE, "cut": WHOLE[:1], "error": [WHOLE[0], REFUSAL]}
-            self.server.stream(*events[what], delay=0.6 if what == "slow" else 0, drop=what == "cut")
 
 
 class TestCalls(OpenAI, contracts.CallContract):
