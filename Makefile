@@ -76,6 +76,7 @@ bench: .venv/.test ## the figures of docs/performance.md
 	@$(BIN)/python benchmarks/run.py
 	@$(BIN)/python benchmarks/drain.py
 	@$(BIN)/python benchmarks/call_path.py
+	@$(BIN)/python benchmarks/steps.py
 
 docs: .venv/.test ## the site, in site/
 	@"$(BIN)/mkdocs" build --strict

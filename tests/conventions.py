@@ -28,10 +28,18 @@ _JSON = {
 _TYPES: dict[str, type] = {
     **dict.fromkeys(
         (
+            "aws.bedrock.guardrail.id",
+            "aws.bedrock.knowledge_base.id",
+            "aws.request_id",
             "error.type",
             "gen_ai.agent.description",
             "gen_ai.agent.id",
             "gen_ai.agent.name",
+            "gen_ai.agent.version",
+            "gen_ai.memory.query.text",
+            "gen_ai.memory.record.id",
+            "gen_ai.memory.records",
+            "gen_ai.memory.store.id",
             "gen_ai.conversation.id",
             "gen_ai.data_source.id",
             "gen_ai.input.messages",
@@ -81,7 +89,13 @@ _TYPES: dict[str, type] = {
             "gen_ai.usage.audio.output_tokens",
             "gen_ai.usage.cache_read.input_tokens",
             "gen_ai.usage.cache_write.input_tokens",
+            "gen_ai.usage.audio.cache_read.input_tokens",
+            "gen_ai.usage.image.cache_read.input_tokens",
             "gen_ai.usage.image.input_tokens",
+            "gen_ai.usage.image.output_tokens",
+            "gen_ai.usage.text.cache_read.input_tokens",
+            "gen_ai.usage.text.output_tokens",
+            "gen_ai.memory.record.count",
             "gen_ai.usage.input_tokens",
             "gen_ai.usage.text.input_tokens",
             "gen_ai.usage.output_tokens",
@@ -124,6 +138,15 @@ _OPERATIONS: dict[str, tuple[set[SpanKind], list[str], str]] = {
     "fetch_response": ({SpanKind.CLIENT}, ["gen_ai.provider.name", "gen_ai.response.id"], ""),
     # INTERNAL runs in this process, CLIENT at a provider.
     "invoke_agent": ({SpanKind.INTERNAL, SpanKind.CLIENT}, [], "gen_ai.agent.name"),
+    "create_agent": ({SpanKind.CLIENT}, [], "gen_ai.agent.name"),
+    "plan": ({SpanKind.INTERNAL}, [], "gen_ai.agent.name"),
+    **dict.fromkeys(
+        (
+            *("create_memory_store", "search_memory", "create_memory", "update_memory", "upsert_memory"),
+            *("delete_memory", "delete_memory_store"),
+        ),
+        ({SpanKind.CLIENT, SpanKind.INTERNAL}, [], ""),
+    ),
     "invoke_workflow": ({SpanKind.INTERNAL}, [], "gen_ai.workflow.name"),
 }
 
@@ -176,9 +199,11 @@ def _about_operation(span: ReadableSpan, operation: str, attributes: dict[str, A
     found = [f"{name} is missing" for name in required if name not in attributes]
     if attributes.get("openai.api.type") and "gen_ai.request.model" not in attributes:
         found.append("gen_ai.request.model is missing")
-    if span.kind not in kinds:
+    method = attributes.get("mcp.method.name")  # its own spans have either side's kind, and the name of the method
+    if span.kind not in kinds and not (method and span.kind in {SpanKind.CLIENT, SpanKind.SERVER}):
         found.append(f"kind is {span.kind.name}")
-    name = " ".join(filter(None, (operation, attributes.get(subject))))
+    first = method if method and span.kind is not SpanKind.INTERNAL else operation
+    name = " ".join(filter(None, (first, attributes.get(subject))))
     if span.name != name:
         found.append(f"its name should be {name!r}")
     unfinished = attributes.get("gen_ai.response.status") in {None, "queued", "in_progress"}
@@ -193,10 +218,15 @@ _METRICS = {
     "gen_ai.client.operation.duration": ("s", _SECONDS),
     "gen_ai.client.token.usage": ("{token}", _TOKENS),
     "gen_ai.client.operation.time_to_first_chunk": ("s", _SECONDS),
+    "gen_ai.client.operation.time_per_output_chunk": ("s", _SECONDS),
+    "gen_ai.execute_tool.duration": ("s", _SECONDS),
+    "gen_ai.invoke_agent.duration": ("s", (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4, 204.8, 409.6)),
+    "gen_ai.invoke_workflow.duration": ("s", (1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)),
 }
 _DIMENSIONS = {
     *("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "gen_ai.response.model"),
     *("server.address", "server.port", "error.type", "gen_ai.token.type"),
+    *("gen_ai.agent.name", "gen_ai.tool.name", "gen_ai.tool.type", "gen_ai.workflow.name"),
 }
 
 
@@ -212,7 +242,7 @@ def metric_problems(metric: Any) -> list[str]:
         found += [f"{metric.name}: dimension {name}" for name in set(point.attributes) - _DIMENSIONS]
         found += [
             f"{metric.name}: lacks {n}"
-            for n in ("gen_ai.operation.name", "gen_ai.provider.name")
+            for n in ("gen_ai.operation.name", "gen_ai.provider.name")[: 2 if ".client." in metric.name else 1]
             if n not in point.attributes
         ]
     return found

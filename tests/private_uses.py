@@ -27,6 +27,8 @@ class Use(NamedTuple):
 
 
 def _is_private(name: str) -> bool:
+    if name == "_typeshed":  # of type checkers, which have it for everybody; no program imports it
+        return False
     return name.startswith("_") and not name.startswith("__") and bool(name.strip("_"))
 
 

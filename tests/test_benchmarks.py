@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from servers.receiver import Receiver
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 NUMBERS = r"-?[\d.]+ \(-?[\d.]+\)"
@@ -58,3 +60,30 @@ def test_turning_on_is_quick() -> None:
     found = runpy.run_path(str(BENCHMARKS / "startup.py"))["startup"](5)
     assert found["megabytes"] < 12
     assert found["share"] < 1 / 9
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the bytecode of another Python has other steps")
+def test_the_callers_steps_stay_within_their_budget() -> None:
+    """A chat takes no more than 3,600 steps of the interpreter, a LangChain run of five spans no more than 10,400.
+
+    No load of the machine changes them, so what creeps in is seen. ``benchmarks/steps.py --functions 40`` tells where.
+    """
+    cases = "{case: sum(steps.CASES[case]().values()) for case in ('chat', 'langchain')}"
+    env = {**os.environ, "PYTHONPATH": str(BENCHMARKS)}
+    command = [sys.executable, "-c", f"import json, steps; print(json.dumps({cases}))"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=True)
+    steps = json.loads(done.stdout)
+    assert 2000 < steps["chat"] <= 3600
+    assert 5000 < steps["langchain"] <= 10_400
+
+
+@pytest.mark.parametrize("spans", [1, 3])
+def test_the_floor_of_a_server_is_sent(receiver: Receiver, monkeypatch: pytest.MonkeyPatch, spans: int) -> None:
+    """``drain.py`` makes mlspan's requests beforehand and sends them: all the spans come, and nothing is refused."""
+    pytest.importorskip("mlflow")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    replay = runpy.run_path(str(BENCHMARKS / "drain.py"))["replay"]
+    send_all = replay(receiver.url, "drain")(4, spans)
+    receiver.mlflow.clear()
+    send_all()
+    assert receiver.mlflow.total() == 4 * spans

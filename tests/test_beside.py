@@ -38,7 +38,9 @@ def run_program(peer: str, order: str, store: str) -> Any:
 
 @pytest.fixture(scope="module")
 def ours_alone(_template_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return run_program("nothing", "ours first", _copy(_template_store, tmp_path_factory))
+    nothing = {"anthropic": "nothing, calls_anthropic", "google": "nothing, calls_google_genai"}
+    peer = nothing.get(PEER.rpartition("-")[2], "nothing")
+    return run_program(peer, "ours first", _copy(_template_store, tmp_path_factory))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +64,7 @@ def test_a_call_alone_is_one_span(ours_alone: Any) -> None:
     """What the others are compared with: one span of ours for each request that is made, counted once."""
     calls = ours_alone["calls"]
     assert {name: call["ours"] for name, call in calls.items()} == {**dict.fromkeys(calls, 1), "no arguments": 0}
-    assert {call["tokens"] for call in calls.values()} == {0, 1}
+    assert {call["tokens"] for name, call in calls.items() if "left early" not in name} == {0, 1}
 
 
 @pytest.mark.timeout(1500)

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from typer.testing import CliRunner
 
 from mlspan.cli import self_tracing
+from mlspan.cli.app import app
 from mlspan.cli.hooked import HookOutcome, PatchPointStatus
-from mlspan.cli.libraries import LibraryStatus, add_outcomes, format_library, report_missing, report_unhooked
+from mlspan.cli.libraries import (
+    LibraryStatus,
+    add_outcomes,
+    find_version,
+    format_library,
+    report_missing,
+    report_unhooked,
+)
 
 LIBRARY = LibraryStatus("tinyllm", "tinyllm", "2.1", ">=1,<3", True, "tinyllm", None)
 POINTS = (
@@ -82,3 +92,17 @@ def test_other_tracers_are_listed(is_set: bool, monkeypatch: pytest.MonkeyPatch)
         f"  - pydantic-ai-slim 2.68.0  traces once Agent.instrument_all() is on: {seen}",
         f"  - {installed[0]}  traces openai beside mlspan, if it is on: MLflow counts each call once",
     ]
+
+
+def test_the_doctor_names_what_is_installed_here() -> None:
+    """Anthropic's client from version 2 on and MCP's SDK trace themselves; a setting decides whether they are seen."""
+    pytest.importorskip("mlflow")
+    versions = {name: find_version(name) for name in ("anthropic", "mcp")}
+    if None in versions.values():
+        pytest.skip("in the environment of the main tests")
+    told = CliRunner().invoke(app, ["doctor", "--no-write", "--json"]).stdout
+    named = {one["name"]: (one["version"], one["is_seen"]) for one in json.loads(told)["self_tracing"]}
+    assert named == {name: (version, False) for name, version in versions.items()}
+    text = CliRunner().invoke(app, ["doctor", "--no-write"], env={"MLSPAN_GLOBAL_PROVIDER": "true"}).stdout
+    listed = text.partition("Other tracers")[2].splitlines()
+    assert f"  - anthropic {versions['anthropic']}  traces by itself: recorded" in [line.rstrip() for line in listed]

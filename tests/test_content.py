@@ -166,7 +166,7 @@ def test_core_attributes_survive_any_limit(spans: Spans, aimock: str) -> None:
     now = runtime.start_runtime(runtime.resolve_config({}))
     now._span_starter, now._followed_provider = (
         SpanStarter(provider.get_tracer("app")),
-        runtime.trace.get_tracer_provider(),
+        trace.get_tracer_provider(),
     )
     integration.autolog()
     with openai.OpenAI(base_url=aimock, api_key="test") as client:

@@ -11,6 +11,7 @@ import pytest
 
 from mlspan import tracing
 from mlspan.testing import Spans
+from mlspan.tracing.operations import operation
 
 
 def make_foreign_error(module: str, name: str, base: type[BaseException] = Exception) -> type[BaseException]:
@@ -39,6 +40,7 @@ CONTROL_FLOW: dict[str, Callable[[], BaseException]] = {
     "celery retry": make_foreign_error("celery.exceptions", "Retry"),
     "a subclass of celery's": type("Own", (make_foreign_error("celery.exceptions", "Ignore"),), {}),
     "prefect pause": make_foreign_error("prefect.exceptions", "Pause"),
+    "django's client gone": make_foreign_error("django.core.exceptions", "RequestAborted"),
     "client gone": make_foreign_error("starlette.requests", "ClientDisconnect"),
     "cancel scope": lambda: asyncio.CancelledError("Cancelled via cancel scope 7f00 by <Task>"),
 }
@@ -72,6 +74,77 @@ def test_failures_stay_errors(name: str, spans: Spans) -> None:
     error = FAILURES[name]()
     with pytest.raises(type(error)), tracing.span("root"):
         step(error)
+    assert [span.status.status_code.name for span in spans.all] == ["ERROR"] * 2
+
+
+class _RaisingName(type):
+    """Of a class whose module's name cannot be read, as of a proxy that has lost what it stands for."""
+
+    @property
+    def __module__(cls) -> str:  # type: ignore[override]
+        raise LookupError("gone")
+
+
+class _NoBool:
+    """As an array, which compares to another, and is neither true nor false."""
+
+    def __eq__(self, other: object) -> Any:
+        return self
+
+    def __bool__(self) -> bool:
+        raise ValueError("ambiguous")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class _OddExit(_Exit):
+    def __init__(self) -> None: ...
+
+    @property
+    def exit_code(self) -> int:
+        raise LookupError("no code")
+
+
+ODD: dict[str, Callable[[], BaseException]] = {
+    "no module": type("Own", (Exception,), {"__module__": None}),
+    "a number for a module": type("Own", (Exception,), {"__module__": 7}),
+    "below one without a module": type("Own", (type("Base", (Exception,), {"__module__": None}),), {}),
+    "a module that raises": _RaisingName("Own", (Exception,), {}),
+    "an exit with an array": lambda: SystemExit(_NoBool()),
+    "an exit whose code raises": _OddExit,
+}
+
+
+@pytest.mark.parametrize("strict", ["0", "1"])
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_exception_reaches_its_caller(
+    name: str, strict: str, spans: Spans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the caller's own, unchanged; each span ends, and is an error. There is nothing to swallow either."""
+    monkeypatch.setenv("MLSPAN_STRICT", strict)
+    error = ODD[name]()
+    with pytest.raises(type(error)) as raised, tracing.span("root"):
+        step(error)
+    assert raised.value is error
+    assert [span.status.status_code.name for span in spans.all] == ["ERROR"] * 2
+    assert all((span.attributes or {})["error.type"] for span in spans.all)
+
+
+@pytest.mark.parametrize("broken", ["is_control_flow", "get_error_type"])
+def test_a_fault_of_our_own_at_the_end_costs_no_span(
+    broken: str, spans: Spans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever fails while an exception is read, the span ends as an error, and the caller sees its exception."""
+
+    def fail(error: BaseException) -> None:
+        raise LookupError("ours")
+
+    monkeypatch.setattr(operation, broken, fail)
+    monkeypatch.delenv("MLSPAN_STRICT", raising=False)
+    error = ValueError("mine")
+    with pytest.raises(ValueError, match="mine") as raised, tracing.span("root"):
+        step(error)
+    assert raised.value is error
     assert [span.status.status_code.name for span in spans.all] == ["ERROR"] * 2
 
 

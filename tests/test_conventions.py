@@ -73,8 +73,8 @@ OF_THE_SDK = {  # OpenTelemetry's own names for what becomes of spans
 }
 
 
-def test_the_metrics_of_a_chat(aimock: str, tracing_off: None) -> None:
-    """Duration, tokens and time to first chunk reach the application's MeterProvider, as the conventions have them."""
+def test_the_metrics_of_calls(aimock: str, tracing_off: None) -> None:
+    """Durations, tokens and times of chunks reach the application's MeterProvider, as the conventions have them."""
     openai = pytest.importorskip("openai")
     reader = InMemoryMetricReader()
     metrics.set_meter_provider(MeterProvider([reader], shutdown_on_exit=False))
@@ -86,6 +86,10 @@ def test_the_metrics_of_a_chat(aimock: str, tracing_off: None) -> None:
         list(client.chat.completions.create(model="gpt-4o-mini", messages=hello, stream=True))
         with pytest.raises(openai.NotFoundError):
             client.with_options(base_url=aimock + "/nowhere").chat.completions.create(model="m", messages=hello)
+    with tracing.span("flow", kind="workflow"), tracing.span("helper", kind="agent"), tracing.span("look", kind="tool"):
+        pass
+    with pytest.raises(ValueError, match="no"), tracing.span("broken", kind="tool"):
+        raise ValueError("no")
     (resource,) = reader.get_metrics_data().resource_metrics
     (ours,) = [scope for scope in resource.scope_metrics if scope.scope.name == "mlspan"]
     calls = [metric for metric in ours.metrics if metric.name.startswith("gen_ai.")]
@@ -96,10 +100,17 @@ def test_the_metrics_of_a_chat(aimock: str, tracing_off: None) -> None:
         "gen_ai.client.operation.duration": 3,
         "gen_ai.client.token.usage": 4,
         "gen_ai.client.operation.time_to_first_chunk": 1,
+        "gen_ai.client.operation.time_per_output_chunk": 3,
+        "gen_ai.execute_tool.duration": 2,
+        "gen_ai.invoke_agent.duration": 1,
+        "gen_ai.invoke_workflow.duration": 1,
     }
     tokens = next(m for m in ours.metrics if m.name == "gen_ai.client.token.usage")
     sums = {point.attributes["gen_ai.token.type"]: point.sum for point in tokens.data.data_points}
     durations = next(m for m in ours.metrics if m.name == "gen_ai.client.operation.duration")
     errors = {point.attributes.get("error.type") for point in durations.data.data_points}
     assert errors == {None, "openai.NotFoundError"}
+    tools = next(m for m in ours.metrics if m.name == "gen_ai.execute_tool.duration")
+    told = {(p.attributes["gen_ai.tool.name"], p.attributes.get("error.type")) for p in tools.data.data_points}
+    assert told == {("look", None), ("broken", "ValueError")}
     assert set(sums) == {"input", "output"}

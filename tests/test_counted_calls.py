@@ -14,10 +14,11 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, TraceFlags
 
-from mlspan.tracing.export.counted_calls import CALLS_BELOW, CountedSpan, find_repeats
+from mlspan.tracing.export.counted_calls import CountedSpan, find_repeats
 from mlspan.tracing.export.mlflow.sink import MlflowSink
 from mlspan.tracing.export.types import TraceSegment
 from mlspan.tracing.operations.call_context import TraceOrigin
+from mlspan.tracing.operations.semconv import CALLS_BELOW
 
 START = 1_700_000_000_000_000_000
 
@@ -73,6 +74,36 @@ CASES: dict[str, tuple[list[CountedSpan], dict[int, int], dict[int, int | str]]]
         [call(1, "a", response_id="r"), call(2, "a", 10, 90, response_id="r")],
         {},
         {},
+    ),
+    "two clients at once, from servers whose ids are all alike": (
+        [call(1, "a", response_id="r"), call(2, "b", 10, 90, response_id="r", model="llama", output_tokens=7)],
+        {},
+        {},
+    ),
+    "one call that two count otherwise": (
+        [call(1, "a", response_id="r"), call(2, "b", 10, 90, response_id="r", output_tokens=7)],
+        {},
+        {2: 1},
+    ),
+    "one call whose model two name otherwise": (
+        [call(1, "a", response_id="r"), call(2, "b", 10, 90, response_id="r", model="my-deployment")],
+        {},
+        {2: 1},
+    ),
+    "ours, and a foreign one that ends after it": (
+        [call(1, "them", 0, 500, response_id="r"), call(2, "mlspan", 10, 90, response_id="r")],
+        {},
+        {1: 2},
+    ),
+    "a retry that has failed, and the next one": (
+        [call(1, "a", 0, 40, output_tokens=None, input_tokens=12), call(2, "a", 50, 100, response_id="r")],
+        {},
+        {},
+    ),
+    "a retry below one call": (
+        [call(1, "framework"), call(2, "client", 5, 40, output_tokens=3), call(3, "client", 50, 90)],
+        {2: 1, 3: 1},
+        {2: 1, 3: 1},
     ),
     "two at once, each told twice": (
         [call(1, "a", 0, 100), call(2, "a", 1, 200), call(3, "b", 5, 95), call(4, "b", 6, 190)],

@@ -249,6 +249,24 @@ def test_a_trace_adds_up_to_what_its_spans_say(name: str) -> None:
                 assert told == [], "MLflow would count them"
 
 
+@pytest.mark.parametrize("name", TREES)
+def test_the_order_in_which_spans_arrive_does_not_matter(name: str) -> None:
+    """Children before their parents, the last call first: the same types, tokens and previews."""
+
+    def describe(trace: TranslatedTrace) -> tuple[Any, ...]:
+        told = {span.get_span_context().span_id: dict(span.attributes or {}) for span in trace.spans}
+        return told, trace.summary.request_preview, trace.summary.response_preview, trace.summary.metadata
+
+    for trace in traces(recorded(name)):
+        ids = {span.get_span_context().span_id for span in trace.spans}
+        group = [span for span in recorded(name) if span.get_span_context().span_id in ids]
+        root = next(span for span in trace.spans if span.parent is None or span.parent.span_id not in ids)
+        in_order = sorted(group, key=lambda span: span.start_time or 0)
+        for order in (in_order[::-1], sorted(group, key=lambda span: span.get_span_context().span_id)):
+            segment = TraceSegment(TraceOrigin(), order, root.get_span_context().span_id, whole=True)
+            assert describe(translate_segment(segment, None)) == describe(trace)
+
+
 CHATS = [  # of each recording: a call that asks for a tool, and the tool
     *("agent_framework", "google_adk", "google_adk_latest", "livekit", "openinference_anthropic"),
     *("openllmetry_anthropic", "pydantic_ai", "strands", "strands_latest", "vercel_ai"),

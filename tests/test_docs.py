@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 import typer
+from servers.aws_events import script_chat
+from servers.scripted import Scripted
 
 from mlspan.cli.app import app
 
@@ -24,8 +26,15 @@ NEEDS = {
     "llama_index": "llama_index",
     "autogen": "autogen_agentchat",
     "ag2": "autogen",
+    "bedrock": "boto3",
     "classic": "sklearn",
     "google_genai": "google.genai",
+    "mcp": "mcp.server.mcpserver",
+    "clients": "together",
+    "claude_agent_sdk": "claude_agent_sdk",
+    "litellm": "litellm",
+    "vector-databases": "chromadb",
+    "self_tracing": "pydantic_ai",
 }
 
 RUN = """
@@ -53,7 +62,9 @@ def named(page: Path) -> str:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=named)
-def test_every_block_of_python_runs(page: Path, aimock: str, mlflow_store: str, tmp_path: Path) -> None:
+def test_every_block_of_python_runs(
+    page: Path, aimock: str, scripted: Scripted, mlflow_store: str, tmp_path: Path
+) -> None:
     """Those of a page one after the other, as a reader would try them."""
     needed = NEEDS.get(page.stem)
     if needed:
@@ -62,7 +73,9 @@ def test_every_block_of_python_runs(page: Path, aimock: str, mlflow_store: str, 
     env = {**keep, "OPENAI_BASE_URL": aimock, "OPENAI_API_KEY": "test", "MLSPAN_STRICT": "1", "PYTHONPATH": str(ROOT)}
     env |= {"ANTHROPIC_BASE_URL": aimock.removesuffix("/v1"), "ANTHROPIC_API_KEY": "test"}
     env |= {"GOOGLE_GEMINI_BASE_URL": aimock.removesuffix("/v1"), "GEMINI_API_KEY": "test"}
-    env |= {"MLFLOW_TRACKING_URI": mlflow_store}
+    env |= script_chat(scripted)
+    env |= {"TOGETHER_BASE_URL": aimock.removesuffix("/v1"), "TOGETHER_API_KEY": "test"}
+    env |= {"MLFLOW_TRACKING_URI": mlflow_store, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     done = subprocess.run(
         [sys.executable, "-c", RUN, str(page)],
         cwd=tmp_path,

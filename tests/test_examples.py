@@ -13,16 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servers.aws_events import script_chat
+from servers.scripted import Scripted
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NEEDS = {  # what an example imports that the environment of the tests may lack
     "anthropic": "anthropic",
+    "bedrock": "boto3",
     "google": "google.genai",
+    "mcp": "mcp",
+    "pydantic": "pydantic_ai",
     "langchain": "langchain_openai",
     "langgraph": "langgraph",
     "llama": "llama_index",
     "autogen": "autogen_agentchat",
     "ag2": "autogen",
+    "claude": "claude_agent_sdk",
+    "litellm": "litellm",
+    "together": "together",
+    "chromadb": "chromadb",
 }
 TRAINS = {  # likewise; each runs in its library's own nox session
     "fastai": "fastai",
@@ -44,12 +53,15 @@ def library(path: Path) -> str:
     return path.stem.partition("_")[0]
 
 
-def run(path: Path, tmp_path: Path, **env: str) -> str:
-    """Run an example; it ends well, prints something, and warns of nothing of ours. What it has printed as errors."""
+def run(path: Path, tmp_path: Path, seconds: float = 170, **env: str) -> str:
+    """Run an example for at most so many *seconds*; it ends well, prints something, and warns of nothing of ours.
+
+    Return the tracking URI that it has used.
+    """
     keep = {k: v for k, v in os.environ.items() if not k.startswith(("MLSPAN_", "MLFLOW_", "OTEL_"))}
     env = {**keep, "MLSPAN_STRICT": "1", "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", **env}
     done = subprocess.run(
-        [sys.executable, str(path)], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=170, check=False
+        [sys.executable, str(path)], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=seconds, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
@@ -66,17 +78,20 @@ def skip_without(needed: str | None) -> Any:
 @pytest.mark.parametrize(
     "path", [p for p in sorted(EXAMPLES.glob("*.py")) if library(p) not in TRAINS], ids=lambda path: path.stem
 )
-def test_it_runs(path: Path, aimock: str, tmp_path: Path) -> None:
+def test_it_runs(path: Path, aimock: str, scripted: Scripted, tmp_path: Path) -> None:
     """It ends well, prints something, warns of nothing of ours, and there is a trace."""
     mlflow = skip_without(NEEDS.get(library(path)))
     claude = {"ANTHROPIC_BASE_URL": aimock.removesuffix("/v1"), "ANTHROPIC_API_KEY": "test"}
     gemini = {"GOOGLE_GEMINI_BASE_URL": aimock.removesuffix("/v1"), "GEMINI_API_KEY": "test"}
-    store = run(path, tmp_path, OPENAI_BASE_URL=aimock, OPENAI_API_KEY="test", **claude, **gemini)
+    together = {"TOGETHER_BASE_URL": aimock.removesuffix("/v1"), "TOGETHER_API_KEY": "test"}
+    litellm = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}  # no request for its prices
+    others = litellm | claude | gemini | together | script_chat(scripted)
+    store = run(path, tmp_path, OPENAI_BASE_URL=aimock, OPENAI_API_KEY="test", **others)
     assert mlflow.MlflowClient(store).search_traces(["0", "1", "2"], max_results=10), "no trace"
 
 
 @pytest.mark.trains
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)  # Spark starts a JVM and then a process for each of its workers
 @pytest.mark.parametrize(
     "path", [p for p in sorted(EXAMPLES.glob("*.py")) if library(p) in TRAINS], ids=lambda path: path.stem
 )
@@ -89,7 +104,7 @@ def test_it_trains(path: Path, request: pytest.FixtureRequest, tmp_path: Path) -
     client = mlflow.MlflowClient(server)
     experiment = client.create_experiment(f"{path.stem}-{uuid.uuid4().hex[:8]}")
     named = {"MLFLOW_REQUIREMENTS_INFERENCE_TIMEOUT": "1", "MLFLOW_EXPERIMENT_ID": experiment}
-    run(path, tmp_path, MLFLOW_TRACKING_URI=server, **named)
+    run(path, tmp_path, 540, MLFLOW_TRACKING_URI=server, **named)
     runs = client.search_runs([experiment])
     traces = client.search_traces([experiment], max_results=20)
     assert {run.info.status for run in runs} == {"FINISHED"}

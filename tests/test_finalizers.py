@@ -9,12 +9,17 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from opentelemetry import context as otel_context
 from servers.receiver import Receiver, once
 
 from mlspan import tracing
+from mlspan.tracing.operations.content import ContentPolicy
+from mlspan.tracing.operations.detail_events import DetailEvents
+from mlspan.tracing.operations.records import Chat
 from mlspan.tracing.operations.suppression import is_suppressed
 
 PROGRAM = '''
@@ -94,6 +99,85 @@ def test_a_collection_while_a_block_is_left(block: str, finalizer: str, tmp_path
     argv = [sys.executable, "-W", "error", "-c", PROGRAM, block, finalizer]
     done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+MEASURED = """
+import gc, threading
+
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from mlspan import tracing
+
+reader = InMemoryMetricReader()
+metrics.set_meter_provider(MeterProvider(metric_readers=[reader]))
+tracing.configure(tracking_uri="none")
+
+
+class Held:
+    def __init__(self, name):
+        self.name, self.me = name, self
+
+    def __del__(self):
+        with tracing.span(self.name, kind="tool"):
+            pass
+
+
+def work():
+    # the collection falls a little earlier in the end of a span with each number
+    for number in range(400):
+        span = tracing.span(f"called {number}", kind="tool")
+        span.__enter__()
+        filled = None
+        gc.collect()
+        Held(f"finalized {number}")
+        filled = [[] for _ in range(400 - number)]
+        gc.enable()
+        span.__exit__(None, None, None)
+        gc.disable()
+
+
+gc.collect()
+gc.freeze()
+gc.disable()
+gc.set_threshold(400)
+thread = threading.Thread(target=work, daemon=True)
+thread.start()
+thread.join(60)
+assert not thread.is_alive(), "the thread waits for a lock that it holds"
+gc.collect()
+(resource,) = reader.get_metrics_data().resource_metrics
+recorded = {metric.name: metric for scope in resource.scope_metrics for metric in scope.metrics}
+print(sum(point.count for point in recorded["gen_ai.execute_tool.duration"].data.data_points))
+"""
+
+
+def test_a_collection_while_a_metric_is_recorded(tmp_path: Path) -> None:
+    """A finalizer's span ends while the SDK holds its histogram's locks: nobody waits, and all are counted."""
+    env = {**os.environ, "MLSPAN_SPOOL_DIR": str(tmp_path)}
+    argv = [sys.executable, "-W", "error", "-c", MEASURED]
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "800\n")
+
+
+@pytest.mark.timeout(60)
+def test_an_event_that_a_finalizer_writes_in_the_middle_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The logs' processor holds a lock that its thread cannot take twice: nobody waits, and both events are there."""
+    emitted: list[object] = []
+    lock, events = threading.Lock(), DetailEvents(ContentPolicy(capture=True, redact=None, limit=10_000), "1")
+
+    def emit(event: Any) -> None:
+        with lock:
+            if not emitted:  # as a collection here would, that ends a call of the application's
+                emitted.append(event.attributes["gen_ai.request.model"])
+                events.emit_details(Chat(model="finalized"), otel_context.Context(), None, collecting=False)
+            else:
+                emitted.append(event.attributes["gen_ai.request.model"])
+
+    monkeypatch.setattr(events, "_logger", SimpleNamespace(emit=emit))
+    events.emit_details(Chat(model="called"), otel_context.Context(), None, collecting=False)
+    assert emitted == ["called", "finalized"]
 
 
 @pytest.mark.parametrize("durability", ["batch", "span", "none"])

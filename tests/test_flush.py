@@ -19,6 +19,7 @@ from mlspan.cli.waiting import format_spool_status, read_spool_status, status_to
 from mlspan.tracing.export import processor as processor_module
 from mlspan.tracing.export.flush_result import DestinationResult, FlushResult
 from mlspan.tracing.export.processor import ExportProcessor
+from mlspan.tracing.export.segment_writer import SegmentWriter
 from mlspan.tracing.export.spool.limits import SpoolSettings
 from mlspan.tracing.export.types import BackendUnavailable, Refusal
 from mlspan.tracing.export.worker import ExportWorker
@@ -181,10 +182,11 @@ class Dead(BaseException):
 @pytest.mark.parametrize("where", ["accept_start", "accept_end", "_encode_rows", "_notify_senders"])
 def test_a_dead_export_thread_is_no_success(setup: Setup, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     """Where the thread ends in the middle, what it held is dropped or stored by whoever flushes, and it is said."""
-    own: Callable[..., Any] = getattr(ExportWorker, where)
+    owner = SegmentWriter if where == "_encode_rows" else ExportWorker
+    own: Callable[..., Any] = getattr(owner, where)
     died = threading.Event()
 
-    def fail_once(self: ExportWorker, *given: Any, **more: Any) -> Any:
+    def fail_once(self: Any, *given: Any, **more: Any) -> Any:
         if not died.is_set() and (where != "_notify_senders" or self.senders):
             died.set()
             raise Dead
@@ -193,7 +195,7 @@ def test_a_dead_export_thread_is_no_success(setup: Setup, monkeypatch: pytest.Mo
     setup.work("before")
     setup.flush()
     assert setup.last
-    monkeypatch.setattr(ExportWorker, where, fail_once)
+    monkeypatch.setattr(owner, where, fail_once)
     setup.work("lost")
     assert died.wait(10)
     setup.exporter._thread.join(10)  # type: ignore[union-attr]  # it has been started

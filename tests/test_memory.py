@@ -79,9 +79,9 @@ def held_worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     for name in ("accept_start", "accept_end"):
         take = getattr(ExportWorker, name)
 
-        def wait(self: ExportWorker, item: object, take: object = take) -> None:
+        def wait(self: ExportWorker, *given: object, take: object = take) -> None:
             go.wait(60)
-            take(self, item)  # type: ignore[operator]
+            take(self, *given)  # type: ignore[operator]
 
         monkeypatch.setattr(ExportWorker, name, wait)
     yield go

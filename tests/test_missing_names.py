@@ -14,43 +14,16 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
+from renamed_library import RENAMING
 from typer.testing import CliRunner
 
-from mlspan import _guard, _patching, _private_names
+from mlspan import _guard, _import_waiting, _private_names
 from mlspan.cli.app import app
 from mlspan.integrations._training import autolog_state
 from mlspan.integrations.openai import agents
 from mlspan.tracing.export.mlflow import private_names
 from mlspan.tracing.mlflow_state import parent_run, runs
 
-# Gives every module of the library another name in the place of one, where it has it.
-RENAMING: Final = """
-import importlib.abc, importlib.machinery, logging, re, sys
-library, name = sys.argv[1:3]
-NAME = re.compile(rf"\\b{name}\\b".encode())
-
-class Renaming(importlib.machinery.SourceFileLoader):
-    def get_code(self, fullname):
-        source = self.get_data(self.path)
-        if not NAME.search(source):
-            return super().get_code(fullname)
-        return self.source_to_code(NAME.sub(b"_gone" + name.encode(), source), self.path)
-
-class Finder(importlib.abc.MetaPathFinder):
-    def find_spec(self, fullname, path, target=None):
-        if fullname.partition(".")[0] != library:
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
-        if spec is not None and type(spec.loader) is importlib.machinery.SourceFileLoader:
-            spec.loader = Renaming(fullname, spec.origin)
-        return spec
-
-sys.meta_path.insert(0, Finder())
-lines = []
-handler = logging.Handler()
-handler.emit = lambda record: lines.append(record.getMessage())
-logging.getLogger("mlspan").addHandler(handler)
-"""
 # A trace in a run goes to a database, and is read back by MLflow's public client.
 STORES: Final = """
 import mlflow
@@ -119,7 +92,7 @@ CASES: Final = [
     Case("mlflow", "MLflow", private_names.PRIVATE_NAMES | runs.PRIVATE_NAMES | parent_run.PRIVATE_NAMES, STORES),
     Case("mlflow", "MLflow", autolog_state.PRIVATE_NAMES, TRAINS),
     Case("agents", "the Agents SDK", agents.PRIVATE_NAMES, AGENTS),
-    Case("wrapt", "wrapt", _patching.PRIVATE_NAMES, WAITS),
+    Case("wrapt", "wrapt", _import_waiting.PRIVATE_NAMES, WAITS),
 ]
 SAMPLE: Final = ("_post_import_hooks",)  # what imports little
 EVERY: Final = [(case, name) for case in CASES for name in case.names if name not in ELSEWHERE]

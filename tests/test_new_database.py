@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
+from servers.program import environment, run
 
 pytest.importorskip("mlflow")
 
@@ -85,3 +88,34 @@ def test_what_is_there_is_left_alone(mlflow_store: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(new_database, "_let_mlflow_create", touched.append)
     new_database.create_database(mlflow_store)
     assert touched == []
+
+
+_KILL = """
+from sqlalchemy import Engine, event
+seen = []
+@event.listens_for(Engine, "after_cursor_execute")
+def kill_late(connection, cursor, statement, parameters, context, many):
+    if statement.startswith("UPDATE alembic_version"):
+        seen.append(statement)
+        if len(seen) == {point}:
+            os.kill(os.getpid(), signal.SIGKILL)
+work(0, 1)
+tracing.flush(100)
+"""
+
+
+@pytest.mark.parametrize("point", [10, 30, 50, 60] if os.environ.get("MLSPAN_WIDE") == "1" else [60])
+def test_a_kill_late_in_the_migrations(tmp_path: Path, point: int) -> None:
+    """The next process makes the database, stores what both have recorded, and MLflow opens it."""
+    database = tmp_path / "mlflow.db"
+    env = environment(tmp_path / "spool", f"sqlite:///{database}")
+    killed = run(_KILL.format(point=point), env, timeout=110)
+    assert (killed.returncode, killed.stderr) == (-signal.SIGKILL, "")
+    assert not database.exists()
+    after = run("work(1, 2)\nprint(bool(tracing.flush(100)), tracing.drain(timeout=60).stay)", env, timeout=170)
+    assert (after.returncode, after.stdout) == (0, "True 0\n"), after.stderr
+    from mlflow import MlflowClient
+
+    found = MlflowClient(f"sqlite:///{database}").search_traces(locations=["0"])
+    assert sorted(trace.info.tags["mlflow.traceName"] for trace in found) == ["execute_tool 0", "execute_tool 1"]
+    assert not list(tmp_path.glob("mlflow.db.*"))

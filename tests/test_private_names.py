@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from renamed_library import RENAMING
 
 import mlspan
 from mlspan.tracing.otel.compat import PRIVATE_NAMES
@@ -30,73 +30,45 @@ COMMON_NAMES = {
     "_dict",
 }
 
-# Runs on an SDK in which every module of OpenTelemetry has another name in the place of *name*.
+# Runs on an SDK in which every module of OpenTelemetry has another name in the place of one.
 PROGRAM = """
-    import importlib.abc, importlib.machinery, re, sys
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
-    NAME = re.compile(rf"\\b{name}\\b")
+from mlspan import tracing
+from mlspan.tracing.export.otlp.codec import decode_span, encode_each_span
+from mlspan.tracing.export.redaction import SpanRedactor
+from mlspan.tracing.otel import compat
 
-    class Renaming(importlib.machinery.SourceFileLoader):
-        def get_code(self, fullname):
-            source = NAME.sub("{other}", self.get_data(self.path).decode())
-            return self.source_to_code(source.encode(), self.path)
-
-    class Finder(importlib.abc.MetaPathFinder):
-        def find_spec(self, fullname, path, target=None):
-            if not fullname.startswith("opentelemetry."):
-                return None
-            spec = importlib.machinery.PathFinder.find_spec(fullname, path)
-            if spec is not None and type(spec.loader) is importlib.machinery.SourceFileLoader:
-                spec.loader = Renaming(fullname, spec.origin)
-            return spec
-
-    sys.meta_path.insert(0, Finder())
-
-    import logging
-    lines = []
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())
-    logging.getLogger("mlspan").addHandler(handler)
-
-    from opentelemetry import trace
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-
-    from mlspan import tracing
-    from mlspan.tracing.export.otlp.codec import decode_span, encode_each_span
-    from mlspan.tracing.export.redaction import SpanRedactor
-    from mlspan.tracing.otel import compat
-
-    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    trace.set_tracer_provider(provider)
-    tracing.configure(tracking_uri="none")
-    with tracing.span("outer"):
-        with tracing.span("inner", attributes={{"a": 1}}):
-            pass
-    spans = exporter.get_finished_spans()
-    assert [span.name for span in spans] == ["inner", "outer"], spans
-    assert spans[0].parent.span_id == spans[1].context.span_id
-    for encoded in encode_each_span([SpanRedactor(lambda text: text)(span) for span in spans]):
-        again = decode_span(encoded)
-        assert again.name in {{"inner", "outer"}}
-        assert again.attributes is not None
-    grpc = OTLPSpanExporter(endpoint="http://127.0.0.1:1")
-    compat.find_grpc_call(grpc)
-    grpc.shutdown()
-    tracing.shutdown()
-    print(*lines, sep="\\n")
+exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+provider.add_span_processor(SimpleSpanProcessor(exporter))
+trace.set_tracer_provider(provider)
+tracing.configure(tracking_uri="none")
+with tracing.span("outer"):
+    with tracing.span("inner", attributes={"a": 1}):
+        pass
+spans = exporter.get_finished_spans()
+assert [span.name for span in spans] == ["inner", "outer"], spans
+assert spans[0].parent.span_id == spans[1].context.span_id
+for encoded in encode_each_span([SpanRedactor(lambda text: text)(span) for span in spans]):
+    again = decode_span(encoded)
+    assert again.name in {"inner", "outer"}
+    assert again.attributes is not None
+grpc = OTLPSpanExporter(endpoint="http://127.0.0.1:1")
+compat.find_grpc_call(grpc)
+grpc.shutdown()
+tracing.shutdown()
+print(*lines, sep="\\n")
 """
 
 
 def run_without(name: str) -> list[str]:
     """Return the lines that mlspan logs on an SDK without *name*."""
-    program = textwrap.dedent(PROGRAM).format(name=name, other=f"{'_' * name.startswith('_')}gone_{name.strip('_')}")
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=120, check=False
-    )
+    command = [sys.executable, "-W", "ignore", "-c", RENAMING + PROGRAM, "opentelemetry", name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.split("\n")[:-1] if done.stdout.strip() else []
 

@@ -11,11 +11,14 @@ from private_uses import ROOT, Use, find_uses, list_own_names, read_lists
 # What looks private and is none: names of ours on foreign objects, what Python documents, and texts of other kinds.
 NOT_PRIVATE: Final = {
     **dict.fromkeys(("_mlspan_on", "_mlspan_from", "_mlspan_", "_mlspan"), "our marks"),
+    "_mlspan_handled": "our mark on a responder of MCP's",
+    "_meta": "a key of MCP's requests",
     **dict.fromkeys(("_replace", "_fields"), "a named tuple's, which Python documents"),
     "_value_": "an enumeration's, which Python documents",
     "_self_how": "a field of wrapt's proxies, which wrapt documents as the proxy's own",
     "_OTHER": "the conventions' error type",
     "_type": "a key of LangChain's public parameters",
+    "_typeshed": "types for type checkers, which no program imports",
     "_score": "a key of a document's metadata",
     "_task": "a module of ours, imported by its full name in a worker",
     "_spark_daemon": "a module of ours",

@@ -1,15 +1,14 @@
 """What was billed is what is recorded, what raised is what has failed: for each way of calling OpenAI's client.
 
-The server's answers say what it bills. That has to be the sum of a trace and the sum over its spans, in MLflow and by
-OTLP. The cost is that of the price list for provider, tier and cache, or what the provider says that it charges.
+The server's answers say what it bills; ``tests/reconciled.py`` states what has to be recorded of it. The cost is that
+of the price list for provider, tier and cache, or what the provider says that it charges.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,40 +17,18 @@ import pytest
 mlflow = pytest.importorskip("mlflow")
 openai = pytest.importorskip("openai")
 
-from genai_prices import Usage, calc_price
+from reconciled import Bill, Price, describe_error, find_differences
 
 from mlspan import integrations, tracing
-from mlspan.tracing.export.otlp import codec
 
 HELLO: Any = [{"role": "user", "content": "hello"}]
 
 
-class Price(NamedTuple):
-    """What a call is priced by; *told* is what the provider itself says, in US dollars."""
-
-    provider: str = "openai"
-    model: str = "gpt-5-mini"
-    tier: str | None = None
-    cache_read: int = 0
-    cache_write: int = 0
-    told: float | None = None
-    known: bool = True
-
-    def compute_cost(self, tokens: tuple[int, int]) -> float | None:
-        if self.told is not None or not self.known:
-            return self.told
-        usage = Usage(
-            input_tokens=tokens[0],
-            output_tokens=tokens[1],
-            cache_read_tokens=self.cache_read or None,
-            cache_write_tokens=self.cache_write or None,
-        )
-        tier = {"price_context": {"service_tier": self.tier}} if self.tier else {}
-        return float(calc_price(usage, self.model, provider_id=self.provider, **tier).total_price)
-
-
 class Scenario(NamedTuple):
-    """A way of calling the client, the server's answers, and what has to be known afterwards."""
+    """A way of calling the client, the server's answers, and what has to be known afterwards.
+
+    The text of *error* is a part of what raises; of what fails without raising it is all.
+    """
 
     call: Callable[[Any], object]
     answers: list[Any]
@@ -295,92 +272,28 @@ def make_client(scenario: Scenario) -> Any:
     return openai.OpenAI(http_client=httpx.Client(transport=transport), max_retries=0, **known)
 
 
-def run(scenario: Scenario) -> bool:
-    """Run a scenario; return whether this version of the client has what it calls."""
-    client = make_client(scenario)
-    with contextlib.suppress(openai.OpenAIError):
-        try:
-            if scenario.is_async:
-                asyncio.run(_run_async(client, scenario.call))
-            else:
-                scenario.call(client)
-                client.close()
-        except (AttributeError, TypeError):
-            return False
-    return True
+def run(scenario: Scenario) -> Bill | None:
+    """Run a scenario and return what it was billed; None if this version of the client lacks what it calls."""
+    client, raised = make_client(scenario), None
+    try:
+        if scenario.is_async:
+            asyncio.run(_run_async(client, scenario.call))
+        else:
+            scenario.call(client)
+            client.close()
+    except (AttributeError, TypeError):
+        return None
+    except openai.OpenAIError as error:
+        raised = describe_error(error)
+        assert scenario.error is not None
+        assert (raised[0], scenario.error[1] in raised[1]) == (scenario.error[0], True)
+    cost = scenario.price.compute_cost(scenario.tokens) if any(scenario.tokens) else None
+    return Bill(scenario.tokens, cost, raised or scenario.error)
 
 
 async def _run_async(client: Any, call: Any) -> None:
     async with client:
         await call(client)
-
-
-class Recorded(NamedTuple):
-    """What one backend has of a scenario: tokens by trace and by span, cost, and errors as type and text."""
-
-    tokens: tuple[int, int]
-    tokens_of_spans: tuple[int, int]
-    cost: float | None
-    errors: set[tuple[str, str]]
-
-
-def sum_tokens(spans: Iterable[tuple[str, str | None, tuple[int, int] | None]]) -> tuple[int, int]:
-    """Return the sum over spans that count: those with tokens that are below no other span with tokens."""
-    known = {id: (parent, tokens) for id, parent, tokens in spans}
-    total = [0, 0]
-    for parent, tokens in known.values():
-        above: str | None = parent
-        while above in known and known[above][1] is None:
-            above = known[above][0]
-        if tokens is not None and above not in known:
-            total = [total[0] + tokens[0], total[1] + tokens[1]]
-    return total[0], total[1]
-
-
-def read_mlflow(ids: Iterable[str]) -> Recorded:
-    tokens, of_spans, cost, errors = (0, 0), (0, 0), None, set()
-    for id in ids:
-        trace = mlflow.get_trace(f"tr-{id}")
-        found = trace.info.token_usage or {}
-        tokens = tokens[0] + found.get("input_tokens", 0), tokens[1] + found.get("output_tokens", 0)
-        rows = []
-        for span in trace.data.spans:
-            counted = span.get_attribute("mlflow.chat.tokenUsage")
-            rows.append((span.span_id, span.parent_id, counted and (counted["input_tokens"], counted["output_tokens"])))
-            for each in span.events:
-                if each.name == "exception":
-                    errors.add((str(each.attributes["exception.type"]), str(each.attributes["exception.message"])))
-        more = sum_tokens(rows)
-        of_spans = of_spans[0] + more[0], of_spans[1] + more[1]
-        told = json.loads(trace.info.trace_metadata.get("mlflow.trace.cost", "{}")).get("total_cost")
-        cost = cost if told is None else (cost or 0.0) + told
-        assert (trace.info.state.value == "ERROR") == any(
-            span.status.status_code.value == "ERROR" for span in trace.data.spans
-        )
-    return Recorded(tokens, of_spans, cost, errors)
-
-
-def read_otlp(spans: list[Any]) -> Recorded:
-    rows, errors = [], set()
-    for span in spans:
-        attributes = span.attributes
-        counts = [attributes.get(f"gen_ai.usage.{kind}_tokens") for kind in ("input", "output")]
-        counted = None if counts == [None, None] else (counts[0] or 0, counts[1] or 0)
-        parent = format(span.parent.span_id, "016x") if span.parent else None
-        rows.append((format(span.context.span_id, "016x"), parent, counted))
-        if span.status.status_code.name == "ERROR":
-            errors.add((attributes["error.type"], span.status.description))
-    return Recorded(sum_tokens(rows), sum_tokens(rows), None, errors)
-
-
-def find_problems(name: str, scenario: Scenario, recorded: Recorded, where: str) -> Iterator[str]:
-    if recorded.tokens != scenario.tokens or recorded.tokens_of_spans != scenario.tokens:
-        yield f"{name}: billed {scenario.tokens}, {where} has {recorded.tokens} and by span {recorded.tokens_of_spans}"
-    if scenario.error is None:
-        if recorded.errors:
-            yield f"{name}: no error, {where} has {recorded.errors}"
-    elif [(kind, scenario.error[1] in text) for kind, text in recorded.errors] != [(scenario.error[0], True)]:
-        yield f"{name}: error {scenario.error}, {where} has {recorded.errors}"
 
 
 @pytest.fixture
@@ -394,21 +307,12 @@ def store(mlflow_store: str, tracing_off: None, monkeypatch: pytest.MonkeyPatch,
 def test_what_was_billed_is_what_is_recorded(store: str, receiver: Any) -> None:
     tracing.configure(tracking_uri=store, otlp_endpoint=receiver.url)
     integrations.openai.autolog()
-    there = {}
+    bills = {}
     for name, scenario in SCENARIOS.items():
         with tracing.session(name):
-            if run(scenario):
-                there[name] = scenario
+            if (bill := run(scenario)) is not None:
+                bills[name] = bill
     assert tracing.flush(60)
-    sent = [codec.decode_span(one) for body in receiver.bodies for one in codec.split_export_request(body)]
-    problems = []
-    for name, scenario in there.items():
-        spans = [span for span in sent if (span.attributes or {}).get("session.id") == name]
-        by_mlflow = read_mlflow({format(span.context.trace_id, "032x") for span in spans})
-        problems += [*find_problems(name, scenario, by_mlflow, "MLflow")]
-        problems += [*find_problems(name, scenario, read_otlp(spans), "OTLP")]
-        cost = scenario.price.compute_cost(scenario.tokens) if any(scenario.tokens) else None
-        if by_mlflow.cost != (None if cost is None else pytest.approx(cost)):
-            problems.append(f"{name}: costs {cost}, MLflow has {by_mlflow.cost}")
-    assert problems == [], "\n".join(problems)
-    assert len(there) > 20
+    differences = find_differences(bills, receiver.bodies)
+    assert differences == [], "\n".join(differences)
+    assert len(bills) > 20

@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanContext, TraceFlags
 
 from mlspan.tracing.export.mlflow import sink
 from mlspan.tracing.export.mlflow.batches import LocatedSegment, split_portions, write_segments
-from mlspan.tracing.export.mlflow.store import StoreDenied
+from mlspan.tracing.export.mlflow.store import NO_LIMIT, StoreDenied
 from mlspan.tracing.export.mlflow.traces import TranslatedTrace
 from mlspan.tracing.export.otlp.codec import encode_each_span
 from mlspan.tracing.export.sending.batch import BatchSender
@@ -230,6 +230,7 @@ def test_two_batches_make_one_experiment(monkeypatch: pytest.MonkeyPatch) -> Non
             most_spans=1000,
             executor=BoundedExecutor(1),
             most_writers=1,
+            request_limit=NO_LIMIT,
             write_traces=lambda *_: None,
             find_or_create_experiment=find,
             accepts_attachments=lambda _: False,
@@ -288,7 +289,12 @@ def test_a_right_that_is_taken_away_meanwhile() -> None:
 
     segments = [TraceSegment(TraceOrigin(), (span(number),), 1, whole=True) for number in range(1, 5)]
     store: Any = SimpleNamespace(
-        most_traces=1, most_spans=1000, executor=BoundedExecutor(2), most_writers=2, write_traces=write
+        most_traces=1,
+        most_spans=1000,
+        executor=BoundedExecutor(2),
+        most_writers=2,
+        write_traces=write,
+        request_limit=NO_LIMIT,
     )
     refused = write_segments(
         store, "0", [LocatedSegment(segment, None, extracts_attachments=False) for segment in segments]

@@ -12,7 +12,12 @@ from servers.receiver import Receiver, once
 
 from mlspan import tracing
 from mlspan.tracing import runtime
-from mlspan.tracing.export.destination import fill_destination, restore_credentials, strip_credentials
+from mlspan.tracing.export.destination import (
+    fill_destination,
+    make_store_path_absolute,
+    restore_credentials,
+    strip_credentials,
+)
 from mlspan.tracing.export.spool import write_ahead
 from mlspan.tracing.export.spool.write_ahead import WriteAheadLog, find_logs, read_log
 from mlspan.tracing.operations.call_context import TraceOrigin
@@ -93,7 +98,7 @@ def test_nothing_grows(receiver: Receiver, spool: Path, tracing_off: None) -> No
         own._recent._spans,
         worker._fresh,
         worker._ready,
-        worker._stored_open,
+        worker.writer._stored_open,
     ) == (
         0,
         {},
@@ -157,6 +162,10 @@ def test_addresses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         tracking_uri="http://h", experiment_name="a", run_id="r"
     )
     assert fill_destination(TraceOrigin(), "http://h", "b", "s").experiment_name == "b"
+    # Where spans go by OTLP alone, no store is named: whoever drains them into MLflow chooses it.
+    assert fill_destination(TraceOrigin(), "", None, None) == TraceOrigin(tracking_uri="")
+    assert make_store_path_absolute("") == ""
+    assert make_store_path_absolute("mlruns") == (tmp_path / "mlruns").as_uri()
     for uri, left in {
         "https://ada:pa@ss@h:1/x": "https://h:1/x",
         "postgresql+psycopg2://u:p@h/db?password=x&sslmode=require": "postgresql+psycopg2://h/db?sslmode=require",

@@ -304,6 +304,19 @@ def test_an_mlflow_without_a_name_of_the_fast_way(
     )
 
 
+def test_an_mlflow_without_links_from_traces_to_prompts(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow 3.6 goes by the tag of the trace: no trace is set aside for that."""
+    from mlflow.store.tracking.abstract_store import AbstractStore
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    for store in (AbstractStore, SqlAlchemyStore):
+        monkeypatch.delattr(store, "link_prompts_to_trace")
+    monkeypatch.setitem(SPANS, "prompted", {**SPANS["chat"], "mlspan.prompts": ("greeting/3",)})
+    assert store_in(mlflow_store, [make_segment("prompted")]) == []
+    (tag,) = (row["value"] for row in rows(mlflow_store)["trace_tags"] if row["key"] == "mlflow.linkedPrompts")
+    assert json.loads(tag) == [{"name": "greeting", "version": "3"}]
+
+
 def test_a_locked_database_is_away(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody else's long transaction is no reason to lose a trace: the batch is worth another try."""
     sink = MlflowSink(tracking_uri=mlflow_store)

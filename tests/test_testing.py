@@ -129,7 +129,7 @@ def state():
     ours = [function for function in at_exit if function is runtime.stop_runtime]
     count = len(processors._span_processors) if processors else None
     handler = signal.getsignal(signal.SIGTERM)
-    return (count, len(runtime._listeners), ours, trace.get_tracer_provider(), runtime._runtime, handler)
+    return (count, len(runtime.listeners), ours, trace.get_tracer_provider(), runtime._runtime, handler)
 before = state()
 for _ in range(20):
     with testing.spans() as ended, in_a_module.start_as_current_span("theirs"), tracing.span("ours"):

@@ -18,7 +18,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import StatusCode
+from opentelemetry.trace import StatusCode, get_tracer_provider
 from test_plain_values import HOSTILE
 
 from mlspan import tracing
@@ -208,7 +208,7 @@ def test_opentelemetrys_limit_leaves_json(longest: int, tracing_off: None) -> No
     now = runtime.start_runtime(runtime.resolve_config({}))
     now._span_starter, now._followed_provider = (
         SpanStarter(provider.get_tracer("app")),
-        runtime.trace.get_tracer_provider(),
+        get_tracer_provider(),
     )
     with tracing.span("m", kind="chat", input='say "ä"' * 5000) as chat:
         chat.output = [

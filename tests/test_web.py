@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import pytest
 from servers.scripted import Scripted
 from web.kit import (
-    answer_by_request,
     count_questions,
     count_requests,
     make_environment,
@@ -20,14 +18,6 @@ from web.kit import (
 )
 
 pytestmark = pytest.mark.timeout(400)
-
-
-@pytest.fixture
-def model_server() -> Iterator[Scripted]:
-    server = Scripted()
-    answer_by_request(server)
-    yield server
-    server.stop()
 
 
 def ask_at_once(server: Any, path: str, number: int) -> set[int]:
@@ -59,7 +49,7 @@ def test_fastapi_on_uvicorn(model_server: Scripted, mlflow_store: str, tmp_path:
         assert server.request("POST", "/later", text="in the background")["answer"] == "later"
         assert server.request("GET", "/sse", text="streamed").count("data: Hi") == 5
         assert b"data: Hi" in server.cut_off("/sse", text="cut off")
-        wait_until_stored(mlflow_store, len(model_server.requests))
+        wait_until_stored(mlflow_store, count_requests(model_server).total())
     assert server.stderr == ""
     traces = read_traces(mlflow_store)
     assert count_questions(traces) == count_requests(model_server)
@@ -80,7 +70,7 @@ def test_flask_on_gunicorn(model_server: Scripted, mlflow_store: str, tmp_path: 
         assert len(ask_at_once(server, "/chat", 20)) <= 2
         assert server.request("GET", "/sse", text="streamed").count("data: Hi") == 5
         assert b"data: Hi" in server.cut_off("/sse", text="cut off")
-        wait_until_stored(mlflow_store, len(model_server.requests))
+        wait_until_stored(mlflow_store, count_requests(model_server).total())
     assert server.stderr == ""
     traces = read_traces(mlflow_store)
     assert count_questions(traces) == count_requests(model_server)

@@ -86,7 +86,7 @@ def doctor(
 
 def _check_mlflow_version() -> Iterator[str]:
     """Yield a line if the installed MLflow is outside of the supported range."""
-    from ..hooks.hook import is_version_in_range
+    from ..hooks.version_range import is_version_in_range
 
     version = find_version("mlflow") or find_version("mlflow-skinny")
     if version is not None and not is_version_in_range(version, _SUPPORTED_MLFLOW):

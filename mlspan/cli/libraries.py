@@ -51,7 +51,7 @@ def list_libraries() -> tuple[list[LibraryStatus], list[str]]:
 
 def _list_hook_libraries(name: str, hook: Any) -> Iterator[LibraryStatus]:
     """Yield the library of *hook*, and those of the hooks that belong to it."""
-    from ..hooks.hook import is_version_in_range
+    from ..hooks.version_range import is_version_in_range
 
     library, tested = re.split(r"(?=[<>=])", hook.requires, maxsplit=1)
     version = find_version(library)

@@ -142,7 +142,7 @@ def read_trace(found: Any) -> StoredTrace:
         request=get_field(info, "request_preview") or "",
         response=get_field(info, "response_preview") or "",
         experiment_id=str(get_field(info, "experiment_id") or ""),
-        run_id=metadata.get(SOURCE_RUN_KEY),
+        run_id=metadata.get(SOURCE_RUN_KEY) or tags.get(SOURCE_RUN_KEY),
         session=metadata.get(SESSION_KEY),
         user=metadata.get(USER_KEY),
         tokens=TokenCounts.from_usage(metadata.get("mlflow.trace.tokenUsage")),

@@ -16,6 +16,7 @@ from .places import EffectiveSetting
 _LIBRARIES: Final = {  # distribution -> the first major version that has spans of its own, and what turns them on
     "agent-framework-core": (1, "enable_instrumentation()"),
     "anthropic": (2, None),
+    "azure-ai-inference": (1, "AIInferenceInstrumentor().instrument()"),
     "fastmcp": (3, None),
     "google-adk": (1, None),
     "livekit-agents": (1, None),
@@ -25,6 +26,7 @@ _LIBRARIES: Final = {  # distribution -> the first major version that has spans 
     "pydantic-ai-slim": (0, "Agent.instrument_all()"),
     "semantic-kernel": (1, "SEMANTICKERNEL_EXPERIMENTAL_GENAI_ENABLE_OTEL_DIAGNOSTICS=true"),
     "strands-agents": (1, None),
+    "xai-sdk": (1, None),
 }
 _INSTRUMENTATION: Final = re.compile(r"(?:openinference|opentelemetry)[-_]instrumentation[-_](?:genai[-_])?(.+)")
 _SAME: Final = {"llama_index": "llamaindex", "llama_index_core": "llamaindex", "langchain_core": "langchain"}

@@ -17,10 +17,9 @@ An integration is a module with a ``HOOK`` and its ``autolog``. See :class:`Hook
 from __future__ import annotations
 
 from .._shape import get_field, get_fields, get_integer, get_list, get_nested, get_text, is_a
+from ..tracing.operations.message_drafts import ChoiceDraft, OutputDraft
 from ..tracing.operations.messages import (
-    ChoiceDraft,
     Message,
-    OutputDraft,
     Part,
     ToolDefinition,
     make_media_part,

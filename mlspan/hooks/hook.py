@@ -53,6 +53,7 @@ from .patching import (
     call_when_imported,
     trace_method,
 )
+from .version_range import is_version_in_range
 
 
 class Hook:
@@ -318,23 +319,6 @@ def _accepts(function: Callable[..., Any] | None, args: tuple[Any, ...], kwargs:
     except ValueError:  # it has no readable signature
         return True
     return True
-
-
-def is_version_in_range(version: str, versions: str) -> bool:
-    """Return whether *version* lies in the range *versions*, such as ``>=1.66,<4``.
-
-    The first three numbers of a version are compared. ``packaging.specifiers`` would do the same, but takes 40 ms to
-    import.
-    """
-
-    def parse_release(text: str) -> tuple[int, ...]:
-        return tuple(int(part) for part in [*re.findall(r"\d+", text.partition("+")[0]), 0, 0, 0][:3])
-
-    have = parse_release(version)
-    return all(
-        have >= parse_release(bound[2:]) if bound.startswith(">=") else have < parse_release(bound[1:])
-        for bound in versions.split(",")
-    )
 
 
 def trace_methods(begins: Mapping[str, Begin]) -> Callable[[Hook], Undo]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from .._guard import let_handler_through
 from .._shape import get_field, get_list, get_nested
 from ..tracing.operations.content import to_plain_data
 from ..tracing.operations.messages import Part, TextPart, ToolDefinition, make_media_part
@@ -85,7 +86,8 @@ def dump_model(raw: object) -> Any:
         return raw
     try:
         return dump(mode="json", exclude_none=True, warnings=False)
-    except Exception:  # noqa: BLE001  # half a character, or a field that JSON cannot say
+    except Exception as raised:  # noqa: BLE001  # half a character, or a field that JSON cannot say
+        let_handler_through(raised)
         return to_plain_data(raw)
 
 

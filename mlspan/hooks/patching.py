@@ -14,6 +14,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from .._import_waiting import call_when_imported, install_when_imported
 from .._patching import (
     Installation,
     Patch,
@@ -23,13 +24,12 @@ from .._patching import (
     SharedPatch,
     Undo,
     apply_patches,
-    call_when_imported,
-    install_when_imported,
     note_patch_point,
     observe_method,
     remember_undo,
     replace_attribute,
     replace_function,
+    replace_method,
     resolve_target,
     set_attribute,
 )
@@ -52,6 +52,7 @@ __all__ = [
     "remember_undo",
     "replace_attribute",
     "replace_function",
+    "replace_method",
     "resolve_target",
     "set_attribute",
     "trace_function",
@@ -70,13 +71,14 @@ class CallStarter(functools.partial[Any]):
         return functools.partial(self, function=fn)
 
 
-def trace_method(target: str, start: Callable[[Any, object], object]) -> Undo:
+def trace_method(target: str, start: Callable[[Any, object], object], *, is_awaited: bool = False) -> Undo:
     """Trace each call of a method or function: start an operation, make the call, and record its result.
 
     Args:
         target: ``module:Class.method`` or ``module:function``, plain or a coroutine function.
         start: starts the operation of a call, given its arguments and keyword arguments; see
             :meth:`Hook.start_operation`.
+        is_awaited: whether the function returns a coroutine, although it is no coroutine function itself.
 
     Returns:
         The function that puts the original back.
@@ -85,22 +87,23 @@ def trace_method(target: str, start: Callable[[Any, object], object]) -> Undo:
         ImportError: there is no such module.
         AttributeError: there is no such class, method or function.
     """
-    owner, name = resolve_target(target)
-    original, fn, enabled = vars(owner).get(name), getattr(owner, name), [True]
-    return replace_attribute(owner, name, original, trace_function(fn, start, enabled), enabled)
+    return replace_method(target, lambda fn, enabled: trace_function(fn, start, enabled, is_awaited=is_awaited))
 
 
-def trace_function(fn: Any, start: Callable[[object, object], Any], enabled: list[bool]) -> Any:
+def trace_function(
+    fn: Any, start: Callable[[object, object], Any], enabled: list[bool], *, is_awaited: bool = False
+) -> Any:
     """Return a wrapper of *fn* that traces each call; the wrapper of a coroutine function is a coroutine function.
 
     Args:
         fn: the function to wrap.
         start: starts the operation of a call, given its arguments and keyword arguments.
         enabled: a list that is emptied to turn tracing off; the wrapper then only calls *fn*.
+        is_awaited: whether *fn* returns a coroutine, although it is no coroutine function itself.
     """
     if isinstance(start, CallStarter):
         start = start.bind_function(fn)
-    if inspect.iscoroutinefunction(inspect.unwrap(fn)):
+    if is_awaited or inspect.iscoroutinefunction(inspect.unwrap(fn)):
 
         @functools.wraps(fn)
         async def call_traced(*args: Any, **kwargs: Any) -> object:

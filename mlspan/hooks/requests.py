@@ -7,9 +7,9 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from .._shape import get_field, get_fields, get_integer, get_nested, is_a
+from .._shape import MOST_COUNTED, get_count, get_field, get_fields, get_list, get_nested, is_a, read_amount, read_count
 from ..tracing.operations import semconv as sc
-from ..tracing.operations.records import Inference, ModelCall, Record
+from ..tracing.operations.records import Chat, Inference, ModelCall, Record
 
 # Private names that some versions or classes lack, each with what is then left out.
 PRIVATE_FIELDS: Final[dict[str, str]] = {
@@ -137,7 +137,7 @@ def count_tokens(usage: object, *tables: UsageTable) -> dict[str, int]:
         elif not (counts := get_fields(known.get(table["in"]))):
             continue
         for name, field in table.items():
-            if (tokens := get_integer(counts, name)) is not None:
+            if name in counts and (tokens := get_count(counts, name)) is not None:
                 found[field] = tokens
     return found
 
@@ -155,16 +155,21 @@ CHAT_USAGE: Final[tuple[UsageTable, ...]] = (  # of OpenAI's chat completions
         "cached_tokens": "cache_read_tokens",
         "cache_write_tokens": "cache_write_tokens",
         "audio_tokens": "audio_input_tokens",
+        "text_tokens": "text_input_tokens",
+        "image_tokens": "image_input_tokens",
     },
     {
         "in": "completion_tokens_details",
         "reasoning_tokens": "reasoning_tokens",
         "audio_tokens": "audio_output_tokens",
+        "text_tokens": "text_output_tokens",
+        "image_tokens": "image_output_tokens",
     },
 )
 _SERVERS_USAGE: Final[tuple[UsageTable, ...]] = (  # what compatible servers name in their own way
     {"cached_tokens": "cache_read_tokens", "prompt_cache_hit_tokens": "cache_read_tokens"},  # Kimi, DeepSeek
 )
+_SERVERS_FIELDS: Final = frozenset({"cached_tokens", "prompt_cache_hit_tokens", "cost"})  # theirs alone
 PREDICTION_USAGE: Final[UsageTable] = {  # only of a request that has a prediction: it is 0 for all others
     "in": "completion_tokens_details",
     "accepted_prediction_tokens": "accepted_prediction_tokens",
@@ -177,12 +182,31 @@ def read_chat_usage(record: Inference, usage: object) -> None:
     known = get_fields(usage)
     counts = count_tokens(known, *CHAT_USAGE)
     if known.get("total_tokens") != counts.get("input_tokens", 0) + counts.get("output_tokens", 0):
-        _add_missing_tokens(counts, get_integer(known, "total_tokens") or 0)
+        _add_missing_tokens(counts, get_count(known, "total_tokens") or 0)
     for field, tokens in counts.items():
         setattr(record, field, tokens)
-    if known is usage or getattr(usage, "__pydantic_extra__", None):
+    if not _SERVERS_FIELDS.isdisjoint(known):
         read_usage(record, known, *_SERVERS_USAGE)
         _read_told_cost(record, known)
+
+
+def read_failed_completion(record: Chat, error: BaseException) -> None:
+    """Read the answer that OpenAI's client holds in *error*: one that was billed, but is cut and cannot be parsed.
+
+    ``LengthFinishReasonError`` has it as ``completion``; nothing is read of any other exception. Text is added to a
+    choice that has none: the chunks of a stream, or the framework, have told it before.
+    """
+    if (answer := get_field(error, "completion")) is None:
+        return
+    record.response_id = get_nested(answer, "id", str) or record.response_id
+    record.response_model = get_nested(answer, "model", str) or record.response_model
+    if record.input_tokens is None and (usage := get_field(answer, "usage")) is not None:
+        read_chat_usage(record, usage)
+    for index, raw in enumerate(get_list(answer, "choices")):
+        choice = record.draft.get_choice(index)
+        choice.finish_reason = get_nested(raw, "finish_reason", str) or choice.finish_reason
+        if not choice.has_text() and (text := get_nested(raw, "message.content", str)):
+            choice.add_text(text)
 
 
 def _add_missing_tokens(counts: dict[str, int], total: int) -> None:
@@ -191,20 +215,23 @@ def _add_missing_tokens(counts: dict[str, int], total: int) -> None:
     Some servers count reasoning beside the output (xAI), or do not tell it at all (Gemini). Where the reasoning that is
     told is not what is missing, nothing explains the difference.
     """
-    missing = total - counts.get("input_tokens", 0) - counts.get("output_tokens", 0)
-    if missing > 0 and missing == counts.get("reasoning_tokens", missing) and "output_tokens" in counts:
+    if "input_tokens" not in counts or "output_tokens" not in counts:
+        return
+    missing = total - counts["input_tokens"] - counts["output_tokens"]
+    if missing > 0 and missing == counts.get("reasoning_tokens", missing):
         counts["output_tokens"] += missing
         counts["reasoning_tokens"] = missing
 
 
 def _read_told_cost(record: Inference, usage: Mapping[str, Any]) -> None:
     """Read what the provider says that it charges, in US dollars, as OpenRouter does."""
-    cost: Any = usage.get("cost")
-    if is_a(cost, (int, float)):
-        record.extra[sc.USAGE_COST] = float(cost)
-        given = get_field(usage.get("cost_details"), "upstream_inference_prompt_cost")
-        if is_a(given, (int, float)) and given <= cost:
-            record.extra[sc.USAGE_INPUT_COST] = float(given)
+    told = usage.get("cost")
+    cost = read_amount(told if is_a(told, (int, float)) else get_field(told, "total_cost"))  # Perplexity's
+    if cost is not None:
+        record.extra[sc.USAGE_COST] = cost
+        given = read_amount(get_field(usage.get("cost_details"), "upstream_inference_prompt_cost"))
+        if given is not None and given <= cost:
+            record.extra[sc.USAGE_INPUT_COST] = given
 
 
 def read_provider_usage(record: ModelCall, usage: object) -> None:
@@ -216,31 +243,32 @@ def read_provider_usage(record: ModelCall, usage: object) -> None:
     """
     earlier = {field: getattr(record, field, None) for field in ("cache_read_tokens", "cache_write_tokens")}
     for path, field in _TOKEN_FIELDS.items():
-        _set_token_count(record, field, get_nested(usage, path, int))
+        _set_token_count(record, field, _get_count(usage, path))
     if get_field(usage, "input_tokens_details") is not None:  # OpenAI's, whose input includes what was cached
         earlier = {}
     for given, *cached in _SEPARATE_TOKEN_COUNTS:
-        if (tokens := get_nested(usage, given, int)) is not None:
+        if (tokens := _get_count(usage, given)) is not None:
             # an event of a stream may leave out a count that an earlier one has told
             separate = [_read_count(usage, name, earlier.get(_TOKEN_FIELDS[name])) for name in cached]
             _set_token_count(record, "input_tokens", tokens + sum(separate))
-    answered, thoughts = (get_nested(usage, name, int) for name in _GEMINI_OUTPUT)
+    answered, thoughts = (_get_count(usage, name) for name in _GEMINI_OUTPUT)
     if answered is not None or thoughts is not None:  # an answer that stops while it thinks has thoughts alone
         _set_token_count(record, "output_tokens", (answered or 0) + (thoughts or 0))
 
 
 def _read_count(usage: object, name: str, before: int | None) -> int:
     """Return a count; where *usage* does not tell it, what it was *before*."""
-    found = get_nested(usage, name, int)
+    found = _get_count(usage, name)
     return found if found is not None else before or 0
 
 
-_MOST_TOKENS: Final = 2**63 - 1  # what an attribute can hold
+def _get_count(usage: object, path: str) -> int | None:
+    return read_count(get_nested(usage, path, object))
 
 
 def _set_token_count(record: ModelCall, field: str, tokens: int | None) -> None:
-    """Set a token count, unless it is missing or impossible, or zero while the record has one."""
-    if tokens is not None and 0 <= tokens <= _MOST_TOKENS and (tokens or getattr(record, field) is None):
+    """Set a token count, unless it is missing or too large, or zero while the record has one."""
+    if tokens is not None and tokens <= MOST_COUNTED and (tokens or getattr(record, field) is None):
         setattr(record, field, tokens)
 
 

@@ -26,11 +26,10 @@ class Run:
         context_before: the caller's context before the run's span was made current; None if it is not.
     """
 
-    __slots__ = ("context_before", "operation", "parent")
+    context_before: otel.Context | None = None
 
     def __init__(self, parent: Hashable, operation: Operation | None = None) -> None:
         self.parent, self.operation = parent, operation
-        self.context_before: otel.Context | None = None
 
 
 RunT = TypeVar("RunT", bound=Run)
@@ -86,13 +85,10 @@ class RunRegistry(Generic[RunT]):
 
     def find_operation(self, id: Hashable) -> Operation | None:
         """Return the operation of *id*, or of the nearest run above it that has a span; None if there is none."""
-        return self.find_own_operation(self._find_unfolded_id(id))
-
-    def _find_unfolded_id(self, id: Hashable) -> Hashable:
-        """Return *id*, or the nearest id above it that has not been folded."""
-        while (run := self._runs.get(id)) is not None and run.operation is None:
-            id = run.parent
-        return id
+        run = self._runs.get(id)
+        while run is not None and run.operation is None:  # folded
+            run = self._runs.get(run.parent)
+        return None if run is None else run.operation
 
     def get_current_id(self) -> Hashable:
         """Return the id of the run whose code the caller is inside, or None outside of any run."""
@@ -128,12 +124,12 @@ class RunRegistry(Generic[RunT]):
         if (now := get_runtime()) is None:
             return None
         if parent is not None:
-            parent_id = self._find_unfolded_id(parent)
-            if (
-                around.get(self._current_run_key) != parent_id
-                and (parent_operation := self.find_own_operation(parent_id)) is not None
-            ):
-                around = parent_operation.context
+            run, parent_id = self._runs.get(parent), parent
+            while run is not None and run.operation is None:  # folded
+                parent_id = run.parent
+                run = self._runs.get(parent_id)
+            if run is not None and run.operation is not None and around.get(self._current_run_key) != parent_id:
+                around = run.operation.context
         operation = start_operation(
             now,
             record,

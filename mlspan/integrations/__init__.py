@@ -20,26 +20,56 @@ from ..hooks.named_arguments import noting_names, read_named
 
 if TYPE_CHECKING:
     from . import ag2 as ag2
+    from . import agent_framework as agent_framework
     from . import anthropic as anthropic
     from . import autogen as autogen
+    from . import azure_ai_inference as azure_ai_inference
+    from . import bedrock as bedrock
+    from . import cerebras as cerebras
+    from . import chromadb as chromadb
+    from . import claude_agent_sdk as claude_agent_sdk
+    from . import cohere as cohere
+    from . import elasticsearch as elasticsearch
     from . import fastai as fastai
+    from . import fireworks as fireworks
     from . import gluon as gluon
+    from . import google_adk as google_adk
     from . import google_genai as gemini  # noqa: F401  # the name that MLflow's users know
     from . import google_genai as google_genai
+    from . import groq as groq
+    from . import huggingface_hub as huggingface_hub
     from . import keras as keras
+    from . import lancedb as lancedb
     from . import langchain as langchain
     from . import langgraph as langgraph
     from . import lightgbm as lightgbm
     from . import lightning as lightning
+    from . import litellm as litellm
     from . import llama_index as llama_index
+    from . import mcp as mcp
+    from . import mistralai as mistralai
+    from . import ollama as ollama
     from . import openai as openai
+    from . import opensearchpy as opensearchpy
     from . import paddle as paddle
+    from . import perplexity as perplexity
+    from . import pgvector as pgvector
+    from . import pinecone as pinecone
+    from . import pydantic_ai as pydantic_ai
     from . import pyfunc as pyfunc
+    from . import pymilvus as pymilvus
+    from . import qdrant_client as qdrant_client
+    from . import redis as redis
+    from . import semantic_kernel as semantic_kernel
     from . import sklearn as sklearn
     from . import spark as spark
     from . import statsmodels as statsmodels
+    from . import strands as strands
     from . import tensorflow as tensorflow
+    from . import together as together
+    from . import weaviate as weaviate
     from . import workers as workers
+    from . import xai_sdk as xai_sdk
     from . import xgboost as xgboost
 
 _INTEGRATION_NAMES: Final = tuple(

@@ -58,8 +58,10 @@ def configure(
     run: str | None = None,
     otlp_endpoint: str | None = None,
     otlp_protocol: Literal["http/protobuf", "grpc"] | None = None,
-    otlp_names: Literal["openinference"] | None = None,
+    otlp_names: Literal["openinference", "langfuse", "none"] | None = None,
     capture_content: bool | None = None,
+    content_events: bool | None = None,
+    agent_usage: bool | None = None,
     redact: Redact | None = None,
     max_content_bytes: int | None = None,
     sample_ratio: float | None = None,
@@ -70,6 +72,7 @@ def configure(
     spool_age: float | None = None,
     partial_interval: float | None = None,
     service_name: str | None = None,
+    schema_url: str | None = None,
     global_provider: bool | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> None:
@@ -88,8 +91,14 @@ def configure(
         otlp_endpoint: an OTLP receiver that gets the same spans. Default: ``OTEL_EXPORTER_OTLP_ENDPOINT``, if set.
         otlp_protocol: the protocol of that receiver. Default: ``http/protobuf``.
         otlp_names: a dialect whose names spans get beside their own when they are sent by OTLP, for receivers that read
-            no others. ``"openinference"`` is Phoenix's. Default: none.
+            no others. ``"openinference"`` is Phoenix's, ``"langfuse"`` Langfuse's. Default: chosen by the
+            receiver's address, for Langfuse and Arize; ``"none"`` adds none even there.
         capture_content: whether to record messages, tool arguments and results. Default: True.
+        content_events: whether each call to a model also writes the conventions' event, with its content, to
+            OpenTelemetry's logs, through the application's LoggerProvider. Default: False. Where content is off,
+            there are none. Only OpenTelemetry's ``EVENT_ONLY`` keeps content off spans and yet gives events.
+        agent_usage: whether agents' spans tell the tokens of the calls below them, too. Default: False, as many
+            receivers would count them twice; MLflow does not.
         redact: a function from text to text, or regular expressions whose matches become ``[redacted]``. It is applied
             to all content and exceptions, and, before anything is stored, to all other text, including the spans of
             other libraries.
@@ -107,6 +116,7 @@ def configure(
         partial_interval: seconds after which MLflow gets what has ended of a trace whose root is still open, again and
             again (None: it gets a trace once its root has ended). Has no effect with ``sample_ratio`` or ``keep``.
         service_name: ``service.name`` of the spans, if the application has set no TracerProvider of its own.
+        schema_url: the schema URL of the spans' scope. Default: none, as the names follow no single version.
         global_provider: whether mlspan's own TracerProvider becomes the global one if there is none, so that libraries
             that trace themselves are recorded. Default: False. It stays the global one: one that the application sets
             later is refused by OpenTelemetry, with a line in the log.
@@ -186,4 +196,4 @@ def trace_url(trace_id: str | None = None) -> str | None:
     This may ask the tracking server for the experiment. Return None outside of any trace, or if MLflow is not in use.
     """
     trace_id, now = trace_id or current_trace_id(), _setup.get_runtime()
-    return None if trace_id is None or now is None else now.find_trace_url(trace_id)
+    return None if trace_id is None or now is None else now.page_urls.find_trace_url(trace_id)

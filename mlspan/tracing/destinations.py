@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .export.destination import fill_destination, make_database_path_absolute, restore_credentials, strip_credentials
+from .export.destination import fill_destination, make_store_path_absolute, restore_credentials, strip_credentials
 from .export.otlp.environment import exports_otlp
 from .export.otlp.log_filter import silence_own_threads
 from .export.otlp.sink import OtlpSink
@@ -58,7 +58,7 @@ def make_export_pipeline(
     if mlflow is not None:
         sinks["mlflow"] = (
             partial(make_mlflow_sink, config),
-            {"tracking_uri": strip_credentials(make_database_path_absolute(mlflow._uri))},
+            {"tracking_uri": strip_credentials(make_store_path_absolute(mlflow.default_uri))},
         )
     if by_otlp:
         make = partial(OtlpSink, config.otlp_endpoint, config.otlp_protocol, names=config.otlp_names)
@@ -70,7 +70,7 @@ def make_export_pipeline(
         origin,
         keeping=make_spool_settings(config),
         address=partial(
-            fill_destination, uri=mlflow._uri if mlflow else "", experiment=config.experiment, run=config.run
+            fill_destination, uri=mlflow.default_uri if mlflow else "", experiment=config.experiment, run=config.run
         ),
         assembly=partial(_make_assembler, config),
         held=config.keep is not None,

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from .._guard import guard
 from .._patching import Undo, replace_function
+from .fork_signals import ForkSignals
 
 _UTILITY_MODULES: Final = ("multiprocessing.util", "billiard.util")  # billiard is Celery's fork of multiprocessing
 
@@ -41,16 +42,19 @@ class ExitWatcher:
     Args:
         stop: sends all recorded spans and stops recording.
         save: stores all recorded spans; it must be quick, because the application goes on.
+        postpone: given a signal, returns whether it has interrupted this thread while it stores; the signal is then
+            sent again.
     """
 
-    def __init__(self, stop: Callable[[], object], save: Callable[[], object]) -> None:
-        self._stop, self._save = stop, save
+    def __init__(self, stop: Callable[[], object], save: Callable[[], object], postpone: Callable[[int], bool]) -> None:
+        self._stop, self._save, self._postpone = stop, save, postpone
         self._previous_handler: Any = None
         self._undo_observing: Undo | None = None  # of signal.signal
         self._watching = False
         self._finalizers: list[Any] = []  # multiprocessing's, in a child process
         self._is_registered = False  # with atexit
         self.has_ended = False  # whether the handler of atexit has run
+        self.fork_signals = ForkSignals(self._is_installed, lambda: not callable(self._previous_handler))
 
     def register_exit_handler(self) -> None:
         """Register :meth:`handle_exit` with ``atexit``, unless it is: it runs before what was registered earlier.
@@ -125,12 +129,17 @@ class ExitWatcher:
         if was_interrupted:
             _restore_interrupted_exit()
 
+    def _is_installed(self) -> bool:
+        return self._watching and signal.getsignal(signal.SIGTERM) == self._on_signal
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        """End by the signal.
+        """End by the signal, or, if it interrupts a fork or what stores our spans, once that is over.
 
         Under gevent that takes a greenlet of its own: where the hub is interrupted, nothing may wait; and in a greenlet
         other than the main one, which may be ours, ``sys.exit`` ends nothing but that greenlet.
         """
+        if self.fork_signals.postpone(number) or self._postpone(number):
+            return
         gevent = sys.modules.get("gevent")
         if gevent is not None and isinstance(gevent.getcurrent(), (gevent.hub.Hub, gevent.Greenlet)):
             gevent.spawn(self._end_in_greenlet, gevent.get_hub(), number, frame)

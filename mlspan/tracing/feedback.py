@@ -14,11 +14,12 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, TraceFlags,
 
 from .._guard import guard, warn_once
 from .._version import __version__
+from .configured_runtime import Runtime
 from .manual import span as own_span
 from .operations import semconv as sc
 from .operations.content import ContentPolicy, to_json, to_plain_data
 from .operations.suppression import is_suppressed
-from .runtime import Runtime, get_runtime
+from .runtime import get_runtime
 
 EvaluationSource = Literal["human", "llm_judge", "code"]
 
@@ -153,7 +154,7 @@ def _record_assessment(
         attributes[sc.ASSESSMENT_SOURCE] = source
         attributes[sc.ASSESSMENT_SOURCE_ID] = policy.render_text(source_id) if source_id else None
         attributes[sc.ASSESSMENT_METADATA] = policy.render_json(dict(metadata)) if metadata else None
-        if policy.capture or is_feedback:
+        if policy.on_spans or is_feedback:
             _attach_event(now, event, {key: item for key, item in attributes.items() if item is not None}, target)
 
 
@@ -170,7 +171,7 @@ def _build_evaluation_attributes(
         sc.EVALUATION_NAME: policy.render_text(name),
         sc.EVALUATION_SCORE: number,
         sc.EVALUATION_LABEL: label,
-        sc.EVALUATION_EXPLANATION: policy.render_text(rationale) if rationale and policy.capture else None,
+        sc.EVALUATION_EXPLANATION: policy.render_text(rationale) if rationale and policy.on_spans else None,
         sc.ASSESSMENT_VALUE: policy.render_json(to_plain_data(value)),
     }
 

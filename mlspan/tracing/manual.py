@@ -1,4 +1,4 @@
-"""Spans of the user's own: ``with span(...)``; what ``@trace`` does is in :mod:`.decorate`."""
+"""Spans of the user's own: ``with span(...)``; what ``@trace`` does is in :mod:`.decorator`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from types import TracebackType
 from typing import Any, cast
 
 from .._guard import guard
+from .operations import semconv as sc
+from .operations.agent_records import AgentCreation, Memory, Plan
 from .operations.content import as_text, to_attribute, to_plain_data
 from .operations.messages import Message
 from .operations.operation import Operation, start_operation
@@ -17,10 +19,12 @@ from .runtime import get_runtime
 _RECORD_TYPES: dict[str, tuple[type[Record], str]] = {  # kind -> record, and its field for the span's name
     "agent": (Agent, "name"),
     "chat": (Chat, "model"),
+    "create_agent": (AgentCreation, "name"),
     "chat_model": (Chat, "model"),
     "embedding": (Embeddings, "model"),
     "embeddings": (Embeddings, "model"),
     "llm": (Chat, "model"),
+    "plan": (Plan, "name"),
     "retrieval": (Retrieval, "source"),
     "retriever": (Retrieval, "source"),
     "tool": (Tool, "name"),
@@ -31,6 +35,8 @@ _RECORD_TYPES: dict[str, tuple[type[Record], str]] = {  # kind -> record, and it
 def record_of(name: Any, kind: object) -> Record:
     """Return the record of a span of this kind; what is no text becomes the text of it."""
     name, kind = as_text(name), "step" if kind is None else as_text(kind).lower()
+    if kind in sc.MEMORY_OPERATIONS:
+        return Memory(operation=kind, store=name)
     found = _RECORD_TYPES.get(kind)
     return Step(name=name, type=kind) if found is None else found[0](**{found[1]: name})
 
@@ -39,9 +45,11 @@ class span:  # noqa: N801  # users read it as a function
     """Record a block of code: ``with span("look up", kind="tool") as looking: ...; looking.output = found``.
 
     *kind* is ``tool``, ``agent``, ``workflow``, ``retrieval``, ``chat`` or ``embeddings``; MLflow's span types are
-    understood too. *name* is then the name of the tool, agent, workflow, data source or model. Any other word is a step
-    of that kind. A tool whose *attributes* name the call that it answers (``gen_ai.tool.call.id``) is linked to the
-    span that requested it. An exception that leaves the block marks the span as failed and is raised as usual.
+    understood too, and so are the conventions' operations for agents and memory: ``create_agent``, ``plan``,
+    ``search_memory`` and its kin. *name* is then the name of the tool, agent, workflow, data source, memory store or
+    model. Any other word is a step of that kind. A tool whose *attributes* name the call that it answers
+    (``gen_ai.tool.call.id``) is linked to the span that requested it. An exception that leaves the block marks the span
+    as failed and is raised as usual.
     """
 
     def __init__(

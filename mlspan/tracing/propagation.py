@@ -27,7 +27,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from .._guard import guard, warn_once
 from . import runtime
-from .export.destination import make_database_path_absolute, restore_credentials, strip_credentials
+from .configured_runtime import Runtime
+from .export.destination import make_store_path_absolute, restore_credentials, strip_credentials
 from .mlflow_state.parent_run import parent_run, provide_parent_runs
 from .mlflow_state.runs import get_active_run_id
 from .operations import call_context
@@ -102,12 +103,13 @@ def restore_context(captured: Mapping[str, Any], *, wait: bool = True) -> Iterat
         provide_parent_runs()
         now = runtime.get_runtime()
         ends = now.count_ended_spans() if now is not None else 0
-    token = parent_run.set(captured["scope"]["around_run"])
+    around_run = captured["scope"]["around_run"]
+    token = parent_run.set(around_run)
     try:
         with _attach_captured(captured):
             yield
     finally:
-        parent_run.reset(token)
+        call_context.reset_variable(token, around_run, None)
         with guard("storing the traces of a task"):
             _store_task_spans(now, ends, wait=wait)
 
@@ -127,7 +129,7 @@ def _list_changed_settings(config: Config) -> dict[str, Any]:
     if config.redact is not None:
         changed |= _describe_redaction(config.redact)
     if "tracking_uri" in changed:
-        changed["tracking_uri"] = _make_uri_absolute(changed["tracking_uri"])
+        changed["tracking_uri"] = make_store_path_absolute(changed["tracking_uri"])
     return changed
 
 
@@ -159,15 +161,10 @@ def _collect_mlflow_variables(config: Config) -> dict[str, str]:
     variables = {name: value for name in _MLFLOW_VARIABLES if (value := os.environ.get(name))}
     if "MLFLOW_TRACKING_URI" not in variables and config.tracking_uri not in {None, "none"}:
         variables["MLFLOW_TRACKING_URI"] = str(config.tracking_uri)
-    variables["MLFLOW_TRACKING_URI"] = _make_uri_absolute(
+    variables["MLFLOW_TRACKING_URI"] = make_store_path_absolute(
         variables.get("MLFLOW_TRACKING_URI") or default_tracking_uri(Path.cwd())
     )
     return variables
-
-
-def _make_uri_absolute(uri: str) -> str:
-    """Return *uri* with the path of a database made absolute."""
-    return make_database_path_absolute(uri)
 
 
 def _strip_credentials(values: dict[str, Any]) -> dict[str, Any]:
@@ -215,7 +212,7 @@ def _import_redactor(name: str) -> object:
         return None
 
 
-def _store_task_spans(now: runtime.Runtime | None, ends: int, *, wait: bool) -> None:
+def _store_task_spans(now: Runtime | None, ends: int, *, wait: bool) -> None:
     """Send the spans of a task, and wait at most 3 seconds for the backend.
 
     If the backend was unavailable, spans are only written to disk for the next 30 seconds.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -38,45 +37,45 @@ def _refusal(server: Scripted) -> None:
     server.reply({"error": {"message": "no such model", "type": "invalid_request_error"}}, status=400)
 
 
-def _describe(value: Any, *kinds: type) -> Any:
+def describe(value: Any, *kinds: type) -> Any:
     """Return the value as data, and of which of *kinds* it is."""
     dumped = value.model_dump(mode="json") if hasattr(value, "model_dump") else None
     return [dumped, [kind.__name__ for kind in kinds if isinstance(value, kind)]]
 
 
 def call_sync(client: openai.OpenAI) -> Any:
-    return _describe(client.chat.completions.create(**REQUEST), ChatCompletion)
+    return describe(client.chat.completions.create(**REQUEST), ChatCompletion)
 
 
 def call_stream(client: openai.OpenAI) -> Any:
     stream = client.chat.completions.create(**STREAMED)
-    chunks = [_describe(chunk, ChatCompletionChunk) for chunk in stream]
+    chunks = [describe(chunk, ChatCompletionChunk) for chunk in stream]
     return [chunks, isinstance(stream, openai.Stream), stream.response.status_code]
 
 
 def call_stream_in_with(client: openai.OpenAI) -> Any:
     with client.chat.completions.create(**STREAMED) as stream:
         first = next(iter(stream))
-        return [_describe(first, ChatCompletionChunk), [_describe(chunk) for chunk in stream]]
+        return [describe(first, ChatCompletionChunk), [describe(chunk) for chunk in stream]]
 
 
 def call_stream_left_early(client: openai.OpenAI) -> Any:
     stream = client.chat.completions.create(**STREAMED)
     first = next(stream)
     stream.close()
-    return _describe(first, ChatCompletionChunk)
+    return describe(first, ChatCompletionChunk)
 
 
 def call_raw(client: openai.OpenAI) -> Any:
     response = client.chat.completions.with_raw_response.create(**REQUEST)
-    parsed = _describe(response.parse(), ChatCompletion)
+    parsed = describe(response.parse(), ChatCompletion)
     return [response.status_code, response.headers["content-type"], response.text, parsed]
 
 
 def call_raw_stream(client: openai.OpenAI) -> Any:
     response = client.chat.completions.with_raw_response.create(**STREAMED)
     stream = response.parse()
-    return [response.status_code, isinstance(stream, openai.Stream), [_describe(chunk) for chunk in stream]]
+    return [response.status_code, isinstance(stream, openai.Stream), [describe(chunk) for chunk in stream]]
 
 
 def call_with_streaming_response(client: openai.OpenAI) -> Any:
@@ -98,29 +97,29 @@ def call_without_arguments(client: openai.OpenAI) -> Any:
 
 
 async def acall(client: openai.AsyncOpenAI) -> Any:
-    return _describe(await client.chat.completions.create(**REQUEST), ChatCompletion)
+    return describe(await client.chat.completions.create(**REQUEST), ChatCompletion)
 
 
 async def acall_stream(client: openai.AsyncOpenAI) -> Any:
     stream = await client.chat.completions.create(**STREAMED)
-    chunks = [_describe(chunk, ChatCompletionChunk) async for chunk in stream]
+    chunks = [describe(chunk, ChatCompletionChunk) async for chunk in stream]
     return [chunks, isinstance(stream, openai.AsyncStream), stream.response.status_code]
 
 
 async def acall_stream_left_early(client: openai.AsyncOpenAI) -> Any:
     async with await client.chat.completions.create(**STREAMED) as stream:
-        return _describe(await anext(aiter(stream)), ChatCompletionChunk)
+        return describe(await anext(aiter(stream)), ChatCompletionChunk)
 
 
 async def acall_raw(client: openai.AsyncOpenAI) -> Any:
     response = await client.chat.completions.with_raw_response.create(**REQUEST)
-    return [response.status_code, response.text, _describe(response.parse(), ChatCompletion)]
+    return [response.status_code, response.text, describe(response.parse(), ChatCompletion)]
 
 
 async def acall_raw_stream(client: openai.AsyncOpenAI) -> Any:
     response = await client.chat.completions.with_raw_response.create(**STREAMED)
     stream = response.parse()
-    return [response.status_code, isinstance(stream, openai.AsyncStream), [_describe(chunk) async for chunk in stream]]
+    return [response.status_code, isinstance(stream, openai.AsyncStream), [describe(chunk) async for chunk in stream]]
 
 
 async def acall_with_streaming_response(client: openai.AsyncOpenAI) -> Any:
@@ -148,20 +147,13 @@ CALLS: dict[str, tuple[Callable[[Scripted], None], Callable[[Any], Any]]] = {
 }
 
 
-def make_call(name: str, server: Scripted) -> Any:
-    """Make the call *name* and return what its caller has seen: what it has returned, or its exception."""
-    prepare, call = CALLS[name]
-    server.clear()
-    prepare(server)
-    try:
-        if not asyncio.iscoroutinefunction(call):
-            with openai.OpenAI(base_url=server.base_url, api_key="x", max_retries=0) as client:
-                return call(client)
+def make_client(server: Scripted, *, is_async: bool) -> Any:
+    """Return a client of *server*."""
+    cls: Any = openai.AsyncOpenAI if is_async else openai.OpenAI
+    return cls(base_url=server.base_url, api_key="x", max_retries=0)
 
-        async def run() -> Any:
-            async with openai.AsyncOpenAI(base_url=server.base_url, api_key="x", max_retries=0) as client:
-                return await call(client)
 
-        return asyncio.run(run())
-    except Exception as error:
-        return [type(error).__name__, str(error)]
+def turn_ours_on() -> None:
+    from mlspan import integrations
+
+    integrations.openai.autolog()

@@ -39,10 +39,13 @@ def summarize(peer: str, runs: Mapping[str, Run], ours_alone: Run) -> dict[str, 
 
 
 def _count_tokens(run: Run, ours_alone: Run) -> dict[str, int]:
-    """Return how many calls have their tokens in MLflow so many times, by that number; calls without tokens are out."""
+    """Return how many calls have their tokens in MLflow so many times, by that number.
+
+    Calls without tokens are out, and those of which they are not all known, as where a stream is left.
+    """
     counted: dict[str, int] = {}
     for name, call in run["calls"].items():
-        if ours_alone["calls"][name]["tokens"]:
+        if ours_alone["calls"][name]["tokens"] == 1:
             key = f"{call['tokens']:g}"
             counted[key] = counted.get(key, 0) + 1
     return counted

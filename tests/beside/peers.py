@@ -1,7 +1,8 @@
-"""Other tracers of OpenAI's client: how to turn each on as its documentation says, and how to count its spans."""
+"""Other tracers of clients: how to turn each on as its documentation says, and how to count its spans."""
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ class Peer(NamedTuple):
     title: str
     distributions: tuple[str, ...]
     turn_on: Callable[[], Callable[[Seen], int]]
+    calls: str = "calls"  # the module of the calls that are made, of one client
 
 
 def set_provider() -> TracerProvider:
@@ -65,6 +67,18 @@ def turn_on_openllmetry() -> Callable[[Seen], int]:
     set_provider()
     OpenAIInstrumentor().instrument()
     return count_others
+
+
+def turn_on_instrumentor(name: str) -> Callable[[], Callable[[Seen], int]]:
+    """Return what turns on an instrumentor, named as ``module:class``."""
+
+    def turn_on() -> Callable[[Seen], int]:
+        module, _, cls = name.partition(":")
+        set_provider()
+        getattr(importlib.import_module(module), cls)().instrument()
+        return count_others
+
+    return turn_on
 
 
 def turn_on_genai() -> Callable[[Seen], int]:
@@ -143,8 +157,35 @@ def turn_on_ddtrace() -> Callable[[Seen], int]:
     return count
 
 
+CLAUDE, GEMINI = "calls_anthropic", "calls_google_genai"
 PEERS = {
     "nothing": Peer("nothing", (), turn_on_nothing),
+    f"nothing, {CLAUDE}": Peer("nothing", (), turn_on_nothing, CLAUDE),
+    f"nothing, {GEMINI}": Peer("nothing", (), turn_on_nothing, GEMINI),
+    "openinference-anthropic": Peer(
+        "OpenInference",
+        ("openinference-instrumentation-anthropic",),
+        turn_on_instrumentor("openinference.instrumentation.anthropic:AnthropicInstrumentor"),
+        CLAUDE,
+    ),
+    "openllmetry-anthropic": Peer(
+        "OpenLLMetry",
+        ("opentelemetry-instrumentation-anthropic",),
+        turn_on_instrumentor("opentelemetry.instrumentation.anthropic:AnthropicInstrumentor"),
+        CLAUDE,
+    ),
+    "openinference-google": Peer(
+        "OpenInference",
+        ("openinference-instrumentation-google-genai",),
+        turn_on_instrumentor("openinference.instrumentation.google_genai:GoogleGenAIInstrumentor"),
+        GEMINI,
+    ),
+    "openllmetry-google": Peer(
+        "OpenLLMetry",
+        ("opentelemetry-instrumentation-google-generativeai",),
+        turn_on_instrumentor("opentelemetry.instrumentation.google_generativeai:GoogleGenerativeAiInstrumentor"),
+        GEMINI,
+    ),
     "openinference": Peer("OpenInference", ("openinference-instrumentation-openai",), turn_on_openinference),
     "openllmetry": Peer("OpenLLMetry", ("opentelemetry-instrumentation-openai",), turn_on_openllmetry),
     "genai": Peer("OpenTelemetry's genai-openai", ("opentelemetry-instrumentation-genai-openai",), turn_on_genai),

@@ -5,18 +5,19 @@ ORDER is ``bare`` (nobody traces), ``alone`` (the peer alone), ``ours first`` or
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import importlib
 import json
 import logging
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
-import openai  # noqa: F401  # an application has it first
-from calls import CALLS, USAGE, make_call
 from opentelemetry import trace
 from peers import EXPORTER, PEERS, Seen, scope_of, turn_on_nothing
 from servers.scripted import Scripted
@@ -53,14 +54,27 @@ class Stored:
         return new
 
 
-def turn_on(peer: str, order: str) -> Any:
+def make_call(calls: Any, name: str, server: Scripted) -> Any:
+    """Make the call *name* of *calls* and return what its caller has seen: what it has returned, or its exception."""
+    prepare, call = calls.CALLS[name]
+    server.clear()
+    prepare(server)
+    try:
+        if not asyncio.iscoroutinefunction(call):
+            with calls.make_client(server, is_async=False) as client:
+                return call(client)
+
+        async def run() -> Any:
+            async with calls.make_client(server, is_async=True) as client:
+                return await call(client)
+
+        return asyncio.run(run())
+    except Exception as error:
+        return [type(error).__name__, str(error)]
+
+
+def turn_on(peer: str, order: str, turn_ours_on: Callable[[], None]) -> Any:
     """Turn tracers on in this order, and return the counter of the peer's spans."""
-
-    def turn_ours_on() -> None:
-        from mlspan import integrations
-
-        integrations.openai.autolog()
-
     if order == "bare":
         return turn_on_nothing()
     if order == "ours first":
@@ -72,16 +86,17 @@ def turn_on(peer: str, order: str) -> Any:
 
 
 def main(peer: str, order: str) -> None:
+    calls = importlib.import_module(PEERS[peer].calls)  # which imports the client: an application has it first
     logged, server = Lines(), Scripted()
     logging.getLogger().addHandler(logged)
-    count_theirs = turn_on(peer, order)
+    count_theirs = turn_on(peer, order, calls.turn_ours_on)
     stored = Stored(traced="first" in order)
     stored.read_new()
     tracer, found = trace.get_tracer("app"), {}
-    for name in CALLS:
+    for name in calls.CALLS:
         EXPORTER.clear()
         with tracer.start_as_current_span("request"):
-            result = make_call(name, server)
+            result = make_call(calls, name, server)
         gc.collect()
         seen = Seen(EXPORTER.get_finished_spans(), stored.read_new())
         tokens = sum((each.info.token_usage or {}).get("total_tokens", 0) for each in seen.traces)
@@ -90,7 +105,7 @@ def main(peer: str, order: str) -> None:
             "ours": sum(scope_of(span) == "mlspan" for span in seen.spans),
             "theirs": count_theirs(seen),
             "app": sum(scope_of(span) == "app" for span in seen.spans),
-            "tokens": tokens / USAGE["total_tokens"],
+            "tokens": tokens / calls.USAGE["total_tokens"],
         }
     versions = {name: metadata.version(name) for name in PEERS[peer].distributions}
     print(json.dumps({"calls": found, "log": logged.lines, "versions": versions}))

@@ -12,17 +12,19 @@ from typing import Any, Final
 
 HERE: Final = Path(__file__).parent
 _DEEPEST: Final = 6
-# A generator of the HTTP client that asyncio could not close at the end of a loop: whether and which is chance, in
-# the program without mlspan too.
+# A generator of the HTTP client, or its closing, that asyncio could not finish at the end of a loop: whether and which
+# is chance, in the program without mlspan too.
 CHANCE: Final = "<a generator of the client>"
 _VARIABLE: Final = (  # what differs from one run to the next
     (re.compile(r"0x[0-9a-f]{6,}"), "0x"),
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "UUID"),
     (
-        re.compile(r"<async_generator object \w+(Response|ByteStream)?\.\w+ at 0x>"),
+        re.compile(r"<async_generator object \w*(Response|Stream)\.\w+ at 0x>"),
         CHANCE,
     ),  # by chance
+    (re.compile(r"<async_generator_athrow without __name__>"), CHANCE),
     (re.compile(r"\b127\.0\.0\.1:\d+/(?:bare|traced)/"), "HOST/"),
+    (re.compile(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT"), "DATE"),
     (re.compile(r"\b(Task|Thread|ForkPoolWorker|Process|pid)[-= ]\d+"), r"\1-N"),
 )
 

@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 from urllib.parse import unquote
 
+import provider_answers
+
 USAGE: Final = {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17}
 
 
@@ -37,6 +39,7 @@ _CALL = {"id": "call_1", "type": "function", "function": {"name": "look_up", "ar
 _PIECES = [_chunk({"role": "assistant", "content": "One "}), _chunk({"content": "two."}), _chunk({}, "stop")]
 _ITEM = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
 _JSON: Final[dict[str, tuple[int, Any]]] = {
+    **provider_answers.ANSWERS,
     "hi": (200, _chat({"content": "Hi."})),
     "parsed": (200, _chat({"content": '{"city": "Paris"}'})),
     "tool": (200, _chat({"content": None, "tool_calls": [_CALL]}, "tool_calls")),
@@ -69,6 +72,7 @@ _JSON: Final[dict[str, tuple[int, Any]]] = {
     **{str(code): (code, {"error": {"message": f"no: {code}", "type": "e"}}) for code in (400, 401, 404, 429, 500)},
 }
 _EVENTS: Final[dict[str, list[Any]]] = {
+    **provider_answers.EVENTS,
     "stream": [*_PIECES, "[DONE]"],
     "stream-unended": _PIECES,
     "stream-nothing": ["[DONE]"],
@@ -139,7 +143,7 @@ class ModelServer:
                 self.send_header("Content-Type", "text/event-stream")
                 self.send_header("Transfer-Encoding", "chunked")
                 self.end_headers()
-                usage = [_chunk({}) | {"choices": [], "usage": USAGE}] if asked and events[-1] == "[DONE]" else []
+                usage = [_chunk({}) | {"choices": [], "usage": USAGE}] if asked and events[-1:] == ["[DONE]"] else []
                 for event in [*events[: -1 if usage else None], *usage, *(["[DONE]"] if usage else [])]:
                     if event is None:
                         self.close_connection = True

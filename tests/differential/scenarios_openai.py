@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import openai
+import ways
 from harness import Tools, scenario
 from pydantic import BaseModel
 
@@ -19,48 +20,15 @@ class City(BaseModel):
     city: str
 
 
-class Way:
-    """A client, sync or async, with the few words in which the two differ."""
+class Way(ways.Way):
+    """OpenAI's client, sync or async."""
 
     def __init__(self, tools: Tools, answer: str, *, is_async: bool, **options: Any) -> None:
         cls: Any = openai.AsyncOpenAI if is_async else openai.OpenAI
-        self.is_async = is_async
-        self.client = cls(base_url=tools.url(answer), api_key="k", max_retries=0, **options)
-
-    async def got(self, value: Any) -> Any:
-        """Return what a call comes to."""
-        return await value if self.is_async and hasattr(value, "__await__") else value
-
-    async def read(self, items: Any, most: int = 99) -> list[Any]:
-        """Return the first items of a stream."""
-        found: list[Any] = []
-        if hasattr(items, "__aiter__") and self.is_async:
-            async for item in items:
-                found.append(item)
-                if len(found) == most:
-                    break
-        else:
-            for item in items:
-                found.append(item)
-                if len(found) == most:
-                    break
-        return found
-
-    @contextlib.asynccontextmanager
-    async def inside(self, block: Any) -> Any:
-        """Enter a block of the client's."""
-        if self.is_async:
-            async with block as entered:
-                yield entered
-        else:
-            with block as entered:
-                yield entered
+        super().__init__(cls(base_url=tools.url(answer), api_key="k", max_retries=0, **options), is_async=is_async)
 
     async def chat(self, **more: Any) -> Any:
         return await self.got(self.client.chat.completions.create(model="m", messages=HELLO, **more))
-
-    async def close(self) -> None:
-        await self.got(self.client.close())
 
 
 async def plain(way: Way) -> Any:
@@ -107,6 +75,14 @@ async def stream_with_error(way: Way) -> Any:
     async with way.inside(await way.chat(stream=True)) as stream:
         await way.read(stream, 1)
         raise ValueError("the caller's own")
+
+
+async def stream_iterator(way: Way) -> Any:
+    stream = await way.chat(stream=True)
+    items = aiter(stream) if way.is_async else iter(stream)
+    first = await way.read(items, 1)
+    await way.got(items.aclose() if way.is_async else items.close())
+    return [type(items), items is stream, first, await way.read(items), len(await way.read(stream))]
 
 
 async def stream_never_read(way: Way) -> Any:
@@ -317,6 +293,7 @@ FORMS: Final[dict[str, Form]] = {
     "stream closed": ("stream", stream_closed),
     "stream in with": ("stream", stream_in_with),
     "stream with the caller's error": ("stream", stream_with_error),
+    "stream's iterator closed": ("stream", stream_iterator),
     "stream never read": ("stream", stream_never_read),
     "stream by next": ("stream", stream_next),
     "stream's lines": ("stream", stream_response_lines),
@@ -354,21 +331,11 @@ FORMS: Final[dict[str, Form]] = {
     "responses lines": ("response-stream", respond_lines),
     "responses helper": ("response-stream", respond_helper),
 }
-WAYS: Final = {
-    f"{name}, {'async' if is_async else 'sync'}": (*form, is_async)
-    for name, form in FORMS.items()
-    for is_async in (False, True)
-}
 
 
-@scenario(WAYS)
-async def client(tools: Tools, row: tuple[str, Callable[[Way], Any], bool]) -> Any:
-    answer, form, is_async = row
-    way = Way(tools, answer, is_async=is_async)
-    try:
-        return await form(way)
-    finally:
-        await way.close()
+@scenario(ways.make_ways(FORMS))
+async def client(tools: Tools, row: ways.Row) -> Any:
+    return await ways.run_way(Way, tools, row)
 
 
 @scenario({"sync": False, "async": True})

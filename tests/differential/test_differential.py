@@ -28,6 +28,7 @@ LIBRARIES: Final = {  # the scenarios that always run, by what they need
     "scenarios_scopes": "wrapt",
     "scenarios_openai": "openai",
     "scenarios_langchain": "langgraph",
+    "scenarios_loops": "langgraph",
     "scenarios_workers": "wrapt",
     "scenarios_exits": "wrapt",
 }
@@ -35,7 +36,7 @@ MODULES: Final = [
     *(name for name, library in LIBRARIES.items() if importlib.util.find_spec(library)),
     *os.environ.get("MLSPAN_DIFFERENTIAL", "").split(),
 ]
-TIMEOUT: Final = 500  # seconds for all scenarios of one process
+TIMEOUT: Final = 500 if len(MODULES) <= len(LIBRARIES) else 1500  # seconds for all scenarios of one process
 Seen = dict[str, dict[str, Any]]
 
 
@@ -44,7 +45,8 @@ def start(mode: str, folder: Path, models: str, receiver: str) -> subprocess.Pop
     unset = ("MLSPAN_", "MLFLOW_", "OTEL_", "PYTHONWARNINGS", "SSL_CERT_FILE")
     env = {key: value for key, value in os.environ.items() if not key.startswith(unset)}
     env |= {"XDG_STATE_HOME": str(folder / "mlspan-state"), "PYTHONPATH": str(HERE), "MLSPAN_STRICT": "1"}
-    env["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlspan-state/mlflow.db"  # for trainings
+    # For trainings: two processes that make one database at once would each lose what the other locks out.
+    env["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlspan-state/{mode}.db"
     (folder / "mlspan-state").mkdir(exist_ok=True)
     env["SSL_CERT_DIR"] = str(folder)  # no certificates: to read them would take each client a tenth of a second
     command = [

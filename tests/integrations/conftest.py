@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -21,6 +22,33 @@ def openai_on(spans: Spans) -> Iterator[None]:
     integrations.openai.autolog(log_traces=True)
     yield
     integrations.openai.autolog(disable=True)
+
+
+@pytest.fixture
+def langgraph_on(spans: Spans) -> Iterator[None]:
+    """The hook of LangGraph, for the length of a test, after which nothing is kept of its runs."""
+    from mlspan.integrations.langchain.runs import langchain_runs
+
+    integrations.langgraph.autolog()
+    yield
+    integrations.langgraph.autolog(disable=True)
+    gc.collect()
+    assert len(langchain_runs) == 0
+
+
+@pytest.fixture
+def litellm_server(scripted: Any, spans: Spans) -> Iterator[Any]:
+    """A server for LiteLLM, whose hook is on for the length of a test."""
+    integrations.litellm.autolog(log_traces=True)
+    scripted.clear()
+    yield scripted
+    integrations.litellm.autolog(disable=True)
+
+
+@pytest.fixture
+def litellm_where(litellm_server: Any) -> dict[str, Any]:
+    """The arguments that name that server."""
+    return {"api_base": litellm_server.base_url, "api_key": "test", "max_retries": 0}
 
 
 @pytest.fixture
@@ -111,3 +139,35 @@ async def llama_openai() -> AsyncIterator[Callable[..., Any]]:
         async with openai.DefaultAsyncHttpxClient() as async_client:
             ask: Any = {"api_key": "test", "max_retries": 0, "http_client": client, "async_http_client": async_client}
             yield lambda url, cls=OpenAI, model="gpt-4o-mini", **more: cls(model=model, api_base=url, **ask, **more)
+
+
+@pytest.fixture
+def mcp_on(spans: Spans) -> Iterator[None]:
+    """The hook of MCP, for the length of a test."""
+    integrations.mcp.autolog(log_traces=True)
+    yield
+    integrations.mcp.autolog(disable=True)
+
+
+@pytest.fixture(scope="module")
+def mcp_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """An MCP server behind HTTP in a process of its own, one for a whole file."""
+    from mcp_kit import SERVER, ServerSpans
+    from servers.process import Process, free_port
+
+    folder, port = tmp_path_factory.mktemp("mcp"), free_port()
+    served = ServerSpans(folder / "spans.jsonl")
+    server = Process([sys.executable, str(SERVER), str(served.path), str(port)], port, folder / "log")
+    try:
+        server.wait(60)
+        served.url = f"http://127.0.0.1:{port}/mcp"
+        yield served
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def served(mcp_server: Any) -> Any:
+    """That server's spans, without those of the tests before."""
+    mcp_server.clear()
+    return mcp_server

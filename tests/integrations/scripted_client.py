@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import AsyncGeneratorType, GeneratorType
 from typing import Any, ClassVar
 
 import pytest
 
-from mlspan.testing import Spans
+from mlspan.testing import Spans, contracts
 
 
 class ScriptedClient:
@@ -35,6 +36,10 @@ class ScriptedClient:
         """Return a new client of the server."""
         raise NotImplementedError
 
+    def ask(self, client: Any, **more: Any) -> Any:
+        """Ask *client* for "a greeting"; return the answer, or of an asynchronous client what is awaited for it."""
+        raise NotImplementedError
+
     def release_client(self) -> None:
         """Close the client."""
         self.client.close()
@@ -56,4 +61,96 @@ class ScriptedClient:
             self.server.reply(self.answer, delay=0.6)
         else:
             events = {"whole": self.events, "slow": self.events, "cut": begun, "error": [*begun, self.failure]}
-            self.server.stream(*events[what], delay=0.6 if what == "slow" else 0, drop=what == "cut")
+            self.send_events(events[what], delay=0.6 if what == "slow" else 0, drop=what == "cut")
+
+    def send_events(self, events: list[Any], **how: Any) -> None:
+        """Have the server answer with a stream of *events*."""
+        self.server.stream(*events, **how)
+
+
+class ScriptedCalls(ScriptedClient):
+    """The calls that :class:`mlspan.testing.contracts.CallContract` makes."""
+
+    def make_call(self) -> Any:
+        self.script("answer")
+        return self.ask(self.client)
+
+    def make_failing_call(self) -> Any:
+        self.script("refusal")
+        return self.ask(self.client)
+
+
+class ScriptedAsyncCalls(ScriptedClient):
+    """The calls that :class:`mlspan.testing.contracts.AsyncCallContract` makes."""
+
+    make_async_client: Any
+
+    async def make_call(self) -> Any:
+        self.script("answer")
+        return await self.ask(self.make_async_client())
+
+    async def make_failing_call(self) -> Any:
+        self.script("refusal")
+        return await self.ask(self.make_async_client())
+
+    async def make_hanging_call(self) -> Any:
+        self.script("silence")
+        return await self.ask(self.make_async_client())
+
+
+class ScriptedStreams(ScriptedClient):
+    """The streams that :class:`mlspan.testing.contracts.StreamContract` reads."""
+
+    cut_off: ClassVar[type[BaseException]] = Exception  # httpx's or the client's own, by version
+    has_http_response: ClassVar[bool] = True
+
+    def open_stream(self, what: str = "whole") -> Any:
+        self.script(what)
+        return self.ask(self.client, stream=True)
+
+    def open_cut_off_stream(self) -> Any:
+        return self.open_stream("cut")
+
+
+class ScriptedAsyncStreams(ScriptedClient):
+    """The streams that :class:`mlspan.testing.contracts.AsyncStreamContract` reads."""
+
+    make_async_client: Any
+    cut_off: ClassVar[type[BaseException]] = Exception
+    has_http_response: ClassVar[bool] = True
+
+    async def open_stream(self, what: str = "whole") -> Any:
+        self.script(what)
+        return await self.ask(self.make_async_client(), stream=True)
+
+    async def open_cut_off_stream(self) -> Any:
+        return await self.open_stream("cut")
+
+    async def open_slow_stream(self) -> Any:
+        return await self.open_stream("slow")
+
+
+class ScriptedGenerators(ScriptedStreams, contracts.StreamContract):
+    """Streams that are generators."""
+
+    stream_type = GeneratorType
+    is_generator = True
+    has_http_response, has_with = False, False
+
+    def check_dropped(self) -> None:
+        """In a cycle either may be collected first: the generator, or the events that it reads."""
+        end = dict(self.spans.one().attributes or {}).get("mlspan.stream.end")
+        assert end in {"closed", "abandoned"}
+        self.check_left(end=str(end))
+
+
+class ScriptedAsyncGenerators(ScriptedAsyncStreams, contracts.AsyncStreamContract):
+    """Streams that are asynchronous generators, which no call has to be awaited for."""
+
+    stream_type = AsyncGeneratorType
+    is_generator = True
+    has_http_response, has_with = False, False
+
+    async def open_stream(self, what: str = "whole") -> Any:
+        self.script(what)
+        return self.ask(self.make_async_client(), stream=True)

@@ -112,6 +112,39 @@ async def test_agents_below_agents(spans: Spans) -> None:
     )
 
 
+@pytest.mark.parametrize("changed", ["subscribe", "unsubscribe"])
+async def test_a_stream_of_another_version(
+    changed: str, scripted: Any, http: Any, spans: Spans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where AG2 listens in another way, the time of the first chunk is missing, and the answer is not."""
+    from ag2.stream import MemoryStream
+
+    monkeypatch.delenv("MLSPAN_STRICT", raising=False)
+    own_subscribe, own_unsubscribe, ours = MemoryStream.subscribe, MemoryStream.unsubscribe, set[object]()
+
+    def subscribe(self: Any, func: Any, **more: Any) -> Any:
+        is_ours = func.__module__.startswith("mlspan")
+        if is_ours and changed == "subscribe":
+            raise TypeError
+        id = own_subscribe(self, func, **more)
+        ours.update({id} if is_ours else ())
+        return id
+
+    def unsubscribe(self: Any, id: Any) -> None:
+        if id in ours:
+            raise TypeError
+        own_unsubscribe(self, id)
+
+    monkeypatch.setattr(MemoryStream, "subscribe", subscribe)
+    monkeypatch.setattr(MemoryStream, "unsubscribe", unsubscribe)
+    delta = {"role": "assistant", "content": "Hello"}
+    base = {"id": "c-1", "created": 1, "model": "gpt-4o-mini", "object": "chat.completion.chunk"}
+    scripted.stream({**base, "choices": [{"index": 0, "finish_reason": "stop", "delta": delta}]}, "[DONE]")
+    reply = await assistant(scripted.base_url, http, streaming=True).ask("Hi")
+    assert reply.body == "Hello"
+    assert content(spans.all[1], "gen_ai.output.messages")[0]["parts"] == [{"type": "text", "content": "Hello"}]
+
+
 @pytest.mark.any_span  # neither a provider nor a model
 async def test_a_configuration_that_names_nothing(spans: Spans) -> None:
     """Some raise where they are asked for what they have not."""

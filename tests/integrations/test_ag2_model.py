@@ -83,6 +83,23 @@ def test_an_answer_that_a_filter_refuses_is_paid_for(aimock: str, spans: Spans, 
     assert recorded_tokens(spans) == Counter(input=24, output=10)
 
 
+@pytest.mark.parametrize("openai_too", [False, True])
+def test_a_refused_answer_before_a_failure_is_paid_for(scripted: Any, spans: Spans, *, openai_too: bool) -> None:
+    """The last client raises, and AG2 with it; the answer before it was billed."""
+    message = {"role": "assistant", "content": "Hi."}
+    answer = {"id": "c-1", "object": "chat.completion", "created": 1, "model": "gpt-4o-mini"}
+    answer["choices"] = [{"index": 0, "message": message, "finish_reason": "stop"}]
+    answer["usage"] = {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17}
+    scripted.reply(answer)
+    scripted.reply({"error": {"message": "not today", "code": "no", "type": "no"}}, status=400)
+    (one,) = config(scripted.base_url)["config_list"]
+    with openai_hook(openai_too):
+        wrapper = autogen.OpenAIWrapper(config_list=[one, one], cache_seed=None)
+        with pytest.raises(Exception, match="not today"):
+            wrapper.create(messages=[{"role": "user", "content": "hello"}], filter_func=lambda **_: False)
+    assert recorded_tokens(spans) == Counter(input=12, output=5)
+
+
 def test_a_client_of_the_users_own(spans: Spans) -> None:
     """What speaks to no provider that anybody knows of is named by its class."""
 

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 from opentelemetry.trace import StatusCode
-from scripted_client import ScriptedClient
+from scripted_client import ScriptedAsyncCalls, ScriptedAsyncStreams, ScriptedCalls, ScriptedClient, ScriptedStreams
 
 anthropic = pytest.importorskip("anthropic", reason="in the nox sessions anthropic")
 
-from mlspan import integrations
+from mlspan import integrations, tracing
 from mlspan.testing import Spans, content, contracts
+from mlspan.tracing.operations.noop import NOOP_OPERATION
+from mlspan.tracing.otel.provider import ForwardingProcessor
 
 HELLO: Any = [{"role": "user", "content": "a greeting"}]
 ASKED: Any = {"model": "m", "max_tokens": 9, "messages": HELLO}
@@ -81,6 +83,9 @@ class Anthropic(ScriptedClient):
         self.address = self.server.base_url.removesuffix("/v1")
         return anthropic.Anthropic(base_url=self.address, api_key="test", max_retries=0)
 
+    def ask(self, client: Any, **more: Any) -> Any:
+        return client.messages.create(**ASKED, **more)
+
     def autolog(self, **options: Any) -> None:
         integrations.anthropic.autolog(**options)
 
@@ -94,64 +99,29 @@ class Anthropic(ScriptedClient):
         return client
 
 
-class TestCalls(Anthropic, contracts.CallContract):
+class TestCalls(Anthropic, ScriptedCalls, contracts.CallContract):
     fails = anthropic.BadRequestError
-
-    def make_call(self) -> Any:
-        self.script("answer")
-        return self.client.messages.create(**ASKED)
-
-    def make_failing_call(self) -> Any:
-        self.script("refusal")
-        return self.client.messages.create(**ASKED)
 
 
 class TestRawCalls(TestCalls):
-    def make_call(self) -> Any:
-        self.script("answer")
-        return self.client.messages.with_raw_response.create(**ASKED)
+    def ask(self, client: Any, **more: Any) -> Any:
+        return client.messages.with_raw_response.create(**ASKED, **more)
 
     def read_answer(self, answer: Any) -> Any:
         return answer.status_code, answer.parse()
 
-    def make_failing_call(self) -> Any:
-        self.script("refusal")
-        return self.client.messages.with_raw_response.create(**ASKED)
-
 
 class TestBetaCalls(TestCalls):
-    def make_call(self) -> Any:
-        self.script("answer")
-        return self.client.beta.messages.create(**ASKED)
+    def ask(self, client: Any, **more: Any) -> Any:
+        return client.beta.messages.create(**ASKED, **more)
 
 
-class TestAsyncCalls(Anthropic, contracts.AsyncCallContract):
+class TestAsyncCalls(Anthropic, ScriptedAsyncCalls, contracts.AsyncCallContract):
     fails = anthropic.BadRequestError
 
-    async def make_call(self) -> Any:
-        self.script("answer")
-        return await self.make_async_client().messages.create(**ASKED)
 
-    async def make_failing_call(self) -> Any:
-        self.script("refusal")
-        return await self.make_async_client().messages.create(**ASKED)
-
-    async def make_hanging_call(self) -> Any:
-        self.script("silence")
-        return await self.make_async_client().messages.create(**ASKED)
-
-
-class TestStreams(Anthropic, contracts.StreamContract):
+class TestStreams(Anthropic, ScriptedStreams, contracts.StreamContract):
     stream_type = STREAM
-    cut_off = Exception  # httpx's or the client's own, by version
-    has_http_response = True
-
-    def open_stream(self, what: str = "whole") -> Any:
-        self.script(what)
-        return self.client.messages.create(**ASKED, stream=True)
-
-    def open_cut_off_stream(self) -> Any:
-        return self.open_stream("cut")
 
 
 class TestStreamsOfAFailingServer(TestStreams):
@@ -163,20 +133,8 @@ class TestStreamsOfAFailingServer(TestStreams):
         return self.open_stream("error")
 
 
-class TestAsyncStreams(Anthropic, contracts.AsyncStreamContract):
+class TestAsyncStreams(Anthropic, ScriptedAsyncStreams, contracts.AsyncStreamContract):
     stream_type = ASYNC_STREAM
-    cut_off = Exception
-    has_http_response = True
-
-    async def open_stream(self, what: str = "whole") -> Any:
-        self.script(what)
-        return await self.make_async_client().messages.create(**ASKED, stream=True)
-
-    async def open_cut_off_stream(self) -> Any:
-        return await self.open_stream("cut")
-
-    async def open_slow_stream(self) -> Any:
-        return await self.open_stream("slow")
 
 
 @pytest.fixture
@@ -511,8 +469,11 @@ def test_claude_elsewhere(
     assert (spans.one().attributes or {})["gen_ai.provider.name"] == provider
 
 
-def test_the_clients_own_span_is_held_back(scripted: Any, spans: Spans) -> None:
-    """One call is one span in the application's provider; with ours off, the client's own is back."""
+@pytest.mark.parametrize(("is_ours_started", "is_joined"), [(True, True), (False, True), (True, False)])
+def test_the_clients_own_span_is_held_back(
+    is_ours_started: bool, is_joined: bool, scripted: Any, spans: Spans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One call is one span where ours go too: the client's own is back with ours off, and where ours is not started."""
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -521,17 +482,24 @@ def test_the_clients_own_span_is_held_back(scripted: Any, spans: Spans) -> None:
         pytest.skip("this version opens no span of its own")
     seen, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(seen))
+    if is_joined:
+        provider.add_span_processor(ForwardingProcessor((SimpleSpanProcessor(InMemorySpanExporter()),)))
     address = scripted.base_url.removesuffix("/v1")
     scripted.reply(ANSWER)
+    if not is_ours_started:  # as after a failure in its begin
+        monkeypatch.setattr(integrations.anthropic.HOOK, "start_operation", lambda *_, **__: NOOP_OPERATION)
     integrations.anthropic.autolog()
     options: Any = {"tracer_provider": provider}
     with anthropic.Anthropic(base_url=address, api_key="test", max_retries=0, open_telemetry=options) as client:
-        client.messages.create(**ASKED)
-        assert seen.get_finished_spans() == ()
+        with tracing.span("assistant", kind="agent"):
+            client.messages.create(**ASKED)
+        assert len(seen.get_finished_spans()) == (not is_ours_started or not is_joined)
+        seen.clear()
         integrations.anthropic.autolog(disable=True)
         client.messages.create(**ASKED)
         assert len(seen.get_finished_spans()) == 1
-    assert spans.tree() == "chat m [12 in, 5 out]"
+    call = "\n  chat m [12 in, 5 out]" if is_ours_started else ""
+    assert spans.tree() == f"invoke_agent assistant{call}"
 
 
 def test_the_error_that_the_caller_gets(client: Any, scripted: Any, spans: Spans) -> None:

@@ -19,11 +19,15 @@ from autogen_agentchat.agents import AssistantAgent, BaseChatAgent
 from autogen_agentchat.base import Response
 from autogen_agentchat.conditions import TextMentionTermination
 from autogen_agentchat.teams import RoundRobinGroupChat
-from autogen_core import trace_invoke_agent_span, trace_tool_span
+from autogen_core import SingleThreadedAgentRuntime, trace_invoke_agent_span, trace_tool_span
+from autogen_core._telemetry import TraceHelper
 from autogen_core.models import UserMessage
 from autogen_core.tools import FunctionTool, StaticWorkbench
 from autogen_ext.models.openai import OpenAIChatCompletionClient
 from autogen_kit import METHODS, MODEL, asks_for, classes, get_weather, openai_model, replay, take_turn, weather_team
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from mlspan import integrations, tracing
 from mlspan.integrations import autogen
@@ -206,6 +210,29 @@ async def test_autogens_own_spans_stay_back_while_ours_are_recorded(spans: Spans
     names = [span.name for span in spans.all]
     assert "invoke_agent echo" in names
     assert any(name.startswith("autogen publish") for name in names)
+    spans.clear()
+
+
+async def test_a_runtime_with_a_provider_of_its_own_keeps_its_spans(spans: Spans) -> None:
+    """Who has asked for AutoGen's spans elsewhere gets all of them, and ours are the same tree beside them."""
+
+    async def run_team() -> Counter[str]:
+        seen, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(seen))
+        runtime = SingleThreadedAgentRuntime(tracer_provider=provider)
+        runtime.start()
+        team = RoundRobinGroupChat([AssistantAgent("ada", replay("fine"))], max_turns=1, runtime=runtime)
+        await team.run(task="hello")
+        await runtime.stop_when_idle()
+        return Counter(span.name.partition("_")[0] for span in seen.get_finished_spans())
+
+    own, traced = TraceHelper.trace_block, await run_team()
+    assert spans.tree() == "invoke_workflow RoundRobinGroupChat\n  invoke_agent ada\n    chat"
+    autogen.autolog(disable=True)
+    assert own is not TraceHelper.trace_block
+    assert not hasattr(TraceHelper.trace_block.__wrapped__, "__wrapped__")  # type: ignore[attr-defined]  # contextlib's
+    assert traced == await run_team()
+    assert traced["autogen publish group"] == 2
     spans.clear()
 
 

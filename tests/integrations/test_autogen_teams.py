@@ -23,7 +23,7 @@ from autogen_agentchat.teams import (
     SelectorGroupChat,
     Swarm,
 )
-from autogen_agentchat.tools import AgentTool
+from autogen_agentchat.tools import AgentTool, TeamTool
 from autogen_core import (
     AgentId,
     DefaultTopicId,
@@ -33,7 +33,7 @@ from autogen_core import (
     default_subscription,
     message_handler,
 )
-from autogen_core.models import UserMessage
+from autogen_core.models import CreateResult, RequestUsage, UserMessage
 from autogen_kit import asks_for, classes, replay
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
@@ -128,6 +128,23 @@ async def test_teams_nest(spans: Spans) -> None:
         "    execute_tool cyd\n"
         "      invoke_agent cyd\n"
         "        chat"
+    )
+
+
+async def test_a_team_as_a_tool(spans: Spans) -> None:
+    """A team that an agent asks as its tool is a workflow below that call, and each model's tokens count once."""
+    usage = RequestUsage(prompt_tokens=5, completion_tokens=6)
+    fine = CreateResult(finish_reason="stop", content="fine", usage=usage, cached=False)
+    team = RoundRobinGroupChat([AssistantAgent("ada", replay(fine))], max_turns=1)
+    tool = TeamTool(team, "weather_team", "Knows the weather.")
+    await AssistantAgent("dan", replay(asks_for("weather_team", task="?")), tools=[tool]).run(task="weather?")
+    assert spans.tree() == (
+        "invoke_agent dan\n"
+        "  chat [3 in, 4 out]\n"
+        "  execute_tool weather_team\n"
+        "    invoke_workflow RoundRobinGroupChat\n"
+        "      invoke_agent ada\n"
+        "        chat [5 in, 6 out]"
     )
 
 

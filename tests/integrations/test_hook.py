@@ -16,8 +16,9 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 from mlspan.hooks.call import Call
-from mlspan.hooks.hook import Hook, is_version_in_range, trace_methods
+from mlspan.hooks.hook import Hook, trace_methods
 from mlspan.hooks.patching import Patch, apply_patches, install_when_imported, replace_function
+from mlspan.hooks.version_range import is_version_in_range
 from mlspan.testing import Spans
 from mlspan.tracing import runtime
 from mlspan.tracing.operations.metrics import Instruments

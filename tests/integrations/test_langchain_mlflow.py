@@ -13,6 +13,7 @@ pytest.importorskip("langchain.agents")
 langchain_openai = pytest.importorskip("langchain_openai")
 
 from langchain.agents import create_agent
+from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tools import tool
 
 from mlspan import integrations, testing, tracing
@@ -51,6 +52,21 @@ def test_tokens_and_cost_are_the_servers(
     assert sum(one["total_cost"] for one in of_spans if one) == pytest.approx(cost)
     assert found.info.trace_metadata["mlflow.trace.session"] == "chat-42"
     assert (found.info.request_preview, found.info.response_preview) == ("weather in Paris?", "It is sunny in Paris.")
+
+
+def test_a_chain_that_ends_in_a_message_is_previewed_as_its_text(
+    aimock: str, mlflow_store: str, tracing_off: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not as the JSON of the message that the chain returns."""
+    monkeypatch.setenv("MLSPAN_TRACKING_URI", mlflow_store)
+    integrations.langchain.autolog(log_traces=True)
+    with openai.DefaultHttpxClient() as http:
+        model: Any = langchain_openai.ChatOpenAI(model="gpt-4o-mini", base_url=aimock, api_key="test", http_client=http)
+        answered = (ChatPromptTemplate.from_messages([("user", "{question}")]) | model).invoke({"question": "hello"})
+    assert tracing.flush(30)
+    (found,) = mlflow.MlflowClient(mlflow_store).search_traces(["0"])
+    assert found.data.spans[0].name == "RunnableSequence"
+    assert (found.info.request_preview, found.info.response_preview) == ("hello", answered.content)
 
 
 @pytest.mark.any_span  # Anthropic's own does not follow the conventions

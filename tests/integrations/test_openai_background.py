@@ -7,6 +7,7 @@ from typing import Any
 import openai
 import pytest
 
+from mlspan import integrations, tracing
 from mlspan.integrations.openai import background
 from mlspan.testing import Spans, content
 
@@ -75,6 +76,35 @@ def test_what_this_process_has_not_asked_for_is_not_counted(responses: Any, scri
     for _ in range(2):
         responses.retrieve("resp_bg")
     assert spans.tree() == "fetch_response\nfetch_response"
+
+
+TOOL_CALL = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "get_weather", "arguments": "{}"}
+
+
+@pytest.mark.parametrize("capture", [True, False])
+@pytest.mark.parametrize("told", ["by a fetch", "by two fetches", "by a stream", "by a stream, then a fetch"])
+def test_a_tool_is_linked_to_what_told_of_its_call(
+    client: openai.OpenAI, scripted: Any, spans: Spans, told: str, capture: bool, tracing_off: None
+) -> None:
+    """The link points to the request whose answer asked for the tool, be it a fetch; the first, if several told so."""
+    tracing.configure(capture_content=capture)
+    integrations.openai.autolog()
+    done = response("completed", output=[TOOL_CALL], usage=USAGE)
+    ask: Any = {"model": "gpt-5-mini", "input": "hello", "background": True}
+    if told.startswith("by a stream"):
+        scripted.stream(event("created", 0, response=response("queued")), event("completed", 1, response=done))
+        scripted.reply(done)
+        list(client.responses.create(stream=True, **ask))
+    else:
+        scripted.reply(response("queued"))
+        scripted.reply(done)
+        client.responses.create(**ask)
+    for _ in range({"by a fetch": 1, "by two fetches": 2, "by a stream": 0}.get(told, 1)):
+        client.responses.retrieve("resp_bg")
+    with tracing.span("get_weather", kind="tool", attributes={"gen_ai.tool.call.id": "call_1"}):
+        pass
+    (link,) = spans.all[-1].links
+    assert link.context.span_id == spans.all[0 if "stream" in told else 1].get_span_context().span_id
 
 
 def event(kind: str, number: int, **more: Any) -> dict[str, Any]:

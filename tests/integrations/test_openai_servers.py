@@ -234,6 +234,17 @@ SERVERS = {
         [text("Hi.")],
         others={"gen_ai.usage.cache_read.input_tokens": 8},
     ),
+    "deepseek: thoughts before the answer, in a stream": Server(
+        *("api.deepseek.com", "deepseek"),
+        [
+            chunk(role="assistant", content=None, reasoning_content="Hm, "),
+            chunk(content=None, reasoning_content="yes."),
+            chunk(content="Hi."),
+            chunk("stop", content="", top={"usage": usage(12, 5, prompt_cache_hit_tokens=8)}),
+        ],
+        [thought("Hm, yes."), text("Hi.")],
+        others={"gen_ai.usage.cache_read.input_tokens": 8},
+    ),
     "vllm: usage in every chunk": Server(
         *("vllm.test", "openai"),
         [

@@ -123,6 +123,7 @@ def test_a_patch_point_that_is_missing(
             if _patching._is_there(target):
                 continue  # every class has an __init__, and LangChain's modules have attributes made when asked for
             tried.add(target)
+            kin = {one for one in places if one != target and not _patching._is_there(one)}  # of the same definition
             hook.autolog()
             lines = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
             is_optional = all(target not in point.target.split() for point in hook.patch_points)
@@ -135,12 +136,12 @@ def test_a_patch_point_that_is_missing(
             assert target in lines[0]
             assert loss in lines[0]
             missing = [point for point in hook.patch_points if point.found is False]
-            below = [point for point in missing if point.target.startswith(f"{target}.")]  # of a class that is gone
+            below = [point for point in missing if point.target.startswith(f"{target}.") or point.target in kin]
             others = [(target in point.target.split(), point.loss) for point in missing if point not in below]
             assert others == [(True, loss)]
             if take_away is hidden:
                 run_program(hook, spans)
-            if not hook.is_installed:
+            if not hook.is_installed and (not kin or len(kin) + 1 < len(places)):
                 untraced.add(target)
                 left = [one for one in places if one != target]
                 assert read_entries(left) == {one: before[one] for one in left}

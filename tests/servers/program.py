@@ -34,8 +34,8 @@ def start(code: str, env: dict[str, str], **options: Any) -> BoundedPopen:
     return BoundedPopen([sys.executable, "-W", "ignore", "-c", program], env=env, **pipes, **options)
 
 
-def run(code: str, env: dict[str, str], timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    with start(code, env) as process:
+def run(code: str, env: dict[str, str], timeout: float = 60, **options: Any) -> subprocess.CompletedProcess[str]:
+    with start(code, env, **options) as process:
         try:
             out, err = process.communicate(timeout=timeout)
         except BaseException:

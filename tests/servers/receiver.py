@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 import threading
 import time
 from collections import Counter
@@ -16,12 +17,19 @@ EXPERIMENT = b'{"experiment": {"experiment_id": "0", "name": "Default", "lifecyc
 
 
 class Receiver:
-    """``mode`` is "ok", "hang", "slow" or a status, with ``retry_after``; ``poison`` is refused with ``refusal``."""
+    """``mode`` is "ok", "hang", "slow" or a status, with ``retry_after``; ``poison`` is refused with ``refusal``.
+
+    A body of more than ``most_bytes`` as it is sent gets 413, as a proxy answers: if ``hangs_up``, the connection is
+    closed without an answer, with the body unread. ``seconds_per_kib`` is how long spans take it.
+    """
 
     def __init__(self, port: int = 0) -> None:
         self.mode: str | int = "ok"
         self.retry_after: str | None = None
         self.poison, self.refusal = "", 400
+        self.most_bytes, self.hangs_up = sys.maxsize, False
+        self.seconds_per_kib = 0.0
+        self.too_large: list[int] = []  # bytes of the bodies that were
         self.reads_gzip = True
         self.gzipped = 0  # requests
         self.otlp: Counter[str] = Counter()  # how often each span has arrived, by name
@@ -41,7 +49,16 @@ class Receiver:
                 self.reply(outer.mode if isinstance(outer.mode, int) else known, EXPERIMENT)
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                size = int(self.headers.get("Content-Length", 0))
+                if size > outer.most_bytes:
+                    outer.too_large.append(size)
+                    if outer.hangs_up:
+                        self.close_connection = True
+                        return
+                body = self.rfile.read(size)
+                if size > outer.most_bytes:
+                    self.reply(413, b"<html>413 Request Entity Too Large</html>")
+                    return
                 if self.headers.get("Content-Encoding") == "gzip":
                     outer.gzipped += 1
                     body = gzip.decompress(body) if outer.reads_gzip else body
@@ -77,13 +94,16 @@ class Receiver:
             time.sleep(0.5)
         if isinstance(self.mode, int):
             return self.mode, b""
+        time.sleep(self.seconds_per_kib * len(body) / 1024)
         if path != "/v1/traces":
             return 200, b"{}"
         try:
             sent = ExportTraceServiceRequest.FromString(body)
         except DecodeError:
             return 400, b"Invalid OpenTelemetry protobuf format"
-        names = [s.name for r in sent.resource_spans for scope in r.scope_spans for s in scope.spans]
+        spans = [span for of in sent.resource_spans for scope in of.scope_spans for span in scope.spans]
+        # a root that says no more than the previews of its trace; the root itself follows
+        names = [span.name for span in spans if all(one.key != "mlspan.preview" for one in span.attributes)]
         if self.poison and self.poison in names:
             return self.refusal, b"poison"
         taken = self.mlflow if any(key.lower().startswith("x-mlflow") for key in headers) else self.otlp

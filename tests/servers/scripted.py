@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -26,10 +27,18 @@ class Scripted:
             def do_GET(self) -> None:
                 self.do_POST()
 
+            def do_PUT(self) -> None:
+                self.do_POST()
+
+            def do_DELETE(self) -> None:
+                self.do_POST()
+
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                sent = json.loads(body) if body and self.headers.get("Content-Type") == "application/json" else body
-                outer.requests.append(({k.lower(): v for k, v in self.headers.items()}, sent))
+                is_json = body and self.headers.get("Content-Type") == "application/json"
+                with suppress(json.JSONDecodeError):  # lines of JSON are sent under that name as well
+                    body = json.loads(body) if is_json else body
+                outer.requests.append(({k.lower(): v for k, v in self.headers.items()}, body))
                 answer = outer._answers.popleft() if len(outer._answers) > 1 else outer._answers[0]
                 try:
                     answer(self)
@@ -64,17 +73,23 @@ class Scripted:
 
     def stream(self, *events: Event, delay: float = 0, drop: bool = False) -> None:
         """An event stream; *delay* seconds before each event. *drop* cuts the connection instead of ending it."""
+        pieces = []
+        for event in events:
+            name, body = event if isinstance(event, tuple) else ("", event)
+            text = body if isinstance(body, str) else json.dumps(body)
+            pieces.append((f"event: {name}\n" * bool(name) + f"data: {text}\n\n").encode())
+        self.stream_bytes(*pieces, content_type="text/event-stream", delay=delay, drop=drop)
+
+    def stream_bytes(self, *pieces: bytes, content_type: str, delay: float = 0, drop: bool = False) -> None:
+        """A body in pieces, likewise."""
 
         def answer(handler: BaseHTTPRequestHandler) -> None:
             handler.send_response(200)
-            handler.send_header("Content-Type", "text/event-stream")
+            handler.send_header("Content-Type", content_type)
             handler.send_header("Transfer-Encoding", "chunked")
             handler.end_headers()
-            for event in events:
+            for data in pieces:
                 time.sleep(delay)
-                name, body = event if isinstance(event, tuple) else ("", event)
-                text = body if isinstance(body, str) else json.dumps(body)
-                data = (f"event: {name}\n" * bool(name) + f"data: {text}\n\n").encode()
                 handler.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
                 handler.wfile.flush()
             if not drop:

@@ -22,6 +22,9 @@ def ask(text: str) -> str:
 
 
 ask("warm up")  # in the process that forks
+# Its connection would be shared by all workers, who would get each other's answers, with us or without.
+client.close()
+client = openai.OpenAI()
 
 
 @app.get("/ping")

@@ -20,8 +20,8 @@ from typing import Any
 from ..._copies import take_over_recording
 from ..._guard import warn_once
 from ...hooks.autolog_settings import AutologSettings
-from ...hooks.hook import is_version_in_range
 from ...hooks.named_arguments import noting_names
+from ...hooks.version_range import is_version_in_range
 from ...tracing.mlflow_state.runs import get_active_run_id
 from .autolog_state import release_autolog_state
 from .mlflow_autolog import read_on, unfollow

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The record of a training: what its span says of the model, its parameters and its metrics."""
 
 from __future__ import annotations
 

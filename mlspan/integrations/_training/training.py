@@ -19,6 +19,7 @@ from ..._shape import get_nested
 from ...tracing import runtime
 from ...tracing.mlflow_state.runs import get_active_run_id
 from ...tracing.operations import semconv as sc
+from ...tracing.operations.call_context import reset_variable
 from ...tracing.operations.operation import Operation, start_operation
 from ...tracing.operations.suppression import is_suppressed
 from .lineage import ModelLineage, remember_lineage
@@ -117,7 +118,7 @@ class ActiveTraining:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._token is not None:
-            _training_variable.reset(self._token)
+            reset_variable(self._token, self, None)
         if self._previous_of_thread is None:
             _trainings_by_thread.pop(self._thread, None)
         else:
@@ -280,11 +281,12 @@ class _RemoteTraining:
 @contextmanager
 def join_remote_training() -> Iterator[None]:
     """Treat trainings inside the block as parts of a training in another process: no spans and no MLflow runs."""
-    token = _training_variable.set(_RemoteTraining())  # type: ignore[arg-type]  # it has every attribute that is read
+    training: Any = _RemoteTraining()  # it has every attribute that is read
+    token = _training_variable.set(training)
     try:
         with ExitStack() as undo:
             if (autologging := sys.modules.get("mlflow.utils.autologging_utils")) is not None:
                 undo.enter_context(autologging.disable_autologging())
             yield
     finally:
-        _training_variable.reset(token)
+        reset_variable(token, training, None)

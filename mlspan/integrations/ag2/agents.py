@@ -5,20 +5,22 @@ from __future__ import annotations
 import functools
 import importlib
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, Final, TypeVar
 
+from ..._guard import guard
 from ..._shape import get_field, get_fields, get_list, get_nested
 from ...hooks.call import Call
 from ...hooks.hook import Hook
+from ...hooks.openai_format import FINISH_REASONS
 from ...hooks.patching import Patch, Undo, apply_patches, replace_attribute, resolve_target
-from ...hooks.requests import read_usage
+from ...hooks.requests import read_failed_completion, read_usage
 from ...tracing.operations.content import to_plain_data
 from ...tracing.operations.exceptions import get_error_type
+from ...tracing.operations.message_drafts import OutputDraft
 from ...tracing.operations.messages import (
     Message,
-    OutputDraft,
     Part,
     ToolDefinition,
     make_media_part,
@@ -26,13 +28,16 @@ from ...tracing.operations.messages import (
     make_tool_call_response,
     parse_json,
 )
-from ...tracing.operations.records import Agent, Chat, Observe, Record, Step, Tool
+from ...tracing.operations.records import Agent, Chat, Observe, Record, Step, Tool, sees_errors
 
 # Private names that some versions or classes lack, each with what is then left out.
 PRIVATE_FIELDS: Final[dict[str, str]] = {
     "_create_options": "the model of an agent, where its configuration does not name it",
 }
 
+_T = TypeVar("_T")
+_chunk_guard: Final = guard("reading a chunk")
+_subscription_guard: Final = guard("listening to a model's chunks")
 _PROVIDERS: Final = {
     "azure": "azure.ai.openai",
     "bedrock": "aws.bedrock",
@@ -41,7 +46,6 @@ _PROVIDERS: Final = {
     "vertexai": "gcp.vertex_ai",
     "xai": "x_ai",
 }
-
 # These providers leave cached tokens out of their input tokens; in the conventions, input tokens include them.
 _COUNT_CACHE_SEPARATELY: Final = {"anthropic", "aws.bedrock"}
 
@@ -97,7 +101,8 @@ def _make_middleware(hook: Hook, base: type) -> type:
 
         async def on_llm_call(self, call_next: Any, events: Any, context: object) -> object:
             offered = (get_field(call_next, "keywords") or {}).get("tools") or ()
-            with hook.start_operation(_begin_llm_call, (*self._asked, events, context, offered), {}) as operation:
+            asked = (*self._asked, events, context, offered)
+            with hook.start_operation(_begin_llm_call, asked, {}) as operation, _noted_chunks(operation, context):
                 return operation.record_result(await call_next(events, context), awaited=True)
 
         async def on_tool_execution(self, call_next: Any, event: object, context: object) -> object:
@@ -109,6 +114,32 @@ def _make_middleware(hook: Hook, base: type) -> type:
                 return operation.record_result(await call_next(event, context), awaited=True)
 
     return TracingMiddleware
+
+
+@contextmanager
+def _noted_chunks(operation: Any, context: object) -> Iterator[None]:
+    """Read the pieces of a streamed answer inside the block: if the call fails, they are all that is known of it."""
+    chat, stream = get_field(operation, "record"), get_field(context, "stream")
+    if not isinstance(chat, Chat) or not chat.stream or not hasattr(stream, "subscribe"):
+        yield
+        return
+
+    def note_event(event: Any) -> None:
+        with _chunk_guard:
+            if type(event).__name__ == "ModelMessageChunk":
+                if chat.time_to_first_chunk is None:
+                    operation.note_first_chunk()
+                chat.draft.get_choice().add_text(get_nested(event, "content", str) or "")
+
+    subscription = None
+    with _subscription_guard:  # another version's may want other arguments
+        subscription = stream.subscribe(note_event, sync_to_thread=False)
+    try:
+        yield
+    finally:
+        if subscription is not None:
+            with _subscription_guard:
+                stream.unsubscribe(subscription)
 
 
 def _begin_turn(call: Call) -> tuple[Record, Observe[Any]]:
@@ -131,8 +162,8 @@ def _begin_llm_call(call: Call) -> tuple[Record, Observe[Any]]:
     agent, client, events, context, offered = call.args
     config, options = get_field(agent, "config"), get_field(client, "_create_options")
     chat = Chat(outer=True, provider=_read_config_provider(config), draft=OutputDraft(kept=call.capture_content))
-    chat.model = get_nested(options, "model", str) or _read_config_text(config, "model")
-    chat.stream = get_nested(options, "stream", bool) or None
+    chat.model = get_nested(options, "model", str) or _read_config(config, "model", str)
+    chat.stream = get_nested(options, "stream", bool) or _read_config(config, "streaming", bool) or None
     if call.capture_content:
         system: list[Part] = [{"type": "text", "content": text} for text in get_field(context, "prompt") or ()]
         instructions: list[Message] = [{"role": "system", "parts": system}] if system else []
@@ -141,9 +172,9 @@ def _begin_llm_call(call: Call) -> tuple[Record, Observe[Any]]:
     return chat, _observe_response
 
 
-def _read_config_text(config: object, name: str) -> str | None:
+def _read_config(config: object, name: str, want: type[_T]) -> _T | None:
     with suppress(NotImplementedError):  # configurations for tests raise it
-        return get_nested(config, name, str)
+        return get_nested(config, name, want)
     return None
 
 
@@ -158,12 +189,18 @@ def _map_provider(provider: object) -> str | None:
     return _PROVIDERS.get(name, name) if name else None
 
 
+@sees_errors
 def _observe_response(chat: Chat, got: object) -> None:
-    """Read the ``ModelResponse`` *got* into the record."""
+    """Read the ``ModelResponse`` *got* into the record, or an exception, which may hold an answer."""
+    if isinstance(got, BaseException):
+        read_failed_completion(chat, got)
+        return
     chat.provider = _map_provider(get_field(got, "provider")) or chat.provider
     chat.response_model, chat.response_id = get_nested(got, "model", str), get_nested(got, "response_id", str)
+    chat.draft = OutputDraft(kept=chat.draft.kept)  # the whole answer, in place of what its pieces have said
     choice = chat.draft.get_choice()
-    choice.finish_reason = get_nested(got, "finish_reason", str)
+    reason = get_nested(got, "finish_reason", str)
+    choice.finish_reason = FINISH_REASONS.get(reason or "", reason)
     if text := get_nested(got, "content", str):
         choice.add_text(text)
     for call in get_list(got, "tool_calls.calls"):

@@ -5,18 +5,17 @@ from __future__ import annotations
 import functools
 import importlib
 from collections import Counter
+from contextvars import ContextVar
 from typing import Any, Final
-from weakref import WeakKeyDictionary
-
-from opentelemetry import trace
-from opentelemetry.trace import Span
 
 from ..._shape import get_field, get_list, get_nested
 from ...hooks import openai_format as parts
 from ...hooks.call import Call
-from ...hooks.requests import CHAT_USAGE, count_tokens, set_parameters
-from ...tracing.operations.messages import Message, OutputDraft, Part, make_tool_call, make_tool_call_response
-from ...tracing.operations.records import Chat, Observe, Record
+from ...hooks.requests import CHAT_USAGE, count_tokens, read_failed_completion, set_parameters
+from ...tracing.operations import semconv as sc
+from ...tracing.operations.message_drafts import OutputDraft
+from ...tracing.operations.messages import Message, Part, make_tool_call, make_tool_call_response
+from ...tracing.operations.records import Chat, Observe, Record, sees_errors
 
 # Private names that some versions or classes lack, each with what is then left out.
 PRIVATE_FIELDS: Final[dict[str, str]] = {
@@ -37,9 +36,9 @@ _PROVIDERS_BY_API_TYPE: Final = {  # api_type of a configuration -> the conventi
     "anthropic_v2": "anthropic",
     "bedrock_v2": "aws.bedrock",
 }
-# The usages of the running calls, by span. A call has several if a filter has refused an answer. A usage is None if a
-# cache has answered, so that nothing is billed.
-_usages_by_span: Final[WeakKeyDictionary[Span, list[object]]] = WeakKeyDictionary()
+# The usages of the running call. A call has several if a filter has refused an answer. A usage is None if a cache has
+# answered, so that nothing is billed.
+_usages: Final[ContextVar[list[object] | None]] = ContextVar("mlspan-ag2-usages", default=None)
 
 
 def begin_model_call(call: Call) -> tuple[Record, Observe[Any]]:
@@ -57,8 +56,18 @@ def begin_model_call(call: Call) -> tuple[Record, Observe[Any]]:
             parts.read_openai_tool(one) for one in (*(request.get("tools") or ()), *(request.get("functions") or ()))
         ] or None
 
+    usages: list[object] = []
+    around = _usages.get()  # a filter may ask a model itself
+    _usages.set(usages)
+
+    @sees_errors
     def observe(chat: Chat, got: Any) -> None:
-        _observe_answer(chat, got)
+        _usages.set(around)
+        if isinstance(got, BaseException):
+            _add_usages(chat, [*usages, get_field(get_field(got, "completion"), "usage")])
+            read_failed_completion(chat, got)
+            return
+        _observe_answer(chat, got, usages)
         # Newer wrappers remember which client has answered; older ones write it into the answer.
         metadata = (get_field(call.args[0], "_response_metadata") or {}).get(chat.response_id)
         answered = get_nested(metadata or got, "config_id", int) or 0
@@ -77,23 +86,31 @@ def _set_model(chat: Chat, config: dict[str, Any]) -> None:
 def note_usage(args: tuple[Any, ...], kwargs: dict[str, object], _: object) -> None:
     """Note the usage that ``OpenAIWrapper._update_usage`` receives for each answer; None if a cache has answered."""
     actual = kwargs.get("actual_usage", args[1] if len(args) > 1 else None)
-    if (span := trace.get_current_span()).get_span_context().is_valid:
-        _usages_by_span.setdefault(span, []).append(actual)
+    if (usages := _usages.get()) is not None:
+        usages.append(actual)
 
 
-def _observe_answer(chat: Chat, got: object) -> None:
-    """Read an answer into the record: a ChatCompletion, or the UnifiedResponse of newer clients."""
+def _observe_answer(chat: Chat, got: object, billed: list[object]) -> None:
+    """Read an answer into the record: a ChatCompletion, or the UnifiedResponse of newer clients.
+
+    *billed* are the usages that were noted.
+    """
     chat.response_id, chat.response_model = get_nested(got, "id", str) or None, get_nested(got, "model", str) or None
+    if tier := get_nested(got, "service_tier", str):
+        chat.extra[sc.OPENAI_RESPONSE_SERVICE_TIER] = tier
     for index, one in enumerate(get_list(got, "choices")):
         _observe_message(
             chat, index, get_field(one, "message") or get_field(one, "text"), get_nested(one, "finish_reason", str)
         )
     for index, message in enumerate(get_list(got, "messages")):
         _observe_message(chat, index, message, get_nested(got, "finish_reason", str))
-    billed = _usages_by_span.pop(trace.get_current_span(), [])
     usages = billed if len(billed) > 1 else [] if billed == [None] else [get_field(got, "usage")]
-    if chat.stream and _estimates_stream_usage():
-        return
+    if not (chat.stream and _estimates_stream_usage()):
+        _add_usages(chat, usages)
+
+
+def _add_usages(chat: Chat, usages: list[object]) -> None:
+    """Add up the *usages* of all answers to a call; None is an answer from a cache."""
     billed_tokens: Counter[str] = Counter()
     for usage in usages:
         billed_tokens.update(count_tokens(usage, *CHAT_USAGE))
@@ -111,7 +128,7 @@ def _estimates_stream_usage() -> bool:
 
 def _observe_message(chat: Chat, index: int, message: Any, reason: str | None) -> None:
     choice = chat.draft.get_choice(index)
-    choice.finish_reason = reason
+    choice.finish_reason = parts.FINISH_REASONS.get(reason or "", reason)  # newer clients tell the provider's own
     content = message if isinstance(message, str) else get_field(message, "content")
     blocks = content if isinstance(content, list) else [{"type": "text", "text": content}]
     for block in blocks:  # a UnifiedMessage has a block for each text, reasoning and tool call

@@ -17,7 +17,7 @@ from ..._bounded import BoundedDict
 from ..._guard import guard
 from ..._shape import get_nested
 from ...hooks.hook import Hook
-from ...hooks.patching import Patch, Undo, apply_patches, replace_function
+from ...hooks.patching import Patch, Undo, apply_patches, replace_method
 from ...tracing.operations.call_context import CallScope, get_call_scope, use_context, use_scope
 from ...tracing.operations.suppression import is_suppressed
 
@@ -48,23 +48,21 @@ def _extract_parent(envelope: object) -> tuple[otel.Context, CallScope] | None:
 
 
 def _install(hook: Hook) -> Undo:
-    on = [True]
-
-    def wrap_post(own: Any) -> object:
+    def wrap_post(own: Any, enabled: list[bool]) -> object:
         @functools.wraps(own)
         async def post_envelope(self: Any, envelope: object, *args: Any, **kwargs: Any) -> object:
-            if on and hook.settings.log_traces:
+            if enabled and hook.settings.log_traces:
                 with guard("looking at an envelope"):
                     _inject_parent(envelope)
             return await own(self, envelope, *args, **kwargs)
 
         return post_envelope
 
-    def wrap_receive(own: Any) -> object:
+    def wrap_receive(own: Any, enabled: list[bool]) -> object:
         @functools.wraps(own)
         async def receive_envelope(self: Any, envelope: object, *args: Any, **kwargs: Any) -> object:
             with ExitStack() as stack:
-                if on and hook.settings.log_traces:
+                if enabled and hook.settings.log_traces:
                     with guard("looking at an envelope"):
                         if (around := _extract_parent(envelope)) is not None:
                             stack.enter_context(use_context(around[0]))
@@ -74,18 +72,12 @@ def _install(hook: Hook) -> Undo:
         return receive_envelope
 
     client, loss, partial = "ag2.network.client", "that an envelope is handled below its sender", functools.partial
-    undo = apply_patches(
+    return apply_patches(
         [
-            Patch(f"{client}.hub_client:HubClient.post_envelope", partial(replace_function, make=wrap_post), loss),
-            Patch(f"{client}.agent_client:AgentClient.receive", partial(replace_function, make=wrap_receive), loss),
+            Patch(f"{client}.hub_client:HubClient.post_envelope", partial(replace_method, make=wrap_post), loss),
+            Patch(f"{client}.agent_client:AgentClient.receive", partial(replace_method, make=wrap_receive), loss),
         ]
     )
-
-    def remove_patches() -> None:
-        on.clear()
-        undo()
-
-    return remove_patches
 
 
 HOOK: Final = Hook("ag2>=1.2,<2", "ag2.network.client", _install)  # imported only by applications that use a network

@@ -15,9 +15,10 @@ from typing import Any, Final
 
 from ...hooks.call import Call
 from ...hooks.hook import Hook, trace_methods
-from ...hooks.own_spans import make_unrecorded_span, suppress_own_spans
+from ...hooks.own_spans import is_request_recorded, make_unrecorded_span, suppress_own_spans
 from ...hooks.patching import Undo, apply_patches
 from ...tracing.operations.records import Observe, Record
+from ...tracing.otel.provider import is_tracer_joined
 from . import batches, messages
 from ._request import AnthropicRequest
 
@@ -60,7 +61,9 @@ def _install(hook: Hook) -> Undo:
 
 
 def _is_recorded(args: tuple[object, ...]) -> bool:
-    """Return whether the call whose span the client is about to open is one that mlspan records."""
+    """Return whether the call whose span the client is about to open is one that mlspan is recording."""
+    if not is_request_recorded() or not is_tracer_joined(args[0] if args else None):
+        return False  # the client was given a TracerProvider of its own, which gets no span of ours
     path = _split_path(str(getattr(args[2], "url", ""))) if len(args) > 2 else []
     return path[:1] in (["messages"], ["files"]) and path[-1] != "count_tokens"
 

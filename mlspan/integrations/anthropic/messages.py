@@ -1,135 +1,56 @@
-"""The endpoint for messages: requests, whole answers, and the events of a stream."""
+"""The endpoint for messages: its requests; its answers are read by :mod:`mlspan.hooks.anthropic_answers`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from ..._shape import get_field, get_list, get_nested, list_items
-from ...hooks.openai_format import FINISH_REASONS
-from ...hooks.requests import read_provider_usage, set_parameters
-from ...tracing.operations import semconv as sc
-from ...tracing.operations.content import to_json
-from ...tracing.operations.messages import ChoiceDraft, OutputDraft, parse_json
+from ..._guard import guard
+from ..._shape import get_nested
+from ...hooks.anthropic_answers import EventReader, observe_message, set_message_request
+from ...hooks.anthropic_format import read_block, read_message, read_tool
+from ...tracing.operations.message_drafts import OutputDraft
 from ...tracing.operations.records import Chat, Observe
 from ._request import AnthropicRequest
-from .blocks import is_server_call, make_block_call, read_block, read_content, read_message, read_tool_definitions
-
-_REQUEST_FIELDS: Final[dict[str, tuple[str, object]]] = {
-    "max_tokens": ("max_tokens", int),
-    "model": ("model", str),
-    "temperature": ("temperature", float),
-    "top_k": ("top_k", int),
-    "top_p": ("top_p", float),
-}
 
 
 def begin_message(ask: AnthropicRequest) -> tuple[Chat, Observe[Chat]]:
     """Begin the record of ``POST /v1/messages``."""
-    body = ask.body
     chat = Chat(
         **ask.read_server_fields(),
         draft=OutputDraft(kept=ask.capture_content),
-        stream=True if body.get("stream") is True else None,
+        stream=True if ask.body.get("stream") is True else None,
         conversation=get_nested(ask.client, "open_telemetry.conversation_id", str),  # the client's own option
-        reasoning_level=get_nested(body, "output_config.effort", str),
     )
-    set_parameters(chat, body, _REQUEST_FIELDS)
-    chat.stop_sequences = [text for text in list_items(body.get("stop_sequences")) if isinstance(text, str)] or None
-    if get_nested(body, "output_config.format.type", str) or get_nested(body, "output_format.type", str):
-        chat.output_type = "json"
+    set_message_request(chat, ask.body, capture_content=ask.capture_content)
     if ask.capture_content:
-        chat.input = [read_message(raw) for raw in list_items(body.get("messages"))]
-        chat.system = read_content(body.get("system")) or None
-        chat.tools = read_tool_definitions(body)
+        _note_iterators(chat, ask.options)
     return chat, EventReader().observe if chat.stream else observe_message
 
 
-def observe_message(chat: Chat, got: object) -> None:
-    """Read a whole ``Message``, as an object of the client's or as plain JSON."""
-    choice = chat.draft.get_choice()
-    _read_message_fields(chat, choice, got)
-    for block in get_list(got, "content"):
-        _add_block(choice, block)
+def _note_iterators(chat: Chat, options: Any) -> None:
+    """Have what an iterator yields for the request recorded while the client reads it, which it can do only once."""
+    sent = options.json_data
+    for name, (field, read) in _ITERABLE_FIELDS.items():
+        if isinstance(sent, dict) and isinstance(items := sent.get(name), Iterator):
+            noted: list[Any] = []
+            setattr(chat, field, noted)
+            sent = {**sent, name: _note_items(items, noted, read)}
+    if sent is not options.json_data:
+        options.json_data = sent
 
 
-def _read_message_fields(chat: Chat, choice: ChoiceDraft, message: object) -> None:
-    """Read all of a message but its content: the message that starts a stream has none yet."""
-    chat.response_id = get_nested(message, "id", str) or chat.response_id
-    chat.response_model = get_nested(message, "model", str) or chat.response_model
-    _read_end(choice, message)
-    _read_usage(chat, get_field(message, "usage"))
+def _note_items(items: Iterator[object], noted: list[Any], read: Callable[[object], object]) -> Iterator[object]:
+    for item in items:
+        with _reading_guard:
+            noted.append(read(item))
+        yield item
 
 
-def _read_usage(chat: Chat, usage: object) -> None:
-    """Read token counts, and how many of the tokens written to the cache are kept for an hour, which cost more."""
-    read_provider_usage(chat, usage)
-    if long := get_nested(usage, "cache_creation.ephemeral_1h_input_tokens", int):
-        chat.extra[sc.USAGE_LONG_CACHE_WRITE_INPUT_TOKENS] = long
-
-
-def _read_end(choice: ChoiceDraft, told: object) -> None:
-    if reason := get_nested(told, "stop_reason", str):
-        choice.finish_reason = FINISH_REASONS.get(reason, reason)
-
-
-def _add_block(choice: ChoiceDraft, block: object) -> None:
-    """Add a block that arrives whole."""
-    part: Any = read_block(block)
-    if part["type"] in {"text", "reasoning"} and isinstance(part["content"], str):
-        choice.add_text(part["content"], part["type"])  # the pieces of an answer with citations are one text
-    elif get_nested(block, "type", str) not in {"text", "thinking"}:  # those have yet to say something
-        choice.add_part(part)
-
-
-class EventReader:
-    """The reader of one stream's events: the blocks that are open, by their index."""
-
-    __slots__ = ("_server_calls",)
-
-    def __init__(self) -> None:
-        self._server_calls: dict[int, tuple[object, list[str]]] = {}  # the block, and the pieces of its input
-
-    def observe(self, chat: Chat, event: object) -> None:
-        """Read one event."""
-        kind, choice = get_nested(event, "type", str), chat.draft.get_choice()
-        if kind == "content_block_delta":
-            self._observe_delta(choice, get_nested(event, "index", int) or 0, get_field(event, "delta"))
-        elif kind == "content_block_start":
-            self._observe_start(choice, get_nested(event, "index", int) or 0, get_field(event, "content_block"))
-        elif kind == "content_block_stop":
-            self._observe_stop(choice, get_nested(event, "index", int) or 0)
-        elif kind == "message_start":
-            _read_message_fields(chat, choice, get_field(event, "message"))
-        elif kind == "message_delta":
-            _read_end(choice, get_field(event, "delta"))
-            _read_usage(chat, get_field(event, "usage"))
-        elif kind == "message" or (kind is None and get_field(event, "content") is not None):
-            observe_message(chat, event)  # a server that answers whole where a stream was asked for
-
-    def _observe_start(self, choice: ChoiceDraft, index: int, block: object) -> None:
-        kind = get_nested(block, "type", str)
-        if kind == "tool_use":
-            given = get_field(block, "input")  # whole, from servers that do not stream it
-            arguments = to_json(given) if given else None
-            choice.add_tool_call(index, get_nested(block, "id", str), get_nested(block, "name", str), arguments)
-        elif is_server_call(block):
-            self._server_calls[index] = (block, [])
-        else:
-            _add_block(choice, block)
-
-    def _observe_delta(self, choice: ChoiceDraft, index: int, delta: object) -> None:
-        if isinstance(text := get_field(delta, "text"), str):
-            choice.add_text(text)
-        elif isinstance(piece := get_field(delta, "partial_json"), str):
-            if index in self._server_calls:
-                self._server_calls[index][1].append(piece)
-            else:
-                choice.add_tool_call(index, None, None, piece)
-        elif isinstance(thought := get_field(delta, "thinking"), str):
-            choice.add_text(thought, "reasoning")
-
-    def _observe_stop(self, choice: ChoiceDraft, index: int) -> None:
-        block, pieces = self._server_calls.pop(index, (None, []))
-        if block is not None:
-            arguments = parse_json("".join(pieces)) if pieces else get_field(block, "input")
-            choice.add_part(make_block_call(block, arguments))
+# Parameters that the client takes as any iterable -> the record's field, and what reads one item.
+_ITERABLE_FIELDS: Final[dict[str, tuple[str, Callable[[object], object]]]] = {
+    "messages": ("input", read_message),
+    "system": ("system", read_block),
+    "tools": ("tools", read_tool),
+}
+_reading_guard: Final = guard("reading a request")

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, Final
 
 from opentelemetry import context as otel
+from opentelemetry import trace
 
+from ..._shape import get_field, get_nested
 from ...hooks.hook import Hook
 from ...hooks.own_spans import suppress_own_spans
-from ...hooks.patching import Patch, observe_method, trace_method
+from ...hooks.patching import Patch, observe_method, replace_function, trace_method
 from ...tracing.operations.call_context import get_call_scope, use_context, use_scope
+from ...tracing.otel.provider import is_tracer_joined
 
 _RUNTIME_MODULE: Final = "autogen_core._single_threaded_agent_runtime"
+_LOCAL_RUNTIME: Final = "SingleThreadedAgentRuntime"  # mlspan does not record messages of the distributed runtime
+_SCOPE: Final = f"autogen {_LOCAL_RUNTIME}"  # of the runtime's own spans
 _Patches = Iterator[Patch]
 
 
@@ -31,6 +36,8 @@ def carry_sender_context(hook: Hook) -> _Patches:
     loss = "that a message is handled in the context of its sender"
     envelope = f"{_RUNTIME_MODULE}:get_telemetry_envelope_metadata"
     yield Patch(envelope, functools.partial(observe_method, callback=attach_context), loss)
+    noted = functools.partial(replace_function, make=_note_outer_span)
+    yield Patch(_RUNTIME_SPANS, noted, "the parent of spans inside a runtime that has a TracerProvider of its own")
     for name in ("_process_send", "_process_publish"):
         target = f"{_RUNTIME_MODULE}:SingleThreadedAgentRuntime.{name}"
         yield Patch(target, functools.partial(trace_method, start=_MessageDelivery), loss)
@@ -58,23 +65,60 @@ class _MessageDelivery:
         return value
 
 
+_OUTER_SPAN_KEY: Final = otel.create_key("mlspan-autogen-outer")  # context key of the span around the runtime's own
+
+
+def use_outer_span() -> AbstractContextManager[object]:
+    """Make the span around the runtime's own current inside the block, where the runtime's own is current.
+
+    That is so where the runtime has a TracerProvider of its own: a span of ours below one of those would have a parent
+    that mlspan does not get.
+    """
+    outer = _find_outer_span()
+    return nullcontext() if outer is None else use_context(trace.set_span_in_context(outer))
+
+
+def _find_outer_span() -> trace.Span | None:
+    """Return the span around the runtime's own, or None if the current one is not the runtime's."""
+    context = otel.get_current()
+    outer: Any = context.get(_OUTER_SPAN_KEY)
+    scope = get_nested(trace.get_current_span(context), "instrumentation_scope.name", str)
+    return outer if scope == _SCOPE else None
+
+
+def _note_outer_span(own: Any) -> object:
+    """Wrap AutoGen's function that opens a span, so that what runs inside knows the span around it."""
+
+    @functools.wraps(own)
+    @contextmanager
+    def open_span(*args: Any, **kwargs: Any) -> Iterator[object]:
+        outer = _find_outer_span() or trace.get_current_span()
+        with use_context(otel.set_value(_OUTER_SPAN_KEY, outer)), own(*args, **kwargs) as span:
+            yield span
+
+    return open_span
+
+
 # The places where AutoGen opens spans of its own for operations that mlspan records. The helpers are replaced there
 # only, so an application that uses the same helpers keeps its spans.
-CORE_SPANS: Final = ("autogen_core.tools._base:trace_tool_span", "autogen_core._telemetry:TraceHelper.trace_block")
+_RUNTIME_SPANS: Final = "autogen_core._telemetry:TraceHelper.trace_block"
+CORE_SPANS: Final = ("autogen_core.tools._base:trace_tool_span", _RUNTIME_SPANS)
 AGENTCHAT_SPANS: Final = (
     "autogen_agentchat.agents._base_chat_agent:trace_create_agent_span",
     "autogen_agentchat.agents._base_chat_agent:trace_invoke_agent_span",
     "autogen_agentchat.teams._group_chat._chat_agent_container:trace_invoke_agent_span",
 )
 MCP_SPANS: Final = ("autogen_ext.tools.mcp._workbench:trace_tool_span",)
-_LOCAL_RUNTIME: Final = "SingleThreadedAgentRuntime"  # mlspan does not record messages of the distributed runtime
 
 
 def suppress_framework_spans(hook: Hook, helpers: tuple[str, ...]) -> _Patches:
-    """Yield patches that stop AutoGen's *helpers* from opening a span while mlspan records the same operation."""
+    """Yield patches that stop AutoGen's *helpers* from opening a span while mlspan records the same operation.
 
-    def is_local(args: tuple[Any, ...]) -> bool:
+    A runtime that was given a TracerProvider of its own keeps its spans there, as mlspan's do not go to that provider.
+    """
+
+    def is_told_twice(args: tuple[Any, ...]) -> bool:
         config = getattr(args[0], "instrumentation_builder_config", None) if args else None
-        return config is None or config.name == _LOCAL_RUNTIME
+        return config is None or (config.name == _LOCAL_RUNTIME and is_tracer_joined(get_field(args[0], "tracer")))
 
-    return suppress_own_spans(hook, helpers, applies=is_local)
+    return suppress_own_spans(hook, helpers, applies=is_told_twice)

@@ -13,18 +13,13 @@ from ...hooks.requests import (
     count_tokens,
     find_base_url,
     find_provider_by_host,
+    read_failed_completion,
     read_host_and_port,
     set_parameters,
 )
-from ...tracing.operations.messages import (
-    Message,
-    OutputDraft,
-    Part,
-    ToolDefinition,
-    make_tool_call,
-    make_tool_call_response,
-)
-from ...tracing.operations.records import Chat, Observe
+from ...tracing.operations.message_drafts import OutputDraft
+from ...tracing.operations.messages import Message, Part, ToolDefinition, make_tool_call, make_tool_call_response
+from ...tracing.operations.records import Chat, Observe, sees_errors
 
 # Private names that some versions or classes lack, each with what is then left out.
 PRIVATE_FIELDS: Final[dict[str, str]] = {
@@ -115,8 +110,12 @@ def find_model_provider(client: Any, host: str | None) -> str:
     )
 
 
+@sees_errors
 def _observe_create_result(chat: Chat, got: object) -> None:
-    """Read a CreateResult into the record, or one of the text chunks that precede it in a stream."""
+    """Read a CreateResult into the record, one of the text chunks that precede it in a stream, or an error."""
+    if isinstance(got, BaseException):
+        read_failed_completion(chat, got)
+        return
     if isinstance(got, str):
         chat.draft.get_choice().add_text(got)
         return

@@ -21,6 +21,7 @@ from ...tracing.operations.noop import NOOP_OPERATION
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Observe, Record, Retrieval, Tool
 from ...tracing.operations.stream import StreamEnd
+from .message_context import use_outer_span
 
 BeginAlways = Callable[[Call], "tuple[Record, Observe[Any] | None]"]
 
@@ -153,7 +154,8 @@ def make_operation_starter(hook: Hook, family: str, begin: BeginAlways) -> Opera
                 return NOOP_OPERATION
             if family == "tool" and around.merges_tool(owner, call):
                 return _MergedCall(around.operation, owner)
-        operation = hook.start_operation(begin, args, kwargs, function=function)
+        with use_outer_span():
+            operation = hook.start_operation(begin, args, kwargs, function=function)
         if isinstance(operation, Operation):
             operation.context = otel.set_value(
                 _ACTIVE_CALL, _ActiveCall(family, owner, operation, kwargs.get("call_id")), operation.context

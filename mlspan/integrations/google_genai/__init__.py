@@ -12,13 +12,13 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any, Final
 
-from ..._shape import get_field, get_list, get_nested
+from ..._shape import get_field, get_list, get_nested, read_count
 from ...hooks.call import Call
 from ...hooks.hook import Hook, trace_methods
 from ...hooks.patching import Undo
 from ...hooks.requests import read_host_and_port
 from ...tracing.operations import semconv as sc
-from ...tracing.operations.messages import OutputDraft
+from ...tracing.operations.message_drafts import OutputDraft
 from ...tracing.operations.records import Chat, Embeddings, Observe
 from . import functions
 from .answers import observe_answer
@@ -82,7 +82,7 @@ def _begin_embeddings(call: Call) -> tuple[Embeddings, Observe[Embeddings]]:
 def _observe_embeddings(record: Embeddings, got: object) -> None:
     """Read the tokens of each embedding, which only Vertex AI tells, and the length of the vectors."""
     found = get_list(got, "embeddings")
-    counts = [int(get_nested(one, "statistics.token_count", float) or 0) for one in found]
+    counts = [read_count(get_nested(one, "statistics.token_count", object)) or 0 for one in found]
     record.input_tokens = sum(counts) or None
     if found and record.dimensions is None:
         record.dimensions = len(get_list(found[0], "values")) or None

@@ -18,6 +18,12 @@ _FINISH_REASONS: Final = {  # finish reason of Gemini -> finish reason of the co
 }
 
 
+_MODALITIES: Final = {"text", "image", "audio"}  # the conventions count no others
+_MODALITY_COUNTS: Final = {  # list of counts by modality -> end of the name of the record's fields
+    "prompt_tokens_details": "input_tokens",
+    "candidates_tokens_details": "output_tokens",
+    "cache_tokens_details": "cache_read_tokens",
+}
 _TOOL_TOKENS: Final = "mlspan.usage.tool_use_prompt_tokens"  # only some of a stream's chunks tell them
 
 
@@ -52,6 +58,12 @@ def _read_usage(chat: Chat, usage: object) -> None:
     if usage is None:
         return
     read_provider_usage(chat, usage)
+    for name, ending in _MODALITY_COUNTS.items():
+        for one in get_list(usage, name):
+            modality = get_field(one, "modality")
+            word = str(getattr(modality, "value", modality)).lower()
+            if word in _MODALITIES and (tokens := get_nested(one, "token_count", int)) is not None:
+                setattr(chat, f"{word}_{ending}", tokens)
     if tools := get_nested(usage, "tool_use_prompt_token_count", int):
         chat.extra[_TOOL_TOKENS] = tools
     if _TOOL_TOKENS in chat.extra and (prompt := get_nested(usage, "prompt_token_count", int)) is not None:

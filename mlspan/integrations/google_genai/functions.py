@@ -10,7 +10,7 @@ from typing import Any, Final
 from ..._shape import get_field, get_list, get_nested, list_items
 from ...hooks.call import Call
 from ...hooks.hook import Hook
-from ...hooks.patching import CallStarter, Patch, Undo, apply_patches, replace_function, trace_method
+from ...hooks.patching import CallStarter, Patch, Undo, apply_patches, replace_method, trace_method
 from ...tracing.operations.generators import TracedGenerator, wrap_async_generator, wrap_generator
 from ...tracing.operations.records import Observe, Step, Tool
 from .contents import read_contents
@@ -25,22 +25,14 @@ _FUNCTION_HELPERS: Final = (  # private: what calls a function with the argument
 def install(hook: Hook) -> Undo:
     """Trace the functions, and the calls that may run several requests."""
     around, function = hook.make_starter(_begin_function_calling), hook.make_starter(_begin_function)
-    enabled = [True]  # emptied when the integration is turned off: what the program holds of it only calls on
-    undo = apply_patches(_list_patches(around, function, enabled))
-
-    def undo_and_disable() -> None:
-        enabled.clear()
-        undo()
-
-    return undo_and_disable
+    return apply_patches(_list_patches(around, function))
 
 
-def _list_patches(around: CallStarter, function: CallStarter, enabled: list[bool]) -> Iterator[Patch]:
+def _list_patches(around: CallStarter, function: CallStarter) -> Iterator[Patch]:
     for cls in ("Models", "AsyncModels"):
         target = f"google.genai.models:{cls}.generate_content"
         yield Patch(target, functools.partial(trace_method, start=around), f"the functions around {cls}' requests")
-        wrap = functools.partial(_wrap_stream, start=around, enabled=enabled)
-        streamed = functools.partial(replace_function, make=wrap)
+        streamed = functools.partial(replace_method, make=functools.partial(_wrap_stream, start=around))
         yield Patch(f"{target}_stream", streamed, f"the functions around {cls}' streams")
     for target in _FUNCTION_HELPERS:
         yield Patch(target, functools.partial(trace_method, start=function), "functions that the client calls")
@@ -89,7 +81,7 @@ def _observe_function(tool: Tool, got: object) -> None:
     tool.output = got
 
 
-def _wrap_stream(own: Any, *, start: CallStarter, enabled: list[bool]) -> Callable[..., object]:
+def _wrap_stream(own: Any, enabled: list[bool], *, start: CallStarter) -> Callable[..., object]:
     """Return *own* with a span that is current in each of its steps: requests and functions are its children."""
     start_operation = start.bind_function(own)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import isfinite
 from typing import Any, Final
 
-from ..._shape import get_field, get_nested, is_a, list_items
+from ..._shape import get_field, get_nested, is_a, list_items, list_texts
 from ...hooks.call import Call
 from ...tracing.operations.records import Chat
 
@@ -46,8 +46,7 @@ def set_config(chat: Chat, config: object) -> None:
             setattr(chat, field, kind(value))
     if (count := read_config(config, "candidate_count")) != 1 and is_a(count, int):
         chat.choice_count = count
-    stops = read_config(config, "stop_sequences")
-    chat.stop_sequences = [text for text in list_items(stops) if isinstance(text, str)] or None
+    chat.stop_sequences = list_texts(read_config(config, "stop_sequences")) or None
     level = get_field(read_config(config, "thinking_config"), "thinking_level")
     chat.reasoning_level = str(getattr(level, "value", level)).lower() if level is not None else None
     chat.output_type = _read_output_type(config)

@@ -14,19 +14,20 @@ from typing import Any, Final
 from opentelemetry.context import get_current
 
 from ..._guard import guard, swallow_error
-from ..._shape import get_nested
+from ..._shape import get_field, get_nested
 from ...hooks.hook import Hook
 from ...tracing.operations import semconv as sc
-from ...tracing.operations.control_flow import is_control_flow
+from ...tracing.operations.control_flow import is_control_flow, is_generator_close
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Chat, Retrieval, Step, Tool
 from ...tracing.runtime import get_runtime
 from . import langgraph_edges
 from . import messages as read
 from .interrupts import add_interrupts, mark_interrupted
+from .model_facts import read_model_facts
 from .runnable_records import apply_caller_ids, make_runnable_record, select_user_metadata, select_user_tags
 from .runnable_values import format_document, list_state_keys, simplify_runnable_value
-from .runs import langchain_runs, make_run_key
+from .runs import langchain_runs, make_run_key, observe_model_answer
 
 HIDDEN_TAG: Final = "langsmith:hidden"
 
@@ -89,21 +90,25 @@ class CallbackHandler:
         self._fail_run(run_id, error)
 
     def on_chat_model_start(
-        self, _: object, messages: Any, *, run_id: object, parent_run_id: object = None, **more: Any
+        self, serialized: object, messages: Any, *, run_id: object, parent_run_id: object = None, **more: Any
     ) -> None:
+        more["serialized"] = serialized
         self._start_model_run(run_id, parent_run_id, more, messages[0], read.read_langchain_messages)
 
     def on_llm_start(
-        self, _: object, prompts: Any, *, run_id: object, parent_run_id: Any = None, **more: object
+        self, serialized: object, prompts: Any, *, run_id: object, parent_run_id: Any = None, **more: object
     ) -> None:
+        more["serialized"] = serialized
         self._start_model_run(
             run_id, parent_run_id, more, prompts[:1], read.read_langchain_messages, sc.TEXT_COMPLETION
         )
 
-    def on_llm_new_token(self, token: object, *, run_id: object, **_: Any) -> None:
+    def on_llm_new_token(self, token: object, *, run_id: object, chunk: object = None, **_: Any) -> None:
         id = make_run_key(run_id)
         if (run := langchain_runs.find_run(id)) is not None:
             run.tells_tokens = True
+            if (usage := get_field(get_field(chunk, "message"), "usage_metadata")) is not None:
+                run.note_usage(usage)
         self._read_piece(id, token)
 
     def on_stream_event(self, event: object, *, run_id: object, **_: Any) -> None:
@@ -120,18 +125,20 @@ class CallbackHandler:
                 if record.time_to_first_chunk is None:
                     operation.note_first_chunk()
                     record.stream = True
+                else:
+                    operation.note_chunk()
                 if isinstance(text, str):  # what is left of the answer if the run is never reported to have ended
                     record.draft.get_choice().add_text(text)
             langchain_runs.leave_run(id)
 
     def on_llm_end(self, response: object, *, run_id: object, **_: Any) -> None:
         id = make_run_key(run_id)
-        langchain_runs.observe_answer(id, response)
+        observe_model_answer(id, response)
         self._end_run(id, langchain_runs.find_own_operation(id))
 
     def on_llm_error(self, error: BaseException, *, run_id: object, response: Any = None, **_: object) -> None:
         if response is not None:
-            langchain_runs.observe_answer(make_run_key(run_id), read.FailedResult(response))
+            observe_model_answer(make_run_key(run_id), read.FailedResult(response))
         self._fail_run(run_id, error)
 
     def on_tool_start(
@@ -163,7 +170,7 @@ class CallbackHandler:
         if operation is not None and isinstance(operation.record, Tool):
             operation.record.call_id = operation.record.call_id or get_nested(output, "tool_call_id", str)
             if get_nested(output, "status", str) == "error":
-                operation.record.failure = ("_OTHER", str(getattr(output, "content", "")))
+                operation.record.failure = (sc.ERROR_OTHER, str(getattr(output, "content", "")))
         self._end_run(
             id, langchain_runs.find_own_operation(id), getattr(output, "content", output), simplify_runnable_value
         )
@@ -227,6 +234,7 @@ class CallbackHandler:
             record = read.make_chat_record(
                 metadata, more.get("invocation_params") or {}, capture_content=capture_content
             )
+            read_model_facts(record, more)
             record.operation, record.name = operation_name or record.operation, more.get("name")
             tags = more.get("tags") or ()
             id = make_run_key(run_id)
@@ -301,13 +309,13 @@ class CallbackHandler:
         """
         id = make_run_key(run_id)
         run = langchain_runs.find_run(id)
-        if is_control_flow(error) and not isinstance(error, GeneratorExit):
+        if is_control_flow(error) and not is_generator_close(error):
             mark_interrupted(id, error)
             if run is not None:
                 self._end_run(id, run.operation, run.interrupts, lambda waits: add_interrupts(None, waits))
             return
         cancelled = error if isinstance(error, asyncio.CancelledError) else None
-        if cancelled is not None and run is not None and run.is_left_by_reader():
+        if cancelled is not None and (is_generator_close(error) or (run is not None and run.is_left_by_reader())):
             cancelled = None
         if run is None or run.parent is None:
             for other in langchain_runs.list_runs_below(id):

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from ..._guard import let_handler_through
 from ..._shape import get_field, get_list, get_nested
 from ...hooks.openai_format import read_openai_part
 from ...tracing.operations.messages import (
@@ -44,7 +45,8 @@ def _translate_blocks(message: object) -> list[Any] | None:
     """Return a message's blocks in LangChain's standard form; None if it has none."""
     try:
         found = getattr(message, "content_blocks", None)
-    except Exception:  # noqa: BLE001  # its translators raise on what a provider has added since
+    except Exception as raised:  # noqa: BLE001  # its translators raise on what a provider has added since
+        let_handler_through(raised)
         return None
     return [one for one in found if _is_told_here(one)] if isinstance(found, list) else None
 

@@ -26,6 +26,7 @@ _LLM: Final = "langchain_core.language_models.llms:BaseLLM"
 _STREAMS: Final = "langchain_core.language_models.chat_model_stream"  # since 1.2
 _LOST_REQUEST: Final = "which of several prompts a request belongs to"
 _LOST_STREAM: Final = "the end of streams of version 3, and the caller's own span beside them"
+_LOST_READER: Final = "that streams and events which are read no further are no failure"
 _PATCHES: Final = (
     (
         "langchain_core.runnables.config:_set_config_context",
@@ -41,9 +42,11 @@ _PATCHES: Final = (
     (f"{_LLM}._agenerate_helper", runs.enter_batch_run, _LOST_REQUEST),
     (
         "langchain_core.runnables.base:_astream_events_implementation_v2",
-        runs.note_events_left,
-        "that events which are read no further are no failure",
+        runs.note_reader,
+        _LOST_READER,
     ),
+    (f"{_CHAT_MODEL}.astream", runs.note_reader, _LOST_READER),
+    (f"{_LLM}.astream", runs.note_reader, _LOST_READER),
 )
 _STREAM_PATCHES: Final = (
     (f"{_STREAMS}:ChatModelStream.set_start", runs.watch_stream_start, _LOST_STREAM),

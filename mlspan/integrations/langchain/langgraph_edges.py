@@ -24,6 +24,7 @@ from ...hooks.hook import Hook
 from ...hooks.patching import Patch, Undo, apply_patches, replace_function
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Agent, NamedRecord, Step, Workflow
+from .model_runs import note_reader
 from .runnable_records import apply_caller_ids
 from .runs import LangChainRun, langchain_runs, make_run_key
 
@@ -269,7 +270,16 @@ def _install_loop_patches(_: Hook) -> Undo:
     ]
     where = "langgraph._internal._runnable:_set_config_context langgraph.utils.runnable:_set_config_context"
     loss = "that spans of user code in a node stand below the node"
-    return apply_patches([*patches, Patch(where, functools.partial(replace_function, make=make_span_current), loss)])
+    lost_reader = "that a graph whose events are read no further has not failed"
+    return apply_patches(
+        [
+            *patches,
+            Patch(where, functools.partial(replace_function, make=make_span_current), loss),
+            Patch(
+                "langgraph.pregel:Pregel.astream", functools.partial(replace_function, make=note_reader), lost_reader
+            ),
+        ]
+    )
 
 
 HOOK: Final = Hook(

@@ -7,18 +7,12 @@ from typing import Any, Final, NamedTuple
 
 from ..._shape import get_field, get_fields, get_integer, get_list, get_nested, get_text
 from ...hooks.openai_format import FINISH_REASONS, read_openai_tool
-from ...hooks.requests import REQUEST_PARAMETERS, set_parameters
+from ...hooks.requests import REQUEST_PARAMETERS, read_failed_completion, set_parameters
 from ...tracing.operations import semconv as sc
-from ...tracing.operations.messages import (
-    UNTOLD_REASON,
-    Message,
-    OutputDraft,
-    Part,
-    make_tool_call,
-    make_tool_call_response,
-    parse_json,
-)
-from ...tracing.operations.records import Chat
+from ...tracing.operations.message_drafts import UNTOLD_REASON, OutputDraft
+from ...tracing.operations.messages import Message, Part, make_tool_call, make_tool_call_response, parse_json
+from ...tracing.operations.plain_values import KeptList
+from ...tracing.operations.records import Chat, sees_errors
 from .content_blocks import read_content_blocks
 from .usage import read_langchain_usage
 
@@ -58,7 +52,7 @@ def make_chat_record(metadata: Mapping[str, object], params: Mapping[str, Any], 
         stream=True if params.get("stream") is True else None,
         outer=True,
     )
-    set_parameters(record, {name: metadata.get(f"ls_{name}") for name in ("temperature", "max_tokens")}, _PARAMETERS)
+    set_parameters(record, metadata, _METADATA_PARAMETERS)
     set_parameters(record, params, _PARAMETERS)
     if "n" in params and (count := get_integer(params, "n")) != 1:
         record.choice_count = count
@@ -76,6 +70,8 @@ def make_chat_record(metadata: Mapping[str, object], params: Mapping[str, Any], 
 
 def _read_output_format(record: Chat, params: Mapping[str, Any], *, capture_content: bool) -> None:
     """Read in which form the answer is asked for, and its JSON schema, as the providers' parameters say it."""
+    if _FORMAT_KEYS.isdisjoint(params):
+        return
     for path, schema in _OUTPUT_FORMATS.items():
         kind = get_nested(params, path, str) or ""
         if "json" not in kind:
@@ -95,6 +91,8 @@ _OUTPUT_FORMATS: Final = {
     "output_format.type": ("output_format.schema",),
     "response_mime_type": ("response_json_schema", "response_schema"),
 }
+_METADATA_PARAMETERS: Final = {"ls_temperature": ("temperature", float), "ls_max_tokens": ("max_tokens", int)}
+_FORMAT_KEYS: Final = frozenset(path.partition(".")[0] for path in _OUTPUT_FORMATS)
 _PARAMETERS: Final = {name: to for name, to in REQUEST_PARAMETERS.items() if name != "reasoning_effort"}
 
 
@@ -126,13 +124,36 @@ def read_langchain_message(raw: object) -> Message:
     return said
 
 
-def read_langchain_messages(raw: Any) -> list[Message]:
-    """Read LangChain's messages."""
-    return [read_langchain_message(one) for one in raw]
+def read_langchain_messages(raws: Any) -> list[Message]:
+    """Read LangChain's messages. Most are text alone, which is not looked through again when it is written."""
+    messages: list[Message] = KeptList()
+    for raw in raws:
+        if (text := read_text_message(raw)) is None:
+            return [read_langchain_message(one) for one in raws]
+        messages.append({"role": text[0], "parts": [{"type": "text", "content": text[1]}]})
+    return messages
+
+
+def read_text_message(raw: object) -> tuple[str, str] | None:
+    """Return role and text of one of LangChain's messages; None if it may hold anything else."""
+    known = getattr(raw, "__dict__", _NO_FIELDS)
+    kind, content = known.get("type"), known.get("content")
+    if type(kind) is not str or kind not in _TEXT_ROLES or type(content) is not str or not content:
+        return None
+    if any(map(known.get, _FURTHER_FIELDS)) or getattr(raw, "__pydantic_extra__", None):
+        return None
+    return _TEXT_ROLES[kind], content
+
+
+_NO_FIELDS: Final[Mapping[str, Any]] = {}
+_TEXT_ROLES: Final = {"system": "system", "human": "user", "ai": "assistant"}
+_FURTHER_FIELDS: Final = ("role", "name", "additional_kwargs", "tool_calls", "invalid_tool_calls")
 
 
 def read_message_parts(raw: object) -> list[Part]:
     """Read the parts of a message: reasoning, text and media, and tool calls, valid or not."""
+    if (text := read_text_message(raw)) is not None:
+        return [{"type": "text", "content": text[1]}]
     known = get_fields(raw)
     content = known.get("content")
     found: list[Part] = []
@@ -169,13 +190,17 @@ class FailedResult(NamedTuple):
     result: object
 
 
+@sees_errors
 def observe_llm_result(record: Chat, result: Any) -> None:
     """Read an LLMResult: the answers to its first prompt, and the usage as LangChain has read it from the provider.
 
     Args:
         record: the record of the call.
-        result: the LLMResult, or a FailedResult, whose answers are what had arrived before the error.
+        result: the LLMResult, or a FailedResult, whose answers are what had arrived before the error; or the error.
     """
+    if isinstance(result, BaseException):
+        read_failed_completion(record, result)
+        return
     failed = isinstance(result, FailedResult)
     answer = get_fields(result.result if failed else result)
     generations = (get_list(answer, "generations") or [[]])[0]
@@ -218,6 +243,8 @@ def _read_generation(record: Chat, index: int, generation: object, *, failed: bo
         record.response_id = id
     if facts and (tier := get_nested(facts, "service_tier", str)):
         record.extra[sc.OPENAI_RESPONSE_SERVICE_TIER] = tier
+    if facts and "system_fingerprint" in facts and (fingerprint := get_nested(facts, "system_fingerprint", str)):
+        record.extra[sc.OPENAI_RESPONSE_SYSTEM_FINGERPRINT] = fingerprint
     if usage := message.get("usage_metadata"):
         read_langchain_usage(record, usage)
 

@@ -19,9 +19,10 @@ from opentelemetry import context as otel
 
 from ..._guard import guard
 from ..._shape import get_nested
+from ...tracing.operations.iterators import start_generator
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.stream import finish_in_finalizer
-from .runs import EVENT_READER_KEY, EventReader, langchain_runs, make_run_key
+from .runs import RUN_READER_KEY, RunReader, end_cancelled_run, langchain_runs, make_run_key
 
 _stream_guard: Final = guard("watching a stream")
 
@@ -50,7 +51,7 @@ def restore_caller_context(original: Callable[..., Any]) -> Callable[..., object
                 return await original(*args, **kwargs)
             except asyncio.CancelledError as error:
                 if otel.get_current() is not before and (run_id := langchain_runs.get_current_id()) in langchain_runs:
-                    langchain_runs.end_operation(run_id, error)  # LangChain reports no end of a call that is cancelled
+                    end_cancelled_run(run_id, error)  # LangChain reports no end of a call that is cancelled
                 raise
 
     return call_and_restore
@@ -174,44 +175,45 @@ def note_stream_close(original: Callable[..., Any]) -> Callable[..., object]:
     return aclose
 
 
-def note_events_left(original: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[object]]:
-    """Wrap the generator behind ``astream_events``, which cancels the run if its events are read no further.
+def note_reader(original: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[object]]:
+    """Wrap the generator of ``astream_events`` or of a graph's ``astream``, which cancels what runs if it is left.
 
-    The run's task is made at the first read, from whose context the run knows its reader.
+    The runs start at the first read, from whose context they know their reader.
     """
 
     @functools.wraps(original)
-    async def read_events(*args: Any, **kwargs: Any) -> AsyncIterator[object]:
-        reader, events, before = EventReader(), original(*args, **kwargs), otel.get_current()
+    async def read_items(*args: Any, **kwargs: Any) -> AsyncIterator[object]:
+        reader, items, before = RunReader(), original(*args, **kwargs), otel.get_current()
         try:
-            otel.attach(otel.set_value(EVENT_READER_KEY, reader))
+            otel.attach(otel.set_value(RUN_READER_KEY, reader))
             try:
-                event = await events.__anext__()
+                item = await start_generator(items)
             finally:
                 otel.attach(before)
             while True:
-                yield event
-                event = await events.__anext__()
+                reader.is_waiting = False
+                yield item
+                reader.is_waiting = True
+                item = await items.__anext__()
         except StopAsyncIteration:
             return
-        except GeneratorExit:
-            reader.has_left = True
-            raise
-        except asyncio.CancelledError as cancelled:
-            reader.error = cancelled
+        except BaseException as error:
+            reader.note_end(error)
             raise
         finally:
-            await events.aclose()  # type: ignore[attr-defined]  # LangChain's is a generator
-            _end_runs_of(reader)
+            await items.aclose()  # type: ignore[attr-defined]  # both are generators
+            if reader.error or reader.has_left:
+                _end_runs_of(reader)
 
-    return read_events
+    return read_items
 
 
-def _end_runs_of(reader: EventReader) -> None:
-    """End the runs that *reader*'s task has left open: it is over, and one cancelled at its start reports no end."""
+def _end_runs_of(reader: RunReader) -> None:
+    """End the runs *reader* has left open: they no longer run, and one cancelled at its start reports no end."""
     with _stream_guard:
         for id in langchain_runs.list_ids():
             run = langchain_runs.find_run(id)
             operation = None if run is None else run.operation
-            if operation is not None and operation.context.get(EVENT_READER_KEY) is reader:
+            inner = None if operation is None else operation.context.get(RUN_READER_KEY)
+            if isinstance(inner, RunReader) and inner.is_within(reader):
                 langchain_runs.end_operation(id, reader.error, stream_end=None if reader.error else "closed")

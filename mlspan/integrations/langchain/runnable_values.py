@@ -4,53 +4,72 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from ..._shape import get_field, get_fields
 from ...tracing.operations.content import to_json
-from .messages import ROLES, find_first
+from ...tracing.operations.plain_values import CYCLE, KeptList
+from .messages import ROLES, find_first, read_text_message
+
+# By identity, what one walk has simplified: the object, kept so that nothing else gets its id, and the result.
+_Seen: TypeAlias = dict[object, tuple[object, object]]
 
 
-def simplify_runnable_value(value: object, depth: int = 0) -> object:
+def simplify_runnable_value(value: object) -> object:
     """Return the input or output of a runnable as small plain data, for JSON.
 
     Messages become OpenAI's dicts of role and content, documents their text and metadata, LangGraph's commands their
-    fields. Values nested deeper than 20 levels become text, and objects of other classes stay as they are.
+    fields. An object that stands in several places is walked once, and one that contains itself is marked. Values
+    nested deeper than 20 levels and objects of other classes stay as they are: they are copied within a budget later.
     """
-    if type(value) in _SCALAR_TYPES or isinstance(value, (str, int, float)):
+    return _simplify(value, 0, {})
+
+
+def _simplify(value: object, depth: int, seen: _Seen) -> object:
+    if type(value) in _SCALAR_TYPES or isinstance(value, (str, int, float)) or depth > _MAX_DEPTH:
         return value
-    if depth > _MAX_DEPTH:
-        return str(value)
+    if (known := seen.get(id(value))) is not None:
+        return known[1]
+    seen[id(value)] = (value, CYCLE)
+    simple = _simplify_object(value, depth + 1, seen)
+    seen[id(value)] = (value, simple)
+    return simple
+
+
+def _simplify_object(value: object, depth: int, seen: _Seen) -> object:
+    """Simplify an object that is no scalar; *depth* is that of what it holds."""
     if (form := _find_formatter(type(value))) is not None:  # type: ignore[arg-type]  # mypy: type[Any] is not hashable
         return form(value)
     if isinstance(value, (dict, Mapping)):  # dict first, as a check against Mapping takes several times as long
-        said = {}
-        for key, one in value.items():
-            plainly = type(one) in _SCALAR_TYPES
-            said[str(key)] = (
-                one
-                if plainly
-                else _simplify_messages(one)
-                if key == "messages"
-                else simplify_runnable_value(one, depth + 1)
-            )
-        return said
+        return {str(key): _simplify_entry(key, one, depth, seen) for key, one in value.items()}
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
-        return [simplify_runnable_value(one, depth + 1) for one in value]
+        return [_simplify(one, depth, seen) for one in value]
     if names := _CONTROL_FIELDS.get(type(value).__name__):  # LangGraph's Command and Send
-        fields = {name: simplify_runnable_value(getattr(value, name, None), depth + 1) for name in names}
+        fields = {name: _simplify(getattr(value, name, None), depth, seen) for name in names}
         return {name: one for name, one in fields.items() if one not in (None, [], ())}
     if (names := _list_declared_fields(type(value))) is not None:  # type: ignore[arg-type]  # as above
         known = get_fields(value)
         names = (*names, *(getattr(value, "__pydantic_extra__", None) or ()))
-        return {
-            name: _simplify_messages(known[name])
-            if name == "messages"
-            else simplify_runnable_value(known[name], depth + 1)
-            for name in names
-            if name in known
-        }
+        return {name: _simplify_entry(name, known[name], depth, seen) for name in names if name in known}
     return value
+
+
+def _simplify_entry(key: object, value: object, depth: int, seen: _Seen) -> object:
+    """Simplify an entry of a state; under ``messages``, some may be pairs of role and text."""
+    if type(value) in _SCALAR_TYPES:
+        return value
+    if key != "messages" or not isinstance(value, list):
+        return _simplify(value, depth, seen)
+    if (known := seen.get((key, id(value)))) is not None:  # apart from the same list elsewhere, where pairs are pairs
+        return known[1]
+    seen[key, id(value)] = (value, CYCLE)
+    pairs = [one if isinstance(one, tuple) and len(one) == _PAIR_LENGTH else None for one in value]
+    simple = [
+        _simplify(one, depth, seen) if pair is None else {"role": pair[0], "content": pair[1]}
+        for one, pair in zip(value, pairs, strict=True)
+    ]
+    seen[key, id(value)] = (value, simple)
+    return simple
 
 
 @lru_cache(maxsize=1000)
@@ -83,17 +102,6 @@ _CONTROL_FIELDS: Final = {"Command": ("update", "goto", "resume", "graph"), "Sen
 _MAX_DEPTH: Final = 20
 
 
-def _simplify_messages(value: object) -> object:
-    """Simplify the messages of a state, some of which may be pairs of role and text."""
-    if not isinstance(value, list):
-        return simplify_runnable_value(value)
-    pairs = [one if isinstance(one, tuple) and len(one) == _PAIR_LENGTH else None for one in value]
-    return [
-        simplify_runnable_value(one) if pair is None else {"role": pair[0], "content": pair[1]}
-        for one, pair in zip(value, pairs, strict=True)
-    ]
-
-
 _PAIR_LENGTH: Final = 2
 
 
@@ -108,6 +116,8 @@ def list_state_keys(outputs: object) -> list[str]:
 
 def _format_message(value: Any) -> dict[str, object]:
     """Return a message as OpenAI writes it, which viewers know how to show."""
+    if (text := read_text_message(value)) is not None:
+        return {"role": text[0], "content": text[1]}
     kind, known = value.type, get_fields(value)
     said: dict[str, object] = {"role": ROLES.get(kind, kind), "content": value.content}
     if calls := known.get("tool_calls"):
@@ -119,7 +129,10 @@ def _format_message(value: Any) -> dict[str, object]:
 
 def _format_prompt(value: Any) -> list[object]:
     """Return the messages of a prompt value."""
-    return [simplify_runnable_value(one) for one in value.messages]
+    texts = list(map(read_text_message, value.messages))
+    if None in texts:
+        return [simplify_runnable_value(one) for one in value.messages]
+    return KeptList({"role": role, "content": content} for role, content in filter(None, texts))
 
 
 def _format_tool_call(call: Any) -> dict[str, object]:

@@ -13,7 +13,7 @@ from ..._guard import guard
 from ..._shape import get_field
 from ...hooks.call import Call
 from ...hooks.hook import Hook
-from ...hooks.patching import Patch, Undo, replace_function, trace_function
+from ...hooks.patching import Patch, Undo, replace_method, trace_function
 from ...hooks.subclasses import trace_subclasses
 from ...tracing.operations.noop import NOOP_OPERATION
 from ...tracing.operations.operation import Operation
@@ -27,9 +27,10 @@ _BUILD_METHODS: Final = ("build_index_from_nodes", "insert_nodes", "ainsert_node
 def make_index_patches(hook: Hook) -> tuple[Patch, ...]:
     """Return the patches of the methods of all index classes that build an index or add to one."""
     loss = "the building of indexes"
+    from_documents = functools.partial(replace_method, make=functools.partial(_wrap_from_documents, hook))
     return (
         Patch(_INDEX_CLASS, functools.partial(_trace_index_classes, hook), loss),
-        Patch(f"{_INDEX_CLASS}.from_documents", functools.partial(_trace_from_documents, hook), loss),
+        Patch(f"{_INDEX_CLASS}.from_documents", from_documents, loss),
     )
 
 
@@ -37,20 +38,10 @@ def _trace_index_classes(hook: Hook, base: str) -> Undo:
     return trace_subclasses(base, {name: functools.partial(_start_build, hook, name) for name in _BUILD_METHODS})
 
 
-def _trace_from_documents(hook: Hook, target: str) -> Undo:
-    on = [True]
-    restore = replace_function(target, functools.partial(_wrap_from_documents, hook, on))
-
-    def undo() -> None:
-        on.clear()
-        restore()
-
-    return undo
-
-
-def _wrap_from_documents(hook: Hook, on: list[bool], original: Any) -> object:
+def _wrap_from_documents(hook: Hook, original: Any, enabled: list[bool]) -> object:
     """Return a traced ``from_documents``, which is a class method."""
-    return classmethod(trace_function(original.__func__, functools.partial(_start_build, hook, "from_documents"), on))
+    start = functools.partial(_start_build, hook, "from_documents")
+    return classmethod(trace_function(original.__func__, start, enabled))
 
 
 def _start_build(hook: Hook, method: str, args: Any, kwargs: Any) -> object:

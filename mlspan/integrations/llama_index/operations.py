@@ -14,7 +14,7 @@ from opentelemetry import context as otel
 
 from ..._shape import get_field, get_nested
 from ...tracing.operations import semconv as sc
-from ...tracing.operations.messages import TextPieces
+from ...tracing.operations.message_drafts import TextPieces
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import NamedRecord, Observe, Record, Retrieval, Step, Tool
 from . import requests as read
@@ -225,7 +225,7 @@ def observe_tool_output(record: Tool, got: object) -> None:
     record.output = said if said is not None else read.simplify_step_value(got)
     if get_field(got, "is_error") is True:
         error = get_field(got, "exception")
-        kind = "_OTHER" if error is None else type(error).__qualname__
+        kind = sc.ERROR_OTHER if error is None else type(error).__qualname__
         record.failure = (kind, said or "")
 
 

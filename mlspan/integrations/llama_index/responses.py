@@ -6,8 +6,10 @@ from typing import Any, Final
 
 from ..._shape import get_field, get_list, get_nested
 from ...hooks.openai_format import FINISH_REASONS
-from ...hooks.requests import read_provider_usage
-from ...tracing.operations.messages import UNTOLD_REASON, Message, OutputDraft, make_tool_call
+from ...hooks.requests import read_failed_completion, read_provider_usage
+from ...tracing.operations import semconv as sc
+from ...tracing.operations.message_drafts import UNTOLD_REASON, OutputDraft
+from ...tracing.operations.messages import Message, make_tool_call
 from ...tracing.operations.records import Chat, sees_errors
 from .messages import read_block_parts
 
@@ -38,8 +40,9 @@ class AnswerDraft(OutputDraft):
         self._reason = _read_finish_reason(get_field(got, "raw")) or self._reason
 
     def mark_failed(self) -> None:
-        """Note that the call has failed, so that an answer cut short gets no finish reason."""
+        """Note that the call has failed: what has arrived is the answer, and gets no finish reason but its own."""
         self._failed = True
+        self._write_choice()  # before what the error tells of it
 
     def build_messages(self) -> list[Message]:
         self._write_choice()
@@ -83,6 +86,7 @@ def observe_llm_answer(record: Chat, got: object) -> None:
     if isinstance(got, BaseException):
         if isinstance(draft, AnswerDraft):
             draft.mark_failed()
+        read_failed_completion(record, got)
         return
     if isinstance(draft, AnswerDraft):
         draft.add_answer(got)
@@ -96,6 +100,8 @@ def observe_llm_answer(record: Chat, got: object) -> None:
             or get_nested(raw, "message.model", str)
         )
         record.response_model = named or record.response_model
+        if tier := get_nested(answer, "service_tier", str):
+            record.extra[sc.OPENAI_RESPONSE_SERVICE_TIER] = tier
         for path in _USAGE_PATHS:
             if (usage := _follow_path(raw, path)) is not None:
                 read_provider_usage(record, usage)

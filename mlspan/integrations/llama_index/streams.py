@@ -17,7 +17,7 @@ from ..._guard import guard
 from ..._shape import get_field
 from ...hooks.patching import Undo
 from ...hooks.subclasses import trace_subclasses
-from ...tracing.operations.messages import TextPieces
+from ...tracing.operations.message_drafts import TextPieces
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Chat, NamedRecord
 from ...tracing.operations.stream import AsyncStream, Stream, finish_in_finalizer

@@ -43,8 +43,11 @@ _ENDPOINTS: Final[dict[str, Callable[[OpenAIRequest], tuple[Any, Observe[Any]]]]
 }
 
 
-def _begin_request(call: Call) -> tuple[Record, Observe[Any]] | None:
-    """Select the endpoint by method and path, and begin its record; None for a request that is not recorded."""
+def begin_request(call: Call, *, provider: str = "openai") -> tuple[Record, Observe[Any]] | None:
+    """Select the endpoint by method and path, and begin its record; None for a request that is not recorded.
+
+    *provider* is whose client it is, which names the provider where the host does not.
+    """
     args, kwargs, content, settings, _ = call
     options = kwargs.get("options") or args[2]
     body = options.json_data
@@ -52,7 +55,7 @@ def _begin_request(call: Call) -> tuple[Record, Observe[Any]] | None:
         body = {}
     if options.extra_json:
         body = {**body, **options.extra_json}
-    ask = OpenAIRequest(args[0], options, body, content, settings)
+    ask = OpenAIRequest(args[0], options, body, content, settings, provider)
     if (endpoint := _ENDPOINTS.get(options.url)) is not None and options.method == "post":
         return endpoint(ask)
     return _begin_other_request(ask, split_path(options.url), options.method.lower())
@@ -74,7 +77,7 @@ def _begin_other_request(ask: OpenAIRequest, path: Path, method: str) -> tuple[R
 
 
 _trace_requests: Final = trace_methods(
-    {"openai:OpenAI.request": _begin_request, "openai:AsyncOpenAI.request": _begin_request}
+    {"openai:OpenAI.request": begin_request, "openai:AsyncOpenAI.request": begin_request}
 )
 
 

@@ -6,23 +6,20 @@ from typing import Any, Final
 
 from ..._shape import get_field, get_fields, get_list, get_nested, get_text
 from ...hooks.openai_format import dump_model, read_openai_part
-from ...tracing.operations.messages import (
-    ChoiceDraft,
-    Message,
-    Part,
-    make_tool_call,
-    make_tool_call_response,
-)
+from ...tracing.operations.content import to_json
+from ...tracing.operations.message_drafts import ChoiceDraft
+from ...tracing.operations.messages import BlobPart, Message, Part, make_tool_call, make_tool_call_response
 from ...tracing.operations.plain_values import KeptList
 from ._read import RequestBody
 
 
-def observe_message(choice: ChoiceDraft, raw: object, *, whole: bool) -> None:
-    """Read a message, or with *whole* False a chunk of one: text, reasoning, tool calls, sound and citations."""
+def observe_message(choice: ChoiceDraft, raw: object, *, whole: bool, mime_type: str | None = None) -> None:
+    """Read a message, or with *whole* False a chunk of one: text, reasoning, tool calls, sound and citations.
+
+    *mime_type* is that of its sound, which the answer itself does not tell.
+    """
     said = get_fields(raw)
-    # Reasoning of compatible servers stands in pydantic's extra fields, as the client's model declares no such field.
-    more = said if said is raw else getattr(raw, "__pydantic_extra__", None)
-    if more and (thought := _read_reasoning(more)):
+    if thought := _read_reasoning(said):
         choice.add_text(thought, "reasoning")
     for name in ("content", "refusal"):
         if isinstance(piece := said.get(name), str):
@@ -35,18 +32,23 @@ def observe_message(choice: ChoiceDraft, raw: object, *, whole: bool) -> None:
             _observe_tool_call(choice, call)
     if called := said.get("function_call"):
         choice.add_tool_call(0, None, get_nested(called, "name", str), get_nested(called, "arguments", str))
-    if audio := said.get("audio") or (more and more.get("audio")):
-        _observe_audio(choice, audio, whole=whole)
+    if audio := said.get("audio"):
+        _observe_audio(choice, audio, mime_type, whole=whole)
     if (found := said.get("annotations")) and isinstance(found, list):
         choice.add_annotations([dump_model(one) for one in found])
 
 
-def _read_reasoning(more: RequestBody) -> str | None:
+_REASONING_FIELDS: Final = {"reasoning_content", "reasoning", "reasoning_details"}
+
+
+def _read_reasoning(said: RequestBody) -> str | None:
     """Return the reasoning in a message's fields, under the name that its server has for it; None without any."""
+    if _REASONING_FIELDS.isdisjoint(said):  # as in most messages
+        return None
     for name in ("reasoning_content", "reasoning"):
-        if thought := get_text(more, name):
+        if thought := get_text(said, name):
             return thought
-    details = more.get("reasoning_details")  # OpenRouter's, whose pieces are texts, summaries or encrypted
+    details = said.get("reasoning_details")  # OpenRouter's, whose pieces are texts, summaries or encrypted
     if not isinstance(details, list):
         return None
     texts = [get_nested(one, "text", str) or get_nested(one, "summary", str) for one in details]
@@ -69,18 +71,32 @@ def _observe_tool_call(choice: ChoiceDraft, call: Any) -> None:
     function = get_field(call, "function") or get_field(call, "custom")
     choice.add_tool_call(
         get_nested(call, "index", int),
-        get_nested(call, "id", str) or None,  # Gemini's are empty
+        _read_call_id(call),
         get_nested(function, "name", str),
-        get_nested(function, "arguments", str) or get_nested(function, "input", str),
+        arguments if isinstance(arguments := _read_arguments(function), str | None) else to_json(arguments),
     )
 
 
-def _observe_audio(choice: ChoiceDraft, audio: object, *, whole: bool) -> None:
-    """Read the transcript of a sound, and with *whole* the sound itself."""
+def _read_call_id(call: object) -> str | None:
+    """Return the id of a tool call. Gemini's are empty, and Mistral's client has a word for one that is missing."""
+    return None if (found := get_nested(call, "id", str)) in {"", "null"} else found
+
+
+def _read_arguments(function: object) -> Any:
+    """Return the arguments of a tool call: JSON, or from some clients what it says, a dict."""
+    found = get_field(function, "arguments")
+    return found if isinstance(found, (str, dict)) and found else get_nested(function, "input", str)
+
+
+def _observe_audio(choice: ChoiceDraft, audio: object, mime_type: str | None, *, whole: bool) -> None:
+    """Read the transcript of a sound, and with *whole* the sound itself, of the *mime_type* that was asked for."""
     if transcript := get_nested(audio, "transcript", str):
         choice.add_text(transcript)
     if whole and (data := get_nested(audio, "data", str)):  # a chunk's piece of a sound cannot be played by itself
-        choice.add_part({"type": "blob", "modality": "audio", "content": data})
+        sound: BlobPart = {"type": "blob", "modality": "audio", "content": data}
+        if mime_type is not None:
+            sound["mime_type"] = mime_type
+        choice.add_part(sound)
 
 
 def read_request_messages(raws: list[Any]) -> list[Message]:
@@ -117,15 +133,15 @@ def _read_request_message(raw: object) -> Message:
         parts.append({"type": "text", "content": refusal})
     for call in get_list(raw, "tool_calls"):
         function = get_field(call, "function") or get_field(call, "custom")
-        arguments = get_nested(function, "arguments", str) or get_nested(function, "input", str)
-        parts.append(make_tool_call(get_nested(function, "name", str) or "", arguments, get_nested(call, "id", str)))
+        name = get_nested(function, "name", str) or ""
+        parts.append(make_tool_call(name, _read_arguments(function), get_nested(call, "id", str)))
     if called := get_field(raw, "function_call"):
         parts.append(make_tool_call(get_nested(called, "name", str) or "", get_nested(called, "arguments", str)))
     if audio := get_nested(raw, "audio.id", str):
         parts.append({"type": "file", "modality": "audio", "file_id": audio})
     message: Message = {"role": role, "parts": parts}
-    if name := get_nested(raw, "name", str):
-        message["name"] = name
+    if speaker := get_nested(raw, "name", str):
+        message["name"] = speaker
     return message
 
 
@@ -135,6 +151,5 @@ _PLAIN_MESSAGE_ROLES: Final = ("user", "assistant", "system", "developer")
 
 def _join_tool_answer(content: object) -> object:
     """Join the text parts of a tool's answer; return any other content as it is."""
-    if isinstance(content, list) and all(isinstance(get_nested(part, "text", str), str) for part in content):
-        return "".join(part["text"] for part in content)
-    return content
+    texts = [get_nested(part, "text", str) for part in content] if isinstance(content, list) else [None]
+    return content if None in texts else "".join(text for text in texts if text)

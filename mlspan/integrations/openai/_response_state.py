@@ -8,7 +8,7 @@ from ..._shape import get_field, get_list, get_nested
 from ...hooks.openai_format import dump_model, read_openai_part
 from ...hooks.requests import read_usage
 from ...tracing.operations import semconv as sc
-from ...tracing.operations.messages import ChoiceDraft, OutputDraft
+from ...tracing.operations.message_drafts import ChoiceDraft, OutputDraft
 from ...tracing.operations.records import Inference
 from ._items import read_item_parts
 from ._read import read_error

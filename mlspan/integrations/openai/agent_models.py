@@ -14,7 +14,8 @@ from ...hooks.requests import (
     read_usage,
     set_parameters,
 )
-from ...tracing.operations.messages import UNTOLD_REASON
+from ...tracing.operations import semconv as sc
+from ...tracing.operations.message_drafts import UNTOLD_REASON
 from ...tracing.operations.records import Chat
 from . import responses
 from ._chat_messages import observe_message, read_request_messages
@@ -83,7 +84,7 @@ def is_redacted(error: object) -> bool:
 def read_span_error(error: object) -> tuple[str, str]:
     """Return error type and text of an error that an SDK span tells of, which is no exception."""
     message, data = str(get_field(error, "message")), get_fields(get_field(error, "data"))
-    kind = data.get("error_type") or _ERROR_TYPES.get(message) or "_OTHER"
+    kind = data.get("error_type") or _ERROR_TYPES.get(message) or sc.ERROR_OTHER
     if kind == _ERROR_TYPES["Guardrail tripwire triggered"] and data.get("type") == "output_guardrail":
         kind = kind.replace("Input", "Output")
     said = get_nested(data, "error", str)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import sys
 import threading
@@ -22,6 +23,8 @@ from ...tracing.operations.records import Agent, Chat, NamedRecord, Record, Step
 from ...tracing.runtime import get_runtime
 from . import agent_models as _models
 from .agent_models import REDACTED_MESSAGE, read_span_error
+from .agent_requests import REQUEST_PATCHES, get_agent_request
+from .agent_streams import STREAM_PATCH, is_unread_run
 
 # Private names, each with what is lost without it; a warning says so.
 PRIVATE_NAMES: Final[dict[str, str]] = {
@@ -63,6 +66,7 @@ class AgentsTracingProcessor:
         self.on = True
         self._hook, self._ledger = hook, RunRegistry(AgentsRun)
         self._asked: dict[tuple[str, str, str], str] = {}  # (trace id, tool name, arguments) -> tool call id
+        self._descriptions: dict[tuple[str, str], str] = {}  # (trace id, tool name) -> what the tool is for
         self._lock = threading.Lock()
 
     def on_trace_start(self, trace: Any) -> None:
@@ -76,6 +80,8 @@ class AgentsTracingProcessor:
         with guard("ending a span"), self._lock:
             for key in [key for key in self._asked if key[0] == trace.trace_id]:
                 del self._asked[key]
+            for name in [name for name in self._descriptions if name[0] == trace.trace_id]:
+                del self._descriptions[name]
         self._end_operation(trace.trace_id, trace.trace_id)
 
     def on_span_start(self, span: Any) -> None:
@@ -86,6 +92,7 @@ class AgentsTracingProcessor:
             if data.type in _SPANLESS_TYPES:
                 self._ledger.fold_run(span.span_id, parent)
             elif (record := _make_record(data)) is not None:
+                self._add_request(span.trace_id, record)
                 self._start_operation(span.span_id, record, parent)
 
     def on_span_end(self, span: Any) -> None:
@@ -96,6 +103,16 @@ class AgentsTracingProcessor:
                 if span.span_data.type == "agent":
                     self._note_outcome(span, operation)
         self._end_operation(span.span_id, span.trace_id)
+
+    def _add_request(self, trace_id: str, record: Record) -> None:
+        """Add to a call's *record* what its request says, or to a tool's what an earlier request has said of it."""
+        if isinstance(record, Tool):
+            record.description = self._descriptions.get((trace_id, record.name or ""))
+        elif isinstance(record, Chat) and (request := get_agent_request()) is not None:
+            for name, value in request.fields.items():
+                setattr(record, name, value)
+            with self._lock:
+                self._descriptions.update(((trace_id, name), said) for name, said in request.tools.items())
 
     def _start_operation(self, id: str, record: Record, parent: str | None = None) -> None:
         """Start the operation of a trace or span of the SDK, and make its span current."""
@@ -127,7 +144,10 @@ class AgentsTracingProcessor:
             record.failure = run.failure
         if run is not None:
             run.handled = None
-        self._ledger.end_operation(id, error)
+        if isinstance(error, asyncio.CancelledError) and is_unread_run():
+            self._ledger.end_operation(id, stream_end="closed")
+        else:
+            self._ledger.end_operation(id, error)
 
     def _note_outcome(self, span: Any, operation: Operation) -> None:
         """Note on the run how its last agent has ended: a streamed run is over before its reader is told the error."""
@@ -236,7 +256,9 @@ def install(hook: Hook) -> Undo:
                 functools.partial(_add_processor, hook),
                 "runs of agents",
                 is_required=True,
-            )
+            ),
+            *REQUEST_PATCHES,
+            STREAM_PATCH,
         ]
     )
 

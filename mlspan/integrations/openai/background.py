@@ -11,7 +11,7 @@ from typing import Final
 from ..._bounded import BoundedDict
 from ..._shape import get_field, get_list, get_nested
 from ...tracing.operations import semconv as sc
-from ...tracing.operations.messages import OutputDraft
+from ...tracing.operations.message_drafts import OutputDraft
 from ...tracing.operations.records import Chat, Fetch, Observe
 from ._read import OpenAIRequest, read_error
 from ._response_state import ENDED_STATUSES, draft_output, read_response_result
@@ -53,6 +53,7 @@ def _observe_fetch(fetch: Fetch, got: object) -> None:
         fetch.finish_reasons = fetch.draft.list_finish_reasons()
     key = (fetch.server_address, fetch.response_id or "")
     if status in ENDED_STATUSES and _unfinished.pop(key, _NOT_OURS) is not _NOT_OURS:
+        fetch.is_first = True
         read_response_result(fetch, response)
 
 

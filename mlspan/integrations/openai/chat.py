@@ -7,7 +7,8 @@ from typing import Any, Final
 from ..._shape import get_field, get_fields, get_list, get_nested, get_text
 from ...hooks.requests import PREDICTION_USAGE, REQUEST_PARAMETERS, read_chat_usage, read_usage, set_parameters
 from ...tracing.operations import semconv as sc
-from ...tracing.operations.messages import ChoiceDraft, OutputDraft, Part
+from ...tracing.operations.message_drafts import ChoiceDraft, OutputDraft
+from ...tracing.operations.messages import Part
 from ...tracing.operations.records import Chat, Observe, sees_errors
 from ._chat_messages import observe_message, read_request_messages
 from ._read import OpenAIRequest, RequestBody, read_error, read_tool_definitions
@@ -16,17 +17,23 @@ from .stream_usage import ask_for_usage, hide_usage
 
 def begin_chat(ask: OpenAIRequest) -> tuple[Chat, Observe[Chat]]:
     """Begin the record of ``POST /chat/completions``."""
-    body, content = ask.body, ask.capture_content
     chat = Chat(
-        **ask.read_server_fields(), draft=OutputDraft(kept=content), extra={sc.OPENAI_API_TYPE: "chat_completions"}
+        **ask.read_server_fields(),
+        draft=OutputDraft(kept=ask.capture_content),
+        extra={sc.OPENAI_API_TYPE: "chat_completions"},
     )
+    set_chat_request(chat, ask.body, capture_content=ask.capture_content)
+    return chat, _choose_observer(ask, chat)
+
+
+def set_chat_request(chat: Chat, body: RequestBody, *, capture_content: bool) -> None:
+    """Read the body of a request for a chat completion into *chat*."""
     set_parameters(chat, body, _REQUEST_FIELDS)
     if not _RARE_PARAMETERS.isdisjoint(body):
         _read_rare_parameters(chat, body)
-    if content:
+    if capture_content:
         chat.input = read_request_messages(get_list(body, "messages"))
         chat.tools = read_tool_definitions(body, "tools", "functions")
-    return chat, _choose_observer(ask, chat)
 
 
 def begin_completion(ask: OpenAIRequest) -> tuple[Chat, Observe[Chat]]:
@@ -52,9 +59,9 @@ def _read_prompt(raw: object) -> Part:
 def _choose_observer(ask: OpenAIRequest, chat: Chat) -> Observe[Chat]:
     """Return the observer of the answer; with ``include_usage``, ask for the usage of a stream and hide its chunk."""
     if ask.body.get("stream") is not True:
-        return _observe_chat
+        return observe_chat
     chat.stream = True
-    return _observe_and_hide_usage if ask_for_usage(ask) else _observe_chat
+    return _observe_and_hide_usage if ask_for_usage(ask) else observe_chat
 
 
 _REQUEST_FIELDS: Final = {
@@ -80,13 +87,15 @@ def _read_rare_parameters(chat: Chat, body: RequestBody) -> None:
         chat.extra[sc.REQUEST_VERBOSITY] = verbosity
     if "audio" in get_list(body, "modalities"):
         chat.output_type = "speech"
+        if sound := get_nested(body, "audio.format", str):
+            chat.sound_type = f"audio/{sound}"
     else:
         kind = get_nested(body, "response_format.type", str)
         chat.output_type = {"json_object": "json", "json_schema": "json", "text": "text"}.get(kind or "")
 
 
 @sees_errors
-def _observe_chat(chat: Chat, got: object) -> None:
+def observe_chat(chat: Chat, got: object) -> None:
     """Read a ChatCompletion, a chunk of one, either of them as plain JSON, or an error that carries one."""
     if chat.response_id and _append_text_chunk(chat.draft, got):
         return
@@ -104,15 +113,18 @@ def _observe_chat(chat: Chat, got: object) -> None:
         for raw in choices:
             choice = get_fields(raw)
             index = choice.get("index")
-            _observe_choice(chat.draft.get_choice(index if isinstance(index, int) else 0), choice)
+            _observe_choice(chat.draft.get_choice(index if isinstance(index, int) else 0), choice, chat.sound_type)
             if "usage" in choice or "error" in choice:  # of a compatible server
                 _observe_choice_fields(chat, choice)
     if (usage := answer.get("usage")) is not None:
         read_chat_usage(chat, usage)
         if chat.has_prediction:
             read_usage(chat, usage, PREDICTION_USAGE)
-    if answer is got or getattr(got, "__pydantic_extra__", None):
+    if not _SERVERS_FIELDS.isdisjoint(answer):
         _observe_server_fields(chat, answer)
+
+
+_SERVERS_FIELDS: Final = frozenset({"error", "provider", "x_groq"})  # that only compatible servers send
 
 
 def _observe_server_fields(chat: Chat, answer: RequestBody) -> None:
@@ -125,7 +137,7 @@ def _observe_server_fields(chat: Chat, answer: RequestBody) -> None:
         read_chat_usage(chat, usage)
 
 
-_observe_and_hide_usage: Final = hide_usage(_observe_chat)
+_observe_and_hide_usage: Final = hide_usage(observe_chat)
 
 
 def _append_text_chunk(draft: OutputDraft, got: Any) -> bool:
@@ -162,13 +174,13 @@ def _observe_choice_fields(chat: Chat, choice: RequestBody) -> None:
         read_chat_usage(chat, usage)
 
 
-def _observe_choice(choice: ChoiceDraft, got: RequestBody) -> None:
-    """Read one choice of an answer or of a chunk."""
+def _observe_choice(choice: ChoiceDraft, got: RequestBody, sound_type: str | None) -> None:
+    """Read one choice of an answer or of a chunk; *sound_type* is the mime type of the sounds in it."""
     if isinstance(reason := got.get("finish_reason"), str):
         choice.finish_reason = reason
     if (said := got.get("delta")) is not None:
         observe_message(choice, said, whole=False)
     elif (said := got.get("message")) is not None:
-        observe_message(choice, said, whole=True)
+        observe_message(choice, said, whole=True, mime_type=sound_type)
     elif isinstance(piece := got.get("text"), str):  # a legacy completion
         choice.add_text(piece)

@@ -12,7 +12,8 @@ from ..._shape import get_field, get_list, get_nested, is_a
 from ...hooks.openai_format import dump_model
 from ...hooks.requests import read_usage, set_parameters
 from ...tracing.operations import semconv as sc
-from ...tracing.operations.messages import OutputDraft, Part
+from ...tracing.operations.message_drafts import OutputDraft
+from ...tracing.operations.messages import Part
 from ...tracing.operations.raw_response import BodySize
 from ...tracing.operations.records import Chat, Embeddings, Observe, ProviderRequest
 from ._items import read_input_messages
@@ -31,10 +32,11 @@ def begin_embeddings(ask: OpenAIRequest) -> tuple[Embeddings, Observe[Embeddings
         record.encoding_formats = [encoding]
     if ask.capture_content:
         record.input = ask.body.get("input")
-    return record, _observe_embeddings
+    return record, observe_embeddings
 
 
-def _observe_embeddings(record: Embeddings, got: object) -> None:
+def observe_embeddings(record: Embeddings, got: object) -> None:
+    """Read the model, the tokens, and the length of the first vector."""
     record.response_model = get_nested(got, "model", str) or record.response_model
     read_usage(record, get_field(got, "usage"), {"prompt_tokens": "input_tokens"})
     if vectors := get_list(got, "data"):
@@ -95,7 +97,7 @@ def _observe_images(record: Chat, got: object, *, whole: bool = False) -> None:
                 if whole
                 else {"type": "image", "content": {"mime_type": mime_type, "bytes": _count_base64_bytes(data)}}
             )
-    read_usage(record, get_field(got, "usage"), _USAGE, _INPUT_DETAILS)
+    read_usage(record, get_field(got, "usage"), _USAGE, _INPUT_DETAILS, _OUTPUT_DETAILS)
 
 
 _USAGE: Final = {"input_tokens": "input_tokens", "output_tokens": "output_tokens"}
@@ -103,6 +105,11 @@ _INPUT_DETAILS: Final = {
     "in": "input_tokens_details",
     "text_tokens": "text_input_tokens",
     "image_tokens": "image_input_tokens",
+}
+_OUTPUT_DETAILS: Final = {
+    "in": "output_tokens_details",
+    "text_tokens": "text_output_tokens",
+    "image_tokens": "image_output_tokens",
 }
 
 
@@ -175,9 +182,14 @@ def _observe_transcription(record: Chat, got: object) -> None:
     choice.finish_reason = "stop"
     if is_a(seconds := get_field(got, "duration"), (int, float)):
         record.extra["mlspan.audio.seconds"] = float(seconds)
-    read_usage(
-        record, get_field(got, "usage"), _USAGE, {"in": "input_token_details", "audio_tokens": "audio_input_tokens"}
-    )
+    read_usage(record, get_field(got, "usage"), _USAGE, _SOUND_DETAILS)
+
+
+_SOUND_DETAILS: Final = {
+    "in": "input_token_details",
+    "audio_tokens": "audio_input_tokens",
+    "text_tokens": "text_input_tokens",
+}
 
 
 def begin_moderation(ask: OpenAIRequest) -> tuple[ProviderRequest, Observe[ProviderRequest]]:

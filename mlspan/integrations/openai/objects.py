@@ -13,7 +13,8 @@ from ...hooks.requests import read_usage, set_parameters
 from ...hooks.stored_objects import read_stored_object
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.fields import span_attribute
-from ...tracing.operations.messages import OutputDraft, Part, make_tool_call
+from ...tracing.operations.message_drafts import OutputDraft
+from ...tracing.operations.messages import Part, make_tool_call
 from ...tracing.operations.records import Chat, Observe, ProviderRequest, Retrieval
 from ._paths import Path, find_ids, is_id, name_request
 from ._read import OpenAIRequest, describe_sent_files
@@ -122,7 +123,7 @@ def _observe_assistant_run(record: Chat, got: object) -> None:
         )
         choice.add_part(part)
     if (error := get_field(data, "last_error")) is not None:
-        record.failure = (get_nested(error, "code", str) or "_OTHER", get_nested(error, "message", str) or "")
+        record.failure = (get_nested(error, "code", str) or sc.ERROR_OTHER, get_nested(error, "message", str) or "")
     read_usage(
         record, get_field(data, "usage"), {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
     )

@@ -12,7 +12,8 @@ from ...hooks.openai_format import dump_model
 from ...hooks.patching import Undo
 from ...hooks.requests import read_usage
 from ...tracing.operations import semconv as sc
-from ...tracing.operations.messages import Message, OutputDraft, Part
+from ...tracing.operations.message_drafts import OutputDraft
+from ...tracing.operations.messages import Message, Part
 from ...tracing.operations.operation import Operation, start_operation
 from ...tracing.operations.records import Chat, ProviderRequest
 from ...tracing.runtime import get_runtime
@@ -202,7 +203,9 @@ def _observe_realtime_response(chat: Chat, got: object) -> None:
         chat.stream_end = "closed"
     elif status == "failed":
         chat.failure = read_error(get_field(get_field(got, "status_details"), "error"))
-    read_usage(chat, get_field(got, "usage"), _USAGE, _INPUT_DETAILS, _OUTPUT_DETAILS)
+    usage = get_field(got, "usage")
+    read_usage(chat, usage, _USAGE, _INPUT_DETAILS, _OUTPUT_DETAILS)
+    read_usage(chat, get_field(usage, "input_token_details"), _CACHED_DETAILS)
 
 
 def _read_output_item(item: object) -> list[Part]:
@@ -221,5 +224,16 @@ _INPUT_DETAILS: Final = {
     "cached_tokens": "cache_read_tokens",
     "text_tokens": "text_input_tokens",
     "audio_tokens": "audio_input_tokens",
+    "image_tokens": "image_input_tokens",
 }
-_OUTPUT_DETAILS: Final = {"in": "output_token_details", "audio_tokens": "audio_output_tokens"}
+_OUTPUT_DETAILS: Final = {
+    "in": "output_token_details",
+    "text_tokens": "text_output_tokens",
+    "audio_tokens": "audio_output_tokens",
+}
+_CACHED_DETAILS: Final = {
+    "in": "cached_tokens_details",
+    "text_tokens": "text_cache_read_tokens",
+    "image_tokens": "image_cache_read_tokens",
+    "audio_tokens": "audio_cache_read_tokens",
+}

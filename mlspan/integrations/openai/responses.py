@@ -12,7 +12,7 @@ from ...hooks.openai_format import dump_model
 from ...hooks.requests import read_usage, set_parameters
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.content import to_json
-from ...tracing.operations.messages import OutputDraft
+from ...tracing.operations.message_drafts import OutputDraft
 from ...tracing.operations.records import Chat, Observe
 from . import background
 from ._items import read_input_messages

@@ -8,7 +8,7 @@ from typing import Any, Final
 from ..._shape import get_field, get_fields, get_nested
 from ...hooks.hook import Hook
 from ...hooks.patching import Undo
-from ...tracing.operations.messages import OutputDraft
+from ...tracing.operations.message_drafts import OutputDraft
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Chat
 from ...tracing.runtime import get_runtime

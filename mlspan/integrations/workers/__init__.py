@@ -1,7 +1,7 @@
 """Tasks that other processes run: each runs in the context of its caller, so that its spans join the caller's trace.
 
 There is one module for each framework; ``integrations.autolog()`` turns all of them on. They record no spans of their
-own.
+own, except Celery's if it is asked for them.
 """
 
 from __future__ import annotations

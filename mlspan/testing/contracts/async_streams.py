@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
@@ -21,8 +22,10 @@ async def read_all(stream: Any) -> list[object]:
 
 
 async def close(stream: Any) -> None:
-    """Close *stream* by ``close`` or ``aclose``, whichever it has."""
-    await (stream.close() if hasattr(stream, "close") else stream.aclose())
+    """Close *stream* by ``close`` or ``aclose``, whichever it has; the first may be a plain method."""
+    closing = stream.close() if hasattr(stream, "close") else stream.aclose()
+    if inspect.isawaitable(closing):
+        await closing
 
 
 async def read_one_and_break(stream: Any) -> None:
@@ -131,8 +134,7 @@ class AsyncStreamContract(AnyStreamContract):
             before = asyncio.all_tasks()
             await leave(await self.open_stream())
             gc.collect()
-            if self.is_generator:
-                await wait_for_new_tasks(before)  # the event loop closes a generator in a task of its own
+            await wait_for_new_tasks(before)  # the event loop closes a generator, or a stream's, in a task of its own
             self.check_dropped()
 
         self.run(scenario)
@@ -234,9 +236,10 @@ class AsyncStreamContract(AnyStreamContract):
 
         async def scenario() -> None:
             stream = await self.open_slow_stream()
-            await anext(stream)
+            chunks = aiter(stream)
+            await anext(chunks)
             with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(anext(stream), 0.1)
+                await asyncio.wait_for(anext(chunks), 0.1)
             await close(stream)
 
         self.run(scenario)
@@ -258,7 +261,7 @@ class AsyncStreamContract(AnyStreamContract):
             with tracing.span("outer"):
                 around = trace.get_current_span()
                 stream = await self.open_stream()
-                await anext(stream)
+                await anext(aiter(stream))
                 assert trace.get_current_span() is around
             await read_all(stream)
 

@@ -1,4 +1,7 @@
-"""The cost of model calls, from the price table of the genai-prices package. Nothing is read from the network."""
+"""The cost of model calls, from the price table of the genai-prices package. Nothing is read from the network.
+
+A call whose price is not known has no cost here; MLflow is given ``mlflow/spans._UNKNOWN_COST`` for it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
+from ..._shape import get_count, read_amount
 from ..operations import semconv as sc
 
 _PRICE_TABLE_PROVIDERS: Final = {  # provider names of the GenAI conventions -> those of genai-prices, where they differ
@@ -33,12 +37,21 @@ Cost = dict[str, float]
 def compute_span_cost(attributes: Mapping[str, Any]) -> Cost | None:
     """Return the cost of a span with these attributes; None if it has no tokens or no model with a known price.
 
-    What the provider itself says that it charges counts before any price list.
+    What the provider itself says that it charges counts before any price list, and the estimate of a framework where
+    our list has no price.
     """
     if (told := _read_told_cost(attributes)) is not None:
         return told
+    if (listed := _compute_listed_cost(attributes)) is not None:
+        return listed
+    estimated = read_amount(attributes.get(sc.USAGE_ESTIMATED_COST))
+    return None if estimated is None else {"total_cost": estimated}
+
+
+def _compute_listed_cost(attributes: Mapping[str, Any]) -> Cost | None:
+    """Return the cost by the price list; None without tokens, or without a price."""
     input_tokens, output_tokens, cache_read, cache_write, long_cache_write = [
-        count if isinstance(count := attributes.get(name), int) else None for name in _TOKEN_COUNTS
+        get_count(attributes, name) for name in _TOKEN_COUNTS
     ]
     if input_tokens is None and output_tokens is None:
         return None
@@ -46,19 +59,36 @@ def compute_span_cost(attributes: Mapping[str, Any]) -> Cost | None:
     for model in (attributes.get(sc.RESPONSE_MODEL), attributes.get(sc.REQUEST_MODEL)):
         if isinstance(model, str):
             named = provider if isinstance(provider, str) else None
+            listed = _find_listed_name(model) if provider == "aws.bedrock" else model
             counts = (input_tokens or 0, output_tokens or 0, cache_read or 0, cache_write or 0, long_cache_write or 0)
-            if (found := compute_cost(named, model, *counts, tier)) is not None:
+            if (found := compute_cost(named, listed, *counts, tier)) is not None:
                 return found
     return None
 
 
+def _find_listed_name(model: str) -> str:
+    """Return the price list's name for a Bedrock model, which may be given by its ARN.
+
+    The list has prices by region (``eu.anthropic.claude-...``) and for all of them; where it lacks the region, those of
+    the model itself are the nearest.
+    """
+    name = model.rpartition("/")[2] if model.startswith("arn:") else model
+    if compute_cost("aws.bedrock", name, 1, 1, 0, 0) is not None:
+        return name
+    region, _, plain = name.partition(".")
+    return plain if "." in plain and len(region) <= _LONGEST_REGION else name
+
+
+_LONGEST_REGION: Final = len("us-gov")
+
+
 def _read_told_cost(attributes: Mapping[str, Any]) -> Cost | None:
     """Return the cost that the provider has told, with its parts if it has told those; None if it has told none."""
-    total, given = attributes.get(sc.USAGE_COST), attributes.get(sc.USAGE_INPUT_COST)
-    if not isinstance(total, (int, float)):
+    total, given = (read_amount(attributes.get(name)) for name in (sc.USAGE_COST, sc.USAGE_INPUT_COST))
+    if total is None:
         return None
-    parts = {"input_cost": given, "output_cost": total - given} if isinstance(given, (int, float)) else {}
-    return {**parts, "total_cost": float(total)}
+    parts = {} if given is None else {"input_cost": given, "output_cost": total - given}
+    return {**parts, "total_cost": total}
 
 
 def _find_service_tier(attributes: Mapping[str, Any]) -> str | None:
@@ -66,7 +96,8 @@ def _find_service_tier(attributes: Mapping[str, Any]) -> str | None:
 
     The answer tells it; where it does not, the tier that was asked for counts.
     """
-    tier = attributes.get(sc.OPENAI_RESPONSE_SERVICE_TIER) or attributes.get(sc.OPENAI_REQUEST_SERVICE_TIER)
+    names = sc.RESPONSE_SERVICE_TIER, sc.OPENAI_RESPONSE_SERVICE_TIER, sc.OPENAI_REQUEST_SERVICE_TIER
+    tier = next(filter(None, map(attributes.get, names)), None)
     return tier if isinstance(tier, str) and tier not in _STANDARD_TIERS else None
 
 

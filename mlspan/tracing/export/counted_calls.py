@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 
+from ..._shape import read_count
 from ..operations import semconv as sc
 
 _CLASSES: Final = {  # of operations: two calls of one class may be the same
@@ -23,7 +24,6 @@ _CLASSES: Final = {  # of operations: two calls of one class may be the same
 }
 _SHARE: Final = 0.8  # of the shorter call, which has to lie within the other for both to be one
 _MAX_COMPARISONS: Final = 200_000  # in one trace
-CALLS_BELOW: Final = "calls below"  # in place of a span's id: what an agent has added up
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,8 @@ class CountedSpan:
             provider=texts[1],
             model=texts[2] or texts[3],
             response_id=response_id if isinstance(response_id, str) and response_id else None,
-            output_tokens=output if isinstance(output, int) else None,
-            input_tokens=given if isinstance(given, int) else None,
+            output_tokens=read_count(output),
+            input_tokens=read_count(given),
             has_content=get(sc.OUTPUT_MESSAGES) is not None,
         )
 
@@ -97,7 +97,7 @@ def find_repeats(counted: Sequence[CountedSpan], parents: Mapping[int, int | Non
     calls = [span for span in counted if span.call_class is not None]
     groups = _CallGroups(calls)
     for call in calls:
-        for above in _list_above(call.span_id, parents):
+        for above in list_above(call.span_id, parents):
             outer = by_id.get(above)
             if outer is not None and outer.call_class == call.call_class:
                 groups.join(call, outer)
@@ -144,7 +144,7 @@ class _CallGroups:
             yield from ((call.span_id, chosen.span_id) for call in group if call is not chosen)
 
 
-def _list_above(span_id: int, parents: Mapping[int, int | None]) -> Iterator[int]:
+def list_above(span_id: int, parents: Mapping[int, int | None]) -> Iterator[int]:
     """Yield the ids of the spans above a span, the nearest first; of a circle each once."""
     seen = {span_id}
     above = parents.get(span_id)
@@ -164,7 +164,7 @@ def _match_in_time(calls: Sequence[CountedSpan]) -> Iterator[tuple[CountedSpan, 
             if call.scope == other.scope:
                 continue
             if call.response_id is not None and other.response_id is not None:
-                if call.response_id == other.response_id and call.call_class == other.call_class:
+                if call.response_id == other.response_id and _may_share_answer(call, other):
                     yield other, call
                 continue
             compared += 1
@@ -173,6 +173,15 @@ def _match_in_time(calls: Sequence[CountedSpan]) -> Iterator[tuple[CountedSpan, 
             if _may_be_one(call, other):
                 yield other, call
         running.append(call)
+
+
+def _may_share_answer(call: CountedSpan, other: CountedSpan) -> bool:
+    """Return whether two calls with the same id of an answer may be one: a server may give all answers the same id.
+
+    Two instrumentations may count or name otherwise; those that do both tell of two calls.
+    """
+    is_counted_alike = None in (counts := (call.output_tokens, other.output_tokens)) or counts[0] == counts[1]
+    return call.call_class == other.call_class and (is_counted_alike or _are_compatible(call.model, other.model))
 
 
 def _may_be_one(call: CountedSpan, other: CountedSpan) -> bool:
@@ -220,12 +229,12 @@ def _find_sums(
     for span in sorted(counted, key=lambda span: span.call_class is None):  # the calls first
         if span.span_id in repeats or span.span_id in found:
             continue
-        above = [span_id for span_id in _list_above(span.span_id, parents) if span_id in sums]
+        above = [span_id for span_id in list_above(span.span_id, parents) if span_id in sums]
         stored = [span_id for span_id in above if sums[span_id].is_stored and not span.is_stored]
         if stored:
             found[span.span_id] = stored[-1]
         elif span.call_class is not None:
-            found |= dict.fromkeys(above, CALLS_BELOW)
+            found |= dict.fromkeys(above, sc.CALLS_BELOW)
         elif above:
             found[span.span_id] = above[-1]
     return found

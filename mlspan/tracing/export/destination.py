@@ -38,12 +38,19 @@ def strip_credentials(uri: str) -> str:
 def restore_credentials(uri: str) -> str:
     """Return *uri* with the credentials that this process knows, from its settings or ``MLFLOW_TRACKING_URI``."""
     if uri not in _uris_with_credentials and (named := os.environ.get("MLFLOW_TRACKING_URI")):
-        strip_credentials(make_database_path_absolute(named))
+        strip_credentials(make_store_path_absolute(named))
     return _uris_with_credentials.get(uri, uri)
 
 
-def make_database_path_absolute(uri: str) -> str:
-    """Return *uri* with the path of a SQLite file made absolute for other working directories."""
+def make_store_path_absolute(uri: str) -> str:
+    """Return *uri* with the path of a SQLite file or of a folder made absolute for other working directories.
+
+    An empty *uri*, of a process that sends nothing to MLflow, stays empty.
+    """
+    if not uri:
+        return uri
+    if ":" not in uri and uri != "databricks":
+        return Path(uri).absolute().as_uri()
     if (relative := _SQLITE_PATH.match(uri)) is None or relative[2] == ":memory:":
         return uri
     return f"{relative[1]}{Path(relative[2]).absolute()}{uri[relative.end() :]}"
@@ -53,10 +60,11 @@ def fill_destination(origin: TraceOrigin, uri: str, experiment: str | None, run:
     """Return *origin* with its gaps filled from the settings of this process, as another process has other settings."""
     named = origin.experiment_id or origin.experiment_name or experiment
     trust_host("mlflow", origin.tracking_uri)
+    uri = make_store_path_absolute(origin.tracking_uri or uri)
     return replace(
         origin,
-        tracking_uri=make_database_path_absolute(origin.tracking_uri or uri),
-        experiment_id=origin.experiment_id or (None if named else "0"),
+        tracking_uri=uri,
+        experiment_id=origin.experiment_id or ("0" if uri and not named else None),
         experiment_name=origin.experiment_name or (None if origin.experiment_id else experiment),
         run_id=origin.run_id or run or os.environ.get("MLFLOW_RUN_ID"),
     )

@@ -123,11 +123,11 @@ class DeliveryTally:
 
     def add_set_aside(self, reason: str, spans: int) -> None:
         with self._lock:
-            _count_reason(self._set_aside, reason, spans)
+            count_reason(self._set_aside, reason, spans)
 
     def add_dropped(self, reason: str, spans: int) -> None:
         with self._lock:
-            _count_reason(self._dropped, reason, spans)
+            count_reason(self._dropped, reason, spans)
 
     def take_result(self, destination: str, kept: KeptSpans | None) -> DestinationResult:
         """Return the counts and begin anew."""
@@ -144,7 +144,8 @@ class DeliveryTally:
         return bool(self._set_aside or self._dropped)
 
 
-def _count_reason(counts: Counter[str], reason: str, spans: int) -> None:
+def count_reason(counts: Counter[str], reason: str, spans: int) -> None:
+    """Add *spans* to those of *reason*, or to those of other reasons where there are many already."""
     counts[reason if reason in counts or len(counts) < _MAX_REASONS else _OTHER_REASONS] += spans
 
 

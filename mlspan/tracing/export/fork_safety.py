@@ -12,11 +12,14 @@ A fork runs these functions of ours, and no others. Each stands beside the state
   ``export/self_metrics._reset_counters`` starts counting at zero, ``propagation._renew_process_id`` gives the child an
   id of its own, and ``ExitWatcher.handle_fork`` of ``exit_watcher.py``, which ``runtime`` registers, has the spans of
   a child of multiprocessing sent when it ends.
+- around all of these: ``ForkSignals.before``, ``ForkSignals.in_parent`` and ``ForkSignals.in_child`` of
+  ``fork_signals.py`` have SIGTERM wait.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +32,7 @@ class ForkLock:
     def __init__(self, longest: float) -> None:
         self._longest = longest
         self._lock = threading.RLock()
-        self._held = False
+        self._held = threading.local()  # ``here``: this thread holds the lock for its fork; two may fork at once
 
     @contextmanager
     def delay_forks(self) -> Iterator[None]:
@@ -39,11 +42,13 @@ class ForkLock:
 
     def before(self) -> None:
         """Take the lock before a fork, or give up after the time limit."""
-        self._held = self._lock.acquire(timeout=self._longest)
+        self._held.here = False  # should the waiting be interrupted
+        self._held.here = self._lock.acquire(timeout=self._longest)
 
     def in_parent(self) -> None:
         """Release the lock in the parent."""
-        if self._held:
+        if getattr(self._held, "here", False):
+            self._held.here = False
             self._lock.release()
 
     def in_child(self) -> None:
@@ -60,9 +65,26 @@ DATABASE_WRITE_LOCK: Final = ForkLock(2.0)  # seconds, for writing one batch to 
 FORK_HANDLERS: Final[list[Any]] = [IMPORT_LOCK, SPOOL_OPEN_LOCK, DATABASE_WRITE_LOCK]
 
 
+_interrupts: Final[list[int]] = []  # signals that have ended the waiting for a lock
+
+
+def take_interrupts() -> list[int]:
+    """Return SIGINT for each Ctrl-C that came while a fork waited. It would be lost, as nothing can be raised there."""
+    found = _interrupts.copy()
+    _interrupts.clear()
+    return found
+
+
 def _call_fork_handlers(what: str) -> None:
+    if what == "in_child":
+        _interrupts.clear()  # the parent's
     for handler in FORK_HANDLERS:
-        getattr(handler, what)()
+        try:
+            getattr(handler, what)()
+        except KeyboardInterrupt:
+            _interrupts.append(signal.SIGINT)
+            if what != "before":  # which is over then; what it has taken must be released
+                getattr(handler, what)()
 
 
 if hasattr(os, "register_at_fork"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, Final
 
@@ -15,11 +16,12 @@ _RELEASE_AFTER: Final = 8 * 1024 * 1024  # bytes
 
 def estimate_size(span: ReadableSpan) -> int:
     """Return about how many bytes of text the attributes of *span* hold."""
-    size = 0  # by a loop: this runs on the caller's thread, and sum() takes twice as long
-    for value in read_attributes(span).values():
-        if type(value) is str:
-            size += len(value)
-    return size
+    return sum_text(read_attributes(span).values())
+
+
+def sum_text(values: Iterable[Any]) -> int:
+    """Return the length of all texts among *values*, counted in C, as it runs on the caller's thread too."""
+    return sum(map(len, filter(str.__instancecheck__, values)))
 
 
 def drop_content(span: ReadableSpan) -> ReadableSpan:

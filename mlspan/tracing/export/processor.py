@@ -10,7 +10,8 @@ import sys
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.context import Context
@@ -19,20 +20,14 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from ..._guard import guard, log
 from ..operations.call_context import TraceOrigin
 from ..otel.compat import suppress_instrumentation, suppress_on_this_thread
+from .delivery_report import DeliveryReport
 from .flush_request import FlushRequest
-from .flush_result import (
-    DROP_REASONS,
-    IN_MEMORY_NAME,
-    DeliveryTally,
-    DestinationResult,
-    FlushResult,
-    KeptSpans,
-    name_destination,
-)
+from .flush_result import DestinationResult, FlushResult
 from .fork_safety import IMPORT_LOCK
-from .memory import drop_content, estimate_size
+from .memory import drop_content
+from .queue_reader import measure_ended, read_queue
 from .self_metrics import register_counters
-from .span_queue import LateSpan, LoggedSpan, SpanEnded, SpanQueue, SpanStarted
+from .span_queue import LateSpan, LoggedSpan, SpanQueue, SpanStarted
 from .spool.limits import IN_MEMORY, SpoolSettings
 from .threads import start, stay_behind
 from .trace_assembler import TraceAssembler
@@ -111,10 +106,9 @@ class ExportProcessor(SpanProcessor):
         self._thread: threading.Thread | None = None
         self._sender_threads: dict[SinkKind, threading.Thread] = {}
         self._opened = threading.Event()
-        self._tallies = {kind: DeliveryTally() for kind in self._sinks}
-        self._told_lost: Counter[str] = Counter()
-        self._told_expired = 0
-        self._told_spared: Counter[SinkKind] = Counter()
+        self._busy_thread: int | None = None  # the main thread, while it does what ours would do, or starts ours
+        self._postponed_signals: list[int] | None = None  # signals that wait until all is stored; None: they need not
+        self._report = DeliveryReport({kind: where for kind, (_, where) in self._sinks.items()}, self.lost)
 
     def update_policies(
         self, origin: Callable[[], TraceOrigin], redact: Callable[[str], str] | None, *, capture: bool
@@ -158,7 +152,7 @@ class ExportProcessor(SpanProcessor):
         logged = self._write_ahead(span) if self._writes_ahead else span
         worker = self._worker if waiting > _SPILL_BYTES else None
         ended: ReadableSpan | LoggedSpan | SpilledSpan = logged if worker is None else worker.spill(logged)
-        queue.bytes_in += _measure_item(ended)
+        queue.bytes_in += measure_ended(ended)
         queue.put(ended if late_origin is None else LateSpan(ended, late_origin))
 
     def _write_ahead(self, span: ReadableSpan) -> ReadableSpan | LoggedSpan:
@@ -167,20 +161,21 @@ class ExportProcessor(SpanProcessor):
         return span if worker is None else worker.write_ahead(span, origin or TraceOrigin())
 
     def _start_thread(self) -> None:
-        if not self._start_lock.acquire(blocking=False):
-            return  # another thread is about to
-        try:
-            if self._thread is None:
-                if self._writes_ahead:
-                    with guard("opening the spool"):
-                        self._open_worker()
-                # All of them now: once the interpreter is ending it may be too late for more.
-                for kind in () if self._opened.is_set() else self._open_sinks.keys() - self._sender_threads.keys():
-                    if (thread := start(f"mlspan-{kind}", self._run_sender, kind)) is not None:
-                        self._sender_threads[kind] = thread
-                self._thread = start("mlspan-export", self._run_thread)
-        finally:
-            self._start_lock.release()
+        with self._postponing_signals():
+            if not self._start_lock.acquire(blocking=False):
+                return  # another thread is about to
+            try:
+                if self._thread is None:
+                    if self._writes_ahead:
+                        with guard("opening the spool"):
+                            self._open_worker()
+                    # All of them now: once the interpreter is ending it may be too late for more.
+                    for kind in () if self._opened.is_set() else self._open_sinks.keys() - self._sender_threads.keys():
+                        if (thread := start(f"mlspan-{kind}", self._run_sender, kind)) is not None:
+                            self._sender_threads[kind] = thread
+                    self._thread = start("mlspan-export", self._run_thread)
+            finally:
+                self._start_lock.release()
 
     def _open_worker(self) -> ExportWorker:
         """Create the export worker once, with forks delayed during its imports."""
@@ -199,7 +194,7 @@ class ExportProcessor(SpanProcessor):
                 self.refused,
                 self.lost,
                 self._interval,
-                self._tallies,
+                self._report.tallies,
                 held=self._held,
                 redact=SpanRedactor(self._redact, capture=self._capture),
             )
@@ -218,36 +213,14 @@ class ExportProcessor(SpanProcessor):
         asked.kept.wait(STORE_TIMEOUT)
         return FlushResult.combine(self.list_results(asked), in_time=asked.is_done)
 
-    def list_results(self, asked: FlushRequest) -> list[DestinationResult]:
-        """Return what has become of the spans at each destination since the last call."""
-        worker = self._worker
-        lost, self._told_lost = self.lost - self._told_lost, self.lost.copy()
-        if worker is not None:
-            lost["expired"] -= worker.directory.expired_of_others - self._told_expired
-            self._told_expired = worker.directory.expired_of_others
-        results = []
-        for kind, tally in self._tallies.items():
-            spared = 0 if worker is None else worker.spared[kind] - self._told_spared[kind]
-            self._told_spared[kind] += spared
-            for name, count in (+(lost - Counter(overflow=spared))).items():
-                if name in DROP_REASONS:
-                    tally.add_dropped(DROP_REASONS[name], count)
-            kept = None
-            if not asked.has_sent_all(kind):
-                kept = worker.find_kept(kind) if worker is not None else self._describe_queue()
-            results.append(tally.take_result(name_destination(kind, self._sinks[kind][1]), kept))
-        return results
-
-    def _describe_queue(self) -> KeptSpans | None:
-        """Return the spans in the queue, of an exporter that has not been opened."""
-        return (
-            KeptSpans(self.ends, IN_MEMORY_NAME, "the exporter could not be opened, see the log") if self.ends else None
-        )
-
     @property
     def has_losses(self) -> bool:
         """Return whether there are set aside or dropped spans that no flush has told of."""
-        return any(tally.has_losses for tally in self._tallies.values())
+        return self._report.has_losses
+
+    def list_results(self, asked: FlushRequest) -> list[DestinationResult]:
+        """Return what has become of the spans at each destination since the last call."""
+        return self._report.list_results(asked, self._worker, self.ends)
 
     def choose_exit_timeout(self, timeout: float | None) -> float:
         """Return *timeout*, or the longest ``exit_grace`` of the sinks if it is None. In seconds."""
@@ -261,7 +234,9 @@ class ExportProcessor(SpanProcessor):
         With *last* the worker then stops; without *send* spans are only stored.
         """
         asked = FlushRequest(last=last, send=send)
-        if self._stopped or not (
+        if self._busy_thread == threading.get_ident():  # in the handler of a signal, once all was stored
+            asked.give_up(sent=False)  # and nothing is counted: this very thread may hold the spool's lock
+        elif self._stopped or not (
             self._is_served() or self._queue.qsize() or self._opened.is_set() or self._start_for_children()
         ):
             asked.give_up(sent=not self.count_unsent())
@@ -327,16 +302,45 @@ class ExportProcessor(SpanProcessor):
 
     def _serve(self, asked: FlushRequest) -> None:
         """Do here what our thread would do, as none could be started."""
+        with self._postponing_signals():
+            try:
+                with self._start_lock, suppress_instrumentation(), guard("sending traces"):
+                    if self._is_served():  # started meanwhile
+                        return
+                    worker = self._begin()
+                    while not asked.kept.is_set():
+                        self._round(worker)
+            finally:
+                if not self._is_served() and not asked.kept.is_set():
+                    asked.give_up(sent=False)
+
+    @contextmanager
+    def _postponing_signals(self) -> Iterator[None]:
+        """Have a signal that interrupts this thread wait, at most to the end of the block.
+
+        Its handler would wait for locks that its own thread holds.
+        """
+        if threading.current_thread() is not threading.main_thread():  # where handlers run
+            yield
+            return
+        self._postponed_signals, self._busy_thread = [], threading.get_ident()
         try:
-            with self._start_lock, suppress_instrumentation(), guard("sending traces"):
-                if self._is_served():  # started meanwhile
-                    return
-                worker = self._begin()
-                while not asked.kept.is_set():
-                    self._round(worker)
+            yield
         finally:
-            if not self._is_served() and not asked.kept.is_set():
-                asked.give_up(sent=False)
+            self._busy_thread = None  # first: the handler may now do what it does anywhere
+            self._send_postponed_signals()
+
+    def postpone_signal(self, number: int) -> bool:
+        """Return whether the signal *number* has interrupted this thread while it stores; it is then sent again."""
+        if self._postponed_signals is None or self._busy_thread != threading.get_ident():
+            return False
+        self._postponed_signals.append(number)
+        return True
+
+    def _send_postponed_signals(self) -> None:
+        waiting, self._postponed_signals = self._postponed_signals, None
+        for number in waiting or ():
+            os.kill(os.getpid(), number)
 
     def _is_served(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
@@ -373,7 +377,7 @@ class ExportProcessor(SpanProcessor):
         """Wait for what comes, and store it; return the flush that was asked for, once it has been passed on."""
         asked: FlushRequest | None = None
         with guard("putting traces together"):
-            asked = self._read_queue(worker)
+            asked = read_queue(self._queue, worker, self.lost)
         if worker is not self._worker:  # in a forked child
             stay_behind()
         with guard("looking for what children have left"):
@@ -384,44 +388,10 @@ class ExportProcessor(SpanProcessor):
         worker.report_lost(at_once=asked is not None and asked.last)
         if asked is not None:
             asked.kept.set()
+            self._send_postponed_signals()
             self._flush_senders(asked, worker)
         worker.turn()
         return asked
-
-    def _read_queue(self, worker: ExportWorker) -> FlushRequest | None:
-        """Process the items in the queue, at most as many as are stored at once.
-
-        Return a flush request if one is met.
-        """
-        queue = self._queue
-        item = queue.take_next(worker.seconds_until_due())
-        while item is not None and not isinstance(item, FlushRequest):
-            if isinstance(item, SpanStarted):
-                worker.accept_start(item)
-            else:
-                queue.bytes_out += _measure_item(item)
-                self._accept_end(worker, item)
-            item = None if worker.is_full() else queue.take_next(0)
-        if not isinstance(item, FlushRequest):
-            if not queue.qsize():
-                worker.drop_spill_file()
-            worker.collect_overdue()
-            if worker.is_gathering():
-                queue.wait_for_more()
-            return None
-        assembly = worker.assembly
-        worker.collect_overdue(
-            assembly.complete_all() if item.last else assembly.complete_settled() if item.send else ()
-        )
-        queue.stop_hurrying()
-        return item
-
-    def _accept_end(self, worker: ExportWorker, ended: SpanEnded) -> None:
-        try:
-            worker.accept_end(ended)
-        except BaseException:
-            self.lost["failed"] += 1
-            raise
 
     def _flush_senders(self, asked: FlushRequest, worker: ExportWorker) -> None:
         """Pass a flush request to every sender. With the last one, close the spool."""
@@ -440,16 +410,6 @@ class ExportProcessor(SpanProcessor):
             with guard("closing the spool"):
                 worker.close()
         asked.record_answer(sent=True)
-
-
-def _measure_item(ended: SpanEnded) -> int:
-    """Return about how many bytes of content an ended span in the queue holds."""
-    if isinstance(ended, ReadableSpan):
-        return estimate_size(ended)
-    if isinstance(ended, LateSpan):
-        return _measure_item(ended.ended)
-    held = len(ended.encoded.span) if isinstance(ended.encoded, tuple) else 0
-    return estimate_size(ended.span) + held
 
 
 def _span_id(span: ReadableSpan) -> int:

@@ -58,12 +58,23 @@ class BackendUnavailable(Exception):  # noqa: N818  # a state of the backend, no
     """The backend cannot take anything at present.
 
     The caller may send the same items again after *retry_after* seconds. *may_be_item*: it has answered, and the cause
-    may be one of the items. ``taken`` holds the items that it has taken before it failed.
+    may be one of the items. *may_be_size*: it has closed the connection, and the cause may be the size of the request.
+    *too_slow*: it has not answered in time. ``taken`` holds the items that it has taken before it failed.
     """
 
-    def __init__(self, reason: str, retry_after: float | None = None, *, may_be_item: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        retry_after: float | None = None,
+        *,
+        may_be_item: bool = False,
+        may_be_size: bool = False,
+        too_slow: bool = False,
+    ) -> None:
         super().__init__(reason)
-        self.reason, self.retry_after, self.may_be_item = reason, retry_after, may_be_item
+        self.reason, self.retry_after = reason, retry_after
+        self.may_be_item, self.may_be_size = may_be_item or may_be_size, may_be_size
+        self.too_slow = too_slow
         self.taken: Sequence[Any] = ()
 
 

@@ -6,15 +6,8 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any, Final
 
-from ..._patching import (
-    Patch,
-    Undo,
-    apply_patches,
-    install_until_shutdown,
-    install_when_imported,
-    remember_undo,
-    resolve_target,
-)
+from ..._import_waiting import install_when_imported
+from ..._patching import Patch, Undo, apply_patches, install_until_shutdown, remember_undo, resolve_target
 from ..._private_names import report_missing_name
 
 _REGISTRY_MODULE: Final = "mlflow.tracking.context.registry"

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from opentelemetry import trace
 
-from ..._patching import Patch, Undo, apply_patches, install_when_imported, observe_method
+from ..._import_waiting import install_when_imported
+from ..._patching import Patch, Undo, apply_patches, observe_method
 from ..operations import semconv as sc
 
 _CLIENT_MODULE: Final = "mlflow.tracking.client"

@@ -23,7 +23,8 @@ from functools import cache, partial
 from typing import Any, Final
 
 from ..._guard import guard
-from ..._patching import Patch, SharedPatch, Undo, apply_patches, install_when_imported, observe_method
+from ..._import_waiting import install_when_imported
+from ..._patching import Patch, SharedPatch, Undo, apply_patches, observe_method
 from ..._private_names import report_missing_name
 from ..operations.call_context import TraceOrigin, _call_scope
 

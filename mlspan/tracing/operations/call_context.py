@@ -95,7 +95,7 @@ def enter_scope(change: CallScope) -> Token[CallScope]:
 
 def leave_scope(token: Token[CallScope], change: CallScope) -> None:
     """Put back the scope from before *change*, in whatever context this runs."""
-    _reset_variable(token, change, EMPTY_SCOPE)
+    reset_variable(token, change, EMPTY_SCOPE)
 
 
 @contextmanager
@@ -111,12 +111,12 @@ def use_context(around: otel.Context) -> Iterator[None]:
 def detach_context(token: Token[otel.Context], attached: otel.Context) -> None:
     """Detach *token*, and make sure that *attached* is no longer current, whatever a finalizer did meanwhile."""
     if type(token) is Token:
-        _reset_variable(token, attached, _EMPTY_CONTEXT)
+        reset_variable(token, attached, _EMPTY_CONTEXT)
     else:  # of a runtime context that does not use context variables (OTEL_PYTHON_CONTEXT)
         otel.detach(token)
 
 
-def _reset_variable(token: Token[T], attached: T, nothing: T) -> None:
+def reset_variable(token: Token[T], attached: T, nothing: T) -> None:
     """Reset the variable of *token* to its value from before *attached*.
 
     A block may be left in another context than it was entered in: another task closes an async generator, FastAPI runs
@@ -125,7 +125,7 @@ def _reset_variable(token: Token[T], attached: T, nothing: T) -> None:
     try:
         token.var.reset(token)
     except ValueError:
-        if token.var.get(nothing) is attached:
+        if attached is not nothing and token.var.get(nothing) is attached:
             token.var.set(nothing if token.old_value is Token.MISSING else token.old_value)
     else:
         _clear_cached_value(token, attached, nothing)

@@ -1,7 +1,7 @@
 """The content policy: whether content is recorded, redacted and cut to size, and how it becomes valid JSON.
 
 It is applied when a span of ours ends. ``redact`` covers all content; :func:`mask_api_keys` covers exceptions here, and
-in ``export/redaction.py`` all text that is not content, before it is stored or sent. ``plain_values.py`` does the
+in ``attribute_redaction.py`` all text that is not content, before it is stored or sent. ``plain_values.py`` does the
 cutting.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from ..._guard import REDACTION_FAILED, warn_once
+from ..._guard import REDACTION_FAILED, let_handler_through, warn_once
 from .foreign_objects import as_text, replace_surrogates
 from .plain_values import (
     KEEP,
@@ -34,6 +34,7 @@ __all__ = [
     "as_text",
     "make_redactor",
     "mask_api_keys",
+    "parsed_to_json",
     "replace_surrogates",
     "to_attribute",
     "to_json",
@@ -100,10 +101,8 @@ _API_KEY_HINTS = (
 
 def mask_api_keys(text: str) -> str:
     """Return *text* without keys of well-known APIs: error messages quote them, and foreign spans may hold anything."""
-    if len(text) >= _SHORTEST_API_KEY:
-        for hint in _API_KEY_HINTS:
-            if hint in text:
-                return _API_KEY.sub(REDACTED, text)
+    if len(text) >= _SHORTEST_API_KEY and any(map(text.__contains__, _API_KEY_HINTS)):
+        return _API_KEY.sub(REDACTED, text)
     return text
 
 
@@ -112,29 +111,34 @@ class ContentPolicy:
 
     Args:
         capture: whether content is recorded at all.
+        on_spans: whether spans get it, too, or the events of OpenTelemetry's logs alone. Default: as *capture*.
         redact: a function that is applied to every string.
         limit: the most bytes of one attribute.
     """
 
-    __slots__ = ("_redact", "capture", "limit")
+    __slots__ = ("capture", "limit", "on_spans", "redact")
 
-    def __init__(self, *, capture: bool, redact: Callable[[str], str] | None, limit: int) -> None:
-        self.capture, self._redact, self.limit = capture, redact, limit
+    def __init__(
+        self, *, capture: bool, redact: Callable[[str], str] | None, limit: int, on_spans: bool | None = None
+    ) -> None:
+        self.on_spans = capture if on_spans is None else on_spans
+        self.capture, self.redact, self.limit = capture, redact, limit
 
     def within(self, limit: int | None) -> ContentPolicy:
         """Return this, with at most *limit* bytes an attribute: what OpenTelemetry's own limit leaves of one."""
         if limit is None or limit >= self.limit:
             return self
-        return ContentPolicy(capture=self.capture, redact=self._redact, limit=limit)
+        return ContentPolicy(capture=self.capture, redact=self.redact, limit=limit, on_spans=self.on_spans)
 
     def render_text(self, value: str) -> str:
         """Return free text that stands outside of messages as it may be written: redacted, and cut to the limit."""
-        if self._redact is None and len(value) < self.limit and value.isascii():
+        if self.redact is None and len(value) < self.limit and value.isascii():
             return str(value)
-        if self._redact is not None:
+        if self.redact is not None:
             try:
-                value = str(self._redact(value))
+                value = str(self.redact(value))
             except Exception as error:  # noqa: BLE001  # as in render_json
+                let_handler_through(error)
                 value = _report_failed_redaction(error)
         return cut_text(replace_surrogates(value), self.limit)
 
@@ -144,7 +148,7 @@ class ContentPolicy:
 
     def render_json(self, value: object) -> str:
         """Return *value* as JSON text: redacted, and cut where it is longer than the limit."""
-        if self._redact is None and (
+        if self.redact is None and (
             type(value) in _KEPT
             or (type(value) is list and are_text_messages(value, self.limit))
             or is_cheaply_plain(value, self.limit)
@@ -160,6 +164,8 @@ class ContentPolicy:
 
     def render_string(self, value: object) -> str:
         """Return text as it is and anything else as JSON, for an attribute that the conventions define as a string."""
+        if type(value) is str:
+            return self.render_text(value)
         if issubclass(type(value), str):  # isinstance would ask the value itself
             return self.render_text(as_text(value))
         return self.render_json(value)
@@ -172,8 +178,9 @@ class ContentPolicy:
         room, is_list = self.limit, issubclass(type(value), list)  # isinstance would ask the value itself
         for _ in range(_TRIES):
             try:
-                kept = bounded(value, room, text=self._redact)
+                kept = bounded(value, room, text=self.redact)
             except Exception as error:  # noqa: BLE001  # the user's function: nothing unredacted may leave
+                let_handler_through(error)
                 kept = _report_failed_redaction(error)
                 value = [] if is_list else kept
             if type(kept) is not list and is_list:
@@ -201,11 +208,24 @@ def _report_failed_redaction(error: Exception) -> str:
 def to_json(value: object) -> str:
     """Return JSON of anything at all: what JSON cannot say becomes its ``str``, what has no end is cut."""
     try:
-        if is_cheaply_plain(value, _MAX_UNCUT_BYTES):
+        kind = type(value)
+        short = len(value) <= _MAX_UNCUT_BYTES if kind is str else kind in _NUMBERS  # type: ignore[arg-type]  # a str
+        if short or is_cheaply_plain(value, _MAX_UNCUT_BYTES):
             return orjson.dumps(value, option=OPTIONS).decode()
     except (TypeError, ValueError, RecursionError):  # lone surrogates, integers over 64 bits, too many levels
         pass
     return _dumped(bounded(value, 2 * KEEP)).decode()
+
+
+_NUMBERS = frozenset({int, float, bool})
+
+
+def parsed_to_json(value: object) -> str:
+    """Return JSON of what was parsed from JSON, or holds scalars alone: nothing has to be looked through first."""
+    try:
+        return orjson.dumps(value, option=OPTIONS).decode()
+    except (TypeError, ValueError, RecursionError):  # as above
+        return to_json(value)
 
 
 def to_attribute(value: object) -> Any:

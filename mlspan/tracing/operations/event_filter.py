@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import orjson
 
+from .iterators import close_generator, start_generator
+
 T = TypeVar("T")
+_END: Final = object()  # of the pieces
 
 
 class ChunkObserver(Protocol):
@@ -98,12 +101,15 @@ class EventFilter:
     ) -> AsyncIterator[Any]:
         """Yield what the caller may see of *pieces*, and call *finish* at the end."""
         try:
-            async for piece in pieces:
+            piece = await start_generator(pieces, _END)
+            while piece is not _END:
                 for shown in self.feed(piece):
                     yield shown
+                piece = await anext(pieces, _END)
             for shown in self.flush():
                 yield shown
         except BaseException as error:
+            await close_generator(pieces)
             finish(error)
             raise
         finish(None)

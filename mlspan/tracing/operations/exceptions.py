@@ -7,6 +7,7 @@ import traceback
 
 from opentelemetry.trace import Span, Status, StatusCode
 
+from ..._guard import let_handler_through
 from . import semconv as sc
 from .content import ContentPolicy, replace_surrogates
 
@@ -45,4 +46,15 @@ def _format_stack(error: BaseException) -> str:
 def get_error_type(error: BaseException) -> str:
     """Return the qualified name of an exception's class, such as ``openai.NotFoundError``, or a builtin's bare name."""
     cls = type(error)
-    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    module = read_module(cls)
+    return cls.__qualname__ if module in {"", "builtins"} else f"{module}.{cls.__qualname__}"
+
+
+def read_module(cls: type) -> str:
+    """Return the name of the module that defines *cls*; "" if it names none, as it may say anything at all."""
+    try:
+        module: object = cls.__module__
+    except Exception as raised:  # noqa: BLE001  # a property of a metaclass
+        let_handler_through(raised)
+        return ""
+    return module if isinstance(module, str) else ""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from typing_extensions import dataclass_transform
@@ -14,6 +15,7 @@ else:  # Python 3.10 lacks it, and only type checkers need it
 
 
 WrittenAt = Literal["start", "end", "content"]
+content_attributes: Final[set[str]] = set()  # of all records: those that the content policy has redacted
 
 
 class SpanAttribute(NamedTuple):
@@ -48,8 +50,7 @@ class _LazyField:
     def __get__(self, record: object, _: type | None = None) -> object:
         if record is None:
             return self
-        made = vars(record)[self._name] = self._make()
-        return made
+        return vars(record).setdefault(self._name, self._make())  # threads that read it at once get the same
 
 
 def lazy_field(make: Callable[[], object]) -> Any:
@@ -65,9 +66,12 @@ class RecordFields:
     """
 
     attrs: ClassVar[Mapping[str, SpanAttribute]] = {}  # by field name
-    _start_attributes: ClassVar[
-        tuple[tuple[str, str], ...]
-    ] = ()  # (field, attribute) of each attribute written at the start
+    # Field -> attribute, by when it is written.
+    _start_names: ClassVar[Mapping[str, str]] = {}
+    _end_names: ClassVar[Mapping[str, str]] = {}
+    _content_names: ClassVar[Mapping[str, str]] = {}
+    # Returns the values of a record's fields that are written at the start, as they are now. It is no method, but in C.
+    read_start_values: ClassVar[attrgetter[tuple[Any, ...]]]
     _preset_values: ClassVar[Mapping[str, object]] = {}  # defaults that become attributes, set on every record
 
     def __init__(self, **known: object) -> None:
@@ -80,7 +84,13 @@ class RecordFields:
                 attrs[field] = value
                 setattr(cls, field, value.default)
         cls.attrs = attrs
-        cls._start_attributes = tuple((field, one.name) for field, one in attrs.items() if one.when == "start")
+        named = {
+            when: {field: one.name for field, one in attrs.items() if one.when == when}
+            for when in ("start", "end", "content")
+        }
+        cls._start_names, cls._end_names, cls._content_names = named.values()
+        content_attributes.update(cls._content_names.values())
+        cls.read_start_values = attrgetter(*cls._start_names, "attrs", "attrs")  # of two names or more it makes a tuple
         cls._preset_values = {field: one.default for field, one in attrs.items() if one.default is not None}
 
     def __repr__(self) -> str:

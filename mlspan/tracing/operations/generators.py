@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
+from .iterators import start_generator
 from .noop import UnsampledOperation
 from .operation import Operation
 from .stream import StreamEnd
@@ -15,7 +16,7 @@ MOST_ITEMS: Final = 100_000  # of a generator or a stream that are kept for the 
 
 def join_items(items: list[Any]) -> object:
     """Return what a generator or a stream has given as one output: its text if all of them are text."""
-    return "".join(items) if all(type(item) is str for item in items) else items  # isinstance would ask each item
+    return "".join(items) if {*map(type, items)} <= {str} else items  # isinstance would ask each item
 
 
 class GeneratorSteps:
@@ -56,8 +57,10 @@ class GeneratorSteps:
             if hasattr(self._generator, "close"):
                 self._generator.close()
 
-    def anext(self) -> Awaitable[object]:
-        return self.asend(None)
+    async def anext(self) -> object:
+        """Make the first step."""
+        with self._enter_step():
+            return self._note_yielded(await start_generator(self._generator))
 
     async def asend(self, value: object) -> object:
         with self._enter_step():
@@ -82,7 +85,10 @@ def wrap_generator(
     """Return a function that drives the generator of each call of *fn* by ``steps_of(generator, open_steps(...))``."""
 
     def iterate_steps(*args: object, **kwargs: object) -> Any:
-        return (yield from steps_of(fn(*args, **kwargs), open_steps(args, kwargs)))
+        own: Any = fn(*args, **kwargs)
+        if not hasattr(type(own), "__next__"):  # another tracer's proxy, which can only be iterated over
+            own = iter(own)
+        return (yield from steps_of(own, open_steps(args, kwargs)))
 
     return iterate_steps
 
@@ -95,7 +101,10 @@ def wrap_async_generator(
     """Return the same for asynchronous generators."""
 
     async def iterate_steps(*args: object, **kwargs: object) -> Any:
-        steps = steps_of(fn(*args, **kwargs), open_steps(args, kwargs))
+        own: Any = fn(*args, **kwargs)
+        if not hasattr(type(own), "__anext__"):
+            own = aiter(own)
+        steps = steps_of(own, open_steps(args, kwargs))
         step = steps.anext()
         while True:
             try:

@@ -41,6 +41,7 @@ class Offer(NamedTuple):
     kind: str
     key: str
     anywhere: bool = True  # operations of other traces may refer to it too
+    is_repeated: bool = False  # somebody else may have offered it already, who is then the origin
 
 
 class LinkedRecord(Protocol):
@@ -56,7 +57,9 @@ def link_span(span: Span, record: LinkedRecord) -> None:
     for cause in record.list_causes():
         if (origin := _find_origin(cause, here.trace_id)) is not None:
             span.add_link(origin, {sc.LINK: cause.kind})
-    for kind, key, anywhere in record.list_offers():
+    for kind, key, anywhere, is_repeated in record.list_offers():
+        if is_repeated and (_ANY_TRACE, kind, key) in _offering_spans:
+            continue
         _offering_spans[here.trace_id, kind, key] = here
         if anywhere:
             _offering_spans[_ANY_TRACE, kind, key] = here

@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Final, NamedTuple
 
 from opentelemetry import metrics
 
+from ..._shape import read_count
 from . import semconv as sc
-from .records import Chat, ModelCall
+from .late_queue import LateQueue
+from .records import Chat, ModelCall, Record
 
 # Private names that some versions or classes lack, each with what is then left out.
 PRIVATE_FIELDS: Final[dict[str, str]] = {
     "_real_meter": "nothing: measurements are made where no provider takes them",
 }
 
-_SECONDS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92]
-_TOKENS = [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864]
+_Buckets = Sequence[float]
+_SECONDS: _Buckets = [0.01 * 2**power for power in range(14)]
+_TOKENS: _Buckets = [4**power for power in range(14)]
+_AGENT_SECONDS: _Buckets = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4, 204.8, 409.6]
+_WORKFLOW_SECONDS: _Buckets = [1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200]
+_HISTOGRAMS: Final[Mapping[str, tuple[str, str, _Buckets]]] = {  # name -> unit, description and buckets
+    sc.METRIC_OPERATION_DURATION: ("s", "GenAI operation duration.", _SECONDS),
+    sc.METRIC_TOOL_DURATION: ("s", "Duration of a tool's execution.", _SECONDS),
+    sc.METRIC_AGENT_DURATION: ("s", "Duration of an agent's turn.", _AGENT_SECONDS),
+    sc.METRIC_WORKFLOW_DURATION: ("s", "Duration of a workflow.", _WORKFLOW_SECONDS),
+    sc.METRIC_TOKEN_USAGE: ("{token}", "Number of input and output tokens used.", _TOKENS),
+    sc.METRIC_TIME_TO_FIRST_CHUNK: ("s", "Time to receive the first chunk of a streamed answer.", _SECONDS),
+    sc.METRIC_TIME_PER_OUTPUT_CHUNK: ("s", "Time between two chunks of a streamed answer.", _SECONDS),
+}
 
-_Measurement = tuple[ModelCall, float, "str | None"]
+
+class Measurement(NamedTuple):
+    """A call that has ended: its record, how many seconds it took, its error, and when each chunk came, in seconds."""
+
+    record: Record
+    seconds: float
+    error_type: str | None
+    chunk_times: Sequence[float] = ()
 
 
 class Instruments:
@@ -26,62 +48,44 @@ class Instruments:
 
     def __init__(self, version: str) -> None:
         self._meter = meter = metrics.get_meter("mlspan", version)
-        self._duration = meter.create_histogram(
-            sc.METRIC_OPERATION_DURATION,
-            unit="s",
-            description="GenAI operation duration.",
-            explicit_bucket_boundaries_advisory=_SECONDS,
-        )
-        self._tokens = meter.create_histogram(
-            sc.METRIC_TOKEN_USAGE,
-            unit="{token}",
-            description="Number of input and output tokens used.",
-            explicit_bucket_boundaries_advisory=_TOKENS,
-        )
-        self._first_chunk = meter.create_histogram(
-            sc.METRIC_TIME_TO_FIRST_CHUNK,
-            unit="s",
-            description="Time to receive the first chunk of a streamed answer.",
-            explicit_bucket_boundaries_advisory=_SECONDS,
-        )
-        self._late_calls: deque[_Measurement] = deque(maxlen=10_000)
+        self._histograms = {
+            name: meter.create_histogram(
+                name, unit=unit, description=description, explicit_bucket_boundaries_advisory=buckets
+            )
+            for name, (unit, description, buckets) in _HISTOGRAMS.items()
+        }
+        self._late_calls = LateQueue(self._write_measurement, most=10_000)
 
     def has_meter_provider(self) -> bool:
         """Return whether the application has set a MeterProvider. Without one, measurements go nowhere."""
         return getattr(self._meter, "_real_meter", self._meter) is not None  # get_meter_provider() is slow
 
-    def record_call(
-        self, record: ModelCall, seconds: float, error_type: str | None, *, collecting: bool = False
-    ) -> None:
+    def record_call(self, measured: Measurement, *, collecting: bool = False) -> None:
         """Measure one call that has ended.
 
-        Args:
-            record: the call's record.
-            seconds: the duration of the call.
-            error_type: the type of its error, if it failed.
-            collecting: True in a finalizer, where the SDK's locks may not be taken; the call is then measured later.
+        *collecting* is True in a finalizer, where the SDK's locks may not be taken; the call is then measured later.
         """
-        self._late_calls.append((record, seconds, error_type))
-        if not collecting:
-            self.record_late_calls()
+        self._late_calls.add_item(measured, collecting=collecting)
 
     def record_late_calls(self) -> None:
         """Measure the calls that have ended in finalizers."""
-        while self._late_calls:
-            try:
-                measured = self._late_calls.popleft()
-            except IndexError:  # another thread has taken it
-                return
-            self._write_measurement(*measured)
+        self._late_calls.write_items()
 
-    def _write_measurement(self, record: ModelCall, seconds: float, error_type: str | None) -> None:
-        """Write the duration, the token counts and the time to the first chunk of one call."""
+    def _write_measurement(self, measured: Measurement) -> None:
+        """Write the duration of one call, and of a call to a model its tokens and the times of its chunks."""
+        record, seconds, error_type, chunk_times = measured
         attributes: dict[str, Any] = record.build_start_attributes()
+        failed = {**attributes, sc.ERROR_TYPE: error_type} if error_type else attributes
+        if not isinstance(record, ModelCall):
+            self._histograms[record.duration_metric or ""].record(seconds, failed)
+            return
         if record.response_model:
-            attributes[sc.RESPONSE_MODEL] = record.response_model
-        self._duration.record(seconds, {**attributes, sc.ERROR_TYPE: error_type} if error_type else attributes)
+            attributes[sc.RESPONSE_MODEL] = failed[sc.RESPONSE_MODEL] = record.response_model
+        self._histograms[sc.METRIC_OPERATION_DURATION].record(seconds, failed)
         for kind in ("input", "output"):
-            if (tokens := getattr(record, f"{kind}_tokens", None)) is not None:
-                self._tokens.record(tokens, {**attributes, sc.TOKEN_TYPE: kind})
+            if (tokens := read_count(getattr(record, f"{kind}_tokens", None))) is not None:
+                self._histograms[sc.METRIC_TOKEN_USAGE].record(tokens, {**attributes, sc.TOKEN_TYPE: kind})
         if isinstance(record, Chat) and record.time_to_first_chunk is not None:
-            self._first_chunk.record(record.time_to_first_chunk, attributes)
+            self._histograms[sc.METRIC_TIME_TO_FIRST_CHUNK].record(record.time_to_first_chunk, attributes)
+        for before, after in pairwise(chunk_times):
+            self._histograms[sc.METRIC_TIME_PER_OUTPUT_CHUNK].record(after - before, attributes)

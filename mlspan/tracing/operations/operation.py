@@ -14,28 +14,30 @@ from weakref import ref
 from opentelemetry import context as otel
 from opentelemetry.trace import Span, Status, StatusCode
 
-from ..._guard import guard, swallow_error
+from ..._guard import guard, let_handler_through, swallow_error
 from ..otel.compat import find_span_limits
-from ..otel.fast_span import SPAN_KEY, SamplingDecision
+from ..otel.fast_span import SPAN_KEY, SamplingDecision, backdate_span
 from . import semconv as sc
 from .call_context import EMPTY_SCOPE, build_scope_attributes, detach_context, get_call_scope, use_context
 from .content import to_attribute
-from .control_flow import is_control_flow
+from .control_flow import is_control_flow, is_generator_close
 from .exceptions import get_error_type, write_exception
 from .links import link_span
+from .metrics import Measurement
 from .raw_response import BodyBuffer, RawResponse, find_proxy_class, get_cached_body
-from .records import HIDE_CHUNK, Chat, Embeddings, ModelCall, Observe, Record
+from .records import HIDE_CHUNK, Agent, Chat, Embeddings, ModelCall, Observe, Record
 from .stream import StreamEnd
 
 if TYPE_CHECKING:
-    from ..runtime import Runtime
+    from ..configured_runtime import Runtime
 
 # Operations that are open although their call has returned, by id().
-_handed_over_operations: dict[int, ref[Operation]] = {}
+handed_over_operations: Final[dict[int, ref[Operation]]] = {}
 operation_sources: Final[list[Callable[[], Iterable[Operation]]]] = []  # each lists more such operations
 _NO_MARKS: Mapping[str, object] = {}
 # Key of the operation of the framework's model call that a context is inside.
 _OUTER_CALL_KEY = otel.create_key("mlspan-outer-call")
+_AGENT_KEY = otel.create_key("mlspan-agent")  # likewise, of the record of the agent's turn
 
 
 def start_operation(
@@ -78,12 +80,15 @@ class Operation:
         "_awaited",
         "_awaits_first_chunk",
         "_body_buffer",
+        "_chunk_times",
+        "_duration",
+        "_ended",
         "_finish_lock",
         "_handed_over",
         "_inner_calls",
         "_observe",
         "_runtime",
-        "_start_attributes",
+        "_start_values",
         "_started",
         "_token",
         "context",
@@ -100,16 +105,20 @@ class Operation:
         marks: Mapping[str, object],
     ) -> None:
         self._init_operation(runtime, record, observe)
-        self._start_attributes = start_attributes = record.build_start_attributes()
-        attributes = (
-            start_attributes.copy()
-            if get_call_scope() is EMPTY_SCOPE
-            else {**start_attributes, **build_scope_attributes()}
-        )
+        self._start_values = record.read_start_values(record)
+        attributes = record.build_start_attributes()
+        if get_call_scope() is not EMPTY_SCOPE:
+            attributes |= build_scope_attributes()
         self.span: Span = sampling.start_span(record.span_name, record.kind, attributes)
         context_values: dict[str, object] = {**sampling.around, SPAN_KEY: self.span, **marks}
-        if isinstance(record, ModelCall) and record.outer:
-            context_values[_OUTER_CALL_KEY] = self
+        if isinstance(record, ModelCall):
+            if record.outer:
+                context_values[_OUTER_CALL_KEY] = self
+        elif isinstance(record, Agent):
+            outer = sampling.around.get(_AGENT_KEY)
+            record.outer_agent = outer if isinstance(outer, Agent) else None
+            record.adds_usage = runtime.config.agent_usage
+            context_values[_AGENT_KEY] = record
         self.context = otel.Context(context_values)
 
     def _init_operation(self, runtime: Runtime, record: Record, observe: Observe[Any] | None) -> None:
@@ -118,6 +127,8 @@ class Operation:
         self._handed_over = self._awaits_first_chunk = self._awaited = False
         self._inner_calls: list[InnerCall] | None = None
         self._body_buffer: BodyBuffer | None = None
+        self._chunk_times: list[float] | None = None  # when chunks came, where somebody measures that
+        self._ended: int | None = None  # when the call was over, if that is known to be before finish()
         self._finish_lock = threading.Lock()  # the first to finish takes it and never releases it
         self._started = perf_counter()
 
@@ -135,6 +146,11 @@ class Operation:
     def use_span(self) -> AbstractContextManager[None]:
         """Make the span current inside the block, whose end does not end the span."""
         return use_context(self.context)
+
+    def set_times(self, started: int, ended: int) -> None:
+        """Set when a call was made and when it was over, in nanoseconds since the epoch, if both are known by now."""
+        backdate_span(self.span, started)
+        self._ended, self._duration = ended, (ended - started) / 1e9
 
     def record_result(self, value: object, *, awaited: bool = False) -> object:
         """Record the answer *value* and return it.
@@ -160,24 +176,39 @@ class Operation:
         The end of the process will, at the latest.
         """
         self._handed_over = self._awaits_first_chunk = True
-        _handed_over_operations[id(self)] = ref(self)
+        handed_over_operations[id(self)] = ref(self)
 
     def note_first_chunk(self) -> None:
         """Record the time to the first chunk of a streamed answer, in seconds, on the first call."""
         self._awaits_first_chunk = False
         if isinstance(self.record, Chat) and self.record.time_to_first_chunk is None:
-            self.record.time_to_first_chunk = perf_counter() - self._started
+            now = perf_counter()
+            self.record.time_to_first_chunk = now - self._started
+            if self._runtime.instruments.has_meter_provider():
+                self._chunk_times = [now]
+
+    def note_chunk(self) -> None:
+        """Note that another chunk of a streamed answer has come, for the metric of the time between chunks."""
+        if self._chunk_times is not None:
+            self._chunk_times.append(perf_counter())
 
     def observe(self, value: object) -> bool:
         """Read an answer, or a chunk of one, into the record. Return False if the caller may not see the chunk."""
         if self._awaits_first_chunk:
             self.note_first_chunk()
+        elif self._chunk_times is not None:
+            self.note_chunk()
         try:  # not guard(): there are many chunks, and a context manager costs more
             return self._observe is None or self._observe(self.record, value) is not HIDE_CHUNK
         except Exception as error:
             if not swallow_error("reading an answer", error):
                 raise
             return True
+
+    @property
+    def captures_content(self) -> bool:
+        """Return whether messages and other content are recorded."""
+        return self._runtime.policy.capture
 
     @property
     def hides_chunks(self) -> bool:
@@ -203,27 +234,48 @@ class Operation:
         if not self._finish_lock.acquire(False):  # a keyword argument would take twice as long
             return
         if self._handed_over:
-            _handed_over_operations.pop(id(self), None)
-        if error is not None and is_control_flow(error):  # such as the close of the generator around a stream
-            if self._handed_over or isinstance(error, GeneratorExit):
-                stream_end = stream_end or "closed"
-            error = None
-        seconds = perf_counter() - self._started
-        error_type = None if error is None else get_error_type(error)
+            handed_over_operations.pop(id(self), None)
+        runtime, error_type, ended = self._runtime, None, self._ended
+        seconds = perf_counter() - self._started if ended is None else self._duration
         try:  # not guard(): this runs for each call
+            events = runtime.events
+            if events is not None and not self.span.is_recording():  # asked before it ends
+                events = None
             try:
+                if error is not None:
+                    error, error_type, stream_end = self._read_error(error, stream_end)
                 self._complete_record(error, stream_end)
             finally:
                 try:
                     self._write_span(error, error_type)
                 finally:
-                    self.span.end()
-            if isinstance(self.record, ModelCall) and self._runtime.instruments.has_meter_provider():
+                    self.span.end(ended)
+            if (agent := self.context.get(_AGENT_KEY)) is not None:
+                agent.note_call(self.record)  # type: ignore[attr-defined]  # nobody else knows the key
+            if events is not None and isinstance(self.record, Chat):
+                events.emit_details(self.record, self.context, error_type, collecting=collecting)
+            if self.record.duration_metric is not None and runtime.instruments.has_meter_provider():
                 error_type = error_type or (self.record.failure and self.record.failure[0]) or None
-                self._runtime.instruments.record_call(self.record, seconds, error_type, collecting=collecting)
+                measured = Measurement(self.record, seconds, error_type, self._chunk_times or ())
+                runtime.instruments.record_call(measured, collecting=collecting)
         except Exception as internal_error:
             if not swallow_error("ending a span", internal_error):
                 raise
+
+    def _read_error(
+        self, error: BaseException, stream_end: StreamEnd | None
+    ) -> tuple[BaseException | None, str | None, StreamEnd | None]:
+        """Return *error*, None if it is no failure, its type, and how the stream was left. It reads foreign classes."""
+        try:
+            if not is_control_flow(error):
+                return error, get_error_type(error), stream_end
+            if self._handed_over or is_generator_close(error):  # such as the close of the generator around a stream
+                stream_end = stream_end or "closed"
+        except Exception as internal_error:
+            if not swallow_error("reading an exception", internal_error):
+                raise
+            return error, sc.ERROR_OTHER, stream_end
+        return None, None, stream_end
 
     def accepts_inner_call(self, record: ModelCall) -> bool:
         """Return whether *record* is a request of this very call, rather than another call made inside it."""
@@ -246,6 +298,7 @@ class Operation:
         if self._inner_calls is not None and isinstance(record, ModelCall):
             for inner_call in self._inner_calls:
                 inner_call.finish(stream_end=stream_end)
+                self._chunk_times = self._chunk_times or inner_call._chunk_times
             record.merge_inner_calls([inner_call.record for inner_call in self._inner_calls])
 
     def _write_span(self, error: BaseException | None, error_type: str | None) -> None:
@@ -256,22 +309,26 @@ class Operation:
         if not span.is_recording():
             return
         if error is not None:
-            write_exception(span, policy, error, error_type or sc.ERROR_TYPE)
+            write_exception(span, policy, error, error_type or sc.ERROR_OTHER)
         elif record.failure is not None:
             span.set_attribute(sc.ERROR_TYPE, record.failure[0])
             span.set_status(Status(StatusCode.ERROR, policy.render_error(record.failure[1])))
-        content, others, opening = record.build_end_attributes()
+        content, others = record.build_end_attributes()
         limits = find_span_limits(span)
         said: dict[str, Any] = {}
         try:
-            if policy.capture:
-                self._write_content(content, said, getattr(limits, "max_span_attribute_length", None))
+            if policy.on_spans:
+                if content:
+                    self._write_content(content, said, getattr(limits, "max_span_attribute_length", None))
+            elif policy.capture and "extra" in vars(record):
+                others = {name: it for name, it in others.items() if not name.startswith(sc.PROMPT_VARIABLE_PREFIX)}
         finally:  # content comes first: where SpanLimits count attributes, the oldest are the ones to go
             said.update(others)
             _set_attributes(span, said)
             most = getattr(limits, "max_span_attributes", None)
-            if opening != self._start_attributes or (most is not None and most < _MAX_RECORD_ATTRIBUTES):
-                _set_attributes(span, opening)
+            changed = record.read_start_values(record) != self._start_values
+            if changed or (most is not None and most < _MAX_RECORD_ATTRIBUTES):
+                _set_attributes(span, record.build_start_attributes())
                 span.update_name(record.span_name)
 
     def _write_content(self, content: dict[str, object], said: dict[str, object], longest: int | None) -> None:
@@ -292,7 +349,8 @@ def _set_attributes(span: Span, said: dict[str, Any]) -> None:
     """Write *said*; where the SDK fails at one of them, each by itself, the odd ones as what an attribute may hold."""
     try:
         span.set_attributes(said)
-    except Exception:  # noqa: BLE001  # a value of the application's, such as a list that contains itself
+    except Exception as raised:  # noqa: BLE001  # a value of the application's, such as a list that contains itself
+        let_handler_through(raised)
         for name, value in said.items():
             span.set_attribute(name, to_attribute(value))
 
@@ -322,8 +380,11 @@ class InnerCall(Operation):
         """Complete the record, on the first call; the outer call merges it when it finishes."""
         if not self._finish_lock.acquire(False):  # a keyword argument would take twice as long
             return
-        self.failed = error is not None and not is_control_flow(error)
+        if self._handed_over:
+            handed_over_operations.pop(id(self), None)
+        self.failed = error is not None
         with guard("reading an answer"):
+            self.failed = error is not None and not is_control_flow(error)
             self._complete_record(error, stream_end)
 
 
@@ -333,7 +394,7 @@ _MAX_RECORD_ATTRIBUTES = 64  # more attributes than any record of ours has
 def finish_abandoned_operations() -> None:
     """Finish the operations that abandoned streams and registries still hold open, at shutdown."""
     handed_over = [
-        operation for reference in list(_handed_over_operations.values()) if (operation := reference()) is not None
+        operation for reference in list(handed_over_operations.values()) if (operation := reference()) is not None
     ]
     others = chain.from_iterable(map(list, (source() for source in list(operation_sources))))
     for operation in [*handed_over, *others]:

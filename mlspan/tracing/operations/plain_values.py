@@ -28,6 +28,7 @@ _SMALL: Final = 4 * 1024  # bytes: what is no larger is looked through without a
 _AT_ONCE: Final = 64 * 1024  # bytes: what is no larger is copied at once
 _STEP: Final = 32  # bytes for each value that is copied by itself
 _SCALARS: Final = frozenset({int, float, bool, type(None)})
+_SMALL_TYPES: Final = _SCALARS | {str}
 _INT64: Final = range(-(2**63), 2**63)
 # Strict integers: MLflow cannot give back a trace that holds one beyond 64 bits, so those become text.
 OPTIONS: Final = orjson.OPT_NON_STR_KEYS | orjson.OPT_STRICT_INTEGER
@@ -48,6 +49,12 @@ def is_plain(value: Any, most: int) -> bool:
 
     It looks at no more nodes than *most* bytes could hold.
     """
+    if type(value) is dict and _SMALL_TYPES.issuperset(map(type, value.values())):  # flat, as most are
+        texts = filter(str.__instancecheck__, value.values())
+        try:
+            return len("".join(value)) + 5 * len(value) + sum(map(len, texts)) <= most
+        except TypeError:  # a key that is no text
+            return False
     size, found = 0, [value]
     for one in found:
         cls = type(one)

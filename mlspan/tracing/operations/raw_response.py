@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from ..._guard import let_handler_through
 from .stream import AsyncStream, ResponseProxy, Stream, StreamObserver, finish_after_read, finish_in_finalizer
 
 
@@ -72,6 +73,14 @@ class BodyBuffer:
         else:
             self._pieces.clear()
 
+    def is_complete_json(self) -> bool:
+        """Return whether the body so far is JSON to its end, so that nothing of it is left to read."""
+        try:
+            orjson.loads(b"".join(self._pieces))
+        except orjson.JSONDecodeError:
+            return False
+        return True
+
     def decode_values(self) -> Iterator[object]:
         """Yield the JSON values of the body: one for each event of an event stream, else the whole body.
 
@@ -116,6 +125,8 @@ class RawResponse(ResponseProxy):
         object.__setattr__(self, "_mlspan_opened", [])
 
     def __getattr__(self, name: str) -> object:
+        if name.startswith("_mlspan_"):  # one that was made past __init__ has none
+            raise AttributeError(name)
         value = getattr(self._mlspan_own, name)
         if name == "http_response":
             return RawHttpResponse(value, self._mlspan_observer, self._mlspan_wrap_method)
@@ -160,7 +171,7 @@ class RawResponse(ResponseProxy):
         return self._mlspan_own.__exit__(*exit)
 
     def __del__(self) -> None:
-        if not self._mlspan_opened:
+        if not getattr(self, "_mlspan_opened", True):  # nor was it made past __init__
             finish_in_finalizer(self._mlspan_observer, stream_end="abandoned")
 
 
@@ -268,6 +279,7 @@ def get_cached_body(response: Any) -> bytes | None:
     """Return the body of a raw response if the client has read it already, else None."""
     try:
         content = response.http_response.content
-    except Exception:  # noqa: BLE001  # httpx and httpx2 each have an error of their own for a body not yet read
+    except Exception as raised:  # noqa: BLE001  # httpx and httpx2 each have an error of their own for a body not yet read
+        let_handler_through(raised)
         return None
     return content if isinstance(content, bytes) else None

@@ -12,9 +12,11 @@ from typing import Any, ClassVar, TypeVar
 from opentelemetry.trace import SpanContext, SpanKind
 
 from . import semconv as sc
+from .agent_calls import AgentCalls, CallSums
 from .fields import RecordFields, lazy_field, span_attribute
 from .links import Cause, Offer
-from .messages import Message, OutputDraft, Part, TextPieces, ToolDefinition
+from .message_drafts import OutputDraft, TextPieces
+from .messages import Message, Part, ToolDefinition
 from .stream import StreamEnd
 
 R = TypeVar("R", bound="Record")
@@ -33,6 +35,7 @@ class Record(RecordFields):
     """The fields of every operation. :attr:`stream_end` is set if a stream was left early."""
 
     kind: ClassVar[SpanKind] = SpanKind.INTERNAL
+    duration_metric: ClassVar[str | None] = None  # the histogram that a call's duration goes to
     can_link: bool = True  # whether there may be links, which most steps of a framework have none of
     stream_end: StreamEnd | None = span_attribute(sc.STREAM_END)
     extra: dict[str, Any] = lazy_field(dict)  # attributes of a single framework, by their full name
@@ -93,29 +96,30 @@ class Record(RecordFields):
         return offers
 
     def build_start_attributes(self) -> dict[str, object]:
-        """Return the attributes that are written when the span starts."""
-        values, attributes = vars(self), {}
-        for field, name in self._start_attributes:
-            if (value := values.get(field)) is not None:
-                attributes[name] = value
-        return attributes
+        """Return the attributes that are written when the span starts, or written anew at the end."""
+        values = zip(self._start_names.values(), self.read_start_values(self))  # noqa: B905  # the keyword would double its cost
+        return {name: value for name, value in values if value is not None}
 
-    def build_end_attributes(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """Return content that is yet to be written, other attributes of the end, those of the start as they are now."""
-        made: dict[str, dict[str, Any]] = {"content": {}, "end": {}, "start": {}}
-        attrs, values = self.attrs, vars(self)
+    def build_end_attributes(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return content that is yet to be written, and the other attributes of the end."""
+        content, end = {}, {}
+        content_names, end_names, values = self._content_names, self._end_names, vars(self)
         for field, value in values.items():
-            if value is not None and field in attrs:
-                name, when, _ = attrs[field]
-                made[when][name] = value
+            if value is None:
+                continue
+            if field in end_names:
+                end[end_names[field]] = value
+            elif field in content_names:
+                content[content_names[field]] = value
         if "extra" in values:
-            made["end"].update(self.extra)
-        return made["content"], made["end"], made["start"]
+            end.update(self.extra)
+        return content, end
 
 
 class ModelCall(Record):
     """A request to a model: the fields that inference and embeddings share."""
 
+    duration_metric: ClassVar[str | None] = sc.METRIC_OPERATION_DURATION
     kind: ClassVar[SpanKind] = SpanKind.CLIENT
     operation: str = span_attribute(sc.OPERATION, "start")
     provider: str | None = span_attribute(sc.PROVIDER, "start")
@@ -160,6 +164,11 @@ class Inference(ModelCall):
     image_input_tokens: int | None = span_attribute(sc.USAGE_IMAGE_INPUT_TOKENS)
     audio_input_tokens: int | None = span_attribute(sc.USAGE_AUDIO_INPUT_TOKENS)
     audio_output_tokens: int | None = span_attribute(sc.USAGE_AUDIO_OUTPUT_TOKENS)
+    text_output_tokens: int | None = span_attribute(sc.USAGE_TEXT_OUTPUT_TOKENS)
+    image_output_tokens: int | None = span_attribute(sc.USAGE_IMAGE_OUTPUT_TOKENS)
+    text_cache_read_tokens: int | None = span_attribute(sc.USAGE_TEXT_CACHE_READ_INPUT_TOKENS)
+    image_cache_read_tokens: int | None = span_attribute(sc.USAGE_IMAGE_CACHE_READ_INPUT_TOKENS)
+    audio_cache_read_tokens: int | None = span_attribute(sc.USAGE_AUDIO_CACHE_READ_INPUT_TOKENS)
     accepted_prediction_tokens: int | None = span_attribute(sc.USAGE_ACCEPTED_PREDICTION_TOKENS)
     rejected_prediction_tokens: int | None = span_attribute(sc.USAGE_REJECTED_PREDICTION_TOKENS)
     output: list[Message] | None = span_attribute(sc.OUTPUT_MESSAGES, "content")
@@ -173,6 +182,7 @@ class Inference(ModelCall):
 class Chat(Inference):
     """One inference, including the client's retries. Times are in seconds."""
 
+    sound_type: str | None = None  # the mime type of the sounds that were asked for
     has_prediction: bool = False  # whether the request says what much of the answer will be
     operation: str = span_attribute(sc.OPERATION, "start", default=sc.CHAT)
     conversation: str | None = span_attribute(sc.CONVERSATION_ID)
@@ -223,10 +233,16 @@ class Fetch(Inference):
 
     operation: str = span_attribute(sc.OPERATION, "start", default=sc.FETCH_RESPONSE)
     status: str | None = span_attribute(sc.RESPONSE_STATUS)
+    is_first: bool = False  # to see the end of what this process has asked for
 
     @property
     def span_name(self) -> str:
         return self.operation
+
+    def list_offers(self) -> Iterable[Offer]:
+        """Return the ids of the tool calls in the answer, and what was added."""
+        again = not self.is_first
+        return (*(Offer("asked_by", id, is_repeated=again) for id in self.draft.call_ids), *super().list_offers())
 
 
 class Embeddings(ModelCall):
@@ -281,6 +297,7 @@ class NamedRecord(Record):
 class Tool(NamedRecord):
     """A call of a tool."""
 
+    duration_metric: ClassVar[str | None] = sc.METRIC_TOOL_DURATION
     can_link: bool = True
     operation: str = span_attribute(sc.OPERATION, "start", default=sc.EXECUTE_TOOL)
     name: str | None = span_attribute(sc.TOOL_NAME, "start")
@@ -300,15 +317,55 @@ class Tool(NamedRecord):
 class Agent(NamedRecord):
     """A turn of an agent that runs in this process: a model drives its control flow."""
 
+    duration_metric: ClassVar[str | None] = sc.METRIC_AGENT_DURATION
     operation: str = span_attribute(sc.OPERATION, "start", default=sc.INVOKE_AGENT)
     name: str | None = span_attribute(sc.AGENT_NAME, "start")
     description: str | None = span_attribute(sc.AGENT_DESCRIPTION)
     conversation: str | None = span_attribute(sc.CONVERSATION_ID)
+    model: str | None = span_attribute(sc.REQUEST_MODEL)
+    finish_reasons: list[str] | None = span_attribute(sc.RESPONSE_FINISH_REASONS)
+    input_tokens: int | None = span_attribute(sc.USAGE_INPUT_TOKENS)
+    output_tokens: int | None = span_attribute(sc.USAGE_OUTPUT_TOKENS)
+    calls: AgentCalls = lazy_field(AgentCalls)  # of the calls to models in this turn, and in those of agents below
+    outer_agent: Agent | None = None
+    adds_usage: bool = False  # whether the tokens of the calls are added up
+
+    def note_call(self, call: Record) -> None:
+        """Note a call to a model that has ended inside this turn. No lock is taken: this may run in a finalizer."""
+        if isinstance(call, Inference):
+            facts = call.model, call.finish_reasons, call.input_tokens, call.output_tokens
+            self.calls.add(CallSums.from_call(*facts))
+
+    def complete_fields(self) -> None:
+        """Fill in what the calls to models of this turn say together."""
+        super().complete_fields()
+        sums = self.calls.read_sums()
+        if sums is None:
+            return
+        if self.outer_agent is not None:
+            self.outer_agent.calls.add(sums)
+        if self.model is None and len(sums.models) == 1:
+            (self.model,) = sums.models
+        self.finish_reasons = self.finish_reasons or sums.finish_reasons
+        if self.adds_usage and self.input_tokens is None and self.output_tokens is None:
+            self.input_tokens, self.output_tokens = sums.input_tokens, sums.output_tokens
+            self.extra[sc.COUNTED_BY] = sc.CALLS_BELOW
+
+
+class RemoteAgent(Agent):
+    """A turn of an agent that runs at a provider."""
+
+    kind: ClassVar[SpanKind] = SpanKind.CLIENT
+    id: str | None = span_attribute(sc.AGENT_ID, "start")
+    provider: str | None = span_attribute(sc.PROVIDER, "start")
+    server_address: str | None = span_attribute(sc.SERVER_ADDRESS, "start")
+    server_port: int | None = span_attribute(sc.SERVER_PORT, "start")
 
 
 class Workflow(NamedRecord):
     """A run whose control flow the application decides. *name* must have few values, so it contains no ids."""
 
+    duration_metric: ClassVar[str | None] = sc.METRIC_WORKFLOW_DURATION
     operation: str = span_attribute(sc.OPERATION, "start", default=sc.INVOKE_WORKFLOW)
     name: str | None = span_attribute(sc.WORKFLOW_NAME, "start")
     conversation: str | None = span_attribute(sc.CONVERSATION_ID)

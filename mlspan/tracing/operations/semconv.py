@@ -34,6 +34,7 @@ OUTPUT_TYPE: Final = "gen_ai.output.type"
 SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
 ERROR_TYPE: Final = "error.type"
+ERROR_OTHER: Final = "_OTHER"  # the type of an error whose type cannot be told
 
 # The request.
 REQUEST_MODEL: Final = "gen_ai.request.model"
@@ -71,7 +72,14 @@ USAGE_TEXT_INPUT_TOKENS: Final = "gen_ai.usage.text.input_tokens"
 USAGE_IMAGE_INPUT_TOKENS: Final = "gen_ai.usage.image.input_tokens"
 USAGE_AUDIO_INPUT_TOKENS: Final = "gen_ai.usage.audio.input_tokens"
 USAGE_AUDIO_OUTPUT_TOKENS: Final = "gen_ai.usage.audio.output_tokens"
+USAGE_TEXT_OUTPUT_TOKENS: Final = "gen_ai.usage.text.output_tokens"
+USAGE_IMAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.image.output_tokens"
+USAGE_TEXT_CACHE_READ_INPUT_TOKENS: Final = "gen_ai.usage.text.cache_read.input_tokens"
+USAGE_IMAGE_CACHE_READ_INPUT_TOKENS: Final = "gen_ai.usage.image.cache_read.input_tokens"
+USAGE_AUDIO_CACHE_READ_INPUT_TOKENS: Final = "gen_ai.usage.audio.cache_read.input_tokens"
 USAGE_PREFIX: Final = "mlspan.usage."  # + the provider's own name of a count that the conventions have no name for
+COUNTED_BY: Final = "mlspan.counted_by"  # whose tokens count in place of the span's: a span's id, or CALLS_BELOW
+CALLS_BELOW: Final = "calls below"  # the span adds up the calls below it
 INSTRUMENTATION: Final = "mlspan.instrumentation"  # whose span it is, if not mlspan's: the name of its scope
 USAGE_LONG_CACHE_WRITE_INPUT_TOKENS: Final = "mlspan.usage.cache_write_1h.input_tokens"  # a part of the cache writes
 EMBEDDINGS_DIMENSION_COUNT: Final = "gen_ai.embeddings.dimension.count"
@@ -92,11 +100,26 @@ TOOL_CALL_RESULT: Final = "gen_ai.tool.call.result"
 AGENT_ID: Final = "gen_ai.agent.id"
 AGENT_NAME: Final = "gen_ai.agent.name"
 AGENT_DESCRIPTION: Final = "gen_ai.agent.description"
+AGENT_VERSION: Final = "gen_ai.agent.version"
 WORKFLOW_NAME: Final = "gen_ai.workflow.name"
+# Memory: in the conventions' changelog, and in no release yet.
+MEMORY_STORE_ID: Final = "gen_ai.memory.store.id"
+MEMORY_RECORD_ID: Final = "gen_ai.memory.record.id"
+MEMORY_RECORD_COUNT: Final = "gen_ai.memory.record.count"
+MEMORY_QUERY: Final = "gen_ai.memory.query.text"
+MEMORY_RECORDS: Final = "gen_ai.memory.records"  # JSON
+
 DATA_SOURCE_ID: Final = "gen_ai.data_source.id"
 RETRIEVAL_QUERY: Final = "gen_ai.retrieval.query.text"
 RETRIEVAL_DOCUMENTS: Final = "gen_ai.retrieval.documents"
 RETRIEVAL_TOP_K: Final = "gen_ai.retrieval.top_k"  # was request.top_k
+
+# Databases.
+DB_SYSTEM: Final = "db.system.name"
+DB_COLLECTION: Final = "db.collection.name"
+DB_NAMESPACE: Final = "db.namespace"
+DB_OPERATION: Final = "db.operation.name"
+DB_RETURNED_ROWS: Final = "db.response.returned_rows"
 
 # The conventions' additions for OpenAI.
 OPENAI_API_TYPE: Final = "openai.api.type"
@@ -104,12 +127,33 @@ OPENAI_REQUEST_SERVICE_TIER: Final = "openai.request.service_tier"
 OPENAI_RESPONSE_SERVICE_TIER: Final = "openai.response.service_tier"
 OPENAI_RESPONSE_SYSTEM_FINGERPRINT: Final = "openai.response.system_fingerprint"
 
+# The conventions' additions for AWS, and of Bedrock.
+AWS_REQUEST_ID: Final = "aws.request_id"
+AWS_GUARDRAIL_ID: Final = "aws.bedrock.guardrail.id"
+AWS_KNOWLEDGE_BASE_ID: Final = "aws.bedrock.knowledge_base.id"
+
+# The event that tells all of a call to a model.
+DETAILS_EVENT: Final = "gen_ai.client.inference.operation.details"
+
 # Evaluations of an answer: an event of the span that produced it.
 EVALUATION_EVENT: Final = "gen_ai.evaluation.result"
 EVALUATION_NAME: Final = "gen_ai.evaluation.name"
 EVALUATION_SCORE: Final = "gen_ai.evaluation.score.value"
 EVALUATION_LABEL: Final = "gen_ai.evaluation.score.label"
 EVALUATION_EXPLANATION: Final = "gen_ai.evaluation.explanation"
+
+# MCP: requests, and the connections that they take.
+MCP_METHOD: Final = "mcp.method.name"
+MCP_PROTOCOL_VERSION: Final = "mcp.protocol.version"
+MCP_RESOURCE_URI: Final = "mcp.resource.uri"
+MCP_SESSION_ID: Final = "mcp.session.id"
+JSONRPC_REQUEST_ID: Final = "jsonrpc.request.id"
+RPC_STATUS_CODE: Final = "rpc.response.status_code"  # of JSON-RPC, where the response is an error
+CLIENT_ADDRESS: Final = "client.address"
+CLIENT_PORT: Final = "client.port"
+NETWORK_TRANSPORT: Final = "network.transport"  # "pipe" or "tcp"
+NETWORK_PROTOCOL_NAME: Final = "network.protocol.name"
+NETWORK_PROTOCOL_VERSION: Final = "network.protocol.version"
 
 # The caller: OpenTelemetry's general names.
 SESSION_ID: Final = "session.id"
@@ -125,11 +169,19 @@ OUTPUT_SCHEMA: Final = "mlspan.output.schema"  # JSON: the schema that an answer
 STREAM_END: Final = "mlspan.stream.end"  # only if a stream was left early: "closed" or "abandoned"
 LINK: Final = "mlspan.link"  # of a span link: "asked_by", "triggered_by", "resumes", "handed_off_by", "trained_by"
 REQUEST_VERBOSITY: Final = "mlspan.request.verbosity"  # "low", "medium" or "high"
+GUARDRAIL_ACTION: Final = "mlspan.guardrail.action"  # what a guardrail has done, in the provider's words
+REQUEST_RETRIES: Final = "mlspan.request.retries"  # how often the client itself has sent the request again
+RESPONSE_SERVICE_TIER: Final = "mlspan.response.service_tier"  # in which the call was billed, where that is not OpenAI
 RESPONSE_UPSTREAM: Final = "mlspan.response.upstream"  # the provider behind the one that was asked, such as a router
 USAGE_COST: Final = "mlspan.usage.cost"  # in US dollars, where the provider itself says what it charges
 USAGE_INPUT_COST: Final = "mlspan.usage.input_cost"  # the part of it that is for the input
+USAGE_ESTIMATED_COST: Final = "mlspan.usage.estimated_cost"  # by a framework's price list, for models that ours lacks
 USAGE_ACCEPTED_PREDICTION_TOKENS: Final = "mlspan.usage.prediction.accepted_tokens"
 USAGE_REJECTED_PREDICTION_TOKENS: Final = "mlspan.usage.prediction.rejected_tokens"  # billed as output tokens, too
+RETRIEVAL_FILTER: Final = "mlspan.retrieval.filter"  # JSON: what else a search in a database demands of its records
+RECORD_COUNT: Final = "mlspan.records.count"  # so many were written to a database, or deleted
+VECTOR_COUNT: Final = "mlspan.vectors.count"  # so many vectors were searched with
+VECTOR_DIMENSION: Final = "mlspan.vectors.dimension"
 PROMPTS: Final = "mlspan.prompts"  # string array: "name/version" of each prompt of MLflow's registry that was used
 CLIENT_REQUEST_ID: Final = "mlspan.client_request.id"  # the id that the caller's own system has for the request
 EXPECTATION_EVENT: Final = "mlspan.expectation"
@@ -164,4 +216,10 @@ FIT_METRIC_PREFIX: Final = "mlspan.fit.metric."  # of an event: + a metric's nam
 METRIC_OPERATION_DURATION: Final = "gen_ai.client.operation.duration"
 METRIC_TOKEN_USAGE: Final = "gen_ai.client.token.usage"
 METRIC_TIME_TO_FIRST_CHUNK: Final = "gen_ai.client.operation.time_to_first_chunk"
+METRIC_MCP_CLIENT_DURATION: Final = "mcp.client.operation.duration"
+METRIC_MCP_SERVER_DURATION: Final = "mcp.server.operation.duration"
+METRIC_TIME_PER_OUTPUT_CHUNK: Final = "gen_ai.client.operation.time_per_output_chunk"
+METRIC_TOOL_DURATION: Final = "gen_ai.execute_tool.duration"
+METRIC_AGENT_DURATION: Final = "gen_ai.invoke_agent.duration"
+METRIC_WORKFLOW_DURATION: Final = "gen_ai.invoke_workflow.duration"
 TOKEN_TYPE: Final = "gen_ai.token.type"

@@ -2,12 +2,19 @@
 
 A stream may be exhausted, broken out of, closed, left by an exception, cancelled or dropped. Each of these ends calls
 ``Operation.finish``, which counts only once.
+
+What is read late and is no stream has modules of its own: ``raw_response`` for answers with an unread body,
+``unread_member`` for answers with one unread field, ``generators`` for generators of the caller's code.
+``control_flow.is_generator_close`` tells a reader that has stopped from a failure. LangChain has its own streams, whose
+runs ``end_cancelled_run`` in ``integrations/langchain/runs.py`` ends.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import copy_context
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
@@ -15,6 +22,7 @@ from opentelemetry import context as otel
 
 from .call_context import detach_context
 from .event_filter import EventFilter
+from .iterators import aiterate_chunks, iterate_chunks, makes_generators
 
 StreamEnd: TypeAlias = Literal["closed", "abandoned"]  # how a stream was left early
 
@@ -94,14 +102,18 @@ class ResponseProxy:
         self._mlspan_observer.finish(error, stream_end=None if error else "closed")
 
     # Sync and async objects close in the same way: for an async object these return the coroutine that is awaited.
+    # An object without such a method has none here either, as callers ask with hasattr.
+    @property
+    def close(self) -> Callable[[], object]:
+        return partial(self._mlspan_close, self._mlspan_own.close)
 
-    def close(self) -> object:
-        self._mlspan_finish()
-        return self._mlspan_own.close()
+    @property
+    def aclose(self) -> Callable[[], object]:
+        return partial(self._mlspan_close, self._mlspan_own.aclose)
 
-    def aclose(self) -> object:
+    def _mlspan_close(self, close: Callable[[], object]) -> object:
         self._mlspan_finish()
-        return self._mlspan_own.aclose()
+        return close()
 
 
 class HttpResponseProxy(ResponseProxy):
@@ -196,8 +208,8 @@ class Stream(_StreamProxy):
 
     __slots__ = ()
 
-    def __iter__(self) -> Stream:
-        return self
+    def __iter__(self) -> Iterator[Any]:
+        return iterate_chunks(self) if makes_generators(type(self._mlspan_own), "__iter__") else self
 
     def __next__(self) -> Any:
         while True:
@@ -293,8 +305,8 @@ class AsyncStream(_StreamProxy):
 
     __slots__ = ()
 
-    def __aiter__(self) -> AsyncStream:
-        return self
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return aiterate_chunks(self) if makes_generators(type(self._mlspan_own), "__aiter__") else self
 
     async def __anext__(self) -> object:
         while True:

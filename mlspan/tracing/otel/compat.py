@@ -166,3 +166,9 @@ def find_grpc_call(exporter: Any) -> tuple[str, Callable[[Any], Any]] | None:
         return exporter._client.Export(request=request, metadata=exporter._headers, timeout=min(exporter._timeout, 10))
 
     return exporter._endpoint, export
+
+
+def list_tracer_processors(tracer: object) -> tuple[SpanProcessor, ...] | None:
+    """Return the processors of the provider that made *tracer*; None if that is not told, as by a proxy."""
+    active = getattr(tracer, "span_processor", None)
+    return None if active is None else tuple(getattr(active, "_span_processors", ()))

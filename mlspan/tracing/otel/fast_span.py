@@ -19,15 +19,7 @@ from typing import Any, Final, NamedTuple
 from opentelemetry.context import Context
 from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import (
-    ALWAYS_OFF,
-    ALWAYS_ON,
-    Decision,
-    ParentBased,
-    Sampler,
-    StaticSampler,
-    TraceIdRatioBased,
-)
+from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import (
     INVALID_SPAN,
     Link,
@@ -50,6 +42,7 @@ from .compat import (
     report_missing,
     report_unknown,
 )
+from .known_samplers import decide_by_sampler, follows_parent
 
 _SpanFields = dict[str, Any]
 
@@ -73,11 +66,6 @@ _BOUNDED_ATTRIBUTES_FIELDS: Final = {
     "_lock",
     "_immutable",
 }
-_PARENT_BASED_FIELDS: Final = (
-    *("_local_parent_sampled", "_local_parent_not_sampled"),
-    *("_remote_parent_sampled", "_remote_parent_not_sampled"),
-)
-_SAMPLER_FIELDS: Final = {"_root", "_decision", *_PARENT_BASED_FIELDS}
 _NO_CHANGES: Final[Mapping[str, object]] = {}
 _new_object: Final = object.__new__
 _new_tuple: Final = tuple.__new__
@@ -143,6 +131,12 @@ class FastSpan(SdkSpan):  # type: ignore[misc]  # a class of the SDK, or a stand
     def _readable_span(self) -> FastSpan:
         """Return the span itself for the processors. The SDK makes a copy, but an ended span cannot change any more."""
         return self
+
+
+def backdate_span(span: Span, start: int) -> None:
+    """Set the start of a span, in nanoseconds since the epoch. One that the SDK itself has made keeps its own."""
+    if isinstance(span, FastSpan):
+        span._start_time = start
 
 
 def _convert_attributes(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -240,7 +234,7 @@ class SpanStarter:
         self.generate_span_id: Callable[[], int] = (
             partial(getrandbits, 64) if own else getattr(generator, "generate_span_id", int)
         )
-        self._parent_following_sampler: object = sampler if _follows_parent(sampler) else self
+        self._parent_following_sampler: object = sampler if follows_parent(sampler) else self
         self._is_random: Any = getattr(generator, "is_trace_id_random", None)
         self._passed_on_flags = 0 if self._is_random is None else _RANDOM_TRACE_FLAG
         self._is_enabled: Callable[[object], bool] | None = None
@@ -264,54 +258,14 @@ class SpanStarter:
             sampled = (
                 bool(flags & 1)
                 if sampler is self._parent_following_sampler
-                else _decide_by_sampler(sampler, parent, trace_id)
+                else decide_by_sampler(sampler, parent, trace_id)
             )
             return _new_tuple(
                 SamplingDecision, (self, around, sampled, parent, trace_id, flags & self._passed_on_flags, state)
             )
         trace_id = tracer.id_generator.generate_trace_id()
         random = self._passed_on_flags and self._is_random() << 1
-        return SamplingDecision(
-            self, around, _decide_by_sampler(tracer.sampler, None, trace_id), None, trace_id, random
-        )
-
-
-def _follows_parent(sampler: Sampler | None) -> bool:
-    """Return whether a span below another one is always sampled as that one is."""
-    if type(sampler) is not ParentBased:
-        return False
-    for name in _PARENT_BASED_FIELDS:
-        if not hasattr(sampler, name):
-            report_missing(name)
-            return False
-    sampled = sampler._local_parent_sampled is sampler._remote_parent_sampled is ALWAYS_ON
-    return sampled and sampler._local_parent_not_sampled is sampler._remote_parent_not_sampled is ALWAYS_OFF
-
-
-def _decide_by_sampler(sampler: Sampler | None, parent: SpanContext | None, trace_id: int) -> bool | None:
-    """Return the decision of one of the SDK's own samplers, and None for any other sampler or decision."""
-    try:
-        return _decide_by_known_sampler(sampler, parent, trace_id)
-    except AttributeError as error:
-        report_missing(error.name if error.name in _SAMPLER_FIELDS else "_decision")
-        return None
-
-
-def _decide_by_known_sampler(sampler: Sampler | None, parent: SpanContext | None, trace_id: int) -> bool | None:
-    """Return the same, or raise AttributeError if the SDK's samplers have other fields."""
-    if type(sampler) is ParentBased:
-        if parent is None:
-            sampler = sampler._root
-        elif parent.is_remote:
-            sampler = sampler._remote_parent_sampled if parent.trace_flags & 1 else sampler._remote_parent_not_sampled
-        else:
-            sampler = sampler._local_parent_sampled if parent.trace_flags & 1 else sampler._local_parent_not_sampled
-    if type(sampler) is StaticSampler:
-        decision = sampler._decision
-        return None if decision is Decision.RECORD_ONLY else decision is Decision.RECORD_AND_SAMPLE
-    if type(sampler) is TraceIdRatioBased:
-        return trace_id & sampler.TRACE_ID_LIMIT < sampler.bound
-    return None
+        return SamplingDecision(self, around, decide_by_sampler(tracer.sampler, None, trace_id), None, trace_id, random)
 
 
 def _read_shared_fields(tracer: Any) -> tuple[_SpanFields, _SpanFields]:

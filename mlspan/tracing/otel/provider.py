@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerPro
 
 from ..._guard import warn_once
 from ..._patching import Undo, observe_method
-from .compat import find_sdk_provider, list_span_processors, report_missing
+from .compat import find_sdk_provider, list_span_processors, list_tracer_processors, report_missing
 from .resource import describe_child
 
 
@@ -146,6 +146,12 @@ def is_mlflow_provider(provider: trace.TracerProvider) -> bool:
     If the private fields are missing, no provider counts as MLflow's.
     """
     return any(type(processor).__module__.startswith("mlflow.") for processor in list_span_processors(provider))
+
+
+def is_tracer_joined(tracer: object) -> bool:
+    """Return whether mlspan gets the spans of *tracer*. That of a proxy, which tells nothing, counts as joined."""
+    processors = list_tracer_processors(tracer)
+    return processors is None or any(isinstance(one, ForwardingProcessor) and one.targets for one in processors)
 
 
 def remove_processor(provider: trace.TracerProvider, processor: SpanProcessor) -> None:

@@ -6,12 +6,15 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from ..._guard import log
 from ..._shape import is_a
 from ..operations.content import Redact, make_redactor
 from .keep_rule import Keep
+
+GENAI_CAPTURE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+_EVENT_ONLY: Final = "EVENT_ONLY"
 
 
 def _parse_flag(text: str) -> bool:
@@ -42,11 +45,21 @@ def _parse_patterns(text: str) -> list[str]:
 
 
 def _parse_genai_capture(text: str) -> bool:
-    """Parse OpenTelemetry's own switch. We write no events, so a mode that asks for events only captures nothing."""
+    """Parse OpenTelemetry's own switch: whether spans get content. For events see :func:`_parse_genai_events`."""
     mode = text.strip().upper()
-    if mode not in {"NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT", "TRUE", "FALSE"}:
+    if mode not in {"NO_CONTENT", "SPAN_ONLY", _EVENT_ONLY, "SPAN_AND_EVENT", "TRUE", "FALSE"}:
         log.warning("mlspan: capture mode %r is unknown: no content is captured", text)
     return mode in {"SPAN_ONLY", "SPAN_AND_EVENT", "TRUE"}
+
+
+def _parse_genai_events(text: str) -> bool:
+    """Parse the same switch: whether there are events."""
+    return text.strip().upper() in {_EVENT_ONLY, "SPAN_AND_EVENT"}
+
+
+def asks_for_events_alone(text: str | None) -> bool:
+    """Return whether *text*, the same switch, keeps content off the spans and yet wants it in events."""
+    return text is not None and text.strip().upper() == _EVENT_ONLY
 
 
 def define_setting(default: Any, **environ: Callable[[str], object]) -> Any:
@@ -72,12 +85,18 @@ class Config:
     run: str | None = define_setting(None, MLSPAN_RUN=str)
     otlp_endpoint: str | None = define_setting(None, MLSPAN_OTLP_ENDPOINT=str)
     otlp_protocol: Literal["http/protobuf", "grpc"] | None = define_setting(None, MLSPAN_OTLP_PROTOCOL=str)
-    otlp_names: Literal["openinference"] | None = define_setting(None, MLSPAN_OTLP_NAMES=str)
+    otlp_names: Literal["openinference", "langfuse", "none"] | None = define_setting(None, MLSPAN_OTLP_NAMES=str)
     capture_content: bool = define_setting(
         True,
         MLSPAN_CAPTURE_CONTENT=_parse_flag,
         OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=_parse_genai_capture,
     )
+    content_events: bool = define_setting(
+        False,
+        MLSPAN_CONTENT_EVENTS=_parse_flag,
+        OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=_parse_genai_events,
+    )
+    agent_usage: bool = define_setting(False, MLSPAN_AGENT_USAGE=_parse_flag)
     redact: Redact | None = define_setting(None, MLSPAN_REDACT=_parse_patterns)
     max_content_bytes: int = define_setting(1024 * 1024, MLSPAN_MAX_CONTENT_BYTES=int)
     sample_ratio: float = define_setting(1.0, MLSPAN_SAMPLE_RATIO=float)
@@ -88,6 +107,7 @@ class Config:
     spool_age: float = define_setting(7 * 24 * 3600.0, MLSPAN_SPOOL_AGE=float)
     partial_interval: float | None = define_setting(None, MLSPAN_PARTIAL_INTERVAL=float)
     service_name: str | None = define_setting(None, MLSPAN_SERVICE_NAME=str)
+    schema_url: str | None = define_setting(None, MLSPAN_SCHEMA_URL=str)
     global_provider: bool = define_setting(False, MLSPAN_GLOBAL_PROVIDER=_parse_flag)
     tags: Mapping[str, str] | None = define_setting(None, MLSPAN_TAGS=_parse_mapping)
 
@@ -95,7 +115,10 @@ class Config:
         _raise_unless(
             self.otlp_protocol in {None, "http/protobuf", "grpc"}, 'otlp_protocol takes "http/protobuf" or "grpc"'
         )
-        _raise_unless(self.otlp_names in {None, "openinference"}, 'otlp_names takes "openinference"')
+        _raise_unless(
+            self.otlp_names in {None, "openinference", "langfuse", "none"},
+            'otlp_names takes "openinference", "langfuse" or "none"',
+        )
         _raise_unless(
             is_a(self.max_content_bytes, int) and self.max_content_bytes >= 1024, "max_content_bytes: 1024 or more"
         )

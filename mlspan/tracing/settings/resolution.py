@@ -14,7 +14,7 @@ from typing import Any
 from ..._guard import log, warn_once
 from ..operations.content import Redact, make_redactor
 from . import admin_policy as _policy
-from .config import Config, _validate_setting
+from .config import GENAI_CAPTURE, Config, _validate_setting, asks_for_events_alone
 
 
 def resolve_config(arguments: Mapping[str, object], environ: Mapping[str, str] = os.environ) -> Config:
@@ -47,7 +47,22 @@ def resolve_config(arguments: Mapping[str, object], environ: Mapping[str, str] =
                 except ValueError as error:
                     log.warning("mlspan: %s=%r is ignored: %s", name, text, error)
                 break
+    if values.get("capture_content") is False and not _allows_events_alone(arguments, policy, environ):
+        values["content_events"] = False
     return Config(**values)
+
+
+def _allows_events_alone(
+    arguments: Mapping[str, object], policy: _policy.AdminPolicy, environ: Mapping[str, str]
+) -> bool:
+    """Return whether events may have content although spans may not.
+
+    Only OpenTelemetry's ``EVENT_ONLY`` says so. Whatever else has turned content off has turned it off in events too.
+    """
+    settled = arguments.get("capture_content") is not None or "capture_content" in policy.settings
+    if settled or environ.get("MLSPAN_CAPTURE_CONTENT"):
+        return False
+    return asks_for_events_alone(environ.get(GENAI_CAPTURE))
 
 
 def _enforce_lock(name: str, locked: Any, given: Any, file: object) -> object:

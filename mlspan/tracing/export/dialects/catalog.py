@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from opentelemetry.sdk.trace import Event, ReadableSpan
@@ -83,13 +84,26 @@ def _describe(span: ReadableSpan) -> ForeignSpan:
     return ForeignSpan(span.name, "" if scope is None else scope.name or "", read_attributes(span), span.events)
 
 
+def _find_dialects(span: ForeignSpan) -> tuple[Dialect, ...]:
+    """Return the dialects that *span* speaks."""
+    name = span.name if span.name.startswith(_SPAN_NAMES) else ""
+    return _match_dialects(span.scope, name, tuple(span.attributes))
+
+
+@lru_cache(maxsize=256)
+def _match_dialects(scope: str, name: str, attributes: tuple[str, ...]) -> tuple[Dialect, ...]:
+    """Return the dialects of spans with these names: a program has many spans of few such kinds."""
+    span = ForeignSpan(name, scope, dict.fromkeys(attributes))
+    return tuple(dialect for dialect in DIALECTS if dialect.applies_to(span))
+
+
 def translate_attributes(span: ForeignSpan) -> Mapping[str, Any]:
     """Return the attributes of *span* and, beside them, their translation and that of its events.
 
     An attribute that has a conventions' name already takes precedence, unless the dialect is known to fill it with
     something else. What nobody's dialect knows is returned as it is.
     """
-    speaks = [dialect for dialect in DIALECTS if dialect.applies_to(span)]
+    speaks = _find_dialects(span)
     if not speaks:
         return span.attributes
     found: dict[str, Any] = {}
@@ -114,7 +128,7 @@ def remove_foreign_content(span: ReadableSpan) -> tuple[Mapping[str, Any], tuple
     if is_own_span(span):
         return None
     foreign = _describe(span)
-    content = tuple(name for dialect in DIALECTS if dialect.applies_to(foreign) for name in dialect.content)
+    content = tuple(name for dialect in _find_dialects(foreign) for name in dialect.content)
     if not content:
         return None
     attributes = {name: value for name, value in foreign.attributes.items() if not _is_content(name, content)}

@@ -17,9 +17,9 @@ from ...operations.content import to_json
 from ..dialects.dialect import parse_attribute
 from .messages import DEFAULT_MIME_TYPES
 
-_CONTENT_ATTRIBUTES: Final = (
-    *(sc.INPUT_MESSAGES, sc.OUTPUT_MESSAGES, sc.SYSTEM_INSTRUCTIONS, sc.INPUT, sc.OUTPUT),
-    *(sc.TOOL_CALL_ARGUMENTS, sc.TOOL_CALL_RESULT),
+_CONTENT_ATTRIBUTES: Final = frozenset(
+    {sc.INPUT_MESSAGES, sc.OUTPUT_MESSAGES, sc.SYSTEM_INSTRUCTIONS, sc.INPUT, sc.OUTPUT}
+    | {sc.TOOL_CALL_ARGUMENTS, sc.TOOL_CALL_RESULT}
 )
 _DATA_URI: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w=.+-]+)*;base64,([A-Za-z0-9+/=\s]+)")
 
@@ -41,8 +41,8 @@ AttachmentsById = dict[str, Attachment]  # by id
 def extract_attachments(attributes: Mapping[str, Any], trace_id: str, into: AttachmentsById) -> Mapping[str, Any]:
     """Return *attributes* with a reference for every base64 blob and data URI. The files are added to *into*."""
     changed: dict[str, Any] = {}
-    for name in _CONTENT_ATTRIBUTES:
-        text = attributes.get(name)
+    for name in _CONTENT_ATTRIBUTES & attributes.keys():
+        text = attributes[name]
         if isinstance(text, str) and ('"blob"' in text or ";base64," in text):
             value = parse_attribute(text)
             replaced = _replace_blobs(value, trace_id, into)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from ...._guard import warn_once
 from ..types import BackendUnavailable, Refusal, TraceSegment
 from .parents import merge_with_stored
+from .spans import measure_spans
 from .store import StoreDenied, StoreRejected, TraceStore
 from .traces import TranslatedTrace, translate_segment
 
@@ -27,9 +28,20 @@ class LocatedSegment:
         context = self.segment.spans[0].get_span_context()
         return context.trace_id if context else 0
 
-    def translate_segment(self) -> TranslatedTrace:
-        return translate_segment(self.segment, self.run_id, offload=self.extracts_attachments)
+    def translate_segment(self, *, links_run: bool = False, previews_apart: bool = False) -> TranslatedTrace:
+        return translate_segment(
+            self.segment,
+            self.run_id,
+            offload=self.extracts_attachments,
+            links_run=links_run,
+            previews_apart=previews_apart,
+        )
 
+
+# Traces in one batch, above which a server is told previews, or runs, of many at once. It then lacks the metadata that
+# MLflow's columns "Source" and "Run" show: that takes a request for each trace, of which a server takes about a hundred
+# a second.
+_MANY: Final = 25
 
 _SegmentOrTrace = TypeVar("_SegmentOrTrace", LocatedSegment, TranslatedTrace)
 
@@ -43,6 +55,8 @@ def write_segments(store: TraceStore, experiment_id: str, segments: Sequence[Loc
     stored: list[TraceSegment] = []
     denied: list[StoreDenied] = []
     translating = threading.Lock()
+    links_runs = sum(one.run_id is not None for one in segments) > _MANY
+    is_many = len(segments) > _MANY
 
     def write_portion(portion: Sequence[LocatedSegment]) -> None:
         """Translate and write a portion.
@@ -51,7 +65,7 @@ def write_segments(store: TraceStore, experiment_id: str, segments: Sequence[Loc
         """
         if not denied:
             with translating:
-                traces = [one.translate_segment() for one in portion]
+                traces = [one.translate_segment(links_run=links_runs, previews_apart=is_many) for one in portion]
             try:
                 rejected = _write_or_bisect(store, experiment_id, traces)
             except StoreDenied as error:
@@ -73,6 +87,16 @@ def write_segments(store: TraceStore, experiment_id: str, segments: Sequence[Loc
 
 
 def _write_or_bisect(store: TraceStore, experiment_id: str, traces: Sequence[TranslatedTrace]) -> list[Refusal]:
+    """Write *traces*, as many at a time as one request may hold, and return those that the store rejects."""
+    parts = list(store.request_limit.split(traces, _measure_trace, len(traces)))
+    return [refusal for part in parts for refusal in _write_part(store, experiment_id, part)]
+
+
+def _measure_trace(trace: TranslatedTrace) -> int:
+    return measure_spans(trace.spans)
+
+
+def _write_part(store: TraceStore, experiment_id: str, traces: Sequence[TranslatedTrace]) -> list[Refusal]:
     """Write *traces*. If the store rejects them, write halves, to find the rejected ones and store the others."""
     try:
         merged = [merge_with_stored(store, trace, merges=trace.merges_stored) for trace in traces]

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from ...._extras import tell_install
 from ...._guard import quiet_loggers, warn_once
-from ..destination import make_database_path_absolute
+from ..destination import make_store_path_absolute
 from ..sending.executor import BoundedExecutor
 from ..types import BackendUnavailable
 from . import private_names
@@ -27,7 +27,7 @@ from .new_database import check_permission, create_database
 from .parents import merge_with_stored
 from .span_totals import TOTALS_ATTRIBUTES, SpanTotals
 from .spans import MISSING_PARENT
-from .store import StoreRejected, hide_user_info
+from .store import NO_LIMIT, StoreRejected, hide_user_info
 from .traces import TraceSummary, TranslatedTrace, drop_reserved_keys
 
 ARTIFACT_LOCATION: Final = "mlflow.artifactLocation"
@@ -42,14 +42,14 @@ def import_mlflow() -> None:
 
 
 @contextmanager
-def _lock_database(uri: str) -> Iterator[None]:
+def lock_database(uri: str) -> Iterator[None]:
     """Lock a database against other processes of this user, as two that create it at once leave it broken for good."""
     try:
         import fcntl
     except ImportError:  # Windows
         yield
         return
-    name = hashlib.sha256(make_database_path_absolute(uri).encode()).hexdigest()[:24]
+    name = hashlib.sha256(make_store_path_absolute(uri).encode()).hexdigest()[:24]
     with Path(tempfile.gettempdir(), f"mlspan-{os.getuid()}-{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # closing the file releases the lock
         yield
@@ -64,6 +64,7 @@ class DatabaseStore:
     most_traces = 100  # in one transaction
     most_spans = 100_000
     most_writers = 1
+    request_limit = NO_LIMIT
 
     def __init__(self, uri: str, executor: BoundedExecutor) -> None:
         self.executor = executor
@@ -77,7 +78,7 @@ class DatabaseStore:
         if self._opened is None:
             check_permission(self._uri)
             try:
-                with _quiet_migrations(), _lock_database(self._uri):
+                with _quiet_migrations(), lock_database(self._uri):
                     import mlflow  # noqa: F401  # waits for an import in the application, see import_mlflow
 
                     create_database(self._uri)
@@ -157,7 +158,7 @@ class DatabaseStore:
 
     def read_span_totals(self, trace_id: str) -> dict[int, SpanTotals]:
         with self._translate_errors("read a trace") as store:
-            spans = store.get_trace(trace_id, allow_partial=True).data.spans
+            spans = self._read_spans(store, trace_id)
         ids = [(int(span.span_id, 16), int(span.parent_id, 16) if span.parent_id else None) for span in spans]
         return {
             span_id: SpanTotals.from_attributes(
@@ -170,17 +171,24 @@ class DatabaseStore:
         }
 
     def attach_spans(self, experiment_id: str, trace_id: str, parents: Mapping[int, int]) -> None:
+        with self._translate_errors("complete the tree of a trace") as store:
+            store.log_spans(experiment_id, self._attach_stored(store, trace_id, parents))
+
+    def _attach_stored(self, store: Any, trace_id: str, parents: Mapping[int, int]) -> list[Any]:
+        """Return the stored spans that are in *parents*, as MLflow's, each with its parent."""
         from mlflow.entities import Span
 
-        with self._translate_errors("complete the tree of a trace") as store:
-            stored = store.get_trace(trace_id, allow_partial=True).data.spans
-            found = [(span.to_dict(), int(span.span_id, 16)) for span in stored]
-            spans = [
-                _with_parent(said, base64.b64encode(parents[span_id].to_bytes(8, "big")).decode())
-                for said, span_id in found
-                if span_id in parents
-            ]
-            store.log_spans(experiment_id, [Span.from_dict(said) for said in spans])
+        found = [(span.to_dict(), int(span.span_id, 16)) for span in self._read_spans(store, trace_id)]
+        return [
+            Span.from_dict(_replace_parent(said, base64.b64encode(parents[span_id].to_bytes(8, "big")).decode()))
+            for said, span_id in found
+            if span_id in parents
+        ]
+
+    def _read_spans(self, store: Any, trace_id: str) -> Sequence[Any]:
+        """Return the spans that are stored of a trace, as MLflow's."""
+        spans: Sequence[Any] = store.get_trace(trace_id, allow_partial=True).data.spans
+        return spans
 
     def accepts_attachments(self, experiment_id: str) -> bool:  # noqa: ARG002  # MLflow's own clients store them
         return True
@@ -192,8 +200,13 @@ class DatabaseStore:
                 if trace.attachments:
                     location = store.get_trace_info(trace.summary.trace_id).tags[ARTIFACT_LOCATION]
                     upload_attachments(location, trace.attachments.values())
-                if prompts := [SimpleNamespace(**prompt) for prompt in trace.prompts]:
-                    store.link_prompts_to_trace(trace.summary.trace_id, prompts)
+                self._link_prompts(store, trace)
+
+    def _link_prompts(self, store: Any, trace: TranslatedTrace) -> None:
+        """Link prompts to their trace; MLflow 3.6 has no such links, and goes by the trace's tag alone."""
+        prompts = [SimpleNamespace(**prompt) for prompt in trace.prompts]
+        if prompts and hasattr(store, "link_prompts_to_trace"):
+            store.link_prompts_to_trace(trace.summary.trace_id, prompts)
 
     def _write_to_store(self, store: Any, experiment_id: str, traces: Sequence[TranslatedTrace]) -> None:
         """Write new traces by bulk insert if possible, and the rest by MLflow's own methods.
@@ -248,7 +261,7 @@ class DatabaseStore:
         self._opened = None  # MLflow keeps its stores until the process ends
 
 
-def _with_parent(span: dict[str, Any], parent_id: str) -> dict[str, Any]:
+def _replace_parent(span: dict[str, Any], parent_id: str) -> dict[str, Any]:
     """Return the dict of a span that was stored as a root, with its parent's id as base64."""
     attributes = {name: value for name, value in span["attributes"].items() if name != MISSING_PARENT}
     return {**span, "parent_span_id": parent_id, "attributes": attributes}

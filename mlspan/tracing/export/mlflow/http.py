@@ -16,7 +16,9 @@ from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 import requests
 import urllib3
 
-from ..answers import parse_retry_after, quote_answer
+from ..answers import MAX_ANSWER, EndlessAnswer, parse_retry_after, quote_answer, read_answer
+from ..bounded_heads import BoundedHeadsAdapter
+from ..sending.request_size import describe_hung_up, describe_too_large, may_be_size
 from ..types import BackendUnavailable
 from .store import MAX_CONNECTIONS, StoreDenied, StoreRejected, hide_user_info
 
@@ -32,20 +34,23 @@ class HttpResponse:
     content: bytes
     headers: Mapping[str, str]
 
-    def make_exception(self, where: str) -> BackendUnavailable | StoreRejected:
-        """Return the exception for an answer without success from *where*."""
+    def make_exception(self, where: str, sent: int) -> BackendUnavailable | StoreRejected:
+        """Return the exception for an answer without success from *where* to a request of *sent* bytes."""
         status = self.status
         message = quote_answer(self.content)
         if status in {401, 403}:
             return StoreDenied(_DENIED_MESSAGE.format(where=where, status=status, message=message[:80]))
         if status in {408, 429} or (status >= 500 and status != 501):
             retry_after = parse_retry_after(self.headers.get("Retry-After"))
-            return BackendUnavailable(f"{where} answers {status}", retry_after, may_be_item=status == 500)
+            text, too_slow = f"{where} answers {status}", status in {408, 504}
+            return BackendUnavailable(text, retry_after, may_be_item=status == 500, too_slow=too_slow)
         if where.endswith("/v1/traces") and status in {404, 405, 501}:
             return StoreDenied(_NO_OTLP_MESSAGE.format(where=where, status=status))
         if status < 400:
             target = hide_user_info(self.headers.get("Location", "").partition("?")[0])
             return StoreRejected(f"{where} answers {status} and points to {target}: name that address", all_of_it=True)
+        if status == 413:
+            return StoreRejected(describe_too_large(where, sent), too_large=True)
         return StoreRejected(f"{where} answers {status}: {message}", all_of_it=status == 404)
 
 
@@ -93,8 +98,12 @@ class HttpClient:
         data: bytes | None = None,
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        most: int = MAX_ANSWER,
     ) -> HttpResponse:
-        """Send a request and return the answer, whatever its status. Raise BackendUnavailable without an answer."""
+        """Send a request and return the answer, whatever its status, of at most so many bytes.
+
+        Raise BackendUnavailable without an answer, StoreDenied for one without end.
+        """
         url = f"{self._prefix}/{path}" + (f"?{urlencode(params)}" if params else "")
         for again in (True, False):
             try:
@@ -107,18 +116,25 @@ class HttpClient:
                     retries=False,
                     redirect=False,
                     assert_same_host=False,
+                    preload_content=False,
                 )
+                return HttpResponse(answer.status, read_answer(answer, most), answer.headers)
+            except EndlessAnswer as endless:
+                where = f"{hide_user_info(self.uri)}/{path}"
+                raise StoreDenied(FOREIGN_MESSAGE.format(where=where, kind=endless)) from endless
             except urllib3.exceptions.ProtocolError as error:  # the server has just closed an idle connection
                 if again:
                     continue
-                raise BackendUnavailable(self._describe_failure(error)) from error
+                hung_up = may_be_size(len(data or b""))
+                reason = self._describe_failure(error, describe_hung_up(len(data or b"")) if hung_up else "")
+                raise BackendUnavailable(reason, may_be_size=hung_up) from error
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                raise BackendUnavailable(self._describe_failure(error)) from error
-            return HttpResponse(answer.status, answer.data, answer.headers)
+                too_slow = isinstance(error, urllib3.exceptions.ReadTimeoutError)
+                raise BackendUnavailable(self._describe_failure(error), too_slow=too_slow) from error
         raise AssertionError
 
-    def _describe_failure(self, error: Exception) -> str:
-        why = type(error).__name__
+    def _describe_failure(self, error: Exception, why: str = "") -> str:
+        why = why or type(error).__name__
         if isinstance(error, urllib3.exceptions.SSLError):
             why = f"{error}; MLFLOW_TRACKING_SERVER_CERT_PATH names a certificate to trust"
         elif isinstance(error, urllib3.exceptions.ProxyError):
@@ -178,7 +194,7 @@ def _open_pool(uri: str) -> tuple[str, Any]:
         raise StoreRejected(str(error), all_of_it=True) from error
 
 
-class _PoolAdapter(requests.adapters.HTTPAdapter):
+class _PoolAdapter(BoundedHeadsAdapter):
     """Finds proxies and certificates as requests does.
 
     Calls go to urllib3's pool, at a third of the cost of requests' own.

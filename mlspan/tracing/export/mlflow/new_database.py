@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from ..destination import make_database_path_absolute
+from ..destination import make_store_path_absolute
 from ..types import BackendUnavailable
 from . import private_names
 
@@ -54,7 +54,7 @@ def check_permission(uri: str) -> None:
 
 def _split_uri(uri: str) -> tuple[str, Path, str] | None:
     """Return scheme, file and options of the URI of a SQLite file; None for any other URI."""
-    uri = make_database_path_absolute(uri)
+    uri = make_store_path_absolute(uri)
     found = _SQLITE_FILE.match(uri)
     return None if found is None else (found[1], Path(found[2]), uri[found.end() :])
 

@@ -38,7 +38,8 @@ def merge_with_stored(
             trace = replace(trace, summary=summary, spans=count_calls_once(trace.spans, stored))
         trace = detach_orphans(trace, stored)
     counted = {**stored, **trace.read_span_totals()}
-    return replace(trace, summary=trace.summary.with_totals(counted.values())), find_attachable(trace, stored)
+    trace = replace(trace, summary=trace.summary.with_totals(counted.values()))
+    return trace, find_attachable(trace, stored) if stored else {}
 
 
 def detach_orphans(trace: TranslatedTrace, stored: Mapping[int, SpanTotals]) -> TranslatedTrace:

@@ -9,7 +9,8 @@ from .store import StoreRejected
 
 SLOW: Final = "new traces are stored by its own methods, which takes several times as long"
 _DIRECT: Final = "a database is opened by the class of its store, without what MLflow's plugins add to it"
-_FILES: Final = "traces cannot be stored on Databricks, but in Unity Catalog"
+_FILES: Final = "traces cannot be stored in a folder, and on Databricks only in Unity Catalog"
+_PARTS: Final = "a trace in a folder cannot be added to: later parts of it are set aside"
 
 # Each name, with what is lost without it.
 PRIVATE_NAMES: Final[dict[str, str]] = {
@@ -18,6 +19,8 @@ PRIVATE_NAMES: Final[dict[str, str]] = {
     "_check_experiment_is_active": SLOW,
     "_get_trace_artifact_location_tag": SLOW,
     "_upload_trace_data": _FILES,
+    "_find_trace_dir": _PARTS,
+    "_save_trace_info": _PARTS,
 }
 # Private names that some versions lack, each with what is then left out.
 PRIVATE_FIELDS: Final[dict[str, str]] = {
@@ -62,7 +65,7 @@ def has_bulk_names(store: Any) -> bool:
 
 
 def upload_spans(client: Any, stored: Any, data: Any) -> None:
-    """Store the spans of a trace as a file on Databricks.
+    """Store the spans of a trace as a file: in a folder, or on Databricks.
 
     Raises:
         StoreRejected: this MLflow has no method for it.
@@ -72,3 +75,23 @@ def upload_spans(client: Any, stored: Any, data: Any) -> None:
         msg = f"this version of MLflow has no _upload_trace_data, so {_FILES}"
         raise StoreRejected(msg, all_of_it=True)
     client._upload_trace_data(stored, data)
+
+
+def save_summary(store: Any, info: Any) -> Any:
+    """Store a TraceInfo in a folder, over what is there, and return it as it is stored.
+
+    Raises:
+        StoreRejected: the trace is there, and this MLflow has no method to replace it.
+    """
+    try:
+        return store.start_trace(info)
+    except Exception as error:
+        # It has no class of its own; the summary has got its place by then, and its file is there.
+        if type(error) is not Exception:
+            raise
+    for name in ("_find_trace_dir", "_save_trace_info"):
+        if not hasattr(store, name):
+            report_missing(name)
+            raise StoreRejected(_PARTS)
+    store._save_trace_info(info, store._find_trace_dir(info.trace_id, assert_exists=True), overwrite=True)
+    return info

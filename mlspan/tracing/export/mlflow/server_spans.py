@@ -27,10 +27,10 @@ _UNLIMITED: Final = 2**40  # bytes: spans were cut to size before they were stor
 
 def encode_spans_for_server(spans: Iterable[TranslatedSpan], *, parses_text: bool) -> bytes:
     """Return an ExportTraceServiceRequest of *spans*."""
-    return build_export_request(_encode_translated_span(span, parses_text=parses_text) for span in spans)
+    return build_export_request(encode_translated_span(span, parses_text=parses_text) for span in spans)
 
 
-def _encode_translated_span(span: TranslatedSpan, *, parses_text: bool) -> EncodedSpan:
+def encode_translated_span(span: TranslatedSpan, *, parses_text: bool) -> EncodedSpan:
     """Encode a translated span. Raise UnencodableSpan, although such spans were set aside before they were stored."""
     if span.stored is not None:
         attributes, events = span.added

@@ -51,9 +51,9 @@ class MlflowSink:
         of_spool: bool = False,
     ) -> None:
         self.executor = BoundedExecutor(MAX_CONNECTIONS)
-        self._uri = tracking_uri or default_tracking_uri(Path.cwd())
+        self.default_uri = tracking_uri or default_tracking_uri(Path.cwd())
         if not of_spool:
-            trust_host("mlflow", self._uri)
+            trust_host("mlflow", self.default_uri)
         self._experiment, self._run = experiment, run
         self._locating = threading.Lock()  # several batches at once may need the same new store or experiment
         self._stores: dict[tuple[str, bool], TraceStore] = {}
@@ -62,11 +62,11 @@ class MlflowSink:
     @property
     def exit_grace(self) -> float:
         """Return the most seconds that the end of the process may wait: more for a database, which may be new."""
-        return 3.5 if is_server_uri(self._uri) else 60.0
+        return 3.5 if is_server_uri(self.default_uri) else 60.0
 
     @property
     def local(self) -> bool:
-        return not is_server_uri(self._uri)
+        return not is_server_uri(self.default_uri)
 
     @property
     def at_once(self) -> int:
@@ -76,7 +76,7 @@ class MlflowSink:
         """Import what the store needs. Importing MLflow takes seconds."""
         from . import batches  # noqa: F401
 
-        if is_server_uri(self._uri):
+        if is_server_uri(self.default_uri):
             from . import server  # noqa: F401
         else:
             from .database import import_mlflow
@@ -96,17 +96,20 @@ class MlflowSink:
         unavailable: dict[str, BackendUnavailable] = {}  # by tracking URI
         stored: set[int] = set()  # ids of the segments that an unavailable store has taken before it failed
         refused_origins: dict[_OriginKey, str] = {}  # why the destination of an origin is refused
+        located: dict[_OriginKey, tuple[_ExperimentKey, str | None, bool]] = {}
         for segment in segments:
             origin = find_segment_origin(segment)
-            uri = origin.tracking_uri or self._uri
+            uri = origin.tracking_uri or self.default_uri
             origin_key = (uri, origin.run_id, origin.experiment_id, origin.experiment_name)
             if uri in unavailable or _holds_only_assessments(segment):
                 continue
             try:
                 if origin_key not in refused_origins:
-                    with self._locating:
-                        place, run_id = self.find_destination(origin)
-                        offload = self._find_store(uri).accepts_attachments(place[1])
+                    if origin_key not in located:
+                        with self._locating:
+                            place, run_id = self.find_destination(origin)
+                            located[origin_key] = place, run_id, self._find_store(uri).accepts_attachments(place[1])
+                    place, run_id, offload = located[origin_key]
                     places[place].append(LocatedSegment(segment, run_id, offload))
             except (StoreDenied, StoreRejected) as refusal:
                 refused_origins[origin_key] = refusal.reason
@@ -135,7 +138,7 @@ class MlflowSink:
         raise first
 
     def _find_uri(self, segment: TraceSegment) -> str:
-        return segment.origin.tracking_uri or self._uri
+        return segment.origin.tracking_uri or self.default_uri
 
     def _send_assessments(
         self, segments: Sequence[TraceSegment], unavailable: dict[str, BackendUnavailable]
@@ -144,7 +147,7 @@ class MlflowSink:
         from .assessments import read_assessments
 
         for segment in segments:
-            uri, context = segment.origin.tracking_uri or self._uri, segment.spans[0].get_span_context()
+            uri, context = segment.origin.tracking_uri or self.default_uri, segment.spans[0].get_span_context()
             if uri in unavailable or context is None:
                 continue
             try:
@@ -164,7 +167,7 @@ class MlflowSink:
 
         Raises StoreRejected if there is no such place, BackendUnavailable if the store does not answer.
         """
-        uri = origin.tracking_uri or self._uri
+        uri = origin.tracking_uri or self.default_uri
         store = self._find_store(uri)
         if run_id := origin.run_id or self._run or os.environ.get("MLFLOW_RUN_ID"):
             experiment = self._look_up_once("run", uri, run_id, store.find_experiment_of_run)
@@ -245,7 +248,7 @@ def _may_have_credentials(uri: str) -> bool:
 
 
 def _open_store(uri: str, executor: BoundedExecutor) -> TraceStore:
-    """Return the store for a tracking URI. Raise StoreRejected for a folder, to which MLflow can add no spans."""
+    """Return the store for a tracking URI. Raise StoreRejected for a folder that MLflow does not open."""
     if is_server_uri(uri):
         from .server import ServerStore
 
@@ -258,7 +261,6 @@ def _open_store(uri: str, executor: BoundedExecutor) -> TraceStore:
         from .databricks import DatabricksStore
 
         return DatabricksStore(uri, executor)
-    raise StoreRejected(
-        f"mlspan stores no traces in a folder ({hide_user_info(uri)}), which MLflow itself advises against: "
-        "set MLFLOW_TRACKING_URI=sqlite:///mlflow.db, or a server"
-    )
+    from .folder import FolderStore
+
+    return FolderStore(uri, executor)

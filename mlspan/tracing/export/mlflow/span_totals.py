@@ -9,10 +9,10 @@ from typing import Final, NamedTuple
 
 from opentelemetry.sdk.trace import ReadableSpan
 
-from ...._shape import is_a
+from ...._shape import MOST_COUNTED, is_a
 from ...operations import semconv as sc
-from ..counted_calls import CountedSpan, describe_counted, find_repeats
-from ..dialects.catalog import OWN_SCOPE
+from ..counted_calls import CountedSpan, describe_counted, find_repeats, list_above
+from ..dialects.catalog import OWN_SCOPE, is_own_span
 from ..dialects.dialect import parse_attribute
 from .spans import COST, MISSING_PARENT, TOKEN_USAGE, Attributes, TranslatedSpan, remove_counts
 
@@ -39,7 +39,7 @@ class SpanTotals(NamedTuple):
     def from_attributes(
         cls, span_id: int, parent_id: int | None, attributes: Attributes, times: tuple[int, int] = (0, 0)
     ) -> SpanTotals:
-        """Return the totals in a span's attributes, JSON text or not. A cost that is not a number is None.
+        """Return the totals in a stored span's attributes, JSON text or not. A cost that is not a number is None.
 
         *times* are its start and end in nanoseconds.
         """
@@ -49,14 +49,32 @@ class SpanTotals(NamedTuple):
         cost = cost if priced else None  # a server may write NaN as text
         usage = parse_attribute(usage)
         counted = isinstance(usage, dict) and all(is_a(count, (int, float)) for count in usage.values())
-        is_orphan = parent_id is None and _SPAN_ID.fullmatch(str(missing)) is not None
-        parent_id = int(str(missing), 16) if is_orphan else parent_id
+        parent_id, is_orphan = _find_missing_parent(parent_id, missing)
         usage = usage if counted else None
         described = None
         if usage is not None:
             scope = str(attributes.get(sc.INSTRUMENTATION) or OWN_SCOPE)
             described = replace(CountedSpan.from_attributes(span_id, scope, times, attributes.get), is_stored=True)
         return cls(span_id, parent_id, usage, cost, is_orphan, described)
+
+    @classmethod
+    def from_span(cls, span: TranslatedSpan) -> SpanTotals:
+        """Return the totals of a span that is yet to be stored."""
+        attributes, parent_id = span.attributes or {}, span.parent.span_id if span.parent is not None else None
+        usage, cost = span.counts or (attributes.get(TOKEN_USAGE), attributes.get(COST))
+        if span.counts is None and (usage is not None or cost is not None):  # not of our making
+            return cls.from_attributes(_span_id(span), parent_id, attributes)._replace(counted=None)
+        if cost is not None and sum(cost.values()) != sum(cost.values()):  # the cost is NaN
+            cost = None
+        parent_id, is_orphan = _find_missing_parent(parent_id, attributes.get(MISSING_PARENT))
+        return cls(_span_id(span), parent_id, usage, cost, is_orphan)
+
+
+def _find_missing_parent(parent_id: int | None, missing: object) -> tuple[int | None, bool]:
+    """Return a span's parent id, taken from *missing* if the span has none, and whether it was."""
+    if parent_id is None and missing is not None and _SPAN_ID.fullmatch(str(missing)) is not None:
+        return int(str(missing), 16), True
+    return parent_id, False
 
 
 _SPAN_ID: Final = re.compile("[0-9a-f]{16}")
@@ -69,13 +87,26 @@ def count_calls_once(
     if sum(span.counts is not None for span in spans) + (1 if stored else 0) < 2:
         return spans
     parents = {span_id: one.parent_id for span_id, one in (stored or {}).items()}
+    parents |= {_span_id(span): span.parent.span_id if span.parent is not None else None for span in spans}
+    if not stored and _are_apart(spans, parents):
+        return spans
     counted = [one.counted for one in (stored or {}).values() if one.counted is not None]
-    for span in spans:
-        parents[_span_id(span)] = span.parent.span_id if span.parent is not None else None
-        if span.counts is not None:
-            counted.append(describe_counted(span, has_cost=span.counts[1] is not None))
+    counted += [
+        describe_counted(span, has_cost=span.counts[1] is not None) for span in spans if span.counts is not None
+    ]
     repeats = find_repeats(counted, parents)
     return [remove_counts(span, repeats[at]) if (at := _span_id(span)) in repeats else span for span in spans]
+
+
+def _are_apart(spans: Sequence[TranslatedSpan], parents: Mapping[int, int | None]) -> bool:
+    """Return whether no two spans can tell of one call: all are mlspan's, and none with tokens lies in another.
+
+    Most traces are so, and a description of each span takes longer than to see that.
+    """
+    if not all(map(is_own_span, spans)):
+        return False
+    counted = {_span_id(span) for span in spans if span.counts is not None}
+    return all(counted.isdisjoint(list_above(span_id, parents)) for span_id in counted)
 
 
 def _span_id(span: ReadableSpan) -> int:
@@ -86,6 +117,8 @@ def _span_id(span: ReadableSpan) -> int:
 def sum_totals(spans: Sequence[SpanTotals], of: Callable[[SpanTotals], Mapping[str, float] | None]) -> dict[str, float]:
     """Return the sum over a trace. A span's count includes everything below it, whose own counts are left out."""
     own = {span.span_id: counts for span in spans if (counts := of(span))}
+    if len(own) == 1:
+        return dict(next(iter(own.values())))
     parents = {span.span_id: span.parent_id for span in spans}
     total: dict[str, float] = {}
     for span_id, counts in own.items():
@@ -94,5 +127,5 @@ def sum_totals(spans: Sequence[SpanTotals], of: Callable[[SpanTotals], Mapping[s
             above = parents.get(above)
         if above is None:
             for key, count in counts.items():
-                total[key] = total.get(key, 0) + count
+                total[key] = min(total.get(key, 0) + count, MOST_COUNTED)
     return total

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain, repeat
+from operator import contains
 from typing import Any, Final
 
 from opentelemetry.sdk.resources import Resource
@@ -12,12 +14,15 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Status, StatusCode
 
 from ...._guard import guard, warn_once
+from ...._shape import MOST_COUNTED, get_count
 from ...operations import semconv as sc
-from ...operations.content import replace_surrogates, to_json
+from ...operations.content import parsed_to_json, replace_surrogates, to_json
 from ...otel.frozen_span import EMPTY_RESOURCE, FrozenSpan
 from ..cost import compute_span_cost
 from ..dialects.catalog import USAGE_PREFIXES
 from ..dialects.dialect import parse_attribute
+from ..input_output_names import INPUT_OUTPUT_PAIRS
+from ..memory import estimate_size
 from .messages import make_chat_inputs, make_chat_outputs
 
 Attributes = Mapping[str, Any]
@@ -32,7 +37,7 @@ PROVIDER: Final = "mlflow.llm.provider"
 MESSAGE_FORMAT: Final = "mlflow.message.format"
 CHAT_TOOLS: Final = "mlflow.chat.tools"
 MISSING_PARENT: Final = "mlspan.missing_parent"  # of a span stored as a root: its parent's id, 16 hexadecimal digits
-COUNTED_BY: Final = "mlspan.counted_by"  # of a span whose call another span counts: that one's id, or "calls below"
+PREVIEW: Final = "mlspan.preview"  # of a root that holds but its trace's previews, until the real one replaces it
 UNCOUNTED_USAGE: Final = "mlspan.uncounted_usage"  # likewise, its own tokens, which count nowhere
 UNREADABLE: Final = "mlspan.unreadable"  # what of a span could not be put in MLflow's names, and why
 # The attributes whose value is JSON text.
@@ -96,9 +101,13 @@ def translate_span(span: ReadableSpan, attributes: Attributes, *, stored: bytes 
     usage = _read_token_usage(attributes)
     cost = None if usage is None else compute_span_cost(attributes)
     kept, named = _remove_harmful_attributes(attributes), _build_mlflow_attributes(attributes, usage, cost)
+    if usage is None and (sc.USAGE_INPUT_TOKENS in kept or sc.USAGE_OUTPUT_TOKENS in kept):
+        kept = _set_counts_aside(kept)
     translation = replace_attributes(span, {**kept, **named}, name)
     if usage is not None:
         translation.counts = usage, cost
+    if sc.COUNTED_BY in own:  # an agent that adds up the calls below it
+        return remove_counts(translation, str(own[sc.COUNTED_BY]))
     if kept is own and name == span.name:
         translation.stored, translation.added = stored, (named, translation.events[len(span.events) :])
     return translation
@@ -112,12 +121,29 @@ def remove_counts(span: TranslatedSpan, counted_by: int | str) -> TranslatedSpan
         for name, value in (span.attributes or {}).items()
         if not name.startswith(USAGE_PREFIXES) and name not in {TOKEN_USAGE, COST}
     }
-    attributes[COUNTED_BY] = counted_by if isinstance(counted_by, str) else f"{counted_by:016x}"
+    attributes[sc.COUNTED_BY] = counted_by if isinstance(counted_by, str) else f"{counted_by:016x}"
     if usage is not None:
         attributes[UNCOUNTED_USAGE] = to_json(usage)
     made = TranslatedSpan.copy_span(span, attributes=attributes)
     made.stored = made.counts = None
     return made
+
+
+def _set_counts_aside(attributes: Attributes) -> Attributes:
+    """Return *attributes* with counts that are none, such as negative ones, as a text: MLflow would add them up."""
+    counts = {name: value for name, value in attributes.items() if name.startswith(USAGE_PREFIXES)}
+    others = {name: value for name, value in attributes.items() if name not in counts}
+    return others | {UNCOUNTED_USAGE: to_json({name: str(value) for name, value in counts.items()})}
+
+
+def measure_span(span: TranslatedSpan) -> int:
+    """Return about how many bytes a span takes in a request."""
+    return len(span.stored) if span.stored is not None else estimate_size(span)
+
+
+def measure_spans(spans: Iterable[TranslatedSpan]) -> int:
+    """Return about how many bytes *spans* take in a request."""
+    return sum(map(measure_span, spans))
 
 
 def replace_attributes(span: ReadableSpan, attributes: Attributes, name: str | None = None) -> TranslatedSpan:
@@ -154,8 +180,30 @@ def _storable_value(value: Any) -> Any:
     return tuple(map(_storable_value, value)) if isinstance(value, (list, tuple)) else value
 
 
+def _are_storable(values: Collection[Any]) -> bool:
+    """Return True if *values* are numbers, texts and tuples of texts in which nothing has to be mended.
+
+    It runs in C, as a loop would take several times as long.
+    """
+    if not _STORABLE_TYPES.issuperset(map(type, values)):
+        return False
+    texts = [*filter(str.__instancecheck__, values), *chain.from_iterable(filter(tuple.__instancecheck__, values))]
+    try:
+        is_ascii = all(map(str.isascii, texts))
+    except TypeError:  # a tuple of something else
+        return False
+    return is_ascii and not any(map(contains, texts, _NULS)) and not any(map(contains, texts, _ESCAPED_NULS))
+
+
+_STORABLE_TYPES: Final = frozenset({str, int, float, bool, tuple})
+_NULS: Final = repeat("\0")
+_ESCAPED_NULS: Final = repeat("\\u0000")
+
+
 def _storable_values(attributes: Attributes) -> Attributes:
     """Return *attributes* itself where there is nothing to mend."""
+    if _are_storable(attributes.values()) and "\0" not in "".join(attributes):
+        return attributes
     mended = {}
     for name, value in attributes.items():
         kind = type(value)
@@ -180,7 +228,7 @@ def _add_exception_event(span: ReadableSpan) -> tuple[Event, ...]:
         return events
     attributes = span.attributes or {}
     said = {
-        "exception.type": storable(str(attributes.get(sc.ERROR_TYPE, "_OTHER"))),
+        "exception.type": storable(str(attributes.get(sc.ERROR_TYPE, sc.ERROR_OTHER))),
         "exception.message": storable(span.status.description or ""),
     }
     return (*events, Event("exception", said, span.end_time))
@@ -233,12 +281,12 @@ def _build_mlflow_attributes(
         UNREADABLE: unreadable,
     }
     written = {
-        key: _quote_short_text(value) if type(value) is str and len(value) < _MAX_CACHED_TEXT else to_json(value)
+        key: _quote_short_text(value) if type(value) is str and len(value) < _MAX_CACHED_TEXT else parsed_to_json(value)
         for key, value in named.items()
         if value is not None
     }
     if usage is not None:
-        written[COST] = _UNKNOWN_COST if cost is None else to_json(cost)
+        written[COST] = _UNKNOWN_COST if cost is None else parsed_to_json(cost)
     return written
 
 
@@ -276,7 +324,7 @@ def _read(attributes: Attributes) -> tuple[Any, Any, bool]:
             model = {"model": get(sc.REQUEST_MODEL)} if get(sc.REQUEST_MODEL) else {}
             inputs |= model | {short: it for name, short in _PARAMETERS.items() if (it := get(name)) is not None}
         return inputs, make_chat_outputs(answer), True
-    for asked, got in _INPUT_OUTPUT_PAIRS:
+    for asked, got in _SIDES:
         if asked in attributes or got in attributes:
             outputs = parse_attribute(get(got))
             return (
@@ -287,12 +335,7 @@ def _read(attributes: Attributes) -> tuple[Any, Any, bool]:
     return None, None, False
 
 
-_INPUT_OUTPUT_PAIRS: Final = [
-    (sc.TOOL_CALL_ARGUMENTS, sc.TOOL_CALL_RESULT),
-    (sc.RETRIEVAL_QUERY, sc.RETRIEVAL_DOCUMENTS),
-    (sc.INPUT, sc.OUTPUT),
-    (sc.FIT_PARAMS, sc.FIT_METRICS),
-]
+_SIDES: Final = (*INPUT_OUTPUT_PAIRS, (sc.FIT_PARAMS, sc.FIT_METRICS))
 
 
 def _convert_documents(found: Any) -> Any:
@@ -315,15 +358,15 @@ def _convert_documents(found: Any) -> Any:
 
 def _read_token_usage(attributes: Attributes) -> dict[str, int] | None:
     """Return MLflow's token counts. Input tokens include those read from the cache."""
-    input_tokens, output_tokens = attributes.get(sc.USAGE_INPUT_TOKENS), attributes.get(sc.USAGE_OUTPUT_TOKENS)
-    if not isinstance(input_tokens, int) and not isinstance(output_tokens, int):
+    given, made = get_count(attributes, sc.USAGE_INPUT_TOKENS), get_count(attributes, sc.USAGE_OUTPUT_TOKENS)
+    if given is None and made is None:
         return None
-    input_tokens, output_tokens = input_tokens or 0, output_tokens or 0
-    usage = {"input_tokens": input_tokens, "output_tokens": output_tokens, "total_tokens": input_tokens + output_tokens}
+    given, made = given or 0, made or 0
+    usage = {"input_tokens": given, "output_tokens": made, "total_tokens": min(given + made, MOST_COUNTED)}
     for name, short in (
         (sc.USAGE_CACHE_READ_INPUT_TOKENS, "cache_read_input_tokens"),
         (sc.USAGE_CACHE_WRITE_INPUT_TOKENS, "cache_creation_input_tokens"),
     ):
-        if isinstance(count := attributes.get(name), int):
+        if (count := get_count(attributes, name)) is not None:
             usage[short] = count
     return usage

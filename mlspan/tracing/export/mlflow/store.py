@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..sending.executor import BoundedExecutor
+from ..sending.request_size import RequestLimit
 from ..types import BackendUnavailable
 
 if TYPE_CHECKING:
@@ -19,12 +21,13 @@ if TYPE_CHECKING:
 class StoreRejected(Exception):  # noqa: N818  # an answer, not an error in the program
     """The store refuses what it was given.
 
-    *all_of_it*: it would refuse everything else with the same destination too.
+    *all_of_it*: it would refuse everything else with the same destination too. *too_large*: it might take the same in
+    smaller requests.
     """
 
-    def __init__(self, reason: str, *, all_of_it: bool = False) -> None:
+    def __init__(self, reason: str, *, all_of_it: bool = False, too_large: bool = False) -> None:
         super().__init__(reason)
-        self.reason, self.all_of_it = reason, all_of_it
+        self.reason, self.all_of_it, self.too_large = reason, all_of_it, too_large
 
 
 class StoreDenied(BackendUnavailable):
@@ -34,13 +37,14 @@ class StoreDenied(BackendUnavailable):
 class TraceStore(Protocol):
     """A tracking server or a database. Every method may raise BackendUnavailable or StoreRejected.
 
-    One write takes at most *most_traces* traces and about *most_spans* spans; *most_writers* writes of a batch run at
-    once, on the threads of *executor*.
+    One write takes at most *most_traces* traces and about *most_spans* spans, of as many bytes as *request_limit* says;
+    *most_writers* writes of a batch run at once, on the threads of *executor*.
     """
 
     most_traces: int
     most_spans: int
     most_writers: int
+    request_limit: RequestLimit
     executor: BoundedExecutor
 
     def find_experiment_of_run(self, run_id: str) -> str | None:
@@ -82,6 +86,7 @@ class TraceStore(Protocol):
     def close(self) -> None: ...
 
 
+NO_LIMIT: Final = RequestLimit(sys.maxsize)  # of a store that is not sent requests
 MAX_WRITERS: Final = 4  # requests with spans to a tracking server at once: as many as its workers by default
 MAX_CONNECTIONS: Final = 10  # connections to a tracking server, for many small requests: as many as MLflow's client has
 

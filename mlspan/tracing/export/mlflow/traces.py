@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from ...._guard import guard
 from ...operations import semconv as sc
 from ...operations.call_context import TraceOrigin
-from ...operations.content import to_json
+from ...operations.content import parsed_to_json, to_json
 from ..dialects.catalog import is_own_span, translate_foreign_span
 from ..dialects.dialect import parse_attribute
 from ..dialects.lifting import lift_messages
@@ -24,12 +24,11 @@ from .attachments import AttachmentsById, extract_attachments
 from .messages import preview_answer, preview_request, server_answer_preview, server_request_preview
 from .span_totals import SpanTotals, count_calls_once, sum_totals
 from .spans import (
-    COST,
     INPUTS,
     MAX_SESSION_LENGTH,
     MISSING_PARENT,
     OUTPUTS,
-    TOKEN_USAGE,
+    PREVIEW,
     Attributes,
     TranslatedSpan,
     bare,
@@ -45,6 +44,7 @@ _MAX_CLIENT_REQUEST_ID: Final = 50
 _NS_PER_MS: Final = 1_000_000  # nanoseconds
 
 SOURCE_RUN_KEY: Final = "mlflow.sourceRun"
+TRACE_NAME_KEY: Final = "mlflow.traceName"
 SESSION_KEY: Final = "mlflow.trace.session"
 USER_KEY: Final = "mlflow.trace.user"
 MODEL_KEY: Final = "mlflow.modelId"
@@ -74,7 +74,9 @@ class TraceSummary:
             "mlflow.trace.tokenUsage": sum_totals(spans, lambda span: span.usage),
             "mlflow.trace.cost": sum_totals(spans, lambda span: span.cost),
         }
-        return replace(self, metadata={**self.metadata, **{key: to_json(sums) for key, sums in totals.items() if sums}})
+        return replace(
+            self, metadata={**self.metadata, **{key: parsed_to_json(sums) for key, sums in totals.items() if sums}}
+        )
 
     def merge_stored(self, before: TraceSummary, *, has_root: bool, stored_has_root: bool) -> TraceSummary:
         """Return this summary merged with *before*, which another process or an earlier segment has stored.
@@ -110,6 +112,8 @@ class TranslatedTrace:
     attachments: AttachmentsById
     assessments: Sequence[Assessment]
     merges_stored: bool  # True if a stored summary must be added to, not overwritten
+    links_run: bool = False  # True if a server is told the run of many traces at once, instead of each one's summary
+    previews_apart: bool = False  # True if a server is told the previews of many at once, by :meth:`make_preview_span`
 
     @property
     def prompts(self) -> list[dict[str, str]]:
@@ -119,36 +123,58 @@ class TranslatedTrace:
     def spans_with_summary(self) -> list[TranslatedSpan] | None:
         """Return the spans, with tags, session and user on the root, if the server can derive the rest of the summary.
 
-        The program's name is then lost, which is not worth a request for each trace. Returns None if there is a run, a
-        model or a request id to store, a stored trace to add to, or a preview that the server would not derive.
+        The program's name is then lost, which is not worth a request for each trace. Returns None if there is a model,
+        a request id or a run to store (unless it is linked), a stored trace to add to, or a preview that the server
+        would not derive (unless it is sent apart).
         """
-        info, root = self.summary, next((span for span in self.spans if _span_id(span) == self.segment.root_id), None)
-        if root is None or self.merges_stored or info.client_request_id or not _NOT_IN_SPANS.isdisjoint(info.metadata):
+        info, root = self.summary, self._find_root()
+        unsaid = _NOT_IN_SPANS.intersection(info.metadata) - ({SOURCE_RUN_KEY} if self.links_run else set())
+        if root is None or self.merges_stored or info.client_request_id or unsaid:
+            return None
+        if not (self.previews_apart or self._shows_previews(root)):
             return None
         attributes = dict(root.attributes or {})
-        asked, answered = parse_attribute(attributes.get(INPUTS)), parse_attribute(attributes.get(OUTPUTS))
-        if (server_request_preview(asked), server_answer_preview(answered)) != (
-            info.request_preview,
-            info.response_preview,
-        ):
-            return None
-        attributes |= {f"mlflow.traceTag.{key}": value for key, value in info.tags.items()}
+        run = {SOURCE_RUN_KEY: info.metadata[SOURCE_RUN_KEY]} if SOURCE_RUN_KEY in info.metadata else {}
+        attributes |= {f"mlflow.traceTag.{key}": value for key, value in {**info.tags, **run}.items()}
         for name, key in ((sc.SESSION_ID, SESSION_KEY), (sc.USER_ID, USER_KEY)):
             if key in info.metadata:
                 attributes[name] = info.metadata[key]
         new_root = replace_attributes(root, attributes)
         return [new_root if span is root else span for span in self.spans]
 
+    def make_preview_span(self) -> TranslatedSpan | None:
+        """Return the root as a chat of the previews; None if the server derives the previews from the root as it is.
+
+        A server takes the previews from the first root that it gets of a trace, and then keeps them. The root itself
+        follows, and replaces this one.
+        """
+        root = self._find_root()
+        if root is None or self._shows_previews(root):
+            return None
+        asked, answered = self.summary.request_preview, self.summary.response_preview
+        attributes: dict[str, Any] = {PREVIEW: True}
+        if asked:
+            attributes[INPUTS] = to_json({"messages": [{"role": "user", "content": asked}]})
+        if answered:
+            message = {"role": "assistant", "content": answered}
+            attributes[OUTPUTS] = to_json({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+        return replace_attributes(root, attributes)
+
+    def _find_root(self) -> TranslatedSpan | None:
+        return next((span for span in self.spans if _span_id(span) == self.segment.root_id), None)
+
+    def _shows_previews(self, root: TranslatedSpan) -> bool:
+        """Return whether the server derives both previews from the inputs and outputs of the *root*."""
+        own = root.attributes or {}
+        derived = (
+            server_request_preview(parse_attribute(own.get(INPUTS))),
+            server_answer_preview(parse_attribute(own.get(OUTPUTS))),
+        )
+        return derived == (self.summary.request_preview, self.summary.response_preview)
+
     def read_span_totals(self) -> dict[int, SpanTotals]:
         """Return tokens and cost of the spans by span id."""
-        found = {}
-        for span in self.spans:
-            attributes = span.attributes or {}
-            parent_id = span.parent.span_id if span.parent else None
-            if span.counts is not None:
-                attributes = {**attributes, TOKEN_USAGE: span.counts[0], COST: span.counts[1]}
-            found[_span_id(span)] = SpanTotals.from_attributes(_span_id(span), parent_id, attributes)
-        return found
+        return {totals.span_id: totals for totals in map(SpanTotals.from_span, self.spans)}
 
 
 def _merge_prompts(*infos: TraceSummary) -> dict[str, str]:
@@ -166,8 +192,18 @@ def find_segment_origin(segment: TraceSegment) -> TraceOrigin:
     return replace(origin, run_id=_first_value(_merge_attributes(fits), sc.RUN_ID))
 
 
-def translate_segment(segment: TraceSegment, run_id: str | None, *, offload: bool = False) -> TranslatedTrace:
-    """Translate a segment for MLflow, linked to *run_id* if given. With *offload*, pictures and sounds become files."""
+def translate_segment(
+    segment: TraceSegment,
+    run_id: str | None,
+    *,
+    offload: bool = False,
+    links_run: bool = False,
+    previews_apart: bool = False,
+) -> TranslatedTrace:
+    """Translate a segment for MLflow, made in the run *run_id* if given.
+
+    With *offload*, pictures and sounds become files. *links_run* and *previews_apart*: see TranslatedTrace.
+    """
     ended = lift_messages(
         [translate_foreign_span(span) for span in segment.spans if span.end_time and not is_assessment_span(span)]
     )
@@ -196,7 +232,8 @@ def translate_segment(segment: TraceSegment, run_id: str | None, *, offload: boo
         metadata=_build_metadata(segment, named, run_id),
     )
     merge = not segment.whole or top.parent is not None or any(_may_carry_trace(span, calls) for span in ended)
-    return TranslatedTrace(segment, info, spans, attachments, list(read_assessments(segment.spans)), merge)
+    assessments = list(read_assessments(segment.spans))
+    return TranslatedTrace(segment, info, spans, attachments, assessments, merge, links_run, previews_apart)
 
 
 def _translated(
@@ -264,10 +301,11 @@ def _merge_attributes(spans: Sequence[ReadableSpan]) -> Attributes:
 
 def _build_tags(segment: TraceSegment, name: str, spans: Sequence[ReadableSpan], named: Attributes) -> dict[str, str]:
     """Return the trace's tags: from span attributes, the origin and the resource, cut to MLflow's limits."""
-    tags = {"mlflow.traceName": name}
-    for key, value in named.items():
-        if key.startswith(sc.TAG_PREFIX):
-            tags.setdefault(key[len(sc.TAG_PREFIX) :], str(value))
+    tags = {TRACE_NAME_KEY: name}
+    if sc.TAG_PREFIX in "\n".join(named):  # most traces have no tags
+        for key, value in named.items():
+            if key.startswith(sc.TAG_PREFIX):
+                tags.setdefault(key[len(sc.TAG_PREFIX) :], str(value))
     if sc.PROMPTS in named and (prompts := _read_prompts(spans)):
         tags[PROMPTS_KEY] = to_json(prompts)
     tags.update(segment.origin.tags)

@@ -24,6 +24,7 @@ from .encoder import encode_field, encode_span
 
 MAX_SPAN_BYTES: Final = 16 * 1024 * 1024  # the most bytes of one span; the longest texts are cut until it fits
 _MIN_TEXT_LENGTH: Final = 64
+_MIN_CUT_BYTES: Final = 4096  # bytes: the smallest size to which a span is cut for a receiver that finds it too large
 _INT64_RANGE: Final = range(-(2**63), 2**63)
 _PARENT_REMOTE_FLAG: Final = 0x200  # in Span.flags: the parent is in another process
 
@@ -131,6 +132,17 @@ def _make_value_encodable(value: Any) -> Any:
 def cut_span(encoded: EncodedSpan, most: int) -> EncodedSpan:
     """Return *encoded* with its longest texts cut, so that its span has at most *most* bytes. Raise UnencodableSpan."""
     return EncodedSpan(encoded.resource, encoded.scope, *_cut_to_size(SpanMessage.FromString(encoded.span), most))
+
+
+def iterate_cuts(encoded: EncodedSpan) -> Iterator[EncodedSpan]:
+    """Yield *encoded* cut to half its size, to a quarter, and so on, for a receiver that finds it too large."""
+    size = len(encoded.span) // 2
+    while size >= _MIN_CUT_BYTES:
+        try:
+            yield cut_span(encoded, size)
+        except UnencodableSpan:
+            return
+        size //= 2
 
 
 def _cut_to_size(message: Any, most: int) -> tuple[bytes, bool]:

@@ -1,24 +1,31 @@
 """Names that receivers of OTLP read, on spans of ours as they are sent: MLflow and the disk do not get them.
 
 Agents and workflows get the conventions' messages for what they were asked and answered, which is in ``mlspan.input``
-and ``mlspan.output`` and may be any value. On demand all spans get OpenInference's names.
+and ``mlspan.output`` and may be any value. On demand, or by the receiver, all spans get OpenInference's or Langfuse's
+names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from ...._guard import guard
+from ...._shape import MOST_COUNTED, get_count
 from ...operations import semconv as sc
 from ...operations.content import to_json
 from ..dialects.dialect import JsonObject, list_values, parse_attribute
 from ..dialects.messages import convert_message, join_texts, write_text
+from ..input_output_names import read_sides
 from ..types import EncodedSpan
 from .codec import decode_span
 from .encoder import extend_encoded_span
+from .langfuse_names import rename_to_langfuse
 
 OPENINFERENCE: Final = "openinference"
+LANGFUSE: Final = "langfuse"
+_LANGFUSE_PATH: Final = "/api/public/otel"
 _OURS: Final = b"\x0a\x06mlspan"  # the name in an encoded scope
 _AGENTS: Final = (sc.INVOKE_AGENT.encode(), sc.INVOKE_WORKFLOW.encode())
 _KINDS: Final = {
@@ -31,6 +38,7 @@ _KINDS: Final = {
     "reranker": "RERANKER",
     "guardrail": "GUARDRAIL",
 }
+_TOKENS: Final = "llm.token_count."
 _RENAMED: Final = {
     sc.PROVIDER: "llm.provider",
     sc.USAGE_INPUT_TOKENS: "llm.token_count.prompt",
@@ -42,29 +50,44 @@ _RENAMED: Final = {
     sc.AGENT_NAME: "agent.name",
     sc.CONVERSATION_ID: "session.id",
 }
-_ASKED: Final = (sc.INPUT_MESSAGES, sc.TOOL_CALL_ARGUMENTS, sc.RETRIEVAL_QUERY, sc.INPUT)
-_ANSWERED: Final = (sc.OUTPUT_MESSAGES, sc.TOOL_CALL_RESULT, sc.RETRIEVAL_DOCUMENTS, sc.OUTPUT)
+_COUNTS: Final = frozenset({sc.USAGE_INPUT_TOKENS, sc.USAGE_OUTPUT_TOKENS})
 
 
 def add_receiver_names(encoded: EncodedSpan, names: str | None) -> EncodedSpan:
     """Return a span with the names that receivers read beside its own; another library's span as it is.
 
-    *names* is OPENINFERENCE or None.
+    *names* is OPENINFERENCE, LANGFUSE, or anything else for neither.
     """
-    if _OURS not in encoded.scope or not (names or any(word in encoded.span for word in _AGENTS)):
+    is_named = names in {OPENINFERENCE, LANGFUSE}
+    if _OURS not in encoded.scope or not (is_named or any(word in encoded.span for word in _AGENTS)):
         return encoded
     with guard("naming what a span says for an OTLP receiver"):
         return _add_names(encoded, names)
     return encoded
 
 
+def find_receiver_names(endpoint: str) -> str | None:
+    """Return the dialect of the receiver behind *endpoint*, if its address tells: Langfuse's path, or Arize's hosts."""
+    try:
+        url = urlsplit(endpoint)
+        host = url.hostname or ""
+    except ValueError:
+        return None
+    if url.path.startswith(_LANGFUSE_PATH) or host.endswith("langfuse.com"):
+        return LANGFUSE
+    return OPENINFERENCE if host.endswith("arize.com") else None
+
+
 def _add_names(encoded: EncodedSpan, names: str | None) -> EncodedSpan:
-    attributes = decode_span(encoded).attributes or {}
+    span = decode_span(encoded)
+    attributes = span.attributes or {}
     added: dict[str, Any] = dict(_build_agent_messages(attributes))
+    found, theirs = {**attributes, **added}, {}
     if names == OPENINFERENCE:
-        found = {**attributes, **added}
         theirs = {**dict(_rename_to_openinference(found)), **dict(_flatten_messages(found))}
-        added |= {name: value for name, value in theirs.items() if name not in attributes}
+    elif names == LANGFUSE:
+        theirs = dict(rename_to_langfuse(found, is_root=span.parent is None))
+    added |= {name: value for name, value in theirs.items() if name not in attributes}
     return encoded._replace(span=extend_encoded_span(encoded.span, added, ())) if added else encoded
 
 
@@ -98,23 +121,24 @@ def _is_message(value: JsonObject) -> bool:
 
 def _rename_to_openinference(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield what a span says in OpenInference's names, but for the messages of a chat."""
+    if sc.COUNTED_BY in attributes:  # its tokens are those of other spans
+        attributes = {name: it for name, it in attributes.items() if name not in _COUNTS}
     yield "openinference.span.kind", _KINDS.get(str(attributes.get(sc.OPERATION) or attributes.get(sc.KIND)), "CHAIN")
     for ours, theirs in _RENAMED.items():
-        if ours in attributes:
-            yield theirs, attributes[ours]
-    counts = [attributes.get(name) for name in (sc.USAGE_INPUT_TOKENS, sc.USAGE_OUTPUT_TOKENS)]
-    known = [count for count in counts if isinstance(count, int)]
+        value = get_count(attributes, ours) if theirs.startswith(_TOKENS) else attributes.get(ours)
+        if value is not None:
+            yield theirs, value
+    counts = [get_count(attributes, name) for name in (sc.USAGE_INPUT_TOKENS, sc.USAGE_OUTPUT_TOKENS)]
+    known = [count for count in counts if count is not None]
     if known:
-        yield "llm.token_count.total", sum(known)
+        yield f"{_TOKENS}total", min(sum(known), MOST_COUNTED)
     model = attributes.get(sc.RESPONSE_MODEL) or attributes.get(sc.REQUEST_MODEL)
     if model is not None:
         yield ("embedding.model_name" if attributes.get(sc.OPERATION) == sc.EMBEDDINGS else "llm.model_name"), model
-    for side, names in (("input", _ASKED), ("output", _ANSWERED)):
-        value = next((attributes[name] for name in names if name in attributes), None)
-        if value is not None:
-            text, is_json = _read_shown(value, side)
-            yield f"{side}.value", text
-            yield f"{side}.mime_type", "application/json" if is_json else "text/plain"
+    for side, value in read_sides(attributes):
+        text, is_json = _read_shown(value, side)
+        yield f"{side}.value", text
+        yield f"{side}.mime_type", "application/json" if is_json else "text/plain"
 
 
 def _read_shown(value: Any, side: str) -> tuple[str, bool]:

@@ -24,7 +24,8 @@ class OtlpSink:
         endpoint: as in ``OTEL_EXPORTER_OTLP_ENDPOINT``: for HTTP the receiver's base address, to which ``/v1/traces``
             is added unless it ends so. None: from the environment.
         protocol: ``http/protobuf`` or ``grpc``. None: from the environment, else ``http/protobuf``.
-        names: a dialect whose names our spans get beside their own: ``openinference``.
+        names: a dialect whose names our spans get beside their own: ``openinference``, ``langfuse`` or ``none``. None:
+            that of the receiver, if its address tells.
         of_spool: True if *endpoint* is what a spool says, and no setting of this process.
 
     Headers, certificates, compression and timeouts come from the ``OTEL_EXPORTER_OTLP_*`` variables. The stock

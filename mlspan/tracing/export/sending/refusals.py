@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from ...._guard import warn_once
-from ..flush_result import DeliveryTally
+from ..flush_result import DeliveryTally, count_reason
 from ..spool.dead_letters import DeadLetters
 from ..types import BackendUnavailable, EncodedSpan, Refusal, SinkKind, TraceSegment
 
@@ -67,7 +67,7 @@ class RefusalHandler:
             self.suspects += len(suspects)
             self.kept += len(suspects)
             self.kept_reason = reason
-            self.reasons[reason] += count_spans(suspects)
+            count_reason(self.reasons, reason, count_spans(suspects))
             warn_once("mlspan: %s for some items and takes others; they are tried again", reason, place=self._kind)
 
     def forget_kept(self) -> None:
@@ -77,7 +77,7 @@ class RefusalHandler:
     def _keep(self, refusal: Refusal) -> None:
         """Count and log an item that stays in the spool."""
         warn_once("mlspan: %s; what it has not taken is kept", refusal.reason, place=_shorten_reason(refusal))
-        self.reasons[refusal.reason] += count_refused(refusal)
+        count_reason(self.reasons, refusal.reason, count_refused(refusal))
         self.kept += 1
         self.kept_reason = refusal.reason
 
@@ -85,7 +85,7 @@ class RefusalHandler:
         """Write an item to the dead letters, or drop it if that is not possible."""
         warn_once("mlspan: %s", refusal.reason, place=_shorten_reason(refusal))
         spans = count_refused(refusal)
-        self.reasons[refusal.reason] += spans
+        count_reason(self.reasons, refusal.reason, spans)
         self._refused[self._kind] += spans
         if refusal.item is None:
             tally.add_dropped(f"rejected: {refusal.reason}", spans)

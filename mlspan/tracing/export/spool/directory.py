@@ -30,6 +30,7 @@ from .write_ahead import WriteAheadLog, find_logs, read_log
 ASIDE_SUFFIX: Final = ".aside"
 _SCAN_INTERVAL: Final = 60.0  # seconds between two scans for spools of ended processes, expired spans and a usable disk
 _CREATION_GRACE: Final = 10.0  # seconds during which an empty file may belong to a process that has just created it
+_CLOCK_TOLERANCE: Final = 60.0  # seconds by which a clock is set without anybody's notice
 _MEASURE_INTERVAL: Final = 5.0  # seconds between two measurements of the other files
 
 
@@ -51,6 +52,7 @@ class SpoolDirectory:
         self.letters = DeadLetters(self._folder)
         self.journal: WriteAheadLog | None = None
         self._looked = self._measured = monotonic()
+        self._clock = time.time() - monotonic()
         self._others = 0
         self._adopted: tuple[Spool, ...] = ()
         self.expired_of_others = 0  # spans of other processes among the expired ones
@@ -164,12 +166,23 @@ class SpoolDirectory:
         if self._folder is None or (not now and monotonic() - self._looked < _SCAN_INTERVAL):
             return
         self._looked = monotonic()
+        self._follow_clock()
         for spool in self.list_spools():
             self._drop_expired(spool)
         delete_old_files_aside(self._folder, self._keeping)
         self._adopt_spools(find_spools(self._folder))
         if not self.on_disk and not now:
             self._return_to_disk()
+
+    def _follow_clock(self) -> None:
+        """Have spans keep their age if somebody has set the clock: nothing is older than it is for that."""
+        set_by = time.time() - monotonic() - self._clock
+        if abs(set_by) < _CLOCK_TOLERANCE:
+            return
+        self._clock += set_by
+        for spool in self.list_spools():
+            with suppress(sqlite3.Error):
+                spool.move_times(set_by)
 
     def _adopt_spools(self, paths: Iterable[Path]) -> bool:
         """Take over those of the spools whose processes have ended and sent to the same places.

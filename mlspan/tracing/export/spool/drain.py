@@ -44,9 +44,14 @@ class _Destination:
     def send_spools(self, report: Callable[[], object]) -> bool:
         """Send from every spool. Return False if the destination is unavailable and has to be tried again."""
         self.away = None
+
+        def note_passed() -> None:
+            self.failures = 0
+            report()
+
         for spool in self.spools:
             try:
-                self.delivery.send_spool(spool, failures=self.failures, passed=report)
+                self.delivery.send_spool(spool, failures=self.failures, passed=note_passed)
             except BackendUnavailable as away:
                 self.away = away
                 self.failures += 1

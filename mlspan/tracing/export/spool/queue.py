@@ -24,6 +24,7 @@ from .cache import SegmentCache
 from .rows import SINK_BITS, OpenSegment, SpoolBatch, SpoolRow, encode_state
 from .schema import insert_rows, numbers_to_json, open_database
 
+_FIRST_YEAR: Final = 1_577_836_800.0  # 2020: a device that has no clock of its own begins in 1970 or so
 _NO_DECISIONS: Final[Mapping[int, bool]] = {}
 _DELETE_SENT: Final[Mapping[SinkKind, Sequence[str]]] = {
     "mlflow": (
@@ -258,13 +259,28 @@ class Spool:
             return 1 + int(self._query_value("select ifnull(max(number), 0) from parcel"))
 
     def delete_older_than(self, before: float) -> int:
-        """Delete spans stored *before* that time (seconds since 1970); return their number."""
+        """Delete spans stored *before* that time (seconds since 1970); return their number.
+
+        Those of a clock that had not been set yet count from now.
+        """
         with self._begin_transaction() as db:
+            if before > _FIRST_YEAR:
+                db.execute("update span set stored = ? where stored < ?", [time.time(), _FIRST_YEAR])
             gone = db.execute("delete from span where stored < ?", [before]).rowcount
             if gone:
                 db.execute("delete from parcel where number not in (select parcel from span)")
                 self._recent.remove_all()
         return int(gone)
+
+    def move_times(self, set_by: float) -> None:
+        """Correct when spans were stored by as many seconds as the clock was set by since.
+
+        Spans that were stored after that are left as they are.
+        """
+        with self._begin_transaction() as db:
+            before = "stored <= ?" if set_by > 0 else "stored > ?"
+            bound = time.time() - max(set_by, 0)
+            db.execute(f"update span set stored = stored + ? where {before}", [set_by, bound])  # noqa: S608  # nothing from outside
 
     def shrink_file(self) -> None:
         """Give unused space back to the disk."""
@@ -308,17 +324,23 @@ class _SpoolForkHandler:
     """
 
     def __init__(self) -> None:
-        self._held: list[Any] = []
+        self._held = threading.local()  # has ``locks`` on a thread that forks
 
     def before(self) -> None:
-        self._held = [spool._lock for spool in list(_open_spools) if spool._lock.acquire(timeout=0.5)]
+        locks = self._held.locks = []
+        for spool in list(_open_spools):
+            if spool._lock.acquire(timeout=0.5):
+                locks.append(spool._lock)  # noqa: PERF401  # one by one: Ctrl-C may end the waiting for each
 
     def in_parent(self) -> None:
-        while self._held:
-            self._held.pop().release()
+        locks = getattr(self._held, "locks", [])
+        while locks:
+            lock = locks[-1]
+            del locks[-1]  # no call, after which Ctrl-C could come, until the release
+            lock.release()
 
     def in_child(self) -> None:
-        self._held.clear()
+        self._held.locks = []
         for spool in list(_open_spools):
             spool.abandon_after_fork()
 

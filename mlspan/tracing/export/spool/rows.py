@@ -1,4 +1,4 @@
-"""What goes into a spool and comes out of it."""
+"""Rows of a spool, as they go in and as they come out."""
 
 from __future__ import annotations
 

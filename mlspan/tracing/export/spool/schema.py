@@ -10,6 +10,8 @@ from urllib.parse import quote
 
 import orjson
 
+from ..memory import sum_text
+
 SCHEMA_VERSION: Final = 1
 SPOOL_SUFFIX: Final = ".spool"
 _SCHEMA: Final = """
@@ -72,7 +74,7 @@ def insert_rows(db: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...
     some: list[tuple[Any, ...]] = []
     size = 0
     for row in rows:
-        length = sum(len(value) for value in row if type(value) in {bytes, str})
+        length = sum_text(row) + sum(map(len, filter(bytes.__instancecheck__, row)))
         if length > _BYTES_PER_INSERT:
             _insert_large(db, into, row)
             continue

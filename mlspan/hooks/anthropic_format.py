@@ -1,14 +1,17 @@
-"""Content blocks of Anthropic's API, in requests and in answers, as message parts of the conventions."""
+"""Content blocks of Anthropic's API, in requests and in answers, as message parts of the conventions.
+
+Claude is served elsewhere in the same format, such as by ``invoke_model`` of Bedrock.
+"""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from ..._shape import get_field, get_nested, list_items
-from ...hooks.openai_format import dump_model
-from ...tracing.operations.messages import (
+from .._shape import get_field, get_nested, list_items
+from ..tracing.operations.messages import (
     Message,
     Part,
+    TextPart,
     ToolDefinition,
     add_mime_type,
     make_media_part,
@@ -17,6 +20,7 @@ from ...tracing.operations.messages import (
     make_tool_call,
     make_tool_call_response,
 )
+from .openai_format import dump_model
 
 
 def read_message(raw: object) -> Message:
@@ -41,7 +45,7 @@ def read_block(raw: object) -> Part:
         return {"type": "text", "content": raw}
     kind = get_nested(raw, "type", str) or "unknown"
     if kind == "text" and isinstance(text := get_field(raw, "text"), str):
-        return {"type": "text", "content": text}
+        return _add_citations({"type": "text", "content": text}, raw)
     if kind == "thinking" and isinstance(thought := get_field(raw, "thinking"), str):
         return {"type": "reasoning", "content": thought}
     if kind == "tool_use":
@@ -58,6 +62,13 @@ def read_block(raw: object) -> Part:
         told = {"content": dump_model(get_field(raw, "content"))}
         return make_server_tool_response(kind.removesuffix("_tool_result"), told, get_nested(raw, "tool_use_id", str))
     return {"type": kind, "content": _dump_fields(raw)}
+
+
+def _add_citations(part: TextPart, block: object) -> TextPart:
+    """Return *part* with the citations of its block, as the provider gives them."""
+    if found := list_items(get_field(block, "citations")):
+        part["annotations"] = [dump_model(one) for one in found]
+    return part
 
 
 _SERVER_CALLS: Final = frozenset({"server_tool_use", "mcp_tool_use"})
@@ -112,10 +123,10 @@ def read_tool_definitions(body: object) -> list[ToolDefinition] | None:
     """Read the tools of a request and its MCP servers; None if there are none."""
     servers = list_items(get_field(body, "mcp_servers"))
     named: list[ToolDefinition] = [{"type": "mcp", "name": get_nested(one, "name", str) or "mcp"} for one in servers]
-    return [*map(_read_tool, list_items(get_field(body, "tools"))), *named] or None
+    return [*map(read_tool, list_items(get_field(body, "tools"))), *named] or None
 
 
-def _read_tool(raw: object) -> ToolDefinition:
+def read_tool(raw: object) -> ToolDefinition:
     """Read a tool of the application's, which is a function, or one that the provider knows by its type."""
     kind = get_nested(raw, "type", str) or "custom"
     tool: ToolDefinition = {

@@ -1,0 +1,84 @@
+"""Join the spans of a library that traces itself: they go where mlspan's own go, without a global TracerProvider."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+from opentelemetry import trace
+
+from ..tracing import runtime, tracer_provider
+from ..tracing.otel.joined_tracer import JoinedTracerProvider, lend_tracer
+from .hook import Hook
+from .patching import Patch, Undo, remember_undo, replace_function
+
+
+def is_content_wanted() -> bool:
+    """Return whether the settings and the administrator's policy let content onto spans."""
+    now = runtime.get_runtime()
+    return now is not None and now.policy.capture and now.policy.on_spans
+
+
+def make_provider(hook: Hook) -> JoinedTracerProvider:
+    """Return a provider for the library of *hook*: its spans are recorded while the hook's settings say so."""
+    return JoinedTracerProvider(tracer_provider, lambda: hook.is_wanted and hook.should_record())
+
+
+def turn_spans_on(settings: Any, switch: str, content: str) -> Undo:
+    """Turn on the spans of a library by an object with its settings, and return what sets them as they were.
+
+    Args:
+        settings: the library's settings.
+        switch: the attribute that turns spans on.
+        content: the attribute that has content on them, which is set if mlspan's settings let it be there.
+    """
+    before = getattr(settings, switch), getattr(settings, content)
+    setattr(settings, switch, True)
+    setattr(settings, content, before[1] or is_content_wanted())
+
+    def undo() -> None:
+        setattr(settings, switch, before[0])
+        setattr(settings, content, before[1])
+
+    return remember_undo(undo)
+
+
+def join_tracers(hook: Hook, targets: Iterable[str], loss: str) -> Iterator[Patch]:
+    """Yield patches, for :func:`apply_patches`, that join the tracers which a library keeps in its modules.
+
+    Args:
+        hook: the hook whose settings decide if there are spans.
+        targets: where the library keeps a tracer, as ``module:name``.
+        loss: what is not recorded without them.
+    """
+    provider = make_provider(hook)
+
+    def lend(target: str) -> Undo:
+        module, _, name = target.partition(":")
+        return lend_tracer(getattr(importlib.import_module(module), name), provider)
+
+    for target in targets:
+        yield Patch(target, lend, loss)
+
+
+def join_tracer_getter(hook: Hook, target: str, loss: str) -> Patch:
+    """Return the patch of a library's own function that returns a tracer, with the arguments of OpenTelemetry's.
+
+    Args:
+        hook: the hook whose settings decide if there are spans.
+        target: the function, as ``module:name``.
+        loss: what is not recorded without it.
+    """
+    provider = make_provider(hook)
+
+    def wrap_getter(own: Callable[..., Any]) -> Callable[..., trace.Tracer]:
+        def get_tracer(*args: Any, **kwargs: Any) -> trace.Tracer:
+            found: trace.Tracer = own(*args, **kwargs)
+            lend_tracer(found, provider)
+            return found
+
+        return get_tracer
+
+    return Patch(target, partial(replace_function, make=wrap_getter), loss)

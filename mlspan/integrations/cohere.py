@@ -1,0 +1,228 @@
+"""Cohere's Python client, its second version of the API: chats, streams, embeddings and rerankings.
+
+A client keeps the methods that its class had when it was made, so what is traced is the layer below: the raw clients,
+which ``with_raw_response`` gives to the caller as well. A raw stream is a context manager, around an answer that holds
+the events. Their module is no part of the documented interface; without it nothing is traced, which is said.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from typing import Any, Final
+
+from .._shape import find_known, get_field, get_fields, get_list, get_nested, list_items, list_texts, read_count
+from ..hooks.call import Call
+from ..hooks.hook import Hook, trace_methods
+from ..hooks.openai_format import FINISH_REASONS, dump_model
+from ..hooks.patching import Patch, Undo, apply_patches, replace_function
+from ..hooks.requests import read_server_fields
+from ..tracing.operations import semconv as sc
+from ..tracing.operations.records import Chat, Embeddings, Observe, ProviderRequest
+from .openai.methods import make_chat, make_embeddings
+
+__all__ = ["HOOK", "autolog"]
+
+PRIVATE_NAMES: Final[dict[str, str]] = {"_client_wrapper": "the address of the server"}
+
+_REASONS: Final = {**FINISH_REASONS, "TOOL_CALL": "tool_calls", "ERROR": "error"}
+
+
+def _find_url(call: Call) -> object:
+    wrapper: Any = getattr(call.args[0], "_client_wrapper", None)
+    return wrapper.get_base_url() if hasattr(wrapper, "get_base_url") else None
+
+
+def _begin_chat(call: Call, *, stream: bool = False) -> tuple[Chat, Observe[Chat]]:
+    asked = call.kwargs
+    stops = list_texts(asked.get("stop_sequences"))
+    body = {**asked, "top_p": asked.get("p"), "top_k": asked.get("k"), "stop": stops, "stream": stream}
+    return make_chat("cohere", _find_url(call), body, capture_content=call.capture_content), _observe_chat
+
+
+def _observe_chat(chat: Chat, got: object) -> None:
+    """Read a whole answer, which its raw response holds, or an event of a stream."""
+    kind = get_nested(got, "type", str)
+    if kind is None:
+        _read_answer(chat, get_field(got, "data"))
+    else:
+        chat.response_id = chat.response_id or get_nested(got, "id", str)
+        _read_event(chat, kind, got)
+
+
+def _read_answer(chat: Chat, answer: object) -> None:
+    choice, message = chat.draft.get_choice(), get_field(answer, "message")
+    chat.response_id = get_nested(answer, "id", str)
+    if plan := get_nested(message, "tool_plan", str):
+        choice.add_text(plan, "reasoning")
+    for part in get_list(message, "content"):
+        _add_content(chat, part)
+    for slot, call in enumerate(get_list(message, "tool_calls")):
+        _add_call(chat, slot, call)
+    if found := get_list(message, "citations"):
+        choice.add_annotations([dump_model(one) for one in found])
+    _read_end(chat, answer)
+
+
+def _read_event(chat: Chat, kind: str, event: object) -> None:
+    delta, slot = get_field(event, "delta"), get_nested(event, "index", int) or 0
+    if kind in {"content-start", "content-delta"}:
+        _add_content(chat, get_nested(delta, "message.content", object))
+    elif kind in {"tool-call-start", "tool-call-delta"}:
+        _add_call(chat, slot, get_nested(delta, "message.tool_calls", object))
+    elif kind == "tool-plan-delta" and (plan := get_nested(delta, "message.tool_plan", str)):
+        chat.draft.get_choice().add_text(plan, "reasoning")
+    elif kind == "citation-start" and (cited := get_nested(delta, "message.citations", object)) is not None:
+        chat.draft.get_choice().add_annotations([dump_model(cited)])
+    elif kind == "message-end":
+        _read_end(chat, delta)
+        if error := get_nested(delta, "error", str):
+            chat.failure = (sc.ERROR_OTHER, error)
+
+
+def _add_content(chat: Chat, part: object) -> None:
+    if thought := get_nested(part, "thinking", str):
+        chat.draft.get_choice().add_text(thought, "reasoning")
+    if text := get_nested(part, "text", str):
+        chat.draft.get_choice().add_text(text)
+
+
+def _add_call(chat: Chat, slot: int, call: object) -> None:
+    name, arguments = (get_nested(call, f"function.{field}", str) for field in ("name", "arguments"))
+    chat.draft.get_choice().add_tool_call(slot, get_nested(call, "id", str), name, arguments)
+
+
+def _read_end(chat: Chat, told: object) -> None:
+    """Read why an answer has ended, and its tokens: those that are billed, where both are told."""
+    if reason := get_nested(told, "finish_reason", str):
+        chat.draft.get_choice().finish_reason = _REASONS.get(reason, reason.lower())
+    _read_usage(chat, get_field(told, "usage"))
+
+
+def _read_usage(record: Chat | Embeddings, usage: object) -> None:
+    for field in ("input_tokens", "output_tokens"):
+        counts = (get_nested(usage, f"{where}.{field}", object) for where in ("billed_units", "tokens"))
+        tokens = find_known(map(read_count, counts))
+        if tokens is not None and hasattr(record, field):
+            setattr(record, field, tokens)
+    cached = read_count(get_field(usage, "cached_tokens"))
+    if cached is not None and isinstance(record, Chat):
+        record.cache_read_tokens = cached
+
+
+def _begin_embeddings(call: Call) -> tuple[Embeddings, Observe[Embeddings]]:
+    given = (list_items(call.kwargs.get(name)) for name in ("texts", "inputs", "images"))  # "..." where left out
+    asked = next(filter(None, given), None)
+    body = {"model": call.kwargs.get("model"), "input": asked}
+    record = make_embeddings("cohere", _find_url(call), body, capture_content=call.capture_content)
+    return record, _observe_embeddings
+
+
+def _observe_embeddings(record: Embeddings, got: object) -> None:
+    answer = get_field(got, "data")
+    for vectors in get_fields(get_field(answer, "embeddings")).values():
+        if isinstance(vectors, list) and vectors and isinstance(vectors[0], list):
+            record.dimensions = len(vectors[0])
+            break
+    _read_usage(record, get_field(answer, "meta"))
+
+
+def _begin_rerank(call: Call) -> tuple[ProviderRequest, Observe[ProviderRequest]]:
+    record = ProviderRequest(
+        type="reranker",
+        name="rerank",
+        provider="cohere",
+        model=get_nested(call.kwargs, "model", str),
+        **read_server_fields(_find_url(call)),
+    )
+    if call.capture_content:
+        record.input = {name: call.kwargs.get(name) for name in ("query", "documents")}
+    return record, _observe_rerank
+
+
+def _observe_rerank(record: ProviderRequest, got: object) -> None:
+    record.output = [dump_model(one) for one in get_list(got, "data.results")]
+
+
+class _RawStream:
+    """A raw answer whose events are recorded as they are read; all else is that of the client's own."""
+
+    def __init__(self, own: Any, data: object) -> None:
+        self._own, self.data = own, data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+    @property  # type: ignore[misc]  # isinstance(answer, HttpResponse) stays true
+    def __class__(self) -> type:
+        return self._own.__class__  # type: ignore[no-any-return]
+
+
+def _trace_stream(own: Any, *, hook: Hook) -> object:
+    """Wrap a raw stream: the operation begins with the request, and ends with its events or with its block."""
+    begin = functools.partial(_begin_chat, stream=True)
+
+    @functools.wraps(own)
+    @contextmanager
+    def chat_stream(*args: Any, **kwargs: Any) -> Iterator[object]:
+        with ExitStack() as stack:
+            with hook.start_operation(begin, args, kwargs, function=own) as operation:
+                answer = stack.enter_context(own(*args, **kwargs))
+                events = operation.record_result(answer.data)
+            if hasattr(events, "close"):
+                stack.callback(events.close)
+            yield _RawStream(answer, events)
+
+    return chat_stream
+
+
+def _trace_async_stream(own: Any, *, hook: Hook) -> object:
+    """Wrap an asynchronous one."""
+    begin = functools.partial(_begin_chat, stream=True)
+
+    @functools.wraps(own)
+    @asynccontextmanager
+    async def chat_stream(*args: Any, **kwargs: Any) -> AsyncIterator[object]:
+        async with AsyncExitStack() as stack:
+            with hook.start_operation(begin, args, kwargs, function=own) as operation:
+                answer = await stack.enter_async_context(own(*args, **kwargs))
+                events = operation.record_result(answer.data, awaited=True)
+            if hasattr(events, "aclose"):
+                stack.push_async_callback(events.aclose)
+            yield _RawStream(answer, events)
+
+    return chat_stream
+
+
+_WHOLE: Final[Mapping[str, Callable[[Call], Any]]] = {
+    "chat": _begin_chat,
+    "embed": _begin_embeddings,
+    "rerank": _begin_rerank,
+}
+_CLIENTS: Final = {
+    "cohere.v2.raw_client:RawV2Client": _trace_stream,
+    "cohere.v2.raw_client:AsyncRawV2Client": _trace_async_stream,
+}
+
+
+def _install(hook: Hook) -> Undo:
+    whole = trace_methods({f"{cls}.{name}": begin for cls in _CLIENTS for name, begin in _WHOLE.items()})(hook)
+    streams = apply_patches(
+        Patch(
+            f"{cls}.chat_stream",
+            functools.partial(replace_function, make=functools.partial(trace, hook=hook)),
+            "streamed chats",
+        )
+        for cls, trace in _CLIENTS.items()
+    )
+
+    def undo() -> None:
+        streams()
+        whole()
+
+    return undo
+
+
+HOOK = Hook("cohere>=7,<8", "cohere.v2.raw_client", _install)
+autolog = HOOK.autolog

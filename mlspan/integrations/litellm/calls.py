@@ -1,0 +1,239 @@
+"""Calls of LiteLLM's functions: chats, text completions, responses, embeddings and rerankings.
+
+Their arguments and their answers are OpenAI's. What LiteLLM itself knows of a call stands in ``_hidden_params`` of the
+answer, or of a chunk: the provider, the server, what the call costs by its own list, and the tokens of a stream that
+was not asked for them. LiteLLM counts cached tokens and reasoning as the conventions do.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+from ..._shape import get_count, get_field, get_fields, get_nested, list_items, read_amount
+from ...hooks.call import Call
+from ...hooks.openai_format import dump_model
+from ...hooks.requests import find_provider_by_host, read_chat_usage, read_host_and_port, read_server_fields
+from ...tracing.operations import semconv as sc
+from ...tracing.operations.messages import Part
+from ...tracing.operations.records import Chat, Embeddings, ModelCall, Observe, ProviderRequest, Record, sees_errors
+from ..openai.methods import (
+    make_chat,
+    make_embeddings,
+    make_response,
+    observe_chat,
+    observe_embeddings,
+    observe_response,
+)
+from . import routing
+
+# Private names of LiteLLM's answers, each with what is then left out.
+PRIVATE_FIELDS: Final[dict[str, str]] = {
+    "_hidden_params": "the provider of a model without a prefix, LiteLLM's cost, and tokens that were not asked for",
+}
+
+# Flags of a synchronous function that is called as one half of an asynchronous call, which is recorded as a whole.
+_HALVES: Final = ("acompletion", "atext_completion", "aembedding", "aresponses", "arerank")
+_PROVIDERS: Final = {  # LiteLLM's name -> the conventions', where they differ
+    "azure": "azure.ai.openai",
+    "azure_ai": "azure.ai.inference",
+    "azure_text": "azure.ai.openai",
+    "bedrock": "aws.bedrock",
+    "bedrock_converse": "aws.bedrock",
+    "cohere_chat": "cohere",
+    "fireworks_ai": "fireworks",
+    "gemini": "gcp.gemini",
+    "mistral": "mistral_ai",
+    "moonshot": "moonshot_ai",
+    "text-completion-openai": "openai",
+    "together_ai": "together",
+    "vertex_ai": "gcp.vertex_ai",
+    "vertex_ai_beta": "gcp.vertex_ai",
+    "watsonx": "ibm.watsonx.ai",
+    "watsonx_text": "ibm.watsonx.ai",
+    "xai": "x_ai",
+}
+_TELL_COST: Final = frozenset({"openrouter", "perplexity"})  # whose answers tell what the provider charges
+
+
+def is_half(asked: Mapping[str, Any]) -> bool:
+    """Return whether a synchronous function is called as one half of an asynchronous call."""
+    return any(asked.get(name) is True for name in _HALVES)
+
+
+def begin_chat(call: Call) -> tuple[Record, Observe[Any]] | None:
+    """Begin the record of ``completion`` or ``acompletion``; with fallbacks each try is a call of its own."""
+    if is_half(call.kwargs):
+        return None
+    if call.kwargs.get("fallbacks"):
+        return routing.begin_routed(call)
+    chat = _make_chat(call, {**call.kwargs, "messages": call.argument("messages")})
+    if isinstance(call.kwargs.get("response_format"), type):  # a pydantic model, which the answer has to follow
+        chat.output_type = "json"
+    return chat, _observe_chat
+
+
+def begin_text(call: Call) -> tuple[Chat, Observe[Chat]] | None:
+    """Begin the record of ``text_completion``, whose prompt is a text or a list of texts."""
+    if is_half(call.kwargs):
+        return None
+    chat = _make_chat(call, call.kwargs)
+    chat.operation = sc.TEXT_COMPLETION
+    if call.capture_content:
+        prompt = call.argument("prompt")
+        chat.input = [{"role": "user", "parts": [_read_prompt(one)]} for one in list_items(prompt) or [prompt]]
+    return chat, _observe_chat
+
+
+def _read_prompt(prompt: object) -> Part:
+    """Read a prompt: text, or ids of tokens."""
+    return {"type": "text" if isinstance(prompt, str) else "tokens", "content": prompt}
+
+
+def _make_chat(call: Call, asked: Mapping[str, Any]) -> Chat:
+    provider, model = _find_provider(call)
+    chat = make_chat(provider, _find_url(call), {**asked, "model": model}, capture_content=call.capture_content)
+    chat.outer = True
+    if str(call.argument("model")).startswith(_TEXT_PREFIX):
+        chat.operation = sc.TEXT_COMPLETION
+    return chat
+
+
+_TEXT_PREFIX: Final = "text-completion-"  # of providers, whose completions are no chats
+
+
+def begin_response(call: Call) -> tuple[Chat, Observe[Chat]] | None:
+    """Begin the record of ``responses``: sent as it is, or as a chat where the provider has none."""
+    if is_half(call.kwargs):
+        return None
+    provider, model = _find_provider(call)
+    body = {**call.kwargs, "model": model, "input": call.argument("input")}
+    chat = make_response(provider, _find_url(call), body, capture_content=call.capture_content)
+    chat.outer = True
+    return chat, _observe_response
+
+
+def begin_embeddings(call: Call) -> tuple[Embeddings, Observe[Embeddings]] | None:
+    """Begin the record of ``embedding``."""
+    if is_half(call.kwargs):
+        return None
+    provider, model = _find_provider(call)
+    body = {"model": model, "input": call.argument("input")}
+    record = make_embeddings(provider, _find_url(call), body, capture_content=call.capture_content)
+    record.outer, record.dimensions = True, call.argument("dimensions", want=int)
+    return record, _observe_embeddings
+
+
+def begin_rerank(call: Call) -> tuple[ProviderRequest, Observe[ProviderRequest]] | None:
+    """Begin the record of ``rerank``."""
+    if is_half(call.kwargs):
+        return None
+    provider, model = _find_provider(call)
+    server = read_server_fields(_find_url(call))
+    record = ProviderRequest(type="reranker", name="rerank", provider=provider, model=model, **server)
+    if call.capture_content:
+        record.input = {name: call.argument(name) for name in ("query", "documents")}
+    return record, _observe_rerank
+
+
+def _find_url(call: Call) -> object:
+    return call.argument("api_base", want=str) or call.argument("base_url", want=str)
+
+
+def _find_provider(call: Call) -> tuple[str, str | None]:
+    """Return the conventions' name of the provider, and the model without LiteLLM's prefix for the provider."""
+    model, named = call.argument("model", want=str), call.argument("custom_llm_provider", want=str)
+    provider, model = _split_model(model, named) if model is not None else (named, None)
+    host, _ = read_host_and_port(_find_url(call))
+    return find_provider_by_host(host or "") or _name_provider(provider or "openai"), model
+
+
+@lru_cache(maxsize=1024)
+def _split_model(model: str, provider: str | None) -> tuple[str | None, str]:
+    """Return LiteLLM's name of the provider, None if it is not known yet, and the provider's name of the model."""
+    litellm = sys.modules.get("litellm")
+    prefix, slash, rest = model.partition("/")
+    if provider is not None:
+        return provider, rest if slash and prefix == provider else model
+    if slash and prefix in list_items(getattr(litellm, "provider_list", None)):
+        return prefix, rest
+    return get_nested(get_field(getattr(litellm, "model_cost", None), model), "litellm_provider", str), model
+
+
+def _name_provider(provider: str) -> str:
+    return _PROVIDERS.get(provider, "gcp.vertex_ai" if provider.startswith("vertex_ai") else provider)
+
+
+@sees_errors
+def _observe_chat(chat: Chat, got: object) -> None:
+    """Read a whole answer, a chunk, or an error."""
+    observe_chat(chat, got)
+    usage = get_field(got, "usage")
+    if usage is not None:
+        _read_cache_counts(chat, usage)
+    if not isinstance(got, BaseException):
+        _read_hidden(chat, got)
+
+
+def _observe_response(chat: Chat, got: object) -> None:
+    """Read a whole response, or an event of its stream."""
+    observe_response(chat, got)
+    _read_hidden(chat, got)
+
+
+def _observe_embeddings(record: Embeddings, got: object) -> None:
+    observe_embeddings(record, got)
+    _read_hidden(record, got)
+
+
+def _observe_rerank(record: ProviderRequest, got: object) -> None:
+    record.output = [dump_model(one) for one in list_items(get_field(got, "results"))]
+
+
+def _read_cache_counts(chat: Chat, usage: object) -> None:
+    """Read cached tokens where LiteLLM has them by Anthropic's names: they are a part of the input that it counts."""
+    known, details = get_fields(usage), get_fields(get_field(usage, "prompt_tokens_details"))
+    if read := get_count(known, "cache_read_input_tokens"):
+        chat.cache_read_tokens = read
+    if written := get_count(known, "cache_creation_input_tokens") or get_count(details, "cache_creation_tokens"):
+        chat.cache_write_tokens = written
+    if long := get_nested(details, "cache_creation_token_details.ephemeral_1h_input_tokens", int):
+        chat.extra[sc.USAGE_LONG_CACHE_WRITE_INPUT_TOKENS] = long
+    if read or written:  # LiteLLM then leaves cached text out of the input's text
+        chat.text_input_tokens = None
+
+
+def _read_hidden(record: ModelCall, got: object) -> None:
+    """Read what LiteLLM knows of the call besides the answer."""
+    hidden = getattr(got, "_hidden_params", None)
+    known = hidden if isinstance(hidden, dict) else {}
+    if record.server_address is None and (url := known.get("api_base")):
+        for name, value in read_server_fields(url).items():
+            setattr(record, name, value)
+    named = known.get("custom_llm_provider")
+    if record.provider == "openai" and isinstance(named, str) and named != "openai":  # it was not known before
+        record.provider = _name_provider(named)
+    if isinstance(record, Chat) and record.input_tokens is None:
+        _read_hidden_usage(record, known.get("usage"))
+    _read_cost(record, known)
+
+
+def _read_hidden_usage(chat: Chat, usage: object) -> None:
+    """Read the tokens of a stream that was not asked for them; zeros stand for a server that tells none."""
+    if get_nested(usage, "prompt_tokens", int) or get_nested(usage, "completion_tokens", int):
+        read_chat_usage(chat, usage)
+        _read_cache_counts(chat, usage)
+        chat.input_tokens = chat.input_tokens or None  # older versions forget what the first event tells
+
+
+def _read_cost(record: ModelCall, known: Mapping[str, Any]) -> None:
+    """Read what a call costs: nothing out of LiteLLM's cache, else by its own price list, which is an estimate."""
+    told: Any = record.extra.get(sc.USAGE_COST) if "extra" in vars(record) else None
+    if told is not None and record.provider not in _TELL_COST:  # LiteLLM writes its own estimate into the usage, too
+        record.extra[sc.USAGE_ESTIMATED_COST] = record.extra.pop(sc.USAGE_COST)
+    if known.get("cache_hit") is True:
+        record.extra[sc.USAGE_COST] = 0.0
+    elif cost := read_amount(known.get("response_cost")):  # a zero stands for a model without a price
+        record.extra[sc.USAGE_ESTIMATED_COST] = cost
