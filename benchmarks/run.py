@@ -118,6 +118,7 @@ def own(case: str, rounds: int) -> None:
             "import and autolog add",
             f"{found['milliseconds']:.0f} ms (best {found['best']:.0f}), {found['megabytes']:.1f} MB",
         )
+        row("autolog of all integrations adds", f"{found['all']:.0f} ms")
         return
     for name, pair in measure(sys.executable, "mlspan", case, rounds).items():
         if case == "threads":

@@ -72,6 +72,22 @@ def find_name(hook: object) -> str | None:
     return next(names, None)
 
 
+def is_kept_off(name: str | None, module: str = "", *, silent: bool = False) -> bool:
+    """Return whether the administrator's policy keeps an integration off, and warn of it once.
+
+    Args:
+        name: the integration's name; None if it has none, when only a policy that keeps all of them off does.
+        module: stands for the name in the warning where there is none.
+        silent: write no warning.
+    """
+    rules = admin_policy.load_policy()
+    if not rules.disabled or (file := rules.find_disabling_file(name)) is None:
+        return False
+    if not silent:
+        warn_once("mlspan: the policy %s keeps autolog of %s off", file, name or module, place=name or module)
+    return True
+
+
 def iterate_external_hooks(*, loaded_only: bool = False, silent: bool = False) -> Iterator[tuple[str, object]]:
     """Yield name and hook of each integration of another distribution.
 
@@ -84,11 +100,7 @@ def iterate_external_hooks(*, loaded_only: bool = False, silent: bool = False) -
     """
     for name, module in list_external_integrations().items():
         hook = find_loaded_hook(name, module)
-        if hook is None and not loaded_only:
-            if file := admin_policy.load_policy().find_disabling_file(name):
-                if not silent:
-                    warn_once("mlspan: the policy %s keeps autolog of %s off", file, name, place=name)
-                continue
+        if hook is None and not loaded_only and not is_kept_off(name, silent=silent):
             hook = _load_external_hook(name, module)
         if hook is not None:
             yield name, hook

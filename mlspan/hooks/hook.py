@@ -84,6 +84,7 @@ class Hook:
         self._undo: Undo | None = None
         self._installed_in: object = None  # the module whose import has installed the patches
         self._wanted = False
+        self.has_been_set = False  # by apply_settings()
         self._waiting: dict[str, Undo] = {}  # by the module that is waited for: what ends the waiting
         self._installation = Installation()
         self._missing: str | None = None  # why the last install was taken back
@@ -119,6 +120,8 @@ class Hook:
             log_traces, exclusive, silent, not disable_for_unsupported_versions, options, read_named()
         )
         self.apply_settings(None if disable else settings)
+        if self._wanted:
+            runtime.resume_recording()
         if self._wanted and self._undo is None and not self._is_library_available():
             self._log_warning("mlspan: %s is not installed, so there is nothing of it to trace", self.module)
 
@@ -152,12 +155,12 @@ class Hook:
         return tuple(self._installation.points.values())
 
     def apply_settings(self, settings: AutologSettings | None) -> None:
-        """Turn the integration on with these *settings*, or off with None.
+        """Turn the integration on with these *settings*, or off with None; a shutdown stays in force.
 
         An integration that the administrator's policy keeps off stays off, and a warning names the policy.
         """
         settings = self._apply_policy(settings)
-        self._wanted = settings is not None
+        self.has_been_set, self._wanted = True, settings is not None
         for hook in self.also:
             hook.apply_settings(settings)
         if settings is None:
@@ -167,7 +170,6 @@ class Hook:
         self.settings = settings
         take_over_recording()
         call_at_retirement(self, functools.partial(self.apply_settings, None))
-        runtime.resume_recording()
         if self.module in sys.modules and self.module in self._waiting:
             self._install_if_wanted()
         else:
@@ -188,15 +190,10 @@ class Hook:
 
     def _apply_policy(self, settings: AutologSettings | None) -> AutologSettings | None:
         """Return *settings*, or None if the administrator's policy keeps this integration off."""
-        rules = admin_policy.load_policy()
-        if settings is None or not rules.disabled:
+        if settings is None or not admin_policy.load_policy().disabled:
             return settings
         name = catalog.find_name(self)
-        if (file := rules.find_disabling_file(name)) is None:
-            return settings
-        if not settings.silent:
-            warn_once("mlspan: the policy %s keeps autolog of %s off", file, name or self.module, place=self.module)
-        return None
+        return None if catalog.is_kept_off(name, self.module, silent=settings.silent) else settings
 
     def _install_if_wanted(self) -> None:
         """Install the patches if the integration is on, not installed yet, and the library's version is supported."""

@@ -116,7 +116,9 @@ def autolog(
             the caller's trace and run.
     """
     from ..hooks.autolog_settings import AutologSettings
+    from ..hooks.deferred_settings import apply_settings, turn_on
     from . import workers as _workers
+    from ._libraries import find_library
 
     training = {
         "log_input_examples": log_input_examples,
@@ -126,14 +128,13 @@ def autolog(
         "extra_tags": extra_tags,
         "registered_model_name": registered_model_name,
     }
-    own = [importlib.import_module(f"{__name__}.{name}").HOOK for name in _INTEGRATION_NAMES]
-    others = [hook for _, hook in catalog.iterate_external_hooks(loaded_only=disable, silent=silent)]
-    for hook in (*own, *others):
-        options = {option: value for option, value in training.items() if option in hook.options}
-        settings = AutologSettings(
-            log_traces, exclusive, silent, not disable_for_unsupported_versions, options, read_named()
-        )
-        hook.apply_settings(None if disable else settings)
+    settings = AutologSettings(
+        log_traces, exclusive, silent, not disable_for_unsupported_versions, training, read_named()
+    )
+    for name in _INTEGRATION_NAMES:
+        apply_settings(name, find_library(name), None if disable else settings)
+    for _, hook in catalog.iterate_external_hooks(loaded_only=disable, silent=silent):
+        turn_on(hook, None if disable else settings)
     _workers.autolog(disable or not workers, silent, disable_for_unsupported_versions)
 
 
@@ -154,8 +155,14 @@ _ALIASES: Final = {"gemini": "google_genai"}  # the name that MLflow's users kno
 
 def __getattr__(name: str) -> ModuleType:
     name = _ALIASES.get(name, name)
-    if name in _INTEGRATION_NAMES or name == "workers":
+    if name == "workers":
         return importlib.import_module(f"{__name__}.{name}")
+    if name in _INTEGRATION_NAMES:
+        from ..hooks.deferred_settings import apply_deferred
+
+        module = importlib.import_module(f"{__name__}.{name}")
+        apply_deferred(name)  # so that it shows what is asked of it
+        return module
     if not name.startswith("_") and name in catalog.list_external_integrations():
         return catalog.load_integration(name)
     msg = f"module {__name__!r} has no attribute {name!r}"

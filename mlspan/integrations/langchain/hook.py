@@ -142,7 +142,8 @@ class SharedHook(Hook):
     def apply_settings(self, settings: AutologSettings | None) -> None:
         """Turn the patches of both libraries on, or off unless the other face still wants them."""
         settings = self._apply_policy(settings)
-        self._wanted, self.settings = settings is not None, settings or self.settings
+        self.has_been_set, self._wanted = True, settings is not None
+        self.settings = settings or self.settings
         self._requested_settings[self.module] = settings
         both = next((one for one in self._requested_settings.values() if one is not None), None)
         for hook in (CORE_HOOK, langgraph_edges.HOOK):

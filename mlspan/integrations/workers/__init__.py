@@ -30,10 +30,11 @@ def autolog(disable: bool = False, silent: bool = False, disable_for_unsupported
         disable_for_unsupported_versions: leave out a framework whose installed version is untested.
     """
     from ...hooks.autolog_settings import AutologSettings
+    from ...hooks.deferred_settings import turn_on
 
     settings = AutologSettings(silent=silent, any_version=not disable_for_unsupported_versions)
     for name in _NAMES:
-        importlib.import_module(f"{__name__}.{name}").HOOK.apply_settings(None if disable else settings)
+        turn_on(importlib.import_module(f"{__name__}.{name}").HOOK, None if disable else settings)
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -12,8 +12,9 @@ from typing import Any, Final
 import orjson
 
 from ..._guard import guard, warn_once
-from ...hooks import catalog
-from ...hooks.autolog_settings import FLAG_NAMES
+from ...hooks import catalog, deferred_settings
+from ...hooks.autolog_settings import FLAG_NAMES, AutologSettings
+from .._libraries import find_library
 
 _JSON_TYPES: Final = (str, int, float, bool, type(None), dict, list, tuple)
 
@@ -43,21 +44,22 @@ def capture_task_context(*, near: bool = False) -> str | None:
 
 
 def _list_active_hooks() -> Iterator[tuple[str, dict[str, object]]]:
-    """Yield the name and the settings of each integration that is turned on."""
+    """Yield the name and the settings of each integration that is turned on, be it imported or not."""
+    for name, settings, trains in deferred_settings.iterate_deferred():
+        yield name, _describe(settings, trains=trains)
     for name, module in catalog.list_integrations().items():
         hook = catalog.find_loaded_hook(name, module)
         if hook is not None and hook.is_wanted and not name.startswith(catalog.WORKERS_PREFIX):
-            settings = hook.settings
-            yield (
-                name,
-                {
-                    "settings": [getattr(settings, flag) for flag in FLAG_NAMES],
-                    "options": {
-                        key: value for key, value in settings.options.items() if isinstance(value, _JSON_TYPES)
-                    },
-                    "trains": hasattr(hook, "library"),
-                },
-            )
+            yield name, _describe(hook.settings, trains=hasattr(hook, "library"))
+
+
+def _describe(settings: AutologSettings, *, trains: bool) -> dict[str, object]:
+    """Return *settings* as they are sent with a task."""
+    return {
+        "settings": [getattr(settings, flag) for flag in FLAG_NAMES],
+        "options": {key: value for key, value in settings.options.items() if isinstance(value, _JSON_TYPES)},
+        "trains": trains,
+    }
 
 
 @contextmanager
@@ -88,29 +90,28 @@ _applied_settings: dict[str, object] = {}  # the settings that each integration 
 
 def _apply_sent_settings(hooks: Mapping[str, Any]) -> None:
     """Turn the integrations on with the settings of the process that sent the task."""
-    from ...hooks.autolog_settings import FLAG_NAMES, AutologSettings
-
     for name, sent in hooks.items():
         if _applied_settings.get(name) == sent:
             continue
         _applied_settings[name] = sent
-        if (hook := _find_hook(name)) is None:
-            continue
         settings = AutologSettings(**dict(zip(FLAG_NAMES, sent["settings"], strict=True)), options=sent["options"])
-        if not hook.is_wanted or hook.settings != settings:
-            hook.apply_settings(settings)
+        _apply_one(name, settings)
 
 
-def _find_hook(name: str) -> Any:
-    """Return the hook of the integration *name*; None, with a warning, if its distribution is not installed here."""
+def _apply_one(name: str, settings: AutologSettings) -> None:
+    """Turn the integration *name* on with *settings*, unless it is so; warn if its distribution is not installed."""
+    hook: Any = catalog.find_loaded_hook(name, catalog.list_integrations().get(name, ""))
+    if hook is not None and hook.is_wanted and hook.settings == settings:
+        return
     if name in catalog.list_external_integrations():
-        return next((hook for found, hook in catalog.iterate_external_hooks() if found == name), None)
-    if name in catalog.list_integrations():
-        return catalog.load_integration(name).HOOK
-    warn_once(
-        "mlspan: the integration %s is on where this task comes from, and is not installed here", name, place=name
-    )
-    return None
+        for found, external in catalog.iterate_external_hooks():
+            if found == name:
+                deferred_settings.turn_on(external, settings)
+    elif name in catalog.list_integrations():
+        deferred_settings.apply_settings(name, find_library(name), settings)
+    else:
+        line = "mlspan: the integration %s is on where this task comes from, and is not installed here"
+        warn_once(line, name, place=name)
 
 
 class Task:
