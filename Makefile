@@ -61,6 +61,9 @@ test: lint $(SERVERS)/.installed .phoenix/.installed chromium ## every check and
 matrix: .venv/.test $(SERVERS)/.installed ## what is wider: other tracers beside ours, servers, newest releases
 	@$(NOX) --tags matrix
 
+newest: .venv/.test $(SERVERS)/.installed ## the newest releases of the libraries (K="cohere ollama"), and a table of what broke
+	@PATH="$$PWD/.tools/bin:$$PATH" $(BIN)/python tests/newest.py $(K)
+
 FUZZ ?= 1000
 fuzz: .venv/.test ## so many examples (FUZZ=1000) of anything at all, into every destination
 	@MLSPAN_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_totality.py
@@ -91,4 +94,4 @@ lock: $(UV) ## write requirements.txt anew
 clean: ## remove what make has made
 	@rm -rf .venv .phoenix .tools .nox $(SERVERS) dist site
 
-.PHONY: help demo lint check test matrix fuzz chromium format bench docs lock clean
+.PHONY: help demo lint check test matrix newest fuzz chromium format bench docs lock clean

@@ -28,13 +28,14 @@ TESTING = [
     "opentelemetry-instrumentation",
 ]
 OPENAI = {"lowest": ["openai==1.66.0", "httpx<0.28"], "2": ["openai==2.54.0"]}
-BETWEEN = {"0.x", "1", "1.0", "2"}  # neither lowest nor newest
+BETWEEN = frozenset({"0.x", "1", "1.0", "2"})  # neither lowest nor newest
+IN_MAIN = BETWEEN | {"newest"}  # where the newest is in the environment of the main tests
 
 
-def list_versions(versions: dict[str, list[str]]) -> list[object]:
-    """Return the parameters of a session: those of the lowest and the newest version are run by ``make test``."""
+def list_versions(versions: dict[str, list[str]], matrix: frozenset[str] = BETWEEN) -> list[object]:
+    """Return the parameters of a session; ``make test`` runs those whose names are not in *matrix*."""
     return [
-        nox.param(packages, id=name, tags=["matrix" if name in BETWEEN else "calls"])
+        nox.param(packages, id=name, tags=["matrix" if name in matrix else "calls"])
         for name, packages in versions.items()
     ]
 
@@ -63,13 +64,13 @@ def sdk(session: nox.Session, version: str) -> None:
     session.run("pytest", "-q", "tests/test_fast_span.py", *session.posargs)
 
 
-ANTHROPIC = {"lowest": ["anthropic==0.75.0"], "1": ["anthropic>=1,<2"]}
+ANTHROPIC = {"lowest": ["anthropic==0.75.0"], "1": ["anthropic>=1,<2"], "newest": ["anthropic>=2,<3"]}
 
 
 @nox.session
-@nox.parametrize("versions", list_versions(ANTHROPIC))
+@nox.parametrize("versions", list_versions(ANTHROPIC, IN_MAIN))
 def anthropic(session: nox.Session, versions: list[str]) -> None:
-    """Anthropic's client at its lowest and at the last of 1; the newest is in the environment of the main tests."""
+    """Anthropic's client at its lowest, at the last of 1 and at its newest."""
     session.install("--quiet", *TESTING, *versions)
     session.run("pytest", "-q", "tests/integrations/test_anthropic.py", *session.posargs)
 
@@ -291,13 +292,20 @@ LANGCHAIN = {
         "langgraph-checkpoint==3.0.*",
         "langgraph-prebuilt==1.0.1",
     ],
+    "newest": [
+        "langchain>=1",
+        "langchain-core>=1",
+        "langgraph>=1",
+        "langchain-openai>=1",
+        "langgraph-checkpoint-sqlite",
+    ],
 }
 
 
 @nox.session
-@nox.parametrize("versions", list_versions(LANGCHAIN))
+@nox.parametrize("versions", list_versions(LANGCHAIN, IN_MAIN))
 def langchain(session: nox.Session, versions: list[str]) -> None:
-    """LangChain and LangGraph at their lowest; the newest are in the environment of the main tests."""
+    """LangChain and LangGraph at their lowest and newest, and between."""
     session.install("--quiet", *TESTING, "numpy", *versions)
     which = "langchain or langgraph" if versions == LANGCHAIN["0.3"] else "(langchain or langgraph) and not matrix"
     session.run("pytest", "-q", "tests/integrations", "-k", which, *session.posargs)
