@@ -400,7 +400,7 @@ def test_before_the_import(case: str, store: str) -> None:
     env = {**os.environ, "MLFLOW_TRACKING_URI": store, "MLSPAN_STRICT": "1"}
     env.pop("MLFLOW_EXPERIMENT_ID", None)
     done = subprocess.run(
-        [sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=170, check=False
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {name: list(left) for name in EARLY_LIBRARIES}, done.stderr
