@@ -1,6 +1,6 @@
 """Make the pictures of the docs: run the examples against real servers, and photograph MLflow's viewer.
 
-    python docs/screenshots.py [EXAMPLE ...]
+    python docs/screenshots.py [EXAMPLE ... | commands]
 
 Needs Chromium, ``tests/servers/install`` and, for what the main environment has not, nox's environments. The pictures
 go to ``docs/images``.
@@ -26,11 +26,22 @@ from playwright.sync_api import sync_playwright
 from rich.console import Console
 from rich.terminal_theme import SVG_EXPORT_THEME
 from rich.text import Text
+from servers.endpoints import list_endpoints
 from servers.process import Process, free_port
+from servers.scripted import Scripted
 
 # Example -> the span to open, as it is named in the tree.
 SHOTS = {
     "openai_chat": "chat gpt-4o-mini",
+    "anthropic_chat": "chat claude",
+    "google_genai_chat": "generate_content",
+    "bedrock_chat": "chat",
+    "litellm_router": "chat",
+    "together_chat": "chat",
+    "chromadb_search": "retrieval",
+    "mcp_weather": "tools/call",
+    "claude_agent_sdk_tool": "execute_tool",
+    "pydantic_ai_agent": "get_weather",
     "openai_agents": "execute_tool get_weather",
     "langchain_rag": "retrieval Shelf",
     "langgraph_approval": "check",
@@ -40,6 +51,13 @@ SHOTS = {
     "sklearn_search": "fit GridSearchCV",
 }
 NOX = {  # example -> the session in whose environment it runs
+    "google_genai_chat": "google_genai-newest",
+    "bedrock_chat": "bedrock-newest",
+    "litellm_router": "litellm-newest",
+    "together_chat": "clients",
+    "chromadb_search": "vectors-newest",
+    "claude_agent_sdk_tool": "claude_agent_sdk",
+    "pydantic_ai_agent": "frameworks-pydantic_ai",
     "llama_index_rag": "llama_index-newest",
     "autogen_team": "autogen-newest",
     "ag2_chat": "ag2-0-x",
@@ -68,8 +86,10 @@ def main(wanted: list[str]) -> None:
             server.wait(300)
             uri = f"http://127.0.0.1:{port}"
             for example in wanted:
-                viewer(chromium, example, uri, f"http://127.0.0.1:{api}/v1")
-            commands(chromium, folder, uri)
+                if example == "commands":
+                    commands(chromium, folder, uri)
+                else:
+                    viewer(chromium, example, uri, f"http://127.0.0.1:{api}/v1")
         finally:
             server.stop()
             model.stop()
@@ -81,9 +101,13 @@ def viewer(chromium: Any, example: str, uri: str, api: str) -> None:
     client = MlflowClient(uri)
     experiment = client.create_experiment(example)
     env = {**os.environ, "MLFLOW_TRACKING_URI": uri, "MLFLOW_EXPERIMENT_ID": experiment}
-    env |= {"OPENAI_BASE_URL": api, "OPENAI_API_KEY": "none"}
+    scripted = Scripted()
+    env |= list_endpoints(api, scripted)
     python = ROOT / ".nox" / NOX[example] / "bin/python" if example in NOX else sys.executable
-    subprocess.run([str(python), str(ROOT / f"examples/{example}.py")], env=env, check=True)
+    try:
+        subprocess.run([str(python), str(ROOT / f"examples/{example}.py")], env=env, check=True)
+    finally:
+        scripted.stop()
     trace = client.search_traces(locations=[experiment], max_results=1)[0]
     page = chromium.new_page(viewport={"width": 1400, "height": 900})
     page.set_default_timeout(60_000)
@@ -127,4 +151,4 @@ def save(taken: bytes, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or [name for name in SHOTS if (ROOT / f"examples/{name}.py").exists()])
+    main(sys.argv[1:] or [*SHOTS, "commands"])

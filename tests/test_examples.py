@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers.aws_events import script_chat
+from servers.endpoints import list_endpoints
 from servers.scripted import Scripted
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -81,12 +81,7 @@ def skip_without(needed: str | None) -> Any:
 def test_it_runs(path: Path, aimock: str, scripted: Scripted, tmp_path: Path) -> None:
     """It ends well, prints something, warns of nothing of ours, and there is a trace."""
     mlflow = skip_without(NEEDS.get(library(path)))
-    claude = {"ANTHROPIC_BASE_URL": aimock.removesuffix("/v1"), "ANTHROPIC_API_KEY": "test"}
-    gemini = {"GOOGLE_GEMINI_BASE_URL": aimock.removesuffix("/v1"), "GEMINI_API_KEY": "test"}
-    together = {"TOGETHER_BASE_URL": aimock.removesuffix("/v1"), "TOGETHER_API_KEY": "test"}
-    litellm = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}  # no request for its prices
-    others = litellm | claude | gemini | together | script_chat(scripted)
-    store = run(path, tmp_path, OPENAI_BASE_URL=aimock, OPENAI_API_KEY="test", **others)
+    store = run(path, tmp_path, **list_endpoints(aimock, scripted))
     assert mlflow.MlflowClient(store).search_traces(["0", "1", "2"], max_results=10), "no trace"
 
 

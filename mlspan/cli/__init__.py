@@ -5,6 +5,6 @@ from __future__ import annotations
 
 def main() -> None:
     """Run the command line. Exit codes: 0 for success, 1 for a failure or a problem found, 2 for a usage error."""
-    from .app import app
+    from .app import run_app
 
-    app(prog_name="mlspan")
+    run_app()

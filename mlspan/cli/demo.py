@@ -24,7 +24,7 @@ from .common import (
     show_busy,
 )
 from .places import find_database_file, is_tracking_server, locate_store
-from .reading import TraceReader
+from .reading import open_reader
 from .show import collect_facts, print_trace
 
 DEMO_QUESTION: Final = "What is the weather in Paris?"
@@ -60,7 +60,7 @@ def demo(tracking_uri: TrackingUriOption = None, experiment: ExperimentOption = 
     is_new = file is not None and not file.exists()
     with show_busy("Preparing MLflow" + (" (a new database takes some seconds)" if is_new else "")):
         trace_id = _record_trace(location.uri, location.experiment)
-    traces = TraceReader(location)
+    traces = open_reader(location)
     trace, console = traces.fetch_trace(trace_id), make_output_console()
     print_trace(trace, console, collect_facts(trace, traces))
     console.print()

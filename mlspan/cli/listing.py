@@ -23,7 +23,7 @@ from .common import (
     write_line,
 )
 from .places import locate_store
-from .reading import TraceReader, quote_search_text
+from .reading import TraceFilter, TraceReader, open_reader
 
 _LOOK_BACK_SECONDS: Final = 3600  # traces are searched by their start, and are stored at their end
 _MAX_NEW_TRACES: Final = 500
@@ -56,8 +56,8 @@ def list_(
     mlspan list --since 1h --status error
     """
     since_ms = _parse_optional_since(since)
-    traces = TraceReader(locate_store(tracking_uri, experiment))
-    found = list(traces.iterate_traces(build_search_terms(traces, run, session, status, since_ms), limit=limit))
+    traces = open_reader(locate_store(tracking_uri, experiment))
+    found = list(traces.iterate_traces(make_filter(traces, run, session, status, since_ms), limit=limit))
     if as_json:
         write_line(model.dump_json([model.trace_to_json(trace) for trace in found]))
         return
@@ -87,7 +87,7 @@ def tail(
     """Show traces as they are stored, until Ctrl-C."""
     try:
         _follow_traces(
-            TraceReader(locate_store(tracking_uri, experiment)), (run, session, status), last, interval, as_json=as_json
+            open_reader(locate_store(tracking_uri, experiment)), (run, session, status), last, interval, as_json=as_json
         )
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
@@ -103,9 +103,7 @@ def _follow_traces(
 ) -> None:
     """Print new traces forever, after the newest *last* existing ones. *interval* is in seconds."""
     since_ms = round((time.time() - _LOOK_BACK_SECONDS) * 1000)
-    before = list(
-        traces.iterate_traces(build_search_terms(traces, *filters, since_ms), limit=max(_MAX_NEW_TRACES, last))
-    )
+    before = list(traces.iterate_traces(make_filter(traces, *filters, since_ms), limit=max(_MAX_NEW_TRACES, last)))
     seen = {trace.id for trace in before if trace.state != "IN_PROGRESS"}
     console = make_output_console()
     table = TraceTable(console, before[:last], traces)
@@ -121,9 +119,7 @@ def _follow_traces(
             since_ms = round((time.time() - _LOOK_BACK_SECONDS) * 1000)
             found = [
                 trace
-                for trace in traces.iterate_traces(
-                    build_search_terms(traces, *filters, since_ms), limit=_MAX_NEW_TRACES
-                )
+                for trace in traces.iterate_traces(make_filter(traces, *filters, since_ms), limit=_MAX_NEW_TRACES)
                 if trace.id not in seen and trace.state != "IN_PROGRESS"
             ]
         except CommandFailure as failure:  # the server may only be restarting
@@ -217,24 +213,16 @@ def _count_id_digits(ids: Sequence[str]) -> int:
     return digits
 
 
-def build_search_terms(
+def make_filter(
     traces: TraceReader, run: str | None, session: str | None, status: str | None, since_ms: int | None
-) -> list[str]:
-    """Return the terms of MLflow's search for these options. *since_ms* is in milliseconds since 1970.
+) -> TraceFilter:
+    """Return the filter for these options. *since_ms* is in milliseconds since 1970.
 
     Raises:
-        CommandFailure: if there is no such run, or if a text cannot be quoted.
+        CommandFailure: if there is no such run.
     """
-    search_terms = []
-    if run is not None:
-        search_terms.append(f"attributes.run_id = {quote_search_text(traces.find_run_id(run))}")
-    if session is not None:
-        search_terms.append(f"metadata.`mlflow.trace.session` = {quote_search_text(session)}")
-    if status is not None:
-        search_terms.append(f"attributes.status = '{status.upper()}'")
-    if since_ms is not None:
-        search_terms.append(f"attributes.timestamp_ms >= {since_ms}")
-    return search_terms
+    run_id = None if run is None else traces.find_run_id(run)
+    return TraceFilter(run_id, session, None if status is None else status.upper(), since_ms)
 
 
 def _parse_optional_since(text: str | None) -> int | None:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from .._shape import get_field, get_list, get_nested, is_a
 from ..tracing.export.dialects.dialect import parse_attribute
@@ -19,6 +19,11 @@ from ..tracing.export.mlflow.spans import COST, TOKEN_USAGE
 from ..tracing.export.mlflow.traces import SESSION_KEY, SOURCE_RUN_KEY, USER_KEY
 from ..tracing.operations import semconv as sc
 from .form import join_lines
+
+__all__ = ["SESSION_KEY", "SOURCE_RUN_KEY"]  # beside what is defined here
+NAME_KEY: Final = "mlflow.traceName"
+TOKENS_KEY: Final = "mlflow.trace.tokenUsage"
+COST_KEY: Final = "mlflow.trace.cost"
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,7 @@ def read_trace(found: Any) -> StoredTrace:
     spans = [_read_span(span) for span in get_list(found, "data.spans")]
     return StoredTrace(
         id=str(info.trace_id),
-        name=tags.get("mlflow.traceName") or next((span.name for span in spans if span.parent_id is None), ""),
+        name=tags.get(NAME_KEY) or next((span.name for span in spans if span.parent_id is None), ""),
         state=str(getattr(info.state, "value", info.state)),
         start_ms=int(info.request_time),
         duration_ms=_compute_duration_ms(spans) if spans else info.execution_duration,
@@ -145,8 +150,8 @@ def read_trace(found: Any) -> StoredTrace:
         run_id=metadata.get(SOURCE_RUN_KEY) or tags.get(SOURCE_RUN_KEY),
         session=metadata.get(SESSION_KEY),
         user=metadata.get(USER_KEY),
-        tokens=TokenCounts.from_usage(metadata.get("mlflow.trace.tokenUsage")),
-        cost=_read_cost(metadata.get("mlflow.trace.cost")),
+        tokens=TokenCounts.from_usage(metadata.get(TOKENS_KEY)),
+        cost=_read_cost(metadata.get(COST_KEY)),
         tags={key: value for key, value in tags.items() if not key.startswith("mlflow.")},
         spans=spans,
     )

@@ -58,8 +58,8 @@ def check_mlflow_store(found: Mapping[str, EffectiveSetting], *, write: bool) ->
     except Exception as error:
         if not type(error).__module__.startswith(("mlflow.", "sqlalchemy.")):
             raise
+        from .mlflow_reader import explain_store_error
         from .places import StoreLocation
-        from .reading import explain_store_error
 
         yield CheckResult("MLflow", well=False, says=explain_store_error(str(error), StoreLocation(uri, None)))
 

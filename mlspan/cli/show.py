@@ -24,7 +24,7 @@ from .common import (
 )
 from .draining import SpoolDirOption, build_refused_trace, find_dead_letters, print_dead_letters
 from .places import is_tracking_server, locate_store
-from .reading import TraceReader
+from .reading import TraceReader, open_reader
 
 _STYLE_BY_SPAN_TYPE: Final = {
     "CHAT_MODEL": "cyan",
@@ -72,7 +72,7 @@ def show(
         found = build_refused_trace(refused, str(trace))
         shown_facts = {"refused": "; ".join({form.join_lines(one.reason) for one in refused}), "trace": found.id}
     else:
-        traces = TraceReader(locate_store(tracking_uri, experiment))
+        traces = open_reader(locate_store(tracking_uri, experiment))
         found = traces.find_trace(trace or "last")
         shown_facts = collect_facts(found, traces)
     if html is not None:

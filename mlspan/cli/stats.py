@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -22,9 +23,9 @@ from .common import (
     show_busy,
     write_line,
 )
-from .listing import RunOption, SessionOption, build_search_terms, parse_since
+from .listing import RunOption, SessionOption, make_filter, parse_since
 from .places import locate_store
-from .reading import TraceReader
+from .reading import open_reader
 from .trace_totals import PERCENTILES, Metric, StatsRow, TraceStats
 
 
@@ -49,13 +50,14 @@ def stats(
     """
     since_ms = None if since == "all" else parse_since(since)
     until_ms = None if until is None else parse_since(until)
-    traces = TraceReader(locate_store(tracking_uri, experiment))
-    search_terms = build_search_terms(traces, run, session, None, since_ms)
-    if until_ms is not None:
-        search_terms.append(f"attributes.timestamp_ms < {until_ms}")
+    traces = open_reader(locate_store(tracking_uri, experiment))
+    now_ms = round(time.time() * 1000)  # what begins later is not read, so that the window stands still
+    where = replace(
+        make_filter(traces, run, session, None, since_ms), until_ms=now_ms if until_ms is None else until_ms
+    )
     totals = TraceStats()
     with show_busy("Reading traces"):
-        for trace in traces.iterate_traces(search_terms, spans=True):
+        for trace in traces.iterate_traces(where, spans=True):
             totals.add_trace(trace)
     if as_json:
         write_line(model.dump_json(_build_stats_json(totals, since_ms, until_ms)))

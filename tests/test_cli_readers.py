@@ -1,0 +1,238 @@
+"""The two readers of a store tell the same, and a command imports no more than it needs."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.trace import get_current_span
+from typer.testing import CliRunner
+
+from mlspan import tracing
+from mlspan.cli import app as cli_app
+from mlspan.cli import mlflow_reader, model, sqlite_reader
+from mlspan.cli.common import CommandFailure
+from mlspan.cli.mlflow_reader import MlflowReader
+from mlspan.cli.places import StoreLocation
+from mlspan.cli.reading import EVERYTHING, TraceFilter, TraceReader, open_reader
+from mlspan.cli.sqlite_reader import SqliteReader
+
+mlflow = pytest.importorskip("mlflow")
+
+
+@pytest.fixture(scope="module")
+def store(_template_store: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database with traces of every kind: runs, links, sessions, tags, feedback, errors, an open one, odd text."""
+    file = tmp_path_factory.mktemp("readers") / "mlflow.db"
+    shutil.copy(_template_store, file)
+    uri = f"sqlite:///{file}"
+    client = mlflow.MlflowClient(uri)
+    other = client.create_experiment("other")
+    run = client.create_run(other, run_name='it\'s a "run"')
+    for experiment, run_id in (("0", None), (other, run.info.run_id)):
+        tracing.configure(tracking_uri=uri, experiment=experiment, run=run_id)
+        record_traces(experiment)
+        assert tracing.flush(60)
+        tracing.shutdown()
+    client.set_terminated(run.info.run_id)
+    linked = client.search_traces(locations=["0"], max_results=1)[0].info.trace_id
+    client.link_traces_to_run([linked], run.info.run_id)
+    with sqlite3.connect(file) as database:
+        oldest = "(SELECT request_id FROM trace_info WHERE experiment_id = 0 ORDER BY timestamp_ms LIMIT 1)"
+        database.execute(
+            f"UPDATE trace_info SET status = 'IN_PROGRESS', execution_time_ms = NULL WHERE request_id = {oldest}"
+        )
+    return uri
+
+
+def record_traces(experiment: str) -> None:
+    for number in range(5):
+        with tracing.session(f"s{number % 2}"), tracing.user("ada"), tracing.tags(team=f"té{number}"):
+            with tracing.span(f"agent {number}", kind="agent", input={"q": "Is\nit \x1b[31msunny?"}) as outer:
+                with tracing.span("call", kind="chat") as chat:
+                    usage = {"input_tokens": 10 + number, "output_tokens": number}
+                    named = {f"gen_ai.usage.{name}": count for name, count in usage.items()}
+                    get_current_span().set_attributes({**named, "gen_ai.request.model": "gpt-4o-mini"})
+                    chat.output = "yes, it is"
+                outer.output = [1, None, {"a": float("inf")}]
+    with pytest.raises(ValueError, match="no"), tracing.span(f"failing {experiment}"):
+        raise ValueError("no such thing")
+
+
+def open_both(store: str, experiment: str | None = None) -> tuple[TraceReader, TraceReader]:
+    place = StoreLocation(store, experiment)
+    fast = open_reader(place)
+    assert isinstance(fast, SqliteReader)
+    return fast, MlflowReader(place)
+
+
+def describe(trace: model.StoredTrace) -> dict[str, Any]:
+    return {**model.trace_to_json(trace), "spans": model.spans_to_json(trace)}
+
+
+FILTERS = {
+    "everything": EVERYTHING,
+    "a session": TraceFilter(session="s1"),
+    "no such session": TraceFilter(session="' OR 1"),
+    "errors": TraceFilter(status="ERROR"),
+    "open": TraceFilter(status="IN_PROGRESS"),
+    "since": TraceFilter(since_ms=1),
+    "until": TraceFilter(until_ms=1),
+    "an id": TraceFilter(id_prefix="tr-0"),
+}
+
+
+@pytest.mark.parametrize("spans", [False, True])
+@pytest.mark.parametrize("which", FILTERS)
+@pytest.mark.parametrize("experiment", [None, "other", "0"])
+def test_both_tell_the_same(which: str, spans: bool, experiment: str | None, store: str) -> None:
+    """Every fact of every trace that a filter lets through, in the same order."""
+    fast, slow = open_both(store, experiment)
+    assert fast.experiments == slow.experiments
+    told, right = (
+        [describe(one) for one in reader.iterate_traces(FILTERS[which], spans=spans)] for reader in (fast, slow)
+    )
+    assert told == right
+    assert len(right) > 0 or which in {"no such session", "until", "an id"} or (which, experiment) == ("open", "other")
+
+
+def test_a_run(store: str) -> None:
+    """Its name is found, and its traces are those that ran in it and those that are linked to it."""
+    fast, slow = open_both(store)
+    run_id = fast.find_run_id('it\'s a "run"')
+    assert fast.find_run_name(run_id) == 'it\'s a "run"'
+    where = replace(EVERYTHING, run_id=run_id)
+    ids = [one.id for one in fast.iterate_traces(where)]
+    assert ids == [one.id for one in slow.iterate_traces(where)]
+    assert len(ids) == 7
+    with pytest.raises(CommandFailure, match="no run 'another'"):
+        fast.find_run_id("another")
+
+
+@pytest.mark.parametrize("text", ["last", "tr-zz", "0123456789abcdef", "", "t" * 40])
+def test_a_trace_by_its_id(text: str, store: str) -> None:
+    """Both find the same trace, or fail with the same words."""
+    told = []
+    for reader in open_both(store, "other"):
+        try:
+            told.append(describe(reader.find_trace(text)))
+        except CommandFailure as failure:
+            told.append({"failure": str(failure)})
+    assert told[0] == told[1]
+
+
+def test_an_experiment_that_is_not_there(store: str) -> None:
+    """Both name those that are."""
+    place = StoreLocation(store, "nothing")
+    with pytest.raises(CommandFailure) as fast:
+        open_reader(place)
+    with pytest.raises(CommandFailure) as slow:
+        MlflowReader(place)
+    assert str(fast.value) == str(slow.value)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "mlflow"])
+def test_what_lands_meanwhile_moves_no_page(
+    kind: str, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each trace is read once, although newer ones land between two pages."""
+    file = tmp_path / "mlflow.db"
+    shutil.copy(store.removeprefix("sqlite:///"), file)
+    monkeypatch.setattr(sqlite_reader, "_TRACES_PER_PAGE", 3)
+    monkeypatch.setattr(mlflow_reader, "_TRACES_PER_PAGE", 3)
+    place = StoreLocation(f"sqlite:///{file}", "0")
+    reader = open_reader(place) if kind == "sqlite" else MlflowReader(place)
+    before = {one.id for one in reader.iterate_traces()}
+    read = []
+    for trace in reader.iterate_traces():
+        read.append(trace.id)
+        copy_newest(file, len(read))
+    assert len(read) == len(set(read))
+    assert before <= set(read)
+
+
+def copy_newest(file: Path, number: int) -> None:
+    """Store another trace, newer than all others."""
+    with sqlite3.connect(file) as database:
+        names = [row[1] for row in database.execute("PRAGMA table_info(trace_info)")]
+        changed = {"request_id": f"'tr-{number:032x}'", "timestamp_ms": f"timestamp_ms + 10000 + {number}"}
+        values = ", ".join(changed.get(name, name) for name in names)
+        database.execute(
+            f"INSERT INTO trace_info ({', '.join(names)}) SELECT {values} FROM trace_info "
+            "WHERE experiment_id = 0 AND status = 'OK' LIMIT 1"
+        )
+
+
+def test_a_schema_that_is_not_known(store: str, tmp_path: Path) -> None:
+    """It is read by MLflow, and a file that is no database is refused as before."""
+    file = tmp_path / "mlflow.db"
+    shutil.copy(store.removeprefix("sqlite:///"), file)
+    with sqlite3.connect(file) as database:
+        database.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    assert sqlite_reader.open_known_database(file) is None
+    file.write_bytes(b"no database at all" * 100)
+    assert sqlite_reader.open_known_database(file) is None
+
+
+def test_the_newest_schema_is_known() -> None:
+    """The schema of the MLflow that is installed is read by SQL: a newer one needs a look at what has changed."""
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db.utils import _get_alembic_config
+
+    script = ScriptDirectory.from_config(_get_alembic_config("sqlite://"))
+    assert set(script.get_heads()) <= sqlite_reader._KNOWN_REVISIONS
+
+
+def test_nothing_is_written(store: str, tmp_path: Path) -> None:
+    """A database that may only be read is read, and stays as it is."""
+    file = tmp_path / "mlflow.db"
+    shutil.copy(store.removeprefix("sqlite:///"), file)
+    before = file.read_bytes()
+    file.chmod(0o400)
+    assert len(list(open_reader(StoreLocation(f"sqlite:///{file}", None)).iterate_traces(spans=True))) == 12
+    assert file.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+@pytest.mark.parametrize("name", cli_app.COMMANDS)
+def test_the_lines_of_the_help(name: str) -> None:
+    """Each command's line is the first of its docstring, so that the help needs no command's module."""
+    command = cli_app.COMMANDS[name]
+    function = getattr(importlib.import_module(f"mlspan.cli.{command.module}"), command.function)
+    told = inspect.getdoc(function) if inspect.isfunction(function) else function.info.help
+    assert (told or "").partition("\n\n")[0].replace("\n", " ") == command.summary
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["list"], ["show"], ["stats", "--since", "all"]])
+def test_no_command_imports_what_it_does_not_need(arguments: list[str], store: str) -> None:
+    """A store that is known is read without MLflow, and the help without the commands."""
+    code = """
+import sys
+from mlspan.cli import main
+try:
+    main()
+finally:
+    unneeded = ("mlflow", "mlspan.cli.demo", "mlspan.integrations")
+    print([name for name in unneeded if name in sys.modules], file=sys.stderr)
+"""
+    env = {**os.environ, "MLSPAN_TRACKING_URI": store}
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stderr.splitlines()[-1] == "[]", done.stderr
+    assert done.stdout.strip()
+
+
+def test_a_command_that_is_not_there() -> None:
+    """It is refused by its name, with exit code 2, as if all commands were there."""
+    told = [CliRunner().invoke(cli_app.make_app(wanted), ["lst"]) for wanted in (None, "lst")]
+    assert told[0].exit_code == told[1].exit_code == 2
+    assert told[0].output == told[1].output
