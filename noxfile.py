@@ -426,6 +426,8 @@ def phoenix(session: nox.Session, needs: list[str]) -> None:
 FRAMEWORKS = {
     "agent_framework": ["agent-framework-core", "agent-framework-openai"],
     "google_adk": ["google-adk", "google-genai>=1.20,<4"],
+    "livekit": ["livekit-agents>=1.8,<2", "livekit-plugins-openai>=1.8,<2"],
+    "pipecat": ["pipecat-ai>=1.14,<2"],
     "pydantic_ai": ["pydantic-ai-slim[openai]>=1.40"],
     "semantic_kernel": ["semantic-kernel"],
     "strands": ["strands-agents[openai]"],
@@ -433,10 +435,18 @@ FRAMEWORKS = {
 OLDEST_FRAMEWORKS = {  # the lowest that run in one trace, beside the newest OpenTelemetry
     "agent_framework": ["agent-framework-core==1.10.0", "agent-framework-openai==1.10.0"],
     "google_adk": ["google-adk==2.0.0", "google-genai>=1.20,<4"],
+    "livekit": ["livekit-agents==1.8.0", "livekit-plugins-openai==1.8.0"],
+    "pipecat": ["pipecat-ai==1.14.0"],
     "pydantic_ai": ["pydantic-ai-slim[openai]==1.40.0"],
     "semantic_kernel": ["semantic-kernel==1.40.0"],
     "strands": ["strands-agents[openai]==1.30.0"],
 }
+
+
+def run_own_tests(session: nox.Session, name: str) -> None:
+    """Run the tests that a framework has for itself."""
+    if name in {"livekit", "pipecat"}:
+        session.run("pytest", "-q", f"tests/integrations/test_{name}.py", *session.posargs)
 
 
 @nox.session(tags=["matrix"])
@@ -445,6 +455,7 @@ def oldest_frameworks(session: nox.Session, name: str) -> None:
     """The lowest version of a framework that traces itself, joined by our integration of it."""
     session.install("--quiet", *TESTING, "mlflow>=3.17,<4", *OLDEST_FRAMEWORKS[name])
     session.run("pytest", "-q", "tests/test_live_frameworks.py", "-k", f"{name} and joined", *session.posargs)
+    run_own_tests(session, name)
 
 
 @nox.session(tags=["matrix"])
@@ -453,9 +464,23 @@ def frameworks(session: nox.Session, name: str) -> None:
     """A framework that traces itself, and our hook of the client below it: each call counts once."""
     session.install("--quiet", *TESTING, "mlflow>=3.17,<4", *FRAMEWORKS[name])
     session.run("pytest", "-q", "tests/test_live_frameworks.py", "-k", name, *session.posargs)
+    run_own_tests(session, name)
+    if name in {"livekit", "pipecat"}:
+        session.run("pytest", "-q", "tests/test_examples.py", "-k", name, *session.posargs)
     if name == "pydantic_ai":
         shown = ["tests/test_docs.py", "tests/test_examples.py"]
         session.run("pytest", "-q", *shown, "-k", "self_tracing or pydantic_ai", *session.posargs)
+
+
+MEM0 = {"lowest": ["mem0ai==2.0.0"], "newest": ["mem0ai>=2,<3", "mlflow>=3.6,<4"]}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("versions", list(MEM0.values()), ids=list(MEM0))
+def mem0(session: nox.Session, versions: list[str]) -> None:
+    """Mem0 at its lowest and newest, with its example."""
+    session.install("--quiet", *TESTING, *versions)
+    session.run("pytest", "-q", "tests/integrations", "tests/test_examples.py", "-k", "mem0", *session.posargs)
 
 
 @nox.session(tags=["matrix"])

@@ -69,6 +69,65 @@ def run_google_adk() -> None:
     asyncio.run(run())
 
 
+async def ask_weather(city: str) -> str:
+    """The weather in a city."""
+    return get_weather(city)
+
+
+def run_livekit() -> None:
+    from livekit.agents import Agent, AgentSession, function_tool
+    from livekit.plugins.openai import LLM
+
+    tool = function_tool(ask_weather, name="get_weather")
+
+    async def run() -> None:
+        async with LLM(model="gpt-4o-mini") as model, AgentSession(llm=model) as session:
+            await session.start(Agent(instructions="Be brief.", tools=[tool]))
+            await session.run(user_input=QUESTION)
+
+    asyncio.run(run())
+
+
+def run_pipecat() -> None:
+    from pipecat.frames.frames import EndFrame, LLMMessagesAppendFrame
+    from pipecat.pipeline.pipeline import Pipeline
+    from pipecat.pipeline.worker import PipelineWorker
+    from pipecat.processors.aggregators.llm_context import LLMContext
+    from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair
+    from pipecat.services.llm_service import FunctionCallParams
+    from pipecat.services.openai.llm import OpenAILLMService
+    from pipecat.workers.runner import WorkerRunner
+
+    async def ask(params: FunctionCallParams, city: str) -> None:
+        """The weather in a city."""
+        await params.result_callback(get_weather(city))
+
+    ask.__name__ = "get_weather"
+
+    async def run() -> None:
+        model = OpenAILLMService(
+            settings=OpenAILLMService.Settings(model="gpt-4o-mini", system_instruction="Be brief.")
+        )
+        pair = LLMContextAggregatorPair(LLMContext(tools=[ask]))
+        on = {"enable_tracing": True} if WAY == "global" else {}
+        worker = PipelineWorker(Pipeline([pair.user(), model, pair.assistant()]), conversation_id="chat-42", **on)
+        runner, answered = WorkerRunner(handle_sigint=False), asyncio.Event()
+
+        @pair.assistant().event_handler("on_assistant_turn_stopped")
+        async def on_assistant_turn_stopped(_: object, message: object) -> None:
+            if message.content:
+                answered.set()
+
+        await runner.add_workers(worker)
+        running = asyncio.create_task(runner.run())
+        await worker.queue_frame(LLMMessagesAppendFrame([{"role": "user", "content": QUESTION}], run_llm=True))
+        await asyncio.wait_for(answered.wait(), 60)
+        await worker.queue_frame(EndFrame())
+        await running
+
+    asyncio.run(run())
+
+
 if __name__ == "__main__":
     if WAY == "global":
         tracing.configure(global_provider=True)
@@ -83,5 +142,7 @@ if __name__ == "__main__":
         "agent_framework": run_agent_framework,
         "semantic_kernel": run_semantic_kernel,
         "google_adk": run_google_adk,
+        "livekit": run_livekit,
+        "pipecat": run_pipecat,
     }[NAME]()
     assert tracing.flush(60)

@@ -35,6 +35,7 @@ NEEDS = {
     "litellm": "litellm",
     "vector-databases": "chromadb",
     "self_tracing": "pydantic_ai",
+    "mem0": "mem0",
 }
 
 RUN = """

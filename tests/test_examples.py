@@ -30,6 +30,9 @@ NEEDS = {  # what an example imports that the environment of the tests may lack
     "ag2": "autogen",
     "claude": "claude_agent_sdk",
     "litellm": "litellm",
+    "livekit": "livekit.agents",
+    "mem0": "mem0",
+    "pipecat": "pipecat",
     "together": "together",
     "chromadb": "chromadb",
 }
@@ -59,6 +62,7 @@ def run(path: Path, tmp_path: Path, seconds: float = 170, **env: str) -> str:
     Return the tracking URI that it has used.
     """
     keep = {k: v for k, v in os.environ.items() if not k.startswith(("MLSPAN_", "MLFLOW_", "OTEL_"))}
+    keep |= {"MEM0_TELEMETRY": "False", "MEM0_DIR": str(tmp_path)}
     env = {**keep, "MLSPAN_STRICT": "1", "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", **env}
     done = subprocess.run(
         [sys.executable, str(path)], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=seconds, check=False

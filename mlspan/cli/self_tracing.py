@@ -22,7 +22,7 @@ _LIBRARIES: Final = {  # distribution -> the first major version that has spans 
     "livekit-agents": (1, None),
     "mcp": (2, None),
     "mistralai": (2, None),
-    "pipecat-ai": (0, "PipelineTask(enable_tracing=True)"),
+    "pipecat-ai": (0, "PipelineWorker(enable_tracing=True)"),
     "pydantic-ai-slim": (0, "Agent.instrument_all()"),
     "semantic-kernel": (1, "SEMANTICKERNEL_EXPERIMENTAL_GENAI_ENABLE_OTEL_DIAGNOSTICS=true"),
     "strands-agents": (1, None),

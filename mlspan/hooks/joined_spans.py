@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 from opentelemetry import trace
@@ -12,7 +13,7 @@ from opentelemetry import trace
 from ..tracing import runtime, tracer_provider
 from ..tracing.otel.joined_tracer import JoinedTracerProvider, lend_tracer
 from .hook import Hook
-from .patching import Patch, Undo, remember_undo, replace_function
+from .patching import Patch, Undo, remember_undo, replace_function, set_attribute
 
 
 def is_content_wanted() -> bool:
@@ -24,6 +25,21 @@ def is_content_wanted() -> bool:
 def make_provider(hook: Hook) -> JoinedTracerProvider:
     """Return a provider for the library of *hook*: its spans are recorded while the hook's settings say so."""
     return JoinedTracerProvider(tracer_provider, lambda: hook.is_wanted and hook.should_record())
+
+
+def record_provider(provider: trace.TracerProvider) -> Undo:
+    """Send the spans of a provider that one library has for itself, and return what ends that.
+
+    One that takes no span processor is left alone.
+    """
+    if (now := runtime.get_runtime()) is not None:
+        now.join_library_provider(provider)
+
+    def undo() -> None:
+        if (now := runtime.get_runtime()) is not None:
+            now.leave_library_provider(provider)
+
+    return undo
 
 
 def turn_spans_on(settings: Any, switch: str, content: str) -> Undo:
@@ -71,14 +87,43 @@ def join_tracer_getter(hook: Hook, target: str, loss: str) -> Patch:
         target: the function, as ``module:name``.
         loss: what is not recorded without it.
     """
+    return Patch(target, partial(replace_function, make=partial(_wrap_getter, make_provider(hook))), loss)
+
+
+def _wrap_getter(provider: JoinedTracerProvider, own: Callable[..., Any]) -> Callable[..., trace.Tracer]:
+    def get_tracer(*args: Any, **kwargs: Any) -> trace.Tracer:
+        found: trace.Tracer = own(*args, **kwargs)
+        lend_tracer(found, provider)
+        return found
+
+    return get_tracer
+
+
+class _TraceModule(ModuleType):
+    """The module ``opentelemetry.trace`` as one library sees it: the tracers that it gives are joined."""
+
+    def __init__(self, own: ModuleType, provider: JoinedTracerProvider) -> None:
+        super().__init__(own.__name__, own.__doc__)
+        self._own = own
+        self.get_tracer = _wrap_getter(provider, own.get_tracer)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+
+def join_trace_module(hook: Hook, target: str, loss: str) -> Patch:
+    """Return the patch of a module that calls ``trace.get_tracer`` for each span, without a function of its own.
+
+    Args:
+        hook: the hook whose settings decide if there are spans.
+        target: its name for the module ``opentelemetry.trace``, as ``module:trace``.
+        loss: what is not recorded without it.
+    """
     provider = make_provider(hook)
 
-    def wrap_getter(own: Callable[..., Any]) -> Callable[..., trace.Tracer]:
-        def get_tracer(*args: Any, **kwargs: Any) -> trace.Tracer:
-            found: trace.Tracer = own(*args, **kwargs)
-            lend_tracer(found, provider)
-            return found
+    def replace_module(target: str) -> Undo:
+        module, _, name = target.partition(":")
+        owner = importlib.import_module(module)
+        return set_attribute(owner, name, _TraceModule(getattr(owner, name), provider))
 
-        return get_tracer
-
-    return Patch(target, partial(replace_function, make=wrap_getter), loss)
+    return Patch(target, replace_module, loss)

@@ -45,8 +45,10 @@ if TYPE_CHECKING:
     from . import lightgbm as lightgbm
     from . import lightning as lightning
     from . import litellm as litellm
+    from . import livekit as livekit
     from . import llama_index as llama_index
     from . import mcp as mcp
+    from . import mem0 as mem0
     from . import mistralai as mistralai
     from . import ollama as ollama
     from . import openai as openai
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from . import perplexity as perplexity
     from . import pgvector as pgvector
     from . import pinecone as pinecone
+    from . import pipecat as pipecat
     from . import pydantic_ai as pydantic_ai
     from . import pyfunc as pyfunc
     from . import pymilvus as pymilvus

@@ -29,6 +29,7 @@ _LIBRARIES: Final[dict[str, Library]] = {
     "langchain": Library(("langchain_core",)),
     "lightgbm": _make_training("lightgbm"),
     "lightning": _make_training("lightning", "pytorch_lightning"),
+    "livekit": Library(("livekit.agents",)),
     "llama_index": Library(("llama_index.core",)),
     "mcp": Library(("mcp", "fastmcp")),
     "openai": Library(("openai", "agents")),

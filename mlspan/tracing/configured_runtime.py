@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Final
+from weakref import WeakSet
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
@@ -70,6 +71,7 @@ class Runtime:
             tuple[ExportProcessor, FlushRequest]
         ] = []  # of this Config and earlier ones, still sending
         self._own_provider: TracerProvider | None = None
+        self._library_providers: WeakSet[trace.TracerProvider] = WeakSet()  # that only one library has
         self._followed_provider: object = None
         self._tap = ForwardingProcessor(())  # in the provider in use
         self._provider: trace.TracerProvider = trace.NoOpTracerProvider()
@@ -94,6 +96,19 @@ class Runtime:
         """Return the provider of :meth:`get_tracer`."""
         self.get_tracer()
         return self._provider
+
+    def join_library_provider(self, provider: trace.TracerProvider) -> None:
+        """Send the spans of *provider*, which only one library has, beside those of the provider in use."""
+        if takes_processors(provider) and not is_mlflow_provider(provider):
+            self._join_provider(provider)
+            self._library_providers.add(provider)
+
+    def leave_library_provider(self, provider: trace.TracerProvider) -> None:
+        """Take our processor out of *provider* again, unless it is the provider in use as well."""
+        self._library_providers.discard(provider)
+        if provider is not self.get_provider():
+            with forwarders_lock:
+                forwarders.leave(provider)
 
     def _follow_provider(self, current: trace.TracerProvider) -> None:
         """Use *current* as the provider if it takes span processors and is not MLflow's, else make our own.
@@ -192,6 +207,11 @@ class Runtime:
             each.update_policies(
                 self._read_origin, make_redactor(self.config.redact), capture=self.config.capture_content
             )
+
+    def join_library_providers_of(self, previous: Runtime) -> None:
+        """Join the providers of single libraries that *previous* had joined and has left."""
+        for provider in list(previous._library_providers):
+            self.join_library_provider(provider)
 
     def _stop_pipelines(self, timeout: float | None, store_timeout: float) -> None:
         """Stop all pipelines at once, as each may have to wait for a backend."""

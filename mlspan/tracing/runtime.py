@@ -95,6 +95,7 @@ def start_runtime(config: Config) -> Runtime:
         else:
             _runtime.take_over(previous)
             previous.shutdown(0, successor=_runtime)
+            _runtime.join_library_providers_of(previous)
         _runtime.get_tracer()
         return _runtime
 

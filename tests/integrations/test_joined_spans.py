@@ -9,12 +9,22 @@ from collections.abc import Iterator
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import ProxyTracerProvider
 
+from mlspan import tracing
 from mlspan.hooks import Hook
-from mlspan.hooks.joined_spans import join_tracer_getter, join_tracers, make_provider
+from mlspan.hooks.joined_spans import (
+    join_trace_module,
+    join_tracer_getter,
+    join_tracers,
+    make_provider,
+    record_provider,
+)
 from mlspan.hooks.patching import Undo, apply_patches
 from mlspan.testing import Spans
+
+TRACE = "selftracer:trace"
 
 
 def install(hook: Hook) -> Undo:
@@ -116,3 +126,32 @@ tracer.start_span("late").end()
 def test_a_provider_that_is_set_later_is_followed() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "['after']\n", "")
+
+
+def test_a_library_that_asks_for_a_tracer_at_each_span(spans: Spans, library: types.ModuleType) -> None:
+    """It calls ``trace.get_tracer`` itself; nobody else sees another module, and the library has its own back."""
+    library.trace = trace  # type: ignore[attr-defined]
+    hook = Hook("selftracer>=1,<2", "selftracer", lambda it: apply_patches([join_trace_module(it, TRACE, "spans")]))
+    hook.autolog()
+    library.trace.get_tracer("selftracer.turn").start_span("turn").end()
+    trace.get_tracer("somebody.else").start_span("other").end()
+    assert [span.name for span in spans.all] == ["turn"]
+    assert library.trace is not trace
+    assert library.trace.SpanKind is trace.SpanKind
+    hook.autolog(disable=True)
+    assert library.trace is trace
+
+
+def test_a_provider_that_only_one_library_has(spans: Spans) -> None:
+    """Its spans are recorded beside those of the provider in use, also with other settings, until that is undone."""
+    provider = TracerProvider()
+    undo = record_provider(provider)
+    try:
+        provider.get_tracer("library").start_span("first").end()
+        tracing.configure(tracking_uri="none", service_name="anew")
+        provider.get_tracer("library").start_span("second").end()
+    finally:
+        undo()
+    provider.get_tracer("library").start_span("third").end()
+    assert [span.name for span in spans.all] == ["first", "second"]
+    record_provider(trace.NoOpTracerProvider())()  # takes no processors

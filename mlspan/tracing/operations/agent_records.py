@@ -33,14 +33,17 @@ class Plan(NamedRecord):
 
 
 class Memory(NamedRecord):
-    """A request to a memory store: what was looked for, and the records. In no release of the conventions yet."""
+    """A request to a memory store: what was looked for or *given*, and the records. In no released convention."""
 
     kind: ClassVar[SpanKind] = SpanKind.CLIENT
     store: str | None = span_attribute(sc.MEMORY_STORE_ID, "start")
     provider: str | None = span_attribute(sc.PROVIDER, "start")
+    server_address: str | None = span_attribute(sc.SERVER_ADDRESS, "start")
+    server_port: int | None = span_attribute(sc.SERVER_PORT, "start")
     record_id: str | None = span_attribute(sc.MEMORY_RECORD_ID)
     record_count: int | None = span_attribute(sc.MEMORY_RECORD_COUNT)
     input: object = span_attribute(sc.MEMORY_QUERY, "content")
+    given: object = span_attribute(sc.INPUT, "content")
     output: Any = span_attribute(sc.MEMORY_RECORDS, "content")
 
     @property

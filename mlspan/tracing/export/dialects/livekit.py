@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from ...._shape import get_field
 from ...operations import semconv as sc
 from ...operations.content import to_json
-from .dialect import Dialect, ForeignSpan, JsonObject, list_values
+from .dialect import Dialect, ForeignSpan, JsonObject, list_values, parse_attribute
 from .messages import write_messages
 
 _OPERATIONS: Final = {
@@ -18,37 +18,50 @@ _OPERATIONS: Final = {
 }
 
 
+def _get(span: ForeignSpan, name: str) -> Any:
+    """Return an attribute with content, which version 1.7 and later mark as personal; None if there is none."""
+    marked = span.get(f"lk.pii.{name}")
+    return span.get(f"lk.{name}") if marked is None else marked
+
+
 def _read(span: ForeignSpan) -> JsonObject:
-    operation = _OPERATIONS.get(span.name)
+    operation = span.get(sc.OPERATION) or _OPERATIONS.get(span.name)
     found: JsonObject = {sc.KIND: "task"} if operation is None else {sc.OPERATION: operation}
-    if span.get("lk.chat_ctx") is not None or operation == sc.CHAT:
+    if _get(span, "chat_ctx") is not None or operation == sc.CHAT:
         found |= _read_chat(span)
-    elif (asked := span.get("lk.user_input")) is not None:
-        found[sc.INPUT_MESSAGES] = write_messages(str(asked), "user")
-        if (answered := span.get("lk.response.text")) is not None:
-            found[sc.OUTPUT_MESSAGES] = write_messages(str(answered), "assistant")
+    elif operation == sc.INVOKE_AGENT:
+        asked, answered = _get(span, "user_input"), _get(span, "response.text")
+        found |= {
+            sc.INPUT_MESSAGES: None if asked is None else write_messages(str(asked), "user"),
+            sc.OUTPUT_MESSAGES: None if answered is None else write_messages(str(answered), "assistant"),
+        }
+    elif operation == sc.EXECUTE_TOOL:
+        found[sc.TOOL_CALL_ARGUMENTS] = _get(span, "function_tool.arguments")
+        found[sc.TOOL_CALL_RESULT] = _get(span, "function_tool.output")
     else:
-        texts = {sc.INPUT: span.get("lk.input_text"), sc.OUTPUT: span.get("lk.user_transcript")}
+        texts = {sc.INPUT: _get(span, "input_text"), sc.OUTPUT: _get(span, "user_transcript")}
         found |= {name: to_json(text) for name, text in texts.items() if text is not None}
     return {name: value for name, value in found.items() if value is not None}
 
 
 def _read_chat(span: ForeignSpan) -> JsonObject:
-    context = span.parse("lk.chat_ctx")
+    context = parse_attribute(_get(span, "chat_ctx"))
     items = list_values(get_field(context, "items") or get_field(context, "messages") or context)
     answer = {
-        "content": span.get("lk.response.text"),
-        "tool_calls": list_values(span.get("lk.response.function_calls")),
+        "content": _get(span, "response.text"),
+        "tool_calls": list_values(_get(span, "response.function_calls")),
     }
     return {
-        sc.INPUT_MESSAGES: write_messages([_wrap_item(item) for item in items], "user"),
-        sc.OUTPUT_MESSAGES: write_messages([answer], "assistant"),
+        sc.INPUT_MESSAGES: write_messages([_wrap_item(item) for item in items], "user") if items else None,
+        sc.OUTPUT_MESSAGES: write_messages([answer], "assistant") if any(answer.values()) else None,
     }
 
 
 def _wrap_item(item: object) -> object:
     """Return an item of a chat context as a message: calls of functions and their answers stand beside messages."""
-    kind = get_field(item, "type")
+    kind, content = get_field(item, "type"), get_field(item, "content")
+    if isinstance(item, dict) and isinstance(content, list):  # a mark for the provider's cache is no content
+        item = {**item, "content": [part for part in content if get_field(part, "type") != "cache_breakpoint"]}
     if kind == "function_call":
         return {"role": "assistant", "content": [item]}
     return {"role": "tool", "content": [item]} if kind == "function_call_output" else item
@@ -61,13 +74,13 @@ LIVEKIT: Final = Dialect(
         "lk.agent_name": sc.AGENT_NAME,
         "lk.agent_label": sc.AGENT_NAME,
         "lk.room_name": sc.SESSION_ID,
+        "lk.pii.room_name": sc.SESSION_ID,
         "lk.function_tool.name": sc.TOOL_NAME,
         "lk.function_tool.id": sc.TOOL_CALL_ID,
-        "lk.function_tool.arguments": sc.TOOL_CALL_ARGUMENTS,
-        "lk.function_tool.output": sc.TOOL_CALL_RESULT,
     },
     read=_read,
     content=(
+        "lk.pii.",
         *("lk.chat_ctx", "lk.response.", "lk.user_input", "lk.instructions", "lk.input_text", "lk.user_transcript"),
         *("lk.function_tool.arguments", "lk.function_tool.output", "lk.function_tools"),
     ),

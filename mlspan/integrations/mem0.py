@@ -1,0 +1,100 @@
+"""Mem0's memories, sync and async, in this process and on its platform: what is added, looked for, changed and deleted.
+
+The calls to models and vector databases that a memory makes are below it, if their own hooks are on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from .._shape import get_field, get_list, get_nested, is_a
+from ..hooks.call import Begin, Call
+from ..hooks.hook import Hook, trace_methods
+from ..hooks.requests import find_base_url, read_server_fields
+from ..tracing.operations.agent_records import Memory
+
+__all__ = ["HOOK", "autolog"]
+
+_CLASSES: Final = {
+    "mem0.memory.main": ("Memory", "AsyncMemory"),
+    "mem0.client.main": ("MemoryClient", "AsyncMemoryClient"),
+}
+_OPERATIONS: Final = {
+    "add": "create_memory",
+    "search": "search_memory",
+    "get": "search_memory",
+    "get_all": "search_memory",
+    "update": "update_memory",
+    "delete": "delete_memory",
+    "delete_all": "delete_memory",
+}
+_CLIENT_OPERATIONS: Final = {"batch_update": "update_memory", "batch_delete": "delete_memory"}
+_OF_THE_RECORD: Final = ("id", "memory", "score", "event", "metadata", "categories")
+
+
+def _make_begin(operation: str) -> Begin:
+    def begin(call: Call) -> tuple[Memory, Callable[[Memory, object], None]]:
+        owner = call.args[0]
+        memory = Memory(
+            operation=operation,
+            provider="mem0",
+            store=get_nested(owner, "collection_name", str),
+            record_id=call.argument("memory_id", want=str),
+        )
+        if (client := get_field(owner, "client")) is not None:
+            server = read_server_fields(find_base_url(client))
+            memory.server_address, memory.server_port = server.get("server_address"), server.get("server_port")
+        if call.capture_content:
+            memory.input = call.argument("query", want=str)
+            memory.given = _read_given(call)
+        return memory, _observe_records if operation in _WITH_RECORDS else _observe_nothing
+
+    return begin
+
+
+_WITH_RECORDS: Final = ("create_memory", "search_memory")
+
+
+def _read_given(call: Call) -> object:
+    """Return what is to be remembered, or None: messages, a text, or a batch of changes."""
+    for name in ("messages", "text", "data", "memories"):
+        found = call.argument(name)
+        if found is None:
+            found = call.kwargs.get(name, get_field(call.argument("options"), name))
+        if found is not None:
+            return found
+    return None
+
+
+def _list_records(got: object) -> Iterator[dict[str, Any]]:
+    """Yield the records of an answer: a list, a dict with one, or a single record."""
+    listed = got if is_a(got, list) else get_list(got, "results")
+    if not listed and get_field(got, "memory") is not None:
+        listed = [got]
+    for record in listed if isinstance(listed, list) else ():
+        told = {name: get_field(record, name) for name in _OF_THE_RECORD}
+        yield {name: value for name, value in told.items() if value is not None}
+
+
+def _observe_records(memory: Memory, got: object) -> None:
+    memory.output = records = list(_list_records(got))
+    memory.record_count = len(records)
+    if memory.record_id is None and len(records) == 1:
+        memory.record_id = get_nested(records[0], "id", str)
+
+
+def _observe_nothing(memory: Memory, got: object) -> None:
+    """Read nothing: the answer to a change is a sentence."""
+
+
+def _list_methods() -> Iterator[tuple[str, Begin]]:
+    for module, classes in _CLASSES.items():
+        more = _CLIENT_OPERATIONS if module == "mem0.client.main" else {}
+        for name in classes:
+            for method, operation in {**_OPERATIONS, **more}.items():
+                yield f"{module}:{name}.{method}", _make_begin(operation)
+
+
+HOOK = Hook("mem0ai>=2,<3", "mem0", trace_methods(dict(_list_methods())))
+autolog = HOOK.autolog
