@@ -1,6 +1,7 @@
 """The library of each integration, known without importing the integration.
 
-Most integrations have the name by which their library is imported; only the others stand here.
+Most integrations have the name by which their library is imported; only the others stand here. A namespace package, a
+folder without ``__init__.py``, is none to wait for: nobody is told of its import.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ _LIBRARIES: Final[dict[str, Library]] = {
     "google_genai": Library(("google.genai",)),
     "keras": _make_training("keras"),
     "langchain": Library(("langchain_core",)),
+    "langgraph": Library(("langgraph.pregel",)),
     "lightgbm": _make_training("lightgbm"),
     "lightning": _make_training("lightning", "pytorch_lightning"),
     "livekit": Library(("livekit.agents",)),
     "llama_index": Library(("llama_index.core",)),
     "mcp": Library(("mcp", "fastmcp")),
+    "mistralai": Library(("mistralai.client",)),
     "openai": Library(("openai", "agents")),
     "paddle": _make_training("paddle"),
     "pgvector": Library(("psycopg",)),

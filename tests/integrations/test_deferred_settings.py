@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -57,6 +58,15 @@ sys.path.insert(0, {str(library)!r})
     return json.loads(done.stdout)
 
 
+def is_namespace(module: str) -> bool:
+    """Return whether *module* is a folder without ``__init__.py``, as far as it is installed here."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ImportError:
+        return False
+    return spec is not None and spec.origin is None
+
+
 def test_each_integration_follows_its_library() -> None:
     """What :mod:`_libraries` says agrees with the hooks: a new integration under another name needs its line there."""
     wrong, known = [], set()
@@ -65,12 +75,13 @@ def test_each_integration_follows_its_library() -> None:
             continue
         known.add(name)
         library = _libraries.find_library(name)
-        modules = [hook.module, *getattr(hook, "modules", ())]
+        modules = [hook.backing_hook.module, *getattr(hook, "modules", ())]
         wrong += [
             f"{name}: the import of {module} is none of {library.modules}"
             for module in modules
             if not any(f"{module}.".startswith(f"{one}.") for one in library.modules)
         ]
+        wrong += [f"{name}: {module} is a namespace package" for module in library.modules if is_namespace(module)]
         if library.trains != isinstance(hook, TrainingHook) or (library.trains and "mlflow" not in library.modules):
             wrong.append(f"{name}: {library}")
     assert wrong == []
