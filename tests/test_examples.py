@@ -32,6 +32,7 @@ NEEDS = {  # what an example imports that the environment of the tests may lack
     "litellm": "litellm",
     "together": "together",
     "chromadb": "chromadb",
+    "transformers": "transformers",
 }
 TRAINS = {  # likewise; each runs in its library's own nox session
     "fastai": "fastai",
@@ -85,6 +86,10 @@ def test_it_runs(path: Path, aimock: str, scripted: Scripted, tmp_path: Path) ->
     gemini = {"GOOGLE_GEMINI_BASE_URL": aimock.removesuffix("/v1"), "GEMINI_API_KEY": "test"}
     together = {"TOGETHER_BASE_URL": aimock.removesuffix("/v1"), "TOGETHER_API_KEY": "test"}
     litellm = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}  # no request for its prices
+    if library(path) == "transformers":  # nothing is downloaded
+        from integrations.tiny_models import save_model
+
+        litellm |= {"MODEL": save_model(tmp_path / "model"), "HF_HUB_OFFLINE": "1"}
     others = litellm | claude | gemini | together | script_chat(scripted)
     store = run(path, tmp_path, OPENAI_BASE_URL=aimock, OPENAI_API_KEY="test", **others)
     assert mlflow.MlflowClient(store).search_traces(["0", "1", "2"], max_results=10), "no trace"
