@@ -539,6 +539,17 @@ def differential(session: nox.Session) -> None:
 
 
 @nox.session(tags=["matrix"])
+def differential_clients(session: nox.Session) -> None:
+    """The same for the other clients: those in OpenAI's format, those with one of their own, gRPC, MCP and Qdrant."""
+    clients = [*BEDROCK["newest"][:1], *COHERE["newest"], *MISTRALAI["newest"], *OLLAMA["newest"], *MCP["newest"]]
+    clients += ["huggingface-hub>=1,<3", "litellm>=1.110,<2", "groq>=1.7,<2", "xai-sdk>=1.21,<2", "openai>=3,<4"]
+    clients += ["azure-ai-inference==1.0.0b9", "aiohttp", "qdrant-client>=1.20,<2", "numpy"]
+    session.install("--quiet", *TESTING, *clients)
+    env = {"MLSPAN_DIFFERENTIAL": "scenarios_openai_like scenarios_own_formats scenarios_protocols"}
+    session.run("pytest", "-q", "tests/differential", *session.posargs, env=env)
+
+
+@nox.session(tags=["matrix"])
 def prereleases(session: nox.Session) -> None:
     """The newest of OpenTelemetry, MLflow, OpenAI and LangChain, betas and candidates among them."""
     newest = ["opentelemetry-sdk", "opentelemetry-exporter-otlp", "mlflow", "openai", "langchain-openai", "langgraph"]
