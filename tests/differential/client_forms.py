@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import inspect
 from collections.abc import Callable
@@ -69,7 +68,11 @@ async def twice(way: Way) -> Any:
 
 
 async def wrong_arguments(way: Way) -> Any:
-    return await way.ask(nonsense=1)
+    """The frames are left out: a coroutine function of ours raises when it is awaited, and not when it is called."""
+    try:
+        return await way.ask(nonsense=1)
+    except (TypeError, ValueError) as error:
+        return [type(error), str(error)]
 
 
 async def signature(way: Way) -> Any:
@@ -103,9 +106,7 @@ async def stream_closed(way: Way) -> Any:
     stream = await way.open_stream()
     first = await way.read(stream, 1)
     await way.shut(stream)
-    with contextlib.suppress(Exception):
-        first.append(await way.read(stream))
-    return first
+    return [first, type(stream)]
 
 
 async def stream_in_block(way: Way) -> Any:

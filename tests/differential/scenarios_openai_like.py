@@ -106,6 +106,10 @@ class LiteLlm(Way):
         own: Any = self.client.aembedding if self.is_async else self.client.embedding
         return own(model="openai/m", input=["hello"], **self.where)
 
+    async def read(self, items: Any, most: int = 99) -> list[Any]:
+        """Return the chunks without their time and id, which LiteLLM makes."""
+        return [one.model_dump(exclude={"created", "id"}) for one in await super().read(items, most)]
+
     async def close(self) -> None:
         """There is nothing to close."""
 
