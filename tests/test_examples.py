@@ -35,6 +35,7 @@ NEEDS = {  # what an example imports that the environment of the tests may lack
     "pipecat": "pipecat",
     "together": "together",
     "chromadb": "chromadb",
+    "transformers": "transformers",
 }
 TRAINS = {  # likewise; each runs in its library's own nox session
     "fastai": "fastai",
@@ -85,7 +86,12 @@ def skip_without(needed: str | None) -> Any:
 def test_it_runs(path: Path, aimock: str, scripted: Scripted, tmp_path: Path) -> None:
     """It ends well, prints something, warns of nothing of ours, and there is a trace."""
     mlflow = skip_without(NEEDS.get(library(path)))
-    store = run(path, tmp_path, **list_endpoints(aimock, scripted))
+    env = list_endpoints(aimock, scripted)
+    if library(path) == "transformers":  # nothing is downloaded
+        from integrations.tiny_models import save_model
+
+        env |= {"MODEL": save_model(tmp_path / "model"), "HF_HUB_OFFLINE": "1"}
+    store = run(path, tmp_path, **env)
     assert mlflow.MlflowClient(store).search_traces(["0", "1", "2"], max_results=10), "no trace"
 
 

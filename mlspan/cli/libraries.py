@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.text import Text
 
+from .._shape import find_known
 from ..hooks import catalog
 from ..tracing.settings import admin_policy
 from . import form, hooked
@@ -54,7 +55,7 @@ def _list_hook_libraries(name: str, hook: Any) -> Iterator[LibraryStatus]:
     from ..hooks.version_range import is_version_in_range
 
     library, tested = re.split(r"(?=[<>=])", hook.requires, maxsplit=1)
-    version = find_version(library)
+    version = find_known(map(find_version, (library, *hook.distributions)))
     off = admin_policy.load_policy().find_disabling_file(name)
     well = version is None or is_version_in_range(version, tested)
     yield LibraryStatus(name, library, version, tested, well, hook.module, str(off) if off else None)

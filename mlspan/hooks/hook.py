@@ -32,6 +32,7 @@ from opentelemetry.context import Context, get_current
 
 from .._copies import call_at_retirement, take_over_recording
 from .._guard import guard, log, swallow_error, warn_once
+from .._shape import find_known
 from ..tracing import runtime
 from ..tracing.mlflow_state.runs import get_active_run_id
 from ..tracing.operations.noop import NOOP_OPERATION, UnsampledOperation
@@ -68,6 +69,7 @@ class Hook:
             given this hook.
         options: names of the options of ``autolog`` that only this integration has.
         also: hooks of libraries that belong to this one; they are turned on and off with it.
+        distributions: other distributions of the same library, such as builds of it for other machines.
     """
 
     def __init__(
@@ -77,8 +79,10 @@ class Hook:
         install: Callable[[Hook], Undo],
         options: frozenset[str] = frozenset(),
         also: tuple[Hook, ...] = (),
+        distributions: tuple[str, ...] = (),
     ) -> None:
         self.requires, self.module, self.options, self.also = requires, module, options, also
+        self.distributions = distributions
         self.settings = AutologSettings()
         self._install = install
         self._undo: Undo | None = None
@@ -235,9 +239,8 @@ class Hook:
         A module of the same name from another distribution is not supported.
         """
         name, versions = re.split(r"(?=[<>=])", self.requires, maxsplit=1)
-        try:
-            version = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # another distribution's module of the same name
+        version = find_known(map(find_version, (name, *self.distributions)))
+        if version is None:  # another distribution's module of the same name
             return False
         if is_version_in_range(version, versions):
             return True
@@ -303,6 +306,14 @@ class Hook:
         if not settings.log_traces or is_suppressed(around):
             return False
         return not settings.exclusive or get_active_run_id() is None
+
+
+def find_version(distribution: str) -> str | None:
+    """Return the version of a distribution that is installed, or None."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _accepts(function: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

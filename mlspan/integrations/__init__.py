@@ -70,6 +70,8 @@ if TYPE_CHECKING:
     from . import strands as strands
     from . import tensorflow as tensorflow
     from . import together as together
+    from . import transformers as transformers
+    from . import vllm as vllm
     from . import weaviate as weaviate
     from . import workers as workers
     from . import xai_sdk as xai_sdk

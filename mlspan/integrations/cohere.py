@@ -8,8 +8,8 @@ the events. Their module is no part of the documented interface; without it noth
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, ExitStack
 from typing import Any, Final
 
 from .._shape import find_known, get_field, get_fields, get_list, get_nested, list_items, list_texts, read_count
@@ -159,38 +159,49 @@ class _RawStream:
         return self._own.__class__  # type: ignore[no-any-return]
 
 
-def _trace_stream(own: Any, *, hook: Hook) -> object:
-    """Wrap a raw stream: the operation begins with the request, and ends with its events or with its block."""
-    begin = functools.partial(_begin_chat, stream=True)
+class _StreamBlock:
+    """The block around a raw stream: the operation begins with the request, and ends with its events or with the block.
 
-    @functools.wraps(own)
-    @contextmanager
-    def chat_stream(*args: Any, **kwargs: Any) -> Iterator[object]:
+    It is no generator, which an event loop would be told of and close.
+    """
+
+    def __init__(self, hook: Hook, own: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._own, self._args, self._kwargs = own, args, kwargs
+        begin = functools.partial(_begin_chat, stream=True)
+        self._start = functools.partial(hook.start_operation, begin, args, kwargs, function=own)
+        self._stack, self._astack = ExitStack(), AsyncExitStack()
+
+    def __enter__(self) -> _RawStream:
         with ExitStack() as stack:
-            with hook.start_operation(begin, args, kwargs, function=own) as operation:
-                answer = stack.enter_context(own(*args, **kwargs))
+            with self._start() as operation:
+                answer = stack.enter_context(self._own(*self._args, **self._kwargs))
                 events = operation.record_result(answer.data)
             if hasattr(events, "close"):
                 stack.callback(events.close)
-            yield _RawStream(answer, events)
+            self._stack = stack.pop_all()
+        return _RawStream(answer, events)
 
-    return chat_stream
+    def __exit__(self, *exit: Any) -> bool | None:
+        return self._stack.__exit__(*exit)
 
-
-def _trace_async_stream(own: Any, *, hook: Hook) -> object:
-    """Wrap an asynchronous one."""
-    begin = functools.partial(_begin_chat, stream=True)
-
-    @functools.wraps(own)
-    @asynccontextmanager
-    async def chat_stream(*args: Any, **kwargs: Any) -> AsyncIterator[object]:
+    async def __aenter__(self) -> _RawStream:
         async with AsyncExitStack() as stack:
-            with hook.start_operation(begin, args, kwargs, function=own) as operation:
-                answer = await stack.enter_async_context(own(*args, **kwargs))
+            with self._start() as operation:
+                answer = await stack.enter_async_context(self._own(*self._args, **self._kwargs))
                 events = operation.record_result(answer.data, awaited=True)
             if hasattr(events, "aclose"):
                 stack.push_async_callback(events.aclose)
-            yield _RawStream(answer, events)
+            self._astack = stack.pop_all()
+        return _RawStream(answer, events)
+
+    async def __aexit__(self, *exit: Any) -> bool | None:
+        return await self._astack.__aexit__(*exit)
+
+
+def _trace_stream(own: Any, *, hook: Hook) -> object:
+    @functools.wraps(own)
+    def chat_stream(*args: Any, **kwargs: Any) -> _StreamBlock:
+        return _StreamBlock(hook, own, args, kwargs)
 
     return chat_stream
 
@@ -200,10 +211,7 @@ _WHOLE: Final[Mapping[str, Callable[[Call], Any]]] = {
     "embed": _begin_embeddings,
     "rerank": _begin_rerank,
 }
-_CLIENTS: Final = {
-    "cohere.v2.raw_client:RawV2Client": _trace_stream,
-    "cohere.v2.raw_client:AsyncRawV2Client": _trace_async_stream,
-}
+_CLIENTS: Final = ("cohere.v2.raw_client:RawV2Client", "cohere.v2.raw_client:AsyncRawV2Client")
 
 
 def _install(hook: Hook) -> Undo:
@@ -211,10 +219,10 @@ def _install(hook: Hook) -> Undo:
     streams = apply_patches(
         Patch(
             f"{cls}.chat_stream",
-            functools.partial(replace_function, make=functools.partial(trace, hook=hook)),
+            functools.partial(replace_function, make=functools.partial(_trace_stream, hook=hook)),
             "streamed chats",
         )
-        for cls, trace in _CLIENTS.items()
+        for cls in _CLIENTS
     )
 
     def undo() -> None:

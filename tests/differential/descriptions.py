@@ -24,6 +24,10 @@ _VARIABLE: Final = (  # what differs from one run to the next
     ),  # by chance
     (re.compile(r"<async_generator_athrow without __name__>"), CHANCE),
     (re.compile(r"\b127\.0\.0\.1:\d+/(?:bare|traced)/"), "HOST/"),
+    (re.compile(r"LoggingWorker: event loop changed"), CHANCE),  # of LiteLLM, which logs in tasks of its own
+    (re.compile(r"\d\d:\d\d:\d\d - LiteLLM"), "LiteLLM"),
+    (re.compile(r"Retrying request in [\d.]+ seconds"), "Retrying request"),
+    (re.compile(r"fd=\d+(?=, family=)|(?<='127\.0\.0\.1', )\d+"), "N"),  # of a socket that is not closed
     (re.compile(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT"), "DATE"),
     (re.compile(r"\b(Task|Thread|ForkPoolWorker|Process|pid)[-= ]\d+"), r"\1-N"),
 )

@@ -125,7 +125,9 @@ class ModelServer:
                 outer.requests[mode, unquote(name)].append([self.command, path, body])
                 if answer.startswith("stream") and not (body or {}).get("stream"):
                     answer = "hi"
-                if answer in _EVENTS:
+                if answer in provider_answers.PIECES:
+                    self.send_pieces(*provider_answers.PIECES[answer])
+                elif answer in _EVENTS:
                     self.send_events(_EVENTS[answer], asked=asked)
                 else:
                     self.send_json(*_JSON.get(answer, (200, b"not JSON")))
@@ -139,10 +141,7 @@ class ModelServer:
                 self.wfile.write(text)
 
             def send_events(self, events: list[Any], *, asked: bool) -> None:
-                self.send_response(200)
-                self.send_header("Content-Type", "text/event-stream")
-                self.send_header("Transfer-Encoding", "chunked")
-                self.end_headers()
+                self.begin_stream("text/event-stream")
                 usage = [_chunk({}) | {"choices": [], "usage": USAGE}] if asked and events[-1:] == ["[DONE]"] else []
                 for event in [*events[: -1 if usage else None], *usage, *(["[DONE]"] if usage else [])]:
                     if event is None:
@@ -151,6 +150,21 @@ class ModelServer:
                     name = f"event: {event['type']}\n" if isinstance(event, dict) and "type" in event else ""
                     text = event if isinstance(event, str) else json.dumps(event)
                     self.write_piece(f"{name}data: {text}\n\n".encode())
+                self.write_piece(b"")
+
+            def begin_stream(self, content_type: str) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", content_type)
+                self.send_header("Transfer-Encoding", "chunked")
+                self.end_headers()
+
+            def send_pieces(self, content_type: str, pieces: list[bytes | None]) -> None:
+                self.begin_stream(content_type)
+                for piece in pieces:
+                    if piece is None:
+                        self.close_connection = True
+                        return
+                    self.write_piece(piece)
                 self.write_piece(b"")
 
             def write_piece(self, piece: bytes) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 _SETTLE_SECONDS: Final = 0.5  # for threads, connections and children that end by themselves
 _OURS: Final = "mlspan"  # in the name of each of our threads, and in the path of each of our files
 # MLflow's own pools, one for each training, whose threads end whenever the pool is collected: with us and without.
-_BY_CHANCE: Final = "MlflowAutologgingQueueingClient"
+_BY_CHANCE: Final = ("MlflowAutologgingQueueingClient", "litellm-logging")
 State = dict[str, Counter[str]]
 
 

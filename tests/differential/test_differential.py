@@ -103,6 +103,34 @@ def test_nothing_is_visible(seen: tuple[Seen, Seen]) -> None:
     assert bare.keys() == traced.keys()
 
 
+CLIENTS: Final = {  # the scenarios of each client: their module, and how their names begin
+    "groq": ("scenarios_openai_like", "openai_like[groq"),
+    "mistralai": ("scenarios_openai_like", "openai_like[mistralai"),
+    "huggingface_hub": ("scenarios_openai_like", "openai_like[huggingface_hub"),
+    "litellm": ("scenarios_openai_like", "openai_like[litellm"),
+    "azure.ai.inference": ("scenarios_openai_like", "openai_like[azure"),
+    "cohere": ("scenarios_own_formats", "own_format[cohere"),
+    "ollama": ("scenarios_own_formats", "own_format[ollama"),
+    "botocore": ("scenarios_own_formats", "own_format[botocore"),
+    "xai_sdk": ("scenarios_protocols", "xai["),
+    "mcp.server.mcpserver": ("scenarios_protocols", "mcp["),
+    "qdrant_client": ("scenarios_protocols", "qdrant["),
+}
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.timeout(TIMEOUT + 60)
+def test_a_client_is_compared(client: str, request: pytest.FixtureRequest) -> None:
+    """Each client has scenarios, which succeed and fail; it is skipped where it is not asked for, or not installed."""
+    module, start = CLIENTS[client]
+    if module not in MODULES:
+        pytest.skip("in the nox session differential_clients")
+    pytest.importorskip(client)
+    bare, _ = request.getfixturevalue("seen")
+    failed = {"error" in found for name, found in bare.items() if name.startswith(start)}
+    assert failed == {True, False}
+
+
 @pytest.fixture
 def closing() -> Iterator[None]:
     """Ends what visible wrappers leave open."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -66,4 +67,5 @@ async def run_way(make_way: Callable[..., Any], tools: Tools, row: Row) -> Any:
     try:
         return await form(way)
     finally:
+        gc.collect()  # a stream that holds itself ends before its client, rather than by chance
         await way.close()

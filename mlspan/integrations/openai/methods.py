@@ -12,6 +12,7 @@ from ..._shape import list_items
 from ...hooks.requests import read_server_fields
 from ...tracing.operations.message_drafts import OutputDraft
 from ...tracing.operations.records import Chat, Embeddings
+from ._chat_messages import observe_message, read_request_messages
 from .chat import observe_chat, set_chat_request
 from .media import observe_embeddings
 from .responses import observe_response, read_response_request
@@ -22,7 +23,9 @@ __all__ = [
     "make_response",
     "observe_chat",
     "observe_embeddings",
+    "observe_message",
     "observe_response",
+    "read_request_messages",
 ]
 
 

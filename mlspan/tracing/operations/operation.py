@@ -25,7 +25,7 @@ from .exceptions import get_error_type, write_exception
 from .links import link_span
 from .metrics import Measurement
 from .raw_response import BodyBuffer, RawResponse, find_proxy_class, get_cached_body
-from .records import HIDE_CHUNK, Agent, Chat, Embeddings, ModelCall, Observe, Record
+from .records import HIDE_CHUNK, Agent, Chat, ModelCall, Observe, Record
 from .stream import StreamEnd
 
 if TYPE_CHECKING:
@@ -279,9 +279,10 @@ class Operation:
 
     def accepts_inner_call(self, record: ModelCall) -> bool:
         """Return whether *record* is a request of this very call, rather than another call made inside it."""
-        if type(record) is not type(self.record) or self._finish_lock.locked():
+        own = self.record
+        if not isinstance(record, type(own)) or self._finish_lock.locked():
             return False
-        return isinstance(record, Embeddings) or all(inner_call.failed for inner_call in self._inner_calls or ())
+        return own.takes_many or all(inner_call.failed for inner_call in self._inner_calls or ())  # type: ignore[attr-defined]  # an outer call is one to a model
 
     def _complete_record(self, error: BaseException | None, stream_end: StreamEnd | None) -> None:
         """Complete the record: decode a raw body, note how the stream ended, and merge the inner calls."""

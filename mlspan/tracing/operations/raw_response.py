@@ -12,7 +12,16 @@ from typing import Any, Protocol
 import orjson
 
 from ..._guard import let_handler_through
-from .stream import AsyncStream, ResponseProxy, Stream, StreamObserver, finish_after_read, finish_in_finalizer
+from .stream import (
+    AsyncStream,
+    PlainAsyncStream,
+    PlainStream,
+    ResponseProxy,
+    Stream,
+    StreamObserver,
+    finish_after_read,
+    finish_in_finalizer,
+)
 
 
 class ResponseObserver(StreamObserver, Protocol):
@@ -262,15 +271,15 @@ _HTTP_READ_METHODS: dict[str, Callable[[ResponseObserver, object], object]] = { 
 
 
 @cache
-def find_proxy_class(cls: type, awaited: bool = False) -> type[Stream | AsyncStream | RawResponse] | None:
+def find_proxy_class(cls: type, awaited: bool = False) -> type[PlainStream | PlainAsyncStream | RawResponse] | None:
     """Return the proxy class for an answer of class *cls*, or None if the answer is whole.
 
     *awaited* says whether the call was asynchronous, for a class that can be read in both ways.
     """
     if issubclass(cls, AsyncIterator) and (awaited or not issubclass(cls, Iterator)):
-        return AsyncStream
+        return AsyncStream if hasattr(cls, "__aenter__") else PlainAsyncStream
     if issubclass(cls, Iterator):
-        return Stream
+        return Stream if hasattr(cls, "__enter__") else PlainStream
     # Raw responses of every SDK that Stainless generates (openai, anthropic, groq) have both.
     return RawResponse if hasattr(cls, "parse") and hasattr(cls, "http_request") else None
 

@@ -130,6 +130,9 @@ class ModelCall(Record):
     response_model: str | None = span_attribute(sc.RESPONSE_MODEL)
     input_tokens: int | None = span_attribute(sc.USAGE_INPUT_TOKENS)
     outer: bool = False  # a framework's call: the client's request inside becomes an inner call, without a span
+    takes_many: ClassVar[bool] = (
+        False  # whether all such calls inside are parts of this one, or but a first and retries
+    )
 
     name: str | None = None  # the caller's own name of this call
     content_withheld: bool = False  # whether the caller has asked the framework not to record content
@@ -248,6 +251,7 @@ class Fetch(Inference):
 class Embeddings(ModelCall):
     """Texts turned into vectors. The vectors are never recorded."""
 
+    takes_many: ClassVar[bool] = True
     operation: str = span_attribute(sc.OPERATION, "start", default=sc.EMBEDDINGS)
     dimensions: int | None = span_attribute(sc.EMBEDDINGS_DIMENSION_COUNT)
     input: object = span_attribute(sc.INPUT, "content")

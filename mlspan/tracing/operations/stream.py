@@ -203,8 +203,8 @@ class _StreamProxy(ResponseProxy):
         finish_in_finalizer(observer, stream_end="abandoned")
 
 
-class Stream(_StreamProxy):
-    """A proxy of a synchronous stream."""
+class PlainStream(_StreamProxy):
+    """A proxy of a synchronous stream that is no block of ``with``, such as a generator: callers ask with hasattr."""
 
     __slots__ = ()
 
@@ -228,6 +228,12 @@ class Stream(_StreamProxy):
             return next(self._mlspan_own)
         finally:
             detach_context(token, self._mlspan_context)  # type: ignore[arg-type]  # as above
+
+
+class Stream(PlainStream):
+    """A proxy of a synchronous stream."""
+
+    __slots__ = ()
 
     def __enter__(self) -> Stream:
         self._mlspan_own.__enter__()
@@ -300,8 +306,8 @@ class Awaited(_StreamProxy):
                 detach_context(token, self._mlspan_context)  # type: ignore[arg-type]  # as above
 
 
-class AsyncStream(_StreamProxy):
-    """A proxy of an asynchronous stream."""
+class PlainAsyncStream(_StreamProxy):
+    """A proxy of an asynchronous stream that is no block of ``async with``."""
 
     __slots__ = ()
 
@@ -327,6 +333,12 @@ class AsyncStream(_StreamProxy):
             return await anext(self._mlspan_own)
         finally:
             detach_context(token, self._mlspan_context)  # type: ignore[arg-type]  # as above
+
+
+class AsyncStream(PlainAsyncStream):
+    """A proxy of an asynchronous stream."""
+
+    __slots__ = ()
 
     async def __aenter__(self) -> AsyncStream:
         await self._mlspan_own.__aenter__()
