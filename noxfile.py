@@ -203,6 +203,19 @@ def vectors(session: nox.Session, versions: list[str]) -> None:
         session.run("pytest", "-q", *shown, "-k", "(chromadb or vector-databases) and not command", *session.posargs)
 
 
+HAYSTACK = {"lowest": ["haystack-ai==3.0.0"], "newest": ["haystack-ai>=3.4,<4", "mlflow>=3.6,<4"]}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("versions", list(HAYSTACK.values()), ids=list(HAYSTACK))
+def haystack(session: nox.Session, versions: list[str]) -> None:
+    """Haystack at its lowest and newest; the example and the page need MLflow."""
+    session.install("--quiet", *TESTING, *versions)
+    session.run("pytest", "-q", "tests/integrations/test_haystack.py", *session.posargs)
+    if "mlflow>=3.6,<4" in versions:
+        session.run("pytest", "-q", "tests/test_examples.py", "tests/test_docs.py", "-k", "haystack and not command")
+
+
 HUGGINGFACE_HUB = {"lowest": ["huggingface-hub==1.0.0"], "newest": ["huggingface-hub>=2.4,<3"]}
 
 

@@ -32,6 +32,7 @@ NEEDS = {
     "mcp": "mcp.server.mcpserver",
     "clients": "together",
     "claude_agent_sdk": "claude_agent_sdk",
+    "haystack": "haystack",
     "litellm": "litellm",
     "vector-databases": "chromadb",
     "self_tracing": "pydantic_ai",

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from . import google_genai as gemini  # noqa: F401  # the name that MLflow's users know
     from . import google_genai as google_genai
     from . import groq as groq
+    from . import haystack as haystack
     from . import huggingface_hub as huggingface_hub
     from . import keras as keras
     from . import lancedb as lancedb
