@@ -227,6 +227,22 @@ def huggingface_hub(session: nox.Session, versions: list[str]) -> None:
     session.run("pytest", "-q", "tests/integrations/test_huggingface_hub.py", *session.posargs)
 
 
+INSTRUCTOR = {
+    "lowest": ["instructor==1.12.0", "anthropic<1"],
+    "newest": ["instructor>=1.17,<2", "anthropic>=2,<3", "mlflow>=3.6,<4"],
+}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("versions", list(INSTRUCTOR.values()), ids=list(INSTRUCTOR))
+def instructor(session: nox.Session, versions: list[str]) -> None:
+    """Instructor at its lowest and newest; the example and the page need MLflow."""
+    session.install("--quiet", *TESTING, *versions)
+    session.run("pytest", "-q", "tests/integrations/test_instructor.py", *session.posargs)
+    if "mlflow>=3.6,<4" in versions:
+        session.run("pytest", "-q", "tests/test_examples.py", "tests/test_docs.py", "-k", "instructor and not command")
+
+
 LITELLM = {
     "lowest": ["litellm==1.100.0"],
     "newest": ["litellm>=1.110,<2", "mlflow>=3.6,<4"],
@@ -265,6 +281,19 @@ def ollama(session: nox.Session, versions: list[str]) -> None:
     """Ollama's client at its lowest and newest."""
     session.install("--quiet", *TESTING, *versions)
     session.run("pytest", "-q", "tests/integrations/test_ollama.py", *session.posargs)
+
+
+SMOLAGENTS = {"lowest": ["smolagents[openai]==1.20.0"], "newest": ["smolagents[openai]>=1.26,<2", "mlflow>=3.6,<4"]}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("versions", list(SMOLAGENTS.values()), ids=list(SMOLAGENTS))
+def smolagents(session: nox.Session, versions: list[str]) -> None:
+    """The agents of smolagents at their lowest and newest; the example and the page need MLflow."""
+    session.install("--quiet", *TESTING, *versions)
+    session.run("pytest", "-q", "tests/integrations/test_smolagents.py", *session.posargs)
+    if "mlflow>=3.6,<4" in versions:
+        session.run("pytest", "-q", "tests/test_examples.py", "tests/test_docs.py", "-k", "smolagents and not command")
 
 
 XAI_SDK = {"lowest": ["xai-sdk==1.4.0"], "newest": ["xai-sdk>=1.21,<2"]}

@@ -33,7 +33,9 @@ NEEDS = {
     "clients": "together",
     "claude_agent_sdk": "claude_agent_sdk",
     "haystack": "haystack",
+    "instructor": "instructor",
     "litellm": "litellm",
+    "smolagents": "smolagents",
     "vector-databases": "chromadb",
     "self_tracing": "pydantic_ai",
 }

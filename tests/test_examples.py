@@ -30,7 +30,9 @@ NEEDS = {  # what an example imports that the environment of the tests may lack
     "ag2": "autogen",
     "claude": "claude_agent_sdk",
     "haystack": "haystack",
+    "instructor": "instructor",
     "litellm": "litellm",
+    "smolagents": "smolagents",
     "together": "together",
     "chromadb": "chromadb",
 }

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from . import groq as groq
     from . import haystack as haystack
     from . import huggingface_hub as huggingface_hub
+    from . import instructor as instructor
     from . import keras as keras
     from . import lancedb as lancedb
     from . import langchain as langchain
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from . import redis as redis
     from . import semantic_kernel as semantic_kernel
     from . import sklearn as sklearn
+    from . import smolagents as smolagents
     from . import spark as spark
     from . import statsmodels as statsmodels
     from . import strands as strands

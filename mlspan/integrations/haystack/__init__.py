@@ -26,8 +26,9 @@ from ...hooks.patching import (
     trace_method,
 )
 from ...hooks.subclasses import trace_subclasses
+from ...hooks.threads import carry_contexts
 from .components import trace_components
-from .contexts import carry_contexts, keep_own_context
+from .contexts import keep_own_context
 from .runs import ResumingCall, TracedRun, open_tool_call, trace_run, wrap_current_span
 
 __all__ = ["HOOK", "autolog"]

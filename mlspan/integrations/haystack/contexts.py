@@ -1,4 +1,4 @@
-"""The contexts of Haystack's runs: of a pipeline that yields between its steps, and of threads."""
+"""The context of a pipeline that yields between its steps."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any
 
 from opentelemetry import context as otel
 
-from ...hooks.patching import Undo, resolve_target, set_attribute
-from ...tracing.context import wrap
 from ...tracing.operations.call_context import use_context
 from ...tracing.operations.generators import GeneratorSteps, wrap_async_generator
 
@@ -43,21 +41,3 @@ def keep_own_context(fn: Callable[..., Any], enabled: list[bool]) -> Callable[..
         return (kept if enabled else fn)(*args, **kwargs)
 
     return generate
-
-
-def carry_contexts(target: str) -> Undo:
-    """Have the threads of a module's executors work in the context of whoever has submitted the work.
-
-    Args:
-        target: the class of the executors, as the module knows it: ``module:ThreadPoolExecutor``.
-    """
-    module, name = resolve_target(target)
-    executor: Any = getattr(module, name)
-
-    class CarryingExecutor(executor):  # type: ignore[misc]  # a class that is read from the library
-        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
-            return super().submit(wrap(fn), *args, **kwargs)
-
-    CarryingExecutor.__name__, CarryingExecutor.__qualname__ = executor.__name__, executor.__qualname__
-    CarryingExecutor.__module__ = executor.__module__
-    return set_attribute(module, name, CarryingExecutor)
