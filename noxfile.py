@@ -364,6 +364,19 @@ def fastmcp(session: nox.Session, versions: list[str]) -> None:
     session.run("pytest", "-q", "tests/integrations/test_fastmcp.py", *session.posargs)
 
 
+AGNO = {"lowest": ["agno==3.0.0", "openai>=3,<4"], "newest": ["agno>=3.1,<4", "openai>=3,<4", "mlflow>=3.6,<4"]}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("versions", list(AGNO.values()), ids=list(AGNO))
+def agno(session: nox.Session, versions: list[str]) -> None:
+    """Agno at its lowest and newest; the example and the page need MLflow."""
+    session.install("--quiet", *TESTING, *versions)
+    session.run("pytest", "-q", "tests/integrations/test_agno.py", *session.posargs)
+    if "mlflow>=3.6,<4" in versions:
+        session.run("pytest", "-q", "tests/test_examples.py", "tests/test_docs.py", "-k", "agno and not command")
+
+
 AG2 = {
     "lowest": ["ag2[openai]==0.10.0"],
     "0.x": ["ag2[openai]<1", "mlflow"],

@@ -32,6 +32,7 @@ NEEDS = {
     "mcp": "mcp.server.mcpserver",
     "clients": "together",
     "claude_agent_sdk": "claude_agent_sdk",
+    "agno": "agno",
     "haystack": "haystack",
     "instructor": "instructor",
     "litellm": "litellm",

@@ -29,6 +29,7 @@ NEEDS = {  # what an example imports that the environment of the tests may lack
     "autogen": "autogen_agentchat",
     "ag2": "autogen",
     "claude": "claude_agent_sdk",
+    "agno": "agno",
     "haystack": "haystack",
     "instructor": "instructor",
     "litellm": "litellm",

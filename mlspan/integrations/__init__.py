@@ -21,6 +21,7 @@ from ..hooks.named_arguments import noting_names, read_named
 if TYPE_CHECKING:
     from . import ag2 as ag2
     from . import agent_framework as agent_framework
+    from . import agno as agno
     from . import anthropic as anthropic
     from . import autogen as autogen
     from . import azure_ai_inference as azure_ai_inference

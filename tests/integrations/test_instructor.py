@@ -82,6 +82,12 @@ class Structured(ScriptedClient):
     def read_answer(self, answer: Any) -> Any:
         return answer.model_dump()
 
+    def test_the_caller_gets_the_same_answer(self) -> None:
+        """Instructor before 1.16 makes a class for each answer, a subclass of what was asked for."""
+        bare, traced = self.run_bare(self.call), self.call()  # type: ignore[attr-defined]
+        assert [cls.__name__ for cls in type(traced).__mro__] == [cls.__name__ for cls in type(bare).__mro__]
+        assert self.read_answer(traced) == self.read_answer(bare)
+
     def ask(self, client: Any, **more: Any) -> Any:
         return client.chat.completions.create(model="m", messages=ASKED, response_model=City)
 
