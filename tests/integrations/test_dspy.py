@@ -26,8 +26,9 @@ from mlspan.integrations.dspy.callbacks import dspy_runs
 from mlspan.testing import Spans, content, contracts
 
 MODEL = "gpt-4o-mini"
-pytestmark = [  # DSPy closes no client
+pytestmark = [  # DSPy closes no client, and LiteLLM declares what pydantic warns of
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:(?s).*ReadOnly:UserWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
