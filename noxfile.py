@@ -443,6 +443,40 @@ def autogen(session: nox.Session, versions: list[str]) -> None:
     session.run("pytest", "-q", "tests/integrations", "tests/test_examples.py", "-k", "autogen", *session.posargs)
 
 
+# CrewAI pins the openai that it is written for; lancedb is for its memories.
+CREWAI = {
+    "lowest": ["crewai[litellm]==1.15.0", "lancedb"],
+    "newest": ["crewai[litellm]>=1.15,<2", "lancedb", "mlflow>=3.6,<4"],
+}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("versions", list(CREWAI.values()), ids=list(CREWAI))
+def crewai(session: nox.Session, versions: list[str]) -> None:
+    """CrewAI at its lowest and newest; the example and the page need MLflow. Nothing of it leaves the machine."""
+    off = {"CREWAI_DISABLE_TELEMETRY": "true", "CREWAI_DISABLE_VERSION_CHECK": "true", "CREWAI_TESTING": "true"}
+    session.install("--quiet", *TESTING, *versions)
+    tests = ["tests/integrations/test_crewai.py", "tests/integrations/test_crewai_ends.py"]
+    session.run("pytest", "-q", *tests, *session.posargs, env=off)
+    if "mlflow>=3.6,<4" in versions:
+        shown = ["tests/test_examples.py", "tests/test_docs.py"]
+        session.run("pytest", "-q", *shown, "-k", "crewai and not command", *session.posargs, env=off)
+
+
+DSPY = {"lowest": ["dspy==3.4.0"], "newest": ["dspy>=3.4,<4", "mlflow>=3.6,<4"]}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("versions", list(DSPY.values()), ids=list(DSPY))
+def dspy(session: nox.Session, versions: list[str]) -> None:
+    """DSPy at its lowest and newest, with LiteLLM beside it; the example and the page, which need MLflow."""
+    session.install("--quiet", *TESTING, "litellm>=1.100,<2", *versions)
+    session.run("pytest", "-q", "tests/integrations/test_dspy.py", *session.posargs)
+    if "mlflow>=3.6,<4" in versions:
+        shown = ["tests/test_examples.py", "tests/test_docs.py"]
+        session.run("pytest", "-q", *shown, "-k", "dspy and not command", *session.posargs)
+
+
 # LlamaIndex's OpenAI package wants openai 2, its Anthropic package a client that is not the newest. Newer versions of
 # pydantic warn of what 0.14.0 declares.
 LLAMA_INDEX = {

@@ -26,6 +26,8 @@ NEEDS = {
     "llama_index": "llama_index",
     "autogen": "autogen_agentchat",
     "ag2": "autogen",
+    "crewai": "crewai",
+    "dspy": "dspy",
     "bedrock": "boto3",
     "classic": "sklearn",
     "google_genai": "google.genai",

@@ -28,6 +28,8 @@ NEEDS = {  # what an example imports that the environment of the tests may lack
     "llama": "llama_index",
     "autogen": "autogen_agentchat",
     "ag2": "autogen",
+    "crewai": "crewai",
+    "dspy": "dspy",
     "claude": "claude_agent_sdk",
     "agno": "agno",
     "haystack": "haystack",

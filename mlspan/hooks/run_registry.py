@@ -90,9 +90,9 @@ class RunRegistry(Generic[RunT]):
             run = self._runs.get(run.parent)
         return None if run is None else run.operation
 
-    def get_current_id(self) -> Hashable:
-        """Return the id of the run whose code the caller is inside, or None outside of any run."""
-        return otel.get_value(self._current_run_key)
+    def get_current_id(self, around: otel.Context | None = None) -> Hashable:
+        """Return the id of the run whose code the caller is inside, or *around* if given; None outside of any run."""
+        return otel.get_value(self._current_run_key, around)
 
     def fold_run(self, id: Hashable, parent: Hashable) -> RunT:
         """Give the run *id* no span: runs below it get *parent* as their parent. It is ended like any other run."""

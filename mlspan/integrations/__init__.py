@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from . import chromadb as chromadb
     from . import claude_agent_sdk as claude_agent_sdk
     from . import cohere as cohere
+    from . import crewai as crewai
+    from . import dspy as dspy
     from . import elasticsearch as elasticsearch
     from . import fastai as fastai
     from . import fireworks as fireworks

@@ -60,6 +60,17 @@ def ag2_on(spans: Spans) -> Iterator[None]:
 
 
 @pytest.fixture
+def crewai_on(spans: Spans) -> Iterator[None]:
+    """The hook of CrewAI, for the length of a test, after which nothing is kept of its runs."""
+    from mlspan.integrations.crewai.runs import crewai_runs
+
+    integrations.crewai.autolog(log_traces=True)
+    yield
+    integrations.crewai.autolog(disable=True)
+    assert len(crewai_runs) == 0
+
+
+@pytest.fixture
 def autogen_on(spans: Spans) -> Iterator[None]:
     """The hook of AutoGen, for the length of a test."""
     integrations.autogen.autolog(log_traces=True)
