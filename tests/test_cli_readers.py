@@ -22,8 +22,9 @@ from mlspan.cli import app as cli_app
 from mlspan.cli import mlflow_reader, model, sqlite_reader
 from mlspan.cli.common import CommandFailure
 from mlspan.cli.mlflow_reader import MlflowReader
+from mlspan.cli.opening import open_reader
 from mlspan.cli.places import StoreLocation
-from mlspan.cli.reading import EVERYTHING, TraceFilter, TraceReader, open_reader
+from mlspan.cli.reading import EVERYTHING, TraceFilter, TraceReader
 from mlspan.cli.sqlite_reader import SqliteReader
 
 mlflow = pytest.importorskip("mlflow")

@@ -46,6 +46,7 @@ COMMANDS: Final = {
         "Start MLflow's viewer on the store that traces go to, and print its address. Ctrl-C ends it.",
     ),
 }
+PRIVATE_FIELDS: Final = {"_MLSPAN_COMPLETE": "the shell completes the names of the commands, and not their options"}
 _PASS_OPTIONS_THROUGH: Final = {"run": {"allow_interspersed_args": False}}
 
 

@@ -23,8 +23,8 @@ from .common import (
     require_module,
     show_busy,
 )
+from .opening import open_reader
 from .places import find_database_file, is_tracking_server, locate_store
-from .reading import open_reader
 from .show import collect_facts, print_trace
 
 DEMO_QUESTION: Final = "What is the weather in Paris?"

@@ -22,8 +22,9 @@ from .common import (
     print_note,
     write_line,
 )
+from .opening import open_reader
 from .places import locate_store
-from .reading import TraceFilter, TraceReader, open_reader
+from .reading import TraceFilter, TraceReader
 
 _LOOK_BACK_SECONDS: Final = 3600  # traces are searched by their start, and are stored at their end
 _MAX_NEW_TRACES: Final = 500

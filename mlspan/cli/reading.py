@@ -1,4 +1,4 @@
-"""Reader of stored traces: the part that does not depend on the store, and the choice of the reader for a store."""
+"""Reader of stored traces: the part that does not depend on the store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 
 from . import model
 from .common import CommandFailure
-from .places import StoreLocation, find_database_file
+from .places import StoreLocation
 
 MAX_TRACES: Final = 1_000_000
 
@@ -131,19 +131,3 @@ class TraceReader(ABC):
         return CommandFailure(
             f"there is no experiment {self.place.experiment!r} in {self.place.display_uri}; there are: {names}"
         )
-
-
-def open_reader(place: StoreLocation) -> TraceReader:
-    """Return the reader of a store: by plain SQL for an SQLite database of a known schema, else by MLflow's client.
-
-    MLflow's client takes seconds to import.
-
-    Raises:
-        CommandFailure: if MLflow is needed and missing, or the store does not answer.
-    """
-    from .mlflow_reader import MlflowReader
-    from .sqlite_reader import SqliteReader, open_known_database
-
-    file = find_database_file(place.uri)
-    database = None if file is None else open_known_database(file)
-    return MlflowReader(place) if database is None else SqliteReader(place, database)

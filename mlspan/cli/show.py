@@ -23,8 +23,9 @@ from .common import (
     write_line,
 )
 from .draining import SpoolDirOption, build_refused_trace, find_dead_letters, print_dead_letters
+from .opening import open_reader
 from .places import is_tracking_server, locate_store
-from .reading import TraceReader, open_reader
+from .reading import TraceReader
 
 _STYLE_BY_SPAN_TYPE: Final = {
     "CHAT_MODEL": "cyan",

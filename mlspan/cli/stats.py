@@ -24,8 +24,8 @@ from .common import (
     write_line,
 )
 from .listing import RunOption, SessionOption, make_filter, parse_since
+from .opening import open_reader
 from .places import locate_store
-from .reading import open_reader
 from .trace_totals import PERCENTILES, Metric, StatsRow, TraceStats
 
 
