@@ -84,9 +84,10 @@ _LONGEST_REGION: Final = len("us-gov")
 
 def _read_told_cost(attributes: Mapping[str, Any]) -> Cost | None:
     """Return the cost that the provider has told, with its parts if it has told those; None if it has told none."""
-    total, given = (read_amount(attributes.get(name)) for name in (sc.USAGE_COST, sc.USAGE_INPUT_COST))
+    total = read_amount(attributes[sc.USAGE_COST]) if sc.USAGE_COST in attributes else None  # few providers do
     if total is None:
         return None
+    given = read_amount(attributes.get(sc.USAGE_INPUT_COST))
     parts = {} if given is None else {"input_cost": given, "output_cost": total - given}
     return {**parts, "total_cost": total}
 

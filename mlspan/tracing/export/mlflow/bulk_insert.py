@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import Link
 
 from ...operations.content import to_json
+from ..dialects.catalog import is_own_span
 from . import private_names
 from .spans import COST, INPUTS, OUTPUTS, SPAN_TYPE, TOKEN_USAGE, replace_attributes
 from .traces import TranslatedTrace
@@ -175,7 +176,7 @@ def _span_row(experiment_id: str, trace_id: str, span: ReadableSpan, content: Ro
 
 def _build_content(trace_id: str, span: ReadableSpan) -> Row:
     """Return the JSON object that MLflow stores for *span*."""
-    if span.instrumentation_scope is not None and span.instrumentation_scope.name == "mlspan":
+    if is_own_span(span):
         return _build_own_content(trace_id, span)
     from mlflow.entities import Span
     from mlflow.tracing.otel.translation import translate_span_when_storing
@@ -186,6 +187,8 @@ def _build_content(trace_id: str, span: ReadableSpan) -> Row:
 
 def _has_new_totals(span: ReadableSpan, content: Row) -> bool:
     """Return True if MLflow has found inputs, outputs, tokens or cost in another library's span."""
+    if is_own_span(span):  # as we have translated it
+        return False
     before = span.attributes or {}
     return any(name in content["attributes"] and name not in before for name in (INPUTS, OUTPUTS, TOKEN_USAGE, COST))
 

@@ -7,7 +7,6 @@ metadata. If the parent arrives after all, with a later segment, the span is att
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ..recent_spans import traces_in_parts
@@ -35,10 +34,10 @@ def merge_with_stored(
             stored = store.read_span_totals(summary.trace_id)
             has_root, stored_has_root = (any(one.parent_id is None for one in all_.values()) for all_ in (own, stored))
             summary = summary.merge_stored(before, has_root=has_root, stored_has_root=stored_has_root)
-            trace = replace(trace, summary=summary, spans=count_calls_once(trace.spans, stored))
+            trace = trace._replace(summary=summary, spans=count_calls_once(trace.spans, stored))
         trace = detach_orphans(trace, stored)
     counted = {**stored, **trace.read_span_totals()}
-    trace = replace(trace, summary=trace.summary.with_totals(counted.values()))
+    trace = trace._replace(summary=trace.summary.with_totals(counted.values()))
     return trace, find_attachable(trace, stored) if stored else {}
 
 
@@ -57,8 +56,8 @@ def detach_orphans(trace: TranslatedTrace, stored: Mapping[int, SpanTotals]) -> 
     if not missing and not before:
         return trace
     named = ",".join(f"{span_id:016x}" for span_id in sorted(missing)[:_MOST_NAMED])
-    summary = replace(trace.summary, metadata={**trace.summary.metadata, MISSING_PARENT_KEY: named})
-    return replace(trace, spans=spans, summary=summary)
+    summary = trace.summary._replace(metadata={**trace.summary.metadata, MISSING_PARENT_KEY: named})
+    return trace._replace(spans=spans, summary=summary)
 
 
 def find_attachable(trace: TranslatedTrace, stored: Mapping[int, SpanTotals]) -> dict[int, int]:

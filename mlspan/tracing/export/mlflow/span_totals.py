@@ -106,6 +106,8 @@ def _are_apart(spans: Sequence[TranslatedSpan], parents: Mapping[int, int | None
     if not all(map(is_own_span, spans)):
         return False
     counted = {_span_id(span) for span in spans if span.counts is not None}
+    if counted.isdisjoint(parents.values()):  # none has anything below it
+        return True
     return all(counted.isdisjoint(list_above(span_id, parents)) for span_id in counted)
 
 

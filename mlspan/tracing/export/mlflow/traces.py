@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
@@ -53,8 +53,10 @@ PROMPTS_KEY: Final = "mlflow.linkedPrompts"
 _NOT_IN_SPANS: Final = {SOURCE_RUN_KEY, MODEL_KEY, MISSING_PARENT_KEY}  # metadata that no span attribute can carry
 
 
-@dataclass(frozen=True, slots=True)
-class TraceSummary:
+_NO_PAIRS: Final[Mapping[str, str]] = {}
+
+
+class TraceSummary(NamedTuple):
     """The data that MLflow keeps of a trace beside its spans. Times are in milliseconds, the first since 1970."""
 
     trace_id: str  # "tr-" and 32 hexadecimal digits
@@ -64,8 +66,8 @@ class TraceSummary:
     request_preview: str | None = None
     response_preview: str | None = None
     client_request_id: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = _NO_PAIRS
+    metadata: Mapping[str, str] = _NO_PAIRS
 
     def with_totals(self, counted: Iterable[SpanTotals]) -> TraceSummary:
         """Return this summary with the sum of tokens and cost of all spans in *counted*."""
@@ -74,8 +76,8 @@ class TraceSummary:
             "mlflow.trace.tokenUsage": sum_totals(spans, lambda span: span.usage),
             "mlflow.trace.cost": sum_totals(spans, lambda span: span.cost),
         }
-        return replace(
-            self, metadata={**self.metadata, **{key: parsed_to_json(sums) for key, sums in totals.items() if sums}}
+        return self._replace(
+            metadata={**self.metadata, **{key: parsed_to_json(sums) for key, sums in totals.items() if sums}}
         )
 
     def merge_stored(self, before: TraceSummary, *, has_root: bool, stored_has_root: bool) -> TraceSummary:
@@ -89,8 +91,7 @@ class TraceSummary:
         knows_root = has_root or stored_has_root
         start = min(self.request_time, before.request_time)
         end = max(self.request_time + self.duration, before.request_time + before.duration)
-        return replace(
-            self,
+        return self._replace(
             request_time=start,
             duration=end - start,
             failed=first.failed or (second.failed and not knows_root),
@@ -102,8 +103,7 @@ class TraceSummary:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class TranslatedTrace:
+class TranslatedTrace(NamedTuple):
     """A trace segment translated for MLflow."""
 
     segment: TraceSegment
@@ -189,7 +189,7 @@ def find_segment_origin(segment: TraceSegment) -> TraceOrigin:
     if origin.run_id is not None:
         return origin
     fits = [span for span in segment.spans if (span.attributes or {}).get(sc.KIND) == sc.FIT]
-    return replace(origin, run_id=_first_value(_merge_attributes(fits), sc.RUN_ID))
+    return replace(origin, run_id=_first_value(_merge_attributes(fits), sc.RUN_ID)) if fits else origin
 
 
 def translate_segment(
@@ -212,7 +212,6 @@ def translate_segment(
     trace_id = f"tr-{top.get_span_context().trace_id:032x}"  # type: ignore[union-attr]  # an ended span has a context
     attachments: AttachmentsById = {}
     stored = {id(span): data for span, data in zip(segment.spans, segment.stored)}  # noqa: B905  # stored holds all spans or none
-    calls = {_span_id(span) for span in ended if _is_model_call(span) and is_own_span(span)}
     spans = count_calls_once(
         # those stored bytes are of a span whose attributes are those that it was stored with
         [_translated(span, trace_id, attachments if offload else None, stored.get(id(span))) for span in ended]
@@ -231,7 +230,7 @@ def translate_segment(
         tags=_build_tags(segment, top.name, spans, named),
         metadata=_build_metadata(segment, named, run_id),
     )
-    merge = not segment.whole or top.parent is not None or any(_may_carry_trace(span, calls) for span in ended)
+    merge = not segment.whole or top.parent is not None or _may_be_continued(ended)
     assessments = list(read_assessments(segment.spans))
     return TranslatedTrace(segment, info, spans, attachments, assessments, merge, links_run, previews_apart)
 
@@ -247,13 +246,19 @@ def _translated(
     return bare(span, own, translating.error)
 
 
-def _may_carry_trace(span: ReadableSpan, calls: set[int]) -> bool:
-    """Return True if *span* is a request that may have passed the trace on to another process that records it.
+def _may_be_continued(spans: Sequence[ReadableSpan]) -> bool:
+    """Return True if one of *spans* is a request that may have passed the trace on to a process that records it.
 
-    Requests to a provider, below one of our model *calls*, are not.
+    Requests to a provider, below one of our calls to a model, are not.
     """
-    asks = span.kind in {SpanKind.CLIENT, SpanKind.PRODUCER} and not is_own_span(span)
-    return asks and (span.parent is None or span.parent.span_id not in calls)
+    requests = [span for span in spans if span.kind in _REQUEST_KINDS and not is_own_span(span)]
+    if not requests:
+        return False
+    calls = {_span_id(span) for span in spans if _is_model_call(span) and is_own_span(span)}
+    return any(span.parent is None or span.parent.span_id not in calls for span in requests)
+
+
+_REQUEST_KINDS: Final = frozenset({SpanKind.CLIENT, SpanKind.PRODUCER})
 
 
 def _is_model_call(span: ReadableSpan) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from time import monotonic
 from typing import Any, Final
 
@@ -270,7 +271,7 @@ def _collect_trace_ids(items: Sequence[TraceSegment | EncodedSpan]) -> set[int]:
 def _measure_items(items: Sequence[TraceSegment | EncodedSpan]) -> int:
     """Return the bytes of the items' spans as OTLP."""
     stored = (item.stored if isinstance(item, TraceSegment) else (item.span,) for item in items)
-    return sum(len(data) for one in stored for data in one)
+    return sum(map(len, chain.from_iterable(stored)))
 
 
 def _select_items(batch: SpoolBatch, chosen: Sequence[Any]) -> SpoolBatch:

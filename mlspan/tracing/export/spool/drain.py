@@ -159,7 +159,7 @@ class RedirectingSink:
         self._sink.prepare()
 
     def send(self, segments: Sequence[TraceSegment]) -> list[Refusal]:
-        sent = [replace(segment, origin=replace(segment.origin, tracking_uri=self._uri)) for segment in segments]
+        sent = [segment._replace(origin=replace(segment.origin, tracking_uri=self._uri)) for segment in segments]
         meant = {id(new): old for new, old in zip(sent, segments, strict=True)}
         return [replace(refusal, item=meant[id(refusal.item)]) for refusal in self._sink.send(sent)]
 

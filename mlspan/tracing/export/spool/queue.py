@@ -8,7 +8,6 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -150,7 +149,7 @@ class Spool:
                 if segment.number not in changed and segment.spans:
                     data = stored.get(segment.number, [])
                     whole = len(data) == len(segment.spans)
-                    self._recent.add_segment(replace(segment, stored=data) if whole else segment, sum(map(len, data)))
+                    self._recent.add_segment(segment._replace(stored=data) if whole else segment, sum(map(len, data)))
 
     def _release_held(self, numbers: Sequence[int]) -> None:
         """Hand held spans to OTLP under new ids, because senders continue from the last id that they have seen."""
