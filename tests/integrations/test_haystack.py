@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-import haystack.tracing as haystack_tracing
 import pytest
+
+pytest.importorskip("haystack", reason="in the nox session haystack")
+
+import haystack.tracing as haystack_tracing
 from haystack import Document, Pipeline, component
 from haystack import tracing as own
 from haystack.components.agents import Agent

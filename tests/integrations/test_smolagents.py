@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import pytest
+
+pytest.importorskip("smolagents", reason="in the nox session smolagents")
+
 import smolagents
 from openai_answers import answer, count_tokens, list_links, stream
 from openai_chunks import ANSWER, REFUSAL
