@@ -5,14 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import tempfile
 import threading
 from typing import Any
 
 os.environ |= {
     "CREWAI_DISABLE_TELEMETRY": "true",
     "CREWAI_DISABLE_VERSION_CHECK": "true",
-    "CREWAI_STORAGE_DIR": tempfile.mkdtemp(prefix="mlspan-crewai-"),  # where it keeps what its tasks have answered
+    "CREWAI_STORAGE_DIR": f"{os.environ['XDG_STATE_HOME']}/crewai",  # where it keeps what its tasks have answered
     "CREWAI_TESTING": "true",
     "CREWAI_TRACING_ENABLED": "false",
     "OPENAI_API_KEY": "test",

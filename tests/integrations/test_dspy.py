@@ -6,13 +6,12 @@ import asyncio
 import importlib.util
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-os.environ.setdefault("DSPY_CACHEDIR", tempfile.mkdtemp(prefix="mlspan-dspy-"))
+os.environ.setdefault("DSPY_CACHEDIR", f"{os.environ['XDG_STATE_HOME']}/dspy")
 dspy = pytest.importorskip("dspy")
 if importlib.util.find_spec("litellm") is not None:
     import litellm_kit  # noqa: F401  # before DSPy imports LiteLLM

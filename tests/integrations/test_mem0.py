@@ -6,14 +6,12 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
-FOLDER = TemporaryDirectory()
 os.environ["MEM0_TELEMETRY"] = "False"  # it is read at the import: nothing leaves the machine
-os.environ["MEM0_DIR"] = FOLDER.name  # likewise, in the place of the home directory
+os.environ["MEM0_DIR"] = f"{os.environ['XDG_STATE_HOME']}/mem0"  # likewise, in the place of the home directory
 pytest.importorskip("mem0")
 
 import mem0
