@@ -35,9 +35,9 @@ SHOTS = {
     "openai_chat": "chat gpt-4o-mini",
     "anthropic_chat": "chat claude",
     "google_genai_chat": "generate_content",
-    "bedrock_chat": "chat",
-    "litellm_router": "chat",
-    "together_chat": "chat",
+    "bedrock_chat": "chat anthropic",
+    "litellm_router": "chat gpt-5-mini",
+    "together_chat": "chat meta-llama",
     "chromadb_search": "retrieval",
     "mcp_weather": "tools/call",
     "claude_agent_sdk_tool": "execute_tool",
@@ -112,7 +112,7 @@ def viewer(chromium: Any, example: str, uri: str, api: str) -> None:
     page = chromium.new_page(viewport={"width": 1400, "height": 900})
     page.set_default_timeout(60_000)
     page.goto(f"{uri}/#/experiments/{experiment}/traces?selectedEvaluationId={trace.info.trace_id}")
-    page.get_by_text(SHOTS[example]).first.click()
+    page.get_by_text(SHOTS[example]).first.click(position={"x": 5, "y": 5})  # a long name reaches below a handle
     page.wait_for_timeout(2500)
     save(page.screenshot(clip={"x": 0, "y": 0, "width": 980, "height": 620}), ROOT / f"docs/images/{example}.png")
     page.close()
