@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
@@ -112,11 +112,7 @@ def _defer(name: str, library: Library, settings: AutologSettings) -> None:
         with guard(f"turning on {name}"):
             apply_deferred(name)
 
-    _deferred[name] = _Deferred(settings, library, _wait_for_any(library.modules, apply))
-
-
-def _wait_for_any(modules: Iterable[str], callback: Undo) -> Undo:
     waits = ExitStack()
-    for module in modules:
-        waits.callback(call_when_imported(module, callback))
-    return waits.close
+    _deferred[name] = _Deferred(settings, library, waits.close)  # first, as another thread may import it right now
+    for module in library.modules:
+        waits.callback(call_when_imported(module, apply))
