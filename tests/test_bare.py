@@ -120,4 +120,4 @@ print((imported - started) / (started - begun), (process_time() - imported) / (s
 """
     times = [[float(part) for part in run(code).stdout.split()] for _ in range(5)]
     assert min(time[0] for time in times) < 0.05, times
-    assert min(time[1] for time in times) < 1.5, times  # 0.8 to 1 measured, by what else is installed
+    assert min(time[1] for time in times) < 2, times  # 1 to 1.7 measured: on a busy machine caches are cold
