@@ -70,7 +70,9 @@ def read_name(requirement: str) -> str:
 
 def list_sessions(nox: str, wanted: list[str]) -> Iterator[Session]:
     """Yield the sessions that test the newest version of a library, of those *wanted*; none wanted means all."""
-    listed = subprocess.run([nox, "--list", "--json"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        [nox, "--list", "--json"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+    )
     extras = read_extras()
     for entry in json.loads(listed.stdout):
         name: str = entry["session"]
@@ -115,7 +117,9 @@ for name in sys.argv[1:]:
         pass
 print(json.dumps(found))"""
     for python in folder.glob("*/bin/python"):
-        done = subprocess.run([python, "-c", code, *session.distributions], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [python, "-c", code, *session.distributions], capture_output=True, text=True, check=True, timeout=60
+        )
         return dict(json.loads(done.stdout))
     return {}
 

@@ -80,8 +80,15 @@ def run(path: Path, tmp_path: Path, seconds: float = 170, **env: str) -> str:
     return env["MLFLOW_TRACKING_URI"]
 
 
+def is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that it is in
+        return False
+
+
 def skip_without(needed: str | None) -> Any:
-    if needed and importlib.util.find_spec(needed) is None:
+    if needed and not is_installed(needed):
         pytest.skip(f"{needed} is not installed here")
     return pytest.importorskip("mlflow")
 

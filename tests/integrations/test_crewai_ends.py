@@ -172,10 +172,10 @@ async def test_a_method_that_is_cancelled_with_its_flow(spans: Spans) -> None:
         @start()
         async def wait(self) -> None:
             at_work.set()
-            await asyncio.Event().wait()
+            await asyncio.sleep(60)
 
     running = asyncio.create_task(Slow().kickoff_async())
-    await at_work.wait()
+    await asyncio.wait_for(at_work.wait(), 60)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running

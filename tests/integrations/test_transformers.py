@@ -232,7 +232,7 @@ def test_a_streamer_in_a_thread(traced: Spans) -> None:
         thread = threading.Thread(target=tracing.wrap(tiny_models.make_model().generate), kwargs=asked)
         thread.start()
         said = "".join(streamer)
-        thread.join()
+        thread.join(60)
     assert traced.tree().splitlines() == ["request", "  text_completion tiny [1 in, 3 out]"]
     (span,) = traced.named("text_completion tiny")
     assert (read_texts(span, "input"), read_texts(span)) == (["hello"], [said])
