@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
+from mlspan import tracing
+from mlspan.testing import Spans, content
+from mlspan.tracing.operations import raw_response
 from mlspan.tracing.operations.stream import AsyncStream, Awaited, Generated, Stream
 
 
@@ -99,3 +103,64 @@ async def test_it_has_what_its_stream_has(name: str) -> None:
         assert observer.ends[0] == "closed"
     if name == "coroutine":
         own.close()
+
+
+BLOCKS = ("__enter__", "__exit__", "__aenter__", "__aexit__")
+
+
+class Block(Items):
+    def __enter__(self) -> Block:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class AsyncBlock(AsyncItems):
+    async def __aenter__(self) -> AsyncBlock:
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+
+RETURNED: dict[str, Any] = {
+    "iterator": Items,
+    "block": Block,
+    "generator": generate,
+    "async iterator": AsyncItems,
+    "async block": AsyncBlock,
+    "async generator": generate_async,
+}
+
+
+@pytest.mark.any_span
+@pytest.mark.parametrize("name", RETURNED)
+def test_it_is_a_block_if_its_stream_is(name: str) -> None:
+    """A client's answer, one that a raw response gives, and one of a framework is a block of ``with`` as without us."""
+    own = RETURNED[name]()
+    is_block = [hasattr(own, one) for one in BLOCKS]
+    proxy_class: Any = raw_response.find_proxy_class(type(own))
+    assert [hasattr(proxy_class(own, Finished()), one) for one in BLOCKS] == is_block
+    assert [hasattr(raw_response._handle_pieces(Pieces(), own), one) for one in BLOCKS] == is_block  # type: ignore[arg-type]
+
+
+class Pieces(Finished):
+    def get_body_buffer(self) -> raw_response.BodyBuffer:
+        return raw_response.BodyBuffer()
+
+
+@pytest.mark.parametrize("name", ["generator", "async generator"])
+def test_what_a_traced_function_returns(name: str, spans: Spans) -> None:
+    """A generator, or what stands in for a client's, is no block either, and its items are the output."""
+
+    async def read(stream: Any) -> list[Any]:
+        return [item async for item in stream]
+
+    def ask(own: Any) -> Any:
+        return own
+
+    proxy_class: Any = raw_response.find_proxy_class(type(RETURNED[name]()))
+    for own in (RETURNED[name](), proxy_class(RETURNED[name](), Finished())):
+        stream: Any = tracing.trace(ask)(own)
+        assert not any(hasattr(stream, one) for one in BLOCKS)
+        assert (asyncio.run(read(stream)) if name == "async generator" else list(stream)) == [1]
+        assert content(spans.all[-1], "mlspan.output") == [1]

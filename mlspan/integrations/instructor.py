@@ -23,10 +23,10 @@ from ..hooks.openai_format import FINISH_REASONS
 from ..hooks.patching import CallStarter, Patch, Undo, apply_patches, replace_method, trace_function
 from ..hooks.requests import find_base_url, find_provider_by_host, read_provider_usage, read_server_fields
 from ..tracing.operations.content import to_plain_data
+from ..tracing.operations.generators import is_generator, keep_open
 from ..tracing.operations.message_drafts import OutputDraft
 from ..tracing.operations.operation import Operation
 from ..tracing.operations.records import Chat, Observe, Step
-from ..tracing.operations.stream import AsyncStream, Generated
 from .openai.methods import make_chat, make_response, observe_chat, observe_response
 
 __all__ = ["HOOK", "autolog"]
@@ -161,10 +161,9 @@ def _trace_retries(hook: Hook, fn: Callable[..., Any], enabled: list[bool]) -> C
         with hook.start_operation(_begin_step, args, kwargs, function=fn) as operation:
             args, kwargs = _change_arguments(hook, fn, operation, (args, kwargs), enabled)  # type: ignore[assignment]
             result = fn(*args, **kwargs)
-            if isinstance(operation, Operation) and inspect.isgenerator(result):
-                operation.hand_over()
-                return Generated(result, operation, operation.context)
-            return operation.record_result(result) if isinstance(operation, Operation) else result
+            if isinstance(operation, Operation) and is_generator(result):
+                return keep_open(operation, result)
+            return operation.record_result(result)
 
     return retry
 
@@ -179,10 +178,9 @@ def _trace_async_retries(hook: Hook, fn: Callable[..., Any], enabled: list[bool]
         with hook.start_operation(_begin_step, args, kwargs, function=fn) as operation:
             args, kwargs = _change_arguments(hook, fn, operation, (args, kwargs), enabled)  # type: ignore[assignment]
             result = await fn(*args, **kwargs)
-            if isinstance(operation, Operation) and inspect.isasyncgen(result):
-                operation.hand_over()
-                return AsyncStream(result, operation, operation.context)
-            return operation.record_result(result, awaited=True) if isinstance(operation, Operation) else result
+            if isinstance(operation, Operation) and is_generator(result):
+                return keep_open(operation, result)
+            return operation.record_result(result, awaited=True)
 
     return retry
 

@@ -9,7 +9,15 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
-from types import BuiltinFunctionType, CoroutineType, FunctionType, MethodType, MethodWrapperType
+from types import (
+    AsyncGeneratorType,
+    BuiltinFunctionType,
+    CoroutineType,
+    FunctionType,
+    GeneratorType,
+    MethodType,
+    MethodWrapperType,
+)
 from typing import Any, Final, TypeVar, overload
 
 from .._frames import skip_in_warnings
@@ -21,7 +29,7 @@ from .operations.generators import MOST_ITEMS, TracedGenerator, join_items, wrap
 from .operations.noop import NOOP_OPERATION
 from .operations.operation import Operation
 from .operations.records import Record
-from .operations.stream import AsyncStream, Awaited, Generated, Stream, StreamEnd
+from .operations.stream import AsyncStream, Awaited, Generated, PlainAsyncStream, PlainStream, Stream, StreamEnd
 from .runtime import get_runtime
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -240,20 +248,10 @@ class _Gathered:
         self._operation.finish(error, stream_end=stream_end, collecting=collecting)
 
 
-def _generator_function() -> object:
-    yield
-
-
-async def _async_generator_function() -> object:
-    yield
-
-
-_STREAM_CLASSES: Final[dict[type, type[Stream | AsyncStream]]] = {
-    type(_generator_function()): Generated,
-    type(_async_generator_function()): AsyncStream,
-    Stream: Stream,
-    AsyncStream: AsyncStream,
-    Generated: Generated,
+_STREAM_CLASSES: Final[dict[type, type[PlainStream | PlainAsyncStream]]] = {
+    GeneratorType: Generated,
+    AsyncGeneratorType: PlainAsyncStream,
+    **{proxy: proxy for proxy in (PlainStream, Stream, Generated, PlainAsyncStream, AsyncStream)},
 }
 
 

@@ -13,10 +13,15 @@ from ...hooks.patching import Undo, resolve_target, set_attribute
 from ...hooks.subclasses import OperationStarter
 from ...tracing.context import wrap
 from ...tracing.operations.exceptions import get_error_type
-from ...tracing.operations.generators import ObservedGenerator, wrap_async_generator, wrap_generator
+from ...tracing.operations.generators import (
+    ObservedGenerator,
+    is_generator,
+    keep_open,
+    wrap_async_generator,
+    wrap_generator,
+)
 from ...tracing.operations.noop import NOOP_OPERATION
 from ...tracing.operations.operation import Operation
-from ...tracing.operations.stream import AsyncStream, Generated
 
 
 def find_cause(error: BaseException | None) -> BaseException | None:
@@ -85,7 +90,7 @@ def trace_any(fn: Any, open_: OperationStarter, on: list[bool]) -> Any:
 
     async def await_result(result: Any, args: Any, kwargs: Any) -> Any:
         with _Unwrapped(open_operation(args, kwargs)) as operation:
-            return _keep_open(await result, operation, args[0])
+            return _record_result(await result, operation, args[0])
 
     plain = inspect.unwrap(fn)
     if inspect.isgeneratorfunction(plain):
@@ -109,22 +114,20 @@ def trace_any(fn: Any, open_: OperationStarter, on: list[bool]) -> Any:
                     return wrap_async_generator(lambda *_, **__: result, open_operation, _Steps)(*args, **kwargs)
                 return await_result(result, args, kwargs) if inspect.isawaitable(result) else result
             with _Unwrapped(open_operation(args, kwargs)) as operation:
-                return _keep_open(fn(*args, **kwargs), operation, args[0])
+                return _record_result(fn(*args, **kwargs), operation, args[0])
 
     return call
 
 
-def _keep_open(result: Any, operation: Any, owner: Any = None) -> Any:
+def _record_result(result: Any, operation: Any, owner: Any) -> Any:
     """Record a value; a stream keeps the operation open until its end, and is read inside of it."""
     if not isinstance(operation, Operation):
         return result
-    if inspect.isgenerator(result) or inspect.isasyncgen(result):
-        operation.hand_over()
-        proxy = Generated if inspect.isgenerator(result) else AsyncStream
-        return proxy(result, operation, operation.context)
+    if is_generator(result):
+        return keep_open(operation, result)
     inner = getattr(result, "result", None) if type(result).__name__ == "FunctionExecutionResult" else None
-    if inspect.isgenerator(inner) or inspect.isasyncgen(inner):  # a tool that goes on while its result is read
-        result.result = _keep_open(inner, operation)
+    if is_generator(inner):  # a tool that goes on while its result is read
+        result.result = keep_open(operation, inner)
         if getattr(owner, "result", None) is inner:
             owner.result = result.result
         return result

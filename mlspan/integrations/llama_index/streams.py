@@ -20,7 +20,7 @@ from ...hooks.subclasses import trace_subclasses
 from ...tracing.operations.message_drafts import TextPieces
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Chat, NamedRecord
-from ...tracing.operations.stream import AsyncStream, Stream, finish_in_finalizer
+from ...tracing.operations.stream import find_stream_class, finish_in_finalizer
 from .operations import STREAM_METHODS, STRUCTURED_METHODS, find_call_type
 from .workflows import dispatched_calls
 
@@ -58,7 +58,8 @@ def hand_over_stream(run: str, owner: object, result: Any) -> bool:
 
 def _wrap_stream(value: object, operation: Operation) -> object:
     """Return a wrapper of a stream that ends the operation, and has its span current during every read."""
-    return (AsyncStream if hasattr(value, "__anext__") else Stream)(value, operation, operation.context)
+    proxy_class = find_stream_class(type(value), is_async=hasattr(value, "__anext__"))
+    return proxy_class(value, operation, operation.context)
 
 
 def _wrap_inner_stream(run: str, result: object, name: str) -> None:

@@ -9,10 +9,9 @@ from typing import Any, Final, NamedTuple
 from opentelemetry import context as otel
 
 from ...hooks.subclasses import OperationStarter
-from ...tracing.operations.generators import ObservedGenerator, wrap_generator
+from ...tracing.operations.generators import ObservedGenerator, is_generator, keep_open, wrap_generator
 from ...tracing.operations.noop import NOOP_OPERATION
 from ...tracing.operations.operation import Operation
-from ...tracing.operations.stream import Generated
 
 _RUNNING_KEY: Final = otel.create_key("mlspan-smolagents")
 
@@ -78,9 +77,8 @@ def trace_steps(fn: Any, open_: OperationStarter, on: list[bool]) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
         with open_operation(args, kwargs) as operation:
             result = fn(*args, **kwargs)
-            if not isinstance(operation, Operation) or not inspect.isgenerator(result):
-                return operation.record_result(result)
-            operation.hand_over()
-            return Generated(result, operation, operation.context)
+            if isinstance(operation, Operation) and is_generator(result):
+                return keep_open(operation, result)
+            return operation.record_result(result)
 
     return call

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Final
 
 from .iterators import start_generator
 from .noop import UnsampledOperation
 from .operation import Operation
-from .stream import StreamEnd
+from .stream import StreamEnd, find_stream_class
 
 MOST_ITEMS: Final = 100_000  # of a generator or a stream that are kept for the output
 
@@ -196,3 +197,18 @@ class _StepContext:
             self._current.__exit__(kind, error, trace)
         if error is not None:
             self._traced.finish_operation(error)
+
+
+def is_generator(value: object) -> bool:
+    """Return whether *value* is a generator, synchronous or not."""
+    return isinstance(value, (GeneratorType, AsyncGeneratorType))
+
+
+def keep_open(operation: Operation, generator: object) -> object:
+    """Keep *operation* open until *generator* ends; return its proxy, which reads it inside of the operation.
+
+    Its items are read one by one into the record.
+    """
+    operation.hand_over()
+    proxy_class = find_stream_class(type(generator), is_async=isinstance(generator, AsyncGeneratorType))
+    return proxy_class(generator, operation, operation.context)

@@ -13,12 +13,11 @@ import orjson
 
 from ..._guard import let_handler_through
 from .stream import (
-    AsyncStream,
     PlainAsyncStream,
     PlainStream,
     ResponseProxy,
-    Stream,
     StreamObserver,
+    find_stream_class,
     finish_after_read,
     finish_in_finalizer,
 )
@@ -245,7 +244,7 @@ def _handle_body(observer: ResponseObserver, value: object) -> object:
 def _handle_pieces(observer: ResponseObserver, value: object, end: bytes = b"") -> object:
     """Return a proxy of an iterator of raw pieces, which collects them for the record."""
     collector = _PieceCollector(observer, end)
-    return (AsyncStream if hasattr(value, "__anext__") else Stream)(value, collector)
+    return find_stream_class(type(value), is_async=hasattr(value, "__anext__"))(value, collector)
 
 
 def _handle_lines(observer: ResponseObserver, value: object) -> object:
@@ -277,9 +276,9 @@ def find_proxy_class(cls: type, awaited: bool = False) -> type[PlainStream | Pla
     *awaited* says whether the call was asynchronous, for a class that can be read in both ways.
     """
     if issubclass(cls, AsyncIterator) and (awaited or not issubclass(cls, Iterator)):
-        return AsyncStream if hasattr(cls, "__aenter__") else PlainAsyncStream
+        return find_stream_class(cls, is_async=True)
     if issubclass(cls, Iterator):
-        return Stream if hasattr(cls, "__enter__") else PlainStream
+        return find_stream_class(cls, is_async=False)
     # Raw responses of every SDK that Stainless generates (openai, anthropic, groq) have both.
     return RawResponse if hasattr(cls, "parse") and hasattr(cls, "http_request") else None
 

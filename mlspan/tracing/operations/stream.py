@@ -15,7 +15,7 @@ import copy
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import copy_context
 from functools import partial
-from types import TracebackType
+from types import GeneratorType, TracebackType
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from opentelemetry import context as otel
@@ -246,7 +246,7 @@ class Stream(PlainStream):
         return self._mlspan_own.__exit__(kind, error, trace)
 
 
-class Generated(Stream):
+class Generated(PlainStream):
     """A generator: what is sent or thrown into it is a read as well."""
 
     __slots__ = ()
@@ -349,3 +349,12 @@ class AsyncStream(PlainAsyncStream):
     ) -> object:
         self._mlspan_finish(error)
         return await self._mlspan_own.__aexit__(kind, error, trace)
+
+
+def find_stream_class(cls: type, *, is_async: bool) -> type[PlainStream | PlainAsyncStream]:
+    """Return the proxy for streams of class *cls*: a block of ``with`` if they are one, as callers ask with hasattr."""
+    if is_async:
+        return AsyncStream if hasattr(cls, "__aenter__") else PlainAsyncStream
+    if issubclass(cls, GeneratorType):
+        return Generated
+    return Stream if hasattr(cls, "__enter__") else PlainStream
