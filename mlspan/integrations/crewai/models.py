@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ..._shape import get_field, get_list, get_nested
+from ...hooks.litellm_names import find_litellm_provider
 from ...hooks.openai_format import dump_model
 from ...hooks.requests import find_provider_by_host, read_host_and_port, read_provider_usage, read_usage
 from ...tracing.operations.content import to_json
@@ -14,19 +15,11 @@ from ...tracing.operations.records import Chat
 from ..openai.methods import make_chat
 from .runs import CrewRun, find_current_run
 
-_PROVIDERS: Final = {  # CrewAI's name -> the conventions', where they differ
-    "anthropic": "anthropic",
+_PROVIDERS: Final = {  # CrewAI's own names, where they differ from the conventions' and from LiteLLM's
     "azure": "azure.ai.inference",
     "azure_openai": "azure.ai.openai",
-    "bedrock": "aws.bedrock",
     "claude": "anthropic",
-    "cohere_chat": "cohere",
-    "gemini": "gcp.gemini",
     "google": "gcp.gemini",
-    "mistral": "mistral_ai",
-    "vertex_ai": "gcp.vertex_ai",
-    "watsonx": "ibm.watsonx.ai",
-    "xai": "x_ai",
 }
 _PARAMETERS: Final = (
     *("temperature", "top_p", "max_tokens", "stream", "seed", "frequency_penalty", "presence_penalty", "n", "tools"),
@@ -52,7 +45,7 @@ def make_call(source: Any, event: Any, *, capture_content: bool) -> Chat:
     body |= {"model": model, "messages": _read_messages(event), "stop": get_field(event, "stop_sequences")}
     if get_field(source, "is_litellm") is not True:
         body |= {name: _restore_values(body[name]) for name in ("messages", "tools") if name in body}
-    named = find_provider_by_host(host or "") or _PROVIDERS.get(provider, provider)
+    named = find_provider_by_host(host or "") or _PROVIDERS.get(provider) or find_litellm_provider(provider)
     chat = make_chat(named, url, body, capture_content=capture_content)
     chat.outer = True
     if get_field(source, "response_format") is not None:

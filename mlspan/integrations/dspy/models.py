@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
-from ..._shape import get_field, get_list, get_nested, read_amount
+from ..._shape import find_known, get_field, get_list, get_nested, read_amount
+from ...hooks.litellm_names import find_litellm_provider
 from ...hooks.openai_format import dump_model
 from ...hooks.requests import find_provider_by_host, read_chat_usage, read_host_and_port, read_provider_usage
 from ...tracing.operations import semconv as sc
@@ -13,28 +14,14 @@ from ...tracing.operations.content import to_json
 from ...tracing.operations.records import Chat
 from ..openai.methods import make_chat
 
-_PROVIDERS: Final = {  # the prefix of a model's name -> the conventions' name, where they differ
-    "azure": "azure.ai.openai",
-    "azure_ai": "azure.ai.inference",
-    "bedrock": "aws.bedrock",
-    "databricks": "databricks",
-    "fireworks_ai": "fireworks",
-    "gemini": "gcp.gemini",
-    "mistral": "mistral_ai",
-    "together_ai": "together",
-    "vertex_ai": "gcp.vertex_ai",
-    "watsonx": "ibm.watsonx.ai",
-    "xai": "x_ai",
-}
-
 
 def make_call(instance: Any, inputs: Mapping[str, Any], *, capture_content: bool) -> Chat:
     """Return the record of a call to a language model; the request of the engine's client is the same call."""
     named = get_nested(instance, "model", str) or ""
     prefix, slash, rest = named.partition("/")
-    provider, model = (_PROVIDERS.get(prefix, prefix), rest) if slash else ("openai", named or None)
+    provider, model = (find_litellm_provider(prefix), rest) if slash else ("openai", named or None)
     asked = {**(get_field(instance, "kwargs") or {}), **(inputs.get("kwargs") or {})}
-    url = next((url for name in ("api_base", "base_url") if isinstance(url := asked.get(name), str)), None)
+    url = find_known(get_nested(asked, name, str) for name in ("api_base", "base_url"))
     host, _ = read_host_and_port(url)
     body = {**asked, "model": model, "messages": _read_messages(inputs)}
     chat = make_chat(find_provider_by_host(host or "") or provider, url, body, capture_content=capture_content)

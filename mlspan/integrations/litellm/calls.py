@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from ..._shape import get_count, get_field, get_fields, get_nested, list_items, read_amount
 from ...hooks.call import Call
+from ...hooks.litellm_names import find_litellm_provider
 from ...hooks.openai_format import dump_model
 from ...hooks.requests import find_provider_by_host, read_chat_usage, read_host_and_port, read_server_fields
 from ...tracing.operations import semconv as sc
@@ -36,25 +37,6 @@ PRIVATE_FIELDS: Final[dict[str, str]] = {
 
 # Flags of a synchronous function that is called as one half of an asynchronous call, which is recorded as a whole.
 _HALVES: Final = ("acompletion", "atext_completion", "aembedding", "aresponses", "arerank")
-_PROVIDERS: Final = {  # LiteLLM's name -> the conventions', where they differ
-    "azure": "azure.ai.openai",
-    "azure_ai": "azure.ai.inference",
-    "azure_text": "azure.ai.openai",
-    "bedrock": "aws.bedrock",
-    "bedrock_converse": "aws.bedrock",
-    "cohere_chat": "cohere",
-    "fireworks_ai": "fireworks",
-    "gemini": "gcp.gemini",
-    "mistral": "mistral_ai",
-    "moonshot": "moonshot_ai",
-    "text-completion-openai": "openai",
-    "together_ai": "together",
-    "vertex_ai": "gcp.vertex_ai",
-    "vertex_ai_beta": "gcp.vertex_ai",
-    "watsonx": "ibm.watsonx.ai",
-    "watsonx_text": "ibm.watsonx.ai",
-    "xai": "x_ai",
-}
 _TELL_COST: Final = frozenset({"openrouter", "perplexity"})  # whose answers tell what the provider charges
 
 
@@ -147,7 +129,7 @@ def _find_provider(call: Call) -> tuple[str, str | None]:
     model, named = call.argument("model", want=str), call.argument("custom_llm_provider", want=str)
     provider, model = _split_model(model, named) if model is not None else (named, None)
     host, _ = read_host_and_port(_find_url(call))
-    return find_provider_by_host(host or "") or _name_provider(provider or "openai"), model
+    return find_provider_by_host(host or "") or find_litellm_provider(provider or "openai"), model
 
 
 @lru_cache(maxsize=1024)
@@ -160,10 +142,6 @@ def _split_model(model: str, provider: str | None) -> tuple[str | None, str]:
     if slash and prefix in list_items(getattr(litellm, "provider_list", None)):
         return prefix, rest
     return get_nested(get_field(getattr(litellm, "model_cost", None), model), "litellm_provider", str), model
-
-
-def _name_provider(provider: str) -> str:
-    return _PROVIDERS.get(provider, "gcp.vertex_ai" if provider.startswith("vertex_ai") else provider)
 
 
 @sees_errors
@@ -214,7 +192,7 @@ def _read_hidden(record: ModelCall, got: object) -> None:
             setattr(record, name, value)
     named = known.get("custom_llm_provider")
     if record.provider == "openai" and isinstance(named, str) and named != "openai":  # it was not known before
-        record.provider = _name_provider(named)
+        record.provider = find_litellm_provider(named)
     if isinstance(record, Chat) and record.input_tokens is None:
         _read_hidden_usage(record, known.get("usage"))
     _read_cost(record, known)

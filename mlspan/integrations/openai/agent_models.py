@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ..._shape import get_field, get_fields, get_list, get_nested
+from ...hooks.litellm_names import find_litellm_provider
 from ...hooks.openai_format import FINISH_REASONS, dump_model
 from ...hooks.requests import (
     UsageTable,
@@ -25,17 +26,6 @@ REDACTED_MESSAGE: Final = "Error details are redacted."  # the SDK's own, where 
 _ERROR_TYPES: Final = {  # the SDK's message -> the exception that whoever reads a streamed run gets
     "Max turns exceeded": "agents.exceptions.MaxTurnsExceeded",
     "Guardrail tripwire triggered": "agents.exceptions.InputGuardrailTripwireTriggered",
-}
-_LITELLM_PROVIDERS: Final = {  # LiteLLM's prefix of a model -> value of gen_ai.provider.name
-    "azure": "azure.ai.openai",
-    "azure_ai": "azure.ai.inference",
-    "bedrock": "aws.bedrock",
-    "gemini": "gcp.gemini",
-    "mistral": "mistral_ai",
-    "moonshot": "moonshot_ai",
-    "vertex_ai": "gcp.vertex_ai",
-    "watsonx": "ibm.watsonx.ai",
-    "xai": "x_ai",
 }
 _USAGE: Final[tuple[UsageTable, ...]] = (
     {"input_tokens": "input_tokens", "output_tokens": "output_tokens"},
@@ -57,7 +47,7 @@ def make_model_record(data: Any) -> Chat:
     model = told
     if told is not None and config.get("model_impl") == "litellm" and "/" in told:
         prefix, _, model = told.removeprefix("litellm/").partition("/")
-        provider = _LITELLM_PROVIDERS.get(prefix, prefix)
+        provider = find_litellm_provider(prefix)
     record = Chat(provider=provider, model=model, outer=True, **server)
     set_parameters(record, config)
     return record

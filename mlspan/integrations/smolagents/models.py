@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
-from ..._shape import get_field, get_fields, get_list, get_nested, list_items, list_texts
+from ..._shape import find_known, get_field, get_fields, get_list, get_nested, list_items, list_texts
 from ...hooks.call import Call
 from ...hooks.hook import Hook
+from ...hooks.litellm_names import find_litellm_provider
 from ...hooks.openai_format import FINISH_REASONS, read_openai_part
-from ...hooks.requests import find_provider_by_host, read_chat_usage, read_server_fields, set_parameters
+from ...hooks.requests import find_provider_by_host, read_chat_usage, read_host_and_port, set_parameters
 from ...tracing.operations.content import to_plain_data
 from ...tracing.operations.message_drafts import UNTOLD_REASON, OutputDraft
 from ...tracing.operations.messages import Message, Part, ToolDefinition, make_tool_call
@@ -27,14 +28,6 @@ _PROVIDERS: Final = {  # how the name of a model's class begins -> value of gen_
     "OpenAI": "openai",
     "Transformers": "transformers",
     "VLLM": "vllm",
-}
-_LITELLM_PROVIDERS: Final = {  # LiteLLM's names, as far as they differ
-    "azure": "azure.ai.openai",
-    "bedrock": "aws.bedrock",
-    "gemini": "gcp.gemini",
-    "mistral": "mistral_ai",
-    "vertex_ai": "gcp.vertex_ai",
-    "xai": "x_ai",
 }
 _ROLES: Final = {"tool-call": "assistant", "tool-response": "tool"}
 
@@ -75,13 +68,13 @@ def _read_model(record: Chat, model: object) -> None:
     """Read which model it is, whose, and where."""
     kind, name = type(model).__name__, get_nested(model, "model_id", str)
     given = get_fields(get_field(model, "client_kwargs"))
-    address = next((one for key in ("base_url", "azure_endpoint") if isinstance(one := given.get(key), str)), None)
-    for field, value in read_server_fields(address or get_nested(model, "api_base", str)).items():
-        setattr(record, field, value)
+    address = find_known(get_nested(given, key, str) for key in ("base_url", "azure_endpoint"))
+    url = address or get_nested(model, "api_base", str)
+    record.server_address, record.server_port = read_host_and_port(url)
     provider = next((one for start, one in _PROVIDERS.items() if kind.startswith(start)), None)
     if kind.startswith("LiteLLM") and name and "/" in name:
         provider, _, name = name.partition("/")
-        provider = _LITELLM_PROVIDERS.get(provider, provider)
+        provider = find_litellm_provider(provider)
     record.model = name
     record.provider = find_provider_by_host(record.server_address or "") or provider or "unknown"
 
