@@ -15,6 +15,7 @@ from ...hooks.hook import Hook
 from ...hooks.own_spans import suppress_own_spans
 from ...hooks.patching import Patch, observe_method, replace_function, trace_method
 from ...tracing.operations.call_context import get_call_scope, use_context, use_scope
+from ...tracing.operations.noop import NoOpOperation
 from ...tracing.otel.provider import is_tracer_joined
 
 _RUNTIME_MODULE: Final = "autogen_core._single_threaded_agent_runtime"
@@ -43,7 +44,7 @@ def carry_sender_context(hook: Hook) -> _Patches:
         yield Patch(target, functools.partial(trace_method, start=_MessageDelivery), loss)
 
 
-class _MessageDelivery:
+class _MessageDelivery(NoOpOperation):
     """A context manager around the handling of a message, which restores the context of the message's sender."""
 
     def __init__(self, args: Any, kwargs: Any) -> None:
@@ -60,9 +61,6 @@ class _MessageDelivery:
 
     def __exit__(self, *_: object) -> None:
         self._undo.close()
-
-    def record_result(self, value: object, *, awaited: bool = False) -> object:  # noqa: ARG002  # as of an operation
-        return value
 
 
 _OUTER_SPAN_KEY: Final = otel.create_key("mlspan-autogen-outer")  # context key of the span around the runtime's own

@@ -17,7 +17,7 @@ from ...hooks.patching import CallStarter
 from ...hooks.subclasses import OperationStarter
 from ...tracing.operations.exceptions import get_error_type
 from ...tracing.operations.generators import TracedGenerator, wrap_async_generator
-from ...tracing.operations.noop import NOOP_OPERATION
+from ...tracing.operations.noop import NOOP_OPERATION, NoOpOperation
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Observe, Record, Retrieval, Tool
 from ...tracing.operations.stream import StreamEnd
@@ -110,7 +110,7 @@ class _ActiveCall:
         return True
 
 
-class _MergedCall:
+class _MergedCall(NoOpOperation):
     """Stand-in for the operation of a tool that a workbench runs.
 
     It completes the span of the workbench's call with the tool's description, its type and its error.
@@ -122,15 +122,9 @@ class _MergedCall:
             operation.record.description = get_nested(tool, "description", str) or None
             operation.record.type = tool_type(tool)
 
-    def __enter__(self) -> _MergedCall:
-        return self
-
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, Exception):  # the workbench turns it into an answer
             self._operation.record.failure = (get_error_type(error), str(error))
-
-    def record_result(self, value: object, *, awaited: bool = False) -> object:  # noqa: ARG002  # as of an operation
-        return value
 
 
 def make_operation_starter(hook: Hook, family: str, begin: BeginAlways) -> OperationStarter:

@@ -62,17 +62,17 @@ _guard: Final = guard("ending a call of CrewAI to a model")
 class _ModelBoundary(Boundary):
     """A call to a model. CrewAI's class for LiteLLM reports no end of one whose answer asks for a tool."""
 
-    def record_result(self, result: object, *, awaited: bool = False) -> object:
+    def record_result(self, value: object, *, awaited: bool = False) -> object:
         """Return the result of the call, after ending the run with it if that is still open."""
         with _guard:
             for id in self.list_open_ids("llm_call_started"):
                 run = crewai_runs.find_run(id)
                 if run is not None and run.operation is not None and isinstance(chat := run.operation.record, Chat):
-                    note_asked(result)
-                    read_response(chat, result)
+                    note_asked(value)
+                    read_response(chat, value)
                     add_usages(run)
                     end_run(id)
-        return super().record_result(result, awaited=awaited)
+        return super().record_result(value, awaited=awaited)
 
 
 def _start_model_boundary(_args: object, _kwargs: object) -> Boundary:

@@ -19,12 +19,13 @@ from ..._shape import get_nested
 from ...hooks.run_registry import Run, RunRegistry
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.call_context import detach_context
+from ...tracing.operations.noop import NoOpOperation
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Record
 
 
 class Subject(NamedTuple):
-    """What a run is about: the type of the event that starts it, and who or what that is about."""
+    """The subject of a run: the type of the event that starts it, and a key for the object that the event names."""
 
     event_type: str
     key: Hashable
@@ -34,7 +35,7 @@ class CrewRun(Run):
     """A run of CrewAI.
 
     Attributes:
-        subject: what the run is about; None until it has started.
+        subject: its subject; None until it has started.
         handled: the exception that was being handled when the run started, which is none of its own.
         asked: of an agent, the tool calls that its model has asked for and that have not begun: id, name, arguments.
         pieces: of a call to a model, what its stream has said so far.
@@ -133,7 +134,7 @@ def read_failure(event: Any, run: CrewRun) -> BaseException | str:
     return str(told) if told else "failed"
 
 
-class Boundary:
+class Boundary(NoOpOperation):
     """A call in which runs start, after which nothing of them may be left in the caller's context.
 
     It is a context manager around the call. Where CrewAI reports no end, what is open ends with the call's exception.
@@ -155,11 +156,6 @@ class Boundary:
         self._context = otel.set_value(_BOUNDARY_KEY, self)
         self._token = otel.attach(self._context)
         return self
-
-    def record_result(self, result: object, *, awaited: bool = False) -> object:
-        """Return the result of the call, which is not looked at."""
-        _ = awaited
-        return result
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         with _guard:

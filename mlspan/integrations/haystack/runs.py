@@ -16,7 +16,7 @@ from ...hooks.call import Call
 from ...hooks.hook import Hook
 from ...tracing.operations.call_context import use_context
 from ...tracing.operations.exceptions import get_error_type
-from ...tracing.operations.noop import NOOP_OPERATION
+from ...tracing.operations.noop import NOOP_OPERATION, NoOpOperation
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Tool
 from .records import Content, begin_run, begin_tool
@@ -119,7 +119,7 @@ class TracedRun:
             self.operation.observe((key, value))
 
 
-class ResumingCall:
+class ResumingCall(NoOpOperation):
     """A context manager around ``run`` of a pipeline: the run that it begins knows the snapshot that it resumes."""
 
     def __init__(self, args: Any, kwargs: Any, *, function: Any = None) -> None:
@@ -135,9 +135,6 @@ class ResumingCall:
 
     def __exit__(self, *raised: Any) -> None:
         self._context.__exit__(*raised)
-
-    def record_result(self, value: object, *, awaited: bool = False) -> object:  # noqa: ARG002  # as of an operation
-        return value
 
 
 def _name_snapshot(snapshot: object) -> str | None:
@@ -214,22 +211,16 @@ def wrap_current_span(fn: Callable[..., Any], enabled: list[bool]) -> Callable[.
     return current_span
 
 
-class _WatchedTool:
-    """What stands in for the operation of a tool that an agent runs: it learns why the tool has failed."""
+class _WatchedTool(NoOpOperation):
+    """Stand-in for the operation of a tool that an agent runs. It notes why the tool has failed."""
 
     def __init__(self, record: Tool) -> None:
         self._record = record
-
-    def __enter__(self) -> _WatchedTool:
-        return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, Exception):  # the agent may turn it into an answer
             cause = error.__cause__ or error
             self._record.failure = (get_error_type(cause), str(cause))
-
-    def record_result(self, value: object, *, awaited: bool = False) -> object:  # noqa: ARG002  # as of an operation
-        return value
 
 
 def open_tool_call(hook: Hook, args: Any, kwargs: Any, *, function: Any = None) -> Any:

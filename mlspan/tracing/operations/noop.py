@@ -16,7 +16,7 @@ class NoOpOperation:
     def __enter__(self) -> NoOpOperation:
         return self
 
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(self, kind: object, error: BaseException | None, trace: object, /) -> None: ...
 
     def record_result(self, value: object, *, awaited: bool = False) -> object:  # noqa: ARG002  # as of an operation
         """Return *value* as it is."""
