@@ -49,5 +49,5 @@ _LIBRARIES: Final[dict[str, Library]] = {
 
 
 def find_library(name: str) -> Library:
-    """Return what the integration *name* is imported for."""
+    """Return the library of the integration *name*."""
     return _LIBRARIES.get(name) or Library((name,))

@@ -11,7 +11,7 @@ from typing import Any, Final
 from .._shape import get_field, get_list, get_nested, is_a
 from ..hooks.call import Begin, Call
 from ..hooks.hook import Hook, trace_methods
-from ..hooks.requests import find_base_url, read_server_fields
+from ..hooks.requests import find_base_url, read_host_and_port
 from ..tracing.operations.agent_records import Memory
 
 __all__ = ["HOOK", "autolog"]
@@ -43,8 +43,7 @@ def _make_begin(operation: str) -> Begin:
             record_id=call.argument("memory_id", want=str),
         )
         if (client := get_field(owner, "client")) is not None:
-            server = read_server_fields(find_base_url(client))
-            memory.server_address, memory.server_port = server.get("server_address"), server.get("server_port")
+            memory.server_address, memory.server_port = read_host_and_port(find_base_url(client))
         if call.capture_content:
             memory.input = call.argument("query", want=str)
             memory.given = _read_given(call)

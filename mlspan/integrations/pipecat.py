@@ -10,7 +10,6 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from opentelemetry import context as otel
 from opentelemetry import trace
 from opentelemetry.context import Context
 
@@ -18,6 +17,7 @@ from .._bounded import BoundedDict
 from ..hooks import Call, Hook, Patch, Tool, Undo, apply_patches, get_field, get_nested, observe_method, trace_method
 from ..hooks.joined_spans import join_trace_module
 from ..hooks.patching import replace_method
+from ..tracing.operations.call_context import use_context
 
 __all__ = ["HOOK", "autolog"]
 
@@ -66,11 +66,8 @@ def _start_in_turn(start: Callable[..., Any], args: tuple[Any, ...], kwargs: dic
     turn = get_nested(args[0], "_tracing_context._turn_context", Context)
     if turn is None:
         return start(args, kwargs)
-    token = otel.attach(trace.set_span_in_context(trace.get_current_span(turn)))
-    try:
+    with use_context(trace.set_span_in_context(trace.get_current_span(turn))):
         return start(args, kwargs)
-    finally:
-        otel.detach(token)
 
 
 def _turn_on(hook: Hook, target: str) -> Undo:

@@ -6,11 +6,11 @@ Every answer tells its prompt, its tokens and why it has ended.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 from .._shape import find_known, get_field, get_list, get_nested, is_a, list_items, list_texts, read_count
-from ..hooks.call import Call
+from ..hooks.call import Begin, Call
 from ..hooks.hook import Hook, trace_methods
 from ..hooks.openai_format import read_openai_tool
 from ..hooks.requests import FieldMapping, set_parameters
@@ -189,16 +189,11 @@ def _observe_vectors(record: LocalEmbeddings, got: object) -> None:
     record.dimensions = len(vector) if isinstance(vector, list) else None
 
 
-def _install(hook: Hook) -> Callable[[], None]:
-    return trace_methods(
-        {
-            "vllm.entrypoints.llm:LLM.generate": _begin_generate,
-            "vllm.entrypoints.llm:LLM.chat": _begin_chat,
-            "vllm.entrypoints.llm:LLM.embed": _begin_embed,
-        }
-    )(hook)
-
-
+_METHODS: Final[dict[str, Begin]] = {
+    "vllm.entrypoints.llm:LLM.generate": _begin_generate,
+    "vllm.entrypoints.llm:LLM.chat": _begin_chat,
+    "vllm.entrypoints.llm:LLM.embed": _begin_embed,
+}
 _VERSIONS: Final = "vllm>=0.32,<1"
 _STREAMS: Final = Hook(
     _VERSIONS,
@@ -206,5 +201,5 @@ _STREAMS: Final = Hook(
     trace_methods({"vllm.v1.engine.async_llm:AsyncLLM.generate": _begin_stream}),
     distributions=_DISTRIBUTIONS,
 )
-HOOK = Hook(_VERSIONS, "vllm.entrypoints.llm", _install, also=(_STREAMS,), distributions=_DISTRIBUTIONS)
+HOOK = Hook(_VERSIONS, "vllm.entrypoints.llm", trace_methods(_METHODS), also=(_STREAMS,), distributions=_DISTRIBUTIONS)
 autolog = HOOK.autolog

@@ -31,7 +31,7 @@ _RUNS: Final = ("run", "arun", "continue_run", "acontinue_run")
 _STEPS: Final = ("execute", "execute_stream", "aexecute", "aexecute_stream")
 _OWNERS: Final = {  # class -> its methods, and what reads a call of them
     "agno.agent.agent:Agent": (_RUNS, runs.begin_agent),
-    "agno.team.team:Team": (_RUNS, runs.begin_team),
+    "agno.team.team:Team": (_RUNS, runs.begin_agent),
     "agno.workflow.workflow:Workflow": (_RUNS, runs.begin_workflow),
     "agno.workflow.step:Step": (_STEPS, runs.begin_step),
     "agno.workflow.steps:Steps": (_STEPS, runs.begin_step),

@@ -7,7 +7,7 @@ from typing import Any, Final
 from ..._shape import get_field, get_fields, get_list, get_nested, list_items
 from ...hooks.call import Call
 from ...hooks.openai_format import read_openai_part, read_openai_tool
-from ...hooks.requests import find_provider_by_host, read_server_fields, set_parameters
+from ...hooks.requests import find_provider_by_host, read_host_and_port, set_parameters
 from ...tracing.operations.content import to_plain_data
 from ...tracing.operations.message_drafts import UNTOLD_REASON, OutputDraft
 from ...tracing.operations.messages import Message, Part, make_tool_call, make_tool_call_response
@@ -23,13 +23,7 @@ _PROVIDERS: Final = {  # Agno's name of a provider, in lower case and without sp
     "ibm": "ibm.watsonx.ai",
 }
 _SEPARATE: Final = frozenset({"anthropic", "aws.bedrock"})  # whose input tokens leave out what is cached
-_COUNTS: Final = {
-    "input_tokens": "input_tokens",
-    "output_tokens": "output_tokens",
-    "cache_read_tokens": "cache_read_tokens",
-    "cache_write_tokens": "cache_write_tokens",
-    "reasoning_tokens": "reasoning_tokens",
-}
+_COUNTS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 
 
 def begin_call(call: Call) -> tuple[Chat, Any]:
@@ -38,9 +32,8 @@ def begin_call(call: Call) -> tuple[Chat, Any]:
     is_stream = call.function is not None and call.function.__name__.endswith("stream")
     record = Chat(draft=OutputDraft(kept=call.capture_content), outer=True, stream=True if is_stream else None)
     record.model = get_nested(model, "id", str)
-    address = next((one for key in ("base_url", "azure_endpoint", "host") if (one := _read_address(model, key))), None)
-    for field, value in read_server_fields(address).items():
-        setattr(record, field, value)
+    url = next((str(one) for key in ("base_url", "azure_endpoint", "host") if (one := get_field(model, key))), None)
+    record.server_address, record.server_port = read_host_and_port(url)
     told = (get_nested(model, "provider", str) or "").lower().replace(" ", "")
     record.provider = find_provider_by_host(record.server_address or "") or _PROVIDERS.get(told, told) or "unknown"
     set_parameters(record, get_fields(model))
@@ -48,11 +41,6 @@ def begin_call(call: Call) -> tuple[Chat, Any]:
         record.input = [_read_message(one) for one in list_items(call.argument("messages"))]
         record.tools = [read_openai_tool(one) for one in list_items(call.argument("tools"))] or None
     return record, _observe
-
-
-def _read_address(model: object, name: str) -> str | None:
-    found = get_field(model, name)
-    return None if found is None else str(found)
 
 
 def _read_message(raw: object) -> Message:
@@ -87,8 +75,8 @@ def _observe(record: Chat, got: object) -> None:
     choice.finish_reason = "tool_calls" if record.draft.call_ids else UNTOLD_REASON
     record.response_id = get_nested(got, "provider_data.id", str) or record.response_id
     if (usage := get_field(got, "response_usage")) is not None:
-        for name, field in _COUNTS.items():
+        for name in _COUNTS:
             if (tokens := get_nested(usage, name, int)) or name in {"input_tokens", "output_tokens"}:
-                setattr(record, field, tokens)
+                setattr(record, name, tokens)
         if record.provider in _SEPARATE and record.input_tokens is not None:
             record.input_tokens += (record.cache_read_tokens or 0) + (record.cache_write_tokens or 0)

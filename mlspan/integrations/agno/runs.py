@@ -36,7 +36,7 @@ def start_once(hook: Hook, begin: Any, args: Any, kwargs: Any, *, function: Any 
 
 
 def begin_agent(call: Call) -> tuple[Record, Observe[Any]]:
-    """Begin a run of an agent, or one that goes on after a pause."""
+    """Begin a run of an agent, or of a team, whose leader is one; also a run that goes on after a pause."""
     owner = call.args[0]
     record = Agent(
         name=get_nested(owner, "name", str),
@@ -46,11 +46,6 @@ def begin_agent(call: Call) -> tuple[Record, Observe[Any]]:
     if model := get_nested(owner, "model.id", str):
         record.model = model
     return _begin_run(record, call)
-
-
-def begin_team(call: Call) -> tuple[Record, Observe[Any]]:
-    """Begin a run of a team: its leader is an agent, whose model decides which members work."""
-    return begin_agent(call)
 
 
 def begin_workflow(call: Call) -> tuple[Record, Observe[Any]]:

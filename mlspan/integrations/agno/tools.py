@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..._shape import get_field, get_nested, is_a, list_items
+from ..._shape import get_field, get_nested, list_items
 from ...hooks.call import Call
 from ...tracing.operations.content import to_plain_data
 from ...tracing.operations.message_drafts import TextPieces
 from ...tracing.operations.records import Observe, Record, Retrieval, Tool
+from .._vectors.documents import Document, make_document
 from .wrappers import describe_failure
 
 
@@ -53,15 +54,11 @@ def begin_search(call: Call) -> tuple[Record, Observe[Any]]:
     return record, observe
 
 
-def _read_document(index: int, raw: object) -> dict[str, Any]:
+def _read_document(index: int, raw: object) -> Document:
     """Read a document; one that was not ranked has the score 0."""
-    score: Any = get_field(raw, "reranking_score")
-    document: dict[str, Any] = {
-        "id": str(get_field(raw, "id") or get_field(raw, "name") or index),
-        "score": float(score) if is_a(score, (int, float)) else 0.0,
-    }
-    if (text := get_nested(raw, "content", str)) is not None:
-        document["content"] = text
-    if meta := get_nested(raw, "meta_data", dict):
-        document["metadata"] = to_plain_data(meta)
-    return document
+    return make_document(
+        get_field(raw, "id") or get_field(raw, "name") or index,
+        score=get_field(raw, "reranking_score"),
+        content=get_nested(raw, "content", str),
+        metadata=to_plain_data(get_nested(raw, "meta_data", dict)),
+    )

@@ -1,4 +1,4 @@
-"""What CrewAI's events say of crews, tasks, agents, flows, guardrails and people, as records."""
+"""Records of crews, tasks, agents, flows, guardrails and people, made from CrewAI's events."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from ...tracing.operations.agent_records import Memory
 from ...tracing.operations.call_context import use_context
 from ...tracing.operations.messages import parse_json
 from ...tracing.operations.records import NamedRecord, Observe, Retrieval, Tool
+from .._vectors.documents import Document, make_document
 from .models import list_tool_calls
 from .runs import CrewRun, crewai_runs, list_current_ids
 
@@ -156,9 +157,10 @@ def _observe_found(record: Retrieval, found: object) -> None:
         record.output = [_read_piece(one) for one in found]
 
 
-def _read_piece(piece: object) -> dict[str, object]:
-    content = get_field(piece, "content") or get_field(piece, "context")
-    metadata = get_field(piece, "metadata") or None
-    score = get_field(piece, "score")
-    told = {"id": str(get_field(piece, "id") or ""), "score": 0.0 if score is None else score}
-    return told | ({"content": content} if content else {}) | ({"metadata": metadata} if metadata else {})
+def _read_piece(piece: object) -> Document:
+    return make_document(
+        get_field(piece, "id"),
+        score=get_field(piece, "score"),
+        content=get_field(piece, "content") or get_field(piece, "context") or None,
+        metadata=get_field(piece, "metadata"),
+    )

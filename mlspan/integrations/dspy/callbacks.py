@@ -17,6 +17,7 @@ from ..._guard import guard
 from ...hooks.hook import Hook
 from ...hooks.run_registry import Run, RunRegistry
 from ...tracing.feedback import feedback
+from ...tracing.operations.call_context import use_context
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Agent, Chat, NamedRecord, Record, Retrieval, Step, Tool, Workflow
 from ...tracing.runtime import get_runtime
@@ -236,10 +237,7 @@ def bind_context(function: Callable[[Any], object]) -> Callable[[Any], object]:
     around = otel.get_current()
 
     def call_inside(item: Any) -> object:
-        token = otel.attach(around)
-        try:
+        with use_context(around):
             return function(item)
-        finally:
-            otel.detach(token)
 
     return call_inside

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any, Final
 
-from ..._shape import get_field, get_list, get_nested, is_a, list_items
+from ..._shape import get_field, get_list, get_nested, list_items
 from ...tracing.operations.content import to_plain_data
 from ...tracing.operations.messages import (
     Message,
@@ -16,6 +16,7 @@ from ...tracing.operations.messages import (
     make_tool_call,
     make_tool_call_response,
 )
+from .._vectors.documents import Document, make_document
 
 # Private names that some versions lack, each with what is then left out.
 PRIVATE_FIELDS: Final[dict[str, str]] = {"_content": "the parts of messages"}
@@ -84,22 +85,18 @@ def read_answer(message: object) -> object:
     return simplify(message)
 
 
-def read_documents(raw: object) -> list[dict[str, Any]]:
+def read_documents(raw: object) -> list[Document]:
     """Read the documents that a retriever has found; one without a score was not ranked, and has 0."""
     return [_read_document(one) for one in islice(list_items(raw), _MOST_ITEMS)]
 
 
-def _read_document(raw: object) -> dict[str, Any]:
-    score: Any = get_field(raw, "score")
-    document: dict[str, Any] = {
-        "id": str(get_field(raw, "id")),
-        "score": float(score) if is_a(score, (int, float)) else 0.0,
-    }
-    if (text := get_nested(raw, "content", str)) is not None:
-        document["content"] = text
-    if meta := get_nested(raw, "meta", dict):
-        document["metadata"] = to_plain_data(meta)
-    return document
+def _read_document(raw: object) -> Document:
+    return make_document(
+        get_field(raw, "id"),
+        score=get_field(raw, "score"),
+        content=get_nested(raw, "content", str),
+        metadata=to_plain_data(get_nested(raw, "meta", dict)),
+    )
 
 
 def read_tools(raw: object) -> list[ToolDefinition]:

@@ -11,8 +11,8 @@ from ...hooks.openai_format import FINISH_REASONS
 from ...hooks.requests import (
     find_provider_by_host,
     read_chat_usage,
+    read_host_and_port,
     read_provider_usage,
-    read_server_fields,
     set_parameters,
 )
 from ...tracing.operations.message_drafts import UNTOLD_REASON, OutputDraft
@@ -42,9 +42,8 @@ _ADDRESSES: Final = ("api_base_url", "azure_endpoint", "base_url", "url")
 def _read_model(record: ModelCall, owner: object, kind: str) -> None:
     """Read which model a component is set to, and where it is."""
     record.model = next((found for name in _MODELS if (found := get_nested(owner, name, str))), None)
-    address = next((found for name in _ADDRESSES if (found := get_nested(owner, name, str))), None)
-    for name, value in read_server_fields(address).items():
-        setattr(record, name, value)
+    url = next((found for name in _ADDRESSES if (found := get_nested(owner, name, str))), None)
+    record.server_address, record.server_port = read_host_and_port(url)
     by_class = next((name for start, name in _PROVIDERS.items() if kind.startswith(start)), None)
     record.provider = find_provider_by_host(record.server_address or "") or by_class or "unknown"
 

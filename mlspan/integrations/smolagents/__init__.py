@@ -7,7 +7,6 @@ that are defined later. A class that calls the method it overrides makes one spa
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from functools import partial
 from typing import Final
 
@@ -56,9 +55,7 @@ def _list_patches(hook: Hook) -> Iterator[Patch]:
 
 
 def _install(hook: Hook) -> Undo:
-    with ExitStack() as undo:
-        undo.callback(apply_patches(_list_patches(hook)))
-        return undo.pop_all().close
+    return apply_patches(_list_patches(hook))
 
 
 HOOK = Hook("smolagents>=1.20,<2", "smolagents", _install)

@@ -17,7 +17,7 @@ _RUNNING_KEY: Final = otel.create_key("mlspan-smolagents")
 
 
 class Running(NamedTuple):
-    """What is running here: the innermost run, step or tool.
+    """The innermost run, step or tool whose code the caller is inside.
 
     Attributes:
         kind: "run", "step", "tool" or "code".

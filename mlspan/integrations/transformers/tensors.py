@@ -1,4 +1,4 @@
-"""What is read of tensors and of other data that is no text: shapes, counts and kinds, never what they hold."""
+"""Readers of tensors and of other data that is no text: shapes, counts and kinds, never the values."""
 
 from __future__ import annotations
 
