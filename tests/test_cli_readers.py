@@ -44,6 +44,7 @@ def store(_template_store: Path, tmp_path_factory: pytest.TempPathFactory) -> st
         record_traces(experiment)
         assert tracing.flush(60)
         tracing.shutdown()
+    tracing.configure()  # later tests record again
     client.set_terminated(run.info.run_id)
     linked = client.search_traces(locations=["0"], max_results=1)[0].info.trace_id
     client.link_traces_to_run([linked], run.info.run_id)

@@ -20,7 +20,6 @@ from ..tracing.export.mlflow.traces import SESSION_KEY, SOURCE_RUN_KEY, USER_KEY
 from ..tracing.operations import semconv as sc
 from .form import join_lines
 
-__all__ = ["SESSION_KEY", "SOURCE_RUN_KEY"]  # beside what is defined here
 NAME_KEY: Final = "mlflow.traceName"
 TOKENS_KEY: Final = "mlflow.trace.tokenUsage"
 COST_KEY: Final = "mlflow.trace.cost"

@@ -17,13 +17,13 @@ MAX_TRACES: Final = 1_000_000
 
 @dataclass(frozen=True)
 class TraceFilter:
-    """What traces must be; None asks for nothing. Times are in milliseconds since 1970, and are those of the begin."""
+    """Conditions that a trace must meet. None is no condition. Times are in milliseconds since 1970."""
 
     run_id: str | None = None
     session: str | None = None
     status: str | None = None  # in capitals
-    since_ms: int | None = None
-    until_ms: int | None = None  # exclusive
+    since_ms: int | None = None  # it began then or later
+    until_ms: int | None = None  # it began before
     id_prefix: str | None = None
 
 

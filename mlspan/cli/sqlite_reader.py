@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
+from ..tracing.export.mlflow.traces import SESSION_KEY, SOURCE_RUN_KEY
 from . import model
 from .mlflow_reader import MlflowReader
 from .places import StoreLocation
@@ -160,12 +161,12 @@ class SqliteReader(TraceReader):
         if "session_id" in self._newer:
             add("session_id = ?", where.session)
         else:
-            add(has_metadata.format(model.SESSION_KEY), where.session)
+            add(has_metadata.format(SESSION_KEY), where.session)
         linked = (
             "EXISTS (SELECT 1 FROM entity_associations e WHERE e.source_id = trace_info.request_id "
             "AND e.source_type = 'trace' AND e.destination_type = 'run' AND e.destination_id = ?)"
         )
-        add(f"({has_metadata.format(model.SOURCE_RUN_KEY)} OR {linked})", where.run_id, where.run_id)
+        add(f"({has_metadata.format(SOURCE_RUN_KEY)} OR {linked})", where.run_id, where.run_id)
         return terms, values
 
     def _read_traces(self, rows: Sequence[sqlite3.Row], *, spans: bool) -> Iterator[model.StoredTrace]:
@@ -198,7 +199,7 @@ class SqliteReader(TraceReader):
         if self._newer:
             usage = {name: row[name] for name in _NEWER_COLUMNS if name.endswith("_tokens") and row[name] is not None}
             columns = {
-                model.SESSION_KEY: row["session_id"],
+                SESSION_KEY: row["session_id"],
                 model.TOKENS_KEY: json.dumps(usage) if usage else None,
                 model.COST_KEY: None if row["total_cost"] is None else json.dumps({"total_cost": row["total_cost"]}),
             }

@@ -23,7 +23,7 @@ from .patching import Undo, call_when_imported
 
 @dataclass(frozen=True)
 class Library:
-    """What an integration is imported for.
+    """The library of an integration.
 
     Attributes:
         modules: the modules whose import, of any of them, imports the integration.
@@ -51,7 +51,7 @@ def apply_settings(name: str, library: Library, settings: AutologSettings | None
 
     Args:
         name: the name of one of mlspan's own integrations.
-        library: what it is imported for.
+        library: its library.
         settings: may have options that only other integrations have.
     """
     forget_settings(name)

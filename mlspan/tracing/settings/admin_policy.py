@@ -51,9 +51,14 @@ def load_policy() -> AdminPolicy:
 
 def list_policy_files() -> tuple[Path, ...]:
     """Return the files that may hold a policy; the locks of an earlier file override a later one."""
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    own_file = os.environ.get("MLSPAN_POLICY")
-    return (SYSTEM, config / "mlspan" / "policy.toml", *([Path(own_file)] if own_file else []))
+    environment = (os.environ.get(name) for name in ("XDG_CONFIG_HOME", "HOME", "MLSPAN_POLICY"))
+    return _make_paths(SYSTEM, *environment)
+
+
+@cache  # the autolog for all integrations asks for each of them
+def _make_paths(system: Path, config: str | None, _home: str | None, own_file: str | None) -> tuple[Path, ...]:
+    folder = Path(config or Path.home() / ".config")
+    return (system, folder / "mlspan" / "policy.toml", *([Path(own_file)] if own_file else []))
 
 
 @cache
