@@ -177,6 +177,12 @@ def tracing_off() -> Iterator[None]:
     tracing.configure()
 
 
+@pytest.fixture
+def no_global_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process in which nobody has set a provider: that of ``spans`` may be there from an earlier test."""
+    monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", None)
+
+
 @pytest.fixture(scope="session")
 def aimock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The base URL of an OpenAI-compatible server that we did not write; its answers are in servers/fixtures."""
