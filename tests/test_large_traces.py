@@ -81,7 +81,7 @@ def _measure_growth(spool: Path, destination: str) -> float:
     code = f"""
     for part in range({_TRACES // 2000}):
         work(part * 2000, part * 2000 + 2000)
-        assert tracing.flush(120)
+        assert tracing.flush({_SECONDS})
         if part == 0:
             before = measure()
     print(measure() - before)
