@@ -31,7 +31,7 @@ _REQUEST_FIELDS: Final[dict[str, tuple[str, object]]] = {
 }
 
 
-def set_message_request(chat: Chat, body: Mapping[str, Any], *, capture_content: bool) -> None:
+def set_message_request(chat: Chat, body: Mapping[str, object], *, capture_content: bool) -> None:
     """Read the body of a request for a message into *chat*."""
     set_parameters(chat, body, _REQUEST_FIELDS)
     chat.reasoning_level = get_nested(body, "output_config.effort", str)

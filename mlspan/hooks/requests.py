@@ -223,7 +223,7 @@ def _add_missing_tokens(counts: dict[str, int], total: int) -> None:
         counts["reasoning_tokens"] = missing
 
 
-def _read_told_cost(record: Inference, usage: Mapping[str, Any]) -> None:
+def _read_told_cost(record: Inference, usage: Mapping[str, object]) -> None:
     """Read what the provider says that it charges, in US dollars, as OpenRouter does."""
     told = usage.get("cost")
     cost = read_amount(told if is_a(told, (int, float)) else get_field(told, "total_cost"))  # Perplexity's

@@ -56,7 +56,7 @@ def _find_provider(url: str | None) -> str:
     return find_provider_by_host(host or "") or "azure.ai.inference"
 
 
-def _read_body(call: Call, fields: tuple[str, ...]) -> dict[str, Any]:
+def _read_body(call: Call, fields: tuple[str, ...]) -> dict[str, object]:
     """Return the body of a request: the caller's own, or its arguments over the client's defaults in *fields*."""
     body = call.argument("body")
     if isinstance(body, Mapping):
@@ -66,7 +66,7 @@ def _read_body(call: Call, fields: tuple[str, ...]) -> dict[str, Any]:
     return {name: _to_plain(value) for name, value in {**defaults, **given}.items() if value is not None}
 
 
-def _to_plain(value: Any) -> Any:
+def _to_plain(value: Any) -> object:
     """Return the client's models, also in a list, as the dicts that are sent, and anything else as it is."""
     if isinstance(value, (list, tuple)):
         return [_to_plain(one) for one in value]
@@ -120,7 +120,7 @@ class _Settings:
     def tracing_implementation(self) -> Any:
         return None if self._hook.should_record() else self._own.tracing_implementation()
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._own, name)
 
 

@@ -30,7 +30,7 @@ _REASONS: Final = {**FINISH_REASONS, "TOOL_CALL": "tool_calls", "ERROR": "error"
 
 
 def _find_url(call: Call) -> object:
-    wrapper: Any = getattr(call.args[0], "_client_wrapper", None)
+    wrapper: object = getattr(call.args[0], "_client_wrapper", None)
     return wrapper.get_base_url() if hasattr(wrapper, "get_base_url") else None
 
 
@@ -151,7 +151,7 @@ class _RawStream:
     def __init__(self, own: Any, data: object) -> None:
         self._own, self.data = own, data
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._own, name)
 
     @property  # type: ignore[misc]  # isinstance(answer, HttpResponse) stays true
@@ -200,7 +200,7 @@ class _StreamBlock:
 
 def _trace_stream(own: Any, *, hook: Hook) -> object:
     @functools.wraps(own)
-    def chat_stream(*args: Any, **kwargs: Any) -> _StreamBlock:
+    def chat_stream(*args: object, **kwargs: object) -> _StreamBlock:
         return _StreamBlock(hook, own, args, kwargs)
 
     return chat_stream

@@ -5,7 +5,7 @@ A chat has OpenAI's arguments and OpenAI's answers. ``client.chat.completions.cr
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from .._shape import get_nested
 from ..hooks.call import Begin, Call
@@ -52,7 +52,7 @@ def _begin_embeddings(call: Call) -> tuple[Embeddings, Observe[Embeddings]]:
     return make_embeddings(_find_provider(url), url, body, capture_content=call.capture_content), _observe_embeddings
 
 
-def _observe_embeddings(record: Embeddings, got: Any) -> None:
+def _observe_embeddings(record: Embeddings, got: object) -> None:
     """Read the length of the vectors, which come as an array; nothing tells the tokens."""
     shape = getattr(got, "shape", None)
     if isinstance(shape, tuple) and shape and isinstance(shape[-1], int):

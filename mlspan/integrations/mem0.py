@@ -6,7 +6,7 @@ The calls to models and vector databases that a memory makes are below it, if th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Final
 
 from .._shape import get_field, get_list, get_nested, is_a
 from ..hooks.call import Begin, Call
@@ -66,7 +66,7 @@ def _read_given(call: Call) -> object:
     return None
 
 
-def _list_records(got: object) -> Iterator[dict[str, Any]]:
+def _list_records(got: object) -> Iterator[dict[str, object]]:
     """Yield the records of an answer: a list, a dict with one, or a single record."""
     listed = got if is_a(got, list) else get_list(got, "results")
     if not listed and get_field(got, "memory") is not None:

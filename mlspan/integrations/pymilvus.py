@@ -49,7 +49,7 @@ def _ask_hybrid(call: Call) -> Asked:
     )
 
 
-def _read_hits(got: Any) -> Iterator[Document]:
+def _read_hits(got: object) -> Iterator[Document]:
     queries = list(got) if isinstance(got, list) else []
     for number, hits in enumerate(queries):
         for hit in hits if isinstance(hits, list) else ():
@@ -63,7 +63,7 @@ def _read_hits(got: Any) -> Iterator[Document]:
             )
 
 
-def _read_entity(hit: Any) -> object:
+def _read_entity(hit: object) -> object:
     """Return the fields of a record that were asked for."""
     entity = hit.get("entity") if hasattr(hit, "get") else None
     return dict(entity) if isinstance(entity, dict) else None

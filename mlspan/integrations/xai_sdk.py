@@ -126,7 +126,7 @@ def _read_tool(raw: Any) -> ToolDefinition:
     return tool
 
 
-def _observe(chat: Chat, got: Any) -> None:
+def _observe(chat: Chat, got: object) -> None:
     """Read what a method returns: an answer or a list of them, one with what was parsed of it, or one with a chunk."""
     if isinstance(got, tuple) and len(got) == 2:  # a pair
         answer, second = got

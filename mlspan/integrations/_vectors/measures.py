@@ -52,7 +52,7 @@ class Vectors:
             return self._add((len(value), len(value[0])))
         return [self.leave_out(one, depth) for one in value[:_WIDEST]]
 
-    def _is_vector(self, value: list[Any] | tuple[Any, ...]) -> bool:
+    def _is_vector(self, value: list[object] | tuple[object, ...]) -> bool:
         """Return whether *value* holds numbers, and looks like a vector: so long, or with fractions."""
         if not value or not (_is_number(value[0]) and _is_number(value[-1])):
             return False
@@ -94,9 +94,9 @@ def _measure_sparse(known: Mapping[Any, Any]) -> int | None:
     return len(known) if is_by_place else None
 
 
-def _read_model(value: object) -> Mapping[str, Any] | None:
+def _read_model(value: object) -> Mapping[str, object] | None:
     """Return the fields of a request's model, of pydantic, msgspec or a dataclass; None for any other object."""
-    cls: Any = type(value)
+    cls: object = type(value)
     if (names := getattr(cls, "__struct_fields__", None)) is not None:
         known: Mapping[str, Any] = {name: getattr(value, name, None) for name in names}
     elif hasattr(cls, "model_fields") or hasattr(cls, "__dataclass_fields__"):

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from ..._guard import guard
 from ..._shape import get_field, get_fields, get_list, get_nested
-from ...hooks.call import Call
+from ...hooks.call import BegunCall, Call
 from ...hooks.hook import Hook
 from ...hooks.openai_format import FINISH_REASONS
 from ...hooks.patching import Patch, Undo, apply_patches, replace_attribute, resolve_target
@@ -28,7 +28,7 @@ from ...tracing.operations.messages import (
     make_tool_call_response,
     parse_json,
 )
-from ...tracing.operations.records import Agent, Chat, Observe, Record, Step, Tool, sees_errors
+from ...tracing.operations.records import Agent, Chat, Step, Tool, sees_errors
 
 # Private names that some versions or classes lack, each with what is then left out.
 PRIVATE_FIELDS: Final[dict[str, str]] = {
@@ -66,7 +66,7 @@ def _patch_drive_scope(hook: Hook, target: str) -> Undo:
 
     @functools.wraps(own)
     @asynccontextmanager
-    async def open_scope(self: object, event: Any, **kwargs: Any) -> AsyncIterator[object]:
+    async def open_scope(self: object, event: object, **kwargs: Any) -> AsyncIterator[object]:
         if on:
             ours = functools.partial(middleware, agent=self, client=kwargs.get("client"))
             kwargs["additional_middleware"] = (*kwargs.get("additional_middleware", ()), ours)
@@ -124,7 +124,7 @@ def _noted_chunks(operation: Any, context: object) -> Iterator[None]:
         yield
         return
 
-    def note_event(event: Any) -> None:
+    def note_event(event: object) -> None:
         with _chunk_guard:
             if type(event).__name__ == "ModelMessageChunk":
                 if chat.time_to_first_chunk is None:
@@ -142,7 +142,7 @@ def _noted_chunks(operation: Any, context: object) -> Iterator[None]:
                 stream.unsubscribe(subscription)
 
 
-def _begin_turn(call: Call) -> tuple[Record, Observe[Any]]:
+def _begin_turn(call: Call) -> BegunCall:
     agent, event, context = call.args
     stream = get_field(get_field(context, "stream"), "id")  # all turns of a conversation share it
     turn = Agent(name=get_nested(agent, "name", str), conversation=None if stream is None else str(stream))
@@ -158,7 +158,7 @@ def _begin_turn(call: Call) -> tuple[Record, Observe[Any]]:
     return turn, observe
 
 
-def _begin_llm_call(call: Call) -> tuple[Record, Observe[Any]]:
+def _begin_llm_call(call: Call) -> BegunCall:
     agent, client, events, context, offered = call.args
     config, options = get_field(agent, "config"), get_field(client, "_create_options")
     chat = Chat(outer=True, provider=_read_config_provider(config), draft=OutputDraft(kept=call.capture_content))
@@ -269,7 +269,7 @@ def _describe_tool(raw: Any) -> ToolDefinition:
     return tool
 
 
-def _begin_tool(call: Call) -> tuple[Record, Observe[Any]]:
+def _begin_tool(call: Call) -> BegunCall:
     event = call.args[0]
     tool = Tool(name=event.name, type="function", call_id=get_nested(event, "id", str))
     if call.capture_content:
@@ -292,7 +292,7 @@ def _begin_tool(call: Call) -> tuple[Record, Observe[Any]]:
     return tool, observe
 
 
-def _begin_human_input(call: Call) -> tuple[Record, Observe[Any]]:
+def _begin_human_input(call: Call) -> BegunCall:
     step = Step(type="human_input", name="human input")
     if call.capture_content:
         step.input = get_nested(call.args[0], "content", str)

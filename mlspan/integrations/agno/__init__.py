@@ -6,11 +6,12 @@ of subclasses that are defined later.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final
 
+from ...hooks.call import Begin
 from ...hooks.hook import Hook
 from ...hooks.patching import (
     CallStarter,
@@ -44,7 +45,7 @@ _OWNERS: Final = {  # class -> its methods, and what reads a call of them
 }
 
 
-def _make_wrapper(hook: Hook, begin: Any, fn: Any, enabled: list[bool]) -> Any:
+def _make_wrapper(hook: Hook, begin: Begin, fn: Callable[..., object], enabled: list[bool]) -> object:
     return trace_any(fn, partial(runs.start_once, hook, begin, function=fn), enabled)
 
 

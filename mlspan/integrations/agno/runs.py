@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from opentelemetry import context as otel
 
 from ..._shape import get_field, get_list, get_nested
-from ...hooks.call import Call
+from ...hooks.call import Begin, BegunCall, Call
 from ...hooks.hook import Hook
 from ...hooks.openai_format import dump_model
 from ...tracing.operations import semconv as sc
@@ -15,7 +16,7 @@ from ...tracing.operations.content import to_plain_data
 from ...tracing.operations.message_drafts import TextPieces
 from ...tracing.operations.noop import NOOP_OPERATION
 from ...tracing.operations.operation import Operation
-from ...tracing.operations.records import Agent, Chat, NamedRecord, Observe, Record, Step, Workflow
+from ...tracing.operations.records import Agent, Chat, NamedRecord, Observe, Step, Workflow
 from .wrappers import describe_failure, open_errors
 
 _OWNER_KEY: Final = otel.create_key("mlspan-agno")  # context key of the object whose method is running
@@ -23,7 +24,14 @@ _STATUS: Final = "mlspan.agno.status"
 _RESUMES: Final = "resumes"
 
 
-def start_once(hook: Hook, begin: Any, args: Any, kwargs: Any, *, function: Any = None) -> Any:
+def start_once(
+    hook: Hook,
+    begin: Begin,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    function: Callable[..., object] | None = None,
+) -> object:
     """Start the operation of a call; none where an object's method calls another one of itself."""
     if otel.get_value(_OWNER_KEY) is args[0]:
         return NOOP_OPERATION
@@ -35,7 +43,7 @@ def start_once(hook: Hook, begin: Any, args: Any, kwargs: Any, *, function: Any 
     return operation
 
 
-def begin_agent(call: Call) -> tuple[Record, Observe[Any]]:
+def begin_agent(call: Call) -> BegunCall:
     """Begin a run of an agent, or of a team, whose leader is one; also a run that goes on after a pause."""
     owner = call.args[0]
     record = Agent(
@@ -48,14 +56,14 @@ def begin_agent(call: Call) -> tuple[Record, Observe[Any]]:
     return _begin_run(record, call)
 
 
-def begin_workflow(call: Call) -> tuple[Record, Observe[Any]]:
+def begin_workflow(call: Call) -> BegunCall:
     """Begin a run of a workflow."""
     owner = call.args[0]
     given = call.argument("session_id", want=str) or get_nested(owner, "session_id", str)
     return _begin_run(Workflow(name=get_nested(owner, "name", str), conversation=given), call)
 
 
-def _begin_run(record: Any, call: Call) -> tuple[Record, Observe[Any]]:
+def _begin_run(record: Any, call: Call) -> BegunCall:
     if user := call.argument("user_id", want=str) or get_nested(call.args[0], "user_id", str):
         record.extra[sc.USER_ID] = user
     resumed = call.argument("run_id", want=str) or get_nested(call.argument("run_response"), "run_id", str)
@@ -111,7 +119,7 @@ def _read_event(record: Any, got: object, event: str, *, capture: bool) -> None:
         record.output.append(piece)
 
 
-def _is_own(record: Any, got: object) -> bool:
+def _is_own(record: object, got: object) -> bool:
     """Return whether an event is of this run, and not of a member's."""
     name = get_nested(got, "agent_name", str) or get_nested(got, "team_name", str)
     return not isinstance(record, Agent) or name in {None, record.name}
@@ -127,7 +135,7 @@ def _read_end(record: Any, got: object, status: str | None) -> None:
         record.add_offer(_RESUMES, run_id)
 
 
-def begin_step(call: Call) -> tuple[Record, Observe[Any]]:
+def begin_step(call: Call) -> BegunCall:
     """Begin a step of a workflow, or a group of steps."""
     owner = call.args[0]
     kind = type(owner).__name__

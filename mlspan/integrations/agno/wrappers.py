@@ -144,7 +144,7 @@ class _CarryingExecutor:
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
         return self._own.submit(wrap(fn), *args, **kwargs)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._own, name)
 
 

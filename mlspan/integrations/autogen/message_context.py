@@ -115,7 +115,7 @@ def suppress_framework_spans(hook: Hook, helpers: tuple[str, ...]) -> _Patches:
     A runtime that was given a TracerProvider of its own keeps its spans there, as mlspan's do not go to that provider.
     """
 
-    def is_told_twice(args: tuple[Any, ...]) -> bool:
+    def is_told_twice(args: tuple[object, ...]) -> bool:
         config = getattr(args[0], "instrumentation_builder_config", None) if args else None
         return config is None or (config.name == _LOCAL_RUNTIME and is_tracer_joined(get_field(args[0], "tracer")))
 

@@ -49,7 +49,7 @@ _OPERATIONS: Final[Mapping[str, _Traced]] = {
 }
 
 
-def _make_starter(hook: Hook) -> Callable[[Any, Any], Any]:
+def _make_starter(hook: Hook) -> Callable[[Any, Any], object]:
     """Return the function that starts the operation of a call of ``_make_api_call``; other services pass through."""
 
     def start(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -65,7 +65,7 @@ def _make_starter(hook: Hook) -> Callable[[Any, Any], Any]:
     return start
 
 
-def _find_service(client: Any) -> object:
+def _find_service(client: object) -> object:
     return getattr(getattr(getattr(client, "meta", None), "service_model", None), "service_name", None)
 
 

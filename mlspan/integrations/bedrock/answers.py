@@ -18,7 +18,7 @@ Read = Callable[[Chat, dict[str, Any]], object]
 _REASONS: Final = {**FINISH_REASONS, "FINISH": "stop", "TOOL_CALL": "tool_calls", "CONTENT_FILTERED": "content_filter"}
 
 
-def find_answer_reader(body: dict[str, Any]) -> Read | None:
+def find_answer_reader(body: dict[str, object]) -> Read | None:
     """Return the reader of an answer, by a field that only its format has; None if it is Claude's, or nobody's."""
     return next((read for name, read in _FORMATS.items() if name in body), None)
 
@@ -38,21 +38,21 @@ def _set_tokens(chat: Chat, given: int | None, output: int | None) -> None:
     chat.output_tokens = chat.output_tokens if output is None else output
 
 
-def _read_llama(chat: Chat, body: dict[str, Any]) -> None:
+def _read_llama(chat: Chat, body: dict[str, object]) -> None:
     choice = chat.draft.get_choice()
     _add(choice, body.get("generation"))
     _end(choice, body.get("stop_reason"))
     _set_tokens(chat, get_count(body, "prompt_token_count"), get_count(body, "generation_token_count"))
 
 
-def _read_mistral(chat: Chat, body: dict[str, Any]) -> None:
+def _read_mistral(chat: Chat, body: dict[str, object]) -> None:
     for index, output in enumerate(list_items(body.get("outputs"))):
         choice = chat.draft.get_choice(index)
         _add(choice, get_field(output, "text"))
         _end(choice, get_field(output, "stop_reason"))
 
 
-def _read_choices(chat: Chat, body: dict[str, Any]) -> None:
+def _read_choices(chat: Chat, body: dict[str, object]) -> None:
     """Read choices in OpenAI's format: Mistral's chats, DeepSeek, Qwen, AI21, and OpenAI's open models."""
     chat.response_id = get_nested(body, "id", str) or chat.response_id
     for position, one in enumerate(list_items(body.get("choices"))):
@@ -76,7 +76,7 @@ def _add_call(choice: ChoiceDraft, slot: int, call: object) -> None:
     choice.add_tool_call(slot, get_nested(call, "id", str), get_nested(function, "name", str), arguments)
 
 
-def _read_cohere(chat: Chat, body: dict[str, Any]) -> None:
+def _read_cohere(chat: Chat, body: dict[str, object]) -> None:
     """Read an answer of Command, of any version, or an event of its stream; the last event repeats the text."""
     chat.response_id = get_nested(body, "generation_id", str) or get_nested(body, "id", str) or chat.response_id
     for index, one in enumerate(list_items(body.get("generations"))):
@@ -95,7 +95,7 @@ def _read_cohere(chat: Chat, body: dict[str, Any]) -> None:
         choice.finish_reason = "tool_calls"
 
 
-def _read_titan(chat: Chat, body: dict[str, Any]) -> None:
+def _read_titan(chat: Chat, body: dict[str, object]) -> None:
     results = list_items(body.get("results"))
     for index, one in enumerate(results or [body]):
         choice = chat.draft.get_choice(index)
@@ -106,7 +106,7 @@ def _read_titan(chat: Chat, body: dict[str, Any]) -> None:
     _set_tokens(chat, get_count(body, "inputTextTokenCount"), output)
 
 
-def _read_old_claude(chat: Chat, body: dict[str, Any]) -> None:
+def _read_old_claude(chat: Chat, body: dict[str, object]) -> None:
     choice = chat.draft.get_choice()
     _add(choice, body.get("completion"))
     _end(choice, body.get("stop_reason"))

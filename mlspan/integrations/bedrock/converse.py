@@ -50,7 +50,7 @@ def begin_converse_stream(call: Call) -> tuple[Chat, Observe[Chat]]:
     return begin_converse(call, stream=True)
 
 
-def set_converse_request(chat: Chat, params: Mapping[str, Any], *, capture_content: bool) -> None:
+def set_converse_request(chat: Chat, params: Mapping[str, object], *, capture_content: bool) -> None:
     """Read the parameters and the content of a request into *chat*."""
     for name in ("inferenceConfig", "additionalModelRequestFields", "outputConfig"):
         if isinstance(config := params.get(name), dict):

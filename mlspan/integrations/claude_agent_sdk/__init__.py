@@ -83,7 +83,7 @@ def _wrap_connect(own: Wrapper, enabled: list[bool], *, hook: Hook) -> Wrapper:
     """Wrap ``ClaudeSDKClient.connect``: the tasks that it starts belong to its session. It may send a first prompt."""
 
     @functools.wraps(own)
-    async def connect(client: Any, *args: Any, **kwargs: Any) -> Any:
+    async def connect(client: object, *args: object, **kwargs: object) -> object:
         if not enabled or not hook.should_record():
             return await own(client, *args, **kwargs)
         session = _sessions[client] = Session(hook)
@@ -103,7 +103,7 @@ def _wrap_receive(own: Wrapper, enabled: list[bool], *, hook: Hook) -> Wrapper:
     """Wrap ``receive_messages``: one that is left may be read on later, so only an error ends what is open."""
 
     @functools.wraps(own)
-    async def receive_messages(client: Any) -> AsyncIterator[Any]:
+    async def receive_messages(client: object) -> AsyncIterator[object]:
         session = _find_session(client, hook) if enabled and hook.should_record() else None
         messages = own(client)
         try:
@@ -125,7 +125,7 @@ def _wrap_disconnect(own: Wrapper, enabled: list[bool], *, hook: Hook) -> Wrappe
     """Wrap ``ClaudeSDKClient.disconnect``, which ends what is open."""
 
     @functools.wraps(own)
-    async def disconnect(client: Any) -> Any:
+    async def disconnect(client: object) -> Any:
         try:
             return await own(client)
         finally:
@@ -139,7 +139,7 @@ def _wrap_control(own: Wrapper, enabled: list[bool], *, hook: Hook) -> Wrapper:
     """Wrap what answers requests of the process: to call a tool or a hook of the program's, or to permit a tool."""
 
     @functools.wraps(own)
-    async def handle(query: Any, request: Any) -> Any:
+    async def handle(query: object, request: object) -> object:
         session = otel.get_value(_SESSION_KEY)
         if not enabled or not isinstance(session, Session) or not hook.should_record():
             return await own(query, request)
@@ -157,7 +157,7 @@ def _wrap_control(own: Wrapper, enabled: list[bool], *, hook: Hook) -> Wrapper:
     return handle
 
 
-def _describe_callback(request: Any) -> str | None:
+def _describe_callback(request: object) -> str | None:
     """Return the name of the program's function that is asked for; None if it is none that has a span here."""
     kind = get_nested(request, "request.subtype", str)
     if kind == "hook_callback":
@@ -165,7 +165,7 @@ def _describe_callback(request: Any) -> str | None:
     return "can_use_tool" if kind == "can_use_tool" else None
 
 
-def _begin_callback(name: str, request: Any, call: Call) -> tuple[Step, None]:
+def _begin_callback(name: str, request: object, call: Call) -> tuple[Step, None]:
     step = Step(type="hook", name=f"hook {name}")
     if call.capture_content:
         step.input = get_nested(request, "request.input", dict)

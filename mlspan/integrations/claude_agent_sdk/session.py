@@ -16,7 +16,7 @@ from opentelemetry.context import Context
 
 from ..._guard import guard
 from ..._shape import get_field, get_nested
-from ...hooks.call import Call
+from ...hooks.call import BegunCall, Call
 from ...hooks.hook import Hook
 from ...tracing.operations.call_context import use_context
 from ...tracing.operations.operation import Operation
@@ -70,7 +70,7 @@ class Session:
             self._read(message)
         return True
 
-    def _read(self, message: Any) -> None:
+    def _read(self, message: object) -> None:
         kind, parent = type(message).__name__, get_nested(message, "parent_tool_use_id", str)
         if kind == "AssistantMessage":
             self._read_answer(self._find_thread(parent), message)
@@ -113,7 +113,7 @@ class Session:
     def _start(self, record: Record, context: Context | None, observe: Observe[Any] | None = None) -> Operation | None:
         """Start the operation of a record inside *context*, if anything is recorded now."""
 
-        def begin(_: Call) -> tuple[Record, Observe[Any] | None]:
+        def begin(_: Call) -> BegunCall:
             return record, observe
 
         if context is None:
@@ -123,7 +123,7 @@ class Session:
                 operation = self._hook.start_operation(begin, (), {})
         return operation if isinstance(operation, Operation) else None
 
-    def _read_answer(self, thread: _Thread | None, message: Any) -> None:
+    def _read_answer(self, thread: _Thread | None, message: object) -> None:
         if thread is None:
             return
         identifier = get_field(message, "message_id")
@@ -171,7 +171,7 @@ class Session:
             read_tool_result(tool.record, block, capture_content=tool.captures_content)
             tool.finish()
 
-    def _end_turn(self, result: Any) -> None:
+    def _end_turn(self, result: object) -> None:
         if not self._turns:
             return
         thread = self._turns.popleft()
@@ -203,7 +203,7 @@ class Session:
                 self._flush(thread, collecting=collecting)
                 thread.operation.finish(error, stream_end=stream_end, collecting=collecting)
 
-    def find_context(self, request: Any) -> Context | None:
+    def find_context(self, request: object) -> Context | None:
         """Return the context in which a request of the process is answered: that of the tool, else of the turn."""
         if not self._turns:
             return None

@@ -36,7 +36,7 @@ def _watch_bus(hook: Hook, target: str) -> Undo:
 
     def wrap(original: Callable[..., Any], enabled: list[bool]) -> object:
         @functools.wraps(original)
-        def emit(bus: Any, source: Any, event: Any) -> object:
+        def emit(bus: object, source: object, event: object) -> object:
             result = original(bus, source, event)
             if enabled:
                 observe_event(hook, source, event)
@@ -66,7 +66,7 @@ def _keep_apart(target: str) -> Undo:
 
     def wrap(original: Callable[..., Any], enabled: list[bool]) -> object:
         @functools.wraps(original)
-        def operate(*args: Any, **kwargs: Any) -> object:
+        def operate(*args: object, **kwargs: object) -> object:
             outside = find_outside() if enabled else None
             if outside is None:
                 return original(*args, **kwargs)

@@ -94,7 +94,7 @@ _FLOW_STARTS: Final = frozenset({"flow_started", "method_execution_started"})
 _INNER_FLOWS: Final = frozenset({"AgentExecutor", "EncodingFlow", "RecallFlow"})  # that CrewAI is made of
 
 
-def observe_event(hook: Hook, source: object, event: Any) -> None:
+def observe_event(hook: Hook, source: object, event: object) -> None:
     """Start or end the run that *event* tells of; errors of ours are logged and reach nobody."""
     with _guard:
         event_type = get_nested(event, "type", str) or ""
@@ -116,14 +116,14 @@ def _is_machinery(source: object) -> bool:
     return cls.__name__ in _INNER_FLOWS and cls.__module__.startswith("crewai.") and hasattr(cls, "kickoff_async")
 
 
-def _make_subject(event_type: str, source: object, event: Any) -> Subject:
+def _make_subject(event_type: str, source: object, event: object) -> Subject:
     """Return what a run is about: the call, or else whoever emits its events, and the method or tool."""
     field = _KINDS[event_type].key
     key: Hashable = None if field is None else str(get_field(event, field))
     return Subject(event_type, key if field == "call_id" else (id(source), key))
 
 
-def _start(event_type: str, source: Any, event: Any) -> None:
+def _start(event_type: str, source: object, event: Any) -> None:
     if (now := get_runtime()) is None:
         return
     record = _KINDS[event_type].make(source, event, capture_content=now.policy.capture)
@@ -155,7 +155,7 @@ def _end(event_type: str, source: object, event: Any) -> None:
     end_run(id)
 
 
-def _read_without_content(run: CrewRun, read: ReadEnd, event: Any) -> None:
+def _read_without_content(run: CrewRun, read: ReadEnd, event: object) -> None:
     """Read an end, but not what it says."""
     if run.operation is not None:
         record: Any = run.operation.record
@@ -164,7 +164,7 @@ def _read_without_content(run: CrewRun, read: ReadEnd, event: Any) -> None:
         record.output = before
 
 
-def _note_session(event: Any) -> None:
+def _note_session(event: object) -> None:
     """Note the session of a conversation, of which a run of its flow is one turn."""
     run = find_current_run("flow_started")
     if run is not None and run.operation is not None and isinstance(record := run.operation.record, Workflow):

@@ -36,7 +36,7 @@ _USAGE: Final = {  # of all providers; the input includes what was cached
 }
 
 
-def make_call(source: Any, event: Any, *, capture_content: bool) -> Chat:
+def make_call(source: object, event: object, *, capture_content: bool) -> Chat:
     """Return the record of a call to a model; the request of the provider's client is the same call."""
     url = next((url for name in ("base_url", "api_base") if (url := get_nested(source, name, str))), None)
     provider, model = _split_model(source, get_nested(event, "model", str))
@@ -53,7 +53,7 @@ def make_call(source: Any, event: Any, *, capture_content: bool) -> Chat:
     return chat
 
 
-def _split_model(source: Any, model: str | None) -> tuple[str, str | None]:
+def _split_model(source: object, model: str | None) -> tuple[str, str | None]:
     """Return CrewAI's name of the provider, and the provider's name of the model."""
     named, prefix = get_nested(source, "provider", str), (model or "").partition("/")[0]
     if model is not None and "/" in model and (named in {None, prefix} or get_field(source, "is_litellm") is True):
@@ -61,7 +61,7 @@ def _split_model(source: Any, model: str | None) -> tuple[str, str | None]:
     return named or "openai", model
 
 
-def _read_messages(event: Any) -> list[object]:
+def _read_messages(event: object) -> list[object]:
     messages = get_field(event, "messages")
     return [{"role": "user", "content": messages}] if isinstance(messages, str) else get_list(event, "messages")
 
@@ -87,7 +87,7 @@ def _parse_code(text: str) -> object:
         return text
 
 
-def read_answer(chat: Chat, event: Any) -> None:
+def read_answer(chat: Chat, event: object) -> None:
     """Read the answer of a call that has come to its end."""
     _read_usage(chat, get_field(event, "usage"))
     chat.response_id = get_nested(event, "response_id", str)

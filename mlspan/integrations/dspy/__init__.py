@@ -43,7 +43,7 @@ def _carry_context(target: str) -> Undo:
 
     def wrap(original: Callable[..., Any], enabled: list[bool]) -> object:
         @functools.wraps(original)
-        def execute(executor: Any, function: Any, data: Any) -> object:
+        def execute(executor: object, function: Any, data: Any) -> object:
             return original(executor, bind_context(function) if enabled else function, data)
 
         return execute

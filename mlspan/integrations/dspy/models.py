@@ -15,7 +15,7 @@ from ...tracing.operations.records import Chat
 from ..openai.methods import make_chat
 
 
-def make_call(instance: Any, inputs: Mapping[str, Any], *, capture_content: bool) -> Chat:
+def make_call(instance: object, inputs: Mapping[str, Any], *, capture_content: bool) -> Chat:
     """Return the record of a call to a language model; the request of the engine's client is the same call."""
     named = get_nested(instance, "model", str) or ""
     prefix, slash, rest = named.partition("/")
@@ -33,7 +33,7 @@ def make_call(instance: Any, inputs: Mapping[str, Any], *, capture_content: bool
     return chat
 
 
-def _read_messages(inputs: Mapping[str, Any]) -> list[object]:
+def _read_messages(inputs: Mapping[str, object]) -> list[object]:
     """Return the messages of a call, in OpenAI's format; its prompt may be a text or a request with messages."""
     if messages := inputs.get("messages"):
         return list(messages) if isinstance(messages, (list, tuple)) else []

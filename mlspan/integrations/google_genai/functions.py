@@ -59,7 +59,7 @@ def _observe_last_answer(step: Step, got: object) -> None:
     step.output = "".join(said) or None
 
 
-def _get_first(candidates: list[Any]) -> object:
+def _get_first(candidates: list[object]) -> object:
     return candidates[0] if candidates else None
 
 

@@ -115,7 +115,7 @@ def read_tools(raw: object) -> list[ToolDefinition]:
     return found
 
 
-def simplify(value: Any, depth: int = 0) -> Any:
+def simplify(value: object, depth: int = 0) -> Any:
     """Return the inputs or outputs of a run as small plain data: vectors are left out, callbacks are, too."""
     if depth > _MAX_DEPTH:
         return to_plain_data(value)
@@ -144,5 +144,5 @@ def _says(message: object) -> bool:
     return len(get_list(message, "_content")) == 1 and not get_list(message, "tool_calls")
 
 
-def _describe_vector(value: Any) -> object:
+def _describe_vector(value: object) -> object:
     return f"[{len(value)} numbers]" if isinstance(value, list) else type(value).__name__

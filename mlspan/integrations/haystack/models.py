@@ -61,7 +61,7 @@ def begin_chat(owner: object, kind: str, *, capture: bool) -> tuple[Chat, Any, A
     return record, partial(_read_chat_input, owner=owner, capture=capture), read_replies
 
 
-def _read_chat_input(record: Chat, given: Mapping[str, Any], *, owner: object, capture: bool) -> None:
+def _read_chat_input(record: Chat, given: Mapping[str, object], *, owner: object, capture: bool) -> None:
     options = {**get_fields(get_field(owner, "generation_kwargs")), **get_fields(given.get("generation_kwargs"))}
     set_parameters(record, options)
     if (count := get_integer(options, "n")) != 1:
@@ -76,7 +76,7 @@ def _read_chat_input(record: Chat, given: Mapping[str, Any], *, owner: object, c
         record.tools = read_tools(get_field(owner, "tools") if offered is None else offered) or None
 
 
-def read_replies(record: Chat, given: Mapping[str, Any]) -> None:
+def read_replies(record: Chat, given: Mapping[str, object]) -> None:
     """Read the replies of a generator: messages with facts of their own, or texts with facts beside them."""
     facts = get_list(given, "meta")
     for index, reply in enumerate(list_items(given.get("replies"))):
@@ -130,7 +130,7 @@ def begin_embeddings(owner: object, kind: str, *, capture: bool) -> tuple[Embedd
     return record, read_input, _read_vectors
 
 
-def _read_vectors(record: Embeddings, given: Mapping[str, Any]) -> None:
+def _read_vectors(record: Embeddings, given: Mapping[str, object]) -> None:
     """Read how long the vectors are, and what they have cost."""
     first = next(iter(list_items(given.get("documents"))), None)
     vector = given.get("embedding") or get_field(first, "embedding")

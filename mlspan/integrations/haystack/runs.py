@@ -189,7 +189,7 @@ def _find_own_span(span: object) -> object:
     return span._mlspan_own if type(span) is RunSpan else span
 
 
-def trace_run(hook: Hook, fn: Callable[..., Any], enabled: list[bool]) -> Callable[..., Any]:
+def trace_run(hook: Hook, fn: Callable[..., object], enabled: list[bool]) -> Callable[..., object]:
     """Return the ``trace`` of Haystack's tracer such that each run is an operation of ours as well."""
 
     @functools.wraps(fn)
@@ -200,11 +200,11 @@ def trace_run(hook: Hook, fn: Callable[..., Any], enabled: list[bool]) -> Callab
     return trace
 
 
-def wrap_current_span(fn: Callable[..., Any], enabled: list[bool]) -> Callable[..., Any]:
+def wrap_current_span(fn: Callable[..., object], enabled: list[bool]) -> Callable[..., object]:
     """Return the ``current_span`` of Haystack's tracer such that tags of the span are read."""
 
     @functools.wraps(fn)
-    def current_span(self: Any) -> Any:
+    def current_span(self: object) -> object:
         own, run = fn(self), otel.get_value(RUN_KEY) if enabled else None
         return RunSpan(own, run) if own is not None and isinstance(run, TracedRun) else own
 

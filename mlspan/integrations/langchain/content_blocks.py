@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from ..._guard import let_handler_through
 from ..._shape import get_field, get_list, get_nested
@@ -41,7 +41,7 @@ def _is_told_here(block: object) -> bool:
     return block != "" and kind not in _TOOL_CALLS and not (kind == "text" and get_field(block, "text") == "")
 
 
-def _translate_blocks(message: object) -> list[Any] | None:
+def _translate_blocks(message: object) -> list[object] | None:
     """Return a message's blocks in LangChain's standard form; None if it has none."""
     try:
         found = getattr(message, "content_blocks", None)

@@ -50,7 +50,7 @@ _ROUTER_LOSS: Final = "calls of the Router; what it tries is recorded all the sa
 
 
 def _start_call(
-    hook: Hook, begin: Begin, args: tuple[Any, ...], kwargs: dict[str, Any], *, function: Any = None
+    hook: Hook, begin: Begin, args: tuple[object, ...], kwargs: dict[str, Any], *, function: Any = None
 ) -> Any:
     """Start the operation of a call; one that LiteLLM's proxy makes for a request is in the trace of that request."""
     headers = get_nested(kwargs.get("proxy_server_request"), "headers", dict)

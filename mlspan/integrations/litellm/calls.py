@@ -13,13 +13,13 @@ from functools import lru_cache
 from typing import Any, Final
 
 from ..._shape import get_count, get_field, get_fields, get_nested, list_items, read_amount
-from ...hooks.call import Call
+from ...hooks.call import BegunCall, Call
 from ...hooks.litellm_names import find_litellm_provider
 from ...hooks.openai_format import dump_model
 from ...hooks.requests import find_provider_by_host, read_chat_usage, read_host_and_port, read_server_fields
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.messages import Part
-from ...tracing.operations.records import Chat, Embeddings, ModelCall, Observe, ProviderRequest, Record, sees_errors
+from ...tracing.operations.records import Chat, Embeddings, ModelCall, Observe, ProviderRequest, sees_errors
 from ..openai.methods import (
     make_chat,
     make_embeddings,
@@ -45,7 +45,7 @@ def is_half(asked: Mapping[str, Any]) -> bool:
     return any(asked.get(name) is True for name in _HALVES)
 
 
-def begin_chat(call: Call) -> tuple[Record, Observe[Any]] | None:
+def begin_chat(call: Call) -> BegunCall | None:
     """Begin the record of ``completion`` or ``acompletion``; with fallbacks each try is a call of its own."""
     if is_half(call.kwargs):
         return None

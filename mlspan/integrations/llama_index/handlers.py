@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final
 
 from ..._guard import guard, warn_once
 from ..._shape import get_nested
+from ...hooks.call import BegunCall
 from ...hooks.hook import Hook
 from ...hooks.patching import Patch, Undo, apply_patches, observe_method, remember_undo, replace_function
 from ...tracing.mlflow_state.runs import get_active_run_id
@@ -27,7 +28,7 @@ from . import evaluation, resumption, streams
 from . import index_building as build
 from . import operations as kinds
 from . import workflows as workflow
-from .operations import BegunCall, DispatchedCall, find_enclosing_call, set_enclosing_call
+from .operations import DispatchedCall, find_enclosing_call, set_enclosing_call
 from .workflows import dispatched_calls
 
 handler_failures: Final[
@@ -43,7 +44,7 @@ def _guard_handler(method: Callable[..., None]) -> Callable[..., None]:
     """Return *method* with a guard around it; errors that escape the guard are kept in ``handler_failures``."""
 
     @functools.wraps(method)
-    def call_guarded(*args: Any, **kwargs: Any) -> None:
+    def call_guarded(*args: object, **kwargs: object) -> None:
         try:
             with guard(f"LlamaIndex's {method.__name__}"):
                 method(*args, **kwargs)
@@ -169,7 +170,7 @@ class EventHandler:
             seen(event)
 
 
-def _mark_reranker(event: Any) -> None:
+def _mark_reranker(event: object) -> None:
     """Mark a postprocessor as a reranker, with its model and the number of nodes that it keeps."""
     above = find_enclosing_call()
     if above is not None and isinstance(record := above.operation.record, Step) and above.call_type == "postprocessor":
@@ -201,7 +202,7 @@ _EVENT_READERS: Final[dict[str, Callable[[object], None]]] = {
 }
 
 
-def _note_wait(args: tuple[Any, ...], kwargs: dict[str, Any], _: object) -> None:
+def _note_wait(args: tuple[object, ...], kwargs: dict[str, object], _: object) -> None:
     """Note that a step, or the tool it calls, waits for an event; LlamaIndex runs it again once the event comes."""
     above = find_enclosing_call()
     waiter = (*args[1:], *kwargs.values())[0]

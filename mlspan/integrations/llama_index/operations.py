@@ -13,10 +13,11 @@ from weakref import WeakKeyDictionary
 from opentelemetry import context as otel
 
 from ..._shape import get_field, get_nested
+from ...hooks.call import BegunCall
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.message_drafts import TextPieces
 from ...tracing.operations.operation import Operation
-from ...tracing.operations.records import NamedRecord, Observe, Record, Retrieval, Step, Tool
+from ...tracing.operations.records import NamedRecord, Retrieval, Step, Tool
 from . import requests as read
 
 # Private names that some versions or classes lack, each with what is then left out.
@@ -60,8 +61,6 @@ class DispatchedCall(NamedTuple):
     capture_content: bool
     enclosing: EnclosingCall | None
 
-
-BegunCall = tuple[Record, "Observe[Any] | None"]  # the record of a call, and the function that reads its result
 
 _ENCLOSING_CALL_KEY: Final = otel.create_key("mlspan-llama-index")
 

@@ -127,7 +127,7 @@ def _wrap_stream_method(fn: Any, *_: object) -> Callable[..., object]:
     if inspect.iscoroutinefunction(fn):
 
         @functools.wraps(fn)
-        async def call_method(self: Any, *args: Any, **kwargs: Any) -> object:
+        async def call_method(self: object, *args: object, **kwargs: object) -> object:
             return _wrap_returned_stream(await fn.__get__(self, type(self))(*args, **kwargs))
     else:
 

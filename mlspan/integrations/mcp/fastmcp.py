@@ -49,7 +49,7 @@ def _hold_back_at_server(own: Any) -> object:
     def get_tracer(*args: Any, **kwargs: Any) -> object:
         open_own_span = own(*args, **kwargs).start_as_current_span
 
-        def open_span(name: str, *args: Any, **kwargs: Any) -> object:
+        def open_span(name: str, *args: object, **kwargs: object) -> object:
             if kwargs.get("kind") is SpanKind.SERVER and _is_recorded(name):
                 return nullcontext(make_unrecorded_span())
             return open_own_span(name, *args, **kwargs)

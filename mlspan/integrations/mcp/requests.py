@@ -172,7 +172,7 @@ def _observe(request: Request, capture_content: bool, record: _Record, got: obje
             _observe_result(request, record, result, capture_content=capture_content)
 
 
-def _observe_result(request: Request, record: _Record, result: dict[str, Any], *, capture_content: bool) -> None:
+def _observe_result(request: Request, record: _Record, result: dict[str, object], *, capture_content: bool) -> None:
     """Read a result: a tool that has failed says so in it; one of JSON-RPC's errors has a code and a message."""
     if "code" in result and "message" in result and "content" not in result:
         code = str(result["code"])
@@ -188,7 +188,7 @@ def _observe_result(request: Request, record: _Record, result: dict[str, Any], *
         record.output = {key: value for key, value in result.items() if key not in {"_meta", "resultType"}}
 
 
-def read_result(value: object) -> dict[str, Any] | None:
+def read_result(value: object) -> dict[str, object] | None:
     """Return a result as the JSON that is sent; None if there is none."""
     value = get_field(value, "root") or value  # the first version wraps each result
     dump = getattr(value, "model_dump", None)

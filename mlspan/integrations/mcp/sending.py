@@ -90,7 +90,7 @@ def _describing(request: Request, owner: object) -> Iterator[None]:
             request.note(describe_connection(owner))
 
 
-def _dump_request(request: Any) -> dict[str, Any]:
+def _dump_request(request: Any) -> dict[str, object]:
     """Return *request* as the JSON that version 1 sends; {} if it cannot be read."""
     with guard("reading a request of MCP"):
         return dict(request.model_dump(by_alias=True, mode="json", exclude_none=True))
@@ -115,7 +115,7 @@ def _add_context(request: Any, said: dict[str, Any]) -> Any:
     return request
 
 
-def _is_of_this_trace(meta: dict[str, Any]) -> bool:
+def _is_of_this_trace(meta: dict[str, object]) -> bool:
     """Return whether the context in ``_meta``, if there is one, is of the current trace."""
     texts = {name: value for name, value in meta.items() if isinstance(value, str)}
     there = trace.get_current_span(propagate.extract(texts, context=Context())).get_span_context()

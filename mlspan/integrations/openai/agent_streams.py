@@ -15,7 +15,7 @@ from weakref import WeakSet
 from ...hooks.patching import Patch, replace_function
 from ...tracing.operations.iterators import start_generator
 
-_unread: Final[WeakSet[asyncio.Task[Any]]] = WeakSet()  # tasks of runs whose reader works on an event, or has left
+_unread: Final[WeakSet[asyncio.Task[object]]] = WeakSet()  # tasks of runs whose reader works on an event, or has left
 _END: Final = object()  # of a stream
 
 

@@ -295,7 +295,7 @@ def _keep_processor(ours: Any, original: Any) -> object:
     """Wrap the provider's ``set_processors``: the user's list takes the place of theirs, and ours is kept."""
 
     @functools.wraps(original)
-    def set_processors(provider: Any, processors: Any) -> object:
+    def set_processors(provider: object, processors: Any) -> object:
         if ours.on and not any(one is ours for one in processors):
             processors = [*processors, ours]
         return original(provider, processors)

@@ -6,9 +6,8 @@ run of an assistant is an agent.
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..._shape import get_field, get_list, get_nested
+from ...hooks.call import BegunCall
 from ...hooks.requests import read_usage, set_parameters
 from ...hooks.stored_objects import read_stored_object
 from ...tracing.operations import semconv as sc
@@ -20,7 +19,7 @@ from ._paths import Path, find_ids, is_id, name_request
 from ._read import OpenAIRequest, describe_sent_files
 
 
-def begin_object_request(ask: OpenAIRequest, path: Path, method: str) -> tuple[Any, Observe[Any]]:
+def begin_object_request(ask: OpenAIRequest, path: Path, method: str) -> BegunCall:
     """Begin the record of a request; see :mod:`._paths` for *path*."""
     if path[0] == "vector_stores" and path[-1] == "search":
         return _begin_store_search(ask, path[1])
@@ -54,7 +53,7 @@ def _begin_store_search(ask: OpenAIRequest, store: str) -> tuple[Retrieval, Obse
     return record, _ignore_answer
 
 
-def _ignore_answer(_record: object, _got: Any) -> None:
+def _ignore_answer(_record: object, _got: object) -> None:
     """Read nothing: all that a search returns is content."""
 
 

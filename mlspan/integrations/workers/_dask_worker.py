@@ -25,7 +25,7 @@ class Plugin(WorkerPlugin):  # type: ignore[misc]  # Any, where distributed is n
 
     name, idempotent = ANNOTATION, True
 
-    def setup(self, worker: Any) -> None:  # noqa: ARG002  # distributed's signature
+    def setup(self, worker: object) -> None:  # noqa: ARG002  # distributed's signature
         """Patch the worker's module, once for all workers of a process. The worker calls this."""
         global _undo
         if _undo is None:

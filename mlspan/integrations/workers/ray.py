@@ -130,7 +130,7 @@ def _accepts_context(parameters: Any) -> bool:
     return any(parameter.name == _CONTEXT_ARGUMENT for parameter in parameters or ())
 
 
-def _read_private(owner: Any, name: str, fallback: Any) -> Any:
+def _read_private(owner: object, name: str, fallback: object) -> Any:
     """Return a private attribute of one of Ray's objects; without it, *fallback*, with which no context is sent."""
     found = getattr(owner, name, _MISSING)
     if found is _MISSING:

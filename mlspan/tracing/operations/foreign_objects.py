@@ -109,7 +109,7 @@ def _text_keys(pairs: Any) -> Any:
     return ((as_text(key), item) for key, item in pairs)
 
 
-def _field(value: Any, name: str) -> object:
+def _field(value: object, name: str) -> object:
     try:
         return getattr(value, name)
     except (Exception, SystemExit):  # noqa: BLE001  # a property of its own, or one that was never set

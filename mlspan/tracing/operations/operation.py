@@ -316,7 +316,7 @@ class Operation:
             span.set_status(Status(StatusCode.ERROR, policy.render_error(record.failure[1])))
         content, others = record.build_end_attributes()
         limits = find_span_limits(span)
-        said: dict[str, Any] = {}
+        said: dict[str, object] = {}
         try:
             if policy.on_spans:
                 if content:

@@ -80,7 +80,7 @@ def is_plain(value: Any, most: int) -> bool:
     return True
 
 
-def are_text_messages(value: list[Any], most: int) -> bool:
+def are_text_messages(value: list[object], most: int) -> bool:
     """Return whether *value* is messages of text alone, of no more than about *most* bytes.
 
     Most content is of this shape, which is recognized at a third of the cost of :func:`is_plain`.
@@ -111,7 +111,7 @@ def are_text_messages(value: list[Any], most: int) -> bool:
     return True
 
 
-def is_cheaply_plain(value: Any, most: int) -> bool:
+def is_cheaply_plain(value: object, most: int) -> bool:
     """Return whether *value* is plain, of no more than about *most* bytes, and quick to look through.
 
     A large value that contains itself, or one part many times, is not: counting what it unfolds to would take as long
@@ -249,7 +249,7 @@ class _Walk:
             said = replace_surrogates(self._text(said))
         return said if self._whole else cut_text(said, room // 2)
 
-    def _plain(self, value: Any, room: int) -> tuple[Any, int] | None:
+    def _plain(self, value: object, room: int) -> tuple[Any, int] | None:
         """Return the copy at once where *value* is plain, fits, and nothing in it is to be rewritten."""
         if self._text is not None or not is_cheaply_plain(value, room):
             return None
@@ -342,7 +342,7 @@ def _as_dict(pairs: list[tuple[Any, Any]]) -> dict[str, object] | None:
     return dict(pairs) if all(type(key) is str for key, _ in pairs) else None
 
 
-def _without_bytes(pairs: list[tuple[object, object]], room: int) -> Iterator[tuple[Any, object]]:
+def _without_bytes(pairs: list[tuple[object, object]], room: int) -> Iterator[tuple[object, object]]:
     """Yield the pairs of a blob. Half a picture is no picture: one that is too large loses its bytes."""
     for key, value in pairs:
         if key == "content" and type(value) is str and len(value) > room // 2:

@@ -100,7 +100,7 @@ class Record(RecordFields):
         values = zip(self._start_names.values(), self.read_start_values(self))  # noqa: B905  # the keyword would double its cost
         return {name: value for name, value in values if value is not None}
 
-    def build_end_attributes(self) -> tuple[dict[str, Any], dict[str, Any]]:
+    def build_end_attributes(self) -> tuple[dict[str, object], dict[str, object]]:
         """Return content that is yet to be written, and the other attributes of the end."""
         content, end = {}, {}
         content_names, end_names, values = self._content_names, self._end_names, vars(self)

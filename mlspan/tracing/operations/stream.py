@@ -128,7 +128,7 @@ class HttpResponseProxy(ResponseProxy):
         super().__init__(own, stream._mlspan_observer)
         object.__setattr__(self, "_mlspan_stream", stream)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         value: Any = super().__getattr__(name)
         if name in {"read", "aread"}:
             return self._mlspan_wrap_read(value)
@@ -136,7 +136,7 @@ class HttpResponseProxy(ResponseProxy):
         if name not in _ITERATING_METHODS or is_compressed:
             return value
 
-        def iterate_filtered(*args: Any, **kwargs: Any) -> Any:
+        def iterate_filtered(*args: Any, **kwargs: Any) -> object:
             events = self._mlspan_make_filter(lines=name.endswith("lines"))
             return (events.aread if name[0] == "a" else events.read)(
                 value(*args, **kwargs), self._mlspan_observer.finish
@@ -149,23 +149,23 @@ class HttpResponseProxy(ResponseProxy):
         hides = getattr(observer, "hides_chunks", False)
         return EventFilter(observer, lines=lines, hides=hides, owner=self)
 
-    def _mlspan_wrap_read(self, read: Any) -> Any:
+    def _mlspan_wrap_read(self, read: Any) -> object:
         """Return ``read`` or ``aread``, which reads the events of the whole body and ends the operation."""
 
-        def filter_body(body: Any) -> Any:
+        def filter_body(body: Any) -> object:
             events = self._mlspan_make_filter(lines=False)
             shown = b"".join([*events.feed(body), *events.flush()])
             self._mlspan_observer.finish()
             return shown
 
-        async def filter_awaited(body: Any) -> Any:
+        async def filter_awaited(body: Any) -> object:
             try:
                 return filter_body(await body)
             except BaseException as error:
                 self._mlspan_observer.finish(error)
                 raise
 
-        def read_filtered() -> Any:
+        def read_filtered() -> object:
             try:
                 body = read()
             except BaseException as error:

@@ -138,7 +138,7 @@ class _AsyncReader:
         self._observer.observe(event)
         return event
 
-    def __getattr__(self, name: str) -> Any:  # aclose, asend and athrow of the client's own
+    def __getattr__(self, name: str) -> object:  # aclose, asend and athrow of the client's own
         return getattr(self._own, name)
 
 
@@ -178,7 +178,7 @@ class UnreadBody(_MemberProxy):
 
         return self._mlspan_note(lambda: self._mlspan_own.readinto(buffer), add, whole=False)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         if name.startswith("_mlspan_"):  # one that was made past __init__ has none
             raise AttributeError(name)
         value = getattr(self._mlspan_own, name)
@@ -238,7 +238,7 @@ class UnreadBody(_MemberProxy):
             elif isinstance(piece, (bytes, bytearray, memoryview, str)):
                 self._mlspan_observer.finish()
 
-    def _mlspan_call(self, name: str, read: Callable[..., Any], args: Any, options: Any) -> Any:
+    def _mlspan_call(self, name: str, read: Callable[..., object], args: Any, options: Any) -> Any:
         """Call one of the further methods that read: to the end, or a piece, as its argument says."""
         limit = next(iter([*args, *options.values()]), None)
         if limit == 0 and name in _ONE_PIECE:  # nothing read is no end
@@ -249,7 +249,7 @@ class UnreadBody(_MemberProxy):
     def _mlspan_note(self, read: Callable[[], Any], add: Callable[[Any], None], *, whole: bool) -> Any:
         """Return what *read* returns, or the awaitable of it, once it is added. If *whole*, it is all there is."""
 
-        async def note_awaited(value: Any) -> Any:
+        async def note_awaited(value: Any) -> object:
             try:
                 found = await value
             except BaseException as error:
@@ -264,7 +264,7 @@ class UnreadBody(_MemberProxy):
             raise
         return note_awaited(value) if inspect.isawaitable(value) else self._mlspan_take(value, add, whole=whole)
 
-    def _mlspan_take(self, found: Any, add: Callable[[Any], None], *, whole: bool) -> Any:
+    def _mlspan_take(self, found: object, add: Callable[[object], None], *, whole: bool) -> object:
         with _body_guard:
             add(found)
         if whole:
@@ -276,7 +276,7 @@ class UnreadBody(_MemberProxy):
             return self._mlspan_aread(pieces, end)
         return self._mlspan_read_each(pieces, partial(self._mlspan_add, end=end))
 
-    async def _mlspan_aread(self, pieces: Any, end: bytes) -> AsyncIterator[Any]:
+    async def _mlspan_aread(self, pieces: Any, end: bytes) -> AsyncIterator[object]:
         step = start_generator(pieces)
         while True:
             try:
