@@ -45,13 +45,13 @@ def _observe_chat(chat: Chat, got: object) -> None:
     """Read a whole answer, which its raw response holds, or an event of a stream."""
     kind = get_nested(got, "type", str)
     if kind is None:
-        _read_answer(chat, get_field(got, "data"))
+        _read_chat_answer(chat, get_field(got, "data"))
     else:
         chat.response_id = chat.response_id or get_nested(got, "id", str)
         _read_event(chat, kind, got)
 
 
-def _read_answer(chat: Chat, answer: object) -> None:
+def _read_chat_answer(chat: Chat, answer: object) -> None:
     choice, message = chat.draft.get_choice(), get_field(answer, "message")
     chat.response_id = get_nested(answer, "id", str)
     if plan := get_nested(message, "tool_plan", str):
@@ -59,7 +59,7 @@ def _read_answer(chat: Chat, answer: object) -> None:
     for part in get_list(message, "content"):
         _add_content(chat, part)
     for slot, call in enumerate(get_list(message, "tool_calls")):
-        _add_call(chat, slot, call)
+        _add_call_delta(chat, slot, call)
     if found := get_list(message, "citations"):
         choice.add_annotations([dump_model(one) for one in found])
     _read_end(chat, answer)
@@ -70,7 +70,7 @@ def _read_event(chat: Chat, kind: str, event: object) -> None:
     if kind in {"content-start", "content-delta"}:
         _add_content(chat, get_nested(delta, "message.content", object))
     elif kind in {"tool-call-start", "tool-call-delta"}:
-        _add_call(chat, slot, get_nested(delta, "message.tool_calls", object))
+        _add_call_delta(chat, slot, get_nested(delta, "message.tool_calls", object))
     elif kind == "tool-plan-delta" and (plan := get_nested(delta, "message.tool_plan", str)):
         chat.draft.get_choice().add_text(plan, "reasoning")
     elif kind == "citation-start" and (cited := get_nested(delta, "message.citations", object)) is not None:
@@ -88,7 +88,7 @@ def _add_content(chat: Chat, part: object) -> None:
         chat.draft.get_choice().add_text(text)
 
 
-def _add_call(chat: Chat, slot: int, call: object) -> None:
+def _add_call_delta(chat: Chat, slot: int, call: object) -> None:
     name, arguments = (get_nested(call, f"function.{field}", str) for field in ("name", "arguments"))
     chat.draft.get_choice().add_tool_call(slot, get_nested(call, "id", str), name, arguments)
 

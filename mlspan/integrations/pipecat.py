@@ -70,7 +70,7 @@ def _start_in_turn(start: Callable[..., object], args: tuple[object, ...], kwarg
         return start(args, kwargs)
 
 
-def _turn_on(hook: Hook, target: str) -> Undo:
+def _enable_tracing(hook: Hook, target: str) -> Undo:
     """Have tracing on in each pipeline that is made, if the program says nothing of it."""
 
     def make(own: Callable[..., None], enabled: list[bool]) -> Callable[..., None]:
@@ -91,7 +91,9 @@ def _install(hook: Hook) -> Undo:
     def list_patches() -> Iterator[Patch]:
         for module in ("service_decorators", "turn_trace_observer"):
             yield join_trace_module(hook, f"{_TRACING}.{module}:trace", "spans of Pipecat")
-        yield Patch("pipecat.pipeline.worker:PipelineWorker.__init__", functools.partial(_turn_on, hook), "pipelines")
+        yield Patch(
+            "pipecat.pipeline.worker:PipelineWorker.__init__", functools.partial(_enable_tracing, hook), "pipelines"
+        )
         yield Patch(
             f"{_SERVICE}._run_function_call", functools.partial(trace_method, start=start), "calls of functions"
         )

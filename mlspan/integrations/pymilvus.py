@@ -69,7 +69,7 @@ def _read_entity(hit: object) -> object:
     return dict(entity) if isinstance(entity, dict) else None
 
 
-def _ask_write(call: Call) -> Asked:
+def _ask_upsert(call: Call) -> Asked:
     data = call.argument("data")
     return _describe(call, records=data, query=data)
 
@@ -91,8 +91,8 @@ def _count_written(got: object) -> object:
 _METHODS: Final[dict[str, Search | Write]] = {
     "search": Search("search", _ask_search, _read_hits),
     "hybrid_search": Search("hybrid_search", _ask_hybrid, _read_hits),
-    "insert": Write("insert", _ask_write, _count_written),
-    "upsert": Write("upsert", _ask_write, _count_written),
+    "insert": Write("insert", _ask_upsert, _count_written),
+    "upsert": Write("upsert", _ask_upsert, _count_written),
     "delete": Write("delete", _ask_delete, _count_written),
 }
 _CLASSES: Final = ("pymilvus:MilvusClient", "pymilvus:AsyncMilvusClient", "pymilvus:Collection")

@@ -82,7 +82,7 @@ def _trace_turn(
     """Wrap *drive*, which runs a turn, in the span of that turn."""
 
     async def run_turn() -> object:
-        with hook.start_operation(_begin_turn, turn, {}) as operation:
+        with hook.start_operation(_begin_agent_turn, turn, {}) as operation:
             return operation.record_result(await drive(), awaited=True)
 
     return run_turn
@@ -142,7 +142,7 @@ def _noted_chunks(operation: Any, context: object) -> Iterator[None]:
                 stream.unsubscribe(subscription)
 
 
-def _begin_turn(call: Call) -> BegunCall:
+def _begin_agent_turn(call: Call) -> BegunCall:
     agent, event, context = call.args
     stream = get_field(get_field(context, "stream"), "id")  # all turns of a conversation share it
     turn = Agent(name=get_nested(agent, "name", str), conversation=None if stream is None else str(stream))
@@ -162,17 +162,17 @@ def _begin_llm_call(call: Call) -> BegunCall:
     agent, client, events, context, offered = call.args
     config, options = get_field(agent, "config"), get_field(client, "_create_options")
     chat = Chat(outer=True, provider=_read_config_provider(config), draft=OutputDraft(kept=call.capture_content))
-    chat.model = get_nested(options, "model", str) or _read_config(config, "model", str)
-    chat.stream = get_nested(options, "stream", bool) or _read_config(config, "streaming", bool) or None
+    chat.model = get_nested(options, "model", str) or _read_config_field(config, "model", str)
+    chat.stream = get_nested(options, "stream", bool) or _read_config_field(config, "streaming", bool) or None
     if call.capture_content:
         system: list[Part] = [{"type": "text", "content": text} for text in get_field(context, "prompt") or ()]
         instructions: list[Message] = [{"role": "system", "parts": system}] if system else []
         chat.input = [*instructions, *(message for event in events for message in _convert_event(event))]
-        chat.tools = [_describe_tool(tool) for tool in offered if get_field(tool, "function") is not None] or None
-    return chat, _observe_response
+        chat.tools = [_read_tool_schema(tool) for tool in offered if get_field(tool, "function") is not None] or None
+    return chat, _observe_model_response
 
 
-def _read_config(config: object, name: str, want: type[_T]) -> _T | None:
+def _read_config_field(config: object, name: str, want: type[_T]) -> _T | None:
     with suppress(NotImplementedError):  # configurations for tests raise it
         return get_nested(config, name, want)
     return None
@@ -190,7 +190,7 @@ def _map_provider(provider: object) -> str | None:
 
 
 @sees_errors
-def _observe_response(chat: Chat, got: object) -> None:
+def _observe_model_response(chat: Chat, got: object) -> None:
     """Read the ``ModelResponse`` *got* into the record, or an exception, which may hold an answer."""
     if isinstance(got, BaseException):
         read_failed_completion(chat, got)
@@ -260,7 +260,7 @@ def _read_part_contents(parts: Any) -> object:
     return contents[0] if len(contents) == 1 else contents or None
 
 
-def _describe_tool(raw: Any) -> ToolDefinition:
+def _read_tool_schema(raw: Any) -> ToolDefinition:
     tool: ToolDefinition = {"type": "function", "name": str(raw.function.name)}
     if description := get_nested(raw, "function.description", str):
         tool["description"] = description

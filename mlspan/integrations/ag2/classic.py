@@ -131,7 +131,7 @@ def _begin_human_input(call: Call) -> tuple[Step, Observe[Step]]:
 # Tools, hand-offs and code.
 
 
-def _begin_function(call: Call) -> tuple[Tool, Observe[Tool]]:
+def _begin_function_execution(call: Call) -> tuple[Tool, Observe[Tool]]:
     """Begin a call of ``execute_function`` or ``a_execute_function``, which report an error in their answer."""
     function_call, id = call.argument("func_call"), call.argument("call_id")
     name = get_nested(function_call, "name", str) or "unknown"
@@ -207,7 +207,7 @@ _SYNC_AND_ASYNC_METHODS: Final[dict[str, Begin]] = {
     "initiate_chats": _begin_conversations,
     "generate_reply": _begin_reply,
     "get_human_input": _begin_human_input,
-    "execute_function": _begin_function,
+    "execute_function": _begin_function_execution,
 }
 _AGENT_METHODS: Final[dict[str, Begin]] = {
     f"{prefix}{name}": begin for prefix in ("", "a_") for name, begin in _SYNC_AND_ASYNC_METHODS.items()

@@ -67,7 +67,7 @@ def begin_model_call(call: Call) -> BegunCall:
             _add_usages(chat, [*usages, get_field(get_field(got, "completion"), "usage")])
             read_failed_completion(chat, got)
             return
-        _observe_answer(chat, got, usages)
+        _read_completion(chat, got, usages)
         # Newer wrappers remember which client has answered; older ones write it into the answer.
         metadata = (get_field(call.args[0], "_response_metadata") or {}).get(chat.response_id)
         answered = get_nested(metadata or got, "config_id", int) or 0
@@ -90,7 +90,7 @@ def note_usage(args: tuple[object, ...], kwargs: dict[str, object], _: object) -
         usages.append(actual)
 
 
-def _observe_answer(chat: Chat, got: object, billed: list[object]) -> None:
+def _read_completion(chat: Chat, got: object, billed: list[object]) -> None:
     """Read an answer into the record: a ChatCompletion, or the UnifiedResponse of newer clients.
 
     *billed* are the usages that were noted.
@@ -99,11 +99,11 @@ def _observe_answer(chat: Chat, got: object, billed: list[object]) -> None:
     if tier := get_nested(got, "service_tier", str):
         chat.extra[sc.OPENAI_RESPONSE_SERVICE_TIER] = tier
     for index, one in enumerate(get_list(got, "choices")):
-        _observe_message(
+        _add_choice_message(
             chat, index, get_field(one, "message") or get_field(one, "text"), get_nested(one, "finish_reason", str)
         )
     for index, message in enumerate(get_list(got, "messages")):
-        _observe_message(chat, index, message, get_nested(got, "finish_reason", str))
+        _add_choice_message(chat, index, message, get_nested(got, "finish_reason", str))
     usages = billed if len(billed) > 1 else [] if billed == [None] else [get_field(got, "usage")]
     if not (chat.stream and _estimates_stream_usage()):
         _add_usages(chat, usages)
@@ -126,7 +126,7 @@ def _estimates_stream_usage() -> bool:
     return not hasattr(client, "_add_streaming_usage_to_params")
 
 
-def _observe_message(chat: Chat, index: int, message: object, reason: str | None) -> None:
+def _add_choice_message(chat: Chat, index: int, message: object, reason: str | None) -> None:
     choice = chat.draft.get_choice(index)
     choice.finish_reason = parts.FINISH_REASONS.get(reason or "", reason)  # newer clients tell the provider's own
     content = message if isinstance(message, str) else get_field(message, "content")

@@ -26,7 +26,7 @@ _SEPARATE: Final = frozenset({"anthropic", "aws.bedrock"})  # whose input tokens
 _COUNTS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 
 
-def begin_call(call: Call) -> BegunCall:
+def begin_invoke(call: Call) -> BegunCall:
     """Begin a call of ``invoke``, ``ainvoke``, ``invoke_stream`` or ``ainvoke_stream`` of a model."""
     model = call.args[0]
     is_stream = call.function is not None and call.function.__name__.endswith("stream")

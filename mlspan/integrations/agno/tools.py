@@ -47,12 +47,12 @@ def begin_search(call: Call) -> BegunCall:
 
     def observe(record: Retrieval, got: object) -> None:
         if call.capture_content:
-            record.output = [_read_document(index, one) for index, one in enumerate(list_items(got))]
+            record.output = [_read_ranked_document(index, one) for index, one in enumerate(list_items(got))]
 
     return record, observe
 
 
-def _read_document(index: int, raw: object) -> Document:
+def _read_ranked_document(index: int, raw: object) -> Document:
     """Read a document; one that was not ranked has the score 0."""
     return make_document(
         get_field(raw, "id") or get_field(raw, "name") or index,

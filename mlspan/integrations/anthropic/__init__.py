@@ -54,12 +54,12 @@ _trace_requests: Final = trace_methods(dict.fromkeys(_CLIENTS, _begin_request))
 def _install(hook: Hook) -> Undo:
     with ExitStack() as undo:
         undo.callback(_trace_requests(hook))
-        own_spans = suppress_own_spans(hook, _OWN_SPANS, applies=_is_recorded, instead=make_unrecorded_span)
+        own_spans = suppress_own_spans(hook, _OWN_SPANS, applies=_is_call_recorded, instead=make_unrecorded_span)
         undo.callback(apply_patches(patch._replace(is_optional=True) for patch in own_spans))
         return undo.pop_all().close
 
 
-def _is_recorded(args: tuple[object, ...]) -> bool:
+def _is_call_recorded(args: tuple[object, ...]) -> bool:
     """Return whether the call whose span the client is about to open is one that mlspan is recording."""
     if not is_request_recorded() or not is_tracer_joined(args[0] if args else None):
         return False  # the client was given a TracerProvider of its own, which gets no span of ours

@@ -89,12 +89,12 @@ def _note_outer_span(own: Any) -> object:
 
     @functools.wraps(own)
     @contextmanager
-    def open_span(*args: Any, **kwargs: Any) -> Iterator[object]:
+    def open_and_note_span(*args: Any, **kwargs: Any) -> Iterator[object]:
         outer = _find_outer_span() or trace.get_current_span()
         with use_context(otel.set_value(_OUTER_SPAN_KEY, outer)), own(*args, **kwargs) as span:
             yield span
 
-    return open_span
+    return open_and_note_span
 
 
 # The places where AutoGen opens spans of its own for operations that mlspan records. The helpers are replaced there

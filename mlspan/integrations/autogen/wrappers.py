@@ -14,7 +14,7 @@ from ..._shape import get_nested
 from ...hooks.call import BegunCall, Call
 from ...hooks.hook import Hook
 from ...hooks.patching import CallStarter
-from ...hooks.subclasses import OperationStarter
+from ...hooks.subclasses import OperationStarter, start_while_on
 from ...tracing.operations.exceptions import get_error_type
 from ...tracing.operations.generators import TracedGenerator, wrap_async_generator
 from ...tracing.operations.noop import NOOP_OPERATION, NoOpOperation
@@ -39,9 +39,7 @@ def trace_async_function(fn: Any, open_: OperationStarter, on: list[bool]) -> ob
         open_: starts an operation from arguments and keyword arguments.
         on: the wrapper passes calls through once this list is empty.
     """
-
-    def open_operation(args: object, kwargs: Any) -> Any:
-        return open_(args, kwargs) if on else NOOP_OPERATION
+    open_operation = start_while_on(open_, on)
 
     async def await_result(result: Any, args: Any, kwargs: object) -> Any:
         with open_operation(args, kwargs) as operation:

@@ -86,7 +86,7 @@ def _read_call(value: dict[str, object]) -> Part:
     return make_tool_call(name, make_plain(value.get("input")), id)
 
 
-def _read_result(value: dict[str, object]) -> Part:
+def _read_tool_content(value: dict[str, object]) -> Part:
     """Read the result of a tool: its text or its JSON if it is one alone, else its parts; a failure is marked."""
     parts: list[Any] = [
         make_plain(one["json"]) if isinstance(one, dict) and "json" in one else read_block(one)
@@ -144,7 +144,7 @@ def _read_guarded(value: dict[str, object]) -> Part:
 
 _READERS: Final = {  # type of a block -> reader of what it holds
     "toolUse": _read_call,
-    "toolResult": _read_result,
+    "toolResult": _read_tool_content,
     "reasoningContent": _read_reasoning_block,
     "citationsContent": _read_cited,
     "guardContent": _read_guarded,

@@ -19,7 +19,7 @@ from ...tracing.operations import semconv as sc
 from ...tracing.operations.message_drafts import OutputDraft
 from ...tracing.operations.messages import Message, Part, make_tool_call, make_tool_call_response
 from ...tracing.operations.records import Chat, Embeddings, ModelCall, ProviderRequest, Record
-from ._request import BedrockRequest, note_guardrail, read_error, read_metadata, set_counts
+from ._request import BedrockRequest, note_guardrail, read_metadata, read_service_error, set_counts
 from .answers import find_answer_reader
 from .converse import set_converse_request
 
@@ -132,16 +132,16 @@ class AnswerReader:
     def __call__(self, record: Any, got: object) -> None:
         """Read the client's dict, an event of a stream, a body, or an error."""
         if isinstance(got, Exception):
-            read_error(record, got)
+            read_service_error(record, got)
         elif not isinstance(got, dict):  # the size of a body that is no JSON
             return
         elif (metadata := got.get("ResponseMetadata")) is not None:
             read_metadata(record, metadata)
             self._read_headers(record, get_nested(metadata, "HTTPHeaders", dict))
         elif (piece := get_field(got.get("chunk"), "bytes")) is not None:
-            self._observe_answer(record, parse_body(piece))
+            self._observe_body(record, parse_body(piece))
         else:
-            self._observe_answer(record, got)
+            self._observe_body(record, got)
 
     def _read_headers(self, record: object, headers: Mapping[str, object] | None) -> None:
         """Read the token counts that the headers of a whole answer have, whatever the model."""
@@ -149,7 +149,7 @@ class AnswerReader:
             texts = {name: str(headers[name]) for name in _HEADERS if headers and name in headers}
             self._fill_counts(record, {name: int(text) for name, text in texts.items() if text.isdecimal()}, _HEADERS)
 
-    def _observe_answer(self, record: object, body: dict[str, object]) -> None:
+    def _observe_body(self, record: object, body: dict[str, object]) -> None:
         if isinstance(record, Embeddings):
             _read_embeddings(record, body)
         elif isinstance(record, Chat):

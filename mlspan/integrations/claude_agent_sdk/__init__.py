@@ -24,8 +24,8 @@ from ...tracing.operations.call_context import use_context
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Step
 from ...tracing.operations.stream import AsyncStream
+from .conversation import Conversation
 from .messages import begin_turn
-from .session import Session
 
 __all__ = ["HOOK", "autolog"]
 
@@ -35,13 +35,13 @@ PRIVATE_NAMES: Final[dict[str, str]] = {
     "_internal": "likewise: its module",
 }
 
-_SESSION_KEY: Final = otel.create_key("mlspan-claude-session")  # of the session that a context belongs to
-_sessions: Final[WeakKeyDictionary[object, Session]] = WeakKeyDictionary()  # by ClaudeSDKClient
+_CONVERSATION_KEY: Final = otel.create_key("mlspan-claude-conversation")  # of the one that a context belongs to
+_conversations: Final[WeakKeyDictionary[object, Conversation]] = WeakKeyDictionary()  # by ClaudeSDKClient
 Wrapper = Callable[..., Any]
 
 
-def _find_session(client: object, hook: Hook) -> Session:
-    return _sessions.setdefault(client, Session(hook))
+def _find_conversation(client: object, hook: Hook) -> Conversation:
+    return _conversations.setdefault(client, Conversation(hook))
 
 
 def _wrap_query(own: Wrapper, enabled: list[bool], *, hook: Hook) -> Wrapper:
@@ -52,9 +52,11 @@ def _wrap_query(own: Wrapper, enabled: list[bool], *, hook: Hook) -> Wrapper:
         turn = hook.start_operation(begin_turn, args, kwargs, function=own) if enabled else None
         messages: Any = own(*args, **kwargs)
         if isinstance(turn, Operation):
-            session = Session(hook)
-            session.add_turn(turn)
-            messages = AsyncStream(messages, session, otel.set_value(_SESSION_KEY, session, turn.context))
+            conversation = Conversation(hook)
+            conversation.add_turn(turn)
+            messages = AsyncStream(
+                messages, conversation, otel.set_value(_CONVERSATION_KEY, conversation, turn.context)
+            )
         try:
             async for message in messages:
                 yield message
@@ -72,28 +74,28 @@ def _wrap_prompt(own: Wrapper, enabled: list[bool], *, hook: Hook) -> Wrapper:
         turn = hook.start_operation(begin_turn, (client, *args), kwargs, function=own) if enabled else None
         if not isinstance(turn, Operation):
             return await own(client, *args, **kwargs)
-        session = _find_session(client, hook)
-        with session.send_prompt(turn):
+        conversation = _find_conversation(client, hook)
+        with conversation.send_prompt(turn):
             return await own(client, *args, **kwargs)
 
     return query
 
 
 def _wrap_connect(own: Wrapper, enabled: list[bool], *, hook: Hook) -> Wrapper:
-    """Wrap ``ClaudeSDKClient.connect``: the tasks that it starts belong to its session. It may send a first prompt."""
+    """Wrap ``ClaudeSDKClient.connect``, whose tasks belong to the conversation. It may send a first prompt."""
 
     @functools.wraps(own)
     async def connect(client: object, *args: object, **kwargs: object) -> object:
         if not enabled or not hook.should_record():
             return await own(client, *args, **kwargs)
-        session = _sessions[client] = Session(hook)
+        conversation = _conversations[client] = Conversation(hook)
         asked = Call((client, *args), kwargs, capture_content=False, options={}, function=own).argument("prompt")
         with ExitStack() as around:
             if isinstance(asked, str):
                 turn = hook.start_operation(begin_turn, (client, *args), kwargs, function=own)
                 if isinstance(turn, Operation):
-                    around.enter_context(session.send_prompt(turn))
-            around.enter_context(use_context(otel.set_value(_SESSION_KEY, session)))
+                    around.enter_context(conversation.send_prompt(turn))
+            around.enter_context(use_context(otel.set_value(_CONVERSATION_KEY, conversation)))
             return await own(client, *args, **kwargs)
 
     return connect
@@ -104,16 +106,16 @@ def _wrap_receive(own: Wrapper, enabled: list[bool], *, hook: Hook) -> Wrapper:
 
     @functools.wraps(own)
     async def receive_messages(client: object) -> AsyncIterator[object]:
-        session = _find_session(client, hook) if enabled and hook.should_record() else None
+        conversation = _find_conversation(client, hook) if enabled and hook.should_record() else None
         messages = own(client)
         try:
             async for message in messages:
-                if session is not None:
-                    session.observe(message)
+                if conversation is not None:
+                    conversation.observe(message)
                 yield message
         except Exception as error:
-            if session is not None:
-                session.finish(error)
+            if conversation is not None:
+                conversation.finish(error)
             raise
         finally:
             await messages.aclose()
@@ -129,8 +131,8 @@ def _wrap_disconnect(own: Wrapper, enabled: list[bool], *, hook: Hook) -> Wrappe
         try:
             return await own(client)
         finally:
-            if (session := _sessions.pop(client, None)) is not None:
-                session.finish(stream_end="closed")
+            if (conversation := _conversations.pop(client, None)) is not None:
+                conversation.finish(stream_end="closed")
 
     return disconnect
 
@@ -140,12 +142,12 @@ def _wrap_control(own: Wrapper, enabled: list[bool], *, hook: Hook) -> Wrapper:
 
     @functools.wraps(own)
     async def handle(query: object, request: object) -> object:
-        session = otel.get_value(_SESSION_KEY)
-        if not enabled or not isinstance(session, Session) or not hook.should_record():
+        conversation = otel.get_value(_CONVERSATION_KEY)
+        if not enabled or not isinstance(conversation, Conversation) or not hook.should_record():
             return await own(query, request)
         context: Any = None
         with guard("reading a request of Claude Code"):
-            context = session.find_context(request)
+            context = conversation.find_context(request)
         with ExitStack() as around:
             if context is not None:
                 around.enter_context(use_context(context))

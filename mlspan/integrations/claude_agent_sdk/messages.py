@@ -25,10 +25,10 @@ def begin_turn(call: Call) -> tuple[Agent, Observe[Agent]]:
     agent.model = get_nested(options, "model", str)
     if call.capture_content and isinstance(prompt := call.argument("prompt"), str):
         agent.input = prompt
-    return agent, read_result if call.capture_content else _read_result_without_content
+    return agent, read_result_message if call.capture_content else _read_result_without_content
 
 
-def read_result(agent: Agent, result: object) -> None:
+def read_result_message(agent: Agent, result: object) -> None:
     """Read a ``ResultMessage``: how the turn has ended, its tokens, which include those of subagents, and its cost."""
     _read_result_without_content(agent, result)
     structured = get_field(result, "structured_output")

@@ -80,15 +80,15 @@ def make_method(_source: object, event: Any, *, capture_content: bool) -> Step:
 def read_method_end(record: NamedRecord, event: Any) -> None:
     """Read the result of a method, whose event is what triggers the next ones."""
     record.add_offer("triggered_by", event.event_id, anywhere=False)
-    read_result(record, event)
+    read_flow_result(record, event)
 
 
-def read_result(record: NamedRecord, event: object) -> None:
+def read_flow_result(record: NamedRecord, event: object) -> None:
     """Read the result of a flow, or of one of its methods."""
     record.output = dump_model(get_field(event, "result"))
 
 
-def read_output(record: NamedRecord, event: object) -> None:
+def read_agent_output(record: NamedRecord, event: object) -> None:
     """Read the text that an agent has answered."""
     record.output = get_field(event, "output")
 

@@ -20,7 +20,7 @@ from .models import list_tool_calls
 from .runs import CrewRun, crewai_runs, list_current_ids
 
 
-def make_tool(source: object, event: Any, *, capture_content: bool) -> Tool:
+def make_tool_record(source: object, event: Any, *, capture_content: bool) -> Tool:
     """Return the record of a tool, with the id of the call that its agent's model has asked for."""
     arguments = get_field(event, "tool_args")
     if isinstance(arguments, str):
@@ -48,10 +48,10 @@ def _normalize(name: str | None) -> str:
 def note_asked(response: object) -> None:
     """Note the tool calls of an answer for the agent, or whatever else runs them, around the call."""
     if (asked := list_tool_calls(response)) and (run := _find_asker()) is not None:
-        run.asked += [(id, name, _parse(arguments)) for id, name, arguments in asked if id]
+        run.asked += [(id, name, _parse_arguments(arguments)) for id, name, arguments in asked if id]
 
 
-def _parse(arguments: object) -> object:
+def _parse_arguments(arguments: object) -> object:
     return parse_json(arguments) if isinstance(arguments, str) else arguments
 
 
@@ -154,10 +154,10 @@ def begin_query(call: Call) -> tuple[Retrieval, Observe[Retrieval]]:
 def _observe_found(record: Retrieval, found: object) -> None:
     """Read the pieces of knowledge that were found."""
     if isinstance(found, list):
-        record.output = [_read_piece(one) for one in found]
+        record.output = [_read_knowledge(one) for one in found]
 
 
-def _read_piece(piece: object) -> Document:
+def _read_knowledge(piece: object) -> Document:
     return make_document(
         get_field(piece, "id"),
         score=get_field(piece, "score"),

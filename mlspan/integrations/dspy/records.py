@@ -77,7 +77,7 @@ def read_passages(record: Retrieval, outputs: object) -> None:
         record.output = [{"id": str(place), "score": 0.0, "content": text} for place, text in enumerate(passages)]
 
 
-def make_tool(instance: object, inputs: Mapping[str, object], *, capture_content: bool) -> Tool:
+def make_tool_record(instance: object, inputs: Mapping[str, object], *, capture_content: bool) -> Tool:
     """Return the record of a tool."""
     record = Tool(name=get_nested(instance, "name", str) or "tool", type="function")
     record.description = get_nested(instance, "desc", str)

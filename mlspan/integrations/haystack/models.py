@@ -39,7 +39,7 @@ _MODELS: Final = ("model", "azure_deployment", "model_name")  # where a componen
 _ADDRESSES: Final = ("api_base_url", "azure_endpoint", "base_url", "url")
 
 
-def _read_model(record: ModelCall, owner: object, kind: str) -> None:
+def _set_model(record: ModelCall, owner: object, kind: str) -> None:
     """Read which model a component is set to, and where it is."""
     record.model = next((found for name in _MODELS if (found := get_nested(owner, name, str))), None)
     url = next((found for name in _ADDRESSES if (found := get_nested(owner, name, str))), None)
@@ -57,7 +57,7 @@ def begin_chat(owner: object, kind: str, *, capture: bool) -> tuple[Chat, Any, A
         capture: whether content is recorded.
     """
     record = Chat(draft=OutputDraft(kept=capture), outer=True)
-    _read_model(record, owner, kind)
+    _set_model(record, owner, kind)
     return record, partial(_read_chat_input, owner=owner, capture=capture), read_replies
 
 
@@ -119,7 +119,7 @@ def _read_usage(record: Chat, usage: object) -> None:
 def begin_embeddings(owner: object, kind: str, *, capture: bool) -> tuple[Embeddings, Any, Any]:
     """Begin a call of an embedder of a text or of documents; the arguments are those of :func:`begin_chat`."""
     record = Embeddings(outer=True, dimensions=get_nested(owner, "dimensions", int))
-    _read_model(record, owner, kind)
+    _set_model(record, owner, kind)
 
     def read_input(record: Embeddings, given: Mapping[str, Any]) -> None:
         if capture:

@@ -19,7 +19,7 @@ from ...tracing.operations.records import (
     Tool,
     Workflow,
 )
-from .messages import read_answer, read_documents, read_question, simplify
+from .messages import read_documents, read_last_message, read_question, simplify
 from .models import begin_chat, begin_embeddings
 
 _STOP_REASON: Final = "mlspan.stop_reason"
@@ -109,7 +109,7 @@ def _read_agent_output(record: Agent, given: Mapping[str, object], *, capture: b
     if capture:
         others = simplify({name: one for name, one in given.items() if name not in _AGENT_OUTPUTS})
         last = given.get("last_message") or next(iter(get_list(given, "messages")[-1:]), None)
-        record.output = {"last_message": read_answer(last), **others} if others else read_answer(last)
+        record.output = {"last_message": read_last_message(last), **others} if others else read_last_message(last)
 
 
 def _begin_component(run: Any, *, capture: bool) -> Begun:

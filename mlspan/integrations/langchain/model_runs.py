@@ -132,12 +132,12 @@ def watch_stream_start(original: Callable[..., object]) -> Callable[..., object]
             return original(stream, start)
         held = ref(stream)
 
-        def start_run() -> object:
+        def start_stream_run() -> object:
             result = start()
             _watch_stream(held())
             return result
 
-        return original(stream, start_run)
+        return original(stream, start_stream_run)
 
     return set_start
 
@@ -151,14 +151,14 @@ def watch_async_stream_start(original: Callable[..., object]) -> Callable[..., o
             return original(stream, start)
         held = ref(stream)
 
-        async def start_run() -> object:
+        async def start_stream_run() -> object:
             try:
                 with _restored_context():
                     return await start()
             finally:
                 _watch_stream(held())
 
-        return original(stream, start_run)
+        return original(stream, start_stream_run)
 
     return set_start
 
@@ -167,12 +167,12 @@ def note_stream_close(original: Callable[..., Any]) -> Callable[..., object]:
     """Wrap ``AsyncChatModelStream.aclose``, which cancels the run: that is no failure of it."""
 
     @functools.wraps(original)
-    async def aclose(stream: Any) -> object:
+    async def close_stream(stream: Any) -> object:
         if (run := langchain_runs.find_run(_read_stream_key(stream))) is not None:
             run.closed = True
         return await original(stream)
 
-    return aclose
+    return close_stream
 
 
 def note_reader(original: Callable[..., AsyncIterator[object]]) -> Callable[..., AsyncIterator[object]]:

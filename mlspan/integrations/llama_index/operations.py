@@ -236,7 +236,7 @@ def _begin_extractor(seen: DispatchedCall) -> BegunCall:
     return record, None
 
 
-def _begin_pipeline(seen: DispatchedCall) -> BegunCall:
+def _begin_ingestion(seen: DispatchedCall) -> BegunCall:
     """Begin a run of an ingestion pipeline."""
     record = Step(type="index", name=type(seen.owner).__name__)
     if seen.capture_content:
@@ -289,7 +289,7 @@ CALL_TYPES: Final[dict[str, tuple[frozenset[str], Callable[[DispatchedCall], Beg
     "tool": (frozenset({"__call__", "call", "acall"}), _begin_tool),
     "program": (frozenset({"__call__", "acall", "stream_call", "astream_call"}), _begin_program),
     "extractor": (frozenset(), _begin_extractor),
-    "pipeline": (frozenset({"run", "arun"}), _begin_pipeline),
+    "pipeline": (frozenset({"run", "arun"}), _begin_ingestion),
 }
 _CALL_TYPES_BY_BASE: Final = {  # LlamaIndex's base class -> type of the calls of its subclasses
     "BaseLLM": "llm",

@@ -127,12 +127,12 @@ def _wrap_stream_method(fn: Any, *_: object) -> Callable[..., object]:
     if inspect.iscoroutinefunction(fn):
 
         @functools.wraps(fn)
-        async def call_method(self: object, *args: object, **kwargs: object) -> object:
+        async def call_stream_method(self: object, *args: object, **kwargs: object) -> object:
             return _wrap_returned_stream(await fn.__get__(self, type(self))(*args, **kwargs))
     else:
 
         @functools.wraps(fn)
-        def call_method(self: Any, *args: object, **kwargs: object) -> object:
+        def call_stream_method(self: Any, *args: object, **kwargs: object) -> object:
             return _wrap_returned_stream(fn.__get__(self, type(self))(*args, **kwargs))
 
-    return call_method
+    return call_stream_method

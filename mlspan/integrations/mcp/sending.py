@@ -17,7 +17,7 @@ from ...hooks.hook import Hook
 from ...hooks.patching import Patch, replace_function, replace_method
 from ...tracing.operations import semconv as sc
 from .connections import describe_connection, note_version
-from .requests import Request, hold_back_own_span, read_result, trace_request
+from .requests import Request, dump_result, hold_back_own_span, trace_request
 
 _VERSION_HEADER: Final = "mcp-protocol-version"
 PRIVATE_FIELDS: Final[dict[str, str]] = {
@@ -72,7 +72,7 @@ def _trace_session(hook: Hook, fn: Any, enabled: list[bool]) -> object:
             traced.observe(result)
             if sent.method == "initialize":
                 with guard("reading the answer to a handshake of MCP"):
-                    note_version(self, (read_result(result) or {}).get("protocolVersion"))
+                    note_version(self, (dump_result(result) or {}).get("protocolVersion"))
             return result
 
     return send_traced

@@ -27,7 +27,7 @@ def is_unread_run() -> bool:
         return False
 
 
-def _note_reader(original: Callable[..., Any]) -> Callable[..., object]:
+def _wrap_stream_events(original: Callable[..., Any]) -> Callable[..., object]:
     """Wrap ``stream_events`` of a run's result."""
 
     @functools.wraps(original)
@@ -51,6 +51,6 @@ def _note_reader(original: Callable[..., Any]) -> Callable[..., object]:
 
 STREAM_PATCH: Final = Patch(
     "agents.result:RunResultStreaming.stream_events",
-    functools.partial(replace_function, make=_note_reader),
+    functools.partial(replace_function, make=_wrap_stream_events),
     "that a streamed run which nobody reads any more is no failure where the event loop ends",
 )

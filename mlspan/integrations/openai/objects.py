@@ -39,7 +39,7 @@ def begin_object_request(ask: OpenAIRequest, path: Path, method: str) -> BegunCa
     return record, read_stored_object
 
 
-def _begin_store_search(ask: OpenAIRequest, store: str) -> tuple[Retrieval, Observe[Retrieval]]:
+def _begin_store_search(ask: OpenAIRequest, store: str) -> BegunCall:
     """Begin the record of ``POST /vector_stores/{id}/search``."""
     server = ask.read_server_fields()
     record = Retrieval(
@@ -50,11 +50,7 @@ def _begin_store_search(ask: OpenAIRequest, store: str) -> tuple[Retrieval, Obse
         query = ask.body.get("query")
         record.input = query if isinstance(query, str) else "\n".join(map(str, query or ()))
         return record, _observe_store_search
-    return record, _ignore_answer
-
-
-def _ignore_answer(_record: object, _got: object) -> None:
-    """Read nothing: all that a search returns is content."""
+    return record, None  # all that a search returns is content
 
 
 def _observe_store_search(record: Retrieval, got: object) -> None:

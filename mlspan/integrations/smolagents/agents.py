@@ -16,7 +16,7 @@ from .wrappers import is_running, mark_running
 _STOP_REASON: Final = "mlspan.stop_reason"
 
 
-def start_run(hook: Hook, args: Any, kwargs: Any, *, function: Any = None) -> Any:
+def start_agent_run(hook: Hook, args: Any, kwargs: Any, *, function: Any = None) -> Any:
     """Start the operation of ``run`` of an agent; none where ``run`` calls the one that it overrides."""
     if is_running("run", args[0]):
         return NOOP_OPERATION
@@ -63,10 +63,10 @@ def start_step(hook: Hook, args: Any, kwargs: Any, *, function: Any = None) -> A
     memory_step = args[1] if len(args) > 1 else kwargs.get("memory_step")
     if is_running("step", memory_step):
         return NOOP_OPERATION
-    return mark_running(hook.start_operation(_begin_step, (args[0], memory_step), {}), "step", memory_step)
+    return mark_running(hook.start_operation(_begin_agent_step, (args[0], memory_step), {}), "step", memory_step)
 
 
-def _begin_step(call: Call) -> BegunCall:
+def _begin_agent_step(call: Call) -> BegunCall:
     memory_step = call.args[1]
     number = get_nested(memory_step, "step_number", int)
     record = Step(type="step", name=f"step {number}" if number is not None else "step")

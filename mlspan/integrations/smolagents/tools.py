@@ -116,10 +116,10 @@ def start_code(hook: Hook, args: Any, kwargs: Any, *, function: Any = None) -> A
     """Start the operation of code that an agent runs."""
     if is_running("code", args[0]):
         return NOOP_OPERATION
-    return mark_running(hook.start_operation(_begin_code, args, kwargs, function=function), "code", args[0])
+    return mark_running(hook.start_operation(_begin_python_execution, args, kwargs, function=function), "code", args[0])
 
 
-def _begin_code(call: Call) -> BegunCall:
+def _begin_python_execution(call: Call) -> BegunCall:
     record = Tool(name="python_interpreter", type="function")
     record.extra["mlspan.smolagents.executor"] = type(call.args[0]).__name__
     _link_to_chat(record, find_running())

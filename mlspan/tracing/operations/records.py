@@ -338,7 +338,7 @@ class Agent(NamedRecord):
         """Note a call to a model that has ended inside this turn. No lock is taken: this may run in a finalizer."""
         if isinstance(call, Inference):
             facts = call.model, call.finish_reasons, call.input_tokens, call.output_tokens
-            self.calls.add(CallSums.from_call(*facts))
+            self.calls.add_sums(CallSums.from_call(*facts))
 
     def complete_fields(self) -> None:
         """Fill in what the calls to models of this turn say together."""
@@ -347,7 +347,7 @@ class Agent(NamedRecord):
         if sums is None:
             return
         if self.outer_agent is not None:
-            self.outer_agent.calls.add(sums)
+            self.outer_agent.calls.add_sums(sums)
         if self.model is None and len(sums.models) == 1:
             (self.model,) = sums.models
         self.finish_reasons = self.finish_reasons or sums.finish_reasons

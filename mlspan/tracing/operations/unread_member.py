@@ -43,7 +43,7 @@ class UnreadMemberCall:
         """Record the answer *value*, put a proxy in the place of its member, and return it."""
         member = value.get(self._member) if isinstance(value, dict) else None
         self._operation.observe(value)
-        if (proxy_class := _find_proxy_class(member)) is not None:
+        if (proxy_class := _find_member_class(member)) is not None:
             self._operation.hand_over()
             value[self._member] = proxy_class(member, self._operation)
         elif isinstance(member, Iterator):  # of a stub, as is a list
@@ -54,7 +54,7 @@ class UnreadMemberCall:
         return value
 
 
-def _find_proxy_class(member: object) -> type[_MemberProxy] | None:
+def _find_member_class(member: object) -> type[_MemberProxy] | None:
     """Return the class of proxy for a member by what it can do; None for a value that needs none."""
     cls = type(member)
     if not hasattr(member, "close"):
@@ -172,11 +172,11 @@ class UnreadBody(_MemberProxy):
         if not len(buffer):
             return self._mlspan_own.readinto(buffer)
 
-        def add(count: Any) -> None:
+        def add_read_bytes(count: Any) -> None:
             if count is not None:  # else nothing has arrived yet
                 self._mlspan_add(bytes(memoryview(buffer).cast("B")[:count]))
 
-        return self._mlspan_note(lambda: self._mlspan_own.readinto(buffer), add, whole=False)
+        return self._mlspan_note(lambda: self._mlspan_own.readinto(buffer), add_read_bytes, whole=False)
 
     def __getattr__(self, name: str) -> object:
         if name.startswith("_mlspan_"):  # one that was made past __init__ has none
