@@ -20,7 +20,7 @@ from ...tracing.operations.generators import TracedGenerator, wrap_async_generat
 from ...tracing.operations.noop import NOOP_OPERATION, NoOpOperation
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Record, Retrieval, Tool
-from ...tracing.operations.stream import StreamEnd
+from ...tracing.operations.response_proxy import StreamEnd
 from .message_context import use_outer_span
 
 BeginAlways = Callable[[Call], BegunCall]

@@ -21,7 +21,7 @@ from ...hooks.hook import Hook
 from ...tracing.operations.call_context import use_context
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Agent, Observe, Record, Tool
-from ...tracing.operations.stream import StreamEnd
+from ...tracing.operations.response_proxy import StreamEnd
 from .messages import AGENT_NAME, list_blocks, make_chat, make_tool, read_tool_result
 
 

@@ -21,7 +21,7 @@ from ..._guard import guard
 from ..._shape import get_nested
 from ...tracing.operations.iterators import start_generator
 from ...tracing.operations.operation import Operation
-from ...tracing.operations.stream import finish_in_finalizer
+from ...tracing.operations.response_proxy import finish_in_finalizer
 from .runs import RUN_READER_KEY, RunReader, end_cancelled_run, langchain_runs, make_run_key
 
 _stream_guard: Final = guard("watching a stream")

@@ -24,11 +24,10 @@ from ...tracing.operations import semconv as sc
 from ...tracing.operations.records import Step
 from ...tracing.operations.suppression import is_suppressed
 from ...tracing.runtime import get_runtime
-from . import evaluation, resumption, streams
+from . import evaluation, operations, resumption, streams
 from . import index_building as build
-from . import operations as kinds
 from . import workflows as workflow
-from .operations import DispatchedCall, find_enclosing_call, set_enclosing_call
+from .calls import DispatchedCall, find_call_type, find_enclosing_call, set_enclosing_call
 from .workflows import dispatched_calls
 
 handler_failures: Final[
@@ -124,17 +123,17 @@ def _enter_call(id: str, name: str, seen: DispatchedCall) -> None:
         elif turn is not None:
             workflow.enter_spanless_step(id, run)
         return
-    kind = kinds.find_call_type(seen.owner, seen.method)
+    kind = find_call_type(seen.owner, seen.method)
     if kind == "workflow":
         if "init_state" in seen.arguments:
             _start_call(id, workflow.begin_workflow_run(seen), kind, seen)
         else:  # older versions report the end of a run elsewhere than its start, or not at all
             warn_once("mlspan: the workflows of llama-index-workflows before 2.16 are not traced, only what they call")
-    elif kind in kinds.CALL_TYPES:
-        if (begun := kinds.begin_call(kind, seen)) is not None:
+    elif kind in operations.CALL_TYPES:
+        if (begun := operations.begin_call(kind, seen)) is not None:
             _start_call(id, begun, kind, seen)
     elif not kind and not name.startswith(_FRAMEWORK_FUNCTIONS):
-        _start_call(id, kinds.begin_custom_call(seen, name), kind, seen)
+        _start_call(id, operations.begin_custom_call(seen, name), kind, seen)
 
 
 _FRAMEWORK_FUNCTIONS: Final = ("run_jobs", "asyncio_")  # starts of the names of LlamaIndex's own functions
@@ -186,7 +185,7 @@ def _observe_chat_delta(event: Any) -> None:
     """Read a piece of a chat engine's answer; before 0.14.17, the answer itself is empty until the caller reads it."""
     above = find_enclosing_call()
     if above is not None and above.call_type == "chat_engine" and isinstance(above.operation.record, Step):
-        kinds.observe_engine_answer(above.operation.record, event.delta)
+        operations.observe_engine_answer(above.operation.record, event.delta)
 
 
 def _note_cancellation(event: Any) -> None:

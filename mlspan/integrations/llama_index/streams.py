@@ -20,8 +20,9 @@ from ...hooks.subclasses import trace_subclasses
 from ...tracing.operations.message_drafts import TextPieces
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Chat, NamedRecord
-from ...tracing.operations.stream import find_stream_class, finish_in_finalizer
-from .operations import STREAM_METHODS, STRUCTURED_METHODS, find_call_type
+from ...tracing.operations.response_proxy import finish_in_finalizer
+from ...tracing.operations.stream import find_stream_class
+from .calls import STREAM_METHODS, STRUCTURED_METHODS, find_call_type
 from .workflows import dispatched_calls
 
 _returned_streams: Final[

@@ -17,7 +17,8 @@ from ...hooks.run_registry import Run, RunRegistry
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Agent, NamedRecord, Step, Tool, Workflow
 from . import requests as read
-from .operations import DispatchedCall, observe_tool_output, set_enclosing_call
+from .calls import DispatchedCall, set_enclosing_call
+from .operations import observe_tool_output
 
 # Private names, each with what is lost without it; a warning says so.
 PRIVATE_NAMES: Final[dict[str, str]] = {

@@ -15,17 +15,8 @@ import orjson
 
 from ..._guard import REDACTION_FAILED, let_handler_through, warn_once
 from .foreign_objects import as_text, replace_surrogates
-from .plain_values import (
-    KEEP,
-    OPTIONS,
-    KeptDict,
-    KeptList,
-    are_text_messages,
-    bounded,
-    cut_text,
-    is_cheaply_plain,
-    to_plain_data,
-)
+from .plain_checks import are_text_messages, is_cheaply_plain
+from .plain_values import KEEP, OPTIONS, KeptDict, KeptList, bounded, cut_text, to_plain_data
 
 __all__ = [
     "REDACTED",

@@ -10,7 +10,8 @@ from typing import Any, Final
 from .iterators import start_generator
 from .noop import UnsampledOperation
 from .operation import Operation
-from .stream import StreamEnd, find_stream_class
+from .response_proxy import StreamEnd
+from .stream import find_stream_class
 
 MOST_ITEMS: Final = 100_000  # of a generator or a stream that are kept for the output
 

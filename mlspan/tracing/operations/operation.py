@@ -26,7 +26,7 @@ from .links import link_span
 from .metrics import Measurement
 from .raw_response import BodyBuffer, RawResponse, find_proxy_class, get_cached_body
 from .records import HIDE_CHUNK, Agent, Chat, ModelCall, Observe, Record
-from .stream import StreamEnd
+from .response_proxy import StreamEnd
 
 if TYPE_CHECKING:
     from ..configured_runtime import Runtime

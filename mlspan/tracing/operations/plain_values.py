@@ -15,6 +15,7 @@ from typing import Any, Final
 import orjson
 
 from .foreign_objects import as_text, replace_surrogates, simplified
+from .plain_checks import SCALARS, is_cheaply_plain
 
 CYCLE: Final = "[contains itself]"
 TOO_DEEP: Final = "[cut: nested too deep]"
@@ -23,12 +24,8 @@ KEEP: Final = 7 * 128 * 1024  # bytes of a copy, where nobody says how many: a l
 _DEEPEST: Final = 64
 _NUMBER: Final = 21  # bytes of one in JSON, at most but for a few floats; the whole is measured when it is written
 _FAIR: Final = 64  # bytes: where each item could have so many, one may not take the room of the others
-_MANY: Final = 16  # items: a list that is longer is asked whether it holds nothing but numbers
-_SMALL: Final = 4 * 1024  # bytes: what is no larger is looked through without asking what has been seen
 _AT_ONCE: Final = 64 * 1024  # bytes: what is no larger is copied at once
 _STEP: Final = 32  # bytes for each value that is copied by itself
-_SCALARS: Final = frozenset({int, float, bool, type(None)})
-_SMALL_TYPES: Final = _SCALARS | {str}
 _INT64: Final = range(-(2**63), 2**63)
 # Strict integers: MLflow cannot give back a trace that holds one beyond 64 bits, so those become text.
 OPTIONS: Final = orjson.OPT_NON_STR_KEYS | orjson.OPT_STRICT_INTEGER
@@ -42,109 +39,6 @@ _SCHEMA_WORDS: Final = frozenset(
     | {"audio", "document", "image", "video"}
     | {"content_filter", "error", "length", "stop"}
 )
-
-
-def is_plain(value: Any, most: int) -> bool:
-    """Return whether *value* is made of JSON's own types alone, and of no more than about *most* bytes of them.
-
-    It looks at no more nodes than *most* bytes could hold.
-    """
-    if type(value) is dict and _SMALL_TYPES.issuperset(map(type, value.values())):  # flat, as most are
-        texts = filter(str.__instancecheck__, value.values())
-        try:
-            return len("".join(value)) + 5 * len(value) + sum(map(len, texts)) <= most
-        except TypeError:  # a key that is no text
-            return False
-    size, found = 0, [value]
-    for one in found:
-        cls = type(one)
-        if cls is str:
-            size += len(one) + 1
-        elif cls is dict:
-            try:
-                size += len("".join(one)) + 3 * len(one)
-            except TypeError:  # a key that is no text
-                return False
-            found += one.values()
-        elif cls is list or cls is tuple:
-            if size + 2 * len(one) > most:
-                return False
-            if len(one) > _MANY and _SCALARS.issuperset(map(type, one)):  # numbers, at a third of the cost
-                size += 2 * len(one)
-            else:
-                found += one
-        elif cls not in _SCALARS:
-            return False
-        if size + 2 * len(found) > most:
-            return False
-    return True
-
-
-def are_text_messages(value: list[object], most: int) -> bool:
-    """Return whether *value* is messages of text alone, of no more than about *most* bytes.
-
-    Most content is of this shape, which is recognized at a third of the cost of :func:`is_plain`.
-    """
-    size = 0
-    for message in value:
-        if type(message) is not dict:
-            return False
-        for held in message.values():
-            if type(held) is str:
-                size += len(held)
-            elif type(held) is list:
-                for part in held:
-                    if type(part) is not dict:
-                        return False
-                    for text in part.values():
-                        if type(text) is not str:
-                            return False
-                        size += len(text)
-                    size += 2
-                    if size > most:
-                        return False
-            else:
-                return False
-        size += 2
-        if size > most:
-            return False
-    return True
-
-
-def is_cheaply_plain(value: object, most: int) -> bool:
-    """Return whether *value* is plain, of no more than about *most* bytes, and quick to look through.
-
-    A large value that contains itself, or one part many times, is not: counting what it unfolds to would take as long
-    as writing *most* bytes.
-    """
-    return is_plain(value, min(most, _SMALL)) or (most > _SMALL and is_tree(value, most))
-
-
-def is_tree(value: Any, most: int) -> bool:
-    """Return whether *value* is plain, of no more than about *most* bytes, and holds no part of it twice.
-
-    Its work is that of looking at each part once, however often it comes.
-    """
-    size, found, seen = 0, [value], set()
-    for one in found:
-        cls = type(one)
-        if cls is str:
-            size += len(one)
-        elif cls is dict or cls is list or cls is tuple:
-            if (one and id(one) in seen) or size + 2 * len(one) > most:
-                return False
-            seen.add(id(one))
-            if cls is dict:
-                found += one.values()
-            elif len(one) > _MANY and _SCALARS.issuperset(map(type, one)):
-                size += 2 * len(one)
-            else:
-                found += one
-        elif cls not in _SCALARS:
-            return False
-        if size + 2 * len(found) > most:
-            return False
-    return True
 
 
 def utf8_size(text: str) -> int:
@@ -299,7 +193,7 @@ class _Walk:
             cls = type(item)
             if self._text is not None and name in _SCHEMA_KEYS and cls is str and item in _SCHEMA_WORDS:
                 found: tuple[object, int] | None = (item, len(item) + 2)
-            elif (cls is str and len(item) * 4 <= most) or cls in _SCALARS:
+            elif (cls is str and len(item) * 4 <= most) or cls in SCALARS:
                 found = self.copy(item, room, depth + 1)
             else:
                 found = None if cls is str else self._plain(item, most)

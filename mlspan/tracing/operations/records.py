@@ -17,7 +17,7 @@ from .fields import RecordFields, lazy_field, span_attribute
 from .links import Cause, Offer
 from .message_drafts import OutputDraft, TextPieces
 from .messages import Message, Part, ToolDefinition
-from .stream import StreamEnd
+from .response_proxy import StreamEnd
 
 R = TypeVar("R", bound="Record")
 

@@ -16,7 +16,7 @@ from ..._guard import guard
 from .iterators import close_generator, start_generator
 from .operation import Operation
 from .raw_response import ResponseObserver
-from .stream import ResponseProxy, StreamEnd, finish_after_read, finish_in_finalizer
+from .response_proxy import ResponseProxy, StreamEnd, finish_after_read, finish_in_finalizer
 
 
 class UnreadMemberCall:
