@@ -334,7 +334,7 @@ class Operation:
 
     def _write_content(self, content: dict[str, object], said: dict[str, object], longest: int | None) -> None:
         """Write each attribute by itself: one that cannot be written takes no other along."""
-        policy = self._runtime.policy if longest is None else self._runtime.policy.within(longest)
+        policy = self._runtime.policy if longest is None else self._runtime.policy.limit_to(longest)
         wrong: Exception | None = None
         for name, value in content.items():
             try:
