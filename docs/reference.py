@@ -151,19 +151,25 @@ def settings() -> Iterator[str]:
         "<!-- Written by docs/reference.py from mlspan/tracing/settings/config.py: change that. -->",
         "",
     ]
-    yield "Each is an argument of `tracing.configure()` and an environment variable. An argument counts over the"
-    yield "[policy](administration.md), that over a variable of mlspan's, that over OpenTelemetry's and MLflow's own."
-    yield "What the policy locks counts over all. `mlspan doctor` prints what is set, and by whom."
-    yield from ["", "| setting | variables | default | what it does |", "|---|---|---|---|"]
+    yield "Each setting is an argument of `tracing.configure()` and an environment variable. If several give a value,"
+    yield "the first of these wins: what the [policy](administration.md) locks, the argument, the policy, a variable of"
+    yield "mlspan's, a variable of OpenTelemetry's or MLflow's. `mlspan doctor` prints each value and its source."
+    yield from [
+        "",
+        '<div class="settings" markdown>',
+        "",
+        "| setting | variables | default | what it does |",
+        "|---|---|---|---|",
+    ]
     for field in dataclasses.fields(Config):
         names = [*field.metadata["environ"], *FALLBACK_VARIABLES.get(field.name, ())]
         default = "" if field.default is None else f"`{field.default}`"
         what = about.get(field.name, "").replace("``", "`").replace("|", "\\|")
         yield f"| `{field.name}` | {'<br>'.join(f'`{name}`' for name in names)} | {default} | {what} |"
-    yield from ["", "Switches that are variables only:", "", "| variable | what it does |", "|---|---|"]
+    yield from ["", "</div>", "", "Switches that are variables only:", "", "| variable | what it does |", "|---|---|"]
     yield "| `OTEL_SDK_DISABLED=true` | no span is recorded |"
     yield "| `MLSPAN_POLICY=FILE` | one more [policy](administration.md), read after the machine's and the user's |"
-    yield "| `MLSPAN_STRICT=1` | what mlspan would swallow of its own errors is raised: for tests |"
+    yield "| `MLSPAN_STRICT=1` | errors inside mlspan are raised instead of logged: for tests |"
 
 
 PAGES = {"attributes.md": lines, "settings.md": settings}

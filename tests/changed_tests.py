@@ -51,6 +51,8 @@ TESTS_OF: Final[dict[str, tuple[str, ...]]] = {
     "mlspan/tracing/export/spool/": ("test_spool.py", "test_outage.py"),
     "examples/": ("test_examples.py",),
     "docs/": ("test_docs.py",),
+    "docs/faq.md": ("test_docs.py", "test_faq.py"),
+    "docs/recipes/": ("test_docs.py", "test_recipes.py"),
     "README.md": ("test_docs.py",),
     "CONTRIBUTING.md": (),
     "CHANGELOG.md": (),
