@@ -52,6 +52,8 @@ TESTS_OF: Final[dict[str, tuple[str, ...]]] = {
     "examples/": ("test_examples.py",),
     "docs/": ("test_docs.py",),
     "docs/faq.md": ("test_docs.py", "test_faq.py"),
+    "docs/extra.css": ("test_docs.py", "test_site.py"),
+    "docs/theme/": ("test_docs.py", "test_site.py"),
     "docs/recipes/": ("test_docs.py", "test_recipes.py"),
     "README.md": ("test_docs.py",),
     "CONTRIBUTING.md": (),
