@@ -5,16 +5,20 @@ from __future__ import annotations
 import configparser
 import copy
 import json
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from servers.process import Process, free_port
 
 yaml = pytest.importorskip("yaml")
 
+PASSWORD = "a password for the tests"
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "examples/compose"
 PAGE = (ROOT / "docs/recipes/containers.md").read_text(encoding="utf-8")
@@ -90,6 +94,58 @@ def test_mlflow_knows_its_arguments() -> None:
     given = configparser.ConfigParser(interpolation=None)
     given.read_string(compose["configs"]["basic_auth"]["content"])
     assert set(given["mlflow"]) <= set(settings)
+
+
+TEAMS = """
+import sys
+from mlspan import tracing
+tracing.configure(tracking_uri=sys.argv[1], experiment=sys.argv[2], spool_dir=sys.argv[3])
+with tracing.span("step"):
+    pass
+print(bool(tracing.flush(100)))
+"""
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[str]:
+    """MLflow as the compose file starts it, with SQLite in the place of PostgreSQL."""
+    pytest.importorskip("mlflow")
+    pytest.importorskip("flask_wtf")
+    settings = load("compose.yaml")["configs"]["basic_auth"]["content"]
+    settings = re.sub(r"database_uri = .*", f"database_uri = sqlite:///{tmp_path}/auth.db", settings)
+    (tmp_path / "basic_auth.ini").write_text(re.sub(r"admin_password = .*", f"admin_password = {PASSWORD}", settings))
+    port = free_port()
+    env = {"MLFLOW_AUTH_CONFIG_PATH": str(tmp_path / "basic_auth.ini"), "MLFLOW_FLASK_SERVER_SECRET_KEY": "test"}
+    command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db", "--host", "127.0.0.1", "--port", str(port)]
+    server = Process(command, port, tmp_path / "log", env=env, cwd=tmp_path)
+    server.wait(300)
+    yield f"http://127.0.0.1:{port}"
+    server.stop()
+
+
+def run_as(user: str, password: str, *command: str) -> str:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLSPAN_", "MLFLOW_", "OTEL_"))}
+    env = {**kept, "MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", *command], env=env, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.timeout(900)
+def test_a_team_writes_to_its_own_experiment_only(guarded: str, tmp_path: Path) -> None:
+    """The page's program for the administrator, and then a program of a team in its experiment and in another's."""
+    (program,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    run_as("admin", PASSWORD, "-c", program.replace("http://localhost:5000", guarded))
+    password = re.findall(r'create_user\(team, "(.*?)"\)', program)[0]
+    arguments = (TEAMS, guarded)
+    own = run_as("support", password, "-c", *arguments, "support", str(tmp_path / "own"))
+    assert own.splitlines() == ["True"]
+    other = run_as("support", password, "-c", *arguments, "search", str(tmp_path / "other"))
+    assert other.splitlines()[0] == "False"
+    assert "may not" in other or "permission" in other.lower(), other
 
 
 def test_the_manifest_is_yaml() -> None:

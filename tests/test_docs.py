@@ -228,3 +228,21 @@ def test_the_reference_has_every_public_name(package: str) -> None:
     listed = re.findall(r"members: \[(.*?)\]", text)
     names = re.split(r", *", listed[0]) if listed else re.findall(rf"::: mlspan\.{package}\.(\w+)", text)
     assert sorted(names) == sorted(module.__all__)
+
+
+def find_dead_links(text: str) -> list[str]:
+    """Return the files that *text*, a page in the root of the repository, links to and that are not there."""
+    links = re.findall(r"\]\((?!https?:|mailto:|#)([^)#\s]+)", text)
+    return [link for link in links if not (ROOT / link).exists()]
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")), ids=named)
+def test_links_of_the_repository(page: Path) -> None:
+    """MkDocs checks those of the site; these are read in the repository."""
+    assert find_dead_links(page.read_text(encoding="utf-8")) == []
+
+
+def test_a_dead_link_in_the_repository_is_seen() -> None:
+    """A file that is not there, with an anchor and without, as a picture too."""
+    text = "[a](docs/start.md) ![b](docs/images/no.png) [c](docs/no.md#x) [d](https://example.com) [e](#here)"
+    assert find_dead_links(text) == ["docs/images/no.png", "docs/no.md"]

@@ -23,7 +23,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHOWN = [  # where a person reads what to install
     *ROOT.glob("*.md"),
     *(ROOT / "docs").rglob("*.md"),
-    *(ROOT / "examples").iterdir(),
+    *(path for path in (ROOT / "examples").rglob("*") if path.is_file()),
     *(ROOT / "mlspan").rglob("*.py"),
 ]
 # ``pip install mlspan``, with quotes and an extra or not, and ``mlspan[extra]`` anywhere else.
