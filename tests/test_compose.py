@@ -119,7 +119,7 @@ def guarded(tmp_path: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db", "--host", "127.0.0.1", "--port", str(port)]
     server = Process(command, port, tmp_path / "log", env=env, cwd=tmp_path)
-    server.wait(300)
+    server.wait(500)
     yield f"http://127.0.0.1:{port}"
     server.stop()
 
