@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PICTURE = re.compile(r'(?<!"picture">)<img [^>]*?src="([^"]+)"[^>]*>')
 CELL = re.compile(r"<td.*?</td>", re.DOTALL)
+ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):(?=<code>)")  # Sphinx's, which docstrings have
 CODE = re.compile(r"<code>([^<]*)</code>")
 
 
@@ -61,7 +62,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Let a tap open a picture, and let names in tables break after a dot, a slash or an underscore, and only there."""
+    """Let a tap open a picture, let names in tables break at dots and underscores, leave out Sphinx's roles."""
+    html = ROLE.sub("", html)
     html = PICTURE.sub(lambda found: f'<a class="picture" href="{found[1]}">{found[0]}</a>', html)
     return CELL.sub(lambda cell: CODE.sub(lambda code: _allow_breaks(code[1]), cell[0]), html)
 

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 SIZES = {"narrow": (420, 900), "wide": (1400, 900)}
 # What a person would see at a glance. Text is measured by its rectangles: a word that is broken has more than one.
 LOOK = """() => {
+  if (document.body.innerText.match(/:(class|func|mod):/)) return ['a role of Sphinx']
   const found = [], add = (what, of) => found.push(what + ': ' + String(of).slice(0, 80))
   const page = document.scrollingElement
   if (page.scrollWidth > innerWidth) add('wider than the window', page.scrollWidth)
@@ -81,8 +82,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[s
 def look(page: Any) -> list[str]:
     """Return what is wrong with the page that is open: narrow and wide, light and dark."""
     found = []
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
+    for scheme in ("default", "slate"):  # light and dark, as the theme names them
+        page.evaluate("name => document.body.setAttribute('data-md-color-scheme', name)", scheme)
         for name, (width, height) in SIZES.items():
             page.set_viewport_size({"width": width, "height": height})
             found += [f"{name}, {scheme}: {problem}" for problem in page.evaluate(LOOK)]
