@@ -639,6 +639,7 @@ def web(session: nox.Session) -> None:
     frameworks.append("opentelemetry-instrumentation-fastapi")
     session.install("--quiet", *TESTING, "mlflow>=3.17,<4", "openai>=3,<4", *frameworks)
     tests = ["tests/test_web.py", "tests/test_web_frameworks.py", "tests/test_web_instrumented.py"]
+    tests.append("tests/test_recipes.py")
     session.run("pytest", "-q", *tests, *session.posargs, env={"MLSPAN_WIDE": "1"})
 
 

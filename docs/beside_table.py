@@ -12,6 +12,7 @@ import measured
 
 PAGE = Path(__file__).parent / "beside.md"
 MARK = "<!-- the table: python docs/beside_table.py -->\n"
+ORDERS = {"ours first": "after mlspan", "theirs first": "before mlspan"}
 TITLES = {
     "ddtrace": "ddtrace",
     "genai": "OpenTelemetry's genai-openai",
@@ -31,13 +32,14 @@ TITLES = {
 def list_rows() -> list[str]:
     """Return the rows of the table: one for each tracer and order."""
     rows = [
-        "| beside | turned on | the caller's results | our spans | their spans | tokens in MLflow |",
+        "| other tracer | turned on | the caller's results | mlspan's spans | its spans | tokens in MLflow |",
         "|---|---|---|---|---|---|",
     ]
     for peer, found in sorted(measured.read().items(), key=lambda item: TITLES[item[0]].lower()):
         versions = " ".join(found["versions"].values())
         for order, run in found["orders"].items():
-            cells = [f"{TITLES[peer]} {versions}", order, name_calls(run["changed"], "as without us", "differ in")]
+            cells = [f"{TITLES[peer]} {versions}", ORDERS[order]]
+            cells.append(name_calls(run["changed"], "same as without mlspan", "differ in"))
             cells += [describe_losses(run["ours lost"], run["said"]), name_calls(run["theirs lost"], "all", "fewer in")]
             rows.append("| " + " | ".join([*cells, describe_counts(run["counted"])]) + " |")
     return rows
@@ -55,7 +57,8 @@ def describe_counts(counted: dict[str, int]) -> str:
     """Return how often the tokens of calls are in MLflow: ``once (14 calls)``."""
     words = {"0": "missing", "1": "once", "2": "twice"}
     return ", ".join(
-        f"{words.get(key, key + ' times')} ({counted[key]} calls)" for key in sorted(counted, reverse=True)
+        f"{words.get(key, key + ' times')} ({counted[key]} call{'s' * (counted[key] != 1)})"
+        for key in sorted(counted, reverse=True)
     )
 
 

@@ -1,4 +1,4 @@
-"""What MkDocs adds to the pages here: what the code itself says, and the examples as pages of their own."""
+"""What MkDocs adds to the pages here: what the code itself says, the examples, the changelog, and ``llms.txt``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,20 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import reference
 
-EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
+from mlspan._version import __version__
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+PICTURE = re.compile(r'(?<!"picture">)<img [^>]*?src="([^"]+)"[^>]*>')
+CELL = re.compile(r"<td.*?</td>", re.DOTALL)
+ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):(?=<code>)")  # Sphinx's, which docstrings have
+CODE = re.compile(r"<code>([^<]*)</code>")
+
+
+def on_config(config: Any) -> None:
+    """Tell the header the version, as docs/theme/partials/source.html shows it."""
+    config.extra["version"] = __version__
+    config.repo_url = "changelog/"  # the theme shows the partial only where there is one
 
 
 def on_pre_build(config: Any) -> None:  # noqa: ARG001  # MkDocs calls it so
@@ -34,6 +47,8 @@ def on_files(files: Any, config: Any) -> None:
     index = "# Examples\n\nEach is a program to copy; the tests run all of them.\n\n"
     index += "| example | what it shows |\n|---|---|\n"
     files.append(File.generated(config, "examples/index.md", content=index + "\n".join(rows) + "\n"))
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").replace("](docs/", "](")
+    files.append(File.generated(config, "changelog.md", content=changelog))
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
@@ -44,3 +59,41 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         return "](" + posixpath.relpath(f"examples/{link[1] or 'index'}.md", here or ".") + ")"
 
     return re.sub(r"\]\((?:\.\./)+examples/(?:(\w+)\.py)?\)", to_page, markdown)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Let a tap open a picture, let names in tables break at dots and underscores, leave out Sphinx's roles."""
+    html = ROLE.sub("", html)
+    html = PICTURE.sub(lambda found: f'<a class="picture" href="{found[1]}">{found[0]}</a>', html)
+    return CELL.sub(lambda cell: CODE.sub(lambda code: _allow_breaks(code[1]), cell[0]), html)
+
+
+def _allow_breaks(text: str) -> str:
+    return "<code>" + re.sub(r"(?<=[\w)])([._/,=]+)(?=\w)", r"\1<wbr>", text) + "</code>"
+
+
+def on_nav(nav: Any, **_: Any) -> None:
+    """Keep the order of the menu, for ``llms.txt``."""
+    _PAGES[:] = nav.pages
+
+
+def on_post_build(config: Any) -> None:
+    """Write ``llms.txt``: every page of the menu with its first sentence."""
+    lines = [f"# {config.site_name}", "", f"> {config.site_description}", "", "## Pages", ""]
+    for page in _PAGES:
+        about = _find_first_sentence(page.markdown or "")
+        lines.append(f"- [{page.title}]({page.url or './'}){': ' + about if about else ''}")
+    Path(config.site_dir, "llms.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+_PAGES: list[Any] = []
+
+
+def _find_first_sentence(markdown: str) -> str:
+    """Return the first sentence of the first paragraph that is prose."""
+    for paragraph in re.sub(r"```.*?```", "", markdown, flags=re.DOTALL).split("\n\n"):
+        text = " ".join(paragraph.split())
+        if text and not re.match(r"[#|<!`>-]|\*\s|\d+\.", text) and not paragraph.startswith("    "):
+            text = re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", text)
+            return re.split(r"(?<=[.!?]) ", text)[0]
+    return ""

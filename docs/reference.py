@@ -60,8 +60,8 @@ RELEASED = [
     "conventions 1.41 and of OpenTelemetry's `util-genai` 1.3, with three newer ones:",
     "`gen_ai.usage.cache_write.input_tokens` for `cache_creation`, `gen_ai.retrieval.top_k` and",
     "`gen_ai.request.reasoning.level`. They follow no single version, so spans carry no schema URL unless the setting",
-    "`schema_url` gives one. Not released yet are `plan` and the operations of memory with `gen_ai.memory.*`; only",
-    "spans of your own that ask for them have them. Not followed yet is what is under discussion:",
+    "`schema_url` gives one. `plan` and the operations of memory with `gen_ai.memory.*` are not released yet; only",
+    "spans of your own with these kinds have them. What is still under discussion is not used:",
     "`gen_ai.invocation.*`, `gen_ai.client.inference.*` in place of the metrics `gen_ai.client.*`,",
     "`handle_conversation_turn`, and parts of the type `generic`.",
 ]
@@ -88,8 +88,8 @@ def lines() -> Iterator[str]:
     yield ""
     yield "<!-- Written by docs/reference.py from mlspan/tracing/operations/records.py: change those. -->"
     yield ""
-    yield f"What spans hold, in the names of the [OpenTelemetry GenAI conventions]({CONVENTIONS});"
-    yield "`mlspan.*` is what has no convention yet. An attribute is there only if it is known:"
+    yield f"The attributes of spans have the names of the [OpenTelemetry GenAI conventions]({CONVENTIONS})."
+    yield "Names that begin with `mlspan.` have no convention yet. An attribute is set only if its value is known:"
     yield "a parameter that was not sent is not recorded."
     yield "*start*: set when the span starts, so that samplers see it. *content*: one JSON string, subject to"
     yield "[your policy](privacy.md)."
@@ -109,7 +109,7 @@ def lines() -> Iterator[str]:
     yield from (f"| `{value}` | {said} |" for value, said in LINKS.items())
     yield from table("Metrics", METRICS, "what it measures", of="metric", second="unit")
     yield ""
-    yield "They go through the MeterProvider that your application has set; without one nothing is measured."
+    yield "Metrics go through the MeterProvider that your application has set; without one nothing is measured."
 
 
 def section(record: type[Any], heading: str, names: str) -> Iterator[str]:
@@ -151,19 +151,25 @@ def settings() -> Iterator[str]:
         "<!-- Written by docs/reference.py from mlspan/tracing/settings/config.py: change that. -->",
         "",
     ]
-    yield "Each is an argument of `tracing.configure()` and an environment variable. An argument counts over the"
-    yield "[policy](administration.md), that over a variable of mlspan's, that over OpenTelemetry's and MLflow's own."
-    yield "What the policy locks counts over all. `mlspan doctor` prints what is set, and by whom."
-    yield from ["", "| setting | variables | default | what it does |", "|---|---|---|---|"]
+    yield "Each setting is an argument of `tracing.configure()` and an environment variable. If several give a value,"
+    yield "the first of these wins: what the [policy](administration.md) locks, the argument, the policy, a variable of"
+    yield "mlspan's, a variable of OpenTelemetry's or MLflow's. `mlspan doctor` prints each value and its source."
+    yield from [
+        "",
+        '<div class="settings" markdown>',
+        "",
+        "| setting | variables | default | what it does |",
+        "|---|---|---|---|",
+    ]
     for field in dataclasses.fields(Config):
         names = [*field.metadata["environ"], *FALLBACK_VARIABLES.get(field.name, ())]
         default = "" if field.default is None else f"`{field.default}`"
         what = about.get(field.name, "").replace("``", "`").replace("|", "\\|")
         yield f"| `{field.name}` | {'<br>'.join(f'`{name}`' for name in names)} | {default} | {what} |"
-    yield from ["", "Switches that are variables only:", "", "| variable | what it does |", "|---|---|"]
+    yield from ["", "</div>", "", "Switches that are variables only:", "", "| variable | what it does |", "|---|---|"]
     yield "| `OTEL_SDK_DISABLED=true` | no span is recorded |"
     yield "| `MLSPAN_POLICY=FILE` | one more [policy](administration.md), read after the machine's and the user's |"
-    yield "| `MLSPAN_STRICT=1` | what mlspan would swallow of its own errors is raised: for tests |"
+    yield "| `MLSPAN_STRICT=1` | errors inside mlspan are raised instead of logged: for tests |"
 
 
 PAGES = {"attributes.md": lines, "settings.md": settings}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shlex
@@ -42,6 +43,7 @@ NEEDS = {
     "vector-databases": "chromadb",
     "self_tracing": "pydantic_ai",
     "mem0": "mem0",
+    "django": "django",
 }
 
 RUN = """
@@ -193,8 +195,8 @@ def site(tmp_path: Path) -> Path:
     pytest.importorskip("mkdocs")
     for folder in ("docs", "examples"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
-    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
-    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("mkdocs.yml", "Makefile", "CHANGELOG.md"):
+        shutil.copy(ROOT / name, tmp_path)
     return tmp_path
 
 
@@ -209,6 +211,38 @@ def test_it_builds(site: Path) -> None:
     tmp_path, done = site, build(site)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr
-    assert (tmp_path / "site/examples/openai_chat/index.html").exists()
+    for built in ("examples/openai_chat/index.html", "changelog/index.html", "404.html"):
+        assert (tmp_path / "site" / built).exists()
+    listed = re.findall(r"^- \[.+?\]\((.+?)\)", (tmp_path / "site/llms.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(listed) > 50
+    assert [path for path in listed if not (tmp_path / "site" / path / "index.html").exists()] == []
     html = [page.read_text(encoding="utf-8") for page in (tmp_path / "site").rglob("*.html")]
     assert [found for text in html for found in re.findall(r'(?:src|href)="(https?://[^"]+\.(?:js|css))"', text)] == []
+
+
+@pytest.mark.parametrize("package", ["tracing", "hooks", "testing"])
+def test_the_reference_has_every_public_name(package: str) -> None:
+    """What ``__all__`` lists stands in docs/api, and nothing that it does not list."""
+    module = importlib.import_module(f"mlspan.{package}")
+    text = (DOCS / f"api/{package}.md").read_text(encoding="utf-8")
+    listed = re.findall(r"members: \[(.*?)\]", text)
+    names = re.split(r", *", listed[0]) if listed else re.findall(rf"::: mlspan\.{package}\.(\w+)", text)
+    assert sorted(names) == sorted(module.__all__)
+
+
+def find_dead_links(text: str) -> list[str]:
+    """Return the files that *text*, a page in the root of the repository, links to and that are not there."""
+    links = re.findall(r"\]\((?!https?:|mailto:|#)([^)#\s]+)", text)
+    return [link for link in links if not (ROOT / link).exists()]
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")), ids=named)
+def test_links_of_the_repository(page: Path) -> None:
+    """MkDocs checks those of the site; these are read in the repository."""
+    assert find_dead_links(page.read_text(encoding="utf-8")) == []
+
+
+def test_a_dead_link_in_the_repository_is_seen() -> None:
+    """A file that is not there, with an anchor and without, as a picture too."""
+    text = "[a](docs/start.md) ![b](docs/images/no.png) [c](docs/no.md#x) [d](https://example.com) [e](#here)"
+    assert find_dead_links(text) == ["docs/images/no.png", "docs/no.md"]

@@ -23,7 +23,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHOWN = [  # where a person reads what to install
     *ROOT.glob("*.md"),
     *(ROOT / "docs").rglob("*.md"),
-    *(ROOT / "examples").iterdir(),
+    *(path for path in (ROOT / "examples").rglob("*") if path.is_file()),
     *(ROOT / "mlspan").rglob("*.py"),
 ]
 # ``pip install mlspan``, with quotes and an extra or not, and ``mlspan[extra]`` anywhere else.
@@ -85,7 +85,7 @@ def test_a_command_that_needs_mlflow_says_what_to_install(name: str, tmp_path: P
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.endswith("needs mlflow: pip install 'mlflow>=3.6,<4'")
-    for path in ("README.md", "docs/index.md"):
+    for path in ("README.md", "docs/start.md"):
         paragraphs = (ROOT / path).read_text(encoding="utf-8").split("\n\n")
         (said,) = [paragraph for paragraph in paragraphs if "needs no `mlflow` extra" in paragraph]
         assert f"`{name}`" in said
