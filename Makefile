@@ -77,6 +77,8 @@ format: .venv/.test ## lay the code out
 
 bench: .venv/.test ## the figures of docs/performance.md
 	@$(BIN)/python benchmarks/run.py
+	@$(BIN)/python benchmarks/clients.py
+	@$(BIN)/python benchmarks/instructions.py
 	@$(BIN)/python benchmarks/drain.py
 	@$(BIN)/python benchmarks/call_path.py
 	@$(BIN)/python benchmarks/steps.py

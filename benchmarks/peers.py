@@ -17,7 +17,7 @@ from typing import Any
 from opentelemetry import trace
 
 
-def _mlspan(provider: Any) -> None:
+def trace_with_mlspan(provider: Any) -> None:
     from mlspan import integrations, tracing
 
     trace.set_tracer_provider(provider)
@@ -25,7 +25,7 @@ def _mlspan(provider: Any) -> None:
     integrations.autolog()
 
 
-def _instrumentors(*paths: str) -> Callable[[Any], None]:
+def instrumentors(*paths: str) -> Callable[[Any], None]:
     """``module:Class`` of OpenTelemetry instrumentors, which find the global provider themselves."""
 
     def turn_on(provider: Any) -> None:
@@ -38,7 +38,7 @@ def _instrumentors(*paths: str) -> Callable[[Any], None]:
 
 
 def _genai(*paths: str) -> Callable[[Any], None]:
-    instrument = _instrumentors(*(f"opentelemetry.instrumentation.genai.{path}" for path in paths))
+    instrument = instrumentors(*(f"opentelemetry.instrumentation.genai.{path}" for path in paths))
 
     def turn_on(provider: Any) -> None:
         os.environ["OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"] = "SPAN_ONLY"
@@ -85,7 +85,7 @@ def _llama_index(provider: Any) -> None:
     provider._active_span_processor._span_processors = counting
 
 
-def _mlflow(*flavors: str) -> Callable[[Any], None]:
+def trace_with_mlflow(*flavors: str) -> Callable[[Any], None]:
     """MLflow, whose spans go to a provider of its own, through a processor of its own, to the counting one as well."""
 
     def turn_on(provider: Any) -> None:
@@ -137,7 +137,7 @@ class Peer:
 
 
 PEERS = {
-    "mlspan": Peer("mlspan", (), _mlspan),  # in the environment that we are in
+    "mlspan": Peer("mlspan", (), trace_with_mlspan),  # in the environment that we are in
     "otel": Peer(
         "OpenTelemetry GenAI",
         ("opentelemetry-instrumentation-genai-openai", "opentelemetry-instrumentation-genai-langchain", "langchain"),
@@ -146,7 +146,7 @@ PEERS = {
     "openinference": Peer(
         "OpenInference",
         ("openinference-instrumentation-openai", "openinference-instrumentation-langchain"),
-        _instrumentors(
+        instrumentors(
             "openinference.instrumentation.openai:OpenAIInstrumentor",
             "openinference.instrumentation.langchain:LangChainInstrumentor",
         ),
@@ -154,16 +154,16 @@ PEERS = {
     "openllmetry": Peer(
         "OpenLLMetry",
         ("opentelemetry-instrumentation-openai", "opentelemetry-instrumentation-langchain"),
-        _instrumentors(
+        instrumentors(
             "opentelemetry.instrumentation.openai:OpenAIInstrumentor",
             "opentelemetry.instrumentation.langchain:LangchainInstrumentor",
         ),
     ),
     "logfire": Peer("Logfire", ("logfire",), _logfire, ("chat", "stream", "async")),
     "langfuse": Peer("Langfuse", ("langfuse", "langchain"), _langfuse),
-    "mlflow": Peer("MLflow autolog", ("mlflow", "langchain"), _mlflow("openai", "langchain")),
+    "mlflow": Peer("MLflow autolog", ("mlflow", "langchain"), trace_with_mlflow("openai", "langchain")),
     # Frameworks whose pins do not agree with those above, nor with one another: ourselves in their environments too.
-    "mlspan-llama_index": Peer("mlspan", OURSELVES, _mlspan, ("llama_index",), LLAMA_INDEX),
+    "mlspan-llama_index": Peer("mlspan", OURSELVES, trace_with_mlspan, ("llama_index",), LLAMA_INDEX),
     "otel-llama_index": Peer(
         "OpenTelemetry GenAI",
         ("opentelemetry-instrumentation-genai-llama-index",),
@@ -174,30 +174,32 @@ PEERS = {
     "openinference-llama_index": Peer(
         "OpenInference",
         ("openinference-instrumentation-llama-index",),
-        _instrumentors("openinference.instrumentation.llama_index:LlamaIndexInstrumentor"),
+        instrumentors("openinference.instrumentation.llama_index:LlamaIndexInstrumentor"),
         ("llama_index",),
         LLAMA_INDEX,
     ),
     "openllmetry-llama_index": Peer(
         "OpenLLMetry",
         ("opentelemetry-instrumentation-llamaindex",),
-        _instrumentors("opentelemetry.instrumentation.llamaindex:LlamaIndexInstrumentor"),
+        instrumentors("opentelemetry.instrumentation.llamaindex:LlamaIndexInstrumentor"),
         ("llama_index",),
         LLAMA_INDEX,
     ),
-    "mlflow-llama_index": Peer("MLflow autolog", ("mlflow",), _mlflow("llama_index"), ("llama_index",), LLAMA_INDEX),
+    "mlflow-llama_index": Peer(
+        "MLflow autolog", ("mlflow",), trace_with_mlflow("llama_index"), ("llama_index",), LLAMA_INDEX
+    ),
     "llama_index": Peer(
         "LlamaIndex's own", ("llama-index-observability-otel",), _llama_index, ("llama_index",), LLAMA_INDEX
     ),
-    "mlspan-autogen": Peer("mlspan", OURSELVES, _mlspan, ("autogen",), AUTOGEN),
+    "mlspan-autogen": Peer("mlspan", OURSELVES, trace_with_mlspan, ("autogen",), AUTOGEN),
     "openinference-autogen": Peer(
         "OpenInference",
         ("openinference-instrumentation-autogen-agentchat",),
-        _instrumentors("openinference.instrumentation.autogen_agentchat:AutogenAgentChatInstrumentor"),
+        instrumentors("openinference.instrumentation.autogen_agentchat:AutogenAgentChatInstrumentor"),
         ("autogen",),
         AUTOGEN,
     ),
-    "mlflow-autogen": Peer("MLflow autolog", ("mlflow",), _mlflow("autogen"), ("autogen",), AUTOGEN),
+    "mlflow-autogen": Peer("MLflow autolog", ("mlflow",), trace_with_mlflow("autogen"), ("autogen",), AUTOGEN),
     "autogen": Peer(  # of agents and tools, without content; whoever sets a provider gets them
         "AutoGen's own", ("autogen-core",), trace.set_tracer_provider, ("autogen",), AUTOGEN
     ),

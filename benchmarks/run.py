@@ -53,13 +53,17 @@ def _uv(*arguments: str | Path) -> None:
 
 
 def measure(interpreter: str, key: str, case: str, rounds: int) -> Figures:
-    command = [interpreter, str(HERE / "worker.py"), key, case, str(rounds)]
+    return run_worker([interpreter, str(HERE / "worker.py"), key, case, str(rounds)])
+
+
+def run_worker(command: list[str], minutes: int = 2) -> Figures:
+    """What a worker prints as its last line; Failed says what it raised."""
     try:
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60 * minutes)
     except subprocess.TimeoutExpired:
-        raise Failed("no end after two minutes") from None
+        raise Failed(f"no end after {minutes} minutes") from None
     if done.returncode:
-        raise Failed(done.stderr.strip().splitlines()[-1])
+        raise Failed((done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1])
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 

@@ -9,6 +9,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from servers.receiver import Receiver
@@ -53,6 +54,64 @@ run.compare("nothing", {"mlspan": run.Peer("Unknown", (), None, ("nothing",))}, 
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=True)
     assert re.search(r"^\| Nobody \| cannot be installed: .+ \|  \|  \|  \|$", done.stdout, re.MULTILINE), done.stdout
     assert "| Unknown | KeyError: 'nothing' |  |  |  |  |\n" in done.stdout
+
+
+@pytest.mark.parametrize("client", ["anthropic", "openai", "mcp"])
+def test_each_client_is_timed(client: str, tmp_path: Path) -> None:
+    """The bare call, the floor around it and ours; the floor says what ours says, under the same names."""
+    pytest.importorskip(client)
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    worker, told = [sys.executable, str(BENCHMARKS / "client_worker.py")], tmp_path / "spans.json"
+    subprocess.run([*worker, "record", client, told], env=env, capture_output=True, timeout=120, check=True)
+    spans = json.loads(told.read_text())
+    assert spans, "nothing was recorded"
+    code = f"""
+import client_worker
+made, keeping = client_worker.provider()[0], client_worker.Keeping()
+made.add_span_processor(keeping)
+client_worker.make_floor(lambda: None, made.get_tracer("by-hand"), {str(told)!r})()
+print(client_worker.json.dumps(keeping.told))
+"""
+    command = [sys.executable, "-c", code]
+    env["PYTHONPATH"] = str(BENCHMARKS)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=True)
+    by_hand = json.loads(done.stdout)
+    assert [_parse_contents(span) for span in by_hand] == [_parse_contents(span) for span in spans]
+    command = [*worker, "time", client, told, "mlspan", "5"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=True)
+    chunk = {"chunk"} if client != "mcp" else set()
+    assert json.loads(done.stdout.splitlines()[-1]).keys() == {"bare", "floor", "added"} | chunk
+
+
+def _parse_contents(span: dict[str, Any]) -> dict[str, Any]:
+    """All that a span says, but for where JSON has spaces."""
+    attributes = {
+        key: json.loads(value) if isinstance(value, str) and value[:1] in {"[", "{"} else value
+        for key, value in span["attributes"].items()
+    }
+    return {**span, "attributes": attributes}
+
+
+def test_instructions_say_what_they_need(tmp_path: Path) -> None:
+    """Without valgrind nothing is counted, and that is said; a row is made of what callgrind has written."""
+    env = {**os.environ, "PATH": str(tmp_path)}
+    command = [sys.executable, BENCHMARKS / "instructions.py"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "Instructions are not counted: valgrind is not installed.\n"
+
+
+def test_a_row_of_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is counted of a process, for each of its calls: thousands, and the floor's share."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    instructions = runpy.run_path(str(BENCHMARKS / "instructions.py"))
+    read = instructions["read_counts"]
+    assert read("desc: Trigger: Program termination\n\nsummary: 1\ntotals: 15\n") is None
+    name, each = read("desc: Trigger: Client Request: hand_chat\n\nevents: Ir\nsummary: 9\ntotals: 40000000\n")
+    assert (name, each) == ("hand_chat", 2_000_000)
+    counts = {"bare_chat": 1_600_000, "hand_chat": 2_000_000, "traced_chat": 2_080_000}
+    assert instructions["list_cells"](counts) == ["1600", "400", "480", "1.20", "no stream"]
+    streams = {"bare_few": 1e6, "bare_many": 11e6, "traced_few": 1.5e6, "traced_many": 12e6}
+    assert instructions["list_cells"](counts | streams)[-1] == "5.0"
 
 
 def test_turning_on_is_quick() -> None:

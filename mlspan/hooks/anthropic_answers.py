@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from .._shape import get_field, get_list, get_nested, list_items, list_texts
+from .._shape import get_field, get_fields, get_integer, get_list, get_nested, get_text, list_items, list_texts
 from ..tracing.operations import semconv as sc
 from ..tracing.operations.content import to_json
 from ..tracing.operations.message_drafts import ChoiceDraft
@@ -97,9 +97,10 @@ class EventReader:
 
     def observe(self, chat: Chat, event: object) -> None:
         """Read one event."""
-        kind, choice = get_nested(event, "type", str), chat.draft.get_choice()
+        known = get_fields(event)
+        kind, choice = get_text(known, "type"), chat.draft.get_choice()
         if kind == "content_block_delta":
-            self._observe_delta(choice, get_nested(event, "index", int) or 0, get_field(event, "delta"))
+            self._observe_delta(choice, get_integer(known, "index") or 0, known.get("delta"))
         elif kind == "content_block_start":
             self._observe_start(choice, get_nested(event, "index", int) or 0, get_field(event, "content_block"))
         elif kind == "content_block_stop":

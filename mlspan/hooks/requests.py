@@ -247,29 +247,51 @@ def read_provider_usage(record: ModelCall, usage: object) -> None:
     include thoughts, which Gemini counts separately. A count of zero does not replace one that the record has, as each
     event of a stream may hold some counts and leave the others at zero.
     """
+    counts = _list_provider_counts(usage)
+    if not counts:
+        return
     earlier = {field: getattr(record, field, None) for field in ("cache_read_tokens", "cache_write_tokens")}
-    for path, field in _TOKEN_FIELDS.items():
-        _set_token_count(record, field, _get_count(usage, path))
-    if get_field(usage, "input_tokens_details") is not None:  # OpenAI's, whose input includes what was cached
+    for path in sorted(counts, key=_ORDER.__getitem__):
+        if path in _TOKEN_FIELDS:
+            _set_token_count(record, _TOKEN_FIELDS[path], counts[path])
+    if _OPENAI_DETAILS in counts:  # OpenAI's, whose input includes what was cached
         earlier = {}
     for given, *cached in _SEPARATE_TOKEN_COUNTS:
-        if (tokens := _get_count(usage, given)) is not None:
+        if given in counts:
             # an event of a stream may leave out a count that an earlier one has told
-            separate = [_read_count(usage, name, earlier.get(_TOKEN_FIELDS[name])) for name in cached]
-            _set_token_count(record, "input_tokens", tokens + sum(separate))
-    answered, thoughts = (_get_count(usage, name) for name in _GEMINI_OUTPUT)
+            separate = [counts.get(name, earlier.get(_TOKEN_FIELDS[name]) or 0) for name in cached]
+            _set_token_count(record, "input_tokens", counts[given] + sum(separate))
+    answered, thoughts = (counts.get(name) for name in _GEMINI_OUTPUT)
     if answered is not None or thoughts is not None:  # an answer that stops while it thinks has thoughts alone
         _set_token_count(record, "output_tokens", (answered or 0) + (thoughts or 0))
 
 
-def _read_count(usage: object, name: str, before: int | None) -> int:
-    """Return a count; where *usage* does not tell it, what it was *before*."""
-    found = _get_count(usage, name)
-    return found if found is not None else before or 0
+def _list_provider_counts(usage: object) -> dict[str, int]:
+    """Return the counts of *usage* that the tables below know, by their paths.
 
-
-def _get_count(usage: object, path: str) -> int | None:
-    return read_count(get_nested(usage, path, object))
+    Of a dict or a pydantic model, the fields that are there are looked at once: asking a model for what it lacks runs
+    pydantic's ``__getattr__``, and a usage lacks nearly all that other providers tell. Any other object is asked.
+    """
+    if usage is None:
+        return {}
+    if not isinstance(usage, dict) and not hasattr(usage, "__pydantic_fields_set__"):
+        given = {path: read_count(get_nested(usage, path, object)) for path in _ORDER}
+        told = {path: tokens for path, tokens in given.items() if tokens is not None}
+        return told if get_field(usage, _OPENAI_DETAILS) is None else {**told, _OPENAI_DETAILS: 0}
+    found: dict[str, int] = {}
+    for name, value in get_fields(usage).items():
+        if value is None:
+            continue
+        if name in _ORDER and (tokens := read_count(value)) is not None:
+            found[name] = tokens
+        if name in _DETAILS:
+            if name == _OPENAI_DETAILS:
+                found[name] = 0
+            details = get_fields(value)
+            for path, inner in _DETAILS[name]:
+                if (tokens := read_count(details.get(inner))) is not None:
+                    found[path] = tokens
+    return found
 
 
 def _set_token_count(record: ModelCall, field: str, tokens: int | None) -> None:
@@ -303,3 +325,14 @@ _SEPARATE_TOKEN_COUNTS: Final = (
     ("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens"),
 )
 _GEMINI_OUTPUT: Final = ("candidates_token_count", "thoughts_token_count")  # told apart, and both billed as output
+_OPENAI_DETAILS: Final = "input_tokens_details"  # an object, which says that the usage is OpenAI's
+_ORDER: Final = {  # each path that is read, and its place: of two that stand for one field, the later one counts
+    path: place
+    for place, path in enumerate(
+        [*_TOKEN_FIELDS, *(one[0] for one in _SEPARATE_TOKEN_COUNTS), *_GEMINI_OUTPUT, _OPENAI_DETAILS]
+    )
+}
+_DETAILS: Final = {  # object inside a usage -> the paths of its counts, and their names in it
+    outer: [(path, path.partition(".")[2]) for path in _ORDER if path.startswith(f"{outer}.")]
+    for outer in {path.partition(".")[0] for path in _ORDER if "." in path}
+}

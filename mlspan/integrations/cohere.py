@@ -12,7 +12,18 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from typing import Any, Final
 
-from .._shape import find_known, get_field, get_fields, get_list, get_nested, list_items, list_texts, read_count
+from .._shape import (
+    find_known,
+    get_count,
+    get_field,
+    get_fields,
+    get_integer,
+    get_list,
+    get_nested,
+    get_text,
+    list_items,
+    list_texts,
+)
 from ..hooks.call import Call
 from ..hooks.hook import Hook, trace_methods
 from ..hooks.openai_format import FINISH_REASONS, dump_model
@@ -37,18 +48,20 @@ def _find_url(call: Call) -> object:
 def _begin_chat(call: Call, *, stream: bool = False) -> tuple[Chat, Observe[Chat]]:
     asked = call.kwargs
     stops = list_texts(asked.get("stop_sequences"))
-    body = {**asked, "top_p": asked.get("p"), "top_k": asked.get("k"), "stop": stops, "stream": stream}
+    named = {"top_p": asked.get("p"), "top_k": asked.get("k"), "stop": stops or None, "stream": stream or None}
+    body = {**asked, **{name: value for name, value in named.items() if value is not None}}
     return make_chat("cohere", _find_url(call), body, capture_content=call.capture_content), _observe_chat
 
 
 def _observe_chat(chat: Chat, got: object) -> None:
     """Read a whole answer, which its raw response holds, or an event of a stream."""
-    kind = get_nested(got, "type", str)
+    event = get_fields(got)
+    kind = get_text(event, "type")
     if kind is None:
         _read_chat_answer(chat, get_field(got, "data"))
     else:
-        chat.response_id = chat.response_id or get_nested(got, "id", str)
-        _read_event(chat, kind, got)
+        chat.response_id = chat.response_id or get_text(event, "id")
+        _read_event(chat, kind, event)
 
 
 def _read_chat_answer(chat: Chat, answer: object) -> None:
@@ -65,11 +78,13 @@ def _read_chat_answer(chat: Chat, answer: object) -> None:
     _read_end(chat, answer)
 
 
-def _read_event(chat: Chat, kind: str, event: object) -> None:
-    delta, slot = get_field(event, "delta"), get_nested(event, "index", int) or 0
-    if kind in {"content-start", "content-delta"}:
-        _add_content(chat, get_nested(delta, "message.content", object))
-    elif kind in {"tool-call-start", "tool-call-delta"}:
+def _read_event(chat: Chat, kind: str, event: Mapping[str, Any]) -> None:
+    delta = event.get("delta")
+    if kind in {"content-start", "content-delta"}:  # as nearly all are
+        _add_content(chat, get_fields(get_fields(delta).get("message")).get("content"))
+        return
+    slot = get_integer(event, "index") or 0
+    if kind in {"tool-call-start", "tool-call-delta"}:
         _add_call_delta(chat, slot, get_nested(delta, "message.tool_calls", object))
     elif kind == "tool-plan-delta" and (plan := get_nested(delta, "message.tool_plan", str)):
         chat.draft.get_choice().add_text(plan, "reasoning")
@@ -82,9 +97,10 @@ def _read_event(chat: Chat, kind: str, event: object) -> None:
 
 
 def _add_content(chat: Chat, part: object) -> None:
-    if thought := get_nested(part, "thinking", str):
+    told = get_fields(part)
+    if thought := get_text(told, "thinking"):
         chat.draft.get_choice().add_text(thought, "reasoning")
-    if text := get_nested(part, "text", str):
+    if text := get_text(told, "text"):
         chat.draft.get_choice().add_text(text)
 
 
@@ -101,12 +117,13 @@ def _read_end(chat: Chat, told: object) -> None:
 
 
 def _read_usage(record: Chat | Embeddings, usage: object) -> None:
+    told = get_fields(usage)
+    billed, counted = get_fields(told.get("billed_units")), get_fields(told.get("tokens"))
     for field in ("input_tokens", "output_tokens"):
-        counts = (get_nested(usage, f"{where}.{field}", object) for where in ("billed_units", "tokens"))
-        tokens = find_known(map(read_count, counts))
+        tokens = find_known(get_count(counts, field) for counts in (billed, counted))
         if tokens is not None and hasattr(record, field):
             setattr(record, field, tokens)
-    cached = read_count(get_field(usage, "cached_tokens"))
+    cached = get_count(told, "cached_tokens")
     if cached is not None and isinstance(record, Chat):
         record.cache_read_tokens = cached
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -500,6 +503,33 @@ def test_the_clients_own_span_is_held_back(
         assert len(seen.get_finished_spans()) == 1
     call = "\n  chat m [12 in, 5 out]" if is_ours_started else ""
     assert spans.tree() == f"invoke_agent assistant{call}"
+
+
+def test_the_own_span_is_held_back_without_a_destination_of_ours(scripted: Any) -> None:
+    """Where the application alone exports what both record, a call is one span of its provider as well."""
+    program = """
+import sys
+import anthropic
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from mlspan import integrations, tracing
+
+seen, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+provider.add_span_processor(SimpleSpanProcessor(seen))
+trace.set_tracer_provider(provider)
+tracing.configure(tracking_uri="none")
+integrations.anthropic.autolog()
+client = anthropic.Anthropic(base_url=sys.argv[1], api_key="test", max_retries=0)
+client.messages.create(model="m", max_tokens=9, messages=[{"role": "user", "content": "a greeting"}])
+print([span.name for span in seen.get_finished_spans()])
+"""
+    scripted.reply(ANSWER)
+    environment = {name: value for name, value in os.environ.items() if name != "ANTHROPIC_OPEN_TELEMETRY"}
+    command = [sys.executable, "-c", program, scripted.base_url.removesuffix("/v1")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "['chat m']"
 
 
 def test_the_error_that_the_caller_gets(client: Any, scripted: Any, spans: Spans) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..._shape import get_field, get_list, get_nested
+from ..._shape import get_field, get_fields, get_integer, get_list, get_nested, get_text
 from ...hooks.openai_format import FINISH_REASONS
 from ...hooks.requests import read_provider_usage
 from ...tracing.operations.records import Chat
@@ -29,12 +29,15 @@ _TOOL_TOKENS: Final = "mlspan.usage.tool_use_prompt_tokens"  # only some of a st
 
 def observe_answer(chat: Chat, got: object) -> None:
     """Read a ``GenerateContentResponse``: a whole answer, or a chunk of one, whose token counts are those so far."""
-    chat.response_id = get_nested(got, "response_id", str) or chat.response_id
-    chat.response_model = get_nested(got, "model_version", str) or chat.response_model
-    for position, candidate in enumerate(get_list(got, "candidates")):
-        index = get_nested(candidate, "index", int)
+    answer = get_fields(got)
+    chat.response_id = get_text(answer, "response_id") or chat.response_id
+    chat.response_model = get_text(answer, "model_version") or chat.response_model
+    candidates = get_list(answer, "candidates")
+    for position, raw_candidate in enumerate(candidates):
+        candidate = get_fields(raw_candidate)
+        index = get_integer(candidate, "index")
         choice = chat.draft.get_choice(position if index is None else index)
-        for raw in get_list(candidate, "content.parts"):
+        for raw in get_list(get_fields(candidate.get("content")), "parts"):
             part: Any = read_part(raw)
             if part["type"] in {"text", "reasoning"}:
                 choice.add_text(part["content"], part["type"])
@@ -42,9 +45,9 @@ def observe_answer(chat: Chat, got: object) -> None:
                 choice.add_part(part)
         if reason := _read_reason(candidate):
             choice.finish_reason = reason
-    if not get_list(got, "candidates") and get_field(get_field(got, "prompt_feedback"), "block_reason") is not None:
+    if not candidates and get_field(answer.get("prompt_feedback"), "block_reason") is not None:
         chat.draft.get_choice().finish_reason = "content_filter"  # the prompt was refused
-    _read_usage(chat, get_field(got, "usage_metadata"))
+    _read_usage(chat, answer.get("usage_metadata"))
 
 
 def _read_reason(candidate: object) -> str | None:
@@ -58,13 +61,14 @@ def _read_usage(chat: Chat, usage: object) -> None:
     if usage is None:
         return
     read_provider_usage(chat, usage)
+    counts = get_fields(usage)
     for name, ending in _MODALITY_COUNTS.items():
-        for one in get_list(usage, name):
+        for one in get_list(counts, name):
             modality = get_field(one, "modality")
             word = str(getattr(modality, "value", modality)).lower()
             if word in _MODALITIES and (tokens := get_nested(one, "token_count", int)) is not None:
                 setattr(chat, f"{word}_{ending}", tokens)
-    if tools := get_nested(usage, "tool_use_prompt_token_count", int):
+    if tools := get_integer(counts, "tool_use_prompt_token_count"):
         chat.extra[_TOOL_TOKENS] = tools
-    if _TOOL_TOKENS in chat.extra and (prompt := get_nested(usage, "prompt_token_count", int)) is not None:
+    if _TOOL_TOKENS in chat.extra and (prompt := get_integer(counts, "prompt_token_count")) is not None:
         chat.input_tokens = prompt + chat.extra[_TOOL_TOKENS]

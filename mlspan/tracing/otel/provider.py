@@ -149,9 +149,15 @@ def is_mlflow_provider(provider: trace.TracerProvider) -> bool:
 
 
 def is_tracer_joined(tracer: object) -> bool:
-    """Return whether mlspan gets the spans of *tracer*. That of a proxy, which tells nothing, counts as joined."""
+    """Return whether spans of *tracer* go where mlspan's go. That of a proxy, which tells nothing, counts as joined.
+
+    They do where mlspan gets them, and where both go to the processors of the global provider: mlspan may have no
+    destination of its own, and its spans are then exported by the application alone.
+    """
     processors = list_tracer_processors(tracer)
-    return processors is None or any(isinstance(one, ForwardingProcessor) and one.targets for one in processors)
+    if processors is None or any(isinstance(one, ForwardingProcessor) and one.targets for one in processors):
+        return True
+    return tuple(processors) == tuple(list_span_processors(trace.get_tracer_provider()))
 
 
 def remove_processor(provider: trace.TracerProvider, processor: SpanProcessor) -> None:

@@ -1,0 +1,151 @@
+"""One client in this process: tells what our spans say, times its calls, or makes them while valgrind counts.
+
+client_worker.py record CLIENT FILE
+client_worker.py time CLIENT FILE PEER ROUNDS
+client_worker.py count CLIENT FILE PEER MARKS
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from client_calls import OPENERS, Call
+from clients import list_peers
+from harness import Counting, ForkedVariant, Time, provider, turns
+from opentelemetry.sdk.trace import SpanProcessor
+from opentelemetry.trace import SpanKind, Tracer
+
+SIZES = {"few": 2, "many": 102}  # chunks of a stream: what each adds is the difference
+COUNTED = {"chat": 20, "few": 4, "many": 4}  # so many calls are counted
+
+
+class Keeping(SpanProcessor):
+    """What each span that ends says, for the floor."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[str, Any]] = []
+
+    def on_end(self, span: Any) -> None:
+        self.told.append({"name": span.name, "kind": span.kind.value, "attributes": dict(span.attributes)})
+
+
+def record(client: str, file: str) -> None:
+    """Write what each span of one chat says, the inner ones first."""
+    made, keeping = provider()[0], Keeping()
+    made.add_span_processor(keeping)
+    list_peers(client)["mlspan"].turn_on(made)
+    chat = open_calls(client)["chat"]
+    for _ in range(3):  # what a first call alone does is not what a call costs
+        keeping.told.clear()
+        chat()
+    Path(file).write_text(json.dumps(keeping.told), encoding="utf-8")
+    print("{}", flush=True)
+
+
+def open_calls(client: str) -> dict[str, Call]:
+    """A chat and, of a client that has them, streams of few chunks and of many; each by a client of its own."""
+    found: dict[str, Call] = {}
+    for name, size in SIZES.items():
+        found["chat"], stream = OPENERS[client](size)
+        if stream:
+            found[name] = stream
+    return found
+
+
+def write_by_hand(call: Call, tracer: Tracer, told: dict[str, Any]) -> Call:
+    """Return *call* inside a span that somebody has written around it, with its objects at hand."""
+    name, kind = told["name"], SpanKind(told["kind"])
+    content = {key: json.loads(value) for key, value in told["attributes"].items() if is_json(value)}
+    plain = {key: value for key, value in told["attributes"].items() if key not in content}
+
+    def run() -> None:
+        with tracer.start_as_current_span(name, kind=kind) as span:
+            call()
+            for key, value in plain.items():
+                span.set_attribute(key, value)
+            for key, objects in content.items():
+                span.set_attribute(key, json.dumps(objects))
+
+    return run
+
+
+def is_json(value: object) -> bool:
+    return isinstance(value, str) and value[:1] in {"[", "{"}
+
+
+def make_floor(call: Call, tracer: Tracer, file: str) -> Call:
+    spans = json.loads(Path(file).read_text(encoding="utf-8"))
+    return reduce(lambda inner, told: write_by_hand(inner, tracer, told), spans, call)
+
+
+def time_calls(client: str, file: str, peer: str, rounds: str) -> None:
+    """The bare calls and the floor run in forks, made before anything is patched here."""
+    made, counting = provider()
+    bare = open_calls(client)
+    hand = ForkedVariant(make_floor(bare["chat"], made.get_tracer("by-hand"), file))
+    forks = {name: ForkedVariant(call) for name, call in bare.items()}
+    list_peers(client)[peer].turn_on(made)
+    traced = open_calls(client)
+    expect_spans(counting, traced["chat"])
+    found = turns({"bare": forks["chat"], "hand": hand, "traced": traced["chat"]}, int(rounds))
+    figures = {"bare": found["bare"], "floor": found["hand"].over(found["bare"])}
+    figures["added"] = found["traced"].over(found["bare"])
+    if len(traced) > 1:
+        added: dict[str, Time] = {}
+        for name in SIZES:
+            found = turns({"bare": forks[name], "traced": traced[name]}, max(int(rounds) // 4, 10))
+            added[name] = found["traced"].over(found["bare"])
+        figures["chunk"] = added["many"].over(added["few"], SIZES["many"] - SIZES["few"])
+    print("\n" + json.dumps(figures), flush=True)
+
+
+def expect_spans(counting: Counting, call: Call) -> None:
+    """None would be no measurement."""
+    call()
+    before = counting.ended
+    call()
+    assert counting.ended > before, "not a single span"
+
+
+def count_calls(client: str, file: str, peer: str, marks: str) -> None:
+    """Make the bare calls, the floor's and the peer's in turn, between marks that valgrind sees: it counts no more."""
+    made, counting = provider()
+    valgrind = ctypes.CDLL(marks)
+
+    def count(variant: str, calls: dict[str, Call]) -> None:
+        for name, call in calls.items():
+            for _ in range(30 if name == "chat" else 2):  # caches fill
+                call()
+            gc.collect()
+            gc.freeze()  # else a collection of all that is there falls into one variant and not into another
+            valgrind.start_counting()
+            for _ in range(COUNTED[name]):
+                call()
+            valgrind.stop_counting(f"{variant}_{name}".encode())
+
+    bare = open_calls(client)
+    count("bare", bare)
+    count("hand", {"chat": make_floor(bare["chat"], made.get_tracer("by-hand"), file)})
+    list_peers(client)[peer].turn_on(made)
+    traced = open_calls(client)
+    expect_spans(counting, traced["chat"])
+    count("traced", traced)
+    os._exit(0)
+
+
+MODES: dict[str, Callable[..., None]] = {"record": record, "time": time_calls, "count": count_calls}
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    MODES[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,130 @@
+"""The table of the clients: what a chat and a chunk cost us and what else traces that client, each at its newest.
+
+    python benchmarks/clients.py [CLIENT ...] [--rounds 200] [--peers mlspan,mlflow]
+
+The floor is a span written by hand around the same call, with the name, the kind and the attributes that ours has
+recorded; ``json.dumps`` writes its content from objects that are at hand. Each row is a process of its own, and each
+peer has an environment of its own for each client, as in ``run.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from peers import OURSELVES, Peer, instrumentors, trace_with_mlflow, trace_with_mlspan
+from run import HERE, Failed, Figures, python, ratio, row, run_worker, table, us
+
+WORKER = str(HERE / "client_worker.py")
+NONE = "has nothing for this client"
+
+
+@dataclass(frozen=True)
+class Client:
+    """How a client is installed, and what each peer has for it: None is nothing.
+
+    Attributes:
+        packages: of the client, at the versions that we support.
+        openinference: the end of the module's name, and the class, of its instrumentor.
+        openllmetry: likewise.
+        mlflow: the flavor with an ``autolog``.
+    """
+
+    packages: tuple[str, ...]
+    openinference: str | None = None
+    openllmetry: str | None = None
+    mlflow: str | None = None
+
+
+CLIENTS = {
+    "openai": Client(("openai>=3,<4",), "openai:OpenAIInstrumentor", "openai:OpenAIInstrumentor", "openai"),
+    "anthropic": Client(
+        ("anthropic>=2,<3",), "anthropic:AnthropicInstrumentor", "anthropic:AnthropicInstrumentor", "anthropic"
+    ),
+    "google_genai": Client(
+        ("google-genai>=3,<4",),
+        "google_genai:GoogleGenAIInstrumentor",
+        "google_generativeai:GoogleGenerativeAiInstrumentor",
+        "gemini",
+    ),
+    "bedrock": Client(("boto3>=1.43,<2",), "bedrock:BedrockInstrumentor", "bedrock:BedrockInstrumentor", "bedrock"),
+    "litellm": Client(("litellm>=1.110,<2",), "litellm:LiteLLMInstrumentor", None, "litellm"),
+    "mistralai": Client(
+        ("mistralai>=3.7,<4",), "mistralai:MistralAIInstrumentor", "mistralai:MistralAiInstrumentor", "mistral"
+    ),
+    "groq": Client(("groq>=1.7,<2",), "groq:GroqInstrumentor", "groq:GroqInstrumentor", "groq"),
+    "cohere": Client(("cohere>=7.3,<8",), None, "cohere:CohereInstrumentor", None),
+    "ollama": Client(("ollama>=0.6.3,<1",), None, "ollama:OllamaInstrumentor", None),
+    "mcp": Client(("mcp>=2.3,<3",), "mcp:MCPInstrumentor", "mcp:McpInstrumentor", None),
+    "qdrant_client": Client(("qdrant-client>=1.20,<2",), None, "qdrant:QdrantInstrumentor", None),
+}
+
+
+def list_peers(name: str) -> dict[str, Peer]:
+    """Who is measured with a client, by key; a peer without packages has nothing for it."""
+    client = CLIENTS[name]
+    beside = ("opentelemetry-sdk", *client.packages)
+    found = {"mlspan": Peer("mlspan", OURSELVES, trace_with_mlspan, beside=beside)}
+    prefixes = {"OpenInference": "openinference", "OpenLLMetry": "opentelemetry"}
+    for shown, path in {"OpenInference": client.openinference, "OpenLLMetry": client.openllmetry}.items():
+        package = f"{prefixes[shown]}-instrumentation-{path.partition(':')[0].replace('_', '-')}" if path else ""
+        turn_on = instrumentors(f"{prefixes[shown]}.instrumentation.{path}")
+        found[shown.lower()] = Peer(shown, (package,) if path else (), turn_on, beside=beside)
+    flavors = [client.mlflow] if client.mlflow else []
+    packages = ("mlflow",) if flavors else ()
+    return found | {"mlflow": Peer("MLflow autolog", packages, trace_with_mlflow(*flavors), beside=beside)}
+
+
+def find_python(name: str, key: str) -> str:
+    """The interpreter of the environment of a client and a peer; it is made first. Failed says why there is none."""
+    peer = list_peers(name)[key]
+    if not peer.packages:
+        raise Failed(NONE)
+    return python(f"{key}-{name}", peer)
+
+
+def record(name: str, folder: Path) -> Path:
+    """The spans of ours of one chat, in a file: what the floor writes by hand."""
+    path = folder / f"{name}.json"
+    run_worker([find_python(name, "mlspan"), WORKER, "record", name, str(path)])
+    return path
+
+
+def measure(name: str, key: str, recorded: Path, rounds: int) -> Figures:
+    worker = [WORKER, "time", name, str(recorded), key, str(rounds)]
+    return run_worker([find_python(name, key), *worker], minutes=10)
+
+
+def show(name: str, wanted: Iterable[str], rounds: int, folder: Path) -> None:
+    """The rows of a client: who was measured, or why not."""
+    peers = list_peers(name)
+    for key in wanted:
+        try:
+            found = measure(name, key, record(name, folder), rounds)
+        except Failed as why:
+            row(name, peers[key].name, why, *[""] * 4)
+            continue
+        cells = [us(found[part]) for part in ("bare", "floor", "added")]
+        chunk = us(found["chunk"]) if "chunk" in found else "no stream"
+        row(name, peers[key].name, *cells, ratio(found["added"], found["floor"]), chunk)
+
+
+def main() -> None:
+    said = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    said.add_argument("clients", nargs="*", default=[*CLIENTS], help=", ".join(CLIENTS))
+    said.add_argument("--rounds", type=int, default=200)
+    said.add_argument("--peers", default="mlspan,openinference,openllmetry,mlflow", help="who, with commas between")
+    options = said.parse_args()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process compiles all that it imports
+    table("client", "", "bare call", "span by hand adds", "adds", "of the floor", "adds for each chunk")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in options.clients:
+            show(name, options.peers.split(","), options.rounds, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
