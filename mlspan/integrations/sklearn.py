@@ -43,6 +43,14 @@ def _read_training(fit: TrainingRecord, call: Mapping[str, Any]) -> None:
     fit.set_params(estimator.get_params(deep=False))
 
 
+def _check_options(options: Mapping[str, Any]) -> str | None:
+    """Return what MLflow's autologging says of an option that it refuses; None if it refuses none."""
+    runs = options.get("max_tuning_runs")
+    if isinstance(runs, int) and runs < 0:
+        return f"`max_tuning_runs` must be non-negative, instead got {runs}."
+    return None
+
+
 HOOK = TrainingHook(
     "sklearn",
     "scikit-learn>=1.6,<2",
@@ -53,6 +61,7 @@ HOOK = TrainingHook(
         read_arguments=_read_training,
         find_prediction_methods=_find_prediction_methods,
         is_helper=True,
+        check_options=_check_options,
     ),
     frozenset({"max_tuning_runs", "log_post_training_metrics", "serialization_format", "pos_label"}),
 )

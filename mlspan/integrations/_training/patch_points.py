@@ -34,6 +34,16 @@ def resolve_patch_point(patch_point: PatchPoint) -> PatchPoint:
     return (own, "fn") if hasattr(own, "check") and hasattr(own, "fn") else patch_point
 
 
+def is_function(patch_point: PatchPoint) -> bool:
+    """Return whether a patch point is a function, or a descriptor that holds one.
+
+    A property is none: scikit-learn hides methods by properties that raise, and a function in their place would be
+    there for the caller.
+    """
+    owner, name = resolve_patch_point(patch_point)
+    return callable(getattr(owner, name, None))
+
+
 def observe_epochs(target: str, read: Callable[[tuple[object, ...]], EpochResult]) -> Undo:
     """Report each call of *target* to the current training as the end of an epoch.
 

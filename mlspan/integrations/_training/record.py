@@ -18,8 +18,7 @@ _MAX_PARAM_CHARS = 500  # characters of one parameter's value, which is MLflow's
 class TrainingRecord(NamedRecord):
     """The record of a training.
 
-    ``params`` and ``metrics`` are JSON objects. ``peak_memory`` is the peak of the whole process, in bytes, read when
-    the training ends. ``rows`` and ``features`` are the size of the training data.
+    ``params`` and ``metrics`` are JSON objects. ``rows`` and ``features`` are the size of the training data.
     """
 
     type: str = span_attribute(sc.KIND, "start", default=sc.FIT)
@@ -30,7 +29,6 @@ class TrainingRecord(NamedRecord):
     features: int | None = span_attribute(sc.FIT_FEATURES)
     epochs: int | None = span_attribute(sc.FIT_EPOCHS)
     metrics: str | None = span_attribute(sc.FIT_METRICS)
-    peak_memory: int | None = span_attribute(sc.FIT_PEAK_MEMORY)
     run_id: str | None = span_attribute(sc.RUN_ID, "start")
     model_id: str | None = span_attribute(sc.MODEL_ID)
 

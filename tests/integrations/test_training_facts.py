@@ -1,0 +1,295 @@
+"""What a training's span and run say: the library's own time, the facts of the call, and what was not logged."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("mlflow", reason="MLflow is in the nox session classic")
+np = pytest.importorskip("numpy", reason="NumPy is in the nox session classic")
+pytest.importorskip("sklearn", reason="scikit-learn is in the nox session classic")
+
+from mlspan import integrations
+from mlspan.testing import Spans
+
+pytestmark = [pytest.mark.trains, pytest.mark.filterwarnings("default"), pytest.mark.timeout(180)]
+
+X = np.array([[0.0, 1.0], [1.0, 0.0], [0.2, 0.9], [0.9, 0.3], [0.1, 0.8], [0.8, 0.1]])
+Y = np.array([0, 1, 0, 1, 0, 1])
+
+
+@pytest.fixture
+def runs(
+    mlflow_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spans: Spans
+) -> Iterator[Callable[[], list[Any]]]:
+    """The runs in a database of this test's own, the oldest first."""
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_REQUIREMENTS_INFERENCE_TIMEOUT", "1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
+    monkeypatch.chdir(tmp_path)
+    mlflow.set_tracking_uri(mlflow_store)
+    mlflow.set_experiment("facts")
+    yield lambda: mlflow.search_runs(output_format="list", order_by=["attributes.start_time"])
+    integrations.autolog(disable=True)
+    mlflow.set_tracking_uri(None)
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
+
+
+def milliseconds(span: Any) -> float:
+    return (span.end_time - span.start_time) / 1e6
+
+
+def read_metrics(span: Any) -> dict[str, float]:
+    return json.loads(span.attributes.get("mlspan.fit.metrics", "{}"))
+
+
+class TestTheExtentOfATraining:
+    def test_the_span_is_the_librarys_time(self, runs: Any, spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
+        """MLflow's work is no training: it is a span below, which begins when the library has returned."""
+        from sklearn.linear_model import Ridge
+
+        original = Ridge.predict
+
+        def predict(self: Any, data: Any) -> Any:  # MLflow predicts for the signature, and again for the metrics
+            time.sleep(0.3)
+            return original(self, data)
+
+        monkeypatch.setattr(Ridge, "predict", predict)
+        integrations.sklearn.autolog()
+        before = time.time_ns()
+        Ridge().fit(X, Y)
+        took = (time.time_ns() - before) / 1e6
+        fit, logging_span = spans.named("fit Ridge")[0], spans.named("log model")[0]
+        assert logging_span.parent.span_id == fit.context.span_id
+        assert logging_span.start_time == fit.end_time
+        assert milliseconds(logging_span) > 600 > milliseconds(fit)
+        assert milliseconds(fit) + milliseconds(logging_span) <= took
+        assert spans.tree() == "fit Ridge\n  log model"
+
+    def test_what_was_logged_is_said(self, runs: Any, spans: Spans) -> None:
+        """The model, the files with their bytes, and how many metrics; without models it is the metrics alone."""
+        from sklearn.linear_model import Ridge
+
+        integrations.sklearn.autolog()
+        Ridge().fit(X, Y)
+        (run,), (logged,) = runs(), spans.named("log model")
+        (model,) = run.outputs.model_outputs
+        assert logged.attributes["mlspan.log.models"] == (model.model_id,)
+        assert logged.attributes["mlspan.log.metrics"] == len(run.data.metrics)
+        assert logged.attributes["mlspan.log.bytes"] > 500
+        assert "mlspan.log.failed" not in logged.attributes
+        spans.clear()
+        integrations.sklearn.autolog(log_models=False)
+        Ridge().fit(X, Y)
+        assert spans.tree() == "fit Ridge\n  log metrics"
+        assert "mlspan.log.models" not in spans.named("log metrics")[0].attributes
+
+    def test_a_training_that_fails_logs_nothing(self, runs: Any, spans: Spans) -> None:
+        from sklearn.linear_model import Ridge
+
+        integrations.sklearn.autolog()
+        with pytest.raises(ValueError, match="inconsistent numbers"):
+            Ridge().fit(X, Y[:3])
+        assert [span.name for span in spans.all] == ["fit Ridge"]
+        assert runs()[0].info.status == "FAILED"
+
+
+class TestTheFactsOfTheCall:
+    @pytest.mark.parametrize("with_models", [False, True])
+    def test_two_trainings_in_one_run(self, runs: Any, spans: Spans, with_models: bool) -> None:
+        """A search and then XGBoost in a run of the caller's: each span has its own metrics, parameters and model."""
+        xgboost = pytest.importorskip("xgboost", reason="in the nox session classic")
+        import mlflow
+        from sklearn.linear_model import Ridge
+        from sklearn.model_selection import GridSearchCV
+
+        integrations.autolog(log_models=with_models)
+        with mlflow.start_run():
+            mlflow.log_metric("of_the_run", 1.0)
+            mlflow.log_param("of_the_run", 1)
+            GridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}, cv=2).fit(X, Y)
+            matrix = xgboost.DMatrix(X, Y)
+            xgboost.train({"nthread": 1, "max_depth": 2}, matrix, 3, evals=[(matrix, "train")])
+            xgboost.train({"nthread": 1, "max_depth": 2}, matrix, 3)
+        search, (evaluated, plain) = spans.named("fit GridSearchCV")[0], spans.named("fit Booster")
+        assert {"training_score", "best_cv_score"} <= read_metrics(search).keys()
+        assert "of_the_run" not in read_metrics(search)
+        assert [*read_metrics(evaluated)] == ["train-rmse"]
+        assert read_metrics(plain) == {}
+        assert set(json.loads(plain.attributes["mlspan.fit.params"])) == {"nthread", "max_depth", "num_boost_round"}
+        models = [span.attributes.get("mlspan.model.id") for span in (search, evaluated, plain)]
+        assert len({*models} - {None}) == (3 if with_models else 0)
+
+    def test_the_last_step_counts(self, runs: Any, spans: Spans) -> None:
+        """With an early stop MLflow logs the best round last: the span says what the run says."""
+        xgboost = pytest.importorskip("xgboost", reason="in the nox session classic")
+
+        integrations.xgboost.autolog(log_models=False)
+        matrix = xgboost.DMatrix(X, Y)
+        parameters = {"nthread": 1, "eta": 3.0, "min_child_weight": 0}
+        xgboost.train(parameters, matrix, 30, evals=[(matrix, "train")], early_stopping_rounds=2, verbose_eval=False)
+        (run,), (span,) = runs(), spans.named("fit Booster")
+        assert read_metrics(span) == pytest.approx(run.data.metrics)
+        assert "best_iteration" in run.data.metrics
+
+    def test_threads_in_one_run(self, runs: Any, spans: Spans) -> None:
+        """Trainings that overlap in one run: each has its own metrics, and no store is asked for them."""
+        import mlflow
+        from sklearn.linear_model import Ridge
+
+        integrations.sklearn.autolog(log_models=False, log_datasets=False)
+        with mlflow.start_run() as active:
+
+            def train(scale: float) -> None:
+                with mlflow.start_run(run_id=active.info.run_id):
+                    Ridge().fit(X, Y * scale)
+
+            threads = [threading.Thread(target=train, args=(10.0**power,)) for power in range(3)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(60)
+        errors = sorted(read_metrics(span)["training_mean_squared_error"] for span in spans.named("fit Ridge"))
+        assert errors[1] == pytest.approx(errors[0] * 100)
+        assert errors[2] == pytest.approx(errors[0] * 10000)
+
+
+class TestWhatMlflowCannotLog:
+    def test_a_model_that_cannot_be_pickled(self, runs: Any, spans: Spans, caplog: pytest.LogCaptureFixture) -> None:
+        """The training is good: its metrics are there, the run is finished, and log and trace say what is missing."""
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import FunctionTransformer
+
+        lock = threading.Lock()
+        integrations.sklearn.autolog()
+        with caplog.at_level(logging.WARNING, "mlspan"):
+            make_pipeline(FunctionTransformer(lambda data: (lock, data)[1]), LogisticRegression()).fit(X, Y)
+        (run,), (fit,), (logged,) = runs(), spans.named("fit Pipeline"), spans.named("log model")
+        assert (run.info.status, run.data.metrics["training_score"]) == ("FINISHED", 1.0)
+        assert read_metrics(fit) == pytest.approx(run.data.metrics)
+        assert "mlspan.model.id" not in fit.attributes
+        assert "error.type" not in fit.attributes
+        (failed,) = logged.attributes["mlspan.log.failed"]
+        assert failed.startswith("the model: cannot pickle")
+        (line,) = [record.message for record in caplog.records if record.name == "mlspan"]
+        assert failed in line
+
+    @pytest.mark.parametrize("own_run", [True, False])
+    @pytest.mark.parametrize("library", ["sklearn", "xgboost"])
+    def test_whatever_fails_after_the_training(
+        self, runs: Any, spans: Spans, monkeypatch: pytest.MonkeyPatch, library: str, own_run: bool
+    ) -> None:
+        """Of any failure of MLflow's the caller learns, and the training's run is no failure."""
+        pytest.importorskip(library, reason="in the nox session classic")
+        import mlflow
+        from sklearn.linear_model import Ridge
+
+        def broken(*_: Any, **__: Any) -> Any:
+            raise RuntimeError("the disk is full")
+
+        def train() -> None:
+            if library == "sklearn":
+                Ridge().fit(X, Y)
+            else:
+                import xgboost
+
+                matrix = xgboost.DMatrix(X, Y)
+                xgboost.train({"nthread": 1}, matrix, 3, evals=[(matrix, "train")], verbose_eval=False)
+
+        getattr(integrations, library).autolog()
+        monkeypatch.setattr("mlflow.models.Model.save", broken)
+        monkeypatch.setattr("mlflow.sklearn.utils._log_estimator_content", broken)
+        if own_run:
+            train()
+        else:
+            with mlflow.start_run():
+                train()
+        (run,) = runs()
+        assert run.info.status == "FINISHED"
+        fit = next(span for span in spans.all if span.name.startswith("fit "))
+        assert "error.type" not in fit.attributes
+        logged = next(span for span in spans.all if span.name.startswith("log "))
+        assert all("the disk is full" in failed for failed in logged.attributes["mlspan.log.failed"])
+
+    def test_a_failure_of_the_callers_own(self, runs: Any, spans: Spans) -> None:
+        """A model that the caller logs amid a training, and that cannot be logged, is the caller's error."""
+        import mlflow
+        from mlflow.exceptions import MlflowException
+        from sklearn.linear_model import Ridge
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import FunctionTransformer
+
+        def store(data: Any) -> Any:
+            model = Ridge()
+            model.lock = threading.Lock()
+            mlflow.sklearn.log_model(model, name="mine")
+            return data
+
+        integrations.sklearn.autolog(log_models=False)
+        with pytest.raises(MlflowException, match="untrusted types"):
+            make_pipeline(FunctionTransformer(store), Ridge()).fit(X, Y)
+        assert runs()[0].info.status == "FAILED"
+
+    def test_an_interrupt_while_it_logs(self, runs: Any, spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Ctrl-C during the upload reaches the caller; the training's span is none that failed."""
+        from sklearn.linear_model import Ridge
+
+        def interrupted(*_: Any, **__: Any) -> Any:
+            raise KeyboardInterrupt
+
+        integrations.sklearn.autolog()
+        monkeypatch.setattr("mlflow.models.Model.save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            Ridge().fit(X, Y)
+        assert "error.type" not in spans.named("fit Ridge")[0].attributes
+        assert runs()[0].info.status == "FAILED"
+
+
+class TestWhatTheProgramSees:
+    def test_descriptors_stay_what_they_are(self, runs: Any) -> None:
+        """Of every estimator: what it has, and as what; a property that hides a method goes on hiding it."""
+        from sklearn.cluster import FeatureAgglomeration
+        from sklearn.utils import all_estimators
+
+        def look() -> dict[tuple[str, str], Any]:
+            names = ("fit", "fit_transform", "fit_predict", "predict", "predict_proba")
+            return {
+                (cls.__name__, name): (hasattr(cls, name), type(inspect.getattr_static(cls, name, None)))
+                for _, cls in all_estimators()
+                for name in names
+            }
+
+        before = look()
+        integrations.sklearn.autolog()
+        assert {place: kind for place, kind in look().items() if before[place] != kind} == {}
+        assert not hasattr(FeatureAgglomeration(), "fit_predict")
+        FeatureAgglomeration().fit(X)
+
+    @pytest.mark.parametrize("call", ["library", "all"])
+    def test_an_option_that_mlflow_refuses(
+        self, runs: Any, spans: Spans, caplog: pytest.LogCaptureFixture, call: str
+    ) -> None:
+        """The error is MLflow's own and the caller's, where it is made; what was on stays on."""
+        from mlflow.exceptions import MlflowException
+        from sklearn.linear_model import Ridge
+
+        integrations.sklearn.autolog(log_models=False)
+        if call == "library":
+            with pytest.raises(MlflowException, match="`max_tuning_runs` must be non-negative, instead got -1"):
+                integrations.sklearn.autolog(max_tuning_runs=-1)
+        else:
+            with pytest.raises(MlflowException, match="Invalid `extra_tags` type"):
+                integrations.autolog(extra_tags="team")  # type: ignore[arg-type]
+        Ridge().fit(X, Y)
+        assert (len(runs()), len(spans.named("fit Ridge"))) == (1, 1)
+        assert [record for record in caplog.records if record.name == "mlspan"] == []
