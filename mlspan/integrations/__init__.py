@@ -160,6 +160,22 @@ def autolog(
     _workers.autolog(disable or not workers, silent, disable_for_unsupported_versions)
 
 
+def autolog_at_start() -> None:
+    """Turn on every integration for a session in which nobody has called :func:`autolog`.
+
+    Trainings leave the runs alone that the user starts, until ``autolog`` is called.
+    """
+    from ..hooks.autolog_settings import AutologSettings
+    from ..hooks.deferred_settings import apply_settings
+    from ._libraries import find_library
+
+    trainings = [name for name in _INTEGRATION_NAMES if find_library(name).trains]
+    autolog(silent=True, exclude_flavors=trainings)
+    settings = AutologSettings(exclusive=True, silent=True, named=frozenset({"exclusive", "silent"}))
+    for name in trainings:
+        apply_settings(name, find_library(name), settings)
+
+
 class Instrumentor:
     """Entry point for ``opentelemetry-instrument python app.py``."""
 

@@ -8,6 +8,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ import pytest
 pytest.importorskip("mlflow", reason="MLflow is in the nox session classic")
 np = pytest.importorskip("numpy", reason="NumPy is in the nox session classic")
 pytest.importorskip("sklearn", reason="scikit-learn is in the nox session classic")
+
+from sklearn.base import BaseEstimator
 
 from mlspan import integrations
 from mlspan.testing import Spans
@@ -255,6 +259,86 @@ class TestWhatMlflowCannotLog:
         assert runs()[0].info.status == "FAILED"
 
 
+class TestSearches:
+    @pytest.mark.parametrize("name", ["GridSearchCV", "RandomizedSearchCV", "HalvingGridSearchCV"])
+    def test_a_search_has_its_candidates(self, runs: Any, spans: Spans, name: str) -> None:
+        """One span: the candidates with parameters and scores as events, the best of them, and the refit's time."""
+        import sklearn.experimental.enable_halving_search_cv
+        import sklearn.model_selection
+        from sklearn.linear_model import Ridge
+
+        integrations.sklearn.autolog(log_models=False, log_datasets=False)
+        more = {"n_iter": 2, "random_state": 0} if name.startswith("Random") else {}
+        data, target = np.tile(X, (8, 1)), np.tile(Y, 8)
+        search = getattr(sklearn.model_selection, name)(Ridge(), {"alpha": [0.1, 1.0]}, cv=2, **more).fit(data, target)
+        (span,) = spans.named(f"fit {name}")
+        candidates = [dict(event.attributes) for event in span.events if event.name == "candidate"]
+        assert len(candidates) == span.attributes["mlspan.fit.candidates"] == len(search.cv_results_["params"])
+        assert json.loads(candidates[0]["mlspan.fit.params"]) == search.cv_results_["params"][0]
+        assert candidates[0]["mlspan.fit.metric.mean_test_score"] == search.cv_results_["mean_test_score"][0]
+        assert json.loads(span.attributes["mlspan.fit.best_params"]) == search.best_params_
+        assert span.attributes["mlspan.fit.best_score"] == search.best_score_
+        assert 0 < span.attributes["mlspan.fit.refit_time"] < milliseconds(span) / 1000
+
+    @pytest.mark.parametrize("name", ["cross_val_score", "cross_validate"])
+    def test_a_cross_validation_has_its_folds(self, runs: Any, spans: Spans, name: str) -> None:
+        """One span with a fold's score in each event and their mean; no run, as MLflow starts none."""
+        import sklearn.model_selection
+        from sklearn.linear_model import Ridge
+
+        integrations.sklearn.autolog()
+        found = getattr(sklearn.model_selection, name)(Ridge(), X, Y, cv=3)
+        scores = found["test_score"] if isinstance(found, dict) else found
+        (span,) = spans.all
+        assert (span.name, span.attributes["mlspan.fit.folds"], runs()) == (f"{name} Ridge", 3, [])
+        assert [event.attributes["mlspan.fit.metric.test_score"] for event in span.events] == list(scores)
+        assert read_metrics(span)["mean_test_score"] == pytest.approx(scores.mean())
+
+    @pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
+    def test_a_boosters_cross_validation(self, runs: Any, spans: Spans, library: str) -> None:
+        """``cv`` is a span with its rounds; its metrics are the means of the folds."""
+        module = pytest.importorskip(library, reason="in the nox session classic")
+        getattr(integrations, library).autolog()
+        data, target = np.tile(X, (8, 1)), np.tile(Y, 8)
+        if library == "xgboost":
+            table = module.cv({"nthread": 1}, module.DMatrix(data, target), 3, nfold=2)
+            last = {"test-rmse": float(table["test-rmse-mean"].iloc[-1])}
+        else:
+            parameters = {"verbose": -1, "num_threads": 1, "objective": "regression"}
+            table = module.cv(parameters, module.Dataset(data, target), 3, nfold=2, stratified=False)
+            last = {"valid-l2": table["valid l2-mean"][-1]}
+        (span,) = spans.all
+        assert (span.name, span.attributes["mlspan.fit.epochs"], runs()) == ("cv Booster", 3, [])
+        assert read_metrics(span).items() >= {name: pytest.approx(value) for name, value in last.items()}.items()
+
+    def test_a_partial_fit(self, runs: Any, spans: Spans) -> None:
+        from sklearn.linear_model import SGDClassifier
+
+        integrations.sklearn.autolog()
+        SGDClassifier().partial_fit(X, Y, classes=[0, 1]).partial_fit(X, Y)
+        assert (spans.tree("mlspan.fit.rows"), runs()) == (
+            "\n".join(["partial_fit SGDClassifier [mlspan.fit.rows=6]"] * 2),
+            [],
+        )
+
+
+class TestASessionThatStarts:
+    def test_the_users_runs_are_left_alone(self, runs: Any, spans: Spans) -> None:
+        """Automatic enabling: a run of the user's gets nothing until autolog is called; a training has its own run."""
+        import mlflow
+        from sklearn.linear_model import Ridge
+
+        integrations.autolog_at_start()
+        with mlflow.start_run():
+            Ridge().fit(X, Y)
+        assert ([run.data.params for run in runs()], spans.all) == ([{}], [])
+        integrations.autolog(log_models=False)
+        with mlflow.start_run():
+            Ridge().fit(X, Y)
+        assert "alpha" in runs()[1].data.params
+        assert len(spans.named("fit Ridge")) == 1
+
+
 class TestWhatTheProgramSees:
     def test_descriptors_stay_what_they_are(self, runs: Any) -> None:
         """Of every estimator: what it has, and as what; a property that hides a method goes on hiding it."""
@@ -293,3 +377,103 @@ class TestWhatTheProgramSees:
         Ridge().fit(X, Y)
         assert (len(runs()), len(spans.named("fit Ridge"))) == (1, 1)
         assert [record for record in caplog.records if record.name == "mlspan"] == []
+
+
+class FitOnly(BaseEstimator):
+    """A step that does its work while it is fitted, and not when MLflow has the pipeline predict."""
+
+    def __init__(self, work: Callable[[Any], Any]) -> None:
+        self.work = work
+
+    def fit(self, data: Any, _: Any = None) -> FitOnly:
+        self.work(data)
+        return self
+
+    def transform(self, data: Any) -> Any:
+        return data
+
+
+class TestThreads:
+    @pytest.mark.parametrize("pool", ["own", "shared", "threads"])
+    def test_what_a_training_starts_in_threads_belongs_to_it(self, runs: Any, spans: Spans, pool: str) -> None:
+        """A step that fits four models in threads: one run and one trace, as it is with MLflow's autolog alone."""
+        xgboost = pytest.importorskip("xgboost", reason="in the nox session classic")
+        from sklearn.linear_model import Ridge
+        from sklearn.pipeline import make_pipeline
+
+        shared = ThreadPoolExecutor(2)
+        shared.submit(int).result(60)  # one thread is there before the training
+
+        def boost(data: Any) -> None:
+            xgboost.train({"nthread": 1}, xgboost.DMatrix(data, Y), 1)
+
+        def fit_in_threads(data: Any) -> Any:
+            work = [
+                lambda: Ridge().fit(data, Y),
+                lambda: Ridge().fit(data, Y),
+                lambda: boost(data),
+                lambda: boost(data),
+            ]
+            if pool == "threads":
+                started = [threading.Thread(target=one) for one in work]
+                for one in started:
+                    one.start()
+                for one in started:
+                    one.join(60)
+                return data
+            with ThreadPoolExecutor(4) if pool == "own" else nullcontext(shared) as executor:
+                for future in [executor.submit(one) for one in work]:
+                    future.result(60)
+            return data
+
+        integrations.autolog(log_models=False)
+        make_pipeline(FitOnly(fit_in_threads), Ridge()).fit(X, Y)
+        assert spans.tree() == "fit Pipeline" + "\n  fit Booster" * 2 + "\n  log metrics"
+        assert [run.info.status for run in runs()] == ["FINISHED"]
+        spans.clear()
+        shared.submit(lambda: Ridge().fit(X, Y)).result(60)  # and afterwards it belongs to nothing
+        shared.shutdown()
+        assert spans.tree() == "fit Ridge\n  log metrics"
+        assert len(runs()) == 2
+
+    def test_another_threads_work_in_the_same_pool(self, runs: Any, spans: Spans) -> None:
+        """A pool whose thread was started amid a training: what others give it is none of the training's."""
+        from sklearn.linear_model import Ridge
+        from sklearn.pipeline import make_pipeline
+
+        shared, begun, done = ThreadPoolExecutor(1), threading.Event(), threading.Event()
+
+        def start_thread(data: Any) -> Any:
+            shared.submit(int).result(60)
+            begun.set()
+            assert done.wait(120)
+            return data
+
+        integrations.sklearn.autolog(log_models=False)
+        training = threading.Thread(target=make_pipeline(FitOnly(start_thread), Ridge()).fit, args=(X, Y))
+        training.start()
+        assert begun.wait(120)
+        shared.submit(lambda: Ridge().fit(X, Y)).result(120)
+        done.set()
+        training.join(120)
+        shared.shutdown()
+        assert len(runs()) == 2
+        assert sorted(span.name for span in spans.all if span.name.startswith("fit ")) == ["fit Pipeline", "fit Ridge"]
+
+    def test_eight_on_the_same_data(self, runs: Any, spans: Spans) -> None:
+        """Each of eight trainings that begin at once keeps its dataset, which MLflow's store has only one of."""
+        from sklearn.linear_model import Ridge
+
+        together = threading.Barrier(8)
+
+        def train() -> None:
+            together.wait(60)
+            Ridge().fit(X, Y)
+
+        integrations.sklearn.autolog(log_models=False)
+        threads = [threading.Thread(target=train) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+        assert [(run.info.status, len(run.inputs.dataset_inputs)) for run in runs()] == [("FINISHED", 1)] * 8

@@ -24,13 +24,14 @@ from ...hooks.named_arguments import noting_names
 from ...hooks.version_range import is_version_in_range
 from ...tracing.mlflow_state.runs import get_active_run_id
 from .autolog_state import release_autolog_state
+from .current import is_nested
 from .mlflow_autolog import read_on, unfollow
 from .mlflow_hook import MlflowAutologHook
 from .mlflow_watch import unwatch_mlflow
 from .patch_points import find_version, is_being_imported
 from .refused_options import check_tags, refuse_option
 from .requested_options import RequestedOptions
-from .training import ActiveTraining, is_nested
+from .training import ActiveTraining
 
 
 class TrainingHook(MlflowAutologHook):

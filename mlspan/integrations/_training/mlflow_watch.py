@@ -9,20 +9,24 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
 from ..._guard import guard
 from ...hooks.patching import Patch, Undo, apply_patches, observe_method, replace_method, resolve_target, set_attribute
+from . import threads
+from .current import find_root_training
 from .logged_facts import MetricPoint
 from .mlflow_logging import try_saved_model
-from .training import ActiveTraining, find_root_training
+from .training import ActiveTraining
 
 _CLIENT: Final = "mlflow.tracking.client:MlflowClient"
 _QUEUE: Final = "mlflow.utils.autologging_utils.client:MlflowAutologgingQueueingClient"
 _EVENTS: Final = "mlflow.utils.autologging_utils.events:AutologgingEventLoggerWrapper"
 
+_TRIES: Final = 3  # of logging a dataset
 Read = Callable[[ActiveTraining, Mapping[str, Any]], None]  # (training, arguments by name)
 
 _users: set[int] = set()  # the ids of the hooks that are on
@@ -33,7 +37,7 @@ def watch_mlflow(user: object) -> None:
     """Watch what MLflow logs as long as *user*, a hook, is on."""
     _users.add(id(user))
     if not _undos:
-        _undos.append(apply_patches(_make_patches()))
+        _undos.append(apply_patches(chain(_make_patches(), threads.make_patches())))
 
 
 def unwatch_mlflow(user: object) -> None:
@@ -64,6 +68,7 @@ def _make_patches() -> Iterator[Patch]:
     failures = "that a training succeeded which MLflow could not log"
     yield Patch(f"{_CLIENT}.set_terminated", _mend_status, failures)
     yield Patch("mlflow.models:Model.log", _note_model, failures)
+    yield Patch(f"{_CLIENT}.log_inputs", _try_again, "the data of trainings that begin at once")
     yield Patch(
         f"{_EVENTS}.log_patch_function_error", _make_observer(("args", "kwargs", "error"), _read_error), failures
     )
@@ -142,6 +147,28 @@ def _mend_status(target: str) -> Undo:
             return fn(self, run_id, status, *args, **kwargs)
 
         return set_terminated
+
+    return replace_method(target, make)
+
+
+def _try_again(target: str) -> Undo:
+    """Let MLflow log a dataset once more where another training has stored the same data in between.
+
+    Its store looks for the dataset and then adds it; of two that do so at once one fails, and would find it now.
+    """
+
+    def make(fn: Any, enabled: list[bool]) -> object:
+        @functools.wraps(fn)
+        def log_inputs(*args: Any, **kwargs: Any) -> object:
+            if enabled and find_root_training() is not None:
+                for _ in range(_TRIES - 1):
+                    try:
+                        return fn(*args, **kwargs)
+                    except Exception:  # noqa: BLE001, S112  # a store's; the last one is raised
+                        continue
+            return fn(*args, **kwargs)
+
+        return log_inputs
 
     return replace_method(target, make)
 

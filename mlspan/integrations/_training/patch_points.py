@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Final
 
 from ...hooks.patching import Undo, observe_method, replace_attribute
+from .current import current_training
 from .library import EpochResult, PatchPoint
-from .training import current_training
 
 # Private names that some versions or classes lack, each with what is then left out.
 PRIVATE_FIELDS: Final[dict[str, str]] = {

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import inspect
-import sys
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
-from contextvars import ContextVar, Token
+from contextlib import contextmanager, nullcontext
 from numbers import Real
 from time import time_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
+from opentelemetry.trace import get_current_span
 
 from ..._guard import guard
 from ...tracing import runtime
 from ...tracing.mlflow_state.runs import get_active_run_id
 from ...tracing.operations import semconv as sc
-from ...tracing.operations.call_context import reset_variable
 from ...tracing.operations.operation import Operation, start_operation
 from ...tracing.operations.suppression import is_suppressed
+from .current import current_training, enter_training, make_unlogged_state, read_training_state
 from .lineage import ModelLineage, remember_lineage
 from .logged_facts import LoggedFacts
 from .mlflow_logging import log_metrics, log_params, log_training_data
@@ -33,57 +31,7 @@ if TYPE_CHECKING:
 # Private names that some versions or classes lack, each with what is then left out.
 PRIVATE_FIELDS: Final[dict[str, str]] = {
     "_results": "what statsmodels returns wrapped: the metrics of its results",
-    "_parent": "that a thread pool's training is part of a search",
 }
-
-
-_training_variable: ContextVar[ActiveTraining | None] = ContextVar("mlspan_fitting", default=None)
-_trainings_by_thread: dict[
-    threading.Thread, ActiveTraining
-] = {}  # the innermost training of each thread, for threads that it starts
-_thread_state = threading.local()
-
-
-def current_training() -> ActiveTraining | None:
-    """Return the training that the caller runs in, or None.
-
-    In a thread that has none of its own, return the training of the parent thread if the parent is known.
-    """
-    own = _training_variable.get()
-    if own is not None or not _trainings_by_thread:
-        return own
-    # The threads of joblib and of Spark's searches come from multiprocessing.dummy. They keep a reference to the thread
-    # that started them, but do not inherit its context variables.
-    return _trainings_by_thread.get(getattr(threading.current_thread(), "_parent", None))  # type: ignore[arg-type]
-
-
-def find_root_training() -> ActiveTraining | None:
-    """Return the outermost training that the caller runs in, whose run MLflow logs to; None outside of trainings."""
-    fitting = current_training()
-    while fitting is not None and fitting.parent is not None:
-        fitting = fitting.parent
-    return fitting
-
-
-def read_training_state() -> dict[str, Any]:
-    """Return the state of MLflow's autologging for the current training; outside of trainings, for the thread.
-
-    A training shares its state with the trainings inside of it.
-    """
-    fitting = current_training()
-    return _thread_state.__dict__ if fitting is None else fitting.state
-
-
-def is_nested(hook: MlflowAutologHook, args: tuple[Any, ...]) -> bool:
-    """Return whether a training that begins is part of another that *hook* already traces."""
-    fitting = current_training()
-    if fitting is not None and (hook.library.is_helper or fitting.hook is None):
-        return True
-    while fitting is not None:
-        if fitting.hook is hook or (args and fitting.subject is args[0]):
-            return True
-        fitting = fitting.parent
-    return False
 
 
 def bind_arguments(fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
@@ -104,17 +52,18 @@ class ActiveTraining:
         self.hook, self.subject = hook, args[0] if args else None
         self.parent = current_training()
         self.state: dict[str, object] = read_training_state()
-        self.has_started = False
+        if self.parent is not None and self.parent.run_id is not None and get_active_run_id() is None:
+            self.state = make_unlogged_state()  # another thread, where the run of the training around it is not active
+        self.has_started, self.is_open = False, True
         self.record: TrainingRecord | None = None
         self.logged = LoggedFacts(silent=hook.settings.silent)
         self.is_trained = False  # whether the library's own function has returned
-        self._operation: Operation | None = None
+        self.operation: Operation | None = None
         self._logging: Operation | None = None  # what is logged after the library's own function
         self._times: tuple[int, int] | None = None  # of that function, in nanoseconds since the epoch
         self._run_before: str | None = None  # the caller's MLflow run, if one was active before the training
-        self._run_id: str | None = None  # the run that the training is logged to
+        self.run_id: str | None = None  # the run that the training is logged to
         self._error: BaseException | None = None  # what the library's own function has raised
-        self._token: Token[ActiveTraining | None] | None = None
         self._model_id: str | None = None
         self._last_metrics: Mapping[str, float] = {}
         self._result: object = None
@@ -123,25 +72,18 @@ class ActiveTraining:
         if self.parent is None:
             with guard("looking at the active run"):
                 self._run_before = get_active_run_id()
-        self._token = _training_variable.set(self)
-        self._thread = threading.current_thread()
-        self._previous_of_thread = _trainings_by_thread.get(self._thread)
-        _trainings_by_thread[self._thread] = self
+        self._leave = enter_training(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._token is not None:
-            reset_variable(self._token, self, None)
-        if self._previous_of_thread is None:
-            _trainings_by_thread.pop(self._thread, None)
-        else:
-            _trainings_by_thread[self._thread] = self._previous_of_thread
-        if self._operation is not None:
+        self.is_open = False
+        self._leave()
+        if self.operation is not None:
             with guard("reading what MLflow has logged"):
-                self._read_logged_results(self._operation)
-            self._finish(self._operation, error)
+                self._read_logged_results(self.operation)
+            self._finish(self.operation, error)
             self._remember_models()
 
     def _finish(self, operation: Operation, error: BaseException | None) -> None:
@@ -154,7 +96,7 @@ class ActiveTraining:
 
     def _remember_models(self) -> None:
         """Remember the lineage of the trained models, so that their predictions can be linked to this training."""
-        record, operation = self.record, self._operation
+        record, operation = self.record, self.operation
         if record is None or operation is None:
             return
         lineage = ModelLineage(record.model_id, record.run_id, operation.span.get_span_context())
@@ -164,15 +106,15 @@ class ActiveTraining:
                 remember_lineage(model, lineage)
 
     @contextmanager
-    def open_span(self, bound: Mapping[str, object]) -> Iterator[None]:
-        """Start the span and make it current while the library's own code runs inside."""
+    def open_span(self, bound: Mapping[str, object], function: str = "fit") -> Iterator[None]:
+        """Start the span and make it current while the library's own *function* runs inside."""
         self.has_started = True
         with guard("starting a span"):
-            self._run_id = get_active_run_id()
-            self._start_span(bound)
+            self.run_id = get_active_run_id() or (None if self.parent is None else self.parent.run_id)
+            self._start_span(bound, function)
         started = time_ns()
         try:
-            with self._operation.use_span() if self._operation is not None else nullcontext():
+            with self.operation.use_span() if self.operation is not None else nullcontext():
                 yield
             self.is_trained = True
             self.logged.start_count()
@@ -184,18 +126,21 @@ class ActiveTraining:
 
     def owns_run(self, run_id: str) -> bool:
         """Return whether a run was started for this training, and is not the caller's."""
-        return run_id == self._run_id != self._run_before
+        return run_id == self.run_id != self._run_before
 
-    def _start_span(self, bound: Mapping[str, object]) -> None:
+    def _start_span(self, bound: Mapping[str, object], function: str) -> None:
         now = runtime.get_runtime() if self.hook.settings.log_traces and not is_suppressed() else None
         if now is None and self.hook.flavor is not None:
             return
-        self.record = record = TrainingRecord(library=self.hook.name, run_id=self._run_id)
+        self.record = record = TrainingRecord(library=self.hook.name, run_id=self.run_id)
+        record.function = function
         record.name = type(next(iter(bound.values()), None)).__name__
         with guard("reading the arguments of a training"):
             self.hook.library.read_arguments(record, bound)
         if now is not None:
-            self._operation = start_operation(now, record)
+            above = self.parent.operation if self.parent is not None else None
+            with nullcontext() if above is None or get_current_span().is_recording() else above.use_span():
+                self.operation = start_operation(now, record)
         if self._logs_for_flavor and record.params is not None:
             log_params(orjson.loads(record.params))
 
@@ -216,9 +161,9 @@ class ActiveTraining:
         count = self.record.epochs or 0
         number, self.record.epochs = count if number is None else number, count + 1
         self._last_metrics = {str(name): float(value) for name, value in metrics.items() if _is_number(value)}
-        if self._operation is not None:
+        if self.operation is not None:
             metrics = {sc.FIT_METRIC_PREFIX + name: value for name, value in self._last_metrics.items()}
-            self._operation.span.add_event(sc.FIT_EPOCH_EVENT, {sc.FIT_EPOCH: number, **metrics})
+            self.operation.span.add_event(sc.FIT_EPOCH_EVENT, {sc.FIT_EPOCH: number, **metrics})
         if self._logs_for_flavor:
             log_metrics(self._last_metrics, number)
 
@@ -229,6 +174,10 @@ class ActiveTraining:
         if library.read_result is not None and self.record is not None:
             with guard("reading the result of a training"):
                 found = library.read_result(self.record, bound, result)
+                self._last_metrics = found or self._last_metrics
+                if self.operation is not None:
+                    for name, attributes in self.record.events or ():
+                        self.operation.span.add_event(name, attributes)
                 if found and self._logs_for_flavor:
                     log_metrics(found)
         if get_active_run_id() is None or self.parent is not None or not self.hook.logs:
@@ -268,30 +217,3 @@ def _is_number(value: object) -> bool:
     if isinstance(value, Real):
         return not isinstance(value, bool)
     return callable(getattr(value, "__float__", None)) and getattr(value, "size", 1) in {0, 1}
-
-
-class _RemoteTraining:
-    """Stand-in for a training of another process, of which this process runs a part."""
-
-    parent = hook = subject = record = None
-    has_started, is_trained = True, False
-
-    def __init__(self) -> None:
-        self.state: dict[str, object] = {}
-        self.logged = LoggedFacts()
-
-    def end_epoch(self, number: int | None, metrics: Mapping[str, object]) -> None: ...
-
-
-@contextmanager
-def join_remote_training() -> Iterator[None]:
-    """Treat trainings inside the block as parts of a training in another process: no spans and no MLflow runs."""
-    training: Any = _RemoteTraining()  # it has every attribute that is read
-    token = _training_variable.set(training)
-    try:
-        with ExitStack() as undo:
-            if (autologging := sys.modules.get("mlflow.utils.autologging_utils")) is not None:
-                undo.enter_context(autologging.disable_autologging())
-            yield
-    finally:
-        reset_variable(token, training, None)
