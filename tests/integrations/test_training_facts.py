@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -320,6 +320,85 @@ class TestSearches:
             "\n".join(["partial_fit SGDClassifier [mlspan.fit.rows=6]"] * 2),
             [],
         )
+
+
+class TestTheLoggedModel:
+    """A model that we log is loaded, and asked as its caller asks it, before it gets a signature."""
+
+    FORMULAS: ClassVar = {
+        "plain": ("ols", "y ~ x", ["x"]),
+        "transformed": ("ols", "np.log(y + 9) ~ np.log1p(x) + C(group)", ["x", "group"]),
+        "other columns": ("glm", "y ~ x:z", ["x", "z"]),
+        "quoted": ("ols", "y ~ Q('of two words')", ["of two words"]),
+    }
+
+    @staticmethod
+    def load(runs: Any) -> tuple[Any, Any]:
+        """The signature of the last run's model, and the model as callers load it."""
+        import mlflow
+
+        (output,) = runs()[-1].outputs.model_outputs
+        info = mlflow.models.get_model_info(f"models:/{output.model_id}")
+        return info.signature, mlflow.pyfunc.load_model(info.model_uri)
+
+    @pytest.fixture
+    def frame(self) -> Any:
+        pd = pytest.importorskip("pandas")
+        x = np.linspace(0.0, 10.0, 40)
+        columns = {"x": x, "z": np.cos(x), "group": ["a", "b"] * 20, "of two words": x**2, "y": 2 * x + 1}
+        return pd.DataFrame(columns)
+
+    @pytest.mark.parametrize("case", list(FORMULAS))
+    def test_a_formula_takes_its_columns(self, runs: Any, spans: Spans, frame: Any, case: str) -> None:
+        """``predict(df[["x"]])`` works, as it does where MLflow alone logs the model."""
+        formulas = pytest.importorskip("statsmodels.formula.api", reason="in the nox session classic")
+        x = frame["x"]  # a variable of this name is no reason to leave the column out
+        assert len(x)
+        integrations.statsmodels.autolog()
+        name, formula, columns = self.FORMULAS[case]
+        result = getattr(formulas, name)(formula, frame).fit()
+        signature, loaded = self.load(runs)
+        assert signature.inputs.input_names() == columns
+        assert list(loaded.predict(frame[columns])) == pytest.approx(list(result.predict(frame)))
+
+    def test_a_time_series_takes_numbers_and_dates(self, runs: Any, spans: Spans, frame: Any) -> None:
+        pd = pytest.importorskip("pandas")
+        arima = pytest.importorskip("statsmodels.tsa.arima.model", reason="in the nox session classic")
+        integrations.statsmodels.autolog()
+        arima.ARIMA(frame["y"].to_numpy(), order=(1, 0, 0)).fit()
+        signature, loaded = self.load(runs)
+        assert signature is None
+        assert len(loaded.predict(pd.DataFrame({"start": [0], "end": [3]}))) == 4
+
+    def test_a_model_that_does_not_predict_once_loaded(
+        self, runs: Any, spans: Spans, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It is logged without a signature, and the log says why."""
+        sm = pytest.importorskip("statsmodels.api", reason="in the nox session classic")
+        import mlflow.statsmodels
+
+        def broken(*_: Any, **__: Any) -> Any:
+            raise RuntimeError("no such layer")
+
+        integrations.statsmodels.autolog()
+        monkeypatch.setattr(mlflow.statsmodels._StatsmodelsModelWrapper, "predict", broken)
+        sm.OLS(Y, X).fit()
+        assert self.load(runs)[0] is None
+        (line,) = [record.message for record in caplog.records if record.name == "mlspan"]
+        assert line.endswith("does not predict once loaded: no such layer")
+
+    def test_a_large_model_is_warned_of(
+        self, runs: Any, spans: Spans, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """MLflow's warning, which it has for its own autologging alone, is there where we log the model."""
+        sm = pytest.importorskip("statsmodels.api", reason="in the nox session classic")
+        import mlflow.statsmodels
+
+        monkeypatch.setattr(mlflow.statsmodels, "_model_size_threshold_for_emitting_warning", 1)
+        integrations.statsmodels.autolog()
+        with caplog.at_level(logging.WARNING, "mlflow"):
+            sm.OLS(Y, X).fit()
+        assert any("saving it as artifacts is time consuming" in record.message for record in caplog.records)
 
 
 class TestASessionThatStarts:
