@@ -24,7 +24,7 @@ from sklearn.base import BaseEstimator
 from mlspan import integrations
 from mlspan.testing import Spans
 
-pytestmark = [pytest.mark.trains, pytest.mark.filterwarnings("default"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.trains, pytest.mark.filterwarnings("default"), pytest.mark.timeout(300)]
 
 X = np.array([[0.0, 1.0], [1.0, 0.0], [0.2, 0.9], [0.9, 0.3], [0.1, 0.8], [0.8, 0.1]])
 Y = np.array([0, 1, 0, 1, 0, 1])

@@ -136,7 +136,7 @@ def test_joblib(driver: Driver) -> None:
 def test_fit_in_a_worker(driver: Driver) -> None:
     """A training in a worker is in the caller's trace, and its run is a child of the caller's."""
     driver("joblib_fit")
-    assert driver.tree == "job\n  fit DecisionTreeClassifier\n  fit DecisionTreeClassifier"
+    assert driver.tree == "job" + "\n  fit DecisionTreeClassifier\n    log metrics" * 2
     depths = {run.data.params["max_depth"] for run in driver.children()}
     assert depths == {"1", "2"}
 
@@ -145,7 +145,7 @@ def test_fit_in_a_worker(driver: Driver) -> None:
 def test_search_with_workers(driver: Driver) -> None:
     """What a search fits in its workers is part of the search: no spans, and no runs but the search's own."""
     driver("search")
-    assert driver.tree == "job\n  fit GridSearchCV"
+    assert driver.tree == "job\n  fit GridSearchCV\n    log metrics"
     assert len(driver.children()) == 2  # of MLflow's own, one for each candidate
 
 
