@@ -116,14 +116,14 @@ def enter_training(fitting: ActiveTraining) -> Callable[[], None]:
     before = _trainings_by_thread.get(thread)
     note_thread(thread, fitting)
 
-    def leave() -> None:
+    def leave_training() -> None:
         reset_variable(token, fitting, None)
         if before is None:
             _trainings_by_thread.pop(thread, None)
         else:
             _trainings_by_thread[thread] = before
 
-    return leave
+    return leave_training
 
 
 class _RemoteTraining:

@@ -135,7 +135,7 @@ def _read_error(fitting: ActiveTraining, call: Mapping[str, Any]) -> None:
 def _mend_status(target: str) -> Undo:
     """Let the run of a training that succeeded end as finished, also where MLflow failed to log all of it."""
 
-    def make(fn: Any, enabled: list[bool]) -> object:
+    def wrap_termination(fn: Any, enabled: list[bool]) -> object:
         @functools.wraps(fn)
         def set_terminated(self: object, run_id: str, status: str | None = None, *args: Any, **kwargs: Any) -> object:
             fitting, error = find_root_training(), sys.exc_info()[1]
@@ -148,7 +148,7 @@ def _mend_status(target: str) -> Undo:
 
         return set_terminated
 
-    return replace_method(target, make)
+    return replace_method(target, wrap_termination)
 
 
 def _try_again(target: str) -> Undo:
@@ -157,7 +157,7 @@ def _try_again(target: str) -> Undo:
     Its store looks for the dataset and then adds it; of two that do so at once one fails, and would find it now.
     """
 
-    def make(fn: Any, enabled: list[bool]) -> object:
+    def wrap_inputs(fn: Any, enabled: list[bool]) -> object:
         @functools.wraps(fn)
         def log_inputs(*args: Any, **kwargs: Any) -> object:
             if enabled and find_root_training() is not None:
@@ -170,7 +170,7 @@ def _try_again(target: str) -> Undo:
 
         return log_inputs
 
-    return replace_method(target, make)
+    return replace_method(target, wrap_inputs)
 
 
 def _add_trial(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -210,8 +210,8 @@ def _note_model(target: str) -> Undo:
     enabled = [True]
     undo = set_attribute(owner, name, classmethod(log))
 
-    def leave() -> None:
+    def restore_log() -> None:
         enabled.clear()
         undo()
 
-    return leave
+    return restore_log

@@ -40,7 +40,7 @@ class _Work:
 
 
 def _note_start(target: str) -> Undo:
-    def make(fn: Any, enabled: list[bool]) -> object:
+    def wrap_start(fn: Any, enabled: list[bool]) -> object:
         @functools.wraps(fn)
         def start(self: threading.Thread) -> object:
             if enabled and has_trainings():
@@ -50,17 +50,17 @@ def _note_start(target: str) -> Undo:
 
         return start
 
-    return replace_method(target, make)
+    return replace_method(target, wrap_start)
 
 
 def _carry_submitted(target: str) -> Undo:
-    def make(fn: Any, enabled: list[bool]) -> object:
+    def wrap_submit_method(fn: Any, enabled: list[bool]) -> object:
         @functools.wraps(fn)
-        def submit(self: object, function: Any, /, *args: object, **kwargs: object) -> object:
+        def submit_work(self: object, function: Any, /, *args: object, **kwargs: object) -> object:
             if enabled and has_trainings():
                 function = _Work(function, current_training())
             return fn(self, function, *args, **kwargs)
 
-        return submit
+        return submit_work
 
-    return replace_method(target, make)
+    return replace_method(target, wrap_submit_method)
