@@ -12,6 +12,7 @@ from typing import Any
 from mlspan import tracing
 from mlspan.cli.places import FALLBACK_VARIABLES
 from mlspan.integrations._training import predictions
+from mlspan.integrations._training.logged_facts import LoggingRecord
 from mlspan.integrations._training.record import TrainingRecord
 from mlspan.tracing.operations import agent_records, database_records, records
 from mlspan.tracing.operations import semconv as sc
@@ -35,6 +36,7 @@ RECORDS = {  # record -> heading, and the names that its spans have
     records.ProviderRequest: ("Other requests to a provider", "`POST files`"),
     records.Step: ("Steps", "the name of the chain, node, parser or function"),
     TrainingRecord: ("Trainings", "`fit RandomForestClassifier`"),
+    LoggingRecord: ("What trainings log", "`log model`"),
     predictions.PredictionRecord: ("Predictions", "`predict RandomForestClassifier`"),
 }
 TYPES = {"str": "string", "int": "int", "float": "double", "bool": "boolean", "list[str]": "string[]"}

@@ -84,8 +84,11 @@ class NotebookExtension:
         self._shell, self._collector = shell, CellCollector()
         self._undo: list[Callable[[], None]] = []
 
-    def load(self) -> None:
-        integrations.autolog(silent=True)
+    def load(self, *, at_start: bool = False) -> None:
+        if at_start:
+            integrations.autolog_at_start()
+        else:
+            integrations.autolog(silent=True)
         self._undo = [runtime.add_listener(self._collector), add_run_listener(self._collector.add_run)]
         self._shell.events.register("post_run_cell", self._show_cell_summary)
 
@@ -132,13 +135,23 @@ def _find_urls(runs: list[Any], traces: list[list[ReadableSpan]]) -> dict[str, s
 
 
 _extensions: dict[int, NotebookExtension] = {}  # by id() of the shell
+_starting: set[int] = set()  # the ids of shells whose startup file loads the extension
 
 
 def load_extension(shell: object) -> None:
     """Load the extension into *shell*; IPython calls this for ``%load_ext mlspan``."""
     if id(shell) not in _extensions:
         extension = _extensions[id(shell)] = NotebookExtension(shell)
-        extension.load()
+        extension.load(at_start=id(shell) in _starting)
+
+
+def load_at_start(shell: Any) -> None:
+    """Load the extension into a session that starts: nobody has asked for it in this notebook."""
+    _starting.add(id(shell))
+    try:
+        shell.extension_manager.load_extension("mlspan")
+    finally:
+        _starting.discard(id(shell))
 
 
 def unload_extension(shell: object) -> None:

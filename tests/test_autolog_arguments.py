@@ -36,15 +36,23 @@ def list_defaults(autolog: Callable[..., Any]) -> dict[str, Any]:
 
 
 def list_documented(autolog: Callable[..., Any]) -> set[str]:
-    return set(re.findall(r"^    (\w+): ", inspect.getdoc(autolog) or "", re.MULTILINE)) - {"TypeError"}
+    return set(re.findall(r"^    (\w+): ", inspect.getdoc(autolog) or "", re.MULTILINE)) - {
+        "TypeError",
+        "MlflowException",
+    }
 
 
 SIGNATURES = {
     "an integration": (Hook.autolog, list_common()),
     "a training": (TrainingHook.autolog, {**list_common(), **TRAINING_OPTIONS}),
-    "all": (integrations.autolog, {**list_common(), **TRAINING_OPTIONS, "workers": True}),
-    "at the top": (mlspan.autolog, {**list_common(), **TRAINING_OPTIONS, "workers": True}),
+    "all": (integrations.autolog, {**list_common(), **TRAINING_OPTIONS, "exclude_flavors": None, "workers": True}),
+    "at the top": (mlspan.autolog, {**list_common(), **TRAINING_OPTIONS, "exclude_flavors": None, "workers": True}),
 }
+# The order of MLflow's autolog(), which callers may rely on: what is given by position means the same.
+MLFLOW_ORDER = [
+    *("log_input_examples", "log_model_signatures", "log_models", "log_datasets", "log_traces", "disable", "exclusive"),
+    *("disable_for_unsupported_versions", "silent", "extra_tags", "exclude_flavors"),
+]
 
 
 @pytest.mark.parametrize("where", SIGNATURES)
@@ -53,6 +61,30 @@ def test_a_signature(where: str) -> None:
     autolog, expected = SIGNATURES[where]
     assert list_defaults(autolog) == expected
     assert list_documented(autolog) - {"options"} == set(expected)
+
+
+def test_arguments_by_position() -> None:
+    """Those of ``mlspan.autolog`` are MLflow's in MLflow's order; a training takes none, as MLflow's orders differ."""
+    for autolog, order in ((mlspan.autolog, MLFLOW_ORDER), (TrainingHook.autolog, ["self"])):
+        parameters = inspect.signature(autolog).parameters.values()
+        assert [one.name for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD] == order
+    with pytest.raises(TypeError, match="positional"):
+        integrations.xgboost.autolog(["weight"])
+
+
+@pytest.mark.parametrize("flavor", ["openai", "gemini", "pytorch"])
+def test_excluded_flavors_are_left_as_they_are(flavor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An integration whose flavor is excluded is neither turned on nor off, as with MLflow's autolog."""
+    asked: set[str] = set()
+    monkeypatch.setattr("mlspan.hooks.deferred_settings.apply_settings", lambda name, *_: asked.add(name))
+    integrations.autolog()
+    everything = set(asked)
+    asked.clear()
+    integrations.autolog(exclude_flavors=[flavor])
+    monkeypatch.undo()
+    integrations.autolog(disable=True)
+    (left,) = everything - asked
+    assert left == {"gemini": "google_genai", "pytorch": "lightning"}.get(flavor, flavor)
 
 
 def test_workers_take_a_part() -> None:

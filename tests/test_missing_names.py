@@ -47,7 +47,7 @@ from mlspan import integrations, testing
 integrations.sklearn.autolog(log_models=False)
 with testing.spans() as spans, mlflow.start_run() as run:
     LinearRegression().fit([[0.0], [1.0], [2.0]], [0.0, 1.0, 2.0])
-assert [span.name for span in spans.all] == ["fit LinearRegression"], spans.all
+assert [span.name for span in spans.all] == ["fit LinearRegression", "log metrics"], spans.all
 assert mlflow.get_run(run.info.run_id).data.params["fit_intercept"] == "True"
 """
 AGENTS: Final = """

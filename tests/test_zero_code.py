@@ -51,4 +51,4 @@ def test_training(launcher: str, mlflow_store: str, tmp_path: Path) -> None:
     assert (run.info.status, run.data.params["max_depth"]) == ("FINISHED", "1")
     (trace,) = client.search_traces(["0"])
     assert trace.info.trace_metadata["mlflow.sourceRun"] == run.info.run_id
-    assert [span.name for span in trace.data.spans] == ["fit DecisionTreeClassifier"]
+    assert [span.name for span in trace.data.spans] == ["fit DecisionTreeClassifier", "log model"]

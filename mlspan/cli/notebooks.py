@@ -20,7 +20,9 @@ def _mlspan():
     if importlib.util.find_spec("mlspan") is None:  # an environment without it
         return
     try:
-        get_ipython().extension_manager.load_extension("mlspan")
+        from mlspan.notebook import load_at_start
+
+        load_at_start(get_ipython())
     except Exception as error:
         print(f"mlspan is not loaded: {type(error).__name__}: {error}")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
@@ -96,13 +96,15 @@ def autolog(
     log_input_examples: bool = False,
     log_model_signatures: bool = True,
     log_models: bool = True,
+    log_datasets: bool = True,
+    log_traces: bool = True,
     disable: bool = False,
     exclusive: bool = False,
     disable_for_unsupported_versions: bool = True,
     silent: bool = False,
-    log_datasets: bool = True,
-    log_traces: bool = True,
     extra_tags: Mapping[str, str] | None = None,
+    exclude_flavors: Collection[str] | None = None,
+    *,
     registered_model_name: str | None = None,
     workers: bool = True,
 ) -> None:
@@ -115,22 +117,29 @@ def autolog(
         log_input_examples: log a few rows of the training data with each model.
         log_model_signatures: log the signature of each model with it.
         log_models: log trained models.
+        log_datasets: log what a model was trained with as the run's inputs.
+        log_traces: record spans.
         disable: take every patch back, MLflow's too.
         exclusive: log and record nothing while the caller has an MLflow run active.
         disable_for_unsupported_versions: leave alone the versions of libraries that the tests have not seen.
         silent: write no log line about it, and have MLflow write none.
-        log_datasets: log what a model was trained with as the run's inputs.
-        log_traces: record spans.
         extra_tags: tags of the runs that are started for trainings.
+        exclude_flavors: the integrations to leave as they are, by their names or by those of MLflow's flavors.
         registered_model_name: register each trained model under this name.
         workers: have what other processes do for the caller (Spark, Ray, Dask, joblib, multiprocessing, Celery) join
             the caller's trace and run.
+
+    Raises:
+        MlflowException: a value is one that MLflow refuses; ValueError without MLflow.
     """
     from ..hooks.autolog_settings import AutologSettings
     from ..hooks.deferred_settings import apply_settings, turn_on
     from . import workers as _workers
-    from ._libraries import find_library
+    from ._libraries import find_excluded, find_library
+    from ._training.refused_options import check_tags
 
+    check_tags(extra_tags)
+    excluded = find_excluded(exclude_flavors or ())
     training = {
         "log_input_examples": log_input_examples,
         "log_model_signatures": log_model_signatures,
@@ -142,11 +151,29 @@ def autolog(
     settings = AutologSettings(
         log_traces, exclusive, silent, not disable_for_unsupported_versions, training, read_named()
     )
-    for name in _INTEGRATION_NAMES:
+    for name in (one for one in _INTEGRATION_NAMES if one not in excluded):
         apply_settings(name, find_library(name), None if disable else settings)
-    for _, hook in catalog.iterate_external_hooks(loaded_only=disable, silent=silent):
+    for name, hook in catalog.iterate_external_hooks(loaded_only=disable, silent=silent):
+        if name in excluded:
+            continue
         turn_on(hook, None if disable else settings)
     _workers.autolog(disable or not workers, silent, disable_for_unsupported_versions)
+
+
+def autolog_at_start() -> None:
+    """Turn on every integration for a session in which nobody has called :func:`autolog`.
+
+    Trainings leave the runs alone that the user starts, until ``autolog`` is called.
+    """
+    from ..hooks.autolog_settings import AutologSettings
+    from ..hooks.deferred_settings import apply_settings
+    from ._libraries import find_library
+
+    trainings = [name for name in _INTEGRATION_NAMES if find_library(name).trains]
+    autolog(silent=True, exclude_flavors=trainings)
+    settings = AutologSettings(exclusive=True, silent=True, named=frozenset({"exclusive", "silent"}))
+    for name in trainings:
+        apply_settings(name, find_library(name), settings)
 
 
 class Instrumentor:

@@ -6,6 +6,7 @@ folder without ``__init__.py``, is none to wait for: nobody is told of its impor
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from ..hooks.deferred_settings import Library
@@ -51,3 +52,16 @@ _LIBRARIES: Final[dict[str, Library]] = {
 def find_library(name: str) -> Library:
     """Return the library of the integration *name*."""
     return _LIBRARIES.get(name) or Library((name,))
+
+
+_FLAVORS: Final = {  # MLflow's names of what has another name here
+    "gemini": "google_genai",
+    "mistral": "mistralai",
+    "pyspark.ml": "spark",
+    "pytorch": "lightning",
+}
+
+
+def find_excluded(flavors: Collection[str]) -> set[str]:
+    """Return the names of the integrations that *flavors* names, by our names or by those of MLflow's flavors."""
+    return {_FLAVORS.get(flavor, flavor) for flavor in flavors}

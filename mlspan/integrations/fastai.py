@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from .._shape import get_nested
 from ..hooks.patching import Patch, Undo, apply_patches, replace_function
+from ._training.current import current_training
 from ._training.hook import TrainingHook
 from ._training.library import PatchPoint, TrainingLibrary
 from ._training.mlflow_logging import log_model_with_example
 from ._training.record import TrainingRecord
-from ._training.training import current_training
 
 __all__ = ["HOOK", "autolog"]
 

@@ -14,11 +14,12 @@ from typing import Any, Final
 from .._guard import guard
 from .._shape import get_nested
 from ..hooks.patching import Patch, Undo, apply_patches, replace_function
+from ._training.current import current_training
 from ._training.hook import TrainingHook
 from ._training.library import PatchPoint, TrainingLibrary
 from ._training.mlflow_logging import log_model_with_example, read_first_rows
 from ._training.record import TrainingRecord
-from ._training.training import ActiveTraining, current_training
+from ._training.training import ActiveTraining
 
 # Private names that some versions or classes lack, each with what is then left out.
 PRIVATE_FIELDS: Final[dict[str, str]] = {

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..hooks.patching import Patch, Undo, apply_patches, replace_function
+from ._training.current import current_training
 from ._training.hook import TrainingHook
 from ._training.library import PatchPoint, TrainingLibrary
 from ._training.record import TrainingRecord
-from ._training.training import current_training
 
 __all__ = ["HOOK", "autolog"]
 
@@ -20,6 +20,7 @@ def _find_training_functions() -> Iterator[PatchPoint]:
     import lightgbm
 
     yield lightgbm, "train"
+    yield lightgbm, "cv"
     for cls in vars(lightgbm.sklearn).values():
         if isinstance(cls, type) and issubclass(cls, lightgbm.LGBMModel):
             yield cls, "fit"
@@ -67,7 +68,8 @@ def _add_round_callback(train: Any) -> object:
 def _patch_train() -> Undo:
     make = functools.partial(replace_function, make=_add_round_callback)
     return apply_patches(
-        Patch(target, make, "the metrics of each round") for target in ("lightgbm:train", "lightgbm.sklearn:train")
+        Patch(target, make, "the metrics of each round")
+        for target in ("lightgbm:train", "lightgbm.sklearn:train", "lightgbm:cv")
     )
 
 

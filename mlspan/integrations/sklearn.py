@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .._shape import get_nested
 from ._training.hook import TrainingHook
 from ._training.library import PatchPoint, TrainingLibrary
-from ._training.record import TrainingRecord
+from ._training.record import TrainingRecord, write_params
 
 __all__ = ["HOOK", "autolog"]
 
@@ -21,9 +22,13 @@ def _list_estimators() -> set[type]:
 
 def _find_training_functions() -> Iterator[PatchPoint]:
     for cls in _list_estimators():
-        for name in ("fit", "fit_transform", "fit_predict"):
+        for name in ("fit", "fit_transform", "fit_predict", "partial_fit"):
             if hasattr(cls, name):
                 yield cls, name
+    import sklearn.model_selection
+
+    for name in ("cross_val_score", "cross_validate", "cross_val_predict"):
+        yield sklearn.model_selection, name
 
 
 def _find_prediction_methods() -> Iterator[PatchPoint]:
@@ -43,6 +48,40 @@ def _read_training(fit: TrainingRecord, call: Mapping[str, Any]) -> None:
     fit.set_params(estimator.get_params(deep=False))
 
 
+def _read_search(fit: TrainingRecord, call: Mapping[str, object], result: Any) -> Mapping[str, float] | None:
+    """Read the candidates of a search and its best, or a cross-validation's folds and the means of their scores."""
+    if fit.function == "cross_val_score":
+        result = {"test_score": result}
+    if isinstance(result, dict) and fit.function.startswith("cross_val"):
+        scores = {
+            name: values for name, values in result.items() if hasattr(values, "mean") and values.dtype.kind == "f"
+        }
+        fit.add_folds([dict(zip(scores, row, strict=True)) for row in zip(*scores.values(), strict=True)])
+        return {f"mean_{name}": float(values.mean()) for name, values in scores.items()}
+    search = next(iter(call.values()), None)
+    results = get_nested(search, "cv_results_", dict)
+    if results is None:
+        return None
+    scores = {name: results[name] for name in results if name.startswith(("mean_test_", "std_test_", "rank_test_"))}
+    fit.add_candidates(
+        (params, {name: values[number] for name, values in scores.items()})
+        for number, params in enumerate(results["params"])
+    )
+    fit.best_score = get_nested(search, "best_score_", float)
+    fit.refit_time = get_nested(search, "refit_time_", float)
+    if (best := get_nested(search, "best_params_", dict)) is not None:
+        fit.best_params = write_params(best)
+    return None
+
+
+def _check_options(options: Mapping[str, Any]) -> str | None:
+    """Return what MLflow's autologging says of an option that it refuses; None if it refuses none."""
+    runs = options.get("max_tuning_runs")
+    if isinstance(runs, int) and runs < 0:
+        return f"`max_tuning_runs` must be non-negative, instead got {runs}."
+    return None
+
+
 HOOK = TrainingHook(
     "sklearn",
     "scikit-learn>=1.6,<2",
@@ -51,8 +90,10 @@ HOOK = TrainingHook(
         flavor="sklearn",
         find_training_functions=_find_training_functions,
         read_arguments=_read_training,
+        read_result=_read_search,
         find_prediction_methods=_find_prediction_methods,
         is_helper=True,
+        check_options=_check_options,
     ),
     frozenset({"max_tuning_runs", "log_post_training_metrics", "serialization_format", "pos_label"}),
 )

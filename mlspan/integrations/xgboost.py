@@ -16,6 +16,7 @@ def _find_training_functions() -> Iterator[PatchPoint]:
     import xgboost
 
     yield xgboost, "train"
+    yield xgboost, "cv"
     base = xgboost.sklearn.XGBModel
     for cls in vars(xgboost.sklearn).values():
         if isinstance(cls, type) and issubclass(cls, base) and cls is not base:
@@ -47,7 +48,9 @@ def _read_boosting_round(args: tuple[Any, ...]) -> EpochResult:
     ``self.history`` is ``{data: {metric: [value of each round]}}``.
     """
     history = args[0].history
-    return args[2], {f"{data}-{name}": values[-1] for data, of in history.items() for name, values in of.items()}
+    last = {f"{data}-{name}": values[-1] for data, of in history.items() for name, values in of.items()}
+    # In a cross-validation a value is the mean of the folds and its deviation.
+    return args[2], {name: value[0] if isinstance(value, tuple) else value for name, value in last.items()}
 
 
 HOOK = TrainingHook(

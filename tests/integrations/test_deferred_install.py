@@ -50,5 +50,5 @@ def test_a_training_waits_for_mlflow(first: str, then: str, mlflow_store: str, t
     command, env = [sys.executable, str(program)], {**os.environ, "MLFLOW_TRACKING_URI": mlflow_store}
     done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False, cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
-    fit = "fit LinearRegression\n"
+    fit = "fit LinearRegression\n  log metrics\n"
     assert done.stdout == f"{fit * 3}3 runs True\nTrue\n", done.stderr

@@ -63,4 +63,4 @@ class TestFastai(Contract):
         made = learner()
         with made.no_bar(), made.no_logging():
             made.fine_tune(1, freeze_epochs=1)
-        assert [span.attributes["mlspan.fit.epochs"] for span in spans.all] == [2, 2]
+        assert [span.attributes["mlspan.fit.epochs"] for span in spans.named(self.span)] == [2, 2]

@@ -48,7 +48,7 @@ class TestSklearn(Contract):
         autolog(log_models=False, max_tuning_runs=None)
         with joblib.parallel_backend("threading"):
             GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0, 10.0]}, cv=2, n_jobs=jobs).fit(X, Y)
-        assert spans.tree("mlspan.fit.rows") == "fit GridSearchCV [mlspan.fit.rows=6]"
+        assert spans.tree("mlspan.fit.rows") == "fit GridSearchCV [mlspan.fit.rows=6]\n  log metrics"
         parent, *children = self.runs()
         assert [run.data.tags["mlflow.parentRunId"] for run in children] == [parent.info.run_id] * 3
 
@@ -57,7 +57,7 @@ class TestSklearn(Contract):
         autolog(log_models=False)
         make_pipeline(StandardScaler(), LogisticRegression()).fit(X, Y)
         VotingClassifier([("a", LogisticRegression()), ("b", LogisticRegression(C=2.0))]).fit(X, Y)
-        assert spans.tree() == "fit Pipeline\nfit VotingClassifier"
+        assert spans.tree() == "fit Pipeline\n  log metrics\nfit VotingClassifier\n  log metrics"
         assert len(self.runs()) == 2
 
     def test_an_agent_that_trains_and_predicts(self, autolog: Any, spans: Spans) -> None:
@@ -69,9 +69,9 @@ class TestSklearn(Contract):
                 model.predict(X)
         model.predict(X)  # outside of any trace it is nobody's business
         assert spans.tree() == (
-            "invoke_agent agent\n  fit LogisticRegression\n  answer\n    predict LogisticRegression"
+            "invoke_agent agent\n  fit LogisticRegression\n    log model\n  answer\n    predict LogisticRegression"
         )
-        _, fit, _, predict = spans.all
+        _, fit, _, _, predict = spans.all
         (link,) = predict.links
         assert (link.context.span_id, link.attributes["mlspan.link"]) == (fit.context.span_id, "trained_by")
         for name in ("mlspan.run.id", "mlspan.model.id"):
@@ -83,7 +83,7 @@ class TestSklearn(Contract):
         self.train()
         integrations.autolog(disable=True)
         self.train()
-        assert (self.run().data.tags["team"], len(spans.all)) == ("blue", 1)
+        assert (self.run().data.tags["team"], len(spans.named(self.span))) == ("blue", 1)
 
     def test_an_unknown_option_is_refused(self) -> None:
         with pytest.raises(TypeError, match="no option colour"):

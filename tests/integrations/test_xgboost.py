@@ -63,7 +63,7 @@ class TestXgboostEstimator(TestXgboost):
         search = GridSearchCV(xgboost.XGBClassifier(n_estimators=1, n_jobs=1), {"max_depth": [1, 2]}, cv=2, refit=False)
         search.fit(X, Y)
         integrations.sklearn.autolog(disable=True)
-        assert spans.tree() == "fit GridSearchCV" + "\n  fit XGBClassifier" * 4
+        assert spans.tree() == "fit GridSearchCV" + "\n  fit XGBClassifier" * 4 + "\n  log metrics"
         parents = [run.data.tags.get("mlflow.parentRunId") for run in self.runs()]
         assert parents[0] is None
         assert parents[1:] == [self.runs()[0].info.run_id] * 2

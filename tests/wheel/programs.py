@@ -111,7 +111,7 @@ for cell in notebook.cells:
 def _make_notebook(*cells: str) -> Program:
     """Return a program that runs *cells* in a kernel of its own, and passes on what they write to stderr."""
     code = _NOTEBOOK.format(cells=["%load_ext mlspan", *cells])
-    return Program(code, spans=("chat gpt-4o-mini", "fit LinearRegression"), runs=1)
+    return Program(code, spans=("chat gpt-4o-mini", "fit LinearRegression", "log model"), runs=1)
 
 
 NOTEBOOKS: Final = {

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import venv
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ def test_joblib(driver: Driver) -> None:
 def test_fit_in_a_worker(driver: Driver) -> None:
     """A training in a worker is in the caller's trace, and its run is a child of the caller's."""
     driver("joblib_fit")
-    assert driver.tree == "job\n  fit DecisionTreeClassifier\n  fit DecisionTreeClassifier"
+    assert driver.tree == "job" + "\n  fit DecisionTreeClassifier\n    log metrics" * 2
     depths = {run.data.params["max_depth"] for run in driver.children()}
     assert depths == {"1", "2"}
 
@@ -144,7 +145,7 @@ def test_fit_in_a_worker(driver: Driver) -> None:
 def test_search_with_workers(driver: Driver) -> None:
     """What a search fits in its workers is part of the search: no spans, and no runs but the search's own."""
     driver("search")
-    assert driver.tree == "job\n  fit GridSearchCV"
+    assert driver.tree == "job\n  fit GridSearchCV\n    log metrics"
     assert len(driver.children()) == 2  # of MLflow's own, one for each candidate
 
 
@@ -173,6 +174,28 @@ def test_spark(driver: Driver) -> None:
     assert said["pid"] not in said["result"]
     assert driver.tree == CALL + "\n  chat gpt-x" * 2
     driver.check_surroundings()
+
+
+@needs("pyspark")
+def test_spark_under_another_python(driver: Driver) -> None:
+    """Workers under a Python without mlspan run the jobs of RDDs and UDFs as they are."""
+    other = driver.folder / "other"
+    venv.create(other, symlinks=True, with_pip=False)
+    folder = subprocess.run(
+        [other / "bin/python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    ).stdout.strip()
+    for module in ("pyspark", "py4j"):
+        found = importlib.util.find_spec(module)
+        assert found is not None
+        assert found.origin is not None
+        Path(folder, module).symlink_to(Path(found.origin).parent)
+    said = driver("spark_plain", PYSPARK_PYTHON=str(other / "bin/python"))
+    assert said["pid"] not in said["result"]
+    assert driver.tree == "job"
 
 
 @needs("celery")

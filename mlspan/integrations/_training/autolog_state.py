@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from ..._private_names import report_missing_name
 from ...hooks.patching import Patch, Undo, apply_patches, resolve_target, set_attribute
-from .training import read_training_state
+from .current import read_training_state
 
 # Private names, each with what is lost without it; a warning says so.
 PRIVATE_NAMES: Final[dict[str, str]] = {

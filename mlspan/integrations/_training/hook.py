@@ -24,19 +24,23 @@ from ...hooks.named_arguments import noting_names
 from ...hooks.version_range import is_version_in_range
 from ...tracing.mlflow_state.runs import get_active_run_id
 from .autolog_state import release_autolog_state
+from .current import is_nested
 from .mlflow_autolog import read_on, unfollow
 from .mlflow_hook import MlflowAutologHook
+from .mlflow_watch import unwatch_mlflow
 from .patch_points import find_version, is_being_imported
+from .refused_options import check_tags, refuse_option
 from .requested_options import RequestedOptions
-from .training import ActiveTraining, is_nested
+from .training import ActiveTraining
 
 
 class TrainingHook(MlflowAutologHook):
     """A Hook whose library trains. It may be imported under several names: *modules*. *name* is ours for it."""
 
     @noting_names
-    def autolog(  # type: ignore[override]  # the options come first, in MLflow's order
+    def autolog(  # type: ignore[override]  # by name only: MLflow's order differs from library to library
         self,
+        *,
         log_input_examples: bool = False,
         log_model_signatures: bool = True,
         log_models: bool = True,
@@ -70,7 +74,11 @@ class TrainingHook(MlflowAutologHook):
 
         Raises:
             TypeError: the library has no such option.
+            MlflowException: an option has a value that MLflow refuses; ValueError without MLflow.
         """
+        check_tags(extra_tags)
+        if self.library.check_options is not None and (wrong := self.library.check_options(options)):
+            refuse_option(wrong)
         # The user named this library, so it may take patch points from another hook, as TensorFlow does from Keras.
         self._has_priority = not disable
         super().autolog(
@@ -100,6 +108,7 @@ class TrainingHook(MlflowAutologHook):
             unfollow(self)
             super().apply_settings(None)
             release_autolog_state(self)
+            unwatch_mlflow(self)
             return
         requested.apply_own_call(settings, mlflow_options)
         super().apply_settings(requested.combine(self.options))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ...hooks.patching import Patch, apply_patches, note_patch_point
 from .library import PatchPoint
-from .patch_points import observe_epochs, resolve_patch_point, wrap_patch_point
+from .patch_points import is_function, observe_epochs, resolve_patch_point, wrap_patch_point
 from .predictions import trace_predictions
 from .wrappers import wrap_inner_layer, wrap_outer_layer, wrap_run_layer
 
@@ -29,7 +29,7 @@ class Layers:
 
     def __init__(self, hook: MlflowAutologHook, patch_points: list[PatchPoint]) -> None:
         self._hook = hook
-        self._patch_points = patch_points
+        self._patch_points = [patch_point for patch_point in patch_points if is_function(patch_point)]
         self._places: dict[tuple[int, str], PatchPoint] = {}
         self._ours: set[int] = set()  # the ids of our functions, which live as long as they are in place
         self._top, self._below = ExitStack(), ExitStack()
@@ -51,7 +51,7 @@ class Layers:
                 for owner, name in self._patch_points:
                     undo.callback(wrap_patch_point(owner, name, functools.partial(make, self._hook)))
             if library.find_prediction_methods is not None:
-                for patch_point in library.find_prediction_methods():
+                for patch_point in filter(is_function, library.find_prediction_methods()):
                     undo.callback(trace_predictions(self._hook, self._hook.name, patch_point))
             undo.callback(
                 apply_patches(

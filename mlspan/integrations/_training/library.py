@@ -54,4 +54,5 @@ class TrainingLibrary:
     )
     required_modules: tuple[str, ...] = ()  # modules that must be fully imported before the patch points are looked up
     find_prediction_methods: Callable[[], Iterable[PatchPoint]] | None = None  # methods of trained models that predict
+    check_options: Callable[[Mapping[str, object]], str | None] | None = None  # returns what is wrong with an option
     is_helper: bool = False  # other libraries call this one inside of their trainings; such calls are not recorded

@@ -28,6 +28,7 @@ from .mlflow_autolog import (
     warn_not_followed,
 )
 from .mlflow_logging import ensure_run
+from .mlflow_watch import watch_mlflow
 from .requested_options import RequestedOptions
 
 _claimed_patch_points: dict[MlflowAutologHook, list[PatchPoint]] = {}  # what each active hook has hooked
@@ -159,6 +160,7 @@ class MlflowAutologHook(Hook):
                 "mlspan: autologging of %s has no option %s: it changes nothing", self.name, ", ".join(ignored)
             )
         self._follow()
+        watch_mlflow(self)
         if autolog is None:
             return
         self._left_to_mlflow = False

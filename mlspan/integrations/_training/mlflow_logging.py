@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, Final
 
 from ..._guard import guard, log
 from ...tracing.mlflow_state.runs import get_active_run_id
 
 _MAX_PARAM_CHARS: Final = 500  # characters of a parameter's value, which is MLflow's own limit
+_rows_to_try: ContextVar[object] = ContextVar("mlspan_rows_to_try", default=None)  # what a logged model predicts from
 
 
 @contextmanager
@@ -64,7 +68,8 @@ def log_model_with_example(
 ) -> str | None:
     """Log *model* with an input example and a signature; return the id of the logged model.
 
-    Without rows, the model has neither. If it cannot predict from them, a warning says so.
+    Without rows, the model has neither. If it cannot predict from them, or not once it is loaded, it gets no signature,
+    and a warning says so.
 
     Args:
         log_model: ``log_model`` of an MLflow flavor.
@@ -86,10 +91,41 @@ def log_model_with_example(
     name = options["registered_model_name"]
     # False keeps MLflow from inferring a signature of its own from the example
     kept = signature if signature is not None else (False if example is not None else None)
-    info = log_model(
-        model, name="model", signature=kept, input_example=example, registered_model_name=name, **arguments
-    )
+    token = _rows_to_try.set(rows if signature is not None else None)
+    try:
+        info = log_model(
+            model, name="model", signature=kept, input_example=example, registered_model_name=name, **arguments
+        )
+    finally:
+        _rows_to_try.reset(token)
     return str(info.model_id) if getattr(info, "model_id", None) else None
+
+
+def try_saved_model(save_model: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the ``save_model`` of a flavor, which then loads the model as callers will and predicts from the rows.
+
+    A model that cannot do so loses its signature: with it, MLflow would refuse what callers have, or let through what
+    fails. Outside of :func:`log_model_with_example` nothing is tried.
+    """
+
+    @functools.wraps(save_model)
+    def save_and_try(*args: Any, **kwargs: Any) -> None:
+        save_model(*args, **kwargs)
+        rows, path, saved = _rows_to_try.get(), kwargs.get("path"), kwargs.get("mlflow_model")
+        if rows is None or path is None or saved is None:
+            return
+        import mlflow.pyfunc
+
+        try:
+            mlflow.pyfunc.load_model(path).predict(copy.deepcopy(rows))
+        except Exception as error:  # noqa: BLE001  # whatever a library raises for a model that it has stored
+            log.warning(
+                "mlspan: the model is logged without a signature, as it does not predict once loaded: %s", error
+            )
+            saved.signature = None
+            saved.save(str(Path(path, "MLmodel")))
+
+    return save_and_try
 
 
 def log_training_data(found: tuple[Any, object] | None) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Final
 
 from ...hooks.patching import Undo, observe_method, replace_attribute
+from .current import current_training
 from .library import EpochResult, PatchPoint
-from .training import current_training
 
 # Private names that some versions or classes lack, each with what is then left out.
 PRIVATE_FIELDS: Final[dict[str, str]] = {
@@ -32,6 +32,16 @@ def resolve_patch_point(patch_point: PatchPoint) -> PatchPoint:
     owner, name = patch_point
     own: object = vars(owner).get(name)
     return (own, "fn") if hasattr(own, "check") and hasattr(own, "fn") else patch_point
+
+
+def is_function(patch_point: PatchPoint) -> bool:
+    """Return whether a patch point is a function, or a descriptor that holds one.
+
+    A property is none: scikit-learn hides methods by properties that raise, and a function in their place would be
+    there for the caller.
+    """
+    owner, name = resolve_patch_point(patch_point)
+    return callable(getattr(owner, name, None))
 
 
 def observe_epochs(target: str, read: Callable[[tuple[object, ...]], EpochResult]) -> Undo:

@@ -15,10 +15,10 @@ from ...hooks.patching import Undo, trace_function
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.fields import span_attribute
 from ...tracing.operations.records import NamedRecord
+from .current import current_training
 from .lineage import ModelLineage, find_lineage
 from .patch_points import wrap_patch_point
 from .record import measure_data
-from .training import current_training
 
 if TYPE_CHECKING:
     from .library import PatchPoint

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -12,14 +12,15 @@ from ...tracing.operations import semconv as sc
 from ...tracing.operations.fields import span_attribute
 from ...tracing.operations.records import NamedRecord
 
+_OWN_VERBS = frozenset({"cv", "partial_fit", "cross_val_score", "cross_validate", "cross_val_predict"})
+_MAX_EVENTS = 100  # candidates or folds; the SDK keeps 128 events of a span
 _MAX_PARAM_CHARS = 500  # characters of one parameter's value, which is MLflow's own limit
 
 
 class TrainingRecord(NamedRecord):
     """The record of a training.
 
-    ``params`` and ``metrics`` are JSON objects. ``peak_memory`` is the peak of the whole process, in bytes, read when
-    the training ends. ``rows`` and ``features`` are the size of the training data.
+    ``params`` and ``metrics`` are JSON objects. ``rows`` and ``features`` are the size of the training data.
     """
 
     type: str = span_attribute(sc.KIND, "start", default=sc.FIT)
@@ -30,24 +31,53 @@ class TrainingRecord(NamedRecord):
     features: int | None = span_attribute(sc.FIT_FEATURES)
     epochs: int | None = span_attribute(sc.FIT_EPOCHS)
     metrics: str | None = span_attribute(sc.FIT_METRICS)
-    peak_memory: int | None = span_attribute(sc.FIT_PEAK_MEMORY)
+    best_params: str | None = span_attribute(sc.FIT_BEST_PARAMS)
+    best_score: float | None = span_attribute(sc.FIT_BEST_SCORE)
+    refit_time: float | None = span_attribute(sc.FIT_REFIT_TIME)
+    candidates: int | None = span_attribute(sc.FIT_CANDIDATES)
+    folds: int | None = span_attribute(sc.FIT_FOLDS)
+    function: str = "fit"  # the name of the library's function
+    events: list[tuple[str, dict[str, Any]]] | None = None  # names and attributes, of what the result tells
     run_id: str | None = span_attribute(sc.RUN_ID, "start")
     model_id: str | None = span_attribute(sc.MODEL_ID)
 
     @property
     def span_name(self) -> str:
-        return f"fit {self.name}" if self.name else "fit"
+        verb = self.function if self.function in _OWN_VERBS else "fit"
+        return f"{verb} {self.name}" if self.name else verb
 
     def set_params(self, params: Mapping[str, object]) -> None:
         """Set the parameters: numbers, booleans and None unchanged, everything else as text."""
         if not params:
             return
-        plain = {str(name): _to_json_value(value) for name, value in params.items()}
-        self.params = orjson.dumps(plain, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        self.params = write_params(params)
+
+    def add_candidates(self, candidates: Iterable[tuple[Mapping[str, object], Mapping[str, float]]]) -> None:
+        """Add the candidates of a search, each with its parameters and scores, as events; the first ones of many."""
+        found = list(candidates)
+        self.candidates, self.events = len(found), []
+        for number, (params, scores) in enumerate(found[:_MAX_EVENTS]):
+            metrics = {sc.FIT_METRIC_PREFIX + name: float(value) for name, value in scores.items()}
+            said = {sc.FIT_CANDIDATE: number, sc.FIT_PARAMS: write_params(params), **metrics}
+            self.events.append((sc.FIT_CANDIDATE_EVENT, said))
+
+    def add_folds(self, folds: Sequence[Mapping[str, float]]) -> None:
+        """Add the scores of each fold of a cross-validation as events; the first ones of many."""
+        self.folds = len(folds)
+        self.events = [
+            (sc.FIT_FOLD_EVENT, {sc.FIT_FOLD: number, **{sc.FIT_METRIC_PREFIX + name: float(it[name]) for name in it}})
+            for number, it in enumerate(folds[:_MAX_EVENTS])
+        ]
 
     def set_size(self, data: object) -> None:
         with guard("measuring the training data"):
             self.rows, self.features = measure_data(data)
+
+
+def write_params(params: Mapping[str, object]) -> str:
+    """Return parameters as a JSON object: numbers, booleans and None unchanged, everything else as text."""
+    plain = {str(name): _to_json_value(value) for name, value in params.items()}
+    return orjson.dumps(plain, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
 def measure_data(data: Any) -> tuple[int | None, int | None]:

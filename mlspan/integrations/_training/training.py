@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import inspect
-import sys
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar, Token
+from contextlib import contextmanager, nullcontext
 from numbers import Real
+from time import time_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
+from opentelemetry.trace import get_current_span
 
 from ..._guard import guard
-from ..._shape import get_nested
 from ...tracing import runtime
 from ...tracing.mlflow_state.runs import get_active_run_id
 from ...tracing.operations import semconv as sc
-from ...tracing.operations.call_context import reset_variable
 from ...tracing.operations.operation import Operation, start_operation
 from ...tracing.operations.suppression import is_suppressed
+from .current import current_training, enter_training, make_unlogged_state, read_training_state
 from .lineage import ModelLineage, remember_lineage
+from .logged_facts import LoggedFacts
 from .mlflow_logging import log_metrics, log_params, log_training_data
 from .record import TrainingRecord
 
@@ -32,49 +31,7 @@ if TYPE_CHECKING:
 # Private names that some versions or classes lack, each with what is then left out.
 PRIVATE_FIELDS: Final[dict[str, str]] = {
     "_results": "what statsmodels returns wrapped: the metrics of its results",
-    "_parent": "that a thread pool's training is part of a search",
 }
-
-
-_training_variable: ContextVar[ActiveTraining | None] = ContextVar("mlspan_fitting", default=None)
-_trainings_by_thread: dict[
-    threading.Thread, ActiveTraining
-] = {}  # the innermost training of each thread, for threads that it starts
-_thread_state = threading.local()
-
-
-def current_training() -> ActiveTraining | None:
-    """Return the training that the caller runs in, or None.
-
-    In a thread that has none of its own, return the training of the parent thread if the parent is known.
-    """
-    own = _training_variable.get()
-    if own is not None or not _trainings_by_thread:
-        return own
-    # The threads of joblib and of Spark's searches come from multiprocessing.dummy. They keep a reference to the thread
-    # that started them, but do not inherit its context variables.
-    return _trainings_by_thread.get(getattr(threading.current_thread(), "_parent", None))  # type: ignore[arg-type]
-
-
-def read_training_state() -> dict[str, Any]:
-    """Return the state of MLflow's autologging for the current training; outside of trainings, for the thread.
-
-    A training shares its state with the trainings inside of it.
-    """
-    fitting = current_training()
-    return _thread_state.__dict__ if fitting is None else fitting.state
-
-
-def is_nested(hook: MlflowAutologHook, args: tuple[Any, ...]) -> bool:
-    """Return whether a training that begins is part of another that *hook* already traces."""
-    fitting = current_training()
-    if fitting is not None and (hook.library.is_helper or fitting.hook is None):
-        return True
-    while fitting is not None:
-        if fitting.hook is hook or (args and fitting.subject is args[0]):
-            return True
-        fitting = fitting.parent
-    return False
 
 
 def bind_arguments(fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
@@ -95,43 +52,51 @@ class ActiveTraining:
         self.hook, self.subject = hook, args[0] if args else None
         self.parent = current_training()
         self.state: dict[str, object] = read_training_state()
-        self.has_started = False
+        if self.parent is not None and self.parent.run_id is not None and get_active_run_id() is None:
+            self.state = make_unlogged_state()  # another thread, where the run of the training around it is not active
+        self.has_started, self.is_open = False, True
         self.record: TrainingRecord | None = None
-        self._operation: Operation | None = None
-        self._run_before: Any = None  # the caller's MLflow run as it was before the training, if one was active
-        self._token: Token[ActiveTraining | None] | None = None
+        self.logged = LoggedFacts(silent=hook.settings.silent)
+        self.is_trained = False  # whether the library's own function has returned
+        self.operation: Operation | None = None
+        self._logging: Operation | None = None  # what is logged after the library's own function
+        self._times: tuple[int, int] | None = None  # of that function, in nanoseconds since the epoch
+        self._run_before: str | None = None  # the caller's MLflow run, if one was active before the training
+        self.run_id: str | None = None  # the run that the training is logged to
+        self._error: BaseException | None = None  # what the library's own function has raised
         self._model_id: str | None = None
         self._last_metrics: Mapping[str, float] = {}
         self._result: object = None
 
     def __enter__(self) -> ActiveTraining:
-        if self.parent is None and self.hook.settings.log_traces:
+        if self.parent is None:
             with guard("looking at the active run"):
-                self._run_before = _fetch_run(get_active_run_id())
-        self._token = _training_variable.set(self)
-        self._thread = threading.current_thread()
-        self._previous_of_thread = _trainings_by_thread.get(self._thread)
-        _trainings_by_thread[self._thread] = self
+                self._run_before = get_active_run_id()
+        self._leave = enter_training(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._token is not None:
-            reset_variable(self._token, self, None)
-        if self._previous_of_thread is None:
-            _trainings_by_thread.pop(self._thread, None)
-        else:
-            _trainings_by_thread[self._thread] = self._previous_of_thread
-        if self._operation is not None:
+        self.is_open = False
+        self._leave()
+        if self.operation is not None:
             with guard("reading what MLflow has logged"):
-                self._read_logged_results()
-            self._operation.finish(error)
+                self._read_logged_results(self.operation)
+            self._finish(self.operation, error)
             self._remember_models()
+
+    def _finish(self, operation: Operation, error: BaseException | None) -> None:
+        """End the span at the end of the library's own time, and that of what was logged since at its own."""
+        if self._logging is not None:
+            self._logging.finish(error if self.is_trained else None)
+        if self._times is not None:
+            operation.set_times(*self._times)
+        operation.finish(None if self.is_trained else self._error or error)
 
     def _remember_models(self) -> None:
         """Remember the lineage of the trained models, so that their predictions can be linked to this training."""
-        record, operation = self.record, self._operation
+        record, operation = self.record, self.operation
         if record is None or operation is None:
             return
         lineage = ModelLineage(record.model_id, record.run_id, operation.span.get_span_context())
@@ -141,27 +106,41 @@ class ActiveTraining:
                 remember_lineage(model, lineage)
 
     @contextmanager
-    def open_span(self, bound: Mapping[str, object]) -> Iterator[None]:
-        """Start the span and make it current while the library's own code runs inside."""
+    def open_span(self, bound: Mapping[str, object], function: str = "fit") -> Iterator[None]:
+        """Start the span and make it current while the library's own *function* runs inside."""
         self.has_started = True
         with guard("starting a span"):
-            self._start_span(bound)
-        if self._operation is None:
-            yield
-        else:
-            with self._operation.use_span():
+            self.run_id = get_active_run_id() or (None if self.parent is None else self.parent.run_id)
+            self._start_span(bound, function)
+        started = time_ns()
+        try:
+            with self.operation.use_span() if self.operation is not None else nullcontext():
                 yield
+            self.is_trained = True
+            self.logged.start_count()
+        except BaseException as error:
+            self._error = error
+            raise
+        finally:
+            self._times = started, time_ns()
 
-    def _start_span(self, bound: Mapping[str, object]) -> None:
+    def owns_run(self, run_id: str) -> bool:
+        """Return whether a run was started for this training, and is not the caller's."""
+        return run_id == self.run_id != self._run_before
+
+    def _start_span(self, bound: Mapping[str, object], function: str) -> None:
         now = runtime.get_runtime() if self.hook.settings.log_traces and not is_suppressed() else None
         if now is None and self.hook.flavor is not None:
             return
-        self.record = record = TrainingRecord(library=self.hook.name, run_id=get_active_run_id())
+        self.record = record = TrainingRecord(library=self.hook.name, run_id=self.run_id)
+        record.function = function
         record.name = type(next(iter(bound.values()), None)).__name__
         with guard("reading the arguments of a training"):
             self.hook.library.read_arguments(record, bound)
         if now is not None:
-            self._operation = start_operation(now, record)
+            above = self.parent.operation if self.parent is not None else None
+            with nullcontext() if above is None or get_current_span().is_recording() else above.use_span():
+                self.operation = start_operation(now, record)
         if self._logs_for_flavor and record.params is not None:
             log_params(orjson.loads(record.params))
 
@@ -182,9 +161,9 @@ class ActiveTraining:
         count = self.record.epochs or 0
         number, self.record.epochs = count if number is None else number, count + 1
         self._last_metrics = {str(name): float(value) for name, value in metrics.items() if _is_number(value)}
-        if self._operation is not None:
+        if self.operation is not None:
             metrics = {sc.FIT_METRIC_PREFIX + name: value for name, value in self._last_metrics.items()}
-            self._operation.span.add_event(sc.FIT_EPOCH_EVENT, {sc.FIT_EPOCH: number, **metrics})
+            self.operation.span.add_event(sc.FIT_EPOCH_EVENT, {sc.FIT_EPOCH: number, **metrics})
         if self._logs_for_flavor:
             log_metrics(self._last_metrics, number)
 
@@ -195,6 +174,10 @@ class ActiveTraining:
         if library.read_result is not None and self.record is not None:
             with guard("reading the result of a training"):
                 found = library.read_result(self.record, bound, result)
+                self._last_metrics = found or self._last_metrics
+                if self.operation is not None:
+                    for name, attributes in self.record.events or ():
+                        self.operation.span.add_event(name, attributes)
                 if found and self._logs_for_flavor:
                     log_metrics(found)
         if get_active_run_id() is None or self.parent is not None or not self.hook.logs:
@@ -206,87 +189,31 @@ class ActiveTraining:
             with guard("logging the model"):
                 self._model_id = library.log_model(bound, result, asked)
 
-    def _read_logged_results(self) -> None:
-        """Read metrics and model id back from MLflow's run.
-
-        If the run belongs to an outer training, take the metrics from the last epoch.
-        """
+    def _read_logged_results(self, operation: Operation) -> None:
+        """Read metrics and model from what MLflow has logged for this training; without that, from the last epoch."""
         record = self.record
         if record is None:
             return
-        record.peak_memory = _peak_memory()
         metrics = self._last_metrics
-        if self.parent is None and (run := _fetch_run(record.run_id)) is not None:
-            metrics = self._read_run(record, run) or metrics
+        if self.parent is None:
+            metrics = self.logged.get_metrics(record.run_id) or metrics
+            if record.params is None:
+                record.set_params(self.logged.get_params(record.run_id))
+            record.model_id = next(iter([*filter(None, [self._model_id]), *self.logged.models]), None)
+            self._start_logging_span(operation)
         if metrics:
             record.metrics = orjson.dumps({name: metrics[name] for name in sorted(metrics)}).decode()
 
-    def _read_run(self, record: TrainingRecord, run: Any) -> Mapping[str, float]:
-        import mlflow
-
-        if record.params is None and run.data.params:
-            record.set_params(run.data.params)
-        known = set(_list_model_ids(self._run_before)) if self._run_before else set()
-        new = [model for model in _list_model_ids(run) if model not in known]
-        record.model_id = self._model_id or (new[0] if new else None)
-        if self._run_before is None:
-            return run.data.metrics  # type: ignore[no-any-return]
-        # The caller's run may also hold metrics that this training did not log.
-        if record.model_id and (of_model := mlflow.get_logged_model(record.model_id).metrics):
-            return {metric.key: metric.value for metric in of_model}
-        before = self._run_before.data.metrics
-        return {name: value for name, value in run.data.metrics.items() if before.get(name) != value}
+    def _start_logging_span(self, operation: Operation) -> None:
+        """Start the span of what was logged after the library's own function; it began when that returned."""
+        now, logged = runtime.get_runtime(), self.logged.make_record()
+        if self.is_trained and now is not None and logged is not None and self._times is not None:
+            with operation.use_span():
+                self._logging = start_operation(now, logged)
+            self._logging.set_times(self._times[1], time_ns())
 
 
 def _is_number(value: object) -> bool:
     if isinstance(value, Real):
         return not isinstance(value, bool)
     return callable(getattr(value, "__float__", None)) and getattr(value, "size", 1) in {0, 1}
-
-
-def _list_model_ids(run: object) -> list[str]:
-    return [output.model_id for output in get_nested(run, "outputs.model_outputs", list) or []]
-
-
-def _fetch_run(run_id: str | None) -> object:
-    """Return the run as MLflow has stored it, or None without a run id or without MLflow."""
-    if run_id is None or "mlflow" not in sys.modules:
-        return None
-    import mlflow
-
-    return mlflow.MlflowClient().get_run(run_id)
-
-
-def _peak_memory() -> int | None:
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-class _RemoteTraining:
-    """Stand-in for a training of another process, of which this process runs a part."""
-
-    parent = hook = subject = record = None
-    has_started = True
-
-    def __init__(self) -> None:
-        self.state: dict[str, object] = {}
-
-    def end_epoch(self, number: int | None, metrics: Mapping[str, object]) -> None: ...
-
-
-@contextmanager
-def join_remote_training() -> Iterator[None]:
-    """Treat trainings inside the block as parts of a training in another process: no spans and no MLflow runs."""
-    training: Any = _RemoteTraining()  # it has every attribute that is read
-    token = _training_variable.set(training)
-    try:
-        with ExitStack() as undo:
-            if (autologging := sys.modules.get("mlflow.utils.autologging_utils")) is not None:
-                undo.enter_context(autologging.disable_autologging())
-            yield
-    finally:
-        reset_variable(token, training, None)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..._guard import guard
 from ...tracing.mlflow_state.runs import get_active_run_id
-from .training import ActiveTraining, bind_arguments, current_training, is_nested
+from .current import current_training, is_nested
+from .training import ActiveTraining, bind_arguments
 
 if TYPE_CHECKING:
     from .mlflow_hook import MlflowAutologHook
@@ -55,7 +56,7 @@ def wrap_inner_layer(hook: MlflowAutologHook, fn: Any, on: list[bool]) -> object
         if not on or fitting is None or fitting.hook is not hook or fitting.has_started:
             return fn(*args, **kwargs)
         bound = bind_arguments(fn, args, kwargs)
-        with fitting.open_span(bound):
+        with fitting.open_span(bound, fn.__name__):
             result = fn(*args, **kwargs)
         fitting.log_result(bound, result)
         return result

@@ -30,7 +30,7 @@ def capture_task_context(*, near: bool = False) -> str | None:
     """
     with guard("reading what surrounds a task"):
         from ...tracing import propagation
-        from .._training.training import current_training
+        from .._training.current import current_training
 
         if (context := propagation.capture_context(near=near)) is None:
             return None
@@ -74,7 +74,7 @@ def restored(text: str | None, *, wait: bool = True) -> Iterator[None]:
         with guard("restoring what surrounds a task"):
             if text is not None:
                 from ...tracing import propagation
-                from .._training.training import join_remote_training
+                from .._training.current import join_remote_training
 
                 around = orjson.loads(text)
                 undo.enter_context(propagation.restore_context(around, wait=wait))

@@ -1,7 +1,8 @@
 """Spark: a setting of SparkConf replaces ``pyspark.daemon``, which forks the Python workers, by ``_spark_daemon``.
 
-The context of an action is a local property of its job, which Spark passes on to each task. On other machines the
-executors need mlspan, or their Python workers would not start; ``autolog(cluster=True)`` says that they have it.
+The context of an action is a local property of its job, which Spark passes on to each task. On this machine a worker's
+Python may lack mlspan: the module that Spark starts there needs nothing of it. On other machines the executors need
+mlspan, or their Python workers would not start; ``autolog(cluster=True)`` says that they have it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import functools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from ..._guard import guard, warn_once
@@ -26,7 +28,8 @@ PRIVATE_NAMES: Final[dict[str, str]] = {
 }
 
 _DAEMON_SETTING: Final = "spark.python.daemon.module"
-_DAEMON_MODULE: Final = f"{__package__}._spark_daemon"
+_DAEMON_MODULE: Final = "mlspan_spark_daemon"
+_DAEMON_FOLDER: Final = str(Path(__file__).with_name("spark_path"))
 
 # The methods that make Spark run a job, by class. All other actions of a class call one of these.
 _ACTIONS: Final = {
@@ -54,7 +57,7 @@ def _wrap_initialize_context(hook: Hook) -> Any:
         @functools.wraps(fn)
         def initialize(self: Any, jconf: object) -> object:
             with guard("setting up the workers of Spark"):
-                _set_daemon_module(hook, jconf)
+                _set_daemon_module(hook, jconf, self.environment)
             return fn(self, jconf)
 
         return initialize
@@ -62,10 +65,17 @@ def _wrap_initialize_context(hook: Hook) -> Any:
     return make_wrapper
 
 
-def _set_daemon_module(hook: Hook, jconf: Any) -> None:
+def _set_daemon_module(hook: Hook, jconf: Any, environment: dict[str, str]) -> None:
+    """Set the daemon of the workers, unless the application has one, in the conf and in their *environment*."""
     master = jconf.get("spark.master", "")
-    if master.startswith("local") or hook.settings.options.get("cluster"):
-        jconf.setIfMissing(_DAEMON_SETTING, _DAEMON_MODULE)
+    if jconf.contains(_DAEMON_SETTING):
+        return
+    if master.startswith("local"):  # on this machine, but perhaps under another Python: the folder is there
+        paths = [_DAEMON_FOLDER, environment.get("PYTHONPATH")]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        jconf.set(_DAEMON_SETTING, _DAEMON_MODULE)
+    elif hook.settings.options.get("cluster"):
+        jconf.set(_DAEMON_SETTING, f"{__package__}._spark_daemon")
     else:
         warn_once(
             "mlspan: the Python workers of %s are not traced; where mlspan is installed on its executors, "

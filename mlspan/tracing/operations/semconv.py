@@ -207,10 +207,24 @@ FIT_ROWS: Final = "mlspan.fit.rows"
 FIT_FEATURES: Final = "mlspan.fit.features"
 FIT_EPOCHS: Final = "mlspan.fit.epochs"  # the number of epochs
 FIT_METRICS: Final = "mlspan.fit.metrics"  # JSON
-FIT_PEAK_MEMORY: Final = "mlspan.fit.peak_memory"  # of the process, in bytes
 FIT_EPOCH_EVENT: Final = "epoch"
 FIT_EPOCH: Final = "mlspan.fit.epoch"  # of an event: the epoch's number, from 0
 FIT_METRIC_PREFIX: Final = "mlspan.fit.metric."  # of an event: + a metric's name
+FIT_BEST_PARAMS: Final = "mlspan.fit.best_params"  # JSON; of a search
+FIT_BEST_SCORE: Final = "mlspan.fit.best_score"
+FIT_REFIT_TIME: Final = "mlspan.fit.refit_time"  # seconds, of the fit on all the data after a search
+FIT_CANDIDATES: Final = "mlspan.fit.candidates"  # the number of a search's candidates
+FIT_CANDIDATE_EVENT: Final = "candidate"
+FIT_CANDIDATE: Final = "mlspan.fit.candidate"  # of an event: the candidate's number, from 0
+FIT_FOLDS: Final = "mlspan.fit.folds"  # the number of a cross-validation's folds
+FIT_FOLD_EVENT: Final = "fold"
+FIT_FOLD: Final = "mlspan.fit.fold"  # of an event: the fold's number, from 0
+LOG: Final = "log"  # the KIND of what MLflow stores of a training that is done
+LOG_MODELS: Final = "mlspan.log.models"  # ids
+LOG_METRICS: Final = "mlspan.log.metrics"  # the number of metrics
+LOG_FILES: Final = "mlspan.log.files"  # names
+LOG_BYTES: Final = "mlspan.log.bytes"  # of the files
+LOG_FAILED: Final = "mlspan.log.failed"  # what could not be logged, and why
 
 # Metrics.
 METRIC_OPERATION_DURATION: Final = "gen_ai.client.operation.duration"
