@@ -325,6 +325,19 @@ def smolagents(session: nox.Session, versions: list[str]) -> None:
         session.run("pytest", "-q", "tests/test_examples.py", "tests/test_docs.py", "-k", "smolagents and not command")
 
 
+BROWSER_USE = {"lowest": ["browser-use==0.9.0"], "newest": ["browser-use>=0.13,<1", "mlflow>=3.6,<4"]}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("versions", list(BROWSER_USE.values()), ids=list(BROWSER_USE))
+def browser_use(session: nox.Session, versions: list[str]) -> None:
+    """The agents of browser-use in Chromium, at their lowest and newest; the example needs MLflow."""
+    session.install("--quiet", *TESTING, *versions)
+    session.run("pytest", "-q", "tests/integrations/test_browser_use.py", *session.posargs)
+    if "mlflow>=3.6,<4" in versions:
+        session.run("pytest", "-q", "tests/test_examples.py", "-k", "browser_use and not command")
+
+
 XAI_SDK = {"lowest": ["xai-sdk==1.4.0"], "newest": ["xai-sdk>=1.21,<2"]}
 
 
