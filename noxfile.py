@@ -402,6 +402,20 @@ def langchain_providers(session: nox.Session) -> None:
     session.run("pytest", "-q", "tests/integrations/test_langchain_providers.py", *session.posargs)
 
 
+DEEPAGENTS = {
+    "lowest": ["deepagents==0.7.0", "langchain-openai>=1"],
+    "newest": ["deepagents>=0.7,<1", "langchain>=1.5,<2", "langchain-openai>=1"],
+}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("versions", list(DEEPAGENTS.values()), ids=list(DEEPAGENTS))
+def deepagents(session: nox.Session, versions: list[str]) -> None:
+    """LangChain's deepagents, which need nothing but LangChain's hook."""
+    session.install("--quiet", *TESTING, *versions)
+    session.run("pytest", "-q", "tests/integrations/test_langchain_deepagents.py", *session.posargs)
+
+
 FASTMCP = {"2": ["fastmcp>=2.14,<3"], "3": ["fastmcp>=3,<4"], "newest": ["fastmcp>=4.2,<5"]}
 
 
