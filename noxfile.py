@@ -325,7 +325,7 @@ def smolagents(session: nox.Session, versions: list[str]) -> None:
         session.run("pytest", "-q", "tests/test_examples.py", "tests/test_docs.py", "-k", "smolagents and not command")
 
 
-BROWSER_USE = {"lowest": ["browser-use==0.9.0"], "newest": ["browser-use>=0.13,<1", "mlflow>=3.6,<4"]}
+BROWSER_USE = {"lowest": ["browser-use==0.12.0"], "newest": ["browser-use>=0.13,<1", "mlflow>=3.6,<4"]}
 
 
 @nox.session(tags=["matrix"])

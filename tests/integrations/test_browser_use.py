@@ -364,7 +364,8 @@ def test_a_model_of_another_class(spans: Spans) -> None:
     known = dict(chat.attributes or {})
     assert known["gen_ai.usage.cache_write.input_tokens"] == 20
     assert known["gen_ai.usage.cache_read.input_tokens"] == 4
-    assert known["mlspan.usage.cache_write_1h.input_tokens"] == 5
+    if "prompt_cache_creation_1h_tokens" in ChatInvokeUsage.model_fields:  # newer than our lowest
+        assert known["mlspan.usage.cache_write_1h.input_tokens"] == 5
     parts = content(chat, "gen_ai.output.messages")[0]["parts"]
     assert [(one["type"], one["content"]) for one in parts] == [("reasoning", "Hm."), ("text", "Hello.")]
     integrations.browser_use.autolog(disable=True)

@@ -35,7 +35,7 @@ _MODEL: Final = "browser_use.llm.base:BaseChatModel"
 
 
 def _list_agent_patches(hook: Hook) -> Iterator[Patch]:
-    run, step = CallStarter(agents.start_run, hook), CallStarter(agents.start_step, hook)
+    run, step = CallStarter(agents.start_agent_run, hook), CallStarter(agents.start_agent_step, hook)
     yield Patch(f"{_AGENT}.run", partial(trace_method, start=run), "runs of agents")
     yield Patch(f"{_AGENT}.step", partial(trace_method, start=step), "steps of agents")
     replay = partial(trace_method, start=hook.make_starter(agents.begin_replay))
@@ -50,7 +50,7 @@ def _list_action_patches(hook: Hook) -> Iterator[Patch]:
 
 
 def _list_model_patches(hook: Hook) -> Iterator[Patch]:
-    methods: Any = {"ainvoke": CallStarter(models.start_call, hook)}
+    methods: Any = {"ainvoke": CallStarter(models.start_model_call, hook)}
     yield Patch(_MODEL, partial(trace_subclasses, methods=methods), "calls of models")
 
 
@@ -75,5 +75,5 @@ def _install(hook: Hook) -> Undo:
         return undo.pop_all().close
 
 
-HOOK = Hook("browser-use>=0.9,<1", "browser_use", _install)
+HOOK = Hook("browser-use>=0.12,<1", "browser_use", _install)
 autolog = HOOK.autolog

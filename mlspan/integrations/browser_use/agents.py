@@ -6,10 +6,9 @@ import functools
 from typing import Any, Final
 
 from ..._guard import guard
-from ..._shape import get_field, get_list, get_nested
+from ..._shape import get_field, get_list, get_nested, list_items
 from ...hooks.call import Call
 from ...hooks.hook import Hook
-from ...tracing.operations.content import to_plain_data
 from ...tracing.operations.exceptions import get_error_type
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Agent, Observe, Record, Step, Workflow
@@ -22,12 +21,12 @@ _TOLD: Final = ("evaluation_previous_goal", "memory", "next_goal")
 Begun = tuple[Record, Observe[Any]]
 
 
-def start_run(hook: Hook, args: Any, kwargs: Any, *, function: Any = None) -> Any:
+def start_agent_run(hook: Hook, args: Any, kwargs: Any, *, function: Any = None) -> Any:
     """Start the operation of ``run`` of an agent."""
-    return hook.start_operation(_begin_run, args, kwargs, function=function)
+    return hook.start_operation(_begin_agent_run, args, kwargs, function=function)
 
 
-def _begin_run(call: Call) -> Begun:
+def _begin_agent_run(call: Call) -> Begun:
     agent = call.args[0]
     record = Agent(
         conversation=get_nested(agent, "session_id", str),
@@ -75,10 +74,10 @@ def _find_last_error(agent: object) -> object:
     return next(iter(get_list(agent, "state.last_result")[-1:]), None)
 
 
-def start_step(hook: Hook, args: Any, kwargs: Any, *, function: Any = None) -> Any:
+def start_agent_step(hook: Hook, args: Any, kwargs: Any, *, function: Any = None) -> Any:
     """Start the operation of a step of an agent."""
     operation = mark_running(
-        hook.start_operation(_begin_step, args, kwargs, function=function), "step", args[0] if args else None
+        hook.start_operation(_begin_agent_step, args, kwargs, function=function), "step", args[0] if args else None
     )
     return _StepOperation(operation) if isinstance(operation, Operation) else operation
 
@@ -100,11 +99,11 @@ class _StepOperation:
         with guard("reading a step"):
             running = get_running(self._operation)
             if running is not None and running.errors:
-                _read_error(self._operation, running.owner, running.errors[-1])
+                _note_step_error(self._operation, running.owner, running.errors[-1])
         return self._operation.record_result(value, awaited=awaited)
 
 
-def _read_error(operation: Operation, agent: object, error: BaseException) -> None:
+def _note_step_error(operation: Operation, agent: object, error: BaseException) -> None:
     """Read what a step has failed with; a step that was stopped or paused has not failed."""
     if isinstance(error, InterruptedError):
         operation.record.extra[_STOP_REASON] = "interrupted"
@@ -113,7 +112,7 @@ def _read_error(operation: Operation, agent: object, error: BaseException) -> No
     operation.record.failure = get_error_type(error), read_secrets(agent).mask(said)
 
 
-def _begin_step(call: Call) -> Begun:
+def _begin_agent_step(call: Call) -> Begun:
     agent = call.args[0]
     number = get_nested(agent, "state.n_steps", int)
     record = Step(type="step", name=f"step {number}" if number is not None else "step")
@@ -139,7 +138,7 @@ def watch_errors(fn: Any, enabled: list[bool]) -> Any:
     """Return the method of an agent that takes the error of a step, such that our step learns of it."""
 
     @functools.wraps(fn)
-    async def handle(*args: Any, **kwargs: Any) -> Any:
+    async def handle_step_error(*args: object, **kwargs: object) -> object:
         if enabled:
             with guard("reading the error of a step"):
                 running = find_running()
@@ -148,7 +147,7 @@ def watch_errors(fn: Any, enabled: list[bool]) -> Any:
                     running.errors.append(error)
         return await fn(*args, **kwargs)
 
-    return handle
+    return handle_step_error
 
 
 def begin_replay(call: Call) -> Begun:
@@ -160,11 +159,8 @@ def begin_replay(call: Call) -> Begun:
 
     def observe(record: Workflow, got: object) -> None:
         if call.capture_content:
-            told = [get_nested(one, "error", str) or get_nested(one, "extracted_content", str) for one in _as_list(got)]
-            record.output = read_secrets(agent).mask(to_plain_data(told))
+            results = list_items(got)
+            told = [get_nested(one, "error", str) or get_nested(one, "extracted_content", str) for one in results]
+            record.output = read_secrets(agent).mask(told)
 
     return record, observe
-
-
-def _as_list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Callable
 from typing import Any, Final
 
 from ..._guard import guard
@@ -41,7 +42,7 @@ _COUNTS: Final = {  # of a ChatInvokeUsage -> field of the record
 }
 
 
-def start_call(hook: Hook, args: Any, kwargs: Any, *, function: Any = None) -> Any:
+def start_model_call(hook: Hook, args: Any, kwargs: Any, *, function: Any = None) -> Any:
     """Start the operation of ``ainvoke`` of a model, and tell the step that it is a part of.
 
     There is none where a model calls the method that it overrides, or passes an agent's wrapper of its own method.
@@ -55,11 +56,11 @@ def start_call(hook: Hook, args: Any, kwargs: Any, *, function: Any = None) -> A
     return mark_running(operation, "chat", model)
 
 
-def trace_registered(hook: Hook, fn: Any, enabled: list[bool]) -> Any:
+def trace_registered(hook: Hook, fn: Callable[..., object], enabled: list[bool]) -> object:
     """Return the method that gets each of an agent's models, such that those of a foreign class are traced too."""
 
     @functools.wraps(fn)
-    def register(*args: Any, **kwargs: Any) -> Any:
+    def register(*args: object, **kwargs: object) -> object:
         if enabled:
             with guard("looking at a model"):
                 for model in (*args[1:], *kwargs.values()):
@@ -77,7 +78,7 @@ def _trace_foreign_model(hook: Hook, model: Any, enabled: list[bool]) -> None:
         return
 
     def start(args: Any, kwargs: Any) -> Any:
-        return start_call(hook, (model, *args), kwargs, function=family.ainvoke)
+        return start_model_call(hook, (model, *args), kwargs, function=family.ainvoke)
 
     object.__setattr__(model, "ainvoke", trace_function(original, start, enabled, is_awaited=True))
 
@@ -86,18 +87,18 @@ def _begin_call(call: Call) -> tuple[Chat, Observe[Chat]]:
     model = call.args[0]
     record = Chat(draft=OutputDraft(kept=call.capture_content), outer=True)
     record.conversation = get_nested(call.kwargs, "session_id", str)
-    _read_model(record, model)
+    _read_chat_model(record, model)
     wanted = call.argument("output_format")
     if wanted is not None:
         record.output_type = "json"
     if call.capture_content:
-        record.input = [_read_message(one) for one in list_items(call.argument("messages"))]
+        record.input = [_read_chat_message(one) for one in list_items(call.argument("messages"))]
         record.output_schema = _read_schema(wanted)
     is_anthropic = (get_nested(model, "provider", str) or "").startswith("anthropic")
     return record, functools.partial(_observe, counts_writes=not is_anthropic)
 
 
-def _read_model(record: Chat, model: object) -> None:
+def _read_chat_model(record: Chat, model: object) -> None:
     """Read which model it is, whose and where, and the parameters that it is asked with."""
     record.model = get_nested(model, "model", str)
     named = get_nested(model, "provider", str) or ""
@@ -121,7 +122,7 @@ def _read_schema(wanted: Any) -> Any:
     return None
 
 
-def _read_message(raw: object) -> Message:
+def _read_chat_message(raw: object) -> Message:
     content = get_field(raw, "content")
     parts: list[Part] = [
         read_openai_part(one) for one in ([content] if isinstance(content, str) and content else list_items(content))
