@@ -325,6 +325,19 @@ def smolagents(session: nox.Session, versions: list[str]) -> None:
         session.run("pytest", "-q", "tests/test_examples.py", "tests/test_docs.py", "-k", "smolagents and not command")
 
 
+BROWSER_USE = {"lowest": ["browser-use==0.12.0"], "newest": ["browser-use>=0.13,<1", "mlflow>=3.6,<4"]}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("versions", list(BROWSER_USE.values()), ids=list(BROWSER_USE))
+def browser_use(session: nox.Session, versions: list[str]) -> None:
+    """The agents of browser-use in Chromium, at their lowest and newest; the example needs MLflow."""
+    session.install("--quiet", *TESTING, *versions)
+    session.run("pytest", "-q", "tests/integrations/test_browser_use.py", *session.posargs)
+    if "mlflow>=3.6,<4" in versions:
+        session.run("pytest", "-q", "tests/test_examples.py", "-k", "browser_use and not command")
+
+
 XAI_SDK = {"lowest": ["xai-sdk==1.4.0"], "newest": ["xai-sdk>=1.21,<2"]}
 
 
@@ -387,6 +400,20 @@ def langchain_providers(session: nox.Session) -> None:
     names = ["openai", "anthropic", "google-genai", "aws", "ollama", "mistralai", "groq"]
     session.install("--quiet", *TESTING, "langchain>=1", *[f"langchain-{name}" for name in names], "mlflow>=3.6,<4")
     session.run("pytest", "-q", "tests/integrations/test_langchain_providers.py", *session.posargs)
+
+
+DEEPAGENTS = {
+    "lowest": ["deepagents==0.7.0", "langchain-openai>=1"],
+    "newest": ["deepagents>=0.7,<1", "langchain>=1.5,<2", "langchain-openai>=1"],
+}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("versions", list(DEEPAGENTS.values()), ids=list(DEEPAGENTS))
+def deepagents(session: nox.Session, versions: list[str]) -> None:
+    """LangChain's deepagents, which need nothing but LangChain's hook."""
+    session.install("--quiet", *TESTING, *versions)
+    session.run("pytest", "-q", "tests/integrations/test_langchain_deepagents.py", *session.posargs)
 
 
 FASTMCP = {"2": ["fastmcp>=2.14,<3"], "3": ["fastmcp>=3,<4"], "newest": ["fastmcp>=4.2,<5"]}

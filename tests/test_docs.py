@@ -36,6 +36,7 @@ NEEDS = {
     "clients": "together",
     "claude_agent_sdk": "claude_agent_sdk",
     "agno": "agno",
+    "browser_use": "browser_use",
     "haystack": "haystack",
     "instructor": "instructor",
     "litellm": "litellm",

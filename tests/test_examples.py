@@ -27,6 +27,7 @@ NEEDS = {  # what an example imports that the environment of the tests may lack
     "langgraph": "langgraph",
     "llama": "llama_index",
     "autogen": "autogen_agentchat",
+    "browser": "browser_use",
     "ag2": "autogen",
     "crewai": "crewai",
     "dspy": "dspy",
@@ -69,7 +70,8 @@ def run(path: Path, tmp_path: Path, seconds: float = 170, **env: str) -> str:
     Return the tracking URI that it has used.
     """
     keep = {k: v for k, v in os.environ.items() if not k.startswith(("MLSPAN_", "MLFLOW_", "OTEL_"))}
-    keep |= {"MEM0_TELEMETRY": "False", "MEM0_DIR": str(tmp_path)}
+    keep |= {"MEM0_TELEMETRY": "False", "MEM0_DIR": str(tmp_path), "ANONYMIZED_TELEMETRY": "false"}
+    keep |= {"BROWSER_USE_CLOUD_SYNC": "false", "IN_DOCKER": "true"}  # Chromium without a sandbox, as root needs it
     env = {**keep, "MLSPAN_STRICT": "1", "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", **env}
     done = subprocess.run(
         [sys.executable, str(path)], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=seconds, check=False

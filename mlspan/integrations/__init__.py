@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from . import autogen as autogen
     from . import azure_ai_inference as azure_ai_inference
     from . import bedrock as bedrock
+    from . import browser_use as browser_use
     from . import cerebras as cerebras
     from . import chromadb as chromadb
     from . import claude_agent_sdk as claude_agent_sdk

@@ -23,6 +23,7 @@ _FRAMEWORK_METADATA: Final = (
     "assistant_id",
     "graph_id",
 )
+_AGENTS: Final = ("langchain_create_agent", "deepagents")  # what makes graphs that are agents, by its own name
 _SESSION_KEYS: Final = ("session_id", "conversation_id", "thread_id")  # of a config, in the order in which they count
 _USER_KEY: Final = "user_id"
 
@@ -65,16 +66,17 @@ def make_runnable_record(
 ) -> Record:
     """Return the record of a runnable: a node, an agent or a workflow by its metadata, else a step.
 
-    The metadata are those that LangGraph and LangChain's ``create_agent`` add. *run_type* is the type of a step.
+    The metadata are those that LangGraph, LangChain's ``create_agent`` and what is built on that add. *run_type* is the
+    type of a step.
     """
     thread, whose = metadata.get("thread_id"), metadata.get("ls_integration")
     conversation = str(thread) if thread is not None else None
     unnamed = name == "LangGraph"  # the name of a class, in place of which the conventions want none
     if "langgraph_step" in metadata and _is_graph_node(tuple(tags)):
         return Step(type="node", name=name, extra={"mlspan.langgraph.step": metadata.get("langgraph_step")})
-    if whose == "langchain_create_agent" and (unnamed or metadata.get("lc_agent_name") == name):
+    if metadata.get("lc_agent_name") == name or (unnamed and whose in _AGENTS):
         return Agent(name=None if unnamed else name, conversation=conversation)
-    if whose in {"langgraph", "langchain_create_agent"} and (unnamed or "langgraph_node" not in metadata):
+    if (whose == "langgraph" or whose in _AGENTS) and (unnamed or "langgraph_node" not in metadata):
         return Workflow(name=None if unnamed else name, conversation=conversation)
     if name == "AgentExecutor":
         return Agent(conversation=conversation)
