@@ -1,0 +1,171 @@
+"""The pytest plugin, which every session of pytest loads where mlspan is installed.
+
+It imports nothing of mlspan until a test asks for a fixture of it, or the command line for one of its options; then
+:mod:`mlspan.testing.pytest_session` does the rest. So a session that has no use for it pays a millisecond or two.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+if TYPE_CHECKING:
+    from .answer_replay import ModelAnswers, Recording
+    from .collected import Spans
+
+PRIVATE_NAMES: Final = {
+    "_must_rewrite": "pytest compiles all of mlspan anew for the messages of assertions that it does not have",
+}
+
+
+class RunningSession:
+    """What the command line asks of the plugin.
+
+    Attributes:
+        root: the folder that node ids are relative to.
+        update_golden: whether golden trees are written instead of compared.
+        record_answers: what is recorded of model answers: ``none``, ``missing`` or ``all``.
+        files_written: the golden trees and recordings that this process has written since its last report.
+        reported: how many tests the report lists; None without a report.
+        previous: the session around this one.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.root: Path = config.rootpath
+        self.update_golden = config.getoption("update_golden", default=False) is True  # the user's own may be a text
+        recorded = config.getoption("record_answers", default=None)
+        self.record_answers: Recording = recorded if recorded in {"missing", "all"} else "none"
+        self.files_written: list[str] = []
+        self.reported = config.getoption("trace_report", default=None)
+        self.previous = running_session
+
+
+running_session: RunningSession | None = None  # of the innermost session: one may run inside another's test
+_OPTIONS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
+    (
+        "--update-golden",
+        {"action": "store_true", "dest": "update_golden", "help": "write golden trees of spans instead of comparing"},
+    ),
+    (
+        "--record-answers",
+        {
+            "dest": "record_answers",
+            "nargs": "?",
+            "choices": ["missing", "all"],
+            "const": "missing",
+            "default": None,
+            "help": "ask the providers what model_answers has not recorded yet, or all anew, and write it down",
+        },
+    ),
+    (
+        "--trace-report",
+        {
+            "dest": "trace_report",
+            "nargs": "?",
+            "type": int,
+            "const": 10,
+            "default": None,
+            "metavar": "N",
+            "help": "collect the spans of every test, and list the N slowest and dearest (10)",
+        },
+    ),
+)
+
+
+def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Tell pytest not to rewrite the assertions of all mlspan, as it does with each distribution that has a plugin."""
+    rewritten = getattr(getattr(pluginmanager, "rewrite_hook", None), "_must_rewrite", None)
+    if isinstance(rewritten, set):
+        rewritten -= {"mlspan", "mlspan.testing"}
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_load_initial_conftests(parser: pytest.Parser) -> Iterator[None]:
+    """Add the options after those of the user's own conftest, which may have one of the same name: that one counts."""
+    yield
+    group = parser.getgroup("mlspan", "mlspan: traces as tests")
+    for name, settings in _OPTIONS:
+        try:
+            group.addoption(name, **settings)
+        except (ValueError, argparse.ArgumentError):  # it is there already
+            continue
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker, and what the options ask for."""
+    global running_session
+    config.addinivalue_line("markers", "trace_limits(calls, tokens, cost, seconds, ...): the most that a test may use")
+    running_session = session = RunningSession(config)
+    if session.reported is not None or session.update_golden or session.record_answers != "none":
+        _register_hooks(config)
+
+
+def pytest_unconfigure() -> None:
+    """Give the place back to the session around this one."""
+    global running_session
+    if running_session is not None:
+        running_session = running_session.previous
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Collect the spans of a test that has limits, or of every test for the report."""
+    fixtures = getattr(item, "fixturenames", None)
+    if fixtures is None or "mlspan_spans" in fixtures:
+        return
+    is_reported = running_session is not None and running_session.reported is not None
+    if is_reported or item.get_closest_marker("trace_limits") is not None:
+        fixtures.append("mlspan_spans")
+
+
+@pytest.fixture
+def mlspan_spans(request: pytest.FixtureRequest) -> Iterator[Spans]:
+    """Collect the spans that end during the test: ``spans`` by a name that no fixture of yours has."""
+    from .memory import spans as collect
+    from .pytest_session import note_spans
+
+    _register_hooks(request.config)
+    with collect() as ended:
+        note_spans(request.node, ended)
+        yield ended
+        note_spans(request.node, ended)
+
+
+@pytest.fixture
+def spans(mlspan_spans: Spans) -> Spans:
+    """Collect the spans that end during the test, as :func:`mlspan.testing.spans` does. Nothing is sent or written."""
+    return mlspan_spans
+
+
+@pytest.fixture(scope="session")
+def model_answers_config() -> dict[str, Any]:
+    """Return arguments of :func:`mlspan.testing.model_answers`, *ignore* and *redact*; define it in your conftest."""
+    return {}
+
+
+@pytest.fixture
+def model_answers(request: pytest.FixtureRequest, model_answers_config: dict[str, Any]) -> Iterator[ModelAnswers]:
+    """Answer what the test asks of models from the recording of the test; ``--record-answers`` makes that."""
+    from .answer_replay import model_answers as answer
+    from .golden_trees import locate_file, note_written
+    from .pytest_session import note_answers
+
+    _register_hooks(request.config)
+    path = locate_file("recordings", ".json", node=request.node.nodeid)
+    recorded = "none" if running_session is None else running_session.record_answers
+    with answer(path, record=recorded, **model_answers_config) as answers:
+        note_answers(request.node, answers)
+        yield answers
+    if answers.has_recorded:
+        note_written(path)
+
+
+def _register_hooks(config: pytest.Config) -> None:
+    if not config.pluginmanager.has_plugin("mlspan-session"):
+        from .pytest_session import SessionHooks
+
+        config.pluginmanager.register(SessionHooks(config), "mlspan-session")
