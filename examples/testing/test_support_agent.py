@@ -12,7 +12,7 @@ from support_agent import answer
 from mlspan import testing
 
 
-@pytest.mark.trace_limits(calls=3, tokens=1_000, cost=0.001, seconds=30)
+@pytest.mark.trace_limits(calls=3, tokens=1_000, cost=0.001, seconds=60)
 def test_refund(spans: testing.Spans, model_answers: testing.ModelAnswers) -> None:
     """The policy is checked before the money is paid back; three calls to the model are enough."""
     assert "25" in (answer("Please refund my order 7.") or "")

@@ -115,7 +115,7 @@ class ModelAnswers:
         service, _, path = incoming.path.lstrip("/").partition("/")
         with self._lock:
             self._secrets.learn_credentials(incoming.headers)
-            request = self._describe(incoming, service, f"/{path}")
+            request = self._make_request(incoming, service, f"/{path}")
             self.requests.append(request)
             if (exchange := self._take_recorded(request)) is not None and exchange.answer is not None:
                 return _replay(exchange.answer)
@@ -129,7 +129,7 @@ class ModelAnswers:
             self._under_way.release()
             return self._refuse(self._secrets.clean_text(f"{self._addresses[service]} cannot be asked: {error}"))
 
-    def _describe(self, incoming: IncomingRequest, service: str, path: str) -> RecordedRequest:
+    def _make_request(self, incoming: IncomingRequest, service: str, path: str) -> RecordedRequest:
         body = decode_body(incoming.body, incoming.get_header("content-type"))
         if isinstance(body, dict) and body.keys() == {"base64"}:  # sounds and pictures: to know them again is enough
             body = {"sha256": hashlib.sha256(incoming.body).hexdigest(), "bytes": len(incoming.body)}

@@ -56,10 +56,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle_request(self) -> None:
         """Answer one request."""
-        request = IncomingRequest(self.command, self.path, tuple(self.headers.items()), self._read_body())
+        request = IncomingRequest(self.command, self.path, tuple(self.headers.items()), self._receive_body())
         answer = self.server.answer(request)
         try:
-            self._send(answer)
+            self._send_answer(answer)
         except OSError:  # the client has hung up or waits for nothing, or the stream is one that was cut off
             self.close_connection = True
             for _ in _iterate_rest(answer.pieces):
@@ -67,7 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = handle_request  # noqa: N815  # the library's names
 
-    def _send(self, answer: OutgoingAnswer) -> None:
+    def _send_answer(self, answer: OutgoingAnswer) -> None:
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)
@@ -85,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.flush()
         self.wfile.write(b"0\r\n\r\n")
 
-    def _read_body(self) -> bytes:
+    def _receive_body(self) -> bytes:
         if "chunked" not in self.headers.get("Transfer-Encoding", "").lower():
             return self.rfile.read(int(self.headers.get("Content-Length") or 0))
         body = b""

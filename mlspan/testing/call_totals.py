@@ -17,7 +17,7 @@ from ..tracing.operations import semconv as sc
 
 @dataclass(frozen=True)
 class CallTotals:
-    """What a test has used.
+    """The totals of what a test has used.
 
     Attributes:
         calls: calls to models. A call that a framework and its client both record counts once.

@@ -16,7 +16,7 @@ from ..tracing.export.dialects.catalog import translate_foreign_span
 from ..tracing.operations import semconv as sc
 from .call_totals import CallTotals, read_span_id, read_tokens, sum_calls
 from .golden_trees import check_golden, locate_file
-from .tool_calls import Match, ToolCall, ToolNames, list_requested_tools, match_tools, read_content, read_tool_call
+from .tool_calls import Match, ToolCall, ToolNames, decode_content, list_requested_tools, match_tools, read_tool_call
 
 _MODEL_OPERATIONS = frozenset({sc.CHAT, sc.GENERATE_CONTENT, sc.TEXT_COMPLETION})
 
@@ -60,7 +60,7 @@ class Spans:
     @property
     def tool_calls(self) -> list[ToolCall]:
         """Return the calls of tools with arguments and results, in the order in which they started."""
-        return [read_tool_call(span) for span in self._find(sc.EXECUTE_TOOL)]
+        return [read_tool_call(span) for span in self._select_operations(sc.EXECUTE_TOOL)]
 
     @property
     def requested_tools(self) -> list[ToolCall]:
@@ -69,7 +69,7 @@ class Spans:
         A call that a framework and its client both record is listed once.
         """
         found: dict[object, list[ToolCall]] = {}
-        for span in self._find(*_MODEL_OPERATIONS):
+        for span in self._select_operations(*_MODEL_OPERATIONS):
             parent = span.parent.span_id if span.parent else None
             if parent not in found:
                 found[read_span_id(span)] = list_requested_tools(span)
@@ -78,7 +78,7 @@ class Spans:
     @property
     def agents(self) -> list[str]:
         """Return the names of the agents that ran, in the order in which they started."""
-        return [_read_name(span, sc.AGENT_NAME, sc.INVOKE_AGENT) for span in self._find(sc.INVOKE_AGENT)]
+        return [_read_name(span, sc.AGENT_NAME, sc.INVOKE_AGENT) for span in self._select_operations(sc.INVOKE_AGENT)]
 
     @property
     def totals(self) -> CallTotals:
@@ -171,7 +171,7 @@ class Spans:
         hint = f"\nmodels asked for {asked}, of which no span of a tool tells" if asked and not ran else ""
         return f"the spans:\n{self.tree() or '(none)'}{hint}"
 
-    def _find(self, *operations: str) -> Iterator[ReadableSpan]:
+    def _select_operations(self, *operations: str) -> Iterator[ReadableSpan]:
         """Yield the spans of these operations, in the conventions' names."""
         for span in map(translate_foreign_span, self.all):
             if (span.attributes or {}).get(sc.OPERATION) in operations:
@@ -204,7 +204,7 @@ def content(span: ReadableSpan, name: str) -> Any:
         span: a span that has ended.
         name: the attribute, such as ``"gen_ai.output.messages"``.
     """
-    return read_content(span, name)
+    return decode_content(span, name)
 
 
 def _read_name(span: ReadableSpan, attribute: str, operation: str) -> str:

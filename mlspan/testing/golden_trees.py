@@ -26,7 +26,7 @@ class RunningSession(Protocol):
     files_written: list[str]
 
 
-def find_session() -> RunningSession | None:
+def find_running_session() -> RunningSession | None:
     """Return the running session of pytest; None without one, or without the plugin."""
     plugin = sys.modules.get(f"{__package__}.pytest_plugin")
     session: RunningSession | None = None if plugin is None else plugin.running_session
@@ -45,7 +45,7 @@ def locate_file(folder: str, suffix: str, name: str | None = None, node: str | N
     Raises:
         RuntimeError: no test of pytest runs, or its plugin is off.
     """
-    session, node = find_session(), node or os.environ.get("PYTEST_CURRENT_TEST")
+    session, node = find_running_session(), node or os.environ.get("PYTEST_CURRENT_TEST")
     if session is None or node is None:
         raise RuntimeError("no test of pytest runs with mlspan's plugin, so the file has to be named: pass its path")
     file, _, test = _PHASE.sub("", node).partition("::")
@@ -70,7 +70,7 @@ def check_golden(tree: str, path: Path, *, update: bool | None) -> None:
         AssertionError: the file is another tree, or there is none; the message shows the difference.
     """
     __tracebackhide__ = True
-    session = find_session()
+    session = find_running_session()
     should_write = update if update is not None else session is not None and session.update_golden
     expected = path.read_text(encoding="utf-8").rstrip("\n") if path.exists() else None
     if expected == tree:
@@ -91,7 +91,7 @@ def check_golden(tree: str, path: Path, *, update: bool | None) -> None:
 
 def note_written(path: Path) -> None:
     """Have the report at the end name a file that was written."""
-    if (session := find_session()) is not None:
+    if (session := find_running_session()) is not None:
         session.files_written.append(_shorten(path, session))
 
 

@@ -23,7 +23,7 @@ PRIVATE_NAMES: Final = {
 
 
 class RunningSession:
-    """What the command line asks of the plugin.
+    """The settings of the command line for the plugin.
 
     Attributes:
         root: the folder that node ids are relative to.

@@ -1,4 +1,4 @@
-"""What the pytest plugin does once it is used: limits, the trees of failed comparisons, and the report at the end."""
+"""The hooks of the pytest plugin once a session uses it: limits, the trees of failed comparisons, and the report."""
 
 from __future__ import annotations
 

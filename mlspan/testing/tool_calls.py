@@ -46,15 +46,15 @@ def read_tool_call(span: ReadableSpan) -> ToolCall:
     error = attributes.get(sc.ERROR_TYPE)
     return ToolCall(
         str(attributes.get(sc.TOOL_NAME) or span.name.removeprefix(f"{sc.EXECUTE_TOOL} ")),
-        read_content(span, sc.TOOL_CALL_ARGUMENTS),
-        read_content(span, sc.TOOL_CALL_RESULT),
+        decode_content(span, sc.TOOL_CALL_ARGUMENTS),
+        decode_content(span, sc.TOOL_CALL_RESULT),
         None if error is None else str(error),
     )
 
 
 def list_requested_tools(span: ReadableSpan) -> list[ToolCall]:
     """Return the calls that a model asks for in the answer that *span* tells of."""
-    messages = read_content(span, sc.OUTPUT_MESSAGES)
+    messages = decode_content(span, sc.OUTPUT_MESSAGES)
     parts = [
         part
         for message in (messages if isinstance(messages, list) else [])
@@ -68,7 +68,7 @@ def _decode_arguments(value: Any) -> Any:
     return parse_json(value) if isinstance(value, str) else value
 
 
-def read_content(span: ReadableSpan, name: str) -> Any:
+def decode_content(span: ReadableSpan, name: str) -> Any:
     """Return the value of a content attribute, decoded from JSON; None if the span lacks the attribute."""
     text = (span.attributes or {}).get(name)
     return None if text is None else parse_json(str(text))
