@@ -382,7 +382,7 @@ def test_recorded_anew_the_traces_still_tell(example: Session, scripted: Scripte
     for answer in (reply("", "find_order", "check_policy"), reply("", "refund"), reply("25 euros")):
         scripted.reply(answer)
     example.environment |= {"OPENAI_BASE_URL": scripted.base_url, "OPENAI_API_KEY": KEY}
-    said = example.run("-q", "--record-answers=all", "-k", "test_refund", status=1)
+    said = example.run("-q", "--record-answers-anew", "-k", "test_refund", status=1)
     assert "written: recordings/test_support_agent/test_refund.json" in said
     assert "At index 1 diff: 'refund' != 'check_policy'" in said
     tests = example.folder / "test_support_agent.py"

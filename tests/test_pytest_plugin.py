@@ -202,8 +202,18 @@ def test_limited():
 def test_known_to_be_too_much():
     answer()
 
-@pytest.mark.trace_limits(tool_calls=2, errors=0)
-def test_within():
+@pytest.mark.trace_limits(tool_calls=1)
+class TestOfAClass:
+    @pytest.mark.trace_limits(tool_calls=2, errors=0)
+    def test_within(self):
+        answer()
+
+    @pytest.mark.trace_limits(errors=0)
+    def test_too_many_of_the_class(self):
+        answer()
+
+@pytest.mark.trace_limits(2)
+def test_without_a_name():
     answer()
 
 @pytest.mark.asyncio
@@ -253,13 +263,14 @@ invoke_agent support
   execute_tool refund [gen_ai.tool.call.arguments={"order":7}]
 """
 FAILS = {"test_wrong_tools", "test_limited", "test_limited_async", "TestUnit::test_limited_unit"}
+FAILS |= {"TestOfAClass::test_too_many_of_the_class", "test_without_a_name"}
 
 
 @pytest.mark.parametrize("more", [(), ("-n", "2")], ids=["one process", "xdist"])
 def test_in_a_session(session: Session, more: tuple[str, ...]) -> None:
     """Every kind of test has the fixture; goldens are written, then compared; the report lists what every test used."""
     session.write(test_all=TESTS)
-    outcomes, said = session.find_outcomes("--update-golden", "--trace-report=2", *more, status=1)
+    outcomes, said = session.find_outcomes("--update-golden", "--trace-report-tests=2", *more, status=1)
     assert {name for name, outcome in outcomes.items() if outcome == "FAILED"} == FAILS, said
     assert set(outcomes.values()) == {"PASSED", "FAILED", "XFAIL"}
     written = sorted(re.findall(r"^written: (\S.*)$", said, re.MULTILINE))
@@ -269,7 +280,7 @@ def test_in_a_session(session: Session, more: tuple[str, ...]) -> None:
     assert (session.folder / "golden/test_all/test_golden.with_arguments.txt").read_text() == GOLDEN[1:]
     assert re.search(r"^E +invoke_agent support\nE +execute_tool refund$", said, re.MULTILINE)
     assert "\nmore than the test allows:\ntool_calls: 2, and 1 are allowed\ninvoke_agent support\n" in said
-    assert "13 of 14 tests have spans: 0 calls to models, 0 tokens, $0.0000" in said
+    assert "15 of 16 tests have spans: 0 calls to models, 0 tokens, $0.0000" in said
     again, said = session.find_outcomes(*more, status=1)
     assert again == outcomes
     assert "written: " not in said

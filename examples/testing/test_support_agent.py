@@ -1,6 +1,6 @@
 """Tests of the agent by its traces. They need no key and no network: the model's answers are in ``recordings/``.
 
-``pytest examples/testing`` runs them, ``pytest --record-answers=all`` asks the model anew (with OPENAI_API_KEY), and
+``pytest examples/testing`` runs them, ``pytest --record-answers-anew`` asks the model anew (with OPENAI_API_KEY), and
 ``pytest --update-golden`` writes ``golden/`` anew.
 """
 

@@ -35,7 +35,7 @@ class Service:
     def find_address(self) -> str:
         """Return the base URL that the environment names, or the usual one."""
         found = next(filter(None, map(os.environ.get, (*self.others, self.variable))), self.address)
-        return found if "://" in found else f"http://{found}"
+        return (found if "://" in found else f"http://{found}").rstrip("/")
 
 
 SERVICES: Final = (

@@ -53,25 +53,33 @@ _OPTIONS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     (
         "--record-answers",
         {
-            "dest": "record_answers",
-            "nargs": "?",
-            "choices": ["missing", "all"],
+            "action": "store_const",
             "const": "missing",
-            "default": None,
-            "help": "ask the providers what model_answers has not recorded yet, or all anew, and write it down",
+            "dest": "record_answers",
+            "help": "ask the providers what model_answers has not recorded yet, and write it down",
+        },
+    ),
+    (
+        "--record-answers-anew",
+        {
+            "action": "store_const",
+            "const": "all",
+            "dest": "record_answers",
+            "help": "ask the providers everything anew, and write it down",
         },
     ),
     (
         "--trace-report",
         {
-            "dest": "trace_report",
-            "nargs": "?",
-            "type": int,
+            "action": "store_const",
             "const": 10,
-            "default": None,
-            "metavar": "N",
-            "help": "collect the spans of every test, and list the N slowest and dearest (10)",
+            "dest": "trace_report",
+            "help": "collect the spans of every test, and list the ten slowest and dearest",
         },
+    ),
+    (
+        "--trace-report-tests",
+        {"type": int, "dest": "trace_report", "metavar": "N", "help": "the same, and list N tests"},
     ),
 )
 

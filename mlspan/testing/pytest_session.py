@@ -51,10 +51,10 @@ class SessionHooks:
             raise
         if problems := _list_problems(item):
             pytest.fail(problems, pytrace=False)
-        marker, ended = item.get_closest_marker("trace_limits"), item.stash.get(_SPANS, None)
-        if marker is not None and ended is not None:
+        limits, ended = _collect_limits(item), item.stash.get(_SPANS, None)
+        if limits and ended is not None:
             try:
-                ended.assert_within(**marker.kwargs)
+                ended.assert_within(**limits)
             except AssertionError as exceeded:
                 pytest.fail(str(exceeded), pytrace=False)
         return result
@@ -97,6 +97,16 @@ class SessionHooks:
             terminalreporter.section("traces")
             for line in render_report(self._tests, self._session.reported):
                 terminalreporter.write_line(line)
+
+
+def _collect_limits(item: pytest.Item) -> dict[str, float]:
+    """Return the limits of a test: its own, and those of its class and module that it does not name itself."""
+    limits: dict[str, float] = {}
+    for marker in item.iter_markers("trace_limits"):  # the nearest first
+        if marker.args:
+            pytest.fail(f"trace_limits takes limits by their names, not {marker.args}", pytrace=False)
+        limits = {**marker.kwargs, **limits}
+    return limits
 
 
 def _list_problems(item: pytest.Item) -> str:

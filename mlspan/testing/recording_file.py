@@ -141,7 +141,10 @@ def read_recording(path: Path) -> list[Exchange]:
     """
     if not path.exists():
         return []
-    content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        content = None
     if not isinstance(content, dict) or content.get("mlspan_recording") != _VERSION:
         raise ValueError(f"{path} is no recording of version {_VERSION}")
     return [
