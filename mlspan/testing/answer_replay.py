@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import requests
@@ -28,8 +28,8 @@ from .recording_file import (
     read_recording,
     write_recording,
 )
+from .running_session import Recording
 
-Recording = Literal["none", "missing", "all"]
 _KEPT_HEADERS: Final = frozenset(  # of answers; all others may hold what is nobody's business
     {"content-type", "retry-after", "retry-after-ms", "x-should-retry", "request-id", "x-request-id"}
 )

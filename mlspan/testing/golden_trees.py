@@ -9,28 +9,14 @@ import difflib
 import hashlib
 import os
 import re
-import sys
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
+
+from .running_session import find_running_session, note_written
 
 _PHASE: Final = re.compile(r" \((?:setup|call|teardown)\)$")
 _PLAIN: Final = re.compile(r"[^\w.\-]+")
 _LONGEST_NAME: Final = 100  # characters of a file's name
-
-
-class RunningSession(Protocol):
-    """The session of pytest that runs, as its plugin knows it."""
-
-    root: Path
-    update_golden: bool
-    files_written: list[str]
-
-
-def find_running_session() -> RunningSession | None:
-    """Return the running session of pytest; None without one, or without the plugin."""
-    plugin = sys.modules.get(f"{__package__}.pytest_plugin")
-    session: RunningSession | None = None if plugin is None else plugin.running_session
-    return session
 
 
 def locate_file(folder: str, suffix: str, name: str | None = None, node: str | None = None) -> Path:
@@ -80,23 +66,13 @@ def check_golden(tree: str, path: Path, *, update: bool | None) -> None:
         path.write_text(f"{tree}\n", encoding="utf-8", newline="\n")
         note_written(path)
         return
-    shown = _shorten(path, session) if session is not None else str(path)
+    shown = str(path) if session is None else session.shorten(path)
     if expected is None:
         raise AssertionError(f"there is no golden tree {shown} yet; `pytest --update-golden` writes it:\n{tree}")
     raise AssertionError(
         f"the spans are not the golden tree {shown}:\n{render_difference(expected, tree)}\n"
         "(- golden, + this run; if this is meant to be so: pytest --update-golden)"
     )
-
-
-def note_written(path: Path) -> None:
-    """Have the report at the end name a file that was written."""
-    if (session := find_running_session()) is not None:
-        session.files_written.append(_shorten(path, session))
-
-
-def _shorten(path: Path, session: RunningSession) -> str:
-    return path.relative_to(session.root).as_posix() if path.is_relative_to(session.root) else str(path)
 
 
 def render_difference(expected: str, found: str) -> str:

@@ -1,20 +1,21 @@
 """The pytest plugin, which every session of pytest loads where mlspan is installed.
 
 It imports nothing of mlspan until a test asks for a fixture of it, or the command line for one of its options; then
-:mod:`mlspan.testing.pytest_session` does the rest. So a session that has no use for it pays a millisecond or two.
+:mod:`mlspan.testing.pytest_session` does the rest. So a session that has no use for it pays a few milliseconds.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from .running_session import RunningSession, begin_session, end_session, find_running_session, note_written
+
 if TYPE_CHECKING:
-    from .answer_replay import ModelAnswers, Recording
+    from .answer_replay import ModelAnswers
     from .collected import Spans
 
 PRIVATE_NAMES: Final = {
@@ -22,29 +23,6 @@ PRIVATE_NAMES: Final = {
 }
 
 
-class RunningSession:
-    """The settings of the command line for the plugin.
-
-    Attributes:
-        root: the folder that node ids are relative to.
-        update_golden: whether golden trees are written instead of compared.
-        record_answers: what is recorded of model answers: ``none``, ``missing`` or ``all``.
-        files_written: the golden trees and recordings that this process has written since its last report.
-        reported: how many tests the report lists; None without a report.
-        previous: the session around this one.
-    """
-
-    def __init__(self, config: pytest.Config) -> None:
-        self.root: Path = config.rootpath
-        self.update_golden = config.getoption("update_golden", default=False) is True  # the user's own may be a text
-        recorded = config.getoption("record_answers", default=None)
-        self.record_answers: Recording = recorded if recorded in {"missing", "all"} else "none"
-        self.files_written: list[str] = []
-        self.reported = config.getoption("trace_report", default=None)
-        self.previous = running_session
-
-
-running_session: RunningSession | None = None  # of the innermost session: one may run inside another's test
 _OPTIONS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     (
         "--update-golden",
@@ -105,18 +83,18 @@ def pytest_load_initial_conftests(parser: pytest.Parser) -> Iterator[None]:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, and what the options ask for."""
-    global running_session
     config.addinivalue_line("markers", "trace_limits(calls, tokens, cost, seconds, ...): the most that a test may use")
-    running_session = session = RunningSession(config)
+    recorded, number = config.getoption("record_answers", default=None), config.getoption("trace_report", default=None)
+    session = RunningSession(
+        config.rootpath,
+        update_golden=config.getoption("update_golden", default=False) is True,  # the user's own may be a text
+        record_answers=recorded if recorded in {"missing", "all"} else "none",
+        reported=number if isinstance(number, int) else None,
+    )
+    begin_session(session)
+    config.add_cleanup(lambda: end_session(session))
     if session.reported is not None or session.update_golden or session.record_answers != "none":
         _register_hooks(config)
-
-
-def pytest_unconfigure() -> None:
-    """Give the place back to the session around this one."""
-    global running_session
-    if running_session is not None:
-        running_session = running_session.previous
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -125,8 +103,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     fixtures = getattr(item, "fixturenames", None)
     if fixtures is None or "mlspan_spans" in fixtures:
         return
-    is_reported = running_session is not None and running_session.reported is not None
-    if is_reported or item.get_closest_marker("trace_limits") is not None:
+    session = find_running_session()
+    if (session is not None and session.reported is not None) or item.get_closest_marker("trace_limits") is not None:
         fixtures.append("mlspan_spans")
 
 
@@ -159,12 +137,13 @@ def model_answers_config() -> dict[str, Any]:
 def model_answers(request: pytest.FixtureRequest, model_answers_config: dict[str, Any]) -> Iterator[ModelAnswers]:
     """Answer what the test asks of models from the recording of the test; ``--record-answers`` makes that."""
     from .answer_replay import model_answers as answer
-    from .golden_trees import locate_file, note_written
+    from .golden_trees import locate_file
     from .pytest_session import note_answers
 
     _register_hooks(request.config)
     path = locate_file("recordings", ".json", node=request.node.nodeid)
-    recorded = "none" if running_session is None else running_session.record_answers
+    session = find_running_session()
+    recorded = "none" if session is None else session.record_answers
     with answer(path, record=recorded, **model_answers_config) as answers:
         note_answers(request.node, answers)
         yield answers

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import pytest
 
-from . import pytest_plugin
 from .answer_replay import ModelAnswers
 from .call_totals import CallTotals
 from .collected import Spans
+from .running_session import find_running_session
 from .tool_calls import ToolNames
 
 _SPANS: Final = pytest.StashKey[Spans]()
@@ -22,7 +22,7 @@ _TOTALS: Final = pytest.StashKey[CallTotals]()
 def note_spans(item: pytest.Item, ended: Spans) -> None:
     """Keep the spans of a test for its limits, and what they add up to for the report."""
     item.stash[_SPANS] = ended
-    if (session := pytest_plugin.running_session) is not None and session.reported is not None:
+    if (session := find_running_session()) is not None and session.reported is not None:
         item.stash[_TOTALS] = ended.totals
 
 
@@ -36,7 +36,7 @@ class SessionHooks:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._session = pytest_plugin.running_session
+        self._session = find_running_session()
         self._tests: list[tuple[str, CallTotals]] = []
         self._written: list[str] = []
 
