@@ -101,7 +101,7 @@ def test_a_span_keeps_what_it_says(value: Any, scope: str) -> None:
 def test_sums_fit_into_what_an_attribute_holds() -> None:
     calls = AgentCalls()
     for _ in range(3):
-        calls.add(CallSums.from_call("m", None, 2**62, -1))
+        calls.add_sums(CallSums.from_call("m", None, 2**62, -1))
     sums = calls.read_sums()
     assert sums is not None
     assert (sums.input_tokens, sums.output_tokens) == (MOST, None)
