@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -148,6 +149,31 @@ def test_limits(attributes: Any, limits: Any, lines: list[str], spans: testing.S
 def test_a_limit_that_is_none(spans: testing.Spans) -> None:
     with pytest.raises(TypeError, match="there is no limit 'token'; there are calls, tool_calls"):
         spans.assert_within(token=5)
+
+
+ASKS = """[{"role": "assistant", "parts": [
+    {"type": "text", "content": "I look"}, {"type": "tool_call", "name": "search", "arguments": {"q": 1}}
+]}]"""
+
+
+@pytest.mark.any_span
+def test_what_models_ask_for(spans: testing.Spans) -> None:
+    """It is read from their answers, once for a call with two spans; a message says that no span tells of a tool."""
+    with tracing.span("guide", kind="agent"), chat("framework", **{"gen_ai.output.messages": ASKS}):
+        with chat("client", **{"gen_ai.output.messages": ASKS}):
+            pass
+    assert spans.agents == ["guide"]
+    assert spans.requested_tools == [testing.ToolCall("search", {"q": 1})]
+    with pytest.raises(AssertionError, match=r"models asked for \['search'\], of which no span of a tool tells"):
+        spans.assert_tools("search")
+
+
+def test_without_private_names() -> None:
+    """A pytest that keeps what it rewrites elsewhere compiles more, and nothing breaks."""
+    from mlspan.testing.pytest_plugin import pytest_addoption
+
+    for manager in (SimpleNamespace(), SimpleNamespace(rewrite_hook=None), SimpleNamespace(rewrite_hook=object())):
+        pytest_addoption(manager)  # type: ignore[arg-type]
 
 
 @pytest.mark.any_span
