@@ -38,7 +38,7 @@ class Session:
         env = {**kept, "MLSPAN_STRICT": "1", "XDG_STATE_HOME": str(self.folder / "state"), **self.environment}
         command = [str(self.python), "-m", "pytest", "-p", "no:cacheprovider", "-W", "error", *_OF_OTHERS, *arguments]
         done = subprocess.run(
-            command, cwd=self.folder, env=env, capture_output=True, text=True, timeout=170, check=False
+            command, cwd=self.folder, env=env, capture_output=True, text=True, timeout=240, check=False
         )
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout

@@ -23,6 +23,8 @@ from mlspan.testing.answer_services import SERVICES
 from mlspan.testing.recorded_secrets import SecretRemover
 from mlspan.tracing.otel.compat import SUPPRESSION_KEY
 
+pytestmark = pytest.mark.timeout(500)  # sessions in processes of their own, with workers of pytest-xdist
+
 KEY = "sk-9f8e7d6c5b4a39281706"
 
 

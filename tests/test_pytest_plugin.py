@@ -13,6 +13,8 @@ from pytest_sessions import ROOT, Session
 
 from mlspan import testing, tracing
 
+pytestmark = pytest.mark.timeout(500)  # sessions in processes of their own, with workers of pytest-xdist
+
 SUPPORT = """
 from mlspan import tracing
 
