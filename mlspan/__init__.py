@@ -1,4 +1,7 @@
-"""mlspan: one line turns every LLM, chain, agent and training call into an OpenTelemetry span and an MLflow trace."""
+"""mlspan: one line turns every LLM, chain, agent and training call into an OpenTelemetry span and an MLflow trace.
+
+PYTEST_DONT_REWRITE: no assertion here is a test's, and a program that pytest is started by may have imported this.
+"""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_sessions import Session
 from servers.process import BoundedPopen
 from servers.receiver import Receiver
 from wheel.environments import PYTHONS, ROOT, build_wheel, find_python, install
@@ -163,3 +164,23 @@ def test_bare(python: tuple[str, Path], wheel: Path, tmp_path: Path) -> None:
         return judge(program, *said, receiver.mlflow, receiver.otlp)
 
     try_all(tmp_path, ENDINGS, attempt)
+
+
+UNASKED = """
+import sys
+def test_it():
+    assert "opentelemetry" not in sys.modules and "mlspan.tracing" not in sys.modules
+    import mlspan.tracing
+    assert type(mlspan.tracing.__loader__).__name__ == "SourceFileLoader"
+"""
+
+
+def test_pytest_plugin(python: tuple[str, Path], wheel: Path, tmp_path: Path) -> None:
+    """The example's tests pass without key and network; where nothing asks for the plugin, nothing is imported."""
+    mine = install(python[1], python[0], wheel, "openai", "pytest", "pytest-asyncio", "pytest-xdist")
+    shutil.copytree(ROOT / "examples/testing", tmp_path / "testing", ignore=shutil.ignore_patterns("__pycache__"))
+    nowhere = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9")
+    session = Session(tmp_path / "testing", {**nowhere, "OPENAI_API_KEY": "", "NO_PROXY": "", "no_proxy": ""}, mine)
+    assert "2 passed" in session.run("-n", "2")
+    session.write(test_unasked=UNASKED)
+    assert "1 passed" in session.run("test_unasked.py")

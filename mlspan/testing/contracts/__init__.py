@@ -1,4 +1,4 @@
-"""Contracts: test classes that an integration's tests inherit. This is the only part of mlspan that needs pytest.
+"""Contracts: test classes that an integration's tests inherit. They need pytest, as the plugin does.
 
 A contract says what holds for every traced call or stream. The class that inherits it says how to make one::
 
