@@ -60,7 +60,7 @@ def feedback(
         ValueError: the value is missing, the source is none of the three, or an id is malformed.
     """
     _raise_unless(value is not None, "feedback needs a value")
-    _record_assessment(
+    record_assessment(
         sc.EVALUATION_EVENT, name, value, rationale, source, source_id, metadata, _find_target(trace_id, span_id, span)
     )
 
@@ -82,7 +82,7 @@ def expectation(
     so its event is ``mlspan.expectation``.
     """
     _raise_unless(value is not None, "an expectation needs a value")
-    _record_assessment(
+    record_assessment(
         sc.EXPECTATION_EVENT, name, value, None, source, source_id, metadata, _find_target(trace_id, span_id, span)
     )
 
@@ -124,7 +124,7 @@ def _parse_hex_id(text: str, digits: int, name: str) -> int:
     return number
 
 
-def _record_assessment(
+def record_assessment(
     event: str,
     name: str,
     value: object,
