@@ -15,7 +15,7 @@ QUESTIONS = {"ada": ["hello", "hello again", "hello once more"], "bob": ["hello"
 
 def main(budget: float) -> None:
     spent_all = threading.Event()
-    tracing.on_cost(budget, lambda spent: spent_all.set())
+    tracing.on_cost(budget, lambda _: spent_all.set())
     client = OpenAI()
     for user, questions in QUESTIONS.items():
         for question in questions:

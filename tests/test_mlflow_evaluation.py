@@ -53,7 +53,7 @@ def evaluate(scored: Scored, **more: Any) -> Any:
 
 
 def check(result: Any, scored: Scored, expected: list[str]) -> None:
-    """Each row is one trace of the evaluation's run, with a request id of its own, and the scorer has seen all of it."""
+    """Each row is one trace of the evaluation's run, with a request id of its own; the scorer has seen all of it."""
     assert scored.trees == [expected, expected]
     found = stored()
     assert [tree(trace) for trace in found] == [expected, expected]

@@ -65,10 +65,9 @@ def _link(target: str, get_runtime: Callable[[], Runtime | None]) -> Undo:
     """Replace the three methods of MLflow's runtime context, on the object, as other modules have it by name."""
     runtime_context: Any = getattr(*resolve_target(target))
     # The methods of its class: a block that a shutdown has found open may have left ours on the object.
-    attach, detach, get_current = (
-        MethodType(getattr(type(runtime_context), name), runtime_context)
-        for name in ("attach", "detach", "get_current")
-    )
+    own_class: Any = type(runtime_context)
+    attach, detach = MethodType(own_class.attach, runtime_context), MethodType(own_class.detach, runtime_context)
+    get_current = MethodType(own_class.get_current, runtime_context)
     attached: list[None] = []  # one for each block that is open
 
     def attach_to_both(context: otel.Context) -> object:

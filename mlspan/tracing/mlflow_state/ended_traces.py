@@ -10,6 +10,7 @@ import functools
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
@@ -27,10 +28,18 @@ if TYPE_CHECKING:
 
 _FLUENT_MODULE: Final = "mlflow.tracing.fluent"
 _CLIENT_MODULE: Final = "mlflow.tracing.client"
+_PROCESSOR_MODULE: Final = "mlflow.tracing.processor.base_mlflow"
 _LOSS: Final = "that MLflow's functions wait for a trace that has just ended"
 _MOST_WAITED: Final = 30.0  # seconds that a read waits for a trace to be stored
+_FLUSHES: Final = {
+    _FLUENT_MODULE: "_flush_pending_async_trace_writes",
+    _PROCESSOR_MODULE: "flush_all_batch_processors",
+}
 _METHODS: Final = ("get_trace", "get_trace_info", "set_trace_tag", "delete_trace_tag", "log_assessment")
 # Private names of MLflow, each with what is lost without it.
+PRIVATE_FIELDS: Final[dict[str, str]] = {
+    "_flush_pending_async_trace_writes": "nothing: mlflow.search_traces(flush=True) then does not wait for mlspan",
+}
 PRIVATE_NAMES: Final[dict[str, str]] = {
     "_set_last_active_trace_id": "mlflow.get_last_active_trace_id() does not know mlspan's traces",
 }
@@ -61,16 +70,26 @@ def serve_ended_traces(
     """Have MLflow's functions find traces of ours, once it is imported, until the returned function is called."""
     ended = _EndedTraces()
 
+    methods, flushes = _list_patches(ended, get_runtime)
+
     def install() -> Undo:
         with ExitStack() as undo:
             undo.callback(add_listener(ended))
-            undo.callback(apply_patches(_list_patches(ended, get_runtime)))
+            undo.callback(apply_patches(methods))
             return undo.pop_all().close
 
-    return install_when_imported(_FLUENT_MODULE, install)
+    with ExitStack() as undo:
+        undo.callback(install_when_imported(_FLUENT_MODULE, install))
+        for module, patch in flushes.items():
+            undo.callback(install_when_imported(module, partial(apply_patches, [patch])))
+        return undo.pop_all().close
 
 
-def _list_patches(ended: _EndedTraces, get_runtime: Callable[[], Runtime | None]) -> list[Patch]:
+def _list_patches(
+    ended: _EndedTraces, get_runtime: Callable[[], Runtime | None]
+) -> tuple[list[Patch], dict[str, Patch]]:
+    """Return the patches of MLflow's client, and by module those of its flushes, which differ between versions."""
+
     def wait(trace_id: object) -> None:
         _wait_until_stored(ended, get_runtime(), trace_id)
 
@@ -98,13 +117,16 @@ def _list_patches(ended: _EndedTraces, get_runtime: Callable[[], Runtime | None]
         Patch(f"{_CLIENT_MODULE}:TracingClient.{name}", lambda target: replace_method(target, make_waiting), _LOSS)
         for name in _METHODS
     ]
-    flush = Patch(
-        f"{_FLUENT_MODULE}:_flush_pending_async_trace_writes",
-        lambda target: replace_method(target, make_flushing),
-        "that a flush of MLflow's flushes mlspan's spans too",
-        is_optional=True,
-    )
-    return [*methods, flush]
+    flushes = {
+        module: Patch(
+            f"{module}:{name}",
+            lambda target: replace_method(target, make_flushing),
+            "that a flush of MLflow's flushes mlspan's spans too",
+            is_optional=True,
+        )
+        for module, name in _FLUSHES.items()
+    }
+    return methods, flushes
 
 
 def _wait_until_stored(ended: _EndedTraces, now: Runtime | None, trace_id: object) -> None:
