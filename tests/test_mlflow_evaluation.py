@@ -120,9 +120,13 @@ def test_mlflows_autologging_comes_back(client: Any, place: str) -> None:  # noq
 
 def test_without_our_integration_mlflow_records_itself(client: Any, place: str) -> None:  # noqa: F811
     integrations.openai.autolog(disable=True)
-    scored = Scored()
-    evaluate(scored, data=ROWS, predict_fn=lambda question: ask(client, question).choices[0].message.content)
-    assert scored.trees == [["Completions"], ["Completions"]]
+    mlflow.openai.autolog()  # which a test before may have turned off for good
+    try:
+        scored = Scored()
+        evaluate(scored, data=ROWS, predict_fn=lambda question: ask(client, question).choices[0].message.content)
+        assert scored.trees == [["Completions"], ["Completions"]]
+    finally:
+        mlflow.openai.autolog(disable=True)
 
 
 def test_an_error_is_a_row_with_a_failed_trace(place: str, scripted: Any) -> None:  # noqa: F811
@@ -152,7 +156,7 @@ def test_an_error_is_a_row_with_a_failed_trace(place: str, scripted: Any) -> Non
 def test_stored_traces_sessions_and_datasets(client: Any, place: str) -> None:  # noqa: F811
     """``evaluate(data=traces)``, one dataset made of traces, and the sessions that ``search_sessions`` finds."""
     for text in ("hello", "hello again"):
-        with tracing.session("s-1"), tracing.span("helper", kind="agent"):
+        with tracing.session("s-1"), tracing.span("helper", kind="agent", input={"question": text}):
             ask(client, text)
     traces = stored()
     scored = Scored()

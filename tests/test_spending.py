@@ -41,6 +41,7 @@ def ask(scripted: Any, client: openai.OpenAI, given: int = 1000, made: int = 500
     usage = {"prompt_tokens": given, "completion_tokens": made, "total_tokens": given + made}
     choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
     head = {"id": "x", "object": "chat.completion", "created": 1, "model": model}
+    scripted.clear()  # its last answer repeats
     scripted.reply({**head, "choices": choices, "usage": usage})
     client.chat.completions.create(model=model, messages=[{"role": "user", "content": "hello"}])
 

@@ -1,4 +1,4 @@
-"""What the calls to models of this process have cost so far: :func:`spend`, and a call at a limit, :func:`on_cost`.
+"""The cost of this process's calls to models so far, :func:`spend`, and a call at a limit, :func:`on_cost`.
 
 Prices, sessions and users are known when a call ends, so neither asks a server. Counting begins when one of the two is
 called for the first time; a program that calls neither pays nothing.
@@ -37,7 +37,7 @@ _NS_PER_SECOND: Final = 1_000_000_000  # nanoseconds
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """What calls to models have cost together.
+    """The cost of calls to models together.
 
     Attributes:
         cost: US dollars; a call whose price is unknown adds nothing.
@@ -67,7 +67,7 @@ _NOTHING: Final = Spend()
 
 
 class _Labels(NamedTuple):
-    """What a call is counted under."""
+    """The labels that a call is counted under."""
 
     session: str | None
     user: str | None
@@ -90,7 +90,7 @@ class _Limit:
         self.limit, self.call, self._each, self._wanted = limit, call, each, wanted
         self._spent: BoundedDict[str | None, Spend] = BoundedDict(_MOST_GROUPS)
 
-    def add(self, labels: _Labels, spend: Spend) -> Spend | None:
+    def add_call(self, labels: _Labels, spend: Spend) -> Spend | None:
         """Count a call. Return what has been spent if that has just reached the limit."""
         key = None if self._each is None else getattr(labels, self._each)
         if (self._each is not None and key is None) or not _matches(labels, self._wanted):
@@ -158,7 +158,7 @@ class _Ledger(SpanProcessor):
             if len(self._calls) > _MOST_CALLS:
                 oldest = self._calls.popleft()
                 self._older[oldest.labels] = self._older.get(oldest.labels, _NOTHING) + oldest.spend
-            spent = ((limit, limit.add(ended.labels, ended.spend)) for limit in self.limits)
+            spent = ((limit, limit.add_call(ended.labels, ended.spend)) for limit in self.limits)
             reached.extend((limit, at) for limit, at in spent if at is not None)
 
     def list_calls(self, since: float) -> list[tuple[_Labels, Spend]]:

@@ -32,7 +32,7 @@ from ..operations.call_context import (
     leave_scope,
     mark_trace_joined,
 )
-from .shared_spans import find_experiment_id, is_shareable, share_span
+from .shared_spans import find_trace_experiment, is_shareable, share_span
 
 if TYPE_CHECKING:
     from ..configured_runtime import Runtime
@@ -46,7 +46,7 @@ class _MlflowParent(NonRecordingSpan):
 
 
 class _LinkedToken(NamedTuple):
-    """What detaches a span of MLflow's from both contexts."""
+    """A token that detaches a span of MLflow's from both contexts."""
 
     own: object  # MLflow's token
     token: Token[otel.Context]
@@ -73,7 +73,7 @@ def _link(target: str, get_runtime: Callable[[], Runtime | None]) -> Undo:
     def attach_to_both(context: otel.Context) -> object:
         own = attach(context)
         with guard("following a span of MLflow's"):
-            linked = _follow(own, context, get_runtime())
+            linked = _enter_mlflow_span(own, context, get_runtime())
             if linked is not own:
                 attached.append(None)
             return linked
@@ -106,7 +106,7 @@ def _link(target: str, get_runtime: Callable[[], Runtime | None]) -> Undo:
     return unlink
 
 
-def _follow(own: object, context: otel.Context, now: Runtime | None) -> object:
+def _enter_mlflow_span(own: object, context: otel.Context, now: Runtime | None) -> object:
     """Make MLflow's span in *context* the remote parent of what starts below it here, and return what ends that.
 
     Return *own*, MLflow's token, where a span of the application's that is not ours is current: its trace is another.
@@ -121,7 +121,7 @@ def _follow(own: object, context: otel.Context, now: Runtime | None) -> object:
         return own
     parent = SpanContext(ids.trace_id, ids.span_id, is_remote=True, trace_flags=ids.trace_flags)
     here = trace.set_span_in_context(_MlflowParent(parent), around)
-    scope = replace(get_call_scope(), experiment_id=find_experiment_id(ids.trace_id))
+    scope = replace(get_call_scope(), experiment_id=find_trace_experiment(ids.trace_id))
     mark_trace_joined(ids.trace_id)
     return _LinkedToken(own, otel.attach(here), here, enter_scope(scope), scope)
 

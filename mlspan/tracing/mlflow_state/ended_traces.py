@@ -70,7 +70,7 @@ def serve_ended_traces(
     """Have MLflow's functions find traces of ours, once it is imported, until the returned function is called."""
     ended = _EndedTraces()
 
-    methods, flushes = _list_patches(ended, get_runtime)
+    methods, flushes = _make_client_patches(ended, get_runtime)
 
     def install() -> Undo:
         with ExitStack() as undo:
@@ -85,33 +85,33 @@ def serve_ended_traces(
         return undo.pop_all().close
 
 
-def _list_patches(
+def _make_client_patches(
     ended: _EndedTraces, get_runtime: Callable[[], Runtime | None]
 ) -> tuple[list[Patch], dict[str, Patch]]:
     """Return the patches of MLflow's client, and by module those of its flushes, which differ between versions."""
 
-    def wait(trace_id: object) -> None:
+    def wait_for_trace(trace_id: object) -> None:
         _wait_until_stored(ended, get_runtime(), trace_id)
 
     def make_waiting(original: Callable[..., Any], enabled: list[bool]) -> Callable[..., Any]:
         @functools.wraps(original)
-        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        def call_method(self: Any, *args: Any, **kwargs: Any) -> Any:
             if enabled and ended.unsent:
                 with guard("waiting for a trace that MLflow's client asks for"):
-                    wait(kwargs.get("trace_id", args[0] if args else None))
+                    wait_for_trace(kwargs.get("trace_id", args[0] if args else None))
             return original(self, *args, **kwargs)
 
-        return call
+        return call_method
 
     def make_flushing(original: Callable[..., Any], enabled: list[bool]) -> Callable[..., Any]:
         @functools.wraps(original)
-        def call(*args: Any, **kwargs: Any) -> Any:
+        def flush_all(*args: Any, **kwargs: Any) -> Any:
             if enabled and ended.unsent:
                 with guard("flushing with MLflow"):
-                    wait(None)
+                    wait_for_trace(None)
             return original(*args, **kwargs)
 
-        return call
+        return flush_all
 
     methods = [
         Patch(f"{_CLIENT_MODULE}:TracingClient.{name}", lambda target: replace_method(target, make_waiting), _LOSS)

@@ -53,12 +53,12 @@ def follow_evaluations() -> Undo:
 def _leave_out_recorded(original: Callable[..., bool], enabled: list[bool]) -> Callable[..., bool]:
     @functools.wraps(original)
     def should_enable_tracing(flavor: str, *args: Any, **kwargs: Any) -> bool:
-        return not (enabled and _is_recorded(flavor)) and original(flavor, *args, **kwargs)
+        return not (enabled and _is_flavor_recorded(flavor)) and original(flavor, *args, **kwargs)
 
     return should_enable_tracing
 
 
-def _is_recorded(flavor: str) -> bool:
+def _is_flavor_recorded(flavor: str) -> bool:
     """Return whether an integration of ours that is on records the library that *flavor* is MLflow's name of."""
     modules = getattr(sys.modules.get("mlflow.ml_package_versions"), "FLAVOR_TO_MODULE_NAME", {})
     module = modules.get(flavor, flavor)
@@ -85,7 +85,7 @@ def _convert(original: Callable[..., Any], traced: Any, sample_input: Any) -> An
     is_checking = [True]
 
     @functools.wraps(traced)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call_checked(*args: Any, **kwargs: Any) -> Any:
         if not is_checking:
             return traced(*args, **kwargs)
         with suppress_instrumentation():
@@ -100,7 +100,7 @@ def _convert(original: Callable[..., Any], traced: Any, sample_input: Any) -> An
 
     try:
         return original(
-            predict_fn=call_async if inspect.iscoroutinefunction(traced) else call, sample_input=sample_input
+            predict_fn=call_async if inspect.iscoroutinefunction(traced) else call_checked, sample_input=sample_input
         )
     finally:
         is_checking.clear()

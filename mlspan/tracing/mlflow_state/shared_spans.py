@@ -53,7 +53,7 @@ def get_trace_manager() -> Any:
     return None if manager is None else manager.get_instance()
 
 
-def find_experiment_id(trace_id: int) -> str | None:
+def find_trace_experiment(trace_id: int) -> str | None:
     """Return the experiment of a trace that MLflow has open, or None."""
     manager = get_trace_manager()
     with manager.get_trace(manager.get_mlflow_trace_id_from_otel_id(trace_id)) as found:
@@ -175,7 +175,7 @@ def _make_view_class(span_class: type) -> type:
 
 
 class _SharedView:
-    """What MLflow's ``LiveSpan`` reads and writes of a span: MLflow's names, with values as JSON text."""
+    """The part of a span that MLflow's ``LiveSpan`` reads and writes: MLflow's names, with values as JSON text."""
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -193,24 +193,24 @@ class _SharedView:
             return
         write = super().set_attribute  # type: ignore[misc]
         if key == _SPAN_TYPE:
-            kind = _read_json(value)
+            kind = _decode_json(value)
             if isinstance(kind, str) and kind != "UNKNOWN" and sc.OPERATION not in self.attributes:
                 write(sc.KIND, kind.lower())
         elif key in _CONTENT:
             policy = vars(self).get("shared_policy")
             if policy is not None and policy.on_spans:
-                write(_CONTENT[key], policy.render_json(_read_json(value)))
+                write(_CONTENT[key], policy.render_json(_decode_json(value)))
         elif key.startswith("mlflow."):
             write(key, value)
         else:
-            write(key, to_attribute(_read_json(value)))
+            write(key, to_attribute(_decode_json(value)))
 
     def set_attributes(self, attributes: Any) -> None:
         for key, value in attributes.items():
             self.set_attribute(key, value)
 
 
-def _read_json(value: Any) -> Any:
+def _decode_json(value: Any) -> Any:
     """Return what the JSON text *value* says, or *value* itself if it is none."""
     try:
         return json.loads(value)

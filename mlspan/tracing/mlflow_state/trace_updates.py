@@ -43,10 +43,10 @@ def write_trace_updates(span: Span, info: Any, policy: ContentPolicy) -> None:
         span.set_attribute(sc.TRACE_UPDATE, to_json(told))
     assessments, info.assessments = info.assessments, []
     for assessment in assessments:
-        _record(assessment, span)
+        _copy_assessment(assessment, span)
 
 
-def _record(assessment: Any, span: Span) -> None:
+def _copy_assessment(assessment: Any, span: Span) -> None:
     """Record one of MLflow's assessments as feedback or as an expectation of ours. An error has no value to record."""
     from ..feedback import record_assessment
 

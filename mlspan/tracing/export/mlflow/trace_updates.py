@@ -1,4 +1,4 @@
-"""What MLflow's functions have written to a trace that is open: it counts over what the spans say themselves."""
+"""Updates of a trace by MLflow's functions while it was open: they count over what the spans say themselves."""
 
 from __future__ import annotations
 
