@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -17,7 +17,7 @@ from threading import Lock
 from typing import Any, Final, Literal, NamedTuple, overload
 
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from .._bounded import BoundedDict
 from .._guard import guard
@@ -64,6 +64,7 @@ class Spend:
 
 
 _NOTHING: Final = Spend()
+Attributes = Mapping[str, Any]
 
 
 class _Labels(NamedTuple):
@@ -116,7 +117,7 @@ class _Ledger(SpanProcessor):
         self._counted_below: BoundedDict[int, None] = BoundedDict(_MOST_GROUPS)  # parents of counted calls
         self.limits: list[_Limit] = []
 
-    def on_start(self, span: Any, parent_context: Context | None = None) -> None:  # noqa: ARG002  # the SDK's signature
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002  # the SDK's signature
         """Note the MLflow run that is active."""
         if (run_id := get_active_run_id()) is not None and (ids := span.get_span_context()) is not None:
             self._runs[ids.span_id] = run_id
@@ -170,7 +171,7 @@ class _Ledger(SpanProcessor):
             return [*self._older.items(), *found] if whole else found
 
 
-def _read_spend(attributes: Any) -> Spend | None:
+def _read_spend(attributes: Attributes) -> Spend | None:
     """Return what a call with these attributes has cost; None without tokens and cost."""
     from .export.cost import compute_span_cost
 
@@ -181,7 +182,7 @@ def _read_spend(attributes: Any) -> Spend | None:
     return Spend(0.0 if cost is None else cost["total_cost"], 1, int(cost is None), given or 0, made or 0)
 
 
-def _read_labels(attributes: Any, run_id: str | None) -> _Labels:
+def _read_labels(attributes: Attributes, run_id: str | None) -> _Labels:
     session = attributes.get(sc.SESSION_ID) or attributes.get(sc.CONVERSATION_ID)
     model = attributes.get(sc.RESPONSE_MODEL) or attributes.get(sc.REQUEST_MODEL)
     return _Labels(session, attributes.get(sc.USER_ID), run_id, model)

@@ -20,7 +20,7 @@ def track_destinations() -> Undo:
     return install_when_imported(_MODULE, lambda: apply_patches([patch]))
 
 
-def _note_registry(args: tuple[Any, ...], _kwargs: dict[str, Any], _result: object) -> None:
+def _note_registry(args: tuple[object, ...], _kwargs: dict[str, object], _result: object) -> None:
     _registries[0] = args[0]
 
 

@@ -95,7 +95,7 @@ def _make_client_patches(
 
     def make_waiting(original: Callable[..., Any], enabled: list[bool]) -> Callable[..., Any]:
         @functools.wraps(original)
-        def call_method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        def call_method(self: object, *args: object, **kwargs: object) -> object:
             if enabled and ended.unsent:
                 with guard("waiting for a trace that MLflow's client asks for"):
                     wait_for_trace(kwargs.get("trace_id", args[0] if args else None))
@@ -105,7 +105,7 @@ def _make_client_patches(
 
     def make_flushing(original: Callable[..., Any], enabled: list[bool]) -> Callable[..., Any]:
         @functools.wraps(original)
-        def flush_all(*args: Any, **kwargs: Any) -> Any:
+        def flush_all(*args: object, **kwargs: object) -> object:
             if enabled and ended.unsent:
                 with guard("flushing with MLflow"):
                     wait_for_trace(None)

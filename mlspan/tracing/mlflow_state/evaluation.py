@@ -52,7 +52,7 @@ def follow_evaluations() -> Undo:
 
 def _leave_out_recorded(original: Callable[..., bool], enabled: list[bool]) -> Callable[..., bool]:
     @functools.wraps(original)
-    def should_enable_tracing(flavor: str, *args: Any, **kwargs: Any) -> bool:
+    def should_enable_tracing(flavor: str, *args: object, **kwargs: object) -> bool:
         return not (enabled and _is_flavor_recorded(flavor)) and original(flavor, *args, **kwargs)
 
     return should_enable_tracing
@@ -71,7 +71,7 @@ def _is_flavor_recorded(flavor: str) -> bool:
 
 def _trace_predict_fn(original: Callable[..., Any], enabled: list[bool]) -> Callable[..., Any]:
     @functools.wraps(original)
-    def convert_predict_fn(predict_fn: Any, sample_input: Any) -> Any:
+    def convert_predict_fn(predict_fn: Callable[..., Any], sample_input: object) -> object:
         if not (enabled and any(is_on() for is_on in recorded_libraries.values())):
             return original(predict_fn=predict_fn, sample_input=sample_input)
         traced = predict_fn if getattr(predict_fn, _IS_TRACED, False) else sys.modules["mlflow"].trace(predict_fn)
@@ -80,19 +80,19 @@ def _trace_predict_fn(original: Callable[..., Any], enabled: list[bool]) -> Call
     return convert_predict_fn
 
 
-def _convert(original: Callable[..., Any], traced: Any, sample_input: Any) -> Any:
+def _convert(original: Callable[..., Any], traced: Callable[..., Any], sample_input: object) -> object:
     """Convert *traced* as MLflow does. The call that it makes to check the function is not recorded."""
     is_checking = [True]
 
     @functools.wraps(traced)
-    def call_checked(*args: Any, **kwargs: Any) -> Any:
+    def call_checked(*args: object, **kwargs: object) -> object:
         if not is_checking:
             return traced(*args, **kwargs)
         with suppress_instrumentation():
             return traced(*args, **kwargs)
 
     @functools.wraps(traced)
-    async def call_async(*args: Any, **kwargs: Any) -> Any:
+    async def call_async(*args: object, **kwargs: object) -> object:
         if not is_checking:
             return await traced(*args, **kwargs)
         with suppress_instrumentation():

@@ -12,6 +12,7 @@ import functools
 import json
 import sys
 from collections import deque
+from contextlib import suppress
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +28,7 @@ from .trace_updates import write_trace_updates
 
 if TYPE_CHECKING:
     from ..configured_runtime import Runtime
+    from ..operations.content import ContentPolicy
 
 _MANAGER_MODULE: Final = "mlflow.tracing.trace_manager"
 _REQUEST_ID: Final = "mlflow.traceRequestId"
@@ -151,7 +153,7 @@ class _SharedEnd:
             self._write_updates(policy)
         self.span.end(end_time)
 
-    def _write_updates(self, policy: Any) -> None:
+    def _write_updates(self, policy: ContentPolicy | None) -> None:
         ids = self.span.get_span_context()
         has_spans = False
         with get_trace_manager().get_trace(self.trace_id) as found:
@@ -187,7 +189,7 @@ class _SharedView:
                 found[name] = found[own]
         return found
 
-    def set_attribute(self, key: str, value: Any) -> None:
+    def set_attribute(self, key: str, value: object) -> None:
         """Write an attribute of MLflow's, whose *value* is JSON text, as one of the span's own."""
         if key == _REQUEST_ID:
             return
@@ -205,14 +207,9 @@ class _SharedView:
         else:
             write(key, to_attribute(_decode_json(value)))
 
-    def set_attributes(self, attributes: Any) -> None:
-        for key, value in attributes.items():
-            self.set_attribute(key, value)
 
-
-def _decode_json(value: Any) -> Any:
+def _decode_json(value: object) -> object:
     """Return what the JSON text *value* says, or *value* itself if it is none."""
-    try:
-        return json.loads(value)
-    except (TypeError, ValueError):
-        return value
+    with suppress(TypeError, ValueError):
+        value = json.loads(value)  # type: ignore[arg-type]  # a TypeError is suppressed
+    return value
