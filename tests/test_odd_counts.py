@@ -122,6 +122,7 @@ def make_span(number: int, attributes: dict[str, Any]) -> ReadableSpan:
     )
 
 
+@pytest.mark.usefixtures("no_global_provider")
 def test_mlflow_and_a_receiver_take_them(mlflow_store: str, receiver: Any) -> None:
     """Spans of ours and of others with such counts are stored and sent, each with its trace."""
     mlflow = pytest.importorskip("mlflow")
