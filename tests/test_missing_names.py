@@ -90,7 +90,7 @@ class Case(NamedTuple):
 ELSEWHERE: Final = {"_tracking_service", "_upload_trace_data", "_SparkTrainingSession"}
 CASES: Final = [
     Case("mlflow", "MLflow", private_names.PRIVATE_NAMES | runs.PRIVATE_NAMES | parent_run.PRIVATE_NAMES, STORES),
-    Case("mlflow", "MLflow", ended_traces.PRIVATE_NAMES | {"mlflow_runtime_context": ""}, STORES),
+    Case("mlflow", "MLflow", ended_traces.PRIVATE_NAMES, STORES),
     Case("mlflow", "MLflow", autolog_state.PRIVATE_NAMES, TRAINS),
     Case("agents", "the Agents SDK", agents.PRIVATE_NAMES, AGENTS),
     Case("wrapt", "wrapt", _import_waiting.PRIVATE_NAMES, WAITS),

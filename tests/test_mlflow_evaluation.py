@@ -19,6 +19,7 @@ with warnings.catch_warnings():
     import mlflow.pyfunc
 
 pytestmark = [
+    pytest.mark.timeout(600),  # the first evaluation imports half of MLflow
     pytest.mark.usefixtures("tracing_off"),
     pytest.mark.filterwarnings("ignore"),  # of MLflow and pandas, whose evaluation runs in threads of its own
 ]

@@ -22,6 +22,7 @@ with warnings.catch_warnings():
     import mlflow.pyfunc
 
 pytestmark = [
+    pytest.mark.timeout(600),
     pytest.mark.usefixtures("tracing_off"),
     pytest.mark.filterwarnings("ignore::UserWarning:mlflow.*"),
 ]

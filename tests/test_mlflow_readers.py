@@ -24,7 +24,11 @@ with warnings.catch_warnings():
     import mlflow.genai.scorers
     import mlflow.pyfunc
 
-pytestmark = [pytest.mark.usefixtures("tracing_off"), pytest.mark.filterwarnings("ignore")]
+pytestmark = [
+    pytest.mark.timeout(600),  # a command imports all of MLflow
+    pytest.mark.usefixtures("tracing_off"),
+    pytest.mark.filterwarnings("ignore"),
+]
 embedded = pytest.mark.parametrize("place", ["embedded"], indirect=True)  # the tools read a store, whichever it is
 
 

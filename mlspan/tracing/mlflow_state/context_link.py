@@ -57,7 +57,13 @@ class _LinkedToken(NamedTuple):
 
 def link_contexts(get_runtime: Callable[[], Runtime | None]) -> Undo:
     """Link MLflow's context with OpenTelemetry's, once MLflow is imported, until the returned function is called."""
-    patch = Patch(f"{_PROVIDER_MODULE}:mlflow_runtime_context", partial(_link, get_runtime=get_runtime), _LOSS)
+    # Before 3.9 MLflow had no context of its own: its current span is in OpenTelemetry's, and below it ours are.
+    patch = Patch(
+        f"{_PROVIDER_MODULE}:mlflow_runtime_context",
+        partial(_link, get_runtime=get_runtime),
+        _LOSS,
+        is_optional=True,
+    )
     return install_when_imported(_PROVIDER_MODULE, lambda: apply_patches([patch]))
 
 
