@@ -16,6 +16,7 @@ from .._guard import guard, warn_once
 from .._version import __version__
 from .configured_runtime import Runtime
 from .manual import span as own_span
+from .mlflow_state import trace_updates
 from .operations import semconv as sc
 from .operations.content import ContentPolicy, to_json, to_plain_data
 from .operations.suppression import is_suppressed
@@ -227,3 +228,6 @@ def _build_parentless_span(
         end_time=time_ns,
         instrumentation_scope=InstrumentationScope("mlspan", __version__),
     )
+
+
+trace_updates.recorders.append(record_assessment)  # those that MLflow's functions add to a trace of ours

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..operations import semconv as sc
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from ..operations.content import ContentPolicy
+
+# Records an assessment: the event's name, the arguments of tracing.feedback, and the ids of trace and span.
+recorders: Final[list[Callable[..., None]]] = []
 
 _SOURCES: Final = {"HUMAN": "human", "LLM_JUDGE": "llm_judge", "AI_JUDGE": "llm_judge"}  # all others are code
 # Metadata that has an attribute of ours.
@@ -48,20 +52,19 @@ def write_trace_updates(span: Span, info: Any, policy: ContentPolicy) -> None:
 
 def _copy_assessment(assessment: Any, span: Span) -> None:
     """Record one of MLflow's assessments as feedback or as an expectation of ours. An error has no value to record."""
-    from ..feedback import record_assessment
-
     is_feedback = assessment.feedback is not None
     value = assessment.feedback.value if is_feedback else assessment.expectation.value
     if value is None:
         return
     source, trace_id = assessment.source, span.get_span_context().trace_id
-    record_assessment(
-        sc.EVALUATION_EVENT if is_feedback else sc.EXPECTATION_EVENT,
-        assessment.name,
-        value,
-        assessment.rationale,
-        _SOURCES.get(str(source.source_type), "code"),
-        source.source_id,
-        assessment.metadata,
-        (trace_id, int(assessment.span_id, 16) if assessment.span_id else 0),
-    )
+    for record in recorders:
+        record(
+            sc.EVALUATION_EVENT if is_feedback else sc.EXPECTATION_EVENT,
+            assessment.name,
+            value,
+            assessment.rationale,
+            _SOURCES.get(str(source.source_type), "code"),
+            source.source_id,
+            assessment.metadata,
+            (trace_id, int(assessment.span_id, 16) if assessment.span_id else 0),
+        )
