@@ -12,7 +12,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ..._import_waiting import install_when_imported
 from ..._patching import Patch, Undo, apply_patches, replace_method
@@ -22,8 +22,16 @@ _AUTOLOG_MODULE: Final = "mlflow.models.evaluation.utils.trace"
 _EVALUATION_MODULE: Final = "mlflow.genai.evaluation.base"
 _IS_TRACED: Final = "__mlflow_traced__"  # what mlflow.trace leaves on a function
 
-# By the name of an integration and the module that it patches: whether its calls are recorded.
-recorded_libraries: Final[dict[tuple[str | None, str], Callable[[], bool]]] = {}
+
+class RecordedLibrary(NamedTuple):
+    """A library that an integration of ours has patched."""
+
+    module: str  # the module that the integration patches
+    find_name: Callable[[], str | None]  # the integration's name
+    is_on: Callable[[], bool]  # whether calls are recorded
+
+
+recorded_libraries: Final[dict[object, RecordedLibrary]] = {}  # by the hook
 
 
 def follow_evaluations() -> Undo:
@@ -63,16 +71,16 @@ def _is_flavor_recorded(flavor: str) -> bool:
     modules = getattr(sys.modules.get("mlflow.ml_package_versions"), "FLAVOR_TO_MODULE_NAME", {})
     module = modules.get(flavor, flavor)
     return any(
-        name == flavor or patched == module or patched.startswith(f"{module}.")
-        for (name, patched), is_on in recorded_libraries.items()
-        if is_on()
+        one.module == module or one.module.startswith(f"{module}.") or one.find_name() == flavor
+        for one in list(recorded_libraries.values())
+        if one.is_on()
     )
 
 
 def _trace_predict_fn(original: Callable[..., Any], enabled: list[bool]) -> Callable[..., Any]:
     @functools.wraps(original)
     def convert_predict_fn(predict_fn: Callable[..., Any], sample_input: object) -> object:
-        if not (enabled and any(is_on() for is_on in recorded_libraries.values())):
+        if not (enabled and any(one.is_on() for one in list(recorded_libraries.values()))):
             return original(predict_fn=predict_fn, sample_input=sample_input)
         traced = predict_fn if getattr(predict_fn, _IS_TRACED, False) else sys.modules["mlflow"].trace(predict_fn)
         return _convert(original, traced, sample_input)
