@@ -22,7 +22,7 @@ from mlspan.cli.app import app
 from mlspan.integrations._training import autolog_state
 from mlspan.integrations.openai import agents
 from mlspan.tracing.export.mlflow import private_names
-from mlspan.tracing.mlflow_state import parent_run, runs
+from mlspan.tracing.mlflow_state import ended_traces, parent_run, runs
 
 # A trace in a run goes to a database, and is read back by MLflow's public client.
 STORES: Final = """
@@ -90,6 +90,7 @@ class Case(NamedTuple):
 ELSEWHERE: Final = {"_tracking_service", "_upload_trace_data", "_SparkTrainingSession"}
 CASES: Final = [
     Case("mlflow", "MLflow", private_names.PRIVATE_NAMES | runs.PRIVATE_NAMES | parent_run.PRIVATE_NAMES, STORES),
+    Case("mlflow", "MLflow", ended_traces.PRIVATE_NAMES, STORES),
     Case("mlflow", "MLflow", autolog_state.PRIVATE_NAMES, TRAINS),
     Case("agents", "the Agents SDK", agents.PRIVATE_NAMES, AGENTS),
     Case("wrapt", "wrapt", _import_waiting.PRIVATE_NAMES, WAITS),

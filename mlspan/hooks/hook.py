@@ -34,6 +34,7 @@ from .._copies import call_at_retirement, take_over_recording
 from .._guard import guard, log, swallow_error, warn_once
 from .._shape import find_known
 from ..tracing import runtime
+from ..tracing.mlflow_state.evaluation import RecordedLibrary, recorded_libraries
 from ..tracing.mlflow_state.runs import get_active_run_id
 from ..tracing.operations.noop import NOOP_OPERATION, UnsampledOperation
 from ..tracing.operations.operation import start_operation
@@ -225,12 +226,16 @@ class Hook:
                 warn_once("mlspan: %s is not traced: %s", self.module, missing, place=self.module)
             return None
         self._installation.warn_about_missing()
+        recorded_libraries[self] = RecordedLibrary(
+            self.module, functools.partial(catalog.find_name, self), lambda: self.settings.log_traces
+        )
         return undo
 
     def _remove_patches(self) -> None:
         """Remove the patches, if they are installed."""
         undo, self._undo = self._undo, None
         if undo is not None:
+            recorded_libraries.pop(self, None)
             undo()
 
     def _is_version_supported(self) -> bool:

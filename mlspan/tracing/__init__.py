@@ -21,6 +21,7 @@ from .manual import span
 from .operations.content import Redact
 from .settings.keep_rule import Keep
 from .settings.resolution import resolve_config as _resolve
+from .spending import Spend, on_cost, spend
 
 if TYPE_CHECKING:
     from .export.spool.dead_letters import DeadLetter
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FlushResult",
     "Keep",
+    "Spend",
     "configure",
     "current_trace_id",
     "dead",
@@ -37,11 +39,13 @@ __all__ = [
     "feedback",
     "flush",
     "model",
+    "on_cost",
     "request_id",
     "run",
     "session",
     "shutdown",
     "span",
+    "spend",
     "tags",
     "trace",
     "trace_url",

@@ -79,6 +79,14 @@ class Runtime:
         self._lock = threading.RLock()
         self.environment = read_environment()
 
+    @property
+    def shares_mlflow(self) -> bool:
+        """Return whether traces go to the MLflow to which this process's own MLflow writes its traces."""
+        if self._mlflow_sink is None:
+            return False
+        chosen = self.config.tracking_uri
+        return chosen is None or chosen.rstrip("/") == (runs.get_tracking_uri() or "").rstrip("/")
+
     def get_tracer(self) -> trace.Tracer:
         """Return the tracer of the application's provider, or of our own as long as the application has set none."""
         tracer: trace.Tracer = self.get_span_starter().tracer
@@ -250,6 +258,12 @@ class Runtime:
         What was set aside or dropped is left for :meth:`flush` to tell.
         """
         return self._flush_pipelines(timeout)[1]
+
+    def send_to_mlflow(self, timeout: float) -> bool:
+        """Send all ended spans. Return whether MLflow has them within *timeout* seconds; other receivers may wait."""
+        until = time.monotonic() + timeout
+        asked = [each.request_flush(last=False) for each in self._pipelines.values() if each.has_sink("mlflow")]
+        return all([flush.wait_for("mlflow", until - time.monotonic()) for flush in asked])  # noqa: C419  # wait for all
 
     def _flush_pipelines(self, timeout: float) -> tuple[list[tuple[ExportProcessor, FlushRequest]], bool]:
         """Flush every pipeline and wait. Return the requests, and whether every backend has taken all."""

@@ -16,6 +16,7 @@ from .._guard import guard, warn_once
 from .._version import __version__
 from .configured_runtime import Runtime
 from .manual import span as own_span
+from .mlflow_state import trace_updates
 from .operations import semconv as sc
 from .operations.content import ContentPolicy, to_json, to_plain_data
 from .operations.suppression import is_suppressed
@@ -60,7 +61,7 @@ def feedback(
         ValueError: the value is missing, the source is none of the three, or an id is malformed.
     """
     _raise_unless(value is not None, "feedback needs a value")
-    _record_assessment(
+    record_assessment(
         sc.EVALUATION_EVENT, name, value, rationale, source, source_id, metadata, _find_target(trace_id, span_id, span)
     )
 
@@ -82,7 +83,7 @@ def expectation(
     so its event is ``mlspan.expectation``.
     """
     _raise_unless(value is not None, "an expectation needs a value")
-    _record_assessment(
+    record_assessment(
         sc.EXPECTATION_EVENT, name, value, None, source, source_id, metadata, _find_target(trace_id, span_id, span)
     )
 
@@ -124,7 +125,7 @@ def _parse_hex_id(text: str, digits: int, name: str) -> int:
     return number
 
 
-def _record_assessment(
+def record_assessment(
     event: str,
     name: str,
     value: object,
@@ -227,3 +228,6 @@ def _build_parentless_span(
         end_time=time_ns,
         instrumentation_scope=InstrumentationScope("mlspan", __version__),
     )
+
+
+trace_updates.recorders.append(record_assessment)  # those that MLflow's functions add to a trace of ours

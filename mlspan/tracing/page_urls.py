@@ -47,15 +47,27 @@ class PageUrls:
 
     def find_trace_url(self, trace_id: str) -> str | None:
         """Return the page of a trace, or None if it cannot be found or MLflow is off. This may ask the server."""
-        if self._sink is None:
+        if (place := self._find_experiment()) is None:
             return None
         from .export.mlflow.sink import trace_url
+
+        return trace_url(*place, trace_id)
+
+    def find_experiment_id(self) -> str | None:
+        """Return the experiment of the caller's traces, or None as above. This may ask the server, once for each."""
+        place = self._find_experiment()
+        return None if place is None else place[1]
+
+    def _find_experiment(self) -> tuple[str, str] | None:
+        """Return the tracking URI and the experiment of the caller's traces, or None."""
+        if self._sink is None:
+            return None
         from .export.mlflow.store import StoreRejected
         from .export.types import BackendUnavailable
 
         try:
-            (uri, experiment_id), _ = self._sink.find_destination(self._read_origin())
+            place, _ = self._sink.find_destination(self._read_origin())
         except (BackendUnavailable, StoreRejected) as unknown:
             warn_once("mlspan: no link to the trace: %s", unknown)
             return None
-        return trace_url(uri, experiment_id, trace_id)
+        return place

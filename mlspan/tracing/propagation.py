@@ -71,6 +71,8 @@ def capture_context(*, near: bool = False) -> dict[str, Any] | None:
         call_context.mark_trace_shared(caller.trace_id)
     scope = asdict(call_context.get_call_scope())
     scope["around_run"] = get_active_run_id() or scope["around_run"]
+    if scope["experiment_id"] is None:
+        del scope["experiment_id"]  # mlspan of the process that gets it may be older
     settings = _list_changed_settings(now.config)
     variables = _collect_mlflow_variables(now.config)
     if not near:

@@ -18,6 +18,10 @@ from .destinations import make_spool_settings, open_sink
 from .exit_watcher import ExitWatcher
 from .export.flush_result import FlushResult
 from .mlflow_state import prompts, runs
+from .mlflow_state.context_link import link_contexts
+from .mlflow_state.destinations import track_destinations
+from .mlflow_state.ended_traces import serve_ended_traces
+from .mlflow_state.evaluation import follow_evaluations
 from .otel.provider import (
     ForwardingProcessor,
     watch_provider_changes,
@@ -90,6 +94,10 @@ def start_runtime(config: Config) -> Runtime:
         if previous is None:
             install_until_shutdown("run starts", runs.track_run_starts)
             install_until_shutdown("prompt loads", prompts.track_prompt_loads)
+            install_until_shutdown("destinations", track_destinations)
+            install_until_shutdown("MLflow's context", partial(link_contexts, get_runtime))
+            install_until_shutdown("evaluations", follow_evaluations)
+            install_until_shutdown("ended traces", partial(serve_ended_traces, get_runtime, add_listener))
             _exit_watcher.start_watching()
             install_until_shutdown("provider changes", partial(watch_provider_changes, _join_new_provider))
         else:

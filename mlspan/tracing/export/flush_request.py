@@ -12,16 +12,25 @@ if TYPE_CHECKING:
 class FlushRequest:
     """A flush that somebody waits for: each sender has to answer. ``kept`` is set once the spool has it all."""
 
-    __slots__ = ("_answers", "_done", "_left", "_lock", "_sent", "kept", "last", "send")
+    __slots__ = ("_answers", "_done", "_kind_events", "_left", "_lock", "_sent", "kept", "last", "send")
 
     def __init__(self, *, last: bool, send: bool) -> None:
         self._done, self._sent, self.last, self.send = threading.Event(), True, last, send
         self._answers: dict[SinkKind, bool] = {}
+        self._kind_events: dict[SinkKind, threading.Event] = {}  # of those that somebody waits for
         self._left, self._lock, self.kept = 1, threading.Lock(), threading.Event()
 
     def wait(self, timeout: float) -> bool:
         """Wait at most *timeout* seconds. Return whether the backends have taken everything by then."""
         return self._done.wait(max(timeout, 0)) and self._sent
+
+    def wait_for(self, kind: SinkKind, timeout: float) -> bool:
+        """Wait likewise for the sender of one *kind* alone."""
+        with self._lock:
+            event = self._kind_events.setdefault(kind, threading.Event())
+            if kind in self._answers or self._done.is_set():
+                event.set()
+        return event.wait(max(timeout, 0)) and self.has_sent_all(kind)
 
     @property
     def is_done(self) -> bool:
@@ -47,7 +56,11 @@ class FlushRequest:
         with self._lock:
             if kind is not None:
                 self._answers[kind] = sent
+                if kind in self._kind_events:
+                    self._kind_events[kind].set()
             self._sent = self._sent and sent
             self._left -= 1
             if self._left <= 0:
                 self._done.set()
+                for event in self._kind_events.values():
+                    event.set()

@@ -213,6 +213,10 @@ class ExportProcessor(SpanProcessor):
         asked.kept.wait(STORE_TIMEOUT)
         return FlushResult.combine(self.list_results(asked), in_time=asked.is_done)
 
+    def has_sink(self, kind: SinkKind) -> bool:
+        """Return whether spans are sent to a sink of this *kind*."""
+        return kind in self._sinks
+
     @property
     def has_losses(self) -> bool:
         """Return whether there are set aside or dropped spans that no flush has told of."""

@@ -27,6 +27,7 @@ from ..._import_waiting import install_when_imported
 from ..._patching import Patch, SharedPatch, Undo, apply_patches, observe_method
 from ..._private_names import report_missing_name
 from ..operations.call_context import TraceOrigin, _call_scope
+from . import destinations
 
 _last_origin: tuple[dict[str, object], TraceOrigin] = (
     {},
@@ -98,6 +99,12 @@ def get_active_model_id() -> str | None:
         report_missing_name("MLflow", "_ACTIVE_MODEL_CONTEXT", PRIVATE_NAMES["_ACTIVE_MODEL_CONTEXT"])
         return read_public() or None
     return _read_variable("MLFLOW_ACTIVE_MODEL_ID")
+
+
+def get_tracking_uri() -> str | None:
+    """Return the tracking URI that MLflow uses; None if MLflow is not imported."""
+    read_uri = getattr(sys.modules.get("mlflow"), "get_tracking_uri", None)
+    return None if read_uri is None else str(read_uri())
 
 
 def _read_variable(name: str) -> str | None:
@@ -175,13 +182,20 @@ def read_trace_origin(
     """
     global _last_origin  # most spans start where the last one did; a new object takes as long as all the rest
     call_scope = _call_scope.get()
-    experiment_id = _read_variable("MLFLOW_EXPERIMENT_ID") if experiment else None
+    run_id = get_active_run_id()
+    experiment_id = call_scope.experiment_id
+    if experiment_id is None and experiment:
+        experiment_id = destinations.find_experiment_id() if destinations.are_set() else None
+        if experiment_id is not None:
+            run_id = call_scope.run_id  # MLflow's active run does not decide either
+        else:
+            experiment_id = _read_variable("MLFLOW_EXPERIMENT_ID")
     by_name = experiment and not experiment_id
     values: dict[str, Any] = {
         "tracking_uri": _read_variable("MLFLOW_TRACKING_URI") if tracking_uri else None,
         "experiment_id": experiment_id,
         "experiment_name": _read_variable("MLFLOW_EXPERIMENT_NAME") if by_name else None,
-        "run_id": get_active_run_id(),
+        "run_id": run_id,
         "model_id": get_active_model_id(),
         "session": call_scope.session,
         "user": call_scope.user,

@@ -29,6 +29,7 @@ class CallScope:
     model_id: str | None = None
     request_id: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    experiment_id: str | None = None  # that of a trace of MLflow's own that the call is a part of
     around_run: str | None = None  # the run active where a task was sent from; a run that is active here overrides it
 
 
@@ -152,3 +153,16 @@ def mark_trace_shared(trace_id: int) -> None:
 def is_trace_shared(trace_id: int) -> bool:
     """Return whether this process has marked the trace as shared with other processes."""
     return trace_id in _shared_traces
+
+
+_joined_traces: Final[BoundedDict[int, None]] = BoundedDict(10_000)
+
+
+def mark_trace_joined(trace_id: int) -> None:
+    """Note that MLflow stores spans of this trace itself: a parent that its store lacks is yet to come."""
+    _joined_traces[trace_id] = None
+
+
+def is_trace_joined(trace_id: int) -> bool:
+    """Return whether MLflow stores spans of this trace itself."""
+    return trace_id in _joined_traces

@@ -191,6 +191,7 @@ ASSESSMENT_VALUE: Final = "mlspan.assessment.value"  # JSON: keeps the type, whi
 ASSESSMENT_SOURCE: Final = "mlspan.assessment.source"  # "human", "llm_judge", "code"
 ASSESSMENT_SOURCE_ID: Final = "mlspan.assessment.source.id"
 ASSESSMENT_METADATA: Final = "mlspan.assessment.metadata"  # JSON
+TRACE_UPDATE: Final = "mlspan.trace.update"  # JSON: what MLflow's functions have written to the trace
 TAG_PREFIX: Final = "mlspan.tag."  # + the key of tracing.tags(key="value")
 
 # Trainings, and the link from a span to MLflow.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from ...operations.call_context import is_trace_joined
 from ..recent_spans import traces_in_parts
 from .span_totals import SpanTotals, count_calls_once
 from .spans import MISSING_PARENT, TranslatedSpan
@@ -43,8 +44,9 @@ def merge_with_stored(
 
 def detach_orphans(trace: TranslatedTrace, stored: Mapping[int, SpanTotals]) -> TranslatedTrace:
     """Return *trace* with every span a root whose parent is neither in it nor among the *stored* spans, by their id."""
-    if int(trace.summary.trace_id.removeprefix("tr-"), 16) in traces_in_parts:
-        return trace  # such a parent has yet to end
+    trace_id = int(trace.summary.trace_id.removeprefix("tr-"), 16)
+    if trace_id in traces_in_parts or is_trace_joined(trace_id):
+        return trace  # such a parent has yet to end, or to be stored by MLflow itself
     known = stored.keys() | trace.read_span_totals().keys()
     spans = [
         span if span.parent is None or span.parent.span_id in known else _detach_span(span, span.parent.span_id)

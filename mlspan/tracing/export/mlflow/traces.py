@@ -37,6 +37,7 @@ from .spans import (
     storable,
     translate_span,
 )
+from .trace_updates import read_updates
 
 _MAX_PREVIEW: Final = 1000  # characters
 _MAX_TAG: Final = 4096
@@ -68,6 +69,22 @@ class TraceSummary(NamedTuple):
     client_request_id: str | None = None
     tags: Mapping[str, str] = _NO_PAIRS
     metadata: Mapping[str, str] = _NO_PAIRS
+    is_updated: bool = False  # True if a caller has written to it what no span can carry
+
+    def with_updates(self, told: Mapping[str, Any]) -> TraceSummary:
+        """Return this summary with what MLflow's functions have written to the trace."""
+        if not told:
+            return self
+        state, request_id = told.get("state"), told.get("client_request_id")
+        return self._replace(
+            failed=self.failed if state is None else state == "ERROR",
+            request_preview=_cut_text(told.get("request_preview"), _MAX_PREVIEW) or self.request_preview,
+            response_preview=_cut_text(told.get("response_preview"), _MAX_PREVIEW) or self.response_preview,
+            client_request_id=str(request_id)[:_MAX_CLIENT_REQUEST_ID] if request_id else self.client_request_id,
+            tags={**self.tags, **drop_reserved_keys(_cut_pairs(told["tags"]))},
+            metadata={**self.metadata, **drop_reserved_keys(_cut_pairs(told["metadata"]))},
+            is_updated=True,
+        )
 
     def with_totals(self, counted: Iterable[SpanTotals]) -> TraceSummary:
         """Return this summary with the sum of tokens and cost of all spans in *counted*."""
@@ -92,6 +109,7 @@ class TraceSummary(NamedTuple):
         start = min(self.request_time, before.request_time)
         end = max(self.request_time + self.duration, before.request_time + before.duration)
         return self._replace(
+            is_updated=first.is_updated or second.is_updated,
             request_time=start,
             duration=end - start,
             failed=first.failed or (second.failed and not knows_root),
@@ -129,7 +147,7 @@ class TranslatedTrace(NamedTuple):
         """
         info, root = self.summary, self._find_root()
         unsaid = _NOT_IN_SPANS.intersection(info.metadata) - ({SOURCE_RUN_KEY} if self.links_run else set())
-        if root is None or self.merges_stored or info.client_request_id or unsaid:
+        if root is None or self.merges_stored or info.client_request_id or unsaid or info.is_updated:
             return None
         if not (self.previews_apart or self._shows_previews(root)):
             return None
@@ -230,6 +248,7 @@ def translate_segment(
         tags=_build_tags(segment, top.name, spans, named),
         metadata=_build_metadata(segment, named, run_id),
     )
+    info = info.with_updates(read_updates(spans))
     merge = not segment.whole or top.parent is not None or _may_be_continued(ended)
     assessments = list(read_assessments(segment.spans))
     return TranslatedTrace(segment, info, spans, attachments, assessments, merge, links_run, previews_apart)
@@ -316,9 +335,12 @@ def _build_tags(segment: TraceSegment, name: str, spans: Sequence[ReadableSpan],
     tags.update(segment.origin.tags)
     for key, value in read_resource_tags(segment.spans[0].resource):
         tags.setdefault(key, value)
-    return drop_reserved_keys(
-        {storable(key)[:250]: _cut_text(storable(value), _MAX_TAG) or "" for key, value in tags.items()}
-    )
+    return drop_reserved_keys(_cut_pairs(tags))
+
+
+def _cut_pairs(pairs: Mapping[str, str]) -> dict[str, str]:
+    """Return tags or metadata as MLflow takes them, cut to its limits."""
+    return {storable(key)[:250]: _cut_text(storable(value), _MAX_TAG) or "" for key, value in pairs.items()}
 
 
 def _read_prompts(spans: Sequence[ReadableSpan]) -> list[dict[str, str]]:

@@ -1,0 +1,114 @@
+"""``mlflow.genai.evaluate(predict_fn=...)``: each call is one trace, with our spans, which the scorers get.
+
+MLflow turns its own autologging on for the time of an evaluation. It stays off for a library that mlspan records, as
+each call would be recorded twice. The function then gets a span of MLflow's around it, which has the evaluation's
+request id and run, and our spans are below it. MLflow calls the function once before, to see whether it works; that
+call is not recorded, as MLflow does not record it either.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from ..._import_waiting import install_when_imported
+from ..._patching import Patch, Undo, apply_patches, replace_method
+from ..otel.compat import suppress_instrumentation
+
+_AUTOLOG_MODULE: Final = "mlflow.models.evaluation.utils.trace"
+_EVALUATION_MODULE: Final = "mlflow.genai.evaluation.base"
+_IS_TRACED: Final = "__mlflow_traced__"  # what mlflow.trace leaves on a function
+
+
+class RecordedLibrary(NamedTuple):
+    """A library that an integration of ours has patched."""
+
+    module: str  # the module that the integration patches
+    find_name: Callable[[], str | None]  # the integration's name
+    is_on: Callable[[], bool]  # whether calls are recorded
+
+
+recorded_libraries: Final[dict[object, RecordedLibrary]] = {}  # by the hook
+
+
+def follow_evaluations() -> Undo:
+    """Have MLflow's evaluations see our spans, once MLflow is imported, until the returned function is called."""
+    autolog = Patch(
+        f"{_AUTOLOG_MODULE}:_should_enable_tracing",
+        lambda target: replace_method(target, _leave_out_recorded),
+        "one trace for each call of an evaluation: MLflow's autologging records it as well",
+    )
+    predict = Patch(
+        f"{_EVALUATION_MODULE}:convert_predict_fn",
+        lambda target: replace_method(target, _trace_predict_fn),
+        "the spans of an evaluation's calls for its scorers",
+    )
+    undos = [
+        install_when_imported(_AUTOLOG_MODULE, lambda: apply_patches([autolog])),
+        install_when_imported(_EVALUATION_MODULE, lambda: apply_patches([predict])),
+    ]
+
+    def undo_both() -> None:
+        for undo in undos:
+            undo()
+
+    return undo_both
+
+
+def _leave_out_recorded(original: Callable[..., bool], enabled: list[bool]) -> Callable[..., bool]:
+    @functools.wraps(original)
+    def should_enable_tracing(flavor: str, *args: object, **kwargs: object) -> bool:
+        return not (enabled and _is_flavor_recorded(flavor)) and original(flavor, *args, **kwargs)
+
+    return should_enable_tracing
+
+
+def _is_flavor_recorded(flavor: str) -> bool:
+    """Return whether an integration of ours that is on records the library that *flavor* is MLflow's name of."""
+    modules = getattr(sys.modules.get("mlflow.ml_package_versions"), "FLAVOR_TO_MODULE_NAME", {})
+    module = modules.get(flavor, flavor)
+    return any(
+        one.module == module or one.module.startswith(f"{module}.") or one.find_name() == flavor
+        for one in list(recorded_libraries.values())
+        if one.is_on()
+    )
+
+
+def _trace_predict_fn(original: Callable[..., Any], enabled: list[bool]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def convert_predict_fn(predict_fn: Callable[..., Any], sample_input: object) -> object:
+        if not (enabled and any(one.is_on() for one in list(recorded_libraries.values()))):
+            return original(predict_fn=predict_fn, sample_input=sample_input)
+        traced = predict_fn if getattr(predict_fn, _IS_TRACED, False) else sys.modules["mlflow"].trace(predict_fn)
+        return _convert(original, traced, sample_input)
+
+    return convert_predict_fn
+
+
+def _convert(original: Callable[..., Any], traced: Callable[..., Any], sample_input: object) -> object:
+    """Convert *traced* as MLflow does. The call that it makes to check the function is not recorded."""
+    is_checking = [True]
+
+    @functools.wraps(traced)
+    def call_checked(*args: object, **kwargs: object) -> object:
+        if not is_checking:
+            return traced(*args, **kwargs)
+        with suppress_instrumentation():
+            return traced(*args, **kwargs)
+
+    @functools.wraps(traced)
+    async def call_async(*args: object, **kwargs: object) -> object:
+        if not is_checking:
+            return await traced(*args, **kwargs)
+        with suppress_instrumentation():
+            return await traced(*args, **kwargs)
+
+    try:
+        return original(
+            predict_fn=call_async if inspect.iscoroutinefunction(traced) else call_checked, sample_input=sample_input
+        )
+    finally:
+        is_checking.clear()

@@ -1,0 +1,70 @@
+"""What MLflow's functions have written to a trace of ours: tags, metadata, state, previews, assessments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from ..operations import semconv as sc
+from ..operations.content import to_json
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+    from ..operations.content import ContentPolicy
+
+# Records an assessment: the event's name, the arguments of tracing.feedback, and the ids of trace and span.
+recorders: Final[list[Callable[..., None]]] = []
+
+_SOURCES: Final = {"HUMAN": "human", "LLM_JUDGE": "llm_judge", "AI_JUDGE": "llm_judge"}  # all others are code
+# Metadata that has an attribute of ours.
+_ATTRIBUTES: Final = {
+    "mlflow.trace.session": sc.SESSION_ID,
+    "mlflow.trace.user": sc.USER_ID,
+    "mlflow.modelId": sc.MODEL_ID,
+}
+
+
+def write_trace_updates(span: Span, info: Any, policy: ContentPolicy) -> None:
+    """Write what *info*, MLflow's TraceInfo, says beside what we know ourselves, to *span*; and its assessments."""
+    metadata = {str(key): str(value) for key, value in info.trace_metadata.items()}
+    for key, name in _ATTRIBUTES.items():
+        if key in metadata:
+            span.set_attribute(name, metadata[key])  # for receivers that know no MLflow
+    state = str(getattr(info.state, "value", info.state))
+    update: dict[str, Any] = {
+        "tags": {str(key): str(value) for key, value in info.tags.items()},
+        "metadata": metadata,
+        "state": state if state in {"OK", "ERROR"} else None,
+        "client_request_id": info.client_request_id,
+    }
+    if policy.on_spans:
+        update["request_preview"], update["response_preview"] = (
+            text and policy.render_text(text) for text in (info.request_preview, info.response_preview)
+        )
+    told = {key: value for key, value in update.items() if value}
+    if told:
+        span.set_attribute(sc.TRACE_UPDATE, to_json(told))
+    assessments, info.assessments = info.assessments, []
+    for assessment in assessments:
+        _copy_assessment(assessment, span)
+
+
+def _copy_assessment(assessment: Any, span: Span) -> None:
+    """Record one of MLflow's assessments as feedback or as an expectation of ours. An error has no value to record."""
+    is_feedback = assessment.feedback is not None
+    value = assessment.feedback.value if is_feedback else assessment.expectation.value
+    if value is None:
+        return
+    source, trace_id = assessment.source, span.get_span_context().trace_id
+    for record in recorders:
+        record(
+            sc.EVALUATION_EVENT if is_feedback else sc.EXPECTATION_EVENT,
+            assessment.name,
+            value,
+            assessment.rationale,
+            _SOURCES.get(str(source.source_type), "code"),
+            source.source_id,
+            assessment.metadata,
+            (trace_id, int(assessment.span_id, 16) if assessment.span_id else 0),
+        )
