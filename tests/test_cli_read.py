@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import Result, invoke
 from otlp_lines import BEGAN, lines, said, span
 from servers.process import BoundedPopen
-from typer.testing import CliRunner, Result
-
-from mlspan.cli.app import app
 
 pytest.importorskip("mlflow")
 
@@ -52,9 +50,7 @@ def known(_template_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = tmp_path_factory.mktemp("known")
     shutil.copy(_template_store, folder / "mlflow.db")
     (folder / "spans.jsonl").write_text(lines(*SPANS))
-    done = CliRunner().invoke(
-        app, ["import", str(folder / "spans.jsonl"), "--tracking-uri", f"sqlite:///{folder}/mlflow.db"]
-    )
+    done = invoke(["import", str(folder / "spans.jsonl"), "--tracking-uri", f"sqlite:///{folder}/mlflow.db"])
     assert done.output.startswith("2 traces (5 spans) taken into 'Default' of sqlite:///"), done.output
     return folder / "mlflow.db"
 
@@ -69,7 +65,7 @@ def mlspan(known: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mlspan]:
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
-    yield lambda *arguments: CliRunner().invoke(app, arguments)
+    yield lambda *arguments: invoke(arguments)
     monkeypatch.undo()
     time.tzset()
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from .._guard import log
-from ..tracing.export.mlflow.store import default_tracking_uri, hide_user_info, is_server_uri
+from ..tracing.export.mlflow.addresses import default_tracking_uri, hide_user_info, is_server_uri
 from ..tracing.settings import admin_policy
 from ..tracing.settings.config import Config
 from ..tracing.settings.resolution import resolve_config

@@ -7,17 +7,16 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Annotated
 
-import typer
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
 from . import form, model
+from .arguments import Option
 from .common import (
     ExperimentOption,
     JsonOption,
     TrackingUriOption,
-    command,
     make_output_console,
     print_note,
     show_busy,
@@ -29,24 +28,27 @@ from .places import locate_store
 from .trace_totals import PERCENTILES, Metric, StatsRow, TraceStats
 
 
-@command
 def stats(
     tracking_uri: TrackingUriOption = None,
     experiment: ExperimentOption = None,
     since: Annotated[
-        str, typer.Option("--since", metavar="AGO", help="Begun since then: 15m, 1h, 2d, 1w, a date or time, or: all.")
+        str, Option("--since", metavar="AGO", help="Begun since then: 15m, 1h, 2d, 1w, a date or time, or: all.")
     ] = "1d",
-    until: Annotated[str | None, typer.Option("--until", metavar="AGO", help="Begun before then.")] = None,
+    until: Annotated[str | None, Option("--until", metavar="AGO", help="Begun before then.")] = None,
     run: RunOption = None,
     session: SessionOption = None,
     metric: Annotated[
-        Metric | None, typer.Option("--chart", help="Metric of the bars. [dim]Default: cost if any is known.[/dim]")
+        Metric | None, Option("--chart", help="Metric of the bars.", default="cost if any is known")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Add up cost, tokens, latency and errors.
 
-    By model, agent and tool: mlspan stats --since 1w --chart p95
+    By model, agent and tool.
+
+    Examples:
+        mlspan stats --since 1w --chart p95
+        mlspan stats --run nightly --json
     """
     since_ms = None if since == "all" else parse_since(since)
     until_ms = None if until is None else parse_since(until)
@@ -56,9 +58,15 @@ def stats(
         make_filter(traces, run, session, None, since_ms), until_ms=now_ms if until_ms is None else until_ms
     )
     totals = TraceStats()
+    is_cut_off = False
     with show_busy("Reading traces"):
-        for trace in traces.iterate_traces(where, spans=True):
-            totals.add_trace(trace)
+        try:
+            for trace in traces.iterate_outlines(where, details=False):
+                totals.add_trace(trace)
+        except KeyboardInterrupt:  # what was read so far is shown
+            is_cut_off = True
+    if is_cut_off:
+        print_note(f"cut off: these are the newest {totals.traces.calls:,} traces")
     if as_json:
         write_line(model.dump_json(_build_stats_json(totals, since_ms, until_ms)))
         return
