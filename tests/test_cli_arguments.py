@@ -253,3 +253,21 @@ def test_verbose_shows_the_cause(tmp_path: Path) -> None:
     assert quiet.exit_code == 1
     assert "Traceback" not in quiet.stderr
     assert "Traceback" in invoke(["-v", "list", "--tracking-uri", f"sqlite:///{file}"]).stderr
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("foo", "--tracking-uri=foo: there is no such folder"),
+        ("ftp://ada:secret@x", "--tracking-uri=ftp://x: no store has addresses of ftp://"),
+        ("http://", "--tracking-uri=http:// names no host"),
+        ("http:///x", "--tracking-uri=http:///x names no host"),
+        ("sqlite:///nowhere/mlflow.db", "there is no nowhere/mlflow.db: no trace has been stored yet"),
+    ],
+)
+@pytest.mark.parametrize("command", ["list", "show", "stats", "tail", "ui"])
+def test_an_address_that_is_none(command: str, uri: str, said: str) -> None:
+    """One line of our own, before MLflow is imported for it."""
+    done = invoke([command, "--tracking-uri", uri])
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith(f"mlspan: {said}")

@@ -16,7 +16,7 @@ from .._extras import tell_install
 from .._private_names import list_missing_names
 from . import form, hooked, model
 from .arguments import Option
-from .common import ExperimentOption, JsonOption, TrackingUriOption, make_output_console, show_busy, write_line
+from .common import ExperimentOption, JsonOption, TrackingUriOption, make_output_console, show_busy
 from .libraries import (
     LibraryStatus,
     add_outcomes,
@@ -76,7 +76,7 @@ def doctor(
             "self_tracing": [asdict(one) for one in others[0]],
             "second_tracers": [asdict(one) for one in others[1]],
         }
-        write_line(model.dump_json({**report, **named, "spool": status_to_json(spool)}))
+        model.write_json({**report, **named, "spool": status_to_json(spool)})
     else:
         _print_doctor_report(make_output_console(), found, libraries, others, checks, spool, problems)
     if problems:

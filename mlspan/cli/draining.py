@@ -29,7 +29,6 @@ from .common import (
     make_error_console,
     make_output_console,
     print_note,
-    write_line,
 )
 
 _untyped_tracing: Final[Any] = tracing
@@ -69,7 +68,7 @@ def drain(
             raise CommandFailure(str(error)) from error
     if as_json:
         counts = {name: getattr(result, name) for name in ("sent", "refused", "expired", "stay", "in_use")}
-        write_line(model.dump_json({**counts, "reasons": dict(result.reasons)}))
+        model.write_json({**counts, "reasons": dict(result.reasons)})
     else:
         _print_drain_result(result)
     if result.stay or result.refused:
@@ -124,7 +123,7 @@ def print_dead_letters(dead_letters: list[Any], *, as_json: bool) -> None:
     """Print a line for each dead letter, and the reason why it was refused."""
     console = make_output_console()
     if as_json:
-        write_line(model.dump_json([_letter_to_json(letter) for letter in dead_letters]))
+        model.write_json([_letter_to_json(letter) for letter in dead_letters])
     elif not dead_letters:
         print_note("nothing was set aside")
     for letter in () if as_json else dead_letters:

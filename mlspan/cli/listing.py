@@ -19,7 +19,6 @@ from .common import (
     TrackingUriOption,
     make_output_console,
     print_note,
-    write_line,
 )
 from .opening import open_reader
 from .places import locate_store
@@ -60,7 +59,7 @@ def list_(
     traces = open_reader(locate_store(tracking_uri, experiment))
     found = list(traces.iterate_traces(make_filter(traces, run, session, status, since_ms), limit=limit))
     if as_json:
-        write_line(model.dump_json([model.trace_to_json(trace) for trace in found]))
+        model.write_json([model.trace_to_json(trace) for trace in found])
         return
     console = make_output_console()
     table = TraceTable(console, found, traces)
@@ -138,7 +137,7 @@ def _print_traces(found: Iterable[model.StoredTrace], table: TraceTable, console
     """Print traces, each as a line of the table or of JSON."""
     for trace in found:
         if as_json:
-            write_line(model.dump_json_line(model.trace_to_json(trace)))
+            model.write_json(model.trace_to_json(trace), indent=None)
         else:
             console.print(table.make_line(trace), no_wrap=True, overflow="crop")
 

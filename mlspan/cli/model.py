@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +18,8 @@ from ..tracing.export.dialects.dialect import parse_attribute
 from ..tracing.export.mlflow.messages import as_text, preview_answer, preview_request
 from ..tracing.export.mlflow.names import COST, SESSION_KEY, SOURCE_RUN_KEY, TOKEN_USAGE, USER_KEY
 from ..tracing.operations import semconv as sc
-from .form import join_lines
+from .common import write_line
+from .form import escape_for_terminal, join_lines
 
 NAME_KEY: Final = "mlflow.traceName"
 TOKENS_KEY: Final = "mlflow.trace.tokenUsage"
@@ -305,11 +307,12 @@ def spans_to_json(trace: StoredTrace) -> list[dict[str, object]]:
     ]
 
 
-def dump_json_line(value: object) -> str:
-    """Return *value* as JSON on one line."""
-    return json.dumps(value, ensure_ascii=False, default=str)
+def dump_json(value: object, *, indent: int | None = 2) -> str:
+    """Return *value* as JSON, indented, or on one line with ``indent=None``."""
+    return json.dumps(value, indent=indent, ensure_ascii=False, default=str)
 
 
-def dump_json(value: object) -> str:
-    """Return *value* as indented JSON."""
-    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+def write_json(value: object, *, indent: int | None = 2) -> None:
+    """Write *value* to standard output as JSON. On a terminal, what would control it is escaped."""
+    text = dump_json(value, indent=indent)
+    write_line(escape_for_terminal(text) if sys.stdout.isatty() else text)

@@ -20,7 +20,6 @@ from .common import (
     TrackingUriOption,
     make_output_console,
     print_note,
-    write_line,
 )
 from .opening import open_reader
 from .places import is_tracking_server, locate_store
@@ -82,7 +81,7 @@ def show(
     if html is not None:
         _write_page(html, found, shown_facts)
     if as_json:
-        write_line(model.dump_json({**model.trace_to_json(found), "spans": model.spans_to_json(found)}))
+        model.write_json({**model.trace_to_json(found), "spans": model.spans_to_json(found)})
     elif html is None:
         print_trace(found, make_output_console(), shown_facts, content=content)
 

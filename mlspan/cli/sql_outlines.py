@@ -38,7 +38,7 @@ class OutlineQueries:
         usage = ", ".join(map(extract, _USAGE_NAMES))
         self._usage = f"SELECT trace_id, span_id, {usage} FROM spans WHERE trace_id IN ({{}})"  # noqa: S608  # our names
 
-    def add_spans(self, outlines: Sequence[TraceOutline], *, details: bool) -> Iterator[TraceOutline]:
+    def fill_outlines(self, outlines: Sequence[TraceOutline], *, details: bool) -> Iterator[TraceOutline]:
         """Yield outlines with their spans, at most as many as a query takes parameters.
 
         With *details*, what failed has the type of its error.

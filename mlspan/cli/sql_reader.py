@@ -86,7 +86,7 @@ class SqlReader(TraceReader):
             ]
             is_stored = [tags.get(one, {}).get(_SPANS_LOCATION) == _IN_DATABASE for one in ids]
             stored = [one for one, here in zip(outlines, is_stored, strict=True) if here or not spans]
-            yield from queries.add_spans(stored, details=details) if spans else stored
+            yield from queries.fill_outlines(stored, details=details) if spans else stored
             if spans and len(stored) < len(rows):
                 yield from (
                     self._outline_elsewhere(one) for one, here in zip(outlines, is_stored, strict=True) if not here

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, get_args
 
+from . import form
 from .durations import Durations
 from .outlines import AGENT_TYPES, MODEL_TYPES, SpanOutline, TraceOutline, is_simple
 
@@ -15,6 +16,7 @@ Metric = Literal["cost", "tokens", "p95", "calls", "errors"]
 Group = Literal["model", "agent", "tool", "workflow", "user", "session", "tag", "experiment", "run", "error"]
 ALL_GROUPS: Final[tuple[Group, ...]] = get_args(Group)
 DEFAULT_GROUPS: Final[tuple[Group, ...]] = ("model", "agent", "tool")
+_MOST_EMPTY: Final = 1_000
 _UNKNOWN: Final = "-"  # the row of traces that name no user, session or run
 
 
@@ -73,6 +75,13 @@ class StatsRow:
         }
 
 
+def choose_metric(rows: Sequence[StatsRow]) -> Metric:
+    """Return the first metric that any row has: cost, tokens, or else p95."""
+    if any(row.cost for row in rows):
+        return "cost"
+    return "tokens" if any(row.input_tokens or row.output_tokens for row in rows) else "p95"
+
+
 class TraceStats:
     """Totals of all traces, by group, and by interval of time.
 
@@ -104,7 +113,7 @@ class TraceStats:
         """Add a trace and its spans."""
         rows = [self.traces]
         if self._every_ms is not None:
-            start = trace.start_ms // self._every_ms * self._every_ms
+            start = form.floor_time(trace.start_ms, self._every_ms)
             rows.append(self.intervals.get(start) or self.intervals.setdefault(start, StatsRow(str(start))))
         for group, found in self._rows.items():
             if group in _TRACE_NAMES:
@@ -150,6 +159,23 @@ class TraceStats:
                 _get_or_add_row(errors, error or "failed").add_call(failed=True, duration_ms=duration_ms)
         if whole is not None:
             whole.add_usage(trace.input_tokens, trace.output_tokens, trace.cost)
+
+    def list_intervals(self) -> list[StatsRow]:
+        """Return the rows of all intervals from the first to the last, each named by its start in local time.
+
+        Those without traces are there too, unless they are more than 1,000.
+        """
+        if self._every_ms is None or not self.intervals:
+            return []
+        first, last = min(self.intervals), max(self.intervals)
+        is_short = (last - first) // self._every_ms <= _MOST_EMPTY
+        starts = range(first, last + 1, self._every_ms) if is_short else sorted(self.intervals)
+        is_daily = self._every_ms % 86_400_000 == 0
+        named = [(start, form.format_full_time(start)) for start in starts]
+        return [
+            replace(self.intervals.get(start) or StatsRow(""), name=text[:10] if is_daily else text[:16])
+            for start, text in named
+        ]
 
     @property
     def rows_by_group(self) -> dict[str, list[StatsRow]]:
