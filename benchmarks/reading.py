@@ -132,14 +132,26 @@ class Arrivals(threading.Thread):
         self.join(30)
 
 
+CODE: Final = """
+import resource, sys
+try:
+    if len(sys.argv) > 1:
+        from mlspan.cli import main
+        main()
+except SystemExit as end:
+    assert not end.code, end.code
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, file=sys.stderr)
+"""
+
+
 def measure_process(arguments: list[str], environ: dict[str, str]) -> tuple[float, float, float]:
-    """Run a process, and return the processor's time and the time in seconds, and its largest size in MB."""
+    """Run a command, and return the processor's time and the time in seconds, and its largest size in MB."""
     began = time.perf_counter()
-    process = subprocess.Popen(arguments, env=environ, stdout=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, arguments
-    return used.ru_utime + used.ru_stime, time.perf_counter() - began, used.ru_maxrss / 1024
+    command = [sys.executable, "-c", CODE, *arguments]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=600)
+    cpu, size = done.stderr.splitlines()[-1].split()
+    return float(cpu), time.perf_counter() - began, float(size)
 
 
 def measure_commands(uri: str, times: int = 5) -> dict[str, tuple[float, float, float]]:
@@ -147,12 +159,11 @@ def measure_commands(uri: str, times: int = 5) -> dict[str, tuple[float, float, 
     with tempfile.TemporaryDirectory() as compiled:
         environ = {**os.environ, "PYTHONPYCACHEPREFIX": compiled, "MLSPAN_TRACKING_URI": uri, "COLUMNS": "100"}
         environ.pop("PYTHONDONTWRITEBYTECODE", None)
-        programs = {"python -c pass": ["-c", "pass"]}
-        programs |= {name: ["-m", "mlspan.cli", *arguments] for name, arguments in COMMANDS.items()}
+        programs: dict[str, list[str]] = {"python -c pass": [], **COMMANDS}
         found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in programs}
         for turn in range(times + 1):
             for name, arguments in programs.items():
-                taken = measure_process([sys.executable, *arguments], environ)
+                taken = measure_process(arguments, environ)
                 if turn:  # the first one compiles
                     found[name].append(taken)
     medians = {name: tuple(map(statistics.median, zip(*runs, strict=True))) for name, runs in found.items()}

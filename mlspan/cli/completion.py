@@ -1,6 +1,6 @@
 """Completion of commands and options in bash, zsh and fish: ``mlspan --install-completion``.
 
-The shell's function calls ``mlspan`` with the words before the cursor, one a line, in ``_MLSPAN_COMPLETE_WORDS``, and
+The shell's function calls ``mlspan`` with the words before the cursor, one a line, in ``MLSPAN_COMPLETE_WORDS``, and
 gets one suggestion a line.
 """
 
@@ -14,12 +14,12 @@ from typing import Final
 from .arguments import Parameter, UsageError, find_named, read_parameters
 from .commands import COMMANDS, ROOT_OPTIONS, load_command
 
-WORDS_VARIABLE: Final = "_MLSPAN_COMPLETE_WORDS"
+WORDS_VARIABLE: Final = "MLSPAN_COMPLETE_WORDS"
 SCRIPTS: Final = {
     "bash": """\
 _mlspan_completion() {
     local IFS=$'\\n'
-    COMPREPLY=($(_MLSPAN_COMPLETE_WORDS="${COMP_WORDS[*]:1:COMP_CWORD}" "$1" 2>/dev/null))
+    COMPREPLY=($(MLSPAN_COMPLETE_WORDS="${COMP_WORDS[*]:1:COMP_CWORD}" "$1" 2>/dev/null))
 }
 complete -o default -o bashdefault -F _mlspan_completion mlspan
 """,
@@ -28,14 +28,14 @@ complete -o default -o bashdefault -F _mlspan_completion mlspan
 (( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }
 _mlspan_completion() {
     local -a found
-    found=("${(@f)$(_MLSPAN_COMPLETE_WORDS="${(F)words[2,CURRENT]}" $words[1] 2>/dev/null)}")
+    found=("${(@f)$(MLSPAN_COMPLETE_WORDS="${(F)words[2,CURRENT]}" $words[1] 2>/dev/null)}")
     if [[ -n "$found" ]]; then compadd -- $found; else _files; fi
 }
 compdef _mlspan_completion mlspan
 """,
     "fish": """\
 function __mlspan_completion
-    set -lx _MLSPAN_COMPLETE_WORDS (string join \\n -- (commandline -opc)[2..] (commandline -ct) | string collect -N)
+    set -lx MLSPAN_COMPLETE_WORDS (string join \\n -- (commandline -opc)[2..] (commandline -ct) | string collect -N)
     mlspan 2>/dev/null
 end
 complete -c mlspan -a '(__mlspan_completion)'
