@@ -674,7 +674,8 @@ def differential_clients(session: nox.Session) -> None:
 @nox.session(tags=["matrix"])
 def prereleases(session: nox.Session) -> None:
     """The newest of OpenTelemetry, MLflow, OpenAI and LangChain, betas and candidates among them."""
-    newest = ["opentelemetry-sdk", "opentelemetry-exporter-otlp", "mlflow", "openai", "langchain-openai", "langgraph"]
+    newest = ["opentelemetry-sdk", "opentelemetry-exporter-otlp", "mlflow", "openai", "openai-agents"]
+    newest += ["langchain", "langchain-openai", "langgraph"]
     # httpx 1.0's candidates lack what langgraph's SDK imports
     others = ["httpx<1", "hypothesis", "numpy"]
     session.install("--quiet", "--upgrade", "--prerelease", "allow", *TESTING, *newest, *others)

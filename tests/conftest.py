@@ -71,11 +71,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    _postpone_last_resort(item)
     gc.collect()
     gc.freeze()  # what is left need not be looked at in the collections of this test, nor of those after it
     limit = item.config.getoption("--seconds")
     if limit is not None and time.monotonic() - _STARTED > limit:
         pytest.skip(f"{limit:g} seconds have passed; `make test` runs it")
+
+
+def _postpone_last_resort(item: pytest.Item) -> None:
+    """A test with a longer time of its own has it: ``faulthandler_timeout``, counted from its start, may be shorter."""
+    own = item.get_closest_marker("timeout")
+    if own is not None and own.args:
+        seconds = own.args[0] + float(item.config.getini("faulthandler_timeout"))
+        faulthandler.dump_traceback_later(seconds, exit=True, file=item.config.stash[_STDERR])
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -175,6 +184,12 @@ def tracing_off() -> Iterator[None]:
     integrations.autolog(disable=True)
     tracing.shutdown(10)
     tracing.configure()
+
+
+@pytest.fixture
+def no_global_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process in which nobody has set a provider: that of ``spans`` may be there from an earlier test."""
+    monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", None)
 
 
 @pytest.fixture(scope="session")

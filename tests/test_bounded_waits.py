@@ -166,3 +166,11 @@ def test_the_last_resort(code: str, tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "Timeout" in done.stderr, done.stdout + done.stderr
     assert "test_hangs.py" in done.stderr or "threading.py" in done.stderr
+
+
+def test_the_last_resort_leaves_a_longer_time(tmp_path: Path) -> None:
+    """A test that says how long it may take is not ended before."""
+    slow = tmp_path / "test_slow.py"
+    slow.write_text("import time, pytest\n@pytest.mark.timeout(20)\ndef test_slow():\n    time.sleep(3)\n")
+    done = run_pytest(slow, "--timeout=1", "-o", "faulthandler_timeout=2", "-p", "conftest")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout

@@ -414,6 +414,7 @@ def foreign(name: str, attributes: dict[str, Any], *, scope: str = "elsewhere") 
     )
 
 
+@pytest.mark.usefixtures("no_global_provider")
 def test_live_spans_of_another_instrumentation_are_a_trace(mlflow_store: str) -> None:
     """They end in the application's own provider. OTLP receivers, here its own exporter, get what was emitted."""
     exporter = InMemorySpanExporter()

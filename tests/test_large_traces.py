@@ -8,11 +8,15 @@ from __future__ import annotations
 import gzip
 import os
 import sqlite3
+import sys
 import textwrap
 import time
+from contextlib import closing
 from pathlib import Path
 
+import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from servers.process import Process, free_port
 from servers.program import environment, run
 from servers.receiver import Receiver, once
 
@@ -20,6 +24,7 @@ from mlspan import tracing
 
 _IS_WIDE = os.environ.get("MLSPAN_WIDE") == "1"
 _TRACES = 100_000 if _IS_WIDE else 4_000
+_SECONDS = 3000 if _IS_WIDE else 170  # for all of them
 _OPEN_SECONDS = 120.0 if _IS_WIDE else 3.0
 _GROWTH = 24  # MiB
 
@@ -48,25 +53,45 @@ def test_a_trace_of_5000_spans(receiver: Receiver, spool: Path) -> None:
     assert 1000 < max(sizes) <= 2000
 
 
+@pytest.mark.timeout(_SECONDS + 100)
 def test_many_small_traces_in_flat_memory(receiver: Receiver, spool: Path) -> None:
     """As many as a process makes: what they have left behind is bounded."""
     receiver.keeps_bodies = False
+    assert _measure_growth(spool, receiver.url) < _GROWTH
+    assert receiver.mlflow.total() == _TRACES
+
+
+@pytest.mark.skipif(not _IS_WIDE, reason="make matrix runs it: the server takes minutes for so many")
+@pytest.mark.timeout(_SECONDS + 100)
+def test_as_many_into_a_real_server(mlflow_store: str, spool: Path, tmp_path: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", mlflow_store, "--port", str(port)]
+    server = Process([*command, "--workers", "1", "--host", "127.0.0.1"], port, tmp_path / "log", cwd=tmp_path)
+    try:
+        server.wait(150)
+        assert _measure_growth(spool, f"http://127.0.0.1:{port}") < _GROWTH
+    finally:
+        server.stop()
+    with closing(sqlite3.connect(mlflow_store.removeprefix("sqlite:///"))) as db:
+        assert db.execute("select count(*), count(distinct trace_id) from spans").fetchone() == (_TRACES, _TRACES)
+
+
+def _measure_growth(spool: Path, destination: str) -> float:
+    """Return by how many MiB a process grows from its first 2,000 traces to its last, all of them stored."""
     code = f"""
     for part in range({_TRACES // 2000}):
         work(part * 2000, part * 2000 + 2000)
-        assert tracing.flush(120)
+        assert tracing.flush({_SECONDS})
         if part == 0:
             before = measure()
     print(measure() - before)
     """
-    done = run(
-        _MEASURE + textwrap.dedent(code), environment(spool, receiver.url), timeout=170 if not _IS_WIDE else 3000
-    )
+    done = run(_MEASURE + textwrap.dedent(code), environment(spool, destination), timeout=_SECONDS)
     assert (done.returncode, done.stderr) == (0, "")
-    assert receiver.mlflow.total() == _TRACES
-    assert float(done.stdout) < _GROWTH
+    return float(done.stdout)
 
 
+@pytest.mark.timeout(_SECONDS + 100)
 def test_a_root_that_is_open_for_long(receiver: Receiver, spool: Path) -> None:
     """Thousands of children of 8 KiB each wait on disk, not in memory, and are there when the root has ended."""
     receiver.keeps_bodies = False
@@ -83,7 +108,7 @@ def test_a_root_that_is_open_for_long(receiver: Receiver, spool: Path) -> None:
         print(measure() - before)
     assert tracing.flush(120)
     """
-    done = run(_MEASURE + textwrap.dedent(code), environment(spool, receiver.url), timeout=170 + _OPEN_SECONDS)
+    done = run(_MEASURE + textwrap.dedent(code), environment(spool, receiver.url), timeout=_SECONDS)
     assert (done.returncode, done.stderr) == (0, "")
     assert receiver.mlflow == {"execute_tool root": 1, **once(4001)}
     assert float(done.stdout) < 31.25 + _GROWTH  # what they hold together is 31 MiB

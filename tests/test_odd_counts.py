@@ -101,7 +101,7 @@ def test_a_span_keeps_what_it_says(value: Any, scope: str) -> None:
 def test_sums_fit_into_what_an_attribute_holds() -> None:
     calls = AgentCalls()
     for _ in range(3):
-        calls.add(CallSums.from_call("m", None, 2**62, -1))
+        calls.add_sums(CallSums.from_call("m", None, 2**62, -1))
     sums = calls.read_sums()
     assert sums is not None
     assert (sums.input_tokens, sums.output_tokens) == (MOST, None)
@@ -122,6 +122,7 @@ def make_span(number: int, attributes: dict[str, Any]) -> ReadableSpan:
     )
 
 
+@pytest.mark.usefixtures("no_global_provider")
 def test_mlflow_and_a_receiver_take_them(mlflow_store: str, receiver: Any) -> None:
     """Spans of ours and of others with such counts are stored and sent, each with its trace."""
     mlflow = pytest.importorskip("mlflow")

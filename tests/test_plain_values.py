@@ -14,7 +14,7 @@ from unittest.mock import AsyncMock, MagicMock, Mock
 import pytest
 
 from mlspan.tracing.operations.content import ContentPolicy, to_json, to_plain_data
-from mlspan.tracing.operations.plain_values import are_text_messages
+from mlspan.tracing.operations.plain_checks import are_text_messages
 
 LIMIT = 1024 * 1024
 POLICY = ContentPolicy(capture=True, redact=None, limit=LIMIT)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mlspan.tracing.operations.raw_response import BodyBuffer, RawHttpResponse, RawResponse
-from mlspan.tracing.operations.stream import AsyncStream, HttpResponseProxy, Stream
+from mlspan.tracing.operations.response_proxy import HttpResponseProxy
+from mlspan.tracing.operations.stream import AsyncStream, Stream
 from mlspan.tracing.operations.unread_member import AsyncEvents, Events, UnreadBody
 
 BODY = b'{"a":\n1}\n'

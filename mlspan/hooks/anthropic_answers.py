@@ -31,7 +31,7 @@ _REQUEST_FIELDS: Final[dict[str, tuple[str, object]]] = {
 }
 
 
-def set_message_request(chat: Chat, body: Mapping[str, Any], *, capture_content: bool) -> None:
+def set_message_request(chat: Chat, body: Mapping[str, object], *, capture_content: bool) -> None:
     """Read the body of a request for a message into *chat*."""
     set_parameters(chat, body, _REQUEST_FIELDS)
     chat.reasoning_level = get_nested(body, "output_config.effort", str)
@@ -56,7 +56,7 @@ def _read_message_fields(chat: Chat, choice: ChoiceDraft, message: object) -> No
     """Read all of a message but its content: the message that starts a stream has none yet."""
     chat.response_id = get_nested(message, "id", str) or chat.response_id
     chat.response_model = get_nested(message, "model", str) or chat.response_model
-    _read_end(choice, message)
+    _read_stop_reason(choice, message)
     _read_usage(chat, get_field(message, "usage"))
 
 
@@ -67,7 +67,7 @@ def _read_usage(chat: Chat, usage: object) -> None:
         chat.extra[sc.USAGE_LONG_CACHE_WRITE_INPUT_TOKENS] = long
 
 
-def _read_end(choice: ChoiceDraft, told: object) -> None:
+def _read_stop_reason(choice: ChoiceDraft, told: object) -> None:
     if reason := get_nested(told, "stop_reason", str):
         choice.finish_reason = FINISH_REASONS.get(reason, reason)
 
@@ -107,7 +107,7 @@ class EventReader:
         elif kind == "message_start":
             _read_message_fields(chat, choice, get_field(event, "message"))
         elif kind == "message_delta":
-            _read_end(choice, get_field(event, "delta"))
+            _read_stop_reason(choice, get_field(event, "delta"))
             _read_usage(chat, get_field(event, "usage"))
         elif kind == "message" or (kind is None and get_field(event, "content") is not None):
             observe_message(chat, event)  # a server that answers whole where a stream was asked for

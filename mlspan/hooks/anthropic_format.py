@@ -51,7 +51,7 @@ def read_block(raw: object) -> Part:
     if kind == "tool_use":
         return make_tool_call(get_nested(raw, "name", str) or "", get_field(raw, "input"), get_nested(raw, "id", str))
     if kind == "tool_result":
-        return make_tool_call_response(_read_result(raw), get_nested(raw, "tool_use_id", str))
+        return make_tool_call_response(_read_result_content(raw), get_nested(raw, "tool_use_id", str))
     if kind in {"image", "document"} and (media := _read_source(kind, get_field(raw, "source"))) is not None:
         return media
     if kind == "container_upload" and (file_id := get_nested(raw, "file_id", str)):
@@ -85,7 +85,7 @@ def make_block_call(block: object, arguments: object) -> Part:
     return make_server_tool_call(name, {"arguments": dump_model(arguments)}, get_nested(block, "id", str))
 
 
-def _read_result(raw: object) -> object:
+def _read_result_content(raw: object) -> object:
     """Return the result of a tool: its text if it is text alone, else its parts; a failure is marked as one."""
     content = get_field(raw, "content")
     found: object = content

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple, TypeAlias, TypeVar, overload
 
 from .._shape import is_a
 from ..tracing.operations.records import Observe, Record
@@ -71,6 +71,8 @@ def _index_parameters(function: Callable[..., object] | None) -> Mapping[str, in
     return {parameter.name: index for index, parameter in enumerate(parameters) if parameter.kind in positional}
 
 
-# Reads a call into a record, with the function that reads the answer into it (None if there is nothing to read).
-# Returns None for a call that is not to be recorded.
-Begin = Callable[[Call], "tuple[Record, Observe[Any] | None] | None"]
+# The record of a call, and the function that reads the answer into it; None if there is nothing to read.
+BegunCall: TypeAlias = "tuple[Record, Observe[Any] | None]"
+
+# Reads a call into a record; returns None for a call that is not to be recorded.
+Begin = Callable[[Call], "BegunCall | None"]

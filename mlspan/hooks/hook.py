@@ -316,7 +316,7 @@ def find_version(distribution: str) -> str | None:
         return None
 
 
-def _accepts(function: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+def _accepts(function: Callable[..., object] | None, args: tuple[object, ...], kwargs: dict[str, object]) -> bool:
     """Return whether the arguments fit the signature. If not, the call raises its own TypeError: nothing is logged."""
     if function is None:
         return True

@@ -42,7 +42,7 @@ def record_provider(provider: trace.TracerProvider) -> Undo:
     return undo
 
 
-def turn_spans_on(settings: Any, switch: str, content: str) -> Undo:
+def turn_spans_on(settings: object, switch: str, content: str) -> Undo:
     """Turn on the spans of a library by an object with its settings, and return what sets them as they were.
 
     Args:
@@ -107,7 +107,7 @@ class _TraceModule(ModuleType):
         self._own = own
         self.get_tracer = _wrap_getter(provider, own.get_tracer)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._own, name)
 
 

@@ -13,6 +13,11 @@ from ..tracing.operations.content import to_plain_data
 from ..tracing.operations.messages import Part, TextPart, ToolDefinition, make_media_part
 
 
+def read_openai_prompt(raw: object) -> Part:
+    """Read a prompt of a completion: text, or a list of token ids."""
+    return {"type": "text" if isinstance(raw, str) else "tokens", "content": raw}
+
+
 def read_openai_part(raw: object) -> Part:
     """Read a part of a message as chat completions or the Responses API write it: text, a picture, a sound or a file.
 

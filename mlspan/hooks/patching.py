@@ -71,7 +71,7 @@ class CallStarter(functools.partial[Any]):
         return functools.partial(self, function=fn)
 
 
-def trace_method(target: str, start: Callable[[Any, object], object], *, is_awaited: bool = False) -> Undo:
+def trace_method(target: str, start: Callable[[Any, Any], object], *, is_awaited: bool = False) -> Undo:
     """Trace each call of a method or function: start an operation, make the call, and record its result.
 
     Args:

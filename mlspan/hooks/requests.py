@@ -82,6 +82,12 @@ def find_provider_by_host(host: str) -> str | None:
     return next((name for end, name in _PROVIDERS_BY_HOST.items() if host.endswith(end)), None)
 
 
+def find_provider_by_url(url: object) -> str | None:
+    """Return the provider at the host of a URL; see :func:`read_host_and_port`. None if the host is not known."""
+    host, _ = read_host_and_port(url)
+    return find_provider_by_host(host or "")
+
+
 FieldMapping = Mapping[str, tuple[str, Any]]  # parameter of a request -> field of the record, and its type
 REQUEST_PARAMETERS: Final[FieldMapping] = {
     "frequency_penalty": ("frequency_penalty", float),
@@ -223,7 +229,7 @@ def _add_missing_tokens(counts: dict[str, int], total: int) -> None:
         counts["reasoning_tokens"] = missing
 
 
-def _read_told_cost(record: Inference, usage: Mapping[str, Any]) -> None:
+def _read_told_cost(record: Inference, usage: Mapping[str, object]) -> None:
     """Read what the provider says that it charges, in US dollars, as OpenRouter does."""
     told = usage.get("cost")
     cost = read_amount(told if is_a(told, (int, float)) else get_field(told, "total_cost"))  # Perplexity's

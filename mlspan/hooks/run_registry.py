@@ -10,7 +10,7 @@ from opentelemetry import context as otel
 from .._guard import guard
 from ..tracing.operations.operation import Operation, operation_sources, start_operation
 from ..tracing.operations.records import Observe, Record
-from ..tracing.operations.stream import StreamEnd
+from ..tracing.operations.response_proxy import StreamEnd
 from ..tracing.operations.suppression import is_suppressed
 from ..tracing.runtime import get_runtime
 

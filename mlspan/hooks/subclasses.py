@@ -12,6 +12,7 @@ from typing import Any, Final
 from weakref import WeakSet
 
 from .._guard import guard
+from ..tracing.operations.noop import NOOP_OPERATION
 from .patching import CallStarter, Undo, remember_undo, trace_function
 
 # Private names that some versions or classes lack, each with what is then left out.
@@ -23,6 +24,11 @@ PRIVATE_FIELDS: Final[dict[str, str]] = {
 OperationStarter = Callable[[Any, Any], Any]
 # Returns the traced function, given the original, the starter of operations, and a list that is emptied to turn it off.
 FunctionWrapper = Callable[[Any, OperationStarter, list[bool]], Any]
+
+
+def start_while_on(start: OperationStarter, on: list[bool]) -> OperationStarter:
+    """Return *start*, changed to start nothing once the list *on* is empty."""
+    return lambda args, kwargs: start(args, kwargs) if on else NOOP_OPERATION
 
 
 def trace_subclasses(

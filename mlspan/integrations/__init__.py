@@ -13,7 +13,7 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ..hooks import catalog
 from ..hooks.named_arguments import noting_names, read_named
@@ -152,7 +152,7 @@ def autolog(
 class Instrumentor:
     """Entry point for ``opentelemetry-instrument python app.py``."""
 
-    def instrument(self, **_: Any) -> None:
+    def instrument(self, **_: object) -> None:
         """Turn on every integration."""
         autolog()
 

@@ -14,7 +14,7 @@ __all__ = ["HOOK", "autolog"]
 _MODULE = "agent_framework.observability"
 
 
-def _turn_on(_: str) -> Undo:
+def _enable_spans(_: str) -> Undo:
     """Turn the framework's spans on, which has no effect if the program has called ``disable_instrumentation()``."""
     settings = importlib.import_module(_MODULE).OBSERVABILITY_SETTINGS
     return turn_spans_on(settings, "enable_instrumentation", "enable_sensitive_data")
@@ -23,7 +23,7 @@ def _turn_on(_: str) -> Undo:
 def _install(hook: Hook) -> Undo:
     def list_patches() -> Iterator[Patch]:
         yield join_tracer_getter(hook, f"{_MODULE}:get_tracer", "all spans of Agent Framework")
-        yield Patch(f"{_MODULE}:OBSERVABILITY_SETTINGS", _turn_on, "all spans of Agent Framework")
+        yield Patch(f"{_MODULE}:OBSERVABILITY_SETTINGS", _enable_spans, "all spans of Agent Framework")
 
     return apply_patches(list_patches())
 

@@ -18,7 +18,7 @@ from .._shape import get_field, get_list, get_nested
 from ..hooks.call import Begin, Call
 from ..hooks.hook import Hook, trace_methods
 from ..hooks.patching import Undo, install_when_imported, set_attribute
-from ..hooks.requests import find_provider_by_host, read_host_and_port
+from ..hooks.requests import find_provider_by_url
 from ..tracing.operations.records import Chat, Embeddings, Observe
 from .openai.methods import make_chat, make_embeddings, observe_chat, observe_embeddings
 
@@ -47,16 +47,15 @@ _OWN: Final = "azure.ai.inference.tracing"  # the module that opens the client's
 _LOSS: Final = "nothing, but the client's own spans stand beside ours"
 
 
-def _find_url(call: Call) -> str | None:
+def _find_endpoint(call: Call) -> str | None:
     return get_nested(call.args[0], "_config.endpoint", str)
 
 
 def _find_provider(url: str | None) -> str:
-    host, _ = read_host_and_port(url)
-    return find_provider_by_host(host or "") or "azure.ai.inference"
+    return find_provider_by_url(url) or "azure.ai.inference"
 
 
-def _read_body(call: Call, fields: tuple[str, ...]) -> dict[str, Any]:
+def _read_body(call: Call, fields: tuple[str, ...]) -> dict[str, object]:
     """Return the body of a request: the caller's own, or its arguments over the client's defaults in *fields*."""
     body = call.argument("body")
     if isinstance(body, Mapping):
@@ -66,7 +65,7 @@ def _read_body(call: Call, fields: tuple[str, ...]) -> dict[str, Any]:
     return {name: _to_plain(value) for name, value in {**defaults, **given}.items() if value is not None}
 
 
-def _to_plain(value: Any) -> Any:
+def _to_plain(value: Any) -> object:
     """Return the client's models, also in a list, as the dicts that are sent, and anything else as it is."""
     if isinstance(value, (list, tuple)):
         return [_to_plain(one) for one in value]
@@ -74,7 +73,7 @@ def _to_plain(value: Any) -> Any:
 
 
 def _begin_chat(call: Call) -> tuple[Chat, Observe[Chat]]:
-    url, body = _find_url(call), _read_body(call, _CHAT_DEFAULTS)
+    url, body = _find_endpoint(call), _read_body(call, _CHAT_DEFAULTS)
     chat = make_chat(_find_provider(url), url, body, capture_content=call.capture_content)
     wanted = body.get("response_format")
     if wanted is not None and chat.output_type is None:
@@ -88,7 +87,7 @@ def _observe_chat(chat: Chat, got: object) -> None:
 
 
 def _begin_embeddings(call: Call) -> tuple[Embeddings, Observe[Embeddings]]:
-    url, body = _find_url(call), _read_body(call, ("_model", "_dimensions"))
+    url, body = _find_endpoint(call), _read_body(call, ("_model", "_dimensions"))
     record = make_embeddings(_find_provider(url), url, body, capture_content=call.capture_content)
     record.dimensions = get_nested(body, "dimensions", int)
     return record, _observe_embeddings
@@ -120,7 +119,7 @@ class _Settings:
     def tracing_implementation(self) -> Any:
         return None if self._hook.should_record() else self._own.tracing_implementation()
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._own, name)
 
 

@@ -30,7 +30,7 @@ _REASONS: Final = {**FINISH_REASONS, "TOOL_CALL": "tool_calls", "ERROR": "error"
 
 
 def _find_url(call: Call) -> object:
-    wrapper: Any = getattr(call.args[0], "_client_wrapper", None)
+    wrapper: object = getattr(call.args[0], "_client_wrapper", None)
     return wrapper.get_base_url() if hasattr(wrapper, "get_base_url") else None
 
 
@@ -45,13 +45,13 @@ def _observe_chat(chat: Chat, got: object) -> None:
     """Read a whole answer, which its raw response holds, or an event of a stream."""
     kind = get_nested(got, "type", str)
     if kind is None:
-        _read_answer(chat, get_field(got, "data"))
+        _read_chat_answer(chat, get_field(got, "data"))
     else:
         chat.response_id = chat.response_id or get_nested(got, "id", str)
         _read_event(chat, kind, got)
 
 
-def _read_answer(chat: Chat, answer: object) -> None:
+def _read_chat_answer(chat: Chat, answer: object) -> None:
     choice, message = chat.draft.get_choice(), get_field(answer, "message")
     chat.response_id = get_nested(answer, "id", str)
     if plan := get_nested(message, "tool_plan", str):
@@ -59,7 +59,7 @@ def _read_answer(chat: Chat, answer: object) -> None:
     for part in get_list(message, "content"):
         _add_content(chat, part)
     for slot, call in enumerate(get_list(message, "tool_calls")):
-        _add_call(chat, slot, call)
+        _add_call_delta(chat, slot, call)
     if found := get_list(message, "citations"):
         choice.add_annotations([dump_model(one) for one in found])
     _read_end(chat, answer)
@@ -70,7 +70,7 @@ def _read_event(chat: Chat, kind: str, event: object) -> None:
     if kind in {"content-start", "content-delta"}:
         _add_content(chat, get_nested(delta, "message.content", object))
     elif kind in {"tool-call-start", "tool-call-delta"}:
-        _add_call(chat, slot, get_nested(delta, "message.tool_calls", object))
+        _add_call_delta(chat, slot, get_nested(delta, "message.tool_calls", object))
     elif kind == "tool-plan-delta" and (plan := get_nested(delta, "message.tool_plan", str)):
         chat.draft.get_choice().add_text(plan, "reasoning")
     elif kind == "citation-start" and (cited := get_nested(delta, "message.citations", object)) is not None:
@@ -88,7 +88,7 @@ def _add_content(chat: Chat, part: object) -> None:
         chat.draft.get_choice().add_text(text)
 
 
-def _add_call(chat: Chat, slot: int, call: object) -> None:
+def _add_call_delta(chat: Chat, slot: int, call: object) -> None:
     name, arguments = (get_nested(call, f"function.{field}", str) for field in ("name", "arguments"))
     chat.draft.get_choice().add_tool_call(slot, get_nested(call, "id", str), name, arguments)
 
@@ -151,7 +151,7 @@ class _RawStream:
     def __init__(self, own: Any, data: object) -> None:
         self._own, self.data = own, data
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._own, name)
 
     @property  # type: ignore[misc]  # isinstance(answer, HttpResponse) stays true
@@ -200,7 +200,7 @@ class _StreamBlock:
 
 def _trace_stream(own: Any, *, hook: Hook) -> object:
     @functools.wraps(own)
-    def chat_stream(*args: Any, **kwargs: Any) -> _StreamBlock:
+    def chat_stream(*args: object, **kwargs: object) -> _StreamBlock:
         return _StreamBlock(hook, own, args, kwargs)
 
     return chat_stream

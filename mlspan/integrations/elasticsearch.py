@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final
+from typing import Final
 
 from .._shape import get_field, get_nested
 from ..hooks.hook import Hook
@@ -22,9 +22,9 @@ PRIVATE_NAMES: Final[dict[str, str]] = {"_otel": "nothing, but the library's own
 _SYSTEM: Final = "elasticsearch"
 
 
-def _find_server(client: Any) -> object:
+def _find_server(client: object) -> object:
     """Return the address of the first node that the client knows."""
-    pool: Any = get_nested(client, "transport.node_pool", object)
+    pool: object = get_nested(client, "transport.node_pool", object)
     nodes = pool.all() if hasattr(pool, "all") else ()
     return get_field(next(iter(nodes), None), "base_url")
 

@@ -6,7 +6,6 @@ import functools
 import importlib
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from ..hooks.hook import Hook
 from ..hooks.joined_spans import is_content_wanted, join_tracers
@@ -18,11 +17,11 @@ _CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 _CONTEXT = "google.adk.telemetry.context"
 
 
-def _ask_for_content(own: Callable[[], Any]) -> Callable[[], Any]:
+def _ask_for_content(own: Callable[[], object]) -> Callable[[], object]:
     """Have content on the spans where the program has said nothing of it, and mlspan's settings let it be there."""
 
     @functools.wraps(own)
-    def read_mode() -> Any:
+    def read_mode() -> object:
         if _CAPTURE in os.environ or not HOOK.should_record() or not is_content_wanted():
             return own()
         return importlib.import_module(_CONTEXT).ContentCapturingMode.SPAN_ONLY

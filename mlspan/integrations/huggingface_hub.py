@@ -5,12 +5,12 @@ A chat has OpenAI's arguments and OpenAI's answers. ``client.chat.completions.cr
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from .._shape import get_nested
 from ..hooks.call import Begin, Call
 from ..hooks.hook import Hook, trace_methods
-from ..hooks.requests import find_provider_by_host, read_host_and_port
+from ..hooks.requests import find_provider_by_url
 from ..tracing.operations.records import Chat, Embeddings, Observe
 from .openai.methods import make_chat, make_embeddings, observe_chat
 
@@ -29,7 +29,7 @@ def _begin_chat(call: Call) -> tuple[Chat, Observe[Chat]]:
     url, model = _find_url_and_model(call)
     more = call.kwargs.get("extra_body")
     body = {**call.kwargs, "messages": call.argument("messages"), **(more if isinstance(more, dict) else {})}
-    chat = make_chat(_find_provider(url), url, body, capture_content=call.capture_content)
+    chat = make_chat(find_provider_by_url(url) or "huggingface", url, body, capture_content=call.capture_content)
     chat.model = model
     return chat, _observe_chat
 
@@ -49,10 +49,11 @@ def _read_attributes(value: object) -> object:
 def _begin_embeddings(call: Call) -> tuple[Embeddings, Observe[Embeddings]]:
     url, model = _find_url_and_model(call)
     body = {"model": model, "input": call.argument("text")}
-    return make_embeddings(_find_provider(url), url, body, capture_content=call.capture_content), _observe_embeddings
+    provider = find_provider_by_url(url) or "huggingface"
+    return make_embeddings(provider, url, body, capture_content=call.capture_content), _observe_embeddings
 
 
-def _observe_embeddings(record: Embeddings, got: Any) -> None:
+def _observe_embeddings(record: Embeddings, got: object) -> None:
     """Read the length of the vectors, which come as an array; nothing tells the tokens."""
     shape = getattr(got, "shape", None)
     if isinstance(shape, tuple) and shape and isinstance(shape[-1], int):
@@ -66,17 +67,12 @@ def _find_url_and_model(call: Call) -> tuple[str, str | None]:
     return url, next((name for name in (asked, own) if name and name != url), None)
 
 
-def _find_provider(url: str) -> str:
-    host, _ = read_host_and_port(url)
-    return find_provider_by_host(host or "") or "huggingface"
-
-
-def _make_hook(module: str, cls: str, *also: Hook) -> Hook:
+def _make_client_hook(module: str, cls: str, *also: Hook) -> Hook:
     methods: dict[str, Begin] = {"chat_completion": _begin_chat, "feature_extraction": _begin_embeddings}
     traced = trace_methods({f"{module}:{cls}.{name}": begin for name, begin in methods.items()})
     return Hook("huggingface-hub>=1,<3", module, traced, also=also)
 
 
-_ASYNC_HOOK: Final = _make_hook("huggingface_hub.inference._generated._async_client", "AsyncInferenceClient")
-HOOK = _make_hook("huggingface_hub.inference._client", "InferenceClient", _ASYNC_HOOK)
+_ASYNC_HOOK: Final = _make_client_hook("huggingface_hub.inference._generated._async_client", "AsyncInferenceClient")
+HOOK = _make_client_hook("huggingface_hub.inference._client", "InferenceClient", _ASYNC_HOOK)
 autolog = HOOK.autolog

@@ -21,7 +21,7 @@ from ..hooks.call import Call
 from ..hooks.hook import Hook
 from ..hooks.openai_format import FINISH_REASONS
 from ..hooks.patching import CallStarter, Patch, Undo, apply_patches, replace_method, trace_function
-from ..hooks.requests import find_base_url, find_provider_by_host, read_provider_usage, read_server_fields
+from ..hooks.requests import find_base_url, find_provider_by_url, read_provider_usage, read_server_fields
 from ..tracing.operations.content import to_plain_data
 from ..tracing.operations.generators import is_generator, keep_open
 from ..tracing.operations.message_drafts import OutputDraft
@@ -47,7 +47,7 @@ _PROVIDERS: Final = {
 }
 
 
-def _begin_step(call: Call) -> tuple[Step, Observe[Step]] | None:
+def _begin_extraction(call: Call) -> tuple[Step, Observe[Step]] | None:
     wanted = call.argument("response_model")
     if wanted is None:  # the answer is the client's own
         return None
@@ -63,10 +63,10 @@ def _begin_step(call: Call) -> tuple[Step, Observe[Step]] | None:
     return record, observe
 
 
-def _begin_call(call: Call, *, client: object) -> tuple[Chat, Observe[Chat]] | None:
+def _begin_attempt(call: Call, *, client: object) -> tuple[Chat, Observe[Chat]] | None:
     """Begin a request of the client that Instructor has patched; None if its format is not known here."""
     url, body, capture = find_base_url(get_field(client, "_client")), call.kwargs, call.capture_content
-    provider = find_provider_by_host(str(read_server_fields(url).get("server_address", "")))
+    provider = find_provider_by_url(url)
     package = type(client).__module__.partition(".")[0]
     provider = provider or _PROVIDERS.get(package)
     if package == "anthropic":
@@ -108,7 +108,7 @@ def _observe_anthropic(chat: Chat, got: object) -> None:
 def _trace_call(hook: Hook, func: Any, enabled: list[bool], *, is_async: bool) -> Any:
     """Return the client's own method such that each of its calls is a chat."""
     begin = functools.partial(
-        _begin_call, client=find_known(getattr(one, "__self__", None) for one in (func, inspect.unwrap(func)))
+        _begin_attempt, client=find_known(getattr(one, "__self__", None) for one in (func, inspect.unwrap(func)))
     )
     start = CallStarter(hook.start_operation, begin)
     return trace_function(func, start, enabled, is_awaited=is_async)
@@ -158,7 +158,7 @@ def _trace_retries(hook: Hook, fn: Callable[..., Any], enabled: list[bool]) -> C
     def retry(*args: Any, **kwargs: Any) -> Any:
         if not enabled:
             return fn(*args, **kwargs)
-        with hook.start_operation(_begin_step, args, kwargs, function=fn) as operation:
+        with hook.start_operation(_begin_extraction, args, kwargs, function=fn) as operation:
             args, kwargs = _change_arguments(hook, fn, operation, (args, kwargs), enabled)  # type: ignore[assignment]
             result = fn(*args, **kwargs)
             if isinstance(operation, Operation) and is_generator(result):
@@ -175,7 +175,7 @@ def _trace_async_retries(hook: Hook, fn: Callable[..., Any], enabled: list[bool]
     async def retry(*args: Any, **kwargs: Any) -> Any:
         if not enabled:
             return await fn(*args, **kwargs)
-        with hook.start_operation(_begin_step, args, kwargs, function=fn) as operation:
+        with hook.start_operation(_begin_extraction, args, kwargs, function=fn) as operation:
             args, kwargs = _change_arguments(hook, fn, operation, (args, kwargs), enabled)  # type: ignore[assignment]
             result = await fn(*args, **kwargs)
             if isinstance(operation, Operation) and is_generator(result):

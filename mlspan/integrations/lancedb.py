@@ -42,7 +42,7 @@ _searches_below: WeakSet[Any] = WeakSet()  # the searches that a hybrid one make
 _MOST_ROWS: Final = 1000  # that are read; all of them are counted
 
 
-def _note_searches_below(args: tuple[Any, ...], _kwargs: object, _result: object) -> None:
+def _note_searches_below(args: tuple[object, ...], _kwargs: object, _result: object) -> None:
     for name in ("_fts_query", "_vector_query"):
         if (search := get_field(args[0], name)) is not None:
             _searches_below.add(search)

@@ -29,19 +29,19 @@ PRIVATE_NAMES: Final[dict[str, str]] = {
 def _install(hook: Hook) -> Undo:
     recorded: list[Undo] = []  # of the providers that LiveKit has been given
 
-    def record(provider: Any) -> None:
+    def record_given_provider(provider: Any) -> None:
         recorded.append(record_provider(provider))
 
     def undo() -> None:
         while recorded:
             recorded.pop()()
 
-    def join(target: str) -> Undo:
+    def join_tracer(target: str) -> Undo:
         tracer = importlib.import_module(target.partition(":")[0]).tracer
         for name, loss in PRIVATE_NAMES.items():
             if not hasattr(tracer, name):
                 report_missing_name("livekit-agents", name, loss)
-        record(getattr(tracer, "_tracer_provider", None))
+        record_given_provider(getattr(tracer, "_tracer_provider", None))
         remember_undo(undo)
         stop = lend_tracer(getattr(tracer, "_tracer", None), make_provider(hook))
 
@@ -51,11 +51,14 @@ def _install(hook: Hook) -> Undo:
 
         return stop_and_undo
 
-    def watch(target: str) -> Undo:
-        return observe_method(target, lambda args, kwargs, _: record([*args[1:], *kwargs.values()][0]))
+    def watch_providers(target: str) -> Undo:
+        return observe_method(target, lambda args, kwargs, _: record_given_provider([*args[1:], *kwargs.values()][0]))
 
     return apply_patches(
-        [Patch(f"{_MODULE}:tracer", join, _LOSS), Patch(f"{_MODULE}:_DynamicTracer.set_provider", watch, _LOSS)]
+        [
+            Patch(f"{_MODULE}:tracer", join_tracer, _LOSS),
+            Patch(f"{_MODULE}:_DynamicTracer.set_provider", watch_providers, _LOSS),
+        ]
     )
 
 

@@ -5,11 +5,11 @@ The calls to models and vector databases that a memory makes are below it, if th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
 from .._shape import get_field, get_list, get_nested, is_a
-from ..hooks.call import Begin, Call
+from ..hooks.call import Begin, BegunCall, Call
 from ..hooks.hook import Hook, trace_methods
 from ..hooks.requests import find_base_url, read_host_and_port
 from ..tracing.operations.agent_records import Memory
@@ -33,8 +33,8 @@ _CLIENT_OPERATIONS: Final = {"batch_update": "update_memory", "batch_delete": "d
 _OF_THE_RECORD: Final = ("id", "memory", "score", "event", "metadata", "categories")
 
 
-def _make_begin(operation: str) -> Begin:
-    def begin(call: Call) -> tuple[Memory, Callable[[Memory, object], None]]:
+def _make_memory_begin(operation: str) -> Begin:
+    def begin(call: Call) -> BegunCall:
         owner = call.args[0]
         memory = Memory(
             operation=operation,
@@ -47,7 +47,7 @@ def _make_begin(operation: str) -> Begin:
         if call.capture_content:
             memory.input = call.argument("query", want=str)
             memory.given = _read_given(call)
-        return memory, _observe_records if operation in _WITH_RECORDS else _observe_nothing
+        return memory, _observe_records if operation in _WITH_RECORDS else None  # a sentence
 
     return begin
 
@@ -66,7 +66,7 @@ def _read_given(call: Call) -> object:
     return None
 
 
-def _list_records(got: object) -> Iterator[dict[str, Any]]:
+def _list_records(got: object) -> Iterator[dict[str, object]]:
     """Yield the records of an answer: a list, a dict with one, or a single record."""
     listed = got if is_a(got, list) else get_list(got, "results")
     if not listed and get_field(got, "memory") is not None:
@@ -83,17 +83,13 @@ def _observe_records(memory: Memory, got: object) -> None:
         memory.record_id = get_nested(records[0], "id", str)
 
 
-def _observe_nothing(memory: Memory, got: object) -> None:
-    """Read nothing: the answer to a change is a sentence."""
-
-
-def _list_methods() -> Iterator[tuple[str, Begin]]:
+def _list_memory_methods() -> Iterator[tuple[str, Begin]]:
     for module, classes in _CLASSES.items():
         more = _CLIENT_OPERATIONS if module == "mem0.client.main" else {}
         for name in classes:
             for method, operation in {**_OPERATIONS, **more}.items():
-                yield f"{module}:{name}.{method}", _make_begin(operation)
+                yield f"{module}:{name}.{method}", _make_memory_begin(operation)
 
 
-HOOK = Hook("mem0ai>=2,<3", "mem0", trace_methods(dict(_list_methods())))
+HOOK = Hook("mem0ai>=2,<3", "mem0", trace_methods(dict(_list_memory_methods())))
 autolog = HOOK.autolog

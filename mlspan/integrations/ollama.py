@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from .._shape import get_count, get_field, get_fields, get_nested, get_text, list_items, list_texts
-from ..hooks.call import Call
+from ..hooks.call import BegunCall, Call
 from ..hooks.hook import Hook, trace_methods
 from ..hooks.openai_format import read_openai_tool
 from ..hooks.requests import FieldMapping, find_base_url, read_server_fields, set_parameters
@@ -18,7 +18,7 @@ from ..tracing.operations import semconv as sc
 from ..tracing.operations.content import to_json
 from ..tracing.operations.message_drafts import OutputDraft
 from ..tracing.operations.messages import Message, Part, make_tool_call, make_tool_call_response
-from ..tracing.operations.records import Chat, Embeddings, Observe, Record
+from ..tracing.operations.records import Chat, Embeddings, Observe
 
 __all__ = ["HOOK", "autolog"]
 
@@ -35,7 +35,7 @@ _OPTIONS: Final[FieldMapping] = {  # of a request's options -> field of the reco
 }
 
 
-def _begin_request(call: Call) -> tuple[Record, Observe[Any]] | None:
+def _begin_request(call: Call) -> BegunCall | None:
     """Select the endpoint by its path, and begin its record; None for a request that is not recorded."""
     body = call.kwargs.get("json")
     begin = next((_ENDPOINTS[path] for path in call.args if isinstance(path, str) and path in _ENDPOINTS), None)
@@ -63,7 +63,7 @@ def _make_chat(call: Call, body: Mapping[str, Any], operation: str) -> Chat:
     return chat
 
 
-def _begin_chat(call: Call, body: Mapping[str, Any]) -> tuple[Chat, Observe[Chat]]:
+def _begin_chat(call: Call, body: Mapping[str, object]) -> tuple[Chat, Observe[Chat]]:
     chat = _make_chat(call, body, sc.CHAT)
     if call.capture_content:
         chat.input = [_read_message(raw) for raw in list_items(body.get("messages"))]
@@ -107,7 +107,7 @@ def _observe_chat(chat: Chat, got: object) -> None:
     _read_end(chat, answer)
 
 
-def _begin_completion(call: Call, body: Mapping[str, Any]) -> tuple[Chat, Observe[Chat]]:
+def _begin_completion(call: Call, body: Mapping[str, object]) -> tuple[Chat, Observe[Chat]]:
     chat = _make_chat(call, body, sc.TEXT_COMPLETION)
     if call.capture_content:
         texts = [get_nested(body, name, str) for name in ("prompt", "suffix")]
@@ -128,7 +128,7 @@ def _observe_completion(chat: Chat, got: object) -> None:
     _read_end(chat, answer)
 
 
-def _read_end(chat: Chat, answer: Mapping[str, Any]) -> None:
+def _read_end(chat: Chat, answer: Mapping[str, object]) -> None:
     """Read what the end of an answer tells: why it has ended, and the tokens."""
     chat.response_model = chat.response_model or get_text(answer, "model")
     if not answer.get("done"):
@@ -157,7 +157,7 @@ def _observe_embeddings(record: Embeddings, got: object) -> None:
     record.dimensions = len(list_items(vectors[0])) or record.dimensions
 
 
-_ENDPOINTS: Final[Mapping[str, Callable[[Call, Mapping[str, Any]], tuple[Any, Observe[Any]]]]] = {
+_ENDPOINTS: Final[Mapping[str, Callable[[Call, Mapping[str, Any]], BegunCall]]] = {
     "/api/chat": _begin_chat,
     "/api/generate": _begin_completion,
     "/api/embed": _begin_embeddings,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from .._shape import get_list
 from ._vectors.database import Database, make_hook
@@ -11,7 +11,7 @@ from ._vectors.search_engines import make_methods
 __all__ = ["HOOK", "autolog"]
 
 
-def _find_server(client: Any) -> object:
+def _find_server(client: object) -> object:
     """Return the address of the first host that the client was given."""
     return next(iter(get_list(client, "transport.hosts")), None)
 

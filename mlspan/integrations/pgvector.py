@@ -46,7 +46,7 @@ class _Vector(NamedTuple):
     shape: tuple[int, ...]
 
 
-def _find_statement(cursor: Any, query: object) -> str | None:
+def _find_statement(cursor: object, query: object) -> str | None:
     """Return the text of a statement that holds an operator of pgvector; None for any other."""
     if isinstance(query, str):
         text = query
@@ -83,7 +83,7 @@ def _ask(call: Call) -> Asked | None:
     )
 
 
-def _convert_params(params: object) -> Any:
+def _convert_params(params: object) -> object:
     """Return the parameters, with what stands for the vectors that are texts."""
     if isinstance(params, Mapping):
         return {name: _convert_param(one) for name, one in params.items()}
@@ -105,7 +105,7 @@ def _holds_vector(given: object) -> bool:
     return vectors.count > 0
 
 
-def _find_limit(statement: str, params: Any) -> object:
+def _find_limit(statement: str, params: object) -> object:
     """Return how many rows are wanted: a number in the statement, or the parameter in its place."""
     if (limit := _LIMIT.search(statement)) is None:
         return None
@@ -159,7 +159,7 @@ def _trace_execute(fn: Any, enabled: list[bool], *, hook: Hook) -> object:
     """Return a traced ``execute``, which returns the cursor itself. Statements without an operator only pass by."""
     start = hook.make_starter(make_begin(_DATABASE, _SEARCH)).bind_function(fn)
 
-    def start_search(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def start_search(args: tuple[object, ...], kwargs: dict[str, Any]) -> Any:
         query = args[1] if len(args) > 1 else kwargs.get("query")
         is_search = enabled and args and _find_statement(args[0], query) is not None
         return start(args, kwargs) if is_search else NOOP_OPERATION
@@ -167,7 +167,7 @@ def _trace_execute(fn: Any, enabled: list[bool], *, hook: Hook) -> object:
     if inspect.iscoroutinefunction(fn):
 
         @functools.wraps(fn)
-        async def execute(*args: Any, **kwargs: Any) -> object:
+        async def execute(*args: object, **kwargs: Any) -> object:
             with start_search(args, kwargs) as operation:
                 cursor = await fn(*args, **kwargs)
                 operation.record_result(_Executed(cursor))

@@ -59,7 +59,7 @@ def _ask_search(call: Call) -> Asked:
     return _describe(call, query=text or next(iter(given), None), top_k=found["top_k"], filter=found["filter"])
 
 
-def _read_hits(got: object) -> Iterator[Document]:
+def _read_record_hits(got: object) -> Iterator[Document]:
     for hit in get_list(got, "result.hits"):
         id, score = (get_field(hit, name) for name in ("id", "score"))
         yield make_document(id, score=score, metadata=get_field(hit, "fields"))
@@ -109,7 +109,7 @@ _QUERY: Final = Search("query", _ask_query, _read_matches)
 _METHODS: Final[dict[str, Search | Write]] = {
     "query": _QUERY,
     "query_namespaces": Search("query_namespaces", _ask_query, _read_matches),
-    "search": Search("search", _ask_search, _read_hits),
+    "search": Search("search", _ask_search, _read_record_hits),
     "upsert": Write("upsert", _ask_write, _count_upserted),
     "upsert_from_dataframe": Write("upsert", _ask_write, _count_upserted),
     "upsert_records": Write("upsert", _ask_write),
@@ -125,18 +125,18 @@ _DOCUMENT_METHODS: Final[dict[str, Search | Write]] = {
 }
 
 
-def _make_hook(cls: str, methods: dict[str, Search | Write], *also: Hook) -> Hook:
+def _make_class_hook(cls: str, methods: dict[str, Search | Write], *also: Hook) -> Hook:
     """Return the hook of a class, whose module may never be imported."""
     named = {f"{cls}.{name}": method for name, method in methods.items()}
     return make_hook(Database("pinecone", _REQUIRES, cls.partition(":")[0], named), *also)
 
 
-HOOK = _make_hook(
+HOOK = _make_class_hook(
     "pinecone.index:Index",
     _METHODS,
-    _make_hook("pinecone.async_client.async_index:AsyncIndex", _METHODS),
-    _make_hook("pinecone.grpc:GrpcIndex", _METHODS),
-    _make_hook("pinecone.client.documents:Documents", _DOCUMENT_METHODS),
-    _make_hook("pinecone.async_client.documents:AsyncDocuments", _DOCUMENT_METHODS),
+    _make_class_hook("pinecone.async_client.async_index:AsyncIndex", _METHODS),
+    _make_class_hook("pinecone.grpc:GrpcIndex", _METHODS),
+    _make_class_hook("pinecone.client.documents:Documents", _DOCUMENT_METHODS),
+    _make_class_hook("pinecone.async_client.documents:AsyncDocuments", _DOCUMENT_METHODS),
 )
 autolog = HOOK.autolog

@@ -51,7 +51,7 @@ def begin_function(call: Call) -> tuple[Tool, Callable[[Tool, object], None]]:
     return tool, forget_call
 
 
-def _read_frame(args: tuple[Any, ...], kwargs: dict[str, Any], _: object) -> None:
+def _read_frame(args: tuple[object, ...], kwargs: dict[str, Any], _: object) -> None:
     """Read the frame with the result of a function into the record of its call."""
     tool = _running.get((id(args[0]), kwargs.get("tool_call_id", "")))
     if tool is None or "result" not in kwargs:
@@ -61,7 +61,7 @@ def _read_frame(args: tuple[Any, ...], kwargs: dict[str, Any], _: object) -> Non
         tool.failure = "tool_error", str(error)
 
 
-def _start_in_turn(start: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _start_in_turn(start: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> object:
     """Start the operation of a call under the turn of its conversation: its task may be older than that."""
     turn = get_nested(args[0], "_tracing_context._turn_context", Context)
     if turn is None:
@@ -70,12 +70,12 @@ def _start_in_turn(start: Callable[..., Any], args: tuple[Any, ...], kwargs: dic
         return start(args, kwargs)
 
 
-def _turn_on(hook: Hook, target: str) -> Undo:
+def _enable_tracing(hook: Hook, target: str) -> Undo:
     """Have tracing on in each pipeline that is made, if the program says nothing of it."""
 
     def make(own: Callable[..., None], enabled: list[bool]) -> Callable[..., None]:
         @functools.wraps(own)
-        def make_worker(*args: Any, **kwargs: Any) -> None:
+        def make_worker(*args: object, **kwargs: object) -> None:
             if enabled and hook.should_record():
                 kwargs.setdefault("enable_tracing", True)
             own(*args, **kwargs)
@@ -91,7 +91,9 @@ def _install(hook: Hook) -> Undo:
     def list_patches() -> Iterator[Patch]:
         for module in ("service_decorators", "turn_trace_observer"):
             yield join_trace_module(hook, f"{_TRACING}.{module}:trace", "spans of Pipecat")
-        yield Patch("pipecat.pipeline.worker:PipelineWorker.__init__", functools.partial(_turn_on, hook), "pipelines")
+        yield Patch(
+            "pipecat.pipeline.worker:PipelineWorker.__init__", functools.partial(_enable_tracing, hook), "pipelines"
+        )
         yield Patch(
             f"{_SERVICE}._run_function_call", functools.partial(trace_method, start=start), "calls of functions"
         )

@@ -49,7 +49,7 @@ def _ask_hybrid(call: Call) -> Asked:
     )
 
 
-def _read_hits(got: Any) -> Iterator[Document]:
+def _read_hits(got: object) -> Iterator[Document]:
     queries = list(got) if isinstance(got, list) else []
     for number, hits in enumerate(queries):
         for hit in hits if isinstance(hits, list) else ():
@@ -63,13 +63,13 @@ def _read_hits(got: Any) -> Iterator[Document]:
             )
 
 
-def _read_entity(hit: Any) -> object:
+def _read_entity(hit: object) -> object:
     """Return the fields of a record that were asked for."""
     entity = hit.get("entity") if hasattr(hit, "get") else None
     return dict(entity) if isinstance(entity, dict) else None
 
 
-def _ask_write(call: Call) -> Asked:
+def _ask_upsert(call: Call) -> Asked:
     data = call.argument("data")
     return _describe(call, records=data, query=data)
 
@@ -91,8 +91,8 @@ def _count_written(got: object) -> object:
 _METHODS: Final[dict[str, Search | Write]] = {
     "search": Search("search", _ask_search, _read_hits),
     "hybrid_search": Search("hybrid_search", _ask_hybrid, _read_hits),
-    "insert": Write("insert", _ask_write, _count_written),
-    "upsert": Write("upsert", _ask_write, _count_written),
+    "insert": Write("insert", _ask_upsert, _count_written),
+    "upsert": Write("upsert", _ask_upsert, _count_written),
     "delete": Write("delete", _ask_delete, _count_written),
 }
 _CLASSES: Final = ("pymilvus:MilvusClient", "pymilvus:AsyncMilvusClient", "pymilvus:Collection")

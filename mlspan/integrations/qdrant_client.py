@@ -23,7 +23,7 @@ def _describe(call: Call, **more: Any) -> Asked:
     return Asked(**{"collection": call.argument("collection_name", want=str), "url": url, **more})
 
 
-def _ask_query(call: Call) -> Asked:
+def _ask_points(call: Call) -> Asked:
     prefetch = call.argument("prefetch")
     query = _find_text(call.argument("query"))
     return _describe(
@@ -95,8 +95,8 @@ def _ask_delete(call: Call) -> Asked:
 
 
 _METHODS: Final[dict[str, Search | Write]] = {
-    "query_points": Search("query_points", _ask_query, _read_points),
-    "query_points_groups": Search("query_points_groups", _ask_query, _read_groups),
+    "query_points": Search("query_points", _ask_points, _read_points),
+    "query_points_groups": Search("query_points_groups", _ask_points, _read_groups),
     "query_batch_points": Search("query_batch_points", _ask_batch, _read_batch),
     "upsert": Write("upsert", _ask_upsert),
     "upload_points": Write("upload_points", _ask_upsert),

@@ -89,7 +89,7 @@ def _read_number(value: object) -> float | None:
         return None
 
 
-def _read_fields(stored: Mapping[str, Any]) -> dict[str, Any]:
+def _read_fields(stored: Mapping[str, object]) -> dict[str, object]:
     """Return the fields of a document, those of a JSON document in place of its text, and no bytes."""
     fields = {name: value for name, value in stored.items() if name not in {"json", "$"}}
     for text in (stored.get("json"), stored.get("$")):

@@ -33,7 +33,7 @@ _SETTINGS: Final = (  # those that have settings
 )
 
 
-def _turn_on(target: str) -> Undo:
+def _enable_diagnostics(target: str) -> Undo:
     module, _, name = target.partition(":")
     settings = getattr(importlib.import_module(module), name)
     return turn_spans_on(settings, "enable_otel_diagnostics", "enable_otel_diagnostics_sensitive")
@@ -43,7 +43,7 @@ def _list_patches(hook: Hook, module: str) -> Iterator[Patch]:
     if module in _TRACERS:
         yield from join_tracers(hook, [f"{module}:tracer"], _LOSS)
     if module in _SETTINGS:
-        yield Patch(f"{module}:MODEL_DIAGNOSTICS_SETTINGS", _turn_on, _LOSS)
+        yield Patch(f"{module}:MODEL_DIAGNOSTICS_SETTINGS", _enable_diagnostics, _LOSS)
 
 
 def _install_module(hook: Hook, module: str) -> Undo:

@@ -21,7 +21,7 @@ def _install(hook: Hook) -> Undo:
     joined: list[tuple[Any, Any]] = []  # Strands makes one tracer a process; each with the tracer that it has had
     provider = make_provider(hook)
 
-    def join(tracer: Any) -> None:
+    def join_tracer(tracer: Any) -> None:
         joined.append((tracer, tracer.tracer))
         tracer.tracer = provider.get_tracer(tracer.service_name)
 
@@ -30,10 +30,10 @@ def _install(hook: Hook) -> Undo:
             tracer.tracer = own
         joined.clear()
 
-    def watch(target: str) -> Undo:
-        stop = observe_method(target, lambda args, _kwargs, _result: join(args[0]))
+    def watch_tracers(target: str) -> Undo:
+        stop = observe_method(target, lambda args, _kwargs, _result: join_tracer(args[0]))
         if (made := getattr(sys.modules[_MODULE], "_tracer_instance", None)) is not None:
-            join(made)
+            join_tracer(made)
         remember_undo(undo)
 
         def stop_and_undo() -> None:
@@ -42,7 +42,7 @@ def _install(hook: Hook) -> Undo:
 
         return stop_and_undo
 
-    return apply_patches([Patch(f"{_MODULE}:Tracer.__init__", watch, "all spans of Strands")])
+    return apply_patches([Patch(f"{_MODULE}:Tracer.__init__", watch_tracers, "all spans of Strands")])
 
 
 HOOK = Hook("strands-agents>=1.30,<2", "strands", _install)

@@ -79,7 +79,7 @@ def _find_model_name(engine: object) -> str | None:
 def _begin_generate(call: Call) -> tuple[_Generation, Observe[_Generation]]:
     record = _make_generation(call, sc.TEXT_COMPLETION)
     if call.capture_content:
-        record.input = [_read_prompt(prompt) for prompt in _split(call.argument("prompts"))]
+        record.input = [_read_prompt(prompt) for prompt in _split_prompts(call.argument("prompts"))]
     return record, _observe_answers
 
 
@@ -104,7 +104,7 @@ def _begin_stream(call: Call) -> tuple[_Generation, Observe[_Generation]]:
     return record, _observe_pieces if kind == _DELTA else _observe_answers
 
 
-def _split(prompts: object) -> Iterator[object]:
+def _split_prompts(prompts: object) -> Iterator[object]:
     """Yield the prompts of a call: one alone, or a list of them. A list of ids is one prompt."""
     is_many = isinstance(prompts, (list, tuple)) and not all(is_a(one, int) for one in prompts)
     yield from prompts if is_many else [prompts]  # type: ignore[misc]  # it is a list
@@ -130,10 +130,10 @@ def _observe_answers(record: _Generation, got: object) -> None:
     """Read the answers to all prompts, or the state of one that is streamed."""
     requests = got if isinstance(got, list) else [got]
     for request in requests:
-        _read_request(record, request)
+        _read_request_output(record, request)
         for answer in get_list(request, "outputs"):
             text, ids = get_nested(answer, "text", str), get_field(answer, "token_ids")
-            _keep(record, request, answer, [text] if text else [], len(ids) if ids is not None else 0)
+            _keep_state(record, request, answer, [text] if text else [], len(ids) if ids is not None else 0)
     if isinstance(got, list):
         record.input_tokens = sum(map(_count_prompt, requests)) if requests else None
         cached = [read_count(get_field(request, "num_cached_tokens")) for request in requests]
@@ -142,15 +142,15 @@ def _observe_answers(record: _Generation, got: object) -> None:
 
 def _observe_pieces(record: _Generation, request: object) -> None:
     """Read what is new in a stream."""
-    _read_request(record, request)
+    _read_request_output(record, request)
     for answer in get_list(request, "outputs"):
         _, texts, tokens = (record.answers or {}).get(_find_key(request, answer), (None, [], 0))
         if text := get_nested(answer, "text", str):
             texts.append(text)
-        _keep(record, request, answer, texts, tokens + len(list_items(get_field(answer, "token_ids"))))
+        _keep_state(record, request, answer, texts, tokens + len(list_items(get_field(answer, "token_ids"))))
 
 
-def _read_request(record: _Generation, request: object) -> None:
+def _read_request_output(record: _Generation, request: object) -> None:
     """Read the tokens of a prompt, and the id of the request where there is but one."""
     record.input_tokens = _count_prompt(request) or record.input_tokens
     record.cache_read_tokens = read_count(get_field(request, "num_cached_tokens")) or record.cache_read_tokens
@@ -167,7 +167,7 @@ def _find_key(request: object, answer: object) -> tuple[object, object]:
     return get_field(request, "request_id"), get_field(answer, "index")
 
 
-def _keep(record: _Generation, request: object, answer: object, texts: list[str], tokens: int) -> None:
+def _keep_state(record: _Generation, request: object, answer: object, texts: list[str], tokens: int) -> None:
     """Keep the newest state of an answer."""
     record.answers = record.answers or {}
     record.answers[_find_key(request, answer)] = (answer, texts, tokens)
@@ -176,7 +176,7 @@ def _keep(record: _Generation, request: object, answer: object, texts: list[str]
 def _begin_embed(call: Call) -> tuple[LocalEmbeddings, Observe[LocalEmbeddings]]:
     record = LocalEmbeddings(provider="vllm", model=_find_model_name(call.args[0]))
     if call.capture_content:
-        prompts = list(_split(call.argument("prompts")))
+        prompts = list(_split_prompts(call.argument("prompts")))
         texts = [one if isinstance(one, str) else get_nested(one, "prompt", str) for one in prompts]
         record.input = [text for text in texts if text is not None] or None
     return record, _observe_vectors

@@ -91,7 +91,7 @@ _WRITES: Final = {
 }
 
 
-def _await_all(methods: Mapping[str, Any]) -> dict[str, Any]:
+def _await_all(methods: Mapping[str, Any]) -> dict[str, object]:
     """Return the methods of an asynchronous class, which return coroutines and are no coroutine functions."""
     return {name: method._replace(is_awaited=True) for name, method in methods.items()}
 

@@ -63,7 +63,7 @@ def _begin(call: Call, *, stream: bool = False) -> tuple[Chat, Observe[Chat]]:
         record.choice_count = count
     if call.capture_content:
         record.input = [_read_message(one) for one in asked.messages]
-        record.tools = [_read_tool(one) for one in asked.tools] or None
+        record.tools = [_read_tool_definition(one) for one in asked.tools] or None
     return record, _observe
 
 
@@ -92,7 +92,7 @@ def _name_value(message: Any, field: str, prefix: str) -> str:
 
 def _read_message(raw: Any) -> Message:
     role = _name_value(raw, "role", "ROLE_")
-    parts: list[Part] = [_read_content(one) for one in raw.content]
+    parts: list[Part] = [_read_content_part(one) for one in raw.content]
     if role == "tool":
         said = "".join(one.text for one in raw.content)
         return {"role": role, "parts": [make_tool_call_response(said, get_field(raw, "tool_call_id") or None)]}
@@ -105,7 +105,7 @@ def _read_message(raw: Any) -> Message:
     return message
 
 
-def _read_content(raw: Any) -> Part:
+def _read_content_part(raw: Any) -> Part:
     kind = raw.WhichOneof("content")
     if kind == "image_url":
         return make_media_part("image", raw.image_url.image_url)
@@ -114,7 +114,7 @@ def _read_content(raw: Any) -> Part:
     return {"type": "text", "content": raw.text}
 
 
-def _read_tool(raw: Any) -> ToolDefinition:
+def _read_tool_definition(raw: Any) -> ToolDefinition:
     kind = raw.WhichOneof("tool") or "function"
     if kind != "function":
         return {"type": kind, "name": kind}
@@ -126,18 +126,18 @@ def _read_tool(raw: Any) -> ToolDefinition:
     return tool
 
 
-def _observe(chat: Chat, got: Any) -> None:
+def _observe(chat: Chat, got: object) -> None:
     """Read what a method returns: an answer or a list of them, one with what was parsed of it, or one with a chunk."""
     if isinstance(got, tuple) and len(got) == 2:  # a pair
         answer, second = got
         chunk = second[0] if isinstance(second, list) and second else second
-        _read_answer(chat, getattr(chunk, "proto", None) if chat.stream else getattr(answer, "proto", None))
+        _read_answer_proto(chat, getattr(chunk, "proto", None) if chat.stream else getattr(answer, "proto", None))
     else:
         answers = list_items(got) or [got]  # each holds the whole answer of the server
-        _read_answer(chat, getattr(answers[0], "proto", None))
+        _read_answer_proto(chat, getattr(answers[0], "proto", None))
 
 
-def _read_answer(chat: Chat, proto: Any) -> None:
+def _read_answer_proto(chat: Chat, proto: Any) -> None:
     """Read an answer or a chunk of one, a message of protobuf."""
     if proto is None:
         return

@@ -29,7 +29,8 @@ from .operations.generators import MOST_ITEMS, TracedGenerator, join_items, wrap
 from .operations.noop import NOOP_OPERATION
 from .operations.operation import Operation
 from .operations.records import Record
-from .operations.stream import AsyncStream, Awaited, Generated, PlainAsyncStream, PlainStream, Stream, StreamEnd
+from .operations.response_proxy import StreamEnd
+from .operations.stream import AsyncStream, Awaited, Generated, PlainAsyncStream, PlainStream, Stream
 from .runtime import get_runtime
 
 F = TypeVar("F", bound=Callable[..., Any])

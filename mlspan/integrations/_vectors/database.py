@@ -224,7 +224,7 @@ def _is_left_out(given: object, plain: object) -> bool:
     return isinstance(plain, str) and not isinstance(given, str)
 
 
-def _shorten(found: list[Document], dimension: int | None, *, is_told_above: bool) -> Iterator[Mapping[str, Any]]:
+def _shorten(found: list[Document], dimension: int | None, *, is_told_above: bool) -> Iterator[Mapping[str, object]]:
     """Yield the documents without vectors, and without what the retriever around this search tells itself."""
     for document in found:
         if is_told_above:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from numbers import Real
-from typing import Any, Final, TypedDict
+from typing import Final, TypedDict
 
 __all__ = ["Document", "make_document"]
 
@@ -50,7 +50,7 @@ def make_document(
     return document
 
 
-def _read_number(value: Any) -> float | None:
+def _read_number(value: object) -> float | None:
     """Return *value* as a number that JSON can say, or None."""
     if not isinstance(value, Real) or isinstance(value, bool):
         return None
@@ -58,7 +58,7 @@ def _read_number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _split_text(stored: Mapping[str, Any]) -> tuple[object, Mapping[str, Any]]:
+def _split_text(stored: Mapping[str, object]) -> tuple[object, Mapping[str, object]]:
     """Return the text among what is stored with a record, and the rest."""
     name = next((name for name in _TEXT_NAMES if isinstance(stored.get(name), str)), None)
     if name is None:

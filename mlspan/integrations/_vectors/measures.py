@@ -30,7 +30,7 @@ class Vectors:
         if value is None or isinstance(value, (str, bool, int, float)):
             return value
         if (shape := _find_shape(value)) is not None:
-            return self._add(shape) if shape else value.item()  # type: ignore[attr-defined]  # a number of numpy's
+            return self._count_array(shape) if shape else value.item()  # type: ignore[attr-defined]  # a number of numpy's
         if isinstance(value, (bytes, bytearray, memoryview)):  # of a vector whose numbers have an unknown size
             self.count += 1
             return f"[{len(value)} bytes]"
@@ -38,29 +38,29 @@ class Vectors:
             return "[nested too deeply]"
         if isinstance(value, Sequence):  # protobuf and the array module have lists of their own
             return self._leave_out_of_list(value if isinstance(value, (list, tuple)) else list(value), depth - 1)
-        known = value if isinstance(value, Mapping) else _read_model(value)
+        known = value if isinstance(value, Mapping) else _read_model_fields(value)
         if known is None:
             return value
         if (size := _measure_sparse(known)) is not None:
-            return self._add((size,))
+            return self._count_array((size,))
         return {name: self.leave_out(one, depth - 1) for name, one in list(known.items())[:_WIDEST]}
 
     def _leave_out_of_list(self, value: list[Any] | tuple[Any, ...], depth: int) -> object:
         if self._is_vector(value):
-            return self._add((len(value),))
+            return self._count_array((len(value),))
         if value and all(isinstance(one, (list, tuple)) and self._is_vector(one) for one in (value[0], value[-1])):
-            return self._add((len(value), len(value[0])))
+            return self._count_array((len(value), len(value[0])))
         return [self.leave_out(one, depth) for one in value[:_WIDEST]]
 
-    def _is_vector(self, value: list[Any] | tuple[Any, ...]) -> bool:
+    def _is_vector(self, value: list[object] | tuple[object, ...]) -> bool:
         """Return whether *value* holds numbers, and looks like a vector: so long, or with fractions."""
-        if not value or not (_is_number(value[0]) and _is_number(value[-1])):
+        if not value or not (_is_real_number(value[0]) and _is_real_number(value[-1])):
             return False
         if len(value) == self.dimension or len(value) > _LONGEST_NUMBERS:
             return True
         return len(value) > 1 and not all(isinstance(one, Integral) for one in value)
 
-    def _add(self, shape: tuple[int, ...]) -> str:
+    def _count_array(self, shape: tuple[int, ...]) -> str:
         """Count what has the *shape* of an array, and return what stands for it."""
         many, size = shape[0] if len(shape) > 1 else 1, shape[-1] if shape else 1
         self.count += many
@@ -68,7 +68,7 @@ class Vectors:
         return f"[vector of {size} numbers]" if len(shape) <= 1 else f"[{many} vectors of {size} numbers]"
 
 
-def _is_number(value: object) -> bool:
+def _is_real_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
@@ -90,13 +90,13 @@ def _measure_sparse(known: Mapping[Any, Any]) -> int | None:
     if indices is not None and values is not None and hasattr(values, "__len__"):
         return len(values)
     first = next(iter(known.items()), None)
-    is_by_place = first is not None and isinstance(first[0], Integral) and _is_number(first[1])
+    is_by_place = first is not None and isinstance(first[0], Integral) and _is_real_number(first[1])
     return len(known) if is_by_place else None
 
 
-def _read_model(value: object) -> Mapping[str, Any] | None:
+def _read_model_fields(value: object) -> Mapping[str, object] | None:
     """Return the fields of a request's model, of pydantic, msgspec or a dataclass; None for any other object."""
-    cls: Any = type(value)
+    cls: object = type(value)
     if (names := getattr(cls, "__struct_fields__", None)) is not None:
         known: Mapping[str, Any] = {name: getattr(value, name, None) for name in names}
     elif hasattr(cls, "model_fields") or hasattr(cls, "__dataclass_fields__"):
@@ -126,10 +126,10 @@ def measure_first(value: object) -> int | None:
         if (shape := _find_shape(value)) is not None:
             return shape[-1] if shape else None
         if isinstance(value, (list, tuple)) and value:
-            if _is_number(value[0]):
+            if _is_real_number(value[0]):
                 return len(value)
             value = value[0]
-        elif (known := value if isinstance(value, Mapping) else _read_model(value)) is not None:
+        elif (known := value if isinstance(value, Mapping) else _read_model_fields(value)) is not None:
             named = (known.get(name) for name in _VECTOR_NAMES)
             value = find_known(named)
         else:

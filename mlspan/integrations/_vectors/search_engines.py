@@ -33,7 +33,7 @@ _DEEPEST: Final = 10
 def make_methods(find_server: FindServer) -> dict[str, Search | Write]:
     """Return the methods of a client, whose server's address *find_server* returns."""
 
-    def describe(call: Call, **more: Any) -> Asked:
+    def describe(call: Call, **more: object) -> Asked:
         return Asked(**{"collection": call.argument("index"), "url": find_server(call.args[0]), **more})
 
     def ask_search(call: Call) -> Asked | None:

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from ..._guard import guard
 from ..._shape import get_field, get_fields, get_list, get_nested
-from ...hooks.call import Call
+from ...hooks.call import BegunCall, Call
 from ...hooks.hook import Hook
 from ...hooks.openai_format import FINISH_REASONS
 from ...hooks.patching import Patch, Undo, apply_patches, replace_attribute, resolve_target
@@ -28,7 +28,7 @@ from ...tracing.operations.messages import (
     make_tool_call_response,
     parse_json,
 )
-from ...tracing.operations.records import Agent, Chat, Observe, Record, Step, Tool, sees_errors
+from ...tracing.operations.records import Agent, Chat, Step, Tool, sees_errors
 
 # Private names that some versions or classes lack, each with what is then left out.
 PRIVATE_FIELDS: Final[dict[str, str]] = {
@@ -66,7 +66,7 @@ def _patch_drive_scope(hook: Hook, target: str) -> Undo:
 
     @functools.wraps(own)
     @asynccontextmanager
-    async def open_scope(self: object, event: Any, **kwargs: Any) -> AsyncIterator[object]:
+    async def open_scope(self: object, event: object, **kwargs: Any) -> AsyncIterator[object]:
         if on:
             ours = functools.partial(middleware, agent=self, client=kwargs.get("client"))
             kwargs["additional_middleware"] = (*kwargs.get("additional_middleware", ()), ours)
@@ -82,7 +82,7 @@ def _trace_turn(
     """Wrap *drive*, which runs a turn, in the span of that turn."""
 
     async def run_turn() -> object:
-        with hook.start_operation(_begin_turn, turn, {}) as operation:
+        with hook.start_operation(_begin_agent_turn, turn, {}) as operation:
             return operation.record_result(await drive(), awaited=True)
 
     return run_turn
@@ -124,7 +124,7 @@ def _noted_chunks(operation: Any, context: object) -> Iterator[None]:
         yield
         return
 
-    def note_event(event: Any) -> None:
+    def note_event(event: object) -> None:
         with _chunk_guard:
             if type(event).__name__ == "ModelMessageChunk":
                 if chat.time_to_first_chunk is None:
@@ -142,7 +142,7 @@ def _noted_chunks(operation: Any, context: object) -> Iterator[None]:
                 stream.unsubscribe(subscription)
 
 
-def _begin_turn(call: Call) -> tuple[Record, Observe[Any]]:
+def _begin_agent_turn(call: Call) -> BegunCall:
     agent, event, context = call.args
     stream = get_field(get_field(context, "stream"), "id")  # all turns of a conversation share it
     turn = Agent(name=get_nested(agent, "name", str), conversation=None if stream is None else str(stream))
@@ -158,21 +158,21 @@ def _begin_turn(call: Call) -> tuple[Record, Observe[Any]]:
     return turn, observe
 
 
-def _begin_llm_call(call: Call) -> tuple[Record, Observe[Any]]:
+def _begin_llm_call(call: Call) -> BegunCall:
     agent, client, events, context, offered = call.args
     config, options = get_field(agent, "config"), get_field(client, "_create_options")
     chat = Chat(outer=True, provider=_read_config_provider(config), draft=OutputDraft(kept=call.capture_content))
-    chat.model = get_nested(options, "model", str) or _read_config(config, "model", str)
-    chat.stream = get_nested(options, "stream", bool) or _read_config(config, "streaming", bool) or None
+    chat.model = get_nested(options, "model", str) or _read_config_field(config, "model", str)
+    chat.stream = get_nested(options, "stream", bool) or _read_config_field(config, "streaming", bool) or None
     if call.capture_content:
         system: list[Part] = [{"type": "text", "content": text} for text in get_field(context, "prompt") or ()]
         instructions: list[Message] = [{"role": "system", "parts": system}] if system else []
         chat.input = [*instructions, *(message for event in events for message in _convert_event(event))]
-        chat.tools = [_describe_tool(tool) for tool in offered if get_field(tool, "function") is not None] or None
-    return chat, _observe_response
+        chat.tools = [_read_tool_schema(tool) for tool in offered if get_field(tool, "function") is not None] or None
+    return chat, _observe_model_response
 
 
-def _read_config(config: object, name: str, want: type[_T]) -> _T | None:
+def _read_config_field(config: object, name: str, want: type[_T]) -> _T | None:
     with suppress(NotImplementedError):  # configurations for tests raise it
         return get_nested(config, name, want)
     return None
@@ -190,7 +190,7 @@ def _map_provider(provider: object) -> str | None:
 
 
 @sees_errors
-def _observe_response(chat: Chat, got: object) -> None:
+def _observe_model_response(chat: Chat, got: object) -> None:
     """Read the ``ModelResponse`` *got* into the record, or an exception, which may hold an answer."""
     if isinstance(got, BaseException):
         read_failed_completion(chat, got)
@@ -260,7 +260,7 @@ def _read_part_contents(parts: Any) -> object:
     return contents[0] if len(contents) == 1 else contents or None
 
 
-def _describe_tool(raw: Any) -> ToolDefinition:
+def _read_tool_schema(raw: Any) -> ToolDefinition:
     tool: ToolDefinition = {"type": "function", "name": str(raw.function.name)}
     if description := get_nested(raw, "function.description", str):
         tool["description"] = description
@@ -269,7 +269,7 @@ def _describe_tool(raw: Any) -> ToolDefinition:
     return tool
 
 
-def _begin_tool(call: Call) -> tuple[Record, Observe[Any]]:
+def _begin_tool(call: Call) -> BegunCall:
     event = call.args[0]
     tool = Tool(name=event.name, type="function", call_id=get_nested(event, "id", str))
     if call.capture_content:
@@ -292,7 +292,7 @@ def _begin_tool(call: Call) -> tuple[Record, Observe[Any]]:
     return tool, observe
 
 
-def _begin_human_input(call: Call) -> tuple[Record, Observe[Any]]:
+def _begin_human_input(call: Call) -> BegunCall:
     step = Step(type="human_input", name="human input")
     if call.capture_content:
         step.input = get_nested(call.args[0], "content", str)

@@ -12,7 +12,7 @@ from opentelemetry.trace import Span
 
 from ..._guard import guard
 from ..._shape import get_field, get_list, get_nested
-from ...hooks.call import Begin, Call
+from ...hooks.call import Begin, BegunCall, Call
 from ...hooks.hook import Hook
 from ...hooks.patching import CallStarter, Patch, Undo, apply_patches, observe_method, trace_method
 from ...hooks.subclasses import trace_subclasses
@@ -33,7 +33,7 @@ _methods_by_span: Final[WeakKeyDictionary[Span, tuple[Begin, int]]] = WeakKeyDic
 
 
 def _start_outermost_operation(
-    hook: Hook, begin: Begin, args: tuple[Any, ...], kwargs: dict[str, Any], *, function: Any = None
+    hook: Hook, begin: Begin, args: tuple[object, ...], kwargs: dict[str, Any], *, function: Any = None
 ) -> object:
     """Start an operation as the hook does, unless a subclass's method calls its parent's: those two are one operation.
 
@@ -53,7 +53,7 @@ def _start_outermost_operation(
 # Chats and turns.
 
 
-def _begin_conversation(call: Call) -> tuple[Workflow, Observe[Any]]:
+def _begin_conversation(call: Call) -> tuple[Workflow, Observe[Workflow]]:
     """Begin a call of ``initiate_chat`` or ``a_initiate_chat``."""
     chat = Workflow(name=f"{_read_agent_name(call.args[0])} to {_read_agent_name(call.argument('recipient'))}")
     if call.capture_content:
@@ -68,14 +68,14 @@ def _begin_conversation(call: Call) -> tuple[Workflow, Observe[Any]]:
     return chat, observe
 
 
-def _begin_conversations(call: Call) -> tuple[Workflow, Observe[Any]]:
+def _begin_conversations(call: Call) -> tuple[Workflow, Observe[Workflow]]:
     """Begin a call of an agent's ``initiate_chats``: a queue of chats, each of which has a span of its own."""
     return Workflow(
         name=f"chats of {_read_agent_name(call.args[0])}"
     ), _observe_summaries if call.capture_content else _ignore_result
 
 
-def _begin_chat_queue(call: Call) -> tuple[Workflow, Observe[Any]]:
+def _begin_chat_queue(call: Call) -> tuple[Workflow, Observe[Workflow]]:
     """Begin a call of the module's function ``initiate_chats``, where each chat names its sender."""
     senders = {_read_agent_name(get_field(one, "sender")) for one in call.argument("chat_queue") or ()}
     name = f"chats of {senders.pop()}" if len(senders) == 1 else "chats"
@@ -89,7 +89,7 @@ def _observe_summaries(chats: Workflow, got: Any) -> None:
 def _ignore_result(_record: Workflow, _got: object) -> None: ...
 
 
-def _begin_reply(call: Call) -> tuple[Agent, Observe[Any]]:
+def _begin_reply(call: Call) -> tuple[Agent, Observe[Agent]]:
     """Begin a call of ``generate_reply`` or ``a_generate_reply``: a turn of an agent."""
     agent = call.args[0]
     turn = Agent(name=_read_agent_name(agent), description=get_nested(agent, "description", str) or None)
@@ -116,7 +116,7 @@ def _read_message_content(message: object) -> object:
     return [model.convert_tool_call(one) for one in tool_calls] if tool_calls else to_plain_data(message.get("content"))
 
 
-def _begin_human_input(call: Call) -> tuple[Step, Observe[Any]]:
+def _begin_human_input(call: Call) -> tuple[Step, Observe[Step]]:
     """Begin a call of ``get_human_input`` or ``a_get_human_input``, which waits for a person's answer."""
     step = Step(type="human_input", name="human input")
     if call.capture_content:
@@ -131,7 +131,7 @@ def _begin_human_input(call: Call) -> tuple[Step, Observe[Any]]:
 # Tools, hand-offs and code.
 
 
-def _begin_function(call: Call) -> tuple[Tool, Observe[Any]]:
+def _begin_function_execution(call: Call) -> tuple[Tool, Observe[Tool]]:
     """Begin a call of ``execute_function`` or ``a_execute_function``, which report an error in their answer."""
     function_call, id = call.argument("func_call"), call.argument("call_id")
     name = get_nested(function_call, "name", str) or "unknown"
@@ -180,7 +180,7 @@ def _read_tool_result(content: object) -> dict[str, str] | None:
     return {name: value for name, value in result.items() if value} or {"message": str(content)}
 
 
-def _begin_code(call: Call) -> tuple[Tool, Observe[Any]]:
+def _begin_code(call: Call) -> BegunCall:
     """Begin a call of ``execute_code_blocks``, of a code executor or of an agent without one."""
     tool = Tool(name=type(call.args[0]).__name__, type="extension")
     if call.capture_content:
@@ -202,14 +202,14 @@ def _begin_code(call: Call) -> tuple[Tool, Observe[Any]]:
 
 # The traced methods.
 
-_SYNC_AND_ASYNC_METHODS: Final = {
+_SYNC_AND_ASYNC_METHODS: Final[dict[str, Begin]] = {
     "initiate_chat": _begin_conversation,
     "initiate_chats": _begin_conversations,
     "generate_reply": _begin_reply,
     "get_human_input": _begin_human_input,
-    "execute_function": _begin_function,
+    "execute_function": _begin_function_execution,
 }
-_AGENT_METHODS: Final = {
+_AGENT_METHODS: Final[dict[str, Begin]] = {
     f"{prefix}{name}": begin for prefix in ("", "a_") for name, begin in _SYNC_AND_ASYNC_METHODS.items()
 }
 _SINGLE_METHODS: Final = {  # methods that no base class stands for

@@ -10,12 +10,12 @@ from typing import Any, Final
 
 from ..._shape import get_field, get_list, get_nested
 from ...hooks import openai_format as parts
-from ...hooks.call import Call
+from ...hooks.call import BegunCall, Call
 from ...hooks.requests import CHAT_USAGE, count_tokens, read_failed_completion, set_parameters
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.message_drafts import OutputDraft
 from ...tracing.operations.messages import Message, Part, make_tool_call, make_tool_call_response
-from ...tracing.operations.records import Chat, Observe, Record, sees_errors
+from ...tracing.operations.records import Chat, sees_errors
 
 # Private names that some versions or classes lack, each with what is then left out.
 PRIVATE_FIELDS: Final[dict[str, str]] = {
@@ -41,7 +41,7 @@ _PROVIDERS_BY_API_TYPE: Final = {  # api_type of a configuration -> the conventi
 _usages: Final[ContextVar[list[object] | None]] = ContextVar("mlspan-ag2-usages", default=None)
 
 
-def begin_model_call(call: Call) -> tuple[Record, Observe[Any]]:
+def begin_model_call(call: Call) -> BegunCall:
     """Begin a call of ``OpenAIWrapper.create``, which tries its clients in turn until one answers."""
     configs = get_list(call.args[0], "_config_list") or [{}]
     request = {**configs[0], **call.kwargs}
@@ -67,7 +67,7 @@ def begin_model_call(call: Call) -> tuple[Record, Observe[Any]]:
             _add_usages(chat, [*usages, get_field(get_field(got, "completion"), "usage")])
             read_failed_completion(chat, got)
             return
-        _observe_answer(chat, got, usages)
+        _read_completion(chat, got, usages)
         # Newer wrappers remember which client has answered; older ones write it into the answer.
         metadata = (get_field(call.args[0], "_response_metadata") or {}).get(chat.response_id)
         answered = get_nested(metadata or got, "config_id", int) or 0
@@ -77,20 +77,20 @@ def begin_model_call(call: Call) -> tuple[Record, Observe[Any]]:
     return chat, observe
 
 
-def _set_model(chat: Chat, config: dict[str, Any]) -> None:
+def _set_model(chat: Chat, config: dict[str, object]) -> None:
     client_class = get_nested(config, "model_client_cls", str)  # a client class of the application's client_class
     api = client_class.lower() if client_class is not None else get_nested(config, "api_type", str) or "openai"
     chat.provider, chat.model = _PROVIDERS_BY_API_TYPE.get(api, api), get_nested(config, "model", str)
 
 
-def note_usage(args: tuple[Any, ...], kwargs: dict[str, object], _: object) -> None:
+def note_usage(args: tuple[object, ...], kwargs: dict[str, object], _: object) -> None:
     """Note the usage that ``OpenAIWrapper._update_usage`` receives for each answer; None if a cache has answered."""
     actual = kwargs.get("actual_usage", args[1] if len(args) > 1 else None)
     if (usages := _usages.get()) is not None:
         usages.append(actual)
 
 
-def _observe_answer(chat: Chat, got: object, billed: list[object]) -> None:
+def _read_completion(chat: Chat, got: object, billed: list[object]) -> None:
     """Read an answer into the record: a ChatCompletion, or the UnifiedResponse of newer clients.
 
     *billed* are the usages that were noted.
@@ -99,11 +99,11 @@ def _observe_answer(chat: Chat, got: object, billed: list[object]) -> None:
     if tier := get_nested(got, "service_tier", str):
         chat.extra[sc.OPENAI_RESPONSE_SERVICE_TIER] = tier
     for index, one in enumerate(get_list(got, "choices")):
-        _observe_message(
+        _add_choice_message(
             chat, index, get_field(one, "message") or get_field(one, "text"), get_nested(one, "finish_reason", str)
         )
     for index, message in enumerate(get_list(got, "messages")):
-        _observe_message(chat, index, message, get_nested(got, "finish_reason", str))
+        _add_choice_message(chat, index, message, get_nested(got, "finish_reason", str))
     usages = billed if len(billed) > 1 else [] if billed == [None] else [get_field(got, "usage")]
     if not (chat.stream and _estimates_stream_usage()):
         _add_usages(chat, usages)
@@ -126,7 +126,7 @@ def _estimates_stream_usage() -> bool:
     return not hasattr(client, "_add_streaming_usage_to_params")
 
 
-def _observe_message(chat: Chat, index: int, message: Any, reason: str | None) -> None:
+def _add_choice_message(chat: Chat, index: int, message: object, reason: str | None) -> None:
     choice = chat.draft.get_choice(index)
     choice.finish_reason = parts.FINISH_REASONS.get(reason or "", reason)  # newer clients tell the provider's own
     content = message if isinstance(message, str) else get_field(message, "content")

@@ -25,7 +25,7 @@ def _bind_context(fn: Callable[..., object]) -> Callable[..., object]:
         around = replace(around, run_id=run_id)
 
     @functools.wraps(fn)
-    def call_in_context(*args: Any, **kwargs: Any) -> Any:
+    def call_in_context(*args: object, **kwargs: object) -> object:
         with use_context(context), use_scope(around):
             return fn(*args, **kwargs)
 

@@ -6,11 +6,12 @@ of subclasses that are defined later.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final
 
+from ...hooks.call import Begin
 from ...hooks.hook import Hook
 from ...hooks.patching import (
     CallStarter,
@@ -44,14 +45,14 @@ _OWNERS: Final = {  # class -> its methods, and what reads a call of them
 }
 
 
-def _make_wrapper(hook: Hook, begin: Any, fn: Any, enabled: list[bool]) -> Any:
+def _wrap_method(hook: Hook, begin: Begin, fn: Callable[..., object], enabled: list[bool]) -> object:
     return trace_any(fn, partial(runs.start_once, hook, begin, function=fn), enabled)
 
 
-def _list_methods(hook: Hook, owner: str) -> Iterator[Patch]:
+def _list_method_patches(hook: Hook, owner: str) -> Iterator[Patch]:
     methods, begin = _OWNERS[owner]
     for name in methods:
-        patch = partial(replace_method, make=partial(_make_wrapper, hook, begin))
+        patch = partial(replace_method, make=partial(_wrap_method, hook, begin))
         yield Patch(f"{owner}.{name}", patch, f"{name} of {owner.rpartition(':')[2]}", is_optional=True)
     if owner.startswith("agno.tools."):
         watch = partial(observe_method, callback=lambda args, _kwargs, _result: note_error(args[0] if args else None))
@@ -61,7 +62,7 @@ def _list_methods(hook: Hook, owner: str) -> Iterator[Patch]:
 
 
 def _install_models(hook: Hook) -> Undo:
-    start = CallStarter(runs.start_once, hook, models.begin_call)
+    start = CallStarter(runs.start_once, hook, models.begin_invoke)
     methods: Any = dict.fromkeys(("invoke", "ainvoke", "invoke_stream", "ainvoke_stream"), start)
     patch = partial(trace_subclasses, methods=methods, wrap=trace_any)
     return apply_patches([Patch("agno.models.base:Model", patch, "calls of models")])
@@ -70,7 +71,7 @@ def _install_models(hook: Hook) -> Undo:
 def _install(hook: Hook) -> Undo:
     with ExitStack() as undo:
         for owner in _OWNERS:
-            install = partial(lambda one: apply_patches(_list_methods(hook, one)), owner)
+            install = partial(lambda one: apply_patches(_list_method_patches(hook, one)), owner)
             undo.callback(install_when_imported(owner.partition(":")[0], install, loss=owner))
         undo.callback(install_when_imported("agno.models.base", partial(_install_models, hook), loss="calls of models"))
         return undo.pop_all().close

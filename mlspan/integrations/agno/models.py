@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from ..._shape import get_field, get_fields, get_list, get_nested, list_items
-from ...hooks.call import Call
+from ...hooks.call import BegunCall, Call
 from ...hooks.openai_format import read_openai_part, read_openai_tool
 from ...hooks.requests import find_provider_by_host, read_host_and_port, set_parameters
 from ...tracing.operations.content import to_plain_data
@@ -26,7 +26,7 @@ _SEPARATE: Final = frozenset({"anthropic", "aws.bedrock"})  # whose input tokens
 _COUNTS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 
 
-def begin_call(call: Call) -> tuple[Chat, Any]:
+def begin_invoke(call: Call) -> BegunCall:
     """Begin a call of ``invoke``, ``ainvoke``, ``invoke_stream`` or ``ainvoke_stream`` of a model."""
     model = call.args[0]
     is_stream = call.function is not None and call.function.__name__.endswith("stream")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..._shape import get_field, get_nested, list_items
-from ...hooks.call import Call
+from ...hooks.call import BegunCall, Call
 from ...tracing.operations.content import to_plain_data
 from ...tracing.operations.message_drafts import TextPieces
-from ...tracing.operations.records import Observe, Record, Retrieval, Tool
+from ...tracing.operations.records import Retrieval, Tool
 from .._vectors.documents import Document, make_document
 from .wrappers import describe_failure
 
 
-def begin_tool(call: Call) -> tuple[Record, Observe[Any]]:
+def begin_tool(call: Call) -> BegunCall:
     """Begin ``execute`` or ``aexecute`` of a FunctionCall, which has the id that the model has given it."""
     asked = call.args[0]
     record = Tool(
@@ -39,7 +37,7 @@ def begin_tool(call: Call) -> tuple[Record, Observe[Any]]:
     return record, observe
 
 
-def begin_search(call: Call) -> tuple[Record, Observe[Any]]:
+def begin_search(call: Call) -> BegunCall:
     """Begin ``search`` or ``asearch`` of a knowledge base."""
     owner = call.args[0]
     record = Retrieval(source=get_nested(owner, "name", str) or type(owner).__name__)
@@ -49,12 +47,12 @@ def begin_search(call: Call) -> tuple[Record, Observe[Any]]:
 
     def observe(record: Retrieval, got: object) -> None:
         if call.capture_content:
-            record.output = [_read_document(index, one) for index, one in enumerate(list_items(got))]
+            record.output = [_read_ranked_document(index, one) for index, one in enumerate(list_items(got))]
 
     return record, observe
 
 
-def _read_document(index: int, raw: object) -> Document:
+def _read_ranked_document(index: int, raw: object) -> Document:
     """Read a document; one that was not ranked has the score 0."""
     return make_document(
         get_field(raw, "id") or get_field(raw, "name") or index,

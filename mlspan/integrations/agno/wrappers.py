@@ -10,7 +10,7 @@ from typing import Any, Final
 from opentelemetry import context as otel
 
 from ...hooks.patching import Undo, resolve_target, set_attribute
-from ...hooks.subclasses import OperationStarter
+from ...hooks.subclasses import OperationStarter, start_while_on
 from ...tracing.context import wrap
 from ...tracing.operations.exceptions import get_error_type
 from ...tracing.operations.generators import (
@@ -20,7 +20,6 @@ from ...tracing.operations.generators import (
     wrap_async_generator,
     wrap_generator,
 )
-from ...tracing.operations.noop import NOOP_OPERATION
 from ...tracing.operations.operation import Operation
 
 
@@ -84,9 +83,7 @@ def trace_any(fn: Any, open_: OperationStarter, on: list[bool]) -> Any:
         open_: starts an operation from arguments and keyword arguments.
         on: the wrapper passes calls through once this list is empty.
     """
-
-    def open_operation(args: Any, kwargs: Any) -> Any:
-        return open_(args, kwargs) if on else NOOP_OPERATION
+    open_operation = start_while_on(open_, on)
 
     async def await_result(result: Any, args: Any, kwargs: Any) -> Any:
         with _Unwrapped(open_operation(args, kwargs)) as operation:
@@ -100,12 +97,12 @@ def trace_any(fn: Any, open_: OperationStarter, on: list[bool]) -> Any:
     if inspect.iscoroutinefunction(plain):
 
         @functools.wraps(fn)
-        async def call(*args: Any, **kwargs: Any) -> Any:
+        async def call_in_span(*args: Any, **kwargs: Any) -> Any:
             return await await_result(fn(*args, **kwargs), args, kwargs)
     else:
 
         @functools.wraps(fn)
-        def call(*args: Any, **kwargs: Any) -> Any:
+        def call_in_span(*args: Any, **kwargs: Any) -> Any:
             if not on:
                 return fn(*args, **kwargs)
             if fn.__name__.startswith("a"):  # it returns a coroutine or an asynchronous stream, and has not begun
@@ -116,7 +113,7 @@ def trace_any(fn: Any, open_: OperationStarter, on: list[bool]) -> Any:
             with _Unwrapped(open_operation(args, kwargs)) as operation:
                 return _record_result(fn(*args, **kwargs), operation, args[0])
 
-    return call
+    return call_in_span
 
 
 def _record_result(result: Any, operation: Any, owner: Any) -> Any:
@@ -144,7 +141,7 @@ class _CarryingExecutor:
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
         return self._own.submit(wrap(fn), *args, **kwargs)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._own, name)
 
 

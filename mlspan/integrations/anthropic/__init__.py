@@ -11,13 +11,12 @@ span is held back, so that the call is not recorded twice.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any, Final
+from typing import Final
 
-from ...hooks.call import Call
+from ...hooks.call import BegunCall, Call
 from ...hooks.hook import Hook, trace_methods
 from ...hooks.own_spans import is_request_recorded, make_unrecorded_span, suppress_own_spans
 from ...hooks.patching import Undo, apply_patches
-from ...tracing.operations.records import Observe, Record
 from ...tracing.otel.provider import is_tracer_joined
 from . import batches, messages
 from ._request import AnthropicRequest
@@ -29,7 +28,7 @@ _CLIENTS: Final = ("anthropic._base_client:SyncAPIClient.request", "anthropic._b
 _OWN_SPANS: Final = ("anthropic._base_client:start_api_call_span",)  # clients before version 2 have none
 
 
-def _begin_request(call: Call) -> tuple[Record, Observe[Any]] | None:
+def _begin_request(call: Call) -> BegunCall | None:
     """Select the endpoint by method and path, and begin its record; None for a request that is not recorded."""
     options = call.kwargs.get("options") or call.args[2]
     body = options.json_data if isinstance(options.json_data, dict) else {}
@@ -55,12 +54,12 @@ _trace_requests: Final = trace_methods(dict.fromkeys(_CLIENTS, _begin_request))
 def _install(hook: Hook) -> Undo:
     with ExitStack() as undo:
         undo.callback(_trace_requests(hook))
-        own_spans = suppress_own_spans(hook, _OWN_SPANS, applies=_is_recorded, instead=make_unrecorded_span)
+        own_spans = suppress_own_spans(hook, _OWN_SPANS, applies=_is_call_recorded, instead=make_unrecorded_span)
         undo.callback(apply_patches(patch._replace(is_optional=True) for patch in own_spans))
         return undo.pop_all().close
 
 
-def _is_recorded(args: tuple[object, ...]) -> bool:
+def _is_call_recorded(args: tuple[object, ...]) -> bool:
     """Return whether the call whose span the client is about to open is one that mlspan is recording."""
     if not is_request_recorded() or not is_tracer_joined(args[0] if args else None):
         return False  # the client was given a TracerProvider of its own, which gets no span of ours

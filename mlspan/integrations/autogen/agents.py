@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ..._shape import get_field, get_nested
-from ...hooks.call import Call
-from ...tracing.operations.records import Agent, Observe, Record, Workflow
+from ...hooks.call import BegunCall, Call
+from ...tracing.operations.records import Agent, Observe, Workflow
 
 _STOP_REASON: Final = "mlspan.stop_reason"
 
 
-def begin_team(call: Call) -> tuple[Record, Observe[Any]]:
+def begin_team(call: Call) -> BegunCall:
     """Begin a call of ``run`` or ``run_stream`` of a team."""
     team = Workflow(name=get_nested(call.args[0], "name", str) or type(call.args[0]).__name__)
     if call.capture_content:
@@ -20,17 +20,17 @@ def begin_team(call: Call) -> tuple[Record, Observe[Any]]:
     return team, _make_observe(call)
 
 
-def begin_agent_run(call: Call) -> tuple[Record, Observe[Any]]:
+def begin_agent_run(call: Call) -> BegunCall:
     """Begin a call of ``run`` or ``run_stream`` of an agent."""
     return _begin_agent(call, call.kwargs.get("task"))
 
 
-def begin_turn(call: Call) -> tuple[Record, Observe[Any]]:
+def begin_turn(call: Call) -> BegunCall:
     """Begin a call of ``on_messages`` or ``on_messages_stream`` of an agent."""
     return _begin_agent(call, call.argument("messages"))
 
 
-def _begin_agent(call: Call, task: object) -> tuple[Record, Observe[Any]]:
+def _begin_agent(call: Call, task: object) -> BegunCall:
     agent = Agent(
         name=get_nested(call.args[0], "name", str), description=get_nested(call.args[0], "description", str) or None
     )

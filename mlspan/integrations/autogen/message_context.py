@@ -89,12 +89,12 @@ def _note_outer_span(own: Any) -> object:
 
     @functools.wraps(own)
     @contextmanager
-    def open_span(*args: Any, **kwargs: Any) -> Iterator[object]:
+    def open_and_note_span(*args: Any, **kwargs: Any) -> Iterator[object]:
         outer = _find_outer_span() or trace.get_current_span()
         with use_context(otel.set_value(_OUTER_SPAN_KEY, outer)), own(*args, **kwargs) as span:
             yield span
 
-    return open_span
+    return open_and_note_span
 
 
 # The places where AutoGen opens spans of its own for operations that mlspan records. The helpers are replaced there
@@ -115,7 +115,7 @@ def suppress_framework_spans(hook: Hook, helpers: tuple[str, ...]) -> _Patches:
     A runtime that was given a TracerProvider of its own keeps its spans there, as mlspan's do not go to that provider.
     """
 
-    def is_told_twice(args: tuple[Any, ...]) -> bool:
+    def is_told_twice(args: tuple[object, ...]) -> bool:
         config = getattr(args[0], "instrumentation_builder_config", None) if args else None
         return config is None or (config.name == _LOCAL_RUNTIME and is_tracer_joined(get_field(args[0], "tracer")))
 

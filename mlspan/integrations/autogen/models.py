@@ -31,7 +31,7 @@ PRIVATE_FIELDS: Final[dict[str, str]] = {
 _PARAMETERS: Final = {**REQUEST_PARAMETERS, "num_predict": ("max_tokens", int)}
 
 
-def begin_model_call(call: Call) -> tuple[Chat, Observe[Any]]:
+def begin_model_call(call: Call) -> tuple[Chat, Observe[Chat]]:
     """Begin a call of ``create`` of a model client."""
     client, kept = call.args[0], call.capture_content
     if hasattr(cached := get_field(client, "client"), "create_stream"):
@@ -61,7 +61,7 @@ def begin_model_call(call: Call) -> tuple[Chat, Observe[Any]]:
     return chat, _observe_create_result
 
 
-def begin_model_stream(call: Call) -> tuple[Chat, Observe[Any]]:
+def begin_model_stream(call: Call) -> tuple[Chat, Observe[Chat]]:
     """Begin a call of ``create_stream`` of a model client."""
     chat, observe = begin_model_call(call)
     chat.stream = True
@@ -91,7 +91,7 @@ _PROVIDERS_BY_FAMILY: Final = {  # start of a model family's name -> provider
 }
 
 
-def find_model_provider(client: Any, host: str | None) -> str:
+def find_model_provider(client: object, host: str | None) -> str:
     """Return the conventions' name of the provider that *client* calls, or "unknown".
 
     The client's class decides, then its host, then the family of its model. Any other client of AutoGen's own is named

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..._shape import get_field, get_list, get_nested, is_a
-from ...hooks.call import Call
+from ...hooks.call import BegunCall, Call
 from ...tracing.operations.content import to_plain_data
-from ...tracing.operations.records import Observe, Record, Retrieval, Step, Tool
+from ...tracing.operations.records import Retrieval, Step, Tool
 from .wrappers import tool_type
 
 
-def begin_tool(call: Call) -> tuple[Record, Observe[Any] | None]:
+def begin_tool(call: Call) -> BegunCall:
     """Begin a call of ``run_json`` of a tool."""
     own = call.args[0]
     described = get_nested(own, "description", str) or None
@@ -28,7 +28,7 @@ def begin_tool(call: Call) -> tuple[Record, Observe[Any] | None]:
     return tool, observe if call.capture_content else None
 
 
-def begin_tool_stream(call: Call) -> tuple[Record, Observe[Any] | None]:
+def begin_tool_stream(call: Call) -> BegunCall:
     """Begin a call of ``run_json_stream``, which yields events and, last, the tool's return value."""
     tool, observe = begin_tool(call)
     kind = call.args[0].return_type()
@@ -40,7 +40,7 @@ def begin_tool_stream(call: Call) -> tuple[Record, Observe[Any] | None]:
     return tool, observe_last
 
 
-def begin_workbench(call: Call) -> tuple[Record, Observe[Any]]:
+def begin_workbench(call: Call) -> BegunCall:
     """Begin a call of ``call_tool`` of a workbench, whose tool may run on an MCP server."""
     tool = Tool(name=call.argument("name"), **_read_tool_fields(call, call.argument("arguments")))
 
@@ -56,7 +56,7 @@ def begin_workbench(call: Call) -> tuple[Record, Observe[Any]]:
     return tool, observe
 
 
-def _read_tool_fields(call: Call, arguments: Any) -> dict[str, Any]:
+def _read_tool_fields(call: Call, arguments: object) -> dict[str, Any]:
     id = call.argument("call_id")
     return {
         "type": tool_type(call.args[0]),
@@ -65,7 +65,7 @@ def _read_tool_fields(call: Call, arguments: Any) -> dict[str, Any]:
     }
 
 
-def begin_code(call: Call) -> tuple[Record, Observe[Any]]:
+def begin_code(call: Call) -> BegunCall:
     """Begin a call of ``execute_code_blocks``. An exit code other than 0 is a failure."""
     tool = Tool(name=type(call.args[0]).__name__, type="extension")
     if call.capture_content:
@@ -84,17 +84,17 @@ def begin_code(call: Call) -> tuple[Record, Observe[Any]]:
     return tool, observe
 
 
-def begin_memory_query(call: Call) -> tuple[Record, Observe[Any]]:
+def begin_memory_query(call: Call) -> BegunCall:
     """Begin a call of ``query`` of a memory."""
     return _begin_retrieval(call, call.argument("query"))
 
 
-def begin_context_update(call: Call) -> tuple[Record, Observe[Any]]:
+def begin_context_update(call: Call) -> BegunCall:
     """Begin a call of ``update_context`` of a memory, which adds matching entries to a model's context."""
     return _begin_retrieval(call, None)
 
 
-def _begin_retrieval(call: Call, query: object) -> tuple[Record, Observe[Any]]:
+def _begin_retrieval(call: Call, query: object) -> BegunCall:
     memory = call.args[0]
     retrieval = Retrieval(source=get_nested(memory, "name", str) or type(memory).__name__)
     if call.capture_content and query is not None:
@@ -121,7 +121,7 @@ def _convert_memory_item(index: int, raw: object) -> dict[str, object]:
     return document
 
 
-def begin_memory_add(call: Call) -> tuple[Record, Observe[Any] | None]:
+def begin_memory_add(call: Call) -> BegunCall:
     """Begin a call of ``add`` of a memory."""
     memory = call.args[0]
     step = Step(type="memory", name=f"add to {get_nested(memory, 'name', str) or type(memory).__name__}")

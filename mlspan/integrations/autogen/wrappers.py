@@ -11,19 +11,19 @@ from opentelemetry import context as otel
 
 from ..._guard import guard
 from ..._shape import get_nested
-from ...hooks.call import Call
+from ...hooks.call import BegunCall, Call
 from ...hooks.hook import Hook
 from ...hooks.patching import CallStarter
-from ...hooks.subclasses import OperationStarter
+from ...hooks.subclasses import OperationStarter, start_while_on
 from ...tracing.operations.exceptions import get_error_type
 from ...tracing.operations.generators import TracedGenerator, wrap_async_generator
 from ...tracing.operations.noop import NOOP_OPERATION, NoOpOperation
 from ...tracing.operations.operation import Operation
-from ...tracing.operations.records import Observe, Record, Retrieval, Tool
-from ...tracing.operations.stream import StreamEnd
+from ...tracing.operations.records import Record, Retrieval, Tool
+from ...tracing.operations.response_proxy import StreamEnd
 from .message_context import use_outer_span
 
-BeginAlways = Callable[[Call], "tuple[Record, Observe[Any] | None]"]
+BeginAlways = Callable[[Call], BegunCall]
 
 
 def tool_type(owner: object) -> str:
@@ -39,9 +39,7 @@ def trace_async_function(fn: Any, open_: OperationStarter, on: list[bool]) -> ob
         open_: starts an operation from arguments and keyword arguments.
         on: the wrapper passes calls through once this list is empty.
     """
-
-    def open_operation(args: object, kwargs: Any) -> Any:
-        return open_(args, kwargs) if on else NOOP_OPERATION
+    open_operation = start_while_on(open_, on)
 
     async def await_result(result: Any, args: Any, kwargs: object) -> Any:
         with open_operation(args, kwargs) as operation:
@@ -136,7 +134,7 @@ def make_operation_starter(hook: Hook, family: str, begin: BeginAlways) -> Opera
         begin: reads the call into a record.
     """
 
-    def open_(args: tuple[Any, ...], kwargs: dict[str, Any], *, function: Any = None) -> object:
+    def open_(args: tuple[object, ...], kwargs: dict[str, Any], *, function: Any = None) -> object:
         owner, around, call = (
             args[0],
             otel.get_value(_ACTIVE_CALL),

@@ -49,10 +49,10 @@ _OPERATIONS: Final[Mapping[str, _Traced]] = {
 }
 
 
-def _make_starter(hook: Hook) -> Callable[[Any, Any], Any]:
+def _make_starter(hook: Hook) -> Callable[[Any, Any], object]:
     """Return the function that starts the operation of a call of ``_make_api_call``; other services pass through."""
 
-    def start(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def start_request(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = args[1] if len(args) > 1 else kwargs.get("operation_name")
         traced = _OPERATIONS.get(name) if type(name) is str else None
         if traced is None or _find_service(args[0]) not in _SERVICES:
@@ -62,10 +62,10 @@ def _make_starter(hook: Hook) -> Callable[[Any, Any], Any]:
             return operation
         return UnreadMemberCall(operation, traced.member)
 
-    return start
+    return start_request
 
 
-def _find_service(client: Any) -> object:
+def _find_service(client: object) -> object:
     return getattr(getattr(getattr(client, "meta", None), "service_model", None), "service_name", None)
 
 

@@ -67,7 +67,7 @@ def read_metadata(record: Record, metadata: object) -> None:
         record.extra[sc.REQUEST_RETRIES] = retries
 
 
-def read_error(record: Record, error: Exception) -> None:
+def read_service_error(record: Record, error: Exception) -> None:
     """Read an error of the service: its code is the type, as botocore has one class for all that it does not know."""
     answer = getattr(error, "response", None)
     if code := get_nested(answer, "Error.Code", str):

@@ -10,7 +10,7 @@ from ...hooks.requests import FieldMapping, set_parameters
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.message_drafts import UNTOLD_REASON, OutputDraft, TextPieces
 from ...tracing.operations.records import Chat, Observe, ProviderRequest, Record, RemoteAgent, Retrieval, sees_errors
-from ._request import BedrockRequest, note_guardrail, read_error, read_metadata
+from ._request import BedrockRequest, note_guardrail, read_metadata, read_service_error
 from .contents import make_plain, read_blocks
 
 _PARAMETERS: FieldMapping = {
@@ -42,7 +42,7 @@ def begin_agent(call: Call) -> tuple[RemoteAgent, Observe[RemoteAgent]]:
 def observe_agent(agent: RemoteAgent, got: object) -> None:
     """Read the client's dict, an event of the agent's stream, or an error."""
     if isinstance(got, Exception):
-        read_error(agent, got)
+        read_service_error(agent, got)
     elif not isinstance(got, dict):
         return
     elif isinstance(data := get_field(got.get("chunk"), "bytes"), bytes):
@@ -88,13 +88,13 @@ def begin_retrieve(call: Call) -> tuple[Retrieval, Observe[Retrieval]]:
 def observe_documents(record: Retrieval, got: object) -> None:
     """Read the documents that were found, or an error."""
     if isinstance(got, Exception):
-        read_error(record, got)
+        read_service_error(record, got)
         return
     read_metadata(record, get_field(got, "ResponseMetadata"))
-    record.output = [_read_document(found) for found in get_list(got, "retrievalResults")]
+    record.output = [_read_retrieved_chunk(found) for found in get_list(got, "retrievalResults")]
 
 
-def _read_document(found: object) -> dict[str, Any]:
+def _read_retrieved_chunk(found: object) -> dict[str, Any]:
     """Return a document: its id is that of its chunk, or the place where it lies."""
     known: dict[str, Any] = make_plain(found) if isinstance(found, dict) else {}
     metadata, location = get_field(found, "metadata"), get_nested(found, "location", dict) or {}
@@ -139,7 +139,7 @@ def begin_generate_stream(call: Call) -> tuple[Chat, Observe[Chat]]:
 def observe_generated(chat: Chat, got: object) -> None:
     """Read a whole answer, an event of a stream, or an error; nobody says why an answer has ended."""
     if isinstance(got, Exception):
-        read_error(chat, got)
+        read_service_error(chat, got)
         return
     chat.conversation = get_nested(got, "sessionId", str) or chat.conversation
     read_metadata(chat, get_field(got, "ResponseMetadata"))
@@ -179,7 +179,7 @@ def begin_rerank(call: Call) -> tuple[ProviderRequest, Observe[Record]]:
 def observe_request(record: Any, got: object) -> None:
     """Read what a guardrail or a reranker answers, or an error."""
     if isinstance(got, Exception):
-        read_error(record, got)
+        read_service_error(record, got)
     elif isinstance(got, dict):
         read_metadata(record, got.get("ResponseMetadata"))
         record.output = {name: make_plain(value) for name, value in got.items() if name != "ResponseMetadata"}

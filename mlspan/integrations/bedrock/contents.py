@@ -79,14 +79,14 @@ def encode_bytes(data: object) -> str:
     return base64.b64encode(data).decode() if len(data) <= _MOST_BYTES else f"[{len(data)} bytes]"
 
 
-def _read_call(value: dict[str, Any]) -> Part:
+def _read_call(value: dict[str, object]) -> Part:
     name, id = get_text(value, "name") or "", get_text(value, "toolUseId")
     if value.get("type") == "server_tool_use":
         return make_server_tool_call(name, {"arguments": make_plain(value.get("input"))}, id)
     return make_tool_call(name, make_plain(value.get("input")), id)
 
 
-def _read_result(value: dict[str, Any]) -> Part:
+def _read_tool_content(value: dict[str, object]) -> Part:
     """Read the result of a tool: its text or its JSON if it is one alone, else its parts; a failure is marked."""
     parts: list[Any] = [
         make_plain(one["json"]) if isinstance(one, dict) and "json" in one else read_block(one)
@@ -124,19 +124,19 @@ def _read_media(kind: str, value: object) -> Part | None:
     return part
 
 
-def _read_reasoning_block(value: dict[str, Any]) -> Part:
+def _read_reasoning_block(value: dict[str, object]) -> Part:
     if (thought := read_reasoning(value)) is not None:
         return {"type": "reasoning", "content": thought}
     return {"type": "redacted_reasoning", "content": make_plain(value.get("redactedContent"))}
 
 
-def _read_cited(value: dict[str, Any]) -> Part:
+def _read_cited(value: dict[str, object]) -> Part:
     texts = [get_nested(one, "text", str) or "" for one in list_items(value.get("content"))]
     found: list[Any] = [make_plain(one) for one in list_items(value.get("citations"))]
     return {"type": "text", "content": "".join(texts), "annotations": found}
 
 
-def _read_guarded(value: dict[str, Any]) -> Part:
+def _read_guarded(value: dict[str, object]) -> Part:
     if (text := get_nested(value, "text.text", str)) is not None:
         return {"type": "text", "content": text}
     return _read_media("image", value.get("image")) or {"type": "guardContent", "content": make_plain(value)}
@@ -144,7 +144,7 @@ def _read_guarded(value: dict[str, Any]) -> Part:
 
 _READERS: Final = {  # type of a block -> reader of what it holds
     "toolUse": _read_call,
-    "toolResult": _read_result,
+    "toolResult": _read_tool_content,
     "reasoningContent": _read_reasoning_block,
     "citationsContent": _read_cited,
     "guardContent": _read_guarded,

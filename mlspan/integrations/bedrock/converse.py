@@ -14,7 +14,7 @@ from ...tracing.operations.content import to_json
 from ...tracing.operations.message_drafts import OutputDraft
 from ...tracing.operations.messages import make_server_tool_call, parse_json
 from ...tracing.operations.records import Chat, Observe, sees_errors
-from ._request import BedrockRequest, read_error, read_metadata, set_counts
+from ._request import BedrockRequest, read_metadata, read_service_error, set_counts
 from .contents import make_plain, read_block, read_blocks, read_message, read_reasoning, read_tool_definitions
 
 _PARAMETERS: Final[FieldMapping] = {
@@ -50,7 +50,7 @@ def begin_converse_stream(call: Call) -> tuple[Chat, Observe[Chat]]:
     return begin_converse(call, stream=True)
 
 
-def set_converse_request(chat: Chat, params: Mapping[str, Any], *, capture_content: bool) -> None:
+def set_converse_request(chat: Chat, params: Mapping[str, object], *, capture_content: bool) -> None:
     """Read the parameters and the content of a request into *chat*."""
     for name in ("inferenceConfig", "additionalModelRequestFields", "outputConfig"):
         if isinstance(config := params.get(name), dict):
@@ -77,10 +77,10 @@ def observe_converse(chat: Chat, got: object) -> None:
             if (read := _READERS.get(name)) is not None:
                 read(chat, value)
     elif isinstance(got, Exception):
-        read_error(chat, got)
+        read_service_error(chat, got)
 
 
-def _read_output(chat: Chat, output: object) -> None:
+def _read_output_message(chat: Chat, output: object) -> None:
     choice = chat.draft.get_choice()
     for block in list_items(get_nested(output, "message.content", list)):
         part: Any = read_block(block)
@@ -151,7 +151,7 @@ _READERS: Final[Mapping[str, Callable[[Chat, Any], object]]] = {  # field of an 
     "contentBlockStart": _read_start,
     "messageStop": _read_stop,
     "metadata": observe_converse,  # the last event, with fields of a whole answer
-    "output": _read_output,
+    "output": _read_output_message,
     "stopReason": _read_reason,
     "usage": _read_usage,
     "trace": _read_trace,

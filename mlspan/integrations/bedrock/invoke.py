@@ -12,14 +12,14 @@ import orjson
 
 from ..._shape import get_count, get_field, get_integer, get_list, get_nested, get_text, list_items, list_texts
 from ...hooks.anthropic_answers import EventReader, set_message_request
-from ...hooks.call import Call
+from ...hooks.call import BegunCall, Call
 from ...hooks.openai_format import read_openai_part, read_openai_tool
 from ...hooks.requests import REQUEST_PARAMETERS, FieldMapping, read_provider_usage, set_parameters
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.message_drafts import OutputDraft
 from ...tracing.operations.messages import Message, Part, make_tool_call, make_tool_call_response
-from ...tracing.operations.records import Chat, Embeddings, ModelCall, Observe, ProviderRequest, Record
-from ._request import BedrockRequest, note_guardrail, read_error, read_metadata, set_counts
+from ...tracing.operations.records import Chat, Embeddings, ModelCall, ProviderRequest, Record
+from ._request import BedrockRequest, note_guardrail, read_metadata, read_service_error, set_counts
 from .answers import find_answer_reader
 from .converse import set_converse_request
 
@@ -36,7 +36,7 @@ _HEADERS: Final = tuple(
 _METRICS: Final = ("inputTokenCount", "outputTokenCount", "cacheReadInputTokenCount", "cacheWriteInputTokenCount")
 
 
-def begin_invoke(call: Call, *, stream: bool | None = None) -> tuple[Record, Observe[Any]]:
+def begin_invoke(call: Call, *, stream: bool | None = None) -> BegunCall:
     """Begin the record of a request in the model's own format: a chat, embeddings, or a reranking."""
     ask = BedrockRequest.from_call(call)
     body, model = parse_body(ask.params.get("body")), get_nested(ask.params, "modelId", str)
@@ -56,7 +56,7 @@ def begin_invoke(call: Call, *, stream: bool | None = None) -> tuple[Record, Obs
     return record, AnswerReader()
 
 
-def begin_invoke_stream(call: Call) -> tuple[Record, Observe[Any]]:
+def begin_invoke_stream(call: Call) -> BegunCall:
     """Begin the record of a request in the model's own format whose answer is streamed."""
     return begin_invoke(call, stream=True)
 
@@ -92,7 +92,7 @@ def _make_chat(ask: BedrockRequest, model: str | None, body: dict[str, Any], str
     return chat
 
 
-def _set_content(chat: Chat, body: dict[str, Any]) -> None:
+def _set_content(chat: Chat, body: dict[str, object]) -> None:
     """Read a prompt, a conversation in Cohere's form, or messages in OpenAI's, which most models have."""
     texts = [(get_text(one, "role"), get_text(one, "message")) for one in get_list(body, "chat_history")]
     texts += [("USER", get_text(body, name)) for name in ("message", "prompt", "inputText")]
@@ -132,24 +132,24 @@ class AnswerReader:
     def __call__(self, record: Any, got: object) -> None:
         """Read the client's dict, an event of a stream, a body, or an error."""
         if isinstance(got, Exception):
-            read_error(record, got)
+            read_service_error(record, got)
         elif not isinstance(got, dict):  # the size of a body that is no JSON
             return
         elif (metadata := got.get("ResponseMetadata")) is not None:
             read_metadata(record, metadata)
             self._read_headers(record, get_nested(metadata, "HTTPHeaders", dict))
         elif (piece := get_field(got.get("chunk"), "bytes")) is not None:
-            self._observe_answer(record, parse_body(piece))
+            self._observe_body(record, parse_body(piece))
         else:
-            self._observe_answer(record, got)
+            self._observe_body(record, got)
 
-    def _read_headers(self, record: Any, headers: Mapping[str, Any] | None) -> None:
+    def _read_headers(self, record: object, headers: Mapping[str, object] | None) -> None:
         """Read the token counts that the headers of a whole answer have, whatever the model."""
         if isinstance(record, ModelCall):
             texts = {name: str(headers[name]) for name in _HEADERS if headers and name in headers}
             self._fill_counts(record, {name: int(text) for name, text in texts.items() if text.isdecimal()}, _HEADERS)
 
-    def _observe_answer(self, record: Any, body: dict[str, Any]) -> None:
+    def _observe_body(self, record: object, body: dict[str, object]) -> None:
         if isinstance(record, Embeddings):
             _read_embeddings(record, body)
         elif isinstance(record, Chat):
@@ -171,7 +171,7 @@ class AnswerReader:
             set_counts(record, counts, names)  # type: ignore[arg-type]  # of four names
 
 
-def _read_embeddings(record: Embeddings, body: dict[str, Any]) -> None:
+def _read_embeddings(record: Embeddings, body: dict[str, object]) -> None:
     record.input_tokens = get_count(body, "inputTextTokenCount") or record.input_tokens
     read_provider_usage(record, body.get("usage"))
     found: Any = body.get("embedding") or body.get("embeddings")

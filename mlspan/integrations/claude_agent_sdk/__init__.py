@@ -24,8 +24,8 @@ from ...tracing.operations.call_context import use_context
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Step
 from ...tracing.operations.stream import AsyncStream
+from .conversation import Conversation
 from .messages import begin_turn
-from .session import Session
 
 __all__ = ["HOOK", "autolog"]
 
@@ -35,13 +35,13 @@ PRIVATE_NAMES: Final[dict[str, str]] = {
     "_internal": "likewise: its module",
 }
 
-_SESSION_KEY: Final = otel.create_key("mlspan-claude-session")  # of the session that a context belongs to
-_sessions: Final[WeakKeyDictionary[object, Session]] = WeakKeyDictionary()  # by ClaudeSDKClient
+_CONVERSATION_KEY: Final = otel.create_key("mlspan-claude-conversation")  # of the one that a context belongs to
+_conversations: Final[WeakKeyDictionary[object, Conversation]] = WeakKeyDictionary()  # by ClaudeSDKClient
 Wrapper = Callable[..., Any]
 
 
-def _find_session(client: object, hook: Hook) -> Session:
-    return _sessions.setdefault(client, Session(hook))
+def _find_conversation(client: object, hook: Hook) -> Conversation:
+    return _conversations.setdefault(client, Conversation(hook))
 
 
 def _wrap_query(own: Wrapper, enabled: list[bool], *, hook: Hook) -> Wrapper:
@@ -52,9 +52,11 @@ def _wrap_query(own: Wrapper, enabled: list[bool], *, hook: Hook) -> Wrapper:
         turn = hook.start_operation(begin_turn, args, kwargs, function=own) if enabled else None
         messages: Any = own(*args, **kwargs)
         if isinstance(turn, Operation):
-            session = Session(hook)
-            session.add_turn(turn)
-            messages = AsyncStream(messages, session, otel.set_value(_SESSION_KEY, session, turn.context))
+            conversation = Conversation(hook)
+            conversation.add_turn(turn)
+            messages = AsyncStream(
+                messages, conversation, otel.set_value(_CONVERSATION_KEY, conversation, turn.context)
+            )
         try:
             async for message in messages:
                 yield message
@@ -72,28 +74,28 @@ def _wrap_prompt(own: Wrapper, enabled: list[bool], *, hook: Hook) -> Wrapper:
         turn = hook.start_operation(begin_turn, (client, *args), kwargs, function=own) if enabled else None
         if not isinstance(turn, Operation):
             return await own(client, *args, **kwargs)
-        session = _find_session(client, hook)
-        with session.send_prompt(turn):
+        conversation = _find_conversation(client, hook)
+        with conversation.send_prompt(turn):
             return await own(client, *args, **kwargs)
 
     return query
 
 
 def _wrap_connect(own: Wrapper, enabled: list[bool], *, hook: Hook) -> Wrapper:
-    """Wrap ``ClaudeSDKClient.connect``: the tasks that it starts belong to its session. It may send a first prompt."""
+    """Wrap ``ClaudeSDKClient.connect``, whose tasks belong to the conversation. It may send a first prompt."""
 
     @functools.wraps(own)
-    async def connect(client: Any, *args: Any, **kwargs: Any) -> Any:
+    async def connect(client: object, *args: object, **kwargs: object) -> object:
         if not enabled or not hook.should_record():
             return await own(client, *args, **kwargs)
-        session = _sessions[client] = Session(hook)
+        conversation = _conversations[client] = Conversation(hook)
         asked = Call((client, *args), kwargs, capture_content=False, options={}, function=own).argument("prompt")
         with ExitStack() as around:
             if isinstance(asked, str):
                 turn = hook.start_operation(begin_turn, (client, *args), kwargs, function=own)
                 if isinstance(turn, Operation):
-                    around.enter_context(session.send_prompt(turn))
-            around.enter_context(use_context(otel.set_value(_SESSION_KEY, session)))
+                    around.enter_context(conversation.send_prompt(turn))
+            around.enter_context(use_context(otel.set_value(_CONVERSATION_KEY, conversation)))
             return await own(client, *args, **kwargs)
 
     return connect
@@ -103,17 +105,17 @@ def _wrap_receive(own: Wrapper, enabled: list[bool], *, hook: Hook) -> Wrapper:
     """Wrap ``receive_messages``: one that is left may be read on later, so only an error ends what is open."""
 
     @functools.wraps(own)
-    async def receive_messages(client: Any) -> AsyncIterator[Any]:
-        session = _find_session(client, hook) if enabled and hook.should_record() else None
+    async def receive_messages(client: object) -> AsyncIterator[object]:
+        conversation = _find_conversation(client, hook) if enabled and hook.should_record() else None
         messages = own(client)
         try:
             async for message in messages:
-                if session is not None:
-                    session.observe(message)
+                if conversation is not None:
+                    conversation.observe(message)
                 yield message
         except Exception as error:
-            if session is not None:
-                session.finish(error)
+            if conversation is not None:
+                conversation.finish(error)
             raise
         finally:
             await messages.aclose()
@@ -125,12 +127,12 @@ def _wrap_disconnect(own: Wrapper, enabled: list[bool], *, hook: Hook) -> Wrappe
     """Wrap ``ClaudeSDKClient.disconnect``, which ends what is open."""
 
     @functools.wraps(own)
-    async def disconnect(client: Any) -> Any:
+    async def disconnect(client: object) -> Any:
         try:
             return await own(client)
         finally:
-            if (session := _sessions.pop(client, None)) is not None:
-                session.finish(stream_end="closed")
+            if (conversation := _conversations.pop(client, None)) is not None:
+                conversation.finish(stream_end="closed")
 
     return disconnect
 
@@ -139,13 +141,13 @@ def _wrap_control(own: Wrapper, enabled: list[bool], *, hook: Hook) -> Wrapper:
     """Wrap what answers requests of the process: to call a tool or a hook of the program's, or to permit a tool."""
 
     @functools.wraps(own)
-    async def handle(query: Any, request: Any) -> Any:
-        session = otel.get_value(_SESSION_KEY)
-        if not enabled or not isinstance(session, Session) or not hook.should_record():
+    async def handle(query: object, request: object) -> object:
+        conversation = otel.get_value(_CONVERSATION_KEY)
+        if not enabled or not isinstance(conversation, Conversation) or not hook.should_record():
             return await own(query, request)
         context: Any = None
         with guard("reading a request of Claude Code"):
-            context = session.find_context(request)
+            context = conversation.find_context(request)
         with ExitStack() as around:
             if context is not None:
                 around.enter_context(use_context(context))
@@ -157,7 +159,7 @@ def _wrap_control(own: Wrapper, enabled: list[bool], *, hook: Hook) -> Wrapper:
     return handle
 
 
-def _describe_callback(request: Any) -> str | None:
+def _describe_callback(request: object) -> str | None:
     """Return the name of the program's function that is asked for; None if it is none that has a span here."""
     kind = get_nested(request, "request.subtype", str)
     if kind == "hook_callback":
@@ -165,7 +167,7 @@ def _describe_callback(request: Any) -> str | None:
     return "can_use_tool" if kind == "can_use_tool" else None
 
 
-def _begin_callback(name: str, request: Any, call: Call) -> tuple[Step, None]:
+def _begin_callback(name: str, request: object, call: Call) -> tuple[Step, None]:
     step = Step(type="hook", name=f"hook {name}")
     if call.capture_content:
         step.input = get_nested(request, "request.input", dict)

@@ -25,17 +25,17 @@ def begin_turn(call: Call) -> tuple[Agent, Observe[Agent]]:
     agent.model = get_nested(options, "model", str)
     if call.capture_content and isinstance(prompt := call.argument("prompt"), str):
         agent.input = prompt
-    return agent, read_result if call.capture_content else _read_result_without_content
+    return agent, read_result_message if call.capture_content else _read_result_without_content
 
 
-def read_result(agent: Agent, result: Any) -> None:
+def read_result_message(agent: Agent, result: object) -> None:
     """Read a ``ResultMessage``: how the turn has ended, its tokens, which include those of subagents, and its cost."""
     _read_result_without_content(agent, result)
     structured = get_field(result, "structured_output")
     agent.output = structured if structured is not None else get_nested(result, "result", str)
 
 
-def _read_result_without_content(agent: Agent, result: Any) -> None:
+def _read_result_without_content(agent: Agent, result: object) -> None:
     agent.conversation = get_nested(result, "session_id", str) or agent.conversation
     models = get_field(result, "model_usage")
     if isinstance(models, dict) and len(models) == 1:
@@ -60,7 +60,7 @@ def _read_usage(agent: Agent, usage: object) -> None:
     agent.output_tokens = get_count(known, "output_tokens")
 
 
-def _read_failure(result: Any) -> tuple[str, str]:
+def _read_failure(result: object) -> tuple[str, str]:
     """Return type and message of the failure that a result tells."""
     status, kind = get_field(result, "api_error_status"), get_nested(result, "subtype", str)
     errors = [one for one in get_list(result, "errors") if isinstance(one, str)]
@@ -68,7 +68,7 @@ def _read_failure(result: Any) -> tuple[str, str]:
     return named or sc.ERROR_OTHER, "; ".join(errors) or get_nested(result, "result", str) or ""
 
 
-def make_chat(messages: list[Any], *, capture_content: bool) -> Chat:
+def make_chat(messages: list[object], *, capture_content: bool) -> Chat:
     """Return the record of a call to the model, from the ``AssistantMessage``s of its answer, one for each block.
 
     Their usage is what was known when the answer began, so the tokens are those of the result alone.
@@ -88,7 +88,7 @@ def make_chat(messages: list[Any], *, capture_content: bool) -> Chat:
     return chat
 
 
-def _add_block(chat: Chat, block: Any) -> None:
+def _add_block(chat: Chat, block: object) -> None:
     """Add a block of an answer: they are told apart by their classes, whose names the SDK keeps."""
     choice, kind = chat.draft.get_choice(), type(block).__name__
     if kind == "TextBlock" and (text := get_nested(block, "text", str)):
@@ -107,7 +107,7 @@ def _add_block(chat: Chat, block: Any) -> None:
         choice.add_part(make_server_tool_response("server_tool", told, get_nested(block, "tool_use_id", str)))
 
 
-def list_blocks(message: Any, kind: str) -> list[Any]:
+def list_blocks(message: object, kind: str) -> list[object]:
     """Return the blocks of a message that are of the class *kind*."""
     return [block for block in list_items(get_field(message, "content")) if type(block).__name__ == kind]
 
@@ -121,7 +121,7 @@ def make_tool(name: str | None, call_id: str, arguments: object, *, capture_cont
     return tool
 
 
-def read_tool_result(tool: Tool, block: Any, *, capture_content: bool) -> None:
+def read_tool_result(tool: Tool, block: object, *, capture_content: bool) -> None:
     """Read what a tool has returned, a text or a list of blocks."""
     content = get_field(block, "content")
     parts: list[Any] = list(read_content(content)) if isinstance(content, list) else []

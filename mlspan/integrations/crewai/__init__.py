@@ -34,48 +34,48 @@ _TELEMETRY: Final = "crewai.telemetry.telemetry:Telemetry._safe_telemetry_operat
 def _watch_bus(hook: Hook, target: str) -> Undo:
     """Have each event observed where it is emitted, after CrewAI has given it its ids."""
 
-    def wrap(original: Callable[..., Any], enabled: list[bool]) -> object:
+    def wrap_emit(original: Callable[..., Any], enabled: list[bool]) -> object:
         @functools.wraps(original)
-        def emit(bus: Any, source: Any, event: Any) -> object:
+        def emit_event(bus: object, source: object, event: object) -> object:
             result = original(bus, source, event)
             if enabled:
                 observe_event(hook, source, event)
             return result
 
-        return emit
+        return emit_event
 
-    return replace_method(target, wrap)
+    return replace_method(target, wrap_emit)
 
 
 def _watch_async_bus(hook: Hook, target: str) -> Undo:
-    def wrap(original: Callable[..., Any], enabled: list[bool]) -> object:
+    def wrap_emit_async(original: Callable[..., Any], enabled: list[bool]) -> object:
         @functools.wraps(original)
-        async def aemit(bus: Any, source: Any, event: Any) -> object:
+        async def emit_event_async(bus: Any, source: Any, event: Any) -> object:
             result = await original(bus, source, event)
             if enabled:
                 observe_event(hook, source, event)
             return result
 
-        return aemit
+        return emit_event_async
 
-    return replace_method(target, wrap)
+    return replace_method(target, wrap_emit_async)
 
 
 def _keep_apart(target: str) -> Undo:
     """Have CrewAI's own telemetry start its spans below the span that is current outside of CrewAI, and not ours."""
 
-    def wrap(original: Callable[..., Any], enabled: list[bool]) -> object:
+    def wrap_telemetry(original: Callable[..., Any], enabled: list[bool]) -> object:
         @functools.wraps(original)
-        def operate(*args: Any, **kwargs: Any) -> object:
+        def run_telemetry(*args: object, **kwargs: object) -> object:
             outside = find_outside() if enabled else None
             if outside is None:
                 return original(*args, **kwargs)
             with use_context(set_span_in_context(get_current_span(outside))):
                 return original(*args, **kwargs)
 
-        return operate
+        return run_telemetry
 
-    return replace_method(target, wrap)
+    return replace_method(target, wrap_telemetry)
 
 
 def _install(hook: Hook) -> Undo:

@@ -17,7 +17,7 @@ from ..._guard import guard
 from ...hooks.patching import Patch, Undo, observe_method, replace_method, trace_method
 from ...tracing.operations.control_flow import is_generator_close
 from ...tracing.operations.records import Chat
-from .models import add_usages, note_usage, read_response
+from .models import add_usages, note_request_usage, read_model_response
 from .runs import READER_KEY, Boundary, StreamReader, crewai_runs, end_run
 from .tools import note_asked
 
@@ -69,7 +69,7 @@ class _ModelBoundary(Boundary):
                 run = crewai_runs.find_run(id)
                 if run is not None and run.operation is not None and isinstance(chat := run.operation.record, Chat):
                     note_asked(value)
-                    read_response(chat, value)
+                    read_model_response(chat, value)
                     add_usages(run)
                     end_run(id)
         return super().record_result(value, awaited=awaited)
@@ -89,11 +89,11 @@ _wrap_model_call: Final = functools.partial(trace_method, start=_start_model_bou
 
 def _watch_usage(target: str) -> Undo:
     return observe_method(
-        target, lambda args, kwargs, _: note_usage(args[1] if len(args) > 1 else kwargs.get("usage_data"))
+        target, lambda args, kwargs, _: note_request_usage(args[1] if len(args) > 1 else kwargs.get("usage_data"))
     )
 
 
-def _wrap_generator(target: str) -> Undo:
+def _wrap_stream_generator(target: str) -> Undo:
     return replace_method(target, _note_reader)
 
 
@@ -135,5 +135,5 @@ def list_boundaries() -> list[Patch]:
         *(Patch(target, _wrap_model_call, _LOST, is_optional=True) for target in _MODEL_CALLS),
         Patch(_EXECUTE_METHOD, _wrap_call, PRIVATE_NAMES["_execute_method"], is_optional=True),
         Patch(_TRACK_USAGE, _watch_usage, PRIVATE_NAMES["_track_token_usage_internal"], is_optional=True),
-        *(Patch(target, _wrap_generator, _LOST_READER, is_optional=True) for target in _GENERATORS),
+        *(Patch(target, _wrap_stream_generator, _LOST_READER, is_optional=True) for target in _GENERATORS),
     ]

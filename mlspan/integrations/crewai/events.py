@@ -51,17 +51,19 @@ _KINDS: Final[Mapping[str, _Kind]] = {
     "crew_test_started": _Kind(records.make_iterations, {"crew_test_completed": _read_nothing}, ("crew_test_failed",)),
     "task_started": _Kind(records.make_task, {"task_completed": records.read_crew_output}, ("task_failed",)),
     "agent_execution_started": _Kind(
-        records.make_agent, {"agent_execution_completed": records.read_output}, ("agent_execution_error",)
+        records.make_agent, {"agent_execution_completed": records.read_agent_output}, ("agent_execution_error",)
     ),
     "lite_agent_execution_started": _Kind(
-        records.make_agent, {"lite_agent_execution_completed": records.read_output}, ("lite_agent_execution_error",)
+        records.make_agent,
+        {"lite_agent_execution_completed": records.read_agent_output},
+        ("lite_agent_execution_error",),
     ),
     "agent_reasoning_started": _Kind(
         records.make_plan, {"agent_reasoning_completed": records.read_plan}, ("agent_reasoning_failed",)
     ),
     "flow_started": _Kind(
         records.make_flow,
-        {"flow_finished": records.read_result, "flow_paused": records.read_pause},
+        {"flow_finished": records.read_flow_result, "flow_paused": records.read_pause},
         ("flow_failed",),
     ),
     "method_execution_started": _Kind(
@@ -73,13 +75,13 @@ _KINDS: Final[Mapping[str, _Kind]] = {
     "flow_input_requested": _Kind(records.make_question, {"flow_input_received": records.read_reply}),
     "human_feedback_requested": _Kind(records.make_question, {"human_feedback_received": records.read_reply}),
     "llm_call_started": _Kind(
-        models.make_call, {"llm_call_completed": models.read_answer}, ("llm_call_failed",), key="call_id"
+        models.make_model_call, {"llm_call_completed": models.read_completed_call}, ("llm_call_failed",), key="call_id"
     ),
     "llm_guardrail_started": _Kind(
         records.make_guardrail, {"llm_guardrail_completed": records.read_verdict}, ("llm_guardrail_failed",)
     ),
     "tool_usage_started": _Kind(
-        tools.make_tool, {"tool_usage_finished": tools.read_tool_end}, ("tool_usage_error",), key="tool_name"
+        tools.make_tool_record, {"tool_usage_finished": tools.read_tool_end}, ("tool_usage_error",), key="tool_name"
     ),
     "memory_query_started": _Kind(
         tools.make_search, {"memory_query_completed": tools.read_memories}, ("memory_query_failed",)
@@ -94,15 +96,15 @@ _FLOW_STARTS: Final = frozenset({"flow_started", "method_execution_started"})
 _INNER_FLOWS: Final = frozenset({"AgentExecutor", "EncodingFlow", "RecallFlow"})  # that CrewAI is made of
 
 
-def observe_event(hook: Hook, source: object, event: Any) -> None:
+def observe_event(hook: Hook, source: object, event: object) -> None:
     """Start or end the run that *event* tells of; errors of ours are logged and reach nobody."""
     with _guard:
         event_type = get_nested(event, "type", str) or ""
         if event_type in _KINDS:
             if hook.should_record() and not (event_type in _FLOW_STARTS and _is_machinery(source)):
-                _start(event_type, source, event)
+                _handle_start(event_type, source, event)
         elif event_type in _ENDS:
-            _end(event_type, source, event)
+            _handle_end(event_type, source, event)
         elif event_type in _CHUNKS:
             if (run := crewai_runs.find_run(find_run_id(_make_subject("llm_call_started", source, event)))) is not None:
                 models.read_chunk(run, event)
@@ -116,14 +118,14 @@ def _is_machinery(source: object) -> bool:
     return cls.__name__ in _INNER_FLOWS and cls.__module__.startswith("crewai.") and hasattr(cls, "kickoff_async")
 
 
-def _make_subject(event_type: str, source: object, event: Any) -> Subject:
+def _make_subject(event_type: str, source: object, event: object) -> Subject:
     """Return what a run is about: the call, or else whoever emits its events, and the method or tool."""
     field = _KINDS[event_type].key
     key: Hashable = None if field is None else str(get_field(event, field))
     return Subject(event_type, key if field == "call_id" else (id(source), key))
 
 
-def _start(event_type: str, source: Any, event: Any) -> None:
+def _handle_start(event_type: str, source: object, event: Any) -> None:
     if (now := get_runtime()) is None:
         return
     record = _KINDS[event_type].make(source, event, capture_content=now.policy.capture)
@@ -132,7 +134,7 @@ def _start(event_type: str, source: Any, event: Any) -> None:
     start_run(event, _make_subject(event_type, source, event), record)
 
 
-def _end(event_type: str, source: object, event: Any) -> None:
+def _handle_end(event_type: str, source: object, event: Any) -> None:
     start, read = _ENDS[event_type]
     id = find_run_id(_make_subject(start, source, event))
     run = crewai_runs.find_run(id)
@@ -155,7 +157,7 @@ def _end(event_type: str, source: object, event: Any) -> None:
     end_run(id)
 
 
-def _read_without_content(run: CrewRun, read: ReadEnd, event: Any) -> None:
+def _read_without_content(run: CrewRun, read: ReadEnd, event: object) -> None:
     """Read an end, but not what it says."""
     if run.operation is not None:
         record: Any = run.operation.record
@@ -164,7 +166,7 @@ def _read_without_content(run: CrewRun, read: ReadEnd, event: Any) -> None:
         record.output = before
 
 
-def _note_session(event: Any) -> None:
+def _note_session(event: object) -> None:
     """Note the session of a conversation, of which a run of its flow is one turn."""
     run = find_current_run("flow_started")
     if run is not None and run.operation is not None and isinstance(record := run.operation.record, Workflow):

@@ -9,7 +9,7 @@ from typing import Any, Final
 from ..._shape import get_field, get_list, get_nested
 from ...hooks.litellm_names import find_litellm_provider
 from ...hooks.openai_format import dump_model
-from ...hooks.requests import find_provider_by_host, read_host_and_port, read_provider_usage, read_usage
+from ...hooks.requests import find_provider_by_url, read_provider_usage, read_usage
 from ...tracing.operations.content import to_json
 from ...tracing.operations.records import Chat
 from ..openai.methods import make_chat
@@ -36,16 +36,15 @@ _USAGE: Final = {  # of all providers; the input includes what was cached
 }
 
 
-def make_call(source: Any, event: Any, *, capture_content: bool) -> Chat:
+def make_model_call(source: object, event: object, *, capture_content: bool) -> Chat:
     """Return the record of a call to a model; the request of the provider's client is the same call."""
     url = next((url for name in ("base_url", "api_base") if (url := get_nested(source, name, str))), None)
     provider, model = _split_model(source, get_nested(event, "model", str))
-    host, _ = read_host_and_port(url)
     body = {name: value for name in _PARAMETERS if (value := get_field(event, name)) is not None}
     body |= {"model": model, "messages": _read_messages(event), "stop": get_field(event, "stop_sequences")}
     if get_field(source, "is_litellm") is not True:
         body |= {name: _restore_values(body[name]) for name in ("messages", "tools") if name in body}
-    named = find_provider_by_host(host or "") or _PROVIDERS.get(provider) or find_litellm_provider(provider)
+    named = find_provider_by_url(url) or _PROVIDERS.get(provider) or find_litellm_provider(provider)
     chat = make_chat(named, url, body, capture_content=capture_content)
     chat.outer = True
     if get_field(source, "response_format") is not None:
@@ -53,7 +52,7 @@ def make_call(source: Any, event: Any, *, capture_content: bool) -> Chat:
     return chat
 
 
-def _split_model(source: Any, model: str | None) -> tuple[str, str | None]:
+def _split_model(source: object, model: str | None) -> tuple[str, str | None]:
     """Return CrewAI's name of the provider, and the provider's name of the model."""
     named, prefix = get_nested(source, "provider", str), (model or "").partition("/")[0]
     if model is not None and "/" in model and (named in {None, prefix} or get_field(source, "is_litellm") is True):
@@ -61,7 +60,7 @@ def _split_model(source: Any, model: str | None) -> tuple[str, str | None]:
     return named or "openai", model
 
 
-def _read_messages(event: Any) -> list[object]:
+def _read_messages(event: object) -> list[object]:
     messages = get_field(event, "messages")
     return [{"role": "user", "content": messages}] if isinstance(messages, str) else get_list(event, "messages")
 
@@ -87,7 +86,7 @@ def _parse_code(text: str) -> object:
         return text
 
 
-def read_answer(chat: Chat, event: Any) -> None:
+def read_completed_call(chat: Chat, event: object) -> None:
     """Read the answer of a call that has come to its end."""
     _read_usage(chat, get_field(event, "usage"))
     chat.response_id = get_nested(event, "response_id", str)
@@ -95,10 +94,10 @@ def read_answer(chat: Chat, event: Any) -> None:
     response = get_field(event, "response")
     has_run_tool = get_nested(event, "call_type.value", str) == "tool_call" and not list_tool_calls(response)
     if not has_run_tool:  # else this is what the tool has returned that has run inside of the call
-        read_response(chat, response)
+        read_model_response(chat, response)
 
 
-def read_response(chat: Chat, response: object) -> None:
+def read_model_response(chat: Chat, response: object) -> None:
     """Read what a model has said: a text, tools that it asks for, or an object."""
     choice = chat.draft.get_choice()
     calls = list_tool_calls(response)
@@ -117,7 +116,7 @@ def _read_usage(chat: Chat, usage: object) -> None:
         read_usage(chat, usage, _USAGE)
 
 
-def note_usage(usage: object) -> None:
+def note_request_usage(usage: object) -> None:
     """Note the tokens of a request, for the call to a model that the caller is inside."""
     if (run := find_current_run("llm_call_started")) is not None:
         run.usages.append(usage)

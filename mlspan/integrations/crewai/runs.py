@@ -123,7 +123,7 @@ def end_run(id: Hashable, failure: BaseException | str | None = None) -> None:
     crewai_runs.end_operation(id, error)
 
 
-def read_failure(event: Any, run: CrewRun) -> BaseException | str:
+def read_failure(event: object, run: CrewRun) -> BaseException | str:
     """Return the exception that an event tells of, or that is being handled, else the event's text."""
     told = getattr(event, "error", None)
     if isinstance(told, BaseException):

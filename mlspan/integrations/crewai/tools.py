@@ -20,7 +20,7 @@ from .models import list_tool_calls
 from .runs import CrewRun, crewai_runs, list_current_ids
 
 
-def make_tool(source: Any, event: Any, *, capture_content: bool) -> Tool:
+def make_tool_record(source: object, event: Any, *, capture_content: bool) -> Tool:
     """Return the record of a tool, with the id of the call that its agent's model has asked for."""
     arguments = get_field(event, "tool_args")
     if isinstance(arguments, str):
@@ -33,7 +33,7 @@ def make_tool(source: Any, event: Any, *, capture_content: bool) -> Tool:
     return record
 
 
-def _find_description(source: Any, name: str) -> str | None:
+def _find_description(source: object, name: str) -> str | None:
     for tool in (*get_list(source, "original_tools"), *get_list(source, "tools")):
         if _normalize(get_nested(tool, "name", str)) == _normalize(name):
             return get_nested(tool, "description", str)
@@ -48,10 +48,10 @@ def _normalize(name: str | None) -> str:
 def note_asked(response: object) -> None:
     """Note the tool calls of an answer for the agent, or whatever else runs them, around the call."""
     if (asked := list_tool_calls(response)) and (run := _find_asker()) is not None:
-        run.asked += [(id, name, _parse(arguments)) for id, name, arguments in asked if id]
+        run.asked += [(id, name, _parse_arguments(arguments)) for id, name, arguments in asked if id]
 
 
-def _parse(arguments: object) -> object:
+def _parse_arguments(arguments: object) -> object:
     return parse_json(arguments) if isinstance(arguments, str) else arguments
 
 
@@ -78,7 +78,7 @@ def _take_call_id(name: str, arguments: object) -> str | None:
     return chosen[0]
 
 
-def read_tool_end(record: NamedRecord, event: Any) -> None:
+def read_tool_end(record: NamedRecord, event: object) -> None:
     """Read what a tool has returned; CrewAI's tools may also say that they have failed."""
     record.output = get_field(event, "output")
     if get_field(event, "from_cache") is True:
@@ -88,7 +88,7 @@ def read_tool_end(record: NamedRecord, event: Any) -> None:
         record.failure = (reason, get_nested(failure, "message", str) or "")
 
 
-def make_search(_source: Any, event: Any, *, capture_content: bool) -> Memory:
+def make_search(_source: object, event: Any, *, capture_content: bool) -> Memory:
     """Return the record of a search in a memory."""
     record = Memory(operation="search_memory")
     if (limit := get_nested(event, "limit", int)) is not None:
@@ -98,7 +98,7 @@ def make_search(_source: Any, event: Any, *, capture_content: bool) -> Memory:
     return record
 
 
-def read_memories(record: NamedRecord, event: Any) -> None:
+def read_memories(record: NamedRecord, event: object) -> None:
     """Read the memories that were found, the best first."""
     found = [_read_memory(one) for one in get_list(event, "results")]
     record.output = found
@@ -112,7 +112,7 @@ def _read_memory(match: object) -> dict[str, object]:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def make_save(_source: Any, event: Any, *, capture_content: bool) -> Memory:
+def make_save(_source: object, event: Any, *, capture_content: bool) -> Memory:
     """Return the record of something that a memory is to keep: it may merge what it is given with what it has."""
     record = Memory(operation="upsert_memory")
     given = otel.get_value(_CONTENTS_KEY)  # of those that are saved in the background, CrewAI tells the number alone
@@ -127,7 +127,7 @@ def note_contents(original: Callable[..., object], enabled: list[bool]) -> objec
     """Wrap ``Memory.remember_many(contents)``: what is saved in the background is told by the caller's context."""
 
     @functools.wraps(original)
-    def remember_many(memory: Any, contents: Any, *args: Any, **kwargs: Any) -> object:
+    def remember_many(memory: object, contents: object, *args: object, **kwargs: object) -> object:
         if not enabled:
             return original(memory, contents, *args, **kwargs)
         with use_context(otel.set_value(_CONTENTS_KEY, contents)):
@@ -154,10 +154,10 @@ def begin_query(call: Call) -> tuple[Retrieval, Observe[Retrieval]]:
 def _observe_found(record: Retrieval, found: object) -> None:
     """Read the pieces of knowledge that were found."""
     if isinstance(found, list):
-        record.output = [_read_piece(one) for one in found]
+        record.output = [_read_knowledge(one) for one in found]
 
 
-def _read_piece(piece: object) -> Document:
+def _read_knowledge(piece: object) -> Document:
     return make_document(
         get_field(piece, "id"),
         score=get_field(piece, "score"),

@@ -27,28 +27,28 @@ def _add_handler(hook: Hook, target: str) -> Undo:
     base: Any = importlib.import_module("dspy.utils.callback").BaseCallback
     handler = type("MlspanCallback", (CallbackHandler, base), {"hook": hook})()
 
-    def wrap(original: Callable[..., Any], enabled: list[bool]) -> object:
+    def wrap_get(original: Callable[..., Any], enabled: list[bool]) -> object:
         @functools.wraps(original)
-        def get(settings: Any, key: Any, default: Any = None) -> object:
+        def get_with_handler(settings: Any, key: Any, default: Any = None) -> object:
             found = original(settings, key, default)
             return [*(found or ()), handler] if key == "callbacks" and enabled else found
 
-        return get
+        return get_with_handler
 
-    return replace_method(target, wrap)
+    return replace_method(target, wrap_get)
 
 
 def _carry_context(target: str) -> Undo:
     """Have DSPy's threads run inside the span of whoever has asked for them."""
 
-    def wrap(original: Callable[..., Any], enabled: list[bool]) -> object:
+    def wrap_execute(original: Callable[..., Any], enabled: list[bool]) -> object:
         @functools.wraps(original)
-        def execute(executor: Any, function: Any, data: Any) -> object:
+        def execute_in_context(executor: object, function: Any, data: Any) -> object:
             return original(executor, bind_context(function) if enabled else function, data)
 
-        return execute
+        return execute_in_context
 
-    return replace_method(target, wrap)
+    return replace_method(target, wrap_execute)
 
 
 def _install(hook: Hook) -> Undo:

@@ -50,76 +50,76 @@ class CallbackHandler:
 
     hook: Hook
 
-    def on_module_start(self, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:
+    def on_module_start(self, call_id: str, instance: object, inputs: Mapping[str, object]) -> None:
         def make(*, capture_content: bool) -> Record:
             if type(instance).__name__ == "Retrieve" or hasattr(instance, "input_variable"):
                 return records.make_retrieval(instance, inputs, capture_content=capture_content)
             is_root = not _is_inside_module(_get_active_id())
             return records.make_module(instance, inputs, capture_content=capture_content, is_root=is_root)
 
-        self._start(call_id, make)
+        self._start_operation(call_id, make)
 
-    def on_module_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
-        self._end(call_id, outputs, exception)
+    def on_module_end(self, call_id: str, outputs: object, exception: BaseException | None = None) -> None:
+        self._end_call(call_id, outputs, exception)
 
-    def on_lm_start(self, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:
+    def on_lm_start(self, call_id: str, instance: object, inputs: Mapping[str, object]) -> None:
         def make(*, capture_content: bool) -> Record:
-            return models.make_call(instance, inputs, capture_content=capture_content)
+            return models.make_model_call(instance, inputs, capture_content=capture_content)
 
-        self._start(call_id, make)
+        self._start_operation(call_id, make)
 
-    def on_lm_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
+    def on_lm_end(self, call_id: str, outputs: object, exception: BaseException | None = None) -> None:
         with _end_guard:
             operation = dspy_runs.find_own_operation(call_id)
             if operation is not None and isinstance(chat := operation.record, Chat):
                 models.read_outputs(chat, outputs)
                 _note_call(call_id, operation)
-        _end_run(call_id, exception)
+        _end_traced_call(call_id, exception)
 
-    def on_adapter_format_start(self, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:
+    def on_adapter_format_start(self, call_id: str, instance: object, inputs: Mapping[str, object]) -> None:
         self._start_step(call_id, "prompt", f"{type(instance).__name__}.format", inputs.get("inputs"))
 
-    def on_adapter_format_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
-        self._end(call_id, outputs, exception)
+    def on_adapter_format_end(self, call_id: str, outputs: object, exception: BaseException | None = None) -> None:
+        self._end_call(call_id, outputs, exception)
 
-    def on_adapter_parse_start(self, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:
+    def on_adapter_parse_start(self, call_id: str, instance: object, inputs: Mapping[str, object]) -> None:
         self._start_step(call_id, "parser", f"{type(instance).__name__}.parse", inputs.get("completion"))
 
-    def on_adapter_parse_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
-        self._end(call_id, outputs, exception)
+    def on_adapter_parse_end(self, call_id: str, outputs: object, exception: BaseException | None = None) -> None:
+        self._end_call(call_id, outputs, exception)
 
-    def on_tool_start(self, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:
+    def on_tool_start(self, call_id: str, instance: object, inputs: Mapping[str, object]) -> None:
         def make(*, capture_content: bool) -> Record:
-            record = records.make_tool(instance, inputs, capture_content=capture_content)
+            record = records.make_tool_record(instance, inputs, capture_content=capture_content)
             if (agent := _find_agent(_get_active_id())) is not None:
                 record.agent = agent.operation.record.name  # type: ignore[union-attr]
                 if agent.last_call is not None:
                     record.add_cause("asked_by", agent.last_call)
             return record
 
-        self._start(call_id, make)
+        self._start_operation(call_id, make)
 
-    def on_tool_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
-        self._end(call_id, outputs, exception)
+    def on_tool_end(self, call_id: str, outputs: object, exception: BaseException | None = None) -> None:
+        self._end_call(call_id, outputs, exception)
 
-    def on_interpreter_execute_start(self, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:
+    def on_interpreter_execute_start(self, call_id: str, instance: object, inputs: Mapping[str, object]) -> None:
         def make(*, capture_content: bool) -> Record:
             return records.make_interpreter(instance, inputs, capture_content=capture_content)
 
-        self._start(call_id, make)
+        self._start_operation(call_id, make)
 
-    def on_interpreter_execute_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
-        self._end(call_id, outputs, exception)
+    def on_interpreter_execute_end(self, call_id: str, outputs: object, exception: BaseException | None = None) -> None:
+        self._end_call(call_id, outputs, exception)
 
-    def on_evaluate_start(self, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:
+    def on_evaluate_start(self, call_id: str, instance: object, inputs: Mapping[str, object]) -> None:
         def make(*, capture_content: bool) -> Record:
             return records.make_evaluation(instance, inputs, capture_content=capture_content)
 
-        self._start(call_id, make)
+        self._start_operation(call_id, make)
         if (run := dspy_runs.find_run(call_id)) is not None:
             run.metric = records.name_metric(instance, inputs)
 
-    def on_evaluate_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
+    def on_evaluate_end(self, call_id: str, outputs: object, exception: BaseException | None = None) -> None:
         with _end_guard:
             run = dspy_runs.find_run(call_id)
             operation = None if run is None else run.operation
@@ -128,21 +128,21 @@ class CallbackHandler:
                 if score is not None:
                     with operation.use_span():
                         feedback(run.metric or "metric", score, source="code")
-        _end_run(call_id, exception)
+        _end_traced_call(call_id, exception)
 
-    def on_compile_start(self, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:
+    def on_compile_start(self, call_id: str, instance: object, inputs: Mapping[str, object]) -> None:
         def make(*, capture_content: bool) -> Record:
             return records.make_compilation(instance, inputs, capture_content=capture_content)
 
-        self._start(call_id, make)
+        self._start_operation(call_id, make)
 
-    def on_compile_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
+    def on_compile_end(self, call_id: str, outputs: object, exception: BaseException | None = None) -> None:
         with _end_guard:
             operation = dspy_runs.find_own_operation(call_id)
             if exception is None and operation is not None and isinstance(record := operation.record, NamedRecord):
                 records.read_program(record, outputs)
                 record.output = record.output if operation.captures_content else None
-        _end_run(call_id, exception)
+        _end_traced_call(call_id, exception)
 
     def _start_step(self, call_id: str, kind: str, name: str, value: object) -> None:
         def make(*, capture_content: bool) -> Record:
@@ -151,9 +151,9 @@ class CallbackHandler:
                 record.input = value
             return record
 
-        self._start(call_id, make)
+        self._start_operation(call_id, make)
 
-    def _start(self, call_id: str, make: Callable[..., Record]) -> None:
+    def _start_operation(self, call_id: str, make: Callable[..., Record]) -> None:
         """Start the operation of a call below the call that DSPy is inside, and make its span current."""
         with _start_guard:
             if not self.hook.should_record() or (now := get_runtime()) is None:
@@ -162,7 +162,7 @@ class CallbackHandler:
             if dspy_runs.start_operation(call_id, record, parent=_get_active_id()) is not None:
                 dspy_runs.enter_run(call_id)
 
-    def _end(self, call_id: str, outputs: Any, exception: BaseException | None) -> None:
+    def _end_call(self, call_id: str, outputs: Any, exception: BaseException | None) -> None:
         """End the operation of a call, if it has one."""
         with _end_guard:
             operation = dspy_runs.find_own_operation(call_id)
@@ -172,10 +172,10 @@ class CallbackHandler:
                     records.read_passages(record, outputs)
                 elif isinstance(record, (NamedRecord, Tool)):
                     record.output = records.to_values(outputs)
-        _end_run(call_id, exception)
+        _end_traced_call(call_id, exception)
 
 
-def _end_run(call_id: str, exception: BaseException | None) -> None:
+def _end_traced_call(call_id: str, exception: BaseException | None) -> None:
     """End the operation of a call; a program whose stream is read no further has not failed, whatever it raises."""
     if exception is not None and _has_reader_left():
         dspy_runs.end_operation(call_id, stream_end="closed")
@@ -224,19 +224,19 @@ def _note_call(call_id: str, operation: Operation) -> None:
         agent.last_call = operation.span.get_span_context()
 
 
-def note_result(args: tuple[Any, ...], kwargs: dict[str, Any], _result: object) -> None:
+def note_result(args: tuple[object, ...], kwargs: dict[str, object], _result: object) -> None:
     """Read the result of a call to a model, for the call that the caller is inside."""
     result = kwargs["result"] if "result" in kwargs else args[2] if len(args) > 2 else None
     operation = dspy_runs.find_own_operation(dspy_runs.get_current_id())
     if operation is not None and isinstance(chat := operation.record, Chat):
-        models.read_result(chat, result)
+        models.read_model_result(chat, result)
 
 
-def bind_context(function: Callable[[Any], object]) -> Callable[[Any], object]:
+def bind_context(function: Callable[[object], object]) -> Callable[[object], object]:
     """Return *function* for other threads, in which the caller's span is current while it runs."""
     around = otel.get_current()
 
-    def call_inside(item: Any) -> object:
+    def call_inside(item: object) -> object:
         with use_context(around):
             return function(item)
 

@@ -8,23 +8,22 @@ from typing import Any
 from ..._shape import find_known, get_field, get_list, get_nested, read_amount
 from ...hooks.litellm_names import find_litellm_provider
 from ...hooks.openai_format import dump_model
-from ...hooks.requests import find_provider_by_host, read_chat_usage, read_host_and_port, read_provider_usage
+from ...hooks.requests import find_provider_by_url, read_chat_usage, read_provider_usage
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.content import to_json
 from ...tracing.operations.records import Chat
 from ..openai.methods import make_chat
 
 
-def make_call(instance: Any, inputs: Mapping[str, Any], *, capture_content: bool) -> Chat:
+def make_model_call(instance: object, inputs: Mapping[str, Any], *, capture_content: bool) -> Chat:
     """Return the record of a call to a language model; the request of the engine's client is the same call."""
     named = get_nested(instance, "model", str) or ""
     prefix, slash, rest = named.partition("/")
     provider, model = (find_litellm_provider(prefix), rest) if slash else ("openai", named or None)
     asked = {**(get_field(instance, "kwargs") or {}), **(inputs.get("kwargs") or {})}
     url = find_known(get_nested(asked, name, str) for name in ("api_base", "base_url"))
-    host, _ = read_host_and_port(url)
-    body = {**asked, "model": model, "messages": _read_messages(inputs)}
-    chat = make_chat(find_provider_by_host(host or "") or provider, url, body, capture_content=capture_content)
+    body = {**asked, "model": model, "messages": _read_prompt_messages(inputs)}
+    chat = make_chat(find_provider_by_url(url) or provider, url, body, capture_content=capture_content)
     chat.outer = True
     if get_field(instance, "model_type") == "text":
         chat.operation = sc.TEXT_COMPLETION
@@ -33,7 +32,7 @@ def make_call(instance: Any, inputs: Mapping[str, Any], *, capture_content: bool
     return chat
 
 
-def _read_messages(inputs: Mapping[str, Any]) -> list[object]:
+def _read_prompt_messages(inputs: Mapping[str, object]) -> list[object]:
     """Return the messages of a call, in OpenAI's format; its prompt may be a text or a request with messages."""
     if messages := inputs.get("messages"):
         return list(messages) if isinstance(messages, (list, tuple)) else []
@@ -69,7 +68,7 @@ def read_outputs(chat: Chat, outputs: object) -> None:
             choice.add_tool_call(None, get_nested(call, "id", str), get_nested(function, "name", str), told)
 
 
-def read_result(chat: Chat, result: object) -> None:
+def read_model_result(chat: Chat, result: object) -> None:
     """Read what DSPy knows of a call besides its answers: tokens, cost, model, id, and why it has ended."""
     chat.response_model = get_nested(result, "response_model", str)
     raw = get_field(result, "raw")

@@ -13,7 +13,7 @@ from ...tracing.operations.records import Agent, NamedRecord, Retrieval, Step, T
 _AGENTS: Final = frozenset({"Avatar", "CodeAct", "RLM", "ReAct", "ReActV2"})  # whose model drives what they do
 
 
-def make_module(instance: Any, inputs: Mapping[str, Any], *, capture_content: bool, is_root: bool) -> NamedRecord:
+def make_module(instance: object, inputs: Mapping[str, Any], *, capture_content: bool, is_root: bool) -> NamedRecord:
     """Return the record of a module: an agent, the program as a whole, or a step of it."""
     name = type(instance).__name__
     asked = {**(inputs.get("kwargs") or {})}
@@ -40,7 +40,7 @@ def _describe_signature(instance: object) -> str | None:
     return get_nested(get_field(instance, "signature"), "signature", str)
 
 
-def _compute_version(program: Any) -> str | None:
+def _compute_version(program: object) -> str | None:
     """Return a short hash of what a program has learned: its instructions and its demonstrations."""
     dump = getattr(program, "dump_state", None)
     if dump is None:
@@ -52,14 +52,14 @@ def _compute_version(program: Any) -> str | None:
     return hashlib.sha256(state.encode(errors="replace")).hexdigest()[:12]
 
 
-def to_values(value: Any) -> object:
+def to_values(value: object) -> object:
     """Return examples and predictions as dicts, and what else there is as it is."""
     if callable(to_dict := getattr(type(value), "toDict", None)):
         return {name: dump_model(one) for name, one in to_dict(value).items()}
     return dump_model(value)
 
 
-def make_retrieval(instance: Any, inputs: Mapping[str, Any], *, capture_content: bool) -> Retrieval:
+def make_retrieval(instance: object, inputs: Mapping[str, Any], *, capture_content: bool) -> Retrieval:
     """Return the record of ``dspy.Retrieve``, which asks the retriever that the settings name."""
     asked = {**(inputs.get("kwargs") or {})}
     k = asked.get("k", get_field(instance, "k"))
@@ -70,14 +70,14 @@ def make_retrieval(instance: Any, inputs: Mapping[str, Any], *, capture_content:
     return record
 
 
-def read_passages(record: Retrieval, outputs: Any) -> None:
+def read_passages(record: Retrieval, outputs: object) -> None:
     """Read the passages that were found, which DSPy keeps as texts."""
     passages = get_field(to_values(outputs), "passages")
     if isinstance(passages, list):
         record.output = [{"id": str(place), "score": 0.0, "content": text} for place, text in enumerate(passages)]
 
 
-def make_tool(instance: Any, inputs: Mapping[str, Any], *, capture_content: bool) -> Tool:
+def make_tool_record(instance: object, inputs: Mapping[str, object], *, capture_content: bool) -> Tool:
     """Return the record of a tool."""
     record = Tool(name=get_nested(instance, "name", str) or "tool", type="function")
     record.description = get_nested(instance, "desc", str)
@@ -86,7 +86,7 @@ def make_tool(instance: Any, inputs: Mapping[str, Any], *, capture_content: bool
     return record
 
 
-def make_interpreter(_instance: Any, inputs: Mapping[str, Any], *, capture_content: bool) -> Tool:
+def make_interpreter(_instance: object, inputs: Mapping[str, object], *, capture_content: bool) -> Tool:
     """Return the record of code that an interpreter runs."""
     record = Tool(name="python", type="extension")
     if capture_content:
@@ -94,7 +94,7 @@ def make_interpreter(_instance: Any, inputs: Mapping[str, Any], *, capture_conte
     return record
 
 
-def make_evaluation(instance: Any, inputs: Mapping[str, Any], *, capture_content: bool) -> Step:
+def make_evaluation(instance: object, inputs: Mapping[str, Any], *, capture_content: bool) -> Step:
     """Return the record of an evaluation: the program, the metric, and over how many examples."""
     record = Step(type="evaluation", name="Evaluate")
     examples = inputs.get("devset") or get_field(instance, "devset") or ()
@@ -108,13 +108,13 @@ def make_evaluation(instance: Any, inputs: Mapping[str, Any], *, capture_content
     return record
 
 
-def name_metric(instance: Any, inputs: Mapping[str, Any]) -> str:
+def name_metric(instance: object, inputs: Mapping[str, object]) -> str:
     """Return the name of the metric: that of a function, or of a class."""
     metric = inputs.get("metric") or get_field(instance, "metric")
     return getattr(metric, "__name__", None) or type(metric).__name__
 
 
-def read_scores(record: NamedRecord, outputs: Any, *, capture_content: bool) -> float | None:
+def read_scores(record: NamedRecord, outputs: object, *, capture_content: bool) -> float | None:
     """Read the score of an evaluation, in percent, and that of each example. Return the former."""
     score = get_field(outputs, "score")
     results = get_field(outputs, "results")
@@ -124,7 +124,7 @@ def read_scores(record: NamedRecord, outputs: Any, *, capture_content: bool) -> 
     return float(score) if is_a(score, (int, float)) else None
 
 
-def make_compilation(instance: Any, inputs: Mapping[str, Any], *, capture_content: bool) -> Step:
+def make_compilation(instance: object, inputs: Mapping[str, object], *, capture_content: bool) -> Step:
     """Return the record of an optimiser at work."""
     record = Step(type="optimize", name=type(instance).__name__)
     student = inputs.get("student")
@@ -136,7 +136,7 @@ def make_compilation(instance: Any, inputs: Mapping[str, Any], *, capture_conten
     return record
 
 
-def read_program(record: NamedRecord, outputs: Any) -> None:
+def read_program(record: NamedRecord, outputs: object) -> None:
     """Read the program that an optimiser has made."""
     if (version := _compute_version(outputs)) is not None:
         record.extra["mlspan.dspy.program.version"] = version

@@ -91,7 +91,7 @@ def _read_call(raw: object) -> Part:
     )
 
 
-def _read_response(raw: object) -> Part:
+def _read_function_response(raw: object) -> Part:
     return make_tool_call_response(dump_model(get_field(raw, "response")), get_nested(raw, "id", str))
 
 
@@ -127,7 +127,7 @@ def _read_code_result(raw: object) -> Part:
 
 _READERS: Final = {  # field of a part -> reader of its value
     "function_call": _read_call,
-    "function_response": _read_response,
+    "function_response": _read_function_response,
     "inline_data": _read_blob,
     "file_data": _read_file,
     "executable_code": _read_code,

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from ..._shape import get_field, get_list, get_nested, list_items
-from ...hooks.call import Call
+from ...hooks.call import BegunCall, Call
 from ...hooks.hook import Hook
 from ...hooks.patching import CallStarter, Patch, Undo, apply_patches, replace_method, trace_method
 from ...tracing.operations.generators import TracedGenerator, wrap_async_generator, wrap_generator
-from ...tracing.operations.records import Observe, Step, Tool
+from ...tracing.operations.records import Step, Tool
 from .contents import read_contents
 from .requests import read_config, read_model
 
@@ -38,7 +38,7 @@ def _list_patches(around: CallStarter, function: CallStarter) -> Iterator[Patch]
         yield Patch(target, functools.partial(trace_method, start=function), "functions that the client calls")
 
 
-def _begin_function_calling(call: Call) -> tuple[Step, Observe[Step]] | None:
+def _begin_function_calling(call: Call) -> BegunCall | None:
     """Begin the record around requests that call functions in between; None for a single request."""
     config = call.argument("config")
     tools = read_config(config, "tools")
@@ -48,7 +48,7 @@ def _begin_function_calling(call: Call) -> tuple[Step, Observe[Step]] | None:
     step = Step(type="chain", name=f"generate_content with functions {read_model(call) or ''}".strip())
     if call.capture_content:
         step.input = read_contents(call.argument("contents"))
-    return step, _observe_last_answer if call.capture_content else _observe_nothing
+    return step, _observe_last_answer if call.capture_content else None
 
 
 def _observe_last_answer(step: Step, got: object) -> None:
@@ -59,22 +59,18 @@ def _observe_last_answer(step: Step, got: object) -> None:
     step.output = "".join(said) or None
 
 
-def _get_first(candidates: list[Any]) -> object:
+def _get_first(candidates: list[object]) -> object:
     return candidates[0] if candidates else None
 
 
-def _observe_nothing(_record: object, _got: object) -> None:
-    """Read nothing: all that is returned is content."""
-
-
-def _begin_function(call: Call) -> tuple[Tool, Observe[Tool]]:
+def _begin_function(call: Call) -> BegunCall:
     """Begin the record of a function that the client calls for the model."""
     function = call.argument("function_to_invoke")
     tool = Tool(name=get_nested(function, "__name__", str) or "function", type="function")
     tool.description = get_nested(function, "__doc__", str)
     if call.capture_content:
         tool.input = call.argument("args")
-    return tool, _observe_function if call.capture_content else _observe_nothing
+    return tool, _observe_function if call.capture_content else None
 
 
 def _observe_function(tool: Tool, got: object) -> None:
@@ -85,16 +81,18 @@ def _wrap_stream(own: Any, enabled: list[bool], *, start: CallStarter) -> Callab
     """Return *own* with a span that is current in each of its steps: requests and functions are its children."""
     start_operation = start.bind_function(own)
 
-    def open_operation(args: object, kwargs: object) -> object:
+    def open_stream_operation(args: object, kwargs: object) -> object:
         return start_operation(args, kwargs) if enabled else None
 
     if inspect.iscoroutinefunction(inspect.unwrap(own)):
 
         @functools.wraps(own)
-        async def open_stream(*args: Any, **kwargs: Any) -> object:
+        async def open_traced_stream(*args: Any, **kwargs: Any) -> object:
             result = await own(*args, **kwargs)  # no request is made before the first read
-            return wrap_async_generator(lambda *_, **__: result, open_operation, TracedGenerator)(*args, **kwargs)
+            return wrap_async_generator(lambda *_, **__: result, open_stream_operation, TracedGenerator)(
+                *args, **kwargs
+            )
 
-        return open_stream
+        return open_traced_stream
 
-    return functools.wraps(own)(wrap_generator(own, open_operation, TracedGenerator))
+    return functools.wraps(own)(wrap_generator(own, open_stream_operation, TracedGenerator))

@@ -52,7 +52,7 @@ _THREADED: Final = (
 )
 
 
-def _watch(place: str, private: str, **fields: tuple[str, int]) -> Patch:
+def _note_arguments_at(place: str, private: str, **fields: tuple[str, int]) -> Patch:
     """Return the patch of a function that opens a span: it tells the run what it was given.
 
     Args:
@@ -76,7 +76,7 @@ def _list_core_patches(hook: Hook) -> Iterator[Patch]:
     current = functools.partial(replace_method, make=wrap_current_span)
     yield Patch("haystack.tracing.tracer:ProxyTracer.current_span", current, "what the program adds to its spans")
     base = "haystack.core.pipeline.base:PipelineBase."
-    yield _watch(base, "_create_component_span", owner=("instance", 1))
+    yield _note_arguments_at(base, "_create_component_span", owner=("instance", 1))
     components = functools.partial(trace_components, hook)
     yield Patch(
         "haystack.core.component.component:ComponentMeta.__call__", components, "components outside of pipelines"
@@ -89,8 +89,11 @@ def _list_core_patches(hook: Hook) -> Iterator[Patch]:
 
 def _list_later_patches(hook: Hook) -> Iterator[tuple[str, Patch]]:
     """Yield patches of modules that ``import haystack`` does not import, each with its module."""
-    yield _AGENT, _watch(f"{_AGENT}:Agent.", "_create_agent_span", owner=("self", 0))
-    yield _TOOL_CALLING, _watch(f"{_TOOL_CALLING}:", "_create_tool_span", owner=("tool", 0), tool_call=("tool_call", 1))
+    yield _AGENT, _note_arguments_at(f"{_AGENT}:Agent.", "_create_agent_span", owner=("self", 0))
+    yield (
+        _TOOL_CALLING,
+        _note_arguments_at(f"{_TOOL_CALLING}:", "_create_tool_span", owner=("tool", 0), tool_call=("tool_call", 1)),
+    )
     methods = dict.fromkeys(("invoke", "invoke_async"), CallStarter(open_tool_call, hook))
     tools = functools.partial(trace_subclasses, methods=methods)
     yield "haystack.tools.tool", Patch("haystack.tools.tool:Tool", tools, "why a tool has failed")

@@ -20,7 +20,7 @@ class _OwnSteps(GeneratorSteps):
         super().__init__(own)
         self._inside: otel.Context | None = None  # what was current when the last step ended
 
-    def _enter_step(self) -> AbstractContextManager[Any]:
+    def _enter_step(self) -> AbstractContextManager[object]:
         return self._use_inside()
 
     @contextmanager
@@ -32,12 +32,12 @@ class _OwnSteps(GeneratorSteps):
                 self._inside = otel.get_current()
 
 
-def keep_own_context(fn: Callable[..., Any], enabled: list[bool]) -> Callable[..., Any]:
+def keep_own_context(fn: Callable[..., object], enabled: list[bool]) -> Callable[..., object]:
     """Return *fn*, which returns an asynchronous generator, that leaves nothing attached between its steps."""
     kept = wrap_async_generator(fn, lambda _args, _kwargs: None, _OwnSteps)
 
     @functools.wraps(fn)
-    def generate(*args: Any, **kwargs: Any) -> Any:
+    def generate(*args: object, **kwargs: object) -> Any:
         return (kept if enabled else fn)(*args, **kwargs)
 
     return generate

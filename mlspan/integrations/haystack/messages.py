@@ -55,7 +55,7 @@ def _read_part(raw: object) -> Part | None:
     if (name := get_nested(raw, "tool_name", str)) is not None:
         return make_tool_call(name, to_plain_data(get_field(raw, "arguments")), get_nested(raw, "id", str))
     if (origin := get_field(raw, "origin")) is not None:
-        return make_tool_call_response(_read_result(get_field(raw, "result")), get_nested(origin, "id", str))
+        return make_tool_call_response(_read_tool_output(get_field(raw, "result")), get_nested(origin, "id", str))
     for field, modality in (("base64_image", "image"), ("base64_data", "document")):
         if data := get_nested(raw, field, str):
             mime_type = get_nested(raw, "mime_type", str) or "application/octet-stream"
@@ -63,7 +63,7 @@ def _read_part(raw: object) -> Part | None:
     return None
 
 
-def _read_result(raw: object) -> object:
+def _read_tool_output(raw: object) -> object:
     """Read the result of a tool: a text, or parts."""
     return raw if isinstance(raw, str) else [_read_part(one) for one in list_items(raw)]
 
@@ -76,12 +76,12 @@ def read_question(messages: object) -> object:
     return [simplify(one) for one in found]
 
 
-def read_answer(message: object) -> object:
+def read_last_message(message: object) -> object:
     """Return what the last message of an agent says: its text, or the result of a tool."""
     if (text := get_nested(message, "text", str)) is not None:
         return text
     if (result := get_field(get_field(message, "tool_call_result"), "result")) is not None:
-        return _read_result(result)
+        return _read_tool_output(result)
     return simplify(message)
 
 
@@ -115,7 +115,7 @@ def read_tools(raw: object) -> list[ToolDefinition]:
     return found
 
 
-def simplify(value: Any, depth: int = 0) -> Any:
+def simplify(value: object, depth: int = 0) -> Any:
     """Return the inputs or outputs of a run as small plain data: vectors are left out, callbacks are, too."""
     if depth > _MAX_DEPTH:
         return to_plain_data(value)
@@ -130,7 +130,7 @@ def simplify(value: Any, depth: int = 0) -> Any:
     kind = type(value).__name__
     if kind == "ChatMessage":
         return (
-            {"role": read_message(value)["role"], "content": read_answer(value)}
+            {"role": read_message(value)["role"], "content": read_last_message(value)}
             if _says(value)
             else read_message(value)
         )
@@ -144,5 +144,5 @@ def _says(message: object) -> bool:
     return len(get_list(message, "_content")) == 1 and not get_list(message, "tool_calls")
 
 
-def _describe_vector(value: Any) -> object:
+def _describe_vector(value: object) -> object:
     return f"[{len(value)} numbers]" if isinstance(value, list) else type(value).__name__

@@ -39,7 +39,7 @@ _MODELS: Final = ("model", "azure_deployment", "model_name")  # where a componen
 _ADDRESSES: Final = ("api_base_url", "azure_endpoint", "base_url", "url")
 
 
-def _read_model(record: ModelCall, owner: object, kind: str) -> None:
+def _set_model(record: ModelCall, owner: object, kind: str) -> None:
     """Read which model a component is set to, and where it is."""
     record.model = next((found for name in _MODELS if (found := get_nested(owner, name, str))), None)
     url = next((found for name in _ADDRESSES if (found := get_nested(owner, name, str))), None)
@@ -57,11 +57,11 @@ def begin_chat(owner: object, kind: str, *, capture: bool) -> tuple[Chat, Any, A
         capture: whether content is recorded.
     """
     record = Chat(draft=OutputDraft(kept=capture), outer=True)
-    _read_model(record, owner, kind)
+    _set_model(record, owner, kind)
     return record, partial(_read_chat_input, owner=owner, capture=capture), read_replies
 
 
-def _read_chat_input(record: Chat, given: Mapping[str, Any], *, owner: object, capture: bool) -> None:
+def _read_chat_input(record: Chat, given: Mapping[str, object], *, owner: object, capture: bool) -> None:
     options = {**get_fields(get_field(owner, "generation_kwargs")), **get_fields(given.get("generation_kwargs"))}
     set_parameters(record, options)
     if (count := get_integer(options, "n")) != 1:
@@ -76,7 +76,7 @@ def _read_chat_input(record: Chat, given: Mapping[str, Any], *, owner: object, c
         record.tools = read_tools(get_field(owner, "tools") if offered is None else offered) or None
 
 
-def read_replies(record: Chat, given: Mapping[str, Any]) -> None:
+def read_replies(record: Chat, given: Mapping[str, object]) -> None:
     """Read the replies of a generator: messages with facts of their own, or texts with facts beside them."""
     facts = get_list(given, "meta")
     for index, reply in enumerate(list_items(given.get("replies"))):
@@ -119,7 +119,7 @@ def _read_usage(record: Chat, usage: object) -> None:
 def begin_embeddings(owner: object, kind: str, *, capture: bool) -> tuple[Embeddings, Any, Any]:
     """Begin a call of an embedder of a text or of documents; the arguments are those of :func:`begin_chat`."""
     record = Embeddings(outer=True, dimensions=get_nested(owner, "dimensions", int))
-    _read_model(record, owner, kind)
+    _set_model(record, owner, kind)
 
     def read_input(record: Embeddings, given: Mapping[str, Any]) -> None:
         if capture:
@@ -130,7 +130,7 @@ def begin_embeddings(owner: object, kind: str, *, capture: bool) -> tuple[Embedd
     return record, read_input, _read_vectors
 
 
-def _read_vectors(record: Embeddings, given: Mapping[str, Any]) -> None:
+def _read_vectors(record: Embeddings, given: Mapping[str, object]) -> None:
     """Read how long the vectors are, and what they have cost."""
     first = next(iter(list_items(given.get("documents"))), None)
     vector = given.get("embedding") or get_field(first, "embedding")

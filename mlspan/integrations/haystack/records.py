@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from ..._shape import get_field, get_list, get_nested
-from ...hooks.call import Call
+from ...hooks.call import BegunCall, Call
 from ...tracing.operations.content import to_attribute, to_plain_data
 from ...tracing.operations.records import (
     Agent,
@@ -19,7 +19,7 @@ from ...tracing.operations.records import (
     Tool,
     Workflow,
 )
-from .messages import read_answer, read_documents, read_question, simplify
+from .messages import read_documents, read_last_message, read_question, simplify
 from .models import begin_chat, begin_embeddings
 
 _STOP_REASON: Final = "mlspan.stop_reason"
@@ -45,7 +45,7 @@ class Begun(NamedTuple):
     read_output: Read
 
 
-def begin_run(call: Call) -> tuple[Record, Observe[Any]]:
+def begin_run(call: Call) -> BegunCall:
     """Begin a run that Haystack tells of; the argument is a TracedRun."""
     run = call.args[0]
     begin = _BEGINS.get(str(run.name)) or _begin_step
@@ -83,7 +83,7 @@ def _begin_pipeline(run: Any, *, capture: bool) -> Begun:
     return Begun(record, _ignore, partial(_read_plain, field="output") if capture else _ignore)
 
 
-def _read_plain(record: NamedRecord, given: Mapping[str, Any], *, field: str) -> None:
+def _read_plain(record: NamedRecord, given: Mapping[str, object], *, field: str) -> None:
     setattr(record, field, simplify(given[""] if [*given] == [""] else given))
 
 
@@ -95,7 +95,7 @@ def _begin_agent(run: Any, *, capture: bool) -> Begun:
     return Begun(record, partial(_read_agent_input, capture=capture), partial(_read_agent_output, capture=capture))
 
 
-def _read_agent_input(record: Agent, given: Mapping[str, Any], *, capture: bool) -> None:
+def _read_agent_input(record: Agent, given: Mapping[str, object], *, capture: bool) -> None:
     if capture:
         others = {name: one for name, one in given.items() if name not in {"messages", "streaming_callback"}}
         kept = {name: one for name, one in simplify(others).items() if one is not None}
@@ -103,13 +103,13 @@ def _read_agent_input(record: Agent, given: Mapping[str, Any], *, capture: bool)
         record.input = {"messages": asked, **kept} if kept else asked
 
 
-def _read_agent_output(record: Agent, given: Mapping[str, Any], *, capture: bool) -> None:
+def _read_agent_output(record: Agent, given: Mapping[str, object], *, capture: bool) -> None:
     if reason := get_nested(given, "exit_reason", str):
         record.extra[_STOP_REASON] = reason
     if capture:
         others = simplify({name: one for name, one in given.items() if name not in _AGENT_OUTPUTS})
         last = given.get("last_message") or next(iter(get_list(given, "messages")[-1:]), None)
-        record.output = {"last_message": read_answer(last), **others} if others else read_answer(last)
+        record.output = {"last_message": read_last_message(last), **others} if others else read_last_message(last)
 
 
 def _begin_component(run: Any, *, capture: bool) -> Begun:
@@ -150,7 +150,7 @@ def _begin_retrieval(run: Any, kind: str, *, capture: bool) -> Begun:
         if capture:
             record.input = next((one for one in (given.get("query"), given.get("text")) if isinstance(one, str)), None)
 
-    def read_output(record: Retrieval, given: Mapping[str, Any]) -> None:
+    def read_output(record: Retrieval, given: Mapping[str, object]) -> None:
         if capture:
             record.output = read_documents(given.get("documents"))
 

@@ -59,7 +59,7 @@ class TracedRun:
             if around is not None and self._is_part_of(around):
                 run = around
             else:
-                self._start(around)
+                self._start_operation(around)
             if run.operation is not NOOP_OPERATION:
                 return RunSpan(span, run)
         return span
@@ -76,7 +76,7 @@ class TracedRun:
         is_same_agent = self.name == "haystack.agent.run" and around.owner is self.owner and self.owner is not None
         return self.name == "haystack.agent.step" or is_same_agent
 
-    def _start(self, around: TracedRun | None) -> None:
+    def _start_operation(self, around: TracedRun | None) -> None:
         self.around, here = around, otel.get_current()
         if around is not None and around.inside is not None and here.get(RUN_KEY) is not around:
             here = around.inside  # this thread does not know the run
@@ -189,22 +189,24 @@ def _find_own_span(span: object) -> object:
     return span._mlspan_own if type(span) is RunSpan else span
 
 
-def trace_run(hook: Hook, fn: Callable[..., Any], enabled: list[bool]) -> Callable[..., Any]:
+def trace_run(hook: Hook, fn: Callable[..., object], enabled: list[bool]) -> Callable[..., object]:
     """Return the ``trace`` of Haystack's tracer such that each run is an operation of ours as well."""
 
     @functools.wraps(fn)
-    def trace(self: Any, operation_name: str, tags: dict[str, Any] | None = None, parent_span: Any = None) -> Any:
+    def open_traced_run(
+        self: Any, operation_name: str, tags: dict[str, Any] | None = None, parent_span: Any = None
+    ) -> Any:
         own = fn(self, operation_name, tags=tags, parent_span=_find_own_span(parent_span))
         return TracedRun(hook, own, operation_name, tags, parent_span) if enabled else own
 
-    return trace
+    return open_traced_run
 
 
-def wrap_current_span(fn: Callable[..., Any], enabled: list[bool]) -> Callable[..., Any]:
+def wrap_current_span(fn: Callable[..., object], enabled: list[bool]) -> Callable[..., object]:
     """Return the ``current_span`` of Haystack's tracer such that tags of the span are read."""
 
     @functools.wraps(fn)
-    def current_span(self: Any) -> Any:
+    def current_span(self: object) -> object:
         own, run = fn(self), otel.get_value(RUN_KEY) if enabled else None
         return RunSpan(own, run) if own is not None and isinstance(run, TracedRun) else own
 

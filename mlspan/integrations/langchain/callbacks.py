@@ -47,13 +47,13 @@ class CallbackHandler:
     def __copy__(self) -> CallbackHandler:
         return self
 
-    def __deepcopy__(self, _: Any) -> CallbackHandler:
+    def __deepcopy__(self, _: object) -> CallbackHandler:
         return self
 
     def on_chain_start(
         self,
         _: object,
-        inputs: Any,
+        inputs: object,
         *,
         run_id: object,
         parent_run_id: object = None,
@@ -75,7 +75,7 @@ class CallbackHandler:
             if not swallow_error("starting a span", error):
                 raise
 
-    def on_chain_end(self, outputs: Any, *, run_id: Any, **_: object) -> None:
+    def on_chain_end(self, outputs: object, *, run_id: object, **_: object) -> None:
         id = make_run_key(run_id)
         run = langchain_runs.find_run(id)
         operation = None if run is None else run.operation
@@ -86,7 +86,7 @@ class CallbackHandler:
         else:
             self._end_run(id, operation, outputs, simplify_runnable_value)
 
-    def on_chain_error(self, error: BaseException, *, run_id: Any, **_: object) -> None:
+    def on_chain_error(self, error: BaseException, *, run_id: object, **_: object) -> None:
         self._fail_run(run_id, error)
 
     def on_chat_model_start(
@@ -103,7 +103,7 @@ class CallbackHandler:
             run_id, parent_run_id, more, prompts[:1], read.read_langchain_messages, sc.TEXT_COMPLETION
         )
 
-    def on_llm_new_token(self, token: object, *, run_id: object, chunk: object = None, **_: Any) -> None:
+    def on_llm_new_token(self, token: object, *, run_id: object, chunk: object = None, **_: object) -> None:
         id = make_run_key(run_id)
         if (run := langchain_runs.find_run(id)) is not None:
             run.tells_tokens = True
@@ -111,7 +111,7 @@ class CallbackHandler:
                 run.note_usage(usage)
         self._read_piece(id, token)
 
-    def on_stream_event(self, event: object, *, run_id: object, **_: Any) -> None:
+    def on_stream_event(self, event: object, *, run_id: object, **_: object) -> None:
         """Read an event of a model's stream of version 3; the same text may have come as tokens already."""
         id = make_run_key(run_id)
         run = langchain_runs.find_run(id)
@@ -131,12 +131,12 @@ class CallbackHandler:
                     record.draft.get_choice().add_text(text)
             langchain_runs.leave_run(id)
 
-    def on_llm_end(self, response: object, *, run_id: object, **_: Any) -> None:
+    def on_llm_end(self, response: object, *, run_id: object, **_: object) -> None:
         id = make_run_key(run_id)
         observe_model_answer(id, response)
         self._end_run(id, langchain_runs.find_own_operation(id))
 
-    def on_llm_error(self, error: BaseException, *, run_id: object, response: Any = None, **_: object) -> None:
+    def on_llm_error(self, error: BaseException, *, run_id: object, response: object = None, **_: object) -> None:
         if response is not None:
             observe_model_answer(make_run_key(run_id), read.FailedResult(response))
         self._fail_run(run_id, error)
@@ -164,7 +164,7 @@ class CallbackHandler:
                 simplify_runnable_value,
             )
 
-    def on_tool_end(self, output: Any, *, run_id: object, **_: object) -> None:
+    def on_tool_end(self, output: object, *, run_id: object, **_: object) -> None:
         id = make_run_key(run_id)
         operation = langchain_runs.find_operation(id)
         if operation is not None and isinstance(operation.record, Tool):
@@ -179,7 +179,7 @@ class CallbackHandler:
         self._fail_run(run_id, error)
 
     def on_retriever_start(
-        self, serialized: Any, query: str, *, run_id: Any, parent_run_id: Any = None, **more: Any
+        self, serialized: object, query: str, *, run_id: Any, parent_run_id: Any = None, **more: Any
     ) -> None:
         with _start_guard:
             metadata = more.get("metadata") or {}
@@ -197,7 +197,7 @@ class CallbackHandler:
             )
             langchain_runs.enter_run(id)
 
-    def on_retriever_end(self, documents: object, *, run_id: object, **_: Any) -> None:
+    def on_retriever_end(self, documents: object, *, run_id: object, **_: object) -> None:
         id = make_run_key(run_id)
         self._end_run(
             id,
@@ -206,12 +206,12 @@ class CallbackHandler:
             lambda found: [format_document(one) for one in found],
         )
 
-    def on_retriever_error(self, error: BaseException, *, run_id: Any, **_: Any) -> None:
+    def on_retriever_error(self, error: BaseException, *, run_id: object, **_: object) -> None:
         self._fail_run(run_id, error)
 
     def _start_model_run(
         self,
-        run_id: Any,
+        run_id: object,
         parent: object,
         more: Mapping[str, Any],
         value: object,
@@ -282,7 +282,11 @@ class CallbackHandler:
             langgraph_edges.link_node_run(parent, operation, metadata)
 
     def _end_run(
-        self, id: object, operation: Operation | None, value: Any = None, convert: Callable[[Any], object] | None = None
+        self,
+        id: object,
+        operation: Operation | None,
+        value: object = None,
+        convert: Callable[[Any], object] | None = None,
     ) -> None:
         """End the operation of a run, if it has one of its own, after recording its output.
 
@@ -301,7 +305,7 @@ class CallbackHandler:
                 raise
         langchain_runs.end_operation(id)
 
-    def _fail_run(self, run_id: Any, error: BaseException) -> None:
+    def _fail_run(self, run_id: object, error: BaseException) -> None:
         """End the operation of a run that has raised; exceptions that steer the program are no failure.
 
         A root that fails ends the runs that it leaves open, as LangChain reports no end for them. A run that LangChain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from ..._guard import let_handler_through
 from ..._shape import get_field, get_list, get_nested
@@ -29,9 +29,9 @@ def read_content_blocks(message: object, content: Iterable[object]) -> list[Part
     What no reader here knows is read as LangChain itself translates it, where this version of it does.
     """
     blocks = [block for block in content if _is_told_here(block)]
-    parts = [_read_block(block) for block in blocks]
+    parts = [_read_content_block(block) for block in blocks]
     if None in parts and (standard := _translate_blocks(message)) is not None and len(standard) == len(blocks):
-        parts = [part or _read_block(block) for part, block in zip(parts, standard, strict=True)]
+        parts = [part or _read_content_block(block) for part, block in zip(parts, standard, strict=True)]
     return [part or read_openai_part(block) for part, block in zip(parts, blocks, strict=True)]
 
 
@@ -41,7 +41,7 @@ def _is_told_here(block: object) -> bool:
     return block != "" and kind not in _TOOL_CALLS and not (kind == "text" and get_field(block, "text") == "")
 
 
-def _translate_blocks(message: object) -> list[Any] | None:
+def _translate_blocks(message: object) -> list[object] | None:
     """Return a message's blocks in LangChain's standard form; None if it has none."""
     try:
         found = getattr(message, "content_blocks", None)
@@ -51,7 +51,7 @@ def _translate_blocks(message: object) -> list[Any] | None:
     return [one for one in found if _is_told_here(one)] if isinstance(found, list) else None
 
 
-def _read_block(block: object) -> Part | None:
+def _read_content_block(block: object) -> Part | None:
     """Read one block; None if its type is unknown, or it has not what its type should have."""
     if isinstance(block, str):
         return {"type": "text", "content": block}
@@ -70,7 +70,7 @@ def _read_text(block: object) -> Part | None:
     return None if text is None else {"type": "text", "content": text}
 
 
-def _read_reasoning(block: object) -> Part:
+def _read_reasoning_block(block: object) -> Part:
     """Read reasoning of LangChain, Anthropic, Bedrock or the Responses API."""
     for path in ("thinking", "reasoning", "reasoning_content.text", "reasoning_content.reasoningText.text"):
         if thought := get_nested(block, path, str):
@@ -163,9 +163,9 @@ def _read_server_result(block: object) -> Part:
 
 _READERS: Final[Mapping[str, Callable[[object], Part | None]]] = {
     "text": _read_text,
-    "thinking": _read_reasoning,
-    "reasoning": _read_reasoning,
-    "reasoning_content": _read_reasoning,
+    "thinking": _read_reasoning_block,
+    "reasoning": _read_reasoning_block,
+    "reasoning_content": _read_reasoning_block,
     "redacted_thinking": _read_redacted,
     "image": _read_media,
     "audio": _read_media,

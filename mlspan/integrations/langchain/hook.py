@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final
 from ..._shape import get_nested
 from ...hooks.autolog_settings import AutologSettings
 from ...hooks.call import Call
+from ...hooks.embeddings import observe_vectors
 from ...hooks.hook import Hook
 from ...hooks.patching import Patch, Undo, apply_patches, remember_undo, replace_function, resolve_target
 from ...hooks.subclasses import trace_subclasses
@@ -63,13 +64,7 @@ def _begin_embeddings(call: Call) -> tuple[Embeddings, Observe[Embeddings]]:
     record = Embeddings(provider=read.PROVIDER_NAMES.get(name, name), model=model, outer=True)
     if call.capture_content:
         record.input = (*call.args[1:], *call.kwargs.values())[0]
-    return record, _observe_vectors
-
-
-def _observe_vectors(record: Embeddings, vectors: object) -> None:
-    """Read the number of dimensions of one vector or several."""
-    one = vectors[0] if isinstance(vectors, list) and vectors and isinstance(vectors[0], list) else vectors
-    record.dimensions = len(one) if isinstance(one, list) else None
+    return record, observe_vectors
 
 
 def _trace_embeddings(hook: Hook, base: str) -> Undo:

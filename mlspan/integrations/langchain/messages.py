@@ -36,7 +36,7 @@ def read_provider(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> str
     return PROVIDER_NAMES.get(name, str(name))
 
 
-def make_chat_record(metadata: Mapping[str, object], params: Mapping[str, Any], *, capture_content: bool) -> Chat:
+def make_chat_record(metadata: Mapping[str, object], params: Mapping[str, object], *, capture_content: bool) -> Chat:
     """Return the record of a call to a model, as it is known at its start.
 
     Args:
@@ -68,7 +68,7 @@ def make_chat_record(metadata: Mapping[str, object], params: Mapping[str, Any], 
     return record
 
 
-def _read_output_format(record: Chat, params: Mapping[str, Any], *, capture_content: bool) -> None:
+def _read_output_format(record: Chat, params: Mapping[str, object], *, capture_content: bool) -> None:
     """Read in which form the answer is asked for, and its JSON schema, as the providers' parameters say it."""
     if _FORMAT_KEYS.isdisjoint(params):
         return
@@ -249,7 +249,7 @@ def _read_generation(record: Chat, index: int, generation: object, *, failed: bo
         read_langchain_usage(record, usage)
 
 
-def _read_generation_text(generation: Any) -> list[Part]:
+def _read_generation_text(generation: object) -> list[Part]:
     """Read the text of a generation that has no message."""
     said = get_text(get_fields(generation), "text")
     return [{"type": "text", "content": said}] if said else []

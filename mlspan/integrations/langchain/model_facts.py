@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from ..._shape import get_fields, get_list, get_nested, get_text
 from ...hooks.requests import read_server_fields
@@ -19,7 +19,7 @@ _HOLDS_ADDRESS: Final = frozenset(_ADDRESSES)
 _RARE: Final = frozenset({"service_tier", "modalities", "response_format", "text"})  # parameters that are read here
 
 
-def read_model_facts(record: Chat, more: Mapping[str, Any]) -> None:
+def read_model_facts(record: Chat, more: Mapping[str, object]) -> None:
     """Read into *record* what the callback's further arguments say: the model as ``serialized``, and its parameters."""
     made = get_fields(get_fields(more.get("serialized")).get("kwargs"))
     if not _HOLDS_ADDRESS.isdisjoint(made):  # most models are made without any of them

@@ -21,7 +21,7 @@ from ..._guard import guard
 from ..._shape import get_nested
 from ...tracing.operations.iterators import start_generator
 from ...tracing.operations.operation import Operation
-from ...tracing.operations.stream import finish_in_finalizer
+from ...tracing.operations.response_proxy import finish_in_finalizer
 from .runs import RUN_READER_KEY, RunReader, end_cancelled_run, langchain_runs, make_run_key
 
 _stream_guard: Final = guard("watching a stream")
@@ -65,11 +65,11 @@ def _use_run_of(manager: object) -> AbstractContextManager[None]:
     return run.operation.use_span()
 
 
-def _find_manager(_args: object, kwargs: dict[str, Any]) -> object:
+def _find_manager(_args: object, kwargs: dict[str, object]) -> object:
     return kwargs.get("run_manager")
 
 
-def _find_first_manager(args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+def _find_first_manager(args: tuple[object, ...], kwargs: dict[str, Any]) -> object:
     """Return the first of the run managers of a request with several prompts, whose call the request is."""
     managers = kwargs.get("run_managers") or (args[3] if len(args) > 3 else None)  # after self, prompts, stop
     return managers[0] if isinstance(managers, list) and managers else None
@@ -86,7 +86,7 @@ def _enter_run(original: Callable[..., Any], find_manager: Callable[[Any, Any], 
     else:
 
         @functools.wraps(original)
-        def generate(*args: Any, **kwargs: Any) -> object:
+        def generate(*args: object, **kwargs: object) -> object:
             with _use_run_of(find_manager(args, kwargs)):
                 return original(*args, **kwargs)
 
@@ -108,7 +108,7 @@ def _read_stream_key(stream: object) -> object:
         return None
 
 
-def _watch_stream(stream: Any) -> None:
+def _watch_stream(stream: object) -> None:
     """End the run of a stream that is dropped before its end, of which LangChain reports nothing."""
     with _stream_guard:
         run = langchain_runs.find_run(key := _read_stream_key(stream))
@@ -123,42 +123,42 @@ def _end_dropped_run(key: object, operation: Operation | None, _: object) -> Non
         finish_in_finalizer(operation, stream_end="abandoned")
 
 
-def watch_stream_start(original: Callable[..., Any]) -> Callable[..., object]:
+def watch_stream_start(original: Callable[..., object]) -> Callable[..., object]:
     """Wrap ``ChatModelStream.set_start``: the function that it is given starts the run, at the first read."""
 
     @functools.wraps(original)
-    def set_start(stream: Any, start: Any) -> object:
+    def set_start(stream: object, start: object) -> object:
         if not callable(start):
             return original(stream, start)
         held = ref(stream)
 
-        def start_run() -> object:
+        def start_stream_run() -> object:
             result = start()
             _watch_stream(held())
             return result
 
-        return original(stream, start_run)
+        return original(stream, start_stream_run)
 
     return set_start
 
 
-def watch_async_stream_start(original: Callable[..., Any]) -> Callable[..., object]:
+def watch_async_stream_start(original: Callable[..., object]) -> Callable[..., object]:
     """Wrap ``AsyncChatModelStream.set_start``: the run goes on in a task of its own, and not in the reader's."""
 
     @functools.wraps(original)
-    def set_start(stream: Any, start: Any) -> object:
+    def set_start(stream: object, start: object) -> object:
         if not callable(start):
             return original(stream, start)
         held = ref(stream)
 
-        async def start_run() -> object:
+        async def start_stream_run() -> object:
             try:
                 with _restored_context():
                     return await start()
             finally:
                 _watch_stream(held())
 
-        return original(stream, start_run)
+        return original(stream, start_stream_run)
 
     return set_start
 
@@ -167,22 +167,22 @@ def note_stream_close(original: Callable[..., Any]) -> Callable[..., object]:
     """Wrap ``AsyncChatModelStream.aclose``, which cancels the run: that is no failure of it."""
 
     @functools.wraps(original)
-    async def aclose(stream: Any) -> object:
+    async def close_stream(stream: Any) -> object:
         if (run := langchain_runs.find_run(_read_stream_key(stream))) is not None:
             run.closed = True
         return await original(stream)
 
-    return aclose
+    return close_stream
 
 
-def note_reader(original: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[object]]:
+def note_reader(original: Callable[..., AsyncIterator[object]]) -> Callable[..., AsyncIterator[object]]:
     """Wrap the generator of ``astream_events`` or of a graph's ``astream``, which cancels what runs if it is left.
 
     The runs start at the first read, from whose context they know their reader.
     """
 
     @functools.wraps(original)
-    async def read_items(*args: Any, **kwargs: Any) -> AsyncIterator[object]:
+    async def read_items(*args: object, **kwargs: object) -> AsyncIterator[object]:
         reader, items, before = RunReader(), original(*args, **kwargs), otel.get_current()
         try:
             otel.attach(otel.set_value(RUN_READER_KEY, reader))

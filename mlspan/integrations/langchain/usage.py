@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from ..._shape import get_count, get_fields
 from ...tracing.operations import semconv as sc
@@ -65,7 +65,7 @@ def read_langchain_usage(record: Chat, usage: object) -> None:
             record.extra[f"{sc.USAGE_PREFIX}{name}"] = tokens
 
 
-def _read_details(record: Chat, side: str, details: Mapping[str, Any], fields: Mapping[str, str]) -> None:
+def _read_details(record: Chat, side: str, details: Mapping[str, object], fields: Mapping[str, str]) -> None:
     """Read the details of the input's or the output's tokens; the counts of a service tier count as the plain ones.
 
     Args:

@@ -50,7 +50,7 @@ _ROUTER_LOSS: Final = "calls of the Router; what it tries is recorded all the sa
 
 
 def _start_call(
-    hook: Hook, begin: Begin, args: tuple[Any, ...], kwargs: dict[str, Any], *, function: Any = None
+    hook: Hook, begin: Begin, args: tuple[object, ...], kwargs: dict[str, Any], *, function: Any = None
 ) -> Any:
     """Start the operation of a call; one that LiteLLM's proxy makes for a request is in the trace of that request."""
     headers = get_nested(kwargs.get("proxy_server_request"), "headers", dict)
@@ -60,17 +60,17 @@ def _start_call(
         return hook.start_operation(begin, args, kwargs, function=function)
 
 
-def _trace(hook: Hook, begin: Begin) -> functools.partial[Undo]:
+def _trace_calls(hook: Hook, begin: Begin) -> functools.partial[Undo]:
     return functools.partial(trace_method, start=CallStarter(_start_call, hook, begin))
 
 
 def _list_functions(hook: Hook) -> Iterator[Patch]:
     for name, (begin, module) in _FUNCTIONS.items():
-        yield Patch(f"litellm:{name} {module}:{name}", _trace(hook, begin), f"calls of {name}")
+        yield Patch(f"litellm:{name} {module}:{name}", _trace_calls(hook, begin), f"calls of {name}")
 
 
 def _trace_router(hook: Hook, owner: str) -> Undo:
-    trace = _trace(hook, routing.begin_routed)
+    trace = _trace_calls(hook, routing.begin_routed)
     return apply_patches(Patch(f"{owner}.{name}", trace, _ROUTER_LOSS, is_optional=True) for name in _ROUTER_METHODS)
 
 

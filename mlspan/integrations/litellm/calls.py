@@ -13,13 +13,12 @@ from functools import lru_cache
 from typing import Any, Final
 
 from ..._shape import get_count, get_field, get_fields, get_nested, list_items, read_amount
-from ...hooks.call import Call
+from ...hooks.call import BegunCall, Call
 from ...hooks.litellm_names import find_litellm_provider
-from ...hooks.openai_format import dump_model
-from ...hooks.requests import find_provider_by_host, read_chat_usage, read_host_and_port, read_server_fields
+from ...hooks.openai_format import dump_model, read_openai_prompt
+from ...hooks.requests import find_provider_by_url, read_chat_usage, read_server_fields
 from ...tracing.operations import semconv as sc
-from ...tracing.operations.messages import Part
-from ...tracing.operations.records import Chat, Embeddings, ModelCall, Observe, ProviderRequest, Record, sees_errors
+from ...tracing.operations.records import Chat, Embeddings, ModelCall, Observe, ProviderRequest, sees_errors
 from ..openai.methods import (
     make_chat,
     make_embeddings,
@@ -45,7 +44,7 @@ def is_half(asked: Mapping[str, Any]) -> bool:
     return any(asked.get(name) is True for name in _HALVES)
 
 
-def begin_chat(call: Call) -> tuple[Record, Observe[Any]] | None:
+def begin_chat(call: Call) -> BegunCall | None:
     """Begin the record of ``completion`` or ``acompletion``; with fallbacks each try is a call of its own."""
     if is_half(call.kwargs):
         return None
@@ -65,18 +64,13 @@ def begin_text(call: Call) -> tuple[Chat, Observe[Chat]] | None:
     chat.operation = sc.TEXT_COMPLETION
     if call.capture_content:
         prompt = call.argument("prompt")
-        chat.input = [{"role": "user", "parts": [_read_prompt(one)]} for one in list_items(prompt) or [prompt]]
+        chat.input = [{"role": "user", "parts": [read_openai_prompt(one)]} for one in list_items(prompt) or [prompt]]
     return chat, _observe_chat
-
-
-def _read_prompt(prompt: object) -> Part:
-    """Read a prompt: text, or ids of tokens."""
-    return {"type": "text" if isinstance(prompt, str) else "tokens", "content": prompt}
 
 
 def _make_chat(call: Call, asked: Mapping[str, Any]) -> Chat:
     provider, model = _find_provider(call)
-    chat = make_chat(provider, _find_url(call), {**asked, "model": model}, capture_content=call.capture_content)
+    chat = make_chat(provider, _find_api_base(call), {**asked, "model": model}, capture_content=call.capture_content)
     chat.outer = True
     if str(call.argument("model")).startswith(_TEXT_PREFIX):
         chat.operation = sc.TEXT_COMPLETION
@@ -92,7 +86,7 @@ def begin_response(call: Call) -> tuple[Chat, Observe[Chat]] | None:
         return None
     provider, model = _find_provider(call)
     body = {**call.kwargs, "model": model, "input": call.argument("input")}
-    chat = make_response(provider, _find_url(call), body, capture_content=call.capture_content)
+    chat = make_response(provider, _find_api_base(call), body, capture_content=call.capture_content)
     chat.outer = True
     return chat, _observe_response
 
@@ -103,7 +97,7 @@ def begin_embeddings(call: Call) -> tuple[Embeddings, Observe[Embeddings]] | Non
         return None
     provider, model = _find_provider(call)
     body = {"model": model, "input": call.argument("input")}
-    record = make_embeddings(provider, _find_url(call), body, capture_content=call.capture_content)
+    record = make_embeddings(provider, _find_api_base(call), body, capture_content=call.capture_content)
     record.outer, record.dimensions = True, call.argument("dimensions", want=int)
     return record, _observe_embeddings
 
@@ -113,14 +107,14 @@ def begin_rerank(call: Call) -> tuple[ProviderRequest, Observe[ProviderRequest]]
     if is_half(call.kwargs):
         return None
     provider, model = _find_provider(call)
-    server = read_server_fields(_find_url(call))
+    server = read_server_fields(_find_api_base(call))
     record = ProviderRequest(type="reranker", name="rerank", provider=provider, model=model, **server)
     if call.capture_content:
         record.input = {name: call.argument(name) for name in ("query", "documents")}
     return record, _observe_rerank
 
 
-def _find_url(call: Call) -> object:
+def _find_api_base(call: Call) -> object:
     return call.argument("api_base", want=str) or call.argument("base_url", want=str)
 
 
@@ -128,8 +122,7 @@ def _find_provider(call: Call) -> tuple[str, str | None]:
     """Return the conventions' name of the provider, and the model without LiteLLM's prefix for the provider."""
     model, named = call.argument("model", want=str), call.argument("custom_llm_provider", want=str)
     provider, model = _split_model(model, named) if model is not None else (named, None)
-    host, _ = read_host_and_port(_find_url(call))
-    return find_provider_by_host(host or "") or find_litellm_provider(provider or "openai"), model
+    return find_provider_by_url(_find_api_base(call)) or find_litellm_provider(provider or "openai"), model
 
 
 @lru_cache(maxsize=1024)

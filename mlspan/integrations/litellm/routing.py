@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from ..._shape import get_field, get_list, get_nested
-from ...hooks.call import Call
+from ...hooks.call import BegunCall, Call
 from ...tracing.operations.message_drafts import TextPieces
-from ...tracing.operations.records import Observe, Step
+from ...tracing.operations.records import Step
 
 
-def begin_routed(call: Call) -> tuple[Step, Observe[Step]]:
+def begin_routed(call: Call) -> BegunCall:
     """Begin the record of a call of the Router, named by the group of models that is asked for."""
     asked = call.kwargs
     model = call.argument("model", want=str) or next((one for one in call.args[:2] if isinstance(one, str)), None)
@@ -16,7 +16,7 @@ def begin_routed(call: Call) -> tuple[Step, Observe[Step]]:
     if call.capture_content:
         given = (asked[name] for name in ("messages", "input", "prompt", "query") if name in asked)
         step.input = next(given, call.args[-1] if len(call.args) > 1 else None)
-    return step, _observe if call.capture_content else _observe_nothing
+    return step, _observe if call.capture_content else None
 
 
 def _observe(step: Step, got: object) -> None:
@@ -25,16 +25,12 @@ def _observe(step: Step, got: object) -> None:
         said = get_field(choice, "message") or get_field(choice, "delta") or choice
         text = get_nested(said, "content", str) or get_nested(said, "text", str)
         if text and not get_nested(choice, "index", int):
-            _add_text(step, text)
+            _append_output(step, text)
     if get_nested(got, "type", str) == "response.output_text.delta" and (text := get_nested(got, "delta", str)):
-        _add_text(step, text)
+        _append_output(step, text)
 
 
-def _observe_nothing(step: Step, got: object) -> None:
-    """Read nothing: content is not recorded."""
-
-
-def _add_text(step: Step, text: str) -> None:
+def _append_output(step: Step, text: str) -> None:
     if type(step.output) is not TextPieces:
         step.output = TextPieces()
     step.output.append(text)

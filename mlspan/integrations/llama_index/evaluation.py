@@ -19,7 +19,7 @@ from ...tracing.feedback_spans import feedback
 from ...tracing.operations.noop import NOOP_OPERATION
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Step
-from .operations import find_enclosing_call, set_enclosing_call
+from .calls import find_enclosing_call, set_enclosing_call
 
 _EVALUATOR_CLASS: Final = "llama_index.core.evaluation.base:BaseEvaluator"
 _METHODS: Final = ("evaluate", "aevaluate", "evaluate_response", "aevaluate_response")

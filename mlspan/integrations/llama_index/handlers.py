@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final
 
 from ..._guard import guard, warn_once
 from ..._shape import get_nested
+from ...hooks.call import BegunCall
 from ...hooks.hook import Hook
 from ...hooks.patching import Patch, Undo, apply_patches, observe_method, remember_undo, replace_function
 from ...tracing.mlflow_state.runs import get_active_run_id
@@ -23,11 +24,10 @@ from ...tracing.operations import semconv as sc
 from ...tracing.operations.records import Step
 from ...tracing.operations.suppression import is_suppressed
 from ...tracing.runtime import get_runtime
-from . import evaluation, resumption, streams
+from . import evaluation, operations, resumption, streams
 from . import index_building as build
-from . import operations as kinds
 from . import workflows as workflow
-from .operations import BegunCall, DispatchedCall, find_enclosing_call, set_enclosing_call
+from .calls import DispatchedCall, find_call_type, find_enclosing_call, set_enclosing_call
 from .workflows import dispatched_calls
 
 handler_failures: Final[
@@ -43,7 +43,7 @@ def _guard_handler(method: Callable[..., None]) -> Callable[..., None]:
     """Return *method* with a guard around it; errors that escape the guard are kept in ``handler_failures``."""
 
     @functools.wraps(method)
-    def call_guarded(*args: Any, **kwargs: Any) -> None:
+    def call_guarded(*args: object, **kwargs: object) -> None:
         try:
             with guard(f"LlamaIndex's {method.__name__}"):
                 method(*args, **kwargs)
@@ -123,17 +123,17 @@ def _enter_call(id: str, name: str, seen: DispatchedCall) -> None:
         elif turn is not None:
             workflow.enter_spanless_step(id, run)
         return
-    kind = kinds.find_call_type(seen.owner, seen.method)
+    kind = find_call_type(seen.owner, seen.method)
     if kind == "workflow":
         if "init_state" in seen.arguments:
             _start_call(id, workflow.begin_workflow_run(seen), kind, seen)
         else:  # older versions report the end of a run elsewhere than its start, or not at all
             warn_once("mlspan: the workflows of llama-index-workflows before 2.16 are not traced, only what they call")
-    elif kind in kinds.CALL_TYPES:
-        if (begun := kinds.begin_call(kind, seen)) is not None:
+    elif kind in operations.CALL_TYPES:
+        if (begun := operations.begin_call(kind, seen)) is not None:
             _start_call(id, begun, kind, seen)
     elif not kind and not name.startswith(_FRAMEWORK_FUNCTIONS):
-        _start_call(id, kinds.begin_custom_call(seen, name), kind, seen)
+        _start_call(id, operations.begin_custom_call(seen, name), kind, seen)
 
 
 _FRAMEWORK_FUNCTIONS: Final = ("run_jobs", "asyncio_")  # starts of the names of LlamaIndex's own functions
@@ -169,7 +169,7 @@ class EventHandler:
             seen(event)
 
 
-def _mark_reranker(event: Any) -> None:
+def _mark_reranker(event: object) -> None:
     """Mark a postprocessor as a reranker, with its model and the number of nodes that it keeps."""
     above = find_enclosing_call()
     if above is not None and isinstance(record := above.operation.record, Step) and above.call_type == "postprocessor":
@@ -185,7 +185,7 @@ def _observe_chat_delta(event: Any) -> None:
     """Read a piece of a chat engine's answer; before 0.14.17, the answer itself is empty until the caller reads it."""
     above = find_enclosing_call()
     if above is not None and above.call_type == "chat_engine" and isinstance(above.operation.record, Step):
-        kinds.observe_engine_answer(above.operation.record, event.delta)
+        operations.observe_engine_answer(above.operation.record, event.delta)
 
 
 def _note_cancellation(event: Any) -> None:
@@ -201,7 +201,7 @@ _EVENT_READERS: Final[dict[str, Callable[[object], None]]] = {
 }
 
 
-def _note_wait(args: tuple[Any, ...], kwargs: dict[str, Any], _: object) -> None:
+def _note_wait(args: tuple[object, ...], kwargs: dict[str, object], _: object) -> None:
     """Note that a step, or the tool it calls, waits for an event; LlamaIndex runs it again once the event comes."""
     above = find_enclosing_call()
     waiter = (*args[1:], *kwargs.values())[0]

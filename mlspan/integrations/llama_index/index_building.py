@@ -18,7 +18,7 @@ from ...hooks.subclasses import trace_subclasses
 from ...tracing.operations.noop import NOOP_OPERATION
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Step
-from .operations import find_enclosing_call, set_enclosing_call
+from .calls import find_enclosing_call, set_enclosing_call
 
 _INDEX_CLASS: Final = "llama_index.core.indices.base:BaseIndex"
 _BUILD_METHODS: Final = ("build_index_from_nodes", "insert_nodes", "ainsert_nodes", "insert", "ainsert")

@@ -31,7 +31,7 @@ def read_block_parts(raw: object) -> list[Part]:
 
     Tool calls are read from its blocks, and from ``additional_kwargs``, where older integration packages put them.
     """
-    found = [one for block in get_list(raw, "blocks") if (one := _read_block(block)) is not None]
+    found = [one for block in get_list(raw, "blocks") if (one := _read_content_block(block)) is not None]
     called = {one.get("id") for one in found if one["type"] == "tool_call"}
     for call in get_list(raw, "additional_kwargs.tool_calls"):
         function = get_field(call, "function") or call
@@ -42,7 +42,7 @@ def read_block_parts(raw: object) -> list[Part]:
     return found
 
 
-def _read_block(block: object) -> Part | None:
+def _read_content_block(block: object) -> Part | None:
     """Read a block; None for one that is empty or marks a point for the cache."""
     kind = get_nested(block, "block_type", str)
     if kind == "text":

@@ -6,18 +6,16 @@ The dispatcher reports some calls two or three times (``retrieve`` and ``_retrie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
-from weakref import WeakKeyDictionary
-
-from opentelemetry import context as otel
+from collections.abc import Callable
+from typing import Any, Final
 
 from ..._shape import get_field, get_nested
+from ...hooks.call import BegunCall
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.message_drafts import TextPieces
-from ...tracing.operations.operation import Operation
-from ...tracing.operations.records import NamedRecord, Observe, Record, Retrieval, Step, Tool
+from ...tracing.operations.records import NamedRecord, Retrieval, Step, Tool
 from . import requests as read
+from .calls import STREAM_METHODS, STRUCTURED_METHODS, DispatchedCall
 
 # Private names that some versions or classes lack, each with what is then left out.
 PRIVATE_FIELDS: Final[dict[str, str]] = {
@@ -25,58 +23,6 @@ PRIVATE_FIELDS: Final[dict[str, str]] = {
     "_vector_store": "the name of the vector store",
     "_memory": "the conversation of a chat engine",
 }
-
-
-class EnclosingCall(NamedTuple):
-    """The call whose code is running, as the context holds it.
-
-    Attributes:
-        call_type: a key of ``CALL_TYPES``, or ``workflow``, ``agent``, ``step`` or ``build``.
-        owner_id: the ``id()`` of the object that it was called on.
-        name: the name of a tool or an agent.
-        operation: the operation of the call.
-    """
-
-    call_type: str
-    owner_id: int
-    name: str | None
-    operation: Operation
-
-
-class DispatchedCall(NamedTuple):
-    """A call that LlamaIndex's dispatcher reports.
-
-    Attributes:
-        owner: the object that it is called on; None for a function.
-        method: the name of the method or function.
-        arguments: the arguments by name.
-        capture_content: whether messages and other content are recorded.
-        enclosing: the call inside of which it is made.
-    """
-
-    owner: object
-    method: str
-    arguments: Mapping[str, Any]
-    capture_content: bool
-    enclosing: EnclosingCall | None
-
-
-BegunCall = tuple[Record, "Observe[Any] | None"]  # the record of a call, and the function that reads its result
-
-_ENCLOSING_CALL_KEY: Final = otel.create_key("mlspan-llama-index")
-
-
-def find_enclosing_call() -> EnclosingCall | None:
-    """Return the call whose code is running; None outside of any."""
-    found = otel.get_value(_ENCLOSING_CALL_KEY)
-    return found if isinstance(found, EnclosingCall) else None
-
-
-def set_enclosing_call(operation: Operation, kind: str, owner: object, name: str | None = None) -> None:
-    """Put a call into the context of its operation, where the calls inside of it find it."""
-    operation.context = otel.set_value(
-        _ENCLOSING_CALL_KEY, EnclosingCall(kind, id(owner), name, operation), operation.context
-    )
 
 
 def begin_call(kind: str, seen: DispatchedCall) -> BegunCall | None:
@@ -237,7 +183,7 @@ def _begin_extractor(seen: DispatchedCall) -> BegunCall:
     return record, None
 
 
-def _begin_pipeline(seen: DispatchedCall) -> BegunCall:
+def _begin_ingestion(seen: DispatchedCall) -> BegunCall:
     """Begin a run of an ingestion pipeline."""
     record = Step(type="index", name=type(seen.owner).__name__)
     if seen.capture_content:
@@ -269,10 +215,6 @@ def begin_custom_call(seen: DispatchedCall, name: str) -> BegunCall:
     return record, _observe_value
 
 
-STREAM_METHODS: Final = frozenset({"stream_chat", "astream_chat", "stream_complete", "astream_complete"})
-STRUCTURED_METHODS: Final = frozenset(
-    {"structured_predict", "astructured_predict", "stream_structured_predict", "astream_structured_predict"}
-)
 _STRUCTURED_CALL_TYPES: Final = frozenset({"structured", "program"})
 _ENGINE_CALL_TYPES: Final = frozenset(
     {"query", "chat_engine", "synthesizer"}
@@ -290,44 +232,5 @@ CALL_TYPES: Final[dict[str, tuple[frozenset[str], Callable[[DispatchedCall], Beg
     "tool": (frozenset({"__call__", "call", "acall"}), _begin_tool),
     "program": (frozenset({"__call__", "acall", "stream_call", "astream_call"}), _begin_program),
     "extractor": (frozenset(), _begin_extractor),
-    "pipeline": (frozenset({"run", "arun"}), _begin_pipeline),
+    "pipeline": (frozenset({"run", "arun"}), _begin_ingestion),
 }
-_CALL_TYPES_BY_BASE: Final = {  # LlamaIndex's base class -> type of the calls of its subclasses
-    "BaseLLM": "llm",
-    "MultiModalLLM": "llm",
-    "BaseEmbedding": "embedding",
-    "BaseSparseEmbedding": "embedding",
-    "BaseRetriever": "retriever",
-    "BaseImageRetriever": "retriever",
-    "BaseQueryEngine": "query",
-    "BaseChatEngine": "chat_engine",
-    "BaseSynthesizer": "synthesizer",
-    "BaseNodePostprocessor": "postprocessor",
-    "BaseTool": "tool",
-    "BasePydanticProgram": "program",
-    "BaseExtractor": "extractor",
-    "IngestionPipeline": "pipeline",
-    "Workflow": "workflow",
-}
-_call_types_by_class: Final[WeakKeyDictionary[type, str]] = WeakKeyDictionary()
-
-
-def find_call_type(owner: object, method: str) -> str:
-    """Return the type of a call by the classes that its owner inherits from.
-
-    ``own`` stands for other classes of LlamaIndex, and an empty text for functions and classes of the user.
-    """
-    kind = _find_class_call_type(type(owner)) if owner is not None else ""
-    return "structured" if kind == "llm" and method in STRUCTURED_METHODS else kind
-
-
-def _find_class_call_type(cls: type) -> str:
-    """Return the type of calls of objects of *cls*, as in :func:`find_call_type`."""
-    found = _call_types_by_class.get(cls)
-    if found is None:
-        theirs = [one for one in cls.__mro__ if one.__module__.startswith(("llama_index", "workflows"))]
-        found = next((_CALL_TYPES_BY_BASE[one.__name__] for one in theirs if one.__name__ in _CALL_TYPES_BY_BASE), None)
-        if found is None:
-            found = "own" if cls in theirs else ""
-        _call_types_by_class[cls] = found
-    return found

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from ..._shape import get_field, get_nested, is_a
+from ...hooks.embeddings import observe_vectors
 from ...hooks.openai_format import read_openai_tool
 from ...hooks.requests import read_server_fields, set_parameters
 from ...tracing.operations import semconv as sc
@@ -132,18 +133,7 @@ def begin_embedding_call(
         record.input = next(
             (arguments[name] for name in ("texts", "queries", "text", "query") if name in arguments), None
         )
-    return record, _observe_vectors
-
-
-def _observe_vectors(record: Embeddings, vectors: object) -> None:
-    """Read the number of dimensions of one vector or several, lists or arrays.
-
-    A sparse vector is a dict, and has no number of dimensions.
-    """
-    first = vectors[0] if isinstance(vectors, (list, tuple)) and vectors else None
-    vector: object = vectors if is_a(first, (int, float)) else first
-    if hasattr(vector, "__len__") and not isinstance(vector, Mapping):
-        record.dimensions = len(vector)
+    return record, observe_vectors
 
 
 def read_query_text(raw: object) -> object:

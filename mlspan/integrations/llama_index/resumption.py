@@ -80,7 +80,7 @@ def _wrap_run(original: Callable[..., object]) -> Callable[..., object]:
     """Wrap the method that starts a run: its task copies the caller's context, and so learns whose run it is."""
 
     @functools.wraps(original)
-    def run_workflow(self: Any, *args: Any, **kwargs: Any) -> object:
+    def run_workflow(self: object, *args: object, **kwargs: object) -> object:
         known = _runs.get(self)
         run = _runs[self] = _ContextRun(known.before if known is not None and known.span is None else None)
         token = otel.attach(otel.set_value(_RUN_KEY, run))
@@ -92,11 +92,11 @@ def _wrap_run(original: Callable[..., object]) -> Callable[..., object]:
     return run_workflow
 
 
-def _wrap_to_dict(original: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+def _wrap_to_dict(original: Callable[..., dict[str, object]]) -> Callable[..., dict[str, object]]:
     """Wrap the method that saves a context, to save the ids of its run's span as well."""
 
     @functools.wraps(original)
-    def to_dict(self: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def to_dict(self: object, *args: object, **kwargs: object) -> dict[str, object]:
         saved = original(self, *args, **kwargs)
         with _guard:
             run = _runs.get(self)

@@ -20,8 +20,9 @@ from ...hooks.subclasses import trace_subclasses
 from ...tracing.operations.message_drafts import TextPieces
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Chat, NamedRecord
-from ...tracing.operations.stream import find_stream_class, finish_in_finalizer
-from .operations import STREAM_METHODS, STRUCTURED_METHODS, find_call_type
+from ...tracing.operations.response_proxy import finish_in_finalizer
+from ...tracing.operations.stream import find_stream_class
+from .calls import STREAM_METHODS, STRUCTURED_METHODS, find_call_type
 from .workflows import dispatched_calls
 
 _returned_streams: Final[
@@ -127,12 +128,12 @@ def _wrap_stream_method(fn: Any, *_: object) -> Callable[..., object]:
     if inspect.iscoroutinefunction(fn):
 
         @functools.wraps(fn)
-        async def call_method(self: Any, *args: Any, **kwargs: Any) -> object:
+        async def call_stream_method(self: object, *args: object, **kwargs: object) -> object:
             return _wrap_returned_stream(await fn.__get__(self, type(self))(*args, **kwargs))
     else:
 
         @functools.wraps(fn)
-        def call_method(self: Any, *args: object, **kwargs: object) -> object:
+        def call_stream_method(self: Any, *args: object, **kwargs: object) -> object:
             return _wrap_returned_stream(fn.__get__(self, type(self))(*args, **kwargs))
 
-    return call_method
+    return call_stream_method

@@ -12,11 +12,13 @@ from typing import Any, Final
 
 from ..._private_names import report_missing_name
 from ..._shape import get_field, get_nested
+from ...hooks.call import BegunCall
 from ...hooks.run_registry import Run, RunRegistry
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Agent, NamedRecord, Step, Tool, Workflow
 from . import requests as read
-from .operations import BegunCall, DispatchedCall, observe_tool_output, set_enclosing_call
+from .calls import DispatchedCall, set_enclosing_call
+from .operations import observe_tool_output
 
 # Private names, each with what is lost without it; a warning says so.
 PRIVATE_NAMES: Final[dict[str, str]] = {
@@ -30,7 +32,7 @@ _AGENT_STEPS: Final = frozenset(
 )
 
 
-def _list_steps(workflow: Any) -> Any:
+def _list_steps(workflow: object) -> Any:
     """Return the names of the steps of *workflow*; none where this version does not tell them."""
     if not hasattr(workflow, "_get_steps"):
         report_missing_name("LlamaIndex", "_get_steps", PRIVATE_NAMES["_get_steps"])

@@ -28,7 +28,7 @@ _transports: Final[weakref.WeakKeyDictionary[Any, Any]] = weakref.WeakKeyDiction
 _versions: Final[weakref.WeakKeyDictionary[Any, str]] = weakref.WeakKeyDictionary()
 
 
-def describe_connection(owner: object) -> dict[str, Any]:
+def describe_connection(owner: object) -> dict[str, object]:
     """Return what is known of the connection of *owner*, a client's session or dispatcher, by attribute."""
     try:
         transport, version = _transports.get(owner), _versions.get(owner)
@@ -51,20 +51,20 @@ def note_version(owner: object, version: object) -> None:
         _note(_versions, owner, version)
 
 
-def _note(known: weakref.WeakKeyDictionary[Any, Any], owner: object, value: object) -> None:
+def _note(known: weakref.WeakKeyDictionary[object, Any], owner: object, value: object) -> None:
     """Note *value* of *owner*. What takes no weak reference, or compares by its fields, has nothing noted."""
     with suppress(TypeError):
         known[owner] = value
 
 
-def _describe_url(url: str) -> dict[str, Any]:
+def _describe_url(url: str) -> dict[str, object]:
     """Return the attributes of a server behind an HTTP *url*."""
     host, port = read_host_and_port(url)
     place = {sc.SERVER_ADDRESS: host, sc.SERVER_PORT: port}
     return {sc.NETWORK_TRANSPORT: "tcp", sc.NETWORK_PROTOCOL_NAME: "http", **place}
 
 
-def describe_http_request(request: object) -> dict[str, Any]:
+def describe_http_request(request: object) -> dict[str, object]:
     """Return the attributes of the connection behind *request*, Starlette's; none for another transport."""
     scope = getattr(request, "scope", None)
     if not isinstance(scope, Mapping):
@@ -92,13 +92,13 @@ def list_patches() -> Iterator[Patch]:
         yield Patch(target, functools.partial(observe_method, callback=_note_owner), loss, is_optional=True)
 
 
-def _note_http(args: tuple[Any, ...], kwargs: Mapping[str, Any], _: object) -> None:
+def _note_http(args: tuple[object, ...], kwargs: Mapping[str, object], _: object) -> None:
     """Note ``post_writer(self, client, write_stream_reader, read_stream_writer, write_stream, ...)``, as it is made."""
     stream = kwargs.get("write_stream", args[4] if len(args) > 4 else None)
     _unclaimed[id(stream)] = stream, weakref.ref(args[0])
 
 
-def _note_owner(args: tuple[Any, ...], kwargs: Mapping[str, Any], _: object) -> None:
+def _note_owner(args: tuple[object, ...], kwargs: Mapping[str, object], _: object) -> None:
     """Note the transport of ``__init__(self, read_stream, write_stream, ...)``, a session's or a dispatcher's."""
     stream = kwargs.get("write_stream", args[2] if len(args) > 2 else None)
     known, transport = _unclaimed.pop(id(stream), (None, None))
@@ -112,7 +112,7 @@ def _observe_pipes(target: str) -> Undo:
     The function is contextlib's, which keeps the generator function in its closure: that one is replaced. A function
     that is made in another way is left alone, and one line says what is lost.
     """
-    function: Any = getattr(*resolve_target(target))
+    function: object = getattr(*resolve_target(target))
     while function is not None:
         own = getattr(function, "__wrapped__", None)
         for cell in getattr(function, "__closure__", None) or ():

@@ -49,17 +49,17 @@ def _hold_back_at_server(own: Any) -> object:
     def get_tracer(*args: Any, **kwargs: Any) -> object:
         open_own_span = own(*args, **kwargs).start_as_current_span
 
-        def open_span(name: str, *args: Any, **kwargs: Any) -> object:
-            if kwargs.get("kind") is SpanKind.SERVER and _is_recorded(name):
+        def open_server_span(name: str, *args: object, **kwargs: object) -> object:
+            if kwargs.get("kind") is SpanKind.SERVER and _is_request_handled(name):
                 return nullcontext(make_unrecorded_span())
             return open_own_span(name, *args, **kwargs)
 
-        return SimpleNamespace(start_as_current_span=open_span)
+        return SimpleNamespace(start_as_current_span=open_server_span)
 
     return get_tracer
 
 
-def _is_recorded(name: str) -> bool:
+def _is_request_handled(name: str) -> bool:
     """Return whether a span of that name is of the request that is being handled, rather than a call inside of it."""
     request = current_request.get()
     if request is None or request.kind is not SpanKind.SERVER:

@@ -35,7 +35,7 @@ def list_patches(hook: Hook) -> Iterator[Patch]:
             ("mcp.client.session:ClientSession._received_request", _trace_responder),
         )
     )
-    respond = functools.partial(replace_method, make=_observe_response)
+    respond = functools.partial(replace_method, make=_wrap_respond)
     yield Patch("mcp.shared.session:RequestResponder.respond", respond, loss, is_optional=True)
     own = functools.partial(replace_function, make=hold_back_own_span)
     beside = "nothing, but the SDK's own span stands beside ours"
@@ -129,7 +129,7 @@ def _read_responder(responder: Any) -> Request | None:
     return None
 
 
-def _observe_response(fn: Any, enabled: list[bool]) -> object:
+def _wrap_respond(fn: Any, enabled: list[bool]) -> object:
     """Wrap ``respond`` of version 1, which is given the answer."""
 
     @functools.wraps(fn)

@@ -167,12 +167,12 @@ def _observe(request: Request, capture_content: bool, record: _Record, got: obje
             if str(code) not in _LOCAL_FAILURES:
                 request.attributes[sc.RPC_STATUS_CODE] = str(code)
     else:
-        result = read_result(got)
+        result = dump_result(got)
         if result is not None:
             _observe_result(request, record, result, capture_content=capture_content)
 
 
-def _observe_result(request: Request, record: _Record, result: dict[str, Any], *, capture_content: bool) -> None:
+def _observe_result(request: Request, record: _Record, result: dict[str, object], *, capture_content: bool) -> None:
     """Read a result: a tool that has failed says so in it; one of JSON-RPC's errors has a code and a message."""
     if "code" in result and "message" in result and "content" not in result:
         code = str(result["code"])
@@ -188,7 +188,7 @@ def _observe_result(request: Request, record: _Record, result: dict[str, Any], *
         record.output = {key: value for key, value in result.items() if key not in {"_meta", "resultType"}}
 
 
-def read_result(value: object) -> dict[str, Any] | None:
+def dump_result(value: object) -> dict[str, object] | None:
     """Return a result as the JSON that is sent; None if there is none."""
     value = get_field(value, "root") or value  # the first version wraps each result
     dump = getattr(value, "model_dump", None)
@@ -214,7 +214,7 @@ class TracedRequest:
 @contextmanager
 def trace_request(hook: Hook, request: Request) -> Iterator[TracedRequest]:
     """Record *request* around the block, which makes or handles it."""
-    operation, records = _start(hook, request)
+    operation, records = _start_request(hook, request)
     inside = request if records else None
     token, started = current_request.set(inside), perf_counter()
     try:
@@ -233,7 +233,7 @@ def trace_request(hook: Hook, request: Request) -> Iterator[TracedRequest]:
                 record_duration(request, perf_counter() - started)
 
 
-def _start(hook: Hook, request: Request) -> tuple[Any, bool]:
+def _start_request(hook: Hook, request: Request) -> tuple[Any, bool]:
     """Return what records *request*, a no-op if nothing of its own does, and whether it is recorded at all."""
     with guard("starting a request of MCP"):
         if not hook.should_record():
@@ -251,7 +251,7 @@ def hold_back_own_span(own: Any) -> object:
     """Return the SDK's function that opens a span, changed to open none for a request that is recorded."""
 
     @functools.wraps(own)
-    def open_span(*args: Any, **kwargs: Any) -> object:
+    def open_request_span(*args: Any, **kwargs: Any) -> object:
         request, attributes = current_request.get(), kwargs.get("attributes") or {}
         if request is None or kwargs.get("kind") is not request.kind or attributes.get(sc.MCP_METHOD) != request.method:
             return own(*args, **kwargs)
@@ -259,4 +259,4 @@ def hold_back_own_span(own: Any) -> object:
         request.note({name: str(attributes[name]) for name in names if name in attributes})
         return nullcontext(make_unrecorded_span())
 
-    return open_span
+    return open_request_span

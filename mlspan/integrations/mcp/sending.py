@@ -17,7 +17,7 @@ from ...hooks.hook import Hook
 from ...hooks.patching import Patch, replace_function, replace_method
 from ...tracing.operations import semconv as sc
 from .connections import describe_connection, note_version
-from .requests import Request, hold_back_own_span, read_result, trace_request
+from .requests import Request, dump_result, hold_back_own_span, trace_request
 
 _VERSION_HEADER: Final = "mcp-protocol-version"
 PRIVATE_FIELDS: Final[dict[str, str]] = {
@@ -72,7 +72,7 @@ def _trace_session(hook: Hook, fn: Any, enabled: list[bool]) -> object:
             traced.observe(result)
             if sent.method == "initialize":
                 with guard("reading the answer to a handshake of MCP"):
-                    note_version(self, (read_result(result) or {}).get("protocolVersion"))
+                    note_version(self, (dump_result(result) or {}).get("protocolVersion"))
             return result
 
     return send_traced
@@ -90,7 +90,7 @@ def _describing(request: Request, owner: object) -> Iterator[None]:
             request.note(describe_connection(owner))
 
 
-def _dump_request(request: Any) -> dict[str, Any]:
+def _dump_request(request: Any) -> dict[str, object]:
     """Return *request* as the JSON that version 1 sends; {} if it cannot be read."""
     with guard("reading a request of MCP"):
         return dict(request.model_dump(by_alias=True, mode="json", exclude_none=True))
@@ -115,7 +115,7 @@ def _add_context(request: Any, said: dict[str, Any]) -> Any:
     return request
 
 
-def _is_of_this_trace(meta: dict[str, Any]) -> bool:
+def _is_of_this_trace(meta: dict[str, object]) -> bool:
     """Return whether the context in ``_meta``, if there is one, is of the current trace."""
     texts = {name: value for name, value in meta.items() if isinstance(value, str)}
     there = trace.get_current_span(propagate.extract(texts, context=Context())).get_span_context()

@@ -14,19 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, Final
+from typing import Final
 
-from ...hooks.call import Call
+from ...hooks.call import BegunCall, Call
 from ...hooks.hook import Hook, trace_methods
 from ...hooks.patching import Undo
-from ...tracing.operations.records import Observe, Record
 from . import background, chat, media, objects, realtime, responses, responses_socket, stream_usage
 from ._paths import OBJECT_TYPES, Path, is_fetch, is_recorded, split_path
 from ._read import OpenAIRequest
 
 __all__ = ["HOOK", "autolog"]
 
-_ENDPOINTS: Final[dict[str, Callable[[OpenAIRequest], tuple[Any, Observe[Any]]]]] = {
+_ENDPOINTS: Final[dict[str, Callable[[OpenAIRequest], BegunCall]]] = {
     "/chat/completions": chat.begin_chat,
     "/completions": chat.begin_completion,
     "/responses": responses.begin_response,
@@ -43,7 +42,7 @@ _ENDPOINTS: Final[dict[str, Callable[[OpenAIRequest], tuple[Any, Observe[Any]]]]
 }
 
 
-def begin_request(call: Call, *, provider: str = "openai") -> tuple[Record, Observe[Any]] | None:
+def begin_request(call: Call, *, provider: str = "openai") -> BegunCall | None:
     """Select the endpoint by method and path, and begin its record; None for a request that is not recorded.
 
     *provider* is whose client it is, which names the provider where the host does not.
@@ -61,7 +60,7 @@ def begin_request(call: Call, *, provider: str = "openai") -> tuple[Record, Obse
     return _begin_other_request(ask, split_path(options.url), options.method.lower())
 
 
-def _begin_other_request(ask: OpenAIRequest, path: Path, method: str) -> tuple[Record, Observe[Any]] | None:
+def _begin_other_request(ask: OpenAIRequest, path: Path, method: str) -> BegunCall | None:
     """Begin the record of a request whose URL is no endpoint's as it stands; None if it is not recorded."""
     if not path:
         return None

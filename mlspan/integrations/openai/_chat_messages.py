@@ -66,7 +66,7 @@ def _observe_parts(choice: ChoiceDraft, pieces: list[object]) -> None:
             choice.add_part(part)
 
 
-def _observe_tool_call(choice: ChoiceDraft, call: Any) -> None:
+def _observe_tool_call(choice: ChoiceDraft, call: object) -> None:
     """Read a tool call or a piece of one."""
     function = get_field(call, "function") or get_field(call, "custom")
     choice.add_tool_call(
@@ -82,7 +82,7 @@ def _read_call_id(call: object) -> str | None:
     return None if (found := get_nested(call, "id", str)) in {"", "null"} else found
 
 
-def _read_arguments(function: object) -> Any:
+def _read_arguments(function: object) -> object:
     """Return the arguments of a tool call: JSON, or from some clients what it says, a dict."""
     found = get_field(function, "arguments")
     return found if isinstance(found, (str, dict)) and found else get_nested(function, "input", str)

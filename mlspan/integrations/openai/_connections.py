@@ -47,7 +47,7 @@ def observe_connections(
         is_optional: the modules are there in versions that have no connections.
     """
 
-    def start_session(args: tuple[Any, ...], _: object, __: object) -> None:
+    def start_session(args: tuple[object, ...], _: object, __: object) -> None:
         session = start(args[0])
         if session is not None:
             setattr(args[0], _SESSION, session)
@@ -80,12 +80,12 @@ def read_connection_url(connection: object) -> SplitResult:
     return urlsplit(f"//{headers.get('Host') or ''}{get_field(request, 'path') or ''}")
 
 
-def _report_received_event(args: tuple[Any, ...], _: object, event: object) -> None:
+def _report_received_event(args: tuple[object, ...], _: object, event: object) -> None:
     if (session := _find_session(args[0])) is not None:
         session.read_received_event(event)
 
 
-def _report_close(args: tuple[Any, ...], _: object, __: object) -> None:
+def _report_close(args: tuple[object, ...], _: object, __: object) -> None:
     if (session := _find_session(args[0])) is not None:
         session.close_session(None)
 
@@ -107,12 +107,12 @@ def _report_sent_events(own: Any) -> Any:
     return send
 
 
-def _report_lost_connection(own: Any) -> Any:
+def _report_lost_connection(own: Any) -> object:
     """Return ``recv``, which reports that the connection was lost."""
     if inspect.iscoroutinefunction(own):
 
         @functools.wraps(own)
-        async def recv(self: Any, *args: Any, **kwargs: Any) -> Any:
+        async def recv(self: object, *args: object, **kwargs: object) -> object:
             try:
                 return await own(self, *args, **kwargs)
             except Exception as error:
@@ -121,7 +121,7 @@ def _report_lost_connection(own: Any) -> Any:
     else:
 
         @functools.wraps(own)
-        def recv(self: Any, *args: Any, **kwargs: Any) -> Any:
+        def recv(self: Any, *args: Any, **kwargs: Any) -> object:
             try:
                 return own(self, *args, **kwargs)
             except Exception as error:

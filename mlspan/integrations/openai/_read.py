@@ -54,7 +54,7 @@ class OpenAIRequest(NamedTuple):
             return _find_server_fields(client, url, self.provider)
 
 
-def _find_server_fields(client: Any, url: Any, otherwise: str) -> dict[str, Any]:
+def _find_server_fields(client: object, url: Any, otherwise: str) -> dict[str, Any]:
     host, port = read_host_and_port(url)
     return {
         "provider": find_client_provider(client, host or "", otherwise),
@@ -64,7 +64,7 @@ def _find_server_fields(client: Any, url: Any, otherwise: str) -> dict[str, Any]
 
 
 # Client -> its URL, and the fields read from it. They are compared by identity, as comparing URLs is slow.
-_server_fields_by_client: Final[WeakKeyDictionary[object, tuple[object, dict[str, Any]]]] = WeakKeyDictionary()
+_server_fields_by_client: Final[WeakKeyDictionary[object, tuple[object, dict[str, object]]]] = WeakKeyDictionary()
 
 
 def find_client_provider(client: object, host: str, otherwise: str = "openai") -> str:
@@ -90,7 +90,7 @@ def read_tool_definitions(body: RequestBody, *names: str) -> list[ToolDefinition
     return [read_openai_tool(raw) for name in names if name in body for raw in get_list(body, name)] or None
 
 
-def describe_file(raw: Any) -> Any:
+def describe_file(raw: object) -> Any:
     """Return name and size of a file, ``{"name": ..., "bytes": ...}``, as far as they are known.
 
     *raw* is a file as the client accepts it: bytes, a path, an open file, or a tuple of a name and one of them. The

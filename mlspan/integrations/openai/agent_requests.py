@@ -27,11 +27,11 @@ _request: Final[ContextVar[AgentRequest | None]] = ContextVar("mlspan_agent_requ
 get_agent_request: Final = _request.get  # returns the request that the caller is inside of, or None
 
 
-def _read_request(model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> AgentRequest | None:
+def _read_model_request(model: object, args: tuple[object, ...], kwargs: Mapping[str, object]) -> AgentRequest | None:
     """Read a request from the arguments of ``get_response``; None if they cannot be read."""
     with guard("reading a request"):
         host, port = read_host_and_port(find_base_url(model))
-        fields: dict[str, Any] = {"server_address": host, "server_port": port} if host else {}
+        fields: dict[str, object] = {"server_address": host, "server_port": port} if host else {}
         if (name := get_nested(model, "model", str)) is not None:
             fields["model"] = name
         fields["provider"] = find_client_provider(get_field(model, "_client"), host or "")
@@ -50,7 +50,7 @@ def _note_request(original: Callable[..., Any]) -> Callable[..., object]:
 
     @functools.wraps(original)
     async def get_response(model: Any, *args: Any, **kwargs: Any) -> object:
-        request = _read_request(model, args, kwargs)
+        request = _read_model_request(model, args, kwargs)
         token = _request.set(request)
         try:
             return await original(model, *args, **kwargs)
@@ -66,7 +66,7 @@ def _note_streamed_request(original: Callable[..., Any]) -> Callable[..., object
     @functools.wraps(original)
     async def stream_response(model: Any, *args: Any, **kwargs: Any) -> AsyncIterator[object]:
         events = original(model, *args, **kwargs)
-        request = _read_request(model, args, kwargs)
+        request = _read_model_request(model, args, kwargs)
         token = _request.set(request)
         try:
             event = await start_generator(events, _END)

@@ -15,7 +15,7 @@ from weakref import WeakSet
 from ...hooks.patching import Patch, replace_function
 from ...tracing.operations.iterators import start_generator
 
-_unread: Final[WeakSet[asyncio.Task[Any]]] = WeakSet()  # tasks of runs whose reader works on an event, or has left
+_unread: Final[WeakSet[asyncio.Task[object]]] = WeakSet()  # tasks of runs whose reader works on an event, or has left
 _END: Final = object()  # of a stream
 
 
@@ -27,7 +27,7 @@ def is_unread_run() -> bool:
         return False
 
 
-def _note_reader(original: Callable[..., Any]) -> Callable[..., object]:
+def _wrap_stream_events(original: Callable[..., Any]) -> Callable[..., object]:
     """Wrap ``stream_events`` of a run's result."""
 
     @functools.wraps(original)
@@ -51,6 +51,6 @@ def _note_reader(original: Callable[..., Any]) -> Callable[..., object]:
 
 STREAM_PATCH: Final = Patch(
     "agents.result:RunResultStreaming.stream_events",
-    functools.partial(replace_function, make=_note_reader),
+    functools.partial(replace_function, make=_wrap_stream_events),
     "that a streamed run which nobody reads any more is no failure where the event loop ends",
 )

@@ -172,7 +172,7 @@ class AgentsTracingProcessor:
         if data.type == "handoff" and isinstance(record, Step):
             record.output = {"from": data.from_agent, "to": data.to_agent}
         if isinstance(record, Chat):
-            self._read_chat(span, record, capture_content=capture_content)
+            self._read_model_call(span, record, capture_content=capture_content)
         elif isinstance(record, Tool):
             asked = data.input if isinstance(data.input, str) else ""
             with self._lock:
@@ -180,7 +180,7 @@ class AgentsTracingProcessor:
             if capture_content:
                 record.input, record.output = parse_json(asked) if asked else None, to_plain_data(data.output)
 
-    def _read_chat(self, span: Any, chat: Chat, *, capture_content: bool) -> None:
+    def _read_model_call(self, span: Any, chat: Chat, *, capture_content: bool) -> None:
         """Read a call to a model; *capture_content* says whether content is recorded."""
         data = span.span_data
         withheld = _models.is_content_withheld(span)
@@ -295,7 +295,7 @@ def _keep_processor(ours: Any, original: Any) -> object:
     """Wrap the provider's ``set_processors``: the user's list takes the place of theirs, and ours is kept."""
 
     @functools.wraps(original)
-    def set_processors(provider: Any, processors: Any) -> object:
+    def set_processors(provider: object, processors: Any) -> object:
         if ours.on and not any(one is ours for one in processors):
             processors = [*processors, ours]
         return original(provider, processors)

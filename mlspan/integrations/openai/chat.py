@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..._shape import get_field, get_fields, get_list, get_nested, get_text
+from ...hooks.openai_format import read_openai_prompt
 from ...hooks.requests import PREDICTION_USAGE, REQUEST_PARAMETERS, read_chat_usage, read_usage, set_parameters
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.message_drafts import ChoiceDraft, OutputDraft
-from ...tracing.operations.messages import Part
 from ...tracing.operations.records import Chat, Observe, sees_errors
 from ._chat_messages import observe_message, read_request_messages
 from ._read import OpenAIRequest, RequestBody, read_error, read_tool_definitions
@@ -45,15 +45,8 @@ def begin_completion(ask: OpenAIRequest) -> tuple[Chat, Observe[Chat]]:
     if ask.capture_content:
         prompt = ask.body.get("prompt")
         prompts = prompt if isinstance(prompt, list) and all(isinstance(one, str) for one in prompt) else [prompt]
-        chat.input = [{"role": "user", "parts": [_read_prompt(one)]} for one in prompts if one is not None]
+        chat.input = [{"role": "user", "parts": [read_openai_prompt(one)]} for one in prompts if one is not None]
     return chat, _choose_observer(ask, chat)
-
-
-def _read_prompt(raw: object) -> Part:
-    """Read a prompt of a completion: text, or a list of token ids."""
-    if isinstance(raw, str):
-        return {"type": "text", "content": raw}
-    return {"type": "tokens", "content": raw}
 
 
 def _choose_observer(ask: OpenAIRequest, chat: Chat) -> Observe[Chat]:

@@ -6,9 +6,8 @@ run of an assistant is an agent.
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..._shape import get_field, get_list, get_nested
+from ...hooks.call import BegunCall
 from ...hooks.requests import read_usage, set_parameters
 from ...hooks.stored_objects import read_stored_object
 from ...tracing.operations import semconv as sc
@@ -20,7 +19,7 @@ from ._paths import Path, find_ids, is_id, name_request
 from ._read import OpenAIRequest, describe_sent_files
 
 
-def begin_object_request(ask: OpenAIRequest, path: Path, method: str) -> tuple[Any, Observe[Any]]:
+def begin_object_request(ask: OpenAIRequest, path: Path, method: str) -> BegunCall:
     """Begin the record of a request; see :mod:`._paths` for *path*."""
     if path[0] == "vector_stores" and path[-1] == "search":
         return _begin_store_search(ask, path[1])
@@ -40,7 +39,7 @@ def begin_object_request(ask: OpenAIRequest, path: Path, method: str) -> tuple[A
     return record, read_stored_object
 
 
-def _begin_store_search(ask: OpenAIRequest, store: str) -> tuple[Retrieval, Observe[Retrieval]]:
+def _begin_store_search(ask: OpenAIRequest, store: str) -> BegunCall:
     """Begin the record of ``POST /vector_stores/{id}/search``."""
     server = ask.read_server_fields()
     record = Retrieval(
@@ -51,11 +50,7 @@ def _begin_store_search(ask: OpenAIRequest, store: str) -> tuple[Retrieval, Obse
         query = ask.body.get("query")
         record.input = query if isinstance(query, str) else "\n".join(map(str, query or ()))
         return record, _observe_store_search
-    return record, _ignore_answer
-
-
-def _ignore_answer(_record: object, _got: Any) -> None:
-    """Read nothing: all that a search returns is content."""
+    return record, None  # all that a search returns is content
 
 
 def _observe_store_search(record: Retrieval, got: object) -> None:

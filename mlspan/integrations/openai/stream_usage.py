@@ -49,7 +49,7 @@ def hide_usage(observe: Observe[Chat]) -> Observe[Chat]:
 
     @hides_chunks
     @sees_errors
-    def observe_and_hide(chat: Chat, got: Any) -> object:
+    def observe_and_hide(chat: Chat, got: object) -> object:
         observe(chat, got)
         return HIDE_CHUNK if get_field(got, "usage") is not None and not get_field(got, "choices") else None
 
@@ -99,7 +99,7 @@ def _make_async_request(own: Any) -> Any:
     return request
 
 
-def _take_back_question(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception) -> bool:
+def _take_back_question(client: Any, args: tuple[object, ...], kwargs: dict[str, object], error: Exception) -> bool:
     """Take our question out of a request that was refused because of it. Return whether to send it again."""
     options: Any = kwargs.get("options") or (args[1] if len(args) > 1 else None)
     body = getattr(options, "json_data", None)

@@ -29,14 +29,14 @@ _POOLS: Final = ("smolagents.agents:ThreadPoolExecutor", "smolagents.local_pytho
 def _list_families(hook: Hook) -> Iterator[tuple[str, dict[str, CallStarter], str]]:
     """Yield base classes, how the operations of their methods are started, and what is lost without them."""
     methods = {
-        "run": CallStarter(agents.start_run, hook),
+        "run": CallStarter(agents.start_agent_run, hook),
         "_step_stream": CallStarter(agents.start_step, hook),
         "_generate_planning_step": CallStarter(agents.start_plan, hook),
         "execute_tool_call": CallStarter(tools.start_asked_tool, hook),
     }
     yield "smolagents.agents:MultiStepAgent", methods, "runs of agents"
     calls = {
-        "generate": CallStarter(models.start_call, hook),
+        "generate": CallStarter(models.start_generate, hook),
         "generate_stream": CallStarter(models.start_stream, hook),
     }
     yield "smolagents.models:Model", calls, "calls of models"

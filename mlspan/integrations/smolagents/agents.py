@@ -5,26 +5,25 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..._shape import get_field, get_list, get_nested
-from ...hooks.call import Call
+from ...hooks.call import BegunCall, Call
 from ...hooks.hook import Hook
 from ...tracing.operations.agent_records import Plan
 from ...tracing.operations.content import to_plain_data
 from ...tracing.operations.noop import NOOP_OPERATION
-from ...tracing.operations.records import Agent, Observe, Record, Step
+from ...tracing.operations.records import Agent, Step
 from .wrappers import is_running, mark_running
 
 _STOP_REASON: Final = "mlspan.stop_reason"
-Begun = tuple[Record, Observe[Any]]
 
 
-def start_run(hook: Hook, args: Any, kwargs: Any, *, function: Any = None) -> Any:
+def start_agent_run(hook: Hook, args: Any, kwargs: Any, *, function: Any = None) -> Any:
     """Start the operation of ``run`` of an agent; none where ``run`` calls the one that it overrides."""
     if is_running("run", args[0]):
         return NOOP_OPERATION
     return mark_running(hook.start_operation(_begin_run, args, kwargs, function=function), "run", args[0])
 
 
-def _begin_run(call: Call) -> Begun:
+def _begin_run(call: Call) -> BegunCall:
     agent = call.args[0]
     record = Agent(name=get_nested(agent, "name", str), description=get_nested(agent, "description", str) or None)
     record.extra["mlspan.smolagents.agent_class"] = type(agent).__name__
@@ -64,10 +63,10 @@ def start_step(hook: Hook, args: Any, kwargs: Any, *, function: Any = None) -> A
     memory_step = args[1] if len(args) > 1 else kwargs.get("memory_step")
     if is_running("step", memory_step):
         return NOOP_OPERATION
-    return mark_running(hook.start_operation(_begin_step, (args[0], memory_step), {}), "step", memory_step)
+    return mark_running(hook.start_operation(_begin_agent_step, (args[0], memory_step), {}), "step", memory_step)
 
 
-def _begin_step(call: Call) -> Begun:
+def _begin_agent_step(call: Call) -> BegunCall:
     memory_step = call.args[1]
     number = get_nested(memory_step, "step_number", int)
     record = Step(type="step", name=f"step {number}" if number is not None else "step")
@@ -86,7 +85,7 @@ def start_plan(hook: Hook, args: Any, kwargs: Any, *, function: Any = None) -> A
     return hook.start_operation(_begin_plan, args, kwargs, function=function)
 
 
-def _begin_plan(call: Call) -> Begun:
+def _begin_plan(call: Call) -> BegunCall:
     record = Plan(name=get_nested(call.args[0], "name", str))
     if call.capture_content:
         record.input = call.argument("task", want=str)

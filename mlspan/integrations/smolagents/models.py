@@ -32,14 +32,14 @@ _PROVIDERS: Final = {  # how the name of a model's class begins -> value of gen_
 _ROLES: Final = {"tool-call": "assistant", "tool-response": "tool"}
 
 
-def start_call(hook: Hook, args: Any, kwargs: Any, *, function: Any = None) -> Any:
+def start_generate(hook: Hook, args: Any, kwargs: Any, *, function: Any = None) -> Any:
     """Start the operation of ``generate`` of a model, and tell the step that it is a part of."""
-    return _tell_step(hook.start_operation(partial(_begin_call, stream=None), args, kwargs, function=function))
+    return _tell_step(hook.start_operation(partial(_begin_chat, stream=None), args, kwargs, function=function))
 
 
 def start_stream(hook: Hook, args: Any, kwargs: Any, *, function: Any = None) -> Any:
     """Start the operation of ``generate_stream`` of a model, likewise."""
-    return _tell_step(hook.start_operation(partial(_begin_call, stream=True), args, kwargs, function=function))
+    return _tell_step(hook.start_operation(partial(_begin_chat, stream=True), args, kwargs, function=function))
 
 
 def _tell_step(operation: Any) -> Any:
@@ -48,7 +48,7 @@ def _tell_step(operation: Any) -> Any:
     return operation
 
 
-def _begin_call(call: Call, *, stream: bool | None) -> tuple[Chat, Any]:
+def _begin_chat(call: Call, *, stream: bool | None) -> tuple[Chat, Any]:
     model = call.args[0]
     record = Chat(draft=OutputDraft(kept=call.capture_content), outer=True, stream=stream)
     _read_model(record, model)
@@ -60,7 +60,7 @@ def _begin_call(call: Call, *, stream: bool | None) -> tuple[Chat, Any]:
     if call.capture_content:
         record.output_schema = get_nested(wanted, "json_schema.schema", dict)
         record.input = [_read_message(one) for one in list_items(call.argument("messages"))]
-        record.tools = [_read_tool(one) for one in list_items(call.argument("tools_to_call_from"))] or None
+        record.tools = [_read_tool_definition(one) for one in list_items(call.argument("tools_to_call_from"))] or None
     return record, _observe
 
 
@@ -88,7 +88,7 @@ def _read_message(raw: object) -> Message:
 def _read_parts(raw: object) -> list[Part]:
     content = get_field(raw, "content")
     found: list[Part] = [
-        _read_part(one) for one in ([content] if isinstance(content, str) and content else list_items(content))
+        _read_content_part(one) for one in ([content] if isinstance(content, str) and content else list_items(content))
     ]
     for asked in list_items(get_field(raw, "tool_calls")):
         name = get_nested(asked, "function.name", str) or ""
@@ -97,14 +97,14 @@ def _read_parts(raw: object) -> list[Part]:
     return found
 
 
-def _read_part(raw: object) -> Part:
+def _read_content_part(raw: object) -> Part:
     """Read a part of a message; a picture of Pillow's is named, and not kept."""
     if get_nested(raw, "type", str) == "image" and not isinstance(get_field(raw, "image"), str):
         return {"type": "image", "content": f"[{type(get_field(raw, 'image')).__name__}]"}
     return read_openai_part(raw)
 
 
-def _read_tool(raw: object) -> ToolDefinition:
+def _read_tool_definition(raw: object) -> ToolDefinition:
     tool: ToolDefinition = {"type": "function", "name": get_nested(raw, "name", str) or ""}
     if description := get_nested(raw, "description", str):
         tool["description"] = description
@@ -118,7 +118,7 @@ def _observe(record: Chat, got: object) -> None:
     """Read a whole ChatMessage, or a piece of one."""
     choice = record.draft.get_choice()
     if type(got).__name__ == "ChatMessageStreamDelta":
-        _read_piece(record, choice, got)
+        _read_stream_delta(record, choice, got)
     else:
         for part in _read_parts(got):
             choice.add_part(part)
@@ -135,7 +135,7 @@ def _observe(record: Chat, got: object) -> None:
         record.output_tokens = get_nested(told, "output_tokens", int)
 
 
-def _read_piece(record: Chat, choice: Any, piece: object) -> None:
+def _read_stream_delta(record: Chat, choice: Any, piece: object) -> None:
     """Read a piece of a streamed answer. smolagents does not tell why the answer has ended."""
     choice.finish_reason = "tool_calls" if record.draft.call_ids else UNTOLD_REASON
     if text := get_nested(piece, "content", str):

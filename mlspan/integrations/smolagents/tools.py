@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from ..._shape import get_field, get_nested, list_items
-from ...hooks.call import Call
+from ...hooks.call import BegunCall, Call
 from ...hooks.hook import Hook
 from ...tracing.operations.content import to_plain_data
 from ...tracing.operations.noop import NOOP_OPERATION
 from ...tracing.operations.operation import Operation
-from ...tracing.operations.records import Chat, Observe, Record, Tool
+from ...tracing.operations.records import Chat, Tool
 from .wrappers import Running, find_running, is_running, mark_running
 
 
@@ -47,7 +47,7 @@ def _find_tool(agent: object, name: Any) -> object:
     return next((one[name] for one in holders if isinstance(one, dict) and name in one), None)
 
 
-def _begin_asked_tool(call: Call) -> tuple[Record, Observe[Any] | None]:
+def _begin_asked_tool(call: Call) -> BegunCall:
     name, arguments = call.argument("tool_name"), call.argument("arguments")
     tool, running = _find_tool(call.args[0], name), find_running()
     record = Tool(name=str(name), type="function", description=get_nested(tool, "description", str))
@@ -78,7 +78,7 @@ def _link_to_chat(record: Tool, running: Running | None) -> None:
         record.add_cause("asked_by", chat.span.get_span_context())
 
 
-def _fill_in(record: Tool, call: Call, arguments: Any) -> tuple[Record, Observe[Any] | None]:
+def _fill_in(record: Tool, call: Call, arguments: object) -> BegunCall:
     if not call.capture_content:
         return record, None
     record.input = to_plain_data(arguments)
@@ -96,7 +96,7 @@ def start_tool(hook: Hook, args: Any, kwargs: Any, *, function: Any = None) -> A
     return mark_running(hook.start_operation(_begin_tool, args, kwargs, function=function), "tool", args[0])
 
 
-def _begin_tool(call: Call) -> tuple[Record, Observe[Any] | None]:
+def _begin_tool(call: Call) -> BegunCall:
     tool = call.args[0]
     described = get_nested(tool, "description", str)
     record = Tool(name=get_nested(tool, "name", str), type="function", description=described)
@@ -104,7 +104,7 @@ def _begin_tool(call: Call) -> tuple[Record, Observe[Any] | None]:
     return _fill_in(record, call, {**_name_positions(tool, call.args[1:]), **given})
 
 
-def _name_positions(tool: object, given: tuple[Any, ...]) -> dict[str, Any]:
+def _name_positions(tool: object, given: tuple[object, ...]) -> dict[str, object]:
     """Return arguments that were passed by position, by their names."""
     if len(given) == 1 and isinstance(given[0], dict):
         return given[0]
@@ -116,10 +116,10 @@ def start_code(hook: Hook, args: Any, kwargs: Any, *, function: Any = None) -> A
     """Start the operation of code that an agent runs."""
     if is_running("code", args[0]):
         return NOOP_OPERATION
-    return mark_running(hook.start_operation(_begin_code, args, kwargs, function=function), "code", args[0])
+    return mark_running(hook.start_operation(_begin_python_execution, args, kwargs, function=function), "code", args[0])
 
 
-def _begin_code(call: Call) -> tuple[Record, Observe[Any] | None]:
+def _begin_python_execution(call: Call) -> BegunCall:
     record = Tool(name="python_interpreter", type="function")
     record.extra["mlspan.smolagents.executor"] = type(call.args[0]).__name__
     _link_to_chat(record, find_running())

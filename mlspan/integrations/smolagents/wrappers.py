@@ -8,9 +8,8 @@ from typing import Any, Final, NamedTuple
 
 from opentelemetry import context as otel
 
-from ...hooks.subclasses import OperationStarter
+from ...hooks.subclasses import OperationStarter, start_while_on
 from ...tracing.operations.generators import ObservedGenerator, is_generator, keep_open, wrap_generator
-from ...tracing.operations.noop import NOOP_OPERATION
 from ...tracing.operations.operation import Operation
 
 _RUNNING_KEY: Final = otel.create_key("mlspan-smolagents")
@@ -66,19 +65,17 @@ def trace_steps(fn: Any, open_: OperationStarter, on: list[bool]) -> Any:
         open_: starts an operation from arguments and keyword arguments.
         on: the wrapper passes calls through once this list is empty.
     """
-
-    def open_operation(args: Any, kwargs: Any) -> Any:
-        return open_(args, kwargs) if on else NOOP_OPERATION
+    open_operation = start_while_on(open_, on)
 
     if inspect.isgeneratorfunction(inspect.unwrap(fn)):
         return functools.wraps(fn)(wrap_generator(fn, open_operation, ObservedGenerator))
 
     @functools.wraps(fn)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call_in_span(*args: Any, **kwargs: Any) -> Any:
         with open_operation(args, kwargs) as operation:
             result = fn(*args, **kwargs)
             if isinstance(operation, Operation) and is_generator(result):
                 return keep_open(operation, result)
             return operation.record_result(result)
 
-    return call
+    return call_in_span

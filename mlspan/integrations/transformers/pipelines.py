@@ -12,13 +12,13 @@ from types import GeneratorType
 from typing import Any, Final
 
 from ..._shape import get_field, get_list, get_nested, list_items
-from ...hooks.call import Call
+from ...hooks.call import BegunCall, Call
 from ...hooks.openai_format import read_openai_tool
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.local_records import LocalEmbeddings
 from ...tracing.operations.message_drafts import UNTOLD_REASON, OutputDraft
 from ...tracing.operations.messages import Message, Part
-from ...tracing.operations.records import Observe, Record, Step
+from ...tracing.operations.records import Observe, Step
 from ..openai.methods import observe_message, read_request_messages
 from .generation import Generation, find_model_name, read_config, read_options, set_options
 from .tensors import count_tokens, describe
@@ -51,7 +51,7 @@ _ANSWER_FIELDS: Final = ("generated_text", "text", "answer", "summary_text", "tr
 _ONLY_NEW_TEXT: Final = 1  # the value of ReturnType.NEW_TEXT
 
 
-def begin_pipeline(call: Call) -> tuple[Record, Observe[Any]] | None:
+def begin_pipeline(call: Call) -> BegunCall | None:
     """Begin the record of a pipeline's call; None for one that works only when its iterator is read."""
     pipeline, inputs = call.args[0], call.argument("inputs")
     if _is_read_later(inputs):
@@ -65,10 +65,10 @@ def begin_pipeline(call: Call) -> tuple[Record, Observe[Any]] | None:
     step.extra[sc.REQUEST_MODEL] = find_model_name(get_field(pipeline, "model"))
     if call.capture_content:
         step.input = describe(inputs)
-    return step, _observe_step if call.capture_content else _observe_nothing
+    return step, _observe_step if call.capture_content else None
 
 
-def begin_forward(call: Call) -> tuple[LocalEmbeddings, Observe[Any]] | None:
+def begin_forward(call: Call) -> BegunCall | None:
     """Begin a batch of embeddings: a part of the pipeline's call, or a span of its own where there is none around it.
 
     It has the tokens of the batch. There is no record for a pipeline that makes no vectors.
@@ -78,7 +78,7 @@ def begin_forward(call: Call) -> tuple[LocalEmbeddings, Observe[Any]] | None:
         return None
     record = _make_embeddings(pipeline)
     record.input_tokens = count_tokens(_get_item(given, "input_ids"), _get_item(given, "attention_mask"))
-    return record, _observe_nothing
+    return record, None  # the pipeline returns the vectors
 
 
 def _is_read_later(inputs: object) -> bool:
@@ -88,7 +88,7 @@ def _is_read_later(inputs: object) -> bool:
     )
 
 
-def _is_generating(pipeline: Any, task: str) -> bool:
+def _is_generating(pipeline: object, task: str) -> bool:
     """Return whether the pipeline generates text: its kind does so, and so does its model."""
     told = getattr(pipeline, "_pipeline_calls_generate", None)
     kind = told if isinstance(told, bool) else (task in _GENERATING_TASKS or task.startswith("translation"))
@@ -98,7 +98,7 @@ def _is_generating(pipeline: Any, task: str) -> bool:
 
 def _begin_generation(call: Call, inputs: object) -> tuple[Generation, Observe[Generation]]:
     pipeline = call.args[0]
-    prompts = _split(inputs)
+    prompts = _split_prompts(inputs)
     record = Generation(
         operation=_find_operation(prompts),
         provider="transformers",
@@ -108,7 +108,7 @@ def _begin_generation(call: Call, inputs: object) -> tuple[Generation, Observe[G
     )
     set_options(record, _read_asked(call))
     if call.capture_content:
-        record.input = [message for prompt in prompts for message in _read_prompt(prompt)]
+        record.input = [message for prompt in prompts for message in _read_prompt_messages(prompt)]
         tools = list_items(call.kwargs.get("tools"))
         record.tools = [read_openai_tool(one) for one in tools if isinstance(one, dict)] or None
     cuts_prompts = _returns_prompts(call)
@@ -137,7 +137,7 @@ def _read_asked(call: Call) -> dict[str, Any]:
     return read_options(*places, *(read_config(get_field(place, "generation_config")) for place in places))
 
 
-def _pair(prompt: Any, result: object) -> Iterator[tuple[Any, object]]:
+def _pair(prompt: object, result: object) -> Iterator[tuple[Any, object]]:
     """Yield each answer to a prompt, with it."""
     if isinstance(result, list):
         for one in result:
@@ -155,33 +155,33 @@ def _returns_prompts(call: Call) -> bool:
     return bool(told)
 
 
-def _split(inputs: Any) -> list[Any]:
+def _split_prompts(inputs: object) -> list[Any]:
     """Return the prompts of a call: texts, lists of messages, or what holds pictures and sounds."""
-    if isinstance(inputs, (list, tuple)) and inputs and not _is_message(inputs[0]):
+    if isinstance(inputs, (list, tuple)) and inputs and not _is_chat_message(inputs[0]):
         return [_unwrap_chat(one) for one in inputs]
     return [_unwrap_chat(inputs)]
 
 
-def _unwrap_chat(prompt: Any) -> Any:
+def _unwrap_chat(prompt: object) -> object:
     """Return the messages of a ``Chat``, which is how pipelines hand on a list of messages."""
     return get_list(prompt, "messages") or prompt if type(prompt).__name__ == "Chat" else prompt
 
 
-def _is_message(value: object) -> bool:
+def _is_chat_message(value: object) -> bool:
     return isinstance(value, dict) and "role" in value and "content" in value
 
 
 def _is_chat(prompt: object) -> bool:
-    return isinstance(prompt, (list, tuple)) and bool(prompt) and _is_message(prompt[0])
+    return isinstance(prompt, (list, tuple)) and bool(prompt) and _is_chat_message(prompt[0])
 
 
-def _find_operation(prompts: list[Any]) -> str:
+def _find_operation(prompts: list[object]) -> str:
     if any(map(_is_chat, prompts)):
         return sc.CHAT
     return sc.TEXT_COMPLETION if all(isinstance(one, str) for one in prompts) else sc.GENERATE_CONTENT
 
 
-def _read_prompt(prompt: Any) -> list[Message]:
+def _read_prompt_messages(prompt: Any) -> list[Message]:
     """Return the messages of a prompt; pictures and sounds in it are told by their kind and size."""
     if _is_chat(prompt):
         return read_request_messages([describe(message) for message in prompt])
@@ -209,14 +209,14 @@ def _begin_embeddings(call: Call, inputs: object) -> tuple[LocalEmbeddings, Obse
     record.outer = True
     if call.capture_content:
         record.input = describe(inputs)
-    return record, _observe_vectors
+    return record, _observe_features
 
 
-def _make_embeddings(pipeline: Any) -> LocalEmbeddings:
+def _make_embeddings(pipeline: object) -> LocalEmbeddings:
     return LocalEmbeddings(provider="transformers", model=find_model_name(get_field(pipeline, "model")))
 
 
-def _observe_vectors(record: LocalEmbeddings, got: Any) -> None:
+def _observe_features(record: LocalEmbeddings, got: object) -> None:
     """Read the length of the vectors: one for each token, or one for each text."""
     vector = got
     while isinstance(vector, list) and vector and isinstance(vector[0], list):
@@ -225,10 +225,6 @@ def _observe_vectors(record: LocalEmbeddings, got: Any) -> None:
     record.dimensions = int(length) or None
 
 
-def _observe_nothing(_: object, __: object) -> None:
-    """Read nothing: the pipeline returns the vectors."""
-
-
-def _get_item(given: Any, name: str) -> Any:
+def _get_item(given: object, name: str) -> object:
     """Return an item of what was tokenized, which is no dict but acts as one."""
     return given.get(name) if hasattr(given, "get") else None

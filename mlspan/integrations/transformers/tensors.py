@@ -21,7 +21,7 @@ def find_text_ids(*values: object) -> Any:
     return next((value for value in values if len(read_shape(value) or ()) == 2 and _holds_integers(value)), None)
 
 
-def _holds_integers(tensor: Any) -> bool:
+def _holds_integers(tensor: object) -> bool:
     return getattr(getattr(tensor, "dtype", None), "is_floating_point", True) is False
 
 
@@ -43,7 +43,7 @@ def count_tokens(ids: Any, mask: Any = None, padding: Container[int] = ()) -> in
     return shape[0] * shape[1]
 
 
-def describe(value: Any) -> Any:
+def describe(value: object) -> object:
     """Return *value* with each picture, sound and tensor in it as text that says what it is, and how large."""
     if value is None or isinstance(value, (str, int, float)):
         return value

@@ -25,7 +25,7 @@ class Plugin(WorkerPlugin):  # type: ignore[misc]  # Any, where distributed is n
 
     name, idempotent = ANNOTATION, True
 
-    def setup(self, worker: Any) -> None:  # noqa: ARG002  # distributed's signature
+    def setup(self, worker: object) -> None:  # noqa: ARG002  # distributed's signature
         """Patch the worker's module, once for all workers of a process. The worker calls this."""
         global _undo
         if _undo is None:
@@ -44,13 +44,13 @@ def _wrap_execute(fn: Any) -> object:
     """Wrap ``Worker.execute`` to set the task's context; it runs each task in a copy of its own context variables."""
 
     @functools.wraps(fn)
-    async def execute(self: Any, key: Any, **kwargs: Any) -> object:
+    async def execute_task(self: Any, key: Any, **kwargs: Any) -> object:
         with guard("beginning a task"):
             task = self.state.tasks.get(key)
             _task_context.set((getattr(task, "annotations", None) or {}).get(ANNOTATION))
         return await fn(self, key, **kwargs)
 
-    return execute
+    return execute_task
 
 
 def _wrap_run_task(fn: Any) -> object:

@@ -53,7 +53,7 @@ def _add_context_header(headers: object = None, **_: object) -> None:
             headers[_CONTEXT_HEADER] = task_context
 
 
-def _enter_task(task_id: Any = None, task: object = None, **_: object) -> None:
+def _enter_task(task_id: object = None, task: object = None, **_: object) -> None:
     """Restore the context of a task that starts, and start its span; a receiver of ``task_prerun``."""
     with guard("beginning a task"):
         running = _RunningTask()
@@ -81,14 +81,14 @@ def _start_span(task: object, request: object, task_id: object) -> span:
     return span(name, "task", input=given, attributes=attributes).__enter__()
 
 
-def _note_failure(task_id: Any = None, exception: BaseException | None = None, **_: object) -> None:
+def _note_failure(task_id: object = None, exception: BaseException | None = None, **_: object) -> None:
     """Note why an attempt has failed for good; a receiver of ``task_failure``."""
     with guard("reading a task's failure"):
         if running := _running_tasks.get((task_id, threading.get_ident())):
             running[-1].error = exception
 
 
-def _exit_task(task_id: Any = None, state: object = None, retval: object = None, **_: object) -> None:
+def _exit_task(task_id: object = None, state: object = None, retval: object = None, **_: object) -> None:
     """End the span of a task and leave its context; a receiver of ``task_postrun``."""
     with guard("ending a task"):
         key = task_id, threading.get_ident()

@@ -25,7 +25,7 @@ _ANNOTATION: Final = "mlspan"  # the name of the annotation
 
 def _wrap_graph_to_futures(fn: Any) -> object:
     @functools.wraps(fn)
-    def send_graph(*args: Any, **kwargs: Any) -> Any:
+    def send_graph(*args: Any, **kwargs: Any) -> object:
         import dask
 
         with ExitStack() as around:
@@ -36,7 +36,7 @@ def _wrap_graph_to_futures(fn: Any) -> object:
     return send_graph
 
 
-def _wrap_client_start(fn: Any) -> Any:
+def _wrap_client_start(fn: Any) -> object:
     @functools.wraps(fn)
     async def start_client(self: Any, *args: object, **kwargs: object) -> object:
         result = await fn(self, *args, **kwargs)
@@ -49,7 +49,7 @@ def _wrap_client_start(fn: Any) -> Any:
     return start_client
 
 
-def _register_plugin(client: Any) -> Any:
+def _register_plugin(client: object) -> Any:
     """Send the plugin to the workers of *client*.
 
     ``Client._register_worker_plugin`` is private; without it, a warning says that the workers are not traced.

@@ -130,7 +130,7 @@ def _accepts_context(parameters: Any) -> bool:
     return any(parameter.name == _CONTEXT_ARGUMENT for parameter in parameters or ())
 
 
-def _read_private(owner: Any, name: str, fallback: Any) -> Any:
+def _read_private(owner: object, name: str, fallback: object) -> Any:
     """Return a private attribute of one of Ray's objects; without it, *fallback*, with which no context is sent."""
     found = getattr(owner, name, _MISSING)
     if found is _MISSING:
@@ -165,7 +165,7 @@ def _wrap_actor_creation(fn: Any) -> object:
 
 def _wrap_actor_method(fn: Any) -> object:
     @functools.wraps(fn)
-    def call_method(
+    def call_actor_method(
         self: Any, method_name: str, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any
     ) -> object:
         known = _read_private(self, "_ray_method_signatures", {}).get(method_name)
@@ -178,7 +178,7 @@ def _wrap_actor_method(fn: Any) -> object:
             **options,
         )
 
-    return call_method
+    return call_actor_method
 
 
 HOOK: Final = Hook(

@@ -33,7 +33,7 @@ async def read_one_and_break(stream: Any) -> None:
         break
 
 
-async def wait_for_new_tasks(before: set[asyncio.Task[Any]]) -> None:
+async def wait_for_new_tasks(before: set[asyncio.Task[object]]) -> None:
     """Wait for the tasks that are not among those of *before*."""
     await asyncio.sleep(0)  # a task that is about to be made is made
     await asyncio.gather(*asyncio.all_tasks() - before, return_exceptions=True)
@@ -54,7 +54,7 @@ async def close_early(stream: Any) -> None:
     await close(stream)
 
 
-async def close_unread(stream: Any) -> None:
+async def close_unread(stream: object) -> None:
     await close(stream)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import pytest
 from opentelemetry import context as otel_context
@@ -41,7 +41,7 @@ class Contract:
     texts: ClassVar[Sequence[str]] = ()
     spans: Spans
 
-    def autolog(self, **options: Any) -> None:
+    def autolog(self, **options: object) -> None:
         """Call the integration's ``autolog`` with *options*, which may be none, ``disable`` or ``log_traces``."""
         raise NotImplementedError
 

@@ -69,7 +69,7 @@ def read_one_and_break(stream: Any) -> None:
         break
 
 
-def drop_unread(stream: Any) -> None:
+def drop_unread(stream: object) -> None:
     """Leave the stream without a single read."""
 
 

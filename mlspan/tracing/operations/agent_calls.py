@@ -51,7 +51,7 @@ class AgentCalls:
     def __init__(self) -> None:
         self._sums: deque[CallSums] = deque()
 
-    def add(self, sums: CallSums) -> None:
+    def add_sums(self, sums: CallSums) -> None:
         """Add the facts of one call or more that have ended."""
         try:
             before = self._sums.pop()

@@ -42,7 +42,7 @@ class AttributeRedactor:
         self._policy = None if redact is None else ContentPolicy(capture=True, redact=redact, limit=_UNLIMITED)
 
     def redact_attributes(
-        self, attributes: Mapping[str, Any] | None, done: AbstractSet[str] = frozenset()
+        self, attributes: Mapping[str, object] | None, done: AbstractSet[str] = frozenset()
     ) -> Mapping[str, Any] | None:
         """Return *attributes* with values redacted, the same object if nothing changes.
 
@@ -64,7 +64,7 @@ class AttributeRedactor:
                 changed[name] = redacted
         return {**attributes, **changed} if changed else attributes
 
-    def _redact_value(self, value: Any) -> Any:
+    def _redact_value(self, value: object) -> object:
         if isinstance(value, str):
             return self.redact_text(value)
         if isinstance(value, (list, tuple)):

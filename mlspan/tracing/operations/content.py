@@ -15,17 +15,8 @@ import orjson
 
 from ..._guard import REDACTION_FAILED, let_handler_through, warn_once
 from .foreign_objects import as_text, replace_surrogates
-from .plain_values import (
-    KEEP,
-    OPTIONS,
-    KeptDict,
-    KeptList,
-    are_text_messages,
-    bounded,
-    cut_text,
-    is_cheaply_plain,
-    to_plain_data,
-)
+from .plain_checks import are_text_messages, is_cheaply_plain
+from .plain_values import KEEP, OPTIONS, KeptDict, KeptList, copy_bounded, cut_text, to_plain_data
 
 __all__ = [
     "REDACTED",
@@ -124,7 +115,7 @@ class ContentPolicy:
         self.on_spans = capture if on_spans is None else on_spans
         self.capture, self.redact, self.limit = capture, redact, limit
 
-    def within(self, limit: int | None) -> ContentPolicy:
+    def limit_to(self, limit: int | None) -> ContentPolicy:
         """Return this, with at most *limit* bytes an attribute: what OpenTelemetry's own limit leaves of one."""
         if limit is None or limit >= self.limit:
             return self
@@ -160,7 +151,7 @@ class ContentPolicy:
             else:
                 if len(written) <= self.limit:
                     return written.decode()
-        return self._bounded(value)
+        return self._render_bounded(value)
 
     def render_string(self, value: object) -> str:
         """Return text as it is and anything else as JSON, for an attribute that the conventions define as a string."""
@@ -170,7 +161,7 @@ class ContentPolicy:
             return self.render_text(as_text(value))
         return self.render_json(value)
 
-    def _bounded(self, value: object) -> str:
+    def _render_bounded(self, value: object) -> str:
         """Return as much of *value* as there is room for.
 
         JSON escapes add bytes, so the written size is checked and the copy is made smaller until it fits.
@@ -178,14 +169,14 @@ class ContentPolicy:
         room, is_list = self.limit, issubclass(type(value), list)  # isinstance would ask the value itself
         for _ in range(_TRIES):
             try:
-                kept = bounded(value, room, text=self.redact)
+                kept = copy_bounded(value, room, text=self.redact)
             except Exception as error:  # noqa: BLE001  # the user's function: nothing unredacted may leave
                 let_handler_through(error)
                 kept = _report_failed_redaction(error)
                 value = [] if is_list else kept
             if type(kept) is not list and is_list:
                 kept = []  # of messages, nothing else may stand there
-            written = _dumped(kept)
+            written = _dump_plain(kept)
             if len(written) <= self.limit:
                 if is_list and len(kept) < list.__len__(value):  # type: ignore[arg-type]  # its own may raise
                     warn_once("mlspan: content over max_content_bytes: some messages are not recorded")
@@ -214,7 +205,7 @@ def to_json(value: object) -> str:
             return orjson.dumps(value, option=OPTIONS).decode()
     except (TypeError, ValueError, RecursionError):  # lone surrogates, integers over 64 bits, too many levels
         pass
-    return _dumped(bounded(value, 2 * KEEP)).decode()
+    return _dump_plain(copy_bounded(value, 2 * KEEP)).decode()
 
 
 _NUMBERS = frozenset({int, float, bool})
@@ -244,9 +235,9 @@ def to_attribute(value: object) -> Any:
 _SCALARS = frozenset({str, bool, int, float, bytes})
 
 
-def _dumped(kept: object) -> bytes:
+def _dump_plain(kept: object) -> bytes:
     """Return the JSON of a bounded copy. The parts of it that were shared with the caller's value may be too deep."""
     try:
         return orjson.dumps(kept, option=OPTIONS)
     except (TypeError, ValueError, RecursionError):
-        return orjson.dumps(bounded(kept, 2**40, text=replace_surrogates))
+        return orjson.dumps(copy_bounded(kept, 2**40, text=replace_surrogates))

@@ -76,7 +76,7 @@ class DetailEvents:
             return
         self._logger.emit(event)
 
-    def _build_attributes(self, record: Chat, error_type: str | None) -> dict[str, Any]:
+    def _build_attributes(self, record: Chat, error_type: str | None) -> dict[str, object]:
         content, others = record.build_end_attributes()
         others = {name: to_attribute(value) for name, value in {**record.build_start_attributes(), **others}.items()}
         attributes = dict(self._others.redact_attributes(others) or {})

@@ -41,12 +41,12 @@ class EventFilter:
             owner: what has to live until the stream has been read.
         """
         self._observer, self._lines, self._hides, self._owner = observer, lines, hides, owner
-        self._held: list[Any] = []  # lines of the event that has not ended
+        self._held: list[object] = []  # lines of the event that has not ended
         self._rest: Any = None  # what follows the last end of a line
 
-    def feed(self, piece: Any) -> list[Any]:
+    def feed(self, piece: object) -> list[Any]:
         """Return what the caller may see once *piece* has come."""
-        shown = self._add_line(piece) if self._lines else self._add_text(piece)
+        shown = self._add_line(piece) if self._lines else self._split_text(piece)
         return shown if self._hides else [piece]
 
     def flush(self) -> list[Any]:
@@ -55,18 +55,18 @@ class EventFilter:
         self._held, self._rest = [], None
         if not held or not self._may_see(held) or not self._hides:
             return []
-        return held if self._lines else _join(held)
+        return held if self._lines else _join_pieces(held)
 
-    def _add_text(self, piece: Any) -> list[Any]:
+    def _split_text(self, piece: Any) -> list[Any]:
         if not isinstance(piece, (str, bytes)):
             return [piece]
         text: Any = piece if self._rest is None else self._rest + piece
         end: Any = "\n" if isinstance(text, str) else b"\n"
         *whole, rest = text.split(end)  # not splitlines(), which ends lines at characters that JSON may hold
         self._rest = rest or None
-        return _join([line for one in whole for line in self._add_line(one + end)])
+        return _join_pieces([line for one in whole for line in self._add_line(one + end)])
 
-    def _add_line(self, line: Any) -> list[Any]:
+    def _add_line(self, line: Any) -> list[object]:
         self._held.append(line)
         if line.strip():
             return []
@@ -97,8 +97,8 @@ class EventFilter:
         finish(None)
 
     async def aread(
-        self, pieces: AsyncIterator[Any], finish: Callable[[BaseException | None], object]
-    ) -> AsyncIterator[Any]:
+        self, pieces: AsyncIterator[object], finish: Callable[[BaseException | None], object]
+    ) -> AsyncIterator[object]:
         """Yield what the caller may see of *pieces*, and call *finish* at the end."""
         try:
             piece = await start_generator(pieces, _END)
@@ -115,6 +115,6 @@ class EventFilter:
         finish(None)
 
 
-def _join(pieces: list[Any]) -> list[Any]:
+def _join_pieces(pieces: list[Any]) -> list[object]:
     """Return *pieces*, all text or all bytes, as at most one piece."""
     return [pieces[0][:0].join(pieces)] if pieces else []

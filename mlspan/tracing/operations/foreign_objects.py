@@ -41,56 +41,56 @@ def as_text(value: Any) -> str:
         return replace_surrogates(value if cls is str else str.__str__(value))
     try:
         is_simple = issubclass(cls, (type, Enum, int)) and cls is not bool
-        found = _simplified(value, cls, 0) if is_simple else _described(value, cls)
+        found = _simplify(value, cls, 0) if is_simple else _describe_object(value, cls)
         return replace_surrogates(found if type(found) is str else str(found))
     except (Exception, SystemExit):  # noqa: BLE001  # it is somebody else's code
-        return _named(cls)
+        return _name_class(cls)
 
 
-def simplified(value: object, most: int) -> object:
+def simplify_object(value: object, most: int) -> object:
     """Return *value* one step nearer to JSON: its text, or what it holds, at most *most* items of it."""
     cls = type(value)
     try:
-        return _simplified(value, cls, most)
+        return _simplify(value, cls, most)
     except (Exception, SystemExit):  # noqa: BLE001  # it is somebody else's code
-        return _named(cls)
+        return _name_class(cls)
 
 
-def _simplified(value: Any, cls: type, most: int) -> object:
+def _simplify(value: Any, cls: type, most: int) -> object:
     if issubclass(cls, type):
         return f"<{type.__dict__['__name__'].__get__(value)} class>"
     if issubclass(cls, Enum):
         return value._value_
-    if (scalar := _scalar(value, cls)) is not None:
+    if (scalar := _convert_scalar(value, cls)) is not None:
         return scalar
     if issubclass(cls, (bytes, bytearray, memoryview)):
         return f"[{memoryview(value).nbytes} bytes]"
     if issubclass(cls, (date, time)):
         return value.isoformat()
-    if (held := _held(value, cls, most)) is not None:
+    if (held := _list_held(value, cls, most)) is not None:
         return held
-    if _has(cls, "model_dump"):
-        return _dumped(value)
-    if all(_has(cls, name) for name in ("tolist", "shape", "dtype")):
-        return _array(value, cls)
-    return _described(value, cls)
+    if _defines(cls, "model_dump"):
+        return _dump_model(value)
+    if all(_defines(cls, name) for name in ("tolist", "shape", "dtype")):
+        return _describe_array(value, cls)
+    return _describe_object(value, cls)
 
 
-def _held(value: Any, cls: type, most: int) -> object:
+def _list_held(value: Any, cls: type, most: int) -> object:
     """Return the items of a container; of Python's own, past what a subclass makes of them. None of anything else."""
     if issubclass(cls, dict):
-        return dict(_text_keys(islice(dict.items(value), most)))
+        return dict(_convert_keys(islice(dict.items(value), most)))
     for base in _BUILTIN:
         if issubclass(cls, base):
             return list(islice(base.__iter__(value), most))
     if is_dataclass(cls):
-        return {one.name: _field(value, one.name) for one in fields(cls)}
+        return {one.name: _read_field(value, one.name) for one in fields(cls)}
     if issubclass(cls, Mapping):
-        return dict(_text_keys(islice(value.items(), most)))
+        return dict(_convert_keys(islice(value.items(), most)))
     return list(islice(value, most)) if issubclass(cls, AbstractSet) else None
 
 
-def _scalar(value: Any, cls: type) -> object:
+def _convert_scalar(value: Any, cls: type) -> object:
     """Return the plain one of a scalar's subclass, whatever that makes of itself; None of anything else."""
     if issubclass(cls, str):
         return str.__str__(value)
@@ -105,18 +105,18 @@ def _scalar(value: Any, cls: type) -> object:
     return None
 
 
-def _text_keys(pairs: Any) -> Any:
+def _convert_keys(pairs: Any) -> Any:
     return ((as_text(key), item) for key, item in pairs)
 
 
-def _field(value: Any, name: str) -> object:
+def _read_field(value: object, name: str) -> object:
     try:
         return getattr(value, name)
     except (Exception, SystemExit):  # noqa: BLE001  # a property of its own, or one that was never set
         return "[not set]"
 
 
-def _dumped(value: Any) -> object:
+def _dump_model(value: Any) -> object:
     """Return pydantic's dump: it knows which fields are to stay out of one."""
     try:
         return value.model_dump(mode="json")
@@ -124,22 +124,22 @@ def _dumped(value: Any) -> object:
         return value.model_dump()
 
 
-def _array(value: Any, cls: type) -> object:
+def _describe_array(value: Any, cls: type) -> object:
     shape = tuple(value.shape)
     return value.tolist() if math.prod(shape) <= _ARRAY else f"<{cls.__name__} {shape} {value.dtype}>"
 
 
-def _described(value: object, cls: type) -> str:
+def _describe_object(value: object, cls: type) -> str:
     """Return its ``str`` or ``repr``, if one of them is code rather than, say, a mock's; else its type's name."""
     for name in ("__str__", "__repr__"):
         own = find_on_class(cls, name)
         if own is not vars(object)[name] and isinstance(own, _CODE):
             said = own(value)
-            return str.__str__(said) if isinstance(said, str) else _named(cls)
-    return _named(cls)
+            return str.__str__(said) if isinstance(said, str) else _name_class(cls)
+    return _name_class(cls)
 
 
-def _named(cls: type) -> str:
+def _name_class(cls: type) -> str:
     return f"<{type.__dict__['__name__'].__get__(cls)} object>"
 
 
@@ -148,5 +148,5 @@ def find_on_class(cls: type, name: str) -> object:
     return next((vars(base)[name] for base in type.__dict__["__mro__"].__get__(cls) if name in vars(base)), None)
 
 
-def _has(cls: type, name: str) -> bool:
+def _defines(cls: type, name: str) -> bool:
     return find_on_class(cls, name) is not None

@@ -10,7 +10,8 @@ from typing import Any, Final
 from .iterators import start_generator
 from .noop import UnsampledOperation
 from .operation import Operation
-from .stream import StreamEnd, find_stream_class
+from .response_proxy import StreamEnd
+from .stream import find_stream_class
 
 MOST_ITEMS: Final = 100_000  # of a generator or a stream that are kept for the output
 
@@ -30,7 +31,7 @@ class GeneratorSteps:
     def __init__(self, own: Any) -> None:
         self._generator = own
 
-    def _enter_step(self) -> AbstractContextManager[Any]:
+    def _enter_step(self) -> AbstractContextManager[object]:
         """Return the context of one step."""
         raise NotImplementedError
 
@@ -41,7 +42,7 @@ class GeneratorSteps:
     def __iter__(self) -> GeneratorSteps:
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> object:
         return self.send(None)
 
     def send(self, value: object) -> object:
@@ -101,7 +102,7 @@ def wrap_async_generator(
 ) -> Callable[..., object]:
     """Return the same for asynchronous generators."""
 
-    async def iterate_steps(*args: object, **kwargs: object) -> Any:
+    async def iterate_steps(*args: object, **kwargs: object) -> object:
         own: Any = fn(*args, **kwargs)
         if not hasattr(type(own), "__anext__"):
             own = aiter(own)
@@ -134,7 +135,7 @@ class TracedGenerator(GeneratorSteps):
         if self._operation is not None:
             self._operation.hand_over()
 
-    def _enter_step(self) -> AbstractContextManager[Any]:
+    def _enter_step(self) -> AbstractContextManager[object]:
         return _StepContext(self) if self._unsampled is None else self._unsampled
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ def start_generator(own: Any, *default: object) -> Awaitable[Any]:
         sys.set_asyncgen_hooks(*hooks)
 
 
-async def close_generator(own: Any) -> None:
+async def close_generator(own: object) -> None:
     """Close *own*, whose reader has left, if it can be closed."""
     if hasattr(own, "aclose"):
         await own.aclose()
@@ -38,7 +38,7 @@ def makes_generators(cls: type, method: str) -> bool:
     return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
-def iterate_chunks(stream: Any) -> Iterator[Any]:
+def iterate_chunks(stream: Any) -> Iterator[object]:
     """Yield the chunks of *stream*, as a client's own ``__iter__`` does."""
     while True:
         try:
@@ -48,7 +48,7 @@ def iterate_chunks(stream: Any) -> Iterator[Any]:
         yield chunk
 
 
-async def aiterate_chunks(stream: Any) -> AsyncIterator[Any]:
+async def aiterate_chunks(stream: Any) -> AsyncIterator[object]:
     """Yield the chunks of *stream*, as a client's own ``__aiter__`` does."""
     while True:
         try:

@@ -78,7 +78,7 @@ class ServerToolCallPart(TypedDict, total=False):
 
     type: Literal["server_tool_call"]
     name: str
-    server_tool_call: dict[str, Any]
+    server_tool_call: dict[str, object]
     id: str
 
 
@@ -86,7 +86,7 @@ class ServerToolCallResponsePart(TypedDict, total=False):
     """The result of such a call."""
 
     type: Literal["server_tool_call_response"]
-    server_tool_call_response: dict[str, Any]
+    server_tool_call_response: dict[str, object]
     id: str
 
 

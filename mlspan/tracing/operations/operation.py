@@ -26,7 +26,7 @@ from .links import link_span
 from .metrics import Measurement
 from .raw_response import BodyBuffer, RawResponse, find_proxy_class, get_cached_body
 from .records import HIDE_CHUNK, Agent, Chat, ModelCall, Observe, Record
-from .stream import StreamEnd
+from .response_proxy import StreamEnd
 
 if TYPE_CHECKING:
     from ..configured_runtime import Runtime
@@ -316,7 +316,7 @@ class Operation:
             span.set_status(Status(StatusCode.ERROR, policy.render_error(record.failure[1])))
         content, others = record.build_end_attributes()
         limits = find_span_limits(span)
-        said: dict[str, Any] = {}
+        said: dict[str, object] = {}
         try:
             if policy.on_spans:
                 if content:
@@ -334,7 +334,7 @@ class Operation:
 
     def _write_content(self, content: dict[str, object], said: dict[str, object], longest: int | None) -> None:
         """Write each attribute by itself: one that cannot be written takes no other along."""
-        policy = self._runtime.policy if longest is None else self._runtime.policy.within(longest)
+        policy = self._runtime.policy if longest is None else self._runtime.policy.limit_to(longest)
         wrong: Exception | None = None
         for name, value in content.items():
             try:

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import orjson
 
-from .foreign_objects import as_text, replace_surrogates, simplified
+from .foreign_objects import as_text, replace_surrogates, simplify_object
+from .plain_checks import SCALARS, is_cheaply_plain
 
 CYCLE: Final = "[contains itself]"
 TOO_DEEP: Final = "[cut: nested too deep]"
@@ -23,12 +24,8 @@ KEEP: Final = 7 * 128 * 1024  # bytes of a copy, where nobody says how many: a l
 _DEEPEST: Final = 64
 _NUMBER: Final = 21  # bytes of one in JSON, at most but for a few floats; the whole is measured when it is written
 _FAIR: Final = 64  # bytes: where each item could have so many, one may not take the room of the others
-_MANY: Final = 16  # items: a list that is longer is asked whether it holds nothing but numbers
-_SMALL: Final = 4 * 1024  # bytes: what is no larger is looked through without asking what has been seen
 _AT_ONCE: Final = 64 * 1024  # bytes: what is no larger is copied at once
 _STEP: Final = 32  # bytes for each value that is copied by itself
-_SCALARS: Final = frozenset({int, float, bool, type(None)})
-_SMALL_TYPES: Final = _SCALARS | {str}
 _INT64: Final = range(-(2**63), 2**63)
 # Strict integers: MLflow cannot give back a trace that holds one beyond 64 bits, so those become text.
 OPTIONS: Final = orjson.OPT_NON_STR_KEYS | orjson.OPT_STRICT_INTEGER
@@ -44,117 +41,14 @@ _SCHEMA_WORDS: Final = frozenset(
 )
 
 
-def is_plain(value: Any, most: int) -> bool:
-    """Return whether *value* is made of JSON's own types alone, and of no more than about *most* bytes of them.
-
-    It looks at no more nodes than *most* bytes could hold.
-    """
-    if type(value) is dict and _SMALL_TYPES.issuperset(map(type, value.values())):  # flat, as most are
-        texts = filter(str.__instancecheck__, value.values())
-        try:
-            return len("".join(value)) + 5 * len(value) + sum(map(len, texts)) <= most
-        except TypeError:  # a key that is no text
-            return False
-    size, found = 0, [value]
-    for one in found:
-        cls = type(one)
-        if cls is str:
-            size += len(one) + 1
-        elif cls is dict:
-            try:
-                size += len("".join(one)) + 3 * len(one)
-            except TypeError:  # a key that is no text
-                return False
-            found += one.values()
-        elif cls is list or cls is tuple:
-            if size + 2 * len(one) > most:
-                return False
-            if len(one) > _MANY and _SCALARS.issuperset(map(type, one)):  # numbers, at a third of the cost
-                size += 2 * len(one)
-            else:
-                found += one
-        elif cls not in _SCALARS:
-            return False
-        if size + 2 * len(found) > most:
-            return False
-    return True
-
-
-def are_text_messages(value: list[Any], most: int) -> bool:
-    """Return whether *value* is messages of text alone, of no more than about *most* bytes.
-
-    Most content is of this shape, which is recognized at a third of the cost of :func:`is_plain`.
-    """
-    size = 0
-    for message in value:
-        if type(message) is not dict:
-            return False
-        for held in message.values():
-            if type(held) is str:
-                size += len(held)
-            elif type(held) is list:
-                for part in held:
-                    if type(part) is not dict:
-                        return False
-                    for text in part.values():
-                        if type(text) is not str:
-                            return False
-                        size += len(text)
-                    size += 2
-                    if size > most:
-                        return False
-            else:
-                return False
-        size += 2
-        if size > most:
-            return False
-    return True
-
-
-def is_cheaply_plain(value: Any, most: int) -> bool:
-    """Return whether *value* is plain, of no more than about *most* bytes, and quick to look through.
-
-    A large value that contains itself, or one part many times, is not: counting what it unfolds to would take as long
-    as writing *most* bytes.
-    """
-    return is_plain(value, min(most, _SMALL)) or (most > _SMALL and is_tree(value, most))
-
-
-def is_tree(value: Any, most: int) -> bool:
-    """Return whether *value* is plain, of no more than about *most* bytes, and holds no part of it twice.
-
-    Its work is that of looking at each part once, however often it comes.
-    """
-    size, found, seen = 0, [value], set()
-    for one in found:
-        cls = type(one)
-        if cls is str:
-            size += len(one)
-        elif cls is dict or cls is list or cls is tuple:
-            if (one and id(one) in seen) or size + 2 * len(one) > most:
-                return False
-            seen.add(id(one))
-            if cls is dict:
-                found += one.values()
-            elif len(one) > _MANY and _SCALARS.issuperset(map(type, one)):
-                size += 2 * len(one)
-            else:
-                found += one
-        elif cls not in _SCALARS:
-            return False
-        if size + 2 * len(found) > most:
-            return False
-    return True
-
-
-def utf8_size(text: str) -> int:
+def measure_utf8(text: str) -> int:
     """Return how many bytes *text* takes."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
 def cut_text(text: str, limit: int) -> str:
     """Return the head of *text* that fits into *limit* bytes with a mark behind it; *text* itself where it fits."""
-    if len(text) * 4 <= limit or (size := utf8_size(text)) <= limit:
+    if len(text) * 4 <= limit or (size := measure_utf8(text)) <= limit:
         return text
     mark = f"… [cut: {size} bytes in all]"
     room = limit - len(mark.encode())
@@ -173,7 +67,7 @@ def to_plain_data(value: object, room: int = KEEP) -> object:
             return orjson.loads(orjson.dumps(value, option=OPTIONS))
         except (TypeError, ValueError, RecursionError):  # lone surrogates, integers over 64 bits
             pass
-    kept = bounded(value, room, whole_text=True)
+    kept = copy_bounded(value, room, whole_text=True)
     return KeptDict(kept) if type(kept) is dict else KeptList(kept) if type(kept) is list else kept
 
 
@@ -189,7 +83,9 @@ class KeptList(list[Any]):
     __slots__ = ()
 
 
-def bounded(value: object, room: int, *, text: Callable[[str], str] | None = None, whole_text: bool = False) -> object:
+def copy_bounded(
+    value: object, room: int, *, text: Callable[[str], str] | None = None, whole_text: bool = False
+) -> object:
     """Return *value* as dicts, lists and scalars that take about *room* bytes as JSON.
 
     Args:
@@ -212,7 +108,7 @@ class _Walk:
     def copy(self, value: Any, room: int, depth: int) -> tuple[object, int]:
         cls = type(value)
         if cls is str:
-            return self._string(value, room)
+            return self._copy_string(value, room)
         if value is None or cls is bool:
             return value, 5
         if cls is int and value in _INT64:
@@ -221,7 +117,7 @@ class _Walk:
             return value if math.isfinite(value) else None, _NUMBER
         self._steps -= 1
         if self._steps < 0 or room < _FAIR:
-            return self._plain(value, room) or (CUT, len(CUT) + 2)
+            return self._copy_plain(value, room) or (CUT, len(CUT) + 2)
         if depth > _DEEPEST:
             return TOO_DEEP, len(TOO_DEEP)
         if id(value) in self._above:
@@ -229,27 +125,27 @@ class _Walk:
         self._above.add(id(value))
         try:
             if cls is dict or cls is KeptDict:
-                return self._mapping(value, room, depth)
+                return self._copy_mapping(value, room, depth)
             if cls is list or cls is tuple or cls is KeptList:
-                return self._sequence(value, room, depth)
+                return self._copy_sequence(value, room, depth)
             # Foreign: one step nearer to JSON, and no deeper, as what it is made of may point back to it.
-            return self.copy(simplified(value, room), room, depth + 1)
+            return self.copy(simplify_object(value, room), room, depth + 1)
         finally:
             self._above.discard(id(value))
 
-    def _string(self, value: str, room: int) -> tuple[str, int]:
+    def _copy_string(self, value: str, room: int) -> tuple[str, int]:
         said = replace_surrogates(value if self._text is None else self._text(value))
         if not self._whole:
             said = cut_text(said, room - 2)
-        return said, min(utf8_size(said) if len(said) < room else room, max(room, 0)) + 2
+        return said, min(measure_utf8(said) if len(said) < room else room, max(room, 0)) + 2
 
-    def _key(self, key: object, room: int) -> str:
+    def _copy_key(self, key: object, room: int) -> str:
         said = as_text(key)
         if self._text is not None and said not in _SCHEMA_KEYS:
             said = replace_surrogates(self._text(said))
         return said if self._whole else cut_text(said, room // 2)
 
-    def _plain(self, value: Any, room: int) -> tuple[Any, int] | None:
+    def _copy_plain(self, value: object, room: int) -> tuple[Any, int] | None:
         """Return the copy at once where *value* is plain, fits, and nothing in it is to be rewritten."""
         if self._text is not None or not is_cheaply_plain(value, room):
             return None
@@ -261,36 +157,36 @@ class _Walk:
             return None
         return orjson.loads(data) if self._whole else value, len(data)
 
-    def _mapping(self, value: dict[Any, Any], room: int, depth: int) -> tuple[object, int]:
+    def _copy_mapping(self, value: dict[Any, Any], room: int, depth: int) -> tuple[object, int]:
         length = len(value)
         pairs = list(islice(value.items(), max(room, 0) // 4 + 1))
         if not self._whole and value.get("type") == "blob":
-            pairs = list(_without_bytes(pairs, room))
+            pairs = list(_leave_out_bytes(pairs, room))
         if len(pairs) * _FAIR <= room:
-            names = [self._key(key, room) for key, _ in pairs]
+            names = [self._copy_key(key, room) for key, _ in pairs]
             room_left = room - sum(map(len, names)) - 4 * len(names)
-            copies, size = self._fair(names, [item for _, item in pairs], room_left, depth)
+            copies, size = self._copy_in_fair_parts(names, [item for _, item in pairs], room_left, depth)
             return dict(zip(names, copies, strict=True)), size + room - room_left
-        made, size = self._head(pairs, room, depth, pairs=True)
+        made, size = self._copy_head(pairs, room, depth, pairs=True)
         said = dict(made)
         if len(made) < length:
             said[CUT] = f"{len(made)} of {length} are kept"
         return said, size
 
-    def _sequence(self, items: Any, room: int, depth: int) -> tuple[list[object], int]:
+    def _copy_sequence(self, items: Any, room: int, depth: int) -> tuple[list[object], int]:
         length = len(items)
         if length * _FAIR <= room:
-            return self._fair([""] * length, items, room, depth)
+            return self._copy_in_fair_parts([""] * length, items, room, depth)
         if depth == 0 and type(items[0]) is dict:  # messages: their first and their last say most
-            made, size = self._head(items, room // 2, depth)
-            last, more = self._head(items[: len(made) - 1 : -1], room - size, depth)
+            made, size = self._copy_head(items, room // 2, depth)
+            last, more = self._copy_head(items[: len(made) - 1 : -1], room - size, depth)
             return made + last[::-1], size + more
-        made, size = self._head(items, room, depth)
+        made, size = self._copy_head(items, room, depth)
         if len(made) < length:
             made.append(f"[cut: {len(made)} of {length} are kept]")
         return made, size
 
-    def _fair(self, names: list[str], items: Any, room: int, depth: int) -> tuple[list[object], int]:
+    def _copy_in_fair_parts(self, names: list[str], items: Any, room: int, depth: int) -> tuple[list[object], int]:
         """Copy *items*, small ones whole; what is left of the room is for the large ones, in equal parts."""
         made: list[object] = []
         size, large = 2, []
@@ -299,10 +195,10 @@ class _Walk:
             cls = type(item)
             if self._text is not None and name in _SCHEMA_KEYS and cls is str and item in _SCHEMA_WORDS:
                 found: tuple[object, int] | None = (item, len(item) + 2)
-            elif (cls is str and len(item) * 4 <= most) or cls in _SCALARS:
+            elif (cls is str and len(item) * 4 <= most) or cls in SCALARS:
                 found = self.copy(item, room, depth + 1)
             else:
-                found = None if cls is str else self._plain(item, most)
+                found = None if cls is str else self._copy_plain(item, most)
             if found is None:
                 large.append(len(made))
                 found = None, 0
@@ -313,14 +209,14 @@ class _Walk:
             size += took
         return made, size
 
-    def _head(self, items: Any, room: int, depth: int, *, pairs: bool = False) -> tuple[list[Any], int]:
+    def _copy_head(self, items: Any, room: int, depth: int, *, pairs: bool = False) -> tuple[list[Any], int]:
         """Copy *items*, or (key, value) *pairs*, until the room is used up; plain ones many at a time."""
         made: list[Any] = []
         size, place, step = 2, 0, min(64, len(items))
         while place < len(items) and size < room:
             part = items[place : place + step]
-            together = _as_dict(part) if pairs else part
-            plain = self._plain(together, room - size) if together is not None else None
+            together = _make_dict(part) if pairs else part
+            plain = self._copy_plain(together, room - size) if together is not None else None
             if plain is not None:
                 made += plain[0].items() if pairs else plain[0]
                 size += plain[1] - 1
@@ -329,7 +225,7 @@ class _Walk:
                 step = step // 4 if step > 8 else 1
             else:
                 key, item = part[0] if pairs else ("", part[0])
-                named = self._key(key, room - size) if pairs else ""
+                named = self._copy_key(key, room - size) if pairs else ""
                 copied, took = self.copy(item, room - size - len(named), depth + 1)
                 made.append((named, copied) if pairs else copied)
                 size += took + len(named) + 4 * pairs + 1
@@ -337,12 +233,12 @@ class _Walk:
         return made, size
 
 
-def _as_dict(pairs: list[tuple[Any, Any]]) -> dict[str, object] | None:
+def _make_dict(pairs: list[tuple[Any, Any]]) -> dict[str, object] | None:
     """Return *pairs* as a dict; None where a key is no string: others may have code of their own."""
     return dict(pairs) if all(type(key) is str for key, _ in pairs) else None
 
 
-def _without_bytes(pairs: list[tuple[object, object]], room: int) -> Iterator[tuple[Any, object]]:
+def _leave_out_bytes(pairs: list[tuple[object, object]], room: int) -> Iterator[tuple[object, object]]:
     """Yield the pairs of a blob. Half a picture is no picture: one that is too large loses its bytes."""
     for key, value in pairs:
         if key == "content" and type(value) is str and len(value) > room // 2:

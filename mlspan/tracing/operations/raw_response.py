@@ -12,15 +12,8 @@ from typing import Any, Protocol
 import orjson
 
 from ..._guard import let_handler_through
-from .stream import (
-    PlainAsyncStream,
-    PlainStream,
-    ResponseProxy,
-    StreamObserver,
-    find_stream_class,
-    finish_after_read,
-    finish_in_finalizer,
-)
+from .response_proxy import ResponseProxy, StreamObserver, finish_after_read, finish_in_finalizer
+from .stream import PlainAsyncStream, PlainStream, find_stream_class
 
 
 class ResponseObserver(StreamObserver, Protocol):

@@ -17,7 +17,7 @@ from .fields import RecordFields, lazy_field, span_attribute
 from .links import Cause, Offer
 from .message_drafts import OutputDraft, TextPieces
 from .messages import Message, Part, ToolDefinition
-from .stream import StreamEnd
+from .response_proxy import StreamEnd
 
 R = TypeVar("R", bound="Record")
 
@@ -100,7 +100,7 @@ class Record(RecordFields):
         values = zip(self._start_names.values(), self.read_start_values(self))  # noqa: B905  # the keyword would double its cost
         return {name: value for name, value in values if value is not None}
 
-    def build_end_attributes(self) -> tuple[dict[str, Any], dict[str, Any]]:
+    def build_end_attributes(self) -> tuple[dict[str, object], dict[str, object]]:
         """Return content that is yet to be written, and the other attributes of the end."""
         content, end = {}, {}
         content_names, end_names, values = self._content_names, self._end_names, vars(self)
@@ -338,7 +338,7 @@ class Agent(NamedRecord):
         """Note a call to a model that has ended inside this turn. No lock is taken: this may run in a finalizer."""
         if isinstance(call, Inference):
             facts = call.model, call.finish_reasons, call.input_tokens, call.output_tokens
-            self.calls.add(CallSums.from_call(*facts))
+            self.calls.add_sums(CallSums.from_call(*facts))
 
     def complete_fields(self) -> None:
         """Fill in what the calls to models of this turn say together."""
@@ -347,7 +347,7 @@ class Agent(NamedRecord):
         if sums is None:
             return
         if self.outer_agent is not None:
-            self.outer_agent.calls.add(sums)
+            self.outer_agent.calls.add_sums(sums)
         if self.model is None and len(sums.models) == 1:
             (self.model,) = sums.models
         self.finish_reasons = self.finish_reasons or sums.finish_reasons

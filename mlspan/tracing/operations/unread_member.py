@@ -16,7 +16,7 @@ from ..._guard import guard
 from .iterators import close_generator, start_generator
 from .operation import Operation
 from .raw_response import ResponseObserver
-from .stream import ResponseProxy, StreamEnd, finish_after_read, finish_in_finalizer
+from .response_proxy import ResponseProxy, StreamEnd, finish_after_read, finish_in_finalizer
 
 
 class UnreadMemberCall:
@@ -43,7 +43,7 @@ class UnreadMemberCall:
         """Record the answer *value*, put a proxy in the place of its member, and return it."""
         member = value.get(self._member) if isinstance(value, dict) else None
         self._operation.observe(value)
-        if (proxy_class := _find_proxy_class(member)) is not None:
+        if (proxy_class := _find_member_class(member)) is not None:
             self._operation.hand_over()
             value[self._member] = proxy_class(member, self._operation)
         elif isinstance(member, Iterator):  # of a stub, as is a list
@@ -54,7 +54,7 @@ class UnreadMemberCall:
         return value
 
 
-def _find_proxy_class(member: object) -> type[_MemberProxy] | None:
+def _find_member_class(member: object) -> type[_MemberProxy] | None:
     """Return the class of proxy for a member by what it can do; None for a value that needs none."""
     cls = type(member)
     if not hasattr(member, "close"):
@@ -138,7 +138,7 @@ class _AsyncReader:
         self._observer.observe(event)
         return event
 
-    def __getattr__(self, name: str) -> Any:  # aclose, asend and athrow of the client's own
+    def __getattr__(self, name: str) -> object:  # aclose, asend and athrow of the client's own
         return getattr(self._own, name)
 
 
@@ -172,13 +172,13 @@ class UnreadBody(_MemberProxy):
         if not len(buffer):
             return self._mlspan_own.readinto(buffer)
 
-        def add(count: Any) -> None:
+        def add_read_bytes(count: Any) -> None:
             if count is not None:  # else nothing has arrived yet
                 self._mlspan_add(bytes(memoryview(buffer).cast("B")[:count]))
 
-        return self._mlspan_note(lambda: self._mlspan_own.readinto(buffer), add, whole=False)
+        return self._mlspan_note(lambda: self._mlspan_own.readinto(buffer), add_read_bytes, whole=False)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         if name.startswith("_mlspan_"):  # one that was made past __init__ has none
             raise AttributeError(name)
         value = getattr(self._mlspan_own, name)
@@ -238,7 +238,7 @@ class UnreadBody(_MemberProxy):
             elif isinstance(piece, (bytes, bytearray, memoryview, str)):
                 self._mlspan_observer.finish()
 
-    def _mlspan_call(self, name: str, read: Callable[..., Any], args: Any, options: Any) -> Any:
+    def _mlspan_call(self, name: str, read: Callable[..., object], args: Any, options: Any) -> Any:
         """Call one of the further methods that read: to the end, or a piece, as its argument says."""
         limit = next(iter([*args, *options.values()]), None)
         if limit == 0 and name in _ONE_PIECE:  # nothing read is no end
@@ -249,7 +249,7 @@ class UnreadBody(_MemberProxy):
     def _mlspan_note(self, read: Callable[[], Any], add: Callable[[Any], None], *, whole: bool) -> Any:
         """Return what *read* returns, or the awaitable of it, once it is added. If *whole*, it is all there is."""
 
-        async def note_awaited(value: Any) -> Any:
+        async def note_awaited(value: Any) -> object:
             try:
                 found = await value
             except BaseException as error:
@@ -264,7 +264,7 @@ class UnreadBody(_MemberProxy):
             raise
         return note_awaited(value) if inspect.isawaitable(value) else self._mlspan_take(value, add, whole=whole)
 
-    def _mlspan_take(self, found: Any, add: Callable[[Any], None], *, whole: bool) -> Any:
+    def _mlspan_take(self, found: object, add: Callable[[object], None], *, whole: bool) -> object:
         with _body_guard:
             add(found)
         if whole:
@@ -276,7 +276,7 @@ class UnreadBody(_MemberProxy):
             return self._mlspan_aread(pieces, end)
         return self._mlspan_read_each(pieces, partial(self._mlspan_add, end=end))
 
-    async def _mlspan_aread(self, pieces: Any, end: bytes) -> AsyncIterator[Any]:
+    async def _mlspan_aread(self, pieces: Any, end: bytes) -> AsyncIterator[object]:
         step = start_generator(pieces)
         while True:
             try:

@@ -47,7 +47,7 @@ def _read_request(request: Any) -> JsonObject:
         for tool in list_values(get_field(config, "tools"))
         for declaration in list_values(get_field(tool, "function_declarations"))
     ]
-    tools = [_describe_tool(one) for one in declared if isinstance(one, dict)]
+    tools = [_describe_declaration(one) for one in declared if isinstance(one, dict)]
     found = {
         sc.REQUEST_MODEL: get_nested(request, "model", str),
         sc.SYSTEM_INSTRUCTIONS: to_json(parts) if parts else None,
@@ -59,7 +59,7 @@ def _read_request(request: Any) -> JsonObject:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _describe_tool(declared: JsonObject) -> JsonObject:
+def _describe_declaration(declared: JsonObject) -> JsonObject:
     parameters = declared.get("parameters_json_schema", declared.get("parameters"))
     named = {key: declared[key] for key in ("name", "description") if declared.get(key)}
     return {"type": "function", **named, **({"parameters": parameters} if parameters else {})}

@@ -24,7 +24,7 @@ def _read(span: ForeignSpan) -> JsonObject:
     kind = str(span.get("openinference.span.kind") or "").upper()
     found = {**_read_parameters(span), **_read_tags(span)}
     if kind in _MODEL_CALLS:
-        found |= _read_answer(span)
+        found |= _read_answer_id(span)
     if isinstance(reason := span.get("llm.finish_reason"), str):
         found[sc.RESPONSE_FINISH_REASONS] = (reason,)
     messages = {
@@ -62,7 +62,7 @@ def _read_tags(span: ForeignSpan) -> JsonObject:
     return {f"{sc.TAG_PREFIX}{key}": str(value) for key, value in pairs if is_a(value, (str, int, float))}
 
 
-def _read_answer(span: ForeignSpan) -> JsonObject:
+def _read_answer_id(span: ForeignSpan) -> JsonObject:
     """Return the id of the answer, which only the provider's own JSON says."""
     response_id = get_field(span.parse("output.value"), "id")
     return {sc.RESPONSE_ID: response_id} if isinstance(response_id, str) else {}

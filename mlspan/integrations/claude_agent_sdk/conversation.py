@@ -16,12 +16,12 @@ from opentelemetry.context import Context
 
 from ..._guard import guard
 from ..._shape import get_field, get_nested
-from ...hooks.call import Call
+from ...hooks.call import BegunCall, Call
 from ...hooks.hook import Hook
 from ...tracing.operations.call_context import use_context
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Agent, Observe, Record, Tool
-from ...tracing.operations.stream import StreamEnd
+from ...tracing.operations.response_proxy import StreamEnd
 from .messages import AGENT_NAME, list_blocks, make_chat, make_tool, read_tool_result
 
 
@@ -36,7 +36,7 @@ class _Thread:
         self.began = self.came = time.time_ns()  # when its call began, and when its last message came
 
 
-class Session:
+class Conversation:
     """The open operations of one conversation. It observes the messages, in the order in which they are read."""
 
     def __init__(self, hook: Hook) -> None:
@@ -46,7 +46,7 @@ class Session:
         self._tools: dict[str, Operation] = {}  # by the id of the call
 
     def add_turn(self, turn: Operation) -> None:
-        """Add a turn whose prompt was sent; the session ends it."""
+        """Add a turn whose prompt was sent; the conversation ends it."""
         turn.hand_over()
         self._turns.append(_Thread(turn))
 
@@ -67,16 +67,16 @@ class Session:
     def observe(self, message: object) -> bool:
         """Read the next message. All of them are shown to the caller."""
         with guard("reading a message of Claude Code"):
-            self._read(message)
+            self._dispatch_message(message)
         return True
 
-    def _read(self, message: Any) -> None:
+    def _dispatch_message(self, message: object) -> None:
         kind, parent = type(message).__name__, get_nested(message, "parent_tool_use_id", str)
         if kind == "AssistantMessage":
-            self._read_answer(self._find_thread(parent), message)
+            self._read_assistant_message(self._find_thread(parent), message)
         elif kind == "UserMessage":
             if (thread := self._find_thread(parent)) is not None:
-                self._flush(thread)
+                self._end_model_call(thread)
             for block in list_blocks(message, "ToolResultBlock"):
                 self._end_tool(get_field(block, "tool_use_id"), block)
             if thread is not None:
@@ -91,7 +91,7 @@ class Session:
         is not recorded.
         """
         if not self._turns:
-            turn = self._start(Agent(name=AGENT_NAME), None)
+            turn = self._start_operation(Agent(name=AGENT_NAME), None)
             if turn is None:
                 return None
             self.add_turn(turn)
@@ -103,17 +103,19 @@ class Session:
             agent = Agent(name=get_nested(given, "subagent_type", str) or "subagent")
             if isinstance(prompt := get_nested(given, "prompt", str), str):
                 agent.input = prompt
-            started = self._start(agent, tool.context)
+            started = self._start_operation(agent, tool.context)
             if started is None:
                 return self._turns[0]
             started.hand_over()
             self._subagents[parent] = _Thread(started)
         return self._subagents[parent]
 
-    def _start(self, record: Record, context: Context | None, observe: Observe[Any] | None = None) -> Operation | None:
+    def _start_operation(
+        self, record: Record, context: Context | None, observe: Observe[Any] | None = None
+    ) -> Operation | None:
         """Start the operation of a record inside *context*, if anything is recorded now."""
 
-        def begin(_: Call) -> tuple[Record, Observe[Any] | None]:
+        def begin(_: Call) -> BegunCall:
             return record, observe
 
         if context is None:
@@ -123,24 +125,24 @@ class Session:
                 operation = self._hook.start_operation(begin, (), {})
         return operation if isinstance(operation, Operation) else None
 
-    def _read_answer(self, thread: _Thread | None, message: Any) -> None:
+    def _read_assistant_message(self, thread: _Thread | None, message: object) -> None:
         if thread is None:
             return
         identifier = get_field(message, "message_id")
         if thread.answer and (identifier is None or identifier != get_field(thread.answer[-1], "message_id")):
-            self._flush(thread)
+            self._end_model_call(thread)
         thread.answer.append(message)
         thread.came = time.time_ns()
         for block in list_blocks(message, "ToolUseBlock"):
             self._open_tool(get_field(block, "name"), get_field(block, "id"), get_field(block, "input"), thread)
 
-    def _flush(self, thread: _Thread, *, collecting: bool = False) -> None:
+    def _end_model_call(self, thread: _Thread, *, collecting: bool = False) -> None:
         """Record the call to the model whose answer is complete; *collecting* is True in a finalizer."""
         messages, thread.answer = thread.answer, []
         if not messages:
             return
         record = make_chat(messages, capture_content=thread.operation.captures_content)
-        call = self._start(record, thread.operation.context)
+        call = self._start_operation(record, thread.operation.context)
         if call is not None:
             call.set_times(min(thread.began, thread.came), thread.came)
             call.finish(collecting=collecting)
@@ -153,7 +155,7 @@ class Session:
         if identifier not in self._tools:
             captures, named = thread.operation.captures_content, name if isinstance(name, str) else None
             record = make_tool(named, identifier, arguments, capture_content=captures)
-            tool = self._start(record, thread.operation.context)
+            tool = self._start_operation(record, thread.operation.context)
             if tool is None:
                 return None
             tool.hand_over()
@@ -165,17 +167,17 @@ class Session:
         subagent = self._subagents.pop(identifier, None) if isinstance(identifier, str) else None
         tool = self._tools.pop(identifier, None) if isinstance(identifier, str) else None
         if subagent is not None:
-            self._flush(subagent)
+            self._end_model_call(subagent)
             subagent.operation.finish()
         if tool is not None and isinstance(tool.record, Tool):
             read_tool_result(tool.record, block, capture_content=tool.captures_content)
             tool.finish()
 
-    def _end_turn(self, result: Any) -> None:
+    def _end_turn(self, result: object) -> None:
         if not self._turns:
             return
         thread = self._turns.popleft()
-        self._flush(thread)
+        self._end_model_call(thread)
         if not self._turns:
             self._finish_tools(None, None)
         thread.operation.observe(result)
@@ -185,7 +187,7 @@ class Session:
         self, error: BaseException | None, stream_end: StreamEnd | None, *, collecting: bool = False
     ) -> None:
         for subagent in self._subagents.values():
-            self._flush(subagent, collecting=collecting)
+            self._end_model_call(subagent, collecting=collecting)
             subagent.operation.finish(error, stream_end=stream_end, collecting=collecting)
         for tool in self._tools.values():
             tool.finish(error, stream_end=stream_end, collecting=collecting)
@@ -200,10 +202,10 @@ class Session:
             self._finish_tools(error, stream_end, collecting=collecting)
             while self._turns:
                 thread = self._turns.popleft()
-                self._flush(thread, collecting=collecting)
+                self._end_model_call(thread, collecting=collecting)
                 thread.operation.finish(error, stream_end=stream_end, collecting=collecting)
 
-    def find_context(self, request: Any) -> Context | None:
+    def find_context(self, request: object) -> Context | None:
         """Return the context in which a request of the process is answered: that of the tool, else of the turn."""
         if not self._turns:
             return None
