@@ -31,6 +31,7 @@ TESTS_OF: Final[dict[str, tuple[str, ...]]] = {
     "mlspan/tracing/runtime.py": ("test_manual.py", "test_coexistence.py"),
     "mlspan/tracing/exit_watcher.py": ("test_processes.py",),
     "mlspan/tracing/destinations.py": ("test_export.py",),
+    "mlspan/tracing/feedback_spans.py": ("test_feedback.py",),
     "mlspan/tracing/operations/": ("test_manual.py", "test_content.py", "integrations/test_openai.py"),
     "mlspan/tracing/operations/stream.py": ("integrations/test_openai_streams.py",),
     "mlspan/tracing/operations/response_proxy.py": ("test_stream_proxies.py", "integrations/test_openai_streams.py"),

@@ -22,7 +22,7 @@ NAMED = [path for path in TESTS if "openai" in path]
         ("mlspan/integrations/xgboost.py", "tests/integrations/test_xgboost.py"),
         ("mlspan/tracing/export/otlp/encoder.py", "tests/test_otlp_encoder.py"),
         ("mlspan/tracing/export/spool/write_ahead.py", "tests/test_spool.py"),
-        ("mlspan/tracing/feedback.py", "tests/test_feedback.py"),
+        ("mlspan/tracing/feedback_spans.py", "tests/test_feedback.py"),
         ("mlspan/tracing/operations/plain_values.py", "tests/test_plain_values.py"),
         ("mlspan/cli/show.py", "tests/test_cli_read.py"),
         ("docs/index.md", "tests/test_docs.py"),

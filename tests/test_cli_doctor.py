@@ -7,10 +7,9 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from typer.testing import CliRunner
+from command_line import invoke
 
 from mlspan.cli import self_tracing
-from mlspan.cli.app import app
 from mlspan.cli.hooked import HookOutcome, PatchPointStatus
 from mlspan.cli.libraries import (
     LibraryStatus,
@@ -100,9 +99,9 @@ def test_the_doctor_names_what_is_installed_here() -> None:
     versions = {name: find_version(name) for name in ("anthropic", "mcp")}
     if None in versions.values():
         pytest.skip("in the environment of the main tests")
-    told = CliRunner().invoke(app, ["doctor", "--no-write", "--json"]).stdout
+    told = invoke(["doctor", "--no-write", "--json"]).stdout
     named = {one["name"]: (one["version"], one["is_seen"]) for one in json.loads(told)["self_tracing"]}
     assert named == {name: (version, False) for name, version in versions.items()}
-    text = CliRunner().invoke(app, ["doctor", "--no-write"], env={"MLSPAN_GLOBAL_PROVIDER": "true"}).stdout
+    text = invoke(["doctor", "--no-write"], env={"MLSPAN_GLOBAL_PROVIDER": "true"}).stdout
     listed = text.partition("Other tracers")[2].splitlines()
     assert f"  - anthropic {versions['anthropic']}  traces by itself: recorded" in [line.rstrip() for line in listed]

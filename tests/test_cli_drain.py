@@ -9,13 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import invoke
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Status, StatusCode
 from servers.process import free_port
-from typer.testing import CliRunner
 
 from mlspan import tracing
-from mlspan.cli.app import app
 
 pytest.importorskip("mlflow")
 if not hasattr(tracing, "drain"):
@@ -42,18 +41,18 @@ def left(tmp_path: Path) -> Path:
 
 def test_drain(left: Path, mlflow_store: str) -> None:
     """While the server is away all stays, with the reason, and exit code 1; sent elsewhere it is all there, once."""
-    away = CliRunner().invoke(app, ["drain", "--spool-dir", str(left)])
+    away = invoke(["drain", "--spool-dir", str(left)])
     assert away.exit_code == 1
     first, second, third = away.stdout.splitlines()
     assert (first, second) == ("0 spans sent", "3 spans still waiting")
     assert third.startswith("  3 spans: cannot reach")
-    sent = CliRunner().invoke(app, ["drain", "--spool-dir", str(left), "--tracking-uri", mlflow_store])
+    sent = invoke(["drain", "--spool-dir", str(left), "--tracking-uri", mlflow_store])
     assert (sent.stdout, sent.exit_code) == ("3 spans sent\n", 0)
-    listed = CliRunner().invoke(app, ["list", "--tracking-uri", mlflow_store, "--json"])
+    listed = invoke(["list", "--tracking-uri", mlflow_store, "--json"])
     assert sorted(trace["name"] for trace in json.loads(listed.stdout)) == [
         f"invoke_agent step {number}" for number in range(3)
     ]
-    again = CliRunner().invoke(app, ["drain", "--spool-dir", str(left), "--json"])
+    again = invoke(["drain", "--spool-dir", str(left), "--json"])
     assert json.loads(again.stdout)["sent"] == 0
 
 
@@ -66,19 +65,19 @@ def test_show_dead(tmp_path: Path) -> None:
         span.set_status(Status(StatusCode.ERROR, "cut off"))
     DeadLetters(tmp_path).write_letter("mlflow", "the session id is too long", span)  # type: ignore[arg-type]
     trace_id = f"{span.get_span_context().trace_id:032x}"
-    listed = CliRunner().invoke(app, ["show", "--dead", "--spool-dir", str(tmp_path)])
+    listed = invoke(["show", "--dead", "--spool-dir", str(tmp_path)])
     first, second, third = listed.stdout.splitlines()
     assert (first[:12], first.split("  ")[2:]) == (trace_id[:12], ["chat m", "for mlflow"])
     assert (second, third) == ("  the session id is too long", str(tmp_path / "dead"))
-    one = CliRunner().invoke(app, ["show", "--dead", trace_id[:6], "--spool-dir", str(tmp_path)]).stdout.splitlines()
+    one = invoke(["show", "--dead", trace_id[:6], "--spool-dir", str(tmp_path)]).stdout.splitlines()
     assert (one[0], one[1]) == ("chat m  ERROR", "refused the session id is too long")
     assert [line.split(" █")[0].strip() for line in one[-2:]] == ["chat m", "✗ cut off"]
-    none = CliRunner().invoke(app, ["show", "--dead", "ffffffffffff", "--spool-dir", str(tmp_path)])
+    none = invoke(["show", "--dead", "ffffffffffff", "--spool-dir", str(tmp_path)])
     assert (none.exit_code, none.stderr.count("\n")) == (1, 1)
 
 
 def test_nothing_left_behind(tmp_path: Path) -> None:
     """An empty folder, or none, is no failure."""
-    done = CliRunner().invoke(app, ["drain", "--spool-dir", str(tmp_path / "none")])
+    done = invoke(["drain", "--spool-dir", str(tmp_path / "none")])
     assert (done.stdout, done.exit_code) == ("0 spans sent\n", 0)
-    assert CliRunner().invoke(app, ["show", "--dead", "--spool-dir", str(tmp_path)]).stderr == "nothing was set aside\n"
+    assert invoke(["show", "--dead", "--spool-dir", str(tmp_path)]).stderr == "nothing was set aside\n"

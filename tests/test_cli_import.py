@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import Result, invoke
 from google.protobuf.json_format import ParseDict
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 from otlp_lines import lines, request, said, span
-from typer.testing import CliRunner, Result
 
 from mlspan.cli import otlp_file
-from mlspan.cli.app import app
 from mlspan.cli.otlp_file import read_otlp_messages
 
 mlflow = pytest.importorskip("mlflow")
@@ -40,7 +39,7 @@ SPANS = [span("a1", 2, "chat gpt-4o-mini", 1, at=10, ms=5, **CHAT), span("a1", 1
 def take(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """``mlspan import`` into an empty store."""
     monkeypatch.setenv("MLSPAN_TRACKING_URI", mlflow_store)
-    return lambda *arguments, **options: CliRunner().invoke(app, ["import", *map(str, arguments)], **options)
+    return lambda *arguments, **options: invoke(["import", *map(str, arguments)], **options)
 
 
 def tree(store: str) -> list[str]:
@@ -193,7 +192,6 @@ def test_values_of_the_wrong_type_cost_no_neighbour(
     bad["attributes"] = [{"key": key, "value": HOSTILE[what]} for key in keys]
     file.write_text(lines(bad, *SPANS))
     done = take(file, "--all")
-    assert not done.exception or isinstance(done.exception, SystemExit), done.exception
     assert "step [UNKNOWN]" in tree(mlflow_store)
     assert any(line.startswith("bad [") for line in tree(mlflow_store)) or "refused" in done.stdout
 

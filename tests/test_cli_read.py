@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+from command_line import Result, invoke
 from otlp_lines import BEGAN, lines, said, span
 from servers.process import BoundedPopen
-from typer.testing import CliRunner, Result
 
-from mlspan.cli.app import app
+from mlspan.cli import model
 
 pytest.importorskip("mlflow")
 
@@ -52,9 +53,7 @@ def known(_template_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = tmp_path_factory.mktemp("known")
     shutil.copy(_template_store, folder / "mlflow.db")
     (folder / "spans.jsonl").write_text(lines(*SPANS))
-    done = CliRunner().invoke(
-        app, ["import", str(folder / "spans.jsonl"), "--tracking-uri", f"sqlite:///{folder}/mlflow.db"]
-    )
+    done = invoke(["import", str(folder / "spans.jsonl"), "--tracking-uri", f"sqlite:///{folder}/mlflow.db"])
     assert done.output.startswith("2 traces (5 spans) taken into 'Default' of sqlite:///"), done.output
     return folder / "mlflow.db"
 
@@ -69,7 +68,7 @@ def mlspan(known: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mlspan]:
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
-    yield lambda *arguments: CliRunner().invoke(app, arguments)
+    yield lambda *arguments: invoke(arguments)
     monkeypatch.undo()
     time.tzset()
 
@@ -281,3 +280,18 @@ def test_tail(known: Path, tmp_path: Path) -> None:
         tail.send_signal(signal.SIGINT)
         assert tail.stdout.read() == b""
         assert tail.wait(20) == 0
+
+
+def test_json_on_a_terminal(mlspan: Mlspan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would move the cursor or turn text round is escaped there, in C1 and as bidi too; the JSON says the same."""
+    hostile = "a\x1b[31m\x9b2J\x7f\u202eb\u2066c\u200dé\U000e0041\n"
+    monkeypatch.setattr(model, "trace_to_json", lambda _: {"text": hostile})
+    plain = mlspan("list", "--json").stdout
+    assert "\x9b" in plain
+    written = []
+    monkeypatch.setattr(model, "write_line", written.append)
+    monkeypatch.setattr(sys, "stdout", mock.Mock(isatty=lambda: True))
+    model.write_json([{"text": hostile}] * 2)
+    assert json.loads(written[0]) == json.loads(plain)
+    assert not set(written[0]) & set("\x1b\x9b\x7f\u202e\u2066\U000e0041")
+    assert "\u200dé" in written[0]

@@ -14,14 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import typer
+from command_line import Result, invoke
 from servers.process import BoundedPopen, free_port
-from typer.testing import CliRunner
 
 from mlspan.cli import form
-from mlspan.cli.app import app
-
-COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+from mlspan.cli.commands import COMMANDS
 
 Mlspan = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -44,18 +41,19 @@ def mlspan(tmp_path: Path) -> Mlspan:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help(command: str) -> None:
     """Each command says what it does, in a terminal of 60 columns too."""
-    done = CliRunner().invoke(app, [command, "--help"], prog_name="mlspan", env={"COLUMNS": "60"})
+    done = invoke([command, "--help"], env={"COLUMNS": "60"})
     assert (done.exit_code, done.stderr) == (0, "")
     assert f"mlspan {command}" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 60
 
 
 def test_no_command() -> None:
-    """Without a command all are listed; with one that there is not, exit code 2."""
-    listed = CliRunner().invoke(app, []).output
+    """Without a command all are listed; with one that there is not, exit code 2 and the name that is like it."""
+    listed = invoke([]).output
     assert [name for name in COMMANDS if f" {name} " not in listed] == []
-    assert CliRunner().invoke(app, ["lst"]).exit_code == 2
-    assert CliRunner().invoke(app, ["--version"]).stdout.startswith("mlspan 0.")
+    unknown = "mlspan: there is no command lst; did you mean list? (see: mlspan --help)\n"
+    assert invoke(["lst"]) == Result(2, "", unknown)
+    assert invoke(["--version"]).stdout.startswith("mlspan 0.")
 
 
 def test_starting_is_quick(mlspan: Mlspan, tmp_path: Path) -> None:
@@ -67,16 +65,6 @@ def test_starting_is_quick(mlspan: Mlspan, tmp_path: Path) -> None:
         [sys.executable, "loaded.py"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout == "[]\n"
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion(mlspan: Mlspan, shell: str) -> None:
-    """The shell gets the commands that begin with what was typed."""
-    environ = {"_MLSPAN_COMPLETE": f"complete_{shell}", "COMP_WORDS": "mlspan d", "COMP_CWORD": "1"}
-    environ |= {"_TYPER_COMPLETE_ARGS": "mlspan d", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
-    done = mlspan(**environ)
-    assert [name for name in ("demo", "doctor") if name not in done.stdout] == []
-    assert "stats" not in done.stdout
 
 
 def test_demo(mlspan: Mlspan, tmp_path: Path) -> None:
@@ -211,7 +199,7 @@ def test_ui(mlflow_store: str) -> None:
 def test_nothing_stored_yet(tmp_path: Path) -> None:
     """Reading where nothing has been stored makes no database, and says what to do."""
     for command in ("list", "show", "stats", "ui"):
-        done = CliRunner().invoke(app, [command, "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"])
+        done = invoke([command, "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"])
         assert (done.exit_code, done.stdout) == (1, "")
         assert re.fullmatch(r"mlspan: there is no \S+mlflow.db: no trace .* run: mlspan demo\n", done.stderr)
 

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command_line import invoke
 from servers.program import environment, run
 from servers.receiver import Receiver
 from servers.scripted import Scripted
-from typer.testing import CliRunner
 
 from mlspan import tracing
-from mlspan.cli.app import app
 from mlspan.tracing.export import trusted_hosts
 from mlspan.tracing.export.destination import fill_destination
 from mlspan.tracing.export.mlflow.sink import MlflowSink
@@ -59,7 +58,7 @@ def test_a_spool_for_another_host(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", named)
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
-    done = CliRunner().invoke(app, ["drain", "--spool-dir", str(tmp_path)])
+    done = invoke(["drain", "--spool-dir", str(tmp_path)])
     assert done.stdout == "3 spans sent\n"
     assert f"sending 3 spans to {kind} {url}" in done.stderr.splitlines()[0]
     secret = ["authorization"] if kind == "mlflow" else ["authorization", "x-api-key"]

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
+from command_line import invoke
 from renamed_library import RENAMING
-from typer.testing import CliRunner
 
 from mlspan import _guard, _import_waiting, _private_names
-from mlspan.cli.app import app
 from mlspan.integrations._training import autolog_state
 from mlspan.integrations.openai import agents
 from mlspan.tracing.export.mlflow import private_names
@@ -152,6 +151,6 @@ def test_the_doctor_lists_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_p
     """A name that was found missing while the doctor looked is a problem of its report."""
     monkeypatch.setenv("MLSPAN_SPOOL_DIR", str(tmp_path))
     monkeypatch.setattr(_private_names, "_missing", {("library", "a thing"): "this version of it has no _name"})
-    done = CliRunner().invoke(app, ["doctor", "--no-write", "--json"])
+    done = invoke(["doctor", "--no-write", "--json"])
     assert done.exit_code == 1
     assert "this version of it has no _name" in json.loads(done.stdout)["problems"]

@@ -21,8 +21,9 @@ from mlspan._notebook_summary import summarize_cell
 from mlspan.hooks.requests import read_chat_usage
 from mlspan.integrations.openai import media, realtime
 from mlspan.tracing.export.cost import compute_span_cost
+from mlspan.tracing.export.mlflow.names import TOKEN_USAGE
 from mlspan.tracing.export.mlflow.span_totals import count_calls_once
-from mlspan.tracing.export.mlflow.spans import TOKEN_USAGE, find_span_type, translate_span
+from mlspan.tracing.export.mlflow.spans import find_span_type, translate_span
 from mlspan.tracing.export.redaction import SpanRedactor
 from mlspan.tracing.export.tail_sampling import _sum_cost
 from mlspan.tracing.operations import records

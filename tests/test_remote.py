@@ -23,8 +23,9 @@ from servers.process import Process, free_port
 from servers.relay import Relay
 from test_store import PNG, make_segment, said, span
 
+from mlspan.tracing.export.mlflow.addresses import trace_url
 from mlspan.tracing.export.mlflow.http import HttpClient
-from mlspan.tracing.export.mlflow.sink import MlflowSink, trace_url
+from mlspan.tracing.export.mlflow.sink import MlflowSink
 from mlspan.tracing.export.mlflow.store import StoreRejected
 from mlspan.tracing.export.types import BackendUnavailable, TraceSegment
 from mlspan.tracing.operations.call_context import TraceOrigin

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import invoke
 
 mlflow = pytest.importorskip("mlflow")
 
 from servers.process import free_port
 from test_dialects import FIXTURES, TREES, recorded
-from typer.testing import CliRunner
 
 from mlspan import tracing
-from mlspan.cli.app import app
 
 RECORDINGS = [name for name in TREES if name != "mcp"]  # MCP's requests alone are no traces of GenAI
 
@@ -57,7 +56,7 @@ def import_file(store: str, folder: Path) -> None:
     """Import all recordings as one file."""
     file = folder / "all.jsonl"
     file.write_bytes(b"".join((FIXTURES / f"{name}.jsonl").read_bytes() for name in RECORDINGS))
-    done = CliRunner().invoke(app, ["import", "--tracking-uri", store, str(file)])
+    done = invoke(["import", "--tracking-uri", store, str(file)])
     assert done.exit_code == 0, done.output
 
 

@@ -1,4 +1,4 @@
-"""The ``mlspan`` command, built on typer and rich. Nothing else in mlspan imports them."""
+"""The ``mlspan`` command, which draws with rich. Nothing else in mlspan imports that."""
 
 from __future__ import annotations
 

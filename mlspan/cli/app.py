@@ -1,113 +1,168 @@
-"""The typer application. A command's module is imported when the command is run, so that the others cost nothing."""
+"""The command line: finds the command that is named, reads its options, runs it, and says what has gone wrong."""
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
-from collections.abc import Callable
-from typing import Annotated, Any, Final, NamedTuple
-
-import typer
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Final
 
 from .._version import __version__
-from .common import write_line
+from . import completion
+from .arguments import Function, Option, UsageError, find_named, make_unknown_command, parse_arguments, read_parameters
+from .commands import COMMANDS, ROOT_OPTIONS, load_command
+from .common import (
+    CommandFailure,
+    ExperimentOption,
+    TrackingUriOption,
+    is_verbose,
+    print_error,
+    print_note,
+    set_verbose,
+    write_line,
+)
+from .help_text import render_command_help, render_root_help
 
-
-class _Command(NamedTuple):
-    """A command: the module and the function that it is, and its line in the help, the first of its docstring."""
-
-    module: str
-    function: str
-    panel: str
-    summary: str
-
-
-COMMANDS: Final = {
-    "demo": _Command("demo", "demo", "Record", "Record a trace and show it."),
-    "run": _Command("running", "run", "Record", "Run a Python program with tracing on."),
-    "import": _Command("importing", "import_", "Record", "Store traces from an OpenTelemetry file in MLflow."),
-    "notebook": _Command("notebooks", "app", "Record", "Turn autolog on in every IPython and Jupyter session."),
-    "drain": _Command("draining", "drain", "Record", "Send the spans that ended programs have left on disk."),
-    "doctor": _Command(
-        "doctor",
-        "doctor",
-        "Record",
-        "Check settings, libraries, and whether traces arrive, and list what waits on disk for whom.",
-    ),
-    "list": _Command("listing", "list_", "Read", "List traces, the newest first."),
-    "show": _Command("show", "show", "Read", "Show one trace as a tree with a timeline."),
-    "tail": _Command("listing", "tail", "Read", "Show traces as they are stored, until Ctrl-C."),
-    "stats": _Command("stats", "stats", "Read", "Add up cost, tokens, latency and errors."),
-    "ui": _Command(
-        "running",
-        "ui",
-        "Read",
-        "Start MLflow's viewer on the store that traces go to, and print its address. Ctrl-C ends it.",
-    ),
-}
-PRIVATE_FIELDS: Final = {"_MLSPAN_COMPLETE": "the shell completes the names of the commands, and not their options"}
-_PASS_OPTIONS_THROUGH: Final = {"run": {"allow_interspersed_args": False}}
-
-
-def make_app(wanted: str | None = None) -> typer.Typer:
-    """Return the application.
-
-    Args:
-        wanted: the only command that can be run; the others are there with their line in the help. None: all can.
-    """
-    app = typer.Typer(
-        no_args_is_help=True,
-        rich_markup_mode="rich",
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-        help="Traces of LLM programs: record them, read them, see what they cost.",
-    )
-    app.callback()(read_root_options)
-    for name, found in COMMANDS.items():
-        function: Any = _run_nothing
-        if wanted in {None, name}:
-            function = getattr(importlib.import_module(f".{found.module}", __package__), found.function)
-        if isinstance(function, typer.Typer):
-            app.add_typer(function, name=name, rich_help_panel=found.panel)
-        else:
-            settings = _PASS_OPTIONS_THROUGH.get(name)
-            summary = found.summary if function is _run_nothing else None
-            app.command(name, rich_help_panel=found.panel, context_settings=settings, help=summary)(function)
-    return app
-
-
-def find_wanted(arguments: list[str]) -> str:
-    """Return the command that these arguments name, or no name if they name none."""
-    return next((one for one in arguments if not one.startswith("-")), "")
+_HELP: Final = frozenset({"-h", "--help"})
+_VERBOSE: Final = frozenset({"-v", "--verbose"})
+_INTERRUPTED: Final = 130  # the exit code of a program that Ctrl-C has ended
+_BROKEN_PIPE: Final = 141
 
 
 def run_app() -> None:
-    """Run the command that the process's arguments name."""
-    is_completing = "_MLSPAN_COMPLETE" in os.environ  # the shell asks for any command's options
-    make_app(None if is_completing else find_wanted(sys.argv[1:]))(prog_name="mlspan")
+    """Run the command that the process's arguments name, and exit."""
+    if (typed := os.environ.get(completion.WORDS_VARIABLE)) is not None:
+        write_line("\n".join(completion.suggest_words(typed)))
+        return
+    sys.exit(run_arguments(sys.argv[1:]))
 
 
-def _print_version(asked: bool) -> None:
-    """Print the version and exit, if `--version` was given."""
-    if asked:
+def run_arguments(given: Sequence[str]) -> int:
+    """Run the command that *given* names, and return its exit code."""
+    set_verbose(False)
+    name = ""
+    try:
+        leading, name, following = _split_arguments(given)
+        if name not in COMMANDS:
+            return _run_without_command(leading, name)
+        return _run_command(name, leading, following)
+    except UsageError as error:
+        print_error(f"{error} (see: {' '.join(filter(None, ('mlspan', name if name in COMMANDS else '', '--help')))})")
+        return 2
+    except CommandFailure as failure:
+        if is_verbose() and failure.__cause__ is not None:
+            traceback.print_exception(failure.__cause__)
+        print_error(str(failure))
+        return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:  # what reads our output has ended: | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+
+
+def _read_shared_options(tracking_uri: TrackingUriOption = None, experiment: ExperimentOption = None) -> None:
+    """Stand for the options that may be before the command."""
+
+
+def _read_verbosity(verbose: Annotated[bool, Option("-v", "--verbose")] = False) -> None:
+    """Stand for the option that every command takes."""
+
+
+def _split_arguments(given: Sequence[str]) -> tuple[list[str], str, list[str]]:
+    """Return the options before the command, its name (none if none is there), and what follows it.
+
+    Raises:
+        UsageError: if an option before the command is not known.
+    """
+    shared = find_named(read_parameters(_read_shared_options))
+    at = 0
+    while at < len(given) and given[at].startswith("-") and given[at] != "-":
+        name, has_value, _ = given[at].partition("=")
+        if name in ROOT_OPTIONS or name in _HELP:
+            return list(given[at:]), "", []
+        if name not in shared and name not in _VERBOSE:
+            elsewhere = [command for command in COMMANDS if command in given]
+            hint = f"; options of {elsewhere[0]} stand behind it" if elsewhere else ""
+            raise UsageError(f"there is no option {name} before the command{hint}")
+        at += 2 if name in shared and not has_value else 1
+    return list(given[:at]), given[at] if at < len(given) else "", list(given[at + 1 :])
+
+
+def _run_without_command(leading: list[str], name: str) -> int:
+    """Run what needs no command: the help, the version, the completion."""
+    if name:
+        raise make_unknown_command(name, COMMANDS)
+    option = leading[0].partition("=")[0] if leading else "--help"
+    if option == "--version":
         write_line(f"mlspan {__version__}")
-        raise typer.Exit
+    elif option in {"--install-completion", "--show-completion"}:
+        _set_up_completion(option, [*leading[0].split("=", 1)[1:], *leading[1:]])
+    else:
+        panels: dict[str, dict[str, str]] = {}
+        for command, found in COMMANDS.items():
+            panels.setdefault(found.panel, {})[command] = found.summary
+        _write_lines(render_root_help(panels, ROOT_OPTIONS.items()))
+    return 0
 
 
-def read_root_options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None: ...
+def _set_up_completion(option: str, named: Sequence[str]) -> None:
+    """Print or install the script of the shell that is named, or else of the user's."""
+    shell = named[0] if named else completion.find_shell()
+    if shell not in completion.SCRIPTS:
+        raise UsageError(f"{option} takes bash, zsh or fish, not {shell!r}")
+    if option == "--show-completion":
+        write_line(completion.SCRIPTS[shell].rstrip())
+        return
+    try:
+        path = completion.install_script(shell)
+    except OSError as error:
+        raise CommandFailure(f"cannot write {error.filename}: {error.strerror}") from error
+    print_note(f"wrote {path}; shells that are started from now on complete mlspan's commands")
 
 
-def _run_nothing() -> None:
-    """Stand for a command that is not the one to run."""
+def _run_command(name: str, leading: list[str], following: list[str]) -> int:
+    """Run one command with the options that stand before and behind it."""
+    found = load_command(name)
+    if isinstance(found, Mapping):
+        inner = next((word for word in following if word in found), "")
+        if not inner:
+            unknown = [word for word in following if not word.startswith("-")]
+            if unknown:
+                raise make_unknown_command(f"{name} {unknown[0]}", [f"{name} {one}" for one in found])
+            _write_lines(render_root_help({f"mlspan {name}": _summarize(found)}, ()))
+            return 0
+        following.remove(inner)
+        name, found = f"{name} {inner}", found[inner]
+    parameters = read_parameters(found)
+    own = _cut_own_arguments(following, any(one.base is list for one in parameters), find_named(parameters))
+    if _HELP & set(own):
+        _write_lines(render_command_help(name, found))
+        return 0
+    values = parse_arguments((*parameters, *read_parameters(_read_verbosity)), [*leading, *following])
+    set_verbose(values.pop("verbose"))
+    found(**values)
+    return 0
 
 
-def __getattr__(name: str) -> Callable[..., object]:
-    if name == "app":
-        return make_app()
-    msg = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(msg)
+def _summarize(found: Mapping[str, Function]) -> dict[str, str]:
+    return {name: (one.__doc__ or "").partition("\n")[0] for name, one in found.items()}
+
+
+def _cut_own_arguments(following: list[str], passes_on: bool, named: Mapping[str, object]) -> list[str]:
+    """Return the part of what follows a command that is for the command: if it *passes_on*, up to a script's name."""
+    at = 0
+    while at < len(following) and following[at] != "--":
+        word = following[at]
+        if passes_on and not word.startswith("-"):
+            break
+        option = named.get(word)
+        at += 2 if option is not None and not getattr(option, "is_switch", False) else 1
+    return following[:at]
+
+
+def _write_lines(lines: Iterable[str]) -> None:
+    write_line("\n".join(lines))

@@ -2,66 +2,71 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import os
-import shlex
-import shutil
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final
 
-import typer
-from rich.console import Console
+from .arguments import Option
 
-from .._extras import tell_install
-
-P = ParamSpec("P")
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _WIDTH_WITHOUT_TERMINAL: Final = 120  # columns; used if the output is no terminal and COLUMNS is not set
+_RED, _DIM, _PLAIN = "\x1b[31m", "\x1b[2m", "\x1b[0m"
 
 TrackingUriOption = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--tracking-uri",
         metavar="URI",
-        help="MLflow's tracking server or database. [dim]Default: MLSPAN_TRACKING_URI, MLFLOW_TRACKING_URI, "
-        "then mlflow.db in this folder.[/dim]",
-        show_default=False,
+        help="MLflow's tracking server or database.",
+        default="MLSPAN_TRACKING_URI, MLFLOW_TRACKING_URI, then mlflow.db in this folder",
+        is_global=True,
     ),
 ]
 ExperimentOption = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--experiment",
         "-e",
         metavar="NAME|ID",
-        help="Experiment, by name or id. [dim]Default: MLSPAN_EXPERIMENT, MLFLOW_EXPERIMENT_ID or _NAME.[/dim]",
-        show_default=False,
+        help="Experiment, by name or id.",
+        default="MLSPAN_EXPERIMENT, MLFLOW_EXPERIMENT_ID or _NAME",
+        is_global=True,
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
+JsonOption = Annotated[bool, Option("--json", help="Print JSON, for other programs.")]
+
+SpoolDirOption = Annotated[
+    Path | None,
+    Option(
+        "--spool-dir",
+        metavar="DIR",
+        help="Folder of unsent spans.",
+        default="MLSPAN_SPOOL_DIR, then ~/.local/state/mlspan/spool",
+    ),
+]
+
+_settings: Final = {"verbose": False}
 
 
 class CommandFailure(Exception):  # noqa: N818  # an expected outcome of a command, not a bug in mlspan
     """Error that ends a command with exit code 1. Its message is one line that says what to do."""
 
 
-def command(fn: Callable[P, T]) -> Callable[P, T]:
-    """Wrap *fn* as a command: print a CommandFailure as one line on standard error, and exit with code 1."""
+def set_verbose(verbose: bool) -> None:
+    """Set whether commands say what they read, and show tracebacks."""
+    _settings["verbose"] = verbose
 
-    @functools.wraps(fn)
-    def run_command(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return fn(*args, **kwargs)
-        except CommandFailure as failure:
-            print_error(str(failure))
-            raise typer.Exit(1) from None
 
-    return run_command
+def is_verbose() -> bool:
+    """Return whether ``-v`` was given."""
+    return _settings["verbose"]
 
 
 def make_output_console() -> Console:
@@ -76,6 +81,8 @@ def make_error_console() -> Console:
 
 def _make_console(*, stderr: bool) -> Console:
     """Return a console. Its width is fixed if its stream is no terminal and COLUMNS is not set."""
+    from rich.console import Console
+
     console = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
     if not console.is_terminal and not os.environ.get("COLUMNS"):
         console.width = _WIDTH_WITHOUT_TERMINAL
@@ -84,23 +91,37 @@ def _make_console(*, stderr: bool) -> Console:
 
 def print_error(line: str) -> None:
     """Print an error as one line on standard error."""
-    make_error_console().print(f"mlspan: {line}", style="red", soft_wrap=True)
+    _print_aside(f"mlspan: {line}", _RED)
 
 
 def print_note(line: str) -> None:
     """Print a remark on standard error, so that standard output holds results only and can be piped."""
-    make_error_console().print(line, style="dim", soft_wrap=True)
+    _print_aside(line, _DIM)
+
+
+def print_detail(line: str) -> None:
+    """Print a remark that only ``-v`` asks for."""
+    if is_verbose():
+        print_note(line)
+
+
+def _print_aside(line: str, style: str) -> None:
+    shown = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    sys.stderr.write(f"{style}{line}{_PLAIN}\n" if shown else f"{line}\n")
+    sys.stderr.flush()
 
 
 @contextmanager
 def show_busy(what: str) -> Iterator[None]:
     """Show a spinner with the text *what* while the block runs, if standard error is a terminal."""
-    console = make_error_console()
-    if console.is_terminal:
+    began = time.perf_counter()
+    if sys.stderr.isatty():
+        console = make_error_console()
         with console.status(f"{what} ...", spinner="dots" if not console.options.ascii_only else "line"):
             yield
     else:
         yield
+    print_detail(f"{what}: {time.perf_counter() - began:.2f} s")
 
 
 def require_module(module: str, extra: str, why: str) -> None:
@@ -110,11 +131,16 @@ def require_module(module: str, extra: str, why: str) -> None:
         CommandFailure: if it is not; the message says that *why* needs it and how to install *extra*.
     """
     if importlib.util.find_spec(module) is None:
+        from .._extras import tell_install
+
         raise CommandFailure(f"{why} needs {module}: {tell_install(extra)}")
 
 
 def find_own_command() -> str:
     """Return the text to type to call mlspan again: ``mlspan``, or its path if the shell would not find this one."""
+    import shlex
+    import shutil
+
     here, found = Path(sys.executable).parent / "mlspan", shutil.which("mlspan")
     if not here.exists() or (found is not None and here.samefile(found)):
         return "mlspan"

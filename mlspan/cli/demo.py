@@ -16,7 +16,6 @@ from .common import (
     CommandFailure,
     ExperimentOption,
     TrackingUriOption,
-    command,
     find_own_command,
     make_output_console,
     print_note,
@@ -41,7 +40,6 @@ _WEATHER_TOOLS: Final[object] = [
 ]
 
 
-@command
 def demo(tracking_uri: TrackingUriOption = None, experiment: ExperimentOption = None) -> None:
     """Record a trace and show it.
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Annotated, Final
 
-import typer
 from rich.console import Console
 from rich.text import Text
 
@@ -16,7 +15,8 @@ from .. import __version__
 from .._extras import tell_install
 from .._private_names import list_missing_names
 from . import form, hooked, model
-from .common import ExperimentOption, JsonOption, TrackingUriOption, command, make_output_console, show_busy, write_line
+from .arguments import Option
+from .common import ExperimentOption, JsonOption, TrackingUriOption, make_output_console, show_busy
 from .libraries import (
     LibraryStatus,
     add_outcomes,
@@ -36,13 +36,12 @@ from .waiting import SpoolStatus, format_spool_status, read_spool_status, status
 _SUPPORTED_MLFLOW: Final = ">=3.6,<4"  # the range of the extra "mlflow"
 
 
-@command
 def doctor(
     tracking_uri: TrackingUriOption = None,
     experiment: ExperimentOption = None,
-    try_: Annotated[bool, typer.Option("--write/--no-write", help="Store a test trace, and remove it again.")] = True,
+    try_: Annotated[bool, Option("--write/--no-write", help="Store a test trace, and remove it again.")] = True,
     hooks: Annotated[
-        bool, typer.Option("--hooks", help="Import each library to check that autolog hooks into it. Slow.")
+        bool, Option("--hooks", help="Import each library to check that autolog hooks into it. Slow.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -77,11 +76,11 @@ def doctor(
             "self_tracing": [asdict(one) for one in others[0]],
             "second_tracers": [asdict(one) for one in others[1]],
         }
-        write_line(model.dump_json({**report, **named, "spool": status_to_json(spool)}))
+        model.write_json({**report, **named, "spool": status_to_json(spool)})
     else:
         _print_doctor_report(make_output_console(), found, libraries, others, checks, spool, problems)
     if problems:
-        raise typer.Exit(1)
+        raise SystemExit(1)
 
 
 def _check_mlflow_version() -> Iterator[str]:

@@ -7,49 +7,39 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Final
 
-import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from .. import tracing
 from ..tracing.destinations import make_spool_settings
 from ..tracing.export.dialects.dialect import parse_attribute
-from ..tracing.export.mlflow.spans import INPUTS, OUTPUTS, SPAN_TYPE, translate_span
-from ..tracing.export.mlflow.store import hide_user_info
+from ..tracing.export.mlflow.addresses import hide_user_info
+from ..tracing.export.mlflow.names import INPUTS, OUTPUTS, SPAN_TYPE
+from ..tracing.export.mlflow.spans import translate_span
 from ..tracing.export.spool.limits import default_folder
 from ..tracing.export.spool.survey import survey_folder
 from ..tracing.settings.resolution import resolve_config
 from . import form, model
+from .arguments import Option
 from .common import (
     CommandFailure,
     JsonOption,
+    SpoolDirOption,
     TrackingUriOption,
-    command,
     make_error_console,
     make_output_console,
     print_note,
-    write_line,
 )
 
 _untyped_tracing: Final[Any] = tracing
-SpoolDirOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--spool-dir",
-        metavar="DIR",
-        help="Folder of unsent spans. [dim]Default: MLSPAN_SPOOL_DIR, then ~/.local/state/mlspan/spool.[/dim]",
-        show_default=False,
-    ),
-]
 
 
-@command
 def drain(
     spool_dir: SpoolDirOption = None,
     tracking_uri: TrackingUriOption = None,
     wait: Annotated[
         float,
-        typer.Option("--wait", metavar="SECONDS", min=0, help="Keep retrying an unreachable backend for so long."),
+        Option("--wait", metavar="SECONDS", lowest=0, help="Keep retrying an unreachable backend for so long."),
     ] = 0.0,
     as_json: JsonOption = False,
 ) -> None:
@@ -78,11 +68,11 @@ def drain(
             raise CommandFailure(str(error)) from error
     if as_json:
         counts = {name: getattr(result, name) for name in ("sent", "refused", "expired", "stay", "in_use")}
-        write_line(model.dump_json({**counts, "reasons": dict(result.reasons)}))
+        model.write_json({**counts, "reasons": dict(result.reasons)})
     else:
         _print_drain_result(result)
     if result.stay or result.refused:
-        raise typer.Exit(1)
+        raise SystemExit(1)
 
 
 def _print_destinations(spool_dir: Path | None, tracking_uri: str | None) -> None:
@@ -133,7 +123,7 @@ def print_dead_letters(dead_letters: list[Any], *, as_json: bool) -> None:
     """Print a line for each dead letter, and the reason why it was refused."""
     console = make_output_console()
     if as_json:
-        write_line(model.dump_json([_letter_to_json(letter) for letter in dead_letters]))
+        model.write_json([_letter_to_json(letter) for letter in dead_letters])
     elif not dead_letters:
         print_note("nothing was set aside")
     for letter in () if as_json else dead_letters:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import time
 import unicodedata
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from rich.cells import cell_len, set_cell_size
@@ -91,6 +92,24 @@ def parse_time(text: str, *, now: float | None = None) -> int:
         raise ValueError("takes 90s, 15m, 1h, 2d, 1w, or a date such as 2026-01-31 or 2026-01-31T12:00") from None
 
 
+def parse_span(text: str) -> int:
+    """Return the time span that *text* names (``90s``, ``15m``, ``1h``, ``2d``, ``1w``), in milliseconds.
+
+    Raises:
+        ValueError: for any other text.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", text)
+    if found is None:
+        raise ValueError("takes 90s, 15m, 1h, 2d or 1w")
+    return round(float(found[1]) * _SECONDS_PER_UNIT[found[2]] * 1000)
+
+
+def floor_time(ms: int, span_ms: int) -> int:
+    """Return the start of the interval that a time lies in. Intervals begin at midnight, in local time of today."""
+    offset = round((datetime.now().astimezone().utcoffset() or timedelta()).total_seconds() * 1000)
+    return (ms + offset) // span_ms * span_ms - offset
+
+
 def strip_control_characters(text: str) -> str:
     """Return *text* without characters that move a terminal's cursor or change the direction of text.
 
@@ -99,6 +118,16 @@ def strip_control_characters(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(" " if char in "\t\n\r" else char for char in text if char in "\t\n\r" or _is_harmless(char))
+
+
+def escape_for_terminal(text: str) -> str:
+    """Return JSON that says the same, with escapes for what :func:`strip_control_characters` would take away."""
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return "".join(
+        char if char == "\n" or _is_harmless(char) else json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"
+        for char in text
+    )
 
 
 def _is_harmless(char: str) -> bool:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Annotated, Final
 
-import typer
 from opentelemetry.sdk.trace import ReadableSpan
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
@@ -24,11 +23,11 @@ from ..tracing.export.trace_assembler import is_genai
 from ..tracing.export.types import BackendUnavailable, Refusal, TraceSegment
 from ..tracing.operations.call_context import TraceOrigin
 from . import form
+from .arguments import Argument, Option, UsageError
 from .common import (
     CommandFailure,
     ExperimentOption,
     TrackingUriOption,
-    command,
     make_error_console,
     make_output_console,
     require_module,
@@ -116,18 +115,15 @@ def _get_span_id(span: ReadableSpan) -> int:
     return context.span_id if context else 0
 
 
-@command
 def import_(
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="OTLP as JSON lines or protobuf, may be gzipped; - reads standard input."),
+        Argument(metavar="FILE", help="OTLP as JSON lines or protobuf, may be gzipped; - reads standard input."),
     ],
     tracking_uri: TrackingUriOption = None,
     experiment: ExperimentOption = None,
-    run: Annotated[
-        str | None, typer.Option("--run", metavar="ID", help="The MLflow run that the traces belong to.")
-    ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Import traces without a GenAI span, too.")] = False,
+    run: Annotated[str | None, Option("--run", metavar="ID", help="The MLflow run that the traces belong to.")] = None,
+    everything: Annotated[bool, Option("--all", help="Import traces without a GenAI span, too.")] = False,
 ) -> None:
     """Store traces from an OpenTelemetry file in MLflow.
 
@@ -135,7 +131,7 @@ def import_(
     conventions, OpenInference or OpenLLMetry. Importing a file twice changes nothing.
     """
     if str(file) != "-" and not file.is_file():
-        raise typer.BadParameter(f"there is no file {file}", param_hint="FILE")
+        raise UsageError(f"there is no file {file}")
     location = locate_store(tracking_uri, experiment, exists=False)
     if not is_tracking_server(location.uri):
         require_module("mlflow", "mlflow", "a database")
@@ -147,7 +143,7 @@ def import_(
         sink.close()
     _print_import_result(result, f"{location.experiment or 'Default'!r} of {location.display_uri}")
     if result.unreadable_count or result.refused_count or result.unfinished_count:
-        raise typer.Exit(1)
+        raise SystemExit(1)
 
 
 @contextmanager

@@ -6,21 +6,19 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Final, Literal
 
-import typer
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
 from . import form, model
+from .arguments import Option, UsageError
 from .common import (
     CommandFailure,
     ExperimentOption,
     JsonOption,
     TrackingUriOption,
-    command,
     make_output_console,
     print_note,
-    write_line,
 )
 from .opening import open_reader
 from .places import locate_store
@@ -29,19 +27,18 @@ from .reading import TraceFilter, TraceReader
 _LOOK_BACK_SECONDS: Final = 3600  # traces are searched by their start, and are stored at their end
 _MAX_NEW_TRACES: Final = 500
 
-RunOption = Annotated[str | None, typer.Option("--run", metavar="NAME|ID", help="Traces of this MLflow run.")]
-SessionOption = Annotated[str | None, typer.Option("--session", metavar="ID", help="Traces of this conversation.")]
+RunOption = Annotated[str | None, Option("--run", metavar="NAME|ID", help="Traces of this MLflow run.")]
+SessionOption = Annotated[str | None, Option("--session", metavar="ID", help="Traces of this conversation.")]
 StatusOption = Annotated[
     Literal["ok", "error", "in_progress"] | None,
-    typer.Option("--status", case_sensitive=False, help="Traces with this status."),
+    Option("--status", help="Traces with this status."),
 ]
 SinceOption = Annotated[
     str | None,
-    typer.Option("--since", metavar="AGO", help="Begun since then: 90s, 15m, 1h, 2d, 1w, or a date or time."),
+    Option("--since", metavar="AGO", help="Begun since then: 90s, 15m, 1h, 2d, 1w, or a date or time."),
 ]
 
 
-@command
 def list_(
     tracking_uri: TrackingUriOption = None,
     experiment: ExperimentOption = None,
@@ -49,18 +46,20 @@ def list_(
     session: SessionOption = None,
     status: StatusOption = None,
     since: SinceOption = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of traces.")] = 20,
+    limit: Annotated[int, Option("--limit", "-n", lowest=1, help="Maximum number of traces.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
     """List traces, the newest first.
 
-    mlspan list --since 1h --status error
+    Examples:
+        mlspan list --since 1h --status error
+        mlspan list --session c-1729 --json
     """
     since_ms = _parse_optional_since(since)
     traces = open_reader(locate_store(tracking_uri, experiment))
     found = list(traces.iterate_traces(make_filter(traces, run, session, status, since_ms), limit=limit))
     if as_json:
-        write_line(model.dump_json([model.trace_to_json(trace) for trace in found]))
+        model.write_json([model.trace_to_json(trace) for trace in found])
         return
     console = make_output_console()
     table = TraceTable(console, found, traces)
@@ -74,16 +73,15 @@ def list_(
         print_note(f"the newest {limit}; --limit shows more")
 
 
-@command
 def tail(
     tracking_uri: TrackingUriOption = None,
     experiment: ExperimentOption = None,
     run: RunOption = None,
     session: SessionOption = None,
     status: StatusOption = None,
-    last: Annotated[int, typer.Option("--last", "-n", min=0, help="Show so many existing traces first.")] = 0,
-    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two queries.")] = 1.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print each trace as one line of JSON.")] = False,
+    last: Annotated[int, Option("--last", "-n", lowest=0, help="Show so many existing traces first.")] = 0,
+    interval: Annotated[float, Option(lowest=0.1, help="Seconds between two queries.")] = 1.0,
+    as_json: Annotated[bool, Option("--json", help="Print each trace as one line of JSON.")] = False,
 ) -> None:
     """Show traces as they are stored, until Ctrl-C."""
     try:
@@ -91,7 +89,7 @@ def tail(
             open_reader(locate_store(tracking_uri, experiment)), (run, session, status), last, interval, as_json=as_json
         )
     except KeyboardInterrupt:
-        raise typer.Exit(0) from None
+        raise SystemExit(0) from None
 
 
 def _follow_traces(
@@ -139,7 +137,7 @@ def _print_traces(found: Iterable[model.StoredTrace], table: TraceTable, console
     """Print traces, each as a line of the table or of JSON."""
     for trace in found:
         if as_json:
-            write_line(model.dump_json_line(model.trace_to_json(trace)))
+            model.write_json(model.trace_to_json(trace), indent=None)
         else:
             console.print(table.make_line(trace), no_wrap=True, overflow="crop")
 
@@ -234,9 +232,9 @@ def parse_since(text: str) -> int:
     """Return the time that ``--since`` names, in milliseconds since 1970.
 
     Raises:
-        typer.BadParameter: if it cannot be parsed; ends the command with exit code 2.
+        UsageError: if it cannot be parsed; ends the command with exit code 2.
     """
     try:
         return form.parse_time(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r}: {error}", param_hint="--since") from None
+        raise UsageError(f"--since {error}, not {text!r}") from None

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
@@ -15,10 +16,10 @@ from typing import Any, Final
 from .._shape import get_field, get_list, get_nested, is_a
 from ..tracing.export.dialects.dialect import parse_attribute
 from ..tracing.export.mlflow.messages import as_text, preview_answer, preview_request
-from ..tracing.export.mlflow.spans import COST, TOKEN_USAGE
-from ..tracing.export.mlflow.traces import SESSION_KEY, SOURCE_RUN_KEY, USER_KEY
+from ..tracing.export.mlflow.names import COST, SESSION_KEY, SOURCE_RUN_KEY, TOKEN_USAGE, USER_KEY
 from ..tracing.operations import semconv as sc
-from .form import join_lines
+from .common import write_line
+from .form import escape_for_terminal, join_lines
 
 NAME_KEY: Final = "mlflow.traceName"
 TOKENS_KEY: Final = "mlflow.trace.tokenUsage"
@@ -66,6 +67,7 @@ class StoredSpan:
     attributes: dict[str, object]
     tokens: TokenCounts | None
     cost: float | None
+    error_type: str | None = None  # of a failed span: the type of the exception, or the provider's code
 
     @property
     def duration_ms(self) -> float | None:
@@ -105,6 +107,7 @@ class StoredTrace:
     cost: float | None
     tags: dict[str, str]
     spans: Sequence[StoredSpan] = field(default=())
+    stored_ms: float | None = None  # the duration in whole milliseconds, as the store has it
 
     @property
     def failed(self) -> bool:
@@ -150,9 +153,10 @@ def read_trace(found: Any) -> StoredTrace:
         session=metadata.get(SESSION_KEY),
         user=metadata.get(USER_KEY),
         tokens=TokenCounts.from_usage(metadata.get(TOKENS_KEY)),
-        cost=_read_cost(metadata.get(COST_KEY)),
+        cost=read_cost(metadata.get(COST_KEY)),
         tags={key: value for key, value in tags.items() if not key.startswith("mlflow.")},
         spans=spans,
+        stored_ms=info.execution_duration,
     )
 
 
@@ -205,7 +209,8 @@ def _read_span(span: Any) -> StoredSpan:
         outputs=span.outputs,
         attributes=attributes,
         tokens=usage,
-        cost=_read_cost(attributes.get(COST)),
+        cost=read_cost(attributes.get(COST)),
+        error_type=find_error_type(attributes, get_list(span, "events")) if failed else None,
     )
 
 
@@ -215,7 +220,7 @@ def _read_genai_tokens(attributes: dict[str, object]) -> TokenCounts | None:
     return TokenCounts.from_usage({"input_tokens": input_tokens, "output_tokens": output_tokens})
 
 
-def _read_cost(cost: object) -> float | None:
+def read_cost(cost: object) -> float | None:
     """Return the total in US dollars, or None. The exporter writes NaN for a cost that is not known."""
     total: Any = get_field(parse_attribute(cost), "total_cost")
     return float(total) if is_a(total, (int, float)) and not math.isnan(total) else None
@@ -239,6 +244,14 @@ def _find_error(span: object, attributes: dict[str, object]) -> str:
                 else message
             )
     return description or str(attributes.get(sc.ERROR_TYPE) or "failed")
+
+
+def find_error_type(attributes: dict[str, object], events: Iterable[object]) -> str:
+    """Return the type of a failed span's error, without its module: what the span says, or else its exception event."""
+    named = attributes.get(sc.ERROR_TYPE)
+    raised = [(get_field(event, "attributes") or {}).get("exception.type") for event in events]
+    kind = next((one for one in (named, *reversed(raised)) if isinstance(one, str) and one), "failed")
+    return kind.rpartition(".")[2] or kind
 
 
 def _preview_messages(reader: Any, value: object) -> str:
@@ -280,6 +293,7 @@ def spans_to_json(trace: StoredTrace) -> list[dict[str, object]]:
             "type": span.span_type,
             "status": "ERROR" if span.failed else "OK",
             "error": span.error,
+            "error_type": span.error_type,
             "offset_ms": span.start_ns / 1e6 - trace.start_ms,
             "duration_ms": span.duration_ms,
             "model": span.model,
@@ -293,11 +307,12 @@ def spans_to_json(trace: StoredTrace) -> list[dict[str, object]]:
     ]
 
 
-def dump_json_line(value: object) -> str:
-    """Return *value* as JSON on one line."""
-    return json.dumps(value, ensure_ascii=False, default=str)
+def dump_json(value: object, *, indent: int | None = 2) -> str:
+    """Return *value* as JSON, indented, or on one line with ``indent=None``."""
+    return json.dumps(value, indent=indent, ensure_ascii=False, default=str)
 
 
-def dump_json(value: object) -> str:
-    """Return *value* as indented JSON."""
-    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+def write_json(value: object, *, indent: int | None = 2) -> None:
+    """Write *value* to standard output as JSON. On a terminal, what would control it is escaped."""
+    text = dump_json(value, indent=indent)
+    write_line(escape_for_terminal(text) if sys.stdout.isatty() else text)

@@ -6,11 +6,8 @@ import os
 from pathlib import Path
 from typing import Annotated, Final
 
-import typer
-
-from .common import CommandFailure, command, make_output_console
-
-app = typer.Typer(no_args_is_help=True, help="Turn autolog on in every IPython and Jupyter session.")
+from .arguments import Option
+from .common import CommandFailure, make_output_console
 
 _STARTUP_SCRIPT: Final = """\
 # Written by `mlspan notebook enable`; `mlspan notebook disable` removes it.
@@ -32,7 +29,7 @@ del _mlspan
 """
 
 ProfileOption = Annotated[
-    str, typer.Option("--profile", metavar="NAME", help="IPython profile. Jupyter kernels use: default.")
+    str, Option("--profile", metavar="NAME", help="IPython profile. Jupyter kernels use: default.")
 ]
 
 
@@ -47,8 +44,6 @@ def find_startup_file(profile: str) -> Path:
     return folder / f"profile_{profile}" / "startup" / "00-mlspan.py"
 
 
-@app.command()
-@command
 def enable(profile: ProfileOption = "default") -> None:
     """Load mlspan whenever a session starts, as %load_ext mlspan does."""
     path = find_startup_file(profile)
@@ -60,8 +55,6 @@ def enable(profile: ProfileOption = "default") -> None:
     make_output_console().print(f"on: every new session loads mlspan ({path})", soft_wrap=True)
 
 
-@app.command()
-@command
 def disable(profile: ProfileOption = "default") -> None:
     """Stop loading mlspan when a session starts."""
     path = find_startup_file(profile)
@@ -72,9 +65,10 @@ def disable(profile: ProfileOption = "default") -> None:
     make_output_console().print("off: sessions load mlspan only by %load_ext mlspan", soft_wrap=True)
 
 
-@app.command()
-@command
 def status(profile: ProfileOption = "default") -> None:
     """Print whether sessions load mlspan."""
     path = find_startup_file(profile)
     make_output_console().print(f"on: {path}" if path.exists() else f"off: there is no {path}", soft_wrap=True)
+
+
+COMMANDS: Final = {"enable": enable, "disable": disable, "status": status}

@@ -12,7 +12,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from .._guard import log
-from ..tracing.export.mlflow.store import default_tracking_uri, hide_user_info, is_server_uri
+from ..tracing.export.mlflow.addresses import default_tracking_uri, hide_user_info, is_server_uri
 from ..tracing.settings import admin_policy
 from ..tracing.settings.config import Config
 from ..tracing.settings.resolution import resolve_config
@@ -34,6 +34,12 @@ _KNOWN_VARIABLES: Final = {name for setting in fields(Config) for name in settin
     "MLSPAN_POLICY",
     "MLSPAN_STRICT",
 }
+
+
+_DATABRICKS: Final = frozenset({"databricks", "databricks-uc", "uc"})
+_STORE_SCHEMES: Final = frozenset(
+    {"http", "https", "sqlite", "postgresql", "postgres", "mysql", "mariadb", "mssql", "oracle", "file", "databricks"}
+)
 
 
 @dataclass(frozen=True)
@@ -145,6 +151,7 @@ def locate_store(tracking_uri: str | None, experiment: str | None, *, exists: bo
     uri, where = found["tracking_uri"].value, found["tracking_uri"].source
     if uri == "none":
         raise CommandFailure(f"{where} says tracking_uri=none: no traces go to MLflow; give --tracking-uri")
+    _check_address(uri, where)
     file = find_database_file(uri)
     if exists and file is not None and not file.exists():
         raise CommandFailure(
@@ -152,6 +159,28 @@ def locate_store(tracking_uri: str | None, experiment: str | None, *, exists: bo
             "give --tracking-uri, or run: mlspan demo"
         )
     return StoreLocation(uri, found["experiment"].value)
+
+
+def _check_address(uri: str, source: str) -> None:
+    """Check that MLflow can be at an address.
+
+    Raises:
+        CommandFailure: if it is of a kind that no store has.
+    """
+    scheme, has_scheme, rest = uri.partition(":")
+    named = "--tracking-uri" if source == ARGUMENT_SOURCE else source
+    if uri in _DATABRICKS or (has_scheme and scheme.partition("+")[0] in _STORE_SCHEMES):
+        if is_server_uri(uri) and not find_host(uri):
+            raise CommandFailure(f"{named}={uri} names no host: give http://localhost:5000")
+        return
+    if not has_scheme and Path(uri).is_dir():
+        return
+    what = (
+        f"no store has addresses of {scheme}://" if has_scheme and rest.startswith("//") else "there is no such folder"
+    )
+    raise CommandFailure(
+        f"{named}={hide_user_info(uri)}: {what}; give a server (http://localhost:5000) or a database (sqlite:///mlflow.db)"
+    )
 
 
 def find_database_file(uri: str) -> Path | None:

@@ -17,8 +17,9 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from .._guard import quiet_loggers
+from ..tracing.export.mlflow.addresses import hide_user_info
 from ..tracing.export.mlflow.sink import MlflowSink
-from ..tracing.export.mlflow.store import StoreRejected, hide_user_info
+from ..tracing.export.mlflow.store import StoreRejected
 from ..tracing.export.types import BackendUnavailable, TraceSegment
 from ..tracing.operations import semconv as sc
 from ..tracing.operations.call_context import TraceOrigin

@@ -10,6 +10,7 @@ from typing import Final
 
 from . import model
 from .common import CommandFailure
+from .outlines import TraceOutline, outline_trace
 from .places import StoreLocation
 
 MAX_TRACES: Final = 1_000_000
@@ -57,6 +58,23 @@ class TraceReader(ABC):
         self, where: TraceFilter = EVERYTHING, *, limit: int = MAX_TRACES, spans: bool = False
     ) -> Iterator[model.StoredTrace]:
         """Yield at most *limit* traces that match *where*, the newest first, each once."""
+
+    def iterate_outlines(
+        self,
+        where: TraceFilter = EVERYTHING,
+        *,
+        spans: bool = True,
+        details: bool = True,  # noqa: ARG002  # some readers have them anyway
+    ) -> Iterator[TraceOutline]:
+        """Yield the outlines of the traces that match *where*, each once, in any order.
+
+        Args:
+            where: the filter.
+            spans: whether to read the spans.
+            details: whether to read user, run and tags.
+        """
+        for trace in self.iterate_traces(where, spans=spans):
+            yield outline_trace(trace)
 
     @abstractmethod
     def fetch_trace(self, trace_id: str) -> model.StoredTrace:

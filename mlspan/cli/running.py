@@ -16,13 +16,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Final
 
-import typer
-
+from .arguments import Argument, Option, UsageError
 from .common import (
     CommandFailure,
     ExperimentOption,
     TrackingUriOption,
-    command,
     print_note,
     require_module,
     show_busy,
@@ -34,13 +32,12 @@ _START_TIMEOUT: Final = 120.0  # seconds; the first start creates or upgrades a 
 _STOP_TIMEOUT: Final = 10.0  # seconds
 
 
-@command
 def run(
-    script: Annotated[str, typer.Argument(metavar="SCRIPT", help="A Python file; with -m, the name of a module.")],
+    script: Annotated[str, Argument(metavar="SCRIPT", help="A Python file; with -m, the name of a module.")],
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="ARGS", help="Arguments for the script: all that follows.")
+        list[str] | None, Argument(metavar="ARGS", help="Arguments for the script: all that follows.")
     ] = None,
-    module: Annotated[bool, typer.Option("-m", help="Run SCRIPT as a module, as python -m does.")] = False,
+    module: Annotated[bool, Option("-m", help="Run SCRIPT as a module, as python -m does.")] = False,
     tracking_uri: TrackingUriOption = None,
     experiment: ExperimentOption = None,
 ) -> None:
@@ -48,17 +45,20 @@ def run(
 
     The program needs no changes, and its exit code is passed on.
 
-    mlspan run app.py --its own --options · mlspan run -m package.module
+    Examples:
+        mlspan run app.py --its own --options
+        mlspan run -m package.module
+        mlspan run --experiment nightly evaluate.py
     """
     if not module and not Path(script).exists():
-        raise typer.BadParameter(f"there is no file {script}", param_hint="SCRIPT")
+        raise UsageError(f"there is no file {script}")
     environ = _build_environment(tracking_uri, experiment)
     kind = "module" if module else "script"
     argv = [sys.executable, "-m", "mlspan.cli.launch", kind, script, *(arguments or [])]
     sys.stdout.flush()
     if os.name == "posix":
         os.execve(sys.executable, argv, environ)  # noqa: S606  # the user's program replaces this process, so signals reach it
-    raise typer.Exit(subprocess.run(argv, env=environ, check=False).returncode)  # noqa: S603
+    raise SystemExit(subprocess.run(argv, env=environ, check=False).returncode)  # noqa: S603
 
 
 def _build_environment(tracking_uri: str | None, experiment: str | None) -> dict[str, str]:
@@ -79,13 +79,12 @@ def _build_environment(tracking_uri: str | None, experiment: str | None) -> dict
     return environ
 
 
-@command
 def ui(
     port: Annotated[
-        int | None, typer.Option("--port", "-p", min=1, max=65535, help="Default: 5000, or one that is free.")
+        int | None, Option("--port", "-p", lowest=1, highest=65535, help="Default: 5000, or one that is free.")
     ] = None,
-    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
-    browse: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+    host: Annotated[str, Option(help="Where to listen.")] = "127.0.0.1",
+    browse: Annotated[bool, Option("--open", help="Open it in a browser.")] = False,
     tracking_uri: TrackingUriOption = None,
     experiment: ExperimentOption = None,
 ) -> None:

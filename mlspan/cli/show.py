@@ -6,23 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final
 
-import typer
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
 from . import form, model
+from .arguments import Argument, Option
 from .common import (
     CommandFailure,
     ExperimentOption,
     JsonOption,
+    SpoolDirOption,
     TrackingUriOption,
-    command,
     make_output_console,
     print_note,
-    write_line,
 )
-from .draining import SpoolDirOption, build_refused_trace, find_dead_letters, print_dead_letters
 from .opening import open_reader
 from .places import is_tracking_server, locate_store
 from .reading import TraceReader
@@ -40,20 +38,19 @@ _NARROW_WIDTH: Final = 80
 _NUMERIC_FACTS: Final = ("took", "tokens", "cost", "spans", "at")
 
 
-@command
 def show(
     trace: Annotated[
         str | None,
-        typer.Argument(metavar="TRACE", help="Trace id, its first digits, or: last. [dim]Default: last.[/dim]"),
+        Argument(metavar="TRACE", help="Trace id, its first digits, or: last.", default="last"),
     ] = None,
     as_json: JsonOption = False,
     html: Annotated[
         Path | None,
-        typer.Option("--html", metavar="FILE", help="Write a self-contained page with the timeline."),
+        Option("--html", metavar="FILE", help="Write a self-contained page with the timeline."),
     ] = None,
-    content: Annotated[bool, typer.Option(help="Show the first line of each request and answer.")] = True,
+    content: Annotated[bool, Option(help="Show the first line of each request and answer.")] = True,
     dead: Annotated[
-        bool, typer.Option("--dead", help="Show spans that a backend has refused: all, or those of TRACE.")
+        bool, Option("--dead", help="Show spans that a backend has refused: all, or those of TRACE.")
     ] = False,
     spool_dir: SpoolDirOption = None,
     tracking_uri: TrackingUriOption = None,
@@ -63,8 +60,13 @@ def show(
 
     Each span has its time, tokens, cost, the first line of request and answer, and its error.
 
-    mlspan show · mlspan show 3fa9 · mlspan show last --html trace.html
+    Examples:
+        mlspan show
+        mlspan show 3fa9
+        mlspan show last --html trace.html
     """
+    if dead:
+        from .draining import build_refused_trace, find_dead_letters, print_dead_letters
     if dead and trace is None:
         print_dead_letters(find_dead_letters(spool_dir, None), as_json=as_json)
         return
@@ -79,7 +81,7 @@ def show(
     if html is not None:
         _write_page(html, found, shown_facts)
     if as_json:
-        write_line(model.dump_json({**model.trace_to_json(found), "spans": model.spans_to_json(found)}))
+        model.write_json({**model.trace_to_json(found), "spans": model.spans_to_json(found)})
     elif html is None:
         print_trace(found, make_output_console(), shown_facts, content=content)
 
@@ -101,7 +103,7 @@ def _write_page(path: Path, trace: model.StoredTrace, shown_facts: dict[str, str
 
 def collect_facts(trace: model.StoredTrace, traces: TraceReader) -> dict[str, str]:
     """Return the facts about a trace as a whole, by title. Those that are not known are left out."""
-    from ..tracing.export.mlflow.sink import trace_url
+    from ..tracing.export.mlflow.addresses import trace_url
 
     tokens, uri = trace.tokens, traces.place.uri
     values = {

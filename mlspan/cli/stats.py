@@ -1,23 +1,22 @@
-"""``mlspan stats``: add up cost, tokens, latency and errors by model, agent and tool."""
+"""``mlspan stats``: add up cost, tokens, latency and errors by model, agent, tool, user, ..., and by time."""
 
 from __future__ import annotations
 
+import csv
+import io
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Annotated
-
-import typer
-from rich.cells import cell_len
-from rich.console import Console
-from rich.text import Text
+from pathlib import Path
+from typing import Annotated, Final
 
 from . import form, model
+from .arguments import Option, UsageError, join_words
 from .common import (
+    CommandFailure,
     ExperimentOption,
     JsonOption,
     TrackingUriOption,
-    command,
     make_output_console,
     print_note,
     show_busy,
@@ -26,28 +25,55 @@ from .common import (
 from .listing import RunOption, SessionOption, make_filter, parse_since
 from .opening import open_reader
 from .places import locate_store
-from .trace_totals import PERCENTILES, Metric, StatsRow, TraceStats
+from .reading import TraceFilter, TraceReader
+from .trace_totals import ALL_GROUPS, DEFAULT_GROUPS, Group, Metric, StatsRow, TraceStats
+
+_NEED_DETAILS: Final = frozenset({"user", "tag", "run", "error"})
+_NEED_SPANS: Final = frozenset({"model", "agent", "tool", "workflow", "error"})
+_MOST_INTERVALS: Final = 10_000
 
 
-@command
 def stats(
     tracking_uri: TrackingUriOption = None,
     experiment: ExperimentOption = None,
     since: Annotated[
-        str, typer.Option("--since", metavar="AGO", help="Begun since then: 15m, 1h, 2d, 1w, a date or time, or: all.")
+        str, Option("--since", metavar="AGO", help="Begun since then: 15m, 1h, 2d, 1w, a date or time, or: all.")
     ] = "1d",
-    until: Annotated[str | None, typer.Option("--until", metavar="AGO", help="Begun before then.")] = None,
+    until: Annotated[str | None, Option("--until", metavar="AGO", help="Begun before then.")] = None,
+    by: Annotated[
+        str | None,
+        Option(
+            "--by",
+            metavar="WHAT",
+            help=f"{join_words(ALL_GROUPS).capitalize()}; several with commas.",
+            default=",".join(DEFAULT_GROUPS),
+        ),
+    ] = None,
+    every: Annotated[
+        str | None, Option("--every", metavar="SPAN", help="Also by intervals of time: 15m, 1h, 1d, 1w.")
+    ] = None,
     run: RunOption = None,
     session: SessionOption = None,
     metric: Annotated[
-        Metric | None, typer.Option("--chart", help="Metric of the bars. [dim]Default: cost if any is known.[/dim]")
+        Metric | None, Option("--chart", help="Metric of the bars.", default="cost if any is known")
     ] = None,
+    html: Annotated[
+        Path | None, Option("--html", metavar="FILE", help="Write a self-contained page with charts.")
+    ] = None,
+    as_csv: Annotated[bool, Option("--csv", help="Print CSV, for spreadsheets.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Add up cost, tokens, latency and errors.
 
-    By model, agent and tool: mlspan stats --since 1w --chart p95
+    What an agent or a workflow cost is what all below it cost. Errors are counted where they began.
+
+    Examples:
+        mlspan stats --since 1w --chart p95
+        mlspan stats --by user,tag --since 1w
+        mlspan stats --by model --every 1d --since 1w --html week.html
+        mlspan stats --run nightly --json
     """
+    groups, every_ms = _parse_groups(by), None if every is None else _parse_interval(every)
     since_ms = None if since == "all" else parse_since(since)
     until_ms = None if until is None else parse_since(until)
     traces = open_reader(locate_store(tracking_uri, experiment))
@@ -55,139 +81,123 @@ def stats(
     where = replace(
         make_filter(traces, run, session, None, since_ms), until_ms=now_ms if until_ms is None else until_ms
     )
-    totals = TraceStats()
-    with show_busy("Reading traces"):
-        for trace in traces.iterate_traces(where, spans=True):
-            totals.add_trace(trace)
+    totals = TraceStats(groups, every_ms, traces.experiments)
+    _add_up(totals, traces, where, groups)
     if as_json:
-        write_line(model.dump_json(_build_stats_json(totals, since_ms, until_ms)))
+        model.write_json(_build_stats_json(totals, groups, since_ms, until_ms or now_ms))
+        return
+    if as_csv:
+        write_line(_format_csv(totals).rstrip("\n"))
         return
     period = f"since {form.format_full_time(since_ms)}" if since_ms else "of all time"
     period += f" until {form.format_full_time(until_ms)}" if until_ms else ""
-    if totals.traces.calls:
-        print_stats(totals, make_output_console(), period, metric)
-    else:
+    if not totals.traces.calls:
         print_note(f"no traces {period}" + ("; --since all looks further back" if since_ms else ""))
+    elif html is not None:
+        _write_page(html, totals, period, metric)
+    else:
+        from .stats_text import print_stats
+
+        print_stats(totals, make_output_console(), period, metric)
 
 
-def _build_stats_json(totals: TraceStats, since_ms: int | None, until_ms: int | None) -> dict[str, object]:
-    """Return all totals as ``--json`` prints them."""
-    return {
-        "since_ms": since_ms,
-        "until_ms": until_ms if until_ms is not None else round(time.time() * 1000),
-        "traces": totals.traces.to_json_object(),
-        **{
-            f"{group}s": [row.to_json_object() for row in rows]
-            for group, rows in {"model": [], "agent": [], "tool": [], **totals.rows_by_group}.items()
-        },
-    }
+def _parse_groups(by: str | None) -> tuple[Group, ...]:
+    """Return the groups that ``--by`` names.
 
-
-def print_stats(totals: TraceStats, console: Console, period: str, metric: Metric | None) -> None:
-    """Print a table and a chart for models, agents and tools."""
-    everything = totals.traces
-    errors = f"{everything.errors} failed" if everything.errors else "none failed"
-    console.print(Text(f"{everything.calls:,} trace{'s' * (everything.calls != 1)} {period}", style="bold"))
-    pieces = [
-        errors,
-        f"{form.format_count(everything.input_tokens)} tokens in, {form.format_count(everything.output_tokens)} out",
-    ]
-    pieces += [form.format_cost(everything.cost)] if everything.priced_calls else []
-    pieces += [f"p{percent} {form.format_duration(everything.compute_percentile(percent))}" for percent in PERCENTILES]
-    for piece in form.wrap_pieces(pieces, " | " if console.options.ascii_only else " · ", console.width):
-        console.print(Text(piece))
-    for group, rows in totals.rows_by_group.items():
-        console.print()
-        for line in _draw_table(group, rows, console.width, ascii_only=console.options.ascii_only):
-            console.print(line, no_wrap=True, overflow="crop")
-        charted = metric or _choose_metric(rows)
-        if sum(row.get_metric(charted) > 0 for row in rows) > (metric is None):  # by default, a single bar is not drawn
-            console.print()
-            for line in _draw_chart(rows, charted, console.width, ascii_only=console.options.ascii_only):
-                console.print(line, no_wrap=True, overflow="crop")
-
-
-def _choose_metric(rows: list[StatsRow]) -> Metric:
-    """Return the first metric that any row has: cost, tokens, or else p95."""
-    if any(row.cost for row in rows):
-        return "cost"
-    return "tokens" if any(row.input_tokens or row.output_tokens for row in rows) else "p95"
-
-
-def _draw_table(group: str, rows: list[StatsRow], width: int, *, ascii_only: bool) -> Iterable[Text]:
-    """Yield a header and a line for each row. Columns that do not fit in *width* are left out."""
-    columns = _build_columns(rows)
-    keep = [True] * len(columns)
-    widths = [max(len(title), *map(len, cells)) + 2 for title, cells, _, _ in columns]
-    for position in sorted(range(len(columns)), key=lambda at: columns[at][2], reverse=True):
-        if sum(column_width for column_width, kept in zip(widths, keep, strict=True) if kept) > width - 18:
-            keep[position] = False
-    used = sum(column_width for column_width, kept in zip(widths, keep, strict=True) if kept)
-    name_width = min(max(len(group), *(cell_len(form.join_lines(row.name)) for row in rows)), max(12, width - used))
-    header = f"{group:<{name_width}}" + "".join(
-        f"{title:>{column_width}}"
-        for (title, *_), column_width, kept in zip(columns, widths, keep, strict=True)
-        if kept
-    )
-    yield Text(header, style="bold")
-    for index, row in enumerate(rows):
-        shown_name = form.truncate_to_width(form.join_lines(row.name), name_width, ascii_only=ascii_only)
-        line = Text().append(shown_name + " " * (name_width - cell_len(shown_name)), "cyan")
-        for (_, cells, _, style), column_width, kept in zip(columns, widths, keep, strict=True):
-            if kept:
-                line.append(
-                    f"{cells[index]:>{column_width}}",
-                    "red" if style == "errors" and row.errors else style.replace("errors", ""),
-                )
-        yield line
-
-
-def _build_columns(rows: list[StatsRow]) -> list[tuple[str, list[str], int, str]]:
-    """Return title, cells, priority and style of each column that has a value in any row.
-
-    Columns with a higher priority number are left out first.
+    Raises:
+        UsageError: if one is none.
     """
-    columns = [
-        ("calls", [form.format_count(row.calls) for row in rows], 0, ""),
-        ("errors", [_format_errors(row) for row in rows], 3, "errors"),
-    ]
-    if any(row.input_tokens or row.output_tokens for row in rows):
-        columns.append(("in", [form.format_count(row.input_tokens) for row in rows], 5, "dim"))
-        columns.append(("out", [form.format_count(row.output_tokens) for row in rows], 5, "dim"))
-    if any(row.priced_calls for row in rows):
-        columns.append(("cost", [form.format_cost(row.cost) if row.priced_calls else "?" for row in rows], 1, "green"))
-    for percent, priority in ((50, 2), (95, 4), (99, 6)):
-        columns.append(
-            (f"p{percent}", [form.format_duration(row.compute_percentile(percent)) for row in rows], priority, "")
-        )
-    return columns
+    if by is None:
+        return DEFAULT_GROUPS
+    named = [one.strip().lower() for one in by.split(",") if one.strip()]
+    found = tuple(group for name in named for group in ALL_GROUPS if group == name)
+    if len(found) != len(named) or not found:
+        raise UsageError(f"--by takes {join_words(ALL_GROUPS)}, several with commas, not {by!r}")
+    return found
 
 
-def _format_errors(row: StatsRow) -> str:
-    return f"{row.errors} ({row.errors / row.calls:.0%})" if row.errors else "-"
+def _parse_interval(text: str) -> int:
+    """Return an interval in milliseconds.
+
+    Raises:
+        UsageError: if it is none, or none at all.
+    """
+    try:
+        found = form.parse_span(text)
+    except ValueError:
+        found = 0
+    if found < 1000:
+        raise UsageError(f"--every takes 15m, 1h, 1d or 1w, not {text!r}")
+    return found
 
 
-def _draw_chart(
-    rows: list[StatsRow], metric: Metric, width: int, *, ascii_only: bool, max_rows: int = 12
-) -> Iterable[Text]:
-    """Yield a line with a bar for each of the *max_rows* rows with the highest values."""
-    ordered = sorted((row for row in rows if row.get_metric(metric)), key=lambda row: -row.get_metric(metric))
-    format_value = {"cost": form.format_cost, "p95": form.format_duration}.get(metric, form.format_count)
-    figures = [format_value(row.get_metric(metric)) for row in ordered[:max_rows]]
-    names = [
-        form.truncate_to_width(form.join_lines(row.name), max(12, width // 3), ascii_only=ascii_only)
-        for row in ordered[:max_rows]
-    ]
-    name_width, figure_width = max(map(cell_len, names)), max(map(len, figures))
-    bar_width = max(4, width - name_width - figure_width - 4)
-    longest = ordered[0].get_metric(metric)
-    yield Text(f"{metric}", style="dim")
-    for row, shown_name, shown in zip(ordered, names, figures, strict=False):
-        line = Text().append(shown_name + " " * (name_width - cell_len(shown_name)) + "  ", "cyan")
-        line.append(
-            form.draw_bar(row.get_metric(metric) / longest, min(bar_width, 60), ascii_only=ascii_only),
-            "red" if metric == "errors" else "blue",
-        )
-        yield line.append(f"  {shown}")
-    if len(ordered) > max_rows:
-        yield Text(f"and {len(ordered) - max_rows} more", style="dim")
+def _add_up(totals: TraceStats, traces: TraceReader, where: TraceFilter, groups: tuple[Group, ...]) -> None:
+    """Read the traces and add them. Ctrl-C ends the reading, and what was read so far counts.
+
+    Raises:
+        CommandFailure: if there would be too many intervals.
+    """
+    needs = set(groups)
+    found = traces.iterate_outlines(where, spans=bool(needs & _NEED_SPANS), details=bool(needs & _NEED_DETAILS))
+    with show_busy("Reading traces"):
+        try:
+            for trace in found:
+                totals.add_trace(trace)
+                if len(totals.intervals) > _MOST_INTERVALS:
+                    raise CommandFailure(f"more than {_MOST_INTERVALS:,} intervals: give a longer --every")
+        except KeyboardInterrupt:
+            print_note(f"cut off: these are the newest {totals.traces.calls:,} traces")
+
+
+def _build_stats_json(
+    totals: TraceStats, groups: tuple[Group, ...], since_ms: int | None, until_ms: int
+) -> dict[str, object]:
+    """Return all totals as ``--json`` prints them."""
+    rows: dict[str, list[StatsRow]] = {**{group: [] for group in groups}, **totals.rows_by_group}
+    found: dict[str, object] = {
+        "since_ms": since_ms,
+        "until_ms": until_ms,
+        "traces": totals.traces.to_json_object(),
+        **{f"{group}s": [row.to_json_object() for row in some] for group, some in rows.items()},
+    }
+    if totals.intervals:
+        found["intervals"] = [
+            {"start_ms": start, **row.to_json_object()} for start, row in sorted(totals.intervals.items())
+        ]
+    return found
+
+
+def _format_csv(totals: TraceStats) -> str:
+    """Return all totals as lines of CSV with a header. Text that a spreadsheet takes for a formula is made text."""
+    written = io.StringIO()
+    lines = csv.writer(written, lineterminator="\n")
+    lines.writerow(["group", *totals.traces.to_json_object()])
+    for group, row in _list_rows(totals):
+        values = row.to_json_object()
+        name = form.strip_control_characters(row.name)
+        values["name"] = f"'{name}" if name.startswith(("=", "+", "-", "@")) and name != "-" else name
+        lines.writerow([group, *("" if value is None else value for value in values.values())])
+    return written.getvalue()
+
+
+def _list_rows(totals: TraceStats) -> Iterator[tuple[str, StatsRow]]:
+    """Yield all rows, each with the name of its group."""
+    yield "all", totals.traces
+    yield from (("begun", row) for row in totals.list_intervals())
+    for group, rows in totals.rows_by_group.items():
+        yield from ((group, row) for row in rows)
+
+
+def _write_page(path: Path, totals: TraceStats, period: str, metric: Metric | None) -> None:
+    """Write the totals as an HTML page.
+
+    Raises:
+        CommandFailure: if the file cannot be written.
+    """
+    from .stats_page import render_stats_page
+
+    try:
+        path.write_text(render_stats_page(totals, period, metric), encoding="utf-8")
+    except OSError as error:
+        raise CommandFailure(f"cannot write {path}: {error.strerror}") from error
+    print_note(f"wrote {path}")

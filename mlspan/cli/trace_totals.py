@@ -1,22 +1,28 @@
-"""Totals of stored traces by model, agent and tool: calls, errors, tokens, cost and latency, for ``mlspan stats``."""
+"""Totals of stored traces by model, agent, tool, user, ...: calls, errors, tokens, cost and latency."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, get_args
 
-from . import model
+from . import form
+from .durations import Durations
+from .outlines import AGENT_TYPES, MODEL_TYPES, SpanOutline, TraceOutline, is_simple
 
-_MODEL_TYPES: Final = {"CHAT_MODEL", "LLM", "EMBEDDING"}
-_OPERATION_PREFIXES: Final = ("invoke_agent ", "execute_tool ", "create_agent ")
+_OPERATION_PREFIXES: Final = ("invoke_agent ", "execute_tool ", "create_agent ", "invoke_workflow ")
 PERCENTILES: Final = (50, 95, 99)
 Metric = Literal["cost", "tokens", "p95", "calls", "errors"]
+Group = Literal["model", "agent", "tool", "workflow", "user", "session", "tag", "experiment", "run", "error"]
+ALL_GROUPS: Final[tuple[Group, ...]] = get_args(Group)
+DEFAULT_GROUPS: Final[tuple[Group, ...]] = ("model", "agent", "tool")
+_MOST_EMPTY: Final = 1_000
+_UNKNOWN: Final = "-"  # the row of traces that name no user, session or run
 
 
 @dataclass
 class StatsRow:
-    """Totals of the calls of one model, agent or tool, or of all traces. The cost is in US dollars."""
+    """Totals of the calls of one model, agent or tool, or of traces. The cost is in US dollars."""
 
     name: str
     calls: int = 0
@@ -25,24 +31,26 @@ class StatsRow:
     output_tokens: int = 0
     cost: float = 0.0
     priced_calls: int = 0  # calls whose cost is known
-    durations_ms: list[float] = field(default_factory=list)  # milliseconds
+    durations: Durations = field(default_factory=Durations)
 
-    def add_call(self, span: model.StoredSpan, tokens: model.TokenCounts | None, cost: float | None) -> None:
-        """Add one call. None stands for tokens or a cost that are not known, or belong elsewhere."""
+    def add_call(self, *, failed: bool, duration_ms: float | None) -> None:
+        """Add one call without its tokens and cost."""
         self.calls += 1
-        self.errors += span.failed
-        if tokens is not None:
-            self.input_tokens += tokens.input
-            self.output_tokens += tokens.output
+        self.errors += failed
+        if duration_ms is not None:
+            self.durations.add(duration_ms)
+
+    def add_usage(self, input_tokens: int | None, output_tokens: int | None, cost: float | None) -> None:
+        """Add tokens and a cost. None stands for what is not known, or belongs elsewhere."""
+        self.input_tokens += input_tokens or 0
+        self.output_tokens += output_tokens or 0
         if cost is not None:
             self.cost += cost
             self.priced_calls += 1
-        if span.duration_ms is not None:
-            self.durations_ms.append(span.duration_ms)
 
     def compute_percentile(self, percent: float) -> float | None:
         """Return the percentile of the durations, in milliseconds."""
-        return interpolate_percentile(self.durations_ms, percent)
+        return self.durations.compute_percentile(percent)
 
     def get_metric(self, name: Metric) -> float:
         """Return the value of the metric *name*, for charts and sorting."""
@@ -67,112 +75,185 @@ class StatsRow:
         }
 
 
+def choose_metric(rows: Sequence[StatsRow]) -> Metric:
+    """Return the first metric that any row has: cost, tokens, or else p95."""
+    if any(row.cost for row in rows):
+        return "cost"
+    return "tokens" if any(row.input_tokens or row.output_tokens for row in rows) else "p95"
+
+
 class TraceStats:
-    """Totals of all traces, and of each model, agent and tool in them.
+    """Totals of all traces, by group, and by interval of time.
 
     If a span has tokens or a cost, those of the spans below it are not added, as in MLflow's totals of a trace.
+
+    Args:
+        groups: what to add up by.
+        every_ms: length of an interval in milliseconds; None: no intervals.
+        experiments: names of experiments by id.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        groups: Sequence[Group] = DEFAULT_GROUPS,
+        every_ms: int | None = None,
+        experiments: Mapping[str, str] | None = None,
+    ) -> None:
         self.traces = StatsRow("traces")
-        self.models: dict[str, StatsRow] = {}
-        self.agents: dict[str, StatsRow] = {}
-        self.tools: dict[str, StatsRow] = {}
+        self.intervals: dict[int, StatsRow] = {}  # by their start, in milliseconds since 1970
+        self._every_ms, self._experiments = every_ms, experiments or {}
+        self._rows: dict[str, dict[str, StatsRow]] = {group: {} for group in groups}
 
-    def add_trace(self, trace: model.StoredTrace) -> None:
+    @property
+    def models(self) -> dict[str, StatsRow]:
+        """Return the rows of models by name."""
+        return self._rows.get("model", {})
+
+    def add_trace(self, trace: TraceOutline) -> None:
         """Add a trace and its spans."""
-        self.traces.calls += 1
-        self.traces.errors += trace.failed
-        if trace.duration_ms is not None:
-            self.traces.durations_ms.append(trace.duration_ms)
-        if trace.tokens:
-            self.traces.input_tokens += trace.tokens.input
-            self.traces.output_tokens += trace.tokens.output
-        if trace.cost is not None:
-            self.traces.cost += trace.cost
-            self.traces.priced_calls += 1
-        rows = list(trace.walk_tree())
-        path: list[model.StoredSpan] = []
-        for position, (span, is_last) in enumerate(rows):
-            del path[len(is_last) - 1 :]
-            name = _strip_operation(span)
-            if span.span_type in _MODEL_TYPES and not any(above.span_type in _MODEL_TYPES for above in path):
-                name = span.model or span.name
-                _get_or_add_row(self.models, name).add_call(span, span.tokens, span.cost)
-            elif span.span_type == "AGENT":
-                below = [found for found, levels in _iterate_subtree(rows, position)]
-                _get_or_add_row(self.agents, name).add_call(span, _sum_tokens(below), _sum_cost(below))
-            elif span.span_type == "TOOL":
-                _get_or_add_row(self.tools, name).add_call(span, None, None)
-            path.append(span)
+        rows = [self.traces]
+        if self._every_ms is not None:
+            start = form.floor_time(trace.start_ms, self._every_ms)
+            rows.append(self.intervals.get(start) or self.intervals.setdefault(start, StatsRow(str(start))))
+        for group, found in self._rows.items():
+            if group in _TRACE_NAMES:
+                names = _TRACE_NAMES[group](trace)
+                if group == "experiment":
+                    names = [self._experiments.get(name, name) for name in names]
+                rows += [_get_or_add_row(found, name) for name in names]
+        for row in rows:
+            row.add_call(failed=trace.failed, duration_ms=trace.duration_ms)
+            row.add_usage(trace.input_tokens, trace.output_tokens, trace.cost)
+        if trace.spans:
+            self._add_spans(trace)
+
+    def _add_spans(self, trace: TraceOutline) -> None:
+        """Add each span to the group that it belongs to."""
+        spans, rows = trace.spans, self._rows
+        is_whole = is_simple(spans)
+        tree = None if is_whole else _SpanTree(spans)
+        models, agents, tools = rows.get("model"), rows.get("agent"), rows.get("tool")
+        workflows, errors = rows.get("workflow"), rows.get("error")
+        whole = None
+        for span in spans:
+            _, _, name, kind, failed, duration_ms, model, sent, received, cost, error = span
+            if kind in MODEL_TYPES:
+                if models is None or (tree is not None and tree.is_below_model(span)):
+                    continue
+                row = _get_or_add_row(models, model or name)
+                row.add_call(failed=bool(failed), duration_ms=duration_ms)
+                if is_whole:
+                    whole = row
+                else:
+                    row.add_usage(sent, received, cost)
+            elif kind in AGENT_TYPES:
+                found = agents if kind == "AGENT" else workflows
+                if found is not None:
+                    row = _get_or_add_row(found, _strip_operation(name))
+                    row.add_call(failed=bool(failed), duration_ms=duration_ms)
+                    row.add_usage(*_find_usage(trace, span, tree))
+            elif kind == "TOOL" and tools is not None:
+                row = _get_or_add_row(tools, _strip_operation(name))
+                row.add_call(failed=bool(failed), duration_ms=duration_ms)
+            if failed and errors is not None and not (tree or _SpanTree(spans)).has_failed_child(span):
+                _get_or_add_row(errors, error or "failed").add_call(failed=True, duration_ms=duration_ms)
+        if whole is not None:
+            whole.add_usage(trace.input_tokens, trace.output_tokens, trace.cost)
+
+    def list_intervals(self) -> list[StatsRow]:
+        """Return the rows of all intervals from the first to the last, each named by its start in local time.
+
+        Those without traces are there too, unless they are more than 1,000.
+        """
+        if self._every_ms is None or not self.intervals:
+            return []
+        first, last = min(self.intervals), max(self.intervals)
+        is_short = (last - first) // self._every_ms <= _MOST_EMPTY
+        starts = range(first, last + 1, self._every_ms) if is_short else sorted(self.intervals)
+        is_daily = self._every_ms % 86_400_000 == 0
+        named = [(start, form.format_full_time(start)) for start in starts]
+        return [
+            replace(self.intervals.get(start) or StatsRow(""), name=text[:10] if is_daily else text[:16])
+            for start, text in named
+        ]
 
     @property
     def rows_by_group(self) -> dict[str, list[StatsRow]]:
-        """Return the rows by group (model, agent, tool), the most expensive first."""
-        found = {"model": self.models, "agent": self.agents, "tool": self.tools}
+        """Return the rows by group, the most expensive first."""
         order = lambda row: (-row.cost, -(row.input_tokens + row.output_tokens), -row.calls, row.name)  # noqa: E731
-        return {group: sorted(rows.values(), key=order) for group, rows in found.items() if rows}
+        return {group: sorted(rows.values(), key=order) for group, rows in self._rows.items() if rows}
+
+
+_TRACE_NAMES: Final[dict[str, Callable[[TraceOutline], Iterable[str]]]] = {
+    "user": lambda trace: [trace.user or _UNKNOWN],
+    "session": lambda trace: [trace.session or _UNKNOWN],
+    "run": lambda trace: [trace.run_id or _UNKNOWN],
+    "experiment": lambda trace: [trace.experiment_id],
+    "tag": lambda trace: [f"{key}={value}" for key, value in trace.tags.items()],
+}
+
+
+def _find_usage(
+    trace: TraceOutline, span: SpanOutline, tree: _SpanTree | None
+) -> tuple[int | None, int | None, float | None]:
+    """Return the tokens and cost of an agent and all below it; the trace's where it is all of the trace."""
+    return (trace.input_tokens, trace.output_tokens, trace.cost) if tree is None else tree.sum_usage(span)
 
 
 def _get_or_add_row(rows: dict[str, StatsRow], name: str) -> StatsRow:
-    return rows.setdefault(name, StatsRow(name))
+    row = rows.get(name)
+    if row is None:
+        row = rows[name] = StatsRow(name)
+    return row
 
 
-def _strip_operation(span: model.StoredSpan) -> str:
-    """Return the span's name without its operation."""
-    return next(
-        (span.name.removeprefix(known) for known in _OPERATION_PREFIXES if span.name.startswith(known)), span.name
-    )
+def _strip_operation(name: str) -> str:
+    """Return a span's name without its operation."""
+    return next((name.removeprefix(known) for known in _OPERATION_PREFIXES if name.startswith(known)), name)
 
 
-_TreeRows = list[tuple[model.StoredSpan, tuple[bool, ...]]]
+class _SpanTree:
+    """The spans of one trace by their ids, and the spans below each."""
 
+    def __init__(self, spans: Sequence[SpanOutline]) -> None:
+        self._by_id = {span[0]: span for span in spans}
+        self._children: dict[str, list[SpanOutline]] = {}
+        for span in spans:
+            if span[1] is not None:
+                self._children.setdefault(span[1], []).append(span)
 
-def _iterate_subtree(rows: _TreeRows, position: int) -> Iterable[tuple[model.StoredSpan, int]]:
-    """Yield the span at *position* of a tree and all spans below it, with their depths."""
-    top = len(rows[position][1])
-    yield rows[position][0], top
-    for span, is_last in rows[position + 1 :]:
-        if len(is_last) <= top:
-            return
-        yield span, len(is_last)
+    def is_below_model(self, span: SpanOutline) -> bool:
+        """Return whether a call to a model is above a span."""
+        seen = {span[0]}
+        above = self._by_id.get(span[1] or "")
+        while above is not None and above[0] not in seen:
+            if above[3] in MODEL_TYPES:
+                return True
+            seen.add(above[0])
+            above = self._by_id.get(above[1] or "")
+        return False
 
+    def has_failed_child(self, span: SpanOutline) -> bool:
+        """Return whether a span below has failed, too, so that its error was only passed on."""
+        return any(child[4] for child in self._children.get(span[0], ()))
 
-def _select_topmost(spans: list[model.StoredSpan], get_value: Any) -> list[model.StoredSpan]:
-    """Return the spans for which *get_value* is not None, unless a selected span is above them.
-
-    *spans* must be in tree order.
-    """
-    counted: set[str | None] = set()
-    found = []
-    for span in spans:
-        if span.parent_id in counted:
-            counted.add(span.id)
-        elif get_value(span) is not None:
-            counted.add(span.id)
-            found.append(span)
-    return found
-
-
-def _sum_tokens(spans: list[model.StoredSpan]) -> model.TokenCounts | None:
-    """Return the sum of the topmost spans' tokens; None if none has any."""
-    counts = [span.tokens for span in _select_topmost(spans, lambda span: span.tokens) if span.tokens]
-    input_tokens, output_tokens = sum(count.input for count in counts), sum(count.output for count in counts)
-    return model.TokenCounts(input_tokens, output_tokens, input_tokens + output_tokens) if counts else None
-
-
-def _sum_cost(spans: list[model.StoredSpan]) -> float | None:
-    """Return the sum of the topmost spans' costs; None if none is known."""
-    costs = [span.cost for span in _select_topmost(spans, lambda span: span.cost) if span.cost is not None]
-    return sum(costs) if costs else None
-
-
-def interpolate_percentile(values: list[float], percent: float) -> float | None:
-    """Return the percentile by linear interpolation between the closest ranks, as NumPy does; None without values."""
-    if not values:
-        return None
-    ordered = sorted(values)
-    rank = (len(ordered) - 1) * percent / 100
-    low = int(rank)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (rank - low)
+    def sum_usage(self, span: SpanOutline) -> tuple[int | None, int | None, float | None]:
+        """Return the sums of the topmost spans' tokens and of the topmost spans' costs; None if none is known."""
+        sent: list[int] = []
+        received: list[int] = []
+        costs: list[float] = []
+        waiting, seen = [(span, True, True)], {span[0]}
+        while waiting:
+            (span_id, *_, own_sent, own_received, cost, _), counts_tokens, counts_cost = waiting.pop()
+            if counts_tokens and own_sent is not None:
+                sent.append(own_sent)
+                received.append(own_received or 0)
+                counts_tokens = False
+            if counts_cost and cost is not None:
+                costs.append(cost)
+                counts_cost = False
+            if counts_tokens or counts_cost:
+                below = [one for one in self._children.get(span_id, ()) if one[0] not in seen]
+                seen.update(one[0] for one in below)
+                waiting += [(one, counts_tokens, counts_cost) for one in below]
+        return sum(sent) if sent else None, sum(received) if sent else None, sum(costs) if costs else None

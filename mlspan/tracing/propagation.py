@@ -158,7 +158,7 @@ def _describe_redaction(redact: Any) -> dict[str, object]:
 
 def _collect_mlflow_variables(config: Config) -> dict[str, str]:
     """Return MLflow's environment variables for the runs that a task starts."""
-    from .export.mlflow.store import default_tracking_uri
+    from .export.mlflow.addresses import default_tracking_uri
 
     variables = {name: value for name in _MLFLOW_VARIABLES if (value := os.environ.get(name))}
     if "MLFLOW_TRACKING_URI" not in variables and config.tracking_uri not in {None, "none"}:

@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanContext
 from ..._guard import guard
 from ...hooks.hook import Hook
 from ...hooks.run_registry import Run, RunRegistry
-from ...tracing.feedback import feedback
+from ...tracing.feedback_spans import feedback
 from ...tracing.operations.call_context import use_context
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Agent, Chat, NamedRecord, Record, Retrieval, Step, Tool, Workflow

@@ -15,7 +15,7 @@ from ...hooks.call import Call
 from ...hooks.hook import Hook
 from ...hooks.patching import Patch, Undo
 from ...hooks.subclasses import trace_subclasses
-from ...tracing.feedback import feedback
+from ...tracing.feedback_spans import feedback
 from ...tracing.operations.noop import NOOP_OPERATION
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Step

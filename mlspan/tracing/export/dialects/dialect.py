@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from opentelemetry.sdk.trace import Event
 
 from ...._guard import guard
 from ...operations import semconv as sc
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import Event
 
 JsonObject = dict[str, Any]
 

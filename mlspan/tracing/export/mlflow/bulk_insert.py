@@ -19,7 +19,8 @@ from opentelemetry.trace import Link
 from ...operations.content import to_json
 from ..dialects.catalog import is_own_span
 from . import private_names
-from .spans import COST, INPUTS, OUTPUTS, SPAN_TYPE, TOKEN_USAGE, replace_attributes
+from .names import COST, INPUTS, OUTPUTS, SPAN_TYPE, TOKEN_USAGE
+from .spans import replace_attributes
 from .traces import TranslatedTrace
 
 Row = dict[str, Any]

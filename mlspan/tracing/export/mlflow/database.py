@@ -20,6 +20,7 @@ from ..destination import make_store_path_absolute
 from ..sending.executor import BoundedExecutor
 from ..types import BackendUnavailable
 from . import private_names
+from .addresses import hide_user_info
 from .assessments import Assessment
 from .attachments import Attachment
 from .bulk_insert import BulkInsert, make_bulk_insert, prepare_for_mlflow_span
@@ -27,7 +28,7 @@ from .new_database import check_permission, create_database
 from .parents import merge_with_stored
 from .span_totals import TOTALS_ATTRIBUTES, SpanTotals
 from .spans import MISSING_PARENT
-from .store import NO_LIMIT, StoreRejected, hide_user_info
+from .store import NO_LIMIT, StoreRejected
 from .traces import TraceSummary, TranslatedTrace, drop_reserved_keys
 
 ARTIFACT_LOCATION: Final = "mlflow.artifactLocation"

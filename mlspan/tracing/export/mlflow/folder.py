@@ -12,10 +12,11 @@ from typing import Any, Final
 from ..sending.executor import BoundedExecutor
 from ..types import BackendUnavailable
 from . import private_names
+from .addresses import hide_user_info
 from .bulk_insert import prepare_for_mlflow_span
 from .database import ARTIFACT_LOCATION, DatabaseStore, lock_database, make_trace_info
 from .parents import merge_with_stored
-from .store import StoreRejected, hide_user_info
+from .store import StoreRejected
 from .traces import TraceSummary, TranslatedTrace
 
 _SPANS_FILE: Final = "traces.json"  # beside a trace's other artifacts

@@ -20,7 +20,8 @@ from ..answers import MAX_ANSWER, EndlessAnswer, parse_retry_after, quote_answer
 from ..bounded_heads import BoundedHeadsAdapter
 from ..sending.request_size import describe_hung_up, describe_too_large, may_be_size
 from ..types import BackendUnavailable
-from .store import MAX_CONNECTIONS, StoreDenied, StoreRejected, hide_user_info
+from .addresses import hide_user_info
+from .store import MAX_CONNECTIONS, StoreDenied, StoreRejected
 
 # Seconds; *read* limits the time between two bytes of the answer.
 _TIMEOUT: Final = urllib3.Timeout(connect=2.0, read=30.0)

@@ -23,13 +23,15 @@ from ..otlp.codec import build_export_request, iterate_cuts
 from ..sending.executor import BoundedExecutor
 from ..sending.request_size import RequestLimit, warn_of_cut
 from ..types import BackendUnavailable
+from .addresses import hide_user_info
 from .assessments import Assessment, assessment_to_rest
 from .http import FOREIGN_MESSAGE, HttpClient, HttpResponse
+from .names import SOURCE_RUN_KEY, TRACE_NAME_KEY
 from .server_spans import encode_attached_spans, encode_spans_for_server, encode_translated_span
 from .span_totals import SpanTotals
 from .spans import TranslatedSpan, measure_span, measure_spans
-from .store import MAX_WRITERS, StoreDenied, StoreRejected, hide_user_info
-from .traces import SOURCE_RUN_KEY, TRACE_NAME_KEY, TraceSummary, TranslatedTrace, drop_reserved_keys
+from .store import MAX_WRITERS, StoreDenied, StoreRejected
+from .traces import TraceSummary, TranslatedTrace, drop_reserved_keys
 
 SPANS_PATH: Final = "v1/traces"  # the path for OTLP
 _MAX_SPANS: Final = 256 * 1024 * 1024  # bytes: the spans of a stored trace, in one answer

@@ -15,21 +15,12 @@ from ...operations.call_context import TraceOrigin
 from ..sending.executor import BoundedExecutor
 from ..trusted_hosts import is_trusted, trust_host
 from ..types import BackendUnavailable, Refusal, TraceSegment
-from .store import (
-    MAX_CONNECTIONS,
-    MAX_WRITERS,
-    StoreDenied,
-    StoreRejected,
-    TraceStore,
-    default_tracking_uri,
-    hide_user_info,
-    is_server_uri,
-)
+from .addresses import default_tracking_uri, hide_user_info, is_server_uri
+from .store import MAX_CONNECTIONS, MAX_WRITERS, StoreDenied, StoreRejected, TraceStore
 
 _ExperimentKey = tuple[str, str]  # tracking URI, experiment id
 _ASSESSMENT_WAIT: Final = 3600.0  # seconds that an assessment waits for its trace to arrive
 _OriginKey = tuple[str, str | None, str | None, str | None]  # tracking URI, run, experiment id, experiment name
-_VIEWER_PORT: Final = 5000  # the default port of ``mlflow ui``
 
 
 class MlflowSink:
@@ -211,23 +202,6 @@ class MlflowSink:
     def close(self) -> None:
         while self._stores:  # let go here: as the interpreter ends, urllib3 can no longer clean up after itself
             self._stores.popitem()[1].close()
-
-
-def _experiment_url(tracking_uri: str, experiment_id: str) -> str:
-    base = tracking_uri.rstrip("/") if is_server_uri(tracking_uri) else f"http://127.0.0.1:{_VIEWER_PORT}"
-    return f"{base}/#/experiments/{experiment_id}"
-
-
-def trace_url(tracking_uri: str, experiment_id: str, trace_id: str) -> str:
-    """Return the address of a trace in MLflow's viewer; for a database, in the one that ``mlflow ui`` would start."""
-    return (
-        f"{_experiment_url(tracking_uri, experiment_id)}/traces?selectedEvaluationId=tr-{trace_id.removeprefix('tr-')}"
-    )
-
-
-def run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str:
-    """Return the address of a run's page."""
-    return f"{_experiment_url(tracking_uri, experiment_id)}/runs/{run_id}"
 
 
 def _holds_only_assessments(segment: TraceSegment) -> bool:

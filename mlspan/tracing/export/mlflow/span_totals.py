@@ -14,7 +14,8 @@ from ...operations import semconv as sc
 from ..counted_calls import CountedSpan, describe_counted, find_repeats, list_above
 from ..dialects.catalog import OWN_SCOPE, is_own_span
 from ..dialects.dialect import parse_attribute
-from .spans import COST, MISSING_PARENT, TOKEN_USAGE, Attributes, TranslatedSpan, remove_counts
+from .names import COST, TOKEN_USAGE
+from .spans import MISSING_PARENT, Attributes, TranslatedSpan, remove_counts
 
 TOTALS_ATTRIBUTES: Final = (  # what has to be read of a stored span
     *(TOKEN_USAGE, COST, MISSING_PARENT, sc.OPERATION, sc.PROVIDER, sc.REQUEST_MODEL, sc.RESPONSE_MODEL),

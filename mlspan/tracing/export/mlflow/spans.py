@@ -24,15 +24,10 @@ from ..dialects.dialect import parse_attribute
 from ..input_output_names import INPUT_OUTPUT_PAIRS
 from ..memory import estimate_size
 from .messages import make_chat_inputs, make_chat_outputs
+from .names import COST, INPUTS, MODEL, OUTPUTS, SPAN_TYPE, TOKEN_USAGE
 
 Attributes = Mapping[str, Any]
 
-SPAN_TYPE: Final = "mlflow.spanType"
-INPUTS: Final = "mlflow.spanInputs"
-OUTPUTS: Final = "mlflow.spanOutputs"
-TOKEN_USAGE: Final = "mlflow.chat.tokenUsage"
-COST: Final = "mlflow.llm.cost"
-MODEL: Final = "mlflow.llm.model"
 PROVIDER: Final = "mlflow.llm.provider"
 MESSAGE_FORMAT: Final = "mlflow.message.format"
 CHAT_TOOLS: Final = "mlflow.chat.tools"

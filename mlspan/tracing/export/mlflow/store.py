@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..sending.executor import BoundedExecutor
@@ -89,22 +87,3 @@ class TraceStore(Protocol):
 NO_LIMIT: Final = RequestLimit(sys.maxsize)  # of a store that is not sent requests
 MAX_WRITERS: Final = 4  # requests with spans to a tracking server at once: as many as its workers by default
 MAX_CONNECTIONS: Final = 10  # connections to a tracking server, for many small requests: as many as MLflow's client has
-
-
-def is_server_uri(uri: str) -> bool:
-    return uri.startswith(("http://", "https://"))
-
-
-def hide_user_info(uri: str) -> str:
-    """Return *uri* without its user and password."""
-    scheme, sep, rest = uri.partition("://")
-    return f"{scheme}{sep}{rest.rpartition('@')[2]}" if sep else uri
-
-
-def default_tracking_uri(folder: Path) -> str:
-    """Return the tracking URI that MLflow would use: a database, unless the folder holds runs of an older MLflow."""
-    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
-        return uri
-    if any(meta.parent.name.isdigit() for meta in (folder / "mlruns").glob("*/meta.yaml")):
-        return (folder / "mlruns").as_uri()
-    return f"sqlite:///{folder / 'mlflow.db'}"

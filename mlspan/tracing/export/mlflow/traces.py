@@ -22,12 +22,11 @@ from ..types import TraceSegment
 from .assessments import Assessment, is_assessment_span, read_assessments
 from .attachments import AttachmentsById, extract_attachments
 from .messages import preview_answer, preview_request, server_answer_preview, server_request_preview
+from .names import INPUTS, OUTPUTS, SESSION_KEY, SOURCE_RUN_KEY, TRACE_NAME_KEY, USER_KEY
 from .span_totals import SpanTotals, count_calls_once, sum_totals
 from .spans import (
-    INPUTS,
     MAX_SESSION_LENGTH,
     MISSING_PARENT,
-    OUTPUTS,
     PREVIEW,
     Attributes,
     TranslatedSpan,
@@ -44,10 +43,6 @@ _MAX_TAG: Final = 4096
 _MAX_CLIENT_REQUEST_ID: Final = 50
 _NS_PER_MS: Final = 1_000_000  # nanoseconds
 
-SOURCE_RUN_KEY: Final = "mlflow.sourceRun"
-TRACE_NAME_KEY: Final = "mlflow.traceName"
-SESSION_KEY: Final = "mlflow.trace.session"
-USER_KEY: Final = "mlflow.trace.user"
 MODEL_KEY: Final = "mlflow.modelId"
 MISSING_PARENT_KEY: Final = MISSING_PARENT  # metadata: ids of parents that the store does not have
 PROMPTS_KEY: Final = "mlflow.linkedPrompts"

@@ -1,0 +1,55 @@
+"""Percentiles of any number of durations in little memory: exact up to 10,000 of them, then within half a percent."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Final
+
+_MOST_EXACT: Final = 10_000
+_STEP: Final = math.log(1.01)  # between two classes; the middle of a class is within half a percent of all in it
+_SHORTEST: Final = 1e-6  # milliseconds: what is shorter counts as that
+
+
+class Durations:
+    """Durations in milliseconds, each kept by itself while they are few, then counted by classes of 1 percent."""
+
+    def __init__(self) -> None:
+        self._exact: list[float] = []
+        self._counts: Counter[int] = Counter()
+
+    def add(self, milliseconds: float) -> None:
+        """Add one duration."""
+        self._exact.append(milliseconds)
+        if len(self._exact) > _MOST_EXACT or (self._counts and len(self._exact) > _MOST_EXACT // 10):
+            self._count_exact()
+
+    def _count_exact(self) -> None:
+        """Count the durations that are kept by themselves."""
+        logarithm, step = math.log, 1 / _STEP
+        self._counts.update(math.floor(logarithm(max(one, _SHORTEST)) * step) for one in self._exact)
+        self._exact.clear()
+
+    def compute_percentile(self, percent: float) -> float | None:
+        """Return a percentile, of exact durations by linear interpolation as NumPy does; None without durations."""
+        if not self._counts:
+            return interpolate_percentile(self._exact, percent)
+        self._count_exact()
+        rank = (self._counts.total() - 1) * percent / 100
+        seen = 0
+        for kind in sorted(self._counts):
+            seen += self._counts[kind]
+            if seen > rank:
+                return math.exp((kind + 0.5) * _STEP)
+        return None
+
+
+def interpolate_percentile(values: list[float], percent: float) -> float | None:
+    """Return the percentile by linear interpolation between the closest ranks, as NumPy does; None without values."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    rank = (len(ordered) - 1) * percent / 100
+    low = int(rank)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (rank - low)

@@ -1,0 +1,150 @@
+"""Databases of MLflow's that are read by plain SQL: SQLite by the standard library, PostgreSQL by psycopg2 or psycopg.
+
+Only databases whose schema is known are read this way, and only for reading.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sqlite3
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, Protocol
+from urllib.parse import parse_qs, urlsplit
+
+from .common import print_detail
+
+# The revisions of MLflow's schema since spans have a table of their own (3.4), up to 3.17.
+_KNOWN_REVISIONS: Final = frozenset(
+    {
+        *("a1b2c3d4e5f6", "de4033877273", "1a0cddfcaa16", "534353b11cbc", "71994744cf8e", "3da73c924c2f"),
+        *("bf29a5ff90ea", "1bd49d398cd23", "b7c8d9e0f1a2", "5d2d30f0abce", "c9d4e5f6a7b8", "2c33131f4dae"),
+        *("d3e4f5a6b7c8", "d0e1f2a3b4c5", "c8d9e0f1a2b3", "1b5f0d9ad7c1", "e1f2a3b4c5d6", "76601a5f987d"),
+        *("c3d6457b6d8a", "a5b4c3d2e1f0", "ae8bbe7743c9", "7d34483879f0", "da6fb0208061", "89d3d66ed43f"),
+        *("b7e4c1a90f23", "a8b9c0d1e2f3", "c1d2e3f4a5b6", "c3d9e7f1a2b4", "6f8d9c3b2a1e", "1971f2d9a75b"),
+        *("17e22815139b", "b7e2c1a4d9f3", "75868b020152", "dc11669786a5"),
+    }
+)
+_DRIVERS: Final = ("psycopg2", "psycopg")  # of PostgreSQL, in the order in which they are tried
+_CONNECT_SECONDS: Final = 20
+
+
+class SqlDatabase(Protocol):
+    """A database that is open for reading. Its queries mark parameters with ``?``."""
+
+    def select(self, query: str, values: Sequence[object] = ()) -> list[Any]:
+        """Return all rows of a query, as tuples."""
+
+    def list_columns(self, table: str) -> set[str]:
+        """Return the names of a table's columns."""
+
+    def extract_attribute(self, name: str) -> str:
+        """Return the expression for an attribute of a span, as text, in its stored ``content``."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+class SqliteDatabase:
+    """An SQLite database in a file, opened read-only."""
+
+    def __init__(self, file: Path) -> None:
+        self._connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=_CONNECT_SECONDS)
+
+    def select(self, query: str, values: Sequence[object] = ()) -> list[Any]:
+        return self._connection.execute(query, values).fetchall()
+
+    def list_columns(self, table: str) -> set[str]:
+        return {row[1] for row in self.select(f"PRAGMA table_info({table})")}
+
+    def extract_attribute(self, name: str) -> str:
+        return f"json_extract(content, '$.attributes.\"{name}\"')"
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class PostgresDatabase:
+    """A PostgreSQL database, in a session that may only read."""
+
+    def __init__(self, uri: str) -> None:
+        driver, address = _choose_driver(uri)
+        self._connection: Any = driver.connect(address, connect_timeout=_CONNECT_SECONDS)
+        if driver.__name__ == "psycopg2":
+            self._connection.set_session(readonly=True, autocommit=True)
+        else:
+            self._connection.read_only, self._connection.autocommit = True, True
+
+    def select(self, query: str, values: Sequence[object] = ()) -> list[Any]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(query.replace("%", "%%").replace("?", "%s"), tuple(values))
+            rows: list[Any] = cursor.fetchall()
+            return rows
+
+    def list_columns(self, table: str) -> set[str]:
+        columns = "SELECT column_name FROM information_schema.columns WHERE table_name = ? AND table_schema = ANY "
+        return {row[0] for row in self.select(f"{columns}(current_schemas(false))", (table,))}
+
+    def extract_attribute(self, name: str) -> str:
+        return f"(content::json -> 'attributes' ->> '{name}')"
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def _choose_driver(uri: str) -> tuple[Any, str]:
+    """Return the driver of PostgreSQL that is installed, and the address as the driver takes it.
+
+    Raises:
+        ImportError: if none is installed.
+    """
+    scheme, _, rest = uri.partition("://")
+    named = scheme.partition("+")[2]
+    for name in (named,) if named else _DRIVERS:
+        if name in _DRIVERS and importlib.util.find_spec(name) is not None:
+            return importlib.import_module(name), f"postgresql://{rest}"
+    raise ImportError(f"no driver of PostgreSQL: {' or '.join(_DRIVERS)}")
+
+
+def open_known_database(uri: str, file: Path | None) -> SqlDatabase | None:
+    """Open a database of MLflow's for reading; return None if it is of another kind, or its schema is not known.
+
+    Args:
+        uri: the tracking URI.
+        file: the file of an SQLite database.
+    """
+    scheme = uri.partition(":")[0].partition("+")[0]
+    database: SqlDatabase | None = None
+    try:
+        if file is not None:
+            database = SqliteDatabase(file)
+        elif scheme in {"postgresql", "postgres"} and not _has_own_driver_options(uri):
+            database = PostgresDatabase(uri)
+        else:
+            return None
+        revisions = {found for (found,) in database.select("SELECT version_num FROM alembic_version")}
+        if revisions and revisions <= _KNOWN_REVISIONS and not _has_workspaces(database):
+            return database
+        print_detail(f"this schema is read by MLflow's client: {', '.join(map(str, revisions))}")
+    except Exception as error:  # noqa: BLE001  # each driver has errors of its own; MLflow's client says what is wrong
+        print_detail(f"MLflow's client reads it: {type(error).__name__}: {error}")
+    if database is not None:
+        with suppress(Exception):
+            database.close()
+    return None
+
+
+def _has_own_driver_options(uri: str) -> bool:
+    """Return whether an address has parameters of SQLAlchemy's, which a driver does not know."""
+    return bool(parse_qs(urlsplit(uri).query).keys() & {"driver", "charset", "client_encoding"})
+
+
+def _has_workspaces(database: SqlDatabase) -> bool:
+    """Return whether experiments belong to workspaces, which MLflow's client knows how to choose."""
+    if "workspace" not in database.list_columns("experiments"):
+        return False
+    others = "SELECT 1 FROM experiments WHERE workspace != 'default' LIMIT 1"
+    return "MLFLOW_WORKSPACE" in os.environ or bool(database.select(others))

@@ -1,0 +1,102 @@
+"""Outlines of traces by plain SQL: numbers from columns, and only what has none from the stored JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from ..tracing.export.mlflow.names import COST, MODEL, TOKEN_USAGE
+from ..tracing.operations import semconv as sc
+from . import model
+from .outlines import SpanOutline, TraceOutline, is_simple
+from .sql_databases import SqlDatabase
+from .sql_terms import make_marks, parse_value
+
+_USAGE_NAMES: Final = (TOKEN_USAGE, sc.USAGE_INPUT_TOKENS, sc.USAGE_OUTPUT_TOKENS, COST)
+_MODEL_NAMES: Final = (MODEL, sc.RESPONSE_MODEL, sc.REQUEST_MODEL)
+
+
+class OutlineQueries:
+    """The queries for the spans of a *database*, whose schema decides what is in columns."""
+
+    def __init__(self, database: SqlDatabase) -> None:
+        self._database = database
+        columns = database.list_columns("spans")
+        extract = database.extract_attribute
+        is_model = "type IN ('CHAT_MODEL', 'LLM', 'EMBEDDING')"
+        column = "model_name IS NULL AND " if "model_name" in columns else ""
+        models = f"CASE WHEN {column}{is_model} THEN COALESCE({', '.join(map(extract, _MODEL_NAMES))}) END"
+        kept = "model_name" if "model_name" in columns else "NULL"
+        # In the order of SpanOutline's fields, but for the trace and the model.
+        self._spans = (
+            "SELECT trace_id, span_id, NULLIF(parent_span_id, ''), name, COALESCE(type, 'UNKNOWN'), "  # noqa: S608
+            "status = 'ERROR', (end_time_unix_nano - start_time_unix_nano) / CAST(1000000 AS DOUBLE PRECISION), "
+            f"{kept}, {models} "
+            "FROM spans WHERE trace_id IN ({})"
+        )
+        usage = ", ".join(map(extract, _USAGE_NAMES))
+        self._usage = f"SELECT trace_id, span_id, {usage} FROM spans WHERE trace_id IN ({{}})"  # noqa: S608  # our names
+
+    def fill_outlines(self, outlines: Sequence[TraceOutline], *, details: bool) -> Iterator[TraceOutline]:
+        """Yield outlines with their spans, at most as many as a query takes parameters.
+
+        With *details*, what failed has the type of its error.
+        """
+        if not outlines:
+            return
+        found: dict[str, list[SpanOutline]] = {one.id: [] for one in outlines}
+        for trace_id, *columns, model_name, told in self._database.select(
+            self._spans.format(make_marks(found)), list(found)
+        ):
+            named = model_name if told is None else _parse_text(told)
+            # A tuple like SpanOutline, which is made in half the time.
+            found[trace_id].append((*columns, named, None, None, None, None))  # type: ignore[arg-type]
+        self._add_usage(found)
+        if details:
+            self._name_errors(found)
+        for one in outlines:
+            yield one._replace(spans=found[one.id])
+
+    def _add_usage(self, found: dict[str, list[SpanOutline]]) -> None:
+        """Add what each span has used by itself, in traces whose totals alone do not tell whose it is."""
+        ids = [trace_id for trace_id, spans in found.items() if not is_simple(spans)]
+        if not ids:
+            return
+        used = {
+            (trace_id, span_id): (*_read_tokens(usage, sent, received), model.read_cost(parse_value(cost)))
+            for trace_id, span_id, usage, sent, received, cost in self._database.select(
+                self._usage.format(make_marks(ids)), ids
+            )
+        }
+        for trace_id in ids:
+            found[trace_id] = [
+                SpanOutline(*span[:7], *used.get((trace_id, span[0]), (None, None, None)), None)
+                for span in found[trace_id]
+            ]
+
+    def _name_errors(self, found: dict[str, list[SpanOutline]]) -> None:
+        """Name the errors of failed spans, which are few, from their stored JSON."""
+        for trace_id, spans in found.items():
+            for at, span in enumerate(spans):
+                if span[4]:
+                    query = "SELECT content FROM spans WHERE trace_id = ? AND span_id = ?"
+                    content = json.loads(self._database.select(query, (trace_id, span[0]))[0][0])
+                    attributes = {name: parse_value(value) for name, value in content.get("attributes", {}).items()}
+                    error = model.find_error_type(attributes, content.get("events", []))
+                    spans[at] = SpanOutline(*span[:10], error)
+
+
+def _read_tokens(usage: object, sent: object, received: object) -> tuple[int | None, int | None]:
+    """Return the tokens that went in and came out, as a span tells them."""
+    if usage is None and sent is None and received is None:
+        return None, None
+    counts = model.TokenCounts.from_usage(parse_value(usage)) or model.TokenCounts.from_usage(
+        {"input_tokens": parse_value(sent), "output_tokens": parse_value(received)}
+    )
+    return (None, None) if counts is None else (counts.input, counts.output)
+
+
+def _parse_text(value: object) -> str | None:
+    found = parse_value(value)
+    return found if isinstance(found, str) and found else None

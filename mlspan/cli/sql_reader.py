@@ -1,0 +1,242 @@
+"""Reader of traces in a database of MLflow's by plain SQL, which answers before MLflow's import would end.
+
+What such a database keeps elsewhere, such as spans in files, is read by MLflow's client.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from types import SimpleNamespace
+from typing import Any, Final
+
+from ..tracing.export.mlflow.names import SESSION_KEY
+from . import model
+from .common import CommandFailure, print_detail
+from .mlflow_reader import MlflowReader
+from .outlines import TraceOutline, outline_trace
+from .places import StoreLocation
+from .reading import EVERYTHING, MAX_TRACES, TraceFilter, TraceReader
+from .sql_databases import SqlDatabase
+from .sql_outlines import OutlineQueries
+from .sql_terms import make_marks, make_terms, parse_value
+
+_TRACES_PER_PAGE: Final = 500  # SQLite takes 999 parameters where it is old
+_IN_DATABASE: Final = "TRACKING_STORE"  # where spans are, by the tag below
+_SPANS_LOCATION: Final = "mlflow.trace.spansLocation"
+_TRACE_COLUMNS: Final = (
+    *("request_id", "experiment_id", "timestamp_ms", "execution_time_ms", "status", "request_preview"),
+    "response_preview",
+)
+_NEWER_COLUMNS: Final = (  # in the place of tags and metadata, since 3.17
+    *("trace_name", "session_id", "input_tokens", "output_tokens", "total_tokens", "total_cost"),
+)
+_STATUS_NAMES: Final = {"STATUS_CODE_ERROR": "ERROR", "STATUS_CODE_OK": "OK"}
+
+Row = dict[str, Any]
+
+
+class SqlReader(TraceReader):
+    """Reader by SQL of a *database* of a known schema."""
+
+    def __init__(self, place: StoreLocation, database: SqlDatabase) -> None:
+        self.place, self._database = place, database
+        self._columns = database.list_columns("trace_info")
+        self._newer = [name for name in _NEWER_COLUMNS if name in self._columns]
+        self._wanted = (*_TRACE_COLUMNS, *self._newer)
+        self.experiments = self.list_experiments()
+
+    @cached_property
+    def _through_mlflow(self) -> MlflowReader:
+        return MlflowReader(self.place)
+
+    def list_experiments(self) -> dict[str, str]:
+        active = "SELECT experiment_id, name FROM experiments WHERE lifecycle_stage = 'active'"
+        if (wanted := self.place.experiment) is None:
+            return {str(number): name for number, name in self._database.select(active)}
+        column = "experiment_id" if wanted.isdigit() else "name"
+        asked = f"SELECT experiment_id, name FROM experiments WHERE {column} = ?"  # noqa: S608  # one of two names
+        found = self._database.select(asked, (int(wanted) if wanted.isdigit() else wanted,))
+        if not found:
+            newest = self._database.select(f"{active} ORDER BY creation_time DESC, experiment_id LIMIT 8")
+            raise self.make_unknown_experiment([name for _, name in newest])
+        return {str(found[0][0]): found[0][1]}
+
+    def iterate_traces(
+        self, where: TraceFilter = EVERYTHING, *, limit: int = MAX_TRACES, spans: bool = False
+    ) -> Iterator[model.StoredTrace]:
+        for rows in self._iterate_pages(where, limit):
+            yield from self._read_traces(rows, spans=spans)
+
+    def iterate_outlines(
+        self, where: TraceFilter = EVERYTHING, *, spans: bool = True, details: bool = True
+    ) -> Iterator[TraceOutline]:
+        queries = OutlineQueries(self._database)
+        is_quick = bool(self._newer) and not details
+        for rows in self._iterate_pages(where, MAX_TRACES):
+            ids = [row["request_id"] for row in rows]
+            tags = self._read_pairs("trace_tags", ids, _SPANS_LOCATION if is_quick else None)
+            metadata = {} if is_quick else self._read_pairs("trace_request_metadata", ids)
+            outlines = [
+                _outline_row(row)
+                if is_quick
+                else outline_trace(model.read_trace(self._make_info(row, tags.get(one, {}), metadata.get(one, {}))))
+                for one, row in zip(ids, rows, strict=True)
+            ]
+            is_stored = [tags.get(one, {}).get(_SPANS_LOCATION) == _IN_DATABASE for one in ids]
+            stored = [one for one, here in zip(outlines, is_stored, strict=True) if here or not spans]
+            yield from queries.fill_outlines(stored, details=details) if spans else stored
+            if spans and len(stored) < len(rows):
+                yield from (
+                    self._outline_elsewhere(one) for one, here in zip(outlines, is_stored, strict=True) if not here
+                )
+
+    def _outline_elsewhere(self, known: TraceOutline) -> TraceOutline:
+        """Return the outline of a trace whose spans are not in the database; without spans if they are nowhere."""
+        try:
+            return outline_trace(self._through_mlflow.fetch_trace(known.id))
+        except CommandFailure as failure:
+            print_detail(str(failure))
+            return known
+
+    def fetch_trace(self, trace_id: str) -> model.StoredTrace:
+        query = f"SELECT {', '.join(self._wanted)} FROM trace_info WHERE request_id = ?"  # noqa: S608  # our own names
+        found = list(self._read_traces(self._name_columns(self._database.select(query, (trace_id,))), spans=True))
+        return found[0] if found else self._through_mlflow.fetch_trace(trace_id)
+
+    def search_run_id(self, name: str) -> str | None:
+        query = (
+            "SELECT run_uuid FROM runs WHERE name = ? AND lifecycle_stage = 'active' "  # noqa: S608  # our own marks
+            f"AND experiment_id IN ({make_marks(self.experiments)}) ORDER BY start_time DESC, run_uuid LIMIT 1"
+        )
+        found = self._database.select(query, (name, *map(int, self.experiments)))
+        return str(found[0][0]) if found else None
+
+    def find_run_name(self, run_id: str) -> str:
+        found = self._database.select("SELECT name FROM runs WHERE run_uuid = ?", (run_id,))
+        return str(found[0][0]) if found and found[0][0] else run_id
+
+    def _iterate_pages(self, where: TraceFilter, limit: int) -> Iterator[list[Row]]:
+        """Yield rows of traces, the newest first, by pages that go on after the last key: what lands moves none."""
+        terms, values = make_terms(where, self.experiments, self._columns)
+        columns = ", ".join(f"t.{name}" for name in self._wanted)
+        last: tuple[object, ...] = ()
+        while limit > 0 and self.experiments:
+            after = " AND (t.timestamp_ms < ? OR (t.timestamp_ms = ? AND t.request_id < ?))" if last else ""
+            query = (
+                f"SELECT {columns} FROM trace_info t WHERE {terms}{after} "  # noqa: S608  # values are parameters
+                "ORDER BY t.timestamp_ms DESC, t.request_id DESC LIMIT ?"
+            )
+            size = min(limit, _TRACES_PER_PAGE)
+            rows = self._name_columns(self._database.select(query, (*values, *last, size)))
+            yield rows
+            if len(rows) < size:
+                return
+            limit -= len(rows)
+            last = rows[-1]["timestamp_ms"], rows[-1]["timestamp_ms"], rows[-1]["request_id"]
+
+    def _name_columns(self, rows: Sequence[Sequence[Any]]) -> list[Row]:
+        return [dict(zip(self._wanted, row, strict=True)) for row in rows]
+
+    def _read_traces(self, rows: Sequence[Row], *, spans: bool) -> Iterator[model.StoredTrace]:
+        """Yield the traces of these rows, in their order."""
+        ids = [row["request_id"] for row in rows]
+        tags, metadata = self._read_pairs("trace_tags", ids), self._read_pairs("trace_request_metadata", ids)
+        for row in rows:
+            trace_id = row["request_id"]
+            own_tags = tags.get(trace_id, {})
+            if spans and own_tags.get(_SPANS_LOCATION) != _IN_DATABASE:
+                yield self._through_mlflow.fetch_trace(trace_id)
+                continue
+            info = self._make_info(row, own_tags, metadata.get(trace_id, {}))
+            own_spans = self._read_spans(trace_id) if spans else []
+            yield model.read_trace(SimpleNamespace(info=info, data=SimpleNamespace(spans=own_spans)))
+
+    def _read_pairs(self, table: str, ids: Sequence[str], key: str | None = None) -> dict[str, dict[str, str]]:
+        """Return the keys and values of *table* by trace; of one *key* if it is given."""
+        found: dict[str, dict[str, str]] = {}
+        if not ids:
+            return found
+        query = f"SELECT request_id, key, value FROM {table} WHERE request_id IN ({make_marks(ids)})"  # noqa: S608
+        query += "" if key is None else " AND key = ?"
+        for trace_id, name, value in self._database.select(query, (*ids, *([] if key is None else [key]))):
+            found.setdefault(trace_id, {})[name] = value
+        return found
+
+    def _make_info(self, row: Row, tags: dict[str, str], metadata: dict[str, str]) -> SimpleNamespace:
+        """Return what MLflow's entity of a trace would say; newer schemas keep a part of it in columns."""
+        if self._newer:
+            usage = {name: row[name] for name in _NEWER_COLUMNS if name.endswith("_tokens") and row[name] is not None}
+            columns = {
+                SESSION_KEY: row["session_id"],
+                model.TOKENS_KEY: usage or None,
+                model.COST_KEY: None if row["total_cost"] is None else {"total_cost": row["total_cost"]},
+            }
+            metadata = {**metadata, **{key: value for key, value in columns.items() if value is not None}}
+            tags = {**tags, model.NAME_KEY: row["trace_name"]} if row["trace_name"] is not None else tags
+        return SimpleNamespace(
+            trace_id=row["request_id"],
+            experiment_id=str(row["experiment_id"]),
+            request_time=row["timestamp_ms"],
+            execution_duration=row["execution_time_ms"],
+            state=row["status"],
+            request_preview=row["request_preview"],
+            response_preview=row["response_preview"],
+            trace_metadata=metadata,
+            tags=tags,
+        )
+
+    def _read_spans(self, trace_id: str) -> list[SimpleNamespace]:
+        query = (
+            "SELECT span_id, parent_span_id, name, start_time_unix_nano, end_time_unix_nano, content "
+            "FROM spans WHERE trace_id = ?"
+        )
+        return [_make_span(*row) for row in self._database.select(query, (trace_id,))]
+
+
+def _outline_row(row: Row) -> TraceOutline:
+    """Return what the columns of a newer schema tell of a trace, without its user, run and tags."""
+    sent, received = row["input_tokens"], row["output_tokens"]
+    is_counted = sent is not None or received is not None or row["total_tokens"] is not None
+    return TraceOutline(
+        row["request_id"],
+        row["status"] == "ERROR",
+        row["timestamp_ms"],
+        row["execution_time_ms"],
+        (sent or 0) if is_counted else None,
+        (received or 0) if is_counted else None,
+        row["total_cost"],
+        str(row["experiment_id"]),
+        None,
+        row["session_id"],
+        None,
+        {},
+        (),
+    )
+
+
+def _make_span(
+    span_id: str, parent_id: str | None, name: str, start: int, end: int | None, text: str
+) -> SimpleNamespace:
+    """Return an object with the fields of MLflow's span."""
+    content = json.loads(text)
+    attributes = {key: parse_value(value) for key, value in content["attributes"].items()}
+    status = content["status"]
+    code = status.get("code", "")
+    return SimpleNamespace(
+        span_id=span_id,
+        parent_id=parent_id,
+        name=name,
+        span_type=attributes.get("mlflow.spanType"),
+        start_time_ns=start,
+        end_time_ns=end,
+        status=SimpleNamespace(
+            status_code=_STATUS_NAMES.get(code, code.removeprefix("STATUS_CODE_")), description=status.get("message")
+        ),
+        inputs=attributes.get("mlflow.spanInputs"),
+        outputs=attributes.get("mlflow.spanOutputs"),
+        attributes=attributes,
+        events=content.get("events", []),
+        links=content.get("links", []),
+    )

@@ -1,0 +1,19 @@
+"""Names that MLflow gives to attributes of spans and to metadata of traces, of those that its readers need as well."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Attributes of spans.
+SPAN_TYPE: Final = "mlflow.spanType"
+INPUTS: Final = "mlflow.spanInputs"
+OUTPUTS: Final = "mlflow.spanOutputs"
+TOKEN_USAGE: Final = "mlflow.chat.tokenUsage"
+COST: Final = "mlflow.llm.cost"
+MODEL: Final = "mlflow.llm.model"
+
+# Metadata and tags of traces.
+SOURCE_RUN_KEY: Final = "mlflow.sourceRun"
+TRACE_NAME_KEY: Final = "mlflow.traceName"
+SESSION_KEY: Final = "mlflow.trace.session"
+USER_KEY: Final = "mlflow.trace.user"
