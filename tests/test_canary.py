@@ -105,7 +105,8 @@ def test_no_secret_leaves(durability: str, receiver: Receiver, scripted: Scripte
     scripted.reply(REFUSAL, status=401)
     env = environment(tmp_path / "spool", receiver.url, receiver.url, KEY=KEY, BASE_URL=scripted.base_url)
     receiver.mode = 503
-    end = "    tracing._setup.get_runtime().save_to_disk(5); os.kill(os.getpid(), 9)\n" if durability == "span" else ""
+    save = "    from mlspan.tracing import runtime; runtime.get_runtime().save_to_disk(5); os.kill(os.getpid(), 9)\n"
+    end = save if durability == "span" else ""
     done = run((PROGRAM + end).replace("sys.argv[1]", repr(durability)), env)
     assert done.returncode == (-9 if end else 0), done.stderr
     waiting = files(tmp_path / "spool")

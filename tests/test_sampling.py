@@ -23,6 +23,7 @@ from test_export import AI, Memory, names
 from test_store import SPANS, make_segment, span
 
 from mlspan import tracing
+from mlspan.tracing import runtime
 from mlspan.tracing.export.otlp.codec import encode_each_span
 from mlspan.tracing.export.processor import ExportProcessor
 from mlspan.tracing.export.spool.directory import create_spool
@@ -85,7 +86,7 @@ def test_the_application_s_own_traces_are_judged_too(receiver: Receiver, tmp_pat
     """What holds no GenAI span goes by OTLP alone, by the same rule, and not before the trace has ended."""
     tracing.configure(tracking_uri=receiver.url, otlp_endpoint=receiver.url, keep=Keep(), spool_dir=tmp_path)
     tracing.span("opens our provider").__enter__().__exit__(None, None, None)
-    own = tracing._setup.get_runtime()._own_provider  # type: ignore[union-attr]
+    own = runtime.get_runtime()._own_provider  # type: ignore[union-attr]
     tracer = (own or trace.get_tracer_provider()).get_tracer("app")  # of ours, unless another test has set one
     for name, failed in (("GET /fine", False), ("GET /broken", True)):
         with tracer.start_as_current_span(name) as root, tracer.start_as_current_span(f"{name} query"):

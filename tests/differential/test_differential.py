@@ -81,7 +81,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Seen, Seen]
             for (asked_in, name), requests in models.requests.items():
                 if asked_in == mode:
                     found[-1][name]["requests"] = requests
-        assert sum(receiver.otlp.values()) > len(found[1]), "the traced process has recorded nothing"
+        assert sum(receiver.otlp.values()) > len(found[1]) // 2, "the traced process has recorded nothing"
         yield found[0], found[1]
     finally:
         for process in running.values():

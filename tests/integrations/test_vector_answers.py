@@ -14,7 +14,7 @@ from mlspan.tracing.operations.content import to_json
 READERS = [
     chromadb._read_query,
     pinecone._read_matches,
-    pinecone._read_hits,
+    pinecone._read_record_hits,
     pinecone._read_document_matches,
     qdrant_client._read_points,
     qdrant_client._read_batch,
