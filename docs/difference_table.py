@@ -61,8 +61,12 @@ def count(number: int, word: str) -> str:
     return f"{number or 'no'} {word}{'s' * (number != 1)}"
 
 
-def list_behaviour() -> Iterator[list[str]]:
-    """Yield what each of the two stored of the same program."""
+def list_differences() -> list[list[str]]:
+    """Return what the two stored of the same program, where they differ."""
+    return [row for row in _list_behaviour() if row[1] != row[2]]
+
+
+def _list_behaviour() -> Iterator[list[str]]:
     cases: dict[str, dict[str, Any]] = json.loads(ALONE.read_text(encoding="utf-8"))["cases"]
 
     def compare(case: str, key: str, word: str) -> list[str]:
@@ -95,7 +99,7 @@ def build_short() -> str:
     rows = [
         *list_calls(("mlspan", "MLflow autolog"), ("chat", "stream", "langchain")),
         *list_stores(),
-        *list_behaviour(),
+        *list_differences(),
     ]
     return build_table(["", "mlspan", f"MLflow {versions['mlflow']}"], rows)
 
@@ -109,7 +113,7 @@ def build_costs() -> str:
 def build_behaviour() -> str:
     """Return the table of docs/migrate/mlflow.md."""
     return build_table(
-        ["", "MLflow's autolog", "mlspan"], [[said, theirs, ours] for said, ours, theirs in list_behaviour()]
+        ["", "MLflow's autolog", "mlspan"], [[said, theirs, ours] for said, ours, theirs in list_differences()]
     )
 
 
