@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -235,7 +236,7 @@ def test_what_is_interrupted_or_not_read(monkeypatch: pytest.MonkeyPatch) -> Non
     """Ctrl-C ends a command without a traceback, as the shell expects; so does a reader that has gone."""
     monkeypatch.setattr(app, "load_command", lambda _: raise_interrupt)
     assert invoke(["list"]) == Result(130, "", "")
-    command = f"{sys.executable} -m mlspan.cli --help | true; exit ${{PIPESTATUS[0]}}"
+    command = f"{shlex.quote(sys.executable)} -m mlspan.cli --help | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
     assert done.stderr == ""
     assert done.returncode in {0, 141}  # it may have written all before the reader went

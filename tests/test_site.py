@@ -82,6 +82,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[s
 def look(page: Any) -> list[str]:
     """Return what is wrong with the page that is open: narrow and wide, light and dark."""
     found = []
+    page.add_style_tag(content="* {transition: none !important}")  # a button fades from one scheme to the other
     for scheme in ("default", "slate"):  # light and dark, as the theme names them
         page.evaluate("name => document.body.setAttribute('data-md-color-scheme', name)", scheme)
         for name, (width, height) in SIZES.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..._shape import get_field, get_fields, get_integer, get_list, get_nested, get_text
+from ..._shape import get_count, get_field, get_fields, get_integer, get_list, get_text, read_count
 from ...hooks.openai_format import FINISH_REASONS
 from ...hooks.requests import read_provider_usage
 from ...tracing.operations.records import Chat
@@ -66,9 +66,9 @@ def _read_usage(chat: Chat, usage: object) -> None:
         for one in get_list(counts, name):
             modality = get_field(one, "modality")
             word = str(getattr(modality, "value", modality)).lower()
-            if word in _MODALITIES and (tokens := get_nested(one, "token_count", int)) is not None:
+            if word in _MODALITIES and (tokens := read_count(get_field(one, "token_count"))) is not None:
                 setattr(chat, f"{word}_{ending}", tokens)
-    if tools := get_integer(counts, "tool_use_prompt_token_count"):
+    if tools := get_count(counts, "tool_use_prompt_token_count"):
         chat.extra[_TOOL_TOKENS] = tools
-    if _TOOL_TOKENS in chat.extra and (prompt := get_integer(counts, "prompt_token_count")) is not None:
+    if _TOOL_TOKENS in chat.extra and (prompt := get_count(counts, "prompt_token_count")) is not None:
         chat.input_tokens = prompt + chat.extra[_TOOL_TOKENS]
