@@ -3,6 +3,7 @@
 client_worker.py record CLIENT FILE
 client_worker.py time CLIENT FILE PEER ROUNDS
 client_worker.py count CLIENT FILE PEER MARKS
+client_worker.py steps CLIENT FILE PEER
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import SpanKind, Tracer
 
 SIZES = {"few": 2, "many": 102}  # chunks of a stream: what each adds is the difference
+WARM_UP, STEPPED = 20, 5  # calls before bytecodes are counted, and calls whose bytecodes are
 COUNTED = {"chat": 20, "few": 4, "many": 4}  # so many calls are counted
 
 
@@ -143,7 +145,51 @@ def count_calls(client: str, file: str, peer: str, marks: str) -> None:
     os._exit(0)
 
 
-MODES: dict[str, Callable[..., None]] = {"record": record, "time": time_calls, "count": count_calls}
+def count_steps(client: str, file: str, peer: str) -> None:
+    """Count the bytecodes of this thread for the bare calls, the floor's and the peer's."""
+    made, counting = provider()
+    bare = open_calls(client)
+    found = {name: _count(call) for name, call in bare.items()}
+    floor = _count(make_floor(bare["chat"], made.get_tracer("by-hand"), file)) - found["chat"]
+    list_peers(client)[peer].turn_on(made)
+    traced = open_calls(client)
+    expect_spans(counting, traced["chat"])
+    added = {name: _count(call) - found[name] for name, call in traced.items()}
+    figures = {"bare": found["chat"], "floor": floor, "added": added["chat"]}
+    if "many" in added:
+        figures["chunk"] = (added["many"] - added["few"]) / (SIZES["many"] - SIZES["few"])
+    print("\n" + json.dumps({name: (steps, steps) for name, steps in figures.items()}), flush=True)
+
+
+def _count(call: Call) -> float:
+    """Return the bytecodes of a call, once caches are full."""
+    steps = 0
+
+    def trace(frame: Any, event: str, _: object) -> Any:
+        nonlocal steps
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        steps += event == "opcode"
+        return trace
+
+    for _ in range(WARM_UP):
+        call()
+    gc.disable()  # what a collection finalizes is no cost of this call
+    sys.settrace(trace)
+    try:
+        for _ in range(STEPPED):
+            call()
+    finally:
+        sys.settrace(None)
+        gc.enable()
+    return steps / STEPPED
+
+
+MODES: dict[str, Callable[..., None]] = {
+    "record": record,
+    "time": time_calls,
+    "count": count_calls,
+    "steps": count_steps,
+}
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")

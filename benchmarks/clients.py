@@ -1,6 +1,8 @@
 """The table of the clients: what a chat and a chunk cost us and what else traces that client, each at its newest.
 
-    python benchmarks/clients.py [CLIENT ...] [--rounds 200] [--peers mlspan,mlflow]
+    python benchmarks/clients.py [CLIENT ...] [--rounds 200] [--peers mlspan,mlflow] [--steps]
+
+``--steps`` counts bytecodes in the place of microseconds: seconds a client, whatever else the machine does.
 
 The floor is a span written by hand around the same call, with the name, the kind and the attributes that ours has
 recorded; ``json.dumps`` writes its content from objects that are at hand. Each row is a process of its own, and each
@@ -95,12 +97,12 @@ def record(name: str, folder: Path) -> Path:
 
 
 def measure(name: str, key: str, recorded: Path, rounds: int) -> Figures:
-    worker = [WORKER, "time", name, str(recorded), key, str(rounds)]
-    return run_worker([find_python(name, key), *worker], minutes=10)
+    how = ["time", name, str(recorded), key, str(rounds)] if rounds else ["steps", name, str(recorded), key]
+    return run_worker([find_python(name, key), WORKER, *how], minutes=10)
 
 
 def show(name: str, wanted: Iterable[str], rounds: int, folder: Path) -> None:
-    """The rows of a client: who was measured, or why not."""
+    """The rows of a client: who was measured, or why not. No rounds count bytecodes."""
     peers = list_peers(name)
     for key in wanted:
         try:
@@ -108,9 +110,14 @@ def show(name: str, wanted: Iterable[str], rounds: int, folder: Path) -> None:
         except Failed as why:
             row(name, peers[key].name, why, *[""] * 4)
             continue
-        cells = [us(found[part]) for part in ("bare", "floor", "added")]
-        chunk = us(found["chunk"]) if "chunk" in found else "no stream"
+        write = us if rounds else write_steps
+        cells = [write(found[part]) for part in ("bare", "floor", "added")]
+        chunk = write(found["chunk"]) if "chunk" in found else "no stream"
         row(name, peers[key].name, *cells, ratio(found["added"], found["floor"]), chunk)
+
+
+def write_steps(pair: tuple[float, float]) -> str:
+    return f"{pair[0]:.0f}"
 
 
 def main() -> None:
@@ -118,12 +125,13 @@ def main() -> None:
     said.add_argument("clients", nargs="*", default=[*CLIENTS], help=", ".join(CLIENTS))
     said.add_argument("--rounds", type=int, default=200)
     said.add_argument("--peers", default="mlspan,openinference,openllmetry,mlflow", help="who, with commas between")
+    said.add_argument("--steps", action="store_true", help="bytecodes in the place of microseconds")
     options = said.parse_args()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process compiles all that it imports
     table("client", "", "bare call", "span by hand adds", "adds", "of the floor", "adds for each chunk")
     with tempfile.TemporaryDirectory() as folder:
         for name in options.clients:
-            show(name, options.peers.split(","), options.rounds, Path(folder))
+            show(name, options.peers.split(","), 0 if options.steps else options.rounds, Path(folder))
 
 
 if __name__ == "__main__":
