@@ -53,8 +53,8 @@ PATHS = {
     "autogen_team": {"chain", "chain > agent", "chain > agent > llm", "chain > agent > tool"},
     "ag2_chat": {"chain", "chain > agent", "chain > agent > llm", "chain > agent > tool"},
 }
-# the stand-in counts no tokens of responses that call tools, and none of Claude's
-UNCOUNTED = {"anthropic_chat", "openai_agents"}
+# the stand-in counts no tokens of responses that call tools, and none of Claude's and Gemini's
+UNCOUNTED = {"anthropic_chat", "google_genai_chat", "openai_agents"}
 RUN = FRAMEWORKS if os.environ.get("MLSPAN_WIDE") else SAMPLE
 QUERY = """{projects(first: 100) {edges {node {name
   spans(first: 500) {edges {node {name spanKind spanId parentId tokenCountTotal

@@ -69,7 +69,7 @@ class TestSpark(Contract):
         search(estimator=model, estimatorParamMaps=grid, evaluator=RegressionEvaluator(), parallelism=2, seed=1).fit(
             self.data
         )
-        assert spans.tree() == f"fit {search.__name__}"
+        assert spans.tree() == f"fit {search.__name__}\n  log metrics"
         parent, *children = self.runs()
         assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
         assert len(children) == 2

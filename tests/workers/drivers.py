@@ -127,16 +127,10 @@ def spark() -> list[int]:
 def spark_plain() -> list[int]:
     """Return the process of an RDD's task; the workers may lack all that is ours."""
     from pyspark.sql import SparkSession
-    from pyspark.sql.functions import udf
 
     session = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
     try:
-        context = session.sparkContext
-        found = context.parallelize([1], 1).map(lambda _: os.getpid()).collect()
-        length = udf(lambda word: str(len(word)))
-        (row,) = session.createDataFrame([("one",)], "word string").select(length("word")).collect()
-        assert row[0] == "3"
-        return found
+        return session.sparkContext.parallelize([1], 1).map(lambda _: os.getpid()).collect()
     finally:
         session.stop()
 

@@ -178,7 +178,7 @@ def test_spark(driver: Driver) -> None:
 
 @needs("pyspark")
 def test_spark_under_another_python(driver: Driver) -> None:
-    """Workers under a Python without mlspan run the jobs of RDDs and UDFs as they are."""
+    """Workers under a Python without mlspan run the jobs of RDDs as they are."""
     other = driver.folder / "other"
     venv.create(other, symlinks=True, with_pip=False)
     folder = subprocess.run(

@@ -7,17 +7,23 @@ is ``pyspark.daemon`` and nothing else. The folder of this file holds no other: 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 def main() -> None:
     """Run the daemon that traces what the workers do, or Spark's own where that cannot be imported."""
+    run = _find_daemon()
+    run()  # outside of any ``except``: the errors of tasks would name the import's as their context
+
+
+def _find_daemon() -> Callable[[], object]:
     try:
         from mlspan.integrations.workers import _spark_daemon
     except Exception:  # noqa: BLE001  # whatever an import raises in a Python that is not ours
         import pyspark.daemon
 
-        pyspark.daemon.manager()
-    else:
-        _spark_daemon.main()
+        return pyspark.daemon.manager
+    return _spark_daemon.main
 
 
 if __name__ == "__main__":
