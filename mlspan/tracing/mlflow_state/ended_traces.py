@@ -31,15 +31,9 @@ _CLIENT_MODULE: Final = "mlflow.tracing.client"
 _PROCESSOR_MODULE: Final = "mlflow.tracing.processor.base_mlflow"
 _LOSS: Final = "that MLflow's functions wait for a trace that has just ended"
 _MOST_WAITED: Final = 30.0  # seconds that a read waits for a trace to be stored
-_FLUSHES: Final = {
-    _FLUENT_MODULE: "_flush_pending_async_trace_writes",
-    _PROCESSOR_MODULE: "flush_all_batch_processors",
-}
+_FLUSH: Final = "flush_all_batch_processors"  # all flushes of MLflow call it, by its module: nobody keeps our wrapper
 _METHODS: Final = ("get_trace", "get_trace_info", "set_trace_tag", "delete_trace_tag", "log_assessment")
 # Private names of MLflow, each with what is lost without it.
-PRIVATE_FIELDS: Final[dict[str, str]] = {
-    "_flush_pending_async_trace_writes": "nothing: mlflow.search_traces(flush=True) then does not wait for mlspan",
-}
 PRIVATE_NAMES: Final[dict[str, str]] = {
     "_set_last_active_trace_id": "mlflow.get_last_active_trace_id() does not know mlspan's traces",
 }
@@ -70,7 +64,7 @@ def serve_ended_traces(
     """Have MLflow's functions find traces of ours, once it is imported, until the returned function is called."""
     ended = _EndedTraces()
 
-    methods, flushes = _make_client_patches(ended, get_runtime)
+    methods, flush = _make_client_patches(ended, get_runtime)
 
     def install() -> Undo:
         with ExitStack() as undo:
@@ -80,15 +74,12 @@ def serve_ended_traces(
 
     with ExitStack() as undo:
         undo.callback(install_when_imported(_FLUENT_MODULE, install))
-        for module, patch in flushes.items():
-            undo.callback(install_when_imported(module, partial(apply_patches, [patch])))
+        undo.callback(install_when_imported(_PROCESSOR_MODULE, partial(apply_patches, [flush])))
         return undo.pop_all().close
 
 
-def _make_client_patches(
-    ended: _EndedTraces, get_runtime: Callable[[], Runtime | None]
-) -> tuple[list[Patch], dict[str, Patch]]:
-    """Return the patches of MLflow's client, and by module those of its flushes, which differ between versions."""
+def _make_client_patches(ended: _EndedTraces, get_runtime: Callable[[], Runtime | None]) -> tuple[list[Patch], Patch]:
+    """Return the patches of MLflow's client, and that of its flush, which older versions lack."""
 
     def wait_for_trace(trace_id: object) -> None:
         _wait_until_stored(ended, get_runtime(), trace_id)
@@ -117,16 +108,13 @@ def _make_client_patches(
         Patch(f"{_CLIENT_MODULE}:TracingClient.{name}", lambda target: replace_method(target, make_waiting), _LOSS)
         for name in _METHODS
     ]
-    flushes = {
-        module: Patch(
-            f"{module}:{name}",
-            lambda target: replace_method(target, make_flushing),
-            "that a flush of MLflow's flushes mlspan's spans too",
-            is_optional=True,
-        )
-        for module, name in _FLUSHES.items()
-    }
-    return methods, flushes
+    flush = Patch(
+        f"{_PROCESSOR_MODULE}:{_FLUSH}",
+        lambda target: replace_method(target, make_flushing),
+        "that a flush of MLflow's flushes mlspan's spans too",
+        is_optional=True,
+    )
+    return methods, flush
 
 
 def _wait_until_stored(ended: _EndedTraces, now: Runtime | None, trace_id: object) -> None:

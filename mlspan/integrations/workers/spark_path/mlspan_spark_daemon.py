@@ -22,7 +22,8 @@ def _find_daemon() -> Callable[[], object]:
     except Exception:  # noqa: BLE001  # whatever an import raises in a Python that is not ours
         import pyspark.daemon
 
-        return pyspark.daemon.manager
+        manager: Callable[[], object] = pyspark.daemon.manager
+        return manager
     return _spark_daemon.main
 
 
