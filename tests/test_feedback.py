@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -232,8 +233,7 @@ def test_a_prompt_that_is_loaded(place: str) -> None:
             mlflow.genai.load_prompt(f"prompts:/{name}/{version}")
     mlflow.genai.load_prompt(f"prompts:/{name}/2")
     found = stored(trace_id)
-    assert found.info.tags["mlflow.linkedPrompts"] == (
-        f'[{{"name":"{name}","version":"1"}},{{"name":"{name}","version":"2"}}]'
-    )
+    linked_prompts = json.loads(found.info.tags["mlflow.linkedPrompts"])
+    assert linked_prompts == [{"name": name, "version": "1"}, {"name": name, "version": "2"}]
     (linked,) = mlflow.search_traces(filter_string=f"prompt = '{name}/2'", return_type="list")
     assert linked.info.trace_id == f"tr-{trace_id}"

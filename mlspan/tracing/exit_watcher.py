@@ -53,6 +53,7 @@ class ExitWatcher:
         self._watching = False
         self._finalizers: list[Any] = []  # multiprocessing's, in a child process
         self._is_registered = False  # with atexit
+        self._handler: Callable[[], object] = self.handle_exit
         self.has_ended = False  # whether the handler of atexit has run
         self.fork_signals = ForkSignals(self._is_installed, lambda: not callable(self._previous_handler))
 
@@ -65,7 +66,11 @@ class ExitWatcher:
         if not self._is_registered:
             self._is_registered = True
             weakref.finalize(self, int)
-            atexit.register(self.handle_exit)
+            atexit.register(self._handler)
+
+    def adopt_exit_handler(self, handler: Callable[[], object]) -> None:
+        """Take *handler*, which is registered already and calls :meth:`handle_exit`, for the one that is registered."""
+        self._handler, self._is_registered = handler, True
 
     def start_watching(self) -> None:
         """Install the handlers of ``atexit`` and SIGTERM, and the finalizer of a child process."""
@@ -109,7 +114,7 @@ class ExitWatcher:
         signal on.
         """
         self._watching = self._is_registered = False
-        atexit.unregister(self.handle_exit)
+        atexit.unregister(self._handler)
         if self._undo_observing is not None:
             self._undo_observing()
             self._undo_observing = None

@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 from .._copies import call_at_retirement, take_over_recording
 from .._guard import guard, warn_once
 from .._patching import install_until_shutdown, undo_at_shutdown
+from . import _handle_exit
 from .configured_runtime import Runtime, forwarders, listeners, read_environment
 from .destinations import make_spool_settings, open_sink
 from .exit_watcher import ExitWatcher
@@ -223,8 +224,13 @@ def _postpone_signal(number: int) -> bool:
     return any(each is not None and each.postpone_signal(number) for each in (_runtime, _ending))
 
 
+def handle_exit() -> None:
+    """Send all spans, as the handler of ``atexit`` that this package has registered."""
+    _exit_watcher.handle_exit()
+
+
 _exit_watcher = ExitWatcher(partial(stop_runtime, None), _save_to_disk, _postpone_signal)
-_exit_watcher.register_exit_handler()  # now: Python calls no handler that is registered while it calls them
+_exit_watcher.adopt_exit_handler(_handle_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_exit_watcher.handle_fork)
     _exit_watcher.fork_signals.register()  # last, so that these run before and after all others of ours
