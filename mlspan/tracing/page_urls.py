@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .._guard import warn_once
+from .export.mlflow.addresses import run_url, trace_url
 
 if TYPE_CHECKING:
     from .export.mlflow.sink import MlflowSink
@@ -29,8 +30,6 @@ class PageUrls:
 
     def build_run_url(self, experiment_id: str, run_id: str) -> str | None:
         """Return the page of a run in MLflow's own store; None if the store is unknown."""
-        from .export.mlflow.addresses import run_url
-
         uri = os.environ.get("MLFLOW_TRACKING_URI") or (None if self._sink is None else self._sink.default_uri)
         return None if uri is None else run_url(uri, experiment_id, run_id)
 
@@ -39,7 +38,6 @@ class PageUrls:
         if self._sink is None:
             return None
         from .export.destination import fill_destination
-        from .export.mlflow.addresses import trace_url
 
         destination = fill_destination(self._read_origin(), self._sink.default_uri, self._experiment, None)
         experiment = destination.experiment_id or destination.experiment_name or ""
@@ -49,8 +47,6 @@ class PageUrls:
         """Return the page of a trace, or None if it cannot be found or MLflow is off. This may ask the server."""
         if (place := self._find_experiment()) is None:
             return None
-        from .export.mlflow.addresses import trace_url
-
         return trace_url(*place, trace_id)
 
     def find_experiment_id(self) -> str | None:
