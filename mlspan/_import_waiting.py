@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, Final
 
 import wrapt.importer
 
 from ._guard import guard
-from ._patching import Undo, installation_in_progress, note_patch_point, remember_undo
+from ._patching import Patch, Undo, apply_patches, installation_in_progress, note_patch_point, remember_undo
 from ._private_names import report_missing_name
 
 # Private names, each with what is lost without it; a warning says so.
@@ -86,3 +87,12 @@ def install_when_imported(module: str, install: Callable[[], Undo], *, loss: str
         installed.close()
 
     return undo
+
+
+def patch_when_imported(patches: Iterable[Patch]) -> Undo:
+    """Apply each patch when the module that its target is in is imported, as :func:`install_when_imported` does."""
+    with ExitStack() as undo:
+        for patch in patches:
+            module = patch.target.partition(":")[0]
+            undo.callback(install_when_imported(module, partial(apply_patches, [patch]), loss=patch.loss))
+        return undo.pop_all().close

@@ -14,7 +14,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from .._import_waiting import call_when_imported, install_when_imported
+from .._import_waiting import call_when_imported, install_when_imported, patch_when_imported
 from .._patching import (
     Installation,
     Patch,
@@ -49,6 +49,7 @@ __all__ = [
     "install_when_imported",
     "note_patch_point",
     "observe_method",
+    "patch_when_imported",
     "remember_undo",
     "replace_attribute",
     "replace_function",

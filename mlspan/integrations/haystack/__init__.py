@@ -20,8 +20,8 @@ from ...hooks.patching import (
     Patch,
     Undo,
     apply_patches,
-    install_when_imported,
     observe_method,
+    patch_when_imported,
     replace_method,
     trace_method,
 )
@@ -87,26 +87,22 @@ def _list_core_patches(hook: Hook) -> Iterator[Patch]:
     yield Patch(f"{_PIPELINE}.run_async_generator", steps, "that a pipeline's span is current in its own steps alone")
 
 
-def _list_later_patches(hook: Hook) -> Iterator[tuple[str, Patch]]:
-    """Yield patches of modules that ``import haystack`` does not import, each with its module."""
-    yield _AGENT, _note_arguments_at(f"{_AGENT}:Agent.", "_create_agent_span", owner=("self", 0))
-    yield (
-        _TOOL_CALLING,
-        _note_arguments_at(f"{_TOOL_CALLING}:", "_create_tool_span", owner=("tool", 0), tool_call=("tool_call", 1)),
-    )
+def _list_later_patches(hook: Hook) -> Iterator[Patch]:
+    """Yield patches of modules that ``import haystack`` does not import."""
+    yield _note_arguments_at(f"{_AGENT}:Agent.", "_create_agent_span", owner=("self", 0))
+    yield _note_arguments_at(f"{_TOOL_CALLING}:", "_create_tool_span", owner=("tool", 0), tool_call=("tool_call", 1))
     methods = dict.fromkeys(("invoke", "invoke_async"), CallStarter(open_tool_call, hook))
     tools = functools.partial(trace_subclasses, methods=methods)
-    yield "haystack.tools.tool", Patch("haystack.tools.tool:Tool", tools, "why a tool has failed")
+    yield Patch("haystack.tools.tool:Tool", tools, "why a tool has failed")
     for module in _THREADED:
         loss = "the parent of what its threads do"
-        yield module, Patch(f"{module}:ThreadPoolExecutor", carry_contexts, loss, is_optional=True)
+        yield Patch(f"{module}:ThreadPoolExecutor", carry_contexts, loss, is_optional=True)
 
 
 def _install(hook: Hook) -> Undo:
     with ExitStack() as undo:
         undo.callback(apply_patches(_list_core_patches(hook)))
-        for module, patch in _list_later_patches(hook):
-            undo.callback(install_when_imported(module, functools.partial(apply_patches, [patch]), loss=patch.loss))
+        undo.callback(patch_when_imported(_list_later_patches(hook)))
         return undo.pop_all().close
 
 

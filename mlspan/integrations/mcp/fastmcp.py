@@ -8,7 +8,7 @@ and results: a client's around the SDK's request, a server's inside of it.
 from __future__ import annotations
 
 import functools
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanKind
 
 from ...hooks.hook import Hook
 from ...hooks.own_spans import make_unrecorded_context, make_unrecorded_span
-from ...hooks.patching import Patch, Undo, apply_patches, install_when_imported, replace_function, replace_method
+from ...hooks.patching import Patch, Undo, patch_when_imported, replace_function, replace_method
 from .receiving import trace_middleware
 from .requests import current_request
 
@@ -34,12 +34,7 @@ def _install(hook: Hook) -> Undo:
         Patch("fastmcp.server.telemetry:get_tracer", server, _BESIDE),
         Patch("fastmcp.client.telemetry:get_tracer", client, _BESIDE),
     )
-    with ExitStack() as undo:
-        for patch in patches:
-            module = patch.target.partition(":")[0]
-            install = functools.partial(apply_patches, [patch])
-            undo.callback(install_when_imported(module, install, loss=patch.loss))
-        return undo.pop_all().close
+    return patch_when_imported(patches)
 
 
 def _hold_back_at_server(own: Any) -> object:

@@ -22,8 +22,8 @@ from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 from ..._guard import guard
-from ..._import_waiting import install_when_imported
-from ..._patching import Patch, Undo, apply_patches, resolve_target, set_attribute
+from ..._import_waiting import patch_when_imported
+from ..._patching import Patch, Undo, resolve_target, set_attribute
 from ..operations.call_context import (
     CallScope,
     detach_context,
@@ -64,7 +64,7 @@ def link_contexts(get_runtime: Callable[[], Runtime | None]) -> Undo:
         _LOSS,
         is_optional=True,
     )
-    return install_when_imported(_PROVIDER_MODULE, lambda: apply_patches([patch]))
+    return patch_when_imported([patch])
 
 
 def _link(target: str, get_runtime: Callable[[], Runtime | None]) -> Undo:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
-from ..._import_waiting import install_when_imported
-from ..._patching import Patch, Undo, apply_patches, observe_method
+from ..._import_waiting import patch_when_imported
+from ..._patching import Patch, Undo, observe_method
 
 _MODULE: Final = "mlflow.tracing.destination"
 
@@ -17,18 +17,13 @@ def track_destinations() -> Undo:
     """Learn of the destinations that are set, once MLflow is imported, until the returned function is called."""
     loss = "the experiment that mlflow.tracing.set_destination names"
     patch = Patch(f"{_MODULE}:UserTraceDestinationRegistry.set", partial(observe_method, callback=_note_registry), loss)
-    return install_when_imported(_MODULE, lambda: apply_patches([patch]))
+    return patch_when_imported([patch])
 
 
 def _note_registry(args: tuple[object, ...], _kwargs: dict[str, object], _result: object) -> None:
     _registries[0] = args[0]
 
 
-def are_set() -> bool:
-    """Return whether the program has ever set a destination."""
-    return bool(_registries)
-
-
 def find_experiment_id() -> str | None:
     """Return the experiment that is set for the caller's context, or None. A table of Unity Catalog is none."""
-    return getattr(_registries[0].get(), "experiment_id", None)
+    return getattr(_registries[0].get(), "experiment_id", None) if _registries else None

@@ -10,14 +10,13 @@ import functools
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from ..._bounded import BoundedDict
 from ..._guard import guard
-from ..._import_waiting import install_when_imported
+from ..._import_waiting import install_when_imported, patch_when_imported
 from ..._patching import Patch, Undo, apply_patches, replace_method
 from ..._private_names import report_missing_name
 from ..operations.suppression import is_suppressed
@@ -63,7 +62,6 @@ def serve_ended_traces(
 ) -> Undo:
     """Have MLflow's functions find traces of ours, once it is imported, until the returned function is called."""
     ended = _EndedTraces()
-
     methods, flush = _make_client_patches(ended, get_runtime)
 
     def install() -> Undo:
@@ -74,7 +72,7 @@ def serve_ended_traces(
 
     with ExitStack() as undo:
         undo.callback(install_when_imported(_FLUENT_MODULE, install))
-        undo.callback(install_when_imported(_PROCESSOR_MODULE, partial(apply_patches, [flush])))
+        undo.callback(patch_when_imported([flush]))
         return undo.pop_all().close
 
 

@@ -14,8 +14,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from ..._import_waiting import install_when_imported
-from ..._patching import Patch, Undo, apply_patches, replace_method
+from ..._import_waiting import patch_when_imported
+from ..._patching import Patch, Undo, replace_method
 from ..otel.compat import suppress_instrumentation
 
 _AUTOLOG_MODULE: Final = "mlflow.models.evaluation.utils.trace"
@@ -46,16 +46,7 @@ def follow_evaluations() -> Undo:
         lambda target: replace_method(target, _trace_predict_fn),
         "the spans of an evaluation's calls for its scorers",
     )
-    undos = [
-        install_when_imported(_AUTOLOG_MODULE, lambda: apply_patches([autolog])),
-        install_when_imported(_EVALUATION_MODULE, lambda: apply_patches([predict])),
-    ]
-
-    def undo_both() -> None:
-        for undo in undos:
-            undo()
-
-    return undo_both
+    return patch_when_imported([autolog, predict])
 
 
 def _leave_out_recorded(original: Callable[..., bool], enabled: list[bool]) -> Callable[..., bool]:

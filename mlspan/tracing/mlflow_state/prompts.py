@@ -7,25 +7,20 @@ from typing import Any, Final
 
 from opentelemetry import trace
 
-from ..._import_waiting import install_when_imported
-from ..._patching import Patch, Undo, apply_patches, observe_method
+from ..._import_waiting import patch_when_imported
+from ..._patching import Patch, Undo, observe_method
 from ..operations import semconv as sc
 
-_CLIENT_MODULE: Final = "mlflow.tracking.client"
+_LOAD_PROMPT: Final = "mlflow.tracking.client:MlflowClient.load_prompt"
 
 
 def track_prompt_loads() -> Undo:
-    """Track which prompt is loaded inside which span, until the returned function is called.
+    """Track which prompt is loaded inside which span, once MLflow is imported, until the returned function is called.
 
-    This waits until MLflow is imported.
+    Every way to load a prompt ends in ``MlflowClient.load_prompt``, which is observed. Without it, none is linked.
     """
-    return install_when_imported(_CLIENT_MODULE, _patch_load_prompt)
-
-
-def _patch_load_prompt() -> Undo:
-    """Observe ``MlflowClient.load_prompt``, which every way to load a prompt ends in. Without it, none is linked."""
-    target = f"{_CLIENT_MODULE}:MlflowClient.load_prompt"
-    return apply_patches([Patch(target, partial(observe_method, callback=_note_prompt), "which prompts a trace uses")])
+    observe = partial(observe_method, callback=_note_prompt)
+    return patch_when_imported([Patch(_LOAD_PROMPT, observe, "which prompts a trace uses")])
 
 
 def _note_prompt(_args: tuple[object, ...], _kwargs: dict[str, object], prompt: object) -> None:

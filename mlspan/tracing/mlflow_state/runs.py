@@ -185,7 +185,7 @@ def read_trace_origin(
     run_id = get_active_run_id()
     experiment_id = call_scope.experiment_id
     if experiment_id is None and experiment:
-        experiment_id = destinations.find_experiment_id() if destinations.are_set() else None
+        experiment_id = destinations.find_experiment_id()
         if experiment_id is not None:
             run_id = call_scope.run_id  # MLflow's active run does not decide either
         else:
