@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parent.parent
-_OURS: Final = ("MLSPAN_", "MLFLOW_", "OTEL_", "PYTEST_")
+_UNSET: Final = ("MLSPAN_", "MLFLOW_", "OTEL_", "PYTEST_", "CI", "BUILD_NUMBER")  # pytest shortens nothing in a CI
 _OF_OTHERS: Final = (
     *("-W", "ignore::pytest.PytestDeprecationWarning"),  # pytest-asyncio asks every project for a setting
     *("-p", "no:langsmith_plugin", "-p", "no:hypothesispytest", "-p", "no:anyio"),  # their imports take seconds
@@ -34,7 +34,7 @@ class Session:
 
     def run(self, *arguments: str, status: int = 0) -> str:
         """Return what pytest prints; it has to end with *status*."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(_UNSET)}
         env = {**kept, "MLSPAN_STRICT": "1", "XDG_STATE_HOME": str(self.folder / "state"), **self.environment}
         command = [str(self.python), "-m", "pytest", "-p", "no:cacheprovider", "-W", "error", *_OF_OTHERS, *arguments]
         done = subprocess.run(
