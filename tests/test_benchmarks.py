@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from servers.receiver import Receiver
@@ -103,9 +104,10 @@ def test_instructions_say_what_they_need(tmp_path: Path) -> None:
 def test_a_row_of_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is counted of a process, for each of its calls: thousands, and the floor's share."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    for name in ("harness", "run"):  # other tests have modules of these names
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    instructions = runpy.run_path(str(BENCHMARKS / "instructions.py"))
+    with patch.dict(sys.modules):  # other tests have modules of the same names, such as ``harness``
+        for path in BENCHMARKS.glob("*.py"):
+            sys.modules.pop(path.stem, None)
+        instructions = runpy.run_path(str(BENCHMARKS / "instructions.py"))
     read = instructions["read_counts"]
     assert read("desc: Trigger: Program termination\n\nsummary: 1\ntotals: 15\n") is None
     name, each = read("desc: Trigger: Client Request: hand_chat\n\nevents: Ir\nsummary: 9\ntotals: 40000000\n")

@@ -348,13 +348,17 @@ def test_an_event_is_redacted_as_its_span_is(
 @pytest.mark.parametrize("measured", [False, True])
 @pytest.mark.parametrize("ratio", [0.0, 1.0])
 def test_only_what_is_sampled_writes_events(
-    logged: InMemoryLogRecordExporter, tracing_off: None, monkeypatch: pytest.MonkeyPatch, ratio: float, measured: bool
+    logged: InMemoryLogRecordExporter,
+    tracing_off: None,
+    no_global_provider: None,  # the tests' own samples by itself
+    monkeypatch: pytest.MonkeyPatch,
+    ratio: float,
+    measured: bool,
 ) -> None:
     """A call of one's own and one of a client, whether or not somebody measures those that are not sampled."""
     openai = pytest.importorskip("openai")
     httpx = pytest.importorskip("httpx")
     answer = {"id": "c", "object": "chat.completion", "created": 0, "model": "m", "choices": []}
-    monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)  # the tests' own samples by itself
     tracing.configure(sample_ratio=ratio, content_events=True, tracking_uri="none")
     monkeypatch.setattr(Instruments, "has_meter_provider", lambda _: measured)
     monkeypatch.setattr(Instruments, "record_call", lambda *_, **__: None)

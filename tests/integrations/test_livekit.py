@@ -13,7 +13,6 @@ pytest.importorskip("livekit.plugins.openai")
 
 from livekit.agents import Agent, AgentSession, function_tool, telemetry
 from livekit.plugins.openai import LLM
-from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -62,9 +61,8 @@ class Model(LLM):
 
 
 @pytest.fixture(autouse=True)
-def _on(spans: Spans, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _on(spans: Spans, no_global_provider: None) -> Iterator[None]:
     """The hook; there is no global provider, which would have the spans by itself."""
-    monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
     integrations.livekit.autolog(log_traces=True)
     yield
     integrations.livekit.autolog(disable=True)
