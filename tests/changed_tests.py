@@ -29,6 +29,7 @@ TESTS_OF: Final[dict[str, tuple[str, ...]]] = {
     "mlspan/_notebook_summary.py": ("test_notebook.py",),
     "mlspan/tracing/": ("test_manual.py",),
     "mlspan/tracing/runtime.py": ("test_manual.py", "test_coexistence.py"),
+    "mlspan/tracing/exit_handler.py": ("test_exit.py", "test_processes.py"),
     "mlspan/tracing/exit_watcher.py": ("test_processes.py",),
     "mlspan/tracing/destinations.py": ("test_export.py",),
     "mlspan/tracing/feedback_spans.py": ("test_feedback.py",),

@@ -6,11 +6,10 @@ what needs a name of this package alone, such as the command line, does not wait
 
 from __future__ import annotations
 
-import atexit
 import importlib
-import sys
-import weakref
 from typing import TYPE_CHECKING
+
+from .exit_handler import register_exit_handler
 
 if TYPE_CHECKING:
     from .api import (
@@ -77,16 +76,8 @@ def __getattr__(name: str) -> object:
     raise AttributeError(msg)
 
 
-def _handle_exit() -> None:
-    """Hand the end of the process to the runtime, where there is one by then."""
-    runtime = sys.modules.get(f"{__name__}.runtime")
-    if runtime is not None:
-        runtime.handle_exit()
-
-
-weakref.finalize(_handle_exit, int)  # the handler of weakref comes first, as ExitWatcher says
-atexit.register(_handle_exit)  # now: Python calls no handler that is registered while it calls them
-
-
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+register_exit_handler()

@@ -7,13 +7,11 @@ What is sent at the end, and how long that may take, is decided elsewhere: ``run
 
 from __future__ import annotations
 
-import atexit
 import functools
 import os
 import signal
 import sys
 import threading
-import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -21,6 +19,7 @@ from typing import Any, Final
 
 from .._guard import guard
 from .._patching import Undo, replace_function
+from .exit_handler import register_exit_handler, unregister_exit_handler
 from .fork_signals import ForkSignals
 
 _UTILITY_MODULES: Final = ("multiprocessing.util", "billiard.util")  # billiard is Celery's fork of multiprocessing
@@ -52,30 +51,13 @@ class ExitWatcher:
         self._undo_observing: Undo | None = None  # of signal.signal
         self._watching = False
         self._finalizers: list[Any] = []  # multiprocessing's, in a child process
-        self._is_registered = False  # with atexit
-        self._handler: Callable[[], object] = self.handle_exit
         self.has_ended = False  # whether the handler of atexit has run
         self.fork_signals = ForkSignals(self._is_installed, lambda: not callable(self._previous_handler))
-
-    def register_exit_handler(self) -> None:
-        """Register :meth:`handle_exit` with ``atexit``, unless it is: it runs before what was registered earlier.
-
-        That includes the handler of :mod:`weakref`, which is registered with the first finalizer: urllib3 has one for
-        each pool of connections, and whoever asks an emptied pool for one waits for ever.
-        """
-        if not self._is_registered:
-            self._is_registered = True
-            weakref.finalize(self, int)
-            atexit.register(self._handler)
-
-    def adopt_exit_handler(self, handler: Callable[[], object]) -> None:
-        """Take *handler*, which is registered already and calls :meth:`handle_exit`, for the one that is registered."""
-        self._handler, self._is_registered = handler, True
 
     def start_watching(self) -> None:
         """Install the handlers of ``atexit`` and SIGTERM, and the finalizer of a child process."""
         self._watching = True
-        self.register_exit_handler()
+        register_exit_handler()
         if threading.current_thread() is not threading.main_thread():
             return
         previous = signal.getsignal(signal.SIGTERM)
@@ -113,8 +95,8 @@ class ExitWatcher:
         If another handler of SIGTERM has replaced ours, it stays. It may still call ours, which then only passes the
         signal on.
         """
-        self._watching = self._is_registered = False
-        atexit.unregister(self._handler)
+        self._watching = False
+        unregister_exit_handler()
         if self._undo_observing is not None:
             self._undo_observing()
             self._undo_observing = None

@@ -13,9 +13,9 @@ from opentelemetry.sdk.trace import SpanProcessor
 from .._copies import call_at_retirement, take_over_recording
 from .._guard import guard, warn_once
 from .._patching import install_until_shutdown, undo_at_shutdown
-from . import _handle_exit
 from .configured_runtime import Runtime, forwarders, listeners, read_environment
 from .destinations import make_spool_settings, open_sink
+from .exit_handler import register_exit_handler
 from .exit_watcher import ExitWatcher
 from .export.flush_result import FlushResult
 from .mlflow_state import prompts, runs
@@ -121,7 +121,7 @@ def _retire_runtime() -> None:
     now.start_flush()
     now.leave_application_providers()
     _exit_watcher.stop_watching()
-    _exit_watcher.register_exit_handler()  # what is not sent by then is sent at the end of the process
+    register_exit_handler()  # what is not sent by then is sent at the end of the process
     undo_at_shutdown()
 
 
@@ -225,12 +225,11 @@ def _postpone_signal(number: int) -> bool:
 
 
 def handle_exit() -> None:
-    """Send all spans, as the handler of ``atexit`` that this package has registered."""
+    """Send all spans at the end of the process."""
     _exit_watcher.handle_exit()
 
 
 _exit_watcher = ExitWatcher(partial(stop_runtime, None), _save_to_disk, _postpone_signal)
-_exit_watcher.adopt_exit_handler(_handle_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_exit_watcher.handle_fork)
     _exit_watcher.fork_signals.register()  # last, so that these run before and after all others of ours

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures.thread  # noqa: F401  # the SDK and MLflow use it, and it cannot be imported as Python ends
 import os
 import sys
 import uuid
