@@ -12,7 +12,7 @@ from ..tracing.operations.content import REDACTED, mask_api_keys
 
 _SECRET_VARIABLE: Final = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)$")
 _SECRET_FIELD: Final = re.compile(
-    r"(?:x[-_])?(?:.*[-_])?(?:api[-_]?key|authorization|password|passwd|secret|(?:access|refresh|id|auth|bearer|session)[-_]?token|"
+    r"(?:.*[-_])?(?:api[-_]?key|authorization|password|passwd|secret|(?:access|refresh|id|auth|bearer|session)[-_]?token|"
     r"secret[-_]?key|access[-_]?key|private[-_]?key|cookie)",
     re.IGNORECASE,
 )
