@@ -147,6 +147,7 @@ class _Usage:
                 self.input_tokens += one.input_tokens or 0
                 self.output_tokens += one.output_tokens or 0
                 self._add_cost(by_id[one.span_id], costs[one.span_id])
+        # Asked again with the calls that have no tokens: above, they would take the tokens of an agent's span away.
         every_call = [one for one in described if one.call_class is not None]
         same = find_repeats(every_call, parents)
         self.calls = [one for one in every_call if one.span_id not in same]

@@ -1,4 +1,4 @@
-"""Secrets are taken out of what is recorded: no header of a request is written, and no key wherever else it stands."""
+"""Take secrets out of what is recorded. No header of a request is written; keys are replaced wherever they stand."""
 
 from __future__ import annotations
 
