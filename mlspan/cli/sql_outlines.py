@@ -6,15 +6,14 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from ..tracing.export.mlflow.names import COST, MODEL, TOKEN_USAGE
+from ..tracing.export.mlflow.names import COST, TOKEN_USAGE
 from ..tracing.operations import semconv as sc
 from . import model
-from .outlines import SpanOutline, TraceOutline, is_simple
+from .outlines import MODEL_TYPES, SpanOutline, TraceOutline, is_simple
 from .sql_databases import SqlDatabase
 from .sql_terms import make_marks, parse_value
 
 _USAGE_NAMES: Final = (TOKEN_USAGE, sc.USAGE_INPUT_TOKENS, sc.USAGE_OUTPUT_TOKENS, COST)
-_MODEL_NAMES: Final = (MODEL, sc.RESPONSE_MODEL, sc.REQUEST_MODEL)
 
 
 class OutlineQueries:
@@ -24,9 +23,9 @@ class OutlineQueries:
         self._database = database
         columns = database.list_columns("spans")
         extract = database.extract_attribute
-        is_model = "type IN ('CHAT_MODEL', 'LLM', 'EMBEDDING')"
+        is_model = f"type IN ({', '.join(map(repr, sorted(MODEL_TYPES)))})"
         column = "model_name IS NULL AND " if "model_name" in columns else ""
-        models = f"CASE WHEN {column}{is_model} THEN COALESCE({', '.join(map(extract, _MODEL_NAMES))}) END"
+        models = f"CASE WHEN {column}{is_model} THEN COALESCE({', '.join(map(extract, model.MODEL_NAMES))}) END"
         kept = "model_name" if "model_name" in columns else "NULL"
         # In the order of SpanOutline's fields, but for the trace and the model.
         self._spans = (
