@@ -243,6 +243,18 @@ def test_which_traces_are_simple(spans: list[SpanOutline], expected: bool) -> No
     assert is_simple(spans) == expected
 
 
+@pytest.mark.parametrize("groups", [("error",), ("model", "error"), ("agent", "error")])
+@pytest.mark.parametrize("inner", ["CHAT_MODEL", "TOOL", "AGENT", "CHAIN"])
+@pytest.mark.parametrize("outer", ["CHAT_MODEL", "AGENT", "CHAIN"])
+def test_errors_count_where_they_began(groups: tuple[Any, ...], outer: str, inner: str) -> None:
+    """Once, in a span of any type, whichever other groups are asked for."""
+    above = make_span(1, None, outer, "above")._replace(failed=True, error="Outer")
+    below = make_span(2, 1, inner, "below")._replace(failed=True, error="Inner")
+    totals = TraceStats(groups)
+    totals.add_trace(make_outline(above, below))
+    assert [(row.name, row.calls, row.errors) for row in totals.rows_by_group["error"]] == [("Inner", 1, 1)]
+
+
 def test_circles_and_lost_parents_end() -> None:
     """Spans above each other, as a broken program may write them, are added up once."""
     spans = [make_span(1, 2, "AGENT", "a", 0.1), make_span(2, 1, "AGENT", "b", 0.2), make_span(3, 9, "LLM", "m", 0.3)]

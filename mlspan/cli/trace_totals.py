@@ -134,18 +134,18 @@ class TraceStats:
         tree = None if is_whole else _SpanTree(spans)
         models, agents, tools = rows.get("model"), rows.get("agent"), rows.get("tool")
         workflows, errors = rows.get("workflow"), rows.get("error")
+        passed_on = set() if errors is None else {span[1] for span in spans if span[4]}  # to these spans, by one below
         whole = None
         for span in spans:
             _, _, name, kind, failed, duration_ms, model, sent, received, cost, error = span
             if kind in MODEL_TYPES:
-                if models is None or (tree is not None and tree.is_below_model(span)):
-                    continue
-                row = _get_or_add_row(models, model or name)
-                row.add_call(failed=bool(failed), duration_ms=duration_ms)
-                if is_whole:
-                    whole = row
-                else:
-                    row.add_usage(sent, received, cost)
+                if models is not None and not (tree is not None and tree.is_below_model(span)):
+                    row = _get_or_add_row(models, model or name)
+                    row.add_call(failed=bool(failed), duration_ms=duration_ms)
+                    if is_whole:
+                        whole = row
+                    else:
+                        row.add_usage(sent, received, cost)
             elif kind in AGENT_TYPES:
                 found = agents if kind == "AGENT" else workflows
                 if found is not None:
@@ -155,7 +155,7 @@ class TraceStats:
             elif kind == "TOOL" and tools is not None:
                 row = _get_or_add_row(tools, _strip_operation(name))
                 row.add_call(failed=bool(failed), duration_ms=duration_ms)
-            if failed and errors is not None and not (tree or _SpanTree(spans)).has_failed_child(span):
+            if failed and errors is not None and span[0] not in passed_on:
                 _get_or_add_row(errors, error or "failed").add_call(failed=True, duration_ms=duration_ms)
         if whole is not None:
             whole.add_usage(trace.input_tokens, trace.output_tokens, trace.cost)
@@ -232,10 +232,6 @@ class _SpanTree:
             seen.add(above[0])
             above = self._by_id.get(above[1] or "")
         return False
-
-    def has_failed_child(self, span: SpanOutline) -> bool:
-        """Return whether a span below has failed, too, so that its error was only passed on."""
-        return any(child[4] for child in self._children.get(span[0], ()))
 
     def sum_usage(self, span: SpanOutline) -> tuple[int | None, int | None, float | None]:
         """Return the sums of the topmost spans' tokens and of the topmost spans' costs; None if none is known."""
