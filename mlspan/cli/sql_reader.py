@@ -40,7 +40,6 @@ _TRACE_COLUMNS: Final = (
 _NEWER_COLUMNS: Final = (  # in the place of tags and metadata, since 3.17
     *("trace_name", "session_id", "input_tokens", "output_tokens", "total_tokens", "total_cost"),
 )
-_STATUS_NAMES: Final = {"STATUS_CODE_ERROR": "ERROR", "STATUS_CODE_OK": "OK"}
 
 Row = dict[str, Any]
 
@@ -84,7 +83,8 @@ class SqlReader(TraceReader):
         is_quick = bool(self._newer) and not details
         for rows in self._iterate_pages(where, MAX_TRACES):
             ids = [row["request_id"] for row in rows]
-            tags = self._read_pairs("trace_tags", ids, SPANS_LOCATION_KEY if is_quick else None)
+            needs_tags = spans or not is_quick
+            tags = self._read_pairs("trace_tags", ids, SPANS_LOCATION_KEY if is_quick else None) if needs_tags else {}
             metadata = {} if is_quick else self._read_pairs("trace_request_metadata", ids)
             outlines = [
                 _outline_row(row)
@@ -92,13 +92,16 @@ class SqlReader(TraceReader):
                 else outline_trace(model.read_trace(self._make_info(row, tags.get(one, {}), metadata.get(one, {}))))
                 for one, row in zip(ids, rows, strict=True)
             ]
-            is_stored = [tags.get(one, {}).get(SPANS_LOCATION_KEY) == _IN_DATABASE for one in ids]
-            stored = [one for one, here in zip(outlines, is_stored, strict=True) if here or not spans]
-            yield from queries.fill_outlines(stored, details=details) if spans else stored
-            if spans and len(stored) < len(rows):
-                yield from (
-                    self._outline_elsewhere(one) for one, here in zip(outlines, is_stored, strict=True) if not here
-                )
+            if not spans:
+                yield from outlines
+                continue
+            stored: list[TraceOutline] = []
+            elsewhere: list[TraceOutline] = []
+            for one in outlines:
+                is_here = tags.get(one.id, {}).get(SPANS_LOCATION_KEY) == _IN_DATABASE
+                (stored if is_here else elsewhere).append(one)
+            yield from queries.fill_outlines(stored, details=details)
+            yield from map(self._outline_elsewhere, elsewhere)
 
     def _outline_elsewhere(self, known: TraceOutline) -> TraceOutline:
         """Return the outline of a trace whose spans are not in the database; without spans if they are nowhere."""
@@ -231,7 +234,6 @@ def _make_span(
     content = json.loads(text)
     attributes = {key: parse_value(value) for key, value in content["attributes"].items()}
     status = content["status"]
-    code = status.get("code", "")
     return SimpleNamespace(
         span_id=span_id,
         parent_id=parent_id,
@@ -240,7 +242,7 @@ def _make_span(
         start_time_ns=start,
         end_time_ns=end,
         status=SimpleNamespace(
-            status_code=_STATUS_NAMES.get(code, code.removeprefix("STATUS_CODE_")), description=status.get("message")
+            status_code=status.get("code", "").removeprefix("STATUS_CODE_"), description=status.get("message")
         ),
         inputs=attributes.get(INPUTS),
         outputs=attributes.get(OUTPUTS),
