@@ -76,14 +76,24 @@ class OutlineQueries:
 
     def _name_errors(self, found: dict[str, list[SpanOutline]]) -> None:
         """Name the errors of failed spans, which are few, from their stored JSON."""
-        for trace_id, spans in found.items():
-            for at, span in enumerate(spans):
-                if span[4]:
-                    query = "SELECT content FROM spans WHERE trace_id = ? AND span_id = ?"
-                    content = json.loads(self._database.select(query, (trace_id, span[0]))[0][0])
-                    attributes = {name: parse_value(value) for name, value in content.get("attributes", {}).items()}
-                    error = model.find_error_type(attributes, content.get("events", []))
-                    spans[at] = SpanOutline(*span[:10], error)
+        ids = [trace_id for trace_id, spans in found.items() if any(span[4] for span in spans)]
+        if not ids:
+            return
+        failed = "SELECT trace_id, span_id, content FROM spans WHERE status = 'ERROR' AND trace_id IN"
+        rows = self._database.select(f"{failed} ({make_marks(ids)})", ids)
+        errors = {(trace_id, span_id): _parse_error_type(content) for trace_id, span_id, content in rows}
+        for trace_id in ids:
+            found[trace_id] = [
+                SpanOutline(*span[:10], errors.get((trace_id, span[0]), "failed") if span[4] else None)
+                for span in found[trace_id]
+            ]
+
+
+def _parse_error_type(text: str) -> str:
+    """Return the type of the error of a failed span, from its stored JSON."""
+    content = json.loads(text)
+    attributes = {name: parse_value(value) for name, value in content.get("attributes", {}).items()}
+    return model.find_error_type(attributes, content.get("events", []))
 
 
 def _read_tokens(usage: object, sent: object, received: object) -> tuple[int | None, int | None]:
