@@ -203,7 +203,7 @@ def _read_span(span: Any) -> StoredSpan:
     attributes = dict(span.attributes or {})
     status = getattr(span.status, "status_code", None)
     failed = getattr(status, "value", status) == "ERROR"
-    usage = TokenCounts.from_usage(attributes.get(TOKEN_USAGE)) or _read_genai_tokens(attributes)
+    usage = read_token_counts(*map(attributes.get, (TOKEN_USAGE, sc.USAGE_INPUT_TOKENS, sc.USAGE_OUTPUT_TOKENS)))
     return StoredSpan(
         id=span.span_id,
         parent_id=span.parent_id or None,
@@ -222,10 +222,10 @@ def _read_span(span: Any) -> StoredSpan:
     )
 
 
-def _read_genai_tokens(attributes: dict[str, object]) -> TokenCounts | None:
-    """Return the token counts from the attributes of the GenAI conventions; None without them."""
-    input_tokens, output_tokens = attributes.get(sc.USAGE_INPUT_TOKENS), attributes.get(sc.USAGE_OUTPUT_TOKENS)
-    return TokenCounts.from_usage({"input_tokens": input_tokens, "output_tokens": output_tokens})
+def read_token_counts(usage: object, input_tokens: object, output_tokens: object) -> TokenCounts | None:
+    """Return the counts of a span: of MLflow's token usage, or else of the GenAI conventions; None without both."""
+    counts = {"input_tokens": input_tokens, "output_tokens": output_tokens}
+    return TokenCounts.from_usage(usage) or TokenCounts.from_usage(counts)
 
 
 def read_cost(cost: object) -> float | None:

@@ -9,7 +9,7 @@ from typing import Final
 from ..tracing.export.mlflow.names import COST, TOKEN_USAGE
 from ..tracing.operations import semconv as sc
 from . import model
-from .outlines import MODEL_TYPES, SpanOutline, TraceOutline, is_simple
+from .outlines import MODEL_TYPES, SpanOutline, TraceOutline, is_simple, split_tokens
 from .sql_databases import SqlDatabase
 from .sql_terms import make_marks, parse_value
 
@@ -100,10 +100,7 @@ def _read_tokens(usage: object, sent: object, received: object) -> tuple[int | N
     """Return the tokens that went in and came out, as a span tells them."""
     if usage is None and sent is None and received is None:
         return None, None
-    counts = model.TokenCounts.from_usage(parse_value(usage)) or model.TokenCounts.from_usage(
-        {"input_tokens": parse_value(sent), "output_tokens": parse_value(received)}
-    )
-    return (None, None) if counts is None else (counts.input, counts.output)
+    return split_tokens(model.read_token_counts(parse_value(usage), parse_value(sent), parse_value(received)))
 
 
 def _parse_text(value: object) -> str | None:
