@@ -147,6 +147,19 @@ def find_own_command() -> str:
     return shlex.quote(os.path.relpath(here) if here.is_relative_to(Path.cwd()) else str(here))
 
 
+def write_file(path: Path, text: str) -> None:
+    """Write a file that was asked for, and say so.
+
+    Raises:
+        CommandFailure: if it cannot be written.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CommandFailure(f"cannot write {path}: {error.strerror}") from error
+    print_note(f"wrote {path}")
+
+
 def write_line(text: str) -> None:
     """Write *text* and a newline to standard output, without wrapping it to the terminal's width."""
     sys.stdout.write(text + "\n")

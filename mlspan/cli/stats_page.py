@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from html import escape
-from importlib.resources import files
 from typing import Final
 
 from . import form
+from .html_document import render_document
 from .trace_totals import PERCENTILES, Metric, StatsRow, TraceStats, choose_metric
 
-_STYLESHEET: Final = files(__package__).joinpath("stats.css").read_text(encoding="utf-8")
 _MOST_BARS: Final = 200
 _MOST_ROWS: Final = 200  # of one group; the rest is told as a number
 _TITLES: Final[dict[Metric, str]] = {
@@ -25,25 +24,14 @@ _TITLES: Final[dict[Metric, str]] = {
 def render_stats_page(totals: TraceStats, period: str, metric: Metric | None) -> str:
     """Return totals as an HTML page: all of them, by intervals, then by each group."""
     title = f"{totals.traces.calls:,} trace{'s' * (totals.traces.calls != 1)} {period}"
-    sections = [*_render_intervals(totals), *_render_groups(totals, metric)]
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{escape(title)}</title>
-<style>{_STYLESHEET}</style>
-</head>
-<body>
-<h1>{escape(title)}</h1>
-<dl>{"".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in _list_facts(totals.traces).items())}</dl>
-<main>
-{"".join(sections)}
-</main>
-</body>
-</html>
-"""
+    facts = _list_facts(totals.traces).items()
+    return render_document(
+        title,
+        escape(title),
+        "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts),
+        "".join([*_render_intervals(totals), *_render_groups(totals, metric)]),
+        stylesheet="stats.css",
+    )
 
 
 def _list_facts(row: StatsRow) -> dict[str, str]:
