@@ -22,6 +22,7 @@ from mlspan.cli.durations import Durations, interpolate_percentile
 from mlspan.cli.outlines import SpanOutline, TraceOutline, is_simple
 from mlspan.cli.reading import TraceReader
 from mlspan.cli.sql_reader import SqlReader
+from mlspan.cli.stats_figures import format_metric
 from mlspan.cli.trace_totals import StatsRow, TraceStats
 
 DAY = 86_400_000  # milliseconds
@@ -272,4 +273,4 @@ def test_a_page_of_many_rows() -> None:
     page = stats_page.render_stats_page(totals, "of all time", "cost")
     assert "and 300 more" in page
     assert page.count("<rect") % 200 == 0
-    assert stats_page.format_metric(StatsRow("x"), "p95") == "0.0 ms"
+    assert format_metric(StatsRow("x"), "p95") == "0.0 ms"
