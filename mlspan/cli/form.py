@@ -108,10 +108,9 @@ def _parse_seconds(text: str) -> float | None:
     return float(found[1]) * _SECONDS_PER_UNIT[found[2]] if found else None
 
 
-def floor_time(ms: int, span_ms: int) -> int:
-    """Return the start of the interval that a time lies in. Intervals begin at midnight, in local time of today."""
-    offset = round((datetime.now().astimezone().utcoffset() or timedelta()).total_seconds() * 1000)
-    return (ms + offset) // span_ms * span_ms - offset
+def find_utc_offset() -> int:
+    """Return how far the local time of today is ahead of UTC, in milliseconds."""
+    return round((datetime.now().astimezone().utcoffset() or timedelta()).total_seconds() * 1000)
 
 
 def strip_control_characters(text: str) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, get_args
+from typing import Final, Literal, TypeVar, get_args
 
 from . import form
 from .durations import Durations
 from .outlines import AGENT_TYPES, MODEL_TYPES, SpanOutline, TraceOutline, is_simple
 
 _OPERATION_PREFIXES: Final = ("invoke_agent ", "execute_tool ", "create_agent ", "invoke_workflow ")
+T = TypeVar("T", str, int)
 PERCENTILES: Final = (50, 95, 99)
 Metric = Literal["cost", "tokens", "p95", "calls", "errors"]
 Group = Literal["model", "agent", "tool", "workflow", "user", "session", "tag", "experiment", "run", "error"]
@@ -102,6 +103,7 @@ class TraceStats:
         self.traces = StatsRow("traces")
         self.intervals: dict[int, StatsRow] = {}  # by their start, in milliseconds since 1970
         self._every_ms, self._experiments = every_ms, experiments or {}
+        self._utc_offset_ms = form.find_utc_offset()  # intervals begin at midnight, in local time of today
         self._rows: dict[str, dict[str, StatsRow]] = {group: {} for group in groups}
 
     @property
@@ -113,8 +115,9 @@ class TraceStats:
         """Add a trace and its spans."""
         rows = [self.traces]
         if self._every_ms is not None:
-            start = form.floor_time(trace.start_ms, self._every_ms)
-            rows.append(self.intervals.get(start) or self.intervals.setdefault(start, StatsRow(str(start))))
+            offset = self._utc_offset_ms
+            start = (trace.start_ms + offset) // self._every_ms * self._every_ms - offset
+            rows.append(_get_or_add_row(self.intervals, start))
         for group, found in self._rows.items():
             if group in _TRACE_NAMES:
                 names = _TRACE_NAMES[group](trace)
@@ -200,10 +203,10 @@ def _find_usage(
     return (trace.input_tokens, trace.output_tokens, trace.cost) if tree is None else tree.sum_usage(span)
 
 
-def _get_or_add_row(rows: dict[str, StatsRow], name: str) -> StatsRow:
-    row = rows.get(name)
+def _get_or_add_row(rows: dict[T, StatsRow], key: T) -> StatsRow:
+    row = rows.get(key)
     if row is None:
-        row = rows[name] = StatsRow(name)
+        row = rows[key] = StatsRow(str(key))
     return row
 
 
