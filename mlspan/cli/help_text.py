@@ -56,8 +56,8 @@ def render_command_help(name: str, function: Function) -> Iterator[str]:
     if examples:
         yield ""
         yield from _render_examples([line.strip() for line in examples.splitlines() if line.strip()])
-    own = [one for one in parameters if one.names and not getattr(one.says, "is_global", False)]
-    shared = [one for one in parameters if getattr(one.says, "is_global", False)]
+    own = [one for one in parameters if one.names and not one.is_global]
+    shared = [one for one in parameters if one.is_global]
     arguments = [one for one in parameters if not one.names and one.says.help]
     for heading, shown in (("Arguments", arguments), ("Options", own)):
         yield from _render_section(heading, [(_format_names(one), _format_help(one)) for one in shown])
