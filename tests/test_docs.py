@@ -243,6 +243,21 @@ def test_links_of_the_repository(page: Path) -> None:
     assert find_dead_links(page.read_text(encoding="utf-8")) == []
 
 
+def list_integrations(page: Path) -> list[list[str]]:
+    """Return the cells of the page's table of integrations, as text without links."""
+    rows = re.findall(r"^\| (.+) \| (.+) \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    plain = [[re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", cell) for cell in row] for row in rows]
+    kinds = ("clients of models", "models in your process", "frameworks and agents", "tools and memory", "training")
+    return [row for row in plain if row[0] in kinds]
+
+
+def test_the_home_page_lists_what_the_readme_lists() -> None:
+    """A new integration stands in both."""
+    listed = list_integrations(ROOT / "README.md")
+    assert len(listed) == 5
+    assert list_integrations(DOCS / "index.md") == listed
+
+
 def test_a_dead_link_in_the_repository_is_seen() -> None:
     """A file that is not there, with an anchor and without, as a picture too."""
     text = "[a](docs/start.md) ![b](docs/images/no.png) [c](docs/no.md#x) [d](https://example.com) [e](#here)"
