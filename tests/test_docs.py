@@ -109,8 +109,8 @@ def commands(page: Path) -> Iterator[list[str]]:
 def test_every_command_is_one(page: Path) -> None:
     """The command line knows each command and option that a page shows."""
     for name, *arguments in commands(page):
-        functions = [] if name.startswith("-") else [load_command(name)]
-        functions = [*functions[0].values()] if functions and isinstance(functions[0], Mapping) else functions
+        command = {} if name.startswith("-") else load_command(name)
+        functions = command.values() if isinstance(command, Mapping) else [command]
         known = {"--help", "-h", "-v", *(ROOT_OPTIONS if name.startswith("-") else ())}
         known |= {option for function in functions for option in find_named(read_parameters(function))}
         used = [argument.partition("=")[0] for argument in [name, *arguments] if argument.startswith("-")]
