@@ -22,6 +22,7 @@ from mlspan.cli.durations import Durations, interpolate_percentile
 from mlspan.cli.outlines import SpanOutline, TraceOutline, is_simple
 from mlspan.cli.reading import TraceReader
 from mlspan.cli.sql_reader import SqlReader
+from mlspan.cli.stats_figures import format_metric
 from mlspan.cli.trace_totals import StatsRow, TraceStats
 
 DAY = 86_400_000  # milliseconds
@@ -243,6 +244,18 @@ def test_which_traces_are_simple(spans: list[SpanOutline], expected: bool) -> No
     assert is_simple(spans) == expected
 
 
+@pytest.mark.parametrize("groups", [("error",), ("model", "error"), ("agent", "error")])
+@pytest.mark.parametrize("inner", ["CHAT_MODEL", "TOOL", "AGENT", "CHAIN"])
+@pytest.mark.parametrize("outer", ["CHAT_MODEL", "AGENT", "CHAIN"])
+def test_errors_count_where_they_began(groups: tuple[Any, ...], outer: str, inner: str) -> None:
+    """Once, in a span of any type, whichever other groups are asked for."""
+    above = make_span(1, None, outer, "above")._replace(failed=True, error="Outer")
+    below = make_span(2, 1, inner, "below")._replace(failed=True, error="Inner")
+    totals = TraceStats(groups)
+    totals.add_trace(make_outline(above, below))
+    assert [(row.name, row.calls, row.errors) for row in totals.rows_by_group["error"]] == [("Inner", 1, 1)]
+
+
 def test_circles_and_lost_parents_end() -> None:
     """Spans above each other, as a broken program may write them, are added up once."""
     spans = [make_span(1, 2, "AGENT", "a", 0.1), make_span(2, 1, "AGENT", "b", 0.2), make_span(3, 9, "LLM", "m", 0.3)]
@@ -260,4 +273,4 @@ def test_a_page_of_many_rows() -> None:
     page = stats_page.render_stats_page(totals, "of all time", "cost")
     assert "and 300 more" in page
     assert page.count("<rect") % 200 == 0
-    assert stats_page.format_metric(StatsRow("x"), "p95") == "0.0 ms"
+    assert format_metric(StatsRow("x"), "p95") == "0.0 ms"

@@ -109,8 +109,8 @@ def commands(page: Path) -> Iterator[list[str]]:
 def test_every_command_is_one(page: Path) -> None:
     """The command line knows each command and option that a page shows."""
     for name, *arguments in commands(page):
-        functions = [] if name.startswith("-") else [load_command(name)]
-        functions = [*functions[0].values()] if functions and isinstance(functions[0], Mapping) else functions
+        command = {} if name.startswith("-") else load_command(name)
+        functions = command.values() if isinstance(command, Mapping) else [command]
         known = {"--help", "-h", "-v", *(ROOT_OPTIONS if name.startswith("-") else ())}
         known |= {option for function in functions for option in find_named(read_parameters(function))}
         used = [argument.partition("=")[0] for argument in [name, *arguments] if argument.startswith("-")]
@@ -241,6 +241,21 @@ def find_dead_links(text: str) -> list[str]:
 def test_links_of_the_repository(page: Path) -> None:
     """MkDocs checks those of the site; these are read in the repository."""
     assert find_dead_links(page.read_text(encoding="utf-8")) == []
+
+
+def list_integrations(page: Path) -> list[list[str]]:
+    """Return the cells of the page's table of integrations, as text without links."""
+    rows = re.findall(r"^\| (.+) \| (.+) \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    plain = [[re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", cell) for cell in row] for row in rows]
+    kinds = ("clients of models", "models in your process", "frameworks and agents", "tools and memory", "training")
+    return [row for row in plain if row[0] in kinds]
+
+
+def test_the_home_page_lists_what_the_readme_lists() -> None:
+    """A new integration stands in both."""
+    listed = list_integrations(ROOT / "README.md")
+    assert len(listed) == 5
+    assert list_integrations(DOCS / "index.md") == listed
 
 
 def test_a_dead_link_in_the_repository_is_seen() -> None:

@@ -170,6 +170,32 @@ def test_what_models_ask_for(spans: testing.Spans) -> None:
         spans.assert_tools("search")
 
 
+@pytest.mark.any_span
+def test_what_is_asked_for_counts_once_as_its_call_does(spans: testing.Spans) -> None:
+    """Spans of one call are known as such at any depth; the one that is read has the content."""
+    asks, other = ({"gen_ai.output.messages": text} for text in (ASKS, ASKS.replace("search", "book")))
+    with chat("framework", **asks), chat("router"), tracing.span("retry"), chat("client", **asks):
+        pass
+    with tracing.span("guide", kind="agent"), chat("framework"), chat("client", **other):
+        pass
+    assert spans.totals.calls == 2
+    assert spans.requested_tools == [testing.ToolCall("search", {"q": 1}), testing.ToolCall("book", {"q": 1})]
+
+
+@pytest.mark.any_span
+def test_what_two_instrumentations_tell_of_one_call(spans: testing.Spans) -> None:
+    """Their spans stand side by side, and name the same answer."""
+    from opentelemetry import trace
+
+    told = {"gen_ai.operation.name": "chat", "gen_ai.response.id": "answer-1", "gen_ai.output.messages": ASKS}
+    with tracing.span("guide", kind="agent"):
+        started = [trace.get_tracer(name).start_span("chat", attributes=told) for name in ("one", "other")]
+        for span in started:
+            span.end()
+    assert spans.totals.calls == 1
+    assert spans.requested_tools == [testing.ToolCall("search", {"q": 1})]
+
+
 def test_without_private_names() -> None:
     """A pytest that keeps what it rewrites elsewhere compiles more, and nothing breaks."""
     from mlspan.testing.pytest_plugin import pytest_addoption

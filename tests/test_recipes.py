@@ -59,14 +59,14 @@ def tree(trace: Any) -> list[str]:
     return [span.name for span in trace.data.spans]
 
 
-FASTAPI_PING = '\n\n@app.get("/ping")\ndef ping() -> dict[str, str]:\n    return {}\n'
+DECORATED_PING = '\n\n@app.get("/ping")\ndef ping() -> dict[str, str]:\n    return {}\n'
 
 
 def test_fastapi(model_server: Scripted, mlflow_store: str, tmp_path: Path) -> None:
     """Answers, a stream and a background task, each with the session and the user of its request."""
     pytest.importorskip("fastapi")
     pytest.importorskip("uvicorn")
-    command = [*save_application("fastapi.md", tmp_path, FASTAPI_PING), "--port", "PORT", "--log-level", "warning"]
+    command = [*save_application("fastapi.md", tmp_path, DECORATED_PING), "--port", "PORT", "--log-level", "warning"]
     found = run_recipe(command, mlflow_store, model_server, tmp_path, 3)
     assert {name: who(each) for name, each in found.items()} == {
         "POST /chat": ("s-1", "ada"),
@@ -81,7 +81,7 @@ def test_flask(model_server: Scripted, mlflow_store: str, tmp_path: Path) -> Non
     """Under gunicorn, with the stream's session until its end."""
     pytest.importorskip("flask")
     pytest.importorskip("gunicorn")
-    command = save_application("flask.md", tmp_path, FASTAPI_PING)
+    command = save_application("flask.md", tmp_path, DECORATED_PING)
     command += ["--bind", "127.0.0.1:PORT", "--log-level", "warning", "--no-control-socket"]
     found = run_recipe(command, mlflow_store, model_server, tmp_path, 2)
     assert {name: who(each) for name, each in found.items()} == {
@@ -108,7 +108,7 @@ def test_a_recipe_that_loses_the_session_is_seen(model_server: Scripted, mlflow_
     """Without the middleware, the check of the sessions fails."""
     pytest.importorskip("fastapi")
     pytest.importorskip("uvicorn")
-    command = [*save_application("fastapi.md", tmp_path, FASTAPI_PING), "--port", "PORT", "--log-level", "warning"]
+    command = [*save_application("fastapi.md", tmp_path, DECORATED_PING), "--port", "PORT", "--log-level", "warning"]
     program = (tmp_path / "app.py").read_text(encoding="utf-8")
     (tmp_path / "app.py").write_text(program.replace("app.add_middleware(WhoAsks)", ""), encoding="utf-8")
     found = run_recipe(command, mlflow_store, model_server, tmp_path, 3)

@@ -10,7 +10,16 @@ from typing import Annotated, Final
 
 from .._version import __version__
 from . import completion
-from .arguments import Function, Option, UsageError, find_named, make_unknown_command, parse_arguments, read_parameters
+from .arguments import (
+    Function,
+    Option,
+    Parameter,
+    UsageError,
+    find_named,
+    make_unknown_command,
+    parse_arguments,
+    read_parameters,
+)
 from .commands import COMMANDS, ROOT_OPTIONS, load_command
 from .common import (
     CommandFailure,
@@ -152,7 +161,7 @@ def _summarize(found: Mapping[str, Function]) -> dict[str, str]:
     return {name: (one.__doc__ or "").partition("\n")[0] for name, one in found.items()}
 
 
-def _cut_own_arguments(following: list[str], passes_on: bool, named: Mapping[str, object]) -> list[str]:
+def _cut_own_arguments(following: list[str], passes_on: bool, named: Mapping[str, Parameter]) -> list[str]:
     """Return the part of what follows a command that is for the command: if it *passes_on*, up to a script's name."""
     at = 0
     while at < len(following) and following[at] != "--":
@@ -160,7 +169,7 @@ def _cut_own_arguments(following: list[str], passes_on: bool, named: Mapping[str
         if passes_on and not word.startswith("-"):
             break
         option = named.get(word)
-        at += 2 if option is not None and not getattr(option, "is_switch", False) else 1
+        at += 2 if option is not None and not option.is_switch else 1
     return following[:at]
 
 

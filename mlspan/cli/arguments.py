@@ -76,6 +76,16 @@ class Parameter:
         return self.base is bool
 
     @property
+    def is_global(self) -> bool:
+        """Return whether it may also stand before the command."""
+        return isinstance(self.says, Option) and self.says.is_global
+
+    @property
+    def bounds(self) -> tuple[float | None, float | None]:
+        """Return the least and the greatest number that it takes; None for no bound."""
+        return (self.says.lowest, self.says.highest) if isinstance(self.says, Option) else (None, None)
+
+    @property
     def display_name(self) -> str:
         """Return what messages call it: its longest name, or what stands for it in the help."""
         return max(self.names, key=len) if self.names else str(self.says.metavar)
@@ -214,7 +224,7 @@ def _convert(one: Parameter, text: str) -> Any:
         number = one.base(text)
     except ValueError:
         raise wrong from None
-    low, high = getattr(one.says, "lowest", None), getattr(one.says, "highest", None)
+    low, high = one.bounds
     if not (low is None or number >= low) or not (high is None or number <= high):
         raise wrong
     return number
@@ -227,7 +237,7 @@ def _describe_value(one: Parameter) -> str:
     """Return what an option takes: ``a whole number from 1 on``, ``cost, tokens or p95``."""
     if one.choices:
         return join_words(one.choices)
-    low, high = getattr(one.says, "lowest", None), getattr(one.says, "highest", None)
+    low, high = one.bounds
     if low is not None and high is not None:
         return f"{_WORDS[one.base]} from {low:g} to {high:g}"
     if low is not None:

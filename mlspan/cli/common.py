@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, TextIO
 
 from .arguments import Option
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _WIDTH_WITHOUT_TERMINAL: Final = 120  # columns; used if the output is no terminal and COLUMNS is not set
-_RED, _DIM, _PLAIN = "\x1b[31m", "\x1b[2m", "\x1b[0m"
+RED, BOLD, DIM, _PLAIN = "\x1b[31m", "\x1b[1m", "\x1b[2m", "\x1b[0m"
 
 TrackingUriOption = Annotated[
     str | None,
@@ -91,12 +91,12 @@ def _make_console(*, stderr: bool) -> Console:
 
 def print_error(line: str) -> None:
     """Print an error as one line on standard error."""
-    _print_aside(f"mlspan: {line}", _RED)
+    _print_aside(f"mlspan: {line}", RED)
 
 
 def print_note(line: str) -> None:
     """Print a remark on standard error, so that standard output holds results only and can be piped."""
-    _print_aside(line, _DIM)
+    _print_aside(line, DIM)
 
 
 def print_detail(line: str) -> None:
@@ -106,9 +106,14 @@ def print_detail(line: str) -> None:
 
 
 def _print_aside(line: str, style: str) -> None:
-    shown = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    sys.stderr.write(f"{style}{line}{_PLAIN}\n" if shown else f"{line}\n")
+    sys.stderr.write(f"{style_text(line, style, sys.stderr)}\n")
     sys.stderr.flush()
+
+
+def style_text(text: str, style: str, stream: TextIO) -> str:
+    """Return *text* in *style*, an escape sequence, if *stream* is a terminal that shows it."""
+    shown = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return f"{style}{text}{_PLAIN}" if shown else text
 
 
 @contextmanager
@@ -145,6 +150,19 @@ def find_own_command() -> str:
     if not here.exists() or (found is not None and here.samefile(found)):
         return "mlspan"
     return shlex.quote(os.path.relpath(here) if here.is_relative_to(Path.cwd()) else str(here))
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a file that was asked for, and say so.
+
+    Raises:
+        CommandFailure: if it cannot be written.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CommandFailure(f"cannot write {path}: {error.strerror}") from error
+    print_note(f"wrote {path}")
 
 
 def write_line(text: str) -> None:

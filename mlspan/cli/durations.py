@@ -33,6 +33,7 @@ class Durations:
     def compute_percentile(self, percent: float) -> float | None:
         """Return a percentile, of exact durations by linear interpolation as NumPy does; None without durations."""
         if not self._counts:
+            self._exact.sort()  # which makes the sorting below, now and for the next percentile, a mere check
             return interpolate_percentile(self._exact, percent)
         self._count_exact()
         rank = (self._counts.total() - 1) * percent / 100

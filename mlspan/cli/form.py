@@ -83,8 +83,7 @@ def parse_time(text: str, *, now: float | None = None) -> int:
     Raises:
         ValueError: for any other text.
     """
-    if found := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", text):
-        ago = float(found[1]) * _SECONDS_PER_UNIT[found[2]]
+    if (ago := _parse_seconds(text)) is not None:
         return max(0, round(((now or time.time()) - ago) * 1000))
     try:
         return round(datetime.fromisoformat(text.strip().replace("Z", "+00:00")).timestamp() * 1000)
@@ -98,16 +97,20 @@ def parse_span(text: str) -> int:
     Raises:
         ValueError: for any other text.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", text)
-    if found is None:
+    if (seconds := _parse_seconds(text)) is None:
         raise ValueError("takes 90s, 15m, 1h, 2d or 1w")
-    return round(float(found[1]) * _SECONDS_PER_UNIT[found[2]] * 1000)
+    return round(seconds * 1000)
 
 
-def floor_time(ms: int, span_ms: int) -> int:
-    """Return the start of the interval that a time lies in. Intervals begin at midnight, in local time of today."""
-    offset = round((datetime.now().astimezone().utcoffset() or timedelta()).total_seconds() * 1000)
-    return (ms + offset) // span_ms * span_ms - offset
+def _parse_seconds(text: str) -> float | None:
+    """Return the seconds of a time span; None if *text* is none."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", text)
+    return float(found[1]) * _SECONDS_PER_UNIT[found[2]] if found else None
+
+
+def find_utc_offset() -> int:
+    """Return how far the local time of today is ahead of UTC, in milliseconds."""
+    return round((datetime.now().astimezone().utcoffset() or timedelta()).total_seconds() * 1000)
 
 
 def strip_control_characters(text: str) -> str:

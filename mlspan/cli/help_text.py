@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from .arguments import Argument, Function, Parameter, read_parameters
+from .common import BOLD, DIM, style_text
 
 _WIDEST: Final = 100  # columns: longer lines are hard to read
-_BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 _INDENT: Final = "  "
 _EVERYWHERE: Final = (
     ("-v, --verbose", "Say on standard error what is read and how long it takes, and show the traceback of an error."),
@@ -30,15 +30,9 @@ def find_width() -> int:
         return _WIDEST
 
 
-def _style(text: str, style: str) -> str:
-    """Return *text* in *style* if standard output is a terminal that shows it."""
-    shown = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return f"{style}{text}{_PLAIN}" if shown else text
-
-
 def render_root_help(panels: Mapping[str, Mapping[str, str]], options: Iterable[tuple[str, str]]) -> Iterator[str]:
     """Yield the lines of the help of ``mlspan``. *panels* have the commands and their summaries by heading."""
-    yield f"{_style('Usage:', _BOLD)} mlspan COMMAND [OPTIONS]"
+    yield f"{style_text('Usage:', BOLD, sys.stdout)} mlspan COMMAND [OPTIONS]"
     yield ""
     yield from textwrap.wrap("Traces of LLM programs: record them, read them, see what they cost.", find_width())
     for heading, commands in panels.items():
@@ -47,7 +41,7 @@ def render_root_help(panels: Mapping[str, Mapping[str, str]], options: Iterable[
     yield ""
     yield from _render_examples(["mlspan demo", "mlspan list --since 1h --status error", "mlspan stats --since 1w"])
     yield ""
-    yield _style("mlspan COMMAND --help has more about each.", _DIM)
+    yield style_text("mlspan COMMAND --help has more about each.", DIM, sys.stdout)
 
 
 def render_command_help(name: str, function: Function) -> Iterator[str]:
@@ -62,8 +56,8 @@ def render_command_help(name: str, function: Function) -> Iterator[str]:
     if examples:
         yield ""
         yield from _render_examples([line.strip() for line in examples.splitlines() if line.strip()])
-    own = [one for one in parameters if one.names and not getattr(one.says, "is_global", False)]
-    shared = [one for one in parameters if getattr(one.says, "is_global", False)]
+    own = [one for one in parameters if one.names and not one.is_global]
+    shared = [one for one in parameters if one.is_global]
     arguments = [one for one in parameters if not one.names and one.says.help]
     for heading, shown in (("Arguments", arguments), ("Options", own)):
         yield from _render_section(heading, [(_format_names(one), _format_help(one)) for one in shown])
@@ -103,7 +97,7 @@ def _render_section(heading: str, rows: Iterable[tuple[str, str]]) -> Iterator[s
         return
     column = max((len(first) for first, _ in rows if len(first) <= width // 3), default=12) + 4
     yield ""
-    yield _style(f"{heading}:", _BOLD)
+    yield style_text(f"{heading}:", BOLD, sys.stdout)
     for first, second in rows:
         lines = textwrap.wrap(second, max(20, width - column)) or [""]
         if len(first) + 4 > column:
@@ -114,7 +108,7 @@ def _render_section(heading: str, rows: Iterable[tuple[str, str]]) -> Iterator[s
 
 
 def _render_examples(examples: Sequence[str]) -> Iterator[str]:
-    yield _style("Examples:", _BOLD)
+    yield style_text("Examples:", BOLD, sys.stdout)
     for example in examples:
         yield from textwrap.wrap(
             example, find_width(), initial_indent=_INDENT, subsequent_indent=_INDENT * 2, break_on_hyphens=False

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from ..tracing.export.mlflow.names import SESSION_KEY
 from . import model
 from .common import CommandFailure, require_module, show_busy
 from .places import StoreLocation, find_database_file
@@ -136,7 +137,7 @@ def _make_search_terms(where: TraceFilter) -> list[str]:
     """
     terms = {
         "attributes.run_id = {}": where.run_id,
-        "metadata.`mlflow.trace.session` = {}": where.session,
+        f"metadata.`{SESSION_KEY}` = {{}}": where.session,
         "attributes.status = {}": where.status,
         "attributes.request_id LIKE {}": None if where.id_prefix is None else f"{where.id_prefix}%",
     }

@@ -16,14 +16,22 @@ from typing import Any, Final
 from .._shape import get_field, get_list, get_nested, is_a
 from ..tracing.export.dialects.dialect import parse_attribute
 from ..tracing.export.mlflow.messages import as_text, preview_answer, preview_request
-from ..tracing.export.mlflow.names import COST, SESSION_KEY, SOURCE_RUN_KEY, TOKEN_USAGE, USER_KEY
+from ..tracing.export.mlflow.names import (
+    COST,
+    MODEL,
+    SESSION_KEY,
+    SOURCE_RUN_KEY,
+    TOKEN_USAGE,
+    TRACE_COST_KEY,
+    TRACE_NAME_KEY,
+    TRACE_TOKENS_KEY,
+    USER_KEY,
+)
 from ..tracing.operations import semconv as sc
 from .common import write_line
 from .form import escape_for_terminal, join_lines
 
-NAME_KEY: Final = "mlflow.traceName"
-TOKENS_KEY: Final = "mlflow.trace.tokenUsage"
-COST_KEY: Final = "mlflow.trace.cost"
+MODEL_NAMES: Final = (MODEL, sc.RESPONSE_MODEL, sc.REQUEST_MODEL)  # of attributes: the first that names a model counts
 
 
 @dataclass(frozen=True)
@@ -77,8 +85,8 @@ class StoredSpan:
     @property
     def model(self) -> str | None:
         """Return the name of the model, or None if the span names none."""
-        names = ("mlflow.llm.model", sc.RESPONSE_MODEL, sc.REQUEST_MODEL)
-        return next((found for name in names if isinstance(found := self.attributes.get(name), str) and found), None)
+        values = map(self.attributes.get, MODEL_NAMES)
+        return next((found for found in values if isinstance(found, str) and found), None)
 
     @cached_property
     def preview_lines(self) -> tuple[str, str]:
@@ -142,7 +150,7 @@ def read_trace(found: Any) -> StoredTrace:
     spans = [_read_span(span) for span in get_list(found, "data.spans")]
     return StoredTrace(
         id=str(info.trace_id),
-        name=tags.get(NAME_KEY) or next((span.name for span in spans if span.parent_id is None), ""),
+        name=tags.get(TRACE_NAME_KEY) or next((span.name for span in spans if span.parent_id is None), ""),
         state=str(getattr(info.state, "value", info.state)),
         start_ms=int(info.request_time),
         duration_ms=_compute_duration_ms(spans) if spans else info.execution_duration,
@@ -152,8 +160,8 @@ def read_trace(found: Any) -> StoredTrace:
         run_id=metadata.get(SOURCE_RUN_KEY) or tags.get(SOURCE_RUN_KEY),
         session=metadata.get(SESSION_KEY),
         user=metadata.get(USER_KEY),
-        tokens=TokenCounts.from_usage(metadata.get(TOKENS_KEY)),
-        cost=read_cost(metadata.get(COST_KEY)),
+        tokens=TokenCounts.from_usage(metadata.get(TRACE_TOKENS_KEY)),
+        cost=read_cost(metadata.get(TRACE_COST_KEY)),
         tags={key: value for key, value in tags.items() if not key.startswith("mlflow.")},
         spans=spans,
         stored_ms=info.execution_duration,
@@ -195,7 +203,7 @@ def _read_span(span: Any) -> StoredSpan:
     attributes = dict(span.attributes or {})
     status = getattr(span.status, "status_code", None)
     failed = getattr(status, "value", status) == "ERROR"
-    usage = TokenCounts.from_usage(attributes.get(TOKEN_USAGE)) or _read_genai_tokens(attributes)
+    usage = read_token_counts(*map(attributes.get, (TOKEN_USAGE, sc.USAGE_INPUT_TOKENS, sc.USAGE_OUTPUT_TOKENS)))
     return StoredSpan(
         id=span.span_id,
         parent_id=span.parent_id or None,
@@ -214,10 +222,10 @@ def _read_span(span: Any) -> StoredSpan:
     )
 
 
-def _read_genai_tokens(attributes: dict[str, object]) -> TokenCounts | None:
-    """Return the token counts from the attributes of the GenAI conventions; None without them."""
-    input_tokens, output_tokens = attributes.get(sc.USAGE_INPUT_TOKENS), attributes.get(sc.USAGE_OUTPUT_TOKENS)
-    return TokenCounts.from_usage({"input_tokens": input_tokens, "output_tokens": output_tokens})
+def read_token_counts(usage: object, input_tokens: object, output_tokens: object) -> TokenCounts | None:
+    """Return the counts of a span: of MLflow's token usage, or else of the GenAI conventions; None without both."""
+    counts = {"input_tokens": input_tokens, "output_tokens": output_tokens}
+    return TokenCounts.from_usage(usage) or TokenCounts.from_usage(counts)
 
 
 def read_cost(cost: object) -> float | None:

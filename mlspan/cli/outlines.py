@@ -47,14 +47,12 @@ class TraceOutline(NamedTuple):
 
 def outline_trace(trace: model.StoredTrace) -> TraceOutline:
     """Return the outline of a trace that was read with its spans."""
-    tokens = trace.tokens
     return TraceOutline(
         trace.id,
         trace.failed,
         trace.start_ms,
         trace.stored_ms,
-        None if tokens is None else tokens.input,
-        None if tokens is None else tokens.output,
+        *split_tokens(trace.tokens),
         trace.cost,
         trace.experiment_id,
         trace.run_id,
@@ -66,7 +64,6 @@ def outline_trace(trace: model.StoredTrace) -> TraceOutline:
 
 
 def _outline_span(span: model.StoredSpan) -> SpanOutline:
-    tokens = span.tokens
     return SpanOutline(
         span.id,
         span.parent_id,
@@ -75,11 +72,15 @@ def _outline_span(span: model.StoredSpan) -> SpanOutline:
         span.failed,
         span.duration_ms,
         span.model,
-        None if tokens is None else tokens.input,
-        None if tokens is None else tokens.output,
+        *split_tokens(span.tokens),
         span.cost,
         span.error_type,
     )
+
+
+def split_tokens(tokens: model.TokenCounts | None) -> tuple[int | None, int | None]:
+    """Return the tokens that went in and those that came out; None for both if they are not known."""
+    return (None, None) if tokens is None else (tokens.input, tokens.output)
 
 
 def is_simple(spans: Sequence[SpanOutline]) -> bool:

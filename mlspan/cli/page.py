@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
-from importlib.resources import files
 from typing import Any, Final
 
 from .._shape import get_nested
 from ..tracing.export.mlflow.messages import as_text
 from . import form, model
+from .html_document import render_document
 
 _MAX_CONTENT_CHARS: Final = 100_000  # characters of one input or output
 _AXIS_TICKS: Final = 4
@@ -24,31 +24,18 @@ _COLOUR_BY_SPAN_TYPE: Final = {
     "WORKFLOW": "agent",
 }
 
-_STYLESHEET: Final = files(__package__).joinpath("page.css").read_text(encoding="utf-8")
-
 
 def render_page(trace: model.StoredTrace, facts: dict[str, str]) -> str:
     """Return *trace* as an HTML page. *facts* are shown above its timeline, in their order."""
-    title = escape(form.join_lines(trace.name) or trace.id)
+    title = form.join_lines(trace.name) or trace.id
     state = "bad" if trace.failed else "good"
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{title}</title>
-<style>{_STYLESHEET}</style>
-</head>
-<body>
-<h1>{title} <small class="{state}">{escape(trace.state)}</small></h1>
-<dl>{"".join(_render_fact(key, value) for key, value in facts.items())}</dl>
-<main>
-{"".join(_render_timeline(trace))}
-</main>
-</body>
-</html>
-"""
+    return render_document(
+        title,
+        f'{escape(title)} <small class="{state}">{escape(trace.state)}</small>',
+        "".join(_render_fact(key, value) for key, value in facts.items()),
+        "".join(_render_timeline(trace)),
+        stylesheet="page.css",
+    )
 
 
 def _render_fact(key: str, value: str) -> str:

@@ -13,13 +13,12 @@ from rich.text import Text
 from . import form, model
 from .arguments import Argument, Option
 from .common import (
-    CommandFailure,
     ExperimentOption,
     JsonOption,
     SpoolDirOption,
     TrackingUriOption,
     make_output_console,
-    print_note,
+    write_file,
 )
 from .opening import open_reader
 from .places import is_tracking_server, locate_store
@@ -79,26 +78,13 @@ def show(
         found = traces.find_trace(trace or "last")
         shown_facts = collect_facts(found, traces)
     if html is not None:
-        _write_page(html, found, shown_facts)
+        from .page import render_page
+
+        write_file(html, render_page(found, shown_facts))
     if as_json:
         model.write_json({**model.trace_to_json(found), "spans": model.spans_to_json(found)})
     elif html is None:
         print_trace(found, make_output_console(), shown_facts, content=content)
-
-
-def _write_page(path: Path, trace: model.StoredTrace, shown_facts: dict[str, str]) -> None:
-    """Write the trace as an HTML page.
-
-    Raises:
-        CommandFailure: if the file cannot be written.
-    """
-    from .page import render_page
-
-    try:
-        path.write_text(render_page(trace, shown_facts), encoding="utf-8")
-    except OSError as error:
-        raise CommandFailure(f"cannot write {path}: {error.strerror}") from error
-    print_note(f"wrote {path}")
 
 
 def collect_facts(trace: model.StoredTrace, traces: TraceReader) -> dict[str, str]:

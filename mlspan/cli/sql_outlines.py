@@ -6,15 +6,14 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from ..tracing.export.mlflow.names import COST, MODEL, TOKEN_USAGE
+from ..tracing.export.mlflow.names import COST, TOKEN_USAGE
 from ..tracing.operations import semconv as sc
 from . import model
-from .outlines import SpanOutline, TraceOutline, is_simple
+from .outlines import MODEL_TYPES, SpanOutline, TraceOutline, is_simple, split_tokens
 from .sql_databases import SqlDatabase
 from .sql_terms import make_marks, parse_value
 
 _USAGE_NAMES: Final = (TOKEN_USAGE, sc.USAGE_INPUT_TOKENS, sc.USAGE_OUTPUT_TOKENS, COST)
-_MODEL_NAMES: Final = (MODEL, sc.RESPONSE_MODEL, sc.REQUEST_MODEL)
 
 
 class OutlineQueries:
@@ -24,9 +23,9 @@ class OutlineQueries:
         self._database = database
         columns = database.list_columns("spans")
         extract = database.extract_attribute
-        is_model = "type IN ('CHAT_MODEL', 'LLM', 'EMBEDDING')"
+        is_model = f"type IN ({', '.join(map(repr, sorted(MODEL_TYPES)))})"
         column = "model_name IS NULL AND " if "model_name" in columns else ""
-        models = f"CASE WHEN {column}{is_model} THEN COALESCE({', '.join(map(extract, _MODEL_NAMES))}) END"
+        models = f"CASE WHEN {column}{is_model} THEN COALESCE({', '.join(map(extract, model.MODEL_NAMES))}) END"
         kept = "model_name" if "model_name" in columns else "NULL"
         # In the order of SpanOutline's fields, but for the trace and the model.
         self._spans = (
@@ -77,24 +76,31 @@ class OutlineQueries:
 
     def _name_errors(self, found: dict[str, list[SpanOutline]]) -> None:
         """Name the errors of failed spans, which are few, from their stored JSON."""
-        for trace_id, spans in found.items():
-            for at, span in enumerate(spans):
-                if span[4]:
-                    query = "SELECT content FROM spans WHERE trace_id = ? AND span_id = ?"
-                    content = json.loads(self._database.select(query, (trace_id, span[0]))[0][0])
-                    attributes = {name: parse_value(value) for name, value in content.get("attributes", {}).items()}
-                    error = model.find_error_type(attributes, content.get("events", []))
-                    spans[at] = SpanOutline(*span[:10], error)
+        ids = [trace_id for trace_id, spans in found.items() if any(span[4] for span in spans)]
+        if not ids:
+            return
+        failed = "SELECT trace_id, span_id, content FROM spans WHERE status = 'ERROR' AND trace_id IN"
+        rows = self._database.select(f"{failed} ({make_marks(ids)})", ids)
+        errors = {(trace_id, span_id): _parse_error_type(content) for trace_id, span_id, content in rows}
+        for trace_id in ids:
+            found[trace_id] = [
+                SpanOutline(*span[:10], errors.get((trace_id, span[0]), "failed") if span[4] else None)
+                for span in found[trace_id]
+            ]
+
+
+def _parse_error_type(text: str) -> str:
+    """Return the type of the error of a failed span, from its stored JSON."""
+    content = json.loads(text)
+    attributes = {name: parse_value(value) for name, value in content.get("attributes", {}).items()}
+    return model.find_error_type(attributes, content.get("events", []))
 
 
 def _read_tokens(usage: object, sent: object, received: object) -> tuple[int | None, int | None]:
     """Return the tokens that went in and came out, as a span tells them."""
     if usage is None and sent is None and received is None:
         return None, None
-    counts = model.TokenCounts.from_usage(parse_value(usage)) or model.TokenCounts.from_usage(
-        {"input_tokens": parse_value(sent), "output_tokens": parse_value(received)}
-    )
-    return (None, None) if counts is None else (counts.input, counts.output)
+    return split_tokens(model.read_token_counts(parse_value(usage), parse_value(sent), parse_value(received)))
 
 
 def _parse_text(value: object) -> str | None:

@@ -11,7 +11,16 @@ from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, Final
 
-from ..tracing.export.mlflow.names import SESSION_KEY
+from ..tracing.export.mlflow.names import (
+    INPUTS,
+    OUTPUTS,
+    SESSION_KEY,
+    SPAN_TYPE,
+    SPANS_LOCATION_KEY,
+    TRACE_COST_KEY,
+    TRACE_NAME_KEY,
+    TRACE_TOKENS_KEY,
+)
 from . import model
 from .common import CommandFailure, print_detail
 from .mlflow_reader import MlflowReader
@@ -23,8 +32,7 @@ from .sql_outlines import OutlineQueries
 from .sql_terms import make_marks, make_terms, parse_value
 
 _TRACES_PER_PAGE: Final = 500  # SQLite takes 999 parameters where it is old
-_IN_DATABASE: Final = "TRACKING_STORE"  # where spans are, by the tag below
-_SPANS_LOCATION: Final = "mlflow.trace.spansLocation"
+_IN_DATABASE: Final = "TRACKING_STORE"  # the location of spans that are in the database
 _TRACE_COLUMNS: Final = (
     *("request_id", "experiment_id", "timestamp_ms", "execution_time_ms", "status", "request_preview"),
     "response_preview",
@@ -32,7 +40,6 @@ _TRACE_COLUMNS: Final = (
 _NEWER_COLUMNS: Final = (  # in the place of tags and metadata, since 3.17
     *("trace_name", "session_id", "input_tokens", "output_tokens", "total_tokens", "total_cost"),
 )
-_STATUS_NAMES: Final = {"STATUS_CODE_ERROR": "ERROR", "STATUS_CODE_OK": "OK"}
 
 Row = dict[str, Any]
 
@@ -76,7 +83,8 @@ class SqlReader(TraceReader):
         is_quick = bool(self._newer) and not details
         for rows in self._iterate_pages(where, MAX_TRACES):
             ids = [row["request_id"] for row in rows]
-            tags = self._read_pairs("trace_tags", ids, _SPANS_LOCATION if is_quick else None)
+            needs_tags = spans or not is_quick
+            tags = self._read_pairs("trace_tags", ids, SPANS_LOCATION_KEY if is_quick else None) if needs_tags else {}
             metadata = {} if is_quick else self._read_pairs("trace_request_metadata", ids)
             outlines = [
                 _outline_row(row)
@@ -84,13 +92,16 @@ class SqlReader(TraceReader):
                 else outline_trace(model.read_trace(self._make_info(row, tags.get(one, {}), metadata.get(one, {}))))
                 for one, row in zip(ids, rows, strict=True)
             ]
-            is_stored = [tags.get(one, {}).get(_SPANS_LOCATION) == _IN_DATABASE for one in ids]
-            stored = [one for one, here in zip(outlines, is_stored, strict=True) if here or not spans]
-            yield from queries.fill_outlines(stored, details=details) if spans else stored
-            if spans and len(stored) < len(rows):
-                yield from (
-                    self._outline_elsewhere(one) for one, here in zip(outlines, is_stored, strict=True) if not here
-                )
+            if not spans:
+                yield from outlines
+                continue
+            stored: list[TraceOutline] = []
+            elsewhere: list[TraceOutline] = []
+            for one in outlines:
+                is_here = tags.get(one.id, {}).get(SPANS_LOCATION_KEY) == _IN_DATABASE
+                (stored if is_here else elsewhere).append(one)
+            yield from queries.fill_outlines(stored, details=details)
+            yield from map(self._outline_elsewhere, elsewhere)
 
     def _outline_elsewhere(self, known: TraceOutline) -> TraceOutline:
         """Return the outline of a trace whose spans are not in the database; without spans if they are nowhere."""
@@ -146,7 +157,7 @@ class SqlReader(TraceReader):
         for row in rows:
             trace_id = row["request_id"]
             own_tags = tags.get(trace_id, {})
-            if spans and own_tags.get(_SPANS_LOCATION) != _IN_DATABASE:
+            if spans and own_tags.get(SPANS_LOCATION_KEY) != _IN_DATABASE:
                 yield self._through_mlflow.fetch_trace(trace_id)
                 continue
             info = self._make_info(row, own_tags, metadata.get(trace_id, {}))
@@ -170,11 +181,11 @@ class SqlReader(TraceReader):
             usage = {name: row[name] for name in _NEWER_COLUMNS if name.endswith("_tokens") and row[name] is not None}
             columns = {
                 SESSION_KEY: row["session_id"],
-                model.TOKENS_KEY: usage or None,
-                model.COST_KEY: None if row["total_cost"] is None else {"total_cost": row["total_cost"]},
+                TRACE_TOKENS_KEY: usage or None,
+                TRACE_COST_KEY: None if row["total_cost"] is None else {"total_cost": row["total_cost"]},
             }
             metadata = {**metadata, **{key: value for key, value in columns.items() if value is not None}}
-            tags = {**tags, model.NAME_KEY: row["trace_name"]} if row["trace_name"] is not None else tags
+            tags = {**tags, TRACE_NAME_KEY: row["trace_name"]} if row["trace_name"] is not None else tags
         return SimpleNamespace(
             trace_id=row["request_id"],
             experiment_id=str(row["experiment_id"]),
@@ -223,19 +234,18 @@ def _make_span(
     content = json.loads(text)
     attributes = {key: parse_value(value) for key, value in content["attributes"].items()}
     status = content["status"]
-    code = status.get("code", "")
     return SimpleNamespace(
         span_id=span_id,
         parent_id=parent_id,
         name=name,
-        span_type=attributes.get("mlflow.spanType"),
+        span_type=attributes.get(SPAN_TYPE),
         start_time_ns=start,
         end_time_ns=end,
         status=SimpleNamespace(
-            status_code=_STATUS_NAMES.get(code, code.removeprefix("STATUS_CODE_")), description=status.get("message")
+            status_code=status.get("code", "").removeprefix("STATUS_CODE_"), description=status.get("message")
         ),
-        inputs=attributes.get("mlflow.spanInputs"),
-        outputs=attributes.get("mlflow.spanOutputs"),
+        inputs=attributes.get(INPUTS),
+        outputs=attributes.get(OUTPUTS),
         attributes=attributes,
         events=content.get("events", []),
         links=content.get("links", []),

@@ -20,6 +20,7 @@ from .common import (
     make_output_console,
     print_note,
     show_busy,
+    write_file,
     write_line,
 )
 from .listing import RunOption, SessionOption, make_filter, parse_since
@@ -94,7 +95,9 @@ def stats(
     if not totals.traces.calls:
         print_note(f"no traces {period}" + ("; --since all looks further back" if since_ms else ""))
     elif html is not None:
-        _write_page(html, totals, period, metric)
+        from .stats_page import render_stats_page
+
+        write_file(html, render_stats_page(totals, period, metric))
     else:
         from .stats_text import print_stats
 
@@ -186,18 +189,3 @@ def _list_rows(totals: TraceStats) -> Iterator[tuple[str, StatsRow]]:
     yield from (("begun", row) for row in totals.list_intervals())
     for group, rows in totals.rows_by_group.items():
         yield from ((group, row) for row in rows)
-
-
-def _write_page(path: Path, totals: TraceStats, period: str, metric: Metric | None) -> None:
-    """Write the totals as an HTML page.
-
-    Raises:
-        CommandFailure: if the file cannot be written.
-    """
-    from .stats_page import render_stats_page
-
-    try:
-        path.write_text(render_stats_page(totals, period, metric), encoding="utf-8")
-    except OSError as error:
-        raise CommandFailure(f"cannot write {path}: {error.strerror}") from error
-    print_note(f"wrote {path}")

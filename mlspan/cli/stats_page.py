@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from html import escape
-from importlib.resources import files
 from typing import Final
 
 from . import form
+from .html_document import render_document
+from .stats_figures import choose_columns, format_cell, format_metric
 from .trace_totals import PERCENTILES, Metric, StatsRow, TraceStats, choose_metric
 
-_STYLESHEET: Final = files(__package__).joinpath("stats.css").read_text(encoding="utf-8")
 _MOST_BARS: Final = 200
 _MOST_ROWS: Final = 200  # of one group; the rest is told as a number
 _TITLES: Final[dict[Metric, str]] = {
@@ -24,26 +24,15 @@ _TITLES: Final[dict[Metric, str]] = {
 
 def render_stats_page(totals: TraceStats, period: str, metric: Metric | None) -> str:
     """Return totals as an HTML page: all of them, by intervals, then by each group."""
-    title = f"{totals.traces.calls:,} trace{'s' * (totals.traces.calls != 1)} {period}"
-    sections = [*_render_intervals(totals), *_render_groups(totals, metric)]
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{escape(title)}</title>
-<style>{_STYLESHEET}</style>
-</head>
-<body>
-<h1>{escape(title)}</h1>
-<dl>{"".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in _list_facts(totals.traces).items())}</dl>
-<main>
-{"".join(sections)}
-</main>
-</body>
-</html>
-"""
+    title = f"{form.format_quantity(totals.traces.calls, 'trace')} {period}"
+    facts = _list_facts(totals.traces).items()
+    return render_document(
+        title,
+        escape(title),
+        "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts),
+        "".join([*_render_intervals(totals), *_render_groups(totals, metric)]),
+        stylesheet="stats.css",
+    )
 
 
 def _list_facts(row: StatsRow) -> dict[str, str]:
@@ -56,12 +45,6 @@ def _list_facts(row: StatsRow) -> dict[str, str]:
     }
     facts |= {f"p{percent}": form.format_duration(row.compute_percentile(percent)) for percent in PERCENTILES}
     return {name: value for name, value in facts.items() if value}
-
-
-def format_metric(row: StatsRow, metric: Metric) -> str:
-    """Return the value of a metric as text for a person."""
-    formats = {"cost": form.format_cost, "p95": form.format_duration}
-    return formats.get(metric, form.format_count)(row.get_metric(metric))
 
 
 def _render_intervals(totals: TraceStats) -> Iterator[str]:
@@ -78,15 +61,16 @@ def _render_intervals(totals: TraceStats) -> Iterator[str]:
 
 def _render_chart(rows: Sequence[StatsRow], metric: Metric, title: str) -> str:
     """Return a chart with a bar for each interval; each bar tells its value when it is pointed at."""
-    highest = max(row.get_metric(metric) for row in rows) or 1.0
+    heights = [row.get_metric(metric) for row in rows]
+    highest = max(heights) or 1.0
     width = 100 / len(rows)
     bars = "".join(
-        f'<rect x="{at * width + width * 0.1:.3f}" y="{100 - row.get_metric(metric) / highest * 100:.3f}" '
-        f'width="{width * 0.8:.3f}" height="{row.get_metric(metric) / highest * 100:.3f}">'
+        f'<rect x="{at * width + width * 0.1:.3f}" y="{100 - height / highest * 100:.3f}" '
+        f'width="{width * 0.8:.3f}" height="{height / highest * 100:.3f}">'
         f"<title>{escape(row.name)}: {format_metric(row, metric)}</title></rect>"
-        for at, row in enumerate(rows)
+        for at, (row, height) in enumerate(zip(rows, heights, strict=True))
     )
-    top = format_metric(max(rows, key=lambda row: row.get_metric(metric)), metric)
+    top = format_metric(rows[heights.index(max(heights))], metric)
     label = escape(f"{title} from {rows[0].name} to {rows[-1].name}, at most {top}")
     return f"""<figure class="{metric}"><figcaption><b>{title}</b><span>at most {top}</span></figcaption>
 <svg viewBox="0 0 100 100" preserveAspectRatio="none" role="img" aria-label="{label}">{bars}</svg>
@@ -99,7 +83,7 @@ def _render_groups(totals: TraceStats, metric: Metric | None) -> Iterator[str]:
     for group, rows in totals.rows_by_group.items():
         charted = metric or choose_metric(rows)
         highest = max(row.get_metric(charted) for row in rows) or 1.0
-        columns = _choose_columns(rows)
+        columns = [name for name in choose_columns(rows) if name != "p99"]
         head = "".join(f'<th class="num {name}">{name}</th>' for name in columns)
         body = "".join(_render_row(row, columns, row.get_metric(charted) / highest) for row in rows[:_MOST_ROWS])
         more = f"<p>and {len(rows) - _MOST_ROWS:,} more</p>" if len(rows) > _MOST_ROWS else ""
@@ -109,26 +93,10 @@ def _render_groups(totals: TraceStats, metric: Metric | None) -> Iterator[str]:
         )
 
 
-def _choose_columns(rows: Sequence[StatsRow]) -> list[str]:
-    """Return the columns that have a value in any row."""
-    has_tokens = any(row.input_tokens or row.output_tokens for row in rows)
-    has_cost = any(row.priced_calls for row in rows)
-    return ["calls", "errors", *(["in", "out"] if has_tokens else []), *(["cost"] if has_cost else []), "p50", "p95"]
-
-
 def _render_row(row: StatsRow, columns: Sequence[str], share: float) -> str:
     """Return one row of a table. *share* is the length of its bar, from 0 to 1."""
-    texts = {
-        "calls": form.format_count(row.calls),
-        "errors": f"{row.errors} ({row.errors / row.calls:.0%})" if row.errors else "-",
-        "in": form.format_count(row.input_tokens),
-        "out": form.format_count(row.output_tokens),
-        "cost": form.format_cost(row.cost) if row.priced_calls else "?",
-        "p50": form.format_duration(row.compute_percentile(50)),
-        "p95": form.format_duration(row.compute_percentile(95)),
-    }
     bad = {"errors": " bad"} if row.errors else {}
-    cells = "".join(f'<td class="num {name}{bad.get(name, "")}">{texts[name]}</td>' for name in columns)
+    cells = "".join(f'<td class="num {name}{bad.get(name, "")}">{format_cell(row, name)}</td>' for name in columns)
     name = escape(form.join_lines(row.name)) or "&nbsp;"
     bar = f'<td class="lane"><i style="width: {share * 100:.1f}%"></i></td>'
     return f'<tr><th scope="row">{name}</th>{bar}{cells}</tr>\n'

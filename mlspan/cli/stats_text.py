@@ -10,16 +10,19 @@ from rich.console import Console
 from rich.text import Text
 
 from . import form
+from .stats_figures import choose_columns, format_cell, format_metric
 from .trace_totals import PERCENTILES, Metric, StatsRow, TraceStats, choose_metric
 
 _MOST_INTERVALS: Final = 48  # bars of intervals, the latest
+_PRIORITIES: Final = {"calls": 0, "cost": 1, "p50": 2, "errors": 3, "p95": 4, "in": 5, "out": 5, "p99": 6}
+_STYLES: Final = {"errors": "errors", "in": "dim", "out": "dim", "cost": "green"}  # of columns
 
 
 def print_stats(totals: TraceStats, console: Console, period: str, metric: Metric | None) -> None:
     """Print a table and a chart for models, agents and tools."""
     everything = totals.traces
     errors = f"{everything.errors} failed" if everything.errors else "none failed"
-    console.print(Text(f"{everything.calls:,} trace{'s' * (everything.calls != 1)} {period}", style="bold"))
+    console.print(Text(f"{form.format_quantity(everything.calls, 'trace')} {period}", style="bold"))
     pieces = [
         errors,
         f"{form.format_count(everything.input_tokens)} tokens in, {form.format_count(everything.output_tokens)} out",
@@ -76,24 +79,10 @@ def _build_columns(rows: list[StatsRow]) -> list[tuple[str, list[str], int, str]
 
     Columns with a higher priority number are left out first.
     """
-    columns = [
-        ("calls", [form.format_count(row.calls) for row in rows], 0, ""),
-        ("errors", [_format_errors(row) for row in rows], 3, "errors"),
+    return [
+        (name, [format_cell(row, name) for row in rows], _PRIORITIES[name], _STYLES.get(name, ""))
+        for name in choose_columns(rows)
     ]
-    if any(row.input_tokens or row.output_tokens for row in rows):
-        columns.append(("in", [form.format_count(row.input_tokens) for row in rows], 5, "dim"))
-        columns.append(("out", [form.format_count(row.output_tokens) for row in rows], 5, "dim"))
-    if any(row.priced_calls for row in rows):
-        columns.append(("cost", [form.format_cost(row.cost) if row.priced_calls else "?" for row in rows], 1, "green"))
-    for percent, priority in ((50, 2), (95, 4), (99, 6)):
-        columns.append(
-            (f"p{percent}", [form.format_duration(row.compute_percentile(percent)) for row in rows], priority, "")
-        )
-    return columns
-
-
-def _format_errors(row: StatsRow) -> str:
-    return f"{row.errors} ({row.errors / row.calls:.0%})" if row.errors else "-"
 
 
 def _draw_chart(
@@ -110,8 +99,7 @@ def _draw_chart(
     if kept is not None:
         ordered = kept[-_MOST_INTERVALS:]
         max_rows = len(ordered)
-    format_value = {"cost": form.format_cost, "p95": form.format_duration}.get(metric, form.format_count)
-    figures = [format_value(row.get_metric(metric)) for row in ordered[:max_rows]]
+    figures = [format_metric(row, metric) for row in ordered[:max_rows]]
     names = [
         form.truncate_to_width(form.join_lines(row.name), max(12, width // 3), ascii_only=ascii_only)
         for row in ordered[:max_rows]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, get_args
+from typing import Final, Literal, TypeVar, get_args
 
 from . import form
 from .durations import Durations
 from .outlines import AGENT_TYPES, MODEL_TYPES, SpanOutline, TraceOutline, is_simple
 
 _OPERATION_PREFIXES: Final = ("invoke_agent ", "execute_tool ", "create_agent ", "invoke_workflow ")
+T = TypeVar("T", str, int)
 PERCENTILES: Final = (50, 95, 99)
 Metric = Literal["cost", "tokens", "p95", "calls", "errors"]
 Group = Literal["model", "agent", "tool", "workflow", "user", "session", "tag", "experiment", "run", "error"]
@@ -102,6 +103,7 @@ class TraceStats:
         self.traces = StatsRow("traces")
         self.intervals: dict[int, StatsRow] = {}  # by their start, in milliseconds since 1970
         self._every_ms, self._experiments = every_ms, experiments or {}
+        self._utc_offset_ms = form.find_utc_offset()  # intervals begin at midnight, in local time of today
         self._rows: dict[str, dict[str, StatsRow]] = {group: {} for group in groups}
 
     @property
@@ -113,8 +115,9 @@ class TraceStats:
         """Add a trace and its spans."""
         rows = [self.traces]
         if self._every_ms is not None:
-            start = form.floor_time(trace.start_ms, self._every_ms)
-            rows.append(self.intervals.get(start) or self.intervals.setdefault(start, StatsRow(str(start))))
+            offset = self._utc_offset_ms
+            start = (trace.start_ms + offset) // self._every_ms * self._every_ms - offset
+            rows.append(_get_or_add_row(self.intervals, start))
         for group, found in self._rows.items():
             if group in _TRACE_NAMES:
                 names = _TRACE_NAMES[group](trace)
@@ -134,18 +137,18 @@ class TraceStats:
         tree = None if is_whole else _SpanTree(spans)
         models, agents, tools = rows.get("model"), rows.get("agent"), rows.get("tool")
         workflows, errors = rows.get("workflow"), rows.get("error")
+        passed_on = set() if errors is None else {span[1] for span in spans if span[4]}  # to these spans, by one below
         whole = None
         for span in spans:
             _, _, name, kind, failed, duration_ms, model, sent, received, cost, error = span
             if kind in MODEL_TYPES:
-                if models is None or (tree is not None and tree.is_below_model(span)):
-                    continue
-                row = _get_or_add_row(models, model or name)
-                row.add_call(failed=bool(failed), duration_ms=duration_ms)
-                if is_whole:
-                    whole = row
-                else:
-                    row.add_usage(sent, received, cost)
+                if models is not None and not (tree is not None and tree.is_below_model(span)):
+                    row = _get_or_add_row(models, model or name)
+                    row.add_call(failed=bool(failed), duration_ms=duration_ms)
+                    if is_whole:
+                        whole = row
+                    else:
+                        row.add_usage(sent, received, cost)
             elif kind in AGENT_TYPES:
                 found = agents if kind == "AGENT" else workflows
                 if found is not None:
@@ -155,7 +158,7 @@ class TraceStats:
             elif kind == "TOOL" and tools is not None:
                 row = _get_or_add_row(tools, _strip_operation(name))
                 row.add_call(failed=bool(failed), duration_ms=duration_ms)
-            if failed and errors is not None and not (tree or _SpanTree(spans)).has_failed_child(span):
+            if failed and errors is not None and span[0] not in passed_on:
                 _get_or_add_row(errors, error or "failed").add_call(failed=True, duration_ms=duration_ms)
         if whole is not None:
             whole.add_usage(trace.input_tokens, trace.output_tokens, trace.cost)
@@ -200,10 +203,10 @@ def _find_usage(
     return (trace.input_tokens, trace.output_tokens, trace.cost) if tree is None else tree.sum_usage(span)
 
 
-def _get_or_add_row(rows: dict[str, StatsRow], name: str) -> StatsRow:
-    row = rows.get(name)
+def _get_or_add_row(rows: dict[T, StatsRow], key: T) -> StatsRow:
+    row = rows.get(key)
     if row is None:
-        row = rows[name] = StatsRow(name)
+        row = rows[key] = StatsRow(str(key))
     return row
 
 
@@ -232,10 +235,6 @@ class _SpanTree:
             seen.add(above[0])
             above = self._by_id.get(above[1] or "")
         return False
-
-    def has_failed_child(self, span: SpanOutline) -> bool:
-        """Return whether a span below has failed, too, so that its error was only passed on."""
-        return any(child[4] for child in self._children.get(span[0], ()))
 
     def sum_usage(self, span: SpanOutline) -> tuple[int | None, int | None, float | None]:
         """Return the sums of the topmost spans' tokens and of the topmost spans' costs; None if none is known."""

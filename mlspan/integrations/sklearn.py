@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from .._shape import get_nested
 from ._training.hook import TrainingHook
@@ -11,6 +11,8 @@ from ._training.library import PatchPoint, TrainingLibrary
 from ._training.record import TrainingRecord, write_params
 
 __all__ = ["HOOK", "autolog"]
+
+_CROSS_VALIDATIONS: Final = ("cross_val_score", "cross_validate", "cross_val_predict")
 
 
 def _list_estimators() -> set[type]:
@@ -27,7 +29,7 @@ def _find_training_functions() -> Iterator[PatchPoint]:
                 yield cls, name
     import sklearn.model_selection
 
-    for name in ("cross_val_score", "cross_validate", "cross_val_predict"):
+    for name in _CROSS_VALIDATIONS:
         yield sklearn.model_selection, name
 
 
@@ -48,20 +50,26 @@ def _read_training(fit: TrainingRecord, call: Mapping[str, Any]) -> None:
     fit.set_params(estimator.get_params(deep=False))
 
 
-def _read_search(fit: TrainingRecord, call: Mapping[str, object], result: Any) -> Mapping[str, float] | None:
-    """Read the candidates of a search and its best, or a cross-validation's folds and the means of their scores."""
-    if fit.function == "cross_val_score":
-        result = {"test_score": result}
-    if isinstance(result, dict) and fit.function.startswith("cross_val"):
-        scores = {
-            name: values for name, values in result.items() if hasattr(values, "mean") and values.dtype.kind == "f"
-        }
-        fit.add_folds([dict(zip(scores, row, strict=True)) for row in zip(*scores.values(), strict=True)])
-        return {f"mean_{name}": float(values.mean()) for name, values in scores.items()}
-    search = next(iter(call.values()), None)
+def _read_training_result(fit: TrainingRecord, call: Mapping[str, object], result: Any) -> Mapping[str, float] | None:
+    if fit.function in _CROSS_VALIDATIONS:
+        found = {"test_score": result} if fit.function == "cross_val_score" else result
+        return _read_folds(fit, found) if isinstance(found, dict) else None
+    _read_search(fit, next(iter(call.values()), None))
+    return None
+
+
+def _read_folds(fit: TrainingRecord, found: Mapping[str, Any]) -> Mapping[str, float]:
+    """Read the scores of each fold of a cross-validation, and return their means."""
+    scores = {name: values for name, values in found.items() if hasattr(values, "mean") and values.dtype.kind == "f"}
+    fit.add_folds([dict(zip(scores, row, strict=True)) for row in zip(*scores.values(), strict=True)])
+    return {f"mean_{name}": float(values.mean()) for name, values in scores.items()}
+
+
+def _read_search(fit: TrainingRecord, search: object) -> None:
+    """Read the candidates of a search and its best; any other estimator has none."""
     results = get_nested(search, "cv_results_", dict)
     if results is None:
-        return None
+        return
     scores = {name: results[name] for name in results if name.startswith(("mean_test_", "std_test_", "rank_test_"))}
     fit.add_candidates(
         (params, {name: values[number] for name, values in scores.items()})
@@ -71,7 +79,6 @@ def _read_search(fit: TrainingRecord, call: Mapping[str, object], result: Any) -
     fit.refit_time = get_nested(search, "refit_time_", float)
     if (best := get_nested(search, "best_params_", dict)) is not None:
         fit.best_params = write_params(best)
-    return None
 
 
 def _check_options(options: Mapping[str, Any]) -> str | None:
@@ -90,7 +97,7 @@ HOOK = TrainingHook(
         flavor="sklearn",
         find_training_functions=_find_training_functions,
         read_arguments=_read_training,
-        read_result=_read_search,
+        read_result=_read_training_result,
         find_prediction_methods=_find_prediction_methods,
         is_helper=True,
         check_options=_check_options,

@@ -100,9 +100,10 @@ def _warnings_of_size() -> Iterator[None]:
     """Have MLflow warn in the block of models that take long to store, as it does when it logs them itself."""
     import mlflow.statsmodels
 
-    by_autolog = getattr(mlflow.statsmodels, "_SAVE_MODEL_CALLED_FROM_AUTOLOG", None)
+    name = "_SAVE_MODEL_CALLED_FROM_AUTOLOG"
+    by_autolog = getattr(mlflow.statsmodels, name, None)
     if by_autolog is None:
-        report_missing_name("MLflow", *next(iter(PRIVATE_NAMES.items())))
+        report_missing_name("MLflow", name, PRIVATE_NAMES[name])
         yield
         return
     by_autolog.set(True)

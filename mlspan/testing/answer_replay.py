@@ -24,6 +24,7 @@ from .recording_file import (
     decode_body,
     describe_unknown,
     encode_piece,
+    is_encoded,
     is_json_document,
     read_recording,
     write_recording,
@@ -131,7 +132,7 @@ class ModelAnswers:
 
     def _make_request(self, incoming: IncomingRequest, service: str, path: str) -> RecordedRequest:
         body = decode_body(incoming.body, incoming.get_header("content-type"))
-        if isinstance(body, dict) and body.keys() == {"base64"}:  # sounds and pictures: to know them again is enough
+        if is_encoded(body):  # sounds and pictures: to know them again is enough
             body = {"sha256": hashlib.sha256(incoming.body).hexdigest(), "bytes": len(incoming.body)}
         cleaned = self._secrets.clean_value(body)
         return RecordedRequest(service, incoming.method, self._secrets.clean_path(path), cleaned)

@@ -62,8 +62,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_answer(answer)
         except OSError:  # the client has hung up or waits for nothing, or the stream is one that was cut off
             self.close_connection = True
-            for _ in _iterate_rest(answer.pieces):
-                pass
+            with suppress(ConnectionError):
+                for _ in answer.pieces:  # what nobody reads any more is recorded as well
+                    pass
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = handle_request  # noqa: N815  # the library's names
 
@@ -95,12 +96,6 @@ class _Handler(BaseHTTPRequestHandler):
         while self.rfile.readline().strip():
             pass
         return body
-
-
-def _iterate_rest(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield what is left of a stream that nobody reads any more, so that it is recorded whole."""
-    with suppress(ConnectionError):
-        yield from pieces
 
 
 class _Server(ThreadingHTTPServer):

@@ -83,11 +83,7 @@ def sum_calls(spans: Sequence[ReadableSpan]) -> CallTotals:
     """Return the totals of *spans*, whose attributes are in the conventions' names."""
     if not spans:
         return CallTotals()
-    traces: dict[int, list[ReadableSpan]] = {}
-    for span in spans:
-        context = span.get_span_context()
-        traces.setdefault(context.trace_id if context else 0, []).append(span)
-    used = [_Usage(trace) for trace in traces.values()]
+    used = [_Usage(trace) for trace in _list_traces(spans)]
     first = min(span.start_time or 0 for span in spans)
     last = max(span.end_time or 0 for span in spans)
     return CallTotals(
@@ -103,6 +99,33 @@ def sum_calls(spans: Sequence[ReadableSpan]) -> CallTotals:
     )
 
 
+def list_calls(spans: Sequence[ReadableSpan]) -> list[ReadableSpan]:
+    """Return a span for each call to a model, by start; of several spans of one call, one with content.
+
+    Args:
+        spans: with attributes in the conventions' names.
+    """
+    found: list[ReadableSpan] = []
+    for trace in _list_traces(spans):
+        described = [describe_counted(span, has_cost=False) for span in trace]
+        calls = [one for one in described if one.call_class is not None]
+        counted = {one.span_id for one in calls} - find_repeats(calls, _map_parents(trace)).keys()
+        found += [span for span in trace if read_span_id(span) in counted]
+    return sorted(found, key=lambda span: span.start_time or 0)
+
+
+def _list_traces(spans: Sequence[ReadableSpan]) -> list[list[ReadableSpan]]:
+    traces: dict[int, list[ReadableSpan]] = {}
+    for span in spans:
+        context = span.get_span_context()
+        traces.setdefault(context.trace_id if context else 0, []).append(span)
+    return [*traces.values()]
+
+
+def _map_parents(spans: Sequence[ReadableSpan]) -> dict[int, int | None]:
+    return {read_span_id(span): span.parent.span_id if span.parent else None for span in spans}
+
+
 class _Usage:
     """The calls, tokens and cost of one trace."""
 
@@ -112,7 +135,7 @@ class _Usage:
         self.unmetered: list[str] = []
         self.unpriced: list[str] = []
         by_id = {read_span_id(span): span for span in spans}
-        parents = {span_id: span.parent.span_id if span.parent else None for span_id, span in by_id.items()}
+        parents = _map_parents(spans)
         costs = {span_id: compute_span_cost(span.attributes or {}) for span_id, span in by_id.items()}
         described = [describe_counted(span, has_cost=costs[read_span_id(span)] is not None) for span in spans]
         metered = [
@@ -124,6 +147,7 @@ class _Usage:
                 self.input_tokens += one.input_tokens or 0
                 self.output_tokens += one.output_tokens or 0
                 self._add_cost(by_id[one.span_id], costs[one.span_id])
+        # Asked again with the calls that have no tokens: above, they would take the tokens of an agent's span away.
         every_call = [one for one in described if one.call_class is not None]
         same = find_repeats(every_call, parents)
         self.calls = [one for one in every_call if one.span_id not in same]

@@ -14,11 +14,9 @@ from opentelemetry.trace import StatusCode
 
 from ..tracing.export.dialects.catalog import translate_foreign_span
 from ..tracing.operations import semconv as sc
-from .call_totals import CallTotals, read_span_id, read_tokens, sum_calls
+from .call_totals import CallTotals, list_calls, read_span_id, read_tokens, sum_calls
 from .golden_trees import check_golden, locate_file
 from .tool_calls import Match, ToolCall, ToolNames, decode_content, list_requested_tools, match_tools, read_tool_call
-
-_MODEL_OPERATIONS = frozenset({sc.CHAT, sc.GENERATE_CONTENT, sc.TEXT_COMPLETION})
 
 
 class Spans:
@@ -66,14 +64,10 @@ class Spans:
     def requested_tools(self) -> list[ToolCall]:
         """Return the calls of tools that models have asked for, whether they ran or not.
 
-        A call that a framework and its client both record is listed once.
+        A call with several spans is listed once, by the rule by which :attr:`totals` counts it once.
         """
-        found: dict[object, list[ToolCall]] = {}
-        for span in self._select_operations(*_MODEL_OPERATIONS):
-            parent = span.parent.span_id if span.parent else None
-            if parent not in found:
-                found[read_span_id(span)] = list_requested_tools(span)
-        return [call for calls in found.values() for call in calls]
+        calls = list_calls([translate_foreign_span(span) for span in self.all])
+        return [call for span in calls for call in list_requested_tools(span)]
 
     @property
     def agents(self) -> list[str]:

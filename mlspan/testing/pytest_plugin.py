@@ -118,7 +118,6 @@ def mlspan_spans(request: pytest.FixtureRequest) -> Iterator[Spans]:
     with collect() as ended:
         note_spans(request.node, ended)
         yield ended
-        note_spans(request.node, ended)
 
 
 @pytest.fixture

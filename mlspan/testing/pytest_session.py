@@ -16,14 +16,11 @@ from .tool_calls import ToolNames
 
 _SPANS: Final = pytest.StashKey[Spans]()
 _ANSWERS: Final = pytest.StashKey[ModelAnswers]()
-_TOTALS: Final = pytest.StashKey[CallTotals]()
 
 
 def note_spans(item: pytest.Item, ended: Spans) -> None:
-    """Keep the spans of a test for its limits, and what they add up to for the report."""
+    """Keep the spans of a test for its limits and for the report."""
     item.stash[_SPANS] = ended
-    if (session := find_running_session()) is not None and session.reported is not None:
-        item.stash[_TOTALS] = ended.totals
 
 
 def note_answers(item: pytest.Item, answers: ModelAnswers) -> None:
@@ -64,8 +61,9 @@ class SessionHooks:
         """Add to the report of the teardown what the process that reports at the end has to know."""
         report: pytest.TestReport = yield
         if report.when == "teardown" and self._session is not None:
-            totals, written = item.stash.get(_TOTALS, None), self._session.files_written
-            carried = {"totals": None if totals is None else asdict(totals), "written": [*written]}
+            ended = None if self._session.reported is None else item.stash.get(_SPANS, None)
+            written = self._session.files_written
+            carried = {"totals": None if ended is None else asdict(ended.totals), "written": [*written]}
             vars(report)["mlspan"] = carried  # pytest-xdist sends all that a report holds
             written.clear()
         return report

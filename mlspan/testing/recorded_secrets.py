@@ -1,4 +1,4 @@
-"""Secrets are taken out of what is recorded: no header of a request is written, and no key wherever else it stands."""
+"""Take secrets out of what is recorded. No header of a request is written; keys are replaced wherever they stand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..tracing.operations.content import REDACTED, mask_api_keys
 
 _SECRET_VARIABLE: Final = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)$")
 _SECRET_FIELD: Final = re.compile(
-    r"(?:x[-_])?(?:.*[-_])?(?:api[-_]?key|authorization|password|passwd|secret|(?:access|refresh|id|auth|bearer|session)[-_]?token|"
+    r"(?:.*[-_])?(?:api[-_]?key|authorization|password|passwd|secret|(?:access|refresh|id|auth|bearer|session)[-_]?token|"
     r"secret[-_]?key|access[-_]?key|private[-_]?key|cookie)",
     re.IGNORECASE,
 )

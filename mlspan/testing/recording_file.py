@@ -10,7 +10,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -68,7 +68,7 @@ class RecordedAnswer:
         if self.chunks is not None:
             return [_decode_piece(chunk) for chunk in self.chunks]
         is_json = is_json_document(self.headers.get("content-type", ""))
-        if is_json and self.body is not None and not _is_encoded(self.body):
+        if is_json and self.body is not None and not is_encoded(self.body):
             return [json.dumps(self.body, ensure_ascii=False).encode()]
         return [b"" if self.body is None else _decode_piece(self.body)]
 
@@ -112,12 +112,13 @@ def encode_piece(data: bytes) -> Any:
         return {"base64": base64.b64encode(data).decode()}
 
 
-def _is_encoded(piece: Any) -> bool:
+def is_encoded(piece: Any) -> bool:
+    """Return whether *piece* is what :func:`encode_piece` makes of bytes that are no text."""
     return isinstance(piece, dict) and piece.keys() == {"base64"}
 
 
 def _decode_piece(piece: Any) -> bytes:
-    return base64.b64decode(piece["base64"]) if _is_encoded(piece) else str(piece).encode()
+    return base64.b64decode(piece["base64"]) if is_encoded(piece) else str(piece).encode()
 
 
 def _leave_out(value: Any, path: list[str]) -> Any:
@@ -172,10 +173,9 @@ def _list_told(record: RecordedRequest | RecordedAnswer) -> dict[str, Any]:
     return {name: value for name, value in vars(record).items() if value not in (None, False, {})}
 
 
-def describe_unknown(request: RecordedRequest, recorded: Iterable[Exchange], ignored: Iterable[str], path: Path) -> str:
+def describe_unknown(request: RecordedRequest, recorded: Iterable[Exchange], ignored: Sequence[str], path: Path) -> str:
     """Return what to say of a request that has no answer left: how it differs from the closest that was recorded."""
     known = [exchange.request for exchange in recorded]
-    ignored = [*ignored]
     shown = path.relative_to(Path.cwd()).as_posix() if path.is_relative_to(Path.cwd()) else str(path)
     end = f"If this is meant to be so, record it: pytest --record-answers ({shown})"
     if not known:

@@ -294,6 +294,19 @@ class TestSearches:
         assert [event.attributes["mlspan.fit.metric.test_score"] for event in span.events] == list(scores)
         assert read_metrics(span)["mean_test_score"] == pytest.approx(scores.mean())
 
+    def test_a_cross_validated_search_tells_no_earlier_candidates(self, runs: Any, spans: Spans) -> None:
+        """What an estimator knows of its own fit is no result of a cross-validation, which copies it."""
+        import sklearn.model_selection
+        from sklearn.linear_model import Ridge
+
+        search = sklearn.model_selection.GridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}, cv=2).fit(X, Y)
+        integrations.sklearn.autolog()
+        sklearn.model_selection.cross_val_predict(search, X, Y, cv=3)
+        (span,) = spans.all
+        assert (span.name, span.events) == ("cross_val_predict GridSearchCV", ())
+        assert "mlspan.fit.candidates" not in span.attributes
+        assert "mlspan.fit.best_score" not in span.attributes
+
     @pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
     def test_a_boosters_cross_validation(self, runs: Any, spans: Spans, library: str) -> None:
         """``cv`` is a span with its rounds; its metrics are the means of the folds."""

@@ -1,4 +1,4 @@
-"""What MLflow logs for one training: its parameters, metrics and models, and what could not be logged."""
+"""Facts of one training that MLflow logs: its parameters, metrics and models, and what could not be logged."""
 
 from __future__ import annotations
 

@@ -57,16 +57,15 @@ class TrainingRecord(NamedRecord):
         found = list(candidates)
         self.candidates, self.events = len(found), []
         for number, (params, scores) in enumerate(found[:_MAX_EVENTS]):
-            metrics = {sc.FIT_METRIC_PREFIX + name: float(value) for name, value in scores.items()}
-            said = {sc.FIT_CANDIDATE: number, sc.FIT_PARAMS: write_params(params), **metrics}
+            said = {sc.FIT_CANDIDATE: number, sc.FIT_PARAMS: write_params(params), **prefix_metrics(scores)}
             self.events.append((sc.FIT_CANDIDATE_EVENT, said))
 
     def add_folds(self, folds: Sequence[Mapping[str, float]]) -> None:
         """Add the scores of each fold of a cross-validation as events; the first ones of many."""
         self.folds = len(folds)
         self.events = [
-            (sc.FIT_FOLD_EVENT, {sc.FIT_FOLD: number, **{sc.FIT_METRIC_PREFIX + name: float(it[name]) for name in it}})
-            for number, it in enumerate(folds[:_MAX_EVENTS])
+            (sc.FIT_FOLD_EVENT, {sc.FIT_FOLD: number, **prefix_metrics(scores)})
+            for number, scores in enumerate(folds[:_MAX_EVENTS])
         ]
 
     def set_size(self, data: object) -> None:
@@ -78,6 +77,11 @@ def write_params(params: Mapping[str, object]) -> str:
     """Return parameters as a JSON object: numbers, booleans and None unchanged, everything else as text."""
     plain = {str(name): _to_json_value(value) for name, value in params.items()}
     return orjson.dumps(plain, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def prefix_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return metrics under the names that they have as attributes of an event."""
+    return {sc.FIT_METRIC_PREFIX + name: float(value) for name, value in metrics.items()}
 
 
 def measure_data(data: Any) -> tuple[int | None, int | None]:

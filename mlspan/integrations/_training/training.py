@@ -23,7 +23,7 @@ from .current import current_training, enter_training, make_unlogged_state, read
 from .lineage import ModelLineage, remember_lineage
 from .logged_facts import LoggedFacts
 from .mlflow_logging import log_metrics, log_params, log_training_data
-from .record import TrainingRecord
+from .record import TrainingRecord, prefix_metrics
 
 if TYPE_CHECKING:
     from .mlflow_hook import MlflowAutologHook
@@ -162,8 +162,8 @@ class ActiveTraining:
         number, self.record.epochs = count if number is None else number, count + 1
         self._last_metrics = {str(name): float(value) for name, value in metrics.items() if _is_number(value)}
         if self.operation is not None:
-            metrics = {sc.FIT_METRIC_PREFIX + name: value for name, value in self._last_metrics.items()}
-            self.operation.span.add_event(sc.FIT_EPOCH_EVENT, {sc.FIT_EPOCH: number, **metrics})
+            attributes = {sc.FIT_EPOCH: number, **prefix_metrics(self._last_metrics)}
+            self.operation.span.add_event(sc.FIT_EPOCH_EVENT, attributes)
         if self._logs_for_flavor:
             log_metrics(self._last_metrics, number)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 from ..._shape import get_field, get_list, get_nested
 from ...hooks.call import Call
 from ...hooks.hook import Hook
+from ...hooks.operation_wrapper import OperationWrapper, get_raised_cause
 from ...tracing.operations.content import to_plain_data
 from ...tracing.operations.exceptions import get_error_type
 from ...tracing.operations.operation import Operation
@@ -16,29 +18,6 @@ from .running import Running, Secrets, find_running, mark_running
 _TOLD: Final = ("extracted_content", "long_term_memory", "error", "is_done", "success", "attachments", "metadata")
 
 
-class _ActionOperation:
-    """The operation of an action: its error is what the action has raised, without the agent's secrets."""
-
-    def __init__(self, operation: Operation, secrets: Secrets) -> None:
-        self._operation, self._secrets = operation, secrets
-
-    def __enter__(self) -> _ActionOperation:
-        self._operation.__enter__()
-        return self
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, Exception):
-            error = error.__cause__ if isinstance(error.__cause__, Exception) else error
-            if self._secrets:  # the exception itself, and the lines of its traceback, may tell them
-                said = str(error) if self._operation.captures_content else ""
-                self._operation.record.failure = get_error_type(error), self._secrets.mask(said)
-                error = None
-        self._operation.__exit__(type(error) if error is not None else None, error, trace)
-
-    def record_result(self, value: object, *, awaited: bool = False) -> object:
-        return self._operation.record_result(value, awaited=awaited)
-
-
 def start_action(hook: Hook, args: Any, kwargs: Any, *, function: Any = None) -> Any:
     """Start the operation of ``execute_action`` of a registry of actions."""
     operation = hook.start_operation(_begin_action, args, kwargs, function=function)
@@ -46,7 +25,17 @@ def start_action(hook: Hook, args: Any, kwargs: Any, *, function: Any = None) ->
         return operation
     mark_running(operation, "action", args[0])
     told = Call(args, kwargs, capture_content=False, options={}, function=function).argument("sensitive_data")
-    return _ActionOperation(operation, Secrets(told))
+    return OperationWrapper(operation, partial(_convert_error, operation, Secrets(told)))
+
+
+def _convert_error(operation: Operation, secrets: Secrets, error: BaseException) -> BaseException | None:
+    """Return the error that an action has raised. With secrets, note the failure without them, and return None."""
+    error = get_raised_cause(error)
+    if not secrets or not isinstance(error, Exception):
+        return error
+    said = str(error) if operation.captures_content else ""
+    operation.record.failure = get_error_type(error), secrets.mask(said)
+    return None  # its message and the lines of its traceback may hold them
 
 
 def _begin_action(call: Call) -> tuple[Tool, Observe[Tool]]:

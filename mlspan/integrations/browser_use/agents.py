@@ -7,18 +7,18 @@ from typing import Any, Final
 
 from ..._guard import guard
 from ..._shape import get_field, get_list, get_nested, list_items
-from ...hooks.call import Call
+from ...hooks.call import BegunCall, Call
 from ...hooks.hook import Hook
+from ...hooks.operation_wrapper import OperationWrapper
 from ...tracing.operations.exceptions import get_error_type
 from ...tracing.operations.operation import Operation
-from ...tracing.operations.records import Agent, Observe, Record, Step, Workflow
+from ...tracing.operations.records import Agent, Step, Workflow
 from .running import find_running, get_running, mark_running, read_secrets
 
 _STOP_REASON: Final = "mlspan.stop_reason"
 _SUCCESS: Final = "mlspan.browser_use.success"  # what the agent says of its own answer
 _VERDICT: Final = "mlspan.browser_use.verdict"  # what the judge says of it
 _TOLD: Final = ("evaluation_previous_goal", "memory", "next_goal")
-Begun = tuple[Record, Observe[Any]]
 
 
 def start_agent_run(hook: Hook, args: Any, kwargs: Any, *, function: Any = None) -> Any:
@@ -26,7 +26,7 @@ def start_agent_run(hook: Hook, args: Any, kwargs: Any, *, function: Any = None)
     return hook.start_operation(_begin_agent_run, args, kwargs, function=function)
 
 
-def _begin_agent_run(call: Call) -> Begun:
+def _begin_agent_run(call: Call) -> BegunCall:
     agent = call.args[0]
     record = Agent(
         conversation=get_nested(agent, "session_id", str),
@@ -52,26 +52,26 @@ def _begin_agent_run(call: Call) -> Begun:
 
 def _find_last_result(history: list[Any]) -> object:
     """Return the last result of the last step of a history; None if there is none."""
-    return next(iter(get_list(history[-1], "result")[-1:]), None) if history else None
+    return _get_last(history[-1], "result") if history else None
+
+
+def _get_last(obj: object, path: str) -> object:
+    return next(reversed(get_list(obj, path)), None)
 
 
 def _read_stop(record: Agent, agent: object, call: Call) -> None:
     """Read why an agent has stopped before it was done: stopped, failed too often, or out of steps."""
     failures = get_nested(agent, "state.consecutive_failures", int) or 0
     most = get_nested(agent, "settings.max_failures", int)
-    more = get_field(get_field(agent, "settings"), "final_response_after_failure") is True
-    if get_field(get_field(agent, "state"), "stopped") is True:
+    more = get_nested(agent, "settings.final_response_after_failure", bool) or False
+    if get_nested(agent, "state.stopped", bool):
         record.extra[_STOP_REASON] = "stopped"
     elif most is not None and failures >= most + more:
         record.extra[_STOP_REASON] = "max_failures"
-        said = get_nested(_find_last_error(agent), "error", str) if call.capture_content else ""
+        said = get_nested(_get_last(agent, "state.last_result"), "error", str) if call.capture_content else ""
         record.failure = "max_failures", read_secrets(agent).mask(said or "")
     elif (get_nested(agent, "state.n_steps", int) or 0) > call.argument("max_steps", 0, want=int):
         record.extra[_STOP_REASON] = "max_steps"
-
-
-def _find_last_error(agent: object) -> object:
-    return next(iter(get_list(agent, "state.last_result")[-1:]), None)
 
 
 def start_agent_step(hook: Hook, args: Any, kwargs: Any, *, function: Any = None) -> Any:
@@ -82,25 +82,15 @@ def start_agent_step(hook: Hook, args: Any, kwargs: Any, *, function: Any = None
     return _StepOperation(operation) if isinstance(operation, Operation) else operation
 
 
-class _StepOperation:
+class _StepOperation(OperationWrapper):
     """The operation of a step, which raises nothing: what it has failed with is noted while it runs."""
-
-    def __init__(self, operation: Operation) -> None:
-        self._operation = operation
-
-    def __enter__(self) -> _StepOperation:
-        self._operation.__enter__()
-        return self
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self._operation.__exit__(kind, error, trace)
 
     def record_result(self, value: object, *, awaited: bool = False) -> object:
         with guard("reading a step"):
-            running = get_running(self._operation)
+            running = get_running(self.operation)
             if running is not None and running.errors:
-                _note_step_error(self._operation, running.owner, running.errors[-1])
-        return self._operation.record_result(value, awaited=awaited)
+                _note_step_error(self.operation, running.owner, running.errors[-1])
+        return super().record_result(value, awaited=awaited)
 
 
 def _note_step_error(operation: Operation, agent: object, error: BaseException) -> None:
@@ -112,11 +102,11 @@ def _note_step_error(operation: Operation, agent: object, error: BaseException) 
     operation.record.failure = get_error_type(error), read_secrets(agent).mask(said)
 
 
-def _begin_agent_step(call: Call) -> Begun:
+def _begin_agent_step(call: Call) -> BegunCall:
     agent = call.args[0]
     number = get_nested(agent, "state.n_steps", int)
     record = Step(type="step", name=f"step {number}" if number is not None else "step")
-    before = get_field(get_field(agent, "state"), "last_model_output")
+    before = get_nested(agent, "state.last_model_output", object)
     known = len(get_list(agent, "history.history"))
 
     def observe(record: Step, _: object) -> None:
@@ -126,7 +116,7 @@ def _begin_agent_step(call: Call) -> Begun:
         seen = get_list(agent, "history.history")[known:]
         if seen and (url := get_nested(seen[-1], "state.url", str)):
             record.input = {"url": secrets.mask(url)}
-        told = get_field(get_field(agent, "state"), "last_model_output")
+        told = get_nested(agent, "state.last_model_output", object)
         if told is not None and told is not before:
             found = {name: get_nested(told, name, str) for name in _TOLD}
             record.output = secrets.mask({name: text for name, text in found.items() if text}) or None
@@ -150,7 +140,7 @@ def watch_errors(fn: Any, enabled: list[bool]) -> Any:
     return handle_step_error
 
 
-def begin_replay(call: Call) -> Begun:
+def begin_replay(call: Call) -> BegunCall:
     """Read a call of ``rerun_history`` of an agent: what a model has once told it to do is done again."""
     agent = call.args[0]
     record = Workflow(name="rerun_history", conversation=get_nested(agent, "session_id", str))

@@ -1,4 +1,4 @@
-"""What of browser-use runs in a context: the innermost step, action or call to a model; and the secrets of an agent."""
+"""The innermost step, action or call to a model of browser-use that runs in a context; and the secrets of an agent."""
 
 from __future__ import annotations
 

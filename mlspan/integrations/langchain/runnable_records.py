@@ -23,7 +23,8 @@ _FRAMEWORK_METADATA: Final = (
     "assistant_id",
     "graph_id",
 )
-_AGENTS: Final = ("langchain_create_agent", "deepagents")  # what makes graphs that are agents, by its own name
+_AGENTS: Final = ("langchain_create_agent", "deepagents")  # values of "ls_integration" of graphs that are agents
+_GRAPHS: Final = ("langgraph", *_AGENTS)  # and of all graphs
 _SESSION_KEYS: Final = ("session_id", "conversation_id", "thread_id")  # of a config, in the order in which they count
 _USER_KEY: Final = "user_id"
 
@@ -61,6 +62,11 @@ def _is_graph_node(tags: tuple[str, ...]) -> bool:
     return any(tag.startswith("graph:step:") for tag in tags)
 
 
+def _read_conversation(metadata: Mapping[str, object]) -> str | None:
+    thread = metadata.get("thread_id")
+    return str(thread) if thread is not None else None
+
+
 def make_runnable_record(
     name: str, run_type: str | None, tags: Sequence[str], metadata: Mapping[str, object]
 ) -> Record:
@@ -69,15 +75,14 @@ def make_runnable_record(
     The metadata are those that LangGraph, LangChain's ``create_agent`` and what is built on that add. *run_type* is the
     type of a step.
     """
-    thread, whose = metadata.get("thread_id"), metadata.get("ls_integration")
-    conversation = str(thread) if thread is not None else None
+    maker = metadata.get("ls_integration")
     unnamed = name == "LangGraph"  # the name of a class, in place of which the conventions want none
     if "langgraph_step" in metadata and _is_graph_node(tuple(tags)):
         return Step(type="node", name=name, extra={"mlspan.langgraph.step": metadata.get("langgraph_step")})
-    if metadata.get("lc_agent_name") == name or (unnamed and whose in _AGENTS):
-        return Agent(name=None if unnamed else name, conversation=conversation)
-    if (whose == "langgraph" or whose in _AGENTS) and (unnamed or "langgraph_node" not in metadata):
-        return Workflow(name=None if unnamed else name, conversation=conversation)
+    if metadata.get("lc_agent_name") == name or (unnamed and maker in _AGENTS):
+        return Agent(name=None if unnamed else name, conversation=_read_conversation(metadata))
+    if maker in _GRAPHS and (unnamed or "langgraph_node" not in metadata):
+        return Workflow(name=None if unnamed else name, conversation=_read_conversation(metadata))
     if name == "AgentExecutor":
-        return Agent(conversation=conversation)
+        return Agent(conversation=_read_conversation(metadata))
     return Step(type=run_type or "chain", name=name or "chain")

@@ -7,6 +7,7 @@ from typing import Any
 from ..._shape import get_field, get_nested, list_items
 from ...hooks.call import BegunCall, Call
 from ...hooks.hook import Hook
+from ...hooks.operation_wrapper import OperationWrapper, get_raised_cause
 from ...tracing.operations.content import to_plain_data
 from ...tracing.operations.noop import NOOP_OPERATION
 from ...tracing.operations.operation import Operation
@@ -14,31 +15,13 @@ from ...tracing.operations.records import Chat, Tool
 from .wrappers import Running, find_running, is_running, mark_running
 
 
-class _AskedTool:
-    """The operation of a tool that an agent calls: its error is what the tool has raised, not what was made of it."""
-
-    def __init__(self, operation: Operation) -> None:
-        self._operation = operation
-
-    def __enter__(self) -> _AskedTool:
-        self._operation.__enter__()
-        return self
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, Exception) and isinstance(error.__cause__, Exception):
-            error = error.__cause__
-        self._operation.__exit__(type(error) if error is not None else None, error, trace)
-
-    def record_result(self, value: object, *, awaited: bool = False) -> object:
-        return self._operation.record_result(value, awaited=awaited)
-
-
 def start_asked_tool(hook: Hook, args: Any, kwargs: Any, *, function: Any = None) -> Any:
     """Start the operation of a tool, or of a managed agent, that a model has asked for."""
     operation = hook.start_operation(_begin_asked_tool, args, kwargs, function=function)
     name = Call(args, kwargs, capture_content=False, options={}, function=function).argument("tool_name")
     mark_running(operation, "tool", _find_tool(args[0], name))
-    return _AskedTool(operation) if isinstance(operation, Operation) else operation
+    # Its error is what the tool has raised, not what was made of it.
+    return OperationWrapper(operation, get_raised_cause) if isinstance(operation, Operation) else operation
 
 
 def _find_tool(agent: object, name: Any) -> object:
