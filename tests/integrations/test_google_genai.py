@@ -308,6 +308,32 @@ def test_functions_that_the_client_calls(client: Any, scripted: Any, spans: Span
     assert (around.attributes or {})["mlspan.output"] in {"One two.", '"One two."'}
 
 
+def growing_chunks() -> list[Any]:
+    """Chunks of text alone, whose counts are those so far; only one tells what tools have added to the prompt."""
+    told: list[Any] = [{"candidatesTokenCount": count} for count in range(1, 5)]
+    told[2] |= {"toolUsePromptTokenCount": 3}
+    details = {"promptTokensDetails": [{"modality": "TEXT", "tokenCount": 12}]}
+    usages = [{"promptTokenCount": 12, **details, **one} for one in told]
+    return [answer({"text": f"word{place} "}, reason=None, usage=usage) for place, usage in enumerate(usages)]
+
+
+@pytest.mark.parametrize("how", ["whole", "left", "reason"])
+def test_the_counts_of_text_chunks(how: str, client: Any, scripted: Any, spans: Spans) -> None:
+    """The last that came count, whether the stream was read to its end or left, or a chunk of another kind ends it."""
+    chunks = growing_chunks()
+    if how == "reason":
+        chunks.append(answer({"text": "end."}, usage={"promptTokenCount": 12, "candidatesTokenCount": 9}))
+    scripted.stream(*chunks)
+    stream = client.models.generate_content_stream(model="m", contents="a greeting")
+    read = [next(stream).text for _ in chunks]
+    assert list(stream) == [] if how != "left" else stream.close() is None
+    attributes = spans.one().attributes or {}
+    assert content(spans.one(), "gen_ai.output.messages")[0]["parts"] == [{"type": "text", "content": "".join(read)}]
+    counts = {name: attributes[f"gen_ai.usage.{name}_tokens"] for name in ("input", "output")}
+    assert counts == {"input": 15, "output": 9 if how == "reason" else 4}
+    assert attributes["mlspan.usage.tool_use_prompt_tokens"] == 3
+
+
 def test_functions_in_a_stream(client: Any, scripted: Any, spans: Spans) -> None:
     scripted.stream(CALL)
     scripted.stream(*WHOLE)

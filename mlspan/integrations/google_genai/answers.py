@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any, Final
 
 from ..._shape import (
@@ -59,7 +60,12 @@ def observe_answer(chat: Chat, got: object) -> None:
             choice.finish_reason = reason
     if not candidates and get_field(answer.get("prompt_feedback"), "block_reason") is not None:
         chat.draft.get_choice().finish_reason = "content_filter"  # the prompt was refused
-    _read_usage(chat, answer.get("usage_metadata"))
+    if (usage := answer.get("usage_metadata")) is None:
+        return
+    if chat.unread is None:
+        _read_usage(chat, usage)
+    else:  # behind chunks whose counts are yet to be read
+        _keep_usage(chat, usage)
 
 
 def _append_text(chat: Chat, got: Any) -> bool:
@@ -77,8 +83,19 @@ def _append_text(chat: Chat, got: Any) -> bool:
     if type(text) is not str:
         return False
     chat.draft.get_choice().add_text(text)
-    _read_usage(chat, got.usage_metadata)
+    if (usage := got.usage_metadata) is not None:
+        _keep_usage(chat, usage)
     return True
+
+
+def _keep_usage(chat: Chat, usage: object) -> None:
+    """Keep the token counts of a chunk until the end: each chunk tells those so far, so the last ones count."""
+    if chat.unread is None:
+        chat.unread, chat.read_rest = {}, _read_usage
+    chat.unread.update(filter(_TELLS, get_fields(usage).items()))
+
+
+_TELLS: Final = itemgetter(1)  # neither None, nor a zero, which replaces no count
 
 
 _TEXT_ALONE: Final = {"text"}
@@ -93,8 +110,6 @@ def _read_reason(candidate: Mapping[str, Any]) -> str | None:
 
 def _read_usage(chat: Chat, usage: object) -> None:
     """Read token counts. What the tools that Google runs have added to the prompt is billed as input, too."""
-    if usage is None:
-        return
     counts = get_told_fields(usage)
     read_provider_usage(chat, counts)
     for name in filter(_MODALITY_COUNTS.__contains__, counts):

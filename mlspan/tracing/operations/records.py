@@ -179,10 +179,15 @@ class Inference(ModelCall):
     rejected_prediction_tokens: int | None = span_attribute(sc.USAGE_REJECTED_PREDICTION_TOKENS)
     output: list[Message] | None = span_attribute(sc.OUTPUT_MESSAGES, "content")
     draft: OutputDraft = lazy_field(OutputDraft)
+    # What the chunks have told and nobody has read yet, and what reads it: all at once, when the answer has ended.
+    unread: dict[str, Any] | None = None
+    read_rest: Callable[[Any, dict[str, Any]], None] | None = None
 
     def complete_fields(self) -> None:
         self.output = self.draft.build_messages() or self.output
         self.finish_reasons = self.draft.list_finish_reasons() or self.finish_reasons
+        if self.unread is not None and self.read_rest is not None:
+            self.read_rest(self, self.unread)
 
 
 class Chat(Inference):
