@@ -6,6 +6,7 @@ which ``python tests/alone/measure.py`` writes. No figure stands here.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterator
@@ -117,11 +118,25 @@ def build_behaviour() -> str:
     )
 
 
+def build_costs_beside(peer: str) -> str:
+    """Return the table of a page of docs/compare: the cases that were measured for *peer*."""
+    rows = [row for row in list_calls(("mlspan", peer), tuple(CALLS)) if row[2]]
+    return build_table(["", "mlspan", peer], rows)
+
+
+RIVALS: Final = {
+    "mlflow": "MLflow autolog",
+    "openinference": "OpenInference",
+    "openllmetry": "OpenLLMetry",
+    "langfuse": "Langfuse",
+    "logfire": "Logfire",
+}
 PAGES: Final = {
     "README.md": build_short,
     "docs/index.md": build_short,
     "docs/cost.md": build_costs,
     "docs/migrate/mlflow.md": build_behaviour,
+    **{f"docs/compare/{page}.md": functools.partial(build_costs_beside, peer) for page, peer in RIVALS.items()},
 }
 
 

@@ -63,7 +63,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Let a tap open a picture, let names in tables break, name the columns of tall tables, leave out Sphinx's roles."""
+    """Let a tap open a picture, let names in tables break, name the columns of tall tables, drop Sphinx's roles."""
     html = ROLE.sub("", html)
     html = STACKED.sub(lambda block: _name_columns(block[0]), html)
     html = PICTURE.sub(lambda found: f'<a class="picture" href="{found[1]}">{found[0]}</a>', html)

@@ -1,6 +1,6 @@
 """Make the pictures of the docs: run the examples against real servers, and photograph MLflow's viewer.
 
-    python docs/screenshots.py [EXAMPLE ... | commands]
+    python docs/screenshots.py [EXAMPLE ... | commands | phoenix]
 
 Needs Chromium, ``tests/servers/install`` and, for what the main environment has not, nox's environments. The pictures
 go to ``docs/images``.
@@ -88,6 +88,8 @@ def main(wanted: list[str]) -> None:
             for example in wanted:
                 if example == "commands":
                     commands(chromium, folder, uri)
+                elif example == "phoenix":
+                    phoenix(chromium, folder)
                 else:
                     viewer(chromium, example, uri, f"http://127.0.0.1:{api}/v1")
         finally:
@@ -143,6 +145,31 @@ def commands(chromium: Any, folder: Path, uri: str) -> None:
     page.close()
 
 
+def phoenix(chromium: Any, folder: Path) -> None:
+    """Send a demo to Phoenix, and photograph its trace with a call to the model open."""
+    port = free_port()
+    env = {**os.environ, "PHOENIX_WORKING_DIR": str(folder), "PHOENIX_PORT": str(port), "PHOENIX_HOST": "127.0.0.1"}
+    env |= {"PHOENIX_GRPC_PORT": str(free_port()), "PHOENIX_TELEMETRY_ENABLED": "false"}
+    command = [str(ROOT / ".phoenix/bin/python"), "-m", "phoenix.server.main", "serve"]
+    server = Process(command, port, folder / "phoenix.log", env=env)
+    try:
+        server.wait(300)
+        uri = f"http://127.0.0.1:{port}"
+        env = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": uri, "MLSPAN_OTLP_NAMES": "openinference"}
+        subprocess.run([sys.executable, "-m", "mlspan.cli", "demo"], cwd=folder, env=env, check=True)
+        page = chromium.new_page(viewport={"width": 1400, "height": 800})
+        page.set_default_timeout(180_000)
+        page.goto(uri)
+        page.get_by_text("default").first.click()
+        page.get_by_text("invoke_agent weather assistant").first.click()
+        page.get_by_text("chat gpt-4o-mini").first.click()
+        page.wait_for_timeout(5000)
+        save(page.screenshot(clip={"x": 350, "y": 46, "width": 1050, "height": 754}), ROOT / "docs/images/phoenix.png")
+        page.close()
+    finally:
+        server.stop()
+
+
 def save(taken: bytes, path: Path) -> None:
     """As few bytes as a picture of text needs."""
     picture: Any = Image.open(io.BytesIO(taken)).convert("RGB")
@@ -151,4 +178,4 @@ def save(taken: bytes, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or [*SHOTS, "commands"])
+    main(sys.argv[1:] or [*SHOTS, "commands", "phoenix"])
