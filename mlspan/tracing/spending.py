@@ -296,7 +296,7 @@ def on_cost(
     """Call *call* once when the calls to models from now on have cost *limit* US dollars together.
 
     It is given the :class:`Spend` and runs as the call that reaches the limit ends, on the thread of that call. An
-    exception of its own is logged and reaches nobody: it may set a flag, or cancel what goes on.
+    exception that it raises is logged and does not reach your program. To stop, let it set a flag or cancel a task.
 
     Args:
         limit: US dollars, above 0.
@@ -308,7 +308,7 @@ def on_cost(
         model: likewise, of this model.
 
     Returns:
-        A function that takes the limit away.
+        A function that removes the limit.
 
     Raises:
         ValueError: *limit* is not above 0, or *each* is no such label.
