@@ -23,6 +23,7 @@ from .._bounded import BoundedDict
 from .._guard import guard
 from .._patching import Undo, install_until_shutdown
 from .._shape import get_count
+from .export.counted_calls import MODEL_OPERATIONS
 from .mlflow_state.runs import get_active_run_id
 from .operations import semconv as sc
 from .runtime import add_listener
@@ -31,7 +32,6 @@ SpendKey = Literal["session", "user", "run", "model"]
 
 _MOST_CALLS: Final = 100_000  # that are known one by one; older ones are known by session, user, run and model
 _MOST_GROUPS: Final = 10_000
-_MODEL_CALLS: Final = frozenset({sc.CHAT, sc.GENERATE_CONTENT, sc.TEXT_COMPLETION, sc.EMBEDDINGS})
 _NS_PER_SECOND: Final = 1_000_000_000  # nanoseconds
 
 
@@ -176,7 +176,7 @@ def _read_call(attributes: Attributes) -> Spend | None:
     """Return what a call to a model has cost; None if these are no attributes of one with tokens or a cost."""
     from .export.cost import compute_span_cost
 
-    if attributes.get(sc.OPERATION) not in _MODEL_CALLS or sc.COUNTED_BY in attributes:
+    if attributes.get(sc.OPERATION) not in MODEL_OPERATIONS or sc.COUNTED_BY in attributes:
         return None
     given, made = get_count(attributes, sc.USAGE_INPUT_TOKENS), get_count(attributes, sc.USAGE_OUTPUT_TOKENS)
     cost = compute_span_cost(attributes)
