@@ -42,7 +42,8 @@ RECORDS = {  # record -> heading, and the names that its spans have
     TrialRecord: ("Trials of a search", "`trial`"),
     predictions.PredictionRecord: ("Predictions", "`predict RandomForestClassifier`"),
 }
-TYPES = {"str": "string", "int": "int", "float": "double", "bool": "boolean", "list[str]": "string[]", "list[int]": "int[]"}
+TYPES = {"str": "string", "int": "int", "float": "double", "bool": "boolean"}
+TYPES |= {"list[str]": "string[]", "list[int]": "int[]"}
 WHEN = {"start": "start", "end": "end", "content": "end, as content"}
 
 ANY_SPAN = {
