@@ -774,7 +774,8 @@ CLASSIC = {
         "xgboost-cpu==3.2.*",
         "lightgbm==4.7.*",
         "statsmodels==0.15.*",
-        "optuna",
+        "optuna==5.0.*",
+        "hyperopt==0.3.*",
     ],
     "spark": [MLFLOW, "pyspark==4.2.*", "pandas<3"],
     "tensorflow": [MLFLOW, "tensorflow-cpu==2.21.*", "keras==3.15.*", "tensorboard"],
@@ -784,7 +785,7 @@ CLASSIC = {
     "gluon": ["mlflow-skinny==3.17.*", "mxnet==1.9.1", "numpy<1.24", "pandas<2", "scipy<1.12"],
 }
 TESTS = {
-    "classic": ["sklearn", "xgboost", "lightgbm", "statsmodels", "optuna", "mlflow_autolog"],
+    "classic": ["sklearn", "xgboost", "lightgbm", "statsmodels", "optuna", "hyperopt", "mlflow_autolog"],
     "tensorflow": ["keras"],
 }
 

@@ -47,6 +47,7 @@ NEEDS = {  # what an example imports that the environment of the tests may lack
 TRAINS = {  # likewise; each runs in its library's own nox session
     "fastai": "fastai",
     "gluon": "mxnet",
+    "hyperopt": "hyperopt",
     "keras": "keras",
     "lightgbm": "lightgbm",
     "lightning": "lightning",
