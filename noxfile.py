@@ -404,16 +404,18 @@ def langchain_providers(session: nox.Session) -> None:
 
 DEEPAGENTS = {
     "lowest": ["deepagents==0.7.0", "langchain-openai>=1"],
-    "newest": ["deepagents>=0.7,<1", "langchain>=1.5,<2", "langchain-openai>=1"],
+    "newest": ["deepagents>=0.7,<1", "langchain>=1.5,<2", "langchain-openai>=1", "mlflow>=3.6,<4"],
 }
 
 
 @nox.session(tags=["matrix"])
 @nox.parametrize("versions", list(DEEPAGENTS.values()), ids=list(DEEPAGENTS))
 def deepagents(session: nox.Session, versions: list[str]) -> None:
-    """LangChain's deepagents, which need nothing but LangChain's hook."""
+    """LangChain's deepagents, which need nothing but LangChain's hook; the example needs MLflow."""
     session.install("--quiet", *TESTING, *versions)
     session.run("pytest", "-q", "tests/integrations/test_langchain_deepagents.py", *session.posargs)
+    if "mlflow>=3.6,<4" in versions:
+        session.run("pytest", "-q", "tests/test_examples.py", "-k", "deepagents and not command")
 
 
 FASTMCP = {"2": ["fastmcp>=2.14,<3"], "3": ["fastmcp>=3,<4"], "newest": ["fastmcp>=4.2,<5"]}
@@ -472,8 +474,8 @@ def autogen(session: nox.Session, versions: list[str]) -> None:
 
 # CrewAI pins the openai that it is written for; lancedb is for its memories.
 CREWAI = {
-    "lowest": ["crewai[litellm]==1.15.0", "lancedb"],
-    "newest": ["crewai[litellm]>=1.15,<2", "lancedb", "mlflow>=3.6,<4"],
+    "lowest": ["crewai[litellm]==1.15.23", "lancedb"],
+    "newest": ["crewai[litellm]>=1.15.30,<2", "lancedb", "mlflow>=3.6,<4"],
 }
 
 
