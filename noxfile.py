@@ -108,7 +108,7 @@ BEDROCK_TESTS = [
 ]
 BEDROCK = {  # botocore 1.34.116 is the first to know Converse; aiobotocore pins the botocore that it is written for
     "lowest": ["aioboto3==13.1.0"],
-    "newest": ["aiobotocore[boto3]>=3.10,<4", "opentelemetry-instrumentation-botocore", "mlflow>=3.6,<4"],
+    "newest": ["aiobotocore>=3.10,<4", "boto3", "opentelemetry-instrumentation-botocore", "mlflow>=3.6,<4"],
 }
 
 
@@ -693,7 +693,7 @@ def differential(session: nox.Session) -> None:
 @nox.session(tags=["matrix"])
 def differential_clients(session: nox.Session) -> None:
     """The same for the other clients: those in OpenAI's format, those with one of their own, gRPC, MCP and Qdrant."""
-    clients = [*BEDROCK["newest"][:1], *COHERE["newest"], *MISTRALAI["newest"], *OLLAMA["newest"], *MCP["newest"]]
+    clients = [*BEDROCK["newest"][:2], *COHERE["newest"], *MISTRALAI["newest"], *OLLAMA["newest"], *MCP["newest"]]
     clients += ["huggingface-hub>=1,<3", "litellm>=1.110,<2", "groq>=1.7,<2", "xai-sdk>=1.21,<2", "openai>=3,<4"]
     clients += ["azure-ai-inference==1.0.0b9", "aiohttp", "qdrant-client>=1.20,<2", "numpy"]
     session.install("--quiet", *TESTING, *clients)

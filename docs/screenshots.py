@@ -36,7 +36,7 @@ SHOTS = {
     "anthropic_chat": "chat claude",
     "google_genai_chat": "generate_content",
     "bedrock_chat": "chat anthropic",
-    "litellm_router": "chat gpt-5-mini",
+    "litellm_router": "route first",
     "together_chat": "chat meta-llama",
     "chromadb_search": "retrieval",
     "mcp_weather": "tools/call",
@@ -54,7 +54,7 @@ SHOTS = {
     "smolagents_tool": "execute_tool get_weather",
     "agno_agent": "execute_tool",
     "instructor_city": "create City",
-    "browser_use_weather": "execute_tool",
+    "browser_use_weather": "execute_tool extract",
     "deepagents_report": "execute_tool task",
     "sklearn_search": "fit GridSearchCV",
 }
