@@ -702,6 +702,14 @@ def differential_clients(session: nox.Session) -> None:
 
 
 @nox.session(tags=["matrix"])
+def differential_agents(session: nox.Session) -> None:
+    """The same for deepagents."""
+    session.install("--quiet", *TESTING, *DEEPAGENTS["newest"], "numpy")
+    env = {"MLSPAN_DIFFERENTIAL": "scenarios_agents"}
+    session.run("pytest", "-q", "tests/differential", *session.posargs, env=env)
+
+
+@nox.session(tags=["matrix"])
 def prereleases(session: nox.Session) -> None:
     """The newest of OpenTelemetry, MLflow, OpenAI and LangChain, betas and candidates among them."""
     newest = ["opentelemetry-sdk", "opentelemetry-exporter-otlp", "mlflow", "openai", "openai-agents"]
