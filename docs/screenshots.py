@@ -36,7 +36,7 @@ SHOTS = {
     "anthropic_chat": "chat claude",
     "google_genai_chat": "generate_content",
     "bedrock_chat": "chat anthropic",
-    "litellm_router": "chat gpt-5-mini",
+    "litellm_router": "route first",
     "together_chat": "chat meta-llama",
     "chromadb_search": "retrieval",
     "mcp_weather": "tools/call",
@@ -48,6 +48,14 @@ SHOTS = {
     "llama_index_rag": "retrieval",
     "autogen_team": "execute_tool",
     "ag2_chat": "execute_tool",
+    "crewai_trip": "execute_tool",
+    "dspy_weather": "invoke_workflow Greeter",
+    "haystack_rag": "retrieval",
+    "smolagents_tool": "execute_tool get_weather",
+    "agno_agent": "execute_tool",
+    "instructor_city": "create City",
+    "browser_use_weather": "execute_tool extract",
+    "deepagents_report": "execute_tool task",
     "sklearn_search": "fit GridSearchCV",
 }
 NOX = {  # example -> the session in whose environment it runs
@@ -61,7 +69,23 @@ NOX = {  # example -> the session in whose environment it runs
     "llama_index_rag": "llama_index-newest",
     "autogen_team": "autogen-newest",
     "ag2_chat": "ag2-0-x",
+    "crewai_trip": "crewai-newest",
+    "dspy_weather": "dspy-newest",
+    "haystack_rag": "haystack-newest",
+    "smolagents_tool": "smolagents-newest",
+    "agno_agent": "agno-newest",
+    "instructor_city": "instructor-newest",
+    "browser_use_weather": "browser_use-newest",
+    "deepagents_report": "deepagents-newest",
     "sklearn_search": "classic",
+}
+
+QUIET = {  # libraries that would send something of their own; Chromium without a sandbox, as root needs it
+    "ANONYMIZED_TELEMETRY": "false",
+    "BROWSER_USE_CLOUD_SYNC": "false",
+    "CREWAI_DISABLE_TELEMETRY": "true",
+    "CREWAI_TESTING": "true",
+    "IN_DOCKER": "true",
 }
 
 TERMINAL = (
@@ -99,10 +123,10 @@ def main(wanted: list[str]) -> None:
 
 
 def viewer(chromium: Any, example: str, uri: str, api: str) -> None:
-    """Run an example, and photograph its newest trace."""
+    """Run an example, and photograph its newest trace that has the span to open."""
     client = MlflowClient(uri)
-    experiment = client.create_experiment(example)
-    env = {**os.environ, "MLFLOW_TRACKING_URI": uri, "MLFLOW_EXPERIMENT_ID": experiment}
+    experiment = client.create_experiment(f"{example}-{free_port()}")
+    env = {**os.environ, **QUIET, "MLFLOW_TRACKING_URI": uri, "MLFLOW_EXPERIMENT_ID": experiment}
     scripted = Scripted()
     env |= list_endpoints(api, scripted)
     python = ROOT / ".nox" / NOX[example] / "bin/python" if example in NOX else sys.executable
@@ -110,9 +134,10 @@ def viewer(chromium: Any, example: str, uri: str, api: str) -> None:
         subprocess.run([str(python), str(ROOT / f"examples/{example}.py")], env=env, check=True)
     finally:
         scripted.stop()
-    trace = client.search_traces(locations=[experiment], max_results=1)[0]
+    traces = client.search_traces(locations=[experiment])
+    trace = next(one for one in traces if any(SHOTS[example] in span.name for span in one.data.spans))
     page = chromium.new_page(viewport={"width": 1400, "height": 900})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(300_000)
     page.goto(f"{uri}/#/experiments/{experiment}/traces?selectedEvaluationId={trace.info.trace_id}")
     page.get_by_text(SHOTS[example]).first.click(position={"x": 5, "y": 5})  # a long name reaches below a handle
     page.wait_for_timeout(2500)

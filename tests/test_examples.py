@@ -30,6 +30,7 @@ NEEDS = {  # what an example imports that the environment of the tests may lack
     "browser": "browser_use",
     "ag2": "autogen",
     "crewai": "crewai",
+    "deepagents": "deepagents",
     "dspy": "dspy",
     "claude": "claude_agent_sdk",
     "agno": "agno",
