@@ -167,6 +167,7 @@ INPUT: Final = "mlspan.input"  # JSON
 OUTPUT: Final = "mlspan.output"  # JSON
 OUTPUT_SCHEMA: Final = "mlspan.output.schema"  # JSON: the schema that an answer was asked to follow
 STREAM_END: Final = "mlspan.stream.end"  # only if a stream was left early: "closed" or "abandoned"
+INTERRUPTED: Final = "mlspan.interrupted"  # true: the run has ended to wait for a person
 LINK: Final = "mlspan.link"  # of a span link: "asked_by", "triggered_by", "resumes", "handed_off_by", "trained_by"
 REQUEST_VERBOSITY: Final = "mlspan.request.verbosity"  # "low", "medium" or "high"
 GUARDRAIL_ACTION: Final = "mlspan.guardrail.action"  # what a guardrail has done, in the provider's words

@@ -24,7 +24,16 @@ from ..types import TraceSegment
 from .assessments import Assessment, is_assessment_span, read_assessments
 from .attachments import AttachmentsById, extract_attachments
 from .messages import preview_answer, preview_request, server_answer_preview, server_request_preview
-from .names import INPUTS, OUTPUTS, SESSION_KEY, SOURCE_RUN_KEY, TRACE_NAME_KEY, USER_KEY
+from .names import (
+    INPUTS,
+    OUTPUTS,
+    RESUMES_KEY,
+    SESSION_KEY,
+    SOURCE_RUN_KEY,
+    TRACE_NAME_KEY,
+    USER_KEY,
+    WAITING_KEY,
+)
 from .span_totals import SpanTotals, count_calls_once, sum_totals
 from .spans import (
     MAX_SESSION_LENGTH,
@@ -39,6 +48,7 @@ from .spans import (
     translate_span,
 )
 from .trace_updates import read_updates
+from .waiting import find_resumed_trace, find_waiting_span, preview_question
 
 _MAX_PREVIEW: Final = 1000  # characters
 _MAX_TAG: Final = 4096
@@ -234,15 +244,20 @@ def translate_segment(
     start, end = min(span.start_time or 0 for span in spans), max(span.end_time or 0 for span in spans)
     request, response = _build_previews(segment.root_id, spans)
     named = _merge_attributes(spans)
+    failed = top.status.status_code is StatusCode.ERROR
+    pauses: dict[str, str] = {}
+    question = None
+    with guard("reading whether a trace waits for a person"):
+        pauses, question = _read_pauses(spans, failed=failed)
     info = TraceSummary(
         trace_id=trace_id,
         request_time=start // _NS_PER_MS,
         duration=(end - start) // _NS_PER_MS,
-        failed=top.status.status_code is StatusCode.ERROR,
+        failed=failed,
         request_preview=request,
-        response_preview=response,
+        response_preview=question or response,
         client_request_id=(_first_value(named, sc.CLIENT_REQUEST_ID) or "")[:_MAX_CLIENT_REQUEST_ID] or None,
-        tags=_build_tags(segment, top.name, spans, named),
+        tags={**_build_tags(segment, top.name, spans, named), **pauses},
         metadata=_build_metadata(segment, named, run_id),
     )
     info = info.with_updates(read_updates(spans))
@@ -294,6 +309,17 @@ def _question_and_answer(root_id: int, spans: Sequence[ReadableSpan]) -> tuple[s
     below = [*ordered[:1], *reversed(ordered[1:])]
     answered = next(filter(None, (preview_answer(_read_json(span, OUTPUTS)) for span in below)), None)
     return _cut_text(asked and storable(asked), _MAX_PREVIEW), _cut_text(answered and storable(answered), _MAX_PREVIEW)
+
+
+def _read_pauses(spans: Sequence[ReadableSpan], *, failed: bool) -> tuple[dict[str, str], str | None]:
+    """Return the tags of a trace that waits for a person or goes on after one has answered, and what it asks."""
+    resumed = find_resumed_trace(spans)
+    tags = {} if resumed is None else {RESUMES_KEY: resumed}
+    waiting = None if failed else find_waiting_span(spans)
+    if waiting is None:
+        return tags, None
+    question = preview_question(waiting)
+    return {**tags, WAITING_KEY: "true"}, _cut_text(question and storable(question), _MAX_PREVIEW)
 
 
 def _read_json(span: ReadableSpan, name: str) -> Any:
