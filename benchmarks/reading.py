@@ -56,7 +56,7 @@ def record_templates(uri: str) -> None:
                     with suppress(TimeoutError):
                         ask_weather(fails=number == 7)
             agent.output = "It is sunny in Paris."
-    assert tracing.flush(60)
+    assert tracing.flush(600)
     tracing.shutdown()
 
 

@@ -273,7 +273,7 @@ def test_tail(known: Path, tmp_path: Path) -> None:
         now = (time.time_ns() - BEGAN) / 1e6
         (tmp_path / "new.jsonl").write_text(lines(span("c3", 9, "invoke_agent new", at=now, **AGENT)))
         subprocess.run(
-            [*argv, "import", "new.jsonl"], cwd=tmp_path, env=env, check=True, capture_output=True, timeout=60
+            [*argv, "import", "new.jsonl"], cwd=tmp_path, env=env, check=True, capture_output=True, timeout=300
         )
         assert json.loads(tail.stdout.readline())["name"] == "invoke_agent new"
         time.sleep(2.5)

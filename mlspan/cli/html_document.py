@@ -1,20 +1,31 @@
-"""What all HTML documents of mlspan's have: one file each, without scripts, fonts or images."""
+"""What all HTML documents of mlspan's have: one file each, which loads nothing."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from html import escape
 from importlib.resources import files
 
 
-def render_document(title: str, heading: str, facts: str, main: str, *, stylesheet: str) -> str:
-    """Return a document that loads nothing. All but the *title* is HTML; *stylesheet* is the name of a file here."""
-    style = files(__package__).joinpath(stylesheet).read_text(encoding="utf-8")
+def render_document(
+    title: str, heading: str, facts: str, main: str, *, stylesheet: str, script: str | None = None
+) -> str:
+    """Return a document that loads nothing.
+
+    All but the *title* is HTML; *stylesheet* and *script* are names of files here. No other script may run in it.
+    """
+    folder = files(__package__)
+    style = folder.joinpath(stylesheet).read_text(encoding="utf-8")
+    code = "" if script is None else folder.joinpath(script).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    allowed = f"; script-src 'sha256-{digest}'" if code else ""
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'{allowed}">
 <title>{escape(title)}</title>
 <style>{style}</style>
 </head>
@@ -24,6 +35,7 @@ def render_document(title: str, heading: str, facts: str, main: str, *, styleshe
 <main>
 {main}
 </main>
+{f"<script>{code}</script>" if code else ""}
 </body>
 </html>
 """

@@ -30,8 +30,8 @@ _MAX_NEW_TRACES: Final = 500
 RunOption = Annotated[str | None, Option("--run", metavar="NAME|ID", help="Traces of this MLflow run.")]
 SessionOption = Annotated[str | None, Option("--session", metavar="ID", help="Traces of this conversation.")]
 StatusOption = Annotated[
-    Literal["ok", "error", "in_progress"] | None,
-    Option("--status", help="Traces with this status."),
+    Literal["ok", "error", "waiting", "in_progress"] | None,
+    Option("--status", help="Traces with this status; waiting: for a person to answer."),
 ]
 SinceOption = Annotated[
     str | None,
@@ -53,6 +53,7 @@ def list_(
 
     Examples:
         mlspan list --since 1h --status error
+        mlspan list --status waiting
         mlspan list --session c-1729 --json
     """
     since_ms = _parse_optional_since(since)
@@ -180,14 +181,11 @@ class TraceTable:
             line.append(
                 "  " + self._pad_cell(self._experiments.get(trace.experiment_id, trace.experiment_id), 12), "dim"
             )
-        line.append(
-            "  "
-            + form.truncate_to_width(
-                form.join_lines(trace.request), self._width - line.cell_len - 2, ascii_only=self._ascii
-            ),
-            "dim",
-        )
-        return line
+        is_waiting = trace.state == model.WAITING
+        said = f"waits: {trace.question}" if is_waiting else trace.request
+        space = self._width - line.cell_len - 2
+        shown = form.truncate_to_width(form.join_lines(said), space, ascii_only=self._ascii)
+        return line.append(f"  {shown}", "yellow" if is_waiting else "dim")
 
     def _pad_cell(self, text: str, width: int) -> str:
         """Return *text* cut or padded to *width* cells."""
@@ -195,7 +193,12 @@ class TraceTable:
         return cut + " " * (width - cell_len(cut))
 
 
-_STATE_MARKS: Final = {"OK": ("✓+", "green"), "ERROR": ("✗x", "red"), "IN_PROGRESS": ("…~", "yellow")}
+_STATE_MARKS: Final = {
+    "OK": ("✓+", "green"),
+    "ERROR": ("✗x", "red"),
+    "IN_PROGRESS": ("…~", "yellow"),
+    model.WAITING: ("??", "yellow"),
+}
 
 
 def _shorten_trace_name(trace: model.StoredTrace) -> str:

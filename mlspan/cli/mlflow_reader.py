@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from ..tracing.export.mlflow.names import SESSION_KEY
+from ..tracing.export.mlflow.names import RESUMES_KEY, SESSION_KEY, WAITING_KEY
 from . import model
 from .common import CommandFailure, require_module, show_busy
 from .places import StoreLocation, find_database_file
@@ -69,16 +69,34 @@ class MlflowReader(TraceReader):
                 order_by=_NEWEST_FIRST,
                 include_spans=spans,
             )
+            left = limit
             for trace in map(model.read_trace, found):
-                if trace.id not in seen:
-                    seen.add(trace.id)
-                    yield trace
-                    if len(seen) == limit:
+                if trace.id in seen:
+                    continue
+                seen.add(trace.id)
+                (now,) = self.settle_states([trace])
+                if where.status in {None, now.state}:
+                    yield now
+                    left -= 1
+                    if left == 0:
                         return
 
     def fetch_trace(self, trace_id: str) -> model.StoredTrace:
         with self._translate_errors():
-            return model.read_trace(self._client.get_trace(trace_id))
+            return self.settle_states([model.read_trace(self._client.get_trace(trace_id))])[0]
+
+    def find_resumptions(self, trace_ids: Sequence[str]) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        with self._translate_errors():
+            for trace_id in trace_ids:
+                traces = self._client.search_traces(
+                    locations=list(self.experiments),
+                    filter_string=f"tags.`{RESUMES_KEY}` = {_quote_search_text(trace_id)}",
+                    include_spans=False,
+                )
+                if traces:
+                    found[trace_id] = [trace.info.trace_id for trace in traces]
+        return found
 
     def search_run_id(self, name: str) -> str | None:
         with self._translate_errors():
@@ -138,7 +156,8 @@ def _make_search_terms(where: TraceFilter) -> list[str]:
     terms = {
         "attributes.run_id = {}": where.run_id,
         f"metadata.`{SESSION_KEY}` = {{}}": where.session,
-        "attributes.status = {}": where.status,
+        "attributes.status = {}": None if where.status == model.WAITING else where.status,
+        f"tags.`{WAITING_KEY}` = {{}}": "true" if where.status == model.WAITING else None,
         "attributes.request_id LIKE {}": None if where.id_prefix is None else f"{where.id_prefix}%",
     }
     texts = [term.format(_quote_search_text(text)) for term, text in terms.items() if text is not None]

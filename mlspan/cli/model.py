@@ -19,6 +19,7 @@ from ..tracing.export.mlflow.messages import as_text, preview_answer, preview_re
 from ..tracing.export.mlflow.names import (
     COST,
     MODEL,
+    RESUMES_KEY,
     SESSION_KEY,
     SOURCE_RUN_KEY,
     TOKEN_USAGE,
@@ -26,11 +27,14 @@ from ..tracing.export.mlflow.names import (
     TRACE_NAME_KEY,
     TRACE_TOKENS_KEY,
     USER_KEY,
+    WAITING_KEY,
 )
 from ..tracing.operations import semconv as sc
 from .common import write_line
 from .form import escape_for_terminal, join_lines
 
+WAITING: Final = "WAITING"  # the state of a trace that has ended to wait for a person, and that none has gone on with
+_OWN_TAGS: Final = (WAITING_KEY, RESUMES_KEY)  # told as what they mean
 MODEL_NAMES: Final = (MODEL, sc.RESPONSE_MODEL, sc.REQUEST_MODEL)  # of attributes: the first that names a model counts
 
 
@@ -59,6 +63,20 @@ class TokenCounts:
 
 
 @dataclass(frozen=True)
+class SpanLink:
+    """A link to a span of this trace or of another. *trace_id* is ``tr-`` and 32 digits."""
+
+    kind: str  # asked_by, triggered_by, resumes, ...; empty for a link that does not say
+    trace_id: str
+    span_id: str
+
+    @property
+    def words(self) -> str:
+        """Return what the link says, in words: ``asked by``."""
+        return self.kind.replace("_", " ") or "linked to"
+
+
+@dataclass(frozen=True)
 class StoredSpan:
     """A span. Times are in nanoseconds since 1970, the cost in US dollars."""
 
@@ -76,6 +94,7 @@ class StoredSpan:
     tokens: TokenCounts | None
     cost: float | None
     error_type: str | None = None  # of a failed span: the type of the exception, or the provider's code
+    links: tuple[SpanLink, ...] = ()
 
     @property
     def duration_ms(self) -> float | None:
@@ -102,7 +121,7 @@ class StoredTrace:
 
     id: str
     name: str
-    state: str  # OK, ERROR, IN_PROGRESS
+    state: str  # OK, ERROR, IN_PROGRESS, WAITING
     start_ms: int
     duration_ms: float | None
     request: str
@@ -116,11 +135,18 @@ class StoredTrace:
     tags: dict[str, str]
     spans: Sequence[StoredSpan] = field(default=())
     stored_ms: float | None = None  # the duration in whole milliseconds, as the store has it
+    waited: bool = False  # it has ended to wait for a person, who may have answered since
+    resumes: str | None = None  # the id of the trace that waited, and that this one goes on with
 
     @property
     def failed(self) -> bool:
         """Return whether the trace ended in an error."""
         return self.state == "ERROR"
+
+    @property
+    def question(self) -> str | None:
+        """Return what it asks, or has asked, a person; None if it did not wait for one."""
+        return self.response if self.waited else None
 
     def walk_tree(self) -> Iterator[tuple[StoredSpan, tuple[bool, ...]]]:
         """Yield the spans depth first, each with one flag for each level down to its own.
@@ -162,9 +188,11 @@ def read_trace(found: Any) -> StoredTrace:
         user=metadata.get(USER_KEY),
         tokens=TokenCounts.from_usage(metadata.get(TRACE_TOKENS_KEY)),
         cost=read_cost(metadata.get(TRACE_COST_KEY)),
-        tags={key: value for key, value in tags.items() if not key.startswith("mlflow.")},
+        tags={key: value for key, value in tags.items() if not key.startswith("mlflow.") and key not in _OWN_TAGS},
         spans=spans,
         stored_ms=info.execution_duration,
+        waited=tags.get(WAITING_KEY) == "true",
+        resumes=tags.get(RESUMES_KEY),
     )
 
 
@@ -219,6 +247,15 @@ def _read_span(span: Any) -> StoredSpan:
         tokens=usage,
         cost=read_cost(attributes.get(COST)),
         error_type=find_error_type(attributes, get_list(span, "events")) if failed else None,
+        links=tuple(map(_read_link, get_list(span, "links"))),
+    )
+
+
+def _read_link(link: Any) -> SpanLink:
+    """Return a link of a span that MLflow has stored."""
+    kind = (get_field(link, "attributes") or {}).get(sc.LINK)
+    return SpanLink(
+        kind if isinstance(kind, str) else "", str(get_field(link, "trace_id")), str(get_field(link, "span_id"))
     )
 
 
@@ -287,6 +324,8 @@ def trace_to_json(trace: StoredTrace) -> dict[str, object]:
         "tags": trace.tags,
         "request": trace.request,
         "response": trace.response,
+        "question": trace.question,
+        "resumes": trace.resumes,
     }
 
 
@@ -309,6 +348,7 @@ def spans_to_json(trace: StoredTrace) -> list[dict[str, object]]:
             "cost_usd": span.cost,
             "inputs": span.inputs,
             "outputs": span.outputs,
+            "links": [vars(link) for link in span.links],
             "attributes": {key: value for key, value in span.attributes.items() if not key.startswith("mlflow.")},
         }
         for span, is_last in trace.walk_tree()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -14,6 +14,7 @@ from .outlines import TraceOutline, outline_trace
 from .places import StoreLocation
 
 MAX_TRACES: Final = 1_000_000
+_MAX_STORY: Final = 20  # traces
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class TraceFilter:
 
     run_id: str | None = None
     session: str | None = None
-    status: str | None = None  # in capitals
+    status: str | None = None  # in capitals, as a trace's state
     since_ms: int | None = None  # it began then or later
     until_ms: int | None = None  # it began before
     id_prefix: str | None = None
@@ -79,6 +80,38 @@ class TraceReader(ABC):
     @abstractmethod
     def fetch_trace(self, trace_id: str) -> model.StoredTrace:
         """Return the trace with its spans."""
+
+    @abstractmethod
+    def find_resumptions(self, trace_ids: Sequence[str]) -> dict[str, list[str]]:
+        """Return the ids of the traces that go on with these, by the id of the trace that waited."""
+
+    def settle_states(self, traces: Iterable[model.StoredTrace]) -> list[model.StoredTrace]:
+        """Return traces as they are now: those that have waited wait, unless another trace goes on with them."""
+        found = list(traces)
+        waited = [trace.id for trace in found if trace.waited and trace.state == "OK"]
+        if not waited:
+            return found
+        resumed = self.find_resumptions(waited)
+        waiting = set(waited) - resumed.keys()
+        return [replace(trace, state=model.WAITING) if trace.id in waiting else trace for trace in found]
+
+    def read_story(self, trace: model.StoredTrace) -> list[model.StoredTrace]:
+        """Return a trace with those that it goes on with and those that go on with it, in the order of time."""
+        story = {trace.id: trace}
+        asked = [trace]
+        while asked and len(story) < _MAX_STORY:
+            one = asked.pop()
+            before = [one.resumes] if one.resumes is not None else []
+            after = self.find_resumptions([one.id]).get(one.id, []) if one.waited else []
+            for other in (*before, *after):
+                if other in story:
+                    continue
+                try:
+                    story[other] = self.fetch_trace(other)
+                except CommandFailure:  # it was deleted, or is in another store
+                    continue
+                asked.append(story[other])
+        return sorted(story.values(), key=lambda one: one.start_ms)
 
     @abstractmethod
     def search_run_id(self, name: str) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -23,6 +24,8 @@ from .common import (
 from .opening import open_reader
 from .places import is_tracking_server, locate_store
 from .reading import TraceReader
+from .span_labels import SpanLabels
+from .story import describe_wait, summarize_story
 
 _STYLE_BY_SPAN_TYPE: Final = {
     "CHAT_MODEL": "cyan",
@@ -34,6 +37,7 @@ _STYLE_BY_SPAN_TYPE: Final = {
     "WORKFLOW": "magenta",
 }
 _NARROW_WIDTH: Final = 80
+_LINES_AT_ONCE: Final = 100
 _NUMERIC_FACTS: Final = ("took", "tokens", "cost", "spans", "at")
 
 
@@ -57,7 +61,8 @@ def show(
 ) -> None:
     """Show one trace as a tree with a timeline.
 
-    Each span has its time, tokens, cost, the first line of request and answer, and its error.
+    Each span has its time, tokens, cost, the first line of request and answer, its error, and what it is linked to.
+    A trace that waited for a person is shown with those that go on with it.
 
     Examples:
         mlspan show
@@ -73,18 +78,21 @@ def show(
         refused = find_dead_letters(spool_dir, trace)
         found = build_refused_trace(refused, str(trace))
         shown_facts = {"refused": "; ".join({form.join_lines(one.reason) for one in refused}), "trace": found.id}
+        story = [found]
     else:
         traces = open_reader(locate_store(tracking_uri, experiment))
         found = traces.find_trace(trace or "last")
-        shown_facts = collect_facts(found, traces)
+        story = traces.read_story(found)
+        shown_facts = {**collect_facts(found, traces), **summarize_story(story)}
     if html is not None:
         from .page import render_page
 
-        write_file(html, render_page(found, shown_facts))
+        write_file(html, render_page(found, shown_facts, story))
     if as_json:
-        model.write_json({**model.trace_to_json(found), "spans": model.spans_to_json(found)})
+        told = [model.trace_to_json(one) for one in story] if len(story) > 1 else []
+        model.write_json({**model.trace_to_json(found), "spans": model.spans_to_json(found), "story": told})
     elif html is None:
-        print_trace(found, make_output_console(), shown_facts, content=content)
+        print_trace(found, make_output_console(), shown_facts, content=content, story=story)
 
 
 def collect_facts(trace: model.StoredTrace, traces: TraceReader) -> dict[str, str]:
@@ -116,13 +124,19 @@ def _format_tokens(tokens: model.TokenCounts) -> str:
 
 
 def print_trace(
-    trace: model.StoredTrace, console: Console, shown_facts: dict[str, str], *, content: bool = True
+    trace: model.StoredTrace,
+    console: Console,
+    shown_facts: dict[str, str],
+    *,
+    content: bool = True,
+    story: Sequence[model.StoredTrace] = (),
 ) -> None:
-    """Print *trace* in the width of *console*. *shown_facts* are printed above the tree."""
+    """Print *trace* in the width of *console*.
+
+    *shown_facts* are printed above the tree. If it is one of a *story* of several, the trees of all are printed.
+    """
     ascii_only = console.options.ascii_only
-    title = Text(form.join_lines(trace.name) or trace.id, style="bold")
-    title.append(f"  {trace.state}", style="bold red" if trace.failed else "green" if trace.state == "OK" else "yellow")
-    console.print(title)
+    console.print(_make_title(trace))
     separator = " | " if ascii_only else " · "
     numbers = [_format_fact(key, shown_facts[key]) for key in _NUMERIC_FACTS if key in shown_facts]
     texts = [f"{key} {value}" for key, value in shown_facts.items() if key not in {*_NUMERIC_FACTS, "trace", "link"}]
@@ -132,9 +146,34 @@ def print_trace(
     for key in ("trace", "link"):  # each on its own unbroken line, to be copied
         if key in shown_facts:
             console.print(Text(shown_facts[key], style="dim"), soft_wrap=True)
-    console.print()
-    for line in draw_tree(trace, console.width, content=content, ascii_only=ascii_only):
-        console.print(line, no_wrap=True, overflow="crop", crop=True)
+    story = story or [trace]
+    labels = SpanLabels(story)
+    for number, part in enumerate(story, start=1):
+        console.print()
+        if len(story) > 1:
+            console.print(_make_part_title(part, number, len(story), is_shown=part is trace, ascii_only=ascii_only))
+        lines = draw_tree(part, console.width, labels, content=content, ascii_only=ascii_only)
+        while portion := list(islice(lines, _LINES_AT_ONCE)):  # each print costs more than its lines
+            console.print(Text("\n").join(portion), no_wrap=True, overflow="crop", crop=True)
+        if part.waited:
+            asked = f"? {form.join_lines(part.question or '')}"
+            console.print(Text(form.truncate_to_width(asked, console.width, ascii_only=ascii_only), style="yellow"))
+            console.print(Text(f"  {describe_wait(part, story)}", style="dim"))
+
+
+def _make_title(trace: model.StoredTrace) -> Text:
+    """Return the name of a trace and its state."""
+    style = "bold red" if trace.failed else "green" if trace.state == "OK" else "yellow"
+    return Text(form.join_lines(trace.name) or trace.id, style="bold").append(f"  {trace.state}", style=style)
+
+
+def _make_part_title(part: model.StoredTrace, number: int, parts: int, *, is_shown: bool, ascii_only: bool) -> Text:
+    """Return the line above one trace of a story."""
+    line = Text(f"{number} of {parts}  ", style="bold").append(_make_title(part))
+    line.append(f"  {part.id.removeprefix('tr-')[:8]}", "cyan").append(
+        f"  {form.format_full_time(part.start_ms)}", "dim"
+    )
+    return line.append("  <- this trace" if ascii_only else "  ← this trace", "dim") if is_shown else line
 
 
 def _format_fact(key: str, value: str) -> str:
@@ -145,9 +184,15 @@ def _format_fact(key: str, value: str) -> str:
 
 
 def draw_tree(
-    trace: model.StoredTrace, width: int, *, content: bool = True, ascii_only: bool = False
+    trace: model.StoredTrace,
+    width: int,
+    labels: SpanLabels | None = None,
+    *,
+    content: bool = True,
+    ascii_only: bool = False,
 ) -> Iterator[Text]:
-    """Yield the lines of the tree with its timeline, none wider than *width* cells."""
+    """Yield the lines of the tree with its timeline, none wider than *width* cells. *labels* are names for spans."""
+    labels = labels or SpanLabels([trace])
     rows = [(span, _draw_guides(is_last, ascii_only=ascii_only)) for span, is_last in trace.walk_tree()]
     if not rows:
         yield Text("no span of this trace is stored (yet)", style="dim")
@@ -156,7 +201,7 @@ def draw_tree(
     cells = [_format_figures(span, narrow=narrow, ascii_only=ascii_only) for span, _ in rows]
     columns = [max(map(len, column)) for column in zip(*cells, strict=True)]
     free_width = width - sum(2 + column for column in columns if column) - 1
-    longest = max(cell_len(guides[0]) + cell_len(span.name) for span, guides in rows)
+    longest = max(cell_len(guides[0]) + cell_len(labels.get_label(trace, span)) for span, guides in rows)
     name_width = max(12, min(longest, free_width - 8 if narrow else max(free_width - 40, int(free_width * 0.65))))
     bar_width = max(4, min(free_width - name_width, 72))
     start_ns = min(span.start_ns for span, _ in rows)
@@ -165,7 +210,7 @@ def draw_tree(
         style = "red" if span.failed else _STYLE_BY_SPAN_TYPE.get(span.span_type, "")
         line = Text().append(guide, "dim")
         line.append(
-            form.truncate_to_width(form.join_lines(span.name), name_width - cell_len(guide), ascii_only=ascii_only),
+            form.truncate_to_width(labels.get_label(trace, span), name_width - cell_len(guide), ascii_only=ascii_only),
             style or "bold",
         )
         line.append(" " * max(1, name_width + 1 - line.cell_len))
@@ -177,6 +222,9 @@ def draw_tree(
                 line.append(f"  {figure:>{column}}", colour)
         line.rstrip()
         yield line
+        if linked := [f"{words} {target}" for words, target, _ in labels.describe_links(trace, span)]:
+            text = f"{'^' if ascii_only else '↰'} {', '.join(linked)}"
+            yield _make_detail_line(detail_guide, text, "blue", width, ascii_only=ascii_only)
         if span.error:
             mark = "x" if ascii_only else "✗"
             yield _make_detail_line(
@@ -191,7 +239,7 @@ def _format_preview(span: model.StoredSpan, *, ascii_only: bool) -> str:
     request, answer = span.preview_lines
     if len(request) > 60 and answer:
         request = form.truncate_to_width(request, 60, ascii_only=ascii_only)
-    return f"{request} {'->' if ascii_only else '→'} {answer}" if answer else request
+    return f"{request} {'->' if ascii_only else '→'} {answer}".lstrip() if answer else request
 
 
 def _make_detail_line(guide: str, text: str, style: str, width: int, *, ascii_only: bool) -> Text:

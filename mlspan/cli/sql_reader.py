@@ -14,6 +14,7 @@ from typing import Any, Final
 from ..tracing.export.mlflow.names import (
     INPUTS,
     OUTPUTS,
+    RESUMES_KEY,
     SESSION_KEY,
     SPAN_TYPE,
     SPANS_LOCATION_KEY,
@@ -74,7 +75,7 @@ class SqlReader(TraceReader):
         self, where: TraceFilter = EVERYTHING, *, limit: int = MAX_TRACES, spans: bool = False
     ) -> Iterator[model.StoredTrace]:
         for rows in self._iterate_pages(where, limit):
-            yield from self._read_traces(rows, spans=spans)
+            yield from self.settle_states(self._read_traces(rows, spans=spans))
 
     def iterate_outlines(
         self, where: TraceFilter = EVERYTHING, *, spans: bool = True, details: bool = True
@@ -114,7 +115,14 @@ class SqlReader(TraceReader):
     def fetch_trace(self, trace_id: str) -> model.StoredTrace:
         query = f"SELECT {', '.join(self._wanted)} FROM trace_info WHERE request_id = ?"  # noqa: S608  # our own names
         found = list(self._read_traces(self._name_columns(self._database.select(query, (trace_id,))), spans=True))
-        return found[0] if found else self._through_mlflow.fetch_trace(trace_id)
+        return self.settle_states(found)[0] if found else self._through_mlflow.fetch_trace(trace_id)
+
+    def find_resumptions(self, trace_ids: Sequence[str]) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        query = f"SELECT value, request_id FROM trace_tags WHERE key = ? AND value IN ({make_marks(trace_ids)})"  # noqa: S608
+        for waited, resuming in self._database.select(query, (RESUMES_KEY, *trace_ids)) if trace_ids else ():
+            found.setdefault(waited, []).append(resuming)
+        return found
 
     def search_run_id(self, name: str) -> str | None:
         query = (

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from ..tracing.export.mlflow.names import SESSION_KEY, SOURCE_RUN_KEY
+from ..tracing.export.mlflow.names import RESUMES_KEY, SESSION_KEY, SOURCE_RUN_KEY, WAITING_KEY
+from .model import WAITING
 from .reading import TraceFilter
 
 _HAS_METADATA = (
@@ -16,6 +17,12 @@ _HAS_METADATA = (
 _IS_LINKED = (
     "EXISTS (SELECT 1 FROM entity_associations e WHERE e.source_id = t.request_id "
     "AND e.source_type = 'trace' AND e.destination_type = 'run' AND e.destination_id = ?)"
+)
+
+# Each list is made once for a query, by one pass over the table, which has no index by key.
+_WAITS = (
+    f"(t.request_id IN (SELECT request_id FROM trace_tags WHERE key = '{WAITING_KEY}' AND value = 'true') "  # noqa: S608
+    f"AND t.request_id NOT IN (SELECT value FROM trace_tags WHERE key = '{RESUMES_KEY}' AND value IS NOT NULL))"
 )
 
 
@@ -42,7 +49,9 @@ def make_terms(where: TraceFilter, experiments: Iterable[str], columns: set[str]
 
     add("t.timestamp_ms >= ?", where.since_ms)
     add("t.timestamp_ms < ?", where.until_ms)
-    add("t.status = ?", where.status)
+    add("t.status = ?", "OK" if where.status == WAITING else where.status)
+    if where.status in {WAITING, "OK"}:
+        terms.append(_WAITS if where.status == WAITING else f"NOT {_WAITS}")
     add("t.request_id LIKE ?", None if where.id_prefix is None else f"{where.id_prefix}%")
     add("t.session_id = ?" if "session_id" in columns else _HAS_METADATA.format(SESSION_KEY), where.session)
     add(f"({_HAS_METADATA.format(SOURCE_RUN_KEY)} OR {_IS_LINKED})", where.run_id, where.run_id)

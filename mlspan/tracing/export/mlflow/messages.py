@@ -11,6 +11,18 @@ JsonObject = dict[str, Any]
 
 DEFAULT_MIME_TYPES: Final = {"image": "image/png", "audio": "audio/wav"}  # by modality, for parts without a type
 ATTACHMENT_SCHEME: Final = "mlflow-attachment://"
+_QUESTION_NAMES: Final = (
+    "question",
+    "message",
+    "prompt",
+    "query",
+    "ask",
+    "text",
+    "title",
+    "description",
+    "msg",
+    "prefix",
+)
 _ROLES: Final = {"user", "assistant", "system", "tool"}  # with any other role the viewer shows no chat
 
 
@@ -154,14 +166,39 @@ def preview_request(inputs: Any) -> str | None:
 
 
 def preview_answer(outputs: Any) -> str | None:
-    """Return what a person would call the answer: the first choice or the last message, else all of the outputs."""
+    """Return what a person would call the answer: the first choice or the last message, else all of the outputs.
+
+    Of what waits for a person, it is the question.
+    """
     if isinstance(outputs, dict):
-        if "__interrupt__" not in outputs and _are_messages(outputs.get("messages")):
+        if isinstance(asked := outputs.get("__interrupt__"), list):  # LangGraph's
+            return "; ".join(filter(None, map(_preview_question, asked))) or as_text(outputs)
+        if outputs.keys() == {"waits_for", "asks"}:  # LlamaIndex's
+            return _preview_question(outputs["asks"]) or as_text(outputs["waits_for"]) or None
+        if _are_messages(outputs.get("messages")):
             return _preview_message(outputs["messages"][-1])
         if (message := _first_choice(outputs)) is not None:
             return _preview_message(message)
     alone = [outputs] if isinstance(outputs, dict) and "content" in outputs else outputs  # a step that ends in messages
     return _preview_message(alone[-1]) if _are_messages(alone) else as_text(outputs) or None
+
+
+def _preview_question(asked: Any) -> str:
+    """Return what a person is asked: the text under one of the usual names, the tools to be allowed, or all of it."""
+    if not isinstance(asked, dict):
+        return as_text(asked)
+    requests = asked.get("action_requests", asked.get("action_request"))  # of LangChain's agents, now and before 1.0
+    requests = requests if isinstance(requests, list) else [requests]
+    if tools := [_preview_tool_request(one) for one in requests if isinstance(one, dict)]:
+        return "; ".join(tools)
+    found = next((asked[name] for name in _QUESTION_NAMES if isinstance(asked.get(name), str) and asked[name]), None)
+    texts = [one for one in asked.values() if isinstance(one, str) and one]
+    return found or (texts[0] if len(texts) == 1 and len(asked) == 1 else as_text(asked))
+
+
+def _preview_tool_request(one: JsonObject) -> str:
+    """Return the call of a tool that a person is to allow, as ``name(arguments)``."""
+    return f"{as_text(one.get('name', one.get('action')))}({as_text(one.get('args', one.get('arguments')))})"
 
 
 def _first_choice(outputs: Any) -> JsonObject | None:

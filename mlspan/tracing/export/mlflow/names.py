@@ -19,4 +19,6 @@ SESSION_KEY: Final = "mlflow.trace.session"
 USER_KEY: Final = "mlflow.trace.user"
 TRACE_TOKENS_KEY: Final = "mlflow.trace.tokenUsage"
 TRACE_COST_KEY: Final = "mlflow.trace.cost"
+WAITING_KEY: Final = "mlspan.waiting"  # tag: "true" if the trace has ended to wait for a person
+RESUMES_KEY: Final = "mlspan.resumes"  # tag: the id of the trace that waited, and that this one goes on with
 SPANS_LOCATION_KEY: Final = "mlflow.trace.spansLocation"

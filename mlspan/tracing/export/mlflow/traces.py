@@ -15,14 +15,25 @@ from ...._guard import guard
 from ...operations import semconv as sc
 from ...operations.call_context import TraceOrigin
 from ...operations.content import parsed_to_json, to_json
+from ..counted_calls import MODEL_OPERATIONS
 from ..dialects.catalog import is_own_span, translate_foreign_span
 from ..dialects.dialect import parse_attribute
 from ..dialects.lifting import lift_messages
+from ..recent_spans import get_span_id
 from ..types import TraceSegment
 from .assessments import Assessment, is_assessment_span, read_assessments
 from .attachments import AttachmentsById, extract_attachments
 from .messages import preview_answer, preview_request, server_answer_preview, server_request_preview
-from .names import INPUTS, OUTPUTS, SESSION_KEY, SOURCE_RUN_KEY, TRACE_NAME_KEY, USER_KEY
+from .names import (
+    INPUTS,
+    OUTPUTS,
+    RESUMES_KEY,
+    SESSION_KEY,
+    SOURCE_RUN_KEY,
+    TRACE_NAME_KEY,
+    USER_KEY,
+    WAITING_KEY,
+)
 from .span_totals import SpanTotals, count_calls_once, sum_totals
 from .spans import (
     MAX_SESSION_LENGTH,
@@ -37,6 +48,7 @@ from .spans import (
     translate_span,
 )
 from .trace_updates import read_updates
+from .waiting import find_resumed_trace, find_waiting_span, preview_question
 
 _MAX_PREVIEW: Final = 1000  # characters
 _MAX_TAG: Final = 4096
@@ -174,7 +186,7 @@ class TranslatedTrace(NamedTuple):
         return replace_attributes(root, attributes)
 
     def _find_root(self) -> TranslatedSpan | None:
-        return next((span for span in self.spans if _span_id(span) == self.segment.root_id), None)
+        return next((span for span in self.spans if get_span_id(span) == self.segment.root_id), None)
 
     def _shows_previews(self, root: TranslatedSpan) -> bool:
         """Return whether the server derives both previews from the inputs and outputs of the *root*."""
@@ -220,7 +232,7 @@ def translate_segment(
     ended = lift_messages(
         [translate_foreign_span(span) for span in segment.spans if span.end_time and not is_assessment_span(span)]
     )
-    root = next((span for span in ended if _span_id(span) == segment.root_id), None)
+    root = next((span for span in ended if get_span_id(span) == segment.root_id), None)
     top = root or min(ended, key=lambda span: span.start_time or 0)
     trace_id = f"tr-{top.get_span_context().trace_id:032x}"  # type: ignore[union-attr]  # an ended span has a context
     attachments: AttachmentsById = {}
@@ -232,15 +244,20 @@ def translate_segment(
     start, end = min(span.start_time or 0 for span in spans), max(span.end_time or 0 for span in spans)
     request, response = _build_previews(segment.root_id, spans)
     named = _merge_attributes(spans)
+    failed = top.status.status_code is StatusCode.ERROR
+    pauses: dict[str, str] = {}
+    question = None
+    with guard("reading whether a trace waits for a person"):
+        pauses, question = _read_pauses(spans, failed=failed)
     info = TraceSummary(
         trace_id=trace_id,
         request_time=start // _NS_PER_MS,
         duration=(end - start) // _NS_PER_MS,
-        failed=top.status.status_code is StatusCode.ERROR,
+        failed=failed,
         request_preview=request,
-        response_preview=response,
+        response_preview=question or response,
         client_request_id=(_first_value(named, sc.CLIENT_REQUEST_ID) or "")[:_MAX_CLIENT_REQUEST_ID] or None,
-        tags=_build_tags(segment, top.name, spans, named),
+        tags={**_build_tags(segment, top.name, spans, named), **pauses},
         metadata=_build_metadata(segment, named, run_id),
     )
     info = info.with_updates(read_updates(spans))
@@ -268,20 +285,12 @@ def _may_be_continued(spans: Sequence[ReadableSpan]) -> bool:
     requests = [span for span in spans if span.kind in _REQUEST_KINDS and not is_own_span(span)]
     if not requests:
         return False
-    calls = {_span_id(span) for span in spans if _is_model_call(span) and is_own_span(span)}
+    own = filter(is_own_span, spans)
+    calls = {get_span_id(span) for span in own if (span.attributes or {}).get(sc.OPERATION) in MODEL_OPERATIONS}
     return any(span.parent is None or span.parent.span_id not in calls for span in requests)
 
 
 _REQUEST_KINDS: Final = frozenset({SpanKind.CLIENT, SpanKind.PRODUCER})
-
-
-def _is_model_call(span: ReadableSpan) -> bool:
-    return (span.attributes or {}).get(sc.OPERATION) in {sc.CHAT, sc.TEXT_COMPLETION, sc.EMBEDDINGS}
-
-
-def _span_id(span: ReadableSpan) -> int:
-    context = span.get_span_context()
-    return context.span_id if context else 0
 
 
 def _build_previews(root_id: int, spans: Sequence[ReadableSpan]) -> tuple[str | None, str | None]:
@@ -295,11 +304,22 @@ def _build_previews(root_id: int, spans: Sequence[ReadableSpan]) -> tuple[str | 
 
 
 def _question_and_answer(root_id: int, spans: Sequence[ReadableSpan]) -> tuple[str | None, str | None]:
-    ordered = sorted(spans, key=lambda span: (_span_id(span) != root_id, span.start_time or 0))
+    ordered = sorted(spans, key=lambda span: (get_span_id(span) != root_id, span.start_time or 0))
     asked = next(filter(None, (preview_request(_read_json(span, INPUTS)) for span in ordered)), None)
     below = [*ordered[:1], *reversed(ordered[1:])]
     answered = next(filter(None, (preview_answer(_read_json(span, OUTPUTS)) for span in below)), None)
     return _cut_text(asked and storable(asked), _MAX_PREVIEW), _cut_text(answered and storable(answered), _MAX_PREVIEW)
+
+
+def _read_pauses(spans: Sequence[ReadableSpan], *, failed: bool) -> tuple[dict[str, str], str | None]:
+    """Return the tags of a trace that waits for a person or goes on after one has answered, and what it asks."""
+    resumed = find_resumed_trace(spans)
+    tags = {} if resumed is None else {RESUMES_KEY: resumed}
+    waiting = None if failed else find_waiting_span(spans)
+    if waiting is None:
+        return tags, None
+    question = preview_question(waiting)
+    return {**tags, WAITING_KEY: "true"}, _cut_text(question and storable(question), _MAX_PREVIEW)
 
 
 def _read_json(span: ReadableSpan, name: str) -> Any:
