@@ -108,7 +108,7 @@ BEDROCK_TESTS = [
 ]
 BEDROCK = {  # botocore 1.34.116 is the first to know Converse; aiobotocore pins the botocore that it is written for
     "lowest": ["aioboto3==13.1.0"],
-    "newest": ["aiobotocore[boto3]>=3.10,<4", "opentelemetry-instrumentation-botocore", "mlflow>=3.6,<4"],
+    "newest": ["aiobotocore>=3.10,<4", "boto3", "opentelemetry-instrumentation-botocore", "mlflow>=3.6,<4"],
 }
 
 
@@ -404,16 +404,18 @@ def langchain_providers(session: nox.Session) -> None:
 
 DEEPAGENTS = {
     "lowest": ["deepagents==0.7.0", "langchain-openai>=1"],
-    "newest": ["deepagents>=0.7,<1", "langchain>=1.5,<2", "langchain-openai>=1"],
+    "newest": ["deepagents>=0.7,<1", "langchain>=1.5,<2", "langchain-openai>=1", "mlflow>=3.6,<4"],
 }
 
 
 @nox.session(tags=["matrix"])
 @nox.parametrize("versions", list(DEEPAGENTS.values()), ids=list(DEEPAGENTS))
 def deepagents(session: nox.Session, versions: list[str]) -> None:
-    """LangChain's deepagents, which need nothing but LangChain's hook."""
+    """LangChain's deepagents, which need nothing but LangChain's hook; the example needs MLflow."""
     session.install("--quiet", *TESTING, *versions)
     session.run("pytest", "-q", "tests/integrations/test_langchain_deepagents.py", *session.posargs)
+    if "mlflow>=3.6,<4" in versions:
+        session.run("pytest", "-q", "tests/test_examples.py", "-k", "deepagents and not command")
 
 
 FASTMCP = {"2": ["fastmcp>=2.14,<3"], "3": ["fastmcp>=3,<4"], "newest": ["fastmcp>=4.2,<5"]}
@@ -472,8 +474,8 @@ def autogen(session: nox.Session, versions: list[str]) -> None:
 
 # CrewAI pins the openai that it is written for; lancedb is for its memories.
 CREWAI = {
-    "lowest": ["crewai[litellm]==1.15.0", "lancedb"],
-    "newest": ["crewai[litellm]>=1.15,<2", "lancedb", "mlflow>=3.6,<4"],
+    "lowest": ["crewai[litellm]==1.15.23", "lancedb"],
+    "newest": ["crewai[litellm]>=1.15.30,<2", "lancedb", "mlflow>=3.6,<4"],
 }
 
 
@@ -691,11 +693,19 @@ def differential(session: nox.Session) -> None:
 @nox.session(tags=["matrix"])
 def differential_clients(session: nox.Session) -> None:
     """The same for the other clients: those in OpenAI's format, those with one of their own, gRPC, MCP and Qdrant."""
-    clients = [*BEDROCK["newest"][:1], *COHERE["newest"], *MISTRALAI["newest"], *OLLAMA["newest"], *MCP["newest"]]
+    clients = [*BEDROCK["newest"][:2], *COHERE["newest"], *MISTRALAI["newest"], *OLLAMA["newest"], *MCP["newest"]]
     clients += ["huggingface-hub>=1,<3", "litellm>=1.110,<2", "groq>=1.7,<2", "xai-sdk>=1.21,<2", "openai>=3,<4"]
     clients += ["azure-ai-inference==1.0.0b9", "aiohttp", "qdrant-client>=1.20,<2", "numpy"]
     session.install("--quiet", *TESTING, *clients)
     env = {"MLSPAN_DIFFERENTIAL": "scenarios_openai_like scenarios_own_formats scenarios_protocols"}
+    session.run("pytest", "-q", "tests/differential", *session.posargs, env=env)
+
+
+@nox.session(tags=["matrix"])
+def differential_agents(session: nox.Session) -> None:
+    """The same for deepagents."""
+    session.install("--quiet", *TESTING, *DEEPAGENTS["newest"], "numpy")
+    env = {"MLSPAN_DIFFERENTIAL": "scenarios_agents"}
     session.run("pytest", "-q", "tests/differential", *session.posargs, env=env)
 
 
@@ -774,7 +784,8 @@ CLASSIC = {
         "xgboost-cpu==3.2.*",
         "lightgbm==4.7.*",
         "statsmodels==0.15.*",
-        "optuna",
+        "optuna==5.0.*",
+        "hyperopt==0.3.*",
     ],
     "spark": [MLFLOW, "pyspark==4.2.*", "pandas<3"],
     "tensorflow": [MLFLOW, "tensorflow-cpu==2.21.*", "keras==3.15.*", "tensorboard"],
@@ -784,7 +795,7 @@ CLASSIC = {
     "gluon": ["mlflow-skinny==3.17.*", "mxnet==1.9.1", "numpy<1.24", "pandas<2", "scipy<1.12"],
 }
 TESTS = {
-    "classic": ["sklearn", "xgboost", "lightgbm", "statsmodels", "optuna", "mlflow_autolog"],
+    "classic": ["sklearn", "xgboost", "lightgbm", "statsmodels", "optuna", "hyperopt", "mlflow_autolog"],
     "tensorflow": ["keras"],
 }
 

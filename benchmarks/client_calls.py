@@ -213,9 +213,10 @@ def open_cohere(chunks: int) -> Calls:
     usage = {"billed_units": {"input_tokens": 12, "output_tokens": 5}, "tokens": {"input_tokens": 12}}
     said = {"role": "assistant", "content": [{"type": "text", "text": TEXT}]}
     whole = {"id": "c-1", "finish_reason": "COMPLETE", "message": said, "usage": usage}
+    start = {"type": "message-start", "id": "c-1", "delta": {"message": {"role": "assistant"}}}
     piece = {"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": WORD}}}}
     end = {"type": "message-end", "delta": {"finish_reason": "COMPLETE", "usage": usage}}
-    transport = _transport(http, whole, _events(*[piece] * (chunks - 1), end))
+    transport = _transport(http, whole, _events(start, *[piece] * (chunks - 1), end))
     client = ClientV2(api_key="x", base_url=ADDRESS, httpx_client=http.Client(transport=transport))
     asked: Any = {"model": "m", "messages": ASKED}
     return lambda: client.chat(**asked), lambda: _read(client.chat_stream(**asked))

@@ -1,9 +1,10 @@
 """One client in this process: tells what our spans say, times its calls, or makes them while valgrind counts.
 
-client_worker.py record CLIENT FILE
+client_worker.py record CLIENT FILE [PEER]
 client_worker.py time CLIENT FILE PEER ROUNDS
 client_worker.py count CLIENT FILE PEER MARKS
 client_worker.py steps CLIENT FILE PEER
+client_worker.py functions CLIENT FILE PEER
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from clients import list_peers
 from harness import Counting, ForkedVariant, Time, provider, turns
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import SpanKind, Tracer
+from step_counter import Steps, count_here, subtract_steps
 
 SIZES = {"few": 2, "many": 102}  # chunks of a stream: what each adds is the difference
 WARM_UP, STEPPED = 20, 5  # calls before bytecodes are counted, and calls whose bytecodes are
@@ -41,11 +43,11 @@ class Keeping(SpanProcessor):
         self.told.append({"name": span.name, "kind": span.kind.value, "attributes": dict(span.attributes)})
 
 
-def record(client: str, file: str) -> None:
+def record(client: str, file: str, peer: str = "mlspan") -> None:
     """Write what each span of one chat says, the inner ones first."""
     made, keeping = provider()[0], Keeping()
     made.add_span_processor(keeping)
-    list_peers(client)["mlspan"].turn_on(made)
+    list_peers(client)[peer].turn_on(made)
     chat = open_calls(client)["chat"]
     for _ in range(3):  # what a first call alone does is not what a call costs
         keeping.told.clear()
@@ -146,42 +148,36 @@ def count_calls(client: str, file: str, peer: str, marks: str) -> None:
 
 
 def count_steps(client: str, file: str, peer: str) -> None:
-    """Count the bytecodes of this thread for the bare calls, the floor's and the peer's."""
+    """Count the bytecodes of this thread for the bare calls, the floor's and the peer's; tell the totals."""
+    found = list_steps(client, file, peer)
+    print("\n" + json.dumps({name: (sum(steps.values()),) * 2 for name, steps in found.items()}), flush=True)
+
+
+def count_functions(client: str, file: str, peer: str) -> None:
+    """Tell the bytecodes by function."""
+    print("\n" + json.dumps(list_steps(client, file, peer)), flush=True)
+
+
+def list_steps(client: str, file: str, peer: str) -> dict[str, Steps]:
+    """Count the bytecodes of the bare call, and those that the floor, the peer, and the peer for a chunk add to it."""
     made, counting = provider()
     bare = open_calls(client)
     found = {name: _count(call) for name, call in bare.items()}
-    floor = _count(make_floor(bare["chat"], made.get_tracer("by-hand"), file)) - found["chat"]
+    floor = subtract_steps(_count(make_floor(bare["chat"], made.get_tracer("by-hand"), file)), found["chat"])
     list_peers(client)[peer].turn_on(made)
     traced = open_calls(client)
     expect_spans(counting, traced["chat"])
-    added = {name: _count(call) - found[name] for name, call in traced.items()}
+    added = {name: subtract_steps(_count(call), found[name]) for name, call in traced.items()}
     figures = {"bare": found["chat"], "floor": floor, "added": added["chat"]}
     if "many" in added:
-        figures["chunk"] = (added["many"] - added["few"]) / (SIZES["many"] - SIZES["few"])
-    print("\n" + json.dumps({name: (steps, steps) for name, steps in figures.items()}), flush=True)
+        apart = SIZES["many"] - SIZES["few"]
+        between = subtract_steps(added["many"], added["few"])
+        figures["chunk"] = {name: steps / apart for name, steps in between.items()}
+    return figures
 
 
-def _count(call: Call) -> float:
-    """Return the bytecodes of a call, once caches are full."""
-    steps = 0
-
-    def trace(frame: Any, event: str, _: object) -> Any:
-        nonlocal steps
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        steps += event == "opcode"
-        return trace
-
-    for _ in range(WARM_UP):
-        call()
-    gc.disable()  # what a collection finalizes is no cost of this call
-    sys.settrace(trace)
-    try:
-        for _ in range(STEPPED):
-            call()
-    finally:
-        sys.settrace(None)
-        gc.enable()
-    return steps / STEPPED
+def _count(call: Call) -> Steps:
+    return count_here(call, warm_up=WARM_UP, rounds=STEPPED)
 
 
 MODES: dict[str, Callable[..., None]] = {
@@ -189,6 +185,7 @@ MODES: dict[str, Callable[..., None]] = {
     "time": time_calls,
     "count": count_calls,
     "steps": count_steps,
+    "functions": count_functions,
 }
 
 if __name__ == "__main__":

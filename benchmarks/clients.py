@@ -18,11 +18,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from peers import OURSELVES, Peer, instrumentors, trace_with_mlflow, trace_with_mlspan
+from peers import OURSELVES, Peer, instrumentors, trace_with_hook, trace_with_mlflow, trace_with_mlspan
 from run import HERE, Failed, Figures, python, ratio, row, run_worker, table, us
 
 WORKER = str(HERE / "client_worker.py")
 NONE = "has nothing for this client"
+ALL_OF_US = "mlspan-all"  # with the integrations of the clients below as well, such as OpenAI's below LiteLLM
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,10 @@ def list_peers(name: str) -> dict[str, Peer]:
     """Who is measured with a client, by key; a peer without packages has nothing for it."""
     client = CLIENTS[name]
     beside = ("opentelemetry-sdk", *client.packages)
-    found = {"mlspan": Peer("mlspan", OURSELVES, trace_with_mlspan, beside=beside)}
+    found = {
+        "mlspan": Peer("mlspan", OURSELVES, trace_with_hook(name), beside=beside),
+        ALL_OF_US: Peer("mlspan, all integrations", OURSELVES, trace_with_mlspan, beside=beside),
+    }
     prefixes = {"OpenInference": "openinference", "OpenLLMetry": "opentelemetry"}
     for shown, path in {"OpenInference": client.openinference, "OpenLLMetry": client.openllmetry}.items():
         package = f"{prefixes[shown]}-instrumentation-{path.partition(':')[0].replace('_', '-')}" if path else ""
@@ -86,13 +90,14 @@ def find_python(name: str, key: str) -> str:
     peer = list_peers(name)[key]
     if not peer.packages:
         raise Failed(NONE)
-    return python(f"{key}-{name}", peer)
+    return python(f"{'mlspan' if key == ALL_OF_US else key}-{name}", peer)
 
 
-def record(name: str, folder: Path) -> Path:
-    """The spans of ours of one chat, in a file: what the floor writes by hand."""
-    path = folder / f"{name}.json"
-    run_worker([find_python(name, "mlspan"), WORKER, "record", name, str(path)])
+def record(name: str, folder: Path, key: str = "mlspan") -> Path:
+    """The spans of ours of one chat, in a file: what the floor writes by hand. Of all integrations, by their key."""
+    key = ALL_OF_US if key == ALL_OF_US else "mlspan"
+    path = folder / f"{key}-{name}.json"
+    run_worker([find_python(name, key), WORKER, "record", name, str(path), key])
     return path
 
 
@@ -106,7 +111,7 @@ def show(name: str, wanted: Iterable[str], rounds: int, folder: Path) -> None:
     peers = list_peers(name)
     for key in wanted:
         try:
-            found = measure(name, key, record(name, folder), rounds)
+            found = measure(name, key, record(name, folder, key), rounds)
         except Failed as why:
             row(name, peers[key].name, why, *[""] * 4)
             continue

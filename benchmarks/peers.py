@@ -25,6 +25,19 @@ def trace_with_mlspan(provider: Any) -> None:
     integrations.autolog()
 
 
+def trace_with_hook(name: str) -> Callable[[Any], None]:
+    """One integration of ours alone, as the instrumentors of others are."""
+
+    def turn_on(provider: Any) -> None:
+        from mlspan import integrations, tracing
+
+        trace.set_tracer_provider(provider)
+        tracing.configure(tracking_uri="none")
+        getattr(integrations, name).autolog()
+
+    return turn_on
+
+
 def instrumentors(*paths: str) -> Callable[[Any], None]:
     """``module:Class`` of OpenTelemetry instrumentors, which find the global provider themselves."""
 

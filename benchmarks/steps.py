@@ -15,58 +15,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import mlspan
+from step_counter import StepCounter, count_here
 
-ROUNDS = 20
-WARM_UP = 100  # calls before it is counted: caches fill, and the exporter's threads have started
+WARM_UP = 100  # calls before traces are stored: caches fill, and the exporter's threads have started
 TRACES = 300  # that are stored, in one batch or a few
-OURS = "/mlspan/"
-PACKAGE = f"{Path(mlspan.__file__).parent}/"
-Steps = Counter[str]  # by function
-
-
-class StepCounter:
-    """A trace function, for this thread or for all that start later; it counts the steps of each function."""
-
-    def __init__(self, *, ours: bool) -> None:
-        self.steps: Steps = Counter()
-        self._ours = ours  # whether only our own functions count
-        self._names: dict[Any, str] = {}
-
-    def __call__(self, frame: Any, event: str, _: object) -> Any:
-        name = self._names.get(frame.f_code) or self._name(frame.f_code)
-        if self._ours and not name.startswith(OURS):
-            return None
-        if event == "opcode":
-            self.steps[name] += 1
-        else:
-            frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        return self
-
-    def _name(self, code: Any) -> str:
-        path = code.co_filename
-        place = OURS + path.removeprefix(PACKAGE) if path.startswith(PACKAGE) else Path(path).name
-        self._names[code] = name = f"{place} {code.co_qualname}"
-        return name
-
-
-def count_here(run: Callable[[], object], *, ours: bool) -> Steps:
-    """Count the steps of one call of *run* in this thread; *ours* counts mlspan's functions alone."""
-    for _ in range(WARM_UP):
-        run()
-    counter = StepCounter(ours=ours)
-    sys.settrace(counter)
-    try:
-        for _ in range(ROUNDS):
-            run()
-    finally:
-        sys.settrace(None)
-    return counter.steps
 
 
 def make_chat() -> Callable[[], object]:
@@ -113,8 +68,7 @@ def measure_call(make: Callable[[], Callable[[], object]], *, ours: bool) -> dic
     from mlspan import tracing
 
     tracing.configure(tracking_uri="none", otlp_endpoint=None)
-    steps = count_here(make(), ours=ours)
-    return {name: count / ROUNDS for name, count in steps.items()}
+    return count_here(make(), ours=ours)
 
 
 def measure_drain(*, traced: bool) -> dict[str, float]:

@@ -6,6 +6,7 @@ which ``python tests/alone/measure.py`` writes. No figure stands here.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterator
@@ -17,18 +18,18 @@ BEGIN, END = "<!-- the difference: python docs/difference_table.py -->\n", "<!--
 PERFORMANCE: Final = ROOT / "docs/performance.md"
 ALONE: Final = ROOT / "tests/alone/alone.json"
 CALLS: Final = {  # first column of a table in performance.md -> its column, what is said of it
-    "chat": ("adds", "a chat call adds, µs"),
-    "async": ("adds", "an asynchronous one adds, µs"),
-    "stream": ("adds for each chunk", "each chunk of a stream adds, µs"),
-    "langchain": ("a run adds", "a LangChain sequence (function, prompt, model, parser) adds, µs"),
-    "langgraph": ("a run adds", "a LangGraph run of three nodes adds, µs"),
-    "llama_index": ("a run adds", "a LlamaIndex query adds, µs"),
-    "autogen": ("a run adds", "an AutoGen run with a tool adds, µs"),
+    "chat": ("adds", "added to a chat call, µs"),
+    "async": ("adds", "added to an asynchronous chat call, µs"),
+    "stream": ("adds for each chunk", "added to each chunk of a stream, µs"),
+    "langchain": ("a run adds", "added to a LangChain sequence (function, prompt, model, parser), µs"),
+    "langgraph": ("a run adds", "added to a LangGraph run of three nodes, µs"),
+    "llama_index": ("a run adds", "added to a LlamaIndex query, µs"),
+    "autogen": ("a run adds", "added to an AutoGen run with a tool, µs"),
 }
 STORES: Final = {
-    "database": "traces stored a second, into a database (SQLite)",
-    "server-sqlite": "the same, into a tracking server on SQLite",
-    "server-postgres": "the same, into a tracking server on PostgreSQL",
+    "database": "traces stored per second, in a database (SQLite)",
+    "server-sqlite": "the same, in a tracking server on SQLite",
+    "server-postgres": "the same, in a tracking server on PostgreSQL",
 }
 
 
@@ -72,9 +73,9 @@ def _list_behaviour() -> Iterator[list[str]]:
     def compare(case: str, key: str, word: str) -> list[str]:
         return [count(cases[case][tracer][key], word) for tracer in ("mlspan", "mlflow")]
 
-    yield ["a stream that the program leaves early is", *compare("leave_a_stream_early", "traces", "trace")]
+    yield ["a stream that the program leaves early gives", *compare("leave_a_stream_early", "traces", "trace")]
     yield [
-        "a call by LangChain's OpenAI model, both integrations on, is",
+        "a call by LangChain's OpenAI model, with both integrations on, gives",
         *compare("ask_by_langchain", "spans", "span"),
     ]
     yield ["its tokens in the trace's sum (the server says 5)", *compare("ask_by_langchain", "tokens", "token")]
@@ -83,10 +84,10 @@ def _list_behaviour() -> Iterator[list[str]]:
         *compare("interrupt_a_graph", "failed spans", "failed span"),
     ]
     yield [
-        "of one call, the application's own TracerProvider exports",
+        "for one call, the application's own TracerProvider exports",
         *compare("have_a_provider", "exported", "span"),
     ]
-    yield ["a call by `with_raw_response` is", *compare("read_a_raw_response", "traces", "trace")]
+    yield ["a call by `with_raw_response` gives", *compare("read_a_raw_response", "traces", "trace")]
 
 
 def build_table(head: list[str], rows: list[list[str]]) -> str:
@@ -117,11 +118,25 @@ def build_behaviour() -> str:
     )
 
 
+def build_costs_beside(peer: str) -> str:
+    """Return the table of a page of docs/compare: the cases that were measured for *peer*."""
+    rows = [row for row in list_calls(("mlspan", peer), tuple(CALLS)) if row[2]]
+    return build_table(["", "mlspan", peer], rows)
+
+
+RIVALS: Final = {
+    "mlflow": "MLflow autolog",
+    "openinference": "OpenInference",
+    "openllmetry": "OpenLLMetry",
+    "langfuse": "Langfuse",
+    "logfire": "Logfire",
+}
 PAGES: Final = {
     "README.md": build_short,
     "docs/index.md": build_short,
     "docs/cost.md": build_costs,
     "docs/migrate/mlflow.md": build_behaviour,
+    **{f"docs/compare/{page}.md": functools.partial(build_costs_beside, peer) for page, peer in RIVALS.items()},
 }
 
 

@@ -23,6 +23,7 @@ PICTURE = re.compile(r'(?<!"picture">)<img [^>]*?src="([^"]+)"[^>]*>')
 CELL = re.compile(r"<td.*?</td>", re.DOTALL)
 ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):(?=<code>)")  # Sphinx's, which docstrings have
 CODE = re.compile(r"<code>([^<]*)</code>")
+STACKED = re.compile(r'<div class="stacked">.*?</div>', re.DOTALL)  # tables that become blocks on a narrow screen
 
 
 def on_config(config: Any) -> None:
@@ -62,10 +63,22 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Let a tap open a picture, let names in tables break at dots and underscores, leave out Sphinx's roles."""
+    """Let a tap open a picture, let names in tables break, name the columns of tall tables, drop Sphinx's roles."""
     html = ROLE.sub("", html)
+    html = STACKED.sub(lambda block: _name_columns(block[0]), html)
     html = PICTURE.sub(lambda found: f'<a class="picture" href="{found[1]}">{found[0]}</a>', html)
     return CELL.sub(lambda cell: CODE.sub(lambda code: _allow_breaks(code[1]), cell[0]), html)
+
+
+def _name_columns(html: str) -> str:
+    """Write the heading of its column into each cell, for where the headings are not shown."""
+    names = [re.sub(r"<[^>]+>", "", name).strip() for name in re.findall(r"<th[^>]*>(.*?)</th>", html, re.DOTALL)]
+
+    def name_cells(row: re.Match[str]) -> str:
+        column = iter(names)
+        return re.sub("<td", lambda _: f'<td data-column="{name}"' if (name := next(column, "")) else "<td", row[0])
+
+    return re.sub(r"<tr>.*?</tr>", name_cells, html, flags=re.DOTALL)
 
 
 def _allow_breaks(text: str) -> str:

@@ -14,6 +14,7 @@ from mlspan.cli.places import FALLBACK_VARIABLES
 from mlspan.integrations._training import predictions
 from mlspan.integrations._training.logged_facts import LoggingRecord
 from mlspan.integrations._training.record import TrainingRecord
+from mlspan.integrations._training.search import SearchRecord, TrialRecord
 from mlspan.tracing.operations import agent_records, database_records, records
 from mlspan.tracing.operations import semconv as sc
 from mlspan.tracing.settings.config import Config
@@ -37,9 +38,12 @@ RECORDS = {  # record -> heading, and the names that its spans have
     records.Step: ("Steps", "the name of the chain, node, parser or function"),
     TrainingRecord: ("Trainings", "`fit RandomForestClassifier`"),
     LoggingRecord: ("What trainings log", "`log model`"),
+    SearchRecord: ("Searches for parameters", "`optimize iris`, `fmin`"),
+    TrialRecord: ("Trials of a search", "`trial`"),
     predictions.PredictionRecord: ("Predictions", "`predict RandomForestClassifier`"),
 }
-TYPES = {"str": "string", "int": "int", "float": "double", "bool": "boolean", "list[str]": "string[]"}
+TYPES = {"str": "string", "int": "int", "float": "double", "bool": "boolean"}
+TYPES |= {"list[str]": "string[]", "list[int]": "int[]"}
 WHEN = {"start": "start", "end": "end", "content": "end, as content"}
 
 ANY_SPAN = {

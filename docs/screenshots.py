@@ -1,6 +1,6 @@
 """Make the pictures of the docs: run the examples against real servers, and photograph MLflow's viewer.
 
-    python docs/screenshots.py [EXAMPLE ... | commands]
+    python docs/screenshots.py [EXAMPLE ... | commands | phoenix]
 
 Needs Chromium, ``tests/servers/install`` and, for what the main environment has not, nox's environments. The pictures
 go to ``docs/images``.
@@ -36,7 +36,7 @@ SHOTS = {
     "anthropic_chat": "chat claude",
     "google_genai_chat": "generate_content",
     "bedrock_chat": "chat anthropic",
-    "litellm_router": "chat gpt-5-mini",
+    "litellm_router": "route first",
     "together_chat": "chat meta-llama",
     "chromadb_search": "retrieval",
     "mcp_weather": "tools/call",
@@ -48,6 +48,14 @@ SHOTS = {
     "llama_index_rag": "retrieval",
     "autogen_team": "execute_tool",
     "ag2_chat": "execute_tool",
+    "crewai_trip": "execute_tool",
+    "dspy_weather": "invoke_workflow Greeter",
+    "haystack_rag": "retrieval",
+    "smolagents_tool": "execute_tool get_weather",
+    "agno_agent": "execute_tool",
+    "instructor_city": "create City",
+    "browser_use_weather": "execute_tool extract",
+    "deepagents_report": "execute_tool task",
     "sklearn_search": "fit GridSearchCV",
 }
 NOX = {  # example -> the session in whose environment it runs
@@ -61,7 +69,23 @@ NOX = {  # example -> the session in whose environment it runs
     "llama_index_rag": "llama_index-newest",
     "autogen_team": "autogen-newest",
     "ag2_chat": "ag2-0-x",
+    "crewai_trip": "crewai-newest",
+    "dspy_weather": "dspy-newest",
+    "haystack_rag": "haystack-newest",
+    "smolagents_tool": "smolagents-newest",
+    "agno_agent": "agno-newest",
+    "instructor_city": "instructor-newest",
+    "browser_use_weather": "browser_use-newest",
+    "deepagents_report": "deepagents-newest",
     "sklearn_search": "classic",
+}
+
+QUIET = {  # libraries that would send something of their own; Chromium without a sandbox, as root needs it
+    "ANONYMIZED_TELEMETRY": "false",
+    "BROWSER_USE_CLOUD_SYNC": "false",
+    "CREWAI_DISABLE_TELEMETRY": "true",
+    "CREWAI_TESTING": "true",
+    "IN_DOCKER": "true",
 }
 
 TERMINAL = (
@@ -88,6 +112,8 @@ def main(wanted: list[str]) -> None:
             for example in wanted:
                 if example == "commands":
                     commands(chromium, folder, uri)
+                elif example == "phoenix":
+                    phoenix(chromium, folder)
                 else:
                     viewer(chromium, example, uri, f"http://127.0.0.1:{api}/v1")
         finally:
@@ -97,10 +123,10 @@ def main(wanted: list[str]) -> None:
 
 
 def viewer(chromium: Any, example: str, uri: str, api: str) -> None:
-    """Run an example, and photograph its newest trace."""
+    """Run an example, and photograph its newest trace that has the span to open."""
     client = MlflowClient(uri)
-    experiment = client.create_experiment(example)
-    env = {**os.environ, "MLFLOW_TRACKING_URI": uri, "MLFLOW_EXPERIMENT_ID": experiment}
+    experiment = client.create_experiment(f"{example}-{free_port()}")
+    env = {**os.environ, **QUIET, "MLFLOW_TRACKING_URI": uri, "MLFLOW_EXPERIMENT_ID": experiment}
     scripted = Scripted()
     env |= list_endpoints(api, scripted)
     python = ROOT / ".nox" / NOX[example] / "bin/python" if example in NOX else sys.executable
@@ -108,9 +134,10 @@ def viewer(chromium: Any, example: str, uri: str, api: str) -> None:
         subprocess.run([str(python), str(ROOT / f"examples/{example}.py")], env=env, check=True)
     finally:
         scripted.stop()
-    trace = client.search_traces(locations=[experiment], max_results=1)[0]
+    traces = client.search_traces(locations=[experiment])
+    trace = next(one for one in traces if any(SHOTS[example] in span.name for span in one.data.spans))
     page = chromium.new_page(viewport={"width": 1400, "height": 900})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(300_000)
     page.goto(f"{uri}/#/experiments/{experiment}/traces?selectedEvaluationId={trace.info.trace_id}")
     page.get_by_text(SHOTS[example]).first.click(position={"x": 5, "y": 5})  # a long name reaches below a handle
     page.wait_for_timeout(2500)
@@ -143,6 +170,31 @@ def commands(chromium: Any, folder: Path, uri: str) -> None:
     page.close()
 
 
+def phoenix(chromium: Any, folder: Path) -> None:
+    """Send a demo to Phoenix, and photograph its trace with a call to the model open."""
+    port = free_port()
+    env = {**os.environ, "PHOENIX_WORKING_DIR": str(folder), "PHOENIX_PORT": str(port), "PHOENIX_HOST": "127.0.0.1"}
+    env |= {"PHOENIX_GRPC_PORT": str(free_port()), "PHOENIX_TELEMETRY_ENABLED": "false"}
+    command = [str(ROOT / ".phoenix/bin/python"), "-m", "phoenix.server.main", "serve"]
+    server = Process(command, port, folder / "phoenix.log", env=env)
+    try:
+        server.wait(300)
+        uri = f"http://127.0.0.1:{port}"
+        env = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": uri, "MLSPAN_OTLP_NAMES": "openinference"}
+        subprocess.run([sys.executable, "-m", "mlspan.cli", "demo"], cwd=folder, env=env, check=True)
+        page = chromium.new_page(viewport={"width": 1400, "height": 800})
+        page.set_default_timeout(180_000)
+        page.goto(uri)
+        page.get_by_text("default").first.click()
+        page.get_by_text("invoke_agent weather assistant").first.click()
+        page.get_by_text("chat gpt-4o-mini").first.click()
+        page.wait_for_timeout(5000)
+        save(page.screenshot(clip={"x": 350, "y": 46, "width": 1050, "height": 754}), ROOT / "docs/images/phoenix.png")
+        page.close()
+    finally:
+        server.stop()
+
+
 def save(taken: bytes, path: Path) -> None:
     """As few bytes as a picture of text needs."""
     picture: Any = Image.open(io.BytesIO(taken)).convert("RGB")
@@ -151,4 +203,4 @@ def save(taken: bytes, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or [*SHOTS, "commands"])
+    main(sys.argv[1:] or [*SHOTS, "commands", "phoenix"])

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
-from pathlib import Path
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from browser_use import Agent, Browser, ChatOpenAI
 
@@ -18,24 +18,36 @@ from mlspan import integrations, tracing
 integrations.browser_use.autolog(log_traces=True)
 integrations.openai.autolog(log_traces=True)  # adds what the client alone knows: the id of the answer, reasoning tokens
 
-PAGE = "<!doctype html><title>Weather</title><h1>Weather</h1><p>It is clear over Paris.</p>"
+PAGE = b"<!doctype html><title>Weather</title><h1>Weather</h1><p>It is clear over Paris.</p>"
 
 
-async def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        page = Path(folder) / "weather.html"
-        page.write_text(PAGE, encoding="utf-8")
-        agent = Agent(
-            f"Open {page.as_uri()} and say how the weather in Paris is.",
-            llm=ChatOpenAI("gpt-4o-mini", base_url=os.environ.get("OPENAI_BASE_URL")),
-            browser=Browser(headless=True, enable_default_extensions=False),
-            max_failures=2,
-        )
-        history = await agent.run(max_steps=5)
-        print(history.final_result())
+class Site(BaseHTTPRequestHandler):
+    """A site of one page, as browser-use opens no files."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.end_headers()
+        self.wfile.write(PAGE)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+async def main(url: str) -> None:
+    agent = Agent(
+        f"Open {url} and say how the weather in Paris is.",
+        llm=ChatOpenAI("gpt-4o-mini", base_url=os.environ.get("OPENAI_BASE_URL")),
+        browser=Browser(headless=True, enable_default_extensions=False),
+        max_failures=2,
+    )
+    history = await agent.run(max_steps=5)
+    print(history.final_result())
 
 
 if __name__ == "__main__":
+    site = ThreadingHTTPServer(("127.0.0.1", 0), Site)
+    threading.Thread(target=site.serve_forever, daemon=True).start()
     with tracing.session("trip-7"):
-        asyncio.run(main())
+        asyncio.run(main(f"http://127.0.0.1:{site.server_port}/weather"))
+    site.shutdown()
     tracing.flush()

@@ -24,7 +24,7 @@ class City(BaseModel):
 
 
 if __name__ == "__main__":
-    client = instructor.from_openai(openai.OpenAI(), mode=instructor.Mode.JSON)
-    asked = [{"role": "user", "content": "Tell of Paris as json"}]
+    client = instructor.from_openai(openai.OpenAI())
+    asked = [{"role": "user", "content": "How warm is Paris?"}]
     print(client.chat.completions.create(model="gpt-4o-mini", messages=asked, response_model=City, max_retries=2))
     tracing.flush()

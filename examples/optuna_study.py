@@ -1,4 +1,4 @@
-"""An Optuna study: one run, with a run below it for each trial, and the whole study as one trace."""
+"""An Optuna study: one span with a span for each trial, and the trials as runs below the study's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import optuna
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
-from mlspan import integrations, tracing
+from mlspan import integrations
 
 integrations.autolog(log_models=False)
 X, y = load_iris(return_X_y=True)
@@ -20,7 +20,9 @@ def objective(trial: optuna.Trial) -> float:
 
 
 if __name__ == "__main__":
-    with mlflow.start_run(run_name="study"), tracing.span("study"):
-        study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
+    with mlflow.start_run(run_name="study"):
+        study = optuna.create_study(
+            study_name="iris", direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0)
+        )
         study.optimize(objective, n_trials=3)
     print(study.best_params)

@@ -1,4 +1,4 @@
-"""An agent of Pydantic AI, with a tool: the spans that it makes itself, with the client's below, in one trace."""
+"""An agent of Pydantic AI, with a tool: the spans that it makes itself, in one trace with a session."""
 
 from pydantic_ai import Agent
 from pydantic_ai.models.openai import OpenAIChatModel
@@ -6,7 +6,6 @@ from pydantic_ai.models.openai import OpenAIChatModel
 from mlspan import integrations, tracing
 
 integrations.pydantic_ai.autolog()
-integrations.openai.autolog()
 
 
 def get_weather(city: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
+from .tracing.export.recent_spans import get_span_id
 from .tracing.export.trace_assembler import is_genai
 from .tracing.operations import semconv as sc
 
@@ -96,7 +97,7 @@ def _summarize_trace(spans: Sequence[ReadableSpan], urls: Mapping[str, str], *, 
 
 def _walk_tree(spans: Sequence[ReadableSpan]) -> Iterator[SpanLine]:
     """Yield a line for each span, parents before their children, siblings by start time."""
-    ids = {_read_span_id(span): span for span in spans}
+    ids = {get_span_id(span): span for span in spans}
     below: dict[int | None, list[ReadableSpan]] = {}
     for span in sorted(spans, key=lambda span: span.start_time or 0):
         above = span.parent.span_id if span.parent and span.parent.span_id in ids else None
@@ -105,7 +106,7 @@ def _walk_tree(spans: Sequence[ReadableSpan]) -> Iterator[SpanLine]:
     while waiting:
         span, depth = waiting.pop()
         yield _summarize_span(span, depth)
-        waiting += [(child, depth + 1) for child in reversed(below.get(_read_span_id(span), []))]
+        waiting += [(child, depth + 1) for child in reversed(below.get(get_span_id(span), []))]
 
 
 def _summarize_span(span: ReadableSpan, depth: int) -> SpanLine:
@@ -119,11 +120,6 @@ def _summarize_span(span: ReadableSpan, depth: int) -> SpanLine:
     name = "".join(char if char.isprintable() else " " for char in span.name)
     name = name if len(name) <= _MAX_NAME_CHARS else name[: _MAX_NAME_CHARS - 1] + "…"
     return SpanLine(depth, name, _format_duration(span), ", ".join(marks), failed)
-
-
-def _read_span_id(span: ReadableSpan) -> int:
-    at = span.get_span_context()
-    return at.span_id if at else 0
 
 
 def _has_own_tokens(attributes: Mapping[str, Any]) -> bool:

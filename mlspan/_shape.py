@@ -7,7 +7,9 @@ is read as None.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import compress, repeat
 from math import isfinite
+from operator import is_not
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -35,6 +37,19 @@ def get_fields(obj: object) -> Mapping[str, Any]:
         return _get_slots(obj)
     extra = getattr(obj, "__pydantic_extra__", None)
     return {**known, **extra} if extra else known
+
+
+def get_told_fields(obj: object) -> dict[str, Any]:
+    """Return the fields of *obj* that are not None, as :func:`get_fields` finds them.
+
+    Of many fields that a model has, an answer tells few; the others take no step of the interpreter here.
+    """
+    return leave_out(get_fields(obj), None)
+
+
+def leave_out(known: Mapping[str, Any], unwanted: object) -> dict[str, Any]:
+    """Return *known* without the entries whose value is the object *unwanted*, such as a client's for "not given"."""
+    return dict(compress(known.items(), map(is_not, known.values(), repeat(unwanted))))
 
 
 _NO_FIELDS: Final[Mapping[str, Any]] = {}

@@ -24,6 +24,7 @@ TESTS_OF: Final[dict[str, tuple[str, ...]]] = {
     "mlspan/integrations/workers/": ("test_propagation.py",),
     "mlspan/integrations/_training/": ("integrations/test_hook.py", "integrations/test_sklearn.py"),
     "mlspan/testing": ("test_testing.py", "test_pytest_plugin.py", "test_model_answers.py", "test_conventions.py"),
+    "examples/monitoring/": ("test_monitoring.py",),
     "examples/testing/": ("test_model_answers.py",),
     "mlspan/notebook.py": ("test_notebook.py",),
     "mlspan/_notebook_summary.py": ("test_notebook.py",),

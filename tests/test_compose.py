@@ -39,7 +39,15 @@ def find_problems(compose: dict[str, Any], collector: dict[str, Any]) -> list[st
     mounts = {mount.split(":")[0] for one in services.values() for mount in one.get("volumes", []) if mount[0] != "."}
     (pipeline,) = collector["service"]["pipelines"].values()
     parts = {kind: set(pipeline[kind]) - set(collector[kind]) for kind in ("receivers", "processors", "exporters")}
+    published = {port.split(":")[-2] for one in services.values() for port in one.get("ports", [])}
+    listening = {
+        "localhost": published,
+        "mlflow": set(re.findall(r"--port (\d+)", services["mlflow"]["command"])),
+        "collector": set(re.findall(r":(\d+)", yaml.safe_dump(collector["receivers"]))),
+    }
+    written = set(re.findall(r"http://(\w+):(\d+)", PAGE + yaml.safe_dump(collector)))
     return [
+        *(f"nothing of {host} listens on {port}" for host, port in written if port not in listening[host]),
         *(f"{name} is asked for and not in the page's .env" for name in asked - env_file),
         *(f"{name} is in the page's .env and not used" for name in env_file - asked),
         *(f"{host} is no service" for host in hosts - set(services) - {"mlflow"}),
@@ -60,6 +68,9 @@ def test_the_files_fit_together() -> None:
         (0, "@postgres/", "@database/", "database is no service"),
         (0, "POSTGRES_PASSWORD:?", "PGPASSWORD:?", "PGPASSWORD is asked for"),
         (0, "artifacts:/artifacts", "files:/artifacts", "no volume files"),
+        (0, "--port 5000", "--port 5001", "nothing of mlflow listens on 5000"),
+        (0, "127.0.0.1:5000:5000", "127.0.0.1:80:5000", "nothing of localhost listens on 5000"),
+        (1, "0.0.0.0:4318", "0.0.0.0:4317", "nothing of collector listens on 4318"),
         (1, "env:MLFLOW_BASIC", "env:MLFLOW_LOGIN", "not given MLFLOW_LOGIN"),
         (1, "- otlphttp/mlflow", "- otlp/mlflow", "no exporters otlp/mlflow"),
     ],

@@ -140,11 +140,11 @@ agent_session [WORKFLOW]
       on_enter [TASK]
   agent_turn [AGENT]
     llm_node [TASK] gpt-4o-mini (127.0.0.1:8080)
-      llm_request [CHAT_MODEL] 15/5 gpt-4o-mini (127.0.0.1:8080)
+      llm_request [CHAT_MODEL] 15/5 gpt-4o-mini (openai)
         llm_request_run [TASK] gpt-4o-mini (127.0.0.1:8080)
     function_tool [TOOL]
     llm_node [TASK] gpt-4o-mini (127.0.0.1:8080)
-      llm_request [CHAT_MODEL] 15/5 gpt-4o-mini (127.0.0.1:8080)
+      llm_request [CHAT_MODEL] 15/5 gpt-4o-mini (openai)
         llm_request_run [TASK] gpt-4o-mini (127.0.0.1:8080)
     agent_speaking [TASK]
   session_close [TASK]

@@ -30,6 +30,7 @@ NEEDS = {  # what an example imports that the environment of the tests may lack
     "browser": "browser_use",
     "ag2": "autogen",
     "crewai": "crewai",
+    "deepagents": "deepagents",
     "dspy": "dspy",
     "claude": "claude_agent_sdk",
     "agno": "agno",
@@ -47,6 +48,7 @@ NEEDS = {  # what an example imports that the environment of the tests may lack
 TRAINS = {  # likewise; each runs in its library's own nox session
     "fastai": "fastai",
     "gluon": "mxnet",
+    "hyperopt": "hyperopt",
     "keras": "keras",
     "lightgbm": "lightgbm",
     "lightning": "lightning",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from mlspan.tracing.export.mlflow import span_totals, traces
 from mlspan.tracing.export.mlflow import spans as span_translation
@@ -176,3 +176,21 @@ def test_every_text_is_storable() -> None:
     assert trace.summary.metadata["mlflow.trace.session"] == "a␀b"
     outputs = json.loads((trace.spans[0].attributes or {})["mlflow.spanOutputs"])
     assert outputs["choices"][0]["message"]["content"] == "a␀b\\u0000"
+
+
+@pytest.mark.parametrize(
+    ("operation", "continued"),
+    [(name, False) for name in ("chat", "generate_content", "text_completion", "embeddings")]
+    + [(name, True) for name in ("execute_tool", "invoke_agent", "retrieval")],
+)
+def test_which_requests_another_process_may_continue(operation: str, continued: bool) -> None:
+    """Not the HTTP request of a call to a model, whichever operation that is: no other process adds to such a trace."""
+    own, other = InstrumentationScope("mlspan"), InstrumentationScope("opentelemetry.instrumentation.httpx")
+    ids = [SpanContext(1, number, is_remote=False, trace_flags=TraceFlags(1)) for number in (1, 2)]
+    times = {"start_time": START, "end_time": START + 10**6}
+    call = ReadableSpan(
+        "call", ids[0], attributes={"gen_ai.operation.name": operation}, instrumentation_scope=own, **times
+    )
+    request = ReadableSpan("POST", ids[1], ids[0], kind=SpanKind.CLIENT, instrumentation_scope=other, **times)
+    segment = TraceSegment(TraceOrigin(), [request, call], root_id=1, whole=True)
+    assert translate_segment(segment, None).merges_stored is continued

@@ -39,6 +39,16 @@ LOOK = """() => {
         if (lines.size > 1) add('a broken word', code.textContent)
       }
   }
+  for (const element of document.querySelectorAll('.md-content *')) {
+    const style = getComputedStyle(element)
+    if (element.scrollWidth > element.clientWidth + 2 && ['auto', 'scroll'].includes(style.overflowX)) {
+      const told = getComputedStyle(element, '::after').content.length > 8
+      if (!style.backgroundAttachment.includes('local') && !told) add('scrolls and does not show it', element.innerText)
+    }
+  }
+  for (const cell of document.querySelectorAll('.md-content td'))
+    if (cell.innerText.length > 60 && cell.clientWidth && cell.clientWidth < 110)
+      add('a column too narrow', cell.innerText)
   const paint = document.createElement('canvas').getContext('2d', {willReadFrequently: true})
   const read = color => { paint.clearRect(0, 0, 1, 1); paint.fillStyle = color; paint.fillRect(0, 0, 1, 1)
                           return [...paint.getImageData(0, 0, 1, 1).data] }
@@ -108,6 +118,8 @@ def test_every_page_is_fit_to_be_seen(browser: Any, site: tuple[str, list[str]])
 @pytest.mark.parametrize(
     ("style", "said"),
     [
+        ("pre > code {background: none !important}", "scrolls and does not show it"),
+        ("td + td {display: block; width: 100px}", "a column too narrow"),
         (".md-content p {width: 2000px}", "wider than the window"),
         ("td code {word-break: break-all !important} td {max-width: 3em; display: inline-block}", "a broken word"),
         (".md-typeset .picture img {width: 200px !important}", "a picture too small"),

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import openai
 import pytest
+from opentelemetry import trace
 
 from mlspan import integrations, tracing
 from mlspan.tracing import Spend
@@ -171,6 +173,23 @@ def test_an_agents_sum_and_a_framework_around_the_client_count_once(scripted: An
         ask(scripted, client)
         ask(scripted, client)
     assert tracing.spend() == Spend(pytest.approx(2 * price()), 2, 0, 2000, 1000)
+
+
+@pytest.mark.any_span
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_a_call_with_spans_between_its_spans_counts_once(scripted: Any, client: openai.OpenAI, depth: int) -> None:
+    """A router's span, and those of its attempts, stand above the client's."""
+    tracing.spend()
+    with tracing.span("guide", kind="agent"):
+        for _ in range(2):
+            with tracing.span("route", kind="chat"), ExitStack() as between:
+                usage = {"gen_ai.usage.input_tokens": 1000, "gen_ai.usage.output_tokens": 500}
+                trace.get_current_span().set_attributes(usage)
+                for number in range(depth):
+                    between.enter_context(tracing.span(f"attempt {number}"))
+                ask(scripted, client)
+        ask(scripted, client, given=10)
+    assert tracing.spend() == Spend(pytest.approx(2 * price() + price(given=10)), 3, 0, 2010, 1500)
 
 
 def test_threads_lose_no_call(scripted: Any, client: openai.OpenAI) -> None:

@@ -30,19 +30,27 @@ def read_host_and_port(url: object) -> tuple[str | None, int | None]:
     Args:
         url: text, or an object with ``host``, ``port`` and ``scheme`` such as ``httpx.URL``. Anything else has no host.
     """
-    if not isinstance(url, str):
-        host, port, scheme = get_nested(url, "host", str), get_nested(url, "port", int), get_field(url, "scheme")
-    else:
-        try:
-            parts = urlsplit(url)
-            host, scheme = parts.hostname, parts.scheme
-        except ValueError:  # brackets that are no address
-            return None, None
-        try:
-            port = parts.port
-        except ValueError:  # the port is no number
-            return host, None
+    if isinstance(url, str):
+        return _split_url(url if type(url) is str else str.__str__(url))  # a subclass may have a hash of its own
+    if url is None:
+        return None, None
+    host, port, scheme = get_nested(url, "host", str), get_nested(url, "port", int), get_field(url, "scheme")
     return (host, port or _DEFAULT_PORTS.get(scheme)) if host else (None, None)
+
+
+@lru_cache(maxsize=256)  # a client asks for the same at each call
+def _split_url(url: str) -> tuple[str | None, int | None]:
+    """Return host and port of a URL in a text."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:  # brackets that are no address
+        return None, None
+    try:
+        port = parts.port
+    except ValueError:  # the port is no number
+        return host, None
+    return (host, port or _DEFAULT_PORTS.get(parts.scheme)) if host else (None, None)
 
 
 def read_server_fields(url: object) -> dict[str, Any]:
@@ -110,10 +118,8 @@ def set_parameters(record: Record, asked: Mapping[str, Any], wanted: FieldMappin
         asked: the parameters of the request. If two of them stand for one field, the later one counts.
         wanted: by a parameter's name, the field and its type. Integers are accepted for floats.
     """
-    for name, value in asked.items():
-        if name not in wanted:
-            continue
-        field, kind = wanted[name]
+    for name in filter(wanted.__contains__, asked):  # in C: some clients pass every argument that there is
+        value, (field, kind) = asked[name], wanted[name]
         if kind is float and is_a(value, (int, float)):
             setattr(record, field, float(value))
         elif kind is str and isinstance(value, str):
@@ -250,20 +256,19 @@ def read_provider_usage(record: ModelCall, usage: object) -> None:
     counts = _list_provider_counts(usage)
     if not counts:
         return
-    earlier = {field: getattr(record, field, None) for field in ("cache_read_tokens", "cache_write_tokens")}
-    for path in sorted(counts, key=_ORDER.__getitem__):
-        if path in _TOKEN_FIELDS:
-            _set_token_count(record, _TOKEN_FIELDS[path], counts[path])
-    if _OPENAI_DETAILS in counts:  # OpenAI's, whose input includes what was cached
-        earlier = {}
-    for given, *cached in _SEPARATE_TOKEN_COUNTS:
+    is_separate = not _SEPARATE_INPUT.isdisjoint(counts)
+    earlier: dict[str, int | None] = {}
+    if is_separate and _OPENAI_DETAILS not in counts:  # of OpenAI, input includes what was cached
+        earlier = {field: getattr(record, field, None) for field in ("cache_read_tokens", "cache_write_tokens")}
+    for path in filter(_TOKEN_FIELDS.__contains__, sorted(counts, key=_ORDER.__getitem__)):
+        _set_token_count(record, _TOKEN_FIELDS[path], counts[path])
+    for given, *cached in _SEPARATE_TOKEN_COUNTS if is_separate else ():
         if given in counts:
             # an event of a stream may leave out a count that an earlier one has told
             separate = [counts.get(name, earlier.get(_TOKEN_FIELDS[name]) or 0) for name in cached]
             _set_token_count(record, "input_tokens", counts[given] + sum(separate))
-    answered, thoughts = (counts.get(name) for name in _GEMINI_OUTPUT)
-    if answered is not None or thoughts is not None:  # an answer that stops while it thinks has thoughts alone
-        _set_token_count(record, "output_tokens", (answered or 0) + (thoughts or 0))
+    if not _GEMINI_OUTPUT.isdisjoint(counts):  # an answer that stops while it thinks has thoughts alone
+        _set_token_count(record, "output_tokens", sum(counts.get(name, 0) for name in _GEMINI_OUTPUT))
 
 
 def _list_provider_counts(usage: object) -> dict[str, int]:
@@ -279,8 +284,9 @@ def _list_provider_counts(usage: object) -> dict[str, int]:
         told = {path: tokens for path, tokens in given.items() if tokens is not None}
         return told if get_field(usage, _OPENAI_DETAILS) is None else {**told, _OPENAI_DETAILS: 0}
     found: dict[str, int] = {}
-    for name, value in get_fields(usage).items():
-        if value is None:
+    known = get_fields(usage)
+    for name in filter(_READ_NAMES.__contains__, known):
+        if (value := known[name]) is None:
             continue
         if name in _ORDER and (tokens := read_count(value)) is not None:
             found[name] = tokens
@@ -324,15 +330,18 @@ _SEPARATE_TOKEN_COUNTS: Final = (
     ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
     ("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens"),
 )
-_GEMINI_OUTPUT: Final = ("candidates_token_count", "thoughts_token_count")  # told apart, and both billed as output
+_SEPARATE_INPUT: Final = frozenset(one[0] for one in _SEPARATE_TOKEN_COUNTS)
+# Told apart, and both billed as output.
+_GEMINI_OUTPUT: Final = frozenset({"candidates_token_count", "thoughts_token_count"})
 _OPENAI_DETAILS: Final = "input_tokens_details"  # an object, which says that the usage is OpenAI's
 _ORDER: Final = {  # each path that is read, and its place: of two that stand for one field, the later one counts
     path: place
     for place, path in enumerate(
-        [*_TOKEN_FIELDS, *(one[0] for one in _SEPARATE_TOKEN_COUNTS), *_GEMINI_OUTPUT, _OPENAI_DETAILS]
+        [*_TOKEN_FIELDS, *(one[0] for one in _SEPARATE_TOKEN_COUNTS), *sorted(_GEMINI_OUTPUT), _OPENAI_DETAILS]
     )
 }
 _DETAILS: Final = {  # object inside a usage -> the paths of its counts, and their names in it
     outer: [(path, path.partition(".")[2]) for path in _ORDER if path.startswith(f"{outer}.")]
     for outer in {path.partition(".")[0] for path in _ORDER if "." in path}
 }
+_READ_NAMES: Final = frozenset({*_ORDER, *_DETAILS})  # fields of a usage that are looked at

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from . import groq as groq
     from . import haystack as haystack
     from . import huggingface_hub as huggingface_hub
+    from . import hyperopt as hyperopt
     from . import instructor as instructor
     from . import keras as keras
     from . import lancedb as lancedb
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from . import ollama as ollama
     from . import openai as openai
     from . import opensearchpy as opensearchpy
+    from . import optuna as optuna
     from . import paddle as paddle
     from . import perplexity as perplexity
     from . import pgvector as pgvector

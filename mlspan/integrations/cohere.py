@@ -13,7 +13,6 @@ from contextlib import AsyncExitStack, ExitStack
 from typing import Any, Final
 
 from .._shape import (
-    find_known,
     get_count,
     get_field,
     get_fields,
@@ -21,6 +20,8 @@ from .._shape import (
     get_list,
     get_nested,
     get_text,
+    get_told_fields,
+    leave_out,
     list_items,
     list_texts,
 )
@@ -46,36 +47,60 @@ def _find_url(call: Call) -> object:
 
 
 def _begin_chat(call: Call, *, stream: bool = False) -> tuple[Chat, Observe[Chat]]:
-    asked = call.kwargs
-    stops = list_texts(asked.get("stop_sequences"))
-    named = {"top_p": asked.get("p"), "top_k": asked.get("k"), "stop": stops or None, "stream": stream or None}
-    body = {**asked, **{name: value for name, value in named.items() if value is not None}}
-    return make_chat("cohere", _find_url(call), body, capture_content=call.capture_content), _observe_chat
+    asked = leave_out(call.kwargs, ...)  # the outer client passes every argument, and this for one that is not given
+    for theirs, ours in _RENAMED.items():
+        if theirs in asked:
+            asked[ours] = asked.pop(theirs)
+    if "stop" in asked:
+        asked["stop"] = list_texts(asked["stop"])
+    if stream:
+        asked["stream"] = True
+    chat = make_chat("cohere", _find_url(call), asked, capture_content=call.capture_content)
+    return chat, _observe_event if stream else _observe_answer
 
 
-def _observe_chat(chat: Chat, got: object) -> None:
-    """Read a whole answer, which its raw response holds, or an event of a stream."""
+_RENAMED: Final = {"p": "top_p", "k": "top_k", "stop_sequences": "stop"}  # Cohere's name of an argument -> OpenAI's
+
+
+def _observe_answer(chat: Chat, got: object) -> None:
+    """Read a whole answer, which its raw response holds."""
+    answer = get_told_fields(get_field(got, "data"))
+    choice, message = chat.draft.get_choice(), get_told_fields(answer.get("message"))
+    chat.response_id = get_text(answer, "id")
+    if plan := get_text(message, "tool_plan"):
+        choice.add_text(plan, "reasoning")
+    for part in list_items(message.get("content")):
+        _add_content(chat, part)
+    if "tool_calls" in message:
+        for slot, call in enumerate(list_items(message["tool_calls"])):
+            _add_call_delta(chat, slot, call)
+    if found := list_items(message.get("citations")):
+        choice.add_annotations([dump_model(one) for one in found])
+    _read_end(chat, answer)
+
+
+def _observe_event(chat: Chat, got: object) -> None:
+    """Read an event of a stream."""
+    if chat.response_id and _append_text(chat, got):
+        return
     event = get_fields(got)
-    kind = get_text(event, "type")
-    if kind is None:
-        _read_chat_answer(chat, get_field(got, "data"))
-    else:
+    if (kind := get_text(event, "type")) is not None:
         chat.response_id = chat.response_id or get_text(event, "id")
         _read_event(chat, kind, event)
 
 
-def _read_chat_answer(chat: Chat, answer: object) -> None:
-    choice, message = chat.draft.get_choice(), get_field(answer, "message")
-    chat.response_id = get_nested(answer, "id", str)
-    if plan := get_nested(message, "tool_plan", str):
-        choice.add_text(plan, "reasoning")
-    for part in get_list(message, "content"):
-        _add_content(chat, part)
-    for slot, call in enumerate(get_list(message, "tool_calls")):
-        _add_call_delta(chat, slot, call)
-    if found := get_list(message, "citations"):
-        choice.add_annotations([dump_model(one) for one in found])
-    _read_end(chat, answer)
+def _append_text(chat: Chat, got: Any) -> bool:
+    """Append an event that holds text and nothing else, as nearly all do; return False for any other."""
+    try:
+        if got.type != "content-delta":
+            return False
+        piece = got.delta.message.content
+        if type(piece.text) is not str or piece.thinking:
+            return False
+    except AttributeError:  # of another shape
+        return False
+    chat.draft.get_choice().add_text(piece.text)
+    return True
 
 
 def _read_event(chat: Chat, kind: str, event: Mapping[str, Any]) -> None:
@@ -91,7 +116,7 @@ def _read_event(chat: Chat, kind: str, event: Mapping[str, Any]) -> None:
     elif kind == "citation-start" and (cited := get_nested(delta, "message.citations", object)) is not None:
         chat.draft.get_choice().add_annotations([dump_model(cited)])
     elif kind == "message-end":
-        _read_end(chat, delta)
+        _read_end(chat, get_told_fields(delta))
         if error := get_nested(delta, "error", str):
             chat.failure = (sc.ERROR_OTHER, error)
 
@@ -109,22 +134,23 @@ def _add_call_delta(chat: Chat, slot: int, call: object) -> None:
     chat.draft.get_choice().add_tool_call(slot, get_nested(call, "id", str), name, arguments)
 
 
-def _read_end(chat: Chat, told: object) -> None:
+def _read_end(chat: Chat, told: Mapping[str, Any]) -> None:
     """Read why an answer has ended, and its tokens: those that are billed, where both are told."""
-    if reason := get_nested(told, "finish_reason", str):
-        chat.draft.get_choice().finish_reason = _REASONS.get(reason, reason.lower())
-    _read_usage(chat, get_field(told, "usage"))
+    if isinstance(reason := told.get("finish_reason"), str):
+        word = str.__str__(reason)  # a (str, Enum) has a name of its own
+        chat.draft.get_choice().finish_reason = _REASONS.get(word, word.lower())
+    _read_usage(chat, told.get("usage"))
 
 
 def _read_usage(record: Chat | Embeddings, usage: object) -> None:
-    told = get_fields(usage)
+    told = get_told_fields(usage)
     billed, counted = get_fields(told.get("billed_units")), get_fields(told.get("tokens"))
     for field in ("input_tokens", "output_tokens"):
-        tokens = find_known(get_count(counts, field) for counts in (billed, counted))
+        if (tokens := get_count(billed, field)) is None:
+            tokens = get_count(counted, field)
         if tokens is not None and hasattr(record, field):
             setattr(record, field, tokens)
-    cached = get_count(told, "cached_tokens")
-    if cached is not None and isinstance(record, Chat):
+    if (cached := get_count(told, "cached_tokens")) is not None and isinstance(record, Chat):
         record.cache_read_tokens = cached
 
 

@@ -12,6 +12,7 @@ from opentelemetry.trace import StatusCode
 from .._shape import get_count
 from ..tracing.export.cost import compute_span_cost
 from ..tracing.export.counted_calls import CountedSpan, describe_counted, find_repeats
+from ..tracing.export.recent_spans import get_span_id
 from ..tracing.operations import semconv as sc
 
 
@@ -110,7 +111,7 @@ def list_calls(spans: Sequence[ReadableSpan]) -> list[ReadableSpan]:
         described = [describe_counted(span, has_cost=False) for span in trace]
         calls = [one for one in described if one.call_class is not None]
         counted = {one.span_id for one in calls} - find_repeats(calls, _map_parents(trace)).keys()
-        found += [span for span in trace if read_span_id(span) in counted]
+        found += [span for span in trace if get_span_id(span) in counted]
     return sorted(found, key=lambda span: span.start_time or 0)
 
 
@@ -123,7 +124,7 @@ def _list_traces(spans: Sequence[ReadableSpan]) -> list[list[ReadableSpan]]:
 
 
 def _map_parents(spans: Sequence[ReadableSpan]) -> dict[int, int | None]:
-    return {read_span_id(span): span.parent.span_id if span.parent else None for span in spans}
+    return {get_span_id(span): span.parent.span_id if span.parent else None for span in spans}
 
 
 class _Usage:
@@ -134,10 +135,10 @@ class _Usage:
         self.cost = 0.0
         self.unmetered: list[str] = []
         self.unpriced: list[str] = []
-        by_id = {read_span_id(span): span for span in spans}
+        by_id = {get_span_id(span): span for span in spans}
         parents = _map_parents(spans)
         costs = {span_id: compute_span_cost(span.attributes or {}) for span_id, span in by_id.items()}
-        described = [describe_counted(span, has_cost=costs[read_span_id(span)] is not None) for span in spans]
+        described = [describe_counted(span, has_cost=costs[get_span_id(span)] is not None) for span in spans]
         metered = [
             one for one in described if _has_tokens(one) and sc.COUNTED_BY not in (by_id[one.span_id].attributes or {})
         ]
@@ -170,13 +171,7 @@ def _has_tokens(span: CountedSpan) -> bool:
 def _count_errors(spans: Sequence[ReadableSpan]) -> int:
     failed = [span for span in spans if span.status.status_code is StatusCode.ERROR]
     passed_on = {span.parent.span_id for span in failed if span.parent}
-    return sum(read_span_id(span) not in passed_on for span in failed)
-
-
-def read_span_id(span: ReadableSpan) -> int:
-    """Return the span's id; 0 if it has none."""
-    context = span.get_span_context()
-    return context.span_id if context else 0
+    return sum(get_span_id(span) not in passed_on for span in failed)
 
 
 def _read_operation(span: ReadableSpan) -> object:

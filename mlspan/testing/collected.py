@@ -13,8 +13,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from ..tracing.export.dialects.catalog import translate_foreign_span
+from ..tracing.export.recent_spans import get_span_id
 from ..tracing.operations import semconv as sc
-from .call_totals import CallTotals, list_calls, read_span_id, read_tokens, sum_calls
+from .call_totals import CallTotals, list_calls, read_tokens, sum_calls
 from .golden_trees import check_golden, locate_file
 from .tool_calls import Match, ToolCall, ToolNames, decode_content, list_requested_tools, match_tools, read_tool_call
 
@@ -174,7 +175,7 @@ class Spans:
     def _render(self, attributes: Sequence[str], *, tokens: bool = True, ordered: bool = True) -> str:
         below: dict[int | None, list[ReadableSpan]] = {}
         found = self.all
-        ids = {read_span_id(span) for span in found}
+        ids = {get_span_id(span) for span in found}
         for span in found:
             above = span.parent.span_id if span.parent and span.parent.span_id in ids else None
             below.setdefault(above, []).append(span)
@@ -182,7 +183,7 @@ class Spans:
         def list_blocks(parent: int | None, depth: int) -> Iterator[str]:
             for span in below.get(parent, ()):
                 line = "  " * depth + _format_span(span, attributes, tokens=tokens)
-                yield "\n".join([line, *arrange(read_span_id(span), depth + 1)])
+                yield "\n".join([line, *arrange(get_span_id(span), depth + 1)])
 
         def arrange(parent: int | None, depth: int) -> Iterator[str] | list[str]:
             blocks = list_blocks(parent, depth)

@@ -98,7 +98,7 @@ def configure(
         content_events: whether each call to a model also writes the conventions' event, with its content, to
             OpenTelemetry's logs, through the application's LoggerProvider. Default: False. Where content is off,
             there are none. Only OpenTelemetry's ``EVENT_ONLY`` keeps content off spans and yet gives events.
-        agent_usage: whether agents' spans tell the tokens of the calls below them, too. Default: False, as many
+        agent_usage: whether agents' spans also have the tokens of the calls below them. Default: False, as many
             receivers would count them twice; MLflow does not.
         redact: a function from text to text, or regular expressions whose matches become ``[redacted]``. It is applied
             to all content and exceptions, and, before anything is stored, to all other text, including the spans of

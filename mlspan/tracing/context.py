@@ -99,14 +99,14 @@ def _text(value: object) -> str | None:
 def session(id: str | None) -> ScopeBlock:
     """``with session("chat-42"):`` groups the traces of one conversation; MLflow shows them as a session.
 
-    ``session(None)`` is none, whatever there is around it; so with :func:`user` and the others.
+    ``session(None)`` sets no session, even inside another ``session`` block; likewise for :func:`user` and the others.
     """
     text = _text(id)
     return ScopeBlock(lambda around: replace(around, session=text))
 
 
 def user(id: str | None) -> ScopeBlock:
-    """``with user("ada"):`` names whom the calls inside are made for."""
+    """``with user("ada"):`` names the user for whom the calls inside are made."""
     text = _text(id)
     return ScopeBlock(lambda around: replace(around, user=text))
 

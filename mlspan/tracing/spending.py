@@ -23,6 +23,7 @@ from .._bounded import BoundedDict
 from .._guard import guard
 from .._patching import Undo, install_until_shutdown
 from .._shape import get_count
+from .export.counted_calls import MODEL_OPERATIONS
 from .mlflow_state.runs import get_active_run_id
 from .operations import semconv as sc
 from .runtime import add_listener
@@ -31,7 +32,6 @@ SpendKey = Literal["session", "user", "run", "model"]
 
 _MOST_CALLS: Final = 100_000  # that are known one by one; older ones are known by session, user, run and model
 _MOST_GROUPS: Final = 10_000
-_MODEL_CALLS: Final = frozenset({sc.CHAT, sc.GENERATE_CONTENT, sc.TEXT_COMPLETION, sc.EMBEDDINGS})
 _NS_PER_SECOND: Final = 1_000_000_000  # nanoseconds
 
 
@@ -114,7 +114,7 @@ class _Ledger(SpanProcessor):
         self._calls: deque[_Call] = deque()
         self._older: BoundedDict[_Labels, Spend] = BoundedDict(_MOST_GROUPS)
         self._runs: BoundedDict[int, str] = BoundedDict(_MOST_GROUPS)  # of calls that are open, by span id
-        self._counted_below: BoundedDict[int, None] = BoundedDict(_MOST_GROUPS)  # parents of counted calls
+        self._counted_below: BoundedDict[int, None] = BoundedDict(_MOST_GROUPS)  # spans that stand above a counted call
         self.limits: list[_Limit] = []
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002  # the SDK's signature
@@ -127,13 +127,14 @@ class _Ledger(SpanProcessor):
         with guard("counting what a call has cost"):
             ids, attributes = span.get_span_context(), span.attributes or {}
             run_id = self._runs.pop(ids.span_id, None) if ids is not None else None
-            if attributes.get(sc.OPERATION) not in _MODEL_CALLS or sc.COUNTED_BY in attributes or ids is None:
+            if ids is None:
                 return
-            spend = _read_spend(attributes)
-            if spend is None or ids.span_id in self._counted_below:  # a client's span of the same call has ended before
-                return
-            if span.parent is not None:
+            below = ids.span_id in self._counted_below  # a client's span of the same call, which has ended before
+            spend = None if below else _read_call(attributes)
+            if (below or spend is not None) and span.parent is not None:
                 self._counted_below[span.parent.span_id] = None
+            if spend is None:
+                return
             self._ended.put(_Call((span.end_time or 0) / _NS_PER_SECOND, _read_labels(attributes, run_id), spend))
             self._count_ended()
 
@@ -171,10 +172,12 @@ class _Ledger(SpanProcessor):
             return [*self._older.items(), *found] if whole else found
 
 
-def _read_spend(attributes: Attributes) -> Spend | None:
-    """Return what a call with these attributes has cost; None without tokens and cost."""
+def _read_call(attributes: Attributes) -> Spend | None:
+    """Return what a call to a model has cost; None if these are no attributes of one with tokens or a cost."""
     from .export.cost import compute_span_cost
 
+    if attributes.get(sc.OPERATION) not in MODEL_OPERATIONS or sc.COUNTED_BY in attributes:
+        return None
     given, made = get_count(attributes, sc.USAGE_INPUT_TOKENS), get_count(attributes, sc.USAGE_OUTPUT_TOKENS)
     cost = compute_span_cost(attributes)
     if given is None and made is None and cost is None:
@@ -296,7 +299,7 @@ def on_cost(
     """Call *call* once when the calls to models from now on have cost *limit* US dollars together.
 
     It is given the :class:`Spend` and runs as the call that reaches the limit ends, on the thread of that call. An
-    exception of its own is logged and reaches nobody: it may set a flag, or cancel what goes on.
+    exception that it raises is logged and does not reach your program. To stop, let it set a flag or cancel a task.
 
     Args:
         limit: US dollars, above 0.
@@ -308,7 +311,7 @@ def on_cost(
         model: likewise, of this model.
 
     Returns:
-        A function that takes the limit away.
+        A function that removes the limit.
 
     Raises:
         ValueError: *limit* is not above 0, or *each* is no such label.

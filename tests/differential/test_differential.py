@@ -119,6 +119,7 @@ CLIENTS: Final = {  # the scenarios of each client: their module, and how their 
     "xai_sdk": ("scenarios_protocols", "xai["),
     "mcp.server.mcpserver": ("scenarios_protocols", "mcp["),
     "qdrant_client": ("scenarios_protocols", "qdrant["),
+    "deepagents": ("scenarios_agents", "deep_agent["),
 }
 
 
@@ -128,7 +129,7 @@ def test_a_client_is_compared(client: str, request: pytest.FixtureRequest) -> No
     """Each client has scenarios, which succeed and fail; it is skipped where it is not asked for, or not installed."""
     module, start = CLIENTS[client]
     if module not in MODULES:
-        pytest.skip("in the nox session differential_clients")
+        pytest.skip("in the nox sessions differential_clients and differential_agents")
     pytest.importorskip(client)
     bare, _ = request.getfixturevalue("seen")
     failed = {"error" in found for name, found in bare.items() if name.startswith(start)}

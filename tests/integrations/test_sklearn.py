@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -59,6 +60,33 @@ class TestSklearn(Contract):
         VotingClassifier([("a", LogisticRegression()), ("b", LogisticRegression(C=2.0))]).fit(X, Y)
         assert spans.tree() == "fit Pipeline\n  log metrics\nfit VotingClassifier\n  log metrics"
         assert len(self.runs()) == 2
+
+    def test_no_more_requests_than_mlflow_alone(
+        self, autolog: Any, spans: Spans, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A training asks the tracking server what MLflow's own autologging of it asks, and nothing more."""
+        import mlflow
+        from mlflow.store.tracking.rest_store import RestStore
+
+        asked: Counter[str] = Counter()
+        call = RestStore._call_endpoint
+
+        def count(self: Any, api: Any, *args: Any, **kwargs: Any) -> Any:
+            asked[api.__name__] += 1
+            return call(self, api, *args, **kwargs)
+
+        def count_one() -> Counter[str]:
+            self.train()  # what is asked once for all
+            asked.clear()
+            self.train()
+            return Counter(asked)
+
+        monkeypatch.setattr(RestStore, "_call_endpoint", count)
+        mlflow.sklearn.autolog(log_models=False)
+        theirs = count_one()
+        mlflow.sklearn.autolog(disable=True)
+        autolog(log_models=False)
+        assert (count_one(), theirs["CreateRun"]) == (theirs, 1)
 
     def test_an_agent_that_trains_and_predicts(self, autolog: Any, spans: Spans) -> None:
         """In a trace of something else: the training is a span of it, and the prediction links back to the training."""

@@ -70,6 +70,18 @@ class TestSpark(Contract):
             self.data
         )
         assert spans.tree() == f"fit {search.__name__}\n  log metrics"
+        (span,) = spans.named(f"fit {search.__name__}")
+        scores = [event.attributes["mlspan.fit.metric.mean_rmse"] for event in span.events]
+        assert [event.attributes["mlspan.fit.params"] for event in span.events] == [
+            '{"regParam":0.0}',
+            '{"regParam":0.1}',
+        ]
+        assert span.attributes["mlspan.fit.best_score"] == min(scores)
+        best = scores.index(min(scores))
+        assert span.attributes["mlspan.fit.best_params"] == span.events[best].attributes["mlspan.fit.params"]
+        assert all("mlspan.fit.metric.std_rmse" in event.attributes for event in span.events) is (
+            search is CrossValidator
+        )
         parent, *children = self.runs()
         assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
         assert len(children) == 2

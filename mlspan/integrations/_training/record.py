@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import orjson
@@ -98,6 +99,10 @@ def measure_data(data: Any) -> tuple[int | None, int | None]:
 
 
 def _to_json_value(value: object) -> object:
-    if value is None or isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) < 2**53):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, float):  # NumPy's are floats, too, which orjson does not know
+        return float(value)
+    if isinstance(value, Integral) and abs(number := int(value)) < 2**53:
+        return number
     return str(value)[:_MAX_PARAM_CHARS]

@@ -94,5 +94,5 @@ def _install(hook: Hook) -> Undo:
     )
 
 
-HOOK = Hook("crewai>=1.15,<2", "crewai", _install)
+HOOK = Hook("crewai>=1.15.23,<2", "crewai", _install)
 autolog = HOOK.autolog

@@ -45,7 +45,7 @@ _CALLS: Final = (
     "crewai.memory.unified_memory:Memory.recall",
     "crewai.tools.tool_usage:ToolUsage.use",
 )
-# Since 1.15 each call to a model passes these two, and before the methods of its class.
+# Since 1.15.23 each call to a model passes these two, and before the methods of its class.
 _MODEL_CALLS: Final = (
     "crewai.llms.base_llm:run_with_rate_limit_retry",
     "crewai.llms.base_llm:arun_with_rate_limit_retry",

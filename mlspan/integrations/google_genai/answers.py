@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
-from ..._shape import get_count, get_field, get_fields, get_integer, get_list, get_text, read_count
+from ..._shape import (
+    get_count,
+    get_field,
+    get_fields,
+    get_integer,
+    get_text,
+    get_told_fields,
+    list_items,
+    read_count,
+)
 from ...hooks.openai_format import FINISH_REASONS
 from ...hooks.requests import read_provider_usage
 from ...tracing.operations.records import Chat
@@ -29,15 +39,17 @@ _TOOL_TOKENS: Final = "mlspan.usage.tool_use_prompt_tokens"  # only some of a st
 
 def observe_answer(chat: Chat, got: object) -> None:
     """Read a ``GenerateContentResponse``: a whole answer, or a chunk of one, whose token counts are those so far."""
-    answer = get_fields(got)
+    if _append_text(chat, got):
+        return
+    answer = get_told_fields(got)
     chat.response_id = get_text(answer, "response_id") or chat.response_id
     chat.response_model = get_text(answer, "model_version") or chat.response_model
-    candidates = get_list(answer, "candidates")
+    candidates = list_items(answer.get("candidates"))
     for position, raw_candidate in enumerate(candidates):
-        candidate = get_fields(raw_candidate)
+        candidate = get_told_fields(raw_candidate)
         index = get_integer(candidate, "index")
         choice = chat.draft.get_choice(position if index is None else index)
-        for raw in get_list(get_fields(candidate.get("content")), "parts"):
+        for raw in list_items(get_fields(candidate.get("content")).get("parts")):
             part: Any = read_part(raw)
             if part["type"] in {"text", "reasoning"}:
                 choice.add_text(part["content"], part["type"])
@@ -50,8 +62,31 @@ def observe_answer(chat: Chat, got: object) -> None:
     _read_usage(chat, answer.get("usage_metadata"))
 
 
-def _read_reason(candidate: object) -> str | None:
-    reason = get_field(candidate, "finish_reason")
+def _append_text(chat: Chat, got: Any) -> bool:
+    """Append a chunk that holds text, counts and nothing else, as nearly all do; return False for any other."""
+    try:
+        if got.response_id != chat.response_id or got.model_version != chat.response_model:
+            return False  # the first one, or of a server that tells neither
+        (candidate,) = got.candidates
+        (part,) = candidate.content.parts
+        if part.__pydantic_fields_set__ != _TEXT_ALONE or candidate.finish_reason is not None or candidate.index:
+            return False
+        text = part.text
+    except (AttributeError, TypeError, ValueError):  # of another shape
+        return False
+    if type(text) is not str:
+        return False
+    chat.draft.get_choice().add_text(text)
+    _read_usage(chat, got.usage_metadata)
+    return True
+
+
+_TEXT_ALONE: Final = {"text"}
+
+
+def _read_reason(candidate: Mapping[str, Any]) -> str | None:
+    if (reason := candidate.get("finish_reason")) is None:
+        return None
     text = getattr(reason, "value", reason)
     return _FINISH_REASONS.get(text, text.lower()) if isinstance(text, str) else None
 
@@ -60,15 +95,18 @@ def _read_usage(chat: Chat, usage: object) -> None:
     """Read token counts. What the tools that Google runs have added to the prompt is billed as input, too."""
     if usage is None:
         return
-    read_provider_usage(chat, usage)
-    counts = get_fields(usage)
-    for name, ending in _MODALITY_COUNTS.items():
-        for one in get_list(counts, name):
+    counts = get_told_fields(usage)
+    read_provider_usage(chat, counts)
+    for name in filter(_MODALITY_COUNTS.__contains__, counts):
+        ending = _MODALITY_COUNTS[name]
+        for one in list_items(counts[name]):
             modality = get_field(one, "modality")
             word = str(getattr(modality, "value", modality)).lower()
             if word in _MODALITIES and (tokens := read_count(get_field(one, "token_count"))) is not None:
                 setattr(chat, f"{word}_{ending}", tokens)
     if tools := get_count(counts, "tool_use_prompt_token_count"):
         chat.extra[_TOOL_TOKENS] = tools
-    if _TOOL_TOKENS in chat.extra and (prompt := get_count(counts, "prompt_token_count")) is not None:
+    elif _TOOL_TOKENS not in vars(chat).get("extra", ()):  # chat.extra would make one
+        return
+    if (prompt := get_count(counts, "prompt_token_count")) is not None:
         chat.input_tokens = prompt + chat.extra[_TOOL_TOKENS]

@@ -18,6 +18,7 @@ from ...tracing.operations.messages import (
     make_tool_call,
     make_tool_call_response,
 )
+from ...tracing.operations.plain_values import KeptList
 
 _ROLES: Final = {"model": "assistant"}
 _MOST_BYTES: Final = 1024 * 1024  # of a picture or a sound: a larger one is recorded by its size alone
@@ -30,6 +31,8 @@ def read_contents(contents: object) -> list[Message]:
     """
     if contents is None:
         return []
+    if type(contents) is str:  # a text alone need not be looked through again
+        return KeptList([{"role": "user", "parts": [{"type": "text", "content": contents}]}])
     messages: list[Message] = []
     loose: list[Part] = []
     for one in contents if isinstance(contents, (list, tuple)) else [contents]:

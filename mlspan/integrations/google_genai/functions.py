@@ -7,11 +7,13 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from ..._guard import guard
 from ..._shape import get_field, get_list, get_nested, list_items
 from ...hooks.call import BegunCall, Call
 from ...hooks.hook import Hook
 from ...hooks.patching import CallStarter, Patch, Undo, apply_patches, replace_method, trace_method
 from ...tracing.operations.generators import TracedGenerator, wrap_async_generator, wrap_generator
+from ...tracing.operations.noop import NOOP_OPERATION
 from ...tracing.operations.records import Step, Tool
 from .contents import read_contents
 from .requests import read_config, read_model
@@ -24,7 +26,8 @@ _FUNCTION_HELPERS: Final = (  # private: what calls a function with the argument
 
 def install(hook: Hook) -> Undo:
     """Trace the functions, and the calls that may run several requests."""
-    around, function = hook.make_starter(_begin_function_calling), hook.make_starter(_begin_function)
+    around = CallStarter(_start_function_calling, hook)
+    function = hook.make_starter(_begin_function)
     return apply_patches(_list_patches(around, function))
 
 
@@ -38,13 +41,30 @@ def _list_patches(around: CallStarter, function: CallStarter) -> Iterator[Patch]
         yield Patch(target, functools.partial(trace_method, start=function), "functions that the client calls")
 
 
-def _begin_function_calling(call: Call) -> BegunCall | None:
-    """Begin the record around requests that call functions in between; None for a single request."""
-    config = call.argument("config")
-    tools = read_config(config, "tools")
-    calling = read_config(config, "automatic_function_calling")
-    if get_field(calling, "disable") is True or not any(map(callable, list_items(tools))):
-        return None
+def _may_call_functions(config: object) -> bool:
+    """Return whether a call with this *config* may run several requests, with functions in between."""
+    if config is None:  # as in most calls
+        return False
+    with _start_guard:
+        if any(map(callable, list_items(read_config(config, "tools")))):
+            return get_field(read_config(config, "automatic_function_calling"), "disable") is not True
+    return False
+
+
+_start_guard: Final = guard("starting a span")
+
+
+def _start_function_calling(
+    hook: Hook, args: tuple[object, ...], kwargs: dict[str, Any], *, function: Any = None
+) -> Any:
+    """Start the operation around requests that call functions in between; a single request needs none."""
+    if not _may_call_functions(kwargs.get("config")):  # which can only be given by its name
+        return NOOP_OPERATION
+    return hook.start_operation(_begin_function_calling, args, kwargs, function=function)
+
+
+def _begin_function_calling(call: Call) -> BegunCall:
+    """Begin the record around requests that call functions in between."""
     step = Step(type="chain", name=f"generate_content with functions {read_model(call) or ''}".strip())
     if call.capture_content:
         step.input = read_contents(call.argument("contents"))
@@ -81,14 +101,16 @@ def _wrap_stream(own: Any, enabled: list[bool], *, start: CallStarter) -> Callab
     """Return *own* with a span that is current in each of its steps: requests and functions are its children."""
     start_operation = start.bind_function(own)
 
-    def open_stream_operation(args: object, kwargs: object) -> object:
-        return start_operation(args, kwargs) if enabled else None
+    def open_stream_operation(args: object, kwargs: dict[str, Any]) -> object:
+        return start_operation(args, kwargs) if enabled and _may_call_functions(kwargs.get("config")) else None
 
     if inspect.iscoroutinefunction(inspect.unwrap(own)):
 
         @functools.wraps(own)
         async def open_traced_stream(*args: Any, **kwargs: Any) -> object:
             result = await own(*args, **kwargs)  # no request is made before the first read
+            if not _may_call_functions(kwargs.get("config")):
+                return result
             return wrap_async_generator(lambda *_, **__: result, open_stream_operation, TracedGenerator)(
                 *args, **kwargs
             )

@@ -53,7 +53,8 @@ def _start_call(
     hook: Hook, begin: Begin, args: tuple[object, ...], kwargs: dict[str, Any], *, function: Any = None
 ) -> Any:
     """Start the operation of a call; one that LiteLLM's proxy makes for a request is in the trace of that request."""
-    headers = get_nested(kwargs.get("proxy_server_request"), "headers", dict)
+    asked = kwargs.get("proxy_server_request")
+    headers = None if asked is None else get_nested(asked, "headers", dict)
     if not headers or get_current_span().get_span_context().is_valid:
         return hook.start_operation(begin, args, kwargs, function=function)
     with use_context(_PROPAGATOR.extract(headers)):

@@ -10,9 +10,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from ..._shape import get_count, get_field, get_fields, get_nested, list_items, read_amount
+from ..._shape import get_count, get_field, get_fields, get_nested, get_told_fields, list_items, read_amount
 from ...hooks.call import BegunCall, Call
 from ...hooks.litellm_names import find_litellm_provider
 from ...hooks.openai_format import dump_model, read_openai_prompt
@@ -20,6 +20,7 @@ from ...hooks.requests import find_provider_by_url, read_chat_usage, read_server
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.records import Chat, Embeddings, ModelCall, Observe, ProviderRequest, sees_errors
 from ..openai.methods import (
+    append_told_text,
     make_chat,
     make_embeddings,
     make_response,
@@ -35,13 +36,13 @@ PRIVATE_FIELDS: Final[dict[str, str]] = {
 }
 
 # Flags of a synchronous function that is called as one half of an asynchronous call, which is recorded as a whole.
-_HALVES: Final = ("acompletion", "atext_completion", "aembedding", "aresponses", "arerank")
+_HALVES: Final = frozenset({"acompletion", "atext_completion", "aembedding", "aresponses", "arerank"})
 _TELL_COST: Final = frozenset({"openrouter", "perplexity"})  # whose answers tell what the provider charges
 
 
 def is_half(asked: Mapping[str, Any]) -> bool:
     """Return whether a synchronous function is called as one half of an asynchronous call."""
-    return any(asked.get(name) is True for name in _HALVES)
+    return not _HALVES.isdisjoint(asked) and any(asked.get(name) is True for name in _HALVES)
 
 
 def begin_chat(call: Call) -> BegunCall | None:
@@ -69,24 +70,23 @@ def begin_text(call: Call) -> tuple[Chat, Observe[Chat]] | None:
 
 
 def _make_chat(call: Call, asked: Mapping[str, Any]) -> Chat:
-    provider, model = _find_provider(call)
-    chat = make_chat(provider, _find_api_base(call), {**asked, "model": model}, capture_content=call.capture_content)
+    target = _find_target(call)
+    chat = make_chat(
+        target.provider, target.url, {**asked, "model": target.model}, capture_content=call.capture_content
+    )
     chat.outer = True
-    if str(call.argument("model")).startswith(_TEXT_PREFIX):
+    if target.completes_text:
         chat.operation = sc.TEXT_COMPLETION
     return chat
-
-
-_TEXT_PREFIX: Final = "text-completion-"  # of providers, whose completions are no chats
 
 
 def begin_response(call: Call) -> tuple[Chat, Observe[Chat]] | None:
     """Begin the record of ``responses``: sent as it is, or as a chat where the provider has none."""
     if is_half(call.kwargs):
         return None
-    provider, model = _find_provider(call)
-    body = {**call.kwargs, "model": model, "input": call.argument("input")}
-    chat = make_response(provider, _find_api_base(call), body, capture_content=call.capture_content)
+    target = _find_target(call)
+    body = {**call.kwargs, "model": target.model, "input": call.argument("input")}
+    chat = make_response(target.provider, target.url, body, capture_content=call.capture_content)
     chat.outer = True
     return chat, _observe_response
 
@@ -95,9 +95,9 @@ def begin_embeddings(call: Call) -> tuple[Embeddings, Observe[Embeddings]] | Non
     """Begin the record of ``embedding``."""
     if is_half(call.kwargs):
         return None
-    provider, model = _find_provider(call)
-    body = {"model": model, "input": call.argument("input")}
-    record = make_embeddings(provider, _find_api_base(call), body, capture_content=call.capture_content)
+    target = _find_target(call)
+    body = {"model": target.model, "input": call.argument("input")}
+    record = make_embeddings(target.provider, target.url, body, capture_content=call.capture_content)
     record.outer, record.dimensions = True, call.argument("dimensions", want=int)
     return record, _observe_embeddings
 
@@ -106,23 +106,37 @@ def begin_rerank(call: Call) -> tuple[ProviderRequest, Observe[ProviderRequest]]
     """Begin the record of ``rerank``."""
     if is_half(call.kwargs):
         return None
-    provider, model = _find_provider(call)
-    server = read_server_fields(_find_api_base(call))
-    record = ProviderRequest(type="reranker", name="rerank", provider=provider, model=model, **server)
+    target = _find_target(call)
+    server = read_server_fields(target.url)
+    record = ProviderRequest(type="reranker", name="rerank", provider=target.provider, model=target.model, **server)
     if call.capture_content:
         record.input = {name: call.argument(name) for name in ("query", "documents")}
     return record, _observe_rerank
 
 
-def _find_api_base(call: Call) -> object:
-    return call.argument("api_base", want=str) or call.argument("base_url", want=str)
+class _Target(NamedTuple):
+    """Whom a call asks.
+
+    Attributes:
+        provider: by the conventions' name.
+        model: without LiteLLM's prefix for the provider.
+        url: of the server, where the caller names it.
+        completes_text: whether the prefix says that completions of the model are no chats.
+    """
+
+    provider: str
+    model: str | None
+    url: str | None
+    completes_text: bool
 
 
-def _find_provider(call: Call) -> tuple[str, str | None]:
-    """Return the conventions' name of the provider, and the model without LiteLLM's prefix for the provider."""
+def _find_target(call: Call) -> _Target:
     model, named = call.argument("model", want=str), call.argument("custom_llm_provider", want=str)
-    provider, model = _split_model(model, named) if model is not None else (named, None)
-    return find_provider_by_url(_find_api_base(call)) or find_litellm_provider(provider or "openai"), model
+    url = call.argument("api_base", want=str) or call.argument("base_url", want=str)
+    provider, short = _split_model(model, named) if model is not None else (named, None)
+    known = find_provider_by_url(url) if url else None
+    is_text = model is not None and model.startswith("text-completion-")
+    return _Target(known or find_litellm_provider(provider or "openai"), short, url, is_text)
 
 
 @lru_cache(maxsize=1024)
@@ -140,9 +154,10 @@ def _split_model(model: str, provider: str | None) -> tuple[str | None, str]:
 @sees_errors
 def _observe_chat(chat: Chat, got: object) -> None:
     """Read a whole answer, a chunk, or an error."""
+    if chat.response_id and append_told_text(chat.draft, got):
+        return  # what is known besides it the first chunk has told, or the last one will
     observe_chat(chat, got)
-    usage = get_field(got, "usage")
-    if usage is not None:
+    if (usage := get_fields(got).get("usage")) is not None:
         _read_cache_counts(chat, usage)
     if not isinstance(got, BaseException):
         _read_hidden(chat, got)
@@ -165,7 +180,10 @@ def _observe_rerank(record: ProviderRequest, got: object) -> None:
 
 def _read_cache_counts(chat: Chat, usage: object) -> None:
     """Read cached tokens where LiteLLM has them by Anthropic's names: they are a part of the input that it counts."""
-    known, details = get_fields(usage), get_fields(get_field(usage, "prompt_tokens_details"))
+    known = get_told_fields(usage)
+    if _CACHE_NAMES.isdisjoint(known):
+        return
+    details = get_fields(known.get("prompt_tokens_details"))
     if read := get_count(known, "cache_read_input_tokens"):
         chat.cache_read_tokens = read
     if written := get_count(known, "cache_creation_input_tokens") or get_count(details, "cache_creation_tokens"):
@@ -176,9 +194,15 @@ def _read_cache_counts(chat: Chat, usage: object) -> None:
         chat.text_input_tokens = None
 
 
+_CACHE_NAMES: Final = frozenset({"cache_read_input_tokens", "cache_creation_input_tokens", "prompt_tokens_details"})
+
+
 def _read_hidden(record: ModelCall, got: object) -> None:
     """Read what LiteLLM knows of the call besides the answer."""
-    hidden = getattr(got, "_hidden_params", None)
+    private = getattr(got, "__pydantic_private__", None)  # asking the model itself takes pydantic a search
+    hidden = private.get("_hidden_params") if isinstance(private, dict) else None
+    if hidden is None:
+        hidden = getattr(got, "_hidden_params", None)  # of an answer that is no model of pydantic's
     known = hidden if isinstance(hidden, dict) else {}
     if record.server_address is None and (url := known.get("api_base")):
         for name, value in read_server_fields(url).items():

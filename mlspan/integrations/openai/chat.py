@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..._shape import get_field, get_fields, get_list, get_nested, get_text
+from ..._shape import get_field, get_fields, get_list, get_nested, get_text, get_told_fields
 from ...hooks.openai_format import read_openai_prompt
 from ...hooks.requests import PREDICTION_USAGE, REQUEST_PARAMETERS, read_chat_usage, read_usage, set_parameters
 from ...tracing.operations import semconv as sc
@@ -138,6 +138,8 @@ def _append_text_chunk(draft: OutputDraft, got: Any) -> bool:
 
     This takes half the time that reading such a chunk field by field takes.
     """
+    if type(got) is dict:
+        return append_told_text(draft, got)
     try:
         (choice,) = got.choices
         delta = choice.delta
@@ -157,6 +159,27 @@ def _append_text_chunk(draft: OutputDraft, got: Any) -> bool:
 
 
 _CONTENT_ALONE: Final = {"content"}
+
+
+def append_told_text(draft: OutputDraft, got: object) -> bool:
+    """Do the same for plain JSON, and for chunks whose fields are all set, most of them to None."""
+    answer = get_fields(got)
+    raws = answer.get("choices")
+    if type(raws) is not list or len(raws) != 1 or any(map(answer.get, _MORE_THAN_TEXT)):
+        return False
+    choice = get_told_fields(raws[0])
+    delta = get_told_fields(choice.get("delta"))
+    piece, index = delta.get("content"), choice.get("index")
+    if delta.keys() != _CONTENT_ALONE or choice.keys() != _TEXT_CHOICE or type(piece) is not str or not piece:
+        return False
+    if type(index) is not int:
+        return False
+    draft.get_choice(index).add_text(piece)
+    return True
+
+
+_TEXT_CHOICE: Final = {"delta", "index"}
+_MORE_THAN_TEXT: Final = frozenset({"usage", *_SERVERS_FIELDS})
 
 
 def _observe_choice_fields(chat: Chat, choice: RequestBody) -> None:

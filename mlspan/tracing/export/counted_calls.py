@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from ..._shape import read_count
 from ..operations import semconv as sc
+from .recent_spans import get_span_id
 
 _CLASSES: Final = {  # of operations: two calls of one class may be the same
     sc.CHAT: "generation",
@@ -22,6 +23,7 @@ _CLASSES: Final = {  # of operations: two calls of one class may be the same
     sc.GENERATE_CONTENT: "generation",
     sc.EMBEDDINGS: "embeddings",
 }
+MODEL_OPERATIONS: Final = frozenset(_CLASSES)  # the calls to a model
 _SHARE: Final = 0.8  # of the shorter call, which has to lie within the other for both to be one
 _MAX_COMPARISONS: Final = 200_000  # in one trace
 
@@ -111,10 +113,10 @@ def find_repeats(counted: Sequence[CountedSpan], parents: Mapping[int, int | Non
 
 def describe_counted(span: ReadableSpan, *, has_cost: bool) -> CountedSpan:
     """Return what has to be known of an ended span with tokens."""
-    scope, context, attributes = span.instrumentation_scope, span.get_span_context(), span.attributes or {}
+    scope, attributes = span.instrumentation_scope, span.attributes or {}
     times = span.start_time or 0, span.end_time or 0
     name = scope.name if scope is not None and scope.name else ""
-    counted = CountedSpan.from_attributes(context.span_id if context else 0, name, times, attributes.get)
+    counted = CountedSpan.from_attributes(get_span_id(span), name, times, attributes.get)
     return replace(counted, has_cost=has_cost)
 
 

@@ -26,6 +26,7 @@ from .flush_result import DestinationResult, FlushResult
 from .fork_safety import IMPORT_LOCK
 from .memory import drop_content
 from .queue_reader import measure_ended, read_queue
+from .recent_spans import get_span_id
 from .self_metrics import register_counters
 from .span_queue import LateSpan, LoggedSpan, SpanQueue, SpanStarted
 from .spool.limits import IN_MEMORY, SpoolSettings
@@ -130,24 +131,24 @@ class ExportProcessor(SpanProcessor):
             return
         queue, origin = self._queue, self._origin()
         if self._writes_ahead and len(self._origins) < 2 * self._queue_spans:
-            self._origins[_span_id(span)] = origin
+            self._origins[get_span_id(span)] = origin
         if queue.qsize() < self._queue_spans:
             if queue.bytes_in - queue.bytes_out > _SPILL_BYTES // 2:  # a start in the queue would keep the content
                 span = drop_content(span)
             queue.put(SpanStarted((span, origin)))
         elif len(self._late_origins) < 2 * self._queue_spans:  # the span is not lost yet: its end may find room
-            self._late_origins[_span_id(span)] = origin
+            self._late_origins[get_span_id(span)] = origin
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queue an ended span. With ``durability="span"`` it is written to the write-ahead log first."""
         self.ends += 1
         queue = self._queue
-        late_origin = self._late_origins.pop(_span_id(span), None) if self._late_origins else None
+        late_origin = self._late_origins.pop(get_span_id(span), None) if self._late_origins else None
         # Ends get twice the room, so that spans whose start is queued can still be completed.
         waiting = queue.bytes_in - queue.bytes_out
         if queue.qsize() >= 2 * self._queue_spans or waiting > _MOST_BYTES:
             self.lost["overflow"] += 1
-            self._origins.pop(_span_id(span), None)
+            self._origins.pop(get_span_id(span), None)
             return
         logged = self._write_ahead(span) if self._writes_ahead else span
         worker = self._worker if waiting > _SPILL_BYTES else None
@@ -157,7 +158,7 @@ class ExportProcessor(SpanProcessor):
 
     def _write_ahead(self, span: ReadableSpan) -> ReadableSpan | LoggedSpan:
         """Write *span* to the write-ahead log and return the item for the queue."""
-        origin, worker = self._origins.pop(_span_id(span), None), self._worker
+        origin, worker = self._origins.pop(get_span_id(span), None), self._worker
         return span if worker is None else worker.write_ahead(span, origin or TraceOrigin())
 
     def _start_thread(self) -> None:
@@ -414,11 +415,6 @@ class ExportProcessor(SpanProcessor):
             with guard("closing the spool"):
                 worker.close()
         asked.record_answer(sent=True)
-
-
-def _span_id(span: ReadableSpan) -> int:
-    context = span.get_span_context()
-    return context.span_id if context else 0
 
 
 _processors: weakref.WeakSet[ExportProcessor] = weakref.WeakSet()

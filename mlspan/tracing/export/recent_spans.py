@@ -79,5 +79,11 @@ def get_span_key(span: ReadableSpan) -> SpanKey:
     return context.trace_id, context.span_id
 
 
+def get_span_id(span: ReadableSpan) -> int:
+    """Return the id of a span; 0 of one that was made without."""
+    context = span.get_span_context()
+    return context.span_id if context else 0
+
+
 def get_parent_key(span: ReadableSpan) -> SpanKey | None:
     return None if span.parent is None else (span.parent.trace_id, span.parent.span_id)

@@ -18,6 +18,7 @@ from ..settings.keep_rule import Keep
 from .cost import compute_span_cost
 from .counted_calls import CountedSpan, describe_counted, find_repeats
 from .dialects.catalog import translate_foreign_span
+from .recent_spans import get_span_id
 
 _MAX_REMEMBERED = 10_000  # trace ids
 
@@ -70,11 +71,10 @@ def _sum_cost(spans: Sequence[ReadableSpan]) -> float:
     parents: dict[int, int | None] = {}
     counted: list[CountedSpan] = []
     for span in map(translate_foreign_span, spans):
-        context = span.get_span_context()
-        if context is not None:
-            parents[context.span_id] = span.parent.span_id if span.parent else None
-            if (found := compute_span_cost(span.attributes or {})) is not None:
-                priced[context.span_id] = found["total_cost"]
-                counted.append(describe_counted(span, has_cost=True))
+        span_id = get_span_id(span)
+        parents[span_id] = span.parent.span_id if span.parent else None
+        if (found := compute_span_cost(span.attributes or {})) is not None:
+            priced[span_id] = found["total_cost"]
+            counted.append(describe_counted(span, has_cost=True))
     repeats = find_repeats(counted, parents)
     return sum(cost for span_id, cost in priced.items() if span_id not in repeats)

@@ -84,13 +84,17 @@ def wrap_generator(
     open_steps: Callable[[tuple[Any, ...], dict[str, Any]], Any],
     steps_of: Callable[[Any, Any], GeneratorSteps],
 ) -> Callable[..., object]:
-    """Return a function that drives the generator of each call of *fn* by ``steps_of(generator, open_steps(...))``."""
+    """Return a function that drives the generator of each call of *fn* by ``steps_of(generator, open_steps(...))``.
+
+    Where *open_steps* returns None, the generator runs as it is.
+    """
 
     def iterate_steps(*args: object, **kwargs: object) -> Any:
         own: Any = fn(*args, **kwargs)
         if not hasattr(type(own), "__next__"):  # another tracer's proxy, which can only be iterated over
             own = iter(own)
-        return (yield from steps_of(own, open_steps(args, kwargs)))
+        opened = open_steps(args, kwargs)
+        return (yield from own if opened is None else steps_of(own, opened))
 
     return iterate_steps
 

@@ -325,11 +325,13 @@ class Operation:
                 others = {name: it for name, it in others.items() if not name.startswith(sc.PROMPT_VARIABLE_PREFIX)}
         finally:  # content comes first: where SpanLimits count attributes, the oldest are the ones to go
             said.update(others)
-            _set_attributes(span, said)
             most = getattr(limits, "max_span_attributes", None)
             changed = record.read_start_values(record) != self._start_values
-            if changed or (most is not None and most < _MAX_RECORD_ATTRIBUTES):
-                _set_attributes(span, record.build_start_attributes())
+            is_told_anew = changed or (most is not None and most < _MAX_RECORD_ATTRIBUTES)
+            if is_told_anew:
+                said.update(record.build_start_attributes())
+            _set_attributes(span, said)
+            if is_told_anew:
                 span.update_name(record.span_name)
 
     def _write_content(self, content: dict[str, object], said: dict[str, object], longest: int | None) -> None:

@@ -102,15 +102,18 @@ class Record(RecordFields):
 
     def build_end_attributes(self) -> tuple[dict[str, object], dict[str, object]]:
         """Return content that is yet to be written, and the other attributes of the end."""
-        content, end = {}, {}
         content_names, end_names, values = self._content_names, self._end_names, vars(self)
-        for field, value in values.items():
-            if value is None:
-                continue
-            if field in end_names:
-                end[end_names[field]] = value
-            elif field in content_names:
-                content[content_names[field]] = value
+        # Filters in C: most fields of a record are written at its start.
+        content: dict[str, object] = {
+            content_names[field]: value
+            for field in filter(content_names.__contains__, values)
+            if (value := values[field]) is not None
+        }
+        end: dict[str, object] = {
+            end_names[field]: value
+            for field in filter(end_names.__contains__, values)
+            if (value := values[field]) is not None
+        }
         if "extra" in values:
             end.update(self.extra)
         return content, end

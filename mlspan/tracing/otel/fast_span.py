@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import compress
 from math import inf
-from operator import attrgetter, methodcaller
+from operator import attrgetter, methodcaller, not_
 from random import getrandbits
 from threading import Lock, RLock
 from time import time_ns
@@ -49,6 +50,7 @@ _SpanFields = dict[str, Any]
 (SPAN_KEY,) = set_span_in_context(INVALID_SPAN, Context())  # the key under which a context holds its span
 
 _SCALAR_TYPES: Final = frozenset({str, int, float, bool})  # types that the SDK stores as they are
+_KNOWN_SCALARS: Final[Mapping[type, bool]] = dict.fromkeys(_SCALAR_TYPES, True)
 _RANDOM_TRACE_FLAG: Final = 2  # the trace flag for a random trace id, in SDKs that have it
 _TRACE_FLAGS: Final = {flags: TraceFlags(flags) for flags in range(4)}
 _SHARED_FIELDS: Final = {  # fields whose value all spans of a tracer share
@@ -146,11 +148,10 @@ def _convert_attributes(attributes: Mapping[str, Any]) -> Mapping[str, Any] | No
     """
     if _SCALAR_TYPES.issuperset(map(type, attributes.values())):  # as at most starts, at a quarter of the loop's cost
         return _NO_CHANGES
-    converted: dict[str, object] | None = None
-    for name, value in attributes.items():
-        if (kind := type(value)) in _SCALAR_TYPES:
-            continue
-        if kind is list or kind is tuple:
+    converted: dict[str, object] = {}
+    is_odd = map(not_, map(_KNOWN_SCALARS.get, map(type, attributes.values())))  # in C: most are scalars
+    for name, value in compress(attributes.items(), is_odd):
+        if (kind := type(value)) is list or kind is tuple:
             if len(kinds := set(map(type, value))) > 1 or not kinds <= _SCALAR_TYPES:
                 return None
             converted_value: object = tuple(value)
@@ -158,10 +159,8 @@ def _convert_attributes(attributes: Mapping[str, Any]) -> Mapping[str, Any] | No
             converted_value = str.__str__(value)
         else:
             return None
-        if converted is None:
-            converted = {}
         converted[name] = converted_value
-    return _NO_CHANGES if converted is None else converted
+    return converted
 
 
 class SamplingDecision(NamedTuple):

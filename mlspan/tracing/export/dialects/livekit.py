@@ -57,6 +57,20 @@ def _read_chat(span: ForeignSpan) -> JsonObject:
     }
 
 
+def _correct_provider(span: ForeignSpan) -> JsonObject:
+    """Return the plugin that has made a call, where LiveKit gives a host as the provider; prices need a provider.
+
+    A server that speaks OpenAI's format keeps its host, if that is another provider's.
+    """
+    host, label = str(span.get(sc.PROVIDER) or ""), get_field(parse_attribute(span.get("lk.llm_metrics")), "label")
+    _, _, plugin = str(label).partition("livekit.plugins.")
+    plugin, name = plugin.partition(".")[0], host.partition(":")[0]
+    if not plugin or not {".", ":"} & {*host}:
+        return {}
+    is_own = name.endswith(".openai.com") or name == "localhost" or name.replace(".", "").isdigit()
+    return {sc.PROVIDER: plugin} if plugin != "openai" or is_own else {}
+
+
 def _wrap_item(item: object) -> object:
     """Return an item of a chat context as a message: calls of functions and their answers stand beside messages."""
     kind, content = get_field(item, "type"), get_field(item, "content")
@@ -79,6 +93,7 @@ LIVEKIT: Final = Dialect(
         "lk.function_tool.id": sc.TOOL_CALL_ID,
     },
     read=_read,
+    correct=_correct_provider,
     content=(
         "lk.pii.",
         *("lk.chat_ctx", "lk.response.", "lk.user_input", "lk.instructions", "lk.input_text", "lk.user_transcript"),

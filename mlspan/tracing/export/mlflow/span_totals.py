@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from opentelemetry.sdk.trace import ReadableSpan
-
 from ...._shape import MOST_COUNTED, is_a
 from ...operations import semconv as sc
 from ..counted_calls import CountedSpan, describe_counted, find_repeats, list_above
 from ..dialects.catalog import OWN_SCOPE, is_own_span
 from ..dialects.dialect import parse_attribute
+from ..recent_spans import get_span_id
 from .names import COST, TOKEN_USAGE
 from .spans import MISSING_PARENT, Attributes, TranslatedSpan, remove_counts
 
@@ -64,11 +63,11 @@ class SpanTotals(NamedTuple):
         attributes, parent_id = span.attributes or {}, span.parent.span_id if span.parent is not None else None
         usage, cost = span.counts or (attributes.get(TOKEN_USAGE), attributes.get(COST))
         if span.counts is None and (usage is not None or cost is not None):  # not of our making
-            return cls.from_attributes(_span_id(span), parent_id, attributes)._replace(counted=None)
+            return cls.from_attributes(get_span_id(span), parent_id, attributes)._replace(counted=None)
         if cost is not None and sum(cost.values()) != sum(cost.values()):  # the cost is NaN
             cost = None
         parent_id, is_orphan = _find_missing_parent(parent_id, attributes.get(MISSING_PARENT))
-        return cls(_span_id(span), parent_id, usage, cost, is_orphan)
+        return cls(get_span_id(span), parent_id, usage, cost, is_orphan)
 
 
 def _find_missing_parent(parent_id: int | None, missing: object) -> tuple[int | None, bool]:
@@ -88,7 +87,7 @@ def count_calls_once(
     if sum(span.counts is not None for span in spans) + (1 if stored else 0) < 2:
         return spans
     parents = {span_id: one.parent_id for span_id, one in (stored or {}).items()}
-    parents |= {_span_id(span): span.parent.span_id if span.parent is not None else None for span in spans}
+    parents |= {get_span_id(span): span.parent.span_id if span.parent is not None else None for span in spans}
     if not stored and _are_apart(spans, parents):
         return spans
     counted = [one.counted for one in (stored or {}).values() if one.counted is not None]
@@ -96,7 +95,7 @@ def count_calls_once(
         describe_counted(span, has_cost=span.counts[1] is not None) for span in spans if span.counts is not None
     ]
     repeats = find_repeats(counted, parents)
-    return [remove_counts(span, repeats[at]) if (at := _span_id(span)) in repeats else span for span in spans]
+    return [remove_counts(span, repeats[at]) if (at := get_span_id(span)) in repeats else span for span in spans]
 
 
 def _are_apart(spans: Sequence[TranslatedSpan], parents: Mapping[int, int | None]) -> bool:
@@ -106,15 +105,10 @@ def _are_apart(spans: Sequence[TranslatedSpan], parents: Mapping[int, int | None
     """
     if not all(map(is_own_span, spans)):
         return False
-    counted = {_span_id(span) for span in spans if span.counts is not None}
+    counted = {get_span_id(span) for span in spans if span.counts is not None}
     if counted.isdisjoint(parents.values()):  # none has anything below it
         return True
     return all(counted.isdisjoint(list_above(span_id, parents)) for span_id in counted)
-
-
-def _span_id(span: ReadableSpan) -> int:
-    context = span.get_span_context()
-    return context.span_id if context else 0
 
 
 def sum_totals(spans: Sequence[SpanTotals], of: Callable[[SpanTotals], Mapping[str, float] | None]) -> dict[str, float]:

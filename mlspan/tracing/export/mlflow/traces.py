@@ -15,9 +15,11 @@ from ...._guard import guard
 from ...operations import semconv as sc
 from ...operations.call_context import TraceOrigin
 from ...operations.content import parsed_to_json, to_json
+from ..counted_calls import MODEL_OPERATIONS
 from ..dialects.catalog import is_own_span, translate_foreign_span
 from ..dialects.dialect import parse_attribute
 from ..dialects.lifting import lift_messages
+from ..recent_spans import get_span_id
 from ..types import TraceSegment
 from .assessments import Assessment, is_assessment_span, read_assessments
 from .attachments import AttachmentsById, extract_attachments
@@ -184,7 +186,7 @@ class TranslatedTrace(NamedTuple):
         return replace_attributes(root, attributes)
 
     def _find_root(self) -> TranslatedSpan | None:
-        return next((span for span in self.spans if _span_id(span) == self.segment.root_id), None)
+        return next((span for span in self.spans if get_span_id(span) == self.segment.root_id), None)
 
     def _shows_previews(self, root: TranslatedSpan) -> bool:
         """Return whether the server derives both previews from the inputs and outputs of the *root*."""
@@ -230,7 +232,7 @@ def translate_segment(
     ended = lift_messages(
         [translate_foreign_span(span) for span in segment.spans if span.end_time and not is_assessment_span(span)]
     )
-    root = next((span for span in ended if _span_id(span) == segment.root_id), None)
+    root = next((span for span in ended if get_span_id(span) == segment.root_id), None)
     top = root or min(ended, key=lambda span: span.start_time or 0)
     trace_id = f"tr-{top.get_span_context().trace_id:032x}"  # type: ignore[union-attr]  # an ended span has a context
     attachments: AttachmentsById = {}
@@ -283,20 +285,12 @@ def _may_be_continued(spans: Sequence[ReadableSpan]) -> bool:
     requests = [span for span in spans if span.kind in _REQUEST_KINDS and not is_own_span(span)]
     if not requests:
         return False
-    calls = {_span_id(span) for span in spans if _is_model_call(span) and is_own_span(span)}
+    own = filter(is_own_span, spans)
+    calls = {get_span_id(span) for span in own if (span.attributes or {}).get(sc.OPERATION) in MODEL_OPERATIONS}
     return any(span.parent is None or span.parent.span_id not in calls for span in requests)
 
 
 _REQUEST_KINDS: Final = frozenset({SpanKind.CLIENT, SpanKind.PRODUCER})
-
-
-def _is_model_call(span: ReadableSpan) -> bool:
-    return (span.attributes or {}).get(sc.OPERATION) in {sc.CHAT, sc.TEXT_COMPLETION, sc.EMBEDDINGS}
-
-
-def _span_id(span: ReadableSpan) -> int:
-    context = span.get_span_context()
-    return context.span_id if context else 0
 
 
 def _build_previews(root_id: int, spans: Sequence[ReadableSpan]) -> tuple[str | None, str | None]:
@@ -310,7 +304,7 @@ def _build_previews(root_id: int, spans: Sequence[ReadableSpan]) -> tuple[str | 
 
 
 def _question_and_answer(root_id: int, spans: Sequence[ReadableSpan]) -> tuple[str | None, str | None]:
-    ordered = sorted(spans, key=lambda span: (_span_id(span) != root_id, span.start_time or 0))
+    ordered = sorted(spans, key=lambda span: (get_span_id(span) != root_id, span.start_time or 0))
     asked = next(filter(None, (preview_request(_read_json(span, INPUTS)) for span in ordered)), None)
     below = [*ordered[:1], *reversed(ordered[1:])]
     answered = next(filter(None, (preview_answer(_read_json(span, OUTPUTS)) for span in below)), None)
