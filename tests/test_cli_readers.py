@@ -114,6 +114,32 @@ def test_both_tell_the_same(which: str, spans: bool, experiment: str | None, sto
     assert len(right) > 0 or which in {"no such session", "until", "an id"} or (which, experiment) == ("open", "other")
 
 
+def test_a_page_reads_nothing_of_those_before_it(store: str) -> None:
+    """Each begins where an index says; else, reading a store of twice the size takes four times as long."""
+    reader, _ = open_both(store)
+    assert isinstance(reader, SqlReader)
+    asked: list[tuple[str, Any]] = []
+    database = reader._database
+
+    class Watched:
+        def select(self, query: str, values: Any = ()) -> list[Any]:
+            asked.append((query, values))
+            return database.select(query, values)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(database, name)
+
+    reader._database = Watched()  # type: ignore[assignment]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sql_reader, "_TRACES_PER_PAGE", 2)
+        assert len(list(reader.iterate_outlines(details=False))) == 12
+    pages = [(query, values) for query, values in asked if "FROM trace_info" in query]
+    assert len(pages) == 7
+    for query, values in pages[1:]:
+        plan = " ".join(row[3] for row in database.select(f"EXPLAIN QUERY PLAN {query}", values))
+        assert "timestamp_ms<?" in plan
+
+
 @pytest.mark.parametrize("details", [False, True])
 @pytest.mark.parametrize("which", FILTERS)
 def test_both_add_up_the_same(which: str, details: bool, store: str) -> None:

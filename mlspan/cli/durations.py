@@ -17,11 +17,12 @@ class Durations:
     def __init__(self) -> None:
         self._exact: list[float] = []
         self._counts: Counter[int] = Counter()
+        self._most = _MOST_EXACT  # that are kept by themselves
 
     def add(self, milliseconds: float) -> None:
         """Add one duration."""
         self._exact.append(milliseconds)
-        if len(self._exact) > _MOST_EXACT or (self._counts and len(self._exact) > _MOST_EXACT // 10):
+        if len(self._exact) > self._most:
             self._count_exact()
 
     def _count_exact(self) -> None:
@@ -29,6 +30,7 @@ class Durations:
         logarithm, step = math.log, 1 / _STEP
         self._counts.update(math.floor(logarithm(max(one, _SHORTEST)) * step) for one in self._exact)
         self._exact.clear()
+        self._most = _MOST_EXACT // 10
 
     def compute_percentile(self, percent: float) -> float | None:
         """Return a percentile, of exact durations by linear interpolation as NumPy does; None without durations."""

@@ -43,6 +43,7 @@ class TraceOutline(NamedTuple):
     user: str | None
     tags: dict[str, str]
     spans: Sequence[SpanOutline]
+    is_simple: bool | None = None  # what is_simple says of the spans; None if it was not asked
 
 
 def outline_trace(trace: model.StoredTrace) -> TraceOutline:

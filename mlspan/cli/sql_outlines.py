@@ -27,11 +27,12 @@ class OutlineQueries:
         column = "model_name IS NULL AND " if "model_name" in columns else ""
         models = f"CASE WHEN {column}{is_model} THEN COALESCE({', '.join(map(extract, model.MODEL_NAMES))}) END"
         kept = "model_name" if "model_name" in columns else "NULL"
-        # In the order of SpanOutline's fields, but for the trace and the model.
+        # In the order of SpanOutline's fields, then the trace, and the model in its stored JSON: a row of which that is
+        # not needed serves as an outline, as making another tuple of each would take longest of all.
         self._spans = (
-            "SELECT trace_id, span_id, NULLIF(parent_span_id, ''), name, COALESCE(type, 'UNKNOWN'), "  # noqa: S608
+            "SELECT span_id, NULLIF(parent_span_id, ''), name, COALESCE(type, 'UNKNOWN'), "  # noqa: S608
             "status = 'ERROR', (end_time_unix_nano - start_time_unix_nano) / CAST(1000000 AS DOUBLE PRECISION), "
-            f"{kept}, {models} "
+            f"{kept}, NULL, NULL, NULL, NULL, trace_id, {models} "
             "FROM spans WHERE trace_id IN ({})"
         )
         usage = ", ".join(map(extract, _USAGE_NAMES))
@@ -45,27 +46,24 @@ class OutlineQueries:
         if not outlines:
             return
         found: dict[str, list[SpanOutline]] = {one.id: [] for one in outlines}
-        for trace_id, *columns, model_name, told in self._database.select(
-            self._spans.format(make_marks(found)), list(found)
-        ):
-            named = model_name if told is None else _parse_text(told)
-            # A tuple like SpanOutline, which is made in half the time.
-            found[trace_id].append((*columns, named, None, None, None, None))  # type: ignore[arg-type]
-        self._add_usage(found)
+        for row in self._database.select(self._spans.format(make_marks(found)), list(found)):
+            told = row[12]
+            found[row[11]].append(row if told is None else SpanOutline._make((*row[:6], _parse_text(told), *row[7:11])))
+        simple = {trace_id: is_simple(spans) for trace_id, spans in found.items()}
+        self._add_usage(found, [trace_id for trace_id, quick in simple.items() if not quick])
         if details:
             self._name_errors(found)
         for one in outlines:
-            yield one._replace(spans=found[one.id])
+            yield TraceOutline(*one[:12], found[one.id], simple[one.id])
 
-    def _add_usage(self, found: dict[str, list[SpanOutline]]) -> None:
-        """Add what each span has used by itself, in traces whose totals alone do not tell whose it is."""
-        ids = [trace_id for trace_id, spans in found.items() if not is_simple(spans)]
+    def _add_usage(self, found: dict[str, list[SpanOutline]], ids: Sequence[str]) -> None:
+        """Add what each span has used by itself, in the traces *ids*, whose totals do not tell whose it is."""
         if not ids:
             return
         used = {
             (trace_id, span_id): (*_read_tokens(usage, sent, received), model.read_cost(parse_value(cost)))
             for trace_id, span_id, usage, sent, received, cost in self._database.select(
-                self._usage.format(make_marks(ids)), ids
+                self._usage.format(make_marks(ids)), list(ids)
             )
         }
         for trace_id in ids:

@@ -35,12 +35,17 @@ from .sql_terms import make_marks, make_terms, parse_value
 _TRACES_PER_PAGE: Final = 500  # SQLite takes 999 parameters where it is old
 _IN_DATABASE: Final = "TRACKING_STORE"  # the location of spans that are in the database
 _TRACE_COLUMNS: Final = (
-    *("request_id", "experiment_id", "timestamp_ms", "execution_time_ms", "status", "request_preview"),
+    *("request_id", "timestamp_ms", "experiment_id", "execution_time_ms", "status", "request_preview"),
     "response_preview",
 )
 _NEWER_COLUMNS: Final = (  # in the place of tags and metadata, since 3.17
     *("trace_name", "session_id", "input_tokens", "output_tokens", "total_tokens", "total_cost"),
 )
+_OUTLINE_COLUMNS: Final = (
+    *("request_id", "timestamp_ms", "experiment_id", "execution_time_ms", "status", "session_id"),
+    *("input_tokens", "output_tokens", "total_tokens", "total_cost"),
+)
+_NO_TAGS: Final[dict[str, str]] = {}
 
 Row = dict[str, Any]
 
@@ -82,27 +87,35 @@ class SqlReader(TraceReader):
     ) -> Iterator[TraceOutline]:
         queries = OutlineQueries(self._database)
         is_quick = bool(self._newer) and not details
-        for rows in self._iterate_pages(where, MAX_TRACES):
-            ids = [row["request_id"] for row in rows]
-            needs_tags = spans or not is_quick
-            tags = self._read_pairs("trace_tags", ids, SPANS_LOCATION_KEY if is_quick else None) if needs_tags else {}
-            metadata = {} if is_quick else self._read_pairs("trace_request_metadata", ids)
-            outlines = [
-                _outline_row(row)
-                if is_quick
-                else outline_trace(model.read_trace(self._make_info(row, tags.get(one, {}), metadata.get(one, {}))))
-                for one, row in zip(ids, rows, strict=True)
-            ]
+        if is_quick:
+            pages: Iterator[list[TraceOutline]] = (
+                list(map(_outline_row, rows)) for rows in self._iterate_rows(where, MAX_TRACES, _OUTLINE_COLUMNS)
+            )
+        else:
+            pages = map(self._outline_rows, self._iterate_pages(where, MAX_TRACES))
+        for outlines in pages:
             if not spans:
                 yield from outlines
                 continue
-            stored: list[TraceOutline] = []
-            elsewhere: list[TraceOutline] = []
-            for one in outlines:
-                is_here = tags.get(one.id, {}).get(SPANS_LOCATION_KEY) == _IN_DATABASE
-                (stored if is_here else elsewhere).append(one)
-            yield from queries.fill_outlines(stored, details=details)
-            yield from map(self._outline_elsewhere, elsewhere)
+            empty: dict[str, TraceOutline] = {}
+            for one in queries.fill_outlines(outlines, details=details):
+                if one.spans:
+                    yield one
+                else:
+                    empty[one.id] = one
+            places = self._read_pairs("trace_tags", list(empty), SPANS_LOCATION_KEY)
+            for trace_id, one in empty.items():
+                is_here = places.get(trace_id, {}).get(SPANS_LOCATION_KEY) == _IN_DATABASE
+                yield one if is_here else self._outline_elsewhere(one)
+
+    def _outline_rows(self, rows: Sequence[Row]) -> list[TraceOutline]:
+        """Return the outlines of rows, with user, run and tags."""
+        ids = [row["request_id"] for row in rows]
+        tags, metadata = self._read_pairs("trace_tags", ids), self._read_pairs("trace_request_metadata", ids)
+        infos = (
+            self._make_info(row, tags.get(one, {}), metadata.get(one, {})) for one, row in zip(ids, rows, strict=True)
+        )
+        return [outline_trace(model.read_trace(info)) for info in infos]
 
     def _outline_elsewhere(self, known: TraceOutline) -> TraceOutline:
         """Return the outline of a trace whose spans are not in the database; without spans if they are nowhere."""
@@ -137,23 +150,33 @@ class SqlReader(TraceReader):
         return str(found[0][0]) if found and found[0][0] else run_id
 
     def _iterate_pages(self, where: TraceFilter, limit: int) -> Iterator[list[Row]]:
-        """Yield rows of traces, the newest first, by pages that go on after the last key: what lands moves none."""
+        """Yield rows of traces, the newest first, by pages."""
+        for rows in self._iterate_rows(where, limit, self._wanted):
+            yield self._name_columns(rows)
+
+    def _iterate_rows(self, where: TraceFilter, limit: int, wanted: Sequence[str]) -> Iterator[list[Any]]:
+        """Yield pages of the *wanted* columns, which go on after the last key: what lands moves none.
+
+        The first two columns are the id and the time.
+        """
         terms, values = make_terms(where, self.experiments, self._columns)
-        columns = ", ".join(f"t.{name}" for name in self._wanted)
+        columns = ", ".join(f"t.{name}" for name in wanted)
         last: tuple[object, ...] = ()
         while limit > 0 and self.experiments:
-            after = " AND (t.timestamp_ms < ? OR (t.timestamp_ms = ? AND t.request_id < ?))" if last else ""
+            # The first comparison is one that an index answers: without it, each page reads all before it again.
+            after = " AND t.timestamp_ms <= ? AND (t.timestamp_ms < ? OR t.request_id < ?)" if last else ""
             query = (
                 f"SELECT {columns} FROM trace_info t WHERE {terms}{after} "  # noqa: S608  # values are parameters
                 "ORDER BY t.timestamp_ms DESC, t.request_id DESC LIMIT ?"
             )
             size = min(limit, _TRACES_PER_PAGE)
-            rows = self._name_columns(self._database.select(query, (*values, *last, size)))
+            rows = self._database.select(query, (*values, *last, size))
             yield rows
             if len(rows) < size:
                 return
             limit -= len(rows)
-            last = rows[-1]["timestamp_ms"], rows[-1]["timestamp_ms"], rows[-1]["request_id"]
+            trace_id, at = rows[-1][:2]
+            last = at, at, trace_id
 
     def _name_columns(self, rows: Sequence[Sequence[Any]]) -> list[Row]:
         return [dict(zip(self._wanted, row, strict=True)) for row in rows]
@@ -214,25 +237,14 @@ class SqlReader(TraceReader):
         return [_make_span(*row) for row in self._database.select(query, (trace_id,))]
 
 
-def _outline_row(row: Row) -> TraceOutline:
+def _outline_row(row: Sequence[Any]) -> TraceOutline:
     """Return what the columns of a newer schema tell of a trace, without its user, run and tags."""
-    sent, received = row["input_tokens"], row["output_tokens"]
-    is_counted = sent is not None or received is not None or row["total_tokens"] is not None
-    return TraceOutline(
-        row["request_id"],
-        row["status"] == "ERROR",
-        row["timestamp_ms"],
-        row["execution_time_ms"],
-        (sent or 0) if is_counted else None,
-        (received or 0) if is_counted else None,
-        row["total_cost"],
-        str(row["experiment_id"]),
-        None,
-        row["session_id"],
-        None,
-        {},
-        (),
-    )
+    trace_id, at, experiment, duration, status, session, sent, received, total, cost = row
+    if sent is not None or received is not None or total is not None:
+        sent, received = sent or 0, received or 0
+    failed, no_tags = status == "ERROR", _NO_TAGS
+    place = str(experiment)
+    return TraceOutline(trace_id, failed, at, duration, sent, received, cost, place, None, session, None, no_tags, ())
 
 
 def _make_span(

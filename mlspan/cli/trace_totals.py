@@ -18,6 +18,7 @@ Group = Literal["model", "agent", "tool", "workflow", "user", "session", "tag", 
 ALL_GROUPS: Final[tuple[Group, ...]] = get_args(Group)
 DEFAULT_GROUPS: Final[tuple[Group, ...]] = ("model", "agent", "tool")
 _MOST_EMPTY: Final = 1_000
+_MOST_PLACES: Final = 10_000  # names of spans whose row is remembered
 _UNKNOWN: Final = "-"  # the row of traces that name no user, session or run
 
 
@@ -105,11 +106,12 @@ class TraceStats:
         self._every_ms, self._experiments = every_ms, experiments or {}
         self._utc_offset_ms = form.find_utc_offset()  # intervals begin at midnight, in local time of today
         self._rows: dict[str, dict[str, StatsRow]] = {group: {} for group in groups}
+        self._places: dict[tuple[str, str, str | None], tuple[str, StatsRow | None]] = {}  # by name, type and model
 
     @property
     def models(self) -> dict[str, StatsRow]:
         """Return the rows of models by name."""
-        return self._rows.get("model", {})
+        return {name: row for name, row in self._rows.get("model", {}).items() if row.calls}
 
     def add_trace(self, trace: TraceOutline) -> None:
         """Add a trace and its spans."""
@@ -132,36 +134,43 @@ class TraceStats:
 
     def _add_spans(self, trace: TraceOutline) -> None:
         """Add each span to the group that it belongs to."""
-        spans, rows = trace.spans, self._rows
-        is_whole = is_simple(spans)
+        spans, errors = trace.spans, self._rows.get("error")
+        is_whole = is_simple(spans) if trace.is_simple is None else trace.is_simple
         tree = None if is_whole else _SpanTree(spans)
-        models, agents, tools = rows.get("model"), rows.get("agent"), rows.get("tool")
-        workflows, errors = rows.get("workflow"), rows.get("error")
         passed_on = set() if errors is None else {span[1] for span in spans if span[4]}  # to these spans, by one below
         whole = None
         for span in spans:
-            _, _, name, kind, failed, duration_ms, model, sent, received, cost, error = span
-            if kind in MODEL_TYPES:
-                if models is not None and not (tree is not None and tree.is_below_model(span)):
-                    row = _get_or_add_row(models, model or name)
-                    row.add_call(failed=bool(failed), duration_ms=duration_ms)
-                    if is_whole:
-                        whole = row
-                    else:
-                        row.add_usage(sent, received, cost)
-            elif kind in AGENT_TYPES:
-                found = agents if kind == "AGENT" else workflows
-                if found is not None:
-                    row = _get_or_add_row(found, _strip_operation(name))
-                    row.add_call(failed=bool(failed), duration_ms=duration_ms)
-                    row.add_usage(*_find_usage(trace, span, tree))
-            elif kind == "TOOL" and tools is not None:
-                row = _get_or_add_row(tools, _strip_operation(name))
+            key = span[2], span[3], span[6]
+            kind, row = self._places.get(key) or self._find_place(*key)
+            failed, duration_ms = span[4], span[5]
+            if row is not None and not (kind == "model" and tree is not None and tree.is_below_model(span)):
                 row.add_call(failed=bool(failed), duration_ms=duration_ms)
+                if kind == "agent":
+                    row.add_usage(*_find_usage(trace, span, tree))
+                elif kind == "model" and is_whole:
+                    whole = row
+                elif kind == "model":
+                    row.add_usage(span[7], span[8], span[9])
             if failed and errors is not None and span[0] not in passed_on:
-                _get_or_add_row(errors, error or "failed").add_call(failed=True, duration_ms=duration_ms)
+                _get_or_add_row(errors, span[10] or "failed").add_call(failed=True, duration_ms=duration_ms)
         if whole is not None:
             whole.add_usage(trace.input_tokens, trace.output_tokens, trace.cost)
+
+    def _find_place(self, name: str, span_type: str, model: str | None) -> tuple[str, StatsRow | None]:
+        """Return whether a span is a call to a model, to a tool, or of an agent, and its row; None if it has none."""
+        key = name, span_type, model
+        group, kind = None, ""
+        if span_type in MODEL_TYPES:
+            group, kind, name = "model", "model", model or name
+        elif span_type in AGENT_TYPES:
+            group, kind, name = ("agent" if span_type == "AGENT" else "workflow"), "agent", _strip_operation(name)
+        elif span_type == "TOOL":
+            group, kind, name = "tool", "tool", _strip_operation(name)
+        rows = None if group is None else self._rows.get(group)
+        found = kind, None if rows is None else _get_or_add_row(rows, name)
+        if len(self._places) < _MOST_PLACES:
+            self._places[key] = found
+        return found
 
     def list_intervals(self) -> list[StatsRow]:
         """Return the rows of all intervals from the first to the last, each named by its start in local time.
@@ -184,7 +193,8 @@ class TraceStats:
     def rows_by_group(self) -> dict[str, list[StatsRow]]:
         """Return the rows by group, the most expensive first."""
         order = lambda row: (-row.cost, -(row.input_tokens + row.output_tokens), -row.calls, row.name)  # noqa: E731
-        return {group: sorted(rows.values(), key=order) for group, rows in self._rows.items() if rows}
+        called = {group: [row for row in rows.values() if row.calls] for group, rows in self._rows.items()}
+        return {group: sorted(rows, key=order) for group, rows in called.items() if rows}
 
 
 _TRACE_NAMES: Final[dict[str, Callable[[TraceOutline], Iterable[str]]]] = {
@@ -243,7 +253,8 @@ class _SpanTree:
         costs: list[float] = []
         waiting, seen = [(span, True, True)], {span[0]}
         while waiting:
-            (span_id, *_, own_sent, own_received, cost, _), counts_tokens, counts_cost = waiting.pop()
+            one, counts_tokens, counts_cost = waiting.pop()
+            span_id, own_sent, own_received, cost = one[0], one[7], one[8], one[9]
             if counts_tokens and own_sent is not None:
                 sent.append(own_sent)
                 received.append(own_received or 0)
@@ -252,7 +263,7 @@ class _SpanTree:
                 costs.append(cost)
                 counts_cost = False
             if counts_tokens or counts_cost:
-                below = [one for one in self._children.get(span_id, ()) if one[0] not in seen]
-                seen.update(one[0] for one in below)
-                waiting += [(one, counts_tokens, counts_cost) for one in below]
+                below = [child for child in self._children.get(span_id, ()) if child[0] not in seen]
+                seen.update(child[0] for child in below)
+                waiting += [(child, counts_tokens, counts_cost) for child in below]
         return sum(sent) if sent else None, sum(received) if sent else None, sum(costs) if costs else None
