@@ -19,9 +19,9 @@ _VARIABLE: Final = (  # what differs from one run to the next
     (re.compile(r"0x[0-9a-f]{6,}"), "0x"),
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "UUID"),
     (
-        re.compile(r"<async_generator object \w*(Response|Stream)\.\w+ at 0x>"),
+        re.compile(r"<async_generator object (\w*(Response|Stream)|Async\w*Client)\.[\w.<>]+ at 0x>"),
         CHANCE,
-    ),  # by chance
+    ),  # which of several within each other reports is chance
     (re.compile(r"<async_generator_athrow without __name__>"), CHANCE),
     (re.compile(r"\b127\.0\.0\.1:\d+/(?:bare|traced)/"), "HOST/"),
     (re.compile(r"LoggingWorker: event loop changed"), CHANCE),  # of LiteLLM, which logs in tasks of its own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import gc
 import re
 import threading
 import time
@@ -10,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
-_SETTLE_SECONDS: Final = 0.5  # for threads, connections and children that end by themselves
+_SETTLE_SECONDS: Final = 3.0  # for threads, connections and children that end by themselves
 _OURS: Final = "mlspan"  # in the name of each of our threads, and in the path of each of our files
 # MLflow's own pools, one for each training, whose threads end whenever the pool is collected: with us and without.
 _BY_CHANCE: Final = ("MlflowAutologgingQueueingClient", "litellm-logging")
@@ -26,7 +27,10 @@ def wait_for_change(before: State, own_port: int = 0) -> dict[str, list[str]]:
     """Return what there is now and was not *before*, and the other way round, once it has had time to settle."""
     until = time.monotonic() + _SETTLE_SECONDS
     while (changes := _compare(before, take_state(own_port))) and time.monotonic() < until:
-        time.sleep(0.01)
+        time.sleep(0.1)
+        gc.unfreeze()  # a client's thread may have let go of a connection since the collection
+        gc.collect()
+        gc.freeze()
     return changes
 
 
