@@ -106,6 +106,9 @@ def test_nothing_is_visible(seen: tuple[Seen, Seen]) -> None:
         if name.startswith(HELD_BACK) and "Failed to detach context" in str(bare[name]["log"]):
             for seen_thing in ("log", "context"):
                 bare[name][seen_thing] = []
+        if name.startswith(CACHED):
+            for found in (bare, traced):
+                found[name]["state"].pop("files", None)
     differences = {name: find_differences(bare[name], traced[name]) for name in bare}
     assert {name: found for name, found in differences.items() if found} == {}
     assert bare.keys() == traced.keys()
@@ -113,6 +116,8 @@ def test_nothing_is_visible(seen: tuple[Seen, Seen]) -> None:
 
 # Clients whose own spans fail to detach their context where a stream is left; beside ours those spans are held back.
 HELD_BACK: Final = ("xai[",)
+# Clients that keep connections in a cache by the id() of the event loop: which of them are dropped is chance.
+CACHED: Final = ("openai_like[litellm",)
 
 CLIENTS: Final = {  # the scenarios of each client: their module, and how their names begin
     "groq": ("scenarios_openai_like", "openai_like[groq"),

@@ -44,13 +44,16 @@ def node(name: str) -> Any:
 
 
 def links(spans: Spans) -> dict[str, list[str]]:
-    """Which nodes led to which: the names of the spans that the links of each span point to."""
+    """Which nodes led to which: the names of the spans that the links of each span point to, sorted.
+
+    Nodes that run side by side start in any order.
+    """
     names = {span.get_span_context().span_id: span.name for span in spans.all}
     found: dict[str, list[str]] = {}
     for span in spans.all:
         led = [names.get(one.context.span_id, "elsewhere") for one in span.links if one.attributes]
         found.setdefault(span.name, []).extend(led)
-    return {name: led for name, led in found.items() if led}
+    return {name: sorted(led) for name, led in found.items() if led}
 
 
 def test_a_graph_is_a_workflow_of_nodes(spans: Spans) -> None:
