@@ -28,7 +28,7 @@ from .common import (
 )
 from .places import is_tracking_server, locate_store
 
-_START_TIMEOUT: Final = 120.0  # seconds; the first start creates or upgrades a database
+_START_TIMEOUT: Final = 600.0  # seconds; the first start makes or upgrades a database, on a busy machine for minutes
 _STOP_TIMEOUT: Final = 10.0  # seconds
 
 
@@ -103,6 +103,8 @@ def ui(
         "1",
     ]  # enough for one person; the default of four takes a gigabyte of memory
     with tempfile.TemporaryFile() as log, _run_server(argv, log) as server:
+        if not sys.stderr.isatty():  # which would show a spinner
+            print_note("starting MLflow ...")
         with show_busy("Starting MLflow"):
             _wait_for_server(server, host, port, log)
         reachable = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104  # the address to show, nothing is bound

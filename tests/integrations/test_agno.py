@@ -257,8 +257,8 @@ def test_a_person_in_the_loop(scripted: Any, spans: Spans) -> None:
     agent = make_agent(scripted, tools=(book,))
     paused = agent.run("book!")
     assert paused.is_paused
-    assert spans.tree("mlspan.agno.status") == (
-        "invoke_agent scout [mlspan.agno.status=paused]\n  chat m [12 in, 5 out]"
+    assert spans.tree("mlspan.agno.status", "mlspan.interrupted") == (
+        "invoke_agent scout [mlspan.agno.status=paused, mlspan.interrupted=True]\n  chat m [12 in, 5 out]"
     )
     for one in paused.tools:
         one.confirmed = True

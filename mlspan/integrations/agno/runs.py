@@ -131,8 +131,10 @@ def _read_run_end(record: Any, got: object, status: str | None) -> None:
         record.failure = describe_failure("run_error", get_nested(got, "content", str))
     elif status in {"PAUSED", "CANCELLED"}:
         record.extra[_STATUS] = status.lower()
-    if status == "PAUSED" and (run_id := get_nested(got, "run_id", str)):
-        record.add_offer(_RESUMES, run_id)
+    if status == "PAUSED":
+        record.extra[sc.INTERRUPTED] = True
+        if run_id := get_nested(got, "run_id", str):
+            record.add_offer(_RESUMES, run_id)
 
 
 def begin_step(call: Call) -> BegunCall:

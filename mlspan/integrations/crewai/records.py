@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from ..._shape import get_field, get_list, get_nested
 from ...hooks.openai_format import dump_model
+from ...tracing.operations import semconv as sc
 from ...tracing.operations.agent_records import Plan
 from ...tracing.operations.records import Agent, NamedRecord, Step, Workflow
 
@@ -95,7 +96,7 @@ def read_agent_output(record: NamedRecord, event: object) -> None:
 
 def read_pause(record: NamedRecord, event: object) -> None:
     """Read what a flow that is paused asks a person; the run that goes on is linked to this one."""
-    record.extra["mlspan.interrupted"] = True
+    record.extra[sc.INTERRUPTED] = True
     record.output = get_field(event, "message")
     if (flow_id := get_nested(event, "flow_id", str)) is not None:
         record.add_offer("resumes", flow_id)

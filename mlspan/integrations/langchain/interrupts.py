@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..._shape import get_field
+from ...tracing.operations import semconv as sc
 from .runnable_values import simplify_runnable_value
 from .runs import langchain_runs
 
@@ -27,7 +28,7 @@ def mark_interrupted(key: object, error: BaseException) -> None:
             return
         operation = langchain_runs.find_operation(above)
         if operation is not None:
-            operation.record.extra["mlspan.interrupted"] = True
+            operation.record.extra[sc.INTERRUPTED] = True
             run.interrupts = {**(run.interrupts or {}), **asked}
         above = run.parent
 

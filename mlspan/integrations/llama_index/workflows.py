@@ -14,6 +14,7 @@ from ..._private_names import report_missing_name
 from ..._shape import get_field, get_nested
 from ...hooks.call import BegunCall
 from ...hooks.run_registry import Run, RunRegistry
+from ...tracing.operations import semconv as sc
 from ...tracing.operations.operation import Operation
 from ...tracing.operations.records import Agent, NamedRecord, Step, Tool, Workflow
 from . import requests as read
@@ -196,7 +197,7 @@ def observe_spanless_step(id: str, result: object = None) -> None:
 def note_waiting(operation: Operation, waiter: object) -> None:
     """Mark a step, or a tool inside of one, as interrupted, with the event that it waits for."""
     record = operation.record
-    record.extra["mlspan.interrupted"] = True
+    record.extra[sc.INTERRUPTED] = True
     if isinstance(record, NamedRecord):
         wanted = getattr(get_field(waiter, "event_type"), "__name__", None)
         record.output = {"waits_for": wanted, "asks": read.simplify_step_value(get_field(waiter, "waiter_event"))}

@@ -9,6 +9,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from ...operations import semconv as sc
 from ..dialects.dialect import parse_attribute
+from ..recent_spans import get_span_id
 from .messages import preview_answer
 from .names import OUTPUTS
 
@@ -24,12 +25,12 @@ def find_waiting_span(spans: Sequence[ReadableSpan]) -> ReadableSpan | None:
     waiting = [span for span in spans if (span.attributes or {}).get(sc.INTERRUPTED) is True]
     if not waiting:
         return None
-    inner = {_get_id(span) for span in waiting}
+    inner = {get_span_id(span) for span in waiting}
     resumed = {link.context.span_id for span in spans for link in span.links if is_resumption(link)}
     topmost = [
         span
         for span in waiting
-        if _get_id(span) not in resumed
+        if get_span_id(span) not in resumed
         and (span.parent is None or span.parent.span_id not in inner)
         and not _is_run_again(span, spans)
     ]
@@ -43,7 +44,7 @@ def preview_question(span: ReadableSpan) -> str | None:
 
 def find_resumed_trace(spans: Sequence[ReadableSpan]) -> str | None:
     """Return the id of the trace that these spans go on with: ``tr-`` and 32 digits; None if it is their own."""
-    known = {_get_id(span) for span in spans}
+    known = {get_span_id(span) for span in spans}
     for span in spans:
         for link in span.links:
             if is_resumption(link) and link.context.span_id not in known:
@@ -68,8 +69,3 @@ def _is_run_again(span: ReadableSpan, spans: Sequence[ReadableSpan]) -> bool:
         and other is not span
         for other in spans
     )
-
-
-def _get_id(span: ReadableSpan) -> int:
-    context = span.get_span_context()
-    return context.span_id if context else 0
