@@ -46,13 +46,13 @@ _SPARK_MODULE: Final = "hyperopt.spark"
 _search: ContextVar[Search | None] = ContextVar("mlspan_hyperopt_search", default=None)
 
 
-def _begin_search(_: Call) -> BegunCall:
+def _begin_fmin(_: Call) -> BegunCall:
     record = SearchRecord(library="hyperopt", directions=["minimize"], run_id=get_active_run_id())
     record.function = "fmin"
     return record, None
 
 
-def _observe_search(record: SearchRecord, trials: Any, before: set[object]) -> None:
+def _observe_fmin(record: SearchRecord, trials: Any, before: set[object]) -> None:
     """Read the trials that were made since *before*, and the best of them."""
     docs = [doc for doc in get_list(trials, "_dynamic_trials") or trials.trials if doc["tid"] not in before]
     states = [_read_state(doc) for doc in docs]
@@ -94,7 +94,7 @@ def _trace_search(hook: Hook, read_trials: Callable[[Any], Any], fn: Any, enable
     def search(*args: Any, **kwargs: Any) -> Any:
         if not enabled or _search.get() is not None:
             return fn(*args, **kwargs)
-        with hook.start_operation(_begin_search, args, kwargs, function=fn) as operation:
+        with hook.start_operation(_begin_fmin, args, kwargs, function=fn) as operation:
             if not isinstance(operation, Operation):
                 return fn(*args, **kwargs)
             trials, before = read_trials(args[0]), set()
@@ -105,7 +105,7 @@ def _trace_search(hook: Hook, read_trials: Callable[[Any], Any], fn: Any, enable
                     return fn(*args, **kwargs)
             finally:
                 with guard("reading the trials"):
-                    _observe_search(operation.record, trials, before)  # type: ignore[arg-type]
+                    _observe_fmin(operation.record, trials, before)  # type: ignore[arg-type]
 
     return search
 

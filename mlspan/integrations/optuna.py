@@ -27,7 +27,7 @@ _MADE_UP_NAME: Final = "no-name-"  # what Optuna calls a study that has no name:
 _open_trials: dict[int, Operation] = {}  # by the id() of the trial
 
 
-def _begin_search(call: Call) -> BegunCall:
+def _begin_study(call: Call) -> BegunCall:
     study = call.args[0]
     name = get_nested(study, "study_name", str)
     record = SearchRecord(
@@ -40,7 +40,7 @@ def _begin_search(call: Call) -> BegunCall:
     return record, None
 
 
-def _observe_search(record: SearchRecord, study: Any, states: list[str]) -> None:
+def _observe_study(record: SearchRecord, study: Any, states: list[str]) -> None:
     """Read what the study's best trial is by now, and what has become of the trials of this search."""
     record.count_states(states)
     if COMPLETE not in states:
@@ -102,7 +102,7 @@ def _trace_search(hook: Hook, fn: Callable[..., Any], enabled: list[bool]) -> Ca
     def optimize(*args: Any, **kwargs: Any) -> Any:
         if not enabled:
             return fn(*args, **kwargs)
-        with hook.start_operation(_begin_search, args, kwargs, function=fn) as operation:
+        with hook.start_operation(_begin_study, args, kwargs, function=fn) as operation:
             if not isinstance(operation, Operation):
                 return fn(*args, **kwargs)
             search = Search(hook, operation)
@@ -114,7 +114,7 @@ def _trace_search(hook: Hook, fn: Callable[..., Any], enabled: list[bool]) -> Ca
                 return fn(*args, **kwargs)
             finally:
                 with guard("reading a study"):
-                    _observe_search(operation.record, args[0], search.states)  # type: ignore[arg-type]
+                    _observe_study(operation.record, args[0], search.states)  # type: ignore[arg-type]
 
     return optimize
 

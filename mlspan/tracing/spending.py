@@ -130,7 +130,7 @@ class _Ledger(SpanProcessor):
             if ids is None:
                 return
             below = ids.span_id in self._counted_below  # a client's span of the same call, which has ended before
-            spend = None if below else _read_call(attributes)
+            spend = None if below else _read_spend(attributes)
             if (below or spend is not None) and span.parent is not None:
                 self._counted_below[span.parent.span_id] = None
             if spend is None:
@@ -172,7 +172,7 @@ class _Ledger(SpanProcessor):
             return [*self._older.items(), *found] if whole else found
 
 
-def _read_call(attributes: Attributes) -> Spend | None:
+def _read_spend(attributes: Attributes) -> Spend | None:
     """Return what a call to a model has cost; None if these are no attributes of one with tokens or a cost."""
     from .export.cost import compute_span_cost
 

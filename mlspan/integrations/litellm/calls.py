@@ -70,7 +70,7 @@ def begin_text(call: Call) -> tuple[Chat, Observe[Chat]] | None:
 
 
 def _make_chat(call: Call, asked: Mapping[str, Any]) -> Chat:
-    target = _find_target(call)
+    target = _find_call_target(call)
     chat = make_chat(
         target.provider, target.url, {**asked, "model": target.model}, capture_content=call.capture_content
     )
@@ -84,7 +84,7 @@ def begin_response(call: Call) -> tuple[Chat, Observe[Chat]] | None:
     """Begin the record of ``responses``: sent as it is, or as a chat where the provider has none."""
     if is_half(call.kwargs):
         return None
-    target = _find_target(call)
+    target = _find_call_target(call)
     body = {**call.kwargs, "model": target.model, "input": call.argument("input")}
     chat = make_response(target.provider, target.url, body, capture_content=call.capture_content)
     chat.outer = True
@@ -95,7 +95,7 @@ def begin_embeddings(call: Call) -> tuple[Embeddings, Observe[Embeddings]] | Non
     """Begin the record of ``embedding``."""
     if is_half(call.kwargs):
         return None
-    target = _find_target(call)
+    target = _find_call_target(call)
     body = {"model": target.model, "input": call.argument("input")}
     record = make_embeddings(target.provider, target.url, body, capture_content=call.capture_content)
     record.outer, record.dimensions = True, call.argument("dimensions", want=int)
@@ -106,7 +106,7 @@ def begin_rerank(call: Call) -> tuple[ProviderRequest, Observe[ProviderRequest]]
     """Begin the record of ``rerank``."""
     if is_half(call.kwargs):
         return None
-    target = _find_target(call)
+    target = _find_call_target(call)
     server = read_server_fields(target.url)
     record = ProviderRequest(type="reranker", name="rerank", provider=target.provider, model=target.model, **server)
     if call.capture_content:
@@ -130,7 +130,7 @@ class _Target(NamedTuple):
     completes_text: bool
 
 
-def _find_target(call: Call) -> _Target:
+def _find_call_target(call: Call) -> _Target:
     model, named = call.argument("model", want=str), call.argument("custom_llm_provider", want=str)
     url = call.argument("api_base", want=str) or call.argument("base_url", want=str)
     provider, short = _split_model(model, named) if model is not None else (named, None)
