@@ -105,9 +105,10 @@ def _uses_browser(item: pytest.Item) -> bool:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Those with a browser come last: Playwright leaves an event loop running in our thread.
 
-    With ``-n`` a process takes a whole file at a time, and one of them all that use the browser.
+    With ``-n`` a process takes a whole file at a time, and one of them all that use the browser. The wheel's, which take
+    longest of all files, come first: no process is left alone with them at the end.
     """
-    items.sort(key=_uses_browser)
+    items.sort(key=lambda item: (_uses_browser(item), item.path.name != "test_wheel.py"))
     for item in items:
         group = "browser" if _uses_browser(item) else item.path.name
         item.add_marker(pytest.mark.xdist_group(group))
