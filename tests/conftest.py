@@ -105,8 +105,8 @@ def _uses_browser(item: pytest.Item) -> bool:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Those with a browser come last: Playwright leaves an event loop running in our thread.
 
-    With ``-n`` a process takes a whole file at a time, and one of them all that use the browser. The wheel's, which take
-    longest of all files, come first: no process is left alone with them at the end.
+    With ``-n`` a process takes a whole file at a time, and one of them all that use the browser. The wheel's, which
+    take longest of all files, come first: no process is left alone with them at the end.
     """
     items.sort(key=lambda item: (_uses_browser(item), item.path.name != "test_wheel.py"))
     for item in items:
