@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from concurrent import futures
 from typing import Any, Final
 
@@ -69,7 +70,11 @@ def start_xai_server() -> str:
                     if answer == "xai-stream-cut":
                         context.abort(grpc.StatusCode.INTERNAL, "cut off")
 
-        server = grpc.server(futures.ThreadPoolExecutor(2))
+        pool, both = futures.ThreadPoolExecutor(2), threading.Barrier(3)
+        for _ in range(2):  # both threads begin now, rather than in whichever scenario needs the second
+            pool.submit(both.wait, 60)
+        both.wait(60)
+        server = grpc.server(pool)
         chat_pb2_grpc.add_ChatServicer_to_server(Servicer(), server)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
