@@ -44,12 +44,11 @@ def preview_question(span: ReadableSpan) -> str | None:
 
 def find_resumed_trace(spans: Sequence[ReadableSpan]) -> str | None:
     """Return the id of the trace that these spans go on with: ``tr-`` and 32 digits; None if it is their own."""
+    resumed = [link.context for span in spans for link in span.links if is_resumption(link)]
+    if not resumed:  # as of nearly all traces
+        return None
     known = {get_span_id(span) for span in spans}
-    for span in spans:
-        for link in span.links:
-            if is_resumption(link) and link.context.span_id not in known:
-                return f"tr-{link.context.trace_id:032x}"
-    return None
+    return next((f"tr-{context.trace_id:032x}" for context in resumed if context.span_id not in known), None)
 
 
 def is_resumption(link: Any) -> bool:
