@@ -114,7 +114,7 @@ class _Ledger(SpanProcessor):
         self._calls: deque[_Call] = deque()
         self._older: BoundedDict[_Labels, Spend] = BoundedDict(_MOST_GROUPS)
         self._runs: BoundedDict[int, str] = BoundedDict(_MOST_GROUPS)  # of calls that are open, by span id
-        self._counted_below: BoundedDict[int, None] = BoundedDict(_MOST_GROUPS)  # spans that stand above a counted call
+        self._counted_below: BoundedDict[int, bool] = BoundedDict(_MOST_GROUPS)  # open spans above a counted call
         self.limits: list[_Limit] = []
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002  # the SDK's signature
@@ -129,10 +129,10 @@ class _Ledger(SpanProcessor):
             run_id = self._runs.pop(ids.span_id, None) if ids is not None else None
             if ids is None:
                 return
-            below = ids.span_id in self._counted_below  # a client's span of the same call, which has ended before
+            below = self._counted_below.pop(ids.span_id, False)  # a client's span of the same call has ended before
             spend = None if below else _read_spend(attributes)
             if (below or spend is not None) and span.parent is not None:
-                self._counted_below[span.parent.span_id] = None
+                self._counted_below[span.parent.span_id] = True
             if spend is None:
                 return
             self._ended.put(_Call((span.end_time or 0) / _NS_PER_SECOND, _read_labels(attributes, run_id), spend))
