@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
@@ -152,7 +152,7 @@ def run_trial(
     if is_live and on_start is not None:
         with guard("starting a trial"):
             on_start(operation)
-    around: Any = OperationWrapper(operation, read_error) if is_live else nullcontext()
+    around: Any = OperationWrapper(operation, read_error) if is_live else operation
     try:
         with around:
             value = fn(*args)
