@@ -113,6 +113,11 @@ def find_utc_offset() -> int:
     return round((datetime.now().astimezone().utcoffset() or timedelta()).total_seconds() * 1000)
 
 
+def shorten_trace_id(trace_id: str) -> str:
+    """Return the first eight digits of a trace's id, by which ``show`` finds it."""
+    return trace_id.removeprefix("tr-")[:8]
+
+
 def strip_control_characters(text: str) -> str:
     """Return *text* without characters that move a terminal's cursor or change the direction of text.
 

@@ -1,4 +1,4 @@
-"""What all HTML documents of mlspan's have: one file each, which loads nothing."""
+"""The frame of an HTML document, such as the page of a trace: one file, which loads nothing."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def _render_part(
     """Return the timeline of one trace of a story, and what it asks. What its rows hold goes to *apart*, if given."""
     title = ""
     if len(story) > 1:
-        about = f"{part.id.removeprefix('tr-')[:8]} · {form.format_full_time(part.start_ms)}"
+        about = f"{form.shorten_trace_id(part.id)} · {form.format_full_time(part.start_ms)}"
         here = " · this trace" if is_shown else ""
         place = f"{story.index(part) + 1} of {len(story)}"
         title = f'<h2 class="part">{place} {_render_title(part)} <span class="dim">{about}{here}</span></h2>\n'

@@ -170,9 +170,8 @@ def _make_title(trace: model.StoredTrace) -> Text:
 def _make_part_title(part: model.StoredTrace, number: int, parts: int, *, is_shown: bool, ascii_only: bool) -> Text:
     """Return the line above one trace of a story."""
     line = Text(f"{number} of {parts}  ", style="bold").append(_make_title(part))
-    line.append(f"  {part.id.removeprefix('tr-')[:8]}", "cyan").append(
-        f"  {form.format_full_time(part.start_ms)}", "dim"
-    )
+    line.append(f"  {form.shorten_trace_id(part.id)}", "cyan")
+    line.append(f"  {form.format_full_time(part.start_ms)}", "dim")
     return line.append("  <- this trace" if ascii_only else "  ← this trace", "dim") if is_shown else line
 
 

@@ -1,4 +1,4 @@
-"""What spans are called where others refer to them, and the links between spans in words."""
+"""Names of spans where others refer to them, and the links between spans in words."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from . import form, model
-
-_ID_DIGITS = 8
 
 
 class LinkText(NamedTuple):
@@ -47,7 +45,7 @@ class SpanLabels:
             seen.add(link)
             key = link.trace_id, link.span_id
             label = self._labels.get(key)
-            there = form.join_lines(link.trace_id).removeprefix("tr-")[:_ID_DIGITS]
+            there = form.shorten_trace_id(form.join_lines(link.trace_id))
             place = "" if link.trace_id == trace.id else f" in {there}"
             words = form.join_lines(link.words)
             yield LinkText(words, f"{label or 'a span'}{place}", None if label is None else link.span_id)
