@@ -150,15 +150,16 @@ def guarded(tmp_path: Path) -> Iterator[str]:
     server.stop()
 
 
-def ask_for_status(address: str, host: str) -> int:
-    """Return the status of the administrator's request whose Host header is *host*."""
+def ask_as_host(address: str, host: str) -> tuple[int, str]:
+    """Return the answer to the administrator's request whose Host header is *host*: its status and its text."""
     login = base64.b64encode(f"admin:{PASSWORD}".encode()).decode()
     connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)
     headers = {"Host": host, "Authorization": f"Basic {login}", "X-MLflow-Experiment-Id": "0"}
     connection.request("POST", "/v1/traces", headers=headers)
-    status = connection.getresponse().status
+    answer = connection.getresponse()
+    text = answer.read(10_000).decode()
     connection.close()
-    return status
+    return answer.status, text
 
 
 def run_as(user: str, password: str, *command: str) -> str:
@@ -174,8 +175,9 @@ def run_as(user: str, password: str, *command: str) -> str:
 @pytest.mark.timeout(900)
 def test_a_team_writes_to_its_own_experiment_only(guarded: str, tmp_path: Path) -> None:
     """The page's program for the administrator, and then a program of a team in its experiment and in another's."""
-    asked = {host: ask_for_status(guarded, host) for host in ("mlflow:5000", "localhost:5000", "elsewhere:5000")}
-    assert asked == {"mlflow:5000": 400, "localhost:5000": 400, "elsewhere:5000": 403}  # 400: it had no spans
+    asked = [ask_as_host(guarded, f"{host}:5000") for host in ("mlflow", "localhost", "elsewhere")]
+    assert [status for status, _ in asked] == [400, 400, 403]  # 400: the request had no spans
+    assert "Invalid Host header" in asked[-1][1]  # mlspan tells this 403 from that of a missing permission
     (program,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
     run_as("admin", PASSWORD, "-c", program.replace("http://localhost:5000", guarded))
     password = re.findall(r'create_user\(team, "(.*?)"\)', program)[0]
