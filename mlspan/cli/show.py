@@ -22,6 +22,7 @@ from .common import (
     write_file,
 )
 from .opening import open_reader
+from .pending import note_pending_spans
 from .places import is_tracking_server, locate_store
 from .reading import TraceReader
 from .span_labels import SpanLabels
@@ -93,6 +94,8 @@ def show(
         model.write_json({**model.trace_to_json(found), "spans": model.spans_to_json(found), "story": told})
     elif html is None:
         print_trace(found, make_output_console(), shown_facts, content=content, story=story)
+        if not dead:
+            note_pending_spans(locate_store(tracking_uri, experiment))
 
 
 def collect_facts(trace: model.StoredTrace, traces: TraceReader) -> dict[str, str]:
