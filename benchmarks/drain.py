@@ -137,7 +137,7 @@ def bulk(uri: str, experiment: str) -> Callable[[int, int], Callable[[], None]]:
     from mlflow.entities import Span
     from mlflow.tracking._tracking_service.utils import _get_store
 
-    from mlspan.tracing.export.mlflow.bulk_insert import prepare_for_mlflow_span
+    from mlspan.tracing.export.mlflow.span_rows import prepare_for_mlflow_span
 
     store = _get_store(uri)
     experiment_id = store.get_experiment_by_name(experiment).experiment_id

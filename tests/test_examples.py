@@ -137,13 +137,16 @@ def test_the_notebook_runs(aimock: str, mlflow_store: str, tmp_path: Path, monke
     """Every cell, in a kernel of its own: three traces, the agent's tied to its run; the last call keeps its words."""
     mlflow = pytest.importorskip("mlflow")
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    from kernels import use_sockets_in_files
+
     for name in [name for name in os.environ if name.startswith(("MLSPAN_", "MLFLOW_", "OTEL_"))]:
         monkeypatch.delenv(name)
     env = {"MLFLOW_TRACKING_URI": mlflow_store, "OPENAI_BASE_URL": aimock, "OPENAI_API_KEY": "test"}
     for name, value in {**env, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}.items():
         monkeypatch.setenv(name, value)
     notebook = nbformat.read(EXAMPLES / "tour.ipynb", as_version=4)
-    nbclient.NotebookClient(notebook, timeout=150, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    resources = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=150, config=use_sockets_in_files(tmp_path), resources=resources).execute()
     said = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", ()))
     assert "It is sunny in Paris." in said
     assert "invoke_agent weather agent  OK" in re.sub(r"\x1b\[[\d;]*m", "", said)  # in colour, as in a terminal

@@ -96,11 +96,14 @@ _NOTEBOOK: Final = """
 import sys
 import nbformat
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 cells = {cells!r}
 notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
 quiet = ["--log-level=ERROR"]  # of the kernel's own words, such as that it listens on TCP
-NotebookClient(notebook, timeout=200, kernel_name="python3", extra_arguments=quiet).execute()
+# By sockets in files: two kernels that start together can be given the same port.
+sockets = Config({{"KernelManager": {{"transport": "ipc"}}}})
+NotebookClient(notebook, timeout=200, kernel_name="python3", config=sockets, extra_arguments=quiet).execute()
 for cell in notebook.cells:
     for output in cell.outputs:
         if output.get("name") == "stderr":

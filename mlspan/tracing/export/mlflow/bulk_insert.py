@@ -6,28 +6,14 @@ For traces that the database does not have, four inserts for the whole batch are
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Final
 
-import orjson
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import Link
-
-from ...operations.content import to_json
-from ..dialects.catalog import is_own_span
 from . import private_names
-from .names import COST, INPUTS, OUTPUTS, SPAN_TYPE, TOKEN_USAGE
-from .spans import replace_attributes
+from .span_rows import Row, SpanRows, build_content, has_new_totals
 from .traces import TranslatedTrace
 
-Row = dict[str, Any]
-
-TRACE_REQUEST_ID: Final = "mlflow.traceRequestId"
-_QUOTE: Final = '"'
-_JSON_OPENINGS: Final = ("{", "[", '"')
 _VERIFIED_VERSIONS: Final = {(3, 17)}  # MLflow versions whose rows the tests have compared with its own
 _SUPPORTED_DIALECTS: Final = {"sqlite", "postgresql", "mysql"}  # text columns of SQL Server need a special encoding
 _COLUMNS: Final = {
@@ -66,16 +52,17 @@ class BulkInsert:
         experiment = self._store.get_experiment(experiment_id)
         self._store._check_experiment_is_active(experiment)
         rows: dict[str, list[Row]] = {name: [] for name in _COLUMNS}
-        left = []
+        span_rows, left = SpanRows(experiment_id), []
         for trace in traces:
-            contents = [_build_content(trace.summary.trace_id, span) for span in trace.spans]
-            if any(map(_has_new_totals, trace.spans, contents)):
+            trace_id = trace.summary.trace_id
+            contents = [build_content(trace_id, span) for span in trace.spans]
+            if any(map(has_new_totals, trace.spans, contents)):
                 left.append(trace)
                 continue
             rows["SqlTraceInfo"].append(_info_row(experiment_id, trace))
             rows["SqlTraceTag"] += self._tag_rows(experiment, trace)
             rows["SqlTraceMetadata"] += _metadata_rows(trace)
-            rows["SqlSpan"] += map(partial(_span_row, experiment_id, trace.summary.trace_id), trace.spans, contents)
+            rows["SqlSpan"] += map(partial(span_rows.build_row, trace_id), trace.spans, contents)
         if rows["SqlSpan"]:
             with self._store.ManagedSessionMaker(read_only=False) as session:
                 for name, found in rows.items():
@@ -146,130 +133,3 @@ def _metadata_rows(trace: TranslatedTrace) -> list[Row]:
 
 def _key_value_rows(trace_id: str, named: Mapping[str, str]) -> list[Row]:
     return [{"request_id": trace_id, "key": key, "value": value} for key, value in sorted(named.items())]
-
-
-def _span_row(experiment_id: str, trace_id: str, span: ReadableSpan, content: Row) -> Row:
-    """Return the row of *span*, as MLflow's ``log_spans`` writes it."""
-    from mlflow.store.tracking.utils.trace_analytics import bounded_model_dimension, finite_float_or_none
-
-    get = content["attributes"].get
-    cost = _parse_json(get("mlflow.llm.cost"))
-    cost = cost if isinstance(cost, dict) else {}
-    context: Any = span.get_span_context()
-    return {
-        "trace_id": trace_id,
-        "experiment_id": int(experiment_id),
-        "span_id": f"{context.span_id:016x}",
-        "parent_span_id": f"{span.parent.span_id:016x}" if span.parent else None,
-        "name": span.name,
-        "type": _parse_json((span.attributes or {}).get(SPAN_TYPE)),
-        "status": span.status.status_code.name,
-        "start_time_unix_nano": span.start_time,
-        "end_time_unix_nano": span.end_time,
-        "content": json.dumps(content, ensure_ascii=False),
-        "input_cost": finite_float_or_none(cost.get("input_cost")),
-        "output_cost": finite_float_or_none(cost.get("output_cost")),
-        "total_cost": finite_float_or_none(cost.get("total_cost")),
-        "model_name": bounded_model_dimension(_parse_json(get("mlflow.llm.model"))),
-        "model_provider": bounded_model_dimension(_parse_json(get("mlflow.llm.provider"))),
-    }
-
-
-def _build_content(trace_id: str, span: ReadableSpan) -> Row:
-    """Return the JSON object that MLflow stores for *span*."""
-    if is_own_span(span):
-        return _build_own_content(trace_id, span)
-    from mlflow.entities import Span
-    from mlflow.tracing.otel.translation import translate_span_when_storing
-
-    # MLflow's translation knows the attribute names of a dozen other SDKs.
-    return dict(translate_span_when_storing(Span(prepare_for_mlflow_span(span, trace_id))))
-
-
-def _has_new_totals(span: ReadableSpan, content: Row) -> bool:
-    """Return True if MLflow has found inputs, outputs, tokens or cost in another library's span."""
-    if is_own_span(span):  # as we have translated it
-        return False
-    before = span.attributes or {}
-    return any(name in content["attributes"] and name not in before for name in (INPUTS, OUTPUTS, TOKEN_USAGE, COST))
-
-
-def _build_own_content(trace_id: str, span: ReadableSpan) -> Row:
-    """Return the JSON object of one of our own spans. It already holds all attributes that MLflow would derive."""
-    context: Any = span.get_span_context()
-    attributes = {
-        key: _short_to_json(key, value)
-        if type(value) in _INTEGERS or (type(value) is str and len(value) < _MAX_CACHED_TEXT)
-        else _attribute_to_json(key, value)
-        for key, value in (span.attributes or {}).items()
-    }
-    return {
-        "trace_id": _id_to_base64(context.trace_id, 16),
-        "span_id": _id_to_base64(context.span_id, 8),
-        "parent_span_id": _id_to_base64(span.parent.span_id, 8) if span.parent else None,
-        "name": span.name,
-        "start_time_unix_nano": span.start_time,
-        "end_time_unix_nano": span.end_time,
-        "events": [
-            {"name": event.name, "time_unix_nano": event.timestamp, "attributes": dict(event.attributes or {})}
-            for event in span.events
-        ],
-        "status": {
-            "code": f"STATUS_CODE_{span.status.status_code.name}",
-            "message": span.status.description or "",
-        },
-        "attributes": {**attributes, TRACE_REQUEST_ID: to_json(trace_id)},
-        "links": [_link_to_json(link) for link in span.links],
-    }
-
-
-def _link_to_json(link: Link) -> Row:
-    return {
-        "trace_id": f"tr-{link.context.trace_id:032x}",
-        "span_id": f"{link.context.span_id:016x}",
-        "attributes": dict(link.attributes) if link.attributes else None,
-    }
-
-
-def _attribute_to_json(key: str, value: Any) -> str:
-    """Return an attribute as JSON text.
-
-    Text that is JSON itself (an object, a list, a string) is kept, as MLflow does.
-    """
-    if key.startswith("mlflow."):
-        text = str(value)
-        value = _parse_json(text) if text.startswith(_QUOTE) else None
-    else:
-        text = to_json(value)
-    is_json = isinstance(value, str) and value.lstrip().startswith(_JSON_OPENINGS) and _parse_json(value) is not value
-    return value if is_json else text
-
-
-# Most attributes of a program's spans are the same words and numbers.
-_short_to_json: Final = lru_cache(maxsize=4096, typed=True)(_attribute_to_json)
-_INTEGERS: Final = frozenset({int, bool})
-_MAX_CACHED_TEXT: Final = 64  # characters
-
-
-def _parse_json(text: Any) -> Any:
-    """Return the value of JSON text; anything else unchanged."""
-    try:
-        return orjson.loads(text)  # a fifth of the time
-    except (TypeError, ValueError):  # or JSON of Python's own, with NaN or half a character
-        pass
-    try:
-        return json.loads(text)
-    except (TypeError, ValueError):
-        return text
-
-
-def _id_to_base64(id: int, length: int) -> str:
-    return base64.b64encode(id.to_bytes(length, "big")).decode("ascii")
-
-
-def prepare_for_mlflow_span(span: ReadableSpan, trace_id: str) -> ReadableSpan:
-    """Return *span* as MLflow's Span class needs it: each attribute as JSON text, with the trace's id among them."""
-    attributes = {
-        key: value if key.startswith("mlflow.") else to_json(value) for key, value in (span.attributes or {}).items()
-    }
-    return replace_attributes(span, {**attributes, TRACE_REQUEST_ID: to_json(trace_id)})

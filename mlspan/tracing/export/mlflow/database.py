@@ -23,9 +23,10 @@ from . import private_names
 from .addresses import hide_user_info
 from .assessments import Assessment
 from .attachments import Attachment
-from .bulk_insert import BulkInsert, make_bulk_insert, prepare_for_mlflow_span
+from .bulk_insert import BulkInsert, make_bulk_insert
 from .new_database import check_permission, create_database
 from .parents import merge_with_stored
+from .span_rows import prepare_for_mlflow_span
 from .span_totals import TOTALS_ATTRIBUTES, SpanTotals
 from .spans import MISSING_PARENT
 from .store import NO_LIMIT, StoreRejected

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import private_names
-from .bulk_insert import prepare_for_mlflow_span
 from .database import DatabaseStore, make_trace_info
+from .span_rows import prepare_for_mlflow_span
 from .traces import TranslatedTrace
 
 

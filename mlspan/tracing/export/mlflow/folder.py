@@ -13,9 +13,9 @@ from ..sending.executor import BoundedExecutor
 from ..types import BackendUnavailable
 from . import private_names
 from .addresses import hide_user_info
-from .bulk_insert import prepare_for_mlflow_span
 from .database import ARTIFACT_LOCATION, DatabaseStore, lock_database, make_trace_info
 from .parents import merge_with_stored
+from .span_rows import prepare_for_mlflow_span
 from .store import StoreRejected
 from .traces import TraceSummary, TranslatedTrace
 

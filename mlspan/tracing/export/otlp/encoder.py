@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from opentelemetry.sdk.trace import Event, ReadableSpan
@@ -95,8 +96,11 @@ def _encode_pairs(tag: bytes, pairs: Iterable[tuple[str, Any]]) -> list[bytes]:
     """Return KeyValue messages, in pieces to be joined."""
     parts: list[bytes] = []
     for key, value in pairs:
+        if type(value) in _INTEGERS or (type(value) is str and len(value) < _MAX_CACHED_TEXT):
+            parts += (tag, _encode_short_pair(key, value))
+            continue
         named = _find_encoded_key(key) or _encode_key(key)
-        if type(value) is str and len(value) < _SHORT_TEXT:  # the common case; a third faster than the general one
+        if type(value) is str and len(value) < _SHORT_TEXT:  # a third faster than the general case
             data = value.encode()
             length = _VARINTS[len(data)]
             size = 1 + len(length) + len(data)
@@ -107,6 +111,17 @@ def _encode_pairs(tag: bytes, pairs: Iterable[tuple[str, Any]]) -> list[bytes]:
             outer = _encode_varint(len(encoded_value))
             parts += (tag, _encode_varint(len(named) + len(outer) + len(encoded_value)), named, outer, encoded_value)
     return parts
+
+
+@lru_cache(maxsize=4096, typed=True)  # most attributes of a program's spans are the same words and numbers
+def _encode_short_pair(key: str, value: str | int) -> bytes:
+    """Return the length and the data of a KeyValue message."""
+    encoded_value = _encode_value(value)
+    return _encode_sized((_find_encoded_key(key) or _encode_key(key)) + _encode_sized(encoded_value))
+
+
+def _encode_sized(data: bytes) -> bytes:
+    return _encode_varint(len(data)) + data
 
 
 def _encode_key(key: str) -> bytes:
@@ -166,6 +181,8 @@ def _compute_varint(number: int) -> bytes:
     return bytes(varint)
 
 
+_INTEGERS: Final = frozenset({int, bool})
+_MAX_CACHED_TEXT: Final = 64  # characters
 _SHORT_TEXT: Final = 450  # characters; at most four bytes each in UTF-8
 _CACHED_VARINTS: Final = 2048
 _VARINTS: Final = [_compute_varint(size) for size in range(_CACHED_VARINTS)]
