@@ -70,14 +70,14 @@ def _store_in_run(location: StoreLocation, spans: Sequence[ReadableSpan]) -> tup
         with quiet_loggers(logging.WARNING, "mlflow", "alembic"):
             (_, experiment_id), run_id = sink.find_destination(LABELS)
             name = run_id or RUN_NAME
-            end_run: _EndRun = _leave_run
+            finish_run: _EndRun = _leave_run
             if run_id is None:
-                run_id, end_run = _start_run(location.uri, experiment_id)
+                run_id, finish_run = _start_run(location.uri, experiment_id)
             origin = replace(LABELS, run_id=run_id)
             try:
                 return name, sink.send([TraceSegment(origin, spans, root.span_id if root else 0, whole=True)])
             finally:
-                end_run()
+                finish_run()
     finally:
         sink.close()
 
@@ -103,11 +103,11 @@ def _start_run(uri: str, experiment_id: str) -> tuple[str, _EndRun]:
     }
     run_id = orjson.loads(_post_to_server(server, f"{_RUNS}/create", started))["run"]["info"]["run_id"]
 
-    def end_run() -> None:
+    def finish_run() -> None:
         _post_to_server(server, f"{_RUNS}/update", {"run_id": run_id, "status": "FINISHED", "end_time": _get_time_ms()})
         server.close()
 
-    return run_id, end_run
+    return run_id, finish_run
 
 
 def _post_to_server(server: HttpClient, path: str, body: dict[str, object]) -> bytes:

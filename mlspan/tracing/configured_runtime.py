@@ -104,7 +104,7 @@ class Runtime:
         """Return whether the spans of the provider in use are sent by OTLP, too."""
         return needs_otlp(self.config, self.get_provider())
 
-    def count_unsent(self) -> int:
+    def count_waiting(self) -> int:
         """Return how many ended spans some backend has not taken yet."""
         pipelines = {*self._pipelines.values(), *(each for each, _ in self._stopping_pipelines)}
         return sum(each.count_unsent() for each in pipelines)

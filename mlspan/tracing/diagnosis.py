@@ -62,7 +62,7 @@ def diagnose_process() -> Diagnosis:
     return Diagnosis(
         provider="nobody: nothing is recorded" if now is None else _describe_provider(now),
         destinations=destinations,
-        unsent=0 if now is None else now.count_unsent(),
+        unsent=0 if now is None else now.count_waiting(),
         integrations=report.integrations,
         other_tracers=report.other_tracers,
         problems=tuple(problems),
