@@ -87,6 +87,28 @@ class Runtime:
         chosen = self.config.tracking_uri
         return chosen is None or chosen.rstrip("/") == (runs.get_tracking_uri() or "").rstrip("/")
 
+    @property
+    def owns_provider(self) -> bool:
+        """Return whether the provider in use is one of our own."""
+        return self.get_provider() is self._own_provider
+
+    @property
+    def mlflow_uri(self) -> str | None:
+        """Return where traces go that name no other MLflow; None if MLflow is off."""
+        if self._mlflow_sink is None:
+            return None
+        return self.config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or self._mlflow_sink.default_uri
+
+    @property
+    def sends_otlp(self) -> bool:
+        """Return whether the spans of the provider in use are sent by OTLP, too."""
+        return needs_otlp(self.config, self.get_provider())
+
+    def count_waiting(self) -> int:
+        """Return how many ended spans some backend has not taken yet."""
+        pipelines = {*self._pipelines.values(), *(each for each, _ in self._stopping_pipelines)}
+        return sum(each.count_unsent() for each in pipelines)
+
     def get_tracer(self) -> trace.Tracer:
         """Return the tracer of the application's provider, or of our own as long as the application has set none."""
         tracer: trace.Tracer = self.get_span_starter().tracer
