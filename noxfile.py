@@ -252,7 +252,7 @@ def instructor(session: nox.Session, versions: list[str]) -> None:
 LITELLM = {
     "lowest": ["litellm==1.100.0"],
     "newest": ["litellm>=1.110,<2", "mlflow>=3.6,<4"],
-    "proxy": ["litellm[proxy]<2"],
+    "proxy": ["litellm[proxy]>=1.100,<2"],
 }
 LITELLM_TESTS = [f"tests/integrations/test_litellm{name}.py" for name in ("", "_router", "_proxy")]
 
