@@ -30,7 +30,14 @@ from .libraries import (
 )
 from .places import EffectiveSetting, resolve_settings
 from .probes import CheckResult, check_mlflow_store, check_otlp_receiver
-from .self_tracing import SecondTracer, SelfTracingLibrary, format_self_tracing, list_second_tracers, list_self_tracing
+from .self_tracing import (
+    SecondTracer,
+    SelfTracingLibrary,
+    check_usage_telemetry,
+    format_self_tracing,
+    list_second_tracers,
+    list_self_tracing,
+)
 from .waiting import SpoolStatus, format_spool_status, read_spool_status, status_to_json, summarize_spool_status
 
 _SUPPORTED_MLFLOW: Final = ">=3.6,<4"  # the range of the extra "mlflow"
@@ -65,6 +72,7 @@ def doctor(
         *broken,
         *report_unsupported(libraries),
         *_check_mlflow_version(),
+        *check_usage_telemetry(os.environ),
     ]
     problems += [check.says for check in checks if not check.well]
     problems += list_missing_names()  # found by what was imported and tried above

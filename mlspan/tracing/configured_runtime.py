@@ -42,6 +42,7 @@ from .otel.provider import (
     warn_of_fork_hook,
 )
 from .otel.resource import describe_program
+from .otel.usage_telemetry import find_usage_telemetry, warn_of_usage_telemetry
 from .page_urls import PageUrls
 from .settings.config import Config
 
@@ -143,9 +144,12 @@ class Runtime:
     def _follow_provider(self, current: trace.TracerProvider) -> None:
         """Use *current* as the provider if it takes span processors and is not MLflow's, else make our own.
 
-        It need not be one of the SDK: Logfire's, for one, is a proxy around one that it replaces at will.
+        It need not be one of the SDK: Logfire's, for one, is a proxy around one that it replaces at will. A library's
+        usage telemetry is no provider of the application: our spans would go to the library's maker.
         """
-        if takes_processors(current) and not is_mlflow_provider(current):
+        if (telemetry := find_usage_telemetry(current)) is not None:
+            warn_of_usage_telemetry(telemetry)
+        if takes_processors(current) and not is_mlflow_provider(current) and telemetry is None:
             self._tap = self._join_provider(current)
             warn_of_fork_hook(current)
             self._use_provider(current)
