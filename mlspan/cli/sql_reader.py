@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, Final
@@ -173,6 +174,8 @@ class SqlReader(TraceReader):
                 return
             limit -= len(rows)
             at = rows[-1][time_at]
+            if not last:  # SQLite looks up one upper bound in the index, and might take the filter's
+                terms, values = make_terms(replace(where, until_ms=None), self.experiments, self._columns)
             last = at, at, rows[-1][0]
 
     def _name_columns(self, rows: Sequence[Sequence[Any]]) -> list[Row]:
