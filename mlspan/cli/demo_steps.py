@@ -72,7 +72,7 @@ def _store_in_run(location: StoreLocation, spans: Sequence[ReadableSpan]) -> tup
             name = run_id or RUN_NAME
             finish_run: _EndRun = _leave_run
             if run_id is None:
-                run_id, finish_run = _start_run(location.uri, experiment_id)
+                run_id, finish_run = _create_run(location.uri, experiment_id)
             origin = replace(LABELS, run_id=run_id)
             try:
                 return name, sink.send([TraceSegment(origin, spans, root.span_id if root else 0, whole=True)])
@@ -86,7 +86,7 @@ def _leave_run() -> None:
     """End a run that is not ours."""
 
 
-def _start_run(uri: str, experiment_id: str) -> tuple[str, _EndRun]:
+def _create_run(uri: str, experiment_id: str) -> tuple[str, _EndRun]:
     """Start a run, and return its id and the function that ends it. Of a tracking server, MLflow is not imported."""
     if not is_tracking_server(uri):
         import mlflow

@@ -44,7 +44,7 @@ class SqlDatabase(Protocol):
     def extract_attribute(self, name: str) -> str:
         """Return the expression for an attribute of a span, as text, in its stored ``content``."""
 
-    def join_texts(self, column: str, separator: str) -> str:
+    def aggregate_texts(self, column: str, separator: str) -> str:
         """Return the expression for all texts of a *column*, joined in the order of its rows."""
 
     def close(self) -> None:
@@ -66,7 +66,7 @@ class SqliteDatabase:
     def extract_attribute(self, name: str) -> str:
         return f"json_extract(content, '$.attributes.\"{name}\"')"
 
-    def join_texts(self, column: str, separator: str) -> str:
+    def aggregate_texts(self, column: str, separator: str) -> str:
         return f"group_concat({column}, '{separator}')"
 
     def close(self) -> None:
@@ -97,7 +97,7 @@ class PostgresDatabase:
     def extract_attribute(self, name: str) -> str:
         return f"(content::json -> 'attributes' ->> '{name}')"
 
-    def join_texts(self, column: str, separator: str) -> str:
+    def aggregate_texts(self, column: str, separator: str) -> str:
         return f"string_agg({column}, '{separator}')"
 
     def close(self) -> None:

@@ -134,7 +134,7 @@ def _describe_spans(database: SqlDatabase) -> str:
     It holds, for each, type, name, model and flags (a root, failed, the model as JSON), then the durations in
     nanoseconds, then whether a call to a model may be within another.
     """
-    extract, join = database.extract_attribute, database.join_texts
+    extract, join = database.extract_attribute, database.aggregate_texts
     flags = "CASE WHEN COALESCE(parent_span_id, '') = '' THEN {} WHEN parent_span_id = span_id THEN {} ELSE {} END"
     by_status = (f"CASE status WHEN 'ERROR' THEN '{_FIELD}{root}1' ELSE '{_FIELD}{root}0' END" for root in "120")
     names = f"COALESCE(type, 'UNKNOWN') || '{_FIELD}' || COALESCE(name, '') || '{_FIELD}' || "

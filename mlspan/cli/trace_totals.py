@@ -56,7 +56,7 @@ class StatsRow:
         self.errors += failed
         self.durations.add_all(one for one in durations_ms if one is not None)
 
-    def add_usages(self, traces: Sequence[TraceOutline]) -> None:
+    def add_trace_usages(self, traces: Sequence[TraceOutline]) -> None:
         """Add the tokens and the cost of several traces."""
         self.input_tokens += sum(trace[4] or 0 for trace in traces)
         self.output_tokens += sum(trace[5] or 0 for trace in traces)
@@ -152,11 +152,11 @@ class TraceStats:
             if found is not None:
                 found.add_calls(durations, len(traces) if span.failed else 0)
                 if kind == "agent":
-                    found.add_usages(traces)
+                    found.add_trace_usages(traces)
                 elif kind == "model":
                     whole = found
         if whole is not None:
-            whole.add_usages(traces)
+            whole.add_trace_usages(traces)
 
     def _find_rows(self, trace: TraceOutline) -> list[StatsRow]:
         """Return the rows that a whole trace belongs to, beside that of all."""
@@ -253,7 +253,7 @@ _TRACE_NAMES: Final[dict[str, Callable[[TraceOutline], Iterable[str]]]] = {
 def _add_traces(row: StatsRow, traces: Sequence[TraceOutline]) -> None:
     """Add whole traces to a row."""
     row.add_calls([trace[3] for trace in traces], sum(bool(trace[1]) for trace in traces))
-    row.add_usages(traces)
+    row.add_trace_usages(traces)
 
 
 def _find_usage(
