@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import sqlite3
@@ -237,6 +238,7 @@ def test_an_older_schema(file: Path) -> None:
     assert compare_totals(open_store(f"sqlite:///{file}"), EVERYTHING, ALL_GROUPS, HOUR) > 30
 
 
+@pytest.mark.skipif(os.environ.get("MLSPAN_WIDE") != "1", reason="make matrix runs it")
 def test_postgresql() -> None:
     """The same there."""
     psycopg2 = pytest.importorskip("psycopg2")
