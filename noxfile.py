@@ -643,9 +643,9 @@ def mem0(session: nox.Session, versions: list[str]) -> None:
 @nox.session(tags=["matrix"])
 def wide(session: nox.Session) -> None:
     """What the main tests take a sample of: bursts of content, 100,000 traces, long roots, kills, endings."""
-    session.install("--quiet", *TESTING, "mlflow>=3.17,<4")
+    session.install("--quiet", *TESTING, "mlflow>=3.17,<4", "psycopg2-binary")
     env = {"MLSPAN_WIDE": "1"}
-    names = ["memory", "large_traces", "new_database", "fork_signals", "wheel", "folder_store", "run_links"]
+    names = ["memory", "large_traces", "new_database", "fork_signals", "wheel", "folder_store", "run_links", "cli_sums"]
     tests = [f"tests/test_{name}.py" for name in names]
     session.run("pytest", "-q", *tests, *session.posargs, env=env)
 
