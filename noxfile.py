@@ -252,7 +252,7 @@ def instructor(session: nox.Session, versions: list[str]) -> None:
 LITELLM = {
     "lowest": ["litellm==1.100.0"],
     "newest": ["litellm>=1.110,<2", "mlflow>=3.6,<4"],
-    "proxy": ["litellm[proxy]<2"],
+    "proxy": ["litellm[proxy]>=1.100,<2"],
 }
 LITELLM_TESTS = [f"tests/integrations/test_litellm{name}.py" for name in ("", "_router", "_proxy")]
 
@@ -495,6 +495,14 @@ def crewai(session: nox.Session, versions: list[str]) -> None:
         session.run("pytest", "-q", *shown, "-k", "crewai and not command", *session.posargs, env=off)
 
 
+@nox.session(tags=["matrix"])
+@nox.parametrize("version", ["==1.15.14", ">=1.15.15,<2"], ids=["before", "newest"])
+def crewai_telemetry(session: nox.Session, version: str) -> None:
+    """CrewAI's own telemetry is the global provider of a program up to 1.15.14; no span of ours goes there."""
+    session.install("--quiet", *TESTING, f"crewai{version}", "openai")
+    session.run("pytest", "-q", "tests/integrations/test_crewai_telemetry.py", *session.posargs)
+
+
 DSPY = {"lowest": ["dspy==3.4.0"], "newest": ["dspy>=3.4,<4", "mlflow>=3.6,<4"]}
 
 
@@ -635,9 +643,9 @@ def mem0(session: nox.Session, versions: list[str]) -> None:
 @nox.session(tags=["matrix"])
 def wide(session: nox.Session) -> None:
     """What the main tests take a sample of: bursts of content, 100,000 traces, long roots, kills, endings."""
-    session.install("--quiet", *TESTING, "mlflow>=3.17,<4")
+    session.install("--quiet", *TESTING, "mlflow>=3.17,<4", "psycopg2-binary")
     env = {"MLSPAN_WIDE": "1"}
-    names = ["memory", "large_traces", "new_database", "fork_signals", "wheel", "folder_store", "run_links"]
+    names = ["memory", "large_traces", "new_database", "fork_signals", "wheel", "folder_store", "run_links", "cli_sums"]
     tests = [f"tests/test_{name}.py" for name in names]
     session.run("pytest", "-q", *tests, *session.posargs, env=env)
 

@@ -54,6 +54,72 @@ ANY_SPAN = {
     sc.PROMPT_NAME: ("string", "the provider's prompt template, with `gen_ai.prompt.version` and `.variable.<key>`"),
     sc.STREAM_END: ("string", "`closed` or `abandoned`: the stream was left before its end"),
 }
+MORE = {  # what no record holds as a field of its own
+    sc.INTERRUPTED: ("boolean", "true: the run has ended to wait for a person"),
+    sc.PROMPTS: ("string[]", "`name/version` of each prompt of MLflow's registry that was used"),
+    sc.CLIENT_REQUEST_ID: ("string", "`tracing.request_id()`: what the caller's own system calls the request"),
+    sc.COUNTED_BY: ("string", "whose tokens count in place of this span's: a span's id, or `calls below`"),
+    sc.INSTRUMENTATION: ("string", "the scope of a span that another library has made"),
+    sc.REQUEST_VERBOSITY: ("string", "`low`, `medium` or `high`"),
+    sc.REQUEST_RETRIES: ("int", "how often the client itself has sent the request again"),
+    sc.RESPONSE_SERVICE_TIER: ("string", "in which the call was billed, where the provider is not OpenAI"),
+    sc.RESPONSE_UPSTREAM: ("string", "the provider behind the one that was asked, such as a router"),
+    sc.USAGE_COST: ("double", "US dollars, where the provider says what it charges"),
+    sc.USAGE_INPUT_COST: ("double", "the part of it that is for the input"),
+    sc.USAGE_ESTIMATED_COST: ("double", "US dollars by a framework's price list, for models that ours lacks"),
+    sc.USAGE_LONG_CACHE_WRITE_INPUT_TOKENS: ("int", "of the cache writes, those that are kept for an hour"),
+    "mlspan.usage.tool_use_prompt_tokens": ("int", "Gemini: of the input, what its own tools have read"),
+    sc.USAGE_PREFIX + "<name>": ("int", "a count that the conventions have no name for, by the provider's own name"),
+    sc.GUARDRAIL_ACTION: ("string", "what a guardrail has done, in the provider's words"),
+    "mlspan.guardrail.triggered": ("boolean", "whether a guardrail of the Agents SDK has stopped the run"),
+    "mlspan.stop_reason": ("string", "why an agent stopped, in the framework's words, where it is not simply done"),
+    "mlspan.request.id": ("string", "the id of the stored object that a request is about"),
+    "mlspan.request.count": ("int", "the number of requests in a batch"),
+    "mlspan.response.id": ("string", "the id of the stored object in the answer"),
+    "mlspan.response.status": ("string", "its status, in the provider's words"),
+    "mlspan.response.bytes": ("int", "its size"),
+    "mlspan.response.count": ("int", "the number of objects in a list"),
+    "mlspan.audio.seconds": ("double", "how long the audio is"),
+    "mlspan.moderation.flagged": ("int", "how many inputs a moderation has flagged"),
+    sc.ASSESSMENT: ("boolean", "the span only carries an event for another span, which has ended"),
+    sc.ASSESSMENT_NAME: ("string", "of an event: the name of an expectation"),
+    sc.ASSESSMENT_VALUE: ("JSON", "of an event: the value with its type, which the score does not keep"),
+    sc.ASSESSMENT_SOURCE: ("string", "of an event: `human`, `llm_judge` or `code`"),
+    sc.ASSESSMENT_SOURCE_ID: ("string", "of an event: who or what it was"),
+    sc.ASSESSMENT_METADATA: ("JSON", "of an event"),
+    sc.TRACE_UPDATE: ("JSON", "what MLflow's own functions have written to the trace"),
+}
+OF_FRAMEWORKS = {
+    "mlspan.agno.status": ("string", "Agno: the status of a run, in lower case"),
+    "mlspan.browser_use.success": ("boolean", "browser-use: what the agent says of its own answer"),
+    "mlspan.browser_use.verdict": ("boolean", "browser-use: what the judge says of it"),
+    "mlspan.crewai.agents": ("string[]", "CrewAI: the roles of a crew"),
+    "mlspan.crewai.process": ("string", "CrewAI: `sequential` or `hierarchical`"),
+    "mlspan.crewai.cached": ("boolean", "CrewAI: the tool's result came from the cache"),
+    "mlspan.dspy.signature": ("string", "DSPy: the signature of a module"),
+    "mlspan.dspy.program": ("string", "DSPy: the class of the program that is evaluated"),
+    "mlspan.dspy.program.version": ("string", "DSPy: changes with the program's instructions and examples"),
+    "mlspan.dspy.examples": ("int", "DSPy: the number of examples in an evaluation"),
+    "mlspan.dspy.cached": ("boolean", "DSPy: the answer came from the cache"),
+    "mlspan.haystack.document_store": ("string", "Haystack: the class of a retriever's store"),
+    "mlspan.instructor.attempts": ("int", "Instructor: how often the model was asked"),
+    "mlspan.langchain.tags": ("string[]", "LangChain: the tags of a run"),
+    "mlspan.langchain.cached": ("boolean", "LangChain: the answer came from the cache"),
+    "mlspan.langgraph.state_keys": ("string[]", "LangGraph: the keys of the state that a node has changed"),
+    "mlspan.langgraph.step": ("int", "LangGraph: the step in which a node ran"),
+    "mlspan.llama_index.top_n": ("int", "LlamaIndex: how many nodes a reranker keeps"),
+    "mlspan.llama_index.vector_store": ("string", "LlamaIndex: the class of a retriever's store"),
+    "mlspan.smolagents.agent_class": ("string", "smolagents: the class of an agent"),
+    "mlspan.smolagents.executor": ("string", "smolagents: the class of what runs an agent's code"),
+}
+IN_MLFLOW = {  # set where a trace is stored in MLflow; an OTLP receiver gets none of them
+    "mlspan.missing_parent": ("string", "the id of a parent that has not come: the span is stored as a root"),
+    "mlspan.preview": ("boolean", "the root holds but its trace's previews, until the real one replaces it"),
+    "mlspan.uncounted_usage": ("JSON", "tokens of a span that count nowhere, such as negative ones"),
+    "mlspan.unreadable": ("JSON", "what could not be put in MLflow's names, and why"),
+    "mlspan.waiting": ("string", "tag of a trace: `true` if it has ended to wait for a person"),
+    "mlspan.resumes": ("string", "tag of a trace: the id of the trace that waited, and that this one goes on with"),
+}
 LINKS = {
     "asked_by": "from a tool to the call to a model that asked for it",
     "triggered_by": "from a node of a graph to the nodes that led to it",
@@ -103,6 +169,9 @@ def lines() -> Iterator[str]:
     yield from table("On any span", ANY_SPAN, "where from")
     for record, (heading, names) in RECORDS.items():
         yield from section(record, heading, names)
+    yield from table("More of mlspan's own", MORE, "meaning")
+    yield from table("Of single frameworks", OF_FRAMEWORKS, "meaning")
+    yield from table("Only in MLflow", IN_MLFLOW, "meaning")
     yield from [
         "",
         "## Links",

@@ -1,6 +1,7 @@
 """A graph that waits for a person: the run that goes on is linked to the run that waited.
 
 Needs ``pip install langgraph``; no model and no key. Look at the two traces with ``mlflow ui``.
+Where the program ends before the answer, ``mlspan list --status waiting`` shows what waits.
 """
 
 from __future__ import annotations

@@ -93,6 +93,28 @@ def test_other_tracers_are_listed(is_set: bool, monkeypatch: pytest.MonkeyPatch)
     ]
 
 
+@pytest.mark.parametrize(
+    ("version", "environ", "told"),
+    [
+        ("1.15.14", {}, True),
+        ("1.15.14", {"CREWAI_DISABLE_TELEMETRY": "false"}, True),
+        ("1.15.14", {"CREWAI_DISABLE_TELEMETRY": "True"}, False),
+        ("1.15.15", {}, False),
+        (None, {}, False),
+    ],
+)
+def test_usage_telemetry_that_gets_the_spans_of_others(
+    version: str | None, environ: dict[str, str], told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library that makes its usage telemetry the program's provider, from what version on it does not, its switch."""
+    monkeypatch.setattr(self_tracing, "find_version", {"crewai": version}.get)
+    line = (
+        "CrewAI 1.15.14 makes its own telemetry the TracerProvider of a program that has set none, and so its maker "
+        "gets the spans of other libraries: set CREWAI_DISABLE_TELEMETRY=true, or install crewai>=1.15.15"
+    )
+    assert list(self_tracing.check_usage_telemetry(environ)) == [line] * told
+
+
 def test_the_doctor_names_what_is_installed_here() -> None:
     """Anthropic's client from version 2 on and MCP's SDK trace themselves; a setting decides whether they are seen."""
     pytest.importorskip("mlflow")

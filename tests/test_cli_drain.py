@@ -56,6 +56,44 @@ def test_drain(left: Path, mlflow_store: str) -> None:
     assert json.loads(again.stdout)["sent"] == 0
 
 
+def test_waiting_spans_are_told(tmp_path: Path, mlflow_store: str) -> None:
+    """The doctor, list and show say how many wait for this store, since when, and what to do, until they are sent."""
+    folder = tmp_path / "spool"
+    env = {"MLSPAN_SPOOL_DIR": str(folder)}
+    _leave_spans(folder, mlflow_store)
+    place = ["--tracking-uri", mlflow_store]
+    _check_note(invoke(["list", *place], env=env).stderr.removeprefix("there are no traces yet\n"))
+    doctor = invoke(["doctor", "--no-write", *place], env=env)
+    last = doctor.stdout.splitlines()[-1]
+    assert (doctor.exit_code, last) == (0, "✓ nothing is wrong with the settings, but 3 spans wait: mlspan drain")
+    assert invoke(["drain", "--spool-dir", str(folder)]).stdout == "3 spans sent\n"
+    assert invoke(["list", *place], env=env).stderr == invoke(["show", *place], env=env).stderr == ""
+    _leave_spans(folder, mlflow_store)
+    _check_note(invoke(["show", *place], env=env).stderr)
+    assert invoke(["list", *place], env={"MLSPAN_SPOOL_DIR": str(tmp_path / "none")}).stderr == ""
+
+
+def _leave_spans(folder: Path, store: str) -> None:
+    """Run a program that is killed when its spans are on the disk."""
+    end = "from mlspan.tracing import runtime\nruntime.get_runtime().save_to_disk(60)\nimport os\nos._exit(0)"
+    program = PROGRAM.replace("tracing.shutdown(0.5)", end)
+    env = {**os.environ, "MLSPAN_TRACKING_URI": store, "MLSPAN_SPOOL_DIR": str(folder), "MLSPAN_DURABILITY": "span"}
+    subprocess.run([sys.executable, "-c", program], env=env, check=True, capture_output=True, timeout=100)
+
+
+def _check_note(told: str) -> None:
+    first, second = told.splitlines()
+    assert (first[:43], second.split()[-1]) == ("3 spans wait on disk for this store, since ", "drain")
+
+
+def test_list_counts_waiting_spans_without_the_sdk() -> None:
+    """Counting them imports nothing of OpenTelemetry's SDK, so that list stays quick."""
+    modules = "mlspan.cli.pending, mlspan.tracing.export.spool.waiting_counts"
+    code = f"import {modules}, sys; print('opentelemetry.sdk.trace' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "False\n"
+
+
 def test_show_dead(tmp_path: Path) -> None:
     """What was refused, each with why; of one, the tree that nobody has taken."""
     from mlspan.tracing.export.spool.dead_letters import DeadLetters

@@ -22,10 +22,11 @@ from mlspan.cli.commands import COMMANDS, load_command
 from mlspan.cli.common import CommandFailure
 from mlspan.cli.mlflow_reader import MlflowReader
 from mlspan.cli.opening import open_reader
+from mlspan.cli.outlines import TraceOutline
 from mlspan.cli.places import StoreLocation
 from mlspan.cli.reading import EVERYTHING, TraceFilter, TraceReader
 from mlspan.cli.sql_reader import SqlReader
-from mlspan.cli.trace_totals import ALL_GROUPS, TraceStats
+from mlspan.cli.trace_totals import ALL_GROUPS, Group, StatsRow, TraceStats
 
 mlflow = pytest.importorskip("mlflow")
 
@@ -131,13 +132,15 @@ def test_a_page_reads_nothing_of_those_before_it(store: str) -> None:
 
     reader._database = Watched()  # type: ignore[assignment]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(sql_reader, "_TRACES_PER_PAGE", 2)
-        assert len(list(reader.iterate_outlines(details=False))) == 12
+        patched.setattr(sql_reader, "_SUMS_PER_PAGE", 2)
+        found = list(reader.iterate_outlines(TraceFilter(until_ms=10**15)))
+        assert sum(1 if isinstance(one, TraceOutline) else len(one.traces) for one in found) == 12
     pages = [(query, values) for query, values in asked if "FROM trace_info" in query]
     assert len(pages) == 7
     for query, values in pages[1:]:
         plan = " ".join(row[3] for row in database.select(f"EXPLAIN QUERY PLAN {query}", values))
         assert "timestamp_ms<?" in plan
+        assert 10**15 not in values  # the filter's end, which the index might be asked for instead
 
 
 @pytest.mark.parametrize("details", [False, True])
@@ -149,12 +152,23 @@ def test_both_add_up_the_same(which: str, details: bool, store: str) -> None:
 
 
 def add_up(reader: TraceReader, where: TraceFilter, details: bool) -> dict[str, Any]:
-    groups = ALL_GROUPS if details else ("model", "agent", "tool", "workflow", "session", "experiment")
+    groups: tuple[Group, ...] = (
+        ALL_GROUPS if details else ("model", "agent", "tool", "workflow", "session", "experiment")
+    )
     totals = TraceStats(groups, 3_600_000, reader.experiments)
-    for outline in reader.iterate_outlines(where, details=details):
-        totals.add_trace(outline)
+    for found in reader.iterate_outlines(where, groups):
+        if isinstance(found, TraceOutline):
+            totals.add_trace(found)
+        else:
+            totals.add_alike(found)
     rows = {"all": [totals.traces], "every": list(totals.intervals.values()), **totals.rows_by_group}
-    return {name: [one.to_json_object() for one in found] for name, found in rows.items()}
+    return {name: [describe_row(one) for one in found] for name, found in rows.items()}
+
+
+def describe_row(row: StatsRow) -> dict[str, object]:
+    """Return a row without what the order of adding changes in a sum."""
+    cost = row.to_json_object()["cost_usd"]
+    return {**row.to_json_object(), "cost_usd": round(cost, 12) if isinstance(cost, float) else cost}
 
 
 def test_postgresql_tells_the_same() -> None:

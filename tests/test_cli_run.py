@@ -76,12 +76,60 @@ def test_demo(mlspan: Mlspan, tmp_path: Path) -> None:
     names = re.findall(r"^[ │├└─]*((?:invoke_agent|chat|execute_tool) \S+(?: \S+)?)", done.stdout, re.MULTILINE)
     tree = ["chat gpt-4o-mini", "execute_tool get_weather", "chat gpt-4o-mini"]
     assert [name.partition("  ")[0].split(" █")[0].strip() for name in names][-3:] == tree
-    assert "run mlspan demo · session demo · user ada" in done.stdout
+    assert "session demo · user ada" in done.stdout
     command, *arguments = shlex.split(done.stdout.splitlines()[-1])
     assert (Path(command).name, arguments) == ("mlspan", ["ui"])
-    assert done.stderr == "no OPENAI_API_KEY is set: the answers are canned\nLook at it in MLflow:\n"
+    told = """Recording a chat that calls a tool. The answers are canned, as no OPENAI_API_KEY is set.
+Storing it in sqlite:///FOLDER/mlflow.db by MLflow, which takes some seconds, as it makes the database first ...
+Stored in TIME: experiment first steps, run mlspan demo.
+Look at it in MLflow:
+"""
+    assert re.sub(r"(?<=in )[\d.]+ m?s", "TIME", done.stderr.replace(str(tmp_path), "FOLDER")) == told
     (trace,) = json.loads(mlspan("list", "--json", "-e", "first steps").stdout)
-    assert (trace["status"], trace["session"], trace["tokens"]["total"]) == ("OK", "demo", 235)
+    assert (trace["status"], trace["session"], trace["user"], trace["tokens"]["total"]) == ("OK", "demo", "ada", 235)
+    shown = mlspan("show", "--no-content").stdout
+    assert "experiment first steps · run mlspan demo · session demo · user ada" in shown
+
+
+def test_the_demo_says_at_once_what_it_does(mlspan: Mlspan) -> None:
+    """Its first line waits for no library that is slow to import, and its trace for no MLflow."""
+    for line, absent in (
+        ("from mlspan.cli import demo", {"mlflow", "openai", "opentelemetry", "rich"}),
+        ("from mlspan.cli import demo_steps", {"mlflow", "numpy"}),
+    ):
+        code = f"{line}; import sys; print(sorted({absent!r} & sys.modules.keys()))"
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
+        assert done.stdout == "[]\n", line
+
+
+def test_the_demo_stays_in_the_run_that_is_set(mlspan: Mlspan, mlflow_server: str) -> None:
+    """With MLFLOW_RUN_ID, as a program here would; a server stores the trace without MLflow in this process."""
+    pytest.importorskip("openai")
+    body = json.dumps({"experiment_id": "0", "run_name": "mine", "start_time": 1}).encode()
+    request = urllib.request.Request(
+        f"{mlflow_server}/api/2.0/mlflow/runs/create", body, {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        run_id = json.load(answer)["run"]["info"]["run_id"]
+    done = mlspan("demo", MLFLOW_TRACKING_URI=mlflow_server, MLFLOW_RUN_ID=run_id)
+    assert done.returncode == 0, done.stderr
+    assert f"experiment Default, run {run_id}.\n" in done.stderr
+    (trace,) = json.loads(mlspan("list", "--json", "--run", run_id, MLFLOW_TRACKING_URI=mlflow_server).stdout)
+    assert trace["run_id"] == run_id
+
+
+def test_a_demo_that_is_not_recorded_or_stored(mlspan: Mlspan) -> None:
+    """One line says so, and which command finds out why."""
+    pytest.importorskip("openai")
+    off = mlspan("demo", "--tracking-uri", f"http://127.0.0.1:{free_port()}", OTEL_TRACES_SAMPLER="always_off")
+    assert (off.returncode, off.stderr.splitlines()[-1]) == (
+        1,
+        "mlspan: the settings here record no spans; to find out why, run: mlspan doctor",
+    )
+    away = mlspan("demo", "--tracking-uri", f"http://127.0.0.1:{free_port()}")
+    assert (away.returncode, "invoke_agent weather assistant" in away.stdout) == (1, True)
+    assert re.match(r"mlspan: the trace was not stored: cannot reach .*: mlspan doctor$", away.stderr.splitlines()[-1])
 
 
 def test_demo_where_nobody_answers(mlspan: Mlspan, mlflow_store: str) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servers.receiver import Receiver
 
 PRELUDE = """
 import json, logging, sys
@@ -442,3 +443,36 @@ with tracing.tracer_provider().get_tracer("a.library").start_as_current_span("ch
 print(json.dumps(found))
 """
     assert program(code, aimock, mlflow_store) == [["chat m"]]
+
+
+@pytest.mark.parametrize("order", ["before", "late"])
+def test_no_span_of_ours_goes_to_a_librarys_maker(aimock: str, receiver: Receiver, order: str) -> None:
+    """A library makes its usage telemetry the global provider: it gets what others record, and none of our spans."""
+    code = f"""
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    telemetry = TracerProvider(resource=Resource({{"service.name": "crewAI-telemetry"}}))
+    telemetry.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter("{receiver.url}/v1/traces")))
+    def import_library():
+        trace.set_tracer_provider(telemetry)
+    if "{order}" == "before":
+        import_library()
+    integrations.openai.autolog()
+    if "{order}" == "late":
+        ask()
+        import_library()
+    with trace.get_tracer("app").start_as_current_span("GET /chat"):
+        ask()
+    with tracing.span("work"):
+        ask()
+    assert tracing.flush(60)
+    print(json.dumps("mlflow" in sys.modules))
+    """
+    ours = Receiver()
+    try:
+        env = {"MLSPAN_TRACKING_URI": "none", "MLSPAN_OTLP_ENDPOINT": ours.url}
+        assert program(code, aimock, "", says="Set CREWAI_DISABLE_TELEMETRY=true", **env) is False
+        assert dict(receiver.otlp) == {"GET /chat": 1}
+        assert dict(ours.otlp) == {"chat gpt-4o-mini": 2 + (order == "late"), "work": 1}
+    finally:
+        ours.stop()

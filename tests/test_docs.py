@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import re
@@ -16,6 +17,7 @@ import pytest
 from servers.endpoints import list_endpoints
 from servers.scripted import Scripted
 
+import mlspan
 from mlspan.cli.arguments import find_named, read_parameters
 from mlspan.cli.commands import ROOT_OPTIONS, load_command
 
@@ -45,6 +47,8 @@ NEEDS = {
     "mem0": "mem0",
     "django": "django",
 }
+
+NO_ATTRIBUTES = {"mlspan.carried", "mlspan.expectation"}  # a property of a Spark job; an event
 
 RUN = """
 import linecache, re, sys
@@ -178,6 +182,24 @@ def test_what_the_code_says_is_current() -> None:
         sys.path.remove(str(DOCS))
     for name in reference.PAGES:
         assert (DOCS / name).read_text(encoding="utf-8") == reference.page(name), f"python docs/reference.py: {name}"
+
+
+def test_the_page_of_attributes_has_every_name_of_our_own() -> None:
+    """A name that the code writes and the page lacks is found."""
+    page = (DOCS / "attributes.md").read_text(encoding="utf-8")
+    source = Path(mlspan.__file__).parent
+    modules = {".".join(("mlspan", *path.relative_to(source).with_suffix("").parts)) for path in source.rglob("*.py")}
+    modules |= {name.rpartition(".")[0] for name in modules}
+    written = {
+        node.value
+        for path in source.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if re.fullmatch(r"mlspan\.[a-z_0-9.]*[a-z0-9]", node.value)
+    }
+    assert len(written) > 100
+    missing = {name for name in written - modules - NO_ATTRIBUTES if f"`{name}" not in page}
+    assert missing == set()
 
 
 def test_the_table_of_other_tracers_is_current() -> None:

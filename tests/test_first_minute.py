@@ -28,7 +28,7 @@ SHOWN = [  # where a person reads what to install
 ]
 # ``pip install mlspan``, with quotes and an extra or not, and ``mlspan[extra]`` anywhere else.
 FROM_AN_INDEX = re.compile(r"""pip install (?:-\S+ )*["'`]*mlspan\b|\bmlspan\[""")
-READERS = ["demo", "list", "show", "stats", "tail"]  # read by MLflow's client, from a server too
+READERS = ["list", "show", "stats", "tail"]  # read by MLflow's client, from a server too
 BIN = Path(sys.executable).parent
 
 
@@ -89,6 +89,16 @@ def test_a_command_that_needs_mlflow_says_what_to_install(name: str, tmp_path: P
     page = (ROOT / "docs/start.md").read_text(encoding="utf-8")
     (table,) = [part for part in page.split("\n\n") if part.startswith("| works without the `mlflow` extra |")]
     assert f"`{name}`" in table or f"`mlspan {name}`" in table
+
+
+def test_the_demo_without_mlflow(tmp_path: Path) -> None:
+    """It shows the trace, and its last line installs MLflow when pasted, as only a server takes traces without it."""
+    pytest.importorskip("openai")
+    done = run_without_mlflow(tmp_path, "demo", "--tracking-uri", "sqlite:///mlflow.db")
+    assert (done.returncode, "execute_tool get_weather" in done.stdout) == (0, True), done.stderr
+    assert done.stdout.splitlines()[-1] == "pip install 'mlflow>=3.6,<4'"
+    assert done.stderr.splitlines()[-1].endswith("needs MLflow. Install it, and run the demo again:")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_commands_that_need_no_mlflow(tmp_path: Path) -> None:

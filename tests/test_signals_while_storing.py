@@ -132,7 +132,7 @@ def count_stored(folder: Path, env: dict[str, str]) -> int:
 READ = """
 import sqlite3, sys
 from pathlib import Path
-from mlspan.tracing.export.spool.schema import SPOOL_SUFFIX
+from mlspan.tracing.export.spool.limits import SPOOL_SUFFIX
 found = 0
 for path in Path(sys.argv[1]).rglob(f"*{SPOOL_SUFFIX}"):
     with sqlite3.connect(path) as database:

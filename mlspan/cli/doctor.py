@@ -30,8 +30,15 @@ from .libraries import (
 )
 from .places import EffectiveSetting, resolve_settings
 from .probes import CheckResult, check_mlflow_store, check_otlp_receiver
-from .self_tracing import SecondTracer, SelfTracingLibrary, format_self_tracing, list_second_tracers, list_self_tracing
-from .waiting import SpoolStatus, format_spool_status, read_spool_status, status_to_json
+from .self_tracing import (
+    SecondTracer,
+    SelfTracingLibrary,
+    check_usage_telemetry,
+    format_self_tracing,
+    list_second_tracers,
+    list_self_tracing,
+)
+from .waiting import SpoolStatus, format_spool_status, read_spool_status, status_to_json, summarize_spool_status
 
 _SUPPORTED_MLFLOW: Final = ">=3.6,<4"  # the range of the extra "mlflow"
 
@@ -65,6 +72,7 @@ def doctor(
         *broken,
         *report_unsupported(libraries),
         *_check_mlflow_version(),
+        *check_usage_telemetry(os.environ),
     ]
     problems += [check.says for check in checks if not check.well]
     problems += list_missing_names()  # found by what was imported and tried above
@@ -157,17 +165,24 @@ def _print_doctor_report(
     for check in checks:
         line = format_mark(good if check.well else bad, well=check.well).append(check.name, "bold")
         console.print(line.append(f": {check.says}" if check.well else ": see below"), soft_wrap=True)
-    if spool is not None and (lines := list(format_spool_status(spool))):
-        console.print(f"\nWaiting in {spool.folder}", style="bold")
-        for text in lines:
-            console.print(Text(f"  - {text}", "yellow"), soft_wrap=True)
+    _print_spool_status(console, spool)
     console.print()
     if not problems:
-        console.print(f"{good} nothing is wrong", style="green")
+        waits = "" if spool is None else summarize_spool_status(spool)
+        says = f"nothing is wrong with the settings, but {waits}" if waits else "nothing is wrong"
+        console.print(f"{good} {says}", style="yellow" if waits else "green", soft_wrap=True)
         return
     console.print(f"{len(problems)} problem{'s' * (len(problems) != 1)}", style="bold red")
     for problem in problems:
         console.print(f"  {bad} {problem}", style="red", soft_wrap=True)
+
+
+def _print_spool_status(console: Console, spool: SpoolStatus | None) -> None:
+    """Print what waits on disk and what was set aside; nothing if there is none."""
+    if spool is not None and (lines := list(format_spool_status(spool))):
+        console.print(f"\nWaiting in {spool.folder}", style="bold")
+        for text in lines:
+            console.print(Text(f"  - {text}", "yellow"), soft_wrap=True)
 
 
 def _format_settings(found: dict[str, EffectiveSetting], width: int) -> Iterator[Text]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Any, Final
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -12,10 +11,7 @@ from rich.text import Text
 
 from .. import tracing
 from ..tracing.destinations import make_spool_settings
-from ..tracing.export.dialects.dialect import parse_attribute
 from ..tracing.export.mlflow.addresses import hide_user_info
-from ..tracing.export.mlflow.names import INPUTS, OUTPUTS, SPAN_TYPE
-from ..tracing.export.mlflow.spans import translate_span
 from ..tracing.export.spool.limits import default_folder
 from ..tracing.export.spool.survey import survey_folder
 from ..tracing.settings.resolution import resolve_config
@@ -30,6 +26,7 @@ from .common import (
     make_output_console,
     print_note,
 )
+from .recorded import convert_recorded_span
 
 _untyped_tracing: Final[Any] = tracing
 
@@ -157,24 +154,5 @@ def build_refused_trace(dead_letters: list[Any], id_prefix: str) -> model.Stored
             if ids
             else f"no trace that begins with {id_prefix} was set aside; mlspan show --dead lists what was"
         )
-    spans = [_convert_refused_span(span) for letter in dead_letters for span in letter.spans()]
+    spans = [convert_recorded_span(span) for letter in dead_letters for span in letter.spans()]
     return model.build_trace(f"tr-{ids.pop()}", list({span.span_id: span for span in spans}.values()))
-
-
-def _convert_refused_span(span: Any) -> Any:
-    """Return a span of OpenTelemetry's SDK as an object with the fields of a span that is read from MLflow."""
-    stored = translate_span(span, span.attributes or {})
-    attributes = {key: parse_attribute(value) for key, value in (stored.attributes or {}).items()}
-    return SimpleNamespace(
-        span_id=f"{span.context.span_id:016x}",
-        parent_id=f"{span.parent.span_id:016x}" if span.parent else None,
-        name=span.name,
-        span_type=attributes.get(SPAN_TYPE),
-        start_time_ns=span.start_time,
-        end_time_ns=span.end_time,
-        status=SimpleNamespace(status_code=span.status.status_code.name, description=span.status.description),
-        inputs=attributes.get(INPUTS),
-        outputs=attributes.get(OUTPUTS),
-        attributes=attributes,
-        events=list(span.events),
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from typing import Final
 
 _MOST_EXACT: Final = 10_000
@@ -16,7 +17,7 @@ class Durations:
 
     def __init__(self) -> None:
         self._exact: list[float] = []
-        self._counts: Counter[int] = Counter()
+        self._counts: Counter[float] = Counter()
         self._most = _MOST_EXACT  # that are kept by themselves
 
     def add(self, milliseconds: float) -> None:
@@ -25,10 +26,20 @@ class Durations:
         if len(self._exact) > self._most:
             self._count_exact()
 
+    def add_all(self, milliseconds: Iterable[float]) -> None:
+        """Add several durations."""
+        self._exact.extend(milliseconds)
+        if len(self._exact) > self._most:
+            self._count_exact()
+
     def _count_exact(self) -> None:
         """Count the durations that are kept by themselves."""
-        logarithm, step = math.log, 1 / _STEP
-        self._counts.update(math.floor(logarithm(max(one, _SHORTEST)) * step) for one in self._exact)
+        step = 1 / _STEP
+        try:
+            classes = [logarithm * step // 1 for logarithm in map(math.log, self._exact)]
+        except ValueError:  # of zero or less
+            classes = [math.log(max(one, _SHORTEST)) * step // 1 for one in self._exact]
+        self._counts.update(classes)
         self._exact.clear()
         self._most = _MOST_EXACT // 10
 

@@ -21,6 +21,7 @@ from .common import (
     print_note,
 )
 from .opening import open_reader
+from .pending import note_pending_spans
 from .places import locate_store
 from .reading import TraceFilter, TraceReader
 
@@ -72,6 +73,7 @@ def list_(
         print_note("no traces match" if run or session or status or since else "there are no traces yet")
     elif len(found) == limit:
         print_note(f"the newest {limit}; --limit shows more")
+    note_pending_spans(traces.place)
 
 
 def tail(

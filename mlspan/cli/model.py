@@ -34,7 +34,7 @@ from .common import write_line
 from .form import escape_for_terminal, join_lines
 
 WAITING: Final = "WAITING"  # the state of a trace that has ended to wait for a person, and that none has gone on with
-_OWN_TAGS: Final = (WAITING_KEY, RESUMES_KEY)  # told as what they mean
+OWN_TAGS: Final = (WAITING_KEY, RESUMES_KEY)  # told as what they mean
 MODEL_NAMES: Final = (MODEL, sc.RESPONSE_MODEL, sc.REQUEST_MODEL)  # of attributes: the first that names a model counts
 
 
@@ -188,7 +188,7 @@ def read_trace(found: Any) -> StoredTrace:
         user=metadata.get(USER_KEY),
         tokens=TokenCounts.from_usage(metadata.get(TRACE_TOKENS_KEY)),
         cost=read_cost(metadata.get(TRACE_COST_KEY)),
-        tags={key: value for key, value in tags.items() if not key.startswith("mlflow.") and key not in _OWN_TAGS},
+        tags={key: value for key, value in tags.items() if not key.startswith("mlflow.") and key not in OWN_TAGS},
         spans=spans,
         stored_ms=info.execution_duration,
         waited=tags.get(WAITING_KEY) == "true",

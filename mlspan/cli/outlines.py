@@ -9,6 +9,7 @@ from . import model
 
 MODEL_TYPES: Final = frozenset({"CHAT_MODEL", "LLM", "EMBEDDING"})
 AGENT_TYPES: Final = frozenset({"AGENT", "WORKFLOW"})
+NEED_SPANS: Final = frozenset({"model", "agent", "tool", "workflow", "error"})  # groups of totals that spans belong to
 
 
 class SpanOutline(NamedTuple):
@@ -44,6 +45,14 @@ class TraceOutline(NamedTuple):
     tags: dict[str, str]
     spans: Sequence[SpanOutline]
     is_simple: bool | None = None  # what is_simple says of the spans; None if it was not asked
+
+
+class AlikeTraces(NamedTuple):
+    """Traces whose spans are the same but for how long they took, and which is_simple is true of."""
+
+    traces: Sequence[TraceOutline]  # without spans
+    spans: Sequence[SpanOutline]  # of each of the traces; without durations
+    durations: Sequence[Sequence[float | None]]  # of each span, in milliseconds, in each of the traces
 
 
 def outline_trace(trace: model.StoredTrace) -> TraceOutline:

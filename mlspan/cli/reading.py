@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from . import model
 from .common import CommandFailure
-from .outlines import TraceOutline, outline_trace
+from .outlines import NEED_SPANS, AlikeTraces, TraceOutline, outline_trace
 from .places import StoreLocation
 
 MAX_TRACES: Final = 1_000_000
@@ -63,18 +63,15 @@ class TraceReader(ABC):
     def iterate_outlines(
         self,
         where: TraceFilter = EVERYTHING,
-        *,
-        spans: bool = True,
-        details: bool = True,  # noqa: ARG002  # some readers have them anyway
-    ) -> Iterator[TraceOutline]:
-        """Yield the outlines of the traces that match *where*, each once, in any order.
+        groups: Collection[str] = NEED_SPANS,
+    ) -> Iterator[TraceOutline | AlikeTraces]:
+        """Yield the outlines of the traces that match *where*, each once, in any order; some at once if they are alike.
 
         Args:
             where: the filter.
-            spans: whether to read the spans.
-            details: whether to read user, run and tags.
+            groups: what is added up by, which decides what is read of a trace.
         """
-        for trace in self.iterate_traces(where, spans=spans):
+        for trace in self.iterate_traces(where, spans=not NEED_SPANS.isdisjoint(groups)):
             yield outline_trace(trace)
 
     @abstractmethod

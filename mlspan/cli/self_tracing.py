@@ -10,6 +10,7 @@ from typing import Final
 
 from rich.text import Text
 
+from ..tracing.otel.usage_telemetry import USAGE_TELEMETRY
 from .libraries import LibraryStatus, find_version
 from .places import EffectiveSetting
 
@@ -72,6 +73,21 @@ def list_second_tracers(libraries: Iterable[LibraryStatus]) -> list[SecondTracer
         if match is not None and (library := traced.get(_normalize(match[1]))) is not None:
             found.append(SecondTracer(name, library))
     return found
+
+
+def check_usage_telemetry(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield a line for each installed library whose usage telemetry becomes the program's TracerProvider."""
+    from ..hooks.version_range import is_version_in_range
+
+    for telemetry in USAGE_TELEMETRY.values():
+        version, (switch, _, off) = find_version(telemetry.distribution), telemetry.switch.partition("=")
+        is_off = environ.get(switch, "").lower() == off
+        if version is not None and not is_off and is_version_in_range(version, f"<{telemetry.fixed_in}"):
+            yield (
+                f"{telemetry.library} {version} makes its own telemetry the TracerProvider of a program that has set "
+                f"none, and so its maker gets the spans of other libraries: set {telemetry.switch}, or install "
+                f"{telemetry.distribution}>={telemetry.fixed_in}"
+            )
 
 
 def _normalize(name: str) -> str:

@@ -22,6 +22,7 @@ from .common import (
     write_file,
 )
 from .opening import open_reader
+from .pending import note_pending_spans
 from .places import is_tracking_server, locate_store
 from .reading import TraceReader
 from .span_labels import SpanLabels
@@ -93,26 +94,41 @@ def show(
         model.write_json({**model.trace_to_json(found), "spans": model.spans_to_json(found), "story": told})
     elif html is None:
         print_trace(found, make_output_console(), shown_facts, content=content, story=story)
+        if not dead:
+            note_pending_spans(locate_store(tracking_uri, experiment))
 
 
 def collect_facts(trace: model.StoredTrace, traces: TraceReader) -> dict[str, str]:
     """Return the facts about a trace as a whole, by title. Those that are not known are left out."""
     from ..tracing.export.mlflow.addresses import trace_url
 
-    tokens, uri = trace.tokens, traces.place.uri
+    uri = traces.place.uri
+    return collect_facts_of_trace(
+        trace,
+        experiment=traces.experiments.get(trace.experiment_id, trace.experiment_id),
+        run=traces.find_run_name(trace.run_id) if trace.run_id else "",
+        link=trace_url(uri, trace.experiment_id, trace.id) if is_tracking_server(uri) else "",
+    )
+
+
+def collect_facts_of_trace(
+    trace: model.StoredTrace, *, experiment: str = "", run: str = "", link: str = ""
+) -> dict[str, str]:
+    """Return the facts about a trace that it says itself, and those that only its store knows, by title."""
+    tokens = trace.tokens
     values = {
         "took": form.format_duration(trace.duration_ms),
         "tokens": _format_tokens(tokens) if tokens else "",
         "cost": form.format_cost(trace.cost),
         "spans": str(len(trace.spans)),
         "at": form.format_full_time(trace.start_ms),
-        "experiment": traces.experiments.get(trace.experiment_id, trace.experiment_id),
-        "run": traces.find_run_name(trace.run_id) if trace.run_id else "",
+        "experiment": experiment,
+        "run": run,
         "session": trace.session or "",
         "user": trace.user or "",
         **trace.tags,
         "trace": trace.id,
-        "link": trace_url(uri, trace.experiment_id, trace.id) if is_tracking_server(uri) else "",
+        "link": link,
     }
     return {key: form.join_lines(value) for key, value in values.items() if value}
 

@@ -44,6 +44,9 @@ class SqlDatabase(Protocol):
     def extract_attribute(self, name: str) -> str:
         """Return the expression for an attribute of a span, as text, in its stored ``content``."""
 
+    def aggregate_texts(self, column: str, separator: str) -> str:
+        """Return the expression for all texts of a *column*, joined in the order of its rows."""
+
     def close(self) -> None:
         """Close the connection."""
 
@@ -62,6 +65,9 @@ class SqliteDatabase:
 
     def extract_attribute(self, name: str) -> str:
         return f"json_extract(content, '$.attributes.\"{name}\"')"
+
+    def aggregate_texts(self, column: str, separator: str) -> str:
+        return f"group_concat({column}, '{separator}')"
 
     def close(self) -> None:
         self._connection.close()
@@ -90,6 +96,9 @@ class PostgresDatabase:
 
     def extract_attribute(self, name: str) -> str:
         return f"(content::json -> 'attributes' ->> '{name}')"
+
+    def aggregate_texts(self, column: str, separator: str) -> str:
+        return f"string_agg({column}, '{separator}')"
 
     def close(self) -> None:
         self._connection.close()

@@ -6,7 +6,8 @@ What such a database keeps elsewhere, such as spans in files, is read by MLflow'
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, Final
@@ -25,14 +26,16 @@ from ..tracing.export.mlflow.names import (
 from . import model
 from .common import CommandFailure, print_detail
 from .mlflow_reader import MlflowReader
-from .outlines import TraceOutline, outline_trace
+from .outlines import NEED_SPANS, AlikeTraces, TraceOutline, outline_trace
 from .places import StoreLocation
 from .reading import EVERYTHING, MAX_TRACES, TraceFilter, TraceReader
 from .sql_databases import SqlDatabase
 from .sql_outlines import OutlineQueries
+from .sql_sums import SumQueries
 from .sql_terms import make_marks, make_terms, parse_value
 
 _TRACES_PER_PAGE: Final = 500  # SQLite takes 999 parameters where it is old
+_SUMS_PER_PAGE: Final = 200  # of traces that come with a text of all of their spans
 _IN_DATABASE: Final = "TRACKING_STORE"  # the location of spans that are in the database
 _TRACE_COLUMNS: Final = (
     *("request_id", "timestamp_ms", "experiment_id", "execution_time_ms", "status", "request_preview"),
@@ -41,11 +44,6 @@ _TRACE_COLUMNS: Final = (
 _NEWER_COLUMNS: Final = (  # in the place of tags and metadata, since 3.17
     *("trace_name", "session_id", "input_tokens", "output_tokens", "total_tokens", "total_cost"),
 )
-_OUTLINE_COLUMNS: Final = (
-    *("request_id", "timestamp_ms", "experiment_id", "execution_time_ms", "status", "session_id"),
-    *("input_tokens", "output_tokens", "total_tokens", "total_cost"),
-)
-_NO_TAGS: Final[dict[str, str]] = {}
 
 Row = dict[str, Any]
 
@@ -83,39 +81,38 @@ class SqlReader(TraceReader):
             yield from self.settle_states(self._read_traces(rows, spans=spans))
 
     def iterate_outlines(
-        self, where: TraceFilter = EVERYTHING, *, spans: bool = True, details: bool = True
-    ) -> Iterator[TraceOutline]:
+        self, where: TraceFilter = EVERYTHING, groups: Collection[str] = NEED_SPANS
+    ) -> Iterator[TraceOutline | AlikeTraces]:
+        sums = SumQueries(self._database, groups, newer=bool(self._newer))
         queries = OutlineQueries(self._database)
-        is_quick = bool(self._newer) and not details
-        if is_quick:
-            pages: Iterator[list[TraceOutline]] = (
-                list(map(_outline_row, rows)) for rows in self._iterate_rows(where, MAX_TRACES, _OUTLINE_COLUMNS)
-            )
-        else:
-            pages = map(self._outline_rows, self._iterate_pages(where, MAX_TRACES))
-        for outlines in pages:
-            if not spans:
-                yield from outlines
-                continue
-            empty: dict[str, TraceOutline] = {}
-            for one in queries.fill_outlines(outlines, details=details):
-                if one.spans:
-                    yield one
-                else:
-                    empty[one.id] = one
-            places = self._read_pairs("trace_tags", list(empty), SPANS_LOCATION_KEY)
-            for trace_id, one in empty.items():
-                is_here = places.get(trace_id, {}).get(SPANS_LOCATION_KEY) == _IN_DATABASE
-                yield one if is_here else self._outline_elsewhere(one)
+        for rows in self._iterate_rows(where, MAX_TRACES, sums.columns, time_at=2, size=_SUMS_PER_PAGE):
+            alike, others = sums.sort_rows(self._add_tags(rows) if "tag" in groups else rows)
+            yield from alike
+            if others:
+                outlines = [TraceOutline._make((*row[:12], (), None)) for row in others]
+                yield from self._fill_outlines(queries, outlines, details="error" in groups)
 
-    def _outline_rows(self, rows: Sequence[Row]) -> list[TraceOutline]:
-        """Return the outlines of rows, with user, run and tags."""
-        ids = [row["request_id"] for row in rows]
-        tags, metadata = self._read_pairs("trace_tags", ids), self._read_pairs("trace_request_metadata", ids)
-        infos = (
-            self._make_info(row, tags.get(one, {}), metadata.get(one, {})) for one, row in zip(ids, rows, strict=True)
-        )
-        return [outline_trace(model.read_trace(info)) for info in infos]
+    def _add_tags(self, rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+        """Yield rows with the tags that users have set."""
+        tags = self._read_pairs("trace_tags", [row[0] for row in rows], "SUBSTR(key, 1, 7) <> 'mlflow.'")
+        for row in rows:
+            own = {key: value for key, value in tags.get(row[0], {}).items() if key not in model.OWN_TAGS}
+            yield (*row[:11], own, *row[12:])
+
+    def _fill_outlines(
+        self, queries: OutlineQueries, outlines: Sequence[TraceOutline], *, details: bool
+    ) -> Iterator[TraceOutline]:
+        """Yield outlines with their spans, wherever those are."""
+        empty: dict[str, TraceOutline] = {}
+        for one in queries.fill_outlines(outlines, details=details):
+            if one.spans:
+                yield one
+            else:
+                empty[one.id] = one
+        places = self._read_pairs("trace_tags", list(empty), "key = ?", SPANS_LOCATION_KEY)
+        for trace_id, one in empty.items():
+            is_here = places.get(trace_id, {}).get(SPANS_LOCATION_KEY) == _IN_DATABASE
+            yield one if is_here else self._outline_elsewhere(one)
 
     def _outline_elsewhere(self, known: TraceOutline) -> TraceOutline:
         """Return the outline of a trace whose spans are not in the database; without spans if they are nowhere."""
@@ -151,32 +148,35 @@ class SqlReader(TraceReader):
 
     def _iterate_pages(self, where: TraceFilter, limit: int) -> Iterator[list[Row]]:
         """Yield rows of traces, the newest first, by pages."""
-        for rows in self._iterate_rows(where, limit, self._wanted):
+        for rows in self._iterate_rows(where, limit, [f"t.{name}" for name in self._wanted]):
             yield self._name_columns(rows)
 
-    def _iterate_rows(self, where: TraceFilter, limit: int, wanted: Sequence[str]) -> Iterator[list[Any]]:
+    def _iterate_rows(
+        self, where: TraceFilter, limit: int, wanted: Sequence[str], *, time_at: int = 1, size: int | None = None
+    ) -> Iterator[list[Any]]:
         """Yield pages of the *wanted* columns, which go on after the last key: what lands moves none.
 
-        The first two columns are the id and the time.
+        The first column is the id, and that at *time_at* the time.
         """
         terms, values = make_terms(where, self.experiments, self._columns)
-        columns = ", ".join(f"t.{name}" for name in wanted)
         last: tuple[object, ...] = ()
         while limit > 0 and self.experiments:
             # The first comparison is one that an index answers: without it, each page reads all before it again.
             after = " AND t.timestamp_ms <= ? AND (t.timestamp_ms < ? OR t.request_id < ?)" if last else ""
             query = (
-                f"SELECT {columns} FROM trace_info t WHERE {terms}{after} "  # noqa: S608  # values are parameters
+                f"SELECT {', '.join(wanted)} FROM trace_info t WHERE {terms}{after} "  # noqa: S608  # values are parameters
                 "ORDER BY t.timestamp_ms DESC, t.request_id DESC LIMIT ?"
             )
-            size = min(limit, _TRACES_PER_PAGE)
-            rows = self._database.select(query, (*values, *last, size))
+            most = min(limit, size or _TRACES_PER_PAGE)
+            rows = self._database.select(query, (*values, *last, most))
             yield rows
-            if len(rows) < size:
+            if len(rows) < most:
                 return
             limit -= len(rows)
-            trace_id, at = rows[-1][:2]
-            last = at, at, trace_id
+            at = rows[-1][time_at]
+            if not last:  # SQLite looks up one upper bound in the index, and might take the filter's
+                terms, values = make_terms(replace(where, until_ms=None), self.experiments, self._columns)
+            last = at, at, rows[-1][0]
 
     def _name_columns(self, rows: Sequence[Sequence[Any]]) -> list[Row]:
         return [dict(zip(self._wanted, row, strict=True)) for row in rows]
@@ -195,14 +195,14 @@ class SqlReader(TraceReader):
             own_spans = self._read_spans(trace_id) if spans else []
             yield model.read_trace(SimpleNamespace(info=info, data=SimpleNamespace(spans=own_spans)))
 
-    def _read_pairs(self, table: str, ids: Sequence[str], key: str | None = None) -> dict[str, dict[str, str]]:
-        """Return the keys and values of *table* by trace; of one *key* if it is given."""
+    def _read_pairs(self, table: str, ids: Sequence[str], term: str = "", *values: str) -> dict[str, dict[str, str]]:
+        """Return the keys and values of *table* by trace; of those that a *term* of SQL lets through."""
         found: dict[str, dict[str, str]] = {}
         if not ids:
             return found
         query = f"SELECT request_id, key, value FROM {table} WHERE request_id IN ({make_marks(ids)})"  # noqa: S608
-        query += "" if key is None else " AND key = ?"
-        for trace_id, name, value in self._database.select(query, (*ids, *([] if key is None else [key]))):
+        query += f" AND {term}" if term else ""
+        for trace_id, name, value in self._database.select(query, (*ids, *values)):
             found.setdefault(trace_id, {})[name] = value
         return found
 
@@ -235,16 +235,6 @@ class SqlReader(TraceReader):
             "FROM spans WHERE trace_id = ?"
         )
         return [_make_span(*row) for row in self._database.select(query, (trace_id,))]
-
-
-def _outline_row(row: Sequence[Any]) -> TraceOutline:
-    """Return what the columns of a newer schema tell of a trace, without its user, run and tags."""
-    trace_id, at, experiment, duration, status, session, sent, received, total, cost = row
-    if sent is not None or received is not None or total is not None:
-        sent, received = sent or 0, received or 0
-    failed, no_tags = status == "ERROR", _NO_TAGS
-    place = str(experiment)
-    return TraceOutline(trace_id, failed, at, duration, sent, received, cost, place, None, session, None, no_tags, ())
 
 
 def _make_span(

@@ -25,12 +25,11 @@ from .common import (
 )
 from .listing import RunOption, SessionOption, make_filter, parse_since
 from .opening import open_reader
+from .outlines import TraceOutline
 from .places import locate_store
 from .reading import TraceFilter, TraceReader
 from .trace_totals import ALL_GROUPS, DEFAULT_GROUPS, Group, Metric, StatsRow, TraceStats
 
-_NEED_DETAILS: Final = frozenset({"user", "tag", "run", "error"})
-_NEED_SPANS: Final = frozenset({"model", "agent", "tool", "workflow", "error"})
 _MOST_INTERVALS: Final = 10_000
 
 
@@ -140,12 +139,13 @@ def _add_up(totals: TraceStats, traces: TraceReader, where: TraceFilter, groups:
     Raises:
         CommandFailure: if there would be too many intervals.
     """
-    needs = set(groups)
-    found = traces.iterate_outlines(where, spans=bool(needs & _NEED_SPANS), details=bool(needs & _NEED_DETAILS))
     with show_busy("Reading traces"):
         try:
-            for trace in found:
-                totals.add_trace(trace)
+            for found in traces.iterate_outlines(where, groups):
+                if isinstance(found, TraceOutline):
+                    totals.add_trace(found)
+                else:
+                    totals.add_alike(found)
                 if len(totals.intervals) > _MOST_INTERVALS:
                     raise CommandFailure(f"more than {_MOST_INTERVALS:,} intervals: give a longer --every")
         except KeyboardInterrupt:

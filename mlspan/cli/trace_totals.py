@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeVar, get_args
 
 from . import form
 from .durations import Durations
-from .outlines import AGENT_TYPES, MODEL_TYPES, SpanOutline, TraceOutline, is_simple
+from .outlines import AGENT_TYPES, MODEL_TYPES, AlikeTraces, SpanOutline, TraceOutline, is_simple
 
 _OPERATION_PREFIXES: Final = ("invoke_agent ", "execute_tool ", "create_agent ", "invoke_workflow ")
 T = TypeVar("T", str, int)
@@ -49,6 +49,20 @@ class StatsRow:
         if cost is not None:
             self.cost += cost
             self.priced_calls += 1
+
+    def add_calls(self, durations_ms: Sequence[float | None], failed: int) -> None:
+        """Add several calls without their tokens and cost, *failed* of which failed."""
+        self.calls += len(durations_ms)
+        self.errors += failed
+        self.durations.add_all(one for one in durations_ms if one is not None)
+
+    def add_trace_usages(self, traces: Sequence[TraceOutline]) -> None:
+        """Add the tokens and the cost of several traces."""
+        self.input_tokens += sum(trace[4] or 0 for trace in traces)
+        self.output_tokens += sum(trace[5] or 0 for trace in traces)
+        costs = [trace[6] for trace in traces if trace[6] is not None]
+        self.cost += sum(costs)
+        self.priced_calls += len(costs)
 
     def compute_percentile(self, percent: float) -> float | None:
         """Return the percentile of the durations, in milliseconds."""
@@ -115,10 +129,41 @@ class TraceStats:
 
     def add_trace(self, trace: TraceOutline) -> None:
         """Add a trace and its spans."""
-        rows = [self.traces]
+        for row in (self.traces, *self._find_rows(trace)):
+            row.add_call(failed=trace.failed, duration_ms=trace.duration_ms)
+            row.add_usage(trace.input_tokens, trace.output_tokens, trace.cost)
+        if trace.spans:
+            self._add_spans(trace)
+
+    def add_alike(self, alike: AlikeTraces) -> None:
+        """Add traces that are alike, and their spans, as if each were added by itself."""
+        traces = alike.traces
+        if self._every_ms is not None or not _TRACE_NAMES.keys().isdisjoint(self._rows):
+            rows: dict[int, tuple[StatsRow, list[TraceOutline]]] = {}
+            for trace in traces:
+                for row in self._find_rows(trace):
+                    rows.setdefault(id(row), (row, []))[1].append(trace)
+            for row, some in rows.values():
+                _add_traces(row, some)
+        _add_traces(self.traces, traces)
+        whole = None
+        for span, durations in zip(alike.spans, alike.durations, strict=True):
+            kind, found = self._find_place(span.name, span.span_type, span.model)
+            if found is not None:
+                found.add_calls(durations, len(traces) if span.failed else 0)
+                if kind == "agent":
+                    found.add_trace_usages(traces)
+                elif kind == "model":
+                    whole = found
+        if whole is not None:
+            whole.add_trace_usages(traces)
+
+    def _find_rows(self, trace: TraceOutline) -> list[StatsRow]:
+        """Return the rows that a whole trace belongs to, beside that of all."""
+        rows = []
         if self._every_ms is not None:
             offset = self._utc_offset_ms
-            start = (trace.start_ms + offset) // self._every_ms * self._every_ms - offset
+            start = (trace[2] + offset) // self._every_ms * self._every_ms - offset
             rows.append(_get_or_add_row(self.intervals, start))
         for group, found in self._rows.items():
             if group in _TRACE_NAMES:
@@ -126,11 +171,7 @@ class TraceStats:
                 if group == "experiment":
                     names = [self._experiments.get(name, name) for name in names]
                 rows += [_get_or_add_row(found, name) for name in names]
-        for row in rows:
-            row.add_call(failed=trace.failed, duration_ms=trace.duration_ms)
-            row.add_usage(trace.input_tokens, trace.output_tokens, trace.cost)
-        if trace.spans:
-            self._add_spans(trace)
+        return rows
 
     def _add_spans(self, trace: TraceOutline) -> None:
         """Add each span to the group that it belongs to."""
@@ -159,6 +200,8 @@ class TraceStats:
     def _find_place(self, name: str, span_type: str, model: str | None) -> tuple[str, StatsRow | None]:
         """Return whether a span is a call to a model, to a tool, or of an agent, and its row; None if it has none."""
         key = name, span_type, model
+        if key in self._places:
+            return self._places[key]
         group, kind = None, ""
         if span_type in MODEL_TYPES:
             group, kind, name = "model", "model", model or name
@@ -197,13 +240,20 @@ class TraceStats:
         return {group: sorted(rows, key=order) for group, rows in called.items() if rows}
 
 
+# By position, as rows of a database serve as outlines.
 _TRACE_NAMES: Final[dict[str, Callable[[TraceOutline], Iterable[str]]]] = {
-    "user": lambda trace: [trace.user or _UNKNOWN],
-    "session": lambda trace: [trace.session or _UNKNOWN],
-    "run": lambda trace: [trace.run_id or _UNKNOWN],
-    "experiment": lambda trace: [trace.experiment_id],
-    "tag": lambda trace: [f"{key}={value}" for key, value in trace.tags.items()],
+    "user": lambda trace: [trace[10] or _UNKNOWN],
+    "session": lambda trace: [trace[9] or _UNKNOWN],
+    "run": lambda trace: [trace[8] or _UNKNOWN],
+    "experiment": lambda trace: [trace[7]],
+    "tag": lambda trace: [f"{key}={value}" for key, value in trace[11].items()],
 }
+
+
+def _add_traces(row: StatsRow, traces: Sequence[TraceOutline]) -> None:
+    """Add whole traces to a row."""
+    row.add_calls([trace[3] for trace in traces], sum(bool(trace[1]) for trace in traces))
+    row.add_trace_usages(traces)
 
 
 def _find_usage(

@@ -55,6 +55,17 @@ def format_spool_status(status: SpoolStatus) -> Iterator[str]:
         yield f"{count} set aside for {reason}: mlspan show --dead has them"
 
 
+def summarize_spool_status(status: SpoolStatus) -> str:
+    """Return how many spans wait to be sent and were set aside, and what to do; empty if there are none."""
+    spans, refused = sum(one.spans or 0 for one in status.waiting), sum(status.set_aside.values())
+    says = []
+    if spans:
+        says.append(f"{form.format_quantity(spans, 'span')} {'waits' if spans == 1 else 'wait'}: mlspan drain")
+    if refused:
+        says.append(f"{refused} {'was' if refused == 1 else 'were'} set aside: mlspan show --dead")
+    return "; ".join(says)
+
+
 def _group_by_destination(waiting: list[WaitingSpans]) -> dict[str, list[WaitingSpans]]:
     groups: dict[str, list[WaitingSpans]] = {}
     for one in waiting:

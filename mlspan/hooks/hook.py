@@ -238,13 +238,18 @@ class Hook:
             recorded_libraries.pop(self, None)
             undo()
 
+    def find_installed_version(self) -> str | None:
+        """Return the version of the library that is installed, or None."""
+        name = re.split(r"(?=[<>=])", self.requires, maxsplit=1)[0]
+        return find_known(map(find_version, (name, *self.distributions)))
+
     def _is_version_supported(self) -> bool:
         """Return whether the installed version is one to trace, and warn about a version outside of the tested range.
 
         A module of the same name from another distribution is not supported.
         """
         name, versions = re.split(r"(?=[<>=])", self.requires, maxsplit=1)
-        version = find_known(map(find_version, (name, *self.distributions)))
+        version = self.find_installed_version()
         if version is None:  # another distribution's module of the same name
             return False
         if is_version_in_range(version, versions):

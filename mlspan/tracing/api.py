@@ -21,6 +21,7 @@ from .settings.resolution import resolve_config as _resolve
 from .spending import Spend, on_cost, spend
 
 if TYPE_CHECKING:
+    from .diagnosis import Diagnosis
     from .export.spool.dead_letters import DeadLetter
     from .export.spool.drain import DrainResult
 
@@ -31,6 +32,7 @@ __all__ = [
     "configure",
     "current_trace_id",
     "dead",
+    "doctor",
     "drain",
     "expectation",
     "feedback",
@@ -127,6 +129,17 @@ def configure(
         ValueError: an argument has a value that its setting does not take.
     """
     _setup.start_runtime(_setup.resolve_settings(locals()))
+
+
+def doctor() -> Diagnosis:
+    """Return a report on this process: who makes its spans, where they go, what waits, and what is on.
+
+    Nothing is sent, imported or turned on. ``print(tracing.doctor())`` shows the report; it is true if there is no
+    problem. The command ``mlspan doctor`` also tries the destinations, and lists what ended programs have left on disk.
+    """
+    from .diagnosis import diagnose_process
+
+    return diagnose_process()
 
 
 def flush(timeout: float = 30.0) -> FlushResult:

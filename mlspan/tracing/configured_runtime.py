@@ -42,6 +42,7 @@ from .otel.provider import (
     warn_of_fork_hook,
 )
 from .otel.resource import describe_program
+from .otel.usage_telemetry import find_usage_telemetry, warn_of_usage_telemetry
 from .page_urls import PageUrls
 from .settings.config import Config
 
@@ -87,6 +88,28 @@ class Runtime:
         chosen = self.config.tracking_uri
         return chosen is None or chosen.rstrip("/") == (runs.get_tracking_uri() or "").rstrip("/")
 
+    @property
+    def owns_provider(self) -> bool:
+        """Return whether the provider in use is one of our own."""
+        return self.get_provider() is self._own_provider
+
+    @property
+    def mlflow_uri(self) -> str | None:
+        """Return where traces go that name no other MLflow; None if MLflow is off."""
+        if self._mlflow_sink is None:
+            return None
+        return self.config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or self._mlflow_sink.default_uri
+
+    @property
+    def sends_otlp(self) -> bool:
+        """Return whether the spans of the provider in use are sent by OTLP, too."""
+        return needs_otlp(self.config, self.get_provider())
+
+    def count_waiting(self) -> int:
+        """Return how many ended spans some backend has not taken yet."""
+        pipelines = {*self._pipelines.values(), *(each for each, _ in self._stopping_pipelines)}
+        return sum(each.count_unsent() for each in pipelines)
+
     def get_tracer(self) -> trace.Tracer:
         """Return the tracer of the application's provider, or of our own as long as the application has set none."""
         tracer: trace.Tracer = self.get_span_starter().tracer
@@ -121,9 +144,12 @@ class Runtime:
     def _follow_provider(self, current: trace.TracerProvider) -> None:
         """Use *current* as the provider if it takes span processors and is not MLflow's, else make our own.
 
-        It need not be one of the SDK: Logfire's, for one, is a proxy around one that it replaces at will.
+        It need not be one of the SDK: Logfire's, for one, is a proxy around one that it replaces at will. A library's
+        usage telemetry is no provider of the application: our spans would go to the library's maker.
         """
-        if takes_processors(current) and not is_mlflow_provider(current):
+        if (telemetry := find_usage_telemetry(current)) is not None:
+            warn_of_usage_telemetry(telemetry)
+        if takes_processors(current) and not is_mlflow_provider(current) and telemetry is None:
             self._tap = self._join_provider(current)
             warn_of_fork_hook(current)
             self._use_provider(current)

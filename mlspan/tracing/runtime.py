@@ -52,6 +52,11 @@ def get_runtime() -> Runtime | None:
     return _runtime
 
 
+def peek_runtime() -> Runtime | None:
+    """Return the runtime in use, and make none."""
+    return _runtime
+
+
 def resolve_settings(arguments: Mapping[str, object]) -> Config:
     """Return the Config of *arguments*, without the destinations that a test keeps spans away from.
 

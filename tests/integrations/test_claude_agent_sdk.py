@@ -273,16 +273,16 @@ def test_without_content(spans: Spans, tracing_off: None) -> None:
     assert "secret" not in str([dict(span.attributes or {}) for span in spans.all])
 
 
-PROCESS = """#!{python}
+PROCESS = """
 import json, os, sys
 def say(**message): print(json.dumps(message), flush=True)
 for line in sys.stdin:
     asked = json.loads(line)
     if asked["type"] == "control_request":
-        told = {{"subtype": "success", "request_id": asked["request_id"], "response": {{}}}}
+        told = {"subtype": "success", "request_id": asked["request_id"], "response": {}}
         say(type="control_response", response=told)
     elif asked["type"] == "user":
-        told = {{"subtype": "success", "duration_ms": 1, "duration_api_ms": 1, "is_error": False, "num_turns": 1}}
+        told = {"subtype": "success", "duration_ms": 1, "duration_api_ms": 1, "is_error": False, "num_turns": 1}
         say(type="result", **told, session_id="s-1", result=os.environ.get("TRACEPARENT", ""))
         break
 """
@@ -291,8 +291,9 @@ for line in sys.stdin:
 @pytest.mark.parametrize("kind", ["query", "client"])
 def test_the_process_is_in_the_same_trace(kind: str, spans: Spans, tmp_path: Path, monkeypatch: Any) -> None:
     """It is started with the span that it belongs below: the turn, or the caller's span where a client connects."""
-    program = tmp_path / "claude"
-    program.write_text(PROCESS.format(python=sys.executable))
+    program, script = tmp_path / "claude", tmp_path / "claude.py"
+    script.write_text(PROCESS)
+    program.write_text(f"#!/bin/sh\nexec '{sys.executable}' '{script}'\n")  # its path may have spaces
     program.chmod(0o755)
     monkeypatch.setenv("CLAUDE_AGENT_SDK_SKIP_VERSION_CHECK", "1")
     options = sdk.ClaudeAgentOptions(cli_path=str(program))

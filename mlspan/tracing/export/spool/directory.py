@@ -21,10 +21,10 @@ from ..otlp.codec import decode_span
 from ..trace_assembler import is_genai
 from ..types import SinkKind
 from .dead_letters import DeadLetters
-from .limits import SpoolSettings, default_folder, require_own
+from .limits import SPOOL_SUFFIX, SpoolSettings, default_folder, require_own
 from .queue import Spool
 from .rows import SINK_BITS, OpenSegment, SpoolRow
-from .schema import SPOOL_SUFFIX, UnknownSchemaVersion
+from .schema import UnknownSchemaVersion
 from .write_ahead import WriteAheadLog, find_logs, read_log
 
 ASIDE_SUFFIX: Final = ".aside"

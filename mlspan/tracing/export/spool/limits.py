@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+SPOOL_SUFFIX: Final = ".spool"
+
 
 @dataclass(frozen=True, slots=True)
 class SpoolSettings:

@@ -13,7 +13,6 @@ import orjson
 from ..memory import sum_text
 
 SCHEMA_VERSION: Final = 1
-SPOOL_SUFFIX: Final = ".spool"
 _SCHEMA: Final = """
 create table meta (name text primary key, value text) without rowid;
 create table context (id integer primary key, resource blob, scope blob, unique (resource, scope));

@@ -6,17 +6,10 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-import orjson
-
-from ..flush_result import name_destination
 from .directory import find_set_aside, find_spools
-from .rows import SINK_BITS
 from .schema import UnknownSchemaVersion, open_database
-
-_COUNT_BY_ADDRESS: Final = """select json_extract(origin, '$.tracking_uri'), count(*), min(stored)
-    from span left join parcel on parcel.number = span.parcel where sinks & ? group by 1"""
+from .waiting_counts import read_counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +41,8 @@ def _survey_spool(path: Path) -> Iterator[WaitingSpans]:
         yield WaitingSpans(None, None, None, "damaged", path)
         return
     try:
-        row = db.execute("select value from meta where name = 'sinks'").fetchone()
-        for kind, where in (orjson.loads(row[0]) if row else {}).items():
-            for address, spans, since in db.execute(_COUNT_BY_ADDRESS, [SINK_BITS.get(kind, 0)]):
-                named = {"tracking_uri": address} if address and kind == "mlflow" else where
-                yield WaitingSpans(name_destination(kind, named), spans, since, "waiting", path)
+        for destination, spans, since in read_counts(db):
+            yield WaitingSpans(destination, spans, since, "waiting", path)
     except (sqlite3.DatabaseError, ValueError):
         yield WaitingSpans(None, None, None, "damaged", path)
     finally:

@@ -1,0 +1,41 @@
+"""Providers by which a library tells its maker how it is used; the spans of a program must not go there."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from opentelemetry import trace
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+
+from ..._guard import warn_once
+
+
+class UsageTelemetry(NamedTuple):
+    """A library that makes its provider the global one in versions before *fixed_in*, unless *switch* is set."""
+
+    library: str
+    distribution: str
+    fixed_in: str
+    switch: str
+
+
+USAGE_TELEMETRY: Final = {  # by the name of the service in the provider's resource
+    "crewAI-telemetry": UsageTelemetry("CrewAI", "crewai", "1.15.15", "CREWAI_DISABLE_TELEMETRY=true"),
+}
+
+
+def find_usage_telemetry(provider: trace.TracerProvider) -> UsageTelemetry | None:
+    """Return the library whose maker gets the spans of *provider*, or None for a provider of the application."""
+    resource = getattr(provider, "resource", None)
+    return USAGE_TELEMETRY.get(str(resource.attributes.get(SERVICE_NAME))) if isinstance(resource, Resource) else None
+
+
+def warn_of_usage_telemetry(telemetry: UsageTelemetry) -> None:
+    """Log once that the global TracerProvider sends what a program records to the maker of a library."""
+    warn_once(
+        "mlspan: %s has made its own telemetry the TracerProvider of this program, and so its maker gets the spans of "
+        "other libraries; those of mlspan go through another provider. Set %s, or set your own TracerProvider first",
+        telemetry.library,
+        telemetry.switch,
+        place=telemetry.library,
+    )
