@@ -90,7 +90,7 @@ def main(seconds: float) -> None:
         row(name, share(count, whole), share(ours[name], ours))
     table("function", "of what we cause")
     for name, count in functions.most_common(25):
-        row(name, share(count, ours))
+        row(f"`{name}`", share(count, ours))
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     def to_page(link: re.Match[str]) -> str:
         return "](" + posixpath.relpath(f"examples/{link[1] or 'index'}.md", here or ".") + ")"
 
+    markdown = markdown.replace("```text\n", "``` {.text .wrapped}\n")  # lines of output: no width is theirs
     return re.sub(r"\]\((?:\.\./)+examples/(?:(\w+)\.py)?\)", to_page, markdown)
 
 

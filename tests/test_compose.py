@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import configparser
 import copy
+import fnmatch
+import http.client
 import json
 import os
 import re
@@ -28,6 +31,12 @@ def load(name: str) -> dict[str, Any]:
     return dict(yaml.safe_load((FOLDER / name).read_text(encoding="utf-8")))
 
 
+def find_allowed_hosts(compose: dict[str, Any]) -> list[str]:
+    """Return the patterns of the Host headers that MLflow takes; it answers 403 to every other."""
+    option = re.search(r"--allowed-hosts (\S+)", compose["services"]["mlflow"]["command"])
+    return option[1].split(",") if option else []
+
+
 def find_problems(compose: dict[str, Any], collector: dict[str, Any]) -> list[str]:
     """Return what the two files name and do not have."""
     text, services = yaml.safe_dump(compose), compose["services"]
@@ -46,8 +55,11 @@ def find_problems(compose: dict[str, Any], collector: dict[str, Any]) -> list[st
         "collector": set(re.findall(r":(\d+)", yaml.safe_dump(collector["receivers"]))),
     }
     written = set(re.findall(r"http://(\w+):(\d+)", PAGE + yaml.safe_dump(collector)))
+    to_mlflow = {f"{host}:{port}" for host, port in written if port in listening["mlflow"]}
+    allowed = find_allowed_hosts(compose)
     return [
         *(f"nothing of {host} listens on {port}" for host, port in written if port not in listening[host]),
+        *(f"MLflow refuses {to}" for to in to_mlflow if not any(fnmatch.fnmatch(to, one) for one in allowed)),
         *(f"{name} is asked for and not in the page's .env" for name in asked - env_file),
         *(f"{name} is in the page's .env and not used" for name in env_file - asked),
         *(f"{host} is no service" for host in hosts - set(services) - {"mlflow"}),
@@ -68,6 +80,8 @@ def test_the_files_fit_together() -> None:
         (0, "@postgres/", "@database/", "database is no service"),
         (0, "POSTGRES_PASSWORD:?", "PGPASSWORD:?", "PGPASSWORD is asked for"),
         (0, "artifacts:/artifacts", "files:/artifacts", "no volume files"),
+        (0, "mlflow:*", "tracking:*", "MLflow refuses mlflow:5000"),
+        (0, "--allowed-hosts", "--cors-allowed-origins", "MLflow refuses localhost:5000"),
         (0, "--port 5000", "--port 5001", "nothing of mlflow listens on 5000"),
         (0, "127.0.0.1:5000:5000", "127.0.0.1:80:5000", "nothing of localhost listens on 5000"),
         (1, "0.0.0.0:4318", "0.0.0.0:4317", "nothing of collector listens on 4318"),
@@ -129,10 +143,23 @@ def guarded(tmp_path: Path) -> Iterator[str]:
     env = {"MLFLOW_AUTH_CONFIG_PATH": str(tmp_path / "basic_auth.ini"), "MLFLOW_FLASK_SERVER_SECRET_KEY": "test"}
     command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--allowed-hosts", ",".join(find_allowed_hosts(load("compose.yaml")))]
     server = Process(command, port, tmp_path / "log", env=env, cwd=tmp_path)
     server.wait(500)
     yield f"http://127.0.0.1:{port}"
     server.stop()
+
+
+def ask_as_host(address: str, host: str) -> tuple[int, str]:
+    """Return the answer to the administrator's request whose Host header is *host*: its status and its text."""
+    login = base64.b64encode(f"admin:{PASSWORD}".encode()).decode()
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)
+    headers = {"Host": host, "Authorization": f"Basic {login}", "X-MLflow-Experiment-Id": "0"}
+    connection.request("POST", "/v1/traces", headers=headers)
+    answer = connection.getresponse()
+    text = answer.read(10_000).decode()
+    connection.close()
+    return answer.status, text
 
 
 def run_as(user: str, password: str, *command: str) -> str:
@@ -148,6 +175,9 @@ def run_as(user: str, password: str, *command: str) -> str:
 @pytest.mark.timeout(900)
 def test_a_team_writes_to_its_own_experiment_only(guarded: str, tmp_path: Path) -> None:
     """The page's program for the administrator, and then a program of a team in its experiment and in another's."""
+    asked = [ask_as_host(guarded, f"{host}:5000") for host in ("mlflow", "localhost", "elsewhere")]
+    assert [status for status, _ in asked] == [400, 400, 403]  # 400: the request had no spans
+    assert "Invalid Host header" in asked[-1][1]  # mlspan tells this 403 from that of a missing permission
     (program,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
     run_as("admin", PASSWORD, "-c", program.replace("http://localhost:5000", guarded))
     password = re.findall(r'create_user\(team, "(.*?)"\)', program)[0]

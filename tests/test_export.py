@@ -21,6 +21,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from mlspan import tracing
+from mlspan.tracing.export.mlflow.http import HttpResponse
+from mlspan.tracing.export.mlflow.store import StoreDenied
 from mlspan.tracing.export.processor import ExportProcessor
 from mlspan.tracing.export.recent_spans import RecentSpans, get_span_key
 from mlspan.tracing.export.sending.executor import BoundedExecutor
@@ -426,6 +428,15 @@ def test_a_server_without_permission_is_one_line(scripted: Any, tracing_off: Non
     tracing.flush(10)
     (line,) = [message for message in caplog.messages if message.startswith("mlspan")]
     assert "answers 403: check MLFLOW_TRACKING_USERNAME" in line
+
+
+def test_a_host_that_mlflow_does_not_know_is_no_missing_permission() -> None:
+    """The line names the option of the server. tests/test_compose.py has the same answer from MLflow itself."""
+    body = b"Invalid Host header - possible DNS rebinding attack detected"
+    denied = HttpResponse(403, body, {}).make_exception("http://mlflow:5000/v1/traces", 10)
+    assert isinstance(denied, StoreDenied)
+    assert "--allowed-hosts" in str(denied)
+    assert "MLFLOW_TRACKING_USERNAME" not in str(denied)
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])

@@ -39,6 +39,8 @@ class HttpResponse:
         """Return the exception for an answer without success from *where* to a request of *sent* bytes."""
         status = self.status
         message = quote_answer(self.content)
+        if status == 403 and b"Invalid Host header" in self.content:
+            return StoreDenied(_UNKNOWN_HOST_MESSAGE.format(where=where))
         if status in {401, 403}:
             return StoreDenied(_DENIED_MESSAGE.format(where=where, status=status, message=message[:80]))
         if status in {408, 429} or (status >= 500 and status != 501):
@@ -58,6 +60,10 @@ class HttpResponse:
 _DENIED_MESSAGE: Final = (
     "{where} answers {status}: check MLFLOW_TRACKING_USERNAME and _PASSWORD or _TOKEN, and that this user may edit the "
     "experiment ({message})"
+)
+_UNKNOWN_HOST_MESSAGE: Final = (
+    "{where} answers 403: MLflow does not accept this host name; start the server with an --allowed-hosts that has it "
+    "(Invalid Host header)"
 )
 FOREIGN_MESSAGE: Final = (
     "{where} does not answer as MLflow does ({kind}): another server is behind this address, or a sign-in page"
