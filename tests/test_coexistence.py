@@ -44,13 +44,19 @@ def stored():
 """
 
 
-def program(code: str, aimock: str, store: str, *, says: str = "", **env: str) -> Any:
-    """What a program prints last, as JSON; it must log nothing of ours, or one line with the words *says*."""
+def run_program(code: str, aimock: str, store: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run *code* after the prelude in a process of its own, which must end well."""
     keep = {k: v for k, v in os.environ.items() if not k.startswith(("MLSPAN_", "MLFLOW_", "OTEL_"))}
     env = {"OPENAI_BASE_URL": aimock, "OPENAI_API_KEY": "x", "MLFLOW_TRACKING_URI": store, "MLSPAN_STRICT": "1", **env}
     command = [sys.executable, "-c", PRELUDE + textwrap.dedent(code)]
     done = subprocess.run(command, env={**keep, **env}, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
+    return done
+
+
+def program(code: str, aimock: str, store: str, *, says: str = "", **env: str) -> Any:
+    """What a program prints last, as JSON; it must log nothing of ours, or one line with the words *says*."""
+    done = run_program(code, aimock, store, **env)
     assert done.stderr.count("mlspan:") == bool(says), done.stderr
     assert says in done.stderr, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -471,8 +477,10 @@ def test_no_span_of_ours_goes_to_a_librarys_maker(aimock: str, receiver: Receive
     ours = Receiver()
     try:
         env = {"MLSPAN_TRACKING_URI": "none", "MLSPAN_OTLP_ENDPOINT": ours.url}
-        assert program(code, aimock, "", says="Set CREWAI_DISABLE_TELEMETRY=true", **env) is False
+        done = run_program(code, aimock, "", **env)
         assert dict(receiver.otlp) == {"GET /chat": 1}
         assert dict(ours.otlp) == {"chat gpt-4o-mini": 2 + (order == "late"), "work": 1}
+        assert done.stdout.splitlines()[-1] == "false"
+        assert done.stderr.count("mlspan:") == done.stderr.count("Set CREWAI_DISABLE_TELEMETRY=true") == 1, done.stderr
     finally:
         ours.stop()
