@@ -9,7 +9,29 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "peer"))
 
-from run_peer_suite import judge, read_expected
+import run_peer_suite
+from run_peer_suite import EXPECTED, judge, read_expected
+
+CHECKOUT = {
+    "tests/__init__.py": "",
+    "tests/helper_functions.py": "",
+    "tests/autologging/__init__.py": "",
+    "tests/autologging/test_it.py": """
+import mlflow.sklearn
+
+
+def test_logs():
+    mlflow.sklearn.autolog(disable=True)
+
+
+def test_differs():
+    mlflow.sklearn.autolog(disable=True, max_tuning_runs=-1)  # MLflow says what is wrong with it at the first search
+
+
+def test_is_wrong_itself():
+    assert not callable(mlflow.sklearn.autolog)
+""",
+}
 
 
 @pytest.mark.parametrize(
@@ -36,4 +58,31 @@ def test_each_expected_difference_has_a_reason(tmp_path: Path) -> None:
     path = tmp_path / "expected.txt"
     path.write_text("# The reason\n\na::b\na::c\n# Another\nd\n", encoding="utf-8")
     assert read_expected(path) == {"a::b": "The reason", "a::c": "The reason", "d": "Another"}
-    assert all(read_expected().values())
+    assert all(read_expected(EXPECTED).values())
+
+
+def test_a_checkout_is_run_with_us_and_what_fails_without_us(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("mlflow")
+    pytest.importorskip("sklearn")
+    for name, text in CHECKOUT.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    expected = tmp_path / "expected.txt"
+    expected.write_text("# It was wrong once\ntests/autologging/test_it.py::test_logs\n", encoding="utf-8")
+    monkeypatch.setattr(run_peer_suite, "EXPECTED", expected)
+    monkeypatch.setattr(sys, "argv", ["run_peer_suite.py", str(tmp_path), "autologging"])
+    assert run_peer_suite.main() == 1
+    said = capfd.readouterr().out
+    assert said.partition("1 of 3 passed")[2].splitlines() == [
+        ", 0 skipped",
+        "Failed without mlspan as well: 1",
+        "  tests/autologging/test_it.py::test_is_wrong_itself",
+        "Expected differences: 0",
+        "Expected differences that are none any more: 1",
+        "  tests/autologging/test_it.py::test_logs: It was wrong once",
+        "New differences: 1",
+        "  tests/autologging/test_it.py::test_differs",
+    ], said

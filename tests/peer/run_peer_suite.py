@@ -38,7 +38,7 @@ SUITES = {  # files of MLflow's tests, by the modules that they need
 }
 
 
-def read_expected(path: Path = EXPECTED) -> dict[str, str]:
+def read_expected(path: Path) -> dict[str, str]:
     """Return the reason of each expected difference by the id of its test; a reason stands above its tests."""
     expected: dict[str, str] = {}
     reason = ""
@@ -55,8 +55,10 @@ def run_tests(folder: Path, tests: list[str], outcomes: Path, shim: str) -> dict
     outcomes.unlink(missing_ok=True)
     path = os.pathsep.join([str(HERE), str(HERE.parent.parent)])
     env = {**os.environ, "PYTHONPATH": path, "MLSPAN_PEER_SHIM": shim, "MLSPAN_PEER_OUTCOMES": str(outcomes)}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # each process would compile each library anew, MLflow's own ones too
+    env["OMP_NUM_THREADS"] = "1"  # the data is small, and threads that wait for each other take a busy machine
     env["MLSPAN_STRICT"] = "1"  # an error of ours that the guard would log fails the test
-    options = ["-q", "--tb=short", "--no-showlocals", "--durations=0", "--color=no"]
+    options = ["-q", "--tb=short", "--no-showlocals", "--durations=20", "--color=no"]
     plugins = ["-p", "mlspan_peer_shim", "-p", "no:cacheprovider"]
     command = [sys.executable, "-m", "pytest", *options, *plugins, *tests]
     ended = subprocess.run(command, cwd=folder, env=env, timeout=SECONDS, check=False)
@@ -118,7 +120,7 @@ def main() -> int:
             found |= run_tests(folder, [suite], outcomes, "on")
         failed = sorted(test for test, outcome in found.items() if outcome == "failed")
         plain = run_tests(folder, failed, outcomes, "off") if failed else {}
-    return judge(found, plain, read_expected())
+    return judge(found, plain, read_expected(EXPECTED))
 
 
 def judge(found: dict[str, str], plain: dict[str, str], expected: dict[str, str]) -> int:
