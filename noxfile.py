@@ -827,6 +827,7 @@ def peer_suite(session: nox.Session) -> None:
     if not (source := os.environ.get("MLFLOW_SOURCE")):
         session.skip("MLFLOW_SOURCE names no checkout of MLflow: https://github.com/mlflow/mlflow")
     session.install("--quiet", *TESTING, *CLASSIC["classic"], "matplotlib", "polars")
+    session.run("pytest", "-q", "tests/test_peer_suite.py", "-m", "trains")
     session.run("python", "tests/peer/run_peer_suite.py", source, *session.posargs)
 
 

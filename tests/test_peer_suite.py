@@ -61,6 +61,7 @@ def test_each_expected_difference_has_a_reason(tmp_path: Path) -> None:
     assert all(read_expected(EXPECTED).values())
 
 
+@pytest.mark.trains  # half a minute, as MLflow is imported twice
 def test_a_checkout_is_run_with_us_and_what_fails_without_us(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
