@@ -6,6 +6,7 @@ newest version of each library. ``make matrix`` runs what is wider, the tag ``ma
 
 from __future__ import annotations
 
+import os
 import sys
 
 import nox
@@ -826,6 +827,16 @@ def trains(session: nox.Session) -> None:
     tests = [f"tests/integrations/test_{library}.py" for library in TESTS.get(name, [name])]
     ours = " or ".join([name, *TESTS.get(name, [])])
     session.run("pytest", "-q", *tests, "tests/test_examples.py", "-m", "trains", "-k", ours, *session.posargs, env=env)
+
+
+@nox.session(tags=["matrix"])
+def peer_suite(session: nox.Session) -> None:
+    """MLflow's own tests of its autologging with our hooks in their place; MLFLOW_SOURCE is a checkout of MLflow."""
+    if not (source := os.environ.get("MLFLOW_SOURCE")):
+        session.skip("MLFLOW_SOURCE names no checkout of MLflow: https://github.com/mlflow/mlflow")
+    session.install("--quiet", *TESTING, *CLASSIC["classic"], "matplotlib", "polars")
+    session.run("pytest", "-q", "tests/test_peer_suite.py", "-m", "trains")
+    session.run("python", "tests/peer/run_peer_suite.py", source, *session.posargs)
 
 
 for name in CLASSIC:
