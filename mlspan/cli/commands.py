@@ -37,6 +37,7 @@ COMMANDS: Final = {
     "show": Command("show", "show", "Read", "Show one trace as a tree with a timeline."),
     "tail": Command("listing", "tail", "Read", "Show traces as they are stored, until Ctrl-C."),
     "stats": Command("stats", "stats", "Read", "Add up cost, tokens, latency and errors."),
+    "export": Command("exporting", "export", "Read", "Write traces to a file, the newest first."),
     "ui": Command(
         "running",
         "ui",

@@ -95,6 +95,7 @@ class StoredSpan:
     cost: float | None
     error_type: str | None = None  # of a failed span: the type of the exception, or the provider's code
     links: tuple[SpanLink, ...] = ()
+    source: object = field(default=None, compare=False, repr=False)  # as the store gave it: status, events, links
 
     @property
     def duration_ms(self) -> float | None:
@@ -248,6 +249,7 @@ def _read_span(span: Any) -> StoredSpan:
         cost=read_cost(attributes.get(COST)),
         error_type=find_error_type(attributes, get_list(span, "events")) if failed else None,
         links=tuple(map(_read_link, get_list(span, "links"))),
+        source=span,
     )
 
 

@@ -68,10 +68,10 @@ def _make_span_context(trace_id: bytes, span_id: bytes) -> SpanContext | None:
 
 def convert_otlp_attributes(pairs: Any) -> dict[str, Any]:
     """Return attributes that a span of the SDK can hold. Structured values become JSON text."""
-    return {pair.key: _make_attribute_value(convert_otlp_value(pair.value)) for pair in pairs}
+    return {pair.key: make_attribute_value(convert_otlp_value(pair.value)) for pair in pairs}
 
 
-def _make_attribute_value(found: object) -> object:
+def make_attribute_value(found: object) -> object:
     """Return a list of one scalar type as a tuple, other structures as JSON text, and a scalar as it is."""
     if isinstance(found, list):
         kinds = {type(item) for item in found}

@@ -35,6 +35,7 @@ from .sql_sums import SumQueries
 from .sql_terms import make_marks, make_terms, parse_value
 
 _TRACES_PER_PAGE: Final = 500  # SQLite takes 999 parameters where it is old
+_FULL_TRACES_PER_PAGE: Final = 50  # with the content of their spans
 _SUMS_PER_PAGE: Final = 200  # of traces that come with a text of all of their spans
 _IN_DATABASE: Final = "TRACKING_STORE"  # the location of spans that are in the database
 _TRACE_COLUMNS: Final = (
@@ -77,8 +78,9 @@ class SqlReader(TraceReader):
     def iterate_traces(
         self, where: TraceFilter = EVERYTHING, *, limit: int = MAX_TRACES, spans: bool = False
     ) -> Iterator[model.StoredTrace]:
-        for rows in self._iterate_pages(where, limit):
-            yield from self.settle_states(self._read_traces(rows, spans=spans))
+        size = _FULL_TRACES_PER_PAGE if spans else _TRACES_PER_PAGE
+        for rows in self._iterate_rows(where, limit, [f"t.{name}" for name in self._wanted], size=size):
+            yield from self.settle_states(self._read_traces(self._name_columns(rows), spans=spans))
 
     def iterate_outlines(
         self, where: TraceFilter = EVERYTHING, groups: Collection[str] = NEED_SPANS
@@ -146,13 +148,8 @@ class SqlReader(TraceReader):
         found = self._database.select("SELECT name FROM runs WHERE run_uuid = ?", (run_id,))
         return str(found[0][0]) if found and found[0][0] else run_id
 
-    def _iterate_pages(self, where: TraceFilter, limit: int) -> Iterator[list[Row]]:
-        """Yield rows of traces, the newest first, by pages."""
-        for rows in self._iterate_rows(where, limit, [f"t.{name}" for name in self._wanted]):
-            yield self._name_columns(rows)
-
     def _iterate_rows(
-        self, where: TraceFilter, limit: int, wanted: Sequence[str], *, time_at: int = 1, size: int | None = None
+        self, where: TraceFilter, limit: int, wanted: Sequence[str], *, size: int, time_at: int = 1
     ) -> Iterator[list[Any]]:
         """Yield pages of the *wanted* columns, which go on after the last key: what lands moves none.
 
@@ -167,7 +164,7 @@ class SqlReader(TraceReader):
                 f"SELECT {', '.join(wanted)} FROM trace_info t WHERE {terms}{after} "  # noqa: S608  # values are parameters
                 "ORDER BY t.timestamp_ms DESC, t.request_id DESC LIMIT ?"
             )
-            most = min(limit, size or _TRACES_PER_PAGE)
+            most = min(limit, size)
             rows = self._database.select(query, (*values, *last, most))
             yield rows
             if len(rows) < most:
