@@ -55,7 +55,7 @@ class EffectiveSetting:
         """Return the value as text for a person, without passwords."""
         if self.value is None:
             return "-"
-        if isinstance(self.value, str) and "://" in self.value:
+        if isinstance(self.value, str) and self.name in {"tracking_uri", "otlp_endpoint"}:
             return hide_user_info(self.value)
         return (
             ", ".join(f"{key}={value}" for key, value in self.value.items())

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Final
 
+from ..secret_parameters import drop_secret_parameters
+
+_BARE_USER_INFO: Final = re.compile(r"^[^/@\s]+:[^/@\s]*@")  # of an address without a scheme
 _VIEWER_PORT: Final = 5000  # the default port of ``mlflow ui``
 
 
@@ -14,9 +18,11 @@ def is_server_uri(uri: str) -> bool:
 
 
 def hide_user_info(uri: str) -> str:
-    """Return *uri* without its user and password."""
-    scheme, sep, rest = uri.partition("://")
-    return f"{scheme}{sep}{rest.rpartition('@')[2]}" if sep else uri
+    """Return *uri* without its user, its password, and query parameters such as ``token``."""
+    scheme, sep, rest = drop_secret_parameters(uri).partition("://")
+    if not sep:
+        return _BARE_USER_INFO.sub("", scheme)
+    return f"{scheme}{sep}{rest if rest.startswith('/') else rest.rpartition('@')[2]}"  # the path of a file has no user
 
 
 def default_tracking_uri(folder: Path) -> str:
