@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from command_line import invoke
+from servers.process import free_port
 from servers.program import environment, run
 from servers.receiver import Receiver
 from servers.scripted import Scripted
@@ -111,3 +112,27 @@ def test_a_folder_of_another_user(receiver: Receiver, tmp_path: Path) -> None:
     assert tracing.drain(spool_dir=spool).sent == 0
     os.chown(file, 0, 0)
     assert tracing.drain(spool_dir=spool).sent == 3
+
+
+@pytest.mark.parametrize("status", [None, 302, 401, 404, 413, 418, 503])
+@pytest.mark.parametrize("kind", ["mlflow", "otlp"])
+def test_no_line_shows_the_secrets_of_an_address(
+    scripted: Scripted, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, status: int | None
+) -> None:
+    """Whatever a server answers, or where there is none: neither the log nor the result of a flush has them."""
+    port = free_port() if status is None else int(scripted.base_url.split(":")[-1].removesuffix("/v1"))
+    for _ in range(20 if status else 0):
+        scripted.reply({"message": "no"}, status=status or 0)
+    address = f"http://ada:canary@127.0.0.1:{port}/v1/traces?token=canary&a=b"
+    where = {"tracking_uri": address} if kind == "mlflow" else {"tracking_uri": "none", "otlp_endpoint": address}
+    tracing.configure(spool_dir=str(tmp_path / "spool"), **where)
+    try:
+        with tracing.span("step", kind="tool"):
+            pass
+        result = tracing.flush(3)
+        assert not result
+        assert "canary" not in str(result)
+    finally:
+        tracing.shutdown(1)
+    assert "127.0.0.1" in caplog.text
+    assert "canary" not in caplog.text

@@ -17,6 +17,7 @@ from .._guard import quiet_loggers
 from ..tracing.export.mlflow.http import HttpClient
 from ..tracing.export.mlflow.sink import MlflowSink
 from ..tracing.export.mlflow.store import StoreRejected
+from ..tracing.export.secret_parameters import hide_user_info
 from ..tracing.export.types import BackendUnavailable, Refusal, TraceSegment
 from . import form
 from .common import CommandFailure, make_output_console, print_note, show_busy
@@ -113,7 +114,7 @@ def _create_run(uri: str, experiment_id: str) -> tuple[str, _EndRun]:
 def _post_to_server(server: HttpClient, path: str, body: dict[str, object]) -> bytes:
     answer = server.send_request("POST", path, data=orjson.dumps(body), headers={"Content-Type": "application/json"})
     if answer.status >= 300:
-        raise answer.make_exception(f"{server.uri}/{path}", len(answer.content))
+        raise answer.make_exception(f"{hide_user_info(server.uri)}/{path}", len(answer.content))
     return answer.content
 
 

@@ -77,6 +77,7 @@ def doctor(
     problems += [check.says for check in checks if not check.well]
     problems += list_missing_names()  # found by what was imported and tried above
     spool = read_spool_status(found)
+    problems += [spool.fault] if spool is not None and spool.fault else []
     others = list_self_tracing(found), list_second_tracers(libraries)
     if as_json:
         report = _build_doctor_json(found, libraries, checks, problems)

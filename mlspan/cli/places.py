@@ -12,7 +12,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from .._guard import log
-from ..tracing.export.mlflow.addresses import default_tracking_uri, hide_user_info, is_server_uri
+from ..tracing.export.mlflow.addresses import default_tracking_uri, is_server_uri
+from ..tracing.export.secret_parameters import hide_user_info
 from ..tracing.settings import admin_policy
 from ..tracing.settings.config import Config
 from ..tracing.settings.resolution import resolve_config
@@ -55,7 +56,7 @@ class EffectiveSetting:
         """Return the value as text for a person, without passwords."""
         if self.value is None:
             return "-"
-        if isinstance(self.value, str) and "://" in self.value:
+        if isinstance(self.value, str) and self.name in {"tracking_uri", "otlp_endpoint"}:
             return hide_user_info(self.value)
         return (
             ", ".join(f"{key}={value}" for key, value in self.value.items())
@@ -171,7 +172,7 @@ def _check_address(uri: str, source: str) -> None:
     named = "--tracking-uri" if source == ARGUMENT_SOURCE else source
     if uri in _DATABRICKS or (has_scheme and scheme.partition("+")[0] in _STORE_SCHEMES):
         if is_server_uri(uri) and not find_host(uri):
-            raise CommandFailure(f"{named}={uri} names no host: give http://localhost:5000")
+            raise CommandFailure(f"{named}={hide_user_info(uri)} names no host: give http://localhost:5000")
         return
     if not has_scheme and Path(uri).is_dir():
         return

@@ -16,13 +16,15 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, TraceFlags
 
+from .._extras import tell_install
 from .._guard import quiet_loggers
-from ..tracing.export.mlflow.addresses import hide_user_info
 from ..tracing.export.mlflow.sink import MlflowSink
 from ..tracing.export.mlflow.store import StoreRejected
+from ..tracing.export.secret_parameters import hide_user_info
 from ..tracing.export.types import BackendUnavailable, TraceSegment
 from ..tracing.operations import semconv as sc
 from ..tracing.operations.call_context import TraceOrigin
+from .libraries import find_version
 from .places import EffectiveSetting, find_database_file, is_tracking_server
 
 _PROBE_SPAN_NAME: Final = "mlspan doctor"
@@ -72,6 +74,11 @@ def _check_new_database(file: Any) -> CheckResult:
         return CheckResult(
             "MLflow", well=False, says=f"cannot make {file}: make the folder {folder}, or its permissions, right"
         )
+    if find_version("mlflow") is None and find_version("mlflow-skinny") is None:
+        says = (
+            f"traces for {file} need MLflow: {tell_install('mlflow')}, or set MLFLOW_TRACKING_URI to a tracking server"
+        )
+        return CheckResult("MLflow", well=False, says=says)
     return CheckResult("MLflow", well=True, says=f"{file} does not exist yet: the first trace makes it")
 
 

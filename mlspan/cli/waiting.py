@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..tracing.export.spool.dead_letters import read_dead_letters
 from ..tracing.export.spool.limits import SpoolSettings, default_folder
-from ..tracing.export.spool.survey import WaitingSpans, survey_folder
+from ..tracing.export.spool.survey import WaitingSpans, find_folder_fault, survey_folder
 from . import form
 from .places import EffectiveSetting
 
@@ -21,6 +21,7 @@ class SpoolStatus:
     folder: str
     waiting: list[WaitingSpans]
     set_aside: dict[str, int]  # traces or spans that were refused, by the kind of destination and the reason
+    fault: str | None = None  # why nothing can be kept there, and what to do
 
 
 def read_spool_status(found: Mapping[str, EffectiveSetting]) -> SpoolStatus | None:
@@ -30,6 +31,11 @@ def read_spool_status(found: Mapping[str, EffectiveSetting]) -> SpoolStatus | No
         folder = Path(named).expanduser().absolute() if named else default_folder()
     except RuntimeError:  # there is no home directory
         return None
+    if found["durability"].value != "none" and (fault := find_folder_fault(folder)) is not None:
+        line = (
+            f"spans cannot be kept on disk until they are sent: {fault}; set MLSPAN_SPOOL_DIR to a folder that is yours"
+        )
+        return SpoolStatus(str(folder), [], {}, line)
     dead_letters = read_dead_letters(SpoolSettings(folder=folder))
     set_aside = Counter(f"{letter.sink}: {form.join_lines(letter.reason)}" for letter in dead_letters)
     return SpoolStatus(str(folder), survey_folder(folder), dict(set_aside))
@@ -58,11 +64,18 @@ def format_spool_status(status: SpoolStatus) -> Iterator[str]:
 def summarize_spool_status(status: SpoolStatus) -> str:
     """Return how many spans wait to be sent and were set aside, and what to do; empty if there are none."""
     spans, refused = sum(one.spans or 0 for one in status.waiting), sum(status.set_aside.values())
+    damaged = sum(one.state == "damaged" for one in status.waiting)
     says = []
     if spans:
         says.append(f"{form.format_quantity(spans, 'span')} {'waits' if spans == 1 else 'wait'}: mlspan drain")
     if refused:
         says.append(f"{refused} {'was' if refused == 1 else 'were'} set aside: mlspan show --dead")
+    if damaged:
+        says.append(
+            f"{form.format_quantity(damaged, 'file')} cannot be read: its spans are not sent; delete it"
+            if damaged == 1
+            else f"{damaged} files cannot be read: their spans are not sent; delete them"
+        )
     return "; ".join(says)
 
 

@@ -16,6 +16,7 @@ An integration is a module with a ``HOOK`` and its ``autolog``. See :class:`Hook
 
 from __future__ import annotations
 
+from .._integration_report import IntegrationReport, set_report_reader
 from .._shape import get_field, get_fields, get_integer, get_list, get_nested, get_text, is_a
 from ..tracing.operations.message_drafts import ChoiceDraft, OutputDraft
 from ..tracing.operations.messages import (
@@ -139,3 +140,12 @@ __all__ = [
     "trace_methods",
     "trace_subclasses",
 ]
+
+
+def _read_report() -> IntegrationReport:
+    from .autolog_report import read_integrations
+
+    return read_integrations()
+
+
+set_report_reader(_read_report)

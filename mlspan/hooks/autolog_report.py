@@ -28,12 +28,15 @@ def read_integrations() -> IntegrationReport:
         for each in (hook, *hook.also)
     ]
     lines, problems = [], []
+    not_imported = {name for name, hook in hooks if hook.is_wanted} - {
+        name for name, hook in hooks if hook.is_wanted and (hook.is_installed or hook.module in sys.modules)
+    }
     for name, hook in hooks:
-        if hook.is_wanted:
+        if hook.is_wanted and name not in not_imported:
             state, problem = _describe_hook(hook)
             lines.append(f"{name} ({hook.module}): {state}")
             problems += [problem] if problem else []
-    waiting = sorted(name for name, _, _ in iterate_deferred())
+    waiting = sorted(not_imported | {name for name, _, _ in iterate_deferred()})
     if waiting:
         lines.append(f"on once their library is imported: {', '.join(waiting)}")
     traced = {hook.module.partition(".")[0]: name for name, hook in hooks if hook.is_installed}

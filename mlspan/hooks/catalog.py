@@ -23,7 +23,6 @@ from types import ModuleType
 from typing import Any, Final
 
 from .._guard import warn_once
-from .._integration_report import IntegrationReport, set_report_reader
 from ..tracing.settings import admin_policy
 
 ENTRY_POINT_GROUP: Final = "mlspan_integrations"
@@ -149,12 +148,3 @@ def _find_distributions(folder: str) -> Iterator[importlib.metadata.Distribution
             with suppress(OSError), open(f"{folder}/{entry}/entry_points.txt", "rb") as file:  # noqa: PTH123  # likewise
                 if group in file.read():
                     yield importlib.metadata.Distribution.at(f"{folder}/{entry}")
-
-
-def _read_report() -> IntegrationReport:
-    from .autolog_report import read_integrations
-
-    return read_integrations()
-
-
-set_report_reader(_read_report)

@@ -132,7 +132,8 @@ class Hook:
 
     def _is_library_available(self) -> bool:
         """Return whether the top-level package is installed; searching for a module below it would import it."""
-        return importlib.util.find_spec(self.module.partition(".")[0]) is not None
+        package = self.module.partition(".")[0]
+        return package in sys.modules or importlib.util.find_spec(package) is not None
 
     @property
     def backing_hook(self) -> Hook:

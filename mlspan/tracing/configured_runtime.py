@@ -110,6 +110,11 @@ class Runtime:
         pipelines = {*self._pipelines.values(), *(each for each, _ in self._stopping_pipelines)}
         return sum(each.count_unsent() for each in pipelines)
 
+    @property
+    def keeps_in_memory(self) -> bool:
+        """Return whether spans are in memory only although they should be on disk."""
+        return self.config.durability != "none" and any(each.has_lost_disk for each in self._pipelines.values())
+
     def get_tracer(self) -> trace.Tracer:
         """Return the tracer of the application's provider, or of our own as long as the application has set none."""
         tracer: trace.Tracer = self.get_span_starter().tracer

@@ -15,7 +15,7 @@ from .._integration_report import read_integration_report
 from .._private_names import list_missing_names
 from . import runtime
 from .configured_runtime import Runtime
-from .export.mlflow.addresses import hide_user_info
+from .export.secret_parameters import hide_user_info
 from .operations.suppression import is_suppressed
 
 
@@ -25,7 +25,7 @@ class Diagnosis:
 
     provider: str  # whose TracerProvider makes the spans
     destinations: tuple[str, ...]  # such as "mlflow http://127.0.0.1:5000", without credentials
-    unsent: int  # spans of this process that wait to be sent
+    unsent: int  # spans of this process that wait to be sent; one that has just ended is counted within a second
     integrations: tuple[str, ...]  # each that is on, and its state
     other_tracers: tuple[str, ...]  # instrumentations beside ours that are on
     problems: tuple[str, ...]  # each with what to do
@@ -75,6 +75,11 @@ def _find_recording_problems(now: Runtime | None, *, has_destinations: bool) -> 
         return
     if not has_destinations:
         yield "spans go nowhere: set MLFLOW_TRACKING_URI or OTEL_EXPORTER_OTLP_ENDPOINT, or the arguments of configure"
+    if now.keeps_in_memory:
+        yield (
+            "unsent spans are in memory only, as their folder cannot be used (a warning said why): "
+            "set MLSPAN_SPOOL_DIR to a folder that is yours"
+        )
     if is_suppressed():
         yield "the caller's context suppresses instrumentation: calls made from here are not recorded"
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":

@@ -14,10 +14,10 @@ from typing import Final
 import orjson
 
 from ..operations.call_context import TraceOrigin
+from .secret_parameters import drop_secret_parameters
 from .trusted_hosts import trust_host
 
 _USER_INFO: Final = re.compile(r"^([a-zA-Z][\w+.-]*://)[^/?#]*@")
-_SECRET_PARAMETER: Final = re.compile(r"password|passwd|secret|token|key", re.IGNORECASE)  # query parameters
 _SQLITE_PATH: Final = re.compile(r"^(sqlite(?:\+\w+)?:///)([^/:?][^?]*)")
 _uris_with_credentials: dict[str, str] = {}  # URIs with credentials, by the same URI without them
 
@@ -27,9 +27,7 @@ def strip_credentials(uri: str) -> str:
 
     Removed are the user, the password, and query parameters with names such as ``token``.
     """
-    remaining, question, query = _USER_INFO.sub(r"\1", uri).partition("?")
-    shown = [part for part in query.split("&") if not _SECRET_PARAMETER.search(part.partition("=")[0])]
-    remaining += question + "&".join(shown) if any(shown) else ""
+    remaining = drop_secret_parameters(_USER_INFO.sub(r"\1", uri))
     if remaining != uri:
         _uris_with_credentials[remaining] = uri
     return remaining

@@ -281,6 +281,11 @@ class ExportProcessor(SpanProcessor):
         """Return the number of stored spans that have not been sent to every backend."""
         return self._worker.count_unsent() if self._worker is not None else 0
 
+    @property
+    def has_lost_disk(self) -> bool:
+        """Return whether spans that have ended are kept in memory only."""
+        return self._worker is not None and not self._worker.directory.on_disk
+
     def log_unsent(self) -> None:
         """Log one line about the spans that have not been sent when the process ends."""
         if self._leaves_delivery():

@@ -13,12 +13,6 @@ def is_server_uri(uri: str) -> bool:
     return uri.startswith(("http://", "https://"))
 
 
-def hide_user_info(uri: str) -> str:
-    """Return *uri* without its user and password."""
-    scheme, sep, rest = uri.partition("://")
-    return f"{scheme}{sep}{rest.rpartition('@')[2]}" if sep else uri
-
-
 def default_tracking_uri(folder: Path) -> str:
     """Return the tracking URI that MLflow would use: a database, unless the folder holds runs of an older MLflow."""
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):

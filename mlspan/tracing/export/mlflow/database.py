@@ -17,10 +17,10 @@ from typing import Any, Final
 from ...._extras import tell_install
 from ...._guard import quiet_loggers, warn_once
 from ..destination import make_store_path_absolute
+from ..secret_parameters import hide_user_info
 from ..sending.executor import BoundedExecutor
 from ..types import BackendUnavailable
 from . import private_names
-from .addresses import hide_user_info
 from .assessments import Assessment
 from .attachments import Attachment
 from .bulk_insert import BulkInsert, make_bulk_insert

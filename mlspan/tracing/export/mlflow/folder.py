@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from ..secret_parameters import hide_user_info
 from ..sending.executor import BoundedExecutor
 from ..types import BackendUnavailable
 from . import private_names
-from .addresses import hide_user_info
 from .database import ARTIFACT_LOCATION, DatabaseStore, lock_database, make_trace_info
 from .parents import merge_with_stored
 from .span_rows import prepare_for_mlflow_span

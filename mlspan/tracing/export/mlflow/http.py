@@ -18,9 +18,9 @@ import urllib3
 
 from ..answers import MAX_ANSWER, EndlessAnswer, parse_retry_after, quote_answer, read_answer
 from ..bounded_heads import BoundedHeadsAdapter
+from ..secret_parameters import hide_user_info
 from ..sending.request_size import describe_hung_up, describe_too_large, may_be_size
 from ..types import BackendUnavailable
-from .addresses import hide_user_info
 from .store import MAX_CONNECTIONS, StoreDenied, StoreRejected
 
 # Seconds; *read* limits the time between two bytes of the answer.
@@ -146,7 +146,7 @@ class HttpClient:
             why = f"{error}; MLFLOW_TRACKING_SERVER_CERT_PATH names a certificate to trust"
         elif isinstance(error, urllib3.exceptions.ProxyError):
             why = "the proxy refuses, or is not there"
-        return f"cannot reach the tracking server {self.uri} ({why})"
+        return f"cannot reach the tracking server {hide_user_info(self.uri)} ({why})"
 
     def close(self) -> None:
         self._pool.close()

@@ -20,10 +20,10 @@ import orjson
 from ...._guard import warn_once
 from ..answers import is_foreign_answer, parse_object, quote_answer
 from ..otlp.codec import build_export_request, iterate_cuts
+from ..secret_parameters import hide_user_info
 from ..sending.executor import BoundedExecutor
 from ..sending.request_size import RequestLimit, warn_of_cut
 from ..types import BackendUnavailable
-from .addresses import hide_user_info
 from .assessments import Assessment, assessment_to_rest
 from .http import FOREIGN_MESSAGE, HttpClient, HttpResponse
 from .names import SOURCE_RUN_KEY, TRACE_NAME_KEY

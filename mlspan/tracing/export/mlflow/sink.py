@@ -12,10 +12,11 @@ from typing import Final
 
 from ...._guard import warn_once
 from ...operations.call_context import TraceOrigin
+from ..secret_parameters import hide_user_info
 from ..sending.executor import BoundedExecutor
 from ..trusted_hosts import is_trusted, trust_host
 from ..types import BackendUnavailable, Refusal, TraceSegment
-from .addresses import default_tracking_uri, hide_user_info, is_server_uri
+from .addresses import default_tracking_uri, is_server_uri
 from .store import MAX_CONNECTIONS, MAX_WRITERS, StoreDenied, StoreRejected, TraceStore
 
 _ExperimentKey = tuple[str, str]  # tracking URI, experiment id

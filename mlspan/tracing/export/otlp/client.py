@@ -27,6 +27,7 @@ from ..answers import (
     read_answer,
 )
 from ..bounded_heads import BoundedHeadsAdapter
+from ..secret_parameters import hide_user_info
 from ..sending.request_size import RequestLimit, describe_hung_up, describe_too_large, may_be_size, warn_of_cut
 from ..types import BackendUnavailable, EncodedSpan, Refusal
 from .codec import (
@@ -79,7 +80,7 @@ class OtlpClient:
         self._endpoint, self._names = endpoint, names or find_receiver_names(endpoint)
         if not with_credentials and read_variable("HEADERS"):
             line = "mlspan: %s gets no OTEL_EXPORTER_OTLP_HEADERS, as OTEL_EXPORTER_OTLP_ENDPOINT names another host"
-            warn_once(line, endpoint, place=endpoint)
+            warn_once(line, hide_user_info(endpoint), place=endpoint)
         make_post = _make_grpc_post if protocol == "grpc" else _make_http_post
         self._limit = RequestLimit(_MAX_REQUEST_BYTES)
         self._post = make_post(named if protocol == "grpc" else endpoint, with_credentials=with_credentials)
@@ -156,7 +157,7 @@ class OtlpClient:
         """Return what the receiver has rejected of a request that it has taken. It does not say which spans."""
         if not (answer.rejected or answer.message):
             return []
-        where = f"the OTLP receiver {self._endpoint}"
+        where = f"the OTLP receiver {hide_user_info(self._endpoint)}"
         if answer.rejected <= 0:
             warn_once("mlspan: %s warns: %s", where, answer.message, place=self._endpoint)
             return []
@@ -224,22 +225,23 @@ def _make_http_post(endpoint: str | None, *, with_credentials: bool) -> Callable
     squeeze: Any = {"gzip": gzip.compress, "deflate": zlib.compress}.get(encoding)
     session.headers.update({"Content-Encoding": encoding} if squeeze else {})
 
+    where = f"the OTLP receiver ({hide_user_info(url)})"
+
     def post_http(data: bytes) -> _Answer:
         body = squeeze(data) if squeeze else data
         try:
             answer = session.post(url, data=body, timeout=patience, allow_redirects=False, stream=True)
             content = read_answer(answer.raw)
         except EndlessAnswer as endless:
-            where = f"the OTLP receiver ({url})"
             raise _ReceiverRejected(_FOREIGN_MESSAGE.format(where=where, kind=endless), keep=True) from endless
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             hung_up = _is_hang_up(error) and may_be_size(len(body))
             why = describe_hung_up(len(body)) if hung_up else type(error).__name__
-            message = f"the OTLP receiver ({url}) takes no spans ({why})"
+            message = f"{where} takes no spans ({why})"
             too_slow = isinstance(error, (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError))
             raise BackendUnavailable(message, may_be_size=hung_up, too_slow=too_slow) from error
-        _raise_for_status(url, answer, content, len(body))
-        return _parse_answer(f"the OTLP receiver ({url})", answer.headers.get("Content-Type", ""), content)
+        _raise_for_status(where, answer, content, len(body))
+        return _parse_answer(where, answer.headers.get("Content-Type", ""), content)
 
     return post_http
 
@@ -250,12 +252,12 @@ def _is_hang_up(error: Exception) -> bool:
     return any(isinstance(one, (ConnectionError, urllib3.exceptions.ProtocolError)) for one in causes)
 
 
-def _raise_for_status(url: str, answer: requests.Response, content: bytes, sent: int) -> None:
+def _raise_for_status(where: str, answer: requests.Response, content: bytes, sent: int) -> None:
     """Raise BackendUnavailable or _ReceiverRejected, as the status demands of a request of *sent* bytes."""
     status = answer.status_code
     if status < 300:
         return
-    message = f"the OTLP receiver ({url}) answers {status}"
+    message = f"{where} answers {status}"
     if status in {408, 429} or status >= 500:
         retry_after = parse_retry_after(answer.headers.get("Retry-After"))
         raise BackendUnavailable(message, retry_after, may_be_item=status == 500, too_slow=status in {408, 504})
@@ -264,7 +266,6 @@ def _raise_for_status(url: str, answer: requests.Response, content: bytes, sent:
             f"{message}: check its address, OTEL_EXPORTER_OTLP_HEADERS and the permissions", keep=True
         )
     if status == 413:
-        where = f"the OTLP receiver ({url})"
         raise _ReceiverRejected(describe_too_large(where, sent), where=where, too_large=True)
     raise _ReceiverRejected(f"{message}: {quote_answer(content)}")
 

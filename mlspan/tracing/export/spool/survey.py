@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from .directory import find_set_aside, find_spools
+from .limits import require_own
 from .schema import UnknownSchemaVersion, open_database
 from .waiting_counts import read_counts
 
@@ -27,6 +29,19 @@ def survey_folder(folder: Path) -> list[WaitingSpans]:
     """Return what waits in *folder*, the oldest file first. A file that its process has locked is not looked into."""
     found = [one for path in find_spools(folder) for one in _survey_spool(path)]
     return found + [WaitingSpans(None, None, None, "damaged", path) for path in find_set_aside(folder)]
+
+
+def find_folder_fault(folder: Path) -> str | None:
+    """Return why spans cannot be kept in *folder*; None if they can. A folder that does not exist yet is not made."""
+    try:
+        there = next((one for one in (folder, *folder.parents) if os.path.lexists(one)), folder)
+        if not there.is_dir():
+            return f"{there} is not a folder"
+        require_own(folder)
+    except OSError as error:
+        return str(error)
+    missing = os.W_OK | os.X_OK | (os.R_OK if there == folder else 0)
+    return None if os.access(there, missing) else f"{there} does not let this user in"
 
 
 def _survey_spool(path: Path) -> Iterator[WaitingSpans]:
