@@ -171,6 +171,36 @@ def describe_row(row: StatsRow) -> dict[str, object]:
     return {**row.to_json_object(), "cost_usd": round(cost, 12) if isinstance(cost, float) else cost}
 
 
+@pytest.mark.parametrize(
+    ("installed", "named", "taken"),
+    [
+        ({"psycopg2", "psycopg"}, "", "psycopg2"),
+        ({"psycopg2", "psycopg"}, "+psycopg", "psycopg"),
+        ({"psycopg"}, "+psycopg2", "psycopg"),
+        (set(), "+psycopg2", sql_databases.DriverMissing),
+        (set(), "", sql_databases.DriverMissing),
+        (set(), "+pg8000", None),
+    ],
+)
+def test_a_driver_of_postgresql(installed: set[str], named: str, taken: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any that is installed will do; without one the error says what to install, unless MLflow may have it."""
+    tried: list[str] = []
+
+    def import_driver(name: str) -> Any:
+        tried.append(name)
+        raise OSError("no server")
+
+    monkeypatch.setattr(sql_databases.importlib.util, "find_spec", lambda name: name in installed or None)
+    monkeypatch.setattr(sql_databases.importlib, "import_module", import_driver)
+    uri = f"postgresql{named}://127.0.0.1/mlflow"
+    if isinstance(taken, type):
+        with pytest.raises(taken, match="pip install psycopg2-binary"):
+            sql_databases.open_known_database(uri, None)
+    else:
+        assert sql_databases.open_known_database(uri, None) is None
+        assert tried == ([taken] if taken else [])
+
+
 def test_postgresql_tells_the_same() -> None:
     """All of this in a PostgreSQL, of which nothing is changed."""
     psycopg2 = pytest.importorskip("psycopg2")

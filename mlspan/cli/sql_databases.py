@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qs, urlsplit
 
-from .common import print_detail
+from .common import CommandFailure, print_detail
 
 # The revisions of MLflow's schema since spans have a table of their own (3.4), up to 3.17.
 _KNOWN_REVISIONS: Final = frozenset(
@@ -30,6 +30,10 @@ _KNOWN_REVISIONS: Final = frozenset(
 )
 _DRIVERS: Final = ("psycopg2", "psycopg")  # of PostgreSQL, in the order in which they are tried
 _CONNECT_SECONDS: Final = 20
+
+
+class DriverMissing(CommandFailure):
+    """No driver of PostgreSQL is installed."""
 
 
 class SqlDatabase(Protocol):
@@ -105,17 +109,20 @@ class PostgresDatabase:
 
 
 def _choose_driver(uri: str) -> tuple[Any, str]:
-    """Return the driver of PostgreSQL that is installed, and the address as the driver takes it.
+    """Return the driver that *uri* names, or another that is installed, and the address as drivers take it.
 
     Raises:
-        ImportError: if none is installed.
+        DriverMissing: if none is installed.
+        ImportError: if *uri* names another one, and none of these is installed.
     """
     scheme, _, rest = uri.partition("://")
     named = scheme.partition("+")[2]
-    for name in (named,) if named else _DRIVERS:
-        if name in _DRIVERS and importlib.util.find_spec(name) is not None:
+    for name in sorted(_DRIVERS, key=lambda one: one != named):
+        if importlib.util.find_spec(name) is not None:
             return importlib.import_module(name), f"postgresql://{rest}"
-    raise ImportError(f"no driver of PostgreSQL: {' or '.join(_DRIVERS)}")
+    if named not in {"", *_DRIVERS}:
+        raise ImportError(named)  # MLflow's client may have it
+    raise DriverMissing(f"reading PostgreSQL needs {' or '.join(_DRIVERS)}: pip install psycopg2-binary")
 
 
 def open_known_database(uri: str, file: Path | None) -> SqlDatabase | None:
@@ -124,6 +131,9 @@ def open_known_database(uri: str, file: Path | None) -> SqlDatabase | None:
     Args:
         uri: the tracking URI.
         file: the file of an SQLite database.
+
+    Raises:
+        DriverMissing: if it is PostgreSQL, and no driver is installed, so that MLflow cannot read it either.
     """
     scheme = uri.partition(":")[0].partition("+")[0]
     database: SqlDatabase | None = None
@@ -138,6 +148,8 @@ def open_known_database(uri: str, file: Path | None) -> SqlDatabase | None:
         if revisions and revisions <= _KNOWN_REVISIONS and not _has_workspaces(database):
             return database
         print_detail(f"this schema is read by MLflow's client: {', '.join(map(str, revisions))}")
+    except DriverMissing:
+        raise
     except Exception as error:  # noqa: BLE001  # each driver has errors of its own; MLflow's client says what is wrong
         print_detail(f"MLflow's client reads it: {type(error).__name__}: {error}")
     if database is not None:
