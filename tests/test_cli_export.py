@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from command_line import Result, invoke
 from otlp_lines import lines, said, span
+from servers.process import BoundedPopen
 
 from mlspan.cli import exporting, otlp_encoding
 from mlspan.cli.model import StoredSpan, StoredTrace, TokenCounts
@@ -216,7 +217,7 @@ def test_a_folder_that_is_missing_is_named(store: str, tmp_path: Path) -> None:
 def test_a_reader_that_ends_early(store: str) -> None:
     """``| head``: no traceback and no word. The pipe has no reader before the first line is written."""
     command = [sys.executable, "-m", "mlspan.cli", "export"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+    with BoundedPopen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
@@ -303,7 +304,7 @@ def test_the_example_counts_cost_per_team(store: str, tmp_path: Path) -> None:
     pytest.importorskip("duckdb")
     assert export(tmp_path / "all.parquet").exit_code == 0
     command = [sys.executable, str(ROOT / "examples/export/cost_per_team.py"), str(tmp_path / "all.parquet")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
     assert done.stdout.splitlines() == [
         "no team: $0.000002 for 1 calls with a known price, 9 tokens",
         "search: $0.000002 for 1 calls with a known price, 9 tokens",
