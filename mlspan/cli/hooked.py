@@ -53,7 +53,7 @@ def iterate_hooks() -> Iterator[tuple[str, Any]]:
     external = catalog.list_external_integrations()
     hooks = [(name, catalog.load_integration(name).HOOK) for name in list_integrations() if name not in external]
     for name, first in (*hooks, *catalog.iterate_external_hooks(silent=True)):
-        for hook in _walk_hook(first):
+        for hook in catalog.walk_hook(first):
             yield name, hook
 
 
@@ -62,13 +62,6 @@ def list_integrations() -> list[str]:
     from ..integrations import workers  # noqa: F401  # it registers its modules
 
     return list(catalog.list_integrations())
-
-
-def _walk_hook(hook: Any) -> Iterator[object]:
-    """Yield *hook* and the hooks that belong to it."""
-    yield hook
-    for other in hook.also:
-        yield from _walk_hook(other)
 
 
 def check_hooks() -> Mapping[str, HookOutcome]:

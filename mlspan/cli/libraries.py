@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -52,9 +51,9 @@ def list_libraries() -> tuple[list[LibraryStatus], list[str]]:
 
 def _list_hook_libraries(name: str, hook: Any) -> Iterator[LibraryStatus]:
     """Yield the library of *hook*, and those of the hooks that belong to it."""
-    from ..hooks.version_range import is_version_in_range
+    from ..hooks.version_range import is_version_in_range, split_requirement
 
-    library, tested = re.split(r"(?=[<>=])", hook.requires, maxsplit=1)
+    library, tested = split_requirement(hook.requires)
     version = find_known(map(find_version, (library, *hook.distributions)))
     off = admin_policy.load_policy().find_disabling_file(name)
     well = version is None or is_version_in_range(version, tested)

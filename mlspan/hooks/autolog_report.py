@@ -10,7 +10,7 @@ from typing import Any, Final
 from .._integration_report import IntegrationReport
 from . import catalog
 from .deferred_settings import iterate_deferred
-from .version_range import is_version_in_range
+from .version_range import is_version_in_range, split_requirement
 
 # A private name of OpenTelemetry's BaseInstrumentor, and what is lost without it.
 PRIVATE_FIELDS: Final[dict[str, str]] = {"_instance": "tracing.doctor() names no other instrumentation that is on"}
@@ -25,7 +25,7 @@ def read_integrations() -> IntegrationReport:
         for name, module in catalog.list_integrations().items()
         for hook in [catalog.find_loaded_hook(name, module)]
         if hook is not None
-        for each in (hook, *hook.also)
+        for each in catalog.walk_hook(hook)
     ]
     lines, problems = [], []
     not_imported = {name for name, hook in hooks if hook.is_wanted} - {
@@ -55,7 +55,7 @@ def _describe_hook(hook: Any) -> tuple[str, str]:
         return "on" if hook.settings.log_traces else "on, but log_traces=False records no spans", problem
     if hook.module not in sys.modules:
         return "on once the library is imported", ""
-    version, tested = hook.find_installed_version(), re.split(r"(?=[<>=])", hook.requires, maxsplit=1)[1]
+    version, (_, tested) = hook.find_installed_version(), split_requirement(hook.requires)
     if version is not None and not is_version_in_range(version, tested) and not hook.settings.any_version:
         state = f"off: version {version} is outside of the tested range {tested}"
         setting = "disable_for_unsupported_versions=False"

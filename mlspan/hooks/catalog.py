@@ -66,6 +66,13 @@ def find_loaded_hook(name: str, module: str) -> Any:
     return getattr(sys.modules.get(module), "HOOK", None) if name else None
 
 
+def walk_hook(hook: Any) -> Iterator[Any]:
+    """Yield *hook* and the hooks that belong to it."""
+    yield hook
+    for other in hook.also:
+        yield from walk_hook(other)
+
+
 def find_name(hook: object) -> str | None:
     """Return the name of the integration whose hook is *hook*; None if it belongs to none."""
     names = (name for name, module in list_integrations().items() if find_loaded_hook(name, module) is hook)

@@ -23,7 +23,6 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
-import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -55,7 +54,7 @@ from .patching import (
     call_when_imported,
     trace_method,
 )
-from .version_range import is_version_in_range
+from .version_range import is_version_in_range, split_requirement
 
 
 class Hook:
@@ -131,9 +130,7 @@ class Hook:
             self._log_warning("mlspan: %s is not installed, so there is nothing of it to trace", self.module)
 
     def _is_library_available(self) -> bool:
-        """Return whether the top-level package is installed; searching for a module below it would import it."""
-        package = self.module.partition(".")[0]
-        return package in sys.modules or importlib.util.find_spec(package) is not None
+        return has_package(self.module)
 
     @property
     def backing_hook(self) -> Hook:
@@ -241,7 +238,7 @@ class Hook:
 
     def find_installed_version(self) -> str | None:
         """Return the version of the library that is installed, or None."""
-        name = re.split(r"(?=[<>=])", self.requires, maxsplit=1)[0]
+        name, _ = split_requirement(self.requires)
         return find_known(map(find_version, (name, *self.distributions)))
 
     def _is_version_supported(self) -> bool:
@@ -249,7 +246,7 @@ class Hook:
 
         A module of the same name from another distribution is not supported.
         """
-        name, versions = re.split(r"(?=[<>=])", self.requires, maxsplit=1)
+        name, versions = split_requirement(self.requires)
         version = self.find_installed_version()
         if version is None:  # another distribution's module of the same name
             return False
@@ -317,6 +314,12 @@ class Hook:
         if not settings.log_traces or is_suppressed(around):
             return False
         return not settings.exclusive or get_active_run_id() is None
+
+
+def has_package(module: str) -> bool:
+    """Return whether the top-level package is there; searching for a module below it would import it."""
+    package = module.partition(".")[0]
+    return package in sys.modules or importlib.util.find_spec(package) is not None
 
 
 def find_version(distribution: str) -> str | None:

@@ -5,6 +5,12 @@ from __future__ import annotations
 import re
 
 
+def split_requirement(requires: str) -> tuple[str, str]:
+    """Return the distribution and the range of versions that *requires* names, such as ``openai>=1.66,<4``."""
+    name, versions = re.split(r"(?=[<>=])", requires, maxsplit=1)
+    return name, versions
+
+
 def is_version_in_range(version: str, versions: str) -> bool:
     """Return whether *version* lies in the range *versions*, such as ``>=1.66,<4``.
 

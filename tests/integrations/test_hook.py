@@ -15,6 +15,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
+from mlspan.cli import hooked
 from mlspan.hooks.call import Call
 from mlspan.hooks.hook import Hook, trace_methods
 from mlspan.hooks.patching import Patch, apply_patches, install_when_imported, replace_function
@@ -210,3 +211,16 @@ def test_an_install_that_fails_takes_back_what_it_put_in(library: Any, monkeypat
     assert (library.Client.ask, made.is_installed) == (original, False)
     assert made.state == "not hooked: pretend:Client.gone is missing: all"
     made.autolog(disable=True)
+
+
+def test_a_module_without_a_spec_is_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For no hook does a module that a program has put together itself raise an error; its package counts as there."""
+    seen = []
+    for name, hook in hooked.iterate_hooks():
+        for module in {hook.module, *getattr(hook, "modules", ())}:
+            with monkeypatch.context() as patched:
+                package = module.partition(".")[0]
+                patched.setitem(sys.modules, package, ModuleType(package))
+                assert hook._is_library_available(), (name, module)
+                seen.append(name)
+    assert len(set(seen)) > 40

@@ -8,10 +8,6 @@ logged the model and the metrics by then, so the span can carry both.
 from __future__ import annotations
 
 import functools
-import importlib
-import importlib.metadata
-import importlib.util
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,8 +16,9 @@ from typing import Any
 from ..._copies import take_over_recording
 from ..._guard import warn_once
 from ...hooks.autolog_settings import AutologSettings
+from ...hooks.hook import has_package
 from ...hooks.named_arguments import noting_names
-from ...hooks.version_range import is_version_in_range
+from ...hooks.version_range import is_version_in_range, split_requirement
 from ...tracing.mlflow_state.runs import get_active_run_id
 from .autolog_state import release_autolog_state
 from .current import is_nested
@@ -152,11 +149,15 @@ class TrainingHook(MlflowAutologHook):
         super()._remove_patches()
 
     def _is_library_available(self) -> bool:
-        return any(importlib.util.find_spec(module.partition(".")[0]) is not None for module in self.modules)
+        return any(map(has_package, self.modules))
+
+    def find_installed_version(self) -> str | None:
+        """Return the version of the library that is installed, or None."""
+        return find_version(self.modules, split_requirement(self.requires)[0])
 
     def _is_version_supported(self) -> bool:
-        name, versions = re.split(r"(?=[<>=])", self.requires, maxsplit=1)
-        version = find_version(self.modules, name)
+        name, versions = split_requirement(self.requires)
+        version = self.find_installed_version()
         if version is None or is_version_in_range(version, versions):
             return True
         self._log_warning(
