@@ -9,7 +9,7 @@ import pytest
 from command_line import invoke
 
 from mlspan.cli import probes
-from mlspan.tracing.export.secret_parameters import hide_user_info
+from mlspan.tracing.export.shown_addresses import hide_user_info
 from mlspan.tracing.export.spool.survey import find_folder_fault
 
 

@@ -17,7 +17,7 @@ from .._guard import quiet_loggers
 from ..tracing.export.mlflow.http import HttpClient
 from ..tracing.export.mlflow.sink import MlflowSink
 from ..tracing.export.mlflow.store import StoreRejected
-from ..tracing.export.secret_parameters import hide_user_info
+from ..tracing.export.shown_addresses import hide_user_info
 from ..tracing.export.types import BackendUnavailable, Refusal, TraceSegment
 from . import form
 from .common import CommandFailure, make_output_console, print_note, show_busy

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from .. import tracing
 from ..tracing.destinations import make_spool_settings
-from ..tracing.export.secret_parameters import hide_user_info
+from ..tracing.export.shown_addresses import hide_user_info
 from ..tracing.export.spool.limits import default_folder
 from ..tracing.export.spool.survey import survey_folder
 from ..tracing.settings.resolution import resolve_config

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
-
 from ..tracing.export.destination import make_store_path_absolute, strip_credentials
 from ..tracing.export.flush_result import name_destination
-from ..tracing.export.spool.limits import SPOOL_SUFFIX, default_folder
+from ..tracing.export.spool.limits import SPOOL_SUFFIX
 from . import form
 from .common import find_own_command, print_note
-from .places import StoreLocation, resolve_settings
+from .places import StoreLocation, find_spool_folder, resolve_settings
 
 
 def note_pending_spans(location: StoreLocation) -> None:
     """Print a line if spans of ended programs wait on disk for this store: how many, since when, and what to do."""
-    named = resolve_settings({})[0]["spool_dir"].value
-    try:
-        folder = Path(named).expanduser() if named else default_folder()
-    except RuntimeError:  # there is no home directory
-        return
-    if not _has_any(folder.glob(f"*{SPOOL_SUFFIX}")):
+    folder = find_spool_folder(resolve_settings({})[0])
+    if folder is None or not any(True for _ in folder.glob(f"*{SPOOL_SUFFIX}")):
         return
     from ..tracing.export.spool.waiting_counts import count_waiting_spans
 
@@ -30,7 +23,3 @@ def note_pending_spans(location: StoreLocation) -> None:
         waiting = f"{form.format_quantity(spans, 'span')} {'waits' if spans == 1 else 'wait'}"
         print_note(f"{waiting} on disk for this store, since {form.format_short_time(since * 1000)}:")
         print_note(f"{find_own_command()} drain")
-
-
-def _has_any(paths: Iterable[Path]) -> bool:
-    return any(True for _ in paths)

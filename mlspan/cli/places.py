@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from .._guard import log
 from ..tracing.export.mlflow.addresses import default_tracking_uri, is_server_uri
-from ..tracing.export.secret_parameters import hide_user_info
+from ..tracing.export.shown_addresses import hide_user_info
+from ..tracing.export.spool.limits import default_folder
 from ..tracing.settings import admin_policy
 from ..tracing.settings.config import Config
 from ..tracing.settings.resolution import resolve_config
@@ -104,6 +105,15 @@ def _resolve_setting(
         if variable_value := os.environ.get(variable):
             return EffectiveSetting(name, variable_value, variable)
     return EffectiveSetting(name, value, DEFAULT_SOURCE)
+
+
+def find_spool_folder(found: Mapping[str, EffectiveSetting]) -> Path | None:
+    """Return the folder in which spans wait on disk, by the settings *found*; None without a home directory."""
+    named = found["spool_dir"].value
+    try:
+        return Path(named).expanduser().absolute() if named else default_folder()
+    except RuntimeError:
+        return None
 
 
 def _report_misspelt_variables() -> list[str]:

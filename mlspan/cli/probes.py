@@ -20,7 +20,7 @@ from .._extras import tell_install
 from .._guard import quiet_loggers
 from ..tracing.export.mlflow.sink import MlflowSink
 from ..tracing.export.mlflow.store import StoreRejected
-from ..tracing.export.secret_parameters import hide_user_info
+from ..tracing.export.shown_addresses import hide_user_info
 from ..tracing.export.types import BackendUnavailable, TraceSegment
 from ..tracing.operations import semconv as sc
 from ..tracing.operations.call_context import TraceOrigin

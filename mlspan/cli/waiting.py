@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..tracing.export.spool.dead_letters import read_dead_letters
-from ..tracing.export.spool.limits import SpoolSettings, default_folder
+from ..tracing.export.spool.limits import SpoolSettings
 from ..tracing.export.spool.survey import WaitingSpans, find_folder_fault, survey_folder
 from . import form
-from .places import EffectiveSetting
+from .places import EffectiveSetting, find_spool_folder
 
 
 @dataclass(frozen=True)
@@ -26,10 +25,8 @@ class SpoolStatus:
 
 def read_spool_status(found: Mapping[str, EffectiveSetting]) -> SpoolStatus | None:
     """Return what lies in the folder that the settings name; None if there is no such folder."""
-    named = found["spool_dir"].value
-    try:
-        folder = Path(named).expanduser().absolute() if named else default_folder()
-    except RuntimeError:  # there is no home directory
+    folder = find_spool_folder(found)
+    if folder is None:
         return None
     if found["durability"].value != "none" and (fault := find_folder_fault(folder)) is not None:
         line = (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .export.destination import fill_destination, make_store_path_absolute, restore_credentials, strip_credentials
-from .export.otlp.environment import exports_otlp
+from .export.otlp.environment import exports_otlp, read_variable
 from .export.otlp.log_filter import silence_own_threads
 from .export.otlp.sink import OtlpSink
 from .export.processor import ExportProcessor
@@ -35,11 +35,13 @@ def make_mlflow_sink(config: Config) -> MlflowSink | None:
 
 def needs_otlp(config: Config, provider: object) -> bool:
     """Return whether an OTLP sink was asked for, or the environment names a receiver that *provider* does not serve."""
-    environ = os.environ
-    endpoint = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
     if config.otlp_endpoint is not None:
         return config.otlp_endpoint != "none"
-    return bool(endpoint) and environ.get("OTEL_TRACES_EXPORTER") != "none" and not exports_otlp(provider)
+    return (
+        bool(read_variable("ENDPOINT"))
+        and os.environ.get("OTEL_TRACES_EXPORTER") != "none"
+        and not exports_otlp(provider)
+    )
 
 
 def make_export_pipeline(

@@ -15,7 +15,8 @@ from .._integration_report import read_integration_report
 from .._private_names import list_missing_names
 from . import runtime
 from .configured_runtime import Runtime
-from .export.secret_parameters import hide_user_info
+from .export.otlp.environment import read_variable
+from .export.shown_addresses import hide_user_info
 from .operations.suppression import is_suppressed
 
 
@@ -100,6 +101,4 @@ def _list_destinations(now: Runtime) -> Iterator[str]:
     if uri is not None:
         yield f"mlflow {hide_user_info(uri)}"
     if now.sends_otlp:
-        environ = os.environ
-        named = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-        yield f"otlp {hide_user_info(now.config.otlp_endpoint or named or '')}"
+        yield f"otlp {hide_user_info(now.config.otlp_endpoint or read_variable('ENDPOINT') or '')}"

@@ -14,7 +14,7 @@ from typing import Final
 import orjson
 
 from ..operations.call_context import TraceOrigin
-from .secret_parameters import drop_secret_parameters
+from .shown_addresses import drop_secret_parameters
 from .trusted_hosts import trust_host
 
 _USER_INFO: Final = re.compile(r"^([a-zA-Z][\w+.-]*://)[^/?#]*@")

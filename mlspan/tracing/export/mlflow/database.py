@@ -17,8 +17,8 @@ from typing import Any, Final
 from ...._extras import tell_install
 from ...._guard import quiet_loggers, warn_once
 from ..destination import make_store_path_absolute
-from ..secret_parameters import hide_user_info
 from ..sending.executor import BoundedExecutor
+from ..shown_addresses import hide_user_info
 from ..types import BackendUnavailable
 from . import private_names
 from .assessments import Assessment

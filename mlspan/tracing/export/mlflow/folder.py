@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ..secret_parameters import hide_user_info
 from ..sending.executor import BoundedExecutor
+from ..shown_addresses import hide_user_info
 from ..types import BackendUnavailable
 from . import private_names
 from .database import ARTIFACT_LOCATION, DatabaseStore, lock_database, make_trace_info

@@ -18,8 +18,8 @@ import urllib3
 
 from ..answers import MAX_ANSWER, EndlessAnswer, parse_retry_after, quote_answer, read_answer
 from ..bounded_heads import BoundedHeadsAdapter
-from ..secret_parameters import hide_user_info
 from ..sending.request_size import describe_hung_up, describe_too_large, may_be_size
+from ..shown_addresses import hide_user_info
 from ..types import BackendUnavailable
 from .store import MAX_CONNECTIONS, StoreDenied, StoreRejected
 

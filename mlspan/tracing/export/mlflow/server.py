@@ -20,9 +20,9 @@ import orjson
 from ...._guard import warn_once
 from ..answers import is_foreign_answer, parse_object, quote_answer
 from ..otlp.codec import build_export_request, iterate_cuts
-from ..secret_parameters import hide_user_info
 from ..sending.executor import BoundedExecutor
 from ..sending.request_size import RequestLimit, warn_of_cut
+from ..shown_addresses import hide_user_info
 from ..types import BackendUnavailable
 from .assessments import Assessment, assessment_to_rest
 from .http import FOREIGN_MESSAGE, HttpClient, HttpResponse

@@ -12,8 +12,8 @@ from typing import Final
 
 from ...._guard import warn_once
 from ...operations.call_context import TraceOrigin
-from ..secret_parameters import hide_user_info
 from ..sending.executor import BoundedExecutor
+from ..shown_addresses import hide_user_info
 from ..trusted_hosts import is_trusted, trust_host
 from ..types import BackendUnavailable, Refusal, TraceSegment
 from .addresses import default_tracking_uri, is_server_uri

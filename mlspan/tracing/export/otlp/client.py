@@ -27,8 +27,8 @@ from ..answers import (
     read_answer,
 )
 from ..bounded_heads import BoundedHeadsAdapter
-from ..secret_parameters import hide_user_info
 from ..sending.request_size import RequestLimit, describe_hung_up, describe_too_large, may_be_size, warn_of_cut
+from ..shown_addresses import hide_user_info
 from ..types import BackendUnavailable, EncodedSpan, Refusal
 from .codec import (
     build_export_request,
