@@ -1,11 +1,18 @@
-"""A dict of bounded size, for what this process remembers without knowing when it may forget it."""
+"""A dict of bounded size, for what this process remembers without knowing when it may forget it.
+
+Which values of attributes are worth remembering stands here too: most of a program's spans have the same words and
+numbers.
+"""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Final, TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+CACHED_TYPES: Final = frozenset({int, bool})
+MAX_CACHED_TEXT: Final = 64  # characters: words that come again are shorter
 
 
 class BoundedDict(dict[K, V]):

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from . import private_names
-from .span_rows import Row, SpanRows, build_content, has_new_totals
+from .span_rows import Row, SpanRows, build_content
 from .traces import TranslatedTrace
 
 _VERIFIED_VERSIONS: Final = {(3, 17)}  # MLflow versions whose rows the tests have compared with its own
@@ -56,7 +56,7 @@ class BulkInsert:
         for trace in traces:
             trace_id = trace.summary.trace_id
             contents = [build_content(trace_id, span) for span in trace.spans]
-            if any(map(has_new_totals, trace.spans, contents)):
+            if any(content.has_new_totals for content in contents):
                 left.append(trace)
                 continue
             rows["SqlTraceInfo"].append(_info_row(experiment_id, trace))

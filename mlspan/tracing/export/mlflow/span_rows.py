@@ -12,6 +12,7 @@ import orjson
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link
 
+from ...._bounded import CACHED_TYPES, MAX_CACHED_TEXT
 from ...operations.content import to_json
 from ..dialects.catalog import is_own_span
 from .names import COST, INPUTS, MODEL, OUTPUTS, SPAN_TYPE, TOKEN_USAGE
@@ -22,8 +23,6 @@ Row = dict[str, Any]
 TRACE_REQUEST_ID: Final = "mlflow.traceRequestId"
 _QUOTE: Final = '"'
 _JSON_OPENINGS: Final = ("{", "[", '"')
-_INTEGERS: Final = frozenset({int, bool})
-_MAX_CACHED_TEXT: Final = 64  # characters
 _IN_ROWS: Final = (MODEL, PROVIDER, COST)  # attributes that have columns of their own
 _encode: Final = json.JSONEncoder(ensure_ascii=False).encode  # with MLflow's spaces: its filters search this text
 
@@ -33,6 +32,7 @@ class SpanContent(NamedTuple):
 
     text: str
     attributes: Mapping[str, Any]
+    has_new_totals: bool = False  # MLflow has found inputs, outputs, tokens or cost in another library's span
 
 
 class SpanRows:
@@ -78,15 +78,9 @@ def build_content(trace_id: str, span: ReadableSpan) -> SpanContent:
 
     # MLflow's translation knows the attribute names of a dozen other SDKs.
     content = dict(translate_span_when_storing(Span(prepare_for_mlflow_span(span, trace_id))))
-    return SpanContent(_encode(content), content["attributes"])
-
-
-def has_new_totals(span: ReadableSpan, content: SpanContent) -> bool:
-    """Return True if MLflow has found inputs, outputs, tokens or cost in another library's span."""
-    if is_own_span(span):  # as we have translated it
-        return False
-    before = span.attributes or {}
-    return any(name in content.attributes and name not in before for name in (INPUTS, OUTPUTS, TOKEN_USAGE, COST))
+    attributes, before = content["attributes"], span.attributes or {}
+    is_new = any(name in attributes and name not in before for name in (INPUTS, OUTPUTS, TOKEN_USAGE, COST))
+    return SpanContent(_encode(content), attributes, is_new)
 
 
 def _build_own_content(trace_id: str, span: ReadableSpan) -> SpanContent:
@@ -98,7 +92,7 @@ def _build_own_content(trace_id: str, span: ReadableSpan) -> SpanContent:
     attributes = {**(span.attributes or {}), TRACE_REQUEST_ID: to_json(trace_id)}
     encoded = [
         _encode_short(key, value)
-        if type(value) in _INTEGERS or (type(value) is str and len(value) < _MAX_CACHED_TEXT)
+        if type(value) in CACHED_TYPES or (type(value) is str and len(value) < MAX_CACHED_TEXT)
         else _encode_attribute(key, value)
         for key, value in attributes.items()
     ]
@@ -165,7 +159,6 @@ def _parse_json(text: Any) -> Any:
         return text
 
 
-# Most attributes of a program's spans are the same words and numbers.
 _encode_short: Final = lru_cache(maxsize=4096, typed=True)(_encode_attribute)
 _parse_short: Final = lru_cache(maxsize=256, typed=True)(_parse_json)
 

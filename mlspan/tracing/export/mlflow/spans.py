@@ -13,6 +13,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Status, StatusCode
 
+from ...._bounded import MAX_CACHED_TEXT
 from ...._guard import guard, warn_once
 from ...._shape import MOST_COUNTED, get_count
 from ...operations import semconv as sc
@@ -41,7 +42,6 @@ JSON_ATTRIBUTES: Final = frozenset(
     | {UNCOUNTED_USAGE}
 )
 _NUMBERS: Final = frozenset({int, float, bool})
-_MAX_CACHED_TEXT: Final = 64  # characters: words that come again are shorter
 MAX_SESSION_LENGTH: Final = 250  # a longer one is refused, with all that is in the same request
 
 # For a span with tokens and no cost, MLflow looks up prices on the network. It accepts this as a cost without a number.
@@ -276,7 +276,7 @@ def _build_mlflow_attributes(
         UNREADABLE: unreadable,
     }
     written = {
-        key: _quote_short_text(value) if type(value) is str and len(value) < _MAX_CACHED_TEXT else parsed_to_json(value)
+        key: _quote_short_text(value) if type(value) is str and len(value) < MAX_CACHED_TEXT else parsed_to_json(value)
         for key, value in named.items()
         if value is not None
     }

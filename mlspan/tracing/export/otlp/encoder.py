@@ -15,7 +15,7 @@ from typing import Any, Final
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link, SpanContext
 
-from ...._bounded import BoundedDict
+from ...._bounded import CACHED_TYPES, MAX_CACHED_TEXT, BoundedDict
 
 _FIXED64: Final = struct.Struct("<Q").pack
 _FIXED32: Final = struct.Struct("<I").pack
@@ -96,7 +96,7 @@ def _encode_pairs(tag: bytes, pairs: Iterable[tuple[str, Any]]) -> list[bytes]:
     """Return KeyValue messages, in pieces to be joined."""
     parts: list[bytes] = []
     for key, value in pairs:
-        if type(value) in _INTEGERS or (type(value) is str and len(value) < _MAX_CACHED_TEXT):
+        if type(value) in CACHED_TYPES or (type(value) is str and len(value) < MAX_CACHED_TEXT):
             parts += (tag, _encode_short_pair(key, value))
             continue
         named = _find_encoded_key(key) or _encode_key(key)
@@ -116,12 +116,7 @@ def _encode_pairs(tag: bytes, pairs: Iterable[tuple[str, Any]]) -> list[bytes]:
 @lru_cache(maxsize=4096, typed=True)  # most attributes of a program's spans are the same words and numbers
 def _encode_short_pair(key: str, value: str | int) -> bytes:
     """Return the length and the data of a KeyValue message."""
-    encoded_value = _encode_value(value)
-    return _encode_sized((_find_encoded_key(key) or _encode_key(key)) + _encode_sized(encoded_value))
-
-
-def _encode_sized(data: bytes) -> bytes:
-    return _encode_varint(len(data)) + data
+    return encode_field(b"", encode_field(_find_encoded_key(key) or _encode_key(key), _encode_value(value)))
 
 
 def _encode_key(key: str) -> bytes:
@@ -181,8 +176,6 @@ def _compute_varint(number: int) -> bytes:
     return bytes(varint)
 
 
-_INTEGERS: Final = frozenset({int, bool})
-_MAX_CACHED_TEXT: Final = 64  # characters
 _SHORT_TEXT: Final = 450  # characters; at most four bytes each in UTF-8
 _CACHED_VARINTS: Final = 2048
 _VARINTS: Final = [_compute_varint(size) for size in range(_CACHED_VARINTS)]
