@@ -91,8 +91,7 @@ class SqlReader(TraceReader):
             alike, others = sums.sort_rows(self._add_tags(rows) if "tag" in groups else rows)
             yield from alike
             if others:
-                outlines = [TraceOutline._make((*row[:12], (), None)) for row in others]
-                yield from self._fill_outlines(queries, outlines, details="error" in groups)
+                yield from self._fill_outlines(queries, others, details="error" in groups)
 
     def _add_tags(self, rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Any]]:
         """Yield rows with the tags that users have set."""

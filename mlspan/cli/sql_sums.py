@@ -19,7 +19,7 @@ from ..tracing.export.mlflow.names import (
     USER_KEY,
 )
 from . import model
-from .outlines import MODEL_TYPES, NEED_SPANS, AlikeTraces, SpanOutline, is_simple, split_tokens
+from .outlines import MODEL_TYPES, NEED_SPANS, AlikeTraces, SpanOutline, TraceOutline, is_simple, split_tokens
 from .sql_databases import SqlDatabase
 from .sql_terms import parse_value
 
@@ -37,7 +37,7 @@ class _Shape:
     """The spans that all traces of one text have, and those traces."""
 
     spans: list[SpanOutline]
-    rows: list[Row] = field(default_factory=list)
+    traces: list[TraceOutline] = field(default_factory=list)
     durations: list[str] = field(default_factory=list)
 
     def take_traces(self) -> AlikeTraces:
@@ -45,8 +45,8 @@ class _Shape:
         texts = ",".join(self.durations).split(",")
         values = [int(one) / 1e6 if one else None for one in texts]
         count = len(self.spans)
-        found = AlikeTraces(self.rows, self.spans, [values[at::count] for at in range(count)])  # type: ignore[arg-type]
-        self.rows, self.durations = [], []
+        found = AlikeTraces(self.traces, self.spans, [values[at::count] for at in range(count)])
+        self.traces, self.durations = [], []
         return found
 
 
@@ -74,13 +74,13 @@ class SumQueries:
             _describe_spans(database) if self._has_spans else "NULL",
         )
 
-    def sort_rows(self, rows: Iterable[Row]) -> tuple[list[AlikeTraces], list[Row]]:
+    def sort_rows(self, rows: Iterable[Row]) -> tuple[list[AlikeTraces], list[TraceOutline]]:
         """Return those that are alike, and those whose spans have to be read."""
         if not self._newer:
             rows = list(map(_parse_usage, rows))
         if not self._has_spans:
-            return [AlikeTraces(list(rows), [], [])], []  # type: ignore[arg-type]
-        others: list[Row] = []
+            return [AlikeTraces([_outline_row(row) for row in rows], [], [])], []
+        others: list[TraceOutline] = []
         shapes = self._shapes
         for row in rows:
             names, durations, nested = (row[12] or "").rsplit(_PART, 2) if row[12] else ("", "", "1")
@@ -88,11 +88,11 @@ class SumQueries:
             if shape is None and names not in shapes:
                 shape = shapes[names] = self._parse_shape(names)
             if shape is None or nested != "0" or durations.count(",") + 1 != len(shape.spans):
-                others.append(row)
+                others.append(_outline_row(row))
             else:
-                shape.rows.append(row)
+                shape.traces.append(_outline_row(row))
                 shape.durations.append(durations)
-        found = [shape.take_traces() for shape in shapes.values() if shape is not None and shape.rows]
+        found = [shape.take_traces() for shape in shapes.values() if shape is not None and shape.traces]
         if len(shapes) > _MOST_SHAPES:
             shapes.clear()
         return found, others
@@ -113,6 +113,11 @@ _NEWER_USAGE: Final = (
     "NULLIF(t.total_cost, 'NaN')",
 )
 _OLDER_USAGE: Final = (_METADATA.format(TRACE_TOKENS_KEY), "NULL", _METADATA.format(TRACE_COST_KEY))
+
+
+def _outline_row(row: Row) -> TraceOutline:
+    """Return what a row says of a trace, without its spans."""
+    return TraceOutline._make((*row[:12], (), None))
 
 
 def _parse_usage(row: Row) -> Row:

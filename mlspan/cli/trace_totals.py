@@ -58,9 +58,9 @@ class StatsRow:
 
     def add_trace_usages(self, traces: Sequence[TraceOutline]) -> None:
         """Add the tokens and the cost of several traces."""
-        self.input_tokens += sum(trace[4] or 0 for trace in traces)
-        self.output_tokens += sum(trace[5] or 0 for trace in traces)
-        costs = [trace[6] for trace in traces if trace[6] is not None]
+        self.input_tokens += sum(trace.input_tokens or 0 for trace in traces)
+        self.output_tokens += sum(trace.output_tokens or 0 for trace in traces)
+        costs = [trace.cost for trace in traces if trace.cost is not None]
         self.cost += sum(costs)
         self.priced_calls += len(costs)
 
@@ -163,7 +163,7 @@ class TraceStats:
         rows = []
         if self._every_ms is not None:
             offset = self._utc_offset_ms
-            start = (trace[2] + offset) // self._every_ms * self._every_ms - offset
+            start = (trace.start_ms + offset) // self._every_ms * self._every_ms - offset
             rows.append(_get_or_add_row(self.intervals, start))
         for group, found in self._rows.items():
             if group in _TRACE_NAMES:
@@ -240,19 +240,18 @@ class TraceStats:
         return {group: sorted(rows, key=order) for group, rows in called.items() if rows}
 
 
-# By position, as rows of a database serve as outlines.
 _TRACE_NAMES: Final[dict[str, Callable[[TraceOutline], Iterable[str]]]] = {
-    "user": lambda trace: [trace[10] or _UNKNOWN],
-    "session": lambda trace: [trace[9] or _UNKNOWN],
-    "run": lambda trace: [trace[8] or _UNKNOWN],
-    "experiment": lambda trace: [trace[7]],
-    "tag": lambda trace: [f"{key}={value}" for key, value in trace[11].items()],
+    "user": lambda trace: [trace.user or _UNKNOWN],
+    "session": lambda trace: [trace.session or _UNKNOWN],
+    "run": lambda trace: [trace.run_id or _UNKNOWN],
+    "experiment": lambda trace: [trace.experiment_id],
+    "tag": lambda trace: [f"{key}={value}" for key, value in trace.tags.items()],
 }
 
 
 def _add_traces(row: StatsRow, traces: Sequence[TraceOutline]) -> None:
     """Add whole traces to a row."""
-    row.add_calls([trace[3] for trace in traces], sum(bool(trace[1]) for trace in traces))
+    row.add_calls([trace.duration_ms for trace in traces], sum(bool(trace.failed) for trace in traces))
     row.add_trace_usages(traces)
 
 
