@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from opentelemetry.trace import get_current_span
-from servers.postgres import postgres
+from servers.postgres import postgres, require_postgres
 
 from mlspan import tracing
 from mlspan.cli import mlflow_reader, model, sql_databases, sql_reader
@@ -203,9 +203,7 @@ def test_a_driver_of_postgresql(installed: set[str], named: str, taken: Any, mon
 
 def test_postgresql_tells_the_same() -> None:
     """All of this in a PostgreSQL, of which nothing is changed."""
-    psycopg2 = pytest.importorskip("psycopg2")
-    if shutil.which("initdb") is None:
-        pytest.skip("no PostgreSQL: apt-get install postgresql")
+    psycopg2 = require_postgres()
     with postgres() as (address, _):
         uri = f"{address}/postgres"
         fill_store(uri)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers.postgres import postgres
+from servers.postgres import postgres, require_postgres
 
 from mlspan.cli import sql_sums
 from mlspan.cli.opening import open_reader
@@ -241,9 +241,7 @@ def test_an_older_schema(file: Path) -> None:
 @pytest.mark.skipif(os.environ.get("MLSPAN_WIDE") != "1", reason="make matrix runs it")
 def test_postgresql() -> None:
     """The same there."""
-    psycopg2 = pytest.importorskip("psycopg2")
-    if shutil.which("initdb") is None:
-        pytest.skip("no PostgreSQL: apt-get install postgresql")
+    psycopg2 = require_postgres()
     with postgres() as (address, _):
         uri = f"{address}/postgres"
         mlflow.MlflowClient(uri).search_experiments()  # makes the tables

@@ -7,7 +7,6 @@ the file that takes the results; ``docs/server_table.py`` writes the table of do
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import uuid
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ import pytest
 from opentelemetry import trace
 from servers.everything import LONG, NASTY, PICTURE, RESULTS, record_chat, record_everything, report
 from servers.mariadb import find_missing, mariadb
-from servers.postgres import postgres
+from servers.postgres import postgres, require_postgres
 from servers.process import Process, free_port
 
 from mlspan import tracing
@@ -64,9 +63,7 @@ def _open_sqlite(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def _open_postgres(_: Path) -> Iterator[str]:
-    pytest.importorskip("psycopg2")
-    if shutil.which("initdb") is None:
-        pytest.skip("no PostgreSQL: apt-get install postgresql")
+    require_postgres()
     with postgres() as (address, _process):
         yield f"{address}/postgres"
 

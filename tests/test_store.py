@@ -15,7 +15,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags
-from servers.postgres import postgres
+from servers.postgres import postgres, require_postgres
 
 pytest.importorskip("mlflow")
 
@@ -156,9 +156,7 @@ def two(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, s
             shutil.copy(template, tmp_path / f"{name}.db")
         yield f"sqlite:///{tmp_path}/one.db", f"sqlite:///{tmp_path}/other.db"
         return
-    pytest.importorskip("psycopg2")
-    if shutil.which("initdb") is None:
-        pytest.skip("no PostgreSQL: apt-get install postgresql")
+    require_postgres()
     with postgres() as (address, _):
         yield f"{address}/postgres", f"{address}/template1"
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -21,7 +20,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
-from servers.postgres import postgres
+from servers.postgres import postgres, require_postgres
 from servers.receiver import Receiver
 from servers.scripted import Scripted
 from test_plain_values import HOSTILE
@@ -383,9 +382,7 @@ def arrived(
             yield _from_otlp(receiver)
             return
         if request.param == "postgresql":
-            pytest.importorskip("psycopg2")
-            if shutil.which("initdb") is None:
-                pytest.skip("no PostgreSQL: apt-get install postgresql")
+            require_postgres()
             uri = stack.enter_context(postgres())[0] + "/postgres"
         else:
             uri = request.getfixturevalue({"sqlite": "mlflow_store", "server": "mlflow_server"}[request.param])

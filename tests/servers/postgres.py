@@ -14,6 +14,16 @@ from typing import Any
 from servers.process import free_port
 
 
+def require_postgres() -> Any:
+    """Return the driver of PostgreSQL, or skip the test where it or the server is not installed."""
+    import pytest  # the benchmarks have none
+
+    driver = pytest.importorskip("psycopg2")
+    if shutil.which("initdb") is None:
+        pytest.skip("no PostgreSQL: apt-get install postgresql")
+    return driver
+
+
 @contextmanager
 def postgres() -> Iterator[tuple[str, int]]:
     """The address of its databases (one is ``/postgres``), and its process id. It refuses root: then it is nobody."""
