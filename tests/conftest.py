@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import gc
+import itertools
 import os
 import shutil
 import signal
@@ -21,7 +22,7 @@ if (
 ):  # a shell's background job, and all that it starts, hear no Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["MLSPAN_STRICT"] = "1"
-os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="mlspan-state-")  # where spools are kept, of programs as well
+STATE_FOLDER = os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="mlspan-state-")  # for spools
 os.environ["MLSPAN_TRACKING_URI"] = "none"  # tests that want MLflow say which
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -64,6 +65,7 @@ class _Balance(SpanProcessor):
 _STDERR = pytest.StashKey[int]()
 _OWN_ID = pytest.StashKey[Any]()
 _STARTED = time.monotonic()
+_TEST_NUMBERS = itertools.count()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -150,6 +152,14 @@ def spans(_collected: tuple[testing.Spans, _Balance], request: pytest.FixtureReq
     assert {*handed_over_operations} <= before, "operations that nobody has taken off the list"
     if request.node.get_closest_marker("any_span") is None:
         assert [line for span in ended.all for line in problems(span)] == []
+
+
+@pytest.fixture(autouse=True)
+def _own_spool() -> Iterator[None]:
+    """What one test leaves waiting on disk, no other finds, sends or reports."""
+    os.environ["XDG_STATE_HOME"] = f"{STATE_FOLDER}/{next(_TEST_NUMBERS)}"
+    yield
+    os.environ["XDG_STATE_HOME"] = STATE_FOLDER
 
 
 @pytest.fixture(autouse=True)

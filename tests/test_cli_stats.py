@@ -220,6 +220,17 @@ def make_outline(*spans: SpanOutline, start_ms: int = 0) -> TraceOutline:
     return TraceOutline("tr-1", False, start_ms, 5.0, 10, 2, 0.5, "0", None, None, None, {}, spans)
 
 
+def test_the_order_of_rows_is_not_that_of_the_traces() -> None:
+    """Floats that were added in another order differ in their last digits: rows as dear as each other stay by name."""
+    costs = [0.1, 0.2, 0.3, 0.4, 0.7, 1.1]
+    for number in range(20):
+        stats = TraceStats(("user",))
+        for user in "ab":
+            for cost in random.Random(f"{user}{number}").sample(costs, len(costs)):
+                stats.add_trace(make_outline()._replace(user=user, cost=cost))
+        assert [row.name for row in stats.rows_by_group["user"]] == ["a", "b"]
+
+
 def make_span(number: int, parent: int | None, kind: str, name: str, cost: float | None = None) -> SpanOutline:
     return SpanOutline(
         str(number), None if parent is None else str(parent), name, kind, False, 1.0, None, 3, 1, cost, None

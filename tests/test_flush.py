@@ -292,7 +292,8 @@ def test_the_doctor_lists_what_waits_for_whom(tmp_path: Path) -> None:
     refused.exporter.stop(5)
     (folder / "1-broken.spool").write_bytes(b"no database" * 100)
     before = sorted(path.name for path in folder.iterdir())
-    status = read_spool_status({"spool_dir": EffectiveSetting("spool_dir", str(folder), "argument")})
+    settings = {"spool_dir": str(folder), "durability": "trace"}
+    status = read_spool_status({name: EffectiveSetting(name, value, "argument") for name, value in settings.items()})
     assert status is not None
     assert sorted(path.name for path in folder.iterdir()) == before
     lines = "\n".join(format_spool_status(status))

@@ -235,9 +235,13 @@ class TraceStats:
     @property
     def rows_by_group(self) -> dict[str, list[StatsRow]]:
         """Return the rows by group, the most expensive first."""
-        order = lambda row: (-row.cost, -(row.input_tokens + row.output_tokens), -row.calls, row.name)  # noqa: E731
         called = {group: [row for row in rows.values() if row.calls] for group, rows in self._rows.items()}
-        return {group: sorted(rows, key=order) for group, rows in called.items() if rows}
+        return {group: sorted(rows, key=_rank_row) for group, rows in called.items() if rows}
+
+
+def _rank_row(row: StatsRow) -> tuple[float, int, int, str]:
+    """Return the sort key of a row. Costs are rounded: their sum's last digits depend on the order of the traces."""
+    return -float(f"{row.cost:.9g}"), -(row.input_tokens + row.output_tokens), -row.calls, row.name
 
 
 _TRACE_NAMES: Final[dict[str, Callable[[TraceOutline], Iterable[str]]]] = {
