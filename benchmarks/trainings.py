@@ -1,0 +1,116 @@
+"""What a training in a loop costs with mlspan, beside MLflow's autologging alone.
+
+    python benchmarks/trainings.py [--fits 1000]
+
+Needs MLflow and scikit-learn. Each of the rows has a process of its own, with a store in SQLite and no model logged, as
+a loop of so many trainings would have it. They take turns in blocks of 25 fits. What counts is the processor's time of
+a block, all threads included; the ratio is the median of those of the blocks that ran one after the other. Memory is
+what the process holds after so many fits more than after the first hundred.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+BLOCK, WARM_UP = 25, 100  # fits
+KINDS = ("MLflow alone", "with mlspan", "with mlspan, spans not stored")
+
+
+class Process:
+    """A process that fits when it is told to."""
+
+    def __init__(self, kind: str, folder: str, closing: ExitStack) -> None:
+        command = [sys.executable, __file__, "--serve", kind]
+        env = {**os.environ, "MLSPAN_STATE_DIR": f"{folder}/state", "PYTHONHASHSEED": "0"}
+        if kind == KINDS[2]:
+            env["MLSPAN_TRACKING_URI"] = "none"
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        self._process = subprocess.Popen(command, cwd=folder, env=env, text=True, **pipes)
+        closing.callback(self._end)
+
+    def fit(self, fits: int) -> tuple[float, float]:
+        """Return milliseconds of the processor for a fit, and megabytes that the process holds."""
+        self._process.stdin.write(f"{fits}\n")
+        self._process.stdin.flush()
+        milliseconds, megabytes = map(float, self._process.stdout.readline().split())
+        return milliseconds, megabytes
+
+    def _end(self) -> None:
+        self._process.stdin.close()
+        self._process.wait(60)
+
+
+def serve(kind: str) -> None:
+    """Fit as often as each line says; print what it took."""
+    import logging
+    import warnings
+
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    import mlflow
+    import numpy as np
+    from sklearn.linear_model import Ridge
+
+    folder = Path.cwd()
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/store.db")
+    if kind != KINDS[0]:
+        from mlspan import integrations
+
+        integrations.sklearn.autolog(log_models=False)
+    else:
+        mlflow.sklearn.autolog(log_models=False)
+    rows = np.random.default_rng(0).random((50, 4))
+    targets = rows.sum(axis=1)
+    for line in sys.stdin:
+        started = time.process_time()
+        for _ in range(int(line)):
+            Ridge().fit(rows, targets)
+        taken = time.process_time() - started
+        print(taken * 1000 / int(line), read_memory(), flush=True)
+
+
+def read_memory() -> float:
+    """Return the megabytes that this process holds now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+def compare(fits: int) -> None:
+    """Print a row for each kind."""
+    with ExitStack() as closing:
+        processes = {}
+        for kind in KINDS:
+            folder = closing.enter_context(tempfile.TemporaryDirectory())
+            processes[kind] = Process(kind, folder, closing)
+        first = {kind: process.fit(WARM_UP)[1] for kind, process in processes.items()}
+        taken: dict[str, list[float]] = {kind: [] for kind in KINDS}
+        last = dict(first)
+        for number in range(fits // BLOCK):
+            for kind in KINDS[number % 3 :] + KINDS[: number % 3]:
+                milliseconds, last[kind] = processes[kind].fit(BLOCK)
+                taken[kind].append(milliseconds)
+    print("| | ms of the processor for a fit | of MLflow's (half of the blocks) | MB more |\n| --- | --- | --- | --- |")
+    for kind, each in taken.items():
+        ratios = sorted(mine / their for mine, their in zip(each, taken[KINDS[0]], strict=True))
+        middle = f"{statistics.median(ratios):.2f} ({ratios[len(ratios) // 4]:.2f} to {ratios[-len(ratios) // 4]:.2f})"
+        print(f"| {kind} | {statistics.median(each):.1f} | {middle} | {last[kind] - first[kind]:.1f} |")
+
+
+if __name__ == "__main__":
+    said = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    said.add_argument("--fits", type=int, default=1000)
+    said.add_argument("--serve", choices=KINDS, help=argparse.SUPPRESS)
+    options = said.parse_args()
+    if options.serve:
+        serve(options.serve)
+    else:
+        compare(options.fits)
