@@ -716,9 +716,9 @@ def differential_clients(session: nox.Session) -> None:
 
 @nox.session(tags=["matrix"])
 def differential_agents(session: nox.Session) -> None:
-    """The same for deepagents."""
-    session.install("--quiet", *TESTING, *DEEPAGENTS["newest"], "numpy")
-    env = {"MLSPAN_DIFFERENTIAL": "scenarios_agents"}
+    """The same for deepagents, and for browser-use in Chromium."""
+    session.install("--quiet", *TESTING, *DEEPAGENTS["newest"], *BROWSER_USE["newest"], "numpy")
+    env = {"MLSPAN_DIFFERENTIAL": "scenarios_agents scenarios_browser"}
     session.run("pytest", "-q", "tests/differential", *session.posargs, env=env)
 
 
@@ -771,6 +771,9 @@ BESIDE = {
     "openllmetry-anthropic": ["opentelemetry-instrumentation-anthropic", "anthropic"],
     "openinference-google": ["openinference-instrumentation-google-genai", "google-genai>=1.20,<4"],
     "openllmetry-google": ["opentelemetry-instrumentation-google-generativeai", "google-genai>=1.20,<4"],
+    "openinference-deepagents": ["openinference-instrumentation-langchain", *DEEPAGENTS["newest"][:3]],
+    "mlflow-deepagents": DEEPAGENTS["newest"][:3],
+    "laminar-browser_use": ["lmnr>=0.8", *BROWSER_USE["newest"][:1]],
 }
 
 
