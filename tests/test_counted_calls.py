@@ -21,11 +21,13 @@ from mlspan.tracing.operations.call_context import TraceOrigin
 from mlspan.tracing.operations.semconv import CALLS_BELOW
 
 START = 1_700_000_000_000_000_000
+HUNDREDTH = 10_000_000  # nanoseconds: the calls of the cases take a second if nothing else is said
 
 
 def call(number: int, scope: str | None, start: int = 0, end: int = 100, **more: Any) -> CountedSpan:
     said = {"operation": "chat", "provider": "openai", "model": "gpt-4o", "response_id": None, "output_tokens": 5}
-    return CountedSpan(number, scope or "a store", start, end, **{**said, **more}, is_stored=scope is None)
+    times = start * HUNDREDTH, end * HUNDREDTH
+    return CountedSpan(number, scope or "a store", *times, **{**said, **more}, is_stored=scope is None)
 
 
 def total(number: int, scope: str | None = "framework", **more: Any) -> CountedSpan:
@@ -56,6 +58,8 @@ CASES: dict[str, tuple[list[CountedSpan], dict[int, int], dict[int, int | str]]]
         {2: 1},
     ),
     "siblings at the same moment": ([call(1, "a"), call(2, "b", 10, 90, model="openai/gpt-4o-2024-08-06")], {}, {2: 1}),
+    "siblings so short that the callbacks between them count": ([call(1, "a", 0, 3), call(2, "b", 2, 5)], {}, {2: 1}),
+    "short ones, one right after the other": ([call(1, "a", 0, 2), call(2, "b", 2, 4)], {}, {}),
     "ours and a foreign one": ([call(1, "them"), call(2, "mlspan", 10, 90)], {}, {1: 2}),
     "the one with a price": ([call(1, "mlspan"), call(2, "them", 10, 90, has_cost=True)], {}, {1: 2}),
     "three that tell of one": ([call(1, "a"), call(2, "b", 5, 95), call(3, "c", 10, 90)], {3: 2}, {2: 1, 3: 1}),

@@ -126,6 +126,39 @@ def turn_on_langfuse() -> Callable[[Seen], int]:
     return count_others
 
 
+def turn_on_laminar() -> Callable[[Seen], int]:
+    from lmnr import Laminar
+
+    receiver, spans = Scripted(), InMemorySpanExporter()
+    receiver.reply({})
+    set_provider()  # which Laminar does not use: it makes one of its own
+    port = int(receiver.base_url.removesuffix("/v1").rpartition(":")[2])
+    Laminar.initialize(project_api_key="x", base_url="http://127.0.0.1", http_port=port, force_http=True)
+    _find_provider_of_laminar().add_span_processor(SimpleSpanProcessor(spans))
+
+    def count(_: Seen) -> int:
+        # Of a connection with the browser it makes one span or two, alone as well: the time decides.
+        number = sum(span.name != "cdp_use.session" for span in spans.get_finished_spans())
+        spans.clear()
+        return number
+
+    return count
+
+
+def _find_provider_of_laminar() -> TracerProvider:
+    from lmnr.opentelemetry_lib import tracing
+
+    return tracing._tracer_provider
+
+
+def turn_on_mlflow_for_langchain() -> Callable[[Seen], int]:
+    import mlflow.langchain
+
+    set_provider()
+    mlflow.langchain.autolog()
+    return lambda seen: sum(span.name == "ChatOpenAI" for each in seen.traces for span in each.data.spans)
+
+
 def turn_on_mlflow() -> Callable[[Seen], int]:
     import mlflow.openai
 
@@ -157,11 +190,21 @@ def turn_on_ddtrace() -> Callable[[Seen], int]:
     return count
 
 
-CLAUDE, GEMINI = "calls_anthropic", "calls_google_genai"
+CLAUDE, GEMINI, DEEP, BROWSER = "calls_anthropic", "calls_google_genai", "calls_deepagents", "calls_browser_use"
 PEERS = {
     "nothing": Peer("nothing", (), turn_on_nothing),
     f"nothing, {CLAUDE}": Peer("nothing", (), turn_on_nothing, CLAUDE),
     f"nothing, {GEMINI}": Peer("nothing", (), turn_on_nothing, GEMINI),
+    f"nothing, {DEEP}": Peer("nothing", (), turn_on_nothing, DEEP),
+    f"nothing, {BROWSER}": Peer("nothing", (), turn_on_nothing, BROWSER),
+    "laminar-browser_use": Peer("Laminar", ("lmnr",), turn_on_laminar, BROWSER),
+    "mlflow-deepagents": Peer("MLflow's autolog", ("mlflow",), turn_on_mlflow_for_langchain, DEEP),
+    "openinference-deepagents": Peer(
+        "OpenInference",
+        ("openinference-instrumentation-langchain",),
+        turn_on_instrumentor("openinference.instrumentation.langchain:LangChainInstrumentor"),
+        DEEP,
+    ),
     "openinference-anthropic": Peer(
         "OpenInference",
         ("openinference-instrumentation-anthropic",),

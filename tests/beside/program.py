@@ -93,6 +93,7 @@ def main(peer: str, order: str) -> None:
     stored = Stored(traced="first" in order)
     stored.read_new()
     tracer, found = trace.get_tracer("app"), {}
+    expected = {name: (int(name != "no arguments"), 1) for name in calls.CALLS} | getattr(calls, "EXPECTED", {})
     for name in calls.CALLS:
         EXPORTER.clear()
         with tracer.start_as_current_span("request"):
@@ -105,7 +106,8 @@ def main(peer: str, order: str) -> None:
             "ours": sum(scope_of(span) == "mlspan" for span in seen.spans),
             "theirs": count_theirs(seen),
             "app": sum(scope_of(span) == "app" for span in seen.spans),
-            "tokens": tokens / calls.USAGE["total_tokens"],
+            "tokens": tokens / calls.USAGE["total_tokens"] / max(expected[name][1], 1),
+            "expected": expected[name][0],
         }
     versions = {name: metadata.version(name) for name in PEERS[peer].distributions}
     print(json.dumps({"calls": found, "log": logged.lines, "versions": versions}))

@@ -26,6 +26,9 @@ _VARIABLE: Final = (  # what differs from one run to the next
     (re.compile(r"\b127\.0\.0\.1:\d+/(?:bare|traced)/"), "HOST/"),
     (re.compile(r"LoggingWorker: event loop changed"), CHANCE),  # of LiteLLM, which logs in tasks of its own
     (re.compile(r"\d\d:\d\d:\d\d - LiteLLM"), "LiteLLM"),
+    (re.compile(r"([🅰🅑🅣]) ?\w+"), r"\1"),  # of browser-use: the ends of ids
+    (re.compile(r"Tab \w{4}:"), "Tab ID:"),
+    (re.compile(r"\b127\.0\.0\.1:\d+/(?=json|devtools)"), "CHROMIUM/"),
     (re.compile(r"Retrying request in [\d.]+ seconds"), "Retrying request"),
     (re.compile(r"fd=\d+(?=, family=)|(?<='127\.0\.0\.1', )\d+"), "N"),  # of a socket that is not closed
     (re.compile(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT"), "DATE"),

@@ -31,6 +31,17 @@ def _response(status: str, **more: Any) -> dict[str, Any]:
     return {**head, "status": status, "output": [said], "tools": [], "tool_choice": "auto", **more}
 
 
+def _act(name: str, **arguments: Any) -> tuple[int, Any]:
+    """Return what a model says to browser-use, which has it act."""
+    told = {
+        "evaluation_previous_goal": "Success",
+        "memory": "On the way.",
+        "next_goal": "Look.",
+        "action": [{name: arguments}],
+    }
+    return 200, _chat({"content": json.dumps(told)})
+
+
 def _event(kind: str, number: int, **more: Any) -> dict[str, Any]:
     return {"type": kind, "sequence_number": number, **more}
 
@@ -47,6 +58,11 @@ _JSON: Final[dict[str, tuple[int, Any]]] = {
     "empty": (200, {}),
     "list": (200, [1, 2]),
     "response": (200, _response("completed")),
+    "browser-open": _act("navigate", url="about:blank"),
+    "browser-fail": _act("fail", word="x"),
+    "browser-wait": _act("wait_for_it"),
+    "browser-wrong": _act("no_such_action"),
+    "browser-done": _act("done", text="It is clear.", success=True),
     "models": (200, {"object": "list", "data": [{"id": "m", "object": "model", "created": 1, "owned_by": "us"}]}),
     "vectors": (
         200,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from descriptions import normalize_text
 from harness import Tools, observe
 from model_server import ModelServer
 from scenarios_visible import LEFT, OPENED, WRAPPERS
@@ -80,7 +81,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Seen, Seen]
             found.append(json.loads((folder / f"{mode}.json").read_text()))
             for (asked_in, name), requests in models.requests.items():
                 if asked_in == mode:
-                    found[-1][name]["requests"] = requests
+                    found[-1][name]["requests"] = list_requests(name, requests)
         assert sum(receiver.otlp.values()) > len(found[1]) // 2, "the traced process has recorded nothing"
         yield found[0], found[1]
     finally:
@@ -89,6 +90,11 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Seen, Seen]
             process.communicate(timeout=60)
         models.stop()
         receiver.stop()
+
+
+def list_requests(name: str, requests: list[Any]) -> Any:
+    """Return the requests of a scenario; those of browser-use tell the ids of the browser's tabs, which differ."""
+    return normalize_text(json.dumps(requests)) if name.startswith(BROWSED) else requests
 
 
 def find_differences(bare: Any, traced: Any) -> list[str]:
@@ -109,6 +115,9 @@ def test_nothing_is_visible(seen: tuple[Seen, Seen]) -> None:
         if name.startswith(CACHED):
             for found in (bare, traced):
                 found[name]["state"].pop("files", None)
+        if name.startswith(BROWSED):
+            for found in (bare, traced):
+                found[name]["warnings"] = [one for one in found[name]["warnings"] if "unclosed" not in one]
     differences = {name: find_differences(bare[name], traced[name]) for name in bare}
     assert {name: found for name, found in differences.items() if found} == {}
     assert bare.keys() == traced.keys()
@@ -118,6 +127,9 @@ def test_nothing_is_visible(seen: tuple[Seen, Seen]) -> None:
 HELD_BACK: Final = ("xai[",)
 # Clients that keep connections in a cache by the id() of the event loop: which of them are dropped is chance.
 CACHED: Final = ("openai_like[litellm",)
+
+# browser-use leaves the connections of its models open: which of them a collection finds, and where, is chance.
+BROWSED: Final = ("browser[",)
 
 CLIENTS: Final = {  # the scenarios of each client: their module, and how their names begin
     "groq": ("scenarios_openai_like", "openai_like[groq"),
@@ -132,6 +144,7 @@ CLIENTS: Final = {  # the scenarios of each client: their module, and how their 
     "mcp.server.mcpserver": ("scenarios_protocols", "mcp["),
     "qdrant_client": ("scenarios_protocols", "qdrant["),
     "deepagents": ("scenarios_agents", "deep_agent["),
+    "browser_use": ("scenarios_browser", "browser["),
 }
 
 

@@ -25,6 +25,7 @@ _CLASSES: Final = {  # of operations: two calls of one class may be the same
 }
 MODEL_OPERATIONS: Final = frozenset(_CLASSES)  # the calls to a model
 _SHARE: Final = 0.8  # of the shorter call, which has to lie within the other for both to be one
+_SLACK: Final = 50_000_000  # nanoseconds of it that may lie outside, however short it is: callbacks run one by one
 _MAX_COMPARISONS: Final = 200_000  # in one trace
 
 
@@ -200,7 +201,7 @@ def _may_be_one(call: CountedSpan, other: CountedSpan) -> bool:
     overlap = min(call.end, other.end) - max(call.start, other.start)
     shorter = min(call.end - call.start, other.end - other.start)
     return (
-        overlap >= _SHARE * shorter
+        overlap >= min(_SHARE * shorter, max(shorter - _SLACK, 1))  # calls one after the other are two, however short
         and _are_compatible(call.provider, other.provider)
         and _are_compatible(call.model, other.model)
     )

@@ -16,6 +16,7 @@ from ..._guard import warn_once
 from ..._patching import Undo, observe_method
 from .compat import find_sdk_provider, list_span_processors, list_tracer_processors, report_missing
 from .resource import describe_child
+from .usage_telemetry import is_usage_telemetry
 
 
 class OwnTracerProvider(TracerProvider):
@@ -50,7 +51,8 @@ def warn_of_fork_hook(provider: trace.TracerProvider) -> None:
 class ForwardingProcessor(SpanProcessor):
     """The one processor that we add to a TracerProvider. It forwards spans to targets that can change.
 
-    The SDK cannot remove a processor, so ours stays and its targets are replaced.
+    The SDK cannot remove a processor, so ours stays and its targets are replaced. A library's usage telemetry, which
+    may be in the application's provider, is not forwarded.
     """
 
     def __init__(self, targets: tuple[SpanProcessor, ...], *, of_proxy: bool = False) -> None:
@@ -59,12 +61,14 @@ class ForwardingProcessor(SpanProcessor):
         self._of_proxy = of_proxy
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        for target in self.targets:
-            target.on_start(span, parent_context)
+        if not is_usage_telemetry(span):
+            for target in self.targets:
+                target.on_start(span, parent_context)
 
     def on_end(self, span: ReadableSpan) -> None:
-        for target in self.targets:
-            target.on_end(span)
+        if not is_usage_telemetry(span):
+            for target in self.targets:
+                target.on_end(span)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         sent = [target.force_flush(timeout_millis) for target in self.targets]  # all, even after a failure

@@ -42,13 +42,13 @@ def open_read_only(path: Path) -> sqlite3.Connection | None:
         if check_version(db, journal=journal):
             return db
     except BaseException:
-        _release(db, journal=journal)
+        _close_unreadable(db, journal=journal)
         raise
     db.close()
     return None
 
 
-def _release(db: sqlite3.Connection, *, journal: bool) -> None:
+def _close_unreadable(db: sqlite3.Connection, *, journal: bool) -> None:
     """Close a database that cannot be read; if that would delete its *journal*, leave it open."""
     if journal and sys.version_info < (3, 12):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(db))
