@@ -269,7 +269,7 @@ def test_what_lands_meanwhile_moves_no_page(
     file = tmp_path / "mlflow.db"
     shutil.copy(store.removeprefix("sqlite:///"), file)
     monkeypatch.setattr(sql_reader, "_TRACES_PER_PAGE", 3)
-    monkeypatch.setattr(mlflow_reader, "_TRACES_PER_PAGE", 3)
+    monkeypatch.setattr(mlflow_reader, "TRACES_PER_PAGE", 3)
     place = StoreLocation(f"sqlite:///{file}", "0")
     reader = open_reader(place) if kind == "sqlite" else MlflowReader(place)
     before = {one.id for one in reader.iterate_traces()}

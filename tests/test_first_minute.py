@@ -28,7 +28,7 @@ SHOWN = [  # where a person reads what to install
 ]
 # ``pip install mlspan``, with quotes and an extra or not, and ``mlspan[extra]`` anywhere else.
 FROM_AN_INDEX = re.compile(r"""pip install (?:-\S+ )*["'`]*mlspan\b|\bmlspan\[""")
-READERS = ["list", "show", "stats", "tail"]  # read by MLflow's client, from a server too
+READERS = ["list", "show", "stats", "tail"]  # read by MLflow's client where neither SQL nor REST does
 BIN = Path(sys.executable).parent
 
 
@@ -81,7 +81,7 @@ def run_without_mlflow(tmp_path: Path, *arguments: str) -> subprocess.CompletedP
 @pytest.mark.parametrize("name", READERS)
 def test_a_command_that_needs_mlflow_says_what_to_install(name: str, tmp_path: Path) -> None:
     """One line, which pip can do from any folder; the start page names the command, and README points there."""
-    done = run_without_mlflow(tmp_path, name, "--tracking-uri", "http://127.0.0.1:9")
+    done = run_without_mlflow(tmp_path, name, "--tracking-uri", "mysql://127.0.0.1:9/traces")
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.endswith("needs mlflow: pip install 'mlflow>=3.6,<4'")
@@ -102,7 +102,7 @@ def test_the_demo_without_mlflow(tmp_path: Path) -> None:
 
 
 def test_commands_that_need_no_mlflow(tmp_path: Path) -> None:
-    """With a tracking server, running a program, its viewer's address, import, drain and doctor get by without it."""
+    """With a tracking server, all commands get by without it."""
     (tmp_path / "app.py").write_text("print('ran')")
     (tmp_path / "spans.jsonl").write_text("")
     server = ["--tracking-uri", "http://127.0.0.1:9"]
@@ -111,6 +111,7 @@ def test_commands_that_need_no_mlflow(tmp_path: Path) -> None:
         ["ui", *server],
         ["drain", *server],
         ["import", "spans.jsonl", *server],
+        *([name, *server] for name in READERS),
     ):
         assert "needs mlflow" not in run_without_mlflow(tmp_path, *arguments).stderr, arguments
     assert "needs mlflow" not in run_without_mlflow(tmp_path, "doctor", "--no-write", *server).stderr

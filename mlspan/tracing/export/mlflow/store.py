@@ -6,11 +6,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
-from ..sending.executor import BoundedExecutor
 from ..sending.request_size import RequestLimit
 from ..types import BackendUnavailable
 
 if TYPE_CHECKING:
+    from ..sending.executor import BoundedExecutor
     from .assessments import Assessment
     from .span_totals import SpanTotals
     from .traces import TraceSummary, TranslatedTrace
