@@ -35,6 +35,7 @@ HOSTILE_ORDERS = "tests/integrations/test_hostile_orders.py"  # in the session o
 TORCH = "torch==2.13.0"
 BETWEEN = frozenset({"0.x", "1", "1.0", "2"})  # neither lowest nor newest
 IN_MAIN = BETWEEN | {"newest"}  # where the newest is in the environment of the main tests
+LOWEST = BETWEEN | {"lowest"}  # where `make test` has time for the newest alone
 
 
 def list_versions(versions: dict[str, list[str]], matrix: frozenset[str] = BETWEEN) -> list[object]:
@@ -83,8 +84,8 @@ def anthropic(session: nox.Session, versions: list[str]) -> None:
 GOOGLE_GENAI = {"lowest": ["google-genai==1.20.0"], "newest": ["google-genai>=3,<4", "mlflow>=3.6,<4"]}
 
 
-@nox.session(tags=["calls"])
-@nox.parametrize("versions", list(GOOGLE_GENAI.values()), ids=list(GOOGLE_GENAI))
+@nox.session
+@nox.parametrize("versions", list_versions(GOOGLE_GENAI, LOWEST))
 def google_genai(session: nox.Session, versions: list[str]) -> None:
     """Google's client at its lowest and newest; its example and its page, which need MLflow."""
     session.install("--quiet", *TESTING, *versions)
@@ -114,8 +115,8 @@ BEDROCK = {  # botocore 1.34.116 is the first to know Converse; aiobotocore pins
 }
 
 
-@nox.session(tags=["calls"])
-@nox.parametrize("versions", list(BEDROCK.values()), ids=list(BEDROCK))
+@nox.session
+@nox.parametrize("versions", list_versions(BEDROCK, LOWEST))
 def bedrock(session: nox.Session, versions: list[str]) -> None:
     """boto3 and aiobotocore at their lowest and newest; the example and the page, which need MLflow."""
     session.install("--quiet", *TESTING, *versions)
@@ -455,7 +456,7 @@ AG2 = {
 
 
 @nox.session
-@nox.parametrize("versions", list_versions(AG2))
+@nox.parametrize("versions", list_versions(AG2, LOWEST))
 def ag2(session: nox.Session, versions: list[str]) -> None:
     """The classic API at its lowest and its last, with its example, and the agents that came after it."""
     session.install("--quiet", *TESTING, *versions)
@@ -469,8 +470,8 @@ AUTOGEN = {
 }
 
 
-@nox.session(tags=["calls"])
-@nox.parametrize("versions", list(AUTOGEN.values()), ids=list(AUTOGEN))
+@nox.session
+@nox.parametrize("versions", list_versions(AUTOGEN, LOWEST))
 def autogen(session: nox.Session, versions: list[str]) -> None:
     """AutoGen, whose pins the main environment does not meet, and its example."""
     session.install("--quiet", *TESTING, *versions)
@@ -552,8 +553,8 @@ def llama_index(session: nox.Session, versions: list[str]) -> None:
 MLFLOWS = {"lowest": ["mlflow==3.6.0", "sqlalchemy<2.1"], "newest": ["mlflow>=3.17,<4"]}
 
 
-@nox.session(tags=["calls"])
-@nox.parametrize("versions", list(MLFLOWS.values()), ids=list(MLFLOWS))
+@nox.session
+@nox.parametrize("versions", list_versions(MLFLOWS, IN_MAIN))
 def mlflow(session: nox.Session, versions: list[str]) -> None:
     """A traced chat in a run, read back from the oldest and newest MLflow of the extra: a database, a server."""
     session.install("--quiet", *TESTING, *versions, "openai>=3,<4")

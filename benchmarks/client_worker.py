@@ -23,12 +23,13 @@ from typing import Any
 
 from client_calls import OPENERS, Call
 from clients import list_peers
-from harness import Counting, ForkedVariant, Time, provider, turns
+from harness import Counting, ForkedVariant, provider, turns_of_processor
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import SpanKind, Tracer
 from step_counter import Steps, count_here, subtract_steps
 
 SIZES = {"few": 2, "many": 102}  # chunks of a stream: what each adds is the difference
+CALLS_IN_A_TURN = 20
 WARM_UP, STEPPED = 20, 5  # calls before bytecodes are counted, and calls whose bytecodes are
 COUNTED = {"chat": 20, "few": 4, "many": 4}  # so many calls are counted
 
@@ -93,23 +94,29 @@ def make_floor(call: Call, tracer: Tracer, file: str) -> Call:
 
 
 def time_calls(client: str, file: str, peer: str, rounds: str) -> None:
-    """The bare calls and the floor run in forks, made before anything is patched here."""
+    """Take the processor's time of calls, each in a fork: bare ones and the floor in those made before we patch."""
     made, counting = provider()
     bare = open_calls(client)
-    hand = ForkedVariant(make_floor(bare["chat"], made.get_tracer("by-hand"), file))
-    forks = {name: ForkedVariant(call) for name, call in bare.items()}
+    hand = make_floor(bare["chat"], made.get_tracer("by-hand"), file)
+    for call in (*bare.values(), hand):
+        call()  # what a first call imports is there in each fork
+    gc.collect()
+    gc.freeze()  # else a collection walks all that is there, and more of it here than in a fork
+    forks = {name: ForkedVariant(call) for name, call in {**bare, "hand": hand}.items()}
     list_peers(client)[peer].turn_on(made)
     traced = open_calls(client)
     expect_spans(counting, traced["chat"])
-    found = turns({"bare": forks["chat"], "hand": hand, "traced": traced["chat"]}, int(rounds))
-    figures = {"bare": found["bare"], "floor": found["hand"].over(found["bare"])}
-    figures["added"] = found["traced"].over(found["bare"])
-    if len(traced) > 1:
-        added: dict[str, Time] = {}
-        for name in SIZES:
-            found = turns({"bare": forks[name], "traced": traced[name]}, max(int(rounds) // 4, 10))
-            added[name] = found["traced"].over(found["bare"])
-        figures["chunk"] = added["many"].over(added["few"], SIZES["many"] - SIZES["few"])
+    gc.collect()
+    gc.freeze()
+    ours = {name: ForkedVariant(call) for name, call in traced.items()}  # woken by a pipe, as the others are
+    chat = {"bare": forks["chat"], "floor": forks["hand"], "added": ours["chat"]}
+    figures = turns_of_processor(chat, int(rounds), CALLS_IN_A_TURN)
+    if "few" in traced:
+        few, many = (
+            turns_of_processor({"bare": forks[name], "added": ours[name]}, int(rounds), CALLS_IN_A_TURN // 4)["added"]
+            for name in SIZES
+        )
+        figures["chunk"] = many.over(few, SIZES["many"] - SIZES["few"])
     print("\n" + json.dumps(figures), flush=True)
 
 

@@ -1,8 +1,9 @@
 """The table of the clients: what a chat and a chunk cost us and what else traces that client, each at its newest.
 
-    python benchmarks/clients.py [CLIENT ...] [--rounds 200] [--peers mlspan,mlflow] [--steps]
+    python benchmarks/clients.py [CLIENT ...] [--rounds 100] [--peers mlspan,mlflow] [--steps]
 
-``--steps`` counts bytecodes in the place of microseconds: seconds a client, whatever else the machine does.
+Microseconds are the processor's time; ours, the floor and the bare call take turns. A busy machine changes even their
+ratios. ``--steps`` counts bytecodes in their place: seconds a client, whatever else the machine does.
 
 The floor is a span written by hand around the same call, with the name, the kind and the attributes that ours has
 recorded; ``json.dumps`` writes its content from objects that are at hand. Each row is a process of its own, and each
@@ -128,7 +129,7 @@ def write_steps(pair: tuple[float, float]) -> str:
 def main() -> None:
     said = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     said.add_argument("clients", nargs="*", default=[*CLIENTS], help=", ".join(CLIENTS))
-    said.add_argument("--rounds", type=int, default=200)
+    said.add_argument("--rounds", type=int, default=100, help="blocks of calls of each variant")
     said.add_argument("--peers", default="mlspan,openinference,openllmetry,mlflow", help="who, with commas between")
     said.add_argument("--steps", action="store_true", help="bytecodes in the place of microseconds")
     options = said.parse_args()

@@ -1,12 +1,16 @@
-"""How things are timed: variants take turns, call by call, so that what else the machine does falls on all alike."""
+"""How things are timed: variants take turns, call by call, so that what else the machine does falls on all alike.
+
+`turns` takes the time on the clock, `turns_of_processor` that of the processor alone: a busy machine changes it less.
+"""
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import random
 import statistics
 from collections.abc import Callable, Mapping
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any, NamedTuple
 
 from opentelemetry import context as otel
@@ -30,21 +34,52 @@ def turns(variants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str
 
     In an order that changes, as whoever comes after a heavy one finds the processor's caches without its own.
     """
+    return {name: _summarize(each) for name, each in _take_turns(variants, rounds, timed).items()}
+
+
+def turns_of_processor(variants: Mapping[str, Callable[[], object]], rounds: int, calls: int) -> dict[str, Time]:
+    """The processor's time of one call of each variant but the first: what it adds to the first in the same round.
+
+    A turn is the quickest of so many *calls*. A difference within a round leaves out what slows the machine for longer.
+    """
+    found = _take_turns(variants, rounds, functools.partial(processor_timed, calls=calls))
+    (first, base), *others = found.items()
+    differences = {name: [one - other for one, other in zip(each, base, strict=True)] for name, each in others}
+    return {first: _summarize(base), **{name: _summarize(each) for name, each in differences.items()}}
+
+
+def _take_turns(
+    variants: Mapping[str, Callable[[], object]], rounds: int, measure: Callable[[Callable[[], object]], float]
+) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in variants}
     order, dice = list(variants.items()), random.Random(0)
     for turn in range(-rounds // 10, rounds):
         dice.shuffle(order)
         for name, run in order:
-            taken = run.turn() if isinstance(run, ForkedVariant) else timed(run)
+            taken = run.turn(measure) if isinstance(run, ForkedVariant) else measure(run)
             if turn >= 0:
                 times[name].append(taken)
-    return {name: Time(statistics.median(each), statistics.quantiles(each, n=10)[0]) for name, each in times.items()}
+    return times
+
+
+def _summarize(times: list[float]) -> Time:
+    return Time(statistics.median(times), statistics.quantiles(times, n=10)[0])
 
 
 def timed(run: Callable[[], object]) -> float:
     started = perf_counter()
     run()
     return (perf_counter() - started) * 1e6
+
+
+def processor_timed(run: Callable[[], object], calls: int) -> float:
+    """Return the processor's time of the quickest of *calls*, in microseconds, of all threads, after two to warm up."""
+    taken = []
+    for _ in range(calls + 2):
+        started = process_time()
+        run()
+        taken.append(process_time() - started)
+    return min(taken[2:]) * 1e6
 
 
 class ForkedVariant:
@@ -55,16 +90,17 @@ class ForkedVariant:
         self._here, there = fork.Pipe()
         fork.Process(target=_serve, args=(run, there), daemon=True).start()
 
-    def turn(self) -> float:
-        self._here.send(True)
+    def turn(self, measure: Callable[[Callable[[], object]], float]) -> float:
+        """Have the fork *measure* a call; it is a function that can be pickled."""
+        self._here.send(measure)
         if not self._here.poll(600):
             raise TimeoutError("a variant has not answered for ten minutes")
         return float(self._here.recv())
 
 
 def _serve(run: Callable[[], object], pipe: Any) -> None:
-    while pipe.poll(600) and pipe.recv():
-        pipe.send(timed(run))
+    while pipe.poll(600) and (measure := pipe.recv()):
+        pipe.send(measure(run))
 
 
 class Counting(SpanProcessor):

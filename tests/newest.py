@@ -1,7 +1,8 @@
 """``make newest``: run the tests of each integration with the newest release of its library, and print what broke.
 
 The bounds that an extra or a nox session sets on that library are lifted; all else stays as the session has it. Each
-session gets a fresh environment. Give names of sessions to run only those: ``make newest K="cohere ollama"``.
+session gets a fresh environment. Give names of sessions to run only those: ``make newest K="cohere ollama"``. What a
+session has printed is in ``.nox/newest/<session>/log.txt``.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ def read_result(log: str) -> str:
     lines = re.findall(r"^(FAILED|ERROR) (\S+(?: \S+)*?)(?: - .*)?$", log, re.MULTILINE)
     failed = sorted({place.rpartition("::")[2] + " (error)" * (word == "ERROR") for word, place in lines})
     if failed:
-        return f"{len(failed)} failed: {', '.join(failed[:3])}{', ...' if len(failed) > 3 else ''}"
+        return f"{len(lines)} failed: {', '.join(failed[:3])}{', ...' if len(failed) > 3 else ''}"
     passed = sum(map(int, re.findall(r"\b(\d+) passed", log)))
     if "was successful" in log:
         return f"{passed} passed"

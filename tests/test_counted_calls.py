@@ -59,6 +59,7 @@ CASES: dict[str, tuple[list[CountedSpan], dict[int, int], dict[int, int | str]]]
     ),
     "siblings at the same moment": ([call(1, "a"), call(2, "b", 10, 90, model="openai/gpt-4o-2024-08-06")], {}, {2: 1}),
     "siblings so short that the callbacks between them count": ([call(1, "a", 0, 3), call(2, "b", 2, 5)], {}, {2: 1}),
+    "short ones, one right after the other": ([call(1, "a", 0, 2), call(2, "b", 2, 4)], {}, {}),
     "ours and a foreign one": ([call(1, "them"), call(2, "mlspan", 10, 90)], {}, {1: 2}),
     "the one with a price": ([call(1, "mlspan"), call(2, "them", 10, 90, has_cost=True)], {}, {1: 2}),
     "three that tell of one": ([call(1, "a"), call(2, "b", 5, 95), call(3, "c", 10, 90)], {3: 2}, {2: 1, 3: 1}),

@@ -137,7 +137,7 @@ def test_the_notebook_runs(aimock: str, mlflow_store: str, tmp_path: Path, monke
     """Every cell, in a kernel of its own: three traces, the agent's tied to its run; the last call keeps its words."""
     mlflow = pytest.importorskip("mlflow")
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
-    from kernels import use_sockets_in_files
+    from notebook_kernels import use_sockets_in_files
 
     for name in [name for name in os.environ if name.startswith(("MLSPAN_", "MLFLOW_", "OTEL_"))]:
         monkeypatch.delenv(name)

@@ -80,8 +80,8 @@ def test_in_a_terminal(env: dict[str, str], tmp_path: Path) -> None:
 def notebook(cells: list[str], folder: Path) -> list[Any]:
     """The outputs of each cell, run by a real kernel."""
     import nbformat
-    from kernels import use_sockets_in_files
     from nbclient import NotebookClient
+    from notebook_kernels import use_sockets_in_files
 
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     settings = {"config": use_sockets_in_files(folder), "resources": {"metadata": {"path": str(folder)}}}

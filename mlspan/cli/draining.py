@@ -43,7 +43,8 @@ def drain(
     """Send the spans that ended programs have left on disk.
 
     Run it after an outage, or from a timer. Each trace goes to the destination that its program had, or to
-    --tracking-uri. The exit code is 1 if spans are still waiting or were refused.
+    --tracking-uri. A file that cannot be read is set aside. The exit code is 1 if spans are still waiting or were
+    refused, or if a file could not be read.
     """
     _print_destinations(spool_dir, tracking_uri)
     console = make_error_console()
@@ -64,11 +65,11 @@ def drain(
         except PermissionError as error:
             raise CommandFailure(str(error)) from error
     if as_json:
-        counts = {name: getattr(result, name) for name in ("sent", "refused", "expired", "stay", "in_use")}
+        counts = {name: getattr(result, name) for name in ("sent", "refused", "expired", "stay", "in_use", "damaged")}
         model.write_json({**counts, "reasons": dict(result.reasons)})
     else:
         _print_drain_result(result)
-    if result.stay or result.refused:
+    if result.stay or result.refused or result.damaged:
         raise SystemExit(1)
 
 
@@ -99,6 +100,10 @@ def _print_drain_result(result: Any) -> None:
         console.print(
             f"  {form.format_quantity(number, 'span')}: {form.join_lines(reason)}", style="dim", soft_wrap=True
         )
+    if result.damaged:
+        damaged = form.format_quantity(result.damaged, "file")
+        names = f"mlspan doctor names {'it' if result.damaged == 1 else 'them'}"
+        console.print(f"{damaged} damaged and set aside; {names}", style="red", soft_wrap=True)
     if result.in_use:
         print_note(
             f"{form.format_quantity(result.in_use, 'program')} still running: "

@@ -17,7 +17,16 @@ from typing import IO, Annotated, Any
 from . import form, model
 from .arguments import Argument, Option, UsageError
 from .common import CommandFailure, ExperimentOption, TrackingUriOption, print_note, require_module, show_busy
-from .listing import RunOption, SessionOption, SinceOption, StatusOption, make_filter, parse_since
+from .listing import (
+    FilterOption,
+    RunOption,
+    SessionOption,
+    SinceOption,
+    StatusOption,
+    make_filter,
+    parse_optional_filter,
+    parse_since,
+)
 from .opening import open_reader
 from .otlp_encoding import encode_trace, strip_trace_id
 from .places import locate_store
@@ -41,6 +50,7 @@ def export(
     session: SessionOption = None,
     status: StatusOption = None,
     since: SinceOption = None,
+    filter_: FilterOption = None,
     limit: Annotated[
         int | None, Option("--limit", "-n", lowest=1, help="Maximum number of traces.", default="all")
     ] = None,
@@ -54,12 +64,14 @@ def export(
         mlspan export traces.jsonl.gz
         mlspan export --since 1w --experiment support week.parquet
         mlspan export --status error --limit 1
+        mlspan export --filter "tag.team = 'ops'" ops.jsonl.gz
     """
     since_ms = None if since is None else parse_since(since)
+    conditions = parse_optional_filter(filter_)
     _check_file(file, force=force)
     traces = open_reader(locate_store(tracking_uri, experiment))
     now_ms = round(time.time() * 1000)  # what begins later is not read, so that the window stands still
-    where = replace(make_filter(traces, run, session, status, since_ms), until_ms=now_ms)
+    where = replace(make_filter(traces, run, session, status, since_ms), until_ms=now_ms, conditions=conditions)
     if file == _STANDARD_OUTPUT:
         _export_traces(traces, where, limit, _make_line_writer(sys.stdout.buffer))
         sys.stdout.buffer.flush()

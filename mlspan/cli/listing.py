@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Annotated, Final, Literal
 
 from rich.cells import cell_len
@@ -20,6 +21,7 @@ from .common import (
     make_output_console,
     print_note,
 )
+from .filters import Condition, parse_filter
 from .opening import open_reader
 from .pending import note_pending_spans
 from .places import locate_store
@@ -34,6 +36,14 @@ StatusOption = Annotated[
     Literal["ok", "error", "waiting", "in_progress"] | None,
     Option("--status", help="Traces with this status; waiting: for a person to answer."),
 ]
+FilterOption = Annotated[
+    str | None,
+    Option(
+        "--filter",
+        metavar="TEXT",
+        help="Traces that MLflow's search finds so: \"tag.team = 'ops' AND name LIKE 'a%'\".",
+    ),
+]
 SinceOption = Annotated[
     str | None,
     Option("--since", metavar="AGO", help="Begun since then: 90s, 15m, 1h, 2d, 1w, or a date or time."),
@@ -47,6 +57,7 @@ def list_(
     session: SessionOption = None,
     status: StatusOption = None,
     since: SinceOption = None,
+    filter_: FilterOption = None,
     limit: Annotated[int, Option("--limit", "-n", lowest=1, help="Maximum number of traces.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
@@ -56,10 +67,13 @@ def list_(
         mlspan list --since 1h --status error
         mlspan list --status waiting
         mlspan list --session c-1729 --json
+        mlspan list --filter "status = 'ERROR' AND tag.team = 'ops'"
+        mlspan list --filter "execution_time_ms > 5000 AND span.type = 'TOOL'"
     """
-    since_ms = _parse_optional_since(since)
+    since_ms, conditions = _parse_optional_since(since), parse_optional_filter(filter_)
     traces = open_reader(locate_store(tracking_uri, experiment))
-    found = list(traces.iterate_traces(make_filter(traces, run, session, status, since_ms), limit=limit))
+    where = replace(make_filter(traces, run, session, status, since_ms), conditions=conditions)
+    found = list(traces.iterate_traces(where, limit=limit))
     if as_json:
         model.write_json([model.trace_to_json(trace) for trace in found])
         return
@@ -70,7 +84,7 @@ def list_(
     for trace in found:
         console.print(table.make_line(trace), no_wrap=True, overflow="crop")
     if not found:
-        print_note("no traces match" if run or session or status or since else "there are no traces yet")
+        print_note("no traces match" if run or session or status or since or filter_ else "there are no traces yet")
     elif len(found) == limit:
         print_note(f"the newest {limit}; --limit shows more")
     note_pending_spans(traces.place)
@@ -227,6 +241,11 @@ def make_filter(
     """
     run_id = None if run is None else traces.find_run_id(run)
     return TraceFilter(run_id, session, None if status is None else status.upper(), since_ms)
+
+
+def parse_optional_filter(text: str | None) -> tuple[Condition, ...]:
+    """Return the conditions that ``--filter`` names; none without it."""
+    return () if text is None else parse_filter(text)
 
 
 def _parse_optional_since(text: str | None) -> int | None:

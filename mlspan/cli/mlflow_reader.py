@@ -14,9 +14,9 @@ from .common import CommandFailure, require_module, show_busy
 from .places import StoreLocation, find_database_file
 from .reading import EVERYTHING, MAX_TRACES, TraceFilter, TraceReader
 
-_TRACES_PER_PAGE: Final = 200  # without spans
-_FULL_TRACES_PER_PAGE: Final = 50
-_NEWEST_FIRST: Final = ["timestamp_ms DESC", "request_id DESC"]
+TRACES_PER_PAGE: Final = 200  # without spans
+FULL_TRACES_PER_PAGE: Final = 50
+NEWEST_FIRST: Final = ["timestamp_ms DESC", "request_id DESC"]
 
 
 class MlflowReader(TraceReader):
@@ -45,7 +45,7 @@ class MlflowReader(TraceReader):
             if wanted is None:
                 return {
                     str(found.experiment_id): found.name
-                    for found in _iterate_pages(client.search_experiments, _TRACES_PER_PAGE)
+                    for found in _iterate_pages(client.search_experiments, TRACES_PER_PAGE)
                 }
             found = client.get_experiment(wanted) if wanted.isdigit() else client.get_experiment_by_name(wanted)
             if found is None:
@@ -58,15 +58,15 @@ class MlflowReader(TraceReader):
     ) -> Iterator[model.StoredTrace]:
         if not self.experiments:
             return
-        page_size = min(limit, _FULL_TRACES_PER_PAGE if spans else _TRACES_PER_PAGE)
+        page_size = min(limit, FULL_TRACES_PER_PAGE if spans else TRACES_PER_PAGE)
         seen: set[str] = set()  # what lands meanwhile moves the pages, so that the next one repeats traces
         with self._translate_errors():
             found = _iterate_pages(
                 self._client.search_traces,
                 page_size,
                 locations=list(self.experiments),
-                filter_string=" AND ".join(_make_search_terms(where)) or None,
-                order_by=_NEWEST_FIRST,
+                filter_string=" AND ".join(make_search_terms(where)) or None,
+                order_by=NEWEST_FIRST,
                 include_spans=spans,
             )
             left = limit
@@ -91,7 +91,7 @@ class MlflowReader(TraceReader):
             for trace_id in trace_ids:
                 traces = self._client.search_traces(
                     locations=list(self.experiments),
-                    filter_string=f"tags.`{RESUMES_KEY}` = {_quote_search_text(trace_id)}",
+                    filter_string=f"tags.`{RESUMES_KEY}` = {quote_search_text(trace_id)}",
                     include_spans=False,
                 )
                 if traces:
@@ -100,7 +100,7 @@ class MlflowReader(TraceReader):
 
     def search_run_id(self, name: str) -> str | None:
         with self._translate_errors():
-            by_name = f"attributes.run_name = {_quote_search_text(name)}"
+            by_name = f"attributes.run_name = {quote_search_text(name)}"
             found = self._client.search_runs(list(self.experiments), by_name, max_results=1)
             return str(found[0].info.run_id) if found else None
 
@@ -147,7 +147,7 @@ def explain_store_error(message: str, place: StoreLocation) -> str:
     return f"{place.display_uri}: {line[:300]}"
 
 
-def _make_search_terms(where: TraceFilter) -> list[str]:
+def make_search_terms(where: TraceFilter) -> list[str]:
     """Return the terms of MLflow's search for a filter.
 
     Raises:
@@ -160,9 +160,10 @@ def _make_search_terms(where: TraceFilter) -> list[str]:
         f"tags.`{WAITING_KEY}` = {{}}": "true" if where.status == model.WAITING else None,
         "attributes.request_id LIKE {}": None if where.id_prefix is None else f"{where.id_prefix}%",
     }
-    texts = [term.format(_quote_search_text(text)) for term, text in terms.items() if text is not None]
+    texts = [term.format(quote_search_text(text)) for term, text in terms.items() if text is not None]
     times = {"attributes.timestamp_ms >= {}": where.since_ms, "attributes.timestamp_ms < {}": where.until_ms}
-    return texts + [term.format(time) for term, time in times.items() if time is not None]
+    texts += [term.format(time) for term, time in times.items() if time is not None]
+    return texts + [condition.text for condition in where.conditions]
 
 
 def _iterate_pages(search: Any, page_size: int, **arguments: object) -> Iterator[Any]:
@@ -176,7 +177,7 @@ def _iterate_pages(search: Any, page_size: int, **arguments: object) -> Iterator
             return
 
 
-def _quote_search_text(text: str) -> str:
+def quote_search_text(text: str) -> str:
     """Return *text* quoted for MLflow's search.
 
     Raises:

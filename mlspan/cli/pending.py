@@ -18,8 +18,9 @@ def note_pending_spans(location: StoreLocation) -> None:
     from ..tracing.export.spool.waiting_counts import count_waiting_spans
 
     address = strip_credentials(make_store_path_absolute(location.uri))
-    spans, since = count_waiting_spans(folder, name_destination("mlflow", {"tracking_uri": address}))
+    spans, since, unread = count_waiting_spans(folder, name_destination("mlflow", {"tracking_uri": address}))
     if spans and since is not None:
-        waiting = f"{form.format_quantity(spans, 'span')} {'waits' if spans == 1 else 'wait'}"
+        least = "at least " if unread else ""
+        waiting = f"{least}{form.format_quantity(spans, 'span')} {'waits' if spans == 1 else 'wait'}"
         print_note(f"{waiting} on disk for this store, since {form.format_short_time(since * 1000)}:")
         print_note(f"{find_own_command()} drain")

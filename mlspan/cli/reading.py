@@ -10,6 +10,7 @@ from typing import Final
 
 from . import model
 from .common import CommandFailure
+from .filters import Condition
 from .outlines import NEED_SPANS, AlikeTraces, TraceOutline, outline_trace
 from .places import StoreLocation
 
@@ -27,6 +28,7 @@ class TraceFilter:
     since_ms: int | None = None  # it began then or later
     until_ms: int | None = None  # it began before
     id_prefix: str | None = None
+    conditions: tuple[Condition, ...] = ()
 
 
 EVERYTHING: Final = TraceFilter()
@@ -123,16 +125,17 @@ class TraceReader(ABC):
         if self.place.experiment is None:
             self.experiments = self.list_experiments()
 
-    def find_trace(self, text: str) -> model.StoredTrace:
-        """Return the trace whose id is *text* or begins with it; for ``last``, the newest trace.
+    def find_trace(self, text: str, where: TraceFilter = EVERYTHING) -> model.StoredTrace:
+        """Return the trace whose id is *text* or begins with it; for ``last``, the newest trace that matches *where*.
 
         Raises:
             CommandFailure: if there is no such trace, or more than one.
         """
         if text == "last":
-            newest = next(self.iterate_traces(limit=1), None)
+            newest = next(self.iterate_traces(where, limit=1), None)
             if newest is None:
-                raise CommandFailure(f"there are no traces in {self.display_place}")
+                what = "there are no traces" if where == EVERYTHING else "no trace matches"
+                raise CommandFailure(f"{what} in {self.display_place}")
             return self.fetch_trace(newest.id)
         digits = text.lower().removeprefix("tr-")
         if not re.fullmatch(r"[0-9a-f]{1,32}", digits):

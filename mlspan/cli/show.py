@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from . import form, model
-from .arguments import Argument, Option
+from .arguments import Argument, Option, UsageError
 from .common import (
     ExperimentOption,
     JsonOption,
@@ -21,10 +21,11 @@ from .common import (
     make_output_console,
     write_file,
 )
+from .filters import parse_filter
 from .opening import open_reader
 from .pending import note_pending_spans
 from .places import is_tracking_server, locate_store
-from .reading import TraceReader
+from .reading import TraceFilter, TraceReader
 from .span_labels import SpanLabels
 from .story import describe_wait, summarize_story
 
@@ -59,6 +60,9 @@ def show(
     spool_dir: SpoolDirOption = None,
     tracking_uri: TrackingUriOption = None,
     experiment: ExperimentOption = None,
+    filter_: Annotated[
+        str | None, Option("--filter", metavar="TEXT", help="The newest trace that mlspan list --filter finds.")
+    ] = None,
 ) -> None:
     """Show one trace as a tree with a timeline.
 
@@ -69,7 +73,11 @@ def show(
         mlspan show
         mlspan show 3fa9
         mlspan show last --html trace.html
+        mlspan show --filter "status = 'ERROR' AND name = 'support'"
     """
+    conditions = () if filter_ is None else parse_filter(filter_)
+    if conditions and (dead or trace not in {None, "last"}):
+        raise UsageError("--filter chooses the newest trace that it finds: give no other, and not --dead")
     if dead:
         from .draining import build_refused_trace, find_dead_letters, print_dead_letters
     if dead and trace is None:
@@ -82,7 +90,7 @@ def show(
         story = [found]
     else:
         traces = open_reader(locate_store(tracking_uri, experiment))
-        found = traces.find_trace(trace or "last")
+        found = traces.find_trace(trace or "last", TraceFilter(conditions=conditions))
         story = traces.read_story(found)
         shown_facts = {**collect_facts(found, traces), **summarize_story(story)}
     if html is not None:

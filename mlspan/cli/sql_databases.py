@@ -48,6 +48,9 @@ class SqlDatabase(Protocol):
     def extract_attribute(self, name: str) -> str:
         """Return the expression for an attribute of a span, as text, in its stored ``content``."""
 
+    def compare_any_case(self, column: str) -> str:
+        """Return the term that compares a *column* with a pattern in any case. That of LIKE is for this case alone."""
+
     def aggregate_texts(self, column: str, separator: str) -> str:
         """Return the expression for all texts of a *column*, joined in the order of its rows."""
 
@@ -60,6 +63,7 @@ class SqliteDatabase:
 
     def __init__(self, file: Path) -> None:
         self._connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=_CONNECT_SECONDS)
+        self._connection.execute("PRAGMA case_sensitive_like = true")  # as MLflow has it
 
     def select(self, query: str, values: Sequence[object] = ()) -> list[Any]:
         return self._connection.execute(query, values).fetchall()
@@ -69,6 +73,9 @@ class SqliteDatabase:
 
     def extract_attribute(self, name: str) -> str:
         return f"json_extract(content, '$.attributes.\"{name}\"')"
+
+    def compare_any_case(self, column: str) -> str:
+        return f"lower({column}) LIKE lower(?)"
 
     def aggregate_texts(self, column: str, separator: str) -> str:
         return f"group_concat({column}, '{separator}')"
@@ -100,6 +107,9 @@ class PostgresDatabase:
 
     def extract_attribute(self, name: str) -> str:
         return f"(content::json -> 'attributes' ->> '{name}')"
+
+    def compare_any_case(self, column: str) -> str:
+        return f"{column} ILIKE ?"
 
     def aggregate_texts(self, column: str, separator: str) -> str:
         return f"string_agg({column}, '{separator}')"

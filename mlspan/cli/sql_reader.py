@@ -30,6 +30,7 @@ from .outlines import NEED_SPANS, AlikeTraces, TraceOutline, outline_trace
 from .places import StoreLocation
 from .reading import EVERYTHING, MAX_TRACES, TraceFilter, TraceReader
 from .sql_databases import SqlDatabase
+from .sql_filters import translate_conditions
 from .sql_outlines import OutlineQueries
 from .sql_sums import SumQueries
 from .sql_terms import make_marks, make_terms, parse_value
@@ -78,6 +79,9 @@ class SqlReader(TraceReader):
     def iterate_traces(
         self, where: TraceFilter = EVERYTHING, *, limit: int = MAX_TRACES, spans: bool = False
     ) -> Iterator[model.StoredTrace]:
+        if self._is_left_to_mlflow(where):
+            yield from self._through_mlflow.iterate_traces(where, limit=limit, spans=spans)
+            return
         size = _FULL_TRACES_PER_PAGE if spans else _TRACES_PER_PAGE
         for rows in self._iterate_rows(where, limit, [f"t.{name}" for name in self._wanted], size=size):
             yield from self.settle_states(self._read_traces(self._name_columns(rows), spans=spans))
@@ -85,6 +89,9 @@ class SqlReader(TraceReader):
     def iterate_outlines(
         self, where: TraceFilter = EVERYTHING, groups: Collection[str] = NEED_SPANS
     ) -> Iterator[TraceOutline | AlikeTraces]:
+        if self._is_left_to_mlflow(where):
+            yield from self._through_mlflow.iterate_outlines(where, groups)
+            return
         sums = SumQueries(self._database, groups, newer=bool(self._newer))
         queries = OutlineQueries(self._database)
         for rows in self._iterate_rows(where, MAX_TRACES, sums.columns, time_at=2, size=_SUMS_PER_PAGE):
@@ -92,6 +99,9 @@ class SqlReader(TraceReader):
             yield from alike
             if others:
                 yield from self._fill_outlines(queries, others, details="error" in groups)
+
+    def _is_left_to_mlflow(self, where: TraceFilter) -> bool:
+        return translate_conditions(where.conditions, self._columns, self._database) is None
 
     def _add_tags(self, rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Any]]:
         """Yield rows with the tags that users have set."""
@@ -154,7 +164,7 @@ class SqlReader(TraceReader):
 
         The first column is the id, and that at *time_at* the time.
         """
-        terms, values = make_terms(where, self.experiments, self._columns)
+        terms, values = self._make_terms(where)
         last: tuple[object, ...] = ()
         while limit > 0 and self.experiments:
             # The first comparison is one that an index answers: without it, each page reads all before it again.
@@ -171,8 +181,14 @@ class SqlReader(TraceReader):
             limit -= len(rows)
             at = rows[-1][time_at]
             if not last:  # SQLite looks up one upper bound in the index, and might take the filter's
-                terms, values = make_terms(replace(where, until_ms=None), self.experiments, self._columns)
+                terms, values = self._make_terms(replace(where, until_ms=None))
             last = at, at, rows[-1][0]
+
+    def _make_terms(self, where: TraceFilter) -> tuple[str, list[Any]]:
+        """Return the condition on the table of traces, and its parameters."""
+        terms, values = make_terms(where, self.experiments, self._columns)
+        more = translate_conditions(where.conditions, self._columns, self._database)
+        return (f"{terms} AND {more[0]}", values + more[1]) if more is not None and more[0] else (terms, values)
 
     def _name_columns(self, rows: Sequence[Sequence[Any]]) -> list[Row]:
         return [dict(zip(self._wanted, row, strict=True)) for row in rows]
@@ -230,14 +246,16 @@ class SqlReader(TraceReader):
             "SELECT span_id, parent_span_id, name, start_time_unix_nano, end_time_unix_nano, content "
             "FROM spans WHERE trace_id = ?"
         )
-        return [_make_span(*row) for row in self._database.select(query, (trace_id,))]
+        rows = self._database.select(query, (trace_id,))
+        return [
+            make_span(own, above, name, start, end, json.loads(text)) for own, above, name, start, end, text in rows
+        ]
 
 
-def _make_span(
-    span_id: str, parent_id: str | None, name: str, start: int, end: int | None, text: str
+def make_span(
+    span_id: str, parent_id: str | None, name: str, start: int, end: int | None, content: dict[str, Any]
 ) -> SimpleNamespace:
-    """Return an object with the fields of MLflow's span."""
-    content = json.loads(text)
+    """Return an object with the fields of MLflow's span. Times are in nanoseconds since 1970."""
     attributes = {key: parse_value(value) for key, value in content["attributes"].items()}
     status = content["status"]
     return SimpleNamespace(

@@ -23,7 +23,7 @@ from .common import (
     write_file,
     write_line,
 )
-from .listing import RunOption, SessionOption, make_filter, parse_since
+from .listing import FilterOption, RunOption, SessionOption, make_filter, parse_optional_filter, parse_since
 from .opening import open_reader
 from .outlines import TraceOutline
 from .places import locate_store
@@ -54,6 +54,7 @@ def stats(
     ] = None,
     run: RunOption = None,
     session: SessionOption = None,
+    filter_: FilterOption = None,
     metric: Annotated[
         Metric | None, Option("--chart", help="Metric of the bars.", default="cost if any is known")
     ] = None,
@@ -72,14 +73,18 @@ def stats(
         mlspan stats --by user,tag --since 1w
         mlspan stats --by model --every 1d --since 1w --html week.html
         mlspan stats --run nightly --json
+        mlspan stats --filter "tag.team = 'ops'" --by tool
     """
     groups, every_ms = _parse_groups(by), None if every is None else _parse_interval(every)
     since_ms = None if since == "all" else parse_since(since)
     until_ms = None if until is None else parse_since(until)
+    conditions = parse_optional_filter(filter_)
     traces = open_reader(locate_store(tracking_uri, experiment))
     now_ms = round(time.time() * 1000)  # what begins later is not read, so that the window stands still
     where = replace(
-        make_filter(traces, run, session, None, since_ms), until_ms=now_ms if until_ms is None else until_ms
+        make_filter(traces, run, session, None, since_ms),
+        until_ms=now_ms if until_ms is None else until_ms,
+        conditions=conditions,
     )
     totals = TraceStats(groups, every_ms, traces.experiments)
     _add_up(totals, traces, where, groups)

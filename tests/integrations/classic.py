@@ -101,6 +101,20 @@ class Contract:
         (output, *_) = run.outputs.model_outputs
         return mlflow.models.get_model_info(f"models:/{output.model_id}")
 
+    def check_held(self, autolog: Any, spans: Spans, train: Callable[[], object], name: str, *, runs: int) -> None:
+        """Check that *train*, whose function was imported before ``autolog()``, is a span and so many runs while on."""
+        before = len(self.runs())
+        for times in (1, 2):
+            autolog(log_models=False)
+            train()
+            assert len(spans.named(name)) == times
+            assert len(self.runs()) == before + times * runs
+        spans.clear()
+        autolog(disable=True)
+        train()
+        assert not spans.all
+        assert len(self.runs()) == before + 2 * runs
+
     # The tests.
 
     def test_a_training_is_a_run_and_a_span(self, autolog: Any, spans: Spans) -> None:

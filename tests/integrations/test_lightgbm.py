@@ -36,9 +36,21 @@ class TestLightgbm(Contract):
     def check_model(self, loaded: Any) -> None:
         assert list(loaded.predict(X).round()) == list(Y)
 
+    def test_functions_imported_before(self, autolog: Any, spans: Any) -> None:
+        """``from lightgbm import train`` before ``autolog()``: the rounds are there as well."""
+        from lightgbm import cv, train
+
+        params = {**PARAMS, "objective": "binary"}
+        data = lightgbm.Dataset(X, Y, params={"min_data_in_bin": 1}, free_raw_data=False)
+        self.check_held(autolog, spans, lambda: train(params, data, 2), "fit Booster", runs=1)
+        self.check_held(autolog, spans, lambda: cv(params, data, 2, nfold=2), "cv Booster", runs=0)
+        assert (lightgbm.train, lightgbm.cv) == (train, cv)
+
 
 class TestLightgbmEstimator(TestLightgbm):
     """The scikit-learn API."""
+
+    test_functions_imported_before = None  # methods are found in their class
 
     span = "fit LGBMClassifier"
 

@@ -53,6 +53,14 @@ class TestSklearn(Contract):
         parent, *children = self.runs()
         assert [run.data.tags["mlflow.parentRunId"] for run in children] == [parent.info.run_id] * 3
 
+    def test_a_function_imported_before(self, autolog: Any, spans: Spans) -> None:
+        """``from sklearn.model_selection import cross_val_score`` before ``autolog()``."""
+        from sklearn.model_selection import cross_val_score
+
+        name = "cross_val_score LogisticRegression"
+        self.check_held(autolog, spans, lambda: cross_val_score(LogisticRegression(), X, Y, cv=2), name, runs=0)
+        assert sklearn.model_selection.cross_val_score is cross_val_score
+
     def test_what_is_made_of_estimators_is_one_training(self, autolog: Any, spans: Spans) -> None:
         """A pipeline and a vote are each one span and one run; what is inside is a part of them."""
         autolog(log_models=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -38,9 +39,20 @@ class TestXgboost(Contract):
     def check_model(self, loaded: Any) -> None:
         assert list(loaded.predict(X).round()) == list(Y)
 
+    def test_functions_imported_before(self, autolog: Any, spans: Any) -> None:
+        """``from xgboost import train`` before ``autolog()``; also in a partial, which no search of modules finds."""
+        from xgboost import cv, train
+
+        data, held = xgboost.DMatrix(X, Y), functools.partial(train, PARAMS)
+        self.check_held(autolog, spans, lambda: held(data, num_boost_round=2), "fit Booster", runs=1)
+        self.check_held(autolog, spans, lambda: cv(PARAMS, data, 2, nfold=2), "cv Booster", runs=0)
+        assert (xgboost.train, xgboost.cv) == (train, cv)
+
 
 class TestXgboostEstimator(TestXgboost):
     """The scikit-learn API."""
+
+    test_functions_imported_before = None  # methods are found in their class
 
     span = "fit XGBClassifier"
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 import functools
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
+from ...hooks.held_functions import redirect_function
 from ...hooks.patching import Patch, apply_patches, note_patch_point
+from .current import is_nested
 from .library import PatchPoint
 from .patch_points import is_function, observe_epochs, resolve_patch_point, wrap_patch_point
 from .predictions import trace_predictions
@@ -32,12 +35,16 @@ class Layers:
         self._patch_points = [patch_point for patch_point in patch_points if is_function(patch_point)]
         self._places: dict[tuple[int, str], PatchPoint] = {}
         self._ours: set[int] = set()  # the ids of our functions, which live as long as they are in place
+        self._tops: dict[tuple[int, str], Any] = {}  # the outermost layer of ours around each training function
         self._top, self._below = ExitStack(), ExitStack()
 
     def lay(self) -> None:
         """Put the layers around the library's own functions. If one fails, remove them all."""
         library = self._hook.library
         with ExitStack() as undo:
+            for owner, name in self._patch_points:
+                if isinstance(owner, ModuleType):
+                    undo.callback(redirect_function(owner, name, functools.partial(self._find_top, (id(owner), name))))
             if library.patch_epochs is not None:
                 undo.callback(library.patch_epochs())
             self._places = {
@@ -64,13 +71,22 @@ class Layers:
         for function in sorted({name for _, name in self._patch_points}):
             classes = sum(name == function for _, name in self._patch_points)
             note_patch_point(f"{function} of {classes} classes and modules", "trainings", found=True)
-        self._ours = {id(_now(*place)) for place in self._places.values()}
+        self._tops = {key: _now(*place) for key, place in self._places.items()}
+        self._ours = {id(top) for top in self._tops.values()}
 
     def cover(self, owner: object, name: str) -> None:
         """Put a layer on top of a training function, unless the top is ours."""
         if (id(owner), name) in self._places and id(_now(owner, name)) not in self._ours:
             self._top.callback(wrap_patch_point(owner, name, functools.partial(wrap_outer_layer, self._hook)))
+            self._tops[id(owner), name] = _now(owner, name)
             self._ours.add(id(_now(owner, name)))
+
+    def _find_top(self, key: tuple[int, str], args: tuple[Any, ...]) -> Any:
+        """Return our outermost layer for a call by who holds the function; None for a call inside of a training.
+
+        Such a call is the library's own: the scikit-learn API of XGBoost calls ``train``.
+        """
+        return None if is_nested(self._hook, args) else self._tops.get(key)
 
     def cover_all(self) -> None:
         for owner, name in self._places.values():
@@ -78,12 +94,13 @@ class Layers:
 
     def lift_top(self) -> None:
         self._top.close()
+        self._tops = {}
 
     def lift(self) -> None:
         """Remove all layers."""
         self._top.close()
         self._below.close()
-        self._places, self._ours = {}, set()
+        self._places, self._tops, self._ours = {}, {}, set()
 
     @property
     def in_place(self) -> bool:

@@ -201,7 +201,7 @@ def _may_be_one(call: CountedSpan, other: CountedSpan) -> bool:
     overlap = min(call.end, other.end) - max(call.start, other.start)
     shorter = min(call.end - call.start, other.end - other.start)
     return (
-        overlap >= min(_SHARE * shorter, shorter - _SLACK)
+        overlap >= min(_SHARE * shorter, max(shorter - _SLACK, 1))  # calls one after the other are two, however short
         and _are_compatible(call.provider, other.provider)
         and _are_compatible(call.model, other.model)
     )

@@ -8,7 +8,7 @@ import sqlite3
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -20,14 +20,14 @@ from ...._guard import log, warn_once
 from ..otlp.codec import decode_span
 from ..trace_assembler import is_genai
 from ..types import SinkKind
+from .damaged import ASIDE_SUFFIX, delete_old_files_aside, set_aside_spool
 from .dead_letters import DeadLetters
 from .limits import SPOOL_SUFFIX, SpoolSettings, default_folder, require_own
 from .queue import Spool
 from .rows import SINK_BITS, OpenSegment, SpoolRow
-from .schema import UnknownSchemaVersion
+from .schema import UnknownSchemaVersion, require_content
 from .write_ahead import WriteAheadLog, find_logs, read_log
 
-ASIDE_SUFFIX: Final = ".aside"
 _SCAN_INTERVAL: Final = 60.0  # seconds between two scans for spools of ended processes, expired spans and a usable disk
 _CREATION_GRACE: Final = 10.0  # seconds during which an empty file may belong to a process that has just created it
 _CLOCK_TOLERANCE: Final = 60.0  # seconds by which a clock is set without anybody's notice
@@ -193,9 +193,16 @@ class SpoolDirectory:
         before = self._adopted
         for path in paths:
             found = recover_spool(path) if path not in mine else None
-            if found is not None and found.read_sinks() == self._sinks:
+            if found is None:
+                continue
+            try:
+                sinks = found.read_sinks()
+            except (sqlite3.DatabaseError, ValueError) as error:
+                self.set_aside_damaged(found, error)
+                continue
+            if sinks == self._sinks:
                 self._adopted = (found, *self._adopted)
-            elif found is not None:
+            else:
                 self._drop_expired(found)  # whoever it is for
                 found.close()
         return self._adopted is not before
@@ -268,21 +275,6 @@ def has_left_spools(keeping: SpoolSettings, sinks: Mapping[SinkKind, Mapping[str
     return folder is not None and any(_read_tag(path.name) == _make_tag(sinks) for path in find_spools(folder))
 
 
-def delete_old_files_aside(folder: Path, keeping: SpoolSettings) -> None:
-    """Delete damaged spools that are older than the age limit, and the oldest of those beyond the limit of bytes."""
-    files = []
-    for path in folder.glob(f"*{SPOOL_SUFFIX}{ASIDE_SUFFIX}*"):
-        with suppress(OSError):
-            found = path.stat()
-            files.append((found.st_mtime, found.st_size, path))
-    room = keeping.max_bytes
-    for changed, size, path in sorted(files, reverse=True):
-        room -= size
-        if room < 0 or changed < time.time() - keeping.max_age:
-            with suppress(OSError):
-                path.unlink()
-
-
 def create_spool(folder: Path, tag: str = "") -> Spool:
     """Create a spool in *folder* that only this user can read. Raise OSError and sqlite3.Error.
 
@@ -312,7 +304,10 @@ def find_spools(folder: Path) -> Iterator[Path]:
 def recover_spool(path: Path) -> Spool | None:
     """Open the spool of an ended process for sending. Return None if its owner is running or it was set aside."""
     try:
+        require_content(path)
         spool = Spool(path)
+    except FileNotFoundError:  # another process has sent it meanwhile
+        return None
     except sqlite3.OperationalError as error:
         if path.exists() and "locked" not in str(error):
             warn_once("mlspan: cannot open the spool %s: %s", path, error, place=path)
@@ -364,17 +359,6 @@ def _trace_id_hex(span: ReadableSpan) -> str:
     return f"{context.trace_id:032x}" if context else ""
 
 
-def set_aside_spool(path: Path, error: Exception) -> None:
-    """Rename a damaged spool, so that a person can look at it, and log a warning."""
-    aside = path.with_name(path.name + ASIDE_SUFFIX)
-    with suppress(OSError):
-        for extra in ("-wal", "-shm"):
-            with suppress(FileNotFoundError):
-                path.with_name(path.name + extra).rename(aside.with_name(aside.name + extra))
-        path.rename(aside)
-        log.warning("mlspan: the spool %s cannot be read (%s): set aside as %s", path, error, aside.name)
-
-
 def _choose_folder(keeping: SpoolSettings) -> Path | None:
     """Return the folder of the spools; None if spans are kept in memory."""
     if keeping.durability == "none":
@@ -393,8 +377,3 @@ def _warn_memory_only(folder: Path | None, error: Exception) -> None:
     where = f"in {folder}" if folder else "on disk"
     line = "mlspan: traces cannot be kept %s (%s): until they are sent they are in memory only"
     warn_once(line, where, error, place=where)
-
-
-def find_set_aside(folder: Path) -> Sequence[Path]:
-    """Return the damaged spools in *folder* that were set aside."""
-    return sorted(folder.glob(f"*{SPOOL_SUFFIX}{ASIDE_SUFFIX}"))

@@ -7,14 +7,17 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from ..sending.batch import BatchSender
 from ..sending.sender import choose_wait
 from ..types import BackendUnavailable, Refusal, Sink, SinkKind, TraceSegment
+from .damaged import delete_old_files_aside, is_set_aside, set_aside_spool
 from .dead_letters import DeadLetters
-from .directory import delete_old_files_aside, find_spools, recover_spool, set_aside_spool
+from .directory import find_spools, recover_spool
 from .limits import SpoolSettings, default_folder, require_own
 from .queue import Spool
 
@@ -28,6 +31,7 @@ class DrainResult:
     expired: int = 0  # deleted, as they were older than the age limit
     stay: int = 0  # still in the folder, for the reasons below
     in_use: int = 0  # spools of running processes, which send them themselves
+    damaged: int = 0  # files that cannot be read, and were set aside: a warning has named each
     reasons: Mapping[str, int] = field(default_factory=dict)  # why spans were refused or stay, and how many
 
 
@@ -37,6 +41,7 @@ class _Destination:
 
     sink: Sink
     delivery: BatchSender
+    report_damage: Callable[[Spool, Exception], object]
     spools: list[Spool] = field(default_factory=list)
     away: BackendUnavailable | None = None
     failures: int = 0
@@ -49,7 +54,7 @@ class _Destination:
             self.failures = 0
             report()
 
-        for spool in self.spools:
+        for spool in list(self.spools):
             try:
                 self.delivery.send_spool(spool, failures=self.failures, passed=note_passed)
             except BackendUnavailable as away:
@@ -57,8 +62,7 @@ class _Destination:
                 self.failures += 1
                 return False
             except sqlite3.DatabaseError as error:
-                if spool.path is not None and not isinstance(error, sqlite3.OperationalError):
-                    set_aside_spool(spool.path, error)
+                self.report_damage(spool, error)
         return True
 
 
@@ -72,22 +76,53 @@ class _Drain:
         self._refused: Counter[str] = Counter()
         self._expired = 0
         self._in_use = 0
+        self._damaged = 0
         self._spools: list[Spool] = []
         self._destinations: dict[tuple[str, str], _Destination] = {}
         delete_old_files_aside(folder, keeping)
         for path in find_spools(folder):
             if (spool := recover_spool(path)) is None:
-                self._in_use += path.exists()
+                if path.exists():
+                    self._in_use += 1
+                else:
+                    self._damaged += is_set_aside(path)
                 continue
-            self._expired += spool.delete_older_than(time.time() - keeping.max_age)
             self._spools.append(spool)
-            for kind, where in spool.read_sinks().items():
-                key = kind, repr(sorted(where.items()))
-                if key not in self._destinations:
-                    sink = open_sink(kind, where)  # type: ignore[arg-type]  # the spool names valid kinds
-                    sender = BatchSender(kind, sink, DeadLetters(folder), self._sent, self._refused)  # type: ignore[arg-type]
-                    self._destinations[key] = _Destination(sink, sender)
-                self._destinations[key].spools.append(spool)
+            try:
+                self._expired += spool.delete_older_than(time.time() - keeping.max_age)
+                sinks = spool.read_sinks()
+            except (sqlite3.DatabaseError, ValueError) as error:
+                self._drop_damaged(spool, error)
+                continue
+            self._add_spool(spool, sinks, open_sink, folder)
+
+    def _add_spool(
+        self,
+        spool: Spool,
+        sinks: Mapping[str, Mapping[str, Any]],
+        open_sink: Callable[[SinkKind, Mapping[str, Any]], Sink],
+        folder: Path,
+    ) -> None:
+        """Add a spool to the destinations that it names."""
+        for kind, where in sinks.items():
+            key = kind, repr(sorted(where.items()))
+            if key not in self._destinations:
+                sink = open_sink(kind, where)  # type: ignore[arg-type]  # the spool names valid kinds
+                sender = BatchSender(kind, sink, DeadLetters(folder), self._sent, self._refused)  # type: ignore[arg-type]
+                self._destinations[key] = _Destination(sink, sender, self._drop_damaged)
+            self._destinations[key].spools.append(spool)
+
+    def _drop_damaged(self, spool: Spool, error: Exception) -> None:
+        """Set a damaged spool aside, and forget it."""
+        if spool.path is None or isinstance(error, sqlite3.OperationalError):
+            return
+        set_aside_spool(spool.path, error)
+        self._damaged += is_set_aside(spool.path)
+        self._spools.remove(spool)
+        for one in self._destinations.values():
+            one.spools = [other for other in one.spools if other is not spool]
+        with suppress(sqlite3.Error):
+            spool.close()
 
     def run(self, timeout: float, progress: Callable[[DrainResult], object] | None) -> DrainResult:
         """Send until all is sent or the time is over, and return the result."""
@@ -115,7 +150,8 @@ class _Drain:
             if one.away is not None:
                 reasons[one.away.reason] += sum(spool.count_spans() for spool in one.spools)
         stay = sum(spool.count_spans() for spool in self._spools)
-        return DrainResult(self._sent.total(), self._refused.total(), self._expired, stay, self._in_use, dict(reasons))
+        sent, refused = self._sent.total(), self._refused.total()
+        return DrainResult(sent, refused, self._expired, stay, self._in_use, self._damaged, dict(reasons))
 
     def close(self) -> None:
         for one in self._destinations.values():

@@ -26,6 +26,8 @@ create index span_parcel on span (parcel);
 create index span_otlp on span (id) where sinks & 2;
 """
 
+_SMALLEST_PAGE: Final = 512  # bytes of SQLite's smallest page
+
 # Rows in one statement. SQLite limits the number of values.
 _ROWS_PER_INSERT: Final = 100 if sqlite3.sqlite_version_info < (3, 32) else 1000
 _BYTES_PER_INSERT: Final = 256 * 1024  # of all values in one statement, as its cached form keeps a copy of them
@@ -44,28 +46,58 @@ def open_database(path: Path | None) -> sqlite3.Connection:
     name = ":memory:" if path is None else f"file:{quote(str(path))}?mode=rw"
     db = sqlite3.connect(name, timeout=0, isolation_level=None, check_same_thread=False, uri=True)
     try:
-        _prepare_database(db)
+        _prepare_database(db, journal=path is not None and has_journal(path))
     except BaseException:
         db.close()
         raise
     return db
 
 
-def _prepare_database(db: sqlite3.Connection) -> None:
-    """Lock the file and create the tables if it is new. Raise UnknownSchemaVersion."""
+def require_content(path: Path) -> None:
+    """Raise sqlite3.DatabaseError if the file at *path* has been cut to less than a page, OSError if it is gone.
+
+    SQLite would take it for a new database, and delete the journal beside it.
+    """
+    if (size := path.stat().st_size) < _SMALLEST_PAGE:
+        raise sqlite3.DatabaseError("the file is empty" if not size else f"the file has only {size} bytes")
+
+
+def has_journal(path: Path) -> bool:
+    """Return whether there is something in SQLite's journal beside the file at *path*."""
+    try:
+        return path.with_name(f"{path.name}-wal").stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def check_version(db: sqlite3.Connection, *, journal: bool) -> bool:
+    """Return whether *db* has the tables of a spool. If not, its process ended before it stored anything.
+
+    If it has none although there was a *journal*, the journal is damaged. Raises UnknownSchemaVersion, sqlite3.Error.
+    """
+    (version,) = db.execute("pragma user_version").fetchone()
+    if version not in {0, SCHEMA_VERSION}:
+        raise UnknownSchemaVersion(f"it is of version {version}, not {SCHEMA_VERSION}")
+    if version == 0 and journal:
+        raise sqlite3.DatabaseError("its journal is damaged")
+    return bool(version)
+
+
+def _prepare_database(db: sqlite3.Connection, *, journal: bool) -> None:
+    """Lock the file and create the tables if it is new. Raise UnknownSchemaVersion.
+
+    *journal* tells whether SQLite's journal of the file had something in it before.
+    """
     db.execute("pragma locking_mode = exclusive")
     db.execute("pragma auto_vacuum = incremental")
     db.execute("pragma journal_mode = wal")
     db.execute("pragma synchronous = normal")
     db.execute("begin immediate")
-    (version,) = db.execute("pragma user_version").fetchone()
-    if version == 0:
+    if not check_version(db, journal=journal):
         for statement in filter(str.strip, _SCHEMA.split(";")):
             db.execute(statement)
         db.execute(f"pragma user_version = {SCHEMA_VERSION}")
     db.execute("commit")
-    if version not in {0, SCHEMA_VERSION}:
-        raise UnknownSchemaVersion(f"it is of version {version}, not {SCHEMA_VERSION}")
 
 
 def insert_rows(db: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]]) -> None:

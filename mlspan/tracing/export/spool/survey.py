@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from .directory import find_set_aside, find_spools
+from .damaged import find_set_aside
+from .directory import find_spools
+from .inspection import SpoolInUse, open_read_only
 from .limits import require_own
-from .schema import UnknownSchemaVersion, open_database
+from .schema import UnknownSchemaVersion
 from .waiting_counts import read_counts
 
 
@@ -47,18 +50,16 @@ def find_folder_fault(folder: Path) -> str | None:
 def _survey_spool(path: Path) -> Iterator[WaitingSpans]:
     """Yield what a file holds, by destination."""
     try:
-        db = open_database(path)
-    except sqlite3.OperationalError as error:
-        if path.exists():
-            yield WaitingSpans(None, None, None, "in use" if "locked" in str(error) else "damaged", path)
+        if (db := open_read_only(path)) is None:
+            return
+        with closing(db):
+            found = list(read_counts(db))
+    except FileNotFoundError:  # its process has sent it meanwhile
         return
-    except (sqlite3.DatabaseError, UnknownSchemaVersion):
+    except SpoolInUse:
+        yield WaitingSpans(None, None, None, "in use", path)
+    except (OSError, sqlite3.Error, UnknownSchemaVersion, ValueError):
         yield WaitingSpans(None, None, None, "damaged", path)
-        return
-    try:
-        for destination, spans, since in read_counts(db):
+    else:
+        for destination, spans, since in found:
             yield WaitingSpans(destination, spans, since, "waiting", path)
-    except (sqlite3.DatabaseError, ValueError):
-        yield WaitingSpans(None, None, None, "damaged", path)
-    finally:
-        db.close()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
 from ..flush_result import name_destination
+from .inspection import SpoolInUse, open_read_only
 from .limits import SPOOL_SUFFIX, require_own
 from .rows import SINK_BITS
+from .schema import UnknownSchemaVersion
 
 _COUNT_BY_ADDRESS: Final = """select json_extract(origin, '$.tracking_uri'), count(*), min(stored)
     from span left join parcel on parcel.number = span.parcel where sinks & ? group by 1"""
@@ -26,22 +29,29 @@ def read_counts(db: sqlite3.Connection) -> Iterator[tuple[str, int, float]]:
             yield name_destination(kind, named), spans, since
 
 
-def count_waiting_spans(folder: Path, destination: str) -> tuple[int, float | None]:
-    """Return how many spans of ended processes wait in *folder* for *destination*, and since when.
+class WaitingCount(NamedTuple):
+    """The spans that wait for one destination."""
+
+    spans: int
+    since: float | None  # when the oldest was stored, in seconds since 1970
+    unread_files: int  # files that were not looked into, as there are too many
+
+
+def count_waiting_spans(folder: Path, destination: str, most_files: int = 200) -> WaitingCount:
+    """Return how many spans of ended processes wait in *folder* for *destination*, in the first *most_files* files.
 
     What a running process holds, and what cannot be read, is left out. Nothing is changed.
     """
     found: list[tuple[int, float]] = []
-    for path in folder.glob(f"*{SPOOL_SUFFIX}"):
+    paths = sorted(folder.glob(f"*{SPOOL_SUFFIX}"))
+    for path in paths[:most_files]:
         try:
             require_own(path)
-            db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0)
-        except (OSError, sqlite3.Error):
+            if (db := open_read_only(path)) is None:
+                continue
+            with closing(db):
+                found += [(spans, since) for named, spans, since in read_counts(db) if named == destination]
+        except (OSError, SpoolInUse, UnknownSchemaVersion, sqlite3.Error, ValueError):  # the doctor says which
             continue
-        try:
-            found += [(spans, since) for named, spans, since in read_counts(db) if named == destination]
-        except (sqlite3.Error, ValueError):  # its process is running, or it is damaged: the doctor says which
-            continue
-        finally:
-            db.close()
-    return sum(spans for spans, _ in found), min((since for _, since in found), default=None)
+    since = min((since for _, since in found), default=None)
+    return WaitingCount(sum(spans for spans, _ in found), since, len(paths[most_files:]))

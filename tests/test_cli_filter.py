@@ -1,0 +1,271 @@
+"""``--filter``: the language of MLflow's search, by plain SQL, with MLflow's results; what is wrong is explained."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import invoke
+from otlp_lines import lines, said, span
+
+from mlspan.cli.arguments import UsageError
+from mlspan.cli.filters import parse_filter
+from mlspan.cli.mlflow_reader import MlflowReader
+from mlspan.cli.opening import open_reader
+from mlspan.cli.places import StoreLocation
+from mlspan.cli.reading import TraceFilter
+from mlspan.cli.sql_reader import SqlReader
+
+mlflow = pytest.importorskip("mlflow")
+
+TEAMS = ("ops", "OPS", "web", "a%b", "it's", 'say "hi"', "ü_x")
+TRACES = 24
+
+
+def _make_spans() -> list[dict[str, Any]]:
+    made = []
+    for number in range(TRACES):
+        trace, at = f"{number + 16:x}", number * 1000
+        kinds = (("agent", "invoke_agent"), ("call", "chat"), ("Call", "execute_tool"))
+        for place, (name, operation) in enumerate(kinds[: 1 + number % 3]):
+            failed = {"error": "ValueError: no"} if (number + place) % 5 == 0 else {}
+            made.append(
+                span(
+                    *(trace, number * 10 + place + 1, f"{name} {number % 4}", number * 10 + 1 if place else 0),
+                    at=at + place,
+                    ms=10 * (number + 1) - 2 * place,
+                    gen_ai__operation__name=operation,
+                    gen_ai__request__model=f"m{number % 2}",
+                    gen_ai__input__messages=said("user", f"question {number}"),
+                    **failed,
+                )
+            )
+    return made
+
+
+@pytest.fixture(scope="module")
+def store(_template_store: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database with traces that differ in all that a filter can name."""
+    folder = tmp_path_factory.mktemp("filter")
+    shutil.copy(_template_store, folder / "mlflow.db")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    (folder / "spans.jsonl").write_text(lines(*_make_spans()))
+    assert invoke(["import", folder / "spans.jsonl", "--tracking-uri", uri]).exit_code == 0
+    client = mlflow.MlflowClient(uri)
+    run = client.create_run("0", run_name="nightly").info.run_id
+    found = client.search_traces(locations=["0"], max_results=100, include_spans=False)
+    assert len(found) == TRACES
+    client.link_traces_to_run([one.info.trace_id for one in found[:3]], run)
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        for number, one in enumerate(found):
+            trace_id = one.info.trace_id
+            if number % 4:
+                tag = ("team", TEAMS[number % len(TEAMS)], trace_id)
+                database.execute("INSERT INTO trace_tags (key, value, request_id) VALUES (?, ?, ?)", tag)
+            pairs = {"mlflow.trace.user": f"u{number % 3}", "mlflow.sourceRun": run if number % 5 == 0 else None}
+            for key, value in pairs.items():
+                if value is not None:
+                    row = (key, value, trace_id)
+                    database.execute(
+                        "INSERT OR REPLACE INTO trace_request_metadata (key, value, request_id) VALUES (?, ?, ?)", row
+                    )
+            session = (f"s{number % 3}" if number % 2 else None, trace_id)
+            database.execute("UPDATE trace_info SET session_id = ? WHERE request_id = ?", session)
+            if number % 7 == 0:
+                gone = "UPDATE trace_info SET execution_time_ms = NULL, status = 'IN_PROGRESS' WHERE request_id = ?"
+                database.execute(gone, (trace_id,))
+    return uri
+
+
+def _quote(text: str) -> str:
+    return f'"{text}"' if "'" in text else f"'{text}'"
+
+
+def _make_condition(draw: random.Random, known: Any) -> str:
+    """Return a condition on any field, with any comparison that MLflow allows for it; *known* is a trace's info."""
+    prefix = draw.choice(("", "", "attributes.", "attribute.", "trace."))
+    texts = {
+        f"{prefix}status": ["OK", "ERROR", "IN_PROGRESS", "ok", "%R%"],
+        f"{prefix}request_id": [known.trace_id, known.trace_id.upper(), "tr-1%", "%0"],
+        f"{prefix}name": ["invoke_agent agent 1", "agent 1", "%AGENT%", "%agent _", "", known.tags["mlflow.traceName"]],
+        f"{draw.choice(('tag', 'tags'))}.team": [*TEAMS, "o%", '%"%', "a%b", "Ü_x", "none"],
+        f"{draw.choice(('tag', 'tags'))}.`mlflow.traceName`": ["%1", "agent 1"],
+        "tag.nobody": ["x"],
+        "metadata.`mlflow.trace.user`": ["u1", "u%", "U1"],
+        "request_metadata.mlflow.trace.session": ["s1", "s%", "S_"],
+        f"{prefix}client_request_id": ["x", "%"],
+        "span.name": ["chat call 1", "call 1", "%all%", "%Call%", "agent 2"],
+        "span.type": ["TOOL", "CHAT_MODEL", "tool", "AGENT", "%O%"],
+        "span.status": ["ERROR", "OK", "UNSET"],
+    }
+    if draw.random() < 0.3:
+        field = draw.choice(
+            ("timestamp", "timestamp_ms", "execution_time_ms", "execution_time", "end_time_ms", "end_time")
+        )
+        exact = known.request_time if field.startswith("t") else known.execution_duration or 50
+        exact += known.request_time if field.startswith("end") else 0
+        value = exact + draw.choice((-1, 0, 0, 1))
+        return f"{field} {draw.choice(('>', '>=', '<', '<=', '=', '!='))} {value}"
+    if draw.random() < 0.1:
+        run = known.request_metadata.get("mlflow.sourceRun", "none")
+        return f"{prefix}run_id {draw.choice(('=', '!=', 'LIKE'))} '{run}'"
+    field = draw.choice(list(texts))
+    wide = field.startswith("span.") or field.endswith(("status", "request_id"))
+    comparisons = ["=", "!=", "LIKE", "ILIKE", *(("IN", "NOT IN") if wide else ("IS NULL", "IS NOT NULL"))]
+    comparison = draw.choice(comparisons)
+    if "NULL" in comparison:
+        return f"{field} {comparison}"
+    if "IN" in comparison.split():
+        return (
+            f"{field} {comparison} ({', '.join(_quote(draw.choice(texts[field])) for _ in range(draw.randint(1, 3)))})"
+        )
+    return f"{field} {comparison} {_quote(draw.choice(texts[field]))}"
+
+
+def find_ids(uri: str, text: str) -> tuple[list[str], list[str], bool]:
+    """Return the ids that the quick reader finds, those that MLflow finds, and whether the first was by SQL alone."""
+    reader = open_reader(StoreLocation(uri, None))
+    assert isinstance(reader, SqlReader)
+    where = TraceFilter(conditions=parse_filter(text))
+    found = [one.id for one in reader.iterate_traces(where)]
+    right = mlflow.MlflowClient(uri).search_traces(
+        locations=["0"],
+        filter_string=text,
+        max_results=100,
+        include_spans=False,
+        order_by=["timestamp_ms DESC", "request_id DESC"],
+    )
+    return found, [one.info.trace_id for one in right], "_through_mlflow" not in vars(reader)
+
+
+def test_generated_filters_find_what_mlflow_finds(store: str) -> None:
+    """100 filters of one to four conditions, all by SQL alone; both many and none are found often enough to tell."""
+    draw = random.Random(7)
+    infos = mlflow.MlflowClient(store).search_traces(locations=["0"], max_results=100, include_spans=False)
+    sizes = []
+    for _ in range(100):
+        parts = [_make_condition(draw, draw.choice(infos).info) for _ in range(draw.choice((1, 1, 2, 2, 3, 4)))]
+        if sum("run_id =" in one for one in parts) > 1:
+            continue  # MLflow goes by the last of them alone
+        text = draw.choice((" AND ", "  AND\n")).join(parts)
+        found, right, is_quick = find_ids(store, text)
+        assert (found, is_quick) == (right, True), text
+        sizes.append(len(found))
+    assert sum(0 < size < TRACES for size in sizes) > 25
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name RLIKE 'agent [12]$'",
+        "span.attributes.`gen_ai.request.model` LIKE '%m1%'",
+        "trace.text LIKE '%question 3%'",
+        "span.content ILIKE '%QUESTION 3%'",
+        "tag.name = 'invoke_agent agent 1'",
+        "metadata.`mlflow.trace.tokenUsage` IS NULL",
+        "status = 'OK' AND feedback.good IS NULL",
+        "expectation.right = 'x'",
+        "prompt = 'p/1'",
+    ],
+)
+def test_what_sql_does_not_know_is_asked_of_mlflow(text: str, store: str) -> None:
+    """With the same language and the same results."""
+    found, right, is_quick = find_ids(store, text)
+    assert (found, is_quick) == (right, False)
+
+
+def test_the_parser_is_no_stricter(store: str) -> None:
+    """Words of the language are taken in any case, as MLflow's parser does, and spaces may be missing."""
+    found, right, _ = find_ids(store, "timestamp_ms>5 and tag.team ilike'%O%'   And status in('OK' ,'ERROR')")
+    assert found == right != []
+    reader = MlflowReader(StoreLocation(store, None))
+    by_text = TraceFilter(conditions=parse_filter("text LIKE '%question 3%'"))  # which MLflow's parser refuses
+    assert [one.request for one in reader.iterate_traces(by_text)] == ["question 3"]
+    assert [one.id for one in reader.iterate_traces(TraceFilter(conditions=parse_filter("status in ('OK')")))]
+
+
+WRONG = {
+    "": "a field is expected, not nothing",
+    "status": "status takes =, !=, IN, NOT IN, LIKE, ILIKE or RLIKE, not nothing",
+    "status = ERROR": "status = takes a text in quotes, not 'ERROR'",
+    "status == 'OK'": "status takes =, !=, IN, NOT IN, LIKE, ILIKE or RLIKE, not \"== 'OK'\"",
+    "status > 'OK'": "status takes =, !=, IN, NOT IN, LIKE, ILIKE or RLIKE, not \"> 'OK'\"",
+    "status = 'OK' OR name = 'x'": "after status = 'OK' only AND is possible, not \"OR name = 'x'\"",
+    "status = 'OK' AND": "a field is expected, not nothing",
+    "colour = 'red'": "there is no field colour",
+    "span.colour = 'red'": "there is no field span.colour",
+    "thing.x = 'red'": "there is no field thing.x",
+    "tag.my-key = 'x'": "tag.my takes =, !=, LIKE, ILIKE, RLIKE, IS NULL or IS NOT NULL, not \"-key = 'x'\"; "
+    "put a key with other characters than letters, digits, _ and . into `backticks`",
+    "tag.x IN ('a')": "tag.x takes =, !=, LIKE, ILIKE, RLIKE, IS NULL or IS NOT NULL, not \"IN ('a')\"",
+    "status IN 'OK'": "status IN takes texts in quotes and parentheses, not \"'OK'\"",
+    "status IN ()": "status IN takes texts in quotes and parentheses, not '()'",
+    "execution_time_ms > 'long'": "execution_time_ms > takes a number, not \"'long'\"",
+    "execution_time_ms > 5s": "execution_time_ms > takes a number, not '5s'",
+    "timestamp_ms LIKE 5": "timestamp_ms takes =, !=, >, >=, < or <=, not 'LIKE 5'",
+    "tag.x = 'open": 'tag.x = takes a text in quotes, not "\'open"',
+    "name = 'a'; drop table spans": "after name = 'a' only AND is possible, not '; drop table spans'",
+    "🙂 = 'x'": "a field is expected, not \"🙂 = 'x'\"",
+    "(status = 'OK')": "a field is expected, not \"(status = 'OK')\"",
+    "1 = 1": "a field is expected, not '1 = 1'",
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_a_wrong_filter_is_explained(text: str, store: str) -> None:
+    """In one line of our own, which says what is allowed, with exit code 2."""
+    result = invoke(["list", "--filter", text, "--tracking-uri", store])
+    assert (result.exit_code, result.stdout) == (2, "")
+    (line,) = [one for one in result.stderr.splitlines() if "--filter" in one]
+    assert f"--filter: {WRONG[text]}; it takes conditions joined by AND, on name, status, " in line
+
+
+def test_garbage_is_refused_or_parsed() -> None:
+    """No text makes the parser raise another error, or take long."""
+    draw = random.Random(3)
+    parts = ("tag.x", "=", "'a'", '"', "'", "(", ")", ",", " AND ", "5", "LIKE", "`", ".", "\x00", "\\'", "name", "IN")
+    for _ in range(3000):
+        text = "".join(draw.choice(parts) + draw.choice(("", " ")) for _ in range(draw.randint(1, 12)))
+        with suppress(UsageError):
+            parse_filter(text)
+    (odd,) = parse_filter("tag.x = '" + "\\'" * 50_000)
+    assert len(str(odd.value)) == 99_999
+    with pytest.raises(UsageError):
+        parse_filter("status IN (" + "'a'," * 50_000)
+
+
+def test_every_command_takes_it(store: str, tmp_path: Path) -> None:
+    """list, show, stats and export, together with other options; what does not match says so."""
+    place = ["--tracking-uri", store]
+    text = "tag.team = 'web' AND execution_time_ms > 20"
+    listed = json.loads(invoke(["list", "--filter", text, "--json", *place]).stdout)
+    assert listed
+    assert {one["tags"]["team"] for one in listed} == {"web"}
+    shown = json.loads(invoke(["show", "--filter", text, "--json", *place]).stdout)
+    assert shown["trace_id"] == listed[0]["trace_id"]
+    stats = json.loads(invoke(["stats", "--filter", text, "--since", "all", "--json", *place]).stdout)
+    assert stats["traces"]["calls"] == len(listed)
+    by_client = json.loads(
+        invoke(["stats", "--filter", f"{text} AND name RLIKE '.'", "--since", "all", "--json", *place]).stdout
+    )
+    assert by_client == {**stats, "until_ms": by_client["until_ms"]}
+    invoke(["export", "--filter", text, *place, str(tmp_path / "some.jsonl")])
+    exported = {
+        one["traceId"]
+        for line in (tmp_path / "some.jsonl").read_text().splitlines()
+        for resource in json.loads(line)["resourceSpans"]
+        for scope in resource["scopeSpans"]
+        for one in scope["spans"]
+    }
+    assert exported == {one["trace_id"].removeprefix("tr-") for one in listed}
+    failed = invoke(["list", "--filter", text, "--status", "error", "--json", *place])
+    assert all(one["status"] == "ERROR" for one in json.loads(failed.stdout))
+    assert invoke(["list", "--filter", "tag.team = 'nobody'", *place]).stderr == "no traces match\n"
+    assert "no trace matches in sqlite" in invoke(["show", "--filter", "tag.team = 'nobody'", *place]).stderr
+    assert invoke(["show", "3fa9", "--filter", text, *place]).exit_code == 2
