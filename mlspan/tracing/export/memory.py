@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cache
 from typing import Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 
 from ..otel.frozen_span import FrozenSpan, read_attributes
+from .text_size import sum_text
 
 _SMALL_TEXT: Final = 1024  # characters: attributes that are kept when a span lets its content go
 _RELEASE_AFTER: Final = 8 * 1024 * 1024  # bytes
@@ -17,11 +17,6 @@ _RELEASE_AFTER: Final = 8 * 1024 * 1024  # bytes
 def estimate_size(span: ReadableSpan) -> int:
     """Return about how many bytes of text the attributes of *span* hold."""
     return sum_text(read_attributes(span).values())
-
-
-def sum_text(values: Iterable[Any]) -> int:
-    """Return the length of all texts among *values*, counted in C, as it runs on the caller's thread too."""
-    return sum(map(len, filter(str.__instancecheck__, values)))
 
 
 def drop_content(span: ReadableSpan) -> ReadableSpan:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import orjson
 
-from ..memory import sum_text
+from ..text_size import sum_text
 
 SCHEMA_VERSION: Final = 1
 _SCHEMA: Final = """
