@@ -30,7 +30,7 @@ class Process:
 
     def __init__(self, kind: str, folder: str, closing: ExitStack) -> None:
         command = [sys.executable, __file__, "--serve", kind]
-        env = {**os.environ, "MLSPAN_STATE_DIR": f"{folder}/state", "PYTHONHASHSEED": "0"}
+        env = {**os.environ, "XDG_STATE_HOME": folder, "PYTHONHASHSEED": "0"}
         if kind == KINDS[2]:
             env["MLSPAN_TRACKING_URI"] = "none"
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}

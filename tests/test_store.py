@@ -22,6 +22,7 @@ pytest.importorskip("mlflow")
 from mlspan import _guard, _private_names
 from mlspan.tracing.export.mlflow import bulk_insert, database
 from mlspan.tracing.export.mlflow.sink import MlflowSink
+from mlspan.tracing.export.sending.executor import BoundedExecutor
 from mlspan.tracing.export.types import BackendUnavailable, TraceSegment
 from mlspan.tracing.operations.call_context import TraceOrigin
 
@@ -265,6 +266,31 @@ def test_another_process_was_faster(mlflow_store: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(bulk_insert.BulkInsert, "find_stored", lambda self, ids: set())
     assert store_in(mlflow_store, segments) == []
     assert len(rows(mlflow_store)["trace_info"]) == 3
+
+
+def test_the_experiment_of_a_run_is_all_that_is_read_of_it(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways find it, of a deleted run too; the bulk insert reads nothing of what was logged to the run."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(mlflow_store)
+    runs = [client.create_run(one).info.run_id for one in ("0", client.create_experiment("runs"))]
+    client.delete_run(runs[1])
+    asked = [*runs, "f" * 32]
+
+    def find_all() -> list[str | None]:
+        store = database.DatabaseStore(mlflow_store, BoundedExecutor(1))
+        return list(map(store.find_experiment_of_run, asked))
+
+    with monkeypatch.context() as patch:
+        by_the_stores_own_methods(patch)
+        found = find_all()
+    assert found == ["0", client.get_run(runs[1]).info.experiment_id, None]
+
+    def read_all(*_: object) -> object:
+        raise AssertionError("all that was logged to the run is read")
+
+    monkeypatch.setattr("mlflow.store.tracking.sqlalchemy_store.SqlAlchemyStore.get_run", read_all)
+    assert find_all() == found
 
 
 def test_an_mlflow_that_nobody_has_checked(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,6 +75,16 @@ class BulkInsert:
         with self._store.ManagedSessionMaker() as session:
             return {found for (found,) in session.query(column).filter(column.in_(trace_ids))}
 
+    def find_experiment_of_run(self, run_id: str) -> str | None:
+        """Return the id of a run's experiment, None if there is no such run.
+
+        MLflow's ``get_run`` also reads all that was logged, which took three quarters of the time of storing a trace.
+        """
+        run = self._models.SqlRun
+        with self._store.ManagedSessionMaker() as session:
+            found = session.query(run.experiment_id).filter(run.run_uuid == run_id).first()
+        return None if found is None else str(found[0])
+
     def _tag_rows(self, experiment: Any, trace: TranslatedTrace) -> list[Row]:
         trace_id = trace.summary.trace_id
         location = self._store._get_trace_artifact_location_tag(experiment, trace_id)

@@ -119,6 +119,8 @@ class DatabaseStore:
     def find_experiment_of_run(self, run_id: str) -> str | None:
         try:
             with self._translate_errors("look up a run") as store:
+                if self._bulk is not None:
+                    return self._bulk.find_experiment_of_run(run_id)
                 return str(store.get_run(run_id).info.experiment_id)
         except StoreRejected:
             return None
