@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from ...._bounded import BoundedDict
 from ...._guard import warn_once
 from ...operations.call_context import TraceOrigin
 from ..sending.executor import BoundedExecutor
@@ -20,6 +21,7 @@ from .addresses import default_tracking_uri, is_server_uri
 from .store import MAX_CONNECTIONS, MAX_WRITERS, StoreDenied, StoreRejected, TraceStore
 
 _ExperimentKey = tuple[str, str]  # tracking URI, experiment id
+_MAX_KNOWN: Final = 10_000  # runs and experiments that were looked up: a loop of trainings starts a run for each
 _ASSESSMENT_WAIT: Final = 3600.0  # seconds that an assessment waits for its trace to arrive
 _OriginKey = tuple[str, str | None, str | None, str | None]  # tracking URI, run, experiment id, experiment name
 
@@ -49,7 +51,7 @@ class MlflowSink:
         self._experiment, self._run = experiment, run
         self._locating = threading.Lock()  # several batches at once may need the same new store or experiment
         self._stores: dict[tuple[str, bool], TraceStore] = {}
-        self._known: dict[tuple[str, str, str], str | None] = {}
+        self._known: BoundedDict[tuple[str, str, str], str | None] = BoundedDict(_MAX_KNOWN)
 
     @property
     def exit_grace(self) -> float:
@@ -186,12 +188,12 @@ class MlflowSink:
     def _look_up_once(self, what: str, uri: str, key: str, find: Callable[[str], str | None]) -> str | None:
         """Return the result of *find* and remember it. A missing run is looked up again the next time."""
         known = (what, uri, key)
-        if known not in self._known:
-            found = find(key)
-            if found is None and what == "run":
-                return None
+        if known in self._known:
+            return self._known[known]
+        found = find(key)
+        if found is not None or what != "run":
             self._known[known] = found
-        return self._known[known]
+        return found
 
     def _find_store(self, uri: str) -> TraceStore:
         key = uri, is_trusted("mlflow", uri)  # a host that is named later gets credentials then
