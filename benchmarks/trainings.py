@@ -21,6 +21,9 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from servers.process import BoundedPopen
+
 BLOCK, WARM_UP = 25, 100  # fits
 KINDS = ("MLflow alone", "with mlspan", "with mlspan, spans not stored")
 
@@ -34,8 +37,7 @@ class Process:
         if kind == KINDS[2]:
             env["MLSPAN_TRACKING_URI"] = "none"
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self._process = subprocess.Popen(command, cwd=folder, env=env, text=True, **pipes)
-        closing.callback(self._end)
+        self._process = closing.enter_context(BoundedPopen(command, cwd=folder, env=env, text=True, **pipes))
 
     def fit(self, fits: int) -> tuple[float, float]:
         """Return milliseconds of the processor for a fit, and megabytes that the process holds."""
@@ -43,10 +45,6 @@ class Process:
         self._process.stdin.flush()
         milliseconds, megabytes = map(float, self._process.stdout.readline().split())
         return milliseconds, megabytes
-
-    def _end(self) -> None:
-        self._process.stdin.close()
-        self._process.wait(60)
 
 
 def serve(kind: str) -> None:

@@ -177,7 +177,7 @@ def test_the_help_of_each_command(name: str) -> None:
     for option in find_named(read_parameters(function)):
         assert re.search(rf"(?<![\w-]){option}(?![\w-])", shown.stdout), option
     for line in re.findall(r"^  (mlspan .*)", shown.stdout, re.MULTILINE):
-        words = line.split()[1 + len(name.split()) :]
+        words = shlex.split(line)[1 + len(name.split()) :]
         parse_arguments(read_parameters(function), words)
 
 

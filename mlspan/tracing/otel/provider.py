@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerPro
 from ..._guard import warn_once
 from ..._patching import Undo, observe_method
 from .compat import find_sdk_provider, list_span_processors, list_tracer_processors, report_missing
+from .fast_span import FastSpan
 from .resource import describe_child
 from .usage_telemetry import is_usage_telemetry
 
@@ -61,12 +62,12 @@ class ForwardingProcessor(SpanProcessor):
         self._of_proxy = of_proxy
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        if not is_usage_telemetry(span):
+        if isinstance(span, FastSpan) or not is_usage_telemetry(span):  # ours are asked first, as there are many
             for target in self.targets:
                 target.on_start(span, parent_context)
 
     def on_end(self, span: ReadableSpan) -> None:
-        if not is_usage_telemetry(span):
+        if isinstance(span, FastSpan) or not is_usage_telemetry(span):
             for target in self.targets:
                 target.on_end(span)
 
