@@ -37,7 +37,7 @@ from servers.process import Process, free_port
 from servers.receiver import Receiver
 from servers.scripted import Scripted
 
-from mlspan import integrations, testing, tracing
+from mlspan import _private_names, integrations, testing, tracing
 from mlspan.hooks import Hook
 from mlspan.integrations._training.hook import TrainingHook
 from mlspan.tracing.operations.operation import handed_over_operations
@@ -160,6 +160,15 @@ def _own_spool() -> Iterator[None]:
     os.environ["XDG_STATE_HOME"] = f"{STATE_FOLDER}/{next(_TEST_NUMBERS)}"
     yield
     os.environ["XDG_STATE_HOME"] = STATE_FOLDER
+
+
+@pytest.fixture(autouse=True)
+def _own_losses() -> Iterator[None]:
+    """What one test takes away from another library, no doctor of another test reports."""
+    before = dict(_private_names._missing)
+    yield
+    _private_names._missing.clear()
+    _private_names._missing.update(before)
 
 
 @pytest.fixture(autouse=True)

@@ -121,8 +121,8 @@ def test_a_row_of_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_turning_on_is_quick() -> None:
     """Importing us and ``autolog`` stay within 12 MB, and within a ninth of what the client and the SDK take.
 
-    That is of the processor's time, as is that of ``autolog()`` of all: 30 ms at most, the least of several, as others
-    use its caches as well.
+    That is of the processor's time, as is that of ``autolog()`` of all: 30 ms at most. Each is the least of several, as
+    others use its caches as well.
     """
     found = runpy.run_path(str(BENCHMARKS / "startup.py"))["startup"](5)
     assert found["megabytes"] < 12
