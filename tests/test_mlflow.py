@@ -94,6 +94,13 @@ def test_a_trace_is_whole(client: openai.OpenAI, place: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("said", ["span.type = 'CHAT_MODEL'", "span.name = 'chat gpt-4o-mini'"])
+def test_it_is_found_by_what_its_spans_are(said: str, client: openai.OpenAI, place: str) -> None:
+    """MLflow's search knows the type and the name of a span, in a database and on a server."""
+    ask(client)
+    assert len(stored(filter_string=said)) == 1
+
+
 def test_the_tree_below_a_span_of_ones_own(client: openai.OpenAI, place: str) -> None:
     """A tool-calling agent written by hand is one trace, whose question and answer are those of its chats."""
     with tracing.span("assistant", kind="agent"):

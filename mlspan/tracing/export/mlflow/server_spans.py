@@ -18,6 +18,7 @@ from ...operations.content import replace_surrogates
 from ..otlp.codec import UnencodableSpan, build_export_request, encode_each_span, encode_resource_and_scope
 from ..otlp.encoder import extend_encoded_span
 from ..types import EncodedSpan
+from .names import SPAN_TYPE
 from .spans import JSON_ATTRIBUTES, MISSING_PARENT, TranslatedSpan
 
 _MAX_DEPTH: Final = 25  # of a value in OTLP: an object takes three levels of messages, and protobuf reads a hundred
@@ -34,10 +35,10 @@ def encode_translated_span(span: TranslatedSpan, *, parses_text: bool) -> Encode
     """Encode a translated span. Raise UnencodableSpan, although such spans were set aside before they were stored."""
     if span.stored is not None:
         attributes, events = span.added
-        added = {name: _to_server_value(value, parses_text=parses_text) for name, value in attributes.items()}
+        added = {name: _to_server_value(name, value, parses_text=parses_text) for name, value in attributes.items()}
         return EncodedSpan(*encode_resource_and_scope(span), extend_encoded_span(span.stored, added, events))
     attributes = {
-        name: _to_server_value(value, parses_text=parses_text) if name in JSON_ATTRIBUTES else value
+        name: _to_server_value(name, value, parses_text=parses_text) if name in JSON_ATTRIBUTES else value
         for name, value in (span.attributes or {}).items()
     }
     (encoded,) = encode_each_span([TranslatedSpan.copy_span(span, attributes=attributes)], _UNLIMITED)
@@ -62,9 +63,12 @@ def encode_attached_spans(spans: Iterable[Any], parents: Mapping[int, int]) -> b
     return build_export_request(encoded)
 
 
-def _to_server_value(text: Any, *, parses_text: bool) -> Any:
-    """Return the value of an attribute whose JSON is *text*, or *text* if that is stored right or is no JSON."""
-    if not isinstance(text, str) or (parses_text and text.startswith(('"', "{"))):
+def _to_server_value(name: str, text: Any, *, parses_text: bool) -> Any:
+    """Return the value of an attribute whose JSON is *text*, or *text* if that is stored right or is no JSON.
+
+    A span's type also has a column, by which MLflow searches and from which no server takes quotation marks.
+    """
+    if not isinstance(text, str) or (parses_text and text.startswith(('"', "{")) and name != SPAN_TYPE):
         return text
     try:
         value = json.loads(text)
