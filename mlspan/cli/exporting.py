@@ -17,6 +17,7 @@ from typing import IO, Annotated, Any
 from . import form, model
 from .arguments import Argument, Option, UsageError
 from .common import CommandFailure, ExperimentOption, TrackingUriOption, print_note, require_module, show_busy
+from .filters import parse_filter
 from .listing import (
     FilterOption,
     RunOption,
@@ -24,7 +25,6 @@ from .listing import (
     SinceOption,
     StatusOption,
     make_filter,
-    parse_optional_filter,
     parse_since,
 )
 from .opening import open_reader
@@ -67,11 +67,11 @@ def export(
         mlspan export --filter "tag.team = 'ops'" ops.jsonl.gz
     """
     since_ms = None if since is None else parse_since(since)
-    conditions = parse_optional_filter(filter_)
+    conditions = parse_filter(filter_)
     _check_file(file, force=force)
     traces = open_reader(locate_store(tracking_uri, experiment))
     now_ms = round(time.time() * 1000)  # what begins later is not read, so that the window stands still
-    where = replace(make_filter(traces, run, session, status, since_ms), until_ms=now_ms, conditions=conditions)
+    where = replace(make_filter(traces, run, session, status, since_ms, conditions), until_ms=now_ms)
     if file == _STANDARD_OUTPUT:
         _export_traces(traces, where, limit, _make_line_writer(sys.stdout.buffer))
         sys.stdout.buffer.flush()

@@ -60,12 +60,14 @@ class Condition:
     text: str  # as MLflow takes it
 
 
-def parse_filter(text: str) -> tuple[Condition, ...]:
-    """Return the conditions of a filter.
+def parse_filter(text: str | None) -> tuple[Condition, ...]:
+    """Return the conditions of a filter; none for None.
 
     Raises:
         UsageError: if it is none; the text says what is wrong and what is allowed.
     """
+    if text is None:
+        return ()
     found: list[Condition] = []
     at = _skip_space(text, 0)
     while True:

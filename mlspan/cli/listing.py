@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Annotated, Final, Literal
 
 from rich.cells import cell_len
@@ -70,9 +69,9 @@ def list_(
         mlspan list --filter "status = 'ERROR' AND tag.team = 'ops'"
         mlspan list --filter "execution_time_ms > 5000 AND span.type = 'TOOL'"
     """
-    since_ms, conditions = _parse_optional_since(since), parse_optional_filter(filter_)
+    since_ms, conditions = _parse_optional_since(since), parse_filter(filter_)
     traces = open_reader(locate_store(tracking_uri, experiment))
-    where = replace(make_filter(traces, run, session, status, since_ms), conditions=conditions)
+    where = make_filter(traces, run, session, status, since_ms, conditions)
     found = list(traces.iterate_traces(where, limit=limit))
     if as_json:
         model.write_json([model.trace_to_json(trace) for trace in found])
@@ -232,7 +231,12 @@ def _count_id_digits(ids: Sequence[str]) -> int:
 
 
 def make_filter(
-    traces: TraceReader, run: str | None, session: str | None, status: str | None, since_ms: int | None
+    traces: TraceReader,
+    run: str | None,
+    session: str | None,
+    status: str | None,
+    since_ms: int | None,
+    conditions: tuple[Condition, ...] = (),
 ) -> TraceFilter:
     """Return the filter for these options. *since_ms* is in milliseconds since 1970.
 
@@ -240,12 +244,8 @@ def make_filter(
         CommandFailure: if there is no such run.
     """
     run_id = None if run is None else traces.find_run_id(run)
-    return TraceFilter(run_id, session, None if status is None else status.upper(), since_ms)
-
-
-def parse_optional_filter(text: str | None) -> tuple[Condition, ...]:
-    """Return the conditions that ``--filter`` names; none without it."""
-    return () if text is None else parse_filter(text)
+    state = None if status is None else status.upper()
+    return TraceFilter(run_id, session, state, since_ms, conditions=conditions)
 
 
 def _parse_optional_since(text: str | None) -> int | None:

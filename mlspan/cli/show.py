@@ -75,7 +75,7 @@ def show(
         mlspan show last --html trace.html
         mlspan show --filter "status = 'ERROR' AND name = 'support'"
     """
-    conditions = () if filter_ is None else parse_filter(filter_)
+    conditions = parse_filter(filter_)
     if conditions and (dead or trace not in {None, "last"}):
         raise UsageError("--filter chooses the newest trace that it finds: give no other, and not --dead")
     if dead:

@@ -23,7 +23,8 @@ from .common import (
     write_file,
     write_line,
 )
-from .listing import FilterOption, RunOption, SessionOption, make_filter, parse_optional_filter, parse_since
+from .filters import parse_filter
+from .listing import FilterOption, RunOption, SessionOption, make_filter, parse_since
 from .opening import open_reader
 from .outlines import TraceOutline
 from .places import locate_store
@@ -78,13 +79,12 @@ def stats(
     groups, every_ms = _parse_groups(by), None if every is None else _parse_interval(every)
     since_ms = None if since == "all" else parse_since(since)
     until_ms = None if until is None else parse_since(until)
-    conditions = parse_optional_filter(filter_)
+    conditions = parse_filter(filter_)
     traces = open_reader(locate_store(tracking_uri, experiment))
     now_ms = round(time.time() * 1000)  # what begins later is not read, so that the window stands still
     where = replace(
-        make_filter(traces, run, session, None, since_ms),
+        make_filter(traces, run, session, None, since_ms, conditions),
         until_ms=now_ms if until_ms is None else until_ms,
-        conditions=conditions,
     )
     totals = TraceStats(groups, every_ms, traces.experiments)
     _add_up(totals, traces, where, groups)
