@@ -49,13 +49,13 @@ def startup(times: int = 11) -> dict[str, float]:
         for turn in range(times + 1):
             command = [sys.executable, "-c", CODE]
             done = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=120)
-            milliseconds, megabytes, mlflow, used, other, others = done.stdout.split()
+            milliseconds, megabytes, mlflow, used, imported, others = done.stdout.split()
             assert mlflow == "False", "MLflow was imported"
             if turn > 0:
                 taken.append(float(milliseconds))
                 grown.append(float(megabytes))
                 ours.append(float(used))
-                theirs.append(float(other))
+                theirs.append(float(imported))
                 everything.append(float(others))
     return {
         "milliseconds": statistics.median(taken),
