@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -59,7 +59,6 @@ class MlflowReader(TraceReader):
         if not self.experiments:
             return
         page_size = min(limit, FULL_TRACES_PER_PAGE if spans else TRACES_PER_PAGE)
-        seen: set[str] = set()  # what lands meanwhile moves the pages, so that the next one repeats traces
         with self._translate_errors():
             found = _iterate_pages(
                 self._client.search_traces,
@@ -69,17 +68,7 @@ class MlflowReader(TraceReader):
                 order_by=NEWEST_FIRST,
                 include_spans=spans,
             )
-            left = limit
-            for trace in map(model.read_trace, found):
-                if trace.id in seen:
-                    continue
-                seen.add(trace.id)
-                (now,) = self.settle_states([trace])
-                if where.status in {None, now.state}:
-                    yield now
-                    left -= 1
-                    if left == 0:
-                        return
+            yield from self.take_matching(_skip_repeated(map(model.read_trace, found)), where, limit)
 
     def fetch_trace(self, trace_id: str) -> model.StoredTrace:
         with self._translate_errors():
@@ -164,6 +153,15 @@ def make_search_terms(where: TraceFilter) -> list[str]:
     times = {"attributes.timestamp_ms >= {}": where.since_ms, "attributes.timestamp_ms < {}": where.until_ms}
     texts += [term.format(time) for term, time in times.items() if time is not None]
     return texts + [condition.text for condition in where.conditions]
+
+
+def _skip_repeated(traces: Iterable[model.StoredTrace]) -> Iterator[list[model.StoredTrace]]:
+    """Yield each trace once, by itself: what lands meanwhile moves the pages, so that the next one repeats traces."""
+    seen: set[str] = set()
+    for trace in traces:
+        if trace.id not in seen:
+            seen.add(trace.id)
+            yield [trace]
 
 
 def _iterate_pages(search: Any, page_size: int, **arguments: object) -> Iterator[Any]:

@@ -94,6 +94,18 @@ class TraceReader(ABC):
         waiting = set(waited) - resumed.keys()
         return [replace(trace, state=model.WAITING) if trace.id in waiting else trace for trace in found]
 
+    def take_matching(
+        self, pages: Iterable[Iterable[model.StoredTrace]], where: TraceFilter, limit: int
+    ) -> Iterator[model.StoredTrace]:
+        """Yield at most *limit* traces of *pages*, as they are now, that are in the state that *where* names."""
+        for page in pages:
+            for trace in self.settle_states(page):
+                if where.status in {None, trace.state}:
+                    yield trace
+                    limit -= 1
+                    if limit == 0:
+                        return
+
     def read_story(self, trace: model.StoredTrace) -> list[model.StoredTrace]:
         """Return a trace with those that it goes on with and those that go on with it, in the order of time."""
         story = {trace.id: trace}

@@ -58,16 +58,15 @@ class RestReader(TraceReader):
         if not self.experiments:
             return
         size = min(limit, FULL_TRACES_PER_PAGE if spans else TRACES_PER_PAGE)
+        yield from self.take_matching(self._iterate_read_pages(where, size, spans=spans), where, limit)
+
+    def _iterate_read_pages(self, where: TraceFilter, size: int, *, spans: bool) -> Iterator[list[model.StoredTrace]]:
+        """Yield the traces of each page that no page before it had."""
         seen: set[str] = set()  # what lands meanwhile moves the pages, so that the next one repeats traces
         for page in self._search_pages(make_search_terms(where), size):
             fresh = {one.trace_id: one for one in page if one.trace_id not in seen}
             seen.update(fresh)
-            for trace in self.settle_states(self._read_traces(list(fresh.values()), spans=spans)):
-                if where.status in {None, trace.state}:
-                    yield trace
-                    limit -= 1
-                    if limit == 0:
-                        return
+            yield self._read_traces(list(fresh.values()), spans=spans)
 
     def fetch_trace(self, trace_id: str) -> model.StoredTrace:
         path = f"{_TRACES}/{trace_id}"
