@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Resolved model mismatch:UserWarning"),  # AutoGen's, of any scripted answer
     # A client leaves an answer that breaks off half read; if two collections meet its generators, Python says so.
     pytest.mark.filterwarnings(
-        "ignore:.*async_generator object (BoundAsyncStream.__aiter__|Response.aiter_raw):pytest.PytestUnraisableExceptionWarning"
+        "ignore:.*async_generator object (BoundAsyncStream|Response).:pytest.PytestUnraisableExceptionWarning"
     ),
 ]
 

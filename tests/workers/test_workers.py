@@ -65,7 +65,7 @@ class Driver:
         return said
 
     def drain(self, said: str) -> None:
-        """Deliver what a worker has left on disk: a machine that is busy may not answer before the worker has to end."""
+        """Deliver what a worker has left on disk, as a busy server may not answer before the worker has to end."""
         lines = [line for line in said.splitlines() if "mlspan:" in line and "mlspan drain" not in line]
         assert not lines, said[-6000:]
         if "mlspan:" in said:
