@@ -98,9 +98,9 @@ class PostgresDatabase:
 
     def __init__(self, uri: str) -> None:
         self._driver, self._address = _choose_driver(uri)
-        self._connection: Any = self._connect()
+        self._connection: Any = self._open_connection()
 
-    def _connect(self) -> Any:
+    def _open_connection(self) -> Any:
         connection = self._driver.connect(self._address, connect_timeout=_CONNECT_SECONDS)
         if self._driver.__name__ == "psycopg2":
             connection.set_session(readonly=True, autocommit=True)
@@ -111,7 +111,7 @@ class PostgresDatabase:
     def select(self, query: str, values: Sequence[object] = ()) -> list[Any]:
         try:
             if self._connection.closed:  # by an error before, as when the server has been restarted
-                self._connection = self._connect()
+                self._connection = self._open_connection()
             with self._connection.cursor() as cursor:
                 cursor.execute(query.replace("%", "%%").replace("?", "%s"), tuple(values))
                 rows: list[Any] = cursor.fetchall()
