@@ -14,6 +14,7 @@ pytest.importorskip("mlflow")
 
 PROGRAM = """
 import json, mlflow, openai
+from mlflow.utils.autologging_utils import AUTOLOGGING_INTEGRATIONS
 from mlspan import integrations, testing, tracing
 client = openai.OpenAI()
 def ask():
@@ -23,7 +24,7 @@ def count():
         ask()
     return len(spans.all)
 mlflow.openai.autolog()
-mlflow.sklearn.autolog()
+AUTOLOGGING_INTEGRATIONS["sklearn"] = {"disable": False, "log_models": True}  # as mlflow.sklearn.autolog() leaves it
 reports = [tracing.doctor()]
 integrations.openai.autolog()
 reports.append(tracing.doctor())
