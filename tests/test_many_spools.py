@@ -78,6 +78,32 @@ def test_a_destination_that_is_away_is_tried_once(
     assert list(folder.iterdir()) == []
 
 
+def test_a_destination_that_is_away_does_not_hold_up_another(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files may be the first that are read: those of others are sent meanwhile, and then it is tried again."""
+    monkeypatch.setattr(drain, "_FILES_AT_ONCE", 1)
+    folder, other = tmp_path / "spool", Receiver()
+    for name, to in (("first", receiver), ("second", other)):
+        (left := tmp_path / name).mkdir(mode=0o700)
+        to.mode = 503
+        assert run(KILLED, environment(left, to.url, MLSPAN_DURABILITY="span")).returncode == -signal.SIGKILL
+    copy_spools(tmp_path / "first", folder, 3)
+    for path in copy_spools(tmp_path / "second", tmp_path / "copies", 1).iterdir():
+        shutil.move(path, folder / f"9{path.name}")
+    other.mode = "ok"
+
+    def repair_first(so_far: drain.DrainResult) -> None:
+        if so_far.sent:
+            receiver.mode = "ok"
+
+    done = tracing.drain(spool_dir=folder, timeout=60, progress=repair_first)
+    other.stop()
+    assert (done.sent, done.stay, done.reasons) == (12, 0, {})
+    assert other.mlflow["execute_tool 2"] == 1
+    assert receiver.mlflow["execute_tool 2"] == 3
+
+
 def test_the_folder_is_not_read_for_each_file(
     killed: Path, tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

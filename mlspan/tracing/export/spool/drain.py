@@ -49,12 +49,12 @@ class _Destination:
     spools: list[Spool] = field(default_factory=list)
     away: BackendUnavailable | None = None
     failures: int = 0
-    gave_up: bool = False  # it was unavailable until the time was over
     left: int = 0  # spans in spools that were closed again, as it was unavailable
 
-    def send_spools(self, report: Callable[[Spool], object]) -> bool:
-        """Send from every spool. Return False if the destination is unavailable and has to be tried again."""
-        self.away = None
+    def send_spools(self, report: Callable[[Spool], object]) -> None:
+        """Send from every spool, unless the destination is unavailable."""
+        if self.away is not None:
+            return
 
         def note_passed() -> None:
             self.failures = 0
@@ -66,10 +66,9 @@ class _Destination:
             except BackendUnavailable as away:
                 self.away = away
                 self.failures += 1
-                return False
+                return
             except sqlite3.DatabaseError as error:
                 self.report_damage(spool, error)
-        return True
 
     def forget_spools(self, counts: Mapping[Spool, int]) -> None:
         """Note how many spans stay in the spools, which are closed now."""
@@ -149,23 +148,25 @@ class _Drain:
                     progress(self._count_so_far())
 
         until = time.monotonic() + timeout
+        while True:
+            self._try_each_file(report)
+            away = [one for one in self._destinations.values() if one.away is not None]
+            if not away or (left := until - time.monotonic()) <= 0:
+                return self._count_so_far()
+            waits = [choose_wait(one.failures, one.away.retry_after if one.away else None) for one in away]
+            time.sleep(min([*waits, left]))
+
+    def _try_each_file(self, report: Callable[[Spool], object]) -> None:
+        """Send from each file once, without waiting: another destination's may be the next ones."""
+        self._in_use = self._left = 0
+        for one in self._destinations.values():
+            one.away, one.left = None, 0
         paths = find_spools(self._folder)
         while some := list(islice(paths, _FILES_AT_ONCE)):
             self._open_spools(some)
-            self._send_spools(until, report)
+            for one in self._destinations.values():
+                one.send_spools(report)
             self._close_spools()
-        return self._count_so_far()
-
-    def _send_spools(self, until: float, report: Callable[[Spool], object]) -> None:
-        """Send from the open spools. A destination that is unavailable when the time is over is not tried again."""
-        unfinished = [one for one in self._destinations.values() if one.spools and not one.gave_up]
-        while unfinished := [one for one in unfinished if not one.send_spools(report)]:
-            if (left := until - time.monotonic()) <= 0:
-                for one in unfinished:
-                    one.gave_up = True
-                return
-            waits = [choose_wait(one.failures, one.away.retry_after if one.away else None) for one in unfinished]
-            time.sleep(min([*waits, left]))
 
     def _close_spools(self) -> None:
         """Count what stays in the open spools, and close them."""
