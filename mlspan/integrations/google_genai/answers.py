@@ -103,7 +103,9 @@ def _keep_usage(chat: Chat, usage: Any) -> None:
     try:
         told = usage.__pydantic_fields_set__
         if all(map(usage.__dict__.get, told)) and (before is None or told >= before.__pydantic_fields_set__):
-            chat.unread, chat.read_rest = usage, _read_usage
+            chat.unread = usage
+            if before is None:
+                chat.read_rest = _read_usage
             return
     except (AttributeError, TypeError):  # of another shape
         pass
