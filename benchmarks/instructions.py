@@ -29,7 +29,8 @@ void stop_counting(const char *name) { CALLGRIND_DUMP_STATS_AT(name); CALLGRIND_
 """
 Counts = dict[str, float]  # instructions of one call: of the bare one, of the floor, of the traced one
 MOST_OF_THE_FLOOR = 1.3  # that a chat of ours may take
-MOST_OF_A_CHUNK = 14_000  # instructions; we want 12,000, which are 1.5 µs of the machine of docs/performance.md
+MOST_OF_A_CHUNK = 12_000  # instructions: 1.5 µs of the machine of docs/performance.md
+ABOVE = {"google_genai": 14_000, "mistralai": 16_000}  # clients that are above it: they may not get worse
 
 
 def find_missing(folder: Path) -> str | None:
@@ -92,9 +93,9 @@ def list_cells(counts: Counts) -> list[str]:
     return [*cells, f"{find_share(counts):.2f}", "no stream" if chunk is None else f"{chunk / 1000:.1f}"]
 
 
-def is_within_bounds(counts: Counts) -> bool:
+def is_within_bounds(counts: Counts, most: float = MOST_OF_A_CHUNK) -> bool:
     """Return whether a chat and a chunk cost no more than what is held."""
-    return find_share(counts) <= MOST_OF_THE_FLOOR and (find_chunk(counts) or 0) <= MOST_OF_A_CHUNK
+    return find_share(counts) <= MOST_OF_THE_FLOOR and (find_chunk(counts) or 0) <= most
 
 
 def show(name: str, key: str, folder: Path, against: str | None, interpreter: str | None) -> bool:
@@ -106,7 +107,7 @@ def show(name: str, key: str, folder: Path, against: str | None, interpreter: st
         row(name, peer.name, why, *[""] * 4)
         return False
     row(name, peer.name, *list_cells(counts))
-    return is_within_bounds(counts)
+    return is_within_bounds(counts, ABOVE.get(name, MOST_OF_A_CHUNK))
 
 
 def main() -> None:
