@@ -87,7 +87,7 @@ _TEXT_FIELDS: Final[dict[str, tuple[str, Literal["text", "reasoning"]]]] = {
 }
 
 
-def _append_text(chat: Chat, event: Any) -> bool:
+def _append_text_delta(chat: Chat, event: Any) -> bool:
     """Append a piece of text, which nearly all events are; return False for any other event.
 
     Each model is asked once for all that it has, as the ``__getattr__`` of pydantic makes every attribute slow to read.
@@ -116,7 +116,7 @@ class EventReader:
 
     def observe(self, chat: Chat, event: object) -> None:
         """Read one event."""
-        if _append_text(chat, event):
+        if _append_text_delta(chat, event):
             return
         known = get_fields(event)
         kind, choice = get_text(known, "type"), chat.draft.get_choice()

@@ -45,7 +45,7 @@ def _begin_chat(call: Call, *, stream: bool = False) -> tuple[Chat, Observe[Chat
     chat.seed = get_nested(body, "random_seed", int)
     if agent := get_nested(body, "agent_id", str):
         chat.extra[sc.AGENT_ID] = agent
-    return chat, _observe_event if stream else _observe
+    return chat, _observe_chunk_event if stream else _observe
 
 
 def _begin_fill(call: Call, *, stream: bool = False) -> tuple[Chat, Observe[Chat]]:
@@ -58,7 +58,7 @@ def _begin_fill(call: Call, *, stream: bool = False) -> tuple[Chat, Observe[Chat
     return chat, observe
 
 
-def _observe_event(chat: Chat, got: Any) -> None:
+def _observe_chunk_event(chat: Chat, got: Any) -> None:
     """Read an event of a stream, which holds a chunk; one that holds text alone, as nearly all do, is read at once."""
     try:
         chunk = got.data

@@ -95,7 +95,7 @@ def _read_images(raw: object) -> list[Part]:
 
 def _observe_chat(chat: Chat, got: object) -> None:
     """Read a whole answer, or a piece of a stream: the last one has the tokens."""
-    if chat.response_model and _append_text(chat, got, "message", "content"):
+    if chat.response_model and _append_text_piece(chat, got, "message", "content"):
         return
     answer = get_fields(got)
     choice, said = chat.draft.get_choice(), get_fields(answer.get("message"))
@@ -109,7 +109,7 @@ def _observe_chat(chat: Chat, got: object) -> None:
     _read_end(chat, answer)
 
 
-def _append_text(chat: Chat, got: Any, within: str | None, name: str) -> bool:
+def _append_text_piece(chat: Chat, got: Any, within: str | None, name: str) -> bool:
     """Append a piece that holds text and nothing else, as nearly all do; return False for any other.
 
     Each model is asked once for all that it has, as the ``__getattr__`` of pydantic makes every attribute slow to read.
@@ -140,7 +140,7 @@ def _begin_completion(call: Call, body: Mapping[str, object]) -> tuple[Chat, Obs
 
 
 def _observe_completion(chat: Chat, got: object) -> None:
-    if chat.response_model and _append_text(chat, got, None, "response"):
+    if chat.response_model and _append_text_piece(chat, got, None, "response"):
         return
     answer = get_fields(got)
     choice = chat.draft.get_choice()

@@ -165,14 +165,17 @@ READINGS: Mapping[str, Reading] = {
     "openai": Reading("openai", (SHORTER,), f"{OPENAI}:observe_chat", make_openai_stream),
     "plain": Reading("openai", (SHORTER,), f"{OPENAI}:observe_chat", make_plain_stream),
     "mistralai": Reading(
-        "mistralai.client", (f"{MISTRAL}:append_text_chunk", SHORTER), f"{MISTRAL}:_observe_event", make_mistral_stream
+        "mistralai.client",
+        (f"{MISTRAL}:append_text_chunk", SHORTER),
+        f"{MISTRAL}:_observe_chunk_event",
+        make_mistral_stream,
     ),
     "anthropic": Reading(
-        "anthropic", (f"{ANTHROPIC}:_append_text",), f"{ANTHROPIC}:EventReader", make_anthropic_stream
+        "anthropic", (f"{ANTHROPIC}:_append_text_delta",), f"{ANTHROPIC}:EventReader", make_anthropic_stream
     ),
-    "ollama": Reading("ollama", (f"{OLLAMA}:_append_text",), f"{OLLAMA}:_observe_chat", make_ollama_stream),
+    "ollama": Reading("ollama", (f"{OLLAMA}:_append_text_piece",), f"{OLLAMA}:_observe_chat", make_ollama_stream),
     "ollama-completion": Reading(
-        "ollama", (f"{OLLAMA}:_append_text",), f"{OLLAMA}:_observe_completion", make_ollama_completion
+        "ollama", (f"{OLLAMA}:_append_text_piece",), f"{OLLAMA}:_observe_completion", make_ollama_completion
     ),
     "google_genai": Reading(
         "google.genai",
