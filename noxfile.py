@@ -671,7 +671,8 @@ def servers(session: nox.Session, version: str) -> None:
     results = session.cache_dir / f"servers-{version[2:].partition(',')[0]}.jsonl"
     results.unlink(missing_ok=True)  # what an earlier run has found does not count
     tests = ["tests/test_server_matrix.py", "tests/test_otlp_matrix.py"]
-    env = {"MLSPAN_MATRIX": str(results)}
+    tests += ["tests/test_cli_filter.py", "tests/test_cli_readers.py"]  # by SQL, of the schema of this version
+    env = {"MLSPAN_MATRIX": str(results), "MLSPAN_WIDE": "1"}
     try:
         session.run("pytest", "-q", *tests, *session.posargs, env=env)
     finally:

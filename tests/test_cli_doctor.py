@@ -74,23 +74,32 @@ def test_a_hook_that_was_taken_back_is_one_problem() -> None:
 @pytest.mark.parametrize("is_set", [True, False])
 def test_other_tracers_are_listed(is_set: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Libraries that trace themselves, from the version that does; and instrumentations of what we trace as well."""
-    versions = {"anthropic": "1.9.0", "mcp": "2.3.1", "pydantic-ai-slim": "2.68.0"}
+    versions = {"anthropic": "1.9.0", "mcp": "2.3.1", "pydantic-ai-slim": "2.68.0", "mlflow-skinny": "3.17.2"}
     monkeypatch.setattr(self_tracing, "find_version", versions.get)
     installed = ["openinference-instrumentation-openai", "opentelemetry-instrumentation-langchain", "openinference-x"]
     distributions = [SimpleNamespace(metadata={"Name": name}) for name in installed]
     monkeypatch.setattr(self_tracing.importlib.metadata, "distributions", lambda: distributions)
     setting = SimpleNamespace(value=is_set)
     libraries = self_tracing.list_self_tracing({"global_provider": setting})  # type: ignore[dict-item]
-    traced = [replace(LIBRARY, name="openai"), replace(LIBRARY, name="langchain-core", version=None)]
-    lines = [
-        line.plain for line in self_tracing.format_self_tracing(libraries, self_tracing.list_second_tracers(traced))
+    names = {"openai": "openai", "openai-agents": "openai", "google-genai": "google_genai", "mcp": "mcp"}
+    traced = [replace(LIBRARY, name=name, integration=integration) for name, integration in names.items()]
+    traced.append(replace(LIBRARY, name="langchain-core", integration="langchain", version=None))
+    second = self_tracing.list_second_tracers(traced)
+    assert [(one.name, one.library) for one in second[1:]] == [
+        ("mlflow.gemini.autolog()", "google-genai"),
+        ("mlflow.openai.autolog()", "openai"),
     ]
+    lines = [line.plain for line in self_tracing.format_self_tracing(libraries, second)]
+    says = "record each call beside mlspan, if a program calls them, and may count it twice: remove such a line"
     seen = "recorded" if is_set else "recorded if there is a TracerProvider; global_provider=True sets one"
     assert lines == [
         f"  - mcp 2.3.1  traces by itself: {seen}",
         f"  - pydantic-ai-slim 2.68.0  traces once Agent.instrument_all() is on: {seen}",
         f"  - {installed[0]}  traces openai beside mlspan, if it is on: MLflow counts each call once",
+        f"  - {', '.join(one.name for one in second[1:])}  {says}",
     ]
+    monkeypatch.setattr(self_tracing, "find_version", {}.get)
+    assert self_tracing.list_second_tracers(traced) == second[:1]
 
 
 @pytest.mark.parametrize(

@@ -262,16 +262,22 @@ def test_stats_as_json(mlspan: Mlspan) -> None:
 
 
 def test_tail(known: Path, tmp_path: Path) -> None:
-    """A trace is told once, when it has landed; Ctrl-C ends it well."""
+    """A trace that the filter finds is told once, when it has landed; Ctrl-C ends it well."""
     shutil.copy(known, tmp_path / "mlflow.db")
     env = {**os.environ, "MLSPAN_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
     argv = [sys.executable, "-m", "mlspan.cli"]
-    with BoundedPopen([*argv, "tail", "--json"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as tail:
+    wanted = ["--filter", "name LIKE '%new%' AND execution_time_ms >= 0"]
+    with BoundedPopen(
+        [*argv, "tail", "--json", *wanted], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as tail:
         assert tail.stdout is not None
         assert tail.stderr is not None
         assert b"waiting for traces" in tail.stderr.readline()
         now = (time.time_ns() - BEGAN) / 1e6
-        (tmp_path / "new.jsonl").write_text(lines(span("c3", 9, "invoke_agent new", at=now, **AGENT)))
+        landed = [
+            span(*ids, f"invoke_agent {name}", at=now, **AGENT) for *ids, name in (("c2", 8, "x"), ("c3", 9, "new"))
+        ]
+        (tmp_path / "new.jsonl").write_text(lines(*landed))
         subprocess.run(
             [*argv, "import", "new.jsonl"], cwd=tmp_path, env=env, check=True, capture_output=True, timeout=300
         )

@@ -222,8 +222,21 @@ def test_postgresql_tells_the_same() -> None:
         run_id = fast.find_run_id('it\'s a "run"')
         assert fast.find_run_name(run_id) == slow.find_run_name(run_id) == 'it\'s a "run"'
         assert isinstance(fast, SqlReader)
-        with pytest.raises(psycopg2.errors.ReadOnlySqlTransaction):
+        with pytest.raises(CommandFailure, match="cannot execute DELETE in a read-only transaction") as refused:
             fast._database.select("DELETE FROM trace_info RETURNING request_id")
+        assert isinstance(refused.value.__cause__, psycopg2.errors.ReadOnlySqlTransaction)
+        end_sessions(psycopg2, uri)
+        with pytest.raises(CommandFailure, match=r"terminating connection|server closed the connection"):
+            fast._database.select("SELECT 1")
+        assert fast._database.select("SELECT 1") == [(1,)]  # by a new connection
+
+
+def end_sessions(psycopg2: Any, uri: str) -> None:
+    """End all sessions but this one, as a server that is restarted does."""
+    connection = psycopg2.connect(uri.replace("+psycopg2", ""))
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    connection.close()
 
 
 def test_a_run(store: str) -> None:

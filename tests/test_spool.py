@@ -19,7 +19,7 @@ from mlspan.tracing.export.destination import (
     strip_credentials,
 )
 from mlspan.tracing.export.spool import write_ahead
-from mlspan.tracing.export.spool.write_ahead import WriteAheadLog, find_logs, read_log
+from mlspan.tracing.export.spool.write_ahead import LogFinder, WriteAheadLog, read_log
 from mlspan.tracing.operations.call_context import TraceOrigin
 
 
@@ -121,9 +121,9 @@ def test_a_torn_journal(tmp_path: Path) -> None:
         span = tracer.start_span(str(number), attributes={"text": "x" * 100})
         span.end()
         journal.append_span(span._readable_span(), TraceOrigin(session=f"s-{number}", tracking_uri="http://u:p@h"))
-        sizes.append(find_logs(tmp_path / "x.spool")[0].stat().st_size)
+        sizes.append(LogFinder(tmp_path).find_logs(tmp_path / "x.spool")[0].stat().st_size)
     journal.close()
-    (path,) = find_logs(tmp_path / "x.spool")
+    (path,) = LogFinder(tmp_path).find_logs(tmp_path / "x.spool")
     data = bytearray(path.read_bytes())
     assert b"u:p" not in data
     data[sizes[0] + 60] ^= 0xFF

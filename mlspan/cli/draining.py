@@ -46,7 +46,7 @@ def drain(
     --tracking-uri. A file that cannot be read is set aside. The exit code is 1 if spans are still waiting or were
     refused, or if a file could not be read.
     """
-    _print_destinations(spool_dir, tracking_uri)
+    waiting = _print_destinations(spool_dir, tracking_uri)
     console = make_error_console()
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
@@ -55,7 +55,10 @@ def drain(
         def show_progress(result: Any) -> None:
             finished = result.sent + result.refused + result.expired
             progress.update(
-                sending, description=f"{result.sent:,} sent", completed=finished, total=finished + result.stay
+                sending,
+                description=f"{result.sent:,} sent",
+                completed=finished,
+                total=max(waiting, finished + result.stay),
             )
 
         try:
@@ -73,8 +76,8 @@ def drain(
         raise SystemExit(1)
 
 
-def _print_destinations(spool_dir: Path | None, tracking_uri: str | None) -> None:
-    """Print where the spans in the folder will be sent, before any is sent."""
+def _print_destinations(spool_dir: Path | None, tracking_uri: str | None) -> int:
+    """Print where the spans in the folder will be sent, before any is sent; return how many there are."""
     folder = make_spool_settings(resolve_config({"spool_dir": spool_dir})).folder
     counts: Counter[str] = Counter()
     for one in survey_folder(folder or default_folder()):
@@ -83,6 +86,7 @@ def _print_destinations(spool_dir: Path | None, tracking_uri: str | None) -> Non
             counts[f"mlflow {hide_user_info(tracking_uri or '')}" if redirected else one.destination] += one.spans or 0
     for destination, spans in counts.items():
         print_note(f"sending {form.format_quantity(spans, 'span')} to {destination}")
+    return counts.total()
 
 
 def _print_drain_result(result: Any) -> None:

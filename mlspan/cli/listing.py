@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Final, Literal
 
 from rich.cells import cell_len
@@ -95,30 +95,35 @@ def tail(
     run: RunOption = None,
     session: SessionOption = None,
     status: StatusOption = None,
+    filter_: FilterOption = None,
     last: Annotated[int, Option("--last", "-n", lowest=0, help="Show so many existing traces first.")] = 0,
     interval: Annotated[float, Option(lowest=0.1, help="Seconds between two queries.")] = 1.0,
     as_json: Annotated[bool, Option("--json", help="Print each trace as one line of JSON.")] = False,
 ) -> None:
-    """Show traces as they are stored, until Ctrl-C."""
+    """Show traces as they are stored, until Ctrl-C.
+
+    Examples:
+        mlspan tail --status error
+        mlspan tail --filter "tag.team = 'ops' AND execution_time_ms > 5000"
+    """
+    conditions = parse_filter(filter_)
+
+    def make_recent_filter() -> TraceFilter:
+        since_ms = round((time.time() - _LOOK_BACK_SECONDS) * 1000)
+        return make_filter(traces, run, session, status, since_ms, conditions)
+
     try:
-        _follow_traces(
-            open_reader(locate_store(tracking_uri, experiment)), (run, session, status), last, interval, as_json=as_json
-        )
+        traces = open_reader(locate_store(tracking_uri, experiment))
+        _follow_traces(traces, make_recent_filter, last, interval, as_json=as_json)
     except KeyboardInterrupt:
         raise SystemExit(0) from None
 
 
 def _follow_traces(
-    traces: TraceReader,
-    filters: tuple[str | None, str | None, str | None],
-    last: int,
-    interval: float,
-    *,
-    as_json: bool,
+    traces: TraceReader, make_recent_filter: Callable[[], TraceFilter], last: int, interval: float, *, as_json: bool
 ) -> None:
     """Print new traces forever, after the newest *last* existing ones. *interval* is in seconds."""
-    since_ms = round((time.time() - _LOOK_BACK_SECONDS) * 1000)
-    before = list(traces.iterate_traces(make_filter(traces, *filters, since_ms), limit=max(_MAX_NEW_TRACES, last)))
+    before = list(traces.iterate_traces(make_recent_filter(), limit=max(_MAX_NEW_TRACES, last)))
     seen = {trace.id for trace in before if trace.state != "IN_PROGRESS"}
     console = make_output_console()
     table = TraceTable(console, before[:last], traces)
@@ -131,10 +136,9 @@ def _follow_traces(
         time.sleep(interval)
         try:
             traces.refresh_experiments()
-            since_ms = round((time.time() - _LOOK_BACK_SECONDS) * 1000)
             found = [
                 trace
-                for trace in traces.iterate_traces(make_filter(traces, *filters, since_ms), limit=_MAX_NEW_TRACES)
+                for trace in traces.iterate_traces(make_recent_filter(), limit=_MAX_NEW_TRACES)
                 if trace.id not in seen and trace.state != "IN_PROGRESS"
             ]
         except CommandFailure as failure:  # the server may only be restarting

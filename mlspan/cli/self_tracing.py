@@ -29,6 +29,17 @@ _LIBRARIES: Final = {  # distribution -> the first major version that has spans 
     "strands-agents": (1, None),
     "xai-sdk": (1, None),
 }
+_MLFLOW_FLAVORS: Final = {  # our integration -> MLflow's name of a library whose calls its own autolog traces
+    **{
+        name: name
+        for name in (
+            *("ag2", "agno", "anthropic", "autogen", "bedrock", "crewai", "dspy", "groq", "haystack", "langchain"),
+            *("litellm", "llama_index", "openai", "pydantic_ai", "semantic_kernel", "smolagents", "strands"),
+        )
+    },
+    "google_genai": "gemini",
+    "mistralai": "mistral",
+}
 _INSTRUMENTATION: Final = re.compile(r"(?:openinference|opentelemetry)[-_]instrumentation[-_](?:genai[-_])?(.+)")
 _SAME: Final = {"llama_index": "llamaindex", "llama_index_core": "llamaindex", "langchain_core": "langchain"}
 
@@ -45,7 +56,7 @@ class SelfTracingLibrary:
 
 @dataclass(frozen=True)
 class SecondTracer:
-    """An installed instrumentation of a library that mlspan traces as well."""
+    """An installed instrumentation, or an autolog of MLflow's, of a library that mlspan traces as well."""
 
     name: str
     library: str
@@ -64,15 +75,29 @@ def list_self_tracing(found: Mapping[str, EffectiveSetting]) -> list[SelfTracing
 
 
 def list_second_tracers(libraries: Iterable[LibraryStatus]) -> list[SecondTracer]:
-    """Return the installed instrumentations of libraries that mlspan traces and that are installed too."""
-    traced = {_normalize(library.name): library.name for library in libraries if library.version is not None}
+    """Return the installed instrumentations of libraries that mlspan traces and that are installed too.
+
+    MLflow's own autologs are the last.
+    """
+    installed = [library for library in libraries if library.version is not None]
+    traced = {_normalize(library.name): library.name for library in installed}
     names = {str(each.metadata["Name"] or "") for each in importlib.metadata.distributions()}
     found = []
     for name in sorted(names):
         match = _INSTRUMENTATION.fullmatch(name)
         if match is not None and (library := traced.get(_normalize(match[1]))) is not None:
             found.append(SecondTracer(name, library))
-    return found
+    if find_version("mlflow") is None and find_version("mlflow-skinny") is None:
+        return found
+    libraries_by_flavor = {
+        _MLFLOW_FLAVORS[library.integration]: library.name
+        for library in reversed(installed)  # of several libraries, the first
+        if library.integration in _MLFLOW_FLAVORS
+    }
+    return found + [
+        SecondTracer(f"mlflow.{flavor}.autolog()", libraries_by_flavor[flavor])
+        for flavor in sorted(libraries_by_flavor)
+    ]
 
 
 def check_usage_telemetry(environ: Mapping[str, str]) -> Iterator[str]:
@@ -97,12 +122,20 @@ def _normalize(name: str) -> str:
 
 
 def format_self_tracing(libraries: Iterable[SelfTracingLibrary], tracers: Iterable[SecondTracer]) -> Iterator[Text]:
-    """Yield a line for each library that traces itself, and for each that is traced twice."""
+    """Yield a line for each library that traces itself, and for each that is traced twice; one for all MLflow's."""
+    autologs: list[SecondTracer] = []
+    others: list[SecondTracer] = []
+    for tracer in tracers:
+        (autologs if tracer.name.startswith("mlflow.") else others).append(tracer)
     for library in libraries:
         line = Text(f"  - {library.name} {library.version}")
         how = f"once {library.switch} is on" if library.switch else "by itself"
         seen = "recorded" if library.is_seen else "recorded if there is a TracerProvider; global_provider=True sets one"
         yield line.append(f"  traces {how}: {seen}", "dim" if library.is_seen else "yellow")
-    for tracer in tracers:
+    for tracer in others:
         line = Text(f"  - {tracer.name}")
         yield line.append(f"  traces {tracer.library} beside mlspan, if it is on: MLflow counts each call once", "dim")
+    if autologs:
+        line = Text(f"  - {', '.join(tracer.name for tracer in autologs)}")
+        says = "  record each call beside mlspan, if a program calls them, and may count it twice: remove such a line"
+        yield line.append(says, "dim")

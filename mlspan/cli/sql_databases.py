@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qs, urlsplit
 
+from ..tracing.export.shown_addresses import hide_user_info
 from .common import CommandFailure, print_detail
 
 # The revisions of MLflow's schema since spans have a table of their own (3.4), up to 3.17.
@@ -40,7 +41,11 @@ class SqlDatabase(Protocol):
     """A database that is open for reading. Its queries mark parameters with ``?``."""
 
     def select(self, query: str, values: Sequence[object] = ()) -> list[Any]:
-        """Return all rows of a query, as tuples."""
+        """Return all rows of a query, as tuples.
+
+        Raises:
+            CommandFailure: if the database does not answer, or refuses the query. The next query tries again.
+        """
 
     def list_columns(self, table: str) -> set[str]:
         """Return the names of a table's columns."""
@@ -62,11 +67,15 @@ class SqliteDatabase:
     """An SQLite database in a file, opened read-only."""
 
     def __init__(self, file: Path) -> None:
+        self._file = file
         self._connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=_CONNECT_SECONDS)
         self._connection.execute("PRAGMA case_sensitive_like = true")  # as MLflow has it
 
     def select(self, query: str, values: Sequence[object] = ()) -> list[Any]:
-        return self._connection.execute(query, values).fetchall()
+        try:
+            return self._connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise CommandFailure(f"{self._file}: {error}") from error
 
     def list_columns(self, table: str) -> set[str]:
         return {row[1] for row in self.select(f"PRAGMA table_info({table})")}
@@ -88,18 +97,29 @@ class PostgresDatabase:
     """A PostgreSQL database, in a session that may only read."""
 
     def __init__(self, uri: str) -> None:
-        driver, address = _choose_driver(uri)
-        self._connection: Any = driver.connect(address, connect_timeout=_CONNECT_SECONDS)
-        if driver.__name__ == "psycopg2":
-            self._connection.set_session(readonly=True, autocommit=True)
+        self._driver, self._address = _choose_driver(uri)
+        self._connection: Any = self._open_connection()
+
+    def _open_connection(self) -> Any:
+        connection = self._driver.connect(self._address, connect_timeout=_CONNECT_SECONDS)
+        if self._driver.__name__ == "psycopg2":
+            connection.set_session(readonly=True, autocommit=True)
         else:
-            self._connection.read_only, self._connection.autocommit = True, True
+            connection.read_only, connection.autocommit = True, True
+        return connection
 
     def select(self, query: str, values: Sequence[object] = ()) -> list[Any]:
-        with self._connection.cursor() as cursor:
-            cursor.execute(query.replace("%", "%%").replace("?", "%s"), tuple(values))
-            rows: list[Any] = cursor.fetchall()
-            return rows
+        try:
+            if self._connection.closed:  # by an error before, as when the server has been restarted
+                self._connection = self._open_connection()
+            with self._connection.cursor() as cursor:
+                cursor.execute(query.replace("%", "%%").replace("?", "%s"), tuple(values))
+                rows: list[Any] = cursor.fetchall()
+                return rows
+        except self._driver.Error as error:
+            raise CommandFailure(
+                f"{hide_user_info(self._address)}: {str(error).strip().partition(chr(10))[0]}"
+            ) from error
 
     def list_columns(self, table: str) -> set[str]:
         columns = "SELECT column_name FROM information_schema.columns WHERE table_name = ? AND table_schema = ANY "

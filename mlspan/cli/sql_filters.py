@@ -98,4 +98,5 @@ def _compare(column: str, one: Condition, database: SqlDatabase) -> Term:
         return f"{column} {one.comparison} ({', '.join('?' for _ in one.value)})", list(one.value)
     if one.comparison == "ILIKE":
         return database.compare_any_case(column), [one.value]
-    return f"{column} {one.comparison} ?", [one.value]
+    is_large = isinstance(one.value, int) and abs(one.value) >= 2**63  # which a driver refuses
+    return f"{column} {one.comparison} ?", [float(one.value) if is_large else one.value]

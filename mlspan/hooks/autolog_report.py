@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from .._integration_report import IntegrationReport
+from ..tracing.mlflow_state.autologging import list_traced_flavors
+from ..tracing.mlflow_state.evaluation import find_recording_integration
 from . import catalog
 from .deferred_settings import iterate_deferred
 from .version_range import is_version_in_range, split_requirement
@@ -40,7 +42,14 @@ def read_integrations() -> IntegrationReport:
     if waiting:
         lines.append(f"on once their library is imported: {', '.join(waiting)}")
     traced = {hook.module.partition(".")[0]: name for name, hook in hooks if hook.is_installed}
-    others = tuple(_list_other_tracers(traced))
+    by_flavor = {flavor: find_recording_integration(flavor) for flavor in list_traced_flavors()}
+    problems += [
+        f"mlflow.{flavor}.autolog() and mlspan's {name} both record each call, so that its tokens may count twice: "
+        f"remove that line, or call mlflow.{flavor}.autolog(disable=True)"
+        for flavor, name in by_flavor.items()
+        if name is not None
+    ]
+    others = (*_list_flavors(by_flavor), *_list_other_tracers(traced))
     return IntegrationReport(tuple(lines), others, tuple(problems))
 
 
@@ -64,6 +73,13 @@ def _describe_hook(hook: Any) -> tuple[str, str]:
             f"{hook.module} {version} is not traced: install {hook.requires}, or call its autolog with {setting}",
         )
     return hook.state, f"autolog does not hook into {hook.module}: {hook.state}"
+
+
+def _list_flavors(by_flavor: Mapping[str, str | None]) -> Iterator[str]:
+    """Yield a line for each library that MLflow's own autologging traces, and our integration beside it."""
+    for flavor, name in by_flavor.items():
+        beside = "" if name is None else f", beside mlspan's {name}: each call has two spans"
+        yield f"mlflow.{flavor}.autolog() is on{beside}"
 
 
 def _list_other_tracers(traced: dict[str, str]) -> Iterator[str]:

@@ -52,20 +52,20 @@ def follow_evaluations() -> Undo:
 def _leave_out_recorded(original: Callable[..., bool], enabled: list[bool]) -> Callable[..., bool]:
     @functools.wraps(original)
     def should_enable_tracing(flavor: str, *args: object, **kwargs: object) -> bool:
-        return not (enabled and _is_flavor_recorded(flavor)) and original(flavor, *args, **kwargs)
+        return not (enabled and find_recording_integration(flavor) is not None) and original(flavor, *args, **kwargs)
 
     return should_enable_tracing
 
 
-def _is_flavor_recorded(flavor: str) -> bool:
-    """Return whether an integration of ours that is on records the library that *flavor* is MLflow's name of."""
+def find_recording_integration(flavor: str) -> str | None:
+    """Return the name of our integration that records the library that *flavor* is MLflow's name of; None if none."""
     modules = getattr(sys.modules.get("mlflow.ml_package_versions"), "FLAVOR_TO_MODULE_NAME", {})
     module = modules.get(flavor, flavor)
-    return any(
-        one.module == module or one.module.startswith(f"{module}.") or one.find_name() == flavor
-        for one in list(recorded_libraries.values())
-        if one.is_on()
-    )
+    for one in list(recorded_libraries.values()):
+        name = one.find_name()
+        if one.is_on() and (one.module == module or one.module.startswith(f"{module}.") or name == flavor):
+            return name or one.module
+    return None
 
 
 def _trace_predict_fn(original: Callable[..., Any], enabled: list[bool]) -> Callable[..., Any]:

@@ -26,11 +26,15 @@ from .limits import SPOOL_SUFFIX, SpoolSettings, default_folder, require_own
 from .queue import Spool
 from .rows import SINK_BITS, OpenSegment, SpoolRow
 from .schema import UnknownSchemaVersion, require_content
-from .write_ahead import WriteAheadLog, find_logs, read_log
+from .write_ahead import LogFinder, WriteAheadLog, read_log
 
 _SCAN_INTERVAL: Final = 60.0  # seconds between two scans for spools of ended processes, expired spans and a usable disk
 _CREATION_GRACE: Final = 10.0  # seconds during which an empty file may belong to a process that has just created it
 _CLOCK_TOLERANCE: Final = 60.0  # seconds by which a clock is set without anybody's notice
+_MOST_ADOPTED: Final = (
+    64  # spools of others at a time: each has two descriptors, of which a process has 1,024 or even 256
+)
+_MOST_OF_CHILDREN: Final = 500
 _MEASURE_INTERVAL: Final = 5.0  # seconds between two measurements of the other files
 
 
@@ -170,7 +174,7 @@ class SpoolDirectory:
         for spool in self.list_spools():
             self._drop_expired(spool)
         delete_old_files_aside(self._folder, self._keeping)
-        self._adopt_spools(find_spools(self._folder))
+        self._adopt_spools(find_spools(self._folder), _MOST_ADOPTED)
         if not self.on_disk and not now:
             self._return_to_disk()
 
@@ -184,15 +188,19 @@ class SpoolDirectory:
             with suppress(sqlite3.Error):
                 spool.move_times(set_by)
 
-    def _adopt_spools(self, paths: Iterable[Path]) -> bool:
-        """Take over those of the spools whose processes have ended and sent to the same places.
+    def _adopt_spools(self, paths: Iterable[Path], most: int) -> bool:
+        """Take over those of the spools whose processes have ended and sent to the same places, up to *most* in all.
 
-        Return True if there is any.
+        Return True if there is any. The others wait until these are empty.
         """
+        if self._folder is None:
+            return False
         mine = {spool.path for spool in self.list_spools()}
-        before = self._adopted
+        before, logs = self._adopted, LogFinder(self._folder)
         for path in paths:
-            found = recover_spool(path) if path not in mine else None
+            if len(self._adopted) >= most:
+                break
+            found = recover_spool(path, logs) if path not in mine else None
             if found is None:
                 continue
             try:
@@ -211,7 +219,8 @@ class SpoolDirectory:
         """Take over what children of this process have left. Return True if there is any."""
         if self._folder is None:
             return False
-        return self._adopt_spools(path for path in find_spools(self._folder) if _read_tag(path.name) == self._tag)
+        of_same_places = (path for path in find_spools(self._folder) if _read_tag(path.name) == self._tag)
+        return self._adopt_spools(of_same_places, _MOST_OF_CHILDREN)
 
     def _drop_expired(self, spool: Spool) -> None:
         with suppress(sqlite3.Error):
@@ -301,8 +310,11 @@ def find_spools(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def recover_spool(path: Path) -> Spool | None:
-    """Open the spool of an ended process for sending. Return None if its owner is running or it was set aside."""
+def recover_spool(path: Path, logs: LogFinder) -> Spool | None:
+    """Open the spool of an ended process for sending. Return None if its owner is running or it was set aside.
+
+    *logs* finds its write-ahead log; who opens many spools of a folder has one for all.
+    """
     try:
         require_content(path)
         spool = Spool(path)
@@ -316,7 +328,8 @@ def recover_spool(path: Path) -> Spool | None:
         set_aside_spool(path, error)
         return None
     try:
-        _recover_log(spool, path)
+        spool.logs = logs.find_logs(path)
+        _recover_log(spool, spool.logs)
         spool.release_open_segments()
         spool.inherited = True
     except sqlite3.DatabaseError as error:
@@ -327,14 +340,14 @@ def recover_spool(path: Path) -> Spool | None:
     return spool
 
 
-def _recover_log(spool: Spool, path: Path) -> None:
-    """Store the spans that the write-ahead log holds and the spool does not."""
+def _recover_log(spool: Spool, logs: Iterable[Path]) -> None:
+    """Store the spans that the files of the write-ahead log hold and the spool does not."""
     seen, growing = spool.read_log_positions(), spool.find_open_segments()
     bits = sum(SINK_BITS.get(kind, 0) for kind in spool.read_sinks())  # type: ignore[call-overload]  # any text
     number = spool.next_segment_number()
     fresh: list[SpoolRow] = []
     opened: dict[int, OpenSegment] = {}
-    for place, origin, encoded in (record for one in find_logs(path) for record in read_log(one)):
+    for place, origin, encoded in (record for one in logs for record in read_log(one)):
         if place in seen:
             continue
         seen.add(place)

@@ -6,11 +6,12 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ..sending.batch import BatchSender
 from ..sending.sender import choose_wait
@@ -20,6 +21,9 @@ from .dead_letters import DeadLetters
 from .directory import find_spools, recover_spool
 from .limits import SpoolSettings, default_folder, require_own
 from .queue import Spool
+from .write_ahead import LogFinder
+
+_FILES_AT_ONCE: Final = 64  # each has two descriptors, of which a process has 1,024 or even 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +49,16 @@ class _Destination:
     spools: list[Spool] = field(default_factory=list)
     away: BackendUnavailable | None = None
     failures: int = 0
+    gave_up: bool = False  # it was unavailable until the time was over
+    left: int = 0  # spans in spools that were closed again, as it was unavailable
 
-    def send_spools(self, report: Callable[[], object]) -> bool:
+    def send_spools(self, report: Callable[[Spool], object]) -> bool:
         """Send from every spool. Return False if the destination is unavailable and has to be tried again."""
         self.away = None
 
         def note_passed() -> None:
             self.failures = 0
-            report()
+            report(spool)
 
         for spool in list(self.spools):
             try:
@@ -65,50 +71,58 @@ class _Destination:
                 self.report_damage(spool, error)
         return True
 
+    def forget_spools(self, counts: Mapping[Spool, int]) -> None:
+        """Note how many spans stay in the spools, which are closed now."""
+        if self.away is not None:
+            self.left += sum(counts[spool] for spool in self.spools)
+        self.spools = []
+
 
 class _Drain:
-    """One drain of a folder."""
+    """One drain of a folder, by groups of files: each open one has descriptors and memory."""
 
     def __init__(self, keeping: SpoolSettings, open_sink: Callable[[SinkKind, Mapping[str, Any]], Sink]) -> None:
-        folder = keeping.folder or default_folder()
-        require_own(folder)
+        self._folder = keeping.folder or default_folder()
+        require_own(self._folder)
+        self._keeping, self._open_sink = keeping, open_sink
         self._sent: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
         self._expired = 0
         self._in_use = 0
         self._damaged = 0
-        self._spools: list[Spool] = []
+        self._left = 0  # spans in files that were closed again
+        self._waiting: dict[Spool, int] = {}  # spans in each open file, when it was last counted
         self._destinations: dict[tuple[str, str], _Destination] = {}
-        delete_old_files_aside(folder, keeping)
-        for path in find_spools(folder):
-            if (spool := recover_spool(path)) is None:
+        self._logs = LogFinder(self._folder)
+        delete_old_files_aside(self._folder, keeping)
+
+    def _open_spools(self, paths: Iterable[Path]) -> None:
+        """Open those of the spools whose processes have ended."""
+        for path in paths:
+            if (spool := recover_spool(path, self._logs)) is None:
                 if path.exists():
                     self._in_use += 1
                 else:
                     self._damaged += is_set_aside(path)
                 continue
-            self._spools.append(spool)
+            self._waiting[spool] = 0
             try:
-                self._expired += spool.delete_older_than(time.time() - keeping.max_age)
+                self._expired += spool.delete_older_than(time.time() - self._keeping.max_age)
                 sinks = spool.read_sinks()
+                self._waiting[spool] = spool.count_spans()
             except (sqlite3.DatabaseError, ValueError) as error:
                 self._drop_damaged(spool, error)
                 continue
-            self._add_spool(spool, sinks, open_sink, folder)
+            self._add_spool(spool, sinks)
 
-    def _add_spool(
-        self,
-        spool: Spool,
-        sinks: Mapping[str, Mapping[str, Any]],
-        open_sink: Callable[[SinkKind, Mapping[str, Any]], Sink],
-        folder: Path,
-    ) -> None:
+    def _add_spool(self, spool: Spool, sinks: Mapping[str, Mapping[str, Any]]) -> None:
         """Add a spool to the destinations that it names."""
         for kind, where in sinks.items():
             key = kind, repr(sorted(where.items()))
             if key not in self._destinations:
-                sink = open_sink(kind, where)  # type: ignore[arg-type]  # the spool names valid kinds
-                sender = BatchSender(kind, sink, DeadLetters(folder), self._sent, self._refused)  # type: ignore[arg-type]
+                sink = self._open_sink(kind, where)  # type: ignore[arg-type]  # the spool names valid kinds
+                letters = DeadLetters(self._folder)
+                sender = BatchSender(kind, sink, letters, self._sent, self._refused)  # type: ignore[arg-type]
                 self._destinations[key] = _Destination(sink, sender, self._drop_damaged)
             self._destinations[key].spools.append(spool)
 
@@ -118,7 +132,7 @@ class _Drain:
             return
         set_aside_spool(spool.path, error)
         self._damaged += is_set_aside(spool.path)
-        self._spools.remove(spool)
+        del self._waiting[spool]
         for one in self._destinations.values():
             one.spools = [other for other in one.spools if other is not spool]
         with suppress(sqlite3.Error):
@@ -128,35 +142,61 @@ class _Drain:
         """Send until all is sent or the time is over, and return the result."""
         reporting = threading.Lock()
 
-        def report() -> None:
+        def report(spool: Spool) -> None:
             if progress is not None:
                 with reporting:
+                    self._waiting[spool] = self._count_waiting(spool)
                     progress(self._count_so_far())
 
         until = time.monotonic() + timeout
-        unfinished = list(self._destinations.values())
-        while unfinished:
-            unfinished = [one for one in unfinished if not one.send_spools(report)]
-            if not unfinished or (left := until - time.monotonic()) <= 0:
-                break
+        paths = find_spools(self._folder)
+        while some := list(islice(paths, _FILES_AT_ONCE)):
+            self._open_spools(some)
+            self._send_spools(until, report)
+            self._close_spools()
+        return self._count_so_far()
+
+    def _send_spools(self, until: float, report: Callable[[Spool], object]) -> None:
+        """Send from the open spools. A destination that is unavailable when the time is over is not tried again."""
+        unfinished = [one for one in self._destinations.values() if one.spools and not one.gave_up]
+        while unfinished := [one for one in unfinished if not one.send_spools(report)]:
+            if (left := until - time.monotonic()) <= 0:
+                for one in unfinished:
+                    one.gave_up = True
+                return
             waits = [choose_wait(one.failures, one.away.retry_after if one.away else None) for one in unfinished]
             time.sleep(min([*waits, left]))
-        return self._count_so_far()
+
+    def _close_spools(self) -> None:
+        """Count what stays in the open spools, and close them."""
+        counts = {spool: self._count_waiting(spool) for spool in self._waiting}
+        for one in self._destinations.values():
+            one.forget_spools(counts)
+        self._left += sum(counts.values())
+        self._waiting = {}
+        for spool in counts:
+            spool.close()
+
+    def _count_waiting(self, spool: Spool) -> int:
+        """Return the spans in a spool; what they were before if it can no longer be read."""
+        with suppress(sqlite3.Error):
+            return spool.count_spans()
+        return self._waiting[spool]
 
     def _count_so_far(self) -> DrainResult:
         reasons: Counter[str] = Counter()
         for one in self._destinations.values():
             reasons.update(one.delivery.refusals.reasons)
             if one.away is not None:
-                reasons[one.away.reason] += sum(spool.count_spans() for spool in one.spools)
-        stay = sum(spool.count_spans() for spool in self._spools)
+                reasons[one.away.reason] += one.left + sum(self._waiting[spool] for spool in one.spools)
+        stay = self._left + sum(self._waiting.values())
         sent, refused = self._sent.total(), self._refused.total()
         return DrainResult(sent, refused, self._expired, stay, self._in_use, self._damaged, dict(reasons))
 
     def close(self) -> None:
         for one in self._destinations.values():
             one.sink.close()
-        for spool in self._spools:
+        for spool in self._waiting:
             spool.close()
 
 
@@ -174,7 +214,7 @@ def drain_folder(
         keeping: the folder and its limits.
         open_sink: makes a sink from the kind and the description in a spool.
         timeout: seconds during which an unavailable backend is tried again; 0: each is tried once.
-        progress: called after each batch with the result so far.
+        progress: called after each batch with the result so far, of the files that were opened until then.
     """
     drain = _Drain(keeping, open_sink)
     try:

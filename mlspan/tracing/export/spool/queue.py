@@ -48,6 +48,7 @@ class Spool:
     def __init__(self, path: Path | None, *, cached_spans: int = 10_000) -> None:
         self.path = path
         self.inherited = False  # left by another process, or under other settings
+        self.logs: Sequence[Path] | None = None  # the write-ahead log of an ended process; None: not looked for
         self._lock = threading.RLock()
         self._recent = SegmentCache(cached_spans)
         self._contexts: dict[tuple[bytes, bytes], int] = {}
@@ -297,9 +298,15 @@ class Spool:
                 if empty and self.path is not None:
                     self.shrink_file()
             if empty and self.path is not None:  # while the lock is held; the spool's own file is deleted last
-                for beside in (*self.path.parent.glob(f"{self.path.name}-*"), self.path):
+                for beside in (*self._list_files_beside(self.path), self.path):
                     beside.unlink(missing_ok=True)
             self._db.close()
+
+    def _list_files_beside(self, path: Path) -> Iterable[Path]:
+        """Return the files that belong to the spool at *path*, of which some may not be there."""
+        if self.logs is None:
+            return path.parent.glob(f"{path.name}-*")  # which reads the whole folder
+        return [*self.logs, *(path.with_name(path.name + ending) for ending in ("-journal", "-wal", "-shm"))]
 
     def abandon_after_fork(self) -> None:
         """Forget the connection in a forked child without closing it, as it belongs to the parent."""

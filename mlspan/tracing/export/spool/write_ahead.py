@@ -10,6 +10,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from io import FileIO
 from itertools import count
 from pathlib import Path
@@ -25,6 +26,7 @@ from ..types import EncodedSpan
 
 _RECORD_MARK: Final = b"\xf5mls"  # its first byte occurs in no UTF-8 text
 _RECORD_HEADER: Final = struct.Struct("<4sIIIQ")  # mark, checksum of the rest, sizes of origin and spans, position
+_LOG_MARK: Final = "-j"  # between the name of a spool and the number of a log file
 _ROTATE_BYTES: Final = 4 * 1024 * 1024
 _DELETE_DELAY: Final = 5.0  # seconds that a full file is kept, as a thread may still write to it
 
@@ -40,7 +42,7 @@ class WriteAheadLog:
         self._open_file()
 
     def _open_file(self) -> None:
-        self._path = self._spool.with_name(f"{self._spool.name}-j{next(self._files)}")
+        self._path = _name_log(self._spool, next(self._files))
         self._file = open(self._path, "ab", buffering=0, opener=lambda p, flags: os.open(p, flags, 0o600))  # noqa: SIM115
 
     def append_span(self, span: ReadableSpan, origin: TraceOrigin) -> tuple[EncodedSpan | UnencodableSpan, int | None]:
@@ -84,9 +86,52 @@ class WriteAheadLog:
             file.close()
 
 
-def find_logs(spool: Path) -> list[Path]:
-    """Return the log files of a spool."""
-    return sorted(spool.parent.glob(f"{spool.name}-j*"))
+class LogFinder:
+    """Finds the log files of the spools of one *folder*, by one listing of the folder for many spools.
+
+    A listing is used for less time than a full file is kept. So of the files that have appeared since, none is gone
+    again, and as their numbers follow each other, they are found by name.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._numbers: dict[str, list[int]] = {}  # by the name of the spool
+        self._listed: float | None = None
+
+    def find_logs(self, spool: Path) -> list[Path]:
+        """Return the log files of a spool whose process has ended, the oldest first."""
+        if self._is_listing_fresh():
+            found = list(self._iterate_numbers(spool))
+            if self._is_listing_fresh():
+                return [_name_log(spool, number) for number in found]
+        self._list_folder()
+        return [_name_log(spool, number) for number in self._numbers.get(spool.name, ())]
+
+    def _is_listing_fresh(self) -> bool:
+        return self._listed is not None and monotonic() - self._listed < _DELETE_DELAY / 2
+
+    def _iterate_numbers(self, spool: Path) -> Iterator[int]:
+        """Yield the numbers that were listed and are still there, then those that have come since."""
+        listed = self._numbers.get(spool.name, [])
+        yield from (number for number in listed if _name_log(spool, number).exists())
+        for number in count(max(listed, default=-1) + 1):
+            if not _name_log(spool, number).exists():
+                return
+            yield number
+
+    def _list_folder(self) -> None:
+        self._listed, self._numbers = monotonic(), {}
+        with suppress(FileNotFoundError), os.scandir(self._folder) as entries:
+            for entry in entries:
+                spool, mark, number = entry.name.rpartition(_LOG_MARK)
+                if mark and number.isdigit():
+                    self._numbers.setdefault(spool, []).append(int(number))
+        for numbers in self._numbers.values():
+            numbers.sort()
+
+
+def _name_log(spool: Path, number: int) -> Path:
+    return spool.with_name(f"{spool.name}{_LOG_MARK}{number}")
 
 
 def read_log(path: Path) -> Iterator[tuple[int, TraceOrigin, EncodedSpan]]:

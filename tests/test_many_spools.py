@@ -1,0 +1,154 @@
+"""A folder with thousands of spools: the cost of sending them grows with their number, and few are open at a time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from servers.program import environment, run
+from servers.receiver import Receiver
+
+from mlspan import tracing
+from mlspan.tracing.export.spool import directory, drain, queue, write_ahead
+from mlspan.tracing.export.spool.write_ahead import LogFinder, WriteAheadLog
+
+KILLED = "work(0, 3)\nos.kill(os.getpid(), signal.SIGKILL)"
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a process that was killed while its spans may only have been in the write-ahead log."""
+    folder = tmp_path_factory.mktemp("killed")
+    env = environment(folder, "http://127.0.0.1:1", MLSPAN_DURABILITY="span")
+    assert run(KILLED, env).returncode == -signal.SIGKILL
+    assert [path.name for path in folder.glob("*-j0")]
+    return folder
+
+
+def copy_spools(killed: Path, folder: Path, count: int) -> Path:
+    """Make a folder with *count* copies of a spool and of what is beside it."""
+    folder.mkdir(mode=0o700)
+    for number in range(count):
+        for path in killed.iterdir():
+            stem, rest = path.name.split("-", 1)
+            shutil.copy(path, folder / f"{number}{stem}-{rest}")
+    return folder
+
+
+def test_a_drain_opens_few_files_at_a_time(
+    killed: Path, tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All spans of all files arrive, those of the logs too, and nothing is left of any."""
+    monkeypatch.setattr(drain, "_FILES_AT_ONCE", 4)
+    folder = copy_spools(killed, tmp_path / "spool", 10)
+    open_now: list[int] = []
+    done = tracing.drain(
+        spool_dir=folder,
+        tracking_uri=receiver.url,
+        progress=lambda so_far: open_now.append(
+            sum(one.path.parent == folder for one in queue._open_spools if one.path)
+        ),
+    )
+    assert (done.sent, done.stay, done.in_use, done.damaged, done.reasons) == (30, 0, 0, 0, {})
+    assert max(open_now) == 4
+    assert set(receiver.mlflow) == {"execute_tool 0", "execute_tool 1", "execute_tool 2"}
+    assert list(folder.iterdir()) == []
+
+
+def test_a_destination_that_is_away_is_tried_once(
+    killed: Path, tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many groups of files there are; what they hold is counted, with the reason, and is sent the next time."""
+    monkeypatch.setattr(drain, "_FILES_AT_ONCE", 4)
+    receiver.mode = 503
+    folder = copy_spools(killed, tmp_path / "spool", 10)
+    done = tracing.drain(spool_dir=folder, tracking_uri=receiver.url)
+    assert (done.sent, done.stay, list(done.reasons.values())) == (0, 30, [30])
+    first = len(receiver.requests)
+    receiver.requests.clear()
+    alone = copy_spools(killed, tmp_path / "alone", 1)
+    assert tracing.drain(spool_dir=alone, tracking_uri=receiver.url).stay == 3
+    assert first == len(receiver.requests)
+    receiver.mode = "ok"
+    assert tracing.drain(spool_dir=folder, tracking_uri=receiver.url).sent == 30
+    assert list(folder.iterdir()) == []
+
+
+def test_the_folder_is_not_read_for_each_file(
+    killed: Path, tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else, draining a folder of twice the files takes four times as long."""
+    monkeypatch.setattr(write_ahead, "_DELETE_DELAY", 1_000.0)  # a loaded machine takes its time
+    listed: list[str] = []
+    scandir = os.scandir
+
+    def watch(path: str | os.PathLike[str] = ".") -> object:
+        listed.append(os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", watch)
+    counts = []
+    for count in (3, 12):
+        folder = copy_spools(killed, tmp_path / str(count), count)
+        listed.clear()
+        assert tracing.drain(spool_dir=folder, tracking_uri=receiver.url).sent == 3 * count
+        counts.append(listed.count(str(folder)))
+    assert 0 < counts[0] == counts[1]
+
+
+def test_logs_are_found_by_one_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that were there, and those that have come or gone since; a listing that is old is made again."""
+    now = [100.0]
+    monkeypatch.setattr(write_ahead, "monotonic", lambda: now[0])
+    monkeypatch.setattr(write_ahead, "_ROTATE_BYTES", -1)
+    spool, other = tmp_path / "1-a-b.spool", tmp_path / "11-a-b.spool"
+    log, finder = WriteAheadLog(spool), LogFinder(tmp_path)
+    for name in ("1-a-b.spool-jx", "1-a-b.spool-journal", "1-a-b.spool.aside-j0"):
+        (tmp_path / name).touch()
+
+    def find(path: Path = spool) -> list[int]:
+        return [int(one.name.rpartition("-j")[2]) for one in finder.find_logs(path)]
+
+    assert find() == [0]
+    log.rotate_file()
+    assert find() == [0, 1]
+    WriteAheadLog(other).close()
+    assert find(other) == [0]
+    now[0] += 6
+    log.delete_old_files()
+    assert find() == [1]
+    for _ in range(10):
+        log.rotate_file()
+    assert find() == list(range(1, 12))
+    log.close()
+    shutil.rmtree(tmp_path)
+    now[0] += 6
+    assert find() == []
+
+
+def test_a_program_takes_over_few_at_a_time(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, tracing_off: None
+) -> None:
+    """Those that many programs have left; the next ones when the first are empty, until all are sent."""
+    monkeypatch.setattr(directory, "_MOST_ADOPTED", 3)
+    monkeypatch.setattr(directory, "_SCAN_INTERVAL", 0.0)
+    (tmp_path / "killed").mkdir(mode=0o700)
+    env = environment(tmp_path / "killed", receiver.url, MLSPAN_DURABILITY="span")
+    receiver.mode = 503
+    assert run(KILLED, env).returncode == -signal.SIGKILL
+    receiver.mode = "ok"
+    folder = copy_spools(tmp_path / "killed", tmp_path / "spool", 8)
+    most = 0
+    tracing.configure(tracking_uri=receiver.url, spool_dir=folder)
+    until = time.monotonic() + 100
+    while receiver.mlflow["execute_tool 2"] < 8 and time.monotonic() < until:
+        with tracing.span("own", kind="tool"):  # what has ended is stored, and then the folder is looked at
+            pass
+        assert tracing.flush(60)
+        most = max(most, sum(one.inherited for one in queue._open_spools if one.path))
+    assert receiver.mlflow["execute_tool 2"] == 8
+    assert 0 < most <= 3
