@@ -90,7 +90,7 @@ def google_genai(session: nox.Session, versions: list[str]) -> None:
     session.install("--quiet", *TESTING, *versions)
     tests = ["tests/integrations/test_google_genai.py", "tests/integrations/test_golden_attributes.py"]
     if "mlflow>=3.6,<4" in versions:
-        more = ("provider_endings", "reconciliation_frameworks", "left_streams")
+        more = ("provider_endings", "reconciliation_frameworks", "left_streams", "text_chunks")
         tests += [f"tests/integrations/test_{name}.py" for name in more]
         tests += [f"tests/test_{name}.py" for name in ("client_benchmarks", "examples", "docs")]
     session.run("pytest", "-q", *tests, "-k", "google_genai and not command", *session.posargs)
@@ -151,6 +151,14 @@ def clients(session: nox.Session) -> None:
     session.run("pytest", "-q", "tests/integrations/test_clients.py", *session.posargs)
     shown = ["tests/test_examples.py", "tests/test_docs.py"]
     session.run("pytest", "-q", *shown, "-k", "(together or clients) and not command", *session.posargs)
+
+
+@nox.session(tags=["matrix"])
+def instructions(session: nox.Session) -> None:
+    """The processor's instructions for a chat and a chunk of a client, where valgrind is there; they have bounds."""
+    session.install("--quiet", *TESTING, "anthropic>=2,<3", "google-genai>=3,<4", "ollama>=0.6.3,<1", "openai>=3,<4")
+    clients = session.posargs or ["openai", "anthropic", "google_genai", "ollama"]
+    session.run("python", "benchmarks/instructions.py", "--here", "--check", *clients)
 
 
 COHERE = {"lowest": ["cohere==7.0.0"], "newest": ["cohere>=7.3,<8"]}
@@ -279,6 +287,7 @@ def mistralai(session: nox.Session, versions: list[str]) -> None:
     """Mistral's client at its lowest and newest."""
     session.install("--quiet", *TESTING, *versions)
     session.run("pytest", "-q", "tests/integrations/test_mistralai.py", *session.posargs)
+    session.run("pytest", "-q", "tests/integrations/test_text_chunks.py", "-k", "mistralai")
 
 
 OLLAMA = {"lowest": ["ollama==0.4.0"], "newest": ["ollama>=0.6.3,<1"]}
@@ -290,6 +299,7 @@ def ollama(session: nox.Session, versions: list[str]) -> None:
     """Ollama's client at its lowest and newest."""
     session.install("--quiet", *TESTING, *versions)
     session.run("pytest", "-q", "tests/integrations/test_ollama.py", *session.posargs)
+    session.run("pytest", "-q", "tests/integrations/test_text_chunks.py", "-k", "ollama")
 
 
 TRANSFORMERS = {"lowest": ["transformers==4.50.0"], "newest": ["transformers>=5.24,<6", "mlflow>=3.6,<4"]}

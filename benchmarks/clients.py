@@ -94,11 +94,11 @@ def find_python(name: str, key: str) -> str:
     return python(f"{'mlspan' if key == ALL_OF_US else key}-{name}", peer)
 
 
-def record(name: str, folder: Path, key: str = "mlspan") -> Path:
+def record(name: str, folder: Path, key: str = "mlspan", interpreter: str | None = None) -> Path:
     """The spans of ours of one chat, in a file: what the floor writes by hand. Of all integrations, by their key."""
     key = ALL_OF_US if key == ALL_OF_US else "mlspan"
     path = folder / f"{key}-{name}.json"
-    run_worker([find_python(name, key), WORKER, "record", name, str(path), key])
+    run_worker([interpreter or find_python(name, key), WORKER, "record", name, str(path), key])
     return path
 
 

@@ -1,6 +1,6 @@
 """Instructions of the processor for a call: a figure that neither the load of the machine nor its clock changes.
 
-    python benchmarks/instructions.py [CLIENT ...] [--peers mlspan,mlflow] [--against FOLDER]
+    python benchmarks/instructions.py [CLIENT ...] [--peers mlspan,mlflow] [--against FOLDER] [--here] [--check]
 
 Needs valgrind with its header files, a C compiler and Linux; without them it says what is missing, and ends. Callgrind
 counts what the process executes outside of the kernel, between two marks around so many calls of a client whose network
@@ -28,6 +28,9 @@ void start_counting(void) { CALLGRIND_START_INSTRUMENTATION; CALLGRIND_ZERO_STAT
 void stop_counting(const char *name) { CALLGRIND_DUMP_STATS_AT(name); CALLGRIND_STOP_INSTRUMENTATION; }
 """
 Counts = dict[str, float]  # instructions of one call: of the bare one, of the floor, of the traced one
+MOST_OF_THE_FLOOR = 1.3  # that a chat of ours may take
+MOST_OF_A_CHUNK = 12_000  # instructions: 1.5 µs of the machine of docs/performance.md
+ABOVE = {"google_genai": 14_000, "mistralai": 16_000}  # clients that are above it: they may not get worse
 
 
 def find_missing(folder: Path) -> str | None:
@@ -44,11 +47,12 @@ def find_missing(folder: Path) -> str | None:
     return f"the marks do not compile: {done.stderr.strip()[-200:]}" if done.returncode else None
 
 
-def count(name: str, key: str, recorded: Path, against: str | None = None) -> Counts:
+def count(name: str, key: str, recorded: Path, against: str | None = None, interpreter: str | None = None) -> Counts:
     """Count what each kind of call takes in a process of a client and a peer; Failed says why it cannot be counted."""
+    interpreter = interpreter or find_python(name, key)
     with tempfile.TemporaryDirectory() as out:
         options = ["--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={out}/counts"]
-        worker = [find_python(name, key), WORKER, "count", name, str(recorded), key, str(recorded.parent / "marks.so")]
+        worker = [interpreter, WORKER, "count", name, str(recorded), key, str(recorded.parent / "marks.so")]
         env = {**os.environ, "PYTHONHASHSEED": "0", **({"PYTHONPATH": against} if against else {})}
         command = ["valgrind", *options, *worker]
         try:
@@ -68,23 +72,42 @@ def read_counts(text: str) -> tuple[str, float] | None:
     return (name[1], int(total[1]) / COUNTED[name[1].rpartition("_")[2]]) if name and total else None
 
 
-def list_cells(counts: Counts) -> list[str]:
-    """The cells of a row: a chunk is the difference between a long stream and a short one."""
-    floor, added = (counts[f"{variant}_chat"] - counts["bare_chat"] for variant in ("hand", "traced"))
-    cells = [f"{number / 1000:.0f}" for number in (counts["bare_chat"], floor, added)] + [f"{added / floor:.2f}"]
+def find_share(counts: Counts) -> float:
+    """Return what a traced chat adds, as a part of what the floor adds."""
+    return (counts["traced_chat"] - counts["bare_chat"]) / (counts["hand_chat"] - counts["bare_chat"])
+
+
+def find_chunk(counts: Counts) -> float | None:
+    """Return what a chunk costs: the difference between a long stream and a short one; None if there is no stream."""
     if "bare_many" not in counts:
-        return [*cells, "no stream"]
+        return None
     many, few = (counts[f"traced_{size}"] - counts[f"bare_{size}"] for size in ("many", "few"))
-    return [*cells, f"{(many - few) / (SIZES['many'] - SIZES['few']) / 1000:.1f}"]
+    return (many - few) / (SIZES["many"] - SIZES["few"])
 
 
-def show(name: str, key: str, folder: Path, against: str | None) -> None:
-    """The row of a client and a peer, or why there is none."""
+def list_cells(counts: Counts) -> list[str]:
+    """The cells of a row."""
+    floor, added = (counts[f"{variant}_chat"] - counts["bare_chat"] for variant in ("hand", "traced"))
+    cells = [f"{number / 1000:.0f}" for number in (counts["bare_chat"], floor, added)]
+    chunk = find_chunk(counts)
+    return [*cells, f"{find_share(counts):.2f}", "no stream" if chunk is None else f"{chunk / 1000:.1f}"]
+
+
+def is_within_bounds(counts: Counts, most: float = MOST_OF_A_CHUNK) -> bool:
+    """Return whether a chat and a chunk cost no more than what is held."""
+    return find_share(counts) <= MOST_OF_THE_FLOOR and (find_chunk(counts) or 0) <= most
+
+
+def show(name: str, key: str, folder: Path, against: str | None, interpreter: str | None) -> bool:
+    """Show the row of a client and a peer, or why there is none; return whether it is within bounds."""
     peer = list_peers(name)[key]
     try:
-        row(name, peer.name, *list_cells(count(name, key, record(name, folder), against)))
+        counts = count(name, key, record(name, folder, interpreter=interpreter), against, interpreter)
     except Failed as why:
         row(name, peer.name, why, *[""] * 4)
+        return False
+    row(name, peer.name, *list_cells(counts))
+    return is_within_bounds(counts, ABOVE.get(name, MOST_OF_A_CHUNK))
 
 
 def main() -> None:
@@ -92,7 +115,10 @@ def main() -> None:
     said.add_argument("clients", nargs="*", default=[*CLIENTS], help=", ".join(CLIENTS))
     said.add_argument("--peers", default="mlspan", help="who, with commas between: mlspan,openinference,...")
     said.add_argument("--against", help="the folder of another version of mlspan's source, to count that one")
+    said.add_argument("--here", action="store_true", help="use this environment, and not one for each client and peer")
+    said.add_argument("--check", action="store_true", help="fail if a row is above its bound, or is missing")
     options = said.parse_args()
+    interpreter, within = sys.executable if options.here else None, True
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process compiles all that it imports
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -103,7 +129,9 @@ def main() -> None:
         table("client", "", "bare call", "span by hand adds", "adds", "of the floor", "adds for each chunk")
         for client in options.clients:
             for key in options.peers.split(","):
-                show(client, key, folder, options.against)
+                within = show(client, key, folder, options.against, interpreter) and within
+    if options.check and not within:
+        sys.exit("A row is above its bound, or is missing.")
 
 
 if __name__ == "__main__":

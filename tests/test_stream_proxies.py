@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from types import GeneratorType
 from typing import Any
 
 import pytest
@@ -103,6 +104,70 @@ async def test_it_has_what_its_stream_has(name: str) -> None:
         assert observer.ends[0] == "closed"
     if name == "coroutine":
         own.close()
+
+
+class Looped:
+    """A stream whose ``__iter__`` is a generator, as that of each client that Stainless generates."""
+
+    def __init__(self, *items: Any) -> None:
+        self._items = iter(items)
+        self.left = 0  # so many loops have ended
+
+    def __next__(self) -> Any:
+        return next(self._items)
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            for item in self._items:
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+        finally:
+            self.left += 1
+
+
+class Reading(Finished):
+    """An observer that hides an item, and keeps what it has seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Any] = []
+
+    def observe(self, value: object) -> bool:
+        self.seen.append(value)
+        return value != "hidden"
+
+    def finish(self, error: Any = None, *, stream_end: Any = None, collecting: bool = False) -> None:
+        self.ends.append(error or stream_end)
+
+
+@pytest.mark.any_span
+def test_a_loop_is_the_clients_own() -> None:
+    """It is a generator of the client's, which ends when the loop does; another loop goes on after it."""
+    own, observer = Looped(1, "hidden", 2, 3), Reading()
+    proxy = Stream(own, observer)
+    loop = iter(proxy)
+    assert type(loop) is GeneratorType
+    assert [next(loop), next(loop)] == [1, 2]
+    loop.close()  # type: ignore[attr-defined]  # a generator
+    assert (own.left, observer.ends) == (1, [])
+    assert [next(proxy), *proxy] == [3]
+    assert (own.left, observer.ends, observer.seen) == (2, [None], [1, "hidden", 2, 3])
+
+
+@pytest.mark.any_span
+def test_a_loop_that_fails_or_is_left() -> None:
+    """Its own error is the end of what is recorded; a loop keeps the stream alive, whose end is that of the loop."""
+    observer, failure = Reading(), ValueError("no more")
+    with pytest.raises(ValueError, match="no more"):
+        list(Stream(Looped(1, failure), observer))
+    assert observer.ends[0] is failure
+    observer = Reading()
+    loop = iter(Stream(Looped(1, 2), observer))
+    assert next(loop) == 1
+    assert observer.ends == []
+    del loop
+    assert observer.ends == ["abandoned"]
 
 
 BLOCKS = ("__enter__", "__exit__", "__aenter__", "__aexit__")

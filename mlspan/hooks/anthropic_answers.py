@@ -87,6 +87,25 @@ _TEXT_FIELDS: Final[dict[str, tuple[str, Literal["text", "reasoning"]]]] = {
 }
 
 
+def _append_text_delta(chat: Chat, event: Any) -> bool:
+    """Append a piece of text, which nearly all events are; return False for any other event.
+
+    Each model is asked once for all that it has, as the ``__getattr__`` of pydantic makes every attribute slow to read.
+    """
+    try:
+        known = event if type(event) is dict else event.__dict__
+        if known["type"] != "content_block_delta":
+            return False
+        delta, index = known["delta"], known["index"]
+        text = (delta if type(delta) is dict else delta.__dict__)["text"]
+    except (AttributeError, KeyError, TypeError):  # of another type, or of another shape
+        return False
+    if type(text) is not str or type(index) is not int:
+        return False
+    chat.draft.get_choice().add_block_text(index, text)
+    return True
+
+
 class EventReader:
     """The reader of one stream's events: the blocks that are open, by their index."""
 
@@ -97,6 +116,8 @@ class EventReader:
 
     def observe(self, chat: Chat, event: object) -> None:
         """Read one event."""
+        if _append_text_delta(chat, event):
+            return
         known = get_fields(event)
         kind, choice = get_text(known, "type"), chat.draft.get_choice()
         if kind == "content_block_delta":

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from contextlib import ExitStack
-from typing import Final
+from typing import Any, Final
 
 from opentelemetry import trace
 
@@ -21,7 +21,7 @@ from ..hooks.own_spans import is_request_recorded, suppress_own_spans
 from ..hooks.patching import Undo, apply_patches
 from ..tracing.operations import semconv as sc
 from ..tracing.operations.records import Chat, Embeddings, Observe
-from .openai.methods import make_chat, make_embeddings, observe_chat, observe_embeddings
+from .openai.methods import append_text_chunk, make_chat, make_embeddings, observe_chat, observe_embeddings
 
 __all__ = ["HOOK", "autolog"]
 
@@ -45,7 +45,7 @@ def _begin_chat(call: Call, *, stream: bool = False) -> tuple[Chat, Observe[Chat
     chat.seed = get_nested(body, "random_seed", int)
     if agent := get_nested(body, "agent_id", str):
         chat.extra[sc.AGENT_ID] = agent
-    return chat, _observe
+    return chat, _observe_chunk_event if stream else _observe
 
 
 def _begin_fill(call: Call, *, stream: bool = False) -> tuple[Chat, Observe[Chat]]:
@@ -56,6 +56,17 @@ def _begin_fill(call: Call, *, stream: bool = False) -> tuple[Chat, Observe[Chat
         texts = [get_nested(call.kwargs, name, str) for name in ("prompt", "suffix")]
         chat.input = [{"role": "user", "parts": [{"type": "text", "content": text} for text in texts if text]}]
     return chat, observe
+
+
+def _observe_chunk_event(chat: Chat, got: Any) -> None:
+    """Read an event of a stream, which holds a chunk; one that holds text alone, as nearly all do, is read at once."""
+    try:
+        chunk = got.data
+    except AttributeError:  # of another shape, or plain JSON
+        _observe(chat, got)
+        return
+    if not (chat.response_id and append_text_chunk(chat.draft, chunk)):
+        _observe(chat, got)
 
 
 def _observe(chat: Chat, got: object) -> None:

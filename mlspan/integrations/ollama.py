@@ -95,6 +95,8 @@ def _read_images(raw: object) -> list[Part]:
 
 def _observe_chat(chat: Chat, got: object) -> None:
     """Read a whole answer, or a piece of a stream: the last one has the tokens."""
+    if chat.response_model and _append_text_piece(chat, got, "message", "content"):
+        return
     answer = get_fields(got)
     choice, said = chat.draft.get_choice(), get_fields(answer.get("message"))
     if thought := get_text(said, "thinking"):
@@ -105,6 +107,25 @@ def _observe_chat(chat: Chat, got: object) -> None:
         function = get_field(call, "function")
         choice.add_tool_call(None, None, get_nested(function, "name", str), to_json(get_field(function, "arguments")))
     _read_end(chat, answer)
+
+
+def _append_text_piece(chat: Chat, got: Any, within: str | None, name: str) -> bool:
+    """Append a piece that holds text and nothing else, as nearly all do; return False for any other.
+
+    Each model is asked once for all that it has, as the ``__getattr__`` of pydantic makes every attribute slow to read.
+    The text is in field *name* of what field *within* holds, or of the piece itself.
+    """
+    try:
+        piece = said = got.__dict__
+        if within is not None:
+            said = piece[within].__dict__
+        text = said[name]
+        if piece["done"] or type(text) is not str or not text or said.get("thinking") or said.get("tool_calls"):
+            return False
+    except (AttributeError, KeyError):  # of another shape
+        return False
+    chat.draft.append_text(text)
+    return True
 
 
 def _begin_completion(call: Call, body: Mapping[str, object]) -> tuple[Chat, Observe[Chat]]:
@@ -119,6 +140,8 @@ def _begin_completion(call: Call, body: Mapping[str, object]) -> tuple[Chat, Obs
 
 
 def _observe_completion(chat: Chat, got: object) -> None:
+    if chat.response_model and _append_text_piece(chat, got, None, "response"):
+        return
     answer = get_fields(got)
     choice = chat.draft.get_choice()
     if thought := get_text(answer, "thinking"):

@@ -21,7 +21,7 @@ from ...tracing.operations import semconv as sc
 from ...tracing.operations.message_drafts import OutputDraft
 from ...tracing.operations.records import Chat, Embeddings, Observe
 from . import functions
-from .answers import observe_answer
+from .answers import observe_answer, observe_chunk
 from .contents import read_contents, read_tool_definitions
 from .requests import read_config, read_model, set_config
 
@@ -61,7 +61,7 @@ def _begin_request(call: Call, *, stream: bool | None = None) -> tuple[Chat, Obs
         system = read_contents(read_config(config, "system_instruction"))
         chat.system = [part for message in system for part in message["parts"]] or None
         chat.tools = read_tool_definitions(read_config(config, "tools"))
-    return chat, observe_answer
+    return chat, observe_chunk if stream else observe_answer
 
 
 def _begin_stream(call: Call) -> tuple[Chat, Observe[Chat]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import itemgetter
 from typing import Any, Final
 
 from ..._shape import (
@@ -38,10 +37,37 @@ _MODALITY_COUNTS: Final = {  # list of counts by modality -> end of the name of 
 _TOOL_TOKENS: Final = "mlspan.usage.tool_use_prompt_tokens"  # only some of a stream's chunks tell them
 
 
+def observe_chunk(chat: Chat, got: Any) -> None:
+    """Read a chunk of an answer. One that holds text, counts and nothing else, as nearly all do, is read here.
+
+    Each model is asked once for all that it has, as the ``__getattr__`` of pydantic makes every attribute slow to read.
+    """
+    try:
+        answer = got.__dict__
+        (raw_candidate,) = answer["candidates"]
+        candidate = raw_candidate.__dict__
+        (part,) = candidate["content"].__dict__["parts"]
+        text, usage = part.__dict__["text"], answer["usage_metadata"]
+        is_text_alone = (
+            part.__pydantic_fields_set__ == _TEXT_ALONE
+            and type(text) is str
+            and candidate["finish_reason"] is None
+            and not candidate["index"]
+            and answer["response_id"] == chat.response_id  # else it is the first chunk
+            and answer["model_version"] == chat.response_model
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):  # of another shape
+        is_text_alone = False
+    if not is_text_alone:
+        observe_answer(chat, got)
+        return
+    chat.draft.append_text(text)
+    if usage is not None:
+        _keep_usage(chat, usage)
+
+
 def observe_answer(chat: Chat, got: object) -> None:
     """Read a ``GenerateContentResponse``: a whole answer, or a chunk of one, whose token counts are those so far."""
-    if _append_text(chat, got):
-        return
     answer = get_told_fields(got)
     chat.response_id = get_text(answer, "response_id") or chat.response_id
     chat.response_model = get_text(answer, "model_version") or chat.response_model
@@ -68,34 +94,27 @@ def observe_answer(chat: Chat, got: object) -> None:
         _keep_usage(chat, usage)
 
 
-def _append_text(chat: Chat, got: Any) -> bool:
-    """Append a chunk that holds text, counts and nothing else, as nearly all do; return False for any other."""
+def _keep_usage(chat: Chat, usage: Any) -> None:
+    """Keep the token counts of a chunk until the end: each chunk tells those so far, so the last ones count.
+
+    One that tells all that those before it have told takes their place; zeros tell nothing.
+    """
+    before = chat.unread
     try:
-        if got.response_id != chat.response_id or got.model_version != chat.response_model:
-            return False  # the first one, or of a server that tells neither
-        (candidate,) = got.candidates
-        (part,) = candidate.content.parts
-        if part.__pydantic_fields_set__ != _TEXT_ALONE or candidate.finish_reason is not None or candidate.index:
-            return False
-        text = part.text
-    except (AttributeError, TypeError, ValueError):  # of another shape
-        return False
-    if type(text) is not str:
-        return False
-    chat.draft.get_choice().add_text(text)
-    if (usage := got.usage_metadata) is not None:
-        _keep_usage(chat, usage)
-    return True
+        told = usage.__pydantic_fields_set__
+        if all(map(usage.__dict__.get, told)) and (before is None or told >= before.__pydantic_fields_set__):
+            chat.unread = usage
+            if before is None:
+                chat.read_rest = _read_usage
+            return
+    except (AttributeError, TypeError):  # of another shape
+        pass
+    chat.unread, chat.read_rest = {**_list_told(before), **_list_told(usage)}, _read_usage
 
 
-def _keep_usage(chat: Chat, usage: object) -> None:
-    """Keep the token counts of a chunk until the end: each chunk tells those so far, so the last ones count."""
-    if chat.unread is None:
-        chat.unread, chat.read_rest = {}, _read_usage
-    chat.unread.update(filter(_TELLS, get_fields(usage).items()))
-
-
-_TELLS: Final = itemgetter(1)  # neither None, nor a zero, which replaces no count
+def _list_told(usage: object) -> dict[str, Any]:
+    """Return the fields of *usage* without None, and without zeros, which replace no count."""
+    return {name: value for name, value in get_fields(usage).items() if value}
 
 
 _TEXT_ALONE: Final = {"text"}

@@ -47,11 +47,13 @@ def _use_sender(meta: object) -> AbstractContextManager[None]:
     with guard("reading the context of a request of MCP"):
         known = meta if isinstance(meta, Mapping) else {}
         carrier = {name: value for name, value in known.items() if isinstance(value, str)}
-        context = propagate.extract(carrier)
-        sender = trace.get_current_span(context).get_span_context()
-        here = trace.get_current_span().get_span_context()
+        if not carrier:
+            return nullcontext()
+        around = get_current()
+        context = propagate.extract(carrier, context=around)
+        sender, here = (trace.get_current_span(one).get_span_context() for one in (context, around))
         if sender.is_valid and (sender.trace_id, sender.span_id) != (here.trace_id, here.span_id):
-            return use_context(propagate.extract(carrier, context=get_current()))
+            return use_context(context)
     return nullcontext()
 
 

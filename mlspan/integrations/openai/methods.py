@@ -13,11 +13,12 @@ from ...hooks.requests import read_server_fields
 from ...tracing.operations.message_drafts import OutputDraft
 from ...tracing.operations.records import Chat, Embeddings
 from ._chat_messages import observe_message, read_request_messages
-from .chat import append_told_text, observe_chat, set_chat_request
+from .chat import append_text_chunk, append_told_text, observe_chat, set_chat_request
 from .media import observe_embeddings
 from .responses import observe_response, read_response_request
 
 __all__ = [
+    "append_text_chunk",
     "append_told_text",
     "make_chat",
     "make_embeddings",

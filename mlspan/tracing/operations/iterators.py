@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import Awaitable
 from types import AsyncGeneratorType
 from typing import Any
 
@@ -36,23 +36,3 @@ def makes_generators(cls: type, method: str) -> bool:
     """Return whether *method* of *cls*, ``__iter__`` or ``__aiter__``, makes a generator, which callers may close."""
     function = getattr(cls, method, None)
     return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
-
-
-def iterate_chunks(stream: Any) -> Iterator[object]:
-    """Yield the chunks of *stream*, as a client's own ``__iter__`` does."""
-    while True:
-        try:
-            chunk = stream.__next__()
-        except StopIteration:
-            return
-        yield chunk
-
-
-async def aiterate_chunks(stream: Any) -> AsyncIterator[object]:
-    """Yield the chunks of *stream*, as a client's own ``__aiter__`` does."""
-    while True:
-        try:
-            chunk = await stream.__anext__()
-        except StopAsyncIteration:
-            return
-        yield chunk

@@ -69,13 +69,13 @@ class ChoiceDraft:
     __slots__ = (
         "_call_ids",
         "_calls",
-        "_open_type",
         "_parts",
-        "_pieces",
         "_texts",
         "finish_reason",
         "holds_objects",
         "kept",
+        "open_type",
+        "pieces",
     )
 
     def __init__(self, *, kept: bool, call_ids: list[str]) -> None:
@@ -85,30 +85,30 @@ class ChoiceDraft:
         self._parts: list[Any] = []
         self._calls: dict[int, _ToolCallDraft] = {}
         self._texts: dict[int, TextDraft] = {}
-        self._open_type: str | None = None  # the type of the last part, if more text may follow
-        self._pieces: list[str] = []  # the pieces of that part
+        self.open_type: str | None = None  # the type of the last part, if more text may follow
+        self.pieces: list[str] = []  # the pieces of that part
 
     def add_text(self, text: str, kind: Literal["text", "reasoning"] = "text") -> None:
         """Add a piece of text or reasoning; pieces of the same kind become one part."""
         if not self.kept:
             return
-        if self._open_type == kind:
-            self._pieces.append(text)
+        if self.open_type == kind:
+            self.pieces.append(text)
             return
         self._join_pieces()
-        self._open_type, self._pieces = kind, [text]
+        self.open_type, self.pieces = kind, [text]
         self._parts.append({"type": kind, "content": text})
 
     def _join_pieces(self) -> None:
         """Join the pieces of the open text into its part."""
-        if len(self._pieces) > 1:
-            self._parts[-1]["content"] = "".join(self._pieces)
-            self._pieces = [self._parts[-1]["content"]]
+        if len(self.pieces) > 1:
+            self._parts[-1]["content"] = "".join(self.pieces)
+            self.pieces = [self._parts[-1]["content"]]
 
     def _close_text(self) -> None:
         """Join the open text; the next piece starts a part of its own."""
         self._join_pieces()
-        self._open_type, self._pieces = None, []
+        self.open_type, self.pieces = None, []
 
     def add_tool_call(self, slot: int | None, id: str | None, name: str | None, arguments: str | None) -> None:
         """Add a piece of the tool call in *slot*. The first piece brings the call's name and id.
@@ -156,7 +156,7 @@ class ChoiceDraft:
         """Add citations to the text that they belong to: the last one, or a new one that is empty so far."""
         if not self.kept or not found:
             return
-        if self._open_type != "text":
+        if self.open_type != "text":
             self.add_text("")
         self._parts[-1].setdefault("annotations", []).extend(found)
         self.holds_objects = True
@@ -233,6 +233,14 @@ class OutputDraft:
         if draft is None:
             draft = self._choices[index] = ChoiceDraft(kept=self.kept, call_ids=self.call_ids)
         return draft
+
+    def append_text(self, text: str, index: int = 0) -> None:
+        """Add a piece of text to the choice *index*, as its ``add_text`` does: quickly where text is open."""
+        choice = self._choices.get(index)
+        if choice is not None and choice.open_type == "text":
+            choice.pieces.append(text)
+        else:
+            self.get_choice(index).add_text(text)
 
     def build_messages(self) -> list[Message]:
         """Return one message per choice, in order of index; none if content is not kept."""

@@ -180,8 +180,8 @@ class Inference(ModelCall):
     output: list[Message] | None = span_attribute(sc.OUTPUT_MESSAGES, "content")
     draft: OutputDraft = lazy_field(OutputDraft)
     # What the chunks have told and nobody has read yet, and what reads it: all at once, when the answer has ended.
-    unread: dict[str, Any] | None = None
-    read_rest: Callable[[Any, dict[str, Any]], None] | None = None
+    unread: Any = None
+    read_rest: Callable[[Any, Any], None] | None = None
 
     def complete_fields(self) -> None:
         self.output = self.draft.build_messages() or self.output

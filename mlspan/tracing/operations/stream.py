@@ -11,14 +11,15 @@ runs ``end_cancelled_run`` in ``integrations/langchain/runs.py`` ends.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from types import GeneratorType, TracebackType
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from types import FunctionType, GeneratorType, TracebackType
 from typing import Any
 
 from opentelemetry import context as otel
 
 from .call_context import detach_context
-from .iterators import aiterate_chunks, iterate_chunks, makes_generators
+from .iterators import makes_generators
 from .response_proxy import ResponseProxy, StreamObserver, finish_after_read, finish_in_finalizer
 
 
@@ -43,31 +44,64 @@ class _StreamProxy(ResponseProxy):
         finish_in_finalizer(observer, stream_end="abandoned")
 
 
-class PlainStream(_StreamProxy):
+class _ChunkProxy(_StreamProxy):
+    """A proxy of an iterator of chunks, which holds what each read needs in one place.
+
+    Its class has a ``__getattr__``, so each attribute takes a multiple of what one of another object takes.
+    """
+
+    __slots__ = ("_mlspan_reading",)
+    _mlspan_reading: tuple[Callable[[Any], Any], Any, StreamObserver]
+
+    def __init__(self, own: object, observer: StreamObserver, context: otel.Context | None = None) -> None:
+        super().__init__(own, observer, context)
+        object.__setattr__(self, "_mlspan_reading", (self._mlspan_find_read(type(own), context), own, observer))
+
+    def _mlspan_find_read(self, cls: type, context: otel.Context | None) -> Callable[[Any], Any]:
+        """Return the function that reads the next chunk of an iterator of class *cls*, inside *context* if given."""
+        raise NotImplementedError
+
+
+class PlainStream(_ChunkProxy):
     """A proxy of a synchronous stream that is no block of ``with``, such as a generator: callers ask with hasattr."""
 
     __slots__ = ()
 
     def __iter__(self) -> Iterator[Any]:
-        return iterate_chunks(self) if makes_generators(type(self._mlspan_own), "__iter__") else self
+        return self._mlspan_iterate() if makes_generators(type(self._mlspan_own), "__iter__") else self
 
-    def __next__(self) -> Any:
+    def _mlspan_iterate(self) -> Iterator[Any]:
+        """Yield the chunks of the generator that the client's own ``__iter__`` makes, which ends with this one.
+
+        This one keeps the stream alive, whose own end would otherwise come before the reading.
+        """
+        read, own, observer = self._mlspan_reading
+        if self._mlspan_context is None:
+            read, own = next, iter(own)
         while True:
             try:
-                chunk = next(self._mlspan_own) if self._mlspan_context is None else self._mlspan_next_in_context()
+                chunk = read(own)
             except BaseException as error:
-                finish_after_read(self._mlspan_observer, error)
+                finish_after_read(observer, error)
+                if isinstance(error, StopIteration):
+                    return
                 raise
-            if self._mlspan_observer.observe(chunk):
+            if observer.observe(chunk):
+                yield chunk
+
+    def __next__(self) -> Any:
+        read, own, observer = self._mlspan_reading
+        while True:
+            try:
+                chunk = read(own)
+            except BaseException as error:
+                finish_after_read(observer, error)
+                raise
+            if observer.observe(chunk):
                 return chunk
 
-    def _mlspan_next_in_context(self) -> object:
-        """Return the next chunk, read inside the given context."""
-        token = otel.attach(self._mlspan_context)  # type: ignore[arg-type]  # only called if there is a context
-        try:
-            return next(self._mlspan_own)
-        finally:
-            detach_context(token, self._mlspan_context)  # type: ignore[arg-type]  # as above
+    def _mlspan_find_read(self, cls: type, context: otel.Context | None) -> Callable[[Any], Any]:
+        return _find_method(cls, "__next__") or next if context is None else partial(_read_in_context, context)
 
 
 class Stream(PlainStream):
@@ -146,33 +180,44 @@ class Awaited(_StreamProxy):
                 detach_context(token, self._mlspan_context)  # type: ignore[arg-type]  # as above
 
 
-class PlainAsyncStream(_StreamProxy):
+class PlainAsyncStream(_ChunkProxy):
     """A proxy of an asynchronous stream that is no block of ``async with``."""
 
     __slots__ = ()
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        return aiterate_chunks(self) if makes_generators(type(self._mlspan_own), "__aiter__") else self
+        return self._mlspan_iterate() if makes_generators(type(self._mlspan_own), "__aiter__") else self
 
-    async def __anext__(self) -> object:
+    async def _mlspan_iterate(self) -> AsyncIterator[Any]:
+        """Yield the chunks, as the generator that the client's own ``__aiter__`` makes does.
+
+        That one is not made: it would have to be closed within the caller's event loop.
+        """
+        read, own, observer = self._mlspan_reading
         while True:
             try:
-                chunk = await (
-                    anext(self._mlspan_own) if self._mlspan_context is None else self._mlspan_next_in_context()
-                )
+                chunk = await read(own)
             except BaseException as error:
-                finish_after_read(self._mlspan_observer, error)
+                finish_after_read(observer, error)
+                if isinstance(error, StopAsyncIteration):
+                    return
                 raise
-            if self._mlspan_observer.observe(chunk):
+            if observer.observe(chunk):
+                yield chunk
+
+    async def __anext__(self) -> object:
+        read, own, observer = self._mlspan_reading
+        while True:
+            try:
+                chunk = await read(own)
+            except BaseException as error:
+                finish_after_read(observer, error)
+                raise
+            if observer.observe(chunk):
                 return chunk
 
-    async def _mlspan_next_in_context(self) -> object:
-        """Return the next chunk, read inside the given context."""
-        token = otel.attach(self._mlspan_context)  # type: ignore[arg-type]  # as above
-        try:
-            return await anext(self._mlspan_own)
-        finally:
-            detach_context(token, self._mlspan_context)  # type: ignore[arg-type]  # as above
+    def _mlspan_find_read(self, cls: type, context: otel.Context | None) -> Callable[[Any], Any]:
+        return _find_method(cls, "__anext__") or anext if context is None else partial(_aread_in_context, context)
 
 
 class AsyncStream(PlainAsyncStream):
@@ -189,6 +234,30 @@ class AsyncStream(PlainAsyncStream):
     ) -> object:
         self._mlspan_finish(error)
         return await self._mlspan_own.__aexit__(kind, error, trace)
+
+
+def _find_method(cls: type, name: str) -> Callable[[Any], Any] | None:
+    """Return method *name* of *cls* if it is a function in Python, which is called faster than by ``next``."""
+    method = getattr(cls, name, None)
+    return method if isinstance(method, FunctionType) else None
+
+
+def _read_in_context(context: otel.Context, own: Iterator[Any]) -> object:
+    """Return the next chunk, read inside *context*."""
+    token = otel.attach(context)
+    try:
+        return next(own)
+    finally:
+        detach_context(token, context)
+
+
+async def _aread_in_context(context: otel.Context, own: AsyncIterator[Any]) -> object:
+    """Return the next chunk, read inside *context*."""
+    token = otel.attach(context)
+    try:
+        return await anext(own)
+    finally:
+        detach_context(token, context)
 
 
 def find_stream_class(cls: type, *, is_async: bool) -> type[PlainStream | PlainAsyncStream]:
