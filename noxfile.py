@@ -38,11 +38,10 @@ IN_MAIN = BETWEEN | {"newest"}  # where the newest is in the environment of the 
 LOWEST = BETWEEN | {"lowest"}  # where `make test` has time for the newest alone
 
 
-def list_versions(versions: dict[str, list[str]], matrix: frozenset[str] = BETWEEN) -> list[object]:
-    """Return the parameters of a session; ``make test`` runs those whose names are not in *matrix*."""
+def list_versions(versions: dict[str, list[str]], matrix: frozenset[str] = BETWEEN, tag: str = "calls") -> list[object]:
+    """Return the parameters of a session; ``make test`` runs those whose names are not in *matrix*, by their *tag*."""
     return [
-        nox.param(packages, id=name, tags=["matrix" if name in matrix else "calls"])
-        for name, packages in versions.items()
+        nox.param(packages, id=name, tags=["matrix" if name in matrix else tag]) for name, packages in versions.items()
     ]
 
 
@@ -542,8 +541,8 @@ LLAMA_INDEX = {
 }
 
 
-@nox.session(tags=["calls"])
-@nox.parametrize("versions", list(LLAMA_INDEX.values()), ids=list(LLAMA_INDEX))
+@nox.session
+@nox.parametrize("versions", list_versions(LLAMA_INDEX, LOWEST))
 def llama_index(session: nox.Session, versions: list[str]) -> None:
     """LlamaIndex at its lowest and newest, and its examples, which need MLflow."""
     session.install("--quiet", *TESTING, *versions)
@@ -743,8 +742,8 @@ WORKERS = {
 }
 
 
-@nox.session(tags=["trains"])
-@nox.parametrize("versions", list(WORKERS.values()), ids=list(WORKERS))
+@nox.session
+@nox.parametrize("versions", list_versions(WORKERS, LOWEST, "trains"))
 def workers(session: nox.Session, versions: list[str]) -> None:
     """Tasks in other processes: Spark, Ray, Dask, joblib, multiprocessing and Celery, with workers of their own."""
     session.install("--quiet", *TESTING, *versions, "mlflow>=3.6,<4", "openai>=3,<4", "scikit-learn")

@@ -22,9 +22,9 @@ from wheel.programs import COMMON_ENDINGS, ENDINGS, NOTEBOOKS, Program, read_fir
 pytestmark = pytest.mark.timeout(900)  # the first run installs MLflow for each Python
 
 README = Program(read_first_program(ROOT / "README.md"), spans=("chat gpt-4o-mini",))
-# With MLflow, whose import takes seconds: the lowest Python, and 3.12, which is the strictest about exits; 3.11 runs
-# all the other tests. `make matrix` runs every ending, and the notebooks, on every Python.
-WITH_MLFLOW = {"3.10": COMMON_ENDINGS[:1], "3.12": COMMON_ENDINGS}
+# With MLflow, whose import takes seconds: 3.12, which is the strictest about exits; 3.11 runs all the other tests.
+# `make matrix` runs every ending, and the notebooks, on every Python.
+WITH_MLFLOW = {"3.12": COMMON_ENDINGS}
 WITH_NOTEBOOKS = {"3.12"}
 if os.environ.get("MLSPAN_WIDE") == "1":
     WITH_MLFLOW = dict.fromkeys(PYTHONS, tuple(ENDINGS))
