@@ -846,6 +846,13 @@ def trains(session: nox.Session) -> None:
 
 
 @nox.session(tags=["matrix"])
+def trainings(session: nox.Session) -> None:
+    """Trainings whose function is held in every order, which takes longer than each library's own tests."""
+    session.install("--quiet", *TESTING, *CLASSIC["classic"])
+    session.run("pytest", "-q", "tests/integrations/test_held_trainings.py", "-m", "trains", *session.posargs)
+
+
+@nox.session(tags=["matrix"])
 def peer_suite(session: nox.Session) -> None:
     """MLflow's own tests of its autologging with our hooks in their place; MLFLOW_SOURCE is a checkout of MLflow."""
     if not (source := os.environ.get("MLFLOW_SOURCE")):

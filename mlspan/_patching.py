@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from ._frames import skip_in_warnings
 from ._guard import guard, log, warn_once
+from ._held_functions import lead_removed_wrappers
 
 Undo = Callable[[], None]  # removes what has been installed, and leaves nothing behind
 ResultCallback = Callable[[tuple[Any, ...], dict[str, Any], Any], object]  # arguments, keyword arguments, result
@@ -226,6 +227,8 @@ def replace_method(target: str, make: Callable[[Any, list[bool]], object]) -> Un
 def replace_attribute(owner: object, name: str, original: object, replacement: Any, enabled: list[bool]) -> Undo:
     """Set attribute *name* of *owner* to *replacement*, a function, and return what restores the original.
 
+    An earlier replacement of the same function, which a program may hold since then, leads to this one.
+
     Args:
         owner: a class or a module.
         name: the attribute.
@@ -235,7 +238,14 @@ def replace_attribute(owner: object, name: str, original: object, replacement: A
     """
     if isinstance(owner, type):  # else pickle would look for an inherited method's replacement on the parent class
         replacement.__module__, replacement.__qualname__ = owner.__module__, f"{owner.__qualname__}.{name}"
-    return _set_entry(owner, name, original, skip_in_warnings(replacement), enabled)
+    undo = _set_entry(owner, name, original, skip_in_warnings(replacement), enabled)
+    stop_leading = remember_undo(lead_removed_wrappers(owner, name, replacement))
+
+    def undo_both() -> None:
+        stop_leading()
+        undo()
+
+    return undo_both
 
 
 def set_attribute(owner: object, name: str, value: object) -> Undo:

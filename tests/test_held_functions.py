@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import gc
 import inspect
 import pickle
 import threading
+import traceback
 import warnings
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 from mlspan.hooks.held_functions import redirect_function
+from mlspan.hooks.patching import Installation, trace_method
 
 SOURCE = """
 import functools, warnings
@@ -52,8 +57,10 @@ def redirect(module: ModuleType, name: str, seen: list[object]) -> Any:
         seen.append((args, kwargs))
         return bottom(*args, **kwargs)
 
-    undo = redirect_function(module, name, lambda args: None if args[:1] == ("inside",) else wrapper)
+    ready: list[bool] = []  # other threads may call at once
+    undo = redirect_function(module, name, lambda args: wrapper if ready and args[:1] != ("inside",) else None)
     bottom = getattr(module, name)
+    ready.append(True)
     return undo
 
 
@@ -86,9 +93,11 @@ def test_it_stays_the_object_that_it_was(module: ModuleType) -> None:
 
 
 def test_errors_and_warnings_name_the_caller(module: ModuleType) -> None:
-    undo = redirect(module, "checked", [])
-    with pytest.raises(ValueError, match="9"):
-        module.checked(9)
+    held, undo = module.checked, redirect(module, "checked", [])
+    with pytest.raises(ValueError, match="9") as raised:
+        held(9)
+    for frame, _ in traceback.walk_tb(raised.tb):  # a function with free variables, which a debugger reads
+        assert isinstance(dict(frame.f_locals), dict)
     undo()
     held, undo = module.add, redirect_function(module, "add", lambda _: None)
     with warnings.catch_warnings(record=True) as caught:
@@ -114,6 +123,49 @@ def test_what_others_have_put_there_since(module: ModuleType) -> None:
     assert (module.add(1), len(seen)) == ((1, 2, 3), 1)
 
 
+def test_a_function_that_others_have_replaced_since(module: ModuleType) -> None:
+    """Who holds it is redirected the next time as well, and so is who holds what has taken its place, once a call."""
+    function, seen, inside = module.add, [], []
+
+    def wrapper(*args: Any) -> object:
+        seen.append(args)
+        inside.append(args)
+        try:
+            return bottom(*args)
+        finally:
+            inside.clear()
+
+    def redirect_unless_inside() -> Any:
+        return redirect_function(module, "add", lambda _: None if inside else wrapper)
+
+    @functools.wraps(function)
+    def theirs(*args: Any) -> object:
+        return function(*args)
+
+    redirect_unless_inside()()
+    module.add = theirs
+    undo, bottom = redirect_unless_inside(), module.add
+    assert [(held(1), len(seen)) for held in (function, theirs)] == [((1, 2, 3), 1), ((1, 2, 3), 2)]
+    undo()
+    assert (function(1), theirs(1), module.add, len(seen)) == ((1, 2, 3), (1, 2, 3), theirs, 2)
+    module.add = function  # they take it back
+    undo, bottom = redirect_unless_inside(), module.add
+    assert (theirs(1), len(seen)) == ((1, 2, 3), 3)
+    undo()
+
+
+def test_nothing_is_kept_of_a_function_that_is_gone(module: ModuleType) -> None:
+    from mlspan import _held_functions
+
+    known = len(_held_functions._redirections)
+    for _ in range(3):
+        exec("def add(one): return one", module.__dict__)  # as who reloads a module does
+        redirect(module, "add", [])()
+    del module.add
+    gc.collect()
+    assert len(_held_functions._redirections) == known
+
+
 def test_twice_and_in_threads(module: ModuleType) -> None:
     """Put in place, taken back and put in place again while other threads call it."""
     function, ended, results = module.checked, threading.Event(), []
@@ -137,3 +189,105 @@ def test_what_is_no_python_function_is_left_alone(module: ModuleType) -> None:
     module.built_in = len
     redirect_function(module, "built_in", lambda _: max)()
     assert module.built_in is len
+
+
+class Places:
+    """A class whose methods are patched, plain, asynchronous and as generators."""
+
+    def plain(self, one: int) -> int:
+        return one
+
+    async def waiting(self, one: int) -> int:
+        return one
+
+    def yielding(self, one: int) -> Iterator[int]:
+        yield one
+
+
+def trace(name: str, seen: list[str], label: str) -> Any:
+    """Trace a method with an operation that notes the label; return the undo."""
+
+    class Operation:
+        def __enter__(self) -> Operation:
+            seen.append(label)
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def record_result(self, result: Any, **_: Any) -> Any:
+            return result
+
+    return trace_method(f"{__name__}:Places.{name}", lambda *_: Operation())
+
+
+def call(method: Any) -> Any:
+    result = method(1)
+    if inspect.iscoroutine(result):
+        return asyncio.run(result)
+    return next(iter(result)) if inspect.isgenerator(result) else result
+
+
+@pytest.mark.parametrize("name", ["plain", "waiting", "yielding"])
+def test_a_wrapper_that_is_held_while_it_is_off_and_on_again(name: str) -> None:
+    """It is silent while nothing is traced, and records as what is there now does; it stays what it was."""
+    seen: list[str] = []
+    undo = trace(name, seen, "first")
+    held, cls = getattr(Places(), name), getattr(Places, name)
+    kinds = [inspect.iscoroutinefunction(held), str(inspect.signature(held)), held.__name__, held.__doc__]
+    for label in ("second", "third"):
+        undo()
+        assert (call(held), seen) == (1, [])
+        undo = trace(name, seen, label)
+        assert (call(held), call(functools.partial(cls, Places())), seen) == (1, 1, [label] * 2)
+        seen.clear()
+    assert [inspect.iscoroutinefunction(held), str(inspect.signature(held)), held.__name__, held.__doc__] == kinds
+    undo()
+    assert (call(held), seen) == (1, [])
+
+
+def test_two_wrappers_that_are_held() -> None:
+    """Of two integrations around one method, each is led to its own, also where only one of them is on again."""
+    seen: list[str] = []
+    undos = [trace("plain", seen, label) for label in ("inner", "outer")]
+    held = Places().plain
+    for undo in reversed(undos):
+        undo()
+    undo_inner = trace("plain", seen, "inner")
+    assert (call(held), seen) == (1, ["inner"])
+    undo_outer = trace("plain", seen, "outer")
+    assert (call(held), seen[1:]) == (1, ["outer", "inner"])
+    undo_outer()
+    undo_inner()
+    assert (call(held), len(seen)) == (1, 3)
+
+
+def test_a_wrapper_of_others_in_between_is_called_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Held from before it or from after it: no call goes round in circles, and theirs runs at most once."""
+    seen: list[str] = []
+    undo, original = trace("plain", seen, "first"), Places.plain
+
+    def theirs(self: Any, one: int) -> int:
+        seen.append("theirs")
+        return original(self, one)
+
+    before = Places().plain
+    monkeypatch.setattr(Places, "plain", theirs)
+    after = Places().plain
+    undo()
+    undo = trace("plain", seen, "second")
+    for held, expected in ((before, []), (after, ["theirs"]), (Places().plain, ["second", "theirs"])):
+        seen.clear()
+        assert (call(held), seen) == (1, expected)
+    undo()
+
+
+def test_what_fails_half_way_leads_nowhere() -> None:
+    """An install that fails after the patch leaves what is held as it was."""
+    seen: list[str] = []
+    undo = trace("plain", seen, "first")
+    held = Places().plain
+    undo()
+    with pytest.raises(KeyError), Installation().record():
+        trace("plain", seen, "second")
+        raise KeyError
+    assert (call(held), call(Places().plain), seen) == (1, 1, [])

@@ -48,11 +48,21 @@ class TestXgboost(Contract):
         self.check_held(autolog, spans, lambda: cv(PARAMS, data, 2, nfold=2), "cv Booster", runs=0)
         assert (xgboost.train, xgboost.cv) == (train, cv)
 
+    def test_a_function_imported_between_two_calls(self, autolog: Any, spans: Any) -> None:
+        """``from xgboost import train`` between two; test_held_trainings.py has all orders."""
+        autolog(log_models=False)
+        held = xgboost.train
+        autolog(log_models=False)
+        held(PARAMS, xgboost.DMatrix(X, Y), 2)
+        assert (len(spans.named("fit Booster")), len(self.runs())) == (1, 1)
+
 
 class TestXgboostEstimator(TestXgboost):
     """The scikit-learn API."""
 
-    test_functions_imported_before = None  # methods are found in their class
+    test_functions_imported_before = test_a_function_imported_between_two_calls = (
+        None  # methods are found in their class
+    )
 
     span = "fit XGBClassifier"
 

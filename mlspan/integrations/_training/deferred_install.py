@@ -13,6 +13,7 @@ from ..._guard import guard
 from ...hooks.patching import Undo
 from .library import PatchPoint
 from .patch_points import is_being_imported, wrap_patch_point
+from .wrappers import find_outermost_layer, make_place
 
 
 class DeferredInstall:
@@ -70,10 +71,12 @@ class DeferredInstall:
                 self._enable()
 
     def _waiting(self, owner: object, name: str, fn: Any, on: list[bool]) -> object:
+        place = make_place((owner, name))
+
         @functools.wraps(fn)
-        def waiting(*args: object, **kwargs: object) -> object:
-            if not on:
-                return fn(*args, **kwargs)
+        def waiting(*args: Any, **kwargs: Any) -> object:
+            if not on:  # held since then
+                return (find_outermost_layer(place, args) or fn)(*args, **kwargs)
             with guard("installing a hook"):
                 self.wait()
             return (fn if on else getattr(owner, name))(*args, **kwargs)

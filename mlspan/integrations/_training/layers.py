@@ -10,15 +10,22 @@ import functools
 import sys
 from contextlib import ExitStack
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...hooks.held_functions import redirect_function
-from ...hooks.patching import Patch, apply_patches, note_patch_point
-from .current import is_nested
+from ...hooks.patching import Patch, Undo, apply_patches, note_patch_point
 from .library import PatchPoint
 from .patch_points import is_function, observe_epochs, resolve_patch_point, wrap_patch_point
 from .predictions import trace_predictions
-from .wrappers import wrap_inner_layer, wrap_outer_layer, wrap_run_layer
+from .wrappers import (
+    Place,
+    find_outermost_layer,
+    make_place,
+    outermost_layers,
+    wrap_inner_layer,
+    wrap_outer_layer,
+    wrap_run_layer,
+)
 
 if TYPE_CHECKING:
     from .mlflow_hook import MlflowAutologHook
@@ -33,9 +40,8 @@ class Layers:
     def __init__(self, hook: MlflowAutologHook, patch_points: list[PatchPoint]) -> None:
         self._hook = hook
         self._patch_points = [patch_point for patch_point in patch_points if is_function(patch_point)]
-        self._places: dict[tuple[int, str], PatchPoint] = {}
+        self._places: dict[Place, PatchPoint] = {}
         self._ours: set[int] = set()  # the ids of our functions, which live as long as they are in place
-        self._tops: dict[tuple[int, str], Any] = {}  # the outermost layer of ours around each training function
         self._top, self._below = ExitStack(), ExitStack()
 
     def lay(self) -> None:
@@ -44,19 +50,16 @@ class Layers:
         with ExitStack() as undo:
             for owner, name in self._patch_points:
                 if isinstance(owner, ModuleType):
-                    undo.callback(redirect_function(owner, name, functools.partial(self._find_top, (id(owner), name))))
+                    find = functools.partial(find_outermost_layer, make_place((owner, name)))
+                    undo.callback(redirect_function(owner, name, find))
             if library.patch_epochs is not None:
                 undo.callback(library.patch_epochs())
-            self._places = {
-                (id(owner), name): (owner, name) for owner, name in map(resolve_patch_point, self._patch_points)
-            }
-            for make in (
-                (wrap_inner_layer, wrap_outer_layer)
-                if self._hook.flavor
-                else (wrap_inner_layer, wrap_run_layer, wrap_outer_layer)
-            ):
-                for owner, name in self._patch_points:
+            self._places = {make_place(point): resolve_patch_point(point) for point in self._patch_points}
+            for make in (wrap_inner_layer,) if self._hook.flavor else (wrap_inner_layer, wrap_run_layer):
+                for owner, name in self._places.values():
                     undo.callback(wrap_patch_point(owner, name, functools.partial(make, self._hook)))
+            for place in self._places:
+                undo.callback(self._wrap_outer_layer(place))
             if library.find_prediction_methods is not None:
                 for patch_point in filter(is_function, library.find_prediction_methods()):
                     undo.callback(trace_predictions(self._hook, self._hook.name, patch_point))
@@ -71,22 +74,27 @@ class Layers:
         for function in sorted({name for _, name in self._patch_points}):
             classes = sum(name == function for _, name in self._patch_points)
             note_patch_point(f"{function} of {classes} classes and modules", "trainings", found=True)
-        self._tops = {key: _now(*place) for key, place in self._places.items()}
-        self._ours = {id(top) for top in self._tops.values()}
+
+    def _wrap_outer_layer(self, place: Place) -> Undo:
+        """Put an outer layer around what is at *place* now; calls of those that stood there before go to it."""
+        owner, name = self._places[place]
+        unwrap = wrap_patch_point(owner, name, functools.partial(wrap_outer_layer, self._hook, place))
+        layer = _now(owner, name)
+        outermost_layers[place] = entry = self._hook, layer
+        self._ours.add(id(layer))
+
+        def undo() -> None:
+            if outermost_layers.get(place) is entry:
+                del outermost_layers[place]
+            self._ours.discard(id(layer))
+            unwrap()
+
+        return undo
 
     def cover(self, owner: object, name: str) -> None:
         """Put a layer on top of a training function, unless the top is ours."""
         if (id(owner), name) in self._places and id(_now(owner, name)) not in self._ours:
-            self._top.callback(wrap_patch_point(owner, name, functools.partial(wrap_outer_layer, self._hook)))
-            self._tops[id(owner), name] = _now(owner, name)
-            self._ours.add(id(_now(owner, name)))
-
-    def _find_top(self, key: tuple[int, str], args: tuple[Any, ...]) -> Any:
-        """Return our outermost layer for a call by who holds the function; None for a call inside of a training.
-
-        Such a call is the library's own: the scikit-learn API of XGBoost calls ``train``.
-        """
-        return None if is_nested(self._hook, args) else self._tops.get(key)
+            self._top.callback(self._wrap_outer_layer((id(owner), name)))
 
     def cover_all(self) -> None:
         for owner, name in self._places.values():
@@ -94,13 +102,12 @@ class Layers:
 
     def lift_top(self) -> None:
         self._top.close()
-        self._tops = {}
 
     def lift(self) -> None:
         """Remove all layers."""
         self._top.close()
         self._below.close()
-        self._places, self._tops, self._ours = {}, {}, set()
+        self._places, self._ours = {}, set()
 
     @property
     def in_place(self) -> bool:

@@ -6,23 +6,58 @@ The run is ours only if MLflow starts none for the library.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..._guard import guard
 from ...tracing.mlflow_state.runs import get_active_run_id
 from .current import current_training, is_nested
+from .patch_points import resolve_patch_point
 from .training import ActiveTraining, bind_arguments
 
 if TYPE_CHECKING:
+    from .library import PatchPoint
     from .mlflow_hook import MlflowAutologHook
 
 
-def wrap_outer_layer(hook: MlflowAutologHook, fn: Any, on: list[bool]) -> object:
-    """Return *fn*, MLflow's patch, in a layer that ends the span."""
+Place = tuple[int, str]  # the id of a class or module, and the name of a training function in it
+# The outermost layer at each place where a hook is on, and that hook. An entry is gone before its layer is turned off.
+outermost_layers: Final[dict[Place, tuple[MlflowAutologHook, Any]]] = {}
+
+
+def make_place(patch_point: PatchPoint) -> Place:
+    """Return the place of a training function, which may be inside a descriptor."""
+    owner, name = resolve_patch_point(patch_point)
+    return id(owner), name
+
+
+def find_outermost_layer(place: Place, args: tuple[Any, ...]) -> Any:
+    """Return the layer that is now outermost at *place*, for a call of a function that stood there before.
+
+    None if the call is to run what is held: no hook is on there, or the hook leaves the call alone. It does so inside
+    of a training, where the call is the library's own: the scikit-learn API of XGBoost calls ``train``. So a layer that
+    somebody has wrapped, and that the outermost one calls in turn, does not lead back there.
+    """
+    hook, layer = outermost_layers.get(place, (None, None))
+    return None if hook is None or _leaves_alone(hook, args) else layer
+
+
+def _leaves_alone(hook: MlflowAutologHook, args: tuple[Any, ...]) -> bool:
+    """Return whether a call is part of a training, or of a run that ``exclusive`` keeps as it is."""
+    return is_nested(hook, args) or (hook.settings.exclusive and get_active_run_id() is not None)
+
+
+def wrap_outer_layer(hook: MlflowAutologHook, place: Place, fn: Any, on: list[bool]) -> object:
+    """Return *fn*, MLflow's patch, in a layer that ends the span.
+
+    A caller may hold the layer longer than it is in place, as after ``from xgboost import train`` and another call of
+    ``autolog()``: its calls then go to the layer that has taken its place.
+    """
 
     @functools.wraps(fn)
     def call_training(*args: Any, **kwargs: Any) -> object:
-        if not on or is_nested(hook, args) or (hook.settings.exclusive and get_active_run_id() is not None):
+        if not on:
+            return (find_outermost_layer(place, args) or fn)(*args, **kwargs)
+        if _leaves_alone(hook, args):
             return fn(*args, **kwargs)
         if hook.library.adjust_arguments is not None:
             with guard("reading the arguments of a training"):
