@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
+import sqlite3
 import time
 from pathlib import Path
 
@@ -178,3 +180,33 @@ def test_a_program_takes_over_few_at_a_time(
         most = max(most, sum(one.inherited for one in queue._open_spools if one.path))
     assert receiver.mlflow["execute_tool 2"] == 8
     assert 0 < most <= 3
+
+
+def test_what_is_too_old_is_deleted_beside_them(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, tracing_off: None
+) -> None:
+    """A program that has taken over as many as it may, for a destination that is away, deletes what has expired."""
+    monkeypatch.setattr(directory, "_MOST_ADOPTED", 1)
+    monkeypatch.setattr(directory, "_SCAN_INTERVAL", 0.0)
+    (tmp_path / "killed").mkdir(mode=0o700)
+    receiver.mode = 503
+    env = environment(tmp_path / "killed", receiver.url, MLSPAN_DURABILITY="span")
+    assert run(KILLED, env).returncode == -signal.SIGKILL
+    folder = copy_spools(tmp_path / "killed", tmp_path / "spool", 4)
+    kept, *old = sorted(folder.glob("*.spool"))
+    for path in old:
+        spool = directory.recover_spool(path, LogFinder(folder))
+        assert spool is not None  # and has what the log had
+        spool.close()
+        with contextlib.closing(sqlite3.connect(path)) as db, db:
+            db.execute("update span set stored = stored - 7200")
+        os.utime(path, (time.time() - 7200,) * 2)
+    tracing.configure(tracking_uri=receiver.url, spool_dir=folder, spool_age=3600)
+    until = time.monotonic() + 60
+    while any(path.exists() for path in old) and time.monotonic() < until:
+        with tracing.span("own", kind="tool"):
+            pass
+        tracing.flush(1)
+    assert [path for path in (kept, *old) if path.exists()] == [kept]
+    receiver.mode = "ok"
+    assert tracing.flush(60)

@@ -31,9 +31,8 @@ from .write_ahead import LogFinder, WriteAheadLog, read_log
 _SCAN_INTERVAL: Final = 60.0  # seconds between two scans for spools of ended processes, expired spans and a usable disk
 _CREATION_GRACE: Final = 10.0  # seconds during which an empty file may belong to a process that has just created it
 _CLOCK_TOLERANCE: Final = 60.0  # seconds by which a clock is set without anybody's notice
-_MOST_ADOPTED: Final = (
-    64  # spools of others at a time: each has two descriptors, of which a process has 1,024 or even 256
-)
+# Spools of others at a time: each has two descriptors, of which a process has 1,024 or even 256.
+_MOST_ADOPTED: Final = 64
 _MOST_OF_CHILDREN: Final = 500
 _MEASURE_INTERVAL: Final = 5.0  # seconds between two measurements of the other files
 
@@ -191,24 +190,24 @@ class SpoolDirectory:
     def _adopt_spools(self, paths: Iterable[Path], most: int) -> bool:
         """Take over those of the spools whose processes have ended and sent to the same places, up to *most* in all.
 
-        Return True if there is any. The others wait until these are empty.
+        Return True if there is any. The others wait until these are empty, and only what is too old in them is deleted.
         """
         if self._folder is None:
             return False
         mine = {spool.path for spool in self.list_spools()}
         before, logs = self._adopted, LogFinder(self._folder)
         for path in paths:
-            if len(self._adopted) >= most:
-                break
-            found = recover_spool(path, logs) if path not in mine else None
-            if found is None:
+            has_room = len(self._adopted) < most
+            if path in mine or not (has_room or self._has_expired(path)):
+                continue
+            if (found := recover_spool(path, logs)) is None:
                 continue
             try:
                 sinks = found.read_sinks()
             except (sqlite3.DatabaseError, ValueError) as error:
                 self.set_aside_damaged(found, error)
                 continue
-            if sinks == self._sinks:
+            if has_room and sinks == self._sinks:
                 self._adopted = (found, *self._adopted)
             else:
                 self._drop_expired(found)  # whoever it is for
@@ -221,6 +220,12 @@ class SpoolDirectory:
             return False
         of_same_places = (path for path in find_spools(self._folder) if _read_tag(path.name) == self._tag)
         return self._adopt_spools(of_same_places, _MOST_OF_CHILDREN)
+
+    def _has_expired(self, path: Path) -> bool:
+        """Return whether a spool has not been written to for so long that all in it is too old."""
+        with suppress(OSError):
+            return time.time() - path.stat().st_mtime > self._keeping.max_age
+        return False
 
     def _drop_expired(self, spool: Spool) -> None:
         with suppress(sqlite3.Error):
