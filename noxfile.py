@@ -847,9 +847,10 @@ def trains(session: nox.Session) -> None:
 
 @nox.session(tags=["matrix"])
 def trainings(session: nox.Session) -> None:
-    """Trainings whose function is held in every order, which takes longer than each library's own tests."""
-    session.install("--quiet", *TESTING, *CLASSIC["classic"])
-    session.run("pytest", "-q", "tests/integrations/test_held_trainings.py", "-m", "trains", *session.posargs)
+    """Trainings whose function is held in every order, and on large data: longer than each library's own tests."""
+    session.install("--quiet", *TESTING, *CLASSIC["classic"], "polars", "dask[dataframe]")
+    tests = ["tests/integrations/test_held_trainings.py", "tests/integrations/test_large_data.py"]
+    session.run("pytest", "-q", *tests, "-m", "trains", *session.posargs)
 
 
 @nox.session(tags=["matrix"])

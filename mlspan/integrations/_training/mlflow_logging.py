@@ -14,6 +14,8 @@ from ..._guard import guard, log
 from ...tracing.mlflow_state.runs import get_active_run_id
 
 _MAX_PARAM_CHARS: Final = 500  # characters of a parameter's value, which is MLflow's own limit
+_DIGEST_ROWS: Final = 10_000  # rows of a data frame, and values of an array, that MLflow's digest is made of
+_NUMBER_KINDS: Final = "biufc"  # of NumPy's types
 _rows_to_try: ContextVar[object] = ContextVar("mlspan_rows_to_try", default=None)  # what a logged model predicts from
 
 
@@ -139,10 +141,11 @@ def log_training_data(found: tuple[Any, object] | None) -> None:
     import mlflow.data  # mlflow-skinny does not import it with mlflow
 
     features, targets = found
+    digest = _compute_digest(features, targets)
     if hasattr(features, "columns"):
-        data = mlflow.data.from_pandas(features)
+        data = mlflow.data.from_pandas(features, digest=digest)
     else:
-        data = mlflow.data.from_numpy(features, targets=targets)
+        data = mlflow.data.from_numpy(features, targets=targets, digest=digest)
     mlflow.log_input(data, context="train")
 
 
@@ -167,3 +170,46 @@ def _to_array(tensor: object) -> object:
         if callable(convert := getattr(tensor, name, None)):
             return convert()
     return tensor
+
+
+def _compute_digest(features: Any, targets: Any) -> str | None:
+    """Return the digest that MLflow gives large data; None for small data, and where only MLflow can tell.
+
+    MLflow's own function reads no more than the beginning, but first copies an array, or looks at each value of a data
+    frame. Without that function, or if it reads something else, MLflow makes the digest itself.
+    """
+    if not hasattr(features, "shape") or features.shape[0] <= _DIGEST_ROWS:
+        return None
+    try:
+        from mlflow.data import digest_utils
+
+        if not hasattr(features, "columns"):
+            return str(digest_utils.compute_numpy_digest(_Head(features), None if targets is None else _Head(targets)))
+        if all(getattr(dtype, "kind", "O") in _NUMBER_KINDS for dtype in features.dtypes):
+            return str(digest_utils.compute_pandas_digest(_NumberFrame(features)))
+    except (ImportError, AttributeError, TypeError):
+        pass
+    return None
+
+
+class _Head:
+    """The beginning of an array with the shape of all of it: what MLflow makes a digest of."""
+
+    def __init__(self, array: Any) -> None:
+        self.shape = array.shape
+        self._rows = array[: -(-_DIGEST_ROWS * self.shape[0] // max(array.size, 1))]
+
+    def flatten(self) -> Any:
+        return self._rows.flatten()
+
+
+class _NumberFrame:
+    """A data frame of numbers for MLflow's digest, which looks for columns of texts: the first row tells of none."""
+
+    def __init__(self, frame: Any) -> None:
+        first = frame.head(1)
+        self.columns, self.head, self.map, self.applymap = frame.columns, frame.head, first.map, first.map
+        self._rows = len(frame)
+
+    def __len__(self) -> int:
+        return self._rows

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from numbers import Integral
+from os import PathLike
 from typing import Any
 
 import orjson
@@ -16,6 +18,8 @@ from ...tracing.operations.records import NamedRecord
 _OWN_VERBS = frozenset({"cv", "partial_fit", "cross_val_score", "cross_validate", "cross_val_predict"})
 _MAX_EVENTS = 100  # candidates or folds; the SDK keeps 128 events of a span
 _MAX_PARAM_CHARS = 500  # characters of one parameter's value, which is MLflow's own limit
+_MAX_PARAM_ROWS = 1000  # of an array that is a parameter; of larger ones the shape is said
+_MAX_DEPTH = 4  # of lists in lists
 
 
 class TrainingRecord(NamedRecord):
@@ -86,16 +90,30 @@ def prefix_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def measure_data(data: Any) -> tuple[int | None, int | None]:
-    """Return the numbers of rows and features of *data*, each None if unknown.
+    """Return the numbers of rows and features of *data*, each None if it is unknown without reading the data.
 
-    *data* may be an array, a data frame, an XGBoost matrix, or anything that has a length.
+    *data* may be an array, a data frame, an XGBoost matrix, or anything that has a length. Data frames of Dask do not
+    know their rows before they are computed, and those of Spark start a job to say them.
     """
+    if isinstance(data, (str, bytes, PathLike)) or type(data).__module__.partition(".")[0] == "pyspark":
+        return None, None
     shape = getattr(data, "shape", None)
-    if isinstance(shape, tuple) and shape and all(isinstance(side, int) for side in shape):
-        return shape[0], shape[1] if len(shape) > 1 else None
+    if isinstance(shape, tuple) and shape:
+        rows, features = (side if isinstance(side, int) else None for side in (*shape, None)[:2])
+        return rows, features
     if callable(getattr(data, "num_row", None)):
         return data.num_row(), data.num_col()
-    return (len(data) if hasattr(data, "__len__") else None), None
+    if not hasattr(data, "__len__") or _is_list_of_tables(data):
+        return None, None
+    try:
+        return len(data), None
+    except TypeError:  # of TensorFlow's datasets, not all know their length
+        return None, None
+
+
+def _is_list_of_tables(data: object) -> bool:
+    """Return whether *data* is a list of parts or of inputs, whose length is not that of the data."""
+    return isinstance(data, (list, tuple)) and bool(data) and len(getattr(data[0], "shape", ())) > 1
 
 
 def _to_json_value(value: object) -> object:
@@ -105,4 +123,18 @@ def _to_json_value(value: object) -> object:
         return float(value)
     if isinstance(value, Integral) and abs(number := int(value)) < 2**53:
         return number
-    return str(value)[:_MAX_PARAM_CHARS]
+    return str(_cut_value(value))[:_MAX_PARAM_CHARS]
+
+
+def _cut_value(value: Any, depth: int = 0) -> object:
+    """Return what reads as *value* does in the characters that are kept, without a walk over all that it holds."""
+    kind, shape = type(value), getattr(value, "shape", None)
+    if kind in {bytes, bytearray}:
+        return value[:_MAX_PARAM_CHARS]
+    if kind in {list, tuple, set, frozenset} and depth < _MAX_DEPTH:
+        return kind(_cut_value(one, depth + 1) for one in islice(value, _MAX_PARAM_CHARS))
+    if kind is dict and depth < _MAX_DEPTH:
+        return {key: _cut_value(one, depth + 1) for key, one in islice(value.items(), _MAX_PARAM_CHARS)}
+    if isinstance(shape, tuple) and shape and isinstance(shape[0], int) and shape[0] > _MAX_PARAM_ROWS:
+        return f"{kind.__name__} of shape {shape}"  # how much of an array is written is a setting of the program's
+    return value
