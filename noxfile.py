@@ -29,7 +29,8 @@ TESTING = [
     "opentelemetry-instrumentation",
 ]
 OPENAI = {"lowest": ["openai==1.66.0", "httpx<0.28"], "2": ["openai==2.54.0"]}
-HOSTILE_ORDERS = "tests/integrations/test_hostile_orders.py"  # in the session of each framework that it names
+# In the session of each framework that they name.
+HOSTILE = ("tests/integrations/test_hostile_orders.py", "tests/integrations/test_event_loops.py")
 # A torch of this version may lie on the machine as a wheel for the CPU, which pip takes by itself (PIP_FIND_LINKS);
 # else it is the registry's.
 TORCH = "torch==2.13.0"
@@ -227,7 +228,7 @@ HAYSTACK = {"lowest": ["haystack-ai==3.0.0"], "newest": ["haystack-ai>=3.4,<4", 
 def haystack(session: nox.Session, versions: list[str]) -> None:
     """Haystack at its lowest and newest; the example and the page need MLflow."""
     session.install("--quiet", *TESTING, *versions)
-    session.run("pytest", "-q", "tests/integrations/test_haystack.py", HOSTILE_ORDERS, *session.posargs)
+    session.run("pytest", "-q", "tests/integrations/test_haystack.py", *HOSTILE, *session.posargs)
     if "mlflow>=3.6,<4" in versions:
         session.run("pytest", "-q", "tests/test_examples.py", "tests/test_docs.py", "-k", "haystack and not command")
 
@@ -336,7 +337,7 @@ SMOLAGENTS = {"lowest": ["smolagents[openai]==1.20.0"], "newest": ["smolagents[o
 def smolagents(session: nox.Session, versions: list[str]) -> None:
     """The agents of smolagents at their lowest and newest; the example and the page need MLflow."""
     session.install("--quiet", *TESTING, *versions)
-    session.run("pytest", "-q", "tests/integrations/test_smolagents.py", HOSTILE_ORDERS, *session.posargs)
+    session.run("pytest", "-q", "tests/integrations/test_smolagents.py", *HOSTILE, *session.posargs)
     if "mlflow>=3.6,<4" in versions:
         session.run("pytest", "-q", "tests/test_examples.py", "tests/test_docs.py", "-k", "smolagents and not command")
 
@@ -453,7 +454,7 @@ AGNO = {"lowest": ["agno==3.0.0", "openai>=3,<4"], "newest": ["agno>=3.1,<4", "o
 def agno(session: nox.Session, versions: list[str]) -> None:
     """Agno at its lowest and newest; the example and the page need MLflow."""
     session.install("--quiet", *TESTING, *versions)
-    session.run("pytest", "-q", "tests/integrations/test_agno.py", HOSTILE_ORDERS, *session.posargs)
+    session.run("pytest", "-q", "tests/integrations/test_agno.py", *HOSTILE, *session.posargs)
     if "mlflow>=3.6,<4" in versions:
         session.run("pytest", "-q", "tests/test_examples.py", "tests/test_docs.py", "-k", "agno and not command")
 
@@ -524,7 +525,7 @@ DSPY = {"lowest": ["dspy==3.4.0"], "newest": ["dspy>=3.4,<4", "mlflow>=3.6,<4"]}
 def dspy(session: nox.Session, versions: list[str]) -> None:
     """DSPy at its lowest and newest, with LiteLLM beside it; the example and the page, which need MLflow."""
     session.install("--quiet", *TESTING, "litellm>=1.100,<2", *versions)
-    session.run("pytest", "-q", "tests/integrations/test_dspy.py", HOSTILE_ORDERS, *session.posargs)
+    session.run("pytest", "-q", "tests/integrations/test_dspy.py", *HOSTILE, *session.posargs)
     if "mlflow>=3.6,<4" in versions:
         shown = ["tests/test_examples.py", "tests/test_docs.py"]
         session.run("pytest", "-q", *shown, "-k", "dspy and not command", *session.posargs)

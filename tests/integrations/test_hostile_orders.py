@@ -11,7 +11,7 @@ import json
 import os
 import pickle
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 import pytest
@@ -42,6 +42,7 @@ class Kit(NamedTuple):
     run: Callable[[Any], Any]
     asks: Any
     ends: Any
+    run_async: Callable[[Any], Awaitable[Any]] | None = None  # None where the framework has no such way
 
 
 def load_smolagents() -> Kit:
@@ -63,7 +64,13 @@ def load_agno() -> Kit:
         model = OpenAIChat(id="m", base_url=server.base_url, api_key="test", max_retries=0)
         return Agent(model=model, tools=[get_weather], name="scout", telemetry=False)
 
-    return Kit(make, lambda agent: agent.run("weather?").content, ASKS, answer("It is sunny."))
+    return Kit(
+        make,
+        lambda agent: agent.run("weather?").content,
+        ASKS,
+        answer("It is sunny."),
+        lambda agent: agent.arun("weather?"),
+    )
 
 
 def load_haystack() -> Kit:
@@ -74,7 +81,13 @@ def load_haystack() -> Kit:
     def make(server: Any) -> Any:
         return Agent(chat_generator=kit.make_generator(server), tools=[tool(get_weather)])
 
-    return Kit(make, lambda agent: agent.run(messages=kit.ask())["last_message"].text, ASKS, answer("It is sunny."))
+    return Kit(
+        make,
+        lambda agent: agent.run(messages=kit.ask())["last_message"].text,
+        ASKS,
+        answer("It is sunny."),
+        lambda agent: agent.run_async(messages=kit.ask()),
+    )
 
 
 def load_dspy() -> Kit:
@@ -91,7 +104,13 @@ def load_dspy() -> Kit:
 
     asks = say(next_thought="look", next_tool_name="get_weather", next_tool_args=json.dumps({"city": "Paris"}))
     ends = say(next_thought="so", next_tool_name="finish", next_tool_args="{}", reasoning="so", answer="It is sunny.")
-    return Kit(make, lambda agent: agent(question="weather?").answer, asks, ends)
+    return Kit(
+        make,
+        lambda agent: agent(question="weather?").answer,
+        asks,
+        ends,
+        lambda agent: agent.acall(question="weather?"),
+    )
 
 
 LOADERS: Final = {

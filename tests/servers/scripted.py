@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -59,11 +60,20 @@ class Scripted:
         self._thread.start()
         self.base_url = f"http://127.0.0.1:{self._server.server_port}/v1"
 
-    def reply(self, body: Any, *, status: int = 200, delay: float = 0, headers: dict[str, str] | None = None) -> None:
-        """One whole answer: *body* as JSON."""
+    def reply(
+        self,
+        body: Any,
+        *,
+        status: int = 200,
+        delay: float = 0,
+        headers: dict[str, str] | None = None,
+        before: Callable[[], object] = lambda: None,
+    ) -> None:
+        """One whole answer: *body* as JSON, *delay* seconds after the request and once *before* has returned."""
 
         def answer(handler: BaseHTTPRequestHandler) -> None:
             time.sleep(delay)
+            before()
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
             handler.send_response(status)
             sent = {"Content-Type": "application/json", "Content-Length": str(len(data)), **(headers or {})}
