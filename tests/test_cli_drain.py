@@ -73,6 +73,17 @@ def test_waiting_spans_are_told(tmp_path: Path, mlflow_store: str) -> None:
     assert invoke(["list", *place], env={"MLSPAN_SPOOL_DIR": str(tmp_path / "none")}).stderr == ""
 
 
+@pytest.mark.parametrize("command", ["list", "show"])
+def test_what_waits_for_a_server_that_is_away(command: str, tmp_path: Path) -> None:
+    """It is said beside the error, as this is when one fears that it is lost."""
+    server = f"http://127.0.0.1:{free_port()}"
+    _leave_spans(tmp_path / "spool", server)
+    done = invoke([command, "--tracking-uri", server], env={"MLSPAN_SPOOL_DIR": str(tmp_path / "spool")})
+    *note, error = done.stderr.splitlines()
+    _check_note("\n".join(note))
+    assert (done.exit_code, error.endswith("is it running?")) == (1, True)
+
+
 def _leave_spans(folder: Path, store: str) -> None:
     """Run a program that is killed when its spans are on the disk."""
     end = "from mlspan.tracing import runtime\nruntime.get_runtime().save_to_disk(60)\nimport os\nos._exit(0)"

@@ -280,6 +280,8 @@ WRONG = {
     "status = 'OK' OR name = 'x'": "after status = 'OK' only AND is possible, not \"OR name = 'x'\"",
     "status = 'OK' AND": "a field is expected, not nothing",
     "colour = 'red'": "there is no field colour",
+    "session = 'c-1'": "there is no field session (--session has it, and so has metadata.`mlflow.trace.session`)",
+    "user = 'ada'": "there is no field user (metadata.`mlflow.trace.user` has it)",
     "span.colour = 'red'": "there is no field span.colour",
     "thing.x = 'red'": "there is no field thing.x",
     "tag.my-key = 'x'": "tag.my takes =, !=, LIKE, ILIKE, RLIKE, IS NULL or IS NOT NULL, not \"-key = 'x'\"; "

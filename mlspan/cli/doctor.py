@@ -27,6 +27,7 @@ from .libraries import (
     report_missing,
     report_unhooked,
     report_unsupported,
+    summarize_absent,
 )
 from .places import EffectiveSetting, resolve_settings
 from .probes import CheckResult, check_mlflow_store, check_otlp_receiver
@@ -155,9 +156,10 @@ def _print_doctor_report(
     for line in _format_settings(found, console.width):
         console.print(line, soft_wrap=True)
     console.print("\nIntegrations", style="bold")
-    for library in sorted(libraries, key=lambda one: one.version is None):
+    for library in libraries:
         for line in format_library(library, good, bad, console.width):
             console.print(line, soft_wrap=True)
+    console.print(summarize_absent(libraries))
     if others[0] or others[1]:
         console.print("\nOther tracers", style="bold")
         for line in format_self_tracing(*others):

@@ -49,6 +49,14 @@ _ALLOWED: Final = (
 )
 
 
+_HINTS: Final = {
+    "session": " (--session has it, and so has metadata.`mlflow.trace.session`)",
+    "user": " (metadata.`mlflow.trace.user` has it)",
+    "run": " (run_id has it, and so has --run)",
+    "type": " (span.type has it)",
+}
+
+
 @dataclass(frozen=True)
 class Condition:
     """A condition of a filter."""
@@ -136,7 +144,7 @@ def _parse_field(text: str) -> tuple[FieldKind, str]:
         else key == "id" or kind != "issue"
     )
     if not is_known:
-        raise _make_error(f"there is no field {text}")
+        raise _make_error(f"there is no field {text}{_HINTS.get(text, '')}")
     return kind, key
 
 

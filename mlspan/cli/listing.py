@@ -22,7 +22,7 @@ from .common import (
 )
 from .filters import Condition, parse_filter
 from .opening import open_reader
-from .pending import note_pending_spans
+from .pending import note_pending_spans, noting_pending_spans
 from .places import locate_store
 from .reading import TraceFilter, TraceReader
 
@@ -70,9 +70,11 @@ def list_(
         mlspan list --filter "execution_time_ms > 5000 AND span.type = 'TOOL'"
     """
     since_ms, conditions = _parse_optional_since(since), parse_filter(filter_)
-    traces = open_reader(locate_store(tracking_uri, experiment))
-    where = make_filter(traces, run, session, status, since_ms, conditions)
-    found = list(traces.iterate_traces(where, limit=limit))
+    place = locate_store(tracking_uri, experiment)
+    with noting_pending_spans(place):
+        traces = open_reader(place)
+        where = make_filter(traces, run, session, status, since_ms, conditions)
+        found = list(traces.iterate_traces(where, limit=limit))
     if as_json:
         model.write_json([model.trace_to_json(trace) for trace in found])
         return
@@ -86,7 +88,7 @@ def list_(
         print_note("no traces match" if run or session or status or since or filter_ else "there are no traces yet")
     elif len(found) == limit:
         print_note(f"the newest {limit}; --limit shows more")
-    note_pending_spans(traces.place)
+    note_pending_spans(place)
 
 
 def tail(

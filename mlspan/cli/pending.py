@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from ..tracing.export.destination import make_store_path_absolute, strip_credentials
 from ..tracing.export.flush_result import name_destination
 from ..tracing.export.spool.limits import SPOOL_SUFFIX
 from . import form
-from .common import find_own_command, print_note
+from .common import CommandFailure, find_own_command, print_note
 from .places import StoreLocation, find_spool_folder, resolve_settings
+
+
+@contextmanager
+def noting_pending_spans(location: StoreLocation) -> Iterator[None]:
+    """Note the spans that wait for a store, should the block fail, as it does if the store cannot be reached."""
+    try:
+        yield
+    except CommandFailure:
+        note_pending_spans(location)
+        raise
 
 
 def note_pending_spans(location: StoreLocation) -> None:

@@ -23,7 +23,7 @@ from .common import (
 )
 from .filters import parse_filter
 from .opening import open_reader
-from .pending import note_pending_spans
+from .pending import note_pending_spans, noting_pending_spans
 from .places import is_tracking_server, locate_store
 from .reading import TraceFilter, TraceReader
 from .span_labels import SpanLabels
@@ -89,9 +89,11 @@ def show(
         shown_facts = {"refused": "; ".join({form.join_lines(one.reason) for one in refused}), "trace": found.id}
         story = [found]
     else:
-        traces = open_reader(locate_store(tracking_uri, experiment))
-        found = traces.find_trace(trace or "last", TraceFilter(conditions=conditions))
-        story = traces.read_story(found)
+        place = locate_store(tracking_uri, experiment)
+        with noting_pending_spans(place):
+            traces = open_reader(place)
+            found = traces.find_trace(trace or "last", TraceFilter(conditions=conditions))
+            story = traces.read_story(found)
         shown_facts = {**collect_facts(found, traces), **summarize_story(story)}
     if html is not None:
         from .page import render_page
