@@ -59,6 +59,7 @@ test: lint $(SERVERS)/.installed .phoenix/.installed chromium ## every check and
 	  wait $$trains; cat .nox/trains.log; tail -n 1 .nox/main.log; test ! -e .nox/failed
 
 matrix: .venv/.test $(SERVERS)/.installed ## what is wider: other tracers beside ours, servers, newest releases
+	@MLSPAN_WIDE=1 $(BIN)/python -m pytest -q tests/test_alone.py
 	@$(NOX) --tags matrix
 
 newest: .venv/.test $(SERVERS)/.installed ## the newest releases of the libraries (K="cohere ollama"), and a table of what broke

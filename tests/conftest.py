@@ -12,7 +12,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +43,7 @@ from mlspan import _private_names, integrations, testing, tracing
 from mlspan.hooks import Hook
 from mlspan.integrations._training.hook import TrainingHook
 from mlspan.tracing.operations.operation import handed_over_operations
+from mlspan.tracing.operations.suppression import is_suppressed
 
 HERE = Path(__file__).parent
 
@@ -66,13 +69,27 @@ _STDERR = pytest.StashKey[int]()
 _OWN_ID = pytest.StashKey[Any]()
 _STARTED = time.monotonic()
 _TEST_NUMBERS = itertools.count()
+_RAN: deque[str] = deque(maxlen=8)  # the tests of this process, the last ones
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seconds", type=float, default=None, help="begin no test once so many seconds have passed")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """A test that fails says what ran before it in this process, and how tracing stood."""
+    report: Any = yield
+    if report.failed:
+        told = [*_RAN, f"suppressed: {is_suppressed()}"]
+        with suppress(Exception):  # what has failed may be what is asked
+            told.append(str(tracing.doctor()))
+        report.sections.append((f"before it, and tracing at its {call.when}", "\n".join(told)))
+    return report
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    _RAN.append(item.nodeid)
     _postpone_last_resort(item)
     gc.collect()
     gc.freeze()  # what is left need not be looked at in the collections of this test, nor of those after it

@@ -236,12 +236,14 @@ def google_genai_content(server: Any) -> None:
 
 @scenario("llama-index-core", "llama_index")
 def llama_index_chat(server: Any) -> None:
+    import openai
     from llama_index.core.llms import ChatMessage
     from llama_index.llms.openai import OpenAI
 
     server.reply(completion())
-    model = OpenAI(model="gpt-4o-mini", api_base=server.base_url, api_key="test", max_retries=0)
-    model.chat([ChatMessage(role="user", content="weather?")])
+    ask: Any = {"api_base": server.base_url, "api_key": "test", "max_retries": 0}
+    with openai.DefaultHttpxClient() as http:  # the model would leave its own to the collector
+        OpenAI(model="gpt-4o-mini", http_client=http, **ask).chat([ChatMessage(role="user", content="weather?")])
 
 
 @scenario("llama-index-core", "llama_index")
