@@ -44,6 +44,7 @@ from mlspan.hooks import Hook
 from mlspan.integrations._training.hook import TrainingHook
 from mlspan.tracing.operations.operation import handed_over_operations
 from mlspan.tracing.operations.suppression import is_suppressed
+from mlspan.tracing.runtime import get_runtime
 
 HERE = Path(__file__).parent
 
@@ -160,6 +161,8 @@ def _collected() -> Iterator[tuple[testing.Spans, _Balance]]:
 def spans(_collected: tuple[testing.Spans, _Balance], request: pytest.FixtureRequest) -> Iterator[testing.Spans]:
     """What ends during the test; afterwards each span is held against the conventions."""
     ended, balance = _collected
+    if get_runtime() is None:  # an earlier test has shut tracing down for good
+        tracing.configure()
     ended.clear()
     balance.open = 0
     before = {*handed_over_operations}
