@@ -59,17 +59,10 @@ class Driver:
         )
         line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT ")), None)
         assert line, done.stdout[-2000:] + done.stderr[-6000:]
-        self.drain(done.stderr)
+        assert "mlspan:" not in done.stderr, done.stderr[-6000:]
         said = json.loads(line.removeprefix("RESULT "))
         self.trace = self.client.get_trace("tr-" + said["trace"])
         return said
-
-    def drain(self, said: str) -> None:
-        """Deliver what a worker has left on disk, as a busy server may not answer before the worker has to end."""
-        lines = [line for line in said.splitlines() if "mlspan:" in line and "mlspan drain" not in line]
-        assert not lines, said[-6000:]
-        if "mlspan:" in said:
-            subprocess.run([sys.executable, "-m", "mlspan", "drain"], env=self.env, timeout=150, check=True)
 
     @property
     def tree(self) -> str:
