@@ -21,12 +21,17 @@ from mlspan.tracing.export.spool.write_ahead import LogFinder, WriteAheadLog
 KILLED = "work(0, 3)\nos.kill(os.getpid(), signal.SIGKILL)"
 
 
+def leave_spool(folder: Path, url: str) -> Path:
+    """Run a program that is killed before the destination has got its spans; return the *folder* that it leaves."""
+    folder.mkdir(mode=0o700)
+    assert run(KILLED, environment(folder, url, MLSPAN_DURABILITY="span")).returncode == -signal.SIGKILL
+    return folder
+
+
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a process that was killed while its spans may only have been in the write-ahead log."""
-    folder = tmp_path_factory.mktemp("killed")
-    env = environment(folder, "http://127.0.0.1:1", MLSPAN_DURABILITY="span")
-    assert run(KILLED, env).returncode == -signal.SIGKILL
+    folder = leave_spool(tmp_path_factory.mktemp("kept") / "killed", "http://127.0.0.1:1")
     assert [path.name for path in folder.glob("*-j0")]
     return folder
 
@@ -45,7 +50,7 @@ def test_a_drain_opens_few_files_at_a_time(
     killed: Path, tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All spans of all files arrive, those of the logs too, and nothing is left of any."""
-    monkeypatch.setattr(drain, "_FILES_AT_ONCE", 4)
+    monkeypatch.setattr(drain, "MAX_OPEN_SPOOLS", 4)
     folder = copy_spools(killed, tmp_path / "spool", 10)
     open_now: list[int] = []
     done = tracing.drain(
@@ -65,7 +70,7 @@ def test_a_destination_that_is_away_is_tried_once(
     killed: Path, tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many groups of files there are; what they hold is counted, with the reason, and is sent the next time."""
-    monkeypatch.setattr(drain, "_FILES_AT_ONCE", 4)
+    monkeypatch.setattr(drain, "MAX_OPEN_SPOOLS", 4)
     receiver.mode = 503
     folder = copy_spools(killed, tmp_path / "spool", 10)
     done = tracing.drain(spool_dir=folder, tracking_uri=receiver.url)
@@ -84,14 +89,12 @@ def test_a_destination_that_is_away_does_not_hold_up_another(
     tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its files may be the first that are read: those of others are sent meanwhile, and then it is tried again."""
-    monkeypatch.setattr(drain, "_FILES_AT_ONCE", 1)
+    monkeypatch.setattr(drain, "MAX_OPEN_SPOOLS", 1)
     folder, other = tmp_path / "spool", Receiver()
-    for name, to in (("first", receiver), ("second", other)):
-        (left := tmp_path / name).mkdir(mode=0o700)
-        to.mode = 503
-        assert run(KILLED, environment(left, to.url, MLSPAN_DURABILITY="span")).returncode == -signal.SIGKILL
-    copy_spools(tmp_path / "first", folder, 3)
-    for path in copy_spools(tmp_path / "second", tmp_path / "copies", 1).iterdir():
+    receiver.mode = other.mode = 503
+    copy_spools(leave_spool(tmp_path / "first", receiver.url), folder, 3)
+    second = leave_spool(tmp_path / "second", other.url)
+    for path in copy_spools(second, tmp_path / "copies", 1).iterdir():
         shutil.move(path, folder / f"9{path.name}")
     other.mode = "ok"
 
@@ -162,14 +165,11 @@ def test_a_program_takes_over_few_at_a_time(
     tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, tracing_off: None
 ) -> None:
     """Those that many programs have left; the next ones when the first are empty, until all are sent."""
-    monkeypatch.setattr(directory, "_MOST_ADOPTED", 3)
+    monkeypatch.setattr(directory, "MAX_OPEN_SPOOLS", 3)
     monkeypatch.setattr(directory, "_SCAN_INTERVAL", 0.0)
-    (tmp_path / "killed").mkdir(mode=0o700)
-    env = environment(tmp_path / "killed", receiver.url, MLSPAN_DURABILITY="span")
     receiver.mode = 503
-    assert run(KILLED, env).returncode == -signal.SIGKILL
+    folder = copy_spools(leave_spool(tmp_path / "killed", receiver.url), tmp_path / "spool", 8)
     receiver.mode = "ok"
-    folder = copy_spools(tmp_path / "killed", tmp_path / "spool", 8)
     most = 0
     tracing.configure(tracking_uri=receiver.url, spool_dir=folder)
     until = time.monotonic() + 100
@@ -186,13 +186,10 @@ def test_what_is_too_old_is_deleted_beside_them(
     tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, tracing_off: None
 ) -> None:
     """A program that has taken over as many as it may, for a destination that is away, deletes what has expired."""
-    monkeypatch.setattr(directory, "_MOST_ADOPTED", 1)
+    monkeypatch.setattr(directory, "MAX_OPEN_SPOOLS", 1)
     monkeypatch.setattr(directory, "_SCAN_INTERVAL", 0.0)
-    (tmp_path / "killed").mkdir(mode=0o700)
     receiver.mode = 503
-    env = environment(tmp_path / "killed", receiver.url, MLSPAN_DURABILITY="span")
-    assert run(KILLED, env).returncode == -signal.SIGKILL
-    folder = copy_spools(tmp_path / "killed", tmp_path / "spool", 4)
+    folder = copy_spools(leave_spool(tmp_path / "killed", receiver.url), tmp_path / "spool", 4)
     kept, *old = sorted(folder.glob("*.spool"))
     for path in old:
         spool = directory.recover_spool(path, LogFinder(folder))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import newest
 import pytest
-from newest import read_result
 
 # Of Ollama's session, where a release had renamed the method that we patch.
 BROKEN = """\
@@ -29,21 +28,7 @@ nox > Session ollama(newest) failed.
 FINE = "14 passed in 3.1s\n57 passed, 1 skipped in 9.9s\nnox > Session ollama(newest) was successful in 2 minutes.\n"
 
 
-@pytest.mark.parametrize(
-    ("log", "result"),
-    [
-        (BROKEN, "5 failed: test_a_cancelled_task, test_a_request[a b], test_cut_off, ..."),
-        (CLASHING, "not run: error: no versions of ollama==99 and you require it"),
-        (FINE, "71 passed"),
-    ],
-    ids=["broken", "clashing", "fine"],
-)
-def test_the_result_of_a_session(log: str, result: str) -> None:
-    """Tests of the same name in several classes count each; all runs of pytest in a session add up."""
-    assert read_result(log) == result
-
-
-LOGS = {
+LOGS = {  # by what is said of each
     "62 passed": """
 nox > pytest -q tests/integrations/test_cohere.py
 ............                                                             [100%]
@@ -70,10 +55,21 @@ nox > Session cohere(newest) failed.
 }
 
 
-@pytest.mark.parametrize("result", LOGS)
-def test_a_result(result: str) -> None:
-    """A row says what passed, what failed, or why nothing was run."""
-    assert newest.read_result(LOGS[result]) == result
+@pytest.mark.parametrize(
+    ("log", "result"),
+    [
+        (BROKEN, "5 failed: test_a_cancelled_task, test_a_request[a b], test_cut_off, ..."),
+        (CLASHING, "not run: error: no versions of ollama==99 and you require it"),
+        (FINE, "71 passed"),
+        *((log, result) for result, log in LOGS.items()),
+    ],
+)
+def test_the_result_of_a_session(log: str, result: str) -> None:
+    """What passed, what failed, or why nothing was run.
+
+    Tests of the same name in several classes count each; all runs of pytest in a session add up.
+    """
+    assert newest.read_result(log) == result
 
 
 def test_every_extra_has_a_session() -> None:

@@ -16,7 +16,7 @@ from .._extras import tell_install
 from .._private_names import list_missing_names
 from . import form, hooked, model
 from .arguments import Option
-from .common import ExperimentOption, JsonOption, TrackingUriOption, make_output_console, show_busy
+from .common import ExperimentOption, JsonOption, TrackingUriOption, is_verbose, make_output_console, show_busy
 from .libraries import (
     LibraryStatus,
     add_outcomes,
@@ -27,7 +27,6 @@ from .libraries import (
     report_missing,
     report_unhooked,
     report_unsupported,
-    summarize_absent,
 )
 from .places import EffectiveSetting, resolve_settings
 from .probes import CheckResult, check_mlflow_store, check_otlp_receiver
@@ -156,10 +155,13 @@ def _print_doctor_report(
     for line in _format_settings(found, console.width):
         console.print(line, soft_wrap=True)
     console.print("\nIntegrations", style="bold")
-    for library in libraries:
+    absent = [library for library in libraries if library.version is None]
+    for library in (*(one for one in libraries if one.version is not None), *(absent if is_verbose() else ())):
         for line in format_library(library, good, bad, console.width):
             console.print(line, soft_wrap=True)
-    console.print(summarize_absent(libraries))
+    if absent and not is_verbose():
+        number = len({library.name for library in absent})
+        console.print(f"  - {number} more {'is' if number == 1 else 'are'} not installed (-v lists them)", style="dim")
     if others[0] or others[1]:
         console.print("\nOther tracers", style="bold")
         for line in format_self_tracing(*others):

@@ -14,7 +14,6 @@ from .._shape import find_known
 from ..hooks import catalog
 from ..tracing.settings import admin_policy
 from . import form, hooked
-from .common import is_verbose
 from .hooked import HookOutcome, PatchPointStatus
 
 
@@ -111,15 +110,11 @@ def report_missing(libraries: list[LibraryStatus]) -> Iterator[str]:
 
 
 def format_library(library: LibraryStatus, good: str, bad: str, width: int) -> Iterator[Text]:
-    """Yield a line for *library*, and lines of at most *width* cells for the places that its hook has looked for.
-
-    Of one that is not installed, it takes -v.
-    """
+    """Yield a line for *library*, and lines of at most *width* cells for the places that its hook has looked for."""
     tested = f"  (tested: {library.tested})"
     if library.version is None:
         workers = " (workers)" if library.integration.startswith(catalog.WORKERS_PREFIX) else ""
-        if is_verbose():
-            yield Text(f"  - {library.name}{workers} is not installed{tested}", "dim")
+        yield Text(f"  - {library.name}{workers} is not installed{tested}", "dim")
         return
     mark = format_mark(good if library.well else bad, well=library.well)
     module = f" ({library.module})" if library.name == "python" else ""
@@ -130,12 +125,6 @@ def format_library(library: LibraryStatus, good: str, bad: str, width: int) -> I
         line.append(f"  {library.hooked}", "cyan")
     yield line
     yield from _format_patch_points(library.patch_points, good, bad, width)
-
-
-def summarize_absent(libraries: Iterable[LibraryStatus]) -> Text:
-    """Return a line on how many of *libraries* are not installed."""
-    absent = len({library.name for library in libraries if library.version is None})
-    return Text(f"  - {absent} more {'is' if absent == 1 else 'are'} not installed (-v lists them)", "dim")
 
 
 def _format_patch_points(points: tuple[PatchPointStatus, ...], good: str, bad: str, width: int) -> Iterator[Text]:

@@ -117,9 +117,8 @@ class PostgresDatabase:
                 rows: list[Any] = cursor.fetchall()
                 return rows
         except self._driver.Error as error:
-            raise CommandFailure(
-                f"{hide_user_info(self._address)}: {str(error).strip().partition(chr(10))[0]}"
-            ) from error
+            reason, _, _ = str(error).strip().partition("\n")
+            raise CommandFailure(f"{hide_user_info(self._address)}: {reason}") from error
 
     def list_columns(self, table: str) -> set[str]:
         columns = "SELECT column_name FROM information_schema.columns WHERE table_name = ? AND table_schema = ANY "

@@ -101,7 +101,7 @@ class PlainStream(_ChunkProxy):
                 return chunk
 
     def _mlspan_find_read(self, cls: type, context: otel.Context | None) -> Callable[[Any], Any]:
-        return _find_method(cls, "__next__") or next if context is None else partial(_read_in_context, context)
+        return partial(_read_in_context, context) if context is not None else _find_method(cls, "__next__") or next
 
 
 class Stream(PlainStream):
@@ -217,7 +217,7 @@ class PlainAsyncStream(_ChunkProxy):
                 return chunk
 
     def _mlspan_find_read(self, cls: type, context: otel.Context | None) -> Callable[[Any], Any]:
-        return _find_method(cls, "__anext__") or anext if context is None else partial(_aread_in_context, context)
+        return partial(_aread_in_context, context) if context is not None else _find_method(cls, "__anext__") or anext
 
 
 class AsyncStream(PlainAsyncStream):

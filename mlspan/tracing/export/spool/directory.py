@@ -22,7 +22,7 @@ from ..trace_assembler import is_genai
 from ..types import SinkKind
 from .damaged import ASIDE_SUFFIX, delete_old_files_aside, set_aside_spool
 from .dead_letters import DeadLetters
-from .limits import SPOOL_SUFFIX, SpoolSettings, default_folder, require_own
+from .limits import MAX_OPEN_SPOOLS, SPOOL_SUFFIX, SpoolSettings, default_folder, require_own
 from .queue import Spool
 from .rows import SINK_BITS, OpenSegment, SpoolRow
 from .schema import UnknownSchemaVersion, require_content
@@ -31,9 +31,7 @@ from .write_ahead import LogFinder, WriteAheadLog, read_log
 _SCAN_INTERVAL: Final = 60.0  # seconds between two scans for spools of ended processes, expired spans and a usable disk
 _CREATION_GRACE: Final = 10.0  # seconds during which an empty file may belong to a process that has just created it
 _CLOCK_TOLERANCE: Final = 60.0  # seconds by which a clock is set without anybody's notice
-# Spools of others at a time: each has two descriptors, of which a process has 1,024 or even 256.
-_MOST_ADOPTED: Final = 64
-_MOST_OF_CHILDREN: Final = 500
+_MOST_OF_CHILDREN: Final = 500  # spools that are adopted from children of this process, which may be many at once
 _MEASURE_INTERVAL: Final = 5.0  # seconds between two measurements of the other files
 
 
@@ -173,7 +171,7 @@ class SpoolDirectory:
         for spool in self.list_spools():
             self._drop_expired(spool)
         delete_old_files_aside(self._folder, self._keeping)
-        self._adopt_spools(find_spools(self._folder), _MOST_ADOPTED)
+        self._adopt_spools(MAX_OPEN_SPOOLS)
         if not self.on_disk and not now:
             self._return_to_disk()
 
@@ -187,18 +185,24 @@ class SpoolDirectory:
             with suppress(sqlite3.Error):
                 spool.move_times(set_by)
 
-    def _adopt_spools(self, paths: Iterable[Path], most: int) -> bool:
-        """Take over those of the spools whose processes have ended and sent to the same places, up to *most* in all.
+    def _adopt_spools(self, most: int, tag: str | None = None) -> bool:
+        """Take over the spools of processes that have ended and sent to the same places, up to *most* in all.
 
-        Return True if there is any. The others wait until these are empty, and only what is too old in them is deleted.
+        With a *tag*, only those whose names have it are looked at. Those beyond *most* wait until these are empty, and
+        only what is too old in them is deleted.
+
+        Returns:
+            True if there is any.
         """
         if self._folder is None:
             return False
         mine = {spool.path for spool in self.list_spools()}
         before, logs = self._adopted, LogFinder(self._folder)
-        for path in paths:
+        for path in find_spools(self._folder):
+            if path in mine or (tag is not None and _read_tag(path.name) != tag):
+                continue
             has_room = len(self._adopted) < most
-            if path in mine or not (has_room or self._has_expired(path)):
+            if not (has_room or self._has_expired(path)):
                 continue
             if (found := recover_spool(path, logs)) is None:
                 continue
@@ -216,10 +220,7 @@ class SpoolDirectory:
 
     def adopt_from_children(self) -> bool:
         """Take over what children of this process have left. Return True if there is any."""
-        if self._folder is None:
-            return False
-        of_same_places = (path for path in find_spools(self._folder) if _read_tag(path.name) == self._tag)
-        return self._adopt_spools(of_same_places, _MOST_OF_CHILDREN)
+        return self._adopt_spools(_MOST_OF_CHILDREN, self._tag)
 
     def _has_expired(self, path: Path) -> bool:
         """Return whether a spool has not been written to for so long that all in it is too old."""

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from ..sending.batch import BatchSender
 from ..sending.sender import choose_wait
@@ -19,11 +19,9 @@ from ..types import BackendUnavailable, Refusal, Sink, SinkKind, TraceSegment
 from .damaged import delete_old_files_aside, is_set_aside, set_aside_spool
 from .dead_letters import DeadLetters
 from .directory import find_spools, recover_spool
-from .limits import SpoolSettings, default_folder, require_own
+from .limits import MAX_OPEN_SPOOLS, SpoolSettings, default_folder, require_own
 from .queue import Spool
 from .write_ahead import LogFinder
-
-_FILES_AT_ONCE: Final = 64  # each has two descriptors, of which a process has 1,024 or even 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +160,7 @@ class _Drain:
         for one in self._destinations.values():
             one.away, one.left = None, 0
         paths = find_spools(self._folder)
-        while some := list(islice(paths, _FILES_AT_ONCE)):
+        while some := list(islice(paths, MAX_OPEN_SPOOLS)):
             self._open_spools(some)
             for one in self._destinations.values():
                 one.send_spools(report)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 SPOOL_SUFFIX: Final = ".spool"
+MAX_OPEN_SPOOLS: Final = 64  # of other processes: each has two descriptors, of which a process has 1,024 or even 256
 
 
 @dataclass(frozen=True, slots=True)
