@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,10 +17,12 @@ import pytest
 from servers.postgres import postgres, require_postgres
 
 from mlspan.cli import sql_sums
+from mlspan.cli.common import CommandFailure
 from mlspan.cli.opening import open_reader
 from mlspan.cli.outlines import AlikeTraces, TraceOutline
 from mlspan.cli.places import StoreLocation
 from mlspan.cli.reading import EVERYTHING, TraceFilter, TraceReader
+from mlspan.cli.reading_ahead import read_ahead
 from mlspan.cli.sql_reader import SqlReader
 from mlspan.cli.trace_totals import ALL_GROUPS, DEFAULT_GROUPS, Group, TraceStats
 
@@ -252,3 +255,28 @@ def test_postgresql() -> None:
         reader = open_store(uri)
         for groups in (DEFAULT_GROUPS, ALL_GROUPS):
             assert compare_totals(reader, EVERYTHING, groups, HOUR) > 50
+
+
+def test_the_next_page_is_read_meanwhile() -> None:
+    """Each page arrives once and in order, an error in its place, and who stops early leaves no thread behind."""
+    reading, worked_on = threading.Event(), threading.Event()
+
+    def read_pages() -> Iterator[int]:
+        yield 1
+        reading.set()
+        assert worked_on.wait(60), "page 2 is not read while page 1 is worked on"
+        yield 2
+        raise CommandFailure("the store is away")
+
+    pages = read_ahead(read_pages())
+    assert next(pages) == 1
+    assert reading.wait(60)
+    worked_on.set()
+    assert next(pages) == 2
+    with pytest.raises(CommandFailure, match="the store is away"):
+        next(pages)
+    early = read_ahead(iter(range(100)))
+    assert next(early) == 0
+    early.close()
+    assert list(read_ahead(iter(range(5)))) == [0, 1, 2, 3, 4]
+    assert [one.name for one in threading.enumerate() if one.name.startswith("ThreadPoolExecutor")] == []

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 from ..tracing.export.shown_addresses import hide_user_info
 from .common import CommandFailure, print_detail
 
-# The revisions of MLflow's schema since spans have a table of their own (3.4), up to 3.17.
+# The revisions of MLflow's schema since spans have a table of their own (3.4), up to 3.18.
 _KNOWN_REVISIONS: Final = frozenset(
     {
         *("a1b2c3d4e5f6", "de4033877273", "1a0cddfcaa16", "534353b11cbc", "71994744cf8e", "3da73c924c2f"),
@@ -26,7 +26,8 @@ _KNOWN_REVISIONS: Final = frozenset(
         *("d3e4f5a6b7c8", "d0e1f2a3b4c5", "c8d9e0f1a2b3", "1b5f0d9ad7c1", "e1f2a3b4c5d6", "76601a5f987d"),
         *("c3d6457b6d8a", "a5b4c3d2e1f0", "ae8bbe7743c9", "7d34483879f0", "da6fb0208061", "89d3d66ed43f"),
         *("b7e4c1a90f23", "a8b9c0d1e2f3", "c1d2e3f4a5b6", "c3d9e7f1a2b4", "6f8d9c3b2a1e", "1971f2d9a75b"),
-        *("17e22815139b", "b7e2c1a4d9f3", "75868b020152", "dc11669786a5"),
+        *("17e22815139b", "b7e2c1a4d9f3", "75868b020152", "dc11669786a5", "e7d1f4b2a9c6"),
+        *("8b6ad64cb8f5", "f4a9b2c7d1e6"),
     }
 )
 _DRIVERS: Final = ("psycopg2", "psycopg")  # of PostgreSQL, in the order in which they are tried
@@ -38,7 +39,7 @@ class DriverMissing(CommandFailure):
 
 
 class SqlDatabase(Protocol):
-    """A database that is open for reading. Its queries mark parameters with ``?``."""
+    """A database that is open for reading, in several threads. Its queries mark parameters with ``?``."""
 
     def select(self, query: str, values: Sequence[object] = ()) -> list[Any]:
         """Return all rows of a query, as tuples.
@@ -68,7 +69,8 @@ class SqliteDatabase:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=_CONNECT_SECONDS)
+        address = f"{file.absolute().as_uri()}?mode=ro"
+        self._connection = sqlite3.connect(address, timeout=_CONNECT_SECONDS, uri=True, check_same_thread=False)
         self._connection.execute("PRAGMA case_sensitive_like = true")  # as MLflow has it
 
     def select(self, query: str, values: Sequence[object] = ()) -> list[Any]:

@@ -29,6 +29,7 @@ from .mlflow_reader import MlflowReader
 from .outlines import NEED_SPANS, AlikeTraces, TraceOutline, outline_trace
 from .places import StoreLocation
 from .reading import EVERYTHING, MAX_TRACES, TraceFilter, TraceReader
+from .reading_ahead import read_ahead
 from .sql_databases import SqlDatabase
 from .sql_filters import translate_conditions
 from .sql_outlines import OutlineQueries
@@ -94,7 +95,7 @@ class SqlReader(TraceReader):
             return
         sums = SumQueries(self._database, groups, newer=bool(self._newer))
         queries = OutlineQueries(self._database)
-        for rows in self._iterate_rows(where, MAX_TRACES, sums.columns, time_at=2, size=_SUMS_PER_PAGE):
+        for rows in read_ahead(self._iterate_rows(where, MAX_TRACES, sums.columns, time_at=2, size=_SUMS_PER_PAGE)):
             alike, others = sums.sort_rows(self._add_tags(rows) if "tag" in groups else rows)
             yield from alike
             if others:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, TypeVar, get_args
+from typing import Final, Literal, NamedTuple, TypeVar, cast, get_args
 
 from . import form
 from .durations import Durations
@@ -20,6 +20,15 @@ DEFAULT_GROUPS: Final[tuple[Group, ...]] = ("model", "agent", "tool")
 _MOST_EMPTY: Final = 1_000
 _MOST_PLACES: Final = 10_000  # names of spans whose row is remembered
 _UNKNOWN: Final = "-"  # the row of traces that name no user, session or run
+
+
+class SummedUsage(NamedTuple):
+    """Tokens and cost (US dollars) of several traces, and how many of them have a cost."""
+
+    input_tokens: int
+    output_tokens: int
+    cost: float
+    priced: int
 
 
 @dataclass
@@ -54,15 +63,16 @@ class StatsRow:
         """Add several calls without their tokens and cost, *failed* of which failed."""
         self.calls += len(durations_ms)
         self.errors += failed
-        self.durations.add_all(one for one in durations_ms if one is not None)
+        is_complete = None not in durations_ms
+        known = durations_ms if is_complete else [one for one in durations_ms if one is not None]
+        self.durations.add_all(cast("Sequence[float]", known))
 
-    def add_trace_usages(self, traces: Sequence[TraceOutline]) -> None:
+    def add_summed_usage(self, usage: SummedUsage) -> None:
         """Add the tokens and the cost of several traces."""
-        self.input_tokens += sum(trace.input_tokens or 0 for trace in traces)
-        self.output_tokens += sum(trace.output_tokens or 0 for trace in traces)
-        costs = [trace.cost for trace in traces if trace.cost is not None]
-        self.cost += sum(costs)
-        self.priced_calls += len(costs)
+        self.input_tokens += usage.input_tokens
+        self.output_tokens += usage.output_tokens
+        self.cost += usage.cost
+        self.priced_calls += usage.priced
 
     def compute_percentile(self, percent: float) -> float | None:
         """Return the percentile of the durations, in milliseconds."""
@@ -144,19 +154,20 @@ class TraceStats:
                 for row in self._find_rows(trace):
                     rows.setdefault(id(row), (row, []))[1].append(trace)
             for row, some in rows.values():
-                _add_traces(row, some)
-        _add_traces(self.traces, traces)
+                _add_traces(row, some, _sum_usage(some))
+        usage = _sum_usage(traces)
+        _add_traces(self.traces, traces, usage)
         whole = None
         for span, durations in zip(alike.spans, alike.durations, strict=True):
             kind, found = self._find_place(span.name, span.span_type, span.model)
             if found is not None:
                 found.add_calls(durations, len(traces) if span.failed else 0)
                 if kind == "agent":
-                    found.add_trace_usages(traces)
+                    found.add_summed_usage(usage)
                 elif kind == "model":
                     whole = found
         if whole is not None:
-            whole.add_trace_usages(traces)
+            whole.add_summed_usage(usage)
 
     def _find_rows(self, trace: TraceOutline) -> list[StatsRow]:
         """Return the rows that a whole trace belongs to, beside that of all."""
@@ -253,10 +264,16 @@ _TRACE_NAMES: Final[dict[str, Callable[[TraceOutline], Iterable[str]]]] = {
 }
 
 
-def _add_traces(row: StatsRow, traces: Sequence[TraceOutline]) -> None:
+def _sum_usage(traces: Sequence[TraceOutline]) -> SummedUsage:
+    costs = [trace.cost for trace in traces if trace.cost is not None]
+    sent = sum([trace.input_tokens or 0 for trace in traces])
+    return SummedUsage(sent, sum([trace.output_tokens or 0 for trace in traces]), sum(costs), len(costs))
+
+
+def _add_traces(row: StatsRow, traces: Sequence[TraceOutline], usage: SummedUsage) -> None:
     """Add whole traces to a row."""
-    row.add_calls([trace.duration_ms for trace in traces], sum(bool(trace.failed) for trace in traces))
-    row.add_trace_usages(traces)
+    row.add_calls([trace.duration_ms for trace in traces], sum([bool(trace.failed) for trace in traces]))
+    row.add_summed_usage(usage)
 
 
 def _find_usage(
