@@ -145,6 +145,7 @@ def test_what_is_wrong(function: Any, typed: str, message: str) -> None:
     [
         ("list --limit 0", "--limit takes a whole number of at least 1, not '0' (see: mlspan list --help)"),
         ("stats --since yesterday", "--since takes 90s, 15m, 1h, 2d, 1w, or a date such as 2026-01-31 or "),
+        ("stats --until yesterday", "--until takes 90s, 15m, 1h, 2d, 1w, or a date such as 2026-01-31 or "),
         ("import garbage", "there is no file garbage (see: mlspan import --help)"),
         ("import", "FILE is missing (see: mlspan import --help)"),
         ("--limit 5 list", "there is no option --limit before the command; options of list stand behind it"),

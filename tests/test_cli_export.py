@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -298,13 +299,16 @@ def test_parquet_without_pyarrow(store: str, tmp_path: Path, monkeypatch: pytest
     assert (done.exit_code, done.stderr) == (1, "mlspan: Parquet needs pyarrow: pip install pyarrow\n")
 
 
-def test_the_example_counts_cost_per_team(store: str, tmp_path: Path) -> None:
-    """By DuckDB, from the file alone."""
+@pytest.mark.parametrize(("example", "needs"), [("cost_per_team", "duckdb"), ("cost_per_team_spark", "pyspark")])
+def test_the_example_counts_cost_per_team(example: str, needs: str, store: str, tmp_path: Path) -> None:
+    """By DuckDB and by Spark, from the file alone."""
     pytest.importorskip("pyarrow")
-    pytest.importorskip("duckdb")
+    pytest.importorskip(needs)
+    if needs == "pyspark" and shutil.which("java") is None:
+        pytest.skip("Spark needs Java")
     assert export(tmp_path / "all.parquet").exit_code == 0
-    command = [sys.executable, str(ROOT / "examples/export/cost_per_team.py"), str(tmp_path / "all.parquet")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
+    command = [sys.executable, str(ROOT / f"examples/export/{example}.py"), str(tmp_path / "all.parquet")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200, cwd=tmp_path)
     assert done.stdout.splitlines() == [
         "no team: $0.000002 for 1 calls with a known price, 9 tokens",
         "search: $0.000002 for 1 calls with a known price, 9 tokens",

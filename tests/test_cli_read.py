@@ -87,6 +87,7 @@ def test_list(mlspan: Mlspan) -> None:
 def test_list_what_was_asked_for(mlspan: Mlspan) -> None:
     """By status and time; what matches nothing says so, on standard error, and is no failure."""
     (only,) = json.loads(mlspan("list", "--since", "2026-01-01T00:00:30Z", "--status", "error", "--json").stdout)
+    assert mlspan("list", "--since", "all", "--json").stdout == mlspan("list", "--json").stdout
     assert (only["trace_id"], only["status"], only["duration_ms"]) == ("tr-" + "b2".ljust(32, "0"), "ERROR", 50)
     nothing = mlspan("list", "--session", "s")
     assert (nothing.stdout, nothing.stderr, nothing.exit_code) == ("", "no traces match\n", 0)

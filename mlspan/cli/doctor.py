@@ -28,7 +28,7 @@ from .libraries import (
     report_unhooked,
     report_unsupported,
 )
-from .places import EffectiveSetting, resolve_settings
+from .places import EffectiveSetting, find_spool_folder, resolve_settings
 from .probes import CheckResult, check_mlflow_store, check_otlp_receiver
 from .self_tracing import (
     SecondTracer,
@@ -163,7 +163,7 @@ def _print_doctor_report(
         number = len({library.name for library in absent})
         console.print(f"  - {number} more {'is' if number == 1 else 'are'} not installed (-v lists them)", style="dim")
     if others[0] or others[1]:
-        console.print("\nOther tracers", style="bold")
+        console.print("\nOther tracers that are installed", style="bold")
         for line in format_self_tracing(*others):
             console.print(line, soft_wrap=True)
     console.print("\nTried", style="bold")
@@ -190,13 +190,24 @@ def _print_spool_status(console: Console, spool: SpoolStatus | None) -> None:
             console.print(Text(f"  - {text}", "yellow"), soft_wrap=True)
 
 
+def _show_value(setting: EffectiveSetting, found: dict[str, EffectiveSetting]) -> str:
+    """Return a setting's value as a person reads it: with its unit, and the folder that stands for none."""
+    value = setting.value
+    if setting.name == "spool_dir" and value is None:
+        return str(find_spool_folder(found) or "-")
+    if setting.name.endswith("_bytes") and isinstance(value, int):
+        return f"{value} ({form.format_bytes(value)})"
+    if setting.name == "spool_age" and isinstance(value, float):
+        return f"{value:g} s ({form.format_age(value)})"
+    return f"{value:g} s" if setting.name == "partial_interval" and value is not None else setting.display_text
+
+
 def _format_settings(found: dict[str, EffectiveSetting], width: int) -> Iterator[Text]:
     """Yield one line for each setting, and highlight those that are not defaults."""
     name = max(map(len, found)) + 2
     for setting in found.values():
         line = Text(f"  {setting.name:<{name}}", "dim" if setting.source == "default" else "")
-        value = form.truncate_to_width(
-            form.join_lines(setting.display_text), max(20, width - name - len(setting.source) - 8)
-        )
+        shown = form.join_lines(_show_value(setting, found))
+        value = form.truncate_to_width(shown, max(20, width - name - len(setting.source) - 8))
         line.append(value, "dim" if setting.source == "default" else "bold")
         yield line.append(f"  ({setting.source})", "dim" if setting.source == "default" else "cyan")

@@ -66,7 +66,7 @@ def export(
         mlspan export --status error --limit 1
         mlspan export --filter "tag.team = 'ops'" ops.jsonl.gz
     """
-    since_ms = None if since is None else parse_since(since)
+    since_ms = parse_since(since)
     conditions = parse_filter(filter_)
     _check_file(file, force=force)
     traces = open_reader(locate_store(tracking_uri, experiment))

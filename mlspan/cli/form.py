@@ -33,6 +33,13 @@ def format_duration(ms: float | None) -> str:
     return f"{seconds // 3600}h {seconds % 3600 // 60:02}m"
 
 
+def format_whole_duration(ms: float | None) -> str:
+    """Return a duration of whole milliseconds, rounded down, as ``<1 ms`` or ``7 ms``; else as format_duration."""
+    if ms is None or ms >= 10:
+        return format_duration(ms)
+    return f"{ms:.0f} ms" if ms else "<1 ms"
+
+
 def format_cost(dollars: float | None) -> str:
     """Return US dollars with at least two significant digits, as ``$1.23`` or ``$0.0042``; nothing for None."""
     if dollars is None:
@@ -51,6 +58,22 @@ def format_count(number: float | None) -> str:
         if number >= size:
             return f"{number / (1e3 if letter == 'k' else size):.1f}{letter}"
     return f"{number:,.0f}"
+
+
+def format_bytes(number: int) -> str:
+    """Return a number of bytes as ``512 MiB``, ``1.5 KiB`` or ``12 bytes``."""
+    for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if number >= 1024**power:
+            return f"{number / 1024**power:.4g} {unit}"
+    return format_quantity(number, "byte")
+
+
+def format_age(seconds: float) -> str:
+    """Return a time span in its largest unit, as ``7 days`` or ``1.5 hours``."""
+    for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}{'s' * (seconds != size)}"
+    return f"{seconds:g} seconds"
 
 
 def format_quantity(number: int, what: str) -> str:

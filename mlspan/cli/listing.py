@@ -69,7 +69,7 @@ def list_(
         mlspan list --filter "status = 'ERROR' AND tag.team = 'ops'"
         mlspan list --filter "execution_time_ms > 5000 AND span.type = 'TOOL'"
     """
-    since_ms, conditions = _parse_optional_since(since), parse_filter(filter_)
+    since_ms, conditions = parse_since(since), parse_filter(filter_)
     place = locate_store(tracking_uri, experiment)
     with noting_pending_spans(place):
         traces = open_reader(place)
@@ -193,7 +193,7 @@ class TraceTable:
         mark, style = _STATE_MARKS.get(trace.state, ("?", "yellow"))
         line.append(f" {mark[1] if self._ascii else mark[0]} ", style)
         line.append(self._pad_cell(_shorten_trace_name(trace), self._name), "red" if trace.failed else "bold")
-        line.append(f"{form.format_duration(trace.duration_ms):>9}")
+        line.append(f"{form.format_whole_duration(trace.duration_ms):>9}")
         if self._tokens:
             line.append(f"{form.format_count(trace.tokens.total) if trace.tokens else '':>8}", "dim")
         if self._cost:
@@ -254,17 +254,15 @@ def make_filter(
     return TraceFilter(run_id, session, state, since_ms, conditions=conditions)
 
 
-def _parse_optional_since(text: str | None) -> int | None:
-    return None if text is None else parse_since(text)
-
-
-def parse_since(text: str) -> int:
-    """Return the time that ``--since`` names, in milliseconds since 1970.
+def parse_since(text: str | None, option: str = "--since") -> int | None:
+    """Return the time that an option names, in milliseconds since 1970; None for none, and for ``all`` time.
 
     Raises:
         UsageError: if it cannot be parsed; ends the command with exit code 2.
     """
+    if text is None or text == "all":
+        return None
     try:
         return form.parse_time(text)
     except ValueError as error:
-        raise UsageError(f"--since {error}, not {text!r}") from None
+        raise UsageError(f"{option} {error}, not {text!r}") from None

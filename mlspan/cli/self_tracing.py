@@ -29,6 +29,15 @@ _LIBRARIES: Final = {  # distribution -> the first major version that has spans 
     "strands-agents": (1, None),
     "xai-sdk": (1, None),
 }
+_INTEGRATIONS: Final = {  # of the libraries above, where it has another name
+    "agent-framework-core": "agent_framework",
+    "fastmcp": "mcp",
+    "livekit-agents": "livekit",
+    "pipecat-ai": "pipecat",
+    "pydantic-ai-slim": "pydantic_ai",
+    "strands-agents": "strands",
+}
+_FOLDED: Final = frozenset({"anthropic", "azure-ai-inference", "fastmcp", "mcp", "mistralai", "xai-sdk"})  # into ours
 _MLFLOW_FLAVORS: Final = {  # our integration -> MLflow's name of a library whose calls its own autolog traces
     **{
         name: name
@@ -128,14 +137,20 @@ def format_self_tracing(libraries: Iterable[SelfTracingLibrary], tracers: Iterab
     for tracer in tracers:
         (autologs if tracer.name.startswith("mlflow.") else others).append(tracer)
     for library in libraries:
-        line = Text(f"  - {library.name} {library.version}")
-        how = f"once {library.switch} is on" if library.switch else "by itself"
-        seen = "recorded" if library.is_seen else "recorded if there is a TracerProvider; global_provider=True sets one"
-        yield line.append(f"  traces {how}: {seen}", "dim" if library.is_seen else "yellow")
+        integration = _INTEGRATIONS.get(library.name, library.name.replace("-", "_"))
+        call = f"integrations.{integration}.autolog()"
+        if library.name in _FOLDED:
+            says = f"has spans of its own; with {call} a call is one span all the same"
+        else:
+            says = f"traces itself; {call} records its spans"
+        yield Text(f"  - {library.name} {library.version}").append(f"  {says}", "dim")
     for tracer in others:
         line = Text(f"  - {tracer.name}")
-        yield line.append(f"  traces {tracer.library} beside mlspan, if it is on: MLflow counts each call once", "dim")
+        yield line.append(
+            f"  if a program turns it on, it traces {tracer.library} beside mlspan; MLflow counts a call once", "dim"
+        )
     if autologs:
         line = Text(f"  - {', '.join(tracer.name for tracer in autologs)}")
-        says = "  record each call beside mlspan, if a program calls them, and may count it twice: remove such a line"
+        one = "it" if len(autologs) == 1 else "one"
+        says = f"  came with MLflow; a program that calls {one} beside mlspan's may count calls twice"
         yield line.append(says, "dim")

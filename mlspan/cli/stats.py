@@ -77,8 +77,7 @@ def stats(
         mlspan stats --filter "tag.team = 'ops'" --by tool
     """
     groups, every_ms = _parse_groups(by), None if every is None else _parse_interval(every)
-    since_ms = None if since == "all" else parse_since(since)
-    until_ms = None if until is None else parse_since(until)
+    since_ms, until_ms = parse_since(since), parse_since(until, "--until")
     conditions = parse_filter(filter_)
     traces = open_reader(locate_store(tracking_uri, experiment))
     now_ms = round(time.time() * 1000)  # what begins later is not read, so that the window stands still

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from . import form
-from .trace_totals import PERCENTILES, Metric, StatsRow
+from .trace_totals import GROUPS_OF_TRACES, PERCENTILES, Metric, StatsRow
 
 
 def format_metric(row: StatsRow, metric: Metric) -> str:
     """Return the value of a metric as text."""
     formats = {"cost": form.format_cost, "p95": form.format_duration}
     return formats.get(metric, form.format_count)(row.get_metric(metric))
+
+
+def name_count(group: str) -> str:
+    """Return what the count of a group's rows counts: calls, or whole traces."""
+    return "traces" if group in GROUPS_OF_TRACES or group == "begun" else "calls"
 
 
 def choose_columns(rows: Sequence[StatsRow]) -> list[str]:

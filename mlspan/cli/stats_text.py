@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from . import form
-from .stats_figures import choose_columns, format_cell, format_metric
+from .stats_figures import choose_columns, format_cell, format_metric, name_count
 from .trace_totals import PERCENTILES, Metric, StatsRow, TraceStats, choose_metric
 
 _MOST_INTERVALS: Final = 48  # bars of intervals, the latest
@@ -42,13 +42,14 @@ def print_stats(totals: TraceStats, console: Console, period: str, metric: Metri
         if sum(row.get_metric(charted) > 0 for row in rows) > (metric is None):  # by default, a single bar is not drawn
             console.print()
             ordered = rows if group == "begun" else None
+            console.print(Text(name_count(group) if charted == "calls" else charted, style="dim"))
             for line in _draw_chart(rows, charted, console.width, ascii_only=console.options.ascii_only, kept=ordered):
                 console.print(line, no_wrap=True, overflow="crop")
 
 
 def _draw_table(group: str, rows: list[StatsRow], width: int, *, ascii_only: bool) -> Iterable[Text]:
     """Yield a header and a line for each row. Columns that do not fit in *width* are left out."""
-    columns = _build_columns(rows)
+    columns = _build_columns(group, rows)
     keep = [True] * len(columns)
     widths = [max(len(title), *map(len, cells)) + 2 for title, cells, _, _ in columns]
     for position in sorted(range(len(columns)), key=lambda at: columns[at][2], reverse=True):
@@ -74,13 +75,18 @@ def _draw_table(group: str, rows: list[StatsRow], width: int, *, ascii_only: boo
         yield line
 
 
-def _build_columns(rows: list[StatsRow]) -> list[tuple[str, list[str], int, str]]:
+def _build_columns(group: str, rows: list[StatsRow]) -> list[tuple[str, list[str], int, str]]:
     """Return title, cells, priority and style of each column that has a value in any row.
 
     Columns with a higher priority number are left out first.
     """
     return [
-        (name, [format_cell(row, name) for row in rows], _PRIORITIES[name], _STYLES.get(name, ""))
+        (
+            name_count(group) if name == "calls" else name,
+            [format_cell(row, name) for row in rows],
+            _PRIORITIES[name],
+            _STYLES.get(name, ""),
+        )
         for name in choose_columns(rows)
     ]
 
@@ -107,7 +113,6 @@ def _draw_chart(
     name_width, figure_width = max(map(cell_len, names)), max(map(len, figures))
     bar_width = max(4, width - name_width - figure_width - 4)
     longest = max(row.get_metric(metric) for row in ordered)
-    yield Text(f"{metric}", style="dim")
     for row, shown_name, shown in zip(ordered, names, figures, strict=False):
         line = Text().append(shown_name + " " * (name_width - cell_len(shown_name)) + "  ", "cyan")
         line.append(

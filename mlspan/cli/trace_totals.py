@@ -270,6 +270,9 @@ def _sum_usage(traces: Sequence[TraceOutline]) -> SummedUsage:
     return SummedUsage(sent, sum([trace.output_tokens or 0 for trace in traces]), sum(costs), len(costs))
 
 
+GROUPS_OF_TRACES: Final = frozenset(_TRACE_NAMES)  # whose rows count whole traces, not calls
+
+
 def _add_traces(row: StatsRow, traces: Sequence[TraceOutline], usage: SummedUsage) -> None:
     """Add whole traces to a row."""
     row.add_calls([trace.duration_ms for trace in traces], sum([bool(trace.failed) for trace in traces]))

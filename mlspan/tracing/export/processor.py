@@ -293,7 +293,8 @@ class ExportProcessor(SpanProcessor):
         if self._worker is not None and (left := self._worker.count_unsent()):
             directory = self._worker.directory
             where = (
-                f"{'stays' if left == 1 else 'stay'} in {directory.folder}, for the next process or `mlspan drain`"
+                f"{'stays' if left == 1 else 'stay'} in {directory.folder}: the next program that sends there sends "
+                f"{'it' if left == 1 else 'them'}, and so does `mlspan drain`"
                 if directory.on_disk
                 else f"{'is' if left == 1 else 'are'} lost"
             )
