@@ -94,7 +94,7 @@ def _parse_condition(text: str, at: int) -> tuple[Condition, int]:
     """Return the condition that begins at *at*, and where it ends."""
     field = _FIELD.match(text, at)
     if field is None or field.group()[0].isdigit():
-        raise _make_error(f"a field is expected, not {_show(text, at)}")
+        raise _make_field_error(f"a field is expected, not {_show(text, at)}")
     kind, key = _parse_field(field.group())
     named = "attributes.text" if field.group() == "text" else field.group()  # MLflow's parser takes it for a type
     at = _skip_space(text, field.end())
@@ -132,7 +132,7 @@ def _parse_field(text: str) -> tuple[FieldKind, str]:
     before, dot, rest = text.partition(".")
     kind = _KIND_BY_PREFIX.get(before.strip("`")) if dot else "attribute"
     if kind is None:
-        raise _make_error(f"there is no field {text}")
+        raise _make_field_error(f"there is no field {text}")
     key = (rest if dot else text).strip("`") if kind == "attribute" else _strip_quotes(rest)
     if kind == "attribute":
         key = _ALIASES.get(key, key)
@@ -144,7 +144,7 @@ def _parse_field(text: str) -> tuple[FieldKind, str]:
         else key == "id" or kind != "issue"
     )
     if not is_known:
-        raise _make_error(f"there is no field {text}{_HINTS.get(text, '')}")
+        raise _make_field_error(f"there is no field {text}{_HINTS.get(text, '')}")
     return kind, key
 
 
@@ -189,4 +189,8 @@ def _join_or(words: tuple[str, ...]) -> str:
 
 
 def _make_error(what: str) -> UsageError:
-    return UsageError(f"--filter: {what}; {_ALLOWED}")
+    return UsageError(f"--filter: {what}")
+
+
+def _make_field_error(what: str) -> UsageError:
+    return _make_error(f"{what}; {_ALLOWED}")
