@@ -15,6 +15,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from servers.mariadb import find_missing, mariadb
 from servers.postgres import postgres, require_postgres
 
 pytest.importorskip("mlflow")
@@ -159,7 +160,7 @@ def rows(store: str) -> dict[str, list[Any]]:
     return found
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def two(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, str]]:
     """The addresses of two databases, both empty."""
     if request.param == "sqlite":
@@ -167,6 +168,13 @@ def two(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, s
         for name in ("one", "other"):
             shutil.copy(template, tmp_path / f"{name}.db")
         yield f"sqlite:///{tmp_path}/one.db", f"sqlite:///{tmp_path}/other.db"
+        return
+    if request.param == "mariadb":
+        pytest.importorskip("pymysql")
+        if (missing := find_missing()) is not None:
+            pytest.skip(missing)
+        with mariadb() as one, mariadb() as other:
+            yield one, other
         return
     require_postgres()
     with postgres() as (address, _):
