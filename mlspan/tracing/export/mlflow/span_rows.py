@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import orjson
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link, SpanContext
 
@@ -88,8 +89,10 @@ def find_stored_form() -> StoredForm:
         return StoredForm(names_kind=False, strips_text=False)
     context = SpanContext(1, 1, is_remote=False)
     attributes = {TRACE_REQUEST_ID: to_json(f"tr-{1:032x}"), "text": to_json("[]")}
+    resource = Resource({})  # the default one is made by threads, which cannot start as the interpreter ends
     with guard("asking MLflow how it stores a span"):
-        stored = translate_span_when_storing(Span(ReadableSpan("probe", context, attributes=attributes, start_time=1)))
+        span = ReadableSpan("probe", context, resource=resource, attributes=attributes, start_time=1)
+        stored = translate_span_when_storing(Span(span))
         return StoredForm("kind" in stored, strips_text=stored["attributes"]["text"] == "[]")
     return StoredForm(names_kind=False, strips_text=True)
 
