@@ -42,8 +42,8 @@ def uri(request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue(request.param)
 
 
-def make_parts(trace_id: int) -> dict[str, TraceSegment]:
-    """The tree as the segments that three processes make of it."""
+def make_parts(trace_id: int, *, is_root: bool = False) -> dict[str, TraceSegment]:
+    """The tree as the segments that three processes make of it. With *is_root*, "agent" has no parent."""
     ids = {name: number for number, name in enumerate(["gateway", *TREE], 0xAB0)}
     parts: dict[str, list[ReadableSpan]] = {}
     for name, (above, part) in TREE.items():
@@ -57,8 +57,9 @@ def make_parts(trace_id: int) -> dict[str, TraceSegment]:
             ReadableSpan(
                 name=name,
                 context=own,
-                parent=parent,
-                kind=SpanKind.CLIENT if name == "POST" else SpanKind.INTERNAL,
+                parent=None if is_root and name == "agent" else parent,
+                # a root that sends a request may be continued elsewhere: it is merged with what is stored
+                kind=SpanKind.CLIENT if name == "POST" and not is_root else SpanKind.INTERNAL,
                 attributes=CHAT | ({"gen_ai.usage.input_tokens": 3} if name in {"chat", "task"} else {}),
                 instrumentation_scope=scope,
                 start_time=start,
@@ -99,6 +100,28 @@ def test_the_tree_is_whole_in_any_order(uri: str, order: tuple[str, ...]) -> Non
     assert {span.attributes.get("number") for span in found.data.spans} == {7}
     named = {span.name: span.attributes.get("mlspan.missing_parent") for span in found.data.spans}
     assert named == {**dict.fromkeys(TREE), "agent": f"{0xAB0:016x}"}
+
+
+@pytest.mark.parametrize("order", [("agent", "tools"), ("tools", "agent"), ("worker", "tools", "agent")], ids="-".join)
+@pytest.mark.parametrize("is_root", [False, True], ids=["merged", "a root that looks whole"])
+def test_parts_for_two_experiments(uri: str, order: tuple[str, ...], is_root: bool) -> None:
+    """Each service names its own experiment: the trace stays whole, where its first part has put it."""
+    other = mlflow.MlflowClient(uri).create_experiment(uuid.uuid4().hex)
+    places = {"agent": "0", "tools": other, "worker": "0"}
+    trace_id, sink = uuid.uuid4().int, MlflowSink(tracking_uri=uri)
+    parts = {
+        name: part._replace(origin=TraceOrigin(experiment_id=places[name]))
+        for name, part in make_parts(trace_id, is_root=is_root).items()
+    }
+    for part in dict.fromkeys((*order, "worker")):
+        assert sink.send([parts[part]]) == []
+    sink.close()
+    tree, found = read(uri, trace_id)
+    assert tree.keys() == TREE.keys()
+    assert json.loads(found.info.trace_metadata["mlflow.trace.tokenUsage"])["input_tokens"] == 6
+    if not is_root:  # a server is not asked for the rest of a trace that looks whole
+        assert tree == {name: above for name, (above, _) in TREE.items()} | {"agent": None}
+        assert found.info.experiment_id == places[order[0]]
 
 
 def test_all_parts_at_once(uri: str) -> None:

@@ -14,7 +14,8 @@ import pytest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from servers.mariadb import find_missing, mariadb
 from servers.postgres import postgres, require_postgres
 
 pytest.importorskip("mlflow")
@@ -76,6 +77,16 @@ SPANS: dict[str, Mapping[str, Any]] = {
     "step": {"mlspan.kind": "chain", "mlspan.input": '{"a": [1, 2.5, null]}', "mlspan.output": '"{\\"b\\": 1}"'},
     "who": {**CHAT, "session.id": "s-1", "user.id": "ada", "mlspan.tag.env": "test", "mlspan.client_request.id": "r1"},
     "odd": {"mlspan.kind": "step", "number": 7, "flag": True, "text": "123", "json": '{"a": 1}', "list": ("a", "b")},
+    "json in json": {
+        "mlspan.kind": "step",
+        "text": '"quoted"',
+        "deeper": json.dumps(json.dumps({"a": 1})),
+        "list": "[1]",
+        "none": "null",
+        "half": '{"a"',
+        "mlspan.input": json.dumps('{"a": 1}'),
+        "mlspan.output": json.dumps(json.dumps(json.dumps([1]))),
+    },
     "someone else's": {"span.type": "llm_request", "new_context": "hello", "input_tokens": 1},  # MLflow counts it
 }
 
@@ -120,6 +131,7 @@ def everything() -> list[TraceSegment]:
         make_segment(*SPANS),
         make_segment("chat", status=Status(StatusCode.ERROR, "no"), events=[error]),
         make_segment("tool", "chat", links=[link]),
+        *(make_segment("chat", "tool", kind=kind) for kind in SpanKind),
         make_segment("chat", origin=TraceOrigin(session="s", user="u", tags={"service.name": "mine", "k": "v" * 5000})),
     ]
 
@@ -148,7 +160,7 @@ def rows(store: str) -> dict[str, list[Any]]:
     return found
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def two(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, str]]:
     """The addresses of two databases, both empty."""
     if request.param == "sqlite":
@@ -156,6 +168,13 @@ def two(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, s
         for name in ("one", "other"):
             shutil.copy(template, tmp_path / f"{name}.db")
         yield f"sqlite:///{tmp_path}/one.db", f"sqlite:///{tmp_path}/other.db"
+        return
+    if request.param == "mariadb":
+        pytest.importorskip("pymysql")
+        if (missing := find_missing()) is not None:
+            pytest.skip(missing)
+        with mariadb() as one, mariadb() as other:
+            yield one, other
         return
     require_postgres()
     with postgres() as (address, _):

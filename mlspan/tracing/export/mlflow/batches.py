@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -101,13 +101,12 @@ def _measure_trace(trace: TranslatedTrace) -> int:
 def _write_part(store: TraceStore, experiment_id: str, traces: Sequence[TranslatedTrace]) -> list[Refusal]:
     """Write *traces*. If the store rejects them, write halves, to find the rejected ones and store the others."""
     try:
-        merged = [merge_with_stored(store, trace, merges=trace.merges_stored) for trace in traces]
-        store.write_traces(experiment_id, [trace for trace, _ in merged])
-        for trace, attachable in merged:
-            if attachable:
-                store.attach_spans(experiment_id, trace.summary.trace_id, attachable)
+        _write_merged(store, experiment_id, traces)
     except StoreRejected as rejected:
         if rejected.all_of_it or len(traces) == 1:
+            place = None if rejected.all_of_it else _find_stored_experiment(store, traces[0])
+            if place not in {None, experiment_id}:
+                return _write_part(store, place, [traces[0]._replace(merges_stored=True)])
             return [Refusal(trace.segment, rejected.reason, keep=rejected.all_of_it) for trace in traces]
         half = len(traces) // 2
         return _write_or_bisect(store, experiment_id, traces[:half]) + _write_or_bisect(
@@ -120,6 +119,29 @@ def _write_part(store: TraceStore, experiment_id: str, traces: Sequence[Translat
             except StoreRejected as rejected:
                 warn_once("mlspan: %s; the trace itself is stored", rejected.reason)
     return []
+
+
+def _write_merged(store: TraceStore, experiment_id: str, traces: Sequence[TranslatedTrace]) -> None:
+    """Write *traces*, those that are added to with what is stored of them, and into the experiment that has them.
+
+    A trace has one experiment, that of its first part, though each service names its own: MLflow takes no part of it
+    for another, since 3.18.
+    """
+    places: dict[str, list[tuple[TranslatedTrace, Mapping[int, int]]]] = {}
+    for trace in traces:
+        merged = merge_with_stored(store, trace, merges=trace.merges_stored)
+        places.setdefault(merged[0].summary.experiment_id or experiment_id, []).append(merged)
+    for place, found in places.items():
+        store.write_traces(place, [trace for trace, _ in found])
+        for trace, attachable in found:
+            if attachable:
+                store.attach_spans(place, trace.summary.trace_id, attachable)
+
+
+def _find_stored_experiment(store: TraceStore, trace: TranslatedTrace) -> str | None:
+    """Return the experiment that has *trace* by now, as another process was faster; None if the store lacks it."""
+    stored = store.read_trace_summary(trace.summary.trace_id)
+    return None if stored is None else stored.experiment_id
 
 
 def _split_rounds(segments: Sequence[LocatedSegment]) -> Iterator[list[LocatedSegment]]:

@@ -14,7 +14,7 @@ from . import private_names
 from .span_rows import Row, SpanRows, build_content
 from .traces import TranslatedTrace
 
-_VERIFIED_VERSIONS: Final = {(3, 17)}  # MLflow versions whose rows the tests have compared with its own
+_VERIFIED_VERSIONS: Final = {(3, 17), (3, 18)}  # MLflow versions whose rows the tests have compared with its own
 _SUPPORTED_DIALECTS: Final = {"sqlite", "postgresql", "mysql"}  # text columns of SQL Server need a special encoding
 _COLUMNS: Final = {
     "SqlTraceInfo": {

@@ -26,7 +26,7 @@ from .attachments import Attachment
 from .bulk_insert import BulkInsert, make_bulk_insert
 from .new_database import check_permission, create_database
 from .parents import merge_with_stored
-from .span_rows import prepare_for_mlflow_span
+from .span_rows import prepare_for_database
 from .span_totals import TOTALS_ATTRIBUTES, SpanTotals
 from .spans import MISSING_PARENT
 from .store import NO_LIMIT, StoreRejected
@@ -158,6 +158,7 @@ class DatabaseStore:
             client_request_id=found.client_request_id,
             tags=drop_reserved_keys(found.tags),
             metadata=drop_reserved_keys(found.trace_metadata),
+            experiment_id=found.experiment_id,  # None in Unity Catalog
         )
 
     def read_span_totals(self, trace_id: str) -> dict[int, SpanTotals]:
@@ -223,7 +224,7 @@ class DatabaseStore:
         merged = [(it, {}) if it.merges_stored else merge_with_stored(self, it, merges=True) for it in rest]
         from mlflow.entities import Span
 
-        spans = [prepare_for_mlflow_span(span, trace.summary.trace_id) for trace, _ in merged for span in trace.spans]
+        spans = [prepare_for_database(span, trace.summary.trace_id) for trace, _ in merged for span in trace.spans]
         store.log_spans(experiment_id, [Span(span) for span in spans])
         for trace, attachable in merged:
             store.start_trace(make_trace_info(experiment_id, trace.summary))

@@ -172,6 +172,7 @@ class ServerStore:
             client_request_id=found.get("client_request_id"),
             tags=drop_reserved_keys(found.get("tags", {})),
             metadata=drop_reserved_keys(found.get("trace_metadata", {})),
+            experiment_id=found.get("trace_location", {}).get("mlflow_experiment", {}).get("experiment_id"),
         )
 
     @_reads_answer
@@ -382,6 +383,8 @@ class ServerStore:
 
     def _build_uploads(self, experiment_id: str, traces: Sequence[TranslatedTrace]) -> Iterator[ServerRequest]:
         """Yield uploads through a server that proxies artifacts. Otherwise upload here, with MLflow's clients."""
+        if any(trace.attachments for trace in traces):
+            self.accepts_attachments(experiment_id)  # finds the location, of an experiment that the store has chosen
         location = self._artifacts.get(experiment_id, "")
         for trace in traces:
             folder = f"{location.rstrip('/')}/traces/{trace.summary.trace_id}/artifacts"

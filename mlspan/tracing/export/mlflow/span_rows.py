@@ -9,10 +9,12 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import orjson
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
-from opentelemetry.trace import Link
+from opentelemetry.trace import Link, SpanContext
 
 from ...._bounded import CACHED_TYPES, MAX_CACHED_TEXT
+from ...._guard import guard
 from ...operations.content import to_json
 from ..dialects.catalog import is_own_span
 from .names import COST, INPUTS, MODEL, OUTPUTS, SPAN_TYPE, TOKEN_USAGE
@@ -33,6 +35,13 @@ class SpanContent(NamedTuple):
     text: str
     attributes: Mapping[str, Any]
     has_new_totals: bool = False  # MLflow has found inputs, outputs, tokens or cost in another library's span
+
+
+class StoredForm(NamedTuple):
+    """What MLflow's ``log_spans`` makes of a span, by its version."""
+
+    names_kind: bool  # since 3.18
+    strips_text: bool  # text that is JSON is stored as what it holds; since 3.18 only a server does that
 
 
 class SpanRows:
@@ -69,6 +78,25 @@ class SpanRows:
         }
 
 
+@lru_cache(maxsize=1)
+def find_stored_form() -> StoredForm:
+    """Have MLflow make what it would store of a small span, and return what that shows."""
+    from mlflow.entities import Span
+
+    try:
+        from mlflow.tracing.otel.translation import translate_span_when_storing
+    except ImportError:  # an old MLflow stores spans as they come
+        return StoredForm(names_kind=False, strips_text=False)
+    context = SpanContext(1, 1, is_remote=False)
+    attributes = {TRACE_REQUEST_ID: to_json(f"tr-{1:032x}"), "text": to_json("[]")}
+    resource = Resource({})  # the default one is made by threads, which cannot start as the interpreter ends
+    with guard("asking MLflow how it stores a span"):
+        span = ReadableSpan("probe", context, resource=resource, attributes=attributes, start_time=1)
+        stored = translate_span_when_storing(Span(span))
+        return StoredForm("kind" in stored, strips_text=stored["attributes"]["text"] == "[]")
+    return StoredForm(names_kind=False, strips_text=True)
+
+
 def build_content(trace_id: str, span: ReadableSpan) -> SpanContent:
     """Return what MLflow stores for *span*."""
     if is_own_span(span):
@@ -77,7 +105,7 @@ def build_content(trace_id: str, span: ReadableSpan) -> SpanContent:
     from mlflow.tracing.otel.translation import translate_span_when_storing
 
     # MLflow's translation knows the attribute names of a dozen other SDKs.
-    content = dict(translate_span_when_storing(Span(prepare_for_mlflow_span(span, trace_id))))
+    content = dict(translate_span_when_storing(Span(prepare_for_database(span, trace_id))))
     attributes, before = content["attributes"], span.attributes or {}
     is_new = any(name in attributes and name not in before for name in (INPUTS, OUTPUTS, TOKEN_USAGE, COST))
     return SpanContent(_encode(content), attributes, is_new)
@@ -100,9 +128,10 @@ def _build_own_content(trace_id: str, span: ReadableSpan) -> SpanContent:
     start, end = ("null" if at is None else at for at in (span.start_time, span.end_time))
     events = _encode([_build_event(event) for event in span.events]) if span.events else "[]"
     links = _encode([_build_link(link) for link in span.links]) if span.links else "[]"
+    kind = f'"kind": "SPAN_KIND_{span.kind.name}", ' if find_stored_form().names_kind else ""
     text = (
         f'{{"trace_id": "{_id_to_base64(context.trace_id, 16)}", "span_id": "{_id_to_base64(context.span_id, 8)}", '
-        f'"parent_span_id": {parent}, "name": {_encode(span.name)}, "start_time_unix_nano": {start}, '
+        f'"parent_span_id": {parent}, "name": {_encode(span.name)}, {kind}"start_time_unix_nano": {start}, '
         f'"end_time_unix_nano": {end}, "events": {events}, '
         f'"status": {{"code": "STATUS_CODE_{span.status.status_code.name}", '
         f'"message": {_encode(span.status.description or "")}}}, '
@@ -165,6 +194,19 @@ _parse_short: Final = lru_cache(maxsize=256, typed=True)(_parse_json)
 
 def _id_to_base64(id: int, length: int) -> str:
     return base64.b64encode(id.to_bytes(length, "big")).decode("ascii")
+
+
+def prepare_for_database(span: ReadableSpan, trace_id: str) -> ReadableSpan:
+    """Return *span* as ``log_spans`` needs it, so that a database has what a server stores of it.
+
+    Text that is JSON itself is then structure, which MLflow's pages show as such and its filters find.
+    """
+    prepared = prepare_for_mlflow_span(span, trace_id)
+    if find_stored_form().strips_text:
+        return prepared
+    own = span.attributes or {}
+    stripped = {key: _convert_to_json(key, value) for key, value in own.items() if isinstance(value, str)}
+    return replace_attributes(prepared, {**(prepared.attributes or {}), **stripped})
 
 
 def prepare_for_mlflow_span(span: ReadableSpan, trace_id: str) -> ReadableSpan:

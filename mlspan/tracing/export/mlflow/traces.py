@@ -77,6 +77,7 @@ class TraceSummary(NamedTuple):
     tags: Mapping[str, str] = _NO_PAIRS
     metadata: Mapping[str, str] = _NO_PAIRS
     is_updated: bool = False  # True if a caller has written to it what no span can carry
+    experiment_id: str | None = None  # where the store has it; None if it is new
 
     def with_updates(self, told: Mapping[str, Any]) -> TraceSummary:
         """Return this summary with what MLflow's functions have written to the trace."""
@@ -125,6 +126,7 @@ class TraceSummary(NamedTuple):
             client_request_id=first.client_request_id or second.client_request_id,
             tags={**second.tags, **first.tags, **_merge_prompts(self, before)},
             metadata={**second.metadata, **first.metadata},
+            experiment_id=before.experiment_id,
         )
 
 
