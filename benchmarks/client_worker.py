@@ -5,6 +5,7 @@ client_worker.py time CLIENT FILE PEER ROUNDS
 client_worker.py count CLIENT FILE PEER MARKS
 client_worker.py steps CLIENT FILE PEER
 client_worker.py functions CLIENT FILE PEER
+client_worker.py calls CLIENT FILE PEER
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from clients import list_peers
 from harness import Counting, ForkedVariant, provider, turns_of_processor
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import SpanKind, Tracer
-from step_counter import Steps, count_here, subtract_steps
+from step_counter import Steps, count_functions, count_here, subtract_steps
 
 SIZES = {"few": 2, "many": 102}  # chunks of a stream: what each adds is the difference
 CALLS_IN_A_TURN = 20
@@ -160,13 +161,25 @@ def count_steps(client: str, file: str, peer: str) -> None:
     print("\n" + json.dumps({name: (sum(steps.values()),) * 2 for name, steps in found.items()}), flush=True)
 
 
-def count_functions(client: str, file: str, peer: str) -> None:
+def count_steps_by_function(client: str, file: str, peer: str) -> None:
     """Tell the bytecodes by function."""
     print("\n" + json.dumps(list_steps(client, file, peer)), flush=True)
 
 
-def list_steps(client: str, file: str, peer: str) -> dict[str, Steps]:
-    """Count the bytecodes of the bare call, and those that the floor, the peer, and the peer for a chunk add to it."""
+def count_calls_by_function(client: str, file: str, peer: str) -> None:
+    """Tell the functions that are called, those in C included, by caller and function."""
+    print("\n" + json.dumps(list_steps(client, file, peer, count_functions)), flush=True)
+
+
+def list_steps(client: str, file: str, peer: str, counter: Callable[..., Steps] = count_here) -> dict[str, Steps]:
+    """Count the bytecodes of the bare call, and those that the floor, the peer, and the peer for a chunk add to it.
+
+    Another *counter* counts something else.
+    """
+
+    def _count(call: Call) -> Steps:
+        return counter(call, warm_up=WARM_UP, rounds=STEPPED)
+
     made, counting = provider()
     bare = open_calls(client)
     found = {name: _count(call) for name, call in bare.items()}
@@ -183,16 +196,13 @@ def list_steps(client: str, file: str, peer: str) -> dict[str, Steps]:
     return figures
 
 
-def _count(call: Call) -> Steps:
-    return count_here(call, warm_up=WARM_UP, rounds=STEPPED)
-
-
 MODES: dict[str, Callable[..., None]] = {
     "record": record,
     "time": time_calls,
     "count": count_calls,
     "steps": count_steps,
-    "functions": count_functions,
+    "functions": count_steps_by_function,
+    "calls": count_calls_by_function,
 }
 
 if __name__ == "__main__":
