@@ -103,14 +103,15 @@ def time_calls(client: str, file: str, peer: str, rounds: str) -> None:
         call()  # what a first call imports is there in each fork
     gc.collect()
     gc.freeze()  # else a collection walks all that is there, and more of it here than in a fork
-    forks = {name: ForkedVariant(call) for name, call in {**bare, "hand": hand}.items()}
+    # The bare call twice: what the two differ by is nobody's cost, but the memory that each fork happens to have.
+    forks = {name: ForkedVariant(call) for name, call in {**bare, "hand": hand, "again": bare["chat"]}.items()}
     list_peers(client)[peer].turn_on(made)
     traced = open_calls(client)
     expect_spans(counting, traced["chat"])
     gc.collect()
     gc.freeze()
     ours = {name: ForkedVariant(call) for name, call in traced.items()}  # woken by a pipe, as the others are
-    chat = {"bare": forks["chat"], "floor": forks["hand"], "added": ours["chat"]}
+    chat = {"bare": forks["chat"], "floor": forks["hand"], "added": ours["chat"], "again": forks["again"]}
     figures = turns_of_processor(chat, int(rounds), CALLS_IN_A_TURN)
     if "few" in traced:
         few, many = (
@@ -139,11 +140,12 @@ def count_calls(client: str, file: str, peer: str, marks: str) -> None:
             for _ in range(30 if name == "chat" else 2):  # caches fill
                 call()
             gc.collect()
-            gc.freeze()  # else a collection of all that is there falls into one variant and not into another
+            gc.disable()  # else a collection falls into one variant and not into another
             valgrind.start_counting()
             for _ in range(COUNTED[name]):
                 call()
             valgrind.stop_counting(f"{variant}_{name}".encode())
+            gc.enable()
 
     bare = open_calls(client)
     count("bare", bare)

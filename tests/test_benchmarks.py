@@ -81,7 +81,7 @@ print(client_worker.json.dumps(keeping.told))
     command = [*worker, "time", client, told, "mlspan", "5"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=True)
     chunk = {"chunk"} if client != "mcp" else set()
-    assert json.loads(done.stdout.splitlines()[-1]).keys() == {"bare", "floor", "added"} | chunk
+    assert json.loads(done.stdout.splitlines()[-1]).keys() == {"bare", "floor", "added", "again"} | chunk
 
 
 def _parse_contents(span: dict[str, Any]) -> dict[str, Any]:
