@@ -117,6 +117,7 @@ def test_a_row_of_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     streams = {"bare_few": 1e6, "bare_many": 11e6, "traced_few": 1.5e6, "traced_many": 12e6}
     assert instructions["list_cells"](counts | streams)[-1] == "5.0"
     assert instructions["is_within_bounds"](counts)
+    assert not instructions["is_within_bounds"](counts, share=0.9)
     assert instructions["is_within_bounds"](counts | streams)
     assert not instructions["is_within_bounds"](counts | {"traced_chat": 2_200_000})
     assert not instructions["is_within_bounds"](counts | streams | {"traced_many": 13.2e6})
