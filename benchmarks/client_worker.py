@@ -5,6 +5,7 @@ client_worker.py time CLIENT FILE PEER ROUNDS
 client_worker.py count CLIENT FILE PEER MARKS
 client_worker.py steps CLIENT FILE PEER
 client_worker.py functions CLIENT FILE PEER
+client_worker.py calls CLIENT FILE PEER
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from clients import list_peers
 from harness import Counting, ForkedVariant, provider, turns_of_processor
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import SpanKind, Tracer
-from step_counter import Steps, count_here, subtract_steps
+from step_counter import Steps, count_functions, count_here, subtract_steps
 
 SIZES = {"few": 2, "many": 102}  # chunks of a stream: what each adds is the difference
 CALLS_IN_A_TURN = 20
@@ -102,14 +103,15 @@ def time_calls(client: str, file: str, peer: str, rounds: str) -> None:
         call()  # what a first call imports is there in each fork
     gc.collect()
     gc.freeze()  # else a collection walks all that is there, and more of it here than in a fork
-    forks = {name: ForkedVariant(call) for name, call in {**bare, "hand": hand}.items()}
+    # The bare call twice: what the two differ by is nobody's cost, but the memory that each fork happens to have.
+    forks = {name: ForkedVariant(call) for name, call in {**bare, "hand": hand, "again": bare["chat"]}.items()}
     list_peers(client)[peer].turn_on(made)
     traced = open_calls(client)
     expect_spans(counting, traced["chat"])
     gc.collect()
     gc.freeze()
     ours = {name: ForkedVariant(call) for name, call in traced.items()}  # woken by a pipe, as the others are
-    chat = {"bare": forks["chat"], "floor": forks["hand"], "added": ours["chat"]}
+    chat = {"bare": forks["chat"], "floor": forks["hand"], "added": ours["chat"], "again": forks["again"]}
     figures = turns_of_processor(chat, int(rounds), CALLS_IN_A_TURN)
     if "few" in traced:
         few, many = (
@@ -138,11 +140,12 @@ def count_calls(client: str, file: str, peer: str, marks: str) -> None:
             for _ in range(30 if name == "chat" else 2):  # caches fill
                 call()
             gc.collect()
-            gc.freeze()  # else a collection of all that is there falls into one variant and not into another
+            gc.disable()  # else a collection falls into one variant and not into another
             valgrind.start_counting()
             for _ in range(COUNTED[name]):
                 call()
             valgrind.stop_counting(f"{variant}_{name}".encode())
+            gc.enable()
 
     bare = open_calls(client)
     count("bare", bare)
@@ -160,13 +163,25 @@ def count_steps(client: str, file: str, peer: str) -> None:
     print("\n" + json.dumps({name: (sum(steps.values()),) * 2 for name, steps in found.items()}), flush=True)
 
 
-def count_functions(client: str, file: str, peer: str) -> None:
+def count_steps_by_function(client: str, file: str, peer: str) -> None:
     """Tell the bytecodes by function."""
     print("\n" + json.dumps(list_steps(client, file, peer)), flush=True)
 
 
-def list_steps(client: str, file: str, peer: str) -> dict[str, Steps]:
-    """Count the bytecodes of the bare call, and those that the floor, the peer, and the peer for a chunk add to it."""
+def count_calls_by_function(client: str, file: str, peer: str) -> None:
+    """Tell the functions that are called, those in C included, by caller and function."""
+    print("\n" + json.dumps(list_steps(client, file, peer, count_functions)), flush=True)
+
+
+def list_steps(client: str, file: str, peer: str, counter: Callable[..., Steps] = count_here) -> dict[str, Steps]:
+    """Count the bytecodes of the bare call, and those that the floor, the peer, and the peer for a chunk add to it.
+
+    Another *counter* counts something else.
+    """
+
+    def _count(call: Call) -> Steps:
+        return counter(call, warm_up=WARM_UP, rounds=STEPPED)
+
     made, counting = provider()
     bare = open_calls(client)
     found = {name: _count(call) for name, call in bare.items()}
@@ -183,16 +198,13 @@ def list_steps(client: str, file: str, peer: str) -> dict[str, Steps]:
     return figures
 
 
-def _count(call: Call) -> Steps:
-    return count_here(call, warm_up=WARM_UP, rounds=STEPPED)
-
-
 MODES: dict[str, Callable[..., None]] = {
     "record": record,
     "time": time_calls,
     "count": count_calls,
     "steps": count_steps,
-    "functions": count_functions,
+    "functions": count_steps_by_function,
+    "calls": count_calls_by_function,
 }
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
     python benchmarks/clients.py [CLIENT ...] [--rounds 100] [--peers mlspan,mlflow] [--steps]
 
-Microseconds are the processor's time; ours, the floor and the bare call take turns. A busy machine changes even their
-ratios. ``--steps`` counts bytecodes in their place: seconds a client, whatever else the machine does.
+Microseconds are the processor's time; ours, the floor and the bare call take turns, each in a fork. A busy machine
+changes even their ratios. Forks differ by themselves: the last column is what the bare call adds to itself, and a
+difference that is not well above it says nothing. ``--steps`` counts bytecodes in the place of microseconds: seconds a
+client, whatever else the machine does.
 
 The floor is a span written by hand around the same call, with the name, the kind and the attributes that ours has
 recorded; ``json.dumps`` writes its content from objects that are at hand. Each row is a process of its own, and each
@@ -114,12 +116,13 @@ def show(name: str, wanted: Iterable[str], rounds: int, folder: Path) -> None:
         try:
             found = measure(name, key, record(name, folder, key), rounds)
         except Failed as why:
-            row(name, peers[key].name, why, *[""] * 4)
+            row(name, peers[key].name, why, *[""] * (5 if rounds else 4))
             continue
         write = us if rounds else write_steps
         cells = [write(found[part]) for part in ("bare", "floor", "added")]
         chunk = write(found["chunk"]) if "chunk" in found else "no stream"
-        row(name, peers[key].name, *cells, ratio(found["added"], found["floor"]), chunk)
+        again = [write(found["again"])] if rounds else []
+        row(name, peers[key].name, *cells, ratio(found["added"], found["floor"]), chunk, *again)
 
 
 def write_steps(pair: tuple[float, float]) -> str:
@@ -134,7 +137,8 @@ def main() -> None:
     said.add_argument("--steps", action="store_true", help="bytecodes in the place of microseconds")
     options = said.parse_args()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process compiles all that it imports
-    table("client", "", "bare call", "span by hand adds", "adds", "of the floor", "adds for each chunk")
+    again = [] if options.steps else ["the bare call in another fork adds"]
+    table("client", "", "bare call", "span by hand adds", "adds", "of the floor", "adds for each chunk", *again)
     with tempfile.TemporaryDirectory() as folder:
         for name in options.clients:
             show(name, options.peers.split(","), 0 if options.steps else options.rounds, Path(folder))

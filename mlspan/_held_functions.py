@@ -51,6 +51,8 @@ _removed_wrappers: Final = FunctionsByPlace()
 # What stands in the place of a removed wrapper that is led on.
 _successors: Final[weakref.WeakKeyDictionary[FunctionType, FunctionType]] = weakref.WeakKeyDictionary()
 
+_optional_wrappers: Final[weakref.WeakSet[FunctionType]] = weakref.WeakSet()
+
 
 def lead_removed_wrappers(owner: object, name: str, wrapper: object) -> Undo:
     """Have wrappers that were removed from a place lead to *wrapper*, which is there now, for whoever holds them still.
@@ -81,9 +83,17 @@ def lead_removed_wrappers(owner: object, name: str, wrapper: object) -> Undo:
     return end
 
 
+def see_through(wrapper: Any) -> Any:
+    """Note that *wrapper* may be left out, and return it: the wrapper around it is the same with it as without it."""
+    _optional_wrappers.add(wrapper)
+    return wrapper
+
+
 def _find_wrapped(wrapper: FunctionType) -> object:
     """Return what a wrapper wraps; what has taken its place, if that is a wrapper that was removed as well."""
     wrapped = vars(wrapper).get("__wrapped__")
+    while isinstance(wrapped, FunctionType) and wrapped in _optional_wrappers:
+        wrapped = vars(wrapped).get("__wrapped__")
     return _successors.get(wrapped, wrapped) if isinstance(wrapped, FunctionType) else wrapped
 
 

@@ -81,7 +81,7 @@ print(client_worker.json.dumps(keeping.told))
     command = [*worker, "time", client, told, "mlspan", "5"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=True)
     chunk = {"chunk"} if client != "mcp" else set()
-    assert json.loads(done.stdout.splitlines()[-1]).keys() == {"bare", "floor", "added"} | chunk
+    assert json.loads(done.stdout.splitlines()[-1]).keys() == {"bare", "floor", "added", "again"} | chunk
 
 
 def _parse_contents(span: dict[str, Any]) -> dict[str, Any]:
@@ -117,6 +117,7 @@ def test_a_row_of_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     streams = {"bare_few": 1e6, "bare_many": 11e6, "traced_few": 1.5e6, "traced_many": 12e6}
     assert instructions["list_cells"](counts | streams)[-1] == "5.0"
     assert instructions["is_within_bounds"](counts)
+    assert not instructions["is_within_bounds"](counts, share=0.9)
     assert instructions["is_within_bounds"](counts | streams)
     assert not instructions["is_within_bounds"](counts | {"traced_chat": 2_200_000})
     assert not instructions["is_within_bounds"](counts | streams | {"traced_many": 13.2e6})
@@ -140,7 +141,7 @@ def test_turning_on_is_quick() -> None:
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the bytecode of another Python has other steps")
 def test_the_callers_steps_stay_within_their_budget() -> None:
-    """A chat takes no more than 3,460 steps of the interpreter, a LangChain run of five spans no more than 10,400.
+    """A chat takes no more than 2,900 steps of the interpreter, a LangChain run of five spans no more than 10,100.
 
     No load of the machine changes them, so what creeps in is seen. ``benchmarks/steps.py --functions 40`` tells where.
     """
@@ -149,8 +150,8 @@ def test_the_callers_steps_stay_within_their_budget() -> None:
     command = [sys.executable, "-c", f"import json, steps; print(json.dumps({cases}))"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=True)
     steps = json.loads(done.stdout)
-    assert 2000 < steps["chat"] <= 3460
-    assert 5000 < steps["langchain"] <= 10_400
+    assert 2000 < steps["chat"] <= 2900
+    assert 5000 < steps["langchain"] <= 10_100
 
 
 @pytest.mark.parametrize("spans", [1, 3])

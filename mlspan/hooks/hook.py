@@ -38,6 +38,7 @@ from ..tracing.mlflow_state.runs import get_active_run_id
 from ..tracing.operations.noop import NOOP_OPERATION, UnsampledOperation
 from ..tracing.operations.operation import start_operation
 from ..tracing.operations.suppression import is_suppressed
+from ..tracing.otel.compat import SUPPRESSION_KEY
 from ..tracing.settings import admin_policy
 from . import catalog
 from .autolog_settings import AutologSettings
@@ -70,6 +71,7 @@ class Hook:
         options: names of the options of ``autolog`` that only this integration has.
         also: hooks of libraries that belong to this one; they are turned on and off with it.
         distributions: other distributions of the same library, such as builds of it for other machines.
+        patching_options: those of *options* that decide what is patched; a change of one installs the patches anew.
     """
 
     def __init__(
@@ -80,9 +82,10 @@ class Hook:
         options: frozenset[str] = frozenset(),
         also: tuple[Hook, ...] = (),
         distributions: tuple[str, ...] = (),
+        patching_options: frozenset[str] = frozenset(),
     ) -> None:
         self.requires, self.module, self.options, self.also = requires, module, options, also
-        self.distributions = distributions
+        self.distributions, self._patching_options = distributions, patching_options
         self.settings = AutologSettings()
         self._install = install
         self._undo: Undo | None = None
@@ -170,7 +173,9 @@ class Hook:
             self._stop_waiting()
             self._remove_patches()
             return
-        self.settings = settings
+        before, self.settings = self.settings.options, settings
+        if any(bool(before.get(name)) != bool(settings.options.get(name)) for name in self._patching_options):
+            self._remove_patches()
         take_over_recording()
         call_at_retirement(self, functools.partial(self.apply_settings, None))
         if self.module in sys.modules and self.module in self._waiting:
@@ -289,8 +294,9 @@ class Hook:
             kwargs: the keyword arguments.
             function: the function that is called, for :meth:`Call.argument`.
         """
-        context = get_current()
-        if not self.should_record(context):
+        context, settings = get_current(), self.settings
+        is_plain = settings.log_traces and not settings.exclusive and not context.get(SUPPRESSION_KEY)  # as most are
+        if not is_plain and not self.should_record(context):
             return NOOP_OPERATION
         try:  # not guard(): this runs for each call, and entering a context manager would cost more
             if (now := runtime.get_runtime()) is None:
@@ -298,7 +304,8 @@ class Hook:
             sampling = now.get_span_starter().decide_sampling(context)
             if sampling.sampled is False and not now.instruments.has_meter_provider():
                 return NOOP_OPERATION if sampling.parent else UnsampledOperation(sampling.make_unrecorded_span())
-            if begun := begin(Call(args, kwargs, now.policy.capture, self.settings.options, function)):
+            call = tuple.__new__(Call, (args, kwargs, now.policy.capture, settings.options, function))
+            if begun := begin(call):
                 return start_operation(now, *begun, sampling=sampling)
         except Exception as error:
             if _accepts(function, args, kwargs) and not swallow_error("starting a span", error):

@@ -120,7 +120,9 @@ def set_parameters(record: Record, asked: Mapping[str, Any], wanted: FieldMappin
     """
     for name in filter(wanted.__contains__, asked):  # in C: some clients pass every argument that there is
         value, (field, kind) = asked[name], wanted[name]
-        if kind is float and is_a(value, (int, float)):
+        if type(value) is kind and kind is not int:  # as most are; an integer has to fit into 64 bits
+            setattr(record, field, value)
+        elif kind is float and is_a(value, (int, float)):
             setattr(record, field, float(value))
         elif kind is str and isinstance(value, str):
             setattr(record, field, value if type(value) is str else str.__str__(value))  # a (str, Enum) has a name
@@ -148,16 +150,18 @@ def count_tokens(usage: object, *tables: UsageTable) -> dict[str, int]:
             counts = known
         elif not (counts := get_fields(known.get(table["in"]))):
             continue
-        for name, field in table.items():
-            if name in counts and (tokens := get_count(counts, name)) is not None:
-                found[field] = tokens
+        for name in filter(counts.__contains__, table):
+            if (tokens := counts[name]) is None:
+                continue
+            is_count = type(tokens) is int and 0 <= tokens <= MOST_COUNTED  # as nearly always: one call less
+            if is_count or (tokens := read_count(tokens)) is not None:
+                found[table[name]] = tokens
     return found
 
 
 def read_usage(record: ModelCall, usage: object, *tables: UsageTable) -> None:
     """Read token counts into the fields of *record*; see :func:`count_tokens`."""
-    for field, tokens in count_tokens(usage, *tables).items():
-        setattr(record, field, tokens)
+    vars(record).update(count_tokens(usage, *tables))
 
 
 CHAT_USAGE: Final[tuple[UsageTable, ...]] = (  # of OpenAI's chat completions
@@ -195,8 +199,7 @@ def read_chat_usage(record: Inference, usage: object) -> None:
     counts = count_tokens(known, *CHAT_USAGE)
     if known.get("total_tokens") != counts.get("input_tokens", 0) + counts.get("output_tokens", 0):
         _add_missing_tokens(counts, get_count(known, "total_tokens") or 0)
-    for field, tokens in counts.items():
-        setattr(record, field, tokens)
+    vars(record).update(counts)
     if not _SERVERS_FIELDS.isdisjoint(known):
         read_usage(record, known, *_SERVERS_USAGE)
         _read_told_cost(record, known)

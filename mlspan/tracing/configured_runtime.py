@@ -38,6 +38,7 @@ from .otel.provider import (
     JoinedProviders,
     OwnTracerProvider,
     is_mlflow_provider,
+    read_global_provider,
     takes_processors,
     warn_of_fork_hook,
 )
@@ -74,6 +75,7 @@ class Runtime:
         self._own_provider: TracerProvider | None = None
         self._library_providers: WeakSet[trace.TracerProvider] = WeakSet()  # that only one library has
         self._followed_provider: object = None
+        self._provider_if_unset: object = self  # what get_tracer_provider() returns as long as none is set
         self._tap = ForwardingProcessor(())  # in the provider in use
         self._provider: trace.TracerProvider = trace.NoOpTracerProvider()
         self._span_starter = SpanStarter(trace.NoOpTracer())
@@ -122,11 +124,21 @@ class Runtime:
 
     def get_span_starter(self) -> SpanStarter:
         """Return the starter of the spans of :meth:`get_tracer`."""
+        current = read_global_provider()
+        if current is None:
+            current = self._provider_if_unset
+        if current is not self._followed_provider or self._tap.is_stale:
+            self._notice_provider()
+        return self._span_starter
+
+    def _notice_provider(self) -> None:
+        """Follow the global provider, if that is another one than before."""
         current = trace.get_tracer_provider()
+        if read_global_provider() is None:
+            self._provider_if_unset = current
         if current is not self._followed_provider or self._tap.is_stale:
             with self._lock, guard("joining the TracerProvider"):
                 self._follow_provider(current)
-        return self._span_starter
 
     def get_provider(self) -> trace.TracerProvider:
         """Return the provider of :meth:`get_tracer`."""

@@ -245,3 +245,29 @@ def test_a_traceback_still_shows_where(client: openai.OpenAI, caplog: pytest.Log
     with pytest.raises(KeyError) as raised:
         fails()
     assert raised.traceback[-1].name == "fails"
+
+
+def count_layers(method: Any) -> int:
+    """Return how many functions stand around the client's own."""
+    layers = 0
+    while (method := getattr(method, "__wrapped__", None)) is not None:
+        layers += 1
+    return layers
+
+
+def test_only_who_asks_for_usage_has_its_fallback(client: openai.OpenAI, scripted: Any, spans: Spans) -> None:
+    """A change of the option patches anew; a method that is held since before is recorded all the same."""
+    held = openai.OpenAI.request
+    assert count_layers(held) == 2
+    integrations.openai.autolog()
+    assert count_layers(openai.OpenAI.request) == count_layers(openai.AsyncOpenAI.request) == 1
+    integrations.openai.autolog(log_images=True)
+    plain = openai.OpenAI.request
+    integrations.openai.autolog()
+    assert openai.OpenAI.request is plain, "another option is no reason to patch anew"
+    client.request = held.__get__(client)  # type: ignore[method-assign]
+    scripted.stream(*UNASKED)
+    list(client.chat.completions.create(model="m", messages=HELLO, stream=True))
+    assert spans.tree() == "chat m"
+    integrations.openai.autolog(include_usage=True)
+    assert count_layers(openai.OpenAI.request) == 2

@@ -99,17 +99,22 @@ def _keep_usage(chat: Chat, usage: Any) -> None:
 
     One that tells all that those before it have told takes their place; zeros tell nothing.
     """
-    before = chat.unread
+    before = chat.unread  # with the names of what it tells, as asking a model anew takes longer
     try:
         told = usage.__pydantic_fields_set__
-        if all(map(usage.__dict__.get, told)) and (before is None or told >= before.__pydantic_fields_set__):
-            chat.unread = usage
+        if all(map(usage.__dict__.get, told)) and (before is None or told >= before[1]):
+            chat.unread = usage, told
             if before is None:
-                chat.read_rest = _read_usage
+                chat.read_rest = _read_kept_usage
             return
     except (AttributeError, TypeError):  # of another shape
         pass
-    chat.unread, chat.read_rest = {**_list_told(before), **_list_told(usage)}, _read_usage
+    kept = {} if before is None else _list_told(before[0])
+    chat.unread, chat.read_rest = ({**kept, **_list_told(usage)}, None), _read_kept_usage
+
+
+def _read_kept_usage(chat: Chat, kept: tuple[object, object]) -> None:
+    _read_usage(chat, kept[0])
 
 
 def _list_told(usage: object) -> dict[str, Any]:

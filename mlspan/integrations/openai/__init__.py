@@ -54,7 +54,7 @@ def begin_request(call: Call, *, provider: str = "openai") -> BegunCall | None:
         body = {}
     if options.extra_json:
         body = {**body, **options.extra_json}
-    ask = OpenAIRequest(args[0], options, body, content, settings, provider)
+    ask = tuple.__new__(OpenAIRequest, (args[0], options, body, content, settings, provider))  # its own is Python code
     if (endpoint := _ENDPOINTS.get(options.url)) is not None and options.method == "post":
         return endpoint(ask)
     return _begin_other_request(ask, split_path(options.url), options.method.lower())
@@ -82,7 +82,8 @@ _trace_requests: Final = trace_methods(
 
 def _install_client(hook: Hook) -> Undo:
     with ExitStack() as undo:
-        undo.callback(stream_usage.install_fallback())  # first, so that a request that is sent again is one traced call
+        if hook.settings.options.get("include_usage"):  # first, so that a request that is sent again is one traced call
+            undo.callback(stream_usage.install_fallback())
         undo.callback(_trace_requests(hook))
         undo.callback(realtime.install(hook))
         undo.callback(responses_socket.install(hook))
@@ -101,6 +102,7 @@ HOOK = Hook(
     "openai",
     _install_client,
     options=frozenset({"include_usage", "log_images"}),
+    patching_options=frozenset({"include_usage"}),
     also=(AGENTS_HOOK,),
 )
 autolog = HOOK.autolog

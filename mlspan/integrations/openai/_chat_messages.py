@@ -19,7 +19,7 @@ def observe_message(choice: ChoiceDraft, raw: object, *, whole: bool, mime_type:
     *mime_type* is that of its sound, which the answer itself does not tell.
     """
     said = get_fields(raw)
-    if thought := _read_reasoning(said):
+    if not _REASONING_FIELDS.isdisjoint(said) and (thought := _read_reasoning(said)):
         choice.add_text(thought, "reasoning")
     for name in ("content", "refusal"):
         if isinstance(piece := said.get(name), str):

@@ -23,7 +23,7 @@ def begin_chat(ask: OpenAIRequest) -> tuple[Chat, Observe[Chat]]:
         extra={sc.OPENAI_API_TYPE: "chat_completions"},
     )
     set_chat_request(chat, ask.body, capture_content=ask.capture_content)
-    return chat, _choose_observer(ask, chat)
+    return chat, observe_chat if "stream" not in ask.body else _choose_observer(ask, chat)
 
 
 def set_chat_request(chat: Chat, body: RequestBody, *, capture_content: bool) -> None:
@@ -32,8 +32,10 @@ def set_chat_request(chat: Chat, body: RequestBody, *, capture_content: bool) ->
     if not _RARE_PARAMETERS.isdisjoint(body):
         _read_rare_parameters(chat, body)
     if capture_content:
-        chat.input = read_request_messages(get_list(body, "messages"))
-        chat.tools = read_tool_definitions(body, "tools", "functions")
+        messages = body.get("messages")
+        chat.input = read_request_messages(messages if type(messages) is list else get_list(body, "messages"))
+        if "tools" in body or "functions" in body:
+            chat.tools = read_tool_definitions(body, "tools", "functions")
 
 
 def begin_completion(ask: OpenAIRequest) -> tuple[Chat, Observe[Chat]]:
@@ -96,11 +98,7 @@ def observe_chat(chat: Chat, got: object) -> None:
         got = getattr(got, "completion", None)  # of LengthFinishReasonError and ContentFilterFinishReasonError
     answer = get_fields(got)
     if not chat.response_id:
-        chat.response_id, chat.response_model = get_text(answer, "id"), get_text(answer, "model")
-        if tier := get_text(answer, "service_tier"):
-            chat.extra[sc.OPENAI_RESPONSE_SERVICE_TIER] = tier
-        if fingerprint := get_text(answer, "system_fingerprint"):
-            chat.extra[sc.OPENAI_RESPONSE_SYSTEM_FINGERPRINT] = fingerprint
+        _read_head(chat, answer)
     choices = answer.get("choices")
     if isinstance(choices, list):
         for raw in choices:
@@ -117,6 +115,21 @@ def observe_chat(chat: Chat, got: object) -> None:
         _observe_server_fields(chat, answer)
 
 
+def _read_head(chat: Chat, answer: RequestBody) -> None:
+    """Read what each chunk of an answer tells again: its id, and the model that has answered."""
+    for name, field in _ANSWER_FIELDS.items():
+        if isinstance(told := answer.get(name), str) and told:
+            setattr(chat, field, told)
+    for name, attribute in _ANSWER_ATTRIBUTES.items():
+        if isinstance(told := answer.get(name), str) and told:
+            chat.extra[attribute] = told
+
+
+_ANSWER_FIELDS: Final = {"id": "response_id", "model": "response_model"}
+_ANSWER_ATTRIBUTES: Final = {
+    "service_tier": sc.OPENAI_RESPONSE_SERVICE_TIER,
+    "system_fingerprint": sc.OPENAI_RESPONSE_SYSTEM_FINGERPRINT,
+}
 _SERVERS_FIELDS: Final = frozenset({"error", "provider", "x_groq"})  # that only compatible servers send
 
 

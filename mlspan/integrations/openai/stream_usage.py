@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from ..._bounded import BoundedDict
+from ..._held_functions import see_through
 from ..._shape import get_field, get_nested
 from ...hooks.patching import Patch, Undo, apply_patches, replace_function
 from ...tracing.operations.event_filter import hides_chunks
@@ -83,7 +84,7 @@ def _make_request(own: Any) -> Any:
                 raise
         return own(self, *args, **kwargs)
 
-    return request
+    return see_through(request)
 
 
 def _make_async_request(own: Any) -> Any:
@@ -96,7 +97,7 @@ def _make_async_request(own: Any) -> Any:
                 raise
         return await own(self, *args, **kwargs)
 
-    return request
+    return see_through(request)
 
 
 def _take_back_question(client: Any, args: tuple[object, ...], kwargs: dict[str, object], error: Exception) -> bool:

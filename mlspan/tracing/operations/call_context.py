@@ -56,7 +56,7 @@ EMPTY_SCOPE: Final = CallScope()
 _call_scope: ContextVar[CallScope] = ContextVar("mlspan_scope", default=EMPTY_SCOPE)
 
 
-_EMPTY_CONTEXT: Final = otel.Context()
+EMPTY_CONTEXT: Final = otel.Context()
 
 
 get_call_scope: Final = _call_scope.get  # returns the caller's scope
@@ -112,7 +112,7 @@ def use_context(around: otel.Context) -> Iterator[None]:
 def detach_context(token: Token[otel.Context], attached: otel.Context) -> None:
     """Detach *token*, and make sure that *attached* is no longer current, whatever a finalizer did meanwhile."""
     if type(token) is Token:
-        reset_variable(token, attached, _EMPTY_CONTEXT)
+        reset_variable(token, attached, EMPTY_CONTEXT)
     else:  # of a runtime context that does not use context variables (OTEL_PYTHON_CONTEXT)
         otel.detach(token)
 
@@ -129,17 +129,10 @@ def reset_variable(token: Token[T], attached: T, nothing: T) -> None:
         if attached is not nothing and token.var.get(nothing) is attached:
             token.var.set(nothing if token.old_value is Token.MISSING else token.old_value)
     else:
-        _clear_cached_value(token, attached, nothing)
-
-
-def _clear_cached_value(token: Token[T], gone: T, nothing: T) -> None:
-    """Clear *gone* from the cache of *token*'s variable, which has just been reset, by setting it to *nothing*.
-
-    Up to Python 3.11 the garbage collector may run inside ``ContextVar.reset``. If a finalizer reads the variable then,
-    the old value stays in the variable's cache, without being owned, and is returned until the next ``set``.
-    """
-    if token.old_value is Token.MISSING and token.var.get(nothing) is gone:
-        token.var.set(nothing)
+        # Up to Python 3.11 the garbage collector may run inside ``reset``. If a finalizer reads the variable then, the
+        # old value stays in the variable's cache, without being owned, and is returned until the next ``set``.
+        if token.old_value is Token.MISSING and token.var.get(nothing) is attached:
+            token.var.set(nothing)
 
 
 _shared_traces: Final[BoundedDict[int, None]] = BoundedDict(10_000)

@@ -68,8 +68,8 @@ class RecordFields:
     attrs: ClassVar[Mapping[str, SpanAttribute]] = {}  # by field name
     # Field -> attribute, by when it is written.
     _start_names: ClassVar[Mapping[str, str]] = {}
-    _end_names: ClassVar[Mapping[str, str]] = {}
     _content_names: ClassVar[Mapping[str, str]] = {}
+    _late_names: ClassVar[Mapping[str, str]] = {}  # content, and what is written at the end
     # Returns the values of a record's fields that are written at the start, as they are now. It is no method, but in C.
     read_start_values: ClassVar[attrgetter[tuple[Any, ...]]]
     _preset_values: ClassVar[Mapping[str, object]] = {}  # defaults that become attributes, set on every record
@@ -88,7 +88,8 @@ class RecordFields:
             when: {field: one.name for field, one in attrs.items() if one.when == when}
             for when in ("start", "end", "content")
         }
-        cls._start_names, cls._end_names, cls._content_names = named.values()
+        cls._start_names, cls._content_names = named["start"], named["content"]
+        cls._late_names = {**named["end"], **named["content"]}
         content_attributes.update(cls._content_names.values())
         cls.read_start_values = attrgetter(*cls._start_names, "attrs", "attrs")  # of two names or more it makes a tuple
         cls._preset_values = {field: one.default for field, one in attrs.items() if one.default is not None}

@@ -13,7 +13,7 @@ A reference is looked up in the operation's own trace first, because servers tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
 from opentelemetry.trace import Span, SpanContext
@@ -47,17 +47,20 @@ class Offer(NamedTuple):
 class LinkedRecord(Protocol):
     """A record, as this module reads it."""
 
-    def list_causes(self) -> Iterable[Cause]: ...
-    def list_offers(self) -> Iterable[Offer]: ...
+    def list_causes(self) -> Sequence[Cause]: ...
+    def list_offers(self) -> Sequence[Offer]: ...
 
 
 def link_span(span: Span, record: LinkedRecord) -> None:
     """Link *span* to the causes of *record*, and remember what the record offers."""
+    causes, offers = record.list_causes(), record.list_offers()
+    if not causes and not offers:  # as most have neither
+        return
     here = span.get_span_context()
-    for cause in record.list_causes():
+    for cause in causes:
         if (origin := _find_origin(cause, here.trace_id)) is not None:
             span.add_link(origin, {sc.LINK: cause.kind})
-    for kind, key, anywhere, is_repeated in record.list_offers():
+    for kind, key, anywhere, is_repeated in offers:
         if is_repeated and (_ANY_TRACE, kind, key) in _offering_spans:
             continue
         _offering_spans[here.trace_id, kind, key] = here

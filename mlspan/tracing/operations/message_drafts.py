@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from operator import attrgetter
 from typing import Any, Final, Literal
 
 from .messages import Message, Part, ReasoningPart, TextPart, is_complete_json, make_tool_call
@@ -95,7 +94,8 @@ class ChoiceDraft:
         if self.open_type == kind:
             self.pieces.append(text)
             return
-        self._join_pieces()
+        if len(self.pieces) > 1:
+            self._join_pieces()
         self.open_type, self.pieces = kind, [text]
         self._parts.append({"type": kind, "content": text})
 
@@ -179,10 +179,6 @@ class ChoiceDraft:
             if not isinstance(part, _ToolCallDraft)
         )
 
-    def get_finish_reason(self) -> str:
-        """Return the finish reason, or "error" if none has arrived."""
-        return self.finish_reason or "error"
-
     def _build_parts(self) -> list[Part]:
         """Return the parts, drafts built. Blocks of text next to each other are one, unless one of them is cited."""
         parts: list[Any] = []
@@ -201,16 +197,20 @@ class ChoiceDraft:
 
     def build_message(self) -> Message:
         """Return the answer as a message."""
-        self._join_pieces()
+        if len(self.pieces) > 1:
+            self._join_pieces()
         parts = self._build_parts() if self._calls or self._texts else [*self._parts]
         # The message schema has tool_call for OpenAI's tool_calls.
-        reason = self.get_finish_reason()
-        reason = "tool_call" if reason == "tool_calls" else reason
-        return {"role": "assistant", "parts": parts, "finish_reason": reason}
+        reason = self.finish_reason or _NO_REASON
+        return {
+            "role": "assistant",
+            "parts": parts,
+            "finish_reason": "tool_call" if reason == "tool_calls" else reason,
+        }
 
 
 UNTOLD_REASON: Final = "unknown"  # the finish reason of an answer that came whole, of which the library says no reason
-_HOLDS_OBJECTS = attrgetter("holds_objects")
+_NO_REASON: Final = "error"  # the finish reason of an answer that has brought none
 
 
 class OutputDraft:
@@ -246,17 +246,23 @@ class OutputDraft:
         """Return one message per choice, in order of index; none if content is not kept."""
         if not self.kept:
             return []
-        choices = [*self._list_choices()]
-        messages = KeptList(map(ChoiceDraft.build_message, choices))
-        return [*messages] if any(map(_HOLDS_OBJECTS, choices)) else messages
+        messages, holds_objects = KeptList(), False
+        for choice in self._choices.values() if len(self._choices) < 2 else self._list_in_order():
+            messages.append(choice.build_message())
+            holds_objects = holds_objects or choice.holds_objects
+        return [*messages] if holds_objects else messages
 
     def list_finish_reasons(self) -> list[str] | None:
         """Return one finish reason per choice, "error" if none arrived.
 
         Return None if there is no choice at all, or if all came whole and none was told a reason.
         """
-        told = list(map(ChoiceDraft.get_finish_reason, self._list_choices()))
+        if len(self._choices) == 1:  # as nearly always
+            for choice in self._choices.values():
+                reason = choice.finish_reason or _NO_REASON
+                return None if reason == UNTOLD_REASON else [reason]
+        told = [choice.finish_reason or _NO_REASON for choice in self._list_in_order()]
         return (told if UNTOLD_REASON not in told or len({*told}) > 1 else None) or None
 
-    def _list_choices(self) -> Iterable[ChoiceDraft]:
+    def _list_in_order(self) -> Iterable[ChoiceDraft]:
         return map(self._choices.__getitem__, sorted(self._choices))

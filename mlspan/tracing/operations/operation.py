@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
+from contextvars import Token
 from itertools import chain
 from time import perf_counter
 from types import TracebackType
@@ -18,7 +19,15 @@ from ..._guard import guard, let_handler_through, swallow_error
 from ..otel.compat import find_span_limits
 from ..otel.fast_span import SPAN_KEY, SamplingDecision, backdate_span
 from . import semconv as sc
-from .call_context import EMPTY_SCOPE, build_scope_attributes, detach_context, get_call_scope, use_context
+from .call_context import (
+    EMPTY_CONTEXT,
+    EMPTY_SCOPE,
+    build_scope_attributes,
+    detach_context,
+    get_call_scope,
+    reset_variable,
+    use_context,
+)
 from .content import to_attribute
 from .control_flow import is_control_flow, is_generator_close
 from .exceptions import get_error_type, write_exception
@@ -139,7 +148,10 @@ class Operation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        detach_context(self._token, self.context)
+        if type(self._token) is Token:
+            reset_variable(self._token, self.context, EMPTY_CONTEXT)
+        else:
+            detach_context(self._token, self.context)
         if error is not None or not self._handed_over:
             self.finish(error)
 
@@ -318,7 +330,7 @@ class Operation:
             span.set_status(Status(StatusCode.ERROR, policy.render_error(record.failure[1])))
         content, others = record.build_end_attributes()
         limits = find_span_limits(span)
-        said: dict[str, object] = {}
+        said: dict[str, Any] = {}
         try:
             if policy.on_spans:
                 if content:
@@ -332,7 +344,11 @@ class Operation:
             is_told_anew = changed or (most is not None and most < _MAX_RECORD_ATTRIBUTES)
             if is_told_anew:
                 said.update(record.build_start_attributes())
-            _set_attributes(span, said)
+            try:
+                span.set_attributes(said)
+            except Exception as raised:  # noqa: BLE001  # a value of the application's, such as a list that contains itself
+                let_handler_through(raised)
+                _set_one_by_one(span, said)
             if is_told_anew:
                 span.update_name(record.span_name)
 
@@ -342,7 +358,8 @@ class Operation:
         wrong: Exception | None = None
         for name, value in content.items():
             try:
-                said[name] = policy.render_string(value)
+                is_text = issubclass(type(value), str)
+                said[name] = policy.render_string(value) if is_text else policy.render_json(value)
             except Exception as error:  # noqa: BLE001  # raised below, if it may be
                 if not swallow_error("writing content", error):
                     wrong = error
@@ -350,14 +367,10 @@ class Operation:
             raise wrong
 
 
-def _set_attributes(span: Span, said: dict[str, Any]) -> None:
-    """Write *said*; where the SDK fails at one of them, each by itself, the odd ones as what an attribute may hold."""
-    try:
-        span.set_attributes(said)
-    except Exception as raised:  # noqa: BLE001  # a value of the application's, such as a list that contains itself
-        let_handler_through(raised)
-        for name, value in said.items():
-            span.set_attribute(name, to_attribute(value))
+def _set_one_by_one(span: Span, said: dict[str, Any]) -> None:
+    """Write each of *said* by itself, the odd ones as what an attribute may hold, as the SDK fails at one of them."""
+    for name, value in said.items():
+        span.set_attribute(name, to_attribute(value))
 
 
 class InnerCall(Operation):

@@ -6,7 +6,7 @@ response. None means unknown, and becomes no attribute.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from opentelemetry.trace import SpanContext, SpanKind
@@ -85,14 +85,14 @@ class Record(RecordFields):
         self.offers.extend(other.offers)
         self.can_link = self.can_link or other.can_link
 
-    def list_causes(self) -> Iterable[Cause]:
+    def list_causes(self) -> Sequence[Cause]:
         """Return what caused this operation."""
-        causes: Iterable[Cause] = vars(self).get("causes", ())  # not self.causes, which would make a list
+        causes: Sequence[Cause] = vars(self).get("causes", ())  # not self.causes, which would make a list
         return causes
 
-    def list_offers(self) -> Iterable[Offer]:
+    def list_offers(self) -> Sequence[Offer]:
         """Return what later operations may refer to."""
-        offers: Iterable[Offer] = vars(self).get("offers", ())
+        offers: Sequence[Offer] = vars(self).get("offers", ())
         return offers
 
     def build_start_attributes(self) -> dict[str, object]:
@@ -102,18 +102,12 @@ class Record(RecordFields):
 
     def build_end_attributes(self) -> tuple[dict[str, object], dict[str, object]]:
         """Return content that is yet to be written, and the other attributes of the end."""
-        content_names, end_names, values = self._content_names, self._end_names, vars(self)
-        # Filters in C: most fields of a record are written at its start.
-        content: dict[str, object] = {
-            content_names[field]: value
-            for field in filter(content_names.__contains__, values)
-            if (value := values[field]) is not None
-        }
-        end: dict[str, object] = {
-            end_names[field]: value
-            for field in filter(end_names.__contains__, values)
-            if (value := values[field]) is not None
-        }
+        content_names, late_names, values = self._content_names, self._late_names, vars(self)
+        content: dict[str, object] = {}
+        end: dict[str, object] = {}
+        for field in filter(late_names.__contains__, values):  # in C: not each field becomes an attribute
+            if (value := values[field]) is not None:
+                (content if field in content_names else end)[late_names[field]] = value
         if "extra" in values:
             end.update(self.extra)
         return content, end
@@ -122,6 +116,7 @@ class Record(RecordFields):
 class ModelCall(Record):
     """A request to a model: the fields that inference and embeddings share."""
 
+    can_link: bool = False
     duration_metric: ClassVar[str | None] = sc.METRIC_OPERATION_DURATION
     kind: ClassVar[SpanKind] = SpanKind.CLIENT
     operation: str = span_attribute(sc.OPERATION, "start")
@@ -186,6 +181,8 @@ class Inference(ModelCall):
     def complete_fields(self) -> None:
         self.output = self.draft.build_messages() or self.output
         self.finish_reasons = self.draft.list_finish_reasons() or self.finish_reasons
+        if self.draft.call_ids:
+            self.can_link = True
         if self.unread is not None and self.read_rest is not None:
             self.read_rest(self, self.unread)
 
@@ -223,16 +220,18 @@ class Chat(Inference):
         self.draft, before = OutputDraft(kept=False), self.draft
         self.draft.call_ids.extend(before.call_ids)
 
-    def list_offers(self) -> Iterable[Offer]:
+    def list_offers(self) -> Sequence[Offer]:
         """Return the ids of the tool calls that this operation requested, and what was added."""
         if not (call_ids := self.draft.call_ids):  # as for most calls
-            return super().list_offers()
+            added: Sequence[Offer] = vars(self).get("offers", ())
+            return added
         return (*(Offer("asked_by", id) for id in call_ids), *super().list_offers())
 
     def merge_inner_calls(self, inner: list[ModelCall]) -> None:
         ModelCall.merge_inner_calls(self, inner)
         for call in inner:
             self.draft.call_ids.extend(call.draft.call_ids if isinstance(call, Chat) else ())
+            self.can_link = self.can_link or call.can_link
 
 
 class Fetch(Inference):
@@ -250,7 +249,7 @@ class Fetch(Inference):
     def span_name(self) -> str:
         return self.operation
 
-    def list_offers(self) -> Iterable[Offer]:
+    def list_offers(self) -> Sequence[Offer]:
         """Return the ids of the tool calls in the answer, and what was added."""
         again = not self.is_first
         return (*(Offer("asked_by", id, is_repeated=again) for id in self.draft.call_ids), *super().list_offers())
@@ -320,7 +319,7 @@ class Tool(NamedRecord):
     input: object = span_attribute(sc.TOOL_CALL_ARGUMENTS, "content")
     output: Any = span_attribute(sc.TOOL_CALL_RESULT, "content")
 
-    def list_causes(self) -> Iterable[Cause]:
+    def list_causes(self) -> Sequence[Cause]:
         """Return the call's id, which the model's answer offers, and what was added."""
         added = super().list_causes()
         return added if self.call_id is None else (*added, Cause("asked_by", self.call_id))

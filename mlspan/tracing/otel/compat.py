@@ -55,7 +55,7 @@ PRIVATE_FIELDS: Final[dict[str, str]] = {
     **dict.fromkeys(("_set_status_on_exception", "_instrumentation_info"), "what newer spans lack"),
     **dict.fromkeys(("_extended_attributes", "_immutable", "_lock"), "what other containers of attributes lack"),
     **dict.fromkeys(("_tracer_metrics", "_tracer_config", "_is_enabled"), "what older tracers lack"),
-    "_TRACER_PROVIDER": "that a provider which a test has set is taken away again",
+    "_TRACER_PROVIDER": "that a provider which a test has set is taken away again; and each call takes longer",
     "_internal": "see _encode_span",
 }
 

@@ -43,7 +43,7 @@ from .compat import (
     report_missing,
     report_unknown,
 )
-from .known_samplers import decide_by_sampler, follows_parent
+from .known_samplers import decide_by_sampler, find_root_decision, follows_parent
 
 _SpanFields = dict[str, Any]
 
@@ -176,7 +176,7 @@ class SamplingDecision(NamedTuple):
 
     def start_span(self, name: str, kind: SpanKind, attributes: dict[str, object]) -> Span:
         """Start the span, as ``Tracer.start_span`` does. *attributes* become the span's own dict."""
-        starter, around, sampled, parent, *_ = self
+        starter, around, sampled, parent, trace_id, flags, state = self
         tracer = starter.tracer
         if (
             sampled is None
@@ -190,7 +190,10 @@ class SamplingDecision(NamedTuple):
         metrics, bounded = starter.metrics, _new_object(starter.attributes_class)
         span: FastSpan = _new_object(starter.span_class)
         bounded._dict, bounded._lock = attributes, starter.make_attributes_lock()
-        span._name, span._context, span._kind, span._parent = name, self._make_span_context(), kind, parent
+        span_id = starter.generate_span_id() or tracer.id_generator.generate_span_id()
+        # As in _make_span_context, without another call.
+        context = _new_tuple(SpanContext, (trace_id, span_id, False, _TRACE_FLAGS[flags | 1], state, True))
+        span._name, span._context, span._kind, span._parent = name, context, kind, parent
         span._resource, span._lock, span._attributes = tracer.resource, Lock(), bounded
         if metrics is not None:
             span._record_end_metrics = metrics.start_span(parent, Decision.RECORD_AND_SAMPLE)
@@ -240,6 +243,9 @@ class SpanStarter:
         if hasattr(tracer, "_is_enabled"):  # newer SDKs can turn a tracer off
             read = hasattr(tracer, "_tracer_config")  # reading the field is cheaper than the call
             self._is_enabled = attrgetter("_tracer_config.is_enabled") if read else methodcaller("_is_enabled")
+        self._random_generator: object = generator if own else self  # that need not be asked whether its ids are random
+        # The sampler that decides the same of every root, and what that is.
+        self._known_sampler, self._root_decision = find_root_decision(sampler)
 
     def decide_sampling(self, around: Context) -> SamplingDecision:
         """Decide whether a span below the span of *around* is recorded."""
@@ -262,9 +268,13 @@ class SpanStarter:
             return _new_tuple(
                 SamplingDecision, (self, around, sampled, parent, trace_id, flags & self._passed_on_flags, state)
             )
-        trace_id = tracer.id_generator.generate_trace_id()
-        random = self._passed_on_flags and self._is_random() << 1
-        return SamplingDecision(self, around, decide_by_sampler(tracer.sampler, None, trace_id), None, trace_id, random)
+        generator, sampler, flags = tracer.id_generator, tracer.sampler, self._passed_on_flags
+        trace_id = generator.generate_trace_id()
+        if flags and generator is not self._random_generator:
+            flags = self._is_random() << 1
+        is_known = sampler is self._known_sampler
+        sampled = self._root_decision if is_known else decide_by_sampler(sampler, None, trace_id)
+        return _new_tuple(SamplingDecision, (self, around, sampled, None, trace_id, flags, _NO_TRACE_STATE))
 
 
 def _read_shared_fields(tracer: Any) -> tuple[_SpanFields, _SpanFields]:

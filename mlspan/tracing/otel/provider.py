@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 from weakref import ref
 
@@ -62,12 +63,12 @@ class ForwardingProcessor(SpanProcessor):
         self._of_proxy = of_proxy
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        if isinstance(span, FastSpan) or not is_usage_telemetry(span):  # ours are asked first, as there are many
+        if FastSpan in type(span).__mro__ or not is_usage_telemetry(span):  # isinstance would run Python code
             for target in self.targets:
                 target.on_start(span, parent_context)
 
     def on_end(self, span: ReadableSpan) -> None:
-        if isinstance(span, FastSpan) or not is_usage_telemetry(span):
+        if FastSpan in type(span).__mro__ or not is_usage_telemetry(span):
             for target in self.targets:
                 target.on_end(span)
 
@@ -117,6 +118,10 @@ class JoinedProviders:
             remove_processor(provider, processor)
 
 
+# Returns the global provider, None if none is set, without reading the environment as the public function does.
+read_global_provider: Final[Callable[[], object]] = (
+    partial(vars(trace).get, "_TRACER_PROVIDER") if hasattr(trace, "_TRACER_PROVIDER") else trace.get_tracer_provider
+)
 _SETTER: Final = "_set_tracer_provider"  # every way to set the global provider goes through this private function
 
 
