@@ -15,6 +15,7 @@ from ...hooks.patching import Patch, Undo, apply_patches, replace_method
 from ._submit import LOST_TASKS
 from ._task import capture_task_context
 
+MODULE: Final = "ray.train.v2.api.data_parallel_trainer"  # not yet there when the import of ray.train ends
 _FUNCTION: Final = "train_loop_per_worker"
 
 
@@ -52,5 +53,5 @@ def _wrap_fit(fn: Any, enabled: list[bool]) -> object:
 
 
 def install(_: Hook) -> Undo:
-    target = "ray.train.v2.api.data_parallel_trainer:DataParallelTrainer.fit"
+    target = f"{MODULE}:DataParallelTrainer.fit"
     return apply_patches([Patch(target, functools.partial(replace_method, make=_wrap_fit), LOST_TASKS)])

@@ -194,6 +194,6 @@ HOOK: Final = Hook(
             "ray.actor:ActorHandle._actor_method_call": _wrap_actor_method,
         }
     ),
-    also=(Hook("ray>=2.60,<3", "ray.train", _ray_train.install),),
+    also=(Hook("ray>=2.60,<3", _ray_train.MODULE, _ray_train.install),),
 )
 autolog = HOOK.autolog
