@@ -21,7 +21,7 @@ def _make_data(session: Any) -> Any:
 
 
 def ml(session: Any) -> object:
-    """A pipeline's stage and a search of Spark's own, whose executors are other processes."""
+    """A search of Spark's own."""
     from pyspark.ml.evaluation import RegressionEvaluator
     from pyspark.ml.regression import LinearRegression
     from pyspark.ml.tuning import CrossValidator, ParamGridBuilder

@@ -27,3 +27,13 @@ def test_a_search_of_spark(mlflow_server: str, tmp_path: Path) -> None:
     assert scores == pytest.approx(outcome.results["ml"])
     assert span.attributes["mlspan.fit.best_score"] == min(scores)
     assert [one.data.tags.get("mlflow.parentRunId") for one in outcome.runs] == [None, run, run]
+
+
+def test_xgboost_on_spark(mlflow_server: str, tmp_path: Path) -> None:
+    """XGBoost's workers, which know mlspan, train one model: the training is Spark's, and they have no runs."""
+    pytest.importorskip("xgboost")
+    outcome = run_program(mlflow_server, tmp_path, "distributed_spark", "xgboost_fit", TEST_CLUSTER="1", **OFF)
+    assert outcome.results == {"xgboost_fit": 2}
+    assert outcome.tree("xgboost_fit") == "xgboost_fit\n  fit SparkXGBClassifier"
+    (run,) = outcome.runs
+    assert outcome.span("fit SparkXGBClassifier", "xgboost_fit").attributes["mlspan.run.id"] == run.info.run_id
