@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -30,7 +29,6 @@ def test_a_search_of_tune(outcome: Outcome) -> None:
     assert outcome.results["tune"] == [3, 1, {"c": 1.0}, 1.5]
     said = dict(outcome.span("tune of-c", "tune").attributes)
     parent = outcome.run("tune").info.run_id
-    assert json.loads(str(said.pop("mlspan.fit.best_params"))) == {"c": 1.0} or said
     assert {name: value for name, value in said.items() if name.startswith("mlspan.")} == {
         "mlspan.kind": "search",
         "mlspan.fit.library": "ray",
@@ -41,6 +39,7 @@ def test_a_search_of_tune(outcome: Outcome) -> None:
         "mlspan.search.failed": 1,
         "mlspan.search.best_trials": [1],
         "mlspan.fit.best_score": 1.5,
+        "mlspan.fit.best_params": {"c": 1.0},
     }
     tree = outcome.tree("tune").splitlines()
     assert tree[:2] == ["tune", "  tune of-c"]
