@@ -856,6 +856,26 @@ def trainings(session: nox.Session) -> None:
     session.run("pytest", "-q", *tests, "-m", "trains", *session.posargs)
 
 
+DISTRIBUTED = {
+    "dask": [*CLASSIC["classic"][:4], "distributed>=2026.8", "dask[dataframe]"],
+    "ray": [*CLASSIC["classic"][:3], "ray[tune,train]>=2.60,<3"],
+    "spark": [*CLASSIC["spark"], *CLASSIC["classic"][1:3], "pyarrow", "joblibspark==0.6.*"],
+    "lightning": CLASSIC["lightning"],
+}
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("name", list(DISTRIBUTED), ids=list(DISTRIBUTED))
+def distributed(session: nox.Session, name: str) -> None:
+    """Trainings and searches that other processes do: Dask, Ray, Spark on two executors, Lightning on gloo."""
+    if TORCH in DISTRIBUTED[name]:
+        session.install("--quiet", "pip")
+        session.run("python", "-m", "pip", "install", "--quiet", TORCH, silent=True)
+    session.install("--quiet", *TESTING, *DISTRIBUTED[name])
+    tests = [f"tests/integrations/test_distributed_{name}.py", *(["tests/test_examples.py"] if name == "ray" else [])]
+    session.run("pytest", "-q", *tests, "-m", "trains", "-k", f"distributed or {name}", *session.posargs)
+
+
 @nox.session(tags=["matrix"])
 def peer_suite(session: nox.Session) -> None:
     """MLflow's own tests of its autologging with our hooks in their place; MLFLOW_SOURCE is a checkout of MLflow."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -20,7 +21,13 @@ PRIVATE_NAMES: Final[dict[str, str]] = {
     "_post_import_hooks_lock": "its table is changed without its lock when autolog is turned off",
 }
 
+# Likewise; a module that something odd has put into sys.modules may lack it.
+PRIVATE_FIELDS: Final[dict[str, str]] = {
+    "_initializing": "that the import of a library is still under way",
+}
+
 _no_lock: Final = threading.RLock()
+_announced: Final[dict[str, object]] = {}  # the spec of each module whose import has been announced, by its name
 
 
 def _find_in_wrapt(name: str, fallback: Any) -> Any:
@@ -31,8 +38,25 @@ def _find_in_wrapt(name: str, fallback: Any) -> Any:
     return found
 
 
+def is_being_imported(name: str | None) -> bool:
+    """Return True while the module *name* is being imported, and while its import is announced at the end."""
+    return getattr(getattr(sys.modules.get(name or ""), "__spec__", None), "_initializing", False) is True
+
+
+def is_half_imported(name: str) -> bool:
+    """Return True while the code of the module *name* runs, if what waits for it is called once that has ended.
+
+    XGBoost imports scikit-learn, whose hook imports MLflow, for which XGBoost's own hook waits as well.
+    """
+    if name not in _find_in_wrapt("_post_import_hooks", {}) or not is_being_imported(name):
+        return False
+    return _announced.get(name) is not getattr(sys.modules.get(name), "__spec__", None)
+
+
 def call_when_imported(module: str, callback: Callable[[], object], *, again: bool = False) -> Undo:
     """Call *callback* when *module* is imported, at once if it already is; never import it.
+
+    While the code of the module still runs, the call waits for its end.
 
     With *again* also when it is imported anew, as by programs that take modules out of ``sys.modules``.
 
@@ -43,7 +67,8 @@ def call_when_imported(module: str, callback: Callable[[], object], *, again: bo
     pending: dict[str, list[object]] = _find_in_wrapt("_post_import_hooks", {})
     lock = _find_in_wrapt("_post_import_hooks_lock", _no_lock)
 
-    def call_if_wanted(_: object) -> None:
+    def call_if_wanted(imported: object) -> None:
+        _announced[module] = getattr(imported, "__spec__", None)
         if wanted:
             if again:
                 with lock:
@@ -58,7 +83,11 @@ def call_when_imported(module: str, callback: Callable[[], object], *, again: bo
                 if not calls:
                     del pending[module]
 
-    wrapt.importer.register_post_import_hook(call_if_wanted, module)
+    with lock:
+        if waits := is_half_imported(module):
+            pending[module].append(call_if_wanted)
+    if not waits:
+        wrapt.importer.register_post_import_hook(call_if_wanted, module)
     return remember_undo(cancel)
 
 

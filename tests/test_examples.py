@@ -54,6 +54,7 @@ TRAINS = {  # likewise; each runs in its library's own nox session
     "lightning": "lightning",
     "optuna": "optuna",
     "paddle": "paddle",
+    "ray": "ray.tune",
     "sklearn": "sklearn",
     "spark": "pyspark",
     "statsmodels": "statsmodels",

@@ -64,11 +64,14 @@ def apply_settings(name: str, library: Library, settings: AutologSettings | None
 
 def apply_deferred(name: str) -> None:
     """Give the integration *name* the settings that wait for it, if there are some."""
-    if (waiting := forget_settings(name)) is None:
+    if (waiting := _deferred.pop(name, None)) is None:
         return
-    hook = catalog.load_integration(name).HOOK
-    if not hook.has_been_set:
-        _apply_to(hook, waiting.settings)  # recording is not resumed: there may have been a shutdown since
+    try:
+        hook = catalog.load_integration(name).HOOK
+        if not hook.has_been_set:
+            _apply_to(hook, waiting.settings)  # recording is not resumed: there may have been a shutdown since
+    finally:
+        waiting.stop_waiting()  # last: where the library is half imported, the hook waits for it in its turn
 
 
 def forget_settings(name: str) -> _Deferred | None:

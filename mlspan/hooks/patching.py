@@ -14,7 +14,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from .._import_waiting import call_when_imported, install_when_imported, patch_when_imported
+from .._import_waiting import (
+    call_when_imported,
+    install_when_imported,
+    is_being_imported,
+    is_half_imported,
+    patch_when_imported,
+)
 from .._patching import (
     Installation,
     Patch,
@@ -47,6 +53,8 @@ __all__ = [
     "apply_patches",
     "call_when_imported",
     "install_when_imported",
+    "is_being_imported",
+    "is_half_imported",
     "note_patch_point",
     "observe_method",
     "patch_when_imported",

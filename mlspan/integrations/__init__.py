@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from . import pyfunc as pyfunc
     from . import pymilvus as pymilvus
     from . import qdrant_client as qdrant_client
+    from . import ray as ray
     from . import redis as redis
     from . import semantic_kernel as semantic_kernel
     from . import sklearn as sklearn

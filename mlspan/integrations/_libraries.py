@@ -40,6 +40,7 @@ _LIBRARIES: Final[dict[str, Library]] = {
     "paddle": _make_training("paddle"),
     "pgvector": Library(("psycopg",)),
     "pyfunc": Library(("mlflow",)),
+    "ray": Library(("ray.tune",)),
     "redis": Library(("redis", "redisvl")),
     "sklearn": _make_training("sklearn"),
     "spark": _make_training("pyspark"),

@@ -1,19 +1,26 @@
-"""LightGBM: ``lightgbm.train`` and the estimators of its scikit-learn API."""
+"""LightGBM: ``lightgbm.train``, the estimators of its scikit-learn API, and those on Dask."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
+from .._shape import get_nested
 from ..hooks.patching import Patch, Undo, apply_patches, replace_function
 from ._training.current import current_training
+from ._training.dask_trainings import add_rounds, make_rows
 from ._training.hook import TrainingHook
 from ._training.library import PatchPoint, TrainingLibrary
+from ._training.mlflow_logging import log_model_with_example
 from ._training.record import TrainingRecord
 
 __all__ = ["HOOK", "autolog"]
+
+
+_DASK: Final = "lightgbm.dask"
 
 
 def _find_training_functions() -> Iterator[PatchPoint]:
@@ -23,6 +30,13 @@ def _find_training_functions() -> Iterator[PatchPoint]:
     yield lightgbm, "cv"
     for cls in vars(lightgbm.sklearn).values():
         if isinstance(cls, type) and issubclass(cls, lightgbm.LGBMModel):
+            yield cls, "fit"
+
+
+def _find_dask_functions() -> Iterator[PatchPoint]:
+    """Yield the estimators on Dask; LightGBM imports their module with itself, where Dask is installed or not."""
+    for cls in vars(sys.modules.get(_DASK, object)).values():
+        if isinstance(cls, type) and cls.__module__ == _DASK and callable(vars(cls).get("fit")):
             yield cls, "fit"
 
 
@@ -42,7 +56,8 @@ def _read_training(fit: TrainingRecord, call: Mapping[str, Any]) -> None:
         fit.set_params({**call.get("params", {}), "num_boost_round": call.get("num_boost_round", 100)})
     else:
         fit.set_size(call.get("X"))
-        fit.set_params(call["self"].get_params())
+        params = call["self"].get_params()
+        fit.set_params({name: value for name, value in params.items() if name != "client"})  # Dask's, no parameter
 
 
 def _report_boosting_round(env: Any) -> None:
@@ -73,6 +88,20 @@ def _patch_train() -> Undo:
     )
 
 
+def _read_result(_: TrainingRecord, call: Mapping[str, Any], __: object) -> None:
+    add_rounds(get_nested(call.get("self"), "evals_result_", dict))
+
+
+def _log_dask_model(call: Mapping[str, Any], _: object, options: Mapping[str, Any]) -> str | None:
+    """Log what was trained on Dask as a model that needs no Dask."""
+    import mlflow.lightgbm
+
+    model = call["self"].to_local()
+    return log_model_with_example(
+        mlflow.lightgbm.log_model, model, make_rows(call.get("X"), options), model.predict, options
+    )
+
+
 HOOK = TrainingHook(
     "lightgbm",
     "lightgbm>=4.3,<5",
@@ -80,7 +109,10 @@ HOOK = TrainingHook(
     TrainingLibrary(
         flavor="lightgbm",
         find_training_functions=_find_training_functions,
+        find_unlogged_functions=_find_dask_functions,
         read_arguments=_read_training,
+        read_result=_read_result,
+        log_model=_log_dask_model,
         patch_epochs=_patch_train,
         find_prediction_methods=_find_prediction_methods,
     ),

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .._shape import get_nested
 from ._training.hook import TrainingHook
 from ._training.library import CHECKPOINT_OPTIONS, EpochResult, PatchPoint, TrainingLibrary
 from ._training.mlflow_logging import log_model_with_example, read_first_rows
@@ -20,6 +21,11 @@ def _find_training_functions() -> Iterator[PatchPoint]:
     for module in _MODULES:
         if module in sys.modules:
             yield sys.modules[module].Trainer, "fit"
+
+
+def _find_rank(args: tuple[Any, ...]) -> int:
+    """Return the rank of this process: of those that train one model, the first one logs and traces it."""
+    return get_nested(args[0] if args else None, "global_rank", int) or 0
 
 
 def _read_training(fit: TrainingRecord, call: Mapping[str, Any]) -> None:
@@ -70,6 +76,7 @@ HOOK = TrainingHook(
     TrainingLibrary(
         flavor="pytorch",
         find_training_functions=_find_training_functions,
+        find_rank=_find_rank,
         read_arguments=_read_training,
         epoch_methods={
             f"{module}.loops.fit_loop:_FitLoop.on_advance_end": _read_epoch_metrics

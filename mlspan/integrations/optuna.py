@@ -123,7 +123,7 @@ def _read_report(args: tuple[Any, ...], kwargs: Mapping[str, Any], _: object) ->
     """Read an intermediate value from the arguments of ``report(self, value, step)``."""
     if (operation := _open_trials.get(id(args[0]))) is not None:
         call = {**dict(zip(("value", "step"), args[1:], strict=False)), **kwargs}
-        add_report(operation, int(call["step"]), "value", float(call["value"]))
+        add_report(operation, int(call["step"]), {"value": float(call["value"])})
 
 
 def _install(hook: Hook) -> Undo:

@@ -52,3 +52,21 @@ def test_a_training_waits_for_mlflow(first: str, then: str, mlflow_store: str, t
     assert done.returncode == 0, done.stderr
     fit = "fit LinearRegression\n  log metrics\n"
     assert done.stdout == f"{fit * 3}3 runs True\nTrue\n", done.stderr
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
+def test_a_library_that_imports_another(library: str, mlflow_store: str, tmp_path: Path) -> None:
+    """The first import of a program is XGBoost's, which imports scikit-learn, which has our hook import MLflow."""
+    pytest.importorskip(library)
+    program = f"""
+from mlspan import integrations
+integrations.autolog(silent=True)
+import {library}
+print(integrations.{library}.HOOK.is_installed, integrations.sklearn.HOOK.is_installed)
+"""
+    env = {**os.environ, "MLFLOW_TRACKING_URI": mlflow_store, "MLSPAN_STRICT": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=150, check=False, cwd=tmp_path, env=env
+    )
+    assert done.stdout == "True True\n", done.stderr

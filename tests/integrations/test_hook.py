@@ -7,6 +7,7 @@ import importlib.metadata
 import logging
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -18,7 +19,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext
 from mlspan.cli import hooked
 from mlspan.hooks.call import Call
 from mlspan.hooks.hook import Hook, trace_methods
-from mlspan.hooks.patching import Patch, apply_patches, install_when_imported, replace_function
+from mlspan.hooks.patching import Patch, apply_patches, call_when_imported, install_when_imported, replace_function
 from mlspan.hooks.version_range import is_version_in_range
 from mlspan.testing import Spans
 from mlspan.tracing import runtime
@@ -127,6 +128,32 @@ def test_waiting_for_a_module_can_be_taken_back(monkeypatch: pytest.MonkeyPatch)
     assert done == ["in"]
     kept()
     assert done == ["in", "out"]
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_half_imported_module_is_waited_for(anew: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What asks for a module while its code runs is called at the end of that, once, and again if imported anew."""
+    (tmp_path / "halved.py").write_text("import other_half\nwhole = True\n")
+    (tmp_path / "other_half.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    seen: list[bool] = []
+
+    def look() -> None:
+        seen.append(hasattr(sys.modules["halved"], "whole"))
+        undos.append(call_when_imported("halved", lambda: seen.append(True)))  # at once: it is imported now
+
+    undos = [call_when_imported("halved", lambda: None, again=True)]
+    undos.append(call_when_imported("other_half", lambda: undos.append(call_when_imported("halved", look, again=anew))))
+    try:
+        for times in (1, 2):
+            importlib.import_module("halved")
+            assert seen == [True, True] * (times if anew else 1)
+            del sys.modules["halved"]
+    finally:
+        for undo in undos:
+            undo()
+        for name in ("halved", "other_half"):
+            sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize(("silent", "lines"), [(False, 1), (True, 0)])

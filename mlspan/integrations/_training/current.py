@@ -31,6 +31,8 @@ _trainings_by_thread: weakref.WeakKeyDictionary[threading.Thread, weakref.ref[Ac
     weakref.WeakKeyDictionary()
 )
 _thread_state = threading.local()
+# Trainings that have sent tasks, by their id(): a task may come back to this process, to a thread of a pool.
+_trainings_with_tasks: weakref.WeakValueDictionary[int, ActiveTraining] = weakref.WeakValueDictionary()
 
 
 def current_training() -> ActiveTraining | None:
@@ -74,6 +76,25 @@ def work_for(fitting: ActiveTraining | None) -> Iterator[None]:
         yield
     finally:
         reset_variable(token, fitting, None)
+
+
+def mark_training() -> int | None:
+    """Return a mark of the caller's training, for its tasks; None outside of trainings."""
+    if (fitting := current_training()) is None:
+        return None
+    _trainings_with_tasks[id(fitting)] = fitting
+    return id(fitting)
+
+
+@contextmanager
+def join_marked_training(mark: int) -> Iterator[None]:
+    """Let the block, a task in the process that has sent it, be a part of its training if that is under way."""
+    fitting = _trainings_with_tasks.get(mark)
+    if fitting is None or not fitting.is_open:
+        yield
+        return
+    with work_for(fitting):
+        yield
 
 
 def find_root_training() -> ActiveTraining | None:
@@ -133,7 +154,7 @@ class _RemoteTraining:
     has_started, is_trained, is_open = True, False, True
 
     def __init__(self) -> None:
-        self.state: dict[str, object] = {}
+        self.state = make_unlogged_state()
         self.logged = LoggedFacts()
 
     def end_epoch(self, number: int | None, metrics: Mapping[str, object]) -> None: ...

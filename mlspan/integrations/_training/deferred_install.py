@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from typing import Any
 
 from ..._guard import guard
-from ...hooks.patching import Undo
+from ...hooks.patching import Undo, is_being_imported
 from .library import PatchPoint
-from .patch_points import is_being_imported, wrap_patch_point
+from .patch_points import wrap_patch_point
 from .wrappers import find_outermost_layer, make_place
 
 

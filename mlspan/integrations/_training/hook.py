@@ -18,6 +18,7 @@ from ..._guard import warn_once
 from ...hooks.autolog_settings import AutologSettings
 from ...hooks.hook import has_package
 from ...hooks.named_arguments import noting_names
+from ...hooks.patching import is_being_imported, is_half_imported
 from ...hooks.version_range import is_version_in_range, split_requirement
 from ...tracing.mlflow_state.runs import get_active_run_id
 from .autolog_state import release_autolog_state
@@ -25,7 +26,7 @@ from .current import is_nested
 from .mlflow_autolog import read_on, unfollow
 from .mlflow_hook import MlflowAutologHook
 from .mlflow_watch import unwatch_mlflow
-from .patch_points import find_version, is_being_imported
+from .patch_points import find_version
 from .refused_options import check_tags, refuse_option
 from .requested_options import RequestedOptions
 from .training import ActiveTraining
@@ -132,6 +133,8 @@ class TrainingHook(MlflowAutologHook):
         # MLflow's flavors import their libraries: amid that there is no autolog yet; the first training waits for it.
         if self._requested.off or not self._wanted or self._undo is not None:
             return
+        if any(map(is_half_imported, self.modules)):
+            return  # the end of that import calls this again
         if not any(map(is_being_imported, self.library.required_modules)):
             self._deferred_install.install_when_imported(self._install_layers)
 

@@ -55,9 +55,10 @@ class Layers:
             if library.patch_epochs is not None:
                 undo.callback(library.patch_epochs())
             self._places = {make_place(point): resolve_patch_point(point) for point in self._patch_points}
-            for make in (wrap_inner_layer,) if self._hook.flavor else (wrap_inner_layer, wrap_run_layer):
-                for owner, name in self._places.values():
-                    undo.callback(wrap_patch_point(owner, name, functools.partial(make, self._hook)))
+            for owner, name in self._places.values():
+                undo.callback(wrap_patch_point(owner, name, functools.partial(wrap_inner_layer, self._hook)))
+            for owner, name in self._find_unlogged():
+                undo.callback(wrap_patch_point(owner, name, functools.partial(wrap_run_layer, self._hook)))
             for place in self._places:
                 undo.callback(self._wrap_outer_layer(place))
             if library.find_prediction_methods is not None:
@@ -74,6 +75,12 @@ class Layers:
         for function in sorted({name for _, name in self._patch_points}):
             classes = sum(name == function for _, name in self._patch_points)
             note_patch_point(f"{function} of {classes} classes and modules", "trainings", found=True)
+
+    def _find_unlogged(self) -> list[PatchPoint]:
+        """Return the training functions for which MLflow starts no run."""
+        if self._hook.flavor is None:
+            return list(self._places.values())
+        return [self._places[place] for place in map(make_place, self._hook.library.find_unlogged_functions())]
 
     def _wrap_outer_layer(self, place: Place) -> Undo:
         """Put an outer layer around what is at *place* now; calls of those that stood there before go to it."""

@@ -52,7 +52,7 @@ class MlflowAutologHook(Hook):
         self._layers: Layers | None = None
         flavor = [self.flavor] if self.flavor else []
         self._deferred_install = DeferredInstall(
-            ("mlflow", *flavor), library.find_training_functions, self._install_if_wanted
+            ("mlflow", *flavor), library.find_patch_points, self._install_if_wanted
         )
         self.logs = False  # whether there is an MLflow to log to
 
@@ -191,7 +191,7 @@ class MlflowAutologHook(Hook):
 
     def take(self) -> Undo | None:
         """Put our layers in place, unless another hook has: ``tf.keras.Model`` and ``keras.Model`` may be one class."""
-        patch_points = list(self.library.find_training_functions())
+        patch_points = list(self.library.find_patch_points())
         others = [
             hook
             for hook, theirs in _claimed_patch_points.items()
@@ -205,11 +205,15 @@ class MlflowAutologHook(Hook):
         _claimed_patch_points[self] = patch_points
         return undo
 
-    def logs_model(self) -> bool:
-        """Return whether we log the model: MLflow has no flavor for it, or one without an option that is on."""
+    def logs_model(self, *, unlogged: bool = False) -> bool:
+        """Return whether we log the model: MLflow has no flavor for it, or one without an option that is on.
+
+        Args:
+            unlogged: it is of a function that MLflow's flavor leaves alone.
+        """
         asked, library = self.asked(), self.library
         lacks = library.flavor is None or any(asked[name] for name in library.added_options)
-        return bool(library.log_model and asked["log_models"] and lacks and not self._left_to_mlflow)
+        return bool(library.log_model and asked["log_models"] and (unlogged or (lacks and not self._left_to_mlflow)))
 
     def run(self) -> AbstractContextManager[None]:
         return ensure_run(self.name, self.asked()["extra_tags"]) if self.logs else nullcontext()

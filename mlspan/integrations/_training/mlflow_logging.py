@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -14,6 +15,7 @@ from ..._guard import guard, log
 from ...tracing.mlflow_state.runs import get_active_run_id
 
 _MAX_PARAM_CHARS: Final = 500  # characters of a parameter's value, which is MLflow's own limit
+_MAX_POINTS: Final = 1000  # values of metrics in a request, which is the limit of MLflow's server
 _DIGEST_ROWS: Final = 10_000  # rows of a data frame, and values of an array, that MLflow's digest is made of
 _NUMBER_KINDS: Final = "biufc"  # of NumPy's types
 _rows_to_try: ContextVar[object] = ContextVar("mlspan_rows_to_try", default=None)  # what a logged model predicts from
@@ -58,6 +60,21 @@ def log_metrics(metrics: Mapping[str, float], step: int | None = None) -> None:
 
     if metrics:
         mlflow.log_metrics(dict(metrics), step=step)
+
+
+def log_history(epochs: Sequence[Mapping[str, float]]) -> None:
+    """Log the metrics of all *epochs* to the active run, with few requests."""
+    import mlflow
+    from mlflow.entities import Metric
+
+    now, run_id = int(time.time() * 1000), get_active_run_id()
+    points = [
+        Metric(name, float(value), now, number)
+        for number, metrics in enumerate(epochs)
+        for name, value in metrics.items()
+    ]
+    for start in range(0, len(points), _MAX_POINTS):
+        mlflow.MlflowClient().log_batch(run_id, metrics=points[start : start + _MAX_POINTS])
 
 
 def log_model_with_example(

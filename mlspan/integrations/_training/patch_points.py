@@ -8,16 +8,10 @@ from __future__ import annotations
 import importlib.metadata
 import sys
 from collections.abc import Callable
-from typing import Final
 
 from ...hooks.patching import Undo, observe_method, replace_attribute
 from .current import current_training
 from .library import EpochResult, PatchPoint
-
-# Private names that some versions or classes lack, each with what is then left out.
-PRIVATE_FIELDS: Final[dict[str, str]] = {
-    "_initializing": "that the import of a library is still under way",
-}
 
 
 def wrap_patch_point(owner: object, name: str, make: Callable[[object, list[bool]], object]) -> Undo:
@@ -61,11 +55,6 @@ def observe_epochs(target: str, read: Callable[[tuple[object, ...]], EpochResult
             fitting.end_epoch(*read((*args, *kwargs.values())))
 
     return observe_method(target, report_epoch)
-
-
-def is_being_imported(name: str | None) -> bool:
-    """Return True while the module *name* is being imported."""
-    return bool(getattr(getattr(sys.modules.get(name or ""), "__spec__", None), "_initializing", False))
 
 
 def find_version(modules: tuple[str, ...], name: str) -> str | None:

@@ -164,6 +164,6 @@ def run_trial(
             states.append(record.state or COMPLETE)
 
 
-def add_report(operation: Operation, step: int, name: str, value: float) -> None:
-    """Add an intermediate value of a trial to its span, as an event."""
-    operation.span.add_event(sc.FIT_EPOCH_EVENT, {sc.FIT_EPOCH: step, **prefix_metrics({name: value})})
+def add_report(operation: Operation, step: int, values: Mapping[str, float]) -> None:
+    """Add the intermediate values of a trial to its span, as an event."""
+    operation.span.add_event(sc.FIT_EPOCH_EVENT, {sc.FIT_EPOCH: step, **prefix_metrics(values)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from numbers import Real
 from time import time_ns
@@ -22,7 +22,7 @@ from ...tracing.operations.suppression import is_suppressed
 from .current import current_training, enter_training, make_unlogged_state, read_training_state
 from .lineage import ModelLineage, remember_lineage
 from .logged_facts import LoggedFacts
-from .mlflow_logging import log_metrics, log_params, log_training_data
+from .mlflow_logging import log_history, log_metrics, log_params, log_training_data
 from .record import TrainingRecord, prefix_metrics
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class ActiveTraining:
         if self.parent is not None and self.parent.run_id is not None and get_active_run_id() is None:
             self.state = make_unlogged_state()  # another thread, where the run of the training around it is not active
         self.has_started, self.is_open = False, True
+        self.is_unlogged = hook.flavor is None  # whether MLflow logs nothing of it by itself
         self.record: TrainingRecord | None = None
         self.logged = LoggedFacts(silent=hook.settings.silent)
         self.is_trained = False  # whether the library's own function has returned
@@ -130,7 +131,7 @@ class ActiveTraining:
 
     def _start_span(self, bound: Mapping[str, object], function: str) -> None:
         now = runtime.get_runtime() if self.hook.settings.log_traces and not is_suppressed() else None
-        if now is None and self.hook.flavor is not None:
+        if now is None and not self.is_unlogged:
             return
         self.record = record = TrainingRecord(library=self.hook.name, run_id=self.run_id)
         record.function = function
@@ -146,8 +147,8 @@ class ActiveTraining:
 
     @property
     def _logs_for_flavor(self) -> bool:
-        """Return True if mlspan must log parameters and metrics, because MLflow has no flavor for the library."""
-        return self.hook.flavor is None and self.hook.logs and self.parent is None and get_active_run_id() is not None
+        """Return True if mlspan must log parameters and metrics, because MLflow does not patch what trains."""
+        return self.is_unlogged and self.hook.logs and self.parent is None and get_active_run_id() is not None
 
     def end_epoch(self, number: int | None, metrics: Mapping[str, Any]) -> None:
         """Record the end of an epoch as an event of the span.
@@ -156,16 +157,27 @@ class ActiveTraining:
             number: the number of the epoch, from 0; None continues the count.
             metrics: values by name; those that are not numbers are left out.
         """
+        if (added := self._add_epoch(number, metrics)) is not None and self._logs_for_flavor:
+            log_metrics(self._last_metrics, added)
+
+    def _add_epoch(self, number: int | None, metrics: Mapping[str, Any]) -> int | None:
+        """Add an epoch to the span, and return its number; None without a record."""
         if self.record is None:
-            return
+            return None
         count = self.record.epochs or 0
         number, self.record.epochs = count if number is None else number, count + 1
         self._last_metrics = {str(name): float(value) for name, value in metrics.items() if _is_number(value)}
         if self.operation is not None:
             attributes = {sc.FIT_EPOCH: number, **prefix_metrics(self._last_metrics)}
             self.operation.span.add_event(sc.FIT_EPOCH_EVENT, attributes)
+        return number
+
+    def add_epochs(self, epochs: Sequence[Mapping[str, Any]]) -> None:
+        """Record epochs that are known only now that the training is over, and log them at once."""
+        for metrics in epochs:
+            self._add_epoch(None, metrics)
         if self._logs_for_flavor:
-            log_metrics(self._last_metrics, number)
+            log_history(epochs)
 
     def log_result(self, bound: Mapping[str, object], result: object) -> None:
         """Read the result, and log the data and the model if MLflow's flavor does not. The run is still active."""
@@ -185,7 +197,7 @@ class ActiveTraining:
         if library.read_data is not None and asked["log_datasets"]:
             with guard("logging the training data"):
                 log_training_data(library.read_data(bound))
-        if library.log_model is not None and self.hook.logs_model():
+        if library.log_model is not None and self.hook.logs_model(unlogged=self.is_unlogged):
             with guard("logging the model"):
                 self._model_id = library.log_model(bound, result, asked)
 
@@ -216,4 +228,7 @@ class ActiveTraining:
 def _is_number(value: object) -> bool:
     if isinstance(value, Real):
         return not isinstance(value, bool)
-    return callable(getattr(value, "__float__", None)) and getattr(value, "size", 1) in {0, 1}
+    size = getattr(value, "size", 1)
+    if callable(size):  # PyTorch's tensors
+        size = size().numel()
+    return callable(getattr(value, "__float__", None)) and size in {0, 1}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..._guard import guard
 from ...tracing.mlflow_state.runs import get_active_run_id
-from .current import current_training, is_nested
+from .current import current_training, is_nested, join_remote_training
 from .patch_points import resolve_patch_point
 from .training import ActiveTraining, bind_arguments
 
@@ -46,6 +46,13 @@ def _leaves_alone(hook: MlflowAutologHook, args: tuple[Any, ...]) -> bool:
     return is_nested(hook, args) or (hook.settings.exclusive and get_active_run_id() is not None)
 
 
+def _is_part(hook: MlflowAutologHook, args: tuple[Any, ...]) -> bool:
+    """Return whether the training is a part of one that the first of several processes traces and logs."""
+    with guard("asking which process of a training this is"):
+        return hook.library.find_rank is not None and hook.library.find_rank(args) > 0
+    return False
+
+
 def wrap_outer_layer(hook: MlflowAutologHook, place: Place, fn: Any, on: list[bool]) -> object:
     """Return *fn*, MLflow's patch, in a layer that ends the span.
 
@@ -62,6 +69,9 @@ def wrap_outer_layer(hook: MlflowAutologHook, place: Place, fn: Any, on: list[bo
         if hook.library.adjust_arguments is not None:
             with guard("reading the arguments of a training"):
                 hook.library.adjust_arguments(kwargs)
+        if _is_part(hook, args):
+            with join_remote_training():
+                return fn(*args, **kwargs)
         with ActiveTraining(hook, args):
             return fn(*args, **kwargs)
 
@@ -69,13 +79,14 @@ def wrap_outer_layer(hook: MlflowAutologHook, place: Place, fn: Any, on: list[bo
 
 
 def wrap_run_layer(hook: MlflowAutologHook, fn: Any, on: list[bool]) -> object:
-    """Return *fn* in a layer that starts a run, for a library that MLflow has no patch for."""
+    """Return *fn* in a layer that starts a run, for a function that MLflow has no patch for."""
 
     @functools.wraps(fn)
     def call_training(*args: Any, **kwargs: Any) -> object:
         fitting = current_training()
         if not on or fitting is None or fitting.hook is not hook or fitting.has_started:
             return fn(*args, **kwargs)
+        fitting.is_unlogged = True
         with hook.run():
             return fn(*args, **kwargs)
 

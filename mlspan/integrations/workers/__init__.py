@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final
 from ...hooks import catalog
 
 if TYPE_CHECKING:
-    from . import celery, dask, joblib, multiprocessing, ray, spark
+    from . import celery, dask, joblib, lightning, multiprocessing, ray, spark
 
-__all__ = ["autolog", "celery", "dask", "joblib", "multiprocessing", "ray", "spark"]
+__all__ = ["autolog", "celery", "dask", "joblib", "lightning", "multiprocessing", "ray", "spark"]
 
-_NAMES: Final = ("celery", "dask", "joblib", "multiprocessing", "ray", "spark")
+_NAMES: Final = ("celery", "dask", "joblib", "lightning", "multiprocessing", "ray", "spark")
 catalog.register_integrations({f"{catalog.WORKERS_PREFIX}{name}": f"{__name__}.{name}" for name in _NAMES})
 
 

@@ -30,13 +30,13 @@ def capture_task_context(*, near: bool = False) -> str | None:
     """
     with guard("reading what surrounds a task"):
         from ...tracing import propagation
-        from .._training.current import current_training
+        from .._training.current import mark_training
 
         if (context := propagation.capture_context(near=near)) is None:
             return None
-        fitting = current_training() is not None
+        fitting = mark_training()
         context["hooks"] = {
-            name: settings for name, settings in _list_active_hooks() if not (fitting and settings["trains"])
+            name: settings for name, settings in _list_active_hooks() if fitting is None or not settings["trains"]
         }
         context["fitting"] = fitting
         return orjson.dumps(context, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
@@ -74,13 +74,17 @@ def restored(text: str | None, *, wait: bool = True) -> Iterator[None]:
         with guard("restoring what surrounds a task"):
             if text is not None:
                 from ...tracing import propagation
-                from .._training.current import join_remote_training
+                from .._training.current import join_marked_training, join_remote_training
 
                 around = orjson.loads(text)
                 undo.enter_context(propagation.restore_context(around, wait=wait))
-                if not propagation.is_same_process(around):
+                fitting = around["fitting"]
+                if propagation.is_same_process(around):
+                    if fitting:
+                        undo.enter_context(join_marked_training(fitting))
+                else:
                     _apply_sent_settings(around["hooks"])
-                    if around["fitting"]:
+                    if fitting:
                         undo.enter_context(join_remote_training())
         yield
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 from ..._guard import guard
 from ..._private_names import report_missing_name
 from ...hooks.hook import Hook
+from . import _ray_train
 from ._submit import make_install
 from ._task import capture_task_context
 
@@ -193,5 +194,6 @@ HOOK: Final = Hook(
             "ray.actor:ActorHandle._actor_method_call": _wrap_actor_method,
         }
     ),
+    also=(Hook("ray>=2.60,<3", _ray_train.MODULE, _ray_train.install),),
 )
 autolog = HOOK.autolog
