@@ -192,7 +192,11 @@ class DatabaseStore:
 
     def _read_spans(self, store: Any, trace_id: str) -> Sequence[Any]:
         """Return the spans that are stored of a trace, as MLflow's."""
-        spans: Sequence[Any] = store.get_trace(trace_id, allow_partial=True).data.spans
+        if hasattr(store, "get_trace"):
+            trace = store.get_trace(trace_id, allow_partial=True)
+        else:  # MLflow 3.6
+            (trace,) = store.batch_get_traces([trace_id])
+        spans: Sequence[Any] = trace.data.spans
         return spans
 
     def accepts_attachments(self, experiment_id: str) -> bool:  # noqa: ARG002  # MLflow's own clients store them
