@@ -65,7 +65,7 @@ def test_an_sdk_that_is_set_up_in_any_order(order: str, subject: Subject, spans:
     name = subject.integration.__name__.rpartition(".")[2]
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM, name, order, str(Path(__file__).parent)]
     env = {**os.environ, "XDG_STATE_HOME": str(tmp_path), "MLSPAN_STRICT": "1", "MLSPAN_TRACKING_URI": "none"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=170, check=False)
     assert done.returncode == 0, done.stderr
     assert "mlspan:" not in done.stderr
     alone, inside = json.loads(done.stdout.splitlines()[-1])
