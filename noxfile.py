@@ -30,7 +30,7 @@ TESTING = [
 ]
 OPENAI = {"lowest": ["openai==1.66.0", "httpx<0.28"], "2": ["openai==2.54.0"]}
 # In the session of each framework that they name.
-HOSTILE = ("tests/integrations/test_hostile_orders.py", "tests/integrations/test_event_loops.py")
+HOSTILE = [f"tests/integrations/test_{name}.py" for name in ("hostile_orders", "event_loops", "agents_beside_sdks")]
 # A torch of this version may lie on the machine as a wheel for the CPU, which pip takes by itself (PIP_FIND_LINKS);
 # else it is the registry's.
 TORCH = "torch==2.13.0"
@@ -503,7 +503,7 @@ def crewai(session: nox.Session, versions: list[str]) -> None:
     off = {"CREWAI_DISABLE_TELEMETRY": "true", "CREWAI_DISABLE_VERSION_CHECK": "true", "CREWAI_TESTING": "true"}
     session.install("--quiet", *TESTING, *versions)
     tests = ["tests/integrations/test_crewai.py", "tests/integrations/test_crewai_ends.py"]
-    session.run("pytest", "-q", *tests, *session.posargs, env=off)
+    session.run("pytest", "-q", *tests, *HOSTILE, *session.posargs, env=off)
     if "mlflow>=3.6,<4" in versions:
         shown = ["tests/test_examples.py", "tests/test_docs.py"]
         session.run("pytest", "-q", *shown, "-k", "crewai and not command", *session.posargs, env=off)

@@ -109,6 +109,10 @@ OF_FRAMEWORKS = {
     "mlspan.langgraph.step": ("int", "LangGraph: the step in which a node ran"),
     "mlspan.llama_index.top_n": ("int", "LlamaIndex: how many nodes a reranker keeps"),
     "mlspan.llama_index.vector_store": ("string", "LlamaIndex: the class of a retriever's store"),
+    "mlspan.mem0.user_id": ("string", "Mem0: whose memories they are; a user"),
+    "mlspan.mem0.agent_id": ("string", "Mem0: an agent"),
+    "mlspan.mem0.run_id": ("string", "Mem0: a run"),
+    "mlspan.mem0.app_id": ("string", "Mem0: an application"),
     "mlspan.smolagents.agent_class": ("string", "smolagents: the class of an agent"),
     "mlspan.smolagents.executor": ("string", "smolagents: the class of what runs an agent's code"),
 }

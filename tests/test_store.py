@@ -312,6 +312,40 @@ def test_the_experiment_of_a_run_is_all_that_is_read_of_it(mlflow_store: str, mo
     assert find_all() == found
 
 
+def test_statements_of_a_batch_of_runs(mlflow_store: str) -> None:
+    """A loop of trainings starts a run for each: those of a batch are looked up at once, and the batch is one write."""
+    from mlflow import MlflowClient
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    client = MlflowClient(mlflow_store)
+    runs = [client.create_run("0").info.run_id for _ in range(20)]
+    sink = MlflowSink(tracking_uri=mlflow_store)
+    sink.send([make_segment("chat")])  # opens the database
+    said: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if not statement.startswith("PRAGMA"):
+            said.append(f"{statement.split(maxsplit=1)[0]} {statement.partition('FROM ')[2].partition(' ')[0]}".strip())
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        origins = [TraceOrigin(run_id=run_id) for run_id in (*runs, "f" * 32)]
+        assert sink.send([make_segment("chat", origin=origin) for origin in origins]) == []
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+        sink.close()
+    looked_up = ["SELECT runs"] * 2  # of all, and that which is not there once more
+    assert said[:2] == looked_up
+    experiment = ["SELECT experiments", "SELECT experiment_tags"]
+    assert [line for line in said[2:] if line not in experiment] == [
+        "SELECT trace_info",
+        *["INSERT"] * 4,
+    ]
+    found = {row["value"] for row in rows(mlflow_store)["trace_request_metadata"] if row["key"] == "mlflow.sourceRun"}
+    assert found == {*runs}
+
+
 def test_an_mlflow_that_nobody_has_checked(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another version, or another schema, is written by its own methods."""
     from mlflow.tracking._tracking_service.utils import _get_store

@@ -30,6 +30,12 @@ _OPERATIONS: Final = {
     "delete_all": "delete_memory",
 }
 _CLIENT_OPERATIONS: Final = {"batch_update": "update_memory", "batch_delete": "delete_memory"}
+_OWNERS: Final = {
+    "user_id": "mlspan.mem0.user_id",
+    "agent_id": "mlspan.mem0.agent_id",
+    "run_id": "mlspan.mem0.run_id",
+    "app_id": "mlspan.mem0.app_id",
+}
 _OF_THE_RECORD: Final = ("id", "memory", "score", "event", "metadata", "categories")
 
 
@@ -44,12 +50,24 @@ def _make_memory_begin(operation: str) -> Begin:
         )
         if (client := get_field(owner, "client")) is not None:
             memory.server_address, memory.server_port = read_host_and_port(find_base_url(client))
+        memory.extra.update(_read_owners(call))
         if call.capture_content:
             memory.input = call.argument("query", want=str)
             memory.given = _read_given(call)
         return memory, _observe_records if operation in _WITH_RECORDS else None  # a sentence
 
     return begin
+
+
+def _read_owners(call: Call) -> Iterator[tuple[str, str]]:
+    """Yield whose memories they are, as attributes: what the call names, or its filters do without an "or"."""
+    options = call.argument("options")
+    filters = call.argument("filters") or call.kwargs.get("filters") or get_field(options, "filters")
+    both = get_list(filters, "AND") if is_a(filters, dict) else ()
+    for name, attribute in _OWNERS.items():
+        named = [call.argument(name), *(get_field(place, name) for place in (call.kwargs, options, filters, *both))]
+        if (owner := next((one for one in named if is_a(one, str)), None)) is not None:
+            yield attribute, owner
 
 
 _WITH_RECORDS: Final = ("create_memory", "search_memory")

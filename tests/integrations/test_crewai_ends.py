@@ -17,13 +17,14 @@ pytest.importorskip("crewai")
 
 from crewai import Crew, Knowledge
 from crewai.events.base_event_listener import BaseEventListener
-from crewai.events.event_bus import crewai_event_bus
+from crewai.events.event_bus import CrewAIEventsBus, crewai_event_bus
 from crewai.events.types.llm_events import LLMCallStartedEvent
 from crewai.flow.flow import Flow, start
 from crewai.tools import tool
 from crewai_kit import (
     ASK_WEATHER,
     MODEL,
+    ask_for,
     list_chunks,
     make_agent,
     make_model,
@@ -305,7 +306,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 otlp.OTLPSpanExporter.export = lambda self, spans: SpanExportResult.SUCCESS  # nothing is to leave this machine
 from mlspan import integrations, tracing
 from crewai import Agent, Crew, Task, LLM
-from crewai.events.event_bus import crewai_event_bus
+from crewai.events.event_bus import CrewAIEventsBus, crewai_event_bus
 from crewai.telemetry.telemetry import Telemetry
 theirs = InMemorySpanExporter()
 Telemetry().provider.add_span_processor(SimpleSpanProcessor(theirs))
@@ -344,3 +345,34 @@ def test_turned_off_nothing_is_left(scripted: Any, spans: Spans) -> None:
     agent = make_agent(make_model(scripted))
     Crew(agents=[agent], tasks=[make_task(agent)]).kickoff()
     assert spans.tree() == ""
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_turned_off_in_the_middle(again: bool, scripted: Any, spans: Spans) -> None:
+    """What has begun ends with its result, and nothing begins; turned on again meanwhile, each is there once.
+
+    The event bus is its own again after the last end.
+    """
+    emit = CrewAIEventsBus.emit
+
+    @tool
+    def switch(city: str) -> str:
+        """Turn the hook off."""
+        integrations.crewai.autolog(disable=True)
+        if again:
+            integrations.crewai.autolog()
+        return f"sunny in {city}"
+
+    for answer in (ask_for(("call_1", "switch", {"city": "Paris"})), say("It is sunny.")):
+        scripted.reply(answer)
+    agent = make_agent(make_model(scripted), tools=[switch])
+    Crew(agents=[agent], tasks=[make_task(agent, "look")], name="trip").kickoff()
+    last = [f"      chat {MODEL} [20 in, 7 out]"] if again else []
+    begun = ["invoke_workflow trip", "  look", "    invoke_agent scout", f"      chat {MODEL} [30 in, 9 out]"]
+    assert spans.tree().splitlines() == [*begun, "      execute_tool switch", *last]
+    crew, task, agent_span, *_ = spans.all
+    assert [content(span, "mlspan.output") for span in (crew, task, agent_span)] == ["It is sunny."] * 3
+    assert content(spans.named("execute_tool switch")[0], "gen_ai.tool.call.result") == "sunny in Paris"
+    integrations.crewai.autolog(disable=True)
+    assert hasattr(emit, "__wrapped__")
+    assert not hasattr(CrewAIEventsBus.emit, "__wrapped__")

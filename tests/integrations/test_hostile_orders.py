@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 import threading
+import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +20,10 @@ from openai_answers import answer
 
 from mlspan import integrations
 from mlspan.testing import Spans
+
+if importlib.util.find_spec("crewai"):
+    with warnings.catch_warnings(action="ignore"):  # its own import warns
+        import crewai_kit  # here, as CrewAI keeps the folder that it finds when it is imported
 
 ASKS: Final = answer(None, ("call_1", "get_weather", {"city": "Paris"}))
 during: list[Callable[[], object]] = []  # what the tool of every agent calls
@@ -113,8 +118,26 @@ def load_dspy() -> Kit:
     )
 
 
+def load_crewai() -> Kit:
+    from crewai import Crew
+    from crewai.tools import tool
+
+    def make(server: Any) -> Any:
+        agent = crewai_kit.make_agent(crewai_kit.make_model(server), tools=[tool(get_weather)])
+        return Crew(agents=[agent], tasks=[crewai_kit.make_task(agent, "look")], name="trip")
+
+    return Kit(
+        make,
+        lambda crew: crew.kickoff().raw,
+        crewai_kit.ASK_WEATHER,
+        crewai_kit.say("It is sunny."),
+        lambda crew: crew.akickoff(),
+    )
+
+
 LOADERS: Final = {
     "agno": load_agno,
+    "crewai": load_crewai,
     "dspy": load_dspy,
     "haystack": load_haystack,
     "smolagents": load_smolagents,
@@ -138,6 +161,13 @@ class Subject(NamedTuple):
         self.server.clear()
         for one in answers or (self.kit.asks, self.kit.ends):
             self.server.reply(one)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def handler_threads() -> None:
+    """Start the threads of CrewAI's event bus, which stay, and are none that a test leaves."""
+    if importlib.util.find_spec("crewai"):
+        crewai_kit.start_handler_threads()
 
 
 @pytest.fixture(params=[name for name in LOADERS if importlib.util.find_spec(name)])

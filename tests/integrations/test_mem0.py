@@ -18,9 +18,13 @@ import mem0
 from mem0 import AsyncMemory, AsyncMemoryClient, Memory, MemoryClient
 from qdrant_client import QdrantClient
 
-from mlspan import integrations
+from mlspan import integrations, tracing
 from mlspan.testing import Spans, content
 
+pytestmark = [  # Mem0 leaves the clients of its models to the collector
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 FACT = "Likes tea"
 USER = {"user_id": "u1"}
 USAGE = {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17}
@@ -130,6 +134,26 @@ def test_memories_are_found_changed_and_deleted(spans: Spans, memory: Memory) ->
     spans.clear()
     memory.delete_all(user_id="u1")
     assert spans.tree() == "delete_memory"
+
+
+@pytest.mark.parametrize("capture", [True, False])
+def test_whose_memories_they_are(capture: bool, spans: Spans, memory: Memory) -> None:
+    """Ids of users, agents and runs are there of each way to name them, and are no content."""
+    tracing.configure(capture_content=capture)
+    try:
+        memory.add("I like tea", user_id="u1", agent_id="a1", infer=False)
+        memory.search("tea", filters={"user_id": "u1", "topic": "drinks"})
+        memory.search("tea", filters={"user_id": "u1", "AND": [{"agent_id": "a1"}, {"topic": "drinks"}]})
+        memory.get_all(filters={"run_id": "r1"})
+        memory.delete_all(agent_id="a1")
+    finally:
+        tracing.configure(capture_content=True)
+    owners = [
+        {name: value for name, value in (span.attributes or {}).items() if name.startswith("mlspan.mem0.")}
+        for span in spans.all
+    ]
+    user, agent, run = ({f"mlspan.mem0.{name}_id": f"{name[0]}1"} for name in ("user", "agent", "run"))
+    assert [one for one in owners if one] == [user | agent, user, user | agent, run, agent]
 
 
 async def test_an_async_memory(spans: Spans, scripted: Any, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from ...hooks.patching import Patch, Undo, apply_patches, replace_method, trace_
 from ...tracing.operations.call_context import use_context
 from .boundaries import list_boundaries
 from .events import observe_event
-from .runs import find_outside
+from .runs import crewai_runs, find_outside
 from .tools import begin_query, note_contents
 
 __all__ = ["HOOK", "autolog"]
@@ -28,6 +28,7 @@ _REMEMBER: Final = "crewai.memory.unified_memory:Memory.remember_many"
 PRIVATE_NAMES: Final[dict[str, str]] = {
     "_safe_telemetry_operation": "that CrewAI's own telemetry keeps its traces apart from ours",
 }
+_outlasting: Final[list[Undo]] = []  # of a bus that is watched for the ends of runs, the hook being off
 _TELEMETRY: Final = "crewai.telemetry.telemetry:Telemetry._safe_telemetry_operation"
 
 
@@ -39,12 +40,12 @@ def _watch_bus(hook: Hook, target: str) -> Undo:
         def emit_event(bus: object, source: object, event: object) -> object:
             result = original(bus, source, event)
             if enabled:
-                observe_event(hook, source, event)
+                _note_event(hook, source, event)
             return result
 
         return emit_event
 
-    return replace_method(target, wrap_emit)
+    return _outlast_runs(replace_method(target, wrap_emit))
 
 
 def _watch_async_bus(hook: Hook, target: str) -> Undo:
@@ -53,12 +54,34 @@ def _watch_async_bus(hook: Hook, target: str) -> Undo:
         async def emit_event_async(bus: Any, source: Any, event: Any) -> object:
             result = await original(bus, source, event)
             if enabled:
-                observe_event(hook, source, event)
+                _note_event(hook, source, event)
             return result
 
         return emit_event_async
 
-    return replace_method(target, wrap_emit_async)
+    return _outlast_runs(replace_method(target, wrap_emit_async))
+
+
+def _note_event(hook: Hook, source: object, event: object) -> None:
+    observe_event(hook, source, event)
+    if _outlasting and not crewai_runs:
+        _stop_watching()
+
+
+def _outlast_runs(undo: Undo) -> Undo:
+    """Return what has the bus watched until the runs that are open have ended, and then calls *undo*."""
+
+    def undo_later() -> None:
+        _outlasting.append(undo)
+        if not crewai_runs:
+            _stop_watching()
+
+    return undo_later
+
+
+def _stop_watching() -> None:
+    while _outlasting:
+        _outlasting.pop()()
 
 
 def _keep_apart(target: str) -> Undo:
@@ -79,6 +102,7 @@ def _keep_apart(target: str) -> Undo:
 
 
 def _install(hook: Hook) -> Undo:
+    _stop_watching()  # an event would be observed twice
     trace_query = functools.partial(trace_method, start=hook.make_starter(begin_query))
     watch, watch_async = functools.partial(_watch_bus, hook), functools.partial(_watch_async_bus, hook)
     return apply_patches(

@@ -97,11 +97,15 @@ _INNER_FLOWS: Final = frozenset({"AgentExecutor", "EncodingFlow", "RecallFlow"})
 
 
 def observe_event(hook: Hook, source: object, event: object) -> None:
-    """Start or end the run that *event* tells of; errors of ours are logged and reach nobody."""
+    """Start or end the run that *event* tells of; errors of ours are logged and reach nobody.
+
+    While the hook is off, runs that are open end as ever, and none starts.
+    """
     with _guard:
         event_type = get_nested(event, "type", str) or ""
         if event_type in _KINDS:
-            if hook.should_record() and not (event_type in _FLOW_STARTS and _is_machinery(source)):
+            is_on = hook.is_installed and hook.should_record()
+            if is_on and not (event_type in _FLOW_STARTS and _is_machinery(source)):
                 _handle_start(event_type, source, event)
         elif event_type in _ENDS:
             _handle_end(event_type, source, event)

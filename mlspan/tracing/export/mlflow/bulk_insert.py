@@ -49,22 +49,22 @@ class BulkInsert:
         """
         from sqlalchemy import insert
 
-        experiment = self._store.get_experiment(experiment_id)
-        self._store._check_experiment_is_active(experiment)
         rows: dict[str, list[Row]] = {name: [] for name in _COLUMNS}
-        span_rows, left = SpanRows(experiment_id), []
+        span_rows, left, new = SpanRows(experiment_id), [], []
         for trace in traces:
             trace_id = trace.summary.trace_id
             contents = [build_content(trace_id, span) for span in trace.spans]
             if any(content.has_new_totals for content in contents):
                 left.append(trace)
                 continue
+            new.append(trace)
             rows["SqlTraceInfo"].append(_info_row(experiment_id, trace))
-            rows["SqlTraceTag"] += self._tag_rows(experiment, trace)
             rows["SqlTraceMetadata"] += _metadata_rows(trace)
             rows["SqlSpan"] += map(partial(span_rows.build_row, trace_id), trace.spans, contents)
         if rows["SqlSpan"]:
             with self._store.ManagedSessionMaker(read_only=False) as session:
+                experiment = self._read_experiment(session, experiment_id)
+                rows["SqlTraceTag"] = [row for trace in new for row in self._tag_rows(experiment, trace)]
                 for name, found in rows.items():
                     session.execute(insert(getattr(self._models, name).__table__), found)
         return left
@@ -75,15 +75,24 @@ class BulkInsert:
         with self._store.ManagedSessionMaker() as session:
             return {found for (found,) in session.query(column).filter(column.in_(trace_ids))}
 
-    def find_experiment_of_run(self, run_id: str) -> str | None:
-        """Return the id of a run's experiment, None if there is no such run.
+    def find_experiments_of_runs(self, run_ids: Sequence[str]) -> dict[str, str]:
+        """Return the ids of the experiments of those runs that are there, by the ids of the runs.
 
         MLflow's ``get_run`` also reads all that was logged, which took three quarters of the time of storing a trace.
         """
         run = self._models.SqlRun
         with self._store.ManagedSessionMaker() as session:
-            found = session.query(run.experiment_id).filter(run.run_uuid == run_id).first()
-        return None if found is None else str(found[0])
+            found = session.query(run.run_uuid, run.experiment_id).filter(run.run_uuid.in_(run_ids))
+            return {run_id: str(experiment_id) for run_id, experiment_id in found}
+
+    def _read_experiment(self, session: Any, experiment_id: str) -> Any:
+        """Return what is needed of an active experiment, without its tags, or raise MLflow's own error."""
+        it = self._models.SqlExperiment
+        columns = it.experiment_id, it.lifecycle_stage, it.artifact_location
+        found = session.query(*columns).filter(it.experiment_id == int(experiment_id)).one_or_none()
+        experiment = self._store.get_experiment(experiment_id) if found is None else found
+        self._store._check_experiment_is_active(experiment)
+        return experiment
 
     def _tag_rows(self, experiment: Any, trace: TranslatedTrace) -> list[Row]:
         trace_id = trace.summary.trace_id

@@ -120,10 +120,14 @@ class DatabaseStore:
         try:
             with self._translate_errors("look up a run") as store:
                 if self._bulk is not None:
-                    return self._bulk.find_experiment_of_run(run_id)
+                    return self._bulk.find_experiments_of_runs([run_id]).get(run_id)
                 return str(store.get_run(run_id).info.experiment_id)
         except StoreRejected:
             return None
+
+    def find_experiments_of_runs(self, run_ids: Sequence[str]) -> Mapping[str, str]:
+        with self._translate_errors("look up runs"):
+            return {} if self._bulk is None else self._bulk.find_experiments_of_runs(run_ids)
 
     def find_or_create_experiment(self, name: str) -> str:
         with self._translate_errors(f"use the experiment {name!r}") as store:

@@ -120,6 +120,9 @@ class ServerStore:
         found = self._get_json("api/2.0/mlflow/runs/get", {"run_id": run_id}, "run")
         return None if found is None else str(found["run"]["info"]["experiment_id"])
 
+    def find_experiments_of_runs(self, run_ids: Sequence[str]) -> Mapping[str, str]:  # noqa: ARG002  # no request is for several
+        return {}
+
     @_reads_answer
     def find_or_create_experiment(self, name: str) -> str:
         found = self._get_json("api/2.0/mlflow/experiments/get-by-name", {"experiment_name": name}, "experiment")

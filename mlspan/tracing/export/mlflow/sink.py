@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -91,6 +91,7 @@ class MlflowSink:
         stored: set[int] = set()  # ids of the segments that an unavailable store has taken before it failed
         refused_origins: dict[_OriginKey, str] = {}  # why the destination of an origin is refused
         located: dict[_OriginKey, tuple[_ExperimentKey, str | None, bool]] = {}
+        self._look_up_runs(map(find_segment_origin, segments), unavailable)
         for segment in segments:
             origin = find_segment_origin(segment)
             uri = origin.tracking_uri or self.default_uri
@@ -179,6 +180,29 @@ class MlflowSink:
         if name is None or name.isdigit():
             return (uri, self._check_experiment(uri, name or "0")), None
         return (uri, self._look_up_once("name", uri, name, store.find_or_create_experiment) or ""), None
+
+    def _look_up_runs(self, origins: Iterable[TraceOrigin], unavailable: dict[str, BackendUnavailable]) -> None:
+        """Remember the experiments of runs that are not known yet, where a store tells those of several at once.
+
+        A store that is not there goes to *unavailable*.
+        """
+        unknown: dict[str, set[str]] = defaultdict(set)
+        for origin in origins:
+            uri = origin.tracking_uri or self.default_uri
+            if origin.run_id and ("run", uri, origin.run_id) not in self._known:
+                unknown[uri].add(origin.run_id)
+        for uri, run_ids in unknown.items():
+            if len(run_ids) < 2:
+                continue
+            try:
+                with self._locating:
+                    found = self._find_store(uri).find_experiments_of_runs(sorted(run_ids))
+                for run_id, experiment in found.items():
+                    self._known["run", uri, run_id] = experiment
+            except BackendUnavailable as error:
+                unavailable[uri] = error
+            except StoreRejected:  # each run is asked for by itself, and its traces are refused
+                continue
 
     def _check_experiment(self, uri: str, experiment_id: str) -> str:
         """Return *experiment_id* if the experiment exists and is active, else raise StoreRejected."""

@@ -49,6 +49,10 @@ class TraceStore(Protocol):
         """Return the id of the run's experiment; None if there is no such run."""
         ...
 
+    def find_experiments_of_runs(self, run_ids: Sequence[str]) -> Mapping[str, str]:
+        """Return the ids of runs' experiments, as far as one request tells them; a server is asked for each run."""
+        ...
+
     def find_or_create_experiment(self, name: str) -> str:
         """Return the id of the experiment of this name. A missing one is created."""
         ...
