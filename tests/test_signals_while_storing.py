@@ -139,3 +139,68 @@ for path in Path(sys.argv[1]).rglob(f"*{SPOOL_SUFFIX}"):
         found += database.execute("select count(*) from span").fetchone()[0]
 print(found)
 """
+
+
+ANYWHERE = """
+import signal, sys, threading
+from pathlib import Path
+
+import mlspan
+from mlspan.tracing.export.flush_request import FlushRequest
+from mlspan.tracing.export.span_queue import SpanQueue
+
+OURS = (str(Path(mlspan.__file__).parent), threading.__file__)
+queue, flush = SpanQueue(), FlushRequest(last=True, send=True)
+
+
+def stop():
+    \"\"\"Do what the end of a process does, from asking for the last flush to waiting for it.\"\"\"
+    queue.put_flush(flush)
+    flush.wait(0.001)
+    flush.kept.wait(0.001)
+    flush.kept.set()
+    FlushRequest(last=True, send=True).give_up(sent=True)
+
+
+def strike_at(number):
+    left = [number]
+
+    def strike(frame, event, _):
+        if event in {"call", "c_call", "c_return"} and frame.f_code.co_filename.startswith(OURS):
+            left[0] -= 1
+            if left[0] == 0:
+                sys.setprofile(None)
+                signal.raise_signal(signal.SIGTERM)
+
+    sys.setprofile(strike)
+    try:
+        stop()
+    finally:
+        sys.setprofile(None)
+    return left[0] <= 0
+
+
+signal.signal(signal.SIGTERM, lambda *_: stop())
+number = 1
+while strike_at(number):
+    number += 1
+    queue, flush = SpanQueue(), FlushRequest(last=True, send=True)
+    print(number, flush=True)
+"""
+
+
+def test_the_end_of_a_process_in_its_own_midst(tmp_path: Path) -> None:
+    """A signal finds the main thread where it asks for the last flush, or waits for it, and its handler does the same.
+
+    ``Pool.terminate`` sends one to workers that are ending by themselves.
+    """
+    argv = [sys.executable, "-c", ANYWHERE]
+    with BoundedPopen(
+        argv, env={**os.environ, "MLSPAN_SPOOL_DIR": str(tmp_path)}, stdout=subprocess.PIPE, text=True
+    ) as it:
+        try:
+            out, _ = it.communicate(timeout=60)
+        except subprocess.TimeoutExpired as error:
+            raise AssertionError(f"it hangs at place {(error.stdout or b'').split()[-1:]}") from None
+    assert it.returncode == 0
+    assert int(out.split()[-1]) > 20

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from .wakes import Latch
+
 if TYPE_CHECKING:
     from .types import SinkKind
 
@@ -15,14 +17,14 @@ class FlushRequest:
     __slots__ = ("_answers", "_done", "_kind_events", "_left", "_lock", "_sent", "kept", "last", "send")
 
     def __init__(self, *, last: bool, send: bool) -> None:
-        self._done, self._sent, self.last, self.send = threading.Event(), True, last, send
+        self._done, self._sent, self.last, self.send = Latch(), True, last, send
         self._answers: dict[SinkKind, bool] = {}
         self._kind_events: dict[SinkKind, threading.Event] = {}  # of those that somebody waits for
-        self._left, self._lock, self.kept = 1, threading.Lock(), threading.Event()
+        self._left, self._lock, self.kept = 1, threading.Lock(), Latch()
 
     def wait(self, timeout: float) -> bool:
         """Wait at most *timeout* seconds. Return whether the backends have taken everything by then."""
-        return self._done.wait(max(timeout, 0)) and self._sent
+        return self._done.wait(timeout) and self._sent
 
     def wait_for(self, kind: SinkKind, timeout: float) -> bool:
         """Wait likewise for the sender of one *kind* alone."""

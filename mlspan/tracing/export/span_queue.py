@@ -7,9 +7,10 @@ dropped and counted. Before it comes to that, the content of spans goes to a fil
 
 from __future__ import annotations
 
-import threading
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+from .wakes import Wake
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -71,7 +72,7 @@ class SpanQueue(SimpleQueue["QueueItem"]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._hurry = threading.Event()
+        self._hurry = Wake()
         # Bytes of content that were put and taken. The first is approximate, as threads count without a lock; the
         # thread that takes sets both right whenever the queue is empty.
         self.bytes_in = self.bytes_out = 0

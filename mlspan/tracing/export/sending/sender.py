@@ -19,6 +19,7 @@ from ..spool.dead_letters import DeadLetters
 from ..spool.queue import Spool
 from ..threads import stay_behind
 from ..types import BackendUnavailable, Sink, SinkKind
+from ..wakes import Wake
 from .batch import BatchSender
 
 _MAX_BACKOFF: Final = 30.0  # seconds
@@ -55,7 +56,7 @@ class Sender:
         self.delivery = BatchSender(kind, sink, letters, sent, refused, tally)
         self._asked: deque[tuple[Callable[..., None], bool]] = deque()
         self._away_reason = ""
-        self._wake = threading.Event()
+        self._wake = Wake()
         self._thing = "trace" if kind == "mlflow" else "span"
         self._failures = 0
         self._retry_at = self._again_at = self._hold_until = 0.0
