@@ -18,6 +18,7 @@ from .._shape import get_nested
 from ..hooks.call import BegunCall, Call
 from ..hooks.hook import Hook
 from ..hooks.patching import Patch, Undo, apply_patches, replace_function, replace_method
+from ..tracing import runtime
 from ..tracing.mlflow_state.runs import get_active_run_id
 from ..tracing.operations.call_context import reset_variable
 from ..tracing.operations.operation import Operation
@@ -39,6 +40,7 @@ PRIVATE_FIELDS: Final[dict[str, str]] = {
 _FIT: Final = "ray.tune.tuner:Tuner.fit"
 _WRAP: Final = "ray.tune.trainable:wrap_function"
 _SESSION: Final = "ray.train._internal.session:_TrainSession"
+_SECONDS_TO_SEND: Final = 3.0  # that the end of a stopped trial may wait for the backend
 _DIRECTIONS: Final = {"min": "minimize", "max": "maximize"}
 
 _searching: ContextVar[bool] = ContextVar("mlspan_ray_search", default=False)
@@ -209,6 +211,8 @@ def _end_stopped_trial(fn: Any, enabled: list[bool]) -> object:
             with guard("ending a trial"):
                 opened.record.state = PRUNED
                 opened.operation.finish()
+                if (now := runtime.get_runtime()) is not None:
+                    now.send_ended(_SECONDS_TO_SEND)
         return fn(self, *args, **kwargs)
 
     return finish
