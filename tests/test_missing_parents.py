@@ -15,7 +15,9 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 
+from mlspan.tracing.export.mlflow.database import DatabaseStore
 from mlspan.tracing.export.mlflow.sink import MlflowSink
+from mlspan.tracing.export.mlflow.store import StoreDenied, StoreRejected
 from mlspan.tracing.export.types import TraceSegment
 from mlspan.tracing.operations.call_context import TraceOrigin
 
@@ -143,3 +145,52 @@ def test_a_part_whose_parent_never_comes(uri: str) -> None:
     assert tree == {"GET": None, "chat": "GET"}
     missing = found.info.trace_metadata["mlspan.missing_parent"]
     assert missing == found.data.spans[0].attributes["mlspan.missing_parent"] == f"{0xAB2:016x}"
+
+
+@pytest.mark.parametrize("denied", ["denied", "the whole experiment is gone"])
+def test_an_experiment_that_refuses_a_part_of_another_ones_trace(
+    denied: str, mlflow_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That part waits; the other traces of its batch are stored in their own experiment."""
+    other = mlflow.MlflowClient(mlflow_store).create_experiment(uuid.uuid4().hex)
+    first, sink = make_parts(uuid.uuid4().int), MlflowSink(tracking_uri=mlflow_store)
+    assert sink.send([first["agent"]._replace(origin=TraceOrigin(experiment_id="0"))]) == []
+    write = DatabaseStore.write_traces
+
+    def refuse(self: Any, experiment_id: str, traces: Any) -> None:
+        if experiment_id == "0":
+            raise StoreDenied("no") if denied == "denied" else StoreRejected("no", all_of_it=True)
+        write(self, experiment_id, traces)
+
+    monkeypatch.setattr(DatabaseStore, "write_traces", refuse)
+    ids = [uuid.uuid4().int for _ in range(5)]
+    own = [make_parts(trace_id, is_root=True)["agent"] for trace_id in ids]
+    batch = [one._replace(origin=TraceOrigin(experiment_id=other)) for one in (*own[:3], first["tools"], *own[3:])]
+    refused = sink.send(batch)
+    assert [(one.item, one.keep, one.reason) for one in refused] == [(batch[3], True, "no")]
+    assert [len(read(mlflow_store, trace_id)[0]) for trace_id in ids] == [2] * 5
+    sink.close()
+
+
+@pytest.mark.parametrize("away", [StoreDenied("no"), StoreRejected("no")], ids=["denied", "rejected"])
+def test_a_trace_that_is_rejected_where_nothing_can_be_looked_up(
+    away: Exception, mlflow_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It alone is refused."""
+    ids, sink = [uuid.uuid4().int for _ in range(5)], MlflowSink(tracking_uri=mlflow_store)
+    batch = [make_parts(trace_id, is_root=True)["agent"] for trace_id in ids]
+    write = DatabaseStore.write_traces
+
+    def reject(self: Any, experiment_id: str, traces: Any) -> None:
+        if any(int(one.summary.trace_id[3:], 16) == ids[2] for one in traces):
+            raise StoreRejected("bad")
+        write(self, experiment_id, traces)
+
+    def fail(*_: object) -> None:
+        raise away
+
+    monkeypatch.setattr(DatabaseStore, "write_traces", reject)
+    monkeypatch.setattr(DatabaseStore, "read_trace_summary", fail)
+    assert [(one.item, one.keep) for one in sink.send(batch)] == [(batch[2], False)]
+    assert [len(read(mlflow_store, trace_id)[0]) for trace_id in (*ids[:2], *ids[3:])] == [2] * 4
+    sink.close()

@@ -62,7 +62,7 @@ def format_count(number: float | None) -> str:
 
 def format_bytes(number: int) -> str:
     """Return a number of bytes as ``512 MiB``, ``1.5 KiB`` or ``12 bytes``."""
-    for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
+    for power, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
         if number >= 1024**power:
             return f"{number / 1024**power:.4g} {unit}"
     return format_quantity(number, "byte")
@@ -72,7 +72,8 @@ def format_age(seconds: float) -> str:
     """Return a time span in its largest unit, as ``7 days`` or ``1.5 hours``."""
     for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
         if seconds >= size:
-            return f"{seconds / size:.3g} {unit}{'s' * (seconds != size)}"
+            number = f"{seconds / size:.3g}"
+            return f"{number} {unit}{'s' * (number != '1')}"
     return f"{seconds:g} seconds"
 
 

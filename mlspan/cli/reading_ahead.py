@@ -15,8 +15,15 @@ def read_ahead(pages: Iterator[T]) -> Iterator[T]:
     Databases give up the interpreter's lock while they search, so on two cores a query costs no time of its own.
     What reading a page raises is raised where that page was due.
     """
-    with ThreadPoolExecutor(1) as pool:
+    pool = ThreadPoolExecutor(1)
+    waits = True
+    try:
         upcoming = pool.submit(next, pages, None)
         while (page := upcoming.result()) is not None:
             upcoming = pool.submit(next, pages, None)
             yield page
+    except KeyboardInterrupt:  # what was read so far is shown at once; the end of the process waits for the query
+        waits = False
+        raise
+    finally:
+        pool.shutdown(wait=waits, cancel_futures=True)

@@ -101,7 +101,8 @@ class SumQueries:
     def _parse_shape(self, text: str) -> _Shape | None:
         """Return the spans that a text names; None if traces of this text have to be read."""
         fields = [one.split(_FIELD) for one in text.split(_SPAN)]
-        if any(len(one) != 4 or one[3][0] == "2" for one in fields):  # a name with such a character; its own parent
+        # A name with such a character, or a span that is its own parent.
+        if any(len(one) != 4 or len(one[3]) != 2 or one[3][0] == "2" for one in fields):
             return None
         spans = [_parse_span(str(at), *one) for at, one in enumerate(fields)]
         names_error = self._names_errors and any(span.failed for span in spans)

@@ -54,11 +54,18 @@ def apply_settings(name: str, library: Library, settings: AutologSettings | None
         library: its library.
         settings: may have options that only other integrations have.
     """
-    forget_settings(name)
+    waiting = _deferred.pop(name, None)
     module = catalog.list_integrations()[name]
     if module in sys.modules or any(one in sys.modules for one in library.modules):
-        turn_on(importlib.import_module(module).HOOK, settings)
-    elif settings is not None and not catalog.is_kept_off(name, silent=settings.silent):
+        try:
+            turn_on(importlib.import_module(module).HOOK, settings)
+        finally:
+            if waiting is not None:  # last: where the library is half imported, the hook waits for it in its turn
+                waiting.stop_waiting()
+        return
+    if waiting is not None:
+        waiting.stop_waiting()
+    if settings is not None and not catalog.is_kept_off(name, silent=settings.silent):
         _defer(name, library, settings)
 
 

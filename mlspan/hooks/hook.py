@@ -53,6 +53,7 @@ from .patching import (
     Undo,
     apply_patches,
     call_when_imported,
+    is_half_imported,
     trace_method,
 )
 from .version_range import is_version_in_range, split_requirement
@@ -174,12 +175,14 @@ class Hook:
             self._remove_patches()
             return
         before, self.settings = self.settings.options, settings
-        if any(bool(before.get(name)) != bool(settings.options.get(name)) for name in self._patching_options):
+        changed = [one for one in self._patching_options if bool(before.get(one)) != bool(settings.options.get(one))]
+        if changed and self._undo is not None and sys.modules.get(self.module) is self._installed_in:
             self._remove_patches()
         take_over_recording()
         call_at_retirement(self, functools.partial(self.apply_settings, None))
         if self.module in sys.modules and self.module in self._waiting:
-            self._install_if_wanted()
+            if not is_half_imported(self.module):  # the end of the import installs
+                self._install_if_wanted()
         else:
             self._wait_for(self.module, self._install_if_wanted, again=True)
 

@@ -207,3 +207,24 @@ print(json.dumps([len(first._deferred), hooked()]))"""
     waiting, is_hooked = run(code, library)
     assert waiting == 0
     assert is_hooked
+
+
+@pytest.mark.parametrize("imports_first", [False, True], ids=["deferred", "imported"])
+def test_a_second_call_amid_the_import(imports_first: bool, library: Path) -> None:
+    """Another thread's ``autolog()`` while a library's module runs: what its end brings is patched all the same."""
+    sync, asynchronous = LIBRARY["groq/__init__.py"].split("class AsyncGroq", 1)
+    text = f"class AsyncGroq{asynchronous}import groq_half\n{sync}"
+    (library / "groq/__init__.py").write_text(text, encoding="utf-8")
+    half = (
+        "from mlspan import integrations\nintegrations.autolog(silent=True)\nintegrations.groq.autolog(silent=True)\n"
+    )
+    (library / "groq_half.py").write_text(half, encoding="utf-8")
+    first = "import mlspan.integrations.groq\n" if imports_first else ""
+    code = f"""
+{first}integrations.autolog(silent=True)
+import groq
+hook = sys.modules["mlspan.integrations.groq"].HOOK
+found = [one.found for one in hook.patch_points]
+print(json.dumps([hook.is_installed, hasattr(groq.Groq.request, "__wrapped__"), found]))
+"""
+    assert run(code, library) == [True, True, [True, True]]

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from opentelemetry.trace import get_current_span, set_span_in_context
 
+from ..._guard import guard
 from ...hooks.hook import Hook
 from ...hooks.patching import Patch, Undo, apply_patches, replace_method, trace_method
 from ...tracing.operations.call_context import use_context
@@ -65,7 +66,8 @@ def _watch_async_bus(hook: Hook, target: str) -> Undo:
 def _note_event(hook: Hook, source: object, event: object) -> None:
     observe_event(hook, source, event)
     if _outlasting and not crewai_runs:
-        _stop_watching()
+        with guard("ending to watch CrewAI"):
+            _stop_watching()
 
 
 def _outlast_runs(undo: Undo) -> Undo:
@@ -80,8 +82,12 @@ def _outlast_runs(undo: Undo) -> Undo:
 
 
 def _stop_watching() -> None:
-    while _outlasting:
-        _outlasting.pop()()
+    while True:
+        try:
+            undo = _outlasting.pop()
+        except IndexError:  # another thread was faster
+            return
+        undo()
 
 
 def _keep_apart(target: str) -> Undo:

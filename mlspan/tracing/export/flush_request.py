@@ -19,7 +19,7 @@ class FlushRequest:
     def __init__(self, *, last: bool, send: bool) -> None:
         self._done, self._sent, self.last, self.send = Latch(), True, last, send
         self._answers: dict[SinkKind, bool] = {}
-        self._kind_events: dict[SinkKind, threading.Event] = {}  # of those that somebody waits for
+        self._kind_events: dict[SinkKind, Latch] = {}  # of those that somebody waits for
         self._left, self._lock, self.kept = 1, threading.Lock(), Latch()
 
     def wait(self, timeout: float) -> bool:
@@ -28,11 +28,10 @@ class FlushRequest:
 
     def wait_for(self, kind: SinkKind, timeout: float) -> bool:
         """Wait likewise for the sender of one *kind* alone."""
-        with self._lock:
-            event = self._kind_events.setdefault(kind, threading.Event())
-            if kind in self._answers or self._done.is_set():
-                event.set()
-        return event.wait(max(timeout, 0)) and self.has_sent_all(kind)
+        event = self._kind_events.setdefault(kind, Latch())  # without the lock: a signal may interrupt us here
+        if kind in self._answers or self._done.is_set():
+            event.set()
+        return event.wait(timeout) and self.has_sent_all(kind)
 
     @property
     def is_done(self) -> bool:
@@ -58,11 +57,11 @@ class FlushRequest:
         with self._lock:
             if kind is not None:
                 self._answers[kind] = sent
-                if kind in self._kind_events:
-                    self._kind_events[kind].set()
+                if (event := self._kind_events.get(kind)) is not None:
+                    event.set()
             self._sent = self._sent and sent
             self._left -= 1
             if self._left <= 0:
                 self._done.set()
-                for event in self._kind_events.values():
+                for event in list(self._kind_events.values()):
                     event.set()

@@ -9,6 +9,10 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Final
+
+_TURN: Final = 1.0  # seconds
 
 
 class Latch:
@@ -32,8 +36,11 @@ class Latch:
 
     def wait(self, timeout: float) -> bool:
         """Wait at most *timeout* seconds. Return whether it is set."""
-        if not self._is_set and self._closed.acquire(timeout=max(timeout, 0)):
-            self._open()
+        until = monotonic() + timeout
+        while not self._is_set and (left := until - monotonic()) > 0:
+            # In short turns: Ctrl-C may strike a waiter that has the lock, and it then stays closed.
+            if self._closed.acquire(timeout=min(left, _TURN)):
+                self._open()
         return self._is_set
 
     def _open(self) -> None:
@@ -52,8 +59,8 @@ class Wake:
 
     def set(self) -> None:
         """End the waiting, of now or of the next time."""
-        if not self._is_set:
-            self._is_set = True
+        self._is_set = True
+        if self._tokens.empty():  # not what was set before: a signal may have interrupted that before its token
             self._tokens.put(None)
 
     def clear(self) -> None:

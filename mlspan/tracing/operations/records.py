@@ -179,10 +179,10 @@ class Inference(ModelCall):
     read_rest: Callable[[Any, Any], None] | None = None
 
     def complete_fields(self) -> None:
+        if self.draft.call_ids:  # first: what follows may fail at an odd answer
+            self.can_link = True
         self.output = self.draft.build_messages() or self.output
         self.finish_reasons = self.draft.list_finish_reasons() or self.finish_reasons
-        if self.draft.call_ids:
-            self.can_link = True
         if self.unread is not None and self.read_rest is not None:
             self.read_rest(self, self.unread)
 

@@ -39,13 +39,16 @@ def follows_parent(sampler: Sampler | None) -> bool:
     return sampled and sampler._local_parent_not_sampled is sampler._remote_parent_not_sampled is ALWAYS_OFF
 
 
+_NO_SAMPLER: Final = object()
+
+
 def find_root_decision(sampler: Sampler | None) -> tuple[object, bool]:
-    """Return *sampler* and what it decides of every root; None in its place if it need not decide the same of all."""
+    """Return *sampler* and what it decides of every root; no sampler if it need not decide the same of all."""
     root = getattr(sampler, "_root", None) if type(sampler) is ParentBased else sampler
     decision = getattr(root, "_decision", None) if type(root) is StaticSampler else None
     if decision is Decision.RECORD_AND_SAMPLE or decision is Decision.DROP:
         return sampler, decision is Decision.RECORD_AND_SAMPLE
-    return None, False
+    return _NO_SAMPLER, False
 
 
 def decide_by_sampler(sampler: Sampler | None, parent: SpanContext | None, trace_id: int) -> bool | None:

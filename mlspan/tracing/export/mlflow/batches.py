@@ -101,28 +101,40 @@ def _measure_trace(trace: TranslatedTrace) -> int:
 def _write_part(store: TraceStore, experiment_id: str, traces: Sequence[TranslatedTrace]) -> list[Refusal]:
     """Write *traces*. If the store rejects them, write halves, to find the rejected ones and store the others."""
     try:
-        _write_merged(store, experiment_id, traces)
+        refused = _write_merged(store, experiment_id, traces)
     except StoreRejected as rejected:
         if rejected.all_of_it or len(traces) == 1:
-            place = None if rejected.all_of_it else _find_stored_experiment(store, traces[0])
-            if place not in {None, experiment_id}:
-                return _write_part(store, place, [traces[0]._replace(merges_stored=True)])
+            if not (rejected.all_of_it or rejected.too_large):
+                place = _find_stored_experiment(store, traces[0])
+                if place not in {None, experiment_id}:
+                    return _write_elsewhere(store, place, [traces[0]._replace(merges_stored=True)])
             return [Refusal(trace.segment, rejected.reason, keep=rejected.all_of_it) for trace in traces]
         half = len(traces) // 2
         return _write_or_bisect(store, experiment_id, traces[:half]) + _write_or_bisect(
             store, experiment_id, traces[half:]
         )
+    gone = {id(refusal.item) for refusal in refused}
     for trace in traces:
-        if trace.assessments:
+        if trace.assessments and id(trace.segment) not in gone:
             try:
                 store.write_assessments(trace.summary.trace_id, trace.assessments)
             except StoreRejected as rejected:
                 warn_once("mlspan: %s; the trace itself is stored", rejected.reason)
-    return []
+    return refused
 
 
-def _write_merged(store: TraceStore, experiment_id: str, traces: Sequence[TranslatedTrace]) -> None:
+def _write_elsewhere(store: TraceStore, place: str, traces: Sequence[TranslatedTrace]) -> list[Refusal]:
+    """Write *traces* into another experiment, *place*. That it refuses them says nothing of the experiment's own."""
+    try:
+        return _write_part(store, place, traces)
+    except StoreDenied as denied:
+        return [Refusal(trace.segment, denied.reason, keep=True) for trace in traces]
+
+
+def _write_merged(store: TraceStore, experiment_id: str, traces: Sequence[TranslatedTrace]) -> list[Refusal]:
     """Write *traces*, those that are added to with what is stored of them, and into the experiment that has them.
+
+    Return those that another experiment refuses as a whole; they stay in the spool.
 
     A trace has one experiment, that of its first part, though each service names its own: MLflow takes no part of it
     for another, since 3.18.
@@ -131,16 +143,34 @@ def _write_merged(store: TraceStore, experiment_id: str, traces: Sequence[Transl
     for trace in traces:
         merged = merge_with_stored(store, trace, merges=trace.merges_stored)
         places.setdefault(merged[0].summary.experiment_id or experiment_id, []).append(merged)
+    _write_to_place(store, experiment_id, places.pop(experiment_id, []))
+    refused: list[Refusal] = []
     for place, found in places.items():
-        store.write_traces(place, [trace for trace, _ in found])
-        for trace, attachable in found:
-            if attachable:
-                store.attach_spans(place, trace.summary.trace_id, attachable)
+        try:
+            _write_to_place(store, place, found)
+        except (StoreDenied, StoreRejected) as error:
+            if isinstance(error, StoreRejected) and not error.all_of_it:
+                raise
+            refused += [Refusal(trace.segment, error.reason, keep=True) for trace, _ in found]
+    return refused
+
+
+def _write_to_place(store: TraceStore, place: str, found: Sequence[tuple[TranslatedTrace, Mapping[int, int]]]) -> None:
+    """Write traces into the experiment *place*, each with the stored spans that get a parent by it."""
+    if not found:
+        return
+    store.write_traces(place, [trace for trace, _ in found])
+    for trace, attachable in found:
+        if attachable:
+            store.attach_spans(place, trace.summary.trace_id, attachable)
 
 
 def _find_stored_experiment(store: TraceStore, trace: TranslatedTrace) -> str | None:
-    """Return the experiment that has *trace* by now, as another process was faster; None if the store lacks it."""
-    stored = store.read_trace_summary(trace.summary.trace_id)
+    """Return the experiment that has *trace* by now, as another process was faster; None if the store tells none."""
+    try:
+        stored = store.read_trace_summary(trace.summary.trace_id)
+    except (StoreDenied, StoreRejected):
+        return None
     return None if stored is None else stored.experiment_id
 
 

@@ -120,7 +120,7 @@ class DatabaseStore:
         try:
             with self._translate_errors("look up a run") as store:
                 if self._bulk is not None:
-                    return self._bulk.find_experiments_of_runs([run_id]).get(run_id)
+                    return next(iter(self._bulk.find_experiments_of_runs([run_id]).values()), None)
                 return str(store.get_run(run_id).info.experiment_id)
         except StoreRejected:
             return None

@@ -205,7 +205,11 @@ def prepare_for_database(span: ReadableSpan, trace_id: str) -> ReadableSpan:
     if find_stored_form().strips_text:
         return prepared
     own = span.attributes or {}
-    stripped = {key: _convert_to_json(key, value) for key, value in own.items() if isinstance(value, str)}
+    stripped = {
+        key: _convert_to_json(key, value)
+        for key, value in own.items()
+        if isinstance(value, str) and key != TRACE_REQUEST_ID  # which says where MLflow stores the span
+    }
     return replace_attributes(prepared, {**(prepared.attributes or {}), **stripped})
 
 
