@@ -67,14 +67,14 @@ def test_content_that_cannot_be_written_takes_nothing_along(spans: Spans, monkey
     """Where writing one content attribute fails, status, tokens, model and the other one are there."""
     monkeypatch.setenv("MLSPAN_STRICT", "0")
     policy = runtime.get_runtime().policy  # type: ignore[union-attr]  # nothing is shut down
-    own = type(policy).render_string
+    own = type(policy).render_json  # messages are no text
 
     def failing(self: Any, value: object) -> str:
         if "bad" in str(value):
             raise RuntimeError("cannot be written")
         return own(self, value)
 
-    monkeypatch.setattr(type(policy), "render_string", failing)
+    monkeypatch.setattr(type(policy), "render_json", failing)
     before = swallowed_errors["writing content"]
     with pytest.raises(KeyError), tracing.span("m", kind="chat", input="fine") as chat:
         chat.record.input_tokens, chat.output = 7, "bad"
