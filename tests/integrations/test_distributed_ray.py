@@ -65,6 +65,7 @@ def test_the_trials_of_tune(outcome: Outcome) -> None:
 
 def test_a_trial_that_is_stopped(outcome: Outcome) -> None:
     """Tune stops it amid its function, and ends its process: what it has reported until then is there."""
+    assert outcome.results["tune_stopped"] == [1, 0]
     span = outcome.span("trial", "tune_stopped")
     assert (span.attributes["mlspan.trial.state"], span.status.status_code.name) == ("pruned", "UNSET")
     losses = [event.attributes["mlspan.fit.metric.loss"] for event in span.events]
