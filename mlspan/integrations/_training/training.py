@@ -166,7 +166,7 @@ class ActiveTraining:
             return None
         count = self.record.epochs or 0
         number, self.record.epochs = count if number is None else number, count + 1
-        self._last_metrics = {str(name): float(value) for name, value in metrics.items() if _is_number(value)}
+        self._last_metrics = {str(name): float(value) for name, value in metrics.items() if is_number(value)}
         if self.operation is not None:
             attributes = {sc.FIT_EPOCH: number, **prefix_metrics(self._last_metrics)}
             self.operation.span.add_event(sc.FIT_EPOCH_EVENT, attributes)
@@ -225,7 +225,8 @@ class ActiveTraining:
             self._logging.set_times(self._times[1], time_ns())
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Return whether a metric's *value* is one number; an array or a tensor may hold one."""
     if isinstance(value, Real):
         return not isinstance(value, bool)
     size = getattr(value, "size", 1)
