@@ -63,6 +63,7 @@ class ActiveTraining:
         self._logging: Operation | None = None  # what is logged after the library's own function
         self._times: tuple[int, int] | None = None  # of that function, in nanoseconds since the epoch
         self._run_before: str | None = None  # the caller's MLflow run, if one was active before the training
+        self.task_mark: int | None = None  # of the tasks that it sends
         self.run_id: str | None = None  # the run that the training is logged to
         self._error: BaseException | None = None  # what the library's own function has raised
         self._model_id: str | None = None
